@@ -1,0 +1,54 @@
+# Everything starts from a checkout and Python 3.11; each target installs what it needs.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help setup system demo test check format bench lock proto schema clean
+
+help:            ## Show this list.
+	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(VENV)/.ready   ## Make .venv with the locked dependencies and gpuyard itself.
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml tools/install-system-packages
+	tools/install-system-packages base
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+system:          ## Install the Debian packages that the tests and examples use (needs root).
+	tools/install-system-packages base torch
+
+demo: setup system    ## Start a yard with simulated GPUs and run examples 01 and 03.
+	tools/demo
+
+test: setup system    ## Run every test.
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: setup     ## Format, lint, types, import contracts, generated files.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	tools/generate --check
+
+format: setup    ## Format and fix what can be fixed.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup     ## Measure, beside each peer, in the same run.
+	$(BIN)/python -m bench
+
+generate: setup  ## Write generated code again (gRPC stubs, API schema).
+	tools/generate
+
+lock: setup      ## Resolve the dependencies again, with hashes.
+	for extra in run dev; do \
+	  $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
+	    --custom-compile-command "make lock" --python-version 3.11 \
+	    $$([ $$extra = dev ] && echo --extra dev) pyproject.toml -o requirements/$$extra.txt; done
+
+clean:           ## Remove what the targets above made.
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,223 @@
+"""Every error that gpuyard raises on purpose, in one tree.
+
+    GpuyardError
+    ├── UsageError                  the command or its input is wrong; exit code 2
+    │   └── SpecError               every problem of one spec at once, each with its line and path
+    ├── ApiError                    a Kubernetes API said no; carries the Status
+    │   ├── BadRequest 400, Unauthorized 401, Forbidden 403, NotFound 404, MethodNotAllowed 405,
+    │   ├── AlreadyExists 409, Conflict 409, Gone 410, TooLarge 413, UnsupportedMediaType 415,
+    │   └── Invalid 422, TooManyRequests 429, InternalError 500, ServiceUnavailable 503, StorageFull 507
+    ├── ConnectionFailed            no API answers at the address
+    ├── YardError                   the local yard can't start, stop or be found
+    │   ├── YardStopped, YardBusy, VersionMismatch
+    ├── StoreError                  the yard's database
+    │   ├── StoreFull, StoreDamaged, StoreLocked, StoreTooNew, StoreUnwritable
+    ├── DeviceError                 the GPUs of this node, or the plugin that owns them
+    └── ProcessError                a pod's process can't be started or found again
+
+A message says what failed and where; `remedy` says what would mend it. Both are printed without a
+traceback. Secrets never go into either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class GpuyardError(Exception):
+    """Base of all: a message, an optional remedy, and the exit code a command ends with."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+
+class UsageError(GpuyardError):
+    """The command line or a file that it names is wrong; nothing was submitted."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a spec: where (line is 1-based, 0 when unknown), and what."""
+
+    path: str
+    message: str
+    line: int = 0
+
+
+class SpecError(UsageError):
+    """All problems of one spec, so that a user mends them in one go."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        rows = [
+            f"  {source}:{p.line}: {p.path}: {p.message}" if p.line else f"  {p.path}: {p.message}"
+            for p in self.problems
+        ]
+        count = "1 problem" if len(rows) == 1 else f"{len(rows)} problems"
+        super().__init__(f"{source} has {count}:\n" + "\n".join(rows))
+
+
+class ApiError(GpuyardError):
+    """An answer of a Kubernetes API other than success.
+
+    Attributes:
+        code: HTTP status.
+        reason: `Status.reason` (machine-readable, PascalCase).
+        details: `Status.details` as sent, or empty.
+    """
+
+    code = 500
+    reason = "InternalError"
+
+    def __init__(self, message: str, *, details: Mapping[str, Any] | None = None, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.details: Mapping[str, Any] = details or {}
+
+
+class BadRequest(ApiError):
+    """The request can't be understood."""
+
+    code, reason = 400, "BadRequest"
+
+
+class Unauthorized(ApiError):
+    """No valid credentials."""
+
+    code, reason = 401, "Unauthorized"
+
+
+class Forbidden(ApiError):
+    """Understood, and refused."""
+
+    code, reason = 403, "Forbidden"
+
+
+class NotFound(ApiError):
+    """No such object or no such resource."""
+
+    code, reason = 404, "NotFound"
+
+
+class MethodNotAllowed(ApiError):
+    """The resource exists and doesn't know this verb."""
+
+    code, reason = 405, "MethodNotAllowed"
+
+
+class AlreadyExists(ApiError):
+    """The name is taken."""
+
+    code, reason = 409, "AlreadyExists"
+
+
+class Conflict(ApiError):
+    """The object changed since it was read: read it again and retry."""
+
+    code, reason = 409, "Conflict"
+
+
+class Gone(ApiError):
+    """The asked-for resourceVersion is compacted: list again."""
+
+    code, reason = 410, "Expired"
+
+
+class TooLarge(ApiError):
+    """The object or request is over the limit."""
+
+    code, reason = 413, "RequestEntityTooLarge"
+
+
+class UnsupportedMediaType(ApiError):
+    """The body's media type isn't served."""
+
+    code, reason = 415, "UnsupportedMediaType"
+
+
+class Invalid(ApiError):
+    """The object breaks a rule; details.causes name the field paths."""
+
+    code, reason = 422, "Invalid"
+
+
+class TooManyRequests(ApiError):
+    """Try again later."""
+
+    code, reason = 429, "TooManyRequests"
+
+
+class InternalError(ApiError):
+    """The server failed."""
+
+
+class ServiceUnavailable(ApiError):
+    """The server can't answer now."""
+
+    code, reason = 503, "ServiceUnavailable"
+
+
+class StorageFull(ApiError):
+    """The server's disk is full; nothing was written."""
+
+    code, reason = 507, "InsufficientStorage"
+
+
+class ConnectionFailed(GpuyardError):
+    """No API answers at the address."""
+
+
+class YardError(GpuyardError):
+    """The local yard can't start, stop or be found."""
+
+
+class YardStopped(YardError):
+    """The command needs a running yard and doesn't start one."""
+
+
+class YardBusy(YardError):
+    """Another daemon owns this data folder."""
+
+
+class VersionMismatch(YardError):
+    """The daemon is of another release than this command."""
+
+
+class StoreError(GpuyardError):
+    """The yard's database can't do what was asked."""
+
+
+class StoreFull(StoreError):
+    """No space left; the write was not acknowledged and is not there."""
+
+
+class StoreDamaged(StoreError):
+    """The database file is not readable as one."""
+
+
+class StoreLocked(StoreError):
+    """Another process holds the data folder."""
+
+
+class StoreTooNew(StoreError):
+    """A later release wrote this database."""
+
+
+class StoreUnwritable(StoreError):
+    """No permission to write the data folder."""
+
+
+class DeviceError(GpuyardError):
+    """The GPUs of this node, or the plugin that owns them, can't do what was asked."""
+
+
+class ProcessError(GpuyardError):
+    """A pod's process can't be started, signalled or found again."""

@@ -1,0 +1,1 @@
+"""Kubernetes-shaped values: pure, no I/O."""

@@ -1,0 +1,35 @@
+"""Object names: RFC 1123 labels and subdomains, and the random suffix that makes one unique."""
+
+from __future__ import annotations
+
+import random
+import re
+
+_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+#: Kubernetes' own alphabet: no vowels and no look-alikes, so that no word forms by accident.
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+
+LABEL_RULE = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', "
+    "and must start and end with an alphanumeric character, 63 characters at most"
+)
+SUBDOMAIN_RULE = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', "
+    "and must start and end with an alphanumeric character, 253 characters at most"
+)
+
+
+def is_label(name: str) -> bool:
+    """Whether `name` is an RFC 1123 label (namespaces, runs)."""
+    return _LABEL.match(name) is not None
+
+
+def is_subdomain(name: str) -> bool:
+    """Whether `name` is an RFC 1123 subdomain (most objects)."""
+    return len(name) <= 253 and _SUBDOMAIN.match(name) is not None
+
+
+def random_suffix(rng: random.Random, length: int = 5) -> str:
+    """What `generateName` appends."""
+    return "".join(rng.choice(_ALPHABET) for _ in range(length))

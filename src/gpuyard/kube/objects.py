@@ -1,0 +1,95 @@
+"""Manifests as they come off the wire, and the keys that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+#: Raw JSON of one object. Values that the API hands out are shared: copy before changing.
+Manifest: TypeAlias = dict[str, Any]
+
+
+class ObjectKey(NamedTuple):
+    """Names one object of a resource; `namespace` is empty for cluster-scoped ones."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+def key_of(manifest: Mapping[str, Any]) -> ObjectKey:
+    """The key in `metadata`."""
+    metadata = manifest["metadata"]
+    return ObjectKey(metadata.get("namespace", ""), metadata["name"])
+
+
+def uid_of(manifest: Mapping[str, Any]) -> str:
+    """`metadata.uid`, empty before the server has set it."""
+    return str(manifest["metadata"].get("uid", ""))
+
+
+def labels_of(manifest: Mapping[str, Any]) -> Mapping[str, str]:
+    """`metadata.labels`, empty when absent."""
+    return manifest.get("metadata", {}).get("labels") or {}
+
+
+def annotations_of(manifest: Mapping[str, Any]) -> Mapping[str, str]:
+    """`metadata.annotations`, empty when absent."""
+    return manifest.get("metadata", {}).get("annotations") or {}
+
+
+def controller_of(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The owner reference with `controller: true`, if any."""
+    for owner in manifest["metadata"].get("ownerReferences") or ():
+        if owner.get("controller"):
+            found: Mapping[str, Any] = owner
+            return found
+    return None
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One kind of object that an API serves: its names and whether it lives in a namespace."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """`v1` or `batch/v1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def qualified(self) -> str:
+        """`pods` or `jobs.batch`, as Kubernetes writes it in messages."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str = "") -> str:
+        """The URL path of the collection, the object or its subresource."""
+        parts = ["api" if not self.group else f"apis/{self.group}", self.version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        if name:
+            parts.append(name)
+        if subresource:
+            parts.append(subresource)
+        return "/" + "/".join(parts)
+
+
+NODES = Resource("", "v1", "Node", "nodes", namespaced=False)
+PODS = Resource("", "v1", "Pod", "pods")
+NAMESPACES = Resource("", "v1", "Namespace", "namespaces", namespaced=False)
+EVENTS = Resource("", "v1", "Event", "events")
+CONFIG_MAPS = Resource("", "v1", "ConfigMap", "configmaps")
+SECRETS = Resource("", "v1", "Secret", "secrets")
+SERVICE_ACCOUNTS = Resource("", "v1", "ServiceAccount", "serviceaccounts")
+JOBS = Resource("batch", "v1", "Job", "jobs")
+PRIORITY_CLASSES = Resource("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", namespaced=False)
+LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases")

@@ -1,0 +1,67 @@
+"""Kubernetes quantities: `500m`, `2`, `1.5Gi`, `1e3`.
+
+Source: apimachinery `pkg/api/resource/quantity.go`.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, localcontext
+
+_FORM = re.compile(r"^([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:(m|u|n|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)|[eE]([+-]?\d{1,2}))?$")
+_SCALE = {
+    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"),
+    "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9),
+    "T": Decimal(10**12), "P": Decimal(10**15), "E": Decimal(10**18),
+    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30),
+    "Ti": Decimal(2**40), "Pi": Decimal(2**50), "Ei": Decimal(2**60),
+}  # fmt: skip
+
+
+def parse_quantity(text: str | int | float) -> Decimal:
+    """The exact value in base units (cores, bytes, devices).
+
+    Raises:
+        ValueError: not a quantity.
+    """
+    match = _FORM.match(str(text))
+    if match is None:
+        raise ValueError(f"{text!r} is not a quantity; write a number with an optional suffix such as 500m, 2, 16Gi")
+    number, suffix, exponent = match.groups()
+    with localcontext() as context:
+        context.prec = 60
+        value = Decimal(number)
+        if suffix:
+            value *= _SCALE[suffix]
+        elif exponent:
+            value *= Decimal(10) ** int(exponent)
+    return value
+
+
+def to_milli(text: str | int | float) -> int:
+    """Thousandths, rounded up as Kubernetes does (`Quantity.MilliValue`)."""
+    return _ceil(parse_quantity(text) * 1000)
+
+
+def to_int(text: str | int | float) -> int:
+    """Whole units, rounded up as Kubernetes does (`Quantity.Value`)."""
+    return _ceil(parse_quantity(text))
+
+
+def format_bytes(count: int) -> str:
+    """The largest binary unit that loses nothing: 17179869184 → `16Gi`."""
+    for unit in ("Ei", "Pi", "Ti", "Gi", "Mi", "Ki"):
+        scale = int(_SCALE[unit])
+        if count and count % scale == 0:
+            return f"{count // scale}{unit}"
+    return str(count)
+
+
+def format_milli(milli: int) -> str:
+    """1500 → `1500m`, 2000 → `2`."""
+    return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"
+
+
+def _ceil(value: Decimal) -> int:
+    whole = int(value)
+    return whole + 1 if value > whole else whole

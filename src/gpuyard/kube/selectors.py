@@ -1,0 +1,131 @@
+"""Label selectors and field selectors, as text and as `LabelSelector` objects.
+
+Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/ and field-selectors/.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_SET_BASED = re.compile(r"^(?P<key>\S+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)$")
+_EQUALITY = re.compile(r"^(?P<key>[^!=\s]+)\s*(?P<op>==|=|!=)\s*(?P<value>[^!=\s]*)$")
+_KEY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
+_SPLIT = re.compile(r",(?![^()]*\))")
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One clause: `key` against `values` by operator In, NotIn, Exists, DoesNotExist, Gt or Lt."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether these labels satisfy the clause (a missing key satisfies NotIn)."""
+        present = self.key in labels
+        value = labels.get(self.key, "")
+        match self.operator:
+            case "In":
+                return present and value in self.values
+            case "NotIn":
+                return not present or value not in self.values
+            case "Exists":
+                return present
+            case "DoesNotExist":
+                return not present
+            case "Gt" | "Lt":
+                try:
+                    left, right = int(value), int(self.values[0])
+                except (ValueError, IndexError):
+                    return False
+                return present and (left > right if self.operator == "Gt" else left < right)
+        raise ValueError(f"{self.operator!r} is not a selector operator")
+
+
+@dataclass(frozen=True)
+class Selector:
+    """All requirements must hold; an empty selector matches everything."""
+
+    requirements: tuple[Requirement, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether these labels satisfy every requirement."""
+        return all(r.matches(labels) for r in self.requirements)
+
+
+def parse_label_selector(text: str) -> Selector:
+    """`a=b,c!=d,e in (f,g),h,!i`.
+
+    Raises:
+        ValueError: a clause that is none of these.
+    """
+    clauses = [clause.strip() for clause in _SPLIT.split(text) if clause.strip()]
+    return Selector(tuple(_parse_clause(clause) for clause in clauses))
+
+
+def _parse_clause(clause: str) -> Requirement:
+    if match := _SET_BASED.match(clause):
+        values = tuple(value.strip() for value in match["values"].split(","))
+        return Requirement(match["key"], "In" if match["op"] == "in" else "NotIn", values)
+    if match := _EQUALITY.match(clause):
+        return Requirement(match["key"], "NotIn" if match["op"] == "!=" else "In", (match["value"],))
+    key, operator = (clause[1:].strip(), "DoesNotExist") if clause.startswith("!") else (clause, "Exists")
+    if not _KEY.match(key):
+        raise ValueError(f"unable to parse requirement: {clause!r}")
+    return Requirement(key, operator)
+
+
+def selector_of(raw: Mapping[str, Any] | None) -> Selector:
+    """A `LabelSelector` object: matchLabels and matchExpressions."""
+    raw = raw or {}
+    labels = tuple(Requirement(k, "In", (v,)) for k, v in (raw.get("matchLabels") or {}).items())
+    return Selector(labels + requirements_of(raw.get("matchExpressions") or ()))
+
+
+def requirements_of(expressions: Sequence[Mapping[str, Any]]) -> tuple[Requirement, ...]:
+    """`matchExpressions`, of labels or of a node selector term."""
+    return tuple(Requirement(e["key"], e["operator"], tuple(e.get("values") or ())) for e in expressions)
+
+
+@dataclass(frozen=True)
+class FieldSelector:
+    """Clauses `path=value` or `path!=value` over an object's fields."""
+
+    clauses: tuple[tuple[str, bool, str], ...] = ()
+
+    def matches(self, manifest: Mapping[str, Any]) -> bool:
+        """Whether every clause holds; an absent field counts as the empty text."""
+        return all((field_text(manifest, path) == value) is equal for path, equal, value in self.clauses)
+
+
+def parse_field_selector(text: str, supported: Callable[[str], bool]) -> FieldSelector:
+    """`metadata.name=a,status.phase!=Running`.
+
+    Raises:
+        ValueError: a clause of another form, or a field that `supported` refuses.
+    """
+    clauses = []
+    for clause in (part.strip() for part in text.split(",")):
+        if not clause:
+            continue
+        match = _EQUALITY.match(clause)
+        if match is None:
+            raise ValueError(f"invalid field selector clause: {clause!r}")
+        if not supported(match["key"]):
+            raise ValueError(f"field label not supported: {match['key']}")
+        clauses.append((match["key"], match["op"] != "!=", match["value"]))
+    return FieldSelector(tuple(clauses))
+
+
+def field_text(manifest: Mapping[str, Any], path: str) -> str:
+    """The scalar at a dotted path as text; empty when absent, true/false in lower case."""
+    value: Any = manifest
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)

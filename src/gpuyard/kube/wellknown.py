@@ -1,0 +1,43 @@
+"""Names that several packages must spell the same: labels, annotations, resources, sentinels."""
+
+from __future__ import annotations
+
+GPU_RESOURCE = "nvidia.com/gpu"
+
+#: On Job and pods: the run that they belong to.
+LABEL_RUN = "gpuyard.io/run"
+#: On nodes: the catalogue's name of the GPU model, whatever the vendor's product label says.
+LABEL_GPU_MODEL = "gpuyard.io/gpu-model"
+#: On nodes: "true" when the GPUs are simulated.
+LABEL_SIMULATED = "gpuyard.io/simulated"
+
+#: On a Job: RFC 3339 time at which its user stopped it.
+ANNOTATION_STOPPED_AT = "gpuyard.io/stopped-at"
+#: On a Job: the script or command, as the user would recognise it.
+ANNOTATION_COMMAND = "gpuyard.io/command"
+#: On pods and nodes of a yard: "bubblewrap" or "none".
+ANNOTATION_ISOLATION = "gpuyard.io/isolation"
+#: On pods of a yard: comma-separated field paths of the pod spec that the runtime doesn't apply.
+ANNOTATION_NOT_APPLIED = "gpuyard.io/not-applied"
+#: On pods of a yard: comma-separated ids of the devices allotted to it.
+ANNOTATION_DEVICES = "gpuyard.io/devices"
+#: On nodes of a yard: "cpu,memory" where cgroups enforce limits, else "none".
+ANNOTATION_ENFORCED = "gpuyard.io/enforced"
+
+#: A pod with this runtime class and image is a process of the yard's host. No cluster has them,
+#: so a real API server refuses such a pod instead of pulling something by that name.
+RUNTIME_CLASS_PROCESS = "gpuyard-process"
+IMAGE_PROCESS = "gpuyard.io/host-process"
+
+#: Set to "1" in the environment of every process that got simulated GPUs.
+ENV_SIMULATED = "GPUYARD_SIMULATED"
+
+LABEL_JOB_NAME = "batch.kubernetes.io/job-name"
+LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
+LABEL_HOSTNAME = "kubernetes.io/hostname"
+FINALIZER_JOB_TRACKING = "batch.kubernetes.io/job-tracking"
+ANNOTATION_COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+
+TAINT_NOT_READY = "node.kubernetes.io/not-ready"
+TAINT_UNREACHABLE = "node.kubernetes.io/unreachable"
+TAINT_UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
