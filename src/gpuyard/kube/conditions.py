@@ -22,7 +22,13 @@ def condition_is_true(manifest: Mapping[str, Any], type_: str) -> bool:
 
 
 def with_condition(
-    conditions: Sequence[Mapping[str, Any]], type_: str, status: str, *, now: str, reason: str = "", message: str = ""
+    conditions: Sequence[Mapping[str, Any]],
+    type_: str,
+    status: str,
+    *,
+    now: str,
+    reason: str = "",
+    message: str = "",
 ) -> list[dict[str, Any]]:
     """A new list with this condition set; `lastTransitionTime` moves only when `status` changes."""
     new: dict[str, Any] = {"type": type_, "status": status, "lastTransitionTime": now}

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from decimal import Decimal, localcontext
 
-_FORM = re.compile(r"^([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:(m|u|n|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)|[eE]([+-]?\d{1,2}))?$")
+_FORM = re.compile(
+    r"^([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:(m|u|n|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)|[eE]([+-]?\d{1,2}))?$"
+)
 _SCALE = {
     "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"),
     "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9),
@@ -26,7 +28,9 @@ def parse_quantity(text: str | int | float) -> Decimal:
     """
     match = _FORM.match(str(text))
     if match is None:
-        raise ValueError(f"{text!r} is not a quantity; write a number with an optional suffix such as 500m, 2, 16Gi")
+        raise ValueError(
+            f"{text!r} is not a quantity; write a number with an optional suffix such as 500m, 2, 16Gi"
+        )
     number, suffix, exponent = match.groups()
     with localcontext() as context:
         context.prec = 60

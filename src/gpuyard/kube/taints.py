@@ -17,7 +17,9 @@ def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
     return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
 
 
-def untolerated(taints: Sequence[Mapping[str, Any]], tolerations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def untolerated(
+    taints: Sequence[Mapping[str, Any]], tolerations: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
     """The first NoSchedule or NoExecute taint that nothing tolerates, if any."""
     for taint in taints:
         if taint.get("effect") not in ("NoSchedule", "NoExecute"):

@@ -1,0 +1,1 @@
+"""Talking to any Kubernetes API: configuration, REST, watch, logs. Knows nothing of what objects mean."""

@@ -1,0 +1,130 @@
+"""A current local copy of one resource: list, then watch, and list again when the history is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from gpuyard import errors
+from gpuyard.client.api import KubeApi, WatchEvent
+from gpuyard.kube.objects import Manifest, ObjectKey, Resource, key_of, uid_of
+
+log = logging.getLogger(__name__)
+
+#: Called with (old, new): (None, new) for an object that appeared, (old, None) for one that went.
+Handler = Callable[[Manifest | None, Manifest | None], None]
+
+_RETRY_S = 0.2
+_RETRY_MAX_S = 10.0
+
+
+class Informer:
+    """Owns the copy; `run` keeps it current until cancelled.
+
+    Handlers are called in the order of changes, on the loop that runs `run`, and must not block or raise:
+    they put a key into a queue. An object deleted and made again under the same name between two
+    looks is reported as gone and then as new. Objects in `objects` are shared: copy before changing.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        resource: Resource,
+        *,
+        namespace: str | None = None,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> None:
+        self.resource = resource
+        self._api = api
+        self._namespace = namespace
+        self._label_selector = label_selector
+        self._field_selector = field_selector
+        self._objects: dict[ObjectKey, Manifest] = {}
+        self._handlers: list[Handler] = []
+        self._synced = asyncio.Event()
+
+    @property
+    def objects(self) -> Mapping[ObjectKey, Manifest]:
+        """The objects as of the last change seen."""
+        return self._objects
+
+    def add_handler(self, handler: Handler) -> None:
+        """Registers a handler; add all of them before `run`."""
+        self._handlers.append(handler)
+
+    async def synced(self) -> None:
+        """Waits until the first list is in."""
+        await self._synced.wait()
+
+    async def run(self) -> None:
+        """Lists and watches for as long as it isn't cancelled, with back-off while the API is away."""
+        retry_s = _RETRY_S
+        while True:
+            try:
+                version = await self._relist()
+                retry_s = _RETRY_S
+                await self._follow(version)
+            except errors.Gone:
+                log.info("%s: history compacted, listing again", self.resource.plural)
+            except (errors.ApiError, errors.ConnectionFailed) as error:
+                log.warning("%s: %s; trying again in %.1f s", self.resource.plural, error, retry_s)
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, _RETRY_MAX_S)
+
+    async def _relist(self) -> str:
+        listed = await self._api.list(
+            self.resource,
+            self._namespace,
+            label_selector=self._label_selector,
+            field_selector=self._field_selector,
+        )
+        current = {key_of(item): item for item in listed.items}
+        for key in [key for key in self._objects if key not in current]:
+            self._set(key, None)
+        for key, item in current.items():
+            self._set(key, item)
+        self._synced.set()
+        return listed.resource_version
+
+    async def _follow(self, version: str) -> None:
+        while True:
+            stream = self._api.watch(
+                self.resource,
+                self._namespace,
+                resource_version=version,
+                label_selector=self._label_selector,
+                field_selector=self._field_selector,
+            )
+            async for event in stream:
+                version = event.object["metadata"]["resourceVersion"]
+                self._apply(event)
+
+    def _apply(self, event: WatchEvent) -> None:
+        if event.type == "BOOKMARK":
+            return
+        self._set(key_of(event.object), None if event.type == "DELETED" else event.object)
+
+    def _set(self, key: ObjectKey, new: Manifest | None) -> None:
+        old = self._objects.get(key)
+        if old is None and new is None:
+            return
+        if new is None:
+            del self._objects[key]
+        else:
+            self._objects[key] = new
+        if old is not None and new is not None and uid_of(old) != uid_of(new):
+            self._notify(old, None)
+            old = None
+        if (
+            old is not None
+            and new is not None
+            and old["metadata"].get("resourceVersion") == new["metadata"].get("resourceVersion")
+        ):
+            return
+        self._notify(old, new)
+
+    def _notify(self, old: Manifest | None, new: Manifest | None) -> None:
+        for handler in self._handlers:
+            handler(old, new)

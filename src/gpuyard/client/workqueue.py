@@ -1,0 +1,95 @@
+"""Keys that wait for a controller: each at most once, none handled by two workers at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from gpuyard import errors
+
+log = logging.getLogger(__name__)
+
+Key = TypeVar("Key")
+
+_BACKOFF_S = 0.05
+_BACKOFF_MAX_S = 30.0
+
+
+class WorkQueue(Generic[Key]):
+    """Hands out keys to `reconcile`. A key added while it is being handled is handled once more afterwards.
+
+    `reconcile` may return a number of seconds after which it wants to see the key again. When it raises a
+    GpuyardError, the key comes back with exponential back-off (50 ms to 30 s); a Conflict comes
+    back at once, since the newer object is already on its way. Any other exception is a bug and
+    ends the worker, so that whoever owns the task reports it.
+    """
+
+    def __init__(self, name: str, reconcile: Callable[[Key], Awaitable[float | None]]) -> None:
+        self._name = name
+        self._reconcile = reconcile
+        self._ready: asyncio.Queue[Key] = asyncio.Queue()
+        self._waiting: set[Key] = set()
+        self._running: set[Key] = set()
+        self._again: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+
+    def add(self, key: Key) -> None:
+        """Asks for the key to be handled soon."""
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
+        if key in self._running:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.put_nowait(key)
+
+    def add_after(self, key: Key, delay_s: float) -> None:
+        """Asks for it after a delay; an earlier request wins."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + max(delay_s, 0.0)
+        if timer := self._timers.get(key):
+            if timer.when() <= due:
+                return
+            timer.cancel()
+        self._timers[key] = loop.call_at(due, self._fire, key)
+
+    def _fire(self, key: Key) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
+
+    async def run(self, workers: int = 1) -> None:
+        """Handles keys until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(workers):
+                    group.create_task(self._work(), name=f"{self._name}-{number}")
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+            self._timers.clear()
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._ready.get()
+            self._waiting.discard(key)
+            self._running.add(key)
+            delay_s: float | None = None
+            try:
+                delay_s = await self._reconcile(key)
+                self._failures.pop(key, None)
+            except errors.Conflict:
+                delay_s = _BACKOFF_S
+            except errors.GpuyardError as error:
+                count = self._failures[key] = self._failures.get(key, 0) + 1
+                delay_s = min(_BACKOFF_S * 2 ** (count - 1), _BACKOFF_MAX_S)
+                log.warning("%s %s: %s; again in %.2f s", self._name, key, error, delay_s)
+            finally:
+                self._running.discard(key)
+            if key in self._again:
+                self._again.discard(key)
+                self.add(key)
+            elif delay_s is not None:
+                self.add_after(key, delay_s)

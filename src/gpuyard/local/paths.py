@@ -1,0 +1,148 @@
+"""Where a yard keeps its data and its sockets, and who may read them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuyard import errors
+
+#: `sockaddr_un.sun_path` holds 108 bytes with the closing NUL; the longest name that we put into
+#: the runtime folder has 40.
+_LONGEST_RUNTIME_DIR = 107 - 40
+
+
+@dataclass(frozen=True)
+class YardPaths:
+    """Every path of one yard. Both folders are 0700; what is secret inside is 0600 on top.
+
+    Attributes:
+        data_dir: the database, credentials, logs; outlives the yard.
+        runtime_dir: sockets only; short, since a socket's path has at most 107 bytes.
+    """
+
+    data_dir: Path
+    runtime_dir: Path
+
+    @property
+    def database(self) -> Path:
+        """SQLite file of the store."""
+        return self.data_dir / "store.db"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the daemon for as long as it lives; its text is the daemon's pid."""
+        return self.data_dir / "lock"
+
+    @property
+    def settings(self) -> Path:
+        """What `up` was told, kept for the next start."""
+        return self.data_dir / "settings.json"
+
+    @property
+    def pki_dir(self) -> Path:
+        """CA, server certificate and their keys."""
+        return self.data_dir / "pki"
+
+    @property
+    def token(self) -> Path:
+        """The bearer token."""
+        return self.data_dir / "token"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """What kubectl reads."""
+        return self.data_dir / "kubeconfig"
+
+    @property
+    def daemon_log(self) -> Path:
+        """Standard output and error of the daemon and its agent."""
+        return self.data_dir / "daemon.log"
+
+    @property
+    def pods_dir(self) -> Path:
+        """One folder per pod uid: logs, exit codes, process identities."""
+        return self.data_dir / "pods"
+
+    @property
+    def device_checkpoint(self) -> Path:
+        """Which container has which devices."""
+        return self.data_dir / "devices.json"
+
+    @property
+    def api_socket(self) -> Path:
+        """The API for our own client."""
+        return self.runtime_dir / "api.sock"
+
+    @property
+    def device_plugins_dir(self) -> Path:
+        """The kubelet's Registration socket and the plugins' own."""
+        return self.runtime_dir / "device-plugins"
+
+    @property
+    def pod_resources_socket(self) -> Path:
+        """PodResources v1."""
+        return self.runtime_dir / "pod-resources" / "kubelet.sock"
+
+    def make_folders(self) -> None:
+        """Makes every folder with mode 0700.
+
+        Raises:
+            StoreUnwritable: no permission, or the runtime folder belongs to somebody else.
+        """
+        for folder in (
+            self.data_dir,
+            self.pki_dir,
+            self.pods_dir,
+            self.runtime_dir,
+            self.device_plugins_dir,
+            self.pod_resources_socket.parent,
+        ):
+            _make_private(folder)
+
+
+def find_paths(environ: Mapping[str, str]) -> YardPaths:
+    """`$GPUYARD_HOME`, else `$XDG_DATA_HOME/gpuyard`, else `~/.local/share/gpuyard`."""
+    if home := environ.get("GPUYARD_HOME"):
+        data_dir = Path(home).expanduser().absolute()
+    else:
+        base = environ.get("XDG_DATA_HOME") or str(
+            Path(environ.get("HOME") or "~").expanduser() / ".local/share"
+        )
+        data_dir = Path(base) / "gpuyard"
+    return YardPaths(data_dir, _runtime_dir(data_dir, environ))
+
+
+def _runtime_dir(data_dir: Path, environ: Mapping[str, str]) -> Path:
+    """A short folder that is the same for the same data folder, whoever asks."""
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(data_dir))).hexdigest()[:10]
+    base = environ.get("XDG_RUNTIME_DIR", "")
+    # A folder of another user's session (after su or sudo) is not ours to write.
+    if base and os.access(base, os.W_OK) and len(os.fsencode(base)) + 20 <= _LONGEST_RUNTIME_DIR:
+        return Path(base) / "gpuyard" / digest
+    return (
+        Path(tempfile.gettempdir() if len(tempfile.gettempdir()) < 30 else "/tmp")
+        / f"gpuyard-{os.getuid()}"
+        / digest
+    )
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_uid != os.getuid() and os.getuid() != 0:
+            raise errors.StoreUnwritable(
+                f"{folder} belongs to another user",
+                remedy="remove it, or set GPUYARD_HOME to a folder of your own",
+            )
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise errors.StoreUnwritable(
+            f"can't make the folder {folder}: {error.strerror}",
+            remedy="set GPUYARD_HOME to a folder that you may write",
+        ) from error
