@@ -87,7 +87,7 @@ class KubeApi(Protocol):
     async def create(
         self, resource: Resource, manifest: Mapping[str, Any], namespace: str | None = None
     ) -> Manifest:
-        """Creates it; AlreadyExists when the name is taken, Invalid with field paths when it breaks a rule."""
+        """Creates it; AlreadyExists when the name is taken, Invalid (with field paths) for a broken rule."""
         ...
 
     async def update(
