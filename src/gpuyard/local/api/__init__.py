@@ -1,0 +1,1 @@
+"""The Kubernetes API of the local yard: verbs over the store, and their HTTP side."""

@@ -1,0 +1,141 @@
+"""What the API knows of one kind, in one declaration.
+
+The order in which the verbs use it is Kubernetes' own:
+
+    create: schema.decode → default → metadata (name, uid, creationTimestamp) → prepare_create → validate
+    update: schema.decode → default → prepare_update → validate(new, old)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gpuyard.kube.objects import Manifest, Resource
+
+VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One broken rule.
+
+    Attributes:
+        path: field path as Kubernetes writes it: `spec.containers[0].image`.
+        type: cause reason: FieldValueInvalid, FieldValueRequired, FieldValueNotSupported, …
+        message: the rule in Kubernetes' words: `Required value`, `Invalid value: "x": must be …`.
+    """
+
+    path: str
+    type: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a Table; `priority` above 0 shows only with `-o wide`."""
+
+    name: str
+    cell: Callable[[Manifest, datetime], Any]
+    type: str = "string"
+    format: str = ""
+    priority: int = 0
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Subresource:
+    """A path below an object: `status`, `binding`, `log`; `resource` names the kind of its body."""
+
+    name: str
+    kind: str
+    verbs: tuple[str, ...]
+    group: str = ""
+    version: str = "v1"
+
+
+@dataclass(frozen=True)
+class CreateContext:
+    """What a kind may ask the rest of the API while an object of it is being created."""
+
+    priority_class: Callable[[str], Manifest | None] = lambda _name: None
+    default_priority_class: Callable[[], Manifest | None] = lambda: None
+
+
+def _leave(*_: Any) -> None:
+    """No change."""
+
+
+def _accept(_manifest: Manifest, _old: Manifest | None) -> list[FieldError]:
+    return []
+
+
+@dataclass(frozen=True)
+class KindSpec:
+    """One kind: its names, and the rules that its objects follow.
+
+    Attributes:
+        resource: group, version, kind, plural, scope.
+        short_names: what kubectl users type: `po`.
+        categories: `all` makes `kubectl get all` list it.
+        default: fills absent fields in place, as Kubernetes' defaults.go does.
+        validate: broken rules of the object, against the one that it replaces when that isn't None.
+        prepare_create: completes a new object in place after defaults and metadata (uid included);
+            raises `errors.ApiError` when admission refuses it.
+        prepare_update: keeps in place what an update of the main resource may not change silently.
+        columns: cells of a Table after Kubernetes' own.
+        has_status: status is a subresource: writes to the main resource leave it, and only those to
+            `status` change it.
+        has_generation: `metadata.generation` counts changes of the spec.
+        graceful: a delete with a grace period only marks it; the kubelet deletes it for good.
+        selectable_fields: for field selectors, beside metadata.name and metadata.namespace.
+        subresources: paths below an object, `status` included.
+        name_is_subdomain: names may contain dots (RFC 1123 subdomain), else they are labels.
+    """
+
+    resource: Resource
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    default: Callable[[Manifest], None] = _leave
+    validate: Callable[[Manifest, Manifest | None], list[FieldError]] = _accept
+    prepare_create: Callable[[Manifest, CreateContext], None] = _leave
+    prepare_update: Callable[[Manifest, Manifest], None] = _leave
+    columns: tuple[Column, ...] = ()
+    has_status: bool = False
+    has_generation: bool = False
+    graceful: bool = False
+    selectable_fields: frozenset[str] = frozenset()
+    subresources: tuple[Subresource, ...] = ()
+    name_is_subdomain: bool = True
+    verbs: tuple[str, ...] = VERBS
+
+    @property
+    def gvk(self) -> tuple[str, str, str]:
+        """Group, version and kind."""
+        return self.resource.group, self.resource.version, self.resource.kind
+
+    def subresource(self, name: str) -> Subresource | None:
+        """The subresource of this name, if it is served."""
+        return next((sub for sub in self.subresources if sub.name == name), None)
+
+    def selects(self, path: str) -> bool:
+        """Whether field selectors may name this field."""
+        if path == "metadata.namespace":
+            return self.resource.namespaced
+        return path == "metadata.name" or path in self.selectable_fields
+
+
+def status_subresource(resource: Resource) -> Subresource:
+    """The `status` path of a kind."""
+    return Subresource("status", resource.kind, ("get", "patch", "update"), resource.group, resource.version)
+
+
+def details_of(spec: KindSpec, name: str, errors: list[FieldError]) -> Mapping[str, Any]:
+    """`Status.details` for an object with these broken rules."""
+    causes = [{"reason": e.type, "message": e.message, "field": e.path} for e in errors]
+    details: dict[str, Any] = {"name": name, "kind": spec.resource.kind, "causes": causes}
+    if spec.resource.group:
+        details["group"] = spec.resource.group
+    return details
