@@ -1,0 +1,207 @@
+"""Where an API is and how to prove who we are, from a kubeconfig.
+
+Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/. Merging: the files of KUBECONFIG
+in order, the first that defines a name or the current context wins.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import ssl
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gpuyard import errors
+
+_EXEC_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One API's address and credentials; `repr` leaves the headers out, which may hold a token."""
+
+    server: str
+    tls: ssl.SSLContext | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    namespace: str = "default"
+    proxy: str | None = None
+
+
+def kubeconfig_files(environ: Mapping[str, str]) -> list[Path]:
+    """The files that `KUBECONFIG` names, else `~/.kube/config`."""
+    named = [Path(part) for part in environ.get("KUBECONFIG", "").split(os.pathsep) if part]
+    return named or [Path(environ.get("HOME") or "~").expanduser() / ".kube" / "config"]
+
+
+def load_connection(files: Sequence[Path], context: str) -> Connection:
+    """The connection that `context` names.
+
+    Raises:
+        UsageError: no such context or a file that is no kubeconfig; the message names the file and field.
+    """
+    merged = _merge([(file, _read(file)) for file in files if file.exists()])
+    entry = merged["contexts"].get(context)
+    if entry is None:
+        known = ", ".join(sorted(merged["contexts"])) or "none"
+        raise errors.UsageError(
+            f"no context {context!r} in {_names(files)}",
+            remedy=f"contexts there: {known}; KUBECONFIG says which files are read",
+        )
+    file, raw = entry
+    cluster = _named(merged, "clusters", raw.get("cluster", ""), context)
+    user = _named(merged, "users", raw.get("user", ""), context) if raw.get("user") else (file, {})
+    return Connection(
+        server=_text(cluster[1], "server", cluster[0]),
+        tls=_tls(cluster, user),
+        headers=_headers(user),
+        namespace=raw.get("namespace") or "default",
+        proxy=cluster[1].get("proxy-url"),
+    )
+
+
+_Section = dict[str, tuple[Path, Mapping[str, Any]]]
+
+
+def _merge(documents: Sequence[tuple[Path, Mapping[str, Any]]]) -> dict[str, _Section]:
+    merged: dict[str, _Section] = {"clusters": {}, "users": {}, "contexts": {}}
+    for file, document in documents:
+        for section, singular in (("clusters", "cluster"), ("users", "user"), ("contexts", "context")):
+            for entry in document.get(section) or ():
+                if not isinstance(entry, Mapping) or "name" not in entry:
+                    raise errors.UsageError(f"{file}: an entry of {section} has no name")
+                merged[section].setdefault(entry["name"], (file, entry.get(singular) or {}))
+    return merged
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        document = YAML(typ="safe", pure=True).load(file.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.UsageError(f"can't read the kubeconfig {file}: {error}") from error
+    except YAMLError as error:
+        raise errors.UsageError(f"the kubeconfig {file} is not YAML: {error}") from error
+    if not isinstance(document, Mapping):
+        raise errors.UsageError(f"{file} is not a kubeconfig", remedy="KUBECONFIG says which files are read")
+    return document
+
+
+def _named(
+    merged: dict[str, _Section], section: str, name: str, context: str
+) -> tuple[Path, Mapping[str, Any]]:
+    entry = merged[section].get(name)
+    if entry is None:
+        raise errors.UsageError(
+            f"context {context!r} names {name!r}, which is not among the {section} of the kubeconfig"
+        )
+    return entry
+
+
+def _text(raw: Mapping[str, Any], key: str, file: Path) -> str:
+    value = raw.get(key)
+    if not isinstance(value, str) or not value:
+        raise errors.UsageError(f"{file}: {key} is missing")
+    return value
+
+
+def _tls(
+    cluster: tuple[Path, Mapping[str, Any]], user: tuple[Path, Mapping[str, Any]]
+) -> ssl.SSLContext | None:
+    if not str(cluster[1].get("server", "")).startswith("https://"):
+        return None
+    context = ssl.create_default_context()
+    try:
+        if authority := _material(cluster, "certificate-authority"):
+            context = ssl.create_default_context(cadata=authority.decode())
+        if cluster[1].get("insecure-skip-tls-verify"):
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        certificate, key = _material(user, "client-certificate"), _material(user, "client-key")
+        if certificate and key:
+            _load_client_certificate(context, certificate, key)
+    except (ssl.SSLError, ValueError) as error:
+        raise errors.UsageError(f"{cluster[0]}: the certificates can't be used: {error}") from error
+    return context
+
+
+def _material(entry: tuple[Path, Mapping[str, Any]], key: str) -> bytes | None:
+    """What `KEY-data` holds (base64) or the file that `KEY` names, relative to the kubeconfig."""
+    file, raw = entry
+    if data := raw.get(f"{key}-data"):
+        try:
+            return base64.b64decode(data, validate=True)
+        except (binascii.Error, TypeError) as error:
+            raise errors.UsageError(f"{file}: {key}-data is not base64") from error
+    if path := raw.get(key):
+        try:
+            return (file.parent / path).read_bytes()
+        except OSError as error:
+            raise errors.UsageError(f"{file}: {key} can't be read: {error}") from error
+    return None
+
+
+def _load_client_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """OpenSSL reads keys from files only: an anonymous one never touches a disk."""
+    descriptor = os.memfd_create("client-certificate")
+    try:
+        os.write(descriptor, certificate + b"\n" + key)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _headers(user: tuple[Path, Mapping[str, Any]]) -> dict[str, str]:
+    file, raw = user
+    token = raw.get("token")
+    if not token and (path := raw.get("tokenFile")):
+        try:
+            token = (file.parent / path).read_text().strip()
+        except OSError as error:
+            raise errors.UsageError(f"{file}: tokenFile can't be read: {error}") from error
+    if not token and (plugin := raw.get("exec")):
+        token = _exec_token(plugin, file)
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _exec_token(plugin: Mapping[str, Any], file: Path) -> str:
+    """Runs a credential plugin (client.authentication.k8s.io) and takes its token."""
+    argv = [str(plugin.get("command", "")), *(str(arg) for arg in plugin.get("args") or ())]
+    info = {
+        "apiVersion": plugin.get("apiVersion", "client.authentication.k8s.io/v1"),
+        "kind": "ExecCredential",
+        "spec": {"interactive": False},
+    }
+    environ = dict(os.environ) | {entry["name"]: entry["value"] for entry in plugin.get("env") or ()}
+    environ["KUBERNETES_EXEC_INFO"] = json.dumps(info)
+    try:
+        done = subprocess.run(
+            argv,
+            env=environ,
+            capture_output=True,
+            timeout=_EXEC_TIMEOUT_S,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+        token = json.loads(done.stdout)["status"].get("token")
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+        detail = getattr(error, "stderr", None) or b""
+        raise errors.UsageError(
+            f"{file}: the credential plugin {argv[0]!r} failed: {error}",
+            remedy=detail.decode(errors="replace").strip()[-300:]
+            or str(plugin.get("installHint", "")).strip(),
+        ) from error
+    if not token:
+        raise errors.UsageError(f"{file}: the credential plugin {argv[0]!r} gave no token")
+    return str(token)
+
+
+def _names(files: Sequence[Path]) -> str:
+    return ", ".join(str(file) for file in files)
