@@ -142,7 +142,7 @@ def _material(entry: tuple[Path, Mapping[str, Any]], key: str) -> bytes | None:
             raise errors.UsageError(f"{file}: {key}-data is not base64") from error
     if path := raw.get(key):
         try:
-            return (file.parent / path).read_bytes()
+            return (file.parent / str(path)).read_bytes()
         except OSError as error:
             raise errors.UsageError(f"{file}: {key} can't be read: {error}") from error
     return None
@@ -163,7 +163,7 @@ def _headers(user: tuple[Path, Mapping[str, Any]]) -> dict[str, str]:
     token = raw.get("token")
     if not token and (path := raw.get("tokenFile")):
         try:
-            token = (file.parent / path).read_text().strip()
+            token = (file.parent / str(path)).read_text().strip()
         except OSError as error:
             raise errors.UsageError(f"{file}: tokenFile can't be read: {error}") from error
     if not token and (plugin := raw.get("exec")):

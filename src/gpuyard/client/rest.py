@@ -28,8 +28,8 @@ _STREAM_TIMEOUT = httpx.Timeout(None, connect=5.0)
 class RestApi:
     """Implements `client.api.KubeApi` over one pooled HTTP client; use as an async context manager.
 
-    Besides ApiError for refusals it raises ConnectionFailed when nobody answers at the address. `server_headers`
-    are those of the last answer, by lower-case name.
+    Besides ApiError for refusals it raises ConnectionFailed when nobody answers at the address.
+    `server_headers` are those of the last answer, by lower-case name.
     """
 
     def __init__(self, connection: Connection | None = None, *, unix_socket: Path | None = None) -> None:
@@ -38,7 +38,7 @@ class RestApi:
         self._where = str(unix_socket) if unix_socket else str(connection and connection.server)
         self.server_headers: Mapping[str, str] = {}
         if unix_socket is not None:
-            transport = httpx.AsyncHTTPTransport(uds=str(unix_socket), verify=False)  # noqa: S501 - no TLS here
+            transport = httpx.AsyncHTTPTransport(uds=str(unix_socket), verify=False)
             self._http = httpx.AsyncClient(
                 transport=transport, base_url="http://localhost", timeout=_TIMEOUT, trust_env=False
             )

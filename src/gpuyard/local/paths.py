@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpuyard import errors
 
-#: `sockaddr_un.sun_path` holds 108 bytes with the closing NUL; the longest name that we put into
-#: the runtime folder has 40.
-_LONGEST_RUNTIME_DIR = 107 - 40
-
 
 @dataclass(frozen=True)
 class YardPaths:
-    """Every path of one yard. Both folders are 0700; what is secret inside is 0600 on top.
+    """Every path of one yard. Folders are made 0700; what is secret inside is 0600 on top.
 
     Attributes:
         data_dir: the database, credentials, logs; outlives the yard.
@@ -74,6 +69,11 @@ class YardPaths:
         return self.data_dir / "devices.json"
 
     @property
+    def running(self) -> Path:
+        """What the live daemon says of itself."""
+        return self.runtime_dir / "yard.json"
+
+    @property
     def api_socket(self) -> Path:
         """The API for our own client."""
         return self.runtime_dir / "api.sock"
@@ -89,20 +89,17 @@ class YardPaths:
         return self.runtime_dir / "pod-resources" / "kubelet.sock"
 
     def make_folders(self) -> None:
-        """Makes every folder with mode 0700.
+        """Makes every folder, mode 0700.
+
+        The data folder itself keeps the mode that it has: it may be one that the user made for more.
 
         Raises:
-            StoreUnwritable: no permission, or the runtime folder belongs to somebody else.
+            StoreUnwritable: no permission, or a folder belongs to somebody else.
         """
-        for folder in (
-            self.data_dir,
-            self.pki_dir,
-            self.pods_dir,
-            self.runtime_dir,
-            self.device_plugins_dir,
-            self.pod_resources_socket.parent,
-        ):
-            _make_private(folder)
+        _make_folder(self.data_dir, private=False)
+        runtime = (self.runtime_dir.parent, self.runtime_dir, self.device_plugins_dir)
+        for folder in (self.pki_dir, self.pods_dir, *runtime, self.pod_resources_socket.parent):
+            _make_folder(folder, private=True)
 
 
 def find_paths(environ: Mapping[str, str]) -> YardPaths:
@@ -114,27 +111,26 @@ def find_paths(environ: Mapping[str, str]) -> YardPaths:
             Path(environ.get("HOME") or "~").expanduser() / ".local/share"
         )
         data_dir = Path(base) / "gpuyard"
-    return YardPaths(data_dir, _runtime_dir(data_dir, environ))
+    return YardPaths(data_dir, _runtime_dir(data_dir))
 
 
-def _runtime_dir(data_dir: Path, environ: Mapping[str, str]) -> Path:
-    """A short folder that is the same for the same data folder, whoever asks."""
+def _runtime_dir(data_dir: Path) -> Path:
+    """A short folder that is the same for the same data folder, whoever asks.
+
+    Not XDG_RUNTIME_DIR: a cron job, a login over ssh and a desktop session of one user would each look
+    for the yard in another place, and it goes away when the user logs out, while runs don't.
+    """
     digest = hashlib.sha256(os.fsencode(os.path.realpath(data_dir))).hexdigest()[:10]
-    base = environ.get("XDG_RUNTIME_DIR", "")
-    # A folder of another user's session (after su or sudo) is not ours to write.
-    if base and os.access(base, os.W_OK) and len(os.fsencode(base)) + 20 <= _LONGEST_RUNTIME_DIR:
-        return Path(base) / "gpuyard" / digest
-    return (
-        Path(tempfile.gettempdir() if len(tempfile.gettempdir()) < 30 else "/tmp")
-        / f"gpuyard-{os.getuid()}"
-        / digest
-    )
+    return Path("/tmp") / f"gpuyard-{os.getuid()}" / digest
 
 
-def _make_private(folder: Path) -> None:
+def _make_folder(folder: Path, *, private: bool) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_uid != os.getuid() and os.getuid() != 0:
+        if not private:
+            return
+        # Under /tmp anybody may have made the folder first: a link or another owner is refused.
+        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
             raise errors.StoreUnwritable(
                 f"{folder} belongs to another user",
                 remedy="remove it, or set GPUYARD_HOME to a folder of your own",

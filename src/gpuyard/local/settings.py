@@ -1,0 +1,107 @@
+"""What `gpuyard up` was told, kept for the next start, and what the running daemon tells about itself."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from gpuyard import errors
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Choices that outlive the daemon.
+
+    Attributes:
+        simulate: GPUs to simulate, such as "H100:8"; empty for the machine's own.
+        port: of the HTTPS API on 127.0.0.1; 0 until the first start has picked a free one.
+    """
+
+    simulate: str = ""
+    port: int = 0
+
+    def chosen(self, *, simulate: str | None, port: int | None) -> Settings:
+        """These settings with what this start was told; None keeps a choice."""
+        return replace(
+            self,
+            simulate=self.simulate if simulate is None else simulate,
+            port=self.port if port is None else port,
+        )
+
+
+@dataclass(frozen=True)
+class RunningYard:
+    """What a live daemon writes into its runtime folder.
+
+    Attributes:
+        api: URL of the HTTPS API.
+        agent_pid: 0 while the agent isn't running.
+    """
+
+    daemon_pid: int
+    agent_pid: int
+    api: str
+    node: str
+    version: str
+    started_at: str
+
+
+def load_settings(file: Path) -> Settings:
+    """The settings kept, or the defaults.
+
+    Raises:
+        YardError: the file isn't what `save_settings` wrote.
+    """
+    try:
+        raw = json.loads(file.read_text())
+        return Settings(simulate=str(raw.get("simulate", "")), port=int(raw.get("port", 0)))
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, ValueError, AttributeError) as error:
+        raise errors.YardError(
+            f"the settings in {file} can't be read: {error}",
+            remedy=f"remove {file} and say `gpuyard up` again",
+        ) from error
+
+
+def save_settings(file: Path, settings: Settings) -> None:
+    """Writes them so that a crash leaves either the old or the new ones."""
+    write_private(file, json.dumps(asdict(settings), indent=2) + "\n")
+
+
+def load_running(file: Path) -> RunningYard | None:
+    """What the daemon last said, or None when it never started or left cleanly."""
+    try:
+        return RunningYard(**json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def save_running(file: Path, running: RunningYard) -> None:
+    """Says it."""
+    write_private(file, json.dumps(asdict(running)))
+
+
+def write_private(file: Path, text: str) -> None:
+    """Replaces a file's text atomically, mode 0600.
+
+    Raises:
+        StoreFull, StoreUnwritable: it can't be written; the old text is untouched.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        kind = errors.StoreFull if error.errno == errno.ENOSPC else errors.StoreUnwritable
+        raise kind(
+            f"can't write {file}: {error.strerror}", remedy="free some space or mend the permissions"
+        ) from error
