@@ -1,0 +1,1 @@
+"""What is known about GPU models, whoever reports them: pure data."""
