@@ -1,0 +1,79 @@
+"""`gpuyard up`."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import click
+
+from gpuyard import errors
+from gpuyard.cli.options import output_option
+from gpuyard.cli.output import StatusLine, print_json
+
+
+@click.command(
+    "up",
+    epilog="""\b
+Examples:
+  gpuyard up                       # this machine's GPUs
+  gpuyard up --simulate H100:8     # eight simulated ones; kept for the next start
+  gpuyard up --no-simulate         # back to the machine's own
+""",
+)
+@click.option("--simulate", metavar="MODEL:COUNT", help="Simulate GPUs, such as H100:8.")
+@click.option("--no-simulate", is_flag=True, help="Forget an earlier --simulate.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="Port of the HTTPS API on 127.0.0.1 (default: a free one, kept).",
+)
+@output_option()
+def command(simulate: str | None, no_simulate: bool, port: int | None, output: str | None) -> None:
+    """Start this machine's yard in the background.
+
+    Choices are kept for the next start. A yard that runs already is left as it is.
+    """
+    from gpuyard.local import lifecycle
+    from gpuyard.local.paths import find_paths
+    from gpuyard.local.settings import load_settings
+
+    if no_simulate:
+        if simulate:
+            raise click.UsageError("--simulate and --no-simulate contradict each other.")
+        simulate = ""
+    if simulate:
+        simulate = checked_simulation(simulate)
+    paths = find_paths(os.environ)
+    line = StatusLine()
+    began = time.monotonic()
+    try:
+        started = lifecycle.start(
+            paths, simulate=simulate, port=port, on_wait=lambda text: line.show(text + " …")
+        )
+    finally:
+        line.clear()
+    if not started.fresh:
+        difference = lifecycle.differs(load_settings(paths.settings), simulate=simulate, port=port)
+        if difference:
+            raise errors.YardBusy(
+                f"the yard is up already, and {difference}",
+                remedy="restart it: `gpuyard down --keep`, then this command again",
+            )
+    if output == "json":
+        print_json({"api": started.yard.api, "node": started.yard.node, "started": started.fresh})
+        return
+    took = f" in {time.monotonic() - began:.1f} s" if started.fresh else " already"
+    click.echo(f"The yard is up{took}: node {started.yard.node}, API {started.yard.api}")
+
+
+def checked_simulation(text: str) -> str:
+    """The text when it names a model and a count.
+
+    Raises:
+        UsageError: it doesn't; the message has the form and the nearest model.
+    """
+    from gpuyard.devices.simulated import parse_simulation
+
+    parse_simulation(text)
+    return text

@@ -1,0 +1,103 @@
+"""`gpuyard`: finds the command, runs it, and turns errors into one screen and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from gpuyard import __version__, errors
+
+#: name → (section, one line of help). The line is here so that `--help` imports no command.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("Runs", "Run a script or command on GPUs and follow its output."),
+    "ps": ("Runs", "List runs and their states."),
+    "logs": ("Runs", "Print a run's output."),
+    "show": ("Runs", "Show everything known about one run."),
+    "explain": ("Runs", "Say what a run waits for, and what would let it go."),
+    "stop": ("Runs", "Stop a run; its logs and exit code stay."),
+    "rm": ("Runs", "Remove runs with their logs."),
+    "up": ("Yard", "Start this machine's yard."),
+    "down": ("Yard", "Stop this machine's yard."),
+    "status": ("Yard", "Show the yard: address, GPUs, isolation, versions."),
+    "nodes": ("Yard", "List nodes and their GPUs."),
+    "kubeconfig": ("Yard", "Print the path of a kubeconfig for the yard."),
+    "use": ("Settings", "Choose where commands go: the yard or a kubeconfig's context."),
+    "completion": ("Settings", "Print the shell completion script."),
+}
+
+EPILOG = """\b
+Examples:
+  gpuyard up --simulate H100:8
+  gpuyard run train.py --gpus 2 -- --epochs 3
+  gpuyard run --gpus 2 -- torchrun --nproc_per_node=2 train_ddp.py
+  gpuyard ps
+"""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when it is called, so that the others cost nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of `commands/NAME.py`."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"gpuyard.cli.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Says what was probably meant when there is no such command."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else " `gpuyard --help` lists the commands."
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the commands by section without importing them."""
+        for section in dict.fromkeys(section for section, _ in COMMANDS.values()):
+            with formatter.section(section):
+                formatter.write_dl(
+                    [(name, text) for name, (where, text) in COMMANDS.items() if where == section]
+                )
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gpuyard", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Take a PyTorch script to a scheduled GPU: on this machine, or on a Kubernetes cluster."""
+
+
+def main() -> None:
+    """The console script: never a traceback for what a user or the world did wrong."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as leave:
+        code = leave.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        # `gpuyard ps | head`: the reader left, and the interpreter must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except errors.GpuyardError as error:
+        click.echo(f"Error: {error.message}", err=True)
+        if error.remedy:
+            click.echo(f"  {error.remedy}", err=True)
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)

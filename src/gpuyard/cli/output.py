@@ -1,0 +1,90 @@
+"""How results look: tables that fit the terminal for people, JSON for machines."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import click
+import orjson
+
+
+def print_json(value: object) -> None:
+    """One indented JSON document."""
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.buffer.flush()
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, flexible: int = -1) -> None:
+    """Columns side by side; on a terminal too narrow for them, column `flexible` is cut with `…`."""
+    table = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    if sys.stdout.isatty():
+        excess = sum(widths) + 3 * (len(widths) - 1) - shutil.get_terminal_size().columns
+        if excess > 0:
+            widths[flexible] = max(len(header[flexible]), 10, widths[flexible] - excess)
+    for row in table:
+        cells = (_cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("   ".join(cells).rstrip())
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def print_fields(fields: Sequence[tuple[str, str]]) -> None:
+    """`Name:  value` lines, values aligned; empty values are left out."""
+    width = max(len(name) for name, _ in fields) + 1
+    for name, value in fields:
+        if value:
+            click.echo(f"{name + ':':<{width}}  {value}")
+
+
+def age(since: datetime | None, now: datetime) -> str:
+    """`45s`, `3m10s`, `2h5m`, `4d`; empty without a start."""
+    return "" if since is None else duration(now - since)
+
+
+def duration(span: timedelta) -> str:
+    """The two largest units that matter, as kubectl prints it."""
+    seconds = max(0, int(span.total_seconds()))
+    if seconds < 120:
+        return f"{seconds}s"
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 10:
+        return f"{minutes}m{seconds}s" if seconds else f"{minutes}m"
+    if minutes < 180:
+        return f"{minutes}m"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours}h{minutes}m" if minutes and hours < 8 else f"{hours}h"
+    return f"{hours // 24}d"
+
+
+class StatusLine:
+    """One line on standard error that is rewritten in place; on a pipe each new text is a line."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._shown = ""
+
+    def show(self, text: str) -> None:
+        """Replaces the line."""
+        if text == self._shown:
+            return
+        if self._live:
+            columns = shutil.get_terminal_size().columns
+            sys.stderr.write("\r\x1b[K" + _cut(text, columns - 1))
+        elif text:
+            sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+        self._shown = text
+
+    def clear(self) -> None:
+        """Takes the line away before other output."""
+        if self._live and self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+        self._shown = ""

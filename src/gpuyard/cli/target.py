@@ -1,0 +1,102 @@
+"""Where a command goes: this machine's yard, or a context of the user's kubeconfig."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from gpuyard import __version__, errors
+from gpuyard.client.rest import RestApi
+from gpuyard.local.paths import YardPaths, find_paths
+
+Result = TypeVar("Result")
+
+#: The name that `gpuyard use` and `--context` give the local yard.
+YARD = "yard"
+
+
+@dataclass(frozen=True)
+class Target:
+    """An open API, the namespace that names are looked up in, and whether it is the local yard."""
+
+    api: RestApi
+    namespace: str
+    is_yard: bool
+
+
+def call(
+    work: Callable[[Target], Awaitable[Result]], *, context: str | None = None, namespace: str | None = None
+) -> Result:
+    """Opens the target, runs `work` on it to the end, closes it.
+
+    Raises:
+        YardStopped: the command goes to the yard and it isn't running.
+        VersionMismatch: the yard was started by another release.
+    """
+    return asyncio.run(_call(work, context, namespace))
+
+
+async def _call(
+    work: Callable[[Target], Awaitable[Result]], context: str | None, namespace: str | None
+) -> Result:
+    context = context or chosen_context()
+    if context and context != YARD:
+        from gpuyard.client.connection import kubeconfig_files, load_connection
+
+        connection = load_connection(kubeconfig_files(os.environ), context)
+        async with RestApi(connection) as api:
+            return await work(Target(api, namespace or connection.namespace, is_yard=False))
+    paths = find_paths(os.environ)
+    async with RestApi(unix_socket=paths.api_socket) as api:
+        await check_yard(api, paths)
+        return await work(Target(api, namespace or "default", is_yard=True))
+
+
+async def check_yard(api: RestApi, paths: YardPaths) -> None:
+    """Raises unless a yard of this release answers on the socket."""
+    if not paths.api_socket.exists():
+        raise _stopped(paths)
+    try:
+        await api.get_path("/version")
+    except errors.ConnectionFailed as error:
+        raise _stopped(paths) from error
+    theirs = api.server_headers.get("gpuyard-version", "")
+    if theirs != __version__:
+        raise errors.VersionMismatch(
+            f"the yard runs gpuyard {theirs or 'of an unknown version'}, this command is {__version__}",
+            remedy="restart it with `gpuyard down --keep && gpuyard up`: runs go on meanwhile",
+        )
+
+
+def _stopped(paths: YardPaths) -> errors.YardStopped:
+    return errors.YardStopped(
+        f"the yard is stopped (data in {paths.data_dir})",
+        remedy="start it with `gpuyard up`, or use --context",
+    )
+
+
+def chosen_context() -> str:
+    """What `gpuyard use` chose; empty for the yard."""
+    try:
+        choice = json.loads(choice_file().read_text())
+        return str(choice["context"])
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise errors.UsageError(
+            f"can't read {choice_file()}: {error}", remedy="choose again: `gpuyard use yard`"
+        ) from error
+
+
+def choice_file() -> Path:
+    """Where `gpuyard use` keeps its choice: beside the yard's data when GPUYARD_HOME is set, else with
+    the user's configuration."""
+    if os.environ.get("GPUYARD_HOME"):
+        return find_paths(os.environ).data_dir / "context.json"
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
+    return Path(base) / "gpuyard" / "context.json"

@@ -1,0 +1,192 @@
+"""Starting, finding and stopping the daemon, from the command line's side."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.local.paths import YardPaths
+from gpuyard.local.settings import RunningYard, Settings, load_running
+
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 30.0
+#: The daemon gets these of the caller's environment and nothing else: it outlives the shell, and what
+#: a shell had must not leak into other people's runs.
+_KEPT_ENVIRONMENT = (
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "PATH",
+    "LANG",
+    "GPUYARD_HOME",
+    "XDG_DATA_HOME",
+    "LD_LIBRARY_PATH",
+)
+
+
+@dataclass(frozen=True)
+class Started:
+    """The yard after `start`; `fresh` says whether this call started it."""
+
+    yard: RunningYard
+    fresh: bool
+
+
+def daemon_pid(paths: YardPaths) -> int:
+    """The pid that holds the data folder's lock; 0 when nobody does."""
+    try:
+        with paths.lock.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return int(lock.read().strip() or "0")
+    except (OSError, ValueError):
+        return 0
+    return 0
+
+
+def start(
+    paths: YardPaths,
+    *,
+    simulate: str | None = None,
+    port: int | None = None,
+    environ: Mapping[str, str] = os.environ,
+    on_wait: Callable[[str], None] = lambda text: None,
+) -> Started:
+    """Starts the daemon unless it runs, and returns once its API answers and its node is ready.
+
+    Args:
+        paths: whose yard.
+        simulate: GPUs to simulate from now on, "" for none; None keeps the last choice.
+        port: of the HTTPS API; None keeps the last choice.
+        environ: of the caller; a few variables of it reach the daemon.
+        on_wait: told what is being waited for.
+
+    Raises:
+        GpuyardError: whatever kept the daemon from starting, as the daemon itself reported it.
+    """
+    paths.make_folders()
+    if (pid := daemon_pid(paths)) and (running := load_running(paths.running)) and running.daemon_pid == pid:
+        return Started(running, fresh=False)
+    on_wait("starting the yard")
+    arguments = [] if simulate is None else ["--simulate", simulate]
+    arguments += [] if port is None else ["--port", str(port)]
+    reader, writer = os.pipe()
+    try:
+        process = _spawn(paths, [*arguments, "--ready-fd", str(writer)], writer, environ)
+        os.close(writer)
+        writer = -1
+        _read_report(reader, process, paths)
+    finally:
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+    # Its own child would stay a zombie of a long-lived caller; the command line exits soon.
+    process.returncode = 0
+    found = load_running(paths.running)
+    if found is None:
+        raise errors.YardError(f"the yard went away as it started, see {paths.daemon_log}")
+    return Started(found, fresh=True)
+
+
+def _spawn(
+    paths: YardPaths, arguments: list[str], writer: int, environ: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    kept = {name: environ[name] for name in _KEPT_ENVIRONMENT if name in environ}
+    # Two malloc arenas serve one event loop and one writer thread; glibc's default of eight per core
+    # is memory that an idle yard would hold for nothing.
+    kept |= {"GPUYARD_HOME": str(paths.data_dir), "MALLOC_ARENA_MAX": "2", "GRPC_ENABLE_FORK_SUPPORT": "0"}
+    try:
+        descriptor = os.open(paths.daemon_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise errors.StoreUnwritable(
+            f"can't write {paths.daemon_log}: {error.strerror}",
+            remedy="mend the permissions of the folder, or set GPUYARD_HOME to another",
+        ) from error
+    with os.fdopen(descriptor, "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "gpuyard.local.daemon", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=kept,
+            cwd="/",
+            start_new_session=True,
+            pass_fds=(writer,),
+        )
+
+
+def _read_report(reader: int, process: subprocess.Popen[bytes], paths: YardPaths) -> None:
+    """Waits for the one line in which the daemon says that it is ready, or why it isn't."""
+    text = b""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while not text.endswith(b"\n"):
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([reader], [], [], left)[0]:
+            process.kill()
+            raise errors.YardError(
+                f"the yard didn't get ready in {_START_TIMEOUT_S:.0f} s", remedy=f"see {paths.daemon_log}"
+            )
+        piece = os.read(reader, 65536)
+        if not piece:
+            raise errors.YardError("the yard ended while starting", remedy=_last_lines(paths.daemon_log))
+        text += piece
+    report = json.loads(text)
+    if "error" in report:
+        error = errors.YardError(report["error"], remedy=report.get("remedy", ""))
+        error.exit_code = int(report.get("exit_code", 1))
+        raise error
+
+
+def _last_lines(log: Path, count: int = 5) -> str:
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-count:]
+    except OSError:
+        lines = []
+    return f"{log} ends with:\n  " + "\n  ".join(lines) if lines else f"see {log}"
+
+
+def stop(paths: YardPaths) -> bool:
+    """Ends the daemon and its agent; processes of runs stay. False when it wasn't running.
+
+    Raises:
+        YardError: it didn't end in time.
+    """
+    pid = daemon_pid(paths)
+    if not pid:
+        return False
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        if not select.select([handle], [], [], _STOP_TIMEOUT_S)[0]:
+            raise errors.YardError(
+                f"the yard (pid {pid}) didn't stop in {_STOP_TIMEOUT_S:.0f} s",
+                remedy=f"see {paths.daemon_log}",
+            )
+    except PermissionError as error:
+        raise errors.YardError(f"the yard (pid {pid}) belongs to another user") from error
+    finally:
+        os.close(handle)
+    return True
+
+
+def differs(settings: Settings, *, simulate: str | None, port: int | None) -> str:
+    """What a running yard would have to be restarted for; empty when nothing."""
+    if simulate is not None and simulate != settings.simulate:
+        return f"it simulates {settings.simulate or 'no GPUs'}, not {simulate or 'none'}"
+    if port is not None and port != settings.port:
+        return f"its port is {settings.port}, not {port}"
+    return ""
