@@ -1,0 +1,1 @@
+"""Which node takes which pod, and why not: decisions over an immutable snapshot, without I/O."""

@@ -1,0 +1,158 @@
+"""What one pod asks of a node, parsed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from gpuyard.kube.objects import Manifest, ObjectKey, labels_of
+from gpuyard.kube.quantity import to_int, to_milli
+from gpuyard.kube.selectors import Requirement, requirements_of
+from gpuyard.kube.wellknown import LABEL_RUN
+
+CPU = "cpu"
+MEMORY = "memory"
+PODS = "pods"
+
+
+@dataclass(frozen=True)
+class NodeTerm:
+    """One term of node affinity: all expressions on labels and all on fields hold. Empty: matches nothing."""
+
+    labels: tuple[Requirement, ...] = ()
+    fields: tuple[Requirement, ...] = ()
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> NodeTerm:
+        """From a `NodeSelectorTerm`."""
+        return cls(
+            requirements_of(raw.get("matchExpressions") or ()), requirements_of(raw.get("matchFields") or ())
+        )
+
+    def matches(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Whether the node of this name and these labels satisfies the term."""
+        if not self.labels and not self.fields:
+            return False
+        fields = {"metadata.name": name}
+        return all(r.matches(labels) for r in self.labels) and all(r.matches(fields) for r in self.fields)
+
+
+@dataclass(frozen=True)
+class PodRequest:
+    """One pod as the scheduler sees it, pending or bound.
+
+    Attributes:
+        key: the pod, or for a template its Job.
+        resources: effective requests above zero: cpu in millicores, all others in whole base units;
+            `pods` is always 1.
+        node_name: the node that it is bound to, or must be; empty for any.
+        selector: `nodeSelector`, one requirement per label.
+        affinity: required node affinity, one of whose terms must match; None when there is none.
+        preferred: preferred node affinity with its weights.
+        created: `creationTimestamp` as sent; empty before the server has set it.
+        since: when it started (else was created), as sent.
+        run: the run that it belongs to, empty when none.
+        ending: being deleted; what it holds comes back soon.
+    """
+
+    key: ObjectKey
+    uid: str = ""
+    resources: Mapping[str, int] = field(default_factory=dict)
+    node_name: str = ""
+    selector: tuple[Requirement, ...] = ()
+    affinity: tuple[NodeTerm, ...] | None = None
+    preferred: tuple[tuple[int, NodeTerm], ...] = ()
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    priority: int = 0
+    created: str = ""
+    since: str = ""
+    run: str = ""
+    ending: bool = False
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> PodRequest:
+        """From a Pod."""
+        metadata = manifest["metadata"]
+        spec = manifest.get("spec") or {}
+        affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+        required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+        created = metadata.get("creationTimestamp") or ""
+        return cls(
+            key=ObjectKey(metadata.get("namespace", ""), metadata.get("name", "")),
+            uid=metadata.get("uid", ""),
+            resources=effective_requests(spec),
+            node_name=spec.get("nodeName") or "",
+            selector=tuple(Requirement(k, "In", (v,)) for k, v in (spec.get("nodeSelector") or {}).items()),
+            affinity=tuple(map(NodeTerm.of, required.get("nodeSelectorTerms") or ())) if required else None,
+            preferred=tuple(
+                (term["weight"], NodeTerm.of(term["preference"]))
+                for term in affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()
+            ),
+            tolerations=tuple(spec.get("tolerations") or ()),
+            priority=spec.get("priority") or 0,
+            created=created,
+            since=(manifest.get("status") or {}).get("startTime") or created,
+            run=labels_of(manifest).get(LABEL_RUN, ""),
+            ending=bool(metadata.get("deletionTimestamp")),
+        )
+
+    @classmethod
+    def of_template(cls, job: Manifest) -> PodRequest:
+        """One pod of a Job, before the server has seen either."""
+        template = job["spec"]["template"]
+        metadata = {**(template.get("metadata") or {}), "name": job["metadata"].get("name", "")}
+        metadata["namespace"] = job["metadata"].get("namespace", "")
+        return cls.of({"metadata": metadata, "spec": template["spec"]})
+
+
+def effective_requests(spec: Mapping[str, Any]) -> dict[str, int]:
+    """What a pod takes from its node: the larger of its containers together and any init container.
+
+    Init containers that restart always run beside the others. A limit without a request counts as one.
+    Source: k8s.io/component-helpers `resource.PodRequests`.
+    """
+    running = _sum(_container_requests(c) for c in spec.get("containers") or ())
+    sidecars: dict[str, int] = {}
+    peak: dict[str, int] = {}
+    for container in spec.get("initContainers") or ():
+        requests = _sum((_container_requests(container), sidecars))
+        if container.get("restartPolicy") == "Always":
+            sidecars = requests
+        peak = _max(peak, requests)
+    total = _sum((_max(_sum((running, sidecars)), peak), _parse(spec.get("overhead") or {})))
+    total[PODS] = 1
+    return {resource: count for resource, count in total.items() if count > 0}
+
+
+def parse_resources(raw: Mapping[str, str | int | float]) -> dict[str, int]:
+    """A `ResourceList`: cpu in millicores, all others in whole base units."""
+    return _parse(raw)
+
+
+def _container_requests(container: Mapping[str, Any]) -> dict[str, int]:
+    resources = container.get("resources") or {}
+    return _parse({**(resources.get("limits") or {}), **(resources.get("requests") or {})})
+
+
+def _parse(raw: Mapping[str, str | int | float]) -> dict[str, int]:
+    return {resource: _amount(resource, text) for resource, text in raw.items()}
+
+
+# The same few texts come with every pod, and exact decimals are slow.
+@lru_cache(maxsize=4096)
+def _amount(resource: str, text: str | int | float) -> int:
+    return to_milli(text) if resource == CPU else to_int(text)
+
+
+def _sum(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for part in parts:
+        for resource, count in part.items():
+            total[resource] = total.get(resource, 0) + count
+    return total
+
+
+def _max(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
+    return {resource: max(left.get(resource, 0), right.get(resource, 0)) for resource in {**left, **right}}
