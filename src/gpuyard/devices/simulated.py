@@ -1,0 +1,146 @@
+"""Simulated GPUs: an inventory made from a string such as `H100:8`, so that the road works without GPUs.
+
+How they are linked: boards on a base board with NVSwitches (SXM4 and later, superchips) form islands of
+eight in which each pair has all of a board's NVLinks; older SXM boards form islands of four in which a
+board's links are shared out evenly; other boards have no NVLink. Four GPUs share a CPU.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.devices.inventory import Backend, DeviceNode, Gpu, Inventory, Link, PcieLevel
+from gpuyard.gpus.catalogue import GpuModel, find_model, nearest
+
+#: As many as a device plugin's list and a node's slots can sensibly show.
+MOST_GPUS = 64
+
+_NAMESPACE = uuid.UUID("5f0c8d3e-6a63-5d0a-9f0e-9b1f6d2f6c11")
+_DRIVER_VERSION = "580.95.05"
+_CUDA_VERSION = (13, 0)
+_GPUS_PER_CPU = 4
+_POLL_S = 0.1
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What to simulate: so many of one model."""
+
+    model: GpuModel
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.model.name}:{self.count}"
+
+
+def parse_simulation(text: str) -> Simulation:
+    """Reads `MODEL:COUNT` (`H100:8`) or `MODEL` for one.
+
+    Raises:
+        UsageError: the model isn't in the catalogue, or the count isn't 1 to 64.
+    """
+    name, _, count_text = text.partition(":")
+    model = find_model(name)
+    if model is None:
+        near = nearest(name)
+        raise errors.UsageError(
+            f"can't simulate {text!r}: {name!r} is no GPU model that gpuyard knows",
+            remedy=f"did you mean {near}?" if near else "for example H100:8",
+        )
+    count = int(count_text) if count_text.isascii() and count_text.isdigit() else 1 if text == name else 0
+    if not 1 <= count <= MOST_GPUS:
+        raise errors.UsageError(
+            f"can't simulate {text!r}: {count_text!r} is no number of GPUs",
+            remedy=f"write {model.name}:N with N from 1 to {MOST_GPUS}",
+        )
+    return Simulation(model, count)
+
+
+def simulate(simulation: Simulation, *, seed: str) -> Inventory:
+    """The inventory of a make-believe node; the same for the same `seed`, another for each other seed."""
+    gpus = tuple(_gpu(simulation.model, index, seed) for index in range(simulation.count))
+    return Inventory(
+        backend=Backend.SIMULATED,
+        driver_version=_DRIVER_VERSION,
+        cuda_version=_CUDA_VERSION,
+        gpus=gpus,
+        links={
+            (one.uuid, other.uuid): _link(simulation.model, one, other)
+            for one, other in combinations(gpus, 2)
+        },
+    )
+
+
+def _gpu(model: GpuModel, index: int, seed: str) -> Gpu:
+    return Gpu(
+        index=index,
+        uuid=f"GPU-{uuid.uuid5(_NAMESPACE, f'{seed}/{model.name}/{index}')}",
+        product=f"Simulated {model.product}",
+        model=model.name,
+        memory_mib=model.memory_mib,
+        compute_capability=model.compute_capability or (0, 0),
+        pci_bus_id=f"0000:{0x10 + index:02x}:00.0",
+        numa_node=index // _GPUS_PER_CPU,
+        minor=index,
+        nodes=(DeviceNode(f"/dev/nvidia{index}", "/dev/null"),),
+    )
+
+
+def _link(model: GpuModel, one: Gpu, other: Gpu) -> Link:
+    same_cpu = one.numa_node == other.numa_node
+    pcie = PcieLevel.HOST_BRIDGE if same_cpu else PcieLevel.DIFFERENT_CPU
+    if not model.nvlink:
+        return Link(pcie)
+    switched = model.form not in {"SXM", "SXM2", "SXM3"}
+    island = 8 if switched else 4
+    if one.index // island != other.index // island:
+        return Link(pcie)
+    return Link(pcie, model.nvlink if switched else max(1, model.nvlink // (island - 1)))
+
+
+async def watch(simulation: Simulation, *, seed: str, control: Path | None) -> AsyncIterator[Inventory]:
+    """The inventory at once, and again whenever the control file changes what is healthy.
+
+    Args:
+        control: a JSON file `{"unhealthy": ["GPU-…", …]}`; not there means that all are healthy.
+    """
+    inventory = simulate(simulation, seed=seed)
+    shown: Inventory | None = None
+    stamp: tuple[int, int, int] | None = None
+    while True:
+        found = _stamp(control)
+        if shown is None or found != stamp:
+            stamp = found
+            current = inventory.with_unhealthy(_unhealthy(control))
+            if current != shown:
+                shown = current
+                yield current
+        # Without a control file nothing ever changes.
+        await (asyncio.sleep(_POLL_S) if control else asyncio.Event().wait())
+
+
+def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat() if path else None
+    except FileNotFoundError:
+        return None
+    return (found.st_ino, found.st_mtime_ns, found.st_size) if found else None
+
+
+def _unhealthy(path: Path | None) -> frozenset[str]:
+    if path is None or not path.exists():
+        return frozenset()
+    try:
+        return frozenset(str(uuid) for uuid in json.loads(path.read_bytes())["unhealthy"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _LOG.warning('%s isn\'t {"unhealthy": [uuid, ...]} (%s): taking all GPUs as healthy', path, error)
+        return frozenset()

@@ -1,0 +1,157 @@
+"""Which container holds which devices, and the file that remembers it across restarts.
+
+The file is JSON, `{"version": 1, "assignments": […]}`. It is replaced whole (written beside, synced,
+renamed), so a reader finds either the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from gpuyard import errors
+
+_VERSION = 1
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DeviceNode:
+    """A device node to show in a container; `permissions` is a subset of "rwm"."""
+
+    container_path: str
+    host_path: str
+    permissions: str
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A path of the host to mount into a container."""
+
+    container_path: str
+    host_path: str
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class ContainerAllocation:
+    """What a container gets: device ids by resource, and what the plugins asked to be done for them."""
+
+    device_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    envs: Mapping[str, str] = field(default_factory=dict)
+    devices: tuple[DeviceNode, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    cdi_devices: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One container's allocation.
+
+    Attributes:
+        reusable: the container is an ordinary init container: it is over before the pod's other
+            containers start, so they may take over its devices.
+        numa_nodes: device id → NUMA nodes, as the plugin said when the device was assigned.
+    """
+
+    pod_uid: str
+    namespace: str
+    pod: str
+    container: str
+    allocation: ContainerAllocation
+    reusable: bool = False
+    numa_nodes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def write_checkpoint(path: Path, assignments: Iterable[Assignment]) -> None:
+    """Replaces the file; on return it is on the disk.
+
+    Raises:
+        DeviceError: it can't be written; the old file is still there.
+    """
+    raw = {"version": _VERSION, "assignments": [asdict(one) for one in assignments]}
+    beside = path.with_name(path.name + ".new")
+    try:
+        with beside.open("w", encoding="utf-8", opener=_private) as file:
+            json.dump(raw, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise errors.DeviceError(
+            f"can't write the device checkpoint {path}: {error.strerror}",
+            remedy="make room on that disk, or give its folder back to the user of the yard",
+        ) from error
+
+
+def read_checkpoint(path: Path, now: datetime) -> tuple[Assignment, ...]:
+    """Reads the file; a missing one is empty.
+
+    A damaged one is moved aside, with a warning: its containers go on with the devices they have, but
+    the devices may be given out again.
+
+    Raises:
+        DeviceError: the file is there and can't be read.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise errors.DeviceError(f"can't read the device checkpoint {path}: {error.strerror}") from error
+    try:
+        raw = json.loads(text)
+        if raw["version"] != _VERSION:
+            raise ValueError(f"version {raw['version']}")
+        return tuple(_assignment(one) for one in raw["assignments"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%SZ}")
+        path.replace(aside)
+        _LOG.warning(
+            "the device checkpoint %s can't be understood (%s: %s): moved to %s, starting without it",
+            path,
+            type(error).__name__,
+            error,
+            aside,
+        )
+        return ()
+
+
+def _assignment(raw: Mapping[str, Any]) -> Assignment:
+    inner = raw["allocation"]
+    return Assignment(
+        pod_uid=str(raw["pod_uid"]),
+        namespace=str(raw["namespace"]),
+        pod=str(raw["pod"]),
+        container=str(raw["container"]),
+        reusable=bool(raw["reusable"]),
+        numa_nodes={key: tuple(map(int, nodes)) for key, nodes in raw["numa_nodes"].items()},
+        allocation=ContainerAllocation(
+            device_ids={key: tuple(map(str, ids)) for key, ids in inner["device_ids"].items()},
+            envs=dict(inner["envs"]),
+            devices=tuple(DeviceNode(**one) for one in inner["devices"]),
+            mounts=tuple(Mount(**one) for one in inner["mounts"]),
+            cdi_devices=tuple(map(str, inner["cdi_devices"])),
+            annotations=dict(inner["annotations"]),
+        ),
+    )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _sync_folder(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
