@@ -1,0 +1,210 @@
+"""The SQLite file: opened with care, read once at the start, then only appended to and compacted."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from gpuyard import errors
+from gpuyard.local.store.lock import full, unusable
+from gpuyard.local.store.schema import MIGRATIONS, migrate, version_of
+
+#: How much a commit survives: FULL a power cut, OFF only the death of the process.
+Synchronous = Literal["FULL", "OFF"]
+
+
+class Row(NamedTuple):
+    """One revision as the table holds it; `prev_revision` is None for "the key's tombstone, if any"."""
+
+    revision: int
+    resource: str
+    namespace: str
+    name: str
+    create_revision: int
+    prev_revision: int | None
+    deleted: bool
+    value: bytes
+
+
+class Database:
+    """Owns the connection. Every method, `__init__` too, must be called on one and the same thread.
+
+    The connection locks the file for itself: nobody may change it behind the memory's back, and SQLite then
+    needs no shared-memory file, whose pages a full disk would turn into SIGBUS.
+    """
+
+    def __init__(self, path: Path, synchronous: Synchronous = "FULL") -> None:
+        """Opens the file, made anew when there is none, and brings it to the newest schema.
+
+        Raises:
+            StoreDamaged: the file isn't a database, not gpuyard's, or has unreadable pages.
+            StoreTooNew: a later release wrote it.
+            StoreLocked: another program has it open.
+            StoreUnwritable, StoreFull: as they say.
+        """
+        self.path = path
+        with _translated(path):
+            if not path.exists():
+                _make(path)
+            path.chmod(0o600)
+            _check(path)
+            self._connection = _connect(path)
+            try:
+                self._connection.execute(f"PRAGMA synchronous = {synchronous}")
+                migrate(self._connection)
+                # Finds out about a file that can't be written now, not at the first write.
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._connection.execute("ROLLBACK")
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def rows(self) -> Iterator[Row]:
+        """Every row that compaction has left, oldest first."""
+        with _translated(self.path):
+            for row in self._connection.execute("SELECT * FROM objects ORDER BY revision"):
+                yield Row(*row)
+
+    def last_revision(self) -> int:
+        """The highest revision ever committed, whether or not its row is still there."""
+        with _translated(self.path):
+            found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'objects'")
+            return int((found.fetchone() or (0,))[0])
+
+    def commit(self, rows: Sequence[Row], doomed: Sequence[int]) -> None:
+        """Appends `rows` and deletes the revisions in `doomed`, all or nothing, durable on return.
+
+        Raises:
+            StoreError: nothing was written; StoreFull when that is why.
+        """
+        connection = self._connection
+        with _translated(self.path):
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany(
+                    _INSERT, ((*row[:5], row.prev_revision, *row[1:4], *row[6:]) for row in rows)
+                )
+                connection.executemany("DELETE FROM objects WHERE revision = ?", ((r,) for r in doomed))
+                connection.execute("COMMIT")
+            except sqlite3.Error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Writes the log back into the file and closes it."""
+        with _translated(self.path):
+            self._connection.close()
+
+
+_INSERT = """
+    INSERT INTO objects VALUES (?, ?, ?, ?, ?, coalesce(?, (
+        SELECT max(revision) FROM objects WHERE resource = ? AND namespace = ? AND name = ? AND deleted
+    ), 0), ?, ?)
+"""
+
+
+def _make(path: Path) -> None:
+    """Makes an empty database beside `path` and moves it there whole.
+
+    So an empty or half-made file at `path` is never one of ours, and is reported instead of overwritten.
+    """
+    new = path.with_name(path.name + ".new")
+    for stale in (new, new.with_name(new.name + "-wal"), new.with_name(new.name + "-journal")):
+        stale.unlink(missing_ok=True)
+    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    connection = _connect(new)
+    try:
+        migrate(connection)
+    finally:
+        connection.close()
+    new.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _check(path: Path) -> None:
+    """Reads the whole file through a connection that can't write, so a bad one stays as it is.
+
+    Raises:
+        StoreDamaged, StoreTooNew: see `Database`.
+    """
+    if path.stat().st_size == 0:
+        raise _damaged(path, "the file is empty")
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    try:
+        version = version_of(connection)
+        if version > len(MIGRATIONS):
+            raise errors.StoreTooNew(
+                f"{path} was written by a later release: its schema is version {version}, "
+                f"this release knows up to {len(MIGRATIONS)}",
+                remedy="upgrade gpuyard, or set GPUYARD_HOME to another folder",
+            )
+        if version == 0:
+            raise _damaged(path, "it isn't a database of gpuyard")
+        complaint = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if complaint != "ok":
+            raise _damaged(path, complaint)
+    finally:
+        connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turns errors of SQLite and of the system into ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _meaning(path, error) from error
+    except OSError as error:
+        raise unusable(path, error) from error
+
+
+def _meaning(path: Path, error: sqlite3.Error) -> errors.StoreError:
+    code = getattr(error, "sqlite_errorcode", 0)
+    # SHMSIZE: no space for the shared-memory file that the check at the start needs.
+    if code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE:
+        return full(path)
+    if (
+        code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        or code == sqlite3.SQLITE_IOERR_SHORT_READ
+    ):
+        return _damaged(path, str(error))
+    if code & 0xFF == sqlite3.SQLITE_BUSY:
+        return errors.StoreLocked(
+            f"{path} is open in another program", remedy="close that program, then try again"
+        )
+    if code & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return errors.StoreUnwritable(
+            f"can't write {path}: {error}",
+            remedy="give this user write permission on the file and its folder, "
+            "or set GPUYARD_HOME to a folder that has it",
+        )
+    return errors.StoreError(f"{path}: {error}", remedy="look for trouble with the disk in the kernel's log")
+
+
+def _damaged(path: Path, complaint: str) -> errors.StoreDamaged:
+    aside = f"{path.name}.damaged"
+    return errors.StoreDamaged(
+        f"{path} is damaged: {complaint}; it was left as it is",
+        remedy=f"move it and {path.name}-wal aside, e.g. mv {path} {path.with_name(aside)}, "
+        "or put a backup in its place; the yard then starts empty, or with the backup",
+    )

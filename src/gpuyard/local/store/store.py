@@ -1,0 +1,236 @@
+"""The store: reads from memory, writes through one committer."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from gpuyard import errors
+from gpuyard.kube.objects import ObjectKey
+from gpuyard.local.store.batch import Batch
+from gpuyard.local.store.database import Database, Synchronous
+from gpuyard.local.store.history import History
+from gpuyard.local.store.loading import load
+from gpuyard.local.store.lock import FolderLock
+from gpuyard.local.store.objects import Objects
+from gpuyard.local.store.values import Change, Event, Stored
+from gpuyard.local.store.watch import Watch
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Changes in one transaction. More would keep the loop busy encoding while nobody else gets a turn.
+_MAX_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A change and whoever waits for it. A waiter that was cancelled has a future that is done."""
+
+    change: Change
+    future: asyncio.Future[Stored]
+
+
+class Store:
+    """All objects of one yard. Open it with `open`; it belongs to the loop that opened it.
+
+    Every committed write gets the next revision; a revision is never used twice, whatever happens. Reads
+    see committed state only and never wait. One committer task takes all writes that wait, checks
+    each against what is committed and the ones before it, commits them in one transaction on the
+    store's own thread, and only then shows them to readers, watches and callers. When the commit fails, every
+    write of it fails and nothing has changed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        objects: Objects,
+        history: History,
+        lock: FolderLock,
+        thread: ThreadPoolExecutor,
+    ) -> None:
+        """Takes over what `open` has made."""
+        self._database = database
+        self._objects = objects
+        self._history = history
+        self._lock = lock
+        self._thread = thread
+        self._waiting: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._committer = asyncio.create_task(self._commit_all(), name="store-committer")
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        lock: Path | None = None,
+        history: int = 10_000,
+        synchronous: Synchronous = "FULL",
+    ) -> Store:
+        """Opens the database at `path`, made anew when there is none, and loads it.
+
+        Args:
+            path: the SQLite file; its folder must exist.
+            lock: the file that says whose the folder is; `lock` beside the database by default.
+            history: revisions kept for watches; Kubernetes clients expect 1,000 at least.
+            synchronous: OFF loses writes in a power cut, and is for tests.
+
+        Raises:
+            StoreLocked, StoreDamaged, StoreTooNew, StoreUnwritable, StoreFull: the file is left as it was.
+        """
+        held = FolderLock(lock or path.with_name("lock"))
+        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        try:
+            loop = asyncio.get_running_loop()
+            database, objects, past = await loop.run_in_executor(thread, _load, path, history, synchronous)
+        except BaseException:
+            thread.shutdown()
+            held.release()
+            raise
+        return cls(database, objects, past, held, thread)
+
+    @property
+    def revision(self) -> int:
+        """The last committed revision."""
+        return self._history.revision
+
+    @property
+    def compacted(self) -> int:
+        """The oldest revision after which a watch can still start."""
+        return self._history.compacted
+
+    def get(self, resource: str, key: ObjectKey) -> Stored | None:
+        """The object as committed, None when there is none."""
+        return self._objects.get(resource, key)
+
+    def list(self, resource: str, namespace: str | None) -> tuple[list[Stored], int]:
+        """The objects of a namespace (None: of all) in key order, and the revision they are as of."""
+        return self._objects.list(resource, namespace), self.revision
+
+    def watch(self, resource: str, namespace: str | None, after: int) -> Watch:
+        """Every change after the revision `after`, as an async iterator that ends when the store closes.
+
+        Raises:
+            Gone: `after` is older than the history or newer than the store; the iterator raises it too,
+                once its reader has fallen behind the history.
+        """
+        return Watch(self._history, resource, namespace, after)
+
+    async def write(self, change: Change) -> Stored:
+        """Commits the change and returns what was written, once it is durable.
+
+        A caller that is cancelled while it waits doesn't know whether the write happened.
+
+        Raises:
+            AlreadyExists, NotFound, Conflict: the object isn't as the change expects it.
+            StoreError: the database refused (StoreFull: no space); nothing was written.
+            Exception: what `change.encode` raised; nothing was written.
+        """
+        if self._closing or self._committer.done():
+            raise _closed()
+        future: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(change, future))
+        self._wake.set()
+        return await future
+
+    async def close(self) -> None:
+        """Commits what waits, ends every watch, closes the file and lets go of the folder."""
+        if self._closing:
+            return
+        self._closing = True
+        self._wake.set()
+        await asyncio.wait([self._committer])
+        self._history.close()
+        try:
+            await self._on_thread(self._database.close)
+        finally:
+            self._thread.shutdown()
+            self._lock.release()
+        if not self._committer.cancelled():
+            self._committer.result()
+
+    async def _on_thread(self, function: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    async def _commit_all(self) -> None:
+        try:
+            while not self._closing:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._waiting:
+                    taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_BATCH))]
+                    await self._commit([waiting for waiting in taken if not waiting.future.done()])
+        finally:
+            _fail(self._waiting, _closed())
+
+    async def _commit(self, taken: Sequence[_Waiting]) -> None:
+        batch = Batch(self._objects, self.revision)
+        outcomes = [_attempt(batch, waiting.change) for waiting in taken]
+        try:
+            if batch.rows:
+                doomed = self._history.garbage(len(batch.rows))
+                await self._on_thread(self._database.commit, batch.rows, doomed)
+                self._history.swept(len(doomed))
+        except errors.StoreError as error:
+            # A refusal too may rest on an earlier change of this batch, which now hasn't happened.
+            _fail(taken, error)
+            return
+        except Exception as error:
+            log.exception("a commit of %d changes failed in a way that nobody foresaw", len(batch.rows))
+            _fail(taken, errors.StoreError(f"the commit failed: {error}", remedy="see the daemon's log"))
+            return
+        except asyncio.CancelledError:
+            _fail(taken, _closed())
+            raise
+        self._publish(batch.events)
+        for waiting, outcome in zip(taken, outcomes, strict=True):
+            if waiting.future.done():
+                continue
+            if isinstance(outcome, Exception):
+                waiting.future.set_exception(outcome)
+            else:
+                waiting.future.set_result(outcome)
+
+    def _publish(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._objects.apply(event)
+            self._history.append(event)
+        if events:
+            self._history.notify()
+
+
+def _load(path: Path, history: int, synchronous: Synchronous) -> tuple[Database, Objects, History]:
+    database = Database(path, synchronous)
+    try:
+        return database, *load(database, history)
+    except BaseException:
+        database.close()
+        raise
+
+
+def _attempt(batch: Batch, change: Change) -> Stored | Exception:
+    try:
+        return batch.add(change)
+    except Exception as error:  # noqa: BLE001 - goes to whoever wrote the change
+        return error
+
+
+def _fail(waiting: Iterable[_Waiting], error: errors.StoreError) -> None:
+    """Gives everybody a copy of their own, since a raised error collects the traceback of who raised it."""
+    for each in waiting:
+        if not each.future.done():
+            each.future.set_exception(copy.copy(error))
+
+
+def _closed() -> errors.StoreError:
+    return errors.StoreError("the store is closed", remedy="start the yard again with gpuyard up")

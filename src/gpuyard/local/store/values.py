@@ -1,0 +1,67 @@
+"""What goes into the store and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from gpuyard.kube.objects import ObjectKey
+
+#: Gives the bytes of an object for the revision that its write gets.
+Encode = Callable[[int], bytes]
+
+EventType = Literal["ADDED", "MODIFIED", "DELETED"]
+
+
+class Stored(NamedTuple):
+    """One object as of one revision. `value` is what `encode` gave; the store never looks into it."""
+
+    resource: str
+    key: ObjectKey
+    value: bytes
+    revision: int
+    create_revision: int
+
+
+class Event(NamedTuple):
+    """One committed change.
+
+    Attributes:
+        stored: the new state; for DELETED the last state, with the revision of the deletion.
+        previous: the state before, None for ADDED.
+    """
+
+    type: EventType
+    stored: Stored
+    previous: Stored | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write that waits to be committed: make it with `create`, `replace` or `delete`.
+
+    `encode` is called once, on the loop, right before the commit, and must not block. What it raises
+    goes to the caller of `Store.write`, and nothing is written.
+    """
+
+    verb: Literal["create", "replace", "delete"]
+    resource: str
+    key: ObjectKey
+    encode: Encode
+    expected_revision: int = 0
+
+    @classmethod
+    def create(cls, resource: str, key: ObjectKey, encode: Encode) -> Change:
+        """Writes an object that must not exist yet."""
+        return cls("create", resource, key, encode)
+
+    @classmethod
+    def replace(cls, resource: str, key: ObjectKey, expected_revision: int, encode: Encode) -> Change:
+        """Replaces an object that must still be at `expected_revision`."""
+        return cls("replace", resource, key, encode, expected_revision)
+
+    @classmethod
+    def delete(cls, resource: str, key: ObjectKey, expected_revision: int, encode: Encode) -> Change:
+        """Deletes an object that must still be at `expected_revision`; `encode` gives its last state."""
+        return cls("delete", resource, key, encode, expected_revision)
