@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal, localcontext
+from functools import lru_cache
 
 _FORM = re.compile(
     r"^([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:(m|u|n|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)|[eE]([+-]?\d{1,2}))?$"
@@ -18,6 +19,7 @@ _SCALE = {
     "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30),
     "Ti": Decimal(2**40), "Pi": Decimal(2**50), "Ei": Decimal(2**60),
 }  # fmt: skip
+_DECIMAL_SUFFIX = {-9: "n", -6: "u", -3: "m", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E"}
 
 
 def parse_quantity(text: str | int | float) -> Decimal:
@@ -64,6 +66,28 @@ def format_bytes(count: int) -> str:
 def format_milli(milli: int) -> str:
     """1500 → `1500m`, 2000 → `2`."""
     return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"
+
+
+@lru_cache(maxsize=4096)
+def canonical_quantity(text: str) -> str:
+    """As Kubernetes writes it back: no fraction, the largest suffix: `0.5` → `500m`, `1024Mi` → `1Gi`.
+
+    Source: `Quantity.CanonicalizeBytes`.
+
+    Raises:
+        ValueError: not a quantity.
+    """
+    match = _FORM.match(text)
+    value = parse_quantity(text)
+    if match and (match[2] or "").endswith("i") and abs(value) >= 1024 and value == int(value):
+        return format_bytes(int(value))
+    nano = _ceil(value * 10**9) if value > 0 else -_ceil(-value * 10**9)
+    power = -9
+    while nano and power < 18 and nano % 1000 == 0:
+        nano, power = nano // 1000, power + 3
+    if not nano or power == 0:
+        return str(nano)
+    return f"{nano}e{power}" if match and match[3] is not None else f"{nano}{_DECIMAL_SUFFIX[power]}"
 
 
 def _ceil(value: Decimal) -> int:
