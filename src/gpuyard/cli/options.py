@@ -38,8 +38,8 @@ def target_options(function: Function) -> Function:
 def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Names of runs for the shell's completion; nothing when the API doesn't answer."""
     from gpuyard import errors
-    from gpuyard.cli.target import call
     from gpuyard.cli.runs import list_runs
+    from gpuyard.cli.target import call
 
     async def names(target: Any) -> list[str]:
         return [run.name for run in await list_runs(target)]

@@ -60,11 +60,11 @@ async def _call(
 async def check_yard(api: RestApi, paths: YardPaths) -> None:
     """Raises unless a yard of this release answers on the socket."""
     if not paths.api_socket.exists():
-        raise _stopped(paths)
+        raise stopped(paths)
     try:
         await api.get_path("/version")
     except errors.ConnectionFailed as error:
-        raise _stopped(paths) from error
+        raise stopped(paths) from error
     theirs = api.server_headers.get("gpuyard-version", "")
     if theirs != __version__:
         raise errors.VersionMismatch(
@@ -73,7 +73,8 @@ async def check_yard(api: RestApi, paths: YardPaths) -> None:
         )
 
 
-def _stopped(paths: YardPaths) -> errors.YardStopped:
+def stopped(paths: YardPaths) -> errors.YardStopped:
+    """The error for a yard that doesn't run."""
     return errors.YardStopped(
         f"the yard is stopped (data in {paths.data_dir})",
         remedy="start it with `gpuyard up`, or use --context",

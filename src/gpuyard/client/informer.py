@@ -44,6 +44,8 @@ class Informer:
         self._objects: dict[ObjectKey, Manifest] = {}
         self._handlers: list[Handler] = []
         self._synced = asyncio.Event()
+        #: The error that keeps the copy from being current, None while it is.
+        self.failure: errors.GpuyardError | None = None
 
     @property
     def objects(self) -> Mapping[ObjectKey, Manifest]:
@@ -65,10 +67,12 @@ class Informer:
             try:
                 version = await self._relist()
                 retry_s = _RETRY_S
+                self.failure = None
                 await self._follow(version)
             except errors.Gone:
                 log.info("%s: history compacted, listing again", self.resource.plural)
             except (errors.ApiError, errors.ConnectionFailed) as error:
+                self.failure = error
                 log.warning("%s: %s; trying again in %.1f s", self.resource.plural, error, retry_s)
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 2, _RETRY_MAX_S)

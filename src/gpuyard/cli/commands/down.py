@@ -1,0 +1,56 @@
+"""`gpuyard down`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(
+    "down",
+    epilog="""\b
+Examples:
+  gpuyard down           # refuses while runs are alive
+  gpuyard down --keep    # their processes go on; the next `up` finds them again
+  gpuyard down --stop    # stops them first
+""",
+)
+@click.option("--keep", is_flag=True, help="Leave the processes of runs alone.")
+@click.option("--stop", "stop_runs", is_flag=True, help="Stop every run first.")
+def command(keep: bool, stop_runs: bool) -> None:
+    """Stop this machine's yard."""
+    import os
+
+    from gpuyard import errors
+    from gpuyard.cli.runs import list_runs
+    from gpuyard.cli.stopping import has_ended, stop_run, wait_until_ended
+    from gpuyard.cli.target import YARD, Target, call
+    from gpuyard.local import lifecycle
+    from gpuyard.local.paths import find_paths
+
+    if keep and stop_runs:
+        raise click.UsageError("--keep and --stop contradict each other.")
+    paths = find_paths(os.environ)
+
+    async def alive_runs(target: Target) -> list[tuple[str, str]]:
+        runs = await list_runs(target, all_namespaces=True)
+        return [(run.job["metadata"]["namespace"], run.name) for run in runs if not has_ended(run)]
+
+    async def end(target: Target) -> None:
+        await stop_run(target, name)
+        await wait_until_ended(target, name)
+
+    if lifecycle.daemon_pid(paths) and not keep:
+        try:
+            alive = call(alive_runs, context=YARD)
+        except errors.YardStopped:
+            alive = []
+        if alive and not stop_runs:
+            names = ", ".join(name for _, name in alive)
+            raise errors.YardError(
+                f"{len(alive)} run{'s are' if len(alive) > 1 else ' is'} not over: {names}",
+                remedy="`gpuyard down --keep` leaves the processes running, `gpuyard down --stop` stops them first",
+            )
+        for namespace, name in alive:
+            call(end, context=YARD, namespace=namespace)
+            click.echo(f"Stopped {name}.")
+    click.echo("The yard is down." if lifecycle.stop(paths) else "The yard was down already.")

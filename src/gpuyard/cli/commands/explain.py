@@ -1,0 +1,47 @@
+"""`gpuyard explain`."""
+
+from __future__ import annotations
+
+import click
+
+from gpuyard.cli.options import output_option, run_argument, target_options
+
+
+@click.command("explain", epilog="\b\nExample:\n  gpuyard explain train-x7k2q\n")
+@run_argument
+@target_options
+@output_option()
+def command(name: str, context: str | None, namespace: str | None, output: str | None) -> None:
+    """Say what a run waits for: the step that holds it, the arithmetic of each node, who holds the
+    GPUs, and the smallest change that would let it run now."""
+    import asyncio
+
+    from gpuyard.cli.follow import waiting_text
+    from gpuyard.cli.output import print_json
+    from gpuyard.cli.runs import Run, find_run
+    from gpuyard.cli.target import Target, call
+    from gpuyard.kube.objects import NODES, PODS
+    from gpuyard.scheduling.explain import Explanation, explain
+    from gpuyard.scheduling.requests import PodRequest
+    from gpuyard.scheduling.snapshot import Snapshot
+
+    async def work(target: Target) -> tuple[Run, Explanation | None]:
+        run = await find_run(target, name)
+        if run.state.state != "pending":
+            return run, None
+        nodes, pods = await asyncio.gather(target.api.list(NODES), target.api.list(PODS))
+        snapshot = Snapshot.of(nodes.items, pods.items)
+        waiting = [pod for pod in run.pods if not pod["spec"].get("nodeName")]
+        request = PodRequest.of(waiting[0]) if waiting else PodRequest.of_template(run.job)
+        return run, explain(request, snapshot)
+
+    run, explanation = call(work, context=context, namespace=namespace)
+    if output == "json":
+        state = run.state.to_json()
+        print_json({"run": state, "explanation": explanation.to_json() if explanation else None})
+        return
+    click.echo(waiting_text(run))
+    for line in explanation.lines() if explanation else ():
+        click.echo(line)
+    if explanation is None and run.state.state in ("failed", "stopped"):
+        click.echo(f"  its output: gpuyard logs {name}")

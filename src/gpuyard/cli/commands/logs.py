@@ -1,0 +1,37 @@
+"""`gpuyard logs`."""
+
+from __future__ import annotations
+
+import click
+
+from gpuyard.cli.options import run_argument, target_options
+
+
+@click.command(
+    "logs",
+    epilog="""\b
+Examples:
+  gpuyard logs train-x7k2q
+  gpuyard logs -f --tail 20 train-x7k2q    # Ctrl-C detaches; the run goes on
+""",
+)
+@run_argument
+@target_options
+@click.option("-f", "--follow", is_flag=True, help="Wait for more, to the end of the run.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
+def command(name: str, context: str | None, namespace: str | None, follow: bool, tail: int | None) -> None:
+    """Print what a run's processes wrote; with several attempts, one after the other."""
+    import sys
+
+    from gpuyard.cli.follow import follow_to_exit, print_logs
+    from gpuyard.cli.runs import find_run
+    from gpuyard.cli.target import Target, call
+
+    async def work(target: Target) -> int:
+        run = await find_run(target, name)
+        if not follow:
+            await print_logs(target, run, tail_lines=tail)
+            return 0
+        return await follow_to_exit(target, name, tail_lines=tail, ours=False)
+
+    sys.exit(call(work, context=context, namespace=namespace))

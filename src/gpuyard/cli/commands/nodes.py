@@ -1,0 +1,64 @@
+"""`gpuyard nodes`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gpuyard.cli.options import output_option, target_options
+
+
+@click.command("nodes", epilog="\b\nExample:\n  gpuyard nodes -o json\n")
+@target_options
+@output_option()
+def command(context: str | None, namespace: str | None, output: str | None) -> None:
+    """List nodes, their GPUs, and what is free on them."""
+    import asyncio
+
+    from gpuyard.cli.output import print_json, print_table
+    from gpuyard.cli.target import Target, call
+    from gpuyard.kube.objects import NODES, PODS
+    from gpuyard.kube.quantity import format_milli
+    from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL, LABEL_SIMULATED
+    from gpuyard.scheduling.snapshot import Snapshot
+
+    async def work(target: Target) -> Snapshot:
+        nodes, pods = await asyncio.gather(target.api.list(NODES), target.api.list(PODS))
+        return Snapshot.of(nodes.items, pods.items)
+
+    snapshot = call(work, context=context, namespace=namespace)
+    found: list[dict[str, Any]] = [
+        {
+            "name": node.name,
+            "ready": node.ready,
+            "gpu_model": node.labels.get(LABEL_GPU_MODEL),
+            "simulated": node.labels.get(LABEL_SIMULATED) == "true",
+            "gpus": node.allocatable.get(GPU_RESOURCE, 0),
+            "gpus_free": node.free(GPU_RESOURCE),
+            "cpu_milli": node.allocatable.get("cpu", 0),
+            "cpu_milli_free": node.free("cpu"),
+            "memory_bytes": node.allocatable.get("memory", 0),
+            "memory_bytes_free": node.free("memory"),
+            "pods": node.allotted.get("pods", 0),
+        }
+        for node in snapshot.nodes.values()
+    ]
+    if output == "json":
+        print_json(found)
+        return
+    rows = []
+    for row in found:
+        memory = [f"{row[key] / 2**30:.1f}Gi" for key in ("memory_bytes_free", "memory_bytes")]
+        rows.append(
+            [
+                row["name"],
+                "ready" if row["ready"] else "not ready",
+                f"{row['gpu_model'] or ''}{' (simulated)' if row['simulated'] else ''}",
+                f"{row['gpus_free']}/{row['gpus']}",
+                f"{format_milli(row['cpu_milli_free'])}/{format_milli(row['cpu_milli'])}",
+                "/".join(memory),
+                str(row["pods"]),
+            ]
+        )
+    print_table(["NAME", "STATUS", "GPU", "GPUS FREE", "CPU FREE", "MEMORY FREE", "PODS"], rows, flexible=2)

@@ -1,0 +1,48 @@
+"""`gpuyard ps`."""
+
+from __future__ import annotations
+
+import click
+
+from gpuyard.cli.options import output_option, target_options
+
+
+@click.command(
+    "ps",
+    epilog="""\b
+Examples:
+  gpuyard ps
+  gpuyard ps -o json | jq -r '.[] | select(.state == "running") | .name'
+""",
+)
+@target_options
+@click.option("-A", "--all-namespaces", is_flag=True, help="Runs of every namespace.")
+@output_option()
+def command(context: str | None, namespace: str | None, all_namespaces: bool, output: str | None) -> None:
+    """List runs and their states, oldest first."""
+    from datetime import UTC, datetime
+
+    from gpuyard.cli.output import age, print_json, print_table
+    from gpuyard.cli.runs import Run, list_runs
+    from gpuyard.cli.target import Target, call
+
+    async def work(target: Target) -> list[Run]:
+        return await list_runs(target, all_namespaces=all_namespaces)
+
+    runs = call(work, context=context, namespace=namespace)
+    if output == "json":
+        print_json([run.state.to_json() for run in runs])
+        return
+    if not runs:
+        click.echo("No runs yet. Try: gpuyard run train.py --gpus 1", err=True)
+        return
+    now = datetime.now(UTC)
+    rows = []
+    for run in runs:
+        state = run.state
+        took = age(state.started_at, state.finished_at or now)
+        gpus = f"{state.gpus} (simulated)" if state.simulated and state.gpus else str(state.gpus or "")
+        exit_code = "" if state.exit_code is None else str(state.exit_code)
+        submitted = age(state.submitted_at, now)
+        rows.append([state.name, state.state, exit_code, gpus, submitted, took, state.reason or ""])
+    print_table(["NAME", "STATE", "EXIT", "GPUS", "AGE", "TOOK", "REASON"], rows)

@@ -1,0 +1,52 @@
+"""`gpuyard rm`."""
+
+from __future__ import annotations
+
+import click
+
+from gpuyard.cli.options import complete_runs, target_options
+
+
+@click.command(
+    "rm",
+    epilog="""\b
+Examples:
+  gpuyard rm train-x7k2q
+  gpuyard rm --ended          # every run that has ended
+""",
+)
+@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_runs)
+@target_options
+@click.option("--ended", is_flag=True, help="Every run that has ended.")
+@click.option("--force", is_flag=True, help="Also runs that have not ended: they are killed.")
+def command(
+    names: tuple[str, ...], context: str | None, namespace: str | None, ended: bool, force: bool
+) -> None:
+    """Remove runs with their logs and exit codes."""
+    from gpuyard import errors
+    from gpuyard.cli.runs import Run, find_run, list_runs
+    from gpuyard.cli.stopping import has_ended, remove_run
+    from gpuyard.cli.target import Target, call
+
+    if bool(names) == ended:
+        raise click.UsageError("Name the runs to remove, or say --ended.")
+
+    async def work(target: Target) -> None:
+        runs: list[Run]
+        if ended:
+            runs = [run for run in await list_runs(target) if has_ended(run)]
+        else:
+            runs = [await find_run(target, name) for name in names]
+        alive = [run.name for run in runs if not has_ended(run)]
+        if alive and not force:
+            raise errors.UsageError(
+                f"{', '.join(alive)} {'has' if len(alive) == 1 else 'have'} not ended",
+                remedy=f"stop first: `gpuyard stop {' '.join(alive)}`, or kill and remove: --force",
+            )
+        for run in runs:
+            await remove_run(target, run)
+            click.echo(f"Removed {run.name}.")
+        if not runs:
+            click.echo("Nothing to remove.", err=True)
+
+    call(work, context=context, namespace=namespace)

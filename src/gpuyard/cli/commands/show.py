@@ -1,0 +1,39 @@
+"""`gpuyard show`."""
+
+from __future__ import annotations
+
+import click
+
+from gpuyard.cli.options import output_option, run_argument, target_options
+
+
+@click.command("show", epilog="\b\nExample:\n  gpuyard show train-x7k2q -o json\n")
+@run_argument
+@target_options
+@output_option()
+def command(name: str, context: str | None, namespace: str | None, output: str | None) -> None:
+    """Show everything known about one run: command, state, attempts, devices, isolation, events."""
+    import asyncio
+
+    from gpuyard.cli.describe import describe, to_json
+    from gpuyard.cli.output import print_json
+    from gpuyard.cli.runs import Run, find_run
+    from gpuyard.cli.target import Target, call
+    from gpuyard.kube.objects import EVENTS, Manifest, uid_of
+
+    async def work(target: Target) -> tuple[Run, list[Manifest]]:
+        run = await find_run(target, name)
+        uids = [uid_of(run.job), *(uid_of(pod) for pod in run.pods)]
+        listed = await asyncio.gather(
+            *(
+                target.api.list(EVENTS, target.namespace, field_selector=f"involvedObject.uid={uid}")
+                for uid in uids
+            )
+        )
+        return run, [event for one in listed for event in one.items]
+
+    run, events = call(work, context=context, namespace=namespace)
+    if output == "json":
+        print_json(to_json(run, events))
+    else:
+        describe(run, events)

@@ -1,0 +1,47 @@
+"""`gpuyard status`."""
+
+from __future__ import annotations
+
+import click
+
+from gpuyard.cli.options import output_option
+
+
+@click.command("status", epilog="\b\nExample:\n  gpuyard status -o json\n")
+@output_option()
+def command(output: str | None) -> None:
+    """Show the yard: API address, data folder, processes, GPUs, isolation, versions."""
+    import os
+
+    from gpuyard.cli.output import print_fields, print_json
+    from gpuyard.cli.yard_status import yard_status
+    from gpuyard.local.paths import find_paths
+
+    status = yard_status(find_paths(os.environ))
+    if output == "json":
+        print_json(status)
+        return
+    gpus, isolation, versions = status["gpus"], status["isolation"], status["versions"]
+    simulated = " (simulated)" if gpus["simulated"] else ""
+    print_fields(
+        [
+            ("API", status["api"]),
+            ("Data", status["data_dir"]),
+            ("Daemon", f"pid {status['daemon_pid']}"),
+            ("Agent", f"pid {status['agent_pid']}" if status["agent_pid"] else "not running"),
+            ("Node", status["node"]),
+            (
+                "GPUs",
+                f"{gpus['allocatable']} × {gpus['model'] or 'GPU'}{simulated}"
+                if gpus["capacity"]
+                else "none",
+            ),
+            ("Unhealthy", str(gpus["capacity"] - gpus["allocatable"] or "")),
+            ("Isolation", f"{isolation['level']}{'' if isolation['level'] != 'none' else NO_ISOLATION}"),
+            ("Enforced", isolation["enforced"]),
+            ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        ]
+    )
+
+
+NO_ISOLATION = " (runs see each other's processes and devices; install bubblewrap for more)"

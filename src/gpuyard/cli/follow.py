@@ -1,0 +1,245 @@
+"""Following a run: one status line while it waits, then its output, attempt after attempt, to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+
+import click
+
+from gpuyard import errors
+from gpuyard.cli.output import StatusLine
+from gpuyard.cli.runs import Run, make_run
+from gpuyard.cli.target import Target
+from gpuyard.client.informer import Informer
+from gpuyard.kube.objects import JOBS, PODS, Manifest
+from gpuyard.kube.wellknown import LABEL_RUN
+
+#: How long a follower waits for an API that went away (a yard being restarted) before it gives up.
+_API_AWAY_S = 60.0
+_RETRY_S = 0.2
+_CHECK_S = 1.0
+
+
+class Watched:
+    """A run that is kept current by watches; `changed` wakes whoever waits for its next state."""
+
+    def __init__(self, target: Target, name: str) -> None:
+        selector = f"{LABEL_RUN}={name}"
+        self._name = name
+        self._jobs = Informer(target.api, JOBS, namespace=target.namespace, label_selector=selector)
+        self._pods = Informer(target.api, PODS, namespace=target.namespace, label_selector=selector)
+        self._changed = asyncio.Event()
+        self._away_since: float | None = None
+        for informer in (self._jobs, self._pods):
+            informer.add_handler(lambda old, new: self._changed.set())
+
+    @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Keeps the run current inside the block."""
+        # No TaskGroup: it would wrap what the block raises into an ExceptionGroup.
+        informers = (self._jobs, self._pods)
+        tasks = [asyncio.create_task(i.run(), name=f"watch {i.resource.plural}") for i in informers]
+        try:
+            for informer in informers:
+                await self._first_list(informer)
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _first_list(self, informer: Informer) -> None:
+        synced = asyncio.create_task(informer.synced(), name="first list")
+        while not (await asyncio.wait([synced], timeout=_CHECK_S))[0]:
+            self._check_api()
+
+    def _check_api(self) -> None:
+        """Raises when the API has been away for too long."""
+        now = asyncio.get_running_loop().time()
+        failure = self._jobs.failure or self._pods.failure
+        if failure is None:
+            self._away_since = None
+            return
+        self._away_since = self._away_since or now
+        if now - self._away_since > _API_AWAY_S:
+            raise failure
+
+    @property
+    def run(self) -> Run:
+        """The run as it is now.
+
+        Raises:
+            GpuyardError: somebody removed it.
+        """
+        for job in self._jobs.objects.values():
+            return make_run(job, list(self._pods.objects.values()))
+        raise errors.GpuyardError(f"{self._name} was removed while it was followed")
+
+    async def change(self) -> None:
+        """Waits for the next change.
+
+        Raises:
+            ConnectionFailed: the API has been away for a minute.
+        """
+        while not self._changed.is_set():
+            self._check_api()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), _CHECK_S)
+        self._changed.clear()
+
+
+async def follow(target: Target, name: str, *, tail_lines: int | None = None, quiet: bool = False) -> Run:
+    """Prints the run's output to its end and returns it as it ended.
+
+    Output of the processes goes to standard output unchanged; everything of ours to standard error.
+    """
+    watched = Watched(target, name)
+    line = StatusLine()
+    printed: set[str] = set()
+    async with watched.watching():
+        while True:
+            run = watched.run
+            pod = next((pod for pod in run.pods if _has_output(pod) and _uid(pod) not in printed), None)
+            if pod is not None:
+                line.clear()
+                if printed and not quiet:
+                    click.echo(f"── attempt {len(printed) + 1} ──", err=True)
+                await _print_log(target, pod, tail_lines=tail_lines, follow=True)
+                printed.add(_uid(pod))
+                continue
+            if run.state.state in ("succeeded", "failed", "stopped") and not any(map(_alive, run.pods)):
+                line.clear()
+                return run
+            line.show(waiting_text(run))
+            await watched.change()
+
+
+def waiting_text(run: Run) -> str:
+    """What a waiting run waits for, in one line."""
+    state = run.state
+    text = f"{state.name}: {state.state}"
+    if state.reason:
+        text += f" ({state.reason})"
+    if state.message:
+        text += f": {state.message}"
+    if state.reason == "Unschedulable":
+        text += f"  [gpuyard explain {state.name}]"
+    return text
+
+
+async def print_logs(target: Target, run: Run, *, tail_lines: int | None) -> None:
+    """What the run has printed so far, attempt after attempt; with `tail_lines` of the last one only."""
+    pods = [pod for pod in run.pods if _has_output(pod)]
+    if not pods:
+        click.echo(f"{waiting_text(run)}; no output yet. -f waits for it.", err=True)
+    for number, pod in enumerate(pods, 1):
+        if tail_lines is not None and number < len(pods):
+            continue
+        if len(pods) > 1 and tail_lines is None:
+            click.echo(f"── attempt {number} ──", err=True)
+        await _print_log(target, pod, tail_lines=tail_lines, follow=False)
+
+
+async def _print_log(target: Target, pod: Manifest, *, tail_lines: int | None, follow: bool) -> None:
+    """Copies a pod's log to standard output; a connection that is cut is resumed where it broke off."""
+    name = pod["metadata"]["name"]
+    loop = asyncio.get_running_loop()
+    done = 0
+    away_since: float | None = None
+    while True:
+        skip = done if tail_lines is None else 0
+        try:
+            async for piece in target.api.stream_log(
+                target.namespace, name, follow=follow, tail_lines=tail_lines
+            ):
+                away_since = None
+                fresh, skip = piece[skip:], max(0, skip - len(piece))
+                sys.stdout.buffer.write(fresh)
+                sys.stdout.buffer.flush()
+                done += len(fresh)
+            return
+        except (errors.ConnectionFailed, errors.ServiceUnavailable):
+            away_since = away_since or loop.time()
+            if not follow or loop.time() - away_since > _API_AWAY_S:
+                raise
+            if tail_lines is not None and done:
+                click.echo("(the connection was cut: some lines may be missing here)", err=True)
+                tail_lines = 0
+            await asyncio.sleep(_RETRY_S)
+
+
+def exit_code_of(run: Run) -> int:
+    """What `gpuyard run` ends with: the process's own code, 125 when it has none."""
+    if run.state.state == "succeeded":
+        return 0
+    return run.state.exit_code if run.state.exit_code else 125
+
+
+def outcome_text(run: Run) -> str:
+    """How it ended, in one line."""
+    state = run.state
+    text = f"{state.name} {state.state}"
+    if state.state != "succeeded" and state.exit_code is not None:
+        text += f" with exit code {state.exit_code}"
+    detail = ": ".join(part for part in (state.reason or "", state.message) if part)
+    return f"{text} ({detail})" if detail and state.state != "succeeded" else text
+
+
+@contextlib.contextmanager
+def detach_on_interrupt() -> Iterator[None]:
+    """Inside the block Ctrl-C cancels the current task, so that it can say goodbye."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+async def follow_to_exit(
+    target: Target, name: str, *, tail_lines: int | None = None, ours: bool = True
+) -> int:
+    """Follows and gives the exit code; Ctrl-C detaches with 0 and says how to attach again.
+
+    Args:
+        target: where the run is.
+        name: the run.
+        tail_lines: start with the last lines only.
+        ours: this command submitted it, so that its own failure from here on is code 125.
+    """
+    try:
+        with detach_on_interrupt():
+            run = await follow(target, name, tail_lines=tail_lines)
+    except asyncio.CancelledError:
+        click.echo(f"\nDetached: {name} goes on. Attach again: gpuyard logs -f {name}", err=True)
+        return 0
+    except errors.GpuyardError as error:
+        if ours:
+            error.exit_code = 125
+            error.remedy = error.remedy or f"the run may go on: gpuyard show {name}"
+        raise
+    click.echo(outcome_text(run), err=True)
+    return exit_code_of(run)
+
+
+def _has_output(pod: Manifest) -> bool:
+    """Whether its container has been started."""
+    for status in pod.get("status", {}).get("containerStatuses") or ():
+        state: Mapping[str, object] = status.get("state") or {}
+        if "running" in state or "terminated" in state or status.get("lastState"):
+            return True
+    return False
+
+
+def _alive(pod: Manifest) -> bool:
+    return pod.get("status", {}).get("phase") in (None, "Pending", "Running")
+
+
+def _uid(pod: Manifest) -> str:
+    return str(pod["metadata"]["uid"])

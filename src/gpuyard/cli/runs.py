@@ -1,0 +1,70 @@
+"""Finding runs: a Job by its label, with its pods, and the state that follows from them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gpuyard import errors
+from gpuyard.cli.target import Target
+from gpuyard.kube.objects import JOBS, PODS, Manifest, controller_of, labels_of, uid_of
+from gpuyard.kube.wellknown import LABEL_RUN
+from gpuyard.workloads.run_state import RunState, run_state
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its Job, its pods in the order of their creation, and its state."""
+
+    name: str
+    job: Manifest
+    pods: Sequence[Manifest]
+    state: RunState
+
+
+def make_run(job: Manifest, pods: Sequence[Manifest]) -> Run:
+    """The run of this Job; pods of other owners are left out."""
+    own = [pod for pod in pods if (controller_of(pod) or {}).get("uid") == uid_of(job)]
+    own.sort(key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+    return Run(labels_of(job)[LABEL_RUN], job, own, run_state(job, own))
+
+
+async def list_runs(target: Target, *, all_namespaces: bool = False) -> list[Run]:
+    """Every run of the namespace, oldest first."""
+    namespace = None if all_namespaces else target.namespace
+    jobs, pods = await asyncio.gather(
+        target.api.list(JOBS, namespace, label_selector=LABEL_RUN),
+        target.api.list(PODS, namespace, label_selector=LABEL_RUN),
+    )
+    runs = [make_run(job, pods.items) for job in jobs.items]
+    return sorted(runs, key=lambda run: (run.job["metadata"]["creationTimestamp"], run.name))
+
+
+async def find_run(target: Target, name: str) -> Run:
+    """The run of this name.
+
+    Raises:
+        UsageError: there is none; the message has the nearest name.
+    """
+    selector = f"{LABEL_RUN}={name}"
+    jobs, pods = await asyncio.gather(
+        target.api.list(JOBS, target.namespace, label_selector=selector),
+        target.api.list(PODS, target.namespace, label_selector=selector),
+    )
+    if not jobs.items:
+        raise await _no_such_run(target, name)
+    return make_run(jobs.items[0], pods.items)
+
+
+async def _no_such_run(target: Target, name: str) -> errors.UsageError:
+    import difflib
+
+    known = [labels_of(job)[LABEL_RUN] for job in (await _jobs(target))]
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean {near[0]}?" if near else "`gpuyard ps` lists the runs"
+    return errors.UsageError(f"no run {name!r} in namespace {target.namespace}", remedy=remedy)
+
+
+async def _jobs(target: Target) -> Sequence[Manifest]:
+    return (await target.api.list(JOBS, target.namespace, label_selector=LABEL_RUN)).items

@@ -1,0 +1,70 @@
+"""The facts that `status` shows, gathered from the yard's own files and its node object."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from typing import Any
+
+from gpuyard import __version__, errors
+from gpuyard.cli.target import stopped
+from gpuyard.client.rest import RestApi
+from gpuyard.kube.objects import NODES, Manifest, annotations_of, labels_of
+from gpuyard.kube.wellknown import (
+    ANNOTATION_ENFORCED,
+    ANNOTATION_ISOLATION,
+    GPU_RESOURCE,
+    LABEL_GPU_MODEL,
+    LABEL_SIMULATED,
+)
+from gpuyard.local.paths import YardPaths
+from gpuyard.local.settings import load_running
+
+
+def yard_status(paths: YardPaths) -> dict[str, Any]:
+    """Documented keys: api, data_dir, daemon_pid, agent_pid, node, gpus, isolation, versions.
+
+    Raises:
+        YardStopped: there is no running yard.
+    """
+    running = load_running(paths.running)
+    if running is None:
+        raise stopped(paths)
+    try:
+        node, server = asyncio.run(_ask(paths, running.node))
+    except errors.ConnectionFailed as error:
+        raise stopped(paths) from error
+    return {
+        "api": running.api,
+        "data_dir": str(paths.data_dir),
+        "daemon_pid": running.daemon_pid,
+        "agent_pid": running.agent_pid or None,
+        "node": running.node,
+        "gpus": _gpus(node),
+        "isolation": {
+            "level": annotations_of(node).get(ANNOTATION_ISOLATION, "none"),
+            "enforced": annotations_of(node).get(ANNOTATION_ENFORCED, "none"),
+        },
+        "versions": {
+            "gpuyard": __version__,
+            "daemon": running.version,
+            "kubernetes": server,
+            "python": platform.python_version(),
+        },
+    }
+
+
+async def _ask(paths: YardPaths, node: str) -> tuple[Manifest, str]:
+    async with RestApi(unix_socket=paths.api_socket) as api:
+        found, version = await asyncio.gather(api.get(NODES, node), api.get_path("/version"))
+        return found, str(version.get("gitVersion", ""))
+
+
+def _gpus(node: Manifest) -> dict[str, Any]:
+    status, labels = node.get("status", {}), labels_of(node)
+    return {
+        "model": labels.get(LABEL_GPU_MODEL),
+        "simulated": labels.get(LABEL_SIMULATED) == "true",
+        "capacity": int((status.get("capacity") or {}).get(GPU_RESOURCE, 0)),
+        "allocatable": int((status.get("allocatable") or {}).get(GPU_RESOURCE, 0)),
+    }
