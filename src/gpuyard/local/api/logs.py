@@ -1,0 +1,44 @@
+"""Container logs: what the API asks of whoever keeps them (the kubelet)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from gpuyard.kube.objects import Manifest
+
+
+@dataclass(frozen=True)
+class LogOptions:
+    """Which part of a log; source: `v1.PodLogOptions`.
+
+    Attributes:
+        follow: go on with what the container writes until it ends.
+        tail_lines: only the last so many lines; None for all that is kept.
+        limit_bytes: at most so many bytes.
+        since_s: only output of the last so many seconds.
+        previous: of the container's run before this one.
+    """
+
+    follow: bool = False
+    tail_lines: int | None = None
+    limit_bytes: int | None = None
+    since_s: int | None = None
+    previous: bool = False
+
+
+class PodLogs(Protocol):
+    """Reads container logs."""
+
+    def open_log(self, pod: Manifest, container: str, options: LogOptions) -> AsyncIterator[bytes]:
+        """The output in pieces of any size, as it was written.
+
+        The pod is assigned to this node and has the container. Closing the iterator early (`aclose`)
+        releases what it holds.
+
+        Raises:
+            BadRequest: before the first piece, when the container hasn't started or has no previous run,
+                worded for the user.
+        """
+        ...

@@ -1,0 +1,263 @@
+"""`metadata`: what the server fills in, what a client may change, and the rules that all kinds share.
+
+Sources: apiserver `pkg/registry/rest/{create,update,meta}.go`,
+apimachinery `pkg/api/validation/objectmeta.go`.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from gpuyard import errors
+from gpuyard.kube.names import is_label, is_subdomain, random_suffix
+from gpuyard.kube.objects import Manifest, ObjectKey
+from gpuyard.kube.timestamps import format_time
+from gpuyard.local.api.kinds.fields import forbidden, invalid, required
+from gpuyard.local.api.kinds.kind import FieldError, KindSpec
+
+#: Kubernetes cuts the prefix so that prefix and suffix make a label of 63 characters.
+_MAX_PREFIX = 58
+_MAX_ANNOTATIONS_BYTES = 256 * 1024
+
+#: Set by the server alone; a client's value is replaced by the stored one.
+_SERVER_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
+_NEVER_KEPT = ("managedFields", "selfLink")
+
+_QUALIFIED_NAME = re.compile(r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
+_LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
+
+_LABEL_RULE = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start "
+    "and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
+    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+)
+_SUBDOMAIN_RULE = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must "
+    "start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
+    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+)
+_KEY_RULE = (
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
+    "alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
+_VALUE_RULE = (
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must "
+    "start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used "
+    "for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+)
+
+
+def check_kind(spec: KindSpec, given: Mapping[str, Any]) -> None:
+    """That a body's apiVersion and kind, where it has them, are those of its URL.
+
+    Raises:
+        BadRequest: they are not.
+    """
+    if not isinstance(given, Mapping):
+        raise errors.BadRequest(f"the body must be a JSON object of kind {spec.resource.kind}")
+    api_version = given.get("apiVersion") or spec.resource.api_version
+    kind = given.get("kind") or spec.resource.kind
+    if api_version != spec.resource.api_version:
+        raise errors.BadRequest(
+            f"the API version in the data ({api_version}) does not match the expected API version "
+            f"({spec.resource.api_version})"
+        )
+    if kind != spec.resource.kind:
+        raise errors.BadRequest(
+            f'{kind} in version "{api_version}" cannot be handled as a {spec.resource.kind}'
+        )
+
+
+def check_names(spec: KindSpec, manifest: Manifest, key: ObjectKey) -> None:
+    """That namespace and name of a body are those of its URL; an absent namespace is filled in.
+
+    Raises:
+        BadRequest: one of them differs. An empty `key.name` leaves the body's name unchecked.
+    """
+    metadata = manifest["metadata"]
+    if not spec.resource.namespaced:
+        metadata.pop("namespace", None)
+    elif (metadata.get("namespace") or key.namespace) != key.namespace:
+        raise errors.BadRequest(
+            "the namespace of the provided object does not match the namespace sent on the request "
+            f"({metadata['namespace']} and {key.namespace})"
+        )
+    else:
+        metadata["namespace"] = key.namespace
+    if key.name and (metadata.get("name") or key.name) != key.name:
+        raise errors.BadRequest(
+            f"the name of the object ({metadata['name']}) does not match the name on the URL ({key.name})"
+        )
+
+
+def complete_new(spec: KindSpec, manifest: Manifest, now: datetime, rng: random.Random) -> None:
+    """Fills in what the server decides about a new object; the name comes from generateName when absent."""
+    metadata = manifest["metadata"]
+    for field in (*_SERVER_OWNED, *_NEVER_KEPT, "resourceVersion"):
+        metadata.pop(field, None)
+    if not metadata.get("name") and metadata.get("generateName"):
+        metadata["name"] = generated_name(metadata["generateName"], rng)
+    metadata["uid"] = str(uuid.UUID(int=rng.getrandbits(128), version=4))
+    metadata["creationTimestamp"] = format_time(now)
+    if spec.has_generation:
+        metadata["generation"] = 1
+
+
+def generated_name(prefix: str, rng: random.Random) -> str:
+    """The prefix with five random characters."""
+    return prefix[:_MAX_PREFIX] + random_suffix(rng)
+
+
+def keep_server_owned(spec: KindSpec, new: Manifest, old: Mapping[str, Any]) -> None:
+    """Puts back into `new`, in place, what only the server may change; checks the preconditions in it.
+
+    Raises:
+        Conflict: `new` names another uid or an older resourceVersion than the stored object's.
+    """
+    before, after = old["metadata"], new["metadata"]
+    check_preconditions(spec, old, after.get("uid"), None)
+    check_version(spec, old, after.get("resourceVersion"))
+    for field in _SERVER_OWNED:
+        if field in before:
+            after[field] = before[field]
+        else:
+            after.pop(field, None)
+    for field in _NEVER_KEPT:
+        after.pop(field, None)
+    for field in ("name", "namespace", "generateName", "resourceVersion"):
+        if field in before:
+            after[field] = before[field]
+
+
+def check_version(spec: KindSpec, old: Mapping[str, Any], version: object) -> None:
+    """Raises Conflict when `version` is set and not the stored one."""
+    if version and str(version) != old["metadata"]["resourceVersion"]:
+        raise conflict(
+            spec,
+            old["metadata"]["name"],
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
+
+
+def check_preconditions(spec: KindSpec, old: Mapping[str, Any], uid: str | None, version: str | None) -> None:
+    """Raises Conflict when the stored object is another one than the caller means."""
+    metadata = old["metadata"]
+    if uid and uid != metadata["uid"]:
+        raise conflict(
+            spec,
+            metadata["name"],
+            f"Precondition failed: UID in precondition: {uid}, UID in object meta: {metadata['uid']}",
+        )
+    if version and version != metadata["resourceVersion"]:
+        raise conflict(
+            spec,
+            metadata["name"],
+            f"Precondition failed: ResourceVersion in precondition: {version}, "
+            f"ResourceVersion in object meta: {metadata['resourceVersion']}",
+        )
+
+
+def conflict(spec: KindSpec, name: str, why: str, *, subresource: str = "") -> errors.Conflict:
+    """The 409 in Kubernetes' words."""
+    what = f"{spec.resource.qualified}/{subresource}" if subresource else spec.resource.qualified
+    return errors.Conflict(
+        f'Operation cannot be fulfilled on {what} "{name}": {why}', details=details(spec, name)
+    )
+
+
+def not_found(spec: KindSpec, name: str) -> errors.NotFound:
+    """The 404 for an object."""
+    return errors.NotFound(f'{spec.resource.qualified} "{name}" not found', details=details(spec, name))
+
+
+def already_exists(spec: KindSpec, name: str) -> errors.AlreadyExists:
+    """The 409 for a taken name."""
+    return errors.AlreadyExists(
+        f'{spec.resource.qualified} "{name}" already exists', details=details(spec, name)
+    )
+
+
+def details(spec: KindSpec, name: str) -> dict[str, Any]:
+    """`Status.details` naming an object; `kind` is the plural there, as Kubernetes has it."""
+    named = {"name": name, "group": spec.resource.group, "kind": spec.resource.plural}
+    return {field: value for field, value in named.items() if value}
+
+
+def validate(spec: KindSpec, manifest: Mapping[str, Any], old: Mapping[str, Any] | None) -> list[FieldError]:
+    """Broken rules of `metadata`, against the object that it replaces when there is one."""
+    metadata = manifest["metadata"]
+    found: list[FieldError] = []
+    if old is None:
+        found += _validate_name(spec, metadata)
+    elif metadata.get("deletionTimestamp"):
+        had = old["metadata"].get("finalizers") or ()
+        if added := [name for name in metadata.get("finalizers") or () if name not in had]:
+            detail = "no new finalizers can be added if the object is being deleted, found new finalizers "
+            found.append(forbidden("metadata.finalizers", detail + ", ".join(added)))
+    if labels := metadata.get("labels"):
+        found += validate_labels("metadata.labels", labels)
+    if annotations := metadata.get("annotations"):
+        found += _validate_annotations(annotations)
+    for index, owner in enumerate(metadata.get("ownerReferences") or ()):
+        for field in ("apiVersion", "kind", "name", "uid"):
+            if not owner.get(field):
+                path = f"metadata.ownerReferences[{index}].{field}"
+                found.append(invalid(path, owner.get(field, ""), f"{field} must not be empty"))
+    for name in metadata.get("finalizers") or ():
+        found += _validate_key("metadata.finalizers", name)
+    return found
+
+
+def validate_labels(path: str, labels: Mapping[str, str]) -> list[FieldError]:
+    """Broken rules of a map of labels."""
+    found: list[FieldError] = []
+    for key, value in labels.items():
+        found += _validate_key(path, key)
+        if len(value) > 63:
+            found.append(invalid(path, value, "must be no more than 63 bytes"))
+        elif not _LABEL_VALUE.match(value):
+            found.append(invalid(path, value, _VALUE_RULE))
+    return found
+
+
+def _validate_name(spec: KindSpec, metadata: Mapping[str, Any]) -> list[FieldError]:
+    name = metadata.get("name")
+    if not name:
+        return [required("metadata.name", "name or generateName is required")]
+    if len(name) > (253 if spec.name_is_subdomain else 63):
+        limit = 253 if spec.name_is_subdomain else 63
+        return [invalid("metadata.name", name, f"must be no more than {limit} bytes")]
+    if not (is_subdomain(name) if spec.name_is_subdomain else is_label(name)):
+        rule = _SUBDOMAIN_RULE if spec.name_is_subdomain else _LABEL_RULE
+        return [invalid("metadata.name", name, rule)]
+    return []
+
+
+def _validate_annotations(annotations: Mapping[str, str]) -> list[FieldError]:
+    found: list[FieldError] = []
+    size = 0
+    for key, value in annotations.items():
+        found += _validate_key("metadata.annotations", key.lower())
+        size += len(key) + len(value.encode())
+    if size > _MAX_ANNOTATIONS_BYTES:
+        message = f"Too long: may not be more than {_MAX_ANNOTATIONS_BYTES} bytes"
+        found.append(FieldError("metadata.annotations", "FieldValueTooLong", message))
+    return found
+
+
+def _validate_key(path: str, key: str) -> list[FieldError]:
+    prefix, slash, name = key.rpartition("/")
+    if slash and not is_subdomain(prefix):
+        return [invalid(path, key, f"prefix part {_SUBDOMAIN_RULE}")]
+    if not name:
+        return [invalid(path, key, "name part must be non-empty")]
+    if not _QUALIFIED_NAME.match(name):
+        rule = "name part must be no more than 63 bytes" if len(name) > 63 else _KEY_RULE
+        return [invalid(path, key, rule)]
+    return []
