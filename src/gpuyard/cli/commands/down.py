@@ -48,7 +48,7 @@ def command(keep: bool, stop_runs: bool) -> None:
             names = ", ".join(name for _, name in alive)
             raise errors.YardError(
                 f"{len(alive)} run{'s are' if len(alive) > 1 else ' is'} not over: {names}",
-                remedy="`gpuyard down --keep` leaves the processes running, `gpuyard down --stop` stops them first",
+                remedy="`gpuyard down --keep` leaves them running, `gpuyard down --stop` stops them first",
             )
         for namespace, name in alive:
             call(end, context=YARD, namespace=namespace)
