@@ -14,6 +14,7 @@
     │   ├── StoreFull, StoreDamaged, StoreLocked, StoreTooNew, StoreUnwritable
     ├── DeviceError                 the GPUs of this node, or the plugin that owns them
     └── ProcessError                a pod's process can't be started or found again
+        └── StartError              this one can't be started on this host as it is asked for
 
 A message says what failed and where; `remedy` says what would mend it. Both are printed without a
 traceback. Secrets never go into either.
@@ -221,3 +222,15 @@ class DeviceError(GpuyardError):
 
 class ProcessError(GpuyardError):
     """A pod's process can't be started, signalled or found again."""
+
+
+class StartError(ProcessError):
+    """A process can't be started as it is asked for, and nothing of it runs.
+
+    Attributes:
+        code: exit code to report, as a shell would: 127 no such program, 126 not executable, 128 anything else.
+    """
+
+    def __init__(self, message: str, *, code: int = 128, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.code = code
