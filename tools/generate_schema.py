@@ -22,7 +22,8 @@ TARGET = Path(__file__).resolve().parent.parent / "src/gpuyard/local/api/kinds"
 ROOTS = (
     "core.v1.Binding", "core.v1.ConfigMap", "core.v1.Event", "core.v1.Namespace", "core.v1.Node",
     "core.v1.Pod", "core.v1.Secret", "core.v1.ServiceAccount", "batch.v1.Job", "coordination.v1.Lease",
-    "policy.v1.Eviction", "scheduling.v1.PriorityClass", "meta.v1.DeleteOptions", "meta.v1.ListMeta", "meta.v1.Status",
+    "policy.v1.Eviction", "scheduling.v1.PriorityClass", "meta.v1.DeleteOptions", "meta.v1.ListMeta",
+    "meta.v1.Status",
 )  # fmt: skip
 
 SCALARS = {
@@ -38,7 +39,8 @@ INT64 = {
 }  # fmt: skip
 FIELD_TYPES = {
     "ConfigMap.binaryData": "{d", "Secret.data": "{d", "PodSpec.overhead": "{q",
-    "ResourceRequirements.limits": "{q", "ResourceRequirements.requests": "{q", "VolumeResourceRequirements.limits": "{q",
+    "ResourceRequirements.limits": "{q", "ResourceRequirements.requests": "{q",
+    "VolumeResourceRequirements.limits": "{q",
     "VolumeResourceRequirements.requests": "{q", "NodeStatus.allocatable": "{q", "NodeStatus.capacity": "{q",
     "ContainerStatus.allocatedResources": "{q", "PodStatus.allocatedResources": "{q",
 }  # fmt: skip

@@ -70,7 +70,8 @@ class _Mismatch(Exception):
         if self.rule:
             return f"{self.path}: {self.rule}"
         place = f"Go struct field {self.struct}.{_INDEX.sub('', self.path)}" if self.path else "Go value"
-        return f"json: cannot unmarshal {_json_kind(self.value, self.go_type)} into {place} of type {self.go_type}"
+        found = _json_kind(self.value, self.go_type)
+        return f"json: cannot unmarshal {found} into {place} of type {self.go_type}"
 
 
 _Reader = Callable[[Any, list[str]], Any]
