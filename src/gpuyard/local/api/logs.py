@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,14 +31,15 @@ class LogOptions:
 class PodLogs(Protocol):
     """Reads container logs."""
 
-    def open_log(self, pod: Manifest, container: str, options: LogOptions) -> AsyncIterator[bytes]:
-        """The output in pieces of any size, as it was written.
+    async def open_log(
+        self, pod: Manifest, container: str, options: LogOptions
+    ) -> AsyncGenerator[bytes, None]:
+        """Opens a log; awaiting it says whether there is one, and doesn't wait for output.
 
-        The pod is assigned to this node and has the container. Closing the iterator early (`aclose`)
-        releases what it holds.
+        The pod is assigned to a node and has the container. The generator gives the output in pieces
+        of any size, as it was written; closing it (`aclose`) releases what it holds.
 
         Raises:
-            BadRequest: before the first piece, when the container hasn't started or has no previous run,
-                worded for the user.
+            BadRequest: the container hasn't started or has no previous run; worded for the user.
         """
         ...
