@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeAlias
 from gpuyard.kube.selectors import Requirement
 from gpuyard.kube.taints import format_taint, tolerates
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL
+from gpuyard.scheduling.amounts import in_words, number
 from gpuyard.scheduling.requests import PODS, NodeTerm, PodRequest
 from gpuyard.scheduling.snapshot import NodeState
 
@@ -137,7 +138,7 @@ class Insufficient:
         return "Too many pods" if self.resource == PODS else f"Insufficient {self.resource}"
 
     def __str__(self) -> str:
-        return f"has {self.free} {self.resource} free, needs {self.needs}"
+        return f"has {in_words(self.resource, max(self.free, 0))} free, needs {number(self.resource, self.needs)}"
 
 
 Misfit: TypeAlias = NotReady | Cordoned | OtherNode | Untolerated | LabelMismatch | WrongModel | Insufficient

@@ -1,0 +1,150 @@
+"""Who holds what on a node, by the names that people know them by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+from typing import Any
+
+from gpuyard.scheduling.amounts import by_importance, in_words, quantity
+from gpuyard.scheduling.requests import PodRequest
+from gpuyard.scheduling.snapshot import NodeState
+
+_MOST_COMBINATIONS = 5_000
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A run, or a pod that belongs to none, and what it holds on one node.
+
+    Attributes:
+        amounts: cpu in millicores, all others in whole base units.
+        since: start of its oldest pod there, RFC 3339.
+        ending: all its pods there are being deleted already.
+    """
+
+    namespace: str
+    name: str
+    is_run: bool
+    amounts: Mapping[str, int]
+    pods: int
+    priority: int
+    since: str
+    ending: bool
+
+    @property
+    def title(self) -> str:
+        """`run train-a`, `pod default/web`."""
+        return f"run {self.name}" if self.is_run else f"pod {self.namespace}/{self.name}"
+
+    def owns(self, pod: PodRequest) -> bool:
+        """Whether this pod, on whatever node, is one of the holder's."""
+        name = pod.run if self.is_run else pod.key.name
+        return (pod.key.namespace, name, bool(pod.run)) == (self.namespace, self.name, self.is_run)
+
+    def describe(self, resources: Collection[str]) -> str:
+        """`run train-a (4 GPUs, since 2026-01-31 12:00 UTC)`, with the amounts of these resources."""
+        held = sorted((r for r in resources if self.amounts.get(r)), key=by_importance)
+        parts = [in_words(r, self.amounts[r]) for r in held]
+        if self.since:
+            parts.append("since " + self.since.replace("T", " ").removesuffix("Z")[:16] + " UTC")
+        if self.ending:
+            parts.append("ending")
+        return f"{self.title} ({', '.join(parts)})"
+
+    def to_json(self) -> dict[str, Any]:
+        """The same with amounts as Kubernetes quantities."""
+        return {
+            "namespace": self.namespace,
+            "name": self.name,
+            "kind": "run" if self.is_run else "pod",
+            "holds": {r: quantity(r, self.amounts[r]) for r in sorted(self.amounts, key=by_importance)},
+            "pods": self.pods,
+            "priority": self.priority,
+            "since": self.since,
+            "ending": self.ending,
+        }
+
+
+def holders_of(node: NodeState, resources: Collection[str]) -> tuple[Holder, ...]:
+    """Who holds any of these resources there, the largest part of the first one first."""
+    groups: dict[tuple[str, str, bool], list[PodRequest]] = {}
+    for pod in node.pods:
+        groups.setdefault((pod.key.namespace, pod.run or pod.key.name, bool(pod.run)), []).append(pod)
+    holders = (_holder(*key, pods) for key, pods in groups.items())
+    first = sorted(resources, key=by_importance)
+    return tuple(
+        sorted(
+            (h for h in holders if any(h.amounts.get(r) for r in resources)),
+            key=lambda h: ([-h.amounts.get(r, 0) for r in first], h.namespace, h.name),
+        )
+    )
+
+
+def _holder(namespace: str, name: str, is_run: bool, pods: list[PodRequest]) -> Holder:
+    amounts: dict[str, int] = {}
+    for pod in pods:
+        for resource, count in pod.resources.items():
+            amounts[resource] = amounts.get(resource, 0) + count
+    return Holder(
+        namespace=namespace,
+        name=name,
+        is_run=is_run,
+        amounts=amounts,
+        pods=len(pods),
+        priority=max(pod.priority for pod in pods),
+        since=min((pod.since for pod in pods if pod.since), default=""),
+        ending=all(pod.ending for pod in pods),
+    )
+
+
+def smallest_release(node: NodeState, missing: Mapping[str, int]) -> tuple[Holder, ...] | None:
+    """Whose end would free what is missing; None when all together don't hold enough.
+
+    Those of low priority before those of a higher one, then the fewest, then the youngest; those that
+    are ending anyway before all others.
+    """
+    holders = holders_of(node, missing.keys())
+    levels = sorted({h.priority for h in holders if not h.ending})
+    candidates = [h for h in holders if h.ending]
+    if _frees(candidates, missing):
+        return _fewest(candidates, missing)
+    for level in levels:
+        candidates += [h for h in holders if not h.ending and h.priority == level]
+        if _frees(candidates, missing):
+            return _fewest(candidates, missing)
+    return None
+
+
+def _frees(holders: Collection[Holder], missing: Mapping[str, int]) -> bool:
+    return all(sum(h.amounts.get(r, 0) for h in holders) >= count for r, count in missing.items())
+
+
+def _fewest(candidates: list[Holder], missing: Mapping[str, int]) -> tuple[Holder, ...]:
+    for size in range(1, len(candidates)):
+        if comb(len(candidates), size) > _MOST_COMBINATIONS:
+            return _greedily(candidates, missing)
+        if found := [group for group in combinations(candidates, size) if _frees(group, missing)]:
+            return max(found, key=_cheapness)
+    return tuple(candidates)
+
+
+def _cheapness(group: tuple[Holder, ...]) -> tuple[int, str, list[str]]:
+    stopped = [h for h in group if not h.ending]
+    return -len(stopped), min((h.since for h in stopped), default=""), [h.name for h in group]
+
+
+def _greedily(candidates: list[Holder], missing: Mapping[str, int]) -> tuple[Holder, ...]:
+    """Not always the fewest, but none of them is superfluous; for nodes with very many pods."""
+
+    def share(holder: Holder) -> float:
+        return sum(min(holder.amounts.get(r, 0) / count, 1.0) for r, count in missing.items())
+
+    kept = sorted(candidates, key=lambda h: (share(h), h.name))
+    for holder in tuple(kept):
+        rest = [h for h in kept if h is not holder]
+        if _frees(rest, missing):
+            kept = rest
+    return tuple(kept)
