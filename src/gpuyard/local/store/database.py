@@ -50,7 +50,8 @@ class Database:
         with _translated(path):
             if not path.exists():
                 _make(path)
-            path.chmod(0o600)
+            elif path.stat().st_mode & 0o077:
+                path.chmod(0o600)
             _check(path)
             self._connection = _connect(path)
             try:
@@ -112,7 +113,13 @@ def _make(path: Path) -> None:
     """Makes an empty database beside `path` and moves it there whole.
 
     So an empty or half-made file at `path` is never one of ours, and is reported instead of overwritten.
+
+    Raises:
+        StoreDamaged: the database is gone but its log is there. SQLite would play it into the new one.
     """
+    log = path.with_name(path.name + "-wal")
+    if log.exists():
+        raise _damaged(path, f"the file is missing and its log {log.name} isn't")
     new = path.with_name(path.name + ".new")
     for stale in (new, new.with_name(new.name + "-wal"), new.with_name(new.name + "-journal")):
         stale.unlink(missing_ok=True)
@@ -202,9 +209,9 @@ def _meaning(path: Path, error: sqlite3.Error) -> errors.StoreError:
 
 
 def _damaged(path: Path, complaint: str) -> errors.StoreDamaged:
-    aside = f"{path.name}.damaged"
+    aside = path.parent / "damaged"
     return errors.StoreDamaged(
-        f"{path} is damaged: {complaint}; it was left as it is",
-        remedy=f"move it and {path.name}-wal aside, e.g. mv {path} {path.with_name(aside)}, "
-        "or put a backup in its place; the yard then starts empty, or with the backup",
+        f"{path} is damaged: {complaint}; nothing was changed",
+        remedy=f"move it aside, then the yard starts empty: mkdir {aside} && mv {path}* {aside}/; "
+        "or put a backup in its place",
     )

@@ -164,7 +164,7 @@ class Store:
 
     async def _commit_all(self) -> None:
         try:
-            while not self._closing:
+            while not self._closing or self._waiting:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._waiting:
@@ -174,39 +174,40 @@ class Store:
             _fail(self._waiting, _closed())
 
     async def _commit(self, taken: Sequence[_Waiting]) -> None:
+        """Commits what passes and tells everybody. No answer goes out before the commit.
+
+        That holds for refusals too: they may rest on an earlier change of this batch, which hasn't happened
+        when the commit fails.
+        """
         batch = Batch(self._objects, self.revision)
         outcomes = [_attempt(batch, waiting.change) for waiting in taken]
         try:
             if batch.rows:
-                doomed = self._history.garbage(len(batch.rows))
-                await self._on_thread(self._database.commit, batch.rows, doomed)
-                self._history.swept(len(doomed))
+                await self._make_durable(batch)
+                self._publish(batch.events)
+            for waiting, outcome in zip(taken, outcomes, strict=True):
+                _settle(waiting, outcome)
         except errors.StoreError as error:
-            # A refusal too may rest on an earlier change of this batch, which now hasn't happened.
             _fail(taken, error)
-            return
-        except Exception as error:
-            log.exception("a commit of %d changes failed in a way that nobody foresaw", len(batch.rows))
-            _fail(taken, errors.StoreError(f"the commit failed: {error}", remedy="see the daemon's log"))
-            return
-        except asyncio.CancelledError:
+        finally:
             _fail(taken, _closed())
+
+    async def _make_durable(self, batch: Batch) -> None:
+        doomed = self._history.garbage(len(batch.rows))
+        try:
+            await self._on_thread(self._database.commit, batch.rows, doomed)
+        except errors.StoreError:
             raise
-        self._publish(batch.events)
-        for waiting, outcome in zip(taken, outcomes, strict=True):
-            if waiting.future.done():
-                continue
-            if isinstance(outcome, Exception):
-                waiting.future.set_exception(outcome)
-            else:
-                waiting.future.set_result(outcome)
+        except Exception as error:
+            log.exception("a commit of %d changes failed in an unforeseen way", len(batch.rows))
+            raise errors.StoreError(f"the commit failed: {error}", remedy="see the daemon's log") from error
+        self._history.swept(len(doomed))
 
     def _publish(self, events: Sequence[Event]) -> None:
         for event in events:
             self._objects.apply(event)
             self._history.append(event)
-        if events:
-            self._history.notify()
+        self._history.notify()
 
 
 def _load(path: Path, history: int, synchronous: Synchronous) -> tuple[Database, Objects, History]:
@@ -225,8 +226,17 @@ def _attempt(batch: Batch, change: Change) -> Stored | Exception:
         return error
 
 
+def _settle(waiting: _Waiting, outcome: Stored | Exception) -> None:
+    if waiting.future.done():
+        return
+    if isinstance(outcome, Exception):
+        waiting.future.set_exception(outcome)
+    else:
+        waiting.future.set_result(outcome)
+
+
 def _fail(waiting: Iterable[_Waiting], error: errors.StoreError) -> None:
-    """Gives everybody a copy of their own, since a raised error collects the traceback of who raised it."""
+    """Fails whoever has no answer yet. Each gets a copy, since a raised error collects tracebacks."""
     for each in waiting:
         if not each.future.done():
             each.future.set_exception(copy.copy(error))
