@@ -79,7 +79,8 @@ def write_checkpoint(path: Path, assignments: Iterable[Assignment]) -> None:
     raw = {"version": _VERSION, "assignments": [asdict(one) for one in assignments]}
     beside = path.with_name(path.name + ".new")
     try:
-        with beside.open("w", encoding="utf-8", opener=_private) as file:
+        number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(number, "w", encoding="utf-8") as file:
             json.dump(raw, file)
             file.flush()
             os.fsync(file.fileno())
@@ -143,10 +144,6 @@ def _assignment(raw: Mapping[str, Any]) -> Assignment:
             annotations=dict(inner["annotations"]),
         ),
     )
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _sync_folder(folder: Path) -> None:

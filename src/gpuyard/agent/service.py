@@ -1,0 +1,82 @@
+"""The agent's work: follow the GPUs, serve them to the kubelet, label the node."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuyard.agent.labels import node_labels
+from gpuyard.agent.plugin.registration import keep_registered
+from gpuyard.agent.plugin.server import Plugin
+from gpuyard.devices.inventory import Inventory
+
+_RETRY_S = 5.0
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LabelTarget:
+    """The node to label and the API's socket."""
+
+    node: str
+    api_socket: Path
+
+
+async def run_agent(
+    inventories: AsyncIterator[Inventory], plugins_dir: Path, target: LabelTarget | None
+) -> None:
+    """Serves each inventory as it comes, until cancelled; serves nothing until there is a first GPU.
+
+    Args:
+        inventories: the GPUs now, and again after every change.
+        plugins_dir: the kubelet's folder of device plugin sockets.
+        target: what to label; None to label nothing.
+    """
+    plugin: Plugin | None = None
+    labels: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+    async with asyncio.TaskGroup() as group:
+        if target is not None:
+            group.create_task(_keep_labelled(target, labels), name="labels")
+        async for inventory in inventories:
+            labels.put_nowait(node_labels(inventory))
+            if plugin is not None:
+                plugin.update(inventory)
+            elif inventory.gpus:
+                plugin = Plugin(inventory)
+                group.create_task(keep_registered(plugin, plugins_dir), name="device plugin")
+                _LOG.info("serving %d GPUs (%s)", len(inventory.gpus), inventory.backend)
+            else:
+                _LOG.warning("no GPUs to serve: %s", inventory.reason)
+
+
+async def _keep_labelled(target: LabelTarget, wanted: asyncio.Queue[dict[str, str]]) -> None:
+    """Writes the labels each time that they change; the newest ones win."""
+    written: dict[str, str] | None = None
+    while True:
+        labels = await wanted.get()
+        while not wanted.empty():
+            labels = wanted.get_nowait()
+        while labels != written:
+            if await _label(target, labels) == 0:
+                written = labels
+            else:
+                await asyncio.sleep(_RETRY_S)
+
+
+async def _label(target: LabelTarget, labels: dict[str, str]) -> int:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gpuyard.agent.labelling"),
+        *("--node", target.node, "--api-socket", str(target.api_socket), "--labels", json.dumps(labels)),
+        stdin=asyncio.subprocess.PIPE,
+    )
+    try:
+        return await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
