@@ -5,8 +5,9 @@
     │   └── SpecError               every problem of one spec at once, each with its line and path
     ├── ApiError                    a Kubernetes API said no; carries the Status
     │   ├── BadRequest 400, Unauthorized 401, Forbidden 403, NotFound 404, MethodNotAllowed 405,
-    │   ├── AlreadyExists 409, Conflict 409, Gone 410, TooLarge 413, UnsupportedMediaType 415,
-    │   └── Invalid 422, TooManyRequests 429, InternalError 500, ServiceUnavailable 503, StorageFull 507
+    │   ├── NotAcceptable 406, AlreadyExists 409, Conflict 409, Gone 410, TooLarge 413,
+    │   ├── UnsupportedMediaType 415, Invalid 422, TooManyRequests 429, InternalError 500,
+    │   └── ServiceUnavailable 503, Timeout 504, StorageFull 507
     ├── ConnectionFailed            no API answers at the address
     ├── YardError                   the local yard can't start, stop or be found
     │   ├── YardStopped, YardBusy, VersionMismatch
@@ -114,6 +115,12 @@ class MethodNotAllowed(ApiError):
     code, reason = 405, "MethodNotAllowed"
 
 
+class NotAcceptable(ApiError):
+    """No media type that the client accepts is served."""
+
+    code, reason = 406, "NotAcceptable"
+
+
 class AlreadyExists(ApiError):
     """The name is taken."""
 
@@ -164,6 +171,12 @@ class ServiceUnavailable(ApiError):
     """The server can't answer now."""
 
     code, reason = 503, "ServiceUnavailable"
+
+
+class Timeout(ApiError):
+    """The server gave up waiting; the request may have had no effect."""
+
+    code, reason = 504, "Timeout"
 
 
 class StorageFull(ApiError):
