@@ -138,7 +138,8 @@ class Insufficient:
         return "Too many pods" if self.resource == PODS else f"Insufficient {self.resource}"
 
     def __str__(self) -> str:
-        return f"has {in_words(self.resource, max(self.free, 0))} free, needs {number(self.resource, self.needs)}"
+        free = in_words(self.resource, max(self.free, 0))
+        return f"has {free} free, needs {number(self.resource, self.needs)}"
 
 
 Misfit: TypeAlias = NotReady | Cordoned | OtherNode | Untolerated | LabelMismatch | WrongModel | Insufficient
