@@ -1,0 +1,1 @@
+"""Loops that make the yard's objects true: Jobs, garbage, namespaces, nodes."""

@@ -1,0 +1,179 @@
+"""What the Job controller reads of a Job and its pods, parsed once (pure).
+
+Source: batch/v1 Job of Kubernetes 1.34, https://kubernetes.io/docs/concepts/workloads/controllers/job/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from gpuyard.kube.conditions import condition_is_true, find_condition
+from gpuyard.kube.objects import Manifest, ObjectKey, annotations_of, key_of, uid_of
+from gpuyard.kube.timestamps import parse_time
+from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX, FINALIZER_JOB_TRACKING
+
+_OWN_CONTROLLER = "kubernetes.io/job-controller"
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A Job's spec with its defaults, and what its status has recorded so far.
+
+    Attributes:
+        completions: None when one success of any pod makes the Job complete.
+        replaces_only_failed: podReplacementPolicy Failed: a terminating pod still holds its place.
+        managed: False when another controller is named in spec.managedBy.
+        succeeded, failed: pods counted for good; `uncounted_*` are uids still to be moved there.
+    """
+
+    uid: str
+    parallelism: int
+    completions: int | None
+    backoff_limit: int
+    indexed: bool
+    suspended: bool
+    deadline_s: int | None
+    ttl_s: int | None
+    restarts_in_place: bool
+    replaces_only_failed: bool
+    managed: bool
+    deleting: bool
+    started_at: datetime | None
+    succeeded: int
+    failed: int
+    completed_indexes: str
+    uncounted_succeeded: tuple[str, ...]
+    uncounted_failed: tuple[str, ...]
+    status: Mapping[str, Any]
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When it became Complete or Failed; None while it is neither."""
+        for type_ in ("Complete", "Failed"):
+            condition = find_condition({"status": self.status}, type_)
+            if condition and condition.get("status") == "True":
+                return parse_time(condition["lastTransitionTime"])
+        return None
+
+    def has(self, condition: str) -> bool:
+        """Whether the condition is there with status "True"."""
+        return condition_is_true({"status": self.status}, condition)
+
+
+@dataclass(frozen=True)
+class PodView:
+    """One pod of a Job.
+
+    Attributes:
+        tracked: it carries the tracking finalizer: its outcome is not counted for good yet.
+        index: completion index, None without a valid one.
+        restarts: of its containers, in place.
+        finished_at: when its last container ended, for a pod that failed or succeeded.
+    """
+
+    key: ObjectKey
+    uid: str
+    phase: str
+    ready: bool
+    deleting: bool
+    tracked: bool
+    finalizers: tuple[str, ...]
+    scheduled: bool
+    index: int | None
+    restarts: int
+    created_at: str
+    finished_at: datetime | None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether its processes have ended for good."""
+        return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def active(self) -> bool:
+        """Whether it runs or may still run, and nobody has asked it to stop."""
+        return not self.terminal and not self.deleting
+
+    @property
+    def terminating(self) -> bool:
+        """Whether it has been asked to stop and has not ended yet."""
+        return self.deleting and not self.terminal
+
+
+def view_job(manifest: Manifest) -> JobView:
+    """Reads a Job."""
+    spec, status = manifest["spec"], manifest.get("status") or {}
+    uncounted = status.get("uncountedTerminatedPods") or {}
+    parallelism, completions = spec.get("parallelism"), spec.get("completions")
+    if parallelism is None and completions is None:
+        completions = 1
+    started = status.get("startTime")
+    return JobView(
+        uid=uid_of(manifest),
+        parallelism=1 if parallelism is None else parallelism,
+        completions=completions,
+        backoff_limit=spec.get("backoffLimit", 6),
+        indexed=spec.get("completionMode") == "Indexed",
+        suspended=bool(spec.get("suspend")),
+        deadline_s=spec.get("activeDeadlineSeconds"),
+        ttl_s=spec.get("ttlSecondsAfterFinished"),
+        restarts_in_place=spec["template"]["spec"].get("restartPolicy") == "OnFailure",
+        replaces_only_failed=spec.get("podReplacementPolicy") == "Failed",
+        managed=spec.get("managedBy", _OWN_CONTROLLER) == _OWN_CONTROLLER,
+        deleting=manifest["metadata"].get("deletionTimestamp") is not None,
+        started_at=parse_time(started) if started else None,
+        succeeded=status.get("succeeded", 0),
+        failed=status.get("failed", 0),
+        completed_indexes=status.get("completedIndexes", ""),
+        uncounted_succeeded=tuple(uncounted.get("succeeded") or ()),
+        uncounted_failed=tuple(uncounted.get("failed") or ()),
+        status=status,
+    )
+
+
+def view_pod(manifest: Manifest) -> PodView:
+    """Reads a pod."""
+    metadata, status = manifest["metadata"], manifest.get("status") or {}
+    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    phase = status.get("phase", "Pending")
+    finalizers = tuple(metadata.get("finalizers") or ())
+    return PodView(
+        key=key_of(manifest),
+        uid=uid_of(manifest),
+        phase=phase,
+        ready=condition_is_true(manifest, "Ready"),
+        deleting=metadata.get("deletionTimestamp") is not None,
+        tracked=FINALIZER_JOB_TRACKING in finalizers,
+        finalizers=finalizers,
+        scheduled=bool((manifest.get("spec") or {}).get("nodeName")),
+        index=_index_of(manifest),
+        restarts=sum(container.get("restartCount", 0) for container in containers),
+        created_at=metadata.get("creationTimestamp", ""),
+        finished_at=_finished_at(manifest) if phase in ("Succeeded", "Failed") else None,
+    )
+
+
+def _index_of(pod: Manifest) -> int | None:
+    text = annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX, "")
+    return int(text) if text.isdecimal() else None
+
+
+def _finished_at(pod: Manifest) -> datetime | None:
+    """The end of the last container, else when it stopped being ready, else the delete, else its creation."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    ends = [
+        (container.get("state") or {}).get("terminated", {}).get("finishedAt")
+        for container in status.get("containerStatuses") or ()
+    ]
+    if ends and all(ends):
+        return max(parse_time(end) for end in ends)
+    ready = find_condition(pod, "Ready")
+    if ready and ready.get("status") == "False" and ready.get("lastTransitionTime"):
+        return parse_time(ready["lastTransitionTime"])
+    if asked := metadata.get("deletionTimestamp"):
+        return parse_time(asked) - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+    created = metadata.get("creationTimestamp")
+    return parse_time(created) if created else None

@@ -1,0 +1,210 @@
+"""Nodes that have fallen silent, and pods whose node is gone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from gpuyard import errors
+from gpuyard.client.api import KubeApi
+from gpuyard.client.informer import Informer
+from gpuyard.client.workqueue import WorkQueue
+from gpuyard.kube.conditions import find_condition, with_condition
+from gpuyard.kube.objects import NODES, PODS, Manifest, ObjectKey, key_of, uid_of
+from gpuyard.kube.timestamps import format_time
+from gpuyard.kube.wellknown import TAINT_UNREACHABLE
+
+_LEASES_NAMESPACE = "kube-node-lease"
+_GRACE_S = 40.0
+_EFFECTS = ("NoSchedule", "NoExecute")
+
+
+class NodeLifecycle:
+    """Marks a node Ready=Unknown, with the taint `unreachable`, when its lease hasn't moved for 40 s.
+
+    The time runs from when this controller saw the lease move, so that neither a restart of the daemon nor
+    a node's wrong clock condemns a node. The taint goes when the kubelet reports Ready again.
+    Source: `pkg/controller/nodelifecycle` of Kubernetes 1.34, without evictions.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        clock: Callable[[], datetime],
+        nodes: Informer,
+        leases: Informer,
+        *,
+        grace_s: float = _GRACE_S,
+    ) -> None:
+        self._api = api
+        self._clock = clock
+        self._nodes = nodes
+        self._leases = leases
+        self._grace_s = grace_s
+        #: node → (what its lease said, when that was first seen).
+        self._beats: dict[str, tuple[str, datetime]] = {}
+        self._queue: WorkQueue[str] = WorkQueue("node", self._sync)
+        nodes.add_handler(self._on_node)
+        leases.add_handler(self._on_lease)
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        await self._nodes.synced()
+        await self._leases.synced()
+        await self._queue.run()
+
+    def _on_node(self, old: Manifest | None, new: Manifest | None) -> None:
+        if new is not None:
+            self._queue.add(new["metadata"]["name"])
+        elif old is not None:
+            self._beats.pop(old["metadata"]["name"], None)
+
+    def _on_lease(self, _old: Manifest | None, new: Manifest | None) -> None:
+        if new is not None and new["metadata"]["namespace"] == _LEASES_NAMESPACE:
+            self._queue.add(new["metadata"]["name"])
+
+    async def _sync(self, name: str) -> float | None:
+        node = self._nodes.objects.get(ObjectKey("", name))
+        if node is None:
+            return None
+        lease = self._leases.objects.get(ObjectKey(_LEASES_NAMESPACE, name))
+        beat = str(((lease or {}).get("spec") or {}).get("renewTime", ""))
+        now = self._clock()
+        if name not in self._beats or self._beats[name][0] != beat:
+            self._beats[name] = (beat, now)
+        left_s = self._grace_s - (now - self._beats[name][1]).total_seconds()
+        if left_s > 0:
+            if (find_condition(node, "Ready") or {}).get("status") == "True" and is_unreachable(node):
+                await self._write_taints(node, unreachable=False)
+            return left_s
+        if (find_condition(node, "Ready") or {}).get("status") != "Unknown":
+            status = silent_status(node.get("status") or {}, now)
+            with contextlib.suppress(errors.NotFound):
+                await self._api.update(NODES, {**_as_node(node), "status": status}, subresource="status")
+        elif not is_unreachable(node):
+            await self._write_taints(node, unreachable=True)
+        return None
+
+    async def _write_taints(self, node: Manifest, *, unreachable: bool) -> None:
+        spec = node.get("spec") or {}
+        taints = [taint for taint in spec.get("taints") or () if taint["key"] != TAINT_UNREACHABLE]
+        if unreachable:
+            at = format_time(self._clock())
+            taints += [{"key": TAINT_UNREACHABLE, "effect": effect, "timeAdded": at} for effect in _EFFECTS]
+        with contextlib.suppress(errors.NotFound):
+            await self._api.update(NODES, {**_as_node(node), "spec": {**spec, "taints": taints}})
+
+
+class PodCollector:
+    """Fails and removes pods that are bound to a node which no longer exists.
+
+    Unlike a cluster's pod garbage collector it leaves finished pods: on a yard they are the record of a run.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        clock: Callable[[], datetime],
+        nodes: Informer,
+        pods: Informer,
+        *,
+        grace_s: float = _GRACE_S,
+    ) -> None:
+        self._api = api
+        self._clock = clock
+        self._nodes = nodes
+        self._pods = pods
+        self._grace_s = grace_s
+        #: node → since when it is known to be missing.
+        self._missing: dict[str, datetime] = {}
+        self._queue: WorkQueue[str] = WorkQueue("pod-collector", self._sync)
+        nodes.add_handler(self._on_node)
+        pods.add_handler(self._on_pod)
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        await self._nodes.synced()
+        await self._pods.synced()
+        await self._queue.run()
+
+    def _on_node(self, old: Manifest | None, new: Manifest | None) -> None:
+        if new is None and old is not None:
+            self._queue.add(old["metadata"]["name"])
+
+    def _on_pod(self, _old: Manifest | None, new: Manifest | None) -> None:
+        node = _node_of(new)
+        if node and ObjectKey("", node) not in self._nodes.objects:
+            self._queue.add(node)
+
+    async def _sync(self, node: str) -> float | None:
+        """Gives a missing node time to come back, makes sure that it is gone, and removes its pods."""
+        stranded = [pod for pod in self._pods.objects.values() if _node_of(pod) == node and _unfinished(pod)]
+        if not stranded or ObjectKey("", node) in self._nodes.objects:
+            self._missing.pop(node, None)
+            return None
+        now = self._clock()
+        since = self._missing.setdefault(node, now)
+        left_s = self._grace_s - (now - since).total_seconds()
+        if left_s > 0:
+            return left_s
+        with contextlib.suppress(errors.NotFound):
+            await self._api.get(NODES, node)
+            return self._grace_s
+        for pod in stranded:
+            with contextlib.suppress(errors.NotFound, errors.Conflict):
+                await self._remove(pod)
+        return None
+
+    async def _remove(self, pod: Manifest) -> None:
+        key, now = key_of(pod), format_time(self._clock())
+        status = pod.get("status") or {}
+        conditions = with_condition(
+            status.get("conditions") or (),
+            "DisruptionTarget",
+            "True",
+            now=now,
+            reason="DeletionByPodGC",
+            message="PodGC: node no longer exists",
+        )
+        patch = {
+            "metadata": {"uid": uid_of(pod)},
+            "status": {"phase": "Failed", "conditions": conditions},
+        }
+        await self._api.patch(PODS, key.name, patch, key.namespace, subresource="status")
+        await self._api.delete(PODS, key.name, key.namespace, grace_period_s=0, uid=uid_of(pod))
+
+
+def is_unreachable(node: Manifest) -> bool:
+    """Whether the node carries the taint."""
+    taints = (node.get("spec") or {}).get("taints") or ()
+    return any(taint["key"] == TAINT_UNREACHABLE for taint in taints)
+
+
+def silent_status(status: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """A node's status with every condition that its kubelet keeps set to Unknown."""
+    conditions: list[dict[str, Any]] = [dict(c) for c in status.get("conditions") or ()]
+    for type_ in dict.fromkeys([*(c["type"] for c in conditions), "Ready"]):
+        conditions = with_condition(
+            conditions,
+            type_,
+            "Unknown",
+            now=format_time(now),
+            reason="NodeStatusUnknown",
+            message="Kubelet stopped posting node status.",
+        )
+    return {**status, "conditions": conditions}
+
+
+def _node_of(pod: Manifest | None) -> str:
+    return str(((pod or {}).get("spec") or {}).get("nodeName") or "")
+
+
+def _unfinished(pod: Manifest) -> bool:
+    return (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+
+
+def _as_node(manifest: Manifest) -> Manifest:
+    """The node with its kind, which items of a list don't carry."""
+    return {**manifest, "apiVersion": NODES.api_version, "kind": NODES.kind}
