@@ -1,0 +1,132 @@
+"""From what the user wrote after `run` to the argv of the process, and the file that it needs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import TypeAlias
+
+#: A command line as text, or an argv.
+Run: TypeAlias = str | tuple[str, ...]
+
+_SHELL = ("/bin/sh", "-ec")
+#: Words that only a shell understands at the start of a command.
+_SHELL_WORDS = frozenset(
+    {".", ":", "!", "{", "case", "cd", "eval", "exec", "exit", "export", "for", "if", "set", "source",
+     "trap", "ulimit", "umask", "unset", "until", "while"}
+)  # fmt: skip
+#: Outside quotes these are the shell's; `~` and `#` only at the start of a word.
+_META = re.compile(r"[|&;<>()$`*?\[\n]|(?:^|\s)[~#]")
+_QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.", re.DOTALL)
+_DOUBLE_QUOTED_META = re.compile(r"(?<!\\)[$`]")
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_PYTHON = re.compile(r"python(?:3(?:\.\d+)?)?")
+#: Interpreter options that take the next word as their value.
+_PYTHON_VALUED = frozenset({"-X", "-W", "--check-hash-based-pycs"})
+_LAUNCHERS = frozenset({"torchrun", "accelerate", "deepspeed"})
+_LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch")
+
+
+def needs_shell(line: str) -> bool:
+    """Whether a command line uses the shell's syntax, so that splitting it into words would change it."""
+    line = line.strip()
+    bare = _QUOTED.sub(lambda match: "x" * len(match[0]), line)
+    if _META.search(bare):
+        return True
+    for quoted in _QUOTED.findall(line):
+        if quoted.startswith('"') and _DOUBLE_QUOTED_META.search(quoted):
+            return True
+    first = bare.split(maxsplit=1)[0] if bare.strip() else ""
+    return first in _SHELL_WORDS or _ASSIGNMENT.match(first) is not None
+
+
+def split_run(run: Run) -> tuple[str, ...]:
+    """The argv as written: words of a plain line, or `/bin/sh -ec TEXT` where it is shell.
+
+    Raises:
+        ValueError: nothing to run, or a quote that isn't closed.
+    """
+    if isinstance(run, tuple):
+        if not run or not run[0]:
+            raise ValueError("there is nothing to run; write a command such as `python train.py`")
+        return run
+    if not run.strip():
+        raise ValueError("there is nothing to run; write a command such as `python train.py`")
+    if needs_shell(run):
+        return (*_SHELL, run)
+    try:
+        words = tuple(shlex.split(run))
+    except ValueError as error:
+        raise ValueError(f"{run!r} is not a command line: {str(error).lower()}") from error
+    return split_run(words)
+
+
+def resolve_command(run: Run, python_path: str | None) -> tuple[str, ...]:
+    """The argv to start.
+
+    A script (`train.py …`) gets the interpreter before it, and `python` or `python3` becomes the
+    interpreter. Without `python_path` (in an image, whose PATH decides) only scripts get one, `python3`.
+    A shell line is left as it is: its PATH starts with the interpreter's folder.
+
+    Raises:
+        ValueError: as `split_run`.
+    """
+    argv = split_run(run)
+    if argv[0].endswith(".py"):
+        return (python_path or "python3", *argv)
+    if argv[0] in ("python", "python3") and python_path:
+        return (python_path, *argv[1:])
+    return argv
+
+
+def needed_script(argv: Sequence[str]) -> str | None:
+    """The file that must be there for this argv to start, as written (relative to the workdir), if any.
+
+    Found: the script of a Python interpreter or of torchrun and its like, and a command named by a path.
+    """
+    program = PurePosixPath(argv[0]).name
+    if tuple(argv[:2]) == _SHELL:
+        return None
+    if program in _LAUNCHERS:
+        return _first_script(argv[1:])
+    if _PYTHON.fullmatch(program):
+        return _python_script(argv[1:])
+    return argv[0] if "/" in argv[0] else None
+
+
+def subject(argv: Sequence[str]) -> str:
+    """The word that says best what this argv does, to name the run after: script, module or program."""
+    if tuple(argv[:2]) == _SHELL:
+        return "run"
+    script = needed_script(argv)
+    if script:
+        return script
+    if "-m" in argv[:-1] and _PYTHON.fullmatch(PurePosixPath(argv[0]).name):
+        return argv[argv.index("-m") + 1].rpartition(".")[2]
+    return argv[0]
+
+
+def display(run: Run) -> str:
+    """The command as its user would recognise it, on one line."""
+    return " ".join(run.split()) if isinstance(run, str) else shlex.join(run)
+
+
+def _python_script(arguments: Sequence[str]) -> str | None:
+    words = iter(enumerate(arguments))
+    for index, word in words:
+        if word == "-m":
+            launches = arguments[index + 1 : index + 2] and arguments[index + 1] in _LAUNCHER_MODULES
+            return _first_script(arguments[index + 2 :]) if launches else None
+        if word in ("-", "-c", "-V", "--version", "-h", "--help"):
+            return None
+        if word in _PYTHON_VALUED:
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return None
+
+
+def _first_script(arguments: Sequence[str]) -> str | None:
+    return next((word for word in arguments if word.endswith(".py") and not word.startswith("-")), None)

@@ -1,0 +1,66 @@
+"""What a user writes for GPUs: `2`, `H100`, `H100:2`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gpuyard.gpus.catalogue import GpuModel, find_models, nearest
+
+FORM = "write a number, a model, or both: 2, H100, H100:2"
+#: More than any machine or cluster has; keeps typing errors out of the arithmetic.
+_MOST = 100_000
+_COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
+#: What people write where a count belongs: `H100:2.5`, `:-1`.
+_NUMBER_LIKE = re.compile(r"[-+]?[0-9.,]+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class GpuRequest:
+    """How many GPUs, and of which models; no models means any.
+
+    Attributes:
+        count: GPUs, 0 for none.
+        models: models that satisfy the request, the most usual first ("A100" is 40 and 80 GB).
+    """
+
+    count: int = 0
+    models: tuple[GpuModel, ...] = ()
+
+    @property
+    def model(self) -> GpuModel | None:
+        """The model asked for, the most usual one where several would do; None for any."""
+        return self.models[0] if self.models else None
+
+
+def parse_gpus(text: str) -> GpuRequest:
+    """Reads a GPU string.
+
+    Raises:
+        ValueError: not of the form, or a model that the catalogue doesn't know.
+    """
+    text = text.strip()
+    if _COUNT.fullmatch(text):
+        return GpuRequest(_count(text, text))
+    name, colon, amount = text.rpartition(":")
+    if not colon:
+        name, amount = text, "1"
+    name, amount = name.strip(), amount.strip()
+    if not name or not _COUNT.fullmatch(amount) or _NUMBER_LIKE.fullmatch(name):
+        raise ValueError(f"{text!r} is not a GPU request; {FORM}")
+    if "mig-" in name.lower():
+        raise ValueError(f"{text!r} asks for a slice of a GPU, and only whole GPUs can be asked for; {FORM}")
+    count = _count(amount, text)
+    models = find_models(name)
+    if not models:
+        hint = nearest(name)
+        guess = f"; did you mean {hint}?" if hint else ""
+        raise ValueError(f"{name!r} is no GPU model that gpuyard knows{guess} ({FORM})")
+    return GpuRequest(count, models if count else ())
+
+
+def _count(digits: str, text: str) -> int:
+    count = int(digits)
+    if count > _MOST:
+        raise ValueError(f"{text!r} asks for more than {_MOST} GPUs; {FORM}")
+    return count

@@ -1,0 +1,108 @@
+"""How a pod ended, read from its status: exit code, signal, or what befell its node."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from gpuyard.kube.conditions import find_condition
+
+
+class Reason(StrEnum):
+    """Why a run is in its state."""
+
+    # pending
+    SUSPENDED = "Suspended"
+    WAITING_FOR_POD = "WaitingForPod"
+    WAITING_FOR_SCHEDULER = "WaitingForScheduler"
+    UNSCHEDULABLE = "Unschedulable"
+    SCHEDULING_GATED = "SchedulingGated"
+    BACK_OFF = "BackOff"
+    # starting
+    STARTING = "Starting"
+    IMAGE_PULL = "ImagePull"
+    # running
+    RUNNING = "Running"
+    STOPPING = "Stopping"
+    # succeeded
+    COMPLETED = "Completed"
+    # failed
+    EXIT_CODE = "ExitCode"
+    SIGNAL = "Signal"
+    OOM_KILLED = "OOMKilled"
+    START_ERROR = "StartError"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    EVICTED = "Evicted"
+    PREEMPTED = "Preempted"
+    NODE_REBOOTED = "NodeRebooted"
+    NODE_LOST = "NodeLost"
+    JOB_FAILED = "JobFailed"
+    # stopped
+    STOPPED_BY_USER = "StoppedByUser"
+
+
+#: Reasons that a pod or its container carries, and what they are called here.
+_NAMED = {
+    "OOMKilled": (Reason.OOM_KILLED, "it used more memory than its limit"),
+    "DeadlineExceeded": (Reason.DEADLINE_EXCEEDED, "it ran longer than its deadline"),
+    "Evicted": (Reason.EVICTED, "its node evicted it"),
+    "TerminationByKubelet": (Reason.EVICTED, "its node evicted it"),
+    "Preempted": (Reason.PREEMPTED, "a run of higher priority took its place"),
+    "PreemptionByScheduler": (Reason.PREEMPTED, "a run of higher priority took its place"),
+    "NodeRebooted": (Reason.NODE_REBOOTED, "its node rebooted"),
+    "NodeLost": (Reason.NODE_LOST, "its node was lost"),
+    "DeletionByTaintManager": (Reason.NODE_LOST, "its node was lost"),
+    "DeletionByPodGC": (Reason.NODE_LOST, "its node was lost"),
+    "ContainerStatusUnknown": (Reason.NODE_LOST, "what became of its process is unknown"),
+    "StartError": (Reason.START_ERROR, "its process could not be started"),
+    "ContainerCannotRun": (Reason.START_ERROR, "its process could not be started"),
+    "CreateContainerError": (Reason.START_ERROR, "its process could not be started"),
+    "UnexpectedAdmissionError": (Reason.START_ERROR, "its node refused it"),
+}  # fmt: skip
+
+
+def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
+    """Why this pod failed: the reason and a sentence; None is a pod that no longer exists."""
+    if pod is None:
+        return Reason.JOB_FAILED, "its pod is gone"
+    status = pod.get("status", {})
+    ended = container_state(pod, "terminated") or {}
+    disruption = find_condition(pod, "DisruptionTarget") or {}
+    for source in (status, ended, disruption):
+        if known := _NAMED.get(str(source.get("reason", ""))):
+            return known[0], str(source.get("message") or known[1])
+    code = exit_code(pod)
+    if code is None:
+        return Reason.JOB_FAILED, str(status.get("message") or status.get("reason") or "its pod failed")
+    if signal_name := _signal_name(code):
+        return Reason.SIGNAL, f"ended by {signal_name}"
+    return Reason.EXIT_CODE, f"exited with {code}"
+
+
+def _signal_name(code: int) -> str | None:
+    try:
+        return signal.Signals(code - 128).name
+    except ValueError:
+        return None
+
+
+def exit_code(pod: Mapping[str, Any]) -> int | None:
+    """The code that the pod's process ended with, 128+n for signal n; None when it hasn't or nobody knows."""
+    ended = container_state(pod, "terminated") or {}
+    if ended.get("signal"):
+        return 128 + int(ended["signal"])
+    code = ended.get("exitCode")
+    # The kubelet's word for "nobody knows" is 137 with this reason.
+    return None if code is None or ended.get("reason") == "ContainerStatusUnknown" else int(code)
+
+
+def container_state(pod: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    """`waiting`, `running` or `terminated` of the first container that is in that state."""
+    for container in pod.get("status", {}).get("containerStatuses") or ():
+        state = (container.get("state") or {}).get(kind)
+        if state is not None:
+            found: Mapping[str, Any] = state
+            return found
+    return None

@@ -1,0 +1,286 @@
+"""What state a run is in: derived from its Job and pods alone, so that every reader says the same."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from gpuyard.kube.conditions import condition_is_true, find_condition
+from gpuyard.kube.objects import annotations_of, labels_of
+from gpuyard.kube.quantity import to_int
+from gpuyard.kube.timestamps import format_time, parse_time
+from gpuyard.kube.wellknown import (
+    ANNOTATION_COMPLETION_INDEX,
+    ANNOTATION_STOPPED_AT,
+    GPU_RESOURCE,
+    LABEL_RUN,
+    LABEL_SIMULATED,
+)
+from gpuyard.workloads.outcome import Reason, container_state, exit_code, why_failed
+
+__all__ = ["Reason", "RunState", "State", "run_state"]
+
+
+class State(StrEnum):
+    """Where a run is in its life; the last three are final."""
+
+    PENDING = "pending"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One run as `ps` lists it.
+
+    Attributes:
+        message: one sentence with the details, or empty.
+        exit_code: of the last attempt once the run has ended (128+n for signal n), of the first failing
+            rank where it has several pods; None while it goes on, or when no process has ended.
+        gpus: asked for, over all pods that run at a time.
+        simulated: whether it has, or had, simulated GPUs.
+        nodes: where its pods are or were, sorted.
+        priority: its PriorityClass, if any.
+        started_at: when its first process started.
+        attempts: so far, the present one included; 0 before the first.
+    """
+
+    name: str
+    kind: str
+    state: State
+    reason: Reason
+    message: str
+    exit_code: int | None
+    gpus: int
+    simulated: bool
+    nodes: tuple[str, ...]
+    priority: str | None
+    submitted_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempts: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable keys of `ps -o json`; times are RFC 3339 in UTC or null."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "state": str(self.state),
+            "reason": str(self.reason),
+            "exit_code": self.exit_code,
+            "gpus": self.gpus,
+            "simulated": self.simulated,
+            "nodes": list(self.nodes),
+            "priority": self.priority,
+            "submitted_at": _text(self.submitted_at),
+            "started_at": _text(self.started_at),
+            "finished_at": _text(self.finished_at),
+        }
+
+
+def run_state(
+    job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], *, simulated_nodes: Collection[str] = ()
+) -> RunState:
+    """The state of the run that this Job carries.
+
+    Args:
+        job: the Job.
+        pods: every pod that it owns, in any order.
+        simulated_nodes: names of nodes whose GPUs are simulated; pods that say so themselves
+            (gpuyard.io/simulated) count as well.
+    """
+    ordered = sorted(pods, key=_creation)
+    attempts = _attempts(ordered)
+    last = [group[-1] for group in attempts]
+    verdict = _verdict(job, ordered, last)
+    ended = verdict.state in (State.SUCCEEDED, State.FAILED, State.STOPPED)
+    template = job["spec"]["template"]["spec"]
+    gpus = _gpus(template) * int(job["spec"].get("parallelism", 1))
+    nodes = {pod["spec"]["nodeName"] for pod in ordered if pod["spec"].get("nodeName")}
+    return RunState(
+        name=labels_of(job).get(LABEL_RUN) or job["metadata"]["name"],
+        kind="Job",
+        state=verdict.state,
+        reason=verdict.reason,
+        message=verdict.message,
+        exit_code=_exit_code(last) if ended else None,
+        gpus=gpus,
+        simulated=gpus > 0 and any(_is_simulated(pod, simulated_nodes) for pod in ordered),
+        nodes=tuple(sorted(nodes)),
+        priority=template.get("priorityClassName"),
+        submitted_at=_time(job["metadata"].get("creationTimestamp")),
+        started_at=min((started for pod in ordered if (started := _started_at(pod))), default=None),
+        finished_at=_finished_at(job, ordered) if ended else None,
+        attempts=_attempt_count(job, attempts),
+    )
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    state: State
+    reason: Reason
+    message: str = ""
+
+
+def _verdict(
+    job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, Any]]
+) -> _Verdict:
+    stopped = ANNOTATION_STOPPED_AT in annotations_of(job)
+    live = [pod for pod in last if not _is_over(pod)]
+    if condition_is_true(job, "Complete"):
+        return _Verdict(State.SUCCEEDED, Reason.COMPLETED)
+    if stopped and not live and (condition_is_true(job, "Failed") or job["spec"].get("suspend")):
+        return _Verdict(State.STOPPED, Reason.STOPPED_BY_USER)
+    if condition_is_true(job, "Failed"):
+        return _failed(job, last)
+    if live:
+        verdict = _alive(live)
+        if stopped:
+            return _Verdict(verdict.state, Reason.STOPPING)
+        return verdict
+    if stopped:
+        return _Verdict(State.RUNNING if pods else State.PENDING, Reason.STOPPING)
+    if job["spec"].get("suspend"):
+        return _Verdict(State.PENDING, Reason.SUSPENDED, "the Job is suspended")
+    return _between(job, pods, last)
+
+
+def _between(
+    job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, Any]]
+) -> _Verdict:
+    """No pod is alive and the Job isn't closed: its controller is about to close it or to try again."""
+    phases = [pod.get("status", {}).get("phase") for pod in pods]
+    if "Failed" in phases and phases.count("Failed") > int(job["spec"].get("backoffLimit", 6)):
+        return _failed(job, last)
+    if phases.count("Succeeded") >= int(job["spec"].get("completions") or 1):
+        return _Verdict(State.SUCCEEDED, Reason.COMPLETED)
+    failed = _first_failed(last)
+    if failed is not None:
+        why = why_failed(failed)[1]
+        return _Verdict(State.PENDING, Reason.BACK_OFF, f"the next attempt starts soon; the last one: {why}")
+    return _Verdict(State.PENDING, Reason.WAITING_FOR_POD, "no pod has been created yet")
+
+
+def _alive(pods: Sequence[Mapping[str, Any]]) -> _Verdict:
+    """The least advanced pod decides: a run with several is running when all of them are."""
+    order = [State.PENDING, State.STARTING, State.RUNNING]
+    return min((_pod_verdict(pod) for pod in pods), key=lambda verdict: order.index(verdict.state))
+
+
+def _pod_verdict(pod: Mapping[str, Any]) -> _Verdict:
+    scheduled = find_condition(pod, "PodScheduled") or {}
+    if not pod["spec"].get("nodeName"):
+        message = str(scheduled.get("message", ""))
+        if scheduled.get("reason") in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED):
+            return _Verdict(State.PENDING, Reason(scheduled["reason"]), message)
+        return _Verdict(State.PENDING, Reason.WAITING_FOR_SCHEDULER, message)
+    waiting = container_state(pod, "waiting")
+    if waiting is not None:
+        reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
+        if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
+            return _Verdict(State.STARTING, Reason.IMAGE_PULL, message or reason)
+        if reason == "CrashLoopBackOff":
+            return _Verdict(State.PENDING, Reason.BACK_OFF, message)
+        if reason.endswith("Error"):
+            return _Verdict(State.STARTING, Reason.START_ERROR, message or reason)
+        return _Verdict(State.STARTING, Reason.STARTING, message)
+    if pod.get("status", {}).get("phase") == "Running":
+        return _Verdict(State.RUNNING, Reason.RUNNING)
+    return _Verdict(State.STARTING, Reason.STARTING)
+
+
+def _failed(job: Mapping[str, Any], last: Sequence[Mapping[str, Any]]) -> _Verdict:
+    condition = find_condition(job, "Failed") or {}
+    if condition.get("reason") == "DeadlineExceeded":
+        return _Verdict(State.FAILED, Reason.DEADLINE_EXCEEDED, str(condition.get("message", "")))
+    failed = _first_failed(last)
+    if failed is None:
+        return _Verdict(State.FAILED, Reason.JOB_FAILED, str(condition.get("message", "")))
+    reason, message = why_failed(failed)
+    return _Verdict(State.FAILED, reason, message)
+
+
+def _exit_code(last: Sequence[Mapping[str, Any]]) -> int | None:
+    failed = _first_failed(last)
+    if failed is not None:
+        return exit_code(failed)
+    codes = [exit_code(pod) for pod in last]
+    return next((code for code in codes if code is not None), None)
+
+
+def _first_failed(pods: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The pod that failed first: the others of a distributed run usually fail because of it."""
+    failed = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
+    return min(failed, key=lambda pod: _pod_finished_text(pod) or "~", default=None)
+
+
+def _attempts(pods: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Pods that did the same work one after another: of each completion index, or of the whole Job."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for pod in pods:
+        groups.setdefault(annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX, ""), []).append(pod)
+    return list(groups.values())
+
+
+def _attempt_count(job: Mapping[str, Any], attempts: Sequence[Sequence[Mapping[str, Any]]]) -> int:
+    seen = max((len(group) for group in attempts), default=0)
+    if len(attempts) > 1:
+        return seen
+    # Failed pods may have been deleted; the Job has counted them.
+    status = job.get("status", {})
+    counted = sum(int(status.get(key) or 0) for key in ("active", "succeeded", "failed"))
+    return max(seen, counted)
+
+
+def _is_over(pod: Mapping[str, Any]) -> bool:
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _is_simulated(pod: Mapping[str, Any], simulated_nodes: Collection[str]) -> bool:
+    return (
+        annotations_of(pod).get(LABEL_SIMULATED) == "true" or pod["spec"].get("nodeName") in simulated_nodes
+    )
+
+
+def _gpus(pod_spec: Mapping[str, Any]) -> int:
+    limits = [(container.get("resources") or {}).get("limits") or {} for container in pod_spec["containers"]]
+    return sum(to_int(limit.get(GPU_RESOURCE, 0)) for limit in limits)
+
+
+def _creation(pod: Mapping[str, Any]) -> tuple[str, str]:
+    return str(pod["metadata"].get("creationTimestamp", "")), str(pod["metadata"].get("name", ""))
+
+
+def _started_at(pod: Mapping[str, Any]) -> datetime | None:
+    state = container_state(pod, "running") or container_state(pod, "terminated") or {}
+    return _time(state.get("startedAt"))
+
+
+def _pod_finished_text(pod: Mapping[str, Any]) -> str:
+    return str((container_state(pod, "terminated") or {}).get("finishedAt") or "")
+
+
+def _finished_at(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> datetime | None:
+    """When the last process ended; without one, when the Job did or its user stopped it."""
+    ends = [moment for pod in pods if (moment := _time(_pod_finished_text(pod)))]
+    if ends:
+        return max(ends)
+    condition = find_condition(job, "Failed") or {}
+    completed = job.get("status", {}).get("completionTime")
+    return _time(
+        completed or condition.get("lastTransitionTime") or annotations_of(job).get(ANNOTATION_STOPPED_AT)
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return parse_time(text) if text else None
+
+
+def _text(moment: datetime | None) -> str | None:
+    return format_time(moment) if moment else None

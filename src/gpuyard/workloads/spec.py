@@ -1,0 +1,194 @@
+"""A run as its user wants it: a spec file and flags, read, checked and told apart from mistakes.
+
+Every problem is reported at once, each with its line (or flag) and what would mend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from pydantic import ValidationError
+
+from gpuyard.errors import Problem, SpecError
+from gpuyard.kube.quantity import parse_quantity
+from gpuyard.workloads.command import Run
+from gpuyard.workloads.gpu_request import GpuRequest
+from gpuyard.workloads.overrides import FlagLayer, Overrides
+from gpuyard.workloads.spec_messages import describe
+from gpuyard.workloads.spec_model import SpecModel
+from gpuyard.workloads.tree import Node, Path, Tree, UnreadableYaml, format_path
+
+__all__ = ["Overrides", "RunSpec", "load_spec"]
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A checked run. Sizes are Kubernetes quantities as the user wrote them.
+
+    Attributes:
+        name: None until one is generated.
+        run: a command line or an argv; see `command.resolve_command`.
+        env: complete: values from the caller's shell are filled in.
+        retries: attempts after the first.
+        priority: name of a PriorityClass.
+        tolerations, affinity: as Kubernetes writes them.
+    """
+
+    run: Run
+    name: str | None = None
+    gpus: GpuRequest = field(default_factory=GpuRequest)
+    cpus: str | None = None
+    memory: str | None = None
+    shm: str | None = None
+    workdir: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    python: str | None = None
+    image: str | None = None
+    retries: int = 0
+    priority: str | None = None
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: Sequence[Mapping[str, Any]] = ()
+    affinity: Mapping[str, Any] | None = None
+
+
+def load_spec(
+    text: str | bytes | None, source: str, overrides: Overrides, shell: Mapping[str, str]
+) -> RunSpec:
+    """Reads a spec file, lays the flags over it and checks the whole.
+
+    Args:
+        text: the file's content; None when there is no file.
+        source: the file's name, for messages.
+        overrides: what the flags say.
+        shell: the caller's environment, for `env` keys without a value.
+
+    Raises:
+        SpecError: with every problem.
+    """
+    tree = _read(text, source)
+    layer = FlagLayer(tree.root)
+    layer.lay(overrides)
+    _drop_null(tree.root)
+    problems = [*tree.problems, *layer.problems]
+    where = _Where(tree.lines, layer.flags)
+    model: SpecModel | None = None
+    try:
+        model = SpecModel.model_validate(tree.root)
+    except ValidationError as error:
+        problems += [where.problem(_path(e["loc"]), describe(e)) for e in error.errors(include_url=False)]
+    env, unset = _fill_env(tree.root.get("env"), shell)
+    problems += [where.problem(path, message) for path, message in (*unset, *_across(tree.root))]
+    if problems or model is None:
+        raise SpecError(source, sorted(problems, key=lambda problem: (problem.line == 0, problem.line)))
+    return _run_spec(model, env)
+
+
+def _read(text: str | bytes | None, source: str) -> Tree:
+    if text is None:
+        return Tree()
+    # ruamel.yaml costs start-up time, and most runs have no file.
+    from gpuyard.workloads.yaml_tree import read_yaml
+
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        return read_yaml(text.removeprefix("\ufeff"))
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        message = f"byte 0x{error.object[error.start]:02x} isn't UTF-8; is this a text file?"
+        raise SpecError(source, [Problem("encoding", message, line)]) from error
+    except UnreadableYaml as error:
+        raise SpecError(source, [error.problem]) from error
+
+
+def _drop_null(root: dict[str, Node]) -> None:
+    """`null` means absent, as in YAML, everywhere but in the environment, where it is text."""
+    for key, value in root.items():
+        if key == "resources" and isinstance(value, dict):
+            _drop_null(value)
+        elif value == "null":
+            root[key] = None
+
+
+@dataclass(frozen=True)
+class _Where:
+    """Finds the line or the flag that a path came from."""
+
+    lines: Mapping[Path, int]
+    flags: Mapping[Path, str]
+
+    def problem(self, path: Path, message: str) -> Problem:
+        for length in range(len(path), 0, -1):
+            if flag := self.flags.get(path[:length]):
+                return Problem(flag, message)
+            if line := self.lines.get(path[:length]):
+                return Problem(format_path(path), message, line)
+        return Problem(format_path(path), message)
+
+
+def _path(loc: tuple[str | int, ...]) -> Path:
+    return loc[:-1] if loc[-1] == "[key]" else loc
+
+
+def _fill_env(raw: Node, shell: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[Path, str]]]:
+    """The environment with the caller's values, and what can't be filled in."""
+    env: dict[str, str] = {}
+    problems: list[tuple[Path, str]] = []
+    for name, value in raw.items() if isinstance(raw, dict) else ():
+        text = shell.get(name) if value is None else value
+        if text is None:
+            remedy = f"export {name}, or give it a value ({name}: '' for an empty one)"
+            problems.append((("env", name), f"has no value and isn't set in your shell; {remedy}"))
+        elif isinstance(text, str):
+            if not _is_plain(text):
+                problems.append((("env", name), "the value isn't text in UTF-8"))
+            env[name] = text
+    return env, problems
+
+
+def _is_plain(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _across(root: Mapping[str, Node]) -> Iterator[tuple[Path, str]]:
+    """What only two keys together get wrong."""
+    workdir = root.get("workdir")
+    if root.get("image") and isinstance(workdir, str) and not workdir.startswith("/"):
+        yield ("workdir",), f"{workdir!r} must be an absolute path when the run has an image"
+    resources = root.get("resources")
+    if isinstance(resources, dict):
+        shm, memory = _bytes(resources.get("shm")), _bytes(resources.get("memory"))
+        if shm is not None and memory is not None and shm > memory:
+            words = f"{resources['shm']} is more than memory ({resources['memory']}), which it counts against"
+            yield ("resources", "shm"), words
+
+
+def _bytes(value: Node) -> Decimal | None:
+    try:
+        return parse_quantity(value.strip()) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _run_spec(model: SpecModel, env: Mapping[str, str]) -> RunSpec:
+    resources = model.resources
+    return RunSpec(
+        name=model.name,
+        gpus=(resources and resources.gpus) or GpuRequest(),
+        cpus=resources.cpus if resources else None,
+        memory=resources.memory if resources else None,
+        shm=resources.shm if resources else None,
+        workdir=model.workdir,
+        env=env,
+        run=model.run,
+        python=model.python,
+        image=model.image,
+        retries=model.retries or 0,
+        priority=model.priority,
+        node_selector=model.node_selector or {},
+        tolerations=tuple(t.model_dump(exclude_none=True) for t in model.tolerations or ()),
+        affinity=model.affinity.model_dump(exclude_none=True) if model.affinity else None,
+    )

@@ -1,0 +1,49 @@
+"""How a run is stopped so that its logs and exit code stay, on a yard and on a cluster alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from gpuyard.kube.conditions import condition_is_true
+from gpuyard.kube.objects import annotations_of
+from gpuyard.kube.timestamps import format_time
+from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT
+
+
+class StopPatches(NamedTuple):
+    """Merge patches, to be sent in this order; both empty when the Job has ended already."""
+
+    job: dict[str, Any]
+    #: By the pod's name.
+    pods: dict[str, dict[str, Any]]
+
+
+def stop_patches(job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], now: datetime) -> StopPatches:
+    """What to patch to end this run.
+
+    Deleting pods would lose their logs. So the Job gets no further attempts, and each started pod a
+    deadline that has passed: its kubelet ends it with grace, and it stays, Failed, with its exit code.
+    While nothing has started there is nothing to keep, and the Job is suspended.
+
+    Args:
+        job: the run's Job.
+        pods: its pods.
+        now: kept on the Job as the time of the stop; a second stop keeps the first one's.
+    """
+    if any(condition_is_true(job, type_) for type_ in ("Complete", "Failed")):
+        return StopPatches({}, {})
+    started = [pod["metadata"]["name"] for pod in pods if _is_started(pod)]
+    stopped_at = annotations_of(job).get(ANNOTATION_STOPPED_AT) or format_time(now)
+    ending: dict[str, Any] = {"backoffLimit": 0} if started else {"suspend": True}
+    return StopPatches(
+        {"metadata": {"annotations": {ANNOTATION_STOPPED_AT: stopped_at}}, "spec": ending},
+        {name: {"spec": {"activeDeadlineSeconds": 1}} for name in started},
+    )
+
+
+def _is_started(pod: Mapping[str, Any]) -> bool:
+    """Whether a kubelet has taken the pod on (from then on its deadline counts) and it hasn't ended."""
+    status = pod.get("status", {})
+    return bool(status.get("startTime")) and status.get("phase") not in ("Succeeded", "Failed")
