@@ -1,0 +1,1 @@
+"""Starts, adopts, signals and reaps host processes. Knows containers, not pods."""

@@ -1,0 +1,192 @@
+"""CPU and memory limits by cgroups, where this process may make them.
+
+Source: cgroups(7) and the kernel's documentation of v1 and v2.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuyard.local.runtime.values import Limits
+
+log = logging.getLogger(__name__)
+
+_PERIOD_US = 100_000
+_LEAST_QUOTA_US = 1_000
+_TRIAL_S = 10.0
+
+
+@dataclass(frozen=True)
+class Cgroups:
+    """One folder per container below `cpu` and below `memory`, which are the same with cgroup v2.
+
+    None of both means that limits aren't enforced.
+    """
+
+    cpu: Path | None = None
+    memory: Path | None = None
+
+    @property
+    def enforced(self) -> str:
+        """ "cpu,memory" or "none", as the node's annotation has it."""
+        return "cpu,memory" if self.cpu and self.memory else "none"
+
+    def create(self, name: str, limits: Limits) -> list[Path]:
+        """Makes the container's groups and returns those that its processes have to join.
+
+        Raises:
+            OSError: the kernel refuses a value.
+        """
+        if self.cpu is None or self.memory is None or limits == Limits():
+            return []
+        cpu, memory = self.cpu / name, self.memory / name
+        for folder in {cpu, memory}:
+            folder.mkdir(exist_ok=True)
+        unified = cpu == memory
+        if limits.cpu_milli is not None:
+            quota_us = max(limits.cpu_milli * _PERIOD_US // 1000, _LEAST_QUOTA_US)
+            if unified:
+                (cpu / "cpu.max").write_text(f"{quota_us} {_PERIOD_US}")
+            else:
+                (cpu / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
+                (cpu / "cpu.cfs_quota_us").write_text(str(quota_us))
+        if limits.memory_bytes is not None:
+            file = "memory.max" if unified else "memory.limit_in_bytes"
+            (memory / file).write_text(str(limits.memory_bytes))
+            if unified:
+                # As the kubelet does: a trainer that lost one of its workers only hangs.
+                (memory / "memory.oom.group").write_text("1")
+        return [cpu] if unified else [cpu, memory]
+
+    def was_out_of_memory(self, name: str) -> bool:
+        """Whether the kernel killed anything of the container for lack of memory."""
+        if self.memory is None:
+            return False
+        for file in ("memory.events", "memory.oom_control"):
+            try:
+                text = (self.memory / name / file).read_text()
+            except OSError:
+                continue
+            counts = dict(line.split() for line in text.splitlines())
+            return int(counts.get("oom_kill", "0")) > 0
+        return False
+
+    def pids(self, name: str) -> set[int]:
+        """Processes of the container, on this host."""
+        if self.cpu is None:
+            return set()
+        try:
+            return {int(pid) for pid in (self.cpu / name / "cgroup.procs").read_text().split()}
+        except OSError:
+            return set()
+
+    def remove(self, name: str) -> None:
+        """Removes the container's groups, of which no process is left."""
+        for parent in {self.cpu, self.memory}:
+            if parent is None:
+                continue
+            try:
+                (parent / name).rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                log.warning("can't remove the cgroup %s: %s", parent / name, error.strerror)
+
+    def remove_all(self) -> None:
+        """Removes the folders that the groups are in, unless a container still runs."""
+        for parent in {self.cpu, self.memory}:
+            if parent is not None:
+                with suppress(OSError):
+                    parent.rmdir()
+
+
+def find_cgroups(
+    name: str, mounts: Path = Path("/proc/self/mounts"), own: Path = Path("/proc/self/cgroup")
+) -> Cgroups:
+    """Makes groups called `name` where we may, and tries them. Blocks for some milliseconds."""
+    for find in (_unified, _legacy):
+        try:
+            found = find(name, mounts.read_text(), own.read_text())
+            if found is not None and _works(found):
+                return found
+        except OSError as error:
+            log.debug("cgroups: %s", error)
+    return Cgroups()
+
+
+def _unified(name: str, mounts: str, own: str) -> Cgroups | None:
+    mount = _mount(mounts, lambda kind, _: kind == "cgroup2")
+    if mount is None:
+        return None
+    here = _own_folder(mount, own, "")
+    # A group that holds processes can't hand controllers down, unless it is the root: so ours goes beside it.
+    for base in dict.fromkeys((here, here.parent if here != mount else here)):
+        if not {"cpu", "memory"} <= set((base / "cgroup.controllers").read_text().split()):
+            continue
+        try:
+            folder = base / name
+            _hand_down(base)
+            folder.mkdir(exist_ok=True)
+            _hand_down(folder)
+        except OSError:
+            continue
+        return Cgroups(folder, folder)
+    return None
+
+
+def _hand_down(folder: Path) -> None:
+    control = folder / "cgroup.subtree_control"
+    if not {"cpu", "memory"} <= set(control.read_text().split()):
+        control.write_text("+cpu +memory")
+
+
+def _legacy(name: str, mounts: str, own: str) -> Cgroups | None:
+    folders = []
+    for controller in ("cpu", "memory"):
+        mount = _mount(mounts, lambda kind, options, c=controller: kind == "cgroup" and c in options)  # type: ignore[misc]
+        if mount is None:
+            return None
+        folder = _own_folder(mount, own, controller) / name
+        folder.mkdir(exist_ok=True)
+        folders.append(folder)
+    return Cgroups(*folders)
+
+
+def _mount(mounts: str, wanted: Callable[[str, list[str]], bool]) -> Path | None:
+    for line in mounts.splitlines():
+        _, target, kind, options = line.split()[:4]
+        if wanted(kind, options.split(",")):
+            return Path(target)
+    return None
+
+
+def _own_folder(mount: Path, own: str, controller: str) -> Path:
+    for line in own.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            folder = mount / path.lstrip("/")
+            return folder if folder.is_dir() else mount
+    return mount
+
+
+def _works(cgroups: Cgroups) -> bool:
+    folders = cgroups.create("trial", Limits(cpu_milli=1000, memory_bytes=64 << 20))
+    join = " && ".join(f'echo 0 >"${number}/cgroup.procs"' for number in range(1, len(folders) + 1))
+    try:
+        run = subprocess.run(
+            ["/bin/sh", "-c", join, "gpuyard", *map(str, folders)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TRIAL_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        cgroups.remove("trial")
+    return run.returncode == 0

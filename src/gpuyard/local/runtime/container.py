@@ -1,0 +1,169 @@
+"""One started container: waiting for its end, signals, and the end of whatever it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from gpuyard.local.runtime import journal as journals
+from gpuyard.local.runtime.cgroups import Cgroups
+from gpuyard.local.runtime.ending import conclude
+from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.members import Members, members_of, send
+from gpuyard.local.runtime.values import Exit
+
+_POLL_S = 0.002
+_POLL_MAX_S = 0.05
+#: A sandbox that hasn't named its first process by then never will.
+_SETUP_S = 2.0
+
+
+class Container:
+    """Owns a pidfd of the started process: bubblewrap, or the shell that stays beside the command.
+
+    One task awaits `wait`; any other may call `stop`. Cancelling either leaves the processes alone; `close`
+    lets go of them, so that another Runtime can adopt them.
+    """
+
+    def __init__(
+        self, folder: Path, pid: int, pidfd: int | None, cgroups: Cgroups, clock: Callable[[], datetime]
+    ) -> None:
+        """Makes the handle; see `Runtime.start` and `Runtime.adopt`.
+
+        Args:
+            folder: of this start.
+            pid: of the started process.
+            pidfd: of the same, None when it has ended already. It is the handle's to close.
+            cgroups: where its limits are.
+            clock: aware UTC now.
+        """
+        self.folder = folder
+        self._pid = pid
+        self._pidfd = pidfd
+        self._cgroups = cgroups
+        self._clock = clock
+        self._ended = asyncio.Event()
+        self._signal: signal.Signals | None = None
+        self._kill_at: float | None = None
+        if pidfd is None:
+            self._ended.set()
+        else:
+            asyncio.get_running_loop().add_reader(pidfd, self._on_end)
+
+    @property
+    def log_path(self) -> Path:
+        """Output and errors of the command, as it wrote them."""
+        return self.folder / journals.LOG
+
+    @property
+    def started_at(self) -> datetime:
+        """When it was started, also after an adoption."""
+        return self._journal().started_at
+
+    def close(self) -> None:
+        """Stops watching. The processes go on."""
+        if self._pidfd is not None:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _on_end(self) -> None:
+        assert self._pidfd is not None
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        self._ended.set()
+
+    async def wait(self) -> Exit:
+        """Waits until the command has ended, ends what it left behind, and says how it ended.
+
+        Processes left behind are killed at once or, when the container is being stopped, get SIGTERM and the
+        rest of the grace. Nothing of the container is alive when this returns.
+        """
+        await self._ended.wait()
+        journal = self._journal()
+        await self._end_leftovers(members_of(journal, self._cgroups))
+        # Only now: a zombie keeps its pid, which is also the session's number, from being another's.
+        self._reap()
+        self.close()
+        exit_ = conclude(
+            journal,
+            self.log_path,
+            signalled=self._signal,
+            out_of_memory=self._cgroups.was_out_of_memory(journal.name),
+            now=self._clock(),
+        )
+        await asyncio.to_thread(self._finish, journal.name, exit_)
+        return exit_
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):  # adopted
+            os.waitpid(self._pid, os.WNOHANG)
+
+    def _finish(self, name: str, exit_: Exit) -> None:
+        journals.append_exit(self.folder / journals.JOURNAL, exit_)
+        self._cgroups.remove(name)
+        shutil.rmtree(self.folder / journals.TMP, ignore_errors=True)
+
+    async def stop(self, grace_s: float) -> None:
+        """SIGTERM to the command; SIGKILL to all of the container when it hasn't ended after the grace.
+
+        As in Kubernetes only the command itself gets SIGTERM: its workers are its own to stop. A further call
+        can only shorten the grace. Returns when the command has ended; `wait` tells when all has.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_s
+        self._kill_at = deadline if self._kill_at is None else min(deadline, self._kill_at)
+        if grace_s > 0 and self._signal is None:
+            await self._terminate()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), max(0.0, self._kill_at - loop.time()))
+        if not self._ended.is_set():
+            await self._kill()
+
+    async def _terminate(self) -> None:
+        """Sends SIGTERM once the command is there: a container may be stopped while it is being set up."""
+        while not self._ended.is_set() and not self._is_overdue():
+            command = await asyncio.to_thread(members_of(self._journal(), self._cgroups).command)
+            if command is not None:
+                self._signal = signal.SIGTERM
+                send([command], signal.SIGTERM)
+                return
+            await self._pause(_POLL_S)
+
+    async def _kill(self) -> None:
+        self._signal = signal.SIGKILL
+        give_up_at = asyncio.get_running_loop().time() + _SETUP_S
+        pause_s = _POLL_S
+        while not self._ended.is_set():
+            await asyncio.to_thread(members_of(self._journal(), self._cgroups).kill)
+            if asyncio.get_running_loop().time() > give_up_at:
+                send([self._pid], signal.SIGKILL)
+            await self._pause(pause_s)
+            pause_s = min(pause_s * 2, _POLL_MAX_S)
+
+    async def _end_leftovers(self, members: Members) -> None:
+        terminated = False
+        pause_s = _POLL_S
+        while left := await asyncio.to_thread(members.alive):
+            if self._kill_at is None or self._is_overdue():
+                await asyncio.to_thread(members.kill)
+            elif not terminated:
+                terminated = True
+                send(left, signal.SIGTERM)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _POLL_MAX_S)
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), seconds)
+
+    def _is_overdue(self) -> bool:
+        return self._kill_at is not None and asyncio.get_running_loop().time() >= self._kill_at
+
+    def _journal(self) -> Journal:
+        return journals.read(self.folder / journals.JOURNAL) or Journal()

@@ -1,0 +1,85 @@
+"""How a container ended, from what is known of it."""
+
+from __future__ import annotations
+
+import re
+import signal
+from datetime import datetime
+from pathlib import Path
+
+from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.values import Exit, ExitReason
+
+_LAST_WORDS_BYTES = 1024
+#: As containerd has it for a container that was lost with its host.
+REBOOTED_CODE = 255
+KILLED_CODE = 128 + signal.SIGKILL
+
+
+def conclude(
+    journal: Journal,
+    log_path: Path,
+    *,
+    signalled: signal.Signals | None,
+    out_of_memory: bool,
+    now: datetime,
+) -> Exit:
+    """The end of a container of which nothing is alive.
+
+    Args:
+        journal: its last state.
+        log_path: where bubblewrap or the shell say why they couldn't start the command.
+        signalled: the last signal that we sent, None when it ended by itself.
+        out_of_memory: whether the kernel killed anything of it for lack of memory.
+        now: the end, where the journal doesn't tell.
+    """
+    code = journal.exit_code
+    if code is not None:
+        reason = ExitReason.COMPLETED if code == 0 else ExitReason.ERROR
+        if code != 0 and out_of_memory:
+            reason = ExitReason.OOM_KILLED
+        # The journal's last line is the exit code: an older end than the daemon's look at it.
+        return Exit(code, reason, journal.written_at)
+    if out_of_memory:
+        return Exit(KILLED_CODE, ExitReason.OOM_KILLED, now)
+    if signalled is not None:
+        return Exit(128 + signalled, ExitReason.ERROR, now)
+    last_words = _last_line(log_path)
+    if last_words.startswith("bwrap: ") or journal.started is None:
+        return Exit(_start_error_code(last_words), ExitReason.START_ERROR, now, last_words)
+    return Exit(
+        KILLED_CODE,
+        ExitReason.UNKNOWN,
+        now,
+        "the process that keeps the exit code was killed by somebody else",
+    )
+
+
+def rebooted(journal: Journal) -> Exit:
+    """The end of a container that ran when the host went down."""
+    return Exit(
+        REBOOTED_CODE,
+        ExitReason.NODE_REBOOTED,
+        journal.written_at,
+        "the host was restarted while the container ran",
+    )
+
+
+def _last_line(log_path: Path) -> str:
+    try:
+        with log_path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _LAST_WORDS_BYTES))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _start_error_code(message: str) -> int:
+    """As a shell would: 127 no such program, 126 not executable."""
+    if re.search(r"execvp .*: No such file or directory$", message):
+        return 127
+    if re.search(r"execvp .*: Permission denied$", message):
+        return 126
+    return 128

@@ -1,0 +1,194 @@
+"""The journal of one container start: an append-only file of JSON values, written by whoever knows.
+
+1. the daemon, before it starts anything, on the disk: `{"boot-id": …, "name": …, "isolation": …,
+   "started-at": …}`
+2. the started shell, before it does anything: `{"stat": "<its line of /proc/self/stat>"}`
+3. bubblewrap, before it runs the command: `{"child-pid": …, "pid-namespace": …}`
+4. bubblewrap or the shell, when the command has ended: `{"exit-code": …}`
+5. the daemon, when nothing is left of it: `{"exit": {…}}`
+
+The file is locked (flock) through the very descriptor that the started process inherits, so the lock lasts
+as long as that process. Whoever finds value 1 without 2 learns from the lock whether a
+process is about to write 2 or none was ever started: a daemon may die at any point between.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gpuyard import errors
+from gpuyard.local.runtime.procfs import ProcessStat, parse_stat
+from gpuyard.local.runtime.values import Exit, ExitReason
+
+#: Files and folders of one start.
+JOURNAL = "journal"
+LOG = "log"
+TMP = "tmp"
+
+_DECODER = json.JSONDecoder()
+_NEVER = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What is known of one start; None for what isn't written yet.
+
+    Attributes:
+        boot_id, name, isolation, started_at: of the intent: which boot, which container, how, when.
+        started: the process that the daemon started (the shell, or bubblewrap in its place).
+        init_pid: process 1 of the container's PID namespace, by its pid on the host.
+        pid_namespace: inode of that namespace.
+        exit_code: of the user's command.
+        exit: the end as it was last told.
+        written_at: of the last value.
+    """
+
+    boot_id: str = ""
+    name: str = ""
+    isolation: str = ""
+    started_at: datetime = _NEVER
+    started: ProcessStat | None = None
+    init_pid: int | None = None
+    pid_namespace: int | None = None
+    exit_code: int | None = None
+    exit: Exit | None = None
+    written_at: datetime = _NEVER
+
+
+def create(path: Path, *, boot_id: str, name: str, isolation: str, started_at: datetime) -> int:
+    """Makes the file, locks it and puts the intent to start on the disk. The descriptor is the caller's.
+
+    Raises:
+        ProcessError: it is there already, or can't be written.
+    """
+    try:
+        journal = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(journal, fcntl.LOCK_EX)
+            os.write(
+                journal,
+                _line(
+                    {
+                        "boot-id": boot_id,
+                        "name": name,
+                        "isolation": isolation,
+                        "started-at": started_at.isoformat(),
+                    }
+                ),
+            )
+            os.fsync(journal)
+            _sync_folder(path.parent)
+        except OSError:
+            os.close(journal)
+            raise
+    except OSError as error:
+        raise errors.ProcessError(
+            f"can't write {path}: {error.strerror}", remedy="free space on its disk, or mend its permissions"
+        ) from error
+    return journal
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path) -> Journal | None:
+    """The journal, None when there is no file. What a crash of the host has torn is left out.
+
+    Raises:
+        ProcessError: it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            values = _values(file.read().decode(errors="replace"))
+            written_at = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise errors.ProcessError(f"can't read {path}: {error.strerror}") from error
+    stat = values.get("stat")
+    return Journal(
+        boot_id=values.get("boot-id", ""),
+        name=values.get("name", ""),
+        isolation=values.get("isolation", ""),
+        started_at=datetime.fromisoformat(values["started-at"]) if "started-at" in values else written_at,
+        started=parse_stat(stat) if stat else None,
+        init_pid=values.get("child-pid"),
+        pid_namespace=values.get("pid-namespace"),
+        exit_code=values.get("exit-code"),
+        exit=_exit_of(values["exit"]) if "exit" in values else None,
+        written_at=written_at,
+    )
+
+
+def is_locked(path: Path) -> bool:
+    """Whether the started process still has the file open."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def append_exit(path: Path, exit_: Exit) -> None:
+    """Keeps the end, so that a later look needs nothing else.
+
+    Raises:
+        ProcessError: it can't be written.
+    """
+    value = {
+        "code": exit_.code,
+        "reason": exit_.reason,
+        "message": exit_.message,
+        "finished-at": exit_.finished_at.isoformat(),
+    }
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, _line({"exit": value}))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise errors.ProcessError(f"can't write {path}: {error.strerror}") from error
+
+
+def _exit_of(raw: Mapping[str, Any]) -> Exit:
+    return Exit(
+        code=raw["code"],
+        reason=ExitReason(raw["reason"]),
+        message=raw["message"],
+        finished_at=datetime.fromisoformat(raw["finished-at"]),
+    )
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value).encode() + b"\n"
+
+
+def _values(text: str) -> dict[str, Any]:
+    """All members of the JSON objects one after another; stops at the first that isn't whole."""
+    members: dict[str, Any] = {}
+    position = 0
+    while position < len(text):
+        if text[position].isspace():
+            position += 1
+            continue
+        try:
+            value, position = _DECODER.raw_decode(text, position)
+        except ValueError:
+            break
+        if isinstance(value, dict):
+            members.update(value)
+    return members

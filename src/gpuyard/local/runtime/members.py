@@ -1,0 +1,109 @@
+"""The processes of one container: which one is the command, which are alive, and how to kill them all."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Protocol
+
+from gpuyard.local.runtime import procfs
+from gpuyard.local.runtime.cgroups import Cgroups
+from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.sandbox import BUBBLEWRAP
+from gpuyard.local.runtime.values import ENV_CONTAINER
+
+
+class Members(Protocol):
+    """A look at the host's processes; the one that the daemon started is not among the members."""
+
+    def command(self) -> int | None:
+        """The user's command, None before it is there and after it is gone."""
+        ...
+
+    def alive(self) -> set[int]:
+        """Every member that is alive. May take some milliseconds."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL to all of them."""
+        ...
+
+
+def members_of(journal: Journal, cgroups: Cgroups) -> Members:
+    """The members as far as the journal tells yet."""
+    return _Namespace(journal) if journal.isolation == BUBBLEWRAP else _Session(journal, cgroups)
+
+
+class _Namespace:
+    """A PID namespace: the kernel knows its members, and kills them all with its process 1."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._init = journal.init_pid
+        self._namespace = journal.pid_namespace
+
+    def command(self) -> int | None:
+        if not self._is_alive():
+            return None
+        children = (s.pid for s in procfs.all_processes().values() if s.parent == self._init)
+        # Bubblewrap itself is process 1; the command is what it forks first.
+        return next((pid for pid in children if procfs.innermost_pid(pid) == 2), None)
+
+    def alive(self) -> set[int]:
+        if self._init is None or not self._is_alive():
+            return set()
+        return {self._init} | procfs.descendants(self._init, procfs.all_processes())
+
+    def kill(self) -> None:
+        if self._init is not None and self._is_alive():
+            send([self._init], signal.SIGKILL)
+
+    def _is_alive(self) -> bool:
+        """Whether the pid is still our process 1 and no later process that got its number."""
+        if self._init is None:
+            return False
+        stat = procfs.read_stat(self._init)
+        if stat is None or stat.is_dead or procfs.innermost_pid(self._init) != 1:
+            return False
+        # Unreadable where bwrap is installed setuid.
+        return procfs.pid_namespace(self._init) in (None, self._namespace)
+
+
+class _Session:
+    """A session of its own, and whoever left it but kept the container's mark or cgroup."""
+
+    def __init__(self, journal: Journal, cgroups: Cgroups) -> None:
+        self._started = journal.started
+        self._name = journal.name
+        self._cgroups = cgroups
+
+    def command(self) -> int | None:
+        if self._started is None or not self._is_session_ours():
+            return None
+        table = procfs.all_processes().values()
+        return next((stat.pid for stat in table if stat.parent == self._started.pid), None)
+
+    def alive(self) -> set[int]:
+        table = procfs.all_processes()
+        found = self._cgroups.pids(self._name) & set(table)
+        found |= procfs.with_environment(f"{ENV_CONTAINER}={self._name}", table)
+        if self._started is not None and self._is_session_ours():
+            found |= {stat.pid for stat in table.values() if stat.session == self._started.pid}
+        return found - ({self._started.pid} if self._started else set())
+
+    def kill(self) -> None:
+        send(self.alive(), signal.SIGKILL)
+
+    def _is_session_ours(self) -> bool:
+        """Whether the session's number can't be another's by now: its leader is there, dead or alive."""
+        assert self._started is not None
+        leader = procfs.read_stat(self._started.pid)
+        return leader is not None and leader.start_ticks == self._started.start_ticks
+
+
+def send(pids: Iterable[int], number: signal.Signals) -> None:
+    """Signals those that are still there."""
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)

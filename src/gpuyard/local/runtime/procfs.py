@@ -1,0 +1,116 @@
+"""Processes of the host, read from /proc. Source: proc(5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class ProcessStat:
+    """Some fields of /proc/PID/stat.
+
+    Attributes:
+        start_ticks: field 22, clock ticks from boot to the start; with the pid and the boot id it names
+            one process for ever.
+    """
+
+    pid: int
+    state: str
+    parent: int
+    session: int
+    start_ticks: int
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether only its parent's wait is missing."""
+        return self.state in ("Z", "X")
+
+
+def boot_id() -> str:
+    """Changes with every boot of the host."""
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def parse_stat(text: str) -> ProcessStat:
+    """One line of /proc/PID/stat; the command in it may hold spaces and parentheses.
+
+    Raises:
+        ValueError: it is none.
+    """
+    pid, _, rest = text.partition(" (")
+    fields = rest.rpartition(") ")[2].split()
+    if len(fields) < 20:
+        raise ValueError(f"{text!r} is no line of /proc/PID/stat")
+    return ProcessStat(
+        pid=int(pid),
+        state=fields[0],
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        start_ticks=int(fields[19]),
+    )
+
+
+def read_stat(pid: int) -> ProcessStat | None:
+    """The process with this pid, None when there is none."""
+    try:
+        return parse_stat((_PROC / str(pid) / "stat").read_text(errors="replace"))
+    except OSError:
+        return None
+
+
+def all_processes() -> dict[int, ProcessStat]:
+    """Every process that is alive."""
+    found = (read_stat(int(entry.name)) for entry in _PROC.iterdir() if entry.name.isdigit())
+    return {stat.pid: stat for stat in found if stat is not None and not stat.is_dead}
+
+
+def descendants(root: int, table: Mapping[int, ProcessStat]) -> set[int]:
+    """Children of `root`, their children and so on, without `root`."""
+    children: dict[int, list[int]] = {}
+    for stat in table.values():
+        children.setdefault(stat.parent, []).append(stat.pid)
+    found: set[int] = set()
+    waiting = [root]
+    while waiting:
+        new = [pid for pid in children.get(waiting.pop(), ()) if pid not in found]
+        found.update(new)
+        waiting.extend(new)
+    return found
+
+
+def with_environment(entry: str, pids: Iterable[int]) -> set[int]:
+    """Those that were started with `NAME=value` in their environment, as far as we may look."""
+    wanted = b"\0" + entry.encode() + b"\0"
+    found = set()
+    for pid in pids:
+        try:
+            environment = (_PROC / str(pid) / "environ").read_bytes()
+        except OSError:
+            continue
+        if wanted in b"\0" + environment:
+            found.add(pid)
+    return found
+
+
+def innermost_pid(pid: int) -> int | None:
+    """Its pid in its own PID namespace; None when it is gone."""
+    try:
+        status = (_PROC / str(pid) / "status").read_text(errors="replace")
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith("NSpid:"):
+            return int(line.split()[-1])
+    return None
+
+
+def pid_namespace(pid: int) -> int | None:
+    """The inode that names its PID namespace; None when it is gone or we may not look."""
+    try:
+        return (_PROC / str(pid) / "ns/pid").stat().st_ino
+    except OSError:
+        return None

@@ -1,0 +1,219 @@
+"""Starts containers and finds them again after the daemon was away."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.local.runtime import journal as journals
+from gpuyard.local.runtime import procfs
+from gpuyard.local.runtime.cgroups import Cgroups, find_cgroups
+from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.ending import conclude, rebooted
+from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.programs import check_working_dir, find_program
+from gpuyard.local.runtime.sandbox import BUBBLEWRAP, Isolation, bubblewrap_args, find_isolation
+from gpuyard.local.runtime.shell import JOURNAL_FD, shell_argv
+from gpuyard.local.runtime.values import ENV_CONTAINER, ContainerSpec, Exit, ExitReason
+
+_POLL_S = 0.005
+
+
+class Runtime:
+    """Runs containers as processes of this process's own user, in sessions of their own.
+
+    A start has a folder: its journal, its log and its own /tmp. The folder is all that another Runtime needs
+    to adopt the container, whenever this one is killed. Methods belong to the running event loop.
+    """
+
+    def __init__(
+        self,
+        isolation: Isolation,
+        cgroups: Cgroups,
+        clock: Callable[[], datetime],
+        *,
+        boot_id: str | None = None,
+    ) -> None:
+        """Makes a runtime; see `find_isolation` and `find_cgroups`.
+
+        Args:
+            isolation: how containers are kept apart.
+            cgroups: where limits are set.
+            clock: aware UTC now.
+            boot_id: of the host; read from /proc when None.
+        """
+        self.isolation = isolation
+        self.cgroups = cgroups
+        self._clock = clock
+        self._boot_id = procfs.boot_id() if boot_id is None else boot_id
+
+    @classmethod
+    async def open(cls, name: str, search_path: str, clock: Callable[[], datetime]) -> Runtime:
+        """Tries once what this host permits.
+
+        Args:
+            name: of the cgroup of all containers; unique among the yards of this host.
+            search_path: where bwrap is looked for, as in PATH.
+            clock: aware UTC now.
+        """
+        isolation = await find_isolation(search_path)
+        return cls(isolation, await asyncio.to_thread(find_cgroups, name), clock)
+
+    async def start(self, folder: Path, spec: ContainerSpec) -> Container:
+        """Starts a container in a new folder.
+
+        Raises:
+            StartError: the program, working folder, a device or a mount isn't there or isn't permitted. The
+                journal says so too: an adoption gives the Exit.
+            ProcessError: the folder can't be made.
+        """
+        journal = await asyncio.to_thread(self._prepare, folder, spec)
+        try:
+            pid = self._spawn(folder, spec, journal)
+        except errors.StartError as error:
+            exit_ = Exit(error.code, ExitReason.START_ERROR, self._clock(), error.message)
+            journals.append_exit(folder / journals.JOURNAL, exit_)
+            self.cgroups.remove(spec.name)
+            raise
+        finally:
+            os.close(journal)
+        return Container(folder, pid, os.pidfd_open(pid), self.cgroups, self._clock)
+
+    def _prepare(self, folder: Path, spec: ContainerSpec) -> int:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise errors.ProcessError(f"can't make the folder {folder}: {error.strerror}") from error
+        return journals.create(
+            folder / journals.JOURNAL,
+            boot_id=self._boot_id,
+            name=spec.name,
+            isolation=self.isolation.level,
+            started_at=self._clock(),
+        )
+
+    def _spawn(self, folder: Path, spec: ContainerSpec, journal: int) -> int:
+        working_dir = check_working_dir(spec.working_dir)
+        program = find_program(spec.argv[0], spec.env, working_dir)
+        command = [program, *spec.argv[1:]]
+        env = {**spec.env, ENV_CONTAINER: spec.name}
+        try:
+            groups = self.cgroups.create(spec.name, spec.limits)
+        except OSError as error:
+            raise errors.StartError(
+                f"the kernel refuses the limits of CPU and memory: {error.strerror}"
+            ) from error
+        if self.isolation.level != BUBBLEWRAP:
+            argv = shell_argv(groups, command, stay=True)
+            return _popen(argv, env, folder / journals.LOG, journal, working_dir)
+        tmp = folder / journals.TMP
+        tmp.mkdir(mode=0o700)
+        tmp.chmod(0o1777)
+        args = os.memfd_create("bwrap-args", os.MFD_CLOEXEC)
+        try:
+            # Through a file: an environment has secrets, and arguments are public.
+            with os.fdopen(os.dup(args), "wb") as file:
+                for arg in bubblewrap_args(replace(spec, env=env), tmp):
+                    file.write(os.fsencode(arg) + b"\0")
+            os.lseek(args, 0, os.SEEK_SET)
+            bwrap = [self.isolation.program, "--args", str(args), "--json-status-fd", str(JOURNAL_FD), "--"]
+            argv = shell_argv(groups, [*bwrap, *command], stay=False)
+            return _popen(argv, {}, folder / journals.LOG, journal, Path("/"), keep=args)
+        finally:
+            os.close(args)
+
+    async def adopt(self, folder: Path) -> Container | Exit | None:
+        """What became of a start: it runs (or has just ended), it ended, or nothing was ever started.
+
+        In the last case the folder is removed and the container may be started again.
+
+        Raises:
+            ProcessError: the journal can't be read.
+        """
+        path = folder / journals.JOURNAL
+        journal = journals.read(path)
+        while journal is not None and _is_undecided(journal) and journals.is_locked(path):
+            await asyncio.sleep(_POLL_S)
+            journal = journals.read(path)
+        if journal is None or (_is_undecided(journal) and journal.boot_id in ("", self._boot_id)):
+            # The shell names itself before anything else, and the lock says that there is none.
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            return None
+        if journal.exit is not None:
+            return journal.exit
+        if journal.boot_id != self._boot_id:
+            return self._end_before_boot(folder, journal)
+        assert journal.started is not None
+        pid = journal.started.pid
+        return Container(folder, pid, _pidfd_of(journal.started), self.cgroups, self._clock)
+
+    def _end_before_boot(self, folder: Path, journal: Journal) -> Exit:
+        if journal.exit_code is None:
+            exit_ = rebooted(journal)
+        else:
+            exit_ = conclude(
+                journal, folder / journals.LOG, signalled=None, out_of_memory=False, now=self._clock()
+            )
+        journals.append_exit(folder / journals.JOURNAL, exit_)
+        return exit_
+
+
+def _is_undecided(journal: Journal) -> bool:
+    """Whether the intent is written and nothing tells that a process was started for it."""
+    return journal.started is None and journal.exit is None
+
+
+def _pidfd_of(process: procfs.ProcessStat) -> int | None:
+    """A handle of this very process, None when it has ended."""
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    # The handle first: once it is open, the pid that the start time is read of can't become another's.
+    now = procfs.read_stat(process.pid)
+    if now is None or now.start_ticks != process.start_ticks:
+        os.close(pidfd)
+        return None
+    return pidfd
+
+
+def _popen(
+    argv: list[str], env: Mapping[str, str], log_path: Path, journal: int, cwd: Path, keep: int | None = None
+) -> int:
+    """Starts it in a session of its own with output and errors in the log; its pid is ours to reap.
+
+    Args:
+        journal: becomes descriptor 0, see `shell`.
+        keep: one more descriptor for it to inherit.
+    """
+    log_file = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        process = subprocess.Popen(
+            argv,
+            env=env,
+            cwd=cwd,
+            stdin=journal,
+            stdout=log_file,
+            stderr=log_file,
+            pass_fds=() if keep is None else (keep,),
+            start_new_session=True,
+            umask=0o022,
+        )
+    except OSError as error:
+        what = (
+            "its command line and environment are too long" if error.errno == errno.E2BIG else error.strerror
+        )
+        raise errors.StartError(f"can't start a process: {what}", code=126) from error
+    finally:
+        os.close(log_file)
+    # Popen would reap it, or complain that it lives on: both are the Container's business.
+    process.returncode = 0
+    return process.pid

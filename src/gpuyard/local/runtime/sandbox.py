@@ -1,0 +1,152 @@
+"""Bubblewrap: whether it works on this host, and what it is told. Source: bwrap(1), 0.5 and later.
+
+A sandboxed container sees the host's file system, except for its own /tmp, its own /proc with a PID
+namespace, and a /dev with the usual nodes and the devices allotted to it. The network is the host's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.local.runtime.values import ContainerSpec, DeviceNode
+
+BUBBLEWRAP = "bubblewrap"
+
+_TRIAL_S = 10.0
+_TMP = Path("/tmp")
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """How containers are kept apart on this host.
+
+    Attributes:
+        level: "bubblewrap" or "none".
+        program: path of bwrap; empty at level "none".
+        warning: what level "none" means and how to mend it; empty at level "bubblewrap".
+    """
+
+    level: str
+    program: str = ""
+    warning: str = ""
+
+
+def no_isolation(reason: str) -> Isolation:
+    """Plain sessions, because of `reason`."""
+    return Isolation(
+        "none",
+        warning=f"{reason}: containers see all devices and one another's processes and /tmp, and the size of "
+        "/dev/shm isn't applied; install bubblewrap and let users make namespaces to mend it",
+    )
+
+
+async def find_isolation(search_path: str) -> Isolation:
+    """Looks for bwrap in `search_path`, and tries a container with everything that we ask of it."""
+    program = shutil.which("bwrap", path=search_path)
+    if program is None:
+        return no_isolation("bubblewrap (bwrap) is not installed")
+    with tempfile.TemporaryDirectory(prefix="gpuyard-trial-") as folder:
+        spec = ContainerSpec(
+            name="trial",
+            argv=["/bin/sh", "-c", ": > /dev/gpuyard-trial && : > /tmp/file"],
+            env={},
+            working_dir="/",
+            devices=[DeviceNode("/dev/null", "/dev/gpuyard-trial")],
+            shm_bytes=1 << 20,
+        )
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *bubblewrap_args(spec, Path(folder)),
+            "--",
+            *spec.argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            _, complaint = await asyncio.wait_for(process.communicate(), _TRIAL_S)
+        except TimeoutError:
+            process.kill()
+            await process.communicate()
+            return no_isolation(f"{program} doesn't answer")
+    if process.returncode != 0:
+        said = complaint.decode(errors="replace").strip() or f"exit code {process.returncode}"
+        return no_isolation(f"{program} doesn't work here ({said})")
+    return Isolation(BUBBLEWRAP, program=program)
+
+
+def bubblewrap_args(spec: ContainerSpec, tmp: Path) -> list[str]:
+    """The arguments that set the sandbox up; `tmp` becomes its /tmp.
+
+    Raises:
+        StartError: a device or mount that this host can't give.
+    """
+    args = ["--bind", "/", "/", "--dev", "/dev"]
+    if spec.shm_bytes is not None:
+        args += ["--size", str(spec.shm_bytes), "--tmpfs", "/dev/shm"]
+    for device in spec.devices:
+        _check_device(device)
+        args += ["--dev-bind", device.host_path, device.container_path]
+    kept = named_in_tmp(spec)
+    if _TMP not in kept:
+        args += ["--bind", str(tmp), "/tmp"]
+        for path in sorted(kept):
+            args += ["--bind", str(path), str(path)]
+    for mount in spec.mounts:
+        _check_mount(mount.host_path, mount.container_path)
+        args += ["--ro-bind" if mount.read_only else "--bind", str(mount.host_path), mount.container_path]
+    # No --die-with-parent: containers outlive the daemon.
+    args += ["--proc", "/proc", "--unshare-pid", "--new-session", "--chdir", spec.working_dir, "--clearenv"]
+    for name, value in spec.env.items():
+        args += ["--setenv", name, value]
+    return args
+
+
+def named_in_tmp(spec: ContainerSpec) -> set[Path]:
+    """Entries of the host's /tmp that the container names in its working folder, arguments or environment.
+
+    They stay visible in its own /tmp: a workdir, a virtual environment or data may lie there.
+    """
+    texts = [spec.working_dir, *(part for arg in spec.argv for part in (arg, arg.partition("=")[2]))]
+    texts += [part for value in spec.env.values() for part in value.split(":")]
+    return set(_tmp_entries(text for text in texts if text.startswith("/")))
+
+
+def _tmp_entries(paths: Iterable[str]) -> Iterable[Path]:
+    for text in paths:
+        for path in (Path(os.path.normpath(text)), Path(os.path.realpath(text))):
+            if path == _TMP:
+                yield path
+            elif _TMP in path.parents:
+                entry = _TMP / path.relative_to(_TMP).parts[0]
+                if entry.exists():
+                    yield entry
+
+
+def _check_device(device: DeviceNode) -> None:
+    if not device.container_path.startswith("/dev/"):
+        raise errors.StartError(
+            f"the device {device.host_path} can't be shown as {device.container_path}: only under /dev"
+        )
+    if not Path(device.host_path).exists():
+        raise errors.StartError(
+            f"the device {device.host_path} isn't there",
+            remedy="load its driver, or restart the yard so that it counts the devices again",
+        )
+
+
+def _check_mount(source: Path, target: str) -> None:
+    # Bubblewrap would make a missing mount point on the host itself.
+    inside = target.startswith(("/tmp/", "/dev/shm/"))
+    if not inside and Path(target).is_dir() != source.is_dir():
+        raise errors.StartError(
+            f"a volume can't be mounted at {target}: there is no such folder on this host",
+            remedy="mount it under /tmp, or make the folder",
+        )
