@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpuyard.kube.objects import ObjectKey
+from gpuyard.scheduling.decide import decide, order
+from gpuyard.scheduling.fit import Insufficient, fit
+from gpuyard.scheduling.requests import PodRequest
+from gpuyard.scheduling.snapshot import NodeState, Snapshot
+
+GPU = "nvidia.com/gpu"
+
+Yards = st.SearchStrategy[tuple[Snapshot, list[PodRequest]]]
+
+
+def request(name: str = "p", **fields: object) -> PodRequest:
+    return PodRequest(ObjectKey("d", name), **fields)  # type: ignore[arg-type]
+
+
+def test_says_why_on_each_node() -> None:
+    snapshot = Snapshot({name: NodeState(name, {GPU: gpus}) for name, gpus in [("a", 2), ("b", 8)]})
+    decision = decide(request(resources={GPU: 4}), snapshot)
+    assert decision.node == "b"
+    assert decision.misfits == {"a": (Insufficient(GPU, 2, 0, 2, 4),)}
+
+
+def test_the_message_is_kube_schedulers() -> None:
+    nodes = [
+        NodeState("a", {GPU: 2, "pods": 9}),
+        NodeState("b", {GPU: 2, "cpu": 100}),
+        # What comes first on a node is what counts.
+        NodeState("c", {GPU: 2}, taints=({"key": "dedicated", "value": "ml", "effect": "NoSchedule"},)),
+        NodeState("d", unschedulable=True),
+    ]
+    decision = decide(
+        request(resources={GPU: 4, "cpu": 100, "pods": 1}), Snapshot({node.name: node for node in nodes})
+    )
+    assert decision.node is None
+    assert decision.message == (
+        "0/4 nodes are available: 1 Insufficient cpu, 1 Too many pods, 1 node(s) had untolerated taint "
+        "{dedicated: ml}, 1 node(s) were unschedulable, 2 Insufficient nvidia.com/gpu."
+    )
+
+
+def test_the_message_without_nodes() -> None:
+    assert decide(request(), Snapshot()).message == "no nodes available to schedule pods"
+
+
+def test_the_important_come_first_then_the_old() -> None:
+    late, early = "2026-01-31T12:00:01Z", "2026-01-31T12:00:00Z"
+    expected = [
+        request("z", priority=9, created=late),
+        request("y", created=early),
+        request("a", created=late),
+        request("b", created=late),
+        request("x", priority=-1, created=early),
+    ]
+    assert order(random.Random(1).sample(expected, len(expected))) == expected
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_nothing_is_ever_promised_twice(data: st.DataObject, yards: Yards) -> None:
+    snapshot, pods = data.draw(yards)
+    for pod in order(pods):
+        decision = decide(pod, snapshot)
+        if decision.node is not None:
+            snapshot = snapshot.assume(pod, decision.node)
+        else:
+            assert all(fit(pod, node) for node in snapshot.nodes.values())
+    for node in snapshot.nodes.values():
+        for resource in {**node.allotted, **node.allocatable}:
+            held = sum(pod.resources.get(resource, 0) for pod in node.pods)
+            assert held == node.allotted.get(resource, 0) <= node.allocatable.get(resource, 0)
+
+
+@settings(max_examples=100)
+@given(data=st.data())
+def test_the_order_in_which_things_are_told_does_not_matter(data: st.DataObject, yards: Yards) -> None:
+    snapshot, pods = data.draw(yards)
+    nodes = list(snapshot.nodes.values())
+    bound = (
+        [replace(pod, node_name=nodes[i % len(nodes)].name) for i, pod in enumerate(pods[1:])]
+        if nodes
+        else []
+    )
+    one = Snapshot.build(nodes, bound)
+    other = Snapshot.build(data.draw(st.permutations(nodes)), data.draw(st.permutations(bound)))
+    assert decide(pods[0], one) == decide(pods[0], other)
+    assert order(pods) == order(data.draw(st.permutations(pods)))
