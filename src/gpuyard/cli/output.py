@@ -17,6 +17,16 @@ def print_json(value: object) -> None:
     sys.stdout.buffer.flush()
 
 
+def print_yaml(documents: Sequence[object]) -> None:
+    """One YAML document after the other, keys in the order given."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.width = 4096
+    yaml.dump_all(documents, sys.stdout)
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, flexible: int = -1) -> None:
     """Columns side by side; on a terminal too narrow for them, column `flexible` is cut with `…`."""
     table = [list(header), *(list(row) for row in rows)]

@@ -31,9 +31,10 @@ async def stop_run(target: Target, name: str) -> bool:
     run = await find_run(target, name)
     if has_ended(run):
         return False
-    job_patch, pod_patches = stop_patches(run.job, run.pods, datetime.now(UTC))
-    await target.api.patch(JOBS, run.job["metadata"]["name"], job_patch, target.namespace)
-    for pod_name, patch in pod_patches.items():
+    patches = stop_patches(run.job, run.pods, datetime.now(UTC))
+    if patches.job:
+        await target.api.patch(JOBS, run.job["metadata"]["name"], patches.job, target.namespace)
+    for pod_name, patch in patches.pods.items():
         with contextlib.suppress(errors.NotFound):
             await target.api.patch(PODS, pod_name, patch, target.namespace)
     return True

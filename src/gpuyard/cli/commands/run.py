@@ -1,0 +1,195 @@
+"""`gpuyard run`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gpuyard import errors
+from gpuyard.cli.options import target_options
+
+if TYPE_CHECKING:
+    from gpuyard.cli.target import Target
+    from gpuyard.kube.objects import Manifest
+    from gpuyard.workloads.spec import RunSpec
+
+
+class RunCommand(click.Command):
+    """Says where a script's own options go when one stands among ours."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Adds a hint to click's message."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(
+                f"{error.format_message()} The script's own options go after `--`.", ctx
+            ) from error
+
+
+@click.command(
+    "run",
+    cls=RunCommand,
+    epilog="""\b
+Examples:
+  gpuyard run train.py --gpus 2 -- --epochs 3
+  gpuyard run --gpus H100:2 -- torchrun --nproc_per_node=2 train_ddp.py
+  gpuyard run -f gpuyard.yaml --env EPOCHS=3 -d
+  gpuyard run -f gpuyard.yaml --dry-run -o yaml
+
+\b
+Exit code: that of the process (128+n for signal n); 125 when gpuyard itself failed after the
+submit, 2 for misuse before it. Ctrl-C detaches with 0; the run goes on.
+""",
+)
+@click.argument("command_line", metavar="[SCRIPT|COMMAND]...", nargs=-1)
+@click.option("-f", "--file", type=click.Path(path_type=Path), help="Spec file; flags win over it.")
+@click.option("-n", "--name", help="Name of the run (default: from the script).")
+@click.option("--gpus", metavar="N|MODEL:N", help="GPUs, such as 2 or H100:2.")
+@click.option("--cpus", metavar="QUANTITY", help="CPUs, such as 4 or 500m.")
+@click.option("--memory", metavar="QUANTITY", help="Memory, such as 16Gi.")
+@click.option("--shm", metavar="QUANTITY", help="Size of /dev/shm, such as 8Gi.")
+@click.option("--env", metavar="K[=V]", multiple=True, help="Environment; K alone takes your shell's value.")
+@click.option("--workdir", metavar="DIR", help="Folder to run in (default: the spec's, else this one).")
+@click.option(
+    "--python", metavar="PATH", help="Interpreter (default: the virtual environment's, else python3)."
+)
+@click.option("--image", metavar="REF", help="Container image, for a cluster.")
+@click.option("--retries", metavar="N", help="Attempts after a failed first one.")
+@click.option("--priority", metavar="CLASS", help="Name of a PriorityClass.")
+@click.option("--node-selector", metavar="K=V", multiple=True, help="Only nodes with this label.")
+@click.option("--toleration", metavar="KEY[=V][:EFFECT]", multiple=True, help="Nodes with this taint too.")
+@click.option("-d", "--detach", is_flag=True, help="Return once submitted.")
+@click.option("--wait", is_flag=True, help="Submit even when no node could ever run it.")
+@click.option("--replace", is_flag=True, help="Remove a run of the same name first.")
+@click.option("--dry-run", is_flag=True, help="Print the manifests and send nothing.")
+@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), help="Print for machines.")
+@target_options
+def command(
+    command_line: tuple[str, ...],
+    file: Path | None,
+    detach: bool,
+    wait: bool,
+    replace: bool,
+    dry_run: bool,
+    output: str | None,
+    context: str | None,
+    namespace: str | None,
+    **flags: Any,
+) -> None:
+    """Run a script or command on GPUs and follow its output.
+
+    A SCRIPT ending in .py is run by the interpreter; what follows `--` are its arguments, or a whole
+    command. The yard is started when it isn't there.
+    """
+    from gpuyard.cli.target import YARD, call, chosen_context
+
+    spec = _load(command_line, file, flags)
+    base = file.parent if file else Path()
+    to_yard = (context or chosen_context() or YARD) == YARD
+    if dry_run:
+        _print_manifests(_render(spec, base, namespace or "default"), output or "yaml", host=not spec.image)
+        return
+    if to_yard and spec.image:
+        raise errors.UsageError(
+            "the yard can't run images yet, and this run has one",
+            remedy="leave `image` out to run on this machine's Python, or name a cluster with --context",
+        )
+    if not to_yard and not spec.image:
+        raise errors.UsageError(
+            "a run without an image is a process of this machine, and the command goes to a cluster",
+            remedy="add `image` (--image), or run it here with --context yard",
+        )
+    # Mistakes in the spec are told before a yard is started for them.
+    manifests = _render(spec, base, namespace or "default")
+    name = manifests[0]["metadata"]["name"]
+    if to_yard:
+        _start_yard()
+
+    async def work(target: Target) -> int:
+        from gpuyard.cli.follow import follow_to_exit
+        from gpuyard.cli.submit import submit
+
+        manifests[0]["metadata"]["namespace"] = target.namespace
+        await submit(target, manifests, replace=replace, wait=wait)
+        if output:
+            await _print_run(target, name, output)
+        else:
+            click.echo(
+                f"Submitted {name}" + (f". Attach: gpuyard logs -f {name}" if detach else ""), err=True
+            )
+        return 0 if detach else await follow_to_exit(target, name)
+
+    sys.exit(call(work, context=context, namespace=namespace))
+
+
+def _load(command_line: tuple[str, ...], file: Path | None, flags: dict[str, Any]) -> RunSpec:
+    import os
+
+    from gpuyard.workloads.spec import Overrides, load_spec
+
+    if not command_line and file is None:
+        raise click.UsageError("Name a script, a command after `--`, or a spec file with -f.")
+    text: bytes | None = None
+    if file is not None:
+        try:
+            text = file.read_bytes()
+        except OSError as error:
+            raise errors.UsageError(
+                f"can't read {file}: {error.strerror}", remedy="name a spec file that is there"
+            ) from error
+    tolerations = flags.pop("toleration")
+    overrides = Overrides(run=command_line or None, tolerations=tolerations, **flags)
+    return load_spec(text, str(file) if file else "the command line", overrides, os.environ)
+
+
+def _render(spec: RunSpec, base: Path, namespace: str) -> list[Manifest]:
+    import os
+
+    from gpuyard.cli.host import host_context
+    from gpuyard.cli.submit import name_of
+    from gpuyard.workloads.render import render
+
+    context = None if spec.image else host_context(spec, base, os.environ)
+    return render(spec, context, name=name_of(spec), namespace=namespace)
+
+
+def _start_yard() -> None:
+    import os
+
+    from gpuyard.cli.output import StatusLine
+    from gpuyard.local import lifecycle
+    from gpuyard.local.paths import find_paths
+
+    line = StatusLine()
+    try:
+        lifecycle.start(find_paths(os.environ), on_wait=lambda text: line.show(text + " …"))
+    finally:
+        line.clear()
+
+
+def _print_manifests(manifests: list[Manifest], output: str, *, host: bool) -> None:
+    from gpuyard.cli.output import print_json, print_yaml
+
+    if output == "json":
+        print_json(manifests[0])
+        return
+    if host:
+        click.echo(
+            "# A process of the yard's host: its runtime class exists on no cluster, which would refuse it."
+        )
+    print_yaml(manifests)
+
+
+async def _print_run(target: Target, name: str, output: str) -> None:
+    from gpuyard.cli.output import print_json, print_yaml
+    from gpuyard.cli.runs import find_run
+
+    state = (await find_run(target, name)).state.to_json()
+    if output == "json":
+        print_json(state)
+    else:
+        print_yaml([state])

@@ -1,0 +1,107 @@
+"""What a run takes over from the shell that submits it: the interpreter, the folder, a few variables."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.workloads.command import needed_script, resolve_command
+from gpuyard.workloads.render import HostContext
+from gpuyard.workloads.spec import RunSpec
+
+_SHIM_TIMEOUT_S = 20
+
+
+def host_context(spec: RunSpec, base: Path, environ: Mapping[str, str]) -> HostContext:
+    """The context of a host process; what the spec names is checked to be there.
+
+    Args:
+        spec: what to run.
+        base: folder that a relative `workdir` starts from, the spec file's or the current one.
+        environ: of the shell.
+
+    Raises:
+        UsageError: the workdir, the interpreter or the script isn't there.
+    """
+    workdir = _workdir(spec, base)
+    python = find_python(spec.python, workdir, environ)
+    script = needed_script(resolve_command(spec.run, str(python)))
+    if script and not (workdir / script).exists():
+        raise errors.UsageError(
+            f"{script} isn't there (in {workdir})", remedy="name a file that is, or another --workdir"
+        )
+    if script and (workdir / script).is_dir() and not (workdir / script / "__main__.py").exists():
+        raise errors.UsageError(f"{script} is a folder without a __main__.py", remedy="name a script")
+    virtual_env = environ.get("VIRTUAL_ENV", "")
+    return HostContext(
+        python=str(python),
+        workdir=str(workdir),
+        path=environ.get("PATH", os.defpath),
+        home=environ.get("HOME", str(Path.home())),
+        user=environ.get("USER") or pwd.getpwuid(os.getuid()).pw_name,
+        lang=environ.get("LANG", "C.UTF-8"),
+        virtual_env=virtual_env if virtual_env and python.is_relative_to(virtual_env) else "",
+    )
+
+
+def _workdir(spec: RunSpec, base: Path) -> Path:
+    workdir = (base / Path(spec.workdir).expanduser()) if spec.workdir else base
+    if not workdir.is_dir():
+        what = "is a file" if workdir.exists() else "isn't there"
+        raise errors.UsageError(
+            f"workdir {workdir} {what}", remedy="make the folder, or name another workdir"
+        )
+    return Path(os.path.abspath(workdir))  # noqa: PTH100 - resolve() would replace links that the user chose
+
+
+def find_python(wanted: str | None, workdir: Path, environ: Mapping[str, str]) -> Path:
+    """The interpreter: `wanted`, else the active virtual environment's, else `python3` on PATH.
+
+    A shim (pyenv, asdf) is resolved once, here: it costs more time at each start than Python itself.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if wanted:
+        found = shutil.which(wanted if "/" not in wanted else str(workdir / wanted), path=environ.get("PATH"))
+        if found is None:
+            raise errors.UsageError(
+                f"python {wanted!r} isn't an executable here",
+                remedy="give its path, such as /usr/bin/python3",
+            )
+        return _without_shim(Path(found), environ)
+    if virtual_env := environ.get("VIRTUAL_ENV"):
+        own = Path(virtual_env) / "bin" / "python"
+        if os.access(own, os.X_OK):
+            return own
+    found = shutil.which("python3", path=environ.get("PATH"))
+    if found is None:
+        raise errors.UsageError("there is no python3 on PATH", remedy="name an interpreter with --python")
+    return _without_shim(Path(found), environ)
+
+
+def _without_shim(python: Path, environ: Mapping[str, str]) -> Path:
+    with python.open("rb") as file:
+        if file.read(2) != b"#!":
+            return python
+    try:
+        asked = subprocess.run(
+            [str(python), "-c", "import sys; print(sys.executable)"],
+            env=dict(environ),
+            capture_output=True,
+            text=True,
+            timeout=_SHIM_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+        raise errors.UsageError(
+            f"{python} doesn't start: {reason[-1] if reason else error}",
+            remedy="name an interpreter with --python",
+        ) from error
+    return Path(asked.stdout.strip() or python)
