@@ -10,7 +10,8 @@ from decimal import Decimal, localcontext
 from functools import lru_cache
 
 _FORM = re.compile(
-    r"^([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:(m|u|n|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)|[eE]([+-]?\d{1,2}))?$"
+    r"^([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:(m|u|n|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)|[eE]([+-]?\d{1,2}))?\Z",
+    re.ASCII,
 )
 _SCALE = {
     "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"),

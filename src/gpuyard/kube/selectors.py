@@ -12,7 +12,7 @@ from typing import Any
 
 _SET_BASED = re.compile(r"^(?P<key>\S+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)$")
 _EQUALITY = re.compile(r"^(?P<key>[^!=\s]+)\s*(?P<op>==|=|!=)\s*(?P<value>[^!=\s]*)$")
-_KEY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
+_KEY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]*\Z")
 _SPLIT = re.compile(r",(?![^()]*\))")
 
 
