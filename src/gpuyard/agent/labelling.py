@@ -55,7 +55,7 @@ async def _main(node: str, socket: Path, wanted: Mapping[str, str]) -> None:
 
 def main() -> int:
     """Runs the command; exit code 1 when whoever started it went away first."""
-    parser = argparse.ArgumentParser(prog="gpuyard.agent.labelling", description=__doc__)
+    parser = argparse.ArgumentParser(prog="gpuyard.agent.labelling", description="Writes a node's labels.")
     parser.add_argument("--node", required=True)
     parser.add_argument("--api-socket", type=Path, required=True)
     parser.add_argument("--labels", required=True, type=json.loads, help="a JSON object")

@@ -51,7 +51,7 @@ async def run_agent(
                 group.create_task(keep_registered(plugin, plugins_dir), name="device plugin")
                 _LOG.info("serving %d GPUs (%s)", len(inventory.gpus), inventory.backend)
             else:
-                _LOG.warning("no GPUs to serve: %s", inventory.reason)
+                _LOG.warning("no GPUs to serve: %s", inventory.detail)
 
 
 async def _keep_labelled(target: LabelTarget, wanted: asyncio.Queue[dict[str, str]]) -> None:

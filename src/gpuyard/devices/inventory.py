@@ -15,6 +15,15 @@ class Backend(StrEnum):
     NONE = "none"
 
 
+class Absence(StrEnum):
+    """Why a node has no GPUs that can be used."""
+
+    NO_LIBRARY = "NoLibrary"
+    NO_DRIVER = "NoDriver"
+    NO_GPUS = "NoGpus"
+    FAILED = "Failed"
+
+
 class PcieLevel(IntEnum):
     """How near two GPUs are on PCIe; the numbers are those NVIDIA's device plugin scores with."""
 
@@ -80,7 +89,8 @@ class Inventory:
 
     Attributes:
         backend: `simulated` marks everything that is derived from it.
-        reason: why there are no GPUs; empty when there are some.
+        absence: why there are no GPUs; None when there are some.
+        detail: the same for people, with the remedy.
         driver_version: e.g. `550.107.02`; empty without a driver.
         cuda_version: the newest CUDA the driver runs, (major, minor).
         gpus: in the order of their index.
@@ -89,7 +99,8 @@ class Inventory:
     """
 
     backend: Backend
-    reason: str = ""
+    absence: Absence | None = None
+    detail: str = ""
     driver_version: str = ""
     cuda_version: tuple[int, int] = (0, 0)
     gpus: tuple[Gpu, ...] = ()

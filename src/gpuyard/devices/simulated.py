@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -107,7 +107,9 @@ def _link(model: GpuModel, one: Gpu, other: Gpu) -> Link:
     return Link(pcie, model.nvlink if switched else max(1, model.nvlink // (island - 1)))
 
 
-async def watch(simulation: Simulation, *, seed: str, control: Path | None) -> AsyncIterator[Inventory]:
+async def watch(
+    simulation: Simulation, *, seed: str, control: Path | None
+) -> AsyncGenerator[Inventory, None]:
     """The inventory at once, and again whenever the control file changes what is healthy.
 
     Args:

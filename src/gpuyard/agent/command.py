@@ -1,0 +1,65 @@
+"""The agent's command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.agent.service import LabelTarget, run_agent
+from gpuyard.agent.stdin import on_stdin_closed
+from gpuyard.devices.follow import follow
+from gpuyard.devices.simulated import parse_simulation
+
+
+async def _run(options: argparse.Namespace) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    if options.exit_with_stdin:
+        on_stdin_closed(task.cancel)
+    target = LabelTarget(options.node, options.api_socket) if options.node and options.api_socket else None
+    inventories = follow(
+        options.simulate,
+        seed=options.node or "node",
+        control=options.simulated_health,
+        driver_root=options.driver_root,
+    )
+    try:
+        await run_agent(inventories, options.plugins_dir, target)
+    finally:
+        await inventories.aclose()
+
+
+def main() -> int:
+    """Runs until SIGTERM, SIGINT or, with --exit-with-stdin, the end of standard input."""
+    parser = argparse.ArgumentParser(
+        prog="gpuyard.agent", description="Serves the GPUs of one node to its kubelet."
+    )
+    parser.add_argument(
+        "--plugins-dir", type=Path, required=True, help="folder of the kubelet's kubelet.sock"
+    )
+    parser.add_argument("--simulate", metavar="MODEL:N", help="serve simulated GPUs, for example H100:8")
+    parser.add_argument(
+        "--simulated-health", type=Path, metavar="FILE", help='JSON: {"unhealthy": ["GPU-…"]}'
+    )
+    parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where the driver is installed")
+    parser.add_argument("--node", help="node to label; needs --api-socket")
+    parser.add_argument("--api-socket", type=Path, help="unix socket of the API")
+    parser.add_argument("--exit-with-stdin", action="store_true", help="exit when standard input ends")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s agent: %(message)s")
+    try:
+        options.simulate = parse_simulation(options.simulate) if options.simulate else None
+        asyncio.run(_run(options))
+    except asyncio.CancelledError:
+        return 0
+    except errors.GpuyardError as error:
+        print(f"gpuyard.agent: {error.message}; {error.remedy}", file=sys.stderr)
+        return error.exit_code
+    return 0

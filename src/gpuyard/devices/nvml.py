@@ -1,0 +1,279 @@
+"""GPUs as NVIDIA's driver reports them through NVML.
+
+The library is found by the loader's normal rules, or under a driver root. Drivers differ in what they
+answer: a getter that isn't supported or isn't there leaves its value at a default.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pynvml
+
+from gpuyard import errors
+from gpuyard.devices.inventory import Absence, Backend, DeviceNode, Gpu, Inventory, Link, PcieLevel
+from gpuyard.gpus.catalogue import find_model
+
+_LIBRARY = "libnvidia-ml.so.1"
+_LIBRARY_FOLDERS = (
+    "usr/lib64",
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib/aarch64-linux-gnu",
+    "lib64",
+    "lib/x86_64-linux-gnu",
+    "lib/aarch64-linux-gnu",
+    "usr/lib",
+)
+_COMMON_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
+_PCIE_LEVELS = {
+    pynvml.NVML_TOPOLOGY_INTERNAL: PcieLevel.SAME_BOARD,
+    pynvml.NVML_TOPOLOGY_SINGLE: PcieLevel.ONE_SWITCH,
+    pynvml.NVML_TOPOLOGY_MULTIPLE: PcieLevel.SEVERAL_SWITCHES,
+    pynvml.NVML_TOPOLOGY_HOSTBRIDGE: PcieLevel.HOST_BRIDGE,
+    pynvml.NVML_TOPOLOGY_NODE: PcieLevel.SAME_CPU,
+    pynvml.NVML_TOPOLOGY_SYSTEM: PcieLevel.DIFFERENT_CPU,
+}
+#: nvmlIntNvLinkDeviceType: what sits at the other end of an NVLink.
+_REMOTE_GPU, _REMOTE_SWITCH = 0, 2
+_MIB = 1 << 20
+_LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class NoDriver(errors.DeviceError):
+    """There is no NVIDIA driver here, which is no fault on a machine without GPUs."""
+
+    def __init__(self, absence: Absence, message: str, *, remedy: str) -> None:
+        super().__init__(message, remedy=remedy)
+        self.absence = absence
+
+
+class Nvml:
+    """An initialised NVML. The process must not fork (without exec) while it is open.
+
+    Every method may block on the driver: call them in a thread.
+    """
+
+    def __init__(self, driver_root: Path, sys_root: Path) -> None:
+        """Use `open`."""
+        self._driver_root = driver_root
+        self._sys_root = sys_root
+
+    @classmethod
+    def open(cls, driver_root: Path, sys_root: Path = Path("/sys")) -> Nvml:
+        """Loads the library and starts it.
+
+        Args:
+            driver_root: where the driver is installed; `/` for the loader's normal rules.
+            sys_root: where sysfs is mounted.
+
+        Raises:
+            NoDriver: the library or the kernel module isn't there.
+            DeviceError: they are there and don't work.
+        """
+        if driver_root != Path("/"):
+            _preload(driver_root)
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            raise _start_error(error) from error
+        return cls(driver_root, sys_root)
+
+    def close(self) -> None:
+        """Ends the use of the library."""
+        try:
+            pynvml.nvmlShutdown()
+        except pynvml.NVMLError as error:
+            _LOG.warning("NVML doesn't shut down: %s", error)
+
+    def inventory(self) -> Inventory:
+        """Reads everything anew.
+
+        Raises:
+            DeviceError: the driver can't even count its GPUs.
+        """
+        try:
+            count = pynvml.nvmlDeviceGetCount()
+        except pynvml.NVMLError as error:
+            raise errors.DeviceError(f"NVML can't count the GPUs: {error}") from error
+        found = [pair for index in range(count) if (pair := self._gpu(index)) is not None]
+        if not found:
+            return Inventory(
+                Backend.NONE, absence=Absence.NO_GPUS, detail="the NVIDIA driver is here and finds no GPU"
+            )
+        gpus = tuple(gpu for gpu, _ in found)
+        cuda = ask(0, pynvml.nvmlSystemGetCudaDriverVersion_v2)
+        return Inventory(
+            Backend.NVML,
+            driver_version=ask("", pynvml.nvmlSystemGetDriverVersion),
+            cuda_version=(cuda // 1000, cuda % 1000 // 10),
+            gpus=gpus,
+            links=_links(gpus, [handle for _, handle in found]),
+            common_nodes=tuple(self._nodes(_COMMON_NODES)),
+        )
+
+    def _gpu(self, index: int) -> tuple[Gpu, Any] | None:
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            uuid = pynvml.nvmlDeviceGetUUID(handle)
+        except pynvml.NVMLError as error:
+            _LOG.warning("GPU %d is left out, NVML can't name it: %s", index, error)
+            return None
+        try:
+            return self._described(index, uuid, handle), handle
+        except pynvml.NVMLError as error:
+            _LOG.warning("GPU %d (%s) is left out, NVML can't describe it: %s", index, uuid, error)
+            return None
+
+    def _described(self, index: int, uuid: str, handle: Any) -> Gpu:
+        product = ask("", pynvml.nvmlDeviceGetName, handle)
+        model = find_model(product)
+        memory = ask(None, pynvml.nvmlDeviceGetMemoryInfo, handle)
+        bus_id = _sysfs_bus_id(handle)
+        minor = ask(index, pynvml.nvmlDeviceGetMinorNumber, handle)
+        known_memory = model.memory_mib if model else 0
+        known_capability = (model and model.compute_capability) or (0, 0)
+        return Gpu(
+            index=index,
+            uuid=uuid,
+            product=product,
+            model=model.name if model else "",
+            # GPUs that share the machine's memory don't report any of their own.
+            memory_mib=int(memory.total) // _MIB if memory is not None else known_memory,
+            compute_capability=ask(known_capability, pynvml.nvmlDeviceGetCudaComputeCapability, handle),
+            pci_bus_id=bus_id,
+            numa_node=_numa_node(self._sys_root, bus_id),
+            minor=minor,
+            nodes=tuple(self._nodes((f"nvidia{minor}",))),
+        )
+
+    def _nodes(self, names: Sequence[str]) -> Iterator[DeviceNode]:
+        # A driver that is installed elsewhere may have made its device nodes there, too.
+        own = self._driver_root / "dev"
+        folder = own if (own / "nvidiactl").exists() else Path("/dev")
+        for name in names:
+            # Not every driver has every node, and asking a runtime for a missing one fails the start.
+            if (folder / name).exists():
+                yield DeviceNode(f"/dev/{name}", str(folder / name))
+
+
+def ask(default: _T, getter: Callable[..., Any], *args: Any) -> _T:
+    """What the getter answers; `default` when this driver or this GPU doesn't know the question."""
+    try:
+        answer: _T = getter(*args)
+    except (
+        pynvml.NVMLError_NotSupported,
+        pynvml.NVMLError_FunctionNotFound,
+    ):
+        return default
+    return answer
+
+
+def _preload(driver_root: Path) -> None:
+    """Loads the library by its path: whoever asks for its SONAME later, as pynvml does, gets this one."""
+    for folder in _LIBRARY_FOLDERS:
+        path = driver_root / folder / _LIBRARY
+        if path.exists():
+            try:
+                ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+            except OSError as error:
+                raise errors.DeviceError(
+                    f"can't load {path}: {error}", remedy="install a driver for this machine's processor"
+                ) from error
+            return
+    raise NoDriver(
+        Absence.NO_LIBRARY,
+        f"there is no {_LIBRARY} under the driver root {driver_root}",
+        remedy="name the folder that the NVIDIA driver is installed under",
+    )
+
+
+def _start_error(error: pynvml.NVMLError) -> errors.DeviceError:
+    code = error.value
+    if code == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
+        return NoDriver(
+            Absence.NO_LIBRARY,
+            f"the NVIDIA driver isn't installed: the loader finds no {_LIBRARY}",
+            remedy="install the driver, or simulate GPUs with: gpuyard up --simulate H100:8",
+        )
+    if code == pynvml.NVML_ERROR_DRIVER_NOT_LOADED:
+        return NoDriver(
+            Absence.NO_DRIVER,
+            "the NVIDIA driver's library is installed and its kernel module isn't loaded",
+            remedy="load it with: modprobe nvidia",
+        )
+    if code == pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH:
+        return errors.DeviceError(
+            "Driver/library version mismatch: the driver was updated under a running kernel module",
+            remedy="reboot, or unload and load the nvidia kernel modules",
+        )
+    return errors.DeviceError(f"NVML doesn't start: {error}", remedy="see whether nvidia-smi works")
+
+
+def _sysfs_bus_id(handle: Any) -> str:
+    info = ask(None, pynvml.nvmlDeviceGetPciInfo, handle)
+    return _short_bus_id(info.busId) if info is not None else ""
+
+
+def _short_bus_id(raw: str | bytes) -> str:
+    """NVML writes the domain with eight digits, sysfs with four: `00000000:3B:00.0` → `0000:3b:00.0`."""
+    domain, _, rest = (raw.decode() if isinstance(raw, bytes) else raw).lower().partition(":")
+    return f"{domain[-4:]}:{rest}" if rest else ""
+
+
+def _numa_node(sys_root: Path, bus_id: str) -> int | None:
+    try:
+        node = int((sys_root / "bus/pci/devices" / bus_id / "numa_node").read_text())
+    except (OSError, ValueError):
+        return None
+    return node if node >= 0 else None
+
+
+def _links(gpus: Sequence[Gpu], handles: Sequence[Any]) -> Mapping[tuple[str, str], Link]:
+    place_of = {gpu.pci_bus_id: place for place, gpu in enumerate(gpus) if gpu.pci_bus_id}
+    ends = [_nvlink_ends(handle, place_of) for handle in handles]
+    links = {}
+    for one, other in combinations(range(len(gpus)), 2):
+        level = ask(None, pynvml.nvmlDeviceGetTopologyCommonAncestor, handles[one], handles[other])
+        direct = max(ends[one][other], ends[other][one])
+        # Switches join all GPUs of a node, each with all of its links.
+        switched = min(ends[one][_SWITCH], ends[other][_SWITCH])
+        links[gpus[one].uuid, gpus[other].uuid] = Link(
+            PcieLevel.UNKNOWN if level is None else _PCIE_LEVELS.get(level, PcieLevel.UNKNOWN),
+            direct + switched,
+        )
+    return links
+
+
+_SWITCH = -1
+
+
+def _nvlink_ends(handle: Any, place_of: Mapping[str, int]) -> Counter[int]:
+    """How many active NVLinks of a GPU lead to each other GPU (by its place), and to switches."""
+    ends: Counter[int] = Counter()
+    for number in range(pynvml.NVML_NVLINK_MAX_LINKS):
+        try:
+            if not pynvml.nvmlDeviceGetNvLinkState(handle, number):
+                continue
+        except pynvml.NVMLError:
+            break  # It has no more links, or no NVLink at all.
+        remote = _ask_link(pynvml.nvmlDeviceGetNvLinkRemotePciInfo, handle, number)
+        place = place_of.get(_short_bus_id(remote.busId)) if remote is not None else None
+        if place is not None:
+            ends[place] += 1
+        elif _ask_link(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, handle, number) in {None, _REMOTE_SWITCH}:
+            ends[_SWITCH] += 1
+    return ends
+
+
+def _ask_link(getter: Callable[..., Any], handle: Any, number: int) -> Any:
+    try:
+        return getter(handle, number)
+    except pynvml.NVMLError:
+        return None
