@@ -1,8 +1,33 @@
-"""Leases."""
+"""Leases.
+
+Source: kubernetes `pkg/apis/coordination/validation`.
+"""
 
 from __future__ import annotations
 
-from gpuyard.kube.objects import LEASES
-from gpuyard.local.api.kinds.kind import KindSpec
+from gpuyard.kube.objects import LEASES, Manifest
+from gpuyard.local.api.kinds.cells import AGE, NAME
+from gpuyard.local.api.kinds.fields import NEGATIVE, invalid
+from gpuyard.local.api.kinds.kind import Column, FieldError, KindSpec
 
-LEASE = KindSpec(resource=LEASES)
+
+def _validate(lease: Manifest, _old: Manifest | None) -> list[FieldError]:
+    spec = lease.get("spec") or {}
+    found: list[FieldError] = []
+    duration, transitions = spec.get("leaseDurationSeconds"), spec.get("leaseTransitions")
+    if duration is not None and duration <= 0:
+        found.append(invalid("spec.leaseDurationSeconds", duration, "must be greater than 0"))
+    if transitions is not None and transitions < 0:
+        found.append(invalid("spec.leaseTransitions", transitions, NEGATIVE))
+    return found
+
+
+LEASE = KindSpec(
+    resource=LEASES,
+    validate=_validate,
+    columns=(
+        NAME,
+        Column("Holder", lambda lease, _now: (lease.get("spec") or {}).get("holderIdentity", "")),
+        AGE,
+    ),
+)
