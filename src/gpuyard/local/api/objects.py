@@ -16,8 +16,9 @@ from gpuyard.local.api import metadata as meta
 from gpuyard.local.api.binding import bound
 from gpuyard.local.api.deletion import DeleteOptions
 from gpuyard.local.api.kinds import KINDS, KindSpec
+from gpuyard.local.api.patches import apply_patch
 from gpuyard.local.api.selection import Selection, parse_selection
-from gpuyard.local.api.watches import View
+from gpuyard.local.api.view import View
 from gpuyard.local.api.writes import DEFAULT, Answer, WriteOptions, Writer
 from gpuyard.local.store import Store, Stored
 
@@ -61,7 +62,7 @@ class ObjectApi:
         for resource, manifest in wanted:
             key = ObjectKey("", manifest["metadata"]["name"])
             if self.store.get(resource.qualified, key) is None:
-                await self.create(resource, manifest)
+                await self._writer.create(spec_of(resource), "", manifest, DEFAULT, checked=False)
 
     # -- reading --------------------------------------------------------------------------------------
 
@@ -174,7 +175,8 @@ class ObjectApi:
         """See `KubeApi.patch`."""
         spec = spec_of(resource)
         key = key_for(spec, namespace, name)
-        answer = await self.patch_raw(spec, key, patch, patch_type, subresource, DEFAULT)
+        body = patch if isinstance(patch, Mapping) else list(patch)
+        answer = await self.patch_raw(spec, key, body, patch_type, subresource, DEFAULT)
         return answer.manifest
 
     async def patch_raw(
@@ -187,12 +189,10 @@ class ObjectApi:
         options: WriteOptions,
     ) -> Answer:
         """Changes part of an object or of its status."""
-        from gpuyard.local.api import patches
-
         return await self._writer.change(
             spec,
             key,
-            lambda old: patches.apply_patch(spec.resource, old, patch, patch_type),
+            lambda old: apply_patch(spec.resource, old, patch, patch_type),
             subresource=subresource,
             options=options,
         )

@@ -1,0 +1,181 @@
+"""The HTTP front: an ASGI application that finds the handler and sends what it answers.
+
+Plain ASGI, without a framework: a durable create must cost little more than its commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+
+from gpuyard import __version__, errors
+from gpuyard.local.api.answers import Response, Stream, failure
+from gpuyard.local.api.logs import PodLogs
+from gpuyard.local.api.objects import ObjectApi
+from gpuyard.local.api.request import ClientGone, Message, Receive, Request, parse_request, parse_target
+from gpuyard.local.api.resources import Resources
+from gpuyard.local.api.watches import BOOKMARK_S, Watches
+
+log = logging.getLogger(__name__)
+
+Scope = Mapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: The release whose API this is a part of; `kubectl version` must be able to parse it.
+KUBERNETES_VERSION = "1.34.0"
+
+HEALTH_PATHS = ("/healthz", "/livez", "/readyz")
+_VERSION_HEADER = (b"gpuyard-version", __version__.encode())
+_VERSION_BODY = orjson.dumps(
+    {
+        "major": "1",
+        "minor": "34",
+        "gitVersion": f"v{KUBERNETES_VERSION}+gpuyard-{__version__}",
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "",
+        "platform": "linux/amd64",
+    }
+)
+
+
+class ApiApp:
+    """Serves an ObjectApi. Who may call it is decided by who listens (see `server` and `access`)."""
+
+    def __init__(
+        self, api: ObjectApi, *, logs: PodLogs | None = None, bookmark_s: float = BOOKMARK_S
+    ) -> None:
+        self._resources = Resources(api, Watches(api, bookmark_s=bookmark_s), logs)
+        self._streams: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    def close(self) -> None:
+        """Ends every watch and log stream, as a server does that goes away; new ones are refused."""
+        self._closing = True
+        for stream in self._streams:
+            stream.cancel()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        request = parse_request(scope, receive)
+        try:
+            answered = await self._answer(request)
+        except ClientGone:
+            return
+        if isinstance(answered, Stream):
+            await self._send_stream(answered, receive, send)
+        else:
+            await send_response(answered, send)
+
+    async def _answer(self, request: Request) -> Response | Stream:
+        try:
+            return await self._route(request)
+        except errors.ApiError as error:
+            return failure(error)
+        except errors.StoreFull as error:
+            return failure(errors.StorageFull(error.message, remedy=error.remedy))
+        except errors.StoreError as error:
+            return failure(errors.ServiceUnavailable(error.message, remedy=error.remedy))
+        except ClientGone:
+            raise
+        except Exception as error:  # noqa: BLE001 - one request's bug must not take the server down
+            log.error("%s %s failed: %s", request.method, request.path, describe_bug(error))  # noqa: TRY400
+            return failure(errors.InternalError("Internal error occurred: see the yard's log"))
+
+    async def _route(self, request: Request) -> Response | Stream:
+        path = request.path
+        target = parse_target(path)
+        if target is not None:
+            return await self._resources.answer(target, request)
+        document = self._document(request)
+        if document is None:
+            raise errors.NotFound("the server could not find the requested resource")
+        if request.method != "GET":
+            raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+        return document
+
+    def _document(self, request: Request) -> Response | None:
+        """Whatever isn't about objects."""
+        path = request.path
+        if path == "/version":
+            return Response(200, _VERSION_BODY)
+        if path in HEALTH_PATHS:
+            return Response(200, b"ok", b"text/plain; charset=utf-8")
+        return None
+
+    async def _send_stream(self, stream: Stream, receive: Receive, send: Send) -> None:
+        """Sends pieces until they end, the client leaves or the server closes; then lets go of the source."""
+        pump = asyncio.create_task(_pump(stream, send), name="stream")
+        gone = asyncio.create_task(_until_gone(receive), name="stream-client")
+        self._streams.add(pump)
+        if self._closing:
+            pump.cancel()
+        try:
+            await asyncio.wait((pump, gone), return_when=asyncio.FIRST_COMPLETED)
+            left = gone.done()
+        finally:
+            self._streams.discard(pump)
+            pump.cancel()
+            gone.cancel()
+            results = await asyncio.gather(pump, gone, return_exceptions=True)
+            await stream.pieces.aclose()
+        for result in results:
+            if isinstance(result, Exception):
+                log.error("a stream failed: %s", describe_bug(result))
+        if not left:
+            await send({"type": "http.response.body", "body": b""})
+
+
+async def _pump(stream: Stream, send: Send) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", stream.media_type), _VERSION_HEADER],
+        }
+    )
+    await send({"type": "http.response.body", "body": b"", "more_body": True})
+    async for piece in stream.pieces:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def send_response(response: Response, send: Send) -> None:
+    """Sends a whole answer."""
+    headers = [
+        (b"content-type", response.media_type),
+        (b"content-length", b"%d" % len(response.body)),
+        (b"cache-control", b"no-cache, private"),
+        _VERSION_HEADER,
+    ]
+    headers += [(b"warning", _warning(text)) for text in response.warnings]
+    if response.status == 413:
+        # What is left of the body won't be read.
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})
+
+
+def _warning(text: str) -> bytes:
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 - "{quoted}"'.encode("ascii", "replace")
+
+
+def describe_bug(error: BaseException) -> str:
+    """An unforeseen exception in one line, with the place that raised it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+    return f"{type(error).__name__}: {error}{where}".replace("\n", " ")
