@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpuyard.workloads.command import Run, display, needed_script, needs_shell, resolve_command, subject
+
+PYTHON = "/venv/bin/python3"
+
+
+@pytest.mark.parametrize(
+    ("run", "argv"),
+    [
+        ("train.py", [PYTHON, "train.py"]),
+        ("train.py --epochs 3", [PYTHON, "train.py", "--epochs", "3"]),
+        ("python train.py", [PYTHON, "train.py"]),
+        ("python3 -u train.py", [PYTHON, "-u", "train.py"]),
+        ("python3.11 train.py", ["python3.11", "train.py"]),
+        ("/usr/bin/python3 train.py", ["/usr/bin/python3", "train.py"]),
+        ("torchrun --nproc_per_node=2 t.py", ["torchrun", "--nproc_per_node=2", "t.py"]),
+        ("echo 'a  b' \"c; d\"", ["echo", "a  b", "c; d"]),
+        ("train.py lr=0.1 model=a,b", [PYTHON, "train.py", "lr=0.1", "model=a,b"]),
+        ("echo a#b a~b", ["echo", "a#b", "a~b"]),
+        ("  echo hi\n", ["echo", "hi"]),
+        (r"echo a\ b", ["echo", "a b"]),
+        (("python", "-c", "print(1); print(2)"), [PYTHON, "-c", "print(1); print(2)"]),
+        (("train.py", "a b"), [PYTHON, "train.py", "a b"]),
+        (("echo", "a && b"), ["echo", "a && b"]),
+        (("sh", "", "x"), ["sh", "", "x"]),
+    ],
+)
+def test_plain_commands_become_an_argv(run: Run, argv: list[str]) -> None:
+    assert list(resolve_command(run, PYTHON)) == argv
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a && b", "a | b", "a > b", "a; b", "a &", "echo $HOME", 'echo "$HOME"', "echo `date`", "ls *.py",
+        "cd src", "export A=1", "A=1 python train.py", "echo a\necho b", "(a)", "ls ~/x", "a # b", "exec a",
+        "ls [ab]", "ls a?",
+    ],
+)  # fmt: skip
+def test_shell_syntax_goes_to_the_shell_as_it_is(line: str) -> None:
+    assert resolve_command(line, PYTHON) == ("/bin/sh", "-ec", line)
+
+
+@pytest.mark.parametrize(
+    "line", ["echo '$HOME'", r"echo \$HOME", r'echo "\$HOME"', "echo 'a\tb'", 'echo "a\'b"']
+)
+def test_quoted_syntax_is_plain(line: str) -> None:
+    assert not needs_shell(line)
+
+
+@pytest.mark.parametrize("run", ["", "  \n", (), ("",), "''", "echo 'a", 'echo "a', "a\\"])
+def test_what_is_no_command(run: Run) -> None:
+    with pytest.raises(ValueError, match=r"nothing to run|not a command line"):
+        resolve_command(run, PYTHON)
+
+
+def test_an_image_decides_its_own_python() -> None:
+    assert resolve_command("train.py", None) == ("python3", "train.py")
+    assert resolve_command("python train.py", None) == ("python", "train.py")
+    assert resolve_command("train.py", "/opt/conda/bin/python") == ("/opt/conda/bin/python", "train.py")
+
+
+@pytest.mark.parametrize(
+    ("argv", "script"),
+    [
+        ("python train.py --config x.py", "train.py"),
+        ("/v/bin/python3.11 -u -X dev -W error train", "train"),
+        ("python -m http.server", None),
+        ("python -c pass train.py", None),
+        ("python -m torch.distributed.run --nproc_per_node=2 ddp.py", "ddp.py"),
+        ("python", None),
+        ("python -", None),
+        ("torchrun --nproc_per_node=2 src/ddp.py --lr 1", "src/ddp.py"),
+        ("torchrun -m package.module", None),
+        ("accelerate launch x.py", "x.py"),
+        ("./run.sh a", "./run.sh"),
+        ("nvidia-smi", None),
+        ("/bin/sh -ec true", None),
+    ],
+)
+def test_the_file_that_a_command_needs(argv: str, script: str | None) -> None:
+    assert needed_script(argv.split()) == script
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        ("python train.py", "train.py"),
+        ("python -m package.train", "train"),
+        ("torchrun ddp.py", "ddp.py"),
+        ("nvidia-smi -L", "nvidia-smi"),
+        ("/bin/sh -ec true", "run"),
+    ],
+)
+def test_what_a_run_is_named_after(argv: str, word: str) -> None:
+    assert subject(argv.split()) == word
+
+
+def test_display_is_one_line() -> None:
+    assert display("echo a\n  echo b\n") == "echo a echo b"
+    assert display(("python", "-c", "print(1)")) == "python -c 'print(1)'"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.sampled_from("ab '\"\\$`;|&<>()*?[]~#=!{}\n\t-"), max_size=12))
+def test_splitting_a_plain_line_is_what_the_shell_would_do(tail: str) -> None:
+    line = f"printf %s.. a{tail}"
+    if needs_shell(line):
+        return
+    try:
+        argv = resolve_command(line, PYTHON)
+    except ValueError:
+        return
+    direct = subprocess.run(argv, capture_output=True, check=True).stdout
+    shell = subprocess.run(["/bin/sh", "-ec", line], capture_output=True, check=True).stdout
+    assert direct == shell
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
+def test_a_quoted_argv_is_split_back(words: list[str]) -> None:
+    line = shlex.join(["printf", *words])
+    assert list(resolve_command(line, None)) == ["printf", *words] or needs_shell(line)

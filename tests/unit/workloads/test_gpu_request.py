@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuyard.workloads.gpu_request import parse_gpus
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "names"),
+    [
+        ("0", 0, []),
+        ("2", 2, []),
+        (" 8 ", 8, []),
+        ("H200:2", 2, ["H200", "H200-NVL"]),
+        ("H100-SXM", 1, ["H100"]),
+        ("h100-pcie:4", 4, ["H100-PCIe"]),
+        ("A100-80GB:8", 8, ["A100-80GB", "A100-80GB-PCIe"]),
+        ("NVIDIA H100 80GB HBM3:1", 1, ["H100"]),
+        ("4090", 4090, []),  # a bare number is a count, never a card
+        ("L4:0", 0, []),
+    ],
+)
+def test_reads(text: str, count: int, names: list[str]) -> None:
+    request = parse_gpus(text)
+    assert request.count == count
+    assert [model.name for model in request.models] == names
+    assert request.model is (request.models[0] if names else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "write a number, a model, or both: 2, H100, H100:2"),
+        ("-1", "is not a GPU request"),
+        ("1.5", "is not a GPU request"),
+        ("0x2", "write a number"),
+        ("H100:", "is not a GPU request"),
+        (":2", "is not a GPU request"),
+        ("H100:-2", "is not a GPU request"),
+        ("H100:two", "is not a GPU request"),
+        ("2:H100", "is not a GPU request"),
+        ("H10O:2", "did you mean H100?"),
+        ("quantum:2", "'quantum' is no GPU model"),
+        ("٣", "write a number"),  # a digit, but not one of ours
+        ("100001", "more than 100000"),
+        ("99999999999", "is not a GPU request"),
+        ("A100-MIG-1g.5gb:1", "only whole GPUs"),
+        ("80GB+", "write a number"),
+    ],
+)
+def test_refuses_and_says_the_form(text: str, part: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        parse_gpus(text)
+    assert part in str(caught.value)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_request_or_a_value_error(text: str) -> None:
+    try:
+        assert parse_gpus(text).count >= 0
+    except ValueError as error:
+        assert "H100:2" in str(error)
