@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from gpuyard import errors
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
 from gpuyard.agent.plugin.server import Plugin
@@ -42,16 +43,17 @@ async def keep_registered(plugin: Plugin, plugins_dir: Path) -> None:
     retry_s = _RETRY_S
     while True:
         kubelet = await _kubelet(plugins_dir)
-        async with _serving(plugin, plugins_dir / ENDPOINT):
-            if problem := await _register(plugins_dir):
-                _LOG.warning("the kubelet doesn't take the registration: %s", problem)
-                await _pause(plugins_dir, kubelet, retry_s)
-                retry_s = min(retry_s * 2, _RETRY_MAX_S)
-                continue
-            retry_s = _RETRY_S
-            _LOG.info("registered %s with the kubelet", GPU_RESOURCE)
-            reason = await _forgotten(plugin, plugins_dir, kubelet)
-        _LOG.info("registering again: %s", reason)
+        try:
+            async with _serving(plugin, plugins_dir / ENDPOINT):
+                await _register(plugins_dir)
+                _LOG.info("registered %s with the kubelet", GPU_RESOURCE)
+                retry_s = _RETRY_S
+                reason = await _forgotten(plugin, plugins_dir, kubelet)
+            _LOG.info("registering again: %s", reason)
+        except errors.DeviceError as error:
+            _LOG.warning("%s; trying again in %.1f s", error.message, retry_s)
+            await _pause(plugins_dir, kubelet, retry_s)
+            retry_s = min(retry_s * 2, _RETRY_MAX_S)
 
 
 async def _kubelet(plugins_dir: Path) -> _Identity:
@@ -89,17 +91,19 @@ async def _pause(plugins_dir: Path, kubelet: _Identity, pause_s: float) -> None:
 async def _serving(plugin: Plugin, socket: Path) -> AsyncIterator[None]:
     server = grpc.aio.server()
     rpc.add_DevicePluginServicer_to_server(plugin, server)
-    socket.unlink(missing_ok=True)
-    server.add_insecure_port(f"unix:{socket}")
-    await server.start()
     try:
+        try:
+            socket.unlink(missing_ok=True)
+            server.add_insecure_port(f"unix:{socket}")
+        except (OSError, RuntimeError) as error:
+            raise errors.DeviceError(f"the device plugin can't listen on {socket}: {error}") from error
+        await server.start()
         yield
     finally:
         await server.stop(grace=None)
 
 
-async def _register(plugins_dir: Path) -> str:
-    """Registers; the problem, or an empty string."""
+async def _register(plugins_dir: Path) -> None:
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
     async with grpc.aio.insecure_channel(f"unix:{plugins_dir / 'kubelet.sock'}", options) as channel:
         request = pb.RegisterRequest(
@@ -111,8 +115,10 @@ async def _register(plugins_dir: Path) -> str:
         try:
             await rpc.RegistrationStub(channel).Register(request, timeout=_REGISTER_S)
         except grpc.aio.AioRpcError as error:
-            return f"{error.code().name}: {error.details()}"
-    return ""
+            raise errors.DeviceError(
+                f"the kubelet at {plugins_dir} doesn't take the device plugin: "
+                f"{error.code().name}: {error.details()}"
+            ) from error
 
 
 def _identity(plugins_dir: Path) -> _Identity | None:

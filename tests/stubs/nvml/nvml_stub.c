@@ -1,0 +1,218 @@
+/* A small libnvidia-ml.so.1 for tests: the calls that gpuyard makes, on make-believe H100s.
+ *
+ * Environment, read at each call:
+ *   NVML_STUB_GPUS           how many GPUs (4)
+ *   NVML_STUB_INIT           what nvmlInitWithFlags returns (0)
+ *   NVML_STUB_NVSWITCH       1: every NVLink leads to a switch; else GPUs 2n and 2n+1 are joined by four
+ *   NVML_STUB_NOT_SUPPORTED  comma-separated functions that return NVML_ERROR_NOT_SUPPORTED
+ *   NVML_STUB_LOST           a file with the indices of GPUs that are lost, one a line
+ *   NVML_STUB_EVENTS         a file with "INDEX TYPE DATA" a line; each line is one event, in order
+ *   NVML_STUB_RESET          index of a GPU with a pending row remapping, which a reset would mend
+ * Compiled with -DOLD_DRIVER it lacks every function that a driver of 2018 lacks.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TIMEOUT = 10, LOST = 15 };
+enum { MOST = 16, LINKS = 4, REMOTE_GPU = 0, REMOTE_SWITCH = 2 };
+
+typedef struct device { int index; } *device_t;
+typedef struct { int consumed; } *event_set_t;
+
+typedef struct {
+    char busIdLegacy[16];
+    unsigned domain, bus, device, pciDeviceId, pciSubSystemId;
+    char busId[32];
+} pci_t;
+
+typedef struct { unsigned long long total, free, used; } memory_t;
+
+typedef struct {
+    device_t device;
+    unsigned long long type, data;
+    unsigned gpu_instance, compute_instance;
+} event_t;
+
+static struct device devices[MOST];
+
+static int number(const char *name, int fallback) {
+    const char *text = getenv(name);
+    return text && *text ? atoi(text) : fallback;
+}
+
+static int gpus(void) { return number("NVML_STUB_GPUS", 4); }
+
+static int unsupported(const char *function) {
+    const char *list = getenv("NVML_STUB_NOT_SUPPORTED");
+    size_t length = strlen(function);
+    for (const char *at = list; at && (at = strstr(at, function)); at += length)
+        if ((at == list || at[-1] == ',') && (at[length] == 0 || at[length] == ',')) return 1;
+    return 0;
+}
+
+static int lost(int index) {
+    const char *path = getenv("NVML_STUB_LOST");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    int found = 0, one;
+    if (!file) return 0;
+    while (fscanf(file, "%d", &one) == 1) found |= one == index;
+    fclose(file);
+    return found;
+}
+
+/* Each getter of a device starts with this. */
+#define DEVICE_CALL(d) \
+    if (unsupported(__func__)) return NOT_SUPPORTED; \
+    if (!(d)) return INVALID; \
+    if (lost((d)->index)) return LOST
+
+int nvmlInitWithFlags(unsigned flags) {
+    for (int i = 0; i < MOST; i++) devices[i].index = i;
+    return number("NVML_STUB_INIT", SUCCESS);
+}
+int nvmlShutdown(void) { return SUCCESS; }
+const char *nvmlErrorString(int code) { return "an error of the stub"; }
+
+int nvmlSystemGetDriverVersion(char *text, unsigned length) {
+    if (unsupported(__func__)) return NOT_SUPPORTED;
+    snprintf(text, length, "550.107.02");
+    return SUCCESS;
+}
+int nvmlDeviceGetCount_v2(unsigned *count) {
+    *count = gpus();
+    return SUCCESS;
+}
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, device_t *device) {
+    if ((int)index >= gpus()) return INVALID;
+    *device = &devices[index];
+    return lost(index) ? LOST : SUCCESS;
+}
+int nvmlDeviceGetUUID(device_t d, char *text, unsigned length) {
+    DEVICE_CALL(d);
+    snprintf(text, length, "GPU-00000000-0000-0000-0000-%012d", d->index);
+    return SUCCESS;
+}
+int nvmlDeviceGetHandleByUUID(const char *uuid, device_t *device) {
+    int index = atoi(strrchr(uuid, '-') + 1);
+    if (index >= gpus()) return NOT_FOUND;
+    *device = &devices[index];
+    return lost(index) ? LOST : SUCCESS;
+}
+int nvmlDeviceGetName(device_t d, char *text, unsigned length) {
+    DEVICE_CALL(d);
+    snprintf(text, length, "NVIDIA H100 80GB HBM3");
+    return SUCCESS;
+}
+int nvmlDeviceGetMemoryInfo(device_t d, memory_t *memory) {
+    DEVICE_CALL(d);
+    memory->total = 81559ULL << 20;
+    memory->used = 0;
+    memory->free = memory->total;
+    return SUCCESS;
+}
+int nvmlDeviceGetPciInfo_v3(device_t d, pci_t *pci) {
+    DEVICE_CALL(d);
+    memset(pci, 0, sizeof *pci);
+    pci->bus = 0x3a + d->index;
+    snprintf(pci->busId, sizeof pci->busId, "00000000:%02X:00.0", pci->bus);
+    return SUCCESS;
+}
+int nvmlDeviceGetMinorNumber(device_t d, unsigned *minor) {
+    DEVICE_CALL(d);
+    *minor = d->index;
+    return SUCCESS;
+}
+int nvmlDeviceGetTopologyCommonAncestor(device_t one, device_t other, unsigned *level) {
+    DEVICE_CALL(one);
+    *level = one->index / 4 == other->index / 4 ? 30 : 50;
+    return SUCCESS;
+}
+int nvmlDeviceGetNvLinkState(device_t d, unsigned link, unsigned *active) {
+    DEVICE_CALL(d);
+    if (link > LINKS) return INVALID;
+    *active = link < LINKS; /* One more link is there, and down. */
+    return SUCCESS;
+}
+int nvmlDeviceGetNvLinkRemotePciInfo_v2(device_t d, unsigned link, pci_t *pci) {
+    DEVICE_CALL(d);
+    memset(pci, 0, sizeof *pci);
+    if (number("NVML_STUB_NVSWITCH", 0))
+        snprintf(pci->busId, sizeof pci->busId, "00000000:C%d:00.0", link);
+    else
+        snprintf(pci->busId, sizeof pci->busId, "00000000:%02X:00.0", 0x3a + (d->index ^ 1));
+    return SUCCESS;
+}
+
+#ifndef OLD_DRIVER
+int nvmlSystemGetCudaDriverVersion_v2(int *version) {
+    if (unsupported(__func__)) return NOT_SUPPORTED;
+    *version = 12040;
+    return SUCCESS;
+}
+int nvmlDeviceGetCudaComputeCapability(device_t d, int *major, int *minor) {
+    DEVICE_CALL(d);
+    *major = 9, *minor = 0;
+    return SUCCESS;
+}
+int nvmlDeviceGetNvLinkRemoteDeviceType(device_t d, unsigned link, unsigned *type) {
+    DEVICE_CALL(d);
+    *type = number("NVML_STUB_NVSWITCH", 0) ? REMOTE_SWITCH : REMOTE_GPU;
+    return SUCCESS;
+}
+int nvmlDeviceGetRetiredPagesPendingStatus(device_t d, unsigned *pending) {
+    DEVICE_CALL(d);
+    return NOT_SUPPORTED;
+}
+int nvmlDeviceGetRemappedRows(device_t d, unsigned *corr, unsigned *unc, unsigned *pending, unsigned *failed) {
+    DEVICE_CALL(d);
+    *corr = *unc = *failed = 0;
+    *pending = number("NVML_STUB_RESET", -1) == d->index;
+    return SUCCESS;
+}
+int nvmlDeviceGetSupportedEventTypes(device_t d, unsigned long long *types) {
+    DEVICE_CALL(d);
+    *types = 0x8 | 0x2 | 0x1;
+    return SUCCESS;
+}
+int nvmlEventSetCreate(event_set_t *set) {
+    if (unsupported(__func__)) return NOT_SUPPORTED;
+    *set = calloc(1, sizeof **set);
+    return SUCCESS;
+}
+int nvmlEventSetFree(event_set_t set) {
+    free(set);
+    return SUCCESS;
+}
+int nvmlDeviceRegisterEvents(device_t d, unsigned long long types, event_set_t set) {
+    DEVICE_CALL(d);
+    return SUCCESS;
+}
+
+static int next_event(event_set_t set, event_t *event) {
+    const char *path = getenv("NVML_STUB_EVENTS");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    int index, found = 0;
+    if (!file) return 0;
+    for (int line = 0; fscanf(file, "%d %llu %llu", &index, &event->type, &event->data) == 3; line++)
+        if (line == set->consumed) {
+            event->device = &devices[index];
+            event->gpu_instance = event->compute_instance = 0xFFFFFFFF;
+            set->consumed++;
+            found = 1;
+            break;
+        }
+    fclose(file);
+    return found;
+}
+int nvmlEventSetWait_v2(event_set_t set, event_t *event, unsigned timeout_ms) {
+    const struct timespec step = {0, 5000000};
+    for (unsigned waited = 0; waited < timeout_ms; waited += 5) {
+        if (next_event(set, event)) return SUCCESS;
+        nanosleep(&step, NULL);
+    }
+    return TIMEOUT;
+}
+#endif

@@ -1,0 +1,132 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, closing
+from pathlib import Path
+
+import pytest
+
+from gpuyard.devices.follow import follow
+from gpuyard.devices.health import Health, watch_health
+from gpuyard.devices.inventory import Absence, Backend
+from gpuyard.devices.nvml import Nvml
+
+Stub = Callable[..., Path]
+
+XID, DOUBLE_BIT_ECC = 8, 2
+GPU = [f"GPU-00000000-0000-0000-0000-{index:012d}" for index in range(4)]
+
+
+class Driver:
+    """What the stub driver is told to report."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._events, self._lost = folder / "events", folder / "lost"
+        monkeypatch.setenv("NVML_STUB_EVENTS", str(self._events))
+        monkeypatch.setenv("NVML_STUB_LOST", str(self._lost))
+
+    def report(self, index: int, kind: int, data: int) -> None:
+        with self._events.open("a") as file:
+            file.write(f"{index} {kind} {data}\n")
+
+    def lose(self, *indices: int) -> None:
+        self._lost.write_text("".join(f"{index}\n" for index in indices))
+
+
+@pytest.fixture
+def driver(nvml_stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    nvml_stub()
+    return Driver(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+async def nvml(nvml_stub: Stub, driver: Driver) -> AsyncIterator[Nvml]:
+    with closing(Nvml.open(nvml_stub())) as nvml:
+        yield nvml
+
+
+async def following(changes: AsyncIterator[frozenset[str]]) -> frozenset[str]:
+    return await asyncio.wait_for(anext(changes), 10)
+
+
+async def test_xid_makes_unhealthy_and_quiet_heals(nvml: Nvml, driver: Driver) -> None:
+    async with aclosing(watch_health(GPU, quiet_s=0.2, probe_s=0.05)) as changes:
+        driver.report(2, XID, 48)
+        assert await following(changes) == {GPU[2]}
+        assert await following(changes) == frozenset()
+
+
+async def test_faults_of_the_application_are_ignored(nvml: Nvml, driver: Driver) -> None:
+    for xid in (13, 31, 43, 45, 68, 109):
+        driver.report(0, XID, xid)
+    driver.report(1, DOUBLE_BIT_ECC, 0)
+    async with aclosing(watch_health(GPU, quiet_s=60)) as changes:
+        assert await following(changes) == {GPU[1]}
+
+
+async def test_a_lost_gpu_comes_back(nvml: Nvml, driver: Driver) -> None:
+    async with aclosing(watch_health(GPU, quiet_s=0.1, probe_s=0.05)) as changes:
+        driver.lose(0, 3)
+        assert await following(changes) == {GPU[0], GPU[3]}
+        driver.lose(3)
+        assert await following(changes) == {GPU[3]}
+        driver.lose()
+        assert await following(changes) == frozenset()
+
+
+async def test_a_gpu_that_needs_a_reset_stays_unhealthy(
+    nvml: Nvml, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NVML_STUB_RESET", "1")
+    async with aclosing(watch_health(GPU, quiet_s=0.2, probe_s=0.05)) as changes:
+        driver.report(1, XID, 63)
+        assert await following(changes) == {GPU[1]}
+        # Another GPU's fault comes and goes; the first one is still there.
+        driver.report(2, XID, 79)
+        while (seen := await following(changes)) != {GPU[1]}:
+            assert GPU[1] in seen
+        monkeypatch.setenv("NVML_STUB_RESET", "-1")
+        assert await following(changes) == frozenset()
+
+
+async def test_a_driver_without_events_is_asked(
+    nvml: Nvml, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NVML_STUB_NOT_SUPPORTED", "nvmlEventSetCreate")
+    async with aclosing(watch_health(GPU, probe_s=0.05)) as changes:
+        driver.lose(1)
+        assert await following(changes) == {GPU[1]}
+
+
+def test_a_fault_during_recovery_starts_the_quiet_time_again() -> None:
+    health = Health(quiet_s=30)
+    health.fault("a", now=0)
+    health.fault("a", now=20)
+    health.probed("a", 40, answers=True, needs_reset=False)
+    assert health.unhealthy == {"a"}
+    health.probed("a", 50, answers=True, needs_reset=False)
+    assert health.unhealthy == frozenset()
+
+
+async def test_follow_shows_health_with_the_inventory(nvml_stub: Stub, driver: Driver) -> None:
+    async with aclosing(
+        follow(None, seed="", control=None, driver_root=nvml_stub(), sys_root=Path("/nonexistent"))
+    ) as inventories:
+        first = await anext(inventories)
+        assert [gpu.healthy for gpu in first.gpus] == [True] * 4
+        driver.report(3, XID, 79)
+        second = await asyncio.wait_for(anext(inventories), 10)
+        assert [gpu.healthy for gpu in second.gpus] == [True, True, True, False]
+
+
+async def test_follow_looks_again_for_a_driver(
+    nvml_stub: Stub, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NVML_STUB_INIT", "18")
+    async with aclosing(
+        follow(None, seed="", control=None, driver_root=nvml_stub(), look_again_s=0.01)
+    ) as inventories:
+        broken = await anext(inventories)
+        assert (broken.backend, broken.absence) == (Backend.NONE, Absence.FAILED)
+        assert "reboot" in broken.detail
+        monkeypatch.setenv("NVML_STUB_INIT", "0")
+        assert len((await asyncio.wait_for(anext(inventories), 10)).gpus) == 4

@@ -1,0 +1,156 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.devices.inventory import Absence, Backend, DeviceNode, Inventory, Link, PcieLevel
+from gpuyard.devices.nvml import NoDriver, Nvml
+
+Stub = Callable[..., Path]
+
+
+def uuid(index: int) -> str:
+    return f"GPU-00000000-0000-0000-0000-{index:012d}"
+
+
+def read(root: Path, sys_root: Path = Path("/nonexistent")) -> Inventory:
+    with closing(Nvml.open(root, sys_root)) as nvml:
+        return nvml.inventory()
+
+
+@pytest.fixture
+def root(nvml_stub: Stub) -> Iterator[Path]:
+    yield nvml_stub()
+
+
+def test_reads_what_the_driver_says(root: Path, tmp_path: Path) -> None:
+    numa = tmp_path / "bus/pci/devices/0000:3b:00.0/numa_node"
+    numa.parent.mkdir(parents=True)
+    numa.write_text("1\n")
+    inventory = read(root, tmp_path)
+    assert inventory.backend is Backend.NVML
+    assert inventory.driver_version == "550.107.02"
+    assert inventory.cuda_version == (12, 4)
+    assert [gpu.uuid for gpu in inventory.gpus] == [uuid(index) for index in range(4)]
+    gpu = inventory.gpus[1]
+    assert (gpu.product, gpu.model, gpu.memory_mib) == ("NVIDIA H100 80GB HBM3", "H100", 81559)
+    assert (gpu.compute_capability, gpu.pci_bus_id, gpu.minor) == ((9, 0), "0000:3b:00.0", 1)
+    assert (gpu.numa_node, inventory.gpus[0].numa_node) == (1, None)
+    assert gpu.nodes == (DeviceNode("/dev/nvidia1", str(root / "dev/nvidia1")),)
+    # Only the nodes that are there: no nvidia-uvm-tools, no nvidia-modeset.
+    assert [node.path for node in inventory.common_nodes] == ["/dev/nvidiactl", "/dev/nvidia-uvm"]
+
+
+def test_negative_numa_node_is_none(root: Path, tmp_path: Path) -> None:
+    numa = tmp_path / "bus/pci/devices/0000:3a:00.0/numa_node"
+    numa.parent.mkdir(parents=True)
+    numa.write_text("-1\n")
+    assert read(root, tmp_path).gpus[0].numa_node is None
+
+
+def test_counts_nvlinks_between_gpus(root: Path) -> None:
+    inventory = read(root)
+    assert inventory.link(uuid(0), uuid(1)) == Link(PcieLevel.HOST_BRIDGE, 4)
+    assert inventory.link(uuid(3), uuid(2)) == Link(PcieLevel.HOST_BRIDGE, 4)
+    assert inventory.link(uuid(1), uuid(2)) == Link(PcieLevel.HOST_BRIDGE, 0)
+
+
+def test_switches_join_all_gpus(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NVML_STUB_NVSWITCH", "1")
+    monkeypatch.setenv("NVML_STUB_GPUS", "8")
+    inventory = read(root)
+    assert {link.nvlinks for link in inventory.links.values()} == {4}
+    assert inventory.link(uuid(0), uuid(7)).pcie is PcieLevel.DIFFERENT_CPU
+
+
+def test_getters_that_are_not_supported_leave_defaults(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    getters = [
+        "nvmlSystemGetDriverVersion",
+        "nvmlSystemGetCudaDriverVersion_v2",
+        "nvmlDeviceGetMemoryInfo",
+        "nvmlDeviceGetCudaComputeCapability",
+        "nvmlDeviceGetPciInfo_v3",
+        "nvmlDeviceGetMinorNumber",
+        "nvmlDeviceGetTopologyCommonAncestor",
+        "nvmlDeviceGetNvLinkState",
+    ]
+    monkeypatch.setenv("NVML_STUB_NOT_SUPPORTED", ",".join(getters))
+    inventory = read(root)
+    gpu = inventory.gpus[2]
+    # The catalogue knows the model's memory and compute capability.
+    assert (gpu.memory_mib, gpu.compute_capability) == (81559, (9, 0))
+    assert (gpu.pci_bus_id, gpu.numa_node, gpu.minor) == ("", None, 2)
+    assert (inventory.driver_version, inventory.cuda_version) == ("", (0, 0))
+    assert set(inventory.links.values()) == {Link()}
+
+
+def test_a_gpu_without_a_name_is_still_served(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NVML_STUB_NOT_SUPPORTED", "nvmlDeviceGetName")
+    assert [(gpu.product, gpu.model) for gpu in read(root).gpus] == [("", "")] * 4
+
+
+def test_a_lost_gpu_is_left_out(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "lost").write_text("1\n")
+    monkeypatch.setenv("NVML_STUB_LOST", str(tmp_path / "lost"))
+    assert [gpu.index for gpu in read(root).gpus] == [0, 2, 3]
+
+
+def test_a_driver_without_gpus_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NVML_STUB_GPUS", "0")
+    inventory = read(root)
+    assert (inventory.backend, inventory.absence) == (Backend.NONE, Absence.NO_GPUS)
+
+
+def test_a_driver_that_lacks_functions_is_good_enough(nvml_stub: Stub) -> None:
+    # In a process of its own: a library of the same SONAME is loaded once per process.
+    script = (
+        "import json, sys; from pathlib import Path; from gpuyard.devices.nvml import Nvml\n"
+        "inventory = Nvml.open(Path(sys.argv[1])).inventory()\n"
+        "print(json.dumps([inventory.cuda_version, [gpu.compute_capability for gpu in inventory.gpus],"
+        " [link.nvlinks for link in inventory.links.values()]]))"
+    )
+    root = nvml_stub("-DOLD_DRIVER")
+    done = subprocess.run([sys.executable, "-c", script, str(root)], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == [[0, 0], [[9, 0]] * 4, [4, 0, 0, 0, 0, 4]]
+
+
+def test_the_loader_finds_the_library(nvml_stub: Stub) -> None:
+    script = (
+        "from pathlib import Path; from gpuyard.devices.nvml import Nvml\n"
+        "print(len(Nvml.open(Path('/')).inventory().gpus))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"LD_LIBRARY_PATH": str(nvml_stub() / "usr/lib64")},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stderr, done.stdout.strip()) == ("", "4")
+
+
+def test_version_mismatch_names_the_remedy(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NVML_STUB_INIT", "18")
+    with pytest.raises(errors.DeviceError, match="Driver/library version mismatch") as caught:
+        Nvml.open(root)
+    assert "reboot" in caught.value.remedy
+    assert not isinstance(caught.value, NoDriver)
+
+
+def test_a_missing_kernel_module_is_no_driver(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NVML_STUB_INIT", "9")
+    with pytest.raises(NoDriver) as caught:
+        Nvml.open(root)
+    assert caught.value.absence is Absence.NO_DRIVER
+
+
+def test_an_empty_driver_root_has_no_library(tmp_path: Path) -> None:
+    with pytest.raises(NoDriver) as caught:
+        Nvml.open(tmp_path)
+    assert caught.value.absence is Absence.NO_LIBRARY
+    assert str(tmp_path) in caught.value.message

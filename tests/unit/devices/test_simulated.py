@@ -1,0 +1,90 @@
+import asyncio
+import json
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.devices.inventory import DeviceNode, Inventory, PcieLevel
+from gpuyard.devices.simulated import parse_simulation, simulate, watch
+
+
+def made(text: str, seed: str = "node") -> Inventory:
+    return simulate(parse_simulation(text), seed=seed)
+
+
+def nvlinks(inventory: Inventory, one: int, other: int) -> int:
+    return inventory.link(inventory.gpus[one].uuid, inventory.gpus[other].uuid).nvlinks
+
+
+def test_everything_that_names_a_gpu_says_simulated() -> None:
+    inventory = made("H100:2")
+    assert inventory.simulated
+    gpu = inventory.gpus[1]
+    assert (gpu.product, gpu.model) == ("Simulated NVIDIA H100 80GB HBM3", "H100")
+    assert (gpu.memory_mib, gpu.compute_capability) == (81559, (9, 0))
+    assert gpu.nodes == (DeviceNode("/dev/nvidia1", "/dev/null"),)
+
+
+def test_ids_are_stable_and_differ_between_nodes() -> None:
+    assert made("H100:8") == made("H100:8")
+    ids = {gpu.uuid for seed in "ab" for gpu in made("H100:8", seed).gpus}
+    assert len(ids) == 16
+
+
+def test_switched_boards_form_islands_of_eight() -> None:
+    inventory = made("H100:16")
+    assert nvlinks(inventory, 0, 7) == 18
+    assert nvlinks(inventory, 7, 8) == 0
+
+
+def test_older_boards_form_islands_of_four() -> None:
+    inventory = made("V100:8")
+    assert nvlinks(inventory, 0, 3) == 2
+    assert nvlinks(inventory, 3, 4) == 0
+
+
+def test_boards_without_nvlink_have_none() -> None:
+    inventory = made("L4:8")
+    assert {link.nvlinks for link in inventory.links.values()} == {0}
+    near, far = inventory.gpus[1].uuid, inventory.gpus[5].uuid
+    assert inventory.link(inventory.gpus[0].uuid, near).pcie is PcieLevel.HOST_BRIDGE
+    assert inventory.link(inventory.gpus[0].uuid, far).pcie is PcieLevel.DIFFERENT_CPU
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("H100:8", "H100:8"), ("h100", "H100:1"), ("nvidia-l4:64", "L4:64")]
+)
+def test_spellings(text: str, shown: str) -> None:
+    assert str(parse_simulation(text)) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["", "H100:", "H100:0", "H100:65", "H100:-1", "H100:x", "H100:²", "8", "H1000:2"]
+)
+def test_what_cannot_be_simulated_is_refused_with_a_remedy(text: str) -> None:
+    with pytest.raises(errors.UsageError, match="can't simulate") as caught:
+        parse_simulation(text)
+    assert caught.value.remedy
+
+
+async def test_control_file_changes_health(tmp_path: Path) -> None:
+    control = tmp_path / "health.json"
+    async with aclosing(watch(parse_simulation("H100:2"), seed="node", control=control)) as inventories:
+        inventory = await anext(inventories)
+        assert [gpu.healthy for gpu in inventory.gpus] == [True, True]
+        control.write_text(json.dumps({"unhealthy": [inventory.gpus[0].uuid]}))
+        inventory = await asyncio.wait_for(anext(inventories), 10)
+        assert [gpu.healthy for gpu in inventory.gpus] == [False, True]
+        control.unlink()
+        inventory = await asyncio.wait_for(anext(inventories), 10)
+        assert [gpu.healthy for gpu in inventory.gpus] == [True, True]
+
+
+async def test_a_broken_control_file_breaks_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    control = tmp_path / "health.json"
+    control.write_text("{")
+    async with aclosing(watch(parse_simulation("H100:2"), seed="node", control=control)) as inventories:
+        assert all(gpu.healthy for gpu in (await anext(inventories)).gpus)
+    assert str(control) in caplog.text
