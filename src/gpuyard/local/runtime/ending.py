@@ -38,8 +38,9 @@ def conclude(
         reason = ExitReason.COMPLETED if code == 0 else ExitReason.ERROR
         if code != 0 and out_of_memory:
             reason = ExitReason.OOM_KILLED
-        # The journal's last line is the exit code: an older end than the daemon's look at it.
-        return Exit(code, reason, journal.written_at)
+        # The journal's last line is the exit code, so this is when it ended, however late we look; the
+        # file's time is up to a tick of the kernel behind the clock.
+        return Exit(code, reason, max(journal.written_at, journal.started_at))
     if out_of_memory:
         return Exit(KILLED_CODE, ExitReason.OOM_KILLED, now)
     if signalled is not None:

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuyard.local.runtime.cgroups import Cgroups
+from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.sandbox import Isolation, find_isolation, no_isolation
+from gpuyard.local.runtime.values import ContainerSpec
+
+_NUMBERS = itertools.count()
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="gy-", dir="/tmp", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
+@pytest.fixture
+async def bubblewrap() -> Isolation:
+    isolation = await find_isolation(os.environ["PATH"])
+    if isolation.level == "none":
+        pytest.skip(isolation.warning)
+    return isolation
+
+
+@pytest.fixture(params=["bubblewrap", "none"])
+async def runtime(request: pytest.FixtureRequest) -> Runtime:
+    isolation = no_isolation("not wanted")
+    if request.param == "bubblewrap":
+        isolation = await find_isolation(os.environ["PATH"])
+        if isolation.level == "none":
+            pytest.skip(isolation.warning)
+    return Runtime(isolation, Cgroups(), utc_now)
+
+
+@pytest.fixture
+async def start(runtime: Runtime, folder: Path) -> AsyncIterator[Callable[..., Awaitable[Container]]]:
+    """Starts containers, each in a folder of its own, and leaves none alive."""
+    started: list[Container] = []
+
+    async def start_one(*argv: str, **fields: Any) -> Container:
+        number = next(_NUMBERS)
+        fields = {"env": {"PATH": "/usr/bin:/bin"}, "working_dir": str(folder), **fields}
+        spec = ContainerSpec(name=f"test-{os.getpid()}-{number}", argv=argv, **fields)
+        container = await runtime.start(folder / f"start-{number}", spec)
+        started.append(container)
+        return container
+
+    yield start_one
+    for container in started:
+        container.close()
+        found = await runtime.adopt(container.folder)
+        if isinstance(found, Container):
+            await found.stop(0)
+            await found.wait()
+
+
+@pytest.fixture
+def until() -> Callable[..., Awaitable[None]]:
+    """Waits for something that another process does."""
+
+    async def wait_until(condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    return wait_until

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from gpuyard.local.runtime.cgroups import Cgroups, find_cgroups
+from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.sandbox import no_isolation
+from gpuyard.local.runtime.values import ContainerSpec, ExitReason, Limits
+
+
+def _files(folder: Path, **texts: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+def test_values_for_version_2(tmp_path: Path) -> None:
+    cgroups = Cgroups(tmp_path, tmp_path)
+    assert cgroups.create("c", Limits(cpu_milli=1500, memory_bytes=1 << 30)) == [tmp_path / "c"]
+    assert (tmp_path / "c/cpu.max").read_text() == "150000 100000"
+    assert (tmp_path / "c/memory.max").read_text() == str(1 << 30)
+    assert (tmp_path / "c/memory.oom.group").read_text() == "1"
+
+
+def test_values_for_version_1(tmp_path: Path) -> None:
+    _files(tmp_path / "cpu")
+    _files(tmp_path / "memory")
+    cgroups = Cgroups(tmp_path / "cpu", tmp_path / "memory")
+    assert cgroups.create("c", Limits(cpu_milli=5, memory_bytes=4096)) == [
+        tmp_path / "cpu/c",
+        tmp_path / "memory/c",
+    ]
+    assert (tmp_path / "cpu/c/cpu.cfs_quota_us").read_text() == "1000"  # the kernel's least
+    assert (tmp_path / "memory/c/memory.limit_in_bytes").read_text() == "4096"
+
+
+def test_nothing_is_made_without_limits(tmp_path: Path) -> None:
+    assert Cgroups(tmp_path, tmp_path).create("c", Limits()) == []
+    assert Cgroups().create("c", Limits(cpu_milli=100)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "killed"),
+    [
+        ("memory.events", "low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\n", True),
+        ("memory.events", "low 0\nmax 7\noom 0\noom_kill 0\n", False),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", True),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n", False),
+    ],
+)
+def test_out_of_memory(tmp_path: Path, file: str, text: str, killed: bool) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / file).write_text(text)
+    assert Cgroups(tmp_path, tmp_path).was_out_of_memory("c") is killed
+
+
+def test_enforced() -> None:
+    assert Cgroups().enforced == "none"
+    assert Cgroups(Path("/a"), Path("/a")).enforced == "cpu,memory"
+
+
+def test_no_cgroups_mounted(tmp_path: Path) -> None:
+    _files(tmp_path, mounts="/dev/vda / ext4 rw 0 0\n", own="0::/\n")
+    assert find_cgroups("gpuyard-test", tmp_path / "mounts", tmp_path / "own") == Cgroups()
+    assert find_cgroups("gpuyard-test", tmp_path / "gone", tmp_path / "own") == Cgroups()
+
+
+def test_version_2_without_permission_to_hand_controllers_down(tmp_path: Path) -> None:
+    """Beside a session's own group, as for a user of a desktop; its files here take no controllers."""
+    group = tmp_path / "cg/user.slice"
+    _files(group, cgroup__controllers="memory pids", cgroup__subtree_control="")
+    _files(tmp_path, mounts=f"cgroup2 {tmp_path}/cg cgroup2 rw 0 0\n", own="0::/user.slice\n")
+    _files(tmp_path / "cg", cgroup__controllers="cpuset", cgroup__subtree_control="")
+    assert find_cgroups("gpuyard-test", tmp_path / "mounts", tmp_path / "own") == Cgroups()
+
+
+async def test_limits_hold_where_this_host_lets_us(folder: Path) -> None:
+    cgroups = await asyncio.to_thread(find_cgroups, f"gpuyard-test-{os.getpid()}")
+    try:
+        if cgroups.enforced == "none":
+            pytest.skip("no cgroup can be written here")
+        runtime = Runtime(no_isolation("test"), cgroups, _now)
+        hog = "x = b'x' * (400 << 20); print('got it')"
+        spec = ContainerSpec(
+            f"hog-{folder.name}", ["/usr/bin/python3", "-c", hog], {}, "/", limits=Limits(500, 64 << 20)
+        )
+        container = await runtime.start(folder / "s", spec)
+        exit_ = await container.wait()
+        assert (exit_.code, exit_.reason) == (137, ExitReason.OOM_KILLED)
+        assert container.log_path.read_bytes() == b""
+    finally:
+        cgroups.remove_all()
+    assert not any(path.exists() for path in (cgroups.cpu, cgroups.memory) if path)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

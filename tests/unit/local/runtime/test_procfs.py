@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from gpuyard.local.runtime import procfs
+from gpuyard.local.runtime.procfs import ProcessStat
+
+
+def test_a_command_with_spaces_and_parentheses() -> None:
+    fields = " ".join(["S", "7", "8", "9", *["0"] * 15, "4711", "0", "0"])
+    assert procfs.parse_stat(f"12 (a) b (c) {fields}") == ProcessStat(12, "S", 7, 9, 4711)
+
+
+@pytest.mark.parametrize("text", ["", "12", "12 (sh) S 1"])
+def test_no_stat_line(text: str) -> None:
+    with pytest.raises(ValueError, match="no line of /proc"):
+        procfs.parse_stat(text)
+
+
+def test_own_process() -> None:
+    table = procfs.all_processes()
+    me = table[os.getpid()]
+    assert (me.parent, me.session) == (os.getppid(), os.getsid(0))
+    assert os.getpid() in procfs.descendants(os.getppid(), table)
+    assert procfs.innermost_pid(os.getpid()) == os.getpid()
+    assert procfs.read_stat(2**22 + 1) is None
+
+
+def test_descendants_of_a_tree() -> None:
+    def process(pid: int, parent: int) -> ProcessStat:
+        return ProcessStat(pid, "S", parent, 1, 0)
+
+    table = {pid: process(pid, parent) for pid, parent in [(2, 1), (3, 2), (4, 3), (5, 1), (6, 6)]}
+    assert procfs.descendants(2, table) == {3, 4}
+    assert procfs.descendants(6, table) == {6}  # no endless walk, whatever /proc says
+    assert procfs.descendants(9, table) == set()

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.values import ExitReason
+
+Start = Callable[..., Awaitable[Container]]
+Until = Callable[..., Awaitable[None]]
+LONG_S = 60.0
+PYTHON = "/usr/bin/python3"
+
+
+def _left_of(container: Container) -> list[str]:
+    """Command lines of processes that still write to the container's log."""
+    left = []
+    for fd in Path("/proc").glob("[0-9]*/fd/1"):
+        try:
+            if fd.readlink() == container.log_path:
+                left.append((fd.parent.parent / "cmdline").read_text())
+        except OSError:
+            continue
+    return left
+
+
+async def _stopped(container: Container, grace_s: float) -> int:
+    waiting = asyncio.create_task(container.wait(), name="wait")
+    await container.stop(grace_s)
+    exit_ = await waiting
+    assert _left_of(container) == []
+    assert exit_.reason in (ExitReason.ERROR, ExitReason.COMPLETED)
+    return exit_.code
+
+
+async def test_python_without_handlers(start: Start, until: Until) -> None:
+    container = await start(PYTHON, "-uc", "print('up'); import time; time.sleep(60)")
+    await until(container.log_path.read_bytes)
+    assert await _stopped(container, LONG_S) == 128 + signal.SIGTERM
+    assert container.log_path.read_bytes() == b"up\n"
+
+
+async def test_shell_script_with_a_child_that_cleans_up(start: Start, until: Until) -> None:
+    """The shell dies of SIGTERM at once; its child gets SIGTERM and the rest of the grace."""
+    child = (
+        "import signal, sys, time; signal.signal(15, lambda *a: sys.exit(print('saved'))); "
+        "print('up'); time.sleep(60)"
+    )
+    container = await start("sh", "-c", f'{PYTHON} -uc "{child}"; echo not reached')
+    await until(container.log_path.read_bytes)
+    assert await _stopped(container, LONG_S) == 128 + signal.SIGTERM
+    assert container.log_path.read_bytes() == b"up\nsaved\n"
+
+
+async def test_program_that_traps_term_chooses_its_code(start: Start, until: Until) -> None:
+    container = await start("sh", "-c", "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.01; done")
+    await until(container.log_path.read_bytes)
+    assert await _stopped(container, LONG_S) == 5
+    assert container.log_path.read_bytes() == b"up\nbye\n"
+
+
+async def test_workers_of_a_program_that_traps_term_are_left_to_it(start: Start, until: Until) -> None:
+    """A trainer saves with its data loaders' help: they must not die under it."""
+    program = (
+        "import os,signal,subprocess,sys,time\n"
+        "worker = subprocess.Popen(['sleep', '60'])\n"
+        "def save(*a):\n"
+        "    time.sleep(0.05); print('worker', worker.poll()); worker.kill(); sys.exit(0)\n"
+        "signal.signal(15, save); print('up'); time.sleep(60)\n"
+    )
+    container = await start(PYTHON, "-uc", program)
+    await until(container.log_path.read_bytes)
+    assert await _stopped(container, LONG_S) == 0
+    assert container.log_path.read_bytes() == b"up\nworker None\n"
+
+
+async def test_what_ignores_term_is_killed_after_the_grace(start: Start, until: Until) -> None:
+    container = await start(
+        "sh", "-c", "trap '' TERM; sleep 60 & setsid sleep 61 & echo up; while :; do sleep 1; done"
+    )
+    await until(container.log_path.read_bytes)
+    assert await _stopped(container, 0.05) == 128 + signal.SIGKILL
+
+
+async def test_no_grace_is_a_kill(start: Start, until: Until) -> None:
+    container = await start("sh", "-c", "trap 'echo trapped' TERM; echo up; while :; do sleep 0.01; done")
+    await until(container.log_path.read_bytes)
+    assert await _stopped(container, 0) == 128 + signal.SIGKILL
+    assert container.log_path.read_bytes() == b"up\n"
+
+
+async def test_a_second_stop_shortens_the_grace(start: Start, until: Until) -> None:
+    container = await start("sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done")
+    await until(container.log_path.read_bytes)
+    patient = asyncio.create_task(container.stop(LONG_S), name="patient")
+    assert await _stopped(container, 0) == 128 + signal.SIGKILL
+    await patient
+
+
+@pytest.mark.parametrize("grace_s", [0, LONG_S])
+async def test_stop_in_the_middle_of_the_start(start: Start, grace_s: float) -> None:
+    for _ in range(10):
+        container = await start("sleep", "60")
+        assert await _stopped(container, grace_s) in (128 + signal.SIGTERM, 128 + signal.SIGKILL)
+
+
+async def test_stop_of_one_that_has_ended(start: Start) -> None:
+    container = await start("sh", "-c", "exit 4")
+    exit_ = await container.wait()
+    assert exit_.code == 4
+    await container.stop(0)
+
+
+async def test_nothing_outlives_the_command(start: Start) -> None:
+    container = await start("sh", "-c", "sleep 60 & setsid sleep 61 & (setsid sleep 62 &) ; exit 0")
+    exit_ = await container.wait()
+    assert (exit_.code, exit_.reason) == (0, ExitReason.COMPLETED)
+    assert _left_of(container) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGINT])
+async def test_death_by_a_signal_of_its_own(start: Start, number: signal.Signals) -> None:
+    container = await start("sh", "-c", f"echo up; kill -{int(number)} $$")
+    exit_ = await container.wait()
+    assert (exit_.code, exit_.reason) == (128 + number, ExitReason.ERROR)
+    assert container.log_path.read_bytes() == b"up\n"
+
+
+async def test_keeper_of_the_exit_code_killed_by_somebody_else(start: Start, until: Until) -> None:
+    container = await start("sh", "-c", "echo up; sleep 60")
+    await until(container.log_path.read_bytes)
+    journal = (container.folder / "journal").read_text().splitlines()[1]
+    os.kill(int(journal.split('"')[3].split()[0]), signal.SIGKILL)
+    exit_ = await container.wait()
+    assert (exit_.code, exit_.reason) == (137, ExitReason.UNKNOWN)
+    assert _left_of(container) == []
