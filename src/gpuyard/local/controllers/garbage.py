@@ -55,6 +55,8 @@ class GarbageCollector:
         await self._queue.run(_WORKERS)
 
     def _on_change(self, resource: Resource, old: Manifest | None, new: Manifest | None) -> None:
+        if old is not None and new is not None and _ties(old) == _ties(new):
+            return
         if old is not None:
             self._unlink(_Item(resource, key_of(old)), old)
         if new is not None:
@@ -169,3 +171,9 @@ class GarbageCollector:
             item.key.namespace,
             patch_type=PatchType.MERGE,
         )
+
+
+def _ties(manifest: Manifest) -> tuple[object, ...]:
+    """All of an object that matters here: a change elsewhere needs no look."""
+    deleted_at = manifest["metadata"].get("deletionTimestamp")
+    return references_of(manifest), finalizers_of(manifest), deleted_at

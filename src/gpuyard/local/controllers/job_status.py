@@ -67,31 +67,28 @@ def is_failed(job: JobView, pod: PodView) -> bool:
 def completed_indexes(job: JobView, pods: Sequence[PodView]) -> frozenset[int]:
     """Indexes with a success, recorded or seen now."""
     recorded = parse_indexes(job.completed_indexes, job.completions or 0)
-    return recorded | {
-        pod.index
-        for pod in pods
-        if pod.tracked and pod.phase == "Succeeded" and pod.index is not None and has_valid_index(job, pod)
-    }
+    new = [pod.index for pod in _uncounted(job, pods) if pod.phase == "Succeeded"]
+    return recorded | {index for index in new if index is not None}
 
 
 def succeeded_count(job: JobView, pods: Sequence[PodView]) -> int:
     """Successes so far, those that aren't counted for good included."""
     if job.indexed:
         return len(completed_indexes(job, pods))
-    known = set(job.uncounted_succeeded)
-    new = sum(1 for pod in pods if pod.tracked and pod.phase == "Succeeded" and pod.uid not in known)
-    return job.succeeded + len(known) + new
+    new = sum(1 for pod in _uncounted(job, pods) if pod.phase == "Succeeded")
+    return job.succeeded + len(job.uncounted_succeeded) + new
 
 
 def failed_count(job: JobView, pods: Sequence[PodView]) -> int:
     """Failures so far, those that aren't counted for good included."""
-    known = set(job.uncounted_failed)
-    new = sum(
-        1
-        for pod in pods
-        if pod.tracked and pod.uid not in known and is_failed(job, pod) and has_valid_index(job, pod)
-    )
-    return job.failed + len(known) + new
+    new = sum(1 for pod in _uncounted(job, pods) if is_failed(job, pod))
+    return job.failed + len(job.uncounted_failed) + new
+
+
+def _uncounted(job: JobView, pods: Sequence[PodView]) -> list[PodView]:
+    """Pods whose outcome the status doesn't hold yet. The first outcome that is written stands."""
+    known = {*job.uncounted_succeeded, *job.uncounted_failed}
+    return [pod for pod in pods if pod.tracked and pod.uid not in known and has_valid_index(job, pod)]
 
 
 def judge(job: JobView, pods: Sequence[PodView], now: datetime) -> Verdict | None:
@@ -137,20 +134,7 @@ def account(job: JobView, pods: Sequence[PodView], verdict: Verdict | None, now:
     failed_uids = [uid for uid in job.uncounted_failed if uid in tracked]
     succeeded = job.succeeded + len(job.uncounted_succeeded) - len(succeeded_uids)
     failed = job.failed + len(job.uncounted_failed) - len(failed_uids)
-    release: list[PodView] = []
-    for pod in pods:
-        if len(succeeded_uids) + len(failed_uids) >= _MAX_UNCOUNTED:
-            break
-        if not pod.tracked or not _may_release(job, pod, verdict):
-            continue
-        release.append(pod)
-        if not has_valid_index(job, pod):
-            continue
-        if pod.phase == "Succeeded":
-            if not job.indexed and pod.uid not in succeeded_uids and pod.uid not in failed_uids:
-                succeeded_uids.append(pod.uid)
-        elif (is_failed(job, pod) or (verdict and not verdict.succeeded)) and pod.uid not in failed_uids:
-            failed_uids.append(pod.uid)
+    release = _record(job, pods, verdict, succeeded_uids, failed_uids)
 
     status = {k: v for k, v in job.status.items() if k not in ("active", "succeeded", "failed")}
     status |= _gauges(pods)
@@ -166,6 +150,32 @@ def account(job: JobView, pods: Sequence[PodView], verdict: Verdict | None, now:
     settled = not succeeded_uids and not failed_uids and not any(_unfinished(pod) for pod in pods)
     finished = _set_conditions(status, job, verdict, settled, now)
     return Account(status, tuple(release), finished)
+
+
+def _record(
+    job: JobView,
+    pods: Sequence[PodView],
+    verdict: Verdict | None,
+    succeeded_uids: list[str],
+    failed_uids: list[str],
+) -> list[PodView]:
+    """Adds the uids of new outcomes to the two lists, and returns the pods that may be released then."""
+    release: list[PodView] = []
+    for pod in pods:
+        if len(succeeded_uids) + len(failed_uids) >= _MAX_UNCOUNTED:
+            break
+        if not pod.tracked or not _may_release(job, pod, verdict):
+            continue
+        release.append(pod)
+        if not has_valid_index(job, pod) or pod.uid in succeeded_uids or pod.uid in failed_uids:
+            continue
+        if pod.phase == "Succeeded":
+            # The index is enough to know it again.
+            if not job.indexed:
+                succeeded_uids.append(pod.uid)
+        elif is_failed(job, pod) or (verdict is not None and not verdict.succeeded):
+            failed_uids.append(pod.uid)
+    return release
 
 
 def _may_release(job: JobView, pod: PodView, verdict: Verdict | None) -> bool:
