@@ -15,6 +15,7 @@ from gpuyard.kube.status import status_of
 from gpuyard.local.api.kinds import KindSpec
 from gpuyard.local.api.metadata import details
 from gpuyard.local.api.negotiation import Form
+from gpuyard.local.api.tables import metadata_only, table
 
 JSON = b"application/json"
 
@@ -81,12 +82,12 @@ def event_object(
     """One object as a Table (which describes its columns or not) or as metadata."""
     manifest = orjson.loads(value)
     if form is Form.METADATA:
-        return orjson.dumps(_metadata_only(manifest))
-    table = _table(spec, [manifest], now, include)
-    table["metadata"] = {"resourceVersion": manifest["metadata"].get("resourceVersion", "")}
+        return orjson.dumps(metadata_only(manifest))
+    shown = table(spec, [manifest], now, include)
+    shown["metadata"] = {"resourceVersion": manifest["metadata"].get("resourceVersion", "")}
     if not describe:
-        table["columnDefinitions"] = None
-    return orjson.dumps(table)
+        shown["columnDefinitions"] = None
+    return orjson.dumps(shown)
 
 
 def list_body(spec: KindSpec, page: Page, form: Form, include: str, now: datetime) -> bytes:
@@ -97,37 +98,13 @@ def list_body(spec: KindSpec, page: Page, form: Form, include: str, now: datetim
         if page.remaining is not None:
             metadata["remainingItemCount"] = page.remaining
     if form is Form.TABLE:
-        table = _table(spec, [orjson.loads(value) for value in page.values], now, include)
-        return orjson.dumps({**table, "metadata": metadata})
+        shown = table(spec, [orjson.loads(value) for value in page.values], now, include)
+        return orjson.dumps({**shown, "metadata": metadata})
     if form is Form.METADATA:
-        items: Iterable[bytes] = (orjson.dumps(_metadata_only(orjson.loads(value))) for value in page.values)
+        items: Iterable[bytes] = (orjson.dumps(metadata_only(orjson.loads(value))) for value in page.values)
         kind, api_version = "PartialObjectMetadataList", "meta.k8s.io/v1"
     else:
         items = page.values
         kind, api_version = f"{spec.resource.kind}List", spec.resource.api_version
     head = orjson.dumps({"kind": kind, "apiVersion": api_version, "metadata": metadata})
     return b'%s,"items":[%s]}' % (head[:-1], b",".join(items))
-
-
-def _metadata_only(manifest: Manifest) -> Manifest:
-    return {
-        "kind": "PartialObjectMetadata",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": manifest["metadata"],
-    }
-
-
-def _table(spec: KindSpec, manifests: Sequence[Manifest], now: datetime, include: str) -> Manifest:
-    del include
-    return {
-        "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": {},
-        "columnDefinitions": [
-            {"name": c.name, "type": c.type, "format": c.format, "priority": c.priority, "description": ""}
-            for c in spec.columns
-        ],
-        "rows": [
-            {"cells": [c.cell(m, now) for c in spec.columns], "object": _metadata_only(m)} for m in manifests
-        ],
-    }

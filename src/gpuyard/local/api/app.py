@@ -14,8 +14,11 @@ import orjson
 
 from gpuyard import __version__, errors
 from gpuyard.local.api.answers import Response, Stream, failure
+from gpuyard.local.api.discovery import AGGREGATED, aggregated_discovery, discovery
 from gpuyard.local.api.logs import PodLogs
+from gpuyard.local.api.negotiation import JSON_RANGES, not_acceptable
 from gpuyard.local.api.objects import ObjectApi
+from gpuyard.local.api.openapi import openapi
 from gpuyard.local.api.request import ClientGone, Message, Receive, Request, parse_request, parse_target
 from gpuyard.local.api.resources import Resources
 from gpuyard.local.api.watches import BOOKMARK_S, Watches
@@ -108,6 +111,11 @@ class ApiApp:
             return Response(200, _VERSION_BODY)
         if path in HEALTH_PATHS:
             return Response(200, b"ok", b"text/plain; charset=utf-8")
+        if path.startswith("/openapi/v3"):
+            body = openapi(path)
+            return Response(200, body) if body is not None else None
+        if path.startswith("/api"):
+            return _discovery(request)
         return None
 
     async def _send_stream(self, stream: Stream, receive: Receive, send: Send) -> None:
@@ -131,6 +139,20 @@ class ApiApp:
                 log.error("a stream failed: %s", describe_bug(result))
         if not left:
             await send({"type": "http.response.body", "body": b""})
+
+
+def _discovery(request: Request) -> Response | None:
+    for entry in request.accepted():
+        parameters = entry.parameters
+        if entry.type not in JSON_RANGES:
+            continue
+        if parameters.get("g") == "apidiscovery.k8s.io" and parameters.get("v") == "v2":
+            if (body := aggregated_discovery(request.path)) is not None:
+                return Response(200, body, AGGREGATED.encode())
+        elif "as" not in parameters:
+            body = discovery(request.path)
+            return Response(200, body) if body is not None else None
+    raise not_acceptable()
 
 
 async def _pump(stream: Stream, send: Send) -> None:

@@ -6,6 +6,7 @@ and RFC 9110 section 12.5.1. Protobuf isn't served; clients that prefer it take 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
@@ -30,6 +31,10 @@ class Accepted:
     quality: float = 1.0
 
 
+#: Media ranges that JSON falls into.
+JSON_RANGES = ("application/json", "application/*", "*/*")
+
+
 @lru_cache(maxsize=64)
 def parse_accept(header: str) -> tuple[Accepted, ...]:
     """The entries, best first; an absent header accepts anything."""
@@ -38,14 +43,14 @@ def parse_accept(header: str) -> tuple[Accepted, ...]:
     return tuple(sorted(wanted, key=lambda e: -e.quality)) if entries else (Accepted("*/*"),)
 
 
-def choose_form(header: str) -> Form:
+def choose_form(accepted: Iterable[Accepted]) -> Form:
     """The first form that the client accepts and that is served.
 
     Raises:
         NotAcceptable: none is.
     """
-    for entry in parse_accept(header):
-        if entry.type not in ("application/json", "application/*", "*/*"):
+    for entry in accepted:
+        if entry.type not in JSON_RANGES:
             continue
         wanted = entry.parameters.get("as")
         if wanted is None:
@@ -56,7 +61,12 @@ def choose_form(header: str) -> Form:
             return Form.TABLE
         if wanted in ("PartialObjectMetadata", "PartialObjectMetadataList"):
             return Form.METADATA
-    raise errors.NotAcceptable("only the following media types are accepted: application/json")
+    raise not_acceptable()
+
+
+def not_acceptable() -> errors.NotAcceptable:
+    """The refusal of an Accept header that names nothing that is served."""
+    return errors.NotAcceptable("only the following media types are accepted: application/json")
 
 
 def _entry(text: str) -> Accepted:

@@ -14,6 +14,7 @@ from gpuyard.client.api import PatchType, Propagation
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.local.api.deletion import DeleteOptions
 from gpuyard.local.api.kinds import KINDS, KindSpec
+from gpuyard.local.api.negotiation import Accepted, parse_accept
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -47,6 +48,10 @@ class Request:
         if not text.isascii() or not text.isdigit():
             raise errors.BadRequest(f"query parameter {name}: {text!r} is not a whole number")
         return int(text)
+
+    def accepted(self) -> tuple[Accepted, ...]:
+        """The entries of the Accept header, best first."""
+        return parse_accept(self.headers.get(b"accept", b"*/*").decode("latin-1"))
 
     async def body(self) -> bytes:
         """The whole body.

@@ -164,7 +164,7 @@ def _verb(target: Target, method: str) -> str:
 
 
 def _form(request: Request) -> Form:
-    return choose_form(request.headers.get(b"accept", b"*/*").decode("latin-1"))
+    return choose_form(request.accepted())
 
 
 def _write_options(request: Request) -> WriteOptions:
