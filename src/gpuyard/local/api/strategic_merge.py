@@ -112,6 +112,7 @@ def _merge_in_order(original: Manifest, patch: Manifest, directive: str, type_: 
         return
     if field.key:
         order = _elements(order, field.key, directive)
+    _check_order(directive, change or [], order, field.key)
     merged: list[Any]
     if change is None:
         merged = list(before or ())
@@ -122,6 +123,14 @@ def _merge_in_order(original: Manifest, patch: Manifest, directive: str, type_: 
     if field.key:
         merged = _elements(merged, field.key, name)
     original[name] = _ordered(merged, order, before if isinstance(before, list) else [], field.key)
+
+
+def _check_order(directive: str, patch: list[Any], order: list[Any], key: str) -> None:
+    """That what the patch lists stands in the same order in the directive."""
+    places = [_name(item, key) for item in order]
+    named = [_name(item, key) for item in patch if not (isinstance(item, dict) and _DIRECTIVE in item)]
+    if any(name not in places for name in named) or named != sorted(named, key=places.index):
+        raise errors.BadRequest(f"the order in the patch, {named}, doesn't match {directive}, {places}")
 
 
 def _ordered(merged: list[Any], patch: list[Any], server: list[Any], key: str) -> list[Any]:
