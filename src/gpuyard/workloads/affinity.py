@@ -5,9 +5,9 @@ Source: core/v1 `Toleration` and `Affinity` of Kubernetes 1.34.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _Weight = Annotated[int, Field(ge=1, le=100)]
 _Name = Annotated[str, Field(min_length=1)]
@@ -28,13 +28,47 @@ class Toleration(Strict):
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     tolerationSeconds: int | None = None
 
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.operator == "Exists" and self.value:
+            raise ValueError(
+                "has a value, which operator Exists doesn't look at; write Equal, or drop the value"
+            )
+        if not self.key and self.operator != "Exists":
+            raise ValueError("has no key; write one, or operator: Exists to tolerate every taint")
+        if self.tolerationSeconds is not None and self.effect != "NoExecute":
+            raise ValueError("has tolerationSeconds, which only effect: NoExecute knows")
+        return self
 
-class NodeRequirement(Strict):
-    """One clause over a node's labels."""
+
+class Requirement(Strict):
+    """One clause over labels."""
 
     key: _Name
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
     values: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.operator in ("In", "NotIn") and not self.values:
+            raise ValueError(f"has no values, and operator {self.operator} needs some")
+        if self.operator in ("Exists", "DoesNotExist") and self.values:
+            raise ValueError(f"has values, which operator {self.operator} doesn't look at; drop them")
+        return self
+
+
+class NodeRequirement(Requirement):
+    """One clause over a node's labels, which can be compared as numbers too."""
+
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]  # type: ignore[assignment]
+
+    @model_validator(mode="after")
+    def _compares(self) -> Self:
+        if self.operator in ("Gt", "Lt") and not (
+            self.values and len(self.values) == 1 and self.values[0].lstrip("-").isdecimal()
+        ):
+            raise ValueError(f"needs one whole number in values for operator {self.operator}")
+        return self
 
 
 class NodeTerm(Strict):
@@ -64,19 +98,11 @@ class NodeAffinity(Strict):
     preferredDuringSchedulingIgnoredDuringExecution: list[PreferredNode] | None = None
 
 
-class LabelRequirement(Strict):
-    """One clause over a pod's or namespace's labels."""
-
-    key: _Name
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
-    values: list[str] | None = None
-
-
 class LabelSelector(Strict):
     """Clauses that must all hold."""
 
     matchLabels: dict[str, str] | None = None
-    matchExpressions: list[LabelRequirement] | None = None
+    matchExpressions: list[Requirement] | None = None
 
 
 class PodTerm(Strict):

@@ -48,7 +48,7 @@ def read_yaml(text: str) -> Tree:
         line = text.count("\n", 0, error.position) + 1
         what = f"character U+{ord(text[error.position]):04X} can't stand in YAML; is this a text file?"
         raise UnreadableYaml(what, line) from error
-    except (YAMLError, ValueError, IndexError, AttributeError, TypeError, AssertionError) as error:
+    except (YAMLError, ValueError, OverflowError, LookupError, AttributeError, TypeError) as error:
         # The parser's own slips on odd input (escapes out of range, stray indicators).
         raise UnreadableYaml(f"not readable as YAML ({error})", 0) from error
 

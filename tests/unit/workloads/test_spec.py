@@ -181,6 +181,27 @@ def test_null_is_absent_outside_env() -> None:
     assert spec == RunSpec(run="x")
 
 
+@pytest.mark.parametrize(
+    ("requirement", "part"),
+    [
+        ("{key: a, operator: In}", "needs some"),
+        ("{key: a, operator: Exists, values: [b]}", "drop them"),
+        ("{key: a, operator: Gt, values: [b]}", "one whole number"),
+        ("{key: a, operator: Gt}", "one whole number"),
+        ("{key: a, operator: Is}", "must be 'In'"),
+        ("{operator: Exists}", "this key is needed"),
+    ],
+)
+def test_node_requirements_are_checked(requirement: str, part: str) -> None:
+    [problem] = problems(
+        "run: x\naffinity:\n  nodeAffinity:\n    requiredDuringSchedulingIgnoredDuringExecution:\n"
+        f"      nodeSelectorTerms:\n      - matchExpressions:\n        - {requirement}\n"
+    )
+    assert problem.line == 7
+    assert "nodeSelectorTerms[0].matchExpressions[0]" in problem.path
+    assert part in problem.message
+
+
 ONE_PROBLEM = {
     # the issue of typing errors
     "rum: x\nrun: x": ("rum", 1, "did you mean 'run'?"),
@@ -193,6 +214,10 @@ ONE_PROBLEM = {
     "run: x\nservice: {}": ("service", 2, "the keys here are name, resources"),
     "run: x\ntolerations:\n- oprator: Exists": ("tolerations[0].oprator", 3, "did you mean 'operator'?"),
     "run: x\naffinity:\n  nodeAffinty: {}": ("affinity.nodeAffinty", 3, "did you mean 'nodeAffinity'?"),
+    "run: x\ntolerations:\n- {key: a, operator: Exists, value: b}": ("tolerations[0]", 3, "drop the value"),
+    "run: x\ntolerations:\n- {effect: NoSchedule}": ("tolerations[0]", 3, "has no key"),
+    "run: x\ntolerations:\n- {key: a, operator: Exists, tolerationSeconds: 5}": (
+        "tolerations[0]", 3, "only effect: NoExecute"),
     # types
     "run: x\nretries: yes": ("retries", 2, "must be a whole number, not 'yes'"),
     "run: x\nretries: 1.5": ("retries", 2, "must be a whole number"),
@@ -257,6 +282,8 @@ ONE_PROBLEM = {
     "? [a]\n: b": ("yaml", 1, "a key must be plain text"),
     'run: "\\ud800"': ("yaml", 1, "half a surrogate pair"),
     'run: "a\\0b"': ("yaml", 1, "NUL"),
+    'run: "\\UFFFFFFFF"': ("yaml", 0, "not readable as YAML"),
+    "%YAML 9.9\n--- {run: x}": ("yaml", 1, "not readable as YAML"),
     "run: x\nname: \x00": ("yaml", 2, "U+0000"),
     "[" * 50_000: ("yaml", 1, "a spec is a mapping"),
     "a: " + "[" * 50_000: ("yaml", 1, "nested deeper"),

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from gpuyard.workloads.stopping import stop_patches
+
+NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+MARK = {"annotations": {"gpuyard.io/stopped-at": "2026-01-31T12:00:00Z"}}
+DEADLINE = {"spec": {"activeDeadlineSeconds": 1}}
+
+
+def job(**metadata: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "a", **metadata}, "spec": {}, "status": {}}
+
+
+def pod(name: str, phase: str | None, started: bool) -> dict[str, Any]:
+    status: dict[str, Any] = {"phase": phase} if phase else {}
+    if started:
+        status["startTime"] = "2026-01-31T11:00:00Z"
+    return {"metadata": {"name": name}, "status": status}
+
+
+def test_a_started_pod_gets_a_deadline_and_the_job_no_further_attempt() -> None:
+    assert stop_patches(job(), [pod("p", "Running", True)], NOW) == (
+        {"metadata": MARK, "spec": {"backoffLimit": 0}},
+        {"p": DEADLINE},
+    )
+
+
+def test_a_starting_pod_counts_as_started() -> None:
+    assert stop_patches(job(), [pod("p", "Pending", True)], NOW).pods == {"p": DEADLINE}
+
+
+@pytest.mark.parametrize(
+    "pods", [[], [pod("p", "Pending", False)], [pod("p", None, False)], [pod("old", "Failed", True)]]
+)
+def test_with_nothing_started_the_job_is_suspended(pods: list[dict[str, Any]]) -> None:
+    assert stop_patches(job(), pods, NOW) == ({"metadata": MARK, "spec": {"suspend": True}}, {})
+
+
+def test_only_live_pods_are_patched() -> None:
+    pods = [
+        pod("a", "Failed", True),
+        pod("b", "Running", True),
+        pod("c", "Succeeded", True),
+        pod("d", "Pending", False),
+    ]
+    assert stop_patches(job(), pods, NOW).pods == {"b": DEADLINE}
+
+
+@pytest.mark.parametrize("type_", ["Complete", "Failed"])
+def test_a_finished_job_is_left_alone(type_: str) -> None:
+    finished = job() | {"status": {"conditions": [{"type": type_, "status": "True"}]}}
+    assert stop_patches(finished, [pod("p", "Running", True)], NOW) == ({}, {})
+
+
+def test_a_second_stop_keeps_the_time_of_the_first() -> None:
+    before = {"gpuyard.io/stopped-at": "2026-01-01T00:00:00Z"}
+    patches = stop_patches(job(annotations=before), [], NOW)
+    assert patches.job["metadata"]["annotations"] == before
