@@ -1,0 +1,57 @@
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class NodeApi:
+    """A Kubernetes API with one node, on a unix socket: GET and merge-patch, as HTTP/1.1 has them.
+
+    Attributes:
+        labels: the node's; None while the node doesn't exist.
+        asked: one entry for each request, the method.
+    """
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self.labels: dict[str, str] | None = None
+        self.asked: asyncio.Queue[str] = asyncio.Queue()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        method, path, _ = head.split(" ", 2)
+        headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        code, manifest = self._reply(method, path, body)
+        payload = json.dumps(manifest).encode()
+        writer.write(
+            f"HTTP/1.1 {code} x\r\ncontent-type: application/json\r\nconnection: close\r\n"
+            f"content-length: {len(payload)}\r\n\r\n".encode()
+            + payload
+        )
+        await writer.drain()
+        writer.close()
+        self.asked.put_nowait(method)
+
+    def _reply(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        if path.partition("?")[0] != "/api/v1/nodes/here" or self.labels is None:
+            return 404, {"kind": "Status", "code": 404, "reason": "NotFound", "message": "no such node"}
+        if method == "PATCH":
+            changed = self.labels | json.loads(body)["metadata"]["labels"]
+            self.labels = {name: value for name, value in changed.items() if value is not None}
+        return 200, {"metadata": {"name": "here", "labels": self.labels}}
+
+
+@pytest.fixture
+async def node_api() -> AsyncIterator[NodeApi]:
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="gy-"))
+    api = NodeApi(folder / "api.sock")
+    server = await asyncio.start_unix_server(api.answer, api.socket)
+    async with server:
+        yield api
+    shutil.rmtree(folder)

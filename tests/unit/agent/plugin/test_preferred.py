@@ -1,0 +1,125 @@
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuyard.agent.plugin.preferred import prefer
+from gpuyard.devices.inventory import Backend, Gpu, Inventory, Link, PcieLevel
+from gpuyard.devices.simulated import parse_simulation, simulate
+
+
+def node(*islands: int, nvlinks: int = 4) -> Inventory:
+    """GPUs "0", "1", … in islands of the given sizes, each joined completely by NVLink."""
+    home = [island for island, size in enumerate(islands) for _ in range(size)]
+    gpus = tuple(Gpu(index, str(index), "", "", 0, (0, 0), "", None, index, ()) for index in range(len(home)))
+    links = {
+        (str(one), str(other)): Link(PcieLevel.HOST_BRIDGE, nvlinks if home[one] == home[other] else 0)
+        for one, other in combinations(range(len(home)), 2)
+    }
+    return Inventory(Backend.NVML, gpus=gpus, links=links)
+
+
+def ids(text: str) -> list[str]:
+    return text.split()
+
+
+def test_a_request_goes_to_what_is_left_of_a_broken_island() -> None:
+    assert prefer(node(4, 4), ids("0 1 2 3 6 7"), [], 2) == ids("6 7")
+    assert prefer(node(4, 4), ids("0 1 2 3 6 7"), [], 1) == ids("6")
+
+
+def test_a_request_takes_the_smallest_island_that_fits() -> None:
+    assert prefer(node(4, 2, 3), ids("0 1 2 3 4 5 6 7 8"), [], 2) == ids("4 5")
+    assert prefer(node(4, 2, 3), ids("0 1 2 3 4 5 6 7 8"), [], 3) == ids("6 7 8")
+
+
+def test_more_than_one_island_takes_whole_ones_first() -> None:
+    assert prefer(node(4, 4, 2), ids("0 1 2 3 4 5 6 7 8 9"), [], 6) == ids("0 1 2 3 8 9")
+
+
+def test_links_count_before_the_order() -> None:
+    assert prefer(node(1, 1, 2), ids("0 1 2 3"), [], 2) == ids("2 3")
+
+
+def test_must_include_pulls_in_its_island() -> None:
+    assert prefer(node(4, 4), ids("0 1 2 3 4 5 6 7"), ids("6"), 3) == ids("4 5 6")
+
+
+def test_equal_nvlinks_leave_the_choice_to_pcie() -> None:
+    inventory = simulate(parse_simulation("H100:8"), seed="node")
+    free = [gpu.uuid for gpu in inventory.gpus if gpu.index not in {0, 5}]
+    chosen = prefer(inventory, free, [], 3)
+    assert [gpu.index for gpu in inventory.gpus if gpu.uuid in chosen] == [1, 2, 3]
+
+
+def test_answers_in_the_order_of_the_driver() -> None:
+    assert prefer(node(4), ids("3 1 0 2"), ids("3"), 4) == ids("0 1 2 3")
+
+
+@pytest.mark.parametrize(
+    ("available", "must", "size"),
+    [("0 1", "", 3), ("0 1", "0 1", 1), ("0 1", "2", 2), ("0 9", "", 1), ("0 1", "9", 2), ("0 1", "", -1)],
+)
+def test_what_cannot_be_chosen_is_refused(available: str, must: str, size: int) -> None:
+    with pytest.raises(ValueError, match=r"GPU|include|available"):
+        prefer(node(4), ids(available), ids(must), size)
+
+
+@st.composite
+def requests(draw: st.DrawFn, *, most: int) -> tuple[list[int], list[str], list[str], int]:
+    islands = draw(
+        st.lists(st.integers(1, 8), min_size=1, max_size=4).filter(lambda sizes: sum(sizes) <= most)
+    )
+    everything = [str(index) for index in range(sum(islands))]
+    available = draw(st.lists(st.sampled_from(everything), unique=True, min_size=1))
+    must = draw(st.lists(st.sampled_from(available), unique=True, max_size=3))
+    size = draw(st.integers(len(must), len(available)))
+    return islands, available, must, size
+
+
+@given(requests(most=24))
+def test_the_answer_is_a_set_that_was_asked_for(
+    request_: tuple[list[int], list[str], list[str], int],
+) -> None:
+    islands, available, must, size = request_
+    chosen = prefer(node(*islands), available, must, size)
+    assert len(chosen) == len(set(chosen)) == size
+    assert set(must) <= set(chosen) <= set(available)
+    # The same request has the same answer, in whatever order it names the GPUs.
+    assert chosen == prefer(node(*islands), reversed(available), reversed(must), size)
+
+
+@given(requests(most=24))
+def test_no_island_is_split_needlessly(request_: tuple[list[int], list[str], list[str], int]) -> None:
+    islands, available, _, size = request_
+    starts = [sum(islands[:number]) for number in range(len(islands))]
+    members = [
+        {str(index) for index in range(start, start + count)} & set(available)
+        for start, count in zip(starts, islands, strict=True)
+    ]
+    chosen = set(prefer(node(*islands), available, [], size))
+    touched = [free for free in members if free & chosen]
+    if any(len(free) >= size for free in members) and size > 0:
+        assert len(touched) == 1, "it would have fitted into one island"
+    if size > 0 and any(len(free) == size for free in members):
+        assert chosen in members, "some island has exactly as many free"
+    # What is taken in part is never larger than needed: at most one island is left with a rest.
+    assert sum(bool(free - chosen) for free in touched) <= 1
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=28, max_size=28),
+    st.integers(0, 8),
+)
+def test_up_to_eight_gpus_it_is_the_best_of_all(nvlinks: list[int], size: int) -> None:
+    inventory = node(*[1] * 8)
+    links = {pair: Link(PcieLevel.HOST_BRIDGE, nvlinks[n]) for n, pair in enumerate(inventory.links)}
+    inventory = Inventory(Backend.NVML, gpus=inventory.gpus, links=links)
+    everything = ids("0 1 2 3 4 5 6 7")
+
+    def inside(chosen: tuple[str, ...] | list[str]) -> int:
+        return sum(inventory.link(one, other).nvlinks for one, other in combinations(chosen, 2))
+
+    best = max(inside(chosen) for chosen in combinations(everything, size))
+    assert inside(prefer(inventory, everything, [], size)) == best

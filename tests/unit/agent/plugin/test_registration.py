@@ -1,0 +1,91 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from gpuyard.agent.plugin.registration import keep_registered
+from gpuyard.agent.plugin.server import Plugin
+from gpuyard.devices.simulated import parse_simulation, simulate
+
+INVENTORY = simulate(parse_simulation("H100:2"), seed="node")
+ALL_HEALTHY = {gpu.uuid: "Healthy" for gpu in INVENTORY.gpus}
+
+
+@asynccontextmanager
+async def running(plugin: Plugin, kubelet: Any) -> AsyncIterator[None]:
+    task = asyncio.create_task(keep_registered(plugin, kubelet.folder), name="plugin")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def soon(queue: asyncio.Queue[Any]) -> Any:
+    return await asyncio.wait_for(queue.get(), 10)
+
+
+async def test_registers_and_lists(kubelet: Any) -> None:
+    async with running(Plugin(INVENTORY), kubelet):
+        request = await soon(kubelet.registered)
+        assert (request.version, request.endpoint) == ("v1beta1", "nvidia.sock")
+        assert request.resource_name == "nvidia.com/gpu"
+        assert request.options.get_preferred_allocation_available
+        assert not request.options.pre_start_required
+        assert await soon(kubelet.lists) == ALL_HEALTHY
+
+
+async def test_health_goes_out_on_the_open_stream(kubelet: Any) -> None:
+    plugin = Plugin(INVENTORY)
+    async with running(plugin, kubelet):
+        assert await soon(kubelet.lists) == ALL_HEALTHY
+        sick = INVENTORY.gpus[1].uuid
+        plugin.update(INVENTORY.with_unhealthy(frozenset({sick})))
+        assert await soon(kubelet.lists) == ALL_HEALTHY | {sick: "Unhealthy"}
+        plugin.update(INVENTORY)
+        assert await soon(kubelet.lists) == ALL_HEALTHY
+        assert kubelet.registered.qsize() == 1
+
+
+async def test_registers_with_a_kubelet_that_comes_later_and_again(kubelet: Any) -> None:
+    await kubelet.stop()
+    async with running(Plugin(INVENTORY), kubelet):
+        for _ in range(3):
+            await kubelet.start()
+            await soon(kubelet.registered)
+            assert await soon(kubelet.lists) == ALL_HEALTHY
+            await kubelet.stop()
+    await kubelet.start()
+
+
+async def test_registers_again_when_its_socket_is_removed(kubelet: Any) -> None:
+    async with running(Plugin(INVENTORY), kubelet):
+        await soon(kubelet.registered)
+        (kubelet.folder / "nvidia.sock").unlink()
+        await soon(kubelet.registered)
+        assert (kubelet.folder / "nvidia.sock").exists()
+
+
+async def test_registers_again_when_the_kubelet_dropped_the_stream(kubelet: Any) -> None:
+    async with running(Plugin(INVENTORY), kubelet):
+        await soon(kubelet.registered)
+        assert await soon(kubelet.lists) == ALL_HEALTHY
+        await kubelet.forget()
+        await soon(kubelet.registered)
+        assert await soon(kubelet.lists) == ALL_HEALTHY
+
+
+async def test_tries_again_after_a_refusal(kubelet: Any, caplog: pytest.LogCaptureFixture) -> None:
+    kubelet.refusals = 1
+    async with running(Plugin(INVENTORY), kubelet):
+        await soon(kubelet.registered)
+    assert "not now" in caplog.text
+
+
+async def test_leaves_no_socket_behind(kubelet: Any) -> None:
+    async with running(Plugin(INVENTORY), kubelet):
+        await soon(kubelet.registered)
+    assert not (kubelet.folder / "nvidia.sock").exists()

@@ -1,0 +1,96 @@
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from gpuyard._proto import device_plugin_pb2 as pb
+from gpuyard.agent.plugin.registration import keep_registered
+from gpuyard.agent.plugin.server import Plugin, describe, hand_over
+from gpuyard.devices.inventory import Backend, DeviceNode, Inventory
+from gpuyard.devices.simulated import parse_simulation, simulate
+
+INVENTORY = simulate(parse_simulation("V100:8"), seed="node")
+UUIDS = [gpu.uuid for gpu in INVENTORY.gpus]
+
+
+@pytest.fixture
+async def stub(kubelet: Any) -> AsyncIterator[Any]:
+    """The plugin as a kubelet calls it, over its socket."""
+    task = asyncio.create_task(keep_registered(Plugin(INVENTORY), kubelet.folder), name="plugin")
+    await asyncio.wait_for(kubelet.registered.get(), 10)
+    yield kubelet.plugin
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def allocate(*containers: list[str]) -> pb.AllocateRequest:
+    return pb.AllocateRequest(
+        container_requests=[pb.ContainerAllocateRequest(devices_ids=ids) for ids in containers]
+    )
+
+
+def preference(available: list[str], must: list[str], size: int) -> pb.PreferredAllocationRequest:
+    return pb.PreferredAllocationRequest(
+        container_requests=[
+            pb.ContainerPreferredAllocationRequest(
+                available_deviceIDs=available, must_include_deviceIDs=must, allocation_size=size
+            )
+        ]
+    )
+
+
+async def test_allocate_hands_over_exactly_what_was_asked_for(stub: Any) -> None:
+    response = await stub.Allocate(allocate([UUIDS[5], UUIDS[2]], [UUIDS[7]]))
+    first, second = response.container_responses
+    visible = f"{UUIDS[2]},{UUIDS[5]}"
+    assert dict(first.envs) == {
+        "NVIDIA_VISIBLE_DEVICES": visible,
+        "CUDA_VISIBLE_DEVICES": visible,
+        "GPUYARD_SIMULATED": "1",
+    }
+    assert [(d.container_path, d.host_path, d.permissions) for d in first.devices] == [
+        ("/dev/nvidia2", "/dev/null", "rw"),
+        ("/dev/nvidia5", "/dev/null", "rw"),
+    ]
+    assert second.envs["NVIDIA_VISIBLE_DEVICES"] == UUIDS[7]
+
+
+@pytest.mark.parametrize("ids", [["GPU-unknown"], [UUIDS[0], UUIDS[0]]])
+async def test_allocate_refuses_what_it_does_not_have(stub: Any, ids: list[str]) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Allocate(allocate(ids))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_preference_keeps_islands_whole(stub: Any) -> None:
+    response = await stub.GetPreferredAllocation(preference(UUIDS[2:], [], 4))
+    assert list(response.container_responses[0].deviceIDs) == UUIDS[4:]
+
+
+async def test_an_impossible_preference_is_an_invalid_argument(stub: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetPreferredAllocation(preference(UUIDS[:2], [], 3))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_pre_start_is_harmless(stub: Any) -> None:
+    await stub.PreStartContainer(pb.PreStartContainerRequest(devices_ids=UUIDS[:1]))
+
+
+def test_real_gpus_come_with_the_common_nodes_and_without_the_mark() -> None:
+    common = (DeviceNode("/dev/nvidiactl", "/run/driver/dev/nvidiactl"),)
+    inventory = replace(INVENTORY, backend=Backend.NVML, common_nodes=common)
+    answer = hand_over(inventory, UUIDS[:1])
+    assert "GPUYARD_SIMULATED" not in answer.envs
+    assert [device.host_path for device in answer.devices] == ["/run/driver/dev/nvidiactl", "/dev/null"]
+
+
+def test_numa_node_is_the_topology() -> None:
+    gpus = (INVENTORY.gpus[0], replace(INVENTORY.gpus[7], numa_node=None))
+    near, nowhere = describe(Inventory(Backend.NVML, gpus=gpus)).devices
+    assert [node.ID for node in near.topology.nodes] == [0]
+    assert not nowhere.HasField("topology")

@@ -1,0 +1,95 @@
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Agent = Callable[..., Awaitable[asyncio.subprocess.Process]]
+
+
+@pytest.fixture
+async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
+    """Starts agents, and ends those that the test leaves running."""
+    started: list[asyncio.subprocess.Process] = []
+
+    async def start(*arguments: str) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gpuyard.agent", "--plugins-dir", str(tmp_path), *arguments),
+            stdin=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def said(process: asyncio.subprocess.Process, text: str) -> str:
+    """Waits for a line with `text` on standard error."""
+    assert process.stderr is not None
+    while line := (await asyncio.wait_for(process.stderr.readline(), 20)).decode():
+        if text in line:
+            return line
+    raise AssertionError(f"ended without saying {text!r}")
+
+
+async def test_ends_on_sigterm(agent: Agent) -> None:
+    process = await agent("--simulate", "H100:8")
+    await said(process, "serving 8 GPUs (simulated)")
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert process.stderr is not None
+    assert await process.stderr.read() == b""
+
+
+async def test_ends_with_standard_input(agent: Agent) -> None:
+    process = await agent("--simulate", "H100:8", "--exit-with-stdin")
+    await said(process, "serving")
+    assert process.stdin is not None
+    process.stdin.close()
+    assert await asyncio.wait_for(process.wait(), 20) == 0
+
+
+async def test_without_gpus_it_stays_and_says_so(agent: Agent, tmp_path: Path) -> None:
+    process = await agent("--driver-root", str(tmp_path))
+    line = await said(process, "no GPUs to serve")
+    assert str(tmp_path) in line
+    assert process.returncode is None
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(process.wait(), 20) == 0
+
+
+async def test_labels_the_node(agent: Agent, node_api: Any) -> None:
+    node_api.labels = {}
+    await agent("--simulate", "H100:4", "--node", "here", "--api-socket", str(node_api.socket))
+    while node_api.labels.get("gpuyard.io/gpu-model") != "H100":
+        await asyncio.wait_for(node_api.asked.get(), 20)
+    assert node_api.labels["gpuyard.io/simulated"] == "true"
+    assert node_api.labels["nvidia.com/gpu.count"] == "4"
+
+
+async def test_without_gpus_old_labels_go(agent: Agent, node_api: Any, tmp_path: Path) -> None:
+    node_api.labels = {"gpuyard.io/gpu-model": "H100", "zone": "a"}
+    arguments = ("--node", "here", "--api-socket", str(node_api.socket))
+    await agent("--driver-root", str(tmp_path), *arguments)
+    while node_api.labels != {"zone": "a"}:
+        await asyncio.wait_for(node_api.asked.get(), 20)
+
+
+def test_a_model_that_nobody_knows_is_misuse() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gpuyard.agent", "--plugins-dir", "/tmp", "--simulate", "H10:8"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "did you mean H100" in done.stderr
+    assert "Traceback" not in done.stderr
