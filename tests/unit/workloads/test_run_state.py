@@ -1,0 +1,304 @@
+"""Every state and reason, from Jobs and pods as a yard and a real cluster write them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuyard.workloads.run_state import Reason, RunState, State, run_state
+
+#: The condition of a Job that has no attempt left.
+TRIED = ("Failed", "BackoffLimitExceeded")
+STOPPED = {"gpuyard.io/stopped-at": "2026-01-31T12:30:00Z"}
+
+
+def job(
+    *conditions: str | tuple[str, str],
+    annotations: dict[str, str] | None = None,
+    status: dict[str, Any] | None = None,
+    **spec: Any,
+) -> dict[str, Any]:
+    written = [
+        {"type": condition[0], "status": "True", "reason": condition[1], "message": f"Job: {condition[1]}",
+         "lastTransitionTime": "2026-01-31T13:00:00Z"}
+        for condition in ((c, "") if isinstance(c, str) else c for c in conditions)
+    ]  # fmt: skip
+    container = {"name": "main", "resources": {"limits": {"nvidia.com/gpu": "2"}}}
+    return {
+        "metadata": {
+            "name": "train-x", "uid": "u", "labels": {"gpuyard.io/run": "train-x"},
+            "annotations": annotations or {}, "creationTimestamp": "2026-01-31T12:00:00Z",
+        },
+        "spec": {"backoffLimit": 0, "completions": 1, "parallelism": 1,
+                 "template": {"spec": {"containers": [container], "priorityClassName": "high"}}, **spec},
+        "status": {"conditions": written, **(status or {})},
+    }  # fmt: skip
+
+
+def pod(
+    phase: str = "Pending",
+    *,
+    node: str | None = "node-a",
+    state: dict[str, Any] | None = None,
+    index: int | None = None,
+    created: str = "12:00:01",
+    **status: Any,
+) -> dict[str, Any]:
+    annotations = {} if index is None else {"batch.kubernetes.io/job-completion-index": str(index)}
+    return {
+        "metadata": {"name": f"p-{created}-{index}", "annotations": annotations,
+                     "creationTimestamp": f"2026-01-31T{created}Z"},
+        "spec": {"nodeName": node} if node else {},
+        "status": {"phase": phase, "containerStatuses": [{"name": "main", "state": state}] if state else [],
+                   **status},
+    }  # fmt: skip
+
+
+def terminated(code: int, at: str = "12:10:00", reason: str = "Error", **more: Any) -> dict[str, Any]:
+    times = {"startedAt": "2026-01-31T12:05:00Z", "finishedAt": f"2026-01-31T{at}Z"}
+    return {"terminated": {"exitCode": code, "reason": reason, **times, **more}}
+
+
+def failed(code: int, at: str = "12:10:00", **more: Any) -> dict[str, Any]:
+    return pod("Failed", state=terminated(code, at, **more.pop("ended", {})), **more)
+
+
+def condition(type_: str, reason: str, message: str = "") -> dict[str, Any]:
+    return {"conditions": [{"type": type_, "status": "False", "reason": reason, "message": message}]}
+
+
+RUNNING = {"running": {"startedAt": "2026-01-31T12:05:00Z"}}
+SUCCEEDED = pod("Succeeded", state=terminated(0, reason="Completed"))
+
+
+def waiting(reason: str) -> dict[str, Any]:
+    return {"waiting": {"reason": reason, "message": f"because {reason}"}}
+
+
+CASES = {
+    "no pod yet": (job(), [], "pending", "WaitingForPod", None),
+    "suspended": (job(suspend=True), [], "pending", "Suspended", None),
+    "new pod": (job(), [pod(node=None)], "pending", "WaitingForScheduler", None),
+    "unschedulable": (
+        job(), [pod(node=None, **condition("PodScheduled", "Unschedulable", "0/1 nodes"))],
+        "pending", "Unschedulable", None),
+    "gated": (
+        job(), [pod(node=None, **condition("PodScheduled", "SchedulingGated"))],
+        "pending", "SchedulingGated", None),
+    "bound": (job(), [pod()], "starting", "Starting", None),
+    "creating": (job(), [pod(state=waiting("ContainerCreating"))], "starting", "Starting", None),
+    "pulling fails": (job(), [pod(state=waiting("ImagePullBackOff"))], "starting", "ImagePull", None),
+    "container can't be made": (
+        job(), [pod(state=waiting("CreateContainerConfigError"))], "starting", "StartError", None),
+    "restarts in place": (
+        job(), [pod("Running", state=waiting("CrashLoopBackOff"))], "pending", "BackOff", None),
+    "running": (job(), [pod("Running", state=RUNNING)], "running", "Running", None),
+    "ended, Job still open": (job(), [SUCCEEDED], "succeeded", "Completed", 0),
+    "complete": (job("Complete"), [SUCCEEDED], "succeeded", "Completed", 0),
+    "complete, pods gone": (job("Complete"), [], "succeeded", "Completed", None),
+    "exit 3": (job(TRIED), [failed(3)], "failed", "ExitCode", 3),
+    "exit 3, Job still open": (job(), [failed(3)], "failed", "ExitCode", 3),
+    "exit 3, one more try": (job(backoffLimit=1), [failed(3)], "pending", "BackOff", None),
+    "second attempt runs": (
+        job(backoffLimit=1), [failed(3), pod("Running", state=RUNNING, created="12:20:00")],
+        "running", "Running", None),
+    "second attempt succeeds": (
+        job("Complete", backoffLimit=1),
+        [failed(3), pod("Succeeded", state=terminated(0, "12:30:00"), created="12:20:00")],
+        "succeeded", "Completed", 0),
+    "both attempts fail": (
+        job(TRIED, backoffLimit=1),
+        [failed(4, created="12:20:00", at="12:30:00"), failed(3)], "failed", "ExitCode", 4),
+    "SIGKILL": (job(TRIED), [failed(137)], "failed", "Signal", 137),
+    "signal field": (
+        job(TRIED), [failed(0, ended={"signal": 11})], "failed", "Signal", 139),
+    "exit 255 is no signal": (job(TRIED), [failed(255)], "failed", "ExitCode", 255),
+    "out of memory": (
+        job(TRIED), [failed(137, ended={"reason": "OOMKilled"})],
+        "failed", "OOMKilled", 137),
+    "not startable": (
+        job(TRIED), [failed(128, ended={"reason": "StartError"})],
+        "failed", "StartError", 128),
+    "refused by the node": (
+        job(TRIED), [pod("Failed", reason="UnexpectedAdmissionError")],
+        "failed", "StartError", None),
+    "deadline of the pod": (
+        job(TRIED), [failed(143, reason="DeadlineExceeded")],
+        "failed", "DeadlineExceeded", 143),
+    "deadline of the Job": (job(("Failed", "DeadlineExceeded")), [], "failed", "DeadlineExceeded", None),
+    "evicted": (job(TRIED), [failed(137, reason="Evicted")], "failed", "Evicted", 137),
+    "preempted": (
+        job(TRIED),
+        [failed(143, **condition("DisruptionTarget", "PreemptionByScheduler"))], "failed", "Preempted", 143),
+    "rebooted": (
+        job(TRIED), [pod("Failed", reason="NodeRebooted")],
+        "failed", "NodeRebooted", None),
+    "node lost": (
+        job(TRIED), [failed(137, ended={"reason": "ContainerStatusUnknown"})],
+        "failed", "NodeLost", None),
+    "failed without a pod": (job(TRIED), [], "failed", "JobFailed", None),
+    "failed for no known reason": (job(("Failed", "X")), [pod("Failed")], "failed", "JobFailed", None),
+    "stop asked, still running": (
+        job(annotations=STOPPED), [pod("Running", state=RUNNING)], "running", "Stopping", None),
+    "stop asked, pod over, Job open": (
+        job(annotations=STOPPED), [failed(143, reason="DeadlineExceeded")], "running", "Stopping", None),
+    "stopped": (
+        job(TRIED, annotations=STOPPED), [failed(143, reason="DeadlineExceeded")],
+        "stopped", "StoppedByUser", 143),
+    "stopped, ended by itself with 0": (
+        job(TRIED, annotations=STOPPED), [failed(0, reason="DeadlineExceeded")],
+        "stopped", "StoppedByUser", 0),
+    "stopped before it started": (
+        job(annotations=STOPPED, suspend=True), [], "stopped", "StoppedByUser", None),
+    "stopping before it started": (
+        job(annotations=STOPPED, suspend=True), [pod(node=None)], "pending", "Stopping", None),
+    "stopped between attempts": (
+        job(annotations=STOPPED, suspend=True, backoffLimit=3), [failed(3)], "stopped", "StoppedByUser", 3),
+    "finished before the stop took hold": (
+        job("Complete", annotations=STOPPED), [SUCCEEDED], "succeeded", "Completed", 0),
+    "first failing rank": (
+        job(TRIED, completions=3, parallelism=3),
+        [failed(143, "12:10:02", index=0), failed(7, "12:10:00", index=1), failed(143, "12:10:01", index=2)],
+        "failed", "ExitCode", 7),
+    "one rank still starts": (
+        job(completions=2, parallelism=2), [pod("Running", state=RUNNING, index=0), pod(index=1)],
+        "starting", "Starting", None),
+    "one rank done": (
+        job(completions=2, parallelism=2),
+        [pod("Running", state=RUNNING, index=0), pod("Succeeded", state=terminated(0), index=1)],
+        "running", "Running", None),
+    "a rank failed, the other is still alive": (
+        job(completions=2, parallelism=2), [pod("Running", state=RUNNING, index=0), failed(1, index=1)],
+        "running", "Running", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_state(case: tuple[dict[str, Any], list[dict[str, Any]], str, str, int | None]) -> None:
+    manifest, pods, state, reason, exit_code = case
+    run = run_state(manifest, pods)
+    assert (run.state, run.reason, run.exit_code) == (state, reason, exit_code)
+    assert run_state(manifest, pods[::-1]) == run, "the order of pods doesn't matter"
+
+
+def test_every_reason_has_a_case() -> None:
+    assert {case[3] for case in CASES.values()} == set(Reason)
+
+
+def test_messages_carry_the_details() -> None:
+    def message(name: str) -> str:
+        return run_state(*CASES[name][:2]).message
+
+    assert message("unschedulable") == "0/1 nodes"
+    assert message("pulling fails") == "because ImagePullBackOff"
+    assert message("SIGKILL") == "ended by SIGKILL"
+    assert message("exit 3") == "exited with 3"
+    assert message("exit 3, one more try") == "the next attempt starts soon; the last one: exited with 3"
+    assert message("rebooted") == "its node rebooted"
+    assert message("deadline of the Job") == "Job: DeadlineExceeded"
+
+
+def test_the_json_keys_are_the_documented_ones() -> None:
+    run = run_state(*CASES["both attempts fail"][:2])
+    assert run.to_json() == {
+        "name": "train-x",
+        "kind": "Job",
+        "state": "failed",
+        "reason": "ExitCode",
+        "exit_code": 4,
+        "gpus": 2,
+        "simulated": False,
+        "nodes": ["node-a"],
+        "priority": "high",
+        "submitted_at": "2026-01-31T12:00:00Z",
+        "started_at": "2026-01-31T12:05:00Z",
+        "finished_at": "2026-01-31T12:30:00Z",
+    }
+    assert run.attempts == 2
+    json.dumps(run.to_json())
+
+
+def test_a_run_that_has_not_ended_has_no_end() -> None:
+    raw = run_state(*CASES["second attempt runs"][:2]).to_json()
+    assert raw["started_at"] == "2026-01-31T12:05:00Z"
+    assert raw["finished_at"] is None
+    assert raw["exit_code"] is None
+
+
+def test_the_end_without_a_process() -> None:
+    def end(name: str) -> Any:
+        return run_state(*CASES[name][:2]).to_json()["finished_at"]
+
+    assert end("stopped before it started") == "2026-01-31T12:30:00Z"
+    assert end("failed without a pod") == "2026-01-31T13:00:00Z"
+    done = job("Complete", status={"completionTime": "2026-01-31T14:00:00Z"})
+    assert run_state(done, []).to_json()["finished_at"] == "2026-01-31T14:00:00Z"
+
+
+def test_gpus_count_every_pod_that_runs_at_a_time() -> None:
+    assert run_state(job(parallelism=3, completions=3), []).gpus == 6
+    bare = job()
+    bare["spec"]["template"]["spec"] = {"containers": [{"name": "main"}]}
+    run = run_state(bare, [])
+    assert (run.gpus, run.priority, run.simulated) == (0, None, False)
+
+
+def test_simulated_gpus_show() -> None:
+    plain = pod("Running", state=RUNNING)
+    marked = pod("Running", state=RUNNING)
+    marked["metadata"]["annotations"] = {"gpuyard.io/simulated": "true"}
+    assert not run_state(job(), [plain]).simulated
+    assert run_state(job(), [marked]).simulated
+    assert run_state(job(), [plain], simulated_nodes={"node-a"}).simulated
+    assert not run_state(job(), [plain], simulated_nodes={"node-b"}).simulated
+
+
+def test_attempts_count_pods_that_are_gone() -> None:
+    assert run_state(job(), []).attempts == 0
+    gone = job(TRIED, status={"failed": 3})
+    assert run_state(gone, [failed(1)]).attempts == 3
+
+
+def test_a_job_without_our_label_goes_by_its_own_name() -> None:
+    foreign = job()
+    foreign["metadata"]["labels"] = {}
+    assert run_state(foreign, []).name == "train-x"
+
+
+def test_what_the_api_server_leaves_out_is_no_error() -> None:
+    bare = {"metadata": {"name": "a"}, "spec": {"template": {"spec": {"containers": [{"name": "c"}]}}}}
+    run = run_state(bare, [{"metadata": {"name": "p"}, "spec": {}}])
+    assert (run.state, run.submitted_at) == (State.PENDING, None)
+
+
+PODS = st.lists(
+    st.builds(
+        pod,
+        st.sampled_from(["Pending", "Running", "Succeeded", "Failed", "Unknown"]),
+        node=st.sampled_from([None, "a", "b"]),
+        state=st.sampled_from([None, RUNNING, waiting("ContainerCreating"), terminated(0), terminated(1)]),
+        index=st.sampled_from([None, 0, 1]),
+        created=st.sampled_from(["12:00:01", "12:00:02"]),
+    ),
+    max_size=4,
+)
+JOBS = st.builds(
+    job,
+    st.sampled_from(["Complete", "Failed", "Suspended"]),
+    annotations=st.sampled_from([None, STOPPED]),
+    suspend=st.booleans(),
+    backoffLimit=st.integers(0, 2),
+)
+
+
+@given(JOBS, PODS)
+def test_any_job_with_any_pods_has_one_state(manifest: dict[str, Any], pods: list[dict[str, Any]]) -> None:
+    run: RunState = run_state(manifest, pods)
+    final = run.state in (State.SUCCEEDED, State.FAILED, State.STOPPED)
+    assert final or (run.exit_code is None and run.finished_at is None)
+    assert (run.state is State.SUCCEEDED) == (run.reason is Reason.COMPLETED)
+    assert (run.state is State.STOPPED) == (run.reason is Reason.STOPPED_BY_USER)
