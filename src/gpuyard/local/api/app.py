@@ -89,7 +89,7 @@ class ApiApp:
         except ClientGone:
             raise
         except Exception as error:  # noqa: BLE001 - one request's bug must not take the server down
-            log.error("%s %s failed: %s", request.method, request.path, describe_bug(error))  # noqa: TRY400
+            log.error("%s %s failed: %s", request.method, request.path, describe_bug(error))
             return failure(errors.InternalError("Internal error occurred: see the yard's log"))
 
     async def _route(self, request: Request) -> Response | Stream:

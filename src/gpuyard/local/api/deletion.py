@@ -13,7 +13,7 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.client.api import Propagation
-from gpuyard.kube.objects import NAMESPACES, Manifest
+from gpuyard.kube.objects import JOBS, NAMESPACES, Manifest
 from gpuyard.kube.timestamps import format_time, parse_time
 from gpuyard.local.api.kinds.kind import KindSpec
 from gpuyard.local.api.metadata import conflict, details
@@ -54,8 +54,11 @@ def mark_deleted(
     metadata = marked["metadata"]
     if spec.resource == NAMESPACES:
         _mark_namespace(spec, marked)
-    if options.propagation is not None:
-        _set_propagation(metadata, options.propagation)
+    propagation = options.propagation
+    if propagation is None and orphans_by_default(spec) and not metadata.get("deletionTimestamp"):
+        propagation = Propagation.ORPHAN
+    if propagation is not None:
+        _set_propagation(metadata, propagation)
     grace_s = _grace(spec, old, options.grace_s)
     previous_s = metadata.get("deletionGracePeriodSeconds")
     if metadata.get("deletionTimestamp") is None:
@@ -64,6 +67,11 @@ def mark_deleted(
         asked = parse_time(metadata["deletionTimestamp"]) - timedelta(seconds=previous_s)
         _set_deadline(metadata, asked, grace_s)
     return None if is_released(marked) else marked
+
+
+def orphans_by_default(spec: KindSpec) -> bool:
+    """Whether dependents stay when a delete says nothing: with batch/v1 Jobs, as old clients expect."""
+    return spec.resource == JOBS
 
 
 def is_released(manifest: Mapping[str, Any]) -> bool:

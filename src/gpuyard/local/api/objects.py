@@ -108,12 +108,14 @@ class ObjectApi:
         label_selector: str = "",
         field_selector: str = "",
     ) -> AsyncIterator[WatchEvent]:
-        """See `KubeApi.watch`; ends when the store closes."""
+        """See `KubeApi.watch`; raises ServiceUnavailable when the store closes."""
         spec = spec_of(resource)
         selection = parse_selection(spec, label_selector, field_selector)
         namespace = namespace if resource.namespaced else None
         async for seen in self.view(spec, namespace, parse_version(resource_version), selection):
             yield WatchEvent(seen.type, orjson.loads(seen.value))
+        # To end without a word would have informers watch again at once, for ever.
+        raise errors.ServiceUnavailable("the yard is stopping")
 
     def view(self, spec: KindSpec, namespace: str | None, after: int, selection: Selection) -> View:
         """Changes after a revision, encoded; Gone when the history doesn't reach back."""

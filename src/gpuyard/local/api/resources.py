@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, get_args
 
 import orjson
 
 from gpuyard import errors
 from gpuyard.local.api.answers import Page, Response, Stream, list_body, object_body, success
+from gpuyard.local.api.deletion import orphans_by_default
 from gpuyard.local.api.logs import PodLogs, choose_container, parse_log_options
 from gpuyard.local.api.negotiation import Form, choose_form
 from gpuyard.local.api.objects import ObjectApi
@@ -101,6 +103,8 @@ class Resources:
         answer = await self._api.delete_raw(target.spec, target.key, options)
         if answer.gone and not target.spec.graceful:
             return success(target.spec, target.name, answer.manifest["metadata"]["uid"])
+        if options.propagation is None and orphans_by_default(target.spec):
+            answer = replace(answer, warnings=(_ORPHANS,))
         return self._written(target, request, form, answer, 200)
 
     async def _delete_collection(self, target: Target, request: Request) -> Answered:
@@ -149,6 +153,12 @@ class Resources:
             return value
         include = request.query.get("includeObject", "")
         return object_body(target.spec, value, form, include, self._api.clock())
+
+
+_ORPHANS = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove "
+    "them or set propagationPolicy=Orphan to suppress this warning"
+)
 
 
 def _verb(target: Target, method: str) -> str:

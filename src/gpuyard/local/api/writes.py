@@ -234,7 +234,8 @@ class Writer:
 def _encoder(manifest: Manifest) -> Callable[[int], bytes]:
     def encode(revision: int) -> bytes:
         manifest["metadata"]["resourceVersion"] = str(revision)
-        return orjson.dumps(manifest)
+        # orjson's result keeps a buffer of several KiB: the copy, which lives long, has its true size.
+        return bytes(memoryview(orjson.dumps(manifest)))
 
     return encode
 
