@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+import orjson
 import pytest
 
 from gpuyard.client.informer import Informer
@@ -83,6 +84,7 @@ class Yard:
         self.api = api
         self.clock = api.clock
         self.informers = self.new_informers()
+        self._tasks: list[asyncio.Future[None]] = []
 
     def new_informers(self) -> dict[Resource, Informer]:
         return {kind.resource: Informer(self.api, kind.resource) for kind in ALL_KINDS}
@@ -90,31 +92,33 @@ class Yard:
     @contextlib.asynccontextmanager
     async def running(self, *controllers: Runnable) -> AsyncIterator[None]:
         """The informers and these controllers, until the block ends. A failure of one fails the test."""
-        tasks = [asyncio.ensure_future(part.run()) for part in (*self.informers.values(), *controllers)]
+        self._tasks = [asyncio.ensure_future(part.run()) for part in (*self.informers.values(), *controllers)]
         try:
             yield
         finally:
-            for task in tasks:
+            for task in self._tasks:
                 task.cancel()
-            results = await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             self.informers = self.new_informers()
-        failures = [r for r in results if r is not None and not isinstance(r, asyncio.CancelledError)]
-        if failures:
-            raise failures[0]
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and (failure := task.exception()):
+                raise failure
 
     async def until(self, holds: Callable[[], Any], what: str = "") -> None:
         """Waits for a condition over the store; it fails the test after 20 s."""
         try:
             async with asyncio.timeout(20):
                 while not holds():
+                    self._raise_failure()
                     await asyncio.sleep(0.005)
         except TimeoutError:
             pytest.fail(f"never came true: {what or holds}")
 
     def objects(self, resource: Resource, namespace: str | None = None) -> list[dict[str, Any]]:
         """Everything of one resource as stored now."""
-        import orjson
-
         return [orjson.loads(s.value) for s in self.api.store.list(resource.qualified, namespace)[0]]
 
     def object(self, resource: Resource, name: str, namespace: str = "default") -> dict[str, Any] | None:
