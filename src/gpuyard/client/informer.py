@@ -101,9 +101,14 @@ class Informer:
                 label_selector=self._label_selector,
                 field_selector=self._field_selector,
             )
+            quiet = True
             async for event in stream:
+                quiet = False
                 version = event.object["metadata"]["resourceVersion"]
                 self._apply(event)
+            if quiet:
+                # A server that ends every stream at once must not be asked without pause.
+                await asyncio.sleep(_RETRY_S)
 
     def _apply(self, event: WatchEvent) -> None:
         if event.type == "BOOKMARK":

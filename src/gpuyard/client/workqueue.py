@@ -21,9 +21,9 @@ class WorkQueue(Generic[Key]):
     """Hands out keys to `reconcile`. A key added while it is being handled is handled once more afterwards.
 
     `reconcile` may return a number of seconds after which it wants to see the key again. When it raises a
-    GpuyardError, the key comes back with exponential back-off (50 ms to 30 s); a Conflict comes
-    back at once, since the newer object is already on its way. Any other exception is a bug and
-    ends the worker, so that whoever owns the task reports it.
+    GpuyardError, the key comes back with exponential back-off (50 ms to 30 s); after a Conflict always
+    after 50 ms, since the newer object is already on its way. Any other exception is a bug and ends
+    the worker, so that whoever owns the task reports it.
     """
 
     def __init__(self, name: str, reconcile: Callable[[Key], Awaitable[float | None]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 def find_condition(manifest: Mapping[str, Any], type_: str) -> Mapping[str, Any] | None:
     """The condition of this type in `status.conditions`, if any."""
-    for condition in manifest.get("status", {}).get("conditions") or ():
+    for condition in (manifest.get("status") or {}).get("conditions") or ():
         if condition.get("type") == type_:
             found: Mapping[str, Any] = condition
             return found

@@ -20,6 +20,7 @@ _SCALE = {
     "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30),
     "Ti": Decimal(2**40), "Pi": Decimal(2**50), "Ei": Decimal(2**60),
 }  # fmt: skip
+_DIGITS = 60
 _DECIMAL_SUFFIX = {-9: "n", -6: "u", -3: "m", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E"}
 
 
@@ -36,7 +37,7 @@ def parse_quantity(text: str | int | float) -> Decimal:
         )
     number, suffix, exponent = match.groups()
     with localcontext() as context:
-        context.prec = 60
+        context.prec = _DIGITS
         value = Decimal(number)
         if suffix:
             value *= _SCALE[suffix]
@@ -47,7 +48,7 @@ def parse_quantity(text: str | int | float) -> Decimal:
 
 def to_milli(text: str | int | float) -> int:
     """Thousandths, rounded up as Kubernetes does (`Quantity.MilliValue`)."""
-    return _ceil(parse_quantity(text) * 1000)
+    return _ceil(_shifted(parse_quantity(text), 3))
 
 
 def to_int(text: str | int | float) -> int:
@@ -82,13 +83,21 @@ def canonical_quantity(text: str) -> str:
     value = parse_quantity(text)
     if match and (match[2] or "").endswith("i") and abs(value) >= 1024 and value == int(value):
         return format_bytes(int(value))
-    nano = _ceil(value * 10**9) if value > 0 else -_ceil(-value * 10**9)
+    billionths = _shifted(value, 9)
+    nano = _ceil(billionths) if value > 0 else -_ceil(-billionths)
     power = -9
     while nano and power < 18 and nano % 1000 == 0:
         nano, power = nano // 1000, power + 3
     if not nano or power == 0:
         return str(nano)
     return f"{nano}e{power}" if match and match[3] is not None else f"{nano}{_DECIMAL_SUFFIX[power]}"
+
+
+def _shifted(value: Decimal, places: int) -> Decimal:
+    """Times a power of ten, exact: arithmetic of its own accord keeps 28 digits only."""
+    with localcontext() as context:
+        context.prec = _DIGITS
+        return value.scaleb(places)
 
 
 def _ceil(value: Decimal) -> int:

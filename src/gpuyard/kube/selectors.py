@@ -13,6 +13,7 @@ from typing import Any
 _SET_BASED = re.compile(r"^(?P<key>\S+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)$")
 _EQUALITY = re.compile(r"^(?P<key>[^!=\s]+)\s*(?P<op>==|=|!=)\s*(?P<value>[^!=\s]*)$")
 _KEY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]*\Z")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
 _SPLIT = re.compile(r",(?![^()]*\))")
 
 
@@ -38,11 +39,12 @@ class Requirement:
             case "DoesNotExist":
                 return not present
             case "Gt" | "Lt":
-                try:
-                    left, right = int(value), int(self.values[0])
-                except (ValueError, IndexError):
+                # `int` alone takes more than Kubernetes does: "5_0" is a label value, and no number.
+                numbers = [int(text) for text in (value, *self.values) if _INTEGER.fullmatch(text)]
+                if len(numbers) != 2:
                     return False
-                return present and (left > right if self.operator == "Gt" else left < right)
+                left, right = numbers
+                return left > right if self.operator == "Gt" else left < right
         raise ValueError(f"{self.operator!r} is not a selector operator")
 
 
@@ -70,13 +72,16 @@ def parse_label_selector(text: str) -> Selector:
 def _parse_clause(clause: str) -> Requirement:
     if match := _SET_BASED.match(clause):
         values = tuple(value.strip() for value in match["values"].split(","))
-        return Requirement(match["key"], "In" if match["op"] == "in" else "NotIn", values)
-    if match := _EQUALITY.match(clause):
-        return Requirement(match["key"], "NotIn" if match["op"] == "!=" else "In", (match["value"],))
-    key, operator = (clause[1:].strip(), "DoesNotExist") if clause.startswith("!") else (clause, "Exists")
-    if not _KEY.match(key):
+        found = Requirement(match["key"], "In" if match["op"] == "in" else "NotIn", values)
+    elif match := _EQUALITY.match(clause):
+        found = Requirement(match["key"], "NotIn" if match["op"] == "!=" else "In", (match["value"],))
+    elif clause.startswith("!"):
+        found = Requirement(clause[1:].strip(), "DoesNotExist")
+    else:
+        found = Requirement(clause, "Exists")
+    if not _KEY.match(found.key):
         raise ValueError(f"unable to parse requirement: {clause!r}")
-    return Requirement(key, operator)
+    return found
 
 
 def selector_of(raw: Mapping[str, Any] | None) -> Selector:

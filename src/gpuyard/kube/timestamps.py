@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+
+_RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
 
 
 def format_time(moment: datetime) -> str:
@@ -21,7 +26,7 @@ def parse_time(text: str) -> datetime:
     Raises:
         ValueError: not RFC 3339 with a zone.
     """
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone")
-    return moment
+    # `fromisoformat` alone takes all of ISO 8601, weeks and basic forms included.
+    if not _RFC_3339.fullmatch(text):
+        raise ValueError(f"{text!r} is not a time such as 2026-01-31T12:00:00Z")
+    return datetime.fromisoformat(text)

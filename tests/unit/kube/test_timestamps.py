@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuyard.kube.timestamps import format_micro_time, format_time, parse_time
+
+MOMENTS = st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC))
+
+
+def test_writes_utc() -> None:
+    moment = datetime(2026, 1, 31, 13, 0, 5, 42, tzinfo=timezone(timedelta(hours=1)))
+    assert format_time(moment) == "2026-01-31T12:00:05Z"
+    assert format_micro_time(moment) == "2026-01-31T12:00:05.000042Z"
+
+
+@given(MOMENTS)
+def test_what_is_written_is_read_as_it_was(moment: datetime) -> None:
+    assert parse_time(format_micro_time(moment)) == moment
+    assert parse_time(format_time(moment)) == moment.replace(microsecond=0)
+
+
+@given(MOMENTS, MOMENTS)
+def test_text_sorts_as_time_does(one: datetime, other: datetime) -> None:
+    assert (format_micro_time(one) < format_micro_time(other)) is (one < other)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-01-31T12:00:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31T12:00:00.5Z", datetime(2026, 1, 31, 12, 0, 0, 500_000, tzinfo=UTC)),
+        ("2026-01-31T12:00:00.123456789Z", datetime(2026, 1, 31, 12, 0, 0, 123_456, tzinfo=UTC)),
+        ("2026-01-31T14:30:00+02:30", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+    ],
+)
+def test_reads(text: str, moment: datetime) -> None:
+    assert parse_time(text) == moment
+    assert parse_time(text).tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "now", "2026-01-31", "2026-01-31T12:00:00", "2026-01-31 12:00:00Z", "20260131T120000Z",
+     "2026-W05-6T12:00Z", "2026-01-31T12:00Z", "2026-13-01T12:00:00Z", "2026-02-30T12:00:00Z",
+     "2026-01-31T12:00:00Z\n"],
+)  # fmt: skip
+def test_refuses(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a time|month|day is out of range"):
+        parse_time(text)
