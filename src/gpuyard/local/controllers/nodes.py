@@ -55,6 +55,10 @@ class NodeLifecycle:
         await self._leases.synced()
         await self._queue.run()
 
+    def watches(self, node: str) -> bool:
+        """Whether the silence of this node is being timed."""
+        return node in self._beats
+
     def _on_node(self, old: Manifest | None, new: Manifest | None) -> None:
         if new is not None:
             self._queue.add(new["metadata"]["name"])
@@ -128,6 +132,10 @@ class PodCollector:
         await self._nodes.synced()
         await self._pods.synced()
         await self._queue.run()
+
+    def misses(self, node: str) -> bool:
+        """Whether pods are bound to this node and it isn't there."""
+        return node in self._missing
 
     def _on_node(self, old: Manifest | None, new: Manifest | None) -> None:
         if new is None and old is not None:
