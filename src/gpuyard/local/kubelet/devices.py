@@ -12,7 +12,6 @@ import logging
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -40,7 +39,7 @@ API_VERSION = "v1beta1"
 KUBELET_SOCKET = "kubelet.sock"
 _LONGEST_SOCKET_PATH = 107
 _RESOURCE_NAME = re.compile(
-    r"(?=.{1,253}/)[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?"
+    r"(?!requests\.)(?!.*kubernetes\.io/)(?=.{1,253}/)[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 )
 _LOG = logging.getLogger(__name__)
 
@@ -103,15 +102,17 @@ class DeviceManager:
             )
         for assignment in await asyncio.to_thread(read_checkpoint, self._checkpoint, self._clock()):
             self._assignments[assignment.pod_uid, assignment.container] = assignment
-        self._plugins_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _remove_sockets(self._plugins_dir)
-        self._server = grpc.aio.server()
-        rpc.add_RegistrationServicer_to_server(_Registration(self), self._server)
+        server = grpc.aio.server()
+        rpc.add_RegistrationServicer_to_server(_Registration(self), server)
         try:
-            self._server.add_insecure_port(f"unix:{socket}")
-        except RuntimeError as error:
+            self._plugins_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _remove_sockets(self._plugins_dir)
+            server.add_insecure_port(f"unix:{socket}")
+        except (OSError, RuntimeError) as error:
+            await server.stop(grace=None)
             raise errors.DeviceError(f"can't listen on {socket}: {error}") from error
-        await self._server.start()
+        await server.start()
+        self._server = server
 
     async def stop(self) -> None:
         """Closes the socket and leaves the plugins; assignments stay in the checkpoint."""
@@ -287,6 +288,7 @@ class DeviceManager:
             served.follower = asyncio.create_task(
                 self._follow(served, client), name=f"device plugin {resource}"
             )
+            served.follower.add_done_callback(_report)
             _LOG.info("device plugin %s registered for %s", endpoint, resource)
 
     async def _follow(self, served: _Served, client: PluginClient) -> None:
@@ -316,7 +318,7 @@ class _Registration(rpc.RegistrationServicer):
     async def Register(self, request: pb.RegisterRequest, context: Any) -> pb.Empty:
         if request.version != API_VERSION:
             problem = f"version {request.version!r} isn't served; this kubelet serves {API_VERSION!r}"
-        elif not _RESOURCE_NAME.fullmatch(request.resource_name) or "kubernetes.io/" in request.resource_name:
+        elif not _RESOURCE_NAME.fullmatch(request.resource_name):
             problem = f"{request.resource_name!r} is no name of an extended resource, such as nvidia.com/gpu"
         elif request.endpoint != Path(request.endpoint).name or request.endpoint in {"", KUBELET_SOCKET}:
             problem = f"endpoint {request.endpoint!r} is no file name of a socket beside {KUBELET_SOCKET}"
@@ -331,11 +333,15 @@ class _Registration(rpc.RegistrationServicer):
         raise AssertionError("abort returns by raising")
 
 
+def _report(follower: asyncio.Task[None]) -> None:
+    if not follower.cancelled() and (error := follower.exception()) is not None:
+        _LOG.error("%s is no longer followed", follower.get_name(), exc_info=error)
+
+
 async def _end(served: _Served) -> None:
     if served.follower is not None:
         served.follower.cancel()
-        with suppress(asyncio.CancelledError):
-            await served.follower
+        await asyncio.wait([served.follower])
         served.follower = None
     if served.client is not None:
         await served.client.close()

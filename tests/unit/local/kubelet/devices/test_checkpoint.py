@@ -1,0 +1,87 @@
+import json
+import os
+from typing import Any
+
+import pytest
+
+from gpuyard import errors
+
+OTHER = "example.com/other"
+
+
+async def test_a_new_manager_knows_who_holds_what(node: Any, shows: Any) -> None:
+    async with node.manager() as manager:
+        plugin = await node.plugin(a=True, b=True, c=True)
+        await plugin.register()
+        await shows(manager, 3, 3)
+        first = await manager.allocate("u", "ns", "p", "c", {OTHER: 2}, reusable=True)
+        assignments = manager.assignments()
+    await plugin.stop()
+    async with node.manager() as manager:
+        # Before the plugin is back, too.
+        assert manager.assignments() == assignments
+        assert await manager.allocate("u", "ns", "p", "c", {OTHER: 2}) == first
+        await plugin.serve()
+        await plugin.register()
+        await shows(manager, 3, 3)
+        second = await manager.allocate("v", "ns", "q", "c", {OTHER: 1})
+        assert second.device_ids == {OTHER: ("c",)}
+
+
+async def test_what_was_freed_while_nobody_ran_is_free(node: Any, shows: Any) -> None:
+    async with node.manager() as manager:
+        plugin = await node.plugin(a=True)
+        await plugin.register()
+        await shows(manager, 1, 1)
+        await manager.allocate("u", "ns", "p", "c", {OTHER: 1})
+    async with node.manager() as manager:
+        await manager.retain([])
+        assert manager.assignments() == ()
+    async with node.manager() as manager:
+        assert manager.assignments() == ()
+
+
+async def test_the_answer_is_on_the_disk_before_it_is_given(node: Any, shows: Any) -> None:
+    async with node.manager() as manager:
+        plugin = await node.plugin(a=True)
+        await plugin.register()
+        await shows(manager, 1, 1)
+        await manager.allocate("u", "ns", "p", "c", {OTHER: 1})
+        raw = json.loads(node.checkpoint.read_text())
+        assert [one["pod_uid"] for one in raw["assignments"]] == ["u"]
+        assert os.stat(node.checkpoint).st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"version": 2, "assignments": []}',
+        b'{"version": 1, "assignments": [{}]}',
+        b"\xff\xfe",
+    ],
+)
+async def test_a_damaged_checkpoint_is_moved_aside(
+    node: Any, text: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.checkpoint.write_bytes(text)
+    async with node.manager() as manager:
+        assert manager.assignments() == ()
+    aside = node.folder / "devices.json.damaged-20260102T000000Z"
+    assert aside.read_bytes() == text
+    assert str(aside) in caplog.text
+
+
+async def test_a_checkpoint_that_cannot_be_written_assigns_nothing(node: Any, shows: Any) -> None:
+    async with node.manager() as manager:
+        plugin = await node.plugin(a=True)
+        await plugin.register()
+        await shows(manager, 1, 1)
+        node.checkpoint.with_name("devices.json.new").mkdir()
+        with pytest.raises(errors.DeviceError, match="can't write the device checkpoint"):
+            await manager.allocate("u", "ns", "p", "c", {OTHER: 1})
+        assert manager.assignments() == ()
+        node.checkpoint.with_name("devices.json.new").rmdir()
+        assert (await manager.allocate("v", "ns", "q", "c", {OTHER: 1})).device_ids == {OTHER: ("a",)}
