@@ -15,7 +15,8 @@
     │   ├── StoreFull, StoreDamaged, StoreLocked, StoreTooNew, StoreUnwritable
     ├── DeviceError                 the GPUs of this node, or the plugin that owns them
     └── ProcessError                a pod's process can't be started or found again
-        └── StartError              this one can't be started on this host as it is asked for
+        ├── StartError              this one can't be started on this host as it is asked for
+        └── ContainerConfigError    what its environment refers to isn't there (yet)
 
 A message says what failed and where; `remedy` says what would mend it. Both are printed without a
 traceback. Secrets never go into either.
@@ -247,3 +248,7 @@ class StartError(ProcessError):
     def __init__(self, message: str, *, code: int = 128, remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)
         self.code = code
+
+
+class ContainerConfigError(ProcessError):
+    """A ConfigMap, Secret, key or field that a container's environment refers to isn't there (yet)."""
