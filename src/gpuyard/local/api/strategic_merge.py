@@ -134,7 +134,7 @@ def _check_order(directive: str, patch: list[Any], order: list[Any], key: str) -
 
 
 def _ordered(merged: list[Any], patch: list[Any], server: list[Any], key: str) -> list[Any]:
-    """Elements that the patch names stand in its order; the others keep theirs, and come as late as they may."""
+    """What the patch names stands in its order, the rest in the server's, as late as it may."""
     names = [_name(item, key) for item in patch]
     places = [_name(item, key) for item in server]
     left = [item for item in merged if _name(item, key) not in names]

@@ -259,7 +259,8 @@ _JSON = st.recursive(
             st.sampled_from(
                 [
                     "spec", "metadata", "containers", "name", "env", "finalizers", "labels", "volumes",
-                    "$patch", "$retainKeys", "$setElementOrder/containers", "$deleteFromPrimitiveList/finalizers",
+                    "$retainKeys", "$patch", "$setElementOrder/containers",
+                    "$deleteFromPrimitiveList/finalizers",
                 ]
             ),
             inner,
