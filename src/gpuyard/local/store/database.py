@@ -16,6 +16,9 @@ from gpuyard.local.store.schema import MIGRATIONS, migrate, version_of
 #: How much a commit survives: FULL a power cut, OFF only the death of the process.
 Synchronous = Literal["FULL", "OFF"]
 
+#: How long to wait for another program that has the file open.
+_BUSY_S = 0.5
+
 
 class Row(NamedTuple):
     """One revision as the table holds it; `prev_revision` is None for "the key's tombstone, if any"."""
@@ -143,9 +146,12 @@ def _check(path: Path) -> None:
     Raises:
         StoreDamaged, StoreTooNew: see `Database`.
     """
-    if path.stat().st_size == 0:
+    size_bytes = path.stat().st_size
+    if size_bytes == 0:
         raise _damaged(path, "the file is empty")
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY_S
+    )
     try:
         version = version_of(connection)
         if version > len(MIGRATIONS):
@@ -159,12 +165,18 @@ def _check(path: Path) -> None:
         complaint = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if complaint != "ok":
             raise _damaged(path, complaint)
+        # SQLite reads the missing end of the last page as zeros. A full disk can cut a page short too, but
+        # then the log still holds it.
+        log = path.with_name(path.name + "-wal")
+        page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
+        if size_bytes % page_bytes and not (log.exists() and log.stat().st_size):
+            raise _damaged(path, "its last page is cut short")
     finally:
         connection.close()
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_S)
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("PRAGMA journal_mode = WAL")
