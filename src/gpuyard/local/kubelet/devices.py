@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import grpc
 import grpc.aio
 
 from gpuyard import errors
-from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
 from gpuyard.local.kubelet.device_checkpoint import (
     Assignment,
@@ -32,15 +28,11 @@ from gpuyard.local.kubelet.device_checkpoint import (
     write_checkpoint,
 )
 from gpuyard.local.kubelet.plugin_client import PluginClient, PluginDevice
+from gpuyard.local.kubelet.registration import KUBELET_SOCKET, Registration
 
 __all__ = ["Assignment", "ContainerAllocation", "DeviceCount", "DeviceManager", "DeviceNode", "Mount"]
 
-API_VERSION = "v1beta1"
-KUBELET_SOCKET = "kubelet.sock"
 _LONGEST_SOCKET_PATH = 107
-_RESOURCE_NAME = re.compile(
-    r"(?!requests\.)(?!.*kubernetes\.io/)(?=.{1,253}/)[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
-)
 _LOG = logging.getLogger(__name__)
 
 
@@ -103,7 +95,7 @@ class DeviceManager:
         for assignment in await asyncio.to_thread(read_checkpoint, self._checkpoint, self._clock()):
             self._assignments[assignment.pod_uid, assignment.container] = assignment
         server = grpc.aio.server()
-        rpc.add_RegistrationServicer_to_server(_Registration(self), server)
+        rpc.add_RegistrationServicer_to_server(Registration(self.register), server)
         try:
             self._plugins_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             _remove_sockets(self._plugins_dir)
@@ -307,30 +299,6 @@ class DeviceManager:
     def _changed(self) -> None:
         for callback in self._callbacks:
             callback()
-
-
-class _Registration(rpc.RegistrationServicer):
-    """Checks what a plugin says about itself before anything is dialled."""
-
-    def __init__(self, manager: DeviceManager) -> None:
-        self._manager = manager
-
-    async def Register(self, request: pb.RegisterRequest, context: Any) -> pb.Empty:
-        if request.version != API_VERSION:
-            problem = f"version {request.version!r} isn't served; this kubelet serves {API_VERSION!r}"
-        elif not _RESOURCE_NAME.fullmatch(request.resource_name):
-            problem = f"{request.resource_name!r} is no name of an extended resource, such as nvidia.com/gpu"
-        elif request.endpoint != Path(request.endpoint).name or request.endpoint in {"", KUBELET_SOCKET}:
-            problem = f"endpoint {request.endpoint!r} is no file name of a socket beside {KUBELET_SOCKET}"
-        else:
-            try:
-                await self._manager.register(request.resource_name, request.endpoint)
-            except errors.DeviceError as error:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, error.message)
-            return pb.Empty()
-        _LOG.warning("refused a device plugin: %s", problem)
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
-        raise AssertionError("abort returns by raising")
 
 
 def _report(follower: asyncio.Task[None]) -> None:

@@ -30,6 +30,7 @@ async def test_counts_devices_and_follows_their_health(node: Any, shows: Any) ->
         ({"resource": "example.com/gpü"}, "extended resource"),
         ({"resource": "requests.example.com/gpu"}, "extended resource"),
         ({"endpoint": "../other.sock"}, "file name"),
+        ({"endpoint": ".."}, "file name"),
         ({"endpoint": "kubelet.sock"}, "file name"),
     ],
 )
