@@ -38,7 +38,7 @@ def test_parallelism_without_completions_is_a_work_queue(create: Any, job: Manif
     [
         ({"parallelism": -1}, "spec.parallelism", "Invalid value: -1: must be greater than or equal to 0"),
         ({"backoffLimit": -1}, "spec.backoffLimit", "must be greater than or equal to 0"),
-        ({"ttlSecondsAfterFinished": -1}, "spec.ttlSecondsAfterFinished", "must be greater than or equal to 0"),
+        ({"ttlSecondsAfterFinished": -1}, "spec.ttlSecondsAfterFinished", "must be greater than or equal"),
         ({"completionMode": "Random"}, "spec.completionMode",
          'Unsupported value: "Random": supported values: "NonIndexed", "Indexed"'),
         ({"completionMode": "Indexed", "parallelism": 2}, "spec.completions",
