@@ -15,7 +15,6 @@ log = logging.getLogger(__name__)
 #: Called with (old, new): (None, new) for an object that appeared, (old, None) for one that went.
 Handler = Callable[[Manifest | None, Manifest | None], None]
 
-_RETRY_S = 0.2
 _RETRY_MAX_S = 10.0
 
 
@@ -35,12 +34,15 @@ class Informer:
         namespace: str | None = None,
         label_selector: str = "",
         field_selector: str = "",
+        retry_s: float = 0.2,
     ) -> None:
+        """`retry_s` is the first pause after a failure; it doubles up to 10 s."""
         self.resource = resource
         self._api = api
         self._namespace = namespace
         self._label_selector = label_selector
         self._field_selector = field_selector
+        self._retry_s = retry_s
         self._objects: dict[ObjectKey, Manifest] = {}
         self._handlers: list[Handler] = []
         self._synced = asyncio.Event()
@@ -62,11 +64,11 @@ class Informer:
 
     async def run(self) -> None:
         """Lists and watches for as long as it isn't cancelled, with back-off while the API is away."""
-        retry_s = _RETRY_S
+        retry_s = self._retry_s
         while True:
             try:
                 version = await self._relist()
-                retry_s = _RETRY_S
+                retry_s = self._retry_s
                 self.failure = None
                 await self._follow(version)
             except errors.Gone:
@@ -108,7 +110,7 @@ class Informer:
                 self._apply(event)
             if quiet:
                 # A server that ends every stream at once must not be asked without pause.
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(self._retry_s)
 
     def _apply(self, event: WatchEvent) -> None:
         if event.type == "BOOKMARK":

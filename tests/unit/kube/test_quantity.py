@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard.kube.quantity import (
-    canonical_quantity,
     format_bytes,
     format_milli,
     parse_quantity,
@@ -86,38 +85,3 @@ def test_bytes_take_the_largest_unit(count: int, text: str) -> None:
 def test_what_is_written_is_read_as_it_was(amount: int) -> None:
     assert to_int(format_bytes(amount)) == amount
     assert to_milli(format_milli(amount)) == amount
-
-
-@pytest.mark.parametrize(
-    ("text", "canonical"),
-    [
-        ("0", "0"),
-        ("0Ki", "0"),
-        ("0.5", "500m"),
-        ("1.5", "1500m"),
-        ("1000", "1k"),
-        ("1500", "1500"),
-        ("1000000k", "1G"),
-        ("1e3", "1e3"),
-        ("1E6", "1e6"),
-        ("1024Mi", "1Gi"),
-        ("1.5Gi", "1536Mi"),
-        ("0.5Ki", "512"),
-        ("1Ki", "1Ki"),
-        ("0.3Mi", "314572800m"),
-        ("-2048Ki", "-2Mi"),
-        ("0.0001n", "1n"),
-        ("-0.0001n", "-1n"),
-        ("16Gi", "16Gi"),
-    ],
-)
-def test_canonical_form(text: str, canonical: str) -> None:
-    assert canonical_quantity(text) == canonical
-
-
-@given(st.integers(0, 10**9), st.integers(0, 999), st.sampled_from(sorted(SUFFIXES.keys() - {"n", "u"})))
-def test_the_canonical_form_keeps_the_value_and_is_stable(whole: int, part: int, suffix: str) -> None:
-    text = f"{whole}.{part:03}{suffix}"
-    canonical = canonical_quantity(text)
-    assert abs(parse_quantity(canonical) - parse_quantity(text)) <= Decimal("1e-9")
-    assert canonical_quantity(canonical) == canonical
