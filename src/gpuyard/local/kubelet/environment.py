@@ -1,0 +1,203 @@
+"""The environment and the command line of a container (pure).
+
+Source: kubernetes `pkg/kubelet/kubelet_pods.go` makeEnvironmentVariables; last wins is `compose`'s own rule.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpuyard import errors
+from gpuyard.kube.objects import Manifest, annotations_of, labels_of
+from gpuyard.kube.quantity import parse_quantity
+from gpuyard.kube.references import expand_references
+
+NVIDIA_VISIBLE_DEVICES = "NVIDIA_VISIBLE_DEVICES"
+CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+PET_MASTER_PORT = "PET_MASTER_PORT"
+
+#: Every pod is on the host's own network.
+POD_IP = "127.0.0.1"
+
+_FIELD_OF_MAP = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """ConfigMaps and Secrets of the pod's namespace that it refers to, by name; None for a missing one."""
+
+    config_maps: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
+    secrets: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
+
+
+def referenced_names(container: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """Names of the ConfigMaps and of the Secrets that a container's environment refers to."""
+    config_maps: set[str] = set()
+    secrets: set[str] = set()
+    for source in container.get("envFrom") or ():
+        config_maps.update(ref["name"] for ref in [source.get("configMapRef")] if ref)
+        secrets.update(ref["name"] for ref in [source.get("secretRef")] if ref)
+    for variable in container.get("env") or ():
+        value_from = variable.get("valueFrom") or {}
+        config_maps.update(ref["name"] for ref in [value_from.get("configMapKeyRef")] if ref)
+        secrets.update(ref["name"] for ref in [value_from.get("secretKeyRef")] if ref)
+    return config_maps, secrets
+
+
+def own_environment(
+    pod: Manifest,
+    container: Mapping[str, Any],
+    sources: Sources,
+    allocatable: Mapping[str, str],
+    known: Mapping[str, str],
+) -> dict[str, str]:
+    """What the pod itself says: `envFrom`, then `env`, each may use `$(NAME)` of what came before.
+
+    Args:
+        pod: with its node.
+        container: one of its containers.
+        sources: what the container refers to.
+        allocatable: the node's, for resource fields without a limit.
+        known: further variables that `$(NAME)` may name.
+
+    Raises:
+        ContainerConfigError: a reference that isn't optional leads nowhere.
+    """
+    found: dict[str, str] = {}
+    for source in container.get("envFrom") or ():
+        found |= _from_source(source, sources)
+    for variable in container.get("env") or ():
+        name = variable["name"]
+        if reference := variable.get("valueFrom"):
+            value = _referenced(name, reference, pod, container, sources, allocatable)
+            if value is not None:
+                found[name] = value
+        else:
+            found[name] = expand_references(variable.get("value") or "", {**known, **found})
+    return found
+
+
+def compose(
+    base: Mapping[str, str], allocated: Mapping[str, str], own: Mapping[str, str], master_port: int
+) -> dict[str, str]:
+    """The whole environment, last wins: base, device plugins, the pod's own, and again which GPUs it has.
+
+    A pod can't widen what it was allotted: without GPUs it sees none, whatever it says. A plugin that sets
+    only NVIDIA_VISIBLE_DEVICES expects a container toolkit to hide the rest; a process has only CUDA's.
+    """
+    visible = allocated.get(NVIDIA_VISIBLE_DEVICES, "void")
+    usable = allocated.get(CUDA_VISIBLE_DEVICES, "" if visible == "void" else visible)
+    port = {} if PET_MASTER_PORT in own else {PET_MASTER_PORT: str(master_port)}
+    gpus = {NVIDIA_VISIBLE_DEVICES: visible, CUDA_VISIBLE_DEVICES: usable}
+    return {**base, **allocated, **own, **gpus, **port}
+
+
+def command_line(container: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    """`command` and `args` with `$(NAME)` expanded.
+
+    Raises:
+        StartError: there is neither, and a host process has no image that would have one.
+    """
+    words: Sequence[str] = [*(container.get("command") or ()), *(container.get("args") or ())]
+    if not words:
+        raise errors.StartError(
+            f"container {container['name']} has no command", code=127, remedy="set its command"
+        )
+    return [expand_references(word, environment) for word in words]
+
+
+def _from_source(source: Mapping[str, Any], sources: Sources) -> dict[str, str]:
+    prefix = source.get("prefix", "")
+    for field_name, kind, objects in (
+        ("configMapRef", "configmap", sources.config_maps),
+        ("secretRef", "secret", sources.secrets),
+    ):
+        if reference := source.get(field_name):
+            data = objects.get(reference["name"])
+            if data is None and not reference.get("optional"):
+                raise _missing(f'{kind} "{reference["name"]}" not found')
+            return {prefix + key: value for key, value in (data or {}).items()}
+    return {}
+
+
+def _referenced(
+    name: str,
+    reference: Mapping[str, Any],
+    pod: Manifest,
+    container: Mapping[str, Any],
+    sources: Sources,
+    allocatable: Mapping[str, str],
+) -> str | None:
+    """The value; None for an optional one that isn't there."""
+    if ref := reference.get("configMapKeyRef"):
+        return _key_of("configmap", ref, sources.config_maps)
+    if ref := reference.get("secretKeyRef"):
+        return _key_of("secret", ref, sources.secrets)
+    if ref := reference.get("fieldRef"):
+        return _field(name, ref["fieldPath"], pod)
+    if ref := reference.get("resourceFieldRef"):
+        return _resource_field(name, ref, pod, container, allocatable)
+    raise _missing(f"variable {name}: this yard doesn't know the source {', '.join(reference)}")
+
+
+def _key_of(kind: str, ref: Mapping[str, Any], objects: Mapping[str, Mapping[str, str] | None]) -> str | None:
+    data = objects.get(ref["name"])
+    if data is not None and ref["key"] in data:
+        return data[ref["key"]]
+    if ref.get("optional"):
+        return None
+    if data is None:
+        raise _missing(f'{kind} "{ref["name"]}" not found')
+    raise _missing(f"couldn't find key {ref['key']} in {kind} {ref['name']}")
+
+
+def _field(name: str, path: str, pod: Manifest) -> str:
+    metadata, spec = pod["metadata"], pod["spec"]
+    if match := _FIELD_OF_MAP.fullmatch(path):
+        values = labels_of(pod) if match[1] == "labels" else annotations_of(pod)
+        return values.get(match[2], "")
+    fields = {
+        "metadata.name": metadata["name"],
+        "metadata.namespace": metadata.get("namespace", ""),
+        "metadata.uid": metadata.get("uid", ""),
+        "spec.nodeName": spec.get("nodeName", ""),
+        "spec.serviceAccountName": spec.get("serviceAccountName") or "default",
+        "status.hostIP": POD_IP,
+        "status.hostIPs": POD_IP,
+        "status.podIP": POD_IP,
+        "status.podIPs": POD_IP,
+    }
+    if path not in fields:
+        raise _missing(f"variable {name}: there is no field {path}")
+    return str(fields[path])
+
+
+def _resource_field(
+    name: str,
+    ref: Mapping[str, Any],
+    pod: Manifest,
+    container: Mapping[str, Any],
+    allocatable: Mapping[str, str],
+) -> str:
+    """A limit or request in units of the divisor, rounded up. Source: `pkg/api/v1/resource/helpers.go`."""
+    meant = container
+    if wanted := ref.get("containerName"):
+        meant = next((c for c in pod["spec"]["containers"] if c["name"] == wanted), container)
+    kind, _, resource = ref["resource"].partition(".")
+    resources = meant.get("resources") or {}
+    amount = (resources.get(kind) or {}).get(resource)
+    if amount is None:
+        amount = allocatable.get(resource, "0") if kind == "limits" else "0"
+    divisor = parse_quantity(ref.get("divisor") or "1") or parse_quantity("1")
+    try:
+        return str(math.ceil(parse_quantity(amount) / divisor))
+    except ValueError as error:
+        raise _missing(f"variable {name}: {error}") from error
+
+
+def _missing(what: str) -> errors.ContainerConfigError:
+    return errors.ContainerConfigError(what, remedy="make it, or mark the reference as optional")

@@ -1,0 +1,135 @@
+"""What a pod needs next, and what it is by now (pure).
+
+Sources: kubernetes `pkg/kubelet/kuberuntime/kuberuntime_manager.go` computePodActions, doBackOff, and
+`pkg/kubelet/kubelet_pods.go` getPhase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+ALWAYS, ON_FAILURE, NEVER = "Always", "OnFailure", "Never"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One container, as of now.
+
+    Attributes:
+        exit_code: of its last run; None while it runs or when it never did.
+        not_before: no start before this; None for at once.
+    """
+
+    name: str
+    is_init: bool = False
+    running: bool = False
+    exit_code: int | None = None
+    not_before: datetime | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its last run is over and went well."""
+        return self.exit_code == 0 and not self.running
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The next step.
+
+    Attributes:
+        start: containers to start now.
+        stop: every running container has to end.
+        done: nothing runs and nothing will ever be started.
+        wake_at: when to look again without anything having happened; None for never.
+    """
+
+    start: tuple[str, ...] = ()
+    stop: bool = False
+    done: bool = False
+    wake_at: datetime | None = None
+
+
+def plan(
+    containers: Sequence[Observed],
+    *,
+    restart_policy: str,
+    ending: bool,
+    deadline_at: datetime | None,
+    now: datetime,
+) -> Plan:
+    """Decides the next step.
+
+    Args:
+        containers: init containers first, both in the order of the spec.
+        restart_policy: Always, OnFailure or Never.
+        ending: the pod is deleted.
+        deadline_at: when it has been active for long enough.
+        now: aware.
+    """
+    running = any(container.running for container in containers)
+    if ending or (deadline_at is not None and deadline_at <= now):
+        return Plan(stop=running, done=not running)
+    wanted: list[Observed] = []
+    for container in (c for c in containers if c.is_init):
+        if container.succeeded:
+            continue
+        # As in Kubernetes, Always means OnFailure to an init container.
+        if container.exit_code is not None and restart_policy == NEVER:
+            return Plan(done=True)
+        if not container.running:
+            wanted.append(container)
+        return _starts(wanted, deadline_at, now)
+    mains = [c for c in containers if not c.is_init]
+    wanted = [c for c in mains if not c.running and _wants_start(c, restart_policy)]
+    if not wanted and not any(c.running for c in mains):
+        return Plan(done=True)
+    return _starts(wanted, deadline_at, now)
+
+
+def _starts(wanted: Sequence[Observed], deadline_at: datetime | None, now: datetime) -> Plan:
+    due = [c for c in wanted if c.not_before is None or c.not_before <= now]
+    times = [c.not_before for c in wanted if c.not_before is not None and c.not_before > now]
+    times += [deadline_at] if deadline_at is not None else []
+    return Plan(start=tuple(c.name for c in due), wake_at=min(times, default=None))
+
+
+def _wants_start(container: Observed, restart_policy: str) -> bool:
+    if container.exit_code is None or restart_policy == ALWAYS:
+        return True
+    return restart_policy == ON_FAILURE and container.exit_code != 0
+
+
+def phase_of(containers: Sequence[Observed], *, restart_policy: str, done: bool) -> str:
+    """Pending, Running, Succeeded or Failed.
+
+    `done` is the plan's: a pod that is done without all of its containers having run has failed.
+    """
+    mains = [c for c in containers if not c.is_init]
+    inits_succeeded = all(c.succeeded for c in containers if c.is_init)
+    if done:
+        return "Succeeded" if inits_succeeded and all(c.succeeded for c in mains) else "Failed"
+    if not inits_succeeded or any(not c.running and c.exit_code is None for c in mains):
+        return "Pending"
+    return "Running"
+
+
+@dataclass(frozen=True)
+class BackOff:
+    """Delays between restarts: the first at once, then `first_s`, doubling up to `most_s`.
+
+    Attributes:
+        reset_s: a container that ran so long starts over.
+    """
+
+    first_s: float = 10.0
+    most_s: float = 300.0
+    reset_s: float = 600.0
+
+    def delay_s(self, failures: int) -> float:
+        """How long to wait after so many runs in a row that ended (1 for the first)."""
+        if failures <= 1:
+            return 0.0
+        # The exponent is bounded, since a container may fail for weeks.
+        return float(min(self.first_s * 2 ** min(failures - 2, 32), self.most_s))

@@ -1,0 +1,117 @@
+"""Container logs for the API: the files of `runtime`, read without anything of the daemon's state."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.kube.objects import Manifest, uid_of
+from gpuyard.local.api.logs import LogOptions
+from gpuyard.local.kubelet.log_files import next_data, start_of_tail
+from gpuyard.local.kubelet.pod_folders import PodFolder
+from gpuyard.local.runtime import journal as journals
+
+_PIECE = 64 * 1024
+_POLL_S = 0.02
+_POLL_MAX_S = 0.2
+
+
+class KubeletLogs:
+    """Implements `local.api.logs.PodLogs` over the pods' folders."""
+
+    def __init__(self, pods_dir: Path, clock: Callable[[], datetime]) -> None:
+        self._pods_dir = pods_dir
+        self._clock = clock
+
+    async def open_log(
+        self, pod: Manifest, container: str, options: LogOptions
+    ) -> AsyncGenerator[bytes, None]:
+        """See `PodLogs.open_log`. A followed log ends with the start that it belongs to."""
+        folder = self._choose(pod, container, options.previous)
+        descriptor: int | None
+        try:
+            descriptor = os.open(folder / journals.LOG, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            descriptor = None  # it couldn't be started
+        except OSError as error:
+            raise errors.InternalError(f"can't read the log in {folder}: {error.strerror}") from error
+        return self._read(folder, descriptor, options)
+
+    def _choose(self, pod: Manifest, container: str, previous: bool) -> Path:
+        folder = PodFolder(self._pods_dir / uid_of(pod))
+        attempts = folder.attempts(container)
+        name = pod["metadata"]["name"]
+        if not attempts:
+            raise errors.BadRequest(
+                f'container "{container}" in pod "{name}" is waiting to start: {_waiting(pod, container)}'
+            )
+        if not previous:
+            return folder.attempt(container, attempts[-1])
+        if len(attempts) < 2:
+            raise errors.BadRequest(f'previous terminated container "{container}" in pod "{name}" not found')
+        return folder.attempt(container, attempts[-2])
+
+    async def _read(
+        self, folder: Path, descriptor: int | None, options: LogOptions
+    ) -> AsyncGenerator[bytes, None]:
+        if descriptor is None:
+            return
+        try:
+            position = self._start(descriptor, options)
+            left = options.limit_bytes
+            pause_s = _POLL_S
+            while True:
+                # First whether it has ended, then the rest: nothing that came between is missed.
+                over = not options.follow or _has_ended(folder)
+                while piece := _read_piece(descriptor, position, left):
+                    text, position = piece
+                    left = None if left is None else left - len(text)
+                    pause_s = _POLL_S
+                    yield text
+                if over or left == 0:
+                    return
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _POLL_MAX_S)
+        finally:
+            os.close(descriptor)
+
+    def _start(self, descriptor: int, options: LogOptions) -> int:
+        if options.since_s is not None:
+            # Lines carry no times: either something of it is that new, or nothing is.
+            written = datetime.fromtimestamp(os.fstat(descriptor).st_mtime, UTC)
+            if self._clock() - written > timedelta(seconds=options.since_s):
+                return os.fstat(descriptor).st_size
+        if options.tail_lines is not None:
+            return start_of_tail(descriptor, options.tail_lines)
+        return next_data(descriptor, 0)
+
+
+def _read_piece(descriptor: int, position: int, left: int | None) -> tuple[bytes, int] | None:
+    """What is there from `position` on and where it ends; None when nothing is."""
+    while True:
+        position = next_data(descriptor, position)
+        piece = os.pread(descriptor, _PIECE if left is None else min(left, _PIECE), position)
+        if not piece:
+            return None
+        # It may have been punched out as we read it.
+        if next_data(descriptor, position) == position:
+            return piece, position + len(piece)
+
+
+def _has_ended(folder: Path) -> bool:
+    """Whether nobody writes to the log any more; a log that is being removed has ended too."""
+    journal = journals.read(folder / journals.JOURNAL)
+    return journal is None or journal.exit is not None
+
+
+def _waiting(pod: Manifest, container: str) -> str:
+    status = pod.get("status") or {}
+    for one in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+        if one["name"] == container:
+            reason = ((one.get("state") or {}).get("waiting") or {}).get("reason")
+            return str(reason or "ContainerCreating")
+    return "ContainerCreating" if status.get("phase") == "Pending" else "it never started"

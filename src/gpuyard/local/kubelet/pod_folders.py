@@ -1,0 +1,142 @@
+"""Where a pod's files are: `pods/UID/CONTAINER/ATTEMPT/`, `pods/UID/volumes/NAME`, `pods/UID/pod.json`.
+
+    journal, log, tmp   of one start of a container, see `runtime`
+    pod.json            what is needed of a pod when the API no longer has it
+
+Container names are RFC 1123 labels; `volumes.d` is none, so no container's folder meets the volumes'.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gpuyard import errors
+
+log = logging.getLogger(__name__)
+
+_VOLUMES = "volumes.d"
+_RECORD = "pod.json"
+
+
+@dataclass(frozen=True)
+class PodRecord:
+    """What outlives the daemon besides the processes.
+
+    Attributes:
+        master_port: the port that its processes were given.
+    """
+
+    namespace: str
+    name: str
+    master_port: int
+
+
+@dataclass(frozen=True)
+class PodFolder:
+    """Paths of one pod."""
+
+    path: Path
+
+    @property
+    def volumes(self) -> Path:
+        """One folder per volume."""
+        return self.path / _VOLUMES
+
+    def attempt(self, container: str, number: int) -> Path:
+        """The folder of one start."""
+        return self.path / container / str(number)
+
+    def attempts(self, container: str) -> list[int]:
+        """Numbers of the starts that are kept, in order."""
+        try:
+            names = [entry.name for entry in (self.path / container).iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def containers(self) -> list[str]:
+        """Containers that were started."""
+        if not self.path.is_dir():
+            return []
+        return sorted(e.name for e in self.path.iterdir() if e.is_dir() and e.name != _VOLUMES)
+
+    def write_record(self, record: PodRecord) -> None:
+        """Makes the folder and keeps the record.
+
+        Raises:
+            ProcessError: it can't be written.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            beside = self.path / f"{_RECORD}.new"
+            beside.write_text(json.dumps(asdict(record)))
+            beside.replace(self.path / _RECORD)
+        except OSError as error:
+            raise errors.ProcessError(
+                f"can't write {self.path}: {error.strerror}",
+                remedy="free space on its disk, or mend its permissions",
+            ) from error
+
+    def read_record(self) -> PodRecord | None:
+        """The record; None when there is none that can be read."""
+        try:
+            raw: Mapping[str, object] = json.loads((self.path / _RECORD).read_text())
+            return PodRecord(str(raw["namespace"]), str(raw["name"]), int(str(raw["master_port"])))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def make_volume(self, name: str) -> None:
+        """Makes a volume's folder.
+
+        Raises:
+            ProcessError: it can't be made.
+        """
+        folder = self.volumes / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o777)
+        except OSError as error:
+            raise errors.ProcessError(f"can't make {folder}: {error.strerror}") from error
+
+    def remove_attempt(self, container: str, number: int) -> None:
+        """Removes one start's files."""
+        remove_tree(self.attempt(container, number))
+
+    def remove_volumes(self) -> None:
+        """Removes what the pod wrote into its volumes."""
+        remove_tree(self.volumes)
+
+    def remove(self) -> None:
+        """Removes everything."""
+        remove_tree(self.path)
+
+
+def pod_folders(pods_dir: Path) -> dict[str, PodFolder]:
+    """The folders that are there, by pod uid."""
+    if not pods_dir.is_dir():
+        return {}
+    return {entry.name: PodFolder(entry) for entry in pods_dir.iterdir() if entry.is_dir()}
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a folder, also where the pod has taken away its own write permission."""
+    if not path.is_dir():
+        return
+    if os.getuid() != 0:
+        for folder, names, _ in os.walk(path):
+            for name in names:
+                inner = Path(folder, name)
+                if not inner.is_symlink():
+                    inner.chmod(0o700)
+    shutil.rmtree(path, onerror=_report)
+
+
+def _report(_function: object, path: str, info: tuple[object, BaseException, object]) -> None:
+    if not isinstance(info[1], FileNotFoundError):
+        log.warning("can't remove %s: %s", path, info[1])

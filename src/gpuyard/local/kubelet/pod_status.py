@@ -1,0 +1,177 @@
+"""`status` of a pod, from what its containers are doing (pure).
+
+Sources: kubernetes `pkg/kubelet/kubelet_pods.go` (convertToAPIContainerStatuses) and
+`pkg/kubelet/status/generate.go`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from gpuyard.kube.conditions import with_condition
+from gpuyard.kube.objects import Manifest, uid_of
+from gpuyard.kube.timestamps import format_time
+from gpuyard.local.kubelet.environment import POD_IP
+from gpuyard.local.runtime.values import Exit
+
+
+@dataclass(frozen=True)
+class Run:
+    """One start of a container; `attempt` counts from 0, `exit` is None while it runs."""
+
+    attempt: int
+    started_at: datetime
+    exit: Exit | None = None
+
+
+@dataclass(frozen=True)
+class ContainerView:
+    """One container.
+
+    Attributes:
+        current: its last start, None before the first.
+        previous: the start before that.
+        waiting: why it isn't running but will be (reason, message); empty reason when it won't.
+    """
+
+    name: str
+    is_init: bool
+    image: str
+    current: Run | None = None
+    previous: Run | None = None
+    waiting: tuple[str, str] = ("", "")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its last start goes on."""
+        return self.current is not None and self.current.exit is None
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether its last start ended well."""
+        return self.current is not None and self.current.exit is not None and self.current.exit.code == 0
+
+
+def pod_status(
+    pod: Manifest,
+    containers: Sequence[ContainerView],
+    *,
+    phase: str,
+    reason: str = "",
+    message: str = "",
+    started_at: datetime,
+    now: datetime,
+) -> dict[str, Any]:
+    """The whole status. A merge patch of it leaves nothing of an older one, but conditions of others."""
+    old = pod.get("status") or {}
+    uid = uid_of(pod)
+    status: dict[str, Any] = {
+        "phase": phase,
+        "reason": reason or None,
+        "message": message or None,
+        "hostIP": POD_IP,
+        "hostIPs": [{"ip": POD_IP}],
+        "podIP": POD_IP,
+        "podIPs": [{"ip": POD_IP}],
+        "startTime": old.get("startTime") or format_time(started_at),
+        "conditions": _conditions(pod, containers, phase, format_time(now)),
+    }
+    for field, init in (("initContainerStatuses", True), ("containerStatuses", False)):
+        statuses = [_container(uid, container) for container in containers if container.is_init == init]
+        if statuses:
+            status[field] = statuses
+    return status
+
+
+def rejected_status(pod: Manifest, *, reason: str, message: str, now: datetime) -> dict[str, Any]:
+    """Of a pod that the node doesn't run."""
+    old = pod.get("status") or {}
+    return {
+        "phase": "Failed",
+        "reason": reason,
+        "message": message,
+        "startTime": old.get("startTime") or format_time(now),
+    }
+
+
+def _container(uid: str, container: ContainerView) -> dict[str, Any]:
+    current = container.current
+    ended = _terminated(uid, container.name, current) if current and current.exit else None
+    last = _terminated(uid, container.name, container.previous) if container.previous else None
+    state: dict[str, Any]
+    if container.is_running:
+        assert current is not None
+        state = {"running": {"startedAt": format_time(current.started_at)}}
+    elif ended is not None and not container.waiting[0]:
+        state = {"terminated": ended}
+    else:
+        reason, message = container.waiting
+        state = {
+            "waiting": {"reason": reason or "ContainerCreating", **({"message": message} if message else {})}
+        }
+        last = ended or last
+    status = {
+        "name": container.name,
+        "image": container.image,
+        "imageID": "",
+        "ready": container.has_succeeded if container.is_init else container.is_running,
+        "started": container.is_running,
+        "restartCount": current.attempt if current else 0,
+        "state": state,
+        "lastState": {"terminated": last} if last else {},
+    }
+    if current:
+        status["containerID"] = _id(uid, container.name, current)
+    return status
+
+
+def _terminated(uid: str, name: str, run: Run) -> dict[str, Any] | None:
+    if run.exit is None:
+        return None
+    return {
+        "exitCode": run.exit.code,
+        "reason": str(run.exit.reason),
+        **({"message": run.exit.message} if run.exit.message else {}),
+        "startedAt": format_time(run.started_at),
+        "finishedAt": format_time(run.exit.finished_at),
+        "containerID": _id(uid, name, run),
+    }
+
+
+def _id(uid: str, name: str, run: Run) -> str:
+    return f"process://{uid}/{name}/{run.attempt}"
+
+
+def _conditions(
+    pod: Manifest, containers: Sequence[ContainerView], phase: str, now: str
+) -> list[dict[str, Any]]:
+    conditions: Sequence[Mapping[str, Any]] = (pod.get("status") or {}).get("conditions") or ()
+    for type_, status, reason, message in _verdicts(containers, phase):
+        conditions = with_condition(conditions, type_, status, now=now, reason=reason, message=message)
+    return [dict(condition) for condition in conditions]
+
+
+def _verdicts(containers: Sequence[ContainerView], phase: str) -> list[tuple[str, str, str, str]]:
+    """Type, status, reason and message of each condition that the kubelet keeps."""
+    unfinished = [c.name for c in containers if c.is_init and not c.has_succeeded]
+    unready = [c.name for c in containers if not c.is_init and not c.is_running]
+    over = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase)
+    ready: tuple[str, str, str] = ("True", "", "")
+    if over:
+        ready = ("False", over, "")
+    elif unready:
+        ready = ("False", "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]")
+    initialized: tuple[str, str, str] = ("True", "PodCompleted" if phase == "Succeeded" else "", "")
+    if unfinished:
+        why = f"containers with incomplete status: [{' '.join(unfinished)}]"
+        initialized = ("False", "ContainersNotInitialized", why)
+    return [
+        ("PodReadyToStartContainers", "False" if over else "True", "", ""),
+        ("Initialized", *initialized),
+        ("Ready", *ready),
+        ("ContainersReady", *ready),
+        ("PodScheduled", "True", "", ""),
+    ]
