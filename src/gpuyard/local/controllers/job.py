@@ -14,8 +14,8 @@ from gpuyard.client.informer import Informer
 from gpuyard.client.workqueue import WorkQueue
 from gpuyard.kube.objects import JOBS, Manifest, ObjectKey, controller_of, key_of, uid_of
 from gpuyard.local.controllers.job_bookkeeping import LOOK_UP_AFTER, Bookkeeping
-from gpuyard.local.controllers.job_plan import Plan, plan
-from gpuyard.local.controllers.job_status import Account, account, deadline, judge, news
+from gpuyard.local.controllers.job_plan import next_look_s, plan
+from gpuyard.local.controllers.job_status import Account, account, judge, news
 from gpuyard.local.controllers.job_view import JobView, PodView, view_job, view_pod
 from gpuyard.local.controllers.pod_control import PodControl, as_job
 from gpuyard.local.events import EventRecorder
@@ -125,7 +125,9 @@ class JobController:
         manifest = await self._count(manifest, book, now)
         if problems:
             raise problems[0]
-        return _next_look_s(view_job(manifest), todo, book, now)
+        if book.waiting:
+            return LOOK_UP_AFTER.total_seconds()
+        return next_look_s(view_job(manifest), todo, now)
 
     async def _count(self, manifest: Manifest, book: Bookkeeping, now: datetime) -> Manifest:
         """Writes the status; where outcomes are new, releases their pods and writes the counters."""
@@ -184,14 +186,3 @@ def _owner_uid(pod: Manifest | None) -> str:
     if owner is None or (owner["apiVersion"], owner["kind"]) != (JOBS.api_version, JOBS.kind):
         return ""
     return str(owner["uid"])
-
-
-def _next_look_s(job: JobView, todo: Plan, book: Bookkeeping, now: datetime) -> float | None:
-    """Seconds until something is due that no event will tell."""
-    waits = [todo.wait_s] if todo.wait_s is not None else []
-    due = deadline(job)
-    if due is not None:
-        waits.append((due - now).total_seconds())
-    if book.waiting:
-        waits.append(LOOK_UP_AFTER.total_seconds())
-    return min(waits, default=None)

@@ -10,6 +10,7 @@ from itertools import islice
 from gpuyard.local.controllers.job_status import (
     Verdict,
     completed_indexes,
+    deadline,
     has_valid_index,
     succeeded_count,
 )
@@ -65,6 +66,15 @@ def plan(
     taken = completed_indexes(job, pods) | {pod.index for pod in holding}
     free = (index for index in range(job.completions or 0) if index not in taken)
     return Plan(create=tuple(islice(free, missing)))
+
+
+def next_look_s(job: JobView, todo: Plan, now: datetime) -> float | None:
+    """Seconds until something is due that no event will tell: the end of a back-off, or of the Job's time."""
+    waits = [] if todo.wait_s is None else [todo.wait_s]
+    due = deadline(job)
+    if due is not None and due > now:
+        waits.append((due - now).total_seconds())
+    return min(waits, default=None)
 
 
 def _wanted(job: JobView, pods: Sequence[PodView], active: int) -> int:

@@ -326,6 +326,18 @@ async def test_a_late_informer_makes_no_pod_twice(yard: Yard) -> None:
     assert len(pods_now(yard)) == 4
 
 
+async def test_a_late_view_of_the_job_stops_nothing(yard: Yard) -> None:
+    """The controller goes on from what it wrote itself."""
+    await yard.api.create(JOBS, a_job(completions=2, parallelism=1))
+    late: Any = LateApi(yard.api)
+    jobs = Informer(late, JOBS)
+    slow = JobController(yard.api, yard.clock, jobs, yard.informers[PODS], rng=random.Random(1))
+    async with yard.running(slow, jobs, Kubelet(yard, lambda pod: "Succeeded")):
+        await yard.until(has(yard, "Complete"))
+    assert job_now(yard)["status"]["succeeded"] == 2
+    assert len(pods_now(yard)) == 2
+
+
 class DyingApi:
     """Lets so many writes through and hangs before or after the next, as if the process had died."""
 
@@ -355,7 +367,7 @@ class DyingApi:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("writes", range(14))
+@pytest.mark.parametrize("writes", range(13))
 async def test_a_crash_at_any_write_loses_and_doubles_nothing(yard: Yard, writes: int, after: bool) -> None:
     """Two completions and one failure take three pods, wherever the controller dies on the way."""
 

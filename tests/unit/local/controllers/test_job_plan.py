@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.local.controllers.job_plan import plan
+from gpuyard.local.controllers.job_plan import Plan, next_look_s, plan
 from gpuyard.local.controllers.job_status import Verdict
 from gpuyard.local.controllers.job_view import JobView, PodView
 
@@ -145,3 +145,19 @@ def test_a_success_ends_the_backoff(make_job: MakeJob, make_pod: MakePod) -> Non
 
 def test_a_deleted_pod_is_replaced_at_once(make_job: MakeJob, make_pod: MakePod) -> None:
     assert plan(make_job(), [make_pod("a", deleting=True)], None, NOW, 10).create == (None,)
+
+
+@pytest.mark.parametrize(
+    ("job", "wait_s", "look_s"),
+    [
+        ({}, None, None),
+        ({}, 5.0, 5.0),
+        ({"deadline_s": 60}, None, 60.0),
+        ({"deadline_s": 60}, 5.0, 5.0),
+        ({"deadline_s": 60, "started_at": NOW - timedelta(seconds=70)}, None, None),
+    ],
+)
+def test_the_next_look_is_at_what_is_due_first(
+    make_job: MakeJob, job: dict[str, Any], wait_s: float | None, look_s: float | None
+) -> None:
+    assert next_look_s(make_job(**job), Plan(wait_s=wait_s), NOW) == look_s
