@@ -26,6 +26,7 @@ _MAX_ANNOTATIONS_BYTES = 256 * 1024
 
 #: Set by the server alone; a client's value is replaced by the stored one.
 _SERVER_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
+_OMITTED_EMPTY = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
 _NEVER_KEPT = ("managedFields", "selfLink")
 
 _QUALIFIED_NAME = re.compile(r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
@@ -75,12 +76,15 @@ def check_kind(spec: KindSpec, given: Mapping[str, Any]) -> None:
 
 
 def check_names(spec: KindSpec, manifest: Manifest, key: ObjectKey) -> None:
-    """That namespace and name of a body are those of its URL; an absent namespace is filled in.
+    """That namespace and name of a body are those of its URL; fills in the namespace, drops empty fields.
 
     Raises:
         BadRequest: one of them differs. An empty `key.name` leaves the body's name unchecked.
     """
     metadata = manifest["metadata"]
+    for field in _OMITTED_EMPTY:
+        if not metadata.get(field, True):
+            del metadata[field]
     if not spec.resource.namespaced:
         metadata.pop("namespace", None)
     elif (metadata.get("namespace") or key.namespace) != key.namespace:

@@ -100,6 +100,8 @@ class Writer:
         spec.default(manifest)
         meta.complete_new(spec, manifest, self._clock(), self._rng)
         spec.prepare_create(manifest, self._context)
+        # Once more, as Kubernetes does with whatever it reads back: a Job takes over its template's labels.
+        spec.default(manifest)
         if checked:
             _validate(spec, manifest, None)
         for attempt in range(_GENERATE_ATTEMPTS):
