@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from gpuyard import errors
+
+_RETRY_S = 0.02
 
 
 class FolderLock:
@@ -17,8 +20,13 @@ class FolderLock:
     by itself. The descriptor isn't inherited: processes that outlive the owner don't hold it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patience_s: float = 0.3) -> None:
         """Takes the lock.
+
+        Args:
+            path: made when it isn't there.
+            patience_s: how long to try. Commands that look whether a daemon is there hold the lock,
+                shared, for an instant.
 
         Raises:
             StoreLocked: another process, or this one, holds it.
@@ -31,27 +39,34 @@ class FolderLock:
         except OSError as error:
             raise unusable(path, error) from error
         try:
-            self._take()
+            self._take(time.monotonic() + patience_s)
         except BaseException:
             os.close(self._fd)
             raise
 
-    def _take(self) -> None:
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            # Empty in the moment between its owner's lock and its owner's write.
-            pid = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise errors.StoreLocked(
-                f"{self.path.parent} is in use by the process with pid {pid}",
-                remedy="use that yard, stop it with gpuyard down, or set GPUYARD_HOME to another folder",
-            ) from error
+    def _take(self, deadline: float) -> None:
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise self._held() from error
+                time.sleep(_RETRY_S)
         try:
             text = f"{os.getpid()}\n".encode()
             os.pwrite(self._fd, text, 0)
             os.ftruncate(self._fd, len(text))
         except OSError as error:
             raise unusable(self.path, error) from error
+
+    def _held(self) -> errors.StoreLocked:
+        # Empty in the moment between its owner's lock and its owner's write.
+        pid = os.pread(self._fd, 32, 0).decode(errors="replace").strip() or "unknown"
+        return errors.StoreLocked(
+            f"{self.path.parent} is in use by the process with pid {pid}",
+            remedy="use that yard, stop it with gpuyard down, or set GPUYARD_HOME to another folder",
+        )
 
     def release(self) -> None:
         """Lets the next one in; the file stays, since removing it would race with whoever opens it."""

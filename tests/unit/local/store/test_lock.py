@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,15 @@ def test_a_second_one_is_told_the_pid_of_the_first(tmp_path: Path) -> None:
             FolderLock(path)
         holder.kill()
     FolderLock(path).release()
+
+
+def test_somebody_who_only_looks_does_not_keep_the_owner_out(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        done = threading.Timer(0.05, fcntl.flock, (looking, fcntl.LOCK_UN))
+        done.start()
+        FolderLock(tmp_path / "lock", patience_s=30).release()
+        done.join()
 
 
 def test_a_long_pid_of_the_last_owner_leaves_nothing_behind(tmp_path: Path) -> None:
