@@ -74,5 +74,5 @@ def _pod_name(job: str, index: int | None, rng: random.Random) -> str:
 def _add_index_variable(container: dict[str, Any]) -> None:
     env = container.setdefault("env", [])
     if not any(variable.get("name") == "JOB_COMPLETION_INDEX" for variable in env):
-        field = f"metadata.annotations['{ANNOTATION_COMPLETION_INDEX}']"
+        field = f"metadata.labels['{ANNOTATION_COMPLETION_INDEX}']"
         env.append({"name": "JOB_COMPLETION_INDEX", "valueFrom": {"fieldRef": {"fieldPath": field}}})

@@ -12,8 +12,11 @@ from typing import Any, Protocol
 import orjson
 import pytest
 
+from gpuyard import errors
 from gpuyard.client.informer import Informer
-from gpuyard.kube.objects import NAMESPACES, ObjectKey, Resource
+from gpuyard.kube.conditions import condition_is_true
+from gpuyard.kube.objects import EVENTS, JOBS, NAMESPACES, PODS, Manifest, ObjectKey, Resource
+from gpuyard.kube.timestamps import format_time
 from gpuyard.local.api.kinds import ALL_KINDS
 from gpuyard.local.api.objects import ObjectApi
 from gpuyard.local.controllers.job_view import JobView, PodView
@@ -127,6 +130,91 @@ class Yard:
             if item["metadata"]["name"] == name:
                 return item
         return None
+
+    # -- Jobs ---------------------------------------------------------------------------------------
+
+    def a_job(self, name: str = "train", **spec: Any) -> dict[str, Any]:
+        """A Job of one pod that runs `true`, with these fields in its spec."""
+        container = {"name": "main", "image": "gpuyard.io/host-process", "command": ["true"]}
+        pod = {"containers": [container], "restartPolicy": "Never", "runtimeClassName": "gpuyard-process"}
+        return {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"template": {"spec": pod}, **spec},
+        }
+
+    def job(self, name: str = "train") -> dict[str, Any]:
+        """The Job as stored now."""
+        return {"status": {}} | (self.object(JOBS, name) or {})
+
+    def job_is(self, condition: str) -> bool:
+        """Whether the Job `train` has this condition."""
+        return condition_is_true(self.job(), condition)
+
+    def pods(self, *phases: str) -> list[dict[str, Any]]:
+        """The pods, or those in one of these phases."""
+        return [pod for pod in self.objects(PODS) if not phases or pod["status"]["phase"] in phases]
+
+    def reasons(self) -> list[str]:
+        """Of all events."""
+        return sorted(event["reason"] for event in self.objects(EVENTS))
+
+    def kubelet(self, outcome: Callable[[Manifest], str | None]) -> Kubelet:
+        """A kubelet that ends pods as `outcome` says; None leaves them running."""
+        return Kubelet(self, outcome)
+
+    async def touch(self, value: str) -> None:
+        """Makes the controller look at the Job `train` again, as a timer would."""
+        patch = {"metadata": {"annotations": {"touched": value}}}
+        await self.api.patch(JOBS, "train", patch, "default")
+
+    async def end_pod(self, pod: Manifest, phase: str) -> None:
+        """Writes the pod's phase, with the time at which its container ended."""
+        status: dict[str, Any] = {"phase": phase}
+        if phase in ("Succeeded", "Failed"):
+            at = format_time(self.clock())
+            ended = {"exitCode": int(phase == "Failed"), "startedAt": at, "finishedAt": at}
+            container = {"name": "main", "image": "i", "imageID": "", "ready": False, "restartCount": 0}
+            status["containerStatuses"] = [{**container, "state": {"terminated": ended}}]
+        name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+        await self.api.patch(PODS, name, {"status": status}, namespace, subresource="status")
+
+
+class Kubelet:
+    """Ends pods as `outcome` says (None: leaves them running), and stops deleted ones."""
+
+    def __init__(self, yard: Yard, outcome: Callable[[Manifest], str | None]) -> None:
+        self._yard = yard
+        self._outcome = outcome
+        self._todo: asyncio.Queue[Manifest] = asyncio.Queue()
+        self.most_active = 0
+        self._active: set[str] = set()
+        yard.informers[PODS].add_handler(self._on_pod)
+
+    def _on_pod(self, _old: Manifest | None, new: Manifest | None) -> None:
+        if new is None:
+            return
+        uid, phase = new["metadata"]["uid"], new.get("status", {}).get("phase")
+        if phase in ("Succeeded", "Failed") or new["metadata"].get("deletionTimestamp"):
+            self._active.discard(uid)
+        else:
+            self._active.add(uid)
+        self.most_active = max(self.most_active, len(self._active))
+        self._todo.put_nowait(new)
+
+    async def run(self) -> None:
+        while True:
+            pod = await self._todo.get()
+            phase = pod.get("status", {}).get("phase")
+            if phase in ("Succeeded", "Failed"):
+                continue
+            wanted = "Failed" if pod["metadata"].get("deletionTimestamp") else self._outcome(pod)
+            if wanted is None and phase == "Pending":
+                wanted = "Running"
+            if wanted is not None and wanted != phase:
+                with contextlib.suppress(errors.NotFound):
+                    await self._yard.end_pod(pod, wanted)
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def test_an_index_is_in_name_annotation_label_hostname_and_environment() -> None
         {
             "name": "JOB_COMPLETION_INDEX",
             "valueFrom": {
-                "fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}
+                "fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-completion-index']"}
             },
         },
     ]
