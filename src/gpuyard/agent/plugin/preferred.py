@@ -3,140 +3,151 @@
 Best are GPUs with many NVLinks among them; among equals, those whose loss costs the remaining free GPUs the
 fewest NVLinks, so that a small request goes to what is left of a broken island or to the smallest
 island that fits, and whole islands stay whole; then the same two on PCIe; then the lowest indices.
+
+Free GPUs fall into groups that nothing but the weakest kind of link joins: what a choice is worth is the sum
+over the groups. So each group is searched on its own, and the best ways to take 0, 1, 2… GPUs out of each
+are put together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from math import comb
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from gpuyard.devices.inventory import Inventory
 
-#: Every set is tried up to so many (all choices out of 9 free GPUs); above, sets are grown and improved.
-_MOST_SETS = 126
+#: Every subset of a group is tried up to so many GPUs; subsets of a larger one are grown step by step.
+_MOST_TRIED = 9
 
 #: NVLinks inside the set, NVLinks among what is left, the same on PCIe: compared in this order.
 _Worth: TypeAlias = tuple[int, int, int, int]
 _Table: TypeAlias = Sequence[Sequence[int]]
 
 
+class _Choice(NamedTuple):
+    """GPUs by their position in the inventory, and what choosing them is worth."""
+
+    worth: _Worth
+    places: tuple[int, ...]
+
+
 def prefer(inventory: Inventory, available: Iterable[str], must: Iterable[str], size: int) -> list[str]:
     """The best `size` GPUs of `available` that contain all of `must`, in the order of their index.
 
-    It is the best of all up to 9 free GPUs, and near it with more.
+    It is the best of all as long as no group has more than 9 free GPUs, and near it otherwise.
 
     Raises:
         ValueError: a GPU is unknown, or no such set exists.
     """
     position = {gpu.uuid: place for place, gpu in enumerate(inventory.gpus)}
-    wanted, fixed_ids = set(available), set(must)
-    if unknown := sorted((wanted | fixed_ids) - position.keys()):
+    wanted, fixed = set(available), set(must)
+    if unknown := sorted((wanted | fixed) - position.keys()):
         raise ValueError(f"this node has no GPU {', '.join(unknown)}")
-    if not fixed_ids <= wanted:
-        raise ValueError(f"must be included and isn't available: {', '.join(sorted(fixed_ids - wanted))}")
-    if not len(fixed_ids) <= size <= len(wanted):
-        raise ValueError(
-            f"no {size} of {len(wanted)} available GPUs include the {len(fixed_ids)} that must be"
-        )
-    free = sorted(position[uuid] for uuid in wanted)
-    links = _Links(inventory, free)
-    return [inventory.gpus[place].uuid for place in links.best({position[uuid] for uuid in fixed_ids}, size)]
+    if not fixed <= wanted:
+        raise ValueError(f"must be included and isn't available: {', '.join(sorted(fixed - wanted))}")
+    if not len(fixed) <= size <= len(wanted):
+        raise ValueError(f"no {size} of {len(wanted)} available GPUs include the {len(fixed)} that must be")
+    links = _Links(inventory, sorted(position[uuid] for uuid in wanted))
+    chosen = links.best({position[uuid] for uuid in fixed}, size)
+    return [inventory.gpus[place].uuid for place in chosen]
 
 
 class _Links:
-    """The links among the free GPUs, which are named by their position in the inventory."""
+    """The links among the free GPUs, beyond the weakest that joins any two of them."""
 
     def __init__(self, inventory: Inventory, free: Sequence[int]) -> None:
         self._free = free
         uuids = [gpu.uuid for gpu in inventory.gpus]
         nvlinks = [[0] * len(uuids) for _ in uuids]
         pcie = [[0] * len(uuids) for _ in uuids]
-        for one, other in combinations(free, 2):
-            link = inventory.link(uuids[one], uuids[other])
+        between = {pair: inventory.link(uuids[pair[0]], uuids[pair[1]]) for pair in combinations(free, 2)}
+        weakest = min((int(link.pcie) for link in between.values()), default=0)
+        for (one, other), link in between.items():
             nvlinks[one][other] = nvlinks[other][one] = link.nvlinks
-            pcie[one][other] = pcie[other][one] = int(link.pcie)
+            pcie[one][other] = pcie[other][one] = int(link.pcie) - weakest
         self._nvlinks: _Table = nvlinks
         self._pcie: _Table = pcie
 
     def best(self, fixed: set[int], size: int) -> Sequence[int]:
-        loose = [place for place in self._free if place not in fixed]
-        missing = size - len(fixed)
-        # max keeps the first of equals, and the sets come in the order of their lowest indices.
-        if comb(len(loose), missing) <= _MOST_SETS:
-            every = (sorted((*fixed, *more)) for more in combinations(loose, missing))
-            return max(every, key=self._worth)
-        starts = [fixed] if fixed else [{place} for place in self._free]
-        return self._improved(max((self._grown(start, size) for start in starts), key=self._worth), fixed)
+        """The best `size` places that contain `fixed`, sorted."""
+        best = {0: _Choice((0, 0, 0, 0), ())}
+        for members in self._groups():
+            options = self._options(members, fixed)
+            merged: dict[int, _Choice] = {}
+            for one in best.values():
+                for other in options.values():
+                    both = _Choice(_plus(one.worth, other.worth), one.places + other.places)
+                    _keep_better(merged, both)
+            best = {count: choice for count, choice in merged.items() if count <= size}
+        return sorted(best[size].places)
 
-    def _worth(self, chosen: Sequence[int]) -> _Worth:
-        left = [place for place in self._free if place not in chosen]
-        return (
-            _total(self._nvlinks, chosen),
+    def _groups(self) -> Iterator[Sequence[int]]:
+        """The free places, those together that links join directly or through others."""
+        rest = list(self._free)
+        while rest:
+            group = [rest.pop(0)]
+            for member in group:  # It grows while it is read.
+                near = [place for place in rest if self._nvlinks[member][place] or self._pcie[member][place]]
+                group += near
+                rest = [place for place in rest if place not in near]
+            yield sorted(group)
+
+    def _options(self, members: Sequence[int], fixed: set[int]) -> Mapping[int, _Choice]:
+        """The best choice of each size out of one group; more GPUs of an earlier group come first."""
+        core = [place for place in members if place in fixed]
+        loose = [place for place in members if place not in fixed]
+        found: dict[int, _Choice] = {}
+        if len(members) <= _MOST_TRIED:
+            for count in range(len(loose), -1, -1):
+                for more in combinations(loose, count):
+                    self._consider(found, members, (*core, *more))
+            return found
+        for seed in [()] if core else [(), *((place,) for place in loose)]:
+            for grown in self._growing(members, [*core, *seed]):
+                self._consider(found, members, grown)
+        return dict(sorted(found.items(), reverse=True))
+
+    def _consider(self, found: dict[int, _Choice], members: Sequence[int], places: tuple[int, ...]) -> None:
+        left = [place for place in members if place not in places]
+        worth = (
+            _total(self._nvlinks, places),
             _total(self._nvlinks, left),
-            _total(self._pcie, chosen),
+            _total(self._pcie, places),
             _total(self._pcie, left),
         )
+        _keep_better(found, _Choice(worth, places))
 
-    def _grown(self, start: set[int], size: int) -> Sequence[int]:
-        """Adds the GPU that gains most and costs the rest least, until there are enough."""
-        chosen = sorted(start)
-        rest = [place for place in self._free if place not in start]
-        inside = self._sums(chosen)
-        outside = self._sums(rest)
-        while len(chosen) < size:
-            place = max(
-                rest,
-                key=lambda one: (inside[one][0], -outside[one][0], inside[one][1], -outside[one][1]),
-            )
+    def _growing(self, members: Sequence[int], start: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """The start, and then each time with the GPU that gains most and costs the rest least."""
+        chosen = list(start)
+        rest = [place for place in members if place not in chosen]
+        yield tuple(chosen)
+        while rest:
+            place = max(rest, key=lambda one: self._step(one, chosen, rest))
             chosen.append(place)
             rest.remove(place)
-            for one in self._free:
-                nvlinks, pcie = self._nvlinks[one][place], self._pcie[one][place]
-                inside[one] = (inside[one][0] + nvlinks, inside[one][1] + pcie)
-                outside[one] = (outside[one][0] - nvlinks, outside[one][1] - pcie)
-        return sorted(chosen)
+            yield tuple(chosen)
 
-    def _improved(self, chosen: Sequence[int], fixed: set[int]) -> Sequence[int]:
-        """Swaps the pair that helps most, until none does; each swap raises the worth, so it ends."""
-        while True:
-            rest = [place for place in self._free if place not in chosen]
-            inside, outside = self._sums(chosen), self._sums(rest)
-            gain, give, take = max(
-                (
-                    (self._swap_gain(inside, outside, give, take), -give, -take)
-                    for give in chosen
-                    if give not in fixed
-                    for take in rest
-                ),
-                default=((0, 0, 0, 0), 0, 0),
-            )
-            if gain <= (0, 0, 0, 0):
-                return chosen
-            chosen = sorted({*chosen, -take} - {-give})
-
-    def _swap_gain(
-        self,
-        inside: Sequence[tuple[int, int]],
-        outside: Sequence[tuple[int, int]],
-        give: int,
-        take: int,
-    ) -> _Worth:
-        nvlinks, pcie = self._nvlinks[give][take], self._pcie[give][take]
+    def _step(self, place: int, chosen: Sequence[int], rest: Sequence[int]) -> _Worth:
+        nvlinks, pcie = self._nvlinks[place], self._pcie[place]
         return (
-            inside[take][0] - nvlinks - inside[give][0],
-            outside[give][0] - nvlinks - outside[take][0],
-            inside[take][1] - pcie - inside[give][1],
-            outside[give][1] - pcie - outside[take][1],
+            sum(nvlinks[other] for other in chosen),
+            -sum(nvlinks[other] for other in rest),
+            sum(pcie[other] for other in chosen),
+            -sum(pcie[other] for other in rest),
         )
 
-    def _sums(self, others: Sequence[int]) -> list[tuple[int, int]]:
-        """For each GPU: its NVLinks and its PCIe nearness to all of `others`."""
-        return [
-            (sum(nvlinks[other] for other in others), sum(pcie[other] for other in others))
-            for nvlinks, pcie in zip(self._nvlinks, self._pcie, strict=True)
-        ]
+
+def _keep_better(found: dict[int, _Choice], choice: _Choice) -> None:
+    """By number of GPUs; the first of equals stays."""
+    known = found.get(len(choice.places))
+    if known is None or choice.worth > known.worth:
+        found[len(choice.places)] = choice
+
+
+def _plus(one: _Worth, other: _Worth) -> _Worth:
+    return (one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3])
 
 
 def _total(table: _Table, places: Sequence[int]) -> int:

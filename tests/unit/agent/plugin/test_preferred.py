@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from itertools import combinations
 
 import pytest
@@ -38,6 +39,17 @@ def test_more_than_one_island_takes_whole_ones_first() -> None:
     assert prefer(node(4, 4, 2), ids("0 1 2 3 4 5 6 7 8 9"), [], 6) == ids("0 1 2 3 8 9")
 
 
+def test_a_pair_is_worth_more_than_two_single_gpus() -> None:
+    everything = [str(index) for index in range(11)]
+    assert prefer(node(4, 1, 1, 3, 2), everything, [], 6) == ids("0 1 2 3 9 10")
+
+
+def test_large_islands_are_kept_whole_too() -> None:
+    everything = [str(index) for index in range(28)]
+    assert prefer(node(12, 4, 12), everything, [], 3) == ids("12 13 14")
+    assert prefer(node(12, 4, 12), everything, ids("20"), 12) == [str(index) for index in range(16, 28)]
+
+
 def test_links_count_before_the_order() -> None:
     assert prefer(node(1, 1, 2), ids("0 1 2 3"), [], 2) == ids("2 3")
 
@@ -69,7 +81,7 @@ def test_what_cannot_be_chosen_is_refused(available: str, must: str, size: int) 
 @st.composite
 def requests(draw: st.DrawFn, *, most: int) -> tuple[list[int], list[str], list[str], int]:
     islands = draw(
-        st.lists(st.integers(1, 8), min_size=1, max_size=4).filter(lambda sizes: sum(sizes) <= most)
+        st.lists(st.integers(1, 12), min_size=1, max_size=4).filter(lambda sizes: sum(sizes) <= most)
     )
     everything = [str(index) for index in range(sum(islands))]
     available = draw(st.lists(st.sampled_from(everything), unique=True, min_size=1))
@@ -108,18 +120,34 @@ def test_no_island_is_split_needlessly(request_: tuple[list[int], list[str], lis
     assert sum(bool(free - chosen) for free in touched) <= 1
 
 
+PAIRS = list(combinations(range(7), 2))
+
+
 @given(
-    st.lists(st.integers(0, 4), min_size=28, max_size=28),
-    st.integers(0, 8),
+    st.lists(st.sampled_from([0, 0, 2, 4]), min_size=len(PAIRS), max_size=len(PAIRS)),
+    st.lists(st.sampled_from(list(PcieLevel)), min_size=len(PAIRS), max_size=len(PAIRS)),
+    st.integers(0, 7),
+    st.sets(st.integers(0, 6), max_size=2),
 )
-def test_up_to_eight_gpus_it_is_the_best_of_all(nvlinks: list[int], size: int) -> None:
-    inventory = node(*[1] * 8)
-    links = {pair: Link(PcieLevel.HOST_BRIDGE, nvlinks[n]) for n, pair in enumerate(inventory.links)}
-    inventory = Inventory(Backend.NVML, gpus=inventory.gpus, links=links)
-    everything = ids("0 1 2 3 4 5 6 7")
+def test_it_is_the_best_of_all(
+    nvlinks: list[int], levels: list[PcieLevel], size: int, must: set[int]
+) -> None:
+    links = {
+        (str(one), str(other)): Link(levels[number], nvlinks[number])
+        for number, (one, other) in enumerate(PAIRS)
+    }
+    inventory = Inventory(Backend.NVML, gpus=node(*[1] * 7).gpus, links=links)
+    everything = ids("0 1 2 3 4 5 6")
+    size = max(size, len(must))
 
-    def inside(chosen: tuple[str, ...] | list[str]) -> int:
-        return sum(inventory.link(one, other).nvlinks for one, other in combinations(chosen, 2))
+    def worth(chosen: Sequence[str]) -> tuple[int, ...]:
+        left = [one for one in everything if one not in chosen]
+        sets = [[inventory.link(*pair) for pair in combinations(part, 2)] for part in (chosen, left)]
+        return (
+            *(sum(link.nvlinks for link in part) for part in sets),
+            *(sum(link.pcie for link in part) for part in sets),
+        )
 
-    best = max(inside(chosen) for chosen in combinations(everything, size))
-    assert inside(prefer(inventory, everything, [], size)) == best
+    possible = (one for one in combinations(everything, size) if {str(place) for place in must} <= set(one))
+    best = max(worth(chosen) for chosen in possible)
+    assert worth(prefer(inventory, everything, map(str, must), size)) == best
