@@ -1,0 +1,3 @@
+module gpuyard/bench/load
+
+go 1.19

@@ -1,0 +1,48 @@
+"""A hundred pods that do nothing, twenty at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from bench.row import Row
+from bench.yard import BenchYard, running_yard
+from gpuyard.client.rest import RestApi
+from gpuyard.kube.objects import JOBS
+from gpuyard.kube.wellknown import IMAGE_PROCESS, RUNTIME_CLASS_PROCESS
+from gpuyard.local.paths import find_paths
+
+_PODS = 100
+_AT_ONCE = 20
+
+
+def measure() -> list[Row]:
+    """Pods a second, from the creation of their Job until it says that all of them succeeded."""
+    with running_yard() as yard:
+        took = asyncio.run(_run_job(yard))
+    return [Row("pods of /bin/true", _PODS / took, "/s", 20, "kubelet", 2, higher_is_better=True)]
+
+
+async def _run_job(yard: BenchYard) -> float:
+    async with RestApi(unix_socket=find_paths(yard.environ).api_socket) as api:
+        began = time.perf_counter()
+        made = await api.create(JOBS, _job(), "default")
+        version = made["metadata"]["resourceVersion"]
+        async for event in api.watch(JOBS, "default", resource_version=version):
+            status = event.object.get("status", {})
+            assert not status.get("failed"), status
+            if status.get("succeeded") == _PODS:
+                return time.perf_counter() - began
+    raise AssertionError("the watch ended before the Job did")
+
+
+def _job() -> dict[str, Any]:
+    container = {"name": "main", "image": IMAGE_PROCESS, "command": ["/bin/true"]}
+    pod = {"runtimeClassName": RUNTIME_CLASS_PROCESS, "restartPolicy": "Never", "containers": [container]}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "bench"},
+        "spec": {"completions": _PODS, "parallelism": _AT_ONCE, "template": {"spec": pod}},
+    }

@@ -1,0 +1,56 @@
+"""A yard of its own for a measurement, and the commands on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GPUYARD = Path(sys.executable).with_name("gpuyard")
+
+
+@dataclass(frozen=True)
+class BenchYard:
+    """A yard in a temporary folder; `environ` makes commands go to it."""
+
+    home: Path
+    environ: dict[str, str]
+
+    def run(self, *arguments: str) -> str:
+        """What the command prints; its errors go to ours."""
+        command = [str(GPUYARD), *arguments]
+        return subprocess.run(command, env=self.environ, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    def status(self) -> dict[str, Any]:
+        """`gpuyard status`."""
+        found: dict[str, Any] = json.loads(self.run("status", "-o", "json"))
+        return found
+
+
+@contextmanager
+def empty_yard() -> Iterator[BenchYard]:
+    """A yard that isn't started yet; it is stopped and removed at the end."""
+    home = Path(tempfile.mkdtemp(prefix="gpuyard-bench-", dir="/tmp"))
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GPUYARD_")}
+    yard = BenchYard(home, environ | {"GPUYARD_HOME": str(home)})
+    try:
+        yield yard
+    finally:
+        yard.run("down", "--stop")
+        shutil.rmtree(home)
+
+
+@contextmanager
+def running_yard() -> Iterator[BenchYard]:
+    """A yard with eight simulated GPUs."""
+    with empty_yard() as yard:
+        yard.run("up", "--simulate", "H100:8")
+        yield yard
