@@ -146,6 +146,32 @@ async def test_a_greedy_reader_lets_others_have_their_turn(store: Store) -> None
     assert turns >= 2
 
 
+async def test_under_load_every_watch_sees_every_event_once_and_in_order(store: Store) -> None:
+    """Some wait for each event, some begin in the middle, one reads only when all is over."""
+    writers, each = 8, 100
+    late = store.watch("pods", None, after=0)
+
+    async def write(number: int) -> None:
+        for count in range(each):
+            await _create(store, f"pod-{number}-{count}")
+
+    async def follow(after: int) -> list[int]:
+        watch = store.watch("pods", None, after)
+        return [(await anext(watch)).stored.revision for _ in range(writers * each - after)]
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        early = [group.create_task(follow(0)) for _ in range(10)]
+        for number in range(writers):
+            group.create_task(write(number))
+        while store.revision < 300:
+            await asyncio.sleep(0)
+        middle = [group.create_task(follow(after)) for after in (0, 100, 250)]
+    everything = list(range(1, writers * each + 1))
+    assert [task.result() for task in early] == [everything] * 10
+    assert [task.result() for task in middle] == [everything, everything[100:], everything[250:]]
+    assert [event.stored.revision for event in await _take(late, len(everything))] == everything
+
+
 async def test_it_ends_when_the_store_closes_after_the_last_event(store: Store) -> None:
     late = store.watch("pods", None, after=0)
     early = store.watch("pods", None, after=0)
