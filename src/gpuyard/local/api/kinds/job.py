@@ -14,7 +14,7 @@ from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import JOBS, Manifest
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import LABEL_JOB_NAME, LABEL_JOB_UID
-from gpuyard.local.api.kinds.cells import AGE, NAME, containers, human_duration, joined, text
+from gpuyard.local.api.kinds.cells import AGE, NAME, containers, human_duration, joined
 from gpuyard.local.api.kinds.job_rules import validate_job
 from gpuyard.local.api.kinds.kind import Column, CreateContext, KindSpec, status_subresource
 from gpuyard.local.api.kinds.pod_spec import default_pod_spec
@@ -93,9 +93,12 @@ def _selector(job: Manifest, _now: datetime) -> str:
     selector = (job.get("spec") or {}).get("selector") or {}
     parts = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
     for expression in selector.get("matchExpressions") or ():
-        values = f" ({','.join(expression['values'])})" if expression.get("values") else ""
-        parts.append(f"{expression.get('key', '')} {expression.get('operator', '').lower()}{values}")
-    return text(joined(parts))
+        key, operator = expression.get("key", ""), expression.get("operator", "")
+        if operator in ("Exists", "DoesNotExist"):
+            parts.append(key if operator == "Exists" else f"!{key}")
+        else:
+            parts.append(f"{key} {operator.lower()} ({','.join(expression.get('values') or ())})")
+    return joined(parts)
 
 
 JOB = KindSpec(
