@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
+from gpuyard.client.api import WatchEvent
 from gpuyard.client.informer import Informer
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import EVENTS, NAMESPACES, NODES, PODS, PRIORITY_CLASSES, Manifest, Resource
@@ -26,9 +27,23 @@ def clock() -> datetime:
 
 
 class Api(ObjectApi):
-    """The yard's API, with a hook that runs before each binding."""
+    """The yard's API, with a hook that runs before each binding, and watches that can lag."""
 
     before_bind: Callable[[str], Any] | None = None
+    tells_bindings: asyncio.Event
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, clock=clock)
+        self.tells_bindings = asyncio.Event()
+        self.tells_bindings.set()
+
+    async def watch(
+        self, resource: Resource, namespace: str | None = None, **options: Any
+    ) -> AsyncIterator[WatchEvent]:
+        async for event in super().watch(resource, namespace, **options):
+            if event.object.get("spec", {}).get("nodeName"):
+                await self.tells_bindings.wait()
+            yield event
 
     async def bind(self, namespace: str, name: str, node: str, *, uid: str = "") -> None:
         if self.before_bind is not None:
@@ -99,7 +114,8 @@ class Yard:
             if any(map(holds, seen)):
                 return
             version = listed.resource_version
-            async for event in self.api.watch(resource, "default", resource_version=version):
+            # The tests' own eyes never lag.
+            async for event in ObjectApi.watch(self.api, resource, "default", resource_version=version):
                 if (not name or event.object["metadata"]["name"] == name) and holds(event.object):
                     return
 
@@ -116,7 +132,7 @@ def told(event: Manifest) -> tuple[str, str]:
 async def idle(tmp_path: Path) -> AsyncIterator[Yard]:
     """A yard whose scheduler doesn't run yet."""
     store = await Store.open(tmp_path / "store.db", synchronous="OFF")
-    api = Api(store, clock=clock)
+    api = Api(store)
     await api.create(NAMESPACES, {"metadata": {"name": "default"}})
     yield Yard(api)
     await store.close()
@@ -264,6 +280,24 @@ async def test_a_burst_never_gets_more_than_there_is(yard: Yard) -> None:
     for name in placed[:8]:
         await yard.finish(name)
     await yard.bound(*names)
+
+
+async def test_a_binding_counts_before_it_is_seen(yard: Yard) -> None:
+    async def add_another(name: str) -> None:
+        yard.api.before_bind = None
+        yard.api.tells_bindings.clear()
+        await yard.add_pod("q", 8)
+
+    await yard.add_node("n1")
+    yard.api.before_bind = add_another
+    await yard.add_pod("p", 8)
+    # The informer knows of q, and not yet of p's binding.
+    await yard.stuck("q")
+    assert await yard.node_of("p") == "n1"
+    yard.api.tells_bindings.set()
+    await yard.bound("p")
+    await yard.finish("p")
+    await yard.bound("q")
 
 
 async def test_a_binding_that_fails_is_tried_again(yard: Yard) -> None:

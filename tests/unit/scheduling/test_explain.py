@@ -199,6 +199,14 @@ def test_the_lines_for_people(snapshot_of: SnapshotOf) -> None:
     ]
 
 
+def test_devices_that_became_unhealthy_under_their_pods(snapshot_of: SnapshotOf) -> None:
+    state = node("a", allocatable={GPU: 4, "cpu": 16000, "pods": 110}).with_pods([held(6, "t")])
+    assert explain(request(2), snapshot_of(state)).lines()[:2] == [
+        "needs 2 GPUs, the most that is free on one node is 0 (node a)",
+        "node a: 8 GPUs, 4 unhealthy, 6 allotted, 0 free, needs 2",
+    ]
+
+
 def test_lines_stop_after_the_nearest_nodes(snapshot_of: SnapshotOf) -> None:
     snapshot = snapshot_of(*(node(f"n{number}", 2) for number in range(9)))
     lines = explain(request(4), snapshot).lines(limit=2)
