@@ -50,6 +50,21 @@ def test_large_islands_are_kept_whole_too() -> None:
     assert prefer(node(12, 4, 12), everything, ids("20"), 12) == [str(index) for index in range(16, 28)]
 
 
+def test_a_large_group_gives_its_bridged_pairs_first() -> None:
+    # Fourteen GPUs behind one PCIe switch, bridged in pairs, and two elsewhere.
+    pairs = node(*[2] * 8)
+    links = {
+        (one, other): Link(PcieLevel.ONE_SWITCH if int(other) < 14 else link.pcie, link.nvlinks)
+        for (one, other), link in pairs.links.items()
+    }
+    inventory = Inventory(Backend.NVML, gpus=pairs.gpus, links=links)
+    free = ids("0 3 4 5 6 7 8 9 10 11 12 13 14")
+    assert prefer(inventory, free, [], 2) == ids("4 5")
+    assert prefer(inventory, free, [], 4) == ids("4 5 6 7")
+    assert prefer(inventory, free, [], 3) == ids("0 4 5")
+    assert prefer(inventory, free, [], 1) == ids("14")
+
+
 def test_links_count_before_the_order() -> None:
     assert prefer(node(1, 1, 2), ids("0 1 2 3"), [], 2) == ids("2 3")
 
