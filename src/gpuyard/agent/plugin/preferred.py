@@ -104,9 +104,8 @@ class _Links:
                     self._consider(found, members, (*core, *more))
             return found
         for seed in [()] if core else [(), *((place,) for place in loose)]:
-            for thrift in (1, -1):
-                for grown in self._growing(members, [*core, *seed], thrift):
-                    self._consider(found, members, grown)
+            for grown in self._growing(members, [*core, *seed]):
+                self._consider(found, members, grown)
         return dict(sorted(found.items(), reverse=True))
 
     def _consider(self, found: dict[int, _Choice], members: Sequence[int], places: tuple[int, ...]) -> None:
@@ -119,30 +118,24 @@ class _Links:
         )
         _keep_better(found, _Choice(worth, places))
 
-    def _growing(
-        self, members: Sequence[int], start: Sequence[int], thrift: int
-    ) -> Iterator[tuple[int, ...]]:
-        """The start, and then each time with the GPU that gains most.
-
-        Among equals it is the one that costs the rest least with `thrift` 1, which ends well when it is the
-        last; with -1 the one that has most to bring in later.
-        """
+    def _growing(self, members: Sequence[int], start: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        """The start, and then each time with the GPU that gains most; among equals has most to bring in."""
         chosen = list(start)
         rest = [place for place in members if place not in chosen]
         yield tuple(chosen)
         while rest:
-            place = max(rest, key=lambda one: self._step(one, chosen, rest, thrift))
+            place = max(rest, key=lambda one: self._step(one, chosen, rest))
             chosen.append(place)
             rest.remove(place)
             yield tuple(chosen)
 
-    def _step(self, place: int, chosen: Sequence[int], rest: Sequence[int], thrift: int) -> _Worth:
+    def _step(self, place: int, chosen: Sequence[int], rest: Sequence[int]) -> _Worth:
         nvlinks, pcie = self._nvlinks[place], self._pcie[place]
         return (
             sum(nvlinks[other] for other in chosen),
-            -thrift * sum(nvlinks[other] for other in rest),
+            sum(nvlinks[other] for other in rest),
             sum(pcie[other] for other in chosen),
-            -thrift * sum(pcie[other] for other in rest),
+            sum(pcie[other] for other in rest),
         )
 
 
