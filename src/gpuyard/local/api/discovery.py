@@ -18,28 +18,14 @@ from gpuyard.local.api.kinds.kind import Subresource
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
-@cache
 def discovery(path: str) -> bytes | None:
     """The document at `/api`, `/apis`, `/api/v1`, `/apis/GROUP` or `/apis/GROUP/VERSION`, None elsewhere."""
-    document = _documents().get(path.rstrip("/"))
-    return None if document is None else orjson.dumps(document)
+    return _documents().get(path.rstrip("/"))
 
 
-@cache
 def aggregated_discovery(path: str) -> bytes | None:
     """The aggregated document at `/api` (the core group) or `/apis` (all others), None elsewhere."""
-    path = path.rstrip("/")
-    if path not in ("/api", "/apis"):
-        return None
-    groups = [group for group in _groups() if bool(group) is (path == "/apis")]
-    return orjson.dumps(
-        {
-            "kind": "APIGroupDiscoveryList",
-            "apiVersion": "apidiscovery.k8s.io/v2",
-            "metadata": {},
-            "items": [_group_discovery(group) for group in groups],
-        }
-    )
+    return _aggregated_documents().get(path.rstrip("/"))
 
 
 def _groups() -> Mapping[str, list[str]]:
@@ -56,7 +42,18 @@ def _kinds(group: str, version: str) -> list[KindSpec]:
     return [s for s in ALL_KINDS if (s.resource.group, s.resource.version) == (group, version)]
 
 
-def _documents() -> Mapping[str, dict[str, Any]]:
+@cache
+def _aggregated_documents() -> Mapping[str, bytes]:
+    head = {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}}
+    groups = {"/api": [""], "/apis": [group for group in _groups() if group]}
+    return {
+        path: orjson.dumps({**head, "items": [_group_discovery(group) for group in names]})
+        for path, names in groups.items()
+    }
+
+
+@cache
+def _documents() -> Mapping[str, bytes]:
     documents: dict[str, dict[str, Any]] = {}
     named = {group: versions for group, versions in _groups().items() if group}
     groups = [_api_group(group, versions) for group, versions in named.items()]
@@ -73,7 +70,7 @@ def _documents() -> Mapping[str, dict[str, Any]]:
                 "groupVersion": f"{group}/{version}" if group else version,
                 "resources": list(_api_resources(_kinds(group, version))),
             }
-    return documents
+    return {path: orjson.dumps(document) for path, document in documents.items()}
 
 
 def _api_group(group: str, versions: list[str]) -> dict[str, Any]:

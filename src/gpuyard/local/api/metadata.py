@@ -7,17 +7,25 @@ apimachinery `pkg/api/validation/objectmeta.go`.
 from __future__ import annotations
 
 import random
-import re
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.kube.names import is_label, is_subdomain, random_suffix
+from gpuyard.kube.names import random_suffix
 from gpuyard.kube.objects import Manifest, ObjectKey
 from gpuyard.kube.timestamps import format_time
-from gpuyard.local.api.kinds.fields import forbidden, invalid, required
+from gpuyard.local.api.kinds.fields import (
+    check_key,
+    check_label_name,
+    check_labels,
+    check_subdomain_name,
+    forbidden,
+    invalid,
+    required,
+    too_long,
+)
 from gpuyard.local.api.kinds.kind import FieldError, KindSpec
 
 #: Kubernetes cuts the prefix so that prefix and suffix make a label of 63 characters.
@@ -28,30 +36,6 @@ _MAX_ANNOTATIONS_BYTES = 256 * 1024
 _SERVER_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 _OMITTED_EMPTY = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
 _NEVER_KEPT = ("managedFields", "selfLink")
-
-_QUALIFIED_NAME = re.compile(r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
-_LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
-
-_LABEL_RULE = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start "
-    "and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
-_SUBDOMAIN_RULE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must "
-    "start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_KEY_RULE = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
-    "alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-)
-_VALUE_RULE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must "
-    "start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used "
-    "for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-)
 
 
 def check_kind(spec: KindSpec, given: Mapping[str, Any]) -> None:
@@ -205,7 +189,7 @@ def validate(spec: KindSpec, manifest: Mapping[str, Any], old: Mapping[str, Any]
             detail = "no new finalizers can be added if the object is being deleted, found new finalizers "
             found.append(forbidden("metadata.finalizers", detail + ", ".join(added)))
     if labels := metadata.get("labels"):
-        found += validate_labels("metadata.labels", labels)
+        found += check_labels("metadata.labels", labels)
     if annotations := metadata.get("annotations"):
         found += _validate_annotations(annotations)
     for index, owner in enumerate(metadata.get("ownerReferences") or ()):
@@ -214,19 +198,7 @@ def validate(spec: KindSpec, manifest: Mapping[str, Any], old: Mapping[str, Any]
                 path = f"metadata.ownerReferences[{index}].{field}"
                 found.append(invalid(path, owner.get(field, ""), f"{field} must not be empty"))
     for name in metadata.get("finalizers") or ():
-        found += _validate_key("metadata.finalizers", name)
-    return found
-
-
-def validate_labels(path: str, labels: Mapping[str, str]) -> list[FieldError]:
-    """Broken rules of a map of labels."""
-    found: list[FieldError] = []
-    for key, value in labels.items():
-        found += _validate_key(path, key)
-        if len(value) > 63:
-            found.append(invalid(path, value, "must be no more than 63 bytes"))
-        elif not _LABEL_VALUE.match(value):
-            found.append(invalid(path, value, _VALUE_RULE))
+        found += check_key("metadata.finalizers", name)
     return found
 
 
@@ -234,34 +206,16 @@ def _validate_name(spec: KindSpec, metadata: Mapping[str, Any]) -> list[FieldErr
     name = metadata.get("name")
     if not name:
         return [required("metadata.name", "name or generateName is required")]
-    if len(name) > (253 if spec.name_is_subdomain else 63):
-        limit = 253 if spec.name_is_subdomain else 63
-        return [invalid("metadata.name", name, f"must be no more than {limit} bytes")]
-    if not (is_subdomain(name) if spec.name_is_subdomain else is_label(name)):
-        rule = _SUBDOMAIN_RULE if spec.name_is_subdomain else _LABEL_RULE
-        return [invalid("metadata.name", name, rule)]
-    return []
+    check = check_subdomain_name if spec.name_is_subdomain else check_label_name
+    return check("metadata.name", name)
 
 
 def _validate_annotations(annotations: Mapping[str, str]) -> list[FieldError]:
     found: list[FieldError] = []
     size = 0
     for key, value in annotations.items():
-        found += _validate_key("metadata.annotations", key.lower())
+        found += check_key("metadata.annotations", key.lower())
         size += len(key) + len(value.encode())
     if size > _MAX_ANNOTATIONS_BYTES:
-        message = f"Too long: may not be more than {_MAX_ANNOTATIONS_BYTES} bytes"
-        found.append(FieldError("metadata.annotations", "FieldValueTooLong", message))
+        found.append(too_long("metadata.annotations", _MAX_ANNOTATIONS_BYTES))
     return found
-
-
-def _validate_key(path: str, key: str) -> list[FieldError]:
-    prefix, slash, name = key.rpartition("/")
-    if slash and not is_subdomain(prefix):
-        return [invalid(path, key, f"prefix part {_SUBDOMAIN_RULE}")]
-    if not name:
-        return [invalid(path, key, "name part must be non-empty")]
-    if not _QUALIFIED_NAME.match(name):
-        rule = "name part must be no more than 63 bytes" if len(name) > 63 else _KEY_RULE
-        return [invalid(path, key, rule)]
-    return []

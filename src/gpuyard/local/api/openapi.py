@@ -63,19 +63,22 @@ _PATCHES = (
 )
 
 
-@cache
 def openapi(path: str) -> bytes | None:
     """The index at `/openapi/v3`, or the document of one group and version below it; None elsewhere."""
     path = path.rstrip("/")
     if path == _ROOT:
-        return orjson.dumps({"paths": {name: {"serverRelativeURL": _url(name)} for name in _group_paths()}})
+        return _index()
     name = path.removeprefix(f"{_ROOT}/")
-    return orjson.dumps(_document(name)) if name in _group_paths() else None
+    return _document(name) if name in _group_paths() else None
+
+
+@cache
+def _index() -> bytes:
+    return orjson.dumps({"paths": {name: {"serverRelativeURL": _url(name)} for name in _group_paths()}})
 
 
 def _url(name: str) -> str:
-    content = openapi(f"{_ROOT}/{name}") or b""
-    return f"{_ROOT}/{name}?hash={hashlib.sha256(content).hexdigest()[:32].upper()}"
+    return f"{_ROOT}/{name}?hash={hashlib.sha256(_document(name)).hexdigest()[:32].upper()}"
 
 
 def _group_paths() -> list[str]:
@@ -86,14 +89,17 @@ def _group_path(resource: Resource) -> str:
     return resource.path().strip("/").rsplit("/", 1)[0]
 
 
-def _document(name: str) -> dict[str, Any]:
+@cache
+def _document(name: str) -> bytes:
     kinds = [spec for spec in ALL_KINDS if _group_path(spec.resource) == name]
-    return {
-        "openapi": "3.0.0",
-        "info": {"title": "gpuyard", "version": __version__},
-        "paths": {path: item for spec in kinds for path, item in _paths(spec)},
-        "components": {"schemas": _components(kinds)},
-    }
+    return orjson.dumps(
+        {
+            "openapi": "3.0.0",
+            "info": {"title": "gpuyard", "version": __version__},
+            "paths": {path: item for spec in kinds for path, item in _paths(spec)},
+            "components": {"schemas": _components(kinds)},
+        }
+    )
 
 
 def _paths(spec: KindSpec) -> Iterator[tuple[str, dict[str, Any]]]:

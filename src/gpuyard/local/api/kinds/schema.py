@@ -23,8 +23,8 @@ from gpuyard.kube.objects import Manifest, Resource
 from gpuyard.kube.quantity import canonical_quantity
 from gpuyard.kube.timestamps import format_micro_time, format_time, parse_time
 
-_TIME = re.compile(r"\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\dZ")
-_MICRO_TIME = re.compile(r"\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d\.\d{6}Z")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_MICRO_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 _INDEX = re.compile(r"\[[^\]]*\]")
 _QUANTITY_RULE = (
     r"quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
@@ -279,18 +279,19 @@ def _quantity(value: Any, _unknown: list[str]) -> Any:
 
 
 def _time(value: Any, _unknown: list[str]) -> Any:
-    return value if type(value) is str and _TIME.fullmatch(value) else _parsed(value, format_time)
+    return _moment(value, _TIME, format_time)
 
 
 def _micro_time(value: Any, _unknown: list[str]) -> Any:
-    return value if type(value) is str and _MICRO_TIME.fullmatch(value) else _parsed(value, format_micro_time)
+    return _moment(value, _MICRO_TIME, format_micro_time)
 
 
-def _parsed(value: Any, form: Callable[[datetime], str]) -> str:
+def _moment(value: Any, canonical: re.Pattern[str], form: Callable[[datetime], str]) -> str:
     if type(value) is not str:
         raise _Mismatch(value, "string")
     try:
-        return form(parse_time(value))
+        moment = parse_time(value)
+        return value if canonical.fullmatch(value) else form(moment)
     except (ValueError, OverflowError):
         raise _Mismatch(value, "v1.Time", f'parsing time "{value}": it must be RFC 3339') from None
 

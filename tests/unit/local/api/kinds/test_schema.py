@@ -131,6 +131,8 @@ def test_a_wrong_type_is_told_in_gos_words(manifest: Any, message: str) -> None:
          "spec.containers[0].resources.limits[cpu]", "quantities must match the regular expression"),
         ("core.v1.Pod", {"metadata": {"creationTimestamp": "today"}},
          "metadata.creationTimestamp", "RFC 3339"),
+        ("core.v1.Pod", {"metadata": {"creationTimestamp": "2026-13-31T12:00:00Z"}},
+         "metadata.creationTimestamp", "RFC 3339"),
         ("core.v1.Pod", {"metadata": {"creationTimestamp": "2026-01-31T12:00:00"}},
          "metadata.creationTimestamp", "RFC 3339"),
         ("core.v1.Secret", {"data": {"a": "%%%"}}, "data[a]", "illegal base64 data"),
