@@ -17,6 +17,7 @@ from gpuyard.local.api.binding import bound
 from gpuyard.local.api.deletion import DeleteOptions
 from gpuyard.local.api.kinds import KINDS, KindSpec
 from gpuyard.local.api.patches import apply_patch
+from gpuyard.local.api.request import is_number
 from gpuyard.local.api.selection import Selection, parse_selection
 from gpuyard.local.api.view import View
 from gpuyard.local.api.writes import DEFAULT, Answer, WriteOptions, Writer
@@ -265,8 +266,8 @@ def key_for(spec: KindSpec, namespace: str | None, name: str) -> ObjectKey:
 
 def parse_version(text: str) -> int:
     """A resourceVersion as a revision; BadRequest when it isn't one."""
-    if not text.isascii() or not text.isdigit():
-        raise errors.BadRequest(f"Invalid value: {text!r}: resourceVersion must be a number")
+    if not is_number(text):
+        raise errors.BadRequest(f"Invalid value: {text[:40]!r}: resourceVersion must be a number")
     return int(text)
 
 

@@ -45,8 +45,8 @@ class Request:
         text = self.query.get(name)
         if not text:
             return None
-        if not text.isascii() or not text.isdigit():
-            raise errors.BadRequest(f"query parameter {name}: {text!r} is not a whole number")
+        if not is_number(text):
+            raise errors.BadRequest(f"query parameter {name}: {text[:40]!r} is not a whole number")
         return int(text)
 
     def accepted(self) -> tuple[Accepted, ...]:
@@ -122,6 +122,11 @@ class Target:
         return ObjectKey(self.namespace or "", self.name)
 
 
+def is_number(text: str) -> bool:
+    """Whether the text is a whole number that fits 63 bits with room to spare."""
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
 def parse_request(scope: Mapping[str, Any], receive: Receive) -> Request:
     """Reads an ASGI scope."""
     raw = scope["query_string"]
@@ -132,7 +137,7 @@ def parse_request(scope: Mapping[str, Any], receive: Receive) -> Request:
 def parse_target(path: str) -> Target | None:
     """Reads `/api/v1/…` and `/apis/GROUP/VERSION/…`; None when nothing is served there."""
     parts = path.split("/")[1:]
-    if parts[-1] == "":
+    if parts[-1:] == [""]:
         parts.pop()
     if parts[:1] == ["api"]:
         group, rest = "", parts[1:]

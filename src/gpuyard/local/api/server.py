@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 _BACKLOG = 1024
 #: What requests that are being answered get when the server stops; watches are ended at once.
 _SHUTDOWN_S = 5
-_RENEWAL_CHECK_S = 12 * 3600.0
 _KEEP_ALIVE_S = 60
 
 
@@ -70,11 +69,25 @@ class Listeners:
 
 
 async def serve(
-    app: ApiApp, listeners: Listeners, *, token: str, pki: Pki, clock: Callable[[], datetime]
+    app: ApiApp,
+    listeners: Listeners,
+    *,
+    token: str,
+    pki: Pki,
+    clock: Callable[[], datetime],
+    renewal_check_s: float = 12 * 3600.0,
 ) -> None:
     """Serves until cancelled, then ends watches, finishes what is being answered and closes the listeners.
 
     Renews the server's certificate in time, without a restart.
+
+    Args:
+        app: what is served.
+        listeners: taken over, and closed at the end.
+        token: what clients over TCP must bring.
+        pki: with its certificates made.
+        clock: tells the age of the certificates.
+        renewal_check_s: time between two looks at it.
     """
     context = pki.context()
     local = _Server(app, None)
@@ -82,7 +95,7 @@ async def serve(
     tasks = [
         asyncio.create_task(local.serve([listeners.unix]), name="api-unix"),
         asyncio.create_task(remote.serve([listeners.tcp]), name="api-tls"),
-        asyncio.create_task(_renew(pki, context, clock), name="api-certificates"),
+        asyncio.create_task(_renew(pki, context, clock, renewal_check_s), name="api-certificates"),
     ]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -139,9 +152,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _renew(pki: Pki, context: ssl.SSLContext, clock: Callable[[], datetime]) -> None:
+async def _renew(pki: Pki, context: ssl.SSLContext, clock: Callable[[], datetime], every_s: float) -> None:
     while True:
-        await asyncio.sleep(_RENEWAL_CHECK_S)
+        await asyncio.sleep(every_s)
         try:
             if pki.renew_server(clock()):
                 pki.load(context)

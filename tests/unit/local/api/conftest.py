@@ -3,8 +3,9 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import ssl
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -115,11 +116,15 @@ def folder() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def serving(folder: Path, app: ApiApp) -> AsyncIterator[Served]:
+async def serving(
+    folder: Path, app: ApiApp, *, clock: Callable[[], datetime] = utc_now, renewal_check_s: float = 3600.0
+) -> AsyncIterator[Served]:
     pki = Pki(folder)
     pki.ensure(utc_now())
     listeners = Listeners.open(folder / "api.sock", 0)
-    task = asyncio.create_task(serve(app, listeners, token=TOKEN, pki=pki, clock=utc_now))
+    task = asyncio.create_task(
+        serve(app, listeners, token=TOKEN, pki=pki, clock=clock, renewal_check_s=renewal_check_s)
+    )
     unix = httpx.AsyncHTTPTransport(uds=str(folder / "api.sock"))
     try:
         async with (
@@ -134,9 +139,7 @@ async def serving(folder: Path, app: ApiApp) -> AsyncIterator[Served]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def trusting(pki: Pki) -> object:
-    import ssl
-
+def trusting(pki: Pki) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(pki.ca_certificate))
 
 
