@@ -7,7 +7,7 @@ Sources: kubernetes `pkg/kubelet/kuberuntime/kuberuntime_manager.go` computePodA
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 ALWAYS, ON_FAILURE, NEVER = "Always", "OnFailure", "Never"
@@ -42,12 +42,14 @@ class Plan:
         start: containers to start now.
         stop: every running container has to end.
         done: nothing runs and nothing will ever be started.
+        expired: the deadline has passed, which ends the pod for good.
         wake_at: when to look again without anything having happened; None for never.
     """
 
     start: tuple[str, ...] = ()
     stop: bool = False
     done: bool = False
+    expired: bool = False
     wake_at: datetime | None = None
 
 
@@ -69,29 +71,35 @@ def plan(
         now: aware.
     """
     running = any(container.running for container in containers)
-    if ending or (deadline_at is not None and deadline_at <= now):
+    if ending:
         return Plan(stop=running, done=not running)
-    wanted: list[Observed] = []
+    step = _next(containers, restart_policy, now)
+    if deadline_at is None or step.done:
+        return step
+    if deadline_at <= now:
+        return Plan(stop=running, done=not running, expired=True)
+    return replace(step, wake_at=deadline_at if step.wake_at is None else min(step.wake_at, deadline_at))
+
+
+def _next(containers: Sequence[Observed], restart_policy: str, now: datetime) -> Plan:
+    """The step without regard to deadlines."""
     for container in (c for c in containers if c.is_init):
         if container.succeeded:
             continue
         # As in Kubernetes, Always means OnFailure to an init container.
         if container.exit_code is not None and restart_policy == NEVER:
             return Plan(done=True)
-        if not container.running:
-            wanted.append(container)
-        return _starts(wanted, deadline_at, now)
+        return _starts([] if container.running else [container], now)
     mains = [c for c in containers if not c.is_init]
     wanted = [c for c in mains if not c.running and _wants_start(c, restart_policy)]
     if not wanted and not any(c.running for c in mains):
         return Plan(done=True)
-    return _starts(wanted, deadline_at, now)
+    return _starts(wanted, now)
 
 
-def _starts(wanted: Sequence[Observed], deadline_at: datetime | None, now: datetime) -> Plan:
+def _starts(wanted: Sequence[Observed], now: datetime) -> Plan:
     due = [c for c in wanted if c.not_before is None or c.not_before <= now]
     times = [c.not_before for c in wanted if c.not_before is not None and c.not_before > now]
-    times += [deadline_at] if deadline_at is not None else []
     return Plan(start=tuple(c.name for c in due), wake_at=min(times, default=None))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -11,12 +12,15 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from gpuyard import errors
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.ending import conclude
 from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.members import Members, members_of, send
 from gpuyard.local.runtime.values import Exit
+
+log = logging.getLogger(__name__)
 
 _POLL_S = 0.002
 _POLL_MAX_S = 0.05
@@ -105,7 +109,11 @@ class Container:
             os.waitpid(self._pid, os.WNOHANG)
 
     def _finish(self, name: str, exit_: Exit) -> None:
-        journals.append_exit(self.folder / journals.JOURNAL, exit_)
+        try:
+            journals.append_exit(self.folder / journals.JOURNAL, exit_)
+        except errors.ProcessError as error:
+            # The exit code is in the journal already: a later look comes to the same end.
+            log.warning("%s", error)
         self._cgroups.remove(name)
         shutil.rmtree(self.folder / journals.TMP, ignore_errors=True)
 

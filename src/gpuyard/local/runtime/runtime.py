@@ -7,10 +7,11 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from gpuyard import errors
 from gpuyard.local.runtime import journal as journals
@@ -60,12 +61,12 @@ class Runtime:
         """Tries once what this host permits.
 
         Args:
-            name: of the cgroup of all containers; unique among the yards of this host.
+            name: tells this yard's cgroups from those of others on this host.
             search_path: where bwrap is looked for, as in PATH.
             clock: aware UTC now.
         """
         isolation = await find_isolation(search_path)
-        return cls(isolation, await asyncio.to_thread(find_cgroups, name), clock)
+        return cls(isolation, await asyncio.to_thread(find_cgroups, f"gpuyard-{name}"), clock)
 
     async def start(self, folder: Path, spec: ContainerSpec) -> Container:
         """Starts a container in a new folder.
@@ -75,7 +76,7 @@ class Runtime:
                 journal says so too: an adoption gives the Exit.
             ProcessError: the folder can't be made.
         """
-        journal = await asyncio.to_thread(self._prepare, folder, spec)
+        journal = await _to_the_end(asyncio.to_thread(self._prepare, folder, spec))
         try:
             pid = self._spawn(folder, spec, journal)
         except errors.StartError as error:
@@ -164,6 +165,16 @@ class Runtime:
             )
         journals.append_exit(folder / journals.JOURNAL, exit_)
         return exit_
+
+
+async def _to_the_end(making: Coroutine[Any, Any, int]) -> int:
+    """Awaits a descriptor; one that comes after a cancellation is closed, which also unlocks its file."""
+    task = asyncio.ensure_future(making)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        os.close(await task)
+        raise
 
 
 def _is_undecided(journal: Journal) -> bool:

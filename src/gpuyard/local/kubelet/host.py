@@ -1,0 +1,51 @@
+"""What every pod worker of one kubelet shares."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from gpuyard.client.api import KubeApi
+from gpuyard.local.events import EventRecorder
+from gpuyard.local.kubelet.devices import DeviceManager
+from gpuyard.local.kubelet.lifecycle import BackOff
+from gpuyard.local.kubelet.node import NodeReporter
+from gpuyard.local.kubelet.ports import PortPool
+from gpuyard.local.runtime.programs import DEFAULT_PATH
+from gpuyard.local.runtime.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Host:
+    """Parts of the kubelet that pods use, and what each running pod holds of the node.
+
+    Attributes:
+        held: requests of admitted pods by uid; cpu in millicores, memory in bytes.
+        devices_due: until when device plugins of an earlier start may still be on their way.
+    """
+
+    api: KubeApi
+    runtime: Runtime
+    devices: DeviceManager
+    events: EventRecorder
+    node: NodeReporter
+    clock: Callable[[], datetime]
+    pods_dir: Path
+    back_off: BackOff
+    devices_due: datetime
+    ports: PortPool = field(default_factory=PortPool)
+    held: dict[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def base_environment() -> dict[str, str]:
+    """What a process has before anybody says anything; nothing of the daemon's own."""
+    base = {"PATH": DEFAULT_PATH, "HOME": "/"}
+    try:
+        user = pwd.getpwuid(os.getuid())
+    except KeyError:
+        return base
+    return {**base, "HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}

@@ -1,0 +1,193 @@
+"""The kubelet: runs the pods that are bound to this node as processes of this host."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from gpuyard import errors
+from gpuyard.client.api import KubeApi
+from gpuyard.client.informer import Informer
+from gpuyard.kube.objects import Manifest, uid_of
+from gpuyard.local.events import EventRecorder
+from gpuyard.local.kubelet.devices import DeviceManager
+from gpuyard.local.kubelet.host import Host
+from gpuyard.local.kubelet.lifecycle import BackOff
+from gpuyard.local.kubelet.log_files import drop_front
+from gpuyard.local.kubelet.logs import KubeletLogs
+from gpuyard.local.kubelet.node import NodeReporter
+from gpuyard.local.kubelet.pod_folders import PodFolder, pod_folders
+from gpuyard.local.kubelet.pod_worker import PodWorker
+from gpuyard.local.paths import YardPaths
+from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+#: How long device plugins have to come back before a pod that waits for one is refused.
+_DEVICES_DUE_S = 30.0
+_ORPHAN_GRACE_S = 1.0
+_LOG_CHECK_S = 5.0
+_LOG_KEEP_BYTES = 64 << 20
+
+
+class Kubelet:
+    """Owns the pods' folders and processes, and the Node object. Each pod has a worker; see `PodWorker`.
+
+    Processes outlive it: cancelling `run` leaves them alone, and the next `run` over the same folders adopts
+    them, ends those whose pods were deleted meanwhile, and removes the folders of pods that are gone.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        paths: YardPaths,
+        node_name: str,
+        devices: DeviceManager,
+        runtime: Runtime,
+        clock: Callable[[], datetime],
+        *,
+        pods: Informer,
+        back_off: BackOff | None = None,
+        log_keep_bytes: int = _LOG_KEEP_BYTES,
+        log_check_s: float = _LOG_CHECK_S,
+        devices_due_s: float = _DEVICES_DUE_S,
+    ) -> None:
+        """Makes the kubelet; nothing happens before `run`.
+
+        Args:
+            api: the yard's.
+            paths: of the yard; pods are below `pods_dir`.
+            node_name: this node's.
+            devices: started by the caller.
+            runtime: of this host.
+            clock: aware UTC now.
+            pods: of all namespaces; run by the caller, and not before the kubelet is made.
+            back_off: between restarts of a container; None for Kubernetes' own.
+            log_keep_bytes: how much of each container's log is kept.
+            log_check_s: how often that is looked after.
+            devices_due_s: how long after the start a pod waits for its device plugin.
+        """
+        self.logs = KubeletLogs(paths.pods_dir, clock)
+        self._name = node_name
+        self._pods = pods
+        self._pods_dir = paths.pods_dir
+        self._log_keep_bytes = log_keep_bytes
+        self._log_check_s = log_check_s
+        self._node = NodeReporter(api, node_name, devices, runtime, clock)
+        self._host = Host(
+            api=api,
+            runtime=runtime,
+            devices=devices,
+            events=EventRecorder(api, "kubelet", clock, host=node_name),
+            node=self._node,
+            clock=clock,
+            pods_dir=paths.pods_dir,
+            back_off=back_off or BackOff(),
+            devices_due=clock() + timedelta(seconds=devices_due_s),
+        )
+        self._workers: dict[str, PodWorker] = {}
+        #: Pods whose worker is through, though the informer may still show an older state of them.
+        self._over: set[str] = set()
+        self._group: asyncio.TaskGroup | None = None
+        pods.add_handler(self._on_pod)
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        await self._pods.synced()
+        if self._host.runtime.isolation.warning:
+            log.warning("isolation: none: %s", self._host.runtime.isolation.warning)
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                await self._take_over()
+                self._group.create_task(self._node.run(), name="node")
+                self._group.create_task(self._bound_logs(), name="logs")
+        finally:
+            self._group = None
+            self._host.runtime.cgroups.remove_all()
+
+    def _on_pod(self, old: Manifest | None, new: Manifest | None) -> None:
+        """Handler of the informer."""
+        pod = new or old
+        if self._group is None or pod is None or pod["spec"].get("nodeName") != self._name:
+            return
+        uid = uid_of(pod)
+        worker = self._workers.get(uid)
+        if worker is not None:
+            if new is None:
+                worker.remove()
+            else:
+                worker.update(new)
+        elif new is None:
+            self._over.discard(uid)
+            self._group.create_task(self._clean_up(uid), name=f"clean up {uid}")
+        elif uid not in self._over and not _is_over(new):
+            self._work_on(new)
+
+    def _work_on(self, pod: Manifest) -> None:
+        assert self._group is not None
+        worker = PodWorker(self._host, pod)
+        self._workers[worker.uid] = worker
+
+        async def work() -> None:
+            try:
+                await worker.run()
+            finally:
+                del self._workers[worker.uid]
+            if worker.is_removed:
+                await self._clean_up(worker.uid)
+            else:
+                self._over.add(worker.uid)
+
+        self._group.create_task(work(), name=f"pod {worker.uid}")
+
+    async def _take_over(self) -> None:
+        """Goes on with what an earlier kubelet left."""
+        assert self._group is not None
+        mine = [pod for pod in self._pods.objects.values() if pod["spec"].get("nodeName") == self._name]
+        live = {uid_of(pod) for pod in mine if not _is_over(pod)}
+        orphans = pod_folders(self._pods_dir).keys() - {uid_of(pod) for pod in mine}
+        await self._host.devices.retain(live | orphans)
+        for pod in mine:
+            if uid_of(pod) in live:
+                self._work_on(pod)
+        for uid in orphans:
+            self._group.create_task(self._clean_up(uid), name=f"clean up {uid}")
+
+    async def _clean_up(self, uid: str) -> None:
+        """Ends and removes what is left of a pod that is no longer in the API."""
+        folder = PodFolder(self._pods_dir / uid)
+        try:
+            for name in folder.containers():
+                for attempt in folder.attempts(name)[-1:]:
+                    found = await self._host.runtime.adopt(folder.attempt(name, attempt))
+                    if isinstance(found, Container):
+                        log.info("ending %s/%s: its pod was deleted meanwhile", uid, name)
+                        await found.stop(_ORPHAN_GRACE_S)
+                        await found.wait()
+            await self._host.devices.release(uid)
+            await asyncio.to_thread(folder.remove)
+        except errors.GpuyardError as error:
+            log.warning("cleaning up after pod %s: %s", uid, error)
+
+    async def _bound_logs(self) -> None:
+        """Keeps the logs of running containers within bounds."""
+        can_bound = True
+        while can_bound:
+            await asyncio.sleep(self._log_check_s)
+            running = [slot.container for w in self._workers.values() for slot in w.slots if slot.container]
+            for container in running:
+                path = container.log_path
+                try:
+                    can_bound = await asyncio.to_thread(drop_front, path, self._log_keep_bytes)
+                except OSError as error:
+                    log.warning("can't bound the log %s: %s", path, error.strerror)
+                if not can_bound:
+                    log.warning("%s: this file system punches no holes, so logs grow without bound", path)
+                    break
+
+
+def _is_over(pod: Manifest) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")

@@ -1,0 +1,215 @@
+"""This node as the API shows it: its object, its heartbeat, what it can hold."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from gpuyard import __version__, errors
+from gpuyard.client.api import KubeApi
+from gpuyard.kube.conditions import with_condition
+from gpuyard.kube.objects import LEASES, NODES, Manifest
+from gpuyard.kube.timestamps import format_micro_time, format_time
+from gpuyard.kube.wellknown import ANNOTATION_ENFORCED, ANNOTATION_ISOLATION, LABEL_HOSTNAME
+from gpuyard.local.kubelet.devices import DeviceManager
+from gpuyard.local.kubelet.environment import POD_IP
+from gpuyard.local.runtime.procfs import boot_id
+from gpuyard.local.runtime.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+_LEASES_NAMESPACE = "kube-node-lease"
+_LEASE_S = 40
+_HEARTBEAT_S = 10.0
+_STATUS_S = 300.0
+_RETRY_S = 1.0
+#: A real kubelet has 110; processes are lighter than containers.
+_MOST_PODS = 500
+#: A yard doesn't evict; kubectl and schedulers look for these all the same.
+_NO_PRESSURE = (
+    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+)
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+#: What kubectl shows as the node's version; it parses it as one of Kubernetes.
+_VERSION = f"v1.34.0+gpuyard-{__version__}"
+
+
+class NodeReporter:
+    """Keeps the Node object and its Lease. Labels, taints and annotations of others stay."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        name: str,
+        devices: DeviceManager,
+        runtime: Runtime,
+        clock: Callable[[], datetime],
+        *,
+        heartbeat_s: float = _HEARTBEAT_S,
+    ) -> None:
+        self.name = name
+        self._api = api
+        self._devices = devices
+        self._runtime = runtime
+        self._clock = clock
+        self._heartbeat_s = heartbeat_s
+        self._changed = asyncio.Event()
+        self._cpus = len(os.sched_getaffinity(0))
+        self._memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024 * 1024
+        devices.on_change(self._changed.set)
+
+    @property
+    def allocatable(self) -> Mapping[str, int]:
+        """cpu in millicores, memory in bytes, pods; devices are the device manager's."""
+        return {"cpu": self._cpus * 1000, "memory": self._memory_bytes, "pods": _MOST_PODS}
+
+    @property
+    def allocatable_quantities(self) -> Mapping[str, str]:
+        """cpu and memory as the Node's status has them."""
+        return {"cpu": str(self._cpus), "memory": f"{self._memory_bytes // 1024}Ki"}
+
+    async def run(self) -> None:
+        """Registers the node, then reports changes at once and itself alive until cancelled."""
+        status_due = self._clock()
+        registered = False
+        while True:
+            self._changed.clear()
+            pause_s = self._heartbeat_s
+            try:
+                if not registered:
+                    await self._register()
+                    registered = True
+                if self._clock() >= status_due or not await self._is_current():
+                    await self._report()
+                    status_due = self._clock() + timedelta(seconds=_STATUS_S)
+                await self._beat()
+            except errors.GpuyardError as error:
+                # NotFound: somebody deleted the node, as one does to make it register anew.
+                registered = registered and not isinstance(error, errors.NotFound)
+                pause_s = min(_RETRY_S, self._heartbeat_s)
+                log.warning("node %s: %s; again in %.0f s", self.name, error, pause_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._changed.wait()
+
+    async def _register(self) -> None:
+        labels = {
+            LABEL_HOSTNAME: self.name,
+            "kubernetes.io/arch": _architecture(),
+            "kubernetes.io/os": "linux",
+        }
+        annotations = {
+            ANNOTATION_ISOLATION: self._runtime.isolation.level,
+            ANNOTATION_ENFORCED: self._runtime.cgroups.enforced,
+        }
+        metadata = {"labels": labels, "annotations": annotations}
+        node = {"metadata": {"name": self.name, **metadata}, "status": self._status({})}
+        try:
+            await self._api.create(NODES, node)
+        except errors.AlreadyExists:
+            await self._api.patch(NODES, self.name, {"metadata": metadata})
+
+    async def _is_current(self) -> bool:
+        node = await self._api.get(NODES, self.name)
+        status = node.get("status") or {}
+        new = self._status(node)
+        return all(status.get(field) == new[field] for field in ("capacity", "allocatable"))
+
+    async def _report(self) -> None:
+        node = await self._api.get(NODES, self.name)
+        try:
+            await self._api.update(
+                NODES,
+                {**node, "status": {**(node.get("status") or {}), **self._status(node)}},
+                subresource="status",
+            )
+        except errors.Conflict:
+            self._changed.set()  # somebody labelled it meanwhile
+
+    async def _beat(self) -> None:
+        spec = {
+            "holderIdentity": self.name,
+            "leaseDurationSeconds": _LEASE_S,
+            "renewTime": format_micro_time(self._clock()),
+        }
+        try:
+            await self._api.patch(LEASES, self.name, {"spec": spec}, _LEASES_NAMESPACE)
+        except errors.NotFound:
+            lease = {"metadata": {"name": self.name}, "spec": spec}
+            await self._api.create(LEASES, lease, _LEASES_NAMESPACE)
+
+    def _status(self, node: Manifest) -> dict[str, Any]:
+        now = format_time(self._clock())
+        capacity = {**self.allocatable_quantities, "pods": str(_MOST_PODS)}
+        allocatable = dict(capacity)
+        for resource, count in self._devices.resources().items():
+            capacity[resource] = str(count.capacity)
+            allocatable[resource] = str(count.allocatable)
+        conditions = (node.get("status") or {}).get("conditions") or []
+        for type_, status, reason, message in (
+            (
+                "MemoryPressure",
+                "False",
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ),
+            ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            ("Ready", "True", "KubeletReady", self._readiness()),
+        ):
+            conditions = with_condition(conditions, type_, status, now=now, reason=reason, message=message)
+        return {
+            "capacity": capacity,
+            "allocatable": allocatable,
+            "conditions": [{**condition, "lastHeartbeatTime": now} for condition in conditions],
+            "addresses": [
+                {"type": "InternalIP", "address": POD_IP},
+                {"type": "Hostname", "address": self.name},
+            ],
+            "nodeInfo": _node_info(),
+        }
+
+    def _readiness(self) -> str:
+        return self._runtime.isolation.warning or "kubelet is posting ready status"
+
+
+def _architecture() -> str:
+    return _ARCHITECTURES.get(platform.machine(), platform.machine())
+
+
+def _node_info() -> dict[str, str]:
+    return {
+        "machineID": _text(Path("/etc/machine-id")),
+        "systemUUID": "",
+        "bootID": boot_id(),
+        "kernelVersion": platform.release(),
+        "osImage": _os_image(),
+        "operatingSystem": "linux",
+        "architecture": _architecture(),
+        "containerRuntimeVersion": f"process://{__version__}",
+        "kubeletVersion": _VERSION,
+        "kubeProxyVersion": "",
+    }
+
+
+def _os_image() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,131 @@
+"""What the kubelet keeps of one container of a pod: its starts, the one that runs, and its back-off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from gpuyard.kube.objects import Manifest
+from gpuyard.local.kubelet.lifecycle import BackOff, Observed
+from gpuyard.local.kubelet.pod_folders import PodFolder
+from gpuyard.local.kubelet.pod_status import ContainerView, Run
+from gpuyard.local.runtime import journal as journals
+from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.values import Exit
+
+
+@dataclass
+class Slot:
+    """One container. Changed by its pod's worker only.
+
+    Attributes:
+        spec: its manifest.
+        is_init: whether it is an init container.
+        current: its last start.
+        previous: the one before.
+        container: the handle of the last start while that isn't known to have ended.
+        failures: starts in a row that ended, for the back-off.
+        not_before: no start before this.
+        obstacle: why it can't be started for now (reason, message).
+        stop_grace_s: what its processes were given, None as long as nobody stops them.
+    """
+
+    spec: Manifest
+    is_init: bool
+    current: Run | None = None
+    previous: Run | None = None
+    container: Container | None = None
+    failures: int = 0
+    not_before: datetime | None = None
+    obstacle: tuple[str, str] = ("", "")
+    stop_grace_s: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the container."""
+        return str(self.spec["name"])
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its last start goes on, as far as is known."""
+        return self.container is not None
+
+    @property
+    def next_attempt(self) -> int:
+        """Number of the next start."""
+        return 0 if self.current is None else self.current.attempt + 1
+
+    async def restore(self, runtime: Runtime, folder: PodFolder) -> None:
+        """Finds its last two starts again.
+
+        Raises:
+            ProcessError: a journal can't be read.
+        """
+        attempts = folder.attempts(self.name)
+        while attempts and self.current is None:
+            number = attempts.pop()
+            path = folder.attempt(self.name, number)
+            found = await runtime.adopt(path)
+            if found is not None:
+                self.container = found if isinstance(found, Container) else None
+                self.current = Run(number, _started_at(path), found if isinstance(found, Exit) else None)
+        if attempts and self.current is not None:
+            path = folder.attempt(self.name, attempts[-1])
+            ended = await runtime.adopt(path)
+            if isinstance(ended, Exit):
+                self.previous = Run(attempts[-1], _started_at(path), ended)
+
+    def begin(self, container: Container | None, started_at: datetime) -> None:
+        """Notes a start; without a container it is one that failed, and `end` follows."""
+        self.previous = self.current
+        self.current = Run(self.next_attempt, started_at)
+        self.container = container
+        self.obstacle = ("", "")
+        self.stop_grace_s = None
+
+    def end(self, exit_: Exit, back_off: BackOff) -> float:
+        """Notes the end of its last start; returns the seconds to wait before the next, if there is one."""
+        assert self.current is not None
+        self.container = None
+        self.current = Run(self.current.attempt, self.current.started_at, exit_)
+        ran_s = (exit_.finished_at - self.current.started_at).total_seconds()
+        self.failures = 1 if ran_s >= back_off.reset_s else self.failures + 1
+        delay_s = back_off.delay_s(self.failures)
+        self.not_before = exit_.finished_at + timedelta(seconds=delay_s)
+        return delay_s
+
+    def observed(self) -> Observed:
+        """For the plan."""
+        exit_ = self.current.exit if self.current else None
+        return Observed(
+            self.name,
+            self.is_init,
+            running=self.is_running,
+            exit_code=None if exit_ is None else exit_.code,
+            not_before=self.not_before,
+        )
+
+    def view(self, waiting: tuple[str, str]) -> ContainerView:
+        """For the status; `waiting` is why it isn't running, where it will be."""
+        return ContainerView(
+            self.name,
+            self.is_init,
+            str(self.spec.get("image", "")),
+            current=self.current,
+            previous=self.previous,
+            waiting=self.obstacle if self.obstacle[0] else waiting,
+        )
+
+
+def slots_of(pod: Manifest) -> list[Slot]:
+    """Init containers first, each kind in the order of the spec."""
+    spec: dict[str, Any] = pod["spec"]
+    init = [Slot(container, True) for container in spec.get("initContainers") or ()]
+    return init + [Slot(container, False) for container in spec["containers"]]
+
+
+def _started_at(path: Path) -> datetime:
+    return (journals.read(path / journals.JOURNAL) or journals.Journal()).started_at

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuyard.client.informer import Informer
+from gpuyard.kube.objects import PODS, Manifest
+from gpuyard.kube.wellknown import IMAGE_PROCESS, RUNTIME_CLASS_PROCESS
+from gpuyard.local.api.logs import LogOptions
+from gpuyard.local.api.objects import ObjectApi
+from gpuyard.local.kubelet.devices import DeviceManager
+from gpuyard.local.kubelet.kubelet import Kubelet
+from gpuyard.local.kubelet.lifecycle import BackOff
+from gpuyard.local.paths import YardPaths
+from gpuyard.local.runtime.cgroups import Cgroups
+from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.sandbox import find_isolation, no_isolation
+from gpuyard.local.store import Store
+
+NODE = "here"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Host:
+    """A store, an API, and a kubelet that can be stopped and started again over the same folders."""
+
+    api: ObjectApi
+    paths: YardPaths
+    runtime: Runtime
+    back_off: BackOff = field(default_factory=lambda: BackOff(first_s=0.05, most_s=0.1))
+    kubelet: Kubelet | None = None
+
+    @asynccontextmanager
+    async def running(self, **settings: Any) -> AsyncIterator[Kubelet]:
+        """Runs a kubelet; on the way out it is cancelled and its processes go on."""
+        devices = DeviceManager(self.paths.device_plugins_dir, self.paths.device_checkpoint, utc_now)
+        await devices.start()
+        pods = Informer(self.api, PODS)
+        settings = {"devices_due_s": 0.0, "back_off": self.back_off, **settings}
+        self.kubelet = Kubelet(
+            self.api, self.paths, NODE, devices, self.runtime, utc_now, pods=pods, **settings
+        )
+        tasks = [
+            asyncio.create_task(pods.run(), name="informer"),
+            asyncio.create_task(self.kubelet.run(), name="kubelet"),
+        ]
+        try:
+            yield self.kubelet
+        finally:
+            for task in reversed(tasks):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            await devices.stop()
+
+    async def create(self, name: str, *command: str, **spec: Any) -> Manifest:
+        """A pod of one container, bound to this node."""
+        container = {"name": "main", "image": IMAGE_PROCESS, "command": list(command), **spec.pop("main", {})}
+        spec = {"restartPolicy": "Never", "containers": [container], **spec}
+        return await self.api.create(
+            PODS,
+            {
+                "metadata": {"name": name, "namespace": "default", **spec.pop("metadata", {})},
+                "spec": {"runtimeClassName": RUNTIME_CLASS_PROCESS, "nodeName": NODE, **spec},
+            },
+        )
+
+    async def get(self, name: str) -> Manifest:
+        return await self.api.get(PODS, name, "default")
+
+    async def until(self, name: str, condition: Callable[[Manifest], Any]) -> Manifest:
+        """The pod as soon as the condition holds."""
+        async with asyncio.timeout(30):
+            while True:
+                pod = await self.get(name)
+                if condition(pod):
+                    return pod
+                await asyncio.sleep(0.005)
+
+    async def finished(self, name: str) -> Manifest:
+        return await self.until(name, lambda pod: pod["status"]["phase"] in ("Succeeded", "Failed"))
+
+    async def gone(self, name: str) -> None:
+        async with asyncio.timeout(30):
+            while any(p["metadata"]["name"] == name for p in (await self.api.list(PODS)).items):
+                await asyncio.sleep(0.005)
+
+    async def log(self, name: str, container: str = "main", **options: Any) -> str:
+        assert self.kubelet is not None
+        pieces = await self.kubelet.logs.open_log(await self.get(name), container, LogOptions(**options))
+        return b"".join([piece async for piece in pieces]).decode()
+
+    def folder(self, pod: Mapping[str, Any]) -> Path:
+        return self.paths.pods_dir / str(pod["metadata"]["uid"])
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="gy-", dir="/tmp", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
+@pytest.fixture(params=["bubblewrap", "none"])
+async def runtime(request: pytest.FixtureRequest) -> Runtime:
+    isolation = no_isolation("not wanted")
+    if request.param == "bubblewrap":
+        isolation = await find_isolation(os.environ["PATH"])
+        if isolation.level == "none":
+            pytest.skip(isolation.warning)
+    return Runtime(isolation, Cgroups(), utc_now)
+
+
+@pytest.fixture
+async def host(folder: Path, runtime: Runtime) -> AsyncIterator[Host]:
+    paths = YardPaths(folder / "data", folder / "run")
+    paths.make_folders()
+    store = await Store.open(paths.database)
+    api = ObjectApi(store)
+    await api.bootstrap()
+    try:
+        yield Host(api, paths, runtime)
+    finally:
+        await store.close()
+        await _end_all(paths, runtime)
+
+
+async def _end_all(paths: YardPaths, runtime: Runtime) -> None:
+    from gpuyard.local.runtime.container import Container
+
+    for journal in paths.pods_dir.glob("*/*/*/journal"):
+        found = await runtime.adopt(journal.parent)
+        if isinstance(found, Container):
+            await found.stop(0)
+            await found.wait()
+
+
+@pytest.fixture
+def until() -> Callable[..., Awaitable[None]]:
+    """Waits for something that another process does."""
+
+    async def wait_until(condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    return wait_until
