@@ -9,8 +9,8 @@ from typing import Any
 from bench.row import Row
 from bench.yard import BenchYard, running_yard
 from gpuyard.client.rest import RestApi
-from gpuyard.kube.objects import JOBS
-from gpuyard.kube.wellknown import IMAGE_PROCESS, RUNTIME_CLASS_PROCESS
+from gpuyard.kube.objects import JOBS, PODS
+from gpuyard.kube.wellknown import IMAGE_PROCESS, LABEL_JOB_NAME, RUNTIME_CLASS_PROCESS
 from gpuyard.local.paths import find_paths
 
 _PODS = 100
@@ -33,7 +33,10 @@ async def _run_job(yard: BenchYard) -> float:
             status = event.object.get("status", {})
             assert not status.get("failed"), status
             if status.get("succeeded") == _PODS:
-                return time.perf_counter() - began
+                took = time.perf_counter() - began
+                pods = await api.list(PODS, "default", label_selector=f"{LABEL_JOB_NAME}=bench")
+                assert [pod["status"]["phase"] for pod in pods.items] == ["Succeeded"] * _PODS
+                return took
     raise AssertionError("the watch ended before the Job did")
 
 

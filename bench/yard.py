@@ -25,9 +25,12 @@ class BenchYard:
     environ: dict[str, str]
 
     def run(self, *arguments: str) -> str:
-        """What the command prints; its errors go to ours."""
+        """What the command prints."""
         command = [str(GPUYARD), *arguments]
-        return subprocess.run(command, env=self.environ, stdout=subprocess.PIPE, text=True, check=True).stdout
+        done = subprocess.run(command, env=self.environ, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
+        return done.stdout
 
     def status(self) -> dict[str, Any]:
         """`gpuyard status`."""
