@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gpuyard import __version__, errors
 from gpuyard.client.rest import RestApi
@@ -44,6 +44,7 @@ def call(
 async def _call(
     work: Callable[[Target], Awaitable[Result]], context: str | None, namespace: str | None
 ) -> Result:
+    asyncio.get_running_loop().set_exception_handler(_report)
     context = context or chosen_context()
     if context and context != YARD:
         from gpuyard.client.connection import kubeconfig_files, load_connection
@@ -55,6 +56,13 @@ async def _call(
     async with RestApi(unix_socket=paths.api_socket) as api:
         await check_yard(api, paths)
         return await work(Target(api, namespace or "default", is_yard=True))
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # anyio 4 wakes a unix socket's reader by a bare `set_result`, also when the reader was cancelled
+    # in the same turn of the loop (a watch that ends as its next event arrives). Nothing is lost by it.
+    if not isinstance(context.get("exception"), asyncio.InvalidStateError):
+        loop.default_exception_handler(context)
 
 
 async def check_yard(api: RestApi, paths: YardPaths) -> None:
