@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpuyard.local.paths import find_paths
+
 GPUYARD = Path(sys.executable).with_name("gpuyard")
 
 
@@ -48,6 +50,7 @@ def empty_yard() -> Iterator[BenchYard]:
         yield yard
     finally:
         yard.run("down", "--stop")
+        shutil.rmtree(find_paths(yard.environ).runtime_dir, ignore_errors=True)
         shutil.rmtree(home)
 
 
