@@ -6,7 +6,8 @@ import hmac
 
 from gpuyard import errors
 from gpuyard.local.api.answers import failure
-from gpuyard.local.api.app import HEALTH_PATHS, AsgiApp, Scope, Send, send_response
+from gpuyard.local.api.app import AsgiApp, Scope, Send, send_response
+from gpuyard.local.api.documents import HEALTH_PATHS
 from gpuyard.local.api.request import Receive
 
 

@@ -10,15 +10,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import orjson
-
 from gpuyard import __version__, errors
 from gpuyard.local.api.answers import Response, Stream, failure
-from gpuyard.local.api.discovery import AGGREGATED, aggregated_discovery, discovery
+from gpuyard.local.api.documents import find_document
 from gpuyard.local.api.logs import PodLogs
-from gpuyard.local.api.negotiation import JSON_RANGES, not_acceptable
 from gpuyard.local.api.objects import ObjectApi
-from gpuyard.local.api.openapi import openapi
 from gpuyard.local.api.request import ClientGone, Message, Receive, Request, parse_request, parse_target
 from gpuyard.local.api.resources import Resources
 from gpuyard.local.api.watches import BOOKMARK_S, Watches
@@ -29,24 +25,7 @@ Scope = Mapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-#: The release whose API this is a part of; `kubectl version` must be able to parse it.
-KUBERNETES_VERSION = "1.34.0"
-
-HEALTH_PATHS = ("/healthz", "/livez", "/readyz")
 _VERSION_HEADER = (b"gpuyard-version", __version__.encode())
-_VERSION_BODY = orjson.dumps(
-    {
-        "major": "1",
-        "minor": "34",
-        "gitVersion": f"v{KUBERNETES_VERSION}+gpuyard-{__version__}",
-        "gitCommit": "",
-        "gitTreeState": "clean",
-        "buildDate": "1970-01-01T00:00:00Z",
-        "goVersion": "",
-        "compiler": "",
-        "platform": "linux/amd64",
-    }
-)
 
 
 class ApiApp:
@@ -97,29 +76,17 @@ class ApiApp:
         target = parse_target(path)
         if target is not None:
             return await self._resources.answer(target, request)
-        document = self._document(request)
+        document = find_document(request)
         if document is None:
             raise errors.NotFound("the server could not find the requested resource")
         if request.method != "GET":
             raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
         return document
 
-    def _document(self, request: Request) -> Response | None:
-        """Whatever isn't about objects."""
-        path = request.path
-        if path == "/version":
-            return Response(200, _VERSION_BODY)
-        if path in HEALTH_PATHS:
-            return Response(200, b"ok", b"text/plain; charset=utf-8")
-        if path.startswith("/openapi/v3"):
-            body = openapi(path)
-            return Response(200, body) if body is not None else None
-        if path.startswith("/api"):
-            return _discovery(request)
-        return None
-
     async def _send_stream(self, stream: Stream, receive: Receive, send: Send) -> None:
         """Sends pieces until they end, the client leaves or the server closes; then lets go of the source."""
+        headers = [(b"content-type", stream.media_type), _VERSION_HEADER]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         pump = asyncio.create_task(_pump(stream, send), name="stream")
         gone = asyncio.create_task(_until_gone(receive), name="stream-client")
         self._streams.add(pump)
@@ -141,28 +108,8 @@ class ApiApp:
             await send({"type": "http.response.body", "body": b""})
 
 
-def _discovery(request: Request) -> Response | None:
-    for entry in request.accepted():
-        parameters = entry.parameters
-        if entry.type not in JSON_RANGES:
-            continue
-        if parameters.get("g") == "apidiscovery.k8s.io" and parameters.get("v") == "v2":
-            if (body := aggregated_discovery(request.path)) is not None:
-                return Response(200, body, AGGREGATED.encode())
-        elif "as" not in parameters:
-            body = discovery(request.path)
-            return Response(200, body) if body is not None else None
-    raise not_acceptable()
-
-
 async def _pump(stream: Stream, send: Send) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 200,
-            "headers": [(b"content-type", stream.media_type), _VERSION_HEADER],
-        }
-    )
+    # An empty piece sends the headers off, however long the first event or line may take.
     await send({"type": "http.response.body", "body": b"", "more_body": True})
     async for piece in stream.pieces:
         await send({"type": "http.response.body", "body": piece, "more_body": True})

@@ -22,6 +22,9 @@ Receive = Callable[[], Awaitable[Message]]
 #: What kube-apiserver takes too (`MaxRequestBodyBytes`).
 MAX_BODY_BYTES = 3 * 1024 * 1024
 
+_NO_PROTOBUF = (
+    "the yard takes no protobuf: pipe the output of --dry-run=client -o yaml into kubectl create -f -"
+)
 _TRUE = ("true", "1", "t", "T", "True", "TRUE")
 _PATCH_TYPES = {kind.value: kind for kind in PatchType}
 
@@ -210,7 +213,8 @@ def _require_media_type(given: str, served: tuple[str, ...]) -> None:
     if given not in served:
         raise errors.UnsupportedMediaType(
             f"the body of the request was in an unknown format ({given}) - accepted media types include: "
-            + ", ".join(served)
+            + ", ".join(served),
+            remedy=_NO_PROTOBUF if given == "application/vnd.kubernetes.protobuf" else "",
         )
 
 

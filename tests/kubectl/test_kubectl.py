@@ -1,0 +1,381 @@
+"""What people type: kubectl against the yard's API server."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import orjson
+import pytest
+
+from gpuyard.kube.objects import CONFIG_MAPS, EVENTS, JOBS, NODES, PODS, SECRETS, Manifest
+
+from .conftest import TIMEOUT_S, Yard
+
+pytestmark = pytest.mark.kubectl
+
+
+def pod(name: str = "trainer", *containers: str) -> Manifest:
+    made = [
+        {
+            "name": container,
+            "image": "gpuyard.io/host-process",
+            "command": ["sleep", "1"],
+            "resources": {"limits": {"nvidia.com/gpu": 1}},
+        }
+        for container in containers or ("main",)
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {"runtimeClassName": "gpuyard-process", "restartPolicy": "Never", "containers": made},
+    }
+
+
+def job(name: str = "sweep") -> Manifest:
+    template = {"spec": pod()["spec"]}
+    spec = {"suspend": True, "completions": 3, "template": template}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
+
+
+def create(yard: Yard, namespace: str, *manifests: Manifest) -> str:
+    items = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
+    return yard.kubectl("-n", namespace, "create", "-f", "-", stdin=items)
+
+
+def run_pod(yard: Yard, namespace: str, name: str = "trainer") -> None:
+    """Lets the pod run on a node, as scheduler and kubelet would."""
+    state = {
+        "name": "main",
+        "ready": True,
+        "restartCount": 2,
+        "state": {"running": {}},
+        "image": "",
+        "imageID": "",
+    }
+    status = {"status": {"phase": "Running", "containerStatuses": [state]}}
+    yard.do(yard.api.bind(namespace, name, "node-a"))
+    yard.do(yard.api.patch(PODS, name, status, namespace, subresource="status"))
+
+
+def rows(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+def next_lines(process: subprocess.Popen[str], count: int) -> list[list[str]]:
+    assert process.stdout is not None
+    return [process.stdout.readline().split() for _ in range(count)]
+
+
+def until_watching(process: subprocess.Popen[str]) -> None:
+    """Reads until kubectl, started with -v=6, logs that its watch is answered."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "watch=true" in line:
+            return
+    raise AssertionError("kubectl ended without a watch")
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def test_create_and_get_with_kubernetes_own_columns(yard: Yard, namespace: str) -> None:
+    made = create(yard, namespace, pod(), job())
+    assert made.splitlines() == ["pod/trainer created", "job.batch/sweep created"]
+    run_pod(yard, namespace)
+    [head, row] = rows(yard.kubectl("-n", namespace, "get", "pods"))
+    assert head == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
+    assert row[:4] == ["trainer", "1/1", "Running", "2"]
+    [head, row] = rows(yard.kubectl("-n", namespace, "get", "po", "trainer", "-o", "wide"))
+    assert head[5:7] == ["IP", "NODE"]
+    assert row[6] == "node-a"
+    [head, row] = rows(yard.kubectl("-n", namespace, "get", "jobs"))
+    assert head == ["NAME", "STATUS", "COMPLETIONS", "DURATION", "AGE"]
+    assert row[2] == "0/3"
+    everything = yard.kubectl("-n", namespace, "get", "all")
+    assert "pod/trainer" in everything
+    assert "job.batch/sweep" in everything
+    assert "NAMESPACE" in yard.kubectl("get", "pods", "-A").splitlines()[0]
+
+
+def test_get_of_the_other_kinds(yard: Yard, namespace: str) -> None:
+    yard.do(yard.api.create(NODES, {"metadata": {"name": "node-a"}, "status": {"capacity": {"cpu": "4"}}}))
+    settings = {"metadata": {"name": "settings", "namespace": namespace}, "data": {"a": "1", "b": "2"}}
+    yard.do(yard.api.create(CONFIG_MAPS, settings))
+    secret = {"metadata": {"name": "key", "namespace": namespace}, "stringData": {"token": "hush"}}
+    yard.do(yard.api.create(SECRETS, secret))
+    for kind, columns in {
+        "nodes": ["NAME", "STATUS", "ROLES", "AGE", "VERSION"],
+        "namespaces": ["NAME", "STATUS", "AGE"],
+        "configmaps": ["NAME", "DATA", "AGE"],
+        "secrets": ["NAME", "TYPE", "DATA", "AGE"],
+        "priorityclasses": ["NAME", "VALUE", "GLOBAL-DEFAULT", "AGE"],
+    }.items():
+        assert rows(yard.kubectl("-n", namespace, "get", kind))[0][: len(columns)] == columns
+    assert rows(yard.kubectl("-n", namespace, "get", "cm"))[1][:2] == ["settings", "2"]
+    assert yard.kubectl("-n", namespace, "get", "secret", "key", "-o", "jsonpath={.data.token}") == "aHVzaA=="
+
+
+def test_get_by_selector_and_in_pieces(yard: Yard, namespace: str) -> None:
+    create(yard, namespace, *(pod(f"p{number}") for number in range(5)))
+    run_pod(yard, namespace, "p3")
+    names = yard.kubectl("-n", namespace, "get", "pods", "-o", "name", "--chunk-size=2")
+    assert names.splitlines() == [f"pod/p{number}" for number in range(5)]
+    by_label = yard.kubectl("-n", namespace, "get", "pods", "-l", "app in (p1,p2)", "-o", "name")
+    assert by_label.splitlines() == ["pod/p1", "pod/p2"]
+    running = ("--field-selector", "status.phase=Running", "-o", "name")
+    assert yard.kubectl("-n", namespace, "get", "pods", *running).split() == ["pod/p3"]
+
+
+def test_get_says_what_is_not_there(yard: Yard, namespace: str) -> None:
+    message = yard.kubectl("-n", namespace, "get", "pod", "nobody", fails=True)
+    assert message == 'Error from server (NotFound): pods "nobody" not found\n'
+    message = yard.kubectl("-n", namespace, "get", "deployments", fails=True)
+    assert """the server doesn't have a resource type "deployments\"""" in message
+
+
+def test_create_refuses_what_is_wrong(yard: Yard, namespace: str) -> None:
+    misspelt = pod() | {"spec": pod()["spec"] | {"restartPolice": "Never"}}
+    message = yard.kubectl("-n", namespace, "create", "-f", "-", stdin=misspelt, fails=True)
+    assert 'unknown field "spec.restartPolice"' in message
+    broken = pod() | {"spec": pod()["spec"] | {"restartPolicy": "Sometimes"}}
+    message = yard.kubectl("-n", namespace, "create", "-f", "-", stdin=broken, fails=True)
+    assert 'The Pod "trainer" is invalid: spec.restartPolicy: Unsupported value: "Sometimes"' in message
+    create(yard, namespace, pod())
+    message = yard.kubectl("-n", namespace, "create", "-f", "-", stdin=pod(), fails=True)
+    assert 'pods "trainer" already exists' in message
+    message = yard.kubectl("-n", "nowhere", "create", "-f", "-", stdin=pod(), fails=True)
+    assert 'namespaces "nowhere" not found' in message
+
+
+def test_a_dry_run_of_create(yard: Yard, namespace: str) -> None:
+    made = yard.kubectl("-n", namespace, "create", "-f", "-", "--dry-run=server", "-o", "name", stdin=pod())
+    assert made == "pod/trainer\n"
+    assert yard.kubectl("-n", namespace, "get", "pods", "-o", "name") == ""
+
+
+def test_what_kubectl_sends_as_protobuf_only_is_refused_clearly(yard: Yard, namespace: str) -> None:
+    message = yard.kubectl("-n", namespace, "create", "job", "x", "--image=busybox", fails=True)
+    assert "accepted media types include: application/json" in message
+    assert "kubectl create -f" in message
+
+
+def test_describe_shows_events(yard: Yard, namespace: str) -> None:
+    create(yard, namespace, pod())
+    made = yard.do(yard.api.get(PODS, "trainer", namespace))
+    event = {
+        "metadata": {"name": "trainer.1", "namespace": namespace},
+        "involvedObject": {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "name": "trainer",
+            "namespace": namespace,
+            "uid": made["metadata"]["uid"],
+        },
+        "type": "Warning",
+        "reason": "FailedScheduling",
+        "message": "0/1 nodes are available",
+        "count": 3,
+        "firstTimestamp": made["metadata"]["creationTimestamp"],
+        "lastTimestamp": made["metadata"]["creationTimestamp"],
+        "source": {"component": "default-scheduler"},
+    }
+    yard.do(yard.api.create(EVENTS, event))
+    described = yard.kubectl("-n", namespace, "describe", "pod", "trainer")
+    assert "Runtime Class Name:  gpuyard-process" in described
+    assert "nvidia.com/gpu:  1" in described
+    assert "FailedScheduling" in described
+    assert "0/1 nodes are available" in described
+    create(yard, namespace, job())
+    assert "Completions:      3" in yard.kubectl("-n", namespace, "describe", "job", "sweep")
+    listed = rows(yard.kubectl("-n", namespace, "get", "events"))
+    assert listed[0] == ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    assert listed[1][1:4] == ["Warning", "FailedScheduling", "pod/trainer"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "patch"),
+    [
+        ("strategic", {"spec": {"parallelism": 2}}),
+        ("merge", {"spec": {"parallelism": 2}}),
+        ("json", [{"op": "replace", "path": "/spec/parallelism", "value": 2}]),
+    ],
+)
+def test_patch(yard: Yard, namespace: str, kind: str, patch: Any) -> None:
+    create(yard, namespace, job())
+    arguments = ("patch", "job", "sweep", f"--type={kind}", "-p", orjson.dumps(patch).decode())
+    assert yard.kubectl("-n", namespace, *arguments) == "job.batch/sweep patched\n"
+    assert yard.kubectl("-n", namespace, *arguments) == "job.batch/sweep patched (no change)\n"
+    assert yard.do(yard.api.get(JOBS, "sweep", namespace))["spec"]["parallelism"] == 2
+
+
+def test_patch_of_a_status(yard: Yard, namespace: str) -> None:
+    create(yard, namespace, job())
+    yard.kubectl(
+        "-n", namespace, "patch", "job", "sweep", "--subresource=status", "--type=merge",
+        "-p", '{"status":{"active":1},"spec":{"parallelism":9}}',
+    )  # fmt: skip
+    found = yard.do(yard.api.get(JOBS, "sweep", namespace))
+    assert (found["status"]["active"], found["spec"]["parallelism"]) == (1, 1)
+
+
+def test_label_and_annotate(yard: Yard, namespace: str) -> None:
+    create(yard, namespace, pod())
+    assert yard.kubectl("-n", namespace, "label", "pod", "trainer", "team=vision") == "pod/trainer labeled\n"
+    yard.kubectl("-n", namespace, "annotate", "pod", "trainer", "note=two words")
+    metadata = yard.do(yard.api.get(PODS, "trainer", namespace))["metadata"]
+    assert metadata["labels"] == {"app": "trainer", "team": "vision"}
+    assert metadata["annotations"] == {"note": "two words"}
+    yard.kubectl("-n", namespace, "label", "pod", "trainer", "team-")
+    assert yard.do(yard.api.get(PODS, "trainer", namespace))["metadata"]["labels"] == {"app": "trainer"}
+    message = yard.kubectl("-n", namespace, "label", "pod", "trainer", "team=a b", fails=True)
+    assert "a valid label must be an empty string or consist of alphanumeric characters" in message
+
+
+def test_apply_and_replace(yard: Yard, namespace: str) -> None:
+    for parallelism, said in ((1, "created"), (4, "configured")):
+        wanted = job()
+        wanted["spec"]["parallelism"] = parallelism
+        assert said in yard.kubectl("-n", namespace, "apply", "-f", "-", stdin=wanted)
+    found = yard.do(yard.api.get(JOBS, "sweep", namespace))
+    assert found["spec"]["parallelism"] == 4
+    found["spec"]["parallelism"] = 5
+    assert "replaced" in yard.kubectl("-n", namespace, "replace", "-f", "-", stdin=found)
+    stale = yard.kubectl("-n", namespace, "replace", "-f", "-", stdin=found, fails=True)
+    assert "the object has been modified" in stale
+
+
+def test_delete_waits_for_what_holds_the_object(yard: Yard, namespace: str) -> None:
+    held = pod() | {"metadata": {"name": "trainer", "finalizers": ["gpuyard.io/test"]}}
+    create(yard, namespace, held)
+    deleting = yard.start("-n", namespace, "delete", "pod", "trainer")
+    assert next_lines(deleting, 1) == [["pod", '"trainer"', "deleted"]]
+    yard.kubectl("-n", namespace, "wait", "pod/trainer", "--for=jsonpath={.metadata.deletionTimestamp}")
+    assert deleting.poll() is None
+    yard.do(yard.api.patch(PODS, "trainer", {"metadata": {"finalizers": None}}, namespace))
+    assert deleting.wait(30) == 0
+    stop(deleting)
+
+
+def test_delete(yard: Yard, namespace: str) -> None:
+    create(yard, namespace, pod("a"), pod("b"), pod("c"), job())
+    assert yard.kubectl("-n", namespace, "delete", "pod", "a") == 'pod "a" deleted\n'
+    assert yard.kubectl("-n", namespace, "delete", "job", "sweep") == 'job.batch "sweep" deleted\n'
+    run_pod(yard, namespace, "b")
+    yard.kubectl("-n", namespace, "delete", "pod", "b", "--wait=false", "--grace-period=5")
+    found = yard.do(yard.api.get(PODS, "b", namespace))["metadata"]
+    assert found["deletionGracePeriodSeconds"] == 5
+    assert "Terminating" in yard.kubectl("-n", namespace, "get", "pod", "b")
+    yard.kubectl("-n", namespace, "delete", "pods", "--all", "--force", "--grace-period=0")
+    assert yard.kubectl("-n", namespace, "get", "all", "-o", "name") == ""
+    assert "forbidden" in yard.kubectl("delete", "namespace", "default", fails=True)
+
+
+def test_wait_for_a_condition(yard: Yard, namespace: str) -> None:
+    create(yard, namespace, job())
+    waiting = yard.start("-n", namespace, "wait", "--for=condition=Complete", "job/sweep", "-v=6")
+    until_watching(waiting)
+    now = yard.do(yard.api.get(JOBS, "sweep", namespace))["metadata"]["creationTimestamp"]
+    done = {
+        "succeeded": 3,
+        "startTime": now,
+        "completionTime": now,
+        "conditions": [
+            {"type": kind, "status": "True", "lastTransitionTime": now, "lastProbeTime": now}
+            for kind in ("SuccessCriteriaMet", "Complete")
+        ],
+    }
+    yard.do(yard.api.patch(JOBS, "sweep", {"status": done}, namespace, subresource="status"))
+    assert "job.batch/sweep condition met" in waiting.communicate(timeout=TIMEOUT_S)[0]
+    assert waiting.returncode == 0
+    arguments = ("wait", "--for=condition=Failed", "job/sweep", "--timeout=1s")
+    assert "timed out waiting" in yard.kubectl("-n", namespace, *arguments, fails=True)
+
+
+def test_wait_for_the_end(yard: Yard, namespace: str) -> None:
+    create(yard, namespace, pod())
+    waiting = yard.start("-n", namespace, "wait", "--for=delete", "pod/trainer", "-v=6")
+    until_watching(waiting)
+    yard.do(yard.api.delete(PODS, "trainer", namespace))
+    assert "pod/trainer condition met" in waiting.communicate(timeout=TIMEOUT_S)[0]
+    assert waiting.returncode == 0
+
+
+def test_logs(yard: Yard, namespace: str) -> None:
+    create(yard, namespace, pod(), pod("two", "left", "right"))
+    assert "does not have a host assigned" in yard.kubectl("-n", namespace, "logs", "trainer", fails=True)
+    for name in ("trainer", "two"):
+        yard.do(yard.api.bind(namespace, name, "node-a"))
+    assert yard.kubectl("-n", namespace, "logs", "trainer").splitlines()[0] == "line 1"
+    assert yard.kubectl("-n", namespace, "logs", "trainer", "--tail=2") == "line 4\nline 5\n"
+    assert "line 5" in yard.kubectl("-n", namespace, "logs", "two", "-c", "right")
+    assert "line 5" in yard.kubectl("-n", namespace, "logs", "-l", "app=trainer")
+    previous = yard.kubectl("-n", namespace, "logs", "trainer", "--previous", fails=True)
+    assert 'previous terminated container "main" in pod "trainer" not found' in previous
+    following = yard.start("-n", namespace, "logs", "-f", "trainer", "--tail=1")
+    assert next_lines(following, 1) == [["line", "5"]]
+    yard.loop.call_soon_threadsafe(yard.logs.more.set)
+    assert following.communicate(timeout=30)[0] == "line 6\n"
+
+
+def test_get_watch(yard: Yard, namespace: str) -> None:
+    create(yard, namespace, pod("old"))
+    watching = yard.start("-n", namespace, "get", "pods", "-w", "--output-watch-events")
+    try:
+        [head, first] = next_lines(watching, 2)
+        assert head == ["EVENT", "NAME", "READY", "STATUS", "RESTARTS", "AGE"]
+        assert first[:4] == ["ADDED", "old", "0/1", "Pending"]
+        create(yard, namespace, pod("new"))
+        assert next_lines(watching, 1)[0][:4] == ["ADDED", "new", "0/1", "Pending"]
+        yard.do(yard.api.bind(namespace, "new", "node-a"))
+        assert next_lines(watching, 1)[0][:2] == ["MODIFIED", "new"]
+        yard.do(yard.api.delete(PODS, "new", namespace, grace_period_s=0))
+        assert next_lines(watching, 1)[0][:2] == ["DELETED", "new"]
+    finally:
+        stop(watching)
+
+
+def test_get_watch_only(yard: Yard, namespace: str) -> None:
+    create(yard, namespace, pod("old"))
+    watching = yard.start("-n", namespace, "get", "pods", "--watch-only", "-v=6")
+    try:
+        until_watching(watching)
+        create(yard, namespace, pod("new"))
+        [head, row] = next_lines(watching, 2)
+        assert head == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
+        assert row[:3] == ["new", "0/1", "Pending"]
+    finally:
+        stop(watching)
+
+
+def test_version_and_resources(yard: Yard) -> None:
+    version = orjson.loads(yard.kubectl("version", "-o", "json"))["serverVersion"]
+    assert version["gitVersion"].startswith("v1.34.0+gpuyard-")
+    resources = [row[0] for row in rows(yard.kubectl("api-resources", "--no-headers"))]
+    assert resources == [
+        "configmaps", "events", "namespaces", "nodes", "pods", "secrets", "serviceaccounts",
+        "jobs", "leases", "priorityclasses",
+    ]  # fmt: skip
+    assert "batch/v1" in yard.kubectl("api-versions").split()
+
+
+def test_explain(yard: Yard) -> None:
+    explained = yard.kubectl("explain", "job.spec.template.spec.containers.resources.limits")
+    assert "FIELD: limits" in explained
+    assert "maximum amount of compute resources" in explained
+
+
+def test_without_the_token_kubectl_is_told_to_log_in(yard: Yard) -> None:
+    message = yard.kubectl("get", "pods", "--token=wrong", "--kubeconfig", _without_token(yard), fails=True)
+    assert "You must be logged in to the server" in message
+
+
+def _without_token(yard: Yard) -> str:
+    config = orjson.loads((yard.folder / "kubeconfig").read_bytes())
+    config["users"][0]["user"] = {}
+    file = yard.folder / "no-token"
+    file.write_bytes(orjson.dumps(config))
+    return str(file)
