@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -22,6 +23,7 @@ from gpuyard.kube.wellknown import LABEL_RUN
 _API_AWAY_S = 60.0
 _RETRY_S = 0.2
 _CHECK_S = 1.0
+_SETTLE_S = 1.0
 
 
 class Watched:
@@ -79,17 +81,23 @@ class Watched:
             return make_run(job, list(self._pods.objects.values()))
         raise errors.GpuyardError(f"{self._name} was removed while it was followed")
 
-    async def change(self) -> None:
-        """Waits for the next change.
+    async def change(self, within_s: float = math.inf) -> bool:
+        """Waits for the next change; False when there was none in time.
 
         Raises:
             ConnectionFailed: the API has been away for a minute.
         """
+        loop = asyncio.get_running_loop()
+        due = loop.time() + within_s
         while not self._changed.is_set():
             self._check_api()
+            left = due - loop.time()
+            if left <= 0:
+                return False
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), _CHECK_S)
+                await asyncio.wait_for(self._changed.wait(), min(left, _CHECK_S))
         self._changed.clear()
+        return True
 
 
 async def follow(target: Target, name: str, *, tail_lines: int | None = None, quiet: bool = False) -> Run:
@@ -114,8 +122,10 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
             if run.state.state in ("succeeded", "failed", "stopped") and not any(map(_alive, run.pods)):
                 line.clear()
                 return run
-            line.show(waiting_text(run))
-            await watched.change()
+            # On a terminal the line is rewritten; in a file only what lasts is worth a line.
+            if line.live or not await watched.change(within_s=_SETTLE_S):
+                line.show(waiting_text(run))
+                await watched.change()
 
 
 def waiting_text(run: Run) -> str:
@@ -182,11 +192,13 @@ def exit_code_of(run: Run) -> int:
 def outcome_text(run: Run) -> str:
     """How it ended, in one line."""
     state = run.state
-    text = f"{state.name} {state.state}"
-    if state.state != "succeeded" and state.exit_code is not None:
-        text += f" with exit code {state.exit_code}"
-    detail = ": ".join(part for part in (state.reason or "", state.message) if part)
-    return f"{text} ({detail})" if detail and state.state != "succeeded" else text
+    if state.state == "succeeded":
+        return f"{state.name} succeeded"
+    detail = state.message or state.reason
+    # Those two messages are the exit code in words.
+    if state.exit_code is not None and state.reason not in ("ExitCode", "Signal"):
+        detail += f" (exit code {state.exit_code})"
+    return f"{state.name} {state.state}: {detail}"
 
 
 @contextlib.contextmanager

@@ -77,14 +77,15 @@ class StatusLine:
     """One line on standard error that is rewritten in place; on a pipe each new text is a line."""
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
+        #: Whether the line is rewritten in place.
+        self.live = sys.stderr.isatty()
         self._shown = ""
 
     def show(self, text: str) -> None:
         """Replaces the line."""
         if text == self._shown:
             return
-        if self._live:
+        if self.live:
             columns = shutil.get_terminal_size().columns
             sys.stderr.write("\r\x1b[K" + _cut(text, columns - 1))
         elif text:
@@ -94,7 +95,7 @@ class StatusLine:
 
     def clear(self) -> None:
         """Takes the line away before other output."""
-        if self._live and self._shown:
+        if self.live and self._shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
         self._shown = ""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from gpuyard import errors
 from gpuyard.cli.target import Target
-from gpuyard.kube.objects import JOBS, PODS, Manifest, controller_of, labels_of, uid_of
-from gpuyard.kube.wellknown import LABEL_RUN
+from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, controller_of, labels_of, uid_of
+from gpuyard.kube.wellknown import LABEL_RUN, LABEL_SIMULATED
 from gpuyard.workloads.run_state import RunState, run_state
 
 
@@ -23,21 +23,22 @@ class Run:
     state: RunState
 
 
-def make_run(job: Manifest, pods: Sequence[Manifest]) -> Run:
+def make_run(job: Manifest, pods: Sequence[Manifest], simulated_nodes: Collection[str] = ()) -> Run:
     """The run of this Job; pods of other owners are left out."""
     own = [pod for pod in pods if (controller_of(pod) or {}).get("uid") == uid_of(job)]
     own.sort(key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
-    return Run(labels_of(job)[LABEL_RUN], job, own, run_state(job, own))
+    return Run(labels_of(job)[LABEL_RUN], job, own, run_state(job, own, simulated_nodes=simulated_nodes))
 
 
 async def list_runs(target: Target, *, all_namespaces: bool = False) -> list[Run]:
     """Every run of the namespace, oldest first."""
     namespace = None if all_namespaces else target.namespace
-    jobs, pods = await asyncio.gather(
+    jobs, pods, simulated = await asyncio.gather(
         target.api.list(JOBS, namespace, label_selector=LABEL_RUN),
         target.api.list(PODS, namespace, label_selector=LABEL_RUN),
+        _simulated_nodes(target),
     )
-    runs = [make_run(job, pods.items) for job in jobs.items]
+    runs = [make_run(job, pods.items, simulated) for job in jobs.items]
     return sorted(runs, key=lambda run: (run.job["metadata"]["creationTimestamp"], run.name))
 
 
@@ -48,13 +49,23 @@ async def find_run(target: Target, name: str) -> Run:
         UsageError: there is none; the message has the nearest name.
     """
     selector = f"{LABEL_RUN}={name}"
-    jobs, pods = await asyncio.gather(
+    jobs, pods, simulated = await asyncio.gather(
         target.api.list(JOBS, target.namespace, label_selector=selector),
         target.api.list(PODS, target.namespace, label_selector=selector),
+        _simulated_nodes(target),
     )
     if not jobs.items:
         raise await _no_such_run(target, name)
-    return make_run(jobs.items[0], pods.items)
+    return make_run(jobs.items[0], pods.items, simulated)
+
+
+async def _simulated_nodes(target: Target) -> frozenset[str]:
+    """Nodes whose GPUs are simulated, as far as the user may see nodes."""
+    try:
+        nodes = await target.api.list(NODES, label_selector=f"{LABEL_SIMULATED}=true")
+    except errors.Forbidden:
+        return frozenset()
+    return frozenset(node["metadata"]["name"] for node in nodes.items)
 
 
 async def _no_such_run(target: Target, name: str) -> errors.UsageError:

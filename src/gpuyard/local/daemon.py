@@ -29,14 +29,14 @@ from typing import Any
 from gpuyard import __version__, errors
 from gpuyard.client.informer import Informer
 from gpuyard.kube.conditions import condition_is_true
-from gpuyard.kube.objects import NODES, PODS, Manifest, ObjectKey, labels_of
+from gpuyard.kube.objects import CONFIG_MAPS, NODES, PODS, SECRETS, Manifest, ObjectKey, labels_of
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL
 from gpuyard.local.agent_process import AgentProcess
 from gpuyard.local.api.app import ApiApp
 from gpuyard.local.api.certificates import Pki
 from gpuyard.local.api.credentials import load_or_make_token, write_kubeconfig
-from gpuyard.local.api.kinds import KINDS
+from gpuyard.local.api.kinds import ALL_KINDS
 from gpuyard.local.api.objects import ObjectApi
 from gpuyard.local.api.server import Listeners, serve
 from gpuyard.local.controllers.run import NEEDED, Controllers
@@ -53,6 +53,8 @@ log = logging.getLogger("gpuyard.daemon")
 
 #: A Job's failed pod is tried again after this, doubling: nobody waits ten seconds on one machine.
 _JOB_BACKOFF_S = 1.0
+#: Revisions that a watch can resume from; about 2 kB of memory each.
+_HISTORY = 4_000
 #: A start isn't held up longer than this by GPUs that don't come.
 _GPU_WAIT_S = 10.0
 
@@ -88,7 +90,7 @@ class Yard:
         paths = self._paths
         async with AsyncExitStack() as stack:
             # The lock comes with the store: until it is held nothing of another yard may be touched.
-            store = await Store.open(paths.database, lock=paths.lock)
+            store = await Store.open(paths.database, lock=paths.lock, history=_HISTORY)
             stack.push_async_callback(store.close)
             settings = load_settings(paths.settings).chosen(simulate=self._simulate, port=self._port)
             devices = DeviceManager(paths.device_plugins_dir, paths.device_checkpoint, utc_now)
@@ -106,14 +108,14 @@ class Yard:
             api = ObjectApi(store, clock=utc_now, rng=random.SystemRandom())
             await api.bootstrap()
             runtime = await Runtime.open(paths.runtime_dir.name, os.environ.get("PATH", os.defpath), utc_now)
-            informers = {resource: Informer(api, resource) for resource in NEEDED}
+            informers = {resource: Informer(api, resource) for resource in (*NEEDED, CONFIG_MAPS, SECRETS)}
             kubelet = Kubelet(api, paths, self.node, devices, runtime, utc_now, pods=informers[PODS])
             tasks = [agent, await self._serve_api(stack, api, kubelet, settings, state)]
             controllers = Controllers(
                 api,
                 utc_now,
                 informers,
-                [spec.resource for spec in KINDS.values()],
+                [kind.resource for kind in ALL_KINDS],
                 job_backoff_s=_JOB_BACKOFF_S,
             )
             scheduler = Scheduler(api, utc_now, informers[NODES], informers[PODS])
