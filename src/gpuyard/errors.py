@@ -242,7 +242,7 @@ class StartError(ProcessError):
     """A process can't be started as it is asked for, and nothing of it runs.
 
     Attributes:
-        code: exit code to report, as a shell would: 127 no such program, 126 not executable, 128 anything else.
+        code: exit code to report, as a shell would: 127 no such program, 126 not executable, else 128.
     """
 
     def __init__(self, message: str, *, code: int = 128, remedy: str = "") -> None:
