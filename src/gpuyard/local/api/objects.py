@@ -13,6 +13,7 @@ from gpuyard import errors
 from gpuyard.client.api import ObjectList, PatchType, Propagation, WatchEvent
 from gpuyard.kube.objects import NAMESPACES, PODS, PRIORITY_CLASSES, Manifest, ObjectKey, Resource
 from gpuyard.local.api import metadata as meta
+from gpuyard.local.api.admission import DEFAULT, WriteOptions
 from gpuyard.local.api.binding import bound
 from gpuyard.local.api.deletion import DeleteOptions
 from gpuyard.local.api.kinds import KINDS, KindSpec
@@ -20,7 +21,7 @@ from gpuyard.local.api.patches import apply_patch
 from gpuyard.local.api.request import is_number
 from gpuyard.local.api.selection import Selection, parse_selection
 from gpuyard.local.api.view import View
-from gpuyard.local.api.writes import DEFAULT, Answer, WriteOptions, Writer
+from gpuyard.local.api.writes import Answer, Writer
 from gpuyard.local.store import Store, Stored
 
 _SYSTEM_USE = "Used for system critical pods."

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import orjson
 
 from gpuyard import errors
+from gpuyard.local.api.admission import FieldValidation, WriteOptions
 from gpuyard.local.api.answers import Page, Response, Stream, list_body, object_body, success
 from gpuyard.local.api.deletion import orphans_by_default
 from gpuyard.local.api.logs import PodLogs, choose_container, parse_log_options
@@ -18,7 +19,7 @@ from gpuyard.local.api.paging import Pager
 from gpuyard.local.api.request import Request, Target, is_dry_run, parse_delete_options
 from gpuyard.local.api.selection import parse_selection
 from gpuyard.local.api.watches import Watches
-from gpuyard.local.api.writes import Answer, FieldValidation, WriteOptions
+from gpuyard.local.api.writes import Answer
 
 Answered = Response | Stream
 _Handler = Callable[[Target, Request], Awaitable[Answered]]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from weakref import WeakValueDictionary
 
 import orjson
@@ -15,32 +15,14 @@ import orjson
 from gpuyard import errors
 from gpuyard.kube.objects import NAMESPACES, PRIORITY_CLASSES, Manifest, ObjectKey
 from gpuyard.local.api import metadata as meta
+from gpuyard.local.api.admission import DEFAULT, WriteOptions, admit_change, check_rules, decode
 from gpuyard.local.api.deletion import DeleteOptions, is_released, mark_deleted
-from gpuyard.local.api.kinds import KindSpec, schema
-from gpuyard.local.api.kinds.fields import invalid_object
+from gpuyard.local.api.kinds import KindSpec
 from gpuyard.local.api.kinds.kind import CreateContext
 from gpuyard.local.store import Change, Store, Stored
 
 _GENERATE_ATTEMPTS = 8
-
-FieldValidation = Literal["Ignore", "Warn", "Strict"]
-
-
-@dataclass(frozen=True)
-class WriteOptions:
-    """Query parameters of a write.
-
-    Attributes:
-        dry_run: everything but the write.
-        field_validation: what unknown fields get: nothing, a warning, or a refusal.
-    """
-
-    dry_run: bool = False
-    field_validation: FieldValidation = "Strict"
-
-
-#: A write that counts, strict about unknown fields.
-DEFAULT = WriteOptions()
+_RACE_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -51,6 +33,10 @@ class Answer:
     value: bytes
     warnings: tuple[str, ...] = ()
     gone: bool = False
+
+
+class _Raced(Exception):
+    """A write whose caller was cancelled, and so gave up its turn, was committed first."""
 
 
 class Writer:
@@ -92,26 +78,35 @@ class Writer:
         Raises:
             BadRequest, Invalid, NotFound, Forbidden, AlreadyExists: as Kubernetes would.
         """
-        manifest, warnings = _decode(spec, given, options)
+        metadata = given.get("metadata") if isinstance(given, Mapping) else None
+        named = isinstance(metadata, Mapping) and bool(metadata.get("name"))
+        for _ in range(0 if named else _GENERATE_ATTEMPTS - 1):
+            try:
+                return await self._create(spec, namespace, given, options, checked=checked)
+            except errors.AlreadyExists:
+                continue
+        return await self._create(spec, namespace, given, options, checked=checked)
+
+    async def _create(
+        self,
+        spec: KindSpec,
+        namespace: str,
+        given: Mapping[str, Any],
+        options: WriteOptions,
+        *,
+        checked: bool,
+    ) -> Answer:
+        manifest, warnings = decode(spec, given, options)
         meta.check_names(spec, manifest, ObjectKey(namespace, ""))
         self._require_namespace(spec, namespace, manifest["metadata"].get("name", ""))
-        metadata = manifest["metadata"]
-        prefix = "" if metadata.get("name") else metadata.get("generateName", "")
         spec.default(manifest)
         meta.complete_new(spec, manifest, self._clock(), self._rng)
         spec.prepare_create(manifest, self._context)
         # Once more, as Kubernetes does with whatever it reads back: a Job takes over its template's labels.
         spec.default(manifest)
         if checked:
-            _validate(spec, manifest, None)
-        for attempt in range(_GENERATE_ATTEMPTS):
-            try:
-                return Answer(manifest, await self._insert(spec, manifest, options), warnings)
-            except errors.AlreadyExists as error:
-                if not prefix or attempt == _GENERATE_ATTEMPTS - 1:
-                    raise meta.already_exists(spec, metadata["name"]) from error
-                metadata["name"] = meta.generated_name(prefix, self._rng)
-        raise AssertionError("the last attempt returns or raises")
+            check_rules(spec, manifest, None)
+        return Answer(manifest, await self._insert(spec, manifest, options), warnings)
 
     async def change(
         self,
@@ -128,7 +123,8 @@ class Writer:
         Args:
             spec: the kind.
             key: names the object.
-            change: called once, with nothing else writing the object meanwhile.
+            change: called with the object as it is when nothing else writes it; once more in the rare case
+                that a write of a cancelled caller was still on its way.
             subresource: "" for all but the status, "status" for nothing but the status.
             options: of the request.
             checked: False for a change that the server itself makes and that needs no rules.
@@ -137,13 +133,13 @@ class Writer:
             NotFound: it isn't there.
             Conflict, BadRequest, Invalid: what `change` made breaks a precondition or a rule.
         """
-        async with self._lock(spec, key):
-            stored = self.stored(spec, key)
+
+        async def attempt(stored: Stored) -> Answer:
             old = orjson.loads(stored.value)
             given = change(orjson.loads(stored.value))
             warnings: tuple[str, ...] = ()
             if checked:
-                new, warnings = _checked(spec, key, given, old, subresource, options)
+                new, warnings = admit_change(spec, key, given, old, subresource, options)
             else:
                 new = dict(given)
             if new == old:
@@ -152,6 +148,8 @@ class Writer:
                 return Answer(new, await self._remove(spec, stored, new, options), warnings, gone=True)
             return Answer(new, await self._replace(spec, stored, new, options), warnings)
 
+        return await self._in_turn(spec, key, attempt)
+
     async def delete(self, spec: KindSpec, key: ObjectKey, options: DeleteOptions) -> Answer:
         """Removes the object, or marks it for those who hold it.
 
@@ -159,8 +157,8 @@ class Writer:
             NotFound: it isn't there.
             Conflict: a precondition fails.
         """
-        async with self._lock(spec, key):
-            stored = self.stored(spec, key)
+
+        async def attempt(stored: Stored) -> Answer:
             old = orjson.loads(stored.value)
             meta.check_preconditions(spec, old, options.uid, options.resource_version)
             marked = mark_deleted(spec, old, options, self._clock())
@@ -177,8 +175,20 @@ class Writer:
             finally:
                 self._terminating.discard(key.name)
 
-    def _lock(self, spec: KindSpec, key: ObjectKey) -> asyncio.Lock:
-        return self._locks.setdefault((spec.resource.qualified, key), asyncio.Lock())
+        return await self._in_turn(spec, key, attempt)
+
+    async def _in_turn(
+        self, spec: KindSpec, key: ObjectKey, attempt: Callable[[Stored], Awaitable[Answer]]
+    ) -> Answer:
+        """Runs one attempt at a time on each object, on its committed state."""
+        lock = self._locks.setdefault((spec.resource.qualified, key), asyncio.Lock())
+        async with lock:
+            for _ in range(_RACE_ATTEMPTS):
+                try:
+                    return await attempt(self.stored(spec, key))
+                except _Raced:
+                    continue
+        raise meta.conflict(spec, key.name, "it is being changed too often; please try again")
 
     def _require_namespace(self, spec: KindSpec, namespace: str, name: str) -> None:
         if not spec.resource.namespaced:
@@ -187,7 +197,8 @@ class Writer:
         if found is None:
             named = {"name": namespace, "kind": NAMESPACES.plural}
             raise errors.NotFound(f'namespaces "{namespace}" not found', details=named)
-        if namespace in self._terminating or b'"deletionTimestamp"' in found.value:
+        terminating = orjson.loads(found.value)["metadata"].get("deletionTimestamp")
+        if terminating or namespace in self._terminating:
             why = f"namespace {namespace} is being terminated"
             cause = {"reason": "NamespaceTerminating", "message": why, "field": "metadata.namespace"}
             raise errors.Forbidden(
@@ -213,7 +224,10 @@ class Writer:
             if self._store.get(resource, key) is not None:
                 raise meta.already_exists(spec, key.name)
             return orjson.dumps(manifest)
-        stored = await self._store.write(Change.create(resource, key, _encoder(manifest)))
+        try:
+            stored = await self._store.write(Change.create(resource, key, _encoder(manifest)))
+        except errors.AlreadyExists as error:
+            raise meta.already_exists(spec, key.name) from error
         return stored.value
 
     async def _replace(
@@ -222,7 +236,7 @@ class Writer:
         if options.dry_run:
             return orjson.dumps(manifest)
         change = Change.replace(spec.resource.qualified, stored.key, stored.revision, _encoder(manifest))
-        return (await self._store.write(change)).value
+        return await self._commit(change)
 
     async def _remove(
         self, spec: KindSpec, stored: Stored, manifest: Manifest, options: WriteOptions
@@ -230,7 +244,13 @@ class Writer:
         if options.dry_run:
             return orjson.dumps(manifest)
         change = Change.delete(spec.resource.qualified, stored.key, stored.revision, _encoder(manifest))
-        return (await self._store.write(change)).value
+        return await self._commit(change)
+
+    async def _commit(self, change: Change) -> bytes:
+        try:
+            return (await self._store.write(change)).value
+        except (errors.Conflict, errors.NotFound) as error:
+            raise _Raced from error
 
 
 def _encoder(manifest: Manifest) -> Callable[[int], bytes]:
@@ -240,58 +260,3 @@ def _encoder(manifest: Manifest) -> Callable[[int], bytes]:
         return bytes(memoryview(orjson.dumps(manifest)))
 
     return encode
-
-
-def _checked(
-    spec: KindSpec,
-    key: ObjectKey,
-    given: Mapping[str, Any],
-    old: Manifest,
-    subresource: str,
-    options: WriteOptions,
-) -> tuple[Manifest, tuple[str, ...]]:
-    """What may be stored of `given`, and the warnings about it."""
-    new, warnings = _decode(spec, given, options)
-    meta.check_names(spec, new, key)
-    meta.keep_server_owned(spec, new, old)
-    if subresource == "status":
-        new = _with_field(old, "status", new)
-    elif spec.has_status:
-        new = _with_field(new, "status", old)
-    spec.default(new)
-    if not subresource:
-        spec.prepare_update(new, old)
-    _validate(spec, new, old)
-    if spec.has_generation and new.get("spec") != old.get("spec"):
-        new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
-    return new, warnings
-
-
-def _with_field(manifest: Manifest, field: str, source: Manifest) -> Manifest:
-    """`manifest` with one field as it is in `source`."""
-    result = {name: value for name, value in manifest.items() if name != field}
-    if field in source:
-        result[field] = source[field]
-    # A copy, since defaulting works in place and `old` must stay comparable.
-    return {**result, "metadata": dict(result["metadata"])}
-
-
-def _decode(
-    spec: KindSpec, given: Mapping[str, Any], options: WriteOptions
-) -> tuple[Manifest, tuple[str, ...]]:
-    """A copy of the known fields, and warnings about the others."""
-    meta.check_kind(spec, given)
-    manifest, unknown = schema.decode(schema.type_name(spec.resource), given)
-    if unknown and options.field_validation == "Strict":
-        raise schema.strict_error(spec.resource, unknown)
-    manifest["apiVersion"], manifest["kind"] = spec.resource.api_version, spec.resource.kind
-    manifest.setdefault("metadata", {})
-    if options.field_validation == "Ignore":
-        return manifest, ()
-    return manifest, tuple(f'unknown field "{path}"' for path in unknown)
-
-
-def _validate(spec: KindSpec, manifest: Manifest, old: Manifest | None) -> None:
-    found = meta.validate(spec, manifest, old) + spec.validate(manifest, old)
-    if found:
-        raise invalid_object(spec, manifest["metadata"].get("name", ""), found)

@@ -20,8 +20,8 @@ from gpuyard.kube.objects import (
     Manifest,
     Resource,
 )
+from gpuyard.local.api.admission import WriteOptions
 from gpuyard.local.api.objects import ObjectApi
-from gpuyard.local.api.writes import WriteOptions
 from gpuyard.local.store import Store
 
 
@@ -295,3 +295,35 @@ async def test_a_dry_run_answers_and_writes_nothing(api: ObjectApi) -> None:
     assert changed.manifest["data"] == {"k": "v"}
     assert (await api.delete_raw(spec, key, DeleteOptions(dry_run=True))).gone
     assert api.store.revision == before
+
+
+async def test_labels_follow_a_generated_name_that_was_changed(store: Store) -> None:
+    given = {**job(), "metadata": {"generateName": "j-", "namespace": "default"}}
+    names = []
+    for _ in range(2):
+        api = ObjectApi(store, rng=random.Random(1))
+        await api.bootstrap()
+        api = ObjectApi(store, rng=random.Random(1))
+        made = await api.create(JOBS, given)
+        labels = made["spec"]["template"]["metadata"]["labels"]
+        assert labels["batch.kubernetes.io/job-name"] == made["metadata"]["name"]
+        names.append(made["metadata"]["name"])
+    assert len(set(names)) == 2
+
+
+async def test_a_namespace_may_have_an_annotation_of_any_name(api: ObjectApi) -> None:
+    await api.patch(NAMESPACES, "default", {"metadata": {"annotations": {"deletionTimestamp": "never"}}})
+    assert await api.create(CONFIG_MAPS, config_map("a"))
+
+
+async def test_a_write_of_a_cancelled_caller_is_not_overwritten_blindly(api: ObjectApi) -> None:
+    """Its turn is over when it is cancelled, and its write is still committed after that."""
+    await api.create(CONFIG_MAPS, config_map("a"))
+    first = asyncio.create_task(api.patch(CONFIG_MAPS, "a", {"data": {"first": "1"}}, "default"))
+    await asyncio.sleep(0)
+    first.cancel()
+    second = await api.patch(CONFIG_MAPS, "a", {"data": {"second": "2"}}, "default")
+    assert second["data"] == {"first": "1", "second": "2"}
+    await api.delete(CONFIG_MAPS, "a", "default")
+    with pytest.raises(asyncio.CancelledError):
+        await first
