@@ -31,6 +31,8 @@ _IMAGE_HOME = "/home/gpuyard"
 _IMAGE_USER = "gpuyard"
 _IMAGE_UID = 1000
 _MIB = 2**20
+#: Python holds its output back when it isn't a terminal's, and a log that is minutes late is no log.
+_ENV = {"PYTHONUNBUFFERED": "1"}
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def render(spec: RunSpec, context: HostContext | None, *, name: str, namespace: 
 def _host_pod(spec: RunSpec, context: HostContext) -> dict[str, Any]:
     folders = [str(PurePosixPath(context.python).parent), *context.path.split(":")]
     env = {
+        **_ENV,
         "PATH": ":".join(dict.fromkeys(folder for folder in folders if folder)),
         "HOME": context.home,
         "USER": context.user,
@@ -114,7 +117,7 @@ def _host_pod(spec: RunSpec, context: HostContext) -> dict[str, Any]:
 
 
 def _image_pod(spec: RunSpec) -> dict[str, Any]:
-    env = {"HOME": _IMAGE_HOME, "USER": _IMAGE_USER, "LOGNAME": _IMAGE_USER, **spec.env}
+    env = {**_ENV, "HOME": _IMAGE_HOME, "USER": _IMAGE_USER, "LOGNAME": _IMAGE_USER, **spec.env}
     if not spec.gpus.count:
         # CUDA images say "all"; where the toolkit heeds that, a run without GPUs would see every one.
         env["NVIDIA_VISIBLE_DEVICES"] = "void"
