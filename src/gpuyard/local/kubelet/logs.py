@@ -44,14 +44,12 @@ class KubeletLogs:
     def _choose(self, pod: Manifest, container: str, previous: bool) -> Path:
         folder = PodFolder(self._pods_dir / uid_of(pod))
         attempts = folder.attempts(container)
-        name = pod["metadata"]["name"]
         if not attempts:
-            raise errors.BadRequest(
-                f'container "{container}" in pod "{name}" is waiting to start: {_waiting(pod, container)}'
-            )
+            raise errors.BadRequest(_no_start(pod, container))
         if not previous:
             return folder.attempt(container, attempts[-1])
         if len(attempts) < 2:
+            name = pod["metadata"]["name"]
             raise errors.BadRequest(f'previous terminated container "{container}" in pod "{name}" not found')
         return folder.attempt(container, attempts[-2])
 
@@ -108,10 +106,16 @@ def _has_ended(folder: Path) -> bool:
     return journal is None or journal.exit is not None
 
 
-def _waiting(pod: Manifest, container: str) -> str:
+def _no_start(pod: Manifest, container: str) -> str:
+    """Why there is no log, as the pod's status has it."""
     status = pod.get("status") or {}
+    named = f'container "{container}" in pod "{pod["metadata"]["name"]}"'
     for one in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
-        if one["name"] == container:
-            reason = ((one.get("state") or {}).get("waiting") or {}).get("reason")
-            return str(reason or "ContainerCreating")
-    return "ContainerCreating" if status.get("phase") == "Pending" else "it never started"
+        state = one.get("state") or {}
+        if one["name"] == container and "terminated" in state:
+            return f"{named} couldn't be started: {state['terminated'].get('message', '')}"
+        if one["name"] == container and state.get("waiting", {}).get("reason"):
+            return f"{named} is waiting to start: {state['waiting']['reason']}"
+    if status.get("phase") == "Failed":
+        return f"{named} never started: {status.get('message') or status.get('reason') or 'the pod failed'}"
+    return f"{named} is waiting to start: ContainerCreating"

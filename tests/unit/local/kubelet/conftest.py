@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gpuyard.client.informer import Informer
+from gpuyard.errors import BadRequest
 from gpuyard.kube.objects import PODS, Manifest
 from gpuyard.kube.wellknown import IMAGE_PROCESS, RUNTIME_CLASS_PROCESS
 from gpuyard.local.api.logs import LogOptions
@@ -22,6 +23,7 @@ from gpuyard.local.kubelet.kubelet import Kubelet
 from gpuyard.local.kubelet.lifecycle import BackOff
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime.cgroups import Cgroups
+from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.runtime import Runtime
 from gpuyard.local.runtime.sandbox import find_isolation, no_isolation
 from gpuyard.local.store import Store
@@ -98,6 +100,21 @@ class Host:
             while any(p["metadata"]["name"] == name for p in (await self.api.list(PODS)).items):
                 await asyncio.sleep(0.005)
 
+    async def says(self, name: str, text: str) -> None:
+        """Waits until the log has the text."""
+        async with asyncio.timeout(30):
+            while True:
+                with suppress(BadRequest):
+                    if text in await self.log(name):
+                        return
+                await asyncio.sleep(0.005)
+
+    async def until_removed(self, pod: Mapping[str, Any]) -> None:
+        """Nothing of the pod is left on this host."""
+        async with asyncio.timeout(30):
+            while self.folder(pod).exists():
+                await asyncio.sleep(0.005)
+
     async def log(self, name: str, container: str = "main", **options: Any) -> str:
         assert self.kubelet is not None
         pieces = await self.kubelet.logs.open_log(await self.get(name), container, LogOptions(**options))
@@ -124,6 +141,12 @@ async def runtime(request: pytest.FixtureRequest) -> Runtime:
 
 
 @pytest.fixture
+def make_host() -> Callable[..., Host]:
+    """For a test that opens its own store."""
+    return Host
+
+
+@pytest.fixture
 async def host(folder: Path, runtime: Runtime) -> AsyncIterator[Host]:
     paths = YardPaths(folder / "data", folder / "run")
     paths.make_folders()
@@ -138,8 +161,6 @@ async def host(folder: Path, runtime: Runtime) -> AsyncIterator[Host]:
 
 
 async def _end_all(paths: YardPaths, runtime: Runtime) -> None:
-    from gpuyard.local.runtime.container import Container
-
     for journal in paths.pods_dir.glob("*/*/*/journal"):
         found = await runtime.adopt(journal.parent)
         if isinstance(found, Container):

@@ -1,6 +1,37 @@
 from __future__ import annotations
 
+import asyncio
+import json
+from pathlib import Path
 from typing import Any
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.kube.conditions import find_condition
+from gpuyard.kube.objects import CONFIG_MAPS, EVENTS, PODS, SECRETS, Manifest, annotations_of
+
+_SHOW_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
+_FOREVER = ("sh", "-c", "echo up; exec sleep 60")
+
+
+def _state(pod: Manifest, index: int = 0, field: str = "containerStatuses") -> dict[str, Any]:
+    status: dict[str, Any] = pod["status"][field][index]
+    return status
+
+
+def _is_running(pod: Manifest) -> bool:
+    return bool(pod["status"].get("phase") == "Running")
+
+
+async def _events(host: Any, reason: str) -> list[str]:
+    """Messages of the events with this reason, as soon as there are some."""
+    async with asyncio.timeout(20):
+        while True:
+            found = (await host.api.list(EVENTS)).items
+            if messages := [event["message"] for event in found if event["reason"] == reason]:
+                return messages
+            await asyncio.sleep(0.005)
 
 
 async def test_a_pod_that_succeeds(host: Any) -> None:
@@ -8,6 +39,357 @@ async def test_a_pod_that_succeeds(host: Any) -> None:
         await host.create("a", "sh", "-c", "echo hello")
         pod = await host.finished("a")
         assert await host.log("a") == "hello\n"
+    status, main = pod["status"], _state(pod)
+    assert (status["phase"], status["podIP"], status.get("reason")) == ("Succeeded", "127.0.0.1", None)
+    assert main["restartCount"] == 0
+    assert not main["ready"]
+    terminated = main["state"]["terminated"]
+    assert (terminated["exitCode"], terminated["reason"]) == (0, "Completed")
+    assert status["startTime"] <= terminated["startedAt"] <= terminated["finishedAt"]
+    ready, initialized = find_condition(pod, "Ready"), find_condition(pod, "Initialized")
+    assert ready is not None
+    assert initialized is not None
+    assert (ready["status"], ready["reason"]) == ("False", "PodCompleted")
+    assert (initialized["status"], initialized["reason"]) == ("True", "PodCompleted")
+    assert annotations_of(pod)["gpuyard.io/isolation"] == host.runtime.isolation.level
+
+
+async def test_a_pod_while_it_runs(host: Any) -> None:
+    async with host.running():
+        await host.create("a", *_FOREVER)
+        pod = await host.until("a", _is_running)
+        main = _state(pod)
+        assert main["ready"]
+        assert main["started"]
+        assert "startedAt" in main["state"]["running"]
+        for condition in (
+            "Ready",
+            "ContainersReady",
+            "Initialized",
+            "PodScheduled",
+            "PodReadyToStartContainers",
+        ):
+            found = find_condition(pod, condition)
+            assert found is not None
+            assert found["status"] == "True", condition
+        assert await _events(host, "Started") == ["Started container main"]
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "reason", "text"),
+    [
+        (["sh", "-c", "exit 3"], 3, "Error", ""),
+        (["sh", "-c", "kill -9 $$$$"], 137, "Error", ""),
+        (["no-such-program"], 127, "StartError", "no-such-program: no such program"),
+        ([], 127, "StartError", "container main has no command"),
+    ],
+)
+async def test_a_pod_that_fails(host: Any, command: list[str], code: int, reason: str, text: str) -> None:
+    async with host.running():
+        await host.create("a", *command)
+        pod = await host.finished("a")
+        terminated = _state(pod)["state"]["terminated"]
+        assert (pod["status"]["phase"], terminated["exitCode"], terminated["reason"]) == (
+            "Failed",
+            code,
+            reason,
+        )
+        assert text in terminated.get("message", "")
+        if command == []:
+            with pytest.raises(errors.BadRequest, match="couldn't be started: container main has no command"):
+                await host.log("a")
+        elif text:
+            assert await host.log("a") == ""
+        if text:
+            assert any(text in message for message in await _events(host, "Failed"))
+
+
+async def test_a_missing_workdir_names_it(host: Any) -> None:
+    async with host.running():
+        await host.create("a", "true", main={"workingDir": "/no/such/folder"})
+        terminated = _state(await host.finished("a"))["state"]["terminated"]
+    assert (terminated["exitCode"], terminated["reason"]) == (128, "StartError")
+    assert "/no/such/folder isn't there" in terminated["message"]
+
+
+async def test_environment(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_THE_DAEMON", "1")
+    await host.api.create(
+        CONFIG_MAPS, {"metadata": {"name": "c", "namespace": "default"}, "data": {"LR": "0.1", "SEED": "1"}}
+    )
+    await host.api.create(
+        SECRETS, {"metadata": {"name": "s", "namespace": "default"}, "data": {"token": "czNjcmV0"}}
+    )
+    env = [
+        {"name": "SEED", "value": "2"},
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "token"}}},
+        {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "CPUS", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+        {"name": "TEXT", "value": "$(POD)-$(LR)-$$(POD)-$(NOBODY)"},
+        {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"},
+        {"name": "CUDA_VISIBLE_DEVICES", "value": "0,1"},
+    ]
+    main = {"env": env, "envFrom": [{"configMapRef": {"name": "c"}}], "resources": {"limits": {"cpu": "1"}}}
+    async with host.running():
+        await host.create("a", "/usr/bin/python3", "-c", _SHOW_ENVIRONMENT, main=main)
+        assert (await host.finished("a"))["status"]["phase"] == "Succeeded"
+        found = json.loads(await host.log("a"))
+    assert int(found["PET_MASTER_PORT"]) > 1024
+    assert {name: found[name] for name in ("LR", "SEED", "TOKEN", "POD", "CPUS", "TEXT")} == {
+        "LR": "0.1",
+        "SEED": "2",
+        "TOKEN": "s3cret",
+        "POD": "a",
+        "CPUS": "1",
+        "TEXT": "a-0.1-$(POD)-$(NOBODY)",
+    }
+    assert (found["NVIDIA_VISIBLE_DEVICES"], found["CUDA_VISIBLE_DEVICES"]) == ("void", "")
+    assert "SECRET_OF_THE_DAEMON" not in found
+    assert {"PATH", "HOME"} <= found.keys()
+
+
+async def test_a_config_map_that_comes_later(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpuyard.local.kubelet.pod_worker._OBSTACLE_RETRY_S", 0.05)
+    async with host.running():
+        await host.create("a", "sh", "-c", "echo $X", main={"envFrom": [{"configMapRef": {"name": "late"}}]})
+        pod = await host.until("a", lambda p: "containerStatuses" in p["status"])
+        waiting = _state(pod)["state"]["waiting"]
+        assert waiting["reason"] == "CreateContainerConfigError"
+        assert 'configmap "late" not found' in waiting["message"]
+        assert pod["status"]["phase"] == "Pending"
+        late = {"metadata": {"name": "late", "namespace": "default"}, "data": {"X": "here"}}
+        await host.api.create(CONFIG_MAPS, late)
+        assert (await host.finished("a"))["status"]["phase"] == "Succeeded"
+        assert await host.log("a") == "here\n"
+        assert len(await _events(host, "Failed")) == 1
+
+
+async def test_ports_of_pods_that_run_differ(host: Any) -> None:
+    async with host.running():
+        for number in range(5):
+            await host.create(f"p{number}", "sh", "-c", "echo $PET_MASTER_PORT; exec sleep 60")
+        ports = set()
+        for number in range(5):
+            await host.until(f"p{number}", _is_running)
+            ports.add((host.folder(await host.get(f"p{number}")) / "pod.json").read_text())
+        assert len({json.loads(text)["master_port"] for text in ports}) == 5
+        await host.create(
+            "own",
+            "sh",
+            "-c",
+            "echo $PET_MASTER_PORT",
+            main={"env": [{"name": "PET_MASTER_PORT", "value": "7"}]},
+        )
+        await host.finished("own")
+        assert await host.log("own") == "7\n"
+
+
+async def test_init_containers_run_first_and_in_order(host: Any, folder: Path) -> None:
+    init = [
+        {
+            "name": name,
+            "image": "gpuyard.io/host-process",
+            "command": ["sh", "-c", f"echo {name} >>order"],
+            "workingDir": str(folder),
+        }
+        for name in ("first", "second")
+    ]
+    async with host.running():
+        await host.create("a", "sh", "-c", "cat order", initContainers=init, main={"workingDir": str(folder)})
+        pod = await host.finished("a")
+        assert await host.log("a") == "first\nsecond\n"
+    assert [_state(pod, i, "initContainerStatuses")["state"]["terminated"]["exitCode"] for i in (0, 1)] == [
+        0,
+        0,
+    ]
+
+
+async def test_a_failed_init_container_fails_the_pod(host: Any) -> None:
+    init = [{"name": "init", "image": "gpuyard.io/host-process", "command": ["false"]}]
+    async with host.running():
+        await host.create("a", "true", initContainers=init)
+        pod = await host.finished("a")
+    assert pod["status"]["phase"] == "Failed"
+    assert _state(pod)["state"]["waiting"]["reason"] == "ContainerCreating"
+    initialized = find_condition(pod, "Initialized")
+    assert initialized is not None
+    assert (initialized["status"], initialized["reason"]) == ("False", "ContainersNotInitialized")
+
+
+async def test_several_containers(host: Any) -> None:
+    other = {"name": "other", "image": "gpuyard.io/host-process", "command": ["sh", "-c", "echo two; exit 4"]}
+    main = {"name": "main", "image": "gpuyard.io/host-process", "command": ["sh", "-c", "echo one"]}
+    async with host.running():
+        await host.create("a", containers=[main, other])
+        pod = await host.finished("a")
+        assert (await host.log("a"), await host.log("a", "other")) == ("one\n", "two\n")
+    assert pod["status"]["phase"] == "Failed"
+    assert [_state(pod, i)["state"]["terminated"]["exitCode"] for i in (0, 1)] == [0, 4]
+
+
+async def test_restart_on_failure(host: Any, folder: Path) -> None:
+    script = "echo try >>tries; n=$(wc -l <tries); echo try $n; [ $n = 4 ]"
+    async with host.running():
+        await host.create(
+            "a", "sh", "-c", script, restartPolicy="OnFailure", main={"workingDir": str(folder)}
+        )
+        pod = await host.until(
+            "a", lambda p: "waiting" in p["status"].get("containerStatuses", [{"state": {}}])[0]["state"]
+        )
+        waiting = _state(pod)["state"]["waiting"]
+        assert waiting["reason"] == "CrashLoopBackOff"
+        assert "restarting failed container=main" in waiting["message"]
+        assert _state(pod)["lastState"]["terminated"]["exitCode"] == 1
+        pod = await host.finished("a")
+        assert await host.log("a") == "try 4\n"
+        assert await host.log("a", previous=True) == "try 3\n"
+        assert await _events(host, "BackOff") == ["Back-off restarting failed container main"]
+    main = _state(pod)
+    assert (pod["status"]["phase"], main["restartCount"]) == ("Succeeded", 3)
+    assert main["lastState"]["terminated"]["exitCode"] == 1
+    assert sorted(p.name for p in (host.folder(pod) / "main").iterdir()) == ["2", "3"]
+
+
+async def test_restart_always_also_after_success(host: Any) -> None:
+    async with host.running():
+        await host.create("a", "true", restartPolicy="Always")
+        pod = await host.until(
+            "a", lambda p: p["status"].get("containerStatuses", [{}])[0].get("restartCount", 0) >= 2
+        )
+        assert pod["status"]["phase"] == "Running"
+        await host.api.delete(PODS, "a", "default")
+        await host.gone("a")
+
+
+async def test_deadline(host: Any) -> None:
+    """As `gpuyard stop` ends a run: what is left of the deadline is nothing, the grace is the pod's."""
+    async with host.running():
+        await host.create(
+            "a", "sh", "-c", "trap 'echo saved; exit 0' TERM; echo up; while :; do sleep 0.01; done"
+        )
+        await host.says("a", "up")
+        await host.api.patch(PODS, "a", {"spec": {"activeDeadlineSeconds": 1}}, "default")
+        pod = await host.finished("a")
+        assert await host.log("a") == "up\nsaved\n"
+        assert await _events(host, "Killing") == ["Stopping container main"]
     status = pod["status"]
-    assert status["phase"] == "Succeeded"
-    print(status)
+    assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded")
+    assert "longer than the specified deadline" in status["message"]
+    assert _state(pod)["state"]["terminated"]["exitCode"] == 0
+
+
+async def test_deletion_gives_the_grace_and_removes_everything(host: Any, folder: Path) -> None:
+    script = "trap 'echo bye >bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"
+    async with host.running():
+        pod = await host.create("a", "sh", "-c", script, main={"workingDir": str(folder)})
+        await host.says("a", "up")
+        assert host.folder(pod).exists()
+        await host.api.delete(PODS, "a", "default")
+        await host.gone("a")
+        assert (folder / "bye").read_text() == "bye\n"
+        await host.until_removed(pod)
+
+
+async def test_deletion_with_a_finalizer_shows_the_end(host: Any) -> None:
+    async with host.running():
+        await host.create("a", *_FOREVER, metadata={"finalizers": ["example.com/hold"]})
+        await host.until("a", _is_running)
+        await host.api.delete(PODS, "a", "default")
+        pod = await host.finished("a")
+        assert _state(pod)["state"]["terminated"]["exitCode"] == 143
+        assert pod["status"]["phase"] == "Failed"
+        await host.api.patch(PODS, "a", {"metadata": {"finalizers": None}}, "default")
+        await host.gone("a")
+        await host.until_removed(pod)
+
+
+async def test_forced_deletion(host: Any, folder: Path) -> None:
+    script = "trap 'echo bye >bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"
+    async with host.running():
+        pod = await host.create("a", "sh", "-c", script, main={"workingDir": str(folder)})
+        await host.says("a", "up")
+        await host.api.delete(PODS, "a", "default", grace_period_s=0)
+        await host.gone("a")
+        await host.until_removed(pod)
+        assert (folder / "bye").exists()
+
+
+async def test_the_same_name_again(host: Any) -> None:
+    async with host.running():
+        first = await host.create("a", *_FOREVER)
+        await host.until("a", _is_running)
+        await host.api.delete(PODS, "a", "default", grace_period_s=0)
+        await host.create("a", "sh", "-c", "echo second")
+        await host.finished("a")
+        assert await host.log("a") == "second\n"
+        await host.until_removed(first)
+
+
+async def test_more_than_the_node_has(host: Any) -> None:
+    async with host.running():
+        await host.create("a", "true", main={"resources": {"requests": {"cpu": "1000"}}})
+        pod = await host.finished("a")
+        assert len(await _events(host, "OutOfcpu")) == 1
+    assert (pod["status"]["phase"], pod["status"]["reason"]) == ("Failed", "OutOfcpu")
+    assert pod["status"]["message"].startswith(
+        "Pod was rejected: Node didn't have enough resource: cpu, requested: 1000000, used: 0, capacity: "
+    )
+
+
+async def test_devices_that_nobody_serves(host: Any) -> None:
+    async with host.running():
+        limits = {"nvidia.com/gpu": "1"}
+        await host.create("a", "true", main={"resources": {"limits": limits, "requests": limits}})
+        pod = await host.finished("a")
+    assert pod["status"]["reason"] == "UnexpectedAdmissionError"
+    assert "Allocate failed due to no device plugin serves nvidia.com/gpu" in pod["status"]["message"]
+
+
+async def test_pods_of_other_nodes_are_left_alone(host: Any) -> None:
+    async with host.running():
+        await host.create("theirs", "true", nodeName="elsewhere")
+        await host.create("mine", "true")
+        await host.finished("mine")
+        assert (await host.get("theirs"))["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
+
+
+async def test_security_context_is_listed(host: Any) -> None:
+    main = {"securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}
+    async with host.running():
+        await host.create("a", "true", main=main, securityContext={"runAsNonRoot": True})
+        pod = await host.finished("a")
+    fields = annotations_of(pod)["gpuyard.io/not-applied"].split(",")
+    assert {"spec.securityContext.runAsNonRoot", "spec.containers[0].securityContext.capabilities"} <= set(
+        fields
+    )
+    escalation = "spec.containers[0].securityContext.allowPrivilegeEscalation" in fields
+    assert escalation is (host.runtime.isolation.level == "none")
+
+
+async def test_volumes(host: Any) -> None:
+    volumes = [
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
+        {"name": "scratch", "emptyDir": {}},
+    ]
+    shm = {"name": "shm", "mountPath": "/dev/shm"}
+    scratch = {"name": "scratch", "mountPath": "/tmp/scratch"}
+    script = "df -B1 --output=size /dev/shm | tail -1; echo x >/tmp/scratch/x; ls /tmp/scratch"
+    async with host.running():
+        await host.create("a", "sh", "-c", "echo fine", volumes=volumes, main={"volumeMounts": [shm]})
+        assert (await host.finished("a"))["status"]["phase"] == "Succeeded"
+        await host.create("b", "sh", "-c", script, volumes=volumes, main={"volumeMounts": [shm, scratch]})
+        pod = await host.finished("b")
+        if host.runtime.isolation.level == "none":
+            message = _state(pod)["state"]["terminated"]["message"]
+            assert "volume scratch can't be mounted at /tmp/scratch: this host has no isolation" in message
+        else:
+            assert (await host.log("b")).split() == [str(16 << 20), "x"]
+            assert not (host.folder(pod) / "volumes.d").exists()
+
+
+async def test_many_pods_at_once(host: Any) -> None:
+    async with host.running():
+        for number in range(40):
+            await host.create(f"p{number}", "true")
+        for number in range(40):
+            assert (await host.finished(f"p{number}"))["status"]["phase"] == "Succeeded"

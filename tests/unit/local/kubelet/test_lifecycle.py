@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuyard.local.kubelet.lifecycle import BackOff, Observed, Plan, phase_of, plan
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = NOW + timedelta(seconds=10)
+EARLIER = NOW - timedelta(seconds=10)
+
+
+def _new(name: str = "main", *, init: bool = False, not_before: datetime | None = None) -> Observed:
+    return Observed(name, init, not_before=not_before)
+
+
+def _run(name: str = "main", *, init: bool = False) -> Observed:
+    return Observed(name, init, running=True)
+
+
+def _end(
+    code: int, name: str = "main", *, init: bool = False, not_before: datetime | None = None
+) -> Observed:
+    return Observed(name, init, exit_code=code, not_before=not_before)
+
+
+def _plan(
+    *containers: Observed, policy: str = "Never", ending: bool = False, deadline: datetime | None = None
+) -> Plan:
+    return plan(containers, restart_policy=policy, ending=ending, deadline_at=deadline, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("containers", "policy", "expected"),
+    [
+        ([_new()], "Never", Plan(start=("main",))),
+        ([_new("a"), _new("b")], "Never", Plan(start=("a", "b"))),
+        ([_run()], "Never", Plan()),
+        ([_end(0)], "Never", Plan(done=True)),
+        ([_end(1)], "Never", Plan(done=True)),
+        ([_end(0)], "OnFailure", Plan(done=True)),
+        ([_end(1)], "OnFailure", Plan(start=("main",))),
+        ([_end(1, not_before=LATER)], "OnFailure", Plan(wake_at=LATER)),
+        ([_end(1, not_before=EARLIER)], "OnFailure", Plan(start=("main",))),
+        ([_end(0)], "Always", Plan(start=("main",))),
+        ([_end(1, "a"), _run("b")], "Never", Plan()),
+        ([_end(1, "a"), _run("b")], "OnFailure", Plan(start=("a",))),
+        # Init containers: one after the other, before all others.
+        ([_new("i", init=True), _new("j", init=True), _new()], "Never", Plan(start=("i",))),
+        ([_run("i", init=True), _new("j", init=True), _new()], "Never", Plan()),
+        ([_end(0, "i", init=True), _new("j", init=True), _new()], "Never", Plan(start=("j",))),
+        ([_end(0, "i", init=True), _end(0, "j", init=True), _new()], "Never", Plan(start=("main",))),
+        ([_end(1, "i", init=True), _new()], "Never", Plan(done=True)),
+        ([_end(1, "i", init=True), _new()], "OnFailure", Plan(start=("i",))),
+        ([_end(1, "i", init=True, not_before=LATER), _new()], "Always", Plan(wake_at=LATER)),
+        # It ended well once: that it did so before the others is enough.
+        ([_end(0, "i", init=True), _end(0)], "Always", Plan(start=("main",))),
+        # An obstacle such as a missing ConfigMap.
+        ([_new(not_before=LATER)], "Never", Plan(wake_at=LATER)),
+    ],
+)
+def test_next_step(containers: list[Observed], policy: str, expected: Plan) -> None:
+    assert _plan(*containers, policy=policy) == expected
+
+
+def test_ending() -> None:
+    assert _plan(_run(), ending=True) == Plan(stop=True)
+    assert _plan(_new(), ending=True) == Plan(done=True)
+    assert _plan(_end(1), policy="Always", ending=True) == Plan(done=True)
+
+
+def test_deadline() -> None:
+    assert _plan(_run(), deadline=LATER) == Plan(wake_at=LATER)
+    assert _plan(_run(), deadline=NOW) == Plan(stop=True, expired=True)
+    assert _plan(_new(), deadline=EARLIER) == Plan(done=True, expired=True)
+    assert _plan(_end(1, not_before=LATER), policy="Always", deadline=EARLIER) == Plan(
+        done=True, expired=True
+    )
+    # What was over before the deadline is not touched by it.
+    assert _plan(_end(0), deadline=EARLIER) == Plan(done=True)
+    soon = NOW + timedelta(seconds=1)
+    assert _plan(_end(1, not_before=LATER), policy="Always", deadline=soon) == Plan(wake_at=soon)
+
+
+@pytest.mark.parametrize(
+    ("containers", "policy", "done", "expected"),
+    [
+        ([_new()], "Never", False, "Pending"),
+        ([_run()], "Never", False, "Running"),
+        ([_run("a"), _new("b")], "Never", False, "Pending"),
+        ([_run("a"), _end(1, "b")], "Never", False, "Running"),
+        ([_run("i", init=True), _new()], "Never", False, "Pending"),
+        ([_end(0, "i", init=True), _run()], "Never", False, "Running"),
+        ([_end(1)], "OnFailure", False, "Running"),
+        ([_end(0)], "Never", True, "Succeeded"),
+        ([_end(0, "a"), _end(2, "b")], "Never", True, "Failed"),
+        ([_end(1, "i", init=True), _new()], "Never", True, "Failed"),
+        ([_new()], "Never", True, "Failed"),
+    ],
+)
+def test_phase(containers: list[Observed], policy: str, done: bool, expected: str) -> None:
+    assert phase_of(containers, restart_policy=policy, done=done) == expected
+
+
+_CONTAINERS = st.lists(
+    st.builds(
+        lambda init, state, later: Observed(
+            "x",
+            init,
+            running=state == "running",
+            exit_code=state if isinstance(state, int) else None,
+            not_before=LATER if later else None,
+        ),
+        st.booleans(),
+        st.sampled_from(["new", "running", 0, 1]),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=5,
+).map(
+    lambda found: [
+        Observed(f"c{n}", c.is_init, c.running, c.exit_code, c.not_before)
+        for n, c in enumerate(sorted(found, key=lambda c: not c.is_init))
+    ]
+)
+
+
+@given(
+    _CONTAINERS.filter(lambda cs: not all(c.is_init for c in cs)),
+    st.sampled_from(["Always", "OnFailure", "Never"]),
+    st.booleans(),
+    st.sampled_from([None, EARLIER, LATER]),
+)
+def test_laws(containers: list[Observed], policy: str, ending: bool, deadline: datetime | None) -> None:
+    step = plan(containers, restart_policy=policy, ending=ending, deadline_at=deadline, now=NOW)
+    by_name = {c.name: c for c in containers}
+    running = any(c.running for c in containers)
+    assert not (step.stop and step.start)
+    assert not (step.done and (step.start or step.stop))
+    if step.stop:
+        assert running
+    for name in step.start:
+        assert not by_name[name].running
+        assert by_name[name].not_before is None
+        assert policy != "Never" or by_name[name].exit_code is None
+        if not by_name[name].is_init:
+            assert all(c.succeeded for c in containers if c.is_init)
+    if step.done:
+        assert phase_of(containers, restart_policy=policy, done=True) in ("Succeeded", "Failed")
+    # It never waits for something that doesn't come.
+    assert step.done or step.start or running or step.wake_at is not None
+
+
+def test_back_off_doubles_from_ten_seconds_to_five_minutes() -> None:
+    back_off = BackOff()
+    assert [back_off.delay_s(n) for n in range(1, 9)] == [0, 10, 20, 40, 80, 160, 300, 300]
+    assert back_off.delay_s(10**6) == 300

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuyard import errors
+from gpuyard.local.api.logs import LogOptions
+from gpuyard.local.kubelet.log_files import drop_front, next_data, start_of_tail
+from gpuyard.local.kubelet.logs import KubeletLogs
+
+POD: dict[str, Any] = {"metadata": {"name": "p", "uid": "u"}}
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "u/main/0/log"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"one\ntwo\nthree\n")
+    yield path
+
+
+async def _read(log: Path, now: datetime = NOW, **options: Any) -> bytes:
+    logs = KubeletLogs(log.parents[3], lambda: now)
+    pieces = await logs.open_log(POD, "main", LogOptions(**options))
+    return b"".join([piece async for piece in pieces])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, b"one\ntwo\nthree\n"),
+        ({"tail_lines": 0}, b""),
+        ({"tail_lines": 1}, b"three\n"),
+        ({"tail_lines": 2}, b"two\nthree\n"),
+        ({"tail_lines": 3}, b"one\ntwo\nthree\n"),
+        ({"tail_lines": 9}, b"one\ntwo\nthree\n"),
+        ({"limit_bytes": 5}, b"one\nt"),
+        ({"limit_bytes": 0}, b""),
+        ({"limit_bytes": 99}, b"one\ntwo\nthree\n"),
+        ({"tail_lines": 2, "limit_bytes": 3}, b"two"),
+        ({"follow": True, "limit_bytes": 4}, b"one\n"),
+    ],
+)
+async def test_options(log: Path, options: dict[str, Any], expected: bytes) -> None:
+    assert await _read(log, **options) == expected
+
+
+async def test_since(log: Path) -> None:
+    assert await _read(log, now=NOW + timedelta(hours=1), since_s=60) == b""
+    assert await _read(log, now=NOW + timedelta(hours=1), since_s=7200) == b"one\ntwo\nthree\n"
+
+
+async def test_bytes_pass_unchanged(log: Path) -> None:
+    text = bytes(range(256)) * 1000 + b"\n" + b"x" * 300_000
+    log.write_bytes(text)
+    assert await _read(log) == text
+    assert await _read(log, tail_lines=1) == b"x" * 300_000
+
+
+async def test_a_start_without_a_log_is_empty(log: Path) -> None:
+    log.unlink()
+    assert await _read(log) == b""
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        ({"phase": "Pending"}, 'container "other" in pod "p" is waiting to start: ContainerCreating'),
+        (
+            {"containerStatuses": [{"name": "other", "state": {"waiting": {"reason": "PodInitializing"}}}]},
+            "is waiting to start: PodInitializing",
+        ),
+        (
+            {"containerStatuses": [{"name": "other", "state": {"terminated": {"message": "no bash"}}}]},
+            "couldn't be started: no bash",
+        ),
+        ({"phase": "Failed", "reason": "OutOfcpu", "message": "too much"}, "never started: too much"),
+    ],
+)
+async def test_no_log_says_why(log: Path, status: dict[str, Any], text: str) -> None:
+    logs = KubeletLogs(log.parents[3], lambda: NOW)
+    with pytest.raises(errors.BadRequest, match=text):
+        await logs.open_log({**POD, "status": status}, "other", LogOptions())
+
+
+@given(
+    text=st.lists(st.sampled_from([b"a", b"bb", b"\n", b"x" * 70_000])).map(b"".join), lines=st.integers(0, 6)
+)
+def test_tail_is_the_last_lines(text: bytes, lines: int) -> None:
+    descriptor = os.memfd_create("log")
+    try:
+        os.write(descriptor, text)
+        kept = text.splitlines(keepends=True)[-lines:] if lines else []
+        assert text[start_of_tail(descriptor, lines) :] == b"".join(kept)
+    finally:
+        os.close(descriptor)
+
+
+def _numbered(count: int) -> bytes:
+    return b"".join(b"%063d\n" % number for number in range(count))
+
+
+def test_the_front_is_dropped_and_offsets_stay(log: Path) -> None:
+    text = _numbered(4096)
+    log.write_bytes(text)
+    assert drop_front(log, 64 << 10)
+    assert log.stat().st_size == len(text)
+    assert log.stat().st_blocks * 512 <= 72 << 10
+    descriptor = os.open(log, os.O_RDONLY)
+    try:
+        begin = next_data(descriptor, 0)
+        assert os.pread(descriptor, len(text), begin) == text[begin:]
+        assert begin % 64 == 0
+        assert 60 << 10 <= len(text) - begin <= 68 << 10
+        assert next_data(descriptor, begin + 5) == begin + 5
+        assert next_data(descriptor, len(text)) == len(text)
+    finally:
+        os.close(descriptor)
+
+
+async def test_reading_starts_behind_the_hole(log: Path) -> None:
+    text = _numbered(4096)
+    log.write_bytes(text)
+    drop_front(log, 64 << 10)
+    kept = await _read(log)
+    assert text.endswith(kept)
+    assert len(kept) > 60 << 10
+    assert await _read(log, tail_lines=10**6) == kept
+
+
+async def test_a_reader_that_is_overtaken_by_the_hole_goes_on_behind_it(log: Path) -> None:
+    text = _numbered(8192)
+    log.write_bytes(text)
+    logs = KubeletLogs(log.parents[3], lambda: NOW)
+    pieces = await logs.open_log(POD, "main", LogOptions())
+    first = await anext(pieces)
+    drop_front(log, 64 << 10)
+    rest = b"".join([piece async for piece in pieces])
+    assert text.startswith(first)
+    assert text.endswith(rest)
+    assert rest
+    assert b"\0" not in rest
+    assert len(rest) < 80 << 10
+
+
+def test_a_small_log_and_one_that_is_gone_stay_alone(log: Path) -> None:
+    assert drop_front(log, 64 << 10)
+    assert log.read_bytes() == b"one\ntwo\nthree\n"
+    assert drop_front(log.with_name("gone"), 64)
+
+
+def test_one_endless_line_is_torn_rather_than_lost(log: Path) -> None:
+    log.write_bytes(b"x" * (1 << 20))
+    drop_front(log, 64 << 10)
+    descriptor = os.open(log, os.O_RDONLY)
+    try:
+        begin = next_data(descriptor, 0)
+        assert 0 < (1 << 20) - begin <= 72 << 10
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, cast
+
+import pytest
+
+from gpuyard.kube.conditions import condition_is_true
+from gpuyard.kube.objects import LEASES, NODES, Manifest, annotations_of, labels_of
+from gpuyard.kube.quantity import to_int
+from gpuyard.local.kubelet.devices import DeviceCount, DeviceManager
+from gpuyard.local.kubelet.node import NodeReporter
+
+
+class Devices:
+    """As much of a device manager as a node looks at."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, DeviceCount] = {}
+        self.tell: list[Callable[[], None]] = []
+
+    def resources(self) -> Mapping[str, DeviceCount]:
+        return self.counts
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        self.tell.append(callback)
+
+
+@pytest.fixture
+def devices() -> Devices:
+    return Devices()
+
+
+@asynccontextmanager
+async def _reporting(host: Any, devices: Devices, heartbeat_s: float = 60.0) -> AsyncIterator[None]:
+    manager = cast(DeviceManager, devices)
+    node = NodeReporter(host.api, "here", manager, host.runtime, _now, heartbeat_s=heartbeat_s)
+    task = asyncio.create_task(node.run(), name="node")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _until(host: Any, condition: Callable[[Manifest], Any]) -> Manifest:
+    async with asyncio.timeout(20):
+        while True:
+            for node in (await host.api.list(NODES)).items:
+                if condition(node):
+                    found: Manifest = node
+                    return found
+            await asyncio.sleep(0.005)
+
+
+async def test_registration(host: Any, devices: Devices) -> None:
+    async with _reporting(host, devices):
+        node = await _until(host, lambda node: condition_is_true(node, "Ready"))
+    assert labels_of(node)["kubernetes.io/hostname"] == "here"
+    assert labels_of(node)["kubernetes.io/arch"] in ("amd64", "arm64")
+    assert annotations_of(node) == {
+        "gpuyard.io/isolation": host.runtime.isolation.level,
+        "gpuyard.io/enforced": "none",
+    }
+    status = node["status"]
+    assert to_int(status["allocatable"]["cpu"]) >= 1
+    assert to_int(status["allocatable"]["memory"]) > 1 << 28
+    assert status["allocatable"]["pods"] == "500"
+    assert {"type": "InternalIP", "address": "127.0.0.1"} in status["addresses"]
+    assert status["nodeInfo"]["kubeletVersion"].startswith("v1.34.0+gpuyard-")
+
+
+def _gpus(node: Manifest) -> tuple[str | None, str | None]:
+    status = node["status"]
+    return status["capacity"].get("nvidia.com/gpu"), status["allocatable"].get("nvidia.com/gpu")
+
+
+def _has(capacity: str, allocatable: str, node: Manifest) -> bool:
+    return _gpus(node) == (capacity, allocatable)
+
+
+async def test_devices_follow_at_once(host: Any, devices: Devices) -> None:
+    async with _reporting(host, devices):
+        await _until(host, lambda node: _gpus(node) == (None, None))
+        for count in (DeviceCount(8, 8), DeviceCount(8, 7), DeviceCount(0, 0)):
+            devices.counts["nvidia.com/gpu"] = count
+            for tell in devices.tell:
+                tell()
+            await _until(host, partial(_has, str(count.capacity), str(count.allocatable)))
+
+
+async def test_what_others_set_stays(host: Any, devices: Devices) -> None:
+    async with _reporting(host, devices):
+        await _until(host, lambda node: condition_is_true(node, "Ready"))
+        patch = {"metadata": {"labels": {"gpuyard.io/gpu-model": "H100"}}, "spec": {"unschedulable": True}}
+        await host.api.patch(NODES, "here", patch)
+    devices.counts["nvidia.com/gpu"] = DeviceCount(2, 2)
+    async with _reporting(host, devices):
+        node = await _until(host, lambda node: "nvidia.com/gpu" in node["status"]["capacity"])
+    assert labels_of(node)["gpuyard.io/gpu-model"] == "H100"
+    assert node["spec"]["unschedulable"]
+
+
+async def test_heartbeat(host: Any, devices: Devices) -> None:
+    async with _reporting(host, devices, heartbeat_s=0.01):
+        await _until(host, lambda node: condition_is_true(node, "Ready"))
+        seen: set[str] = set()
+        async with asyncio.timeout(20):
+            while len(seen) < 3:
+                for lease in (await host.api.list(LEASES, "kube-node-lease")).items:
+                    assert lease["spec"]["holderIdentity"] == lease["metadata"]["name"] == "here"
+                    seen.add(lease["spec"]["renewTime"])
+                await asyncio.sleep(0.005)
+
+
+async def test_a_node_that_was_deleted_registers_again(host: Any, devices: Devices) -> None:
+    async with _reporting(host, devices, heartbeat_s=0.01):
+        first = await _until(host, lambda node: condition_is_true(node, "Ready"))
+        await host.api.delete(NODES, "here")
+        await _until(host, lambda node: node["metadata"]["uid"] != first["metadata"]["uid"])
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from typing import Any
+
+from gpuyard.local.kubelet.not_applied import not_applied
+
+SPEC: dict[str, Any] = {
+    "securityContext": {"runAsUser": 1000, "seccompProfile": {}, "fsGroup": None},
+    "initContainers": [{"name": "i", "securityContext": {"readOnlyRootFilesystem": True}}],
+    "containers": [
+        {
+            "name": "main",
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+            "volumeMounts": [
+                {"name": "shm", "mountPath": "/dev/shm"},
+                {"name": "m", "mountPath": "/tmp/m"},
+            ],
+        }
+    ],
+    "volumes": [
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+        {"name": "m", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+    ],
+}
+
+
+def test_with_isolation() -> None:
+    assert not_applied(SPEC, isolated=True) == [
+        "spec.securityContext.runAsUser",
+        "spec.initContainers[0].securityContext.readOnlyRootFilesystem",
+        "spec.containers[0].securityContext.capabilities",
+        "spec.volumes[1].emptyDir.medium",
+        "spec.volumes[1].emptyDir.sizeLimit",
+    ]
+
+
+def test_without() -> None:
+    more = set(not_applied(SPEC, isolated=False)) - set(not_applied(SPEC, isolated=True))
+    assert more == {
+        "spec.containers[0].securityContext.allowPrivilegeEscalation",
+        "spec.volumes[0].emptyDir.sizeLimit",
+    }
+
+
+def test_nothing() -> None:
+    assert not_applied({"securityContext": {}, "containers": [{"name": "main"}]}, isolated=False) == []
