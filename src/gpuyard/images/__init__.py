@@ -1,0 +1,1 @@
+"""OCI images: values, registries and layouts, layers, builds, and what CUDA they need."""
