@@ -65,7 +65,7 @@ def test_the_interpreter_s_folder_comes_first_in_path_and_once() -> None:
     assert env_of(pod_of(RunSpec(run="a")))["PATH"] == "/home/ada/venv/bin:/usr/local/bin:/usr/bin:/bin"
     other = HostContext(python="/usr/bin/python3", workdir="/", path="/x:/usr/bin::/y", home="/h", user="u")
     env = env_of(pod_of(RunSpec(run="a"), other))
-    assert env == {"PATH": "/usr/bin:/x:/y", "HOME": "/h", "USER": "u"}
+    assert env == {"PYTHONUNBUFFERED": "1", "PATH": "/usr/bin:/x:/y", "HOME": "/h", "USER": "u"}
 
 
 def test_the_spec_s_env_wins_over_the_shell_s() -> None:
