@@ -17,6 +17,7 @@ import os
 import platform
 import random
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Coroutine
@@ -134,7 +135,7 @@ class Yard:
                 gc.freeze()
                 self._report.ready()
                 await _first_of([stopped, *tasks])
-        paths.running.unlink(missing_ok=True)
+        shutil.rmtree(paths.runtime_dir, ignore_errors=True)
 
     async def _serve_api(
         self, stack: AsyncExitStack, api: ObjectApi, kubelet: Kubelet, settings: Settings, state: _State

@@ -10,6 +10,7 @@ from typing import Protocol
 from gpuyard.client.api import KubeApi
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import JOBS, LEASES, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, Resource
+from gpuyard.local.controllers.event_expiry import EventExpiry
 from gpuyard.local.controllers.garbage import GarbageCollector
 from gpuyard.local.controllers.job import JobController
 from gpuyard.local.controllers.namespaces import NamespaceController
@@ -53,6 +54,7 @@ class Controllers:
             ),
             "node-lifecycle": NodeLifecycle(api, clock, nodes, informers[LEASES]),
             "pod-collector": PodCollector(api, clock, nodes, pods),
+            "event-expiry": EventExpiry(api, clock),
         }
 
     async def run(self) -> None:

@@ -11,7 +11,13 @@ from typing import Any, Literal
 from gpuyard import errors
 from gpuyard.kube.objects import PODS, Manifest, annotations_of, key_of, uid_of
 from gpuyard.kube.timestamps import parse_time
-from gpuyard.kube.wellknown import ANNOTATION_DEVICES, ANNOTATION_ISOLATION, ANNOTATION_NOT_APPLIED
+from gpuyard.kube.wellknown import (
+    ANNOTATION_DEVICES,
+    ANNOTATION_ISOLATION,
+    ANNOTATION_NOT_APPLIED,
+    ENV_SIMULATED,
+    LABEL_SIMULATED,
+)
 from gpuyard.local.kubelet.admission import Rejection, admit, refused_by_devices
 from gpuyard.local.kubelet.devices import ContainerAllocation
 from gpuyard.local.kubelet.host import Host
@@ -342,6 +348,8 @@ class PodWorker:
         wanted = {ANNOTATION_ISOLATION: isolation}
         wanted |= {ANNOTATION_DEVICES: ",".join(dict.fromkeys(ids))} if ids else {}
         wanted |= {ANNOTATION_NOT_APPLIED: ",".join(fields)} if fields else {}
+        if any(ENV_SIMULATED in allocation.envs for allocation in self._allocations.values()):
+            wanted[LABEL_SIMULATED] = "true"
         if wanted.items() <= annotations_of(self._pod).items():
             return
         key = key_of(self._pod)
