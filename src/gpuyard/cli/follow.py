@@ -23,6 +23,7 @@ from gpuyard.kube.wellknown import LABEL_RUN
 _API_AWAY_S = 60.0
 _RETRY_S = 0.2
 _CHECK_S = 1.0
+_ENDED = frozenset({"succeeded", "failed", "stopped"})
 _SETTLE_S = 1.0
 
 
@@ -119,7 +120,7 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
                 await _print_log(target, pod, tail_lines=tail_lines, follow=True)
                 printed.add(_uid(pod))
                 continue
-            if run.state.state in ("succeeded", "failed", "stopped") and not any(map(_alive, run.pods)):
+            if run.state.state in _ENDED and not any(map(_alive, run.pods)):
                 line.clear()
                 return run
             # On a terminal the line is rewritten; in a file only what lasts is worth a line.
@@ -129,15 +130,19 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
 
 
 def waiting_text(run: Run) -> str:
-    """What a waiting run waits for, in one line."""
+    """What a waiting run waits for, in one line, and how to learn more."""
+    hint = f"  [gpuyard explain {run.name}]" if run.state.reason == "Unschedulable" else ""
+    return state_text(run) + hint
+
+
+def state_text(run: Run) -> str:
+    """The state with its reason, in one line."""
     state = run.state
     text = f"{state.name}: {state.state}"
     if state.reason:
         text += f" ({state.reason})"
     if state.message:
         text += f": {state.message}"
-    if state.reason == "Unschedulable":
-        text += f"  [gpuyard explain {state.name}]"
     return text
 
 
@@ -145,7 +150,8 @@ async def print_logs(target: Target, run: Run, *, tail_lines: int | None) -> Non
     """What the run has printed so far, attempt after attempt; with `tail_lines` of the last one only."""
     pods = [pod for pod in run.pods if _has_output(pod)]
     if not pods:
-        click.echo(f"{waiting_text(run)}; no output yet. -f waits for it.", err=True)
+        none = "There is no output." if run.state.state in _ENDED else "No output yet; -f waits for it."
+        click.echo(f"{state_text(run)}. {none}", err=True)
     for number, pod in enumerate(pods, 1):
         if tail_lines is not None and number < len(pods):
             continue

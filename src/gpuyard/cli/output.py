@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import click
 import orjson
@@ -17,14 +18,11 @@ def print_json(value: object) -> None:
     sys.stdout.buffer.flush()
 
 
-def print_yaml(documents: Sequence[object]) -> None:
-    """One YAML document after the other, keys in the order given."""
-    from ruamel.yaml import YAML
+def print_yaml(documents: Sequence[Mapping[str, Any]]) -> None:
+    """One YAML document after the other, keys in the order given, for parsers of YAML 1.1 and 1.2 alike."""
+    from gpuyard.workloads.yaml_text import to_yaml
 
-    yaml = YAML()
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.width = 4096
-    yaml.dump_all(documents, sys.stdout)
+    sys.stdout.write(to_yaml(documents))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, flexible: int = -1) -> None:

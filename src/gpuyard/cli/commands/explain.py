@@ -16,7 +16,7 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
     GPUs, and the smallest change that would let it run now."""
     import asyncio
 
-    from gpuyard.cli.follow import waiting_text
+    from gpuyard.cli.follow import state_text
     from gpuyard.cli.output import print_json
     from gpuyard.cli.runs import Run, find_run
     from gpuyard.cli.target import Target, call
@@ -40,7 +40,7 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
         state = run.state.to_json()
         print_json({"run": state, "explanation": explanation.to_json() if explanation else None})
         return
-    click.echo(waiting_text(run))
+    click.echo(state_text(run))
     for line in explanation.lines() if explanation else ():
         click.echo(line)
     if explanation is None and run.state.state in ("failed", "stopped"):

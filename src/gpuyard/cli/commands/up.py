@@ -25,8 +25,8 @@ Examples:
 @click.option("--no-simulate", is_flag=True, help="Forget an earlier --simulate.")
 @click.option(
     "--port",
-    type=click.IntRange(1, 65535),
-    help="Port of the HTTPS API on 127.0.0.1 (default: a free one, kept).",
+    type=click.IntRange(0, 65535),
+    help="Port of the HTTPS API on 127.0.0.1, kept for the next start; 0 takes a free one.",
 )
 @output_option()
 def command(simulate: str | None, no_simulate: bool, port: int | None, output: str | None) -> None:
