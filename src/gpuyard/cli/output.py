@@ -18,13 +18,6 @@ def print_json(value: object) -> None:
     sys.stdout.buffer.flush()
 
 
-def print_yaml(documents: Sequence[Mapping[str, Any]]) -> None:
-    """One YAML document after the other, keys in the order given, for parsers of YAML 1.1 and 1.2 alike."""
-    from gpuyard.workloads.yaml_text import to_yaml
-
-    sys.stdout.write(to_yaml(documents))
-
-
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, flexible: int = -1) -> None:
     """Columns side by side; on a terminal too narrow for them, column `flexible` is cut with `…`."""
     table = [list(header), *(list(row) for row in rows)]

@@ -172,7 +172,8 @@ def _start_yard() -> None:
 
 
 def _print_manifests(manifests: list[Manifest], output: str, *, host: bool) -> None:
-    from gpuyard.cli.output import print_json, print_yaml
+    from gpuyard.cli.output import print_json
+    from gpuyard.workloads.yaml_text import to_yaml
 
     if output == "json":
         print_json(manifests[0])
@@ -181,15 +182,16 @@ def _print_manifests(manifests: list[Manifest], output: str, *, host: bool) -> N
         click.echo(
             "# A process of the yard's host: its runtime class exists on no cluster, which would refuse it."
         )
-    print_yaml(manifests)
+    click.echo(to_yaml(manifests), nl=False)
 
 
 async def _print_run(target: Target, name: str, output: str) -> None:
-    from gpuyard.cli.output import print_json, print_yaml
+    from gpuyard.cli.output import print_json
     from gpuyard.cli.runs import find_run
+    from gpuyard.workloads.yaml_text import to_yaml
 
     state = (await find_run(target, name)).state.to_json()
     if output == "json":
         print_json(state)
     else:
-        print_yaml([state])
+        click.echo(to_yaml([state]), nl=False)
