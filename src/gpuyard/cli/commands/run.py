@@ -47,7 +47,7 @@ submit, 2 for misuse before it. Ctrl-C detaches with 0; the run goes on.
 )
 @click.argument("command_line", metavar="[SCRIPT|COMMAND]...", nargs=-1)
 @click.option("-f", "--file", type=click.Path(path_type=Path), help="Spec file; flags win over it.")
-@click.option("-n", "--name", help="Name of the run (default: from the script).")
+@click.option("-n", "--name", metavar="NAME", help="Name of the run (default: from the script).")
 @click.option("--gpus", metavar="N|MODEL:N", help="GPUs, such as 2 or H100:2.")
 @click.option("--cpus", metavar="QUANTITY", help="CPUs, such as 4 or 500m.")
 @click.option("--memory", metavar="QUANTITY", help="Memory, such as 16Gi.")

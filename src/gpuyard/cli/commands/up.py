@@ -25,6 +25,7 @@ Examples:
 @click.option("--no-simulate", is_flag=True, help="Forget an earlier --simulate.")
 @click.option(
     "--port",
+    metavar="PORT",
     type=click.IntRange(0, 65535),
     help="Port of the HTTPS API on 127.0.0.1, kept for the next start; 0 takes a free one.",
 )
