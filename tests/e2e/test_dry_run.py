@@ -1,0 +1,78 @@
+"""`gpuyard run --dry-run`: the manifests that would be sent, and nothing is."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from .conftest import Yard
+
+ARGUMENTS = (
+    *("-n", "dry", "--gpus", "H100:2", "--cpus", "1500m", "--memory", "1Gi", "--shm", "64Mi"),
+    *("--env", "TEXT=on", "--env", "COST=$HOME", "--retries", "3", "--toleration", "dedicated=ml:NoSchedule"),
+    *("--node-selector", "kubernetes.io/os=linux", "--priority", "system-node-critical"),
+)
+COMMAND = ("--", "printf", "%s", "$(PATH)", "a b")
+
+
+def assert_within(sent: Any, made: Any, path: str = "") -> None:
+    """Everything sent is in what was made; the server may have added fields."""
+    if isinstance(sent, Mapping):
+        for key, value in sent.items():
+            assert key in made, f"{path}.{key}"
+            assert_within(value, made[key], f"{path}.{key}")
+    elif isinstance(sent, list):
+        assert len(sent) == len(made), path
+        for index, (one, other) in enumerate(zip(sent, made, strict=True)):
+            assert_within(one, other, f"{path}[{index}]")
+    else:
+        assert sent == made, path
+
+
+@pytest.mark.parametrize("output", ["yaml", "json"])
+def test_what_it_prints_is_what_is_made(yard: Yard, output: str) -> None:
+    text = yard.ok("run", *ARGUMENTS, "--dry-run", "-o", output, *COMMAND)
+    sent = YAML(typ="safe").load(io.StringIO(text)) if output == "yaml" else json.loads(text)
+    assert yard.json("ps") == []
+    yard.ok("run", *ARGUMENTS, "-d", *COMMAND)
+    made = yard.api("GET", "/apis/batch/v1/namespaces/default/jobs/dry")
+    assert_within(sent, made)
+    added = made["spec"]["template"]["spec"].keys() - sent["spec"]["template"]["spec"].keys()
+    assert added <= {
+        *("dnsPolicy", "schedulerName", "securityContext", "terminationGracePeriodSeconds"),
+        *("serviceAccount", "serviceAccountName", "preemptionPolicy", "enableServiceLinks"),
+    }
+    assert made["spec"]["backoffLimit"] == 3
+    assert sent["kind"] == "Job" and sent["metadata"]["labels"] == {"gpuyard.io/run": "dry"}
+
+
+def test_yaml_is_the_default_and_says_where_it_runs(stopped_yard: Yard) -> None:
+    said = stopped_yard.ok("run", "--dry-run", "--gpus", "1", "--", "true")
+    assert said.startswith("# ") and "host" in said.splitlines()[0]
+    assert "runtimeClassName: gpuyard-process" in said
+    # Nothing was started for it.
+    assert "stopped" in stopped_yard.refused(1, "ps")
+
+
+def test_with_an_image_it_is_for_any_cluster(stopped_yard: Yard) -> None:
+    said = stopped_yard.ok("run", "--dry-run", "--image", "python:3.12", "--gpus", "1", "--", "true")
+    assert not said.startswith("#")
+    assert "image: python:3.12" in said and "runtimeClassName" not in said
+
+
+def test_the_yard_refuses_an_image_for_now(stopped_yard: Yard) -> None:
+    said = stopped_yard.refused(2, "run", "--image", "python:3.12", "--", "true")
+    assert "image" in said and "--context" in said
+
+
+@pytest.mark.kubectl
+def test_kubectl_takes_what_it_prints(yard: Yard) -> None:
+    file = yard.script("job.yaml", yard.ok("run", *ARGUMENTS, "--dry-run", "-o", "yaml", *COMMAND))
+    yard.kubectl("create", "-f", str(file))
+    assert yard.wait_for("dry", "succeeded")["gpus"] == 2
+    assert yard.ok("logs", "dry") == "$(PATH)a b"

@@ -1,0 +1,108 @@
+"""`gpuyard explain` and the queue: why a run waits, what would let it go, and that this is true."""
+
+from __future__ import annotations
+
+import json
+
+from .conftest import Yard
+
+
+def test_a_waiting_run(yard: Yard) -> None:
+    yard.background("holder", "--gpus", "6", "--", "sleep", "600")
+    yard.ok("run", "-d", "-n", "waiter", "--gpus", "4", "--", "echo", "at last")
+    node = yard.status()["node"]
+    said = yard.ok("explain", "waiter")
+    assert "waiter: pending (Unschedulable)" in said
+    assert f"node {node}: 8 GPUs, 6 allotted, 2 free, needs 4" in said
+    assert "held by run holder (6 GPUs" in said
+    assert f"ask for 2 GPUs instead of 4 (node {node})" in said
+    assert f"stop run holder (node {node})" in said
+
+    found = yard.json("explain", "waiter")
+    assert found["run"]["state"] == "pending"
+    explanation = found["explanation"]
+    assert (explanation["blocker"], explanation["never"]) == ("busy", False)
+    (arithmetic,) = explanation["nodes"][0]["resources"]
+    assert arithmetic == {
+        "resource": "nvidia.com/gpu",
+        "total": "8",
+        "unhealthy": "0",
+        "allotted": "6",
+        "free": "2",
+        "needs": "4",
+    }
+    assert [holder["name"] for holder in explanation["nodes"][0]["holders"]] == ["holder"]
+    assert len(explanation["plans"]) == 2
+
+
+def test_both_suggestions_are_true(yard: Yard) -> None:
+    yard.background("holder", "--gpus", "6", "--", "sleep", "600")
+    yard.ok("run", "-d", "-n", "waiter", "--gpus", "4", "--", "echo", "at last")
+    plans = [plan["text"] for plan in yard.json("explain", "waiter")["explanation"]["plans"]]
+    assert ["ask for 2 GPUs" in plans[0], "stop run holder" in plans[1]] == [True, True]
+    assert yard.ok("run", "-n", "smaller", "--gpus", "2", "--", "echo", "now") == "now\n"
+    # One more than suggested would wait.
+    yard.ok("run", "-d", "-n", "larger", "--gpus", "3", "--", "true")
+    assert yard.wait_for("larger", "pending")["state"] == "pending"
+    yard.ok("rm", "--force", "larger")
+    yard.ok("stop", "holder")
+    assert yard.wait_for("waiter", "succeeded")["exit_code"] == 0
+    assert yard.ok("logs", "waiter") == "at last\n"
+
+
+def test_another_model_is_the_suggestion_where_the_model_is_what_lacks(yard: Yard) -> None:
+    yard.ok("run", "-d", "--wait", "-n", "picky", "--gpus", "B200:1", "--", "true")
+    said = yard.ok("explain", "picky")
+    assert "B200" in said and "use H100" in said
+    assert yard.json("explain", "picky")["explanation"]["never"] is True
+
+
+def test_a_selector_that_no_node_has(yard: Yard) -> None:
+    arguments = ("--node-selector", "disk=fast", "--", "true")
+    assert "disk=fast" in yard.refused(2, "run", *arguments)
+    yard.ok("run", "-d", "--wait", "-n", "selective", *arguments)
+    assert "disk=fast" in yard.ok("explain", "selective")
+
+
+def test_a_run_that_does_not_wait_needs_no_explanation(yard: Yard) -> None:
+    yard.background("fine", "--", "sleep", "600")
+    assert yard.ok("explain", "fine").startswith("fine: running")
+    assert yard.json("explain", "fine")["explanation"] is None
+    yard.call("run", "-n", "bad", "--", "sh", "-c", "exit 3")
+    said = yard.ok("explain", "bad")
+    assert "bad: failed (ExitCode): exited with 3" in said
+    assert "gpuyard logs bad" in said
+
+
+def test_one_status_line_while_it_waits(yard: Yard) -> None:
+    yard.background("holder", "--gpus", "8", "--", "sleep", "600")
+    follower = yard.start("run", "-n", "waiter", "--gpus", "1", "--", "echo", "done")
+    follower.wait_for("waiter: pending (Unschedulable)")
+    assert "[gpuyard explain waiter]" in follower.err
+    assert follower.out == ""
+    yard.ok("stop", "holder")
+    result = follower.finish()
+    assert (result.code, result.out) == (0, "done\n")
+    # On a pipe each new text is a line of its own, and none comes twice.
+    assert len(set(result.err.splitlines())) == len(result.err.splitlines())
+
+
+def test_the_queue_goes_by_priority_and_then_by_age(yard: Yard) -> None:
+    urgent = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "value": 1000}
+    path = "/apis/scheduling.k8s.io/v1/priorityclasses"
+    yard.api("POST", path, {**urgent, "metadata": {"name": "urgent"}})
+    yard.background("holder", "--gpus", "8", "--", "sleep", "600")
+    for name, more in (("first", ()), ("second", ()), ("third", ("--priority", "urgent"))):
+        yard.ok("run", "-d", "-n", name, "--gpus", "8", *more, "--", "sh", "-c", f"echo {name} >> order")
+        yard.wait_for(name, "pending")
+    yard.ok("stop", "holder")
+    for name in ("first", "second", "third"):
+        yard.wait_for(name, "succeeded")
+    assert (yard.work / "order").read_text().split() == ["third", "first", "second"]
+    assert [run["priority"] for run in yard.json("ps")] == [None, None, None, "urgent"]
+    yard.api("DELETE", f"{path}/urgent")
+
+
+def test_explain_for_machines_is_json_in_every_state(yard: Yard) -> None:
+    yard.ok("run", "-n", "over", "--", "true")
+    assert json.loads(yard.ok("explain", "over", "-o", "json"))["run"]["state"] == "succeeded"

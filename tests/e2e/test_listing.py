@@ -1,0 +1,112 @@
+"""`ps`, `show`, `status` and `nodes`: what machines read has documented keys, and people get words."""
+
+from __future__ import annotations
+
+import re
+
+from gpuyard import __version__
+
+from .conftest import Yard
+
+RUN_KEYS = [
+    *("name", "kind", "state", "reason", "exit_code", "gpus", "simulated", "nodes", "priority"),
+    *("submitted_at", "started_at", "finished_at"),
+]  # fmt: skip
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+def test_ps_for_machines(yard: Yard) -> None:
+    assert yard.json("ps") == []
+    yard.ok("run", "-n", "ended", "--gpus", "2", "--priority", "system-node-critical", "--", "true")
+    yard.background("alive", "--", "sleep", "600")
+    node = yard.status()["node"]
+    ended, living = yard.json("ps")
+    assert list(ended) == list(living) == RUN_KEYS
+    for moment in ("submitted_at", "started_at", "finished_at"):
+        assert TIME.fullmatch(ended.pop(moment))
+    assert ended == {
+        "name": "ended",
+        "kind": "Job",
+        "state": "succeeded",
+        "reason": "Completed",
+        "exit_code": 0,
+        "gpus": 2,
+        "simulated": True,
+        "nodes": [node],
+        "priority": "system-node-critical",
+    }
+    assert living["finished_at"] is None
+    assert (living["state"], living["exit_code"], living["gpus"], living["simulated"]) == (
+        "running",
+        None,
+        0,
+        False,
+    )
+
+
+def test_ps_for_people(yard: Yard) -> None:
+    result = yard.call("ps")
+    assert (result.code, result.out) == (0, "")
+    assert "No runs yet" in result.err
+    yard.call("run", "-n", "ended", "--gpus", "2", "--", "sh", "-c", "exit 3")
+    header, row = yard.ok("ps").splitlines()
+    assert header.split() == ["NAME", "STATE", "EXIT", "GPUS", "AGE", "TOOK", "REASON"]
+    assert re.match(r"ended +failed +3 +2 \(simulated\) .*ExitCode", row)
+
+
+def test_show(yard: Yard) -> None:
+    yard.ok("run", "-n", "shown", "--gpus", "2", "--memory", "1Gi", "--", "sh", "-c", "echo hi there")
+    found = yard.json("show", "shown")
+    assert list(found) == [*RUN_KEYS, "command", "resources", "attempts", "events"]
+    assert found["simulated"] is True
+    assert found["command"] == "sh -c 'echo hi there'"
+    assert found["resources"]["limits"] == {"nvidia.com/gpu": "2", "memory": "1Gi"}
+    assert found["resources"]["requests"] == found["resources"]["limits"]
+    (attempt,) = found["attempts"]
+    assert attempt["exit_code"] == 0
+    assert len(set(attempt["devices"])) == 2
+    assert attempt["isolation"] == yard.status()["isolation"]["level"]
+    assert {"Scheduled", "Started"} <= {event["reason"] for event in found["events"]}
+    said = yard.ok("show", "shown")
+    for text in ("succeeded", "sh -c 'echo hi there'", "2 (simulated)", *attempt["devices"], "Scheduled"):
+        assert text in said
+
+
+def test_status(yard: Yard) -> None:
+    found = yard.status()
+    keys = ["api", "data_dir", "daemon_pid", "agent_pid", "node", "gpus", "isolation", "versions"]
+    assert list(found) == keys
+    assert re.fullmatch(r"https://127\.0\.0\.1:\d+", found["api"])
+    assert found["data_dir"] == str(yard.home)
+    assert found["gpus"] == {"model": "H100", "simulated": True, "capacity": 8, "allocatable": 8}
+    assert found["isolation"]["level"] in ("bubblewrap", "none")
+    assert found["versions"]["gpuyard"] == found["versions"]["daemon"] == __version__
+    said = yard.ok("status")
+    for text in (found["api"], found["data_dir"], f"pid {found['daemon_pid']}", "8 × H100 (simulated)"):
+        assert text in said
+
+
+def test_nodes(yard: Yard) -> None:
+    yard.background("holder", "--gpus", "3", "--cpus", "500m", "--memory", "1Gi", "--", "sleep", "600")
+    (node,) = yard.json("nodes")
+    assert list(node) == [
+        *("name", "ready", "gpu_model", "simulated", "gpus", "gpus_free", "cpu_milli", "cpu_milli_free"),
+        *("memory_bytes", "memory_bytes_free", "pods"),
+    ]
+    assert node["name"] == yard.status()["node"]
+    assert (node["ready"], node["gpu_model"], node["simulated"]) == (True, "H100", True)
+    assert (node["gpus"], node["gpus_free"], node["pods"]) == (8, 5, 1)
+    assert node["cpu_milli"] - node["cpu_milli_free"] == 500
+    assert node["memory_bytes"] - node["memory_bytes_free"] == 2**30
+    said = yard.ok("nodes")
+    assert "H100 (simulated)" in said and "5/8" in said
+
+
+def test_runs_of_other_namespaces(yard: Yard) -> None:
+    assert yard.json("ps", "--namespace", "kube-system") == []
+    yard.ok("run", "--namespace", "kube-system", "-n", "there", "--", "true")
+    assert yard.json("ps") == []
+    assert [run["name"] for run in yard.json("ps", "-A")] == ["there"]
+    yard.ok("rm", "--namespace", "kube-system", "there")
+    said = yard.refused(1, "run", "--namespace", "missing", "--", "true")
+    assert 'namespaces "missing" not found' in said

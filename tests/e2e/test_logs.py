@@ -1,0 +1,57 @@
+"""`gpuyard logs`: what a run printed, now or as it comes, until `rm`."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Yard
+
+THREE_TRIES = 'n=$(cat tries 2>/dev/null || echo 0); echo $((n+1)) > tries; echo "$n a"; echo "$n b"; exit 1'
+
+
+def test_all_attempts_one_after_the_other(yard: Yard) -> None:
+    followed = yard.call("run", "-n", "tries", "--retries", "2", "--", "sh", "-c", THREE_TRIES)
+    assert (followed.code, followed.out) == (1, "0 a\n0 b\n1 a\n1 b\n2 a\n2 b\n")
+    assert yard.ok("logs", "tries") == followed.out
+    assert yard.ok("logs", "--tail", "1", "tries") == "2 b\n"
+    again = yard.call("logs", "-f", "tries")
+    assert (again.code, again.out) == (1, followed.out)
+
+
+def test_following_waits_for_more(yard: Yard) -> None:
+    yard.background("slow", "--", "sh", "-c", "seq 1 5; until [ -e go ]; do sleep 0.02; done; echo 6; exit 4")
+    yard.wait_for_line("slow", "5")
+    followed = yard.start("logs", "-f", "--tail", "2", "slow")
+    followed.wait_for("5\n")
+    yard.script("go", "")
+    result = followed.finish()
+    assert (result.code, result.out) == (4, "4\n5\n6\n")
+    assert yard.ok("logs", "slow") == "1\n2\n3\n4\n5\n6\n"
+
+
+@pytest.mark.parametrize(("tail", "said"), [("0", ""), ("1", "3\n"), ("3", "1\n2\n3\n"), ("9", "1\n2\n3\n")])
+def test_tail(yard: Yard, tail: str, said: str) -> None:
+    yard.ok("run", "-n", "three", "--", "seq", "3")
+    assert yard.ok("logs", "--tail", tail, "three") == said
+
+
+def test_they_stay_after_stop(yard: Yard) -> None:
+    yard.background("halted", "--", "sh", "-c", "echo before; sleep 600")
+    yard.wait_for_line("halted", "before")
+    yard.ok("stop", "halted")
+    assert yard.ok("logs", "halted") == "before\n"
+
+
+def test_a_run_without_output_yet_says_so(yard: Yard) -> None:
+    yard.background("holder", "--gpus", "8", "--", "sleep", "600")
+    yard.ok("run", "-d", "-n", "waiter", "--gpus", "1", "--", "echo", "hi")
+    result = yard.call("logs", "waiter")
+    assert (result.code, result.out) == (0, "")
+    assert "waiter: pending" in result.err
+
+
+def test_an_unknown_name_gets_the_nearest_one(yard: Yard) -> None:
+    yard.ok("run", "-n", "trainer", "--", "true")
+    for command in ("logs", "show", "explain", "stop", "rm"):
+        said = yard.refused(2, command, "trianer")
+        assert "'trianer'" in said and "did you mean trainer?" in said

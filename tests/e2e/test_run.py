@@ -1,0 +1,184 @@
+"""`gpuyard run`: a script, a command or a spec file goes in; output and exit code come back."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from .conftest import Yard
+
+GENERATED = re.compile(r"Submitted (\S+)")
+
+
+def test_a_script_with_its_own_options(yard: Yard) -> None:
+    yard.script("train.py", "import sys\nprint('argv', sys.argv)\nprint('to stderr', file=sys.stderr)")
+    result = yard.call("run", "train.py", "--gpus", "2", "--", "--epochs", "3", "-d")
+    assert result.code == 0
+    assert sorted(result.out.splitlines()) == ["argv ['train.py', '--epochs', '3', '-d']", "to stderr"]
+    name = GENERATED.search(result.err)
+    assert name and re.fullmatch(r"train-[a-z0-9]{5}", name[1])
+    assert result.err.splitlines()[-1] == f"{name[1]} succeeded"
+    assert yard.state(name[1])["gpus"] == 2
+
+
+def test_a_command_is_not_seen_by_any_shell(yard: Yard) -> None:
+    assert (
+        yard.ok("run", "--", "printf", "%s\\n", "a b", "$HOME", "$(PATH)", "*") == "a b\n$HOME\n$(PATH)\n*\n"
+    )
+
+
+def test_the_interpreter_is_the_virtual_environment_s(yard: Yard) -> None:
+    own = yard.work / "venv/bin"
+    own.mkdir(parents=True)
+    python = own / "python"
+    python.write_text('#!/bin/sh\necho "ours: $*"\n')
+    python.chmod(0o755)
+    yard.script("train.py", "")
+    shell = {"VIRTUAL_ENV": str(own.parent)}
+    assert yard.ok("run", "train.py", env=shell) == "ours: train.py\n"
+    yard.script("which.py", "import sys; print(sys.executable)")
+    assert yard.ok("run", "--python", "/usr/bin/python3", "which.py", env=shell).startswith(
+        "/usr/bin/python3"
+    )
+
+
+def test_the_workdir_is_used_in_place(yard: Yard) -> None:
+    (yard.work / "sub").mkdir()
+    yard.ok("run", "--workdir", "sub", "--", "sh", "-c", "pwd > here")
+    assert (yard.work / "sub/here").read_text() == f"{yard.work}/sub\n"
+
+
+SPEC = """
+name: from-file
+resources:
+  gpus: 1
+  shm: 32Mi
+workdir: job
+env:
+  EPOCHS: 1e-3
+  MODE: on
+  FROM_SHELL:
+  UNTOUCHED: $HOME
+run: |
+  echo "$EPOCHS $MODE $FROM_SHELL $UNTOUCHED"
+  echo "$CUDA_VISIBLE_DEVICES" | tr , '\\n' | wc -l
+  pwd
+"""
+
+
+def test_a_spec_file_and_flags_that_win_over_it(yard: Yard) -> None:
+    (yard.work / "job").mkdir()
+    yard.script("gpuyard.yaml", SPEC)
+    result = yard.call(
+        "run", "-f", "gpuyard.yaml", "--gpus", "H100:2", "--env", "EPOCHS=3", "-n", "mine",
+        env={"FROM_SHELL": "shell's"},
+    )  # fmt: skip
+    assert (result.code, result.out) == (0, f"3 on shell's $HOME\n2\n{yard.work}/job\n"), result
+    found = yard.state("mine")
+    assert (found["state"], found["gpus"]) == ("succeeded", 2)
+    env = {"FROM_SHELL": ""}
+    assert yard.ok("run", "-f", "gpuyard.yaml", env=env).splitlines()[:2] == ["1e-3 on  $HOME", "1"]
+    assert yard.state("from-file")["state"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "reason", "says"),
+    [
+        ("exit 0", 0, "Completed", "succeeded"),
+        ("exit 3", 3, "ExitCode", "failed: exited with 3"),
+        ("exit 125", 125, "ExitCode", "failed: exited with 125"),
+        ("exit 255", 255, "ExitCode", "failed: exited with 255"),
+        ("kill -TERM $$", 143, "Signal", "failed: ended by SIGTERM"),
+        ("kill -KILL $$", 137, "Signal", "failed: ended by SIGKILL"),
+        ("kill -SEGV $$", 139, "Signal", "failed: ended by SIGSEGV"),
+    ],
+)
+def test_exit_codes(yard: Yard, command: str, code: int, reason: str, says: str) -> None:
+    result = yard.call("run", "-n", "code", "--", "sh", "-c", command)
+    assert result.code == code
+    assert f"code {says}" in result.err.splitlines()[-1]
+    found = yard.state("code")
+    assert (found["exit_code"], found["reason"]) == (code, reason)
+
+
+def test_a_program_that_is_not_there_ends_as_a_shell_would(yard: Yard) -> None:
+    result = yard.call("run", "-n", "typo", "--", "no-such-program")
+    assert result.code == 127
+    assert "no-such-program" in result.err
+    assert yard.state("typo")["reason"] == "StartError"
+
+
+def test_with_retries_the_last_attempt_counts(yard: Yard) -> None:
+    count = 'n=$(cat tries 2>/dev/null || echo 0); echo $((n+1)) > tries; echo "attempt $n"; '
+    result = yard.call("run", "-n", "thrice", "--retries", "2", "--", "sh", "-c", count + "exit $((n+10))")
+    assert (result.code, result.out) == (12, "attempt 0\nattempt 1\nattempt 2\n")
+    assert "── attempt 3 ──" in result.err
+    assert [attempt["exit_code"] for attempt in yard.state("thrice")["attempts"]] == [10, 11, 12]
+    (yard.work / "tries").unlink()
+    result = yard.call("run", "-n", "second", "--retries", "5", "--", "sh", "-c", count + "[ $n = 1 ]")
+    assert (result.code, result.out) == (0, "attempt 0\nattempt 1\n")
+    assert yard.state("second")["exit_code"] == 0
+
+
+def test_detached_it_returns_at_once(yard: Yard) -> None:
+    result = yard.call("run", "-d", "-n", "long", "--", "sleep", "600")
+    assert (result.code, result.out) == (0, "")
+    assert "gpuyard logs -f long" in result.err
+    assert yard.wait_for("long", "running")["exit_code"] is None
+
+
+def test_output_for_machines_is_the_run_as_ps_lists_it(yard: Yard) -> None:
+    made = yard.json("run", "-d", "-n", "listed", "--", "true")
+    assert made["name"] == "listed"
+    assert made.keys() == yard.json("ps")[0].keys()
+
+
+def test_a_taken_name_is_refused_and_can_be_replaced(yard: Yard) -> None:
+    yard.background("taken", "--", "sh", "-c", "echo first; sleep 600")
+    said = yard.refused(2, "run", "-n", "taken", "--", "echo", "second")
+    assert "'taken'" in said and "--replace" in said
+    assert yard.state("taken")["state"] == "running"
+    assert yard.ok("run", "--replace", "-n", "taken", "--", "echo", "second") == "second\n"
+    assert yard.ok("logs", "taken") == "second\n"
+    assert [run["name"] for run in yard.json("ps")] == ["taken"]
+
+
+def test_replacing_a_name_that_is_free_is_fine(yard: Yard) -> None:
+    assert yard.ok("run", "--replace", "-n", "free", "--", "echo", "hi") == "hi\n"
+
+
+def test_more_than_any_node_has_is_refused_with_the_numbers(yard: Yard) -> None:
+    said = yard.refused(2, "run", "-n", "huge", "--gpus", "9", "--", "true")
+    assert "8 GPUs, 0 allotted, 8 free, needs 9" in said
+    assert "--wait" in said
+    said = yard.refused(2, "run", "--gpus", "A100:1", "--", "true")
+    assert "A100" in said and "H100" in said
+    said = yard.refused(2, "run", "--cpus", "1000", "--", "true")
+    assert "1000" in said and "cpu" in said.lower()
+    assert yard.json("ps") == []
+
+
+def test_wait_submits_what_can_not_run_yet(yard: Yard) -> None:
+    yard.ok("run", "-d", "--wait", "-n", "huge", "--gpus", "9", "--", "true")
+    assert yard.wait_for("huge", "pending")["state"] == "pending"
+
+
+def test_run_starts_the_yard(stopped_yard: Yard) -> None:
+    result = stopped_yard.call("run", "--", "echo", "hello")
+    assert (result.code, result.out) == (0, "hello\n")
+    assert stopped_yard.status()["gpus"]["capacity"] == 0
+    said = stopped_yard.refused(2, "run", "--gpus", "1", "--", "true")
+    assert "no GPUs" in said and "--simulate" in said
+
+
+def test_output_arrives_as_it_was_written(yard: Yard) -> None:
+    said = "".join(chr(code) for code in range(128) if chr(code) != "\r") + "ü without a newline"
+    yard.script("raw.py", f"import sys; sys.stdout.buffer.write({said!r}.encode())")
+    assert yard.ok("run", "raw.py") == said
+
+
+def test_much_output_arrives_whole(yard: Yard) -> None:
+    numbers = [str(number) for number in range(1, 200_001)]
+    assert yard.ok("run", "-n", "much", "--", "seq", "200000").splitlines() == numbers
+    assert yard.ok("logs", "much").splitlines() == numbers
