@@ -2,7 +2,8 @@
 
     GpuyardError
     ├── UsageError                  the command or its input is wrong; exit code 2
-    │   └── SpecError               every problem of one spec at once, each with its line and path
+    │   ├── SpecError               every problem of one spec at once, each with its line and path
+    │   └── ImageReferenceError     a text that should name an image doesn't
     ├── ApiError                    a Kubernetes API said no; carries the Status
     │   ├── BadRequest 400, Unauthorized 401, Forbidden 403, NotFound 404, MethodNotAllowed 405,
     │   ├── NotAcceptable 406, AlreadyExists 409, Conflict 409, Gone 410, TooLarge 413,
@@ -13,6 +14,12 @@
     │   ├── YardStopped, YardBusy, VersionMismatch
     ├── StoreError                  the yard's database
     │   ├── StoreFull, StoreDamaged, StoreLocked, StoreTooNew, StoreUnwritable
+    ├── ImageError                  an image can't be read, built or stored
+    │   ├── RegistryError           a registry refuses, fails or doesn't answer
+    │   │   └── ImageUnauthorized   it wants (other) credentials, or these may not do that
+    │   ├── ImageNotFound           no such repository, tag, manifest or blob
+    │   ├── ImageDamaged            content that isn't what its digest or its format says
+    │   └── LayoutError             an OCI layout's folder or archive can't be read or written
     ├── DeviceError                 the GPUs of this node, or the plugin that owns them
     └── ProcessError                a pod's process can't be started or found again
         ├── StartError              this one can't be started on this host as it is asked for
@@ -67,6 +74,10 @@ class SpecError(UsageError):
         ]
         count = "1 problem" if len(rows) == 1 else f"{len(rows)} problems"
         super().__init__(f"{source} has {count}:\n" + "\n".join(rows))
+
+
+class ImageReferenceError(UsageError):
+    """A text that should name an image doesn't."""
 
 
 class ApiError(GpuyardError):
@@ -228,6 +239,30 @@ class StoreTooNew(StoreError):
 
 class StoreUnwritable(StoreError):
     """No permission to write the data folder."""
+
+
+class ImageError(GpuyardError):
+    """An image can't be read, built or stored."""
+
+
+class RegistryError(ImageError):
+    """A registry refuses a request, fails, or doesn't answer."""
+
+
+class ImageUnauthorized(RegistryError):
+    """The registry wants credentials, or those given don't allow it."""
+
+
+class ImageNotFound(ImageError):
+    """No such repository, tag, manifest or blob."""
+
+
+class ImageDamaged(ImageError):
+    """Content isn't what its digest or its format says."""
+
+
+class LayoutError(ImageError):
+    """An OCI layout's folder or archive can't be read or written."""
 
 
 class DeviceError(GpuyardError):

@@ -1,1 +1,1 @@
-"""OCI images: values, registries and layouts, layers, builds, and what CUDA they need."""
+"""Container images: their values, where they are stored, and how they are built without a daemon."""
