@@ -103,10 +103,10 @@ def test_a_command_that_is_none(yard: Yard) -> None:
     assert "--simulate" in yard.refused(2, "up", "--simulat")
 
 
-@pytest.mark.parametrize("text", ["H1OO:8", "H100", "H100:0", "H100:-1", "H100:x", ":8", "8"])
+@pytest.mark.parametrize("text", ["H1OO:8", "H100:0", "H100:-1", "H100:x", ":8", "8"])
 def test_a_simulation_of_nothing(stopped_yard: Yard, text: str) -> None:
     said = stopped_yard.refused(2, "up", "--simulate", text)
-    assert text in said and "H100:8" in said
+    assert repr(text) in said and ("H100:8" in said or "H100:N" in said)
     assert "stopped" in stopped_yard.refused(1, "ps")
 
 
