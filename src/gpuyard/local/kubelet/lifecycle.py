@@ -129,11 +129,13 @@ class BackOff:
 
     Attributes:
         reset_s: a container that ran so long starts over.
+        obstacle_s: how soon one is tried again that couldn't be made, for lack of a ConfigMap, say.
     """
 
     first_s: float = 10.0
     most_s: float = 300.0
     reset_s: float = 600.0
+    obstacle_s: float = 2.0
 
     def delay_s(self, failures: int) -> float:
         """How long to wait after so many runs in a row that ended (1 for the first)."""

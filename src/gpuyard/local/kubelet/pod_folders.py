@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -133,7 +134,8 @@ def remove_tree(path: Path) -> None:
             for name in names:
                 inner = Path(folder, name)
                 if not inner.is_symlink():
-                    inner.chmod(0o700)
+                    with suppress(OSError):
+                        inner.chmod(0o700)
     shutil.rmtree(path, onerror=_report)
 
 

@@ -9,22 +9,16 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from gpuyard import errors
-from gpuyard.kube.objects import PODS, Manifest, annotations_of, key_of, uid_of
+from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
 from gpuyard.kube.timestamps import parse_time
-from gpuyard.kube.wellknown import (
-    ANNOTATION_DEVICES,
-    ANNOTATION_ISOLATION,
-    ANNOTATION_NOT_APPLIED,
-    ENV_SIMULATED,
-    LABEL_SIMULATED,
-)
 from gpuyard.local.kubelet.admission import Rejection, admit, refused_by_devices
 from gpuyard.local.kubelet.devices import ContainerAllocation
 from gpuyard.local.kubelet.host import Host
-from gpuyard.local.kubelet.lifecycle import NEVER, ON_FAILURE, phase_of, plan
+from gpuyard.local.kubelet.lifecycle import phase_of, plan
 from gpuyard.local.kubelet.not_applied import not_applied
 from gpuyard.local.kubelet.pod_folders import PodFolder, PodRecord
 from gpuyard.local.kubelet.pod_status import pod_status, rejected_status
+from gpuyard.local.kubelet.pod_writer import PodWriter
 from gpuyard.local.kubelet.slots import Slot, slots_of
 from gpuyard.local.kubelet.starting import device_requests, start_container
 from gpuyard.local.runtime.container import Container
@@ -39,8 +33,6 @@ _SETTLE_S = 0.03
 _RETRY_S = 0.1
 _RETRY_MAX_S = 30.0
 _DEADLINE = Rejection("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
-#: How soon a container is tried again whose ConfigMap or device isn't there.
-_OBSTACLE_RETRY_S = 2.0
 #: What processes get whose pod was removed from the API by force.
 _FORCED_GRACE_S = 1.0
 
@@ -60,10 +52,11 @@ class PodWorker:
         self._folder = PodFolder(host.pods_dir / self.uid)
         self._started_at = _start_time(pod) or host.clock()
         self._allocations: dict[str, ContainerAllocation] = {}
-        self._status: dict[str, Any] = dict(pod.get("status") or {})
+        self._writer = PodWriter(host.api, pod)
         self._unsettled_since: float | None = None
         self._ended_by: Rejection | None = None
         self._removed = False
+        self._admitted = False
         self._wake = asyncio.Event()
         self._group = asyncio.TaskGroup()
 
@@ -122,7 +115,7 @@ class PodWorker:
     async def _step(self) -> datetime | None:
         """Does what is to be done now; returns when to look again, None when the pod is over."""
         now = self._host.clock()
-        if not self._is_ending and self.uid not in self._host.held:
+        if not self._is_ending and not self._admitted:
             rejection = await self._admit(now)
             if isinstance(rejection, datetime):
                 return rejection
@@ -155,11 +148,13 @@ class PodWorker:
     async def _restore(self) -> None:
         """Takes over what an earlier kubelet started."""
         for slot in self.slots:
+            known = slot.container
             await slot.restore(self._host.runtime, self._folder)
-            if slot.container is not None:
+            if slot.container is not None and known is None:
                 self._watch(slot, slot.container)
         if any(slot.current is not None for slot in self.slots):
             self._host.held[self.uid] = effective_requests(self._pod["spec"])
+            self._admitted = True
         record = self._folder.read_record()
         if record is not None:
             self._host.ports.keep(self.uid, record.master_port)
@@ -177,7 +172,8 @@ class PodWorker:
         """Reserves what the pod asks for; a moment when that is to be tried again."""
         host, spec = self._host, self._pod["spec"]
         requests = effective_requests(spec)
-        rejection = admit(requests, host.held.values(), host.node.allocatable)
+        others = [held for uid, held in host.held.items() if uid != self.uid]
+        rejection = admit(requests, others, host.node.allocatable)
         if rejection is not None:
             return rejection
         host.held[self.uid] = requests
@@ -191,7 +187,10 @@ class PodWorker:
                 return now + timedelta(seconds=_RETRY_S)
             return refused_by_devices(error.message)
         self._folder.write_record(PodRecord(*key_of(self._pod), host.ports.take(self.uid)))
-        await self._annotate()
+        self._admitted = True
+        isolation = host.runtime.isolation.level
+        fields = not_applied(spec, isolated=isolation == BUBBLEWRAP)
+        await self._writer.annotate(isolation, list(self._allocations.values()), fields)
         return None
 
     async def _allocate(self, slot: Slot) -> ContainerAllocation:
@@ -204,7 +203,7 @@ class PodWorker:
         log.info("pod %s: %s", key_of(self._pod), rejection.message)
         now = self._host.clock()
         status = rejected_status(self._pod, reason=rejection.reason, message=rejection.message, now=now)
-        await self._write(status)
+        await self._writer.write_status(status)
         self._tell("Warning", rejection.reason, rejection.message)
 
     async def _start(self, slot: Slot) -> None:
@@ -214,21 +213,18 @@ class PodWorker:
             container = await start_container(
                 host, self._pod, slot.spec, attempt, allocation, host.ports.take(self.uid)
             )
-        except (errors.ContainerConfigError, errors.DeviceError) as error:
-            reason = (
-                "CreateContainerError"
-                if isinstance(error, errors.DeviceError)
-                else "CreateContainerConfigError"
-            )
-            if slot.obstacle != (reason, error.message):
-                self._tell("Warning", "Failed", f"Error: {error.message}")
-            slot.obstacle = (reason, error.message)
-            slot.not_before = host.clock() + timedelta(seconds=_OBSTACLE_RETRY_S)
-            return
         except errors.StartError as error:
             slot.begin(None, host.clock())
             self._tell("Warning", "Failed", f"Error: {error.message}")
             self._ended(slot, Exit(error.code, ExitReason.START_ERROR, host.clock(), _told(error)))
+            return
+        except (errors.ProcessError, errors.DeviceError) as error:
+            missing = isinstance(error, errors.ContainerConfigError)
+            reason = "CreateContainerConfigError" if missing else "CreateContainerError"
+            if slot.obstacle != (reason, error.message):
+                self._tell("Warning", "Failed", f"Error: {error.message}")
+            slot.obstacle = (reason, error.message)
+            slot.not_before = host.clock() + timedelta(seconds=host.back_off.obstacle_s)
             return
         slot.begin(container, container.started_at)
         self._watch(slot, container)
@@ -273,7 +269,7 @@ class PodWorker:
         await asyncio.to_thread(self._folder.remove_volumes)
         if self._removed:
             return
-        await self._write(self._make_status(done=True))
+        await self._writer.write_status(self._make_status(done=True))
         if "deletionTimestamp" in self._pod["metadata"]:
             with suppress(errors.NotFound, errors.Conflict):
                 await host.api.delete(PODS, key.name, key.namespace, grace_period_s=0, uid=self.uid)
@@ -285,7 +281,7 @@ class PodWorker:
         now, loop = self._host.clock(), asyncio.get_running_loop()
         wake_at = wake_at or now + timedelta(days=1)
         status = self._make_status(done=False)
-        if _same(status, self._status):
+        if self._writer.is_written(status):
             self._unsettled_since = None
             return wake_at
         if self._unsettled_since is None:
@@ -293,7 +289,7 @@ class PodWorker:
         left_s = self._unsettled_since + _SETTLE_S - loop.time()
         if left_s > 0:
             return min(wake_at, now + timedelta(seconds=left_s))
-        await self._write(status)
+        await self._writer.write_status(status)
         self._unsettled_since = None
         return wake_at
 
@@ -305,7 +301,7 @@ class PodWorker:
         )
         ended_by = self._ended_by if done else None
         return pod_status(
-            {**self._pod, "status": {**(self._pod.get("status") or {}), **self._status}},
+            {**self._pod, "status": {**(self._pod.get("status") or {}), **self._writer.status}},
             [slot.view(("", "") if done else self._waiting(slot)) for slot in self.slots],
             phase="Failed" if ended_by else phase,
             reason=ended_by.reason if ended_by else "",
@@ -315,47 +311,13 @@ class PodWorker:
         )
 
     def _waiting(self, slot: Slot) -> tuple[str, str]:
-        """Why a container isn't running, where it will be."""
-        if slot.current is None:
+        if self._is_ending:
+            return ("", "") if slot.current else ("ContainerCreating", "")
+        reason, message = slot.waiting(self._pod)
+        if reason == "ContainerCreating" and not slot.is_init:
             inits_left = any(s.is_init and not s.observed().succeeded for s in self.slots)
-            return ("PodInitializing" if inits_left and not slot.is_init else "ContainerCreating", "")
-        exit_, policy = slot.current.exit, self._pod["spec"]["restartPolicy"]
-        if exit_ is None or slot.not_before is None or self._is_ending:
-            return ("", "")
-        over = policy == NEVER or (exit_.code == 0 and (slot.is_init or policy == ON_FAILURE))
-        delay = slot.not_before - exit_.finished_at
-        if over or delay <= timedelta():
-            return ("", "")
-        return (
-            "CrashLoopBackOff",
-            f"back-off {delay.total_seconds():.0f}s restarting failed container={slot.name} "
-            f"pod={key_of(self._pod).name}_{key_of(self._pod).namespace}({self.uid})",
-        )
-
-    async def _write(self, status: dict[str, Any]) -> None:
-        key = key_of(self._pod)
-        # The uid makes it a Conflict when the name is another pod's by now.
-        patch = {"metadata": {"uid": self.uid}, "status": status}
-        with suppress(errors.NotFound, errors.Conflict):
-            await self._host.api.patch(PODS, key.name, patch, key.namespace, subresource="status")
-        self._status = status
-
-    async def _annotate(self) -> None:
-        """Says what the pod got and what of its spec it didn't."""
-        isolation = self._host.runtime.isolation.level
-        ids = [one for a in self._allocations.values() for ids in a.device_ids.values() for one in ids]
-        fields = not_applied(self._pod["spec"], isolated=isolation == BUBBLEWRAP)
-        wanted = {ANNOTATION_ISOLATION: isolation}
-        wanted |= {ANNOTATION_DEVICES: ",".join(dict.fromkeys(ids))} if ids else {}
-        wanted |= {ANNOTATION_NOT_APPLIED: ",".join(fields)} if fields else {}
-        if any(ENV_SIMULATED in allocation.envs for allocation in self._allocations.values()):
-            wanted[LABEL_SIMULATED] = "true"
-        if wanted.items() <= annotations_of(self._pod).items():
-            return
-        key = key_of(self._pod)
-        patch = {"metadata": {"uid": self.uid, "annotations": wanted}}
-        with suppress(errors.NotFound, errors.Conflict):
-            await self._host.api.patch(PODS, key.name, patch, key.namespace)
+            return ("PodInitializing" if inits_left else reason, message)
+        return (reason, message)
 
     def _tell(self, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         if self._removed:
@@ -371,8 +333,3 @@ def _start_time(pod: Manifest) -> datetime | None:
 
 def _told(error: errors.GpuyardError) -> str:
     return f"{error.message}: {error.remedy}" if error.remedy else error.message
-
-
-def _same(new: dict[str, Any], old: dict[str, Any]) -> bool:
-    """Whether writing `new` over `old` would change nothing."""
-    return all(old.get(field) == value for field, value in new.items())

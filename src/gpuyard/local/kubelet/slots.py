@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from gpuyard.kube.objects import Manifest
-from gpuyard.local.kubelet.lifecycle import BackOff, Observed
+from gpuyard.kube.objects import Manifest, key_of, uid_of
+from gpuyard.local.kubelet.lifecycle import NEVER, ON_FAILURE, BackOff, Observed
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.pod_status import ContainerView, Run
 from gpuyard.local.runtime import journal as journals
@@ -59,12 +59,12 @@ class Slot:
         return 0 if self.current is None else self.current.attempt + 1
 
     async def restore(self, runtime: Runtime, folder: PodFolder) -> None:
-        """Finds its last two starts again.
+        """Finds its last two starts again, unless it has already.
 
         Raises:
             ProcessError: a journal can't be read.
         """
-        attempts = folder.attempts(self.name)
+        attempts = folder.attempts(self.name) if self.current is None else []
         while attempts and self.current is None:
             number = attempts.pop()
             path = folder.attempt(self.name, number)
@@ -108,15 +108,33 @@ class Slot:
             not_before=self.not_before,
         )
 
+    def waiting(self, pod: Manifest) -> tuple[str, str]:
+        """Reason and message of a container that isn't running and will be again; else empty."""
+        if self.obstacle[0]:
+            return self.obstacle
+        if self.current is None:
+            return ("ContainerCreating", "")
+        exit_, policy = self.current.exit, pod["spec"]["restartPolicy"]
+        if exit_ is None or self.not_before is None or self.not_before <= exit_.finished_at:
+            return ("", "")
+        if policy == NEVER or (exit_.code == 0 and (self.is_init or policy == ON_FAILURE)):
+            return ("", "")
+        key, delay = key_of(pod), self.not_before - exit_.finished_at
+        return (
+            "CrashLoopBackOff",
+            f"back-off {delay.total_seconds():.0f}s restarting failed container={self.name} "
+            f"pod={key.name}_{key.namespace}({uid_of(pod)})",
+        )
+
     def view(self, waiting: tuple[str, str]) -> ContainerView:
-        """For the status; `waiting` is why it isn't running, where it will be."""
+        """For the status; `waiting` as the method of that name has it."""
         return ContainerView(
             self.name,
             self.is_init,
             str(self.spec.get("image", "")),
             current=self.current,
             previous=self.previous,
-            waiting=self.obstacle if self.obstacle[0] else waiting,
+            waiting=waiting,
         )
 
 

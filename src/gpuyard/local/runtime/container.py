@@ -135,13 +135,15 @@ class Container:
 
     async def _terminate(self) -> None:
         """Sends SIGTERM once the command is there: a container may be stopped while it is being set up."""
+        pause_s = _POLL_S
         while not self._ended.is_set() and not self._is_overdue():
             command = await asyncio.to_thread(members_of(self._journal(), self._cgroups).command)
             if command is not None:
                 self._signal = signal.SIGTERM
                 send([command], signal.SIGTERM)
                 return
-            await self._pause(_POLL_S)
+            await self._pause(pause_s)
+            pause_s = min(pause_s * 2, _POLL_MAX_S)
 
     async def _kill(self) -> None:
         self._signal = signal.SIGKILL

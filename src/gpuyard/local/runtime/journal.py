@@ -87,6 +87,7 @@ def create(path: Path, *, boot_id: str, name: str, isolation: str, started_at: d
             _sync_folder(path.parent)
         except OSError:
             os.close(journal)
+            path.unlink()
             raise
     except OSError as error:
         raise errors.ProcessError(

@@ -66,8 +66,8 @@ class _Namespace:
         stat = procfs.read_stat(self._init)
         if stat is None or stat.is_dead or procfs.innermost_pid(self._init) != 1:
             return False
-        # Unreadable where bwrap is installed setuid.
-        return procfs.pid_namespace(self._init) in (None, self._namespace)
+        # Older releases don't tell it, and we can't read it where bwrap is installed setuid.
+        return self._namespace is None or procfs.pid_namespace(self._init) in (None, self._namespace)
 
 
 class _Session:

@@ -20,7 +20,7 @@ from gpuyard.local.runtime.cgroups import Cgroups, find_cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.ending import conclude, rebooted
 from gpuyard.local.runtime.journal import Journal
-from gpuyard.local.runtime.programs import check_working_dir, find_program
+from gpuyard.local.runtime.programs import check_text, check_working_dir, find_program
 from gpuyard.local.runtime.sandbox import BUBBLEWRAP, Isolation, bubblewrap_args, find_isolation
 from gpuyard.local.runtime.shell import JOURNAL_FD, shell_argv
 from gpuyard.local.runtime.values import ENV_CONTAINER, ContainerSpec, Exit, ExitReason
@@ -84,6 +84,13 @@ class Runtime:
             journals.append_exit(folder / journals.JOURNAL, exit_)
             self.cgroups.remove(spec.name)
             raise
+        except OSError as error:
+            # Nothing was started: the same start may be tried again.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise errors.ProcessError(
+                f"can't start a process from {folder}: {error.strerror}",
+                remedy="free space on its disk, or mend its permissions",
+            ) from error
         finally:
             os.close(journal)
         return Container(folder, pid, os.pidfd_open(pid), self.cgroups, self._clock)
@@ -102,6 +109,8 @@ class Runtime:
         )
 
     def _spawn(self, folder: Path, spec: ContainerSpec, journal: int) -> int:
+        isolated = self.isolation.level == BUBBLEWRAP
+        check_text(spec, by_shell=not isolated)
         working_dir = check_working_dir(spec.working_dir)
         program = find_program(spec.argv[0], spec.env, working_dir)
         command = [program, *spec.argv[1:]]
@@ -112,7 +121,7 @@ class Runtime:
             raise errors.StartError(
                 f"the kernel refuses the limits of CPU and memory: {error.strerror}"
             ) from error
-        if self.isolation.level != BUBBLEWRAP:
+        if not isolated:
             argv = shell_argv(groups, command, stay=True)
             return _popen(argv, env, folder / journals.LOG, journal, working_dir)
         tmp = folder / journals.TMP

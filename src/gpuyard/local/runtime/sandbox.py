@@ -143,6 +143,8 @@ def _check_device(device: DeviceNode) -> None:
 
 
 def _check_mount(source: Path, target: str) -> None:
+    if not target.startswith("/"):
+        raise errors.StartError(f"a volume can't be mounted at {target!r}: the path isn't absolute")
     # Bubblewrap would make a missing mount point on the host itself.
     inside = target.startswith(("/tmp/", "/dev/shm/"))
     if not inside and Path(target).is_dir() != source.is_dir():

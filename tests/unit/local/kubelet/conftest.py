@@ -42,7 +42,7 @@ class Host:
     api: ObjectApi
     paths: YardPaths
     runtime: Runtime
-    back_off: BackOff = field(default_factory=lambda: BackOff(first_s=0.05, most_s=0.1))
+    back_off: BackOff = field(default_factory=lambda: BackOff(first_s=0.05, most_s=0.1, obstacle_s=0.05))
     kubelet: Kubelet | None = None
 
     @asynccontextmanager

@@ -148,8 +148,7 @@ async def test_environment(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"PATH", "HOME"} <= found.keys()
 
 
-async def test_a_config_map_that_comes_later(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpuyard.local.kubelet.pod_worker._OBSTACLE_RETRY_S", 0.05)
+async def test_a_config_map_that_comes_later(host: Any) -> None:
     async with host.running():
         await host.create("a", "sh", "-c", "echo $X", main={"envFrom": [{"configMapRef": {"name": "late"}}]})
         pod = await host.until("a", lambda p: "containerStatuses" in p["status"])
@@ -162,6 +161,21 @@ async def test_a_config_map_that_comes_later(host: Any, monkeypatch: pytest.Monk
         assert (await host.finished("a"))["status"]["phase"] == "Succeeded"
         assert await host.log("a") == "here\n"
         assert len(await _events(host, "Failed")) == 1
+
+
+async def test_a_folder_that_cannot_be_written_for_now(host: Any) -> None:
+    pod = await host.create("a", "sh", "-c", "echo fine")
+    in_the_way = host.folder(pod) / "main"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.write_text("")
+    async with host.running():
+        pod = await host.until("a", lambda p: "containerStatuses" in p["status"])
+        waiting = _state(pod)["state"]["waiting"]
+        assert waiting["reason"] == "CreateContainerError"
+        assert f"can't make the folder {in_the_way}/0" in waiting["message"]
+        in_the_way.unlink()
+        assert (await host.finished("a"))["status"]["phase"] == "Succeeded"
+        assert await host.log("a") == "fine\n"
 
 
 async def test_ports_of_pods_that_run_differ(host: Any) -> None:

@@ -136,7 +136,7 @@ async def test_a_reboot(host: Any, folder: Path) -> None:
     journals = [host.folder(pod) / "main/0/journal", host.folder(await host.get("b")) / "main/0/journal"]
     for journal in journals:
         first, stat = journal.read_text().splitlines()[:2]
-        os.kill(int(json.loads(stat)["stat"].split()[0]), signal.SIGKILL)
+        os.killpg(int(json.loads(stat)["stat"].split()[0]), signal.SIGKILL)
         for line in journal.read_text().splitlines()[2:]:
             os.kill(json.loads(line).get("child-pid"), signal.SIGKILL)
         journal.write_text(json.dumps({**json.loads(first), "boot-id": "an earlier boot"}) + f"\n{stat}\n")

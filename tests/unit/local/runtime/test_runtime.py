@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from gpuyard import errors
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.runtime import Runtime
-from gpuyard.local.runtime.sandbox import Isolation
+from gpuyard.local.runtime.sandbox import Isolation, no_isolation
 from gpuyard.local.runtime.values import (
     ENV_CONTAINER,
     ContainerSpec,
@@ -172,6 +173,33 @@ async def test_what_cannot_start_names_the_thing(
     assert (found.code, found.reason, found.message) == (code, ExitReason.START_ERROR, caught.value.message)
 
 
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"argv": ["echo", "a\0--bind\0/\0/mnt"]}, "argument 1 has a NUL"),
+        ({"env": {"TOKEN": "s3cret\0--setenv\0A\0b"}}, "the value of the variable TOKEN has a NUL"),
+        ({"env": {"A\0B": ""}}, "NUL"),
+        ({"env": {"A=B": ""}}, "'A=B' can't be passed"),
+        ({"env": {"A": "\ud800"}}, "can't be encoded"),
+        ({"working_dir": "/tmp\0"}, "the working folder has a NUL"),
+        ({"mounts": [Mount(Path("/usr"), "/tmp/a\0b")]}, "the mount path .* has a NUL"),
+    ],
+)
+async def test_text_that_no_process_can_have(
+    runtime: Runtime, folder: Path, fields: dict[str, Any], text: str
+) -> None:
+    spec = replace(_spec(folder, "true"), **fields)
+    with pytest.raises(errors.StartError, match=text) as caught:
+        await runtime.start(folder / "s", spec)
+    assert "s3cret" not in caught.value.message
+
+
+async def test_a_name_that_no_shell_has_is_refused_without_isolation(folder: Path) -> None:
+    runtime = Runtime(no_isolation("test"), Cgroups(), _now)
+    with pytest.raises(errors.StartError, match=r"'my-var.x' can't be passed"):
+        await runtime.start(folder / "s", _spec(folder, "true", env={"my-var.x": "1"}))
+
+
 async def test_arguments_beyond_the_kernels_limit(runtime: Runtime, folder: Path) -> None:
     try:
         container = await runtime.start(folder / "s", _spec(folder, "true", "x" * (1 << 18)))
@@ -234,6 +262,7 @@ class TestBubblewrap:
             ({"devices": [DeviceNode("/dev/nvidia77", "/dev/nvidia77")]}, "/dev/nvidia77 isn't there"),
             ({"devices": [DeviceNode("/dev/null", "/opt/null")]}, "only under /dev"),
             ({"mounts": [Mount(Path("/usr"), "/no/such/place")]}, "there is no such folder on this host"),
+            ({"mounts": [Mount(Path("/usr"), "usr")]}, "isn't absolute"),
         ],
     )
     async def test_what_this_host_cannot_show(

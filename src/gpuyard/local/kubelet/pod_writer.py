@@ -1,0 +1,80 @@
+"""What the kubelet writes of one pod: its status and a few annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from gpuyard import errors
+from gpuyard.client.api import KubeApi
+from gpuyard.kube.objects import PODS, Manifest, annotations_of, key_of, uid_of
+from gpuyard.kube.wellknown import (
+    ANNOTATION_DEVICES,
+    ANNOTATION_ISOLATION,
+    ANNOTATION_NOT_APPLIED,
+    ENV_SIMULATED,
+    LABEL_SIMULATED,
+)
+from gpuyard.local.kubelet.devices import ContainerAllocation
+
+
+class PodWriter:
+    """Writes to the pod of this very uid: once that is gone, nothing happens, whoever has its name by then.
+
+    Attributes:
+        status: as last written, or as found.
+    """
+
+    def __init__(self, api: KubeApi, pod: Manifest) -> None:
+        self.status: Mapping[str, Any] = dict(pod.get("status") or {})
+        self._api = api
+        self._key = key_of(pod)
+        self._uid = uid_of(pod)
+        self._annotations = annotations_of(pod)
+
+    def is_written(self, status: Mapping[str, Any]) -> bool:
+        """Whether writing this status would change nothing."""
+        return all(self.status.get(field) == value for field, value in status.items())
+
+    async def write_status(self, status: Mapping[str, Any]) -> None:
+        """Replaces the fields of the status that are given; None removes one.
+
+        Raises:
+            GpuyardError: it can't be written now.
+        """
+        await self._patch({"status": status}, "status")
+        self.status = status
+
+    async def annotate(
+        self, isolation: str, allocations: Sequence[ContainerAllocation], not_applied: Sequence[str]
+    ) -> None:
+        """Says what the pod got, and what of its spec it didn't get.
+
+        Raises:
+            GpuyardError: it can't be written now.
+        """
+        ids = [one for allocation in allocations for ids in allocation.device_ids.values() for one in ids]
+        simulated = any(ENV_SIMULATED in allocation.envs for allocation in allocations)
+        texts = {
+            ANNOTATION_ISOLATION: isolation,
+            # An init container's devices are its successors' too.
+            ANNOTATION_DEVICES: ",".join(dict.fromkeys(ids)),
+            ANNOTATION_NOT_APPLIED: ",".join(not_applied),
+            LABEL_SIMULATED: "true" if simulated else "",
+        }
+        wanted = {name: text for name, text in texts.items() if text}
+        if not wanted.items() <= self._annotations.items():
+            await self._patch({"metadata": {"annotations": wanted}}, "")
+
+    async def _patch(self, patch: Mapping[str, Any], subresource: str) -> None:
+        # With another uid than the pod's the server answers Conflict.
+        metadata = {**patch.get("metadata", {}), "uid": self._uid}
+        with suppress(errors.NotFound, errors.Conflict):
+            await self._api.patch(
+                PODS,
+                self._key.name,
+                {**patch, "metadata": metadata},
+                self._key.namespace,
+                subresource=subresource,
+            )
