@@ -19,9 +19,10 @@ Examples:
 def command(keep: bool, stop_runs: bool) -> None:
     """Stop this machine's yard."""
     import os
+    from dataclasses import replace
 
     from gpuyard import errors
-    from gpuyard.cli.runs import list_runs
+    from gpuyard.cli.runs import Run, list_runs
     from gpuyard.cli.stopping import has_ended, stop_run, wait_until_ended
     from gpuyard.cli.target import YARD, Target, call
     from gpuyard.local import lifecycle
@@ -31,13 +32,19 @@ def command(keep: bool, stop_runs: bool) -> None:
         raise click.UsageError("--keep and --stop contradict each other.")
     paths = find_paths(os.environ)
 
-    async def alive_runs(target: Target) -> list[tuple[str, str]]:
-        runs = await list_runs(target, all_namespaces=True)
-        return [(run.job["metadata"]["namespace"], run.name) for run in runs if not has_ended(run)]
+    async def alive_runs(target: Target) -> list[Run]:
+        return [run for run in await list_runs(target, all_namespaces=True) if not has_ended(run)]
 
     async def end(target: Target) -> None:
-        await stop_run(target, name)
-        await wait_until_ended(target, name)
+        def there(run: Run) -> Target:
+            return replace(target, namespace=run.job["metadata"]["namespace"])
+
+        # Those that wait come first: they would start on the GPUs that the others give back.
+        for run in sorted(alive, key=lambda run: run.state.state != "pending"):
+            await stop_run(there(run), run.name)
+        for run in alive:
+            await wait_until_ended(there(run), run.name)
+            click.echo(f"Stopped {run.name}.")
 
     if lifecycle.daemon_pid(paths) and not keep:
         try:
@@ -45,12 +52,11 @@ def command(keep: bool, stop_runs: bool) -> None:
         except errors.YardStopped:
             alive = []
         if alive and not stop_runs:
-            names = ", ".join(name for _, name in alive)
+            names = ", ".join(run.name for run in alive)
             raise errors.YardError(
                 f"{len(alive)} run{'s are' if len(alive) > 1 else ' is'} not over: {names}",
                 remedy="`gpuyard down --keep` leaves them running, `gpuyard down --stop` stops them first",
             )
-        for namespace, name in alive:
-            call(end, context=YARD, namespace=namespace)
-            click.echo(f"Stopped {name}.")
+        if alive:
+            call(end, context=YARD)
     click.echo("The yard is down." if lifecycle.stop(paths) else "The yard was down already.")
