@@ -22,8 +22,9 @@ class WorkQueue(Generic[Key]):
 
     `reconcile` may return a number of seconds after which it wants to see the key again. When it raises a
     GpuyardError, the key comes back with exponential back-off (50 ms to 30 s); after a Conflict always
-    after 50 ms, since the newer object is already on its way. Any other exception is a bug and ends
-    the worker, so that whoever owns the task reports it.
+    after 50 ms, since the newer object is already on its way. Any other exception is a bug: it is logged
+    with its traceback and the key comes back like after an error, so that one object which trips a
+    controller over doesn't take all others, and the means to delete it, down with it.
     """
 
     def __init__(self, name: str, reconcile: Callable[[Key], Awaitable[float | None]]) -> None:
@@ -83,9 +84,11 @@ class WorkQueue(Generic[Key]):
             except errors.Conflict:
                 delay_s = _BACKOFF_S
             except errors.GpuyardError as error:
-                count = self._failures[key] = self._failures.get(key, 0) + 1
-                delay_s = min(_BACKOFF_S * 2 ** (count - 1), _BACKOFF_MAX_S)
+                delay_s = self._delay_after_failure(key)
                 log.warning("%s %s: %s; again in %.2f s", self._name, key, error, delay_s)
+            except Exception:
+                delay_s = self._delay_after_failure(key)
+                log.exception("%s %s: a bug; again in %.2f s", self._name, key, delay_s)
             finally:
                 self._running.discard(key)
             if key in self._again:
@@ -93,3 +96,8 @@ class WorkQueue(Generic[Key]):
                 self.add(key)
             elif delay_s is not None:
                 self.add_after(key, delay_s)
+
+    def _delay_after_failure(self, key: Key) -> float:
+        count = self._failures[key] = self._failures.get(key, 0) + 1
+        # The exponent is bounded, since a key may fail for weeks.
+        return float(min(_BACKOFF_S * 2 ** min(count - 1, 32), _BACKOFF_MAX_S))

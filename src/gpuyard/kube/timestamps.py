@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+#: A hundred years. Periods in the API are 64-bit numbers; whoever asks for a longer one means for ever.
+LONGEST_S = 100 * 365 * 86_400
 
 _RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})"
@@ -30,3 +33,8 @@ def parse_time(text: str) -> datetime:
     if not _RFC_3339.fullmatch(text):
         raise ValueError(f"{text!r} is not a time such as 2026-01-31T12:00:00Z")
     return datetime.fromisoformat(text)
+
+
+def later(moment: datetime, seconds: int) -> datetime:
+    """`moment` and so many seconds, at most `LONGEST_S`."""
+    return moment + timedelta(seconds=min(seconds, LONGEST_S))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuyard.kube.timestamps import format_micro_time, format_time, parse_time
+from gpuyard.kube.timestamps import format_micro_time, format_time, later, parse_time
 
 MOMENTS = st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC))
 
@@ -51,3 +51,9 @@ def test_reads(text: str, moment: datetime) -> None:
 def test_refuses(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a time|month|day is out of range"):
         parse_time(text)
+
+
+def test_a_period_of_64_bits_is_a_hundred_years() -> None:
+    now = datetime(2026, 1, 31, tzinfo=UTC)
+    assert later(now, 90) == now + timedelta(seconds=90)
+    assert later(now, 2**63 - 1) == later(now, 10**12) == now + timedelta(days=36500)

@@ -14,7 +14,7 @@ from typing import Any
 from gpuyard import errors
 from gpuyard.client.api import Propagation
 from gpuyard.kube.objects import JOBS, NAMESPACES, Manifest
-from gpuyard.kube.timestamps import format_time, parse_time
+from gpuyard.kube.timestamps import LONGEST_S, format_time, later, parse_time
 from gpuyard.local.api.kinds.kind import KindSpec
 from gpuyard.local.api.metadata import conflict, details
 
@@ -86,7 +86,7 @@ def is_released(manifest: Mapping[str, Any]) -> bool:
 
 
 def _set_deadline(metadata: dict[str, Any], asked: datetime, grace_s: int) -> None:
-    metadata["deletionTimestamp"] = format_time(asked + timedelta(seconds=grace_s))
+    metadata["deletionTimestamp"] = format_time(later(asked, grace_s))
     metadata["deletionGracePeriodSeconds"] = grace_s
     if metadata.get("generation"):
         metadata["generation"] += 1
@@ -102,7 +102,7 @@ def _grace(spec: KindSpec, old: Mapping[str, Any], asked_s: int | None) -> int:
     if asked_s is None:
         asked_s = pod_spec.get("terminationGracePeriodSeconds", _DEFAULT_GRACE_S)
     # A negative period means "as soon as the kubelet agrees" since 1.0.
-    return asked_s if asked_s >= 0 else 1
+    return min(asked_s, LONGEST_S) if asked_s >= 0 else 1
 
 
 def _set_propagation(metadata: dict[str, Any], propagation: Propagation) -> None:

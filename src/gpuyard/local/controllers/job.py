@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi, Propagation
 from gpuyard.client.informer import Informer
 from gpuyard.client.workqueue import WorkQueue
 from gpuyard.kube.objects import JOBS, Manifest, ObjectKey, controller_of, key_of, uid_of
+from gpuyard.kube.timestamps import later
 from gpuyard.local.controllers.job_bookkeeping import LOOK_UP_AFTER, Bookkeeping
 from gpuyard.local.controllers.job_plan import next_look_s, plan
 from gpuyard.local.controllers.job_status import Account, account, judge, news
@@ -155,7 +156,7 @@ class JobController:
         await self._control.release(book, [pod for pod in self._views(book) if pod.tracked])
         if job.ttl_s is None or job.deleting:
             return None
-        left_s = (finished_at + timedelta(seconds=job.ttl_s) - self._clock()).total_seconds()
+        left_s = (later(finished_at, job.ttl_s) - self._clock()).total_seconds()
         if left_s > 0:
             return left_s
         key = key_of(manifest)

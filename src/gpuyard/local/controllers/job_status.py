@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from gpuyard.kube.conditions import find_condition, with_condition
-from gpuyard.kube.timestamps import format_time
+from gpuyard.kube.timestamps import format_time, later
 from gpuyard.local.controllers.completion_indexes import format_indexes, parse_indexes
 from gpuyard.local.controllers.job_view import JobView, PodView
 
@@ -117,7 +117,7 @@ def deadline(job: JobView) -> datetime | None:
     """
     if job.deadline_s is None or job.started_at is None or job.suspended or job.has("Suspended"):
         return None
-    return job.started_at + timedelta(seconds=job.deadline_s)
+    return later(job.started_at, job.deadline_s)
 
 
 def _restarted_too_often(job: JobView, pods: Sequence[PodView]) -> bool:

@@ -50,6 +50,17 @@ async def test_a_pod_that_no_kubelet_runs_goes_at_once(api: ObjectApi, node: str
     assert await is_gone(api, PODS, "p")
 
 
+async def test_the_longest_grace_that_the_api_takes_can_be_shortened(api: ObjectApi) -> None:
+    await make_pod(api, node="n1", phase="Running")
+    await api.delete(PODS, "p", "default", grace_period_s=2**63 - 1)
+    marked = await api.get(PODS, "p", "default")
+    assert marked["metadata"]["deletionTimestamp"] == "2126-01-07T12:00:00Z"
+    await api.delete(PODS, "p", "default", grace_period_s=1)
+    marked = await api.get(PODS, "p", "default")
+    assert marked["metadata"]["deletionGracePeriodSeconds"] == 1
+    assert marked["metadata"]["deletionTimestamp"] == "2026-01-31T12:00:01Z"
+
+
 async def test_a_running_pod_gets_its_grace_and_goes_with_grace_0(api: ObjectApi) -> None:
     await make_pod(api, node="n1", phase="Running")
     await api.delete(PODS, "p", "default")

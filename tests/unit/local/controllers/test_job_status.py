@@ -103,6 +103,11 @@ def test_messages_are_kubernetes_own(make_job: MakeJob, make_pod: MakePod) -> No
 
 def test_the_deadline_counts_from_the_start(make_job: MakeJob) -> None:
     assert deadline(make_job(deadline_s=30)) == NOW + timedelta(seconds=30)
+
+
+def test_the_longest_deadline_that_the_api_takes_is_one(make_job: MakeJob, make_pod: MakePod) -> None:
+    job = make_job(deadline_s=2**63 - 1, started_at=NOW)
+    assert judge(job, [make_pod("a", phase="Running")], NOW) is None
     assert deadline(make_job()) is None
 
 
