@@ -29,10 +29,11 @@ from typing import Any
 
 from gpuyard import __version__, errors
 from gpuyard.client.informer import Informer
+from gpuyard.devices.simulated import parse_simulation
 from gpuyard.kube.conditions import condition_is_true
-from gpuyard.kube.objects import CONFIG_MAPS, NODES, PODS, SECRETS, Manifest, ObjectKey, labels_of
+from gpuyard.kube.objects import CONFIG_MAPS, NODES, PODS, SECRETS, ObjectKey, labels_of
 from gpuyard.kube.timestamps import format_time
-from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL
+from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL, LABEL_SIMULATED
 from gpuyard.local.agent_process import AgentProcess
 from gpuyard.local.api.app import ApiApp
 from gpuyard.local.api.certificates import Pki
@@ -93,6 +94,8 @@ class Yard:
             # The lock comes with the store: until it is held nothing of another yard may be touched.
             store = await Store.open(paths.database, lock=paths.lock, history=_HISTORY)
             stack.push_async_callback(store.close)
+            # While the lock is still held: the next daemon's sockets lie in the same folder.
+            stack.callback(shutil.rmtree, paths.runtime_dir, ignore_errors=True)
             settings = load_settings(paths.settings).chosen(simulate=self._simulate, port=self._port)
             devices = DeviceManager(paths.device_plugins_dir, paths.device_checkpoint, utc_now)
             await devices.start()
@@ -135,7 +138,6 @@ class Yard:
                 gc.freeze()
                 self._report.ready()
                 await _first_of([stopped, *tasks])
-        shutil.rmtree(paths.runtime_dir, ignore_errors=True)
 
     async def _serve_api(
         self, stack: AsyncExitStack, api: ObjectApi, kubelet: Kubelet, settings: Settings, state: _State
@@ -155,23 +157,35 @@ class Yard:
         """Returns when the node is ready and has the GPUs that are to be expected."""
         changed = asyncio.Event()
         nodes.add_handler(lambda old, new: changed.set())
-        expects_gpus = bool(settings.simulate) or Path("/dev/nvidiactl").exists()
         try:
             async with asyncio.timeout(_GPU_WAIT_S):
-                while not self._is_ready(nodes, with_gpus=expects_gpus):
+                while not (self._is_ready(nodes) and self._shows_gpus(nodes, settings.simulate)):
                     await changed.wait()
                     changed.clear()
         except TimeoutError:
-            if not self._is_ready(nodes, with_gpus=False):
+            if not self._is_ready(nodes):
                 raise errors.YardError(
                     f"the node {self.node} didn't get ready in {_GPU_WAIT_S:.0f} s",
                     remedy=f"see {self._paths.daemon_log}",
                 ) from None
             log.warning("the GPUs aren't registered after %.0f s; going on without", _GPU_WAIT_S)
 
-    def _is_ready(self, nodes: Informer, *, with_gpus: bool) -> bool:
+    def _is_ready(self, nodes: Informer) -> bool:
         node = nodes.objects.get(ObjectKey("", self.node))
-        return node is not None and condition_is_true(node, "Ready") and (not with_gpus or _has_gpus(node))
+        return node is not None and condition_is_true(node, "Ready")
+
+    def _shows_gpus(self, nodes: Informer, simulate: str) -> bool:
+        """Whether the node shows the GPUs that this start is to have, and none of an earlier one."""
+        node = nodes.objects[ObjectKey("", self.node)]
+        labels = labels_of(node)
+        count = int((node.get("status", {}).get("capacity") or {}).get(GPU_RESOURCE, 0))
+        if simulate:
+            wanted = parse_simulation(simulate)
+            shown = (labels.get(LABEL_SIMULATED), labels.get(LABEL_GPU_MODEL), count)
+            return shown == ("true", wanted.model.name, wanted.count)
+        if LABEL_SIMULATED in labels:
+            return False
+        return not Path("/dev/nvidiactl").exists() or (count > 0 and LABEL_GPU_MODEL in labels)
 
 
 class Report:
@@ -229,11 +243,6 @@ class _State:
 def node_name(host: str) -> str:
     """The host's name as Kubernetes wants a node's."""
     return re.sub(r"[^a-z0-9.]+", "-", host.lower()).strip("-.") or "yard"
-
-
-def _has_gpus(node: Manifest) -> bool:
-    allocatable = node.get("status", {}).get("allocatable") or {}
-    return int(allocatable.get(GPU_RESOURCE, 0)) > 0 and LABEL_GPU_MODEL in labels_of(node)
 
 
 def _owned(stack: AsyncExitStack, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:

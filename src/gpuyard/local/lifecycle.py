@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,28 @@ def start(
         GpuyardError: whatever kept the daemon from starting, as the daemon itself reported it.
     """
     paths.make_folders()
+    with _one_at_a_time(paths):
+        return _start(paths, simulate, port, environ, on_wait)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(paths: YardPaths) -> Iterator[None]:
+    """Commands that would start the same yard at once take turns: the later ones find it running."""
+    folder = os.open(paths.data_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _start(
+    paths: YardPaths,
+    simulate: str | None,
+    port: int | None,
+    environ: Mapping[str, str],
+    on_wait: Callable[[str], None],
+) -> Started:
     if (pid := daemon_pid(paths)) and (running := load_running(paths.running)) and running.daemon_pid == pid:
         return Started(running, fresh=False)
     on_wait("starting the yard")
