@@ -16,7 +16,9 @@
     │   ├── StoreFull, StoreDamaged, StoreLocked, StoreTooNew, StoreUnwritable
     ├── ImageError                  an image can't be read, built or stored
     │   ├── RegistryError           a registry refuses, fails or doesn't answer
-    │   │   └── ImageUnauthorized   it wants (other) credentials, or these may not do that
+    │   │   ├── RegistryUnavailable no answer, a cut connection, or a failure that passes
+    │   │   ├── ImageUnauthorized   it wants (other) credentials, or these may not do that
+    │   │   └── UploadLost          what was uploaded so far is gone: begin the blob again
     │   ├── ImageNotFound           no such repository, tag, manifest or blob
     │   ├── ImageDamaged            content that isn't what its digest or its format says
     │   └── LayoutError             an OCI layout's folder or archive can't be read or written
@@ -247,6 +249,14 @@ class ImageError(GpuyardError):
 
 class RegistryError(ImageError):
     """A registry refuses a request, fails, or doesn't answer."""
+
+
+class RegistryUnavailable(RegistryError):
+    """The registry gives no answer, cuts connections, or fails in a way that passes."""
+
+
+class UploadLost(RegistryError):
+    """What was uploaded of a blob so far is gone or unknown; only its beginning again helps."""
 
 
 class ImageUnauthorized(RegistryError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -39,8 +39,11 @@ class ImageStore(Protocol):
     async def get_manifest(self, target: str) -> tuple[Descriptor, bytes]:
         """A manifest or index by tag or digest, verified; raises ImageNotFound."""
 
-    def open_blob(self, blob: Descriptor) -> AsyncIterator[bytes]:
-        """Streams a blob; raises ImageDamaged at its end when size or digest differ."""
+    def open_blob(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
+        """Streams a blob; raises ImageDamaged at its end when size or digest differ.
+
+        Who may leave before the end wraps it in `contextlib.aclosing`, so that its connection goes back.
+        """
 
     async def has_blob(self, digest: Digest) -> bool:
         """Whether the blob needs no upload."""

@@ -1,0 +1,180 @@
+"""Authorization at one registry: basic, or bearer tokens per set of scopes.
+
+Source: distribution/distribution, docs/spec/auth (token, oauth, scope); RFC 9110 11.6.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import httpx
+import orjson
+
+from gpuyard import errors
+from gpuyard.images.registry.credentials import Credentials, CredentialSource
+from gpuyard.images.registry.http import Answer, Http, error_of
+
+_CLIENT_ID = "gpuyard"
+#: The specification's life of a token that names none.
+_DEFAULT_LIFE_S = 60.0
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PIECE = re.compile(
+    rf'[\s,]*(?:(?P<key>{_TOKEN})\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>{_TOKEN}))|(?P<scheme>{_TOKEN}))'
+)
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """One way to authenticate that a 401 offers; scheme and parameter names in lower case."""
+
+    scheme: str
+    parameters: dict[str, str] = field(default_factory=dict)
+
+
+def parse_challenges(values: Sequence[str]) -> list[Challenge]:
+    """Reads WWW-Authenticate headers; what can't be read is left out."""
+    challenges: list[Challenge] = []
+    for piece in _pieces(", ".join(values)):
+        if piece["scheme"]:
+            challenges.append(Challenge(piece["scheme"].lower()))
+        elif challenges:
+            value = piece["plain"] or re.sub(r"\\(.)", r"\1", piece["quoted"] or "")
+            challenges[-1].parameters[piece["key"].lower()] = value
+    return challenges
+
+
+def _pieces(text: str) -> Iterator[re.Match[str]]:
+    at = 0
+    while match := _PIECE.match(text, at):
+        yield match
+        at = match.end()
+
+
+@dataclass(frozen=True)
+class _Token:
+    value: str
+    until: float
+
+
+class Authorizer:
+    """What one registry was found to want, and the tokens that it gave; shared by all its repositories."""
+
+    def __init__(
+        self,
+        registry: str,
+        credentials: CredentialSource,
+        http: Http,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registry = registry
+        self._source = credentials
+        self._http = http
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._challenge: Challenge | None = None
+        self._credentials: Credentials | None = None
+        self._tokens: dict[frozenset[str], _Token] = {}
+
+    def scoped(self, address: httpx.URL, *scopes: str) -> ScopedAuthority:
+        """The authority for requests that need these scopes, sent to the registry's own address only."""
+        return ScopedAuthority(self, address, frozenset(scopes))
+
+    async def header(self, scopes: frozenset[str]) -> str | None:
+        """Authorization for the scopes; None until a challenge told what is wanted."""
+        if self._challenge is None:
+            return None
+        if self._challenge.scheme == "basic":
+            return self._credentials.basic if self._credentials else None
+        async with self._lock:
+            token = self._tokens.get(scopes)
+            if token is None or token.until <= self._clock():
+                token = self._tokens[scopes] = await self._fetch(self._challenge, scopes)
+            return f"Bearer {token.value}"
+
+    async def challenged(self, headers: httpx.Headers, scopes: frozenset[str], sent: str | None) -> bool:
+        """Takes a 401; True when `header` now yields something other than what was sent."""
+        offers = {c.scheme: c for c in reversed(parse_challenges(headers.get_list("www-authenticate")))}
+        async with self._lock:
+            if "bearer" in offers and offers["bearer"].parameters.get("realm"):
+                self._challenge = offers["bearer"]
+                token = self._tokens.get(scopes)
+                if token is not None and sent == f"Bearer {token.value}":
+                    del self._tokens[scopes]
+            elif "basic" in offers:
+                self._challenge = offers["basic"]
+            else:
+                return False
+            if self._credentials is None:
+                self._credentials = await self._source.find(self._registry)
+        if self._challenge.scheme == "basic":
+            return self._credentials is not None and self._credentials.basic != sent
+        return True
+
+    async def _fetch(self, challenge: Challenge, scopes: frozenset[str]) -> _Token:
+        asked = challenge.parameters
+        wanted = sorted(scopes | set(asked.get("scope", "").split()))
+        started = self._clock()
+        answer = await self._ask(asked["realm"], asked.get("service", ""), wanted)
+        if answer.status != 200:
+            raise error_of(answer, f"getting a token for {self._registry}")
+        try:
+            raw = orjson.loads(answer.content)
+            value = raw.get("token") or raw["access_token"]
+            life_s = float(raw.get("expires_in") or _DEFAULT_LIFE_S)
+        except (orjson.JSONDecodeError, LookupError, TypeError, ValueError, AttributeError):
+            # The cause is dropped: it may quote the token.
+            raise errors.RegistryError(
+                f"getting a token for {self._registry}: the answer of {answer.url.host} can't be read"
+            ) from None
+        # A tenth early, so that a token isn't sent that ends on its way.
+        return _Token(str(value), started + life_s * 0.9)
+
+    async def _ask(self, realm: str, service: str, scopes: Sequence[str]) -> Answer:
+        credentials = self._credentials
+        if credentials is not None and credentials.identity_token:
+            form = httpx.QueryParams(
+                {
+                    "grant_type": "refresh_token",
+                    "refresh_token": credentials.identity_token,
+                    "service": service,
+                    "client_id": _CLIENT_ID,
+                    "scope": " ".join(scopes),
+                }
+            )
+            kind = {"Content-Type": "application/x-www-form-urlencoded"}
+            return await self._http.request("POST", realm, headers=kind, content=str(form).encode())
+        url = httpx.URL(realm)
+        url = url.copy_with(
+            params=url.params.merge(
+                {"service": service, "scope": list(scopes)} if service else {"scope": list(scopes)}
+            )
+        )
+        headers = {"Authorization": credentials.basic} if credentials else {}
+        return await self._http.request("GET", url, headers=headers)
+
+
+@dataclass(frozen=True)
+class ScopedAuthority:
+    """An Authorizer for one set of scopes; implements `http.Authority`.
+
+    Storage and CDNs that a registry redirects to get no Authorization: many refuse it, and it isn't theirs.
+    """
+
+    authorizer: Authorizer
+    address: httpx.URL
+    scopes: frozenset[str]
+
+    async def header(self, url: httpx.URL) -> str | None:
+        """See `Authority.header`."""
+        return await self.authorizer.header(self.scopes) if self._ours(url) else None
+
+    async def challenged(self, headers: httpx.Headers, sent: str | None) -> bool:
+        """See `Authority.challenged`."""
+        return await self.authorizer.challenged(headers, self.scopes, sent)
+
+    def _ours(self, url: httpx.URL) -> bool:
+        return (url.scheme, url.netloc) == (self.address.scheme, self.address.netloc)

@@ -1,0 +1,65 @@
+"""The way into registries: one set of connections, credentials and tokens for a whole command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+from gpuyard.images.reference import ImageReference
+from gpuyard.images.registry.auth import Authorizer
+from gpuyard.images.registry.credentials import CredentialSource, DockerCredentials
+from gpuyard.images.registry.http import Http
+from gpuyard.images.registry.repository import RegistryStore
+from gpuyard.images.registry.settings import RegistrySettings, address_of
+
+
+class RegistryClient:
+    """Use as an async context manager; repositories taken from it live as long as it does.
+
+    Args:
+        settings: what is trusted and how hard is tried.
+        credentials: who we are at each registry.
+        http: made from the settings unless given.
+        clock: monotonic seconds, for the life of tokens; `time.monotonic` unless given.
+    """
+
+    def __init__(
+        self,
+        settings: RegistrySettings,
+        credentials: CredentialSource,
+        *,
+        http: Http | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.settings = settings
+        self._credentials = credentials
+        self._http = http or Http(settings)
+        self._clock = clock
+        self._authorizers: dict[str, Authorizer] = {}
+
+    @classmethod
+    def from_environ(
+        cls, environ: Mapping[str, str], settings: RegistrySettings | None = None
+    ) -> RegistryClient:
+        """With Docker's credentials as the environment finds them."""
+        return cls(settings or RegistrySettings(), DockerCredentials.from_environ(environ))
+
+    async def __aenter__(self) -> RegistryClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    def repository(self, reference: ImageReference, *, push: bool = False) -> RegistryStore:
+        """The reference's repository; push when writing is meant, so that one token does for all."""
+        registry = reference.registry
+        if registry not in self._authorizers:
+            clock = {"clock": self._clock} if self._clock else {}
+            self._authorizers[registry] = Authorizer(registry, self._credentials, self._http, **clock)
+        address = address_of(registry, self.settings)
+        store = RegistryStore(
+            self._http, self._authorizers[registry], address, registry, reference.repository
+        )
+        return store.for_push() if push else store

@@ -1,0 +1,320 @@
+"""HTTP as registries need it: one pool of connections, redirects, retries, plain HTTP only where allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+
+import httpx
+import orjson
+
+from gpuyard import errors
+from gpuyard.images.registry.settings import RegistrySettings
+
+_MAX_ANSWER = 16 << 20
+_MAX_REDIRECTS = 5
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
+#: A registry that asks for a longer pause is given up, so that a command doesn't seem to hang.
+_LONGEST_RETRY_AFTER_S = 60.0
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_LOOPBACK_PATTERNS = ("all://localhost", "all://*.localhost", "all://127.0.0.1", "all://[::1]")
+_CERTIFICATE_REMEDY = "if it is your own authority's, trust its certificate with --registry-ca FILE"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response with its body; `url` is the one that answered, after redirects."""
+
+    status: int
+    headers: httpx.Headers
+    content: bytes
+    url: httpx.URL
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may well succeed in a moment."""
+        return self.status in _PASSING
+
+
+class Authority(Protocol):
+    """Gives requests their Authorization header."""
+
+    async def header(self, url: httpx.URL) -> str | None:
+        """For a request to url; None to send none."""
+
+    async def challenged(self, headers: httpx.Headers, sent: str | None) -> bool:
+        """Takes a 401's headers; True when another try has something new to show."""
+
+
+class Http:
+    """Requests to registries, their token servers and the storage that they redirect to.
+
+    Args:
+        settings: what is trusted, tried and waited for.
+        sleep: waits between attempts.
+        jitter: a number in [0, 1); spreads attempts of many clients.
+        now: aware time, to read a Retry-After date.
+    """
+
+    def __init__(
+        self,
+        settings: RegistrySettings,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.settings = settings
+        self._sleep, self._jitter, self._now = sleep, jitter, now
+        self._clients: dict[str, httpx.AsyncClient] = {}
+        self._reached: set[str] = set()
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        for client in self._clients.values():
+            await client.aclose()
+        self._clients.clear()
+
+    async def request(
+        self,
+        method: str,
+        url: httpx.URL | str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        authority: Authority | None = None,
+        once: bool = False,
+    ) -> Answer:
+        """Sends a request and reads its answer, whatever its status.
+
+        Args:
+            method: repeated on cut connections and passing failures, unless once.
+            url: absolute.
+            headers: besides Authorization.
+            content: the body.
+            authority: adds credentials to requests to its registry.
+            once: for a request whose repetition needs a question first.
+
+        Raises:
+            RegistryUnavailable: no answer, after every attempt.
+            RegistryError: it can't be spoken to as things are (TLS, plain HTTP).
+        """
+        for attempt in range(1, self.settings.attempts + 1):
+            last = once or attempt == self.settings.attempts
+            try:
+                async with self._send(method, httpx.URL(url), headers or {}, content, authority) as response:
+                    body = b"" if method == "HEAD" else await _read(response)
+                    answer = Answer(response.status_code, response.headers, body, response.url)
+            except errors.RegistryUnavailable:
+                # A host that was never there is more likely misspelt than busy.
+                if last or _host(httpx.URL(url)) not in self._reached:
+                    raise
+                await self.pause(attempt)
+                continue
+            if last or not answer.passing or not await self.pause(attempt, answer.headers):
+                return answer
+        raise AssertionError("attempts is at least 1")
+
+    @asynccontextmanager
+    async def stream(
+        self, url: httpx.URL | str, headers: Mapping[str, str], authority: Authority | None
+    ) -> AsyncIterator[httpx.Response]:
+        """One GET whose body the caller reads; nothing is repeated. Cuts raise RegistryUnavailable."""
+        async with self._send("GET", httpx.URL(url), headers, None, authority) as response:
+            yield response
+
+    async def pause(self, attempt: int, headers: Mapping[str, str] | None = None) -> bool:
+        """Waits before attempt + 1: as Retry-After says, else longer each time; False to give up at once."""
+        pause_s = min(_FIRST_PAUSE_S * 2 ** (attempt - 1), _LONGEST_PAUSE_S) * (0.5 + self._jitter() / 2)
+        wish_s = self._retry_after_s((headers or {}).get("retry-after", ""))
+        if wish_s > _LONGEST_RETRY_AFTER_S:
+            return False
+        await self._sleep(max(pause_s, wish_s))
+        return True
+
+    def _retry_after_s(self, value: str) -> float:
+        if value.strip().isdigit():
+            return float(value)
+        try:
+            return max(0.0, (parsedate_to_datetime(value) - self._now()).total_seconds())
+        except (ValueError, TypeError):
+            return 0.0
+
+    @asynccontextmanager
+    async def _send(
+        self,
+        method: str,
+        url: httpx.URL,
+        headers: Mapping[str, str],
+        content: bytes | None,
+        authority: Authority | None,
+    ) -> AsyncIterator[httpx.Response]:
+        """One attempt: follows redirects, and answers one 401 with fresh credentials."""
+        challenged, hops = False, 0
+        while True:
+            self._refuse_plain(url)
+            authorization = await authority.header(url) if authority else None
+            extra = {"Authorization": authorization} if authorization else {}
+            async with self._open(method, url, {**headers, **extra}, content) as response:
+                if response.status_code == 401 and authority and not challenged:
+                    challenged = True
+                    await _read(response)
+                    if await authority.challenged(response.headers, authorization):
+                        continue
+                location = response.headers.get("location")
+                if response.status_code in _REDIRECTS and location and hops < _MAX_REDIRECTS:
+                    hops += 1
+                    url = url.join(location)
+                    continue
+                yield response
+                return
+
+    @asynccontextmanager
+    async def _open(
+        self, method: str, url: httpx.URL, headers: Mapping[str, str], content: bytes | None
+    ) -> AsyncIterator[httpx.Response]:
+        client = self._client(url.scheme)
+        request = client.build_request(method, url, headers=headers, content=content)
+        try:
+            response = await client.send(request, stream=True)
+            self._reached.add(_host(url))
+            try:
+                yield response
+            finally:
+                await response.aclose()
+        except httpx.TransportError as error:
+            if not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+                self._reached.add(_host(url))
+            raise _unreachable(url, error) from error
+        except (httpx.InvalidURL, httpx.DecodingError) as error:
+            raise errors.RegistryError(f"{_host(url)} gave an answer that can't be read: {error}") from error
+
+    def _client(self, scheme: str) -> httpx.AsyncClient:
+        """One client per scheme: the plain one costs no reading of certificates."""
+        if scheme not in self._clients:
+            # A context without authorities: were TLS ever spoken here, nothing would be trusted.
+            tls = self._trusted() if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            self._clients[scheme] = httpx.AsyncClient(
+                verify=tls,
+                timeout=httpx.Timeout(self.settings.timeout_s, connect=10.0),
+                limits=httpx.Limits(max_connections=4 * self.settings.parallel),
+                headers={"User-Agent": "gpuyard", "Accept-Encoding": "identity"},
+                mounts=dict.fromkeys(_LOOPBACK_PATTERNS),
+            )
+        return self._clients[scheme]
+
+    def _trusted(self) -> ssl.SSLContext:
+        context = httpx.create_ssl_context()
+        context.load_default_certs()
+        if self.settings.ca_file is not None:
+            try:
+                context.load_verify_locations(cafile=self.settings.ca_file)
+            except (OSError, ssl.SSLError) as error:
+                raise errors.UsageError(
+                    f"the certificates in {self.settings.ca_file} can't be read: {error.strerror or error}",
+                    remedy="name a PEM file of certificate authorities",
+                ) from error
+        return context
+
+    def _refuse_plain(self, url: httpx.URL) -> None:
+        if url.scheme == "https" or (url.scheme == "http" and self.settings.allows_plain(url.host, url.port)):
+            return
+        raise errors.RegistryError(
+            f"{_host(url)} would be spoken to without encryption ({url.scheme})",
+            remedy=f"use HTTPS there, or allow it with --plain-http {_host(url)}",
+        )
+
+
+def error_of(answer: Answer, what: str) -> errors.ImageError:
+    """What to raise for an answer that isn't success.
+
+    Args:
+        answer: of a registry; its JSON errors are quoted, its HTML isn't.
+        what: what failed and where, such as "reading localhost:5000/team/train:v1".
+    """
+    status = answer.status
+    said = _said(answer)
+    if status == 401:
+        return errors.ImageUnauthorized(
+            f"{what}: {_host(answer.url)} wants credentials, or doesn't take those it got{said}",
+            remedy=f"log in: docker login {_login_name(answer.url)}, or set up a credential helper",
+        )
+    if status == 403:
+        return errors.ImageUnauthorized(
+            f"{what}: {_host(answer.url)} doesn't allow it{said}",
+            remedy="check the repository's name and what your account may do there",
+        )
+    if status == 404:
+        return errors.ImageNotFound(
+            f"{what}: not found at {_host(answer.url)}{said}",
+            remedy="check registry, repository and tag; some registries say this when you aren't logged in",
+        )
+    if status == 429:
+        return errors.RegistryUnavailable(
+            f"{what}: {_host(answer.url)} asks to slow down (429){said}",
+            remedy="try again later, or log in: limits are higher for known users",
+        )
+    kind = errors.RegistryUnavailable if answer.passing else errors.RegistryError
+    return kind(f"{what}: {_host(answer.url)} answered {status}{said}")
+
+
+def _said(answer: Answer) -> str:
+    """The registry's own words, in brackets."""
+    try:
+        first = orjson.loads(answer.content)["errors"][0]
+        words = ": ".join(str(first[name]) for name in ("code", "message") if first.get(name))
+    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
+        return ""
+    return f" ({words[:300]})" if words else ""
+
+
+def _unreachable(url: httpx.URL, error: httpx.TransportError) -> errors.RegistryError:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return errors.RegistryError(
+                f"the certificate of {_host(url)} is not trusted: {cause.verify_message}",
+                remedy=_CERTIFICATE_REMEDY,
+            )
+        if isinstance(cause, ssl.SSLError) and cause.reason in (
+            "WRONG_VERSION_NUMBER",
+            "RECORD_LAYER_FAILURE",
+        ):
+            return errors.RegistryError(
+                f"{_host(url)} doesn't speak TLS",
+                remedy=f"if it is meant to be plain HTTP, allow it with --plain-http {_host(url)}",
+            )
+        cause = cause.__cause__ or cause.__context__
+    reason = str(error) or {"ReadTimeout": "no answer in time"}.get(
+        type(error).__name__, type(error).__name__
+    )
+    return errors.RegistryUnavailable(
+        f"{_host(url)} doesn't answer: {reason}",
+        remedy="check the registry's name and your network (HTTPS_PROXY, NO_PROXY)",
+    )
+
+
+async def _read(response: httpx.Response) -> bytes:
+    pieces, size = [], 0
+    async for piece in response.aiter_raw():
+        size += len(piece)
+        if size > _MAX_ANSWER:
+            raise errors.RegistryError(f"{_host(response.url)} gave an answer above {_MAX_ANSWER >> 20} MiB")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _login_name(url: httpx.URL) -> str:
+    return "" if url.host.endswith(".docker.io") else _host(url)
+
+
+def _host(url: httpx.URL) -> str:
+    return url.netloc.decode()

@@ -1,0 +1,178 @@
+"""One blob's upload in chunks, which asks how far it got before it sends anything again.
+
+Source: OCI distribution-spec 1.1, "Pushing blobs". Two registries differ: docker-registry 2.8 appends
+whatever comes and ignores Content-Range, so a repeated chunk would spoil the blob; go-containerregistry
+refuses a repeated chunk with 416 and can't tell how far it got.
+"""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+
+from gpuyard import errors
+from gpuyard.images.oci import Digest
+from gpuyard.images.registry.http import Answer, Authority, Http, error_of
+
+_RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
+_SMALLEST_CHUNK = 1 << 20
+_LARGEST_CHUNK = 64 << 20
+
+
+class ChunkedUpload:
+    """Implements `store.BlobUpload`; holds at most one chunk (and what one write brings) in memory.
+
+    Args:
+        http: connections.
+        authority: for scopes pull and push.
+        start_url: …/blobs/uploads/ of the repository.
+        where: repository, as messages call it.
+    """
+
+    def __init__(self, http: Http, authority: Authority, start_url: httpx.URL, where: str) -> None:
+        self._http = http
+        self._authority = authority
+        self._start_url = start_url
+        self._where = where
+        self._chunk_bytes = http.settings.chunk_bytes
+        self._location: httpx.URL | None = None
+        self._buffer = bytearray()
+        self._sent = 0  # bytes that the registry has acknowledged
+
+    async def start(self) -> None:
+        """Opens the session; a repeated start leaves an empty session behind, which registries purge."""
+        answer = await self._http.request("POST", self._start_url, content=b"", authority=self._authority)
+        if answer.status != 202:
+            raise error_of(answer, f"starting an upload to {self._where}")
+        self._follow(answer)
+        least = answer.headers.get("oci-chunk-min-length", "")
+        if least.isdigit():
+            self._chunk_bytes = min(max(self._chunk_bytes, int(least)), _LARGEST_CHUNK)
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """See `BlobUpload.write`."""
+        self._buffer += data
+        while len(self._buffer) > self._chunk_bytes:
+            await self._send_chunk()
+
+    async def commit(self, digest: Digest) -> None:
+        """See `BlobUpload.commit`; the last chunk travels with the request that ends the upload."""
+        for attempt in range(1, self._http.settings.attempts + 1):
+            location = self._session()
+            url = location.copy_merge_params({"digest": digest})
+            answer = await self._try("PUT", url, bytes(self._buffer))
+            if answer is not None and answer.status in (200, 201, 204):
+                self._check(answer, digest)
+                self._location = None
+                return
+            if answer is not None and not answer.passing and answer.status != 401:
+                raise self._refused(answer, digest)
+            await self._http.pause(attempt, answer.headers if answer else None)
+            if await self._is_there(digest):
+                self._location = None
+                return
+            await self._resume()
+        raise errors.RegistryUnavailable(f"uploading to {self._where}: the last step failed again and again")
+
+    async def cancel(self) -> None:
+        """Drops the session if it is still open; a registry that can't keeps it until it purges."""
+        if self._location is not None:
+            location, self._location = self._location, None
+            try:
+                await self._http.request("DELETE", location, authority=self._authority, once=True)
+            except errors.ImageError:
+                return
+
+    async def _send_chunk(self) -> None:
+        """Sends one chunk from the buffer's start; returns once the registry has some or all of it."""
+        for attempt in range(1, self._http.settings.attempts + 1):
+            chunk = bytes(memoryview(self._buffer)[: self._chunk_bytes])
+            content_range = f"{self._sent}-{self._sent + len(chunk) - 1}"
+            answer = await self._try("PATCH", self._session(), chunk, content_range)
+            if answer is not None and answer.status in (200, 201, 202, 204):
+                self._follow(answer)
+                self._acknowledge(self._sent + len(chunk))
+                return
+            if answer is not None and answer.status == 413 and self._chunk_bytes > _SMALLEST_CHUNK:
+                self._chunk_bytes //= 2
+            elif answer is not None and answer.status != 416 and not answer.passing:
+                raise self._refused(answer)
+            else:
+                await self._http.pause(attempt, answer.headers if answer else None)
+            before = self._sent
+            await self._resume()
+            if self._sent > before:
+                return
+        raise errors.RegistryUnavailable(f"uploading to {self._where}: a chunk failed again and again")
+
+    async def _try(
+        self, method: str, url: httpx.URL, content: bytes, content_range: str = ""
+    ) -> Answer | None:
+        """One attempt; None when the connection was cut, so that nobody knows what arrived."""
+        headers = {"Content-Type": "application/octet-stream"}
+        if content_range:
+            headers["Content-Range"] = content_range
+        try:
+            return await self._http.request(
+                method, url, headers=headers, content=content, authority=self._authority, once=True
+            )
+        except errors.RegistryUnavailable:
+            return None
+
+    async def _resume(self) -> None:
+        """Asks how much arrived and drops that from the buffer; raises UploadLost when it can't be told."""
+        answer = await self._http.request("GET", self._session(), authority=self._authority)
+        match = _RANGE.fullmatch(answer.headers.get("range", ""))
+        if answer.status not in (200, 202, 204) or match is None:
+            self._location = None
+            raise errors.UploadLost(
+                f"uploading to {self._where}: it was cut, and the registry can't tell what arrived",
+                remedy="run the command again; what is complete isn't uploaded twice",
+            )
+        self._follow(answer)
+        last = int(match[1])
+        # An empty upload answers 0-0 as well as one of a single byte; chunks are never that small.
+        arrived = last + 1 if last else 0
+        if not self._sent <= arrived <= self._sent + len(self._buffer):
+            raise errors.UploadLost(
+                f"uploading to {self._where}: the registry says it has {arrived} bytes, "
+                f"which isn't between {self._sent} and {self._sent + len(self._buffer)}"
+            )
+        self._acknowledge(arrived)
+
+    async def _is_there(self, digest: Digest) -> bool:
+        """Whether a commit whose answer was lost took effect."""
+        url = self._start_url.join(f"../{digest}")
+        return (await self._http.request("HEAD", url, authority=self._authority)).status == 200
+
+    def _acknowledge(self, arrived: int) -> None:
+        del self._buffer[: arrived - self._sent]
+        self._sent = arrived
+
+    def _follow(self, answer: Answer) -> None:
+        location = answer.headers.get("location")
+        if location:
+            self._location = answer.url.join(location)
+        elif self._location is None:
+            raise errors.RegistryError(f"starting an upload to {self._where}: the answer names no location")
+
+    def _session(self) -> httpx.URL:
+        if self._location is None:
+            raise errors.UploadLost(f"uploading to {self._where}: no upload is open")
+        return self._location
+
+    def _check(self, answer: Answer, digest: Digest) -> None:
+        stored = answer.headers.get("docker-content-digest", digest)
+        if stored != digest:
+            raise errors.ImageDamaged(f"{self._where} stored {stored} where {digest} was sent")
+
+    def _refused(self, answer: Answer, digest: Digest | None = None) -> errors.ImageError:
+        if answer.status == 404:
+            return errors.UploadLost(f"uploading to {self._where}: the registry has forgotten the upload")
+        if digest is not None and answer.status == 400 and b"DIGEST_INVALID" in answer.content:
+            return errors.ImageDamaged(
+                f"uploading to {self._where}: what arrived is not {digest}",
+                remedy="run the command again; if it stays so, the source or the way there is damaged",
+            )
+        return error_of(answer, f"uploading to {self._where}")

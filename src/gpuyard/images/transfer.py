@@ -1,0 +1,163 @@
+"""Moving content between stores: look first, mount where possible, else stream, a few at once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from gpuyard import errors
+from gpuyard.images import oci
+from gpuyard.images.oci import Descriptor, Digest, Platform
+from gpuyard.images.store import Content, ImageStore
+
+#: Told (blob, bytes so far, bytes in all) as a transfer goes on; after a restart the count is lower again.
+Progress = Callable[[Digest, int, int], None]
+_ATTEMPTS = 3
+
+
+class Outcome(Enum):
+    """What it took to have a blob in a store."""
+
+    PRESENT = "present"
+    MOUNTED = "mounted"
+    UPLOADED = "uploaded"
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One blob to have in a store.
+
+    Attributes:
+        open: streams its content from the start, as often as called.
+        mount_from: a repository of the target's registry that has it, or empty.
+    """
+
+    descriptor: Descriptor
+    open: Content
+    mount_from: str = ""
+
+
+async def ensure_blob(target: ImageStore, blob: Blob, progress: Progress | None = None) -> Outcome:
+    """Has one blob in the target, uploading only when it is neither there nor mountable."""
+    digest, size = blob.descriptor.digest, blob.descriptor.size
+    if await target.has_blob(digest):
+        return Outcome.PRESENT
+    if blob.mount_from and await target.mount_blob(digest, blob.mount_from):
+        return Outcome.MOUNTED
+    await target.put_blob(digest, size, _counted(blob, progress) if progress else blob.open)
+    return Outcome.UPLOADED
+
+
+async def ensure_blobs(
+    target: ImageStore, blobs: Sequence[Blob], *, parallel: int = 4, progress: Progress | None = None
+) -> dict[Digest, Outcome]:
+    """Has all blobs in the target; the first failure stops the others and is raised as it is."""
+    slots = asyncio.Semaphore(parallel)
+    outcomes: dict[Digest, Outcome] = {}
+
+    async def ensure(blob: Blob) -> None:
+        async with slots:
+            outcomes[blob.descriptor.digest] = await ensure_blob(target, blob, progress)
+
+    unique = {blob.descriptor.digest: blob for blob in blobs}
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for digest, blob in unique.items():
+                tasks.create_task(ensure(blob), name=f"blob {digest[7:19]}")
+    except* errors.GpuyardError as group:
+        raise _first(group) from None
+    return outcomes
+
+
+async def upload_stream(target: ImageStore, content: Content, media_type: str) -> Descriptor:
+    """Uploads content whose digest is known only at its end; opens it again when the upload was lost."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        sha256, size = hashlib.sha256(), 0
+        try:
+            async with target.start_upload() as upload:
+                async for piece in content():
+                    sha256.update(piece)
+                    size += len(piece)
+                    await upload.write(piece)
+                digest = Digest(f"sha256:{sha256.hexdigest()}")
+                await upload.commit(digest)
+            return Descriptor(media_type, digest, size)
+        except errors.UploadLost:
+            if attempt == _ATTEMPTS:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def copy_image(
+    source: ImageStore,
+    target: ImageStore,
+    reference: str,
+    tag: str | None = None,
+    *,
+    platforms: Sequence[Platform] = (),
+    mount_from: str = "",
+    parallel: int = 4,
+    progress: Progress | None = None,
+) -> Descriptor:
+    """Copies an image or index with all that it names; the tag is written last.
+
+    Args:
+        source: where it is.
+        target: where it shall be.
+        reference: tag or digest at the source.
+        tag: at the target; by digest alone when None.
+        platforms: those wanted of an index; all when empty. Fewer than all make a new index.
+        mount_from: the source's repository when both are of one registry.
+        parallel: blobs at once.
+        progress: told of bytes.
+    """
+    found, content = await source.get_manifest(reference)
+    document = oci.parse_manifest(content, found.media_type)
+    if isinstance(document, oci.Index):
+        entries = [e for e in document.manifests if not platforms or _wanted(e, platforms)]
+        if not entries:
+            raise errors.ImageNotFound(
+                f"{source.name}: {reference} has no image for {', '.join(map(str, platforms))}",
+                remedy="choose one of: " + ", ".join(map(str, document.platforms)),
+            )
+        for entry in entries:
+            await copy_image(
+                source, target, entry.digest, mount_from=mount_from, parallel=parallel, progress=progress
+            )
+        if len(entries) < len(document.manifests):
+            content = oci.Index(tuple(entries), document.annotations, document.media_type).to_bytes()
+        return await target.put_manifest(content, document.media_type, tag)
+    blobs = [Blob(blob, _opener(source, blob), mount_from) for blob in (document.config, *document.layers)]
+    await ensure_blobs(target, blobs, parallel=parallel, progress=progress)
+    return await target.put_manifest(content, document.media_type, tag)
+
+
+def _wanted(entry: Descriptor, platforms: Sequence[Platform]) -> bool:
+    return entry.platform is not None and any(entry.platform.runs(platform) for platform in platforms)
+
+
+def _opener(source: ImageStore, blob: Descriptor) -> Content:
+    return lambda: source.open_blob(blob)
+
+
+def _counted(blob: Blob, progress: Progress) -> Content:
+    async def pieces() -> AsyncIterator[bytes]:
+        sent = 0
+        async for piece in blob.open():
+            yield piece
+            sent += len(piece)
+            progress(blob.descriptor.digest, sent, blob.descriptor.size)
+
+    return pieces
+
+
+def _first(group: BaseExceptionGroup[errors.GpuyardError]) -> errors.GpuyardError:
+    """The error that stopped the others; those that it stopped are cancellations and not in the group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, errors.GpuyardError)
+    return error
