@@ -97,7 +97,8 @@ class NodeReport:
         said = [str(m) for m in self.misfits if not isinstance(m, Insufficient)]
         # Where something else is in the way, the rest of the sums would only hide it.
         shown = self.arithmetic if short or not said else self.arithmetic[:1]
-        said += [str(arithmetic) for arithmetic in shown] or ["takes it: nothing is asked for"]
+        said += [str(arithmetic) for arithmetic in shown]
+        said = said or ["takes it: nothing is asked for"]
         if self.holders:
             said.append("held by " + ", ".join(h.describe(short) for h in self.holders))
         indent = " " * len(f"node {self.name}: ")

@@ -274,3 +274,14 @@ def test_what_only_waits_for_others_can_be_had_by_stopping_them(data: st.DataObj
             snapshot = snapshot.assume(pod, chosen)
     found = explain(asked, snapshot)
     assert found.blocker is None or any(plan.works(asked, snapshot) for plan in found.plans)
+
+
+def test_a_node_that_refuses_a_pod_without_requests_is_not_said_to_take_it(snapshot_of: SnapshotOf) -> None:
+    bare = request(resources={"pods": 1})
+    explanation = explain(bare, snapshot_of(node("a", taints=TAINTS)))
+    assert explanation.nodes[0].lines() == [
+        "node a: has the taint dedicated=ml:NoSchedule, which isn't tolerated"
+    ]
+    assert explain(bare, snapshot_of(node("a"))).nodes[0].lines() == [
+        "node a: takes it: nothing is asked for"
+    ]
