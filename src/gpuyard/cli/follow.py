@@ -192,7 +192,7 @@ def exit_code_of(run: Run) -> int:
     """What `gpuyard run` ends with: the process's own code, 125 when it has none."""
     if run.state.state == "succeeded":
         return 0
-    return run.state.exit_code if run.state.exit_code else 125
+    return 125 if run.state.exit_code is None else run.state.exit_code
 
 
 def outcome_text(run: Run) -> str:

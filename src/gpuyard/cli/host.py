@@ -56,7 +56,12 @@ def _workdir(spec: RunSpec, base: Path) -> Path:
         raise errors.UsageError(
             f"workdir {workdir} {what}", remedy="make the folder, or name another workdir"
         )
-    return Path(os.path.abspath(workdir))  # noqa: PTH100 - resolve() would replace links that the user chose
+    try:
+        return Path(os.path.abspath(workdir))  # noqa: PTH100 - resolve() would replace links of the user's
+    except FileNotFoundError as error:
+        raise errors.UsageError(
+            "the current folder was removed", remedy="go to one that is there, or name an absolute --workdir"
+        ) from error
 
 
 def find_python(wanted: str | None, workdir: Path, environ: Mapping[str, str]) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -79,9 +80,20 @@ def cli() -> None:
     """Take a PyTorch script to a scheduled GPU: on this machine, or on a Kubernetes cluster."""
 
 
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raises for an argument that is no UTF-8: the API takes only text."""
+    for argument in arguments:
+        if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise errors.UsageError(
+                f"the argument {os.fsencode(argument)!r} isn't text in UTF-8",
+                remedy="rename what it names, or let the script put such bytes together itself",
+            )
+
+
 def main() -> None:
     """The console script: never a traceback for what a user or the world did wrong."""
     try:
+        _check_text(sys.argv)
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as leave:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gpuyard import errors
 from gpuyard.cli.target import Target
+from gpuyard.kube.names import is_label
 from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, controller_of, labels_of, uid_of
 from gpuyard.kube.wellknown import LABEL_RUN, LABEL_SIMULATED
 from gpuyard.workloads.run_state import RunState, run_state
@@ -48,6 +49,8 @@ async def find_run(target: Target, name: str) -> Run:
     Raises:
         UsageError: there is none; the message has the nearest name.
     """
+    if not is_label(name):  # nor can it stand in a selector
+        raise await _no_such_run(target, name)
     selector = f"{LABEL_RUN}={name}"
     jobs, pods, simulated = await asyncio.gather(
         target.api.list(JOBS, target.namespace, label_selector=selector),

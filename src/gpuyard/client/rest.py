@@ -215,7 +215,13 @@ class RestApi:
         content_type: str = "application/json",
         params: Mapping[str, str] | None = None,
     ) -> Manifest:
-        content = orjson.dumps(body) if body is not None else None
+        try:
+            content = orjson.dumps(body) if body is not None else None
+        except TypeError as error:
+            raise errors.UsageError(
+                f"what is to be sent can't be: {error}",
+                remedy="values, PATH and other variables of your shell included, have to be text in UTF-8",
+            ) from error
         headers = {"Content-Type": content_type} if content is not None else {}
         try:
             response = await self._http.request(method, path, content=content, headers=headers, params=params)
