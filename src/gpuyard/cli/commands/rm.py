@@ -18,7 +18,11 @@ Examples:
 @click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_runs)
 @target_options
 @click.option("--ended", is_flag=True, help="Every run that has ended.")
-@click.option("--force", is_flag=True, help="Also runs that have not ended: they are killed.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Also runs that have not ended; they get SIGTERM, and SIGKILL after the grace period.",
+)
 def command(
     names: tuple[str, ...], context: str | None, namespace: str | None, ended: bool, force: bool
 ) -> None:
@@ -41,7 +45,7 @@ def command(
         if alive and not force:
             raise errors.UsageError(
                 f"{', '.join(alive)} {'has' if len(alive) == 1 else 'have'} not ended",
-                remedy=f"stop first: `gpuyard stop {' '.join(alive)}`, or kill and remove: --force",
+                remedy=f"stop first: `gpuyard stop {' '.join(alive)}`, or end and remove: --force",
             )
         for run in runs:
             await remove_run(target, run)
