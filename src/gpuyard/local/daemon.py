@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import fcntl
 import gc
 import json
 import logging
@@ -20,7 +22,7 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -94,8 +96,11 @@ class Yard:
             # The lock comes with the store: until it is held nothing of another yard may be touched.
             store = await Store.open(paths.database, lock=paths.lock, history=_HISTORY)
             stack.push_async_callback(store.close)
+            # Again, now that nobody else is at it: a daemon that was just ending has removed its own.
+            paths.make_folders()
             # While the lock is still held: the next daemon's sockets lie in the same folder.
             stack.callback(shutil.rmtree, paths.runtime_dir, ignore_errors=True)
+            stack.enter_context(_kept_from_cleaning(paths.runtime_dir))
             settings = load_settings(paths.settings).chosen(simulate=self._simulate, port=self._port)
             devices = DeviceManager(paths.device_plugins_dir, paths.device_checkpoint, utc_now)
             await devices.start()
@@ -243,6 +248,17 @@ class _State:
 def node_name(host: str) -> str:
     """The host's name as Kubernetes wants a node's."""
     return re.sub(r"[^a-z0-9.]+", "-", host.lower()).strip("-.") or "yard"
+
+
+@contextlib.contextmanager
+def _kept_from_cleaning(folder: Path) -> Iterator[None]:
+    """Locks a folder below /tmp, since systemd-tmpfiles removes what is old there unless it is locked."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _owned(stack: AsyncExitStack, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:

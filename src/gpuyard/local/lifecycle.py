@@ -21,6 +21,7 @@ from gpuyard.local.settings import RunningYard, Settings, load_running
 
 _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 30.0
+_LONGEST_LOG_BYTES = 8 << 20
 #: The daemon gets these of the caller's environment and nothing else: it outlives the shell, and what
 #: a shell had must not leak into other people's runs.
 _KEPT_ENVIRONMENT = (
@@ -130,6 +131,7 @@ def _spawn(
     # is memory that an idle yard would hold for nothing.
     kept |= {"GPUYARD_HOME": str(paths.data_dir), "MALLOC_ARENA_MAX": "2", "GRPC_ENABLE_FORK_SUPPORT": "0"}
     try:
+        _set_aside(paths.daemon_log)
         descriptor = os.open(paths.daemon_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise errors.StoreUnwritable(
@@ -147,6 +149,12 @@ def _spawn(
             start_new_session=True,
             pass_fds=(writer,),
         )
+
+
+def _set_aside(log: Path) -> None:
+    """Begins a new log when this one has grown long; of the old ones the last is kept."""
+    if log.exists() and log.stat().st_size > _LONGEST_LOG_BYTES:
+        log.replace(log.with_name(f"{log.name}.1"))
 
 
 def _read_report(reader: int, process: subprocess.Popen[bytes], paths: YardPaths) -> None:
