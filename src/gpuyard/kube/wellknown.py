@@ -10,6 +10,8 @@ LABEL_RUN = "gpuyard.io/run"
 LABEL_GPU_MODEL = "gpuyard.io/gpu-model"
 #: On nodes: "true" when the GPUs are simulated.
 LABEL_SIMULATED = "gpuyard.io/simulated"
+#: On nodes: "cdi" or "legacy", how GPUs get into containers there; whoever runs the node sets it.
+LABEL_GPU_INJECTION = "gpuyard.io/gpu-injection"
 
 #: On a Job: RFC 3339 time at which its user stopped it.
 ANNOTATION_STOPPED_AT = "gpuyard.io/stopped-at"
@@ -31,6 +33,10 @@ IMAGE_PROCESS = "gpuyard.io/host-process"
 
 #: Set to "1" in the environment of every process that got simulated GPUs.
 ENV_SIMULATED = "GPUYARD_SIMULATED"
+#: In the environment of a run's process: how many GPUs it asked for, for the launcher to look for.
+ENV_GPUS = "GPUYARD_GPUS"
+#: A user sets it to "1" for a run that may go on without the GPUs it asked for.
+ENV_ALLOW_CPU = "GPUYARD_ALLOW_CPU"
 
 LABEL_JOB_NAME = "batch.kubernetes.io/job-name"
 LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
