@@ -10,7 +10,8 @@ from gpuyard import errors
 from gpuyard.cli.runs import Run, find_run
 from gpuyard.cli.target import Target
 from gpuyard.client.api import Propagation
-from gpuyard.kube.objects import JOBS, PODS
+from gpuyard.kube.objects import JOBS, PODS, controller_of, uid_of
+from gpuyard.kube.wellknown import LABEL_RUN
 from gpuyard.workloads.stopping import stop_patches
 
 _POLL_S = 0.1
@@ -50,10 +51,24 @@ async def wait_until_ended(target: Target, name: str) -> Run:
 
 
 async def remove_run(target: Target, run: Run) -> None:
-    """Deletes the Job and, in the background, its pods; returns when the name is free again."""
-    name = run.job["metadata"]["name"]
-    with contextlib.suppress(errors.NotFound):
-        await target.api.delete(JOBS, name, target.namespace, propagation=Propagation.BACKGROUND)
-        while True:
-            await target.api.get(JOBS, name, target.namespace)
-            await asyncio.sleep(_POLL_S)
+    """Deletes the Job and, in the background, its pods; returns when nothing of it is left.
+
+    A process that is alive gets SIGTERM and its grace period: until it has ended it holds its GPUs.
+    """
+    name, uid = run.job["metadata"]["name"], uid_of(run.job)
+    with contextlib.suppress(errors.NotFound, errors.Conflict):
+        await target.api.delete(JOBS, name, target.namespace, propagation=Propagation.BACKGROUND, uid=uid)
+    while await _is_there(target, name, uid) or await _pods_left(target, run.name, uid):
+        await asyncio.sleep(_POLL_S)
+
+
+async def _is_there(target: Target, name: str, uid: str) -> bool:
+    try:
+        return uid_of(await target.api.get(JOBS, name, target.namespace)) == uid
+    except errors.NotFound:
+        return False
+
+
+async def _pods_left(target: Target, run_name: str, job_uid: str) -> bool:
+    pods = await target.api.list(PODS, target.namespace, label_selector=f"{LABEL_RUN}={run_name}")
+    return any((controller_of(pod) or {}).get("uid") == job_uid for pod in pods.items)

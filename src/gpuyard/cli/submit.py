@@ -50,6 +50,12 @@ async def submit(target: Target, manifests: Sequence[Manifest], *, replace: bool
             await remove_run(target, await find_run(target, job["metadata"]["name"]))
     try:
         await target.api.create(JOBS, job, target.namespace)
+    except errors.NotFound as error:
+        raise errors.UsageError(
+            f"there is no namespace {target.namespace!r}",
+            remedy="make it, or leave --namespace out: `kubectl create namespace NAME --dry-run=client -o yaml | "
+            "kubectl create -f -` makes one on a yard as well",
+        ) from error
     except errors.AlreadyExists as error:
         name = job["metadata"]["name"]
         raise errors.UsageError(

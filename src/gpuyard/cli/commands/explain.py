@@ -27,7 +27,7 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
 
     async def work(target: Target) -> tuple[Run, Explanation | None]:
         run = await find_run(target, name)
-        if run.state.state != "pending":
+        if run.state.state != "pending" or run.job["spec"].get("suspend"):
             return run, None
         nodes, pods = await asyncio.gather(target.api.list(NODES), target.api.list(PODS))
         snapshot = Snapshot.of(nodes.items, pods.items)
@@ -43,5 +43,8 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
     click.echo(state_text(run))
     for line in explanation.lines() if explanation else ():
         click.echo(line)
+    if run.job["spec"].get("suspend") and run.state.state == "pending":
+        click.echo("  somebody suspended its Job; to let it go on:")
+        click.echo(f"""  kubectl patch job {name} -p '{{"spec":{{"suspend":false}}}}'""")
     if explanation is None and run.state.state in ("failed", "stopped"):
         click.echo(f"  its output: gpuyard logs {name}")
