@@ -53,8 +53,8 @@ async def submit(target: Target, manifests: Sequence[Manifest], *, replace: bool
     except errors.NotFound as error:
         raise errors.UsageError(
             f"there is no namespace {target.namespace!r}",
-            remedy="make it, or leave --namespace out: `kubectl create namespace NAME --dry-run=client -o yaml | "
-            "kubectl create -f -` makes one on a yard as well",
+            remedy="make it (`kubectl create namespace NAME --dry-run=client -o yaml | kubectl create -f -` "
+            "works on a yard as well), or leave --namespace out",
         ) from error
     except errors.AlreadyExists as error:
         name = job["metadata"]["name"]
