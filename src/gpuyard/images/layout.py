@@ -1,0 +1,420 @@
+"""OCI image layouts: a folder, or the same as a .tar archive, as an `ImageStore`.
+
+Blobs appear under their digest by a rename of what was written, hashed and synced; index.json likewise, so a
+reader never sees half of either. An archive is read in place and written as a whole when it is closed.
+Source: OCI image-spec 1.1, image-layout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from gpuyard import errors
+from gpuyard.images import oci
+from gpuyard.images.oci import Descriptor, Digest
+from gpuyard.images.store import Content
+
+_MARK = b'{"imageLayoutVersion":"1.0.0"}'
+_REF_NAME = "org.opencontainers.image.ref.name"
+_PIECE_BYTES = 1 << 18
+#: 1980-01-01: zip tools reject earlier, and images use the same.
+_MTIME = 315532800
+
+
+@dataclass(frozen=True)
+class LayoutReference:
+    """An image in a layout; written `oci:PATH[:TAG]` or `oci-archive:PATH[:TAG]` as skopeo does."""
+
+    path: Path
+    tag: str = "latest"
+    archive: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> LayoutReference | None:
+        """Reads one; None when the text has neither prefix. Raises ImageReferenceError without a path."""
+        kind, colon, rest = text.partition(":")
+        if not colon or kind not in ("oci", "oci-archive"):
+            return None
+        path, _, tag = rest.partition(":")
+        if not path:
+            raise errors.ImageReferenceError(f"{text!r} names no path", remedy=f"write {kind}:PATH:TAG")
+        return cls(Path(path), tag or "latest", kind == "oci-archive" or path.endswith(".tar"))
+
+    def __str__(self) -> str:
+        return f"{'oci-archive' if self.archive else 'oci'}:{self.path}:{self.tag}"
+
+
+class _Files(Protocol):
+    """Files of a layout by their path inside it."""
+
+    def open(self, name: str) -> BinaryIO:
+        """Opens one for reading; raises FileNotFoundError."""
+
+    def size(self, name: str) -> int | None:
+        """Bytes; None when there is no such file."""
+
+
+class _Folder:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def open(self, name: str) -> BinaryIO:
+        return (self.root / name).open("rb")
+
+    def size(self, name: str) -> int | None:
+        path = self.root / name
+        return path.stat().st_size if path.is_file() else None
+
+
+class _Archive:
+    """Regular files of an uncompressed tar, read where they lie; nothing is unpacked."""
+
+    def __init__(self, path: Path) -> None:
+        with tarfile.open(path, "r:") as tar:
+            self._members = {member.name.removeprefix("./"): member for member in tar if member.isreg()}
+        self._tar = tarfile.open(path, "r:")  # noqa: SIM115  closed by close
+
+    def open(self, name: str) -> BinaryIO:
+        if name not in self._members:
+            raise FileNotFoundError(name)
+        file = self._tar.extractfile(self._members[name])
+        assert file is not None  # regular files only
+        return file  # type: ignore[return-value]
+
+    def size(self, name: str) -> int | None:
+        return self._members[name].size if name in self._members else None
+
+    def close(self) -> None:
+        self._tar.close()
+
+
+class LayoutStore:
+    """Implements `store.ImageStore` over a layout; made by `open_layout`.
+
+    Tags are index.json's ref.name annotations. A manifest put without a tag is found by digest only, and
+    listed in index.json only when it has a subject. A whole image name as ref.name counts as its tag.
+    """
+
+    def __init__(self, name: str, files: _Files, writable: Path | None) -> None:
+        self.name = name
+        self._files = files
+        self._writable = writable
+
+    async def find_manifest(self, target: str) -> Descriptor | None:
+        """See `ImageStore.find_manifest`."""
+        try:
+            return (await self.get_manifest(target))[0]
+        except errors.ImageNotFound:
+            return None
+
+    async def get_manifest(self, target: str) -> tuple[Descriptor, bytes]:
+        """See `ImageStore.get_manifest`."""
+        index = self._index()
+        if ":" in target:
+            digest = oci.parse_digest(target)
+        else:
+            names = {_tag(entry): entry.digest for entry in index.manifests}
+            if target not in names:
+                there = ", ".join(sorted(name for name in names if name)) or "none"
+                raise errors.ImageNotFound(
+                    f"reading {self.name}: there is no tag {target!r}", remedy=f"tags there: {there}"
+                )
+            digest = names[target]
+        with self._reading(f"{self.name}@{digest}"), self._files.open(_blob_path(digest)) as file:
+            content = file.read()
+        if oci.digest_of(content) != digest:
+            raise _damaged(self.name, digest)
+        return Descriptor.for_bytes(oci.parse_manifest(content).media_type, content), content
+
+    async def open_blob(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
+        """See `ImageStore.open_blob`."""
+        sha256, received = hashlib.sha256(), 0
+        with self._reading(f"{self.name}@{blob.digest}"), self._files.open(_blob_path(blob.digest)) as file:
+            while piece := file.read(_PIECE_BYTES):
+                sha256.update(piece)
+                received += len(piece)
+                yield piece
+                await asyncio.sleep(0)
+        if received != blob.size or f"sha256:{sha256.hexdigest()}" != blob.digest:
+            raise _damaged(self.name, blob.digest)
+
+    async def has_blob(self, digest: Digest) -> bool:
+        """See `ImageStore.has_blob`."""
+        return self._files.size(_blob_path(digest)) is not None
+
+    async def put_blob(self, digest: Digest, size: int, content: Content) -> None:
+        """See `ImageStore.put_blob`."""
+        async with self.start_upload() as upload:
+            sent = 0
+            async for piece in content():
+                await upload.write(piece)
+                sent += len(piece)
+            if sent != size:
+                raise errors.ImageDamaged(f"{digest} should have {size} bytes and has {sent}")
+            await upload.commit(digest)
+
+    @asynccontextmanager
+    async def start_upload(self) -> AsyncIterator[FileUpload]:
+        """See `ImageStore.start_upload`."""
+        folder = self._root() / "blobs" / "sha256"
+        with self._writing():
+            descriptor, path = tempfile.mkstemp(prefix=".new-", dir=folder)
+        upload = FileUpload(self.name, os.fdopen(descriptor, "wb"), Path(path))
+        try:
+            yield upload
+        finally:
+            upload.close()
+
+    async def mount_blob(self, digest: Digest, from_repository: str) -> bool:
+        """See `ImageStore.mount_blob`; a layout has no other repositories."""
+        return False
+
+    async def put_manifest(self, content: bytes, media_type: str, tag: str | None = None) -> Descriptor:
+        """See `ImageStore.put_manifest`."""
+        document = oci.parse_manifest(content, media_type)
+        stored = Descriptor.for_bytes(media_type, content)
+
+        async def whole() -> AsyncIterator[bytes]:
+            yield content
+
+        await self.put_blob(stored.digest, stored.size, whole)
+        artifact = isinstance(document, oci.Manifest) and document.subject is not None
+        if tag is not None or artifact:
+            entry = replace(
+                stored,
+                annotations={_REF_NAME: tag} if tag else {},
+                artifact_type=document.artifact_type if isinstance(document, oci.Manifest) else "",
+            )
+            await asyncio.to_thread(self._list, entry)
+        return stored
+
+    async def referrers(self, digest: Digest) -> tuple[Descriptor, ...]:
+        """See `ImageStore.referrers`; reads the manifests that index.json lists."""
+        found = []
+        for entry in self._index().manifests:
+            document = oci.parse_manifest((await self.get_manifest(entry.digest))[1], entry.media_type)
+            if isinstance(document, oci.Manifest) and document.subject and document.subject.digest == digest:
+                kind = document.artifact_type or document.config.media_type
+                found.append(replace(entry, annotations=document.annotations, artifact_type=kind))
+        return tuple(found)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Every tag, in order of index.json."""
+        return tuple(filter(None, map(_tag, self._index().manifests)))
+
+    def _index(self) -> oci.Index:
+        with self._reading(self.name), self._files.open("index.json") as file:
+            content = file.read()
+        index = oci.parse_manifest(content, oci.OCI_INDEX)
+        if not isinstance(index, oci.Index):
+            raise errors.LayoutError(f"{self.name}: index.json is not an image index")
+        return index
+
+    def _list(self, entry: Descriptor) -> None:
+        """Adds an entry, taking the tag from whoever had it; one writer at a time, of all processes."""
+        root = self._root()
+        with self._writing(), (root / "oci-layout").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            index, tag = self._index(), _tag(entry)
+            kept = [
+                e
+                for e in index.manifests
+                if (_tag(e) != tag if tag else (e.digest, _tag(e)) != (entry.digest, ""))
+            ]
+            _write_atomically(root / "index.json", replace(index, manifests=(*kept, entry)).to_bytes())
+
+    def _root(self) -> Path:
+        if self._writable is None:
+            raise errors.LayoutError(f"{self.name} was opened for reading")
+        return self._writable
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise errors.ImageNotFound(
+                f"reading {what}: it isn't in the layout",
+                remedy="the layout is incomplete; copy the image again",
+            ) from error
+        except (OSError, tarfile.TarError) as error:
+            raise errors.LayoutError(f"reading {what} failed: {error}") from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with _writing(self.name):
+            yield
+
+
+class FileUpload:
+    """Implements `store.BlobUpload` with a file that gets its name at the end."""
+
+    def __init__(self, where: str, file: BinaryIO, path: Path) -> None:
+        self._where, self._file, self._path = where, file, path
+        self._sha256 = hashlib.sha256()
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """See `BlobUpload.write`."""
+        with _writing(self._where):
+            self._file.write(data)
+        self._sha256.update(data)
+        await asyncio.sleep(0)
+
+    async def commit(self, digest: Digest) -> None:
+        """See `BlobUpload.commit`."""
+        if f"sha256:{self._sha256.hexdigest()}" != digest:
+            raise errors.ImageDamaged(f"writing to {self._where}: what was written is not {digest}")
+        await asyncio.to_thread(self._finish, digest)
+
+    def _finish(self, digest: Digest) -> None:
+        with _writing(self._where):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._path.chmod(0o644)
+            self._path.replace(self._path.with_name(digest.removeprefix("sha256:")))
+
+    def close(self) -> None:
+        """Closes the file and drops it unless it was committed."""
+        try:
+            self._file.close()
+        except OSError:
+            pass  # what could not be flushed is dropped below
+        self._path.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def open_layout(
+    path: Path, *, archive: bool = False, write: bool = False
+) -> AsyncIterator[LayoutStore]:
+    """Opens a layout's folder or archive.
+
+    Args:
+        path: where it is.
+        archive: a .tar instead of a folder.
+        write: makes a folder that isn't there. An archive is written anew, in place of what was there, when
+            the block ends without an error.
+
+    Raises:
+        LayoutError: not a layout, or not readable.
+    """
+    if not archive:
+        if write:
+            _make(path)
+        elif not (path / "index.json").is_file():
+            raise errors.LayoutError(
+                f"{path} is not an OCI layout: it has no index.json", remedy="check the path"
+            )
+        yield LayoutStore(str(path), _Folder(path), path if write else None)
+    elif write:
+        with _writing(str(path)):
+            folder = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
+        try:
+            _make(folder)
+            yield LayoutStore(str(path), _Folder(folder), folder)
+            await asyncio.to_thread(_pack, folder, path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    else:
+        files = _open_archive(path)
+        try:
+            yield LayoutStore(str(path), files, None)
+        finally:
+            files.close()
+
+
+def _make(folder: Path) -> None:
+    with _writing(str(folder)):
+        (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+        if not (folder / "index.json").exists():
+            _write_atomically(folder / "index.json", oci.Index(()).to_bytes())
+        if not (folder / "oci-layout").exists():
+            _write_atomically(folder / "oci-layout", _MARK)
+
+
+def _open_archive(path: Path) -> _Archive:
+    try:
+        files = _Archive(path)
+    except (OSError, tarfile.TarError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not an uncompressed tar"
+        raise errors.LayoutError(f"{path} can't be read: {reason}", remedy="check the path") from error
+    if files.size("index.json") is None:
+        docker = files.size("manifest.json") is not None
+        files.close()
+        raise errors.LayoutError(
+            f"{path} is not an OCI archive: it has no index.json",
+            remedy=f"convert it: skopeo copy docker-archive:{path} oci-archive:NEW.tar" if docker else "",
+        )
+    return files
+
+
+def _pack(folder: Path, path: Path) -> None:
+    """Writes the folder as a tar with equal bytes for equal content."""
+    with _writing(str(path)):
+        descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                    blobs = sorted(p for p in (folder / "blobs" / "sha256").iterdir())
+                    for source in (folder / "oci-layout", folder / "index.json", *blobs):
+                        entry = tarfile.TarInfo(source.relative_to(folder).as_posix())
+                        entry.size, entry.mtime, entry.mode = source.stat().st_size, _MTIME, 0o644
+                        with source.open("rb") as content:
+                            tar.addfile(entry, content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise errors.LayoutError(
+            f"writing {what} failed: {error.strerror or error}", remedy="check free space and permissions"
+        ) from error
+
+
+def _tag(entry: Descriptor) -> str:
+    """The tag in an entry's ref.name, which some tools write as a whole image name."""
+    name = entry.annotations.get(_REF_NAME, "").rpartition("/")[2]
+    return name.rpartition(":")[2]
+
+
+def _blob_path(digest: Digest) -> str:
+    return f"blobs/sha256/{oci.parse_digest(digest).removeprefix('sha256:')}"
+
+
+def _damaged(name: str, digest: Digest) -> errors.ImageDamaged:
+    return errors.ImageDamaged(
+        f"reading {name}: {digest} has other content than its digest says",
+        remedy="copy the image there again",
+    )
