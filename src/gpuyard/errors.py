@@ -21,7 +21,10 @@
     │   │   └── UploadLost          what was uploaded so far is gone: begin the blob again
     │   ├── ImageNotFound           no such repository, tag, manifest or blob
     │   ├── ImageDamaged            content that isn't what its digest or its format says
-    │   └── LayoutError             an OCI layout's folder or archive can't be read or written
+    │   ├── LayoutError             an OCI layout's folder or archive can't be read or written
+    │   ├── BuildError              an image can't be made from what it was to be made from
+    │   │   └── ResolveError        no set of wheels meets the requirements on this base
+    │   └── CacheError              the build's cache can't be written
     ├── DeviceError                 the GPUs of this node, or the plugin that owns them
     └── ProcessError                a pod's process can't be started or found again
         ├── StartError              this one can't be started on this host as it is asked for
@@ -273,6 +276,18 @@ class ImageDamaged(ImageError):
 
 class LayoutError(ImageError):
     """An OCI layout's folder or archive can't be read or written."""
+
+
+class BuildError(ImageError):
+    """An image can't be made from this base, these requirements or these files."""
+
+
+class ResolveError(BuildError):
+    """No set of wheels meets the requirements for the base's Python and platform."""
+
+
+class CacheError(ImageError):
+    """The build's cache can't be written: no space, or no permission."""
 
 
 class DeviceError(GpuyardError):

@@ -1,0 +1,217 @@
+"""The user's own files: what of the workdir goes into the image, and what must not.
+
+Left out is what .gitignore and .gpuyardignore say, read as git reads them (nested files, `!` patterns,
+the folders above up to the repository's root), and what never belongs into an image.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from gpuyard import errors
+from gpuyard.images.layers import PIECE, Entry
+from gpuyard.images.secrets import looks_secret
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
+IGNORE_FILES = (".gitignore", ".gpuyardignore")
+#: Files above this size are named in a warning.
+LARGE_BYTES = 50_000_000
+
+_NEVER_FOLDERS = frozenset(
+    {
+        ".git",
+        ".hg",
+        ".svn",
+        "__pycache__",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".ipynb_checkpoints",
+    }
+)
+_NEVER_FILES = frozenset({".DS_Store", ".git"})
+_NEVER_SUFFIXES = (".pyc", ".pyo")
+
+
+@dataclass(frozen=True)
+class Application:
+    """The files of one workdir.
+
+    Attributes:
+        files: path relative to the workdir and its state, sorted.
+        folders: relative paths of all folders that hold one of them.
+        warnings: what the user should know: large files, links that lead out.
+    """
+
+    root: Path
+    files: tuple[tuple[str, os.stat_result], ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """All files' bytes."""
+        return sum(state.st_size for _, state in self.files)
+
+    def entries(self, workdir: str, owner: int) -> Iterator[Entry]:
+        """As members of a layer, under `workdir` of the image; folders belong to `owner`."""
+        prefix = workdir.strip("/")
+        folders = {prefix}
+        for path, state in self.files:
+            place = f"{prefix}/{path}"
+            folders.update(
+                str(parent) for parent in PurePosixPath(place).parents if len(str(parent)) > len(prefix)
+            )
+            if stat.S_ISLNK(state.st_mode):
+                yield Entry.link(place, str((self.root / path).readlink()))
+            else:
+                mode = 0o755 if state.st_mode & stat.S_IXUSR else 0o644
+                yield Entry(place, state.st_size, _reader(self.root / path), mode)
+        for folder in folders:
+            yield Entry.folder(folder, owner=owner)
+
+
+def _reader(path: Path) -> Callable[[], Iterator[bytes]]:
+    def read() -> Iterator[bytes]:
+        try:
+            with path.open("rb", buffering=0) as file:
+                while piece := file.read(PIECE):
+                    yield piece
+        except OSError as error:
+            raise errors.BuildError(f"can't read {path}: {error.strerror}") from error
+
+    return read
+
+
+def read_application(root: Path, *, allow_secrets: Sequence[str] = ()) -> Application:
+    """Finds the files.
+
+    Args:
+        root: the workdir.
+        allow_secrets: file names or paths relative to the workdir that may go in although they look secret.
+
+    Raises:
+        UsageError: there is a file that looks like a secret; a folder can't be read.
+    """
+    walk = _Walk(root)
+    files = sorted(walk.folder("", _rules_above(root)))
+    secret = [path for path, _ in files if looks_secret(root, path) and not _allowed(path, allow_secrets)]
+    if secret:
+        names = ", ".join(secret[:10]) + (f" and {len(secret) - 10} more" if len(secret) > 10 else "")
+        raise errors.UsageError(
+            f"the image would hold what looks like secrets: {names}",
+            remedy=f"list them in .gpuyardignore, or build with --allow-secrets {secret[0]}",
+        )
+    return Application(root, tuple(files), (*walk.warnings, *_large(files)))
+
+
+def _allowed(path: str, names: Sequence[str]) -> bool:
+    return any(name in (path, path.rpartition("/")[2]) for name in names)
+
+
+def _large(files: Iterable[tuple[str, os.stat_result]]) -> Iterator[str]:
+    large = sorted((-state.st_size, path) for path, state in files if state.st_size > LARGE_BYTES)
+    if large:
+        names = ", ".join(f"{path} ({-size / 1e6:.0f} MB)" for size, path in large[:5])
+        more = f" and {len(large) - 5} more" if len(large) > 5 else ""
+        yield f"large files go into the image: {names}{more}; .gpuyardignore keeps files out"
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """The patterns of one ignore file, relative to the folder that it is in (relative to the workdir)."""
+
+    folder: str
+    spec: GitIgnoreSpec
+
+
+def _read_rules(file: Path, folder: str) -> list[_Rules]:
+    try:
+        text = file.read_text("utf-8", "surrogateescape")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return []
+    except OSError as error:
+        raise errors.UsageError(
+            f"can't read {file}: {error.strerror}", remedy="mend its permissions"
+        ) from error
+    import pathspec  # Only where there is such a file: it costs start-up time.
+
+    try:
+        return [_Rules(folder, pathspec.GitIgnoreSpec.from_lines(text.splitlines()))]
+    except ValueError as error:
+        raise errors.UsageError(f"{file} has a pattern that can't be read: {error}") from error
+
+
+def _rules_above(root: Path) -> list[_Rules]:
+    """.gitignore files of the folders above the workdir, up to the root of its git repository."""
+    parents = root.absolute().parents
+    top = next((index for index, parent in enumerate(parents) if (parent / ".git").exists()), None)
+    if top is None or (root / ".git").exists():
+        return []
+    rules: list[_Rules] = []
+    for index in range(top, -1, -1):
+        rules += _read_rules(parents[index] / ".gitignore", "../" * (index + 1))
+    return rules
+
+
+class _Walk:
+    """Goes through the workdir, with the ignore rules of all folders down to where it is."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.warnings: list[str] = []
+
+    def folder(self, folder: str, rules: list[_Rules]) -> Iterator[tuple[str, os.stat_result]]:
+        try:
+            with os.scandir(self.root / folder) as found:
+                children = sorted(found, key=lambda child: child.name)
+        except OSError as error:
+            where = self.root / folder
+            raise errors.UsageError(
+                f"can't read {where}: {error.strerror}",
+                remedy="mend its permissions, or list it in .gpuyardignore",
+            ) from error
+        names = {child.name for child in children}
+        if folder and "pyvenv.cfg" in names:
+            return  # A virtual environment of this machine.
+        here = [file for file in IGNORE_FILES if file in names]
+        rules = [*rules, *(rule for file in here for rule in _read_rules(self.root / folder / file, folder))]
+        for child in children:
+            path = f"{folder}{child.name}"
+            if child.is_dir(follow_symlinks=False):
+                if child.name not in _NEVER_FOLDERS and not self._ignored(path + "/", rules):
+                    yield from self.folder(path + "/", rules)
+            elif (
+                child.name not in _NEVER_FILES
+                and not child.name.endswith(_NEVER_SUFFIXES)
+                and not self._ignored(path, rules)
+                and self._fits(path, child)
+            ):
+                yield path, child.stat(follow_symlinks=False)
+
+    def _ignored(self, path: str, rules: list[_Rules]) -> bool:
+        for rule in reversed(rules):
+            if rule.folder.startswith("../"):
+                inner = "/".join(self.root.absolute().parts[-rule.folder.count("../") :]) + "/" + path
+            else:
+                inner = path[len(rule.folder) :]
+            include = rule.spec.check_file(inner).include
+            if include is not None:
+                return include
+        return False
+
+    def _fits(self, path: str, child: os.DirEntry[str]) -> bool:
+        if child.is_symlink():
+            target = str(Path(child.path).readlink())
+            inside = os.path.normpath(os.path.join(os.path.dirname(path), target))  # noqa: PTH118, PTH120
+            if target.startswith("/") or inside.startswith(".."):
+                self.warnings.append(f"{path} is a link to {target}, outside the workdir: it is left out")
+                return False
+            return True
+        return child.is_file(follow_symlinks=False)

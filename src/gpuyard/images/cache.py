@@ -1,0 +1,87 @@
+"""The user's cache of what builds fetch and learn: wheels, layers' digests, what bases hold.
+
+Everything is named by a digest of what it depends on, so nothing in it is ever out of date: an entry is
+complete or not there, and may be removed at any time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from gpuyard import errors
+
+
+def cache_folder(environ: Mapping[str, str]) -> Path:
+    """`$GPUYARD_HOME/cache`, else `$XDG_CACHE_HOME/gpuyard`, else `~/.cache/gpuyard`."""
+    if home := environ.get("GPUYARD_HOME"):
+        return Path(home).expanduser().absolute() / "cache"
+    base = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".cache")
+    return Path(base) / "gpuyard"
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Files under one folder, mode 0700; written beside their place and moved there when whole."""
+
+    folder: Path
+
+    def path(self, kind: str, name: str) -> Path:
+        """Where an entry is, whether or not it is there."""
+        return self.folder / kind / name
+
+    def read(self, kind: str, name: str) -> dict[str, Any] | None:
+        """A small JSON entry; None when it isn't there or isn't readable as one."""
+        try:
+            found = orjson.loads(self.path(kind, name).read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def write(self, kind: str, name: str, value: Mapping[str, Any]) -> None:
+        """Keeps a small JSON entry; raises CacheError."""
+        with self.new_file(kind, name) as file:
+            file.write(orjson.dumps(value))
+
+    @contextmanager
+    def new_file(self, kind: str, name: str) -> Iterator[IO[bytes]]:
+        """A file that gets its name when the block ends without an error.
+
+        Raises:
+            CacheError: the disk is full or the folder can't be written.
+        """
+        with self.reporting():
+            folder = self.folder / kind
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=".new-", dir=folder)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    yield file
+                Path(temporary).replace(folder / name)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Turns failures of the file system into CacheError; raises others as they are."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise errors.CacheError(
+                    f"the disk is full: the build's cache {self.folder} can't grow",
+                    remedy="free some space, or set XDG_CACHE_HOME to a folder on a larger disk",
+                ) from error
+            raise errors.CacheError(
+                f"can't write the build's cache {self.folder}: {error.strerror or error}",
+                remedy="mend the folder, or set XDG_CACHE_HOME to one that you may write",
+            ) from error

@@ -1,0 +1,258 @@
+"""Layers: sorted entries → tar → compressed stream with both digests, in one pass and little memory.
+
+Equal entries give equal tars wherever and whenever they are made: order, owner, mode and time are set
+here and nothing of this machine gets in. The compressed digest depends on the compressor as well, so its
+name is part of what a layer is known by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tarfile
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from isal import __version__ as isal_version
+from isal import isal_zlib
+
+from gpuyard import errors
+from gpuyard.images.oci import OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Digest
+
+#: 1980-01-01: the first time that zip files can hold, so tools that pack a layer's files again accept it.
+EPOCH = 315532800
+
+_BLOCK = 512
+_END = b"\0" * (2 * _BLOCK)
+#: Pieces are hashed and compressed together in blocks of this size.
+PIECE = 1 << 20
+_LEVEL_GZIP = 1
+_LEVEL_ZSTD = 3
+
+FILE, LINK, FOLDER = b"0", b"2", b"5"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One member of a layer.
+
+    Attributes:
+        path: relative to the image's root, without a leading or trailing slash.
+        size: of a file in bytes; 0 for others.
+        content: opens a file's bytes, once; they must be exactly `size`.
+        mode: permission bits.
+        kind: FILE, LINK or FOLDER.
+        target: where a link points.
+        owner: uid and gid alike.
+    """
+
+    path: str
+    size: int = 0
+    content: Callable[[], Iterable[bytes]] | None = None
+    mode: int = 0o644
+    kind: bytes = FILE
+    target: str = ""
+    owner: int = 0
+
+    @classmethod
+    def folder(cls, path: str, *, mode: int = 0o755, owner: int = 0) -> Entry:
+        """A folder."""
+        return cls(path, mode=mode, kind=FOLDER, owner=owner)
+
+    @classmethod
+    def link(cls, path: str, target: str) -> Entry:
+        """A symbolic link."""
+        return cls(path, mode=0o777, kind=LINK, target=target)
+
+    @classmethod
+    def of_bytes(cls, path: str, content: bytes, *, mode: int = 0o644) -> Entry:
+        """A small file that is in memory."""
+        return cls(path, len(content), lambda: (content,), mode)
+
+
+def with_parents(entries: Iterable[Entry]) -> list[Entry]:
+    """Entries sorted by path, with the folders that lead to them.
+
+    Raises:
+        BuildError: two entries claim one path and differ in kind or are both files.
+    """
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        if entry.path in found and not (entry.kind == found[entry.path].kind == FOLDER):
+            raise errors.BuildError(f"two files claim /{entry.path} of the image")
+        found.setdefault(entry.path, entry)
+    for path in list(found):
+        parent = path.rpartition("/")[0]
+        while parent and parent not in found:
+            found[parent] = Entry.folder(parent)
+            parent = parent.rpartition("/")[0]
+    return [found[path] for path in sorted(found)]
+
+
+def tar_pieces(entries: Iterable[Entry], mtime: int) -> Iterator[bytes]:
+    """A tar of the entries in the order given; headers are POSIX ustar, pax where ustar can't say it."""
+    for entry in entries:
+        yield _header(entry, mtime)
+        if entry.content is None:
+            continue
+        written = 0
+        for piece in entry.content():
+            written += len(piece)
+            yield piece
+        if written != entry.size:
+            raise errors.BuildError(
+                f"{entry.path} has {written} bytes and was to have {entry.size}",
+                remedy="it changed while the image was built: build again",
+            )
+        if rest := written % _BLOCK:
+            yield b"\0" * (_BLOCK - rest)
+    yield _END
+
+
+def _header(entry: Entry, mtime: int) -> bytes:
+    name = entry.path + ("/" if entry.kind == FOLDER else "")
+    raw = name.encode("utf-8", "surrogateescape")
+    target = entry.target.encode("utf-8", "surrogateescape")
+    if len(raw) > 100 or len(target) > 100 or entry.size >= 8**11 or not (raw.isascii() and target.isascii()):
+        return _pax_header(entry, name, mtime)
+    fields = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0        %s%sustar\00000" % (
+        raw.ljust(100, b"\0"),
+        entry.mode,
+        entry.owner,
+        entry.owner,
+        entry.size,
+        mtime,
+        entry.kind,
+        target.ljust(100, b"\0"),
+    )
+    block = fields.ljust(_BLOCK, b"\0")
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def _pax_header(entry: Entry, name: str, mtime: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.mode, info.size, info.mtime, info.type = entry.mode, entry.size, mtime, entry.kind
+    info.uid = info.gid = entry.owner
+    info.linkname = entry.target
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How a layer is packed. `name` says all that its digest depends on besides the tar."""
+
+    name: str
+    media_type: str
+    start: Callable[[], Any] = field(compare=False, hash=False)
+
+
+def _start_zstd() -> Any:
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=_LEVEL_ZSTD).compressobj()
+
+
+def compression(kind: str = "gzip") -> Compression:
+    """`gzip` (igzip, which all tools read) or `zstd` (containerd 1.5 and Docker 23 or later)."""
+    if kind == "zstd":
+        import zstandard
+
+        return Compression(f"zstd-{_LEVEL_ZSTD} {zstandard.__version__}", OCI_LAYER_ZSTD, _start_zstd)
+    return Compression(
+        f"igzip-{_LEVEL_GZIP} {isal_version}",
+        OCI_LAYER_GZIP,
+        lambda: isal_zlib.compressobj(_LEVEL_GZIP, isal_zlib.DEFLATED, 31),
+    )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A finished layer.
+
+    Attributes:
+        blob: what a manifest lists.
+        diff_id: digest of the tar itself.
+        tar_bytes: its size.
+    """
+
+    blob: Descriptor
+    diff_id: Digest
+    tar_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """For the cache."""
+        return {"blob": self.blob.raw(), "diff_id": self.diff_id, "tar_bytes": self.tar_bytes}
+
+    @classmethod
+    def of(cls, raw: dict[str, Any]) -> Layer:
+        """From the cache."""
+        return cls(Descriptor.of(raw["blob"]), Digest(raw["diff_id"]), int(raw["tar_bytes"]))
+
+
+class Packer:
+    """Packs one tar: iterate to get the compressed bytes, then read `layer`."""
+
+    def __init__(self, entries: Iterable[Entry], mtime: int, how: Compression) -> None:
+        self._pieces = tar_pieces(entries, mtime)
+        self._how = how
+        self._layer: Layer | None = None
+
+    @property
+    def layer(self) -> Layer:
+        """What was packed; only after the last byte."""
+        assert self._layer is not None, "the layer is known when its last byte was read"
+        return self._layer
+
+    def __iter__(self) -> Iterator[bytes]:
+        diff, packed = hashlib.sha256(), hashlib.sha256()
+        squeeze = self._how.start()
+        tar_bytes = packed_bytes = 0
+        for block in _joined(self._pieces):
+            tar_bytes += len(block)
+            diff.update(block)
+            out = squeeze.compress(block)
+            if out:
+                packed.update(out)
+                packed_bytes += len(out)
+                yield out
+        out = squeeze.flush()
+        packed.update(out)
+        packed_bytes += len(out)
+        yield out
+        blob = Descriptor(self._how.media_type, Digest(f"sha256:{packed.hexdigest()}"), packed_bytes)
+        self._layer = Layer(blob, Digest(f"sha256:{diff.hexdigest()}"), tar_bytes)
+
+
+def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in blocks of about PIECE: most files are small, and a call for each is dear."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= PIECE:
+            yield b"".join(waiting)
+            waiting.clear()
+            size = 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+async def in_thread(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """Runs an iterator in a thread, one piece ahead of its reader, so that work and network overlap."""
+    iterator = iter(pieces)
+
+    def step() -> bytes | None:
+        return next(iterator, None)
+
+    following = asyncio.ensure_future(asyncio.to_thread(step))
+    try:
+        while (piece := await following) is not None:
+            following = asyncio.ensure_future(asyncio.to_thread(step))
+            yield piece
+    finally:
+        if not following.done():
+            await asyncio.wait([following])
+        if not following.cancelled() and following.done():
+            following.exception()
