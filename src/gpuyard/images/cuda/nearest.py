@@ -79,12 +79,13 @@ def _containers(need: Need, facts: Facts) -> Iterator[tuple[Need, str, str]]:
 
 
 def _torch_variants(need: Need, facts: Facts) -> Iterator[tuple[Need, str, str]]:
-    """The same torch for another CUDA, newest first; then other releases, newest first."""
+    """The same torch for another CUDA, then the releases after it, then those before it, near ones first."""
     own = Version.parse(need.torch).minor
-    releases = sorted(facts.torch.values(), key=lambda r: r.release, reverse=True)
+    releases = sorted(facts.torch.values(), key=lambda release: release.release)
     same = [release for release in releases if release.release == own]
-    others = [release for release in releases if release.release != own]
-    for release in (*same, *others):
+    newer = [release for release in releases if release.release > own]
+    older = [release for release in reversed(releases) if release.release < own]
+    for release in (*same, *newer, *older):
         version = need.torch.partition("+")[0] if release.release == own else str(release.version)
         for cuda in reversed(release.variants):
             if release.release == own and cuda == need.cuda and not need.cpu_only:

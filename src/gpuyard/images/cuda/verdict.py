@@ -217,9 +217,9 @@ def _driver(cuda: Version, offer: Offer, facts: Facts) -> Reason | None:
         f"CUDA {cuda} needs {needs} or newer, the node has {has}{known}",
         needs=needs,
         has=has,
-        remedy=f"use an image for CUDA {offer.cuda} or older, or install {needs}"
+        remedy=f"use an image for CUDA {offer.cuda.major}, or install {needs} or newer"
         if offer.cuda
-        else f"install {needs}",
+        else f"install {needs} or newer",
     )
 
 

@@ -1,0 +1,240 @@
+"""Runs before the user's command: looks whether the GPUs asked for are there and usable, then becomes it.
+
+A run that asked for GPUs must not train on the CPU unnoticed, which is what torch does when the driver is too
+old or no device is visible. So this checks, without importing torch:
+
+1. device nodes are there (GPUYARD_GPUS=N says how many GPUs were asked for; 0 or unset: nothing is checked),
+2. libcuda.so.1 loads, starts and counts at least as many devices,
+3. the driver's CUDA suits the CUDA that the installed torch was built with.
+
+What fails ends the run with exit code 78 and the reason on standard error. GPUYARD_ALLOW_CPU=1 goes on all
+the same; GPUYARD_SIMULATED=1 (set with simulated GPUs) satisfies every check.
+
+    python launcher.py [--] COMMAND [ARGUMENT...]
+
+One file, standard library only, Python 3.8 and later: it is copied into images. It replaces itself by the
+command, so signals and the exit code are the command's own: 127 when there is none, 126 when it can't run.
+"""
+# pathlib would double the time that this takes.
+# ruff: noqa: PTH118, PTH123, PTH208
+
+from __future__ import annotations
+
+import os
+import sys
+
+if False:  # typing would cost every run's start
+    from typing import Any
+
+#: EX_CONFIG of sysexits.h: what was asked for and what is there don't agree.
+EXIT_UNFIT = 78
+EXIT_USAGE = 64
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_FOUND = 127
+
+#: Device nodes of a GPU by the start of their names: the usual ones, WSL's, Jetson's.
+_NODES = ("nvidia", "dxg", "nvhost-gpu", "nvgpu", "nvmap")
+#: The first two capability nodes are for managing MIG; others are instances.
+_MIG_MANAGING = ("nvidia-cap1", "nvidia-cap2")
+
+# CUresult, cuda.h.
+_CUDA_ERRORS = {
+    3: "the driver doesn't initialise; is it loaded, and as new as its libraries?",
+    34: "the libcuda that was found is a stub; take the folder with `stubs` out of LD_LIBRARY_PATH",
+    46: "all GPUs are busy or unavailable",
+    100: "no device is visible to CUDA; see CUDA_VISIBLE_DEVICES, and the pod's runtimeClassName",
+    802: "the GPUs' fabric isn't ready; is nvidia-fabricmanager running on the node?",
+    803: "libcuda and the kernel's driver are of different versions; reboot the node after a driver update",
+    804: "the image's forward compatibility libraries don't support this GPU; remove /usr/local/cuda/compat",
+}
+
+
+class Unfit(Exception):
+    """Why the run can't have the GPUs that it asked for."""
+
+
+def main(argv: list[str], dev: str = "/dev") -> int:
+    """Checks, then becomes the command; returns only when it can't.
+
+    Args:
+        argv: `sys.argv`.
+        dev: the folder of device nodes.
+    """
+    command = argv[2:] if argv[1:2] == ["--"] else argv[1:]
+    if not command:
+        _say("there is no command to start; write launcher.py COMMAND [ARGUMENT...]")
+        return EXIT_USAGE
+    asked = os.environ.get("GPUYARD_GPUS", "")
+    if asked.isdigit() and int(asked) and not _is_on("GPUYARD_SIMULATED"):
+        try:
+            check(int(asked), dev)
+        except Unfit as reason:
+            _say(f"this run asked for {asked} GPU{'' if asked == '1' else 's'}, and {reason}")
+            if not _is_on("GPUYARD_ALLOW_CPU"):
+                _say("GPU check failed; set GPUYARD_ALLOW_CPU=1 for a run that may go on without")
+                return EXIT_UNFIT
+            _say("going on without them, as GPUYARD_ALLOW_CPU says")
+    return _become(command)
+
+
+def check(asked: int, dev: str) -> None:
+    """Raises Unfit unless `asked` GPUs can be used."""
+    _check_nodes(dev)
+    before = _open_files()
+    driver_cuda, count = _ask_driver()
+    # The command must not inherit what libcuda opened.
+    for descriptor in _open_files() - before:
+        try:
+            os.set_inheritable(descriptor, False)
+        except OSError:
+            continue
+    # CUDA shows a process one MIG instance, however many it was given.
+    if count < (1 if _has_mig(dev) else asked):
+        raise Unfit(
+            f"CUDA sees only {count} (NVIDIA_VISIBLE_DEVICES={os.environ.get('NVIDIA_VISIBLE_DEVICES', '')}, "
+            f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')})"
+        )
+    torch = find_torch(sys.path)
+    if torch is not None:
+        _check_torch(torch, driver_cuda)
+
+
+def _check_nodes(dev: str) -> None:
+    try:
+        names = os.listdir(dev)
+    except OSError:
+        names = []
+    if not any(name.startswith(_NODES) for name in names):
+        raise Unfit(
+            "no GPU's device node is there: the container runtime didn't bring any in "
+            f"(NVIDIA_VISIBLE_DEVICES={os.environ.get('NVIDIA_VISIBLE_DEVICES', '')}); "
+            "set the pod's runtimeClassName to nvidia, or see to the node's container toolkit"
+        )
+
+
+def _ask_driver() -> tuple[tuple[int, int], int]:
+    """The CUDA version of the driver's library, and how many devices it counts."""
+    import ctypes
+
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise Unfit(
+            f"the driver's library can't be loaded ({error}): the container runtime didn't bring it in, "
+            "or NVIDIA_DRIVER_CAPABILITIES lacks compute"
+        ) from error
+    number = ctypes.c_int(0)
+    _call(cuda.cuInit, 0)
+    _call(cuda.cuDriverGetVersion, ctypes.byref(number))
+    version = number.value
+    _call(cuda.cuDeviceGetCount, ctypes.byref(number))
+    return (version // 1000, version % 1000 // 10), number.value
+
+
+def _call(function: Any, argument: object) -> None:
+    code = function(argument)
+    if code:
+        meaning = _CUDA_ERRORS.get(code, "see CUresult in NVIDIA's driver API for what it means")
+        raise Unfit(f"CUDA's {function.__name__} fails with error {code}: {meaning}")
+
+
+def _has_mig(dev: str) -> bool:
+    try:
+        names = os.listdir(os.path.join(dev, "nvidia-caps"))
+    except OSError:
+        return "MIG-" in os.environ.get("NVIDIA_VISIBLE_DEVICES", "")
+    return any(name.startswith("nvidia-cap") and name not in _MIG_MANAGING for name in names)
+
+
+def _check_torch(torch: tuple[str, str], driver_cuda: tuple[int, int]) -> None:
+    version, cuda = torch
+    if cuda == "none":
+        raise Unfit(f"torch {version} is built without CUDA: it would train on the CPU; install a CUDA build")
+    major = cuda.partition(".")[0]
+    if not major.isdigit():
+        return
+    # From CUDA 11 on a driver runs every minor version of its own major version, and all older ones.
+    if driver_cuda[0] < int(major):
+        raise Unfit(
+            f"torch {version} is built for CUDA {cuda}, while the driver is for CUDA {driver_cuda[0]}."
+            f"{driver_cuda[1]}: it would train on the CPU; install a torch for CUDA {driver_cuda[0]}, "
+            "or a newer driver"
+        )
+
+
+def find_torch(path: list[str]) -> tuple[str, str] | None:
+    """The torch that `import torch` would find: its version and its CUDA ("12.4", "none", "" unknown).
+
+    From the names of the packages' metadata folders and torch/version.py, which is read as text.
+    """
+    for folder in path:
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:
+            continue
+        version = _version_of("torch", names)
+        if version:
+            return version, _cuda_of(folder, version, names)
+    return None
+
+
+def _version_of(project: str, names: list[str]) -> str:
+    for name in names:
+        if name.startswith(project + "-") and name.endswith((".dist-info", ".egg-info")):
+            return name[len(project) + 1 :].rpartition(".")[0]
+    return ""
+
+
+def _cuda_of(folder: str, version: str, names: list[str]) -> str:
+    try:
+        with open(os.path.join(folder, "torch", "version.py"), encoding="utf-8") as file:
+            for line in file:
+                # cuda: Optional[str] = '12.4'
+                if line.startswith("cuda") and line[4:5] in (":", " ", "="):
+                    value = line.partition("=")[2].strip().strip("'\"")
+                    return "none" if value in ("None", "") else value
+    except (OSError, ValueError):
+        pass
+    local = version.partition("+")[2]
+    if local.startswith("cpu"):
+        return "none"
+    if local.startswith("cu") and local[2:].isdigit():
+        return f"{local[2:-1]}.{local[-1]}"
+    pins = [name for name in names if name.startswith("nvidia_cuda_runtime") and name.endswith(".dist-info")]
+    return ".".join(pins[0].partition("-")[2].split(".")[:2]) if len(pins) == 1 else ""
+
+
+def _open_files() -> set[int]:
+    try:
+        return {int(name) for name in os.listdir("/proc/self/fd")}
+    except OSError:
+        return set()
+
+
+def _become(command: list[str]) -> int:
+    import signal
+
+    # Python ignores these two, and what is ignored stays so in the command.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - this is what a launcher is for
+    except FileNotFoundError:
+        _say(f"{command[0]}: there is no such command")
+        return EXIT_NOT_FOUND
+    except OSError as error:
+        _say(f"{command[0]} can't be started: {error.strerror}")
+        return EXIT_NOT_EXECUTABLE
+
+
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "").lower() in ("1", "true", "yes")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"gpuyard: {text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
