@@ -45,13 +45,22 @@ class Started:
 
 
 def daemon_pid(paths: YardPaths) -> int:
-    """The pid that holds the data folder's lock; 0 when nobody does."""
+    """The pid that holds the data folder's lock; 0 when nobody does.
+
+    Raises:
+        YardError: the lock is another user's.
+    """
     try:
         with paths.lock.open() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
                 return int(lock.read().strip() or "0")
+    except PermissionError as error:
+        raise errors.YardError(
+            f"can't read {paths.lock}: {error.strerror}",
+            remedy="the yard there is another user's; set GPUYARD_HOME to a folder of your own",
+        ) from error
     except (OSError, ValueError):
         return 0
     return 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import stat
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -86,11 +88,14 @@ def save_running(file: Path, running: RunningYard) -> None:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Replaces a file's text atomically, mode 0600.
+    """Replaces a file's text atomically, mode 0600. One that says it already is left alone, so that a yard
+    starts on a full disk, too.
 
     Raises:
         StoreFull, StoreUnwritable: it can't be written; the old text is untouched.
     """
+    if _says(file, text):
+        return
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         temporary.unlink(missing_ok=True)
@@ -101,7 +106,16 @@ def write_private(file: Path, text: str) -> None:
             os.fsync(stream.fileno())
         temporary.replace(file)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         kind = errors.StoreFull if error.errno == errno.ENOSPC else errors.StoreUnwritable
         raise kind(
             f"can't write {file}: {error.strerror}", remedy="free some space or mend the permissions"
         ) from error
+
+
+def _says(file: Path, text: str) -> bool:
+    try:
+        return file.read_text() == text and file.lstat().st_mode & 0o177777 == stat.S_IFREG | 0o600
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,232 @@
+"""What befalls a data folder: each fault a message that names the thing and the remedy; nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import ssl
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import Refused, Yard, make_yard
+
+MAPS = "/api/v1/namespaces/default/configmaps"
+
+
+def config_map(name: str, size: int = 1) -> dict[str, object]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"text": "x" * size}}
+
+
+def test_settings_that_are_no_json(own_yard: Yard) -> None:
+    own_yard.ok("down")
+    own_yard.paths.settings.write_text('{"simulate": "H100:8", ')
+    for arguments in (("up",), ("run", "--", "true")):
+        said = own_yard.refused(1, *arguments)
+        assert str(own_yard.paths.settings) in said and "remove" in said
+    own_yard.paths.settings.unlink()
+    own_yard.ok("up")
+
+
+@pytest.mark.parametrize("text", ["[]", '"text"', '{"port": "many"}', '{"simulate": "H1OO:8"}', "\udcff"])
+def test_settings_that_mean_nothing(stopped_yard: Yard, text: str) -> None:
+    stopped_yard.paths.settings.write_bytes(text.encode(errors="surrogateescape"))
+    result = stopped_yard.call("up")
+    assert result.code in (1, 2), result
+    assert str(stopped_yard.paths.settings) in result.err or "H1OO" in result.err
+    assert "stopped" in stopped_yard.refused(1, "ps")
+
+
+@pytest.mark.parametrize("damage", ["garbage", "empty pages", "cut"])
+def test_a_damaged_database_is_left_as_it_is(own_yard: Yard, damage: str) -> None:
+    own_yard.ok("run", "--", "true")
+    own_yard.ok("down")
+    file = own_yard.paths.database
+    sound = file.read_bytes()
+    broken = {
+        "garbage": b"this is no database\n" * 1000,
+        "empty pages": sound[:4096] + bytes(len(sound) - 4096),
+        "cut": sound[: len(sound) // 2 // 4096 * 4096],
+    }[damage]
+    file.write_bytes(broken)
+    said = own_yard.refused(1, "up")
+    assert str(file) in said and "damaged" in said
+    assert file.read_bytes() == broken
+    # With the file as it was, everything is there again.
+    file.write_bytes(sound)
+    own_yard.ok("up")
+    assert [run["state"] for run in own_yard.json("ps")] == ["succeeded"]
+
+
+def test_a_lost_token_is_made_anew(own_yard: Yard) -> None:
+    old = own_yard.paths.token.read_text()
+    own_yard.ok("down")
+    own_yard.paths.token.unlink()
+    own_yard.paths.kubeconfig.unlink()
+    own_yard.ok("up")
+    assert own_yard.paths.token.read_text() not in ("", old)
+    assert own_yard.paths.token.stat().st_mode & 0o777 == 0o600
+    assert _status_over_https(own_yard, own_yard.paths.token.read_text().strip()) == 200
+    assert _status_over_https(own_yard, old.strip()) == 401
+
+
+def test_lost_keys_are_made_anew(own_yard: Yard) -> None:
+    own_yard.ok("down")
+    shutil.rmtree(own_yard.paths.pki_dir)
+    own_yard.ok("up")
+    assert _status_over_https(own_yard, own_yard.paths.token.read_text().strip()) == 200
+
+
+def _status_over_https(yard: Yard, token: str) -> int:
+    request = urllib.request.Request(
+        f"{yard.status()['api']}{MAPS}", headers={"Authorization": f"Bearer {token}"}
+    )
+    trust = ssl.create_default_context(cafile=str(yard.paths.pki_dir / "ca.crt"))
+    try:
+        with urllib.request.urlopen(request, context=trust, timeout=30) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+@pytest.fixture
+def other_user() -> Iterator[tuple[str, ...]]:
+    if os.getuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("needs root and setpriv")
+    nobody = pwd.getpwnam("nobody")
+    yield ("setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups")
+
+
+def test_a_data_folder_without_write_permission(stopped_yard: Yard, other_user: tuple[str, ...]) -> None:
+    stopped_yard.home.chmod(0o755)
+    stopped_yard.work.chmod(0o755)
+    stopped_yard.prefix = other_user
+    try:
+        _needs_our_code(stopped_yard)
+        for arguments in (("up",), ("run", "--", "true")):
+            said = stopped_yard.refused(1, *arguments)
+            assert str(stopped_yard.home) in said
+            assert "GPUYARD_HOME" in said
+        assert list(stopped_yard.home.iterdir()) == []
+    finally:
+        stopped_yard.prefix = ()
+
+
+def test_somebody_else_s_yard(own_yard: Yard, other_user: tuple[str, ...]) -> None:
+    own_yard.home.chmod(0o755)
+    own_yard.work.chmod(0o755)
+    pid = own_yard.status()["daemon_pid"]
+    own_yard.prefix = other_user
+    try:
+        _needs_our_code(own_yard)
+        for arguments in (("ps",), ("status",), ("up",), ("down", "--keep"), ("run", "--", "true")):
+            own_yard.refused(1, *arguments)
+    finally:
+        own_yard.prefix = ()
+    assert own_yard.status()["daemon_pid"] == pid
+
+
+def _needs_our_code(yard: Yard) -> None:
+    """Another user can't read a checkout or an interpreter in root's home."""
+    try:
+        started = yard.start("--version").finish()
+    except (AssertionError, PermissionError):
+        pytest.skip("another user can't read this checkout")
+    if started.code != 0:
+        pytest.skip(f"another user can't run this checkout: {started.err}")
+
+
+def test_a_data_folder_that_is_a_file(stopped_yard: Yard) -> None:
+    stopped_yard.home.rmdir()
+    stopped_yard.home.write_text("not a folder")
+    said = stopped_yard.refused(1, "up")
+    assert str(stopped_yard.home) in said and "GPUYARD_HOME" in said
+    stopped_yard.home.unlink()
+
+
+def test_a_very_long_data_folder(stopped_yard: Yard) -> None:
+    """A socket's path has at most 107 bytes; the data folder's may have more."""
+    long = stopped_yard.home / ("x" * 100) / ("y" * 100)
+    stopped_yard.environ["GPUYARD_HOME"] = str(long)
+    try:
+        assert stopped_yard.ok("run", "--", "echo", "hi") == "hi\n"
+        assert stopped_yard.status()["data_dir"] == str(long)
+        stopped_yard.ok("down", "--stop")
+    finally:
+        stopped_yard.environ["GPUYARD_HOME"] = str(stopped_yard.home)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A file system of its own with a few megabytes."""
+    folder = Path(tempfile.mkdtemp(prefix="gy-disk-", dir="/tmp"))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        folder.rmdir()
+        pytest.skip(f"can't mount a small file system: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+    folder.rmdir()
+
+
+@pytest.fixture
+def small_yard(small_disk: Path) -> Iterator[Yard]:
+    with make_yard() as yard:
+        shutil.rmtree(yard.home)
+        yard.home = small_disk / "home"
+        yard.home.mkdir()
+        yard.environ["GPUYARD_HOME"] = str(yard.home)
+        yield yard
+
+
+def fill(file: Path, size: int = 2**30) -> None:
+    """Takes this many bytes, or every last one."""
+    with file.open("ab", buffering=0) as stream, contextlib.suppress(OSError):
+        for _ in range(size // 4096):
+            stream.write(b"x" * 4096)
+
+
+def test_a_disk_that_is_full_from_the_start(small_yard: Yard, small_disk: Path) -> None:
+    fill(small_disk / "ballast")
+    said = small_yard.refused(1, "up", "--simulate", "H100:8")
+    assert "space" in said and str(small_yard.home) in said
+    (small_disk / "ballast").unlink()
+    small_yard.ok("up", "--simulate", "H100:8")
+
+
+def test_a_disk_that_fills_up(small_yard: Yard, small_disk: Path) -> None:
+    fill(small_disk / "ballast", 2**20)
+    small_yard.ok("up", "--simulate", "H100:8")
+    made = set()
+    with pytest.raises(Refused) as refused:
+        for number in range(10_000):
+            small_yard.api("POST", MAPS, config_map(f"map-{number}", 20_000))
+            made.add(f"map-{number}")
+    code, status = refused.value.args
+    assert (code, status["reason"]) == (507, "InsufficientStorage")
+    assert f"no space left on the disk that holds {small_yard.home}" in status["message"]
+
+    # The database's log may still have room for a little: a run is refused, or waits for space.
+    submitted = small_yard.call("run", "-d", "-n", "too-much", "--", "true")
+    assert submitted.code == 0 or "no space left" in submitted.err
+    # Looking is possible, also after a start without any space.
+    small_yard.kill_daemon()
+    small_yard.ok("up")
+    assert len(small_yard.json("ps")) == (submitted.code == 0)
+    assert small_yard.json("nodes")[0]["gpus"] == 8
+
+    (small_disk / "ballast").unlink()
+    assert {item["metadata"]["name"] for item in small_yard.api("GET", MAPS)["items"]} >= made
+    small_yard.api("POST", MAPS, config_map("after"))
+    assert small_yard.ok("run", "-n", "after", "--gpus", "1", "--", "echo", "goes on") == "goes on\n"
+    if submitted.code == 0:
+        small_yard.wait_for("too-much", "succeeded")
