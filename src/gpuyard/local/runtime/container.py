@@ -94,15 +94,18 @@ class Container:
         # Only now: a zombie keeps its pid, which is also the session's number, from being another's.
         self._reap()
         self.close()
-        exit_ = conclude(
+        exit_ = await self._conclude(journal)
+        await asyncio.to_thread(self._finish, journal.name, exit_)
+        return exit_
+
+    async def _conclude(self, journal: Journal) -> Exit:
+        return conclude(
             journal,
             self.log_path,
             signalled=self._signal,
             out_of_memory=self._cgroups.was_out_of_memory(journal.name),
             now=self._clock(),
         )
-        await asyncio.to_thread(self._finish, journal.name, exit_)
-        return exit_
 
     def _reap(self) -> None:
         with suppress(ChildProcessError):  # adopted

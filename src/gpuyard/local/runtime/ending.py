@@ -45,7 +45,7 @@ def conclude(
         return Exit(KILLED_CODE, ExitReason.OOM_KILLED, now)
     if signalled is not None:
         return Exit(128 + signalled, ExitReason.ERROR, now)
-    last_words = _last_line(log_path)
+    last_words = last_line(log_path)
     if last_words.startswith("bwrap: ") or journal.started is None:
         return Exit(_start_error_code(last_words), ExitReason.START_ERROR, now, last_words)
     return Exit(
@@ -66,7 +66,8 @@ def rebooted(journal: Journal) -> Exit:
     )
 
 
-def _last_line(log_path: Path) -> str:
+def last_line(log_path: Path) -> str:
+    """The last words in a log, empty when it has none."""
     try:
         with log_path.open("rb") as file:
             size = file.seek(0, 2)

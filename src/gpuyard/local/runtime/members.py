@@ -11,6 +11,7 @@ from typing import Protocol
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.podman import PODMAN
 from gpuyard.local.runtime.sandbox import BUBBLEWRAP
 from gpuyard.local.runtime.values import ENV_CONTAINER
 
@@ -33,6 +34,8 @@ class Members(Protocol):
 
 def members_of(journal: Journal, cgroups: Cgroups) -> Members:
     """The members as far as the journal tells yet."""
+    if journal.isolation == PODMAN:
+        return _PodmanNamespace(journal)
     return _Namespace(journal) if journal.isolation == BUBBLEWRAP else _Session(journal, cgroups)
 
 
@@ -68,6 +71,13 @@ class _Namespace:
             return False
         # Older releases don't tell it, and we can't read it where bwrap is installed setuid.
         return self._namespace is None or procfs.pid_namespace(self._init) in (None, self._namespace)
+
+
+class _PodmanNamespace(_Namespace):
+    """A PID namespace whose process 1 is the command itself."""
+
+    def command(self) -> int | None:
+        return self._init if self._is_alive() else None
 
 
 class _Session:

@@ -59,7 +59,7 @@ def find_program(name: str, env: Mapping[str, str], working_dir: Path) -> str:
     search = env.get("PATH") or DEFAULT_PATH
     for folder in search.split(":"):
         candidate = working_dir / folder / name
-        if candidate.is_file():
+        if _is_file(candidate):
             if os.access(candidate, os.X_OK):
                 return _checked(candidate)
             found.append(candidate)
@@ -70,6 +70,14 @@ def find_program(name: str, env: Mapping[str, str], working_dir: Path) -> str:
         code=127,
         remedy="install it, or give its path",
     )
+
+
+def _is_file(path: Path) -> bool:
+    """False also where one may not look: execvp(3) goes on to the next folder, too."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _checked(path: Path) -> str:

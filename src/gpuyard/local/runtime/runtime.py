@@ -20,6 +20,8 @@ from gpuyard.local.runtime.cgroups import Cgroups, find_cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.ending import conclude, rebooted
 from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.podman import PODMAN, Podman
+from gpuyard.local.runtime.podman_container import PodmanContainer, exit_code, prepare_run, start_error
 from gpuyard.local.runtime.programs import check_text, check_working_dir, find_program
 from gpuyard.local.runtime.sandbox import BUBBLEWRAP, Isolation, bubblewrap_args, find_isolation
 from gpuyard.local.runtime.shell import JOURNAL_FD, shell_argv
@@ -42,6 +44,7 @@ class Runtime:
         clock: Callable[[], datetime],
         *,
         boot_id: str | None = None,
+        podman: Podman | None = None,
     ) -> None:
         """Makes a runtime; see `find_isolation` and `find_cgroups`.
 
@@ -50,23 +53,29 @@ class Runtime:
             cgroups: where limits are set.
             clock: aware UTC now.
             boot_id: of the host; read from /proc when None.
+            podman: for containers with an image; None refuses them.
         """
         self.isolation = isolation
         self.cgroups = cgroups
+        self.podman = podman or Podman(None, "")
         self._clock = clock
         self._boot_id = procfs.boot_id() if boot_id is None else boot_id
 
     @classmethod
-    async def open(cls, name: str, search_path: str, clock: Callable[[], datetime]) -> Runtime:
+    async def open(
+        cls, name: str, search_path: str, clock: Callable[[], datetime], *, podman: Podman | None = None
+    ) -> Runtime:
         """Tries once what this host permits.
 
         Args:
             name: tells this yard's cgroups from those of others on this host.
             search_path: where bwrap is looked for, as in PATH.
             clock: aware UTC now.
+            podman: of this host; its probe is the caller's to run.
         """
         isolation = await find_isolation(search_path)
-        return cls(isolation, await asyncio.to_thread(find_cgroups, f"gpuyard-{name}"), clock)
+        cgroups = await asyncio.to_thread(find_cgroups, f"gpuyard-{name}")
+        return cls(isolation, cgroups, clock, podman=podman)
 
     async def start(self, folder: Path, spec: ContainerSpec) -> Container:
         """Starts a container in a new folder.
@@ -75,13 +84,41 @@ class Runtime:
             StartError: the program, working folder, a device or a mount isn't there or isn't permitted. The
                 journal says so too: an adoption gives the Exit.
             ProcessError: the folder can't be made.
+            ImageError: it has an image, and containers can't run here.
         """
-        journal = await _to_the_end(asyncio.to_thread(self._prepare, folder, spec))
+        if spec.image is not None:
+            return await self._start_image(folder, spec)
+        level = self.isolation.level
+        journal = await _to_the_end(asyncio.to_thread(self._prepare, folder, spec, level))
+        pid = self._launch(folder, spec, journal, self._spawn)
+        return Container(folder, pid, os.pidfd_open(pid), self.cgroups, self._clock)
+
+    async def _start_image(self, folder: Path, spec: ContainerSpec) -> Container:
+        await self.podman.ready()
+        journal = await _to_the_end(asyncio.to_thread(self._prepare, folder, spec, PODMAN))
+        pid = self._launch(folder, spec, journal, self._spawn_podman)
+        # When this is cancelled the shell goes on, and what it starts is there to be adopted.
+        code = await exit_code(pid)
+        started = journals.read(folder / journals.JOURNAL)
+        if code != 0 or started is None or started.started is None:
+            failure = start_error(folder, code)
+            self._note_start_error(folder, failure)
+            await self.podman.remove(spec.name)
+            raise failure
+        return self._container(folder, started)
+
+    def _launch(
+        self,
+        folder: Path,
+        spec: ContainerSpec,
+        journal: int,
+        spawn: Callable[[Path, ContainerSpec, int], int],
+    ) -> int:
+        """The pid that `spawn` gives; closes the journal and puts things in order when it fails."""
         try:
-            pid = self._spawn(folder, spec, journal)
+            return spawn(folder, spec, journal)
         except errors.StartError as error:
-            exit_ = Exit(error.code, ExitReason.START_ERROR, self._clock(), error.message)
-            journals.append_exit(folder / journals.JOURNAL, exit_)
+            self._note_start_error(folder, error)
             self.cgroups.remove(spec.name)
             raise
         except OSError as error:
@@ -93,9 +130,20 @@ class Runtime:
             ) from error
         finally:
             os.close(journal)
-        return Container(folder, pid, os.pidfd_open(pid), self.cgroups, self._clock)
 
-    def _prepare(self, folder: Path, spec: ContainerSpec) -> int:
+    def _note_start_error(self, folder: Path, error: errors.StartError) -> None:
+        exit_ = Exit(error.code, ExitReason.START_ERROR, self._clock(), error.message)
+        journals.append_exit(folder / journals.JOURNAL, exit_)
+
+    def _container(self, folder: Path, journal: Journal) -> Container:
+        """The handle of a start that the journal knows of."""
+        assert journal.started is not None
+        pid, pidfd = journal.started.pid, _pidfd_of(journal.started)
+        if journal.isolation == PODMAN:
+            return PodmanContainer(folder, pid, pidfd, self.cgroups, self._clock, self.podman)
+        return Container(folder, pid, pidfd, self.cgroups, self._clock)
+
+    def _prepare(self, folder: Path, spec: ContainerSpec, level: str) -> int:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -104,9 +152,14 @@ class Runtime:
             folder / journals.JOURNAL,
             boot_id=self._boot_id,
             name=spec.name,
-            isolation=self.isolation.level,
+            isolation=level,
             started_at=self._clock(),
         )
+
+    def _spawn_podman(self, folder: Path, spec: ContainerSpec, journal: int) -> int:
+        check_text(spec, by_shell=False)
+        argv, env = prepare_run(self.podman, folder, spec)
+        return _popen(argv, env, folder / journals.LOG, journal, Path("/"))
 
     def _spawn(self, folder: Path, spec: ContainerSpec, journal: int) -> int:
         isolated = self.isolation.level == BUBBLEWRAP
@@ -155,15 +208,15 @@ class Runtime:
             journal = journals.read(path)
         if journal is None or (_is_undecided(journal) and journal.boot_id in ("", self._boot_id)):
             # The shell names itself before anything else, and the lock says that there is none.
+            if journal is not None and journal.isolation == PODMAN:
+                await self.podman.remove(journal.name)
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             return None
         if journal.exit is not None:
             return journal.exit
         if journal.boot_id != self._boot_id:
             return self._end_before_boot(folder, journal)
-        assert journal.started is not None
-        pid = journal.started.pid
-        return Container(folder, pid, _pidfd_of(journal.started), self.cgroups, self._clock)
+        return self._container(folder, journal)
 
     def _end_before_boot(self, folder: Path, journal: Journal) -> Exit:
         if journal.exit_code is None:

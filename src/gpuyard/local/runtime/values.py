@@ -43,18 +43,48 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class ImageRun:
+    """What a container runs in and as, when that isn't the host's own file system and user.
+
+    Attributes:
+        image_id: of an image that podman has.
+        entrypoint: in the place of the image's own and its arguments; None keeps both.
+        user: "UID" or "UID:GID"; empty for the image's own.
+        groups: further group ids.
+        add_capabilities: names without CAP_, or ALL.
+        drop_capabilities: the same.
+        no_new_privileges: no program may gain any by its file's mode.
+        read_only_root: only mounts can be written.
+        unconfined: system calls aren't filtered.
+    """
+
+    image_id: str
+    entrypoint: tuple[str, ...] | None = None
+    user: str = ""
+    groups: tuple[int, ...] = ()
+    add_capabilities: tuple[str, ...] = ()
+    drop_capabilities: tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    read_only_root: bool = False
+    unconfined: bool = False
+
+
+@dataclass(frozen=True)
 class ContainerSpec:
     """One container, with everything resolved.
 
     Attributes:
         name: unique among all starts on this host, for cgroups and for `ENV_CONTAINER`.
-        argv: program and arguments; the program is looked up in the `PATH` of `env`.
-        env: the whole environment.
-        working_dir: absolute.
+        argv: program and arguments; the program is looked up in the `PATH` of `env`. With an image:
+            arguments of its entrypoint, none for the image's own.
+        env: the whole environment; with an image, what is added to the image's.
+        working_dir: absolute; with an image, empty for the image's own.
         devices: nodes to show in /dev besides the usual ones.
         mounts: folders to show besides the host's own file system.
-        shm_bytes: size of /dev/shm; None leaves the kernel's default.
+        shm_bytes: size of /dev/shm; None leaves the kernel's default. With an image 0 means no bound, and
+            None Kubernetes' 64 MiB.
         limits: of cpu and memory.
+        image: None for a process of the host.
     """
 
     name: str
@@ -65,6 +95,7 @@ class ContainerSpec:
     mounts: Sequence[Mount] = ()
     shm_bytes: int | None = None
     limits: Limits = field(default_factory=Limits)
+    image: ImageRun | None = None
 
 
 class ExitReason(StrEnum):

@@ -1,0 +1,100 @@
+"""What podman has to be told on this host, found out by trying a container.
+
+On most machines it is nothing. Where a hard limit of the host is below podman's default, or the default
+OCI runtime doesn't get along with the host's cgroups, some flags are needed, and nobody should have to know.
+"""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import shutil
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuyard import errors
+
+_RUNTIMES = ("crun", "runc")
+#: Podman's own default for a user; it may refuse more than that whatever the host's hard limit is.
+_MOST_PROCESSES = 32_768
+#: Of the host, for the trial's program: the trial needs no image.
+_SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/nix")
+_MOUNT_POINTS = ("proc", "sys", "dev", "etc", "tmp", "run")
+
+#: Runs podman with these arguments; gives its exit code and what it complained of.
+Call = Callable[[Sequence[str]], Awaitable[tuple[int, str]]]
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What this host needs.
+
+    Attributes:
+        of_podman: before `run`.
+        of_run: after it.
+        limits: whether limits of CPU and memory can be set.
+    """
+
+    of_podman: tuple[str, ...] = ()
+    of_run: tuple[str, ...] = ()
+    limits: bool = True
+
+
+async def find_flags(call: Call, folder: Path, search_path: str) -> Flags:
+    """The first flags that a container starts with, the plainest first.
+
+    Args:
+        call: runs podman.
+        folder: empty, for the trial's file system.
+        search_path: where OCI runtimes are looked for.
+
+    Raises:
+        ImageError: none does; with podman's complaint about the plainest.
+    """
+    mounts = _make_root(folder)
+    complaint = ""
+    for flags in _candidates(search_path):
+        limits = ("--memory=64m", "--cpu-period=100000", "--cpu-quota=100000") if flags.limits else ()
+        code, said = await call(
+            [
+                *(*flags.of_podman, "run", "--rm", *flags.of_run, *limits),
+                *("--network=host", "--user=1000:1000", "--cap-drop=ALL", "--log-driver=passthrough"),
+                *("--security-opt", "label=disable", "--device=/dev/null:/dev/gpuyard-trial:rw"),
+                *(*mounts, "--rootfs", str(folder), "/bin/sh", "-c", ": >/dev/gpuyard-trial"),
+            ]
+        )
+        if code == 0:
+            return flags
+        complaint = complaint or said
+    raise errors.ImageError(f"podman can't start containers on this host: {complaint}")
+
+
+def _candidates(search_path: str) -> Iterator[Flags]:
+    runtimes: list[tuple[str, ...]] = [()]
+    runtimes += [("--runtime", name) for name in _RUNTIMES if shutil.which(name, path=search_path)]
+    for limits, ulimits, runtime in itertools.product((True, False), _ulimits(), runtimes):
+        yield Flags(runtime, ulimits, limits)
+
+
+def _ulimits() -> list[tuple[str, ...]]:
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, processes = resource.getrlimit(resource.RLIMIT_NPROC)
+    bounds = dict.fromkeys((processes, _fewer(processes)))
+    explicit = [("--ulimit", f"nofile={files}:{files}", "--ulimit", f"nproc={n}:{n}") for n in bounds]
+    return [(), *explicit]
+
+
+def _fewer(processes: int) -> int:
+    return _MOST_PROCESSES if processes < 0 else min(processes, _MOST_PROCESSES)
+
+
+def _make_root(folder: Path) -> list[str]:
+    """Mount points for the host's own programs, and the arguments that mount them."""
+    mounts = []
+    for name in _MOUNT_POINTS:
+        (folder / name).mkdir()
+    for path in filter(lambda path: Path(path).is_dir(), _SYSTEM):
+        (folder / path.lstrip("/")).mkdir()
+        mounts += ["--volume", f"{path}:{path}:ro"]
+    return mounts
