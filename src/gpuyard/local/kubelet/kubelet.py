@@ -130,18 +130,30 @@ class Kubelet:
         assert self._group is not None
         worker = PodWorker(self._host, pod)
         self._workers[worker.uid] = worker
+        self._group.create_task(self._supervise(worker), name=f"pod {worker.uid}")
 
-        async def work() -> None:
-            try:
-                await worker.run()
-            finally:
-                del self._workers[worker.uid]
-            if worker.is_removed:
-                await self._clean_up(worker.uid)
-            else:
-                self._over.add(worker.uid)
-
-        self._group.create_task(work(), name=f"pod {worker.uid}")
+    async def _supervise(self, worker: PodWorker) -> None:
+        """Sees a pod to its end. Where a worker trips over a bug, another takes the pod's processes over:
+        otherwise one pod would end the daemon, at every start again, and nobody could delete it."""
+        uid = worker.uid
+        try:
+            while True:
+                try:
+                    await worker.run()
+                    break
+                except Exception:
+                    again_s = self._host.back_off.obstacle_s
+                    log.exception("pod %s: a bug; taking it on anew in %.1f s", uid, again_s)
+                    await asyncio.sleep(again_s)
+                    if worker.is_removed:
+                        break
+                    worker = self._workers[uid] = PodWorker(self._host, worker.pod)
+        finally:
+            del self._workers[uid]
+        if worker.is_removed:
+            await self._clean_up(uid)
+        else:
+            self._over.add(uid)
 
     async def _take_over(self) -> None:
         """Goes on with what an earlier kubelet left."""

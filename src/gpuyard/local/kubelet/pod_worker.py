@@ -71,6 +71,11 @@ class PodWorker:
         self._wake.set()
 
     @property
+    def pod(self) -> Manifest:
+        """As it was last seen."""
+        return self._pod
+
+    @property
     def is_removed(self) -> bool:
         """Whether the pod is no longer in the API."""
         return self._removed

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from gpuyard import errors
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import CONFIG_MAPS, EVENTS, PODS, SECRETS, Manifest, annotations_of
+from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.values import ContainerSpec
 
 _SHOW_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 _FOREVER = ("sh", "-c", "echo up; exec sleep 60")
@@ -407,3 +411,25 @@ async def test_many_pods_at_once(host: Any) -> None:
             await host.create(f"p{number}", "true")
         for number in range(40):
             assert (await host.finished(f"p{number}"))["status"]["phase"] == "Succeeded"
+
+
+class ClumsyRuntime(Runtime):
+    """Has a bug that shows at its first start of a container."""
+
+    starts = 0
+
+    async def start(self, folder: Path, spec: ContainerSpec) -> Container:
+        self.starts += 1
+        if self.starts == 1:
+            raise KeyError("oops")
+        return await super().start(folder, spec)
+
+
+async def test_a_bug_is_logged_and_the_pod_taken_on_anew(host: Any, caplog: pytest.LogCaptureFixture) -> None:
+    host.runtime = ClumsyRuntime(host.runtime.isolation, host.runtime.cgroups, lambda: datetime.now(UTC))
+    async with host.running():
+        await host.create("a", "sh", "-c", "echo there")
+        assert (await host.finished("a"))["status"]["phase"] == "Succeeded"
+        assert await host.log("a") == "there\n"
+    (bug,) = [record for record in caplog.records if record.exc_info]
+    assert "taking it on anew" in bug.getMessage()
