@@ -31,12 +31,8 @@ def host_context(spec: RunSpec, base: Path, environ: Mapping[str, str]) -> HostC
     workdir = _workdir(spec, base)
     python = find_python(spec.python, workdir, environ)
     script = needed_script(resolve_command(spec.run, str(python)))
-    if script and not (workdir / script).exists():
-        raise errors.UsageError(
-            f"{script} isn't there (in {workdir})", remedy="name a file that is, or another --workdir"
-        )
-    if script and (workdir / script).is_dir() and not (workdir / script / "__main__.py").exists():
-        raise errors.UsageError(f"{script} is a folder without a __main__.py", remedy="name a script")
+    if script:
+        _check_script(workdir, script)
     virtual_env = environ.get("VIRTUAL_ENV", "")
     return HostContext(
         python=str(python),
@@ -49,18 +45,38 @@ def host_context(spec: RunSpec, base: Path, environ: Mapping[str, str]) -> HostC
     )
 
 
+def _check_script(workdir: Path, script: str) -> None:
+    path = workdir / script
+    try:
+        if not path.exists():
+            raise errors.UsageError(
+                f"{script} isn't there (in {workdir})", remedy="name a file that is, or another --workdir"
+            )
+        if path.is_dir() and not (path / "__main__.py").exists():
+            raise errors.UsageError(f"{script} is a folder without a __main__.py", remedy="name a script")
+    except OSError as error:
+        raise errors.UsageError(
+            f"can't look at {script} (in {workdir}): {error.strerror}",
+            remedy="name a script that you may read",
+        ) from error
+
+
 def _workdir(spec: RunSpec, base: Path) -> Path:
     workdir = (base / Path(spec.workdir).expanduser()) if spec.workdir else base
-    if not workdir.is_dir():
-        what = "is a file" if workdir.exists() else "isn't there"
-        raise errors.UsageError(
-            f"workdir {workdir} {what}", remedy="make the folder, or name another workdir"
-        )
     try:
+        if not workdir.is_dir():
+            what = "is a file" if workdir.exists() else "isn't there"
+            raise errors.UsageError(
+                f"workdir {workdir} {what}", remedy="make the folder, or name another workdir"
+            )
         return Path(os.path.abspath(workdir))  # noqa: PTH100 - resolve() would replace links of the user's
     except FileNotFoundError as error:
         raise errors.UsageError(
             "the current folder was removed", remedy="go to one that is there, or name an absolute --workdir"
+        ) from error
+    except OSError as error:
+        raise errors.UsageError(
+            f"can't look at workdir {workdir}: {error.strerror}", remedy="name one that you may enter"
         ) from error
 
 
