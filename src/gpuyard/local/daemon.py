@@ -19,6 +19,7 @@ import os
 import platform
 import random
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -59,6 +60,7 @@ log = logging.getLogger("gpuyard.daemon")
 _JOB_BACKOFF_S = 1.0
 #: Revisions that a watch can resume from; about 2 kB of memory each.
 _HISTORY = 4_000
+_OPEN_FILES = 65_536
 #: A start isn't held up longer than this by GPUs that don't come.
 _GPU_WAIT_S = 10.0
 
@@ -290,6 +292,17 @@ async def _main(options: argparse.Namespace, report: Report) -> None:
     await yard.run()
 
 
+def _allow_many_files() -> None:
+    """Raises the usual soft limit of 1,024: each pod, watch and followed log holds descriptors.
+
+    Runs inherit it, as containers do; it is bounded, since some programs close all that they might have.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main() -> int:
     """Runs the yard until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="gpuyard.local.daemon", description=__doc__)
@@ -297,6 +310,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, help="of the HTTPS API; kept")
     parser.add_argument("--ready-fd", type=int, default=-1, help="where to say that the yard is ready")
     options = parser.parse_args()
+    _allow_many_files()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     report = Report(options.ready_fd)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,17 @@ async def test_a_daemon_makes_the_folders_that_an_ending_one_removed(paths: Yard
         yard.stop()
         await running
     assert not paths.runtime_dir.exists()
+
+
+def test_the_daemon_may_open_more_files_than_its_starter(paths: YardPaths) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
+    try:
+        started = lifecycle.start(paths)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    assert resource.prlimit(started.yard.daemon_pid, resource.RLIMIT_NOFILE) == (wanted, hard)
 
 
 def test_a_long_log_is_set_aside_at_the_next_start(paths: YardPaths) -> None:
