@@ -31,7 +31,7 @@ async def _run(options: argparse.Namespace) -> None:
         driver_root=options.driver_root,
     )
     try:
-        await run_agent(inventories, options.plugins_dir, target)
+        await run_agent(inventories, options.plugins_dir, target, options.cdi_dir)
     finally:
         await inventories.aclose()
 
@@ -49,6 +49,7 @@ def main() -> int:
         "--simulated-health", type=Path, metavar="FILE", help='JSON: {"unhealthy": ["GPU-…"]}'
     )
     parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where the driver is installed")
+    parser.add_argument("--cdi-dir", type=Path, help="write a CDI spec of the GPUs into this folder")
     parser.add_argument("--node", help="node to label; needs --api-socket")
     parser.add_argument("--api-socket", type=Path, help="unix socket of the API")
     parser.add_argument("--exit-with-stdin", action="store_true", help="exit when standard input ends")

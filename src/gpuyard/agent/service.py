@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpuyard.agent.cdi import publish
 from gpuyard.agent.labels import node_labels
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin
@@ -28,7 +29,10 @@ class LabelTarget:
 
 
 async def run_agent(
-    inventories: AsyncIterator[Inventory], plugins_dir: Path, target: LabelTarget | None
+    inventories: AsyncIterator[Inventory],
+    plugins_dir: Path,
+    target: LabelTarget | None,
+    cdi_dir: Path | None = None,
 ) -> None:
     """Serves each inventory as it comes, until cancelled; serves nothing until there is a first GPU.
 
@@ -36,6 +40,10 @@ async def run_agent(
         inventories: the GPUs now, and again after every change.
         plugins_dir: the kubelet's folder of device plugin sockets.
         target: what to label; None to label nothing.
+        cdi_dir: where container runtimes look for CDI specs; None to write none.
+
+    Raises:
+        DeviceError: the CDI spec can't be written.
     """
     plugin: Plugin | None = None
     labels: asyncio.Queue[dict[str, str]] = asyncio.Queue()
@@ -44,10 +52,13 @@ async def run_agent(
             group.create_task(_keep_labelled(target, labels), name="labels")
         async for inventory in inventories:
             labels.put_nowait(node_labels(inventory))
+            if cdi_dir is not None:
+                # First the spec, then its names: a container may be started right after.
+                await asyncio.to_thread(publish, cdi_dir, inventory)
             if plugin is not None:
                 plugin.update(inventory)
             elif inventory.gpus:
-                plugin = Plugin(inventory)
+                plugin = Plugin(inventory, by_cdi=cdi_dir is not None)
                 group.create_task(keep_registered(plugin, plugins_dir), name="device plugin")
                 _LOG.info("serving %d GPUs (%s)", len(inventory.gpus), inventory.backend)
             else:

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -82,6 +83,13 @@ async def test_without_gpus_old_labels_go(agent: Agent, node_api: Any, tmp_path:
     await agent("--driver-root", str(tmp_path), *arguments)
     while node_api.labels != {"zone": "a"}:
         await asyncio.wait_for(node_api.asked.get(), 20)
+
+
+async def test_writes_the_cdi_spec_before_it_serves(agent: Agent, tmp_path: Path) -> None:
+    process = await agent("--simulate", "H100:8", "--cdi-dir", str(tmp_path / "cdi"))
+    await said(process, "serving")
+    spec = json.loads((tmp_path / "cdi" / "gpuyard-nvidia-gpu.json").read_text())
+    assert len(spec["devices"]) == 8 + 8 + 1
 
 
 def test_a_model_that_nobody_knows_is_misuse() -> None:

@@ -10,6 +10,7 @@ import grpc
 
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
+from gpuyard.agent.cdi import qualified_name
 from gpuyard.agent.plugin.preferred import prefer
 from gpuyard.devices.inventory import Inventory
 from gpuyard.kube.wellknown import ENV_SIMULATED
@@ -33,8 +34,17 @@ def describe(inventory: Inventory) -> pb.ListAndWatchResponse:
     )
 
 
-def hand_over(inventory: Inventory, uuids: Iterable[str]) -> pb.ContainerAllocateResponse:
+def hand_over(
+    inventory: Inventory, uuids: Iterable[str], *, by_cdi: bool = False
+) -> pb.ContainerAllocateResponse:
     """What a container needs to use these GPUs and no others.
+
+    Device nodes are named both ways: a runtime that knows CDI takes each once, one that doesn't has them too.
+
+    Args:
+        inventory: of this node.
+        uuids: of the GPUs.
+        by_cdi: whether there is a CDI spec of them, see `cdi`.
 
     Raises:
         KeyError: a UUID isn't in the inventory.
@@ -53,18 +63,24 @@ def hand_over(inventory: Inventory, uuids: Iterable[str]) -> pb.ContainerAllocat
             pb.DeviceSpec(container_path=node.path, host_path=node.host_path, permissions="rw")
             for node in nodes
         ],
+        cdi_devices=[pb.CDIDevice(name=qualified_name(gpu)) for gpu in gpus] if by_cdi else [],
     )
 
 
 class Plugin(rpc.DevicePluginServicer):
     """Serves the inventory that it was last given. It belongs to one event loop.
 
+    Args:
+        inventory: the GPUs now.
+        by_cdi: whether containers get their GPUs by CDI name, too.
+
     Attributes:
         streams: ListAndWatch calls that are open now; the kubelet holds one as long as it knows us.
     """
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: Inventory, *, by_cdi: bool = False) -> None:
         self._inventory = inventory
+        self._by_cdi = by_cdi
         self._changed = asyncio.Event()
         self.streams = 0
 
@@ -120,7 +136,8 @@ class Plugin(rpc.DevicePluginServicer):
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a GPU is named twice")
         return pb.AllocateResponse(
             container_responses=[
-                hand_over(self._inventory, wish.devices_ids) for wish in request.container_requests
+                hand_over(self._inventory, wish.devices_ids, by_cdi=self._by_cdi)
+                for wish in request.container_requests
             ]
         )
 

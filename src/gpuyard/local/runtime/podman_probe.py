@@ -16,7 +16,7 @@ from pathlib import Path
 from gpuyard import errors
 
 _RUNTIMES = ("crun", "runc")
-#: Podman's own default for a user; it may refuse more than that whatever the host's hard limit is.
+#: Podman 4 lowers its own hard limit to this, and without CAP_SYS_RESOURCE nothing raises it again.
 _MOST_PROCESSES = 32_768
 #: Of the host, for the trial's program: the trial needs no image.
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/nix")
@@ -50,10 +50,10 @@ async def find_flags(call: Call, folder: Path, search_path: str) -> Flags:
         search_path: where OCI runtimes are looked for.
 
     Raises:
-        ImageError: none does; with podman's complaint about the plainest.
+        ImageError: none does; with podman's complaints.
     """
     mounts = _make_root(folder)
-    complaint = ""
+    complaints: dict[str, None] = {}
     for flags in _candidates(search_path):
         limits = ("--memory=64m", "--cpu-period=100000", "--cpu-quota=100000") if flags.limits else ()
         code, said = await call(
@@ -66,8 +66,8 @@ async def find_flags(call: Call, folder: Path, search_path: str) -> Flags:
         )
         if code == 0:
             return flags
-        complaint = complaint or said
-    raise errors.ImageError(f"podman can't start containers on this host: {complaint}")
+        complaints[said] = None
+    raise errors.ImageError(f"podman can't start containers on this host: {'; '.join(complaints)}")
 
 
 def _candidates(search_path: str) -> Iterator[Flags]:
@@ -92,6 +92,7 @@ def _fewer(processes: int) -> int:
 def _make_root(folder: Path) -> list[str]:
     """Mount points for the host's own programs, and the arguments that mount them."""
     mounts = []
+    folder.chmod(0o755)
     for name in _MOUNT_POINTS:
         (folder / name).mkdir()
     for path in filter(lambda path: Path(path).is_dir(), _SYSTEM):

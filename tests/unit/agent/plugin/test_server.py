@@ -94,3 +94,9 @@ def test_numa_node_is_the_topology() -> None:
     near, nowhere = describe(Inventory(Backend.NVML, gpus=gpus)).devices
     assert [node.ID for node in near.topology.nodes] == [0]
     assert not nowhere.HasField("topology")
+
+
+def test_gpus_are_named_for_cdi_only_where_there_is_a_spec() -> None:
+    assert not hand_over(INVENTORY, UUIDS[:2]).cdi_devices
+    named = hand_over(INVENTORY, UUIDS[1::-1], by_cdi=True).cdi_devices
+    assert [device.name for device in named] == [f"nvidia.com/gpu={uuid}" for uuid in UUIDS[:2]]

@@ -1,0 +1,71 @@
+"""The CDI spec of a node's GPUs: what stands behind a name such as nvidia.com/gpu=0.
+
+It has no hooks: those would run as root on paths that an image controls.
+Source: the CDI specification (https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from gpuyard import errors
+from gpuyard.devices.inventory import DeviceNode, Gpu, Inventory
+from gpuyard.kube.wellknown import ENV_SIMULATED, GPU_RESOURCE
+
+SPEC_FILE = "gpuyard-nvidia-gpu.json"
+KIND = GPU_RESOURCE
+#: The first version with hostPath, and with device names that begin with a digit.
+_VERSION = "0.5.0"
+
+
+def qualified_name(gpu: Gpu) -> str:
+    """What a container runtime is asked for."""
+    return f"{KIND}={gpu.uuid}"
+
+
+def cdi_spec(inventory: Inventory) -> dict[str, Any]:
+    """The spec: each GPU by its index and by its UUID, and `all` of them."""
+    devices = []
+    for gpu in inventory.gpus:
+        edits = {"deviceNodes": _nodes(gpu.nodes)}
+        devices += [{"name": name, "containerEdits": edits} for name in (str(gpu.index), gpu.uuid)]
+    everything = _nodes(node for gpu in inventory.gpus for node in gpu.nodes)
+    devices.append({"name": "all", "containerEdits": {"deviceNodes": everything}})
+    # "void" tells NVIDIA's own runtime, where it is installed, to add nothing to what CDI gives.
+    env = ["NVIDIA_VISIBLE_DEVICES=void", *([f"{ENV_SIMULATED}=1"] if inventory.simulated else [])]
+    common = {
+        "env": env,
+        **({"deviceNodes": _nodes(inventory.common_nodes)} if inventory.common_nodes else {}),
+    }
+    return {"cdiVersion": _VERSION, "kind": KIND, "devices": devices, "containerEdits": common}
+
+
+def _nodes(nodes: Iterable[DeviceNode]) -> list[dict[str, str]]:
+    return [{"path": node.path, "hostPath": node.host_path, "permissions": "rw"} for node in nodes]
+
+
+def publish(folder: Path, inventory: Inventory) -> None:
+    """Puts the spec of these GPUs into the folder, whole or not at all; takes it away when there are none.
+
+    Raises:
+        DeviceError: the folder can't be written.
+    """
+    path = folder / SPEC_FILE
+    # Runtimes read *.json and *.yaml: this is neither.
+    beside = folder / f"{SPEC_FILE}.new"
+    try:
+        if not inventory.gpus:
+            path.unlink(missing_ok=True)
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(cdi_spec(inventory), indent=2) + "\n")
+        beside.chmod(0o644)
+        beside.replace(path)
+    except OSError as error:
+        raise errors.DeviceError(
+            f"can't write the CDI spec {path}: {error.strerror}",
+            remedy="mend the folder's permissions, or name another with --cdi-dir",
+        ) from error
