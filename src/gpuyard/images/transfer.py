@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from gpuyard import errors
@@ -99,6 +99,7 @@ async def copy_image(
     *,
     platforms: Sequence[Platform] = (),
     mount_from: str = "",
+    to_oci: bool = False,
     parallel: int = 4,
     progress: Progress | None = None,
 ) -> Descriptor:
@@ -111,11 +112,15 @@ async def copy_image(
         tag: at the target; by digest alone when None.
         platforms: those wanted of an index; all when empty. Fewer than all make a new index.
         mount_from: the source's repository when both are of one registry.
+        to_oci: write Docker's manifests as OCI's, under another digest; podman reads no others in a layout.
         parallel: blobs at once.
         progress: told of bytes.
     """
     found, content = await source.get_manifest(reference)
     document = oci.parse_manifest(content, found.media_type)
+    if to_oci and document.media_type in (oci.DOCKER_LIST, oci.DOCKER_MANIFEST):
+        document = _as_oci(document)
+        content = document.to_bytes()
     if isinstance(document, oci.Index):
         entries = [e for e in document.manifests if not platforms or _wanted(e, platforms)]
         if not entries:
@@ -123,16 +128,35 @@ async def copy_image(
                 f"{source.name}: {reference} has no image for {', '.join(map(str, platforms))}",
                 remedy="choose one of: " + ", ".join(map(str, document.platforms)),
             )
+        copied = []
         for entry in entries:
-            await copy_image(
-                source, target, entry.digest, mount_from=mount_from, parallel=parallel, progress=progress
+            there = await copy_image(
+                source,
+                target,
+                entry.digest,
+                mount_from=mount_from,
+                to_oci=to_oci,
+                parallel=parallel,
+                progress=progress,
             )
-        if len(entries) < len(document.manifests):
-            content = oci.Index(tuple(entries), document.annotations, document.media_type).to_bytes()
+            copied.append(replace(entry, media_type=there.media_type, digest=there.digest, size=there.size))
+        if tuple(copied) != document.manifests:
+            content = replace(document, manifests=tuple(copied)).to_bytes()
         return await target.put_manifest(content, document.media_type, tag)
     blobs = [Blob(blob, _opener(source, blob), mount_from) for blob in (document.config, *document.layers)]
     await ensure_blobs(target, blobs, parallel=parallel, progress=progress)
     return await target.put_manifest(content, document.media_type, tag)
+
+
+def _as_oci(document: oci.Manifest | oci.Index) -> oci.Manifest | oci.Index:
+    if isinstance(document, oci.Index):
+        return replace(document, media_type=oci.OCI_INDEX)
+    return replace(
+        document,
+        config=document.config.as_oci(),
+        layers=tuple(layer.as_oci() for layer in document.layers),
+        media_type=oci.OCI_MANIFEST,
+    )
 
 
 def _wanted(entry: Descriptor, platforms: Sequence[Platform]) -> bool:

@@ -78,6 +78,7 @@ class Authorizer:
         self._challenge: Challenge | None = None
         self._credentials: Credentials | None = None
         self._tokens: dict[frozenset[str], _Token] = {}
+        self._wanted: dict[frozenset[str], set[str]] = {}  # what the registry itself named for ours
 
     def scoped(self, address: httpx.URL, *scopes: str) -> ScopedAuthority:
         """The authority for requests that need these scopes, sent to the registry's own address only."""
@@ -101,6 +102,7 @@ class Authorizer:
         async with self._lock:
             if "bearer" in offers and offers["bearer"].parameters.get("realm"):
                 self._challenge = offers["bearer"]
+                self._wanted[scopes] = set(self._challenge.parameters.get("scope", "").split())
                 token = self._tokens.get(scopes)
                 if token is not None and sent == f"Bearer {token.value}":
                     del self._tokens[scopes]
@@ -116,7 +118,7 @@ class Authorizer:
 
     async def _fetch(self, challenge: Challenge, scopes: frozenset[str]) -> _Token:
         asked = challenge.parameters
-        wanted = sorted(scopes | set(asked.get("scope", "").split()))
+        wanted = sorted(scopes | self._wanted.get(scopes, set()))
         started = self._clock()
         answer = await self._ask(asked["realm"], asked.get("service", ""), wanted)
         if answer.status != 200:
@@ -177,4 +179,4 @@ class ScopedAuthority:
         return await self.authorizer.challenged(headers, self.scopes, sent)
 
     def _ours(self, url: httpx.URL) -> bool:
-        return (url.scheme, url.netloc) == (self.address.scheme, self.address.netloc)
+        return url.netloc == self.address.netloc

@@ -16,10 +16,12 @@ import httpx
 import orjson
 
 from gpuyard import errors
-from gpuyard.images.registry.settings import RegistrySettings
+from gpuyard.images.registry.settings import RegistrySettings, is_loopback
 
 _MAX_ANSWER = 16 << 20
 _MAX_REDIRECTS = 5
+#: Where a response keeps a body that was read already.
+_READ = "gpuyard.read"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 #: A registry that asks for a longer pause is given up, so that a command doesn't seem to hang.
 _LONGEST_RETRY_AFTER_S = 60.0
@@ -76,6 +78,7 @@ class Http:
         self._sleep, self._jitter, self._now = sleep, jitter, now
         self._clients: dict[str, httpx.AsyncClient] = {}
         self._reached: set[str] = set()
+        self._encrypted: set[str] = set()  # on loopback, and found to want TLS
 
     async def aclose(self) -> None:
         """Closes every connection."""
@@ -111,8 +114,7 @@ class Http:
             last = once or attempt == self.settings.attempts
             try:
                 async with self._send(method, httpx.URL(url), headers or {}, content, authority) as response:
-                    body = b"" if method == "HEAD" else await _read(response)
-                    answer = Answer(response.status_code, response.headers, body, response.url)
+                    answer = await read_answer(response)
             except errors.RegistryUnavailable:
                 # A host that was never there is more likely misspelt than busy.
                 if last or _host(httpx.URL(url)) not in self._reached:
@@ -160,15 +162,20 @@ class Http:
         """One attempt: follows redirects, and answers one 401 with fresh credentials."""
         challenged, hops = False, 0
         while True:
+            if _host(url) in self._encrypted:
+                url = url.copy_with(scheme="https")
             self._refuse_plain(url)
             authorization = await authority.header(url) if authority else None
             extra = {"Authorization": authorization} if authorization else {}
             async with self._open(method, url, {**headers, **extra}, content) as response:
                 if response.status_code == 401 and authority and not challenged:
                     challenged = True
-                    await _read(response)
+                    await read_answer(response)  # so that the connection can be used again
                     if await authority.challenged(response.headers, authorization):
                         continue
+                if response.status_code == 400 and await self._wants_tls(url, response):
+                    self._encrypted.add(_host(url))
+                    continue
                 location = response.headers.get("location")
                 if response.status_code in _REDIRECTS and location and hops < _MAX_REDIRECTS:
                     hops += 1
@@ -176,6 +183,15 @@ class Http:
                     continue
                 yield response
                 return
+
+    async def _wants_tls(self, url: httpx.URL, response: httpx.Response) -> bool:
+        """Whether a server on loopback says that it wants TLS, as Go's and nginx do in plain words."""
+        if url.scheme == "https" or not is_loopback(url.host):
+            return False
+        if response.request.method == "HEAD":  # whose answer has no words
+            async with self._open("GET", url, {}, None) as worded:
+                return b"HTTPS" in (await read_answer(worded)).content[:500]
+        return b"HTTPS" in (await read_answer(response)).content[:500]
 
     @asynccontextmanager
     async def _open(
@@ -300,6 +316,13 @@ def _unreachable(url: httpx.URL, error: httpx.TransportError) -> errors.Registry
         f"{_host(url)} doesn't answer: {reason}",
         remedy="check the registry's name and your network (HTTPS_PROXY, NO_PROXY)",
     )
+
+
+async def read_answer(response: httpx.Response) -> Answer:
+    """Reads the body of a response, up to a size that no document of a registry has."""
+    if _READ not in response.extensions:
+        response.extensions[_READ] = b"" if response.request.method == "HEAD" else await _read(response)
+    return Answer(response.status_code, response.headers, response.extensions[_READ], response.url)
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -15,12 +15,11 @@ from gpuyard import errors
 from gpuyard.images import oci
 from gpuyard.images.oci import Descriptor, Digest
 from gpuyard.images.registry.auth import Authorizer, ScopedAuthority
-from gpuyard.images.registry.http import Answer, Http, error_of
+from gpuyard.images.registry.http import Answer, Http, error_of, read_answer
 from gpuyard.images.registry.uploads import ChunkedUpload
 from gpuyard.images.store import Content
 
 _ACCEPT = ", ".join((oci.OCI_INDEX, oci.OCI_MANIFEST, oci.DOCKER_LIST, oci.DOCKER_MANIFEST))
-_PIECE_BYTES = 1 << 18
 
 
 class RegistryStore:
@@ -99,10 +98,9 @@ class RegistryStore:
         url = self._base.join(f"blobs/{blob.digest}")
         async with self._http.stream(url, headers, self._reader) as response:
             if response.status_code not in (200, 206):
-                answer = Answer(response.status_code, response.headers, await response.aread(), response.url)
-                raise error_of(answer, what)
+                raise error_of(await read_answer(response), what)
             skip = start if response.status_code == 200 else 0
-            async for piece in response.aiter_raw(_PIECE_BYTES):
+            async for piece in response.aiter_raw():
                 if skip >= len(piece):
                     skip -= len(piece)
                     continue

@@ -104,6 +104,8 @@ class ChunkedUpload:
             await self._resume()
             if self._sent > before:
                 return
+            if answer is not None and answer.status == 416:
+                raise errors.UploadLost(f"uploading to {self._where}: the registry contradicts itself")
         raise errors.RegistryUnavailable(f"uploading to {self._where}: a chunk failed again and again")
 
     async def _try(

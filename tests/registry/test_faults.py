@@ -1,0 +1,302 @@
+"""What a registry can do wrong on the way, and that nothing is sent twice or left half done."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.images import oci
+from gpuyard.images.oci import Descriptor
+from gpuyard.images.registry.credentials import Credentials
+from gpuyard.images.registry.http import Http
+from gpuyard.images.registry.settings import RegistrySettings
+from gpuyard.images.transfer import Blob, Outcome, copy_image, ensure_blobs, upload_stream
+from tests.registry.conftest import Connect, Pauses, content_of, push_image, read, ref
+from tests.registry.fake import FakeRegistry, Fault, Response
+
+_CHUNK = 1 << 16
+_LAYER = os.urandom(5 * _CHUNK + 77)
+_BLOB = Descriptor.for_bytes(oci.OCI_LAYER, _LAYER)
+
+
+async def _put(fake: FakeRegistry, connect: Connect, **settings: object) -> None:
+    store = connect(chunk_bytes=_CHUNK, **settings).repository(ref(fake.name), push=True)
+    await store.put_blob(_BLOB.digest, _BLOB.size, content_of(_LAYER, 10_000))
+    assert fake.blobs["a", _BLOB.digest] == _LAYER
+
+
+async def test_a_large_blob_goes_in_chunks_and_a_small_one_in_one_request(
+    fake: FakeRegistry, connect: Connect
+) -> None:
+    await _put(fake, connect)
+    assert fake.log == [
+        "POST /v2/a/blobs/uploads/",
+        *["PATCH /v2/a/blobs/uploads/1"] * 5,
+        "PUT /v2/a/blobs/uploads/1",
+    ]
+    fake.log.clear()
+    await connect().repository(ref(fake.name)).put_blob(oci.digest_of(b"x"), 1, content_of(b"x"))
+    assert fake.log == ["POST /v2/a/blobs/uploads/", "PUT /v2/a/blobs/uploads/2"]
+
+
+@pytest.mark.parametrize("keep", [0, 2, 1000, _CHUNK])
+async def test_a_cut_chunk_is_resumed_where_the_registry_has_it(
+    fake: FakeRegistry, connect: Connect, keep: int
+) -> None:
+    fake.faults = [Fault("PATCH", 1, keep=0), Fault("PATCH", 1, keep=keep), Fault("PATCH", 1, keep=2)]
+    await _put(fake, connect)
+    assert fake.count("POST") == 1
+    assert fake.count("GET /v2/a/blobs/uploads/1") == 3
+
+
+async def test_one_byte_that_arrived_is_not_mistaken_for_none(fake: FakeRegistry, connect: Connect) -> None:
+    fake.faults = [Fault("PATCH", 1, keep=1)]
+    await _put(fake, connect)
+    assert fake.count("POST") == 2
+
+
+async def test_a_chunk_that_arrived_unseen_is_not_sent_again(fake: FakeRegistry, connect: Connect) -> None:
+    fake.faults = [Fault("PATCH", 1, after=True)]
+    await _put(fake, connect)
+    assert fake.count("PATCH") == 5
+
+
+async def test_an_upload_begins_anew_where_the_registry_cannot_tell(
+    fake: FakeRegistry, connect: Connect
+) -> None:
+    fake.status_known = False
+    fake.faults = [Fault("PATCH", 1, keep=1000)]
+    await _put(fake, connect)
+    assert fake.count("POST") == 2
+
+
+async def test_a_stream_begins_anew_when_its_upload_is_lost(fake: FakeRegistry, connect: Connect) -> None:
+    fake.status_known = False
+    fake.faults = [Fault("PATCH", 1, keep=1000)]
+    store = connect(chunk_bytes=_CHUNK).repository(ref(fake.name), push=True)
+    assert await upload_stream(store, content_of(_LAYER), oci.OCI_LAYER) == _BLOB
+    assert fake.blobs["a", _BLOB.digest] == _LAYER
+
+
+async def test_a_commit_whose_answer_was_lost_counts(fake: FakeRegistry, connect: Connect) -> None:
+    fake.faults = [Fault("PUT", 1, after=True)]
+    await _put(fake, connect)
+    assert fake.count("PUT") == 1
+
+
+async def test_a_cut_commit_is_repeated_with_what_is_missing(fake: FakeRegistry, connect: Connect) -> None:
+    fake.faults = [Fault("PUT", 1, keep=10)]
+    await _put(fake, connect)
+    assert fake.count("PUT") == 2
+
+
+async def test_smaller_chunks_are_tried_when_one_is_too_large(fake: FakeRegistry, connect: Connect) -> None:
+    layer = os.urandom(9 << 20)
+    fake.most_chunk = 2 << 20
+    store = connect(chunk_bytes=4 << 20).repository(ref(fake.name), push=True)
+    await store.put_blob(oci.digest_of(layer), len(layer), content_of(layer))
+    assert fake.blobs["a", oci.digest_of(layer)] == layer
+
+
+async def test_a_registry_may_ask_for_larger_chunks(fake: FakeRegistry, connect: Connect) -> None:
+    location = {"Location": "/v2/a/blobs/uploads/9", "OCI-Chunk-Min-Length": str(3 * _CHUNK)}
+    fake.uploads["9"] = b""
+    fake.faults = [Fault("POST", 1, answer=Response(202, location))]
+    await _put(fake, connect)
+    assert fake.count("PATCH") == 1
+
+
+async def test_busy_answers_are_waited_for_as_asked(
+    fake: FakeRegistry, connect: Connect, pauses: Pauses
+) -> None:
+    fake.faults = [
+        Fault("HEAD", 1, answer=Response(429, {"Retry-After": "7"})),
+        Fault("HEAD", 2, answer=Response(503)),
+        Fault("PATCH", 1, answer=Response(429, {"Retry-After": "3"})),
+        Fault("PUT", 1, answer=Response(502)),
+    ]
+    store = connect().repository(ref(fake.name), push=True)
+    assert not await store.has_blob(_BLOB.digest)
+    assert pauses == [7.0, 0.2, 0.4]
+    await _put(fake, connect)
+    assert pauses[3:] == [3.0, 0.1]
+
+
+async def test_a_pause_ends_at_a_date_too(pauses: Pauses) -> None:
+    now = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+    http = Http(RegistrySettings(), sleep=pauses.sleep, jitter=lambda: 0.0, now=lambda: now)
+    assert await http.pause(1, {"retry-after": "Thu, 01 Jan 2026 12:00:09 GMT"})
+    assert not await http.pause(1, {"retry-after": "Thu, 01 Jan 2026 12:05:00 GMT"})
+    assert pauses == [9.0]
+
+
+async def test_a_registry_that_stays_busy_is_given_up(fake: FakeRegistry, connect: Connect) -> None:
+    fake.faults = [Fault("HEAD", 99, answer=Response(429, {"Retry-After": "3600"}))]
+    with pytest.raises(errors.RegistryUnavailable, match="slow down"):
+        await connect().repository(ref(fake.name)).has_blob(_BLOB.digest)
+    assert len(fake.log) == 1
+    fake.faults = [Fault("HEAD", 99, answer=Response(503))]
+    with pytest.raises(errors.RegistryUnavailable, match="answered 503"):
+        await connect().repository(ref(fake.name)).has_blob(_BLOB.digest)
+    assert len(fake.log) == 6
+
+
+async def test_a_cut_download_goes_on_where_it_stopped(fake: FakeRegistry, connect: Connect) -> None:
+    fake.blobs["a", _BLOB.digest] = _LAYER
+    fake.faults = [Fault("GET", 1, send=100_000), Fault("GET", 1, keep=0), Fault("GET", 1, send=50_000)]
+    assert await read(connect().repository(ref(fake.name)), _BLOB) == _LAYER
+    ranges = [r.headers.get("range") for r in fake.requests]
+    assert ranges[0] is None
+    assert all(r and r.startswith("bytes=") for r in ranges[1:])
+
+
+async def test_other_content_than_asked_for_is_refused(fake: FakeRegistry, connect: Connect) -> None:
+    store = connect().repository(ref(fake.name))
+    for wrong in (b"?" * len(_LAYER), _LAYER[:-1], _LAYER + b"?", b""):
+        fake.blobs["a", _BLOB.digest] = wrong
+        with pytest.raises(errors.ImageDamaged, match=r"reading .*/a@sha256"):
+            await read(store, _BLOB)
+    manifest = oci.Index(()).to_bytes()
+    fake.manifests["a", oci.digest_of(b"other")] = (oci.OCI_INDEX, manifest)
+    with pytest.raises(errors.ImageDamaged, match="instead of"):
+        await store.get_manifest(oci.digest_of(b"other"))
+
+
+async def test_content_that_is_not_its_digest_never_arrives(fake: FakeRegistry, connect: Connect) -> None:
+    store = connect().repository(ref(fake.name), push=True)
+    with pytest.raises(errors.ImageDamaged, match="what arrived is not"):
+        await store.put_blob(_BLOB.digest, 3, content_of(b"abc"))
+    with pytest.raises(errors.ImageDamaged, match="should have 4 bytes and has 3"):
+        await store.put_blob(oci.digest_of(b"abc"), 4, content_of(b"abc"))
+    assert not fake.blobs
+    assert not fake.uploads
+
+
+@pytest.mark.parametrize("uses", [1, 2])
+async def test_tokens_are_renewed_in_the_middle_of_a_push(
+    fake: FakeRegistry, connect: Connect, uses: int
+) -> None:
+    fake.token_uses = uses
+    await _put(fake, connect)
+    await push_image(connect().repository(ref(fake.name), push=True), b"layer")
+    assert fake.count("/token") >= 4
+    scopes = [r.query["scope"] for r in fake.requests if r.path == "/token"]
+    assert scopes[0] == ["repository:a:pull", "repository:a:pull,push"]
+
+
+async def test_a_token_is_fetched_once_and_again_before_it_ends(fake: FakeRegistry, connect: Connect) -> None:
+    fake.token_uses, fake.expires_in = 1000, 100
+    client, now = connect(), [0.0]
+    client._clock = lambda: now[0]
+    store = client.repository(ref(fake.name), push=True)
+    for moment, tokens in ((0, 1), (89, 1), (91, 2), (91, 2)):
+        now[0] = moment
+        await store.has_blob(_BLOB.digest)
+        assert fake.count("/token") == tokens
+    # Only the very first request came without a token.
+    assert sum("authorization" not in r.headers for r in fake.requests if r.path != "/token") == 1
+
+
+async def test_parallel_requests_share_one_token(fake: FakeRegistry, connect: Connect) -> None:
+    fake.token_uses = 1000
+    store = connect().repository(ref(fake.name), push=True)
+    pieces = [bytes([n]) for n in range(8)]
+    blobs = [Blob(Descriptor.for_bytes(oci.OCI_LAYER, p), content_of(p)) for p in pieces]
+    seen: dict[str, int] = {}
+    outcomes = await ensure_blobs(store, blobs, progress=lambda digest, done, _: seen.update({digest: done}))
+    assert set(outcomes.values()) == {Outcome.UPLOADED}
+    assert fake.count("/token") == 1
+    assert list(seen.values()) == [1] * 8
+    assert set((await ensure_blobs(store, blobs)).values()) == {Outcome.PRESENT}
+
+
+async def test_mounts_ask_for_the_right_to_read_the_source(fake: FakeRegistry, connect: Connect) -> None:
+    fake.token_uses = 1000
+    fake.blobs["b", _BLOB.digest] = _LAYER
+    store = connect().repository(ref(fake.name), push=True)
+    outcomes = await ensure_blobs(store, [Blob(_BLOB, content_of(b"never read"), mount_from="b")])
+    assert outcomes == {_BLOB.digest: Outcome.MOUNTED}
+    tokens = [r.query["scope"] for r in fake.requests if r.path == "/token"]
+    assert "repository:b:pull" in tokens[-1]
+    assert "repository:a:pull,push" in tokens[-1]
+
+
+@pytest.mark.parametrize("answer", [None, Response(400), Response(401), Response(403), Response(500)])
+async def test_a_refused_mount_becomes_an_upload(
+    fake: FakeRegistry, connect: Connect, answer: Response | None
+) -> None:
+    store = connect().repository(ref(fake.name), push=True)
+    if answer:
+        fake.faults = [Fault("POST", 1, answer=answer)]
+    outcomes = await ensure_blobs(store, [Blob(_BLOB, content_of(_LAYER), mount_from="b")])
+    assert outcomes == {_BLOB.digest: Outcome.UPLOADED}
+    assert not fake.uploads
+
+
+async def test_nothing_is_under_the_tag_when_a_blob_fails(fake: FakeRegistry, connect: Connect) -> None:
+    source = connect().repository(ref(fake.name, "source"), push=True)
+    await push_image(source, _LAYER)
+    fake.faults = [Fault("PUT /v2/a/blobs", 1, answer=Response(403))]
+    with pytest.raises(errors.ImageUnauthorized, match="doesn't allow it"):
+        await copy_image(source, connect().repository(ref(fake.name), push=True), "v1", "v1")
+    assert not [name for name in fake.manifests if name[0] == "a"]
+
+
+async def test_secrets_stay_out_of_messages(fake: FakeRegistry, connect: Connect) -> None:
+    fake.token_uses, fake.user = 1, "me:right"
+    known = Credentials("me", "hunter2")
+    with pytest.raises(errors.ImageUnauthorized, match="getting a token") as caught:
+        await connect(known).repository(ref(fake.name)).has_blob(_BLOB.digest)
+    told = f"{caught.value} {caught.value.remedy} {caught.value!r} {known}"
+    assert "hunter2" not in told
+    assert "Basic" not in told
+    assert "docker login" in caught.value.remedy
+
+
+async def test_storage_behind_a_redirect_gets_no_credentials(fake: FakeRegistry, connect: Connect) -> None:
+    storage = FakeRegistry()
+    await storage.start()
+    try:
+        storage.blobs["a", _BLOB.digest] = fake.blobs["a", _BLOB.digest] = _LAYER
+        fake.token_uses, fake.redirect = 1000, f"http://{storage.name}"
+        assert await read(connect().repository(ref(fake.name)), _BLOB) == _LAYER
+        assert all("authorization" not in request.headers for request in storage.requests)
+        fake.redirect = "http://storage.example"
+        with pytest.raises(errors.RegistryError, match="without encryption"):
+            await read(connect().repository(ref(fake.name)), _BLOB)
+    finally:
+        await storage.stop()
+
+
+async def test_a_host_that_was_never_there_is_not_tried_again(connect: Connect, pauses: Pauses) -> None:
+    with pytest.raises(errors.RegistryUnavailable, match=r"127.0.0.1:1 doesn't answer") as caught:
+        await connect().repository(ref("127.0.0.1:1")).has_blob(_BLOB.digest)
+    assert "network" in caught.value.remedy
+    assert not pauses
+
+
+async def test_a_cut_first_connection_is_tried_again(fake: FakeRegistry, connect: Connect) -> None:
+    fake.faults = [Fault("HEAD", 2, keep=0)]
+    assert not await connect().repository(ref(fake.name)).has_blob(_BLOB.digest)
+
+
+async def test_proxies_are_for_others_than_loopback(
+    fake: FakeRegistry, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = FakeRegistry()
+    await proxy.start()
+    try:
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, f"http://{proxy.name}")
+        for name in ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        assert not await connect().repository(ref(fake.name)).has_blob(_BLOB.digest)
+        assert not proxy.log
+        away = connect(plain_http=frozenset({"registry.example"}))
+        assert not await away.repository(ref("registry.example")).has_blob(_BLOB.digest)
+        assert proxy.log == [f"HEAD /v2/a/blobs/{_BLOB.digest}"]
+    finally:
+        await proxy.stop()
