@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.cli.compatibility import check_before_submit, wants_check
 from gpuyard.cli.runs import find_run
 from gpuyard.cli.stopping import remove_run
 from gpuyard.cli.target import Target
@@ -43,8 +44,7 @@ async def submit(target: Target, manifests: Sequence[Manifest], *, replace: bool
     (job,) = manifests
     spec = job["spec"]["template"]["spec"]
     await _check_priority(target, spec.get("priorityClassName"))
-    if not wait:
-        await _check_fit(target, job)
+    await _check_fit(target, job, refuse=not wait)
     if replace:
         with contextlib.suppress(errors.UsageError):
             await remove_run(target, await find_run(target, job["metadata"]["name"]))
@@ -64,11 +64,16 @@ async def submit(target: Target, manifests: Sequence[Manifest], *, replace: bool
         ) from error
 
 
-async def _check_fit(target: Target, job: Manifest) -> None:
+async def _check_fit(target: Target, job: Manifest, *, refuse: bool) -> None:
+    image = wants_check(job["spec"]["template"]["spec"])
+    if not refuse and not image:
+        return
     nodes, pods = await asyncio.gather(target.api.list(NODES), target.api.list(PODS))
     explanation = could_ever_fit(PodRequest.of_template(job), Snapshot.of(nodes.items, pods.items))
-    if explanation is not None:
+    if explanation is not None and refuse:
         raise errors.UsageError("\n".join(explanation.lines()), remedy=_remedy(explanation, target))
+    if image:
+        await check_before_submit(job, nodes.items, refuse=refuse)
 
 
 def _remedy(explanation: Explanation, target: Target) -> str:

@@ -16,6 +16,7 @@ from gpuyard.kube.quantity import format_bytes, to_int
 from gpuyard.kube.references import escape_references
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMMAND,
+    ENV_GPUS,
     GPU_RESOURCE,
     IMAGE_PROCESS,
     LABEL_GPU_MODEL,
@@ -91,7 +92,7 @@ def render(spec: RunSpec, context: HostContext | None, *, name: str, namespace: 
 def _host_pod(spec: RunSpec, context: HostContext) -> dict[str, Any]:
     folders = [str(PurePosixPath(context.python).parent), *context.path.split(":")]
     env = {
-        **_ENV,
+        **_base_env(spec),
         "PATH": ":".join(dict.fromkeys(folder for folder in folders if folder)),
         "HOME": context.home,
         "USER": context.user,
@@ -117,7 +118,7 @@ def _host_pod(spec: RunSpec, context: HostContext) -> dict[str, Any]:
 
 
 def _image_pod(spec: RunSpec) -> dict[str, Any]:
-    env = {**_ENV, "HOME": _IMAGE_HOME, "USER": _IMAGE_USER, "LOGNAME": _IMAGE_USER, **spec.env}
+    env = {**_base_env(spec), "HOME": _IMAGE_HOME, "USER": _IMAGE_USER, "LOGNAME": _IMAGE_USER, **spec.env}
     if not spec.gpus.count:
         # CUDA images say "all"; where the toolkit heeds that, a run without GPUs would see every one.
         env["NVIDIA_VISIBLE_DEVICES"] = "void"
@@ -154,6 +155,10 @@ def _image_pod(spec: RunSpec) -> dict[str, Any]:
 
 def _command(spec: RunSpec, python: str | None) -> list[str]:
     return [escape_references(word) for word in resolve_command(spec.run, python)]
+
+
+def _base_env(spec: RunSpec) -> dict[str, str]:
+    return {**_ENV, ENV_GPUS: str(spec.gpus.count)} if spec.gpus.count else _ENV
 
 
 def _env(values: Mapping[str, str]) -> list[dict[str, str]]:

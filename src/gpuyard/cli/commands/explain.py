@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from gpuyard.cli.options import output_option, run_argument, target_options
+
+if TYPE_CHECKING:
+    from gpuyard.images.cuda.diagnose import Diagnosis
 
 
 @click.command("explain", epilog="\b\nExample:\n  gpuyard explain train-x7k2q\n")
@@ -13,9 +18,11 @@ from gpuyard.cli.options import output_option, run_argument, target_options
 @output_option()
 def command(name: str, context: str | None, namespace: str | None, output: str | None) -> None:
     """Say what a run waits for: the step that holds it, the arithmetic of each node, who holds the
-    GPUs, and the smallest change that would let it run now."""
+    GPUs, and the smallest change that would let it run now. Of a failed run, what its output says of GPUs."""
     import asyncio
 
+    from gpuyard.cli import diagnosis
+    from gpuyard.cli.compatibility import unfit_lines
     from gpuyard.cli.follow import state_text
     from gpuyard.cli.output import print_json
     from gpuyard.cli.runs import Run, find_run
@@ -25,24 +32,32 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
     from gpuyard.scheduling.requests import PodRequest
     from gpuyard.scheduling.snapshot import Snapshot
 
-    async def work(target: Target) -> tuple[Run, Explanation | None]:
+    async def work(target: Target) -> tuple[Run, Explanation | None, list[Diagnosis], list[str]]:
         run = await find_run(target, name)
+        found = await diagnosis.diagnose_run(target, run)
         if run.state.state != "pending" or run.job["spec"].get("suspend"):
-            return run, None
+            return run, None, found, []
         nodes, pods = await asyncio.gather(target.api.list(NODES), target.api.list(PODS))
         snapshot = Snapshot.of(nodes.items, pods.items)
         waiting = [pod for pod in run.pods if not pod["spec"].get("nodeName")]
         request = PodRequest.of(waiting[0]) if waiting else PodRequest.of_template(run.job)
-        return run, explain(request, snapshot)
+        return run, explain(request, snapshot), found, await unfit_lines(run.job, nodes.items)
 
-    run, explanation = call(work, context=context, namespace=namespace)
+    run, explanation, found, unfit = call(work, context=context, namespace=namespace)
     if output == "json":
         state = run.state.to_json()
-        print_json({"run": state, "explanation": explanation.to_json() if explanation else None})
+        print_json(
+            {
+                "run": state,
+                "explanation": explanation.to_json() if explanation else None,
+                "diagnoses": diagnosis.to_json(found),
+            }
+        )
         return
     click.echo(state_text(run))
-    for line in explanation.lines() if explanation else ():
+    for line in [*(explanation.lines() if explanation else ()), *unfit]:
         click.echo(line)
+    diagnosis.print_diagnosis(found)
     if run.job["spec"].get("suspend") and run.state.state == "pending":
         click.echo("  somebody suspended its Job; to let it go on:")
         click.echo(f"""  kubectl patch job {name} -p '{{"spec":{{"suspend":false}}}}'""")

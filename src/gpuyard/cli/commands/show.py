@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from gpuyard.cli.options import output_option, run_argument, target_options
+
+if TYPE_CHECKING:
+    from gpuyard.images.cuda.diagnose import Diagnosis
 
 
 @click.command("show", epilog="\b\nExample:\n  gpuyard show train-x7k2q -o json\n")
@@ -15,13 +20,14 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
     """Show everything known about one run: command, state, attempts, devices, isolation, events."""
     import asyncio
 
+    from gpuyard.cli import diagnosis
     from gpuyard.cli.describe import describe, to_json
     from gpuyard.cli.output import print_json
     from gpuyard.cli.runs import Run, find_run
     from gpuyard.cli.target import Target, call
     from gpuyard.kube.objects import EVENTS, Manifest, uid_of
 
-    async def work(target: Target) -> tuple[Run, list[Manifest]]:
+    async def work(target: Target) -> tuple[Run, list[Manifest], list[Diagnosis]]:
         run = await find_run(target, name)
         uids = [uid_of(run.job), *(uid_of(pod) for pod in run.pods)]
         listed = await asyncio.gather(
@@ -30,10 +36,14 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
                 for uid in uids
             )
         )
-        return run, [event for one in listed for event in one.items]
+        events = [event for one in listed for event in one.items]
+        return run, events, await diagnosis.diagnose_run(target, run)
 
-    run, events = call(work, context=context, namespace=namespace)
+    run, events, found = call(work, context=context, namespace=namespace)
     if output == "json":
-        print_json(to_json(run, events))
+        print_json({**to_json(run, events), "diagnoses": diagnosis.to_json(found)})
     else:
         describe(run, events)
+        if found:
+            click.echo("\nDiagnosis:")
+        diagnosis.print_diagnosis(found)

@@ -37,6 +37,8 @@ class Image:
         env: the config's environment.
         labels: the config's labels.
         distributions: Python distributions known to be in it, version by name, such as a lock's pins.
+        base: reference of the image that it was built on; empty when not known.
+        entrypoint: the config's.
     """
 
     reference: str
@@ -44,6 +46,8 @@ class Image:
     env: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     distributions: Mapping[str, str] = field(default_factory=dict)
+    base: str = ""
+    entrypoint: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ def _pip_findings(own: Mapping[str, str], facts: Facts) -> Iterator[tuple[Versio
 
 def _base_need(image: Image, facts: Facts) -> Need:
     """The need by environment and tag, as if nothing had been installed on top."""
-    env, reference = image.env, image.reference
+    env, reference = image.env, image.base or image.reference
     findings = list(_base_findings(image, facts))
     cuda = next((f for f in findings if f.what == "CUDA"), None)
     month = next((_version(f.value) for f in findings if f.what == "container"), None)
@@ -185,7 +189,7 @@ def _base_need(image: Image, facts: Facts) -> Need:
     if not month and torch_version and version:
         architectures = facts.torch_architectures(torch_version, version, image.machine or "amd64")
     return Need(
-        reference=reference,
+        reference=image.reference,
         machine=image.machine,
         cuda=version,
         cuda_source=cuda.source if cuda else "",
@@ -201,7 +205,7 @@ def _base_need(image: Image, facts: Facts) -> Need:
 
 def _base_findings(image: Image, facts: Facts) -> Iterator[Finding]:
     """What environment and tag say, the image's own word before what its tag lets expect."""
-    env, reference = image.env, image.reference
+    env, reference = image.env, image.base or image.reference
     tagged = _NGC.search(reference)
     month = env.get("NVIDIA_PYTORCH_VERSION", "") or (tagged[1] if tagged else "")
     if month and _version(month):

@@ -20,6 +20,7 @@ from gpuyard.local.kubelet.environment import (
     referenced_names,
 )
 from gpuyard.local.kubelet.host import Host, base_environment
+from gpuyard.local.kubelet.launching import through_launcher
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.volumes import container_volumes
 from gpuyard.local.runtime.container import Container
@@ -54,7 +55,7 @@ async def start_container(
     plugin_mounts = [Mount(Path(m.host_path), m.container_path, m.read_only) for m in allocation.mounts]
     spec = ContainerSpec(
         name=f"{uid_of(pod)}_{container['name']}_{attempt}",
-        argv=command_line(container, environment),
+        argv=through_launcher(command_line(container, environment), environment),
         env=environment,
         working_dir=container.get("workingDir") or "/",
         devices=[DeviceNode(d.host_path, d.container_path) for d in allocation.devices],

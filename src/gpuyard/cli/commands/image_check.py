@@ -1,0 +1,179 @@
+"""`gpuyard image check`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gpuyard import errors
+from gpuyard.cli.options import output_option, target_options
+
+if TYPE_CHECKING:
+    from gpuyard.cli.target import Target
+    from gpuyard.images.cuda.fleet import Report
+    from gpuyard.images.cuda.need import Image
+
+
+@click.command(
+    "check",
+    epilog="""\b
+Examples:
+  gpuyard image check nvcr.io/nvidia/pytorch:24.06-py3
+  gpuyard image check registry/team/train:v1 --gpu H100 --driver 535.104.05
+  gpuyard image check oci:build/train:v1 --gpu V100 --driver 470 -o json
+
+\b
+Exit code: 0 when it runs on one of them (or that can't be known), 1 when it runs on none.
+""",
+)
+@click.argument("image")
+@click.option("--gpu", metavar="MODEL", help="A GPU instead of the nodes, such as H100.")
+@click.option("--driver", metavar="VERSION", help="Driver of that GPU, such as 535.104.05.")
+@target_options
+@output_option()
+def command(
+    image: str,
+    gpu: str | None,
+    driver: str | None,
+    context: str | None,
+    namespace: str | None,
+    output: str | None,
+) -> None:
+    """Say whether an IMAGE runs on the nodes, or on a stated GPU and driver, and why.
+
+    IMAGE is in a registry, or oci:PATH[:TAG] or oci-archive:PATH[:TAG]. Only its manifest and config are
+    read.
+    """
+    if driver and not gpu:
+        raise click.UsageError(
+            "--driver says which driver the GPU of --gpu has: name one, such as --gpu H100"
+        )
+    report = _check_stated(image, gpu, driver or "") if gpu else _check_nodes(image, context, namespace)
+    if output == "json":
+        from gpuyard.cli.output import print_json
+
+        print_json(to_json(report))
+    else:
+        _print(report)
+    sys.exit(1 if report.none_fits else 0)
+
+
+def _check_stated(reference: str, gpu: str, driver: str) -> Report:
+    import asyncio
+
+    from gpuyard.images.cuda.facts import load_facts
+    from gpuyard.images.cuda.fleet import judge_all
+    from gpuyard.images.cuda.need import need_of
+    from gpuyard.images.cuda.offer import stated_offer
+
+    facts = load_facts()
+    try:
+        offer = stated_offer(gpu, driver, facts)
+    except ValueError as error:
+        raise errors.UsageError(
+            str(error), remedy="write for example --gpu H100 --driver 535.104.05"
+        ) from error
+    needs = [need_of(image, facts) for image in asyncio.run(_read(reference))]
+    return judge_all(needs, [offer], facts)
+
+
+def _check_nodes(reference: str, context: str | None, namespace: str | None) -> Report:
+    from gpuyard.cli.compatibility import judge_nodes
+    from gpuyard.cli.target import call
+    from gpuyard.images.cuda.offer import has_gpus
+    from gpuyard.kube.objects import NODES
+
+    async def work(target: Target) -> Report:
+        nodes = [node for node in (await target.api.list(NODES)).items if has_gpus(node)]
+        if not nodes:
+            raise errors.UsageError(
+                "no node has GPUs to check the image against",
+                remedy="state one: --gpu H100 --driver 535.104.05",
+            )
+        return judge_nodes(await _read(reference), nodes)
+
+    return call(work, context=context, namespace=namespace)
+
+
+async def _read(reference: str) -> tuple[Image, ...]:
+    import os
+
+    from gpuyard.images.cuda.inspect import read_images
+
+    images = await read_images(reference, os.environ)
+    if not images:
+        raise errors.ImageNotFound(f"{reference} has no image for Linux", remedy="name another image")
+    return images
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The need with where each fact came from, a verdict a node, and the nearest image that would fit."""
+    need, suggestion = report.need, report.suggestion
+    return {
+        "image": need.reference,
+        "fits": not report.none_fits,
+        "needs": {
+            "architecture": need.machine or None,
+            "cuda": str(need.cuda) if need.cuda else None,
+            "cuda_source": need.cuda_source or None,
+            "torch": need.torch or None,
+            "gpu_code": str(need.architectures) if need.architectures else None,
+            "forward_compatibility": str(need.compat) if need.compat else None,
+            "findings": [
+                {"what": f.what, "value": f.value, "source": f.source, "counts": f.counts}
+                for f in need.findings
+            ],
+        },
+        "nodes": [
+            {
+                "node": verdict.offer.name,
+                "gpu": verdict.offer.product or None,
+                "driver": str(verdict.offer.driver) if verdict.offer.driver else None,
+                "cuda": str(verdict.offer.cuda) if verdict.offer.cuda else None,
+                "compute_capability": str(verdict.offer.capability) if verdict.offer.capability else None,
+                "simulated": verdict.offer.simulated,
+                "outcome": verdict.outcome,
+                "reasons": [reason.to_json() for reason in verdict.reasons],
+            }
+            for verdict in report.verdicts
+        ],
+        "suggestion": {"name": suggestion.name, "how": suggestion.how, "nodes": list(suggestion.nodes)}
+        if suggestion
+        else None,
+    }
+
+
+def _print(report: Report) -> None:
+    from gpuyard.cli.compatibility import suggestion_lines
+    from gpuyard.cli.output import print_fields
+
+    need = report.need
+    print_fields(
+        [
+            ("Image", need.reference),
+            ("CPU", need.machine),
+            ("CUDA", f"{need.cuda} (from {need.cuda_source})" if need.cuda else "none that is known of"),
+            ("torch", need.torch),
+            ("GPU code", str(need.architectures or "")),
+        ]
+    )
+    for finding in need.findings:
+        if not finding.counts:
+            click.echo(f"  not used: {finding.what} {finding.value} ({finding.source})")
+    for verdict in report.verdicts:
+        offer = verdict.offer
+        about = [offer.product, f"driver {offer.driver}" if offer.driver and offer.observed else ""]
+        detail = ", ".join(text for text in about if text)
+        click.echo(
+            f"\n{offer.name} ({detail}): {verdict.outcome}"
+            if detail
+            else f"\n{offer.name}: {verdict.outcome}"
+        )
+        for reason in verdict.reasons:
+            click.echo(f"  {reason.outcome}: {reason.message}")
+            if reason.remedy:
+                click.echo(f"    {reason.remedy}")
+    if report.suggestion:
+        click.echo(f"\nWould fit: {'; '.join(suggestion_lines(report))}")

@@ -1,0 +1,70 @@
+"""What a failed run's own output says went wrong with its GPUs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gpuyard import errors
+
+if TYPE_CHECKING:
+    from gpuyard.cli.runs import Run
+    from gpuyard.cli.target import Target
+    from gpuyard.images.cuda.diagnose import Diagnosis
+
+_TAIL_LINES = 500
+#: More causes than these are consequences of the first.
+_MOST = 3
+
+
+async def diagnose_run(target: Target, run: Run) -> list[Diagnosis]:
+    """The causes that the last attempt's status and the end of its output name; none while it goes on."""
+    if run.state.state not in ("failed", "stopped", "pending", "starting") or not run.pods:
+        return []
+    from gpuyard.images.cuda.diagnose import diagnose
+
+    pod = run.pods[-1]
+    lines: list[str] = []
+    started = False
+    for status in pod.get("status", {}).get("containerStatuses") or ():
+        for state in (status.get("state") or {}, status.get("lastState") or {}):
+            for detail in state.values():
+                lines += str((detail or {}).get("message") or "").splitlines()
+            started = started or "terminated" in state
+    if started:
+        lines += await _tail(target, pod["metadata"]["name"])
+    return diagnose(lines)[:_MOST]
+
+
+def diagnosis_lines(found: list[Diagnosis]) -> list[str]:
+    """For people: the line, its cause, its remedy."""
+    lines = []
+    for diagnosis in found:
+        lines += [
+            f"  its output says: {diagnosis.line[:200]}",
+            f"    cause:  {diagnosis.cause}",
+            f"    remedy: {diagnosis.remedy}",
+        ]
+    return lines
+
+
+def print_diagnosis(found: list[Diagnosis]) -> None:
+    """Prints it, if there is anything."""
+    for line in diagnosis_lines(found):
+        click.echo(line)
+
+
+def to_json(found: list[Diagnosis]) -> list[dict[str, Any]]:
+    """For machines."""
+    return [diagnosis.to_json() for diagnosis in found]
+
+
+async def _tail(target: Target, pod: str) -> list[str]:
+    log = target.api.stream_log(target.namespace, pod, follow=False, tail_lines=_TAIL_LINES)
+    try:
+        pieces = [piece async for piece in log]
+    except errors.GpuyardError:
+        # The log may be gone with its node; what the status says is there all the same.
+        return []
+    return b"".join(pieces).decode(errors="replace").splitlines()

@@ -1,0 +1,236 @@
+"""What a failed run's output says about CUDA: lines that are known, their cause and what mends it (pure).
+
+The texts are those of libcudart 13 and libc10_cuda of torch 2.14, of NVIDIA's container toolkit, and of the
+dynamic linker; older spellings are matched too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_MOST_CHARACTERS = 2_000
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One cause that the output names.
+
+    Attributes:
+        key: short and stable, for machines.
+        line: the line that says so.
+        cause: what it means, in the user's terms.
+        remedy: what would mend it.
+    """
+
+    key: str
+    line: str
+    cause: str
+    remedy: str
+
+    def to_json(self) -> dict[str, str]:
+        """All fields."""
+        return {"key": self.key, "line": self.line, "cause": self.cause, "remedy": self.remedy}
+
+
+@dataclass(frozen=True)
+class _Known:
+    """`{name}` in cause and remedy is the pattern's group of that name."""
+
+    key: str
+    pattern: re.Pattern[str]
+    cause: str
+    remedy: str
+
+
+def _known(key: str, pattern: str, cause: str, remedy: str) -> _Known:
+    return _Known(key, re.compile(pattern), cause, remedy)
+
+
+_OTHER_IMAGE = (
+    "use an image or a torch for an older CUDA (`gpuyard image check` names one), or update the driver"
+)
+_MOUNT = "set runtimeClassName nvidia on the pod or as the node's default, and ask for GPUs with --gpus"
+_OTHER_BUILD = "install a torch that has kernels for this GPU: `gpuyard image check` names a variant"
+
+# In the order in which one line is tried: the texts with numbers before those that they contain.
+_KNOWN = (
+    _known(
+        "GpuCheckFailed",
+        r"gpuyard: this run asked for (?P<asked>\d+) GPUs?, and (?P<why>.*)",
+        "gpuyard's launcher ended the run: {why}",
+        "see to that, or set GPUYARD_ALLOW_CPU=1 for a run that may go on without",
+    ),
+    _known(
+        "DriverTooOld",
+        r"NVIDIA driver on your system is too old \(found version (?P<found>\d+)\)",
+        "the node's driver is for CUDA {found}, older than the CUDA that torch was built "
+        "with: it sees no GPU",
+        _OTHER_IMAGE,
+    ),
+    _known(
+        "RequirementUnsatisfied",
+        r"unsatisfied condition: (?P<condition>[^:()]+?)(?:,| \(|:|$)",
+        "the image asks for {condition} (NVIDIA_REQUIRE_*), the node's driver hasn't it, and its container "
+        "runtime refuses",
+        _OTHER_IMAGE + "; NVIDIA_DISABLE_REQUIRE=1 in env skips the check where the CUDA itself would run",
+    ),
+    _known(
+        "DriverTooOld",
+        r"CUDA driver version is insufficient for CUDA runtime version",
+        "the node's driver is older than the image's CUDA runs on at all (error 35)",
+        _OTHER_IMAGE,
+    ),
+    _known(
+        "CallNeedsNewerDriver",
+        r"API call is not supported in the installed CUDA driver",
+        "the program uses a function that only a newer driver has: minor-version compatibility ends there "
+        "(error 36)",
+        _OTHER_IMAGE,
+    ),
+    _known(
+        "PtxTooNew",
+        r"provided PTX was compiled with an unsupported toolchain",
+        "the image has no machine code for this GPU, and its PTX is newer than the driver (error 222)",
+        _OTHER_BUILD + "; a newer driver helps too",
+    ),
+    _known(
+        "NoPtxCompiler",
+        r"PTX JIT compiler library not found|PTX JIT compilation was disabled",
+        "the driver's PTX compiler isn't in the container (error 221 or 223)",
+        "set NVIDIA_DRIVER_CAPABILITIES=compute,utility in the run's env; unset CUDA_DISABLE_PTX_JIT",
+    ),
+    _known(
+        "NoKernelImage",
+        r"no kernel image is available for execution on the device|device kernel image is invalid",
+        "the image's GPU code wasn't built for this GPU (error 209 or 200)",
+        _OTHER_BUILD,
+    ),
+    _known(
+        "NoKernelImage",
+        r"with CUDA capability (?P<sm>sm_\d+[af]?) is not compatible with the current PyTorch",
+        "torch has no kernels for {sm}, this GPU's architecture",
+        _OTHER_BUILD,
+    ),
+    _known(
+        "NoKernelImage",
+        r"Found GPU\d+ .* which is of compute capability \(CC\) (?P<capability>[\d.]+)|"
+        r"does not include kernels for this GPU|No published PyTorch CUDA builds for release",
+        "torch has no kernels for this GPU",
+        _OTHER_BUILD,
+    ),
+    _known(
+        "DriverMismatch",
+        r"unsupported display driver ?/ ?cuda driver combination|Driver/library version mismatch|Error 803",
+        "the driver's library and its kernel module are of different versions: the driver was updated "
+        "without a reboot, or the image brings compat libraries that this driver doesn't take (error 803)",
+        "reboot the node, or take /usr/local/cuda/compat out of LD_LIBRARY_PATH",
+    ),
+    _known(
+        "ForwardCompatibilityUnsupported",
+        r"forward compatibility was attempted on non supported HW|Error 804",
+        "the image brings CUDA's forward compatibility libraries, which only data-centre GPUs take "
+        "(error 804)",
+        "use an image for the driver's CUDA or older, or take /usr/local/cuda/compat out of it",
+    ),
+    _known(
+        "FabricNotReady",
+        r"system not yet initialized|Error 802",
+        "the NVSwitch fabric of the node isn't up (error 802)",
+        "start nvidia-fabricmanager on the node, of the driver's exact version",
+    ),
+    _known(
+        "NoDriver",
+        r"Found no NVIDIA driver on your system|driver not loaded|"
+        r"libnvidia-ml\.so\.1: cannot open|load library failed: libnvidia-ml",
+        "no NVIDIA driver is visible in the container: no GPU was asked for, or the runtime brought none in",
+        _MOUNT,
+    ),
+    _known(
+        "NoDriver",
+        r"libcuda\.so\.1: cannot open shared object file",
+        "the driver's library isn't in the container",
+        _MOUNT,
+    ),
+    _known(
+        "TorchWithoutCuda",
+        r"Torch not compiled with CUDA enabled",
+        "the torch in the image is a CPU build",
+        "install a CUDA build of torch: pip's default index has one, the /whl/cpu index hasn't",
+    ),
+    _known(
+        "LibraryShadowed",
+        r"undefined symbol: __nvJitLink\w+|undefined symbol: \w*(?:cublas|cudnn|cusparse|nvJitLink)\w*",
+        "CUDA libraries of the base image shadow those that torch brought, through LD_LIBRARY_PATH",
+        "unset LD_LIBRARY_PATH in env, or use a base image without CUDA for a torch from pip",
+    ),
+    _known(
+        "LibraryMissing",
+        r"(?P<library>lib(?:cudart|cublas\w*|cudnn\w*|nccl|nvrtc|cufft|curand|cusparse|cusolver)\.so\.\d+): "
+        r"cannot open shared object file",
+        "{library}, which the program was linked with, isn't in the image",
+        "install the nvidia-* wheel that has it, or build the program for the CUDA that the image has",
+    ),
+    _known(
+        "WrongCpuArchitecture",
+        r"[Ee]xec format error",
+        "the image is for another CPU architecture than the node's",
+        "build it for the node's with --platform (linux/amd64 or linux/arm64), or choose other nodes",
+    ),
+    _known(
+        "StubLibrary",
+        r"CUDA driver is a stub library",
+        "LD_LIBRARY_PATH leads to the toolkit's stubs instead of the driver's library (error 34)",
+        "take the folder that ends in /stubs out of LD_LIBRARY_PATH",
+    ),
+    _known(
+        "NoDevice",
+        r"no CUDA-capable device is detected|No CUDA GPUs are available",
+        "CUDA sees no GPU: none was allotted, or CUDA_VISIBLE_DEVICES hides it (error 100)",
+        "ask for GPUs with --gpus, and don't set CUDA_VISIBLE_DEVICES in the program",
+    ),
+    _known(
+        "DeviceBusy",
+        r"all CUDA-capable devices are busy or unavailable",
+        "another process holds the GPU exclusively, or it is unwell (error 46)",
+        "see `nvidia-smi` on the node for its compute mode and who uses it",
+    ),
+    _known(
+        "SymbolNotFound",
+        r"CUDA error: named symbol not found",
+        "the driver and the CUDA libraries don't agree (error 500)",
+        _OTHER_IMAGE,
+    ),
+    _known(
+        "InitializationFailed",
+        r"CUDA driver initialization failed, you might not have a CUDA gpu|CUDA error: initialization error|"
+        r"CUDA unknown error - this may be due to an incorrectly set up environment|"
+        r"Unexpected error from cudaGetDeviceCount\(\)",
+        "CUDA didn't start: the driver isn't healthy, or a process was forked after CUDA had been used",
+        "start workers with the `spawn` method; else look into the node's kernel log for Xid messages",
+    ),
+)  # fmt: skip
+
+
+def diagnose(lines: Iterable[str]) -> list[Diagnosis]:
+    """Each cause once, in the order in which the output names them first."""
+    found: dict[str, Diagnosis] = {}
+    for raw in lines:
+        line = _ANSI.sub("", raw)[:_MOST_CHARACTERS].strip()
+        for known in _KNOWN:
+            if match := known.pattern.search(line):
+                groups = {name: _readable(name, text or "") for name, text in match.groupdict().items()}
+                cause, remedy = known.cause.format(**groups), known.remedy
+                found.setdefault(known.key, Diagnosis(known.key, line, cause, remedy))
+                break
+    return list(found.values())
+
+
+def _readable(name: str, text: str) -> str:
+    """torch writes CUDA 12.4 as 12040."""
+    if name == "found":
+        major, minor = divmod(int(text), 1000)
+        return f"{major}.{minor // 10}"
+    return text.strip()
