@@ -92,14 +92,14 @@ def test_the_queue_goes_by_priority_and_then_by_age(yard: Yard) -> None:
     path = "/apis/scheduling.k8s.io/v1/priorityclasses"
     yard.api("POST", path, {**urgent, "metadata": {"name": "urgent"}})
     yard.background("holder", "--gpus", "8", "--", "sleep", "600")
-    for name, more in (("first", ()), ("second", ()), ("third", ("--priority", "urgent"))):
+    for name, more in (("older", ()), ("newer", ()), ("urgent", ("--priority", "urgent"))):
         yard.ok("run", "-d", "-n", name, "--gpus", "8", *more, "--", "sh", "-c", f"echo {name} >> order")
         yard.wait_for(name, "pending")
     yard.ok("stop", "holder")
-    for name in ("first", "second", "third"):
+    for name in ("older", "newer", "urgent"):
         yard.wait_for(name, "succeeded")
-    assert (yard.work / "order").read_text().split() == ["third", "first", "second"]
-    assert [run["priority"] for run in yard.json("ps")] == [None, None, None, "urgent"]
+    assert (yard.work / "order").read_text().split() == ["urgent", "older", "newer"]
+    assert yard.state("urgent")["priority"] == "urgent"
     yard.api("DELETE", f"{path}/urgent")
 
 

@@ -20,7 +20,8 @@ def test_ps_for_machines(yard: Yard) -> None:
     yard.ok("run", "-n", "ended", "--gpus", "2", "--priority", "system-node-critical", "--", "true")
     yard.background("alive", "--", "sleep", "600")
     node = yard.status()["node"]
-    ended, living = yard.json("ps")
+    found = {run["name"]: run for run in yard.json("ps")}
+    ended, living = found["ended"], found["alive"]
     assert list(ended) == list(living) == RUN_KEYS
     for moment in ("submitted_at", "started_at", "finished_at"):
         assert TIME.fullmatch(ended.pop(moment))
@@ -108,5 +109,5 @@ def test_runs_of_other_namespaces(yard: Yard) -> None:
     assert yard.json("ps") == []
     assert [run["name"] for run in yard.json("ps", "-A")] == ["there"]
     yard.ok("rm", "--namespace", "kube-system", "there")
-    said = yard.refused(1, "run", "--namespace", "missing", "--", "true")
-    assert 'namespaces "missing" not found' in said
+    said = yard.refused(2, "run", "--namespace", "missing", "--", "true")
+    assert "there is no namespace 'missing'" in said

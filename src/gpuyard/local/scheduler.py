@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -56,6 +57,9 @@ class Scheduler:
         #: Pods for the next round, and those that wait until something changes.
         self._pending: dict[ObjectKey, _Waiting] = {}
         self._stuck: dict[ObjectKey, _Waiting] = {}
+        #: Who came first among those of one second.
+        self._arrivals: dict[ObjectKey, int] = {}
+        self._count = itertools.count()
         self._wake = asyncio.Event()
         self._writes = asyncio.Semaphore(_WRITES_AT_ONCE)
         nodes.add_handler(self._on_node)
@@ -93,6 +97,7 @@ class Scheduler:
             self._pending.pop(key, None)
             self._stuck.pop(key, None)
             self._assumed.pop(key, None)
+            self._arrivals.pop(key, None)
         if new is not None and holds(new):
             self._bound[key] = PodRequest.of(new)
         elif self._bound.pop(key, None) is not None:
@@ -107,6 +112,7 @@ class Scheduler:
             return
         self._stuck.pop(key, None)
         self._pending[key] = _Waiting(new, PodRequest.of(new))
+        self._arrivals.setdefault(key, next(self._count))
         self._wake.set()
 
     def _retry_all(self) -> None:
@@ -120,7 +126,7 @@ class Scheduler:
     async def _round(self) -> bool:
         """Decides on every pending pod and carries it out; whether something has to be tried again."""
         pending, self._pending = self._pending, {}
-        requests = order(waiting.request for waiting in pending.values())
+        requests = order((waiting.request for waiting in pending.values()), self._arrivals)
         snapshot = Snapshot.build(self._nodes.values(), {**self._assumed, **self._bound}.values())
         tasks = []
         async with asyncio.TaskGroup() as group:

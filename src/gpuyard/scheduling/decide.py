@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from gpuyard.kube.objects import ObjectKey
 from gpuyard.scheduling.fit import Misfit, fit
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.score import score
@@ -44,6 +45,14 @@ def decide(request: PodRequest, snapshot: Snapshot) -> Decision:
     return Decision(best.name if best else None, {name: found for name, found in misfits.items() if found})
 
 
-def order(requests: Iterable[PodRequest]) -> list[PodRequest]:
-    """Who is asked first: the higher priority, then the older, then by name."""
-    return sorted(requests, key=lambda r: (-r.priority, r.created, r.key))
+def order(
+    requests: Iterable[PodRequest], arrivals: Mapping[ObjectKey, int] | None = None
+) -> list[PodRequest]:
+    """Who is asked first: the higher priority, then the older, then by name.
+
+    Args:
+        requests: who asks.
+        arrivals: ranks those of one second, which is as fine as Kubernetes' times are.
+    """
+    ranks = arrivals or {}
+    return sorted(requests, key=lambda r: (-r.priority, r.created, ranks.get(r.key, 0), r.key))

@@ -256,6 +256,18 @@ async def test_what_is_freed_goes_to_the_most_important(yard: Yard, how: str) ->
     assert await yard.node_of("low") == ""
 
 
+async def test_of_one_second_the_first_to_come_goes_first(yard: Yard) -> None:
+    await yard.add_node("n1")
+    await yard.add_pod("holder", 8)
+    await yard.bound("holder")
+    for name in ("z-older", "a-newer"):
+        await yard.add_pod(name, 8)
+        await yard.stuck(name)
+    await yard.finish("holder")
+    await yard.bound("z-older")
+    assert await yard.node_of("a-newer") == ""
+
+
 async def test_a_terminating_pod_holds_what_it_has(yard: Yard) -> None:
     await yard.add_node("n1")
     await yard.add_pod("ending", 8)

@@ -62,6 +62,12 @@ def test_the_important_come_first_then_the_old() -> None:
     assert order(random.Random(1).sample(expected, len(expected))) == expected
 
 
+def test_those_of_one_second_go_by_arrival_where_it_is_known() -> None:
+    a, b, old = request("a", created="2"), request("b", created="2"), request("c", created="1")
+    arrivals = {old.key: 3, a.key: 2, b.key: 1}
+    assert order([a, b, old], arrivals) == [old, b, a]
+
+
 @settings(max_examples=300)
 @given(data=st.data())
 def test_nothing_is_ever_promised_twice(data: st.DataObject, yards: Yards) -> None:
