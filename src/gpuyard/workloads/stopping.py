@@ -25,7 +25,8 @@ def stop_patches(job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], now:
 
     Deleting pods would lose their logs. So the Job gets no further attempts, and each started pod a
     deadline that has passed: its kubelet ends it with grace, and it stays, Failed, with its exit code.
-    While nothing has started there is nothing to keep, and the Job is suspended.
+    The failures before are still allowed, since a Job that has failed deletes what runs. While nothing has
+    started there is nothing to keep, and the Job is suspended.
 
     Args:
         job: the run's Job.
@@ -34,9 +35,12 @@ def stop_patches(job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], now:
     """
     if any(condition_is_true(job, type_) for type_ in ("Complete", "Failed")):
         return StopPatches({}, {})
+    pods = list(pods)
     started = [pod["metadata"]["name"] for pod in pods if _is_started(pod)]
     stopped_at = annotations_of(job).get(ANNOTATION_STOPPED_AT) or format_time(now)
-    ending: dict[str, Any] = {"backoffLimit": 0} if started else {"suspend": True}
+    failed = sum(pod.get("status", {}).get("phase") == "Failed" for pod in pods)
+    allowed = max(failed, int(job.get("status", {}).get("failed") or 0))
+    ending: dict[str, Any] = {"backoffLimit": allowed} if started else {"suspend": True}
     return StopPatches(
         {"metadata": {"annotations": {ANNOTATION_STOPPED_AT: stopped_at}}, "spec": ending},
         {name: {"spec": {"activeDeadlineSeconds": 1}} for name in started},

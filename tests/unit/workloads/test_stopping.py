@@ -30,6 +30,14 @@ def test_a_started_pod_gets_a_deadline_and_the_job_no_further_attempt() -> None:
     )
 
 
+def test_failed_attempts_do_not_fail_the_job_before_the_present_one_has_ended() -> None:
+    """A Job that has failed deletes what still runs, and its logs with it."""
+    attempts = [pod("a", "Failed", True), pod("b", "Failed", True), pod("c", "Running", True)]
+    assert stop_patches(job(), attempts, NOW).job["spec"] == {"backoffLimit": 2}
+    counted = job() | {"status": {"failed": 3}}
+    assert stop_patches(counted, attempts, NOW).job["spec"] == {"backoffLimit": 3}
+
+
 def test_a_starting_pod_counts_as_started() -> None:
     assert stop_patches(job(), [pod("p", "Pending", True)], NOW).pods == {"p": DEADLINE}
 
