@@ -135,7 +135,7 @@ class Descriptor:
                 Platform.of(raw["platform"]) if raw.get("platform") else None,
                 str(raw.get("artifactType") or ""),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise errors.ImageDamaged(
                 f"a descriptor is not as the OCI image format has it: {error}"
             ) from error
@@ -230,6 +230,13 @@ def parse_manifest(content: bytes, media_type: str = "") -> Manifest | Index:
     kind = str(raw.get("mediaType") or media_type.partition(";")[0].strip())
     if kind not in INDEX_TYPES | MANIFEST_TYPES and raw.get("schemaVersion") == 2:
         kind = OCI_INDEX if "manifests" in raw else OCI_MANIFEST if "layers" in raw else kind
+    try:
+        return _document(raw, kind)
+    except (TypeError, ValueError) as error:
+        raise errors.ImageDamaged(f"a manifest is not as its format has it: {error}") from error
+
+
+def _document(raw: Mapping[str, Any], kind: str) -> Manifest | Index:
     annotations = dict(raw.get("annotations") or {})
     if kind in INDEX_TYPES:
         return Index(tuple(map(Descriptor.of, raw.get("manifests") or ())), annotations, kind)
@@ -352,7 +359,7 @@ class Config:
                 str(raw.get("created") or ""),
                 str(raw.get("author") or ""),
             )
-        except (TypeError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise errors.ImageDamaged(f"an image config is not as the OCI format has it: {error}") from error
 
     def to_bytes(self) -> bytes:

@@ -104,7 +104,7 @@ def _split(name: str) -> tuple[str, str]:
         registry, repository = DOCKER_HUB, name
     if registry == "index.docker.io":
         registry = DOCKER_HUB
-    if registry == DOCKER_HUB and "/" not in repository:
+    if registry == DOCKER_HUB and repository and "/" not in repository:
         repository = f"library/{repository}"
     return registry, repository
 
