@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from pathlib import Path
 
-from .conftest import Yard, alive, kill, until
+from .conftest import Yard, alive, kill, processes, until
 
 #: Counts until it may end; says its own pid as the host knows it, from the outside of any namespace.
 STEADY = "i=0; until [ -e end ]; do i=$((i+1)); echo $i; sleep 0.01; done; echo last; exit 5"
@@ -14,10 +15,21 @@ STEADY = "i=0; until [ -e end ]; do i=$((i+1)); echo $i; sleep 0.01; done; echo 
 
 def pids_of(yard: Yard, name: str) -> set[int]:
     """Pids of a run's processes, as the host sees them."""
-    from .conftest import processes
-
     pods = yard.api("GET", f"/api/v1/namespaces/default/pods?labelSelector=gpuyard.io/run={name}")["items"]
     return set(processes([f"GPUYARD_CONTAINER={pod['metadata']['uid']}_".encode() for pod in pods]))
+
+
+def shell_of(yard: Yard, name: str) -> int:
+    """The one of its processes that is the shell: those that it calls come and go."""
+    (found,) = (pid for pid in pids_of(yard, name) if comm(pid) == "sh")
+    return found
+
+
+def comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def assert_complete(lines: list[str]) -> None:
@@ -28,7 +40,7 @@ def assert_complete(lines: list[str]) -> None:
 def test_a_run_goes_on_with_the_same_process_and_whole_logs(own_yard: Yard) -> None:
     own_yard.background("steady", "--gpus", "2", "--", "sh", "-c", STEADY)
     own_yard.wait_for_line("steady", "10")
-    (shell,) = (pid for pid in pids_of(own_yard, "steady") if _is_shell(pid))
+    shell = shell_of(own_yard, "steady")
     devices = own_yard.state("steady")["attempts"][0]["devices"]
     own_yard.kill_daemon()
     assert alive(shell)
@@ -36,7 +48,7 @@ def test_a_run_goes_on_with_the_same_process_and_whole_logs(own_yard: Yard) -> N
     own_yard.ok("up")
     found = own_yard.state("steady")
     assert (found["state"], found["attempts"][0]["devices"]) == ("running", devices)
-    assert alive(shell) and shell in pids_of(own_yard, "steady")
+    assert shell == shell_of(own_yard, "steady")
     assert own_yard.json("nodes")[0]["gpus_free"] == 6
     # GPUs of a run that was adopted aren't given away.
     seen = (
@@ -47,11 +59,6 @@ def test_a_run_goes_on_with_the_same_process_and_whole_logs(own_yard: Yard) -> N
     found = own_yard.wait_for("steady", "failed")
     assert (found["exit_code"], len(found["attempts"])) == (5, 1)
     assert_complete(own_yard.ok("logs", "steady").splitlines())
-
-
-def _is_shell(pid: int) -> bool:
-    with open(f"/proc/{pid}/comm") as file:
-        return file.read().strip() == "sh"
 
 
 def test_a_run_that_ended_while_the_daemon_was_away(own_yard: Yard) -> None:
@@ -160,13 +167,13 @@ def test_submitting_while_the_daemon_dies_makes_a_run_once_or_says_that_it_did_n
 
 def test_an_agent_that_is_killed_comes_back_with_its_gpus(own_yard: Yard) -> None:
     own_yard.background("steady", "--gpus", "2", "--", "sh", "-c", STEADY)
-    pids = pids_of(own_yard, "steady")
+    shell = shell_of(own_yard, "steady")
     devices = own_yard.state("steady")["attempts"][0]["devices"]
     old = own_yard.status()["agent_pid"]
     kill(old)
     until(lambda: own_yard.status()["agent_pid"] not in (None, old), "there is another agent")
     until(lambda: own_yard.status()["gpus"]["allocatable"] == 8, "the GPUs are back")
-    assert pids <= pids_of(own_yard, "steady")
+    assert shell == shell_of(own_yard, "steady")
     seen = (
         own_yard.ok("run", "--gpus", "6", "--", "sh", "-c", "echo $CUDA_VISIBLE_DEVICES").strip().split(",")
     )

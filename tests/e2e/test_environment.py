@@ -51,8 +51,8 @@ def test_without_gpus(yard: Yard) -> None:
 
 def test_with_gpus(yard: Yard) -> None:
     found = look(yard, "-n", "eyes", "--gpus", "2")["env"]
-    assert found.keys() - OURS == ALWAYS | {"GPUYARD_SIMULATED"}
-    assert found["GPUYARD_SIMULATED"] == "1"
+    assert found.keys() - OURS == ALWAYS | {"GPUYARD_SIMULATED", "GPUYARD_GPUS"}
+    assert (found["GPUYARD_SIMULATED"], found["GPUYARD_GPUS"]) == ("1", "2")
     assert found["NVIDIA_VISIBLE_DEVICES"] == found["CUDA_VISIBLE_DEVICES"]
     devices = found["CUDA_VISIBLE_DEVICES"].split(",")
     assert sorted(devices) == sorted(yard.state("eyes")["attempts"][0]["devices"])
