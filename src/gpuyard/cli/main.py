@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("Runs", "Say what a run waits for, and what would let it go."),
     "stop": ("Runs", "Stop a run; its logs and exit code stay."),
     "rm": ("Runs", "Remove runs with their logs."),
+    "build": ("Images", "Build an image from this folder and push it; no daemon, no root."),
+    "image": ("Images", "Show, check and import images."),
     "up": ("Yard", "Start this machine's yard."),
     "down": ("Yard", "Stop this machine's yard."),
     "status": ("Yard", "Show the yard: address, GPUs, isolation, versions."),

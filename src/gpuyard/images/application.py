@@ -46,7 +46,6 @@ class Application:
 
     Attributes:
         files: path relative to the workdir and its state, sorted.
-        folders: relative paths of all folders that hold one of them.
         warnings: what the user should know: large files, links that lead out.
     """
 
@@ -89,18 +88,22 @@ def _reader(path: Path) -> Callable[[], Iterator[bytes]]:
     return read
 
 
-def read_application(root: Path, *, allow_secrets: Sequence[str] = ()) -> Application:
+def read_application(
+    root: Path, *, allow_secrets: Sequence[str] = (), leave_out: Sequence[str] = ()
+) -> Application:
     """Finds the files.
 
     Args:
         root: the workdir.
+        leave_out: paths relative to the workdir that never go in.
         allow_secrets: file names or paths relative to the workdir that may go in although they look secret.
 
     Raises:
         UsageError: there is a file that looks like a secret; a folder can't be read.
     """
     walk = _Walk(root)
-    files = sorted(walk.folder("", _rules_above(root)))
+    found = walk.folder("", _rules_above(root))
+    files = sorted((path, state) for path, state in found if path not in leave_out)
     secret = [path for path, _ in files if looks_secret(root, path) and not _allowed(path, allow_secrets)]
     if secret:
         names = ", ".join(secret[:10]) + (f" and {len(secret) - 10} more" if len(secret) > 10 else "")

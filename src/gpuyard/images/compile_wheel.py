@@ -1,4 +1,4 @@
-"""Compiles the Python files of one wheel to byte code; run as a program by the interpreter of the minor version wanted.
+"""Compiles the Python files of one wheel; run as a program by an interpreter of the version wanted.
 
 Standard library only and no newer than Python 3.8, since that interpreter knows nothing of gpuyard.
 Usage: compile_wheel.py WHEEL OUTPUT SITE_PACKAGES, with PYTHONHASHSEED=0 so that equal sources give equal
@@ -11,7 +11,7 @@ import posixpath
 import sys
 import warnings
 import zipfile
-from importlib._bootstrap_external import _code_to_hash_pyc  # type: ignore[import-not-found]
+from importlib._bootstrap_external import _code_to_hash_pyc  # type: ignore[attr-defined]
 
 
 def main(wheel: str, output: str, site_packages: str) -> None:

@@ -51,7 +51,7 @@ class FileSystem:
         try:
             with tarfile.open(fileobj=tar, mode="r|", bufsize=1 << 18) as archive:
                 for info in archive:
-                    archive.members = []  # Else it remembers every file of the base.
+                    archive.members = []  # type: ignore[attr-defined] # Else it remembers every file of the base.
                     path = posixpath.normpath("/" + info.name).strip("/")
                     folder, _, name = path.rpartition("/")
                     if name == _OPAQUE:

@@ -72,16 +72,8 @@ class Entry:
 
 
 def with_parents(entries: Iterable[Entry]) -> list[Entry]:
-    """Entries sorted by path, with the folders that lead to them.
-
-    Raises:
-        BuildError: two entries claim one path and differ in kind or are both files.
-    """
-    found: dict[str, Entry] = {}
-    for entry in entries:
-        if entry.path in found and not (entry.kind == found[entry.path].kind == FOLDER):
-            raise errors.BuildError(f"two files claim /{entry.path} of the image")
-        found.setdefault(entry.path, entry)
+    """Entries sorted by path, with the folders that lead to them; of two for one path the later wins."""
+    found = {entry.path: entry for entry in entries}
     for path in list(found):
         parent = path.rpartition("/")[0]
         while parent and parent not in found:
@@ -191,12 +183,22 @@ class Layer:
 
 
 class Packer:
-    """Packs one tar: iterate to get the compressed bytes, then read `layer`."""
+    """Packs one tar: iterate to get the compressed bytes, then read `layer`.
 
-    def __init__(self, entries: Iterable[Entry], mtime: int, how: Compression) -> None:
-        self._pieces = tar_pieces(entries, mtime)
+    Args:
+        tar: the tar's bytes, in pieces of any size.
+        how: how they are compressed.
+    """
+
+    def __init__(self, tar: Iterable[bytes], how: Compression) -> None:
+        self._tar = tar
         self._how = how
         self._layer: Layer | None = None
+
+    @classmethod
+    def of_entries(cls, entries: Iterable[Entry], mtime: int, how: Compression) -> Packer:
+        """Of a layer's members in the order given."""
+        return cls(tar_pieces(entries, mtime), how)
 
     @property
     def layer(self) -> Layer:
@@ -208,7 +210,7 @@ class Packer:
         diff, packed = hashlib.sha256(), hashlib.sha256()
         squeeze = self._how.start()
         tar_bytes = packed_bytes = 0
-        for block in _joined(self._pieces):
+        for block in _joined(self._tar):
             tar_bytes += len(block)
             diff.update(block)
             out = squeeze.compress(block)

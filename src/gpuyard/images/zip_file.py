@@ -87,7 +87,7 @@ class ZipFile:
                     )
             while out := inflate.flush(_PIECE):
                 yield out
-        except isal_zlib.error as error:
+        except isal_zlib.error as error:  # type: ignore[misc]
             raise self._damaged(member) from error
 
     def _raw(self, start: int, size: int) -> Iterator[bytes]:

@@ -1,0 +1,154 @@
+"""From flags and a spec file to a build, for `gpuyard build` and for `gpuyard run -f`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gpuyard import errors
+from gpuyard.cli.output import print_json
+from gpuyard.cli.progress import Progress
+from gpuyard.images.build import BuildRequest, BuildResult, build
+from gpuyard.images.cache import Cache, cache_folder
+from gpuyard.images.layers import EPOCH
+from gpuyard.images.oci import Platform
+from gpuyard.images.places import Places
+
+if TYPE_CHECKING:
+    from gpuyard.images.registry.settings import RegistrySettings
+
+_DEFAULT_PLATFORM = "linux/amd64"
+
+
+@dataclass(frozen=True)
+class BuildFlags:
+    """What the command line says; None and empty leave the spec's word."""
+
+    base: str | None = None
+    requirements: Path | None = None
+    tag: str | None = None
+    platforms: tuple[str, ...] = ()
+    workdir: str | None = None
+    compression: str | None = None
+    allow_secrets: tuple[str, ...] = ()
+    byte_code: bool = True
+    upgrade: bool = False
+
+
+def build_image(
+    file: Path | None, flags: BuildFlags, settings: RegistrySettings | None = None
+) -> BuildResult:
+    """Builds what a spec file and flags ask for.
+
+    Raises:
+        UsageError: something is missing or wrong.
+        ImageError: the build failed.
+    """
+    request = _request(flags, Path())
+    return run_build(request, settings)
+
+
+def run_build(request: BuildRequest, settings: RegistrySettings | None = None) -> BuildResult:
+    """Runs one build with progress on standard error."""
+    progress = Progress()
+
+    async def work() -> BuildResult:
+        async with Places(os.environ, settings) as places:
+            return await build(request, places, Cache(cache_folder(os.environ)), os.environ, progress)
+
+    try:
+        return asyncio.run(work())
+    finally:
+        progress.done()
+
+
+def _request(flags: BuildFlags, root: Path) -> BuildRequest:
+    if not flags.base:
+        raise errors.UsageError(
+            "there is no base image to build on",
+            remedy="name one with --base, such as python:3.11-slim, or under image.base in the spec (-f)",
+        )
+    if not flags.tag:
+        raise errors.UsageError(
+            "there is no name for the image",
+            remedy="name one with -t, such as registry.example.com/me/train:v1",
+        )
+    return BuildRequest(
+        base=flags.base,
+        target=flags.tag,
+        root=root,
+        requirements=flags.requirements,
+        platforms=tuple(dict.fromkeys(map(Platform.parse, flags.platforms or (_DEFAULT_PLATFORM,)))),
+        workdir=_workdir(flags.workdir or "/workspace"),
+        compression=flags.compression or "gzip",
+        byte_code=flags.byte_code,
+        allow_secrets=flags.allow_secrets,
+        upgrade=flags.upgrade,
+        created=_epoch(),
+    )
+
+
+def _workdir(text: str) -> str:
+    path = os.path.normpath(text)
+    if not path.startswith("/") or path == "/":
+        raise errors.UsageError(
+            f"the workdir {text!r} must be an absolute path in the image",
+            remedy="write for example /workspace",
+        )
+    return path
+
+
+def _epoch() -> int:
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return EPOCH
+    if not text.isdigit() or int(text) >= 8**11:
+        raise errors.UsageError(
+            f"SOURCE_DATE_EPOCH is {text!r}, not seconds since 1970", remedy="unset it, or give a number"
+        )
+    return int(text)
+
+
+def print_result(result: BuildResult, output: str | None) -> None:
+    """The reference on standard output, and what was made."""
+    if output == "json":
+        print_json(result_json(result))
+        return
+    for name, image in result.platforms.items():
+        prefix = f"{name}: " if len(result.platforms) > 1 else ""
+        for title, layer in image.layers:
+            click.echo(f"{prefix}{title}: {layer.blob.size / 1e6:.1f} MB", err=True)
+    if result.unchanged:
+        click.echo("Nothing changed: it was there already.", err=True)
+    click.echo(result.reference)
+
+
+def result_json(result: BuildResult) -> dict[str, Any]:
+    """For machines."""
+    return {
+        "reference": result.reference,
+        "tag": result.tag,
+        "digest": result.digest,
+        "unchanged": result.unchanged,
+        "platforms": {
+            name: {
+                "digest": image.manifest.digest,
+                "layers": [
+                    {
+                        "title": title,
+                        "digest": layer.blob.digest,
+                        "diff_id": layer.diff_id,
+                        "size": layer.blob.size,
+                        "media_type": layer.blob.media_type,
+                    }
+                    for title, layer in image.layers
+                ],
+            }
+            for name, image in result.platforms.items()
+        },
+    }

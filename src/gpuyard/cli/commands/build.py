@@ -1,0 +1,79 @@
+"""`gpuyard build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gpuyard.cli.options import output_option
+from gpuyard.cli.registry_options import registry_options
+
+
+@click.command(
+    "build",
+    epilog="""\b
+Examples:
+  gpuyard build --base python:3.11-slim --requirements requirements.txt -t registry.example.com/me/train:v1
+  gpuyard build -f gpuyard.yaml
+  gpuyard build --base oci:base -t oci-archive:train.tar
+
+\b
+The image goes to a registry, to a folder (oci:DIR:TAG) or to a file (oci-archive:FILE:TAG). No daemon and
+no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes it anew.
+""",
+)
+@click.option("-f", "--file", type=click.Path(path_type=Path), help="Spec file with `image:`; flags win.")
+@click.option("--base", metavar="IMAGE", help="Image to build on; it must have Python.")
+@click.option(
+    "--requirements", type=click.Path(path_type=Path), metavar="FILE", help="What to install, from wheels."
+)
+@click.option("-t", "--tag", metavar="IMAGE", help="Where the image goes.")
+@click.option(
+    "--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Repeat for an index of several."
+)
+@click.option("--workdir", metavar="DIR", help="Folder in the image (default: /workspace).")
+@click.option("--compression", type=click.Choice(["gzip", "zstd"]), help="Of layers (default: gzip).")
+@click.option(
+    "--allow-secrets", multiple=True, metavar="NAME", help="Let a file in that looks like a secret."
+)
+@click.option("--no-byte-code", is_flag=True, help="Don't compile wheels: smaller, slower to import.")
+@click.option("--upgrade", is_flag=True, help="Lock the base and the requirements anew.")
+@registry_options
+@output_option()
+def command(
+    file: Path | None,
+    base: str | None,
+    requirements: Path | None,
+    tag: str | None,
+    platforms: tuple[str, ...],
+    workdir: str | None,
+    compression: str | None,
+    allow_secrets: tuple[str, ...],
+    no_byte_code: bool,
+    upgrade: bool,
+    plain_http: tuple[str, ...],
+    registry_ca: Path | None,
+    output: str | None,
+) -> None:
+    """Build an image from this folder, a base and its requirements, and push it.
+
+    The files are those of the spec's folder (or its workdir, or the current folder) without what
+    .gitignore and .gpuyardignore name.
+    """
+    from gpuyard.cli.building import BuildFlags, build_image, print_result
+    from gpuyard.cli.registry_options import registry_settings
+
+    flags = BuildFlags(
+        base=base,
+        requirements=requirements,
+        tag=tag,
+        platforms=platforms,
+        workdir=workdir,
+        compression=compression,
+        allow_secrets=allow_secrets,
+        byte_code=not no_byte_code,
+        upgrade=upgrade,
+    )
+    result = build_image(file, flags, registry_settings(plain_http, registry_ca))
+    print_result(result, output)

@@ -1,0 +1,62 @@
+"""`gpuyard image import`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import click
+
+from gpuyard.cli.options import output_option
+from gpuyard.cli.registry_options import registry_options
+
+
+@click.command("import")
+@click.argument("tar", type=click.Path(path_type=Path))
+@click.option("-t", "--tag", required=True, metavar="IMAGE", help="Where the image goes.")
+@click.option("--platform", default="linux/amd64", show_default=True, help="What its programs run on.")
+@click.option("--compression", type=click.Choice(["gzip", "zstd"]), default="gzip", show_default=True)
+@registry_options
+@output_option()
+def command(
+    tar: Path,
+    tag: str,
+    platform: str,
+    compression: str,
+    plain_http: tuple[str, ...],
+    registry_ca: Path | None,
+    output: str | None,
+) -> None:
+    """Make a base image of a root file system: TAR is a .tar or .tar.gz, such as mmdebstrap writes."""
+    from gpuyard.cli.output import print_json
+    from gpuyard.cli.progress import Progress
+    from gpuyard.cli.registry_options import registry_settings
+    from gpuyard.images import layers
+    from gpuyard.images.oci import Platform
+    from gpuyard.images.places import Places
+    from gpuyard.images.root_file_system import import_root
+
+    progress = Progress()
+    wanted = Platform.parse(platform)
+
+    async def work() -> tuple[str, str]:
+        async with Places(os.environ, registry_settings(plain_http, registry_ca)) as places:
+            place = await places.open(tag, write=True)
+            made = await import_root(
+                tar,
+                place,
+                wanted,
+                layers.compression(compression),
+                lambda done, total: progress.bytes(tar.name, done, total),
+            )
+            return place.pinned(made.digest), made.digest
+
+    try:
+        reference, digest = asyncio.run(work())
+    finally:
+        progress.done()
+    if output == "json":
+        print_json({"reference": reference, "digest": digest})
+    else:
+        click.echo(reference)

@@ -1,0 +1,130 @@
+"""A base image for one platform: its manifest, its config, and what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from gpuyard import errors
+from gpuyard.images.base import BaseContents, BaseReader
+from gpuyard.images.cache import Cache
+from gpuyard.images.layer_pipe import LayerPipe
+from gpuyard.images.oci import Config, Descriptor, Digest, Index, Manifest, Platform, parse_manifest
+from gpuyard.images.places import Place
+from gpuyard.images.store import read_blob
+
+_KIND = "bases"
+_CONTENTS_KIND = "base-contents"
+
+#: Told the bytes of the base read so far and in all.
+ReadProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """The base as it is in a registry or layout.
+
+    Attributes:
+        digest: of its manifest for the platform.
+        manifest, config: parsed.
+    """
+
+    digest: Digest
+    manifest: Manifest
+    config: Config
+
+
+async def find_base(place: Place, platform: Platform, cache: Cache, locked: Digest | None) -> BaseImage:
+    """The base's manifest and config; from the cache when its digest is locked.
+
+    Args:
+        place: where it is.
+        platform: the one wanted.
+        cache: keeps manifests and configs by digest.
+        locked: digest of the platform's manifest, when it is known.
+
+    Raises:
+        ImageNotFound: no such image, or none for the platform.
+    """
+    if locked and (kept := cache.read(_KIND, f"{locked[7:]}.json")):
+        return _base(locked, kept["manifest"].encode(), kept["config"].encode(), place)
+    found, content = await place.store.get_manifest(locked or place.target)
+    document = parse_manifest(content, found.media_type)
+    if isinstance(document, Index):
+        chosen = document.select(platform)
+        if chosen is None:
+            raise _wrong_platform(place, platform, ", ".join(map(str, document.platforms)))
+        found, content = await place.store.get_manifest(chosen.digest)
+        document = parse_manifest(content, found.media_type)
+    if not isinstance(document, Manifest):
+        raise errors.ImageDamaged(f"the base {place.text} is an index of indexes, which nothing can run")
+    config = await read_blob(place.store, document.config)
+    base = _base(found.digest, content, config, place)
+    if not base.config.platform.runs(platform):
+        raise _wrong_platform(place, platform, str(base.config.platform))
+    entry = {"manifest": content.decode("utf-8"), "config": config.decode("utf-8")}
+    cache.write(_KIND, f"{found.digest[7:]}.json", entry)
+    return base
+
+
+def _base(digest: Digest, manifest: bytes, config: bytes, place: Place) -> BaseImage:
+    document = parse_manifest(manifest)
+    assert isinstance(document, Manifest)
+    parsed = Config.parse(config)
+    if len(parsed.diff_ids) != len(document.layers):
+        raise errors.ImageDamaged(
+            f"the base {place.text} lists {len(document.layers)} layers and names others"
+        )
+    return BaseImage(digest, document, parsed)
+
+
+def _wrong_platform(place: Place, platform: Platform, there: str) -> errors.ImageNotFound:
+    return errors.ImageNotFound(
+        f"the base {place.text} is not there for {platform}, only for {there or 'unnamed platforms'}",
+        remedy="choose another --base, or build for what there is with --platform",
+    )
+
+
+async def read_contents(
+    place: Place, base: BaseImage, cache: Cache, progress: ReadProgress | None = None
+) -> BaseContents:
+    """What the base holds, from the cache or by reading all its layers once.
+
+    Raises:
+        ImageDamaged: a layer can't be read.
+    """
+    name = f"{base.digest[7:]}.json"
+    if kept := cache.read(_CONTENTS_KIND, name):
+        return BaseContents.of(kept)
+    reader = BaseReader()
+    total = sum(layer.size for layer in base.manifest.layers)
+    done = 0
+
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress:
+            progress(done, total)
+
+    for layer in base.manifest.layers:
+        await _read_layer(place, layer, reader, count)
+    contents = reader.contents(base.config.container.environment)
+    cache.write(_CONTENTS_KIND, name, contents.to_json())
+    return contents
+
+
+async def _read_layer(
+    place: Place, layer: Descriptor, reader: BaseReader, progress: Callable[[int], None]
+) -> None:
+    pipe = LayerPipe(layer.media_type)
+    thread = asyncio.ensure_future(asyncio.to_thread(pipe.feed, reader.read_layer))
+    try:
+        async with aclosing(place.store.open_blob(layer)) as pieces:
+            async for piece in pieces:
+                progress(len(piece))
+                await asyncio.to_thread(pipe.put, piece)
+    finally:
+        await asyncio.to_thread(pipe.put, b"")
+        await thread

@@ -1,0 +1,119 @@
+"""A build from beginning to end: plan, fetch, layers, config, manifest; the tag is written last.
+
+Everything that a tag will name is in the store before the tag is: a build that fails or is stopped leaves
+what it uploaded without a name, and the tag as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gpuyard.images.application import read_application
+from gpuyard.images.cache import Cache
+from gpuyard.images.environment import WORKDIR
+from gpuyard.images.layers import EPOCH, compression
+from gpuyard.images.lock import NAME as LOCK_NAME
+from gpuyard.images.lock import write_lock
+from gpuyard.images.oci import OCI_INDEX, Digest, Index, Platform
+from gpuyard.images.places import Places
+from gpuyard.images.plan import Planner, Reporter
+from gpuyard.images.platform_build import BuiltImage, PlatformBuild
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build.
+
+    Attributes:
+        base: where the base image is.
+        target: where the image goes, with its tag.
+        root: folder of the application's files.
+        requirements: file with what to install, if any.
+        lock: gpuyard.lock; beside the application by default.
+        platforms: at least one; several make an index.
+        workdir: absolute path in the image.
+        compression: "gzip" or "zstd".
+        byte_code: whether wheels are compiled.
+        allow_secrets: names of files that may go in although they look secret.
+        upgrade: lock anew.
+        created: Unix time of everything in the image, seconds.
+    """
+
+    base: str
+    target: str
+    root: Path
+    requirements: Path | None = None
+    lock: Path | None = None
+    platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
+    workdir: str = WORKDIR
+    compression: str = "gzip"
+    byte_code: bool = True
+    allow_secrets: tuple[str, ...] = ()
+    upgrade: bool = False
+    created: int = EPOCH
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What was built.
+
+    Attributes:
+        reference: the image by digest.
+        tag: as it was asked for.
+        digest: of the manifest, or of the index over several platforms.
+    """
+
+    reference: str
+    tag: str
+    digest: Digest
+    platforms: Mapping[str, BuiltImage]
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the store had all of it already."""
+        return all(image.unchanged for image in self.platforms.values())
+
+
+async def build(
+    request: BuildRequest, places: Places, cache: Cache, environ: Mapping[str, str], reporter: Reporter
+) -> BuildResult:
+    """Builds an image and stores it.
+
+    Raises:
+        UsageError: the request, the lock or the application's files can't be taken.
+        ImageError: the base, the wheels or the target fail; nothing was tagged.
+    """
+    target = await places.open(request.target, write=True)
+    base = await places.open(request.base)
+    application = read_application(request.root, allow_secrets=request.allow_secrets, leave_out=(LOCK_NAME,))
+    for warning in application.warnings:
+        reporter.say(f"warning: {warning}")
+    lock_path = request.lock or request.root / LOCK_NAME
+    planner = Planner(base, request.requirements, lock_path, request.upgrade, cache, environ, reporter)
+    plans, lock, is_new = await planner.plan(request.platforms)
+    if is_new:
+        write_lock(lock_path, lock)
+    packed = compression(request.compression)
+    images: list[BuiltImage] = []
+    for plan in plans:
+        work = PlatformBuild(
+            plan, base, target, application, request.workdir, packed,
+            request.byte_code, request.created, cache, environ, reporter,
+        )  # fmt: skip
+        images.append(await work.run(target.tag if len(plans) == 1 else ""))
+    digest = images[0].manifest.digest
+    if len(images) > 1:
+        entries = tuple(
+            replace(image.manifest, platform=plan.base.config.platform)
+            for image, plan in zip(images, plans, strict=True)
+        )
+        index = Index(entries, images[0].annotations)
+        digest = (await target.store.put_manifest(index.to_bytes(), OCI_INDEX, target.tag or None)).digest
+    return BuildResult(
+        reference=target.pinned(digest),
+        tag=target.text,
+        digest=digest,
+        platforms={str(plan.platform): image for plan, image in zip(plans, images, strict=True)},
+    )

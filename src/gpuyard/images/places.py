@@ -1,0 +1,87 @@
+"""Where the user says that an image is or shall be: a registry's reference, or a layout's path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from gpuyard.images.layout import LayoutReference, open_layout
+from gpuyard.images.oci import Digest
+from gpuyard.images.reference import ImageReference
+from gpuyard.images.store import ImageStore
+
+if TYPE_CHECKING:
+    from gpuyard.images.registry.client import RegistryClient
+    from gpuyard.images.registry.settings import RegistrySettings
+
+
+@dataclass(frozen=True)
+class Place:
+    """One image's place, open.
+
+    Attributes:
+        store: what it is in.
+        target: its tag, or its digest where one was named.
+        tag: its tag; empty where only a digest was named.
+        reference: of a registry; None for a layout.
+        text: as the user wrote it, completed.
+    """
+
+    store: ImageStore
+    target: str
+    tag: str
+    reference: ImageReference | None
+    text: str
+
+    def pinned(self, digest: Digest) -> str:
+        """The image by digest, as others pull it."""
+        return str(self.reference.pinned(digest)) if self.reference else f"{self.text}@{digest}"
+
+    def mount_from(self, other: Place) -> str:
+        """The other's repository when its blobs can be mounted here, else empty."""
+        if self.reference is None or other.reference is None:
+            return ""
+        here, there = self.reference, other.reference
+        return there.repository if here.registry == there.registry and here != there else ""
+
+
+class Places:
+    """Opens places; all of them close with it. An async context manager."""
+
+    def __init__(self, environ: Mapping[str, str], settings: RegistrySettings | None = None) -> None:
+        self._environ = environ
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._client: RegistryClient | None = None
+
+    async def __aenter__(self) -> Places:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, traceback)
+
+    async def open(self, text: str, *, write: bool = False) -> Place:
+        """Opens REGISTRY/REPOSITORY:TAG, `oci:FOLDER:TAG` or `oci-archive:FILE:TAG`.
+
+        Raises:
+            ImageReferenceError: it is none of these.
+            LayoutError: there is no such layout.
+        """
+        layout = LayoutReference.parse(text)
+        if layout is not None:
+            opening = open_layout(layout.path, archive=layout.archive, write=write)
+            store = await self._stack.enter_async_context(opening)
+            return Place(store, layout.tag, layout.tag, None, str(layout))
+        reference = ImageReference.parse(text)
+        if self._client is None:
+            from gpuyard.images.registry.client import RegistryClient
+
+            client = RegistryClient.from_environ(self._environ, self._settings)
+            self._client = await self._stack.enter_async_context(client)
+        opened = self._client.repository(reference, push=write)
+        return Place(opened, reference.target, reference.tag, reference, str(reference))

@@ -1,0 +1,105 @@
+"""A root file system's tar as a base image of one layer."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from isal import igzip
+
+from gpuyard import errors
+from gpuyard.images.image_config import timestamp
+from gpuyard.images.layers import EPOCH, PIECE, Compression, Packer
+from gpuyard.images.oci import (
+    OCI_CONFIG,
+    OCI_MANIFEST,
+    Config,
+    ContainerConfig,
+    Descriptor,
+    History,
+    Manifest,
+    Platform,
+)
+from gpuyard.images.packing import descriptor_of, upload_new
+from gpuyard.images.places import Place
+from gpuyard.images.transfer import ensure_blobs
+
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MAGIC, _MAGIC_AT = b"ustar", 257
+_GZIP = b"\x1f\x8b"
+
+
+async def import_root(
+    file: Path,
+    target: Place,
+    platform: Platform,
+    compression: Compression,
+    progress: Callable[[int, int], None],
+) -> Descriptor:
+    """Streams a tar, compressed by gzip or not, into a store as an image with a shell for a command.
+
+    Args:
+        file: the tar.
+        target: where the image goes.
+        platform: what its programs run on.
+        compression: of the layer.
+        progress: told of the file's bytes read and its size.
+
+    Raises:
+        UsageError: the file can't be read, or is no tar.
+    """
+    _check(file)
+
+    def make() -> Packer:
+        return Packer(_tar(file, progress), compression)
+
+    layer = await upload_new(target.store, make, lambda size: None)
+    created = timestamp(EPOCH)
+    config = Config(
+        platform=platform,
+        container=ContainerConfig(env=(_PATH,), cmd=("/bin/sh",)),
+        diff_ids=(layer.diff_id,),
+        history=(History(created=created, created_by=f"gpuyard image import {file.name}"),),
+        created=created,
+    ).to_bytes()
+    descriptor, blob = descriptor_of(OCI_CONFIG, config)
+    await ensure_blobs(target.store, [blob])
+    manifest = Manifest(config=descriptor, layers=(layer.blob,))
+    return await target.store.put_manifest(manifest.to_bytes(), OCI_MANIFEST, target.tag or None)
+
+
+def _check(file: Path) -> None:
+    try:
+        with _open(file) as tar:
+            head = tar.read(512)
+    except (OSError, EOFError) as error:
+        raise errors.UsageError(
+            f"can't read {file}: {error}", remedy="name a .tar or .tar.gz that is there"
+        ) from error
+    if head[_MAGIC_AT : _MAGIC_AT + len(_MAGIC)] != _MAGIC:
+        raise errors.UsageError(
+            f"{file} is not a tar archive",
+            remedy="make one: mmdebstrap --variant=minbase --include=python3 bookworm rootfs.tar",
+        )
+
+
+def _open(file: Path) -> IO[bytes]:
+    with file.open("rb") as opened:
+        packed = opened.read(2) == _GZIP
+    opened = igzip.IGzipFile(file, "rb") if packed else file.open("rb")  # type: ignore[no-untyped-call]
+    return cast("IO[bytes]", opened)
+
+
+def _tar(file: Path, progress: Callable[[int, int], None]) -> Iterator[bytes]:
+    total = file.stat().st_size
+    done = 0
+    try:
+        with _open(file) as tar:
+            while piece := tar.read(PIECE):
+                yield piece
+                done += len(piece)
+                progress(done, max(done, total))
+    except (OSError, EOFError, gzip.BadGzipFile) as error:
+        raise errors.UsageError(f"can't read {file}: {error}", remedy="make the archive again") from error

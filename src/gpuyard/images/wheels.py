@@ -1,0 +1,230 @@
+"""Wheels by name, size and hash, and the verified cache that they are fetched into."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import shutil
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from gpuyard import errors
+from gpuyard.images.base import normalise
+from gpuyard.images.cache import Cache
+
+if TYPE_CHECKING:
+    import httpx
+
+#: A wheel above this size gets a layer of its own: torch, the CUDA libraries, triton.
+LARGE_BYTES = 50_000_000
+
+_KIND = "wheels"
+_FILE = re.compile(r"(?P<name>[^-/]+)-(?P<version>[^-/]+)(?:-\d[^-/]*)?-[^-/]+-[^-/]+-[^-/]+\.whl")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_ATTEMPTS = 4
+_PAUSE_S = 0.5
+_PARALLEL = 6
+_TIMEOUT_S = 60.0
+_INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INDEX")
+
+#: Told bytes so far and bytes in all.
+FetchProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, order=True)
+class Wheel:
+    """One wheel of a lock.
+
+    Attributes:
+        file: its file name, which says name, version and tags.
+        sha256: hex digits of the file's hash.
+        size: of the file in bytes; 0 when its index doesn't say.
+    """
+
+    file: str
+    sha256: str
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        if not _FILE.fullmatch(self.file):
+            raise errors.BuildError(f"{self.file!r} is not the file name of a wheel")
+        if not _SHA256.fullmatch(self.sha256):
+            raise errors.BuildError(
+                f"{self.file} has no sha256 hash, so nobody could tell it from another file",
+                remedy="use an index that gives hashes, then build with --upgrade",
+            )
+
+    @property
+    def name(self) -> str:
+        """Normalised name of the distribution."""
+        return normalise(self.file.partition("-")[0])
+
+    @property
+    def version(self) -> str:
+        """As the file name says it."""
+        return self.file.split("-")[1]
+
+    @property
+    def large(self) -> bool:
+        """Whether it gets a layer of its own."""
+        return self.size > LARGE_BYTES
+
+
+def wheel_path(cache: Cache, wheel: Wheel) -> Path:
+    """Where a wheel is once it is fetched."""
+    return cache.path(_KIND, f"{wheel.sha256}.whl")
+
+
+def missing_wheels(cache: Cache, wheels: Sequence[Wheel]) -> list[Wheel]:
+    """Those that must be fetched."""
+    return [wheel for wheel in wheels if not wheel_path(cache, wheel).exists()]
+
+
+class WheelFetcher:
+    """Fetches locked wheels from where uv's index has them; a file with another hash is never kept.
+
+    Args:
+        cache: where to.
+        environ: for proxies, certificates, and the credentials in uv's index variables.
+    """
+
+    def __init__(self, cache: Cache, environ: Mapping[str, str]) -> None:
+        self._cache = cache
+        self._environ = environ
+
+    async def fetch(
+        self,
+        sources: Mapping[Wheel, str],
+        *,
+        then: Callable[[Wheel], Awaitable[None]],
+        progress: FetchProgress,
+    ) -> None:
+        """Fetches several at once.
+
+        Args:
+            sources: URL or path by wheel.
+            then: awaited for each wheel once it is there, while others are still on their way.
+            progress: told of bytes.
+
+        Raises:
+            BuildError: one can't be had, or isn't what the lock says.
+            CacheError: it can't be kept.
+        """
+        import httpx
+
+        total = sum(wheel.size for wheel in sources)
+        done = 0
+
+        def count(size: int) -> None:
+            nonlocal done
+            done += size
+            progress(done, total)
+
+        slots = asyncio.Semaphore(_PARALLEL)
+        context = httpx.create_ssl_context()
+        context.load_default_certs()
+
+        async def one(client: httpx.AsyncClient, wheel: Wheel, source: str) -> None:
+            async with slots:
+                await self._fetch(client, wheel, source, count)
+            await then(wheel)
+
+        try:
+            async with (
+                httpx.AsyncClient(verify=context, follow_redirects=True, timeout=_TIMEOUT_S) as client,
+                asyncio.TaskGroup() as tasks,
+            ):
+                for wheel, source in sorted(sources.items()):
+                    tasks.create_task(one(client, wheel, source), name=f"fetch {wheel.file}")
+        except* errors.GpuyardError as group:
+            raise group.exceptions[0] from None
+
+    async def _fetch(
+        self, client: httpx.AsyncClient, wheel: Wheel, source: str, count: Callable[[int], None]
+    ) -> None:
+        import httpx
+
+        path = _local(source)
+        if path is not None:
+            await asyncio.to_thread(self._copy, wheel, path)
+            count(wheel.size)
+            return
+        for attempt in range(1, _ATTEMPTS + 1):
+            counted = 0
+
+            def add(size: int) -> None:
+                nonlocal counted
+                counted += size
+                count(size)
+
+            try:
+                await self._download(client, wheel, source, add)
+                return
+            except httpx.HTTPError as error:
+                count(-counted)
+                status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
+                if attempt == _ATTEMPTS or (400 <= status < 500 and status not in (408, 429)):
+                    raise errors.BuildError(
+                        f"can't fetch {wheel.file}: {status or str(error) or type(error).__name__}",
+                        remedy="see that this machine reaches the package index, and build again",
+                    ) from error
+                await asyncio.sleep(_PAUSE_S * 2**attempt)
+
+    async def _download(
+        self, client: httpx.AsyncClient, wheel: Wheel, url: str, count: Callable[[int], None]
+    ) -> None:
+        import httpx
+
+        sha256 = hashlib.sha256()
+        headers = {"Accept-Encoding": "identity"}
+        # Without credentials of its own, a request gets those of ~/.netrc.
+        auth = self._credentials(url) or httpx.USE_CLIENT_DEFAULT
+        # A file that turns out to be another one must not get the name that only verified files have.
+        with self._cache.new_file(_KIND, f"{wheel.sha256}.whl") as file:
+            async with client.stream("GET", url, headers=headers, auth=auth) as response:
+                response.raise_for_status()
+                async for piece in response.aiter_bytes(1 << 18):
+                    sha256.update(piece)
+                    file.write(piece)
+                    count(len(piece))
+            _check(wheel, sha256.hexdigest())
+
+    def _copy(self, wheel: Wheel, path: Path) -> None:
+        try:
+            with path.open("rb") as source:
+                found = hashlib.file_digest(source, "sha256").hexdigest()
+                _check(wheel, found)
+                source.seek(0)
+                with self._cache.new_file(_KIND, f"{wheel.sha256}.whl") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+        except OSError as error:
+            raise errors.BuildError(f"can't read {path}: {error.strerror}") from error
+
+    def _credentials(self, url: str) -> tuple[str, str] | None:
+        """Those that uv's index variables have for this host."""
+        host = urlsplit(url).hostname
+        for variable in _INDEX_VARIABLES:
+            for word in self._environ.get(variable, "").split():
+                index = urlsplit(word.rpartition("=")[2] if "=" in word.partition("://")[0] else word)
+                if index.hostname == host and index.username:
+                    return unquote(index.username), unquote(index.password or "")
+        return None
+
+
+def _check(wheel: Wheel, found: str) -> None:
+    if found != wheel.sha256:
+        raise errors.BuildError(
+            f"{wheel.file} is not the file that was locked: its hash is {found}, not {wheel.sha256}",
+            remedy="if the index has replaced it knowingly, build with --upgrade",
+        )
+
+
+def _local(source: str) -> Path | None:
+    """The path of a source that is a file here."""
+    if source.startswith("file://"):
+        return Path(unquote(urlsplit(source).path))
+    return None if "://" in source else Path(source)
