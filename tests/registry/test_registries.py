@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -261,3 +263,69 @@ async def test_plain_http_elsewhere_is_only_spoken_when_asked_for(
 
 def _resolve_to_loopback(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
     return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+
+class Scissors:
+    """A way to a registry that ends the nth connections after so many bytes from the client."""
+
+    def __init__(self, registry: str, cuts: dict[int, int]) -> None:
+        self._port = int(registry.rpartition(":")[2])
+        self._cuts = cuts
+        self._relays: set[asyncio.Task[None]] = set()
+        self.made = 0
+        self.port = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self._begin, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            server.close()
+            for relay in self._relays:
+                relay.cancel()
+            await asyncio.gather(*self._relays, return_exceptions=True)
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._relays.add(asyncio.create_task(self._relay(reader, writer), name="relay"))
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.made += 1
+        left = self._cuts.get(self.made)
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        back = asyncio.create_task(_pump(far_reader, writer, None), name="answers")
+        try:
+            await _pump(reader, far_writer, left)
+        finally:
+            back.cancel()
+            await asyncio.gather(back, return_exceptions=True)
+            for side in (writer, far_writer):
+                side.transport.abort()
+                with suppress(ConnectionError):
+                    await side.wait_closed()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None) -> None:
+    with suppress(ConnectionError):
+        while (left is None or left > 0) and (data := await reader.read(min(left or 65536, 65536))):
+            writer.write(data)
+            await writer.drain()
+            left = None if left is None else left - len(data)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_push_survives_cut_connections(registry: str, connect: Connect, stream: bool) -> None:
+    layer = os.urandom(6 << 20)
+    # The second cut comes within a chunk, the third within another.
+    scissors = Scissors(registry, {1: 100, 2: 1_500_000, 3: 700_000})
+    async with scissors.open():
+        name = f"cut/{stream}".lower()
+        store = connect(chunk_bytes=1 << 20).repository(ref(f"127.0.0.1:{scissors.port}", name), push=True)
+        if stream:
+            blob = await upload_stream(store, content_of(layer), oci.OCI_LAYER)
+        else:
+            blob = Descriptor.for_bytes(oci.OCI_LAYER, layer)
+            await store.put_blob(blob.digest, blob.size, content_of(layer))
+        assert scissors.made > 3
+        assert await read(connect().repository(ref(registry, name)), blob) == layer

@@ -18,18 +18,24 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Protocol
 
 from gpuyard import errors
 from gpuyard.images import oci
+from gpuyard.images.layout_files import (
+    Files,
+    FileUpload,
+    Folder,
+    open_archive,
+    pack,
+    write_atomically,
+    writing,
+)
 from gpuyard.images.oci import Descriptor, Digest
 from gpuyard.images.store import Content
 
 _MARK = b'{"imageLayoutVersion":"1.0.0"}'
 _REF_NAME = "org.opencontainers.image.ref.name"
 _PIECE_BYTES = 1 << 18
-#: 1980-01-01: zip tools reject earlier, and images use the same.
-_MTIME = 315532800
 
 
 @dataclass(frozen=True)
@@ -55,50 +61,6 @@ class LayoutReference:
         return f"{'oci-archive' if self.archive else 'oci'}:{self.path}:{self.tag}"
 
 
-class _Files(Protocol):
-    """Files of a layout by their path inside it."""
-
-    def open(self, name: str) -> BinaryIO:
-        """Opens one for reading; raises FileNotFoundError."""
-
-    def size(self, name: str) -> int | None:
-        """Bytes; None when there is no such file."""
-
-
-class _Folder:
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def open(self, name: str) -> BinaryIO:
-        return (self.root / name).open("rb")
-
-    def size(self, name: str) -> int | None:
-        path = self.root / name
-        return path.stat().st_size if path.is_file() else None
-
-
-class _Archive:
-    """Regular files of an uncompressed tar, read where they lie; nothing is unpacked."""
-
-    def __init__(self, path: Path) -> None:
-        with tarfile.open(path, "r:") as tar:
-            self._members = {member.name.removeprefix("./"): member for member in tar if member.isreg()}
-        self._tar = tarfile.open(path, "r:")  # noqa: SIM115  closed by close
-
-    def open(self, name: str) -> BinaryIO:
-        if name not in self._members:
-            raise FileNotFoundError(name)
-        file = self._tar.extractfile(self._members[name])
-        assert file is not None  # regular files only
-        return file  # type: ignore[return-value]
-
-    def size(self, name: str) -> int | None:
-        return self._members[name].size if name in self._members else None
-
-    def close(self) -> None:
-        self._tar.close()
-
-
 class LayoutStore:
     """Implements `store.ImageStore` over a layout; made by `open_layout`.
 
@@ -106,7 +68,7 @@ class LayoutStore:
     listed in index.json only when it has a subject. A whole image name as ref.name counts as its tag.
     """
 
-    def __init__(self, name: str, files: _Files, writable: Path | None) -> None:
+    def __init__(self, name: str, files: Files, writable: Path | None) -> None:
         self.name = name
         self._files = files
         self._writable = writable
@@ -168,7 +130,7 @@ class LayoutStore:
     async def start_upload(self) -> AsyncIterator[FileUpload]:
         """See `ImageStore.start_upload`."""
         folder = self._root() / "blobs" / "sha256"
-        with self._writing():
+        with writing(self.name):
             descriptor, path = tempfile.mkstemp(prefix=".new-", dir=folder)
         upload = FileUpload(self.name, os.fdopen(descriptor, "wb"), Path(path))
         try:
@@ -225,7 +187,7 @@ class LayoutStore:
     def _list(self, entry: Descriptor) -> None:
         """Adds an entry, taking the tag from whoever had it; one writer at a time, of all processes."""
         root = self._root()
-        with self._writing(), (root / "oci-layout").open("rb") as lock:
+        with writing(self.name), (root / "oci-layout").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             index, tag = self._index(), _tag(entry)
             kept = [
@@ -233,7 +195,7 @@ class LayoutStore:
                 for e in index.manifests
                 if (_tag(e) != tag if tag else (e.digest, _tag(e)) != (entry.digest, ""))
             ]
-            _write_atomically(root / "index.json", replace(index, manifests=(*kept, entry)).to_bytes())
+            write_atomically(root / "index.json", replace(index, manifests=(*kept, entry)).to_bytes())
 
     def _root(self) -> Path:
         if self._writable is None:
@@ -251,47 +213,6 @@ class LayoutStore:
             ) from error
         except (OSError, tarfile.TarError) as error:
             raise errors.LayoutError(f"reading {what} failed: {error}") from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with _writing(self.name):
-            yield
-
-
-class FileUpload:
-    """Implements `store.BlobUpload` with a file that gets its name at the end."""
-
-    def __init__(self, where: str, file: BinaryIO, path: Path) -> None:
-        self._where, self._file, self._path = where, file, path
-        self._sha256 = hashlib.sha256()
-
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
-        """See `BlobUpload.write`."""
-        with _writing(self._where):
-            self._file.write(data)
-        self._sha256.update(data)
-        await asyncio.sleep(0)
-
-    async def commit(self, digest: Digest) -> None:
-        """See `BlobUpload.commit`."""
-        if f"sha256:{self._sha256.hexdigest()}" != digest:
-            raise errors.ImageDamaged(f"writing to {self._where}: what was written is not {digest}")
-        await asyncio.to_thread(self._finish, digest)
-
-    def _finish(self, digest: Digest) -> None:
-        with _writing(self._where):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._path.chmod(0o644)
-            self._path.replace(self._path.with_name(digest.removeprefix("sha256:")))
-
-    def close(self) -> None:
-        """Closes the file and drops it unless it was committed."""
-        try:
-            self._file.close()
-        except OSError:
-            pass  # what could not be flushed is dropped below
-        self._path.unlink(missing_ok=True)
 
 
 @asynccontextmanager
@@ -316,18 +237,18 @@ async def open_layout(
             raise errors.LayoutError(
                 f"{path} is not an OCI layout: it has no index.json", remedy="check the path"
             )
-        yield LayoutStore(str(path), _Folder(path), path if write else None)
+        yield LayoutStore(str(path), Folder(path), path if write else None)
     elif write:
-        with _writing(str(path)):
+        with writing(str(path)):
             folder = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
         try:
             _make(folder)
-            yield LayoutStore(str(path), _Folder(folder), folder)
-            await asyncio.to_thread(_pack, folder, path)
+            yield LayoutStore(str(path), Folder(folder), folder)
+            await asyncio.to_thread(pack, folder, path)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     else:
-        files = _open_archive(path)
+        files = open_archive(path)
         try:
             yield LayoutStore(str(path), files, None)
         finally:
@@ -335,72 +256,12 @@ async def open_layout(
 
 
 def _make(folder: Path) -> None:
-    with _writing(str(folder)):
+    with writing(str(folder)):
         (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
         if not (folder / "index.json").exists():
-            _write_atomically(folder / "index.json", oci.Index(()).to_bytes())
+            write_atomically(folder / "index.json", oci.Index(()).to_bytes())
         if not (folder / "oci-layout").exists():
-            _write_atomically(folder / "oci-layout", _MARK)
-
-
-def _open_archive(path: Path) -> _Archive:
-    try:
-        files = _Archive(path)
-    except (OSError, tarfile.TarError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not an uncompressed tar"
-        raise errors.LayoutError(f"{path} can't be read: {reason}", remedy="check the path") from error
-    if files.size("index.json") is None:
-        docker = files.size("manifest.json") is not None
-        files.close()
-        raise errors.LayoutError(
-            f"{path} is not an OCI archive: it has no index.json",
-            remedy=f"convert it: skopeo copy docker-archive:{path} oci-archive:NEW.tar" if docker else "",
-        )
-    return files
-
-
-def _pack(folder: Path, path: Path) -> None:
-    """Writes the folder as a tar with equal bytes for equal content."""
-    with _writing(str(path)):
-        descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                    blobs = sorted(p for p in (folder / "blobs" / "sha256").iterdir())
-                    for source in (folder / "oci-layout", folder / "index.json", *blobs):
-                        entry = tarfile.TarInfo(source.relative_to(folder).as_posix())
-                        entry.size, entry.mtime, entry.mode = source.stat().st_size, _MTIME, 0o644
-                        with source.open("rb") as content:
-                            tar.addfile(entry, content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-@contextmanager
-def _writing(what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise errors.LayoutError(
-            f"writing {what} failed: {error.strerror or error}", remedy="check free space and permissions"
-        ) from error
+            write_atomically(folder / "oci-layout", _MARK)
 
 
 def _tag(entry: Descriptor) -> str:

@@ -20,6 +20,7 @@ from gpuyard.images.registry.settings import RegistrySettings, is_loopback
 
 _MAX_ANSWER = 16 << 20
 _MAX_REDIRECTS = 5
+_PIECE_BYTES = 1 << 18
 #: Where a response keeps a body that was read already.
 _READ = "gpuyard.read"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
@@ -92,7 +93,7 @@ class Http:
         url: httpx.URL | str,
         *,
         headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: bytes | memoryview | None = None,
         authority: Authority | None = None,
         once: bool = False,
     ) -> Answer:
@@ -156,7 +157,7 @@ class Http:
         method: str,
         url: httpx.URL,
         headers: Mapping[str, str],
-        content: bytes | None,
+        content: bytes | memoryview | None,
         authority: Authority | None,
     ) -> AsyncIterator[httpx.Response]:
         """One attempt: follows redirects, and answers one 401 with fresh credentials."""
@@ -195,10 +196,18 @@ class Http:
 
     @asynccontextmanager
     async def _open(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], content: bytes | None
+        self, method: str, url: httpx.URL, headers: Mapping[str, str], content: bytes | memoryview | None
     ) -> AsyncIterator[httpx.Response]:
         client = self._client(url.scheme)
-        request = client.build_request(method, url, headers=headers, content=content)
+        if content is None or len(content) <= _PIECE_BYTES:
+            request = client.build_request(
+                method, url, headers=headers, content=None if content is None else bytes(content)
+            )
+        else:
+            length = {"Content-Length": str(len(content))}
+            request = client.build_request(
+                method, url, headers={**headers, **length}, content=_pieces(content)
+            )
         try:
             response = await client.send(request, stream=True)
             self._reached.add(_host(url))
@@ -316,6 +325,12 @@ def _unreachable(url: httpx.URL, error: httpx.TransportError) -> errors.Registry
         f"{_host(url)} doesn't answer: {reason}",
         remedy="check the registry's name and your network (HTTPS_PROXY, NO_PROXY)",
     )
+
+
+async def _pieces(content: bytes | memoryview) -> AsyncIterator[bytes]:
+    """A large body a little at a time: sent as a whole, each layer below would copy all of it."""
+    for start in range(0, len(content), _PIECE_BYTES):
+        yield bytes(content[start : start + _PIECE_BYTES])
 
 
 async def read_answer(response: httpx.Response) -> Answer:

@@ -61,7 +61,8 @@ class ChunkedUpload:
         for attempt in range(1, self._http.settings.attempts + 1):
             location = self._session()
             url = location.copy_merge_params({"digest": digest})
-            answer = await self._try("PUT", url, bytes(self._buffer))
+            with memoryview(self._buffer) as rest:
+                answer = await self._try("PUT", url, rest)
             if answer is not None and answer.status in (200, 201, 204):
                 self._check(answer, digest)
                 self._location = None
@@ -87,12 +88,13 @@ class ChunkedUpload:
     async def _send_chunk(self) -> None:
         """Sends one chunk from the buffer's start; returns once the registry has some or all of it."""
         for attempt in range(1, self._http.settings.attempts + 1):
-            chunk = bytes(memoryview(self._buffer)[: self._chunk_bytes])
-            content_range = f"{self._sent}-{self._sent + len(chunk) - 1}"
-            answer = await self._try("PATCH", self._session(), chunk, content_range)
+            length = min(self._chunk_bytes, len(self._buffer))
+            content_range = f"{self._sent}-{self._sent + length - 1}"
+            with memoryview(self._buffer) as whole, whole[:length] as chunk:
+                answer = await self._try("PATCH", self._session(), chunk, content_range)
             if answer is not None and answer.status in (200, 201, 202, 204):
                 self._follow(answer)
-                self._acknowledge(self._sent + len(chunk))
+                self._acknowledge(self._sent + length)
                 return
             if answer is not None and answer.status == 413 and self._chunk_bytes > _SMALLEST_CHUNK:
                 self._chunk_bytes //= 2
@@ -109,7 +111,7 @@ class ChunkedUpload:
         raise errors.RegistryUnavailable(f"uploading to {self._where}: a chunk failed again and again")
 
     async def _try(
-        self, method: str, url: httpx.URL, content: bytes, content_range: str = ""
+        self, method: str, url: httpx.URL, content: memoryview, content_range: str = ""
     ) -> Answer | None:
         """One attempt; None when the connection was cut, so that nobody knows what arrived."""
         headers = {"Content-Type": "application/octet-stream"}
