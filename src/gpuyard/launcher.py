@@ -205,10 +205,19 @@ def _cuda_of(folder: str, version: str, names: list[str]) -> str:
 
 
 def _open_files() -> set[int]:
+    found: set[int] = set()
     try:
-        return {int(name) for name in os.listdir("/proc/self/fd")}
+        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:
-        return set()
+        return found
+    for number in numbers:
+        # The one that listed them is closed again, and its number is free for the next.
+        try:
+            os.fstat(number)
+            found.add(number)
+        except OSError:
+            continue
+    return found
 
 
 def _become(command: list[str]) -> int:

@@ -177,7 +177,7 @@ class Facts:
         wanted = _words(name)
         for gpu in self.gpus:
             for model in gpu.models:
-                if re.fullmatch(re.escape(_words(model)).replace("xx", r"\d\d(?:ti|super)?"), wanted):
+                if re.fullmatch(re.escape(_words(model)).replace("xx", r"[1-9]\d(?:ti|super)?"), wanted):
                     return gpu
         return None
 

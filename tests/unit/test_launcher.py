@@ -1,0 +1,261 @@
+"""The launcher as a process: a libcuda made for the test, device nodes and packages that are only names."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gpuyard import launcher
+
+_STUB = r"""
+#include <fcntl.h>
+#include <stdlib.h>
+static int number(const char *name, int otherwise) {
+    const char *text = getenv(name);
+    return text ? atoi(text) : otherwise;
+}
+int cuInit(unsigned flags) { open("/dev/null", O_RDONLY); return number("STUB_INIT", 0); }
+int cuDriverGetVersion(int *version) { *version = number("STUB_VERSION", 12040); return 0; }
+int cuDeviceGetCount(int *count) { *count = number("STUB_COUNT", 0); return 0; }
+"""
+_START = "import sys; sys.path.insert(0, {folder!r}); import launcher; sys.argv[0] = 'launcher.py'; " \
+    "sys.path[:0] = {packages!r}; sys.exit(launcher.main(sys.argv, {dev!r}))"  # fmt: skip
+_PRINT = (sys.executable, "-c", "print('trained')")
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with libcuda.so.1, which says what STUB_* variables tell it."""
+    folder = tmp_path_factory.mktemp("driver")
+    source = folder / "stub.c"
+    source.write_text(_STUB)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "libcuda.so.1", source], check=True)
+    return folder
+
+
+@dataclass
+class Node:
+    """What a process finds there."""
+
+    folder: Path
+    driver: Path | None
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def dev(self) -> Path:
+        return self.folder / "dev"
+
+    @property
+    def packages(self) -> Path:
+        return self.folder / "site-packages"
+
+    def install(self, *names: str, cuda: str | None = None) -> None:
+        for name in names:
+            (self.packages / name).mkdir(parents=True)
+        if cuda is not None:
+            (self.packages / "torch").mkdir()
+            text = f"__version__ = '2.8.0'\ndebug = False\ncuda: Optional[str] = {cuda}\ngit_version = 'x'\n"
+            (self.packages / "torch" / "version.py").write_text(text)
+
+    def run(
+        self, *command: str, env: Mapping[str, str] | None = None, **more: object
+    ) -> subprocess.CompletedProcess[str]:
+        start = _START.format(
+            folder=str(Path(launcher.__file__).parent), packages=[str(self.packages)], dev=str(self.dev)
+        )
+        paths = {"LD_LIBRARY_PATH": str(self.driver)} if self.driver else {}
+        return subprocess.run(
+            [sys.executable, "-c", start, *(command or _PRINT)],
+            env={"PATH": os.environ["PATH"], **paths, **self.env, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+@pytest.fixture
+def node(tmp_path: Path, driver: Path) -> Node:
+    """A node with two GPUs; the run asked for both."""
+    made = Node(tmp_path, driver, {"GPUYARD_GPUS": "2", "STUB_COUNT": "2"})
+    for name in ("nvidia0", "nvidia1", "nvidiactl"):
+        (made.dev / name).mkdir(parents=True)
+    made.packages.mkdir()
+    return made
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    assert (done.returncode, done.stdout) == (launcher.EXIT_UNFIT, ""), done
+    first, _, last = done.stderr.strip().partition("\n")
+    assert last == "gpuyard: GPU check failed; set GPUYARD_ALLOW_CPU=1 for a run that may go on without"
+    return first.removeprefix("gpuyard: this run asked for 2 GPUs, and ")
+
+
+def test_gpus_that_are_there(node: Node) -> None:
+    node.install("torch-2.8.0+cu128.dist-info")
+    done = node.run()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "trained\n", "")
+
+
+@pytest.mark.parametrize("asked", ["", "0", "many"])
+def test_a_run_without_gpus_is_not_checked(node: Node, asked: str) -> None:
+    node.driver = None
+    assert node.run(env={"GPUYARD_GPUS": asked}).stdout == "trained\n"
+
+
+def test_simulated_gpus_satisfy_everything(tmp_path: Path) -> None:
+    bare = Node(tmp_path, None, {"GPUYARD_GPUS": "8", "GPUYARD_SIMULATED": "1"})
+    done = bare.run()
+    assert (done.stdout, done.stderr) == ("trained\n", "")
+
+
+def test_no_device_nodes(node: Node) -> None:
+    for path in node.dev.iterdir():
+        path.rmdir()
+    assert refused(node.run(env={"NVIDIA_VISIBLE_DEVICES": "void"})) == (
+        "no GPU's device node is there: the container runtime didn't bring any in "
+        "(NVIDIA_VISIBLE_DEVICES=void); set the pod's runtimeClassName to nvidia, or see to the node's "
+        "container toolkit"
+    )
+
+
+def test_no_libcuda(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "libcuda.so.1").write_text("not a library")
+    node.driver = tmp_path
+    assert refused(node.run()).startswith("the driver's library can't be loaded (")
+
+
+def test_fewer_than_asked_for(node: Node) -> None:
+    env = {"STUB_COUNT": "1", "CUDA_VISIBLE_DEVICES": "0", "NVIDIA_VISIBLE_DEVICES": "all"}
+    assert refused(node.run(env=env)) == (
+        "CUDA sees only 1 (NVIDIA_VISIBLE_DEVICES=all, CUDA_VISIBLE_DEVICES=0)"
+    )
+
+
+def test_one_mig_instance_is_what_cuda_shows(node: Node) -> None:
+    for name in ("nvidia-cap1", "nvidia-cap2"):
+        (node.dev / "nvidia-caps" / name).mkdir(parents=True)
+    assert refused(node.run(env={"STUB_COUNT": "1"}))
+    (node.dev / "nvidia-caps" / "nvidia-cap21").mkdir()
+    assert node.run(env={"STUB_COUNT": "1"}).stdout == "trained\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [(34, "stub"), (100, "CUDA_VISIBLE_DEVICES"), (802, "fabricmanager"), (803, "reboot"), (804, "compat"),
+     (999, "CUresult")],
+)  # fmt: skip
+def test_a_driver_that_doesnt_start(node: Node, code: int, text: str) -> None:
+    reason = refused(node.run(env={"STUB_INIT": str(code)}))
+    assert reason.startswith(f"CUDA's cuInit fails with error {code}: ")
+    assert text in reason
+
+
+@pytest.mark.parametrize(
+    ("installed", "version_py", "driver_cuda", "fits"),
+    [
+        (["torch-2.5.1.dist-info"], "'12.4'", 12020, True),  # minor-version compatibility
+        (["torch-2.14.0.dist-info"], "'13.0'", 12090, False),
+        (["torch-2.14.0.dist-info"], "'13.0'", 13000, True),
+        (["torch-2.0.1.dist-info"], "'11.7'", 13040, True),  # drivers run what is older
+        (["torch-2.8.0.dist-info"], "None", 13000, False),
+        (["torch-1.13.0a0+git7c98e70.egg-info"], "None", 13000, False),
+        (["torch-2.7.1+cu128.dist-info"], None, 11080, False),
+        (["torch-2.7.1+cu128.dist-info"], None, 12020, True),
+        (["torch-2.7.1+cpu.dist-info"], None, 12020, False),
+        (["torch-2.14.0.dist-info", "nvidia_cuda_runtime-13.0.96.dist-info"], None, 12090, False),
+        (["torch-2.5.1.dist-info", "nvidia_cuda_runtime_cu12-12.4.127.dist-info"], None, 12020, True),
+        (["torch-2.5.1.dist-info"], None, 11080, True),  # nothing is known
+        (["torchvision-0.20.1+cpu.dist-info", "torch_geometric-2.6.0.dist-info"], None, 11080, True),
+    ],
+)
+def test_the_driver_against_torch(
+    node: Node, installed: list[str], version_py: str | None, driver_cuda: int, fits: bool
+) -> None:
+    node.install(*installed, cuda=version_py)
+    done = node.run(env={"STUB_VERSION": str(driver_cuda)})
+    if fits:
+        assert done.stdout == "trained\n", done.stderr
+    else:
+        assert "would train on the CPU" in refused(done)
+
+
+def test_both_numbers_are_told(node: Node) -> None:
+    node.install("torch-2.14.0+cu130.dist-info")
+    assert refused(node.run(env={"STUB_VERSION": "12040"})) == (
+        "torch 2.14.0+cu130 is built for CUDA 13.0, while the driver is for CUDA 12.4: it would train on the "
+        "CPU; install a torch for CUDA 12, or a newer driver"
+    )
+
+
+def test_the_first_torch_on_the_path_counts(tmp_path: Path) -> None:
+    for folder, name in (("a", "torch-2.5.1+cu124.dist-info"), ("b", "torch-2.8.0+cpu.dist-info")):
+        (tmp_path / folder / name).mkdir(parents=True)
+    path = [str(tmp_path / "missing"), str(tmp_path / "a"), str(tmp_path / "b")]
+    assert launcher.find_torch(path) == ("2.5.1+cu124", "12.4")
+    assert launcher.find_torch(path[:1]) is None
+
+
+def test_going_on_without_is_allowed_and_told(node: Node) -> None:
+    done = node.run(env={"STUB_COUNT": "0", "GPUYARD_ALLOW_CPU": "1"})
+    assert (done.returncode, done.stdout) == (0, "trained\n")
+    assert "CUDA sees only 0" in done.stderr
+    assert done.stderr.endswith("going on without them, as GPUYARD_ALLOW_CPU says\n")
+
+
+@pytest.mark.parametrize("separator", [(), ("--",)])
+def test_exit_code_and_arguments_are_the_command_s(node: Node, separator: tuple[str, ...]) -> None:
+    done = node.run(*separator, "sh", "-c", 'printf "%s|" "$@"; exit 7', "sh", "a b", "--", "-x")
+    assert (done.returncode, done.stdout) == (7, "a b|--|-x|")
+
+
+def test_it_becomes_the_command(node: Node) -> None:
+    """Same process, so a signal reaches the command; what Python ignores isn't ignored any longer."""
+    done = node.run(sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
+    assert done.returncode == -signal.SIGTERM
+    status = node.run("sh", "-c", "grep SigIgn /proc/$$/status").stdout
+    assert int(status.split()[1], 16) & (1 << (signal.SIGPIPE - 1)) == 0
+
+
+def test_what_libcuda_opened_is_not_inherited(node: Node) -> None:
+    command = ("sh", "-c", "ls /proc/$$/fd")
+    checked, unchecked = node.run(*command), node.run(*command, env={"GPUYARD_GPUS": "0"})
+    assert checked.returncode == 0
+    assert checked.stdout == unchecked.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "text"),
+    [
+        (("there-is-no-such-program",), 127, "gpuyard: there-is-no-such-program: there is no such command\n"),
+        (("/dev/null",), 126, "gpuyard: /dev/null can't be started: Permission denied\n"),
+    ],
+)
+def test_commands_that_dont_start(node: Node, command: tuple[str, ...], code: int, text: str) -> None:
+    done = node.run(*command)
+    assert (done.returncode, done.stderr) == (code, text)
+
+
+def test_without_a_command() -> None:
+    done = subprocess.run([sys.executable, launcher.__file__], capture_output=True, text=True, check=False)
+    assert done.returncode == launcher.EXIT_USAGE
+
+
+def test_it_needs_the_standard_library_only() -> None:
+    """Also that of an isolated Python without any package."""
+    command = [sys.executable, "-I", "-S", launcher.__file__, "/bin/echo", "started"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "started\n"
+
+
+def test_its_syntax_is_that_of_python_3_8() -> None:
+    import ast
+
+    parse: Callable[..., ast.AST] = ast.parse
+    parse(Path(launcher.__file__).read_text(), feature_version=(3, 8))
