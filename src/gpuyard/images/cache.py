@@ -53,7 +53,7 @@ class Cache:
 
     @contextmanager
     def new_file(self, kind: str, name: str) -> Iterator[IO[bytes]]:
-        """A file that gets its name when the block ends without an error.
+        """A file that gets its name when the block ends without an error; until then it has `file.name`.
 
         Raises:
             CacheError: the disk is full or the folder can't be written.
@@ -62,8 +62,9 @@ class Cache:
             folder = self.folder / kind
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(prefix=".new-", dir=folder)
+            os.close(handle)
             try:
-                with os.fdopen(handle, "wb") as file:
+                with Path(temporary).open("wb") as file:
                     yield file
                 Path(temporary).replace(folder / name)
             except BaseException:

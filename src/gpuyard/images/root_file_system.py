@@ -88,8 +88,9 @@ def _check(file: Path) -> None:
 def _open(file: Path) -> IO[bytes]:
     with file.open("rb") as opened:
         packed = opened.read(2) == _GZIP
-    opened = igzip.IGzipFile(file, "rb") if packed else file.open("rb")  # type: ignore[no-untyped-call]
-    return cast("IO[bytes]", opened)
+    if packed:
+        return cast("IO[bytes]", igzip.IGzipFile(file, "rb"))  # type: ignore[no-untyped-call]
+    return file.open("rb")
 
 
 def _tar(file: Path, progress: Callable[[int, int], None]) -> Iterator[bytes]:
