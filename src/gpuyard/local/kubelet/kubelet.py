@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from gpuyard import errors
 from gpuyard.client.api import KubeApi
 from gpuyard.client.informer import Informer
-from gpuyard.kube.objects import Manifest, uid_of
+from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
 from gpuyard.local.events import EventRecorder
 from gpuyard.local.kubelet.devices import DeviceManager
 from gpuyard.local.kubelet.host import Host
@@ -125,6 +125,8 @@ class Kubelet:
             self._group.create_task(self._clean_up(uid), name=f"clean up {uid}")
         elif uid not in self._over and not _is_over(new):
             self._work_on(new)
+        elif _waits_for_kubelet(new):
+            self._group.create_task(self._let_go(new), name=f"let go {uid}")
 
     def _work_on(self, pod: Manifest) -> None:
         assert self._group is not None
@@ -154,6 +156,8 @@ class Kubelet:
             await self._clean_up(uid)
         else:
             self._over.add(uid)
+            if _waits_for_kubelet(worker.pod):
+                await self._let_go(worker.pod)
 
     async def _take_over(self) -> None:
         """Goes on with what an earlier kubelet left."""
@@ -165,8 +169,21 @@ class Kubelet:
         for pod in mine:
             if uid_of(pod) in live:
                 self._work_on(pod)
+            elif _waits_for_kubelet(pod):
+                self._group.create_task(self._let_go(pod), name=f"let go {uid_of(pod)}")
         for uid in orphans:
             self._group.create_task(self._clean_up(uid), name=f"clean up {uid}")
+
+    async def _let_go(self, pod: Manifest) -> None:
+        """Has a pod removed that is over, and whose deletion its worker didn't see: that came as it ended,
+        or the worker was killed between telling its end and this."""
+        key = key_of(pod)
+        try:
+            await self._host.api.delete(PODS, key.name, key.namespace, grace_period_s=0, uid=uid_of(pod))
+        except (errors.NotFound, errors.Conflict):
+            pass
+        except errors.GpuyardError as error:
+            log.warning("pod %s can't be removed: %s", key, error)
 
     async def _clean_up(self, uid: str) -> None:
         """Ends and removes what is left of a pod that is no longer in the API."""
@@ -203,3 +220,8 @@ class Kubelet:
 
 def _is_over(pod: Manifest) -> bool:
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _waits_for_kubelet(pod: Manifest) -> bool:
+    """Whether it is being deleted with a grace period that only its kubelet ends."""
+    return bool(pod["metadata"].get("deletionGracePeriodSeconds"))

@@ -67,6 +67,33 @@ async def test_a_pod_that_ended_meanwhile(host: Any, folder: Path, until: Any) -
     assert (after["status"]["phase"], _code(after)) == ("Failed", 7)
 
 
+async def test_a_pod_that_was_ended_for_its_deletion_and_told_no_more(
+    host: Any, folder: Path, until: Any
+) -> None:
+    async with host.running():
+        pod = await host.create("a", "sh", "-c", _WAIT, main={"workingDir": str(folder)})
+        await host.until("a", _is_running)
+    await host.api.delete(PODS, "a", "default")
+    (folder / "go").touch()
+    await until(lambda: b"exit-code" in (host.folder(pod) / "main/0/journal").read_bytes())
+    # As far as the earlier kubelet came.
+    await host.api.patch(PODS, "a", {"status": {"phase": "Failed"}}, "default", subresource="status")
+    async with host.running():
+        await host.gone("a")
+        await host.until_removed(pod)
+
+
+async def test_a_pod_whose_deletion_is_seen_after_its_end(host: Any) -> None:
+    async with host.running():
+        pod = await host.create("a", "true")
+        await host.finished("a")
+        # The API gives a pod its grace that it takes for a running one.
+        await host.api.patch(PODS, "a", {"status": {"phase": "Running"}}, "default", subresource="status")
+        await host.api.delete(PODS, "a", "default")
+        await host.gone("a")
+        await host.until_removed(pod)
+
+
 async def test_a_finished_pod_keeps_its_log(host: Any) -> None:
     async with host.running():
         await host.create("a", "sh", "-c", "echo kept")
