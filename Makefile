@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup system demo test check format bench generate lock clean
+.PHONY: help setup system demo test cluster-up cluster-down test-cluster soak cluster-parts check format bench generate lock clean
 
 help:            ## Show this list.
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,6 +26,22 @@ demo: setup system    ## Start a yard with simulated GPUs and run examples 01 an
 
 test: setup system    ## Run every test.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+cluster-up: cluster-parts    ## Start a real Kubernetes of two nodes, and print how to reach it.
+	@$(BIN)/python -m tests.cluster.harness up
+
+cluster-down: setup    ## Stop it, and remove all that it made.
+	@$(BIN)/python -m tests.cluster.harness down
+
+test-cluster: cluster-parts    ## Run the tests that need a real Kubernetes, on the one that is up or one of their own.
+	$(BIN)/python -m pytest -m cluster tests/cluster
+
+soak: cluster-parts    ## The same, with what restarts and kills 50 times over.
+	GPUYARD_TEST_REPEATS=50 $(BIN)/python -m pytest -m cluster tests/cluster
+
+cluster-parts: setup
+	tools/install-system-packages cluster
+	@nice tools/cluster/build >/dev/null
 
 check: setup     ## Format, lint, types, import contracts, generated files.
 	$(BIN)/ruff format --check .

@@ -39,6 +39,8 @@ _STOP_ORDER = (
     "forward",
 )
 _STOP_S = 10.0
+#: When everything goes, the API server waits longer than that for clients that are gone already.
+_LAST_STOP_S = 2.0
 _READY_S = 180.0
 
 
@@ -163,9 +165,10 @@ class Cluster:
             group = [process for part, process in state.parts.items() if part.partition("@")[0] == name]
             for process in group:
                 process.signal(signal.SIGTERM)
-            _until(lambda group=group: not any(process.alive for process in group), _STOP_S)  # type: ignore[misc]
-        if state.init:
-            namespaces.end(state.init)
+            _until(lambda group=group: not any(process.alive for process in group), _LAST_STOP_S)  # type: ignore[misc]
+        # Found even if the start was interrupted before it was noted down.
+        if init := namespaces.find_init(folder):
+            namespaces.end(init)
         if state.cgroup:
             machine.remove_cgroups(state.cgroup)
         machine.write_sysctls(state.sysctls)
@@ -190,7 +193,9 @@ class Cluster:
             for part in ("kube-controller-manager", "kube-scheduler", "kube-proxy"):
                 self.start(part)
             for node in self.nodes:
-                self._wait(f"containerd@{node}", (self.nodes[node].folder / "run/containerd/containerd.sock").exists)
+                self._wait(
+                    f"containerd@{node}", (self.nodes[node].folder / "run/containerd/containerd.sock").exists
+                )
                 self.start(f"kubelet@{node}")
             self._wait("kubelet@node-a", lambda: self.ready_nodes() == set(self.nodes))
         with self._step("dns", say):
@@ -212,11 +217,11 @@ class Cluster:
     def _make_machine(self) -> None:
         state = self.state
         # In the file before they are made, so that an interrupt at any point can be undone.
-        state.cgroup = f"gpuyard-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}"
+        state.cgroup = f"gpuyard-cluster-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}"
         state.sysctls = machine.read_sysctls()
         state.save()
         machine.make_cgroups(state.cgroup, self.nodes)
-        state.init = namespaces.start_init(self.folder / "logs" / "init.log")
+        state.init = namespaces.start_init(self.folder)
         state.save()
         addresses = "".join(f"ip addr add {node.address}/32 dev lo\n" for node in self.nodes.values())
         namespaces.run(
@@ -230,7 +235,10 @@ class Cluster:
             state.save()
 
     def _start_registry(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as api, socket.create_server(("127.0.0.1", 0)) as registry:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as api,
+            socket.create_server(("127.0.0.1", 0)) as registry,
+        ):
             self.state.ports = {"api": api.getsockname()[1], "registry": registry.getsockname()[1]}
             targets = {
                 api.fileno(): f"{parts.API_ADDRESS}:{parts.API_PORT}",
@@ -315,7 +323,9 @@ class Cluster:
 
     def ready_nodes(self) -> set[str]:
         """Names of the nodes whose Ready condition is True."""
-        ready = "jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type=='Ready')].status} {end}"
+        ready = (
+            "jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type=='Ready')].status} {end}"
+        )
         pairs = (pair.split("=") for pair in self.kubectl("get", "nodes", "-o", ready).split())
         return {name for name, status in pairs if status == "True"}
 

@@ -26,7 +26,9 @@ _PAUSE = "trap 'exit 0' TERM INT; while :; do sleep 86400 & wait $!; done"
 def push_base_images(registry: str, coredns: Path) -> None:
     """Pushes pause:1, busybox:1 and coredns:1."""
     applets = subprocess.run([_BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    busybox = layer({"bin/busybox": _BUSYBOX}, {f"bin/{name}": "busybox" for name in applets if name != "busybox"})
+    busybox = layer(
+        {"bin/busybox": _BUSYBOX}, {f"bin/{name}": "busybox" for name in applets if name != "busybox"}
+    )
     push(registry, "pause", layer({"bin/busybox": _BUSYBOX}), ["/bin/busybox", "sh", "-c", _PAUSE])
     push(registry, "busybox", busybox, ["/bin/sh"])
     push(registry, "coredns", layer({"coredns": coredns}), ["/coredns"])

@@ -1,4 +1,7 @@
-"""Process 1 of the cluster's pid namespace: takes in orphans. When it ends, the kernel ends all the others."""
+"""Process 1 of the cluster's pid namespace: takes in orphans. When it ends, the kernel ends all the others.
+
+Its argument, the cluster's folder, is only there to find it by.
+"""
 
 import os
 import signal

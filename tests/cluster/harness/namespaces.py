@@ -22,13 +22,18 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _START_S = 10.0
 
 
-def start_init(log: Path) -> Process:
-    """Makes the cluster's namespaces; they last as long as the process that is returned."""
+def start_init(folder: Path) -> Process:
+    """Makes the cluster's namespaces; they last as long as the process that is returned.
+
+    Args:
+        folder: the cluster's; its name is in the command line of that process.
+    """
+    log = folder / "logs" / "init.log"
     with log.open("ab") as output:
         unshare = subprocess.Popen(
             [
                 *("unshare", "--fork", "--pid", "--mount-proc", "--net", "--mount", "--kill-child"),
-                *(sys.executable, "-I", str(Path(__file__).with_name("init.py"))),
+                *(sys.executable, "-I", str(Path(__file__).with_name("init.py")), str(folder)),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -36,16 +41,26 @@ def start_init(log: Path) -> Process:
             start_new_session=True,
             env={"PATH": PATH},
         )
-    children = Path(f"/proc/{unshare.pid}/task/{unshare.pid}/children")
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and unshare.poll() is None:
-        for pid in children.read_text().split():
-            # Until it is called init.py it may still be unshare, with its mounts yet to be made.
-            if b"init.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return Process.of(int(pid))
+        if init := find_init(folder):
+            return init
         time.sleep(0.02)
     unshare.kill()
     raise RuntimeError(f"can't make namespaces (are you root?); see {log}: {log.read_text()[-500:]}")
+
+
+def find_init(folder: Path) -> Process | None:
+    """Process 1 of the cluster in this folder, if it is there, whether or not someone noted it down."""
+    wanted = [b"-I", str(Path(__file__).with_name("init.py")).encode(), str(folder).encode()]
+    for entry in Path("/proc").iterdir():
+        try:
+            # Before it is Python it is unshare, with the mounts yet to be made.
+            if entry.name.isdigit() and (entry / "cmdline").read_bytes().split(b"\0")[1:-1] == wanted:
+                return Process.of(int(entry.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return None
 
 
 def enter(process: Process) -> list[str]:

@@ -179,6 +179,7 @@ def kubelet_config(node: Node, pki: Path, cgroup: str) -> dict[str, Any]:
         "enforceNodeAllocatable": [],
         "failSwapOn": False,
         "localStorageCapacityIsolation": False,
+        "volumePluginDir": "/var/lib/kubelet/volume-plugins",
         "evictionHard": {},
         "imageMinimumGCAge": "24h",
         "oomScoreAdj": 0,
@@ -205,6 +206,10 @@ root = "/var/lib/containerd"
 state = "/run/containerd"
 [grpc]
   address = "{CONTAINERD_SOCKET}"
+[plugins.'io.containerd.internal.v1.opt']
+  path = "/var/lib/containerd/opt"
+[plugins.'io.containerd.nri.v1.nri']
+  disable = true
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = "{registry}/pause:1"
 [plugins.'io.containerd.cri.v1.runtime']

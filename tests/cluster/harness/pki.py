@@ -41,9 +41,7 @@ class Pki:
         )
         self.ca = self._write("ca", authority, self._key)
 
-    def issue(
-        self, file: str, common_name: str, organization: str = "", hosts: Iterable[str] = ()
-    ) -> Pair:
+    def issue(self, file: str, common_name: str, organization: str = "", hosts: Iterable[str] = ()) -> Pair:
         """A certificate for a client and, with `hosts` (names and addresses), for a server too."""
         key = ec.generate_private_key(ec.SECP256R1())
         parts = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]

@@ -1,0 +1,155 @@
+"""What tests ask of a cluster's pods and nodes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tests.cluster.harness.cluster import Cluster, ClusterError
+
+T = TypeVar("T")
+GPU = "nvidia.com/gpu"
+TIMEOUT_S = 60.0
+#: Prints the devices that it was given, and waits; SIGTERM ends it at once, with an exit code of 3.
+WAIT = 'trap "exit 3" TERM; echo "devices=$NVIDIA_VISIBLE_DEVICES"; while :; do sleep 3600 & wait $!; done'
+
+
+def until(condition: Callable[[], T], what: str, timeout_s: float = TIMEOUT_S) -> T:
+    """Asks again until the answer is true, and gives it."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"{what} didn't come true in {timeout_s:.0f} s"
+        time.sleep(0.05)
+    return answer
+
+
+def container(
+    name: str, registry: str, command: str = WAIT, *, gpus: int = 0, **fields: object
+) -> dict[str, Any]:
+    """A container that runs a line of shell in busybox."""
+    raw: dict[str, Any] = {
+        "name": name,
+        "image": f"{registry}/busybox:1",
+        "command": ["/bin/sh", "-c", command],
+        **fields,
+    }
+    if gpus:
+        raw["resources"] = {"limits": {GPU: gpus}}
+    return raw
+
+
+@dataclass(frozen=True)
+class Pods:
+    """The pods of one namespace."""
+
+    cluster: Cluster
+    namespace: str
+
+    def kubectl(self, *arguments: str, stdin: object = None) -> str:
+        """In this namespace."""
+        return self.cluster.kubectl(f"--namespace={self.namespace}", *arguments, stdin=stdin)
+
+    def create(self, name: str, *, node: str, gpus: int = 0, command: str = WAIT, **spec: object) -> None:
+        """A pod with one container, named main, that the scheduler puts on the node."""
+        main = container("main", self.cluster.registry, command, gpus=gpus)
+        self.create_spec(name, node=node, containers=[main], **spec)
+
+    def create_spec(self, name: str, *, node: str, **spec: object) -> None:
+        """A pod that the scheduler puts on the node."""
+        raw = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name},
+            "spec": {
+                "nodeSelector": {"kubernetes.io/hostname": node},
+                "terminationGracePeriodSeconds": 1,
+                **spec,
+            },
+        }
+        self.kubectl("create", "-f", "-", stdin=raw)
+
+    def get(self, name: str) -> dict[str, Any]:
+        """As the API has it."""
+        raw: dict[str, Any] = json.loads(self.kubectl("get", "pod", name, "-o=json"))
+        return raw
+
+    def status(self, name: str, container: str = "main") -> Mapping[str, Any]:
+        """A container's status; empty before there is one."""
+        status = self.get(name).get("status", {})
+        listed = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+        return next((entry for entry in listed if entry["name"] == container), {})
+
+    def wait_running(self, name: str, container: str = "main", restarts: int = 0) -> None:
+        """Until the container runs, after so many restarts."""
+
+        def running() -> bool:
+            status = self.status(name, container)
+            return "running" in status.get("state", {}) and status["restartCount"] == restarts
+
+        until(running, f"container {container} of pod {name} runs after {restarts} restarts")
+
+    def wait_phase(self, name: str, phase: str) -> None:
+        """Until the pod is in this phase."""
+
+        def reached() -> bool:
+            now = self.get(name)["status"]["phase"]
+            assert now == phase or now not in {"Succeeded", "Failed"}, self.get(name)["status"]
+            return bool(now == phase)
+
+        until(reached, f"pod {name} is {phase}")
+
+    def run(self, name: str, **fields: Any) -> str:
+        """Runs a pod to its end and gives its output."""
+        self.create(name, restartPolicy="Never", **fields)
+        self.wait_phase(name, "Succeeded")
+        return self.logs(name)
+
+    def logs(self, name: str, container: str = "main") -> str:
+        """Of the container that runs, or ran last."""
+        return self.kubectl("logs", name, f"--container={container}")
+
+    def exec(self, name: str, command: str, container: str = "main") -> str:
+        """Runs a line of shell in a container."""
+        return self.kubectl("exec", name, f"--container={container}", "--", "/bin/sh", "-c", command)
+
+    def exit(self, name: str, container: str = "main") -> None:
+        """Makes the container end, so that the kubelet starts it again."""
+        self.exec(name, "kill -TERM 1", container)
+
+    def devices(self, name: str, container: str = "main") -> tuple[str, ...]:
+        """The GPUs that the container, as it runs now, was given: UUIDs."""
+
+        def printed() -> str:
+            try:
+                return self.logs(name, container)
+            except ClusterError:
+                return ""  # The log of a container that has only just started may not be there yet.
+
+        line = until(printed, f"container {container} of pod {name} prints").splitlines()[0]
+        return tuple(sorted(filter(None, line.removeprefix("devices=").split(","))))
+
+
+def gpu_counts(cluster: Cluster, node: str) -> tuple[int, int]:
+    """How many GPUs the node has allocatable, and its capacity."""
+    status = json.loads(cluster.kubectl("get", "node", node, "-o=json"))["status"]
+    return int(status["allocatable"].get(GPU, 0)), int(status["capacity"].get(GPU, 0))
+
+
+def wait_for_gpus(
+    cluster: Cluster, node: str, allocatable: int, capacity: int, timeout_s: float = TIMEOUT_S
+) -> None:
+    """Until the node has so many."""
+    seen = (0, 0)
+
+    def reached() -> bool:
+        nonlocal seen
+        seen = gpu_counts(cluster, node)
+        return seen == (allocatable, capacity)
+
+    try:
+        until(reached, f"{node} has {allocatable}/{capacity} GPUs", timeout_s)
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it has {seen}") from None
