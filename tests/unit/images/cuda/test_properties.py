@@ -42,7 +42,7 @@ def offer_of(gpu: str, driver: Version) -> Offer:
 def test_a_newer_driver_never_turns_fits_into_fails(
     image: Image, gpu: str, one: Version, other: Version
 ) -> None:
-    """But for generations that it dropped, and the branches that NVIDIA's forward compatibility leaves out."""
+    """But for generations that it dropped, and branches that forward compatibility leaves out."""
     older, newer = sorted((one, other))
     need = replace(need_of(image, FACTS), requirements=())
     before, after = judge(need, offer_of(gpu, older), FACTS), judge(need, offer_of(gpu, newer), FACTS)

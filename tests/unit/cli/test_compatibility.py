@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from gpuyard import errors
+from gpuyard.cli.commands.image_check import command
+from gpuyard.cli.compatibility import check_before_submit, unfit_lines
+from gpuyard.images.cuda.inspect import read_images
+from gpuyard.workloads.gpu_request import parse_gpus
+from gpuyard.workloads.render import render
+from gpuyard.workloads.spec import RunSpec
+from tests.unit.cli.layouts import write_image
+
+CUDA_13 = {"CUDA_VERSION": "13.0.0", "PATH": "/usr/bin"}
+DRIVER = "nvidia.com/cuda.driver-version.full"
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def node(name: str, driver: str, product: str = "NVIDIA-H100-80GB-HBM3", gpus: str = "8") -> dict[str, Any]:
+    amounts = {"nvidia.com/gpu": gpus, "cpu": "64", "memory": "512Gi", "pods": "110"}
+    labels = {DRIVER: driver, "nvidia.com/gpu.product": product, "kubernetes.io/arch": "amd64"}
+    return {
+        "metadata": {"name": name, "labels": labels | {"kubernetes.io/hostname": name}},
+        "spec": {},
+        "status": {
+            "allocatable": amounts,
+            "capacity": amounts,
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
+
+
+def job_of(image: str, gpus: str = "1", **more: Any) -> dict[str, Any]:
+    spec = RunSpec(run="python3 train.py", image=image, gpus=parse_gpus(gpus), **more)
+    [job] = render(spec, None, name="train", namespace="default")
+    return dict(job)
+
+
+def terms_of(job: dict[str, Any]) -> Any:
+    affinity = job["spec"]["template"]["spec"].get("affinity", {}).get("nodeAffinity", {})
+    return affinity.get(REQUIRED, {}).get("nodeSelectorTerms")
+
+
+@pytest.fixture
+async def image(tmp_path: Path) -> str:
+    return await write_image(tmp_path / "layout", "linux/amd64", env=CUDA_13)
+
+
+async def test_no_node_fits(image: str) -> None:
+    job = job_of(image)
+    nodes = [node("a", "535.104.05"), node("b", "580.95.05", "Tesla-V100-SXM2-16GB")]
+    with pytest.raises(errors.UsageError) as failure:
+        await check_before_submit(job, nodes, refuse=True)
+    assert failure.value.message.splitlines() == [
+        f"no node can run {image}:",
+        "  NODE   GPU                     DRIVER       VERDICT",
+        "  a      NVIDIA-H100-80GB-HBM3   535.104.05   doesn't fit: CUDA 13.0.0 needs driver 580 or newer, "
+        "the node has 535.104.05 (CUDA 12.2)",
+        "  b      Tesla-V100-SXM2-16GB    580.95.05    doesn't fit: CUDA 13.0.0 has dropped volta GPUs "
+        "(compute capability 7.0); the last for them is 12",
+    ]
+    assert "--wait submits it all the same" in failure.value.remedy
+    await check_before_submit(job, nodes, refuse=False)
+    assert terms_of(job) is None
+
+
+async def test_the_model_asked_for_stays_in_the_same_term(image: str) -> None:
+    job = job_of(image, "H100:1")
+    nodes = [node("a", "535.104.05"), node("b", "580.95.05"), node("c", "470.82.01", "Tesla-T4")]
+    for each in nodes:
+        each["metadata"]["labels"]["gpuyard.io/gpu-model"] = (
+            "T4" if each["metadata"]["name"] == "c" else "H100"
+        )
+    await check_before_submit(job, nodes, refuse=True)
+    [term] = terms_of(job)
+    assert [e["key"] for e in term["matchExpressions"]] == ["gpuyard.io/gpu-model", DRIVER]
+    # The T4 is no candidate, so its driver isn't named.
+    assert term["matchExpressions"][1]["values"] == ["535.104.05"]
+
+
+async def test_pods_are_kept_off_the_others(image: str, capsys: pytest.CaptureFixture[str]) -> None:
+    zone = {"key": "zone", "operator": "In", "values": ["x"]}
+    affinity = {
+        "nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": [zone]}, {"matchFields": [
+            {"key": "metadata.name", "operator": "In", "values": ["a", "b"]}]}]}}
+    }  # fmt: skip
+    job = job_of(image, affinity=affinity)
+    await check_before_submit(job, [node("a", "535.104.05"), node("b", "580.95.05")], refuse=True)
+    clause = {"key": DRIVER, "operator": "NotIn", "values": ["535.104.05"]}
+    first, second = terms_of(job)
+    assert first["matchExpressions"] == [zone, clause]
+    assert second["matchExpressions"] == [clause]
+    assert capsys.readouterr().err == (
+        "The image doesn't run on a: the run is kept off (see `gpuyard image check`)\n"
+    )
+
+
+async def test_nodes_that_the_run_can_t_go_to_don_t_count(image: str) -> None:
+    job = job_of(image, "8")
+    few = node("few", "580.95.05", gpus="4")
+    with pytest.raises(errors.UsageError, match="no node can run"):
+        await check_before_submit(job, [few, node("a", "535.104.05")], refuse=True)
+
+
+@pytest.mark.parametrize("driver", ["580.95.05", ""])
+async def test_what_fits_or_isn_t_known_is_left_alone(image: str, driver: str) -> None:
+    job = job_of(image)
+    await check_before_submit(job, [node("a", driver)], refuse=True)
+    assert job == job_of(image)
+
+
+async def test_a_registry_that_can_t_be_read_costs_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = job_of(f"oci:{tmp_path / 'nothing'}:latest")
+    await check_before_submit(job, [node("a", "535.104.05")], refuse=True)
+    assert capsys.readouterr().err.startswith("Warning: can't look whether the image fits the nodes: ")
+    assert terms_of(job) is None
+
+
+async def test_runs_without_gpus_read_no_registry() -> None:
+    job = job_of("registry.invalid/x:1", "0")
+    await check_before_submit(job, [node("a", "535.104.05")], refuse=True)
+    assert await unfit_lines(job, [node("a", "535.104.05")]) == []
+
+
+async def test_the_image_s_launcher_stays_before_the_command(tmp_path: Path) -> None:
+    entrypoint = ("/opt/gpuyard/venv/bin/python", "/opt/gpuyard/launcher.py", "--")
+    image = await write_image(tmp_path / "layout", "linux/amd64", env={}, entrypoint=entrypoint)
+    job = job_of(image)
+    for _ in range(2):
+        await check_before_submit(job, [node("a", "580.95.05")], refuse=True)
+        container = job["spec"]["template"]["spec"]["containers"][0]
+        assert container["command"] == [*entrypoint, "python3", "train.py"]
+
+
+async def test_explain_names_the_nodes_that_won_t_do(image: str) -> None:
+    lines = await unfit_lines(job_of(image), [node("a", "535.104.05"), node("b", "580.95.05")])
+    assert lines[0] == "  its image doesn't run on:"
+    assert [line.split()[0] for line in lines[1:3]] == ["NODE", "a"]
+    assert await unfit_lines(job_of(image), [node("b", "580.95.05")]) == []
+
+
+async def test_an_index_is_read_for_each_platform(tmp_path: Path) -> None:
+    reference = await write_image(tmp_path / "layout", "linux/amd64", "linux/arm64", env=CUDA_13)
+    images = await read_images(reference, {})
+    assert [image.machine for image in images] == ["amd64", "arm64"]
+    assert {image.env["CUDA_VERSION"] for image in images} == {"13.0.0"}
+
+
+def check(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(command, arguments)
+    assert done.exception is None or isinstance(done.exception, (SystemExit, errors.GpuyardError))
+    return done.exit_code, done.output
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> str:
+    import asyncio
+
+    return asyncio.run(write_image(tmp_path / "layout", "linux/amd64", env=CUDA_13))
+
+
+def test_image_check_against_a_stated_gpu(stored: str) -> None:
+    code, text = check(stored, "--gpu", "H100", "--driver", "580.95.05")
+    assert code == 0
+    assert text.endswith("H100 with driver 580.95.05 (NVIDIA H100 80GB HBM3): fits\n")
+    code, text = check(stored, "--gpu", "H100", "--driver", "535.104.05")
+    assert code == 1
+    assert "  doesn't fit: CUDA 13.0.0 needs driver 580 or newer, the node has 535.104.05 (CUDA 12.2)" in text
+
+
+def test_image_check_for_machines(stored: str) -> None:
+    code, text = check(stored, "--gpu", "V100", "--driver", "580.95.05", "-o", "json")
+    found = json.loads(text)
+    assert (code, found["fits"], found["needs"]["cuda"]) == (1, False, "13.0.0")
+    assert found["needs"]["cuda_source"] == "env CUDA_VERSION"
+    [row] = found["nodes"]
+    assert (row["outcome"], row["compute_capability"]) == ("doesn't fit", "7.0")
+    assert [reason["rule"] for reason in row["reasons"]] == ["GpuDroppedByCuda"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--driver", "580"), "--driver says which driver"),
+        (("--gpu", "H1000"), ""),
+    ],
+)
+def test_misuse(stored: str, arguments: tuple[str, ...], message: str) -> None:
+    code, text = check(stored, *arguments)
+    assert code != 0
+    assert message in text
