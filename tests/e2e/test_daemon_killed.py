@@ -148,10 +148,10 @@ def test_a_follower_of_a_waiting_run_sees_it_start(own_yard: Yard) -> None:
 def test_submitting_while_the_daemon_dies_makes_a_run_once_or_says_that_it_did_not(own_yard: Yard) -> None:
     """Whatever moment the kill hits, a submit that was acknowledged is there, and ran exactly once."""
     acknowledged = []
-    for number in range(6):
+    for number in range(4):
         name = f"run-{number}"
         submit = own_yard.start("run", "-d", "-n", name, "--", "sh", "-c", f"echo x >> {name}")
-        timer = threading.Timer(0.05 * number, kill, [own_yard.status()["daemon_pid"]])
+        timer = threading.Timer(0.08 * number, kill, [own_yard.status()["daemon_pid"]])
         timer.start()
         # It may start the yard anew, fail to reach the dying one, or be through already.
         if submit.finish().code == 0:

@@ -58,7 +58,7 @@ def test_ps_for_people(yard: Yard) -> None:
 def test_show(yard: Yard) -> None:
     yard.ok("run", "-n", "shown", "--gpus", "2", "--memory", "1Gi", "--", "sh", "-c", "echo hi there")
     found = yard.json("show", "shown")
-    assert list(found) == [*RUN_KEYS, "command", "resources", "attempts", "diagnoses", "events"]
+    assert list(found) == [*RUN_KEYS, "command", "resources", "attempts", "events", "diagnoses"]
     assert found["simulated"] is True
     assert found["command"] == "sh -c 'echo hi there'"
     assert found["resources"]["limits"] == {"nvidia.com/gpu": "2", "memory": "1Gi"}
