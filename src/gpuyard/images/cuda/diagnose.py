@@ -157,7 +157,7 @@ _KNOWN = (
     _known(
         "TorchWithoutCuda",
         r"Torch not compiled with CUDA enabled",
-        "the torch in the image is a CPU build",
+        "the torch that the run uses is built without CUDA",
         "install a CUDA build of torch: pip's default index has one, the /whl/cpu index hasn't",
     ),
     _known(
