@@ -130,17 +130,18 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
 
 
 def waiting_text(run: Run) -> str:
-    """What a waiting run waits for, in one line, and how to learn more."""
-    hint = f"  [gpuyard explain {run.name}]" if run.state.reason == "Unschedulable" else ""
-    return state_text(run) + hint
+    """What a waiting run waits for, in one line; how to learn more comes before what a terminal may cut."""
+    hint = f" [gpuyard explain {run.name}]" if run.state.reason == "Unschedulable" else ""
+    return state_text(run, hint=hint)
 
 
-def state_text(run: Run) -> str:
-    """The state with its reason, in one line."""
+def state_text(run: Run, *, hint: str = "") -> str:
+    """The state with its reason, in one line; `hint` goes before the message."""
     state = run.state
     text = f"{state.name}: {state.state}"
     if state.reason:
         text += f" ({state.reason})"
+    text += hint
     if state.message:
         text += f": {state.message}"
     return text
@@ -151,7 +152,7 @@ async def print_logs(target: Target, run: Run, *, tail_lines: int | None) -> Non
     pods = [pod for pod in run.pods if _has_output(pod)]
     if not pods:
         none = "There is no output." if run.state.state in _ENDED else "No output yet; -f waits for it."
-        click.echo(f"{state_text(run)}. {none}", err=True)
+        click.echo(f"{state_text(run).rstrip('.')}. {none}", err=True)
     for number, pod in enumerate(pods, 1):
         if tail_lines is not None and number < len(pods):
             continue
@@ -235,7 +236,10 @@ async def follow_to_exit(
         with detach_on_interrupt():
             run = await follow(target, name, tail_lines=tail_lines)
     except asyncio.CancelledError:
-        click.echo(f"\nDetached: {name} goes on. Attach again: gpuyard logs -f {name}", err=True)
+        click.echo(
+            f"\nDetached: {name} goes on. Attach again: gpuyard logs -f {name}\nEnd it: gpuyard stop {name}",
+            err=True,
+        )
         return 0
     except errors.GpuyardError as error:
         if ours:

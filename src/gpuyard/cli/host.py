@@ -49,8 +49,9 @@ def _check_script(workdir: Path, script: str) -> None:
     path = workdir / script
     try:
         if not path.exists():
+            where = "" if Path(script).is_absolute() else f" (in {workdir})"
             raise errors.UsageError(
-                f"{script} isn't there (in {workdir})", remedy="name a file that is, or another --workdir"
+                f"{script} isn't there{where}", remedy="name a file that is, or another --workdir"
             )
         if path.is_dir() and not (path / "__main__.py").exists():
             raise errors.UsageError(f"{script} is a folder without a __main__.py", remedy="name a script")

@@ -54,7 +54,7 @@ def parse_simulation(text: str) -> Simulation:
         near = nearest(name)
         raise errors.UsageError(
             f"can't simulate {text!r}: {name!r} is no GPU model that gpuyard knows",
-            remedy=f"did you mean {near}?" if near else "for example H100:8",
+            remedy=f"did you mean {near}? Write {near}:8 for eight" if near else "for example H100:8",
         )
     count = int(count_text) if count_text.isascii() and count_text.isdigit() else 1 if text == name else 0
     if not 1 <= count <= MOST_GPUS:

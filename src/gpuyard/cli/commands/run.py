@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from gpuyard.workloads.spec import RunSpec
 
 
+#: An OCI image layout: a folder of this machine in the place of a registry.
+_LAYOUT = "oci:"
+
+
 class RunCommand(click.Command):
     """Says where a script's own options go when one stands among ours."""
 
@@ -26,8 +32,18 @@ class RunCommand(click.Command):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             raise click.UsageError(
-                f"{error.format_message()} The script's own options go after `--`.", ctx
+                f"No such option {error.option_name!r}.{_nearest(error)} "
+                "The script's own options go after `--`.",
+                ctx,
             ) from error
+
+
+def _nearest(error: click.NoSuchOption) -> str:
+    """Ours that was probably mistyped; click's own guess would offer --detach for a script's --epochs."""
+    import difflib
+
+    near = difflib.get_close_matches(error.option_name, error.possibilities or (), n=1, cutoff=0.75)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 @click.command(
@@ -41,14 +57,15 @@ Examples:
   gpuyard run -f gpuyard.yaml --dry-run -o yaml
 
 \b
-Exit code: that of the process (128+n for signal n); 125 when gpuyard itself failed after the
-submit, 2 for misuse before it. Ctrl-C detaches with 0; the run goes on.
+Exit code: that of the process (128+n for signal n); 125 when gpuyard
+itself failed after the submit, 2 for misuse before it. Ctrl-C detaches
+with 0; the run goes on.
 """,
 )
 @click.argument("command_line", metavar="[SCRIPT|COMMAND]...", nargs=-1)
 @click.option("-f", "--file", type=click.Path(path_type=Path), help="Spec file; flags win over it.")
 @click.option("-n", "--name", metavar="NAME", help="Name of the run (default: from the script).")
-@click.option("--gpus", metavar="N|MODEL:N", help="GPUs, such as 2 or H100:2.")
+@click.option("--gpus", metavar="N|MODEL:N", help="GPUs, such as 2 or H100:2 (default: none).")
 @click.option("--cpus", metavar="QUANTITY", help="CPUs, such as 4 or 500m.")
 @click.option("--memory", metavar="QUANTITY", help="Memory, such as 16Gi.")
 @click.option("--shm", metavar="QUANTITY", help="Size of /dev/shm, such as 8Gi.")
@@ -57,7 +74,7 @@ submit, 2 for misuse before it. Ctrl-C detaches with 0; the run goes on.
 @click.option(
     "--python", metavar="PATH", help="Interpreter (default: the virtual environment's, else python3)."
 )
-@click.option("--image", metavar="REF", help="Container image, for a cluster.")
+@click.option("--image", metavar="REF", help="Container image (on the yard: run by podman).")
 @click.option("--retries", metavar="N", help="Attempts after a failed first one.")
 @click.option("--priority", metavar="CLASS", help="Name of a PriorityClass.")
 @click.option("--node-selector", metavar="K=V", multiple=True, help="Only nodes with this label.")
@@ -89,14 +106,18 @@ def command(
 
     spec = _load(command_line, file, flags)
     base = file.parent if file else Path()
+    if spec.image and spec.image.startswith(_LAYOUT):
+        # The daemon has a working folder of its own.
+        folder = base.absolute() / spec.image.removeprefix(_LAYOUT)
+        spec = replace(spec, image=f"{_LAYOUT}{os.path.normpath(folder)}")
     to_yard = (context or chosen_context() or YARD) == YARD
     if dry_run:
         _print_manifests(_render(spec, base, namespace or "default"), output or "yaml", host=not spec.image)
         return
-    if to_yard and spec.image:
+    if not to_yard and (spec.image or "").startswith(_LAYOUT):
         raise errors.UsageError(
-            "the yard can't run images yet, and this run has one",
-            remedy="leave `image` out to run on this machine's Python, or name a cluster with --context",
+            f"{spec.image} is a folder of this machine, and the command goes to a cluster",
+            remedy="push the image to a registry that the cluster reaches, and name it there",
         )
     if not to_yard and not spec.image:
         raise errors.UsageError(
@@ -127,8 +148,6 @@ def command(
 
 
 def _load(command_line: tuple[str, ...], file: Path | None, flags: dict[str, Any]) -> RunSpec:
-    import os
-
     from gpuyard.workloads.spec import Overrides, load_spec
 
     if not command_line and file is None:
@@ -147,8 +166,6 @@ def _load(command_line: tuple[str, ...], file: Path | None, flags: dict[str, Any
 
 
 def _render(spec: RunSpec, base: Path, namespace: str) -> list[Manifest]:
-    import os
-
     from gpuyard.cli.host import host_context
     from gpuyard.cli.submit import name_of
     from gpuyard.workloads.render import render
@@ -158,8 +175,6 @@ def _render(spec: RunSpec, base: Path, namespace: str) -> list[Manifest]:
 
 
 def _start_yard() -> None:
-    import os
-
     from gpuyard.cli.output import StatusLine
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths
