@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,15 @@ from gpuyard.cli.output import print_json
 from gpuyard.cli.progress import Progress
 from gpuyard.images.build import BuildRequest, BuildResult, build
 from gpuyard.images.cache import Cache, cache_folder
+from gpuyard.images.environment import WORKDIR
 from gpuyard.images.layers import EPOCH
+from gpuyard.images.lock import NAME as LOCK_NAME
 from gpuyard.images.oci import Platform
 from gpuyard.images.places import Places
 
 if TYPE_CHECKING:
     from gpuyard.images.registry.settings import RegistrySettings
+    from gpuyard.workloads.spec import RunSpec
 
 _DEFAULT_PLATFORM = "linux/amd64"
 
@@ -49,8 +52,59 @@ def build_image(
         UsageError: something is missing or wrong.
         ImageError: the build failed.
     """
-    request = _request(flags, Path())
-    return run_build(request, settings)
+    if file is None:
+        return run_build(_request(flags, Path(), flags.workdir or WORKDIR), settings)
+    from gpuyard.workloads.spec import Overrides, load_spec
+
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise errors.UsageError(
+            f"can't read {file}: {error.strerror}", remedy="name a spec file that is there"
+        ) from error
+    spec = load_spec(text, str(file), Overrides(workdir=flags.workdir), os.environ)
+    if spec.build is None and not flags.base:
+        raise errors.UsageError(
+            f"{file} has nothing to build: its `image` is {spec.image or 'left out'}",
+            remedy="write image: {base: IMAGE, repository: IMAGE}, or give --base and -t",
+        )
+    return run_build(_spec_request(spec, file.parent, flags), settings)
+
+
+def build_for_run(spec: RunSpec, folder: Path) -> RunSpec:
+    """Builds the image of a run where something changed; the run with the image by digest.
+
+    Args:
+        spec: with `build`.
+        folder: of the spec file.
+    """
+    result = run_build(_spec_request(spec, folder, BuildFlags()))
+    if not result.unchanged:
+        click.echo(f"Built {result.reference}", err=True)
+    workdir = spec.workdir if (spec.workdir or "").startswith("/") else None
+    return replace(spec, image=result.reference, build=None, workdir=workdir)
+
+
+def _spec_request(spec: RunSpec, folder: Path, flags: BuildFlags) -> BuildRequest:
+    """The spec's words where no flag wins over them."""
+    absolute = (spec.workdir or "").startswith("/")
+    root = folder if absolute or not spec.workdir else folder / spec.workdir
+    if not root.is_dir():
+        raise errors.UsageError(f"workdir {root} isn't a folder here", remedy="name the folder with the code")
+    workdir = spec.workdir if spec.workdir and absolute else WORKDIR
+    if (wanted := spec.build) is None:
+        return _request(flags, root, workdir)
+    merged = replace(
+        flags,
+        base=flags.base or wanted.base,
+        tag=flags.tag or wanted.repository,
+        requirements=flags.requirements or (folder / wanted.requirements if wanted.requirements else None),
+        platforms=flags.platforms or wanted.platforms,
+        allow_secrets=(*flags.allow_secrets, *wanted.allow_secrets),
+    )
+    request = _request(merged, root, workdir)
+    pull = wanted.pull_repository if not flags.tag else None
+    return replace(request, lock=folder / LOCK_NAME, pull_repository=pull)
 
 
 def run_build(request: BuildRequest, settings: RegistrySettings | None = None) -> BuildResult:
@@ -67,7 +121,7 @@ def run_build(request: BuildRequest, settings: RegistrySettings | None = None) -
         progress.done()
 
 
-def _request(flags: BuildFlags, root: Path) -> BuildRequest:
+def _request(flags: BuildFlags, root: Path, workdir: str) -> BuildRequest:
     if not flags.base:
         raise errors.UsageError(
             "there is no base image to build on",
@@ -84,7 +138,7 @@ def _request(flags: BuildFlags, root: Path) -> BuildRequest:
         root=root,
         requirements=flags.requirements,
         platforms=tuple(dict.fromkeys(map(Platform.parse, flags.platforms or (_DEFAULT_PLATFORM,)))),
-        workdir=_workdir(flags.workdir or "/workspace"),
+        workdir=_workdir(workdir),
         compression=flags.compression or "gzip",
         byte_code=flags.byte_code,
         allow_secrets=flags.allow_secrets,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gpuyard import errors
 from gpuyard.images.application import read_application
 from gpuyard.images.cache import Cache
 from gpuyard.images.environment import WORKDIR
@@ -17,9 +18,10 @@ from gpuyard.images.layers import EPOCH, compression
 from gpuyard.images.lock import NAME as LOCK_NAME
 from gpuyard.images.lock import write_lock
 from gpuyard.images.oci import OCI_INDEX, Digest, Index, Platform
-from gpuyard.images.places import Places
+from gpuyard.images.places import Place, Places
 from gpuyard.images.plan import Planner, Reporter
 from gpuyard.images.platform_build import BuiltImage, PlatformBuild
+from gpuyard.images.reference import ImageReference
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class BuildRequest:
         allow_secrets: names of files that may go in although they look secret.
         upgrade: lock anew.
         created: Unix time of everything in the image, seconds.
+        pull_repository: the name that nodes pull the image by, where that is another than the target's.
     """
 
     base: str
@@ -53,6 +56,7 @@ class BuildRequest:
     allow_secrets: tuple[str, ...] = ()
     upgrade: bool = False
     created: int = EPOCH
+    pull_repository: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,11 @@ async def build(
         ImageError: the base, the wheels or the target fail; nothing was tagged.
     """
     target = await places.open(request.target, write=True)
+    if not target.tag:
+        raise errors.UsageError(
+            f"{request.target} is a digest, and an image gets its digest from what it holds",
+            remedy="name a tag",
+        )
     base = await places.open(request.base)
     application = read_application(request.root, allow_secrets=request.allow_secrets, leave_out=(LOCK_NAME,))
     for warning in application.warnings:
@@ -112,8 +121,15 @@ async def build(
         index = Index(entries, images[0].annotations)
         digest = (await target.store.put_manifest(index.to_bytes(), OCI_INDEX, target.tag or None)).digest
     return BuildResult(
-        reference=target.pinned(digest),
+        reference=_pulled_as(request.pull_repository, target).pinned(digest),
         tag=target.text,
         digest=digest,
         platforms={str(plan.platform): image for plan, image in zip(plans, images, strict=True)},
     )
+
+
+def _pulled_as(repository: str | None, target: Place) -> Place:
+    """The target by the name that nodes know it by."""
+    if repository is None or target.reference is None:
+        return target
+    return replace(target, reference=ImageReference.parse(repository))

@@ -18,10 +18,31 @@ from gpuyard.workloads.command import Run
 from gpuyard.workloads.gpu_request import GpuRequest
 from gpuyard.workloads.overrides import FlagLayer, Overrides
 from gpuyard.workloads.spec_messages import describe
-from gpuyard.workloads.spec_model import SpecModel
+from gpuyard.workloads.spec_model import IMAGE_MAPPING, IMAGE_TEXT, ImageModel, SpecModel
 from gpuyard.workloads.tree import Node, Path, Tree, UnreadableYaml, format_path
 
-__all__ = ["Overrides", "RunSpec", "load_spec"]
+__all__ = ["ImageBuild", "Overrides", "RunSpec", "load_spec"]
+
+
+@dataclass(frozen=True)
+class ImageBuild:
+    """An image to build before the run.
+
+    Attributes:
+        base: what it stands on.
+        repository: where it goes, with a tag if one is wanted.
+        requirements: file with what to install, relative to the spec's folder.
+        platforms: such as linux/amd64; empty for the default.
+        allow_secrets: names of files that may go in although they look secret.
+        pull_repository: the name that nodes pull it by, where that is another.
+    """
+
+    base: str
+    repository: str
+    requirements: str | None = None
+    platforms: tuple[str, ...] = ()
+    allow_secrets: tuple[str, ...] = ()
+    pull_repository: str | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +54,8 @@ class RunSpec:
         run: a command line or an argv; see `command.resolve_command`.
         env: complete: values from the caller's shell are filled in.
         retries: attempts after the first.
+        image: its reference; None for a host process and while `build` is to be done.
+        build: the image to build first; a relative workdir is then the folder whose files go in.
         priority: name of a PriorityClass.
         tolerations, affinity: as Kubernetes writes them.
     """
@@ -47,6 +70,7 @@ class RunSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     python: str | None = None
     image: str | None = None
+    build: ImageBuild | None = None
     retries: int = 0
     priority: str | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)
@@ -78,7 +102,9 @@ def load_spec(
     try:
         model = SpecModel.model_validate(tree.root)
     except ValidationError as error:
-        problems += [where.problem(_path(e["loc"]), describe(e)) for e in error.errors(include_url=False)]
+        for found in error.errors(include_url=False):
+            found["loc"] = _path(found["loc"])
+            problems.append(where.problem(found["loc"], describe(found)))
     env, unset = _fill_env(tree.root.get("env"), shell)
     problems += [where.problem(path, message) for path, message in (*unset, *_across(tree.root))]
     if problems or model is None:
@@ -107,7 +133,7 @@ def _read(text: str | bytes | None, source: str) -> Tree:
 def _drop_null(root: dict[str, Node]) -> None:
     """`null` means absent, as in YAML, everywhere but in the environment, where it is text."""
     for key, value in root.items():
-        if key == "resources" and isinstance(value, dict):
+        if key in ("resources", "image") and isinstance(value, dict):
             _drop_null(value)
         elif value == "null":
             root[key] = None
@@ -130,7 +156,8 @@ class _Where:
 
 
 def _path(loc: tuple[str | int, ...]) -> Path:
-    return loc[:-1] if loc[-1] == "[key]" else loc
+    """Where a user finds it: without what pydantic adds for keys and for the forms of `image`."""
+    return tuple(part for part in loc if part not in ("[key]", IMAGE_TEXT, IMAGE_MAPPING))
 
 
 def _fill_env(raw: Node, shell: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[Path, str]]]:
@@ -156,7 +183,7 @@ def _is_plain(text: str) -> bool:
 def _across(root: Mapping[str, Node]) -> Iterator[tuple[Path, str]]:
     """What only two keys together get wrong."""
     workdir = root.get("workdir")
-    if root.get("image") and isinstance(workdir, str) and not workdir.startswith("/"):
+    if isinstance(root.get("image"), str) and isinstance(workdir, str) and not workdir.startswith("/"):
         yield ("workdir",), f"{workdir!r} must be an absolute path when the run has an image"
     resources = root.get("resources")
     if isinstance(resources, dict):
@@ -173,6 +200,17 @@ def _bytes(value: Node) -> Decimal | None:
         return None
 
 
+def _image_build(model: ImageModel) -> ImageBuild:
+    return ImageBuild(
+        base=model.base,
+        repository=model.repository,
+        requirements=model.requirements,
+        platforms=tuple(model.platforms or ()),
+        allow_secrets=tuple(model.allow_secrets or ()),
+        pull_repository=model.pull_repository,
+    )
+
+
 def _run_spec(model: SpecModel, env: Mapping[str, str]) -> RunSpec:
     resources = model.resources
     return RunSpec(
@@ -185,7 +223,8 @@ def _run_spec(model: SpecModel, env: Mapping[str, str]) -> RunSpec:
         env=env,
         run=model.run,
         python=model.python,
-        image=model.image,
+        image=model.image if isinstance(model.image, str) else None,
+        build=_image_build(model.image) if isinstance(model.image, ImageModel) else None,
         retries=model.retries or 0,
         priority=model.priority,
         node_selector=model.node_selector or {},

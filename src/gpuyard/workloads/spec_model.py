@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, PlainValidator
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, PlainValidator, Tag
 
 from gpuyard.kube.names import is_subdomain
 from gpuyard.kube.quantity import parse_quantity
@@ -20,6 +20,9 @@ ALLOCATED_ENV = frozenset(
     {"NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "NVIDIA_MIG_CONFIG_DEVICES",
      "NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_IMEX_CHANNELS", "GPUYARD_SIMULATED"}
 )  # fmt: skip
+
+#: What pydantic puts into an error's place to say which of `image`'s two forms was meant.
+IMAGE_TEXT, IMAGE_MAPPING = "(a name)", "(a build)"
 
 _ENV_NAME = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*", re.ASCII)
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
@@ -136,6 +139,30 @@ class ResourcesModel(Strict):
     shm: _Size | None = None
 
 
+def _platform(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]+/[a-z0-9_-]+(?:/[a-z0-9]+)?", value):
+        raise ValueError(f"{value!r} is no platform; write for example linux/amd64")
+    return value
+
+
+_Image = Annotated[str, AfterValidator(_image)]
+
+
+class ImageModel(Strict):
+    """An image that is built from this folder before the run, when something changed."""
+
+    base: _Image
+    repository: _Image
+    requirements: _Text | None = None
+    platforms: Annotated[list[Annotated[str, AfterValidator(_platform)]], Field(min_length=1)] | None = None
+    allow_secrets: list[_Text] | None = None
+    pull_repository: _Image | None = None
+
+
+def _image_kind(value: Any) -> str:
+    return IMAGE_MAPPING if isinstance(value, dict) else IMAGE_TEXT
+
+
 class SpecModel(Strict):
     """A spec file."""
 
@@ -145,7 +172,13 @@ class SpecModel(Strict):
     env: dict[Annotated[str, AfterValidator(_env_name)], str | None] | None = None
     run: Annotated[Any, PlainValidator(_run)]
     python: _Text | None = None
-    image: Annotated[str, AfterValidator(_image)] | None = None
+    image: (
+        Annotated[
+            Annotated[_Image, Tag(IMAGE_TEXT)] | Annotated[ImageModel, Tag(IMAGE_MAPPING)],
+            Discriminator(_image_kind),
+        ]
+        | None
+    ) = None
     retries: Annotated[int, Field(ge=0, le=1000)] | None = None
     priority: Annotated[str, AfterValidator(_priority)] | None = None
     node_selector: (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from gpuyard.cli.target import Target
     from gpuyard.kube.objects import Manifest
     from gpuyard.workloads.spec import RunSpec
+
+
+#: An OCI image layout: a folder of this machine in the place of a registry.
+_LAYOUT = "oci:"
 
 
 class RunCommand(click.Command):
@@ -68,7 +74,7 @@ with 0; the run goes on.
 @click.option(
     "--python", metavar="PATH", help="Interpreter (default: the virtual environment's, else python3)."
 )
-@click.option("--image", metavar="REF", help="Container image, for a cluster.")
+@click.option("--image", metavar="REF", help="Container image (on the yard: run by podman).")
 @click.option("--retries", metavar="N", help="Attempts after a failed first one.")
 @click.option("--priority", metavar="CLASS", help="Name of a PriorityClass.")
 @click.option("--node-selector", metavar="K=V", multiple=True, help="Only nodes with this label.")
@@ -100,14 +106,18 @@ def command(
 
     spec = _load(command_line, file, flags)
     base = file.parent if file else Path()
+    if spec.image and spec.image.startswith(_LAYOUT):
+        # The daemon has a working folder of its own.
+        folder = base.absolute() / spec.image.removeprefix(_LAYOUT)
+        spec = dataclasses.replace(spec, image=f"{_LAYOUT}{os.path.normpath(folder)}")
     to_yard = (context or chosen_context() or YARD) == YARD
     if dry_run:
         _print_manifests(_render(spec, base, namespace or "default"), output or "yaml", host=not spec.image)
         return
-    if to_yard and spec.image:
+    if not to_yard and (spec.image or "").startswith(_LAYOUT):
         raise errors.UsageError(
-            "the yard can't run images yet, and this run has one",
-            remedy="leave `image` out to run on this machine's Python, or name a cluster with --context",
+            f"{spec.image} is a folder of this machine, and the command goes to a cluster",
+            remedy="push the image to a registry that the cluster reaches, and name it there",
         )
     if not to_yard and not spec.image:
         raise errors.UsageError(
@@ -138,8 +148,6 @@ def command(
 
 
 def _load(command_line: tuple[str, ...], file: Path | None, flags: dict[str, Any]) -> RunSpec:
-    import os
-
     from gpuyard.workloads.spec import Overrides, load_spec
 
     if not command_line and file is None:
@@ -158,8 +166,6 @@ def _load(command_line: tuple[str, ...], file: Path | None, flags: dict[str, Any
 
 
 def _render(spec: RunSpec, base: Path, namespace: str) -> list[Manifest]:
-    import os
-
     from gpuyard.cli.host import host_context
     from gpuyard.cli.submit import name_of
     from gpuyard.workloads.render import render
@@ -169,8 +175,6 @@ def _render(spec: RunSpec, base: Path, namespace: str) -> list[Manifest]:
 
 
 def _start_yard() -> None:
-    import os
-
     from gpuyard.cli.output import StatusLine
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths
