@@ -17,6 +17,7 @@ from gpuyard.images.build import BuildRequest, BuildResult, build
 from gpuyard.images.cache import Cache, cache_folder
 from gpuyard.images.environment import WORKDIR
 from gpuyard.images.layers import EPOCH
+from gpuyard.images.layout import LayoutReference
 from gpuyard.images.lock import NAME as LOCK_NAME
 from gpuyard.images.oci import Platform
 from gpuyard.images.places import Places
@@ -96,8 +97,8 @@ def _spec_request(spec: RunSpec, folder: Path, flags: BuildFlags) -> BuildReques
         return _request(flags, root, workdir)
     merged = replace(
         flags,
-        base=flags.base or wanted.base,
-        tag=flags.tag or wanted.repository,
+        base=flags.base or _beside(folder, wanted.base),
+        tag=flags.tag or _beside(folder, wanted.repository),
         requirements=flags.requirements or (folder / wanted.requirements if wanted.requirements else None),
         platforms=flags.platforms or wanted.platforms,
         allow_secrets=(*flags.allow_secrets, *wanted.allow_secrets),
@@ -119,6 +120,12 @@ def run_build(request: BuildRequest, settings: RegistrySettings | None = None) -
         return asyncio.run(work())
     finally:
         progress.done()
+
+
+def _beside(folder: Path, image: str) -> str:
+    """A layout that a spec names is relative to the spec."""
+    layout = LayoutReference.parse(image)
+    return image if layout is None else str(replace(layout, path=folder.absolute() / layout.path))
 
 
 def _request(flags: BuildFlags, root: Path, workdir: str) -> BuildRequest:

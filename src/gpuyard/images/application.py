@@ -37,6 +37,8 @@ _NEVER_FOLDERS = frozenset(
     }
 )
 _NEVER_FILES = frozenset({".DS_Store", ".git"})
+#: A folder with one of these is a virtual environment of this machine, or images as files.
+_NOT_OURS = frozenset({"pyvenv.cfg", "oci-layout"})
 _NEVER_SUFFIXES = (".pyc", ".pyo")
 
 
@@ -181,8 +183,8 @@ class _Walk:
                 remedy="mend its permissions, or list it in .gpuyardignore",
             ) from error
         names = {child.name for child in children}
-        if folder and "pyvenv.cfg" in names:
-            return  # A virtual environment of this machine.
+        if folder and names & _NOT_OURS:
+            return
         here = [file for file in IGNORE_FILES if file in names]
         rules = [*rules, *(rule for file in here for rule in _read_rules(self.root / folder / file, folder))]
         for child in children:

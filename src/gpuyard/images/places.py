@@ -37,8 +37,8 @@ class Place:
     text: str
 
     def pinned(self, digest: Digest) -> str:
-        """The image by digest, as others pull it."""
-        return str(self.reference.pinned(digest)) if self.reference else f"{self.text}@{digest}"
+        """The image as others get it: by digest from a registry, by name from a layout."""
+        return str(self.reference.pinned(digest)) if self.reference else self.text
 
     def mount_from(self, other: Place) -> str:
         """The other's repository when its blobs can be mounted here, else empty."""

@@ -106,6 +106,13 @@ def command(
 
     spec = _load(command_line, file, flags)
     base = file.parent if file else Path()
+    if spec.build and dry_run:
+        spec = dataclasses.replace(spec, image=spec.build.repository, build=None)
+    elif spec.build:
+        # Before anything else of the road: what can't be built can't be submitted.
+        from gpuyard.cli.building import build_for_run
+
+        spec = build_for_run(spec, base)
     if spec.image and spec.image.startswith(_LAYOUT):
         # The daemon has a working folder of its own.
         folder = base.absolute() / spec.image.removeprefix(_LAYOUT)
