@@ -21,8 +21,9 @@ _RETRY_MAX_S = 10.0
 class Informer:
     """Owns the copy; `run` keeps it current until cancelled.
 
-    Handlers are called in the order of changes, on the loop that runs `run`, and must not block or raise:
-    they put a key into a queue. An object deleted and made again under the same name between two
+    Handlers are called in the order of changes, on the loop that runs `run`, and must not block: they put a
+    key into a queue. One that raises is reported and the others go on, since the same object would
+    meet it again at every start. An object deleted and made again under the same name between two
     looks is reported as gone and then as new. Objects in `objects` are shared: copy before changing.
     """
 
@@ -138,4 +139,7 @@ class Informer:
 
     def _notify(self, old: Manifest | None, new: Manifest | None) -> None:
         for handler in self._handlers:
-            handler(old, new)
+            try:
+                handler(old, new)
+            except Exception:
+                log.exception("%s %s: a handler failed", self.resource.plural, key_of(new or old or {}))

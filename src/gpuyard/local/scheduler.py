@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi
@@ -131,7 +132,14 @@ class Scheduler:
         tasks = []
         async with asyncio.TaskGroup() as group:
             for request in requests:
-                waiting, decision = pending[request.key], decide(request, snapshot)
+                waiting = pending[request.key]
+                try:
+                    decision = decide(request, snapshot)
+                except Exception:
+                    # One odd pod must not end scheduling for the others, at this start and every later one.
+                    log.exception("pod %s: no decision", request.key)
+                    self._stuck[request.key] = waiting
+                    continue
                 if decision.node is None:
                     self._stuck[request.key] = waiting
                     work = self._report_stuck(waiting, decision.message)
@@ -139,8 +147,19 @@ class Scheduler:
                     snapshot = snapshot.assume(request, decision.node)
                     self._assumed[request.key] = replace(request, node_name=decision.node)
                     work = self._bind(waiting, decision.node)
-                tasks.append(group.create_task(work, name=f"schedule-{request.key}"))
+                tasks.append(group.create_task(self._guarded(work, waiting), name=f"schedule-{request.key}"))
         return not all(task.result() for task in tasks)
+
+    async def _guarded(self, work: Coroutine[Any, Any, bool], waiting: _Waiting) -> bool:
+        """Does the work of one pod; a bug that it trips over is reported, and it is tried again."""
+        try:
+            return await work
+        except Exception:
+            key = waiting.request.key
+            log.exception("pod %s: not scheduled; trying again", key)
+            if self._assumed.pop(key, None) or self._stuck.pop(key, None):
+                self._pending.setdefault(key, waiting)
+            return False
 
     async def _bind(self, waiting: _Waiting, node: str) -> bool:
         """Binds; False when it has to be tried again."""

@@ -277,3 +277,35 @@ async def take(api: Line, step: tuple[str, ...]) -> None:
             api.cut(errors.Gone("too old") if how == "gone" else None)
         case ("breathe",):
             await asyncio.sleep(0)
+
+
+async def test_a_handler_that_raises_is_reported_and_ends_nothing(
+    api: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    informer = Informer(api, CONFIG_MAPS, retry_s=0.001)
+    seen: list[str | None] = []
+    news = asyncio.Event()
+
+    def trips(old: Manifest | None, new: Manifest | None) -> None:
+        raise KeyError("odd")
+
+    def goes_on(old: Manifest | None, new: Manifest | None) -> None:
+        seen.append(text(new))
+        news.set()
+
+    informer.add_handler(trips)
+    informer.add_handler(goes_on)
+    await put(api, "a", "1")
+    task = asyncio.create_task(informer.run())
+    try:
+        async with asyncio.timeout(20):
+            await informer.synced()
+            news.clear()
+            await put(api, "b", "2")
+            await news.wait()
+    finally:
+        task.cancel()
+        (ended,) = await asyncio.gather(task, return_exceptions=True)
+    assert isinstance(ended, asyncio.CancelledError)
+    assert seen == ["a=1", "b=2"]
+    assert "KeyError: 'odd'" in caplog.text and "default/a" in caplog.text

@@ -8,16 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from gpuyard import errors
 from gpuyard.client.api import WatchEvent
 from gpuyard.client.informer import Informer
 from gpuyard.kube.conditions import find_condition
-from gpuyard.kube.objects import EVENTS, NAMESPACES, NODES, PODS, PRIORITY_CLASSES, Manifest, Resource
+from gpuyard.kube.objects import EVENTS, NAMESPACES, NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of
 from gpuyard.local.api.objects import ObjectApi
 from gpuyard.local.scheduler import Scheduler
-from gpuyard.local.store import Store
+from gpuyard.local.store import Change, Store
 
 GPU = "nvidia.com/gpu"
 
@@ -54,8 +55,9 @@ class Api(ObjectApi):
 class Yard:
     """An API with a scheduler over it, and what the tests say to it."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, store: Store) -> None:
         self.api = api
+        self.store = store
 
     async def add_node(self, name: str, gpus: int = 8, **spec: Any) -> None:
         await self.api.create(NODES, {"metadata": {"name": name}, "spec": spec})
@@ -74,6 +76,11 @@ class Yard:
             container["resources"] = {"limits": {GPU: str(gpus)}}
         spec = {"runtimeClassName": "gpuyard-process", "containers": [container], **spec}
         return await self.api.create(PODS, {"metadata": {"name": name}, "spec": spec}, "default")
+
+    async def write(self, pod: Manifest) -> None:
+        """Puts a pod into the store past every check of the API."""
+        key = key_of(pod)
+        await self.store.write(Change.create("pods", key, lambda r: _encode(pod, r)))
 
     async def finish(self, name: str) -> None:
         await self.api.patch(PODS, name, {"status": {"phase": "Succeeded"}}, "default", subresource="status")
@@ -120,6 +127,10 @@ class Yard:
                     return
 
 
+def _encode(manifest: Manifest, revision: int) -> bytes:
+    return orjson.dumps({**manifest, "metadata": {**manifest["metadata"], "resourceVersion": str(revision)}})
+
+
 def condition(pod: Manifest) -> dict[str, Any]:
     return dict(find_condition(pod, "PodScheduled") or {})
 
@@ -134,7 +145,7 @@ async def idle(tmp_path: Path) -> AsyncIterator[Yard]:
     store = await Store.open(tmp_path / "store.db", synchronous="OFF")
     api = Api(store)
     await api.create(NAMESPACES, {"metadata": {"name": "default"}})
-    yield Yard(api)
+    yield Yard(api, store)
     await store.close()
 
 
@@ -354,3 +365,49 @@ async def test_a_pod_that_another_binds_counts_where_it_is(yard: Yard) -> None:
     await yard.add_pod("q", 8)
     await yard.bound("q")
     assert await yard.node_of("q") == "n1"
+
+
+async def test_a_bug_that_one_pod_trips_over_leaves_the_others_their_turn(
+    yard: Yard, caplog: pytest.LogCaptureFixture
+) -> None:
+    trips = True
+
+    async def before_bind(name: str) -> None:
+        if name == "odd" and trips:
+            raise KeyError("nobody thought of this")
+
+    yard.api.before_bind = before_bind
+    await yard.add_node("n1")
+    await yard.add_pod("odd", 1)
+    await yard.add_pod("plain", 1)
+    await yard.bound("plain")
+    await yard.add_pod("later", 1)
+    await yard.bound("later")
+    assert "nobody thought of this" in caplog.text
+    trips = False
+    await yard.bound("odd")
+
+
+_HEAVY = {"weight": "heavy", "preference": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"overhead": {"cpu": "zebra"}},
+        {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [_HEAVY]}}},
+    ],
+    ids=["unreadable", "undecidable"],
+)
+async def test_a_pod_that_should_never_have_been_stored_leaves_the_others_their_turn(
+    yard: Yard, spec: Manifest, caplog: pytest.LogCaptureFixture
+) -> None:
+    await yard.add_node("n1")
+    await yard.api.patch(NODES, "n1", {"metadata": {"labels": {"a": "b"}}})
+    pod = await yard.add_pod("before", 1)
+    await yard.write({**pod, "metadata": {**pod["metadata"], "name": "odd"}, "spec": {**pod["spec"], **spec}})
+    await yard.add_pod("later", 1)
+    await yard.bound("before", "later")
+    assert (
+        "pods default/odd: a handler failed" in caplog.text or "pod default/odd: no decision" in caplog.text
+    )
