@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """The one that KUBECONFIG_GPUYARD_TEST names or that runs already, which stays; else one for this session."""
+    """The one that KUBECONFIG_GPUYARD_TEST names or that runs already, and stays; else one for now."""
     named = os.environ.get("KUBECONFIG_GPUYARD_TEST")
     folder = Path(named).parent if named else DEFAULT_FOLDER
     if running := Cluster.open(folder):

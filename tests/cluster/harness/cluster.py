@@ -132,7 +132,7 @@ class Cluster:
 
     @classmethod
     def up(cls, folder: Path, say: Callable[[str], None]) -> Cluster:
-        """The cluster in the folder, which is started unless it is running; nothing is left of a failed start."""
+        """The cluster in the folder, started unless it is running; nothing is left of a failed start."""
         if running := cls.open(folder):
             return running
         cls.down(folder)
@@ -285,24 +285,24 @@ class Cluster:
         return self.folder / f"{user}.kubeconfig"
 
     def _argv(self, name: str, node: str) -> list[str]:
-        bin, pki = self.folder / "bin", self.folder / "pki"
+        built, pki = self.folder / "bin", self.folder / "pki"
         if name == "etcd":
             return parts.etcd(self.folder / "etcd")
         if name == "registry":
             return ["docker-registry", "serve", str(self.folder / "registry.yaml")]
         if name == "kube-apiserver":
-            return parts.apiserver(bin, pki)
+            return parts.apiserver(built, pki)
         if name == "kube-controller-manager":
-            return parts.controller_manager(bin, pki, self._config(name))
+            return parts.controller_manager(built, pki, self._config(name))
         if name == "kube-scheduler":
-            return parts.scheduler(bin, self._config(name))
+            return parts.scheduler(built, self._config(name))
         if name == "kube-proxy":
-            return [str(bin / name), f"--config={self.folder / 'kube-proxy.json'}"]
+            return [str(built / name), f"--config={self.folder / 'kube-proxy.json'}"]
         if name == "containerd":
-            return [str(bin / name), f"--config={self.nodes[node].folder / 'containerd.toml'}"]
+            return [str(built / name), f"--config={self.nodes[node].folder / 'containerd.toml'}"]
         if name == "kubelet":
             config = self.folder / f"kubelet@{node}.json"
-            return parts.kubelet(bin, self.nodes[node], self._config(node), config)
+            return parts.kubelet(built, self.nodes[node], self._config(node), config)
         raise ClusterError(f"there is no part {name!r}")
 
     def _launch(

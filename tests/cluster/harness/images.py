@@ -1,4 +1,4 @@
-"""Images that the cluster itself needs, made from files of this machine and pushed by the registry's HTTP API."""
+"""Images that the cluster itself needs, made from files of this machine and pushed to its registry."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Namespaces that hold the whole cluster, so that ending one process ends and undoes everything in them.
 
-The cluster has a pid, a network and a mount namespace. Each node has a mount namespace of its own, in which the
-folders that a kubelet and a containerd use by fixed names (/var/lib, /run, /var/log, /etc) are the node's.
+The cluster has a pid, a network and a mount namespace. Each node has a mount namespace of its own, in which
+the folders that a kubelet and a containerd use by fixed names (/var/lib, /run, /var/log, /etc) are its own.
 From these namespaces no address outside this machine can be reached.
 """
 
@@ -144,7 +144,7 @@ def hold_mounts(init: Process, folder: Path, log: Path) -> Process:
 
 
 def end(init: Process, timeout_s: float = 30) -> None:
-    """Kills everything in the namespaces. What was mounted and configured in them goes with the last process."""
+    """Kills everything in the namespaces. What was mounted and configured in them goes with it."""
     init.signal(signal.SIGKILL)
     # The kernel lets process 1 of a pid namespace go only after all the others.
     deadline = time.monotonic() + timeout_s

@@ -14,7 +14,7 @@ T = TypeVar("T")
 GPU = "nvidia.com/gpu"
 TIMEOUT_S = 60.0
 #: Prints the devices that it was given, and waits; SIGTERM ends it at once, with an exit code of 3.
-WAIT = 'trap "exit 3" TERM; echo "devices=$NVIDIA_VISIBLE_DEVICES"; while :; do sleep 3600 & wait $!; done'
+WAIT = 'trap "exit 3" TERM; echo "devices=$CUDA_VISIBLE_DEVICES"; while :; do sleep 3600 & wait $!; done'
 
 
 def until(condition: Callable[[], T], what: str, timeout_s: float = TIMEOUT_S) -> T:

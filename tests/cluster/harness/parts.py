@@ -1,7 +1,7 @@
 """How each part of the cluster is configured and called (pure).
 
-What has to be set, and why, was found on a small machine with cgroups v1 and without CAP_SYS_RESOURCE; none of it
-harms on a larger one.
+What has to be set, and why, was found on a small machine with cgroups v1 and without CAP_SYS_RESOURCE; none
+of it harms on a larger one.
 """
 
 from __future__ import annotations

@@ -1,0 +1,110 @@
+"""Our agent on a node of the cluster, and what the node's kubelet says about its devices."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import grpc
+
+from gpuyard._proto import pod_resources_pb2 as pb
+from gpuyard._proto import pod_resources_pb2_grpc as rpc
+from tests.cluster.harness import namespaces
+from tests.cluster.harness.cluster import Cluster
+from tests.cluster.harness.objects import GPU, until
+from tests.cluster.harness.parts import Node
+from tests.cluster.harness.state import Process
+
+_TIMEOUT_S = 10.0
+_ROOT = Path(__file__).parents[3]
+
+
+class Agent:
+    """The agent with simulated GPUs, as a process of the node's machine.
+
+    Attributes:
+        folder: of its log and of the file that says which GPUs are unhealthy.
+        process: None while it is stopped.
+    """
+
+    def __init__(self, cluster: Cluster, node: str, folder: Path, gpus: str = "H100:4") -> None:
+        self.cluster = cluster
+        self.node: Node = cluster.nodes[node]
+        self.folder = folder
+        self.gpus = gpus
+        self.process: Process | None = None
+
+    @property
+    def log(self) -> str:
+        """What it printed, over all its starts."""
+        return (self.folder / "agent.log").read_text()
+
+    def start(self) -> None:
+        """Starts it. It isn't registered yet when this returns."""
+        assert self.process is None
+        argv = [
+            *(sys.executable, "-m", "gpuyard.agent", "--node", self.node.name, "--simulate", self.gpus),
+            *("--plugins-dir", "/var/lib/kubelet/device-plugins", "--cdi-dir", "/var/run/cdi"),
+            *("--simulated-health", str(self.folder / "health.json")),
+        ]
+        environ = {"PYTHONPATH": str(_ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        holder = self.cluster.state.holders[self.node.name]
+        self.process = namespaces.start(holder, argv, self.folder / "agent.log", environ=environ)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Ends it, and returns when it is gone. Does nothing when it is stopped."""
+        if self.process is None:
+            return
+        process, self.process = self.process, None
+        process.signal(number)
+        try:
+            until(lambda: not process.alive, "the agent ends")
+        finally:
+            process.signal(signal.SIGKILL)
+
+    def restart(self, number: int = signal.SIGTERM) -> None:
+        """Ends it and starts it again."""
+        self.stop(number)
+        self.start()
+
+    def set_unhealthy(self, uuids: Iterable[str]) -> None:
+        """These GPUs fail; all others work."""
+        draft = self.folder / "health.new"
+        draft.write_text(json.dumps({"unhealthy": sorted(uuids)}))
+        draft.rename(self.folder / "health.json")
+
+
+def held(node: Node) -> dict[tuple[str, str, str], tuple[str, ...]]:
+    """Which container holds which GPUs, says the kubelet: by namespace, pod, container."""
+    with grpc.insecure_channel(f"unix:{node.pod_resources_socket}") as channel:
+        answer = rpc.PodResourcesListerStub(channel).List(
+            pb.ListPodResourcesRequest(), timeout=_TIMEOUT_S, wait_for_ready=True
+        )
+    return {
+        (pod.namespace, pod.name, container.name): tuple(
+            sorted(
+                uuid
+                for devices in container.devices
+                if devices.resource_name == GPU
+                for uuid in devices.device_ids
+            )
+        )
+        for pod in answer.pod_resources
+        for container in pod.containers
+        if any(devices.resource_name == GPU for devices in container.devices)
+    }
+
+
+def allocatable(node: Node) -> tuple[str, ...]:
+    """The healthy GPUs of the node, says the kubelet: UUIDs."""
+    with grpc.insecure_channel(f"unix:{node.pod_resources_socket}") as channel:
+        answer = rpc.PodResourcesListerStub(channel).GetAllocatableResources(
+            pb.AllocatableResourcesRequest(), timeout=_TIMEOUT_S, wait_for_ready=True
+        )
+    uuids = (
+        uuid for devices in answer.devices if devices.resource_name == GPU for uuid in devices.device_ids
+    )
+    return tuple(sorted(uuids))
