@@ -109,7 +109,7 @@ async def build(
     for plan in plans:
         work = PlatformBuild(
             plan, base, target, application, request.workdir, packed,
-            request.byte_code, request.created, cache, environ, reporter,
+            request.byte_code, request.created, lock_path.parent.absolute(), cache, environ, reporter,
         )  # fmt: skip
         images.append(await work.run(target.tag if len(plans) == 1 else ""))
     digest = images[0].manifest.digest

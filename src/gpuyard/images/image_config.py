@@ -9,6 +9,7 @@ from gpuyard.images.base_image import BaseImage
 from gpuyard.images.environment import HOME, LAUNCHER, PREFIX, UID, USER, Environment
 from gpuyard.images.layers import Layer
 from gpuyard.images.oci import Config, ContainerConfig, History
+from gpuyard.images.shown import LABEL_PYTHON
 from gpuyard.images.wheels import Wheel
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -29,7 +30,7 @@ def image_config(
     Args:
         base: what it stands on; its environment, labels and ports are kept, its entrypoint is not.
         environment: the image's virtual environment.
-        layers: what the build adds, each with a title.
+        layers: what the build adds, each with what it holds.
         wheels: what is installed, for the labels that tell of torch and CUDA.
         workdir: absolute path in the image.
         created: Unix time in seconds.
@@ -38,7 +39,7 @@ def image_config(
     own = container.environment
     own["PATH"] = f"{PREFIX}/bin:{own.get('PATH') or _DEFAULT_PATH}"
     own |= {"VIRTUAL_ENV": PREFIX, "HOME": HOME, "USER": USER, "LOGNAME": USER}
-    labels = dict(container.labels)
+    labels = dict(container.labels) | {LABEL_PYTHON: environment.python.version}
     if wheels:
         from gpuyard.images.cuda.need import labels_for  # Reads its table, which costs start-up time.
 

@@ -166,7 +166,7 @@ class Planner:
 
         self.reporter.bytes(f"resolving {self.requirements.name} for {platform}", 0, 0)
         preferred = was.wheels if was and not self.upgrade else ()
-        resolver = Resolver(self.environ, platform, contents)
+        resolver = Resolver(self.environ, self.lock_path.parent.absolute(), platform, contents)
         found = await resolver.resolve(self.requirements, preferred)
         for name, version in sorted(found.base_packages.items()):
             self.reporter.say(f"{name} {version} comes with the base and is not installed again")

@@ -72,6 +72,7 @@ class PlatformBuild:
         workdir: absolute path in the image.
         byte_code: whether wheels are compiled.
         created: Unix time of everything in the image, seconds.
+        folder: where uv looks for its configuration.
     """
 
     plan: PlatformPlan
@@ -82,6 +83,7 @@ class PlatformBuild:
     compression: Compression
     byte_code: bool
     created: int
+    folder: Path
     cache: Cache
     environ: Mapping[str, str]
     reporter: Reporter
@@ -224,7 +226,7 @@ class PlatformBuild:
         if unknown := [wheel for wheel in missing if wheel not in sources]:
             from gpuyard.images.resolve import Resolver
 
-            resolver = Resolver(self.environ, self.plan.platform, self.plan.contents)
+            resolver = Resolver(self.environ, self.folder, self.plan.platform, self.plan.contents)
             sources |= await resolver.locate(unknown)
         async with asyncio.TaskGroup() as tasks:
             for wheel in wheels:
@@ -254,7 +256,7 @@ class PlatformBuild:
         config = image_config(
             plan.base,
             plan.environment,
-            layers,
+            [*((layer.holds, known[layer]) for layer in wheel_layers), layers[-1]],
             plan.lock.wheels,
             workdir=self.workdir,
             created=self.created,

@@ -45,9 +45,11 @@ class Resolver:
         environ: of the uv process.
         platform: of the image.
         contents: what the base holds; it must have a Python.
+        folder: where uv looks for its configuration, and above it.
     """
 
     environ: Mapping[str, str]
+    folder: Path
     platform: Platform
     contents: BaseContents
 
@@ -109,7 +111,7 @@ class Resolver:
                 "--python-version", self.contents.python.version,
                 "--python-platform", python_platform(self.platform, self.contents),
                 "--excludes", str(excludes), *options,
-                cwd=requirements.absolute().parent,
+                cwd=self.folder,
                 env={k: v for k, v in self.environ.items() if k != "VIRTUAL_ENV"},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,

@@ -45,6 +45,11 @@ class WheelLayer:
         return f"{len(self.wheels)} wheels"
 
     @property
+    def holds(self) -> str:
+        """Every wheel, for the image's history."""
+        return ", ".join(f"{wheel.name} {wheel.version}" for wheel in self.wheels)
+
+    @property
     def key(self) -> str:
         """Digest of all that the layer's bytes depend on."""
         parts = [str(_FORMAT), PREFIX, self.environment.python.version, self.byte_code]

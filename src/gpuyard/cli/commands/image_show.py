@@ -1,0 +1,117 @@
+"""`gpuyard image show`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gpuyard.cli.options import output_option
+from gpuyard.cli.registry_options import registry_options
+
+if TYPE_CHECKING:
+    from gpuyard.images.cuda.facts import Facts
+    from gpuyard.images.cuda.need import Need
+    from gpuyard.images.shown import ShownImage
+
+
+@click.command("show")
+@click.argument("image")
+@registry_options
+@output_option()
+def command(image: str, plain_http: tuple[str, ...], registry_ca: Path | None, output: str | None) -> None:
+    """Show what IMAGE is made of, and what it needs of a driver.
+
+    IMAGE is in a registry, or oci:PATH[:TAG] or oci-archive:PATH[:TAG]. No layer is read.
+    """
+    from gpuyard.cli.output import print_json
+    from gpuyard.cli.registry_options import registry_settings
+    from gpuyard.images.cuda.facts import load_facts
+    from gpuyard.images.cuda.need import Image, need_of
+    from gpuyard.images.places import Places
+    from gpuyard.images.shown import show_image
+
+    async def work() -> tuple[ShownImage, ...]:
+        async with Places(os.environ, registry_settings(plain_http, registry_ca)) as places:
+            return await show_image(await places.open(image))
+
+    facts = load_facts()
+    documents = []
+    for shown in asyncio.run(work()):
+        container = shown.config.container
+        known = Image(
+            reference=image,
+            machine=shown.platform.architecture,
+            env=container.environment,
+            labels=container.labels,
+            entrypoint=container.entrypoint,
+            base=shown.base.partition("@")[0],
+        )
+        need = need_of(known, facts)
+        if output == "json":
+            documents.append(_to_json(shown, need, facts))
+        else:
+            _print(image, shown, need, facts)
+    if output == "json":
+        print_json({"reference": image, "platforms": documents})
+
+
+def _driver(need: Need, facts: Facts) -> str:
+    floor = facts.oldest_driver(need.cuda) if need.cuda else None
+    return str(floor) if floor else ""
+
+
+def _print(reference: str, shown: ShownImage, need: Need, facts: Facts) -> None:
+    from gpuyard.cli.output import print_fields, print_table
+
+    container = shown.config.container
+    driver = _driver(need, facts)
+    print_fields(
+        [
+            ("Image", reference),
+            ("Digest", shown.digest),
+            ("Platform", str(shown.platform)),
+            ("Size", _megabytes(shown.size)),
+            ("Base", shown.base),
+            ("Python", shown.python),
+            ("torch", need.torch),
+            ("CUDA", f"{need.cuda} (from {need.cuda_source})" if need.cuda else ""),
+            ("Driver", f"{driver} or newer (`gpuyard image check` says where it runs)" if driver else ""),
+            ("User", container.user),
+            ("Workdir", container.working_dir),
+        ]
+    )
+    click.echo()
+    rows = [
+        (str(number), _megabytes(layer.size), layer.digest[7:19], text)
+        for number, (layer, text) in enumerate(shown.layers, 1)
+    ]
+    print_table(("LAYER", "SIZE", "DIGEST", "HOLDS"), rows)
+    click.echo()
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _to_json(shown: ShownImage, need: Need, facts: Facts) -> dict[str, Any]:
+    return {
+        "platform": str(shown.platform),
+        "digest": shown.digest,
+        "size": shown.size,
+        "base": shown.base,
+        "built_by_gpuyard": shown.built,
+        "python": shown.python,
+        "torch": need.torch,
+        "cuda": str(need.cuda) if need.cuda else "",
+        "oldest_driver": _driver(need, facts),
+        "user": shown.config.container.user,
+        "workdir": shown.config.container.working_dir,
+        "layers": [
+            {"digest": layer.digest, "size": layer.size, "media_type": layer.media_type, "holds": text}
+            for layer, text in shown.layers
+        ],
+    }
