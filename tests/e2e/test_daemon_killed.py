@@ -7,6 +7,8 @@ import signal
 import threading
 from pathlib import Path
 
+import pytest
+
 from .conftest import Yard, alive, kill, processes, until
 
 #: Counts until it may end; says its own pid as the host knows it, from the outside of any namespace.
@@ -132,6 +134,27 @@ def test_a_follower_neither_loses_nor_doubles_a_line(own_yard: Yard) -> None:
     assert result.code == 5
     assert_complete(result.out.splitlines())
     assert result.out == own_yard.ok("logs", "steady")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--tail", "5")], ids=["whole", "tail"])
+def test_a_follower_outlives_an_orderly_restart(own_yard: Yard, arguments: tuple[str, ...]) -> None:
+    own_yard.background("steady", "--", "sh", "-c", STEADY)
+    own_yard.wait_for_line("steady", "20")
+    follower = own_yard.start("logs", "-f", *arguments, "steady")
+    until(lambda: follower.out, "the follower follows")
+    own_yard.ok("down", "--keep")
+    follower.wait_for("the yard is away; steady goes on, waiting")
+    own_yard.ok("up")
+    seen = len(follower.out.splitlines())
+    until(lambda: len(follower.out.splitlines()) > seen + 20, "the follower goes on")
+    own_yard.script("end", "")
+    result = follower.finish()
+    assert result.code == 5
+    assert result.out.endswith("last\n")
+    if not arguments:
+        assert_complete(result.out.splitlines())
+    # A line of ours, none of the library's log.
+    assert "trying again" not in result.err and "doesn't answer" not in result.err
 
 
 def test_a_follower_of_a_waiting_run_sees_it_start(own_yard: Yard) -> None:

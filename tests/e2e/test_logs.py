@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from .conftest import Yard
@@ -55,3 +57,23 @@ def test_an_unknown_name_gets_the_nearest_one(yard: Yard) -> None:
     for command in ("logs", "show", "explain", "stop", "rm"):
         said = yard.refused(2, command, "trianer")
         assert "'trianer'" in said and "did you mean trainer?" in said
+
+
+def test_our_own_line_begins_a_line(yard: Yard) -> None:
+    together = subprocess.run(
+        ["bash", "-c", "gpuyard run -n torn -- printf 'no newline' 2>&1"],
+        env=yard.environ,
+        cwd=yard.work,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert together.stdout.endswith("no newline\ntorn succeeded\n")
+    # What goes to a file is what the process wrote.
+    assert yard.ok("logs", "torn") == "no newline"
+
+
+def test_several_attempts_are_told_apart_from_the_first_on(yard: Yard) -> None:
+    yard.call("run", "-n", "tries", "--retries", "1", "--", "sh", "-c", THREE_TRIES)
+    said = yard.call("logs", "-f", "tries").err
+    assert said.index("── attempt 1 ──") < said.index("── attempt 2 ──")

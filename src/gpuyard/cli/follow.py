@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import math
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 
 import click
 
 from gpuyard import errors
+from gpuyard.cli.log_output import LogOutput
 from gpuyard.cli.output import StatusLine
 from gpuyard.cli.runs import Run, make_run
 from gpuyard.cli.target import Target
 from gpuyard.client.informer import Informer
-from gpuyard.kube.objects import JOBS, PODS, Manifest
+from gpuyard.kube.objects import JOBS, PODS, Manifest, labels_of
 from gpuyard.kube.wellknown import LABEL_RUN
+from gpuyard.workloads.outcome import container_state
 
 #: How long a follower waits for an API that went away (a yard being restarted) before it gives up.
 _API_AWAY_S = 60.0
@@ -25,14 +26,20 @@ _RETRY_S = 0.2
 _CHECK_S = 1.0
 _ENDED = frozenset({"succeeded", "failed", "stopped"})
 _SETTLE_S = 1.0
+#: The log ends with the container, and the pod's status says so a moment later.
+_STATUS_LAG_S = 3.0
+_STATUS_POLL_S = 0.03
 
 
 class Watched:
     """A run that is kept current by watches; `changed` wakes whoever waits for its next state."""
 
-    def __init__(self, target: Target, name: str) -> None:
+    def __init__(self, target: Target, name: str, line: StatusLine) -> None:
+        """`line` says so while the API is away."""
         selector = f"{LABEL_RUN}={name}"
         self._name = name
+        self._line = line
+        self._away_text = away_text(target, name)
         self._jobs = Informer(target.api, JOBS, namespace=target.namespace, label_selector=selector)
         self._pods = Informer(target.api, PODS, namespace=target.namespace, label_selector=selector)
         self._changed = asyncio.Event()
@@ -61,13 +68,18 @@ class Watched:
             self._check_api()
 
     def _check_api(self) -> None:
-        """Raises when the API has been away for too long."""
+        """Says that the API is away; raises when it has been for too long."""
         now = asyncio.get_running_loop().time()
         failure = self._jobs.failure or self._pods.failure
         if failure is None:
-            self._away_since = None
+            if self._away_since is not None:
+                # Whoever waits looks again, and says what it waits for in the place of this.
+                self._away_since = None
+                self._line.clear()
+                self._changed.set()
             return
         self._away_since = self._away_since or now
+        self._line.show(self._away_text)
         if now - self._away_since > _API_AWAY_S:
             raise failure
 
@@ -106,8 +118,9 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
 
     Output of the processes goes to standard output unchanged; everything of ours to standard error.
     """
-    watched = Watched(target, name)
     line = StatusLine()
+    output = LogOutput()
+    watched = Watched(target, name, line)
     printed: set[str] = set()
     async with watched.watching():
         while True:
@@ -115,18 +128,25 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
             pod = next((pod for pod in run.pods if _has_output(pod) and _uid(pod) not in printed), None)
             if pod is not None:
                 line.clear()
-                if printed and not quiet:
-                    click.echo(f"── attempt {len(printed) + 1} ──", err=True)
-                await _print_log(target, pod, tail_lines=tail_lines, follow=True)
+                if not quiet and (printed or sum(map(_has_output, run.pods)) > 1):
+                    output.say(f"── attempt {len(printed) + 1} ──")
+                await _print_log(target, pod, output, tail_lines=tail_lines, line=line)
                 printed.add(_uid(pod))
                 continue
             if run.state.state in _ENDED and not any(map(_alive, run.pods)):
                 line.clear()
+                output.end_line()
                 return run
             # On a terminal the line is rewritten; in a file only what lasts is worth a line.
             if line.live or not await watched.change(within_s=_SETTLE_S):
                 line.show(waiting_text(run))
                 await watched.change()
+
+
+def away_text(target: Target, name: str) -> str:
+    """What a follower says while nobody answers; the run's processes don't depend on the API."""
+    who = "the yard is away" if target.is_yard else "the cluster doesn't answer"
+    return f"{who}; {name} goes on, waiting …"
 
 
 def waiting_text(run: Run) -> str:
@@ -153,16 +173,29 @@ async def print_logs(target: Target, run: Run, *, tail_lines: int | None) -> Non
     if not pods:
         none = "There is no output." if run.state.state in _ENDED else "No output yet; -f waits for it."
         click.echo(f"{state_text(run).rstrip('.')}. {none}", err=True)
+    output = LogOutput()
     for number, pod in enumerate(pods, 1):
         if tail_lines is not None and number < len(pods):
             continue
         if len(pods) > 1 and tail_lines is None:
-            click.echo(f"── attempt {number} ──", err=True)
-        await _print_log(target, pod, tail_lines=tail_lines, follow=False)
+            output.say(f"── attempt {number} ──")
+        await _print_log(target, pod, output, tail_lines=tail_lines)
+    output.end_line()
 
 
-async def _print_log(target: Target, pod: Manifest, *, tail_lines: int | None, follow: bool) -> None:
-    """Copies a pod's log to standard output; a connection that is cut is resumed where it broke off."""
+async def _print_log(
+    target: Target,
+    pod: Manifest,
+    output: LogOutput,
+    *,
+    tail_lines: int | None = None,
+    line: StatusLine | None = None,
+) -> None:
+    """Copies a pod's log to standard output.
+
+    With a status `line` it follows: a stream that is cut, or that ends before the container has, is resumed
+    where it broke off.
+    """
     name = pod["metadata"]["name"]
     loop = asyncio.get_running_loop()
     done = 0
@@ -171,22 +204,46 @@ async def _print_log(target: Target, pod: Manifest, *, tail_lines: int | None, f
         skip = done if tail_lines is None else 0
         try:
             async for piece in target.api.stream_log(
-                target.namespace, name, follow=follow, tail_lines=tail_lines
+                target.namespace, name, follow=line is not None, tail_lines=tail_lines
             ):
                 away_since = None
                 fresh, skip = piece[skip:], max(0, skip - len(piece))
-                sys.stdout.buffer.write(fresh)
-                sys.stdout.buffer.flush()
+                if line is not None:
+                    line.clear()
+                output.write(fresh)
                 done += len(fresh)
-            return
+            if line is None or await _container_ended(target, pod):
+                return
         except (errors.ConnectionFailed, errors.ServiceUnavailable):
             away_since = away_since or loop.time()
-            if not follow or loop.time() - away_since > _API_AWAY_S:
+            if line is None or loop.time() - away_since > _API_AWAY_S:
                 raise
-            if tail_lines is not None and done:
-                click.echo("(the connection was cut: some lines may be missing here)", err=True)
-                tail_lines = 0
+            output.end_line()
+            line.show(away_text(target, labels_of(pod).get(LABEL_RUN, name)))
             await asyncio.sleep(_RETRY_S)
+        if tail_lines is not None and done:
+            if tail_lines:
+                output.say("(the connection was cut: some lines may be missing here)")
+            tail_lines = 0
+
+
+async def _container_ended(target: Target, pod: Manifest) -> bool:
+    """Whether a stream that ended was all of it: a yard that goes down ends those of live pods, too."""
+    loop = asyncio.get_running_loop()
+    due = loop.time() + _STATUS_LAG_S
+    while True:
+        try:
+            now = await target.api.get(PODS, pod["metadata"]["name"], pod["metadata"]["namespace"])
+        except errors.NotFound:
+            return True
+        if _uid(now) != _uid(pod) or not _alive(now) or container_state(now, "terminated") is not None:
+            return True
+        # A container that is started again has a log of its own, which isn't this one.
+        if now["spec"].get("restartPolicy") != "Never":
+            return True
+        if loop.time() > due:
+            return False
+        await asyncio.sleep(_STATUS_POLL_S)
 
 
 def exit_code_of(run: Run) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ async def _call(
     work: Callable[[Target], Awaitable[Result]], context: str | None, namespace: str | None
 ) -> Result:
     asyncio.get_running_loop().set_exception_handler(_report)
+    # What a library logs isn't for the user: commands say themselves what matters, once and in their words.
+    logging.getLogger("gpuyard").addHandler(logging.NullHandler())
     context = context or chosen_context()
     if context and context != YARD:
         from gpuyard.client.connection import kubeconfig_files, load_connection
