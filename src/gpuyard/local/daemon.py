@@ -319,7 +319,20 @@ def main() -> int:
         log.error("%s; %s", error.message, error.remedy)
         report.failed(error)
         return error.exit_code
+    except Exception as error:
+        log_file = find_paths(os.environ).daemon_log
+        failure = errors.YardError(f"the yard failed: {_in_one_line(error)}", remedy=f"see {log_file}")
+        log.critical(failure.message, exc_info=True)
+        report.failed(failure)
+        return failure.exit_code
     return 0
+
+
+def _in_one_line(error: Exception) -> str:
+    """What went wrong at the bottom of it: parts that run in groups wrap what ended them."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 if __name__ == "__main__":

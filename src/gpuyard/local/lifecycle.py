@@ -20,7 +20,11 @@ from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import RunningYard, Settings, load_running
 
 _START_TIMEOUT_S = 60.0
+#: The other command gives up before that.
+_TURN_TIMEOUT_S = 2 * _START_TIMEOUT_S
 _STOP_TIMEOUT_S = 30.0
+_LAST_BREATH_S = 5.0
+_POLL_S = 0.05
 _LONGEST_LOG_BYTES = 8 << 20
 #: The daemon gets these of the caller's environment and nothing else: it outlives the shell, and what
 #: a shell had must not leak into other people's runs.
@@ -87,19 +91,35 @@ def start(
         GpuyardError: whatever kept the daemon from starting, as the daemon itself reported it.
     """
     paths.make_folders()
-    with _one_at_a_time(paths):
+    with _one_at_a_time(paths, on_wait):
         return _start(paths, simulate, port, environ, on_wait)
 
 
 @contextlib.contextmanager
-def _one_at_a_time(paths: YardPaths) -> Iterator[None]:
+def _one_at_a_time(paths: YardPaths, on_wait: Callable[[str], None]) -> Iterator[None]:
     """Commands that would start the same yard at once take turns: the later ones find it running."""
     folder = os.open(paths.data_dir, os.O_RDONLY | os.O_DIRECTORY)
+    deadline = time.monotonic() + _TURN_TIMEOUT_S
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        while not _locked(folder):
+            on_wait("another command is starting the yard")
+            if time.monotonic() > deadline:
+                raise errors.YardBusy(
+                    f"another command has been starting the yard for {_TURN_TIMEOUT_S:.0f} s",
+                    remedy=f"end that command and try again; see {paths.daemon_log}",
+                )
+            time.sleep(_POLL_S)
         yield
     finally:
         os.close(folder)
+
+
+def _locked(folder: int) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _start(
@@ -119,7 +139,11 @@ def _start(
         process = _spawn(paths, [*arguments, "--ready-fd", str(writer)], writer, environ)
         os.close(writer)
         writer = -1
-        _read_report(reader, process, paths)
+        try:
+            _read_report(reader, process, paths)
+        except errors.GpuyardError:
+            _end_of(process)
+            raise
     finally:
         os.close(reader)
         if writer >= 0:
@@ -138,7 +162,9 @@ def _spawn(
     kept = {name: environ[name] for name in _KEPT_ENVIRONMENT if name in environ}
     # Two malloc arenas serve one event loop and one writer thread; glibc's default of eight per core
     # is memory that an idle yard would hold for nothing.
-    kept |= {"GPUYARD_HOME": str(paths.data_dir), "MALLOC_ARENA_MAX": "2", "GRPC_ENABLE_FORK_SUPPORT": "0"}
+    kept |= {"GPUYARD_HOME": str(paths.data_dir), "MALLOC_ARENA_MAX": "2"}
+    # Its chatter would fill the log: errors only.
+    kept |= {"GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "ERROR"}
     try:
         _set_aside(paths.daemon_log)
         descriptor = os.open(paths.daemon_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
@@ -179,7 +205,7 @@ def _read_report(reader: int, process: subprocess.Popen[bytes], paths: YardPaths
             )
         piece = os.read(reader, 65536)
         if not piece:
-            raise errors.YardError("the yard ended while starting", remedy=_last_lines(paths.daemon_log))
+            raise errors.YardError(f"the yard failed: {_end_of(process)}", remedy=f"see {paths.daemon_log}")
         text += piece
     report = json.loads(text)
     if "error" in report:
@@ -188,12 +214,15 @@ def _read_report(reader: int, process: subprocess.Popen[bytes], paths: YardPaths
         raise error
 
 
-def _last_lines(log: Path, count: int = 5) -> str:
+def _end_of(process: subprocess.Popen[bytes]) -> str:
+    """How a daemon ended that had nothing to say any more."""
     try:
-        lines = log.read_text(errors="replace").splitlines()[-count:]
-    except OSError:
-        lines = []
-    return f"{log} ends with:\n  " + "\n  ".join(lines) if lines else f"see {log}"
+        code = process.wait(_LAST_BREATH_S)
+    except subprocess.TimeoutExpired:
+        return "it doesn't answer"
+    return (
+        f"signal {-code} ended it as it started" if code < 0 else f"it ended with code {code} as it started"
+    )
 
 
 def stop(paths: YardPaths) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import re
 import resource
 import shutil
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from gpuyard import errors
 from gpuyard.local import lifecycle
 from gpuyard.local.daemon import Report, Yard
 from gpuyard.local.paths import YardPaths, find_paths
@@ -68,6 +72,60 @@ def test_the_daemon_may_open_more_files_than_its_starter(paths: YardPaths) -> No
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
     assert resource.prlimit(started.yard.daemon_pid, resource.RLIMIT_NOFILE) == (wanted, hard)
+
+
+def test_what_nobody_foresaw_is_one_line_for_the_command_and_a_traceback_in_the_log(paths: YardPaths) -> None:
+    (paths.data_dir / "token").mkdir(parents=True)
+    with pytest.raises(errors.YardError) as caught:
+        lifecycle.start(paths)
+    assert caught.value.message.startswith("the yard failed: IsADirectoryError: ")
+    assert caught.value.remedy == f"see {paths.daemon_log}"
+    log = paths.daemon_log.read_text()
+    assert f"CRITICAL gpuyard.daemon: {caught.value.message}\nTraceback (most recent call last):" in log
+    assert lifecycle.daemon_pid(paths) == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "end"),
+    [("exit 3", "it ended with code 3 as it started"), ("kill -9 $$", "signal 9 ended it as it started")],
+)
+def test_a_daemon_that_can_not_say_why_it_ended(
+    paths: YardPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, end: str
+) -> None:
+    python = tmp_path / "broken-python"
+    python.write_text(f"#!/bin/sh\necho noise >&2\n{script}\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(errors.YardError) as caught:
+        lifecycle.start(paths)
+    assert (caught.value.message, caught.value.remedy) == (
+        f"the yard failed: {end}",
+        f"see {paths.daemon_log}",
+    )
+
+
+def test_the_wait_for_another_command_is_told_and_has_an_end(
+    paths: YardPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths.make_folders()
+    monkeypatch.setattr(lifecycle, "_TURN_TIMEOUT_S", 0.0)
+    other = os.open(paths.data_dir, os.O_RDONLY)
+    said: list[str] = []
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(errors.YardBusy, match="another command has been starting the yard for"):
+            lifecycle.start(paths, on_wait=said.append)
+    finally:
+        os.close(other)
+    assert said[0] == "another command is starting the yard"
+
+
+def test_the_log_has_no_chatter_of_libraries(paths: YardPaths) -> None:
+    lifecycle.start(paths, simulate="H100:1")
+    lifecycle.stop(paths)
+    lines = paths.daemon_log.read_text().splitlines()
+    assert lines
+    assert [line for line in lines if re.match(r"[IWE]\d{4} ", line)] == []
 
 
 def test_a_long_log_is_set_aside_at_the_next_start(paths: YardPaths) -> None:
