@@ -10,6 +10,7 @@ from gpuyard import __version__, errors
 from gpuyard.cli.target import stopped
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import NODES, Manifest, annotations_of, labels_of
+from gpuyard.kube.quantity import to_int
 from gpuyard.kube.wellknown import (
     ANNOTATION_ENFORCED,
     ANNOTATION_ISOLATION,
@@ -65,6 +66,6 @@ def _gpus(node: Manifest) -> dict[str, Any]:
     return {
         "model": labels.get(LABEL_GPU_MODEL),
         "simulated": labels.get(LABEL_SIMULATED) == "true",
-        "capacity": int((status.get("capacity") or {}).get(GPU_RESOURCE, 0)),
-        "allocatable": int((status.get("allocatable") or {}).get(GPU_RESOURCE, 0)),
+        "capacity": to_int((status.get("capacity") or {}).get(GPU_RESOURCE, 0)),
+        "allocatable": to_int((status.get("allocatable") or {}).get(GPU_RESOURCE, 0)),
     }

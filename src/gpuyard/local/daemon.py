@@ -35,6 +35,7 @@ from gpuyard.client.informer import Informer
 from gpuyard.devices.simulated import parse_simulation
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import CONFIG_MAPS, NODES, PODS, SECRETS, ObjectKey, labels_of
+from gpuyard.kube.quantity import to_int
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL, LABEL_SIMULATED
 from gpuyard.local.agent_process import AgentProcess
@@ -185,7 +186,7 @@ class Yard:
         """Whether the node shows the GPUs that this start is to have, and none of an earlier one."""
         node = nodes.objects[ObjectKey("", self.node)]
         labels = labels_of(node)
-        count = int((node.get("status", {}).get("capacity") or {}).get(GPU_RESOURCE, 0))
+        count = to_int((node.get("status", {}).get("capacity") or {}).get(GPU_RESOURCE, 0))
         if simulate:
             wanted = parse_simulation(simulate)
             shown = (labels.get(LABEL_SIMULATED), labels.get(LABEL_GPU_MODEL), count)

@@ -9,11 +9,11 @@ from datetime import datetime
 
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import NODES, Manifest, labels_of
-from gpuyard.kube.quantity import parse_quantity
 from gpuyard.local.api.kinds.cells import AGE, NAME, joined, text
-from gpuyard.local.api.kinds.fields import NEGATIVE, check_immutable, invalid
+from gpuyard.local.api.kinds.fields import check_immutable
 from gpuyard.local.api.kinds.kind import Column, FieldError, KindSpec, status_subresource
 from gpuyard.local.api.kinds.placement import validate_taints
+from gpuyard.local.api.kinds.resources import validate_amount
 
 _ROLE = "node-role.kubernetes.io/"
 
@@ -31,8 +31,7 @@ def _validate(node: Manifest, old: Manifest | None) -> list[FieldError]:
     found = validate_taints("spec.taints", spec.get("taints") or ())
     for field in ("capacity", "allocatable"):
         for name, quantity in ((node.get("status") or {}).get(field) or {}).items():
-            if parse_quantity(quantity) < 0:
-                found.append(invalid(f"status.{field}[{name}]", quantity, NEGATIVE))
+            found += validate_amount(f"status.{field}[{name}]", name, quantity)
     before = (old or {}).get("spec") or {}
     if before.get("providerID"):
         found += check_immutable("spec", spec, before, "providerID")

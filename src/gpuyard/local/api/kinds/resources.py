@@ -42,6 +42,16 @@ def validate_resources(path: str, resources: Mapping[str, Any]) -> list[FieldErr
     return found
 
 
+def validate_amount(path: str, name: str, quantity: str) -> list[FieldError]:
+    """One amount of a resource: not negative, and whole where devices are counted."""
+    value = parse_quantity(quantity)
+    if value < 0:
+        return [invalid(path, quantity, NEGATIVE)]
+    if "/" in name and value != int(value):
+        return [invalid(path, quantity, "must be an integer")]
+    return []
+
+
 def quota_class(containers: Sequence[Mapping[str, Any]]) -> str:
     """`status.qosClass`: Guaranteed, Burstable or BestEffort, by CPU and memory alone."""
     guaranteed, asks = True, False
@@ -71,9 +81,4 @@ def _validate_quantity(path: str, name: str, quantity: str) -> list[FieldError]:
             invalid(path, name, detail),
             invalid(path, name, "must be a standard resource for containers"),
         ]
-    value = parse_quantity(quantity)
-    if value < 0:
-        return [invalid(place, quantity, NEGATIVE)]
-    if "/" in name and value != int(value):
-        return [invalid(place, quantity, "must be an integer")]
-    return []
+    return validate_amount(place, name, quantity)

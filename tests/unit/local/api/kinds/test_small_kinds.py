@@ -147,6 +147,27 @@ def test_a_node_keeps_the_status_it_registers_with(create: Any) -> None:
     assert stored["status"] == {"capacity": {"cpu": "4"}, "allocatable": {"cpu": "4"}}
 
 
+@pytest.mark.parametrize("field", ["capacity", "allocatable"])
+@pytest.mark.parametrize(
+    ("name", "quantity", "message"),
+    [
+        ("nvidia.com/gpu", "1500m", 'Invalid value: "1500m": must be an integer'),
+        ("nvidia.com/gpu", "-1", 'Invalid value: "-1": must be greater than or equal to 0'),
+        ("cpu", "-1", 'Invalid value: "-1": must be greater than or equal to 0'),
+        ("cpu", "1500m", ""),
+        ("nvidia.com/gpu", "8", ""),
+    ],
+)
+def test_what_a_node_says_that_it_has(
+    create: Any, update: Any, field: str, name: str, quantity: str, message: str
+) -> None:
+    old, _ = create(NODE, {"metadata": {"name": "n"}})
+    found = update(NODE, old, {**old, "status": {field: {name: quantity}}})
+    # What it offers follows from what it has.
+    assert {error.message for error in found} == ({message} if message else set())
+    assert all(error.path.endswith(f"[{name}]") for error in found)
+
+
 def test_an_event_names_its_reporter(create: Any) -> None:
     stored, _ = create(EVENT, {"metadata": {}, "source": {"component": "scheduler"}})
     assert stored["reportingComponent"] == "scheduler"
