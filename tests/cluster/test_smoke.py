@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.cluster.harness.cluster import Cluster, ClusterError
+from tests.cluster.harness.cluster import Cluster
+from tests.cluster.harness.namespaces import ClusterError
 from tests.cluster.harness.objects import Pods, container, until
 
 NODES = ("node-a", "node-b")

@@ -7,7 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.cluster.harness.cluster import DEFAULT_FOLDER, Cluster, ClusterError
+from tests.cluster.harness.cluster import DEFAULT_FOLDER, Cluster
+from tests.cluster.harness.namespaces import ClusterError
 
 
 def main() -> int:

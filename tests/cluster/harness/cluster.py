@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 
 from tests.cluster.harness import images, machine, namespaces, parts
+from tests.cluster.harness.namespaces import ClusterError
 from tests.cluster.harness.pki import Pki
 from tests.cluster.harness.state import Process, State
 
@@ -42,10 +43,6 @@ _STOP_S = 10.0
 #: When everything goes, the API server waits longer than that for clients that are gone already.
 _LAST_STOP_S = 2.0
 _READY_S = 180.0
-
-
-class ClusterError(Exception):
-    """The cluster, or a command on it, failed; the message says which part and what it printed."""
 
 
 class Cluster:
@@ -78,6 +75,11 @@ class Cluster:
     def registry(self) -> str:
         """HOST:PORT, the same from this machine and from the nodes; plain HTTP."""
         return f"127.0.0.1:{self.state.ports['registry']}"
+
+    @property
+    def cgroup(self) -> str:
+        """Name of the cluster's cgroup below the root of every hierarchy."""
+        return f"gpuyard-cluster-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}"
 
     # What a test does with it.
 
@@ -126,7 +128,8 @@ class Cluster:
 
     def log(self, part: str) -> str:
         """What a part printed up to now."""
-        return (self.folder / "logs" / f"{part}.log").read_text(errors="replace")
+        path = self.folder / "logs" / f"{part}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     # How it comes and goes.
 
@@ -166,9 +169,7 @@ class Cluster:
             for process in group:
                 process.signal(signal.SIGTERM)
             _until(lambda group=group: not any(process.alive for process in group), _LAST_STOP_S)  # type: ignore[misc]
-        # Found even if the start was interrupted before it was noted down.
-        if init := namespaces.find_init(folder):
-            namespaces.end(init)
+        namespaces.end(folder)
         if state.cgroup:
             machine.remove_cgroups(state.cgroup)
         machine.write_sysctls(state.sysctls)
@@ -188,7 +189,9 @@ class Cluster:
             self._write_configs()
             for part in ("etcd", "kube-apiserver", *(f"containerd@{node}" for node in self.nodes)):
                 self.start(part)
-            self._wait("kube-apiserver", lambda: self.kubectl("get", "--raw=/readyz") == "ok")
+            self._wait(
+                "kube-apiserver", lambda: self.kubectl("get", "--raw=/readyz", "--request-timeout=2s") == "ok"
+            )
         with self._step("nodes", say):
             for part in ("kube-controller-manager", "kube-scheduler", "kube-proxy"):
                 self.start(part)
@@ -217,7 +220,7 @@ class Cluster:
     def _make_machine(self) -> None:
         state = self.state
         # In the file before they are made, so that an interrupt at any point can be undone.
-        state.cgroup = f"gpuyard-cluster-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}"
+        state.cgroup = self.cgroup
         state.sysctls = machine.read_sysctls()
         state.save()
         machine.make_cgroups(state.cgroup, self.nodes)
@@ -330,11 +333,12 @@ class Cluster:
         return {name for name, status in pairs if status == "True"}
 
     def _wait(self, part: str, condition: Callable[[], bool]) -> None:
-        """Until the condition is true, as long as the part lives."""
+        """Until the condition, which the part is to bring about, is true; as long as all parts live."""
 
         def answer() -> bool:
-            if not self.state.parts[part].alive:
-                raise ClusterError(f"{part} ended: {self.log(part)[-2000:]}")
+            for name, process in self.state.parts.items():
+                if not process.alive:
+                    raise ClusterError(f"{name} ended: {self.log(name)[-2000:]}")
             try:
                 return condition()
             except ClusterError:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tests.cluster.harness.state import Process
@@ -20,6 +20,10 @@ from tests.cluster.harness.state import Process
 #: Started parts get none of the caller's environment: a proxy or a token there is none of their business.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _START_S = 10.0
+
+
+class ClusterError(Exception):
+    """The cluster, or a command on it, failed; the message says which part and what it printed."""
 
 
 def start_init(folder: Path) -> Process:
@@ -30,37 +34,41 @@ def start_init(folder: Path) -> Process:
     """
     log = folder / "logs" / "init.log"
     with log.open("ab") as output:
-        unshare = subprocess.Popen(
+        subprocess.run(
             [
-                *("unshare", "--fork", "--pid", "--mount-proc", "--net", "--mount", "--kill-child"),
-                *(sys.executable, "-I", str(Path(__file__).with_name("init.py")), str(folder)),
+                *("setsid", "--fork", "unshare", "--fork", "--kill-child"),
+                *("--pid", "--mount-proc", "--net", "--mount"),
+                *(sys.executable, "-I", *_init_arguments(folder)),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,
             env={"PATH": PATH},
+            check=True,
         )
     deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and unshare.poll() is None:
-        if init := find_init(folder):
-            return init
+    while time.monotonic() < deadline:
+        for process, arguments in _makers(folder):
+            # Before it is Python it is unshare, with the mounts yet to be made.
+            if arguments[1] == "-I":
+                return process
         time.sleep(0.02)
-    unshare.kill()
-    raise RuntimeError(f"can't make namespaces (are you root?); see {log}: {log.read_text()[-500:]}")
+    raise ClusterError(f"can't make namespaces: {log.read_text()[-500:]}")
 
 
-def find_init(folder: Path) -> Process | None:
-    """Process 1 of the cluster in this folder, if it is there, whether or not someone noted it down."""
-    wanted = [b"-I", str(Path(__file__).with_name("init.py")).encode(), str(folder).encode()]
+def _init_arguments(folder: Path) -> list[str]:
+    return [str(Path(__file__).with_name("init.py")), str(folder)]
+
+
+def _makers(folder: Path) -> Iterator[tuple[Process, list[str]]]:
+    """Process 1 of the cluster in this folder and what is on the way to it, noted down or not."""
     for entry in Path("/proc").iterdir():
         try:
-            # Before it is Python it is unshare, with the mounts yet to be made.
-            if entry.name.isdigit() and (entry / "cmdline").read_bytes().split(b"\0")[1:-1] == wanted:
-                return Process.of(int(entry.name))
+            arguments = (entry / "cmdline").read_text().split("\0")[:-1] if entry.name.isdigit() else []
+            if arguments[-2:] == _init_arguments(folder):
+                yield Process.of(int(entry.name)), arguments
         except (FileNotFoundError, ProcessLookupError):
             continue
-    return None
 
 
 def enter(process: Process) -> list[str]:
@@ -72,7 +80,7 @@ def run(process: Process, *argv: str, stdin: str = "") -> str:
     """Runs a command in the namespaces of a process to its end, and gives what it printed.
 
     Raises:
-        RuntimeError: it failed.
+        ClusterError: it failed.
     """
     done = subprocess.run(
         [*enter(process), *argv],
@@ -84,7 +92,7 @@ def run(process: Process, *argv: str, stdin: str = "") -> str:
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"{' '.join(argv)}: {done.stdout}{done.stderr}")
+        raise ClusterError(f"{' '.join(argv)}: {done.stdout}{done.stderr}")
     return done.stdout
 
 
@@ -112,7 +120,7 @@ def start(
         assert starting.stdout is not None
         inner = starting.stdout.readline().strip()
     if not inner:
-        raise RuntimeError(f"can't start {argv[0]}; see {log}")
+        raise ClusterError(f"can't start {argv[0]}; see {log}")
     return _outer(process, int(inner), argv[0])
 
 
@@ -140,17 +148,22 @@ def hold_mounts(init: Process, folder: Path, log: Path) -> Process:
         if Path(f"/proc/{holder.pid}/cmdline").read_bytes().startswith(b"sleep"):
             return holder
         time.sleep(0.02)
-    raise RuntimeError(f"can't make the mounts of {folder.name}; see {log}: {log.read_text()[-500:]}")
+    raise ClusterError(f"can't make the mounts of {folder.name}; see {log}: {log.read_text()[-500:]}")
 
 
-def end(init: Process, timeout_s: float = 30) -> None:
-    """Kills everything in the namespaces. What was mounted and configured in them goes with it."""
-    init.signal(signal.SIGKILL)
+def end(folder: Path, timeout_s: float = 30) -> None:
+    """Kills everything in the namespaces of the cluster in this folder.
+
+    What was mounted and configured in them goes with it.
+    """
+    makers = [process for process, _ in _makers(folder)]
+    for process in makers:
+        process.signal(signal.SIGKILL)
     # The kernel lets process 1 of a pid namespace go only after all the others.
     deadline = time.monotonic() + timeout_s
-    while Path(f"/proc/{init.pid}").exists() and _is(init):
+    while any(_is(process) for process in makers):
         if time.monotonic() > deadline:
-            raise RuntimeError(f"processes of the cluster can't be killed; process 1 of them is {init.pid}")
+            raise ClusterError(f"processes of the cluster can't be killed: children of {makers}")
         time.sleep(0.02)
 
 
@@ -178,4 +191,4 @@ def _outer(process: Process, inner: int, command: str) -> Process:
                 return Process.of(int(entry.name))
         except (OSError, StopIteration):
             continue
-    raise RuntimeError(f"{command} ended at once")
+    raise ClusterError(f"{command} ended at once")

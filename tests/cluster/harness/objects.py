@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tests.cluster.harness.cluster import Cluster, ClusterError
+from tests.cluster.harness.cluster import Cluster
+from tests.cluster.harness.namespaces import ClusterError
 
 T = TypeVar("T")
 GPU = "nvidia.com/gpu"
