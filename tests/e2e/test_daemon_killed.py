@@ -46,7 +46,12 @@ def test_a_run_goes_on_with_the_same_process_and_whole_logs(own_yard: Yard) -> N
     devices = own_yard.state("steady")["attempts"][0]["devices"]
     own_yard.kill_daemon()
     assert alive(shell)
-    assert "the yard is stopped" in own_yard.refused(1, "ps")
+    for arguments in (("ps",), ("status",)):
+        said = own_yard.refused(1, *arguments)
+        assert "the yard is stopped, but 1 of its runs goes on (pod steady-" in said and "gpuyard up" in said
+    assert "1 of its runs goes on (pod steady-" in own_yard.ok("down")
+    said = own_yard.refused(1, "down", "--stop")
+    assert "1 of its runs goes on" in said and "gpuyard up && gpuyard down --stop" in said
     own_yard.ok("up")
     found = own_yard.state("steady")
     assert (found["state"], found["attempts"][0]["devices"]) == ("running", devices)

@@ -24,7 +24,7 @@ def command(keep: bool, stop_runs: bool) -> None:
     from gpuyard import errors
     from gpuyard.cli.runs import Run, list_runs
     from gpuyard.cli.stopping import has_ended, stop_run, wait_until_ended
-    from gpuyard.cli.target import YARD, Target, call
+    from gpuyard.cli.target import YARD, Target, call, survivors_text
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths
 
@@ -46,16 +46,29 @@ def command(keep: bool, stop_runs: bool) -> None:
             await wait_until_ended(there(run), run.name)
             click.echo(f"Stopped {run.name}.")
 
-    if lifecycle.daemon_pid(paths) and not keep:
+    if not lifecycle.daemon_pid(paths):
+        going_on = survivors_text(paths)
+        if going_on and stop_runs:
+            raise errors.YardError(
+                f"the yard was down already, but {going_on}",
+                remedy="`gpuyard up && gpuyard down --stop` finds and stops them",
+            )
+        click.echo(
+            f"The yard was down already, but {going_on}; `gpuyard up` finds them again."
+            if going_on
+            else "The yard was down already."
+        )
+        return
+    if not keep:
         try:
             alive = call(alive_runs, context=YARD)
         except errors.YardStopped:
             alive = []
         if alive and not stop_runs:
-            names = ", ".join(run.name for run in alive)
+            names, them = ", ".join(run.name for run in alive), "them" if len(alive) > 1 else "it"
             raise errors.YardError(
                 f"{len(alive)} run{'s are' if len(alive) > 1 else ' is'} not over: {names}",
-                remedy="`gpuyard down --keep` leaves them running, `gpuyard down --stop` stops them first",
+                remedy=f"`gpuyard down --keep` leaves {them} running, `gpuyard down --stop` ends {them} first",
             )
         if alive:
             call(end, context=YARD)
