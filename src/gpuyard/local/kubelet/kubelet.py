@@ -192,7 +192,9 @@ class Kubelet:
             for name in folder.containers():
                 for attempt in folder.attempts(name)[-1:]:
                     found = await self._host.runtime.adopt(folder.attempt(name, attempt))
-                    if isinstance(found, Container):
+                    if found is None:
+                        await self._host.runtime.end_lost(folder.start_name(name, attempt))
+                    elif isinstance(found, Container):
                         log.info("ending %s/%s: its pod was deleted meanwhile", uid, name)
                         await found.stop(_ORPHAN_GRACE_S)
                         await found.wait()

@@ -53,6 +53,10 @@ class PodFolder:
         """The folder of one start."""
         return self.path / container / str(number)
 
+    def start_name(self, container: str, number: int) -> str:
+        """What one start is called, unique on this host."""
+        return f"{self.path.name}_{container}_{number}"
+
     def attempts(self, container: str) -> list[int]:
         """Numbers of the starts that are kept, in order."""
         try:

@@ -154,7 +154,7 @@ class PodWorker:
         """Takes over what an earlier kubelet started."""
         for slot in self.slots:
             known = slot.container
-            await slot.restore(self._host.runtime, self._folder)
+            await slot.restore(self._host.runtime, self._folder, self._pod, self._host.clock())
             if slot.container is not None and known is None:
                 self._watch(slot, slot.container)
         if any(slot.current is not None for slot in self.slots):

@@ -11,6 +11,7 @@ from gpuyard.kube.objects import Manifest, key_of, uid_of
 from gpuyard.local.kubelet.lifecycle import NEVER, ON_FAILURE, BackOff, Observed
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.pod_status import ContainerView, Run
+from gpuyard.local.kubelet.told import last_run, lost
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.runtime import Runtime
@@ -58,8 +59,9 @@ class Slot:
         """Number of the next start."""
         return 0 if self.current is None else self.current.attempt + 1
 
-    async def restore(self, runtime: Runtime, folder: PodFolder) -> None:
-        """Finds its last two starts again, unless it has already.
+    async def restore(self, runtime: Runtime, folder: PodFolder, pod: Manifest, now: datetime) -> None:
+        """Finds its last two starts again, unless it has already. What the pod's status says was started
+        counts as started, whatever became of its folder: a second start may be one too many.
 
         Raises:
             ProcessError: a journal can't be read.
@@ -69,7 +71,9 @@ class Slot:
             number = attempts.pop()
             path = folder.attempt(self.name, number)
             found = await runtime.adopt(path)
-            if found is not None:
+            if found is None:
+                await runtime.end_lost(folder.start_name(self.name, number))
+            else:
                 self.container = found if isinstance(found, Container) else None
                 self.current = Run(number, _started_at(path), found if isinstance(found, Exit) else None)
         if attempts and self.current is not None:
@@ -77,6 +81,10 @@ class Slot:
             ended = await runtime.adopt(path)
             if isinstance(ended, Exit):
                 self.previous = Run(attempts[-1], _started_at(path), ended)
+        told = last_run(pod, self.name) if self.container is None else None
+        if told is not None and told.attempt >= self.next_attempt:
+            await runtime.end_lost(folder.start_name(self.name, told.attempt))
+            self.previous, self.current = self.current, lost(told, now)
 
     def begin(self, container: Container | None, started_at: datetime) -> None:
         """Notes a start; without a container it is one that failed, and `end` follows."""

@@ -54,7 +54,7 @@ async def start_container(
         await asyncio.to_thread(folder.make_volume, mount.host_path.name)
     plugin_mounts = [Mount(Path(m.host_path), m.container_path, m.read_only) for m in allocation.mounts]
     spec = ContainerSpec(
-        name=f"{uid_of(pod)}_{container['name']}_{attempt}",
+        name=folder.start_name(container["name"], attempt),
         argv=through_launcher(command_line(container, environment), environment),
         env=environment,
         working_dir=container.get("workingDir") or "/",

@@ -112,6 +112,16 @@ class _Session:
         return leader is not None and leader.start_ticks == self._started.start_ticks
 
 
+def marked(name: str) -> set[int]:
+    """Members of a container without a journal: who bears its mark, and their PID namespaces of its own."""
+    table = procfs.all_processes()
+    found = procfs.with_environment(f"{ENV_CONTAINER}={name}", table)
+    namespaces = {procfs.pid_namespace(pid) for pid in found} - {procfs.pid_namespace(os.getpid()), None}
+    if namespaces:
+        found |= {pid for pid in table if procfs.pid_namespace(pid) in namespaces}
+    return found
+
+
 def send(pids: Iterable[int], number: signal.Signals) -> None:
     """Signals those that are still there."""
     for pid in pids:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
@@ -20,6 +21,7 @@ from gpuyard.local.runtime.cgroups import Cgroups, find_cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.ending import conclude, rebooted
 from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.members import marked, send
 from gpuyard.local.runtime.podman import PODMAN, Podman
 from gpuyard.local.runtime.podman_container import PodmanContainer, exit_code, prepare_run, start_error
 from gpuyard.local.runtime.programs import check_text, check_working_dir, find_program
@@ -203,7 +205,8 @@ class Runtime:
         """
         path = folder / journals.JOURNAL
         journal = journals.read(path)
-        while journal is not None and _is_undecided(journal) and journals.is_locked(path):
+        # Without even the intent it is damaged, and whoever holds the lock won't mend it.
+        while journal and journal.boot_id and _is_undecided(journal) and journals.is_locked(path):
             await asyncio.sleep(_POLL_S)
             journal = journals.read(path)
         if journal is None or (_is_undecided(journal) and journal.boot_id in ("", self._boot_id)):
@@ -217,6 +220,13 @@ class Runtime:
         if journal.boot_id != self._boot_id:
             return self._end_before_boot(folder, journal)
         return self._container(folder, journal)
+
+    async def end_lost(self, name: str) -> None:
+        """Ends what is left of the start of this name, of which no journal is left."""
+        while left := await asyncio.to_thread(marked, name):
+            send(left, signal.SIGKILL)
+            await asyncio.sleep(_POLL_S)
+        self.cgroups.remove(name)
 
     def _end_before_boot(self, folder: Path, journal: Journal) -> Exit:
         if journal.exit_code is None:

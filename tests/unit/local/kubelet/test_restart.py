@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.kube.objects import PODS, Manifest
+from gpuyard.kube.wellknown import IMAGE_PROCESS
 from gpuyard.local.api.logs import LogOptions
 from gpuyard.local.api.objects import ObjectApi
 from gpuyard.local.paths import YardPaths
@@ -34,6 +36,10 @@ def _is_running(pod: Manifest) -> bool:
 def _code(pod: Manifest) -> int:
     code: int = pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"]
     return code
+
+
+def _states(pod: Manifest) -> dict[str, Any]:
+    return {one["name"]: one["state"] for one in pod["status"].get("containerStatuses", [])}
 
 
 def _restarts(pod: Manifest) -> int:
@@ -174,6 +180,59 @@ async def test_a_reboot(host: Any, folder: Path) -> None:
     assert _code(pod) == 255
     assert again["status"]["phase"] == "Succeeded"
     assert again["status"]["containerStatuses"][0]["lastState"]["terminated"]["reason"] == "NodeRebooted"
+
+
+@pytest.mark.parametrize("is_left", ["nothing", "an empty journal"])
+async def test_a_container_that_was_started_once_and_is_lost(
+    host: Any, folder: Path, is_left: str, until: Any
+) -> None:
+    """Its status says that it ran, its folder is gone: whoever asked for one start gets no second."""
+    main = {"workingDir": str(folder)}
+    async with host.running():
+        pod = await host.create("a", "sh", "-c", "echo ran >>ran; exec sleep 60", main=main)
+        before = await host.until("a", _is_running)
+        await until(lambda: (folder / "ran").exists())
+    if is_left == "nothing":
+        shutil.rmtree(host.folder(pod))
+    else:
+        (host.folder(pod) / "main/0/journal").write_bytes(b"")
+    async with host.running():
+        pod = await host.finished("a")
+    assert (folder / "ran").read_text() == "ran\n"
+    ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert (pod["status"]["phase"], ended["exitCode"]) == ("Failed", 137)
+    assert ended["reason"] == "ContainerStatusUnknown"
+    started = before["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
+    assert ended["startedAt"] == started
+    mark = f"GPUYARD_CONTAINER={pod['metadata']['uid']}_main_0"
+    assert procfs.with_environment(mark, procfs.all_processes()) == set()
+
+
+async def test_a_container_that_had_ended_and_is_lost(host: Any) -> None:
+    second = {"name": "second", "image": IMAGE_PROCESS, "command": ["sleep", "60"]}
+    async with host.running():
+        first = {"name": "main", "image": IMAGE_PROCESS, "command": ["sh", "-c", "exit 3"]}
+        pod = await host.create("b", containers=[first, second])
+        before = await host.until("b", lambda p: "terminated" in _states(p).get("main", {}))
+    shutil.rmtree(host.folder(pod))
+    async with host.running():
+        pod = await host.finished("b")
+    assert _states(pod)["main"] == _states(before)["main"]
+    assert _states(pod)["second"]["terminated"]["reason"] == "ContainerStatusUnknown"
+
+
+async def test_a_lost_container_that_may_be_restarted_is(host: Any, folder: Path) -> None:
+    once = "[ -e ran ] || { touch ran; exec sleep 60; }"
+    main = {"workingDir": str(folder)}
+    async with host.running():
+        pod = await host.create("a", "sh", "-c", once, restartPolicy="OnFailure", main=main)
+        await host.until("a", lambda p: _is_running(p) and (folder / "ran").exists())
+    shutil.rmtree(host.folder(pod))
+    async with host.running():
+        pod = await host.finished("a")
+    status = pod["status"]["containerStatuses"][0]
+    assert (pod["status"]["phase"], status["restartCount"]) == ("Succeeded", 1)
+    assert status["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
 
 
 async def test_restart_counts_go_on(host: Any, folder: Path) -> None:
