@@ -68,7 +68,7 @@ def command(keep: bool, stop_runs: bool) -> None:
             names, them = ", ".join(run.name for run in alive), "them" if len(alive) > 1 else "it"
             raise errors.YardError(
                 f"{len(alive)} run{'s are' if len(alive) > 1 else ' is'} not over: {names}",
-                remedy=f"`gpuyard down --keep` leaves {them} running, `gpuyard down --stop` ends {them} first",
+                remedy=f"`gpuyard down --keep` leaves {them} running, `gpuyard down --stop` ends {them}",
             )
         if alive:
             call(end, context=YARD)
