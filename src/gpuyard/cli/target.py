@@ -56,6 +56,7 @@ async def _call(
         async with RestApi(connection) as api:
             return await work(Target(api, namespace or connection.namespace, is_yard=False))
     paths = find_paths(os.environ)
+    paths.check_runtime_dir()
     async with RestApi(unix_socket=paths.api_socket) as api:
         await check_yard(api, paths)
         return await work(Target(api, namespace or "default", is_yard=True))

@@ -27,7 +27,9 @@ def yard_status(paths: YardPaths) -> dict[str, Any]:
 
     Raises:
         YardStopped: there is no running yard.
+        YardError: its sockets are where somebody else could have put them.
     """
+    paths.check_runtime_dir()
     running = load_running(paths.running)
     if running is None:
         raise stopped(paths)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpuyard import errors
+
+#: A socket's path has 107 bytes; the longest names below a runtime folder take these.
+_LONGEST_RUNTIME_DIR_BYTES = 107 - len("/device-plugins/") - 32
+_ELSEWHERE = "or set GPUYARD_HOME to a folder of your own with a short path"
 
 
 @dataclass(frozen=True)
@@ -101,9 +106,22 @@ class YardPaths:
         for folder in (self.pki_dir, self.pods_dir, *runtime, self.pod_resources_socket.parent):
             _make_folder(folder, private=True)
 
+    def check_runtime_dir(self) -> None:
+        """Refuses to look into a runtime folder that somebody else could have filled; it may be missing.
 
-def find_paths(environ: Mapping[str, str]) -> YardPaths:
-    """`$GPUYARD_HOME`, else `$XDG_DATA_HOME/gpuyard`, else `~/.local/share/gpuyard`."""
+        Raises:
+            YardError: it or its parent isn't a folder of this user's alone.
+        """
+        for folder in (self.runtime_dir.parent, self.runtime_dir):
+            if problem := _not_ours_alone(folder):
+                raise errors.YardError(
+                    f"{folder} {problem}: what answers there may not be your yard",
+                    remedy=f"remove it, or make it yours alone (chmod 700); {_ELSEWHERE}",
+                )
+
+
+def find_paths(environ: Mapping[str, str], *, tmp: Path = Path("/tmp")) -> YardPaths:
+    """`$GPUYARD_HOME`, else `$XDG_DATA_HOME/gpuyard`, else `~/.local/share/gpuyard`; sockets below `tmp`."""
     if home := environ.get("GPUYARD_HOME"):
         data_dir = Path(home).expanduser().absolute()
     else:
@@ -111,17 +129,49 @@ def find_paths(environ: Mapping[str, str]) -> YardPaths:
             Path(environ.get("HOME") or "~").expanduser() / ".local/share"
         )
         data_dir = Path(base) / "gpuyard"
-    return YardPaths(data_dir, _runtime_dir(data_dir))
+    return YardPaths(data_dir, _runtime_dir(data_dir, tmp))
 
 
-def _runtime_dir(data_dir: Path) -> Path:
+def _runtime_dir(data_dir: Path, tmp: Path) -> Path:
     """A short folder that is the same for the same data folder, whoever asks.
 
     Not XDG_RUNTIME_DIR: a cron job, a login over ssh and a desktop session of one user would each look
     for the yard in another place, and it goes away when the user logs out, while runs don't.
+
+    Where somebody else has taken our name below /tmp it is in the data folder, if that is short enough; and
+    it stays there for as long as it exists, also when the name is given back meanwhile.
     """
     digest = hashlib.sha256(os.fsencode(os.path.realpath(data_dir))).hexdigest()[:10]
-    return Path("/tmp") / f"gpuyard-{os.getuid()}" / digest
+    usual, other = tmp / f"gpuyard-{os.getuid()}" / digest, data_dir / "run" / digest
+    in_use = os.path.isdir(other)  # noqa: PTH112 - that of Path raises where one may not look
+    return other if in_use or (_not_ours(usual.parent) and _is_short(other)) else usual
+
+
+def _is_short(folder: Path) -> bool:
+    return len(os.fsencode(folder)) <= _LONGEST_RUNTIME_DIR_BYTES
+
+
+def _not_ours(folder: Path) -> str:
+    """Why a folder can't be this user's; empty when it is, and when it isn't there."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"can't be looked at ({error.strerror})"
+    if not stat.S_ISDIR(status.st_mode):
+        return "isn't a folder"
+    return "" if status.st_uid == os.getuid() else "belongs to another user"
+
+
+def _not_ours_alone(folder: Path) -> str:
+    """As `_not_ours`, and others have no rights in it."""
+    if problem := _not_ours(folder):
+        return problem
+    try:
+        return "is open to others" if folder.lstat().st_mode & 0o077 else ""
+    except FileNotFoundError:
+        return ""
 
 
 def _make_folder(folder: Path, *, private: bool) -> None:
@@ -129,12 +179,9 @@ def _make_folder(folder: Path, *, private: bool) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not private:
             return
-        # Under /tmp anybody may have made the folder first: a link or another owner is refused.
-        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-            raise errors.StoreUnwritable(
-                f"{folder} belongs to another user",
-                remedy="remove it, or set GPUYARD_HOME to a folder of your own",
-            )
+        # Under /tmp anybody may have made the folder first.
+        if problem := _not_ours(folder):
+            raise errors.StoreUnwritable(f"{folder} {problem}", remedy=f"remove it, {_ELSEWHERE}")
         if folder.stat().st_mode & 0o077:
             folder.chmod(0o700)
     except OSError as error:
