@@ -47,6 +47,11 @@ def _nodes(nodes: Iterable[DeviceNode]) -> list[dict[str, str]]:
     return [{"path": node.path, "hostPath": node.host_path, "permissions": "rw"} for node in nodes]
 
 
+def remove(folder: Path) -> None:
+    """Takes the spec away. Containers that run keep their GPUs; none can be started with them any more."""
+    (folder / SPEC_FILE).unlink(missing_ok=True)
+
+
 def publish(folder: Path, inventory: Inventory) -> None:
     """Puts the spec of these GPUs into the folder, whole or not at all; takes it away when there are none.
 
@@ -58,7 +63,7 @@ def publish(folder: Path, inventory: Inventory) -> None:
     beside = folder / f"{SPEC_FILE}.new"
     try:
         if not inventory.gpus:
-            path.unlink(missing_ok=True)
+            remove(folder)
             return
         folder.mkdir(parents=True, exist_ok=True)
         beside.write_text(json.dumps(cdi_spec(inventory), indent=2) + "\n")

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.agent.cdi import remove
 from gpuyard.agent.service import LabelTarget, run_agent
 from gpuyard.agent.stdin import on_stdin_closed
 from gpuyard.devices.follow import follow
@@ -31,8 +32,10 @@ async def _run(options: argparse.Namespace) -> None:
         driver_root=options.driver_root,
     )
     try:
-        await run_agent(inventories, options.plugins_dir, target, options.cdi_dir)
+        await run_agent(inventories, options.plugins_dir, target, options.cdi_dir, options.labels_file)
     finally:
+        if options.cdi_dir and options.remove_cdi_on_exit:
+            remove(options.cdi_dir)
         await inventories.aclose()
 
 
@@ -50,7 +53,9 @@ def main() -> int:
     )
     parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where the driver is installed")
     parser.add_argument("--cdi-dir", type=Path, help="write a CDI spec of the GPUs into this folder")
-    parser.add_argument("--node", help="node to label; needs --api-socket")
+    parser.add_argument("--remove-cdi-on-exit", action="store_true", help="take that spec away at the end")
+    parser.add_argument("--labels-file", type=Path, help="write the node's labels into this file, as JSON")
+    parser.add_argument("--node", help="node to label, with --api-socket; its simulated GPUs are its own")
     parser.add_argument("--api-socket", type=Path, help="unix socket of the API")
     parser.add_argument("--exit-with-stdin", action="store_true", help="exit when standard input ends")
     options = parser.parse_args()

@@ -66,12 +66,17 @@ def label_value(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:63].strip("-_.")
 
 
+def is_own(name: str) -> bool:
+    """Whether a label is one of those that describe GPUs."""
+    return name.startswith(_OWN)
+
+
 def label_patch(current: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str | None]:
     """A merge patch of `metadata.labels` that sets what is wanted and removes what is ours and isn't.
 
     Empty when nothing is to be done.
     """
-    stale = [name for name in current if name.startswith(_OWN) and name not in wanted]
+    stale = [name for name in current if is_own(name) and name not in wanted]
     changed = {name: value for name, value in wanted.items() if current.get(name) != value}
     return {**changed, **dict.fromkeys(stale)}
 

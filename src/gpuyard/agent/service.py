@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gpuyard.agent.cdi import publish
 from gpuyard.agent.labels import node_labels
+from gpuyard.agent.labels_file import write_labels
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin
 from gpuyard.devices.inventory import Inventory
@@ -33,6 +34,7 @@ async def run_agent(
     plugins_dir: Path,
     target: LabelTarget | None,
     cdi_dir: Path | None = None,
+    labels_file: Path | None = None,
 ) -> None:
     """Serves each inventory as it comes, until cancelled; serves nothing until there is a first GPU.
 
@@ -41,9 +43,10 @@ async def run_agent(
         plugins_dir: the kubelet's folder of device plugin sockets.
         target: what to label; None to label nothing.
         cdi_dir: where container runtimes look for CDI specs; None to write none.
+        labels_file: where a labeller in another container reads the labels; None to write none.
 
     Raises:
-        DeviceError: the CDI spec can't be written.
+        DeviceError: the CDI spec or the labels can't be written.
     """
     plugin: Plugin | None = None
     labels: asyncio.Queue[dict[str, str]] = asyncio.Queue()
@@ -52,6 +55,8 @@ async def run_agent(
             group.create_task(_keep_labelled(target, labels), name="labels")
         async for inventory in inventories:
             labels.put_nowait(node_labels(inventory))
+            if labels_file is not None:
+                write_labels(labels_file, node_labels(inventory))
             if cdi_dir is not None:
                 # First the spec, then its names: a container may be started right after.
                 await asyncio.to_thread(publish, cdi_dir, inventory)

@@ -150,6 +150,21 @@ class RestApi:
             params={"fieldManager": _FIELD_MANAGER},
         )
 
+    async def apply(self, resource: Resource, manifest: Mapping[str, Any]) -> Manifest:
+        """Creates or changes an object so that it has what the manifest says (server-side apply).
+
+        Fields that the manifest doesn't name stay as they are, unless an earlier apply of ours set them;
+        those that another has set otherwise become ours.
+        """
+        metadata = manifest["metadata"]
+        return await self._json(
+            "PATCH",
+            resource.path(metadata.get("namespace"), metadata["name"]),
+            body=manifest,
+            content_type="application/apply-patch+yaml",
+            params={"fieldManager": _FIELD_MANAGER, "force": "true"},
+        )
+
     async def delete(
         self,
         resource: Resource,

@@ -13,11 +13,22 @@ LABEL_SIMULATED = "gpuyard.io/simulated"
 #: On nodes: "cdi" or "legacy", how GPUs get into containers there; whoever runs the node sets it.
 LABEL_GPU_INJECTION = "gpuyard.io/gpu-injection"
 
+#: On nodes with GPUs of a cluster: what its other parts, and users' manifests, select them by.
+LABEL_HARDWARE_TYPE = "hardware-type"
+HARDWARE_TYPE = "nvidia-gpu"
+#: On namespaces: whose they are. The admission policy of an install holds in those that have it.
+LABEL_TENANT = "gpuyard.io/tenant"
+#: On everything that an install makes: "gpuyard".
+LABEL_PART_OF = "app.kubernetes.io/part-of"
+#: On nodes of a cluster: the labels that are there because of gpuyard, and whether its taint is.
+ANNOTATION_LABELS_SET = "gpuyard.io/labels-set"
+ANNOTATION_TAINT_SET = "gpuyard.io/taint-set"
+
 #: On a Job: RFC 3339 time at which its user stopped it.
 ANNOTATION_STOPPED_AT = "gpuyard.io/stopped-at"
 #: On a Job: the script or command, as the user would recognise it.
 ANNOTATION_COMMAND = "gpuyard.io/command"
-#: On pods and nodes of a yard: "bubblewrap" or "none".
+#: On pods and nodes of a yard: "bubblewrap" or "none"; "podman" on pods with images.
 ANNOTATION_ISOLATION = "gpuyard.io/isolation"
 #: On pods of a yard: comma-separated field paths of the pod spec that the runtime doesn't apply.
 ANNOTATION_NOT_APPLIED = "gpuyard.io/not-applied"
@@ -25,6 +36,8 @@ ANNOTATION_NOT_APPLIED = "gpuyard.io/not-applied"
 ANNOTATION_DEVICES = "gpuyard.io/devices"
 #: On nodes of a yard: "cpu,memory" where cgroups enforce limits, else "none".
 ANNOTATION_ENFORCED = "gpuyard.io/enforced"
+#: On nodes of a yard: "podman 4.3.1", or "none: " and why images can't run there.
+ANNOTATION_CONTAINERS = "gpuyard.io/containers"
 
 #: A pod with this runtime class and image is a process of the yard's host. No cluster has them,
 #: so a real API server refuses such a pod instead of pulling something by that name.

@@ -1,0 +1,168 @@
+"""The agent of each node: one pod of two containers that share nothing but a file of labels.
+
+The plugin holds the GPUs and the kubelet's folders, and has no credentials of the API. The labeller has
+credentials, and neither a privilege nor a folder of the node.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpuyard.kube.wellknown import GPU_RESOURCE
+from gpuyard.tenancy.conditions import (
+    NOT_PRIVILEGED,
+    NOT_RUNTIME_CLASS,
+    PRIVILEGED,
+    SIMULATED,
+    TAINT,
+    WITH_RUNTIME_CLASS,
+)
+from gpuyard.tenancy.names import AGENT, LABELLER, LABELLER_CONTAINER, LABELS, PLUGIN_CONTAINER, RUNTIME_CLASS
+from gpuyard.tenancy.template import Only
+
+_PLUGINS = "/var/lib/kubelet/device-plugins"
+_POD_RESOURCES = "/var/lib/kubelet/pod-resources"
+_CDI = "/var/run/cdi"
+_DRIVER_ROOT = "/driver-root"
+_SHARED = "/run/gpuyard"
+_LABELS_FILE = f"{_SHARED}/labels.json"
+_CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
+_SELECTOR = {**LABELS, "app.kubernetes.io/component": "agent"}
+_NOBODY = 65534
+#: The kubelet makes a new one when four fifths of it have passed.
+_TOKEN_S = 3600
+
+
+def daemon_set() -> dict[str, Any]:
+    """The DaemonSet."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": AGENT, "namespace": "@namespace@", "labels": dict(_SELECTOR)},
+        "spec": {
+            "selector": {"matchLabels": dict(_SELECTOR)},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
+            "template": {"metadata": {"labels": dict(_SELECTOR)}, "spec": _pod()},
+        },
+    }
+
+
+def _pod() -> dict[str, Any]:
+    return {
+        "serviceAccountName": LABELLER,
+        # Mounted by hand, into the labeller alone.
+        "automountServiceAccountToken": False,
+        "priorityClassName": "system-node-critical",
+        "runtimeClassName": Only(WITH_RUNTIME_CLASS, RUNTIME_CLASS),
+        "nodeSelector": "@json:nodeSelector@",
+        "tolerations": [{"key": GPU_RESOURCE, "operator": "Exists"}],
+        "terminationGracePeriodSeconds": 10,
+        "containers": [_plugin(), _labeller()],
+        "volumes": [
+            _host_path("device-plugins", _PLUGINS, "Directory"),
+            _host_path("pod-resources", _POD_RESOURCES, "Directory"),
+            _host_path("cdi", _CDI, "DirectoryOrCreate"),
+            Only(PRIVILEGED, _host_path("driver-root", "/", "Directory")),
+            {"name": "shared", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+            _credentials(),
+        ],
+    }
+
+
+def _plugin() -> dict[str, Any]:
+    return {
+        "name": PLUGIN_CONTAINER,
+        "image": "@image@",
+        "command": ["python3", "-m", "gpuyard.agent"],
+        "args": [
+            f"--plugins-dir={_PLUGINS}",
+            f"--cdi-dir={_CDI}",
+            "--remove-cdi-on-exit",
+            f"--labels-file={_LABELS_FILE}",
+            "--node=$(NODE_NAME)",
+            Only(SIMULATED, "--simulate=@simulate@"),
+            Only(PRIVILEGED, f"--driver-root={_DRIVER_ROOT}"),
+        ],
+        "env": [
+            *_env(),
+            # What NVIDIA's runtime adds to it: all GPUs and the library that lists them, or nothing.
+            Only(WITH_RUNTIME_CLASS, {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}),
+            Only(WITH_RUNTIME_CLASS, {"name": "NVIDIA_DRIVER_CAPABILITIES", "value": "utility"}),
+            Only(NOT_RUNTIME_CLASS, {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}),
+        ],
+        "securityContext": {
+            # The kubelet's folders and sockets, and the CDI folder, belong to root. Owning them is enough.
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "readOnlyRootFilesystem": True,
+            "privileged": Only(PRIVILEGED, True),
+            "allowPrivilegeEscalation": Only(NOT_PRIVILEGED, False),
+            "capabilities": Only(NOT_PRIVILEGED, {"drop": ["ALL"]}),
+            "seccompProfile": Only(NOT_PRIVILEGED, {"type": "RuntimeDefault"}),
+        },
+        "resources": _resources(),
+        "volumeMounts": [
+            {"name": "device-plugins", "mountPath": _PLUGINS},
+            {"name": "pod-resources", "mountPath": _POD_RESOURCES, "readOnly": True},
+            {"name": "cdi", "mountPath": _CDI},
+            Only(
+                PRIVILEGED,
+                {
+                    "name": "driver-root",
+                    "mountPath": _DRIVER_ROOT,
+                    "readOnly": True,
+                    "mountPropagation": "HostToContainer",
+                },
+            ),
+            {"name": "shared", "mountPath": _SHARED},
+        ],
+    }
+
+
+def _labeller() -> dict[str, Any]:
+    return {
+        "name": LABELLER_CONTAINER,
+        "image": "@image@",
+        "command": ["python3", "-m", "gpuyard.agent.labelling"],
+        "args": ["--node=$(NODE_NAME)", f"--follow={_LABELS_FILE}", Only(TAINT, "--taint")],
+        "env": [*_env(), {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
+        "securityContext": {
+            "runAsUser": _NOBODY,
+            "runAsGroup": _NOBODY,
+            "runAsNonRoot": True,
+            "readOnlyRootFilesystem": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "resources": _resources(),
+        "volumeMounts": [
+            {"name": "shared", "mountPath": _SHARED, "readOnly": True},
+            {"name": "credentials", "mountPath": _CREDENTIALS, "readOnly": True},
+        ],
+    }
+
+
+def _env() -> list[dict[str, Any]]:
+    return [
+        {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        {"name": "PYTHONUNBUFFERED", "value": "1"},
+        # The root file system is read-only: looking for somewhere to write byte code costs time.
+        {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
+    ]
+
+
+def _resources() -> dict[str, Any]:
+    return {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}
+
+
+def _host_path(name: str, path: str, kind: str) -> dict[str, Any]:
+    return {"name": name, "hostPath": {"path": path, "type": kind}}
+
+
+def _credentials() -> dict[str, Any]:
+    sources: list[dict[str, Any]] = [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": _TOKEN_S}},
+        {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+    ]
+    return {"name": "credentials", "projected": {"defaultMode": 0o444, "sources": sources}}

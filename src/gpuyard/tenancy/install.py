@@ -1,0 +1,115 @@
+"""Everything that an install sends, in the order in which it is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpuyard.kube.objects import (
+    ADMISSION_BINDINGS,
+    ADMISSION_POLICIES,
+    CLUSTER_ROLE_BINDINGS,
+    CLUSTER_ROLES,
+    DAEMON_SETS,
+    NAMESPACES,
+    PRIORITY_CLASSES,
+    RUNTIME_CLASSES,
+    SERVICE_ACCOUNTS,
+    Manifest,
+    Resource,
+)
+from gpuyard.tenancy.admission import labeller_policy, tenant_policy
+from gpuyard.tenancy.conditions import POLICY, WITH_RUNTIME_CLASS, InstallOptions
+from gpuyard.tenancy.daemonset import daemon_set
+from gpuyard.tenancy.names import LABELLER, LABELS, RUNTIME_CLASS
+from gpuyard.tenancy.roles import roles
+from gpuyard.tenancy.template import Only, resolve
+
+#: Every kind that an install may have made, in the order in which an uninstall takes them away.
+KINDS: tuple[Resource, ...] = (
+    DAEMON_SETS,
+    ADMISSION_BINDINGS,
+    ADMISSION_POLICIES,
+    RUNTIME_CLASSES,
+    PRIORITY_CLASSES,
+    CLUSTER_ROLE_BINDINGS,
+    CLUSTER_ROLES,
+    SERVICE_ACCOUNTS,
+    NAMESPACES,
+)
+#: Those that need a cluster newer than an install does.
+POLICY_KINDS = (ADMISSION_POLICIES, ADMISSION_BINDINGS)
+
+
+def template() -> list[Any]:
+    """The manifests with their conditions and `@option@`s; the DaemonSet is the last."""
+    return [
+        _namespace(),
+        _service_account(),
+        *roles(),
+        _priority_class(
+            "gpuyard-low", -1000, "Gives way to all other runs, and takes nobody's place.", "Never"
+        ),
+        _priority_class("gpuyard-high", 1000, "Goes before other runs, and may take their place."),
+        Only(WITH_RUNTIME_CLASS, _runtime_class()),
+        *(Only(POLICY, manifest) for manifest in (*labeller_policy(), *tenant_policy())),
+        daemon_set(),
+    ]
+
+
+def install(options: InstallOptions) -> list[Manifest]:
+    """The manifests for these options."""
+    values = {
+        "image": options.image,
+        "namespace": options.namespace,
+        "simulate": options.simulate,
+        "nodeSelector": dict(options.node_selector),
+    }
+    manifests: list[Manifest] = resolve(template(), options, values)
+    return manifests
+
+
+def resource_of(manifest: Manifest) -> Resource:
+    """The resource of one of an install's manifests."""
+    return next(kind for kind in KINDS if kind.kind == manifest["kind"])
+
+
+def _namespace() -> dict[str, Any]:
+    # The agent mounts folders of its node, which Pod Security's other levels refuse.
+    security = {"pod-security.kubernetes.io/enforce": "privileged"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": "@namespace@", "labels": {**LABELS, **security}},
+    }
+
+
+def _service_account() -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": LABELLER, "namespace": "@namespace@", "labels": dict(LABELS)},
+        "automountServiceAccountToken": False,
+    }
+
+
+def _priority_class(
+    name: str, value: int, description: str, preemption: str = "PreemptLowerPriority"
+) -> dict[str, Any]:
+    return {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": name, "labels": dict(LABELS)},
+        "value": value,
+        "preemptionPolicy": preemption,
+        "description": description,
+    }
+
+
+def _runtime_class() -> dict[str, Any]:
+    # A name of our own: one called `nvidia` may be somebody else's.
+    return {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": RUNTIME_CLASS, "labels": dict(LABELS)},
+        "handler": "nvidia",
+    }

@@ -1,0 +1,17 @@
+"""What an install's objects are called."""
+
+from __future__ import annotations
+
+from gpuyard.kube.wellknown import LABEL_PART_OF
+
+PART_OF = "gpuyard"
+#: On every object that an install makes; found by it again.
+LABELS = {LABEL_PART_OF: PART_OF}
+SELECTOR = f"{LABEL_PART_OF}={PART_OF}"
+
+NAMESPACE = "gpuyard-system"
+AGENT = "gpuyard-agent"
+LABELLER = "gpuyard-labeller"
+TENANTS = "gpuyard-tenants"
+RUNTIME_CLASS = "gpuyard-nvidia"
+PLUGIN_CONTAINER, LABELLER_CONTAINER = "plugin", "labeller"

@@ -1,0 +1,64 @@
+"""What is written on nodes because of gpuyard, kept apart from what others wrote there.
+
+A node's annotations record which labels, and whether the taint, are ours: only those are ever taken away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gpuyard.kube.objects import annotations_of, labels_of
+from gpuyard.kube.wellknown import ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET, GPU_RESOURCE
+
+TAINT = {"key": GPU_RESOURCE, "value": "present", "effect": "NoSchedule"}
+
+
+def is_marked(node: Mapping[str, Any]) -> bool:
+    """Whether anything on the node is ours."""
+    return bool(annotations_of(node).keys() & {ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET})
+
+
+def mark_patch(node: Mapping[str, Any], labels: Mapping[str, str], *, taint: bool) -> dict[str, Any]:
+    """A merge patch after which the node has these labels, and the taint if it shall; empty when it does.
+
+    Without labels nothing of ours stays. A patch of taints replaces all of them, so it holds only for the
+    node as it was read: another's write in between makes it a Conflict.
+    """
+    current = labels_of(node)
+    recorded = set(filter(None, annotations_of(node).get(ANNOTATION_LABELS_SET, "").split(",")))
+    changed: dict[str, Any] = {name: value for name, value in labels.items() if current.get(name) != value}
+    ours = ",".join(sorted((recorded & labels.keys()) | changed.keys()))
+    gone = dict.fromkeys(sorted((recorded - labels.keys()) & current.keys()))
+    taints, tainted = _taints(node, taint)
+    annotations = _changes(node, {ANNOTATION_LABELS_SET: ours, ANNOTATION_TAINT_SET: tainted})
+    metadata: dict[str, Any] = {}
+    if changed or gone:
+        metadata["labels"] = changed | gone
+    if annotations:
+        metadata["annotations"] = annotations
+    patch: dict[str, Any] = {"metadata": metadata} if metadata else {}
+    if taints is not None:
+        metadata["resourceVersion"] = node["metadata"]["resourceVersion"]
+        patch["spec"] = {"taints": taints}
+    return patch
+
+
+def _taints(node: Mapping[str, Any], wanted: bool) -> tuple[list[Any] | None, str]:
+    """The node's taints to be, None to leave them; and the record of whether ours is among them."""
+    taints: list[Any] = list(node.get("spec", {}).get("taints") or ())
+    ours = ANNOTATION_TAINT_SET in annotations_of(node)
+    # A node has one taint of a key and effect: another value there keeps the same pods away.
+    same = [t for t in taints if (t["key"], t["effect"]) == (TAINT["key"], TAINT["effect"])]
+    if wanted and not same:
+        return [*taints, dict(TAINT)], "true"
+    if wanted:
+        return None, "true" if ours else ""
+    if ours and same:
+        return [t for t in taints if t not in same], ""
+    return None, ""
+
+
+def _changes(node: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, str | None]:
+    current = annotations_of(node)
+    return {name: value or None for name, value in wanted.items() if (current.get(name) or "") != value}

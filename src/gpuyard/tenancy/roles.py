@@ -1,0 +1,75 @@
+"""Who may do what: the labeller, which changes nodes, and three roles for people.
+
+The people's roles are bound to nobody: a RoleBinding in a namespace gives them there. Nodes and
+PriorityClasses belong to no namespace, so `explain` and `nodes` need a ClusterRoleBinding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gpuyard.tenancy.names import LABELLER, LABELS
+
+_READ = ["get", "list", "watch"]
+_RBAC = "rbac.authorization.k8s.io"
+
+
+def roles() -> list[dict[str, Any]]:
+    """The ClusterRoles, and the labeller's binding."""
+    return [
+        # To read a node and to patch its labels and taints; nothing else, and no other kind.
+        _role(LABELLER, [_rule([""], ["nodes"], ["get", "patch"])]),
+        {
+            "apiVersion": f"{_RBAC}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": LABELLER, "labels": dict(LABELS)},
+            "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": LABELLER},
+            "subjects": [{"kind": "ServiceAccount", "name": LABELLER, "namespace": "@namespace@"}],
+        },
+        _role("gpuyard-viewer", _viewer()),
+        _role("gpuyard-submitter", _submitter()),
+        _role("gpuyard-operator", _operator()),
+    ]
+
+
+def _viewer() -> list[dict[str, Any]]:
+    return [
+        _rule([""], ["pods", "pods/log", "events", "configmaps", "resourcequotas"], _READ),
+        _rule(["batch"], ["jobs"], _READ),
+        _rule([""], ["nodes"], _READ),
+        _rule(["scheduling.k8s.io"], ["priorityclasses"], _READ),
+    ]
+
+
+def _submitter() -> list[dict[str, Any]]:
+    return [
+        *_viewer(),
+        _rule(["batch"], ["jobs"], ["create", "patch", "delete"]),
+        # `stop` ends a run's pods by a deadline.
+        _rule([""], ["pods"], ["patch"]),
+        _rule([""], ["configmaps"], ["create", "patch", "delete"]),
+    ]
+
+
+def _operator() -> list[dict[str, Any]]:
+    return [
+        *_submitter(),
+        _rule([""], ["pods"], ["delete"]),
+        _rule([""], ["nodes"], ["patch"]),
+        _rule([""], ["namespaces"], _READ),
+        _rule(["apps"], ["daemonsets"], _READ),
+    ]
+
+
+def _rule(groups: Iterable[str], resources: Iterable[str], verbs: Iterable[str]) -> dict[str, Any]:
+    return {"apiGroups": list(groups), "resources": list(resources), "verbs": list(verbs)}
+
+
+def _role(name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name, "labels": dict(LABELS)},
+        "rules": rules,
+    }
