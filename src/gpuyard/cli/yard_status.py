@@ -12,6 +12,7 @@ from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import NODES, Manifest, annotations_of, labels_of
 from gpuyard.kube.quantity import to_int
 from gpuyard.kube.wellknown import (
+    ANNOTATION_CONTAINERS,
     ANNOTATION_ENFORCED,
     ANNOTATION_ISOLATION,
     GPU_RESOURCE,
@@ -37,6 +38,9 @@ def yard_status(paths: YardPaths) -> dict[str, Any]:
         node, server = asyncio.run(_ask(paths, running.node))
     except errors.ConnectionFailed as error:
         raise stopped(paths) from error
+    # "podman 4.3.1", "podman" while it is being tried, or "none: " and why.
+    runtime, _, version = annotations_of(node).get(ANNOTATION_CONTAINERS, "none: unknown").partition(" ")
+    has_containers = runtime != "none:"
     return {
         "api": running.api,
         "data_dir": str(paths.data_dir),
@@ -47,12 +51,14 @@ def yard_status(paths: YardPaths) -> dict[str, Any]:
         "isolation": {
             "level": annotations_of(node).get(ANNOTATION_ISOLATION, "none"),
             "enforced": annotations_of(node).get(ANNOTATION_ENFORCED, "none"),
+            "containers": runtime if has_containers else f"none: {version}",
         },
         "versions": {
             "gpuyard": __version__,
             "daemon": running.version,
             "kubernetes": server,
             "python": platform.python_version(),
+            **({runtime: version} if has_containers and version else {}),
         },
     }
 

@@ -28,6 +28,7 @@ class AgentProcess:
     ) -> None:
         self._arguments = [
             *("--plugins-dir", str(paths.device_plugins_dir)),
+            *("--cdi-dir", str(paths.cdi_dir)),
             *("--api-socket", str(paths.api_socket)),
             *("--node", node),
             "--exit-with-stdin",

@@ -50,6 +50,7 @@ from gpuyard.local.kubelet.devices import DeviceManager
 from gpuyard.local.kubelet.kubelet import Kubelet
 from gpuyard.local.kubelet.pod_resources import PodResourcesServer
 from gpuyard.local.paths import YardPaths, find_paths
+from gpuyard.local.runtime.podman import Podman
 from gpuyard.local.runtime.runtime import Runtime
 from gpuyard.local.scheduler import Scheduler
 from gpuyard.local.settings import RunningYard, Settings, load_settings, save_running, save_settings
@@ -117,9 +118,11 @@ class Yard:
             await pod_resources.start()
             stack.push_async_callback(pod_resources.stop)
 
-            api = ObjectApi(store, clock=utc_now, rng=random.SystemRandom())
+            name, search_path = paths.runtime_dir.name, os.environ.get("PATH", os.defpath)
+            podman = Podman.find(name, search_path)
+            api = ObjectApi(store, clock=utc_now, rng=random.SystemRandom(), no_images=lambda: podman.problem)
             await api.bootstrap()
-            runtime = await Runtime.open(paths.runtime_dir.name, os.environ.get("PATH", os.defpath), utc_now)
+            runtime = await Runtime.open(name, search_path, utc_now, podman=podman)
             informers = {resource: Informer(api, resource) for resource in (*NEEDED, CONFIG_MAPS, SECRETS)}
             kubelet = Kubelet(api, paths, self.node, devices, runtime, utc_now, pods=informers[PODS])
             tasks = [agent, await self._serve_api(stack, api, kubelet, settings, state)]

@@ -89,6 +89,11 @@ class YardPaths:
         return self.runtime_dir / "device-plugins"
 
     @property
+    def cdi_dir(self) -> Path:
+        """The agent's CDI spec: which device nodes stand behind a GPU's name."""
+        return self.runtime_dir / "cdi"
+
+    @property
     def pod_resources_socket(self) -> Path:
         """PodResources v1."""
         return self.runtime_dir / "pod-resources" / "kubelet.sock"

@@ -39,6 +39,7 @@ def command(output: str | None) -> None:
             ("Unhealthy", str(gpus["capacity"] - gpus["allocatable"] or "")),
             ("Isolation", f"{isolation['level']}{'' if isolation['level'] != 'none' else NO_ISOLATION}"),
             ("Enforced", isolation["enforced"]),
+            ("Images", isolation["containers"]),
             ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ]
     )

@@ -47,10 +47,11 @@ class ObjectApi:
         *,
         clock: Callable[[], datetime] = utc_now,
         rng: random.Random | None = None,
+        no_images: Callable[[], str] = lambda: "",
     ) -> None:
         self.store = store
         self.clock = clock
-        self._writer = Writer(store, clock, rng or random.SystemRandom())
+        self._writer = Writer(store, clock, rng or random.SystemRandom(), no_images)
 
     async def bootstrap(self) -> None:
         """Makes the namespaces and PriorityClasses that every cluster has, where they are missing."""

@@ -42,14 +42,20 @@ class _Raced(Exception):
 class Writer:
     """Serialises the writes to each object, so that none of ours ever loses a compare-and-swap."""
 
-    def __init__(self, store: Store, clock: Callable[[], datetime], rng: random.Random) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], datetime],
+        rng: random.Random,
+        no_images: Callable[[], str] = lambda: "",
+    ) -> None:
         self._store = store
         self._clock = clock
         self._rng = rng
         self._locks: WeakValueDictionary[tuple[str, ObjectKey], asyncio.Lock] = WeakValueDictionary()
         #: Namespaces whose deletion is on its way to disk: creates that come later must not overtake it.
         self._terminating: set[str] = set()
-        self._context = CreateContext(self._priority_class, self._default_priority_class)
+        self._context = CreateContext(self._priority_class, self._default_priority_class, no_images)
 
     def stored(self, spec: KindSpec, key: ObjectKey) -> Stored:
         """The object as committed.

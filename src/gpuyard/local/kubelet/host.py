@@ -12,6 +12,7 @@ from pathlib import Path
 from gpuyard.client.api import KubeApi
 from gpuyard.local.events import EventRecorder
 from gpuyard.local.kubelet.devices import DeviceManager
+from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.lifecycle import BackOff
 from gpuyard.local.kubelet.node import NodeReporter
 from gpuyard.local.kubelet.ports import PortPool
@@ -25,6 +26,8 @@ class Host:
 
     Attributes:
         held: requests of admitted pods by uid; cpu in millicores, memory in bytes.
+        images: for containers that have one.
+        cdi_dir: where the agent writes its CDI spec.
         devices_due: until when device plugins of an earlier start may still be on their way.
     """
 
@@ -37,6 +40,8 @@ class Host:
     pods_dir: Path
     back_off: BackOff
     devices_due: datetime
+    images: Images
+    cdi_dir: Path
     ports: PortPool = field(default_factory=PortPool)
     held: dict[str, Mapping[str, int]] = field(default_factory=dict)
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi
@@ -14,6 +15,7 @@ from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
 from gpuyard.local.events import EventRecorder
 from gpuyard.local.kubelet.devices import DeviceManager
 from gpuyard.local.kubelet.host import Host
+from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.lifecycle import BackOff
 from gpuyard.local.kubelet.log_files import drop_front
 from gpuyard.local.kubelet.logs import KubeletLogs
@@ -21,6 +23,7 @@ from gpuyard.local.kubelet.node import NodeReporter
 from gpuyard.local.kubelet.pod_folders import PodFolder, pod_folders
 from gpuyard.local.kubelet.pod_worker import PodWorker
 from gpuyard.local.paths import YardPaths
+from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.runtime import Runtime
 
@@ -87,6 +90,8 @@ class Kubelet:
             pods_dir=paths.pods_dir,
             back_off=back_off or BackOff(),
             devices_due=clock() + timedelta(seconds=devices_due_s),
+            images=Images(runtime.podman),
+            cdi_dir=paths.cdi_dir,
         )
         self._workers: dict[str, PodWorker] = {}
         #: Pods whose worker is through, though the informer may still show an older state of them.
@@ -103,6 +108,7 @@ class Kubelet:
             async with asyncio.TaskGroup() as self._group:
                 await self._take_over()
                 self._group.create_task(self._node.run(), name="node")
+                self._group.create_task(self._prepare_podman(), name="podman")
                 self._group.create_task(self._bound_logs(), name="logs")
         finally:
             self._group = None
@@ -185,6 +191,13 @@ class Kubelet:
         except errors.GpuyardError as error:
             log.warning("pod %s can't be removed: %s", key, error)
 
+    async def _prepare_podman(self) -> None:
+        """Finds out whether containers can run here, and removes those of pods that are gone."""
+        podman = self._host.runtime.podman
+        await podman.probe()
+        self._node.refresh()
+        await podman.sweep(_is_to_be_concluded)
+
     async def _clean_up(self, uid: str) -> None:
         """Ends and removes what is left of a pod that is no longer in the API."""
         folder = PodFolder(self._pods_dir / uid)
@@ -218,6 +231,15 @@ class Kubelet:
                 if not can_bound:
                     log.warning("%s: this file system punches no holes, so logs grow without bound", path)
                     break
+
+
+def _is_to_be_concluded(folder: Path) -> bool:
+    """Whether a start goes on or its end isn't noted yet."""
+    try:
+        journal = journals.read(folder / journals.JOURNAL)
+    except errors.ProcessError:
+        return True
+    return journal is not None and journal.exit is None
 
 
 def _is_over(pod: Manifest) -> bool:

@@ -17,9 +17,15 @@ from gpuyard.client.api import KubeApi
 from gpuyard.kube.conditions import with_condition
 from gpuyard.kube.objects import LEASES, NODES, Manifest
 from gpuyard.kube.timestamps import format_micro_time, format_time
-from gpuyard.kube.wellknown import ANNOTATION_ENFORCED, ANNOTATION_ISOLATION, LABEL_HOSTNAME
+from gpuyard.kube.wellknown import (
+    ANNOTATION_CONTAINERS,
+    ANNOTATION_ENFORCED,
+    ANNOTATION_ISOLATION,
+    LABEL_HOSTNAME,
+)
 from gpuyard.local.kubelet.devices import DeviceManager
 from gpuyard.local.kubelet.environment import POD_IP
+from gpuyard.local.runtime.podman import PODMAN
 from gpuyard.local.runtime.procfs import boot_id
 from gpuyard.local.runtime.runtime import Runtime
 
@@ -63,9 +69,15 @@ class NodeReporter:
         self._clock = clock
         self._heartbeat_s = heartbeat_s
         self._changed = asyncio.Event()
+        self._registered = False
         self._cpus = len(os.sched_getaffinity(0))
         self._memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024 * 1024
         devices.on_change(self._changed.set)
+
+    def refresh(self) -> None:
+        """What the node can run has changed: writes its annotations again."""
+        self._registered = False
+        self._changed.set()
 
     @property
     def allocatable(self) -> Mapping[str, int]:
@@ -80,21 +92,21 @@ class NodeReporter:
     async def run(self) -> None:
         """Registers the node, then reports changes at once and itself alive until cancelled."""
         status_due = self._clock()
-        registered = False
         while True:
             self._changed.clear()
             pause_s = self._heartbeat_s
             try:
-                if not registered:
+                if not self._registered:
+                    # First the mark: a refresh meanwhile takes it back.
+                    self._registered = True
                     await self._register()
-                    registered = True
                 if self._clock() >= status_due or not await self._is_current():
                     await self._report()
                     status_due = self._clock() + timedelta(seconds=_STATUS_S)
                 await self._beat()
             except errors.GpuyardError as error:
-                # NotFound: somebody deleted the node, as one does to make it register anew.
-                registered = registered and not isinstance(error, errors.NotFound)
+                # Somebody may have deleted the node, as one does to make it register anew.
+                self._registered = False
                 pause_s = min(_RETRY_S, self._heartbeat_s)
                 log.warning("node %s: %s; again in %.0f s", self.name, error, pause_s)
             with suppress(TimeoutError):
@@ -110,6 +122,7 @@ class NodeReporter:
         annotations = {
             ANNOTATION_ISOLATION: self._runtime.isolation.level,
             ANNOTATION_ENFORCED: self._runtime.cgroups.enforced,
+            ANNOTATION_CONTAINERS: self._containers(),
         }
         metadata = {"labels": labels, "annotations": annotations}
         node = {"metadata": {"name": self.name, **metadata}, "status": self._status({})}
@@ -177,6 +190,10 @@ class NodeReporter:
             ],
             "nodeInfo": _node_info(),
         }
+
+    def _containers(self) -> str:
+        podman = self._runtime.podman
+        return f"none: {podman.problem}" if podman.problem else f"{PODMAN} {podman.version}".rstrip()
 
     def _readiness(self) -> str:
         return self._runtime.isolation.warning or "kubelet is posting ready status"

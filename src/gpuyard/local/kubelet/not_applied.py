@@ -5,22 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gpuyard.local.runtime.podman import PODMAN
+from gpuyard.local.runtime.sandbox import BUBBLEWRAP
 
-def not_applied(spec: Mapping[str, Any], *, isolated: bool) -> list[str]:
+#: Fields of security contexts that podman is told of, or that mean nothing to emptyDir volumes.
+_APPLIED_BY_PODMAN = frozenset(
+    (
+        *("runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "fsGroupChangePolicy", "supplementalGroups"),
+        *("capabilities", "allowPrivilegeEscalation", "readOnlyRootFilesystem", "seccompProfile"),
+        *("privileged", "procMount"),
+    )
+)
+
+
+def not_applied(spec: Mapping[str, Any], isolation: str) -> list[str]:
     """Field paths, in the order of the spec.
 
     Args:
         spec: of the pod.
-        isolated: whether containers have namespaces of their own.
+        isolation: how its containers are kept apart: bubblewrap, podman or none.
     """
-    found = [f"spec.securityContext.{name}" for name in _set_fields(spec.get("securityContext"))]
+    isolated = isolation in (BUBBLEWRAP, PODMAN)
+    # Bubblewrap always sets no_new_privs.
+    applied = {BUBBLEWRAP: frozenset(("allowPrivilegeEscalation",)), PODMAN: _APPLIED_BY_PODMAN}
+    of_containers = applied.get(isolation, frozenset())
+    of_pod = of_containers if isolation == PODMAN else frozenset()
+    found = [
+        f"spec.securityContext.{name}"
+        for name in _set_fields(spec.get("securityContext"))
+        if name not in of_pod
+    ]
     for field in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(field) or ()):
             path = f"spec.{field}[{index}].securityContext"
-            # Bubblewrap always sets no_new_privs.
-            applied = {"allowPrivilegeEscalation"} if isolated else set()
-            names = (name for name in _set_fields(container.get("securityContext")) if name not in applied)
-            found += [f"{path}.{name}" for name in names]
+            names = _set_fields(container.get("securityContext"))
+            found += [f"{path}.{name}" for name in names if name not in of_containers]
     for index, volume in enumerate(spec.get("volumes") or ()):
         found += _of_volume(f"spec.volumes[{index}].emptyDir", volume, spec, isolated)
     return found

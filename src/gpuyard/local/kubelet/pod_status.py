@@ -14,7 +14,9 @@ from typing import Any
 from gpuyard.kube.conditions import with_condition
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.timestamps import format_time
+from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.local.kubelet.environment import POD_IP
+from gpuyard.local.runtime.podman import PODMAN
 from gpuyard.local.runtime.values import Exit
 
 
@@ -35,6 +37,7 @@ class ContainerView:
         current: its last start, None before the first.
         previous: the start before that.
         waiting: why it isn't running but will be (reason, message); empty reason when it won't.
+        image_id: the image by its digest, where it has one and that is known.
     """
 
     name: str
@@ -43,6 +46,7 @@ class ContainerView:
     current: Run | None = None
     previous: Run | None = None
     waiting: tuple[str, str] = ("", "")
+    image_id: str = ""
 
     @property
     def is_running(self) -> bool:
@@ -67,7 +71,7 @@ def pod_status(
 ) -> dict[str, Any]:
     """The whole status. A merge patch of it leaves nothing of an older one, but conditions of others."""
     old = pod.get("status") or {}
-    uid = uid_of(pod)
+    place = f"{_runtime_of(pod)}://{uid_of(pod)}"
     status: dict[str, Any] = {
         "phase": phase,
         "reason": reason or None,
@@ -80,7 +84,7 @@ def pod_status(
         "conditions": _conditions(pod, containers, phase, format_time(now)),
     }
     for field, init in (("initContainerStatuses", True), ("containerStatuses", False)):
-        statuses = [_container(uid, container) for container in containers if container.is_init == init]
+        statuses = [_container(place, container) for container in containers if container.is_init == init]
         if statuses:
             status[field] = statuses
     return status
@@ -97,10 +101,15 @@ def rejected_status(pod: Manifest, *, reason: str, message: str, now: datetime) 
     }
 
 
-def _container(uid: str, container: ContainerView) -> dict[str, Any]:
+def _runtime_of(pod: Manifest) -> str:
+    is_process = (pod.get("spec") or {}).get("runtimeClassName") == RUNTIME_CLASS_PROCESS
+    return "process" if is_process else PODMAN
+
+
+def _container(place: str, container: ContainerView) -> dict[str, Any]:
     current = container.current
-    ended = _terminated(uid, container.name, current) if current and current.exit else None
-    last = _terminated(uid, container.name, container.previous) if container.previous else None
+    ended = _terminated(place, container.name, current) if current and current.exit else None
+    last = _terminated(place, container.name, container.previous) if container.previous else None
     state: dict[str, Any]
     if container.is_running:
         assert current is not None
@@ -116,7 +125,7 @@ def _container(uid: str, container: ContainerView) -> dict[str, Any]:
     status = {
         "name": container.name,
         "image": container.image,
-        "imageID": "",
+        "imageID": container.image_id,
         "ready": container.has_succeeded if container.is_init else container.is_running,
         "started": container.is_running,
         "restartCount": current.attempt if current else 0,
@@ -124,11 +133,11 @@ def _container(uid: str, container: ContainerView) -> dict[str, Any]:
         "lastState": {"terminated": last} if last else {},
     }
     if current:
-        status["containerID"] = _id(uid, container.name, current)
+        status["containerID"] = _id(place, container.name, current)
     return status
 
 
-def _terminated(uid: str, name: str, run: Run) -> dict[str, Any] | None:
+def _terminated(place: str, name: str, run: Run) -> dict[str, Any] | None:
     if run.exit is None:
         return None
     return {
@@ -137,12 +146,12 @@ def _terminated(uid: str, name: str, run: Run) -> dict[str, Any] | None:
         **({"message": run.exit.message} if run.exit.message else {}),
         "startedAt": format_time(run.started_at),
         "finishedAt": format_time(run.exit.finished_at),
-        "containerID": _id(uid, name, run),
+        "containerID": _id(place, name, run),
     }
 
 
-def _id(uid: str, name: str, run: Run) -> str:
-    return f"process://{uid}/{name}/{run.attempt}"
+def _id(place: str, name: str, run: Run) -> str:
+    return f"{place}/{name}/{run.attempt}"
 
 
 def _conditions(

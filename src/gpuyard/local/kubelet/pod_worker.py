@@ -11,9 +11,12 @@ from typing import Any, Literal
 from gpuyard import errors
 from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
 from gpuyard.kube.timestamps import parse_time
+from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.local.kubelet.admission import Rejection, admit, refused_by_devices
 from gpuyard.local.kubelet.devices import ContainerAllocation
 from gpuyard.local.kubelet.host import Host
+from gpuyard.local.kubelet.image_containers import start_image_container
+from gpuyard.local.kubelet.image_pulls import CannotGet
 from gpuyard.local.kubelet.lifecycle import phase_of, plan
 from gpuyard.local.kubelet.not_applied import not_applied
 from gpuyard.local.kubelet.pod_folders import PodFolder, PodRecord
@@ -22,7 +25,7 @@ from gpuyard.local.kubelet.pod_writer import PodWriter
 from gpuyard.local.kubelet.slots import Slot, slots_of
 from gpuyard.local.kubelet.starting import device_requests, start_container
 from gpuyard.local.runtime.container import Container
-from gpuyard.local.runtime.sandbox import BUBBLEWRAP
+from gpuyard.local.runtime.podman import PODMAN
 from gpuyard.local.runtime.values import Exit, ExitReason
 from gpuyard.scheduling.requests import effective_requests
 
@@ -35,6 +38,8 @@ _RETRY_MAX_S = 30.0
 _DEADLINE = Rejection("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
 #: What processes get whose pod was removed from the API by force.
 _FORCED_GRACE_S = 1.0
+#: A start that waits for something else than a moment.
+_NOT_BY_TIME = timedelta(days=1)
 
 
 class PodWorker:
@@ -193,8 +198,8 @@ class PodWorker:
             return refused_by_devices(error.message)
         self._folder.write_record(PodRecord(*key_of(self._pod), host.ports.take(self.uid)))
         self._admitted = True
-        isolation = host.runtime.isolation.level
-        fields = not_applied(spec, isolated=isolation == BUBBLEWRAP)
+        isolation = host.runtime.isolation.level if self._is_process else PODMAN
+        fields = not_applied(spec, isolation)
         await self._writer.annotate(isolation, list(self._allocations.values()), fields)
         return None
 
@@ -211,19 +216,30 @@ class PodWorker:
         await self._writer.write_status(status)
         self._tell("Warning", rejection.reason, rejection.message)
 
+    @property
+    def _is_process(self) -> bool:
+        return bool(self._pod["spec"].get("runtimeClassName") == RUNTIME_CLASS_PROCESS)
+
     async def _start(self, slot: Slot) -> None:
         host, attempt = self._host, slot.next_attempt
+        if not self._is_process and slot.pull.is_due:
+            self._get_image(slot)
+            return
         try:
             allocation = self._allocations.pop(slot.name, None) or await self._allocate(slot)
-            container = await start_container(
-                host, self._pod, slot.spec, attempt, allocation, host.ports.take(self.uid)
-            )
+            port, image = host.ports.take(self.uid), slot.pull.image
+            if image is None:
+                container = await start_container(host, self._pod, slot.spec, attempt, allocation, port)
+            else:
+                container = await start_image_container(
+                    host, self._pod, slot.spec, attempt, allocation, port, image
+                )
         except errors.StartError as error:
             slot.begin(None, host.clock())
             self._tell("Warning", "Failed", f"Error: {error.message}")
             self._ended(slot, Exit(error.code, ExitReason.START_ERROR, host.clock(), _told(error)))
             return
-        except (errors.ProcessError, errors.DeviceError) as error:
+        except (errors.ProcessError, errors.DeviceError, errors.ImageError) as error:
             missing = isinstance(error, errors.ContainerConfigError)
             reason = "CreateContainerConfigError" if missing else "CreateContainerError"
             if slot.obstacle != (reason, error.message):
@@ -237,6 +253,30 @@ class PodWorker:
         if attempt >= 2:
             # Its log and that of the run before are kept, as in Kubernetes.
             await asyncio.to_thread(self._folder.remove_attempt, slot.name, attempt - 2)
+
+    def _get_image(self, slot: Slot) -> None:
+        """Pulls beside everything else: it may take minutes, and the pod may be deleted meanwhile."""
+        now = self._host.clock()
+        backed_off = slot.pull.backed_off(slot.spec["image"], now)
+        if backed_off is not None:
+            slot.obstacle, slot.not_before = backed_off, slot.pull.retry_at
+        elif slot.pull.task is None:
+            slot.obstacle, slot.not_before = ("ContainerCreating", ""), now + _NOT_BY_TIME
+            slot.pull.task = self._group.create_task(self._pull(slot), name=f"image {self.uid}/{slot.name}")
+
+    async def _pull(self, slot: Slot) -> None:
+        host, name = self._host, slot.spec["image"]
+        try:
+            slot.pull.succeeded(await host.images.get(name, slot.spec["imagePullPolicy"]))
+            slot.obstacle, slot.not_before = ("", ""), None
+        except CannotGet as error:
+            now = host.clock()
+            slot.pull.failed(error, host.back_off, now)
+            slot.obstacle = (error.reason, error.message)
+            # Long enough to be seen before the back-off is.
+            slot.not_before = now + timedelta(seconds=host.back_off.obstacle_s)
+            self._tell("Warning", "Failed", f'Failed to pull image "{name}": {error.message}')
+        self._wake.set()
 
     def _watch(self, slot: Slot, container: Container) -> None:
         async def watch() -> None:
@@ -268,6 +308,9 @@ class PodWorker:
     async def _finish(self) -> None:
         """Gives everything back, and only then says so: whoever waits for it may take it at once."""
         host, key = self._host, key_of(self._pod)
+        for slot in self.slots:
+            if slot.pull.task is not None:
+                slot.pull.task.cancel()
         await host.devices.release(self.uid)
         host.ports.give_back(self.uid)
         host.held.pop(self.uid, None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from gpuyard.kube.objects import Manifest, key_of, uid_of
+from gpuyard.local.kubelet.image_pulls import Pull
 from gpuyard.local.kubelet.lifecycle import NEVER, ON_FAILURE, BackOff, Observed
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.pod_status import ContainerView, Run
@@ -32,6 +33,7 @@ class Slot:
         not_before: no start before this.
         obstacle: why it can't be started for now (reason, message).
         stop_grace_s: what its processes were given, None as long as nobody stops them.
+        pull: of its image, where it has one.
     """
 
     spec: Manifest
@@ -43,6 +45,7 @@ class Slot:
     not_before: datetime | None = None
     obstacle: tuple[str, str] = ("", "")
     stop_grace_s: float | None = None
+    pull: Pull = field(default_factory=Pull)
 
     @property
     def name(self) -> str:
@@ -93,6 +96,7 @@ class Slot:
         self.container = container
         self.obstacle = ("", "")
         self.stop_grace_s = None
+        self.pull.is_due = True
 
     def end(self, exit_: Exit, back_off: BackOff) -> float:
         """Notes the end of its last start; returns the seconds to wait before the next, if there is one."""
@@ -143,6 +147,7 @@ class Slot:
             current=self.current,
             previous=self.previous,
             waiting=waiting,
+            image_id=self.pull.image.name if self.pull.image else "",
         )
 
 

@@ -43,7 +43,7 @@ async def start_container(
         StartError: it can't be started on this host as it is.
         ProcessError: the pod's folder can't be written.
     """
-    sources = await _sources(host, key_of(pod).namespace, container)
+    sources = await sources_of(host, key_of(pod).namespace, container)
     base = {**base_environment(), **allocation.envs}
     own = own_environment(pod, container, sources, host.node.allocatable_quantities, base)
     environment = compose(base_environment(), allocation.envs, own, master_port)
@@ -61,7 +61,7 @@ async def start_container(
         devices=[DeviceNode(d.host_path, d.container_path) for d in allocation.devices],
         mounts=[*plugin_mounts, *volumes.mounts] if isolated else (),
         shm_bytes=volumes.shm_bytes,
-        limits=_limits(container),
+        limits=limits_of(container),
     )
     return await host.runtime.start(folder.attempt(container["name"], attempt), spec)
 
@@ -72,7 +72,8 @@ def device_requests(container: Mapping[str, Any]) -> dict[str, int]:
     return {name: to_int(amount) for name, amount in limits.items() if "/" in name}
 
 
-def _limits(container: Mapping[str, Any]) -> Limits:
+def limits_of(container: Mapping[str, Any]) -> Limits:
+    """Of CPU and memory, as the manifest has them."""
     limits = (container.get("resources") or {}).get("limits") or {}
     return Limits(
         cpu_milli=to_milli(limits["cpu"]) if "cpu" in limits else None,
@@ -80,7 +81,8 @@ def _limits(container: Mapping[str, Any]) -> Limits:
     )
 
 
-async def _sources(host: Host, namespace: str, container: Mapping[str, Any]) -> Sources:
+async def sources_of(host: Host, namespace: str, container: Mapping[str, Any]) -> Sources:
+    """The ConfigMaps and Secrets that a container's environment refers to."""
     config_maps, secrets = referenced_names(container)
     return Sources(
         {name: await _data(host, CONFIG_MAPS, name, namespace) for name in config_maps},

@@ -22,10 +22,12 @@ class ContainerVolumes:
     Attributes:
         mounts: folders, which the caller makes.
         shm_bytes: size of /dev/shm; None for the kernel's default.
+        has_shm: whether a volume in memory is mounted there.
     """
 
     mounts: tuple[Mount, ...] = ()
     shm_bytes: int | None = None
+    has_shm: bool = False
 
 
 def container_volumes(
@@ -45,10 +47,12 @@ def container_volumes(
     volumes = {volume["name"]: volume for volume in pod_spec.get("volumes") or ()}
     mounts: list[Mount] = []
     shm_bytes: int | None = None
+    has_shm = False
     for mount in container.get("volumeMounts") or ():
         target = posixpath.normpath(mount["mountPath"])
         empty_dir = volumes[mount["name"]].get("emptyDir") or {}
         if target == _SHM and empty_dir.get("medium") == "Memory":
+            has_shm = True
             if can_mount and "sizeLimit" in empty_dir:
                 shm_bytes = to_int(empty_dir["sizeLimit"])
             continue
@@ -59,4 +63,4 @@ def container_volumes(
             )
         mounts.append(Mount(folder / mount["name"], target, read_only=bool(mount.get("readOnly"))))
     # A mount would hide what was mounted below it before.
-    return ContainerVolumes(tuple(sorted(mounts, key=lambda m: m.container_path)), shm_bytes)
+    return ContainerVolumes(tuple(sorted(mounts, key=lambda m: m.container_path)), shm_bytes, has_shm)

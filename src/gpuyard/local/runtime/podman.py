@@ -92,14 +92,21 @@ class Podman:
             return
         try:
             version = json.loads(await self._output("version", "--format", "json"))
-            with tempfile.TemporaryDirectory(prefix="gpuyard-trial-") as folder:
-                self.flags = await find_flags(self._try, Path(folder), os.environ.get("PATH", os.defpath))
+            self.flags = await self._find_flags()
             self.version = str(version["Client"]["Version"])
         except (errors.ImageError, ValueError, KeyError) as error:
             self.problem = f"podman doesn't work here: {error}"
             log.warning("%s", self.problem)
         finally:
             self._probed.set()
+
+    async def _find_flags(self) -> Flags:
+        name = f"gpuyard-trial-{self.yard}"
+        with tempfile.TemporaryDirectory(prefix="gpuyard-trial-") as folder:
+            try:
+                return await find_flags(self._try, name, Path(folder), os.environ.get("PATH", os.defpath))
+            finally:
+                await self.remove(name)
 
     async def ready(self) -> None:
         """Waits for the probe.

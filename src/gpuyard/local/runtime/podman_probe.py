@@ -41,11 +41,14 @@ class Flags:
     limits: bool = True
 
 
-async def find_flags(call: Call, folder: Path, search_path: str) -> Flags:
+async def find_flags(call: Call, name: str, folder: Path, search_path: str) -> Flags:
     """The first flags that a container starts with, the plainest first.
+
+    A trial that fails leaves its container behind for the next to replace, and for the caller to remove.
 
     Args:
         call: runs podman.
+        name: of the trial's container.
         folder: empty, for the trial's file system.
         search_path: where OCI runtimes are looked for.
 
@@ -58,7 +61,7 @@ async def find_flags(call: Call, folder: Path, search_path: str) -> Flags:
         limits = ("--memory=64m", "--cpu-period=100000", "--cpu-quota=100000") if flags.limits else ()
         code, said = await call(
             [
-                *(*flags.of_podman, "run", "--rm", *flags.of_run, *limits),
+                *(*flags.of_podman, "run", "--replace", "--name", name, *flags.of_run, *limits),
                 *("--network=host", "--user=1000:1000", "--cap-drop=ALL", "--log-driver=passthrough"),
                 *("--security-opt", "label=disable", "--device=/dev/null:/dev/gpuyard-trial:rw"),
                 *(*mounts, "--rootfs", str(folder), "/bin/sh", "-c", ": >/dev/gpuyard-trial"),

@@ -66,6 +66,7 @@ async def test_registration(host: Any, devices: Devices) -> None:
     assert annotations_of(node) == {
         "gpuyard.io/isolation": host.runtime.isolation.level,
         "gpuyard.io/enforced": "none",
+        "gpuyard.io/containers": "none: podman isn't installed on this machine",
     }
     status = node["status"]
     assert to_int(status["allocatable"]["cpu"]) >= 1

@@ -25,7 +25,7 @@ SPEC: dict[str, Any] = {
 
 
 def test_with_isolation() -> None:
-    assert not_applied(SPEC, isolated=True) == [
+    assert not_applied(SPEC, "bubblewrap") == [
         "spec.securityContext.runAsUser",
         "spec.initContainers[0].securityContext.readOnlyRootFilesystem",
         "spec.containers[0].securityContext.capabilities",
@@ -35,7 +35,7 @@ def test_with_isolation() -> None:
 
 
 def test_without() -> None:
-    more = set(not_applied(SPEC, isolated=False)) - set(not_applied(SPEC, isolated=True))
+    more = set(not_applied(SPEC, "none")) - set(not_applied(SPEC, "bubblewrap"))
     assert more == {
         "spec.containers[0].securityContext.allowPrivilegeEscalation",
         "spec.volumes[0].emptyDir.sizeLimit",
@@ -43,4 +43,13 @@ def test_without() -> None:
 
 
 def test_nothing() -> None:
-    assert not_applied({"securityContext": {}, "containers": [{"name": "main"}]}, isolated=False) == []
+    assert not_applied({"securityContext": {}, "containers": [{"name": "main"}]}, "none") == []
+
+
+def test_podman_applies_most() -> None:
+    assert not_applied(SPEC, "podman") == [
+        "spec.volumes[1].emptyDir.medium",
+        "spec.volumes[1].emptyDir.sizeLimit",
+    ]
+    other = {**SPEC, "securityContext": {"runAsUser": 5, "seLinuxOptions": {"level": "s0"}}}
+    assert not_applied(other, "podman")[0] == "spec.securityContext.seLinuxOptions"

@@ -9,7 +9,11 @@ from gpuyard.local.kubelet.pod_status import ContainerView, Run, pod_status, rej
 from gpuyard.local.runtime.values import Exit, ExitReason
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-POD: dict[str, Any] = {"metadata": {"name": "p", "uid": "u"}, "status": {"qosClass": "BestEffort"}}
+POD: dict[str, Any] = {
+    "metadata": {"name": "p", "uid": "u"},
+    "spec": {"runtimeClassName": "gpuyard-process"},
+    "status": {"qosClass": "BestEffort"},
+}
 RUNNING = Run(0, NOW)
 FAILED = Run(0, NOW, Exit(3, ExitReason.ERROR, NOW + timedelta(seconds=5)))
 DONE = Run(0, NOW, Exit(0, ExitReason.COMPLETED, NOW + timedelta(seconds=5)))
@@ -43,6 +47,13 @@ def test_container_state(view: ContainerView, state: str, last: str, count: int)
     assert _short(found["lastState"]) == last
     assert found["restartCount"] == count
     assert found["ready"] is found["started"] is (state == "running")
+
+
+def test_a_container_of_podman_has_its_image_by_digest() -> None:
+    view = _view(RUNNING, image_id="a.io/b@sha256:1")
+    found = _status(view, pod={**POD, "spec": {}})["containerStatuses"][0]
+    assert found["imageID"] == "a.io/b@sha256:1"
+    assert found["containerID"] == "podman://u/main/0"
 
 
 def test_terminated_has_everything() -> None:

@@ -23,8 +23,10 @@ def _mounts(*mounts: dict[str, Any]) -> dict[str, Any]:
 
 def test_shm() -> None:
     container = _mounts({"name": "shm", "mountPath": "/dev/shm/"})
-    assert container_volumes(SPEC, container, Path("/v"), can_mount=True) == ContainerVolumes((), 1 << 30)
-    assert container_volumes(SPEC, container, Path("/v"), can_mount=False) == ContainerVolumes()
+    assert container_volumes(SPEC, container, Path("/v"), can_mount=True) == ContainerVolumes(
+        (), 1 << 30, has_shm=True
+    )
+    assert container_volumes(SPEC, container, Path("/v"), can_mount=False) == ContainerVolumes(has_shm=True)
 
 
 def test_folders_outer_first() -> None:

@@ -15,9 +15,11 @@ from gpuyard.kube.objects import JOBS, Manifest
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import LABEL_JOB_NAME, LABEL_JOB_UID
 from gpuyard.local.api.kinds.cells import AGE, NAME, containers, human_duration, joined
+from gpuyard.local.api.kinds.fields import invalid_object
 from gpuyard.local.api.kinds.job_rules import validate_job
 from gpuyard.local.api.kinds.kind import Column, CreateContext, KindSpec, status_subresource
 from gpuyard.local.api.kinds.pod_spec import default_pod_spec
+from gpuyard.local.api.kinds.yard_limits import no_images
 
 _MAX_INT32 = 2**31 - 1
 #: What Kubernetes before 1.27 named the same labels; selectors of users still do.
@@ -43,10 +45,12 @@ def _default(job: Manifest) -> None:
         metadata["labels"] = dict(labels)
 
 
-def _prepare_create(job: Manifest, _context: CreateContext) -> None:
+def _prepare_create(job: Manifest, context: CreateContext) -> None:
     """A selector of its own, so that no two Jobs fight over pods."""
     job.pop("status", None)
     spec, metadata = job["spec"], job["metadata"]
+    if refused := no_images("spec.template.spec", spec["template"]["spec"], context.no_images()):
+        raise invalid_object(JOB, metadata.get("name", ""), refused)
     if spec.get("manualSelector"):
         return
     values = {LABEL_JOB_NAME: metadata.get("name", ""), LABEL_JOB_UID: metadata.get("uid", "")}

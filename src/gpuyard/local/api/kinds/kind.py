@@ -58,10 +58,15 @@ class Subresource:
 
 @dataclass(frozen=True)
 class CreateContext:
-    """What a kind may ask the rest of the API while an object of it is being created."""
+    """What a kind may ask the rest of the API while an object of it is being created.
+
+    Attributes:
+        no_images: why this yard can't run images, empty when it can.
+    """
 
     priority_class: Callable[[str], Manifest | None] = lambda _name: None
     default_priority_class: Callable[[], Manifest | None] = lambda: None
+    no_images: Callable[[], str] = lambda: ""
 
 
 def _leave(*_: Any) -> None:

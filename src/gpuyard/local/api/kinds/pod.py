@@ -12,7 +12,7 @@ from typing import Any
 from gpuyard import errors
 from gpuyard.kube.objects import PODS, Manifest
 from gpuyard.kube.wellknown import TAINT_NOT_READY, TAINT_UNREACHABLE
-from gpuyard.local.api.kinds.fields import forbidden
+from gpuyard.local.api.kinds.fields import forbidden, invalid_object
 from gpuyard.local.api.kinds.kind import (
     CreateContext,
     FieldError,
@@ -24,6 +24,7 @@ from gpuyard.local.api.kinds.pod_cells import POD_COLUMNS
 from gpuyard.local.api.kinds.pod_spec import default_pod_spec, validate_pod_spec
 from gpuyard.local.api.kinds.pod_update import validate_pod_update
 from gpuyard.local.api.kinds.resources import default_requests, quota_class
+from gpuyard.local.api.kinds.yard_limits import no_images
 
 _TOLERATED_S = 300
 #: Classes that every Kubernetes has.
@@ -41,6 +42,8 @@ def _default(pod: Manifest) -> None:
 
 def _prepare_create(pod: Manifest, context: CreateContext) -> None:
     spec = pod["spec"]
+    if refused := no_images("spec", spec, context.no_images()):
+        raise invalid_object(POD, pod["metadata"].get("name", ""), refused)
     _admit_priority(pod, context)
     tolerations = spec.setdefault("tolerations", [])
     for taint in (TAINT_NOT_READY, TAINT_UNREACHABLE):

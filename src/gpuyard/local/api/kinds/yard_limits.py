@@ -1,7 +1,9 @@
 """What Kubernetes takes and this yard refuses, because it wouldn't keep the promise.
 
-`securityContext` is accepted: the kubelet lists on the pod what it doesn't apply. Names that only DNS
-would make use of (hostname, subdomain) and pull secrets are accepted too, since nothing waits for them.
+A pod runs as a process of the host (its runtime class says so) or in an image, through podman.
+`securityContext` of a process is accepted: the kubelet lists on the pod what it doesn't apply. Names that
+only DNS would make use of (hostname, subdomain) and pull secrets are accepted too, since nothing waits for
+them: podman has the credentials of the yard's user.
 """
 
 from __future__ import annotations
@@ -13,11 +15,16 @@ from gpuyard.kube.wellknown import IMAGE_PROCESS, RUNTIME_CLASS_PROCESS
 from gpuyard.local.api.kinds.fields import forbidden, invalid, required
 from gpuyard.local.api.kinds.kind import FieldError
 
-_ONLY_PROCESSES = "this yard runs host processes only; images are not run here yet"
+_NO_SUCH_CLASS = f"this yard has one runtime class, {RUNTIME_CLASS_PROCESS}; leave it out to run an image"
+_NOT_AN_IMAGE = f"{IMAGE_PROCESS} stands for a process of the host: set this to {RUNTIME_CLASS_PROCESS}"
+_NO_IMAGE_WANTED = (
+    f"a process of the host has no image: set it to {IMAGE_PROCESS}, or leave out runtimeClassName "
+    "to run the image"
+)
 
 #: Fields of the pod spec that would change what runs, and why they aren't honoured.
 _POD_FIELDS = {
-    "hostNetwork": "processes of this yard share the host's network anyway; leave it out",
+    "hostNetwork": "processes and containers of this yard share the host's network anyway; leave it out",
     "hostPID": "this yard doesn't share process ids between pods and host; leave it out",
     "hostIPC": "this yard doesn't share IPC between pods and host; leave it out",
     "shareProcessNamespace": "this yard has no shared process namespace",
@@ -51,7 +58,7 @@ _MOUNT_FIELDS = ("subPath", "subPathExpr", "mountPropagation", "recursiveReadOnl
 
 def yard_limits(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
     """One error for each field that this yard would not honour."""
-    found = _only_processes(path, spec)
+    found = _one_of_both(path, spec)
     found += [forbidden(f"{path}.{name}", why) for name, why in _POD_FIELDS.items() if spec.get(name)]
     if spec.get("hostUsers") is False:
         found.append(forbidden(f"{path}.hostUsers", "this yard has no user namespaces"))
@@ -66,13 +73,56 @@ def yard_limits(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
     return found
 
 
-def _only_processes(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
-    place, name = f"{path}.runtimeClassName", spec.get("runtimeClassName")
-    if not name:
-        return [required(place, f"{_ONLY_PROCESSES}: set it to {RUNTIME_CLASS_PROCESS}")]
-    if name != RUNTIME_CLASS_PROCESS:
-        return [invalid(place, name, f"{_ONLY_PROCESSES}: set it to {RUNTIME_CLASS_PROCESS}")]
-    return []
+def no_images(path: str, spec: Mapping[str, Any], why: str) -> list[FieldError]:
+    """Refuses a pod with images where `why` says that none can run."""
+    if not why or spec.get("runtimeClassName"):
+        return []
+    return [
+        required(
+            f"{path}.runtimeClassName",
+            f"this yard can't run images, since {why}: install podman (Debian: podman runc netavark uidmap) "
+            f"and restart the yard, or set it to {RUNTIME_CLASS_PROCESS} to run a process of the host",
+        )
+    ]
+
+
+def _one_of_both(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
+    """A process of the host, or images: its runtime class and its images have to agree."""
+    name = spec.get("runtimeClassName")
+    if name and name != RUNTIME_CLASS_PROCESS:
+        return [invalid(f"{path}.runtimeClassName", name, _NO_SUCH_CLASS)]
+    images = {
+        f"{path}.{field}[{index}].image": container.get("image")
+        for field in ("containers", "initContainers")
+        for index, container in enumerate(spec.get(field) or ())
+    }
+    if name:
+        others = {place: image for place, image in images.items() if image and image != IMAGE_PROCESS}
+        return [invalid(place, image, _NO_IMAGE_WANTED) for place, image in others.items()]
+    if IMAGE_PROCESS in images.values():
+        return [required(f"{path}.runtimeClassName", _NOT_AN_IMAGE)]
+    return _security_limits(path, spec)
+
+
+def _security_limits(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
+    """What would widen or change the rights of a container, and isn't passed on to podman."""
+    places = [(f"{path}.securityContext", spec.get("securityContext") or {})]
+    for field in ("containers", "initContainers"):
+        for index, container in enumerate(spec.get(field) or ()):
+            context = container.get("securityContext") or {}
+            places.append((f"{path}.{field}[{index}].securityContext", context))
+    found = []
+    for place, context in places:
+        if context.get("privileged"):
+            found.append(forbidden(f"{place}.privileged", "this yard runs no privileged containers"))
+        if context.get("sysctls"):
+            found.append(forbidden(f"{place}.sysctls", "containers of this yard share the host's network"))
+        if context.get("procMount", "Default") != "Default":
+            found.append(forbidden(f"{place}.procMount", "this yard always masks /proc"))
+        if (context.get("seccompProfile") or {}).get("type") == "Localhost":
+            detail = "this yard has the profiles RuntimeDefault and Unconfined"
+            found.append(forbidden(f"{place}.seccompProfile.type", detail))
+    return found
 
 
 def _only_one_node(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
@@ -95,7 +145,8 @@ def _only_empty_dirs(path: str, volume: Mapping[str, Any]) -> list[FieldError]:
     others = sorted(volume.keys() - {"name", "emptyDir"})
     found = [
         forbidden(
-            f"{path}.{name}", "this yard has emptyDir volumes only; a process sees the host's files itself"
+            f"{path}.{name}",
+            "this yard has emptyDir volumes only; a host process sees the host's files itself",
         )
         for name in others
     ]
@@ -107,9 +158,6 @@ def _only_empty_dirs(path: str, volume: Mapping[str, Any]) -> list[FieldError]:
 
 def _container_limits(path: str, container: Mapping[str, Any]) -> list[FieldError]:
     found: list[FieldError] = []
-    image = container.get("image")
-    if image and image != IMAGE_PROCESS:
-        found.append(invalid(f"{path}.image", image, f"{_ONLY_PROCESSES}: set it to {IMAGE_PROCESS}"))
     found += [
         forbidden(f"{path}.{name}", why) for name, why in _CONTAINER_FIELDS.items() if container.get(name)
     ]

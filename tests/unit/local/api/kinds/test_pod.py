@@ -6,6 +6,7 @@ import pytest
 from gpuyard import errors
 from gpuyard.local.api.kinds import CreateContext
 from gpuyard.local.api.kinds.fields import invalid_object
+from gpuyard.local.api.kinds.job import JOB
 from gpuyard.local.api.kinds.pod import POD
 
 Manifest = dict[str, Any]
@@ -251,14 +252,62 @@ def test_what_the_yard_would_not_honour_is_refused(
     assert all("this yard" in e.message or "process" in e.message for e in found)
 
 
-def test_the_refusal_of_an_image_says_what_this_yard_is(create: Any, pod: Manifest) -> None:
+def test_the_refusal_of_a_runtime_class_says_which_there_is(create: Any, pod: Manifest) -> None:
     pod["spec"]["runtimeClassName"] = "nvidia"
     error = invalid_object(POD, "p", create(POD, pod)[1])
     assert error.message == (
-        'Pod "p" is invalid: spec.runtimeClassName: Invalid value: "nvidia": this yard runs host processes '
-        "only; images are not run here yet: set it to gpuyard-process"
+        'Pod "p" is invalid: spec.runtimeClassName: Invalid value: "nvidia": this yard has one runtime '
+        "class, gpuyard-process; leave it out to run an image"
     )
     assert error.details["causes"][0]["field"] == "spec.runtimeClassName"
+
+
+@pytest.fixture
+def image_pod(pod: Manifest) -> Manifest:
+    del pod["spec"]["runtimeClassName"]
+    pod["spec"]["containers"][0]["image"] = "python:3.12"
+    return pod
+
+
+def test_images_need_no_runtime_class(create: Any, image_pod: Manifest) -> None:
+    assert create(POD, image_pod)[1] == []
+
+
+def test_a_process_has_no_image(create: Any, image_pod: Manifest) -> None:
+    image_pod["spec"]["runtimeClassName"] = "gpuyard-process"
+    (error,) = create(POD, image_pod)[1]
+    assert error.path == "spec.containers[0].image"
+    assert "leave out runtimeClassName" in error.message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where"),
+    [
+        (f"{_C}.securityContext", {"privileged": True}, "spec.containers[0].securityContext.privileged"),
+        (f"{_C}.securityContext", {"procMount": "Unmasked"}, "spec.containers[0].securityContext.procMount"),
+        ("spec.securityContext", {"sysctls": [{"name": "a", "value": "1"}]}, "spec.securityContext.sysctls"),
+        ("spec.securityContext", {"seccompProfile": {"type": "Localhost", "localhostProfile": "p"}},
+         "spec.securityContext.seccompProfile.type"),
+        ("spec.volumes.-", {"name": "v", "hostPath": {"path": "/"}}, "spec.volumes[0].hostPath"),
+    ],
+)  # fmt: skip
+def test_what_podman_would_not_be_told_is_refused(
+    create: Any, image_pod: Manifest, path: str, value: Any, where: str
+) -> None:
+    assert [e.path for e in create(POD, _at(image_pod, path, value))[1]] == [where]
+
+
+def test_without_podman_images_are_refused_with_the_reason(image_pod: Manifest) -> None:
+    context = CreateContext(no_images=lambda: "podman isn't installed on this machine")
+    with pytest.raises(errors.Invalid) as caught:
+        POD.prepare_create(image_pod, context)
+    assert "can't run images, since podman isn't installed on this machine: install podman" in str(
+        caught.value
+    )
+    job = {"metadata": {"name": "j"}, "spec": {"template": {"spec": image_pod["spec"]}}}
+    with pytest.raises(errors.Invalid) as caught:
+        JOB.prepare_create(job, context)
+    assert caught.value.details["causes"][0]["field"] == "spec.template.spec.runtimeClassName"
 
 
 @pytest.mark.parametrize(
