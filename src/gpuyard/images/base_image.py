@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from gpuyard import errors
-from gpuyard.images.base import BaseContents, BaseReader
+from gpuyard.images.base import BaseContents
 from gpuyard.images.cache import Cache
-from gpuyard.images.layer_pipe import LayerPipe
-from gpuyard.images.oci import Config, Descriptor, Digest, Index, Manifest, Platform, parse_manifest
+from gpuyard.images.oci import Config, Digest, Index, Manifest, Platform, parse_manifest
 from gpuyard.images.places import Place
 from gpuyard.images.store import read_blob
 
@@ -98,33 +95,13 @@ async def read_contents(
     name = f"{base.digest[7:]}.json"
     if kept := cache.read(_CONTENTS_KIND, name):
         return BaseContents.of(kept)
-    reader = BaseReader()
-    total = sum(layer.size for layer in base.manifest.layers)
-    done = 0
+    from gpuyard.images.base_reader import read_base  # Once per base: its imports cost start-up time.
 
-    def count(size: int) -> None:
-        nonlocal done
-        done += size
-        if progress:
-            progress(done, total)
-
-    for layer in base.manifest.layers:
-        await _read_layer(place, layer, reader, count)
-    contents = reader.contents(base.config.container.environment)
+    environment = base.config.container.environment
+    contents = await read_base(place.store, base.manifest.layers, environment, progress or _untold)
     cache.write(_CONTENTS_KIND, name, contents.to_json())
     return contents
 
 
-async def _read_layer(
-    place: Place, layer: Descriptor, reader: BaseReader, progress: Callable[[int], None]
-) -> None:
-    pipe = LayerPipe(layer.media_type)
-    thread = asyncio.ensure_future(asyncio.to_thread(pipe.feed, reader.read_layer))
-    try:
-        async with aclosing(place.store.open_blob(layer)) as pieces:
-            async for piece in pieces:
-                progress(len(piece))
-                await asyncio.to_thread(pipe.put, piece)
-    finally:
-        await asyncio.to_thread(pipe.put, b"")
-        await thread
+def _untold(done: int, total: int) -> None:
+    """Nobody wants to hear of progress."""

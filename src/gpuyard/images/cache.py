@@ -60,7 +60,9 @@ class Cache:
         """
         with self.reporting():
             folder = self.folder / kind
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # `parents=True` gives the mode to the last folder only.
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
             handle, temporary = tempfile.mkstemp(prefix=".new-", dir=folder)
             os.close(handle)
             try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import tarfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,6 +122,8 @@ def _header(entry: Entry, mtime: int) -> bytes:
 
 
 def _pax_header(entry: Entry, name: str, mtime: int) -> bytes:
+    import tarfile  # Few layers need it, and it costs start-up time.
+
     info = tarfile.TarInfo(name)
     info.mode, info.size, info.mtime, info.type = entry.mode, entry.size, mtime, entry.kind
     info.uid = info.gid = entry.owner

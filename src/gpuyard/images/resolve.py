@@ -183,7 +183,7 @@ def requirement_files(requirements: Path) -> list[Path]:
     waiting = [requirements]
     while waiting:
         path = waiting.pop(0)
-        if path in found:
+        if path.exists() and any(path.samefile(other) for other in found):
             continue
         found.append(path)
         for line in _lines(path):
@@ -215,11 +215,11 @@ def direct_requirements(requirements: Path) -> dict[str, list[str]]:
 def allows(requirement: str, version: str) -> bool:
     """Whether a version that the base has meets a requirement; prereleases and local versions may."""
     from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.version import InvalidVersion
+    from packaging.version import InvalidVersion, Version
 
     try:
         parsed = Requirement(requirement)
-        return parsed.url is None and parsed.specifier.contains(version, prereleases=True)
+        return parsed.url is None and parsed.specifier.contains(Version(version), prereleases=True)
     except (InvalidRequirement, InvalidVersion):
         return False
 

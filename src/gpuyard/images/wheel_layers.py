@@ -11,9 +11,7 @@ from pathlib import Path
 from gpuyard.images.cache import Cache
 from gpuyard.images.environment import PREFIX, Environment
 from gpuyard.images.layers import Compression, Entry, Layer, Packer, with_parents
-from gpuyard.images.wheel_files import InstalledWheel
 from gpuyard.images.wheels import Wheel, wheel_path
-from gpuyard.images.zip_file import ZipFile
 
 #: Raised whenever this code makes another layer of the same wheels.
 _FORMAT = 1
@@ -70,6 +68,10 @@ class WheelLayer:
         return Packer.of_entries(self._entries(cache, byte_codes), self.mtime, self.compression)
 
     def _entries(self, cache: Cache, byte_codes: dict[Wheel, Path]) -> Iterator[Entry]:
+        # Only for what isn't packed yet: a build that finds its layers doesn't wait for this.
+        from gpuyard.images.wheel_files import InstalledWheel
+        from gpuyard.images.zip_file import ZipFile
+
         with ExitStack() as stack:
             entries: list[Entry] = []
             for wheel in self.wheels:

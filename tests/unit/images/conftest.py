@@ -201,9 +201,9 @@ async def workshop(tmp_path: Path) -> AsyncIterator[Workshop]:
 
 
 @pytest.fixture
-def umask() -> Iterator[Callable[[int], None]]:
+def umask() -> Iterator[Callable[[int], object]]:
     """Sets the umask until the test ends."""
     before = os.umask(0)
     os.umask(before)
-    yield lambda value: None if os.umask(value) is None else None
+    yield os.umask
     os.umask(before)

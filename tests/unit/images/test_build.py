@@ -77,7 +77,7 @@ async def test_files_are_sorted_owned_by_root_and_dated_alike(workshop: Workshop
 
 
 async def test_another_folder_clock_and_umask_give_the_same_digest(
-    workshop: Workshop, tmp_path: Path, make_wheel: MakeWheel, umask: Callable[[int], None]
+    workshop: Workshop, tmp_path: Path, make_wheel: MakeWheel, umask: Callable[[int], object]
 ) -> None:
     make_wheel("demo", files={"demo/__init__.py": "x = {'a', 'b'}\n"})
     (workshop.app / "data").mkdir()
@@ -302,8 +302,8 @@ async def test_a_locked_wheel_without_a_hash_is_refused(workshop: Workshop, make
         await workshop.build(requirements=requirements)
 
 
-async def test_a_full_disk_leaves_the_tag_as_it_was(
-    workshop: Workshop, make_wheel: MakeWheel, monkeypatch: pytest.MonkeyPatch
+async def test_a_cache_that_cannot_be_written_leaves_the_tag_as_it_was(
+    workshop: Workshop, make_wheel: MakeWheel
 ) -> None:
     make_wheel("demo")
     await workshop.build()

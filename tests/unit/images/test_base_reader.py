@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import AsyncIterator, Mapping
+
+import pytest
+import zstandard
+
+from gpuyard import errors
+from gpuyard.images.base import BaseContents, BasePython
+from gpuyard.images.base_reader import BaseReader, read_base
+from gpuyard.images.oci import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
+from tests.unit.images.conftest import LIBC, debian_files, tar_of
+
+Files = Mapping[str, bytes | str]
+
+
+def contents(*layers: Files, path: str = "") -> BaseContents:
+    reader = BaseReader()
+    for layer in layers:
+        reader.read_layer(io.BytesIO(tar_of(layer)))
+    return reader.contents({"PATH": path} if path else {})
+
+
+def test_debian() -> None:
+    found = contents(debian_files())
+    assert found.python == BasePython("/usr/bin/python3.11", 11)
+    assert found.packages == {"pyyaml": "6.0"}
+    assert (found.libc, found.libc_version) == ("glibc", (2, 36))
+    assert found.passwd.startswith("root:")
+    assert BaseContents.of(found.to_json()) == found
+
+
+def test_conda() -> None:
+    found = contents(
+        debian_files(),
+        {
+            "opt/conda/bin/python": "-> python3.10",
+            "opt/conda/bin/python3.10": b"elf",
+            "opt/conda/lib/python3.10/site-packages/torch-2.1.0+cu121.dist-info/METADATA": (
+                "Metadata-Version: 2.1\nName: torch\nVersion: 2.1.0+cu121\n\nName: not this\n"
+            ),
+        },
+        path="/opt/conda/bin:/usr/bin",
+    )
+    assert found.python == BasePython("/opt/conda/bin/python3.10", 10)
+    assert found.packages == {"torch": "2.1.0+cu121"}
+
+
+def test_one_under_usr_local_does_not_see_debians_packages() -> None:
+    found = contents(
+        debian_files(),
+        {
+            "usr/local/bin/python3": "-> python3.12",
+            "usr/local/bin/python3.12": b"elf",
+            "usr/local/lib/python3.12/site-packages/pip-24.dist-info/METADATA": "Name: pip\nVersion: 24\n",
+            "usr/local/lib/python3.11/dist-packages/x-1.dist-info/METADATA": "Name: x\nVersion: 1\n",
+        },
+    )
+    assert found.python == BasePython("/usr/local/bin/python3.12", 12)
+    assert found.packages == {"pip": "24"}
+
+
+def test_an_environment_of_the_bases_own() -> None:
+    found = contents(
+        debian_files(),
+        {
+            "opt/venv/pyvenv.cfg": "home = /usr/bin\n",
+            "opt/venv/bin/python3": "-> /usr/bin/python3",
+            "opt/venv/lib/python3.11/site-packages/vllm-0.6.dist-info/METADATA": "Name: vllm\nVersion: 0.6\n",
+        },
+        path="/opt/venv/bin:/usr/bin",
+    )
+    assert found.python == BasePython("/usr/bin/python3.11", 11, "/opt/venv")
+    assert found.packages["vllm"] == "0.6"
+
+
+def test_folders_that_are_links_are_followed() -> None:
+    found = contents({"bin": "-> usr/bin", "usr/bin/python3.9": b"elf"}, path="/bin")
+    assert found.python == BasePython("/usr/bin/python3.9", 9)
+
+
+def test_links_in_a_circle_lead_nowhere() -> None:
+    assert contents({"usr/bin/python3": "-> python", "usr/bin/python": "-> python3"}).python is None
+
+
+def test_a_whiteout_takes_away_what_a_lower_layer_has() -> None:
+    package = "usr/lib/python3/dist-packages/PyYAML-6.0.egg-info"
+    assert (
+        contents(debian_files(), {f"{package.rpartition('/')[0]}/.wh.PyYAML-6.0.egg-info": ""}).packages == {}
+    )
+    opaque = {
+        "usr/lib/python3/dist-packages/.wh..wh..opq": "",
+        "usr/lib/python3/dist-packages/new-1.egg-info": "Name: new\nVersion: 1\n",
+    }
+    assert contents(debian_files(), opaque).packages == {"new": "1"}
+    assert contents(debian_files(), {"usr/bin/.wh.python3.11": ""}).python is None
+
+
+def test_a_hard_link_has_its_targets_content() -> None:
+    metadata = "dist-packages/a-1.dist-info/METADATA"
+    found = contents(
+        debian_files(),
+        {
+            f"opt/pkgs/{metadata}": "Name: a\nVersion: 1\n",
+            f"usr/lib/python3/{metadata}": f"=> opt/pkgs/{metadata}",
+        },
+    )
+    assert found.packages["a"] == "1"
+
+
+def test_musl() -> None:
+    assert contents({"lib/ld-musl-x86_64.so.1": b"elf"}).libc == "musl"
+
+
+def test_an_older_glibc_in_a_file_named_for_its_version() -> None:
+    files: Files = {"lib/libc.so.6": "-> libc-2.28.so", "lib/libc-2.28.so": LIBC.replace(b"2.36.", b"2.28.")}
+    assert contents(files).libc_version == (2, 28)
+
+
+class OneBlob:
+    """A store as far as reading goes."""
+
+    def __init__(self, content: bytes, piece: int = 1000) -> None:
+        self.content, self.piece = content, piece
+
+    async def open_blob(self, blob: Descriptor) -> AsyncIterator[bytes]:
+        for start in range(0, len(self.content), self.piece):
+            yield self.content[start : start + self.piece]
+
+
+TAR = tar_of(debian_files())
+
+
+@pytest.mark.parametrize(
+    ("media_type", "content"),
+    [
+        (OCI_LAYER, TAR),
+        (OCI_LAYER_GZIP, gzip.compress(TAR)),
+        (OCI_LAYER_GZIP, gzip.compress(TAR[:700]) + gzip.compress(TAR[700:])),
+        (OCI_LAYER_ZSTD, zstandard.compress(TAR)),
+        (OCI_LAYER_ZSTD, zstandard.compress(TAR[:700]) + zstandard.compress(TAR[700:])),
+        ("application/vnd.docker.image.rootfs.diff.tar.gzip", gzip.compress(TAR)),
+    ],
+)
+async def test_layers_are_read_as_they_are_compressed(media_type: str, content: bytes) -> None:
+    blob = Descriptor.for_bytes(media_type, content)
+    seen: list[tuple[int, int]] = []
+    found = await read_base(OneBlob(content), [blob], {}, lambda *told: seen.append(told))  # type: ignore[arg-type]
+    assert found.packages == {"pyyaml": "6.0"}
+    assert seen[-1] == (len(content), len(content))
+
+
+@pytest.mark.parametrize(
+    "content", [b"no gzip at all", gzip.compress(TAR)[:300], gzip.compress(b"no tar" * 500)]
+)
+async def test_a_damaged_layer_is_named(content: bytes) -> None:
+    blob = Descriptor.for_bytes(OCI_LAYER_GZIP, content)
+    with pytest.raises(errors.ImageDamaged, match="a layer"):
+        await read_base(OneBlob(content), [blob], {}, lambda done, total: None)  # type: ignore[arg-type]

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.images.cache import Cache, cache_folder
+
+
+def test_where_it_is() -> None:
+    assert cache_folder({"GPUYARD_HOME": "/g", "XDG_CACHE_HOME": "/x"}) == Path("/g/cache")
+    assert cache_folder({"XDG_CACHE_HOME": "/x", "HOME": "/h"}) == Path("/x/gpuyard")
+    assert cache_folder({"HOME": "/h"}) == Path("/h/.cache/gpuyard")
+
+
+def test_a_file_is_there_when_it_is_whole_and_nobody_elses(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "c")
+    with cache.new_file("kind", "name") as file:
+        file.write(b"x")
+        assert not cache.path("kind", "name").exists()
+    assert cache.path("kind", "name").read_bytes() == b"x"
+    assert stat.S_IMODE((tmp_path / "c").stat().st_mode) == 0o700
+    assert stat.S_IMODE(cache.path("kind", "name").stat().st_mode) == 0o600
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    with pytest.raises(ZeroDivisionError), cache.new_file("kind", "name"):
+        raise ZeroDivisionError
+    assert list((tmp_path / "kind").iterdir()) == []
+
+
+def test_an_entry_that_cannot_be_read_is_not_there(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.write("kind", "a", {"b": 1})
+    assert cache.read("kind", "a") == {"b": 1}
+    cache.path("kind", "a").write_bytes(b'{"b": ')
+    assert cache.read("kind", "a") is None
+    assert cache.read("kind", "nothing") is None
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    full = pytest.raises(errors.CacheError, match="the disk is full")
+    with full as caught, cache.reporting(), Path("/dev/full").open("wb") as file:
+        file.write(b"x" * 100_000)
+    assert "XDG_CACHE_HOME" in caught.value.remedy
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.CacheError, match="can't write"):
+        Cache(tmp_path / "file" / "cache").write("kind", "a", {})

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import zlib
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuyard import errors
+from gpuyard.images.layers import FOLDER, LINK, Entry, Packer, compression, tar_pieces, with_parents
+
+names = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=120
+).filter(lambda name: name not in (".", ".."))
+paths = st.lists(names, min_size=1, max_size=4).map("/".join)
+
+
+def read(tar: bytes) -> list[tarfile.TarInfo]:
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return archive.getmembers()
+
+
+@given(st.dictionaries(paths, st.binary(max_size=2000), max_size=8))
+def test_a_tar_gives_back_what_went_in(files: dict[str, bytes]) -> None:
+    files = {p: c for p, c in files.items() if not any(other.startswith(p + "/") for other in files)}
+    entries = with_parents(Entry.of_bytes(path, content) for path, content in files.items())
+    tar = b"".join(tar_pieces(entries, 5))
+    assert len(tar) % 512 == 0
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        seen = {
+            info.name: archive.extractfile(info).read()  # type: ignore[union-attr]
+            for info in archive
+            if info.isreg()
+        }
+        assert {info.mtime for info in archive.getmembers()} <= {5}
+    assert seen == files
+
+
+def test_folders_lead_to_every_file_and_come_before_it() -> None:
+    entries = with_parents([Entry.of_bytes("b/c/d", b""), Entry.of_bytes("a", b"")])
+    assert [(entry.path, entry.kind == FOLDER) for entry in entries] == [
+        ("a", False), ("b", True), ("b/c", True), ("b/c/d", False),
+    ]  # fmt: skip
+
+
+def test_of_two_entries_for_a_path_the_later_wins() -> None:
+    (entry,) = with_parents([Entry.of_bytes("a", b"1"), Entry.of_bytes("a", b"22")])
+    assert entry.size == 2
+
+
+@pytest.mark.parametrize("name", ["n" * 101, "ümläut", "d/" * 80 + "f"])
+def test_what_ustar_cannot_say_is_said_in_pax(name: str) -> None:
+    (info,) = read(b"".join(tar_pieces([Entry.of_bytes(name, b"x", mode=0o755)], 7)))
+    assert (info.name, info.mode, info.mtime, info.size, info.uid) == (name, 0o755, 7, 1, 0)
+
+
+def test_links_and_folders() -> None:
+    link, folder = read(
+        b"".join(tar_pieces([Entry.link("l", "t" * 150), Entry.folder("f", mode=0o1777, owner=1000)], 0))
+    )
+    assert (link.type, link.linkname) == (LINK, "t" * 150)
+    assert (folder.type, folder.mode, folder.uid, folder.gid) == (FOLDER, 0o1777, 1000, 1000)
+
+
+def test_a_file_that_changes_meanwhile_is_noticed() -> None:
+    entry = Entry("a", 3, lambda: (b"1234",))
+    with pytest.raises(errors.BuildError, match="4 bytes and was to have 3"):
+        list(tar_pieces([entry], 0))
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_a_packed_layer_knows_both_digests(kind: str) -> None:
+    how = compression(kind)
+    entries = [Entry.of_bytes("a", b"x" * 3_000_000)]
+    tar = b"".join(tar_pieces(entries, 0))
+    packer = Packer.of_entries(entries, 0, how)
+    packed = b"".join(packer)
+    unpacked = (
+        zlib.decompress(packed, 31)
+        if kind == "gzip"
+        else zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+    )
+    assert unpacked == tar
+    layer = packer.layer
+    assert layer.diff_id == "sha256:" + hashlib.sha256(tar).hexdigest()
+    assert layer.blob.digest == "sha256:" + hashlib.sha256(packed).hexdigest()
+    assert (layer.blob.size, layer.tar_bytes) == (len(packed), len(tar))
+    assert layer.blob.media_type.endswith(kind)
+    assert type(layer).of(layer.to_json()) == layer
+
+
+def test_no_time_or_name_gets_into_the_gzip_header() -> None:
+    packed = b"".join(Packer([b"x"], compression()))
+    assert packed[:4] == b"\x1f\x8b\x08\x00" and packed[4:8] == b"\0\0\0\0"
