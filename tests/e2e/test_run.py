@@ -103,9 +103,10 @@ def test_exit_codes(yard: Yard, command: str, code: int, reason: str, says: str)
 
 
 def test_a_program_that_is_not_there_ends_as_a_shell_would(yard: Yard) -> None:
-    result = yard.call("run", "-n", "typo", "--", "no-such-program")
+    yard.script("tool", "#!/no/such/interpreter\n").chmod(0o755)
+    result = yard.call("run", "-n", "typo", "./tool")
     assert result.code == 127
-    assert "no-such-program" in result.err
+    assert "/no/such/interpreter" in result.err
     assert yard.state("typo")["reason"] == "StartError"
 
 

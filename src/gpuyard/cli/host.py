@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.cli.programs import check_program
 from gpuyard.workloads.command import needed_script, resolve_command
-from gpuyard.workloads.render import HostContext
+from gpuyard.workloads.render import HostContext, search_path
 from gpuyard.workloads.spec import RunSpec
 
 _SHIM_TIMEOUT_S = 20
@@ -26,15 +27,16 @@ def host_context(spec: RunSpec, base: Path, environ: Mapping[str, str]) -> HostC
         environ: of the shell.
 
     Raises:
-        UsageError: the workdir, the interpreter or the script isn't there.
+        UsageError: the workdir, the interpreter, the program or the script isn't there.
     """
     workdir = _workdir(spec, base)
     python = find_python(spec.python, workdir, environ)
-    script = needed_script(resolve_command(spec.run, str(python)))
+    argv = resolve_command(spec.run, str(python))
+    script = needed_script(argv)
     if script:
         _check_script(workdir, script)
     virtual_env = environ.get("VIRTUAL_ENV", "")
-    return HostContext(
+    context = HostContext(
         python=str(python),
         workdir=str(workdir),
         path=environ.get("PATH", os.defpath),
@@ -43,6 +45,8 @@ def host_context(spec: RunSpec, base: Path, environ: Mapping[str, str]) -> HostC
         lang=environ.get("LANG", "C.UTF-8"),
         virtual_env=virtual_env if virtual_env and python.is_relative_to(virtual_env) else "",
     )
+    check_program(argv, workdir, spec.env.get("PATH") or search_path(context))
+    return context
 
 
 def _check_script(workdir: Path, script: str) -> None:

@@ -90,10 +90,9 @@ def render(spec: RunSpec, context: HostContext | None, *, name: str, namespace: 
 
 
 def _host_pod(spec: RunSpec, context: HostContext) -> dict[str, Any]:
-    folders = [str(PurePosixPath(context.python).parent), *context.path.split(":")]
     env = {
         **_base_env(spec),
-        "PATH": ":".join(dict.fromkeys(folder for folder in folders if folder)),
+        "PATH": search_path(context),
         "HOME": context.home,
         "USER": context.user,
         "LANG": context.lang,
@@ -115,6 +114,12 @@ def _host_pod(spec: RunSpec, context: HostContext) -> dict[str, Any]:
         "containers": [container],
         "volumes": [_shm(spec)],
     }
+
+
+def search_path(context: HostContext) -> str:
+    """The PATH of a host process: the interpreter's folder, then the shell's."""
+    folders = [str(PurePosixPath(context.python).parent), *context.path.split(":")]
+    return ":".join(dict.fromkeys(folder for folder in folders if folder))
 
 
 def _image_pod(spec: RunSpec) -> dict[str, Any]:

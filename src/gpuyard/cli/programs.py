@@ -1,0 +1,84 @@
+"""Whether the program of a command can start, and what was probably meant when it can't.
+
+Looked at before the submit: afterwards the same mistake costs a run that failed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from gpuyard import errors
+
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+
+
+def check_program(argv: Sequence[str], workdir: Path, path: str) -> None:
+    """Looks for the program as execvp(3) will.
+
+    Args:
+        argv: of the process.
+        workdir: that it starts in.
+        path: the PATH that it gets.
+
+    Raises:
+        UsageError: it isn't there or can't be executed; the remedy is what was probably meant.
+    """
+    name = argv[0]
+    if "/" in name:
+        if not os.access(workdir / name, os.X_OK):
+            raise _not_executable(name)
+        return
+    # A relative folder in PATH starts from the process's own folder, not from ours.
+    folders = [str(workdir / folder) for folder in path.split(":")]
+    if shutil.which(name, path=":".join(folders)) is None:
+        message, remedy = _missing(argv, workdir)
+        raise errors.UsageError(message, remedy=remedy)
+
+
+def _not_executable(name: str) -> errors.UsageError:
+    by_shell = f", or run it by its interpreter: gpuyard run -- sh {shlex.quote(name)}"
+    return errors.UsageError(f"{name} isn't executable", remedy=f"chmod +x {shlex.quote(name)}{by_shell}")
+
+
+def _missing(argv: Sequence[str], workdir: Path) -> tuple[str, str]:
+    """Message and remedy."""
+    name, here = argv[0], workdir / argv[0]
+    if _ASSIGNMENT.match(name):
+        rest = shlex.join(argv[1:]) or "COMMAND"
+        return (
+            f"{name} sets a variable, which only a shell does",
+            f"write: gpuyard run --env {shlex.quote(name)} -- {rest}",
+        )
+    if len(argv) == 1 and len(words := name.split()) > 1:
+        return f"there is no program {name!r}", f"leave the quotes out: gpuyard run -- {' '.join(words)}"
+    suffix = Path(name).suffix
+    if suffix in (".yaml", ".yml") and here.is_file():
+        return f"{name} is no script; a spec file goes after -f", f"write: gpuyard run -f {shlex.quote(name)}"
+    if suffix == ".ipynb":
+        return (
+            f"{name} is a notebook, and only scripts run",
+            f"make one of it: jupyter nbconvert --to script {shlex.quote(name)}",
+        )
+    if here.is_dir():
+        return f"{name} is a folder, not a program", _nearest_script("", here) or "name the script in it"
+    if here.is_file():
+        how = f"./{name}" if os.access(here, os.X_OK) else f"-- sh {shlex.quote(name)}"
+        return f"{name} isn't on PATH; a program of this folder needs ./", f"write: gpuyard run {how}"
+    if name == "torchrun":
+        remedy = "activate the environment that has PyTorch, or write: python -m torch.distributed.run"
+        return "there is no program torchrun on PATH", remedy
+    near = _nearest_script(name, workdir)
+    return f"there is no program {name} on PATH", near or "install it, or give its path"
+
+
+def _nearest_script(name: str, folder: Path) -> str:
+    """A hint that names a Python script of the folder: the nearest to `name`, or the only one."""
+    scripts = sorted(file.name for file in folder.glob("*.py"))
+    near = difflib.get_close_matches(f"{name}.py", scripts, n=1) if name else scripts
+    return f"did you mean {near[0]}?" if len(near) == 1 else ""
