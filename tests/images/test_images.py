@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.images.conftest import Containers, Site
+from tests.registry.conftest import docker_registry
+from tests.unit.images.conftest import MakeWheel, make_wheel
+
+__all__ = ["make_wheel"]
+
+pytestmark = pytest.mark.xdist_group("images")
+
+_SEE = """
+import demo, getpass, json, os, sys, tempfile, yaml
+open("written-here", "w").close()
+open(os.path.expanduser("~/written-at-home"), "w").close()
+print(json.dumps({
+    "demo": demo.__file__, "cached": os.path.exists(demo.__cached__), "yaml": yaml.__file__,
+    "user": getpass.getuser(), "uid": os.getuid(), "cwd": os.getcwd(), "tmp": tempfile.gettempdir(),
+    "files": sorted(os.listdir(".")), "prefix": sys.prefix,
+}))
+"""
+
+
+def offer(tmp_path: Path, app: Path) -> None:
+    (app / "uv.toml").write_text(f'no-index = true\nfind-links = ["{tmp_path / "wheels"}"]\n')
+
+
+def test_an_image_with_wheels_runs(
+    site: Site, containers: Containers, app: Path, tmp_path: Path, make_wheel: MakeWheel
+) -> None:
+    make_wheel(
+        "demo",
+        files={"demo/__init__.py": "def main():\n    print('hello, script')\n"},
+        entry_points="[console_scripts]\nsay-hello = demo:main\n",
+    )
+    offer(tmp_path, app)
+    (app / "requirements.txt").write_text("demo\npyyaml\n")
+    image = f"{site.registry}/me/wheels:v1"
+    words = ("build", "--base", site.base, "--requirements", "requirements.txt", "-t", image, "-o", "json")
+    result = site.ok(*words, cwd=app).json
+    assert [layer["title"] for layer in result["platforms"]["linux/amd64"]["layers"]] == [
+        "demo 1.0",
+        "application",
+    ]
+
+    seen = json.loads(containers.python(result["reference"], _SEE))
+    assert seen["demo"].startswith("/opt/gpuyard/venv/lib/python3.11/site-packages/")
+    assert seen["cached"] is True
+    assert seen["yaml"].startswith("/usr/lib/python3/dist-packages/")
+    assert (seen["user"], seen["uid"], seen["cwd"], seen["tmp"]) == ("gpuyard", 1000, "/workspace", "/tmp")
+    assert {"train.py", "requirements.txt", "written-here"} <= set(seen["files"])
+    assert seen["prefix"] == "/opt/gpuyard/venv"
+    assert containers.start(result["reference"], "say-hello") == "hello, script\n"
+    assert containers.start(result["reference"], "python", "train.py") == "hello from the image\n"
+
+
+def test_other_tools_read_it_and_build_on_it(site: Site, containers: Containers, app: Path) -> None:
+    image = f"{site.registry}/me/plain:v1"
+    site.ok("build", "--base", site.base, "-t", image, cwd=app)
+    copied = containers.folder / "copied"
+    containers.run("skopeo", "copy", "--src-tls-verify=false", f"docker://{image}", f"oci:{copied}:v1")
+    name = containers.run("buildah", "from", "--tls-verify=false", image).strip()
+    containers.run("buildah", "config", "--label", "more=1", name)
+    containers.run("buildah", "commit", "-q", name, f"oci:{containers.folder / 'committed'}:v1")
+    containers.run("buildah", "rm", name)
+    shown = site.ok("image", "show", f"oci:{containers.folder / 'committed'}:v1", "-o", "json").json
+    assert shown["platforms"][0]["python"] == "3.11"
+    assert shown["platforms"][0]["layers"][1]["holds"] == "gpuyard build: application"
+
+
+def test_zstd_layers_run_too(site: Site, containers: Containers, app: Path) -> None:
+    image = f"{site.registry}/me/zstd:v1"
+    result = site.ok(
+        "build", "--base", site.base, "-t", image, "--compression", "zstd", "-o", "json", cwd=app
+    ).json
+    (layer,) = result["platforms"]["linux/amd64"]["layers"]
+    assert layer["media_type"].endswith("+zstd")
+    assert containers.start(image, "python", "train.py") == "hello from the image\n"
+
+
+def test_another_machine_on_another_day_builds_the_same(site: Site, app: Path, tmp_path: Path) -> None:
+    image = f"{site.registry}/me/same:v1"
+    first = site.ok("build", "--base", site.base, "-t", image, "-o", "json", cwd=app).json
+    other = tmp_path / "elsewhere" / "deeper"
+    shutil.copytree(app, other)
+    home = tmp_path / "home"
+    home.mkdir()
+    words = [
+        str(arg) for arg in ("build", "--base", site.base, "-t", f"{site.registry}/you/same:v1", "-o", "json")
+    ]
+    second = site.ok(*words, cwd=other, home=home).json
+    assert second["digest"] == first["digest"]
+
+
+def test_a_layout_needs_no_registry(site: Site, containers: Containers, app: Path, debian_tar: Path) -> None:
+    layout = containers.folder / "layout"
+    site.ok("image", "import", debian_tar, "-t", f"oci:{layout}:base")
+    site.ok("build", "--base", f"oci:{layout}:base", "-t", f"oci:{layout}:v1", cwd=app)
+    archive = containers.folder / "v1.tar"
+    site.ok("build", "--base", f"oci:{layout}:base", "-t", f"oci-archive:{archive}:v1", cwd=app)
+    assert containers.start(f"oci:{layout}:v1", "python", "train.py") == "hello from the image\n"
+    assert containers.start(f"oci-archive:{archive}:v1", "python", "train.py") == "hello from the image\n"
+
+
+def test_a_spec_says_it_all(site: Site, app: Path) -> None:
+    (app / "gpuyard.yaml").write_text(
+        f"run: python train.py\nimage:\n  base: {site.base}\n  repository: {site.registry}/me/spec:v2\n"
+    )
+    result = site.ok("build", "-f", app / "gpuyard.yaml", "-o", "json").json
+    assert result["tag"] == f"{site.registry}/me/spec:v2"
+    assert (app / "gpuyard.lock").exists()
+    again = site.ok("build", "-f", app / "gpuyard.yaml", "-o", "json").json
+    assert again["unchanged"] is True and again["digest"] == result["digest"]
+    dry = site.ok("run", "-f", app / "gpuyard.yaml", "--dry-run")
+    assert f"{site.registry}/me/spec:v2" in dry.out
+
+
+@pytest.mark.parametrize(
+    ("base", "words"),
+    [
+        ("{registry}/base/nothing:12", "base/nothing"),
+        ("{registry}/base/debian:13", "13"),
+        ("127.0.0.1:9/base/debian:12", "127.0.0.1:9"),
+        ("Not A Name", "is not an image's name"),
+        ("oci:/nowhere/at/all", "is not an OCI layout"),
+    ],
+)
+def test_a_base_that_is_not_there(site: Site, app: Path, base: str, words: str) -> None:
+    done = site.gpuyard(
+        "build", "--base", base.format(registry=site.registry), "-t", f"{site.registry}/me/none:v1", cwd=app
+    )
+    assert done.code in (1, 2)
+    assert words in done.err
+    assert "Traceback" not in done.err and done.err.count("Error:") == 1
+    assert site.tags("me/none") == []
+
+
+def test_a_base_for_another_architecture(site: Site, app: Path) -> None:
+    done = site.gpuyard(
+        "build",
+        "--base",
+        site.base,
+        "-t",
+        f"{site.registry}/me/none:v1",
+        "--platform",
+        "linux/arm64",
+        cwd=app,
+    )
+    assert done.code == 1
+    assert "only for linux/amd64" in done.err
+    assert site.tags("me/none") == []
+
+
+def test_a_registry_that_wants_a_password(site: Site, app: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "guarded"
+    folder.mkdir()
+    (folder / "htpasswd").write_text("")
+    auth = f"auth: {{htpasswd: {{realm: here, path: {folder}/htpasswd}}}}\n"
+    with docker_registry(folder, auth) as registry:
+        done = site.gpuyard("build", "--base", site.base, "-t", f"{registry}/me/train:v1", cwd=app)
+    assert done.code == 1
+    assert "wants credentials" in done.err and "docker login" in done.err
+
+
+def test_what_cannot_be_resolved(site: Site, app: Path, tmp_path: Path, make_wheel: MakeWheel) -> None:
+    make_wheel("demo", requires=("nowhere-to-be-found>=3",))
+    offer(tmp_path, app)
+    (app / "requirements.txt").write_text("demo\n")
+    done = site.gpuyard(
+        "build", "--base", site.base, "--requirements", "requirements.txt", "-t",
+        f"{site.registry}/me/none:v1", cwd=app,
+    )  # fmt: skip
+    assert done.code == 1
+    assert "nowhere-to-be-found" in done.err and "No solution found" in done.err
+    assert not (app / "gpuyard.lock").exists()
+    assert site.tags("me/none") == []
+
+
+def test_a_secret_is_refused_before_anything_is_sent(site: Site, app: Path) -> None:
+    (app / ".env").write_text("TOKEN=1\n")
+    words = ("build", "--base", site.base, "-t", f"{site.registry}/me/none:v1")
+    done = site.gpuyard(*words, cwd=app)
+    assert done.code == 2
+    assert ".env" in done.err and "--allow-secrets .env" in done.err
+    assert site.tags("me/none") == []
