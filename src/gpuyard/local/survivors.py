@@ -17,7 +17,11 @@ def live_pods(pods_dir: Path) -> list[str]:
         pods_dir: `YardPaths.pods_dir`.
     """
     boot = boot_id()
-    return sorted(_name(folder) for folder in pod_folders(pods_dir).values() if _is_alive(folder, boot))
+    try:
+        folders = pod_folders(pods_dir).values()
+    except OSError:  # another user's
+        return []
+    return sorted(_name(folder) for folder in folders if _is_alive(folder, boot))
 
 
 def _is_alive(folder: PodFolder, boot: str) -> bool:
