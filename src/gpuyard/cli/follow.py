@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import math
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from typing import Any
 
 import click
 
 from gpuyard import errors
 from gpuyard.cli.log_output import LogOutput
 from gpuyard.cli.output import StatusLine
-from gpuyard.cli.runs import Run, make_run
+from gpuyard.cli.runs import ENDED, Run, has_ended, is_alive, make_run
 from gpuyard.cli.target import Target
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import JOBS, PODS, Manifest, labels_of
@@ -24,7 +25,6 @@ from gpuyard.workloads.outcome import container_state
 _API_AWAY_S = 60.0
 _RETRY_S = 0.2
 _CHECK_S = 1.0
-_ENDED = frozenset({"succeeded", "failed", "stopped"})
 _SETTLE_S = 1.0
 #: The log ends with the container, and the pod's status says so a moment later.
 _STATUS_LAG_S = 3.0
@@ -133,13 +133,13 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
                 await _print_log(target, pod, output, tail_lines=tail_lines, line=line)
                 printed.add(_uid(pod))
                 continue
-            if run.state.state in _ENDED and not any(map(_alive, run.pods)):
+            if has_ended(run):
                 line.clear()
                 output.end_line()
                 return run
             # On a terminal the line is rewritten; in a file only what lasts is worth a line.
             if line.live or not await watched.change(within_s=_SETTLE_S):
-                line.show(waiting_text(run))
+                line.show(waiting_text(target, run))
                 await watched.change()
 
 
@@ -149,9 +149,9 @@ def away_text(target: Target, name: str) -> str:
     return f"{who}; {name} goes on, waiting …"
 
 
-def waiting_text(run: Run) -> str:
+def waiting_text(target: Target, run: Run) -> str:
     """What a waiting run waits for, in one line; how to learn more comes before what a terminal may cut."""
-    hint = f" [gpuyard explain {run.name}]" if run.state.reason == "Unschedulable" else ""
+    hint = f" [{target.command('explain', run.name)}]" if run.state.reason == "Unschedulable" else ""
     return state_text(run, hint=hint)
 
 
@@ -171,7 +171,7 @@ async def print_logs(target: Target, run: Run, *, tail_lines: int | None) -> Non
     """What the run has printed so far, attempt after attempt; with `tail_lines` of the last one only."""
     pods = [pod for pod in run.pods if _has_output(pod)]
     if not pods:
-        none = "There is no output." if run.state.state in _ENDED else "No output yet; -f waits for it."
+        none = "There is no output." if run.state.state in ENDED else "No output yet; -f waits for it."
         click.echo(f"{state_text(run).rstrip('.')}. {none}", err=True)
     output = LogOutput()
     for number, pod in enumerate(pods, 1):
@@ -236,7 +236,7 @@ async def _container_ended(target: Target, pod: Manifest) -> bool:
             now = await target.api.get(PODS, pod["metadata"]["name"], pod["metadata"]["namespace"])
         except errors.NotFound:
             return True
-        if _uid(now) != _uid(pod) or not _alive(now) or container_state(now, "terminated") is not None:
+        if _uid(now) != _uid(pod) or not is_alive(now) or container_state(now, "terminated") is not None:
             return True
         # A container that is started again has a log of its own, which isn't this one.
         if now["spec"].get("restartPolicy") != "Never":
@@ -278,31 +278,34 @@ def detach_on_interrupt() -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-async def follow_to_exit(
-    target: Target, name: str, *, tail_lines: int | None = None, ours: bool = True
-) -> int:
-    """Follows and gives the exit code; Ctrl-C detaches with 0 and says how to attach again.
+async def attached(target: Target, name: str, work: Coroutine[Any, Any, int], *, ours: bool) -> int:
+    """Awaits work on a run that is there, and gives its exit code.
+
+    Ctrl-C detaches with 0 and says how to attach again.
 
     Args:
         target: where the run is.
         name: the run.
-        tail_lines: start with the last lines only.
-        ours: this command submitted it, so that its own failure from here on is code 125.
+        work: awaited to its end, or cancelled.
+        ours: this command submitted the run, so that its own failure from here on is code 125.
     """
     try:
         with detach_on_interrupt():
-            run = await follow(target, name, tail_lines=tail_lines)
+            return await work
     except asyncio.CancelledError:
-        click.echo(
-            f"\nDetached: {name} goes on. Attach again: gpuyard logs -f {name}\nEnd it: gpuyard stop {name}",
-            err=True,
-        )
+        attach, stop = target.command("logs", "-f", name), target.command("stop", name)
+        click.echo(f"\nDetached: {name} goes on. Attach again: {attach}\nEnd it: {stop}", err=True)
         return 0
     except errors.GpuyardError as error:
         if ours:
             error.exit_code = 125
-            error.remedy = error.remedy or f"the run may go on: gpuyard show {name}"
+            error.remedy = error.remedy or f"the run may go on: {target.command('show', name)}"
         raise
+
+
+async def follow_to_exit(target: Target, name: str, *, tail_lines: int | None = None) -> int:
+    """Follows, says how the run ended and gives the exit code."""
+    run = await follow(target, name, tail_lines=tail_lines)
     click.echo(outcome_text(run), err=True)
     return exit_code_of(run)
 
@@ -314,10 +317,6 @@ def _has_output(pod: Manifest) -> bool:
         if "running" in state or "terminated" in state or status.get("lastState"):
             return True
     return False
-
-
-def _alive(pod: Manifest) -> bool:
-    return pod.get("status", {}).get("phase") in (None, "Pending", "Running")
 
 
 def _uid(pod: Manifest) -> str:

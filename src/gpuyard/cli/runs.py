@@ -13,6 +13,9 @@ from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, controller_of, lab
 from gpuyard.kube.wellknown import LABEL_RUN, LABEL_SIMULATED
 from gpuyard.workloads.run_state import RunState, run_state
 
+#: States that a run doesn't leave any more.
+ENDED = frozenset({"succeeded", "failed", "stopped"})
+
 
 @dataclass(frozen=True)
 class Run:
@@ -22,6 +25,16 @@ class Run:
     job: Manifest
     pods: Sequence[Manifest]
     state: RunState
+
+
+def has_ended(run: Run) -> bool:
+    """Whether nothing of the run is alive any more."""
+    return run.state.state in ENDED and not any(map(is_alive, run.pods))
+
+
+def is_alive(pod: Manifest) -> bool:
+    """Whether the pod has processes, or is to have some."""
+    return pod.get("status", {}).get("phase") in (None, "Pending", "Running")
 
 
 def make_run(job: Manifest, pods: Sequence[Manifest], simulated_nodes: Collection[str] = ()) -> Run:
@@ -37,7 +50,7 @@ async def list_runs(target: Target, *, all_namespaces: bool = False) -> list[Run
     jobs, pods, simulated = await asyncio.gather(
         target.api.list(JOBS, namespace, label_selector=LABEL_RUN),
         target.api.list(PODS, namespace, label_selector=LABEL_RUN),
-        _simulated_nodes(target),
+        simulated_nodes(target),
     )
     runs = [make_run(job, pods.items, simulated) for job in jobs.items]
     return sorted(runs, key=lambda run: (run.job["metadata"]["creationTimestamp"], run.name))
@@ -55,14 +68,14 @@ async def find_run(target: Target, name: str) -> Run:
     jobs, pods, simulated = await asyncio.gather(
         target.api.list(JOBS, target.namespace, label_selector=selector),
         target.api.list(PODS, target.namespace, label_selector=selector),
-        _simulated_nodes(target),
+        simulated_nodes(target),
     )
     if not jobs.items:
         raise await _no_such_run(target, name)
     return make_run(jobs.items[0], pods.items, simulated)
 
 
-async def _simulated_nodes(target: Target) -> frozenset[str]:
+async def simulated_nodes(target: Target) -> frozenset[str]:
     """Nodes whose GPUs are simulated, as far as the user may see nodes."""
     try:
         nodes = await target.api.list(NODES, label_selector=f"{LABEL_SIMULATED}=true")

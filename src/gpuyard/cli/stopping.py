@@ -7,7 +7,7 @@ import contextlib
 from datetime import UTC, datetime
 
 from gpuyard import errors
-from gpuyard.cli.runs import Run, find_run
+from gpuyard.cli.runs import Run, find_run, has_ended
 from gpuyard.cli.target import Target
 from gpuyard.client.api import Propagation
 from gpuyard.kube.objects import JOBS, PODS, controller_of, uid_of
@@ -15,13 +15,6 @@ from gpuyard.kube.wellknown import LABEL_RUN
 from gpuyard.workloads.stopping import stop_patches
 
 _POLL_S = 0.1
-_ENDED = frozenset({"succeeded", "failed", "stopped"})
-
-
-def has_ended(run: Run) -> bool:
-    """Whether nothing of the run is alive any more."""
-    alive = any(pod.get("status", {}).get("phase") in (None, "Pending", "Running") for pod in run.pods)
-    return run.state.state in _ENDED and not alive
 
 
 async def stop_run(target: Target, name: str) -> bool:

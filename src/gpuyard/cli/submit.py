@@ -59,7 +59,7 @@ async def submit(target: Target, manifests: Sequence[Manifest], *, replace: bool
     except errors.AlreadyExists as error:
         name = job["metadata"]["name"]
         raise errors.UsageError(
-            f"there is a run {name!r} already (see `gpuyard show {name}`)",
+            f"there is a run {name!r} already (see `{target.command('show', name)}`)",
             remedy="choose another --name, or --replace it: that removes it with its logs",
         ) from error
 

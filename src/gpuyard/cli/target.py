@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,12 @@ class Target:
     api: RestApi
     namespace: str
     is_yard: bool
+    #: The options of this command that said where it goes, for the commands that it tells the user of.
+    options: tuple[str, ...] = ()
+
+    def command(self, *words: str) -> str:
+        """`gpuyard WORDS` as the user has to type it to come to the same place."""
+        return shlex.join(("gpuyard", *words, *self.options))
 
 
 def call(
@@ -48,18 +55,22 @@ async def _call(
     asyncio.get_running_loop().set_exception_handler(_report)
     # What a library logs isn't for the user: commands say themselves what matters, once and in their words.
     logging.getLogger("gpuyard").addHandler(logging.NullHandler())
+    options = (
+        *(("--context", context) if context else ()),
+        *(("--namespace", namespace) if namespace else ()),
+    )
     context = context or chosen_context()
     if context and context != YARD:
         from gpuyard.client.connection import kubeconfig_files, load_connection
 
         connection = load_connection(kubeconfig_files(os.environ), context)
         async with RestApi(connection) as api:
-            return await work(Target(api, namespace or connection.namespace, is_yard=False))
+            return await work(Target(api, namespace or connection.namespace, is_yard=False, options=options))
     paths = find_paths(os.environ)
     paths.check_runtime_dir()
     async with RestApi(unix_socket=paths.api_socket) as api:
         await check_yard(api, paths)
-        return await work(Target(api, namespace or "default", is_yard=True))
+        return await work(Target(api, namespace or "default", is_yard=True, options=options))
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

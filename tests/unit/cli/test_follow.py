@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpuyard.cli.follow import exit_code_of
-from gpuyard.cli.runs import Run, make_run
+from gpuyard import errors
+from gpuyard.cli.follow import attached, exit_code_of
+from gpuyard.cli.runs import Run, find_run, make_run
+from gpuyard.cli.target import Target
+from gpuyard.client.rest import RestApi
 
 
 def run_of(condition: str, phase: str, exit_code: int | None, **annotations: str) -> Run:
@@ -43,3 +51,39 @@ def run_of(condition: str, phase: str, exit_code: int | None, **annotations: str
 )
 def test_the_exit_code_is_that_of_the_process_where_there_is_one(run: Run, code: int) -> None:
     assert exit_code_of(run) == code
+
+
+@pytest.fixture
+async def target() -> AsyncIterator[Target]:
+    """Nobody listens there."""
+    options = ("--context", "kind", "--namespace", "team")
+    async with RestApi(unix_socket=Path("/tmp/gpuyard-nobody")) as api:
+        yield Target(api, "team", is_yard=False, options=options)
+
+
+async def test_ctrl_c_after_the_submit_detaches_whatever_is_going_on(
+    target: Target, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def print_something_first() -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()
+        return 1
+
+    assert await attached(target, "a", print_something_first(), ours=True) == 0
+    assert capsys.readouterr().err == (
+        "\nDetached: a goes on. Attach again: gpuyard logs -f a --context kind --namespace team\n"
+        "End it: gpuyard stop a --context kind --namespace team\n"
+    )
+
+
+@pytest.mark.parametrize(("ours", "code"), [(True, 125), (False, 1)])
+async def test_our_own_failure_after_the_submit_is_code_125(target: Target, ours: bool, code: int) -> None:
+    async def ask() -> int:
+        await find_run(target, "a")
+        return 0
+
+    with pytest.raises(errors.ConnectionFailed) as caught:
+        await attached(target, "a", ask(), ours=ours)
+    assert caught.value.exit_code == code
+    if ours:
+        assert caught.value.remedy == "the run may go on: gpuyard show a --context kind --namespace team"

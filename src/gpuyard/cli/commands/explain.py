@@ -32,18 +32,19 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
     from gpuyard.scheduling.requests import PodRequest
     from gpuyard.scheduling.snapshot import Snapshot
 
-    async def work(target: Target) -> tuple[Run, Explanation | None, list[Diagnosis], list[str]]:
+    async def work(target: Target) -> tuple[Run, Explanation | None, list[Diagnosis], list[str], str]:
         run = await find_run(target, name)
         found = await diagnosis.diagnose_run(target, run)
+        logs = target.command("logs", name)
         if run.state.state != "pending" or run.job["spec"].get("suspend"):
-            return run, None, found, []
+            return run, None, found, [], logs
         nodes, pods = await asyncio.gather(target.api.list(NODES), target.api.list(PODS))
         snapshot = Snapshot.of(nodes.items, pods.items)
         waiting = [pod for pod in run.pods if not pod["spec"].get("nodeName")]
         request = PodRequest.of(waiting[0]) if waiting else PodRequest.of_template(run.job)
-        return run, explain(request, snapshot), found, await unfit_lines(run.job, nodes.items)
+        return run, explain(request, snapshot), found, await unfit_lines(run.job, nodes.items), logs
 
-    run, explanation, found, unfit = call(work, context=context, namespace=namespace)
+    run, explanation, found, unfit, logs = call(work, context=context, namespace=namespace)
     if output == "json":
         state = run.state.to_json()
         print_json(
@@ -62,4 +63,4 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
         click.echo("  somebody suspended its Job; to let it go on:")
         click.echo(f"""  kubectl patch job {name} -p '{{"spec":{{"suspend":false}}}}'""")
     if explanation is None and run.state.state in ("failed", "stopped"):
-        click.echo(f"  its output: gpuyard logs {name}")
+        click.echo(f"  its output: {logs}")

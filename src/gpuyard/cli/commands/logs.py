@@ -23,7 +23,7 @@ def command(name: str, context: str | None, namespace: str | None, follow: bool,
     """Print what a run's processes wrote; with several attempts, one after the other."""
     import sys
 
-    from gpuyard.cli.follow import follow_to_exit, print_logs
+    from gpuyard.cli.follow import attached, follow_to_exit, print_logs
     from gpuyard.cli.runs import find_run
     from gpuyard.cli.target import Target, call
 
@@ -32,6 +32,6 @@ def command(name: str, context: str | None, namespace: str | None, follow: bool,
         if not follow:
             await print_logs(target, run, tail_lines=tail)
             return 0
-        return await follow_to_exit(target, name, tail_lines=tail, ours=False)
+        return await attached(target, name, follow_to_exit(target, name, tail_lines=tail), ours=False)
 
     sys.exit(call(work, context=context, namespace=namespace))

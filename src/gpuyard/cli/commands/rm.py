@@ -28,8 +28,8 @@ def command(
 ) -> None:
     """Remove runs with their logs and exit codes."""
     from gpuyard import errors
-    from gpuyard.cli.runs import Run, find_run, list_runs
-    from gpuyard.cli.stopping import has_ended, remove_run
+    from gpuyard.cli.runs import Run, find_run, has_ended, list_runs
+    from gpuyard.cli.stopping import remove_run
     from gpuyard.cli.target import Target, call
 
     if bool(names) == ended:
@@ -45,7 +45,7 @@ def command(
         if alive and not force:
             raise errors.UsageError(
                 f"{', '.join(alive)} {'has' if len(alive) == 1 else 'have'} not ended",
-                remedy=f"stop first: `gpuyard stop {' '.join(alive)}`, or end and remove: --force",
+                remedy=f"stop first: `{target.command('stop', *alive)}`, or end and remove: --force",
             )
         for run in runs:
             await remove_run(target, run)

@@ -138,16 +138,22 @@ def command(
         _start_yard()
 
     async def work(target: Target) -> int:
-        from gpuyard.cli.follow import follow_to_exit
+        from gpuyard.cli.follow import attached
         from gpuyard.cli.submit import submit
 
         manifests[0]["metadata"]["namespace"] = target.namespace
         await submit(target, manifests, replace=replace, wait=wait)
+        return await attached(target, name, after_submit(target), ours=True)
+
+    async def after_submit(target: Target) -> int:
+        from gpuyard.cli.follow import follow_to_exit
+
         if output:
             await _print_run(target, name, output)
         else:
             click.echo(
-                f"Submitted {name}" + (f". Attach: gpuyard logs -f {name}" if detach else ""), err=True
+                f"Submitted {name}" + (f". Attach: {target.command('logs', '-f', name)}" if detach else ""),
+                err=True,
             )
         return 0 if detach else await follow_to_exit(target, name)
 
