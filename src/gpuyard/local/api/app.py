@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -65,6 +66,8 @@ class ApiApp:
             return failure(errors.StorageFull(error.message, remedy=error.remedy))
         except errors.StoreError as error:
             return failure(errors.ServiceUnavailable(error.message, remedy=error.remedy))
+        except RecursionError:
+            return failure(errors.BadRequest("the body of the request is nested too deeply"))
         except ClientGone:
             raise
         except Exception as error:  # noqa: BLE001 - one request's bug must not take the server down
@@ -138,7 +141,8 @@ async def send_response(response: Response, send: Send) -> None:
 
 def _warning(text: str) -> bytes:
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'299 - "{quoted}"'.encode("ascii", "replace")
+    # A field's name may hold anything; a header may not.
+    return re.sub(r"[\x00-\x1f\x7f]", "?", f'299 - "{quoted}"').encode("ascii", "replace")
 
 
 def describe_bug(error: BaseException) -> str:

@@ -16,6 +16,8 @@ from gpuyard.local.api.kinds.schema import type_name
 from gpuyard.local.api.strategic_merge import strategic_merge
 
 _MAX_OPERATIONS = 10_000
+#: Bytes that the copies of one JSON patch may add up to, as in Kubernetes: each may double the document.
+_MAX_COPIED = 3 << 20
 #: What Kubernetes answers with 422 for a patch that doesn't apply.
 _REJECTED = "the server rejected our request due to an error in our request"
 
@@ -71,9 +73,17 @@ def json_patch(document: Any, operations: Any) -> Any:
             f"The allowed maximum operations in a JSON patch is {_MAX_OPERATIONS}, got {len(operations)}"
         )
     result = copy.deepcopy(document)
+    copied = 0
     for index, operation in enumerate(operations):
         if not isinstance(operation, Mapping) or not isinstance(operation.get("path"), str):
             raise errors.BadRequest(f"operation {index} of the JSON patch needs a text field path")
+        if operation.get("op") == "copy":
+            copied += _size(_source(result, operation, index))
+            if copied > _MAX_COPIED:
+                raise _rejected(
+                    f"unable to complete the copy, the accumulated size increase of copy is {copied}, "
+                    f"exceeding the limit {_MAX_COPIED}"
+                )
         result = _apply(result, operation, index)
     return result
 
@@ -86,11 +96,10 @@ def _apply(document: Any, operation: Mapping[str, Any], index: int) -> Any:
             if "value" not in operation:
                 raise errors.BadRequest(f"operation {index} ({name} {path}) of the JSON patch needs a value")
             value = copy.deepcopy(operation["value"])
-        case "move" | "copy":
-            source = operation.get("from")
-            if not isinstance(source, str):
-                raise errors.BadRequest(f"operation {index} ({name} {path}) of the JSON patch needs from")
-            value = copy.deepcopy(_find(document, _tokens(source, index), source))
+        case "move":
+            value = _source(document, operation, index)
+        case "copy":
+            value = copy.deepcopy(_source(document, operation, index))
         case "remove":
             value = None
         case _:
@@ -105,6 +114,27 @@ def _apply(document: Any, operation: Mapping[str, Any], index: int) -> Any:
             raise _rejected(f"{operation['from']} can't be moved into itself ({path})")
         document = _changed(document, _tokens(operation["from"], index), operation["from"], "remove", None)
     return _changed(document, tokens, path, name, value)
+
+
+def _source(document: Any, operation: Mapping[str, Any], index: int) -> Any:
+    """What a move or copy takes."""
+    source = operation.get("from")
+    if not isinstance(source, str):
+        raise errors.BadRequest(
+            f"operation {index} ({operation['op']} {operation['path']}) of the JSON patch needs from"
+        )
+    return _find(document, _tokens(source, index), source)
+
+
+def _size(value: Any) -> int:
+    """About the bytes of a value as JSON."""
+    if isinstance(value, str):
+        return len(value) + 2
+    if isinstance(value, dict):
+        return 2 + sum(len(key) + 4 + _size(one) for key, one in value.items())
+    if isinstance(value, list):
+        return 2 + sum(1 + _size(one) for one in value)
+    return 8
 
 
 def _changed(document: Any, tokens: list[str], path: str, name: str, value: Any) -> Any:
@@ -145,7 +175,8 @@ def _find(document: Any, tokens: list[str], path: str) -> Any:
 def _position(token: str, highest: int, path: str) -> int:
     if not token.isascii() or not token.isdigit() or (token != "0" and token[0] == "0"):
         raise _rejected(f"{token!r} is not a list index: {path}")
-    if int(token) > highest:
+    # Python reads no number of thousands of digits.
+    if len(token) > 9 or int(token) > highest:
         raise _rejected(f"index {token} is out of range: {path}")
     return int(token)
 

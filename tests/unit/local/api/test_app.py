@@ -172,6 +172,24 @@ async def test_patches_need_a_media_type_of_patches(served: Served) -> None:
         assert "application/merge-patch+json" in refused(response, 415, "UnsupportedMediaType")
 
 
+@pytest.mark.parametrize("media_type", ["strategic-merge-patch", "merge-patch", "json-patch"])
+async def test_a_patch_nested_too_deeply_is_a_400(served: Served, media_type: str) -> None:
+    await served.http.post(MAPS, json=config_map())
+    deep = '{"a":' * 1000 + "1" + "}" * 1000
+    patch = f'{{"data":{deep}}}'
+    if media_type == "json-patch":
+        patch = f'[{{"op":"add","path":"/data","value":{deep}}}]'
+    headers = {"Content-Type": f"application/{media_type}+json"}
+    response = await served.http.patch(f"{MAPS}/a", content=patch, headers=headers)
+    assert "nested too deeply" in refused(response, 400, "BadRequest")
+
+
+async def test_a_warning_of_a_field_with_control_characters(served: Served) -> None:
+    warned = await served.http.post(MAPS, json=config_map(**{"do\x00\r\nta\x7f": 1}))
+    assert warned.status_code == 201
+    assert warned.headers["warning"].startswith('299 - "unknown field')
+
+
 async def test_field_validation(served: Served) -> None:
     odd = config_map(dota={"k": "v"}, color="red")
     strict = await served.http.post(MAPS, json=odd, params={"fieldValidation": "Strict"})

@@ -174,6 +174,17 @@ def test_too_many_operations_are_refused() -> None:
         json_patch({}, [{"op": "add", "path": "/a", "value": 1}] * 10_001)
 
 
+def test_copies_that_double_the_document_again_and_again_are_refused() -> None:
+    copies = [{"op": "copy", "from": "/a", "path": f"/a/{n}"} for n in range(200)]
+    with pytest.raises(errors.Invalid, match="accumulated size"):
+        json_patch({"a": {"b": "x" * 1000}}, copies)
+
+
+def test_an_index_of_thousands_of_digits_is_out_of_range() -> None:
+    with pytest.raises(errors.Invalid, match="out of range"):
+        json_patch({"a": [1]}, [{"op": "remove", "path": "/a/" + "9" * 5000}])
+
+
 def test_each_patch_type_leaves_its_arguments_alone() -> None:
     document = {"metadata": {"labels": {"a": "1"}, "finalizers": ["x"]}}
     patch = {"metadata": {"labels": {"b": "2"}, "finalizers": ["y"]}}
