@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 
@@ -108,6 +109,29 @@ def test_a_program_that_is_not_there_ends_as_a_shell_would(yard: Yard) -> None:
     assert result.code == 127
     assert "/no/such/interpreter" in result.err
     assert yard.state("typo")["reason"] == "StartError"
+
+
+def test_a_module_that_is_not_there_names_the_interpreter(yard: Yard) -> None:
+    yard.script("train.py", "import no_such_module")
+    result = yard.call("run", "-n", "lost", "--gpus", "1", "--python", "/usr/bin/python3", "train.py")
+    assert result.code == 1
+    assert "Submitted lost (1 GPU, simulated)\n" in result.err
+    assert "no_such_module isn't installed for /usr/bin/python3: --python names another" in result.err
+    for command in ("explain", "show"):
+        assert "no_such_module isn't installed for /usr/bin/python3" in yard.ok(command, "lost")
+
+
+def test_what_is_piped_in_is_said_to_stay_outside(yard: Yard) -> None:
+    done = subprocess.run(
+        ["bash", "-c", "gpuyard run -n piped -- cat < data"],
+        env=yard.environ,
+        cwd=yard.script("data", "text").parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "standard input isn't passed on" in done.stderr
 
 
 def test_with_retries_the_last_attempt_counts(yard: Yard) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpuyard import errors
+from gpuyard.workloads.command import is_python
 
 if TYPE_CHECKING:
     from gpuyard.cli.runs import Run
@@ -34,7 +35,15 @@ async def diagnose_run(target: Target, run: Run) -> list[Diagnosis]:
             started = started or "terminated" in state
     if started:
         lines += await _tail(target, pod["metadata"]["name"])
-    return diagnose(lines)[:_MOST]
+    command = run.job["spec"]["template"]["spec"]["containers"][0].get("command") or [""]
+    known = {"python": command[0]} if is_python(command[0]) else {}
+    return diagnose(lines, **known)[:_MOST]
+
+
+async def say_cause(target: Target, run: Run) -> None:
+    """After a failed run that was followed: the first cause that its output names, if any is known."""
+    for diagnosis in (await diagnose_run(target, run))[:1]:
+        click.echo(f"  {diagnosis.cause}: {diagnosis.remedy}", err=True)
 
 
 def diagnosis_lines(found: list[Diagnosis]) -> list[str]:

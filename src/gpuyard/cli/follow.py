@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from gpuyard import errors
+from gpuyard.cli.diagnosis import say_cause
 from gpuyard.cli.log_output import LogOutput
 from gpuyard.cli.output import StatusLine
 from gpuyard.cli.runs import ENDED, Run, has_ended, is_alive, make_run
@@ -307,6 +308,8 @@ async def follow_to_exit(target: Target, name: str, *, tail_lines: int | None = 
     """Follows, says how the run ended and gives the exit code."""
     run = await follow(target, name, tail_lines=tail_lines)
     click.echo(outcome_text(run), err=True)
+    if run.state.state == "failed":
+        await say_cause(target, run)
     return exit_code_of(run)
 
 

@@ -108,6 +108,11 @@ def subject(argv: Sequence[str]) -> str:
     return argv[0]
 
 
+def is_python(program: str) -> bool:
+    """Whether this names a Python interpreter."""
+    return _PYTHON.fullmatch(PurePosixPath(program).name) is not None
+
+
 def display(run: Run) -> str:
     """The command as its user would recognise it, on one line."""
     return " ".join(run.split()) if isinstance(run, str) else shlex.join(run)

@@ -147,14 +147,17 @@ def command(
 
     async def after_submit(target: Target) -> int:
         from gpuyard.cli.follow import follow_to_exit
+        from gpuyard.cli.runs import simulated_nodes
+        from gpuyard.cli.submitted import stdin_has_data, submitted_text
 
         if output:
             await _print_run(target, name, output)
         else:
-            click.echo(
-                f"Submitted {name}" + (f". Attach: {target.command('logs', '-f', name)}" if detach else ""),
-                err=True,
-            )
+            simulated = bool(spec.gpus.count) and target.is_yard and bool(await simulated_nodes(target))
+            said = submitted_text(name, spec, manifests[0], os.environ, simulated=simulated)
+            click.echo(said + (f". Attach: {target.command('logs', '-f', name)}" if detach else ""), err=True)
+        if not detach and stdin_has_data():
+            click.echo("Note: standard input isn't passed on to a run", err=True)
         return 0 if detach else await follow_to_exit(target, name)
 
     sys.exit(call(work, context=context, namespace=namespace))

@@ -37,7 +37,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class _Known:
-    """`{name}` in cause and remedy is the pattern's group of that name."""
+    """`{name}` in the cause is the pattern's group of that name, `{python}` the interpreter."""
 
     key: str
     pattern: re.Pattern[str]
@@ -161,6 +161,12 @@ _KNOWN = (
         "install a CUDA build of torch: pip's default index has one, the /whl/cpu index hasn't",
     ),
     _known(
+        "ModuleMissing",
+        r"ModuleNotFoundError: No module named '(?P<module>\w+)",
+        "{module} isn't installed for {python}",
+        "--python names another interpreter, such as /usr/bin/python3, or install it for this one",
+    ),
+    _known(
         "LibraryShadowed",
         r"undefined symbol: __nvJitLink\w+|undefined symbol: \w*(?:cublas|cudnn|cusparse|nvJitLink)\w*",
         "CUDA libraries of the base image shadow those that torch brought, through LD_LIBRARY_PATH",
@@ -214,15 +220,20 @@ _KNOWN = (
 )  # fmt: skip
 
 
-def diagnose(lines: Iterable[str]) -> list[Diagnosis]:
-    """Each cause once, in the order in which the output names them first."""
+def diagnose(lines: Iterable[str], *, python: str = "the Python that ran it") -> list[Diagnosis]:
+    """Each cause once, in the order in which the output names them first.
+
+    Args:
+        lines: of the output.
+        python: what to call the interpreter, its path where that is known.
+    """
     found: dict[str, Diagnosis] = {}
     for raw in lines:
         line = _ANSI.sub("", raw)[:_MOST_CHARACTERS].strip()
         for known in _KNOWN:
             if match := known.pattern.search(line):
                 groups = {name: _readable(name, text or "") for name, text in match.groupdict().items()}
-                cause, remedy = known.cause.format(**groups), known.remedy
+                cause, remedy = known.cause.format(**groups, python=python), known.remedy
                 found.setdefault(known.key, Diagnosis(known.key, line, cause, remedy))
                 break
     return list(found.values())

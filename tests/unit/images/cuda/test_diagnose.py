@@ -44,6 +44,7 @@ LINES = [
     ("CallNeedsNewerDriver", "CUDA error: API call is not supported in the installed CUDA driver"),
     ("NoDevice", "RuntimeError: CUDA error: no CUDA-capable device is detected"),
     ("DeviceBusy", "CUDA error: all CUDA-capable devices are busy or unavailable"),
+    ("ModuleMissing", "ModuleNotFoundError: No module named 'torch'"),
     ("SymbolNotFound", "CUDA error: named symbol not found"),
 ]  # fmt: skip
 
@@ -63,6 +64,11 @@ def test_numbers_are_told() -> None:
     assert "CUDA 12.2" in found.cause
     [refused] = diagnose([LINES[23][1]])
     assert "asks for cuda>=12.8 " in refused.cause
+
+
+def test_the_interpreter_is_named() -> None:
+    [found] = diagnose(["ModuleNotFoundError: No module named 'torch.cuda'"], python="/venv/bin/python")
+    assert found.cause == "torch isn't installed for /venv/bin/python"
 
 
 def test_each_cause_once_and_the_first_first() -> None:
