@@ -24,9 +24,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "image": ("Images", "Show, check and import images."),
     "up": ("Yard", "Start this machine's yard."),
     "down": ("Yard", "Stop this machine's yard."),
-    "status": ("Yard", "Show the yard: address, GPUs, isolation, versions."),
+    "status": ("Yard", "Show the yard, or what is installed on a cluster."),
     "nodes": ("Yard", "List nodes and their GPUs."),
     "kubeconfig": ("Yard", "Print the path of a kubeconfig for the yard."),
+    "install": ("Cluster", "Install the agents on a cluster, or change an install."),
+    "uninstall": ("Cluster", "Remove gpuyard from a cluster."),
     "use": ("Settings", "Choose where commands go: the yard or a kubeconfig's context."),
     "completion": ("Settings", "Print the shell completion script."),
 }

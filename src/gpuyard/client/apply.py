@@ -28,8 +28,14 @@ async def apply(api: RestApi, resource: Resource, manifest: Manifest) -> Outcome
     after = await api.apply(resource, manifest)
     if before is None:
         return Outcome.CREATED
-    same = before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]
-    return Outcome.UNCHANGED if same else Outcome.CHANGED
+    return Outcome.UNCHANGED if _content(before) == _content(after) else Outcome.CHANGED
+
+
+def _content(manifest: Manifest) -> Manifest:
+    """Without what the cluster itself writes, perhaps just now."""
+    metadata = manifest["metadata"]
+    kept = {name: metadata[name] for name in metadata.keys() - {"resourceVersion", "managedFields"}}
+    return {**manifest, "metadata": kept, "status": None}
 
 
 async def find(api: RestApi, resource: Resource, key: ObjectKey) -> Manifest | None:

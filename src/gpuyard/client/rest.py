@@ -29,13 +29,13 @@ class RestApi:
     """Implements `client.api.KubeApi` over one pooled HTTP client; use as an async context manager.
 
     Besides ApiError for refusals it raises ConnectionFailed when nobody answers at the address.
-    `server_headers` are those of the last answer, by lower-case name.
+    `server` is where it goes, for people; `server_headers` are those of the last answer, by lower-case name.
     """
 
     def __init__(self, connection: Connection | None = None, *, unix_socket: Path | None = None) -> None:
         if (connection is None) == (unix_socket is None):
             raise TypeError("give a connection or a unix socket")
-        self._where = str(unix_socket) if unix_socket else str(connection and connection.server)
+        self.server = str(unix_socket) if unix_socket else str(connection and connection.server)
         self.server_headers: Mapping[str, str] = {}
         if unix_socket is not None:
             transport = httpx.AsyncHTTPTransport(uds=str(unix_socket), verify=False)
@@ -261,7 +261,7 @@ class RestApi:
 
     def _connection_failed(self, error: httpx.HTTPError) -> errors.ConnectionFailed:
         reason = str(error) or type(error).__name__
-        return errors.ConnectionFailed(f"the API at {self._where} doesn't answer: {reason}")
+        return errors.ConnectionFailed(f"the API at {self.server} doesn't answer: {reason}")
 
 
 def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:

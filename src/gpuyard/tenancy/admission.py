@@ -173,7 +173,7 @@ def labeller_policy() -> list[dict[str, Any]]:
 def _unchanged(field: str, allowed: str) -> str:
     new, old = (f"{state}.metadata.?{field}.orValue({{}})" for state in ("object", "oldObject"))
     return (
-        f"{new}.all(n, {allowed} || {old}[?n].orValue(null) == {new}[n])"
+        f"{new}.all(n, {allowed} || (n in {old} && {old}[n] == {new}[n]))"
         f" && {old}.all(n, {allowed} || n in {new})"
     )
 

@@ -8,10 +8,20 @@ from gpuyard.cli.options import output_option
 
 
 @click.command("status", epilog="\b\nExample:\n  gpuyard status -o json\n")
+@click.option("--context", metavar="CONTEXT", help="A context of your kubeconfig instead of the yard.")
 @output_option()
-def command(output: str | None) -> None:
-    """Show the yard: API address, data folder, processes, GPUs, isolation, versions."""
+def command(context: str | None, output: str | None) -> None:
+    """Show the yard: API address, data folder, processes, GPUs, isolation, versions.
+
+    With --context, a cluster: what is installed there, what is missing, agents and nodes.
+    """
     import os
+
+    from gpuyard.cli.target import YARD
+
+    if context and context != YARD:
+        _cluster(context, output)
+        return
 
     from gpuyard.cli.output import print_fields, print_json
     from gpuyard.cli.yard_status import yard_status
@@ -43,6 +53,18 @@ def command(output: str | None) -> None:
             ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
         ]
     )
+
+
+def _cluster(context: str, output: str | None) -> None:
+    from gpuyard.cli.cluster_status import cluster_status, print_cluster_status
+    from gpuyard.cli.output import print_json
+    from gpuyard.cli.target import call
+
+    status = call(cluster_status, context=context)
+    if output == "json":
+        print_json(status)
+    else:
+        print_cluster_status(status)
 
 
 NO_ISOLATION = " (runs see each other's processes and devices; install bubblewrap for more)"

@@ -1,0 +1,246 @@
+"""Bringing a cluster in line with an install, and waiting until its agents run."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import click
+
+from gpuyard import errors
+from gpuyard.cli.output import StatusLine
+from gpuyard.client.apply import Outcome, apply, delete, find, labelled
+from gpuyard.client.rest import RestApi
+from gpuyard.devices.simulated import parse_simulation
+from gpuyard.kube.names import is_label
+from gpuyard.kube.objects import (
+    DAEMON_SETS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    Manifest,
+    ObjectKey,
+    Resource,
+    key_of,
+    labels_of,
+)
+from gpuyard.tenancy.conditions import DriverAccess, InstallOptions
+from gpuyard.tenancy.foreign import foreign_plugins
+from gpuyard.tenancy.install import KINDS, install, resource_of
+from gpuyard.tenancy.names import AGENT, LABELS, SELECTOR
+
+OLDEST = (1, 28)
+_POLICY_SINCE = (1, 30)
+_LOOK_S = 0.5
+_DELETE_S = 30.0
+
+
+def install_options(
+    image: str,
+    namespace: str | None,
+    simulate: str | None,
+    driver_access: str,
+    node_selector: Sequence[str],
+    *,
+    taint: bool,
+    policy: bool,
+) -> InstallOptions:
+    """What the command line says.
+
+    Raises:
+        UsageError: a value isn't what it should be.
+    """
+    from gpuyard.images.reference import ImageReference
+
+    ImageReference.parse(image)
+    options = InstallOptions(
+        image=image,
+        simulate=str(parse_simulation(simulate)) if simulate else "",
+        driver_access=DriverAccess(driver_access),
+        taint=taint,
+        policy=policy,
+    )
+    if namespace:
+        if not is_label(namespace):
+            raise errors.UsageError(
+                f"{namespace!r} can't be a namespace's name",
+                remedy="use lower-case letters, digits and hyphens, at most 63",
+            )
+        options = replace(options, namespace=namespace)
+    if node_selector:
+        pairs = dict(_pair(text) for text in node_selector)
+        options = replace(options, node_selector=dict(options.node_selector) | pairs)
+    return options
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise errors.UsageError(f"{text!r} is no label", remedy="write --node-selector NAME=VALUE")
+    return name, value
+
+
+async def check_cluster(api: RestApi, options: InstallOptions) -> None:
+    """Raises UsageError for a cluster that this install doesn't fit; nothing has been sent then."""
+    version = await cluster_version(api)
+    if version < OLDEST:
+        raise errors.UsageError(
+            f"this cluster is Kubernetes {_text(version)}, and gpuyard needs {_text(OLDEST)} or later",
+            remedy="upgrade the cluster, or choose another with --context",
+        )
+    if options.policy and version < _POLICY_SINCE:
+        raise errors.UsageError(
+            f"this cluster is Kubernetes {_text(version)}, and --policy needs {_text(_POLICY_SINCE)}: "
+            "there is no ValidatingAdmissionPolicy before",
+            remedy="install without --policy, and keep tenants' pods in check by other means",
+        )
+    await _check_namespaces(api, options.namespace)
+    nodes, pods = await asyncio.gather(api.list(NODES), api.list(PODS))
+    for plugin in foreign_plugins(nodes.items, pods.items):
+        shown = ", ".join(plugin.nodes[:5]) + (", …" if len(plugin.nodes) > 5 else "")
+        raise errors.UsageError(
+            f"another device plugin serves nvidia.com/gpu already: {plugin.owner} on {shown}",
+            remedy=f"keep it and don't install this one, or remove it first: kubectl delete {plugin.owner}",
+        )
+
+
+async def _check_namespaces(api: RestApi, name: str) -> None:
+    for namespace in await labelled(api, NAMESPACES, SELECTOR):
+        if (other := key_of(namespace).name) != name:
+            raise errors.UsageError(
+                f"gpuyard is installed in the namespace {other} already, and a cluster has it once",
+                remedy=f"change that install with --namespace {other}, or `gpuyard uninstall` it first",
+            )
+    there = await find(api, NAMESPACES, ObjectKey("", name))
+    if there is None:
+        return
+    if there["metadata"].get("deletionTimestamp"):
+        raise errors.UsageError(
+            f"the namespace {name} is being deleted", remedy="wait until it is gone, and install again"
+        )
+    if not labels_of(there).items() >= LABELS.items():
+        label = ",".join(f"{key}={value}" for key, value in LABELS.items())
+        raise errors.UsageError(
+            f"the namespace {name} exists and isn't gpuyard's, which an uninstall would delete",
+            remedy=f"name another with --namespace, or give it away: kubectl label namespace {name} {label}",
+        )
+
+
+async def cluster_version(api: RestApi) -> tuple[int, int]:
+    """Major and minor of the API server."""
+    raw = await api.get_path("/version")
+    major, minor = (re.match(r"\d*", str(raw.get(key, "")))[0] for key in ("major", "minor"))  # type: ignore[index]
+    return int(major or 0), int(minor or 0)
+
+
+def _text(version: tuple[int, int]) -> str:
+    return f"{version[0]}.{version[1]}"
+
+
+async def send_and_wait(api: RestApi, options: InstallOptions, timeout_s: float | None) -> None:
+    """Installs, printing what changes; with a timeout, until the agents run."""
+    changes = await send(api, options)
+    if not changes:
+        click.echo("Nothing changed: it is installed like that already.")
+    if timeout_s is None:
+        return
+    line = StatusLine()
+    try:
+        nodes = await wait_for_agents(api, options.namespace, timeout_s, line.show)
+    finally:
+        line.clear()
+    if not nodes:
+        selector = ",".join(f"{name}={value}" for name, value in options.node_selector.items())
+        click.echo(f"There is no agent: no node has the labels {selector}.")
+        return
+    click.echo(f"Agents run on {', '.join(nodes)}.")
+
+
+async def send(api: RestApi, options: InstallOptions) -> int:
+    """Applies every manifest, then takes away what an earlier install with other options made.
+
+    Prints each change, and returns how many there were.
+    """
+    changes = 0
+    manifests = install(options)
+    for manifest in manifests:
+        outcome = await apply(api, resource_of(manifest), manifest)
+        if outcome is not Outcome.UNCHANGED:
+            changes += 1
+            click.echo(f"{title(manifest)} {outcome}")
+    wanted = {(manifest["kind"], key_of(manifest)) for manifest in manifests}
+    for resource, stale in await installed(api):
+        if (resource.kind, key_of(stale)) not in wanted:
+            await delete(api, resource, stale, timeout_s=_DELETE_S)
+            changes += 1
+            click.echo(f"{title({'kind': resource.kind, **stale})} deleted")
+    return changes
+
+
+async def installed(api: RestApi) -> list[tuple[Resource, Manifest]]:
+    """Everything of an install that is on the cluster, in the order in which it is to be deleted."""
+    found = await asyncio.gather(*(labelled(api, kind, SELECTOR) for kind in KINDS))
+    return [(kind, item) for kind, items in zip(KINDS, found, strict=True) for item in items]
+
+
+def title(manifest: Manifest) -> str:
+    """`DaemonSet gpuyard-system/gpuyard-agent`."""
+    return f"{manifest['kind']} {key_of(manifest)}"
+
+
+async def wait_for_agents(
+    api: RestApi, namespace: str, timeout_s: float, show: Callable[[str], None]
+) -> Sequence[str]:
+    """The nodes with an agent, once each runs as the DaemonSet says now; none when none matches.
+
+    Raises:
+        GpuyardError: some don't after that time; the message says which and why.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            while (nodes := await _agents(api, namespace, show)) is None:
+                await asyncio.sleep(_LOOK_S)
+            return nodes
+    except TimeoutError:
+        raise errors.GpuyardError(
+            f"gpuyard is installed, and after {timeout_s:.0f} s not all agents run: "
+            f"{await _why_not(api, namespace)}",
+            remedy=f"mend that and install again, or look closer: kubectl describe pods -n {namespace}",
+        ) from None
+
+
+async def _agents(api: RestApi, namespace: str, show: Callable[[str], None]) -> Sequence[str] | None:
+    agent = await api.get(DAEMON_SETS, AGENT, namespace)
+    status = agent.get("status", {})
+    wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
+    if status.get("observedGeneration") != agent["metadata"]["generation"]:
+        return None
+    show(f"{ready} of {wanted} agents run")
+    if status.get("updatedNumberScheduled", 0) != wanted or ready != wanted:
+        return None
+    pods = (await api.list(PODS, namespace, label_selector=SELECTOR)).items
+    return sorted(pod["spec"].get("nodeName", "") for pod in pods)
+
+
+async def _why_not(api: RestApi, namespace: str) -> str:
+    reasons = [
+        f"{pod['spec'].get('nodeName') or 'no node'}: {reason}"
+        for pod in (await api.list(PODS, namespace, label_selector=SELECTOR)).items
+        if (reason := _waits_for(pod))
+    ]
+    return "; ".join(sorted(reasons)[:3]) or "their pods aren't there yet"
+
+
+def _waits_for(pod: Manifest) -> str:
+    status = pod.get("status", {})
+    for container in status.get("containerStatuses") or ():
+        if waiting := container.get("state", {}).get("waiting"):
+            ended = (container.get("lastState", {}).get("terminated") or {}).get("exitCode")
+            last = f" (it ended with {ended})" if ended is not None else ""
+            return f"{container['name']} {waiting.get('reason')}{last} {waiting.get('message', '')}".strip()
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] != "True":
+            return str(condition.get("message", ""))
+    return "" if status.get("phase") == "Running" else f"the pod is {status.get('phase')}"
