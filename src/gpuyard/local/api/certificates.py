@@ -6,6 +6,7 @@ the idle daemon 10 MB.
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,9 +24,10 @@ _CA_LIFE = timedelta(days=3650)
 _SERVER_LIFE = timedelta(days=365)
 #: A certificate with less left than this is made anew.
 RENEW_BEFORE = timedelta(days=30)
-#: First line of our certificate files, before the PEM block, where readers of PEM skip it: so that their
-#: age can be told without a parser of certificates.
+#: First lines of our certificate files, before the PEM block, where readers of PEM skip them: so that their
+#: age, and the authority that signed them, can be told without a parser of certificates.
 _EXPIRES = "# expires "
+_AUTHORITY = "# authority "
 #: Clocks of other programs may be a little behind.
 _SKEW = timedelta(minutes=5)
 
@@ -80,10 +82,20 @@ class Pki:
         Raises:
             StoreError: a file can't be written.
         """
-        if _is_good(self.server_certificate, self.server_key, now):
+        if _is_good(self.server_certificate, self.server_key, now) and self._is_signed_by_ca():
             return False
         self._make_server(now)
         return True
+
+    def _is_signed_by_ca(self) -> bool:
+        """False when somebody died between making a new CA and its server's certificate."""
+        try:
+            return self.server_certificate.read_text().split("\n")[1] == self._authority_line()
+        except (OSError, ValueError, IndexError):
+            return False
+
+    def _authority_line(self) -> str:
+        return f"{_AUTHORITY}{hashlib.sha256(self.ca_certificate.read_bytes()).hexdigest()}"
 
     def context(self) -> ssl.SSLContext:
         """A server's TLS context with the current certificate; `load` refreshes it."""
@@ -127,7 +139,7 @@ class Pki:
             .add_extension(usage, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
-        self._save(self.ca_certificate, self.ca_key, builder, key, key)
+        self._save(self.ca_certificate, self.ca_key, builder, key, key, authority="")
 
     def _make_server(self, now: datetime) -> None:
         import ipaddress
@@ -156,7 +168,8 @@ class Pki:
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(authority, critical=False)
         )
-        self._save(self.server_certificate, self.server_key, builder, key, ca_key)
+        signed = self._authority_line() + "\n"
+        self._save(self.server_certificate, self.server_key, builder, key, ca_key, authority=signed)
 
     def _save(
         self,
@@ -165,6 +178,8 @@ class Pki:
         builder: x509.CertificateBuilder,
         key: EllipticCurvePrivateKey,
         signer: EllipticCurvePrivateKey,
+        *,
+        authority: str,
     ) -> None:
         from cryptography.hazmat.primitives import hashes, serialization
 
@@ -177,7 +192,7 @@ class Pki:
         expires = f"{_EXPIRES}{certificate.not_valid_after_utc.isoformat()}\n"
         pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
         write_private(key_file, key_pem.decode())
-        write_private(certificate_file, expires + pem)
+        write_private(certificate_file, expires + authority + pem)
 
 
 def _is_good(certificate: Path, key: Path, now: datetime) -> bool:

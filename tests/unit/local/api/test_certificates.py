@@ -73,6 +73,19 @@ def test_what_is_lost_or_damaged_is_made_anew(pki: Pki, name: str, damage: bytes
     assert not pki.ensure(NOW)
 
 
+def test_a_server_of_another_authority_is_made_anew(pki: Pki, tmp_path: Path) -> None:
+    """As a daemon leaves it that dies between its new CA and the server's certificate."""
+    other = Pki(tmp_path / "other")
+    other.folder.mkdir()
+    other.ensure(NOW)
+    for name in ("ca.crt", "ca.key"):
+        (pki.folder / name).write_bytes((other.folder / name).read_bytes())
+    assert pki.ensure(NOW)
+    ca = x509.load_pem_x509_certificate(pki.ca_certificate.read_bytes())
+    x509.load_pem_x509_certificate(pki.server_certificate.read_bytes()).verify_directly_issued_by(ca)
+    assert not pki.ensure(NOW)
+
+
 def test_a_mismatch_while_running_is_said(pki: Pki) -> None:
     context = pki.context()
     pki.server_key.write_bytes(pki.ca_key.read_bytes())
