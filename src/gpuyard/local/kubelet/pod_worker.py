@@ -170,8 +170,8 @@ class PodWorker:
             self._host.ports.keep(self.uid, record.master_port)
         deadline = self._deadline()
         ends = [s.current.exit for s in self.slots if not s.is_init and s.current and s.current.exit]
-        if deadline is not None and any(end.code != 0 and end.finished_at >= deadline for end in ends):
-            # It was being stopped for its deadline when the earlier kubelet went away.
+        if deadline is not None and any(end.finished_at >= deadline for end in ends):
+            # It was being stopped for its deadline when the earlier kubelet went away, or would have been.
             self._ended_by = _DEADLINE
 
     def _deadline(self) -> datetime | None:

@@ -134,9 +134,12 @@ async def test_a_pod_marked_for_deletion_meanwhile_gets_its_grace(host: Any, fol
     assert (folder / "bye").read_text() == "bye\n"
 
 
-async def test_a_stop_that_was_under_way_is_still_one(host: Any, folder: Path, until: Any) -> None:
+@pytest.mark.parametrize("code", [7, 0])
+async def test_a_stop_that_was_under_way_is_still_one(host: Any, folder: Path, until: Any, code: int) -> None:
+    """Also one that the process took as the wish to end, and ended well."""
+    script = f"({_WAIT}); exit {code}"
     async with host.running():
-        pod = await host.create("a", "sh", "-c", _WAIT, main={"workingDir": str(folder)})
+        pod = await host.create("a", "sh", "-c", script, main={"workingDir": str(folder)})
         await host.until("a", _is_running)
     await host.api.patch(PODS, "a", {"spec": {"activeDeadlineSeconds": 1}}, "default")
     await asyncio.sleep(1.1)  # the deadline is in whole seconds
@@ -144,7 +147,11 @@ async def test_a_stop_that_was_under_way_is_still_one(host: Any, folder: Path, u
     await until(lambda: b"exit-code" in (host.folder(pod) / "main/0/journal").read_bytes())
     async with host.running():
         pod = await host.finished("a")
-    assert (pod["status"]["phase"], pod["status"]["reason"], _code(pod)) == ("Failed", "DeadlineExceeded", 7)
+    assert (pod["status"]["phase"], pod["status"]["reason"], _code(pod)) == (
+        "Failed",
+        "DeadlineExceeded",
+        code,
+    )
 
 
 async def test_ports_stay_with_their_pods(host: Any) -> None:
