@@ -17,7 +17,6 @@ from gpuyard.images.build import BuildRequest, BuildResult, build
 from gpuyard.images.cache import Cache, cache_folder
 from gpuyard.images.environment import WORKDIR
 from gpuyard.images.layers import EPOCH
-from gpuyard.images.layout import LayoutReference
 from gpuyard.images.lock import NAME as LOCK_NAME
 from gpuyard.images.oci import Platform
 from gpuyard.images.places import Places
@@ -124,6 +123,8 @@ def run_build(request: BuildRequest, settings: RegistrySettings | None = None) -
 
 def _beside(folder: Path, image: str) -> str:
     """A layout that a spec names is relative to the spec."""
+    from gpuyard.images.layout import LayoutReference
+
     layout = LayoutReference.parse(image)
     return image if layout is None else str(replace(layout, path=folder.absolute() / layout.path))
 

@@ -16,6 +16,8 @@ PREFIX = "/opt/gpuyard/venv"
 LAUNCHER = "/opt/gpuyard/launcher.py"
 USER, UID, HOME = "gpuyard", 1000, "/home/gpuyard"
 WORKDIR = "/workspace"
+#: Label by which a build says which Python is in an image.
+LABEL_PYTHON = "io.gpuyard.python"
 
 
 @dataclass(frozen=True)

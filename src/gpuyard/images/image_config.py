@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from gpuyard.images.base_image import BaseImage
-from gpuyard.images.environment import HOME, LAUNCHER, PREFIX, UID, USER, Environment
+from gpuyard.images.environment import HOME, LABEL_PYTHON, LAUNCHER, PREFIX, UID, USER, Environment
 from gpuyard.images.layers import Layer
 from gpuyard.images.oci import Config, ContainerConfig, History
-from gpuyard.images.shown import LABEL_PYTHON
 from gpuyard.images.wheels import Wheel
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from gpuyard.images.layout import LayoutReference, open_layout
 from gpuyard.images.oci import Digest
 from gpuyard.images.reference import ImageReference
 from gpuyard.images.store import ImageStore
@@ -72,11 +71,8 @@ class Places:
             ImageReferenceError: it is none of these.
             LayoutError: there is no such layout.
         """
-        layout = LayoutReference.parse(text)
-        if layout is not None:
-            opening = open_layout(layout.path, archive=layout.archive, write=write)
-            store = await self._stack.enter_async_context(opening)
-            return Place(store, layout.tag, layout.tag, None, str(layout))
+        if text.startswith(("oci:", "oci-archive:")):
+            return await self._open_layout(text, write=write)
         reference = ImageReference.parse(text)
         if self._client is None:
             from gpuyard.images.registry.client import RegistryClient
@@ -85,3 +81,12 @@ class Places:
             self._client = await self._stack.enter_async_context(client)
         opened = self._client.repository(reference, push=write)
         return Place(opened, reference.target, reference.tag, reference, str(reference))
+
+    async def _open_layout(self, text: str, *, write: bool) -> Place:
+        from gpuyard.images.layout import LayoutReference, open_layout
+
+        layout = LayoutReference.parse(text)
+        assert layout is not None
+        opening = open_layout(layout.path, archive=layout.archive, write=write)
+        store = await self._stack.enter_async_context(opening)
+        return Place(store, layout.tag, layout.tag, None, str(layout))

@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gpuyard import errors
-from gpuyard.images.environment import PREFIX
+from gpuyard.images.environment import LABEL_PYTHON, PREFIX
 from gpuyard.images.oci import Config, Descriptor, Digest, Index, Manifest, Platform, parse_manifest
 from gpuyard.images.places import Place
 from gpuyard.images.store import read_blob
-
-#: Label by which a build says which Python is in an image.
-LABEL_PYTHON = "io.gpuyard.python"
 
 
 @dataclass(frozen=True)

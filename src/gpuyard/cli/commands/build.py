@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import click
@@ -61,6 +62,8 @@ def command(
     The files are those of the spec's folder (or its workdir, or the current folder) without what
     .gitignore and .gpuyardignore name.
     """
+    # What is imported from here on stays; looking through it for garbage again and again costs 30 ms.
+    gc.set_threshold(50_000)
     from gpuyard.cli.building import BuildFlags, build_image, print_result
     from gpuyard.cli.registry_options import registry_settings
 
