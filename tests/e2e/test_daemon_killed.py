@@ -165,7 +165,7 @@ def test_a_follower_outlives_an_orderly_restart(own_yard: Yard, arguments: tuple
 def test_a_follower_of_a_waiting_run_sees_it_start(own_yard: Yard) -> None:
     own_yard.background("holder", "--gpus", "8", "--", "sleep", "600")
     follower = own_yard.start("run", "-n", "waiter", "--gpus", "1", "--", "echo", "at last")
-    follower.wait_for("Unschedulable")
+    follower.wait_for("waiter: pending: needs 1 GPU, 0 free on ")
     own_yard.kill_daemon()
     own_yard.ok("up")
     own_yard.ok("stop", "holder")

@@ -77,7 +77,7 @@ def test_a_run_that_does_not_wait_needs_no_explanation(yard: Yard) -> None:
 def test_one_status_line_while_it_waits(yard: Yard) -> None:
     yard.background("holder", "--gpus", "8", "--", "sleep", "600")
     follower = yard.start("run", "-n", "waiter", "--gpus", "1", "--", "echo", "done")
-    follower.wait_for("waiter: pending (Unschedulable)")
+    follower.wait_for("waiter: pending: needs 1 GPU, 0 free on ")
     assert "[gpuyard explain waiter]" in follower.err
     assert follower.out == ""
     yard.ok("stop", "holder")

@@ -39,7 +39,7 @@ def test_it_detaches_with_0_and_the_run_goes_on(yard: Yard, command: str) -> Non
 def test_while_it_waits_too(yard: Yard) -> None:
     yard.background("holder", "--gpus", "8", "--", "sleep", "600")
     follower = yard.start("run", "-n", "waiter", "--gpus", "1", "--", "true")
-    follower.wait_for("waiter: pending (Unschedulable)")
+    follower.wait_for("waiter: pending: needs 1 GPU, 0 free on ")
     follower.process.send_signal(signal.SIGINT)
     result = follower.finish()
     assert result.code == 0

@@ -17,6 +17,7 @@ from gpuyard.cli.log_output import LogOutput
 from gpuyard.cli.output import StatusLine
 from gpuyard.cli.runs import ENDED, Run, has_ended, is_alive, make_run
 from gpuyard.cli.target import Target
+from gpuyard.cli.waiting import unschedulable_text
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import JOBS, PODS, Manifest, labels_of
 from gpuyard.kube.wellknown import LABEL_RUN
@@ -27,6 +28,8 @@ _API_AWAY_S = 60.0
 _RETRY_S = 0.2
 _CHECK_S = 1.0
 _SETTLE_S = 1.0
+#: What others hold changes without any change of the run's own.
+_REFRESH_S = 2.0
 #: The log ends with the container, and the pod's status says so a moment later.
 _STATUS_LAG_S = 3.0
 _STATUS_POLL_S = 0.03
@@ -140,8 +143,13 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
                 return run
             # On a terminal the line is rewritten; in a file only what lasts is worth a line.
             if line.live or not await watched.change(within_s=_SETTLE_S):
-                line.show(waiting_text(target, run))
-                await watched.change()
+                unschedulable = run.state.reason == "Unschedulable"
+                line.show(
+                    await unschedulable_text(target, run, since=line.live)
+                    if unschedulable
+                    else state_text(run)
+                )
+                await watched.change(within_s=_REFRESH_S if line.live and unschedulable else math.inf)
 
 
 def away_text(target: Target, name: str) -> str:
@@ -150,19 +158,12 @@ def away_text(target: Target, name: str) -> str:
     return f"{who}; {name} goes on, waiting …"
 
 
-def waiting_text(target: Target, run: Run) -> str:
-    """What a waiting run waits for, in one line; how to learn more comes before what a terminal may cut."""
-    hint = f" [{target.command('explain', run.name)}]" if run.state.reason == "Unschedulable" else ""
-    return state_text(run, hint=hint)
-
-
-def state_text(run: Run, *, hint: str = "") -> str:
-    """The state with its reason, in one line; `hint` goes before the message."""
+def state_text(run: Run) -> str:
+    """The state with its reason and message, in one line."""
     state = run.state
     text = f"{state.name}: {state.state}"
     if state.reason:
         text += f" ({state.reason})"
-    text += hint
     if state.message:
         text += f": {state.message}"
     return text

@@ -132,6 +132,16 @@ class Explanation:
     nodes: tuple[NodeReport, ...]
     plans: tuple[Plan, ...]
 
+    def short(self) -> str:
+        """For a status line: `needs 4 GPUs, 2 free on a` where something is short, else the headline."""
+        if self.blocker is Blocker.BUSY:
+            sums = [(a, node.name) for node in self.nodes for a in node.arithmetic if a.free < a.needs]
+            for resource in dict.fromkeys(a.resource for a, _ in sums):
+                most, name = max((s for s in sums if s[0].resource == resource), key=lambda s: s[0].free)
+                needs, free = in_words(resource, most.needs), number(resource, most.free)
+                return f"needs {needs}, {free} free on {name}"
+        return self.headline
+
     def lines(self, limit: int = 20) -> list[str]:
         """For people: headline, nodes (the nearest `limit`), and what would help."""
         said = [self.headline]

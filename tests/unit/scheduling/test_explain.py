@@ -262,6 +262,13 @@ def test_never_means_never_and_every_plan_works(data: st.DataObject, yards: Yard
     assert json.dumps(found.to_json())
 
 
+def test_in_short_the_node_with_the_most(snapshot_of: SnapshotOf) -> None:
+    snapshot = snapshot_of(node("a", 8, held(6, "t")), node("b", 8, held(5, "u")))
+    assert explain(request(4), snapshot).short() == "needs 4 GPUs, 3 free on b"
+    assert explain(request(9), snapshot).short() == explain(request(9), snapshot).headline
+    assert explain(request(2), snapshot).short() == "fits on node a now"
+
+
 @settings(max_examples=100)
 @given(data=st.data())
 def test_what_only_waits_for_others_can_be_had_by_stopping_them(data: st.DataObject, yards: Yards) -> None:

@@ -10,6 +10,7 @@ from gpuyard.cli.options import output_option, run_argument, target_options
 
 if TYPE_CHECKING:
     from gpuyard.images.cuda.diagnose import Diagnosis
+    from gpuyard.scheduling.explain import Explanation
 
 
 @click.command("explain", epilog="\b\nExample:\n  gpuyard explain train-x7k2q\n")
@@ -19,18 +20,13 @@ if TYPE_CHECKING:
 def command(name: str, context: str | None, namespace: str | None, output: str | None) -> None:
     """Say what a run waits for: the step that holds it, the arithmetic of each node, who holds the
     GPUs, and the smallest change that would let it run now. Of a failed run, what its output says of GPUs."""
-    import asyncio
-
     from gpuyard.cli import diagnosis
     from gpuyard.cli.compatibility import unfit_lines
     from gpuyard.cli.follow import state_text
     from gpuyard.cli.output import print_json
     from gpuyard.cli.runs import Run, find_run
     from gpuyard.cli.target import Target, call
-    from gpuyard.kube.objects import NODES, PODS
-    from gpuyard.scheduling.explain import Explanation, explain
-    from gpuyard.scheduling.requests import PodRequest
-    from gpuyard.scheduling.snapshot import Snapshot
+    from gpuyard.cli.waiting import explain_run
 
     async def work(target: Target) -> tuple[Run, Explanation | None, list[Diagnosis], list[str], str]:
         run = await find_run(target, name)
@@ -38,11 +34,8 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
         logs = target.command("logs", name)
         if run.state.state != "pending" or run.job["spec"].get("suspend"):
             return run, None, found, [], logs
-        nodes, pods = await asyncio.gather(target.api.list(NODES), target.api.list(PODS))
-        snapshot = Snapshot.of(nodes.items, pods.items)
-        waiting = [pod for pod in run.pods if not pod["spec"].get("nodeName")]
-        request = PodRequest.of(waiting[0]) if waiting else PodRequest.of_template(run.job)
-        return run, explain(request, snapshot), found, await unfit_lines(run.job, nodes.items), logs
+        explanation, nodes = await explain_run(target, run)
+        return run, explanation, found, await unfit_lines(run.job, nodes), logs
 
     run, explanation, found, unfit, logs = call(work, context=context, namespace=namespace)
     if output == "json":
