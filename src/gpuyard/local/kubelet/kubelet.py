@@ -106,12 +106,16 @@ class Kubelet:
             log.warning("isolation: none: %s", self._host.runtime.isolation.warning)
         try:
             async with asyncio.TaskGroup() as self._group:
-                await self._take_over()
-                self._group.create_task(self._node.run(), name="node")
-                self._group.create_task(self._prepare_podman(), name="podman")
-                self._group.create_task(self._bound_logs(), name="logs")
+                try:
+                    await self._take_over()
+                    self._group.create_task(self._node.run(), name="node")
+                    self._group.create_task(self._prepare_podman(), name="podman")
+                    self._group.create_task(self._bound_logs(), name="logs")
+                    await asyncio.Event().wait()
+                finally:
+                    # Pods that are heard of from here on are the next kubelet's: the group takes none.
+                    self._group = None
         finally:
-            self._group = None
             self._host.runtime.cgroups.remove_all()
 
     def _on_pod(self, old: Manifest | None, new: Manifest | None) -> None:
