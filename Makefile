@@ -19,7 +19,7 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml tools/install-system-package
 	touch $@
 
 system:          ## Install the Debian packages that the tests and examples use (needs root).
-	tools/install-system-packages base torch registry images
+	tools/install-system-packages base torch registry images containers
 
 demo: setup system    ## Start a yard with simulated GPUs and run examples 01 and 03.
 	tools/demo

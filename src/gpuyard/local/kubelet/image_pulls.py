@@ -39,7 +39,7 @@ class Images:
             await self._podman.ready()
         except errors.ImageError as error:
             raise CannotGet("CreateContainerError", _told(error)) from error
-        reference, plain_http = _resolve(name)
+        reference, plain_http = resolve_name(name)
         async with self._locks.setdefault(reference, asyncio.Lock()):
             try:
                 image = None
@@ -112,8 +112,12 @@ class Pull:
         )
 
 
-def _resolve(name: str) -> tuple[str, bool]:
-    """The full name as podman needs it, and whether its registry may be one without TLS."""
+def resolve_name(name: str) -> tuple[str, bool]:
+    """The full name as podman needs it, and whether its registry may be one without TLS.
+
+    Raises:
+        CannotGet: it names no image.
+    """
     if name.startswith(LAYOUT):
         if not name.removeprefix(LAYOUT).startswith("/"):
             raise CannotGet("InvalidImageName", f'"{name}": the layout\'s folder has to be an absolute path')

@@ -28,6 +28,7 @@ _INSTALL = (
 )
 _CALL_S = 120.0
 _STOP_S = 5.0
+_REMOVE_PAUSES_S = (0.1, 1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,18 @@ class Podman:
 
     async def find_image(self, reference: str) -> Image | None:
         """The image, if podman has it."""
-        code, output, _ = await self._run(["image", "inspect", "--format", "json", reference])
+        return await self._inspect(reference, reference)
+
+    async def _inspect(self, image: str, reference: str) -> Image | None:
+        code, output, _ = await self._run(["image", "inspect", "--format", "json", image])
         if code != 0:
             return None
         raw = json.loads(output)[0]
-        name = next(iter(raw.get("RepoDigests") or ()), reference)
+        # The same image may have come from several repositories.
+        digests = [
+            name for name in raw.get("RepoDigests") or () if name.startswith(f"{_repository(reference)}@")
+        ]
+        name = next(iter(digests), reference)
         return Image(raw["Id"], name, (raw.get("Config") or {}).get("User") or "")
 
     async def pull(self, reference: str, *, plain_http: bool = False) -> Image:
@@ -147,10 +155,10 @@ class Podman:
         code, output, complaint = await self._run(args, timeout_s=None)
         if code != 0:
             raise errors.ImageError(f"can't pull {reference}: {_reason(complaint)}")
-        image = await self.find_image(output.split()[-1])
+        image = await self._inspect(output.split()[-1], reference)
         if image is None:
             raise errors.ImageError(f"{reference} was removed right after it was pulled")
-        return Image(image.id, reference if reference.startswith("oci:") else image.name, image.user)
+        return image
 
     # -- containers -------------------------------------------------------------------------------------
 
@@ -174,10 +182,15 @@ class Podman:
 
     async def remove(self, name: str) -> None:
         """Removes a container with its anonymous volumes, alive or not; nothing happens when it is gone."""
-        try:
-            await self._output("rm", "--force", "--ignore", "--volumes", "--time=0", name)
-        except errors.ImageError as error:
-            log.warning("can't remove the container %s: %s", name, error)
+        for pause_s in _REMOVE_PAUSES_S:
+            try:
+                await self._output("rm", "--force", "--ignore", "--volumes", "--time=0", name)
+                return
+            except errors.ImageError as error:
+                failure = error
+            # Where conmon was killed, podman still takes the container for running the first time.
+            await asyncio.sleep(pause_s)
+        log.warning("can't remove the container %s: %s", name, failure)
 
     async def sweep(self, is_wanted: Callable[[Path], bool]) -> None:
         """Removes this yard's containers whose folder isn't wanted any more.
@@ -251,6 +264,11 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             return
     process.kill()
     await process.wait()
+
+
+def _repository(reference: str) -> str:
+    name = reference.partition("@")[0]
+    return name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name
 
 
 def _reason(complaint: str) -> str:

@@ -1,0 +1,105 @@
+"""Where images come from, and what is said when they don't."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import pytest
+
+from gpuyard.kube.objects import PODS, Manifest
+from gpuyard.local.runtime.podman import Podman
+from gpuyard.local.runtime.runtime import Runtime
+from tests.containers.conftest import ImageHost, Tiny
+
+
+def _waiting(pod: Manifest) -> dict[str, Any]:
+    statuses = pod["status"].get("containerStatuses") or [{"state": {}}]
+    return dict(statuses[0]["state"].get("waiting") or {})
+
+
+async def _waits_for(host: ImageHost, reason: str) -> str:
+    pod = await host.until("p", lambda pod: _waiting(pod).get("reason") == reason)
+    assert pod["status"]["phase"] == "Pending"
+    return str(_waiting(pod).get("message"))
+
+
+async def test_from_an_oci_layout(host: ImageHost, tiny: Tiny) -> None:
+    async with host.running():
+        await host.create_in(f"oci:{tiny.layout}:v1", "p")
+        pod = await host.finished("p")
+        assert await host.log("p") == "the image's own\n"
+    assert pod["status"]["containerStatuses"][0]["imageID"] == f"oci:{tiny.layout}:v1"
+
+
+async def test_a_missing_tag_waits_with_the_registrys_reason(host: ImageHost, tiny: Tiny) -> None:
+    async with host.running():
+        pod = await host.create_in(f"{tiny.name}:nope", "p")
+        message = await _waits_for(host, "ErrImagePull")
+        assert f"{tiny.name}:nope" in message
+        assert "manifest unknown" in message
+        message = await _waits_for(host, "ImagePullBackOff")
+        assert message.startswith(f'Back-off pulling image "{tiny.name}:nope": ErrImagePull: ')
+        await host.api.delete(PODS, "p", "default")
+        await host.until_removed(pod)
+
+
+async def test_what_comes_later_is_pulled_later(host: ImageHost, tiny: Tiny) -> None:
+    late = f"{tiny.name}:late"
+    async with host.running():
+        await host.create_in(late, "p")
+        await _waits_for(host, "ErrImagePull")
+        subprocess.run(
+            [
+                "skopeo",
+                "copy",
+                "--quiet",
+                "--dest-tls-verify=false",
+                f"oci:{tiny.layout}:v1",
+                f"docker://{late}",
+            ],
+            check=True,
+        )
+        assert (await host.finished("p"))["status"]["phase"] == "Succeeded"
+
+
+async def test_a_pull_that_hangs_ends_with_its_pod(host: ImageHost, tiny: Tiny) -> None:
+    import asyncio
+
+    held: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+
+    async def hold(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.put_nowait(writer)
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, host.running():
+        pod = await host.create_in(f"127.0.0.1:{port}/a:b", "p")
+        writer = await asyncio.wait_for(held.get(), 30)
+        await host.api.delete(PODS, "p", "default", grace_period_s=0)
+        await host.until_removed(pod)
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("image", "policy", "reason"),
+    [
+        ("127.0.0.1:1/never/was:here", "Never", "ErrImageNeverPull"),
+        ("Upper/Case", "IfNotPresent", "InvalidImageName"),
+        ("oci:some/folder", "IfNotPresent", "InvalidImageName"),
+        ("oci:/no/such/folder", "IfNotPresent", "ErrImagePull"),
+        ("127.0.0.1:1/nobody/listens:v1", "IfNotPresent", "ErrImagePull"),
+    ],
+)
+async def test_images_that_are_not_to_be_had(host: ImageHost, image: str, policy: str, reason: str) -> None:
+    async with host.running():
+        await host.create_in(image, "p", main={"imagePullPolicy": policy})
+        assert await _waits_for(host, reason)
+
+
+async def test_without_podman_the_reason_is_shown(host: ImageHost) -> None:
+    old = host.runtime
+    host.runtime = Runtime(old.isolation, old.cgroups, host.api.clock, podman=Podman(None, "none"))
+    async with host.running():
+        await host.create_in("a/b:c", "p")
+        assert "podman isn't installed" in await _waits_for(host, "CreateContainerError")
