@@ -98,15 +98,18 @@ class PlatformBuild:
         wheel_layers = self._wheel_layers(compiler)
         async with self._packed_application() as application:
             known = {layer: found for layer in wheel_layers if (found := layer.known(self.cache))}
+            image = None
             if len(known) == len(wheel_layers):
                 image = self._image(wheel_layers, known, application.layer, compiler)
                 if await self.target.store.find_manifest(image.descriptor.digest):
                     if tag:
                         await self.target.store.put_manifest(image.manifest, OCI_MANIFEST, tag)
                     return image.built(unchanged=True)
-            known |= await self._send_layers(wheel_layers, known, application, compiler)
-        image = self._image(wheel_layers, known, application.layer, compiler)
-        await self._send_documents(image, tag)
+            known |= await self._send_layers(wheel_layers, known, application, compiler, image)
+        if image is None:
+            image = self._image(wheel_layers, known, application.layer, compiler)
+            await self._send_documents(image)
+        await self.target.store.put_manifest(image.manifest, OCI_MANIFEST, tag or None)
         return image.built(unchanged=False)
 
     async def _find_compiler(self) -> Compiler | None:
@@ -157,8 +160,13 @@ class PlatformBuild:
         known: Mapping[WheelLayer, Layer],
         application: PackedFile,
         compiler: Compiler | None,
+        image: _Image | None,
     ) -> dict[WheelLayer, Layer]:
-        """Has every layer in the store; returns those of wheels that were made for the first time."""
+        """Has every layer in the store, and the image's documents when they are known already.
+
+        Returns:
+            The layers of wheels that were made for the first time.
+        """
         mount_from = self.target.mount_from(self.base)
         base_blobs = [
             Blob(blob, _opener(self.base, blob), mount_from) for blob in self.plan.base.manifest.layers
@@ -184,6 +192,8 @@ class PlatformBuild:
                     ensure_blob(self.target.store, application.blob, self._sending("application")),
                     name="application layer",
                 )
+                if image:
+                    tasks.create_task(self._send_documents(image), name="config and SBOM")
                 for layer in wheel_layers:
                     tasks.create_task(wheels(layer), name=f"layer of {layer.title}")
         except* errors.GpuyardError as group:
@@ -279,15 +289,14 @@ class PlatformBuild:
         )
         return _Image(config, manifest.to_bytes(), annotations, layers)
 
-    async def _send_documents(self, image: _Image, tag: str) -> None:
-        """Config and SBOM first, the manifest with its tag last."""
+    async def _send_documents(self, image: _Image) -> None:
+        """Config and SBOM; the SBOM may name an image that comes later, and the image's tag comes last."""
         store = self.target.store
         plan = self.plan
         sbom = cyclonedx(self.base.text, plan.base.digest, plan.contents.packages, plan.lock.wheels)
         blobs = ((OCI_CONFIG, image.config), (MEDIA_TYPE, sbom), (OCI_EMPTY, EMPTY))
         await ensure_blobs(store, [descriptor_of(kind, content)[1] for kind, content in blobs])
         await store.put_manifest(sbom_manifest(sbom, image.descriptor).to_bytes(), OCI_MANIFEST)
-        await store.put_manifest(image.manifest, OCI_MANIFEST, tag or None)
 
 
 def _opener(place: Place, blob: Descriptor) -> Callable[[], AsyncIterator[bytes]]:
