@@ -25,7 +25,13 @@ from gpuyard.local.runtime.members import marked, send
 from gpuyard.local.runtime.podman import PODMAN, Podman
 from gpuyard.local.runtime.podman_container import PodmanContainer, exit_code, prepare_run, start_error
 from gpuyard.local.runtime.programs import check_text, check_working_dir, find_program
-from gpuyard.local.runtime.sandbox import BUBBLEWRAP, Isolation, bubblewrap_args, find_isolation
+from gpuyard.local.runtime.sandbox import (
+    BUBBLEWRAP,
+    Isolation,
+    bubblewrap_args,
+    check_word_count,
+    find_isolation,
+)
 from gpuyard.local.runtime.shell import JOURNAL_FD, shell_argv
 from gpuyard.local.runtime.values import ENV_CONTAINER, ContainerSpec, Exit, ExitReason
 
@@ -182,11 +188,13 @@ class Runtime:
         tmp = folder / journals.TMP
         tmp.mkdir(mode=0o700)
         tmp.chmod(0o1777)
+        setup = bubblewrap_args(replace(spec, env=env), tmp)
+        check_word_count(setup, command)
         args = os.memfd_create("bwrap-args", os.MFD_CLOEXEC)
         try:
             # Through a file: an environment has secrets, and arguments are public.
             with os.fdopen(os.dup(args), "wb") as file:
-                for arg in bubblewrap_args(replace(spec, env=env), tmp):
+                for arg in setup:
                     file.write(os.fsencode(arg) + b"\0")
             os.lseek(args, 0, os.SEEK_SET)
             bwrap = [self.isolation.program, "--args", str(args), "--json-status-fd", str(JOURNAL_FD), "--"]

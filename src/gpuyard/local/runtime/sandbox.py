@@ -10,7 +10,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from gpuyard.local.runtime.values import ContainerSpec, DeviceNode
 BUBBLEWRAP = "bubblewrap"
 
 _TRIAL_S = 10.0
+#: MAX_ARGS of bubblewrap.c, less those that we call it with.
+_MOST_WORDS = 9000 - 6
 _TMP = Path("/tmp")
 
 
@@ -107,6 +109,21 @@ def bubblewrap_args(spec: ContainerSpec, tmp: Path) -> list[str]:
     for name, value in spec.env.items():
         args += ["--setenv", name, value]
     return args
+
+
+def check_word_count(setup: Sequence[str], command: Sequence[str]) -> None:
+    """Refuses a command that bubblewrap would: it counts its own arguments and the command's together.
+
+    Raises:
+        StartError: with how many words there may be.
+    """
+    most = _MOST_WORDS - len(setup)
+    if len(command) > most:
+        raise errors.StartError(
+            f"the command has {len(command)} words, and bubblewrap takes {most} beside its own",
+            code=126,
+            remedy="put them into a file that the command reads, or let a script expand them",
+        )
 
 
 def named_in_tmp(spec: ContainerSpec) -> set[Path]:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from gpuyard.local.runtime.sandbox import bubblewrap_args, find_isolation, named_in_tmp
+from gpuyard import errors
+from gpuyard.local.runtime.cgroups import Cgroups
+from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.sandbox import Isolation, bubblewrap_args, find_isolation, named_in_tmp
 from gpuyard.local.runtime.values import ContainerSpec, DeviceNode
 
 
@@ -66,3 +71,19 @@ def test_devices_come_after_the_fresh_dev(tmp_path: Path) -> None:
 def test_environment_is_passed_as_it_is(tmp_path: Path, value: str) -> None:
     args = bubblewrap_args(_spec(NAME=value), tmp_path)
     assert args[-3:] == ["--setenv", "NAME", value]
+
+
+async def test_as_many_words_as_bubblewrap_takes_and_one_more(bubblewrap: Isolation, folder: Path) -> None:
+    runtime = Runtime(bubblewrap, Cgroups(), lambda: datetime.now(UTC))
+    spec = ContainerSpec("c", ["true", *"x" * 20_000], {"PATH": "/usr/bin:/bin"}, "/")
+    with pytest.raises(
+        errors.StartError, match="the command has 20001 words, and bubblewrap takes"
+    ) as caught:
+        await runtime.start(folder / "many", spec)
+    assert caught.value.code == 126
+    most = int(caught.value.message.split("takes ")[1].split()[0])
+    container = await runtime.start(folder / "most", replace(spec, argv=spec.argv[:most]))
+    assert (await container.wait()).code == 0
+    container.close()
+    with pytest.raises(errors.StartError, match=f"takes {most} beside its own"):
+        await runtime.start(folder / "more", replace(spec, argv=spec.argv[: most + 1]))
