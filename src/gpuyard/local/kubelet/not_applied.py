@@ -18,6 +18,10 @@ _APPLIED_BY_PODMAN = frozenset(
 )
 
 
+#: Nothing reads what a container says at its end. The API sets these; other values are somebody's wish.
+_UNREAD = (("terminationMessagePath", "/dev/termination-log"), ("terminationMessagePolicy", "File"))
+
+
 def not_applied(spec: Mapping[str, Any], isolation: str) -> list[str]:
     """Field paths, in the order of the spec.
 
@@ -37,9 +41,10 @@ def not_applied(spec: Mapping[str, Any], isolation: str) -> list[str]:
     ]
     for field in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(field) or ()):
-            path = f"spec.{field}[{index}].securityContext"
+            path = f"spec.{field}[{index}]"
             names = _set_fields(container.get("securityContext"))
-            found += [f"{path}.{name}" for name in names if name not in of_containers]
+            found += [f"{path}.securityContext.{name}" for name in names if name not in of_containers]
+            found += [f"{path}.{name}" for name, usual in _UNREAD if container.get(name, usual) != usual]
     for index, volume in enumerate(spec.get("volumes") or ()):
         found += _of_volume(f"spec.volumes[{index}].emptyDir", volume, spec, isolated)
     return found

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from gpuyard.local.kubelet.not_applied import not_applied
 
 SPEC: dict[str, Any] = {
@@ -44,6 +46,16 @@ def test_without() -> None:
 
 def test_nothing() -> None:
     assert not_applied({"securityContext": {}, "containers": [{"name": "main"}]}, "none") == []
+
+
+@pytest.mark.parametrize("isolation", ["bubblewrap", "podman", "none"])
+def test_last_words_are_not_read(isolation: str) -> None:
+    usual = {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}
+    wished = {"terminationMessagePath": "/tmp/why", "terminationMessagePolicy": "FallbackToLogsOnError"}
+    assert not_applied({"containers": [usual, wished]}, isolation) == [
+        "spec.containers[1].terminationMessagePath",
+        "spec.containers[1].terminationMessagePolicy",
+    ]
 
 
 def test_podman_applies_most() -> None:
