@@ -168,17 +168,8 @@ class NodeReporter:
             capacity[resource] = str(count.capacity)
             allocatable[resource] = str(count.allocatable)
         conditions = (node.get("status") or {}).get("conditions") or []
-        for type_, status, reason, message in (
-            (
-                "MemoryPressure",
-                "False",
-                "KubeletHasSufficientMemory",
-                "kubelet has sufficient memory available",
-            ),
-            ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-            ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-            ("Ready", "True", "KubeletReady", self._readiness()),
-        ):
+        ready = ("Ready", "True", "KubeletReady", self._readiness())
+        for type_, status, reason, message in (*_NO_PRESSURE, ready):
             conditions = with_condition(conditions, type_, status, now=now, reason=reason, message=message)
         return {
             "capacity": capacity,

@@ -66,7 +66,7 @@ def find_program(name: str, env: Mapping[str, str], working_dir: Path) -> str:
     if found:
         return _checked(found[0])
     raise errors.StartError(
-        f"{name}: no such program in PATH ({search})",
+        f"{name}: no such program on PATH",
         code=127,
         remedy="install it, or give its path",
     )

@@ -146,11 +146,11 @@ async def test_program_relative_to_the_working_folder(start: Start, folder: Path
 @pytest.mark.parametrize(
     ("argv", "working_dir", "code", "text"),
     [
-        (["no-such-program"], ".", 127, "no-such-program: no such program in PATH (/usr/bin:/bin)"),
+        (["no-such-program"], ".", 127, "no-such-program: no such program on PATH"),
         (["./missing.py"], ".", 127, "missing.py: no such program"),
         (["./plain.txt"], ".", 126, "plain.txt can't be executed: no permission"),
         (["./odd.sh"], ".", 127, "asks for the interpreter /no/such/sh"),
-        (["."], ".", 127, "no such program in PATH"),
+        (["."], ".", 127, "no such program on PATH"),
         (["./"], ".", 126, "is a folder"),
         ([""], ".", 127, "the command is empty"),
         (["true"], "gone", 128, "gone isn't there"),
