@@ -26,7 +26,6 @@ _KIND = "wheels"
 _FILE = re.compile(r"(?P<name>[^-/]+)-(?P<version>[^-/]+)(?:-\d[^-/]*)?-[^-/]+-[^-/]+-[^-/]+\.whl")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ATTEMPTS = 4
-_PAUSE_S = 0.5
 _PARALLEL = 6
 _TIMEOUT_S = 60.0
 _INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INDEX")
@@ -89,12 +88,14 @@ class WheelFetcher:
 
     Args:
         cache: where to.
-        environ: for proxies, certificates, and the credentials in uv's index variables.
+        environ: for the credentials in uv's index variables.
+        pause_s: before a second attempt; it doubles with each further one.
     """
 
-    def __init__(self, cache: Cache, environ: Mapping[str, str]) -> None:
+    def __init__(self, cache: Cache, environ: Mapping[str, str], *, pause_s: float = 0.5) -> None:
         self._cache = cache
         self._environ = environ
+        self._pause_s = pause_s
 
     async def fetch(
         self,
@@ -172,7 +173,7 @@ class WheelFetcher:
                         f"can't fetch {wheel.file}: {status or str(error) or type(error).__name__}",
                         remedy="see that this machine reaches the package index, and build again",
                     ) from error
-                await asyncio.sleep(_PAUSE_S * 2**attempt)
+                await asyncio.sleep(self._pause_s * 2 ** (attempt - 1))
 
     async def _download(
         self, client: httpx.AsyncClient, wheel: Wheel, url: str, count: Callable[[int], None]
