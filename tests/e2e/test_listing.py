@@ -79,7 +79,13 @@ def test_status(yard: Yard) -> None:
     assert list(found) == keys
     assert re.fullmatch(r"https://127\.0\.0\.1:\d+", found["api"])
     assert found["data_dir"] == str(yard.home)
-    assert found["gpus"] == {"model": "H100", "simulated": True, "capacity": 8, "allocatable": 8}
+    assert found["gpus"] == {
+        "model": "H100",
+        "simulated": True,
+        "capacity": 8,
+        "allocatable": 8,
+        "none_because": None,
+    }
     assert found["isolation"]["level"] in ("bubblewrap", "none")
     assert found["versions"]["gpuyard"] == found["versions"]["daemon"] == __version__
     said = yard.ok("status")

@@ -6,6 +6,9 @@ import json
 import socket
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from .conftest import CANARY, Yard, alive, until
 
@@ -29,6 +32,7 @@ def test_the_choice_of_gpus_is_kept(own_yard: Yard) -> None:
         "simulated": True,
         "capacity": 8,
         "allocatable": 8,
+        "none_because": None,
     }
     # kubectl's kubeconfig stays true, too.
     assert own_yard.status()["api"] == api
@@ -39,6 +43,20 @@ def test_the_choice_of_gpus_is_kept(own_yard: Yard) -> None:
     own_yard.ok("down")
     own_yard.ok("up", "--no-simulate")
     assert own_yard.status()["gpus"]["simulated"] is False
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has GPUs")
+def test_a_machine_without_gpus_says_why_and_may_simulate_some(stopped_yard: Yard) -> None:
+    assert "No GPUs: the NVIDIA driver isn't installed" in stopped_yard.ok("up")
+    assert "No GPUs: the NVIDIA driver isn't installed" in stopped_yard.ok("up")
+    assert "none: the NVIDIA driver isn't installed" in stopped_yard.ok("status")
+    stopped_yard.background("alive", "--", "sleep", "600")
+    assert "it simulates no GPUs, not H100:8" in stopped_yard.refused(1, "up", "--simulate", "H100:8")
+    stopped_yard.ok("stop", "alive")
+    # Idle, it is started again without more ado.
+    assert "The yard is up in" in stopped_yard.ok("up", "--simulate", "H100:8")
+    assert stopped_yard.status()["gpus"]["capacity"] == 8
+    assert stopped_yard.status()["gpus"]["none_because"] is None
 
 
 def test_down_refuses_while_runs_are_alive(own_yard: Yard) -> None:

@@ -22,8 +22,8 @@ from gpuyard.agent.labels import is_own, label_patch
 from gpuyard.agent.labels_file import read_labels
 from gpuyard.agent.stdin import on_stdin_closed
 from gpuyard.client.api import KubeApi
-from gpuyard.kube.objects import NODES, labels_of
-from gpuyard.kube.wellknown import HARDWARE_TYPE, LABEL_HARDWARE_TYPE
+from gpuyard.kube.objects import NODES, annotations_of, labels_of
+from gpuyard.kube.wellknown import ANNOTATION_NO_GPUS, HARDWARE_TYPE, LABEL_HARDWARE_TYPE
 from gpuyard.tenancy.node_marks import mark_patch
 
 _RETRY_S = 0.2
@@ -34,15 +34,27 @@ _CHECK_S = 60.0
 _LOG = logging.getLogger(__name__)
 
 
-async def label_node(api: KubeApi, node: str, wanted: Mapping[str, str]) -> None:
-    """Brings the node's labels in line; retries until the node exists and the API takes the change."""
+async def label_node(api: KubeApi, node: str, wanted: Mapping[str, str], no_gpus: str = "") -> None:
+    """Brings the node's labels in line; retries until the node exists and the API takes the change.
+
+    Args:
+        api: of the yard.
+        node: its name.
+        wanted: the labels.
+        no_gpus: why there are none to serve, for its annotation; empty when there are.
+    """
     retry_s = _RETRY_S
     said = ""
     while True:
         try:
-            labels = label_patch(labels_of(await api.get(NODES, node)), wanted)
-            if labels:
-                await api.patch(NODES, node, {"metadata": {"labels": labels}})
+            found = await api.get(NODES, node)
+            metadata: dict[str, object] = {}
+            if labels := label_patch(labels_of(found), wanted):
+                metadata["labels"] = labels
+            if annotations_of(found).get(ANNOTATION_NO_GPUS, "") != no_gpus:
+                metadata["annotations"] = {ANNOTATION_NO_GPUS: no_gpus or None}
+            if metadata:
+                await api.patch(NODES, node, {"metadata": metadata})
             return
         except (errors.ApiError, errors.ConnectionFailed) as error:
             if error.message != said:
@@ -95,19 +107,19 @@ async def _follow(node: str, file: Path, *, taint: bool) -> None:
             retry_s = min(retry_s * 1.5, _RETRY_MAX_S)
 
 
-async def _once(node: str, socket: Path, wanted: Mapping[str, str]) -> None:
+async def _once(node: str, socket: Path, wanted: Mapping[str, str], no_gpus: str) -> None:
     from gpuyard.client.rest import RestApi
 
     task = asyncio.current_task()
     assert task is not None
     on_stdin_closed(task.cancel)
     async with RestApi(unix_socket=socket) as api:
-        await label_node(api, node, wanted)
+        await label_node(api, node, wanted, no_gpus)
 
 
 async def _main(options: argparse.Namespace) -> None:
     if options.follow is None:
-        await _once(options.node, options.api_socket, options.labels)
+        await _once(options.node, options.api_socket, options.labels, options.no_gpus)
         return
     task = asyncio.current_task()
     assert task is not None
@@ -120,6 +132,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="gpuyard.agent.labelling", description="Writes a node's labels.")
     parser.add_argument("--node", required=True)
     parser.add_argument("--labels", type=json.loads, help="write these, a JSON object, and end")
+    parser.add_argument("--no-gpus", default="", metavar="WHY", help="with --labels: why there are none")
     parser.add_argument("--api-socket", type=Path, help="unix socket of the API, with --labels")
     parser.add_argument("--follow", type=Path, help="a file of labels, for a pod of the node's cluster")
     parser.add_argument("--taint", action="store_true", help="with --follow: taint a node with GPUs")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from gpuyard.agent.cdi import publish
 from gpuyard.agent.labels import node_labels
@@ -19,6 +20,8 @@ from gpuyard.devices.inventory import Inventory
 
 _RETRY_S = 5.0
 _LOG = logging.getLogger(__name__)
+#: The node's labels, and why there are no GPUs to serve (empty when there are).
+_Marks: TypeAlias = tuple[dict[str, str], str]
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,12 @@ async def run_agent(
         DeviceError: the CDI spec or the labels can't be written.
     """
     plugin: Plugin | None = None
-    labels: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+    labels: asyncio.Queue[_Marks] = asyncio.Queue()
     async with asyncio.TaskGroup() as group:
         if target is not None:
             group.create_task(_keep_labelled(target, labels), name="labels")
         async for inventory in inventories:
-            labels.put_nowait(node_labels(inventory))
+            labels.put_nowait((node_labels(inventory), "" if inventory.gpus else inventory.detail))
             if labels_file is not None:
                 write_labels(labels_file, node_labels(inventory))
             if cdi_dir is not None:
@@ -70,24 +73,25 @@ async def run_agent(
                 _LOG.warning("no GPUs to serve: %s", inventory.detail)
 
 
-async def _keep_labelled(target: LabelTarget, wanted: asyncio.Queue[dict[str, str]]) -> None:
+async def _keep_labelled(target: LabelTarget, wanted: asyncio.Queue[_Marks]) -> None:
     """Writes the labels each time that they change; the newest ones win."""
-    written: dict[str, str] | None = None
+    written: _Marks | None = None
     while True:
-        labels = await wanted.get()
+        marks = await wanted.get()
         while not wanted.empty():
-            labels = wanted.get_nowait()
-        while labels != written:
-            if await _label(target, labels) == 0:
-                written = labels
+            marks = wanted.get_nowait()
+        while marks != written:
+            if await _label(target, *marks) == 0:
+                written = marks
             else:
                 await asyncio.sleep(_RETRY_S)
 
 
-async def _label(target: LabelTarget, labels: dict[str, str]) -> int:
+async def _label(target: LabelTarget, labels: dict[str, str], no_gpus: str) -> int:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gpuyard.agent.labelling"),
         *("--node", target.node, "--api-socket", str(target.api_socket), "--labels", json.dumps(labels)),
+        *("--no-gpus", no_gpus),
         stdin=asyncio.subprocess.PIPE,
     )
     try:

@@ -80,8 +80,8 @@ def _remedy(explanation: Explanation, target: Target) -> str:
     wait = "--wait submits it all the same, for when such a node comes"
     if explanation.blocker is Blocker.NO_GPUS and target.is_yard:
         return (
-            "this yard has no GPUs: `gpuyard down --keep && gpuyard up --simulate H100:8` simulates some; "
-            f"`gpuyard status` and its data folder's daemon.log say what was found. {wait}"
+            "this yard has no GPUs: `gpuyard up --simulate H100:8` simulates some; "
+            f"`gpuyard status` says why. {wait}"
         )
     return wait
 

@@ -15,6 +15,7 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_CONTAINERS,
     ANNOTATION_ENFORCED,
     ANNOTATION_ISOLATION,
+    ANNOTATION_NO_GPUS,
     GPU_RESOURCE,
     LABEL_GPU_MODEL,
     LABEL_SIMULATED,
@@ -76,4 +77,5 @@ def _gpus(node: Manifest) -> dict[str, Any]:
         "simulated": labels.get(LABEL_SIMULATED) == "true",
         "capacity": to_int((status.get("capacity") or {}).get(GPU_RESOURCE, 0)),
         "allocatable": to_int((status.get("allocatable") or {}).get(GPU_RESOURCE, 0)),
+        "none_because": annotations_of(node).get(ANNOTATION_NO_GPUS),
     }

@@ -14,12 +14,14 @@ class NodeApi:
 
     Attributes:
         labels: the node's; None while the node doesn't exist.
+        annotations: the node's.
         asked: one entry for each request, the method.
     """
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
         self.labels: dict[str, str] | None = None
+        self.annotations: dict[str, str] = {}
         self.asked: asyncio.Queue[str] = asyncio.Queue()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,9 +44,14 @@ class NodeApi:
         if path.partition("?")[0] != "/api/v1/nodes/here" or self.labels is None:
             return 404, {"kind": "Status", "code": 404, "reason": "NotFound", "message": "no such node"}
         if method == "PATCH":
-            changed = self.labels | json.loads(body)["metadata"]["labels"]
-            self.labels = {name: value for name, value in changed.items() if value is not None}
-        return 200, {"metadata": {"name": "here", "labels": self.labels}}
+            metadata = json.loads(body)["metadata"]
+            self.labels = _merged(self.labels, metadata.get("labels", {}))
+            self.annotations = _merged(self.annotations, metadata.get("annotations", {}))
+        return 200, {"metadata": {"name": "here", "labels": self.labels, "annotations": self.annotations}}
+
+
+def _merged(old: dict[str, str], patch: dict[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in (old | patch).items() if value is not None}
 
 
 @pytest.fixture

@@ -26,6 +26,15 @@ async def test_right_labels_are_not_written_again(node_api: Any) -> None:
     assert node_api.asked.qsize() == 1
 
 
+async def test_why_there_are_no_gpus_comes_and_goes(node_api: Any) -> None:
+    node_api.labels = {}
+    async with RestApi(unix_socket=node_api.socket) as api:
+        await label_node(api, "here", {}, "the driver isn't installed")
+        assert node_api.annotations == {"gpuyard.io/no-gpus": "the driver isn't installed"}
+        await label_node(api, "here", WANTED)
+    assert (node_api.labels, node_api.annotations) == (WANTED, {})
+
+
 async def start(node_api: Any) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gpuyard.agent.labelling"),

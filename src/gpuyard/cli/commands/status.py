@@ -44,7 +44,7 @@ def command(context: str | None, output: str | None) -> None:
                 "GPUs",
                 f"{gpus['allocatable']} × {gpus['model'] or 'GPU'}{simulated}"
                 if gpus["capacity"]
-                else "none",
+                else "none" + (f": {gpus['none_because']}" if gpus["none_because"] else ""),
             ),
             ("Unhealthy", str(gpus["capacity"] - gpus["allocatable"] or "")),
             ("Isolation", f"{isolation['level']}{'' if isolation['level'] != 'none' else NO_ISOLATION}"),

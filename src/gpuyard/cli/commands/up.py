@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from gpuyard import errors
 from gpuyard.cli.options import output_option
 from gpuyard.cli.output import StatusLine, print_json
+
+if TYPE_CHECKING:
+    from gpuyard.local.paths import YardPaths
+
+_REASON_WAIT_S = 2.0
+_REASON_POLL_S = 0.1
 
 
 @click.command(
@@ -33,7 +40,8 @@ Examples:
 def command(simulate: str | None, no_simulate: bool, port: int | None, output: str | None) -> None:
     """Start this machine's yard in the background.
 
-    Choices are kept for the next start. A yard that runs already is left as it is.
+    Choices are kept for the next start. A yard that runs already is left as it is; only an idle one without
+    GPUs is started again for --simulate.
     """
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths
@@ -48,15 +56,22 @@ def command(simulate: str | None, no_simulate: bool, port: int | None, output: s
     paths = find_paths(os.environ)
     line = StatusLine()
     began = time.monotonic()
-    try:
-        started = lifecycle.start(
-            paths, simulate=simulate, port=port, on_wait=lambda text: line.show(text + " …")
-        )
-    finally:
-        line.clear()
+
+    def start() -> lifecycle.Started:
+        try:
+            return lifecycle.start(
+                paths, simulate=simulate, port=port, on_wait=lambda text: line.show(text + " …")
+            )
+        finally:
+            line.clear()
+
+    started = start()
     if not started.fresh:
         difference = lifecycle.differs(load_settings(paths.settings), simulate=simulate, port=port)
-        if difference:
+        if difference and simulate and _serves_nothing(paths):
+            lifecycle.stop(paths)
+            started = start()
+        elif difference:
             raise errors.YardBusy(
                 f"the yard is up already, and {difference}",
                 remedy="restart it: `gpuyard down --keep`, then this command again",
@@ -66,6 +81,28 @@ def command(simulate: str | None, no_simulate: bool, port: int | None, output: s
         return
     took = f" in {time.monotonic() - began:.1f} s" if started.fresh else " already"
     click.echo(f"The yard is up{took}: node {started.yard.node}, API {started.yard.api}")
+    if not load_settings(paths.settings).simulate:
+        _say_why_no_gpus(paths)
+
+
+def _serves_nothing(paths: YardPaths) -> bool:
+    """Whether a running yard has neither GPUs nor live runs: nobody minds when it is started again."""
+    from gpuyard.cli.yard_status import yard_status
+    from gpuyard.local.survivors import live_pods
+
+    return not yard_status(paths)["gpus"]["capacity"] and not live_pods(paths.pods_dir)
+
+
+def _say_why_no_gpus(paths: YardPaths) -> None:
+    """Prints the agent's reason; it comes a moment after the node is ready."""
+    from gpuyard.cli.yard_status import yard_status
+
+    due = time.monotonic() + _REASON_WAIT_S
+    while not (gpus := yard_status(paths)["gpus"])["capacity"]:
+        if gpus["none_because"] or time.monotonic() > due:
+            click.echo(f"No GPUs: {gpus['none_because'] or 'none were found so far'}")
+            return
+        time.sleep(_REASON_POLL_S)
 
 
 def checked_simulation(text: str) -> str:
