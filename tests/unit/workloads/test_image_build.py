@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.workloads.spec import ImageBuild, Overrides, RunSpec, load_spec
+
+
+def load(text: str, **flags: str) -> RunSpec:
+    return load_spec(text, "gpuyard.yaml", Overrides(**flags), {})  # type: ignore[arg-type]
+
+
+def test_a_mapping_is_an_image_to_build() -> None:
+    spec = load(
+        "run: x\nworkdir: src\nimage:\n  base: b\n  repository: r:1\n  requirements: q.txt\n"
+        "  platforms: [linux/amd64, linux/arm64/v8]\n  allow_secrets: [.env]\n  pull_repository: p\n"
+    )
+    assert spec.image is None
+    platforms = ("linux/amd64", "linux/arm64/v8")
+    assert spec.build == ImageBuild("b", "r:1", "q.txt", platforms, (".env",), "p")
+
+
+def test_a_name_is_an_image_that_is_there() -> None:
+    assert (load("run: x\nimage: a:1\n").image, load("run: x\nimage: a:1\n").build) == ("a:1", None)
+
+
+def test_a_flag_takes_the_place_of_the_whole_build() -> None:
+    spec = load("run: x\nimage: {base: b, repository: r}\n", image="other:1")
+    assert (spec.image, spec.build) == ("other:1", None)
+
+
+def test_null_leaves_a_key_out() -> None:
+    build = load("run: x\nimage: {base: b, repository: r, requirements: null}\n").build
+    assert build is not None and build.requirements is None
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(errors.SpecError) as caught:
+        load("run: x\nimage:\n  bse: b\n  requirements: ''\n  platforms: [here]\n")
+    found = {problem.path: problem for problem in caught.value.problems}
+    assert set(found) == {
+        "image.base", "image.repository", "image.bse", "image.requirements", "image.platforms[0]",
+    }  # fmt: skip
+    assert "did you mean 'base'" in found["image.bse"].message
+    assert found["image.platforms[0]"].line == 5
+
+
+def test_an_empty_list_of_platforms() -> None:
+    with pytest.raises(errors.SpecError, match=r"image\.platforms"):
+        load("run: x\nimage: {base: b, repository: r, platforms: []}\n")
+
+
+def test_a_relative_workdir_needs_no_path_in_the_image_when_it_is_built() -> None:
+    assert load("run: x\nworkdir: src\nimage: {base: b, repository: r}\n").workdir == "src"
+    with pytest.raises(errors.SpecError, match="absolute path"):
+        load("run: x\nworkdir: src\nimage: there:1\n")
