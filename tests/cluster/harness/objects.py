@@ -90,7 +90,10 @@ class Pods:
             status = self.status(name, container)
             return "running" in status.get("state", {}) and status["restartCount"] == restarts
 
-        until(running, f"container {container} of pod {name} runs after {restarts} restarts")
+        try:
+            until(running, f"container {container} of pod {name} runs after {restarts} restarts")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {json.dumps(self.get(name)['status'], indent=1)}") from None
 
     def wait_phase(self, name: str, phase: str) -> None:
         """Until the pod is in this phase."""
@@ -114,11 +117,26 @@ class Pods:
 
     def exec(self, name: str, command: str, container: str = "main") -> str:
         """Runs a line of shell in a container."""
-        return self.kubectl("exec", name, f"--container={container}", "--", "/bin/sh", "-c", command)
+
+        def ran() -> tuple[str] | None:
+            try:
+                return (
+                    self.kubectl("exec", name, f"--container={container}", "--", "/bin/sh", "-c", command),
+                )
+            except ClusterError as error:
+                # A kubelet that has just started is ready before it knows all its pods.
+                if "pod does not exist" in str(error):
+                    return None
+                raise
+
+        done = until(ran, f"the kubelet knows pod {name}")
+        assert done is not None
+        return done[0]
 
     def exit(self, name: str, container: str = "main") -> None:
         """Makes the container end, so that the kubelet starts it again."""
-        self.exec(name, "kill -TERM 1", container)
+        # In the background, since this shell would end with its container.
+        self.exec(name, "(sleep 0.2; kill -TERM 1) >/dev/null 2>&1 &", container)
 
     def devices(self, name: str, container: str = "main") -> tuple[str, ...]:
         """The GPUs that the container, as it runs now, was given: UUIDs."""

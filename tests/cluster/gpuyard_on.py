@@ -1,0 +1,63 @@
+"""The command line against a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.harness.cluster import Cluster
+
+_GPUYARD = Path(sys.executable).with_name("gpuyard")
+CONTEXT = "gpuyard-test"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Gpuyard:
+    """Runs commands in a folder that has nothing of this machine's user but the cache."""
+
+    cluster: Cluster
+    folder: Path
+
+    def __call__(self, command: str, *words: str) -> Done:
+        """Runs `gpuyard COMMAND --context … WORDS`."""
+        return self.run(command, f"--context={CONTEXT}", *words)
+
+    def run(self, *words: str) -> Done:
+        """Runs a command without a context."""
+        environ = {**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig), "GPUYARD_HOME": str(self.folder)}
+        environ["XDG_CACHE_HOME"] = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"))
+        done = subprocess.run(
+            [_GPUYARD, *words],
+            cwd=self.folder,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def ok(self, command: str, *words: str) -> str:
+        """Standard output of a command that has to succeed."""
+        done = self(command, *words)
+        assert done.code == 0, f"gpuyard {command} {' '.join(words)}: {done}"
+        return done.out
+
+    def json(self, command: str, *words: str) -> Any:
+        """The same, parsed."""
+        return json.loads(self.ok(command, *words, "-o", "json"))

@@ -1,0 +1,34 @@
+"""The real Kubernetes still does what was recorded of it; the same cases as in tests/contract/test_yard.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.cluster.harness.cluster import Cluster
+from tests.contract import recordings, targets
+from tests.contract.registry import Case, load_cases, run_cases
+
+CASES = load_cases()
+TRUTH = recordings.load(recordings.KUBERNETES)
+
+
+@pytest.fixture(scope="module")
+def observed(request: pytest.FixtureRequest, cluster: Cluster) -> dict[str, Any]:
+    """The cases that were asked for run at the same time, since most of them wait."""
+    wanted = [
+        item.callspec.params["case"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec")
+    ]
+    with targets.kubernetes(cluster) as target:
+        return run_cases(wanted, target)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_a_case(case: Case, observed: dict[str, Any]) -> None:
+    found = observed[case.id]
+    if isinstance(found, Exception):
+        raise found
+    assert found == TRUTH[case.id]

@@ -1,0 +1,329 @@
+"""`gpuyard install` and `uninstall`: what nodes show then, what pods get, and what is left afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.cluster.gpuyard_on import Gpuyard
+from tests.cluster.harness.agent import Agent
+from tests.cluster.harness.cluster import Cluster
+from tests.cluster.harness.namespaces import ClusterError
+from tests.cluster.harness.objects import Pods, until, wait_for_gpus
+from tests.images.conftest import debian_tar  # noqa: F401
+
+NODES = ("node-a", "node-b")
+SYSTEM = "gpuyard-system"
+SELECTOR = "app.kubernetes.io/part-of=gpuyard"
+KINDS = (
+    "namespaces,serviceaccounts,clusterroles,clusterrolebindings,priorityclasses,runtimeclasses,daemonsets,"
+    "pods,validatingadmissionpolicies,validatingadmissionpolicybindings"
+)
+TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
+OPTIONS = ("--simulate=H100:8", "--taint", "--policy")
+MIB = 1024
+
+
+@pytest.fixture(scope="module")
+def gpuyard(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Gpuyard:
+    return Gpuyard(cluster, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def before(cluster: Cluster) -> dict[str, Any]:
+    """The nodes as they were."""
+    return {name: marks(cluster, name) for name in NODES}
+
+
+@pytest.fixture(scope="module")
+def image(gpuyard: Gpuyard, before: object, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The agent's, which the first install builds; nothing of gpuyard is on the cluster at the end."""
+    base, tag = (f"{gpuyard.cluster.registry}/{name}" for name in ("debian:12", "gpuyard/agent:test"))
+    tar = request.getfixturevalue("debian_tar")
+    done = gpuyard.run("image", "import", str(tar), f"--tag={base}")
+    assert done.code == 0, done
+    try:
+        gpuyard.ok("install", f"--base={base}", f"--image={tag}", *OPTIONS)
+        yield gpuyard.json("status")["image"]
+    finally:
+        gpuyard.ok("uninstall", "--force")
+
+
+@pytest.fixture
+def installed(gpuyard: Gpuyard, image: str) -> str:
+    """The image of an install with all options, complete, whatever tests before did to it."""
+    gpuyard.ok("install", f"--image={image}", *OPTIONS)
+    for node in NODES:
+        wait_for_gpus(gpuyard.cluster, node, 8, 8)
+        until(lambda node=node: TAINT in taints(gpuyard.cluster, node), f"{node} is tainted")  # type: ignore[misc]
+    return image
+
+
+def node_of(cluster: Cluster, name: str) -> dict[str, Any]:
+    raw: dict[str, Any] = json.loads(cluster.kubectl("get", "node", name, "-o=json"))
+    return raw
+
+
+def taints(cluster: Cluster, name: str) -> list[Any]:
+    return list(node_of(cluster, name)["spec"].get("taints") or ())
+
+
+def marks(cluster: Cluster, name: str) -> tuple[Any, Any, Any]:
+    node = node_of(cluster, name)
+    metadata = node["metadata"]
+    return metadata["labels"], metadata["annotations"], node["spec"].get("taints")
+
+
+def objects(cluster: Cluster) -> dict[str, Any]:
+    """Everything of an install, by kind and name."""
+    raw = cluster.kubectl("get", KINDS, "--all-namespaces", f"--selector={SELECTOR}", "-o=json")
+    return {f"{item['kind']} {item['metadata']['name']}": item for item in json.loads(raw)["items"]}
+
+
+def agent_pod(cluster: Cluster, node: str) -> str:
+    where = (f"--namespace={SYSTEM}", f"--selector={SELECTOR}", f"--field-selector=spec.nodeName={node}")
+    return cluster.kubectl("get", "pods", *where, "-o=name").split()[0]
+
+
+def in_agent(cluster: Cluster, container: str, *argv: str, node: str = "node-a") -> str:
+    pod = agent_pod(cluster, node)
+    return cluster.kubectl("exec", f"--namespace={SYSTEM}", pod, f"--container={container}", "--", *argv)
+
+
+def holds(there: Any, wanted: Any) -> bool:
+    """Whether an object has all that a manifest says; a server adds defaults."""
+    if isinstance(wanted, Mapping):
+        return all(name in there and holds(there[name], value) for name, value in wanted.items())
+    if isinstance(wanted, list):
+        return len(there) == len(wanted) and all(map(holds, there, wanted))
+    return bool(there == wanted)
+
+
+def test_nodes_show_their_gpus(cluster: Cluster, installed: str) -> None:
+    for name in NODES:
+        node = node_of(cluster, name)
+        assert node["status"]["allocatable"]["nvidia.com/gpu"] == "8"
+        wanted = {
+            "hardware-type": "nvidia-gpu",
+            "gpuyard.io/gpu-model": "H100",
+            "gpuyard.io/simulated": "true",
+            "nvidia.com/gpu.product": "Simulated-NVIDIA-H100-80GB-HBM3",
+            "nvidia.com/gpu.count": "8",
+            "nvidia.com/gpu.memory": "81559",
+            "nvidia.com/gpu.compute.major": "9",
+            "nvidia.com/cuda.driver-version.full": "580.95.05",
+        }
+        assert wanted.items() <= node["metadata"]["labels"].items()
+        described = cluster.kubectl("describe", "node", name)
+        assert "nvidia.com/gpu:  8" in described
+        assert "nvidia.com/gpu=present:NoSchedule" in described
+
+
+def test_what_is_there_is_what_a_dry_run_prints(gpuyard: Gpuyard, installed: str) -> None:
+    printed = json.loads(gpuyard.ok("install", f"--image={installed}", *OPTIONS, "--dry-run", "-o", "json"))[
+        "items"
+    ]
+    there = objects(gpuyard.cluster)
+    for manifest in printed:
+        assert holds(there[f"{manifest['kind']} {manifest['metadata']['name']}"], manifest)
+    assert len(printed) == len([key for key in there if not key.startswith("Pod ")])
+
+
+def test_installing_again_changes_nothing(gpuyard: Gpuyard, installed: str) -> None:
+    def versions() -> dict[str, str]:
+        return {key: item["metadata"]["resourceVersion"] for key, item in objects(gpuyard.cluster).items()}
+
+    first = versions()
+    assert "Nothing changed" in gpuyard.ok("install", f"--image={installed}", *OPTIONS)
+    assert versions() == first
+
+
+def test_a_pod_gets_its_gpus_by_cdi(gpuyard: Gpuyard, pods: Pods, installed: str) -> None:
+    pods.create("trainer", node="node-a", gpus=2)
+    pods.wait_running("trainer")
+    assert len(pods.devices("trainer")) == 2
+    assert len(pods.exec("trainer", "ls /dev | grep '^nvidia[0-9]'").split()) == 2
+    assert pods.exec("trainer", "echo $GPUYARD_SIMULATED") == "1\n"
+    spec = json.loads(cdi_file(gpuyard.cluster, "node-a"))
+    assert set(pods.devices("trainer")) <= {device["name"] for device in spec["devices"]}
+
+
+def cdi_file(cluster: Cluster, node: str) -> str:
+    return (cluster.nodes[node].cdi_dir / "gpuyard-nvidia-gpu.json").read_text()
+
+
+def test_pods_without_gpus_stay_off_tainted_nodes(pods: Pods, installed: str) -> None:
+    pods.create("web", node="node-a")
+
+    def refused() -> str:
+        conditions = pods.get("web")["status"].get("conditions") or ()
+        return next((c.get("message", "") for c in conditions if c["type"] == "PodScheduled"), "")
+
+    assert "untolerated taint {nvidia.com/gpu: present}" in until(refused, "the scheduler says no")
+
+
+def test_the_plugin_has_no_rights_and_no_credentials(cluster: Cluster, installed: str) -> None:
+    status = in_agent(cluster, "plugin", "cat", "/proc/1/status")
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["CapEff"].strip() == fields["CapBnd"].strip() == "0" * 16
+    assert fields["NoNewPrivs"] == "1"
+    for command in (("ls", "/var/run/secrets/kubernetes.io"), ("touch", "/here")):
+        with pytest.raises(ClusterError, match=r"No such file|Read-only file system"):
+            in_agent(cluster, "plugin", *command)
+    mounts = in_agent(cluster, "plugin", "cat", "/proc/1/mounts")
+    folders = {
+        "/var/lib/kubelet/device-plugins",
+        "/var/lib/kubelet/pod-resources",
+        "/run/cdi",
+        "/var/run/cdi",
+    }
+    assert len(folders & {line.split()[1] for line in mounts.splitlines()}) == 3
+
+
+def test_the_labeller_may_touch_nodes_only(cluster: Cluster, installed: str) -> None:
+    account = f"--as=system:serviceaccount:{SYSTEM}:gpuyard-labeller"
+    allowed = cluster.kubectl("auth", "can-i", "--list", account)
+    rows = [line.split() for line in allowed.splitlines()[1:]]
+    assert [row for row in rows if row[0] == "nodes"] == [["nodes", "[]", "[]", "[get", "patch]"]]
+    assert not [row for row in rows if row[0] in {"*.*", "pods", "secrets"}]
+    assert in_agent(cluster, "labeller", "id", "-u") == "65534\n"
+
+
+def test_a_labeller_keeps_to_its_node(cluster: Cluster, installed: str) -> None:
+    # Nobody's token, so to speak: it is bound to no pod, and so to no node.
+    account = f"--as=system:serviceaccount:{SYSTEM}:gpuyard-labeller"
+
+    def refused() -> bool:
+        try:
+            cluster.kubectl("label", "node", "node-b", "nvidia.com/gpu.count=9", "--overwrite", account)
+        except ClusterError as error:
+            return "a labeller changes its own node only" in str(error)
+        return False
+
+    until(refused, "the policy holds")
+
+
+def test_labels_come_back_with_the_agent(cluster: Cluster, installed: str) -> None:
+    cluster.kubectl("label", "node", "node-a", "nvidia.com/gpu.count-", "hardware-type-")
+    cluster.kubectl("delete", f"--namespace={SYSTEM}", agent_pod(cluster, "node-a"))
+    until(
+        lambda: (
+            {"hardware-type", "nvidia.com/gpu.count"}
+            <= node_of(cluster, "node-a")["metadata"]["labels"].keys()
+        ),
+        "the labels are back",
+    )
+
+
+@pytest.mark.parametrize("container", ["plugin", "labeller"])
+def test_memory(cluster: Cluster, installed: str, container: str) -> None:
+    status = in_agent(cluster, container, "cat", "/proc/1/status")
+    resident_kib = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+    assert resident_kib < 60 * MIB
+
+
+def test_a_half_done_install_is_told_and_completed(gpuyard: Gpuyard, installed: str) -> None:
+    cluster = gpuyard.cluster
+    cluster.kubectl("delete", "daemonset", "gpuyard-agent", f"--namespace={SYSTEM}", "--cascade=foreground")
+    cluster.kubectl("delete", "clusterrole", "gpuyard-viewer")
+    status = gpuyard("status")
+    assert "ClusterRole gpuyard-viewer, DaemonSet gpuyard-system/gpuyard-agent" in status.out
+    assert "run `gpuyard install` again" in status.err
+    said = gpuyard.ok("install", f"--image={installed}", *OPTIONS)
+    assert "ClusterRole gpuyard-viewer created" in said
+    assert gpuyard.json("status")["missing"] == []
+
+
+def test_options_that_are_dropped_are_undone(gpuyard: Gpuyard, installed: str) -> None:
+    said = gpuyard.ok("install", f"--image={installed}", "--simulate=H100:8")
+    assert "ValidatingAdmissionPolicy gpuyard-tenants deleted" in said
+    for node in NODES:
+        until(lambda node=node: TAINT not in taints(gpuyard.cluster, node), f"{node} isn't tainted")  # type: ignore[misc]
+
+
+def test_uninstall_refuses_while_gpus_are_used(gpuyard: Gpuyard, pods: Pods, installed: str) -> None:
+    pods.create("trainer", node="node-a", gpus=1)
+    pods.wait_running("trainer")
+    done = gpuyard("uninstall")
+    assert done.code == 2
+    assert f"1 pod has GPUs now: {pods.namespace}/trainer" in done.err
+    assert len(objects(gpuyard.cluster)) > 10
+    gpuyard.ok("uninstall", "--force")
+    assert pods.status("trainer")["state"].keys() == {"running"}
+
+
+def test_uninstall_leaves_nothing(gpuyard: Gpuyard, before: dict[str, Any], installed: str) -> None:
+    cluster = gpuyard.cluster
+    cluster.kubectl("label", "node", "node-a", "mine=yes")
+    gpuyard.ok("uninstall")
+    assert objects(cluster) == {}
+    with pytest.raises(ClusterError, match="not found"):
+        cluster.kubectl("get", "namespace", SYSTEM)
+    labels, annotations, tainted = marks(cluster, "node-a")
+    assert (labels.pop("mine"), labels, annotations, tainted) == ("yes", *before["node-a"])
+    assert marks(cluster, "node-b") == before["node-b"]
+    cluster.kubectl("label", "node", "node-a", "mine-")
+    for node in NODES:
+        assert not list(cluster.nodes[node].cdi_dir.glob("*"))
+        wait_for_gpus(cluster, node, 0, 8)
+    assert "isn't installed" in gpuyard.ok("uninstall")
+
+
+def test_another_plugin_is_noticed(gpuyard: Gpuyard, pods: Pods, image: str, tmp_path: Any) -> None:
+    cluster = gpuyard.cluster
+    gpuyard.ok("uninstall")
+    wait_for_gpus(cluster, "node-a", 0, 8)
+    agent = Agent(cluster, "node-a", tmp_path)
+    pods.kubectl("create", "-f", "-", stdin=foreign_daemon_set(cluster.registry))
+    pods.kubectl("rollout", "status", "daemonset/nvidia-device-plugin-daemonset", "--timeout=60s")
+    agent.start()
+    try:
+        until(lambda: int(node_of(cluster, "node-a")["status"]["allocatable"]["nvidia.com/gpu"]), "it serves")
+        done = gpuyard("install", f"--image={image}", *OPTIONS)
+    finally:
+        agent.stop()
+    remedy = f"kubectl delete daemonset/nvidia-device-plugin-daemonset -n {pods.namespace}"
+    assert (done.code, remedy in done.err) == (2, True), done
+    assert objects(cluster) == {}
+
+
+def foreign_daemon_set(registry: str) -> dict[str, Any]:
+    labels = {"app": "nvidia"}
+    folder = "/var/lib/kubelet/device-plugins"
+    container = {
+        "name": "nvidia-device-plugin-ctr",
+        "image": f"{registry}/busybox:1",
+        "command": ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"],
+        "volumeMounts": [{"name": "plugins", "mountPath": folder}],
+    }
+    pod = {
+        "containers": [container],
+        "volumes": [{"name": "plugins", "hostPath": {"path": folder}}],
+        "terminationGracePeriodSeconds": 1,
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": "nvidia-device-plugin-daemonset"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def test_an_image_that_isnt_there(gpuyard: Gpuyard, image: str) -> None:
+    missing = f"{gpuyard.cluster.registry}/gpuyard/agent:missing"
+    done = gpuyard("install", f"--image={missing}", "--simulate=H100:8", "--timeout=15")
+    assert done.code == 1
+    assert "node-a: labeller" in done.err or "node-a: plugin" in done.err
+    assert "ErrImagePull" in done.err or "ImagePullBackOff" in done.err
+
+
+def test_the_yard_is_no_cluster(gpuyard: Gpuyard) -> None:
+    done = gpuyard.run("install", "--image=a/b:1")
+    assert done.code == 2
+    assert "--context" in done.err
