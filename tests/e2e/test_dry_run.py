@@ -76,3 +76,25 @@ def test_kubectl_takes_what_it_prints(yard: Yard) -> None:
     yard.kubectl("create", "-f", str(file))
     assert yard.wait_for("dry", "succeeded")["gpus"] == 2
     assert yard.ok("logs", "dry") == "$(PATH)a b"
+
+
+def test_a_host_process_is_said_to_be_one_in_json_too(stopped_yard: Yard) -> None:
+    result = stopped_yard.call("run", "--dry-run", "-o", "json", "--", "true")
+    assert json.loads(result.out)["kind"] == "Job"
+    assert "a process of the yard's host" in result.err.lower()
+
+
+def test_an_affinity_from_a_file(stopped_yard: Yard) -> None:
+    preference = {"matchExpressions": [{"key": "a", "operator": "Exists"}]}
+    preferred = [{"weight": 1, "preference": preference}]
+    wanted = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
+    stopped_yard.script("affinity.json", json.dumps(wanted))
+    said = stopped_yard.ok("run", "--dry-run", "-o", "json", "--affinity", "@affinity.json", "--", "true")
+    assert json.loads(said)["spec"]["template"]["spec"]["affinity"] == wanted
+    assert "nowhere.yaml" in stopped_yard.refused(2, "run", "--affinity", "@nowhere.yaml", "--", "true")
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "Team"])
+def test_what_can_not_be_a_namespace(stopped_yard: Yard, name: str) -> None:
+    for arguments in (("run", "--namespace", name, "--", "true"), ("ps", "--namespace", name)):
+        assert f"'{name}' can't be a namespace" in stopped_yard.refused(2, *arguments)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from gpuyard import __version__, errors
 from gpuyard.client.rest import RestApi
+from gpuyard.kube.names import is_label
 from gpuyard.local.paths import YardPaths, find_paths
 
 Result = TypeVar("Result")
@@ -55,6 +56,7 @@ async def _call(
     asyncio.get_running_loop().set_exception_handler(_report)
     # What a library logs isn't for the user: commands say themselves what matters, once and in their words.
     logging.getLogger("gpuyard").addHandler(logging.NullHandler())
+    check_namespace(namespace)
     options = (
         *(("--context", context) if context else ()),
         *(("--namespace", namespace) if namespace else ()),
@@ -71,6 +73,15 @@ async def _call(
     async with RestApi(unix_socket=paths.api_socket) as api:
         await check_yard(api, paths)
         return await work(Target(api, namespace or "default", is_yard=True, options=options))
+
+
+def check_namespace(namespace: str | None) -> None:
+    """Raises UsageError for what can't be a namespace's name: in a path it would lead elsewhere."""
+    if namespace and not is_label(namespace):
+        raise errors.UsageError(
+            f"{namespace!r} can't be a namespace",
+            remedy="a name has lower case letters, digits and '-', such as team-a",
+        )
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

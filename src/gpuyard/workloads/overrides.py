@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gpuyard.errors import Problem
 from gpuyard.workloads.command import Run
-from gpuyard.workloads.tree import Node, Path
+from gpuyard.workloads.tree import Node, Path, UnreadableYaml
 
 _TOLERATION = re.compile(r"(?P<key>[^=:]*)(?:=(?P<value>[^:]*))?(?::(?P<effect>\w+))?")
 
@@ -21,6 +21,7 @@ class Overrides:
         env: `K=V`, or `K` to take it from the caller's shell.
         node_selector: `KEY=VALUE`.
         tolerations: `KEY[=VALUE][:EFFECT]`, as kubectl writes taints; added to the file's.
+        affinity: YAML or JSON, in the place of the file's.
         run: the words after the flags, or the script and its arguments.
     """
 
@@ -38,6 +39,7 @@ class Overrides:
     priority: str | None = None
     node_selector: tuple[str, ...] = ()
     tolerations: tuple[str, ...] = ()
+    affinity: str | None = None
 
 
 class FlagLayer:
@@ -74,6 +76,8 @@ class FlagLayer:
                 self._put(("node_selector", name), value, "--node-selector")
         for text in overrides.tolerations:
             self._tolerate(text)
+        if overrides.affinity is not None:
+            self._set_affinity(overrides.affinity)
 
     def _set(self, path: Path, value: str | int | None, flag: str) -> None:
         if value is not None:
@@ -90,6 +94,16 @@ class FlagLayer:
             parent = child
         parent[str(path[-1])] = value
         self.flags[path] = flag
+
+    def _set_affinity(self, text: str) -> None:
+        # ruamel.yaml costs start-up time, and few say this.
+        from gpuyard.workloads.yaml_tree import read_yaml
+
+        try:
+            self.root["affinity"] = read_yaml(text).root
+        except UnreadableYaml as error:
+            self.problems.append(Problem("--affinity", error.problem.message))
+        self.flags["affinity",] = "--affinity"
 
     def _tolerate(self, text: str) -> None:
         match = _TOLERATION.fullmatch(text)

@@ -167,6 +167,22 @@ def test_a_flag_mends_a_bad_value_in_the_file() -> None:
     assert load("run: x\nresources: {gpus: lots}\n", gpus="2").gpus.count == 2
 
 
+_MUST = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [
+    {"key": "zone", "operator": "In", "values": ["a"]}]}]}}  # fmt: skip
+
+
+@pytest.mark.parametrize("write", [json.dumps, lambda value: to_yaml([value])], ids=["json", "yaml"])
+def test_an_affinity_of_the_flags_stands_in_the_place_of_the_file_s(write: Any) -> None:
+    text = "run: x\naffinity:\n  podAffinity: {}\n"
+    assert load(text, affinity=write({"nodeAffinity": _MUST})).affinity == {"nodeAffinity": _MUST}
+
+
+@pytest.mark.parametrize("text", ["nodeAffinty: {}", "[a, b]", "{a: ", "words"])
+def test_a_bad_affinity_names_its_flag(text: str) -> None:
+    (problem,) = problems("run: x", affinity=text)
+    assert problem.path == "--affinity"
+
+
 def test_tolerations_of_flags_are_added() -> None:
     spec = load("run: x\ntolerations: [{key: a, operator: Exists}]", tolerations=("b=c:NoSchedule", "d"))
     assert spec.tolerations == (

@@ -79,6 +79,7 @@ with 0; the run goes on.
 @click.option("--priority", metavar="CLASS", help="Name of a PriorityClass.")
 @click.option("--node-selector", metavar="K=V", multiple=True, help="Only nodes with this label.")
 @click.option("--toleration", metavar="KEY[=V][:EFFECT]", multiple=True, help="Nodes with this taint too.")
+@click.option("--affinity", metavar="YAML|@FILE", help="Where it must or should be placed; YAML or JSON.")
 @click.option("-d", "--detach", is_flag=True, help="Return once submitted.")
 @click.option("--wait", is_flag=True, help="Submit even when no node could ever run it.")
 @click.option("--replace", is_flag=True, help="Remove a run of the same name first.")
@@ -102,8 +103,9 @@ def command(
     A SCRIPT ending in .py is run by the interpreter; what follows `--` are its arguments, or a whole
     command. The yard is started when it isn't there.
     """
-    from gpuyard.cli.target import YARD, call, chosen_context
+    from gpuyard.cli.target import YARD, call, check_namespace, chosen_context
 
+    check_namespace(namespace)
     spec = _load(command_line, file, flags)
     base = file.parent if file else Path()
     if spec.build and dry_run:
@@ -177,8 +179,17 @@ def _load(command_line: tuple[str, ...], file: Path | None, flags: dict[str, Any
                 f"can't read {file}: {error.strerror}", remedy="name a spec file that is there"
             ) from error
     tolerations = flags.pop("toleration")
+    if (flags["affinity"] or "").startswith("@"):
+        flags["affinity"] = _read_text(Path(flags["affinity"].removeprefix("@")))
     overrides = Overrides(run=command_line or None, tolerations=tolerations, **flags)
     return load_spec(text, str(file) if file else "the command line", overrides, os.environ)
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.UsageError(f"can't read {file}: {error}", remedy="name a YAML or JSON file") from error
 
 
 def _render(spec: RunSpec, base: Path, namespace: str) -> list[Manifest]:
@@ -206,13 +217,13 @@ def _print_manifests(manifests: list[Manifest], output: str, *, host: bool) -> N
     from gpuyard.cli.output import print_json
     from gpuyard.workloads.yaml_text import to_yaml
 
+    note = "# A process of the yard's host: its runtime class exists on no cluster, which would refuse it."
+    if host:
+        # JSON has no comments.
+        click.echo(note, err=output == "json")
     if output == "json":
         print_json(manifests[0])
         return
-    if host:
-        click.echo(
-            "# A process of the yard's host: its runtime class exists on no cluster, which would refuse it."
-        )
     click.echo(to_yaml(manifests), nl=False)
 
 
