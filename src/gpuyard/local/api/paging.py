@@ -62,6 +62,8 @@ class Pager:
             snapshot = self._snapshots.get(number)
             if snapshot is None or snapshot.path != request.path:
                 raise errors.Gone(_EXPIRED)
+            if not 0 <= start <= len(snapshot.values):
+                raise errors.BadRequest("continue key is not valid: it begins outside the list")
             self._snapshots.move_to_end(number)
         else:
             number, start, snapshot = 0, 0, self._take(target, request)

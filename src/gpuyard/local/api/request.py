@@ -185,6 +185,8 @@ def parse_delete_options(request: Request, raw: Any) -> DeleteOptions:
             'supported values: "Foreground", "Background", "Orphan"'
         )
     preconditions = options.get("preconditions") or {}
+    if not isinstance(preconditions, Mapping):
+        raise errors.BadRequest("preconditions must be an object")
     return DeleteOptions(
         grace_s=grace,
         propagation=Propagation(policy) if policy else None,

@@ -85,9 +85,8 @@ class Resources:
 
     async def _update(self, target: Target, request: Request) -> Answered:
         form, options = _form(request), _write_options(request)
-        answer = await self._api.update_raw(
-            target.spec, target.key, await request.json(), target.subresource, options
-        )
+        manifest = _object(await request.json(), target.spec.resource.kind)
+        answer = await self._api.update_raw(target.spec, target.key, manifest, target.subresource, options)
         return self._written(target, request, form, answer, 200)
 
     async def _patch(self, target: Target, request: Request) -> Answered:

@@ -251,6 +251,23 @@ async def test_metadata_only(served: Served) -> None:
     assert (await served.http.get(f"{MAPS}/a", headers=accept)).json()["kind"] == "PartialObjectMetadata"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/api/v1/namespaces/default/finalize", "null"),
+        ("PUT", "/api/v1/namespaces/default/finalize", "[1]"),
+        ("PUT", f"{MAPS}/a", '"x"'),
+        ("POST", MAPS, "[]"),
+        ("DELETE", f"{MAPS}/a", '{"preconditions": 5}'),
+        ("DELETE", f"{MAPS}/a", '{"preconditions": "x"}'),
+    ],
+)
+async def test_a_body_of_another_type_is_a_400(served: Served, method: str, path: str, body: str) -> None:
+    await served.http.post(MAPS, json=config_map())
+    headers = {"Content-Type": "application/json"}
+    refused(await served.http.request(method, path, content=body, headers=headers), 400, "BadRequest")
+
+
 async def test_binding_and_eviction(served: Served) -> None:
     await served.http.post(PODS, json=pod())
     binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"name": "n"}}

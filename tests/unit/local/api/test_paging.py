@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from gpuyard.kube.objects import CONFIG_MAPS
@@ -58,6 +60,10 @@ async def test_a_token_serves_its_own_list_only(served: Served, api: ObjectApi) 
     token = (await served.http.get(MAPS, params={"limit": "1"})).json()["metadata"]["continue"]
     refused(await served.http.get("/api/v1/secrets", params={"continue": token}), 410, "Expired")
     refused(await served.http.get(MAPS, params={"continue": "bm9uc2Vuc2U="}), 400, "BadRequest")
+    for start in (-1, 10**18, 10**30):
+        made_up = base64.urlsafe_b64encode(f"[1, {start}]".encode()).decode()
+        response = await served.http.get(MAPS, params={"limit": "1", "continue": made_up})
+        assert "continue key is not valid" in refused(response, 400, "BadRequest")
     refused(await served.http.get(MAPS, params={"continue": "é"}), 400, "BadRequest")
 
 
