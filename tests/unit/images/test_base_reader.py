@@ -153,7 +153,9 @@ async def test_layers_are_read_as_they_are_compressed(media_type: str, content: 
 
 
 @pytest.mark.parametrize(
-    "content", [b"no gzip at all", gzip.compress(TAR)[:300], gzip.compress(b"no tar" * 500)]
+    "content",
+    [b"no gzip at all", gzip.compress(TAR)[:300], gzip.compress(b"no tar" * 500)],
+    ids=["no gzip", "cut", "no tar"],
 )
 async def test_a_damaged_layer_is_named(content: bytes) -> None:
     blob = Descriptor.for_bytes(OCI_LAYER_GZIP, content)
