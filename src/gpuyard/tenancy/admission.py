@@ -140,7 +140,7 @@ def labeller_policy() -> list[dict[str, Any]]:
     allowed = f'(n.startsWith("nvidia.com/") || n.startsWith("gpuyard.io/") || n == "{LABEL_HARDWARE_TYPE}")'
     annotations = _list((ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET))
     others = f'.filter(t, t.key != "{GPU_RESOURCE}")'
-    node = 'request.userInfo.extra[?"authentication.kubernetes.io/node-name"].orValue([""])'
+    node = 'request.userInfo.?extra[?"authentication.kubernetes.io/node-name"].orValue([""])'
     rules = [
         (f"object.metadata.name in {node}", "a labeller changes its own node only"),
         (_unchanged("labels", allowed), "a labeller changes labels of GPUs only"),

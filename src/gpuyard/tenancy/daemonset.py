@@ -62,9 +62,9 @@ def _pod() -> dict[str, Any]:
             _host_path("device-plugins", _PLUGINS, "Directory"),
             _host_path("pod-resources", _POD_RESOURCES, "Directory"),
             _host_path("cdi", _CDI, "DirectoryOrCreate"),
-            Only(PRIVILEGED, _host_path("driver-root", "/", "Directory")),
             {"name": "shared", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
             _credentials(),
+            Only(PRIVILEGED, _host_path("driver-root", "/", "Directory")),
         ],
     }
 
@@ -105,6 +105,7 @@ def _plugin() -> dict[str, Any]:
             {"name": "device-plugins", "mountPath": _PLUGINS},
             {"name": "pod-resources", "mountPath": _POD_RESOURCES, "readOnly": True},
             {"name": "cdi", "mountPath": _CDI},
+            {"name": "shared", "mountPath": _SHARED},
             Only(
                 PRIVILEGED,
                 {
@@ -114,7 +115,6 @@ def _plugin() -> dict[str, Any]:
                     "mountPropagation": "HostToContainer",
                 },
             ),
-            {"name": "shared", "mountPath": _SHARED},
         ],
     }
 
