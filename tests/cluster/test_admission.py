@@ -28,7 +28,7 @@ def adds(capability: str) -> dict[str, Any]:
 SECRET = {"valueFrom": {"secretKeyRef": {"name": "a", "key": "b", "optional": True}}}
 MOUNT = {"volumeMounts": [{"name": "v", "mountPath": "/var/run/nvidia-container-devices/all"}]}
 EMPTY = {"volumes": [{"name": "v", "emptyDir": {}}]}
-#: name → the container's part, the pod's part, its annotations, and what the refusal says; "" when it's let in.
+#: name → of the container, of the pod, its annotations, and what the refusal says; "" when it's let in.
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, str], str]] = {
     "plain": ({}, {}, {}, ""),
     "gpus": ({"resources": GPU}, {}, {}, ""),
@@ -89,7 +89,7 @@ def pod(
 
 @pytest.fixture(scope="module")
 def tenant(cluster: Cluster) -> Iterator[str]:
-    """A namespace with the tenant label, in which the policy holds; beside an install's own, if there is one."""
+    """A namespace with the tenant label, in which the policy holds; an install's own may be there too."""
     suffix = secrets.token_hex(4)
     name = f"tenant-{suffix}"
     policy, binding = tenant_policy()

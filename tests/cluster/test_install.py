@@ -206,6 +206,12 @@ def test_a_labeller_keeps_to_its_node(cluster: Cluster, installed: str) -> None:
     until(refused, "the policy holds")
 
 
+def test_the_policies_are_without_type_errors(cluster: Cluster, installed: str) -> None:
+    path = "-o=jsonpath={.items[*].status.typeChecking}"
+    until(lambda: cluster.kubectl("get", "validatingadmissionpolicies", path), "they are checked")
+    assert "expressionWarnings" not in cluster.kubectl("get", "validatingadmissionpolicies", path)
+
+
 def test_labels_come_back_with_the_agent(cluster: Cluster, installed: str) -> None:
     cluster.kubectl("label", "node", "node-a", "nvidia.com/gpu.count-", "hardware-type-")
     cluster.kubectl("delete", f"--namespace={SYSTEM}", agent_pod(cluster, "node-a"))

@@ -1,0 +1,103 @@
+"""deploy/ renders to what `gpuyard install` sends: the Helm chart by helm, the kustomize base by kubectl."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from gpuyard.tenancy.conditions import DriverAccess, InstallOptions
+from gpuyard.tenancy.install import install
+from tests.cluster.harness.cluster import Cluster
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "registry.example.com/gpuyard/agent:v1"
+#: What the chart is told, and the same for an install.
+VALUES = {
+    "defaults": ({}, InstallOptions(IMAGE)),
+    "simulated": (
+        {"simulate": "H100:8", "taint": True},
+        InstallOptions(IMAGE, simulate="H100:8", taint=True),
+    ),
+    "privileged": (
+        {
+            "driverAccess": "privileged",
+            "policy": True,
+            "namespace": "gpus",
+            "nodeSelector": {"gpu": "yes"},
+        },
+        InstallOptions(
+            IMAGE,
+            namespace="gpus",
+            driver_access=DriverAccess.PRIVILEGED,
+            policy=True,
+            node_selector={"kubernetes.io/os": "linux", "gpu": "yes"},
+        ),
+    ),
+}
+COMPONENTS = {
+    "none": ((), InstallOptions(IMAGE)),
+    "simulated": (("simulate", "taint"), InstallOptions(IMAGE, simulate="H100:8", taint=True)),
+    "privileged": (
+        ("privileged", "taint", "policy"),
+        InstallOptions(IMAGE, driver_access=DriverAccess.PRIVILEGED, taint=True, policy=True),
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def helm() -> str:
+    """Built from its module, once per machine."""
+    done = subprocess.run([ROOT / "tools/helm/build"], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip()
+
+
+def by_name(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {f"{m['kind']} {m['metadata']['name']}": json.loads(json.dumps(m)) for m in manifests}
+
+
+def parsed(text: str) -> dict[str, Any]:
+    return by_name([document for document in YAML(typ="safe").load_all(text) if document])
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_chart_renders_to_an_install(helm: str, tmp_path: Path, name: str) -> None:
+    values, options = VALUES[name]
+    file = tmp_path / "values.json"
+    file.write_text(json.dumps({"image": IMAGE, **values}))
+    command = [helm, "template", "gpuyard", str(ROOT / "deploy/helm/gpuyard"), f"--values={file}"]
+    done = subprocess.run([*command, "--kube-version=1.34.0"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert parsed(done.stdout) == by_name(install(options))
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_the_kustomize_base_renders_to_an_install(cluster: Cluster, tmp_path: Path, name: str) -> None:
+    components, options = COMPONENTS[name]
+    deploy = Path(os.path.relpath(ROOT / "deploy/kustomize", tmp_path))
+    image, tag = IMAGE.rsplit(":", 1)
+    overlay = {
+        "resources": [str(deploy / "base")],
+        "components": [str(deploy / "components" / component) for component in components],
+        "images": [{"name": "gpuyard-agent", "newName": image, "newTag": tag}],
+    }
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(overlay))
+    assert parsed(cluster.kubectl("kustomize", str(tmp_path))) == by_name(install(options))
+
+
+def test_a_cluster_takes_the_chart(helm: str, cluster: Cluster) -> None:
+    command = [helm, "install", "gpuyard", str(ROOT / "deploy/helm/gpuyard"), f"--set=image={IMAGE}"]
+    done = subprocess.run(
+        [*command, "--dry-run=server", "--namespace=default", "--set", "policy=true"],
+        env=cluster.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,123 @@
+from typing import Any
+
+import pytest
+
+from gpuyard.kube.objects import key_of, labels_of
+from gpuyard.tenancy.conditions import DriverAccess, InstallOptions
+from gpuyard.tenancy.install import KINDS, install, resource_of
+from gpuyard.tenancy.names import LABELS
+
+IMAGE = "registry.example.com/gpuyard/agent:v1"
+SIMULATED = InstallOptions(IMAGE, simulate="H100:8")
+REAL = InstallOptions(IMAGE)
+PRIVILEGED = InstallOptions(IMAGE, driver_access=DriverAccess.PRIVILEGED)
+EVERYTHING = InstallOptions(IMAGE, namespace="gpus", taint=True, policy=True)
+ALL = [SIMULATED, REAL, PRIVILEGED, EVERYTHING]
+
+
+def pod(options: InstallOptions) -> dict[str, Any]:
+    spec: dict[str, Any] = install(options)[-1]["spec"]["template"]["spec"]
+    return spec
+
+
+def container(options: InstallOptions, name: str) -> dict[str, Any]:
+    return next(c for c in pod(options)["containers"] if c["name"] == name)
+
+
+def env(options: InstallOptions, name: str = "plugin") -> dict[str, str]:
+    return {entry["name"]: entry.get("value", "") for entry in container(options, name)["env"]}
+
+
+@pytest.mark.parametrize("options", ALL)
+def test_everything_is_found_again(options: InstallOptions) -> None:
+    manifests = install(options)
+    assert all(labels_of(manifest).items() >= LABELS.items() for manifest in manifests)
+    assert {resource_of(manifest) for manifest in manifests} <= set(KINDS)
+    assert len({(manifest["kind"], key_of(manifest)) for manifest in manifests}) == len(manifests)
+    assert "@" not in str(manifests).replace("@sha256", "")
+
+
+@pytest.mark.parametrize("options", ALL)
+def test_namespaced_objects_are_in_the_namespace(options: InstallOptions) -> None:
+    for manifest in install(options):
+        expected = options.namespace if resource_of(manifest).namespaced else ""
+        assert key_of(manifest).namespace == expected
+
+
+def test_the_namespace_lets_the_agent_in() -> None:
+    namespace = install(EVERYTHING)[0]
+    assert key_of(namespace).name == "gpus"
+    assert labels_of(namespace)["pod-security.kubernetes.io/enforce"] == "privileged"
+
+
+@pytest.mark.parametrize("options", [SIMULATED, REAL])
+def test_the_plugin_is_root_without_rights(options: InstallOptions) -> None:
+    assert container(options, "plugin")["securityContext"] == {
+        "runAsUser": 0,
+        "runAsGroup": 0,
+        "readOnlyRootFilesystem": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def test_privileged_is_chosen() -> None:
+    assert container(PRIVILEGED, "plugin")["securityContext"]["privileged"] is True
+    assert "--driver-root=/driver-root" in container(PRIVILEGED, "plugin")["args"]
+    assert env(PRIVILEGED)["NVIDIA_VISIBLE_DEVICES"] == "void"
+    assert "runtimeClassName" not in pod(PRIVILEGED)
+    assert "privileged" not in container(PRIVILEGED, "labeller")["securityContext"]
+
+
+def test_the_folders_of_the_node() -> None:
+    def folders(options: InstallOptions) -> dict[str, str]:
+        return {v["hostPath"]["path"]: v["name"] for v in pod(options)["volumes"] if "hostPath" in v}
+
+    usual = {"/var/lib/kubelet/device-plugins", "/var/lib/kubelet/pod-resources", "/var/run/cdi"}
+    assert folders(SIMULATED).keys() == folders(REAL).keys() == usual
+    assert folders(PRIVILEGED).keys() == usual | {"/"}
+    writable = {m["name"] for m in container(PRIVILEGED, "plugin")["volumeMounts"] if not m.get("readOnly")}
+    assert writable == {"device-plugins", "cdi", "shared"}
+    assert {m["name"] for m in container(REAL, "labeller")["volumeMounts"]} == {"shared", "credentials"}
+
+
+def test_credentials_are_the_labellers() -> None:
+    assert pod(REAL)["automountServiceAccountToken"] is False
+    assert "credentials" not in {m["name"] for m in container(REAL, "plugin")["volumeMounts"]}
+    assert container(REAL, "labeller")["securityContext"]["runAsNonRoot"] is True
+
+
+def test_the_runtime_class_comes_with_its_use() -> None:
+    for options in ALL:
+        made = [key_of(m).name for m in install(options) if m["kind"] == "RuntimeClass"]
+        used = pod(options).get("runtimeClassName")
+        assert made == ([used] if used else [])
+    assert pod(REAL)["runtimeClassName"] == "gpuyard-nvidia"
+    assert env(REAL)["NVIDIA_VISIBLE_DEVICES"] == "all"
+    assert env(REAL, "labeller")["NVIDIA_VISIBLE_DEVICES"] == "void"
+
+
+def test_simulated_gpus_need_nothing_of_a_driver() -> None:
+    assert "--simulate=H100:8" in container(SIMULATED, "plugin")["args"]
+    assert env(SIMULATED)["NVIDIA_VISIBLE_DEVICES"] == "void"
+    assert "runtimeClassName" not in pod(SIMULATED)
+
+
+def test_taint_and_policy_are_options() -> None:
+    assert "--taint" in container(EVERYTHING, "labeller")["args"]
+    assert "--taint" not in container(REAL, "labeller")["args"]
+    policies = [m for m in install(EVERYTHING) if m["kind"] == "ValidatingAdmissionPolicy"]
+    assert [key_of(m).name for m in policies] == ["gpuyard-labeller", "gpuyard-tenants"]
+    assert "system:serviceaccount:gpus:gpuyard-labeller" in str(policies[0])
+    assert "ValidatingAdmissionPolicy" not in {m["kind"] for m in install(REAL)}
+
+
+def test_the_labeller_has_one_right() -> None:
+    manifests = {(m["kind"], key_of(m).name): m for m in install(EVERYTHING)}
+    assert manifests["ClusterRole", "gpuyard-labeller"]["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"]}
+    ]
+    assert manifests["ClusterRoleBinding", "gpuyard-labeller"]["subjects"] == [
+        {"kind": "ServiceAccount", "name": "gpuyard-labeller", "namespace": "gpus"}
+    ]
