@@ -21,7 +21,7 @@ from gpuyard.kube.objects import NAMESPACES, Manifest
 from gpuyard.local.api.app import ApiApp
 from gpuyard.local.api.certificates import Pki
 from gpuyard.local.api.credentials import load_or_make_token, write_kubeconfig
-from gpuyard.local.api.logs import LogOptions
+from gpuyard.local.api.logs import Log, LogOptions
 from gpuyard.local.api.objects import ObjectApi, utc_now
 from gpuyard.local.api.server import Listeners, serve
 from gpuyard.local.store import Store
@@ -37,14 +37,12 @@ class NumberedLogs:
     def __init__(self) -> None:
         self.more = asyncio.Event()
 
-    async def open_log(
-        self, pod: Manifest, container: str, options: LogOptions
-    ) -> AsyncGenerator[bytes, None]:
+    async def open_log(self, pod: Manifest, container: str, options: LogOptions) -> Log:
         if options.previous:
             raise errors.BadRequest(
                 f'previous terminated container "{container}" in pod "{pod["metadata"]["name"]}" not found'
             )
-        return self._lines(options)
+        return Log(self._lines(options))
 
     async def _lines(self, options: LogOptions) -> AsyncGenerator[bytes, None]:
         lines = [f"line {number}\n".encode() for number in range(1, 6)]

@@ -134,7 +134,7 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
                 line.clear()
                 if not quiet and (printed or sum(map(_has_output, run.pods)) > 1):
                     output.say(f"── attempt {len(printed) + 1} ──")
-                await _print_log(target, pod, output, tail_lines=tail_lines, line=line)
+                await print_log(target, pod, output, tail_lines=tail_lines, line=line)
                 printed.add(_uid(pod))
                 continue
             if has_ended(run):
@@ -181,11 +181,11 @@ async def print_logs(target: Target, run: Run, *, tail_lines: int | None) -> Non
             continue
         if len(pods) > 1 and tail_lines is None:
             output.say(f"── attempt {number} ──")
-        await _print_log(target, pod, output, tail_lines=tail_lines)
+        await print_log(target, pod, output, tail_lines=tail_lines)
     output.end_line()
 
 
-async def _print_log(
+async def print_log(
     target: Target,
     pod: Manifest,
     output: LogOutput,
@@ -200,20 +200,22 @@ async def _print_log(
     """
     name = pod["metadata"]["name"]
     loop = asyncio.get_running_loop()
-    done = 0
+    place = _Place(output)
     away_since: float | None = None
     while True:
-        skip = done if tail_lines is None else 0
+        place.skip = place.done if tail_lines is None else 0
         try:
             async for piece in target.api.stream_log(
-                target.namespace, name, follow=line is not None, tail_lines=tail_lines
+                target.namespace,
+                name,
+                follow=line is not None,
+                tail_lines=None if place.is_known else tail_lines,
+                on_offset=place.begin,
             ):
                 away_since = None
-                fresh, skip = piece[skip:], max(0, skip - len(piece))
                 if line is not None:
                     line.clear()
-                output.write(fresh)
-                done += len(fresh)
+                place.print(piece)
             if line is None or await _container_ended(target, pod):
                 return
         except (errors.ConnectionFailed, errors.ServiceUnavailable):
@@ -223,10 +225,46 @@ async def _print_log(
             output.end_line()
             line.show(away_text(target, labels_of(pod).get(LABEL_RUN, name)))
             await asyncio.sleep(_RETRY_S)
-        if tail_lines is not None and done:
+        if tail_lines is not None and place.done and not place.is_known:
             if tail_lines:
                 output.say("(the connection was cut: some lines may be missing here)")
             tail_lines = 0
+
+
+class _Place:
+    """How far a log has been printed, over the streams that it comes in.
+
+    A yard says where in its log a stream begins. A cluster doesn't: there a stream is taken to begin where
+    the first one did.
+    """
+
+    def __init__(self, output: LogOutput) -> None:
+        #: Bytes printed so far, and of the present stream those that were printed before.
+        self.done = 0
+        self.skip = 0
+        self._output = output
+        self._first: int | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the server says where its streams begin."""
+        return self._first is not None
+
+    def begin(self, offset: int) -> None:
+        """A stream begins there."""
+        if self._first is None:
+            self._first = offset
+        missing = offset - self._first - self.done
+        if missing > 0:
+            self._output.say(f"({missing} bytes are missing here: the log's front was dropped meanwhile)")
+            self._first += missing
+        self.skip = max(0, -missing)
+
+    def print(self, piece: bytes) -> None:
+        """Prints what of a piece is new."""
+        fresh, self.skip = piece[self.skip :], max(0, self.skip - len(piece))
+        self._output.write(fresh)
+        self.done += len(fresh)
 
 
 async def _container_ended(target: Target, pod: Manifest) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from gpuyard.kube.objects import Manifest, Resource
 from gpuyard.kube.status import error_of
 
 _FIELD_MANAGER = "gpuyard"
+_LOG_OFFSET = "gpuyard-log-offset"
 #: The server ends a watch after this long and the caller resumes it: a connection that died silently
 #: is noticed within that time plus the read timeout.
 _WATCH_S = 300
@@ -43,13 +44,21 @@ class RestApi:
                 transport=transport, base_url="http://localhost", timeout=_TIMEOUT, trust_env=False
             )
         elif connection is not None:
-            self._http = httpx.AsyncClient(
-                base_url=connection.server,
-                verify=connection.tls if connection.tls is not None else True,
-                headers=connection.headers,
-                timeout=_TIMEOUT,
-                proxy=connection.proxy,
-            )
+            try:
+                self._http = httpx.AsyncClient(
+                    base_url=connection.server,
+                    verify=connection.tls if connection.tls is not None else True,
+                    headers=connection.headers,
+                    timeout=_TIMEOUT,
+                    proxy=connection.proxy,
+                )
+            except (httpx.InvalidURL, ValueError) as error:
+                # A header's text may be a token: not in the message.
+                reason = "the token isn't ASCII" if isinstance(error, UnicodeError) else str(error)
+                raise errors.UsageError(
+                    f"can't connect to {connection.server!r}: {reason}",
+                    remedy="mend `server`, `proxy-url` or the token in the kubeconfig",
+                ) from error
 
     async def __aenter__(self) -> RestApi:
         return self
@@ -109,7 +118,7 @@ class RestApi:
             async for line in response.aiter_lines():
                 if not line:
                     continue
-                event = orjson.loads(line)
+                event = self._event(line)
                 if event["type"] == "ERROR":
                     raise error_of(event["object"], int(event["object"].get("code") or 500))
                 yield WatchEvent(event["type"], event["object"])
@@ -204,8 +213,12 @@ class RestApi:
         follow: bool = False,
         tail_lines: int | None = None,
         previous: bool = False,
+        on_offset: Callable[[int], None] = lambda offset: None,
     ) -> AsyncIterator[bytes]:
-        """A container's output as it was written, in pieces; ends with the container when following."""
+        """A container's output as it was written, in pieces; ends with the container when following.
+
+        `on_offset` is told, before the first piece, where in the log that piece begins; only a yard says so.
+        """
         params = {"container": container} if container else {}
         if follow:
             params["follow"] = "true"
@@ -214,6 +227,8 @@ class RestApi:
         if tail_lines is not None:
             params["tailLines"] = str(tail_lines)
         async with self._stream(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", params) as response:
+            if (offset := response.headers.get(_LOG_OFFSET, "")).isdecimal():
+                on_offset(int(offset))
             async for piece in response.aiter_bytes():
                 yield piece
 
@@ -240,6 +255,8 @@ class RestApi:
         headers = {"Content-Type": content_type} if content is not None else {}
         try:
             response = await self._http.request(method, path, content=content, headers=headers, params=params)
+        except httpx.InvalidURL as error:
+            raise _unfit_path(path, error) from error
         except httpx.HTTPError as error:
             raise self._connection_failed(error) from error
         self.server_headers = response.headers
@@ -256,12 +273,29 @@ class RestApi:
                 if response.status_code >= 400:
                     raise error_of(_decode(await response.aread()), response.status_code)
                 yield response
+        except httpx.InvalidURL as error:
+            raise _unfit_path(path, error) from error
         except httpx.HTTPError as error:
             raise self._connection_failed(error) from error
+
+    def _event(self, line: str) -> Any:
+        try:
+            return orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            # Such as the page of a proxy that lost the server.
+            raise errors.ConnectionFailed(
+                f"the API at {self.server} sends what is no event: {error}"
+            ) from error
 
     def _connection_failed(self, error: httpx.HTTPError) -> errors.ConnectionFailed:
         reason = str(error) or type(error).__name__
         return errors.ConnectionFailed(f"the API at {self.server} doesn't answer: {reason}")
+
+
+def _unfit_path(path: str, error: httpx.InvalidURL) -> errors.UsageError:
+    return errors.UsageError(
+        f"{path!r} can't be asked for: {error}", remedy="mend the name in it; names have no odd characters"
+    )
 
 
 def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:

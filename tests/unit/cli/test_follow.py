@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.cli.follow import attached, exit_code_of
+from gpuyard.cli.follow import attached, exit_code_of, print_log
+from gpuyard.cli.log_output import LogOutput
+from gpuyard.cli.output import StatusLine
 from gpuyard.cli.runs import Run, find_run, make_run
 from gpuyard.cli.target import Target
 from gpuyard.client.rest import RestApi
@@ -87,3 +91,57 @@ async def test_our_own_failure_after_the_submit_is_code_125(target: Target, ours
     assert caught.value.exit_code == code
     if ours:
         assert caught.value.remedy == "the run may go on: gpuyard show a --context kind --namespace team"
+
+
+class Streams:
+    """A yard that serves one pod's log in streams which are cut; the last one is whole."""
+
+    def __init__(self, *streams: tuple[int | None, bytes]) -> None:
+        self.left = list(streams)
+        self.asked: list[str] = []
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked.append((await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[1])
+        if self.asked[-1].split("?")[0].endswith("/log"):
+            offset, text = self.left.pop(0)
+            length = len(text) + (100 if self.left else 0)
+            header = "" if offset is None else f"Gpuyard-Log-Offset: {offset}\r\n"
+        else:
+            text = json.dumps({"metadata": {"uid": "u"}, "spec": {}, "status": {"phase": "Failed"}}).encode()
+            length, header = len(text), ""
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{header}\r\n".encode() + text)
+        await writer.drain()
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("streams", "tail", "out", "err"),
+    [
+        # What was printed isn't printed again, as long as the log has its front.
+        ([(None, b"one\ntw"), (None, b"one\ntwo\n")], None, "one\ntwo\n", ""),
+        ([(0, b"one\ntw"), (0, b"one\ntwo\n")], None, "one\ntwo\n", ""),
+        # Its front was dropped: some of what is left was printed, or nothing.
+        ([(0, b"one\ntw"), (4, b"two\nthree\n")], None, "one\ntwo\nthree\n", ""),
+        ([(0, b"one\n"), (8, b"three\n")], None, "one\nthree\n", "(4 bytes are missing here"),
+        # After the last lines nothing is lost either.
+        ([(4, b"two\n"), (0, b"one\ntwo\nthree\n")], 1, "two\nthree\n", ""),
+    ],
+)
+async def test_a_log_goes_on_where_it_was_cut(
+    streams: list[tuple[int | None, bytes]],
+    tail: int | None,
+    out: str,
+    err: str,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    server = Streams(*streams)
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        socket = Path(folder) / "api"
+        async with await asyncio.start_unix_server(server.handle, socket), RestApi(unix_socket=socket) as api:
+            pod = {"metadata": {"name": "p", "namespace": "n", "uid": "u"}}
+            place = LogOutput()
+            await print_log(Target(api, "n", is_yard=True), pod, place, tail_lines=tail, line=StatusLine())
+    said = capfdbinary.readouterr()
+    assert said.out.decode() == out
+    assert err in said.err.decode()
+    assert ("missing" in said.err.decode()) == bool(err)

@@ -36,6 +36,7 @@ class Stream:
 
     pieces: AsyncGenerator[bytes, None]
     media_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class ApiApp:
 
     async def _send_stream(self, stream: Stream, receive: Receive, send: Send) -> None:
         """Sends pieces until they end, the client leaves or the server closes; then lets go of the source."""
-        headers = [(b"content-type", stream.media_type), _VERSION_HEADER]
+        headers = [(b"content-type", stream.media_type), _VERSION_HEADER, *stream.headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         pump = asyncio.create_task(_pump(stream, send), name="stream")
         gone = asyncio.create_task(_until_gone(receive), name="stream-client")

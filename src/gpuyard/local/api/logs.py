@@ -30,16 +30,27 @@ class LogOptions:
     previous: bool = False
 
 
+@dataclass(frozen=True)
+class Log:
+    """An open log.
+
+    Attributes:
+        pieces: the output, of any size, as it was written; closing it (`aclose`) releases what it holds.
+        offset: where in the log the first piece begins; None when that isn't known. It lets a reader that
+            lost its connection go on where it was, though what is old may be dropped meanwhile.
+    """
+
+    pieces: AsyncGenerator[bytes, None]
+    offset: int | None = None
+
+
 class PodLogs(Protocol):
     """Reads container logs."""
 
-    async def open_log(
-        self, pod: Manifest, container: str, options: LogOptions
-    ) -> AsyncGenerator[bytes, None]:
+    async def open_log(self, pod: Manifest, container: str, options: LogOptions) -> Log:
         """Opens a log; awaiting it says whether there is one, and doesn't wait for output.
 
-        The pod is assigned to a node and has the container. The generator gives the output in pieces
-        of any size, as it was written; closing it (`aclose`) releases what it holds.
+        The pod is assigned to a node and has the container.
 
         Raises:
             BadRequest: the container hasn't started or has no previous run; worded for the user.

@@ -12,6 +12,7 @@ from gpuyard import errors
 from gpuyard.local.api.admission import FieldValidation, WriteOptions
 from gpuyard.local.api.answers import Page, Response, Stream, list_body, object_body, success
 from gpuyard.local.api.deletion import orphans_by_default
+from gpuyard.local.api.kinds.fields import invalid_options, unsupported
 from gpuyard.local.api.logs import PodLogs, choose_container, parse_log_options
 from gpuyard.local.api.negotiation import Form, choose_form
 from gpuyard.local.api.objects import ObjectApi
@@ -20,6 +21,8 @@ from gpuyard.local.api.request import Request, Target, is_dry_run, parse_delete_
 from gpuyard.local.api.selection import parse_selection
 from gpuyard.local.api.watches import Watches
 from gpuyard.local.api.writes import Answer
+
+_LOG_OFFSET = b"gpuyard-log-offset"
 
 Answered = Response | Stream
 _Handler = Callable[[Target, Request], Awaitable[Answered]]
@@ -142,7 +145,9 @@ class Resources:
         options = parse_log_options(request)
         pod = orjson.loads(self._api.get_raw(target.spec, target.key).value)
         container = choose_container(pod, request.query.get("container", ""))
-        return Stream(await self._logs.open_log(pod, container, options), b"text/plain")
+        log = await self._logs.open_log(pod, container, options)
+        offset = () if log.offset is None else ((_LOG_OFFSET, b"%d" % log.offset),)
+        return Stream(log.pieces, b"text/plain", offset)
 
     def _written(self, target: Target, request: Request, form: Form, answer: Answer, status: int) -> Response:
         body = self._body(target, answer.value, form, request)
@@ -182,12 +187,11 @@ def _write_options(request: Request) -> WriteOptions:
     if not query:
         return _DEFAULT
     validation = query.get("fieldValidation") or "Warn"
+    kind = {"PUT": "UpdateOptions", "PATCH": "PatchOptions"}.get(request.method, "CreateOptions")
     if validation not in get_args(FieldValidation):
-        raise errors.Invalid(
-            f'the request is invalid: fieldValidation: Unsupported value: "{validation}": '
-            'supported values: "Ignore", "Strict", "Warn"'
-        )
-    return WriteOptions(is_dry_run(query.get("dryRun")), validation)  # type: ignore[arg-type]
+        supported = ("", "Ignore", "Strict", "Warn")
+        raise invalid_options(kind, unsupported("fieldValidation", validation, supported))
+    return WriteOptions(is_dry_run(kind, query.get("dryRun")), validation)  # type: ignore[arg-type]
 
 
 #: Over HTTP unknown fields get a warning unless the client asks for more, as on any cluster.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest, uid_of
-from gpuyard.local.api.logs import LogOptions
+from gpuyard.local.api.logs import Log, LogOptions
 from gpuyard.local.kubelet.log_files import next_data, start_of_tail
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.runtime import journal as journals
@@ -27,9 +27,7 @@ class KubeletLogs:
         self._pods_dir = pods_dir
         self._clock = clock
 
-    async def open_log(
-        self, pod: Manifest, container: str, options: LogOptions
-    ) -> AsyncGenerator[bytes, None]:
+    async def open_log(self, pod: Manifest, container: str, options: LogOptions) -> Log:
         """See `PodLogs.open_log`. A followed log ends with the start that it belongs to."""
         folder = self._choose(pod, container, options.previous)
         descriptor: int | None
@@ -39,7 +37,8 @@ class KubeletLogs:
             descriptor = None  # it couldn't be started
         except OSError as error:
             raise errors.InternalError(f"can't read the log in {folder}: {error.strerror}") from error
-        return self._read(folder, descriptor, options)
+        position = 0 if descriptor is None else self._start(descriptor, options)
+        return Log(self._read(folder, descriptor, options, position), position)
 
     def _choose(self, pod: Manifest, container: str, previous: bool) -> Path:
         folder = PodFolder(self._pods_dir / uid_of(pod))
@@ -54,12 +53,11 @@ class KubeletLogs:
         return folder.attempt(container, attempts[-2])
 
     async def _read(
-        self, folder: Path, descriptor: int | None, options: LogOptions
+        self, folder: Path, descriptor: int | None, options: LogOptions, position: int
     ) -> AsyncGenerator[bytes, None]:
         if descriptor is None:
             return
         try:
-            position = self._start(descriptor, options)
             left = options.limit_bytes
             pause_s = _POLL_S
             while True:

@@ -18,7 +18,7 @@ from gpuyard import errors
 from gpuyard.kube.objects import Manifest
 from gpuyard.local.api.app import ApiApp
 from gpuyard.local.api.certificates import Pki
-from gpuyard.local.api.logs import LogOptions
+from gpuyard.local.api.logs import Log, LogOptions
 from gpuyard.local.api.objects import ObjectApi, utc_now
 from gpuyard.local.api.server import Listeners, serve
 from gpuyard.local.store import Store
@@ -68,16 +68,14 @@ class MemoryLogs:
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def open_log(
-        self, pod: Manifest, container: str, options: LogOptions
-    ) -> AsyncGenerator[bytes, None]:
+    async def open_log(self, pod: Manifest, container: str, options: LogOptions) -> Log:
         if container not in self.text:
             name = pod["metadata"]["name"]
             raise errors.BadRequest(
                 f'container "{container}" in pod "{name}" is waiting to start: ContainerCreating'
             )
         self.asked.append(options)
-        return self._pieces(self.text[container], options)
+        return Log(self._pieces(self.text[container], options))
 
     async def _pieces(self, pieces: list[bytes], options: LogOptions) -> AsyncGenerator[bytes, None]:
         self.opened.set()

@@ -7,7 +7,6 @@ import random
 import socket
 import ssl
 import stat
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import httpx
@@ -18,6 +17,7 @@ from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import CONFIG_MAPS, NAMESPACES, PODS
 from gpuyard.local.api.app import ApiApp
 from gpuyard.local.api.certificates import Pki
+from gpuyard.local.api.logs import Log
 from gpuyard.local.api.objects import ObjectApi, utc_now
 from gpuyard.local.api.server import Listeners, serve
 from gpuyard.local.store import Store
@@ -79,7 +79,7 @@ async def test_what_is_being_answered_is_finished(folder: Path, api: ObjectApi) 
     entered, go = asyncio.Event(), asyncio.Event()
 
     class SlowLogs:
-        async def open_log(self, *_: object) -> AsyncGenerator[bytes, None]:
+        async def open_log(self, *_: object) -> Log:
             entered.set()
             await go.wait()
             raise errors.BadRequest("no log, but an answer")

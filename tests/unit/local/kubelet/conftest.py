@@ -117,8 +117,8 @@ class Host:
 
     async def log(self, name: str, container: str = "main", **options: Any) -> str:
         assert self.kubelet is not None
-        pieces = await self.kubelet.logs.open_log(await self.get(name), container, LogOptions(**options))
-        return b"".join([piece async for piece in pieces]).decode()
+        log = await self.kubelet.logs.open_log(await self.get(name), container, LogOptions(**options))
+        return b"".join([piece async for piece in log.pieces]).decode()
 
     def folder(self, pod: Mapping[str, Any]) -> Path:
         return self.paths.pods_dir / str(pod["metadata"]["uid"])

@@ -29,7 +29,7 @@ def log(tmp_path: Path) -> Iterator[Path]:
 
 async def _read(log: Path, now: datetime = NOW, **options: Any) -> bytes:
     logs = KubeletLogs(log.parents[3], lambda: now)
-    pieces = await logs.open_log(POD, "main", LogOptions(**options))
+    pieces = (await logs.open_log(POD, "main", LogOptions(**options))).pieces
     return b"".join([piece async for piece in pieces])
 
 
@@ -140,7 +140,7 @@ async def test_a_reader_that_is_overtaken_by_the_hole_goes_on_behind_it(log: Pat
     text = _numbered(8192)
     log.write_bytes(text)
     logs = KubeletLogs(log.parents[3], lambda: NOW)
-    pieces = await logs.open_log(POD, "main", LogOptions())
+    pieces = (await logs.open_log(POD, "main", LogOptions())).pieces
     first = await anext(pieces)
     drop_front(log, 64 << 10)
     rest = b"".join([piece async for piece in pieces])
@@ -166,3 +166,17 @@ def test_one_endless_line_is_torn_rather_than_lost(log: Path) -> None:
         assert 0 < (1 << 20) - begin <= 72 << 10
     finally:
         os.close(descriptor)
+
+
+async def test_where_the_first_piece_begins(log: Path) -> None:
+    logs = KubeletLogs(log.parents[3], lambda: NOW)
+    text = _numbered(8192)
+    log.write_bytes(text)
+    for options in (LogOptions(), LogOptions(tail_lines=3), LogOptions(tail_lines=0)):
+        opened = await logs.open_log(POD, "main", options)
+        assert opened.offset is not None
+        assert b"".join([piece async for piece in opened.pieces]) == text[opened.offset :]
+    drop_front(log, 64 << 10)
+    opened = await logs.open_log(POD, "main", LogOptions())
+    assert opened.offset
+    assert b"".join([piece async for piece in opened.pieces]) == text[opened.offset :]

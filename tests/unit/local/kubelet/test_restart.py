@@ -272,7 +272,7 @@ async def test_a_follower_ends_with_the_container(host: Any, folder: Path) -> No
     async with host.running() as kubelet:
         await host.create("a", "sh", "-c", _WAIT, main={"workingDir": str(folder)})
         pod = await host.until("a", _is_running)
-        pieces = await kubelet.logs.open_log(pod, "main", LogOptions(follow=True))
+        pieces = (await kubelet.logs.open_log(pod, "main", LogOptions(follow=True))).pieces
         assert await anext(pieces) == b"before\n"
         (folder / "go").touch()
         assert [piece async for piece in pieces] == [b"after\n"]
@@ -282,7 +282,7 @@ async def test_a_follower_that_leaves_early(host: Any) -> None:
     async with host.running() as kubelet:
         await host.create("a", "sh", "-c", "echo up; exec sleep 60")
         await host.says("a", "up")
-        pieces = await kubelet.logs.open_log(await host.get("a"), "main", LogOptions(follow=True))
+        pieces = (await kubelet.logs.open_log(await host.get("a"), "main", LogOptions(follow=True))).pieces
         assert await anext(pieces) == b"up\n"
         descriptors = len(os.listdir("/proc/self/fd"))
         await pieces.aclose()
