@@ -14,7 +14,7 @@ class NodeApi:
 
     Attributes:
         labels: the node's; None while the node doesn't exist.
-        annotations: the node's.
+        annotations, taints: the node's.
         asked: one entry for each request, the method.
     """
 
@@ -22,6 +22,7 @@ class NodeApi:
         self.socket = socket
         self.labels: dict[str, str] | None = None
         self.annotations: dict[str, str] = {}
+        self.taints: list[dict[str, str]] = []
         self.asked: asyncio.Queue[str] = asyncio.Queue()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,10 +45,13 @@ class NodeApi:
         if path.partition("?")[0] != "/api/v1/nodes/here" or self.labels is None:
             return 404, {"kind": "Status", "code": 404, "reason": "NotFound", "message": "no such node"}
         if method == "PATCH":
-            metadata = json.loads(body)["metadata"]
+            patch = json.loads(body)
+            metadata = patch["metadata"]
+            self.taints = patch.get("spec", {}).get("taints", self.taints)
             self.labels = _merged(self.labels, metadata.get("labels", {}))
             self.annotations = _merged(self.annotations, metadata.get("annotations", {}))
-        return 200, {"metadata": {"name": "here", "labels": self.labels, "annotations": self.annotations}}
+        metadata = {"labels": self.labels, "annotations": self.annotations, "resourceVersion": "1"}
+        return 200, {"metadata": {"name": "here", **metadata}, "spec": {"taints": self.taints}}
 
 
 def _merged(old: dict[str, str], patch: dict[str, str | None]) -> dict[str, str]:
