@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -19,6 +20,8 @@ from gpuyard.agent.plugin.server import Plugin
 from gpuyard.devices.inventory import Inventory
 
 _RETRY_S = 5.0
+#: A look costs a third of a second of one core, in a process of its own.
+_CHECK_S = 60.0
 _LOG = logging.getLogger(__name__)
 #: The node's labels, and why there are no GPUs to serve (empty when there are).
 _Marks: TypeAlias = tuple[dict[str, str], str]
@@ -55,7 +58,7 @@ async def run_agent(
     labels: asyncio.Queue[_Marks] = asyncio.Queue()
     async with asyncio.TaskGroup() as group:
         if target is not None:
-            group.create_task(_keep_labelled(target, labels), name="labels")
+            group.create_task(keep_labelled(target, labels), name="labels")
         async for inventory in inventories:
             labels.put_nowait((node_labels(inventory), "" if inventory.gpus else inventory.detail))
             if labels_file is not None:
@@ -73,18 +76,20 @@ async def run_agent(
                 _LOG.warning("no GPUs to serve: %s", inventory.detail)
 
 
-async def _keep_labelled(target: LabelTarget, wanted: asyncio.Queue[_Marks]) -> None:
-    """Writes the labels each time that they change; the newest ones win."""
-    written: _Marks | None = None
+async def keep_labelled(
+    target: LabelTarget, wanted: asyncio.Queue[_Marks], *, check_s: float = _CHECK_S
+) -> None:
+    """Writes the labels each time that they change; the newest ones win.
+
+    Every `check_s` it looks whether they are still there: the node may be deleted and registered anew.
+    """
+    marks = await wanted.get()
     while True:
-        marks = await wanted.get()
         while not wanted.empty():
             marks = wanted.get_nowait()
-        while marks != written:
-            if await _label(target, *marks) == 0:
-                written = marks
-            else:
-                await asyncio.sleep(_RETRY_S)
+        pause_s = check_s if await _label(target, *marks) == 0 else _RETRY_S
+        with suppress(TimeoutError):
+            marks = await asyncio.wait_for(wanted.get(), pause_s)
 
 
 async def _label(target: LabelTarget, labels: dict[str, str], no_gpus: str) -> int:

@@ -39,6 +39,11 @@ def yard_status(paths: YardPaths) -> dict[str, Any]:
         node, server = asyncio.run(_ask(paths, running.node))
     except errors.ConnectionFailed as error:
         raise stopped(paths) from error
+    except errors.NotFound as error:
+        raise errors.YardError(
+            f"somebody deleted the yard's node {running.node}",
+            remedy="it registers itself again within seconds, and its GPUs get their labels within a minute",
+        ) from error
     # "podman 4.3.1", "podman" while it is being tried, or "none: " and why.
     runtime, _, version = annotations_of(node).get(ANNOTATION_CONTAINERS, "none: unknown").partition(" ")
     has_containers = runtime != "none:"
