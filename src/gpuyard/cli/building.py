@@ -15,7 +15,7 @@ from gpuyard.cli.output import print_json
 from gpuyard.cli.progress import Progress
 from gpuyard.images.build import BuildRequest, BuildResult, build
 from gpuyard.images.cache import Cache, cache_folder
-from gpuyard.images.environment import WORKDIR
+from gpuyard.images.environment import ENTRYPOINT, WORKDIR
 from gpuyard.images.layers import EPOCH
 from gpuyard.images.lock import NAME as LOCK_NAME
 from gpuyard.images.oci import Platform
@@ -82,7 +82,7 @@ def build_for_run(spec: RunSpec, folder: Path) -> RunSpec:
     if not result.unchanged:
         click.echo(f"Built {result.reference}", err=True)
     workdir = spec.workdir if (spec.workdir or "").startswith("/") else None
-    return replace(spec, image=result.reference, build=None, workdir=workdir)
+    return replace(spec, image=result.reference, build=None, workdir=workdir, entrypoint=ENTRYPOINT)
 
 
 def _spec_request(spec: RunSpec, folder: Path, flags: BuildFlags) -> BuildRequest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,14 +26,6 @@ _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _LAUNCHER = "launcher.py"
 
 
-@dataclass(frozen=True)
-class Checked:
-    """What the check found: the image for each platform, and the verdicts."""
-
-    images: tuple[Image, ...]
-    report: Report
-
-
 async def check_before_submit(job: Manifest, nodes: Sequence[Manifest], *, refuse: bool) -> None:
     """Checks the image of a run with GPUs, and keeps the run off nodes that it wouldn't run on.
 
@@ -51,14 +43,21 @@ async def check_before_submit(job: Manifest, nodes: Sequence[Manifest], *, refus
     """
     if not wants_check(job["spec"]["template"]["spec"]):
         return
+    from gpuyard.images.cuda.inspect import read_images
+
     try:
-        checked = await check(job, nodes)
+        images = await read_images(job["spec"]["template"]["spec"]["containers"][0]["image"], os.environ)
     except (errors.ImageError, errors.ConnectionFailed) as error:
         click.echo(f"Warning: can't look whether the image fits the nodes: {error.message}", err=True)
         return
-    if checked is None:
+    if not images:
         return
-    report = checked.report
+    put_launcher_first(job, images)
+    request = PodRequest.of_template(job)
+    candidates = [node for node in nodes if not fit(request, NodeState.of(node).at_its_best())]
+    if not candidates:
+        return
+    report = judge_nodes(images, candidates)
     if report.none_fits and refuse:
         raise errors.UsageError(
             "\n".join([f"no node can run {report.need.reference}:", *table(report)]),
@@ -70,25 +69,12 @@ async def check_before_submit(job: Manifest, nodes: Sequence[Manifest], *, refus
         click.echo(
             f"The image doesn't run on {away}: the run is kept off (see `gpuyard image check`)", err=True
         )
-    put_launcher_first(job, checked.images)
 
 
 def wants_check(pod: Mapping[str, Any]) -> bool:
     """Whether a pod spec has an image, and GPUs to run it on."""
     limits = (pod["containers"][0].get("resources") or {}).get("limits") or {}
     return pod.get("runtimeClassName") != RUNTIME_CLASS_PROCESS and to_int(limits.get(GPU_RESOURCE, "0")) > 0
-
-
-async def check(job: Manifest, nodes: Sequence[Manifest]) -> Checked | None:
-    """The verdicts over a Job's image on the nodes that it could go to; None when there are none."""
-    from gpuyard.images.cuda.inspect import read_images
-
-    request = PodRequest.of_template(job)
-    candidates = [node for node in nodes if not fit(request, NodeState.of(node).at_its_best())]
-    if not candidates:
-        return None
-    images = await read_images(job["spec"]["template"]["spec"]["containers"][0]["image"], os.environ)
-    return Checked(images, judge_nodes(images, candidates)) if images else None
 
 
 async def unfit_lines(job: Manifest, nodes: Sequence[Manifest]) -> list[str]:

@@ -14,6 +14,8 @@ from gpuyard.images.layers import Entry
 
 PREFIX = "/opt/gpuyard/venv"
 LAUNCHER = "/opt/gpuyard/launcher.py"
+#: What starts an image: the launcher, and then the command.
+ENTRYPOINT = (f"{PREFIX}/bin/python", LAUNCHER, "--")
 USER, UID, HOME = "gpuyard", 1000, "/home/gpuyard"
 WORKDIR = "/workspace"
 #: Label by which a build says which Python is in an image.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from gpuyard.images.base_image import BaseImage
-from gpuyard.images.environment import HOME, LABEL_PYTHON, LAUNCHER, PREFIX, UID, USER, Environment
+from gpuyard.images.environment import ENTRYPOINT, HOME, LABEL_PYTHON, PREFIX, UID, USER, Environment
 from gpuyard.images.layers import Layer
 from gpuyard.images.oci import Config, ContainerConfig, History
 from gpuyard.images.wheels import Wheel
@@ -50,7 +50,7 @@ def image_config(
         container=ContainerConfig(
             user=f"{UID}:{UID}",
             env=tuple(f"{name}={value}" for name, value in own.items()),
-            entrypoint=(environment.interpreter, LAUNCHER, "--"),
+            entrypoint=ENTRYPOINT,
             cmd=container.cmd or ("python",),
             working_dir=workdir,
             labels=labels,

@@ -130,7 +130,8 @@ def _image_pod(spec: RunSpec) -> dict[str, Any]:
     container = {
         "name": CONTAINER,
         "image": spec.image,
-        "command": _command(spec, spec.python),
+        # A command takes the place of the entrypoint, and with it of the launcher's check of the GPUs.
+        "command": [*(spec.entrypoint if spec.gpus.count else ()), *_command(spec, spec.python)],
         **({"workingDir": spec.workdir} if spec.workdir else {}),
         "env": _env(env),
         **_resources(spec),

@@ -56,6 +56,7 @@ class RunSpec:
         retries: attempts after the first.
         image: its reference; None for a host process and while `build` is to be done.
         build: the image to build first; a relative workdir is then the folder whose files go in.
+        entrypoint: of the image, where gpuyard builds it: what has to start the command in a run with GPUs.
         priority: name of a PriorityClass.
         tolerations, affinity: as Kubernetes writes them.
     """
@@ -71,6 +72,7 @@ class RunSpec:
     python: str | None = None
     image: str | None = None
     build: ImageBuild | None = None
+    entrypoint: tuple[str, ...] = ()
     retries: int = 0
     priority: str | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)

@@ -139,6 +139,15 @@ async def test_the_image_s_launcher_stays_before_the_command(tmp_path: Path) -> 
         assert container["command"] == [*entrypoint, "python3", "train.py"]
 
 
+async def test_the_launcher_is_put_there_where_no_node_will_do_yet(tmp_path: Path) -> None:
+    entrypoint = ("/opt/gpuyard/venv/bin/python", "/opt/gpuyard/launcher.py", "--")
+    image = await write_image(tmp_path / "layout", "linux/amd64", env={}, entrypoint=entrypoint)
+    job = job_of(image, "8")
+    await check_before_submit(job, [node("few", "580.95.05", gpus="4")], refuse=False)
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert container["command"] == [*entrypoint, "python3", "train.py"]
+
+
 async def test_explain_names_the_nodes_that_won_t_do(image: str) -> None:
     lines = await unfit_lines(job_of(image), [node("a", "535.104.05"), node("b", "580.95.05")])
     assert lines[0] == "  its image doesn't run on:"

@@ -101,6 +101,16 @@ def test_gpus_are_hidden_only_where_none_were_asked_for() -> None:
     assert "NVIDIA_VISIBLE_DEVICES" not in env_of(pod_of(RunSpec(run="a", image="i", gpus=GpuRequest(1))))
 
 
+def test_an_image_of_ours_looks_for_its_gpus_before_the_command() -> None:
+    def command(gpus: str) -> Any:
+        spec = RunSpec(run="python a.py", image="x:1", gpus=parse_gpus(gpus), entrypoint=("launch", "--"))
+        [job] = render(spec, None, name="a", namespace="default")
+        return job["spec"]["template"]["spec"]["containers"][0]["command"]
+
+    assert command("1") == ["launch", "--", "python", "a.py"]
+    assert command("0") == ["python", "a.py"]
+
+
 def test_an_image_passes_pod_security_restricted() -> None:
     pod = pod_of(RunSpec(run="a", image="i", gpus=GpuRequest(1)), None)
     assert pod["securityContext"]["runAsNonRoot"] is True

@@ -109,7 +109,9 @@ def command(
     spec = _load(command_line, file, flags)
     base = file.parent if file else Path()
     if spec.build and dry_run:
-        spec = dataclasses.replace(spec, image=spec.build.repository, build=None)
+        from gpuyard.images.environment import ENTRYPOINT
+
+        spec = dataclasses.replace(spec, image=spec.build.repository, build=None, entrypoint=ENTRYPOINT)
     elif spec.build:
         # Before anything else of the road: what can't be built can't be submitted.
         from gpuyard.cli.building import build_for_run
