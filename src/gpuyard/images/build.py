@@ -6,7 +6,7 @@ what it uploaded without a name, and the tag as it was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -96,7 +96,8 @@ async def build(
             remedy="name a tag",
         )
     base = await places.open(request.base)
-    application = read_application(request.root, allow_secrets=request.allow_secrets, leave_out=(LOCK_NAME,))
+    own = (LOCK_NAME, *_archive_inside(request))
+    application = read_application(request.root, allow_secrets=request.allow_secrets, leave_out=own)
     for warning in application.warnings:
         reporter.say(f"warning: {warning}")
     lock_path = request.lock or request.root / LOCK_NAME
@@ -126,6 +127,18 @@ async def build(
         digest=digest,
         platforms={str(plan.platform): image for plan, image in zip(plans, images, strict=True)},
     )
+
+
+def _archive_inside(request: BuildRequest) -> Iterator[str]:
+    """The target's path below the application's folder: the last build's archive is no part of the next."""
+    if not request.target.startswith("oci"):
+        return
+    from gpuyard.images.layout import LayoutReference  # Only where it is needed: it costs start-up time.
+
+    layout = LayoutReference.parse(request.target)
+    root = request.root.absolute()
+    if layout and layout.archive and layout.path.absolute().is_relative_to(root):
+        yield str(layout.path.absolute().relative_to(root))
 
 
 def _pulled_as(repository: str | None, target: Place) -> Place:

@@ -62,7 +62,7 @@ class Resolver:
 
         Raises:
             ResolveError: with uv's own reason.
-            BuildError: a package comes without a wheel or without a hash.
+            BuildError: a package comes without a wheel or without a hash, or with none that the file gives.
         """
         asked = direct_requirements(requirements)
         excluded = {
@@ -71,7 +71,9 @@ class Resolver:
             if all(allows(line, version) for line in asked.get(name, ()))
         }
         pylock = await self._compile(requirements, excluded, preferred)
-        return Resolved(_wheels(pylock), {name: excluded[name] for name in asked if name in excluded})
+        sources = _wheels(pylock)
+        _check_hashes(sources, requirements)
+        return Resolved(sources, {name: excluded[name] for name in asked if name in excluded})
 
     async def locate(self, wheels: Sequence[Wheel]) -> dict[Wheel, str]:
         """Where the index has wheels that a lock names.
@@ -210,6 +212,29 @@ def direct_requirements(requirements: Path) -> dict[str, list[str]]:
             if match:
                 asked.setdefault(normalise(match[0]), []).append(text)
     return asked
+
+
+def _check_hashes(wheels: Iterable[Wheel], requirements: Path) -> None:
+    """Holds wheels against the file's `--hash` options, which uv hands on only to installs."""
+    given = _hashes(requirements)
+    for wheel in wheels:
+        if wheel.name in given and f"sha256:{wheel.sha256}" not in given[wheel.name]:
+            raise errors.BuildError(
+                f"{wheel.file} has none of the hashes that {requirements.name} gives for {wheel.name}: "
+                f"its own is sha256:{wheel.sha256}",
+                remedy="lock the requirements anew for the base's Python and platform",
+            )
+
+
+def _hashes(requirements: Path) -> dict[str, set[str]]:
+    """Normalised name → hashes that the files give for it; pyproject.toml gives none."""
+    found: dict[str, set[str]] = {}
+    for path in requirement_files(requirements) if requirements.suffix != ".toml" else ():
+        for line in _lines(path):
+            hashes = re.findall(r"\s--hash[=\s]\s*(\S+)", line)
+            if hashes and (match := re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line)):
+                found.setdefault(normalise(match[0]), set()).update(text.lower() for text in hashes)
+    return found
 
 
 def allows(requirement: str, version: str) -> bool:

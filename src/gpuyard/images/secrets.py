@@ -6,7 +6,8 @@ import fnmatch
 from pathlib import Path
 
 _NAMES = frozenset(
-    {".env", ".envrc", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "kubeconfig", ".netrc", "_netrc",
+    {".env", ".envrc", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "id_ecdsa_sk", "id_ed25519_sk",
+     "kubeconfig", "kubeconfig.yaml", "kubeconfig.yml", "kubeconfig.json", ".netrc", "_netrc",
      ".pypirc", ".npmrc", ".git-credentials", ".pgpass", ".htpasswd", ".vault-token", ".dockercfg",
      "credentials.json", "service-account.json", "service_account.json", "secrets.yaml", "secrets.yml",
      "secrets.toml", "secrets.json", "application_default_credentials.json"}

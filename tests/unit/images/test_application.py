@@ -76,8 +76,9 @@ def test_what_never_belongs_into_an_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [".env", "conf/.env.production", "id_rsa", ".ssh/id_ed25519", "kubeconfig", "dev.kubeconfig", ".netrc",
-     ".aws/credentials", ".docker/config.json", "cert.p12", "Kubeconfig"],
+    [".env", "conf/.env.production", "id_rsa", ".ssh/id_ed25519", "kubeconfig", "dev.kubeconfig",
+     "kubeconfig.yaml", "id_ed25519_sk", ".netrc", ".aws/credentials", ".docker/config.json", "cert.p12",
+     "Kubeconfig"],
 )  # fmt: skip
 def test_what_looks_like_a_secret_is_refused(tmp_path: Path, name: str) -> None:
     write(tmp_path, "a.py", name)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -288,6 +289,26 @@ async def test_a_wheel_that_was_changed_is_refused(workshop: Workshop, make_whee
     with pytest.raises(errors.BuildError, match="demo"):
         await workshop.build(requirements=requirements, target=workshop.target.replace("out", "other"))
     assert (await workshop.read())[0] == before
+
+
+async def test_a_wheel_with_another_hash_than_the_requirements_give_is_refused(
+    workshop: Workshop, make_wheel: MakeWheel
+) -> None:
+    sha256 = hashlib.sha256(make_wheel("demo").read_bytes()).hexdigest()
+    with pytest.raises(errors.BuildError, match="none of the hashes"):
+        await workshop.build(requirements=workshop.require(f"demo==1.0 \\\n    --hash=sha256:{'0' * 64}"))
+    with pytest.raises(errors.BuildError, match="none of the hashes"):
+        await workshop.build(requirements=workshop.require(f"demo==1.0 --hash=sha512:{'0' * 128}"))
+    assert not (workshop.app / "gpuyard.lock").exists()
+    hashes = f"--hash=sha256:{'0' * 64} --hash=sha256:{sha256.upper()}"
+    await workshop.build(requirements=workshop.require(f"demo==1.0 {hashes}"))
+    assert sha256 in (workshop.app / "gpuyard.lock").read_text()
+
+
+async def test_an_archive_in_the_workdir_does_not_go_into_itself(workshop: Workshop) -> None:
+    target = f"oci-archive:{workshop.app / 'out.tar'}:v1"
+    first = await workshop.build(target=target)
+    assert (await workshop.build(target=target)).digest == first.digest
 
 
 async def test_a_locked_wheel_without_a_hash_is_refused(workshop: Workshop, make_wheel: MakeWheel) -> None:
