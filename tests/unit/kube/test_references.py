@@ -30,6 +30,18 @@ def test_expands_as_kubernetes_does(text: str, expected: str) -> None:
     assert expand_references(text, {"VAR_A": "A", "VAR_B": "B"}) == expected
 
 
+def test_what_would_get_longer_than_allowed_is_refused_before_it_is_made() -> None:
+    assert expand_references("$(A)$(A)", {"A": "x" * 50}, longest=100) == "x" * 100
+    with pytest.raises(ValueError, match="longer than 100"):
+        expand_references("$(A)" * 1_000_000, {"A": "x" * 1_000_000}, longest=100)
+
+
+def test_half_references_without_end_take_no_time_each() -> None:
+    half = "$(" * 500_000
+    assert expand_references(f"{half}", {}) == half
+    assert expand_references(f"$(A)$${half}", {"A": "1"}) == f"1${half}"
+
+
 @given(st.text(st.sampled_from("$()AB_ \n")) | st.text())
 def test_escaped_text_comes_back_as_it_was(text: str) -> None:
     assert expand_references(escape_references(text), {"A": "1", "B": "2", "": "3"}) == text

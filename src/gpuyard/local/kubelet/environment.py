@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,9 @@ PET_MASTER_PORT = "PET_MASTER_PORT"
 
 #: Every pod is on the host's own network.
 POD_IP = "127.0.0.1"
+
+#: Linux gives a process no more arguments and environment than this, whatever its limits are (execve(2)).
+_MAX_SIZE = 6 << 20
 
 _FIELD_OF_MAP = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
 
@@ -66,18 +70,27 @@ def own_environment(
 
     Raises:
         ContainerConfigError: a reference that isn't optional leads nowhere.
+        StartError: it is more than a process can be given.
     """
     found: dict[str, str] = {}
+    size = 0
     for source in container.get("envFrom") or ():
-        found |= _from_source(source, sources)
+        added = _from_source(source, sources)
+        size += sum(len(name) + len(value) for name, value in added.items())
+        _check_size(size)
+        found |= added
+    usable = ChainMap(found, dict(known))
     for variable in container.get("env") or ():
         name = variable["name"]
+        value: str | None
         if reference := variable.get("valueFrom"):
             value = _referenced(name, reference, pod, container, sources, allocatable)
-            if value is not None:
-                found[name] = value
         else:
-            found[name] = expand_references(variable.get("value") or "", {**known, **found})
+            value = _expanded(variable.get("value") or "", usable, f"variable {name}")
+        if value is not None:
+            size += len(name) + len(value)
+            _check_size(size)
+            found[name] = value
     return found
 
 
@@ -107,7 +120,40 @@ def command_line(container: Mapping[str, Any], environment: Mapping[str, str]) -
         raise errors.StartError(
             f"container {container['name']} has no command", code=127, remedy="set its command"
         )
-    return [expand_references(word, environment) for word in words]
+    return expand_words(words, environment)
+
+
+def expand_words(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """Words of a command line with `$(NAME)` expanded.
+
+    Raises:
+        StartError: they are more than a process can be given.
+    """
+    expanded: list[str] = []
+    size = 0
+    for number, word in enumerate(words):
+        expanded.append(_expanded(word, environment, f"word {number + 1} of the command line"))
+        size += len(expanded[-1])
+        _check_size(size)
+    return expanded
+
+
+def _expanded(text: str, values: Mapping[str, str], what: str) -> str:
+    try:
+        return expand_references(text, values, longest=_MAX_SIZE)
+    except ValueError as error:
+        raise _too_long(what) from error
+
+
+def _check_size(size: int) -> None:
+    if size > _MAX_SIZE:
+        raise _too_long("its environment or command line")
+
+
+def _too_long(what: str) -> errors.StartError:
+    return errors.StartError(
+        f"{what} gets longer than {_MAX_SIZE >> 20} MiB", code=126, remedy="pass what is large in a file"
+    )
 
 
 def _from_source(source: Mapping[str, Any], sources: Sources) -> dict[str, str]:

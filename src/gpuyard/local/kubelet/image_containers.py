@@ -9,9 +9,8 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest, key_of, uid_of
-from gpuyard.kube.references import expand_references
 from gpuyard.local.kubelet.devices import ContainerAllocation
-from gpuyard.local.kubelet.environment import compose, own_environment
+from gpuyard.local.kubelet.environment import compose, expand_words, own_environment
 from gpuyard.local.kubelet.host import Host
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.starting import limits_of, sources_of
@@ -54,7 +53,7 @@ async def start_image_container(
     devices |= {d.container_path: d for d in edits.devices}
     spec = ContainerSpec(
         name=f"{uid_of(pod)}_{container['name']}_{attempt}",
-        argv=[expand_references(word, environment) for word in container.get("args") or ()],
+        argv=expand_words(container.get("args") or (), environment),
         env=environment,
         working_dir=container.get("workingDir") or "",
         devices=list(devices.values()),
@@ -73,7 +72,7 @@ def _image_run(
     user: str,
     environment: Mapping[str, str],
 ) -> ImageRun:
-    command = tuple(expand_references(word, environment) for word in container.get("command") or ())
+    command = tuple(expand_words(container.get("command") or (), environment))
     context = container.get("securityContext") or {}
     pod_context = pod_spec.get("securityContext") or {}
     capabilities = context.get("capabilities") or {}

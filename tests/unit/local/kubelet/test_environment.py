@@ -94,6 +94,24 @@ def test_an_optional_reference_that_leads_nowhere_sets_nothing() -> None:
     assert _own(envFrom=[{"secretRef": {"name": "gone", "optional": True}}]) == {}
 
 
+def test_variables_that_double_one_another_are_refused() -> None:
+    doubling = [{"name": f"V{n}", "value": f"$(V{n - 1})" * 2} for n in range(1, 60)]
+    with pytest.raises(errors.StartError, match="longer than 6 MiB"):
+        _own({"name": "V0", "value": "x"}, *doubling)
+
+
+def test_more_than_a_process_can_be_given_is_refused() -> None:
+    env = [{"name": "A", "value": "x" * 100_000}, *({"name": f"B{n}", "value": "$(A)"} for n in range(1000))]
+    with pytest.raises(errors.StartError, match="longer than"):
+        _own(*env)
+    refs = [{"prefix": f"P{n}_", "configMapRef": {"name": "big"}} for n in range(100)]
+    sources = Sources(config_maps={"big": {"KEY": "x" * 100_000}})
+    with pytest.raises(errors.StartError, match="longer than"):
+        own_environment(POD, {"name": "main", "envFrom": refs}, sources, ALLOCATABLE, {})
+    with pytest.raises(errors.StartError, match="longer than"):
+        command_line({"name": "main", "command": ["$(A)"] * 1000}, {"A": "x" * 100_000})
+
+
 def test_env_from_later_wins_and_env_wins_over_both() -> None:
     found = _own(
         {"name": "B", "value": "own $(A) $(P_KEY)"},
