@@ -15,7 +15,7 @@ from gpuyard.images.environment import Environment
 from gpuyard.images.lock import Lock, PlatformLock, changes, read_lock, requirements_digest
 from gpuyard.images.oci import Digest, Platform
 from gpuyard.images.places import Place
-from gpuyard.images.wheels import Wheel
+from gpuyard.images.wheels import Wheel, WheelFetcher
 
 
 class Reporter(Protocol):
@@ -170,5 +170,6 @@ class Planner:
         found = await resolver.resolve(self.requirements, preferred)
         for name, version in sorted(found.base_packages.items()):
             self.reporter.say(f"{name} {version} comes with the base and is not installed again")
-        wheels = tuple(sorted(found.sources))
-        return PlatformLock(base.digest, contents.python.version, found.base_packages, wheels), found.sources
+        sources = await WheelFetcher(self.cache, self.environ).measured(found.sources)
+        wheels = tuple(sorted(sources))
+        return PlatformLock(base.digest, contents.python.version, found.base_packages, wheels), sources

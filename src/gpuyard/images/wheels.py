@@ -7,7 +7,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -115,8 +115,6 @@ class WheelFetcher:
             BuildError: one can't be had, or isn't what the lock says.
             CacheError: it can't be kept.
         """
-        import httpx
-
         total = sum(wheel.size for wheel in sources)
         done = 0
 
@@ -126,8 +124,6 @@ class WheelFetcher:
             progress(done, total)
 
         slots = asyncio.Semaphore(_PARALLEL)
-        context = httpx.create_ssl_context()
-        context.load_default_certs()
 
         async def one(client: httpx.AsyncClient, wheel: Wheel, source: str) -> None:
             async with slots:
@@ -136,13 +132,53 @@ class WheelFetcher:
 
         try:
             async with (
-                httpx.AsyncClient(verify=context, follow_redirects=True, timeout=_TIMEOUT_S) as client,
+                self._client() as client,
                 asyncio.TaskGroup() as tasks,
             ):
                 for wheel, source in sorted(sources.items()):
                     tasks.create_task(one(client, wheel, source), name=f"fetch {wheel.file}")
         except* errors.GpuyardError as group:
             raise group.exceptions[0] from None
+
+    async def measured(self, sources: Mapping[Wheel, str]) -> dict[Wheel, str]:
+        """The same with the sizes that the index didn't say, as HTML indexes such as PyTorch's never do.
+
+        A size that can't be had stays 0, and its wheel in the layer of small ones.
+        """
+        unknown = [wheel for wheel in sources if not wheel.size]
+        if not unknown:
+            return dict(sources)
+        slots = asyncio.Semaphore(_PARALLEL)
+        async with self._client() as client:
+
+            async def size(wheel: Wheel) -> int:
+                async with slots:
+                    return await self._size(client, sources[wheel])
+
+            sizes = await asyncio.gather(*map(size, unknown))
+        known = dict(zip(unknown, sizes, strict=True))
+        return {replace(w, size=known.get(w, w.size)): source for w, source in sources.items()}
+
+    async def _size(self, client: httpx.AsyncClient, source: str) -> int:
+        import httpx
+
+        path = _local(source)
+        try:
+            if path is not None:
+                return path.stat().st_size
+            auth = self._credentials(source) or httpx.USE_CLIENT_DEFAULT
+            answer = await client.head(source, headers={"Accept-Encoding": "identity"}, auth=auth)
+        except (OSError, httpx.HTTPError):
+            return 0
+        length = answer.headers.get("content-length", "") if answer.is_success else ""
+        return int(length) if length.isdigit() else 0
+
+    def _client(self) -> httpx.AsyncClient:
+        import httpx
+
+        context = httpx.create_ssl_context()
+        context.load_default_certs()
+        return httpx.AsyncClient(verify=context, follow_redirects=True, timeout=_TIMEOUT_S)
 
     async def _fetch(
         self, client: httpx.AsyncClient, wheel: Wheel, source: str, count: Callable[[int], None]

@@ -24,6 +24,7 @@ class Index(ThreadingHTTPServer):
         self.folder = folder
         self.damage = False
         self.hashes = True
+        self.heads = False
         self.failures = 0
         self.served: list[str] = []
 
@@ -35,7 +36,13 @@ class _Handler(BaseHTTPRequestHandler):
     server: Index
 
     def do_HEAD(self) -> None:
-        self.answer(405, b"", "text/plain")
+        allowed = self.headers.get("Authorization") == "Basic " + base64.b64encode(b"me:secret").decode()
+        if not self.server.heads or not allowed:
+            self.answer(405, b"", "text/plain")
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str((self.server.folder / Path(self.path).name).stat().st_size))
+        self.end_headers()
 
     def do_GET(self) -> None:
         if self.headers.get("Authorization") != "Basic " + base64.b64encode(b"me:secret").decode():
@@ -115,6 +122,26 @@ async def test_a_lock_alone_finds_its_wheels_again(
     shutil.rmtree(shop.folder / "out")
     make_wheel("demo", "2.0")
     assert (await shop.build(requirements=requirements)).digest == first.digest
+
+
+@pytest.mark.parametrize("heads", [True, False])
+async def test_sizes_that_an_index_of_html_doesn_t_say_are_asked_for(
+    shop: Workshop, index: Index, make_wheel: MakeWheel, heads: bool
+) -> None:
+    size = make_wheel("demo").stat().st_size
+    index.heads = heads
+    await shop.build(requirements=shop.require("demo"))
+    lock = (shop.app / "gpuyard.lock").read_text()
+    assert f'demo-1.0-py3-none-any.whl", size = {size if heads else 0},' in lock
+
+
+async def test_a_file_s_size_is_looked_up(shop: Workshop, make_wheel: MakeWheel) -> None:
+    file = make_wheel("demo")
+    wheel = Wheel(file.name, "0" * 64)
+    fetcher = WheelFetcher(shop.cache, {})
+    found = await fetcher.measured({wheel: str(file), Wheel("b-1-py3-none-any.whl", "1" * 64): "/nowhere"})
+    assert [wheel.size for wheel in found] == [file.stat().st_size, 0]
+    assert list(found.values()) == [str(file), "/nowhere"]
 
 
 async def fetch(index: Index, cache: Cache, file: Path) -> list[str]:
