@@ -104,7 +104,8 @@ def _spec_request(spec: RunSpec, folder: Path, flags: BuildFlags) -> BuildReques
     )
     request = _request(merged, root, workdir)
     pull = wanted.pull_repository if not flags.tag else None
-    return replace(request, lock=folder / LOCK_NAME, pull_repository=pull)
+    name = None if flags.base else _layout_name(wanted.base)
+    return replace(request, lock=folder / LOCK_NAME, pull_repository=pull, base_name=name)
 
 
 def run_build(request: BuildRequest, settings: RegistrySettings | None = None) -> BuildResult:
@@ -127,6 +128,14 @@ def _beside(folder: Path, image: str) -> str:
 
     layout = LayoutReference.parse(image)
     return image if layout is None else str(replace(layout, path=folder.absolute() / layout.path))
+
+
+def _layout_name(image: str) -> str | None:
+    """A layout as the spec writes it, with its tag; None for an image of a registry."""
+    from gpuyard.images.layout import LayoutReference
+
+    layout = LayoutReference.parse(image)
+    return str(layout) if layout else None
 
 
 def _request(flags: BuildFlags, root: Path, workdir: str) -> BuildRequest:

@@ -41,6 +41,8 @@ class BuildRequest:
         allow_secrets: names of files that may go in although they look secret.
         upgrade: lock anew.
         created: Unix time of everything in the image, seconds.
+        base_name: what the lock and the image call the base, where that is another than `base`: a layout's
+            path as the user wrote it, which is the same on each machine.
         pull_repository: the name that nodes pull the image by, where that is another than the target's.
     """
 
@@ -56,6 +58,7 @@ class BuildRequest:
     allow_secrets: tuple[str, ...] = ()
     upgrade: bool = False
     created: int = EPOCH
+    base_name: str | None = None
     pull_repository: str | None = None
 
 
@@ -96,6 +99,7 @@ async def build(
             remedy="name a tag",
         )
     base = await places.open(request.base)
+    base = replace(base, text=request.base_name or base.text)
     own = (LOCK_NAME, *_archive_inside(request))
     application = read_application(request.root, allow_secrets=request.allow_secrets, leave_out=own)
     for warning in application.warnings:

@@ -103,6 +103,17 @@ async def test_another_folder_clock_and_umask_give_the_same_digest(
     assert second.digest == first.digest
 
 
+async def test_the_folder_of_a_base_in_a_layout_is_no_part_of_the_image(workshop: Workshop) -> None:
+    first = await workshop.build(base_name="oci:base:12")
+    moved = workshop.folder / "elsewhere"
+    shutil.copytree(workshop.folder / "base", moved)
+    lock = (workshop.app / "gpuyard.lock").read_text()
+    assert 'base = "oci:base:12"' in lock
+    second = await workshop.build(base=f"oci:{moved}:12", base_name="oci:base:12")
+    assert second.digest == first.digest
+    assert (workshop.app / "gpuyard.lock").read_text() == lock
+
+
 async def test_source_date_epoch_dates_everything(workshop: Workshop) -> None:
     await workshop.build(created=1_700_000_000)
     manifest, config = await workshop.read()
