@@ -96,36 +96,6 @@ def requirements_of(expressions: Sequence[Mapping[str, Any]]) -> tuple[Requireme
     return tuple(Requirement(e["key"], e["operator"], tuple(e.get("values") or ())) for e in expressions)
 
 
-@dataclass(frozen=True)
-class FieldSelector:
-    """Clauses `path=value` or `path!=value` over an object's fields."""
-
-    clauses: tuple[tuple[str, bool, str], ...] = ()
-
-    def matches(self, manifest: Mapping[str, Any]) -> bool:
-        """Whether every clause holds; an absent field counts as the empty text."""
-        return all((field_text(manifest, path) == value) is equal for path, equal, value in self.clauses)
-
-
-def parse_field_selector(text: str, supported: Callable[[str], bool]) -> FieldSelector:
-    """`metadata.name=a,status.phase!=Running`.
-
-    Raises:
-        ValueError: a clause of another form, or a field that `supported` refuses.
-    """
-    clauses = []
-    for clause in (part.strip() for part in text.split(",")):
-        if not clause:
-            continue
-        match = _EQUALITY.match(clause)
-        if match is None:
-            raise ValueError(f"invalid field selector clause: {clause!r}")
-        if not supported(match["key"]):
-            raise ValueError(f"field label not supported: {match['key']}")
-        clauses.append((match["key"], match["op"] != "!=", match["value"]))
-    return FieldSelector(tuple(clauses))
-
-
 def field_text(manifest: Mapping[str, Any], path: str) -> str:
     """The scalar at a dotted path as text; empty when absent, true/false in lower case."""
     value: Any = manifest
@@ -134,3 +104,32 @@ def field_text(manifest: Mapping[str, Any], path: str) -> str:
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True)
+class FieldSelector:
+    """Clauses `path=value` or `path!=value` over an object's fields, which `read` finds."""
+
+    clauses: tuple[tuple[str, bool, str], ...] = ()
+    read: Callable[[Mapping[str, Any], str], str] = field_text
+
+    def matches(self, manifest: Mapping[str, Any]) -> bool:
+        """Whether every clause holds; an absent field counts as the empty text."""
+        return all((self.read(manifest, path) == value) is equal for path, equal, value in self.clauses)
+
+
+def parse_field_selector(text: str) -> FieldSelector:
+    """`metadata.name=a,status.phase!=Running`.
+
+    Raises:
+        ValueError: a clause of another form.
+    """
+    clauses = []
+    for clause in (part.strip() for part in text.split(",")):
+        if not clause:
+            continue
+        match = _EQUALITY.match(clause)
+        if match is None:
+            raise ValueError(f"invalid selector: '{text}'; can't understand '{clause}'")
+        clauses.append((match["key"], match["op"] != "!=", match["value"]))
+    return FieldSelector(tuple(clauses))

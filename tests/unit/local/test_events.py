@@ -71,6 +71,7 @@ async def test_writes_an_event(api: ObjectApi, recorder: EventRecorder) -> None:
         "count": 1,
         "firstTimestamp": "2026-01-31T12:00:01Z",
         "lastTimestamp": "2026-01-31T12:00:01Z",
+        "eventTime": None,
         "source": {"component": "kubelet", "host": "n1"},
         "reportingComponent": "kubelet",
         "reportingInstance": "n1",

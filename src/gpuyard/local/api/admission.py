@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gpuyard import errors
 from gpuyard.kube.objects import Manifest, ObjectKey
 from gpuyard.local.api import metadata as meta
 from gpuyard.local.api.kinds import KindSpec, schema
@@ -21,10 +22,12 @@ class WriteOptions:
     Attributes:
         dry_run: everything but the write.
         field_validation: what unknown fields get: nothing, a warning, or a refusal.
+        is_patch: what is written was made by a patch; then it is the patch that a wrong field is wrong in.
     """
 
     dry_run: bool = False
     field_validation: FieldValidation = "Strict"
+    is_patch: bool = False
 
 
 #: A write that counts, strict about unknown fields.
@@ -46,9 +49,11 @@ def admit_change(
     """
     new, warnings = decode(spec, given, options)
     meta.check_names(spec, new, key)
+    if spec.needs_version and not new["metadata"].get("resourceVersion"):
+        raise meta.version_required(spec, key.name)
     meta.keep_server_owned(spec, new, old)
     if subresource == "status":
-        new = _with_field(old, "status", new)
+        new = _with_status_and_metadata(old, new)
     elif spec.has_status:
         new = _with_field(new, "status", old)
     spec.default(new)
@@ -69,6 +74,14 @@ def _with_field(manifest: Manifest, field: str, source: Manifest) -> Manifest:
     return {**result, "metadata": dict(result["metadata"])}
 
 
+def _with_status_and_metadata(old: Manifest, new: Manifest) -> Manifest:
+    """What a write of the status changes: also labels, annotations and finalizers, but not the owners."""
+    metadata = {**new["metadata"], "ownerReferences": old["metadata"].get("ownerReferences")}
+    if not metadata["ownerReferences"]:
+        del metadata["ownerReferences"]
+    return {**_with_field(old, "status", new), "metadata": metadata}
+
+
 def decode(
     spec: KindSpec, given: Mapping[str, Any], options: WriteOptions
 ) -> tuple[Manifest, tuple[str, ...]]:
@@ -78,9 +91,16 @@ def decode(
         BadRequest: another kind, a wrong type, or an unknown field where those are refused.
     """
     meta.check_kind(spec, given)
-    manifest, unknown = schema.decode(schema.type_name(spec.resource), given)
-    if unknown and options.field_validation == "Strict":
-        raise schema.strict_error(spec.resource, unknown)
+    try:
+        manifest, unknown = schema.decode(schema.type_name(spec.resource), given)
+        if unknown and options.field_validation == "Strict":
+            raise schema.strict_error(spec.resource, unknown)
+    except errors.BadRequest as error:
+        if not options.is_patch:
+            raise
+        cause = {"reason": "FieldValueInvalid", "message": error.message, "field": "patch"}
+        why = f' "" is invalid: patch: {error.message}'
+        raise errors.Invalid(why, details={"causes": [cause]}) from error
     manifest["apiVersion"], manifest["kind"] = spec.resource.api_version, spec.resource.kind
     manifest.setdefault("metadata", {})
     if options.field_validation == "Ignore":

@@ -23,6 +23,11 @@ def discovery(path: str) -> bytes | None:
     return _documents().get(path.rstrip("/"))
 
 
+def discovery_paths() -> Iterable[str]:
+    """Where `discovery` has a document."""
+    return _documents().keys()
+
+
 def aggregated_discovery(path: str) -> bytes | None:
     """The aggregated document at `/api` (the core group) or `/apis` (all others), None elsewhere."""
     return _aggregated_documents().get(path.rstrip("/"))
@@ -124,7 +129,7 @@ def _resource_discovery(spec: KindSpec) -> dict[str, Any]:
     resource = spec.resource
     entry: dict[str, Any] = {
         "resource": resource.plural,
-        "responseKind": _response_kind(resource.group, resource.version, resource.kind),
+        "responseKind": _response_kind("", "", resource.kind),
         "scope": "Namespaced" if resource.namespaced else "Cluster",
         "singularResource": resource.kind.lower(),
         "verbs": list(spec.verbs),
@@ -134,14 +139,16 @@ def _resource_discovery(spec: KindSpec) -> dict[str, Any]:
     if spec.categories:
         entry["categories"] = list(spec.categories)
     if spec.subresources:
-        entry["subresources"] = [_subresource_discovery(sub) for sub in spec.subresources]
+        entry["subresources"] = [_subresource_discovery(sub, resource.group) for sub in spec.subresources]
     return entry
 
 
-def _subresource_discovery(sub: Subresource) -> dict[str, Any]:
+def _subresource_discovery(sub: Subresource, group: str) -> dict[str, Any]:
+    # Named only where it is another group than the resource's.
+    version = sub.version if sub.group != group else ""
     return {
         "subresource": sub.name,
-        "responseKind": _response_kind(sub.group, sub.version, sub.kind),
+        "responseKind": _response_kind(sub.group if version else "", version, sub.kind),
         "verbs": list(sub.verbs),
     }
 

@@ -6,7 +6,7 @@ import orjson
 
 from gpuyard import __version__
 from gpuyard.local.api.answers import Response
-from gpuyard.local.api.discovery import AGGREGATED, aggregated_discovery, discovery
+from gpuyard.local.api.discovery import AGGREGATED, aggregated_discovery, discovery, discovery_paths
 from gpuyard.local.api.negotiation import JSON_RANGES, not_acceptable
 from gpuyard.local.api.openapi import openapi
 from gpuyard.local.api.request import Request
@@ -14,6 +14,7 @@ from gpuyard.local.api.request import Request
 #: The release whose API this is a part of; `kubectl version` must be able to parse it.
 KUBERNETES_VERSION = "1.34.0"
 
+_OTHER_PATHS = ("/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
 HEALTH_PATHS = ("/healthz", "/livez", "/readyz")
 
 _VERSION = orjson.dumps(
@@ -43,6 +44,8 @@ def find_document(request: Request) -> Response | None:
         NotAcceptable: the client takes none of its forms.
     """
     path = request.path
+    if path == "/":
+        return Response(200, orjson.dumps({"paths": sorted((*discovery_paths(), *_OTHER_PATHS))}))
     if path == "/version":
         return Response(200, _VERSION)
     if path in HEALTH_PATHS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -35,6 +35,7 @@ _MAX_ANNOTATIONS_BYTES = 256 * 1024
 #: Set by the server alone; a client's value is replaced by the stored one.
 _SERVER_OWNED = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 _OMITTED_EMPTY = ("labels", "annotations", "finalizers", "ownerReferences", "generateName")
+_STANDARD_FINALIZERS = ("orphan", "foregroundDeletion", "kubernetes")
 _NEVER_KEPT = ("managedFields", "selfLink")
 
 
@@ -50,12 +51,12 @@ def check_kind(spec: KindSpec, given: Mapping[str, Any]) -> None:
     kind = given.get("kind") or spec.resource.kind
     if api_version != spec.resource.api_version:
         raise errors.BadRequest(
-            f"the API version in the data ({api_version}) does not match the expected API version "
-            f"({spec.resource.api_version})"
+            f'{kind} in version "{api_version.rpartition("/")[2]}" cannot be handled as a '
+            f"{spec.resource.kind}: the path is of version {spec.resource.api_version}"
         )
     if kind != spec.resource.kind:
         raise errors.BadRequest(
-            f'{kind} in version "{api_version}" cannot be handled as a {spec.resource.kind}'
+            f'{kind} in version "{spec.resource.version}" cannot be handled as a {spec.resource.kind}'
         )
 
 
@@ -151,12 +152,42 @@ def check_preconditions(spec: KindSpec, old: Mapping[str, Any], uid: str | None,
         )
 
 
+def check_delete_preconditions(
+    spec: KindSpec, old: Mapping[str, Any], uid: str | None, version: str | None
+) -> None:
+    """The same for a delete, which words it in another way."""
+    metadata = old["metadata"]
+    if uid and uid != metadata["uid"]:
+        what = f"the UID in the precondition ({uid}) does not match the UID in record ({metadata['uid']}). "
+        why = what + "The object might have been deleted and then recreated"
+    elif version and version != metadata["resourceVersion"]:
+        what = f"the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in "
+        why = what + f"record ({metadata['resourceVersion']}). The object might have been modified"
+    else:
+        return
+    raise errors.Conflict(
+        f'Operation cannot be fulfilled on {spec.resource.kind} "{metadata["name"]}": {why}',
+        details={**details(spec, metadata["name"]), "kind": spec.resource.kind},
+    )
+
+
+def version_required(spec: KindSpec, name: str) -> errors.Invalid:
+    """The 422 for an update that doesn't say what it replaces, of a kind that wants it said."""
+    why = "Invalid value: 0: must be specified for an update"
+    cause = {"reason": "FieldValueInvalid", "message": why, "field": "metadata.resourceVersion"}
+    return errors.Invalid(
+        f'{spec.resource.qualified} "{name}" is invalid: metadata.resourceVersion: {why}',
+        details={**details(spec, name), "causes": [cause]},
+    )
+
+
 def conflict(spec: KindSpec, name: str, why: str, *, subresource: str = "") -> errors.Conflict:
     """The 409 in Kubernetes' words."""
     what = f"{spec.resource.qualified}/{subresource}" if subresource else spec.resource.qualified
-    return errors.Conflict(
-        f'Operation cannot be fulfilled on {what} "{name}": {why}', details=details(spec, name)
-    )
+    about = details(spec, name)
+    if subresource:
+        about["kind"] += f"/{subresource}"
+    return errors.Conflict(f'Operation cannot be fulfilled on {what} "{name}": {why}', details=about)
 
 
 def not_found(spec: KindSpec, name: str) -> errors.NotFound:
@@ -164,10 +195,11 @@ def not_found(spec: KindSpec, name: str) -> errors.NotFound:
     return errors.NotFound(f'{spec.resource.qualified} "{name}" not found', details=details(spec, name))
 
 
-def already_exists(spec: KindSpec, name: str) -> errors.AlreadyExists:
-    """The 409 for a taken name."""
+def already_exists(spec: KindSpec, name: str, *, deleting: bool = False) -> errors.AlreadyExists:
+    """The 409 for a taken name; `deleting` when it will be free."""
+    what = "object is being deleted: " if deleting else ""
     return errors.AlreadyExists(
-        f'{spec.resource.qualified} "{name}" already exists', details=details(spec, name)
+        f'{what}{spec.resource.qualified} "{name}" already exists', details=details(spec, name)
     )
 
 
@@ -187,18 +219,48 @@ def validate(spec: KindSpec, manifest: Mapping[str, Any], old: Mapping[str, Any]
         had = old["metadata"].get("finalizers") or ()
         if added := [name for name in metadata.get("finalizers") or () if name not in had]:
             detail = "no new finalizers can be added if the object is being deleted, found new finalizers "
-            found.append(forbidden("metadata.finalizers", detail + ", ".join(added)))
+            quoted = ", ".join(f'"{name}"' for name in added)
+            found.append(forbidden("metadata.finalizers", f"{detail}[]string{{{quoted}}}"))
     if labels := metadata.get("labels"):
         found += check_labels("metadata.labels", labels)
     if annotations := metadata.get("annotations"):
         found += _validate_annotations(annotations)
-    for index, owner in enumerate(metadata.get("ownerReferences") or ()):
+    found += _validate_owners(metadata.get("ownerReferences") or [])
+    return found + _validate_finalizers(metadata.get("finalizers") or ())
+
+
+def _validate_owners(owners: Sequence[Mapping[str, Any]]) -> list[FieldError]:
+    path = "metadata.ownerReferences"
+    found: list[FieldError] = []
+    controllers: list[str] = []
+    for owner in owners:
         for field in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(field):
-                path = f"metadata.ownerReferences[{index}].{field}"
-                found.append(invalid(path, owner.get(field, ""), f"{field} must not be empty"))
-    for name in metadata.get("finalizers") or ():
-        found += check_key("metadata.finalizers", name)
+                what = "version " if field == "apiVersion" else ""
+                found.append(invalid(f"{path}.{field}", "", f"{what}must not be empty"))
+        if owner.get("apiVersion") == "v1" and owner.get("kind") == "Event":
+            detail = "/v1, Kind=Event is disallowed from being an owner"
+            found.append(invalid(path, owner, detail))
+        if owner.get("controller"):
+            controllers.append(f"{owner.get('kind', '')}/{owner.get('name', '')}")
+    if len(controllers) > 1:
+        detail = "Only one reference can have Controller set to true. "
+        detail += f'Found "true" in references for {controllers[0]} and {controllers[1]}'
+        found.append(invalid(path, owners, detail))
+    return found
+
+
+def _validate_finalizers(finalizers: Sequence[str]) -> list[FieldError]:
+    path = "metadata.finalizers"
+    found: list[FieldError] = []
+    for index, name in enumerate(finalizers):
+        found += check_key(path, name)
+        if "/" not in name and name not in _STANDARD_FINALIZERS:
+            detail = "name is neither a standard finalizer name nor is it fully qualified"
+            found.append(invalid(f"{path}[{index}]", name, detail))
+    if {"orphan", "foregroundDeletion"} <= set(finalizers):
+        detail = "finalizer orphan and foregroundDeletion cannot be both set"
+        found.append(invalid(path, finalizers, detail))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,9 +25,18 @@ from gpuyard.local.api.view import View
 from gpuyard.local.api.writes import Answer, Writer
 from gpuyard.local.store import Store, Stored
 
-_SYSTEM_USE = "Used for system critical pods."
 _NAMESPACES = ("default", "kube-system", "kube-node-lease")
-_SYSTEM_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+_SYSTEM_CLASSES = {
+    "system-cluster-critical": (
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if "
+        "necessary.",
+    ),
+    "system-node-critical": (
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+}
 
 
 def utc_now() -> datetime:
@@ -59,8 +69,8 @@ class ObjectApi:
             (NAMESPACES, {"metadata": {"name": name}}) for name in _NAMESPACES
         ]
         wanted += [
-            (PRIORITY_CLASSES, {"metadata": {"name": name}, "value": value, "description": _SYSTEM_USE})
-            for name, value in _SYSTEM_CLASSES.items()
+            (PRIORITY_CLASSES, {"metadata": {"name": name}, "value": value, "description": description})
+            for name, (value, description) in _SYSTEM_CLASSES.items()
         ]
         for resource, manifest in wanted:
             key = ObjectKey("", manifest["metadata"]["name"])
@@ -199,7 +209,7 @@ class ObjectApi:
             key,
             lambda old: apply_patch(spec.resource, old, patch, patch_type),
             subresource=subresource,
-            options=options,
+            options=replace(options, is_patch=True),
         )
 
     async def delete(
@@ -269,7 +279,10 @@ def key_for(spec: KindSpec, namespace: str | None, name: str) -> ObjectKey:
 def parse_version(text: str) -> int:
     """A resourceVersion as a revision; BadRequest when it isn't one."""
     if not is_number(text):
-        raise errors.BadRequest(f"Invalid value: {text[:40]!r}: resourceVersion must be a number")
+        raise errors.BadRequest(
+            f'invalid resource version: resourceVersion: Invalid value: "{text[:40]}": '
+            f'strconv.ParseUint: parsing "{text[:40]}": invalid syntax'
+        )
     return int(text)
 
 

@@ -15,6 +15,7 @@ import orjson
 
 from gpuyard import errors
 from gpuyard.local.api.answers import Page
+from gpuyard.local.api.kinds.fields import forbidden, invalid_options, unsupported
 from gpuyard.local.api.objects import ObjectApi, parse_version
 from gpuyard.local.api.request import Request, Target
 from gpuyard.local.api.selection import parse_selection
@@ -58,12 +59,16 @@ class Pager:
         """
         limit = request.number("limit") or 0
         if token := request.query.get("continue"):
+            if request.query.get("resourceVersion", "0") not in ("", "0"):
+                raise errors.BadRequest("specifying resource version is not allowed when using continue")
             number, start = _read_token(token)
             snapshot = self._snapshots.get(number)
             if snapshot is None or snapshot.path != request.path:
                 raise errors.Gone(_EXPIRED)
             if not 0 <= start <= len(snapshot.values):
-                raise errors.BadRequest("continue key is not valid: it begins outside the list")
+                raise errors.BadRequest(
+                    "invalid continue token: continue key is not valid: it begins outside the list"
+                )
             self._snapshots.move_to_end(number)
         else:
             number, start, snapshot = 0, 0, self._take(target, request)
@@ -97,36 +102,27 @@ class Pager:
 def _check_version(version: str, match: str, current: int) -> None:
     """What is served is always the current state: that serves NotOlderThan, and Exact for this revision."""
     if match not in ("", "Exact", "NotOlderThan"):
-        raise _invalid(
-            f'resourceVersionMatch: Unsupported value: "{match}": supported values: "Exact", "NotOlderThan"'
-        )
+        supported = ("Exact", "NotOlderThan", "")
+        raise invalid_options("ListOptions", unsupported("resourceVersionMatch", match, supported))
     if match and not version:
-        raise _invalid(
-            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is "
-            "provided"
-        )
+        detail = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+        raise invalid_options("ListOptions", forbidden("resourceVersionMatch", detail))
     if not version:
         return
     wanted = parse_version(version)
     if wanted > current:
         cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
         raise errors.Timeout(
-            f"Too large resource version: {wanted}, current: {current}",
+            f"Timeout: Too large resource version: {wanted}, current: {current}",
             details={"causes": [cause], "retryAfterSeconds": 1},
         )
     if match == "Exact" and wanted == 0:
-        raise _invalid(
-            'resourceVersionMatch: Forbidden: resourceVersionMatch "Exact" is forbidden for '
-            'resourceVersion "0"'
-        )
+        detail = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+        raise invalid_options("ListOptions", forbidden("resourceVersionMatch", detail))
     if match == "Exact" and wanted != current:
         raise errors.Gone(
             f"The resourceVersion for the provided list is too old: {wanted}, current: {current}"
         )
-
-
-def _invalid(what: str) -> errors.Invalid:
-    return errors.Invalid(f'ListOptions.meta.k8s.io "" is invalid: {what}')
 
 
 def _write_token(number: int, start: int) -> str:
@@ -138,4 +134,4 @@ def _read_token(token: str) -> tuple[int, int]:
         number, start = orjson.loads(base64.urlsafe_b64decode(token))
         return int(number), int(start)
     except (binascii.Error, ValueError, TypeError) as error:
-        raise errors.BadRequest(f"continue key is not valid: {error}") from error
+        raise errors.BadRequest(f"invalid continue token: continue key is not valid: {error}") from error

@@ -103,7 +103,7 @@ def _apply(document: Any, operation: Mapping[str, Any], index: int) -> Any:
         case "remove":
             value = None
         case _:
-            raise errors.BadRequest(f"operation {index} of the JSON patch has an unknown op: {name!r}")
+            raise _rejected(f"operation {index} of the JSON patch has an unknown op: {name!r}")
     if name == "test":
         # JSON knows no 1 == True, Python does.
         if not _equal(_find(document, tokens, path), value):

@@ -14,6 +14,7 @@ from gpuyard.client.api import PatchType, Propagation
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.local.api.deletion import DeleteOptions
 from gpuyard.local.api.kinds import KINDS, KindSpec
+from gpuyard.local.api.kinds.fields import invalid, invalid_options, unsupported
 from gpuyard.local.api.negotiation import Accepted, parse_accept
 
 Message = MutableMapping[str, Any]
@@ -176,14 +177,16 @@ def parse_delete_options(request: Request, raw: Any) -> DeleteOptions:
     grace = options.get("gracePeriodSeconds", request.number("gracePeriodSeconds"))
     if grace is not None and type(grace) is not int:
         raise errors.BadRequest(f"gracePeriodSeconds: {grace!r} is not a whole number")
+    if options.get("propagationPolicy") and options.get("orphanDependents") is not None:
+        detail = "orphanDependents and deletionPropagation cannot be both set"
+        given = options["propagationPolicy"]
+        raise invalid_options("DeleteOptions", invalid("propagationPolicy", given, detail))
     policy = options.get("propagationPolicy") or request.query.get("propagationPolicy")
     if not policy and "orphanDependents" in options:
         policy = Propagation.ORPHAN if options["orphanDependents"] else Propagation.BACKGROUND
     if policy and policy not in tuple(Propagation):
-        raise errors.Invalid(
-            f'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: "{policy}": '
-            'supported values: "Foreground", "Background", "Orphan"'
-        )
+        supported = ("Foreground", "Background", "Orphan", "nil")
+        raise invalid_options("DeleteOptions", unsupported("propagationPolicy", policy, supported))
     preconditions = options.get("preconditions") or {}
     if not isinstance(preconditions, Mapping):
         raise errors.BadRequest("preconditions must be an object")
@@ -192,12 +195,12 @@ def parse_delete_options(request: Request, raw: Any) -> DeleteOptions:
         propagation=Propagation(policy) if policy else None,
         uid=str(preconditions.get("uid") or ""),
         resource_version=str(preconditions.get("resourceVersion") or ""),
-        dry_run=is_dry_run(options.get("dryRun")) or is_dry_run(request.query.get("dryRun")),
+        dry_run=is_dry_run("DeleteOptions", options.get("dryRun") or request.query.get("dryRun")),
     )
 
 
-def is_dry_run(value: Any) -> bool:
-    """Reads `dryRun` of a query or a body.
+def is_dry_run(kind: str, value: Any) -> bool:
+    """Reads `dryRun` of a query or a body, which is of this kind of options.
 
     Raises:
         Invalid: it is something else than All.
@@ -205,9 +208,8 @@ def is_dry_run(value: Any) -> bool:
     if not value:
         return False
     if value not in ("All", ["All"]):
-        raise errors.Invalid(
-            f'the request is invalid: dryRun: Unsupported value: "{value}": supported values: "All"'
-        )
+        given = value if isinstance(value, list) else [value]
+        raise invalid_options(kind, unsupported("dryRun", given, ("All",)))
     return True
 
 

@@ -48,8 +48,10 @@ def parse_selection(spec: KindSpec, label_selector: str, field_selector: str) ->
     if not label_selector and not field_selector:
         return EVERYTHING
     try:
-        return Selection(
-            parse_label_selector(label_selector), parse_field_selector(field_selector, spec.selects)
-        )
+        labels, fields = parse_label_selector(label_selector), parse_field_selector(field_selector)
     except ValueError as error:
         raise errors.BadRequest(str(error)) from error
+    for path, _, _ in fields.clauses:
+        if not spec.selects(path):
+            raise errors.BadRequest(spec.unknown_field(path))
+    return Selection(labels, FieldSelector(fields.clauses, spec.field_text))

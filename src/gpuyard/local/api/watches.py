@@ -15,6 +15,7 @@ from gpuyard.kube.objects import Manifest
 from gpuyard.kube.status import status_of
 from gpuyard.local.api.answers import Stream, event_object
 from gpuyard.local.api.kinds import KindSpec
+from gpuyard.local.api.kinds.fields import forbidden, invalid_options
 from gpuyard.local.api.negotiation import Form
 from gpuyard.local.api.objects import ObjectApi, parse_version
 from gpuyard.local.api.request import Request, Target
@@ -65,17 +66,12 @@ class Watches:
 
 
 def _refuse_unserved(request: Request) -> None:
-    prefix = 'ListOptions.meta.k8s.io "" is invalid: '
     if "sendInitialEvents" in request.query:
-        raise errors.Invalid(
-            prefix + "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the "
-            "WatchList feature gate is enabled"
-        )
+        detail = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
+        raise invalid_options("ListOptions", forbidden("sendInitialEvents", detail))
     if request.query.get("resourceVersionMatch"):
-        raise errors.Invalid(
-            prefix + "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless "
-            "sendInitialEvents is provided"
-        )
+        detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        raise invalid_options("ListOptions", forbidden("resourceVersionMatch", detail))
 
 
 class _FrameWriter:

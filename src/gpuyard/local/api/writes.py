@@ -14,6 +14,7 @@ import orjson
 
 from gpuyard import errors
 from gpuyard.kube.objects import NAMESPACES, PRIORITY_CLASSES, Manifest, ObjectKey
+from gpuyard.kube.timestamps import format_time
 from gpuyard.local.api import metadata as meta
 from gpuyard.local.api.admission import DEFAULT, WriteOptions, admit_change, check_rules, decode
 from gpuyard.local.api.deletion import DeleteOptions, is_released, mark_deleted
@@ -103,6 +104,8 @@ class Writer:
         checked: bool,
     ) -> Answer:
         manifest, warnings = decode(spec, given, options)
+        if manifest["metadata"].get("resourceVersion"):
+            raise errors.BadRequest("resourceVersion should not be set on objects to be created")
         meta.check_names(spec, manifest, ObjectKey(namespace, ""))
         self._require_namespace(spec, namespace, manifest["metadata"].get("name", ""))
         spec.default(manifest)
@@ -166,10 +169,13 @@ class Writer:
 
         async def attempt(stored: Stored) -> Answer:
             old = orjson.loads(stored.value)
-            meta.check_preconditions(spec, old, options.uid, options.resource_version)
+            meta.check_delete_preconditions(spec, old, options.uid, options.resource_version)
             marked = mark_deleted(spec, old, options, self._clock())
             write = WriteOptions(dry_run=options.dry_run)
             if marked is None:
+                if spec.graceful:
+                    at = format_time(self._clock())
+                    old["metadata"] |= {"deletionTimestamp": at, "deletionGracePeriodSeconds": 0}
                 return Answer(old, await self._remove(spec, stored, old, write), gone=True)
             if marked == old:
                 return Answer(old, stored.value)
@@ -227,13 +233,14 @@ class Writer:
         key = ObjectKey(metadata.get("namespace", ""), metadata["name"])
         resource = spec.resource.qualified
         if options.dry_run:
-            if self._store.get(resource, key) is not None:
-                raise meta.already_exists(spec, key.name)
+            if (taken := self._store.get(resource, key)) is not None:
+                raise meta.already_exists(spec, key.name, deleting=_is_deleting(taken))
             return orjson.dumps(manifest)
         try:
             stored = await self._store.write(Change.create(resource, key, _encoder(manifest)))
         except errors.AlreadyExists as error:
-            raise meta.already_exists(spec, key.name) from error
+            deleting = _is_deleting(self._store.get(resource, key))
+            raise meta.already_exists(spec, key.name, deleting=deleting) from error
         return stored.value
 
     async def _replace(
@@ -257,6 +264,10 @@ class Writer:
             return (await self._store.write(change)).value
         except (errors.Conflict, errors.NotFound) as error:
             raise _Raced from error
+
+
+def _is_deleting(stored: Stored | None) -> bool:
+    return stored is not None and "deletionTimestamp" in orjson.loads(stored.value)["metadata"]
 
 
 def _encoder(manifest: Manifest) -> Callable[[int], bytes]:

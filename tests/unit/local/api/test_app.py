@@ -108,7 +108,6 @@ async def test_deleting_a_collection_takes_what_the_selector_names(served: Serve
 @pytest.mark.parametrize(
     ("method", "path", "code", "reason"),
     [
-        ("GET", "/", 404, "NotFound"),
         ("GET", "/metrics", 404, "NotFound"),
         ("GET", "/apis/apps/v1/deployments", 404, "NotFound"),
         ("GET", "/openapi/v3/apis/apps/v1", 404, "NotFound"),

@@ -135,10 +135,12 @@ async def test_propagation_of_a_job(
 
 async def test_preconditions(api: ObjectApi) -> None:
     made = await api.create(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "default"}})
-    with pytest.raises(errors.Conflict, match="Precondition failed: UID in precondition: other"):
+    with pytest.raises(errors.Conflict, match=r"the UID in the precondition \(other\) does not match"):
         await api.delete(CONFIG_MAPS, "a", "default", uid="other")
     spec, key = spec_of(CONFIG_MAPS), ObjectKey("default", "a")
-    with pytest.raises(errors.Conflict, match="ResourceVersion in precondition: 1"):
+    with pytest.raises(
+        errors.Conflict, match=r"the ResourceVersion in the precondition \(1\) does not match"
+    ):
         await api.delete_raw(spec, key, DeleteOptions(resource_version="1"))
     await api.delete_raw(
         spec,

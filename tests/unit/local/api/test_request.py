@@ -99,8 +99,8 @@ def test_wrong_delete_options(body: Any, problem: str) -> None:
 
 
 def test_dry_run_is_all_or_nothing() -> None:
-    assert is_dry_run("All")
-    assert is_dry_run(["All"])
-    assert not is_dry_run("")
+    assert is_dry_run("CreateOptions", "All")
+    assert is_dry_run("CreateOptions", ["All"])
+    assert not is_dry_run("CreateOptions", "")
     with pytest.raises(errors.Invalid, match="supported values"):
-        is_dry_run("Some")
+        is_dry_run("CreateOptions", "Some")

@@ -97,7 +97,7 @@ async def test_a_version_outside_of_history_is_gone(store: Store, api: ObjectApi
     for version in (1, store.revision + 1):
         with pytest.raises(errors.Gone, match="resource version"):
             await seen(api, 1, version)
-    with pytest.raises(errors.BadRequest, match="resourceVersion must be a number"):
+    with pytest.raises(errors.BadRequest, match="invalid resource version"):
         await anext(aiter(api.watch(CONFIG_MAPS, resource_version="abc")))
 
 

@@ -6,6 +6,7 @@ Source: kubernetes `pkg/apis/core/validation` (ValidateConfigMap, ValidateSecret
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -40,9 +41,8 @@ def _validate_config_map(config_map: Manifest, old: Manifest | None) -> list[Fie
             found.append(invalid(f"data[{key}]", key, "duplicate of key present in binaryData"))
     for key in binary:
         found += _validate_key(f"binaryData[{key}]", key)
-    # Too long for the whole object, so the path is empty, as Kubernetes has it.
     if sum(len(text.encode()) for text in data.values()) + _bytes_of(binary) > _MAX_BYTES:
-        found.append(too_long("", _MAX_BYTES))
+        found.append(too_long("[]", _MAX_BYTES))
     return found + _validate_frozen(config_map, old, "data", "binaryData")
 
 
@@ -60,10 +60,23 @@ def _validate_secret(secret: Manifest, old: Manifest | None) -> list[FieldError]
         found += _validate_key(f"data[{key}]", key)
     if _bytes_of(data) > _MAX_BYTES:
         found.append(too_long("data", _MAX_BYTES))
-    found += [required(f"data[{key}]") for key in _TYPED.get(secret.get("type", ""), ()) if key not in data]
+    found += _validate_typed(secret.get("type", ""), data)
     if old is not None:
         found += check_immutable("", secret, old, "type")
     return found + _validate_frozen(secret, old, "data", "stringData")
+
+
+def _validate_typed(type_: str, data: Mapping[str, str]) -> list[FieldError]:
+    """What a secret of a type that Kubernetes knows must have in it."""
+    if type_ == "kubernetes.io/basic-auth" and not data.keys() & {"username", "password"}:
+        return [required("data[username]"), required("data[password]")]
+    found = [required(f"data[{key}]") for key in _TYPED.get(type_, ()) if key not in data]
+    for key in _TYPED.get(type_, ()) if "docker" in type_ else ():
+        try:
+            json.loads(base64.b64decode(data.get(key, "e30=")))
+        except ValueError as error:
+            found.append(invalid(f"data[{key}]", "<secret contents redacted>", str(error)))
+    return found
 
 
 def _validate_frozen(new: Manifest, old: Manifest | None, *fields: str) -> list[FieldError]:
@@ -79,7 +92,7 @@ def _validate_frozen(new: Manifest, old: Manifest | None, *fields: str) -> list[
 
 def _validate_key(path: str, key: str) -> list[FieldError]:
     if len(key) > 253:
-        return [invalid(path, key, "must be no more than 253 bytes")]
+        return [invalid(path, key, "must be no more than 253 characters")]
     if key in (".", "..") or key.startswith(".."):
         return [
             invalid(path, key, f"must not be '{key}'" if key in (".", "..") else "must not start with '..'")
@@ -96,7 +109,10 @@ def _count(*fields: str) -> Column:
     def cell(manifest: Manifest, _now: datetime) -> Any:
         return sum(len(manifest.get(field) or ()) for field in fields)
 
-    return Column(fields[0].capitalize(), cell, type="integer" if fields[0] == "secrets" else "string")
+    return Column(
+        fields[0].capitalize(),
+        cell,
+    )
 
 
 CONFIG_MAP = KindSpec(
@@ -114,6 +130,7 @@ SECRET = KindSpec(
 )
 SERVICE_ACCOUNT = KindSpec(
     resource=SERVICE_ACCOUNTS,
+    needs_version=True,
     short_names=("sa",),
     columns=(NAME, _count("secrets"), AGE),
 )

@@ -16,7 +16,6 @@ from gpuyard.local.api.kinds.fields import (
     invalid,
     not_found,
     required,
-    unsupported,
 )
 from gpuyard.local.api.kinds.kind import FieldError
 from gpuyard.local.api.kinds.resources import validate_resources
@@ -73,15 +72,15 @@ def _validate_container(
         found.append(required(f"{path}.image"))
     elif image != image.strip():
         found.append(invalid(f"{path}.image", image, "must not have leading or trailing whitespace"))
-    found += check_one_of(f"{path}.imagePullPolicy", container.get("imagePullPolicy", ""), _PULL_POLICIES)
     policy = container.get("terminationMessagePolicy", "")
     found += check_one_of(f"{path}.terminationMessagePolicy", policy, _MESSAGE_POLICIES)
     found += _validate_ports(f"{path}.ports", container.get("ports") or [])
     for index, variable in enumerate(container.get("env") or ()):
         found += _validate_variable(f"{path}.env[{index}]", variable)
     for index, source in enumerate(container.get("envFrom") or ()):
-        found += _validate_env_from(f"{path}.envFrom[{index}]", source)
+        found += _validate_env_from(f"{path}.envFrom", index, source)
     found += _validate_mounts(f"{path}.volumeMounts", container.get("volumeMounts") or [], volumes)
+    found += check_one_of(f"{path}.imagePullPolicy", container.get("imagePullPolicy", ""), _PULL_POLICIES)
     return found + validate_resources(f"{path}.resources", container.get("resources") or {})
 
 
@@ -122,7 +121,7 @@ def _validate_variable(path: str, variable: Mapping[str, Any]) -> list[FieldErro
     place = f"{path}.valueFrom"
     given = [name for name in _SOURCES if name in source]
     if not given:
-        choices = ", ".join(f"`{name}`" for name in _SOURCES[:-1]) + f" or `{_SOURCES[-1]}`"
+        choices = "`fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"
         return [*found, invalid(place, "", f"must specify one of: {choices}")]
     if variable.get("value"):
         return [*found, invalid(place, "", "may not be specified when `value` is not empty")]
@@ -139,7 +138,8 @@ def _validate_source(path: str, kind: str, source: Mapping[str, Any]) -> list[Fi
             if not field:
                 found.append(required(f"{path}.fieldPath"))
             elif field not in _FIELDS and not _FIELD_OF_MAP.fullmatch(field):
-                found.append(unsupported(f"{path}.fieldPath", field, _FIELDS))
+                detail = f"error converting fieldPath: field label not supported: {field}"
+                found.append(invalid(f"{path}.fieldPath", field, detail))
         case "resourceFieldRef":
             if not source.get("resource"):
                 found.append(required(f"{path}.resource"))
@@ -148,13 +148,14 @@ def _validate_source(path: str, kind: str, source: Mapping[str, Any]) -> list[Fi
     return found
 
 
-def _validate_env_from(path: str, source: Mapping[str, Any]) -> list[FieldError]:
+def _validate_env_from(field: str, index: int, source: Mapping[str, Any]) -> list[FieldError]:
+    path = f"{field}[{index}]"
     found: list[FieldError] = []
     if source.get("prefix"):
         found += _validate_env_name(f"{path}.prefix", source["prefix"])
     given = [name for name in ("configMapRef", "secretRef") if name in source]
     if not given:
-        return [*found, invalid(path, "", "must specify one of: `configMapRef` or `secretRef`")]
+        return [*found, invalid(field, "", "must specify one of: `configMapRef` or `secretRef`")]
     if len(given) > 1:
         return [*found, invalid(path, "", "may not have more than one field specified at a time")]
     if not source[given[0]].get("name"):

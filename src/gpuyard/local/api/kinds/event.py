@@ -15,10 +15,11 @@ from gpuyard.local.api.kinds.kind import Column, FieldError, KindSpec
 
 
 def _default(event: Manifest) -> None:
-    # As Kubernetes stores both forms of an event: the new API's reporter names the old one's source.
     event.setdefault("source", {})
-    event.setdefault("reportingComponent", event["source"].get("component", ""))
-    event.setdefault("reportingInstance", "")
+    for field in ("reportingComponent", "reportingInstance"):
+        event.setdefault(field, "")
+    for field in ("firstTimestamp", "lastTimestamp", "eventTime"):
+        event.setdefault(field, None)
 
 
 def _validate(event: Manifest, _old: Manifest | None) -> list[FieldError]:

@@ -31,11 +31,13 @@ SUBDOMAIN_RULE = (
     "start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
     "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
 )
-KEY_RULE = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
+_NAME_RULE = (
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
     "alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
     "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
 )
+_PREFIX_RULE = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+KEY_RULE = f"name part {_NAME_RULE}"
 VALUE_RULE = (
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must "
     "start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used "
@@ -77,17 +79,29 @@ def not_found(path: str, value: Any) -> FieldError:
 
 
 def too_long(path: str, limit: int) -> FieldError:
-    """Text or data over its limit in bytes."""
+    """Text or data over its limit in bytes; of a whole object the path is `[]`."""
     return FieldError(path, "FieldValueTooLong", f"Too long: may not be more than {limit} bytes")
 
 
 def invalid_object(spec: KindSpec, name: str, found: Sequence[FieldError]) -> errors.Invalid:
     """The 422 for an object with these broken rules."""
-    lines = [f"{e.path}: {e.message}" for e in found]
+    lines = list(dict.fromkeys(f"{e.path}: {e.message}" for e in found))
     text = lines[0] if len(lines) == 1 else "[" + ", ".join(lines) + "]"
     kind = f"{spec.resource.kind}.{spec.resource.group}" if spec.resource.group else spec.resource.kind
     message = f'{kind} "{name}" is invalid: {text}'
     return errors.Invalid(message, details=details_of(spec, name, list(found)))
+
+
+def invalid_options(kind: str, error: FieldError) -> errors.Invalid:
+    """The 422 for a parameter of a request: of ListOptions, DeleteOptions…"""
+    return errors.Invalid(
+        f'{kind}.meta.k8s.io "" is invalid: {error.path}: {error.message}',
+        details={
+            "group": "meta.k8s.io",
+            "kind": kind,
+            "causes": [{"reason": error.type, "message": error.message, "field": error.path}],
+        },
+    )
 
 
 def check_label_name(path: str, name: str) -> list[FieldError]:
@@ -95,7 +109,9 @@ def check_label_name(path: str, name: str) -> list[FieldError]:
     if not name:
         return [required(path)]
     if len(name) > 63:
-        return [invalid(path, name, "must be no more than 63 bytes")]
+        return [invalid(path, name, "must be no more than 63 characters")]
+    if "." in name:
+        return [invalid(path, name, "must not contain dots")]
     return [] if is_label(name) else [invalid(path, name, LABEL_RULE)]
 
 
@@ -104,7 +120,7 @@ def check_subdomain_name(path: str, name: str) -> list[FieldError]:
     if not name:
         return [required(path)]
     if len(name) > 253:
-        return [invalid(path, name, "must be no more than 253 bytes")]
+        return [invalid(path, name, "must be no more than 253 characters")]
     return [] if is_subdomain(name) else [invalid(path, name, SUBDOMAIN_RULE)]
 
 
@@ -112,7 +128,7 @@ def check_key(path: str, key: str) -> list[FieldError]:
     """A key of a label, annotation, taint or resource: `[prefix/]name`."""
     prefix, slash, name = key.rpartition("/")
     if "/" in prefix:
-        return [invalid(path, key, "a qualified name has at most one slash")]
+        return [invalid(path, key, f"a qualified name {_NAME_RULE} {_PREFIX_RULE}")]
     if slash and not prefix:
         return [invalid(path, key, "prefix part must be non-empty")]
     if slash and not is_subdomain(prefix):
@@ -120,14 +136,14 @@ def check_key(path: str, key: str) -> list[FieldError]:
     if not name:
         return [invalid(path, key, "name part must be non-empty")]
     if len(name) > 63:
-        return [invalid(path, key, "name part must be no more than 63 bytes")]
+        return [invalid(path, key, "name part must be no more than 63 characters")]
     return [] if _QUALIFIED_NAME.fullmatch(name) else [invalid(path, key, KEY_RULE)]
 
 
 def check_label_value(path: str, value: str) -> list[FieldError]:
     """A value of a label."""
     if len(value) > 63:
-        return [invalid(path, value, "must be no more than 63 bytes")]
+        return [invalid(path, value, "must be no more than 63 characters")]
     return [] if _LABEL_VALUE.fullmatch(value) else [invalid(path, value, VALUE_RULE)]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import JOBS, Manifest
+from gpuyard.kube.selectors import field_text
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import LABEL_JOB_NAME, LABEL_JOB_UID
 from gpuyard.local.api.kinds.cells import AGE, NAME, containers, human_duration, joined
@@ -42,12 +43,13 @@ def _default(job: Manifest) -> None:
     labels = template["metadata"].get("labels")
     metadata = job.setdefault("metadata", {})
     if labels and not metadata.get("labels"):
-        metadata["labels"] = dict(labels)
+        # The same object, as in Kubernetes: what the server adds to one is on the other, too.
+        metadata["labels"] = labels
 
 
 def _prepare_create(job: Manifest, context: CreateContext) -> None:
     """A selector of its own, so that no two Jobs fight over pods."""
-    job.pop("status", None)
+    job["status"] = {}
     spec, metadata = job["spec"], job["metadata"]
     if refused := no_images("spec.template.spec", spec["template"]["spec"], context.no_images()):
         raise invalid_object(JOB, metadata.get("name", ""), refused)
@@ -105,6 +107,13 @@ def _selector(job: Manifest, _now: datetime) -> str:
     return joined(parts)
 
 
+def _field_text(job: Mapping[str, Any], path: str) -> str:
+    """`status.successful` is what selectors call `status.succeeded`."""
+    if path == "status.successful":
+        return str((job.get("status") or {}).get("succeeded", 0))
+    return field_text(job, path)
+
+
 JOB = KindSpec(
     resource=JOBS,
     categories=("all",),
@@ -124,5 +133,6 @@ JOB = KindSpec(
     has_status=True,
     has_generation=True,
     selectable_fields=frozenset(("status.successful",)),
+    field_text=_field_text,
     subresources=(status_subresource(JOBS),),
 )

@@ -17,7 +17,6 @@ from gpuyard.local.api.kinds.fields import (
     check_labels,
     check_not_negative,
     check_one_of,
-    check_subdomain_name,
     forbidden,
     invalid,
     required,
@@ -79,10 +78,14 @@ def _validate_template(template: Mapping[str, Any]) -> list[FieldError]:
     for key in metadata.get("annotations") or {}:
         found += check_key(f"{path}.annotations", key.lower())
     pod_spec = template.get("spec") or {}
+    found += validate_pod_spec(f"{path}.spec", pod_spec)
     policy = pod_spec.get("restartPolicy", "")
-    if policy not in _RESTART_POLICIES:
+    if policy == "Always":
+        # Nobody may have written it: it is the default of pods.
+        found.append(required(f"{path}.spec.restartPolicy", 'valid values: "OnFailure", "Never"'))
+    elif policy not in _RESTART_POLICIES:
         found.append(unsupported(f"{path}.spec.restartPolicy", policy, _RESTART_POLICIES))
-    return found + validate_pod_spec(f"{path}.spec", pod_spec)
+    return found
 
 
 def _validate_selector(job: Manifest, spec: Mapping[str, Any]) -> list[FieldError]:
@@ -91,24 +94,27 @@ def _validate_selector(job: Manifest, spec: Mapping[str, Any]) -> list[FieldErro
         return [required("spec.selector")]
     wanted = {LABEL_JOB_UID: job["metadata"].get("uid", "")}
     if not spec.get("manualSelector") and selector != {"matchLabels": wanted}:
-        return [invalid("spec.selector", selector, "`selector` not auto-generated")]
-    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
-    if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
-        detail = "`selector` does not match template `labels`"
-        return [invalid("spec.template.metadata.labels", labels, detail)]
+        return [invalid("spec.selector", selector, "`selector` not auto-generated"), *_validate_match(spec)]
     name = job["metadata"].get("name", "")
-    # The name becomes a label of the pods.
-    return check_subdomain_name("metadata.name", name) if len(name) <= 63 else [_too_long(name)]
+    if spec.get("manualSelector") and len(name) > 63:
+        # The name becomes a label of the pods, though not of the template.
+        return [invalid("metadata.name", name, "must be no more than 63 characters")]
+    return _validate_match(spec)
 
 
-def _too_long(name: str) -> FieldError:
-    return invalid("metadata.name", name, "must be no more than 63 characters")
+def _validate_match(spec: Mapping[str, Any]) -> list[FieldError]:
+    wanted = ((spec.get("selector") or {}).get("matchLabels") or {}).items()
+    labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
+    if all(labels.get(key) == value for key, value in wanted):
+        return []
+    detail = "`selector` does not match template `labels`"
+    return [invalid("spec.template.metadata.labels", labels, detail)]
 
 
 def _validate_update(
     new: Mapping[str, Any], old: Mapping[str, Any], status: Mapping[str, Any]
 ) -> list[FieldError]:
-    found = check_immutable("spec", new, old, *_IMMUTABLE)
+    found = check_immutable("spec", new, old, *_IMMUTABLE) + _validate_match(new)
     found += _validate_completions(new, old)
     template, before = new.get("template") or {}, old.get("template") or {}
     if old.get("suspend") and not status.get("startTime"):

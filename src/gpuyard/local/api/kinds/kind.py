@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from gpuyard.kube.objects import Manifest, Resource
+from gpuyard.kube.selectors import field_text
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
@@ -97,6 +98,8 @@ class KindSpec:
         graceful: a delete with a grace period only marks it; the kubelet deletes it for good.
         selectable_fields: for field selectors, beside metadata.name and metadata.namespace.
         subresources: paths below an object, `status` included.
+        needs_version: an update must say which resourceVersion it replaces.
+        field_text: reads a field that selectors name.
         name_is_subdomain: names may contain dots (RFC 1123 subdomain), else they are labels.
     """
 
@@ -114,6 +117,8 @@ class KindSpec:
     selectable_fields: frozenset[str] = frozenset()
     subresources: tuple[Subresource, ...] = ()
     name_is_subdomain: bool = True
+    needs_version: bool = False
+    field_text: Callable[[Mapping[str, Any], str], str] = field_text
     verbs: tuple[str, ...] = VERBS
 
     @property
@@ -131,6 +136,15 @@ class KindSpec:
             return self.resource.namespaced
         return path == "metadata.name" or path in self.selectable_fields
 
+    def unknown_field(self, path: str) -> str:
+        """What a client is told that selects by another field; Kubernetes words it in three ways."""
+        if self.resource.group == "batch":
+            return f'field label "{path}" not supported for {self.resource.kind}'
+        if not self.selectable_fields:
+            known = '"metadata.name", "metadata.namespace"'
+            return f'"{path}" is not a known field selector: only {known}'
+        return f"field label not supported: {path}"
+
 
 def status_subresource(resource: Resource) -> Subresource:
     """The `status` path of a kind."""
@@ -140,7 +154,9 @@ def status_subresource(resource: Resource) -> Subresource:
 def details_of(spec: KindSpec, name: str, errors: list[FieldError]) -> Mapping[str, Any]:
     """`Status.details` for an object with these broken rules."""
     causes = [{"reason": e.type, "message": e.message, "field": e.path} for e in errors]
-    details: dict[str, Any] = {"name": name, "kind": spec.resource.kind, "causes": causes}
+    details: dict[str, Any] = {"kind": spec.resource.kind, "causes": causes}
+    if name:
+        details["name"] = name
     if spec.resource.group:
         details["group"] = spec.resource.group
     return details

@@ -25,6 +25,7 @@ def _validate(lease: Manifest, _old: Manifest | None) -> list[FieldError]:
 LEASE = KindSpec(
     resource=LEASES,
     validate=_validate,
+    needs_version=True,
     columns=(
         NAME,
         Column("Holder", lambda lease, _now: (lease.get("spec") or {}).get("holderIdentity", "")),

@@ -28,7 +28,7 @@ def _default(node: Manifest) -> None:
 
 def _validate(node: Manifest, old: Manifest | None) -> list[FieldError]:
     spec = node.get("spec") or {}
-    found = validate_taints("spec.taints", spec.get("taints") or ())
+    found = validate_taints("metadata.taints", spec.get("taints") or ())
     for field in ("capacity", "allocatable"):
         for name, quantity in ((node.get("status") or {}).get(field) or {}).items():
             found += validate_amount(f"status.{field}[{name}]", name, quantity)

@@ -6,6 +6,7 @@ Source: kubernetes `pkg/apis/core/validation` (validateAffinity, ValidateTolerat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gpuyard.local.api.kinds.fields import (
@@ -47,7 +48,13 @@ def validate_taints(path: str, taints: Sequence[Mapping[str, Any]]) -> list[Fiel
         elif effect not in _EFFECTS:
             found.append(unsupported(f"{place}.effect", effect, _EFFECTS))
         if (key, effect) in seen:
-            found.append(duplicate(place, dict(taint)))
+            shown = {
+                "Key": key, "Value": taint.get("value", ""), "Effect": effect,
+                "TimeAdded": taint.get("timeAdded"),
+            }  # fmt: skip
+            error = duplicate(place, shown)
+            detail = "taints must be unique by key and effect pair"
+            found.append(replace(error, message=f"{error.message}: {detail}"))
         seen.add((key, effect))
     return found
 
@@ -69,9 +76,8 @@ def _validate_toleration(path: str, toleration: Mapping[str, Any]) -> list[Field
             found += check_label_value(f"{path}.value", value)
         case "Exists":
             if value:
-                found.append(
-                    invalid(path, dict(toleration), "value must be empty when `operator` is 'Exists'")
-                )
+                detail = "value must be empty when `operator` is 'Exists'"
+                found.append(invalid(f"{path}.operator", value, detail))
         case _:
             found.append(unsupported(f"{path}.operator", operator, ("Equal", "Exists")))
     if effect and effect not in _EFFECTS:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.kube.conditions import with_condition
 from gpuyard.kube.objects import PODS, Manifest
 from gpuyard.kube.wellknown import TAINT_NOT_READY, TAINT_UNREACHABLE
 from gpuyard.local.api.kinds.fields import forbidden, invalid_object
@@ -45,6 +46,26 @@ def _prepare_create(pod: Manifest, context: CreateContext) -> None:
     if refused := no_images("spec", spec, context.no_images()):
         raise invalid_object(POD, pod["metadata"].get("name", ""), refused)
     _admit_priority(pod, context)
+    _tolerate_for_a_while(spec)
+    containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+    pod["status"] = {"phase": "Pending", "qosClass": quota_class(containers)}
+    if spec.get("schedulingGates"):
+        pod["status"]["conditions"] = with_condition(
+            (),
+            "PodScheduled",
+            "False",
+            now=pod["metadata"].get("creationTimestamp", ""),
+            reason="SchedulingGated",
+            message="Scheduling is blocked due to non-empty scheduling gates",
+        )
+
+
+def _prepare_update(pod: Manifest, _old: Manifest) -> None:
+    _tolerate_for_a_while(pod["spec"])
+
+
+def _tolerate_for_a_while(spec: dict[str, Any]) -> None:
+    """Lets a pod stay on a node that is away for some minutes, unless it says itself how long."""
     tolerations = spec.setdefault("tolerations", [])
     for taint in (TAINT_NOT_READY, TAINT_UNREACHABLE):
         if not any(_tolerates_eviction(toleration, taint) for toleration in tolerations):
@@ -56,8 +77,6 @@ def _prepare_create(pod: Manifest, context: CreateContext) -> None:
                     "tolerationSeconds": _TOLERATED_S,
                 }
             )
-    containers = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
-    pod["status"] = {"phase": "Pending", "qosClass": quota_class(containers)}
 
 
 def _tolerates_eviction(toleration: Mapping[str, Any], taint: str) -> bool:
@@ -121,6 +140,7 @@ POD = KindSpec(
     default=_default,
     validate=_validate,
     prepare_create=_prepare_create,
+    prepare_update=_prepare_update,
     columns=POD_COLUMNS,
     has_status=True,
     has_generation=True,

@@ -10,7 +10,6 @@ from typing import Any
 
 from gpuyard.local.api.kinds.containers import default_container, validate_containers
 from gpuyard.local.api.kinds.fields import (
-    NEGATIVE,
     check_label_name,
     check_one_of,
     check_subdomain_name,
@@ -22,8 +21,8 @@ from gpuyard.local.api.kinds.kind import FieldError
 from gpuyard.local.api.kinds.placement import validate_placement
 from gpuyard.local.api.kinds.yard_limits import yard_limits
 
-_RESTART_POLICIES = ("Always", "Never", "OnFailure")
-_DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+_RESTART_POLICIES = ("Always", "OnFailure", "Never")
+_DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 _MAX_INT32 = 2**31 - 1
 
 
@@ -32,7 +31,9 @@ def default_pod_spec(spec: dict[str, Any]) -> None:
     spec.setdefault("restartPolicy", "Always")
     spec.setdefault("dnsPolicy", "ClusterFirst")
     spec.setdefault("schedulerName", "default-scheduler")
-    spec.setdefault("terminationGracePeriodSeconds", 30)
+    # A negative one has meant "at once" in old manifests.
+    if spec.setdefault("terminationGracePeriodSeconds", 30) < 0:
+        spec["terminationGracePeriodSeconds"] = 1
     spec.setdefault("securityContext", {})
     for volume in spec.get("volumes") or ():
         if not volume.keys() - {"name"}:
@@ -70,9 +71,6 @@ def _validate_numbers(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
     if deadline is not None and not 1 <= deadline <= _MAX_INT32:
         detail = f"must be between 1 and {_MAX_INT32}, inclusive"
         found.append(invalid(f"{path}.activeDeadlineSeconds", deadline, detail))
-    grace = spec.get("terminationGracePeriodSeconds", 0)
-    if grace < 0:
-        found.append(invalid(f"{path}.terminationGracePeriodSeconds", grace, NEGATIVE))
     return found
 
 

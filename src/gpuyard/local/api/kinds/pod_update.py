@@ -29,7 +29,7 @@ def validate_pod_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[
     found += _validate_gates(new.get("schedulingGates") or [], old.get("schedulingGates") or [])
     changed = _first_change(new, old)
     if changed:
-        found.append(forbidden("spec", f"{_RULE}; changed: {changed}"))
+        found.append(forbidden("spec", f"{_RULE}\nchanged: {changed}"))
     return found
 
 

@@ -11,7 +11,7 @@ from gpuyard.local.api.kinds.fields import check_immutable, check_one_of, forbid
 from gpuyard.local.api.kinds.kind import Column, FieldError, KindSpec
 
 _HIGHEST_OF_USERS = 1_000_000_000
-_POLICIES = ("Never", "PreemptLowerPriority")
+_POLICIES = ("PreemptLowerPriority", "Never")
 
 
 def _default(priority_class: Manifest) -> None:
@@ -22,9 +22,13 @@ def _default(priority_class: Manifest) -> None:
 def _validate(priority_class: Manifest, old: Manifest | None) -> list[FieldError]:
     found = check_one_of("preemptionPolicy", priority_class.get("preemptionPolicy", ""), _POLICIES)
     if old is not None:
-        return found + check_immutable("", priority_class, old, "value", "preemptionPolicy")
-    if priority_class["metadata"].get("name", "").startswith("system-"):
-        detail = "priority class names with 'system-' prefix are reserved for system use only"
+        if priority_class.get("value", 0) != old.get("value", 0):
+            found.append(forbidden("value", "may not be changed in an update."))
+        return found + check_immutable("", priority_class, old, "preemptionPolicy")
+    name = priority_class["metadata"].get("name", "")
+    if name.startswith("system-"):
+        detail = "priority class names with 'system-' prefix are reserved for system use only. error: "
+        detail += f"{name} is not a known system priority class"
         found.append(forbidden("metadata.name", detail))
     if priority_class.get("value", 0) > _HIGHEST_OF_USERS:
         detail = f"maximum allowed value of a user defined priority is {_HIGHEST_OF_USERS}"

@@ -73,12 +73,12 @@ def _overcommits(name: str) -> bool:
 
 def _validate_quantity(path: str, name: str, quantity: str) -> list[FieldError]:
     place = f"{path}[{name}]"
-    if found := check_key(path, name):
+    if found := check_key(place, name):
         return found
     if "/" not in name and name not in _STANDARD and not name.startswith("hugepages-"):
         detail = "must be a standard resource type or fully qualified"
         return [
-            invalid(path, name, detail),
-            invalid(path, name, "must be a standard resource for containers"),
+            invalid(place, name, detail),
+            invalid(place, name, "must be a standard resource for containers"),
         ]
     return validate_amount(place, name, quantity)

@@ -136,11 +136,9 @@ _BROKEN: list[tuple[str, Any, str, str]] = [
      "spec.initContainers[0].name",
      'Duplicate value: "main"'),
     ("spec.restartPolicy", "Sometimes", "spec.restartPolicy",
-     'Unsupported value: "Sometimes": supported values: "Always", "Never", "OnFailure"'),
+     'Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"'),
     ("spec.activeDeadlineSeconds", 0, "spec.activeDeadlineSeconds",
      "Invalid value: 0: must be between 1 and 2147483647, inclusive"),
-    ("spec.terminationGracePeriodSeconds", -1, "spec.terminationGracePeriodSeconds",
-     "Invalid value: -1: must be greater than or equal to 0"),
     (f"{_C}.env.-", {"value": "x"}, "spec.containers[0].env[0].name", "Required value"),
     (f"{_C}.env.-", {"name": "A=B"}, "spec.containers[0].env[0].name",
      'Invalid value: "A=B": a valid environment variable name must consist only of'),
@@ -150,10 +148,11 @@ _BROKEN: list[tuple[str, Any, str, str]] = [
      "spec.containers[0].env[0].valueFrom",
      'Invalid value: "": may not be specified when `value` is not empty'),
     (f"{_C}.env.-", {"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.containers"}}},
-     "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath", 'Unsupported value: "spec.containers"'),
+     "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath",
+     'Invalid value: "spec.containers": error converting fieldPath'),
     (f"{_C}.env.-", {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s"}}},
      "spec.containers[0].env[0].valueFrom.secretKeyRef.key", "Required value"),
-    (f"{_C}.envFrom.-", {"prefix": "A"}, "spec.containers[0].envFrom[0]",
+    (f"{_C}.envFrom.-", {"prefix": "A"}, "spec.containers[0].envFrom",
      'Invalid value: "": must specify one of: `configMapRef` or `secretRef`'),
     (f"{_C}.ports.-", {"containerPort": 70000}, "spec.containers[0].ports[0].containerPort",
      "Invalid value: 70000: must be between 1 and 65535, inclusive"),
@@ -175,14 +174,14 @@ _BROKEN: list[tuple[str, Any, str, str]] = [
      'Invalid value: "2": must be less than or equal to cpu limit of 1'),
     (f"{_C}.resources.limits", {"memory": "-1"}, "spec.containers[0].resources.limits[memory]",
      'Invalid value: "-1": must be greater than or equal to 0'),
-    (f"{_C}.resources.limits", {"gpu": "1"}, "spec.containers[0].resources.limits",
+    (f"{_C}.resources.limits", {"gpu": "1"}, "spec.containers[0].resources.limits[gpu]",
      'Invalid value: "gpu": must be a standard resource type or fully qualified'),
     ("spec.nodeSelector", {"a b": "c"}, "spec.nodeSelector",
      'Invalid value: "a b": name part must consist of'),
     ("spec.nodeSelector", {"a": "b c"}, "spec.nodeSelector", 'Invalid value: "b c": a valid label must be'),
     ("spec.tolerations.-", {"value": "x"}, "spec.tolerations[0].operator",
      'Invalid value: "": operator must be Exists when `key` is empty'),
-    ("spec.tolerations.-", {"key": "k", "operator": "Exists", "value": "x"}, "spec.tolerations[0]",
+    ("spec.tolerations.-", {"key": "k", "operator": "Exists", "value": "x"}, "spec.tolerations[0].operator",
      "value must be empty when `operator` is 'Exists'"),
     ("spec.tolerations.-", {"key": "k", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": 1},
      "spec.tolerations[0].effect",
@@ -347,7 +346,6 @@ def test_a_gated_pod_has_no_node(create: Any, pod: Manifest) -> None:
          "Invalid value: 11: must be less than or equal to previous value"),
         ("spec.activeDeadlineSeconds", None, "spec.activeDeadlineSeconds",
          "must not update from a positive integer to nil value"),
-        ("spec.tolerations", [], "spec.tolerations", "existing toleration can not be modified"),
         ("spec.schedulingGates", [{"name": "new"}], "spec.schedulingGates[0].name",
          "only deletion is allowed, but found new scheduling gate 'new'"),
     ],
@@ -382,3 +380,26 @@ def test_a_deadline_may_come_later(create: Any, update: Any, pod: Manifest) -> N
     old, _ = create(POD, pod)
     assert update(POD, old, _at(old, "spec.activeDeadlineSeconds", 1)) == []
     assert update(POD, old, _at(old, "spec.nodeSelector", {"a": "b"})) != []
+
+
+def test_tolerations_that_everyone_gets_stay(create: Any, update: Any, pod: Manifest) -> None:
+    stored, _ = create(POD, pod)
+    changed = copy.deepcopy(stored)
+    changed["spec"]["tolerations"] = []
+    assert update(POD, stored, changed) == []
+
+
+def test_a_gated_pod_says_so(create: Any, pod: Manifest) -> None:
+    pod["spec"]["schedulingGates"] = [{"name": "example.com/wait"}]
+    (condition,) = create(POD, pod)[0]["status"]["conditions"]
+    assert (condition["type"], condition["status"], condition["reason"]) == (
+        "PodScheduled",
+        "False",
+        "SchedulingGated",
+    )
+
+
+def test_a_negative_grace_is_a_second(create: Any, pod: Manifest) -> None:
+    pod["spec"]["terminationGracePeriodSeconds"] = -5
+    stored, found = create(POD, pod)
+    assert (stored["spec"]["terminationGracePeriodSeconds"], found) == (1, [])

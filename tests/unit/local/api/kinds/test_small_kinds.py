@@ -54,9 +54,10 @@ def test_field_selectors_of_a_kind() -> None:
         (CONFIG_MAP, {"binaryData": {"a": _base64(b"x" * (_MIB + 1))}}, ": Too long: may not be more"),
         (SECRET, {"data": {"a": _base64(b"x" * (_MIB + 1))}}, "data: Too long: may not be more than"),
         (SECRET, {"type": "kubernetes.io/tls", "data": {"tls.crt": ""}}, "data[tls.key]: Required value"),
-        (NODE, {"spec": {"taints": [{"key": "a"}]}}, "spec.taints[0].effect: Required value"),
+        (NODE, {"spec": {"taints": [{"key": "a"}]}}, "metadata.taints[0].effect: Required value"),
         (NODE, {"spec": {"taints": [{"key": "a", "effect": "No"}]}}, 'Unsupported value: "No"'),
-        (NODE, {"spec": {"taints": [{"key": "a", "effect": "NoExecute"}] * 2}}, "spec.taints[1]: Duplicate"),
+        (NODE, {"spec": {"taints": [{"key": "a", "effect": "NoExecute"}] * 2}},
+         "metadata.taints[1]: Duplicate"),
         (NODE, {"status": {"capacity": {"cpu": "-1"}}}, 'status.capacity[cpu]: Invalid value: "-1"'),
         (EVENT, {"metadata": {"namespace": "a"}, "involvedObject": {"namespace": "b"}},
          'involvedObject.namespace: Invalid value: "b": does not match event.namespace'),
@@ -115,7 +116,6 @@ def test_what_is_marked_immutable_stays(create: Any, update: Any, spec: KindSpec
     ("spec", "old", "change"),
     [
         (SECRET, {"type": "Opaque"}, {"type": "other"}),
-        (PRIORITY_CLASS, {"value": 1}, {"value": 2}),
         (PRIORITY_CLASS, {"preemptionPolicy": "Never"}, {"preemptionPolicy": "PreemptLowerPriority"}),
         (NODE, {"spec": {"providerID": "a"}}, {"spec": {"providerID": "b"}}),
     ],
@@ -126,6 +126,12 @@ def test_immutable_fields(create: Any, update: Any, spec: KindSpec, old: Manifes
     found = update(spec, stored, stored | change)
     assert len(found) == 1
     assert found[0].message.endswith(": field is immutable")
+
+
+def test_the_value_of_a_priority_class_stays(create: Any, update: Any) -> None:
+    stored, _ = create(PRIORITY_CLASS, {"value": 1})
+    found = update(PRIORITY_CLASS, stored, stored | {"value": 2})
+    assert _texts(found) == ["value: Forbidden: may not be changed in an update."]
 
 
 def test_a_namespace_starts_active_with_a_finalizer_and_its_name(create: Any) -> None:
@@ -168,6 +174,6 @@ def test_what_a_node_says_that_it_has(
     assert all(error.path.endswith(f"[{name}]") for error in found)
 
 
-def test_an_event_names_its_reporter(create: Any) -> None:
+def test_the_times_of_an_event_may_be_unknown(create: Any) -> None:
     stored, _ = create(EVENT, {"metadata": {}, "source": {"component": "scheduler"}})
-    assert stored["reportingComponent"] == "scheduler"
+    assert (stored["reportingComponent"], stored["eventTime"]) == ("", None)
