@@ -33,7 +33,8 @@ def pod_of(job: Manifest, index: int | None, rng: random.Random) -> Manifest:
     template = deepcopy(job["spec"]["template"])
     given = template.get("metadata") or {}
     metadata: dict[str, Any] = {
-        "name": _pod_name(name, index, rng),
+        "name": (pod_name := _pod_name(name, index, rng)),
+        "generateName": pod_name[:-_SUFFIX_LENGTH],
         "namespace": job["metadata"]["namespace"],
         "labels": {
             **(given.get("labels") or {}),

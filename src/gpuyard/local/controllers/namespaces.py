@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -70,9 +71,9 @@ class NamespaceController:
             return None
         if _FINALIZER not in (namespace["spec"].get("finalizers") or ()):
             return None
-        remaining = await self._delete_content(name)
+        remaining, finalizers = await self._delete_content(name)
         if remaining:
-            await self._report(namespace, remaining)
+            await self._report(namespace, remaining, finalizers)
             return _RECHECK_S
         await self._finalize(namespace)
         return None
@@ -88,9 +89,10 @@ class NamespaceController:
         with contextlib.suppress(errors.AlreadyExists):
             await self._api.create(SERVICE_ACCOUNTS, account)
 
-    async def _delete_content(self, name: str) -> list[str]:
-        """Asks every object to go, and says what is still there: "pods. has 2 resource instances"."""
+    async def _delete_content(self, name: str) -> tuple[list[str], Counter[str]]:
+        """Asks every object to go; says what is still there, and how many objects each finalizer holds."""
         remaining = []
+        finalizers: Counter[str] = Counter()
         for resource in self._resources:
             for item in (await self._api.list(resource, name)).items:
                 if not item["metadata"].get("deletionTimestamp"):
@@ -103,22 +105,21 @@ class NamespaceController:
                             propagation=Propagation.BACKGROUND,
                             uid=uid_of(item),
                         )
-            left = len((await self._api.list(resource, name)).items)
+            left = (await self._api.list(resource, name)).items
             if left:
-                remaining.append(f"{resource.plural}.{resource.group} has {left} resource instances")
-        return remaining
+                remaining.append(f"{resource.plural}.{resource.group} has {len(left)} resource instances")
+                finalizers.update(held for item in left for held in item["metadata"].get("finalizers") or ())
+        return remaining, finalizers
 
-    async def _report(self, namespace: Manifest, remaining: Sequence[str]) -> None:
-        """Says what holds the namespace in the condition that kubectl users look for."""
+    async def _report(
+        self, namespace: Manifest, remaining: Sequence[str], finalizers: Mapping[str, int]
+    ) -> None:
+        """Says what holds the namespace in the conditions that kubectl users look for."""
         status = namespace.get("status") or {}
-        conditions: list[dict[str, Any]] = with_condition(
-            status.get("conditions") or (),
-            "NamespaceContentRemaining",
-            "True",
-            now=format_time(self._clock()),
-            reason="SomeResourcesRemain",
-            message="Some resources are remaining: " + ", ".join(remaining),
-        )
+        conditions: list[dict[str, Any]] = list(status.get("conditions") or ())
+        now = format_time(self._clock())
+        for type_, value, reason, message in _conditions(remaining, finalizers):
+            conditions = with_condition(conditions, type_, value, now=now, reason=reason, message=message)
         if conditions == status.get("conditions"):
             return
         changed = {**_as_namespace(namespace), "status": {**status, "conditions": conditions}}
@@ -131,6 +132,36 @@ class NamespaceController:
         changed = {**_as_namespace(namespace), "spec": {**spec, "finalizers": kept}}
         with contextlib.suppress(errors.NotFound):
             await self._api.update(NAMESPACES, changed, subresource="finalize")
+
+
+def _conditions(remaining: Sequence[str], finalizers: Mapping[str, int]) -> list[tuple[str, str, str, str]]:
+    """Type, status, reason and message of each condition of a namespace that is being emptied."""
+    held = [f"{name} in {count} resource instances" for name, count in sorted(finalizers.items())]
+    found = [
+        (f"NamespaceDeletion{what}", "False", reason, message)
+        for what, reason, message in (
+            ("DiscoveryFailure", "ResourcesDiscovered", "All resources successfully discovered"),
+            (
+                "GroupVersionParsingFailure",
+                "ParsedGroupVersions",
+                "All legacy kube types successfully parsed",
+            ),
+            (
+                "ContentFailure",
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization",
+            ),
+        )
+    ]
+    what = "Some resources are remaining: " + ", ".join(remaining)
+    found.append(("NamespaceContentRemaining", "True", "SomeResourcesRemain", what))
+    if held:
+        what = "Some content in the namespace has finalizers remaining: " + ", ".join(held)
+        found.append(("NamespaceFinalizersRemaining", "True", "SomeFinalizersRemain", what))
+    else:
+        what = "All content-preserving finalizers finished"
+        found.append(("NamespaceFinalizersRemaining", "False", "ContentHasNoFinalizers", what))
+    return found
 
 
 def _as_namespace(manifest: Manifest) -> Manifest:
