@@ -180,9 +180,9 @@ def _referenced(
 ) -> str | None:
     """The value; None for an optional one that isn't there."""
     if ref := reference.get("configMapKeyRef"):
-        return _key_of("configmap", ref, sources.config_maps)
+        return _key_of("ConfigMap", pod, ref, sources.config_maps)
     if ref := reference.get("secretKeyRef"):
-        return _key_of("secret", ref, sources.secrets)
+        return _key_of("Secret", pod, ref, sources.secrets)
     if ref := reference.get("fieldRef"):
         return _field(name, ref["fieldPath"], pod)
     if ref := reference.get("resourceFieldRef"):
@@ -190,15 +190,17 @@ def _referenced(
     raise _missing(f"variable {name}: this yard doesn't know the source {', '.join(reference)}")
 
 
-def _key_of(kind: str, ref: Mapping[str, Any], objects: Mapping[str, Mapping[str, str] | None]) -> str | None:
+def _key_of(
+    kind: str, pod: Manifest, ref: Mapping[str, Any], objects: Mapping[str, Mapping[str, str] | None]
+) -> str | None:
     data = objects.get(ref["name"])
     if data is not None and ref["key"] in data:
         return data[ref["key"]]
     if ref.get("optional"):
         return None
     if data is None:
-        raise _missing(f'{kind} "{ref["name"]}" not found')
-    raise _missing(f"couldn't find key {ref['key']} in {kind} {ref['name']}")
+        raise _missing(f'{kind.lower()} "{ref["name"]}" not found')
+    raise _missing(f"couldn't find key {ref['key']} in {kind} {pod['metadata']['namespace']}/{ref['name']}")
 
 
 def _field(name: str, path: str, pod: Manifest) -> str:

@@ -73,6 +73,7 @@ def pod_status(
     old = pod.get("status") or {}
     place = f"{_runtime_of(pod)}://{uid_of(pod)}"
     status: dict[str, Any] = {
+        "observedGeneration": pod["metadata"].get("generation"),
         "phase": phase,
         "reason": reason or None,
         "message": message or None,
@@ -84,7 +85,8 @@ def pod_status(
         "conditions": _conditions(pod, containers, phase, format_time(now)),
     }
     for field, init in (("initContainerStatuses", True), ("containerStatuses", False)):
-        statuses = [_container(place, container) for container in containers if container.is_init == init]
+        idle = "PodInitializing" if any(c.is_init for c in containers) else "ContainerCreating"
+        statuses = [_container(place, c, idle) for c in containers if c.is_init == init]
         if statuses:
             status[field] = statuses
     return status
@@ -106,7 +108,7 @@ def _runtime_of(pod: Manifest) -> str:
     return "process" if is_process else PODMAN
 
 
-def _container(place: str, container: ContainerView) -> dict[str, Any]:
+def _container(place: str, container: ContainerView, idle: str) -> dict[str, Any]:
     current = container.current
     ended = _terminated(place, container.name, current) if current and current.exit else None
     last = _terminated(place, container.name, container.previous) if container.previous else None
@@ -118,9 +120,7 @@ def _container(place: str, container: ContainerView) -> dict[str, Any]:
         state = {"terminated": ended}
     else:
         reason, message = container.waiting
-        state = {
-            "waiting": {"reason": reason or "ContainerCreating", **({"message": message} if message else {})}
-        }
+        state = {"waiting": {"reason": reason or idle, **({"message": message} if message else {})}}
         last = ended or last
     status = {
         "name": container.name,

@@ -249,6 +249,7 @@ class PodWorker:
             return
         slot.begin(container, container.started_at)
         self._watch(slot, container)
+        self._tell("Normal", "Created", f"Created container: {slot.name}")
         self._tell("Normal", "Started", f"Started container {slot.name}")
         if attempt >= 2:
             # Its log and that of the run before are kept, as in Kubernetes.

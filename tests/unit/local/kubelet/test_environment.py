@@ -79,7 +79,7 @@ def test_where_a_value_comes_from(variable: dict[str, Any], value: str) -> None:
     ("variable", "text"),
     [
         (_from("configMapKeyRef", name="gone", key="A"), 'configmap "gone" not found'),
-        (_from("secretKeyRef", name="s", key="none"), "couldn't find key none in secret s"),
+        (_from("secretKeyRef", name="s", key="none"), "couldn't find key none in Secret ns/s"),
         (_from("fieldRef", fieldPath="status.phase"), "no field status.phase"),
     ],
 )

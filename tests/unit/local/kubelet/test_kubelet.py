@@ -228,7 +228,7 @@ async def test_a_failed_init_container_fails_the_pod(host: Any) -> None:
         await host.create("a", "true", initContainers=init)
         pod = await host.finished("a")
     assert pod["status"]["phase"] == "Failed"
-    assert _state(pod)["state"]["waiting"]["reason"] == "ContainerCreating"
+    assert _state(pod)["state"]["waiting"]["reason"] == "PodInitializing"
     initialized = find_condition(pod, "Initialized")
     assert initialized is not None
     assert (initialized["status"], initialized["reason"]) == ("False", "ContainersNotInitialized")
