@@ -96,8 +96,7 @@ def write_checkpoint(path: Path, assignments: Iterable[Assignment]) -> None:
 def read_checkpoint(path: Path, now: datetime) -> tuple[Assignment, ...]:
     """Reads the file; a missing one is empty.
 
-    A damaged one is moved aside, with a warning: its containers go on with the devices they have, but
-    the devices may be given out again.
+    A damaged one is moved aside, with a warning: `told_devices` has what was in it.
 
     Raises:
         DeviceError: the file is there and can't be read.

@@ -160,6 +160,8 @@ class DeviceManager:
             held = self._assignments.get((pod_uid, container))
             if held is None and any(count > 0 for count in requests.values()):
                 held = await self._assign(pod_uid, namespace, pod, container, requests, reusable)
+            elif held is not None and held.allocation == _only_ids(held.allocation):
+                held = await self._ask_again(held)
         if held is None:
             return ContainerAllocation()
         for resource, ids in held.allocation.device_ids.items():
@@ -167,6 +169,17 @@ class DeviceManager:
             if served is not None and served.client is not None:
                 await served.client.pre_start(ids)
         return held.allocation
+
+    def recover(
+        self, pod_uid: str, namespace: str, pod: str, container: str, ids: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        """Notes devices of a container that the checkpoint has lost; nothing happens when it knows the
+        container. They aren't given to others, and the plugin is asked anew before the next start."""
+        key = (pod_uid, container)
+        if key not in self._assignments:
+            allocation = ContainerAllocation(device_ids=dict(ids))
+            self._assignments[key] = Assignment(pod_uid, namespace, pod, container, allocation)
+            _LOG.warning("%s/%s holds %s, which the checkpoint has lost", namespace, pod, dict(ids))
 
     async def release(self, pod_uid: str) -> None:
         """Frees what the containers of a pod hold; nothing happens when they hold nothing.
@@ -205,13 +218,8 @@ class DeviceManager:
         for resource, count in sorted(requests.items()):
             if count <= 0:
                 continue
-            served = self._served.get(resource)
-            if served is None or served.client is None:
-                raise errors.DeviceError(
-                    f"no device plugin serves {resource} on this node now",
-                    remedy="start the agent of that device, or remove the request",
-                )
-            client, devices = served.client, served.devices
+            client = self._client_of(resource)
+            devices = self._served[resource].devices
             ids = await self._choose(client, devices, pod_uid, count)
             numa_nodes |= {one: devices[one].numa_nodes for one in ids}
             parts.append(await client.allocate(ids))
@@ -220,6 +228,23 @@ class DeviceManager:
         )
         await self._save({**self._assignments, (pod_uid, container): assignment})
         return assignment
+
+    async def _ask_again(self, held: Assignment) -> Assignment:
+        """Completes what `recover` noted."""
+        ids = held.allocation.device_ids
+        parts = [await self._client_of(resource).allocate(ids[resource]) for resource in sorted(ids)]
+        again = replace(held, allocation=_merged(parts))
+        await self._save({**self._assignments, (held.pod_uid, held.container): again})
+        return again
+
+    def _client_of(self, resource: str) -> PluginClient:
+        served = self._served.get(resource)
+        if served is None or served.client is None:
+            raise errors.DeviceError(
+                f"no device plugin serves {resource} on this node now",
+                remedy="start the agent of that device, or remove the request",
+            )
+        return served.client
 
     async def _choose(
         self, client: PluginClient, devices: Mapping[str, PluginDevice], pod_uid: str, count: int
@@ -314,6 +339,10 @@ async def _end(served: _Served) -> None:
     if served.client is not None:
         await served.client.close()
         served.client = None
+
+
+def _only_ids(allocation: ContainerAllocation) -> ContainerAllocation:
+    return ContainerAllocation(device_ids=allocation.device_ids)
 
 
 def _merged(parts: Sequence[ContainerAllocation]) -> ContainerAllocation:

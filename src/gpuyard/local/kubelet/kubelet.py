@@ -13,6 +13,7 @@ from gpuyard.client.api import KubeApi
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
 from gpuyard.local.events import EventRecorder
+from gpuyard.local.kubelet.device_recovery import told_devices
 from gpuyard.local.kubelet.devices import DeviceManager
 from gpuyard.local.kubelet.host import Host
 from gpuyard.local.kubelet.image_pulls import Images
@@ -176,6 +177,10 @@ class Kubelet:
         live = {uid_of(pod) for pod in mine if not _is_over(pod)}
         orphans = pod_folders(self._pods_dir).keys() - {uid_of(pod) for pod in mine}
         await self._host.devices.retain(live | orphans)
+        for pod in mine:
+            if uid_of(pod) in live:
+                for container, ids in told_devices(pod).items():
+                    self._host.devices.recover(uid_of(pod), *key_of(pod), container, ids)
         for pod in mine:
             if uid_of(pod) in live:
                 self._work_on(pod)

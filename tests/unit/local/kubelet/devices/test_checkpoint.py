@@ -74,6 +74,20 @@ async def test_a_damaged_checkpoint_is_moved_aside(
     assert str(aside) in caplog.text
 
 
+async def test_what_a_lost_checkpoint_knew_is_not_given_out_again(node: Any, shows: Any) -> None:
+    async with node.manager() as manager:
+        plugin = await node.plugin(a=True, b=True)
+        await plugin.register()
+        await shows(manager, 2, 2)
+        manager.recover("u", "ns", "p", "c", {OTHER: ("a",)})
+        assert (await manager.allocate("v", "ns", "q", "c", {OTHER: 1})).device_ids == {OTHER: ("b",)}
+        # Its next start gets what the plugin says of the same device.
+        again = await manager.allocate("u", "ns", "p", "c", {OTHER: 1})
+        assert (again.device_ids, again.envs) == ({OTHER: ("a",)}, {"OTHER": "a"})
+        manager.recover("u", "ns", "p", "c", {OTHER: ("b",)})
+        assert await manager.allocate("u", "ns", "p", "c", {OTHER: 1}) == again
+
+
 async def test_a_checkpoint_that_cannot_be_written_assigns_nothing(node: Any, shows: Any) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
