@@ -52,7 +52,8 @@ def load(file: Path) -> Connection:
 def authorities(connection: Connection) -> list[str]:
     """Common names of the CAs that it trusts."""
     assert connection.tls
-    subjects = [dict(pair for part in ca["subject"] for pair in part) for ca in connection.tls.get_ca_certs()]
+    cas: list[Any] = connection.tls.get_ca_certs()
+    subjects = [dict(pair for part in ca["subject"] for pair in part) for ca in cas]
     return [subject.get("commonName", "") for subject in subjects]
 
 
