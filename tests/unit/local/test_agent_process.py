@@ -1,0 +1,109 @@
+"""The daemon's agent, as the real child process that it is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gpuyard.local.agent_process import AgentProcess
+from gpuyard.local.paths import YardPaths
+
+TIMEOUT_S = 60
+
+
+@pytest.fixture
+def paths() -> Iterator[YardPaths]:
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    paths = YardPaths(folder / "data", folder / "run")
+    paths.make_folders()
+    yield paths
+    shutil.rmtree(folder)
+
+
+@asynccontextmanager
+async def running(paths: YardPaths, simulate: str = "H100:2") -> AsyncIterator[asyncio.Queue[int]]:
+    """The agent's pids as the daemon is told of them: each start's, and 0 at each end."""
+    pids: asyncio.Queue[int] = asyncio.Queue()
+    agent = AgentProcess(paths, "node", simulate, on_pid=pids.put_nowait)
+    task = asyncio.create_task(agent.run(), name="agent")
+    try:
+        yield pids
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def after(pids: asyncio.Queue[int]) -> int:
+    return await asyncio.wait_for(pids.get(), TIMEOUT_S)
+
+
+def is_child(pid: int) -> bool:
+    """False once it has ended and was reaped."""
+    return Path(f"/proc/{pid}").exists()
+
+
+def arguments(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[1:-1]
+
+
+async def test_it_is_told_whose_agent_it_is(paths: YardPaths) -> None:
+    async with running(paths) as pids:
+        said = arguments(await after(pids))
+    assert said == [
+        *("-m", "gpuyard.agent"),
+        *("--plugins-dir", str(paths.device_plugins_dir)),
+        *("--cdi-dir", str(paths.cdi_dir)),
+        *("--api-socket", str(paths.api_socket)),
+        *("--node", "node"),
+        "--exit-with-stdin",
+        *("--simulate", "H100:2"),
+    ]
+
+
+async def test_one_that_was_killed_is_started_again(paths: YardPaths) -> None:
+    async with running(paths) as pids:
+        first = await after(pids)
+        os.kill(first, signal.SIGKILL)
+        assert await after(pids) == 0
+        assert not is_child(first)
+        second = await after(pids)
+        assert is_child(second) and second != first
+
+
+async def test_one_that_ends_by_itself_is_started_again(
+    paths: YardPaths, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It refuses what it is to simulate, each time; the wait between two starts grows."""
+    async with running(paths, "no such GPU") as pids:
+        starts = [await after(pids) for _ in range(5)]
+    assert starts[1::2] == [0, 0] and len(set(starts)) == 4
+    messages = [record.getMessage() for record in caplog.records if "agent" in record.getMessage()]
+    assert [message.partition("code ")[2] for message in messages[:2]] == [
+        "2; starting it again in 0.5 s",
+        "2; starting it again in 1.0 s",
+    ]
+
+
+async def test_cancelling_ends_the_agent(paths: YardPaths) -> None:
+    async with running(paths) as pids:
+        pid = await after(pids)
+    assert not is_child(pid)
+    assert pids.get_nowait() == 0 and pids.empty()
+
+
+async def test_one_that_does_not_hear_is_killed(paths: YardPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpuyard.local.agent_process._STOP_S", 0.1)
+    async with running(paths) as pids:
+        pid = await after(pids)
+        os.kill(pid, signal.SIGSTOP)
+    assert not is_child(pid)
