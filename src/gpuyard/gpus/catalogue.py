@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -64,6 +64,14 @@ def find_models(text: str) -> tuple[GpuModel, ...]:
     "H100" is any H100, "H100-PCIe" only that one.
     """
     return _index().get(_key(text), ())
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Names of models as a user would say them: all that "A100" can mean are `A100 (any)`."""
+    word = names[0].partition("-")[0] if names else ""
+    if len(names) > 1 and {model.name for model in find_models(word)} == set(names):
+        return f"{word} (any)"
+    return " or ".join(names)
 
 
 def nearest(text: str) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from gpuyard.gpus.catalogue import in_words as models_in_words
 from gpuyard.kube.selectors import Requirement
 from gpuyard.kube.taints import format_taint
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL
@@ -68,7 +69,7 @@ class UseModel:
         return tuple(r for r in requirements if not _names_model(r)) + (new if found else ())
 
     def __str__(self) -> str:
-        return f"use {self.model or 'any GPU model'} instead of {' or '.join(self.instead_of)}"
+        return f"use {self.model or 'any GPU model'} instead of {models_in_words(self.instead_of)}"
 
     def to_json(self) -> dict[str, Any]:
         """`{"kind": "use_model", "model": …}`; an empty model means any."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from gpuyard.gpus.catalogue import in_words as models_in_words
 from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL
 from gpuyard.scheduling.amounts import by_importance, in_words, number, quantity
 from gpuyard.scheduling.changes import Plan, find_plans
@@ -241,7 +242,8 @@ def _about_models(request: PodRequest, snapshot: Snapshot) -> str:
         if model := node.labels.get(LABEL_GPU_MODEL):
             models.setdefault(model, []).append(node.name)
     there = ", ".join(f"{model} (node {_few(names)})" for model, names in sorted(models.items()))
-    return f"needs the GPU model {' or '.join(wanted_models(request))}; there is {there or 'no known model'}"
+    wanted = models_in_words(wanted_models(request))
+    return f"needs the GPU model {wanted}; there is {there or 'no known model'}"
 
 
 def _about_size(request: PodRequest, snapshot: Snapshot) -> str:

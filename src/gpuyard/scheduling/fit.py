@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar, TypeAlias
 
+from gpuyard.gpus.catalogue import in_words as models_in_words
 from gpuyard.kube.selectors import Requirement
 from gpuyard.kube.taints import format_taint, tolerates
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL
@@ -117,7 +118,7 @@ class WrongModel:
     short: ClassVar[str] = LabelMismatch.short
 
     def __str__(self) -> str:
-        wanted = " or ".join(self.wanted) or "another model"
+        wanted = models_in_words(self.wanted) or "another model"
         return f"has {self.actual or 'no known GPU model'}, needs {wanted}"
 
 

@@ -11,6 +11,10 @@ FORM = "write a number, a model, or both: 2, H100, H100:2"
 #: More than any machine or cluster has; keeps typing errors out of the arithmetic.
 _MOST = 100_000
 _COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
+#: Other tools' spellings: `2xH100`, `2 x H100`.
+_TIMES = re.compile(r"([0-9]{1,6})\s*[x*×]\s*([A-Za-z][\w -]*)", re.IGNORECASE | re.ASCII)
+#: Docker's ways to say which.
+_WHICH = re.compile(r"device=.*|[0-9]+(?:,[0-9]+)+|GPU-.*", re.IGNORECASE)
 #: What people write where a count belongs: `H100:2.5`, `:-1`.
 _NUMBER_LIKE = re.compile(r"[-+]?[0-9.,]+", re.ASCII)
 
@@ -42,6 +46,12 @@ def parse_gpus(text: str) -> GpuRequest:
     text = text.strip()
     if _COUNT.fullmatch(text):
         return GpuRequest(_count(text, text))
+    if times := _TIMES.fullmatch(text):
+        raise ValueError(f"{text!r} is not a GPU request; write {times[2]}:{times[1]}")
+    if text.lower() == "all":
+        raise ValueError("'all' is not a GPU request; write how many: `gpuyard nodes` shows what is there")
+    if _WHICH.fullmatch(text):
+        raise ValueError(f"{text!r} names GPUs, and which ones is decided for you; write how many, such as 1")
     name, colon, amount = text.rpartition(":")
     if not colon:
         name, amount = text, "1"

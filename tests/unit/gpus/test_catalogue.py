@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuyard.gpus.catalogue import MODELS, GpuModel, find_model, find_models, nearest
+from gpuyard.gpus.catalogue import MODELS, GpuModel, find_model, find_models, in_words, nearest
 
 SPELLINGS = {
     # NVML
@@ -133,6 +133,12 @@ def test_every_row_is_sound(model: GpuModel) -> None:
     assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", model.name), "a label value"
     assert 4096 <= model.memory_mib <= 400_000
     assert (model.compute_capability is None) == model.product.startswith("AMD")
+
+
+def test_names_in_words() -> None:
+    assert in_words([model.name for model in find_models("A100")]) == "A100 (any)"
+    assert in_words(["A100-40GB", "A100-80GB"]) == "A100-40GB or A100-80GB"
+    assert (in_words(["H100"]), in_words([])) == ("H100", "")
 
 
 def test_names_are_unique() -> None:

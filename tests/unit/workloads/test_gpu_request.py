@@ -34,6 +34,11 @@ def test_reads(text: str, count: int, names: list[str]) -> None:
     [
         ("", "write a number, a model, or both: 2, H100, H100:2"),
         ("-1", "is not a GPU request"),
+        ("2xH100", "write H100:2"),
+        ("8 × A100-80GB", "write A100-80GB:8"),
+        ("all", "write how many"),
+        ("device=0", "write how many, such as 1"),
+        ("0,1", "write how many, such as 1"),
         ("1.5", "is not a GPU request"),
         ("0x2", "write a number"),
         ("H100:", "is not a GPU request"),
