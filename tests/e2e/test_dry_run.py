@@ -65,9 +65,13 @@ def test_with_an_image_it_is_for_any_cluster(stopped_yard: Yard) -> None:
     assert "image: python:3.12" in said and "runtimeClassName" not in said
 
 
-def test_the_yard_refuses_an_image_for_now(stopped_yard: Yard) -> None:
-    said = stopped_yard.refused(2, "run", "--image", "python:3.12", "--", "true")
-    assert "image" in said and "--context" in said
+def test_a_yard_without_podman_refuses_images_and_says_what_would_help(stopped_yard: Yard) -> None:
+    (stopped_yard.work / "bin").mkdir()
+    stopped_yard.ok("up", "--simulate", "H100:1", env={"PATH": str(stopped_yard.work / "bin")})
+    said = stopped_yard.refused(1, "run", "-d", "--image", "python:3.12", "--", "true")
+    assert "this yard can't run images" in said and "install podman" in said
+    assert stopped_yard.json("ps") == []
+    stopped_yard.ok("run", "-d", "-n", "process", "--", "true")
 
 
 @pytest.mark.kubectl
