@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup system demo test cluster-up cluster-down test-cluster soak cluster-parts check format bench generate lock clean
+.PHONY: help setup system demo test cluster-up cluster-down test-cluster soak conformance cluster-parts check format bench generate lock clean
 
 help:            ## Show this list.
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,9 @@ test-cluster: cluster-parts    ## Run the tests that need a real Kubernetes, on 
 
 soak: cluster-parts    ## The same, with what restarts and kills 50 times over.
 	GPUYARD_TEST_REPEATS=50 $(BIN)/python -m pytest -m cluster tests/cluster
+
+conformance: cluster-parts    ## Compare the yard with a real Kubernetes, and write docs/reference/conformance.md.
+	$(BIN)/python -m tests.contract
 
 cluster-parts: setup
 	tools/install-system-packages cluster

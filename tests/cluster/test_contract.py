@@ -1,4 +1,4 @@
-"""The real Kubernetes still does what was recorded of it; the same cases as in tests/contract/test_yard.py."""
+"""The real Kubernetes still does what was recorded of it: the cases of tests/contract."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.harness.cluster import Cluster
 from tests.contract import recordings, targets
-from tests.contract.registry import Case, load_cases, run_cases
+from tests.contract.registry import Case, asked_for, load_cases, run_cases
 
 CASES = load_cases()
 TRUTH = recordings.load(recordings.KUBERNETES)
@@ -17,11 +17,7 @@ TRUTH = recordings.load(recordings.KUBERNETES)
 @pytest.fixture(scope="module")
 def observed(request: pytest.FixtureRequest, cluster: Cluster) -> dict[str, Any]:
     """The cases that were asked for run at the same time, since most of them wait."""
-    wanted = [
-        item.callspec.params["case"]
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec")
-    ]
+    wanted = [CASES[name] for name in asked_for(request)]
     with targets.kubernetes(cluster) as target:
         return run_cases(wanted, target)
 

@@ -1,0 +1,1 @@
+"""One module per area; each function is a case, its docstring the behaviour that it looks at."""
