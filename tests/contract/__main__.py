@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="cases whose id has this in it; default: all")
     parser.add_argument("--yard", action="store_true", help="compare with what was recorded of Kubernetes")
     options = parser.parse_args()
-    cases = [case for case in load_cases().values() if options.only in case.name]
+    cases = [case for case in load_cases().values() if options.only in case.id]
     if not options.yard:
         recordings.save(
             recordings.KUBERNETES, {**recordings.load(recordings.KUBERNETES), **_of_kubernetes(cases)}

@@ -58,11 +58,13 @@ class Target:
 
     Attributes:
         image: what pods run in; empty on the yard, where they are processes of the host.
+        young: the path of a collection whose history doesn't go back to revision 1.
     """
 
     http: httpx.Client
     namespace: str
     image: str = ""
+    young: str = "configmaps"
 
 
 def connect(kubeconfig: Path, context: str, namespace: str, image: str = "") -> Target:
@@ -107,6 +109,7 @@ class Api:
         self._target = target
         self.namespace = target.namespace
         self.name = name
+        self.young = target.young
         self._http = target.http
 
     @property

@@ -116,6 +116,13 @@ def no_bookmark_unasked(api: Api) -> Any:
     return api.watch("configmaps", resourceVersion=_version(api), timeoutSeconds=3, labelSelector="no=one")
 
 
+def too_old(api: Api) -> Any:
+    """A watch from before the history is one ERROR event, 410 Expired, which has clients list anew."""
+    (event,) = api.watch(api.young, resourceVersion="1", timeoutSeconds=1)
+    found = pick(event, "type", "object.code", "object.reason", "object.message")
+    return {**found, "object.message": str(found["object.message"]).partition(" (")[0]}
+
+
 def malformed_version(api: Api) -> Any:
     """A watch from a resourceVersion that is no number is refused."""
     return pick(said(api.get("configmaps", watch="true", resourceVersion="new")), "code", "reason")
