@@ -72,10 +72,16 @@ def _merge(documents: Sequence[tuple[Path, Mapping[str, Any]]]) -> dict[str, _Se
     merged: dict[str, _Section] = {"clusters": {}, "users": {}, "contexts": {}}
     for file, document in documents:
         for section, singular in (("clusters", "cluster"), ("users", "user"), ("contexts", "context")):
-            for entry in document.get(section) or ():
-                if not isinstance(entry, Mapping) or "name" not in entry:
+            entries = document.get(section) or ()
+            if not isinstance(entries, list | tuple):
+                raise errors.UsageError(f"{file}: {section} is not a list")
+            for entry in entries:
+                if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
                     raise errors.UsageError(f"{file}: an entry of {section} has no name")
-                merged[section].setdefault(entry["name"], (file, entry.get(singular) or {}))
+                value = entry.get(singular) or {}
+                if not isinstance(value, Mapping):
+                    raise errors.UsageError(f"{file}: {singular} {entry['name']!r} is not a mapping")
+                merged[section].setdefault(entry["name"], (file, value))
     return merged
 
 
@@ -125,6 +131,10 @@ def _tls(
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         certificate, key = _material(user, "client-certificate"), _material(user, "client-key")
+        if bool(certificate) != bool(key):
+            raise errors.UsageError(
+                f"{user[0]}: a client certificate and its key belong together; one is missing"
+            )
         if certificate and key:
             _load_client_certificate(context, certificate, key)
     except (ssl.SSLError, ValueError) as error:
@@ -137,13 +147,14 @@ def _material(entry: tuple[Path, Mapping[str, Any]], key: str) -> bytes | None:
     file, raw = entry
     if data := raw.get(f"{key}-data"):
         try:
-            return base64.b64decode(data, validate=True)
-        except (binascii.Error, TypeError) as error:
+            # Tools wrap long values, and Go's decoder looks past the line breaks.
+            return base64.b64decode("".join(str(data).split()), validate=True)
+        except binascii.Error as error:
             raise errors.UsageError(f"{file}: {key}-data is not base64") from error
     if path := raw.get(key):
         try:
             return (file.parent / str(path)).read_bytes()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise errors.UsageError(f"{file}: {key} can't be read: {error}") from error
     return None
 
@@ -164,11 +175,18 @@ def _headers(user: tuple[Path, Mapping[str, Any]]) -> dict[str, str]:
     if not token and (path := raw.get("tokenFile")):
         try:
             token = (file.parent / str(path)).read_text().strip()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise errors.UsageError(f"{file}: tokenFile can't be read: {error}") from error
     if not token and (plugin := raw.get("exec")):
+        if not isinstance(plugin, Mapping):
+            raise errors.UsageError(f"{file}: exec is not a mapping")
         token = _exec_token(plugin, file)
-    return {"Authorization": f"Bearer {token}"} if token else {}
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    if raw.get("username"):
+        pair = f"{raw['username']}:{raw.get('password') or ''}"
+        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    return {}
 
 
 def _exec_token(plugin: Mapping[str, Any], file: Path) -> str:
@@ -179,7 +197,10 @@ def _exec_token(plugin: Mapping[str, Any], file: Path) -> str:
         "kind": "ExecCredential",
         "spec": {"interactive": False},
     }
-    environ = dict(os.environ) | {entry["name"]: entry["value"] for entry in plugin.get("env") or ()}
+    try:
+        environ = dict(os.environ) | {str(e["name"]): str(e["value"]) for e in plugin.get("env") or ()}
+    except (TypeError, KeyError) as error:
+        raise errors.UsageError(f"{file}: an entry of exec.env lacks its name or value") from error
     environ["KUBERNETES_EXEC_INFO"] = json.dumps(info)
     try:
         done = subprocess.run(
@@ -190,8 +211,9 @@ def _exec_token(plugin: Mapping[str, Any], file: Path) -> str:
             check=True,
             stdin=subprocess.DEVNULL,
         )
-        token = json.loads(done.stdout)["status"].get("token")
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+        status = json.loads(done.stdout)["status"] or {}
+        token, certificate = status.get("token"), status.get("clientCertificateData")
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError, AttributeError) as error:
         detail = getattr(error, "stderr", None) or b""
         raise errors.UsageError(
             f"{file}: the credential plugin {argv[0]!r} failed: {error}",
@@ -199,7 +221,10 @@ def _exec_token(plugin: Mapping[str, Any], file: Path) -> str:
             or str(plugin.get("installHint", "")).strip(),
         ) from error
     if not token:
-        raise errors.UsageError(f"{file}: the credential plugin {argv[0]!r} gave no token")
+        what = (
+            "a client certificate, which gpuyard can't use yet, and no token" if certificate else "no token"
+        )
+        raise errors.UsageError(f"{file}: the credential plugin {argv[0]!r} gave {what}")
     return str(token)
 
 

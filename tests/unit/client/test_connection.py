@@ -254,3 +254,44 @@ def test_a_folder_is_no_kubeconfig(tmp_path: Path) -> None:
 def test_fields_that_can_not_be_used(tmp_path: Path, parts: dict[str, Any], said: str) -> None:
     with pytest.raises(errors.UsageError, match=said):
         load(write(tmp_path, **parts))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("contexts: 3", "contexts is not a list"),
+        ("contexts: [{name: [a], context: {}}]", "an entry of contexts has no name"),
+        ("contexts: [{name: lab, context: x}]", "context 'lab' is not a mapping"),
+    ],
+)
+def test_sections_of_another_shape_are_named(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "config"
+    file.write_text(text)
+    with pytest.raises(errors.UsageError, match=says):
+        load_connection([file], "lab")
+
+
+@pytest.mark.parametrize(
+    ("user", "says"),
+    [
+        ("exec: oidc", "exec is not a mapping"),
+        ("exec: {command: /bin/true, env: [{name: A}]}", "lacks its name or value"),
+        ("exec: {command: /bin/echo, args: ['{\"status\": null}']}", "gave no token"),
+        ("exec: {command: /bin/echo, args: ['[]']}", "failed"),
+        (
+            "exec: {command: /bin/echo, args: ['{\"status\": {\"clientCertificateData\": \"x\"}}']}",
+            "can't use yet",
+        ),
+        ("tokenFile: \"a\\0b\"", "tokenFile can't be read"),
+        ("client-certificate-data: eA==", "belong together"),
+    ],
+)  # fmt: skip
+def test_credentials_of_another_shape_are_told(tmp_path: Path, user: str, says: str) -> None:
+    file = tmp_path / "config"
+    file.write_text(
+        "contexts: [{name: lab, context: {cluster: c, user: u}}]\n"
+        "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\n"
+        f"users:\n- name: u\n  user:\n    {user}\n"
+    )
+    with pytest.raises(errors.UsageError, match=says):
+        load_connection([file], "lab")
