@@ -31,6 +31,9 @@ _LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch", "accel
 
 def needs_shell(line: str) -> bool:
     """Whether a command line uses the shell's syntax, so that splitting it into words would change it."""
+    # A backslash before the end of a line joins two lines.
+    if "\\\n" in line:
+        return True
     line = line.strip()
     bare = _QUOTED.sub(lambda match: "x" * len(match[0]), line)
     if _META.search(bare):
