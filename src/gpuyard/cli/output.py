@@ -10,6 +10,10 @@ from datetime import datetime, timedelta
 import click
 import orjson
 
+_GAP = "   "
+#: Cells aren't cut to less.
+_LEAST = 10
+
 
 def print_json(value: object) -> None:
     """One indented JSON document."""
@@ -17,17 +21,53 @@ def print_json(value: object) -> None:
     sys.stdout.buffer.flush()
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, flexible: int = -1) -> None:
-    """Columns side by side; on a terminal too narrow for them, column `flexible` is cut with `…`."""
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, flexible: int = -1, drop: Sequence[str] = ()
+) -> None:
+    """Columns side by side, made to fit a terminal that is too narrow: see `fit_table`."""
     table = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     if sys.stdout.isatty():
-        excess = sum(widths) + 3 * (len(widths) - 1) - shutil.get_terminal_size().columns
-        if excess > 0:
-            widths[flexible] = max(len(header[flexible]), 10, widths[flexible] - excess)
+        table = fit_table(table, shutil.get_terminal_size().columns, flexible=flexible, drop=drop)
+    widths = _widths(table)
     for row in table:
-        cells = (_cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("   ".join(cells).rstrip())
+        click.echo(_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def fit_table(
+    table: Sequence[Sequence[str]], columns: int, *, flexible: int, drop: Sequence[str]
+) -> list[list[str]]:
+    """The table no wider than a terminal, as far as that goes.
+
+    Args:
+        table: the header, then the rows.
+        columns: of the terminal.
+        flexible: number of the column that is cut with `…` first, down to ten letters.
+        drop: headers of the columns that are left out then, in this order; at last the first one is cut.
+    """
+    fitted = [list(row) for row in table]
+    flexible %= len(fitted[0])
+    name = fitted[0][flexible]
+    for doomed in (None, *drop):
+        if doomed is not None:
+            gone = fitted[0].index(doomed)
+            fitted = [row[:gone] + row[gone + 1 :] for row in fitted]
+        if _excess(fitted, columns) <= _widths(fitted)[fitted[0].index(name)] - _LEAST:
+            break
+    for place in (fitted[0].index(name), 0):
+        excess = _excess(fitted, columns)
+        if excess > 0:
+            width = max(_LEAST, len(fitted[0][place]), _widths(fitted)[place] - excess)
+            fitted = [[_cut(c, width) if n == place else c for n, c in enumerate(row)] for row in fitted]
+    return fitted
+
+
+def _widths(table: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+
+
+def _excess(table: Sequence[Sequence[str]], columns: int) -> int:
+    widths = _widths(table)
+    return sum(widths) + len(_GAP) * (len(widths) - 1) - columns
 
 
 def _cut(text: str, width: int) -> str:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from gpuyard.cli.output import age, duration, print_fields, print_json, print_table
+from gpuyard.cli.output import age, duration, fit_table, print_fields, print_json, print_table
 
 HEADER = ("NAME", "MESSAGE", "STATE")
 LONG = "a sentence that is rather long for a terminal"
@@ -84,7 +84,34 @@ def test_a_table_on_a_narrow_terminal_has_its_flexible_column_cut() -> None:
 
 def test_it_is_never_cut_to_nothing() -> None:
     lines = on_terminal(TABLE, 20).splitlines()
-    assert lines[1] == "one             a sentenc…   running"
+    assert lines[1:] == ["one          a sentenc…   running", "a-longer-…   short"]
+
+
+PS = [
+    ["NAME", "STATE", "EXIT", "GPUS", "AGE", "TOOK", "REASON"],
+    ["train-resnet-x7k2q", "running", "", "2 (simulated)", "12m", "11m30s", "Running"],
+    ["a", "pending", "", "", "1s", "", "WaitingForScheduler"],
+]
+
+
+def width(table: list[list[str]]) -> int:
+    return sum(max(map(len, column)) for column in zip(*table, strict=True)) + 3 * (len(table[0]) - 1)
+
+
+@pytest.mark.parametrize("columns", [200, 100, 80, 70, 60, 50])
+def test_a_table_fits_and_never_cuts_what_is_simulated(columns: int) -> None:
+    table = fit_table(PS, columns, flexible=-1, drop=("TOOK", "AGE", "EXIT"))
+    assert width(table) <= columns
+    assert table[0][0] == "NAME"
+    assert "2 (simulated)" in table[1]
+
+
+def test_a_table_loses_nothing_where_there_is_room() -> None:
+    assert fit_table(PS, 200, flexible=-1, drop=("TOOK",)) == PS
+    # First the flexible column gives way, then whole columns go.
+    assert fit_table(PS, width(PS) - 1, flexible=-1, drop=("TOOK",))[0] == PS[0]
+    assert fit_table(PS, width(PS) - 1, flexible=-1, drop=("TOOK",))[2][-1] == "WaitingForSchedul…"
+    assert "TOOK" not in fit_table(PS, width(PS) - 10, flexible=-1, drop=("TOOK",))[0]
 
 
 def test_a_wide_terminal_shows_all_of_it() -> None:

@@ -61,4 +61,9 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
                 str(row["pods"]),
             ]
         )
-    print_table(["NAME", "STATUS", "GPU", "GPUS FREE", "CPU FREE", "MEMORY FREE", "PODS"], rows, flexible=2)
+    print_table(
+        ["NAME", "STATUS", "GPU", "GPUS FREE", "CPU FREE", "MEMORY FREE", "PODS"],
+        rows,
+        flexible=0,
+        drop=("PODS", "CPU FREE", "MEMORY FREE"),
+    )
