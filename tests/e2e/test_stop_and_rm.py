@@ -84,6 +84,13 @@ def test_rm_of_everything_that_has_ended(yard: Yard) -> None:
     assert [run["name"] for run in yard.json("ps")] == ["alive"]
 
 
+def test_rm_with_unknown_names_removes_nothing(yard: Yard) -> None:
+    yard.ok("run", "-n", "known", "--", "true")
+    said = yard.refused(2, "rm", "known", "one", "two")
+    assert "no run 'one' and no run 'two'" in said and "nothing was done" in said
+    assert [run["name"] for run in yard.json("ps")] == ["known"]
+
+
 @pytest.mark.parametrize("arguments", [(), ("--ended", "name")])
 def test_rm_wants_names_or_ended(yard: Yard, arguments: tuple[str, ...]) -> None:
     assert "--ended" in yard.refused(2, "rm", *arguments)

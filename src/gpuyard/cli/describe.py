@@ -31,8 +31,14 @@ def to_json(run: Run, events: Sequence[Manifest]) -> dict[str, Any]:
     }
 
 
-def describe(run: Run, events: Sequence[Manifest]) -> None:
-    """Prints it."""
+def describe(run: Run, events: Sequence[Manifest], models: Mapping[str, str]) -> None:
+    """Prints it.
+
+    Args:
+        run: whose.
+        events: of the run and its pods.
+        models: of the GPUs, by node name, as far as known.
+    """
     state, now = run.state, datetime.now(UTC)
     limits = _container(run.job["spec"]["template"]).get("resources", {}).get("limits", {})
     gpus = f"{state.gpus}{' (simulated)' if state.simulated and state.gpus else ''}"
@@ -60,7 +66,7 @@ def describe(run: Run, events: Sequence[Manifest]) -> None:
             [
                 ("  Phase", str(attempt["phase"] or "")),
                 ("  Exit code", "" if attempt["exit_code"] is None else str(attempt["exit_code"])),
-                ("  Devices", ", ".join(attempt["devices"])),
+                ("  Devices", ", ".join(_device_texts(pod, models))),
                 ("  Isolation", str(attempt["isolation"] or "")),
                 ("  Not applied", ", ".join(attempt["not_applied"])),
             ]
@@ -76,7 +82,7 @@ def describe(run: Run, events: Sequence[Manifest]) -> None:
             ]
             for event in _in_order(events)
         ]
-        print_table(["AGE", "TYPE", "REASON", "MESSAGE"], rows)
+        print_table(["AGE", "TYPE", "REASON", "MESSAGE"], rows, drop=("TYPE",))
 
 
 def _attempt(pod: Manifest) -> dict[str, Any]:
@@ -98,6 +104,13 @@ def _attempt(pod: Manifest) -> dict[str, Any]:
     }
 
 
+def _device_texts(pod: Manifest, models: Mapping[str, str]) -> list[str]:
+    """`cuda:0 H100 GPU-…`: as the process counts its GPUs."""
+    model = models.get(pod["spec"].get("nodeName") or "", "")
+    devices = _split(annotations_of(pod).get(ANNOTATION_DEVICES))
+    return [" ".join(filter(None, (f"cuda:{n}", model, device))) for n, device in enumerate(devices)]
+
+
 def _event(event: Manifest) -> dict[str, Any]:
     return {
         "last_seen": event.get("lastTimestamp") or event.get("eventTime"),
@@ -110,7 +123,14 @@ def _event(event: Manifest) -> dict[str, Any]:
 
 
 def _in_order(events: Sequence[Manifest]) -> list[Manifest]:
-    return sorted(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
+    """By time, and within one second in the order in which they were written."""
+
+    def key(event: Manifest) -> tuple[str, int]:
+        version = str(event["metadata"].get("resourceVersion", ""))
+        moment = str(event.get("lastTimestamp") or event.get("eventTime") or "")
+        return moment, int(version) if version.isdecimal() else 0
+
+    return sorted(events, key=key)
 
 
 def _last_seen(event: Manifest) -> datetime | None:

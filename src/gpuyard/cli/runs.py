@@ -10,7 +10,7 @@ from gpuyard import errors
 from gpuyard.cli.target import Target
 from gpuyard.kube.names import is_label
 from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, controller_of, labels_of, uid_of
-from gpuyard.kube.wellknown import LABEL_RUN, LABEL_SIMULATED
+from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_RUN, LABEL_SIMULATED
 from gpuyard.workloads.run_state import RunState, run_state
 
 #: States that a run doesn't leave any more.
@@ -75,6 +75,27 @@ async def find_run(target: Target, name: str) -> Run:
     return make_run(jobs.items[0], pods.items, simulated)
 
 
+async def find_runs(target: Target, names: Sequence[str]) -> list[Run]:
+    """The runs of these names.
+
+    Raises:
+        UsageError: some aren't there; the message has all of those.
+    """
+    runs, missing = [], []
+    for name in dict.fromkeys(names):
+        try:
+            runs.append(await find_run(target, name))
+        except errors.UsageError as error:
+            missing.append((name, error))
+    if missing:
+        unknown = " and no run ".join(repr(name) for name, _ in missing)
+        nothing = "nothing was done; " if len(names) > 1 else ""
+        raise errors.UsageError(
+            f"no run {unknown} in namespace {target.namespace}", remedy=nothing + missing[0][1].remedy
+        )
+    return runs
+
+
 async def simulated_nodes(target: Target) -> frozenset[str]:
     """Nodes whose GPUs are simulated, as far as the user may see nodes."""
     try:
@@ -82,6 +103,17 @@ async def simulated_nodes(target: Target) -> frozenset[str]:
     except errors.Forbidden:
         return frozenset()
     return frozenset(node["metadata"]["name"] for node in nodes.items)
+
+
+async def gpu_models(target: Target, nodes: Collection[str]) -> dict[str, str]:
+    """The GPU models of nodes, by node name, as far as the user may see nodes and they say."""
+    models = {}
+    for name in nodes:
+        try:
+            models[name] = labels_of(await target.api.get(NODES, name)).get(LABEL_GPU_MODEL, "")
+        except (errors.Forbidden, errors.NotFound):
+            continue
+    return models
 
 
 async def _no_such_run(target: Target, name: str) -> errors.UsageError:

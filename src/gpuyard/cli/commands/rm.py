@@ -28,7 +28,7 @@ def command(
 ) -> None:
     """Remove runs with their logs and exit codes."""
     from gpuyard import errors
-    from gpuyard.cli.runs import Run, find_run, has_ended, list_runs
+    from gpuyard.cli.runs import Run, find_runs, has_ended, list_runs
     from gpuyard.cli.stopping import remove_run
     from gpuyard.cli.target import Target, call
 
@@ -40,7 +40,7 @@ def command(
         if ended:
             runs = [run for run in await list_runs(target) if has_ended(run)]
         else:
-            runs = [await find_run(target, name) for name in names]
+            runs = await find_runs(target, names)
         alive = [run.name for run in runs if not has_ended(run)]
         if alive and not force:
             raise errors.UsageError(

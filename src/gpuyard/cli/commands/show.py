@@ -23,11 +23,11 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
     from gpuyard.cli import diagnosis
     from gpuyard.cli.describe import describe, to_json
     from gpuyard.cli.output import print_json
-    from gpuyard.cli.runs import Run, find_run
+    from gpuyard.cli.runs import Run, find_run, gpu_models
     from gpuyard.cli.target import Target, call
     from gpuyard.kube.objects import EVENTS, Manifest, uid_of
 
-    async def work(target: Target) -> tuple[Run, list[Manifest], list[Diagnosis]]:
+    async def work(target: Target) -> tuple[Run, list[Manifest], list[Diagnosis], dict[str, str]]:
         run = await find_run(target, name)
         uids = [uid_of(run.job), *(uid_of(pod) for pod in run.pods)]
         listed = await asyncio.gather(
@@ -37,13 +37,14 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
             )
         )
         events = [event for one in listed for event in one.items]
-        return run, events, await diagnosis.diagnose_run(target, run)
+        models = await gpu_models(target, run.state.nodes)
+        return run, events, await diagnosis.diagnose_run(target, run), models
 
-    run, events, found = call(work, context=context, namespace=namespace)
+    run, events, found, models = call(work, context=context, namespace=namespace)
     if output == "json":
         print_json({**to_json(run, events), "diagnoses": diagnosis.to_json(found)})
     else:
-        describe(run, events)
+        describe(run, events, models)
         if found:
             click.echo("\nDiagnosis:")
         diagnosis.print_diagnosis(found)

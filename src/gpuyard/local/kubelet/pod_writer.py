@@ -17,6 +17,7 @@ from gpuyard.kube.wellknown import (
     LABEL_SIMULATED,
 )
 from gpuyard.local.kubelet.devices import ContainerAllocation
+from gpuyard.local.kubelet.environment import CUDA_VISIBLE_DEVICES
 
 
 class PodWriter:
@@ -54,7 +55,7 @@ class PodWriter:
         Raises:
             GpuyardError: it can't be written now.
         """
-        ids = [one for allocation in allocations for ids in allocation.device_ids.values() for one in ids]
+        ids = [one for allocation in allocations for one in _in_order(allocation)]
         simulated = any(ENV_SIMULATED in allocation.envs for allocation in allocations)
         texts = {
             ANNOTATION_ISOLATION: isolation,
@@ -78,3 +79,11 @@ class PodWriter:
                 self._key.namespace,
                 subresource=subresource,
             )
+
+
+def _in_order(allocation: ContainerAllocation) -> list[str]:
+    """The ids as the process counts its devices, where the plugin says how; the others after them."""
+    visible = allocation.envs.get(CUDA_VISIBLE_DEVICES, "").split(",")
+    places = {one: place for place, one in enumerate(visible)}
+    ids = [one for ids in allocation.device_ids.values() for one in ids]
+    return sorted(ids, key=lambda one: places.get(one, len(places)))
