@@ -103,6 +103,10 @@ def test_a_spec_that_is_no_text(yard: Yard) -> None:
 def test_a_command_that_is_none(yard: Yard) -> None:
     assert "Did you mean 'status'?" in yard.refused(2, "statsu")
     assert "--simulate" in yard.refused(2, "up", "--simulat")
+    assert "Did you mean 'ps'?" in yard.refused(2, "list")
+    assert "Did you mean '--help'?" in yard.refused(2, "help")
+    assert "One run at a time" in yard.refused(2, "logs", "one", "two")
+    assert yard.call("ps", "-a").code == 0
 
 
 @pytest.mark.parametrize("text", ["H1OO:8", "H100:0", "H100:-1", "H100:x", ":8", "8"])

@@ -298,11 +298,12 @@ def outcome_text(run: Run) -> str:
     state = run.state
     if state.state == "succeeded":
         return f"{state.name} succeeded"
-    detail = state.message or state.reason
+    detail = "by you" if state.reason == "StoppedByUser" else state.message or state.reason
     # Those two messages are the exit code in words.
     if state.exit_code is not None and state.reason not in ("ExitCode", "Signal"):
         detail += f" (exit code {state.exit_code})"
-    return f"{state.name} {state.state}: {detail}"
+    colon = "" if detail.startswith("by you") else ":"
+    return f"{state.name} {state.state}{colon} {detail}"
 
 
 @contextlib.contextmanager

@@ -33,6 +33,30 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("Settings", "Print the shell completion script."),
 }
 
+#: What other tools call it.
+_MEANT = {
+    "start": "up",
+    "shutdown": "down",
+    "list": "ps",
+    "ls": "ps",
+    "jobs": "ps",
+    "queue": "ps",
+    "submit": "run",
+    "launch": "run",
+    "kill": "stop",
+    "cancel": "stop",
+    "delete": "rm",
+    "remove": "rm",
+    "describe": "show",
+    "inspect": "show",
+    "attach": "logs -f",
+    "tail": "logs -f",
+    "why": "explain",
+    "gpus": "nodes",
+    "info": "status",
+    "help": "--help",
+}
+
 EPILOG = """\b
 Examples:
   gpuyard up --simulate H100:8
@@ -64,7 +88,9 @@ class LazyGroup(click.Group):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib
 
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            near = (
+                [_MEANT[args[0]]] if args[0] in _MEANT else difflib.get_close_matches(args[0], COMMANDS, n=1)
+            )
             hint = f" Did you mean {near[0]!r}?" if near else " `gpuyard --help` lists the commands."
             ctx.fail(f"No such command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)

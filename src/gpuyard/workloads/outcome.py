@@ -72,13 +72,22 @@ def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
     disruption = find_condition(pod, "DisruptionTarget") or {}
     for source in (status, ended, disruption):
         if known := _NAMED.get(str(source.get("reason", ""))):
-            return known[0], str(source.get("message") or known[1])
+            return known[0], str(source.get("message") or known[1] + _limit_text(pod, known[0]))
     code = exit_code(pod)
     if code is None:
         return Reason.JOB_FAILED, str(status.get("message") or status.get("reason") or "its pod failed")
     if signal_name := _signal_name(code):
         return Reason.SIGNAL, f"ended by {signal_name}"
     return Reason.EXIT_CODE, f"exited with {code}"
+
+
+def _limit_text(pod: Mapping[str, Any], reason: Reason) -> str:
+    """` of 16Gi` of a pod that was killed at its memory limit."""
+    for container in pod.get("spec", {}).get("containers") or ():
+        memory = ((container.get("resources") or {}).get("limits") or {}).get("memory")
+        if memory and reason is Reason.OOM_KILLED:
+            return f" of {memory}"
+    return ""
 
 
 def _signal_name(code: int) -> str | None:

@@ -17,6 +17,8 @@ Examples:
 )
 @target_options
 @click.option("-A", "--all-namespaces", is_flag=True, help="Runs of every namespace.")
+# Docker's habit: runs that have ended are listed anyhow.
+@click.option("-a", "--all", "everything", is_flag=True, hidden=True, expose_value=False)
 @output_option()
 def command(context: str | None, namespace: str | None, all_namespaces: bool, output: str | None) -> None:
     """List runs and their states, oldest first."""
@@ -45,4 +47,6 @@ def command(context: str | None, namespace: str | None, all_namespaces: bool, ou
         exit_code = "" if state.exit_code is None else str(state.exit_code)
         submitted = age(state.submitted_at, now)
         rows.append([state.name, state.state, exit_code, gpus, submitted, took, state.reason or ""])
-    print_table(["NAME", "STATE", "EXIT", "GPUS", "AGE", "TOOK", "REASON"], rows)
+    print_table(
+        ["NAME", "STATE", "EXIT", "GPUS", "AGE", "TOOK", "REASON"], rows, drop=("TOOK", "AGE", "EXIT")
+    )
