@@ -15,6 +15,7 @@ from gpuyard import __version__, errors
 from gpuyard.local.api.answers import Response, Stream, failure
 from gpuyard.local.api.documents import find_document
 from gpuyard.local.api.logs import PodLogs
+from gpuyard.local.api.not_served import not_served
 from gpuyard.local.api.objects import ObjectApi
 from gpuyard.local.api.request import ClientGone, Message, Receive, Request, parse_request, parse_target
 from gpuyard.local.api.resources import Resources
@@ -81,7 +82,7 @@ class ApiApp:
             return await self._resources.answer(target, request)
         document = find_document(request)
         if document is None:
-            raise errors.NotFound("the server could not find the requested resource")
+            raise errors.NotFound(not_served(path))
         if request.method != "GET":
             raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
         return document
