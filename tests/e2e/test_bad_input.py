@@ -54,6 +54,7 @@ def test_all_errors_of_a_spec_at_once_with_line_and_path(stopped_yard: Yard) -> 
         (("--workdir", "nowhere", "--", "true"), ["nowhere", "isn't there"]),
         (("--python", "python9", "--", "python", "-V"), ["'python9'"]),
         (("-f", "missing.yaml"), ["missing.yaml"]),
+        (("-f", "/dev/zero"), ["/dev/zero", "more than 4 MiB"]),
         (("--gpus", "H1OO:2", "--", "true"), ["--gpus", "H1OO", "H100"]),
         (("--gpus", "-1", "--", "true"), ["--gpus"]),
         (("--gpus", "1.5", "--", "true"), ["--gpus"]),

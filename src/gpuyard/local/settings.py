@@ -12,6 +12,8 @@ from pathlib import Path
 
 from gpuyard import errors
 
+_HIGHEST_PORT = 65_535
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -59,10 +61,13 @@ def load_settings(file: Path) -> Settings:
     """
     try:
         raw = json.loads(file.read_text())
-        return Settings(simulate=str(raw.get("simulate", "")), port=int(raw.get("port", 0)))
+        settings = Settings(simulate=str(raw.get("simulate", "")), port=int(raw.get("port", 0)))
+        if not 0 <= settings.port <= _HIGHEST_PORT:
+            raise ValueError(f"{settings.port} is no port")
+        return settings
     except FileNotFoundError:
         return Settings()
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise errors.YardError(
             f"the settings in {file} can't be read: {error}",
             remedy=f"remove {file} and say `gpuyard up` again",

@@ -43,7 +43,9 @@ def test_settings_of_another_release_come_back_as_far_as_they_go(tmp_path: Path)
     assert load_settings(file) == Settings("", 7)
 
 
-@pytest.mark.parametrize("text", [b"", b'{"port": ', b"[]", b'{"port": "many"}', b"\xff"])
+@pytest.mark.parametrize(
+    "text", [b"", b'{"port": ', b"[]", b'{"port": "many"}', b'{"port": null}', b'{"port": 65536}', b"\xff"]
+)
 def test_damaged_settings_are_named_with_the_remedy(tmp_path: Path, text: bytes) -> None:
     file = tmp_path / "settings.json"
     file.write_bytes(text)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: An OCI image layout: a folder of this machine in the place of a registry.
 _LAYOUT = "oci:"
+#: More is no spec, but /dev/zero or a checkpoint.
+_LONGEST_SPEC_BYTES = 4 << 20
 
 
 class RunCommand(click.Command):
@@ -175,11 +177,16 @@ def _load(command_line: tuple[str, ...], file: Path | None, flags: dict[str, Any
     text: bytes | None = None
     if file is not None:
         try:
-            text = file.read_bytes()
+            with file.open("rb") as stream:
+                text = stream.read(_LONGEST_SPEC_BYTES + 1)
         except OSError as error:
             raise errors.UsageError(
                 f"can't read {file}: {error.strerror}", remedy="name a spec file that is there"
             ) from error
+        if len(text) > _LONGEST_SPEC_BYTES:
+            raise errors.UsageError(
+                f"{file} has more than {_LONGEST_SPEC_BYTES >> 20} MiB", remedy="name a spec file"
+            )
     tolerations = flags.pop("toleration")
     if (flags["affinity"] or "").startswith("@"):
         flags["affinity"] = _read_text(Path(flags["affinity"].removeprefix("@")))

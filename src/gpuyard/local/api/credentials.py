@@ -6,6 +6,7 @@ import base64
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 
 import orjson
@@ -70,6 +71,11 @@ def _read(file: Path) -> str | None:
         raise errors.StoreUnwritable(
             f"can't read the token in {file}: {error.strerror}", remedy="mend the file's permissions"
         ) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise errors.YardError(
+            f"the token {file} is no file", remedy="remove it: a new token is made at `gpuyard up`"
+        )
     with os.fdopen(descriptor, "rb") as stream:
         mode = os.fstat(stream.fileno()).st_mode
         text = stream.read(4096)

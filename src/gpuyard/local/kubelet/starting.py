@@ -75,9 +75,10 @@ def device_requests(container: Mapping[str, Any]) -> dict[str, int]:
 def limits_of(container: Mapping[str, Any]) -> Limits:
     """Of CPU and memory, as the manifest has them."""
     limits = (container.get("resources") or {}).get("limits") or {}
+    # As in Kubernetes zero is no limit.
     return Limits(
-        cpu_milli=to_milli(limits["cpu"]) if "cpu" in limits else None,
-        memory_bytes=to_int(limits["memory"]) if "memory" in limits else None,
+        cpu_milli=to_milli(limits.get("cpu", "0")) or None,
+        memory_bytes=to_int(limits.get("memory", "0")) or None,
     )
 
 

@@ -118,6 +118,13 @@ def check_word_count(setup: Sequence[str], command: Sequence[str]) -> None:
         StartError: with how many words there may be.
     """
     most = _MOST_WORDS - len(setup)
+    if most <= 0:
+        raise errors.StartError(
+            f"its environment and mounts make {len(setup)} words, and bubblewrap takes {_MOST_WORDS}: three "
+            "to a variable",
+            code=126,
+            remedy="put variables into a file that the command reads",
+        )
     if len(command) > most:
         raise errors.StartError(
             f"the command has {len(command)} words, and bubblewrap takes {most} beside its own",

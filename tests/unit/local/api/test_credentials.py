@@ -40,6 +40,12 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
         load_or_make_token(tmp_path / "token")
 
 
+def test_a_folder_in_the_place_of_the_token(tmp_path: Path) -> None:
+    (tmp_path / "token").mkdir(mode=0o700)
+    with pytest.raises(errors.YardError, match="is no file"):
+        load_or_make_token(tmp_path / "token")
+
+
 def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "token"
     load_or_make_token(file)

@@ -9,7 +9,13 @@ import pytest
 from gpuyard import errors
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.runtime import Runtime
-from gpuyard.local.runtime.sandbox import Isolation, bubblewrap_args, find_isolation, named_in_tmp
+from gpuyard.local.runtime.sandbox import (
+    Isolation,
+    bubblewrap_args,
+    check_word_count,
+    find_isolation,
+    named_in_tmp,
+)
 from gpuyard.local.runtime.values import ContainerSpec, DeviceNode
 
 
@@ -87,3 +93,8 @@ async def test_as_many_words_as_bubblewrap_takes_and_one_more(bubblewrap: Isolat
     container.close()
     with pytest.raises(errors.StartError, match=f"takes {most} beside its own"):
         await runtime.start(folder / "more", replace(spec, argv=spec.argv[: most + 1]))
+
+
+def test_too_many_variables_for_bubblewrap_are_named() -> None:
+    with pytest.raises(errors.StartError, match="environment and mounts make 9000 words"):
+        check_word_count(["--setenv", "A", "b"] * 3000, ["true"])
