@@ -66,7 +66,7 @@ def describe(run: Run, events: Sequence[Manifest], models: Mapping[str, str]) ->
             [
                 ("  Phase", str(attempt["phase"] or "")),
                 ("  Exit code", "" if attempt["exit_code"] is None else str(attempt["exit_code"])),
-                ("  Devices", ", ".join(_device_texts(pod, models))),
+                ("  Devices", "\n".join(_device_texts(pod, models))),
                 ("  Isolation", str(attempt["isolation"] or "")),
                 ("  Not applied", ", ".join(attempt["not_applied"])),
             ]

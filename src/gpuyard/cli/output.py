@@ -75,11 +75,12 @@ def _cut(text: str, width: int) -> str:
 
 
 def print_fields(fields: Sequence[tuple[str, str]]) -> None:
-    """`Name:  value` lines, values aligned; empty values are left out."""
+    """`Name:  value` lines, values and their further lines aligned; empty values are left out."""
     width = max(len(name) for name, _ in fields) + 1
     for name, value in fields:
         if value:
-            click.echo(f"{name + ':':<{width}}  {value}")
+            aligned = value.replace("\n", "\n" + " " * (width + 2))
+            click.echo(f"{name + ':':<{width}}  {aligned}")
 
 
 def age(since: datetime | None, now: datetime) -> str:

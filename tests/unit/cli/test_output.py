@@ -119,8 +119,8 @@ def test_a_wide_terminal_shows_all_of_it() -> None:
 
 
 def test_fields_are_aligned_and_empty_ones_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    print_fields([("Name", "one"), ("Exit code", ""), ("Started at", "now")])
-    assert capsys.readouterr().out == "Name:        one\nStarted at:  now\n"
+    print_fields([("Name", "one\ntwo"), ("Exit code", ""), ("Started at", "now")])
+    assert capsys.readouterr().out == "Name:        one\n             two\nStarted at:  now\n"
 
 
 def test_json_is_one_document(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
