@@ -75,7 +75,8 @@ def test_the_daemon_may_open_more_files_than_its_starter(paths: YardPaths) -> No
 
 
 def test_what_nobody_foresaw_is_one_line_for_the_command_and_a_traceback_in_the_log(paths: YardPaths) -> None:
-    (paths.data_dir / "token").mkdir(parents=True)
+    paths.make_folders()
+    (paths.pod_resources_socket / "a folder where a socket is due").mkdir(parents=True)
     with pytest.raises(errors.YardError) as caught:
         lifecycle.start(paths)
     assert caught.value.message.startswith("the yard failed: IsADirectoryError: ")
