@@ -20,8 +20,8 @@ HEAD = """\
 <!-- Written by tools/generate_commands.py from the commands themselves. -->
 
 Every command has `-h`/`--help`. Results go to standard output, everything that gpuyard says about them to
-standard error. With `-o json` standard output is one JSON document, see [JSON output](json.md); that of `run` is
-followed by the run's own output, unless `-d` detaches.
+standard error. With `-o json` standard output is one JSON document, see [JSON output](json.md); that of `run`
+is followed by the run's own output, unless `-d` detaches.
 
 ## Exit codes
 
