@@ -139,7 +139,7 @@ class Yard:
             tasks.append(_owned(stack, scheduler.run(), "scheduler"))
             tasks.append(_owned(stack, kubelet.run(), "kubelet"))
 
-            ready = _owned(stack, self._get_ready(informers[NODES], settings), "ready")
+            ready = _owned(stack, self._get_ready(informers[NODES], devices, settings), "ready")
             stopped = _owned(stack, self._stop.wait(), "stop")
             await _first_of([ready, stopped, *tasks])
             if ready.done() and not stopped.done():
@@ -164,13 +164,14 @@ class Yard:
         serving = serve(ApiApp(api, logs=kubelet.logs), listeners, token=token, pki=pki, clock=utc_now)
         return _owned(stack, serving, "api")
 
-    async def _get_ready(self, nodes: Informer, settings: Settings) -> None:
+    async def _get_ready(self, nodes: Informer, devices: DeviceManager, settings: Settings) -> None:
         """Returns when the node is ready and has the GPUs that are to be expected."""
         changed = asyncio.Event()
         nodes.add_handler(lambda old, new: changed.set())
+        devices.on_change(changed.set)
         try:
             async with asyncio.timeout(_GPU_WAIT_S):
-                while not (self._is_ready(nodes) and self._shows_gpus(nodes, settings.simulate)):
+                while not (self._is_ready(nodes) and self._shows_gpus(nodes, devices, settings.simulate)):
                     await changed.wait()
                     changed.clear()
         except TimeoutError:
@@ -185,13 +186,17 @@ class Yard:
         node = nodes.objects.get(ObjectKey("", self.node))
         return node is not None and condition_is_true(node, "Ready")
 
-    def _shows_gpus(self, nodes: Informer, simulate: str) -> bool:
+    def _shows_gpus(self, nodes: Informer, devices: DeviceManager, simulate: str) -> bool:
         """Whether the node shows the GPUs that this start is to have, and none of an earlier one."""
         node = nodes.objects[ObjectKey("", self.node)]
         labels = labels_of(node)
         count = to_int((node.get("status", {}).get("capacity") or {}).get(GPU_RESOURCE, 0))
         if simulate:
             wanted = parse_simulation(simulate)
+            # Until the plugin has registered, the node still shows what the last start left in the store.
+            registered = devices.resources().get(GPU_RESOURCE)
+            if registered is None or registered.capacity != wanted.count:
+                return False
             shown = (labels.get(LABEL_SIMULATED), labels.get(LABEL_GPU_MODEL), count)
             return shown == ("true", wanted.model.name, wanted.count)
         if LABEL_SIMULATED in labels:
