@@ -10,6 +10,7 @@ from gpuyard.images.environment import ENTRYPOINT, HOME, LABEL_PYTHON, PREFIX, U
 from gpuyard.images.layers import Layer
 from gpuyard.images.oci import Config, ContainerConfig, History
 from gpuyard.images.wheels import Wheel
+from gpuyard.kube.timestamps import format_time
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TOOL = "gpuyard build"
@@ -90,4 +91,4 @@ def image_annotations(
 
 def timestamp(seconds: int) -> str:
     """RFC 3339 in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return format_time(datetime.fromtimestamp(seconds, UTC))

@@ -12,7 +12,7 @@ from gpuyard.images.cache import Cache
 from gpuyard.images.layers import PIECE, Layer, Packer, in_thread
 from gpuyard.images.oci import Descriptor
 from gpuyard.images.store import ImageStore
-from gpuyard.images.transfer import Blob, Progress, ensure_blob
+from gpuyard.images.transfer import Blob
 
 _ATTEMPTS = 3
 #: A packed application layer stays in memory up to this size, and goes through an unnamed file above it.
@@ -40,13 +40,6 @@ async def upload_new(store: ImageStore, make: Callable[[], Packer], progress: Ca
             if attempt == _ATTEMPTS:
                 raise
     raise AssertionError("the last attempt returns or raises")
-
-
-async def upload_known(
-    store: ImageStore, layer: Layer, make: Callable[[], Packer], progress: Progress | None
-) -> None:
-    """Has a layer in the store that was made before; packs it again only when it isn't there."""
-    await ensure_blob(store, Blob(layer.blob, lambda: in_thread(make())), progress)
 
 
 class PackedFile:

@@ -10,15 +10,6 @@ _SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a
 #: Kubernetes' own alphabet: no vowels and no look-alikes, so that no word forms by accident.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
-LABEL_RULE = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', "
-    "and must start and end with an alphanumeric character, 63 characters at most"
-)
-SUBDOMAIN_RULE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', "
-    "and must start and end with an alphanumeric character, 253 characters at most"
-)
-
 
 def is_label(name: str) -> bool:
     """Whether `name` is an RFC 1123 label (namespaces, runs)."""

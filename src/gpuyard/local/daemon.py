@@ -26,7 +26,6 @@ import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ from gpuyard.local.api.app import ApiApp
 from gpuyard.local.api.certificates import Pki
 from gpuyard.local.api.credentials import load_or_make_token, write_kubeconfig
 from gpuyard.local.api.kinds import ALL_KINDS
-from gpuyard.local.api.objects import ObjectApi
+from gpuyard.local.api.objects import ObjectApi, utc_now
 from gpuyard.local.api.server import Listeners, serve
 from gpuyard.local.controllers.run import NEEDED, Controllers
 from gpuyard.local.kubelet.devices import DeviceManager
@@ -65,11 +64,6 @@ _HISTORY = 4_000
 _OPEN_FILES = 65_536
 #: A start isn't held up longer than this by GPUs that don't come.
 _GPU_WAIT_S = 10.0
-
-
-def utc_now() -> datetime:
-    """The wall clock."""
-    return datetime.now(UTC)
 
 
 class Yard:
