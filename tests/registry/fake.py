@@ -144,7 +144,7 @@ class FakeRegistry:
         if request.path == "/token":
             return self._token(request)
         if (self.token_uses is not None) and not self._admitted(request):
-            scope = 'scope="repository:a:pull"'
+            scope = 'scope="repository:a:push,pull"'
             challenge = f'Bearer realm="http://{self.name}/token",service="fake",{scope}'
             return _error(401, "UNAUTHORIZED", {"WWW-Authenticate": challenge})
         for pattern, handle in self._routes().items():

@@ -53,9 +53,8 @@ class TokenServer:
         self = cls(folder, users)
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self._port = server.sockets[0].getsockname()[1]
-        yield self
-        server.close()
-        await server.wait_closed()
+        async with server:
+            yield self
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()

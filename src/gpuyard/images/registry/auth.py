@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import httpx
@@ -118,7 +118,7 @@ class Authorizer:
 
     async def _fetch(self, challenge: Challenge, scopes: frozenset[str]) -> _Token:
         asked = challenge.parameters
-        wanted = sorted(scopes | self._wanted.get(scopes, set()))
+        wanted = _merged(scopes | self._wanted.get(scopes, set()))
         started = self._clock()
         answer = await self._ask(asked["realm"], asked.get("service", ""), wanted)
         if answer.status != 200:
@@ -157,6 +157,15 @@ class Authorizer:
         )
         headers = {"Authorization": credentials.basic} if credentials else {}
         return await self._http.request("GET", url, headers=headers)
+
+
+def _merged(scopes: Iterable[str]) -> list[str]:
+    """One scope for each resource: a registry may name our own actions in another order."""
+    actions: dict[str, set[str]] = {}
+    for scope in scopes:
+        resource, _, allowed = scope.rpartition(":")
+        actions.setdefault(resource, set()).update(allowed.split(","))
+    return [f"{resource}:{','.join(sorted(actions[resource]))}" for resource in sorted(actions)]
 
 
 @dataclass(frozen=True)
