@@ -1,0 +1,66 @@
+"""A cluster on which gpuyard is installed with simulated GPUs, for the tests of this folder."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.gpuyard_on import Gpuyard
+from tests.cluster.harness.cluster import Cluster
+from tests.cluster.harness.objects import gpu_counts, wait_for_gpus
+from tests.images.conftest import debian_tar  # noqa: F401
+
+GPUS = 8
+
+
+@pytest.fixture(scope="package")
+def gpuyard(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Gpuyard]:
+    """Eight simulated H100 on each of two tainted nodes; an install that is there already stays."""
+    gpuyard = Gpuyard(cluster, tmp_path_factory.mktemp("home"))
+    if all(gpu_counts(cluster, node) == (GPUS, GPUS) for node in cluster.nodes):
+        yield gpuyard
+        return
+    tar = request.getfixturevalue("debian_tar")
+    done = gpuyard.run("image", "import", str(tar), f"--tag={python_image(cluster)}")
+    assert done.code == 0, done
+    agent = f"{cluster.registry}/gpuyard/agent:installed"
+    try:
+        gpuyard.ok(
+            "install",
+            f"--base={python_image(cluster)}",
+            f"--image={agent}",
+            f"--simulate=H100:{GPUS}",
+            "--taint",
+        )
+        for node in cluster.nodes:
+            wait_for_gpus(cluster, node, GPUS, GPUS)
+        yield gpuyard
+    finally:
+        gpuyard.ok("uninstall", "--force")
+
+
+def python_image(cluster: Cluster) -> str:
+    """Debian with Python 3.11, without any of gpuyard in it."""
+    return f"{cluster.registry}/debian:12"
+
+
+@pytest.fixture
+def image(gpuyard: Gpuyard) -> str:
+    """An image with Python that knows nothing of gpuyard."""
+    return python_image(gpuyard.cluster)
+
+
+@pytest.fixture
+def team(gpuyard: Gpuyard) -> Iterator[str]:
+    """A namespace that enforces Pod Security's "restricted"; it is gone when the test is over."""
+    cluster, name = gpuyard.cluster, f"team-{secrets.token_hex(4)}"
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    cluster.kubectl("wait", f"-n={name}", "--for=create", "serviceaccount/default", "--timeout=30s")
+    yield name
+    cluster.kubectl("delete", "jobs,pods", "--all", f"-n={name}", "--force", "--grace-period=0")
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
