@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gpuyard
 from gpuyard.cli.building import run_build
 from gpuyard.images.build import BuildRequest
 from gpuyard.images.reference import ImageReference
-
-if TYPE_CHECKING:
-    from gpuyard.images.registry.settings import RegistrySettings
 
 #: What `gpuyard.agent` and `gpuyard.agent.labelling` import of ours.
 _PACKAGES = ("_proto", "agent", "client", "devices", "gpus", "kube", "tenancy")
@@ -24,15 +21,14 @@ _REQUIREMENTS = ("grpcio", "httpx", "nvidia-ml-py", "orjson", "protobuf")
 _WORKDIR = "/opt/gpuyard/agent"
 
 
-def build_agent_image(
-    base: str, tag: str, pulled_as: str | None, settings: RegistrySettings | None = None
-) -> str:
+def build_agent_image(base: str, tag: str, pulled_as: str | None, environ: Mapping[str, str]) -> str:
     """Builds the image and pushes it; its reference by digest, as the nodes pull it.
 
     Args:
         base: an image with Python 3.11 or later.
         tag: where the image goes.
         pulled_as: the nodes' name of it, when that is another.
+        environ: the command's, with what is said of registries.
 
     Raises:
         UsageError: a name isn't an image's.
@@ -55,7 +51,7 @@ def build_agent_image(
             workdir=_WORKDIR,
             pull_repository=pull,
         )
-        return run_build(request, settings).reference
+        return run_build(request, environ).reference
 
 
 def _copy(folder: Path) -> None:

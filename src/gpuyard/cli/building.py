@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,6 @@ from gpuyard.images.oci import Platform
 from gpuyard.images.places import Places
 
 if TYPE_CHECKING:
-    from gpuyard.images.registry.settings import RegistrySettings
     from gpuyard.workloads.spec import RunSpec
 
 _DEFAULT_PLATFORM = "linux/amd64"
@@ -43,17 +43,18 @@ class BuildFlags:
     upgrade: bool = False
 
 
-def build_image(
-    file: Path | None, flags: BuildFlags, settings: RegistrySettings | None = None
-) -> BuildResult:
+def build_image(file: Path | None, flags: BuildFlags, environ: Mapping[str, str] = os.environ) -> BuildResult:
     """Builds what a spec file and flags ask for.
+
+    Args:
+        environ: the command's, with what is said of registries.
 
     Raises:
         UsageError: something is missing or wrong.
         ImageError: the build failed.
     """
     if file is None:
-        return run_build(_request(flags, Path(), flags.workdir or WORKDIR), settings)
+        return run_build(_request(flags, Path(), flags.workdir or WORKDIR), environ)
     from gpuyard.workloads.spec import Overrides, load_spec
 
     try:
@@ -68,17 +69,18 @@ def build_image(
             f"{file} has nothing to build: its `image` is {spec.image or 'left out'}",
             remedy="write image: {base: IMAGE, repository: IMAGE}, or give --base and -t",
         )
-    return run_build(_spec_request(spec, file.parent, flags), settings)
+    return run_build(_spec_request(spec, file.parent, flags), environ)
 
 
-def build_for_run(spec: RunSpec, folder: Path) -> RunSpec:
+def build_for_run(spec: RunSpec, folder: Path, environ: Mapping[str, str]) -> RunSpec:
     """Builds the image of a run where something changed; the run with the image by digest.
 
     Args:
         spec: with `build`.
         folder: of the spec file.
+        environ: the command's, with what is said of registries.
     """
-    result = run_build(_spec_request(spec, folder, BuildFlags()))
+    result = run_build(_spec_request(spec, folder, BuildFlags()), environ)
     if not result.unchanged:
         click.echo(f"Built {result.reference}", err=True)
     workdir = spec.workdir if (spec.workdir or "").startswith("/") else None
@@ -108,13 +110,13 @@ def _spec_request(spec: RunSpec, folder: Path, flags: BuildFlags) -> BuildReques
     return replace(request, lock=folder / LOCK_NAME, pull_repository=pull, base_name=name)
 
 
-def run_build(request: BuildRequest, settings: RegistrySettings | None = None) -> BuildResult:
+def run_build(request: BuildRequest, environ: Mapping[str, str]) -> BuildResult:
     """Runs one build with progress on standard error."""
     progress = Progress()
 
     async def work() -> BuildResult:
-        async with Places(os.environ, settings) as places:
-            return await build(request, places, Cache(cache_folder(os.environ)), os.environ, progress)
+        async with Places(environ) as places:
+            return await build(request, places, Cache(cache_folder(environ)), environ, progress)
 
     try:
         return asyncio.run(work())

@@ -26,7 +26,9 @@ _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _LAUNCHER = "launcher.py"
 
 
-async def check_before_submit(job: Manifest, nodes: Sequence[Manifest], *, refuse: bool) -> None:
+async def check_before_submit(
+    job: Manifest, nodes: Sequence[Manifest], *, refuse: bool, environ: Mapping[str, str] = os.environ
+) -> None:
     """Checks the image of a run with GPUs, and keeps the run off nodes that it wouldn't run on.
 
     Changes the Job in place: a node affinity expression when some nodes won't do, and the image's launcher
@@ -37,6 +39,7 @@ async def check_before_submit(job: Manifest, nodes: Sequence[Manifest], *, refus
         job: about to be created.
         nodes: all of the target's.
         refuse: raise when it is known to run nowhere.
+        environ: the command's, with what is said of registries.
 
     Raises:
         UsageError: no node runs it; the message has a table, the remedy the nearest image that would.
@@ -46,7 +49,7 @@ async def check_before_submit(job: Manifest, nodes: Sequence[Manifest], *, refus
     from gpuyard.images.cuda.inspect import read_images
 
     try:
-        images = await read_images(job["spec"]["template"]["spec"]["containers"][0]["image"], os.environ)
+        images = await read_images(job["spec"]["template"]["spec"]["containers"][0]["image"], environ)
     except (errors.ImageError, errors.ConnectionFailed) as error:
         click.echo(f"Warning: can't look whether the image fits the nodes: {error.message}", err=True)
         return
@@ -77,7 +80,9 @@ def wants_check(pod: Mapping[str, Any]) -> bool:
     return pod.get("runtimeClassName") != RUNTIME_CLASS_PROCESS and to_int(limits.get(GPU_RESOURCE, "0")) > 0
 
 
-async def unfit_lines(job: Manifest, nodes: Sequence[Manifest]) -> list[str]:
+async def unfit_lines(
+    job: Manifest, nodes: Sequence[Manifest], environ: Mapping[str, str] = os.environ
+) -> list[str]:
     """For `explain`: the nodes with GPUs that a waiting run's image doesn't run on, and what would."""
     if not wants_check(job["spec"]["template"]["spec"]):
         return []
@@ -86,7 +91,7 @@ async def unfit_lines(job: Manifest, nodes: Sequence[Manifest]) -> list[str]:
 
     container = job["spec"]["template"]["spec"]["containers"][0]
     try:
-        images = await read_images(container["image"], os.environ)
+        images = await read_images(container["image"], environ)
     except (errors.ImageError, errors.ConnectionFailed):
         return []
     with_gpus = [node for node in nodes if has_gpus(node)]

@@ -1,15 +1,13 @@
-"""Options of the commands that speak to registries, and the settings that they make."""
+"""Options of the commands that speak to registries, and the environment variables that say the same."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
-
-if TYPE_CHECKING:
-    from gpuyard.images.registry.settings import RegistrySettings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,8 +28,13 @@ def registry_options(function: Function) -> Function:
     )(function)
 
 
-def registry_settings(plain_http: tuple[str, ...], registry_ca: Path | None) -> RegistrySettings:
-    """What the options say."""
-    from gpuyard.images.registry.settings import RegistrySettings
+def registry_environ(plain_http: tuple[str, ...], registry_ca: Path | None) -> dict[str, str]:
+    """This process's environment with what the options say laid over it."""
+    from gpuyard.images.registry.settings import ENV_CA_FILE, ENV_PLAIN_HTTP
 
-    return RegistrySettings(plain_http=frozenset(plain_http), ca_file=registry_ca)
+    environ = dict(os.environ)
+    if plain_http:
+        environ[ENV_PLAIN_HTTP] = " ".join((environ.get(ENV_PLAIN_HTTP, ""), *plain_http))
+    if registry_ca:
+        environ[ENV_CA_FILE] = str(registry_ca)
+    return environ

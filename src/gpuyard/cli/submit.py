@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpuyard import errors
@@ -29,7 +30,14 @@ def name_of(spec: RunSpec) -> str:
     return spec.name or generate_name(subject(split_run(spec.run)), random.SystemRandom())
 
 
-async def submit(target: Target, manifests: Sequence[Manifest], *, replace: bool, wait: bool) -> None:
+async def submit(
+    target: Target,
+    manifests: Sequence[Manifest],
+    *,
+    replace: bool,
+    wait: bool,
+    environ: Mapping[str, str] = os.environ,
+) -> None:
     """Creates the objects of one run.
 
     Args:
@@ -37,6 +45,7 @@ async def submit(target: Target, manifests: Sequence[Manifest], *, replace: bool
         manifests: what `workloads.render` gave.
         replace: remove a run of this name first, killing it when it goes on.
         wait: submit even when no node could ever run it.
+        environ: the command's, with what is said of registries.
 
     Raises:
         UsageError: it would never run, its priority class isn't there, or the name is taken.
@@ -44,7 +53,7 @@ async def submit(target: Target, manifests: Sequence[Manifest], *, replace: bool
     (job,) = manifests
     spec = job["spec"]["template"]["spec"]
     await _check_priority(target, spec.get("priorityClassName"))
-    await _check_fit(target, job, refuse=not wait)
+    await _check_fit(target, job, environ, refuse=not wait)
     if replace:
         with contextlib.suppress(errors.UsageError):
             await remove_run(target, await find_run(target, job["metadata"]["name"]))
@@ -64,7 +73,7 @@ async def submit(target: Target, manifests: Sequence[Manifest], *, replace: bool
         ) from error
 
 
-async def _check_fit(target: Target, job: Manifest, *, refuse: bool) -> None:
+async def _check_fit(target: Target, job: Manifest, environ: Mapping[str, str], *, refuse: bool) -> None:
     image = wants_check(job["spec"]["template"]["spec"])
     if not refuse and not image:
         return
@@ -73,7 +82,7 @@ async def _check_fit(target: Target, job: Manifest, *, refuse: bool) -> None:
     if explanation is not None and refuse:
         raise errors.UsageError("\n".join(explanation.lines()), remedy=_remedy(explanation, target))
     if image:
-        await check_before_submit(job, nodes.items, refuse=refuse)
+        await check_before_submit(job, nodes.items, refuse=refuse, environ=environ)
 
 
 def _remedy(explanation: Explanation, target: Target) -> str:

@@ -14,7 +14,6 @@ from gpuyard.images.store import ImageStore
 
 if TYPE_CHECKING:
     from gpuyard.images.registry.client import RegistryClient
-    from gpuyard.images.registry.settings import RegistrySettings
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,14 @@ class Place:
 
 
 class Places:
-    """Opens places; all of them close with it. An async context manager."""
+    """Opens places; all of them close with it. An async context manager.
 
-    def __init__(self, environ: Mapping[str, str], settings: RegistrySettings | None = None) -> None:
+    Args:
+        environ: where Docker's credentials are looked for, and what is said of registries.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self._settings = settings
         self._stack = AsyncExitStack()
         self._client: RegistryClient | None = None
 
@@ -77,7 +79,7 @@ class Places:
         if self._client is None:
             from gpuyard.images.registry.client import RegistryClient
 
-            client = RegistryClient.from_environ(self._environ, self._settings)
+            client = RegistryClient.from_environ(self._environ)
             self._client = await self._stack.enter_async_context(client)
         opened = self._client.repository(reference, push=write)
         return Place(opened, reference.target, reference.tag, reference, str(reference))

@@ -65,7 +65,7 @@ def command(
     # What is imported from here on stays; looking through it for garbage again and again costs 30 ms.
     gc.set_threshold(50_000)
     from gpuyard.cli.building import BuildFlags, build_image, print_result
-    from gpuyard.cli.registry_options import registry_settings
+    from gpuyard.cli.registry_options import registry_environ
 
     flags = BuildFlags(
         base=base,
@@ -78,5 +78,5 @@ def command(
         byte_code=not no_byte_code,
         upgrade=upgrade,
     )
-    result = build_image(file, flags, registry_settings(plain_http, registry_ca))
+    result = build_image(file, flags, registry_environ(plain_http, registry_ca))
     print_result(result, output)

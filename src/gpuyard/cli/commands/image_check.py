@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gpuyard import errors
 from gpuyard.cli.options import output_option, target_options
+from gpuyard.cli.registry_options import registry_environ, registry_options
 
 if TYPE_CHECKING:
     from gpuyard.cli.target import Target
@@ -32,6 +35,7 @@ Exit code: 0 when it runs on one of them (or that can't be known), 1 when it run
 @click.option("--gpu", metavar="MODEL", help="A GPU instead of the nodes, such as H100.")
 @click.option("--driver", metavar="VERSION", help="Driver of that GPU, such as 535.104.05.")
 @target_options
+@registry_options
 @output_option()
 def command(
     image: str,
@@ -39,6 +43,8 @@ def command(
     driver: str | None,
     context: str | None,
     namespace: str | None,
+    plain_http: tuple[str, ...],
+    registry_ca: Path | None,
     output: str | None,
 ) -> None:
     """Say whether an IMAGE runs on the nodes, or on a stated GPU and driver, and why.
@@ -50,7 +56,11 @@ def command(
         raise click.UsageError(
             "--driver says which driver the GPU of --gpu has: name one, such as --gpu H100"
         )
-    report = _check_stated(image, gpu, driver or "") if gpu else _check_nodes(image, context, namespace)
+    environ = registry_environ(plain_http, registry_ca)
+    if gpu:
+        report = _check_stated(image, environ, gpu, driver or "")
+    else:
+        report = _check_nodes(image, environ, context, namespace)
     if output == "json":
         from gpuyard.cli.output import print_json
 
@@ -60,7 +70,7 @@ def command(
     sys.exit(1 if report.none_fits else 0)
 
 
-def _check_stated(reference: str, gpu: str, driver: str) -> Report:
+def _check_stated(reference: str, environ: Mapping[str, str], gpu: str, driver: str) -> Report:
     import asyncio
 
     from gpuyard.images.cuda.facts import load_facts
@@ -75,11 +85,13 @@ def _check_stated(reference: str, gpu: str, driver: str) -> Report:
         raise errors.UsageError(
             str(error), remedy="write for example --gpu H100 --driver 535.104.05"
         ) from error
-    needs = [need_of(image, facts) for image in asyncio.run(_read(reference))]
+    needs = [need_of(image, facts) for image in asyncio.run(_read(reference, environ))]
     return judge_all(needs, [offer], facts)
 
 
-def _check_nodes(reference: str, context: str | None, namespace: str | None) -> Report:
+def _check_nodes(
+    reference: str, environ: Mapping[str, str], context: str | None, namespace: str | None
+) -> Report:
     from gpuyard.cli.compatibility import judge_nodes
     from gpuyard.cli.target import call
     from gpuyard.images.cuda.offer import has_gpus
@@ -92,17 +104,15 @@ def _check_nodes(reference: str, context: str | None, namespace: str | None) -> 
                 "no node has GPUs to check the image against",
                 remedy="state one: --gpu H100 --driver 535.104.05",
             )
-        return judge_nodes(await _read(reference), nodes)
+        return judge_nodes(await _read(reference, environ), nodes)
 
     return call(work, context=context, namespace=namespace)
 
 
-async def _read(reference: str) -> tuple[Image, ...]:
-    import os
-
+async def _read(reference: str, environ: Mapping[str, str]) -> tuple[Image, ...]:
     from gpuyard.images.cuda.inspect import read_images
 
-    images = await read_images(reference, os.environ)
+    images = await read_images(reference, environ)
     if not images:
         raise errors.ImageNotFound(f"{reference} has no image for Linux", remedy="name another image")
     return images

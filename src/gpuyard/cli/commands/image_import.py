@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import click
@@ -31,7 +30,7 @@ def command(
     """Make a base image of a root file system: TAR is a .tar or .tar.gz, such as mmdebstrap writes."""
     from gpuyard.cli.output import print_json
     from gpuyard.cli.progress import Progress
-    from gpuyard.cli.registry_options import registry_settings
+    from gpuyard.cli.registry_options import registry_environ
     from gpuyard.images import layers
     from gpuyard.images.oci import Platform
     from gpuyard.images.places import Places
@@ -41,7 +40,7 @@ def command(
     wanted = Platform.parse(platform)
 
     async def work() -> tuple[str, str]:
-        async with Places(os.environ, registry_settings(plain_http, registry_ca)) as places:
+        async with Places(registry_environ(plain_http, registry_ca)) as places:
             place = await places.open(tag, write=True)
             made = await import_root(
                 tar,

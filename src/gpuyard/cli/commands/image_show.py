@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +27,14 @@ def command(image: str, plain_http: tuple[str, ...], registry_ca: Path | None, o
     IMAGE is in a registry, or oci:PATH[:TAG] or oci-archive:PATH[:TAG]. No layer is read.
     """
     from gpuyard.cli.output import print_json
-    from gpuyard.cli.registry_options import registry_settings
+    from gpuyard.cli.registry_options import registry_environ
     from gpuyard.images.cuda.facts import load_facts
     from gpuyard.images.cuda.need import Image, need_of
     from gpuyard.images.places import Places
     from gpuyard.images.shown import show_image
 
     async def work() -> tuple[ShownImage, ...]:
-        async with Places(os.environ, registry_settings(plain_http, registry_ca)) as places:
+        async with Places(registry_environ(plain_http, registry_ca)) as places:
             return await show_image(await places.open(image))
 
     facts = load_facts()

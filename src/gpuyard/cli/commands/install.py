@@ -78,7 +78,7 @@ def command(
 
     from gpuyard.cli.cluster_target import call_cluster
     from gpuyard.cli.installing import check_cluster, install_options, send_and_wait
-    from gpuyard.cli.registry_options import registry_settings
+    from gpuyard.cli.registry_options import registry_environ
     from gpuyard.tenancy.install import install
 
     if output and not dry_run:
@@ -99,8 +99,8 @@ def command(
     if base:
         from gpuyard.cli.agent_image import build_agent_image
 
-        settings = registry_settings(plain_http, registry_ca)
-        built = build_agent_image(base, push or image, image if push else None, settings)
+        environ = registry_environ(plain_http, registry_ca)
+        built = build_agent_image(base, push or image, image if push else None, environ)
         options = replace(options, image=built)
 
     async def work(api: RestApi) -> None:

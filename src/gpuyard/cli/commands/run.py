@@ -12,6 +12,7 @@ import click
 
 from gpuyard import errors
 from gpuyard.cli.options import target_options
+from gpuyard.cli.registry_options import registry_environ, registry_options
 
 if TYPE_CHECKING:
     from gpuyard.cli.target import Target
@@ -87,6 +88,7 @@ with 0; the run goes on.
 @click.option("--replace", is_flag=True, help="Remove a run of the same name first.")
 @click.option("--dry-run", is_flag=True, help="Print the manifests and send nothing.")
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), help="Print for machines.")
+@registry_options
 @target_options
 def command(
     command_line: tuple[str, ...],
@@ -98,6 +100,8 @@ def command(
     output: str | None,
     context: str | None,
     namespace: str | None,
+    plain_http: tuple[str, ...],
+    registry_ca: Path | None,
     **flags: Any,
 ) -> None:
     """Run a script or command on GPUs and follow its output.
@@ -118,7 +122,7 @@ def command(
         # Before anything else of the road: what can't be built can't be submitted.
         from gpuyard.cli.building import build_for_run
 
-        spec = build_for_run(spec, base)
+        spec = build_for_run(spec, base, registry_environ(plain_http, registry_ca))
     if spec.image and spec.image.startswith(_LAYOUT):
         # The daemon has a working folder of its own.
         folder = base.absolute() / spec.image.removeprefix(_LAYOUT)
@@ -148,7 +152,8 @@ def command(
         from gpuyard.cli.submit import submit
 
         manifests[0]["metadata"]["namespace"] = target.namespace
-        await submit(target, manifests, replace=replace, wait=wait)
+        environ = registry_environ(plain_http, registry_ca)
+        await submit(target, manifests, replace=replace, wait=wait, environ=environ)
         return await attached(target, name, after_submit(target), ours=True)
 
     async def after_submit(target: Target) -> int:

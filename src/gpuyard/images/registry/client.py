@@ -41,8 +41,9 @@ class RegistryClient:
     def from_environ(
         cls, environ: Mapping[str, str], settings: RegistrySettings | None = None
     ) -> RegistryClient:
-        """With Docker's credentials as the environment finds them."""
-        return cls(settings or RegistrySettings(), DockerCredentials.from_environ(environ))
+        """With Docker's credentials and what is trusted as the environment has them."""
+        chosen = (settings or RegistrySettings()).with_environ(environ)
+        return cls(chosen, DockerCredentials.from_environ(environ))
 
     async def __aenter__(self) -> RegistryClient:
         return self

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpuyard.images.reference import DOCKER_HUB
+
+#: Registries (HOST[:PORT], separated by spaces) that may be spoken to without TLS.
+ENV_PLAIN_HTTP = "GPUYARD_PLAIN_HTTP"
+#: A PEM file with further certificate authorities.
+ENV_CA_FILE = "GPUYARD_REGISTRY_CA"
 
 _MIB = 1 << 20
 
@@ -30,6 +36,14 @@ class RegistrySettings:
     parallel: int = 4
     attempts: int = 5
     timeout_s: float = 60.0
+
+    def with_environ(self, environ: Mapping[str, str]) -> RegistrySettings:
+        """These and what the environment says of registries."""
+        return replace(
+            self,
+            plain_http=self.plain_http | frozenset(environ.get(ENV_PLAIN_HTTP, "").split()),
+            ca_file=Path(environ[ENV_CA_FILE]) if environ.get(ENV_CA_FILE) else self.ca_file,
+        )
 
     def allows_plain(self, host: str, port: int | None) -> bool:
         """Whether nothing is encrypted between here and host: loopback, or named by the user."""

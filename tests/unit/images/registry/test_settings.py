@@ -1,8 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from gpuyard.images.registry.settings import RegistrySettings, address_of, is_loopback, split_port
+from gpuyard.images.registry.settings import (
+    ENV_CA_FILE,
+    ENV_PLAIN_HTTP,
+    RegistrySettings,
+    address_of,
+    is_loopback,
+    split_port,
+)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.0.1", "::1", "[::1]", "a.localhost"])
@@ -41,3 +50,10 @@ def test_ports() -> None:
     assert split_port("[::1]:5") == ("::1", 5)
     assert split_port("[::1]") == ("::1", None)
     assert split_port("a") == ("a", None)
+
+
+def test_the_environment_says_the_same_as_the_options() -> None:
+    said = {ENV_PLAIN_HTTP: "a:5000  b", ENV_CA_FILE: "/ca.pem"}
+    settings = RegistrySettings(plain_http=frozenset({"c"}), attempts=2).with_environ(said)
+    assert settings == RegistrySettings(frozenset({"a:5000", "b", "c"}), Path("/ca.pem"), attempts=2)
+    assert settings.with_environ({}) == settings
