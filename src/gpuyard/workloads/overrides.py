@@ -20,6 +20,7 @@ class Overrides:
         gpus, cpus, memory, shm, workdir, python, image, priority, retries: as typed.
         env: `K=V`, or `K` to take it from the caller's shell.
         node_selector: `KEY=VALUE`.
+        image_pull_secrets: names of Secrets; added to the file's.
         tolerations: `KEY[=VALUE][:EFFECT]`, as kubectl writes taints; added to the file's.
         affinity: YAML or JSON, in the place of the file's.
         run: the words after the flags, or the script and its arguments.
@@ -35,6 +36,7 @@ class Overrides:
     run: Run | None = None
     python: str | None = None
     image: str | None = None
+    image_pull_secrets: tuple[str, ...] = ()
     retries: str | int | None = None
     priority: str | None = None
     node_selector: tuple[str, ...] = ()
@@ -74,6 +76,8 @@ class FlagLayer:
                 self.problems.append(Problem("--node-selector", f"{text!r} has no value; write KEY=VALUE"))
             else:
                 self._put(("node_selector", name), value, "--node-selector")
+        for text in overrides.image_pull_secrets:
+            self._append("image_pull_secrets", text, "--image-pull-secret")
         for text in overrides.tolerations:
             self._tolerate(text)
         if overrides.affinity is not None:
@@ -111,12 +115,14 @@ class FlagLayer:
             example = "nvidia.com/gpu:NoSchedule or dedicated=ml:NoSchedule"
             self.problems.append(Problem("--toleration", f"{text!r} isn't one; write for example {example}"))
             return
-        tolerations = self.root.get("tolerations")
-        if tolerations is None:
-            tolerations = self.root["tolerations"] = []
-        if not isinstance(tolerations, list):
-            return
         new: dict[str, Node] = {"key": match["key"], "operator": "Equal" if match["value"] else "Exists"}
         new |= {key: match[key] for key in ("value", "effect") if match[key]}
-        self.flags["tolerations", len(tolerations)] = "--toleration"
-        tolerations.append(new)
+        self._append("tolerations", new, "--toleration")
+
+    def _append(self, key: str, value: Node, flag: str) -> None:
+        values = self.root.get(key)
+        if values is None:
+            values = self.root[key] = []
+        if isinstance(values, list):  # Anything else is for the model to report.
+            self.flags[key, len(values)] = flag
+            values.append(value)

@@ -154,9 +154,15 @@ def _image_pod(spec: RunSpec) -> dict[str, Any]:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         **_placement(spec),
+        **_pull_secrets(spec),
         "containers": [container],
         "volumes": [_shm(spec), {"name": "tmp", "emptyDir": {}}, {"name": "home", "emptyDir": {}}],
     }
+
+
+def _pull_secrets(spec: RunSpec) -> dict[str, Any]:
+    names = [{"name": name} for name in spec.image_pull_secrets]
+    return {"imagePullSecrets": names} if names else {}
 
 
 def _command(spec: RunSpec, python: str | None) -> list[str]:

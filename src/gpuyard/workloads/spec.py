@@ -55,6 +55,7 @@ class RunSpec:
         env: complete: values from the caller's shell are filled in.
         retries: attempts after the first.
         image: its reference; None for a host process and while `build` is to be done.
+        image_pull_secrets: names of Secrets that a cluster's nodes pull the image with.
         build: the image to build first; a relative workdir is then the folder whose files go in.
         entrypoint: of the image, where gpuyard builds it: what has to start the command in a run with GPUs.
         priority: name of a PriorityClass.
@@ -71,6 +72,7 @@ class RunSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     python: str | None = None
     image: str | None = None
+    image_pull_secrets: tuple[str, ...] = ()
     build: ImageBuild | None = None
     entrypoint: tuple[str, ...] = ()
     retries: int = 0
@@ -187,6 +189,8 @@ def _across(root: Mapping[str, Node]) -> Iterator[tuple[Path, str]]:
     workdir = root.get("workdir")
     if isinstance(root.get("image"), str) and isinstance(workdir, str) and not workdir.startswith("/"):
         yield ("workdir",), f"{workdir!r} must be an absolute path when the run has an image"
+    if root.get("image_pull_secrets") and not root.get("image"):
+        yield ("image_pull_secrets",), "a run without an image pulls none; add `image` (--image)"
     resources = root.get("resources")
     if isinstance(resources, dict):
         shm, memory = _bytes(resources.get("shm")), _bytes(resources.get("memory"))
@@ -226,6 +230,7 @@ def _run_spec(model: SpecModel, env: Mapping[str, str]) -> RunSpec:
         run=model.run,
         python=model.python,
         image=model.image if isinstance(model.image, str) else None,
+        image_pull_secrets=tuple(dict.fromkeys(model.image_pull_secrets or ())),
         build=_image_build(model.image) if isinstance(model.image, ImageModel) else None,
         retries=model.retries or 0,
         priority=model.priority,

@@ -118,6 +118,12 @@ def _not_blank(value: str) -> str:
     return value
 
 
+def _secret(value: str) -> str:
+    if not is_subdomain(value):
+        raise ValueError(f"{value!r} can't name a Secret; `kubectl get secrets` lists them")
+    return value
+
+
 def _image(value: str) -> str:
     if not value or re.search(r"\s", value):
         raise ValueError(f"{value!r} can't name an image; write for example ghcr.io/you/train:1.2")
@@ -179,6 +185,7 @@ class SpecModel(Strict):
         ]
         | None
     ) = None
+    image_pull_secrets: list[Annotated[str, AfterValidator(_secret)]] | None = None
     retries: Annotated[int, Field(ge=0, le=1000)] | None = None
     priority: Annotated[str, AfterValidator(_priority)] | None = None
     node_selector: (

@@ -1,7 +1,8 @@
 """Manifests as YAML that every parser reads alike.
 
 kubectl's parser knows YAML 1.1, where a bare `on` is true and `1e3` a number; others know 1.2. So text
-that could be taken for anything else is quoted, in block style with plain words and double quotes only.
+that could be taken for anything else is quoted, in block style with plain words, double quotes and, for text
+of several lines that it holds as they are, literal blocks.
 """
 
 from __future__ import annotations
@@ -35,21 +36,43 @@ def _lines(value: Any) -> Iterator[str]:
 
 
 def _entry(head: str, item: Any) -> Iterator[str]:
+    if _is_literal(item):
+        yield from _literal(head, item)
+        return
     if not _is_block(item):
         yield f"{head} {_scalar(item)}"
         return
     yield head
     # Lists stand at their key's own indent, as kubectl writes them.
     indent = "" if isinstance(item, (list, tuple)) else "  "
-    yield from (indent + line for line in _lines(item))
+    yield from (indent + line if line else "" for line in _lines(item))
 
 
 def _item(item: Any) -> Iterator[str]:
+    if _is_literal(item):
+        yield from _literal("-", item)
+        return
     if not _is_block(item):
         yield f"- {_scalar(item)}"
         return
     for number, line in enumerate(_lines(item)):
-        yield ("  " if number else "- ") + line
+        yield (("  " if number else "- ") + line) if line else ""
+
+
+def _is_literal(value: Any) -> bool:
+    """Whether a literal block holds the text as it is, and every parser reads it alike."""
+    if not isinstance(value, str) or "\n" not in value[:-1]:
+        return False
+    # A block takes its indent from its first line; of empty lines at its end all but one are dropped.
+    if value[0] in " \t\n" or value.endswith("\n\n"):
+        return False
+    return value.replace("\n", "").replace("\t", "").isprintable()
+
+
+def _literal(head: str, text: str) -> Iterator[str]:
+    yield f"{head} |" if text.endswith("\n") else f"{head} |-"
+    for line in text.removesuffix("\n").split("\n"):
+        yield f"  {line}" if line else ""
 
 
 def _is_block(value: Any) -> bool:

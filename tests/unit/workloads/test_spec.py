@@ -192,6 +192,13 @@ def test_tolerations_of_flags_are_added() -> None:
     )
 
 
+def test_pull_secrets_of_flags_are_added_and_each_counts_once() -> None:
+    spec = load("run: x\nimage: i\nimage_pull_secrets: [a, b]", image_pull_secrets=("b", "c"))
+    assert spec.image_pull_secrets == ("a", "b", "c")
+    (problem,) = problems("run: x\nimage: i", image_pull_secrets=("My_Secret",))
+    assert (problem.path, problem.line) == ("--image-pull-secret", 0)
+
+
 def test_null_is_absent_outside_env() -> None:
     spec = load("run: x\nimage: null\nresources:\n  memory: null\n  shm:\nworkdir:\nenv:\ntolerations:\n")
     assert spec == RunSpec(run="x")
@@ -265,6 +272,11 @@ ONE_PROBLEM = {
     "run: x\nname: ''": ("name", 2, "can't name a run"),
     "run: x\npriority: High": ("priority", 2, "can't name a PriorityClass"),
     "run: x\nimage: a b": ("image", 2, "can't name an image"),
+    "run: x\nimage: a\nimage_pull_secrets: b": ("image_pull_secrets", 3, "must be a list, not 'b'"),
+    "run: x\nimage: a\nimage_pull_secrets: [a, B]": (
+        "image_pull_secrets[1]", 3, "'B' can't name a Secret"),
+    "run: x\nimage: a\nimagePullSecrets: [b]": ("imagePullSecrets", 3, "mean 'image_pull_secrets'?"),
+    "run: x\nimage_pull_secrets: [b]": ("image_pull_secrets", 2, "a run without an image pulls none"),
     "run: x\nimage: a\nworkdir: src": ("workdir", 3, "must be an absolute path"),
     "run: x\nworkdir: ''": ("workdir", 2, "is empty"),
     "run: x\nenv: {1A: b}": ("env.1A", 2, "can't name an environment variable"),
@@ -379,7 +391,7 @@ def test_any_text_is_a_spec_or_a_spec_error(text: str) -> None:
 
 KEYS = st.sampled_from(
     ["name", "resources", "gpus", "workdir", "env", "run", "python", "image", "retries", "priority", "key",
-     "node_selector", "tolerations", "affinity", "nodeAffinity", "memory", "shm", "x"]
+     "node_selector", "tolerations", "affinity", "nodeAffinity", "memory", "shm", "image_pull_secrets", "x"]
 )  # fmt: skip
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
@@ -408,6 +420,8 @@ def test_any_tree_is_a_spec_or_a_spec_error(tree: dict[str, object], shell: dict
 )
 def test_any_flags_are_a_spec_or_a_spec_error(flags: dict[str, Any], words: tuple[str, ...]) -> None:
     try:
-        load(None, run=words, env=words, node_selector=words, tolerations=words, **flags)
+        keys = ("run", "env", "node_selector", "tolerations", "image_pull_secrets")
+        lists: dict[str, Any] = dict.fromkeys(keys, words)
+        load(None, **lists, **flags)
     except SpecError as error:
         assert error.problems

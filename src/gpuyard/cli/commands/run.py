@@ -78,6 +78,9 @@ with 0; the run goes on.
     "--python", metavar="PATH", help="Interpreter (default: the virtual environment's, else python3)."
 )
 @click.option("--image", metavar="REF", help="Container image (on the yard: run by podman).")
+@click.option(
+    "--image-pull-secret", metavar="NAME", multiple=True, help="A Secret that a cluster's nodes pull it with."
+)
 @click.option("--retries", metavar="N", help="Attempts after a failed first one.")
 @click.option("--priority", metavar="CLASS", help="Name of a PriorityClass.")
 @click.option("--node-selector", metavar="K=V", multiple=True, help="Only nodes with this label.")
@@ -192,10 +195,12 @@ def _load(command_line: tuple[str, ...], file: Path | None, flags: dict[str, Any
             raise errors.UsageError(
                 f"{file} has more than {_LONGEST_SPEC_BYTES >> 20} MiB", remedy="name a spec file"
             )
-    tolerations = flags.pop("toleration")
+    tolerations, secrets = flags.pop("toleration"), flags.pop("image_pull_secret")
     if (flags["affinity"] or "").startswith("@"):
         flags["affinity"] = _read_text(Path(flags["affinity"].removeprefix("@")))
-    overrides = Overrides(run=command_line or None, tolerations=tolerations, **flags)
+    overrides = Overrides(
+        run=command_line or None, tolerations=tolerations, image_pull_secrets=secrets, **flags
+    )
     return load_spec(text, str(file) if file else "the command line", overrides, os.environ)
 
 
