@@ -19,7 +19,7 @@ _CONNECTIONS = 8
 
 def measure() -> list[Row]:
     """The rate and the slowest hundredth, of requests that all succeeded."""
-    program = _build()
+    program = build_load()
     with running_yard() as yard:
         found = _load(program, yard)
     if found["errors"]:
@@ -30,7 +30,8 @@ def measure() -> list[Row]:
     ]
 
 
-def _build() -> Path:
+def build_load() -> Path:
+    """The client."""
     if shutil.which("go") is None:
         raise Unavailable("needs go, to build the client")
     program = _SOURCE.parents[1] / "build" / "bench-load"
@@ -40,15 +41,20 @@ def _build() -> Path:
     return program
 
 
-def _load(program: Path, yard: BenchYard) -> dict[str, Any]:
-    data_dir = Path(yard.status()["data_dir"])
-    command = [
+def load(program: Path, server: str, ca: Path, token: Path, requests: int) -> list[str]:
+    """The command that creates so many; it prints JSON."""
+    return [
         str(program),
-        *("-server", yard.status()["api"]),
-        *("-ca", str(data_dir / "pki" / "ca.crt")),
-        *("-token", str(data_dir / "token")),
-        *("-requests", str(_REQUESTS)),
+        *("-server", server),
+        *("-ca", str(ca)),
+        *("-token", str(token)),
+        *("-requests", str(requests)),
         *("-connections", str(_CONNECTIONS)),
     ]
+
+
+def _load(program: Path, yard: BenchYard) -> dict[str, Any]:
+    data_dir = Path(yard.status()["data_dir"])
+    command = load(program, yard.status()["api"], data_dir / "pki" / "ca.crt", data_dir / "token", _REQUESTS)
     found: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     return found

@@ -198,7 +198,7 @@ def _site() -> Iterator[_Site]:
         )
     try:
         _wait(port)
-        site.run(GPUYARD, "image", "import", _debian(), "-t", site.base)
+        site.run(GPUYARD, "image", "import", debian(), "-t", site.base)
         yield site
     finally:
         server.terminate()
@@ -215,7 +215,7 @@ def _wait(port: int) -> None:
     raise Unavailable("docker-registry doesn't start")
 
 
-def _debian() -> Path:
+def debian() -> Path:
     """A Debian with Python, made once per machine; the tests use it too."""
     made = _CACHE / "debian-12-python.tar"
     if not made.exists():
