@@ -10,13 +10,17 @@ old or no device is visible. So this checks, without importing torch:
 What fails ends the run with exit code 78 and the reason on standard error. GPUYARD_ALLOW_CPU=1 goes on all
 the same; GPUYARD_SIMULATED=1 (set with simulated GPUs) satisfies every check.
 
-    python launcher.py [--] COMMAND [ARGUMENT...]
+    python launcher.py [--pythonpath FOLDERS] [--] COMMAND [ARGUMENT...]
 
-One file, standard library only, Python 3.8 and later: it is copied into images. It replaces itself by the
-command, so signals and the exit code are the command's own: 127 when there is none, 126 when it can't run.
+--pythonpath puts folders (colons between them, relative to the working folder) before those of PYTHONPATH: a
+script that travelled to an image finds the modules there as if it lay beside them.
+
+One file, standard library only, Python 3.8 and later: it is copied into images, or travels to them in a
+ConfigMap. It replaces itself by the command, so signals and the exit code are the command's own: 127 when
+there is none, 126 when it can't run.
 """
 # pathlib would double the time that this takes.
-# ruff: noqa: PTH118, PTH123, PTH208
+# ruff: noqa: PTH100, PTH118, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -60,7 +64,11 @@ def main(argv: list[str], dev: str = "/dev") -> int:
         argv: `sys.argv`.
         dev: the folder of device nodes.
     """
-    command = argv[2:] if argv[1:2] == ["--"] else argv[1:]
+    words = argv[1:]
+    if len(words) > 1 and words[0] == "--pythonpath":
+        _add_to_path(words[1])
+        words = words[2:]
+    command = words[1:] if words[:1] == ["--"] else words
     if not command:
         _say("there is no command to start; write launcher.py COMMAND [ARGUMENT...]")
         return EXIT_USAGE
@@ -75,6 +83,13 @@ def main(argv: list[str], dev: str = "/dev") -> int:
                 return EXIT_UNFIT
             _say("going on without them, as GPUYARD_ALLOW_CPU says")
     return _become(command)
+
+
+def _add_to_path(folders: str) -> None:
+    # Absolute, since the command's own processes may work elsewhere.
+    added = [os.path.abspath(folder) for folder in folders.split(":")]
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = ":".join([*added, before] if before else added)
 
 
 def check(asked: int, dev: str) -> None:

@@ -37,8 +37,8 @@ def test_both_versions_of_yaml_read_it_back(version: tuple[int, int], value: dic
     "text",
     ["on", "No", "y", "NULL", "1e3", "007", "12:30", "0x1", "-", "- a", "a: b", "a #b", "a:", "", " a", "~",
      "2024-01-02", "=", "<<", "*a", "&a", "!a", "%a", "@a", "`a", "\u2028", "\ufeff", "\x7f", "\x85", "😀",
-     "é", "16Gi", "500m", "1k", "a\nb", "a\nb\n", "a\n\nb: c\n", "a\n\n", "\na\n", " a\nb\n", "a\n b \n---\n", "a\r\nb\n",
-     "a\n\tb\n", "a\n ", "a\n#\n...\n", "\n", "a\n\x07\n"],
+     "é", "16Gi", "500m", "1k", "a\nb", "a\nb\n", "a\n\nb: c\n", "a\n\n", "\na\n", " a\nb\n",
+     "a\n b \n---\n", "a\r\nb\n", "a\n\tb\n", "a\n ", "a\n#\n...\n", "\n", "a\n\x07\n"],
 )  # fmt: skip
 def test_text_stays_text(version: tuple[int, int], text: str) -> None:
     assert read(to_yaml([{"a": [text], text: 1}]), version) == {"a": [text], text: 1}
