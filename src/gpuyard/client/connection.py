@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
+import difflib
 import os
 import ssl
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
-
-_EXEC_TIMEOUT_S = 60
+from gpuyard.client.exec_plugin import exec_token
+from gpuyard.client.origin import Origin, Proof
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,10 @@ class Connection:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     namespace: str = "default"
     proxy: str | None = None
+    #: The name that its certificate has to be for, where that isn't the server's.
+    tls_server_name: str | None = None
+    #: Where all this was written, for messages; None for a pod's own.
+    origin: Origin | None = None
 
 
 def kubeconfig_files(environ: Mapping[str, str]) -> list[Path]:
@@ -48,20 +51,55 @@ def load_connection(files: Sequence[Path], context: str) -> Connection:
     merged = _merge([(file, _read(file)) for file in files if file.exists()])
     entry = merged["contexts"].get(context)
     if entry is None:
-        known = ", ".join(sorted(merged["contexts"])) or "none"
-        raise errors.UsageError(
-            f"no context {context!r} in {_names(files)}",
-            remedy=f"contexts there: {known}; KUBECONFIG says which files are read",
-        )
+        raise _no_context(files, context, sorted(merged["contexts"]))
     file, raw = entry
     cluster = _named(merged, "clusters", raw.get("cluster", ""), context)
     user = _named(merged, "users", raw.get("user", ""), context) if raw.get("user") else (file, {})
     return Connection(
         server=_text(cluster[1], "server", cluster[0]),
         tls=_tls(cluster, user),
-        headers=_headers(user),
+        headers=_headers(str(raw.get("user") or ""), user),
         namespace=raw.get("namespace") or "default",
         proxy=cluster[1].get("proxy-url"),
+        tls_server_name=cluster[1].get("tls-server-name") or None,
+        origin=_origin(raw, cluster, user),
+    )
+
+
+def _no_context(files: Sequence[Path], context: str, known: Sequence[str]) -> errors.UsageError:
+    if not any(file.exists() for file in files):
+        return errors.UsageError(
+            f"there is no kubeconfig, and so no context {context!r}: {_names(files)} isn't there",
+            remedy="KUBECONFIG says which files are read; `--context yard` is this machine's yard",
+        )
+    near = difflib.get_close_matches(context, known, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return errors.UsageError(
+        f"no context {context!r} in {_names(files)}",
+        remedy=f"{meant}contexts there: {', '.join(known) or 'none'}; KUBECONFIG says which files are read",
+    )
+
+
+def _origin(
+    context: Mapping[str, Any], cluster: tuple[Path, Mapping[str, Any]], user: tuple[Path, Mapping[str, Any]]
+) -> Origin:
+    raw = user[1]
+    certificate = _material(user, "client-certificate") or b""
+    if raw.get("token") or raw.get("tokenFile"):
+        proof = Proof.TOKEN
+    elif raw.get("exec"):
+        proof = Proof.PLUGIN
+    elif raw.get("username"):
+        proof = Proof.PASSWORD
+    else:
+        proof = Proof.CERTIFICATE if certificate else Proof.NONE
+    return Origin(
+        cluster=str(context.get("cluster", "")),
+        cluster_file=cluster[0],
+        user=str(context.get("user") or ""),
+        user_file=user[0],
+        proof=proof,
+        certificate=certificate,
     )
 
 
@@ -169,7 +207,7 @@ def _load_client_certificate(context: ssl.SSLContext, certificate: bytes, key: b
         os.close(descriptor)
 
 
-def _headers(user: tuple[Path, Mapping[str, Any]]) -> dict[str, str]:
+def _headers(name: str, user: tuple[Path, Mapping[str, Any]]) -> dict[str, str]:
     file, raw = user
     token = raw.get("token")
     if not token and (path := raw.get("tokenFile")):
@@ -180,52 +218,18 @@ def _headers(user: tuple[Path, Mapping[str, Any]]) -> dict[str, str]:
     if not token and (plugin := raw.get("exec")):
         if not isinstance(plugin, Mapping):
             raise errors.UsageError(f"{file}: exec is not a mapping")
-        token = _exec_token(plugin, file)
+        token = exec_token(plugin, file, name)
     if token:
         return {"Authorization": f"Bearer {token}"}
     if raw.get("username"):
         pair = f"{raw['username']}:{raw.get('password') or ''}"
         return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
-    return {}
-
-
-def _exec_token(plugin: Mapping[str, Any], file: Path) -> str:
-    """Runs a credential plugin (client.authentication.k8s.io) and takes its token."""
-    argv = [str(plugin.get("command", "")), *(str(arg) for arg in plugin.get("args") or ())]
-    info = {
-        "apiVersion": plugin.get("apiVersion", "client.authentication.k8s.io/v1"),
-        "kind": "ExecCredential",
-        "spec": {"interactive": False},
-    }
-    try:
-        environ = dict(os.environ) | {str(e["name"]): str(e["value"]) for e in plugin.get("env") or ()}
-    except (TypeError, KeyError) as error:
-        raise errors.UsageError(f"{file}: an entry of exec.env lacks its name or value") from error
-    environ["KUBERNETES_EXEC_INFO"] = json.dumps(info)
-    try:
-        done = subprocess.run(
-            argv,
-            env=environ,
-            capture_output=True,
-            timeout=_EXEC_TIMEOUT_S,
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
-        status = json.loads(done.stdout)["status"] or {}
-        token, certificate = status.get("token"), status.get("clientCertificateData")
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError, AttributeError) as error:
-        detail = getattr(error, "stderr", None) or b""
+    if raw.get("auth-provider"):
         raise errors.UsageError(
-            f"{file}: the credential plugin {argv[0]!r} failed: {error}",
-            remedy=detail.decode(errors="replace").strip()[-300:]
-            or str(plugin.get("installHint", "")).strip(),
-        ) from error
-    if not token:
-        what = (
-            "a client certificate, which gpuyard can't use yet, and no token" if certificate else "no token"
+            f"{file}: the user {name!r} has an auth-provider, which isn't understood",
+            remedy="get a new kubeconfig from whoever runs the cluster: those of today have an exec plugin",
         )
-        raise errors.UsageError(f"{file}: the credential plugin {argv[0]!r} gave {what}")
-    return str(token)
+    return {}
 
 
 def _names(files: Sequence[Path]) -> str:

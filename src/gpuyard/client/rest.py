@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +16,15 @@ import orjson
 from gpuyard import errors
 from gpuyard.client.api import ObjectList, PatchType, Propagation, WatchEvent
 from gpuyard.client.connection import Connection
+from gpuyard.client.failures import (
+    ANSWER_S,
+    CONNECT_S,
+    connection_failed,
+    is_page,
+    not_an_api,
+    readable,
+)
+from gpuyard.client.origin import why_unauthorized
 from gpuyard.kube.objects import Manifest, Resource
 from gpuyard.kube.status import error_of
 
@@ -22,8 +33,11 @@ _LOG_OFFSET = "gpuyard-log-offset"
 #: The server ends a watch after this long and the caller resumes it: a connection that died silently
 #: is noticed within that time plus the read timeout.
 _WATCH_S = 300
-_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
-_STREAM_TIMEOUT = httpx.Timeout(None, connect=5.0)
+_TIMEOUT = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
+_STREAM_TIMEOUT = httpx.Timeout(None, connect=CONNECT_S)
+#: A server that asks to be left alone for a while is asked again so often, and not after a longer pause.
+_ATTEMPTS = 5
+_LONGEST_PAUSE_S = 10.0
 
 
 class RestApi:
@@ -37,6 +51,9 @@ class RestApi:
         if (connection is None) == (unix_socket is None):
             raise TypeError("give a connection or a unix socket")
         self.server = str(unix_socket) if unix_socket else str(connection and connection.server)
+        self._connection = connection
+        name = connection.tls_server_name if connection else None
+        self._extensions = {"sni_hostname": name} if name else {}
         self.server_headers: Mapping[str, str] = {}
         if unix_socket is not None:
             transport = httpx.AsyncHTTPTransport(uds=str(unix_socket), verify=False)
@@ -254,29 +271,68 @@ class RestApi:
             ) from error
         headers = {"Content-Type": content_type} if content is not None else {}
         try:
-            response = await self._http.request(method, path, content=content, headers=headers, params=params)
+            request = self._http.build_request(
+                method, path, content=content, headers=headers, params=params, extensions=self._extensions
+            )
         except httpx.InvalidURL as error:
             raise _unfit_path(path, error) from error
-        except httpx.HTTPError as error:
-            raise self._connection_failed(error) from error
-        self.server_headers = response.headers
-        answer = _decode(response.content)
+        response = await self._send(request)
+        answer = _object(response)
         if response.status_code >= 400:
-            raise error_of(answer, response.status_code)
+            raise self._refusal(response, answer)
+        if answer is None:
+            raise not_an_api(self.server, response, self._connection)
         return answer
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """Sends it, again when the server is too busy and says when to: it hasn't done it then."""
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                response = await self._http.send(request)
+            except httpx.HTTPError as error:
+                raise connection_failed(self.server, error, self._connection) from error
+            self.server_headers = response.headers
+            pause_s = _pause(response)
+            if pause_s is None or not left:
+                break
+            await asyncio.sleep(pause_s)
+        return response
 
     @asynccontextmanager
     async def _stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
         try:
-            async with self._http.stream("GET", path, params=params, timeout=_STREAM_TIMEOUT) as response:
+            async with self._http.stream(
+                "GET", path, params=params, timeout=_STREAM_TIMEOUT, extensions=self._extensions
+            ) as response:
                 self.server_headers = response.headers
                 if response.status_code >= 400:
-                    raise error_of(_decode(await response.aread()), response.status_code)
+                    await response.aread()
+                    raise self._refusal(response, _object(response))
                 yield response
         except httpx.InvalidURL as error:
             raise _unfit_path(path, error) from error
         except httpx.HTTPError as error:
-            raise self._connection_failed(error) from error
+            raise connection_failed(self.server, error, self._connection) from error
+
+    def _refusal(self, response: httpx.Response, answer: Manifest | None) -> errors.GpuyardError:
+        """The error that an answer stands for."""
+        code = response.status_code
+        if answer is None and is_page(response) and code in (404, 405):
+            return not_an_api(self.server, response, self._connection)
+        text = f"the API at {self.server} answered {code}: {readable(response.content)}".rstrip(": ")
+        error = error_of(answer if answer is not None else {"message": text}, code)
+        origin = self._connection.origin if self._connection else None
+        if code == 401 and origin:
+            cause, remedy = why_unauthorized(origin, self._http.headers, datetime.now(UTC))
+            return errors.Unauthorized(f"the API at {self.server} says Unauthorized: {cause}", remedy=remedy)
+        if code == 400 and "HTTP request to an HTTPS server" in error.message:
+            return errors.ConnectionFailed(
+                f"the API at {self.server} speaks TLS only",
+                remedy="write https:// in `server`" + (f" of {origin.cluster_text}" if origin else ""),
+            )
+        if pause_s := response.headers.get("retry-after"):
+            error.remedy = f"it is too busy, and asks to try again in {pause_s} s"
+        return error
 
     def _event(self, line: str) -> Any:
         try:
@@ -286,10 +342,6 @@ class RestApi:
             raise errors.ConnectionFailed(
                 f"the API at {self.server} sends what is no event: {error}"
             ) from error
-
-    def _connection_failed(self, error: httpx.HTTPError) -> errors.ConnectionFailed:
-        reason = str(error) or type(error).__name__
-        return errors.ConnectionFailed(f"the API at {self.server} doesn't answer: {reason}")
 
 
 def _unfit_path(path: str, error: httpx.InvalidURL) -> errors.UsageError:
@@ -303,12 +355,22 @@ def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
     return {name: value for name, value in params.items() if value}
 
 
-def _decode(content: bytes) -> Manifest:
-    """The JSON object in an answer; a proxy's HTML page or plain text becomes the message."""
+def _object(response: httpx.Response) -> Manifest | None:
+    """The JSON object in an answer, None when there is something else in it."""
     try:
-        answer = orjson.loads(content)
+        answer = orjson.loads(response.content)
     except orjson.JSONDecodeError:
-        answer = None
-    if isinstance(answer, dict):
-        return answer
-    return {"message": content[:200].decode(errors="replace").strip()}
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _pause(response: httpx.Response) -> float | None:
+    """For how long a busy server asks to be left alone, in seconds; None when it isn't busy or doesn't say.
+
+    Source: client-go's rest.WithRetry, which repeats any request that was answered with 429 or 5xx and
+    Retry-After.
+    """
+    after = response.headers.get("retry-after", "")
+    if (response.status_code == 429 or response.status_code >= 500) and after.isdecimal():
+        return float(after) if float(after) <= _LONGEST_PAUSE_S else None
+    return None

@@ -15,6 +15,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.client.connection import Connection, kubeconfig_files, load_connection
+from gpuyard.client.origin import Proof
 from gpuyard.local.api.certificates import Pki
 
 
@@ -115,6 +116,28 @@ def test_token_and_token_file(tmp_path: Path) -> None:
     assert load(write(tmp_path)).headers == {}
 
 
+def test_a_plugin_beside_the_kubeconfig(tmp_path: Path) -> None:
+    user = plugin(tmp_path, """echo '{"status": {"token": "near"}}'""")
+    user["exec"]["command"] = "./plugin"
+    assert load(write(tmp_path, user=user)).headers == {"Authorization": "Bearer near"}
+
+
+@pytest.mark.parametrize(
+    ("user", "proof"),
+    [
+        ({}, Proof.NONE),
+        ({"token": "secret"}, Proof.TOKEN),
+        ({"username": "ann", "password": "secret"}, Proof.PASSWORD),
+        ({"exec": {"command": "/bin/echo", "args": ['{"status": {"token": "secret"}}']}}, Proof.PLUGIN),
+    ],
+)
+def test_where_it_comes_from_is_kept(tmp_path: Path, user: dict[str, Any], proof: Proof) -> None:
+    file = write(tmp_path, user=user)
+    origin = load(file).origin
+    assert origin and origin.proof is proof and "secret" not in repr(origin)
+    assert (origin.cluster_text, origin.user_text) == (f"cluster 'c' of {file}", f"user 'u' of {file}")
+
+
 def test_namespace_and_proxy(tmp_path: Path) -> None:
     plain = load(write(tmp_path))
     assert (plain.server, plain.namespace, plain.proxy) == ("https://10.0.0.1:6443", "default", None)
@@ -149,12 +172,23 @@ def test_an_exec_plugin_gives_the_token(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "more", "said", "remedy"),
     [
-        ("echo log in first >&2; exit 3", {}, "failed: .*exit status 3", "log in first"),
+        ("echo log in first >&2; exit 3", {}, "'u' failed with exit code 3", "log in first"),
         ("exit 3", {"installHint": "install it"}, "failed", "install it"),
-        ("echo no json", {}, "failed", ""),
-        ("echo '{}'", {}, "failed: 'status'", ""),
+        ("echo no json", {}, "gave no ExecCredential", "run it by hand: is it the right program?"),
+        ("echo '{}'", {}, "gave no ExecCredential", "run it by hand: is it the right program?"),
         ("""echo '{"status": {}}'""", {}, "gave no token", ""),
-        ("", {"command": "/nowhere/plugin", "installHint": "get it"}, "/nowhere/plugin' failed", "get it"),
+        (
+            "",
+            {"command": "/nowhere/plugin", "installHint": "get it"},
+            "/nowhere/plugin' of user 'u' isn't installed",
+            "get it",
+        ),
+        (
+            "",
+            {"command": "no-such-plugin"},
+            "isn't installed",
+            "install it, and put it on PATH (no-such-plugin)",
+        ),
     ],
 )
 def test_an_exec_plugin_that_fails(
@@ -208,8 +242,10 @@ def test_a_context_that_is_not_there(tmp_path: Path) -> None:
         load_connection([file], "home")
     assert "contexts there: lab;" in caught.value.remedy
     with pytest.raises(errors.UsageError) as caught:
+        load_connection([file], "labs")
+    assert caught.value.remedy.startswith("did you mean lab? contexts there: lab;")
+    with pytest.raises(errors.UsageError, match=f"no kubeconfig.*{tmp_path}/nowhere isn't there"):
         load_connection([tmp_path / "nowhere"], "lab")
-    assert "contexts there: none;" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -277,7 +313,8 @@ def test_sections_of_another_shape_are_named(tmp_path: Path, text: str, says: st
         ("exec: oidc", "exec is not a mapping"),
         ("exec: {command: /bin/true, env: [{name: A}]}", "lacks its name or value"),
         ("exec: {command: /bin/echo, args: ['{\"status\": null}']}", "gave no token"),
-        ("exec: {command: /bin/echo, args: ['[]']}", "failed"),
+        ("exec: {command: /bin/echo, args: ['[]']}", "gave no ExecCredential"),
+        ("auth-provider: {name: gcp}", "the user 'u' has an auth-provider"),
         (
             "exec: {command: /bin/echo, args: ['{\"status\": {\"clientCertificateData\": \"x\"}}']}",
             "can't use yet",

@@ -1,0 +1,157 @@
+"""What keeps a client from an API, in words: httpx's errors, and answers that no API server gives."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+
+import httpx
+
+from gpuyard import errors
+from gpuyard.client.connection import Connection
+
+CONNECT_S = 5.0
+ANSWER_S = 30.0
+
+#: OpenSSL's X509_V_ERR_*.
+_EXPIRED, _NOT_YET = 10, 9
+_UNTRUSTED = frozenset({2, 18, 19, 20, 21})
+_OTHER_NAME = frozenset({62, 64})
+_LONGEST_TEXT = 200
+
+
+def connection_failed(
+    server: str, error: httpx.HTTPError, connection: Connection | None
+) -> errors.ConnectionFailed:
+    """The error for a request that got no answer.
+
+    Args:
+        server: where it went.
+        error: what httpx says.
+        connection: to a cluster; None for a unix socket.
+    """
+    causes = list(_causes(error))
+    if isinstance(error, httpx.UnsupportedProtocol):
+        return errors.ConnectionFailed(
+            f"{server!r} isn't the address of an API", remedy=f"it begins with https://{_in_file(connection)}"
+        )
+    if isinstance(error, httpx.ProxyError):
+        proxy = f" {connection.proxy}" if connection and connection.proxy else ""
+        return _silent(
+            server,
+            f"the proxy{proxy} doesn't let it through: {error}",
+            "mend `proxy-url` in the kubeconfig, or HTTPS_PROXY; NO_PROXY names hosts that need none",
+        )
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError):
+            return _tls_failed(server, cause, connection)
+    reason, remedy = _why_silent(error, causes)
+    return _silent(server, reason, remedy if connection else "")
+
+
+def _why_silent(error: httpx.HTTPError, causes: list[BaseException]) -> tuple[str, str]:
+    there = "is the cluster up, and are host and port of `server` in the kubeconfig right?"
+    way = "is a VPN or a proxy needed to get there, or a firewall in the way?"
+    for cause in causes:
+        if isinstance(cause, socket.gaierror):
+            return f"its name can't be resolved ({cause.strerror})", f"is it spelt right? {way}"
+        if isinstance(cause, ConnectionRefusedError):
+            return "nothing listens there (connection refused)", there
+        if isinstance(cause, OSError) and cause.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+            return f"there is no way to it ({cause.strerror})", way
+    if isinstance(error, httpx.ConnectTimeout):
+        return f"no connection within {CONNECT_S:.0f} s", f"{there} {way}"
+    if isinstance(error, httpx.TimeoutException):
+        return f"no answer within {ANSWER_S:.0f} s", "it may be overloaded: try again in a while"
+    if isinstance(error, httpx.ConnectError):
+        return str(error) or "no connection", there
+    return f"it cut the connection ({error or type(error).__name__})", "try again; it may be starting"
+
+
+def _tls_failed(server: str, error: ssl.SSLError, connection: Connection | None) -> errors.ConnectionFailed:
+    origin = connection.origin if connection else None
+    entry = f" of {origin.cluster_text}" if origin else ""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        code = error.verify_code
+        if code in _UNTRUSTED:
+            reason = "an authority that the kubeconfig doesn't trust has signed its certificate"
+            remedy = (
+                f"put the cluster's own into certificate-authority-data{entry}; when the cluster was made "
+                "anew, get a new kubeconfig from whoever runs it. Is this address that cluster's?"
+            )
+        elif code in _OTHER_NAME:
+            reason = f"its certificate is for another name ({error.verify_message})"
+            remedy = f"use a name that is in it as `server`{entry}, or add tls-server-name with one"
+        elif code in (_EXPIRED, _NOT_YET):
+            reason = f"its certificate doesn't hold now ({error.verify_message})"
+            remedy = "whoever runs the cluster has to renew it; is the clock of this machine right?"
+        else:
+            reason, remedy = f"its certificate is refused ({error.verify_message})", ""
+        return errors.ConnectionFailed(f"the API at {server} can't be trusted: {reason}", remedy=remedy)
+    what = error.reason or str(error)
+    if "ALERT" in what:
+        return errors.ConnectionFailed(
+            f"the API at {server} refuses the TLS connection: {what}",
+            remedy="it may want (another) client certificate: "
+            + (f"look at {origin.user_text}" if origin else "look at the kubeconfig"),
+        )
+    return errors.ConnectionFailed(
+        f"what answers at {server} doesn't speak TLS ({what})",
+        remedy=f"is the port right? A plain one needs http:// as `server`{entry}",
+    )
+
+
+def not_an_api(
+    server: str, response: httpx.Response, connection: Connection | None
+) -> errors.ConnectionFailed:
+    """The error for an answer that no Kubernetes API gives."""
+    what = response.headers.get("content-type", "").partition(";")[0] or "nothing that says what it is"
+    if response.is_redirect:
+        what = f"a redirect to {response.headers.get('location', 'nowhere')}"
+    return errors.ConnectionFailed(
+        f"what answers at {server} is no Kubernetes API: {response.request.url.path} gives {what}",
+        remedy="is `server` the API's own address, or a web page's or a login's"
+        f"{_in_file(connection)}? {readable(response.content)}".rstrip(),
+    )
+
+
+def is_page(response: httpx.Response) -> bool:
+    """Whether an answer is a web page: a proxy's, or another server's."""
+    kind = response.headers.get("content-type", "")
+    return "html" in kind or response.content.lstrip()[:1] == b"<"
+
+
+def readable(content: bytes) -> str:
+    """The beginning of an answer that isn't JSON, without a page's tags."""
+    import html
+
+    text = content[: 20 * _LONGEST_TEXT].decode(errors="replace")
+    if text.lstrip().startswith("<"):
+        text = re.sub(r"(?is)<(script|style|head)\b.*?</\1>|<[^>]*>", " ", text)
+    return " ".join(html.unescape(text).split())[:_LONGEST_TEXT]
+
+
+def _silent(server: str, reason: str, remedy: str) -> errors.ConnectionFailed:
+    return errors.ConnectionFailed(f"the API at {server} doesn't answer: {reason}", remedy=remedy)
+
+
+def _in_file(connection: Connection | None) -> str:
+    return f" ({connection.origin.cluster_text})" if connection and connection.origin else ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and all that led to it, those of a group included."""
+    seen = set[int]()
+    waiting = [error]
+    while waiting:
+        current = waiting.pop(0)
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        waiting += [current.__cause__, current.__context__]
+        if isinstance(current, BaseExceptionGroup):
+            waiting += current.exceptions
