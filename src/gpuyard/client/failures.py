@@ -20,6 +20,8 @@ ANSWER_S = 30.0
 _EXPIRED, _NOT_YET = 10, 9
 _UNTRUSTED = frozenset({2, 18, 19, 20, 21})
 _OTHER_NAME = frozenset({62, 64})
+#: Waiting, and a connection that ended: they say nothing of TLS.
+_NO_FAULT_OF_TLS = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _LONGEST_TEXT = 200
 
 
@@ -46,7 +48,7 @@ def connection_failed(
             "mend `proxy-url` in the kubeconfig, or HTTPS_PROXY; NO_PROXY names hosts that need none",
         )
     for cause in causes:
-        if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, _NO_FAULT_OF_TLS):
             return _tls_failed(server, cause, connection)
     reason, remedy = _why_silent(error, causes)
     return _silent(server, reason, remedy if connection else "")

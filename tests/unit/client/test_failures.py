@@ -53,7 +53,7 @@ class Server:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(1)
             self.asked += 1
             writer.write(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
             await writer.drain()
@@ -133,6 +133,26 @@ async def test_a_connection_that_is_cut() -> None:
 def test_silence(error: httpx.HTTPError, said: str) -> None:
     found = connection_failed("https://gpu", error, Connection("https://gpu", proxy="http://p:3128"))
     assert found.message == f"the API at https://gpu doesn't answer: {said}" and found.remedy
+
+
+async def test_a_server_that_says_nothing_is_no_fault_of_tls(pki: Pki) -> None:
+    """A timeout of a TLS connection has an SSLWantReadError among its causes."""
+    done = asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await done.wait()
+        writer.close()
+
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pki.server_certificate, pki.server_key)
+    async with await asyncio.start_server(mute, "127.0.0.1", 0, ssl=tls) as listening:
+        address = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        async with httpx.AsyncClient(verify=trusting(pki), timeout=httpx.Timeout(5, read=0.05)) as http:
+            with pytest.raises(httpx.ReadTimeout) as caught:
+                await http.get(address)
+        done.set()
+    found = connection_failed(address, caught.value, Connection(address))
+    assert "no answer within 30 s" in found.message
 
 
 # -- TLS ------------------------------------------------------------------------------------------------
