@@ -11,29 +11,28 @@ import click
 
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest, labels_of
-from gpuyard.kube.quantity import to_int
-from gpuyard.kube.wellknown import GPU_RESOURCE, RUNTIME_CLASS_PROCESS
+from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.scheduling.fit import fit
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import NodeState
+from gpuyard.workloads.carrying import asks_for_gpus
 
 if TYPE_CHECKING:
     from gpuyard.images.cuda.fleet import Report
     from gpuyard.images.cuda.need import Image
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
-#: What a build gives its images as entry point; a command of Kubernetes' would replace it.
+#: What a build gives its images as entry point.
 _LAUNCHER = "launcher.py"
 
 
 async def check_before_submit(
     job: Manifest, nodes: Sequence[Manifest], *, refuse: bool, environ: Mapping[str, str] = os.environ
-) -> None:
+) -> tuple[str, ...]:
     """Checks the image of a run with GPUs, and keeps the run off nodes that it wouldn't run on.
 
-    Changes the Job in place: a node affinity expression when some nodes won't do, and the image's launcher
-    before the command when it has one. A registry that can't be read from here costs a warning only: the
-    nodes may well reach it.
+    Changes the Job in place: a node affinity expression when some nodes won't do. A registry that can't be
+    read from here costs a warning only: the nodes may well reach it.
 
     Args:
         job: about to be created.
@@ -41,25 +40,28 @@ async def check_before_submit(
         refuse: raise when it is known to run nowhere.
         environ: the command's, with what is said of registries.
 
+    Returns:
+        The image's entry point, where it is known and is gpuyard's launcher.
+
     Raises:
         UsageError: no node runs it; the message has a table, the remedy the nearest image that would.
     """
     if not wants_check(job["spec"]["template"]["spec"]):
-        return
+        return ()
     from gpuyard.images.cuda.inspect import read_images
 
     try:
         images = await read_images(job["spec"]["template"]["spec"]["containers"][0]["image"], environ)
     except (errors.ImageError, errors.ConnectionFailed) as error:
         click.echo(f"Warning: can't look whether the image fits the nodes: {error.message}", err=True)
-        return
+        return ()
     if not images:
-        return
-    put_launcher_first(job, images)
+        return ()
+    entrypoint = _launcher_of(images[0])
     request = PodRequest.of_template(job)
     candidates = [node for node in nodes if not fit(request, NodeState.of(node).at_its_best())]
     if not candidates:
-        return
+        return entrypoint
     report = judge_nodes(images, candidates)
     if report.none_fits and refuse:
         raise errors.UsageError(
@@ -72,12 +74,12 @@ async def check_before_submit(
         click.echo(
             f"The image doesn't run on {away}: the run is kept off (see `gpuyard image check`)", err=True
         )
+    return entrypoint
 
 
 def wants_check(pod: Mapping[str, Any]) -> bool:
     """Whether a pod spec has an image, and GPUs to run it on."""
-    limits = (pod["containers"][0].get("resources") or {}).get("limits") or {}
-    return pod.get("runtimeClassName") != RUNTIME_CLASS_PROCESS and to_int(limits.get(GPU_RESOURCE, "0")) > 0
+    return pod.get("runtimeClassName") != RUNTIME_CLASS_PROCESS and asks_for_gpus(pod["containers"][0])
 
 
 async def unfit_lines(
@@ -133,14 +135,10 @@ def restrict(job: Manifest, report: Report, nodes: Sequence[Manifest]) -> None:
     }
 
 
-def put_launcher_first(job: Manifest, images: Sequence[Image]) -> None:
-    """Starts the command through the image's launcher, which `command` would otherwise replace."""
-    entrypoint = list(images[0].entrypoint)
-    container = job["spec"]["template"]["spec"]["containers"][0]
-    command = container.get("command") or []
-    launches = any(word.rpartition("/")[2] == _LAUNCHER for word in entrypoint)
-    if launches and command and command[: len(entrypoint)] != entrypoint:
-        container["command"] = [*entrypoint, *command]
+def _launcher_of(image: Image) -> tuple[str, ...]:
+    """Its entry point where that is the launcher, which a command of Kubernetes' would replace."""
+    launches = any(word.rpartition("/")[2] == _LAUNCHER for word in image.entrypoint)
+    return tuple(image.entrypoint) if launches else ()
 
 
 def table(report: Report) -> list[str]:

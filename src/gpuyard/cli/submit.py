@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
+import dataclasses
 import os
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.cli.cluster_version import check_version
 from gpuyard.cli.compatibility import check_before_submit, wants_check
+from gpuyard.cli.creating import create_run
 from gpuyard.cli.runs import find_run
+from gpuyard.cli.scripts import launcher_text
 from gpuyard.cli.stopping import remove_run
 from gpuyard.cli.target import Target
-from gpuyard.kube.objects import JOBS, NODES, PODS, PRIORITY_CLASSES, Manifest
+from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource
+from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.scheduling.explain import Blocker, Explanation, could_ever_fit
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot
+from gpuyard.workloads.carrying import Script, carry
 from gpuyard.workloads.command import split_run, subject
 from gpuyard.workloads.names import generate_name
 from gpuyard.workloads.spec import RunSpec
@@ -30,59 +38,93 @@ def name_of(spec: RunSpec) -> str:
     return spec.name or generate_name(subject(split_run(spec.run)), random.SystemRandom())
 
 
-async def submit(
-    target: Target,
-    manifests: Sequence[Manifest],
-    *,
-    replace: bool,
-    wait: bool,
-    environ: Mapping[str, str] = os.environ,
-) -> None:
+@dataclass(frozen=True)
+class Submission:
+    """A run on its way.
+
+    Attributes:
+        job: what `workloads.render` gave, in the namespace where it goes.
+        script: to be taken along to the image.
+        entrypoint: of an image that gpuyard built for the run.
+        environ: the command's, with what is said of registries.
+    """
+
+    job: Manifest
+    script: Script | None = None
+    entrypoint: tuple[str, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+
+async def submit(target: Target, submission: Submission, *, replace: bool, wait: bool) -> None:
     """Creates the objects of one run.
 
     Args:
         target: where.
-        manifests: what `workloads.render` gave.
+        submission: what.
         replace: remove a run of this name first, killing it when it goes on.
         wait: submit even when no node could ever run it.
-        environ: the command's, with what is said of registries.
 
     Raises:
-        UsageError: it would never run, its priority class isn't there, or the name is taken.
+        UsageError: it would never run, its priority class isn't there, the name is taken, or the cluster
+            is too old.
     """
-    (job,) = manifests
-    spec = job["spec"]["template"]["spec"]
-    await _check_priority(target, spec.get("priorityClassName"))
-    await _check_fit(target, job, environ, refuse=not wait)
+    job = submission.job
+    if not target.is_yard:
+        await check_version(target.api)
+    await _check_priority(target, job["spec"]["template"]["spec"].get("priorityClassName"))
+    manifests = await complete(target, submission, refuse=not wait)
     if replace:
         with contextlib.suppress(errors.UsageError):
             await remove_run(target, await find_run(target, job["metadata"]["name"]))
-    try:
-        await target.api.create(JOBS, job, target.namespace)
-    except errors.NotFound as error:
-        raise errors.UsageError(
-            f"there is no namespace {target.namespace!r}",
-            remedy="make it (`kubectl create namespace NAME --dry-run=client -o yaml | kubectl create -f -` "
-            "works on a yard as well), or leave --namespace out",
-        ) from error
-    except errors.AlreadyExists as error:
-        name = job["metadata"]["name"]
-        raise errors.UsageError(
-            f"there is a run {name!r} already (see `{target.command('show', name)}`)",
-            remedy="choose another --name, or --replace it: that removes it with its logs",
-        ) from error
+    await create_run(target, manifests)
 
 
-async def _check_fit(target: Target, job: Manifest, environ: Mapping[str, str], *, refuse: bool) -> None:
+async def complete(target: Target, submission: Submission, *, refuse: bool) -> list[Manifest]:
+    """What is sent: kept off nodes that won't do, and with what has to travel with it.
+
+    Args:
+        target: where it goes.
+        submission: what; its Job stays as it is.
+        refuse: raise when no node could ever run it.
+
+    Raises:
+        UsageError: no node could.
+    """
+    job = copy.deepcopy(submission.job)
+    entrypoint = await _check_fit(target, job, submission.environ, refuse=refuse)
+    entrypoint = submission.entrypoint or entrypoint
+    return with_cargo(dataclasses.replace(submission, job=job, entrypoint=entrypoint))
+
+
+def with_cargo(submission: Submission) -> list[Manifest]:
+    """The run's objects as far as nobody has to be asked for them."""
+    job = submission.job
+    if job["spec"]["template"]["spec"].get("runtimeClassName") == RUNTIME_CLASS_PROCESS:
+        return [job]
+    return carry(job, submission.script, launcher_text(), submission.entrypoint)
+
+
+async def _check_fit(
+    target: Target, job: Manifest, environ: Mapping[str, str], *, refuse: bool
+) -> tuple[str, ...]:
+    """Refuses what no node could run; returns the image's entry point where that is the launcher."""
     image = wants_check(job["spec"]["template"]["spec"])
     if not refuse and not image:
-        return
-    nodes, pods = await asyncio.gather(target.api.list(NODES), target.api.list(PODS))
-    explanation = could_ever_fit(PodRequest.of_template(job), Snapshot.of(nodes.items, pods.items))
-    if explanation is not None and refuse:
-        raise errors.UsageError("\n".join(explanation.lines()), remedy=_remedy(explanation, target))
-    if image:
-        await check_before_submit(job, nodes.items, refuse=refuse, environ=environ)
+        return ()
+    nodes, pods = await asyncio.gather(_visible(target, NODES), _visible(target, PODS))
+    if nodes is not None:
+        explanation = could_ever_fit(PodRequest.of_template(job), Snapshot.of(nodes, pods or ()))
+        if explanation is not None and refuse:
+            raise errors.UsageError("\n".join(explanation.lines()), remedy=_remedy(explanation, target))
+    return await check_before_submit(job, nodes or (), refuse=refuse, environ=environ)
+
+
+async def _visible(target: Target, resource: Resource) -> Sequence[Manifest] | None:
+    """What there is in all namespaces; None for a user who may not look, whom the scheduler will tell."""
+    try:
+        return (await target.api.list(resource)).items
+    except errors.Forbidden:
+        return None
 
 
 def _remedy(explanation: Explanation, target: Target) -> str:
@@ -105,3 +147,5 @@ async def _check_priority(target: Target, name: str | None) -> None:
         raise errors.UsageError(
             f"there is no PriorityClass {name!r}", remedy=f"there are: {', '.join(sorted(known)) or 'none'}"
         ) from error
+    except errors.Forbidden:
+        return  # The API server looks itself.

@@ -13,14 +13,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpuyard.kube.objects import Manifest
+from gpuyard.workloads.carrying import Script
 from gpuyard.workloads.command import split_run
 from gpuyard.workloads.spec import RunSpec
 
 
 def submitted_text(
-    name: str, spec: RunSpec, job: Manifest, environ: Mapping[str, str], *, simulated: bool
+    name: str,
+    spec: RunSpec,
+    job: Manifest,
+    environ: Mapping[str, str],
+    *,
+    simulated: bool,
+    script: Script | None = None,
 ) -> str:
-    """`Submitted train-x7k2q (2 GPUs, simulated)`, with the interpreter where it isn't obvious.
+    """`Submitted train-x7k2q (2 GPUs, simulated)`, with the interpreter where it isn't obvious, and with the
+    script where it was taken along to an image.
 
     Args:
         name: of the run.
@@ -28,11 +36,12 @@ def submitted_text(
         job: what was made of it.
         environ: of the shell.
         simulated: whether the GPUs there are.
+        script: that was taken along.
     """
     count = spec.gpus.count
     gpus = f"{count} GPU{'s' if count > 1 else ''}" if count else "no GPUs"
     text = f"Submitted {name} ({gpus}{', simulated' if count and simulated else ''})"
-    return text + _interpreter(spec, job, environ)
+    return text + (f" with {script.path} from here" if script else _interpreter(spec, job, environ))
 
 
 def _interpreter(spec: RunSpec, job: Manifest, environ: Mapping[str, str]) -> str:

@@ -63,16 +63,38 @@ async def _call(
     )
     context = context or chosen_context()
     if context and context != YARD:
+        from gpuyard.cli.forbidden import add_remedy
         from gpuyard.client.connection import kubeconfig_files, load_connection
 
         connection = load_connection(kubeconfig_files(os.environ), context)
         async with RestApi(connection) as api:
-            return await work(Target(api, namespace or connection.namespace, is_yard=False, options=options))
+            target = Target(api, namespace or connection.namespace, is_yard=False, options=options)
+            try:
+                return await work(target)
+            except errors.Forbidden as error:
+                add_remedy(error)
+                raise
     paths = find_paths(os.environ)
     paths.check_runtime_dir()
     async with RestApi(unix_socket=paths.api_socket) as api:
         await check_yard(api, paths)
         return await work(Target(api, namespace or "default", is_yard=True, options=options))
+
+
+def namespace_of(context: str | None, namespace: str | None) -> str:
+    """The namespace where a command with these options goes, without asking anybody there.
+
+    Raises:
+        UsageError: the kubeconfig has no such context.
+    """
+    if namespace:
+        return namespace
+    context = context or chosen_context()
+    if not context or context == YARD:
+        return "default"
+    from gpuyard.client.connection import kubeconfig_files, load_connection
+
+    return load_connection(kubeconfig_files(os.environ), context).namespace
 
 
 def check_namespace(namespace: str | None) -> None:

@@ -118,7 +118,7 @@ async def test_a_registry_that_can_t_be_read_costs_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = job_of(f"oci:{tmp_path / 'nothing'}:latest")
-    await check_before_submit(job, [node("a", "535.104.05")], refuse=True)
+    assert await check_before_submit(job, [node("a", "535.104.05")], refuse=True) == ()
     assert capsys.readouterr().err.startswith("Warning: can't look whether the image fits the nodes: ")
     assert terms_of(job) is None
 
@@ -129,23 +129,18 @@ async def test_runs_without_gpus_read_no_registry() -> None:
     assert await unfit_lines(job, [node("a", "535.104.05")]) == []
 
 
-async def test_the_image_s_launcher_stays_before_the_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gpus", ["1", "8"])
+async def test_the_image_s_own_launcher_is_told_of(tmp_path: Path, gpus: str) -> None:
     entrypoint = ("/opt/gpuyard/venv/bin/python", "/opt/gpuyard/launcher.py", "--")
     image = await write_image(tmp_path / "layout", "linux/amd64", env={}, entrypoint=entrypoint)
-    job = job_of(image)
-    for _ in range(2):
-        await check_before_submit(job, [node("a", "580.95.05")], refuse=True)
-        container = job["spec"]["template"]["spec"]["containers"][0]
-        assert container["command"] == [*entrypoint, "python3", "train.py"]
+    # Also where no node will do yet.
+    few = node("few", "580.95.05", gpus="4")
+    assert await check_before_submit(job_of(image, gpus), [few], refuse=False) == entrypoint
 
 
-async def test_the_launcher_is_put_there_where_no_node_will_do_yet(tmp_path: Path) -> None:
-    entrypoint = ("/opt/gpuyard/venv/bin/python", "/opt/gpuyard/launcher.py", "--")
-    image = await write_image(tmp_path / "layout", "linux/amd64", env={}, entrypoint=entrypoint)
-    job = job_of(image, "8")
-    await check_before_submit(job, [node("few", "580.95.05", gpus="4")], refuse=False)
-    container = job["spec"]["template"]["spec"]["containers"][0]
-    assert container["command"] == [*entrypoint, "python3", "train.py"]
+async def test_another_entry_point_is_not(tmp_path: Path) -> None:
+    image = await write_image(tmp_path / "layout", "linux/amd64", env={}, entrypoint=("/entrypoint.sh",))
+    assert await check_before_submit(job_of(image), [node("a", "580.95.05")], refuse=True) == ()
 
 
 async def test_explain_names_the_nodes_that_won_t_do(image: str) -> None:

@@ -112,11 +112,14 @@ def command(
     A SCRIPT ending in .py is run by the interpreter; what follows `--` are its arguments, or a whole
     command. The yard is started when it isn't there.
     """
-    from gpuyard.cli.target import YARD, call, check_namespace, chosen_context
+    from gpuyard.cli.scripts import take_script
+    from gpuyard.cli.submit import Submission
+    from gpuyard.cli.target import YARD, call, check_namespace, chosen_context, namespace_of
 
     check_namespace(namespace)
     spec = _load(command_line, file, flags)
     base = file.parent if file else Path()
+    environ = registry_environ(plain_http, registry_ca)
     if spec.build and dry_run:
         from gpuyard.images.environment import ENTRYPOINT
 
@@ -125,14 +128,19 @@ def command(
         # Before anything else of the road: what can't be built can't be submitted.
         from gpuyard.cli.building import build_for_run
 
-        spec = build_for_run(spec, base, registry_environ(plain_http, registry_ca))
+        spec = build_for_run(spec, base, environ)
     if spec.image and spec.image.startswith(_LAYOUT):
         # The daemon has a working folder of its own.
         folder = base.absolute() / spec.image.removeprefix(_LAYOUT)
         spec = dataclasses.replace(spec, image=f"{_LAYOUT}{os.path.normpath(folder)}")
     to_yard = (context or chosen_context() or YARD) == YARD
+    script = take_script(spec, base)
     if dry_run:
-        _print_manifests(_render(spec, base, namespace or "default"), output or "yaml", host=not spec.image)
+        from gpuyard.cli.dry_run import print_dry_run
+
+        job = _render(spec, base, namespace_of(context, namespace))
+        submission = Submission(job, script, spec.entrypoint, environ)
+        print_dry_run(submission, output or "yaml", context=context, namespace=namespace)
         return
     if not to_yard and (spec.image or "").startswith(_LAYOUT):
         raise errors.UsageError(
@@ -145,8 +153,8 @@ def command(
             remedy="add `image` (--image), or run it here with --context yard",
         )
     # Mistakes in the spec are told before a yard is started for them.
-    manifests = _render(spec, base, namespace or "default")
-    name = manifests[0]["metadata"]["name"]
+    job = _render(spec, base, namespace or "default")
+    name = job["metadata"]["name"]
     if to_yard:
         _start_yard()
 
@@ -154,9 +162,8 @@ def command(
         from gpuyard.cli.follow import attached
         from gpuyard.cli.submit import submit
 
-        manifests[0]["metadata"]["namespace"] = target.namespace
-        environ = registry_environ(plain_http, registry_ca)
-        await submit(target, manifests, replace=replace, wait=wait, environ=environ)
+        job["metadata"]["namespace"] = target.namespace
+        await submit(target, Submission(job, script, spec.entrypoint, environ), replace=replace, wait=wait)
         return await attached(target, name, after_submit(target), ours=True)
 
     async def after_submit(target: Target) -> int:
@@ -168,7 +175,7 @@ def command(
             await _print_run(target, name, output)
         else:
             simulated = bool(spec.gpus.count) and target.is_yard and bool(await simulated_nodes(target))
-            said = submitted_text(name, spec, manifests[0], os.environ, simulated=simulated)
+            said = submitted_text(name, spec, job, os.environ, simulated=simulated, script=script)
             click.echo(said + (f". Attach: {target.command('logs', '-f', name)}" if detach else ""), err=True)
         if not detach and stdin_has_data():
             click.echo("Note: standard input isn't passed on to a run", err=True)
@@ -211,13 +218,14 @@ def _read_text(file: Path) -> str:
         raise errors.UsageError(f"can't read {file}: {error}", remedy="name a YAML or JSON file") from error
 
 
-def _render(spec: RunSpec, base: Path, namespace: str) -> list[Manifest]:
+def _render(spec: RunSpec, base: Path, namespace: str) -> Manifest:
     from gpuyard.cli.host import host_context
     from gpuyard.cli.submit import name_of
     from gpuyard.workloads.render import render
 
     context = None if spec.image else host_context(spec, base, os.environ)
-    return render(spec, context, name=name_of(spec), namespace=namespace)
+    [job] = render(spec, context, name=name_of(spec), namespace=namespace)
+    return job
 
 
 def _start_yard() -> None:
@@ -230,20 +238,6 @@ def _start_yard() -> None:
         lifecycle.start(find_paths(os.environ), on_wait=lambda text: line.show(text + " …"))
     finally:
         line.clear()
-
-
-def _print_manifests(manifests: list[Manifest], output: str, *, host: bool) -> None:
-    from gpuyard.cli.output import print_json
-    from gpuyard.workloads.yaml_text import to_yaml
-
-    note = "# A process of the yard's host: its runtime class exists on no cluster, which would refuse it."
-    if host:
-        # JSON has no comments.
-        click.echo(note, err=output == "json")
-    if output == "json":
-        print_json(manifests[0])
-        return
-    click.echo(to_yaml(manifests), nl=False)
 
 
 async def _print_run(target: Target, name: str, output: str) -> None:

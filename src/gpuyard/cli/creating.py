@@ -1,0 +1,160 @@
+"""Creating the objects of a run: all of them or none, also where it fails or is interrupted halfway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from gpuyard import errors
+from gpuyard.cli.target import Target
+from gpuyard.kube.objects import CONFIG_MAPS, JOBS, Manifest, uid_of
+
+_TRIES = 100
+_POLL_S = 0.1
+
+
+async def create_run(target: Target, manifests: Sequence[Manifest]) -> None:
+    """Creates a run's Job, and before it the ConfigMap that it mounts, if any, which the Job then owns.
+
+    The owner can be named only when it has its uid, so last. Once begun this is carried through: Ctrl-C
+    counts when it is done.
+
+    Args:
+        target: where.
+        manifests: the Job, and before it the ConfigMap if there is one.
+
+    Raises:
+        UsageError: the name is taken, the namespace isn't there.
+    """
+    work = asyncio.create_task(_create(target, manifests), name="create run")
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await work
+        name = manifests[-1]["metadata"]["name"]
+        stop = target.command("stop", name)
+        click.echo(f"\n{name} was submitted before the interrupt, and goes on. End it: {stop}", err=True)
+        raise
+
+
+async def _create(target: Target, manifests: Sequence[Manifest]) -> None:
+    *carried, job = manifests
+    try:
+        for config_map in carried:
+            await _create_config_map(target, config_map, job)
+        try:
+            created = await target.api.create(JOBS, job, target.namespace)
+        except errors.GpuyardError:
+            for config_map in carried:
+                await _remove_unused(target, config_map, job)
+            raise
+    except errors.NotFound as error:
+        raise errors.UsageError(
+            f"there is no namespace {target.namespace!r}",
+            remedy="make it (`kubectl create namespace NAME --dry-run=client -o yaml | kubectl create -f -` "
+            "works on a yard as well), or leave --namespace out",
+        ) from error
+    except errors.AlreadyExists as error:
+        raise _taken(target, job) from error
+    for config_map in carried:
+        await _own(target, config_map, created)
+
+
+async def _create_config_map(target: Target, config_map: Manifest, job: Manifest) -> None:
+    """Creates it, or takes the equal one that a submit left which was cut short.
+
+    Raises:
+        UsageError: the one of this name is in use, or holds something else.
+    """
+    name = config_map["metadata"]["name"]
+    for _ in range(_TRIES):
+        with contextlib.suppress(errors.AlreadyExists):
+            await target.api.create(CONFIG_MAPS, config_map, target.namespace)
+            return
+        found = await _find(target, name)
+        if found is None:
+            continue
+        if "deletionTimestamp" in found["metadata"]:
+            await asyncio.sleep(_POLL_S)
+            continue
+        if found.get("data") != config_map["data"]:
+            raise errors.UsageError(
+                f"there is a ConfigMap {name} already, and it isn't this run's",
+                remedy="delete it (`kubectl delete configmap`), or choose another --name",
+            )
+        if not found["metadata"].get("ownerReferences"):
+            return
+        if await _job_of(target, job) is not None:
+            raise _taken(target, job)
+        # Its owner is a run that was removed, so it is about to go, at a moment that nobody knows.
+        with contextlib.suppress(errors.NotFound, errors.Conflict):
+            await target.api.delete(CONFIG_MAPS, name, target.namespace, uid=uid_of(found))
+    raise errors.UsageError(
+        f"the ConfigMap {name} of an earlier run is being deleted, and stays",
+        remedy="`kubectl describe configmap` shows its finalizers; or choose another --name",
+    )
+
+
+async def _remove_unused(target: Target, config_map: Manifest, job: Manifest) -> None:
+    """Takes back a ConfigMap whose Job wasn't created, unless the Job that is there mounts it."""
+    name = config_map["metadata"]["name"]
+    with contextlib.suppress(errors.GpuyardError):
+        there = await _job_of(target, job)
+        if there is not None and _mounts(there, name):
+            return
+        found = await _find(target, name)
+        if found is not None and not found["metadata"].get("ownerReferences"):
+            await target.api.delete(CONFIG_MAPS, name, target.namespace, uid=uid_of(found))
+
+
+async def _own(target: Target, config_map: Manifest, job: Manifest) -> None:
+    """Makes the Job the ConfigMap's owner, so that it goes with it."""
+    metadata = config_map["metadata"]
+    owner = {
+        "apiVersion": JOBS.api_version,
+        "kind": JOBS.kind,
+        "name": job["metadata"]["name"],
+        "uid": uid_of(job),
+    }
+    patch = {"metadata": {"ownerReferences": [owner]}}
+    try:
+        try:
+            await target.api.patch(CONFIG_MAPS, metadata["name"], patch, target.namespace)
+        except errors.NotFound:
+            # Another submit of this name took it for its own, failed, and took it back.
+            owned = {**config_map, "metadata": {**metadata, **patch["metadata"]}}
+            await target.api.create(CONFIG_MAPS, owned, target.namespace)
+    except errors.GpuyardError as error:
+        click.echo(f"Warning: ConfigMap {metadata['name']} won't go with its run: {error.message}", err=True)
+
+
+async def _find(target: Target, name: str) -> Manifest | None:
+    try:
+        return await target.api.get(CONFIG_MAPS, name, target.namespace)
+    except errors.NotFound:
+        return None
+
+
+async def _job_of(target: Target, job: Manifest) -> Manifest | None:
+    """The Job of this name that is there, whoever made it."""
+    try:
+        return await target.api.get(JOBS, job["metadata"]["name"], target.namespace)
+    except errors.NotFound:
+        return None
+
+
+def _mounts(job: Manifest, config_map: str) -> bool:
+    volumes: Sequence[Mapping[str, Any]] = job["spec"]["template"]["spec"].get("volumes") or ()
+    return any((volume.get("configMap") or {}).get("name") == config_map for volume in volumes)
+
+
+def _taken(target: Target, job: Manifest) -> errors.UsageError:
+    name = job["metadata"]["name"]
+    return errors.UsageError(
+        f"there is a run {name!r} already (see `{target.command('show', name)}`)",
+        remedy="choose another --name, or --replace it: that removes it with its logs",
+    )

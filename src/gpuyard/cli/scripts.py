@@ -1,0 +1,73 @@
+"""The script that a run takes along to its image, and the launcher that starts it there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpuyard import errors
+from gpuyard.workloads.command import split_run
+
+if TYPE_CHECKING:
+    from gpuyard.workloads.carrying import Script
+    from gpuyard.workloads.spec import RunSpec
+
+_BUILD = "put it into an image with `gpuyard build`"
+
+
+def take_script(spec: RunSpec, folder: Path) -> Script | None:
+    """The script that is the first word of a run in an image, where there is such a file here.
+
+    None means the image's own file. Images that gpuyard builds for the run have its code already.
+
+    Args:
+        spec: what to run.
+        folder: that the script's path starts from: the spec file's, or the current one.
+
+    Raises:
+        UsageError: it is there and can't travel.
+    """
+    path = split_run(spec.run)[0]
+    if not spec.image or spec.entrypoint or not path.endswith(".py"):
+        return None
+    from gpuyard.workloads.carrying import MOST_BYTES, Script
+
+    file = folder / path
+    room = MOST_BYTES - len(launcher_text().encode())
+    try:
+        if not file.is_symlink() and not file.exists():
+            return None
+        if not file.is_file():
+            raise errors.UsageError(f"{file} isn't a file", remedy=f"name a script; a whole folder: {_BUILD}")
+        with file.open("rb") as stream:
+            content = stream.read(room + 1)
+    except OSError as error:
+        raise errors.UsageError(
+            f"can't read {file}: {error.strerror}",
+            remedy=f"name a script that you may read, or {_BUILD}, which has its own",
+        ) from error
+    if len(content) > room:
+        size = os.stat(file).st_size  # noqa: PTH116 - of what was opened, near enough
+        raise errors.UsageError(
+            f"{file} has {size} bytes; a script that travels with its run has {room} at most, since "
+            "a ConfigMap holds 1 MiB",
+            remedy=_BUILD,
+        )
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise errors.UsageError(
+            f"{file} isn't text in UTF-8 (byte {error.start}), and only such a script travels with its run",
+            remedy=_BUILD,
+        ) from error
+    if "\0" in text:
+        raise errors.UsageError(f"{file} isn't a script: it has a byte 0 in it", remedy=_BUILD)
+    return Script(path, text)
+
+
+def launcher_text() -> str:
+    """The launcher, as it is installed here."""
+    from gpuyard import launcher
+
+    return Path(launcher.__file__).read_text()

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuyard.kube.names import is_label
+from gpuyard.kube.references import expand_references
+from gpuyard.workloads.carrying import LAUNCHER, Script, carry
+from gpuyard.workloads.gpu_request import GpuRequest, parse_gpus
+from gpuyard.workloads.names import MAX_LENGTH
+from gpuyard.workloads.render import render
+from gpuyard.workloads.spec import RunSpec
+
+TEXT = "the launcher"
+RUN = "/etc/gpuyard/run"
+
+
+def job_of(*run: str, gpus: str = "", **more: Any) -> dict[str, Any]:
+    name = more.pop("name", "train")
+    request = parse_gpus(gpus) if gpus else GpuRequest()
+    spec = RunSpec(run=run, image="python:3.12", gpus=request, **more)
+    [job] = render(spec, None, name=name, namespace="ml")
+    return job
+
+
+def container_of(job: dict[str, Any]) -> Any:
+    return job["spec"]["template"]["spec"]["containers"][0]
+
+
+def command_of(job: dict[str, Any]) -> list[str]:
+    return [expand_references(word, {}) for word in container_of(job)["command"]]
+
+
+def test_a_script_travels_with_the_launcher() -> None:
+    job = job_of("train.py", "--epochs", "3")
+    config_map, sent = carry(job, Script("train.py", "print(1)\n"), TEXT)
+    name = config_map["metadata"]["name"]
+    assert re.fullmatch(r"train-[0-9a-f]{10}", name)
+    assert config_map == {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": "ml", "labels": {"gpuyard.io/run": "train"}},
+        "immutable": True,
+        "data": {"launcher.py": TEXT, "script": "print(1)\n"},
+    }
+    launched = ["python3", LAUNCHER, "--pythonpath", ".", "--"]
+    assert command_of(sent) == [*launched, "python3", f"{RUN}/train.py", "--epochs", "3"]
+    assert container_of(sent)["volumeMounts"][-1] == {
+        "name": "gpuyard", "mountPath": "/etc/gpuyard", "readOnly": True,
+    }  # fmt: skip
+    assert sent["spec"]["template"]["spec"]["volumes"][-1] == {
+        "name": "gpuyard",
+        "configMap": {
+            "name": name,
+            "items": [
+                {"key": "launcher.py", "path": "launcher.py"},
+                {"key": "script", "path": "run/train.py"},
+            ],
+        },
+    }
+
+
+def test_the_job_that_was_rendered_stays_as_it_is() -> None:
+    job = job_of("train.py", gpus="2")
+    carry(job, Script("train.py", ""), TEXT)
+    carry(job, None, TEXT)
+    carry(job, None, TEXT, ("python", "launcher.py"))
+    assert job == job_of("train.py", gpus="2")
+
+
+def test_the_name_follows_the_content_and_the_run() -> None:
+    def name(text: str, launcher: str = TEXT, run: str = "train") -> str:
+        config_map, _ = carry(job_of("train.py", name=run), Script("train.py", text), launcher)
+        return str(config_map["metadata"]["name"])
+
+    assert name("a") == name("a")
+    longest = "n" * MAX_LENGTH
+    others = [name("b"), name("a", "newer"), name("a", run="other"), name("a", run=longest)]
+    assert len({name("a"), *others}) == 5
+    assert is_label(others[-1])
+
+
+@pytest.mark.parametrize(
+    ("path", "file", "folders"),
+    [
+        ("src/a b.py", "a b.py", "src:."),
+        ("./train.py", "train.py", "."),
+        ("/home/ada/train.py", "train.py", "."),
+        ("../train.py", "train.py", "."),
+        ("a:b/train.py", "train.py", "."),
+        ("$(HOME).py", "$(HOME).py", "."),
+    ],
+)
+def test_where_it_lies_and_finds_its_modules(path: str, file: str, folders: str) -> None:
+    config_map, job = carry(job_of(path, "x", python="/venv/bin/python"), Script(path, ""), TEXT)
+    python = "/venv/bin/python"
+    assert command_of(job) == [
+        python, LAUNCHER, "--pythonpath", folders, "--", python, f"{RUN}/{file}", "x",
+    ]  # fmt: skip
+    items = job["spec"]["template"]["spec"]["volumes"][-1]["configMap"]["items"]
+    assert items[1] == {"key": "script", "path": f"run/{file}"}
+    assert items[1]["key"] in config_map["data"]
+
+
+def test_a_script_named_as_the_launcher_lies_elsewhere() -> None:
+    config_map, job = carry(job_of("launcher.py"), Script("launcher.py", "theirs"), TEXT)
+    assert config_map["data"] == {"launcher.py": TEXT, "script": "theirs"}
+    assert command_of(job)[-1] == f"{RUN}/launcher.py" != LAUNCHER
+
+
+@pytest.mark.parametrize(
+    "run", [("python", "train.py"), ("python3.11", "-m", "pkg"), ("/opt/venv/bin/python3", "-u", "x.py")]
+)
+def test_a_python_checks_the_gpus_before_it_runs(run: tuple[str, ...]) -> None:
+    config_map, job = carry(job_of(*run, gpus="2"), None, TEXT)
+    assert config_map["data"] == {"launcher.py": TEXT}
+    assert command_of(job) == [run[0], LAUNCHER, "--", *run]
+
+
+def test_a_script_of_the_image_s_own_is_checked_too() -> None:
+    _, job = carry(job_of("train.py", gpus="2"), None, TEXT)
+    assert command_of(job) == ["python3", LAUNCHER, "--", "python3", "train.py"]
+
+
+@pytest.mark.parametrize(
+    ("script", "entrypoint"),
+    [(None, ()), (None, ("python", "launcher.py"))],
+)
+def test_without_gpus_and_script_nothing_travels(script: Script | None, entrypoint: tuple[str, ...]) -> None:
+    job = job_of("torchrun", "train.py")
+    assert carry(job, script, TEXT, entrypoint) == [job]
+
+
+def test_an_image_s_own_launcher_is_enough() -> None:
+    entrypoint = ("/opt/gpuyard/venv/bin/python", "/opt/gpuyard/launcher.py", "--")
+    [job] = carry(job_of("torchrun", "x.py", gpus="1"), None, TEXT, entrypoint)
+    assert command_of(job) == [*entrypoint, "torchrun", "x.py"]
+    assert carry(job, None, TEXT, entrypoint) == [job]
+
+
+def run_by_shell(folder: Path, *run: str, python: bool) -> subprocess.CompletedProcess[str]:
+    """Runs the command as it would be, with a python3 that prints its arguments, or without one."""
+    _, job = carry(job_of(*run, gpus="1"), None, TEXT)
+    (folder / "bin").mkdir()
+    if python:
+        (folder / "bin/python3").write_text('#!/bin/sh\nprintf "[%s]" "$@"')
+        (folder / "bin/python3").chmod(0o755)
+    (folder / "bin/tool").write_text('#!/bin/sh\nprintf "(%s)" "$@"; exit 7')
+    (folder / "bin/tool").chmod(0o755)
+    return subprocess.run(
+        command_of(job),
+        env={"PATH": str(folder / "bin")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+ODD = ("a  b", "$HOME", "'", '"$(id)', "*", "", "--", "-c")
+
+
+def test_other_commands_are_checked_by_the_image_s_python3(tmp_path: Path) -> None:
+    done = run_by_shell(tmp_path, "tool", *ODD, python=True)
+    assert done.stdout == "".join(f"[{word}]" for word in (LAUNCHER, "--", "tool", *ODD))
+
+
+def test_an_image_without_python3_runs_all_the_same_and_says_so(tmp_path: Path) -> None:
+    done = run_by_shell(tmp_path, "tool", *ODD, python=False)
+    assert (done.returncode, done.stdout) == (7, "".join(f"({word})" for word in ODD))
+    assert done.stderr == "gpuyard: no python3 in this image: its GPUs are not checked\n"
+
+
+def test_a_run_that_may_go_on_without_gpus_needs_no_shell() -> None:
+    job = job_of("/server", gpus="1", env={"GPUYARD_ALLOW_CPU": "1"})
+    assert carry(job, None, TEXT) == [job]
