@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from gpuyard.cli.installing import cluster_version, installed, title
+from gpuyard.cli.cluster_version import cluster_version, version_text
+from gpuyard.cli.installing import installed, title
 from gpuyard.cli.output import print_fields
 from gpuyard.cli.target import Target
 from gpuyard.client.apply import find
@@ -37,7 +38,7 @@ async def cluster_status(target: Target) -> dict[str, Any]:
     there = {title({"kind": kind.kind, **item}) for kind, item in found}
     return {
         "api": api.server,
-        "version": f"{version[0]}.{version[1]}",
+        "version": version_text(version),
         "installed": bool(found),
         "namespace": namespace or None,
         "missing": [name for name in _required(namespace, agent) if name not in there] if found else [],

@@ -27,11 +27,8 @@ def call_cluster(work: Callable[[RestApi], Awaitable[Result]], context: str | No
     try:
         return call(on_cluster, context=context)
     except errors.Forbidden as error:
-        raise errors.Forbidden(
-            error.message,
-            details=error.details,
-            remedy="installing needs the rights of cluster-admin: use a context that has them",
-        ) from error
+        error.remedy = "installing needs the rights of cluster-admin: use a context that has them"
+        raise
 
 
 def refuse_yard(context: str | None) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import click
 
 from gpuyard import errors
+from gpuyard.cli.cluster_version import check_version, version_text
 from gpuyard.cli.output import StatusLine
 from gpuyard.client.apply import Outcome, apply, delete, find, labelled
 from gpuyard.client.rest import RestApi
@@ -31,7 +31,6 @@ from gpuyard.tenancy.foreign import foreign_plugins
 from gpuyard.tenancy.install import KINDS, install, resource_of
 from gpuyard.tenancy.names import AGENT, LABELS, SELECTOR
 
-OLDEST = (1, 28)
 _POLICY_SINCE = (1, 30)
 _LOOK_S = 0.5
 _DELETE_S = 30.0
@@ -84,16 +83,11 @@ def _pair(text: str) -> tuple[str, str]:
 
 async def check_cluster(api: RestApi, options: InstallOptions) -> None:
     """Raises UsageError for a cluster that this install doesn't fit; nothing has been sent then."""
-    version = await cluster_version(api)
-    if version < OLDEST:
-        raise errors.UsageError(
-            f"this cluster is Kubernetes {_text(version)}, and gpuyard needs {_text(OLDEST)} or later",
-            remedy="upgrade the cluster, or choose another with --context",
-        )
+    version = await check_version(api)
     if options.policy and version < _POLICY_SINCE:
         raise errors.UsageError(
-            f"this cluster is Kubernetes {_text(version)}, and --policy needs {_text(_POLICY_SINCE)}: "
-            "there is no ValidatingAdmissionPolicy before",
+            f"this cluster is Kubernetes {version_text(version)}, and --policy needs "
+            f"{version_text(_POLICY_SINCE)}: there is no ValidatingAdmissionPolicy before",
             remedy="install without --policy, and keep tenants' pods in check by other means",
         )
     await _check_namespaces(api, options.namespace)
@@ -126,17 +120,6 @@ async def _check_namespaces(api: RestApi, name: str) -> None:
             f"the namespace {name} exists and isn't gpuyard's, which an uninstall would delete",
             remedy=f"name another with --namespace, or give it away: kubectl label namespace {name} {label}",
         )
-
-
-async def cluster_version(api: RestApi) -> tuple[int, int]:
-    """Major and minor of the API server."""
-    raw = await api.get_path("/version")
-    major, minor = (re.match(r"\d*", str(raw.get(key, "")))[0] for key in ("major", "minor"))  # type: ignore[index]
-    return int(major or 0), int(minor or 0)
-
-
-def _text(version: tuple[int, int]) -> str:
-    return f"{version[0]}.{version[1]}"
 
 
 async def send_and_wait(api: RestApi, options: InstallOptions, timeout_s: float | None) -> None:

@@ -6,7 +6,7 @@ PriorityClasses belong to no namespace, so `explain` and `nodes` need a ClusterR
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gpuyard.tenancy.names import LABELLER, LABELS
@@ -27,9 +27,7 @@ def roles() -> list[dict[str, Any]]:
             "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": LABELLER},
             "subjects": [{"kind": "ServiceAccount", "name": LABELLER, "namespace": "@namespace@"}],
         },
-        _role("gpuyard-viewer", _viewer()),
-        _role("gpuyard-submitter", _submitter()),
-        _role("gpuyard-operator", _operator()),
+        *(_role(name, rules()) for name, rules in PEOPLE.items()),
     ]
 
 
@@ -39,6 +37,9 @@ def _viewer() -> list[dict[str, Any]]:
         _rule(["batch"], ["jobs"], _READ),
         _rule([""], ["nodes"], _READ),
         _rule(["scheduling.k8s.io"], ["priorityclasses"], _READ),
+        # What `doctor` looks at: what a namespace gives to pods that don't say, and to claims.
+        _rule([""], ["limitranges"], _READ),
+        _rule(["storage.k8s.io"], ["storageclasses"], _READ),
     ]
 
 
@@ -59,7 +60,24 @@ def _operator() -> list[dict[str, Any]]:
         _rule([""], ["nodes"], ["patch"]),
         _rule([""], ["namespaces"], _READ),
         _rule(["apps"], ["daemonsets"], _READ),
+        # The rest of an install, for `status` and `doctor`.
+        _rule([""], ["serviceaccounts"], _READ),
+        _rule([_RBAC], ["clusterroles", "clusterrolebindings"], _READ),
+        _rule(["node.k8s.io"], ["runtimeclasses"], _READ),
+        _rule(
+            ["admissionregistration.k8s.io"],
+            ["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+            _READ,
+        ),
     ]
+
+
+#: The roles for people, each with more rights than the one before it.
+PEOPLE: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "gpuyard-viewer": _viewer,
+    "gpuyard-submitter": _submitter,
+    "gpuyard-operator": _operator,
+}
 
 
 def _rule(groups: Iterable[str], resources: Iterable[str], verbs: Iterable[str]) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""Which Kubernetes a cluster is, and whether gpuyard works with it."""
+
+from __future__ import annotations
+
+import re
+
+from gpuyard import errors
+from gpuyard.client.rest import RestApi
+
+OLDEST = (1, 28)
+
+
+async def cluster_version(api: RestApi) -> tuple[int, int]:
+    """Major and minor of the API server.
+
+    Raises:
+        ConnectionFailed: what answers is no Kubernetes API.
+    """
+    raw = await api.get_path("/version")
+    parts = [re.match(r"\d+", str(raw.get(key, ""))) for key in ("major", "minor")]
+    if parts[0] is None or parts[1] is None:
+        raise errors.ConnectionFailed(
+            f"what answers at {api.server} is no Kubernetes API: /version gives no version",
+            remedy="is `server` of the kubeconfig the API's own address?",
+        )
+    return int(parts[0][0]), int(parts[1][0])
+
+
+async def check_version(api: RestApi) -> tuple[int, int]:
+    """The version.
+
+    Raises:
+        UsageError: gpuyard doesn't work with one so old.
+    """
+    version = await cluster_version(api)
+    if version < OLDEST:
+        raise errors.UsageError(too_old(version), remedy=TOO_OLD_REMEDY)
+    return version
+
+
+def too_old(version: tuple[int, int]) -> str:
+    """Says so."""
+    ours, theirs = version_text(OLDEST), version_text(version)
+    return f"this cluster is Kubernetes {theirs}, and gpuyard needs {ours} or later"
+
+
+TOO_OLD_REMEDY = "upgrade the cluster, or choose another with --context"
+
+
+def version_text(version: tuple[int, int]) -> str:
+    """`1.34`."""
+    return f"{version[0]}.{version[1]}"
