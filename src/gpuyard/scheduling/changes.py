@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from gpuyard.gpus.catalogue import in_words as models_in_words
@@ -21,9 +22,11 @@ from gpuyard.scheduling.fit import (
 )
 from gpuyard.scheduling.holders import Holder, smallest_release
 from gpuyard.scheduling.requests import CPU, PODS, NodeTerm, PodRequest
-from gpuyard.scheduling.snapshot import NodeState, Snapshot
+from gpuyard.scheduling.snapshot import PASSING_TAINTS, NodeState, Snapshot
 
 _MOST_FIXES = 20
+#: How alike two words are when one is the other mistyped; `node-a` and `node-b` aren't.
+_LIKENESS = 0.85
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,30 @@ class Tolerate:
 
 
 @dataclass(frozen=True)
+class UseLabel:
+    """Spell a label of the node selector as the node does."""
+
+    label: Requirement
+    instead_of: Requirement
+
+    def apply(self, request: PodRequest) -> PodRequest:
+        """The request with the label as the node has it."""
+        selector = tuple(self.label if r == self.instead_of else r for r in request.selector)
+        return replace(request, selector=selector)
+
+    def __str__(self) -> str:
+        return f"select {_pair(self.label)} instead of {_pair(self.instead_of)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"kind": "use_label", "labels": {…}, "instead_of": {…}}`."""
+        return {
+            "kind": "use_label",
+            "labels": {self.label.key: self.label.values[0]},
+            "instead_of": {self.instead_of.key: self.instead_of.values[0]},
+        }
+
+
+@dataclass(frozen=True)
 class DropSelector:
     """Drop labels from the node selector."""
 
@@ -108,7 +135,7 @@ class DropSelector:
         return replace(request, selector=tuple(r for r in request.selector if r not in self.labels))
 
     def __str__(self) -> str:
-        return "drop the node selector " + ", ".join(f"{r.key}={r.values[0]}" for r in self.labels)
+        return "drop the node selector " + ", ".join(map(_pair, self.labels))
 
     def to_json(self) -> dict[str, Any]:
         """`{"kind": "drop_selector", "labels": {…}}`."""
@@ -160,7 +187,7 @@ class Release:
         return {"kind": "release", "holders": [h.to_json() for h in self.holders]}
 
 
-Change: TypeAlias = AskFor | UseModel | Tolerate | DropSelector | DropAffinity | Release
+Change: TypeAlias = AskFor | UseModel | Tolerate | UseLabel | DropSelector | DropAffinity | Release
 
 
 @dataclass(frozen=True)
@@ -211,7 +238,8 @@ def find_plans(request: PodRequest, snapshot: Snapshot) -> tuple[Plan, ...]:
         if all(_affordable(m) > 0 for m in short):
             less = tuple(AskFor(m.resource, _affordable(m), m.needs) for m in short)
             smaller.append(Plan(node.name, changes + less))
-        if holders := smallest_release(node, {m.resource: m.needs - m.free for m in short}):
+        missing = {m.resource: m.needs - m.free for m in short}
+        if holders := smallest_release(node.pods, missing, request.key.namespace):
             taking.append(Plan(node.name, (*changes, Release(holders))))
     best = (_best(otherwise), _best(smaller), _best(taking))
     found = (plan for plan in best if plan and plan.changes and plan.works(request, snapshot))
@@ -226,17 +254,33 @@ def _suited(request: PodRequest, node: NodeState) -> tuple[tuple[Change, ...], P
         match misfit:
             case None | Insufficient():
                 return tuple(changes), request
-            case Untolerated():
+            case Untolerated() if not misfit.key.startswith(PASSING_TAINTS):
                 change: Change = Tolerate(misfit.taint)
             case WrongModel():
                 change = UseModel(misfit.actual, misfit.wanted)
             case LabelMismatch():
-                others = tuple(r for r in misfit.selector if not _names_model(r))
-                change = DropSelector(others) if others else DropAffinity()
+                change = _other_labels(misfit, node)
             case _:
                 return None
         changes.append(change)
         request = change.apply(request)
+    return None
+
+
+def _other_labels(misfit: LabelMismatch, node: NodeState) -> Change:
+    others = tuple(r for r in misfit.selector if not _names_model(r))
+    for requirement in others:
+        if meant := _meant(requirement, node):
+            return UseLabel(meant, requirement)
+    return DropSelector(others) if others else DropAffinity()
+
+
+def _meant(requirement: Requirement, node: NodeState) -> Requirement | None:
+    """The node's label of which this is a misspelling, if there is one."""
+    value = requirement.values[0]
+    key = next(iter(get_close_matches(requirement.key, node.labels, n=1, cutoff=_LIKENESS)), "")
+    if key and get_close_matches(value, [node.labels[key]], n=1, cutoff=_LIKENESS):
+        return Requirement(key, "In", (node.labels[key],))
     return None
 
 
@@ -262,6 +306,10 @@ def _size(plan: Plan) -> tuple[int, int, int, float, str]:
 
 def _names_model(requirement: Requirement) -> bool:
     return requirement.key == LABEL_GPU_MODEL and requirement.operator == "In"
+
+
+def _pair(requirement: Requirement) -> str:
+    return f"{requirement.key}={requirement.values[0]}"
 
 
 def _and(words: list[str]) -> str:

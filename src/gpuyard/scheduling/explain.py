@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -13,6 +14,7 @@ from gpuyard.scheduling.amounts import by_importance, in_words, number, quantity
 from gpuyard.scheduling.changes import Plan, find_plans
 from gpuyard.scheduling.decide import decide
 from gpuyard.scheduling.fit import Insufficient, Misfit, Step, fit, wanted_models
+from gpuyard.scheduling.hints import about_health, about_labels, about_plugins, few, without_plugin
 from gpuyard.scheduling.holders import Holder, holders_of
 from gpuyard.scheduling.requests import PODS, PodRequest
 from gpuyard.scheduling.snapshot import NodeState, Snapshot
@@ -29,10 +31,12 @@ class Blocker(StrEnum):
     MODEL = "model"
     TOO_LARGE = "too_large"
     BUSY = "busy"
+    UNHEALTHY = "unhealthy"
+    VOLUMES = "volumes"
 
 
 #: On equally near nodes the step that tells most: what others hold, then what passes by itself.
-_TELLING = (Step.RESOURCES, Step.NODE, Step.MODEL, Step.SELECTOR, Step.TAINTS)
+_TELLING = (Step.RESOURCES, Step.NODE, Step.MODEL, Step.SELECTOR, Step.TAINTS, Step.VOLUMES)
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class NodeReport:
         short = {m.resource for m in misfits if isinstance(m, Insufficient)}
         asked = sorted((r for r in request.resources if r != PODS or PODS in short), key=by_importance)
         arithmetic = tuple(Arithmetic.of(r, node, request.resources[r]) for r in asked)
-        return cls(node.name, misfits, arithmetic, holders_of(node, short))
+        return cls(node.name, misfits, arithmetic, holders_of(node.pods, short, request.key.namespace))
 
     def lines(self) -> list[str]:
         """`node a: 8 GPUs, 6 allotted, 2 free, needs 4`, and what else there is to say, below it."""
@@ -125,6 +129,8 @@ class Explanation:
         never: as the nodes are, not even all of them empty and healthy would do.
         nodes: the nearest to fitting first.
         plans: changes that would let it run now, the smallest first; on `never`, on an empty node.
+        hints: what else is odd about the request or the nodes.
+        incomplete: pods of other namespaces couldn't be read, so more is held than is counted.
     """
 
     blocker: Blocker | None
@@ -132,6 +138,8 @@ class Explanation:
     never: bool
     nodes: tuple[NodeReport, ...]
     plans: tuple[Plan, ...]
+    hints: tuple[str, ...] = ()
+    incomplete: bool = False
 
     def short(self) -> str:
         """For a status line: `needs 4 GPUs, 2 free on a` where something is short, else the headline."""
@@ -143,13 +151,20 @@ class Explanation:
                 return f"needs {needs}, {free} free on {name}"
         return self.headline
 
-    def lines(self, limit: int = 20) -> list[str]:
-        """For people: headline, nodes (the nearest `limit`), and what would help."""
-        said = [self.headline]
-        for node in self.nodes[:limit]:
-            said += node.lines()
-        if len(self.nodes) > limit:
-            said.append(f"… and {len(self.nodes) - limit} more nodes")
+    def node_lines(self, limit: int = 12) -> list[str]:
+        """Hints, and the nearest nodes, in about so many lines."""
+        said = list(self.hints)
+        for number_, node in enumerate(self.nodes):
+            more = node.lines()
+            if number_ and len(said) + len(more) > limit:
+                said.append(f"… and {_summary(self.nodes[number_:])}")
+                break
+            said += more
+        return said
+
+    def lines(self) -> list[str]:
+        """For people: headline, nodes, and what would help."""
+        said = [self.headline, *self.node_lines()]
         for number_, plan in enumerate(self.plans):
             lead = "or" if number_ else ("what could run" if self.never else "what would run now")
             said.append(f"{lead}: {plan}")
@@ -158,13 +173,15 @@ class Explanation:
         return said
 
     def to_json(self) -> dict[str, Any]:
-        """Stable keys: blocker, headline, never, nodes, plans."""
+        """Stable keys: blocker, headline, never, nodes, plans, hints, incomplete."""
         return {
             "blocker": self.blocker.value if self.blocker else None,
             "headline": self.headline,
             "never": self.never,
             "nodes": [node.to_json() for node in self.nodes],
             "plans": [plan.to_json() for plan in self.plans],
+            "hints": list(self.hints),
+            "incomplete": self.incomplete,
         }
 
 
@@ -185,13 +202,20 @@ def _explain(request: PodRequest, snapshot: Snapshot, *, never: bool) -> Explana
     reports = [NodeReport.of(request, node) for node in snapshot.nodes.values()]
     reports.sort(key=lambda report: (_distance(report), report.name))
     blocker = _blocker([NodeReport.of(request, node) for node in judged.nodes.values()], request, never)
+    if blocker is Blocker.BUSY and without_plugin(request, snapshot):
+        blocker = Blocker.UNHEALTHY
     headline = _headline(blocker, request, judged, reports)
     if never:
         headline = f"no node could ever run this: {headline}"
     plans = find_plans(request, snapshot) if blocker else ()
     if never and not plans:
         plans = find_plans(request, judged)
-    return Explanation(blocker, headline, never, tuple(reports), plans)
+    hints: tuple[str, ...] = ()
+    if blocker is Blocker.NO_GPUS:
+        hints = about_plugins(snapshot)
+    elif blocker is Blocker.SELECTOR:
+        hints = about_labels(request, snapshot)
+    return Explanation(blocker, headline, never, tuple(reports), plans, hints)
 
 
 def _distance(report: NodeReport) -> tuple[int, int]:
@@ -230,6 +254,8 @@ def _headline(
             return _about_size(request, snapshot)
         case Blocker.BUSY:
             return _about_free(request, snapshot)
+        case Blocker.UNHEALTHY:
+            return about_health(request, snapshot)
     nearest = min(reports, key=_distance)
     more = ", and it fits on no other" if len(reports) > 1 else ""
     why = " and ".join(str(m) for m in nearest.misfits if m.step.name == blocker.name)
@@ -241,7 +267,7 @@ def _about_models(request: PodRequest, snapshot: Snapshot) -> str:
     for node in snapshot.nodes.values():
         if model := node.labels.get(LABEL_GPU_MODEL):
             models.setdefault(model, []).append(node.name)
-    there = ", ".join(f"{model} (node {_few(names)})" for model, names in sorted(models.items()))
+    there = ", ".join(f"{model} (node {few(names)})" for model, names in sorted(models.items()))
     wanted = models_in_words(wanted_models(request))
     return f"needs the GPU model {wanted}; there is {there or 'no known model'}"
 
@@ -284,5 +310,9 @@ def _all(request: PodRequest) -> str:
     return ", ".join(in_words(r, request.resources[r]) for r in asked)
 
 
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def _summary(reports: Sequence[NodeReport]) -> str:
+    """`190 more nodes (150 resources, 40 taints)`: by the first step that is in the way there."""
+    steps = Counter(r.misfits[0].step.name.lower() if r.misfits else "fit" for r in reports)
+    return (
+        f"{len(reports)} more nodes ({', '.join(f'{count} {step}' for step, count in steps.most_common())})"
+    )

@@ -13,7 +13,12 @@ from typing import Any, ClassVar, TypeAlias
 from gpuyard.gpus.catalogue import in_words as models_in_words
 from gpuyard.kube.selectors import Requirement
 from gpuyard.kube.taints import format_taint, tolerates
-from gpuyard.kube.wellknown import LABEL_GPU_MODEL
+from gpuyard.kube.wellknown import (
+    LABEL_GPU_MODEL,
+    TAINT_NOT_READY,
+    TAINT_UNREACHABLE,
+    TAINT_UNSCHEDULABLE,
+)
 from gpuyard.scheduling.amounts import in_words, number
 from gpuyard.scheduling.requests import PODS, NodeTerm, PodRequest
 from gpuyard.scheduling.snapshot import NodeState
@@ -27,17 +32,19 @@ class Step(IntEnum):
     SELECTOR = 3
     MODEL = 4
     RESOURCES = 5
+    VOLUMES = 6
 
 
 @dataclass(frozen=True)
 class NotReady:
-    """The node's kubelet isn't ready."""
+    """The node's kubelet isn't ready, and what its condition says of that."""
 
+    why: str = ""
     step: ClassVar[Step] = Step.NODE
     short: ClassVar[str] = "node(s) were not ready"
 
     def __str__(self) -> str:
-        return "is not ready"
+        return "is not ready" + (f": {self.why}" if self.why else "")
 
 
 @dataclass(frozen=True)
@@ -143,14 +150,35 @@ class Insufficient:
         return f"has {free} free, needs {number(self.resource, self.needs)}"
 
 
-Misfit: TypeAlias = NotReady | Cordoned | OtherNode | Untolerated | LabelMismatch | WrongModel | Insufficient
+@dataclass(frozen=True)
+class VolumeElsewhere:
+    """A volume that the pod uses can't be mounted there."""
+
+    volume: str
+    step: ClassVar[Step] = Step.VOLUMES
+    short: ClassVar[str] = "node(s) didn't match PersistentVolume's node affinity"
+
+    def __str__(self) -> str:
+        return f"can't mount volume {self.volume}, which is tied to other nodes"
+
+
+Misfit: TypeAlias = (
+    NotReady
+    | Cordoned
+    | OtherNode
+    | Untolerated
+    | LabelMismatch
+    | WrongModel
+    | Insufficient
+    | VolumeElsewhere
+)
 
 
 def fit(request: PodRequest, node: NodeState) -> list[Misfit]:
     """Every reason why the pod can't go there, in the order of the steps; empty when it fits."""
     misfits: list[Misfit] = []
     if not node.ready:
-        misfits.append(NotReady())
+        misfits.append(NotReady(node.not_ready_why))
     if node.unschedulable:
         misfits.append(Cordoned())
     if request.node_name and request.node_name != node.name:
@@ -162,14 +190,21 @@ def fit(request: PodRequest, node: NodeState) -> list[Misfit]:
         if needs > free:
             capacity, allotted = node.allocatable.get(resource, 0), node.allotted.get(resource, 0)
             misfits.append(Insufficient(resource, capacity, allotted, free, needs))
+    misfits += [VolumeElsewhere(name) for name, terms in request.volumes if not _any_term(terms, node)]
     return misfits
 
 
 def _taints(request: PodRequest, node: NodeState) -> list[Misfit]:
+    # The control plane writes those two states as taints, too.
+    said = {TAINT_UNSCHEDULABLE} if node.unschedulable else set()
+    if not node.ready:
+        said |= {TAINT_NOT_READY, TAINT_UNREACHABLE}
     return [
         Untolerated(taint.get("key", ""), taint.get("value") or "", taint["effect"])
         for taint in node.taints
-        if taint.get("effect") in ("NoSchedule", "NoExecute") and not tolerated(taint, request)
+        if taint.get("effect") in ("NoSchedule", "NoExecute")
+        and taint.get("key") not in said
+        and not tolerated(taint, request)
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
@@ -10,39 +10,41 @@ from typing import Any
 
 from gpuyard.scheduling.amounts import by_importance, in_words, quantity
 from gpuyard.scheduling.requests import PodRequest
-from gpuyard.scheduling.snapshot import NodeState
 
 _MOST_COMBINATIONS = 5_000
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A run, or a pod that belongs to none, and what it holds on one node.
+    """A run, or what else made pods, and what they hold on one node or of one quota.
 
     Attributes:
+        kind: `run`, `deployment`, `job`, …; `pod` for one that nothing made.
+        is_near: of the namespace of whoever asks, so that its name alone says which.
         amounts: cpu in millicores, all others in whole base units.
         since: start of its oldest pod there, RFC 3339.
         ending: all its pods there are being deleted already.
     """
 
     namespace: str
+    kind: str
     name: str
-    is_run: bool
     amounts: Mapping[str, int]
     pods: int
     priority: int
     since: str
     ending: bool
+    is_near: bool = False
 
     @property
     def title(self) -> str:
-        """`run train-a`, `pod default/web`."""
-        return f"run {self.name}" if self.is_run else f"pod {self.namespace}/{self.name}"
+        """`run train-a`, `deployment default/web`."""
+        near = self.kind == "run" and self.is_near
+        return f"{self.kind} {self.name}" if near else f"{self.kind} {self.namespace}/{self.name}"
 
     def owns(self, pod: PodRequest) -> bool:
         """Whether this pod, on whatever node, is one of the holder's."""
-        name = pod.run if self.is_run else pod.key.name
-        return (pod.key.namespace, name, bool(pod.run)) == (self.namespace, self.name, self.is_run)
+        return (pod.key.namespace, *pod.holder) == (self.namespace, self.kind, self.name)
 
     def describe(self, resources: Collection[str]) -> str:
         """`run train-a (4 GPUs, since 2026-01-31 12:00 UTC)`, with the amounts of these resources."""
@@ -59,7 +61,7 @@ class Holder:
         return {
             "namespace": self.namespace,
             "name": self.name,
-            "kind": "run" if self.is_run else "pod",
+            "kind": self.kind,
             "holds": {r: quantity(r, self.amounts[r]) for r in sorted(self.amounts, key=by_importance)},
             "pods": self.pods,
             "priority": self.priority,
@@ -68,12 +70,18 @@ class Holder:
         }
 
 
-def holders_of(node: NodeState, resources: Collection[str]) -> tuple[Holder, ...]:
-    """Who holds any of these resources there, the largest part of the first one first."""
-    groups: dict[tuple[str, str, bool], list[PodRequest]] = {}
-    for pod in node.pods:
-        groups.setdefault((pod.key.namespace, pod.run or pod.key.name, bool(pod.run)), []).append(pod)
-    holders = (_holder(*key, pods) for key, pods in groups.items())
+def holders_of(pods: Iterable[PodRequest], resources: Collection[str], home: str) -> tuple[Holder, ...]:
+    """Who holds any of these resources, the largest part of the first one first.
+
+    Args:
+        pods: of one node, or of one namespace.
+        resources: that are asked about.
+        home: namespace of whoever asks.
+    """
+    groups: dict[tuple[str, str, str], list[PodRequest]] = {}
+    for pod in pods:
+        groups.setdefault((pod.key.namespace, *pod.holder), []).append(pod)
+    holders = (_holder(*key, pods, home) for key, pods in groups.items())
     first = sorted(resources, key=by_importance)
     return tuple(
         sorted(
@@ -83,7 +91,7 @@ def holders_of(node: NodeState, resources: Collection[str]) -> tuple[Holder, ...
     )
 
 
-def _holder(namespace: str, name: str, is_run: bool, pods: list[PodRequest]) -> Holder:
+def _holder(namespace: str, kind: str, name: str, pods: list[PodRequest], home: str) -> Holder:
     amounts: dict[str, int] = {}
     for pod in pods:
         for resource, count in pod.resources.items():
@@ -91,22 +99,25 @@ def _holder(namespace: str, name: str, is_run: bool, pods: list[PodRequest]) -> 
     return Holder(
         namespace=namespace,
         name=name,
-        is_run=is_run,
+        kind=kind,
         amounts=amounts,
         pods=len(pods),
         priority=max(pod.priority for pod in pods),
         since=min((pod.since for pod in pods if pod.since), default=""),
         ending=all(pod.ending for pod in pods),
+        is_near=namespace == home,
     )
 
 
-def smallest_release(node: NodeState, missing: Mapping[str, int]) -> tuple[Holder, ...] | None:
+def smallest_release(
+    pods: Iterable[PodRequest], missing: Mapping[str, int], home: str
+) -> tuple[Holder, ...] | None:
     """Whose end would free what is missing; None when all together don't hold enough.
 
     Those of low priority before those of a higher one, then the fewest, then the youngest; those that
     are ending anyway before all others.
     """
-    holders = holders_of(node, missing.keys())
+    holders = holders_of(pods, missing.keys(), home)
     levels = sorted({h.priority for h in holders if not h.ending})
     candidates = [h for h in holders if h.ending]
     if _frees(candidates, missing):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from gpuyard.kube.objects import Manifest, ObjectKey, labels_of
+from gpuyard.kube.objects import Manifest, ObjectKey, controller_of, labels_of
 from gpuyard.kube.quantity import to_int, to_milli
 from gpuyard.kube.selectors import Requirement, requirements_of
 from gpuyard.kube.wellknown import LABEL_RUN
@@ -15,6 +15,7 @@ from gpuyard.kube.wellknown import LABEL_RUN
 CPU = "cpu"
 MEMORY = "memory"
 PODS = "pods"
+_TEMPLATE_HASH = "pod-template-hash"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class PodRequest:
         created: `creationTimestamp` as sent; empty before the server has set it.
         since: when it started (else was created), as sent.
         run: the run that it belongs to, empty when none.
+        owner: kind in lower case and name of what made it (`deployment`, `job`, …); empty when nothing did.
+        volumes: where the volumes that it uses can be mounted: name, and terms of which one must match.
         ending: being deleted; what it holds comes back soon.
     """
 
@@ -70,6 +73,15 @@ class PodRequest:
     since: str = ""
     run: str = ""
     ending: bool = False
+    owner: tuple[str, str] = ("", "")
+    volumes: tuple[tuple[str, tuple[NodeTerm, ...]], ...] = ()
+
+    @property
+    def holder(self) -> tuple[str, str]:
+        """Kind and name of what people would stop to end this pod."""
+        if self.run:
+            return "run", self.run
+        return self.owner if self.owner[0] else ("pod", self.key.name)
 
     @classmethod
     def of(cls, manifest: Manifest) -> PodRequest:
@@ -96,6 +108,7 @@ class PodRequest:
             since=(manifest.get("status") or {}).get("startTime") or created,
             run=labels_of(manifest).get(LABEL_RUN, ""),
             ending=bool(metadata.get("deletionTimestamp")),
+            owner=_owner(manifest),
         )
 
     @classmethod
@@ -113,17 +126,40 @@ def effective_requests(spec: Mapping[str, Any]) -> dict[str, int]:
     Init containers that restart always run beside the others. A limit without a request counts as one.
     Source: k8s.io/component-helpers `resource.PodRequests`.
     """
-    running = _sum(_container_requests(c) for c in spec.get("containers") or ())
+    total = _together(spec, _container_requests)
+    total[PODS] = 1
+    return {resource: count for resource, count in total.items() if count > 0}
+
+
+def effective_limits(spec: Mapping[str, Any]) -> dict[str, int]:
+    """The same of limits, as a ResourceQuota counts them."""
+    return _together(spec, lambda container: _parse((container.get("resources") or {}).get("limits") or {}))
+
+
+def _together(
+    spec: Mapping[str, Any], amounts: Callable[[Mapping[str, Any]], dict[str, int]]
+) -> dict[str, int]:
+    running = _sum(amounts(c) for c in spec.get("containers") or ())
     sidecars: dict[str, int] = {}
     peak: dict[str, int] = {}
     for container in spec.get("initContainers") or ():
-        requests = _sum((_container_requests(container), sidecars))
+        requests = _sum((amounts(container), sidecars))
         if container.get("restartPolicy") == "Always":
             sidecars = requests
         peak = _max(peak, requests)
-    total = _sum((_max(_sum((running, sidecars)), peak), _parse(spec.get("overhead") or {})))
-    total[PODS] = 1
-    return {resource: count for resource, count in total.items() if count > 0}
+    return _sum((_max(_sum((running, sidecars)), peak), _parse(spec.get("overhead") or {})))
+
+
+def _owner(manifest: Manifest) -> tuple[str, str]:
+    owner = controller_of(manifest)
+    # A node owns the pods that its kubelet has from files.
+    if owner is None or owner["kind"] == "Node":
+        return "", ""
+    kind, name = str(owner["kind"]), str(owner["name"])
+    suffix = "-" + labels_of(manifest).get(_TEMPLATE_HASH, "")
+    if kind == "ReplicaSet" and len(suffix) > 1 and name.endswith(suffix):
+        return "deployment", name.removesuffix(suffix)
+    return kind.lower(), name
 
 
 def parse_resources(raw: Mapping[str, str | int | float]) -> dict[str, int]:

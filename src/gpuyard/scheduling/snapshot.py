@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gpuyard.kube.conditions import condition_is_true
+from gpuyard.kube.conditions import condition_is_true, find_condition
 from gpuyard.kube.objects import Manifest, labels_of
 from gpuyard.scheduling.requests import PodRequest, parse_resources
 
 #: Taints that the control plane sets and takes away by itself.
-_PASSING_TAINTS = "node.kubernetes.io/"
+PASSING_TAINTS = "node.kubernetes.io/"
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class NodeState:
         allocatable: what pods may take; devices that are unhealthy are not in it.
         capacity: what is there, unhealthy devices included.
         ready: its kubelet says so.
+        not_ready_why: in the kubelet's, or the control plane's, words.
         unschedulable: cordoned.
         pods: the pods bound to it that have not finished, terminating ones included.
         allotted: the sum of their requests.
@@ -36,19 +37,24 @@ class NodeState:
     unschedulable: bool = False
     pods: tuple[PodRequest, ...] = ()
     allotted: Mapping[str, int] = field(default_factory=dict)
+    not_ready_why: str = ""
 
     @classmethod
     def of(cls, manifest: Manifest) -> NodeState:
         """From a Node, without pods."""
         spec, status = manifest.get("spec") or {}, manifest.get("status") or {}
+        ready = condition_is_true(manifest, "Ready")
         return cls(
             name=manifest["metadata"]["name"],
             allocatable=parse_resources(status.get("allocatable") or {}),
             capacity=parse_resources(status.get("capacity") or {}),
             labels=labels_of(manifest),
             taints=tuple(spec.get("taints") or ()),
-            ready=condition_is_true(manifest, "Ready"),
+            ready=ready,
             unschedulable=bool(spec.get("unschedulable")),
+            not_ready_why=""
+            if ready
+            else str((find_condition(manifest, "Ready") or {}).get("message") or ""),
         )
 
     def free(self, resource: str) -> int:
@@ -76,9 +82,10 @@ class NodeState:
             allocatable={
                 r: max(devices.get(r, 0), self.allocatable.get(r, 0)) for r in {**self.allocatable, **devices}
             },
-            taints=tuple(t for t in self.taints if not str(t.get("key", "")).startswith(_PASSING_TAINTS)),
+            taints=tuple(t for t in self.taints if not str(t.get("key", "")).startswith(PASSING_TAINTS)),
             ready=True,
             unschedulable=False,
+            not_ready_why="",
         )
 
 

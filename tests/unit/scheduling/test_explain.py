@@ -209,11 +209,11 @@ def test_devices_that_became_unhealthy_under_their_pods(snapshot_of: SnapshotOf)
 
 def test_lines_stop_after_the_nearest_nodes(snapshot_of: SnapshotOf) -> None:
     snapshot = snapshot_of(*(node(f"n{number}", 2) for number in range(9)))
-    lines = explain(request(4), snapshot).lines(limit=2)
+    lines = explain(request(4), snapshot).node_lines(limit=4)
     assert [line for line in lines if line.startswith(("node", "…"))] == [
         "node n0: 2 GPUs, 0 allotted, 2 free, needs 4",
         "node n1: 2 GPUs, 0 allotted, 2 free, needs 4",
-        "… and 7 more nodes",
+        "… and 7 more nodes (7 resources)",
     ]
 
 

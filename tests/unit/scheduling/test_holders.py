@@ -32,7 +32,7 @@ def test_a_runs_pods_are_one_holder() -> None:
     state = node(
         pod("t-0", 2, run="t", minute=5), pod("t-1", 2, run="t", minute=3, priority=7), pod("web", 1)
     )
-    run, single = holders_of(state, {GPU})
+    run, single = holders_of(state.pods, {GPU}, "d")
     assert (run.title, run.pods, run.amounts[GPU], run.priority) == ("run t", 2, 4, 7)
     assert run.describe([GPU]) == "run t (4 GPUs, since 2026-01-31 12:03 UTC)"
     assert single.describe([GPU, "cpu"]) == "pod d/web (1 GPU, 500m CPU, since 2026-01-31 12:00 UTC)"
@@ -41,7 +41,7 @@ def test_a_runs_pods_are_one_holder() -> None:
 
 def test_only_those_who_hold_what_is_asked_about() -> None:
     idle = PodRequest(ObjectKey("d", "idle"), resources={"cpu": 100})
-    assert [h.name for h in holders_of(node(pod("a", 1), idle), {GPU})] == ["a"]
+    assert [h.name for h in holders_of(node(pod("a", 1), idle).pods, {GPU}, "d")] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -64,20 +64,20 @@ def test_only_those_who_hold_what_is_asked_about() -> None:
     ],
 )
 def test_the_smallest_release(pods: list[PodRequest], missing: int, released: list[str] | None) -> None:
-    found = smallest_release(node(*pods), {GPU: missing})
+    found = smallest_release(node(*pods).pods, {GPU: missing}, "d")
     assert (found and sorted(h.name for h in found)) == released
 
 
 def test_several_resources_at_once() -> None:
     big = PodRequest(ObjectKey("d", "big"), resources={"cpu": 8000})
-    found = smallest_release(node(pod("a", 4), big), {GPU: 2, "cpu": 4000})
+    found = smallest_release(node(pod("a", 4), big).pods, {GPU: 2, "cpu": 4000}, "d")
     assert found is not None
     assert sorted(h.name for h in found) == ["a", "big"]
 
 
 def test_among_very_many_none_is_superfluous() -> None:
     pods = [pod(f"p{number:03}", 1 + number % 3) for number in range(60)]
-    found = smallest_release(node(*pods), {GPU: 40})
+    found = smallest_release(node(*pods).pods, {GPU: 40}, "d")
     assert found is not None
     total = sum(h.amounts[GPU] for h in found)
     assert total >= 40
