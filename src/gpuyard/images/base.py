@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpuyard.images.cuda.installed import Torch
+
 
 @dataclass(frozen=True)
 class BasePython:
@@ -38,6 +40,7 @@ class BaseContents:
         libc: `glibc` or `musl`, or empty.
         libc_version: such as (2, 36); (0, 0) when not known.
         passwd: text of /etc/passwd.
+        torch: the one that the Python imports, and what its version.py says of CUDA.
     """
 
     python: BasePython | None = None
@@ -45,6 +48,7 @@ class BaseContents:
     libc: str = ""
     libc_version: tuple[int, int] = (0, 0)
     passwd: str = ""
+    torch: Torch | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For the cache."""
@@ -54,6 +58,7 @@ class BaseContents:
             "libc": self.libc,
             "libc_version": list(self.libc_version),
             "passwd": self.passwd,
+            "torch": [self.torch.version, self.torch.folder, self.torch.cuda] if self.torch else None,
         }
 
     @classmethod
@@ -61,7 +66,8 @@ class BaseContents:
         """From the cache."""
         python = BasePython(*raw["python"]) if raw["python"] else None
         major, minor = raw["libc_version"]
-        return cls(python, raw["packages"], raw["libc"], (major, minor), raw["passwd"])
+        torch = Torch(*raw["torch"]) if raw["torch"] else None
+        return cls(python, raw["packages"], raw["libc"], (major, minor), raw["passwd"], torch)
 
 
 def normalise(name: str) -> str:

@@ -13,7 +13,8 @@ from gpuyard.images.places import Place
 from gpuyard.images.store import read_blob
 
 _KIND = "bases"
-_CONTENTS_KIND = "base-contents"
+#: The number changes with what is kept: older entries lack it.
+_CONTENTS_KIND = "base-contents-2"
 
 #: Told the bytes of the base read so far and in all.
 ReadProgress = Callable[[int, int], None]
@@ -92,15 +93,25 @@ async def read_contents(
     Raises:
         ImageDamaged: a layer can't be read.
     """
-    name = f"{base.digest[7:]}.json"
-    if kept := cache.read(_CONTENTS_KIND, name):
-        return BaseContents.of(kept)
+    if kept := kept_contents(base.digest, cache):
+        return kept
     from gpuyard.images.base_reader import read_base  # Once per base: its imports cost start-up time.
 
     environment = base.config.container.environment
     contents = await read_base(place.store, base.manifest.layers, environment, progress or _untold)
-    cache.write(_CONTENTS_KIND, name, contents.to_json())
+    cache.write(_CONTENTS_KIND, f"{base.digest[7:]}.json", contents.to_json())
     return contents
+
+
+def kept_contents(digest: Digest, cache: Cache) -> BaseContents | None:
+    """What an image holds, when its layers were read on this machine before.
+
+    Args:
+        digest: of its manifest for one platform.
+        cache: where that is kept.
+    """
+    kept = cache.read(_CONTENTS_KIND, f"{digest[7:]}.json")
+    return BaseContents.of(kept) if kept else None
 
 
 def _untold(done: int, total: int) -> None:

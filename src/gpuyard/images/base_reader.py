@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from gpuyard.images.base import BaseContents, BasePython, normalise
+from gpuyard.images.cuda.installed import Torch, built_cuda
 from gpuyard.images.file_system import FileSystem, Member
 from gpuyard.images.layer_pipe import LayerPipe
 from gpuyard.images.oci import Descriptor
@@ -31,8 +32,9 @@ _MOST_METADATA = 1 << 16
 _MOST_LIBC = 8 << 20
 #: Folders under a prefix's lib/python3.N or lib/python3 that a system interpreter imports from.
 _SITE = re.compile(
-    r"(?P<prefix>.*)/lib(?:64)?/python3(?:\.(?P<minor>\d+))?/(?:site|dist)-packages/[^/]+(?:/[^/]+)?"
+    r"(?P<folder>(?P<prefix>.*)/lib(?:64)?/python3(?:\.(?P<minor>\d+))?/(?:site|dist)-packages)/[^/]+(?:/[^/]+)?"
 )
+_TORCH_VERSION = "torch/version.py"
 
 
 async def read_base(
@@ -100,8 +102,10 @@ class BaseReader:
         python = self._python(env.get("PATH") or _PATH)
         libc, version = self._libc()
         passwd = self.files.files.get("etc/passwd") or b""
-        packages = self._packages(python) if python else {}
-        return BaseContents(python, packages, libc, version, passwd.decode("utf-8", "replace"))
+        found = self._packages(python) if python else {}
+        packages = {name: version for name, (version, _) in found.items()}
+        torch = self._torch(*found["torch"]) if "torch" in found else None
+        return BaseContents(python, packages, libc, version, passwd.decode("utf-8", "replace"), torch)
 
     def _python(self, path: str) -> BasePython | None:
         for folder in path.split(":"):
@@ -114,13 +118,14 @@ class BaseReader:
                     return BasePython("/" + found, int(match[1]), venv)
         return None
 
-    def _packages(self, python: BasePython) -> dict[str, str]:
+    def _packages(self, python: BasePython) -> dict[str, tuple[str, str]]:
+        """Name → version and folder of what the interpreter imports, where it looks first."""
         prefix = posixpath.dirname(posixpath.dirname(python.path)).strip("/")
         # Debian's interpreter imports from both; one of its own under /usr/local doesn't see Debian's.
-        prefixes = {"usr", "usr/local"} if prefix in ("usr", "") else {prefix}
+        prefixes = ["usr/local", "usr"] if prefix in ("usr", "") else [prefix]
         if python.venv:
-            prefixes.add(python.venv.strip("/"))
-        packages: dict[str, str] = {}
+            prefixes.insert(0, python.venv.strip("/"))
+        found: list[tuple[int, str, str, str]] = []
         for path, content in self.files.contents():
             match = _SITE.fullmatch(path)
             if (
@@ -131,10 +136,15 @@ class BaseReader:
                 continue
             name, version = _HEADER_NAME.search(content), _HEADER_VERSION.search(content)
             if name and version:
-                packages[normalise(name[1].decode("utf-8", "replace"))] = version[1].decode(
-                    "utf-8", "replace"
-                )
-        return dict(sorted(packages.items()))
+                words = (normalise(_text(name[1])), _text(version[1]), match["folder"])
+                found.append((prefixes.index(match["prefix"]), *words))
+        # The first prefix comes last, and so counts.
+        ordered = sorted(found, key=lambda each: -each[0])
+        return dict(sorted((name, (version, folder)) for _, name, version, folder in ordered))
+
+    def _torch(self, version: str, folder: str) -> Torch:
+        content = self.files.files.get(f"{folder}/{_TORCH_VERSION}") or b""
+        return Torch(version, "/" + folder, built_cuda(_text(content)))
 
     def _libc(self) -> tuple[str, tuple[int, int]]:
         for path, content in self.files.contents():
@@ -151,9 +161,14 @@ def _wanted(member: Member, content: IO[bytes]) -> tuple[str, bytes] | None:
     name = path.rpartition("/")[2]
     if path == "etc/passwd":
         return path, content.read(_MOST_METADATA)
-    if "-packages/" in path and _METADATA.fullmatch(path.partition("-packages/")[2]):
+    inner = path.partition("-packages/")[2]
+    if inner == _TORCH_VERSION or _METADATA.fullmatch(inner):
         return path, content.read(_MOST_METADATA)
     if name == "libc.so.6" or (name.startswith("libc-2.") and name.endswith(".so")):
         match = _GLIBC.search(content.read(_MOST_LIBC))
         return (path.rpartition("/")[0] + "/libc.version", b"%s.%s" % match.groups()) if match else None
     return None
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", "replace")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from gpuyard.images.base import BaseContents
 from gpuyard.images.base_image import BaseImage
+from gpuyard.images.cuda.installed import LABELS, Installed
 from gpuyard.images.environment import ENTRYPOINT, HOME, LABEL_PYTHON, PREFIX, UID, USER, Environment
 from gpuyard.images.layers import Layer
 from gpuyard.images.oci import Config, ContainerConfig, History
@@ -18,6 +20,7 @@ _TOOL = "gpuyard build"
 
 def image_config(
     base: BaseImage,
+    contents: BaseContents,
     environment: Environment,
     layers: Sequence[tuple[str, Layer]],
     wheels: Sequence[Wheel],
@@ -29,9 +32,10 @@ def image_config(
 
     Args:
         base: what it stands on; its environment, labels and ports are kept, its entrypoint is not.
+        contents: what it holds; with the wheels it gives the labels that tell of torch and CUDA.
         environment: the image's virtual environment.
         layers: what the build adds, each with what it holds.
-        wheels: what is installed, for the labels that tell of torch and CUDA.
+        wheels: what is installed.
         workdir: absolute path in the image.
         created: Unix time in seconds.
     """
@@ -39,11 +43,11 @@ def image_config(
     own = container.environment
     own["PATH"] = f"{PREFIX}/bin:{own.get('PATH') or _DEFAULT_PATH}"
     own |= {"VIRTUAL_ENV": PREFIX, "HOME": HOME, "USER": USER, "LOGNAME": USER}
-    labels = dict(container.labels) | {LABEL_PYTHON: environment.python.version}
-    if wheels:
-        from gpuyard.images.cuda.need import labels_for  # Reads its table, which costs start-up time.
-
-        labels |= labels_for({wheel.name: wheel.version for wheel in wheels})
+    installed = Installed.seen(
+        {wheel.name: wheel.version for wheel in wheels}, contents.packages, contents.torch
+    )
+    labels = {name: value for name, value in container.labels.items() if name not in LABELS}
+    labels |= {LABEL_PYTHON: environment.python.version} | installed.labels()
     other = {name: value for name, value in container.other.items() if name not in ("Healthcheck", "OnBuild")}
     when = timestamp(created)
     return Config(

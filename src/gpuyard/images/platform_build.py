@@ -265,6 +265,7 @@ class PlatformBuild:
         layers = (*((layer.title, known[layer]) for layer in wheel_layers), ("application", application))
         config = image_config(
             plan.base,
+            plan.contents,
             plan.environment,
             [*((layer.holds, known[layer]) for layer in wheel_layers), layers[-1]],
             plan.lock.wheels,

@@ -10,6 +10,7 @@ import zstandard
 from gpuyard import errors
 from gpuyard.images.base import BaseContents, BasePython
 from gpuyard.images.base_reader import BaseReader, read_base
+from gpuyard.images.cuda.installed import Torch
 from gpuyard.images.oci import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
 from tests.unit.images.conftest import LIBC, debian_files, tar_of
 
@@ -74,6 +75,73 @@ def test_an_environment_of_the_bases_own() -> None:
     )
     assert found.python == BasePython("/usr/bin/python3.11", 11, "/opt/venv")
     assert found.packages["vllm"] == "0.6"
+
+
+DEBIANS_TORCH = {
+    "usr/lib/python3/dist-packages/torch-1.13.0a0+gitunknown.egg-info/PKG-INFO": (
+        "Metadata-Version: 2.1\nName: torch\nVersion: 1.13.0a0+gitunknown\n"
+    ),
+    "usr/lib/python3/dist-packages/torch/version.py": "__version__ = '1.13.0a0'\ncuda = None\n",
+}
+
+
+def torch_files(folder: str, version: str, cuda: str) -> dict[str, bytes | str]:
+    return {
+        f"{folder}/torch-{version}.dist-info/METADATA": f"Name: torch\nVersion: {version}\n",
+        f"{folder}/torch/version.py": f"__version__ = {version!r}\ncuda: Optional[str] = {cuda!r}\n",
+    }
+
+
+def test_debians_torch_is_built_without_cuda() -> None:
+    found = contents(debian_files() | DEBIANS_TORCH)
+    assert found.torch == Torch("1.13.0a0+gitunknown", "/usr/lib/python3/dist-packages", "none")
+    assert BaseContents.of(found.to_json()) == found
+    assert BaseContents.of(found.to_json()).torch == found.torch
+
+
+@pytest.mark.parametrize(
+    ("folder", "path"),
+    [
+        ("usr/local/lib/python3.11/dist-packages", ""),
+        ("opt/venv/lib/python3.11/site-packages", "/opt/venv/bin:/usr/bin"),
+        ("zoo/venv/lib/python3.11/site-packages", "/zoo/venv/bin:/usr/bin"),
+    ],
+)
+def test_the_torch_that_python_finds_first(folder: str, path: str) -> None:
+    files = debian_files() | DEBIANS_TORCH | torch_files(folder, "2.5.1+cu124", "12.4")
+    if path:
+        venv = folder.partition("/lib/")[0]
+        files |= {f"{venv}/pyvenv.cfg": "home = /usr/bin\n", f"{venv}/bin/python3": "-> /usr/bin/python3"}
+    found = contents(files, path=path)
+    assert found.torch == Torch("2.5.1+cu124", f"/{folder}", "12.4")
+    assert found.packages["torch"] == "2.5.1+cu124"
+
+
+def test_conda_s_torch_has_no_local_version() -> None:
+    folder = "opt/conda/lib/python3.10/site-packages"
+    found = contents(
+        debian_files() | DEBIANS_TORCH,
+        {"opt/conda/bin/python3.10": b"elf", **torch_files(folder, "2.1.0", "12.1")},
+        path="/opt/conda/bin:/usr/bin",
+    )
+    assert found.torch == Torch("2.1.0", f"/{folder}", "12.1")
+
+
+def test_a_torch_that_a_higher_layer_takes_away_or_replaces() -> None:
+    gone = {"usr/lib/python3/dist-packages/.wh.torch-1.13.0a0+gitunknown.egg-info": ""}
+    assert contents(debian_files() | DEBIANS_TORCH, gone).torch is None
+    folder = "usr/local/lib/python3.11/dist-packages"
+    upgraded = {
+        f"{folder}/.wh.torch-2.4.1.dist-info": "",
+        **torch_files(folder, "2.5.1", "12.4"),
+    }
+    found = contents(debian_files() | torch_files(folder, "2.4.1", "12.1"), upgraded)
+    assert found.torch == Torch("2.5.1", f"/{folder}", "12.4")
+
+
+def test_a_torch_that_doesn_t_say_its_cuda() -> None:
+    metadata = {"usr/lib/python3/dist-packages/torch-2.0.egg-info": "Name: torch\nVersion: 2.0\n"}
+    assert contents(debian_files() | metadata).torch == Torch("2.0", "/usr/lib/python3/dist-packages", "")
 
 
 def test_folders_that_are_links_are_followed() -> None:

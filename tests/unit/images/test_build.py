@@ -12,6 +12,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.images import wheels
+from gpuyard.images.cuda.installed import LABELS, Installed, Torch
 from gpuyard.images.environment import PREFIX
 from gpuyard.images.layers import compression
 from gpuyard.images.places import Places
@@ -353,3 +354,46 @@ def test_large_wheels_get_layers_of_their_own_while_there_are_any() -> None:
     assert group_wheels(made, 2) == [(made[5],), tuple(made[:5])]
     assert group_wheels([], 5) == []
     assert wheels.LARGE_BYTES == 50_000_000
+
+
+_TORCH_OF_BASE = {
+    "usr/lib/python3/dist-packages/torch-1.13.0a0.egg-info/PKG-INFO": "Name: torch\nVersion: 1.13.0a0\n",
+    "usr/lib/python3/dist-packages/torch/version.py": "cuda = None\n",
+}
+
+
+async def labelled(workshop: Workshop) -> Installed:
+    _, config = await workshop.read()
+    installed = Installed.of_labels(config.container.labels)
+    assert {name for name in config.container.labels if name in LABELS} == installed.labels().keys()
+    return installed
+
+
+async def test_labels_tell_of_the_torch_that_the_base_brings(
+    workshop: Workshop, make_wheel: MakeWheel
+) -> None:
+    await workshop.make_base(debian_files() | _TORCH_OF_BASE)
+    await workshop.build()
+    own = Torch("1.13.0a0", "/usr/lib/python3/dist-packages", "none")
+    assert await labelled(workshop) == Installed(own)
+    make_wheel("demo")
+    await workshop.build(requirements=workshop.require("demo", "torch"))
+    assert await labelled(workshop) == Installed(own)
+
+
+async def test_a_wheel_s_torch_takes_the_place_of_the_base_s_in_the_labels(
+    workshop: Workshop, make_wheel: MakeWheel
+) -> None:
+    await workshop.make_base(debian_files() | _TORCH_OF_BASE)
+    make_wheel("nvidia_cuda_runtime_cu12", "12.4.127")
+    make_wheel("torch", "2.5.1", requires=("nvidia-cuda-runtime-cu12==12.4.127",))
+    await workshop.build(requirements=workshop.require("torch>=2"))
+    assert await labelled(workshop) == Installed(Torch("2.5.1"), "12.4.127")
+    # An image on top of it has neither its label by accident, nor the base's.
+    make_wheel("torch", "2.6.0+cpu")
+    requirements = workshop.require("torch==2.6.0+cpu")
+    on_top = f"oci:{workshop.folder / 'out'}:v2"
+    await workshop.build(base=workshop.target, target=on_top, requirements=requirements, upgrade=True)
+    _, config = await workshop.read(on_top)
+    installed = Installed.of_labels(config.container.labels)
+    assert installed.torch == Torch("2.6.0+cpu")

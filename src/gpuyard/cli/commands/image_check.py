@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gpuyard import errors
+from gpuyard.cli.image_reading import read_image, read_layers_option
 from gpuyard.cli.options import output_option, target_options
 from gpuyard.cli.registry_options import registry_environ, registry_options
 
 if TYPE_CHECKING:
     from gpuyard.cli.target import Target
     from gpuyard.images.cuda.fleet import Report
-    from gpuyard.images.cuda.need import Image
+    from gpuyard.images.cuda.need import Image, Need
+
+    Reading = Callable[[], Coroutine[Any, Any, tuple[Image, ...]]]
 
 
 @click.command(
@@ -34,6 +38,7 @@ Exit code: 0 when it runs on one of them (or that can't be known), 1 when it run
 @click.argument("image")
 @click.option("--gpu", metavar="MODEL", help="A GPU instead of the nodes, such as H100.")
 @click.option("--driver", metavar="VERSION", help="Driver of that GPU, such as 535.104.05.")
+@read_layers_option
 @target_options
 @registry_options
 @output_option()
@@ -41,6 +46,7 @@ def command(
     image: str,
     gpu: str | None,
     driver: str | None,
+    read_layers: bool,
     context: str | None,
     namespace: str | None,
     plain_http: tuple[str, ...],
@@ -50,17 +56,15 @@ def command(
     """Say whether an IMAGE runs on the nodes, or on a stated GPU and driver, and why.
 
     IMAGE is in a registry, or oci:PATH[:TAG] or oci-archive:PATH[:TAG]. Only its manifest and config are
-    read.
+    read, unless told otherwise.
     """
     if driver and not gpu:
         raise click.UsageError(
             "--driver says which driver the GPU of --gpu has: name one, such as --gpu H100"
         )
     environ = registry_environ(plain_http, registry_ca)
-    if gpu:
-        report = _check_stated(image, environ, gpu, driver or "")
-    else:
-        report = _check_nodes(image, environ, context, namespace)
+    read = partial(read_image, image, environ, layers=read_layers)
+    report = _check_stated(read, gpu, driver or "") if gpu else _check_nodes(read, context, namespace)
     if output == "json":
         from gpuyard.cli.output import print_json
 
@@ -70,7 +74,7 @@ def command(
     sys.exit(1 if report.none_fits else 0)
 
 
-def _check_stated(reference: str, environ: Mapping[str, str], gpu: str, driver: str) -> Report:
+def _check_stated(read: Reading, gpu: str, driver: str) -> Report:
     import asyncio
 
     from gpuyard.images.cuda.facts import load_facts
@@ -85,13 +89,11 @@ def _check_stated(reference: str, environ: Mapping[str, str], gpu: str, driver: 
         raise errors.UsageError(
             str(error), remedy="write for example --gpu H100 --driver 535.104.05"
         ) from error
-    needs = [need_of(image, facts) for image in asyncio.run(_read(reference, environ))]
+    needs = [need_of(image, facts) for image in asyncio.run(read())]
     return judge_all(needs, [offer], facts)
 
 
-def _check_nodes(
-    reference: str, environ: Mapping[str, str], context: str | None, namespace: str | None
-) -> Report:
+def _check_nodes(read: Reading, context: str | None, namespace: str | None) -> Report:
     from gpuyard.cli.compatibility import judge_nodes
     from gpuyard.cli.target import call
     from gpuyard.images.cuda.offer import has_gpus
@@ -104,18 +106,9 @@ def _check_nodes(
                 "no node has GPUs to check the image against",
                 remedy="state one: --gpu H100 --driver 535.104.05",
             )
-        return judge_nodes(await _read(reference, environ), nodes)
+        return judge_nodes(await read(), nodes)
 
     return call(work, context=context, namespace=namespace)
-
-
-async def _read(reference: str, environ: Mapping[str, str]) -> tuple[Image, ...]:
-    from gpuyard.images.cuda.inspect import read_images
-
-    images = await read_images(reference, environ)
-    if not images:
-        raise errors.ImageNotFound(f"{reference} has no image for Linux", remedy="name another image")
-    return images
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -129,6 +122,8 @@ def to_json(report: Report) -> dict[str, Any]:
             "cuda": str(need.cuda) if need.cuda else None,
             "cuda_source": need.cuda_source or None,
             "torch": need.torch or None,
+            "torch_source": need.torch_source or None,
+            "torch_without_cuda": need.cpu_only,
             "gpu_code": str(need.architectures) if need.architectures else None,
             "forward_compatibility": str(need.compat) if need.compat else None,
             "findings": [
@@ -155,6 +150,12 @@ def to_json(report: Report) -> dict[str, Any]:
     }
 
 
+def _cuda(need: Need) -> str:
+    if need.cpu_only:
+        return "none: its torch is built without"
+    return f"{need.cuda} (from {need.cuda_source})" if need.cuda else "none that is known of"
+
+
 def _print(report: Report) -> None:
     from gpuyard.cli.compatibility import suggestion_lines
     from gpuyard.cli.output import print_fields
@@ -164,8 +165,8 @@ def _print(report: Report) -> None:
         [
             ("Image", need.reference),
             ("CPU", need.machine),
-            ("CUDA", f"{need.cuda} (from {need.cuda_source})" if need.cuda else "none that is known of"),
-            ("torch", need.torch),
+            ("CUDA", _cuda(need)),
+            ("torch", f"{need.torch} ({need.torch_source})" if need.torch else ""),
             ("GPU code", str(need.architectures or "")),
         ]
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gpuyard.cli.image_reading import read_image, read_layers_option
 from gpuyard.cli.options import output_option
 from gpuyard.cli.registry_options import registry_options
 
@@ -19,35 +20,44 @@ if TYPE_CHECKING:
 
 @click.command("show")
 @click.argument("image")
+@read_layers_option
 @registry_options
 @output_option()
-def command(image: str, plain_http: tuple[str, ...], registry_ca: Path | None, output: str | None) -> None:
+def command(
+    image: str,
+    read_layers: bool,
+    plain_http: tuple[str, ...],
+    registry_ca: Path | None,
+    output: str | None,
+) -> None:
     """Show what IMAGE is made of, and what it needs of a driver.
 
-    IMAGE is in a registry, or oci:PATH[:TAG] or oci-archive:PATH[:TAG]. No layer is read.
+    IMAGE is in a registry, or oci:PATH[:TAG] or oci-archive:PATH[:TAG]. Only its manifest and config are
+    read, unless told otherwise.
     """
     from gpuyard.cli.output import print_json
     from gpuyard.cli.registry_options import registry_environ
+    from gpuyard.images.cache import Cache, cache_folder
     from gpuyard.images.cuda.facts import load_facts
-    from gpuyard.images.cuda.need import Image, need_of
+    from gpuyard.images.cuda.inspect import image_of
+    from gpuyard.images.cuda.need import need_of
     from gpuyard.images.places import Places
     from gpuyard.images.shown import show_image
 
+    environ = registry_environ(plain_http, registry_ca)
+
     async def work() -> tuple[ShownImage, ...]:
-        async with Places(registry_environ(plain_http, registry_ca)) as places:
+        async with Places(environ) as places:
             return await show_image(await places.open(image))
 
+    if read_layers:
+        # What they hold is kept by digest, which is where `image_of` looks.
+        asyncio.run(read_image(image, environ, layers=True))
     facts = load_facts()
     documents = []
     for shown in asyncio.run(work()):
-        container = shown.config.container
-        known = Image(
-            reference=image,
-            machine=shown.platform.architecture,
-            env=container.environment,
-            labels=container.labels,
-            entrypoint=container.entrypoint,
-            base=shown.base.partition("@")[0],
+        known = image_of(
+            image, shown.digest, shown.base.partition("@")[0], shown.config, Cache(cache_folder(environ))
         )
         need = need_of(known, facts)
         if output == "json":
@@ -56,6 +66,12 @@ def command(image: str, plain_http: tuple[str, ...], registry_ca: Path | None, o
             _print(image, shown, need, facts)
     if output == "json":
         print_json({"reference": image, "platforms": documents})
+
+
+def _cuda(need: Need) -> str:
+    if need.cpu_only:
+        return "none: its torch is built without"
+    return f"{need.cuda} (from {need.cuda_source})" if need.cuda else ""
 
 
 def _driver(need: Need, facts: Facts) -> str:
@@ -76,8 +92,8 @@ def _print(reference: str, shown: ShownImage, need: Need, facts: Facts) -> None:
             ("Size", _megabytes(shown.size)),
             ("Base", shown.base),
             ("Python", shown.python),
-            ("torch", need.torch),
-            ("CUDA", f"{need.cuda} (from {need.cuda_source})" if need.cuda else ""),
+            ("torch", f"{need.torch} ({need.torch_source})" if need.torch else ""),
+            ("CUDA", _cuda(need)),
             ("Driver", f"{driver} or newer (`gpuyard image check` says where it runs)" if driver else ""),
             ("User", container.user),
             ("Workdir", container.working_dir),
@@ -105,6 +121,8 @@ def _to_json(shown: ShownImage, need: Need, facts: Facts) -> dict[str, Any]:
         "built_by_gpuyard": shown.built,
         "python": shown.python,
         "torch": need.torch,
+        "torch_source": need.torch_source,
+        "torch_without_cuda": need.cpu_only,
         "cuda": str(need.cuda) if need.cuda else "",
         "oldest_driver": _driver(need, facts),
         "user": shown.config.container.user,

@@ -81,12 +81,15 @@ def _containers(need: Need, facts: Facts) -> Iterator[tuple[Need, str, str]]:
 def _torch_variants(need: Need, facts: Facts) -> Iterator[tuple[Need, str, str]]:
     """The same torch for another CUDA, then the releases after it, then those before it, near ones first."""
     own = Version.parse(need.torch).minor
+    # A version such as 2.4.0a0 isn't published: the release that it leads to is.
+    published = need.torch.partition("+")[0]
+    released = re.fullmatch(r"[\d.]+", published) is not None
     releases = sorted(facts.torch.values(), key=lambda release: release.release)
     same = [release for release in releases if release.release == own]
     newer = [release for release in releases if release.release > own]
     older = [release for release in reversed(releases) if release.release < own]
     for release in (*same, *newer, *older):
-        version = need.torch.partition("+")[0] if release.release == own else str(release.version)
+        version = published if released and release.release == own else str(release.version)
         for cuda in reversed(release.variants):
             if release.release == own and cuda == need.cuda and not need.cpu_only:
                 continue
@@ -106,9 +109,13 @@ def _torch_variants(need: Need, facts: Facts) -> Iterator[tuple[Need, str, str]]
 
 
 def _how(need: Need, version: str, cuda: Version) -> str:
+    variant = variant_name(cuda)
+    index = f"{_INDEX}{variant}"
     if need.pip_torch:
-        index = f"{_INDEX}{variant_name(cuda)}"
         return f"install torch=={version} from {index} (CUDA {cuda}): --index-url {index}"
+    if need.base_torch:
+        # With its local version, which the base's own doesn't meet: what a base has isn't installed again.
+        return f"require torch=={version}+{variant}, which comes before the base's: --index-url {index}"
     return f"use a pytorch/pytorch:{version}-cuda{cuda.minor}-… image"
 
 

@@ -1,8 +1,14 @@
 """What an image needs of the node that it runs on, read from its config and the packages known to be in it.
 
-Which fact counts: torch that came with pip brings its own CUDA, so its pins and its local version tag (the
-higher of the two) win over the base image's CUDA_VERSION, which such a process never loads. Without it the
-image's own torch (NVIDIA's or pytorch/pytorch's) runs on the image's CUDA_VERSION; else that is all there is.
+Which fact counts, for the torch that a program finds (`installed.py` says which that is):
+
+1. a torch that the base brings: its torch/version.py; for NVIDIA's own the container that it was made for,
+2. a wheel: the higher of its local version tag (`+cu124`) and the pin of nvidia-cuda-runtime; where it has
+   neither, what PyPI has,
+3. without a word of torch's: the image's CUDA_VERSION, then its tag.
+
+A CUDA runtime that came as a wheel counts beside each of them: something loads it. The CUDA_VERSION of the
+image never counts for a torch that says its own, as such a process doesn't load the image's libraries.
 """
 
 from __future__ import annotations
@@ -12,31 +18,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from gpuyard.images.cuda.facts import Facts, variant_cuda
+from gpuyard.images.cuda.installed import NO_CUDA, Installed, Torch
 from gpuyard.images.cuda.require import Requirement, requirements_of
 from gpuyard.images.cuda.version import Architectures, Capability, Version
 
-#: Labels by which a build says what it put into an image, so that the config alone tells what it needs.
-LABEL_TORCH = "io.gpuyard.torch"
-LABEL_CUDA_RUNTIME = "io.gpuyard.cuda-runtime"
-
-_RUNTIME = re.compile(r"nvidia-cuda-runtime(?:-cu\d+)?|cuda-toolkit")
-_PIN = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*==\s*([^\s;\\]+)", re.MULTILINE)
 _NGC = re.compile(r"(?:^|/)nvidia/pytorch:(\d{2}\.\d{2})")
 _PYTORCH = re.compile(r"(?:^|/)pytorch/pytorch:v?(\d+(?:\.\d+)+)-cuda(\d+\.\d+)")
 _CUDA_TAG = re.compile(r"(?:^|/)nvidia/cuda:v?(\d+(?:\.\d+)+)")
 _COMPAT = re.compile(r"cuda-compat-(\d+)-(\d+)")
+_DISTRIBUTION = "/usr/lib/python3/dist-packages"
 
 
 @dataclass(frozen=True)
 class Image:
-    """What is known of one image for one platform without looking into its layers.
+    """What is known of one image for one platform.
 
     Attributes:
         reference: as the user named it.
         machine: the image's platform as Kubernetes names it: "amd64", "arm64"; empty when not known.
         env: the config's environment.
         labels: the config's labels.
-        distributions: Python distributions known to be in it, version by name, such as a lock's pins.
+        installed: what its layers were read to hold; None: they weren't, and labels may say it.
         base: reference of the image that it was built on; empty when not known.
         entrypoint: the config's.
     """
@@ -45,7 +47,7 @@ class Image:
     machine: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    distributions: Mapping[str, str] = field(default_factory=dict)
+    installed: Installed | None = None
     base: str = ""
     entrypoint: tuple[str, ...] = ()
 
@@ -70,8 +72,10 @@ class Need:
         cuda: the CUDA that its process uses; None: none that is known of.
         cuda_source: where that was found.
         torch: version of its torch; empty when there is none that is known of.
+        torch_source: where that was found.
         cpu_only: its torch is built without CUDA.
-        pip_torch: torch and its CUDA came as wheels, so another variant of them can be chosen.
+        pip_torch: torch came as a wheel, so another variant of it can be chosen.
+        base_torch: torch is known to lie among the base's packages, where a wheel would come before it.
         architectures: what its GPU code was built for; None: not known.
         least_capability: below which its maker says that it doesn't run.
         compat: CUDA of the forward compatibility package in it; None: it has none.
@@ -85,8 +89,10 @@ class Need:
     cuda: Version | None = None
     cuda_source: str = ""
     torch: str = ""
+    torch_source: str = ""
     cpu_only: bool = False
     pip_torch: bool = False
+    base_torch: bool = False
     architectures: Architectures | None = None
     least_capability: Capability | None = None
     compat: Version | None = None
@@ -97,92 +103,133 @@ class Need:
 
 def need_of(image: Image, facts: Facts) -> Need:
     """What the image needs; without a word of CUDA anywhere, nothing."""
-    own = _with_labels(image)
-    base = _base_need(image, facts)
-    torch = own.get("torch", "")
-    found = list(_pip_findings(own, facts))
-    if not torch and not found:
-        return base
-    runtime = max(found, key=lambda pair: pair[0]) if found else None
-    cuda = runtime[0] if runtime else base.cuda if torch else None
-    local = torch.partition("+")[2]
-    architectures = None
-    if torch and cuda and (version := _version(torch)):
-        architectures = facts.torch_architectures(version, cuda, image.machine or "amd64")
+    installed = image.installed or Installed.of_labels(image.labels)
+    torch = installed.torch
+    declared = _declared(image, torch, facts)
+    found = list(_runtime_findings(installed.runtime))
+    if torch is None:
+        return _with_runtime(declared, found)
+    said_too = tuple(f for f in declared.findings if (f.what, f.value) != ("torch", torch.version))
+    declared = replace(declared, findings=said_too)
+    source = _source(torch, image)
+    told = Finding("torch", torch.version, source)
+    from_base = bool(torch.folder)
+    need = replace(
+        declared, torch=torch.version, torch_source=source, pip_torch=not from_base, base_torch=from_base
+    )
+    if torch.without_cuda:
+        findings = (told, Finding("CUDA", NO_CUDA, _why_without(torch)), *_unused(declared.findings))
+        return replace(need, cpu_only=True, cuda=None, cuda_source="", architectures=None, findings=findings)
+    if _is_container(torch, declared):
+        return _with_runtime(replace(need, findings=(told, *declared.findings)), found)
+    found += _torch_findings(torch, image.machine, facts, pinned=bool(found))
+    best = max(found, key=_cuda, default=Finding("CUDA", str(declared.cuda or ""), declared.cuda_source))
+    cuda = _version(best.value)
     return replace(
-        base,
-        torch=torch or base.torch,
-        cpu_only=local.startswith("cpu"),
-        pip_torch=bool(torch),
-        cuda=None if local.startswith("cpu") else cuda,
-        cuda_source=runtime[1].source if runtime else base.cuda_source,
-        architectures=architectures,
+        need,
+        cuda=cuda,
+        cuda_source=best.source,
+        architectures=_architectures(installed, torch, cuda, declared, facts),
         least_capability=None,
-        findings=(
-            *([Finding("torch", torch, _source(image, "torch"))] if torch else ()),
-            *(finding for _, finding in found),
-            *(replace(f, counts=f.counts and not runtime) for f in base.findings),
-        ),
+        findings=(told, *found, *(_unused(declared.findings) if found else declared.findings)),
     )
 
 
-def pins_of(requirements: str) -> dict[str, str]:
-    """`name==version` lines of a requirements file or lock, names normalised."""
-    return {_normal(match[1]): match[2] for match in _PIN.finditer(requirements)}
+def _source(torch: Torch, image: Image) -> str:
+    """Where the torch lies, in words."""
+    if not torch.folder:
+        return "a wheel of the build"
+    return f"the base's, in {torch.folder}" if image.base else f"in {torch.folder}"
 
 
-def labels_for(distributions: Mapping[str, str]) -> dict[str, str]:
-    """The labels that a build gives an image with these distributions, for `need_of` to read later."""
-    known = {_normal(name): version for name, version in distributions.items()}
-    runtime = next((known[name] for name in sorted(known) if _RUNTIME.fullmatch(name)), "")
-    labels = {LABEL_TORCH: known.get("torch", ""), LABEL_CUDA_RUNTIME: runtime}
-    return {name: value for name, value in labels.items() if value}
+def _why_without(torch: Torch) -> str:
+    return "torch/version.py" if torch.cuda else f"torch=={torch.version}"
 
 
-def _with_labels(image: Image) -> dict[str, str]:
-    """The distributions, and those that labels tell of."""
-    labelled = {
-        "torch": image.labels.get(LABEL_TORCH, ""),
-        "nvidia-cuda-runtime": image.labels.get(LABEL_CUDA_RUNTIME, ""),
-    }
-    own = {_normal(name): version for name, version in image.distributions.items()}
-    return {name: version for name, version in labelled.items() if version} | own
+def _is_container(torch: Torch, declared: Need) -> bool:
+    """Whether the torch is NVIDIA's own, in the container that it was made for."""
+    month = _version(torch.container)
+    return bool(torch.folder and month and month == declared.container and declared.cuda)
 
 
-def _source(image: Image, name: str) -> str:
-    return "package" if name in map(_normal, image.distributions) else "label"
+def _with_runtime(need: Need, found: list[Finding]) -> Need:
+    """The need with a CUDA runtime in the image that isn't torch's; the newer CUDA counts."""
+    if not found:
+        return need
+    [runtime] = found
+    if need.torch and need.cuda and need.cuda >= _cuda(runtime):
+        return replace(need, findings=(*need.findings, replace(runtime, counts=False)))
+    return replace(
+        need,
+        cuda=_cuda(runtime),
+        cuda_source=runtime.source,
+        architectures=None,
+        least_capability=None,
+        findings=(runtime, *_unused(need.findings)),
+    )
 
 
-def _pip_findings(own: Mapping[str, str], facts: Facts) -> Iterator[tuple[Version, Finding]]:
-    """CUDA versions that the packages tell of; torch without a tag or a pin is taken as PyPI's."""
-    found = False
-    for name in sorted(own):
-        if _RUNTIME.fullmatch(name) and (version := _version(own[name])):
-            # The third number of a runtime is its build, not CUDA's patch release.
-            yield version.minor, Finding("CUDA", str(version.minor), f"{name}=={own[name]}")
-            found = True
-    torch = own.get("torch", "")
-    local = torch.partition("+")[2]
-    if cuda := variant_cuda(local):
-        yield cuda, Finding("CUDA", str(cuda), f"torch=={torch}")
-        found = True
-    version = _version(torch)
-    if torch and version and not local and not found:
+def _architectures(
+    installed: Installed, torch: Torch, cuda: Version | None, declared: Need, facts: Facts
+) -> Architectures | None:
+    """What PyTorch's own builds are made for; None for those of others, which nobody published."""
+    own = (
+        not torch.folder
+        or bool(variant_cuda(torch.local))
+        or (bool(installed.runtime) and torch.folder != _DISTRIBUTION)
+        or torch.version == declared.torch
+    )
+    version = _version(torch.version)
+    if not own or cuda is None or version is None:
+        return None
+    return facts.torch_architectures(version, cuda, declared.machine or "amd64")
+
+
+def _runtime_findings(runtime: str) -> Iterator[Finding]:
+    if version := _version(runtime):
+        # The third number of a runtime is its build, not CUDA's patch release.
+        yield Finding("CUDA", str(version.minor), f"nvidia-cuda-runtime=={runtime}")
+
+
+def _torch_findings(torch: Torch, machine: str, facts: Facts, *, pinned: bool) -> Iterator[Finding]:
+    """CUDA versions that a torch tells of.
+
+    Args:
+        torch: with CUDA, as far as is known.
+        machine: CPU architecture of the image.
+        facts: what is known.
+        pinned: a runtime is installed beside it.
+    """
+    if torch.cuda:
+        yield Finding("CUDA", torch.cuda, "torch/version.py")
+        return
+    if cuda := variant_cuda(torch.local):
+        yield Finding("CUDA", str(cuda), f"torch=={torch.version}")
+        return
+    version = _version(torch.version)
+    # What PyPI has is known for this machine alone, and another build looks the same from outside.
+    if version and not (torch.local or pinned or torch.folder) and machine in ("amd64", ""):
         release = facts.torch.get(version.minor)
         if release and release.cuda:
-            yield release.cuda, Finding("CUDA", str(release.cuda), f"torch=={torch}, as PyPI has it")
+            yield Finding("CUDA", str(release.cuda), f"torch=={torch.version}, as PyPI has it")
 
 
-def _base_need(image: Image, facts: Facts) -> Need:
+def _cuda(finding: Finding) -> Version:
+    return Version.parse(finding.value)
+
+
+def _unused(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    return tuple(replace(finding, counts=False) for finding in findings)
+
+
+def _declared(image: Image, installed: Torch | None, facts: Facts) -> Need:
     """The need by environment and tag, as if nothing had been installed on top."""
     env, reference = image.env, image.base or image.reference
-    findings = list(_base_findings(image, facts))
+    findings = list(_declared_findings(image, installed, facts))
     cuda = next((f for f in findings if f.what == "CUDA"), None)
     month = next((_version(f.value) for f in findings if f.what == "container"), None)
     tagged = _PYTORCH.search(reference)
-    torch = env.get("PYTORCH_VERSION", "") or (tagged[1] if tagged else "")
-    if not torch and month and month in facts.containers:
-        torch = facts.containers[month].torch
+    torch, torch_source = _declared_torch(env, tagged[1] if tagged else "", month, facts)
     version = Version.parse(cuda.value) if cuda else None
     architectures = _declared_architectures(env) if month else None
     torch_version = _version(torch)
@@ -194,6 +241,7 @@ def _base_need(image: Image, facts: Facts) -> Need:
         cuda=version,
         cuda_source=cuda.source if cuda else "",
         torch=torch,
+        torch_source=torch_source,
         architectures=architectures,
         least_capability=facts.container_capability(month) if month else None,
         compat=_compat(env, version if month else None),
@@ -203,14 +251,34 @@ def _base_need(image: Image, facts: Facts) -> Need:
     )
 
 
-def _base_findings(image: Image, facts: Facts) -> Iterator[Finding]:
+def _declared_torch(
+    env: Mapping[str, str], tagged: str, month: Version | None, facts: Facts
+) -> tuple[str, str]:
+    """The torch that environment or tag tell of, and which of them does."""
+    if env.get("PYTORCH_VERSION"):
+        return env["PYTORCH_VERSION"], "env PYTORCH_VERSION"
+    if tagged:
+        return tagged, "tag"
+    container = facts.containers.get(month) if month else None
+    if container and container.torch:
+        return container.torch, f"NVIDIA's container of {container.tag}"
+    return "", ""
+
+
+def _declared_findings(image: Image, installed: Torch | None, facts: Facts) -> Iterator[Finding]:
     """What environment and tag say, the image's own word before what its tag lets expect."""
     env, reference = image.env, image.base or image.reference
     tagged = _NGC.search(reference)
-    month = env.get("NVIDIA_PYTORCH_VERSION", "") or (tagged[1] if tagged else "")
-    if month and _version(month):
-        source = "env NVIDIA_PYTORCH_VERSION" if env.get("NVIDIA_PYTORCH_VERSION") else "tag"
-        yield Finding("container", month, source)
+    month = ""
+    for said, source in (
+        (env.get("NVIDIA_PYTORCH_VERSION", ""), "env NVIDIA_PYTORCH_VERSION"),
+        (tagged[1] if tagged else "", "tag"),
+        # NVIDIA's torch isn't published as a wheel: where it is, the container is.
+        (installed.container if installed else "", "its torch's version"),
+    ):
+        if not month and _version(said):
+            month = said
+            yield Finding("container", month, source)
     if env.get("PYTORCH_VERSION"):
         yield Finding("torch", env["PYTORCH_VERSION"], "env PYTORCH_VERSION")
     if match := _PYTORCH.search(reference):
@@ -257,7 +325,3 @@ def _version(text: str) -> Version | None:
         return Version.parse(text)
     except ValueError:
         return None
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

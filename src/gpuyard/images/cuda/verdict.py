@@ -106,17 +106,11 @@ def judge(need: Need, offer: Offer, facts: Facts) -> Verdict:
     reasons = list(_machine(need, offer))
     reasons += _gpu_and_driver(offer, facts)
     if need.cpu_only:
-        reasons.append(
-            Reason(
-                Rule.CPU_TORCH,
-                Outcome.FAILS,
-                f"its torch {need.torch} is built without CUDA, so it would train on the CPU",
-                remedy="install torch from one of the CUDA indexes of https://download.pytorch.org/whl",
-            )
-        )
+        reasons.append(_cpu_torch(need, offer))
     elif need.cuda is None:
-        message = "nothing in the image's config or packages says which CUDA it uses"
-        reasons.append(Reason(Rule.NO_CUDA, Outcome.UNKNOWN, message))
+        message = "nothing that is known of the image says which CUDA it uses"
+        remedy = "`gpuyard image check --read-layers` looks into its layers for a torch"
+        reasons.append(Reason(Rule.NO_CUDA, Outcome.UNKNOWN, message, remedy=remedy))
     else:
         reasons += _cuda(need, need.cuda, offer, facts)
     reasons += _requirements(need, offer)
@@ -133,6 +127,22 @@ def _machine(need: Need, offer: Offer) -> Iterator[Reason]:
             has=offer.machine,
             remedy=f"build it with --platform linux/{offer.machine}",
         )
+
+
+def _cpu_torch(need: Need, offer: Offer) -> Reason:
+    """A torch that doesn't know of GPUs; on simulated ones the launcher lets it go on."""
+    text = f"its torch {need.torch} ({need.torch_source}) is built without CUDA"
+    if offer.simulated:
+        return Reason(Rule.CPU_TORCH, Outcome.NOTES, f"{text}; the node's GPUs are simulated, so it may")
+    index = "from one of the CUDA indexes of https://download.pytorch.org/whl"
+    return Reason(
+        Rule.CPU_TORCH,
+        Outcome.FAILS,
+        f"{text}, so it would train on the CPU",
+        remedy=f"install torch {index}"
+        if need.pip_torch
+        else f"pin a torch with CUDA in the requirements, {index}: it comes before the base's",
+    )
 
 
 def _gpu_and_driver(offer: Offer, facts: Facts) -> Iterator[Reason]:

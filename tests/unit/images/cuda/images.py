@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gpuyard.images.cuda.installed import Installed, Torch
 from gpuyard.images.cuda.need import Image
 
 _BRANDS_BEFORE_12_8 = "tesla unknown nvidia nvidiartx geforce geforcertx quadro quadrortx titan titanrtx"
@@ -49,4 +50,22 @@ def pip(torch: str, cudart: str = "", machine: str = "amd64", base: Image | None
     suffix = "" if cudart.startswith("13") else f"-cu{cudart.split('.')[0]}"
     pins = {f"nvidia-cuda-runtime{suffix}": cudart} if cudart else {}
     env = base.env if base else {"PYTHON_VERSION": "3.12.4"}
-    return Image("registry/team/train:v1", machine, env, {}, {"torch": torch, **pins})
+    return Image("registry/team/train:v1", machine, env, {}, Installed.seen({"torch": torch, **pins}))
+
+
+def conda(torch: str, cuda: str) -> Image:
+    """pytorch/pytorch, or a team's own, without its name and environment: its layers were read."""
+    folder = "/opt/conda/lib/python3.11/site-packages"
+    return Image("registry/base:1", "amd64", installed=Installed(Torch(torch, folder, cuda)))
+
+
+def debian(torch: str = "1.13.0a0+gitunknown", cuda: str = "none") -> Image:
+    """Debian with python3-torch, read."""
+    torch_there = Torch(torch, "/usr/lib/python3/dist-packages", cuda)
+    return Image("registry/base:2", "amd64", installed=Installed(torch_there))
+
+
+def ngc_renamed(torch: str, cuda: str, **env: str) -> Image:
+    """NVIDIA's container under another name: nothing but its torch tells which."""
+    folder = "/usr/local/lib/python3.10/dist-packages"
+    return Image("registry/base:3", "amd64", env, installed=Installed(Torch(torch, folder, cuda)))
