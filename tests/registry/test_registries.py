@@ -33,7 +33,7 @@ from tests.registry.tokens import TokenServer
 _LAYER = os.urandom(300_000)
 _BLOB = Descriptor.for_bytes(oci.OCI_LAYER, _LAYER)
 #: bcrypt of "pass word"; docker-registry takes no other kind.
-_HTPASSWD = "me:$2b$04$abcdefghijklmnopqrstuuFcV8WPKEefLKdOWfX8pW1yTVya21P7a\n"
+HTPASSWD = "me:$2b$04$abcdefghijklmnopqrstuuFcV8WPKEefLKdOWfX8pW1yTVya21P7a\n"
 
 
 def skopeo(*argv: str) -> str:
@@ -162,7 +162,7 @@ async def test_what_is_missing_is_named(registry: str, connect: Connect) -> None
 
 
 async def test_basic_auth(tmp_path: Path, connect: Connect) -> None:
-    (tmp_path / "htpasswd").write_text(_HTPASSWD)
+    (tmp_path / "htpasswd").write_text(HTPASSWD)
     auth = f"auth: {{htpasswd: {{realm: here, path: {tmp_path}/htpasswd}}}}\n"
     with docker_registry(tmp_path, auth) as registry:
         pushed = await push_image(
@@ -177,7 +177,7 @@ async def test_basic_auth(tmp_path: Path, connect: Connect) -> None:
 
 
 async def test_basic_auth_from_dockers_config(tmp_path: Path) -> None:
-    (tmp_path / "htpasswd").write_text(_HTPASSWD)
+    (tmp_path / "htpasswd").write_text(HTPASSWD)
     auth = f"auth: {{htpasswd: {{realm: here, path: {tmp_path}/htpasswd}}}}\n"
     with docker_registry(tmp_path, auth) as registry:
         entry = {"auths": {f"http://{registry}": {"auth": "bWU6cGFzcyB3b3Jk"}}}

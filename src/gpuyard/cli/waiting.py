@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,9 +13,27 @@ from gpuyard.cli.output import duration
 from gpuyard.cli.runs import Run
 from gpuyard.cli.target import Target
 from gpuyard.kube.objects import NODES, PODS, Manifest
+from gpuyard.workloads.outcome import Reason
 
 if TYPE_CHECKING:
     from gpuyard.scheduling.explain import Explanation
+
+
+#: What registries and those who ask them say to who isn't known or may not.
+_NO_ACCESS = re.compile(r"unauthorized|authorization failed|access denied|no basic auth", re.IGNORECASE)
+
+
+def pull_lines(target: Target, run: Run) -> list[str]:
+    """What lets a run's image be pulled, where a registry wants to know who asks."""
+    if run.state.reason != Reason.IMAGE_PULL or not _NO_ACCESS.search(run.state.message):
+        return []
+    if target.is_yard:
+        return ["  podman has no credentials that the registry takes: `podman login` as the yard's user"]
+    named = run.job["spec"]["template"]["spec"].get("imagePullSecrets") or ()
+    if not named:
+        return ["  no Secret is named to pull it with: make one, and run it with --image-pull-secret NAME"]
+    names = ", ".join(secret.get("name", "") for secret in named)
+    return [f"  pulled with {names}: see that it is there, in this namespace and for this registry"]
 
 
 async def explain_run(target: Target, run: Run) -> tuple[Explanation, Sequence[Manifest]]:

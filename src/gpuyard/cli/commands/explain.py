@@ -37,14 +37,14 @@ def command(
     from gpuyard.cli.registry_options import registry_environ
     from gpuyard.cli.runs import Run, find_run
     from gpuyard.cli.target import Target, call
-    from gpuyard.cli.waiting import explain_run
+    from gpuyard.cli.waiting import explain_run, pull_lines
 
     async def work(target: Target) -> tuple[Run, Explanation | None, list[Diagnosis], list[str], str]:
         run = await find_run(target, name)
         found = await diagnosis.diagnose_run(target, run)
         logs = target.command("logs", name)
         if run.state.state != "pending" or run.job["spec"].get("suspend"):
-            return run, None, found, [], logs
+            return run, None, found, pull_lines(target, run), logs
         explanation, nodes = await explain_run(target, run)
         environ = registry_environ(plain_http, registry_ca)
         return run, explanation, found, await unfit_lines(run.job, nodes, environ), logs
