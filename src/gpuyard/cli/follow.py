@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
 import click
@@ -15,24 +15,18 @@ from gpuyard import errors
 from gpuyard.cli.diagnosis import say_cause
 from gpuyard.cli.log_output import LogOutput
 from gpuyard.cli.output import StatusLine
-from gpuyard.cli.runs import ENDED, Run, has_ended, is_alive, make_run
+from gpuyard.cli.pod_log import AWAY_S, PodLog, away_text, start_of
+from gpuyard.cli.runs import ENDED, Run, has_ended, make_run
 from gpuyard.cli.target import Target
 from gpuyard.cli.waiting import unschedulable_text
 from gpuyard.client.informer import Informer
-from gpuyard.kube.objects import JOBS, PODS, Manifest, labels_of
+from gpuyard.kube.objects import JOBS, PODS, Manifest, uid_of
 from gpuyard.kube.wellknown import LABEL_RUN
-from gpuyard.workloads.outcome import container_state
 
-#: How long a follower waits for an API that went away (a yard being restarted) before it gives up.
-_API_AWAY_S = 60.0
-_RETRY_S = 0.2
 _CHECK_S = 1.0
 _SETTLE_S = 1.0
 #: What others hold changes without any change of the run's own.
 _REFRESH_S = 2.0
-#: The log ends with the container, and the pod's status says so a moment later.
-_STATUS_LAG_S = 3.0
-_STATUS_POLL_S = 0.03
 
 
 class Watched:
@@ -72,7 +66,7 @@ class Watched:
             self._check_api()
 
     def _check_api(self) -> None:
-        """Says that the API is away; raises when it has been for too long."""
+        """Says that the API is away; raises when it has been for too long, or refuses."""
         now = asyncio.get_running_loop().time()
         failure = self._jobs.failure or self._pods.failure
         if failure is None:
@@ -82,9 +76,11 @@ class Watched:
                 self._line.clear()
                 self._changed.set()
             return
+        if isinstance(failure, errors.Unauthorized | errors.Forbidden):
+            raise failure
         self._away_since = self._away_since or now
         self._line.show(self._away_text)
-        if now - self._away_since > _API_AWAY_S:
+        if now - self._away_since > AWAY_S:
             raise failure
 
     @property
@@ -125,17 +121,21 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
     line = StatusLine()
     output = LogOutput()
     watched = Watched(target, name, line)
-    printed: set[str] = set()
+    logs: dict[str, PodLog] = {}
+    printed: set[tuple[str, int]] = set()
     async with watched.watching():
         while True:
             run = watched.run
-            pod = next((pod for pod in run.pods if _has_output(pod) and _uid(pod) not in printed), None)
-            if pod is not None:
+            due = _next_log(run, printed)
+            if due is not None:
+                pod, start = due
                 line.clear()
-                if not quiet and (printed or sum(map(_has_output, run.pods)) > 1):
-                    output.say(f"── attempt {len(printed) + 1} ──")
-                await print_log(target, pod, output, tail_lines=tail_lines, line=line)
-                printed.add(_uid(pod))
+                if uid_of(pod) not in logs:
+                    if not quiet and (logs or len(_with_output(run)) > 1):
+                        output.say(f"── attempt {len(logs) + 1} ──")
+                    logs[uid_of(pod)] = PodLog(target, pod, output, tail_lines=tail_lines)
+                await logs[uid_of(pod)].follow(start, line)
+                printed.add((uid_of(pod), start))
                 continue
             if has_ended(run):
                 line.clear()
@@ -152,10 +152,20 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
                 await watched.change(within_s=_REFRESH_S if line.live and unschedulable else math.inf)
 
 
-def away_text(target: Target, name: str) -> str:
-    """What a follower says while nobody answers; the run's processes don't depend on the API."""
-    who = "the yard is away" if target.is_yard else "the cluster doesn't answer"
-    return f"{who}; {name} goes on, waiting …"
+def _next_log(run: Run, printed: set[tuple[str, int]]) -> tuple[Manifest, int] | None:
+    """The first pod that has output of a start which hasn't been printed, and that start."""
+    for pod in run.pods:
+        start, uid = start_of(pod), uid_of(pod)
+        if start is None or (uid, start) in printed:
+            continue
+        # While it waits to be started again there is nothing new.
+        if start >= 0 or not any(uid == other for other, _ in printed):
+            return pod, start
+    return None
+
+
+def _with_output(run: Run) -> list[Manifest]:
+    return [pod for pod in run.pods if start_of(pod) is not None]
 
 
 def state_text(run: Run) -> str:
@@ -171,7 +181,7 @@ def state_text(run: Run) -> str:
 
 async def print_logs(target: Target, run: Run, *, tail_lines: int | None) -> None:
     """What the run has printed so far, attempt after attempt; with `tail_lines` of the last one only."""
-    pods = [pod for pod in run.pods if _has_output(pod)]
+    pods = _with_output(run)
     if not pods:
         none = "There is no output." if run.state.state in ENDED else "No output yet; -f waits for it."
         click.echo(f"{state_text(run).rstrip('.')}. {none}", err=True)
@@ -181,109 +191,8 @@ async def print_logs(target: Target, run: Run, *, tail_lines: int | None) -> Non
             continue
         if len(pods) > 1 and tail_lines is None:
             output.say(f"── attempt {number} ──")
-        await print_log(target, pod, output, tail_lines=tail_lines)
+        await PodLog(target, pod, output, tail_lines=tail_lines).print()
     output.end_line()
-
-
-async def print_log(
-    target: Target,
-    pod: Manifest,
-    output: LogOutput,
-    *,
-    tail_lines: int | None = None,
-    line: StatusLine | None = None,
-) -> None:
-    """Copies a pod's log to standard output.
-
-    With a status `line` it follows: a stream that is cut, or that ends before the container has, is resumed
-    where it broke off.
-    """
-    name = pod["metadata"]["name"]
-    loop = asyncio.get_running_loop()
-    place = _Place(output)
-    away_since: float | None = None
-    while True:
-        place.skip = place.done if tail_lines is None else 0
-        try:
-            async for piece in target.api.stream_log(
-                target.namespace,
-                name,
-                follow=line is not None,
-                tail_lines=None if place.is_known else tail_lines,
-                on_offset=place.begin,
-            ):
-                away_since = None
-                if line is not None:
-                    line.clear()
-                place.print(piece)
-            if line is None or await _container_ended(target, pod):
-                return
-        except (errors.ConnectionFailed, errors.ServiceUnavailable):
-            away_since = away_since or loop.time()
-            if line is None or loop.time() - away_since > _API_AWAY_S:
-                raise
-            output.end_line()
-            line.show(away_text(target, labels_of(pod).get(LABEL_RUN, name)))
-            await asyncio.sleep(_RETRY_S)
-        if tail_lines is not None and place.done and not place.is_known:
-            if tail_lines:
-                output.say("(the connection was cut: some lines may be missing here)")
-            tail_lines = 0
-
-
-class _Place:
-    """How far a log has been printed, over the streams that it comes in.
-
-    A yard says where in its log a stream begins. A cluster doesn't: there a stream is taken to begin where
-    the first one did.
-    """
-
-    def __init__(self, output: LogOutput) -> None:
-        #: Bytes printed so far, and of the present stream those that were printed before.
-        self.done = 0
-        self.skip = 0
-        self._output = output
-        self._first: int | None = None
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the server says where its streams begin."""
-        return self._first is not None
-
-    def begin(self, offset: int) -> None:
-        """A stream begins there."""
-        if self._first is None:
-            self._first = offset
-        missing = offset - self._first - self.done
-        if missing > 0:
-            self._output.say(f"({missing} bytes are missing here: the log's front was dropped meanwhile)")
-            self._first += missing
-        self.skip = max(0, -missing)
-
-    def print(self, piece: bytes) -> None:
-        """Prints what of a piece is new."""
-        fresh, self.skip = piece[self.skip :], max(0, self.skip - len(piece))
-        self._output.write(fresh)
-        self.done += len(fresh)
-
-
-async def _container_ended(target: Target, pod: Manifest) -> bool:
-    """Whether a stream that ended was all of it: a yard that goes down ends those of live pods, too."""
-    loop = asyncio.get_running_loop()
-    due = loop.time() + _STATUS_LAG_S
-    while True:
-        try:
-            now = await target.api.get(PODS, pod["metadata"]["name"], pod["metadata"]["namespace"])
-        except errors.NotFound:
-            return True
-        if _uid(now) != _uid(pod) or not is_alive(now) or container_state(now, "terminated") is not None:
-            return True
-        # A container that is started again has a log of its own, which isn't this one.
-        if now["spec"].get("restartPolicy") != "Never":
-            return True
-        if loop.time() > due:
-            return False
-        await asyncio.sleep(_STATUS_POLL_S)
 
 
 def exit_code_of(run: Run) -> int:
@@ -351,16 +260,3 @@ async def follow_to_exit(target: Target, name: str, *, tail_lines: int | None = 
     if run.state.state == "failed":
         await say_cause(target, run)
     return exit_code_of(run)
-
-
-def _has_output(pod: Manifest) -> bool:
-    """Whether its container has been started."""
-    for status in pod.get("status", {}).get("containerStatuses") or ():
-        state: Mapping[str, object] = status.get("state") or {}
-        if "running" in state or "terminated" in state or status.get("lastState"):
-            return True
-    return False
-
-
-def _uid(pod: Manifest) -> str:
-    return str(pod["metadata"]["uid"])

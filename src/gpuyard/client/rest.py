@@ -29,12 +29,13 @@ from gpuyard.kube.objects import Manifest, Resource
 from gpuyard.kube.status import error_of
 
 _FIELD_MANAGER = "gpuyard"
-_LOG_OFFSET = "gpuyard-log-offset"
-#: The server ends a watch after this long and the caller resumes it: a connection that died silently
-#: is noticed within that time plus the read timeout.
+#: The server ends a watch after this long and the caller resumes it.
 _WATCH_S = 300
 _TIMEOUT = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
-_STREAM_TIMEOUT = httpx.Timeout(None, connect=CONNECT_S)
+#: A connection that died silently is noticed after this long without a word; on this machine none does.
+_WATCH_TIMEOUT = httpx.Timeout(_WATCH_S + ANSWER_S, connect=CONNECT_S)
+_LOG_TIMEOUT = httpx.Timeout(120.0, connect=CONNECT_S)
+_SOCKET_LOG_TIMEOUT = httpx.Timeout(None, connect=CONNECT_S)
 #: A server that asks to be left alone for a while is asked again so often, and not after a longer pause.
 _ATTEMPTS = 5
 _LONGEST_PAUSE_S = 10.0
@@ -55,6 +56,7 @@ class RestApi:
         name = connection.tls_server_name if connection else None
         self._extensions = {"sni_hostname": name} if name else {}
         self.server_headers: Mapping[str, str] = {}
+        self._log_timeout = _SOCKET_LOG_TIMEOUT if unix_socket else _LOG_TIMEOUT
         if unix_socket is not None:
             transport = httpx.AsyncHTTPTransport(uds=str(unix_socket), verify=False)
             self._http = httpx.AsyncClient(
@@ -131,7 +133,7 @@ class RestApi:
             "resourceVersion": resource_version,
             "timeoutSeconds": str(_WATCH_S),
         }
-        async with self._stream(resource.path(namespace), params) as response:
+        async with self._stream(resource.path(namespace), params, _WATCH_TIMEOUT) as response:
             async for line in response.aiter_lines():
                 if not line:
                     continue
@@ -230,11 +232,14 @@ class RestApi:
         follow: bool = False,
         tail_lines: int | None = None,
         previous: bool = False,
-        on_offset: Callable[[int], None] = lambda offset: None,
+        timestamps: bool = False,
+        since_time: str = "",
+        on_begin: Callable[[Mapping[str, str]], None] = lambda headers: None,
     ) -> AsyncIterator[bytes]:
         """A container's output as it was written, in pieces; ends with the container when following.
 
-        `on_offset` is told, before the first piece, where in the log that piece begins; only a yard says so.
+        A stream that says nothing for minutes ends as well: what lies between may have dropped it without
+        a word. `on_begin` is told the answer's headers before the first piece.
         """
         params = {"container": container} if container else {}
         if follow:
@@ -243,11 +248,19 @@ class RestApi:
             params["previous"] = "true"
         if tail_lines is not None:
             params["tailLines"] = str(tail_lines)
-        async with self._stream(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", params) as response:
-            if (offset := response.headers.get(_LOG_OFFSET, "")).isdecimal():
-                on_offset(int(offset))
-            async for piece in response.aiter_bytes():
-                yield piece
+        if timestamps:
+            params["timestamps"] = "true"
+        if since_time:
+            params["sinceTime"] = since_time
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        try:
+            async with self._stream(path, params, self._log_timeout) as response:
+                on_begin(response.headers)
+                async for piece in response.aiter_bytes():
+                    yield piece
+        except errors.ConnectionFailed as error:
+            if not isinstance(error.__cause__, httpx.ReadTimeout):
+                raise
 
     async def get_path(self, path: str) -> Manifest:
         """Reads a path that isn't an object's, such as /version."""
@@ -299,10 +312,12 @@ class RestApi:
         return response
 
     @asynccontextmanager
-    async def _stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
+    async def _stream(
+        self, path: str, params: Mapping[str, str], timeout: httpx.Timeout
+    ) -> AsyncIterator[httpx.Response]:
         try:
             async with self._http.stream(
-                "GET", path, params=params, timeout=_STREAM_TIMEOUT, extensions=self._extensions
+                "GET", path, params=params, timeout=timeout, extensions=self._extensions
             ) as response:
                 self.server_headers = response.headers
                 if response.status_code >= 400:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.cli.follow import attached, exit_code_of, print_log
+from gpuyard.cli.follow import attached, exit_code_of
 from gpuyard.cli.log_output import LogOutput
 from gpuyard.cli.output import StatusLine
+from gpuyard.cli.pod_log import PodLog, start_of
 from gpuyard.cli.runs import Run, find_run, make_run
 from gpuyard.cli.target import Target
 from gpuyard.client.rest import RestApi
@@ -94,10 +95,11 @@ async def test_our_own_failure_after_the_submit_is_code_125(target: Target, ours
 
 
 class Streams:
-    """A yard that serves one pod's log in streams which are cut; the last one is whole."""
+    """A server of one pod's log, in streams which are cut; the last one is whole. A yard's have an offset."""
 
     def __init__(self, *streams: tuple[int | None, bytes]) -> None:
         self.left = list(streams)
+        self.head = "" if streams[0][0] is None else "Gpuyard-Version: 1\r\n"
         self.asked: list[str] = []
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,20 +107,30 @@ class Streams:
         if self.asked[-1].split("?")[0].endswith("/log"):
             offset, text = self.left.pop(0)
             length = len(text) + (100 if self.left else 0)
-            header = "" if offset is None else f"Gpuyard-Log-Offset: {offset}\r\n"
+            header = self.head + ("" if offset is None else f"Gpuyard-Log-Offset: {offset}\r\n")
         else:
             text = json.dumps({"metadata": {"uid": "u"}, "spec": {}, "status": {"phase": "Failed"}}).encode()
-            length, header = len(text), ""
+            length, header = len(text), self.head
         writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{header}\r\n".encode() + text)
         await writer.drain()
         writer.close()
+
+
+ONE, TWO, THREE = (
+    b"2026-01-31T12:00:00.00000000%dZ %s\n" % (number, text)
+    for number, text in enumerate((b"one", b"two", b"three"))
+)
 
 
 @pytest.mark.parametrize(
     ("streams", "tail", "out", "err"),
     [
         # What was printed isn't printed again, as long as the log has its front.
-        ([(None, b"one\ntw"), (None, b"one\ntwo\n")], None, "one\ntwo\n", ""),
+        ([(None, ONE + TWO[:-3]), (None, ONE + TWO)], None, "one\ntwo\n", ""),
+        ([(None, ONE + TWO[:9]), (None, b""), (None, ONE + TWO)], None, "one\ntwo\n", ""),
+        ([(None, ONE + TWO[:-3]), (None, TWO + THREE)], None, "one\ntwo\nthree\n", ""),
+        ([(None, ONE), (None, THREE)], None, "one\nthree\n", "(lines may be missing here"),
+        ([(None, TWO), (None, ONE + TWO + THREE)], 1, "two\nthree\n", ""),
         ([(0, b"one\ntw"), (0, b"one\ntwo\n")], None, "one\ntwo\n", ""),
         # Its front was dropped: some of what is left was printed, or nothing.
         ([(0, b"one\ntw"), (4, b"two\nthree\n")], None, "one\ntwo\nthree\n", ""),
@@ -138,10 +150,26 @@ async def test_a_log_goes_on_where_it_was_cut(
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         socket = Path(folder) / "api"
         async with await asyncio.start_unix_server(server.handle, socket), RestApi(unix_socket=socket) as api:
-            pod = {"metadata": {"name": "p", "namespace": "n", "uid": "u"}}
-            place = LogOutput()
-            await print_log(Target(api, "n", is_yard=True), pod, place, tail_lines=tail, line=StatusLine())
+            pod = {"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": {}}
+            await api.get_path("/version")
+            log = PodLog(Target(api, "n", is_yard=True), pod, LogOutput(), tail_lines=tail)
+            await log.follow(0, StatusLine())
     said = capfdbinary.readouterr()
     assert said.out.decode() == out
     assert err in said.err.decode()
     assert ("missing" in said.err.decode()) == bool(err)
+
+
+@pytest.mark.parametrize(
+    ("status", "start"),
+    [
+        ({}, None),
+        ({"state": {"waiting": {"reason": "ContainerCreating"}}, "restartCount": 0}, None),
+        ({"state": {"running": {}}, "restartCount": 0}, 0),
+        ({"state": {"terminated": {}}, "restartCount": 2}, 2),
+        # It waits for its next start, which the count may include already.
+        ({"state": {"waiting": {}}, "lastState": {"terminated": {}}, "restartCount": 1}, -1),
+    ],
+)
+def test_which_start_of_its_container_a_pod_has_output_of(status: dict[str, Any], start: int | None) -> None:
+    assert start_of({"status": {"containerStatuses": [status] if status else []}}) == start

@@ -124,14 +124,25 @@ async def test_a_watch_that_turns_into_something_else(both: Both) -> None:
             pass
 
 
-@pytest.mark.parametrize(("headers", "offsets"), [("", []), ("Gpuyard-Log-Offset: 65536\r\n", [65536])])
-async def test_where_a_log_begins(both: Both, headers: str, offsets: list[int]) -> None:
+async def test_where_a_log_begins(both: Both) -> None:
     server, api = both
-    server.says(b"text", headers=headers)
-    told: list[int] = []
-    pieces = [piece async for piece in api.stream_log("n", "p", tail_lines=1, on_offset=told.append)]
-    assert (pieces, told) == ([b"text"], offsets)
+    server.says(b"text", headers="Gpuyard-Log-Offset: 65536\r\n")
+    told: list[str] = []
+    log = api.stream_log(
+        "n", "p", tail_lines=1, on_begin=lambda headers: told.append(headers["gpuyard-log-offset"])
+    )
+    assert ([piece async for piece in log], told) == ([b"text"], ["65536"])
     assert server.asked == ["GET /api/v1/namespaces/n/pods/p/log?tailLines=1"]
+
+
+async def test_lines_with_their_times(both: Both) -> None:
+    server, api = both
+    server.says(b"")
+    since = "2026-01-31T12:00:00Z"
+    assert [piece async for piece in api.stream_log("n", "p", timestamps=True, since_time=since)] == []
+    assert server.asked == [
+        "GET /api/v1/namespaces/n/pods/p/log?timestamps=true&sinceTime=2026-01-31T12%3A00%3A00Z"
+    ]
 
 
 async def test_a_stream_that_is_cut(both: Both) -> None:

@@ -36,12 +36,14 @@ class Log:
 
     Attributes:
         pieces: the output, of any size, as it was written; closing it (`aclose`) releases what it holds.
-        offset: where in the log the first piece begins; None when that isn't known. It lets a reader that
-            lost its connection go on where it was, though what is old may be dropped meanwhile.
+        offset: where in the log the first piece begins. It lets a reader that lost its connection go on
+            where it was, though what is old may be dropped meanwhile.
+        start: of which start of the container the log is, counted from 0.
     """
 
     pieces: AsyncGenerator[bytes, None]
-    offset: int | None = None
+    offset: int = 0
+    start: int = 0
 
 
 class PodLogs(Protocol):

@@ -22,7 +22,8 @@ from gpuyard.local.api.selection import parse_selection
 from gpuyard.local.api.watches import Watches
 from gpuyard.local.api.writes import Answer
 
-_LOG_OFFSET = b"gpuyard-log-offset"
+#: For `client.log_place`: which byte of the log the answer begins with, and of which start of the container.
+_LOG_OFFSET, _LOG_START = b"gpuyard-log-offset", b"gpuyard-log-start"
 
 Answered = Response | Stream
 _Handler = Callable[[Target, Request], Awaitable[Answered]]
@@ -146,8 +147,8 @@ class Resources:
         pod = orjson.loads(self._api.get_raw(target.spec, target.key).value)
         container = choose_container(pod, request.query.get("container", ""))
         log = await self._logs.open_log(pod, container, options)
-        offset = () if log.offset is None else ((_LOG_OFFSET, b"%d" % log.offset),)
-        return Stream(log.pieces, b"text/plain", offset)
+        place = ((_LOG_OFFSET, b"%d" % log.offset), (_LOG_START, b"%d" % log.start))
+        return Stream(log.pieces, b"text/plain", place)
 
     def _written(self, target: Target, request: Request, form: Form, answer: Answer, status: int) -> Response:
         body = self._body(target, answer.value, form, request)

@@ -38,7 +38,7 @@ class KubeletLogs:
         except OSError as error:
             raise errors.InternalError(f"can't read the log in {folder}: {error.strerror}") from error
         position = 0 if descriptor is None else self._start(descriptor, options)
-        return Log(self._read(folder, descriptor, options, position), position)
+        return Log(self._read(folder, descriptor, options, position), position, int(folder.name))
 
     def _choose(self, pod: Manifest, container: str, previous: bool) -> Path:
         folder = PodFolder(self._pods_dir / uid_of(pod))

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuyard.client.log_place import LOG_OFFSET, LOG_START, LogQuery, OffsetPlace, TimedPlace, log_place
+
+BEGIN = datetime(2026, 1, 31, 23, 59, 58, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A line of the kubelet's log file; a partial one has no newline at its end."""
+
+    at_ns: int
+    text: bytes
+
+    def time(self, zone: timezone) -> str:
+        seconds, ns = divmod(self.at_ns, 10**9)
+        moment = (BEGIN + timedelta(seconds=seconds)).astimezone(zone)
+        offset = "Z" if zone is UTC else moment.isoformat()[-6:]
+        return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns:09}{offset}"
+
+
+def serve(
+    records: Sequence[Record], query: LogQuery, *, zone: timezone = UTC, tail_of: Sequence[Record] = ()
+) -> bytes:
+    """What a kubelet sends of a file (cri-client's pkg/logs/logs.go)."""
+    assert query.timestamps
+    if query.tail_lines is not None:
+        assert not query.since_time
+        records = records[max(len(records) - query.tail_lines, 0) :]
+    since = datetime.fromisoformat(query.since_time) if query.since_time else BEGIN - timedelta(days=1)
+    sent, is_new_line = b"", True
+    for record in records:
+        if BEGIN + timedelta(seconds=record.at_ns // 10**9) >= since:
+            sent += (record.time(zone).encode() + b" " if is_new_line else b"") + record.text
+        is_new_line = not record.text or record.text.endswith(b"\n")
+    return sent
+
+
+def in_pieces(text: bytes, size: int) -> Iterator[bytes]:
+    for at in range(0, len(text), size):
+        yield text[at : at + size]
+
+
+def read(place: TimedPlace, stream: bytes, size: int = 7) -> bytes:
+    place.begin({})
+    return b"".join(place.fresh(piece) for piece in in_pieces(stream, size))
+
+
+#: Few contents and few times, so that lines come that are alike in both.
+contents = st.sampled_from([b"\n", b"a\n", b"2026-01-31T12:00:00Z b\n", b"\xff\x00\n", b"par", b"t"])
+gaps = st.sampled_from([0, 0, 1, 300_000_000, 1_200_000_000, -1])
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Record]:
+    at, records = 0, []
+    for text, gap in draw(st.lists(st.tuples(contents, gaps), max_size=12)):
+        at = max(at + gap, 0)
+        records.append(Record(at, text))
+    return records
+
+
+@given(
+    log=logs(),
+    cuts=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 300), st.integers(1, 40)), max_size=5),
+    zone=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]),
+)
+def test_nothing_is_lost_or_doubled_wherever_streams_are_cut(
+    log: list[Record], cuts: list[tuple[int, int, int]], zone: timezone
+) -> None:
+    place, printed = TimedPlace(), b""
+    written = 0
+    for more, cut, size in cuts:
+        written = min(written + more, len(log))
+        stream = serve(log[:written], place.query(), zone=zone)
+        printed += read(place, stream[:cut], size)
+    printed += read(place, serve(log, place.query(), zone=zone))
+    assert printed == b"".join(record.text for record in log)
+    assert not place.lost
+
+
+def test_an_empty_line_that_was_cut_comes_after_the_rest_of_one_that_is_known() -> None:
+    texts = ((0, b"be"), (1.2, b"gun\n"), (1.2, b"next\n"), (2.4, b"\n"))
+    log = [Record(round(at * 10**9), text) for at, text in texts]
+    place = TimedPlace()
+    assert read(place, serve(log, place.query())[:-1]) == b"begun\nnext\n"
+    assert read(place, serve(log, place.query())) == b"\n"
+
+
+def lines(*seconds: float) -> list[Record]:
+    return [Record(round(at * 10**9), b"%d\n" % number) for number, at in enumerate(seconds)]
+
+
+def text(records: Sequence[Record]) -> bytes:
+    return b"".join(record.text for record in records)
+
+
+def test_lines_before_the_last_ones_do_not_come_in_after_a_cut() -> None:
+    log = lines(0.1, 0.2, 0.3, 0.4)
+    place = TimedPlace(2)
+    assert read(place, serve(log[:3], place.query())) == b"1\n2\n"
+    assert read(place, serve(log, place.query())) == b"3\n"
+
+
+def test_last_lines_that_were_cut_before_the_first_are_asked_for_again() -> None:
+    place = TimedPlace(1)
+    assert read(place, b"2026-01-31T1") == b""
+    assert place.query() == LogQuery(1, timestamps=True)
+    assert read(place, serve(lines(0.1, 0.2), place.query())) == b"1\n"
+
+
+def test_a_log_that_was_rotated_meanwhile_begins_with_what_was_printed() -> None:
+    log = lines(0.1, 0.2, 0.3, 0.4)
+    place = TimedPlace()
+    assert read(place, serve(log[:3], place.query())) == b"0\n1\n2\n"
+    assert read(place, serve(log[2:], place.query())) == b"3\n"
+    assert not place.lost
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_lines_that_were_rotated_away_are_said_to_be_missing(restarts: bool) -> None:
+    log = lines(0.1, 0.2, 0.3, 0.4)
+    place = TimedPlace(restarts=restarts)
+    assert read(place, serve(log[:2], place.query())) == b"0\n1\n"
+    assert read(place, serve(log[3:], place.query())) == b"3\n"
+    # The log of the next start of a container has none of this one's lines either.
+    assert bool(place.lost) != restarts
+
+
+def test_the_rest_of_a_line_that_began_before_is_not_a_line() -> None:
+    long = [Record(900_000_000, b"long "), Record(2_100_000_000, b"line\n"), Record(2_200_000_000, b"next\n")]
+    place = TimedPlace()
+    assert read(place, serve(long, place.query())) == b"long line\nnext\n"
+    for _ in range(2):
+        assert read(place, serve(long, place.query())) == b""
+    far = [*long, Record(7_000_000_000, b"last\n"), Record(9_000_000_000, b"end\n")]
+    assert read(place, serve(far[:-1], place.query())) == b"last\n"
+    assert read(place, serve(far, place.query())) == b"end\n"
+
+
+def test_what_has_no_time_is_printed_as_it_is() -> None:
+    place = TimedPlace()
+    said = b"unable to retrieve container logs for containerd://0123\n"
+    assert read(place, said, 1) == said
+
+
+def test_only_the_last_two_seconds_are_kept() -> None:
+    log = lines(*(number / 10 for number in range(100)))
+    place = TimedPlace()
+    read(place, serve(log, place.query()))
+    assert place.query().since_time == "2026-02-01T00:00:06Z"
+
+
+def headers(offset: int, start: int = 0) -> dict[str, str]:
+    return {LOG_OFFSET: str(offset), LOG_START: str(start), "gpuyard-version": "1"}
+
+
+def test_a_yard_says_where_streams_begin() -> None:
+    place = log_place(headers(0), tail_lines=None, restarts=True)
+    assert isinstance(place, OffsetPlace)
+    place.begin(headers(0))
+    assert place.fresh(b"one\ntw") == b"one\ntw"
+    place.begin(headers(0))
+    assert [place.fresh(b"one"), place.fresh(b"\ntwo\n")] == [b"", b"o\n"]
+    # The next start has a log of its own; that of the one before is known.
+    place.begin(headers(0, 1))
+    assert place.fresh(b"three\n") == b"three\n"
+    place.begin(headers(0, 0))
+    assert place.fresh(b"one\ntwo\n") == b""
+    place.begin(headers(0, 1))
+    assert place.fresh(b"three\nfour\n") == b"four\n"
+    assert not place.lost
+
+
+def test_a_yard_s_last_lines_are_asked_for_once() -> None:
+    place = OffsetPlace(1)
+    assert place.query() == LogQuery(1)
+    place.begin(headers(4))
+    assert place.fresh(b"two\n") == b"two\n"
+    assert place.query() == LogQuery()
+    place.begin(headers(0))
+    assert place.fresh(b"one\ntwo\nthree\n") == b"three\n"
+
+
+def test_a_yard_s_log_whose_front_was_dropped() -> None:
+    place = OffsetPlace()
+    place.begin(headers(0))
+    place.fresh(b"one\n")
+    place.begin(headers(8))
+    assert "(4 bytes are missing here" in place.lost
+    assert place.fresh(b"three\n") == b"three\n"
+
+
+def test_any_other_server_is_a_cluster() -> None:
+    assert isinstance(log_place({}, tail_lines=3, restarts=False), TimedPlace)
