@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from gpuyard.kube.objects import (
     RUNTIME_CLASSES,
     Manifest,
     ObjectKey,
+    Resource,
     key_of,
     labels_of,
 )
@@ -35,13 +37,12 @@ async def cluster_status(target: Target) -> dict[str, Any]:
     version, found, nodes = await asyncio.gather(cluster_version(api), installed(api), api.list(NODES))
     namespace = next((key_of(item).name for kind, item in found if kind == NAMESPACES), "")
     agent = await find(api, DAEMON_SETS, ObjectKey(namespace, AGENT)) if namespace else None
-    there = {title({"kind": kind.kind, **item}) for kind, item in found}
     return {
         "api": api.server,
         "version": version_text(version),
         "installed": bool(found),
         "namespace": namespace or None,
-        "missing": [name for name in _required(namespace, agent) if name not in there] if found else [],
+        "missing": missing_parts(found),
         "image": _image(agent),
         "agents": {
             "ready": (agent or {}).get("status", {}).get("numberReady", 0),
@@ -49,6 +50,20 @@ async def cluster_status(target: Target) -> dict[str, Any]:
         },
         "nodes": [_node(node) for node in nodes.items],
     }
+
+
+def missing_parts(found: Sequence[tuple[Resource, Manifest]]) -> list[str]:
+    """What a half-done install lacks, `Kind name`; nothing when there is none at all.
+
+    Args:
+        found: every object of an install that is there, with its resource.
+    """
+    if not found:
+        return []
+    namespace = next((key_of(item).name for kind, item in found if kind == NAMESPACES), "")
+    agent = next((item for kind, item in found if kind == DAEMON_SETS and key_of(item).name == AGENT), None)
+    there = {title({"kind": kind.kind, **item}) for kind, item in found}
+    return [name for name in _required(namespace, agent) if name not in there]
 
 
 def _required(namespace: str, agent: Manifest | None) -> list[str]:

@@ -211,12 +211,13 @@ async def _why_not(api: RestApi, namespace: str) -> str:
     reasons = [
         f"{pod['spec'].get('nodeName') or 'no node'}: {reason}"
         for pod in (await api.list(PODS, namespace, label_selector=SELECTOR)).items
-        if (reason := _waits_for(pod))
+        if (reason := waits_for(pod))
     ]
     return "; ".join(sorted(reasons)[:3]) or "their pods aren't there yet"
 
 
-def _waits_for(pod: Manifest) -> str:
+def waits_for(pod: Manifest) -> str:
+    """Why a pod doesn't run; empty when it does."""
     status = pod.get("status", {})
     for container in status.get("containerStatuses") or ():
         if waiting := container.get("state", {}).get("waiting"):

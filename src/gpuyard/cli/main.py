@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("Yard", "Start this machine's yard."),
     "down": ("Yard", "Stop this machine's yard."),
     "status": ("Yard", "Show the yard, or what is installed on a cluster."),
+    "doctor": ("Yard", "Find out what is broken, on a yard or a cluster."),
     "nodes": ("Yard", "List nodes and their GPUs."),
     "kubeconfig": ("Yard", "Print the path of a kubeconfig for the yard."),
     "install": ("Cluster", "Install the agents on a cluster, or change an install."),
@@ -54,6 +55,8 @@ _MEANT = {
     "why": "explain",
     "gpus": "nodes",
     "info": "status",
+    "check": "doctor",
+    "diagnose": "doctor",
     "help": "--help",
 }
 

@@ -41,13 +41,24 @@ def foreign_plugins(nodes: Iterable[Manifest], pods: Iterable[Manifest]) -> list
     return [ForeignPlugin(owner, tuple(sorted(set(where)))) for owner, where in sorted(found.items())]
 
 
+def served_by_no_pod(nodes: Iterable[Manifest], pods: Iterable[Manifest]) -> list[str]:
+    """Nodes that have GPUs to give, with neither an agent of ours nor another plugin's pod on them.
+
+    What serves them is a service of the node itself, or has gone a moment ago.
+    """
+    pods = list(pods)
+    serving = {key_of(node).name for node in nodes if allocatable_gpus(node)}
+    known = {pod["spec"].get("nodeName") for pod in pods if _is_ours(pod) or _is_gpu_plugin(pod)}
+    return sorted(serving - known)
+
+
 def allocatable_gpus(node: Mapping[str, Any]) -> int:
     """How many GPUs a node's pods can have."""
     return to_int(str((node.get("status", {}).get("allocatable") or {}).get(GPU_RESOURCE, "0")))
 
 
 def _is_gpu_plugin(pod: Manifest) -> bool:
-    if labels_of(pod).get(LABEL_PART_OF) == PART_OF:
+    if _is_ours(pod):
         return False
     if pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}:
         return False
@@ -56,6 +67,10 @@ def _is_gpu_plugin(pod: Manifest) -> bool:
         return False
     text = (key_of(pod).name + json.dumps(pod["spec"]["containers"])).lower()
     return any(word in text for word in _WORDS)
+
+
+def _is_ours(pod: Manifest) -> bool:
+    return labels_of(pod).get(LABEL_PART_OF) == PART_OF
 
 
 def _owner(pod: Manifest) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
+import httpx
+
 from gpuyard.images.reference import ImageReference
 from gpuyard.images.registry.auth import Authorizer
 from gpuyard.images.registry.credentials import CredentialSource, DockerCredentials
-from gpuyard.images.registry.http import Http
+from gpuyard.images.registry.http import Http, error_of
 from gpuyard.images.registry.repository import RegistryStore
 from gpuyard.images.registry.settings import RegistrySettings, address_of
 
@@ -56,11 +58,28 @@ class RegistryClient:
     def repository(self, reference: ImageReference, *, push: bool = False) -> RegistryStore:
         """The reference's repository; push when writing is meant, so that one token does for all."""
         registry = reference.registry
+        address = address_of(registry, self.settings)
+        store = RegistryStore(
+            self._http, self._authorizer(registry), address, registry, reference.repository
+        )
+        return store.for_push() if push else store
+
+    async def ping(self, registry: str) -> None:
+        """Asks whether there is a registry (HOST[:PORT]) that takes us.
+
+        Raises:
+            UsageError: that is no registry's name.
+            RegistryError: there is none, it doesn't answer, or it wants other credentials.
+        """
+        name = ImageReference.parse(f"{registry}/ping").registry
+        address = httpx.URL(address_of(name, self.settings))
+        authority = self._authorizer(name).scoped(address)
+        answer = await self._http.request("GET", address.join("/v2/"), authority=authority)
+        if answer.status != 200:
+            raise error_of(answer, f"asking {name} whether it is a registry")
+
+    def _authorizer(self, registry: str) -> Authorizer:
         if registry not in self._authorizers:
             clock = {"clock": self._clock} if self._clock else {}
             self._authorizers[registry] = Authorizer(registry, self._credentials, self._http, **clock)
-        address = address_of(registry, self.settings)
-        store = RegistryStore(
-            self._http, self._authorizers[registry], address, registry, reference.repository
-        )
-        return store.for_push() if push else store
+        return self._authorizers[registry]

@@ -1,0 +1,92 @@
+"""`gpuyard doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gpuyard.cli.options import output_option, target_options
+from gpuyard.cli.registry_options import registry_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gpuyard.cli.doctor.check import Report
+    from gpuyard.cli.doctor.registry import RegistryFact
+
+
+@click.command(
+    "doctor",
+    epilog="""\b
+Examples:
+  gpuyard doctor                                   # this machine's yard
+  gpuyard doctor --context gpu-cluster --namespace ml
+  gpuyard doctor --context gpu-cluster --image registry.example.com/team/train:v1
+
+\b
+Exit code: 1 when something is broken, else 0.
+""",
+)
+@click.option("--image", metavar="REF", help="Look whether this image can be read.")
+@click.option("--registry", metavar="HOST[:PORT]", help="Look whether this registry takes you.")
+@target_options
+@registry_options
+@output_option()
+def command(
+    image: str | None,
+    registry: str | None,
+    context: str | None,
+    namespace: str | None,
+    plain_http: tuple[str, ...],
+    registry_ca: Path | None,
+    output: str | None,
+) -> None:
+    """Check the whole chain from the API to the GPUs, and name the first broken link.
+
+    Of a yard: folder, disk, daemon, API, agent, GPUs, isolation, cgroups, podman. Of a cluster: kubeconfig,
+    API, credentials, permissions, install, the agent, driver and runtime of each node, registry, storage,
+    quota.
+    """
+    import asyncio
+    import sys
+
+    from gpuyard.cli.doctor.registry import RegistryFact
+    from gpuyard.cli.doctor.report import print_report
+    from gpuyard.cli.output import print_json
+    from gpuyard.cli.registry_options import registry_environ
+    from gpuyard.cli.target import check_namespace
+
+    if image and registry:
+        raise click.UsageError("An image says which registry: leave --registry out.")
+    check_namespace(namespace)
+    asked = RegistryFact(registry=registry or "", image=image or "", asked=bool(image or registry))
+    environ = registry_environ(plain_http, registry_ca)
+    report = asyncio.run(_examine(context, namespace, asked, environ))
+    if output == "json":
+        print_json(report.to_json())
+    else:
+        print_report(report)
+    sys.exit(1 if report.first_broken else 0)
+
+
+async def _examine(
+    context: str | None, namespace: str | None, asked: RegistryFact, environ: Mapping[str, str]
+) -> Report:
+    from gpuyard.cli.doctor.progress import Looking
+    from gpuyard.cli.target import YARD, chosen_context
+
+    looking = Looking()
+    context = context or chosen_context()
+    async with looking.told():
+        if context and context != YARD:
+            from gpuyard.cli.doctor import cluster
+            from gpuyard.cli.doctor.cluster_facts import look_at_cluster
+
+            return cluster.judge(await look_at_cluster(context, namespace, asked, environ, looking))
+        from gpuyard.cli.doctor import yard
+        from gpuyard.cli.doctor.yard_facts import look_at_yard
+        from gpuyard.local.paths import find_paths
+
+        return yard.judge(await look_at_yard(find_paths(environ), asked, environ, looking))

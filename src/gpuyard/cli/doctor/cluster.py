@@ -1,0 +1,195 @@
+"""A cluster's chain, link by link: from the kubeconfig to what a namespace may use (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gpuyard import errors
+from gpuyard.cli.cluster_status import missing_parts
+from gpuyard.cli.cluster_version import OLDEST, TOO_OLD_REMEDY, too_old, version_text
+from gpuyard.cli.doctor import permissions, quota, registry
+from gpuyard.cli.doctor.check import Check, Report, broken, ok, skipped, unseen, warning
+from gpuyard.cli.doctor.cluster_facts import ClusterFacts
+from gpuyard.cli.doctor.gpu_nodes import GpuNodes
+from gpuyard.kube.objects import annotations_of, key_of
+from gpuyard.tenancy.foreign import allocatable_gpus
+
+_DEFAULT_CLASS = (
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+)
+_CONTEXT, _API, _CREDENTIALS = "kubeconfig", "api", "credentials"
+
+
+def judge(facts: ClusterFacts) -> Report:
+    """Every check in the order of the chain; those that a broken one leaves nothing for are skipped."""
+    first = [_kubeconfig(facts), _api(facts), _credentials(facts)]
+    lost = _lost_at(facts)
+    rest = [
+        skipped(name, f"{lost} comes first") if lost and name != "registry" else check(facts)
+        for name, check in _CHECKS.items()
+    ]
+    return Report("cluster", facts.context, (*first, *rest))
+
+
+def _lost_at(facts: ClusterFacts) -> str:
+    """The link where the way to the cluster ends; empty when questions were answered."""
+    if isinstance(facts.connection, errors.GpuyardError):
+        return _CONTEXT
+    if isinstance(facts.version, errors.ConnectionFailed) or isinstance(facts.user, errors.ConnectionFailed):
+        return _API
+    return _CREDENTIALS if isinstance(facts.user, errors.Unauthorized) else ""
+
+
+def _kubeconfig(facts: ClusterFacts) -> Check:
+    if isinstance(facts.connection, errors.GpuyardError):
+        return broken(_CONTEXT, facts.connection.message, facts.connection.remedy)
+    origin = facts.connection.origin
+    user = f" as {origin.user_text}" if origin else ""
+    return ok(_CONTEXT, f"context {facts.context} goes to {facts.connection.server}{user}")
+
+
+def _api(facts: ClusterFacts) -> Check:
+    lost = _lost_at(facts)
+    if lost == _CONTEXT:
+        return skipped(_API, f"{lost} comes first")
+    version = facts.version
+    if isinstance(version, errors.Unauthorized | errors.Forbidden):
+        # It is there, and tells strangers nothing.
+        return ok(_API, "it answers, and tells its version only to whom it knows")
+    if isinstance(version, errors.GpuyardError):
+        return broken(_API, version.message, version.remedy)
+    if lost == _API and isinstance(facts.user, errors.GpuyardError):
+        return broken(_API, facts.user.message, facts.user.remedy)
+    if version < OLDEST:
+        return broken(_API, too_old(version), TOO_OLD_REMEDY)
+    return ok(_API, f"Kubernetes {version_text(version)}")
+
+
+def _credentials(facts: ClusterFacts) -> Check:
+    lost = _lost_at(facts)
+    if lost in (_CONTEXT, _API):
+        return skipped(_CREDENTIALS, f"{lost} comes first")
+    if isinstance(facts.user, errors.GpuyardError):
+        return broken(_CREDENTIALS, facts.user.message, facts.user.remedy)
+    if facts.user == "system:anonymous":
+        return broken(
+            _CREDENTIALS,
+            "requests come without credentials, as system:anonymous",
+            "give the kubeconfig's user a token, a client certificate or an exec plugin; `server` has to be https://",
+        )
+    return ok(_CREDENTIALS, f"the API knows you as {facts.user}" if facts.user else "they are taken")
+
+
+def _namespace(facts: ClusterFacts) -> Check:
+    name, tenant = "namespace", facts.tenant
+    if isinstance(tenant, errors.NotFound):
+        return broken(
+            name,
+            f"there is no namespace {facts.namespace}",
+            f"make it (kubectl create namespace {facts.namespace}), or name another with --namespace",
+        )
+    if isinstance(tenant, errors.GpuyardError):
+        return unseen(name, tenant)
+    if tenant["metadata"].get("deletionTimestamp"):
+        return broken(
+            name,
+            f"the namespace {facts.namespace} is being deleted",
+            f"wait until it is gone: kubectl get namespace {facts.namespace} -o yaml says what holds it",
+        )
+    return ok(name, facts.namespace)
+
+
+def _permissions(facts: ClusterFacts) -> Check:
+    if isinstance(facts.allowed, errors.GpuyardError):
+        return unseen("permissions", facts.allowed)
+    user = facts.user if isinstance(facts.user, str) and facts.user else "you"
+    return permissions.judge(facts.allowed, user, facts.namespace)
+
+
+def _install(facts: ClusterFacts) -> Check:
+    name = "install"
+    seen = {kind: items for kind, items in facts.installed.items() if not isinstance(items, Exception)}
+    hidden = {kind: items for kind, items in facts.installed.items() if isinstance(items, errors.Forbidden)}
+    found = [(kind, item) for kind, items in seen.items() for item in items]
+    if not found and hidden:
+        return unseen(name, next(iter(hidden.values())))
+    if not found:
+        if not isinstance(facts.nodes, Exception) and any(map(allocatable_gpus, facts.nodes)):
+            return warning(
+                name,
+                "gpuyard isn't installed here; something else serves the GPUs",
+                "runs go all the same; `--gpus MODEL:N` needs the label gpuyard.io/gpu-model on nodes",
+            )
+        return broken(name, "gpuyard isn't installed on this cluster", "see `gpuyard install --help`")
+    missing = [part for part in missing_parts(found) if part.split(" ")[0] not in {k.kind for k in hidden}]
+    if missing:
+        return broken(
+            name,
+            f"the install is half done: there is no {', no '.join(missing)}",
+            "run `gpuyard install` again, with the options of the first time",
+        )
+    namespace = next((key_of(item).name for kind, item in found if kind.kind == "Namespace"), "")
+    part = f"; of {', '.join(kind.plural for kind in hidden)} you may see nothing" if hidden else ""
+    return ok(name, (f"complete, in {namespace}" if namespace else "complete") + part)
+
+
+def _of_nodes(look: Callable[[GpuNodes], Check], name: str) -> Callable[[ClusterFacts], Check]:
+    def check(facts: ClusterFacts) -> Check:
+        if isinstance(facts.nodes, errors.GpuyardError):
+            return unseen(name, facts.nodes)
+        if isinstance(facts.pods, errors.GpuyardError):
+            return unseen(name, facts.pods)
+        return look(GpuNodes.of(facts.nodes, facts.pods, facts.installed))
+
+    return check
+
+
+def _storage(facts: ClusterFacts) -> Check:
+    name, classes = "storage", facts.storage_classes
+    if isinstance(classes, errors.GpuyardError):
+        return unseen(name, classes)
+    defaults = [
+        key_of(item).name
+        for item in classes
+        if any(annotations_of(item).get(annotation) == "true" for annotation in _DEFAULT_CLASS)
+    ]
+    if defaults:
+        return ok(name, f"the default StorageClass is {', '.join(defaults)}")
+    return warning(
+        name,
+        "there is no default StorageClass: a claim that names none waits for ever",
+        _default_storage(sorted(key_of(item).name for item in classes)),
+    )
+
+
+def _default_storage(known: Sequence[str]) -> str:
+    if not known:
+        return "install a storage driver; or name no claims: runs without volumes don't need one"
+    return (
+        f"name one in the claim, or make one the default: kubectl annotate storageclass {known[0]} "
+        f"{_DEFAULT_CLASS[0]}=true (there are: {', '.join(known)})"
+    )
+
+
+def _quota(facts: ClusterFacts) -> Check:
+    if isinstance(facts.quotas, errors.GpuyardError):
+        return unseen("quota", facts.quotas)
+    ranges = () if isinstance(facts.limit_ranges, errors.GpuyardError) else facts.limit_ranges
+    return quota.judge(facts.quotas, ranges, facts.namespace)
+
+
+_CHECKS: dict[str, Callable[[ClusterFacts], Check]] = {
+    "namespace": _namespace,
+    "permissions": _permissions,
+    "install": _install,
+    "agents": _of_nodes(GpuNodes.agents_run, "agents"),
+    "plugins": _of_nodes(GpuNodes.plugins, "plugins"),
+    "gpus": _of_nodes(GpuNodes.gpus, "gpus"),
+    "driver": _of_nodes(GpuNodes.drivers, "driver"),
+    "toolkit": _of_nodes(GpuNodes.toolkit, "toolkit"),
+    "cdi": _of_nodes(GpuNodes.cdi, "cdi"),
+    "registry": lambda facts: registry.judge(facts.registry),
+    "storage": _storage,
+    "quota": _quota,
+}

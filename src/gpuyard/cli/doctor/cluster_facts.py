@@ -1,0 +1,217 @@
+"""What is asked of a cluster, all at once as far as one answer doesn't need another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from gpuyard import errors
+from gpuyard.cli.cluster_version import cluster_version
+from gpuyard.cli.doctor import permissions
+from gpuyard.cli.doctor.progress import Looking
+from gpuyard.cli.doctor.registry import RegistryFact, look_at_registry
+from gpuyard.client.connection import Connection, kubeconfig_files, load_connection
+from gpuyard.client.rest import RestApi
+from gpuyard.kube.objects import (
+    ACCESS_REVIEWS,
+    DAEMON_SETS,
+    LIMIT_RANGES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    RESOURCE_QUOTAS,
+    SELF_REVIEWS,
+    STORAGE_CLASSES,
+    Manifest,
+    Resource,
+    key_of,
+)
+from gpuyard.tenancy.access import Action
+from gpuyard.tenancy.install import KINDS
+from gpuyard.tenancy.names import AGENT, SELECTOR
+
+Result = TypeVar("Result")
+#: Objects, or why they couldn't be read.
+Items: TypeAlias = Sequence[Manifest] | errors.GpuyardError
+
+_AT_ONCE = 6
+_NOT_ASKED = errors.ConnectionFailed("nobody was asked")
+
+
+@dataclass(frozen=True)
+class ClusterFacts:
+    """What was found out; an error in the place of what couldn't be.
+
+    Attributes:
+        user: as the API server calls it; empty when it doesn't say.
+        tenant: the namespace's own object.
+        allowed: of each action that commands need, whether the user may.
+        installed: of each kind of an install, the objects that are there.
+    """
+
+    context: str
+    files: tuple[Path, ...]
+    connection: Connection | errors.GpuyardError
+    namespace: str
+    registry: RegistryFact
+    version: tuple[int, int] | errors.GpuyardError = _NOT_ASKED
+    user: str | errors.GpuyardError = _NOT_ASKED
+    tenant: Manifest | errors.GpuyardError = _NOT_ASKED
+    allowed: Mapping[Action, bool] | errors.GpuyardError = _NOT_ASKED
+    installed: Mapping[Resource, Items] = field(default_factory=dict)
+    nodes: Items = _NOT_ASKED
+    pods: Items = _NOT_ASKED
+    storage_classes: Items = _NOT_ASKED
+    quotas: Items = _NOT_ASKED
+    limit_ranges: Items = _NOT_ASKED
+
+
+async def look_at_cluster(
+    context: str, namespace: str | None, asked: RegistryFact, environ: Mapping[str, str], looking: Looking
+) -> ClusterFacts:
+    """Asks everything, and never fails: what can't be had is an error among the facts.
+
+    Args:
+        context: of the kubeconfig.
+        namespace: where runs go; None for the context's own.
+        asked: the registry or image that the user named, if any.
+        environ: says where the kubeconfig is, and what is trusted of registries.
+        looking: told what is being asked.
+    """
+    files = tuple(kubeconfig_files(environ))
+    connection = await looking.at("credentials", _load(files, context))
+    if isinstance(connection, errors.GpuyardError):
+        registry = await looking.at("registry", look_at_registry(asked, environ))
+        return ClusterFacts(context, files, connection, namespace or "default", registry)
+    namespace = namespace or connection.namespace
+    try:
+        api = RestApi(connection)
+    except errors.GpuyardError as error:
+        registry = await looking.at("registry", look_at_registry(asked, environ))
+        return ClusterFacts(context, files, error, namespace, registry)
+    async with api:
+        return await _ask(api, ClusterFacts(context, files, connection, namespace, asked), environ, looking)
+
+
+async def _load(files: Sequence[Path], context: str) -> Connection | errors.GpuyardError:
+    # A credential plugin may take its time.
+    return await or_error(asyncio.to_thread(load_connection, files, context))
+
+
+async def _ask(
+    api: RestApi, known: ClusterFacts, environ: Mapping[str, str], looking: Looking
+) -> ClusterFacts:
+    asker = _Asker(api, looking)
+    version = await asker.ask("version", cluster_version(api))
+    user: str | errors.GpuyardError = _NOT_ASKED
+    if not isinstance(version, errors.ConnectionFailed):
+        user = await asker.ask("user", _who(api))
+    known = replace(known, version=version, user=user)
+    if isinstance(user, errors.Unauthorized | errors.ConnectionFailed):
+        return replace(
+            known, registry=await looking.at("registry", look_at_registry(known.registry, environ))
+        )
+    namespace, actions = known.namespace, permissions.needed(known.namespace)
+    async with asyncio.TaskGroup() as group:
+        tenant = group.create_task(asker.ask("namespace", api.get(NAMESPACES, namespace)), name="namespace")
+        nodes, pods, classes = (
+            group.create_task(asker.items(kind), name=kind.plural) for kind in (NODES, PODS, STORAGE_CLASSES)
+        )
+        quotas, ranges = (
+            group.create_task(asker.items(kind, namespace), name=kind.plural)
+            for kind in (RESOURCE_QUOTAS, LIMIT_RANGES)
+        )
+        allowed = [
+            group.create_task(asker.ask("permissions", _may(api, action)), name=str(action))
+            for action in actions
+        ]
+        parts = {
+            kind: group.create_task(asker.items(kind, selector=SELECTOR), name=kind.plural) for kind in KINDS
+        }
+    installed = {kind: task.result() for kind, task in parts.items()}
+    asked = known.registry
+    if not asked.asked:
+        asked = asked.of_agents(_image(installed[DAEMON_SETS]))
+    return replace(
+        known,
+        registry=await looking.at("registry", look_at_registry(asked, environ)),
+        tenant=tenant.result(),
+        allowed=_all(actions, [task.result() for task in allowed]),
+        installed=installed,
+        nodes=nodes.result(),
+        pods=pods.result(),
+        storage_classes=classes.result(),
+        quotas=quotas.result(),
+        limit_ranges=ranges.result(),
+    )
+
+
+class _Asker:
+    """A few questions at a time, so that one doctor isn't the load that it finds."""
+
+    def __init__(self, api: RestApi, looking: Looking) -> None:
+        self._api = api
+        self._looking = looking
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(self, what: str, answer: Awaitable[Result]) -> Result | errors.GpuyardError:
+        async with self._turns:
+            return await self._looking.at(what, or_error(answer))
+
+    async def items(self, resource: Resource, namespace: str | None = None, selector: str = "") -> Items:
+        listed = await self.ask(resource.plural, self._api.list(resource, namespace, label_selector=selector))
+        return listed if isinstance(listed, errors.GpuyardError) else listed.items
+
+
+async def or_error(answer: Awaitable[Result]) -> Result | errors.GpuyardError:
+    """The answer, or the error that came in its place."""
+    try:
+        return await answer
+    except errors.GpuyardError as error:
+        return error
+
+
+async def _who(api: RestApi) -> str:
+    try:
+        review = await api.create(SELF_REVIEWS, {"metadata": {}, **_typed(SELF_REVIEWS)})
+    except (errors.NotFound, errors.Forbidden):
+        return ""  # An older server, or one that doesn't tell.
+    return str(review.get("status", {}).get("userInfo", {}).get("username", ""))
+
+
+async def _may(api: RestApi, action: Action) -> bool:
+    resource, _, subresource = action.resource.partition("/")
+    attributes = {
+        "verb": action.verb,
+        "group": action.group,
+        "resource": resource,
+        "subresource": subresource,
+        "namespace": action.namespace,
+    }
+    review = {"metadata": {}, **_typed(ACCESS_REVIEWS), "spec": {"resourceAttributes": attributes}}
+    return bool((await api.create(ACCESS_REVIEWS, review)).get("status", {}).get("allowed"))
+
+
+def _typed(resource: Resource) -> dict[str, str]:
+    return {"apiVersion": resource.api_version, "kind": resource.kind}
+
+
+def _all(
+    actions: Sequence[Action], answers: Sequence[bool | errors.GpuyardError]
+) -> Mapping[Action, bool] | errors.GpuyardError:
+    found: dict[Action, bool] = {}
+    for action, answer in zip(actions, answers, strict=True):
+        if isinstance(answer, errors.GpuyardError):
+            return answer
+        found[action] = answer
+    return found
+
+
+def _image(daemon_sets: Items) -> str:
+    if isinstance(daemon_sets, errors.GpuyardError):
+        return ""
+    agents = [item for item in daemon_sets if key_of(item).name == AGENT]
+    return str(agents[0]["spec"]["template"]["spec"]["containers"][0]["image"]) if agents else ""

@@ -1,0 +1,330 @@
+"""The links on a cluster's nodes: agents, other plugins, GPUs, drivers, ways into containers (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gpuyard.cli.doctor.check import Check, NodeFinding, Outcome, broken, of_nodes, ok, skipped, warning
+from gpuyard.cli.doctor.cluster_facts import Items
+from gpuyard.cli.installing import waits_for
+from gpuyard.kube.conditions import condition_is_true
+from gpuyard.kube.objects import DAEMON_SETS, RUNTIME_CLASSES, Manifest, Resource, key_of, labels_of
+from gpuyard.kube.quantity import to_int
+from gpuyard.kube.wellknown import (
+    GPU_RESOURCE,
+    LABEL_GPU_INJECTION,
+    LABEL_GPU_MODEL,
+    LABEL_PART_OF,
+    LABEL_SIMULATED,
+)
+from gpuyard.tenancy.foreign import allocatable_gpus, foreign_plugins, served_by_no_pod
+from gpuyard.tenancy.names import AGENT, PART_OF
+
+_LABEL_COUNT = "nvidia.com/gpu.count"
+_LABEL_DRIVER = "nvidia.com/cuda.driver-version.full"
+#: facts of NVIDIA's container toolkit: CVE-2025-23266 and CVE-2025-23267 are mended from here on.
+_SAFE_TOOLKIT = (1, 17, 8)
+_TOOLKIT = re.compile(r"container-toolkit:v?(\d+)\.(\d+)\.(\d+)")
+#: The first release of a runtime that reads CDI specs, and the first that does so without being told.
+_CDI_SINCE = {"containerd": ((1, 7), (2, 0)), "cri-o": ((1, 24), (1, 24))}
+#: The kubelet passes a plugin's CDI names on without a feature gate.
+_KUBELET_CDI = (1, 29)
+
+
+@dataclass(frozen=True)
+class GpuNodes:
+    """The nodes of a cluster that have GPUs, or should.
+
+    Attributes:
+        nodes: all of the cluster.
+        pods: all of the cluster.
+        agents: pods of the install, by node.
+        agent: the DaemonSet; None when there is none, or nobody may see it.
+        runtime_classes: names of those that the install made; None when nobody may see them.
+    """
+
+    nodes: Sequence[Manifest]
+    pods: Sequence[Manifest]
+    agents: Mapping[str, Manifest]
+    agent: Manifest | None
+    runtime_classes: frozenset[str] | None
+
+    @classmethod
+    def of(
+        cls, nodes: Sequence[Manifest], pods: Sequence[Manifest], installed: Mapping[Resource, Items]
+    ) -> GpuNodes:
+        """From what was listed."""
+        sets, classes = installed.get(DAEMON_SETS, ()), installed.get(RUNTIME_CLASSES, ())
+        found = [] if isinstance(sets, Exception) else [s for s in sets if key_of(s).name == AGENT]
+        agents = {
+            pod["spec"]["nodeName"]: pod
+            for pod in pods
+            if labels_of(pod).get(LABEL_PART_OF) == PART_OF and pod["spec"].get("nodeName")
+        }
+        names = None if isinstance(classes, Exception) else frozenset(key_of(c).name for c in classes)
+        return cls(nodes, pods, agents, found[0] if found else None, names)
+
+    @property
+    def with_gpus(self) -> list[Manifest]:
+        """Those that have some, or are labelled so."""
+        return [n for n in self.nodes if _capacity(n) or LABEL_GPU_MODEL in labels_of(n)]
+
+    def agents_run(self) -> Check:
+        """Whether every node that is to have one has one that is ready."""
+        name = "agents"
+        if self.agent is None and not self.agents:
+            return skipped(name, "no agent is installed")
+        status = (self.agent or {}).get("status", {})
+        wanted = status.get("desiredNumberScheduled", len(self.agents))
+        if not wanted and self.agent is not None:
+            selector = self.agent["spec"]["template"]["spec"].get("nodeSelector") or {}
+            labels = ",".join(f"{key}={value}" for key, value in selector.items())
+            return broken(
+                name,
+                f"no node has the labels {labels}, so that none has an agent",
+                "label the nodes with GPUs, or install with another --node-selector",
+            )
+        findings = [_agent(node, pod) for node, pod in sorted(self.agents.items())]
+        lacking = wanted - len(self.agents)
+        if lacking > 0:
+            return broken(
+                name,
+                f"{lacking} of {wanted} agents have no pod",
+                f"see why: kubectl describe daemonset {AGENT} -n {_namespace(self.agent)}",
+            )
+        return of_nodes(name, findings, f"{len(findings)} of {wanted} run")
+
+    def plugins(self) -> Check:
+        """Whether anything but our agents serves GPUs: two plugins of one node take them from each other."""
+        name = "plugins"
+        foreign = foreign_plugins(self.nodes, self.pods)
+        for plugin in foreign:
+            shared = [node for node in plugin.nodes if node in self.agents]
+            if shared:
+                return broken(
+                    name,
+                    f"{plugin.owner} serves GPUs beside gpuyard's agent on {_some(shared)}",
+                    f"remove one of the two: kubectl delete {plugin.owner}, or keep ours off those nodes "
+                    "with --node-selector",
+                )
+        unknown = served_by_no_pod(self.nodes, self.pods)
+        if unknown:
+            return warning(
+                name,
+                f"GPUs of {_some(unknown)} are served by what is no pod: a service of the node, perhaps",
+                "gpuyard isn't to be installed there: keep it off with --node-selector, or end that service",
+            )
+        if foreign:
+            return ok(name, "; ".join(f"{p.owner} serves {_some(p.nodes)}" for p in foreign))
+        return ok(name, "nothing but gpuyard's agents" if self.agents else "there is none")
+
+    def gpus(self) -> Check:
+        """Whether there are GPUs, all healthy and as many as the labels say."""
+        nodes = self.with_gpus
+        if not nodes:
+            return broken(
+                "gpus",
+                "no node has GPUs that pods can ask for",
+                "install the agents (`gpuyard install`); with agents on the nodes, their logs say what is "
+                f"missing: kubectl logs -n {_namespace(self.agent)} daemonset/{AGENT} -c plugin",
+            )
+        total = sum(map(allocatable_gpus, nodes))
+        models = sorted({_model(node) for node in nodes})
+        well = f"{total} on {len(nodes)} node{'s' if len(nodes) > 1 else ''}: {', '.join(models)}"
+        found = of_nodes("gpus", [_gpus(node) for node in nodes], well)
+        if total or found.outcome is Outcome.BROKEN:
+            return found
+        return broken("gpus", f"no GPU can be had: {found.message}", found.remedy)
+
+    def drivers(self) -> Check:
+        """Which driver each node has."""
+        nodes = self.with_gpus
+        if not nodes:
+            return skipped("driver", "no node has GPUs")
+        versions = sorted({_driver(node) for node in nodes if _driver(node)})
+        return of_nodes("driver", [_driver_finding(node) for node in nodes], ", ".join(versions))
+
+    def toolkit(self) -> Check:
+        """How agents reach the driver, and whether NVIDIA's toolkit is one without known holes."""
+        name = "toolkit"
+        nodes = self.with_gpus
+        if nodes and all(map(_is_simulated, nodes)):
+            return skipped(name, "simulated GPUs need none")
+        pod = self.agent["spec"]["template"]["spec"] if self.agent else {}
+        runtime_class = pod.get("runtimeClassName", "")
+        if runtime_class and self.runtime_classes is not None and runtime_class not in self.runtime_classes:
+            return broken(
+                name,
+                f"agents use the RuntimeClass {runtime_class}, which isn't there",
+                "run `gpuyard install` again, with the options of the first time",
+            )
+        access = ""
+        if runtime_class:
+            access = f"agents reach the driver by NVIDIA's runtime ({runtime_class}); "
+        elif any((c.get("securityContext") or {}).get("privileged") for c in pod.get("containers") or ()):
+            access = "agents are privileged, and reach the driver themselves; "
+        return _toolkit(name, access, self.pods)
+
+    def cdi(self) -> Check:
+        """Whether each node's runtime takes devices by CDI."""
+        nodes = self.with_gpus
+        if not nodes:
+            return skipped("cdi", "no node has GPUs")
+        runtimes = sorted({_runtime_text(node) for node in nodes})
+        return of_nodes("cdi", [_cdi(node) for node in nodes], f"{', '.join(runtimes)}: on by default")
+
+
+def _agent(node: str, pod: Manifest) -> NodeFinding:
+    if condition_is_true(pod, "Ready"):
+        return NodeFinding(node, Outcome.OK, "ready")
+    why = waits_for(pod) or "it isn't ready"
+    namespace, name = key_of(pod)
+    return NodeFinding(node, Outcome.BROKEN, why, f"see more: kubectl describe pod {name} -n {namespace}")
+
+
+def _gpus(node: Manifest) -> NodeFinding:
+    name = key_of(node).name
+    total, usable, labelled = _capacity(node), allocatable_gpus(node), labels_of(node).get(_LABEL_COUNT, "")
+    if not condition_is_true(node, "Ready"):
+        return NodeFinding(
+            name, Outcome.WARNING, f"the node isn't ready ({usable} GPUs)", f"kubectl describe node {name}"
+        )
+    if not total:
+        return NodeFinding(
+            name,
+            Outcome.BROKEN,
+            "is labelled as if it had GPUs, and has none",
+            "is its agent running, and registered? Labels stay when a plugin goes",
+        )
+    if usable < total:
+        outcome = Outcome.WARNING if usable else Outcome.BROKEN
+        which = f"{total - usable} of" if usable else "none of"
+        state = "can't be had" if usable else "can be had"
+        return NodeFinding(
+            name,
+            outcome,
+            f"{which} its {total} GPUs {state}",
+            "they are unhealthy, or their plugin is gone: the agent's log says which and why",
+        )
+    if labelled.isdecimal() and int(labelled) != total:
+        return NodeFinding(
+            name,
+            Outcome.WARNING,
+            f"has {total} GPUs, and its label {_LABEL_COUNT} says {labelled}",
+            "the labeller mends its label within a minute; another's label is its owner's to mend",
+        )
+    if node["spec"].get("unschedulable"):
+        return NodeFinding(name, Outcome.WARNING, "is cordoned", f"kubectl uncordon {name}")
+    return NodeFinding(name, Outcome.OK, f"{usable} × {_model(node)}")
+
+
+def _driver_finding(node: Manifest) -> NodeFinding:
+    name, driver = key_of(node).name, _driver(node)
+    if driver:
+        return NodeFinding(name, Outcome.OK, driver)
+    return NodeFinding(
+        name,
+        Outcome.WARNING,
+        f"nobody says which driver it has (label {_LABEL_DRIVER})",
+        "gpuyard's agent, or NVIDIA's GPU feature discovery, sets it; images aren't checked without",
+    )
+
+
+def _driver(node: Manifest) -> str:
+    driver = labels_of(node).get(_LABEL_DRIVER, "")
+    return f"{driver} (simulated)" if driver and _is_simulated(node) else driver
+
+
+def _toolkit(name: str, access: str, pods: Sequence[Manifest]) -> Check:
+    images = [c.get("image", "") for pod in pods for c in pod["spec"].get("containers") or ()]
+    versions = sorted(tuple(map(int, m.groups())) for image in images if (m := _TOOLKIT.search(image)))
+    safe = ".".join(map(str, _SAFE_TOOLKIT))
+    if not versions:
+        return skipped(
+            name,
+            f"{access}the version of NVIDIA's container toolkit isn't told to the API",
+            f"on a node: nvidia-ctk --version; below {safe} containers can become root there "
+            "(CVE-2025-23266, CVE-2025-23267)",
+        )
+    text = ".".join(map(str, versions[0]))
+    if versions[0] < _SAFE_TOOLKIT:
+        return broken(
+            name,
+            f"{access}NVIDIA's container toolkit is {text}: containers can become root on the node",
+            f"upgrade it to {safe} or later (CVE-2025-23266, CVE-2025-23267)",
+        )
+    return ok(name, f"{access}container toolkit {text}")
+
+
+def _cdi(node: Manifest) -> NodeFinding:
+    name, text = key_of(node).name, _runtime_text(node)
+    if labels_of(node).get(LABEL_GPU_INJECTION) == "legacy":
+        return NodeFinding(name, Outcome.OK, f"{text}: GPUs come by NVIDIA's runtime, says its label")
+    runtime, _, version = text.partition(" ")
+    since = _CDI_SINCE.get(runtime)
+    number = _version(version)
+    # Device nodes of simulated GPUs come without CDI as well, and there is no driver to bring.
+    worst = Outcome.WARNING if _is_simulated(node) else Outcome.BROKEN
+    libraries = "without it containers get GPUs, but not the driver's libraries"
+    legacy = f"or, where NVIDIA's runtime is the default one, label the node {LABEL_GPU_INJECTION}=legacy"
+    if since is None or number is None:
+        return NodeFinding(
+            name, Outcome.WARNING, f"nobody knows whether {text} takes CDI; {libraries}", legacy.capitalize()
+        )
+    if number < since[0]:
+        return NodeFinding(
+            name,
+            worst,
+            f"{text} knows no CDI; {libraries}",
+            f"upgrade it to {since[1][0]}.{since[1][1]}, {legacy}",
+        )
+    if number < since[1]:
+        return NodeFinding(
+            name,
+            Outcome.WARNING,
+            f"{text} takes CDI only when told to; {libraries}",
+            f"set enable_cdi = true in its configuration, {legacy}",
+        )
+    kubelet = str(node.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "")).removeprefix("v")
+    if (found := _version(kubelet)) and found < _KUBELET_CDI:
+        return NodeFinding(
+            name,
+            Outcome.WARNING,
+            f"its kubelet {kubelet} passes CDI on only with the gate DevicePluginCDIDevices; {libraries}",
+            f"upgrade it to {_KUBELET_CDI[0]}.{_KUBELET_CDI[1]}, {legacy}",
+        )
+    return NodeFinding(name, Outcome.OK, text)
+
+
+def _runtime_text(node: Manifest) -> str:
+    """`containerd 2.1.5`."""
+    raw = str(node.get("status", {}).get("nodeInfo", {}).get("containerRuntimeVersion", ""))
+    runtime, _, version = raw.partition("://")
+    return f"{runtime or 'an unknown runtime'} {version.partition('+')[0]}".rstrip()
+
+
+def _version(text: str) -> tuple[int, int] | None:
+    found = re.match(r"v?(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _capacity(node: Manifest) -> int:
+    return to_int(str((node.get("status", {}).get("capacity") or {}).get(GPU_RESOURCE, "0")))
+
+
+def _is_simulated(node: Manifest) -> bool:
+    return labels_of(node).get(LABEL_SIMULATED) == "true"
+
+
+def _model(node: Manifest) -> str:
+    return labels_of(node).get(LABEL_GPU_MODEL, "GPU") + (" (simulated)" if _is_simulated(node) else "")
+
+
+def _namespace(agent: Manifest | None) -> str:
+    return key_of(agent).namespace if agent else "gpuyard-system"
+
+
+def _some(nodes: Sequence[str]) -> str:
+    return ", ".join(nodes[:3]) + (", …" if len(nodes) > 3 else "")

@@ -1,0 +1,123 @@
+"""What a namespace's ResourceQuotas leave to runs (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gpuyard.cli.doctor.check import Check, Outcome, ok
+from gpuyard.kube.objects import Manifest, key_of
+from gpuyard.kube.quantity import parse_quantity
+from gpuyard.kube.wellknown import GPU_RESOURCE
+
+_NAME = "quota"
+_GPUS = f"requests.{GPU_RESOURCE}"
+#: Accepted by the API server, and counted by nobody.
+_COUNT_NOTHING = (GPU_RESOURCE, f"limits.{GPU_RESOURCE}")
+#: What a quota says → what every container has to say then: `requests` or `limits`, and of what.
+_DEMANDS = {
+    "cpu": ("requests", "cpu"),
+    "requests.cpu": ("requests", "cpu"),
+    "limits.cpu": ("limits", "cpu"),
+    "memory": ("requests", "memory"),
+    "requests.memory": ("requests", "memory"),
+    "limits.memory": ("limits", "memory"),
+}
+_OPTION = {"cpu": "--cpus", "memory": "--memory"}
+
+
+def judge(quotas: Sequence[Manifest], limit_ranges: Sequence[Manifest], namespace: str) -> Check:
+    """How many GPUs are left, what is used up, and what a run has to say because of them.
+
+    Args:
+        quotas: of the namespace.
+        limit_ranges: of the namespace; what they give to containers that don't say.
+        namespace: where runs go.
+    """
+    if not quotas:
+        return ok(_NAME, f"{namespace} has none")
+    troubles = [
+        trouble
+        for quota in quotas
+        for trouble in (*_useless(quota), *_used_up(quota, namespace), *_demands(quota, limit_ranges))
+    ]
+    if troubles:
+        remedies = dict.fromkeys(remedy for _, remedy in troubles)
+        return Check(_NAME, Outcome.WARNING, "; ".join(text for text, _ in troubles), "\n".join(remedies))
+    left = [text for quota in quotas if (text := _gpus_left(quota))]
+    return ok(_NAME, "; ".join(left) or f"{namespace} has one, and not of GPUs")
+
+
+def _useless(quota: Manifest) -> list[tuple[str, str]]:
+    return [
+        (
+            f"{key_of(quota).name} limits {resource}, which counts nothing",
+            f"write {_GPUS} in its place: kubectl edit resourcequota {key_of(quota).name} "
+            f"-n {key_of(quota).namespace}",
+        )
+        for resource in _COUNT_NOTHING
+        if resource in _hard(quota)
+    ]
+
+
+def _used_up(quota: Manifest, namespace: str) -> list[tuple[str, str]]:
+    used = quota.get("status", {}).get("used") or {}
+    full = [
+        f"{resource} ({used.get(resource, 0)} of {hard})"
+        for resource, hard in _hard(quota).items()
+        if resource not in _COUNT_NOTHING and parse_quantity(used.get(resource, 0)) >= parse_quantity(hard)
+    ]
+    if not full:
+        return []
+    return [
+        (
+            f"{key_of(quota).name} is used up: {', '.join(full)}{_only(quota)}",
+            f"remove or wait for what holds it (`gpuyard ps --namespace {namespace}`), or have it raised",
+        )
+    ]
+
+
+def _demands(quota: Manifest, limit_ranges: Sequence[Manifest]) -> list[tuple[str, str]]:
+    wanted = {_DEMANDS[resource] for resource in _hard(quota) if resource in _DEMANDS}
+    missing = sorted(wanted - _given(limit_ranges))
+    if not missing:
+        return []
+    said = ", ".join(f"{kind}.{resource}" for kind, resource in missing)
+    options = " and ".join(dict.fromkeys(_OPTION[resource] for _, resource in missing))
+    return [
+        (
+            f"{key_of(quota).name} wants {said} of every pod{_only(quota)}, and refuses those without",
+            f"give runs {options}, or let a LimitRange say it for them",
+        )
+    ]
+
+
+def _given(limit_ranges: Sequence[Manifest]) -> set[tuple[str, str]]:
+    """What containers get that don't say; a default limit is a request, too."""
+    given: set[tuple[str, str]] = set()
+    for item in limit_ranges:
+        for limit in item["spec"].get("limits") or ():
+            if limit.get("type") != "Container":
+                continue
+            given |= {("limits", resource) for resource in limit.get("default") or ()}
+            for source in ("default", "defaultRequest"):
+                given |= {("requests", resource) for resource in limit.get(source) or ()}
+    return given
+
+
+def _gpus_left(quota: Manifest) -> str:
+    hard = _hard(quota).get(_GPUS)
+    if hard is None:
+        return ""
+    used = (quota.get("status", {}).get("used") or {}).get(_GPUS, 0)
+    left = parse_quantity(hard) - parse_quantity(used)
+    return f"{key_of(quota).name} leaves {left} of {hard} GPUs{_only(quota)}"
+
+
+def _only(quota: Manifest) -> str:
+    spec = quota["spec"]
+    return " (of some pods only)" if spec.get("scopes") or spec.get("scopeSelector") else ""
+
+
+def _hard(quota: Manifest) -> Mapping[str, Any]:
+    return quota["spec"].get("hard") or {}

@@ -1,0 +1,163 @@
+"""A yard's chain, link by link: from its folder to what its runs get (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gpuyard import errors
+from gpuyard.cli.doctor import registry
+from gpuyard.cli.doctor.check import Check, Outcome, Report, broken, ok, skipped, warning
+from gpuyard.cli.doctor.yard_facts import YardFacts
+from gpuyard.kube.conditions import condition_is_true
+from gpuyard.kube.objects import Manifest, annotations_of, labels_of
+from gpuyard.kube.quantity import to_int
+from gpuyard.kube.wellknown import (
+    ANNOTATION_CONTAINERS,
+    ANNOTATION_ENFORCED,
+    ANNOTATION_ISOLATION,
+    ANNOTATION_NO_GPUS,
+    GPU_RESOURCE,
+    LABEL_GPU_MODEL,
+    LABEL_SIMULATED,
+)
+
+_MIB = 1 << 20
+#: The store stops taking writes when the disk is full; logs and images need room as well.
+_LEAST_BYTES, _LITTLE_BYTES = 64 * _MIB, 2048 * _MIB
+
+
+def judge(facts: YardFacts) -> Report:
+    """Every check in the order of the chain; those that a broken one leaves nothing for are skipped."""
+    checks = [_folder(facts), _disk(facts), _settings(facts), _daemon(facts), _api(facts)]
+    lost = next((check.name for check in checks if check.outcome is Outcome.BROKEN), "node")
+    for name, look in _OF_NODE.items():
+        if isinstance(facts.node, errors.GpuyardError):
+            checks.append(skipped(name, f"{lost} comes first"))
+        else:
+            checks.append(look(facts, facts.node))
+    return Report("yard", "", (*checks, registry.judge(facts.registry)))
+
+
+def _folder(facts: YardFacts) -> Check:
+    if facts.folder is not None:
+        return broken("folder", facts.folder.message, facts.folder.remedy)
+    return ok("folder", str(facts.paths.data_dir))
+
+
+def _disk(facts: YardFacts) -> Check:
+    text = f"{facts.free_bytes // _MIB} MiB free for {facts.paths.data_dir}"
+    remedy = "free some space, or set GPUYARD_HOME to a folder elsewhere; `gpuyard rm` takes runs' logs along"
+    if facts.free_bytes < _LEAST_BYTES:
+        return broken("disk", text, remedy)
+    return warning("disk", text, remedy) if facts.free_bytes < _LITTLE_BYTES else ok("disk", text)
+
+
+def _settings(facts: YardFacts) -> Check:
+    if isinstance(facts.settings, errors.GpuyardError):
+        return broken("settings", facts.settings.message, facts.settings.remedy)
+    simulate = facts.settings.simulate
+    return ok("settings", f"simulates {simulate}" if simulate else "this machine's own GPUs")
+
+
+def _daemon(facts: YardFacts) -> Check:
+    if isinstance(facts.pid, errors.GpuyardError):
+        return broken("daemon", facts.pid.message, facts.pid.remedy)
+    if not facts.pid:
+        return broken(
+            "daemon",
+            "the yard is stopped",
+            f"start it with `gpuyard up`, which says why it can't; its log is {facts.paths.daemon_log}",
+        )
+    return ok("daemon", f"pid {facts.pid}")
+
+
+def _api(facts: YardFacts) -> Check:
+    if facts.folder is not None:
+        return skipped("api", "folder comes first")
+    if not facts.pid or isinstance(facts.pid, errors.GpuyardError):
+        return skipped("api", "daemon comes first")
+    if facts.api is not None:
+        return broken("api", facts.api.message, facts.api.remedy)
+    address = facts.running.api if facts.running else ""
+    return ok("api", f"{facts.paths.api_socket} answers; {address}")
+
+
+def _node(facts: YardFacts, node: Manifest) -> Check:
+    name = node["metadata"]["name"]
+    if condition_is_true(node, "Ready"):
+        return ok("node", f"{name} is ready")
+    return broken(
+        "node", f"{name} isn't ready", "restart the yard: `gpuyard down --keep && gpuyard up`; runs go on"
+    )
+
+
+def _agent(facts: YardFacts, node: Manifest) -> Check:
+    pid = facts.running.agent_pid if facts.running else 0
+    if pid:
+        return ok("agent", f"pid {pid}")
+    return broken(
+        "agent",
+        "the agent, which finds and hands out GPUs, isn't running",
+        f"it is started again by itself; {facts.paths.daemon_log} says why it ends",
+    )
+
+
+def _gpus(facts: YardFacts, node: Manifest) -> Check:
+    status, labels = node.get("status", {}), labels_of(node)
+    total, usable = (
+        to_int((status.get(key) or {}).get(GPU_RESOURCE, 0)) for key in ("capacity", "allocatable")
+    )
+    simulated = " (simulated)" if labels.get(LABEL_SIMULATED) == "true" else ""
+    if not total:
+        why = annotations_of(node).get(ANNOTATION_NO_GPUS) or "none were found"
+        return broken("gpus", f"there are none: {why}", "`gpuyard up --simulate H100:8` simulates some")
+    if usable < total:
+        return warning(
+            "gpus",
+            f"{total - usable} of {total} GPUs can't be had{simulated}",
+            f"they are unhealthy; {facts.paths.daemon_log} says which and why",
+        )
+    return ok("gpus", f"{usable} × {labels.get(LABEL_GPU_MODEL, 'GPU')}{simulated}")
+
+
+def _isolation(facts: YardFacts, node: Manifest) -> Check:
+    level = annotations_of(node).get(ANNOTATION_ISOLATION, "none")
+    if level != "none":
+        return ok("isolation", level)
+    return warning(
+        "isolation",
+        "runs see each other's processes and all devices, and /dev/shm has no size of its own",
+        "install bubblewrap (bwrap), and let users make namespaces",
+    )
+
+
+def _limits(facts: YardFacts, node: Manifest) -> Check:
+    enforced = annotations_of(node).get(ANNOTATION_ENFORCED, "none")
+    if enforced != "none":
+        return ok("cgroups", f"limits of {enforced.replace(',', ' and ')} are enforced")
+    return warning(
+        "cgroups",
+        "limits of CPU and memory are counted, not enforced",
+        "run the yard where it may make cgroups: in a user session of systemd with cgroup v2, or as root",
+    )
+
+
+def _images(facts: YardFacts, node: Manifest) -> Check:
+    runtime, _, version = annotations_of(node).get(ANNOTATION_CONTAINERS, "none: unknown").partition(" ")
+    if runtime == "none:":
+        return warning(
+            "podman",
+            f"runs with an image can't go here: {version}",
+            "install podman, and mend what it says; runs without an image need none",
+        )
+    return ok("podman", version) if version else skipped("podman", "it is being tried just now")
+
+
+_OF_NODE: dict[str, Callable[[YardFacts, Manifest], Check]] = {
+    "node": _node,
+    "agent": _agent,
+    "gpus": _gpus,
+    "isolation": _isolation,
+    "cgroups": _limits,
+    "podman": _images,
+}

@@ -1,0 +1,120 @@
+"""What is known of this machine's yard, whether it runs or not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.cli.doctor.cluster_facts import or_error
+from gpuyard.cli.doctor.progress import Looking
+from gpuyard.cli.doctor.registry import RegistryFact, look_at_registry
+from gpuyard.cli.target import check_yard
+from gpuyard.client.rest import RestApi
+from gpuyard.kube.objects import NODES, Manifest
+from gpuyard.local.lifecycle import daemon_pid
+from gpuyard.local.paths import YardPaths
+from gpuyard.local.settings import RunningYard, Settings, load_running, load_settings
+
+
+@dataclass(frozen=True)
+class YardFacts:
+    """What was found out; an error in the place of what couldn't be.
+
+    Attributes:
+        folder: None when data can be kept there and nobody else reaches the sockets.
+        free_bytes: of the file system that the data is on.
+        pid: of the daemon; 0 when it doesn't run.
+        running: what the daemon said of itself when it was ready.
+        api: None when a yard of this release answers.
+        node: the yard's own.
+    """
+
+    paths: YardPaths
+    folder: errors.GpuyardError | None
+    free_bytes: int
+    settings: Settings | errors.GpuyardError
+    pid: int | errors.GpuyardError
+    running: RunningYard | None
+    api: errors.GpuyardError | None
+    node: Manifest | errors.GpuyardError
+    registry: RegistryFact
+
+
+async def look_at_yard(
+    paths: YardPaths, asked: RegistryFact, environ: Mapping[str, str], looking: Looking
+) -> YardFacts:
+    """Looks at everything, starts nothing, and never fails."""
+    pid, running = _pid(paths), load_running(paths.running)
+    folder = _folder(paths)
+    api: errors.GpuyardError | None = folder
+    node: Manifest | errors.GpuyardError = errors.YardStopped("the yard is stopped")
+    if folder is None:
+        async with RestApi(unix_socket=paths.api_socket) as rest:
+            api = await looking.at("API", _answers(rest, paths))
+            if running is not None and not isinstance(api, errors.YardStopped):
+                node = await looking.at("node", or_error(rest.get(NODES, running.node)))
+    return YardFacts(
+        paths=paths,
+        folder=folder,
+        free_bytes=await asyncio.to_thread(_free, paths.data_dir),
+        settings=_settings(paths),
+        pid=pid,
+        running=running,
+        api=api,
+        node=node,
+        registry=await looking.at("registry", look_at_registry(asked, environ)),
+    )
+
+
+async def _answers(api: RestApi, paths: YardPaths) -> errors.GpuyardError | None:
+    try:
+        await check_yard(api, paths)
+    except errors.GpuyardError as error:
+        return error
+    return None
+
+
+def _folder(paths: YardPaths) -> errors.GpuyardError | None:
+    try:
+        paths.check_runtime_dir()
+    except errors.GpuyardError as error:
+        return error
+    there = _nearest(paths.data_dir)
+    if os.access(there, os.W_OK | os.X_OK):
+        return None
+    return errors.StoreUnwritable(
+        f"can't write in {there}", remedy="set GPUYARD_HOME to a folder that you may write"
+    )
+
+
+def _pid(paths: YardPaths) -> int | errors.GpuyardError:
+    try:
+        return daemon_pid(paths)
+    except errors.GpuyardError as error:
+        return error
+
+
+def _settings(paths: YardPaths) -> Settings | errors.GpuyardError:
+    try:
+        return load_settings(paths.settings)
+    except errors.GpuyardError as error:
+        return error
+
+
+def _free(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(_nearest(folder)).free
+    except OSError:
+        return 0
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or what is there of its path."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
