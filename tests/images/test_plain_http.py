@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.cli.compatibility import check_before_submit, unfit_lines
+from gpuyard.cli.compatibility import check_before_submit, read_run_image, unfit_lines
 from gpuyard.cli.registry_options import registry_environ
 from tests.images.conftest import Site
 from tests.unit.cli.test_compatibility import job_of, node
@@ -46,11 +46,11 @@ async def test_the_check_before_a_submit_does_too(
 ) -> None:
     nodes = [node("a", "580.95.05")]
     job = job_of(image)
-    await check_before_submit(job, nodes, refuse=True)
+    check_before_submit(job, await read_run_image(job), nodes, refuse=True)
     assert "can't look whether the image fits" in capsys.readouterr().err
     environ = registry_environ((elsewhere,), None)
-    await check_before_submit(job, nodes, refuse=True, environ=environ)
+    entrypoint = check_before_submit(job, await read_run_image(job, environ), nodes, refuse=True)
     assert capsys.readouterr().err == ""
     # Only who has read the image knows of its launcher.
-    assert job["spec"]["template"]["spec"]["containers"][0]["command"][1] == "/opt/gpuyard/launcher.py"
+    assert entrypoint[1] == "/opt/gpuyard/launcher.py"
     assert await unfit_lines(job, nodes, environ) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,11 +12,11 @@ import click
 
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest, labels_of
-from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
+from gpuyard.kube.wellknown import ENV_ALLOW_CPU, RUNTIME_CLASS_PROCESS
 from gpuyard.scheduling.fit import fit
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import NodeState
-from gpuyard.workloads.carrying import asks_for_gpus
+from gpuyard.workloads.carrying import allows_cpu, asks_for_gpus
 
 if TYPE_CHECKING:
     from gpuyard.images.cuda.fleet import Report
@@ -24,21 +25,47 @@ if TYPE_CHECKING:
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 #: What a build gives its images as entry point.
 _LAUNCHER = "launcher.py"
+#: Those for which anything is known of GPU code.
+_GPU_MACHINES = ("amd64", "arm64")
+#: How long a submit waits for the registry. Without GPUs there is little to find out.
+_LONGEST_S, _LONGEST_WITHOUT_GPUS_S = 10.0, 2.0
 
 
-async def check_before_submit(
-    job: Manifest, nodes: Sequence[Manifest], *, refuse: bool, environ: Mapping[str, str] = os.environ
+async def read_run_image(job: Manifest, environ: Mapping[str, str] = os.environ) -> tuple[Image, ...]:
+    """What is known of a run's image before its submit; nothing for a process of the yard's host.
+
+    A registry that can't be read from here costs a warning at most: the nodes may well reach it.
+
+    Args:
+        job: of the run.
+        environ: the command's, with what is said of registries.
+    """
+    pod = job["spec"]["template"]["spec"]
+    if pod.get("runtimeClassName") == RUNTIME_CLASS_PROCESS:
+        return ()
+    gpus = wants_check(pod)
+    try:
+        async with asyncio.timeout(_LONGEST_S if gpus else _LONGEST_WITHOUT_GPUS_S):
+            return await _read(pod, environ)
+    except (errors.ImageError, errors.ConnectionFailed, TimeoutError) as error:
+        why = error.message if isinstance(error, errors.GpuyardError) else "its registry takes too long"
+    if gpus:
+        click.echo(f"Warning: can't look whether the image fits the nodes: {why}", err=True)
+    return ()
+
+
+def check_before_submit(
+    job: Manifest, images: Sequence[Image], nodes: Sequence[Manifest], *, refuse: bool
 ) -> tuple[str, ...]:
-    """Checks the image of a run with GPUs, and keeps the run off nodes that it wouldn't run on.
+    """Checks the image of a run, and keeps the run off nodes that it wouldn't run on.
 
-    Changes the Job in place: a node affinity expression when some nodes won't do. A registry that can't be
-    read from here costs a warning only: the nodes may well reach it.
+    Changes the Job in place: a node affinity expression when some nodes won't do.
 
     Args:
         job: about to be created.
+        images: what `read_run_image` found.
         nodes: all of the target's.
         refuse: raise when it is known to run nowhere.
-        environ: the command's, with what is said of registries.
 
     Returns:
         The image's entry point, where it is known and is gpuyard's launcher.
@@ -46,15 +73,6 @@ async def check_before_submit(
     Raises:
         UsageError: no node runs it; the message has a table, the remedy the nearest image that would.
     """
-    if not wants_check(job["spec"]["template"]["spec"]):
-        return ()
-    from gpuyard.images.cuda.inspect import read_images
-
-    try:
-        images = await read_images(job["spec"]["template"]["spec"]["containers"][0]["image"], environ)
-    except (errors.ImageError, errors.ConnectionFailed) as error:
-        click.echo(f"Warning: can't look whether the image fits the nodes: {error.message}", err=True)
-        return ()
     if not images:
         return ()
     entrypoint = _launcher_of(images[0])
@@ -62,7 +80,12 @@ async def check_before_submit(
     candidates = [node for node in nodes if not fit(request, NodeState.of(node).at_its_best())]
     if not candidates:
         return entrypoint
-    report = judge_nodes(images, candidates)
+    report = _judge(job, images, candidates)
+    if report.none_fits and allows_cpu(job["spec"]["template"]["spec"]["containers"][0]):
+        report = report.without_gpus()
+        if not report.none_fits:
+            said = f"Warning: {report.need.reference} can use the GPUs of no node: {_first_note(report)}"
+            click.echo(f"{said}; it goes on without them, as {ENV_ALLOW_CPU} says", err=True)
     if report.none_fits and refuse:
         raise errors.UsageError(
             "\n".join([f"no node can run {report.need.reference}:", *table(report)]),
@@ -85,29 +108,65 @@ def wants_check(pod: Mapping[str, Any]) -> bool:
 async def unfit_lines(
     job: Manifest, nodes: Sequence[Manifest], environ: Mapping[str, str] = os.environ
 ) -> list[str]:
-    """For `explain`: the nodes with GPUs that a waiting run's image doesn't run on, and what would."""
-    if not wants_check(job["spec"]["template"]["spec"]):
-        return []
-    from gpuyard.images.cuda.inspect import read_images
+    """For `explain`: the nodes that a waiting run's image doesn't run on, and what would.
+
+    Of a run with GPUs those with GPUs are looked at.
+    """
     from gpuyard.images.cuda.offer import has_gpus
 
-    container = job["spec"]["template"]["spec"]["containers"][0]
+    pod = job["spec"]["template"]["spec"]
+    gpus = wants_check(pod)
+    there = [node for node in nodes if not gpus or has_gpus(node)]
+    if not there or pod.get("runtimeClassName") == RUNTIME_CLASS_PROCESS:
+        return []
     try:
-        images = await read_images(container["image"], environ)
-    except (errors.ImageError, errors.ConnectionFailed):
+        async with asyncio.timeout(_LONGEST_S):
+            images = await _read(pod, environ)
+    except (errors.ImageError, errors.ConnectionFailed, TimeoutError):
         return []
-    with_gpus = [node for node in nodes if has_gpus(node)]
-    if not images or not with_gpus:
+    if not images:
         return []
-    report = judge_nodes(images, with_gpus)
+    report = _judge(job, images, there)
+    if report.none_fits and allows_cpu(pod["containers"][0]):
+        report = report.without_gpus()
     if not report.failing:
         return []
     failing = replace(report, verdicts=tuple(v for v in report.verdicts if v.fails))
     return ["  its image doesn't run on:", *table(failing), *(f"  {s}" for s in suggestion_lines(report))]
 
 
+async def _read(pod: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Image, ...]:
+    from gpuyard.images.cuda.inspect import read_images
+
+    machines = _GPU_MACHINES if wants_check(pod) else ()
+    return await read_images(pod["containers"][0]["image"], environ, machines)
+
+
+def _judge(job: Manifest, images: Sequence[Image], nodes: Sequence[Manifest]) -> Report:
+    """The verdicts as far as a run cares."""
+    pod = job["spec"]["template"]["spec"]
+    if not wants_check(pod):
+        return _judge_machines(images, nodes)
+    return judge_nodes(images, nodes)
+
+
+def _judge_machines(images: Sequence[Image], nodes: Sequence[Manifest]) -> Report:
+    from gpuyard.images.cuda.fleet import judge_machines
+    from gpuyard.images.cuda.need import Need
+    from gpuyard.images.cuda.offer import Offer, machine_of
+
+    needs = [Need(image.reference, image.machine) for image in images]
+    return judge_machines(
+        needs, [Offer(node["metadata"]["name"], machine=machine_of(node)) for node in nodes]
+    )
+
+
+def _first_note(report: Report) -> str:
+    return next((v.decisive.message for v in report.verdicts if v.decisive and not v.fails), "")
+
+
 def judge_nodes(images: Sequence[Image], nodes: Sequence[Manifest]) -> Report:
-    """The verdicts over an image on these nodes."""
+    """The verdicts over an image on the GPUs of these nodes."""
     from gpuyard.images.cuda.facts import load_facts
     from gpuyard.images.cuda.fleet import judge_all
     from gpuyard.images.cuda.need import need_of
@@ -142,22 +201,27 @@ def _launcher_of(image: Image) -> tuple[str, ...]:
 
 
 def table(report: Report) -> list[str]:
-    """One line a node: its GPU, its driver and the verdict with its first reason."""
-    rows = [("NODE", "GPU", "DRIVER", "VERDICT")]
+    """One line a node: its GPU and driver, or without GPUs its CPU, and the verdict with its first reason."""
+    gpus = any(verdict.offer.product or verdict.offer.driver for verdict in report.verdicts)
+    rows = [("NODE", "GPU", "DRIVER", "VERDICT") if gpus else ("NODE", "CPU", "VERDICT")]
     for verdict in report.verdicts:
         offer, reason = verdict.offer, verdict.decisive
         driver = str(offer.driver or "") or (f"CUDA {offer.cuda}" if offer.cuda else "")
         text = f"{verdict.outcome}: {reason.message}" if reason else str(verdict.outcome)
-        rows.append((offer.name, offer.product, driver, text))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        about = (offer.product, driver) if gpus else (offer.machine,)
+        rows.append((offer.name, *about, text))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     return [
-        "  " + "   ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]) for row in rows
+        "  " + "   ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]) for row in rows
     ]
 
 
 def suggestion_lines(report: Report) -> list[str]:
     """What to do instead; the reason's own remedy where no image is known that would run."""
-    if report.suggestion is not None:
-        return [report.suggestion.how]
-    remedies = [v.decisive.remedy for v in report.verdicts if v.fails and v.decisive and v.decisive.remedy]
-    return list(dict.fromkeys(remedies))
+    from gpuyard.images.cuda.verdict import Rule
+
+    reasons = [v.decisive for v in report.verdicts if v.fails and v.decisive]
+    lines = [report.suggestion.how] if report.suggestion else [r.remedy for r in reasons if r.remedy]
+    if any(reason.rule is Rule.CPU_TORCH for reason in reasons):
+        lines.append(f"{ENV_ALLOW_CPU}=1 in env lets it go on without GPUs")
+    return list(dict.fromkeys(lines))

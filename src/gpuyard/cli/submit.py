@@ -14,7 +14,7 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.cli.cluster_version import check_version
-from gpuyard.cli.compatibility import check_before_submit, wants_check
+from gpuyard.cli.compatibility import check_before_submit, read_run_image, wants_check
 from gpuyard.cli.creating import create_run
 from gpuyard.cli.runs import find_run
 from gpuyard.cli.scripts import launcher_text
@@ -108,15 +108,16 @@ async def _check_fit(
     target: Target, job: Manifest, environ: Mapping[str, str], *, refuse: bool
 ) -> tuple[str, ...]:
     """Refuses what no node could run; returns the image's entry point where that is the launcher."""
-    image = wants_check(job["spec"]["template"]["spec"])
-    if not refuse and not image:
+    if not refuse and not wants_check(job["spec"]["template"]["spec"]):
         return ()
-    nodes, pods = await asyncio.gather(_visible(target, NODES), _visible(target, PODS))
+    nodes, pods, images = await asyncio.gather(
+        _visible(target, NODES), _visible(target, PODS), read_run_image(job, environ)
+    )
     if nodes is not None:
         explanation = could_ever_fit(PodRequest.of_template(job), Snapshot.of(nodes, pods or ()))
         if explanation is not None and refuse:
             raise errors.UsageError("\n".join(explanation.lines()), remedy=_remedy(explanation, target))
-    return await check_before_submit(job, nodes or (), refuse=refuse, environ=environ)
+    return check_before_submit(job, images, nodes or (), refuse=refuse)
 
 
 async def _visible(target: Target, resource: Resource) -> Sequence[Manifest] | None:

@@ -102,6 +102,12 @@ def asks_for_gpus(container: Mapping[str, Any]) -> bool:
     return to_int(limits.get(GPU_RESOURCE, "0")) > 0
 
 
+def allows_cpu(container: Mapping[str, Any]) -> bool:
+    """Whether a container's environment says that it may go on without the GPUs it asked for."""
+    env = {variable["name"]: variable.get("value", "") for variable in container.get("env") or ()}
+    return env.get(ENV_ALLOW_CPU, "").lower() in ("1", "true", "yes")
+
+
 def _before(container: Mapping[str, Any]) -> Sequence[str]:
     """What starts a command by way of the launcher; nothing where there is nothing to check."""
     if not asks_for_gpus(container):
@@ -110,8 +116,7 @@ def _before(container: Mapping[str, Any]) -> Sequence[str]:
     if is_python(python):
         # Its torch is the one that the command would import.
         return (python, LAUNCHER, "--")
-    env = {variable["name"]: variable.get("value", "") for variable in container.get("env") or ()}
-    allowed = env.get(ENV_ALLOW_CPU, "").lower() in ("1", "true", "yes")
+    allowed = allows_cpu(container)
     # An image without a shell can't be started so; whoever has one says that nothing is to be checked.
     return () if allowed else _BY_SHELL
 

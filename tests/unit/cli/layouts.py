@@ -10,7 +10,12 @@ from gpuyard.images.layout import open_layout
 
 
 async def write_image(
-    path: Path, *platforms: str, env: Mapping[str, str], entrypoint: tuple[str, ...] = (), tag: str = "latest"
+    path: Path,
+    *platforms: str,
+    env: Mapping[str, str],
+    labels: Mapping[str, str] | None = None,
+    entrypoint: tuple[str, ...] = (),
+    tag: str = "latest",
 ) -> str:
     """Puts an image, or an index of several platforms, into a layout; gives its reference."""
     async with open_layout(path, write=True) as store:
@@ -18,7 +23,9 @@ async def write_image(
         for platform in platforms:
             config = oci.Config(
                 oci.Platform.parse(platform),
-                oci.ContainerConfig(env=tuple(f"{k}={v}" for k, v in env.items()), entrypoint=entrypoint),
+                oci.ContainerConfig(
+                    env=tuple(f"{k}={v}" for k, v in env.items()), entrypoint=entrypoint, labels=labels or {}
+                ),
             ).to_bytes()
 
             async def content(config: bytes = config):  # type: ignore[no-untyped-def]

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from gpuyard import errors
 from gpuyard.cli.commands.image_check import command
-from gpuyard.cli.compatibility import check_before_submit, unfit_lines
+from gpuyard.cli.compatibility import check_before_submit, read_run_image, unfit_lines
 from gpuyard.images.cuda.inspect import read_images
 from gpuyard.workloads.gpu_request import parse_gpus
 from gpuyard.workloads.render import render
@@ -41,6 +41,11 @@ def job_of(image: str, gpus: str = "1", **more: Any) -> dict[str, Any]:
     return dict(job)
 
 
+async def looked_at(job: dict[str, Any], nodes: list[dict[str, Any]], *, refuse: bool) -> tuple[str, ...]:
+    """As a submit does it."""
+    return check_before_submit(job, await read_run_image(job, {}), nodes, refuse=refuse)
+
+
 def terms_of(job: dict[str, Any]) -> Any:
     affinity = job["spec"]["template"]["spec"].get("affinity", {}).get("nodeAffinity", {})
     return affinity.get(REQUIRED, {}).get("nodeSelectorTerms")
@@ -55,7 +60,7 @@ async def test_no_node_fits(image: str) -> None:
     job = job_of(image)
     nodes = [node("a", "535.104.05"), node("b", "580.95.05", "Tesla-V100-SXM2-16GB")]
     with pytest.raises(errors.UsageError) as failure:
-        await check_before_submit(job, nodes, refuse=True)
+        await looked_at(job, nodes, refuse=True)
     assert failure.value.message.splitlines() == [
         f"no node can run {image}:",
         "  NODE   GPU                     DRIVER       VERDICT",
@@ -65,7 +70,7 @@ async def test_no_node_fits(image: str) -> None:
         "(compute capability 7.0); the last for them is 12",
     ]
     assert "--wait submits it all the same" in failure.value.remedy
-    await check_before_submit(job, nodes, refuse=False)
+    await looked_at(job, nodes, refuse=False)
     assert terms_of(job) is None
 
 
@@ -76,7 +81,7 @@ async def test_the_model_asked_for_stays_in_the_same_term(image: str) -> None:
         each["metadata"]["labels"]["gpuyard.io/gpu-model"] = (
             "T4" if each["metadata"]["name"] == "c" else "H100"
         )
-    await check_before_submit(job, nodes, refuse=True)
+    await looked_at(job, nodes, refuse=True)
     [term] = terms_of(job)
     assert [e["key"] for e in term["matchExpressions"]] == ["gpuyard.io/gpu-model", DRIVER]
     # The T4 is no candidate, so its driver isn't named.
@@ -90,7 +95,7 @@ async def test_pods_are_kept_off_the_others(image: str, capsys: pytest.CaptureFi
             {"key": "metadata.name", "operator": "In", "values": ["a", "b"]}]}]}}
     }  # fmt: skip
     job = job_of(image, affinity=affinity)
-    await check_before_submit(job, [node("a", "535.104.05"), node("b", "580.95.05")], refuse=True)
+    await looked_at(job, [node("a", "535.104.05"), node("b", "580.95.05")], refuse=True)
     clause = {"key": DRIVER, "operator": "NotIn", "values": ["535.104.05"]}
     first, second = terms_of(job)
     assert first["matchExpressions"] == [zone, clause]
@@ -104,13 +109,13 @@ async def test_nodes_that_the_run_can_t_go_to_don_t_count(image: str) -> None:
     job = job_of(image, "8")
     few = node("few", "580.95.05", gpus="4")
     with pytest.raises(errors.UsageError, match="no node can run"):
-        await check_before_submit(job, [few, node("a", "535.104.05")], refuse=True)
+        await looked_at(job, [few, node("a", "535.104.05")], refuse=True)
 
 
 @pytest.mark.parametrize("driver", ["580.95.05", ""])
 async def test_what_fits_or_isn_t_known_is_left_alone(image: str, driver: str) -> None:
     job = job_of(image)
-    await check_before_submit(job, [node("a", driver)], refuse=True)
+    await looked_at(job, [node("a", driver)], refuse=True)
     assert job == job_of(image)
 
 
@@ -118,15 +123,106 @@ async def test_a_registry_that_can_t_be_read_costs_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = job_of(f"oci:{tmp_path / 'nothing'}:latest")
-    assert await check_before_submit(job, [node("a", "535.104.05")], refuse=True) == ()
+    assert await looked_at(job, [node("a", "535.104.05")], refuse=True) == ()
     assert capsys.readouterr().err.startswith("Warning: can't look whether the image fits the nodes: ")
     assert terms_of(job) is None
 
 
-async def test_runs_without_gpus_read_no_registry() -> None:
-    job = job_of("registry.invalid/x:1", "0")
-    await check_before_submit(job, [node("a", "535.104.05")], refuse=True)
+def without_gpus(name: str, machine: str) -> dict[str, Any]:
+    """A node that has nothing but a CPU."""
+    found = node(name, "", "", gpus="0")
+    found["metadata"]["labels"] = {"kubernetes.io/arch": machine, "kubernetes.io/hostname": name}
+    return found
+
+
+async def test_a_run_without_gpus_goes_where_the_cpu_is_the_image_s(
+    image: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = job_of(image, "0")
+    nodes = [without_gpus("pi", "arm64"), without_gpus("pc", "amd64"), without_gpus("pi2", "arm64")]
+    await looked_at(job, nodes, refuse=True)
+    clause = {"key": "kubernetes.io/arch", "operator": "NotIn", "values": ["arm64"]}
+    assert terms_of(job) == [{"matchExpressions": [clause]}]
+    assert capsys.readouterr().err.startswith("The image doesn't run on pi, pi2: ")
+    assert await unfit_lines(job_of(image, "0"), nodes) == [
+        "  its image doesn't run on:",
+        "  NODE   CPU     VERDICT",
+        "  pi     arm64   doesn't fit: the image is for amd64, the node's CPU is arm64",
+        "  pi2    arm64   doesn't fit: the image is for amd64, the node's CPU is arm64",
+        "  build it with --platform linux/arm64",
+    ]
+
+
+async def test_a_run_without_gpus_that_has_no_cpu_to_run_on_is_refused(image: str) -> None:
+    with pytest.raises(errors.UsageError) as failure:
+        await looked_at(job_of(image, "0"), [without_gpus("pi", "arm64")], refuse=True)
+    assert failure.value.message.splitlines()[1:] == [
+        "  NODE   CPU     VERDICT",
+        "  pi     arm64   doesn't fit: the image is for amd64, the node's CPU is arm64",
+    ]
+    assert failure.value.remedy == "build it with --platform linux/arm64; --wait submits it all the same"
+
+
+async def test_a_run_without_gpus_asks_no_driver(image: str, tmp_path: Path) -> None:
+    job = job_of(image, "0")
+    await looked_at(job, [node("a", "470.82.01"), without_gpus("b", "")], refuse=True)
+    assert terms_of(job) is None
+    both = await write_image(tmp_path / "both", "linux/amd64", "linux/arm64", env=CUDA_13)
+    job = job_of(both, "0")
+    await looked_at(job, [without_gpus("pi", "arm64"), without_gpus("pc", "amd64")], refuse=True)
+    assert terms_of(job) is None
+
+
+async def test_a_registry_that_can_t_be_read_is_nothing_to_a_run_without_gpus(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = job_of(f"oci:{tmp_path / 'nothing'}:latest", "0")
+    await looked_at(job, [node("a", "535.104.05")], refuse=True)
     assert await unfit_lines(job, [node("a", "535.104.05")]) == []
+    assert capsys.readouterr().err == ""
+
+
+CPU_TORCH = {"io.gpuyard.torch": "1.13.0a0", "io.gpuyard.torch-cuda": "none",
+             "io.gpuyard.torch-folder": "/usr/lib/python3/dist-packages"}  # fmt: skip
+
+
+async def test_a_torch_without_cuda_is_refused_gpus(tmp_path: Path) -> None:
+    image = await write_image(tmp_path / "layout", "linux/amd64", env={}, labels=CPU_TORCH)
+    with pytest.raises(errors.UsageError) as failure:
+        await looked_at(job_of(image), [node("a", "580.95.05")], refuse=True)
+    assert (
+        "its torch 1.13.0a0 (in /usr/lib/python3/dist-packages) is built without CUDA, "
+        "so it would train on the CPU"
+    ) in failure.value.message
+    assert failure.value.remedy.startswith("require torch==2.0.1+cu118, which comes before the base's")
+    assert "; GPUYARD_ALLOW_CPU=1 in env lets it go on without GPUs; --wait" in failure.value.remedy
+
+
+async def test_who_allows_the_cpu_may_have_a_torch_without_cuda(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = await write_image(tmp_path / "layout", "linux/amd64", env={}, labels=CPU_TORCH)
+    job = job_of(image, env={"GPUYARD_ALLOW_CPU": "1"})
+    arm = node("arm", "580.95.05")
+    arm["metadata"]["labels"]["kubernetes.io/arch"] = "arm64"
+    await looked_at(job, [node("a", "580.95.05"), arm], refuse=True)
+    said = capsys.readouterr().err
+    assert said.startswith(f"Warning: {image} can use the GPUs of no node: its torch 1.13.0a0 ")
+    assert "it goes on without them, as GPUYARD_ALLOW_CPU says\n" in said
+    # Another CPU can't run it, whatever is allowed.
+    assert terms_of(job)[0]["matchExpressions"][0]["values"] == ["arm64"]
+    assert len(await unfit_lines(job, [node("a", "580.95.05"), arm])) == 4
+    with pytest.raises(errors.UsageError, match="no node can run"):
+        await looked_at(job_of(image, env={"GPUYARD_ALLOW_CPU": "1"}), [arm], refuse=True)
+
+
+async def test_a_node_that_fits_is_still_preferred_where_the_cpu_is_allowed(image: str) -> None:
+    job = job_of(image, env={"GPUYARD_ALLOW_CPU": "yes"})
+    await looked_at(job, [node("a", "535.104.05"), node("b", "580.95.05")], refuse=True)
+    assert terms_of(job)[0]["matchExpressions"][0]["values"] == ["535.104.05"]
+    job = job_of(image, env={"GPUYARD_ALLOW_CPU": "0"})
+    with pytest.raises(errors.UsageError, match="no node can run"):
+        await looked_at(job, [node("a", "535.104.05")], refuse=True)
 
 
 @pytest.mark.parametrize("gpus", ["1", "8"])
@@ -135,12 +231,12 @@ async def test_the_image_s_own_launcher_is_told_of(tmp_path: Path, gpus: str) ->
     image = await write_image(tmp_path / "layout", "linux/amd64", env={}, entrypoint=entrypoint)
     # Also where no node will do yet.
     few = node("few", "580.95.05", gpus="4")
-    assert await check_before_submit(job_of(image, gpus), [few], refuse=False) == entrypoint
+    assert await looked_at(job_of(image, gpus), [few], refuse=False) == entrypoint
 
 
 async def test_another_entry_point_is_not(tmp_path: Path) -> None:
     image = await write_image(tmp_path / "layout", "linux/amd64", env={}, entrypoint=("/entrypoint.sh",))
-    assert await check_before_submit(job_of(image), [node("a", "580.95.05")], refuse=True) == ()
+    assert await looked_at(job_of(image), [node("a", "580.95.05")], refuse=True) == ()
 
 
 async def test_explain_names_the_nodes_that_won_t_do(image: str) -> None:
@@ -152,9 +248,24 @@ async def test_explain_names_the_nodes_that_won_t_do(image: str) -> None:
 
 async def test_an_index_is_read_for_each_platform(tmp_path: Path) -> None:
     reference = await write_image(tmp_path / "layout", "linux/amd64", "linux/arm64", env=CUDA_13)
-    images = await read_images(reference, {})
+    images = await read_images(reference, {"HOME": str(tmp_path)})
     assert [image.machine for image in images] == ["amd64", "arm64"]
     assert {image.env["CUDA_VERSION"] for image in images} == {"13.0.0"}
+
+
+@pytest.mark.parametrize(
+    ("machines", "known"),
+    [(("arm64",), ["arm64"]), ((), []), (("ppc64le",), []), (("amd64", "arm64"), ["amd64", "arm64"])],
+)
+async def test_of_machines_that_nobody_asks_for_the_name_is_enough(
+    tmp_path: Path, machines: tuple[str, ...], known: list[str]
+) -> None:
+    reference = await write_image(
+        tmp_path / "layout", "linux/amd64", "windows/amd64", "linux/arm64", env=CUDA_13
+    )
+    images = await read_images(reference, {"HOME": str(tmp_path)}, machines)
+    assert sorted(image.machine for image in images) == ["amd64", "arm64"]
+    assert [image.machine for image in images if image.env] == known
 
 
 def check(*arguments: str) -> tuple[int, str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpuyard.images.cuda.facts import Facts
 from gpuyard.images.cuda.nearest import Suggestion, nearest_fit
 from gpuyard.images.cuda.need import Need
 from gpuyard.images.cuda.offer import Offer
-from gpuyard.images.cuda.verdict import Verdict, judge
+from gpuyard.images.cuda.verdict import Verdict, judge, judge_machine
 from gpuyard.kube.wellknown import LABEL_HOSTNAME
 
 #: Labels that can tell the nodes that fail from the others, the one that says most about the cause first.
@@ -46,6 +46,10 @@ class Report:
         """Names of the nodes that it won't run on."""
         return frozenset(verdict.offer.name for verdict in self.verdicts if verdict.fails)
 
+    def without_gpus(self) -> Report:
+        """For a run that may go on without GPUs."""
+        return replace(self, verdicts=tuple(verdict.without_gpus() for verdict in self.verdicts))
+
 
 def judge_all(needs: Sequence[Need], offers: Sequence[Offer], facts: Facts) -> Report:
     """The verdict of each node over the image, by the platform that it would pull.
@@ -59,6 +63,11 @@ def judge_all(needs: Sequence[Need], offers: Sequence[Offer], facts: Facts) -> R
     failing = [verdict.offer for verdict in verdicts if verdict.fails]
     suggestion = nearest_fit(_pulled(needs, failing[0]), failing, facts) if failing else None
     return Report(needs[0], verdicts, suggestion)
+
+
+def judge_machines(needs: Sequence[Need], offers: Sequence[Offer]) -> Report:
+    """As `judge_all`, for a run that asks for no GPUs: by CPU architecture alone."""
+    return Report(needs[0], tuple(judge_machine(_pulled(needs, offer), offer) for offer in offers), None)
 
 
 def exclusion(report: Report, labels: Mapping[str, Mapping[str, str]]) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 
+from gpuyard import errors
 from gpuyard.images.base_image import BaseImage, ReadProgress, kept_contents, read_contents
 from gpuyard.images.cache import Cache, cache_folder
 from gpuyard.images.cuda.facts import load_facts
@@ -26,7 +27,7 @@ _BASE_NAME = "org.opencontainers.image.base.name"
 async def read_images(
     reference: str,
     environ: Mapping[str, str],
-    machines: Collection[str] = (),
+    machines: Collection[str] | None = None,
     *,
     layers: ReadProgress | None = None,
 ) -> tuple[Image, ...]:
@@ -35,7 +36,8 @@ async def read_images(
     Args:
         reference: in a registry, or `oci:PATH[:TAG]` or `oci-archive:PATH[:TAG]`.
         environ: where Docker's credentials are looked for, and what is said of registries.
-        machines: CPU architectures that are wanted; all when empty, or when it has none of them.
+        machines: CPU architectures whose images are read; of the others an index tells the name alone, at
+            no cost. None: all are.
         layers: told how it goes on when layers are read, which happens where nothing else tells of torch;
             None: they aren't.
 
@@ -48,22 +50,22 @@ async def read_images(
         document = parse_manifest(content, found.media_type)
         if isinstance(document, Manifest):
             return (await _read(place, found.digest, document, cache, layers),)
-        entries = [e for e in document.manifests if e.platform and e.platform.os == "linux"]
-        wanted = [e for e in entries if e.platform and e.platform.architecture in machines]
-        images = await asyncio.gather(*(_entry(place, entry, cache, layers) for entry in wanted or entries))
-        return tuple(image for image in images if image is not None)
-
-
-async def read_machines(reference: str, environ: Mapping[str, str]) -> tuple[Image, ...]:
-    """As `read_images`, with the CPU architectures alone, which for an index needs one request."""
-    async with _open(reference, environ) as place:
-        found, content = await place.store.get_manifest(place.target)
-        document = parse_manifest(content, found.media_type)
-        if isinstance(document, Manifest):
-            config = Config.parse(await read_blob(place.store, document.config))
-            return (Image(reference, config.platform.architecture),)
-        platforms = [entry.platform for entry in document.manifests if entry.platform]
-        return tuple(Image(reference, p.architecture) for p in platforms if p.os == "linux")
+        there = [
+            (e, e.platform.architecture)
+            for e in document.manifests
+            if e.platform and e.platform.os == "linux"
+        ]
+        near = [entry for entry, machine in there if machines is None or machine in machines]
+        far = (Image(reference, machine) for entry, machine in there if entry not in near)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                reading = [
+                    tasks.create_task(_read_entry(place, entry, cache, layers), name=f"read {entry.digest}")
+                    for entry in near
+                ]
+        except* errors.GpuyardError as group:
+            raise group.exceptions[0] from None
+        return (*(image for task in reading if (image := task.result())), *far)
 
 
 def image_of(reference: str, digest: Digest, base: str, config: Config, cache: Cache) -> Image:
@@ -103,12 +105,15 @@ async def _open(reference: str, environ: Mapping[str, str], *, patient: bool = F
         yield Place(client.repository(parsed), parsed.target, parsed.tag, parsed, reference)
 
 
-async def _entry(place: Place, entry: Descriptor, cache: Cache, layers: ReadProgress | None) -> Image | None:
+async def _read_entry(
+    place: Place, entry: Descriptor, cache: Cache, layers: ReadProgress | None
+) -> Image | None:
     described, inner = await place.store.get_manifest(entry.digest)
     manifest = parse_manifest(inner, described.media_type)
-    return (
-        await _read(place, entry.digest, manifest, cache, layers) if isinstance(manifest, Manifest) else None
-    )
+    # An index of indexes is nothing that a node could pull.
+    if not isinstance(manifest, Manifest):
+        return None
+    return await _read(place, entry.digest, manifest, cache, layers)
 
 
 async def _read(

@@ -82,7 +82,6 @@ def has_gpus(node: Manifest) -> bool:
 def offer_of(node: Manifest, facts: Facts) -> Offer:
     """What this node offers, as far as its labels say."""
     labels = labels_of(node)
-    info = (node.get("status") or {}).get("nodeInfo") or {}
     product = labels.get(f"{_NVIDIA}gpu.product", "")
     model = find_model(product) or find_model(labels.get(LABEL_GPU_MODEL, ""))
     capability = _capability(labels)
@@ -100,11 +99,17 @@ def offer_of(node: Manifest, facts: Facts) -> Offer:
         product=product or (model.product if model else ""),
         brand=kind.brand if kind else "",
         data_center=kind.data_center if kind else None,
-        machine=labels.get("kubernetes.io/arch", "") or info.get("architecture", ""),
+        machine=machine_of(node),
         injection=Injection(injection) if injection in list(Injection) else Injection.UNKNOWN,
         observed=True,
         simulated=labels.get(LABEL_SIMULATED) == "true",
     )
+
+
+def machine_of(node: Manifest) -> str:
+    """CPU architecture of a node, as Kubernetes writes it; empty when it doesn't say."""
+    info = (node.get("status") or {}).get("nodeInfo") or {}
+    return labels_of(node).get("kubernetes.io/arch", "") or str(info.get("architecture", ""))
 
 
 def stated_offer(gpu: str, driver: str, facts: Facts) -> Offer:

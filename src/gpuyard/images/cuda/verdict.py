@@ -6,7 +6,7 @@ Each rule that has something to say gives a `Reason` with the numbers it compare
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gpuyard.images.cuda.facts import Facts
@@ -100,10 +100,22 @@ class Verdict:
         """The first reason of the gravest kind."""
         return next((reason for reason in self.reasons if reason.outcome is self.outcome), None)
 
+    def without_gpus(self) -> Verdict:
+        """For a run that may go on without GPUs: only its CPU's architecture can still fail it."""
+        return replace(
+            self,
+            reasons=tuple(
+                replace(r, outcome=Outcome.NOTES)
+                if r.outcome is Outcome.FAILS and r.rule is not Rule.MACHINE
+                else r
+                for r in self.reasons
+            ),
+        )
+
 
 def judge(need: Need, offer: Offer, facts: Facts) -> Verdict:
     """The verdict over one image on one node."""
-    reasons = list(_machine(need, offer))
+    reasons = list(judge_machine(need, offer).reasons)
     reasons += _gpu_and_driver(offer, facts)
     if need.cpu_only:
         reasons.append(_cpu_torch(need, offer))
@@ -117,16 +129,19 @@ def judge(need: Need, offer: Offer, facts: Facts) -> Verdict:
     return Verdict(offer, tuple(reasons))
 
 
-def _machine(need: Need, offer: Offer) -> Iterator[Reason]:
-    if need.machine and offer.machine and need.machine != offer.machine:
-        yield Reason(
-            Rule.MACHINE,
-            Outcome.FAILS,
-            f"the image is for {need.machine}, the node's CPU is {offer.machine}",
-            needs=need.machine,
-            has=offer.machine,
-            remedy=f"build it with --platform linux/{offer.machine}",
-        )
+def judge_machine(need: Need, offer: Offer) -> Verdict:
+    """The verdict over an image that needs no GPU."""
+    if not need.machine or not offer.machine or need.machine == offer.machine:
+        return Verdict(offer, ())
+    reason = Reason(
+        Rule.MACHINE,
+        Outcome.FAILS,
+        f"the image is for {need.machine}, the node's CPU is {offer.machine}",
+        needs=need.machine,
+        has=offer.machine,
+        remedy=f"build it with --platform linux/{offer.machine}",
+    )
+    return Verdict(offer, (reason,))
 
 
 def _cpu_torch(need: Need, offer: Offer) -> Reason:
@@ -263,9 +278,7 @@ def _forward(need: Need, cuda: Version, offer: Offer, facts: Facts) -> tuple[Ver
 
 
 def _with_message(reason: Reason, more: str) -> Reason:
-    return Reason(
-        reason.rule, reason.outcome, f"{reason.message}; {more}", reason.needs, reason.has, reason.remedy
-    )
+    return replace(reason, message=f"{reason.message}; {more}")
 
 
 def _code(need: Need, cuda: Version, offered: Version | None, offer: Offer, facts: Facts) -> Iterator[Reason]:
