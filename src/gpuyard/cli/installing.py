@@ -26,13 +26,16 @@ from gpuyard.kube.objects import (
     key_of,
     labels_of,
 )
+from gpuyard.kube.wellknown import GPU_RESOURCE
 from gpuyard.tenancy.conditions import DriverAccess, InstallOptions
-from gpuyard.tenancy.foreign import foreign_plugins
+from gpuyard.tenancy.foreign import foreign_plugins, served_by_no_pod
 from gpuyard.tenancy.install import KINDS, install, resource_of
 from gpuyard.tenancy.names import AGENT, LABELS, SELECTOR
 
 _POLICY_SINCE = (1, 30)
 _LOOK_S = 0.5
+#: Longer than a kubelet takes to tell that a plugin is gone: it writes its node's status every 10 s.
+_GONE_S = 15.0
 _DELETE_S = 30.0
 
 
@@ -81,8 +84,17 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-async def check_cluster(api: RestApi, options: InstallOptions) -> None:
-    """Raises UsageError for a cluster that this install doesn't fit; nothing has been sent then."""
+async def check_cluster(
+    api: RestApi, options: InstallOptions, *, force: bool = False, gone_s: float = _GONE_S
+) -> None:
+    """Raises UsageError for a cluster that this install doesn't fit; nothing has been sent then.
+
+    Args:
+        api: of the cluster.
+        options: what is to be installed.
+        force: also where something else serves the GPUs.
+        gone_s: how long nodes may go on counting the GPUs of a plugin that is gone.
+    """
     version = await check_version(api)
     if options.policy and version < _POLICY_SINCE:
         raise errors.UsageError(
@@ -91,13 +103,42 @@ async def check_cluster(api: RestApi, options: InstallOptions) -> None:
             remedy="install without --policy, and keep tenants' pods in check by other means",
         )
     await _check_namespaces(api, options.namespace)
-    nodes, pods = await asyncio.gather(api.list(NODES), api.list(PODS))
-    for plugin in foreign_plugins(nodes.items, pods.items):
-        shown = ", ".join(plugin.nodes[:5]) + (", …" if len(plugin.nodes) > 5 else "")
-        raise errors.UsageError(
-            f"another device plugin serves nvidia.com/gpu already: {plugin.owner} on {shown}",
-            remedy=f"keep it and don't install this one, or remove it first: kubectl delete {plugin.owner}",
-        )
+    if not force:
+        await _check_plugins(api, options, gone_s)
+
+
+async def _check_plugins(api: RestApi, options: InstallOptions, gone_s: float) -> None:
+    """Raises UsageError when anything else serves GPUs on the nodes that are to have agents."""
+    loop, line = asyncio.get_running_loop(), StatusLine()
+    due = loop.time() + gone_s
+    while True:
+        listed, pods = await asyncio.gather(api.list(NODES), api.list(PODS))
+        nodes = [n for n in listed.items if labels_of(n).items() >= options.node_selector.items()]
+        for plugin in foreign_plugins(nodes, pods.items):
+            raise errors.UsageError(
+                f"another device plugin serves {GPU_RESOURCE} already: {plugin.owner} on "
+                f"{_some(plugin.nodes)}",
+                remedy=f"remove it first: kubectl delete {plugin.owner}; or keep it, and gpuyard off its "
+                "nodes with --node-selector",
+            )
+        unknown = served_by_no_pod(nodes, pods.items)
+        if not unknown:
+            line.clear()
+            return
+        # A node counts a plugin's GPUs until its next look, also when the plugin has just gone.
+        if loop.time() > due:
+            line.clear()
+            raise errors.UsageError(
+                f"something that is no pod serves {GPU_RESOURCE} already, on {_some(unknown)}",
+                remedy="it may be a service of the node (nvidia-device-plugin): end it there, keep gpuyard "
+                "off with --node-selector, or add --force if you know that nothing serves them",
+            )
+        line.show(f"Looking whether anything serves the GPUs of {_some(unknown)} …")
+        await asyncio.sleep(_LOOK_S)
+
+
+def _some(nodes: Sequence[str]) -> str:
+    return ", ".join(nodes[:5]) + (", …" if len(nodes) > 5 else "")
 
 
 async def _check_namespaces(api: RestApi, name: str) -> None:

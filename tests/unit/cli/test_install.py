@@ -82,6 +82,10 @@ class Cluster:
     def __init__(self, **version: str) -> None:
         self.version = version
         self.namespaces: list[dict[str, Any]] = []
+        self.nodes: list[dict[str, Any]] = []
+        #: How often it was asked for them; asked again it has `later`, when there are some.
+        self.asked_for_nodes = 0
+        self.later: list[dict[str, Any]] | None = None
 
     def reply(self, path: str) -> dict[str, Any] | None:
         if path == "/version":
@@ -90,6 +94,10 @@ class Cluster:
             return {"items": [n for n in self.namespaces if n["metadata"]["labels"]]}
         if path.startswith("/api/v1/namespaces/"):
             return next((n for n in self.namespaces if path.endswith("/" + n["metadata"]["name"])), None)
+        if path == "/api/v1/nodes":
+            self.asked_for_nodes += 1
+            late = self.later is not None and self.asked_for_nodes > 1
+            return {"items": self.later if late else self.nodes}
         return {"items": []}
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -102,14 +110,14 @@ class Cluster:
         await writer.drain()
         writer.close()
 
-    async def check(self, options: InstallOptions) -> None:
+    async def check(self, options: InstallOptions, **how: Any) -> None:
         with tempfile.TemporaryDirectory(dir="/tmp") as folder:
             socket = Path(folder, "api")
             async with (
                 await asyncio.start_unix_server(self.answer, socket),
                 RestApi(unix_socket=socket) as api,
             ):
-                await check_cluster(api, options)
+                await check_cluster(api, options, **how)
 
 
 async def test_old_clusters_are_refused() -> None:
@@ -138,3 +146,30 @@ async def test_a_cluster_has_one_install() -> None:
     with pytest.raises(errors.UsageError, match="installed in the namespace there already"):
         await cluster.check(options(namespace="here"))
     await cluster.check(options(namespace="there"))
+
+
+def gpu_node(gpus: str, **labels: str) -> dict[str, Any]:
+    status = {"allocatable": {"nvidia.com/gpu": gpus}}
+    return {
+        "metadata": {"name": "n", "labels": {"kubernetes.io/os": "linux"} | labels},
+        "spec": {},
+        "status": status,
+    }
+
+
+async def test_gpus_that_no_pod_serves_are_noticed() -> None:
+    cluster = Cluster(major="1", minor="34")
+    cluster.nodes = [gpu_node("8", pool="a")]
+    with pytest.raises(errors.UsageError, match=r"no pod serves nvidia\.com/gpu already, on n$") as caught:
+        await cluster.check(options(), gone_s=0)
+    assert "--node-selector" in caught.value.remedy and "--force" in caught.value.remedy
+    await cluster.check(options(), gone_s=0, force=True)
+    # Nodes that get no agent don't matter.
+    await cluster.check(options(node_selector=("pool=b",)), gone_s=0)
+
+
+async def test_a_plugin_that_has_just_gone_is_waited_for() -> None:
+    cluster = Cluster(major="1", minor="34")
+    cluster.nodes, cluster.later = [gpu_node("8")], [gpu_node("0")]
+    await cluster.check(options(), gone_s=60)
+    assert cluster.asked_for_nodes == 2

@@ -1,6 +1,6 @@
 from typing import Any
 
-from gpuyard.tenancy.foreign import ForeignPlugin, allocatable_gpus, foreign_plugins
+from gpuyard.tenancy.foreign import ForeignPlugin, allocatable_gpus, foreign_plugins, served_by_no_pod
 
 
 def node(name: str, gpus: str = "8") -> dict[str, Any]:
@@ -52,3 +52,10 @@ def test_others_are_no_rivals() -> None:
 def test_nodes_without_the_resource_have_none() -> None:
     assert allocatable_gpus({"metadata": {"name": "a"}}) == 0
     assert allocatable_gpus(node("a")) == 8
+
+
+def test_gpus_that_no_pod_serves() -> None:
+    nodes = [node("a"), node("b"), node("c"), node("idle", "0")]
+    ours = plugin("b", labels={"app.kubernetes.io/part-of": "gpuyard"}, path="/elsewhere")
+    assert served_by_no_pod(nodes, [plugin("a"), ours]) == ["c"]
+    assert served_by_no_pod(nodes, [plugin("a", phase="Failed"), ours]) == ["a", "c"]

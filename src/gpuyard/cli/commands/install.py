@@ -47,6 +47,7 @@ changes nothing.
 @click.option("--node-selector", metavar="K=V", multiple=True, help="Only nodes with this label.")
 @click.option("--taint", is_flag=True, help="Keep pods without a GPU request off nodes with GPUs.")
 @click.option("--policy", is_flag=True, help="Check tenants' pods at admission (Kubernetes 1.30 or later).")
+@click.option("--force", is_flag=True, help="Also where another device plugin seems to serve the GPUs.")
 @click.option("--no-wait", is_flag=True, help="Return once sent, not once the agents run.")
 @click.option("--timeout", "timeout_s", type=float, default=180, show_default=True, help="Seconds to wait.")
 @click.option("--dry-run", is_flag=True, help="Print the manifests; build and send nothing.")
@@ -63,6 +64,7 @@ def command(
     node_selector: tuple[str, ...],
     taint: bool,
     policy: bool,
+    force: bool,
     no_wait: bool,
     timeout_s: float,
     dry_run: bool,
@@ -95,7 +97,7 @@ def command(
     if dry_run:
         _print(install(options), output)
         return
-    call_cluster(lambda api: check_cluster(api, options), context)
+    call_cluster(lambda api: check_cluster(api, options, force=force), context)
     if base:
         from gpuyard.cli.agent_image import build_agent_image
 
