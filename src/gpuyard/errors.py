@@ -310,5 +310,9 @@ class StartError(ProcessError):
         self.code = code
 
 
+class MountError(ProcessError):
+    """What a volume is to hold isn't there (yet), or can't be written."""
+
+
 class ContainerConfigError(ProcessError):
     """A ConfigMap, Secret, key or field that a container's environment refers to isn't there (yet)."""

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +36,15 @@ class PodRecord:
     namespace: str
     name: str
     master_port: int
+
+
+@dataclass(frozen=True)
+class VolumeFile:
+    """A file of a volume: where below the volume's folder, what is in it, and its permissions."""
+
+    path: str
+    content: bytes
+    mode: int
 
 
 @dataclass(frozen=True)
@@ -97,17 +106,38 @@ class PodFolder:
             return None
 
     def make_volume(self, name: str) -> None:
-        """Makes a volume's folder.
+        """Makes a volume's folder, unless it is there.
 
         Raises:
             ProcessError: it can't be made.
         """
         folder = self.volumes / name
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True)
             folder.chmod(0o777)
+        except FileExistsError:
+            return
         except OSError as error:
             raise errors.ProcessError(f"can't make {folder}: {error.strerror}") from error
+
+    def write_volume(self, name: str, files: Iterable[VolumeFile]) -> None:
+        """Makes a volume's folder with these files in it, and no others.
+
+        Raises:
+            MountError: it can't be written.
+        """
+        folder = self.volumes / name
+        remove_tree(folder)
+        try:
+            _make_readable(folder)
+            for file in files:
+                path = folder / file.path
+                for parent in reversed(path.relative_to(folder).parents):
+                    _make_readable(folder / parent)
+                path.write_bytes(file.content)
+                path.chmod(file.mode)
+        except OSError as error:
+            raise errors.MountError(f"can't write volume {name} ({folder}): {error.strerror}") from error
 
     def remove_attempt(self, container: str, number: int) -> None:
         """Removes one start's files."""
@@ -127,6 +157,12 @@ def pod_folders(pods_dir: Path) -> dict[str, PodFolder]:
     if not pods_dir.is_dir():
         return {}
     return {entry.name: PodFolder(entry) for entry in pods_dir.iterdir() if entry.is_dir()}
+
+
+def _make_readable(folder: Path) -> None:
+    """Makes a folder that every user may look into, whatever the umask."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
 
 
 def remove_tree(path: Path) -> None:

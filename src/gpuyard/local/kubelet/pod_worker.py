@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.local.kubelet.admission import Rejection, admit, refused_by_devices
+from gpuyard.local.kubelet.config_volumes import write_config_maps
 from gpuyard.local.kubelet.devices import ContainerAllocation
 from gpuyard.local.kubelet.host import Host
 from gpuyard.local.kubelet.image_containers import start_image_container
@@ -62,6 +64,7 @@ class PodWorker:
         self._ended_by: Rejection | None = None
         self._removed = False
         self._admitted = False
+        self._mounted = False
         self._wake = asyncio.Event()
         self._group = asyncio.TaskGroup()
 
@@ -145,8 +148,9 @@ class PodWorker:
             self._ended_by = _DEADLINE
         if step.stop:
             await self._stop()
-        for slot in self.slots:
-            if slot.name in step.start:
+        due = [slot for slot in self.slots if slot.name in step.start]
+        if due and await self._mount(due):
+            for slot in due:
                 await self._start(slot)
         if step.done:
             await self._finish()
@@ -164,7 +168,7 @@ class PodWorker:
                 self._watch(slot, slot.container)
         if any(slot.current is not None for slot in self.slots):
             self._host.held[self.uid] = effective_requests(self._pod["spec"])
-            self._admitted = True
+            self._admitted = self._mounted = True
         record = self._folder.read_record()
         if record is not None:
             self._host.ports.keep(self.uid, record.master_port)
@@ -219,6 +223,20 @@ class PodWorker:
     @property
     def _is_process(self) -> bool:
         return bool(self._pod["spec"].get("runtimeClassName") == RUNTIME_CLASS_PROCESS)
+
+    async def _mount(self, due: Sequence[Slot]) -> bool:
+        """Writes the pod's volumes before anything of it starts; False when these starts have to wait."""
+        if self._mounted:
+            return True
+        try:
+            await write_config_maps(self._host, self._pod, self._folder)
+        except errors.MountError as error:
+            self._tell("Warning", "FailedMount", error.message)
+            for slot in due:
+                slot.not_before = self._host.clock() + timedelta(seconds=self._host.back_off.obstacle_s)
+            return False
+        self._mounted = True
+        return True
 
     async def _start(self, slot: Slot) -> None:
         host, attempt = self._host, slot.next_attempt

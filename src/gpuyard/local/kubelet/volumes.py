@@ -1,4 +1,4 @@
-"""Volumes of a pod: emptyDir, in memory as /dev/shm or as a folder of the pod's own."""
+"""Volumes of a pod: emptyDir, in memory as /dev/shm or as a folder of the pod's own, and ConfigMaps."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def container_volumes(
     has_shm = False
     for mount in container.get("volumeMounts") or ():
         target = posixpath.normpath(mount["mountPath"])
-        empty_dir = volumes[mount["name"]].get("emptyDir") or {}
+        volume = volumes[mount["name"]]
+        empty_dir = volume.get("emptyDir") or {}
         if target == _SHM and empty_dir.get("medium") == "Memory":
             has_shm = True
             if can_mount and "sizeLimit" in empty_dir:
@@ -61,6 +62,7 @@ def container_volumes(
                 f"volume {mount['name']} can't be mounted at {target}: this host has no isolation",
                 remedy="install bubblewrap, or use a folder of the host",
             )
-        mounts.append(Mount(folder / mount["name"], target, read_only=bool(mount.get("readOnly"))))
+        read_only = bool(mount.get("readOnly")) or "configMap" in volume
+        mounts.append(Mount(folder / mount["name"], target, read_only))
     # A mount would hide what was mounted below it before.
     return ContainerVolumes(tuple(sorted(mounts, key=lambda m: m.container_path)), shm_bytes, has_shm)

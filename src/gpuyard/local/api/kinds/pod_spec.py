@@ -19,6 +19,7 @@ from gpuyard.local.api.kinds.fields import (
 )
 from gpuyard.local.api.kinds.kind import FieldError
 from gpuyard.local.api.kinds.placement import validate_placement
+from gpuyard.local.api.kinds.volumes import default_volume, validate_volumes
 from gpuyard.local.api.kinds.yard_limits import yard_limits
 
 _RESTART_POLICIES = ("Always", "OnFailure", "Never")
@@ -36,22 +37,14 @@ def default_pod_spec(spec: dict[str, Any]) -> None:
         spec["terminationGracePeriodSeconds"] = 1
     spec.setdefault("securityContext", {})
     for volume in spec.get("volumes") or ():
-        if not volume.keys() - {"name"}:
-            volume["emptyDir"] = {}
+        default_volume(volume)
     for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
         default_container(container)
 
 
 def validate_pod_spec(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
     """Kubernetes' rules, and then the yard's own limits."""
-    found: list[FieldError] = []
-    volumes: set[str] = set()
-    for index, volume in enumerate(spec.get("volumes") or ()):
-        name = volume.get("name", "")
-        found += check_label_name(f"{path}.volumes[{index}].name", name)
-        if name and name in volumes:
-            found.append(duplicate(f"{path}.volumes[{index}].name", name))
-        volumes.add(name)
+    found, volumes = validate_volumes(f"{path}.volumes", spec.get("volumes") or [])
     names: set[str] = set()
     if not spec.get("containers"):
         found.append(required(f"{path}.containers"))
