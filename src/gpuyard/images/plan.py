@@ -33,6 +33,7 @@ class PlatformPlan:
     """One platform's image to be.
 
     Attributes:
+        requirements: where wheels may be looked up, if there are any.
         sources: where the index has wheels that were resolved just now; others are looked up when needed.
     """
 
@@ -41,6 +42,7 @@ class PlatformPlan:
     contents: BaseContents
     environment: Environment
     lock: PlatformLock
+    requirements: Path | None
     sources: Mapping[Wheel, str]
 
 
@@ -149,9 +151,9 @@ class Planner:
             )
         environment = Environment(contents.python)
         if was and not fresh and locked:
-            return PlatformPlan(platform, base, contents, environment, was, {})
+            return PlatformPlan(platform, base, contents, environment, was, self.requirements, {})
         lock, sources = await self._resolve(platform, contents, base, was)
-        return PlatformPlan(platform, base, contents, environment, lock, sources)
+        return PlatformPlan(platform, base, contents, environment, lock, self.requirements, sources)
 
     def _reading(self, base: BaseImage) -> Callable[[int, int], None]:
         return lambda done, total: self.reporter.bytes(f"reading the base {base.digest[7:19]}", done, total)

@@ -237,7 +237,7 @@ class PlatformBuild:
             from gpuyard.images.resolve import Resolver
 
             resolver = Resolver(self.environ, self.folder, self.plan.platform, self.plan.contents)
-            sources |= await resolver.locate(unknown)
+            sources |= await resolver.locate(unknown, self.plan.requirements)
         async with asyncio.TaskGroup() as tasks:
             for wheel in wheels:
                 if wheel not in sources:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import tempfile
 import tomllib
@@ -14,14 +13,14 @@ from typing import Any
 from gpuyard import errors
 from gpuyard.images.base import BaseContents, normalise
 from gpuyard.images.oci import Platform
+from gpuyard.images.platform_tags import LIKELY_GLIBC, machine
+from gpuyard.images.pylock import is_lock, lock_files, locked_wheels
+from gpuyard.images.uv_process import run_uv
 from gpuyard.images.wheels import Wheel
 
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 #: glibc versions that uv knows a platform for, besides 2.17.
 _GLIBC = (28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 _OLD_GLIBC = 17
-#: Taken when the base's glibc isn't known: that of the oldest distributions still in use.
-_LIKELY_GLIBC = 28
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,8 @@ class Resolver:
             ResolveError: with uv's own reason.
             BuildError: a package comes without a wheel or without a hash, or with none that the file gives.
         """
+        if is_lock(requirements):
+            return await self._take_lock(requirements)
         asked = direct_requirements(requirements)
         excluded = {
             name: version
@@ -75,21 +76,37 @@ class Resolver:
         _check_hashes(sources, requirements)
         return Resolved(sources, {name: excluded[name] for name in asked if name in excluded})
 
-    async def locate(self, wheels: Sequence[Wheel]) -> dict[Wheel, str]:
-        """Where the index has wheels that a lock names.
+    async def _take_lock(self, requirements: Path) -> Resolved:
+        """The wheels of a lock, less what the base has in the very version."""
+        sources = await locked_wheels(requirements, self.platform, self.contents, self.environ)
+        there = {
+            wheel.name: version
+            for wheel in sources
+            if (version := self.contents.packages.get(wheel.name))
+            and allows(f"{wheel.name}=={wheel.version}", version)
+        }
+        return Resolved({w: source for w, source in sources.items() if w.name not in there}, there)
+
+    async def locate(self, wheels: Sequence[Wheel], requirements: Path | None = None) -> dict[Wheel, str]:
+        """Where wheels are that gpuyard.lock names: in the requirements when they are a lock, else the index.
 
         Raises:
             BuildError: it has one no longer.
         """
-        with tempfile.TemporaryDirectory(prefix="gpuyard-") as folder:
-            pins = Path(folder) / "pins.txt"
-            pins.write_text("".join(f"{w.name}=={w.version} --hash=sha256:{w.sha256}\n" for w in wheels))
-            found = _wheels(await self._compile(pins, {}, (), "--no-deps"))
+        where = "the package index"
+        if requirements and is_lock(requirements):
+            where = requirements.name
+            found = await locked_wheels(requirements, self.platform, self.contents, self.environ)
+        else:
+            with tempfile.TemporaryDirectory(prefix="gpuyard-") as folder:
+                pins = Path(folder) / "pins.txt"
+                pins.write_text("".join(f"{w.name}=={w.version} --hash=sha256:{w.sha256}\n" for w in wheels))
+                found = _wheels(await self._compile(pins, {}, (), "--no-deps"))
         by_hash = {wheel.sha256: source for wheel, source in found.items()}
         gone = [wheel.file for wheel in wheels if wheel.sha256 not in by_hash]
         if gone:
             raise errors.BuildError(
-                f"the package index has no more what gpuyard.lock names: {', '.join(gone)}",
+                f"{where} has no more what gpuyard.lock names: {', '.join(gone)}",
                 remedy="build with --upgrade to lock what it has now",
             )
         return {wheel: by_hash[wheel.sha256] for wheel in wheels}
@@ -97,8 +114,6 @@ class Resolver:
     async def _compile(
         self, requirements: Path, excluded: Iterable[str], preferred: Iterable[Wheel], *options: str
     ) -> dict[str, Any]:
-        import uv
-
         assert self.contents.python is not None
         with tempfile.TemporaryDirectory(prefix="gpuyard-") as folder:
             output = Path(folder) / "pylock.toml"
@@ -106,29 +121,22 @@ class Resolver:
                 output.write_text(f'lock-version = "1.0"\ncreated-by = "gpuyard"\n{pins}')
             excludes = Path(folder) / "excludes.txt"
             excludes.write_text("".join(f"{name}\n" for name in sorted(excluded)))
-            process = await asyncio.create_subprocess_exec(
-                uv.find_uv_bin(), "pip", "compile", str(requirements.absolute()),
-                "--format", "pylock.toml", "--output-file", str(output), "--no-header", "--quiet",
-                "--only-binary", ":all:", "--no-progress", "--color", "never",
-                "--python-version", self.contents.python.version,
-                "--python-platform", python_platform(self.platform, self.contents),
-                "--excludes", str(excludes), *options,
-                cwd=self.folder,
-                env={k: v for k, v in self.environ.items() if k != "VIRTUAL_ENV"},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
+            done = await run_uv(
+                (
+                    "pip", "compile", str(requirements.absolute()),
+                    "--format", "pylock.toml", "--output-file", str(output), "--no-header", "--quiet",
+                    "--only-binary", ":all:",
+                    "--python-version", self.contents.python.version,
+                    "--python-platform", python_platform(self.platform, self.contents),
+                    "--excludes", str(excludes), *options,
+                ),
+                folder=self.folder,
+                environ=self.environ,
             )  # fmt: skip
-            try:
-                _, said = await process.communicate()
-            except asyncio.CancelledError:
-                process.kill()
-                await process.wait()
-                raise
-            if process.returncode:
+            if done.code:
                 raise errors.ResolveError(
                     f"no wheels meet {requirements.name} for Python {self.contents.python.version} on "
-                    f"{self.platform}:\n{said.decode('utf-8', 'replace').strip()}",
+                    f"{self.platform}:\n{done.err}",
                     remedy="change the requirements or the base; gpuyard installs wheels only, never sources",
                 )
             return tomllib.loads(output.read_text())
@@ -136,16 +144,12 @@ class Resolver:
 
 def python_platform(platform: Platform, contents: BaseContents) -> str:
     """uv's name for a platform and C library; raises BuildError where wheels aren't made for it."""
-    machine = _MACHINES.get(platform.architecture)
-    if platform.os != "linux" or machine is None:
-        raise errors.BuildError(
-            f"there are no wheels for {platform}", remedy="build for linux/amd64 or linux/arm64"
-        )
+    name = machine(platform)
     if contents.libc == "musl":
-        return f"{machine}-unknown-linux-musl"
+        return f"{name}-unknown-linux-musl"
     _, minor = contents.libc_version
-    known = [version for version in _GLIBC if version <= (minor or _LIKELY_GLIBC)]
-    return f"{machine}-manylinux_2_{known[-1] if known else _OLD_GLIBC}"
+    known = [version for version in _GLIBC if version <= (minor or LIKELY_GLIBC)]
+    return f"{name}-manylinux_2_{known[-1] if known else _OLD_GLIBC}"
 
 
 def _preference(wheel: Wheel) -> str:
@@ -176,11 +180,13 @@ def _unquoted(file: str) -> str:
 
 
 def requirement_files(requirements: Path) -> list[Path]:
-    """The file and all that it includes by -r and -c, each once.
+    """The file and all that it includes by -r and -c, each once; of a lock what its content is in.
 
     Raises:
         UsageError: one can't be read.
     """
+    if is_lock(requirements):
+        return lock_files(requirements)
     found: list[Path] = []
     waiting = [requirements]
     while waiting:
@@ -197,7 +203,7 @@ def requirement_files(requirements: Path) -> list[Path]:
 
 def read_requirements(requirements: Path) -> list[bytes]:
     """The bytes of the file and of all that it includes; raises UsageError."""
-    return [path.read_bytes() for path in requirement_files(requirements)]
+    return [_read(path) for path in requirement_files(requirements)]
 
 
 def direct_requirements(requirements: Path) -> dict[str, list[str]]:
@@ -249,13 +255,22 @@ def allows(requirement: str, version: str) -> bool:
         return False
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise errors.UsageError(
+            f"can't read the requirements {path}: {error.strerror}",
+            remedy="name a requirements file that is there",
+        ) from error
+
+
 def _lines(path: Path) -> list[str]:
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it isn't text in UTF-8"
+        text = _read(path).decode("utf-8")
+    except UnicodeDecodeError as error:
         raise errors.UsageError(
-            f"can't read the requirements {path}: {reason}", remedy="name a requirements file that is there"
+            f"can't read the requirements {path}: it isn't text in UTF-8", remedy="save it as UTF-8"
         ) from error
     joined = text.replace("\\\n", " ")
     return [line.strip() for line in joined.splitlines() if line.strip() and not line.strip().startswith("#")]

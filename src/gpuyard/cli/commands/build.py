@@ -27,7 +27,10 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
 @click.option("-f", "--file", type=click.Path(path_type=Path), help="Spec file with `image:`; flags win.")
 @click.option("--base", metavar="IMAGE", help="Image to build on; it must have Python.")
 @click.option(
-    "--requirements", type=click.Path(path_type=Path), metavar="FILE", help="What to install, from wheels."
+    "--requirements",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What to install: requirements.txt, pylock.toml, uv.lock.",
 )
 @click.option("-t", "--tag", metavar="IMAGE", help="Where the image goes.")
 @click.option(
