@@ -1,0 +1,122 @@
+"""Which links of a yard's chain are broken, over facts that are made up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.cli.doctor.check import Check, Outcome, Report
+from gpuyard.cli.doctor.progress import Looking
+from gpuyard.cli.doctor.registry import RegistryFact
+from gpuyard.cli.doctor.yard import judge
+from gpuyard.cli.doctor.yard_facts import YardFacts, look_at_yard
+from gpuyard.kube.objects import Manifest
+from gpuyard.local.paths import YardPaths
+from gpuyard.local.settings import RunningYard, Settings
+
+ORDER = [
+    "folder", "disk", "settings", "daemon", "api", "node", "agent", "gpus", "isolation", "cgroups", "podman",
+    "registry",
+]  # fmt: skip
+RUNNING = RunningYard(10, 11, "https://127.0.0.1:1", "vm", "0.1", "")
+PATHS = YardPaths(Path("/data"), Path("/tmp/run"))
+
+
+def node(total: str = "8", usable: str = "8", ready: str = "True", **annotations: str) -> Manifest:
+    told = {"isolation": "bubblewrap", "enforced": "cpu,memory", "containers": "podman 4.3.1"} | annotations
+    return {
+        "metadata": {
+            "name": "vm",
+            "labels": {"gpuyard.io/gpu-model": "H100", "gpuyard.io/simulated": "true"},
+            "annotations": {f"gpuyard.io/{name.replace('_', '-')}": value for name, value in told.items()},
+        },
+        "status": {
+            "capacity": {"nvidia.com/gpu": total},
+            "allocatable": {"nvidia.com/gpu": usable},
+            "conditions": [{"type": "Ready", "status": ready}],
+        },
+    }
+
+
+def well(**changes: Any) -> YardFacts:
+    facts = YardFacts(PATHS, None, 10 << 30, Settings(), 10, RUNNING, None, node(), RegistryFact())
+    return replace(facts, **changes)
+
+
+def check(report: Report, name: str) -> Check:
+    return next(check for check in report.checks if check.name == name)
+
+
+def look(name: str, **changes: Any) -> Check:
+    return check(judge(well(**changes)), name)
+
+
+def test_a_yard_without_a_fault() -> None:
+    report = judge(well())
+    assert [check.name for check in report.checks] == ORDER
+    assert {check.outcome for check in report.checks[:-1]} == {Outcome.OK}, report
+    assert check(report, "gpus").message == "8 × H100 (simulated)"
+    assert report.first_broken is None
+
+
+def test_a_stopped_yard() -> None:
+    stopped = errors.YardStopped("the yard is stopped")
+    report = judge(well(pid=0, running=None, api=stopped, node=stopped))
+    first = report.first_broken
+    assert first and (first.name, "gpuyard up" in first.remedy) == ("daemon", True)
+    assert {c.message for c in report.checks[4:-1]} == {"daemon comes first"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "outcome", "said"),
+    [
+        (
+            {"folder": errors.YardError("belongs to another user", remedy="r")},
+            "folder",
+            Outcome.BROKEN,
+            "another",
+        ),
+        ({"free_bytes": 1 << 20}, "disk", Outcome.BROKEN, "1 MiB free for /data"),
+        ({"free_bytes": 1 << 30}, "disk", Outcome.WARNING, "1024 MiB free"),
+        (
+            {"settings": errors.YardError("can't be read", remedy="r")},
+            "settings",
+            Outcome.BROKEN,
+            "can't be read",
+        ),
+        ({"settings": Settings(simulate="H100:8")}, "settings", Outcome.OK, "simulates H100:8"),
+        ({"pid": errors.YardError("another user's", remedy="r")}, "daemon", Outcome.BROKEN, "another user's"),
+        ({"api": errors.VersionMismatch("of 0.0", remedy="restart")}, "api", Outcome.BROKEN, "of 0.0"),
+        ({"node": node(ready="False")}, "node", Outcome.BROKEN, "vm isn't ready"),
+        ({"running": replace(RUNNING, agent_pid=0)}, "agent", Outcome.BROKEN, "isn't running"),
+        ({"node": node("0", "0", no_gpus="no driver")}, "gpus", Outcome.BROKEN, "there are none: no driver"),
+        ({"node": node(usable="6")}, "gpus", Outcome.WARNING, "2 of 8 GPUs can't be had (simulated)"),
+        ({"node": node(isolation="none")}, "isolation", Outcome.WARNING, "each other's processes"),
+        ({"node": node(enforced="none")}, "cgroups", Outcome.WARNING, "not enforced"),
+        ({"node": node(containers="none: no podman")}, "podman", Outcome.WARNING, "can't go here: no podman"),
+        ({"node": node(containers="podman")}, "podman", Outcome.SKIPPED, "being tried"),
+    ],
+)
+def test_links(changes: dict[str, Any], name: str, outcome: Outcome, said: str) -> None:
+    found = look(name, **changes)
+    assert found.outcome is outcome and said in found.message
+    assert bool(found.remedy) is (outcome in (Outcome.WARNING, Outcome.BROKEN))
+
+
+async def test_looking_starts_nothing(tmp_path: Path) -> None:
+    paths = YardPaths(tmp_path / "data", tmp_path / "run")
+    facts = await look_at_yard(paths, RegistryFact(), {}, Looking())
+    assert (facts.pid, facts.folder) == (0, None)
+    assert isinstance(facts.api, errors.YardStopped) and facts.free_bytes > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_folder_that_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    facts = await look_at_yard(YardPaths(tmp_path / "data", tmp_path / "run"), RegistryFact(), {}, Looking())
+    assert isinstance(facts.folder, errors.YardError)
+    assert judge(facts).first_broken == check(judge(facts), "folder")
