@@ -13,7 +13,7 @@ UNSERVED: dict[str, str] = {
     "discovery.deployments": "a yard runs pods and Jobs",
     "discovery.services": "processes of one machine reach one another without",
     "discovery.cron_jobs": "a yard runs pods and Jobs",
-    "discovery.volume_claims": "pods see the machine's files, or have emptyDir volumes",
+    "discovery.volume_claims": "pods see the machine's files, or have emptyDir and configMap volumes",
     "discovery.runtime_classes": "the one class, gpuyard-process, isn't an object",
     "discovery.custom_resources": "a yard serves the kinds that the road to a GPU needs",
     "discovery.roles": "a yard has one user",

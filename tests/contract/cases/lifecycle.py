@@ -166,6 +166,70 @@ def config_key_missing(api: Api) -> Any:
     return pick(pod, f"{waiting}.message")
 
 
+_CONFIG = {"volumeMounts": [{"name": "v", "mountPath": "/tmp/config"}]}
+
+
+def config_volume(api: Api) -> Any:
+    """A ConfigMap's keys are files of a volume, which nobody can write to; text and binary."""
+    api.make("configmaps", data={"a": "of a", "b.txt": "of b"}, binaryData={"c": "b2YgYw=="})
+    script = "cd /tmp/config; ls; cat a b.txt c; echo; stat -Lc %a a; touch a || echo read-only"
+    api.pod(script, main=_CONFIG, volumes=[{"name": "v", "configMap": {"name": api.name}}])
+    api.until_phase("Succeeded")
+    return [line for line in _log(api).splitlines() if "touch" not in line]
+
+
+def config_volume_items(api: Api) -> Any:
+    """A volume may take some of the keys, under other names, with other permissions."""
+    api.make("configmaps", data={"a": "of a", "b": "of b", "c": "of c"})
+    items = [{"key": "a", "path": "x/y"}, {"key": "b", "path": "z", "mode": 256}]
+    script = "cd /tmp/config; ls; ls x; cat x/y z; echo; stat -Lc %a x/y z"
+    source = {"name": api.name, "items": items, "defaultMode": 292}
+    api.pod(script, main=_CONFIG, volumes=[{"name": "v", "configMap": source}])
+    api.until_phase("Succeeded")
+    return _log(api).splitlines()
+
+
+def config_volume_missing(api: Api) -> Any:
+    """A pod with a volume of a ConfigMap that isn't there waits, an event says so, and starts when it is."""
+    api.pod("cat /tmp/config/a", main=_CONFIG, volumes=[{"name": "v", "configMap": {"name": api.name}}])
+    event = _failed_mount(api)
+    state = "status.containerStatuses.0.state.waiting"
+    pod = api.until(f"pods/{api.name}", lambda pod: pick(pod, state))
+    api.make("configmaps", data={"a": "there"})
+    api.until_phase("Succeeded")
+    return [event, pick(pod, "status.phase", state), _log(api)]
+
+
+def config_volume_key_missing(api: Api) -> Any:
+    """So does one whose ConfigMap lacks a key."""
+    api.make("configmaps", data={"a": "there"})
+    source = {"name": api.name, "items": [{"key": "no", "path": "no"}]}
+    api.pod(main=_CONFIG, volumes=[{"name": "v", "configMap": source}])
+    event = _failed_mount(api)
+    api.delete(f"pods/{api.name}", {"gracePeriodSeconds": 0})
+    return event
+
+
+def config_volume_optional(api: Api) -> Any:
+    """What is optional may be missing: the ConfigMap, or a key of it."""
+    api.make("configmaps", data={"a": "there"})
+    sources = [
+        {"name": "none", "optional": True},
+        {"name": api.name, "optional": True, "items": [{"key": k, "path": k} for k in ("a", "b")]},
+    ]
+    volumes = [{"name": f"v{n}", "configMap": source} for n, source in enumerate(sources)]
+    mounts = [{"name": f"v{n}", "mountPath": f"/tmp/{n}"} for n in range(2)]
+    api.pod("ls /tmp/0 /tmp/1", main={"volumeMounts": mounts}, volumes=volumes)
+    api.until_phase("Succeeded")
+    return _log(api).splitlines()
+
+
+def _failed_mount(api: Api) -> Any:
+    query = {"fieldSelector": f"involvedObject.name={api.name},reason=FailedMount"}
+    event = api.until("events", lambda found: found["items"], **query)["items"][0]
+    return pick(event, "type", "message", "involvedObject.kind", "source.component")
+
+
 def variables(api: Api) -> Any:
     """Variables come from values, ConfigMaps, Secrets, the pod itself and one another."""
     api.make("configmaps", data={"a": "of config"})

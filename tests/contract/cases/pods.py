@@ -188,6 +188,25 @@ def volume_of_two_kinds(api: Api) -> Any:
     )
 
 
+def volume_of_config(api: Api) -> Any:
+    """What a volume of a ConfigMap is completed with."""
+    source = {"name": "c", "items": [{"key": "a", "path": "b/c"}]}
+    pod = api.parked_pod(volumes=[{"name": "v", "configMap": source}, {"name": "w"}])
+    return [volume for volume in pod["spec"]["volumes"] if volume["name"] in ("v", "w")]
+
+
+def volume_of_config_malformed(api: Api) -> Any:
+    """A volume of a ConfigMap names it, and files below the volume, with permissions."""
+    sources: list[Any] = [
+        {},
+        {"name": "c", "defaultMode": 512},
+        {"name": "c", "items": [{"key": "", "path": ""}]},
+        {"name": "c", "items": [{"key": "a", "path": "/a"}, {"key": "a", "path": "b/../../a"}]},
+        {"name": "c", "items": [{"key": "a", "path": "..a"}, {"key": "a", "path": "a/..b", "mode": -1}]},
+    ]
+    return [_refused(api, volumes=[{"name": "v", "configMap": source}]) for source in sources]
+
+
 def port_out_of_range(api: Api) -> Any:
     """A port is between 1 and 65535."""
     return _refused(api, main={"ports": [{"containerPort": 70000}]})

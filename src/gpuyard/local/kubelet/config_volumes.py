@@ -54,7 +54,7 @@ def _files(
             mode = item.get("mode", usual) | widened
             yield VolumeFile(item["path"], content[item["key"]], mode)
         elif not source.get("optional"):
-            raise _failed(volume, f"references non-existent config key: {item['key']}")
+            raise _failed(volume, f"configmap references non-existent config key: {item['key']}")
 
 
 def _failed(volume: Mapping[str, Any], why: str) -> errors.MountError:

@@ -106,7 +106,7 @@ async def test_a_key_that_is_not_there(host: Any) -> None:
     await _make(host)
     async with host.running():
         await _create(host, "a", items=[{"key": "no", "path": "no"}])
-        message = 'MountVolume.SetUp failed for volume "v" : references non-existent config key: no'
+        message = 'MountVolume.SetUp failed for volume "v" : configmap references non-existent config key: no'
         assert await _told(host) == [message]
         await host.api.delete(CONFIG_MAPS, "c", "default")
         await _make(host, data={"no": "now\n"})
