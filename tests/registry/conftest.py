@@ -37,13 +37,25 @@ def serving(
     argv: list[str], port: int, log: Path, environ: Mapping[str, str] | None = None
 ) -> Iterator[None]:
     """Runs a server until it accepts connections, and ends it afterwards."""
+    with serving_on(argv, ("127.0.0.1", port), log, environ):
+        yield
+
+
+@contextmanager
+def serving_on(
+    argv: list[str], address: tuple[str, int] | Path, log: Path, environ: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """The same for one that listens on a port or on a Unix socket."""
+    family = socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET
     with log.open("wb") as out:
         process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT, env=environ)
         try:
             deadline = time.monotonic() + 30
             while True:
                 try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    with socket.socket(family) as probe:
+                        probe.settimeout(1)
+                        probe.connect(str(address) if isinstance(address, Path) else address)
                     break
                 except OSError:
                     assert process.poll() is None, log.read_text()
