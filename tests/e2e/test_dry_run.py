@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+
+from gpuyard import launcher
 
 from .conftest import Yard
 
@@ -60,9 +64,81 @@ def test_yaml_is_the_default_and_says_where_it_runs(stopped_yard: Yard) -> None:
 
 
 def test_with_an_image_it_is_for_any_cluster(stopped_yard: Yard) -> None:
-    said = stopped_yard.ok("run", "--dry-run", "--image", "python:3.12", "--gpus", "1", "--", "true")
-    assert not said.startswith("#")
-    assert "image: python:3.12" in said and "runtimeClassName" not in said
+    arguments = ("--dry-run", "-n", "dry", "--image", "python:3.12", "--gpus", "1", "--", "true")
+    said = stopped_yard.call("run", *arguments)
+    assert not said.out.startswith("#")
+    config_map, job = YAML(typ="safe").load_all(said.out)
+    assert (config_map["kind"], job["kind"]) == ("ConfigMap", "Job")
+    # The launcher, as it is.
+    assert config_map["data"] == {"launcher.py": Path(launcher.__file__).read_text()}
+    pod = job["spec"]["template"]["spec"]
+    assert "runtimeClassName" not in pod
+    assert pod["containers"][0]["image"] == "python:3.12"
+    assert pod["containers"][0]["command"][-2:] == ["sh", "true"]
+    # It can't be known which nodes are there.
+    [note] = said.err.splitlines()
+    assert note.startswith("Note: the image isn't checked against the nodes: the yard is stopped")
+    listed = json.loads(stopped_yard.ok("run", "-o", "json", *arguments))
+    assert (listed["kind"], listed["items"]) == ("List", [config_map, job])
+
+
+def test_a_script_that_is_here_goes_along(stopped_yard: Yard) -> None:
+    stopped_yard.script("train.py", "print('ä')\r\n")
+    said = stopped_yard.call(
+        "run", "--dry-run", "--image", "python:3.12", "-o", "json", "train.py", "--", "-x"
+    )
+    config_map, job = json.loads(said.out)["items"]
+    assert config_map["data"]["script"] == "print('ä')\r\n"
+    command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert command[-3:] == ["python3", "/etc/gpuyard/run/train.py", "-x"]
+    # What isn't here is the image's own.
+    own = stopped_yard.ok("run", "--dry-run", "--image", "python:3.12", "-o", "json", "other.py")
+    assert json.loads(own)["spec"]["template"]["spec"]["containers"][0]["command"] == ["python3", "other.py"]
+
+
+def test_a_spec_s_folder_is_where_its_script_is(stopped_yard: Yard) -> None:
+    (stopped_yard.work / "job").mkdir()
+    (stopped_yard.work / "job" / "train.py").write_text("here")
+    stopped_yard.script("train.py", "not here")
+    stopped_yard.script("job/gpuyard.yaml", "image: python:3.12\nworkdir: /data\nrun: train.py 1\n")
+    said = stopped_yard.ok("run", "--dry-run", "-f", "job/gpuyard.yaml", "-o", "json")
+    config_map, job = json.loads(said)["items"]
+    assert config_map["data"]["script"] == "here"
+    assert job["spec"]["template"]["spec"]["containers"][0]["workingDir"] == "/data"
+
+
+def test_a_run_whose_image_is_built_has_its_script_already(stopped_yard: Yard) -> None:
+    stopped_yard.script("train.py", "")
+    stopped_yard.script(
+        "gpuyard.yaml", "image: {base: python:3.12, repository: r.example/t}\nrun: train.py\n"
+    )
+    said = stopped_yard.ok("run", "--dry-run", "-f", "gpuyard.yaml", "-o", "json")
+    assert json.loads(said)["kind"] == "Job"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"#" * (1 << 20), "train.py has 1048576 bytes"),
+        (b"\xff\xfe", "train.py isn't text in UTF-8"),
+        (b"a\0b", "train.py isn't a script"),
+        ("folder", "train.py isn't a file"),
+        ("fifo", "train.py isn't a file"),
+        ("nowhere", "train.py isn't a file"),
+    ],
+)
+def test_a_script_that_can_not_go_along(stopped_yard: Yard, content: bytes | str, said: str) -> None:
+    file = stopped_yard.work / "train.py"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif content == "folder":
+        file.mkdir()
+    elif content == "fifo":
+        os.mkfifo(file)
+    else:
+        file.symlink_to(content)
+    told = stopped_yard.refused(2, "run", "--dry-run", "--image", "python:3.12", "train.py")
+    assert said in told and "gpuyard build" in told
 
 
 def test_a_yard_without_podman_refuses_images_and_says_what_would_help(stopped_yard: Yard) -> None:

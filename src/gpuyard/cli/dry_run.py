@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from gpuyard import errors
-from gpuyard.cli.compatibility import wants_check
 from gpuyard.cli.output import print_json
 from gpuyard.cli.submit import Submission, complete, with_cargo
 from gpuyard.cli.target import Target, call
@@ -14,15 +13,18 @@ from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.workloads.yaml_text import to_yaml
 
 
-def print_dry_run(submission: Submission, output: str, *, context: str | None, namespace: str | None) -> None:
+def print_dry_run(
+    submission: Submission, output: str, *, wait: bool, context: str | None, namespace: str | None
+) -> None:
     """Prints the objects in the order of their creation: as YAML documents, or as one object of JSON.
 
-    The image of a run with GPUs is checked against the nodes as it is before a submit, where they can be
-    asked; else a note says that it wasn't.
+    An image is checked against the nodes as it is before a submit, where they can be asked; else a note says
+    that it wasn't. What would be refused is printed all the same, with the reason as a note.
 
     Args:
         submission: the run.
         output: yaml or json.
+        wait: whether what fits no node would be submitted.
         context: as the command line has it.
         namespace: the same.
     """
@@ -33,11 +35,12 @@ def print_dry_run(submission: Submission, output: str, *, context: str | None, n
         )
         # JSON has no comments.
         click.echo(note, err=output == "json")
-    # What gpuyard builds for the run needn't be there yet.
-    if wants_check(pod) and not submission.entrypoint:
-        manifests = _checked(submission, context, namespace)
-    else:
         manifests = with_cargo(submission)
+    elif submission.entrypoint:
+        # What gpuyard builds for the run needn't be there yet.
+        manifests = with_cargo(submission)
+    else:
+        manifests = _checked(submission, wait, context, namespace)
     if output == "yaml":
         click.echo(to_yaml(manifests), nl=False)
     elif len(manifests) == 1:
@@ -46,9 +49,15 @@ def print_dry_run(submission: Submission, output: str, *, context: str | None, n
         print_json({"apiVersion": "v1", "kind": "List", "items": manifests})
 
 
-def _checked(submission: Submission, context: str | None, namespace: str | None) -> list[Manifest]:
+def _checked(
+    submission: Submission, wait: bool, context: str | None, namespace: str | None
+) -> list[Manifest]:
     async def work(target: Target) -> list[Manifest]:
-        return await complete(target, submission, refuse=False)
+        try:
+            return await complete(target, submission, refuse=not wait)
+        except errors.UsageError as error:
+            click.echo(f"Note: it would be refused: {error.message}", err=True)
+            return with_cargo(submission)
 
     try:
         return call(work, context=context, namespace=namespace)

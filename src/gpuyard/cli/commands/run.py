@@ -140,7 +140,7 @@ def command(
 
         job = _render(spec, base, namespace_of(context, namespace))
         submission = Submission(job, script, spec.entrypoint, environ)
-        print_dry_run(submission, output or "yaml", context=context, namespace=namespace)
+        print_dry_run(submission, output or "yaml", wait=wait, context=context, namespace=namespace)
         return
     if not to_yard and (spec.image or "").startswith(_LAYOUT):
         raise errors.UsageError(
