@@ -18,14 +18,14 @@ from gpuyard.cli.output import StatusLine
 from gpuyard.cli.pod_log import AWAY_S, PodLog, away_text, start_of
 from gpuyard.cli.runs import ENDED, Run, has_ended, make_run
 from gpuyard.cli.target import Target
-from gpuyard.cli.waiting import unschedulable_text
+from gpuyard.cli.waiting import LASTING, PASSING, waiting_text
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import JOBS, PODS, Manifest, uid_of
 from gpuyard.kube.wellknown import LABEL_RUN
 
 _CHECK_S = 1.0
 _SETTLE_S = 1.0
-#: What others hold changes without any change of the run's own.
+#: How often a line that is rewritten is made anew.
 _REFRESH_S = 2.0
 
 
@@ -141,15 +141,7 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
                 line.clear()
                 output.end_line()
                 return run
-            # On a terminal the line is rewritten; in a file only what lasts is worth a line.
-            if line.live or not await watched.change(within_s=_SETTLE_S):
-                unschedulable = run.state.reason == "Unschedulable"
-                line.show(
-                    await unschedulable_text(target, run, since=line.live)
-                    if unschedulable
-                    else state_text(run)
-                )
-                await watched.change(within_s=_REFRESH_S if line.live and unschedulable else math.inf)
+            await _show_state(target, watched, line)
 
 
 def _next_log(run: Run, printed: set[tuple[str, int]]) -> tuple[Manifest, int] | None:
@@ -166,6 +158,26 @@ def _next_log(run: Run, printed: set[tuple[str, int]]) -> tuple[Manifest, int] |
 
 def _with_output(run: Run) -> list[Manifest]:
     return [pod for pod in run.pods if start_of(pod) is not None]
+
+
+async def _show_state(target: Target, watched: Watched, line: StatusLine) -> None:
+    """Shows what the run waits for, until something about it changes."""
+    run = watched.run
+    # On a terminal the line is rewritten; in a file only what lasts is worth a line.
+    if not line.live and await watched.change(within_s=_SETTLE_S):
+        return
+    if run.state.reason in PASSING:
+        line.show(state_text(run))
+        # Most runs start within that time, and asking why takes some of it.
+        if await watched.change(within_s=_REFRESH_S):
+            return
+    if run.state.reason not in PASSING | LASTING:
+        line.show(state_text(run))
+        await watched.change()
+        return
+    line.show(await waiting_text(target, run, since=line.live))
+    # What others hold, and what events say, changes without any change of the run's own.
+    await watched.change(within_s=_REFRESH_S if line.live else math.inf)
 
 
 def state_text(run: Run) -> str:

@@ -46,6 +46,14 @@ def noun(resource: str, amount: int) -> str:
     return resource
 
 
+def affordable(resource: str, free: int) -> int:
+    """What is free, rounded down to what people write; 0 when it can't be asked for."""
+    if resource == PODS or free <= 0:
+        return 0
+    step = 100 if resource == CPU else 2**20
+    return free // step * step if free >= step else free
+
+
 def by_importance(resource: str) -> tuple[int, str]:
     """Sorts GPUs first, then other devices, CPU, memory, the rest, and the number of pods last."""
     ranks = {GPU_RESOURCE: 0, CPU: 2, MEMORY: 3, PODS: 5}

@@ -11,7 +11,7 @@ from gpuyard.gpus.catalogue import in_words as models_in_words
 from gpuyard.kube.selectors import Requirement
 from gpuyard.kube.taints import format_taint
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL
-from gpuyard.scheduling.amounts import in_words, number, quantity
+from gpuyard.scheduling.amounts import affordable, in_words, number, quantity
 from gpuyard.scheduling.fit import (
     Insufficient,
     LabelMismatch,
@@ -21,7 +21,7 @@ from gpuyard.scheduling.fit import (
     wanted_models,
 )
 from gpuyard.scheduling.holders import Holder, smallest_release
-from gpuyard.scheduling.requests import CPU, PODS, NodeTerm, PodRequest
+from gpuyard.scheduling.requests import NodeTerm, PodRequest
 from gpuyard.scheduling.snapshot import PASSING_TAINTS, NodeState, Snapshot
 
 _MOST_FIXES = 20
@@ -235,8 +235,8 @@ def find_plans(request: PodRequest, snapshot: Snapshot) -> tuple[Plan, ...]:
         if not short:
             otherwise.append(Plan(node.name, changes))
             continue
-        if all(_affordable(m) > 0 for m in short):
-            less = tuple(AskFor(m.resource, _affordable(m), m.needs) for m in short)
+        if all(affordable(m.resource, m.free) > 0 for m in short):
+            less = tuple(AskFor(m.resource, affordable(m.resource, m.free), m.needs) for m in short)
             smaller.append(Plan(node.name, changes + less))
         missing = {m.resource: m.needs - m.free for m in short}
         if holders := smallest_release(node.pods, missing, request.key.namespace):
@@ -282,14 +282,6 @@ def _meant(requirement: Requirement, node: NodeState) -> Requirement | None:
     if key and get_close_matches(value, [node.labels[key]], n=1, cutoff=_LIKENESS):
         return Requirement(key, "In", (node.labels[key],))
     return None
-
-
-def _affordable(misfit: Insufficient) -> int:
-    """What is free, rounded down to what people write; 0 when it can't be asked for."""
-    if misfit.resource == PODS or misfit.free <= 0:
-        return 0
-    step = 100 if misfit.resource == CPU else 2**20
-    return misfit.free // step * step if misfit.free >= step else misfit.free
 
 
 def _best(plans: Iterable[Plan]) -> Plan | None:

@@ -43,6 +43,8 @@ class Reason(StrEnum):
     STOPPED_BY_USER = "StoppedByUser"
 
 
+#: A kubelet's reason for a pod that it hasn't room for: `OutOfcpu`, `OutOfnvidia.com/gpu`.
+_OUT_OF = "OutOf"
 #: Reasons that a pod or its container carries, and what they are called here.
 _NAMED = {
     "OOMKilled": (Reason.OOM_KILLED, "it used more memory than its limit"),
@@ -73,12 +75,25 @@ def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
     for source in (status, ended, disruption):
         if known := _NAMED.get(str(source.get("reason", ""))):
             return known[0], str(source.get("message") or known[1] + _limit_text(pod, known[0]))
+    if str(status.get("reason", "")).startswith(_OUT_OF):
+        return Reason.START_ERROR, str(status.get("message") or "its node refused it")
     code = exit_code(pod)
+    if code is None and (failed := _failed_init(pod)):
+        return Reason.EXIT_CODE, f"init container {failed[0]} exited with {failed[1]}"
     if code is None:
         return Reason.JOB_FAILED, str(status.get("message") or status.get("reason") or "its pod failed")
     if signal_name := _signal_name(code):
         return Reason.SIGNAL, f"ended by {signal_name}"
     return Reason.EXIT_CODE, f"exited with {code}"
+
+
+def _failed_init(pod: Mapping[str, Any]) -> tuple[str, int] | None:
+    """The init container that ended badly, so that no other container began, and its exit code."""
+    for container in pod.get("status", {}).get("initContainerStatuses") or ():
+        ended = (container.get("state") or {}).get("terminated")
+        if ended and ended.get("exitCode"):
+            return str(container["name"]), int(ended["exitCode"])
+    return None
 
 
 def _limit_text(pod: Mapping[str, Any], reason: Reason) -> str:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from gpuyard.kube.conditions import condition_is_true, find_condition
+from gpuyard.kube.messages import without_preemption
 from gpuyard.kube.objects import annotations_of, labels_of
 from gpuyard.kube.quantity import to_int
 from gpuyard.kube.timestamps import format_time, parse_time
@@ -176,7 +177,7 @@ def _alive(pods: Sequence[Mapping[str, Any]]) -> _Verdict:
 def _pod_verdict(pod: Mapping[str, Any]) -> _Verdict:
     scheduled = find_condition(pod, "PodScheduled") or {}
     if not pod["spec"].get("nodeName"):
-        message = str(scheduled.get("message", ""))
+        message = without_preemption(str(scheduled.get("message", "")))
         if scheduled.get("reason") in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED):
             return _Verdict(State.PENDING, Reason(scheduled["reason"]), message)
         return _Verdict(State.PENDING, Reason.WAITING_FOR_SCHEDULER, message)

@@ -11,11 +11,20 @@ from gpuyard.cli.options import output_option, run_argument, target_options
 from gpuyard.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
+    from gpuyard.cli.explaining import Answer
+    from gpuyard.cli.target import Target
     from gpuyard.images.cuda.diagnose import Diagnosis
-    from gpuyard.scheduling.explain import Explanation
 
 
-@click.command("explain", epilog="\b\nExample:\n  gpuyard explain train-x7k2q\n")
+@click.command(
+    "explain",
+    epilog="""\b
+Examples:
+  gpuyard explain train-x7k2q
+  gpuyard explain train-x7k2q -o json
+  gpuyard explain job/NAME        a Job that kubectl made; pod/NAME a pod
+""",
+)
 @run_argument
 @target_options
 @registry_options
@@ -28,44 +37,58 @@ def command(
     registry_ca: Path | None,
     output: str | None,
 ) -> None:
-    """Say what a run waits for: the step that holds it, the arithmetic of each node, who holds the
-    GPUs, and the smallest change that would let it run now. Of a failed run, what its output says of GPUs."""
+    """Say what holds a run: quota, admission, nodes, volumes, image, devices, its start, or how its
+    process ended; with the proof, whose it is, and the smallest change that would let it go on."""
     from gpuyard.cli import diagnosis
     from gpuyard.cli.compatibility import unfit_lines
-    from gpuyard.cli.follow import state_text
+    from gpuyard.cli.explaining import find_answer
     from gpuyard.cli.output import print_json
     from gpuyard.cli.registry_options import registry_environ
-    from gpuyard.cli.runs import Run, find_run
-    from gpuyard.cli.target import Target, call
-    from gpuyard.cli.waiting import explain_run, pull_lines
+    from gpuyard.cli.subjects import find_subject
+    from gpuyard.cli.target import call
 
-    async def work(target: Target) -> tuple[Run, Explanation | None, list[Diagnosis], list[str], str]:
-        run = await find_run(target, name)
+    async def work(target: Target) -> tuple[Answer, list[Diagnosis], list[str], str]:
+        run = await find_subject(target, name)
         found = await diagnosis.diagnose_run(target, run)
-        logs = target.command("logs", name)
-        if run.state.state != "pending" or run.job["spec"].get("suspend"):
-            return run, None, found, pull_lines(target, run), logs
-        explanation, nodes = await explain_run(target, run)
-        environ = registry_environ(plain_http, registry_ca)
-        return run, explanation, found, await unfit_lines(run.job, nodes, environ), logs
+        answer = await find_answer(target, run, found)
+        unfit: list[str] = []
+        if answer.explanation is not None:
+            environ = registry_environ(plain_http, registry_ca)
+            unfit = await unfit_lines(run.job, answer.nodes, environ)
+        return answer, found, unfit, _logs_command(target, name, answer)
 
-    run, explanation, found, unfit, logs = call(work, context=context, namespace=namespace)
+    answer, found, unfit, logs = call(work, context=context, namespace=namespace)
     if output == "json":
-        state = run.state.to_json()
+        blocking = answer.ladder.blocking
         print_json(
             {
-                "run": state,
-                "explanation": explanation.to_json() if explanation else None,
+                "run": answer.run.state.to_json(),
+                "blocked": blocking.to_json() if blocking else None,
+                "ladder": answer.ladder.to_json(),
+                "explanation": answer.explanation.to_json() if answer.explanation else None,
                 "diagnoses": diagnosis.to_json(found),
             }
         )
         return
-    click.echo(state_text(run))
-    for line in [*(explanation.lines() if explanation else ()), *unfit]:
+    for line in [*_lines(answer), *unfit]:
         click.echo(line)
-    diagnosis.print_diagnosis(found)
-    if run.job["spec"].get("suspend") and run.state.state == "pending":
-        click.echo("  somebody suspended its Job; to let it go on:")
-        click.echo(f"""  kubectl patch job {name} -p '{{"spec":{{"suspend":false}}}}'""")
-    if explanation is None and run.state.state in ("failed", "stopped"):
-        click.echo(f"  its output: {logs}")
+    if answer.run.state.state in ("failed", "stopped") and answer.run.state.exit_code is not None:
+        click.echo(f"its output: {logs}")
+
+
+def _lines(answer: Answer) -> list[str]:
+    from gpuyard.cli.follow import state_text
+
+    said = [state_text(answer.run)]
+    if answer.ladder.findings:
+        return said + answer.ladder.lines()
+    if answer.explanation is not None:
+        said += answer.explanation.lines()
+    return said
+
+
+def _logs_command(target: Target, name: str, answer: Answer) -> str:
+    if "/" not in name:
+        return target.command("logs", name)
+    pods = [pod["metadata"]["name"] for pod in answer.run.pods]
+    return f"kubectl logs {pods[-1]} -n {target.namespace}" if pods else "there is none"

@@ -1,0 +1,244 @@
+"""What holds a run: reads what the ladder looks at, as far as the user may, and asks it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpuyard import errors
+from gpuyard.cli.runs import ENDED, Run, is_alive
+from gpuyard.cli.target import Target
+from gpuyard.kube.objects import (
+    CONFIG_MAPS,
+    EVENTS,
+    LIMIT_RANGES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    PODS,
+    PRIORITY_CLASSES,
+    RESOURCE_QUOTAS,
+    RUNTIME_CLASSES,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    STORAGE_CLASSES,
+    Manifest,
+    Resource,
+    key_of,
+    labels_of,
+    uid_of,
+)
+from gpuyard.kube.wellknown import LABEL_PART_OF
+from gpuyard.workloads.outcome import Reason, container_state, exit_code, why_failed
+
+if TYPE_CHECKING:
+    from gpuyard.images.cuda.diagnose import Diagnosis
+    from gpuyard.scheduling.explain import Explanation
+    from gpuyard.scheduling.ladder.ladder import Ladder
+    from gpuyard.scheduling.ladder.steps import Ended, Objects
+
+#: Kinds whose names are looked up when one that is named isn't there.
+_NAMED = {
+    "ServiceAccount": SERVICE_ACCOUNTS,
+    "PriorityClass": PRIORITY_CLASSES,
+    "RuntimeClass": RUNTIME_CLASSES,
+    "ConfigMap": CONFIG_MAPS,
+    "Secret": SECRETS,
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What holds a run.
+
+    Attributes:
+        explanation: the nodes' arithmetic; None unless it waits for a node, or where they can't be read.
+        nodes: that were looked at.
+    """
+
+    run: Run
+    ladder: Ladder
+    explanation: Explanation | None
+    nodes: Sequence[Manifest]
+
+
+class _Reader:
+    """Lists objects; what the user may not list, or the server doesn't serve, is an empty list."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self.unreadable: set[str] = set()
+
+    async def list(
+        self, resource: Resource, namespace: str | None = None, *, field_selector: str = ""
+    ) -> Sequence[Manifest]:
+        """Every object; `unreadable` then has the plural of what was refused."""
+        try:
+            return (await self._target.api.list(resource, namespace, field_selector=field_selector)).items
+        except errors.Forbidden:
+            self.unreadable.add(resource.plural if namespace else f"all {resource.plural}")
+        except errors.NotFound:
+            pass  # a yard doesn't serve all of them
+        return ()
+
+
+async def find_answer(target: Target, run: Run, diagnoses: Sequence[Diagnosis] = ()) -> Answer:
+    """Looks at every step of the ladder.
+
+    Args:
+        target: where the run is.
+        run: as it is now.
+        diagnoses: what its output is known to mean.
+    """
+    from gpuyard.scheduling.ladder.ladder import climb
+    from gpuyard.scheduling.ladder.steps import LogCause
+
+    reader = _Reader(target)
+    pod = _telling_pod(run)
+    over = run.state.state in ENDED
+    waits = run.state.state == "pending" and not (pod and pod["spec"].get("nodeName"))
+    nodes, everywhere, objects = await asyncio.gather(
+        reader.list(NODES) if waits else _nothing(),
+        reader.list(PODS) if waits else _nothing(),
+        _read(reader, target, run, pod, over=over),
+    )
+    objects = dataclasses.replace(
+        objects,
+        agents=[p for p in everywhere if labels_of(p).get(LABEL_PART_OF) == "gpuyard"],
+        unreadable=frozenset(reader.unreadable),
+    )
+    explanation = None
+    if waits and "all nodes" not in reader.unreadable and not run.job["spec"].get("suspend"):
+        incomplete = "all pods" in reader.unreadable
+        pods = objects.neighbours if incomplete else everywhere
+        explanation = _explain(objects, nodes, pods, incomplete=incomplete)
+    ladder = climb(
+        objects,
+        explanation,
+        ended=_ended(run, pod),
+        causes=[LogCause(d.key, d.line, d.cause, d.remedy) for d in diagnoses],
+        over=over,
+    )
+    if missing := _missing_kind(ladder):
+        names = [key_of(item).name for item in await reader.list(_NAMED[missing], _scope(target, missing))]
+        objects = dataclasses.replace(objects, names={missing: names})
+        ladder = climb(objects, explanation, ended=_ended(run, pod), over=over)
+    return Answer(run, ladder, explanation, nodes)
+
+
+async def _nothing() -> Sequence[Manifest]:
+    return ()
+
+
+async def _read(reader: _Reader, target: Target, run: Run, pod: Manifest | None, *, over: bool) -> Objects:
+    from gpuyard.scheduling.ladder.steps import Objects
+    from gpuyard.scheduling.ladder.volumes import claim_names
+
+    namespace = target.namespace
+    if over:
+        return Objects(run.job, pod, is_yard=target.is_yard)
+    unplaced = pod is None or not pod["spec"].get("nodeName")
+    spec = pod["spec"] if pod else run.job["spec"]["template"]["spec"]
+    claims = unplaced and any(claim_names(spec, key_of(pod).name if pod else ""))
+
+    async def some(
+        wanted: bool, resource: Resource, where: str | None = None, by: str = ""
+    ) -> Sequence[Manifest]:
+        return await reader.list(resource, where, field_selector=by) if wanted else ()
+
+    of = f"involvedObject.uid={uid_of(pod if pod else run.job)}"
+    (
+        events,
+        about_claims,
+        quotas,
+        limit_ranges,
+        neighbours,
+        its_claims,
+        volumes,
+        classes,
+    ) = await asyncio.gather(
+        some(True, EVENTS, namespace, of),
+        some(bool(claims), EVENTS, namespace, "involvedObject.kind=PersistentVolumeClaim"),
+        some(pod is None, RESOURCE_QUOTAS, namespace),
+        some(pod is None, LIMIT_RANGES, namespace),
+        some(unplaced, PODS, namespace),
+        some(bool(claims), PERSISTENT_VOLUME_CLAIMS, namespace),
+        some(bool(claims), PERSISTENT_VOLUMES),
+        some(bool(claims), STORAGE_CLASSES),
+    )
+    return Objects(
+        job=run.job,
+        pod=pod,
+        events=[*events, *about_claims],
+        quotas=quotas,
+        limit_ranges=limit_ranges,
+        neighbours=neighbours,
+        claims=its_claims,
+        volumes=volumes,
+        classes=classes,
+        is_yard=target.is_yard,
+    )
+
+
+def _telling_pod(run: Run) -> Manifest | None:
+    """The pod that keeps the run where it is: the furthest behind, else the one that failed first."""
+    alive = [pod for pod in run.pods if is_alive(pod)]
+    if alive:
+        return min(alive, key=_progress)
+    failed = [pod for pod in run.pods if pod.get("status", {}).get("phase") == "Failed"]
+    if run.state.reason == Reason.BACK_OFF:
+        return failed[-1] if failed else None
+    if run.state.state in ENDED:
+        return min(failed, key=_finished, default=run.pods[-1] if run.pods else None)
+    return None
+
+
+def _progress(pod: Manifest) -> int:
+    if not pod["spec"].get("nodeName"):
+        return 0
+    return 1 if container_state(pod, "running") is None else 2
+
+
+def _finished(pod: Manifest) -> str:
+    return str((container_state(pod, "terminated") or {}).get("finishedAt") or "~")
+
+
+def _ended(run: Run, pod: Manifest | None) -> Ended | None:
+    """How the run, or its last attempt, failed."""
+    from gpuyard.scheduling.ladder.steps import Ended
+
+    state = run.state
+    if state.state == "failed":
+        return Ended(state.reason, state.message, state.exit_code)
+    if state.reason == Reason.BACK_OFF and pod is not None and not is_alive(pod):
+        return Ended(why_failed(pod)[0], state.message, exit_code(pod))
+    return None
+
+
+def _explain(
+    objects: Objects, nodes: Sequence[Manifest], pods: Sequence[Manifest], *, incomplete: bool
+) -> Explanation:
+    from gpuyard.scheduling.explain import explain
+    from gpuyard.scheduling.ladder.volumes import required_places
+    from gpuyard.scheduling.requests import PodRequest
+    from gpuyard.scheduling.snapshot import Snapshot
+
+    pod = objects.pod
+    request = PodRequest.of(pod) if pod and is_alive(pod) else PodRequest.of_template(objects.job)
+    request = dataclasses.replace(request, volumes=required_places(objects))
+    return dataclasses.replace(explain(request, Snapshot.of(nodes, pods)), incomplete=incomplete)
+
+
+def _missing_kind(ladder: Ladder) -> str:
+    """The kind of which one that isn't there holds the run."""
+    finding = ladder.blocking
+    if finding is None or finding.owner is None or not finding.cause.startswith("no_"):
+        return ""
+    return finding.owner.kind if finding.owner.kind in _NAMED else ""
+
+
+def _scope(target: Target, kind: str) -> str | None:
+    return target.namespace if _NAMED[kind].namespaced else None

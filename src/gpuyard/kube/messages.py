@@ -1,0 +1,12 @@
+"""Messages of Kubernetes' own parts, made readable."""
+
+from __future__ import annotations
+
+import re
+
+_PREEMPTION = re.compile(r"\s*(?:no new claims to deallocate,|preemption: ).*", re.DOTALL)
+
+
+def without_preemption(message: str) -> str:
+    """kube-scheduler's message without its account of claims and of what preemption could do."""
+    return _PREEMPTION.sub("", message)
