@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from gpuyard import errors
 from gpuyard.images.layers import PIECE, Entry
 from gpuyard.images.secrets import looks_secret
+from gpuyard.images.unfinished import PREFIX as UNFINISHED
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -189,6 +190,8 @@ class _Walk:
         rules = [*rules, *(rule for file in here for rule in _read_rules(self.root / folder / file, folder))]
         for child in children:
             path = f"{folder}{child.name}"
+            if child.name.startswith(UNFINISHED):
+                continue
             if child.is_dir(follow_symlinks=False):
                 if child.name not in _NEVER_FOLDERS and not self._ignored(path + "/", rules):
                     yield from self.folder(path + "/", rules)

@@ -22,6 +22,7 @@ from gpuyard.images.places import Place, Places
 from gpuyard.images.plan import Planner, Reporter
 from gpuyard.images.platform_build import BuiltImage, PlatformBuild
 from gpuyard.images.reference import ImageReference
+from gpuyard.images.unfinished import sweep
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,13 @@ async def build(
         )
     base = await places.open(request.base)
     base = replace(base, text=request.base_name or base.text)
+    lock_path = request.lock or request.root / LOCK_NAME
+    cache.sweep()
+    sweep(lock_path.parent)
     own = (LOCK_NAME, *_archive_inside(request))
     application = read_application(request.root, allow_secrets=request.allow_secrets, leave_out=own)
     for warning in application.warnings:
         reporter.say(f"warning: {warning}")
-    lock_path = request.lock or request.root / LOCK_NAME
     planner = Planner(base, request.requirements, lock_path, request.upgrade, cache, environ, reporter)
     plans, lock, is_new = await planner.plan(request.platforms)
     if is_new:

@@ -7,10 +7,8 @@ complete or not there, and may be removed at any time.
 from __future__ import annotations
 
 import errno
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +16,7 @@ from typing import IO, Any
 import orjson
 
 from gpuyard import errors
+from gpuyard.images.unfinished import sweep, unfinished_file
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
@@ -63,15 +62,16 @@ class Cache:
             # `parents=True` gives the mode to the last folder only.
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.mkdir(mode=0o700, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=".new-", dir=folder)
-            os.close(handle)
-            try:
-                with Path(temporary).open("wb") as file:
-                    yield file
-                Path(temporary).replace(folder / name)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            with unfinished_file(folder) as file:
+                yield file
+                file.flush()
+                Path(file.name).replace(folder / name)
+
+    def sweep(self) -> None:
+        """Removes what killed builds left."""
+        with suppress(OSError):
+            for kind in self.folder.iterdir():
+                sweep(kind)
 
     @contextmanager
     def reporting(self) -> Iterator[None]:

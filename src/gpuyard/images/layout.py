@@ -10,12 +10,9 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import hashlib
-import os
-import shutil
 import tarfile
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +29,7 @@ from gpuyard.images.layout_files import (
 )
 from gpuyard.images.oci import Descriptor, Digest
 from gpuyard.images.store import Content
+from gpuyard.images.unfinished import sweep, unfinished_file, unfinished_folder
 
 _MARK = b'{"imageLayoutVersion":"1.0.0"}'
 _REF_NAME = "org.opencontainers.image.ref.name"
@@ -130,13 +128,10 @@ class LayoutStore:
     async def start_upload(self) -> AsyncIterator[FileUpload]:
         """See `ImageStore.start_upload`."""
         folder = self._root() / "blobs" / "sha256"
-        with writing(self.name):
-            descriptor, path = tempfile.mkstemp(prefix=".new-", dir=folder)
-        upload = FileUpload(self.name, os.fdopen(descriptor, "wb"), Path(path))
-        try:
-            yield upload
-        finally:
-            upload.close()
+        with ExitStack() as stack:
+            with writing(self.name):
+                file = stack.enter_context(unfinished_file(folder))
+            yield FileUpload(self.name, file)
 
     async def mount_blob(self, digest: Digest, from_repository: str) -> bool:
         """See `ImageStore.mount_blob`; a layout has no other repositories."""
@@ -233,20 +228,21 @@ async def open_layout(
     if not archive:
         if write:
             _make(path)
+            for swept in (path, path / "blobs" / "sha256"):
+                sweep(swept)
         elif not (path / "index.json").is_file():
             raise errors.LayoutError(
                 f"{path} is not an OCI layout: it has no index.json", remedy="check the path"
             )
         yield LayoutStore(str(path), Folder(path), path if write else None)
     elif write:
-        with writing(str(path)):
-            folder = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
-        try:
+        sweep(path.parent)
+        with ExitStack() as stack:
+            with writing(str(path)):
+                folder = stack.enter_context(unfinished_folder(path.parent))
             _make(folder)
             yield LayoutStore(str(path), Folder(folder), folder)
             await asyncio.to_thread(pack, folder, path)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
     else:
         files = open_archive(path)
         try:

@@ -6,14 +6,14 @@ import asyncio
 import hashlib
 import os
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import IO, BinaryIO, Protocol
 
 from gpuyard import errors
 from gpuyard.images.oci import Digest
+from gpuyard.images.unfinished import unfinished_file
 
 #: 1980-01-01: zip tools reject earlier, and images use the same.
 _MTIME = 315532800
@@ -71,10 +71,10 @@ class Archive:
 
 
 class FileUpload:
-    """Implements `store.BlobUpload` with a file that gets its name at the end."""
+    """Implements `store.BlobUpload` with an unfinished file, which gets its name at the end."""
 
-    def __init__(self, where: str, file: BinaryIO, path: Path) -> None:
-        self._where, self._file, self._path = where, file, path
+    def __init__(self, where: str, file: IO[bytes]) -> None:
+        self._where, self._file = where, file
         self._sha256 = hashlib.sha256()
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -92,18 +92,7 @@ class FileUpload:
 
     def _finish(self, digest: Digest) -> None:
         with writing(self._where):
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._path.chmod(0o644)
-            self._path.replace(self._path.with_name(digest.removeprefix("sha256:")))
-
-    def close(self) -> None:
-        """Closes the file and drops it unless it was committed."""
-        try:
-            self._file.close()
-        except OSError:
-            pass  # what could not be flushed is dropped below
-        self._path.unlink(missing_ok=True)
+            _finish(self._file, Path(self._file.name).with_name(digest.removeprefix("sha256:")))
 
 
 def open_archive(path: Path) -> Archive:
@@ -125,37 +114,30 @@ def open_archive(path: Path) -> Archive:
 
 def pack(folder: Path, path: Path) -> None:
     """Writes the folder as a tar with equal bytes for equal content."""
-    with writing(str(path)):
-        descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
-                    blobs = sorted(p for p in (folder / "blobs" / "sha256").iterdir())
-                    for source in (folder / "oci-layout", folder / "index.json", *blobs):
-                        entry = tarfile.TarInfo(source.relative_to(folder).as_posix())
-                        entry.size, entry.mtime, entry.mode = source.stat().st_size, _MTIME, 0o644
-                        with source.open("rb") as content:
-                            tar.addfile(entry, content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+    with writing(str(path)), unfinished_file(path.parent) as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            blobs = sorted(p for p in (folder / "blobs" / "sha256").iterdir())
+            for source in (folder / "oci-layout", folder / "index.json", *blobs):
+                entry = tarfile.TarInfo(source.relative_to(folder).as_posix())
+                entry.size, entry.mtime, entry.mode = source.stat().st_size, _MTIME, 0o644
+                with source.open("rb") as content:
+                    tar.addfile(entry, content)
+        _finish(file, path)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file beside its place and renames it."""
-    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with unfinished_file(path.parent) as file:
+        file.write(content)
+        _finish(file, path)
+
+
+def _finish(file: IO[bytes], path: Path) -> None:
+    """Has the content on the disk before the name."""
+    file.flush()
+    os.fsync(file.fileno())
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.images.oci import Digest, parse_digest
+from gpuyard.images.unfinished import unfinished_file
 from gpuyard.images.wheels import Wheel
 
 NAME = "gpuyard.lock"
@@ -149,13 +149,13 @@ def _platform(raw: Mapping[str, Any]) -> PlatformLock:
 def write_lock(path: Path, lock: Lock) -> None:
     """Replaces the file at once; raises UsageError when the folder can't be written."""
     try:
-        handle, temporary = tempfile.mkstemp(prefix=".gpuyard.lock-", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(lock.to_text())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
+        with unfinished_file(path.parent) as file:
+            file.write(lock.to_text().encode())
+            file.flush()
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(file.name).chmod(0o666 & ~umask)
+            Path(file.name).replace(path)
     except OSError as error:
         raise errors.UsageError(
             f"can't write {path}: {error.strerror}", remedy="make the folder writable"

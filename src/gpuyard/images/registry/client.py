@@ -59,9 +59,7 @@ class RegistryClient:
         """The reference's repository; push when writing is meant, so that one token does for all."""
         registry = reference.registry
         address = address_of(registry, self.settings)
-        store = RegistryStore(
-            self._http, self._authorizer(registry), address, registry, reference.repository
-        )
+        store = RegistryStore(self._http, self._authorizer(registry), address, registry, reference.repository)
         return store.for_push() if push else store
 
     async def ping(self, registry: str) -> None:
