@@ -181,7 +181,8 @@ _KNOWN = (
     ),
     _known(
         "WrongCpuArchitecture",
-        r"[Ee]xec format error",
+        r"[Ee]xec format error|no match for platform in manifest|no matching manifest for linux/|"
+        r"no image found in (?:image index|manifest list) for architecture",
         "the image is for another CPU architecture than the node's",
         "build it for the node's with --platform (linux/amd64 or linux/arm64), or choose other nodes",
     ),
@@ -205,7 +206,7 @@ _KNOWN = (
     ),
     _known(
         "SymbolNotFound",
-        r"CUDA error: named symbol not found",
+        r"\bnamed symbol not found",
         "the driver and the CUDA libraries don't agree (error 500)",
         _OTHER_IMAGE,
     ),

@@ -25,6 +25,15 @@ class Toolkit:
 
 
 @dataclass(frozen=True)
+class Support:
+    """A driver branch that NVIDIA supports, and until which month (`2028-06`)."""
+
+    driver: int
+    kind: str
+    until: str
+
+
+@dataclass(frozen=True)
 class Forward:
     """The driver branches on which a compat package of this CUDA (and later ones) works.
 
@@ -115,6 +124,7 @@ class Facts:
     toolkits: tuple[Toolkit, ...]
     minor_floors: Mapping[Version, Version]
     branches: tuple[tuple[int, Version], ...]
+    support: tuple[Support, ...]
     forward: tuple[Forward, ...]
     torch: Mapping[Version, TorchRelease]
     torch_variants: Mapping[tuple[Version, Version], Architectures]
@@ -144,6 +154,17 @@ class Facts:
     def oldest_driver(self, cuda: Version) -> Version | None:
         """What to ask an administrator for: the oldest driver that runs this CUDA at all."""
         return self.minor_floor(cuda) or self.full_floor(cuda)
+
+    def supported_branch(self, least: Version, gpu: Gpu | None) -> Support | None:
+        """The branch to install where one from `least` on is needed: that which NVIDIA supports longest.
+
+        Args:
+            least: the oldest driver that will do.
+            gpu: what it has to drive; None: not known.
+        """
+        last = gpu.last_driver if gpu and gpu.last_driver else None
+        fitting = [s for s in self.support if s.driver >= least.major and (last is None or s.driver <= last)]
+        return max(fitting, key=lambda s: s.until, default=None)
 
     def forward_rule(self, cuda: Version) -> Forward | None:
         """On which branches the compat package of this CUDA works; None when nothing is stated."""
@@ -221,6 +242,7 @@ def load_facts() -> Facts:
         ),
         minor_floors={_version(row["cuda"]): _version(row["driver"]) for row in raw["minor_version"]},
         branches=tuple((row["driver"], _version(row["cuda"])) for row in raw["branch"]),
+        support=tuple(Support(row["driver"], row["kind"], row["until"]) for row in raw["support"]),
         forward=tuple(
             Forward(
                 _version(row["cuda"]),

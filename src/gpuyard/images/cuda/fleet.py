@@ -11,7 +11,7 @@ from gpuyard.images.cuda.nearest import Suggestion, nearest_fit
 from gpuyard.images.cuda.need import Need
 from gpuyard.images.cuda.offer import Offer
 from gpuyard.images.cuda.verdict import Verdict, judge, judge_machine
-from gpuyard.kube.wellknown import LABEL_HOSTNAME
+from gpuyard.kube.wellknown import LABEL_GPU_INJECTION, LABEL_HOSTNAME
 
 #: Labels that can tell the nodes that fail from the others, the one that says most about the cause first.
 _TELLING = (
@@ -19,6 +19,7 @@ _TELLING = (
     "nvidia.com/cuda.driver-version.full",
     "nvidia.com/cuda.driver.major",
     "nvidia.com/gpu.product",
+    LABEL_GPU_INJECTION,
 )
 
 

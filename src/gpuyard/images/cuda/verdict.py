@@ -225,7 +225,8 @@ def _driver(cuda: Version, offer: Offer, facts: Facts) -> Reason | None:
     if _reaches(offer, full, cuda, facts):
         return None
     wanted = full or cuda.minor
-    needs = f"driver {least or full}" if least or full else f"CUDA {cuda.minor}"
+    floor = least or full
+    needs = f"driver {floor}" if floor else f"a driver for CUDA {cuda.minor}"
     if least and _reaches(offer, least, Version((cuda.major, 0)), facts):
         return Reason(
             Rule.MINOR_VERSION,
@@ -242,10 +243,18 @@ def _driver(cuda: Version, offer: Offer, facts: Facts) -> Reason | None:
         f"CUDA {cuda} needs {needs} or newer, the node has {has}{known}",
         needs=needs,
         has=has,
-        remedy=f"use an image for CUDA {offer.cuda.major}, or install {needs} or newer"
-        if offer.cuda
-        else f"install {needs} or newer",
+        remedy=_update(needs, floor, offer, facts),
     )
+
+
+def _update(needs: str, floor: Version | None, offer: Offer, facts: Facts) -> str:
+    """What an administrator or the user can do about an old driver."""
+    gpu = facts.gpu(offer.capability) if offer.capability else None
+    branch = facts.supported_branch(floor, gpu) if floor else None
+    install = f"install {needs} or newer"
+    if branch:
+        install += f" (NVIDIA supports branch {branch.driver} until {branch.until})"
+    return f"use an image for CUDA {offer.cuda.major}, or {install}" if offer.cuda else install
 
 
 def _reaches(offer: Offer, floor: Version | None, cuda: Version, facts: Facts) -> bool:

@@ -40,12 +40,23 @@ LINES = [
     ("LibraryMissing", "ImportError: libcudart.so.12: cannot open shared object file: No such file or directory"),
     ("LibraryShadowed", "undefined symbol: __nvJitLinkComplete_12_4, version libnvJitLink.so.12"),
     ("WrongCpuArchitecture", "exec /usr/bin/python3: exec format error"),
+    ("WrongCpuArchitecture", "failed to pull and unpack image: no match for platform in manifest: not found"),
+    ("WrongCpuArchitecture", "no matching manifest for linux/arm64/v8 in the manifest list entries"),
+    ("WrongCpuArchitecture", "choosing an image from manifest list: no image found in image index for architecture "
+     '"arm64", variant "v8", OS "linux"'),
     ("StubLibrary", "CUDA error: CUDA driver is a stub library"),
     ("CallNeedsNewerDriver", "CUDA error: API call is not supported in the installed CUDA driver"),
     ("NoDevice", "RuntimeError: CUDA error: no CUDA-capable device is detected"),
     ("DeviceBusy", "CUDA error: all CUDA-capable devices are busy or unavailable"),
     ("ModuleMissing", "ModuleNotFoundError: No module named 'torch'"),
     ("SymbolNotFound", "CUDA error: named symbol not found"),
+    ("SymbolNotFound", "cudaErrorSymbolNotFound: named symbol not found"),
+    ("NoKernelImage", "    No published PyTorch CUDA builds for release 2.14.0 support this GPU."),
+    ("NoDriver", "load library failed: libnvidia-ml.so.1: cannot open shared object file: no such file or directory"),
+    ("RequirementUnsatisfied", "unsatisfied condition: brand = quadrortx: unknown"),
+    ("RequirementUnsatisfied", "unsatisfied condition: cuda >= 9.0"),
+    ("InitializationFailed", "RuntimeError: CUDA error: initialization error"),
+    ("DriverMismatch", "CUDA error: system has unsupported display driver / cuda driver combination"),
 ]  # fmt: skip
 
 

@@ -59,6 +59,22 @@ def test_a_driver_is_found_by_patch_release_else_by_the_nearest_below() -> None:
     assert FACTS.full_floor(Version.parse("14.0")) is None
 
 
+@pytest.mark.parametrize(
+    ("least", "gpu", "branch"),
+    [
+        ("450.80.02", "H100", 580),  # of those that will do, the one that is mended longest
+        ("525.60.13", "V100", 580),
+        ("525.60.13", "K80", None),  # 470 is no longer mended
+        ("590.44.01", "H100", 595),
+        ("590.44.01", "V100", None),
+        ("615.61", "H100", None),
+    ],
+)
+def test_the_branch_to_install(least: str, gpu: str, branch: int | None) -> None:
+    found = FACTS.supported_branch(Version.parse(least), FACTS.gpu_of_model(gpu))
+    assert (found.driver if found else None) == branch
+
+
 def test_the_catalogue_and_the_table_agree_on_capabilities() -> None:
     for model in MODELS:
         if model.compute_capability:

@@ -8,9 +8,10 @@ import pytest
 
 from gpuyard.images.cuda.facts import load_facts
 from gpuyard.images.cuda.need import Image, need_of
-from gpuyard.images.cuda.offer import Injection, stated_offer
+from gpuyard.images.cuda.offer import Injection, Offer, stated_offer
 from gpuyard.images.cuda.verdict import Outcome, Rule, judge
-from tests.unit.images.cuda.images import ngc, nvidia_cuda, pip, pytorch
+from gpuyard.images.cuda.version import Architectures, Capability, Version
+from tests.unit.images.cuda.images import conda, debian, ngc, ngc_renamed, nvidia_cuda, pip, pytorch
 
 FACTS = load_facts()
 FITS, NOTES, FAILS, UNKNOWN = Outcome.FITS, Outcome.NOTES, Outcome.FAILS, Outcome.UNKNOWN
@@ -98,6 +99,20 @@ TABLE = [
     (ngc("26.02"), "590.48.01", "V100", FAILS, Rule.GPU_DROPPED),  # F before E's floor of 7.5
     (ngc("26.02"), "580.95.05", "P100", FAILS, Rule.NO_KERNEL_IMAGE),  # E: 26.02 needs 7.5
     (ngc("24.05"), "550.54.15", "P100", FITS, None),  # E: 24.05 runs from 6.0
+    # What only the base brings, under a name that says nothing: read from its layers or a build's labels.
+    (debian(), "550.54.15", "H100", FAILS, Rule.CPU_TORCH),  # Debian's python3-torch 1.13.1
+    (debian("2.6.0", "12.4"), "550.54.15", "H100", FITS, None),  # a distribution's build with CUDA
+    (debian("2.6.0", "12.4"), "570.86.10", "B200", UNKNOWN, Rule.CUDA_BEFORE_GPU),  # for what, nobody knows
+    (conda("2.5.1", "12.4"), "535.104.05", "A100", NOTES, Rule.MINOR_VERSION),
+    (conda("2.11.0", "13.0"), "535.104.05", "A100", FAILS, Rule.DRIVER_TOO_OLD),
+    (conda("2.7.1+cu126", "12.6"), "575.51.03", "B200", FAILS, Rule.NO_KERNEL_IMAGE),  # D 2.7.1, by its tag
+    (conda("2.11.0+cu130", "13.0"), "580.65.06", "V100", FAILS, Rule.NO_KERNEL_IMAGE),
+    (conda("2.5.1+cpu", "none"), "580.65.06", "H100", FAILS, Rule.CPU_TORCH),
+    (ngc_renamed("2.4.0a0+f70bd71a48.nv24.6", "12.5"), "555.42.02", "H100", FITS, None),  # E 24.06
+    (ngc_renamed("2.4.0a0+f70bd71a48.nv24.6", "12.5"), "550.54.15", "H100", NOTES, Rule.MINOR_VERSION),
+    (ngc_renamed("2.9.0a0+145a3a7bda.nv25.10", "13.0"), "535.104.05", "H100", NOTES, Rule.FORWARD),  # E 25.10
+    (ngc_renamed("2.9.0a0+145a3a7bda.nv25.10", "13.0"), "535.104.05", "RTX 4090", FAILS, Rule.DRIVER_TOO_OLD),
+    (ngc_renamed("2.11.0a0+eb65b36914.nv26.2", "13.1"), "580.95.05", "P100", FAILS, Rule.NO_KERNEL_IMAGE),
     # CPU architecture.
     (nvidia_cuda("12.8.1"), "570.124.06", "GB200", FAILS, Rule.MACHINE),  # amd64 image on Grace
     (nvidia_cuda("12.8.1", machine="arm64"), "570.124.06", "GB200", FITS, None),
@@ -114,7 +129,7 @@ def test_the_table_is_long_enough() -> None:
 @pytest.mark.parametrize(
     ("image", "driver", "gpu", "outcome", "rule"),
     TABLE,
-    ids=[f"{row[0].reference.rpartition('/')[2]}-{row[1]}-{row[2]}-{n}" for n, row in enumerate(TABLE)],
+    ids=[f"{n}-{row[0].reference.rpartition('/')[2]}-{row[1]}-{row[2]}" for n, row in enumerate(TABLE)],
 )
 def test_combination(image: Image, driver: str, gpu: str, outcome: Outcome, rule: Rule | None) -> None:
     offer = stated_offer(gpu, driver, FACTS)
@@ -166,6 +181,70 @@ def test_ptx_needs_a_driver_no_older_than_its_toolkit() -> None:
     assert "error 222" in older.reasons[-1].message
 
 
+def test_a_cuda_that_is_newer_than_all_known() -> None:
+    offer = stated_offer("H100", "580.95.05", FACTS)
+    [reason] = judge(need_of(Image("x", env={"CUDA_VERSION": "14.0.0"}), FACTS), offer, FACTS).reasons[:1]
+    assert reason.message == (
+        "CUDA 14.0.0 needs a driver for CUDA 14.0 or newer, the node has 580.95.05 (CUDA 13.0)"
+    )
+    assert reason.remedy == "use an image for CUDA 13, or install a driver for CUDA 14.0 or newer"
+
+
+def test_on_simulated_gpus_a_torch_without_cuda_may_run() -> None:
+    offer = replace(stated_offer("H100", "580.95.05", FACTS), simulated=True)
+    assert judge(need_of(debian(), FACTS), offer, FACTS).outcome is NOTES
+    # What the driver is too old for is told all the same: the real node of this kind would refuse it.
+    old = replace(stated_offer("H100", "535.104.05", FACTS), simulated=True)
+    assert judge(need_of(pip("2.13.0", "13.0.96"), FACTS), old, FACTS).outcome is FAILS
+
+
+def test_a_newer_driver_compiles_ptx_itself_whatever_the_image_brings() -> None:
+    # Its compat package is older than the driver, so the driver's own CUDA is what counts.
+    need = replace(
+        need_of(ngc("25.10"), FACTS),
+        architectures=Architectures.parse(["80", "90+PTX"]),
+        cuda=Version.parse("13.1"),
+    )
+    newer = stated_offer("B200", "595.45.04", FACTS)
+    assert [r.rule for r in judge(need, newer, FACTS).reasons] == [Rule.PTX]
+    assert judge(need, newer, FACTS).outcome is NOTES
+
+
+@pytest.mark.parametrize(
+    ("image", "offer", "rules"),
+    [
+        # A GPU that doesn't say what it is; the driver is judged all the same.
+        (pip("2.8.0", "12.8.90"), Offer("n", driver=Version.parse("580.95.05")), [Rule.CAPABILITY_UNKNOWN]),
+        (pip("2.8.0", "12.8.90"), Offer("n", driver=Version.parse("470.82.01")), [Rule.DRIVER_TOO_OLD]),
+        # One that came after these facts: code for older ones doesn't run on it, its PTX may.
+        (nvidia_cuda("13.0.0"), Offer("n", Version.parse("580.95.05"), capability=Capability(14, 0)),
+         [Rule.CAPABILITY_UNKNOWN]),
+        (pip("2.8.0", "12.8.90"), Offer("n", Version.parse("580.95.05"), capability=Capability(14, 0)),
+         [Rule.NO_KERNEL_IMAGE]),
+        (pip("2.14.0", "13.0.96"), Offer("n", capability=Capability(14, 0)), [Rule.DRIVER_UNKNOWN, Rule.PTX]),
+        (Image("x"), Offer("n"), [Rule.NO_CUDA]),
+    ],
+)  # fmt: skip
+def test_what_a_node_doesn_t_say(image: Image, offer: Offer, rules: list[Rule]) -> None:
+    offer = replace(offer, cuda=FACTS.driver_cuda(offer.driver) if offer.driver else None)
+    verdict = judge(need_of(image, FACTS), offer, FACTS)
+    found = [r for r in verdict.reasons if r.rule is not Rule.REQUIRE]
+    assert [r.rule for r in found] == rules
+    fails = {Rule.DRIVER_TOO_OLD, Rule.NO_KERNEL_IMAGE}
+    assert [r.outcome for r in found] == [FAILS if rule in fails else UNKNOWN for rule in rules]
+
+
+def test_without_gpus_only_the_cpu_can_fail() -> None:
+    old = replace(stated_offer("H100", "535.104.05", FACTS), machine="arm64")
+    verdict = judge(need_of(pip("2.13.0", "13.0.96"), FACTS), old, FACTS)
+    assert [r.rule for r in verdict.reasons if r.outcome is FAILS] == [Rule.MACHINE, Rule.DRIVER_TOO_OLD]
+    assert [r.rule for r in verdict.without_gpus().reasons if r.outcome is FAILS] == [Rule.MACHINE]
+    here = replace(verdict, reasons=verdict.reasons[1:]).without_gpus()
+    assert here.outcome is NOTES
+    unknown = judge(need_of(nvidia_cuda("12.4.1"), FACTS), stated_offer("H100", "", FACTS), FACTS)
+    assert unknown.without_gpus() == unknown
+
+
 def test_a_node_s_driver_is_taken_to_drive_its_gpu() -> None:
     need, offer = need_of(nvidia_cuda("11.8.0"), FACTS), stated_offer("H100", "515.65.01", FACTS)
     assert judge(need, offer, FACTS).outcome is FAILS
@@ -179,7 +258,9 @@ def test_a_reason_has_both_numbers_and_a_remedy() -> None:
     [reason] = verdict.reasons
     assert (reason.needs, reason.has) == ("driver 580", "535.104.05")
     assert reason.message == "CUDA 13.0 needs driver 580 or newer, the node has 535.104.05 (CUDA 12.2)"
-    assert reason.remedy == "use an image for CUDA 12, or install driver 580 or newer"
+    assert reason.remedy == (
+        "use an image for CUDA 12, or install driver 580 or newer (NVIDIA supports branch 580 until 2028-06)"
+    )
     assert reason.to_json()["rule"] == "DriverTooOld"
 
 
