@@ -27,10 +27,15 @@ class Done:
 
 @dataclass(frozen=True)
 class Gpuyard:
-    """Runs commands in a folder that has nothing of this machine's user but the cache."""
+    """Runs commands in a folder that has nothing of this machine's user but the cache.
+
+    Attributes:
+        kubeconfig: the administrator's unless it is another.
+    """
 
     cluster: Cluster
     folder: Path
+    kubeconfig: Path | None = None
 
     def __call__(self, command: str, *words: str) -> Done:
         """Runs `gpuyard COMMAND --context … WORDS`."""
@@ -38,7 +43,8 @@ class Gpuyard:
 
     def run(self, *words: str) -> Done:
         """Runs a command without a context."""
-        environ = {**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig), "GPUYARD_HOME": str(self.folder)}
+        config = self.kubeconfig or self.cluster.kubeconfig
+        environ = {**os.environ, "KUBECONFIG": str(config), "GPUYARD_HOME": str(self.folder)}
         environ["XDG_CACHE_HOME"] = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"))
         done = subprocess.run(
             [_GPUYARD, *words],

@@ -16,7 +16,10 @@ async def cluster_version(api: RestApi) -> tuple[int, int]:
     Raises:
         ConnectionFailed: what answers is no Kubernetes API.
     """
-    raw = await api.get_path("/version")
+    try:
+        raw = await api.get_path("/version")
+    except errors.NotFound:
+        raw = {}
     parts = [re.match(r"\d+", str(raw.get(key, ""))) for key in ("major", "minor")]
     if parts[0] is None or parts[1] is None:
         raise errors.ConnectionFailed(

@@ -1,0 +1,174 @@
+"""What commands say where a real Kubernetes can't be reached, isn't trusted, doesn't know us, or says no."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from gpuyard.local.api.certificates import Pki
+from tests.cluster.gpuyard_on import CONTEXT, Gpuyard
+from tests.cluster.installed.users import account, as_user, certificate
+
+HOUR = timedelta(hours=1)
+
+
+def server(gpuyard: Gpuyard) -> str:
+    return f"https://127.0.0.1:{gpuyard.cluster.state.ports['api']}"
+
+
+def refused(gpuyard: Gpuyard, code: int, command: str, *words: str) -> str:
+    """What a command that fails with this code says."""
+    done = gpuyard(command, *words)
+    assert done.code == code, done
+    assert "Traceback" not in done.err
+    return done.err
+
+
+# -- the way there --------------------------------------------------------------------------------------
+
+
+def test_nothing_listens(gpuyard: Gpuyard, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    lost, _ = as_user(gpuyard, tmp_path, cluster={"server": f"https://127.0.0.1:{port}"})
+    said = refused(lost, 1, "ps")
+    assert f"the API at https://127.0.0.1:{port} doesn't answer: nothing listens there" in said
+    assert "is the cluster up" in said
+
+
+def test_a_context_that_is_not_there(gpuyard: Gpuyard) -> None:
+    done = gpuyard.run("ps", "--context", "gpuyard-tset")
+    assert done.code == 2
+    assert f"no context 'gpuyard-tset' in {gpuyard.cluster.kubeconfig}" in done.err
+    assert f"did you mean {CONTEXT}? contexts there: {CONTEXT}" in done.err
+
+
+def test_an_authority_of_another_cluster(gpuyard: Gpuyard, tmp_path: Path) -> None:
+    pki = Pki(tmp_path / "pki")
+    pki.folder.mkdir()
+    pki.ensure(datetime.now(UTC))
+    other = base64.b64encode(pki.ca_certificate.read_bytes()).decode()
+    lost, file = as_user(gpuyard, tmp_path, cluster={"certificate-authority-data": other})
+    said = refused(lost, 1, "ps")
+    assert f"the API at {server(gpuyard)} can't be trusted" in said
+    assert f"certificate-authority-data of cluster 'gpuyard-test' of {file}" in said
+
+
+def test_a_name_that_is_not_in_the_certificate(gpuyard: Gpuyard, tmp_path: Path) -> None:
+    lost, _ = as_user(gpuyard, tmp_path, cluster={"tls-server-name": "elsewhere.example.com"})
+    assert "its certificate is for another name" in refused(lost, 1, "ps")
+    found, _ = as_user(gpuyard, tmp_path, cluster={"tls-server-name": "kubernetes.default"})
+    found.ok("ps")
+
+
+def test_plain_http_to_a_server_with_tls(gpuyard: Gpuyard, tmp_path: Path) -> None:
+    lost, _ = as_user(gpuyard, tmp_path, cluster={"server": server(gpuyard).replace("https", "http")})
+    said = refused(lost, 1, "ps")
+    assert "speaks TLS only" in said and "write https://" in said
+
+
+def test_a_server_of_something_else(gpuyard: Gpuyard, tmp_path: Path) -> None:
+    address = f"http://{gpuyard.cluster.registry}"
+    lost, _ = as_user(gpuyard, tmp_path, cluster={"server": address})
+    assert f"what answers at {address} is no Kubernetes API" in refused(lost, 1, "status")
+
+
+# -- who we are -----------------------------------------------------------------------------------------
+
+
+def test_a_certificate_that_counts(gpuyard: Gpuyard, tmp_path: Path) -> None:
+    """So that the next two fail for their own reasons."""
+    bob, _ = as_user(gpuyard, tmp_path, certificate(gpuyard.cluster, ends=HOUR))
+    bob.ok("ps")
+
+
+def test_an_expired_certificate(gpuyard: Gpuyard, tmp_path: Path) -> None:
+    bob, file = as_user(gpuyard, tmp_path, certificate(gpuyard.cluster, ends=-HOUR))
+    for command in (["ps"], ["run", "--image=a.example.com/b:1", "--", "true"], ["logs", "x"]):
+        said = refused(bob, 1, *command)
+        assert f"the client certificate of user 'bob' of {file} expired at 2" in said
+        assert "get a new kubeconfig" in said
+
+
+def test_a_certificate_by_a_stranger(gpuyard: Gpuyard, tmp_path: Path) -> None:
+    bob, file = as_user(gpuyard, tmp_path, certificate(gpuyard.cluster, ends=HOUR, by_stranger=True))
+    said = refused(bob, 1, "ps")
+    assert f"it doesn't take the client certificate of user 'bob' of {file}" in said
+    assert "another authority" in said
+
+
+def test_a_token_of_an_account_that_is_gone(gpuyard: Gpuyard, team: str, tmp_path: Path) -> None:
+    bob = account(gpuyard, tmp_path, team)
+    gpuyard.cluster.kubectl("delete", "serviceaccount", "bob", f"-n={team}")
+    said = refused(bob, 1, "ps")
+    assert "it doesn't take the token of user 'bob'" in said
+    token = (tmp_path / "kubeconfig").read_text().split('"token": "')[1].split('"')[0]
+    assert token not in said
+
+
+def test_no_credentials_at_all(gpuyard: Gpuyard, tmp_path: Path) -> None:
+    nobody, _ = as_user(gpuyard, tmp_path, {})
+    said = refused(nobody, 1, "ps", "--namespace=default")
+    assert "no credentials" in said
+
+
+def test_a_plugin_that_is_not_installed(gpuyard: Gpuyard, tmp_path: Path) -> None:
+    plugin = {"exec": {"command": "no-such-login", "installHint": "get it from the cloud's shop"}}
+    bob, file = as_user(gpuyard, tmp_path, plugin)
+    said = refused(bob, 2, "ps")
+    assert f"{file}: the credential plugin 'no-such-login' of user 'bob' isn't installed" in said
+    assert "get it from the cloud's shop" in said
+
+
+# -- what we may do -------------------------------------------------------------------------------------
+
+
+def grant(gpuyard: Gpuyard, said: str) -> None:
+    """Does as an administrator what a message says."""
+    command = next(line for line in said.splitlines() if "kubectl create" in line)
+    words = shlex.split(command[command.index("kubectl") :])
+    gpuyard.cluster.kubectl(*words[1:])
+
+
+def test_what_is_forbidden_is_allowed_by_what_is_said(
+    gpuyard: Gpuyard, image: str, team: str, tmp_path: Path
+) -> None:
+    """Reading and then running, each by the role that the refusal names."""
+    bob = account(gpuyard, tmp_path, team)
+    said = refused(bob, 1, "ps", f"--namespace={team}")
+    assert f'User "system:serviceaccount:{team}:bob" cannot list resource "jobs"' in said
+    assert f'in the namespace "{team}"' in said and "gpuyard-viewer allows it" in said
+    grant(gpuyard, said)
+    assert bob.json("ps", f"--namespace={team}") == []
+    options = ("--gpus=1", "--name=allowed", f"--namespace={team}")
+    words = ("run", f"--image={image}", *options, "--", "echo", "hello")
+    said = refused(bob, 1, *words)
+    assert "cannot create resource" in said and "gpuyard-submitter allows it" in said
+    grant(gpuyard, said)
+    # May not look at nodes: the run goes all the same.
+    assert bob.ok(*words) == "hello\n"
+    bob.ok("rm", "allowed", f"--namespace={team}")
+
+
+def test_nodes_belong_to_no_namespace(gpuyard: Gpuyard, team: str, tmp_path: Path) -> None:
+    bob = account(gpuyard, tmp_path, team)
+    said = refused(bob, 1, "nodes")
+    assert "at the cluster scope" in said
+    assert f"kubectl create clusterrolebinding gpuyard-viewer-{team}-bob" in said
+
+
+@pytest.mark.parametrize("command", ["install --image=a.example.com/b:1", "uninstall"])
+def test_installing_is_for_administrators(gpuyard: Gpuyard, team: str, tmp_path: Path, command: str) -> None:
+    bob = account(gpuyard, tmp_path, team)
+    said = refused(bob, 1, *command.split())
+    assert "cannot list resource" in said and "the rights of cluster-admin" in said
+
+
+def test_a_namespace_that_is_not_there(gpuyard: Gpuyard, image: str) -> None:
+    said = refused(gpuyard, 2, "run", f"--image={image}", "--gpus=1", "--namespace=nowhere", "--", "true")
+    assert "there is no namespace 'nowhere'" in said
