@@ -21,10 +21,13 @@ _MOST = 3
 
 async def diagnose_run(target: Target, run: Run) -> list[Diagnosis]:
     """The causes that the last attempt's status and the end of its output name; none while it goes on."""
-    if run.state.state not in ("failed", "stopped", "pending", "starting") or not run.pods:
-        return []
-    from gpuyard.images.cuda.diagnose import diagnose
+    return diagnose_lines(run, *await read_lines(target, run))
 
+
+async def read_lines(target: Target, run: Run) -> tuple[list[str], list[str]]:
+    """What the last attempt's status says, and the end of its output; nothing while it goes on."""
+    if run.state.state not in ("failed", "stopped", "pending", "starting") or not run.pods:
+        return [], []
     pod = run.pods[-1]
     lines: list[str] = []
     started = False
@@ -33,11 +36,18 @@ async def diagnose_run(target: Target, run: Run) -> list[Diagnosis]:
             for detail in state.values():
                 lines += str((detail or {}).get("message") or "").splitlines()
             started = started or "terminated" in state
-    if started:
-        lines += await _tail(target, pod["metadata"]["name"])
+    return lines, await _tail(target, pod["metadata"]["name"]) if started else []
+
+
+def diagnose_lines(run: Run, said: list[str], printed: list[str]) -> list[Diagnosis]:
+    """The causes that these lines of a run name."""
+    if not said and not printed:
+        return []
+    from gpuyard.images.cuda.diagnose import diagnose
+
     command = run.job["spec"]["template"]["spec"]["containers"][0].get("command") or [""]
     known = {"python": command[0]} if is_python(command[0]) else {}
-    return diagnose(lines, **known)[:_MOST]
+    return diagnose([*said, *printed], **known)[:_MOST]
 
 
 async def say_cause(target: Target, run: Run) -> None:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from gpuyard.scheduling.ladder.ladder import Ladder
     from gpuyard.scheduling.ladder.steps import Ended, Objects
 
+_TAIL_LINES = 5
+_LONGEST = 200
 #: Kinds whose names are looked up when one that is named isn't there.
 _NAMED = {
     "ServiceAccount": SERVICE_ACCOUNTS,
@@ -85,13 +87,16 @@ class _Reader:
         return ()
 
 
-async def find_answer(target: Target, run: Run, diagnoses: Sequence[Diagnosis] = ()) -> Answer:
+async def find_answer(
+    target: Target, run: Run, diagnoses: Sequence[Diagnosis] = (), output: Sequence[str] = ()
+) -> Answer:
     """Looks at every step of the ladder.
 
     Args:
         target: where the run is.
         run: as it is now.
         diagnoses: what its output is known to mean.
+        output: the end of it.
     """
     from gpuyard.scheduling.ladder.ladder import climb
     from gpuyard.scheduling.ladder.steps import LogCause
@@ -118,14 +123,14 @@ async def find_answer(target: Target, run: Run, diagnoses: Sequence[Diagnosis] =
     ladder = climb(
         objects,
         explanation,
-        ended=_ended(run, pod),
+        ended=_ended(run, pod, output),
         causes=[LogCause(d.key, d.line, d.cause, d.remedy) for d in diagnoses],
         over=over,
     )
     if missing := _missing_kind(ladder):
         names = [key_of(item).name for item in await reader.list(_NAMED[missing], _scope(target, missing))]
         objects = dataclasses.replace(objects, names={missing: names})
-        ladder = climb(objects, explanation, ended=_ended(run, pod), over=over)
+        ladder = climb(objects, explanation, ended=_ended(run, pod, output), over=over)
     return Answer(run, ladder, explanation, nodes)
 
 
@@ -206,15 +211,16 @@ def _finished(pod: Manifest) -> str:
     return str((container_state(pod, "terminated") or {}).get("finishedAt") or "~")
 
 
-def _ended(run: Run, pod: Manifest | None) -> Ended | None:
+def _ended(run: Run, pod: Manifest | None, output: Sequence[str]) -> Ended | None:
     """How the run, or its last attempt, failed."""
     from gpuyard.scheduling.ladder.steps import Ended
 
     state = run.state
+    tail = tuple(line[:_LONGEST] for line in output if line.strip())[-_TAIL_LINES:]
     if state.state == "failed":
-        return Ended(state.reason, state.message, state.exit_code)
+        return Ended(state.reason, state.message, state.exit_code, tail)
     if state.reason == Reason.BACK_OFF and pod is not None and not is_alive(pod):
-        return Ended(why_failed(pod)[0], state.message, exit_code(pod))
+        return Ended(why_failed(pod)[0], state.message, exit_code(pod), tail)
     return None
 
 

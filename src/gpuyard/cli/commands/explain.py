@@ -49,8 +49,9 @@ def command(
 
     async def work(target: Target) -> tuple[Answer, list[Diagnosis], list[str], str]:
         run = await find_subject(target, name)
-        found = await diagnosis.diagnose_run(target, run)
-        answer = await find_answer(target, run, found)
+        said, printed = await diagnosis.read_lines(target, run)
+        found = diagnosis.diagnose_lines(run, said, printed)
+        answer = await find_answer(target, run, found, printed)
         unfit: list[str] = []
         if answer.explanation is not None:
             environ = registry_environ(plain_http, registry_ca)

@@ -49,7 +49,7 @@ class Ladder:
         evidence = first.evidence
         if len(evidence) > _MOST_LINES:
             evidence = (*evidence[: _MOST_LINES - 1], f"… and {len(evidence) - _MOST_LINES + 1} more lines")
-        said = [f"held at {first.step}: {first.headline}", *evidence]
+        said = [f"{'failed' if self.over else 'held'} at {first.step}: {first.headline}", *evidence]
         for number, remedy in enumerate(first.remedies):
             said.append(f"{'or' if number else first.lead}: {remedy}")
         return said + [f"after that, {finding.step}: {finding.headline}" for finding in further]

@@ -16,6 +16,18 @@ from gpuyard.scheduling.ladder.steps import By, Finding, Objects, Owner, Remedy,
 _UNAVAILABLE = re.compile(r"(?P<free>\d+)/(?P<all>\d+) nodes are available: (?P<reasons>.*)", re.DOTALL)
 
 
+#: As the API spells what holds GPUs; a run is a Job of its name.
+_KINDS = {
+    "run": "Job",
+    "job": "Job",
+    "pod": "Pod",
+    "deployment": "Deployment",
+    "replicaset": "ReplicaSet",
+    "statefulset": "StatefulSet",
+    "daemonset": "DaemonSet",
+}
+
+
 @dataclass(frozen=True)
 class _Meaning:
     cause: str
@@ -106,7 +118,7 @@ def _owner(explanation: Explanation) -> Owner | None:
         return None
     if explanation.blocker is Blocker.BUSY and nearest.holders:
         first = nearest.holders[0]
-        return Owner(first.kind, first.name, first.namespace)
+        return Owner(_KINDS.get(first.kind, first.kind), first.name, first.namespace)
     return Owner("Node", nearest.name)
 
 

@@ -36,13 +36,14 @@ def find_process(objects: Objects, ended: Ended | None, causes: Sequence[LogCaus
     if ended is None:
         return None
     node = str((objects.pod or {}).get("spec", {}).get("nodeName", ""))
-    evidence = tuple(f"its output says: {cause.line[:_LONGEST]}" for cause in causes)
     if causes:
         first = causes[0]
+        evidence = tuple(f"its output says: {cause.line[:_LONGEST]}" for cause in causes)
         headline = f"{ended.message or ended.reason}: {first.cause}"
         remedies = tuple(Remedy(cause.remedy) for cause in causes)
         return Finding(Step.PROCESS, first.key, headline, None, evidence, remedies, "what would mend it")
     owner, remedies = _advice(ended, node, objects.pod)
+    evidence = tuple(f"its last lines: {line}" if not n else f"  {line}" for n, line in enumerate(ended.tail))
     meaning = _CODES.get(ended.exit_code or 0, ("", ""))[0] if ended.reason in ("ExitCode", "Signal") else ""
     headline = ": ".join(filter(None, (ended.message or ended.reason, meaning)))
     return Finding(

@@ -124,7 +124,8 @@ def find_start(objects: Objects) -> Finding | None:
         return None
     for reason, said in _failures(pod):
         if match := _ABSENT.search(said):
-            return absent(objects, Step.START, _KINDS[match["kind"]], match["name"], (f"node says: {said}",))
+            evidence = (f"node {pod['spec']['nodeName']} says: {said[:_LONGEST]}",)
+            return absent(objects, Step.START, _KINDS[match["kind"]], match["name"], evidence)
         return _finding(pod, f"{reason}: {said}")
     if event := _sandbox_failure(objects, pod):
         return _finding(pod, event)

@@ -118,11 +118,13 @@ class Ended:
         reason: as `gpuyard ps` has it.
         message: one clause.
         exit_code: of the process that failed first; None when none has ended.
+        tail: the last lines of its output.
     """
 
     reason: str
     message: str
     exit_code: int | None
+    tail: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -240,9 +240,7 @@ def absent(objects: Objects, step: Step, kind: str, name: str, evidence: tuple[s
         "ConfigMap": f"kubectl create configmap {name} -n {objects.namespace} --from-file=…",
         "Secret": f"kubectl create secret generic {name} -n {objects.namespace} --from-literal=…",
     }
-    remedies = [
-        Remedy(f"make it: the run goes on by itself then ({make.get(kind, f'kubectl create {kind}')})")
-    ]
+    remedies = [Remedy("make it, and the run goes on by itself", command=make.get(kind, ""))]
     usage = nearest(name, known, "")
     return Finding(
         step,
