@@ -188,3 +188,11 @@ def test_a_secret_is_refused_before_anything_is_sent(site: Site, app: Path) -> N
     assert done.code == 2
     assert ".env" in done.err and "--allow-secrets .env" in done.err
     assert site.tags("me/none") == []
+
+
+@pytest.mark.parametrize(("tag", "said"), [("", True), (":latest", False), (":v1", False)])
+def test_a_name_without_a_tag_means_latest_and_says_so(site: Site, app: Path, tag: str, said: bool) -> None:
+    for target in (f"{site.registry}/me/untagged{tag}", f"oci:{site.folder}/untagged{tag}"):
+        done = site.ok("build", "--base", site.base, "-t", target, "-o", "json", cwd=app)
+        assert ("Using default tag: latest\n" in done.err) is said
+        assert done.json["tag"] == (target if tag else f"{target}:latest")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,7 +55,9 @@ def build_image(file: Path | None, flags: BuildFlags, environ: Mapping[str, str]
         ImageError: the build failed.
     """
     if file is None:
-        return run_build(_request(flags, Path(), flags.workdir or WORKDIR), environ)
+        request = _request(flags, Path(), flags.workdir or WORKDIR)
+        _say_tag(request.target)
+        return run_build(request, environ)
     from gpuyard.workloads.spec import Overrides, load_spec
 
     try:
@@ -69,7 +72,15 @@ def build_image(file: Path | None, flags: BuildFlags, environ: Mapping[str, str]
             f"{file} has nothing to build: its `image` is {spec.image or 'left out'}",
             remedy="write image: {base: IMAGE, repository: IMAGE}, or give --base and -t",
         )
-    return run_build(_spec_request(spec, file.parent, flags), environ)
+    request = _spec_request(spec, file.parent, flags)
+    _say_tag(request.target)
+    return run_build(request, environ)
+
+
+def _say_tag(target: str) -> None:
+    """As Docker does; who means to overwrite another tag should hear of it."""
+    if not re.search(r":[^/]+$", target.removeprefix("oci:").removeprefix("oci-archive:")):
+        click.echo("Using default tag: latest", err=True)
 
 
 def build_for_run(spec: RunSpec, folder: Path, environ: Mapping[str, str]) -> RunSpec:

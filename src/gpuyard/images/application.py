@@ -216,10 +216,19 @@ class _Walk:
 
     def _fits(self, path: str, child: os.DirEntry[str]) -> bool:
         if child.is_symlink():
-            target = str(Path(child.path).readlink())
-            inside = os.path.normpath(os.path.join(os.path.dirname(path), target))  # noqa: PTH118, PTH120
-            if target.startswith("/") or inside.startswith(".."):
-                self.warnings.append(f"{path} is a link to {target}, outside the workdir: it is left out")
-                return False
-            return True
+            why = self._leads_out(path, str(Path(child.path).readlink()))
+            if why:
+                self.warnings.append(f"{path} is a link to {why}: it is left out")
+            return not why
         return child.is_file(follow_symlinks=False)
+
+    def _leads_out(self, path: str, target: str) -> str:
+        """Why a link would lead nowhere in the image; empty when it stays within the workdir."""
+        folder = os.path.dirname(path)  # noqa: PTH120  of text
+        if not target.startswith("/"):
+            inside = os.path.normpath(os.path.join(folder, target))  # noqa: PTH118
+            return f"{target}, outside the workdir" if inside.startswith("..") else ""
+        if not Path(target).is_relative_to(self.root.absolute()):
+            return f"{target}, outside the workdir"
+        relative = os.path.relpath(target, self.root.absolute() / folder)
+        return f"{target}, which the image has elsewhere (make it relative: ln -sfn {relative} {path})"

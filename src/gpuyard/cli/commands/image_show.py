@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ def command(
     """
     from gpuyard.cli.output import print_json
     from gpuyard.cli.registry_options import registry_environ
+    from gpuyard.images.base_image import kept_contents
     from gpuyard.images.cache import Cache, cache_folder
     from gpuyard.images.cuda.facts import load_facts
     from gpuyard.images.cuda.inspect import image_of
@@ -55,10 +57,12 @@ def command(
         asyncio.run(read_image(image, environ, layers=True))
     facts = load_facts()
     documents = []
+    cache = Cache(cache_folder(environ))
     for shown in asyncio.run(work()):
-        known = image_of(
-            image, shown.digest, shown.base.partition("@")[0], shown.config, Cache(cache_folder(environ))
-        )
+        known = image_of(image, shown.digest, shown.base.partition("@")[0], shown.config, cache)
+        contents = kept_contents(shown.digest, cache)
+        if not shown.python and contents and contents.python:
+            shown = replace(shown, python=contents.python.version)
         need = need_of(known, facts)
         if output == "json":
             documents.append(_to_json(shown, need, facts))
