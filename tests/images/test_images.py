@@ -73,6 +73,19 @@ def test_other_tools_read_it_and_build_on_it(site: Site, containers: Containers,
     assert shown["platforms"][0]["layers"][1]["holds"] == "gpuyard build: application"
 
 
+def test_an_image_starts_what_its_spec_says_in_its_bases_environment(
+    site: Site, containers: Containers, app: Path, debian_tar: Path, tmp_path: Path
+) -> None:
+    base, image = f"{site.registry}/base/debian:greeting", f"{site.registry}/me/started:v1"
+    site.ok("image", "import", debian_tar, "-t", base, "--env", "GREETING=a=b", "--env", "EMPTY=")
+    (app / "hello.py").write_text("import os, sys; print(sys.argv[1:], os.environ['GREETING'])\n")
+    (app / "gpuyard.yaml").write_text("run: hello.py --epochs 3\nenv: {GREETING: of the run}\n")
+    site.ok("build", "-f", "gpuyard.yaml", "--base", base, "-t", image, cwd=app)
+    assert containers.start(image) == "['--epochs', '3'] a=b\n"
+    refused = site.gpuyard("image", "import", debian_tar, "-t", base, "--env", "NAME")
+    assert (refused.code, "write --env NAME=VALUE" in refused.err) == (2, True)
+
+
 def test_zstd_layers_run_too(site: Site, containers: Containers, app: Path) -> None:
     image = f"{site.registry}/me/zstd:v1"
     result = site.ok(

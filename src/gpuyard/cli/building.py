@@ -22,6 +22,7 @@ from gpuyard.images.layers import EPOCH
 from gpuyard.images.lock import NAME as LOCK_NAME
 from gpuyard.images.oci import Platform
 from gpuyard.images.places import Places
+from gpuyard.workloads.command import resolve_command
 
 if TYPE_CHECKING:
     from gpuyard.workloads.spec import RunSpec
@@ -106,7 +107,7 @@ def _spec_request(spec: RunSpec, folder: Path, flags: BuildFlags) -> BuildReques
         raise errors.UsageError(f"workdir {root} isn't a folder here", remedy="name the folder with the code")
     workdir = spec.workdir if spec.workdir and absolute else WORKDIR
     if (wanted := spec.build) is None:
-        return _request(flags, root, workdir)
+        return replace(_request(flags, root, workdir), command=resolve_command(spec.run, spec.python))
     merged = replace(
         flags,
         base=flags.base or _beside(folder, wanted.base),
@@ -118,7 +119,8 @@ def _spec_request(spec: RunSpec, folder: Path, flags: BuildFlags) -> BuildReques
     request = _request(merged, root, workdir)
     pull = wanted.pull_repository if not flags.tag else None
     name = None if flags.base else _layout_name(wanted.base)
-    return replace(request, lock=folder / LOCK_NAME, pull_repository=pull, base_name=name)
+    command = resolve_command(wanted.run, spec.python) if wanted.run else ()
+    return replace(request, lock=folder / LOCK_NAME, pull_repository=pull, base_name=name, command=command)
 
 
 def run_build(request: BuildRequest, environ: Mapping[str, str]) -> BuildResult:

@@ -37,6 +37,7 @@ class BuildRequest:
         lock: gpuyard.lock; beside the application by default.
         platforms: at least one; several make an index.
         workdir: absolute path in the image.
+        command: what a container of the image starts when it is told nothing; empty for the base's own.
         compression: "gzip" or "zstd".
         byte_code: whether wheels are compiled.
         allow_secrets: names of files that may go in although they look secret.
@@ -54,6 +55,7 @@ class BuildRequest:
     lock: Path | None = None
     platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
     workdir: str = WORKDIR
+    command: tuple[str, ...] = ()
     compression: str = "gzip"
     byte_code: bool = True
     allow_secrets: tuple[str, ...] = ()
@@ -116,7 +118,7 @@ async def build(
     images: list[BuiltImage] = []
     for plan in plans:
         work = PlatformBuild(
-            plan, base, target, application, request.workdir, packed,
+            plan, base, target, application, request.workdir, request.command, packed,
             request.byte_code, request.created, lock_path.parent.absolute(), cache, environ, reporter,
         )  # fmt: skip
         images.append(await work.run(target.tag if len(plans) == 1 else ""))

@@ -26,6 +26,7 @@ def image_config(
     wheels: Sequence[Wheel],
     *,
     workdir: str,
+    command: Sequence[str],
     created: int,
 ) -> Config:
     """How a container of the image starts.
@@ -37,6 +38,7 @@ def image_config(
         layers: what the build adds, each with what it holds.
         wheels: what is installed.
         workdir: absolute path in the image.
+        command: what it starts when it is told nothing; empty for the base's own.
         created: Unix time in seconds.
     """
     container = base.config.container
@@ -56,7 +58,7 @@ def image_config(
             user=f"{UID}:{UID}",
             env=tuple(f"{name}={value}" for name, value in own.items()),
             entrypoint=ENTRYPOINT,
-            cmd=container.cmd or ("python",),
+            cmd=tuple(command) or container.cmd or ("python",),
             working_dir=workdir,
             labels=labels,
             other=other,

@@ -70,6 +70,7 @@ class PlatformBuild:
 
     Attributes:
         workdir: absolute path in the image.
+        command: of the image; empty for the base's own.
         byte_code: whether wheels are compiled.
         created: Unix time of everything in the image, seconds.
         folder: where uv looks for its configuration.
@@ -80,6 +81,7 @@ class PlatformBuild:
     target: Place
     application: Application
     workdir: str
+    command: tuple[str, ...]
     compression: Compression
     byte_code: bool
     created: int
@@ -270,6 +272,7 @@ class PlatformBuild:
             [*((layer.holds, known[layer]) for layer in wheel_layers), layers[-1]],
             plan.lock.wheels,
             workdir=self.workdir,
+            command=self.command,
             created=self.created,
         ).to_bytes()
         annotations = image_annotations(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, cast
 
@@ -26,7 +26,7 @@ from gpuyard.images.packing import descriptor_of, upload_new
 from gpuyard.images.places import Place
 from gpuyard.images.transfer import ensure_blobs
 
-_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAGIC, _MAGIC_AT = b"ustar", 257
 _GZIP = b"\x1f\x8b"
 
@@ -36,6 +36,7 @@ async def import_root(
     target: Place,
     platform: Platform,
     compression: Compression,
+    env: Mapping[str, str],
     progress: Callable[[int, int], None],
 ) -> Descriptor:
     """Streams a tar, compressed by gzip or not, into a store as an image with a shell for a command.
@@ -45,6 +46,7 @@ async def import_root(
         target: where the image goes.
         platform: what its programs run on.
         compression: of the layer.
+        env: of containers, beside a PATH.
         progress: told of the file's bytes read and its size.
 
     Raises:
@@ -57,9 +59,10 @@ async def import_root(
 
     layer = await upload_new(target.store, make, lambda size: None)
     created = timestamp(EPOCH)
+    environment = {"PATH": _PATH, **env}
     config = Config(
         platform=platform,
-        container=ContainerConfig(env=(_PATH,), cmd=("/bin/sh",)),
+        container=ContainerConfig(env=tuple(f"{k}={v}" for k, v in environment.items()), cmd=("/bin/sh",)),
         diff_ids=(layer.diff_id,),
         history=(History(created=created, created_by=f"gpuyard image import {file.name}"),),
         created=created,

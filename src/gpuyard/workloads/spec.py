@@ -18,7 +18,7 @@ from gpuyard.workloads.command import Run
 from gpuyard.workloads.gpu_request import GpuRequest
 from gpuyard.workloads.overrides import FlagLayer, Overrides
 from gpuyard.workloads.spec_messages import describe
-from gpuyard.workloads.spec_model import IMAGE_MAPPING, IMAGE_TEXT, ImageModel, SpecModel
+from gpuyard.workloads.spec_model import IMAGE_MAPPING, IMAGE_TEXT, ImageModel, SpecModel, parse_run
 from gpuyard.workloads.tree import Node, Path, Tree, UnreadableYaml, format_path
 
 __all__ = ["ImageBuild", "Overrides", "RunSpec", "load_spec"]
@@ -35,6 +35,8 @@ class ImageBuild:
         platforms: such as linux/amd64; empty for the default.
         allow_secrets: names of files that may go in although they look secret.
         pull_repository: the name that nodes pull it by, where that is another.
+        run: the file's own, whatever the flags say; None where it has none. The image starts it when it is
+            told nothing else.
     """
 
     base: str
@@ -43,6 +45,7 @@ class ImageBuild:
     platforms: tuple[str, ...] = ()
     allow_secrets: tuple[str, ...] = ()
     pull_repository: str | None = None
+    run: Run | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def load_spec(
         SpecError: with every problem.
     """
     tree = _read(text, source)
+    written = tree.root.get("run")
     layer = FlagLayer(tree.root)
     layer.lay(overrides)
     _drop_null(tree.root)
@@ -113,7 +117,7 @@ def load_spec(
     problems += [where.problem(path, message) for path, message in (*unset, *_across(tree.root))]
     if problems or model is None:
         raise SpecError(source, sorted(problems, key=lambda problem: (problem.line == 0, problem.line)))
-    return _run_spec(model, env)
+    return _run_spec(model, env, written)
 
 
 def _read(text: str | bytes | None, source: str) -> Tree:
@@ -206,7 +210,7 @@ def _bytes(value: Node) -> Decimal | None:
         return None
 
 
-def _image_build(model: ImageModel) -> ImageBuild:
+def _image_build(model: ImageModel, written: Node) -> ImageBuild:
     return ImageBuild(
         base=model.base,
         repository=model.repository,
@@ -214,10 +218,19 @@ def _image_build(model: ImageModel) -> ImageBuild:
         platforms=tuple(model.platforms or ()),
         allow_secrets=tuple(model.allow_secrets or ()),
         pull_repository=model.pull_repository,
+        run=_own_run(written),
     )
 
 
-def _run_spec(model: SpecModel, env: Mapping[str, str]) -> RunSpec:
+def _own_run(written: Node) -> Run | None:
+    """The file's command, where it has one."""
+    try:
+        return parse_run(written) if written != "null" else None
+    except ValueError:
+        return None
+
+
+def _run_spec(model: SpecModel, env: Mapping[str, str], written: Node) -> RunSpec:
     resources = model.resources
     return RunSpec(
         name=model.name,
@@ -231,7 +244,7 @@ def _run_spec(model: SpecModel, env: Mapping[str, str]) -> RunSpec:
         python=model.python,
         image=model.image if isinstance(model.image, str) else None,
         image_pull_secrets=tuple(dict.fromkeys(model.image_pull_secrets or ())),
-        build=_image_build(model.image) if isinstance(model.image, ImageModel) else None,
+        build=_image_build(model.image, written) if isinstance(model.image, ImageModel) else None,
         retries=model.retries or 0,
         priority=model.priority,
         node_selector=model.node_selector or {},

@@ -71,7 +71,12 @@ def _gpus(value: Any) -> GpuRequest:
     return parse_gpus(value)
 
 
-def _run(value: Any) -> Run:
+def parse_run(value: Any) -> Run:
+    """What `run` says.
+
+    Raises:
+        ValueError: it is neither a command line nor a list of words.
+    """
     if isinstance(value, str):
         split_run(value)
         return value
@@ -176,7 +181,7 @@ class SpecModel(Strict):
     resources: ResourcesModel | None = None
     workdir: _Text | None = None
     env: dict[Annotated[str, AfterValidator(_env_name)], str | None] | None = None
-    run: Annotated[Any, PlainValidator(_run)]
+    run: Annotated[Any, PlainValidator(parse_run)]
     python: _Text | None = None
     image: (
         Annotated[

@@ -149,7 +149,7 @@ class Workshop:
         async with Places({}) as places:
             place = await places.open(f"oci:{self.folder / 'base'}:{name}", write=True)
             await import_root(
-                rootfs, place, Platform.parse(platform), compression(), lambda done, total: None
+                rootfs, place, Platform.parse(platform), compression(), {}, lambda done, total: None
             )
 
     def offer_wheels(self) -> None:

@@ -62,6 +62,15 @@ async def test_the_config_starts_the_launcher_as_a_user_with_a_home(workshop: Wo
     assert "home = /usr/bin\n" in cfg and "include-system-site-packages = true" in cfg
 
 
+async def test_the_command_is_the_one_asked_for_else_the_bases(workshop: Workshop) -> None:
+    await workshop.build()
+    _, config = await workshop.read()
+    assert config.container.cmd == ("/bin/sh",)
+    assert not (await workshop.build(command=("python", "serve.py"))).unchanged
+    _, config = await workshop.read()
+    assert config.container.cmd == ("python", "serve.py")
+
+
 async def test_files_are_sorted_owned_by_root_and_dated_alike(workshop: Workshop) -> None:
     (workshop.app / "pkg").mkdir()
     (workshop.app / "pkg" / "b.py").write_text("")

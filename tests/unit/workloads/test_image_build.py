@@ -6,7 +6,7 @@ from gpuyard import errors
 from gpuyard.workloads.spec import ImageBuild, Overrides, RunSpec, load_spec
 
 
-def load(text: str, **flags: str) -> RunSpec:
+def load(text: str, **flags: object) -> RunSpec:
     return load_spec(text, "gpuyard.yaml", Overrides(**flags), {})  # type: ignore[arg-type]
 
 
@@ -17,7 +17,25 @@ def test_a_mapping_is_an_image_to_build() -> None:
     )
     assert spec.image is None
     platforms = ("linux/amd64", "linux/arm64/v8")
-    assert spec.build == ImageBuild("b", "r:1", "q.txt", platforms, (".env",), "p")
+    assert spec.build == ImageBuild("b", "r:1", "q.txt", platforms, (".env",), "p", "x")
+
+
+@pytest.mark.parametrize(
+    ("written", "own"),
+    [
+        ("run: x -y\n", "x -y"),
+        ("run: [x, -y]\n", ("x", "-y")),
+        ("", None),
+        ("run: null\n", None),
+        ("run: {}\n", None),
+    ],
+)
+def test_the_image_starts_what_the_file_says_whatever_the_flags_say(
+    written: str, own: str | tuple[str, ...] | None
+) -> None:
+    spec = load(written + "image: {base: b, repository: r}\n", run=("other", "words"))
+    assert spec.build is not None
+    assert (spec.run, spec.build.run) == (("other", "words"), own)
 
 
 def test_a_name_is_an_image_that_is_there() -> None:

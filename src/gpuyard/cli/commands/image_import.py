@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gpuyard import errors
 from gpuyard.cli.options import output_option
 from gpuyard.cli.registry_options import registry_options
 
@@ -15,6 +16,7 @@ from gpuyard.cli.registry_options import registry_options
 @click.argument("tar", type=click.Path(path_type=Path))
 @click.option("-t", "--tag", required=True, metavar="IMAGE", help="Where the image goes.")
 @click.option("--platform", default="linux/amd64", show_default=True, help="What its programs run on.")
+@click.option("--env", metavar="K=V", multiple=True, help="Environment of its containers.")
 @click.option("--compression", type=click.Choice(["gzip", "zstd"]), default="gzip", show_default=True)
 @registry_options
 @output_option()
@@ -22,6 +24,7 @@ def command(
     tar: Path,
     tag: str,
     platform: str,
+    env: tuple[str, ...],
     compression: str,
     plain_http: tuple[str, ...],
     registry_ca: Path | None,
@@ -38,6 +41,7 @@ def command(
 
     progress = Progress()
     wanted = Platform.parse(platform)
+    environment = dict(map(_variable, env))
 
     async def work() -> tuple[str, str]:
         async with Places(registry_environ(plain_http, registry_ca)) as places:
@@ -47,6 +51,7 @@ def command(
                 place,
                 wanted,
                 layers.compression(compression),
+                environment,
                 lambda done, total: progress.bytes(tar.name, done, total),
             )
             return place.pinned(made.digest), made.digest
@@ -59,3 +64,10 @@ def command(
         print_json({"reference": reference, "digest": digest})
     else:
         click.echo(reference)
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise errors.UsageError(f"--env {text} has no value", remedy="write --env NAME=VALUE")
+    return name, value
