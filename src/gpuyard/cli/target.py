@@ -74,11 +74,24 @@ async def _call(
             except errors.Forbidden as error:
                 add_remedy(error)
                 raise
+            finally:
+                await _settle()
     paths = find_paths(os.environ)
     paths.check_runtime_dir()
     async with RestApi(unix_socket=paths.api_socket) as api:
         await check_yard(api, paths)
-        return await work(Target(api, namespace or "default", is_yard=True, options=options))
+        try:
+            return await work(Target(api, namespace or "default", is_yard=True, options=options))
+        finally:
+            await _settle()
+
+
+async def _settle() -> None:
+    """Ends what still asks the API: of several questions at once one may have failed, and ended the work."""
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others)
 
 
 def namespace_of(context: str | None, namespace: str | None) -> str:
