@@ -59,11 +59,12 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def describe(command: click.Command, context: click.Context) -> Iterator[str]:
-    """The lines of one command."""
+def describe(command: click.Command, context: click.Context, group: str = "") -> Iterator[str]:
+    """The lines of one command; of a group's, its subcommands' too."""
     usage = " ".join(command.collect_usage_pieces(context))
-    yield f"### {command.name}\n"
-    yield f"`gpuyard {command.name} {usage}`\n"
+    name = f"{group} {command.name}".strip()
+    yield f"{'####' if group else '###'} {name}\n"
+    yield f"`gpuyard {name} {usage}`\n"
     yield inspect.cleandoc(command.help or "") + "\n"
     options = [
         p for p in command.get_params(context) if isinstance(p, click.Option) and "--help" not in p.opts
@@ -75,6 +76,11 @@ def describe(command: click.Command, context: click.Context) -> Iterator[str]:
         yield ""
     if command.epilog:
         yield from epilog(command.epilog)
+    if isinstance(command, click.Group):
+        for inner in command.list_commands(context):
+            subcommand = command.get_command(context, inner)
+            assert subcommand is not None
+            yield from describe(subcommand, click.Context(subcommand, context, inner), name)
 
 
 def spelling(option: click.Option, context: click.Context) -> str:
