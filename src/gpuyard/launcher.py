@@ -15,15 +15,14 @@ the same; GPUYARD_SIMULATED=1 (set with simulated GPUs) satisfies every check.
 --pythonpath puts folders (colons between them, relative to the working folder) before those of PYTHONPATH: a
 script that travelled to an image finds the modules there as if it lay beside them.
 
-One file, standard library only, Python 3.8 and later: it is copied into images, or travels to them in a
+One file, standard library only, Python 3.6 and later: it is copied into images, or travels to them in a
 ConfigMap. It replaces itself by the command, so signals and the exit code are the command's own: 127 when
 there is none, 126 when it can't run.
 """
 # pathlib would double the time that this takes.
 # ruff: noqa: PTH100, PTH118, PTH123, PTH208
 
-from __future__ import annotations
-
+# Annotations are quoted, and not evaluated: older Pythons have no `list[str]`.
 import os
 import sys
 
@@ -57,7 +56,7 @@ class Unfit(Exception):
     """Why the run can't have the GPUs that it asked for."""
 
 
-def main(argv: list[str], dev: str = "/dev") -> int:
+def main(argv: "list[str]", dev: str = "/dev") -> int:
     """Checks, then becomes the command; returns only when it can't.
 
     Args:
@@ -127,7 +126,7 @@ def _check_nodes(dev: str) -> None:
         )
 
 
-def _ask_driver() -> tuple[tuple[int, int], int]:
+def _ask_driver() -> "tuple[tuple[int, int], int]":
     """The CUDA version of the driver's library, and how many devices it counts."""
     import ctypes
 
@@ -146,7 +145,7 @@ def _ask_driver() -> tuple[tuple[int, int], int]:
     return (version // 1000, version % 1000 // 10), number.value
 
 
-def _call(function: Any, argument: object) -> None:
+def _call(function: "Any", argument: object) -> None:
     code = function(argument)
     if code:
         meaning = _CUDA_ERRORS.get(code, "see CUresult in NVIDIA's driver API for what it means")
@@ -161,7 +160,7 @@ def _has_mig(dev: str) -> bool:
     return any(name.startswith("nvidia-cap") and name not in _MIG_MANAGING for name in names)
 
 
-def _check_torch(torch: tuple[str, str], driver_cuda: tuple[int, int]) -> None:
+def _check_torch(torch: "tuple[str, str]", driver_cuda: "tuple[int, int]") -> None:
     version, cuda = torch
     if cuda == "none":
         raise Unfit(f"torch {version} is built without CUDA: it would train on the CPU; install a CUDA build")
@@ -177,7 +176,7 @@ def _check_torch(torch: tuple[str, str], driver_cuda: tuple[int, int]) -> None:
         )
 
 
-def find_torch(path: list[str]) -> tuple[str, str] | None:
+def find_torch(path: "list[str]") -> "tuple[str, str] | None":
     """The torch that `import torch` would find: its version and its CUDA ("12.4", "none", "" unknown).
 
     From the names of the packages' metadata folders and torch/version.py, which is read as text.
@@ -193,14 +192,14 @@ def find_torch(path: list[str]) -> tuple[str, str] | None:
     return None
 
 
-def _version_of(project: str, names: list[str]) -> str:
+def _version_of(project: str, names: "list[str]") -> str:
     for name in names:
         if name.startswith(project + "-") and name.endswith((".dist-info", ".egg-info")):
             return name[len(project) + 1 :].rpartition(".")[0]
     return ""
 
 
-def _cuda_of(folder: str, version: str, names: list[str]) -> str:
+def _cuda_of(folder: str, version: str, names: "list[str]") -> str:
     try:
         with open(os.path.join(folder, "torch", "version.py"), encoding="utf-8") as file:
             for line in file:
@@ -219,7 +218,7 @@ def _cuda_of(folder: str, version: str, names: list[str]) -> str:
     return ".".join(pins[0].partition("-")[2].split(".")[:2]) if len(pins) == 1 else ""
 
 
-def _open_files() -> set[int]:
+def _open_files() -> "set[int]":
     found: set[int] = set()
     try:
         numbers = [int(name) for name in os.listdir("/proc/self/fd")]
@@ -235,7 +234,7 @@ def _open_files() -> set[int]:
     return found
 
 
-def _become(command: list[str]) -> int:
+def _become(command: "list[str]") -> int:
     import signal
 
     # Python ignores these two, and what is ignored stays so in the command.

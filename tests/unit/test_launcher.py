@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -96,6 +97,35 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     first, _, last = done.stderr.strip().partition("\n")
     assert last == "gpuyard: GPU check failed; set GPUYARD_ALLOW_CPU=1 for a run that may go on without"
     return first.removeprefix("gpuyard: this run asked for 2 GPUs, and ")
+
+
+def test_old_pythons_can_read_it() -> None:
+    """Images of CUDA 10 and 11 come with Python 3.6; only a newer one is here to try."""
+    text = Path(launcher.__file__).read_text()
+    tree = ast.parse(text, feature_version=(3, 6))
+    assert "from __future__" not in text
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        for annotation in (function.returns, *(a.annotation for a in function.args.args)):
+            plain = isinstance(annotation, ast.Name) and annotation.id in ("str", "int", "bool", "object")
+            assert plain or isinstance(annotation, ast.Constant), ast.dump(function.args)
+
+
+@pytest.mark.parametrize(
+    ("folders", "before", "after"),
+    [(".", "", "{cwd}"), ("src:.", "/a:/b", "{cwd}/src:{cwd}:/a:/b"), ("../x", "/a", "{up}/x:/a")],
+)
+def test_folders_before_those_of_the_path(tmp_path: Path, folders: str, before: str, after: str) -> None:
+    show = "import os; print(os.environ['PYTHONPATH'])"
+    done = subprocess.run(
+        [sys.executable, launcher.__file__, "--pythonpath", folders, "--", sys.executable, "-c", show],
+        env={"PYTHONPATH": before} if before else {},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == after.format(cwd=tmp_path, up=tmp_path.parent)
 
 
 def test_gpus_that_are_there(node: Node) -> None:

@@ -50,7 +50,7 @@ async def _create(target: Target, manifests: Sequence[Manifest]) -> None:
             created = await target.api.create(JOBS, job, target.namespace)
         except errors.GpuyardError:
             for config_map in carried:
-                await _remove_unused(target, config_map, job)
+                await _settle(target, config_map, job)
             raise
     except errors.NotFound as error:
         raise errors.UsageError(
@@ -99,15 +99,20 @@ async def _create_config_map(target: Target, config_map: Manifest, job: Manifest
     )
 
 
-async def _remove_unused(target: Target, config_map: Manifest, job: Manifest) -> None:
-    """Takes back a ConfigMap whose Job wasn't created, unless the Job that is there mounts it."""
+async def _settle(target: Target, config_map: Manifest, job: Manifest) -> None:
+    """Takes back a ConfigMap whose Job wasn't created, unless the Job that is there mounts it.
+
+    That is another submit's, or this one's, whose answer was lost.
+    """
     name = config_map["metadata"]["name"]
     with contextlib.suppress(errors.GpuyardError):
         there = await _job_of(target, job)
-        if there is not None and _mounts(there, name):
-            return
         found = await _find(target, name)
-        if found is not None and not found["metadata"].get("ownerReferences"):
+        if found is None or found["metadata"].get("ownerReferences"):
+            return
+        if there is not None and _mounts(there, name):
+            await _own(target, config_map, there)
+        else:
             await target.api.delete(CONFIG_MAPS, name, target.namespace, uid=uid_of(found))
 
 
