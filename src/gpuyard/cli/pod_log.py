@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 from gpuyard import errors
@@ -18,6 +18,8 @@ from gpuyard.kube.wellknown import LABEL_RUN
 #: How long a follower waits for an API or a node that went away before it gives up.
 AWAY_S = 60.0
 _RETRY_S = 0.2
+#: A cut that is mended by then isn't worth a word.
+_SAY_AFTER_S = 1.0
 #: The log ends with the container, and the pod's status says so a moment later.
 _STATUS_LAG_S = 3.0
 _STATUS_POLL_S = 0.03
@@ -54,6 +56,7 @@ class PodLog:
         self._run = labels_of(pod).get(LABEL_RUN, self._name)
         self._restarts = pod["spec"].get("restartPolicy", "Never") != "Never"
         self._all = tail_lines is None
+        self._failed_since: float | None = None
         headers = target.api.server_headers
         self._place = log_place(headers, tail_lines=tail_lines, restarts=self._restarts)
 
@@ -78,24 +81,22 @@ class PodLog:
             ApiError, ConnectionFailed: it can't be read, and that doesn't pass.
         """
         loop = asyncio.get_running_loop()
-        is_known_to_end = start < 0
-        failed_since: float | None = None
+        has_ended = start < 0
         if self._restarts and self._all:
             await self._print_previous()
         while True:
             try:
-                if await self._stream(line, follow=not is_known_to_end):
-                    failed_since = None
-                if is_known_to_end or await self._has_ended(start):
+                await self._stream(line, follow=not has_ended)
+                if has_ended:
                     return
-                is_known_to_end = await self._ends_soon(start)
-                if is_known_to_end and not self._place.ends_early:
+                has_ended = await self._ends_soon(start)
+                if has_ended and not self._place.ends_early:
                     return
             except _PASSING as error:
-                if failed_since is None:  # most cuts are mended at once
-                    failed_since = loop.time()
+                if self._failed_since is None:
+                    self._failed_since = loop.time()
                     continue
-                failing_s = loop.time() - failed_since
+                failing_s = loop.time() - self._failed_since
                 if isinstance(error, errors.ApiError) and failing_s > _STATUS_LAG_S:
                     with suppress(errors.GpuyardError):
                         if await self._has_ended(start):
@@ -103,8 +104,9 @@ class PodLog:
                             return
                 if failing_s > AWAY_S:
                     raise
-                self._output.end_line()
-                line.show(self._failure_text(error))
+                if failing_s > _SAY_AFTER_S:
+                    self._output.end_line()
+                    line.show(self._failure_text(error))
                 await asyncio.sleep(_RETRY_S)
 
     async def _print_previous(self) -> None:
@@ -114,8 +116,8 @@ class PodLog:
         except errors.BadRequest:  # there was none, or its log is gone
             return
 
-    async def _stream(self, line: StatusLine | None = None, **options: Any) -> bool:
-        """Prints one stream to its end; whether there was anything in it."""
+    async def _stream(self, line: StatusLine | None = None, **options: Any) -> None:
+        """Prints one stream to its end."""
         place, query = self._place, self._place.query()
         stream = self._target.api.stream_log(
             self._target.namespace,
@@ -126,17 +128,17 @@ class PodLog:
             on_begin=place.begin,
             **options,
         )
-        some = False
-        async for piece in stream:
-            some = True
-            new = place.fresh(piece)
-            if line is not None and (new or place.lost):
-                line.clear()
-            if place.lost:
-                self._output.say(place.lost)
-                place.lost = ""
-            self._output.write(new)
-        return some
+        # Closed at once where the reader of our output has left.
+        async with aclosing(stream):
+            async for piece in stream:
+                self._failed_since = None
+                new = place.fresh(piece)
+                if line is not None and (new or place.lost):
+                    line.clear()
+                if place.lost:
+                    self._output.say(place.lost)
+                    place.lost = ""
+                self._output.write(new)
 
     async def _has_ended(self, start: int) -> bool:
         try:
@@ -149,11 +151,11 @@ class PodLog:
         """Whether the stream ended because its container did; else it was cut, or nothing came for long."""
         loop = asyncio.get_running_loop()
         due = loop.time() + _STATUS_LAG_S
-        while loop.time() < due:
+        while not await self._has_ended(start):
+            if loop.time() > due:
+                return False
             await asyncio.sleep(_STATUS_POLL_S)
-            if await self._has_ended(start):
-                return True
-        return False
+        return True
 
     def _failure_text(self, error: errors.GpuyardError) -> str:
         if isinstance(error, errors.ConnectionFailed | errors.ServiceUnavailable):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -235,7 +235,7 @@ class RestApi:
         timestamps: bool = False,
         since_time: str = "",
         on_begin: Callable[[Mapping[str, str]], None] = lambda headers: None,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """A container's output as it was written, in pieces; ends with the container when following.
 
         A stream that says nothing for minutes ends as well: what lies between may have dropped it without
