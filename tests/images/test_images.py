@@ -133,6 +133,18 @@ def test_a_spec_says_it_all(site: Site, app: Path) -> None:
     assert f"{site.registry}/me/spec:v2" in dry.out
 
 
+def test_a_dry_run_shows_the_nodes_name_of_an_image_that_is_to_be_built(site: Site, app: Path) -> None:
+    (app / "gpuyard.yaml").write_text(
+        f"run: python train.py\nworkdir: .\nimage:\n  base: {site.base}\n"
+        f"  repository: {site.registry}/me/other:v2\n  pull_repository: inside.example:5000/team/other\n"
+    )
+    dry = site.ok("run", "-f", app / "gpuyard.yaml", "--dry-run", "-o", "json").json
+    container = dry["spec"]["template"]["spec"]["containers"][0]
+    assert container["image"] == "inside.example:5000/team/other:v2"
+    assert "workingDir" not in container
+    assert site.tags("me/other") == []
+
+
 @pytest.mark.parametrize(
     ("base", "words"),
     [

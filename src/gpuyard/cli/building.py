@@ -17,7 +17,7 @@ from gpuyard.cli.output import print_json
 from gpuyard.cli.progress import Progress
 from gpuyard.images.build import BuildRequest, BuildResult, build
 from gpuyard.images.cache import Cache, cache_folder
-from gpuyard.images.environment import ENTRYPOINT, WORKDIR
+from gpuyard.images.environment import WORKDIR
 from gpuyard.images.layers import EPOCH
 from gpuyard.images.lock import NAME as LOCK_NAME
 from gpuyard.images.oci import Platform
@@ -84,8 +84,8 @@ def _say_tag(target: str) -> None:
         click.echo("Using default tag: latest", err=True)
 
 
-def build_for_run(spec: RunSpec, folder: Path, environ: Mapping[str, str]) -> RunSpec:
-    """Builds the image of a run where something changed; the run with the image by digest.
+def build_for_run(spec: RunSpec, folder: Path, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Builds the image of a run where something changed; it by digest, as nodes pull it and as it is here.
 
     Args:
         spec: with `build`.
@@ -95,8 +95,7 @@ def build_for_run(spec: RunSpec, folder: Path, environ: Mapping[str, str]) -> Ru
     result = run_build(_spec_request(spec, folder, BuildFlags()), environ)
     if not result.unchanged:
         click.echo(f"Built {result.reference}", err=True)
-    workdir = spec.workdir if (spec.workdir or "").startswith("/") else None
-    return replace(spec, image=result.reference, build=None, workdir=workdir, entrypoint=ENTRYPOINT)
+    return result.reference, result.pushed
 
 
 def _spec_request(spec: RunSpec, folder: Path, flags: BuildFlags) -> BuildRequest:

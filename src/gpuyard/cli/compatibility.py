@@ -31,7 +31,9 @@ _GPU_MACHINES = ("amd64", "arm64")
 _LONGEST_S, _LONGEST_WITHOUT_GPUS_S = 10.0, 2.0
 
 
-async def read_run_image(job: Manifest, environ: Mapping[str, str] = os.environ) -> tuple[Image, ...]:
+async def read_run_image(
+    job: Manifest, environ: Mapping[str, str] = os.environ, read_as: str = ""
+) -> tuple[Image, ...]:
     """What is known of a run's image before its submit; nothing for a process of the yard's host.
 
     A registry that can't be read from here costs a warning at most: the nodes may well reach it.
@@ -39,6 +41,7 @@ async def read_run_image(job: Manifest, environ: Mapping[str, str] = os.environ)
     Args:
         job: of the run.
         environ: the command's, with what is said of registries.
+        read_as: the image's name here, where the nodes know it by another.
     """
     pod = job["spec"]["template"]["spec"]
     if pod.get("runtimeClassName") == RUNTIME_CLASS_PROCESS:
@@ -46,7 +49,7 @@ async def read_run_image(job: Manifest, environ: Mapping[str, str] = os.environ)
     gpus = wants_check(pod)
     try:
         async with asyncio.timeout(_LONGEST_S if gpus else _LONGEST_WITHOUT_GPUS_S):
-            return await _read(pod, environ)
+            return await _read(pod, environ, read_as)
     except (errors.ImageError, errors.ConnectionFailed, TimeoutError) as error:
         why = error.message if isinstance(error, errors.GpuyardError) else "its registry takes too long"
     if gpus:
@@ -135,11 +138,11 @@ async def unfit_lines(
     return ["  its image doesn't run on:", *table(failing), *(f"  {s}" for s in suggestion_lines(report))]
 
 
-async def _read(pod: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Image, ...]:
+async def _read(pod: Mapping[str, Any], environ: Mapping[str, str], read_as: str = "") -> tuple[Image, ...]:
     from gpuyard.images.cuda.inspect import read_images
 
     machines = _GPU_MACHINES if wants_check(pod) else ()
-    return await read_images(pod["containers"][0]["image"], environ, machines)
+    return await read_images(read_as or pod["containers"][0]["image"], environ, machines)
 
 
 def _judge(job: Manifest, images: Sequence[Image], nodes: Sequence[Manifest]) -> Report:

@@ -41,6 +41,15 @@ async def create_run(target: Target, manifests: Sequence[Manifest]) -> None:
         raise
 
 
+async def check_name(target: Target, name: str) -> None:
+    """Raises UsageError when there is a run of this name."""
+    try:
+        await target.api.get(JOBS, name, target.namespace)
+    except (errors.NotFound, errors.Forbidden):
+        return
+    raise _taken(target, name)
+
+
 async def _create(target: Target, manifests: Sequence[Manifest]) -> None:
     *carried, job = manifests
     try:
@@ -59,7 +68,7 @@ async def _create(target: Target, manifests: Sequence[Manifest]) -> None:
             "works on a yard as well), or leave --namespace out",
         ) from error
     except errors.AlreadyExists as error:
-        raise _taken(target, job) from error
+        raise _taken(target, job["metadata"]["name"]) from error
     for config_map in carried:
         await _own(target, config_map, created)
 
@@ -89,7 +98,7 @@ async def _create_config_map(target: Target, config_map: Manifest, job: Manifest
         if not found["metadata"].get("ownerReferences"):
             return
         if await _job_of(target, job) is not None:
-            raise _taken(target, job)
+            raise _taken(target, job["metadata"]["name"])
         # Its owner is a run that was removed, so it is about to go, at a moment that nobody knows.
         with contextlib.suppress(errors.NotFound, errors.Conflict):
             await target.api.delete(CONFIG_MAPS, name, target.namespace, uid=uid_of(found))
@@ -157,8 +166,7 @@ def _mounts(job: Manifest, config_map: str) -> bool:
     return any((volume.get("configMap") or {}).get("name") == config_map for volume in volumes)
 
 
-def _taken(target: Target, job: Manifest) -> errors.UsageError:
-    name = job["metadata"]["name"]
+def _taken(target: Target, name: str) -> errors.UsageError:
     return errors.UsageError(
         f"there is a run {name!r} already (see `{target.command('show', name)}`)",
         remedy="choose another --name, or --replace it: that removes it with its logs",

@@ -47,12 +47,14 @@ class Submission:
         script: to be taken along to the image.
         entrypoint: of an image that gpuyard built for the run.
         environ: the command's, with what is said of registries.
+        read_as: the image's name here, where nodes know it by another.
     """
 
     job: Manifest
     script: Script | None = None
     entrypoint: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    read_as: str = ""
 
 
 async def submit(target: Target, submission: Submission, *, replace: bool, wait: bool) -> None:
@@ -91,7 +93,7 @@ async def complete(target: Target, submission: Submission, *, refuse: bool) -> l
         UsageError: no node could.
     """
     job = copy.deepcopy(submission.job)
-    entrypoint = await _check_fit(target, job, submission.environ, refuse=refuse)
+    entrypoint = await _check_fit(target, job, submission, refuse=refuse)
     entrypoint = submission.entrypoint or entrypoint
     return with_cargo(dataclasses.replace(submission, job=job, entrypoint=entrypoint))
 
@@ -105,13 +107,15 @@ def with_cargo(submission: Submission) -> list[Manifest]:
 
 
 async def _check_fit(
-    target: Target, job: Manifest, environ: Mapping[str, str], *, refuse: bool
+    target: Target, job: Manifest, submission: Submission, *, refuse: bool
 ) -> tuple[str, ...]:
     """Refuses what no node could run; returns the image's entry point where that is the launcher."""
     if not refuse and not wants_check(job["spec"]["template"]["spec"]):
         return ()
     nodes, pods, images = await asyncio.gather(
-        _visible(target, NODES), _visible(target, PODS), read_run_image(job, environ)
+        _visible(target, NODES),
+        _visible(target, PODS),
+        read_run_image(job, submission.environ, submission.read_as),
     )
     if nodes is not None:
         explanation = could_ever_fit(PodRequest.of_template(job), Snapshot.of(nodes, pods or ()))

@@ -70,12 +70,14 @@ class BuildResult:
     """What was built.
 
     Attributes:
-        reference: the image by digest.
+        reference: the image by digest, by the name that nodes know it by.
+        pushed: the same where it was pushed.
         tag: as it was asked for.
         digest: of the manifest, or of the index over several platforms.
     """
 
     reference: str
+    pushed: str
     tag: str
     digest: Digest
     platforms: Mapping[str, BuiltImage]
@@ -132,6 +134,7 @@ async def build(
         digest = (await target.store.put_manifest(index.to_bytes(), OCI_INDEX, target.tag or None)).digest
     return BuildResult(
         reference=_pulled_as(request.pull_repository, target).pinned(digest),
+        pushed=target.pinned(digest),
         tag=target.text,
         digest=digest,
         platforms={str(plan.platform): image for plan, image in zip(plans, images, strict=True)},

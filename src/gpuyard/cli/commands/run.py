@@ -117,18 +117,10 @@ def command(
     from gpuyard.cli.target import YARD, call, check_namespace, chosen_context, namespace_of
 
     check_namespace(namespace)
-    spec = _load(command_line, file, flags)
+    wanted = _load(command_line, file, flags)
+    spec = _as_built(wanted) if wanted.build else wanted
     base = file.parent if file else Path()
     environ = registry_environ(plain_http, registry_ca)
-    if spec.build and dry_run:
-        from gpuyard.images.environment import ENTRYPOINT
-
-        spec = dataclasses.replace(spec, image=spec.build.repository, build=None, entrypoint=ENTRYPOINT)
-    elif spec.build:
-        # Before anything else of the road: what can't be built can't be submitted.
-        from gpuyard.cli.building import build_for_run
-
-        spec = build_for_run(spec, base, environ)
     if spec.image and spec.image.startswith(_LAYOUT):
         # The daemon has a working folder of its own.
         folder = base.absolute() / spec.image.removeprefix(_LAYOUT)
@@ -157,13 +149,24 @@ def command(
     name = job["metadata"]["name"]
     if to_yard:
         _start_yard()
+    read_as = ""
+    if wanted.build:
+        from gpuyard.cli.building import build_for_run
+        from gpuyard.cli.creating import check_name
+
+        if wanted.name and not replace:
+            # A build may take minutes, and then the name is known to be taken.
+            call(lambda target: check_name(target, name), context=context, namespace=namespace)
+        image, read_as = build_for_run(wanted, base, environ)
+        job["spec"]["template"]["spec"]["containers"][0]["image"] = image
 
     async def work(target: Target) -> int:
         from gpuyard.cli.follow import attached
         from gpuyard.cli.submit import submit
 
         job["metadata"]["namespace"] = target.namespace
-        await submit(target, Submission(job, script, spec.entrypoint, environ), replace=replace, wait=wait)
+        submission = Submission(job, script, spec.entrypoint, environ, read_as)
+        await submit(target, submission, replace=replace, wait=wait)
         return await attached(target, name, after_submit(target), ours=True)
 
     async def after_submit(target: Target) -> int:
@@ -209,6 +212,19 @@ def _load(command_line: tuple[str, ...], file: Path | None, flags: dict[str, Any
         run=command_line or None, tolerations=tolerations, image_pull_secrets=secrets, **flags
     )
     return load_spec(text, str(file) if file else "the command line", overrides, os.environ)
+
+
+def _as_built(spec: RunSpec) -> RunSpec:
+    """The run with the image that is built for it, by tag: its digest is known afterwards."""
+    from gpuyard.images.environment import ENTRYPOINT
+
+    assert spec.build is not None
+    image = spec.build.repository
+    if pulled_as := spec.build.pull_repository:
+        tag = image.rpartition("/")[2].partition(":")[2]
+        image = f"{pulled_as}:{tag}" if tag else pulled_as
+    workdir = spec.workdir if (spec.workdir or "").startswith("/") else None
+    return dataclasses.replace(spec, image=image, build=None, workdir=workdir, entrypoint=ENTRYPOINT)
 
 
 def _read_text(file: Path) -> str:
