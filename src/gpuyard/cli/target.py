@@ -105,9 +105,9 @@ def namespace_of(context: str | None, namespace: str | None) -> str:
     context = context or chosen_context()
     if not context or context == YARD:
         return "default"
-    from gpuyard.client.connection import kubeconfig_files, load_connection
+    from gpuyard.client.connection import context_namespace, kubeconfig_files
 
-    return load_connection(kubeconfig_files(os.environ), context).namespace
+    return context_namespace(kubeconfig_files(os.environ), context)
 
 
 def check_namespace(namespace: str | None) -> None:

@@ -48,22 +48,41 @@ def load_connection(files: Sequence[Path], context: str) -> Connection:
     Raises:
         UsageError: no such context or a file that is no kubeconfig; the message names the file and field.
     """
-    merged = _merge([(file, _read(file)) for file in files if file.exists()])
-    entry = merged["contexts"].get(context)
-    if entry is None:
-        raise _no_context(files, context, sorted(merged["contexts"]))
-    file, raw = entry
+    merged, file, raw = _context(files, context)
     cluster = _named(merged, "clusters", raw.get("cluster", ""), context)
     user = _named(merged, "users", raw.get("user", ""), context) if raw.get("user") else (file, {})
     return Connection(
         server=_text(cluster[1], "server", cluster[0]),
         tls=_tls(cluster, user),
         headers=_headers(str(raw.get("user") or ""), user),
-        namespace=raw.get("namespace") or "default",
+        namespace=_namespace(raw),
         proxy=cluster[1].get("proxy-url"),
         tls_server_name=cluster[1].get("tls-server-name") or None,
         origin=_origin(raw, cluster, user),
     )
+
+
+def context_namespace(files: Sequence[Path], context: str) -> str:
+    """The namespace of a context; no credential plugin is run for it.
+
+    Raises:
+        UsageError: as `load_connection`.
+    """
+    _, _, raw = _context(files, context)
+    return _namespace(raw)
+
+
+def _context(files: Sequence[Path], context: str) -> tuple[dict[str, _Section], Path, Mapping[str, Any]]:
+    """The kubeconfig as a whole, and the context's own file and content."""
+    merged = _merge([(file, _read(file)) for file in files if file.exists()])
+    entry = merged["contexts"].get(context)
+    if entry is None:
+        raise _no_context(files, context, sorted(merged["contexts"]))
+    return merged, *entry
+
+
+def _namespace(raw: Mapping[str, Any]) -> str:
+    return raw.get("namespace") or "default"
 
 
 def _no_context(files: Sequence[Path], context: str, known: Sequence[str]) -> errors.UsageError:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.client.connection import Connection, kubeconfig_files, load_connection
+from gpuyard.client.connection import Connection, context_namespace, kubeconfig_files, load_connection
 from gpuyard.client.origin import Proof
 from gpuyard.local.api.certificates import Pki
 
@@ -136,6 +136,14 @@ def test_where_it_comes_from_is_kept(tmp_path: Path, user: dict[str, Any], proof
     origin = load(file).origin
     assert origin and origin.proof is proof and "secret" not in repr(origin)
     assert (origin.cluster_text, origin.user_text) == (f"cluster 'c' of {file}", f"user 'u' of {file}")
+
+
+def test_a_namespace_is_found_without_the_plugin(tmp_path: Path) -> None:
+    plugin = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "/no/such"}}
+    file = write(tmp_path, user=plugin, context={"namespace": "team"})
+    assert context_namespace([file], "lab") == "team"
+    with pytest.raises(errors.UsageError, match="no context 'other'"):
+        context_namespace([file], "other")
 
 
 def test_namespace_and_proxy(tmp_path: Path) -> None:
