@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,13 +45,10 @@ class Gpuyard:
 
     def run(self, *words: str) -> Done:
         """Runs a command without a context."""
-        config = self.kubeconfig or self.cluster.kubeconfig
-        environ = {**os.environ, "KUBECONFIG": str(config), "GPUYARD_HOME": str(self.folder)}
-        environ["XDG_CACHE_HOME"] = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"))
         done = subprocess.run(
             [_GPUYARD, *words],
             cwd=self.folder,
-            env=environ,
+            env=self._environ,
             capture_output=True,
             text=True,
             timeout=300,
@@ -57,6 +56,30 @@ class Gpuyard:
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    @contextmanager
+    def started(self, command: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """A command with a context that goes on meanwhile, and is gone at the end of the block."""
+        with subprocess.Popen(
+            [_GPUYARD, command, f"--context={CONTEXT}", *words],
+            cwd=self.folder,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    @property
+    def _environ(self) -> dict[str, str]:
+        config = self.kubeconfig or self.cluster.kubeconfig
+        cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        own = {"KUBECONFIG": str(config), "GPUYARD_HOME": str(self.folder), "XDG_CACHE_HOME": cache}
+        return {**os.environ, **own}
 
     def ok(self, command: str, *words: str) -> str:
         """Standard output of a command that has to succeed."""

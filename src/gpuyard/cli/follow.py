@@ -18,7 +18,7 @@ from gpuyard.cli.output import StatusLine
 from gpuyard.cli.pod_log import AWAY_S, PodLog, away_text, start_of
 from gpuyard.cli.runs import ENDED, Run, has_ended, make_run
 from gpuyard.cli.target import Target
-from gpuyard.cli.waiting import LASTING, PASSING, waiting_text
+from gpuyard.cli.waiting import LASTING, PASSING, find_waiting
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import JOBS, PODS, Manifest, uid_of
 from gpuyard.kube.wellknown import LABEL_RUN
@@ -123,6 +123,7 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
     watched = Watched(target, name, line)
     logs: dict[str, PodLog] = {}
     printed: set[tuple[str, int]] = set()
+    told: set[tuple[str, ...]] = set()
     async with watched.watching():
         while True:
             run = watched.run
@@ -141,7 +142,7 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
                 line.clear()
                 output.end_line()
                 return run
-            await _show_state(target, watched, line)
+            await _show_state(target, watched, line, told)
 
 
 def _next_log(run: Run, printed: set[tuple[str, int]]) -> tuple[Manifest, int] | None:
@@ -160,8 +161,12 @@ def _with_output(run: Run) -> list[Manifest]:
     return [pod for pod in run.pods if start_of(pod) is not None]
 
 
-async def _show_state(target: Target, watched: Watched, line: StatusLine) -> None:
-    """Shows what the run waits for, until something about it changes."""
+async def _show_state(target: Target, watched: Watched, line: StatusLine, told: set[tuple[str, ...]]) -> None:
+    """Shows what the run waits for, until something about it changes; advice that it gave goes into `told`.
+
+    Raises:
+        GpuyardError: it waits for nothing that could come.
+    """
     run = watched.run
     # On a terminal the line is rewritten; in a file only what lasts is worth a line.
     if not line.live and await watched.change(within_s=_SETTLE_S):
@@ -175,7 +180,19 @@ async def _show_state(target: Target, watched: Watched, line: StatusLine) -> Non
         line.show(state_text(run))
         await watched.change()
         return
-    line.show(await waiting_text(target, run, since=line.live))
+    waiting = await find_waiting(target, run, since=line.live)
+    if waiting.final:
+        line.clear()
+        remove = target.command("rm", "--force", run.name)
+        raise errors.GpuyardError(
+            "\n  ".join(waiting.advice),
+            remedy=f"it never starts, and keeps its place until you remove it: {remove}",
+        )
+    if waiting.advice and waiting.advice not in told:
+        told.add(waiting.advice)
+        line.clear()
+        click.echo("\n  ".join(waiting.advice), err=True)
+    line.show(waiting.text)
     # What others hold, and what events say, changes without any change of the run's own.
     await watched.change(within_s=_REFRESH_S if line.live else math.inf)
 

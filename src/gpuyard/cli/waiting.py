@@ -1,8 +1,10 @@
-"""Why a run waits, in one line for whoever follows it."""
+"""Why a run waits, for whoever follows it: in one line, and once with what would help."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from gpuyard import errors
 from gpuyard.cli.explaining import find_answer
@@ -10,14 +12,36 @@ from gpuyard.cli.output import duration
 from gpuyard.cli.runs import Run
 from gpuyard.cli.target import Target
 
+if TYPE_CHECKING:
+    from gpuyard.scheduling.ladder.steps import Finding
+
 #: Reasons of a run that usually pass within a second or two, and that may last.
 PASSING = frozenset({"WaitingForPod", "WaitingForScheduler", "Starting"})
 #: Reasons that last until somebody does something, or others end.
 LASTING = frozenset({"Unschedulable", "ImagePull", "StartError"})
 
 
-async def waiting_text(target: Target, run: Run, *, since: bool) -> str:
-    """`NAME: pending: needs 4 GPUs, 2 free on vm; waiting 12s [gpuyard explain NAME]`.
+#: Causes that nothing mends but another run.
+_FINAL = frozenset({"image_name"})
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a run waits for.
+
+    Attributes:
+        text: `NAME: pending: needs 4 GPUs, 2 free on vm; waiting 12s [gpuyard explain NAME]`.
+        advice: worth telling once: what the node says, and what would help; for an image that doesn't come.
+        final: it waits for nothing that could come.
+    """
+
+    text: str
+    advice: tuple[str, ...] = ()
+    final: bool = False
+
+
+async def find_waiting(target: Target, run: Run, *, since: bool) -> Waiting:
+    """Asks what holds the run.
 
     Args:
         target: where the run is.
@@ -25,6 +49,7 @@ async def waiting_text(target: Target, run: Run, *, since: bool) -> str:
         since: say for how long; for a line that is written again and again.
     """
     why = run.state.message
+    finding = None
     try:
         answer = await find_answer(target, run)
     except errors.GpuyardError:
@@ -39,4 +64,19 @@ async def waiting_text(target: Target, run: Run, *, since: bool) -> str:
     why = why or run.state.reason
     began = run.state.submitted_at
     waited = f"; waiting {duration(datetime.now(UTC) - began)}" if since and began else ""
-    return f"{run.name}: {run.state.state}: {why}{waited} [{target.command('explain', run.name)}]"
+    text = f"{run.name}: {run.state.state}: {why}{waited} [{target.command('explain', run.name)}]"
+    advice = _advice(run, finding) if finding and finding.step == "image" else ()
+    return Waiting(text, advice, final=finding is not None and finding.cause in _FINAL)
+
+
+def _advice(run: Run, finding: Finding) -> tuple[str, ...]:
+    """What was pulled and how, the runtime's own words, and what would help."""
+    lines = [f"{run.name}: {finding.headline}", *finding.evidence]
+    if finding.cause == "image_unauthorized":
+        secrets = run.job["spec"]["template"]["spec"].get("imagePullSecrets") or ()
+        names = ", ".join(secret["name"] for secret in secrets)
+        lines.append(f"it was pulled with the Secret {names}" if names else "it was pulled without a Secret")
+    lines += [
+        f"{'or' if number else finding.lead}: {remedy}" for number, remedy in enumerate(finding.remedies)
+    ]
+    return tuple(lines)

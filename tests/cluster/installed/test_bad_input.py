@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shlex
+import signal
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -172,3 +173,62 @@ def test_installing_is_for_administrators(gpuyard: Gpuyard, team: str, tmp_path:
 def test_a_namespace_that_is_not_there(gpuyard: Gpuyard, image: str) -> None:
     said = refused(gpuyard, 2, "run", f"--image={image}", "--gpus=1", "--namespace=nowhere", "--", "true")
     assert "there is no namespace 'nowhere'" in said
+
+
+# -- images that don't come -----------------------------------------------------------------------------
+
+
+def test_an_image_that_is_not_there_is_waited_for_and_explained(gpuyard: Gpuyard, team: str) -> None:
+    registry = gpuyard.cluster.registry
+    missing = f"{registry}/nothing/here:1"
+    words = (f"--image={missing}", "--gpus=1", "--name=waits", f"--namespace={team}", "--", "true")
+    said: list[str] = []
+    with gpuyard.started("run", *words) as process:
+        assert process.stderr
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith("waits: starting: image:"):
+                process.send_signal(signal.SIGINT)
+                break
+        said.append(process.stderr.read())
+        assert process.wait() == 0
+    text = "".join(said)
+    assert f"waits: registry {registry} has no {missing}\n  the runtime says: " in text
+    assert "not found" in text and "what would help: check name and tag" in text
+    assert f"[gpuyard explain waits --context {CONTEXT} --namespace {team}]" in text
+    assert "Detached: waits goes on" in text
+    (row,) = gpuyard.json("ps", f"--namespace={team}")
+    assert (row["state"], row["reason"]) == ("starting", "ImagePull")
+
+
+def test_a_name_that_is_no_images_is_final(gpuyard: Gpuyard, team: str) -> None:
+    """`run` refuses such a name; a Job that came in another way has it all the same."""
+    labels = {"gpuyard.io/run": "badname"}
+    security = {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    main = {
+        "name": "main",
+        "image": "registry.example.com/Bad/Name:x",
+        "command": ["true"],
+        "securityContext": security,
+        "resources": {"limits": {"nvidia.com/gpu": "1"}},
+    }
+    template = {"metadata": {"labels": labels}, "spec": {"restartPolicy": "Never", "containers": [main]}}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "badname", "labels": labels},
+        "spec": {"template": template},
+    }
+    gpuyard.cluster.kubectl("create", f"--namespace={team}", "-f", "-", stdin=job)
+    said = refused(gpuyard, 1, "logs", "-f", "badname", f"--namespace={team}")
+    assert "'registry.example.com/Bad/Name:x' isn't an image's name" in said
+    assert "the runtime says: " in said and "must be lowercase" in said
+    assert f"gpuyard rm --force badname --context {CONTEXT} --namespace {team}" in said
+    words = (f"--image={main['image']}", f"--namespace={team}", "--", "true")
+    assert "is not an image's name" in refused(gpuyard, 2, "run", "--gpus=1", *words)
