@@ -55,6 +55,7 @@ class PodLog:
         self._uid = uid_of(pod)
         self._run = labels_of(pod).get(LABEL_RUN, self._name)
         self._restarts = pod["spec"].get("restartPolicy", "Never") != "Never"
+        self._starts = max(start_of(pod) or 0, 0) + 1
         self._all = tail_lines is None
         self._failed_since: float | None = None
         headers = target.api.server_headers
@@ -67,7 +68,9 @@ class PodLog:
             ApiError, ConnectionFailed: it can't be read.
         """
         if self._restarts and self._all:
-            await self._print_previous()
+            known = await self._print_previous()
+            if (gone := self._starts - 1 - known) > 0:
+                self._output.say(f"(the output of {gone} earlier start{'s' if gone > 1 else ''} is gone)")
         await self._stream()
 
     async def follow(self, start: int, line: StatusLine) -> None:
@@ -109,12 +112,17 @@ class PodLog:
                     line.show(self._failure_text(error))
                 await asyncio.sleep(_RETRY_S)
 
-    async def _print_previous(self) -> None:
-        """What the start before the present one wrote, unless it has been printed."""
+    async def _print_previous(self) -> bool:
+        """Prints what the start before the present one wrote, unless it has been printed.
+
+        Returns:
+            False when there was none, or its log is gone.
+        """
         try:
             await self._stream(previous=True)
-        except errors.BadRequest:  # there was none, or its log is gone
-            return
+        except errors.BadRequest:
+            return False
+        return True
 
     async def _stream(self, line: StatusLine | None = None, **options: Any) -> None:
         """Prints one stream to its end."""

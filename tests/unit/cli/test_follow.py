@@ -105,8 +105,11 @@ class Streams:
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.asked.append((await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[1])
         if self.asked[-1].split("?")[0].endswith("/log"):
-            offset, text = self.left.pop(0)
-            length = len(text) + (100 if self.left else 0)
+            offset, text = self.left[0]
+            is_whole = len(self.left) == 1
+            length = len(text) + (0 if is_whole else 100)
+            if not is_whole:
+                del self.left[0]
             header = self.head + ("" if offset is None else f"Gpuyard-Log-Offset: {offset}\r\n")
         else:
             text = json.dumps({"metadata": {"uid": "u"}, "spec": {}, "status": {"phase": "Failed"}}).encode()
