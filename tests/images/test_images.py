@@ -215,6 +215,11 @@ def test_a_secret_is_refused_before_anything_is_sent(site: Site, app: Path) -> N
     assert site.tags("me/none") == []
 
 
+def test_an_imported_base_shows_its_python(site: Site) -> None:
+    (shown,) = site.ok("image", "show", site.base, "-o", "json").json["platforms"]
+    assert shown["python"] == "3.11"
+
+
 @pytest.mark.parametrize(("tag", "said"), [("", True), (":latest", False), (":v1", False)])
 def test_a_name_without_a_tag_means_latest_and_says_so(site: Site, app: Path, tag: str, said: bool) -> None:
     for target in (f"{site.registry}/me/untagged{tag}", f"oci:{site.folder}/untagged{tag}"):

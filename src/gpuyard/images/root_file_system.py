@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
 from isal import igzip
 
 from gpuyard import errors
+from gpuyard.images.base import BaseContents
+from gpuyard.images.base_reader import BaseReader
+from gpuyard.images.environment import LABEL_PYTHON
 from gpuyard.images.image_config import timestamp
 from gpuyard.images.layers import EPOCH, PIECE, Compression, Packer
 from gpuyard.images.oci import (
@@ -41,6 +46,8 @@ async def import_root(
 ) -> Descriptor:
     """Streams a tar, compressed by gzip or not, into a store as an image with a shell for a command.
 
+    It is read twice: a label says which Python is in it.
+
     Args:
         file: the tar.
         target: where the image goes.
@@ -53,16 +60,22 @@ async def import_root(
         UsageError: the file can't be read, or is no tar.
     """
     _check(file)
+    environment = {"PATH": _PATH, **env}
+    contents = await asyncio.to_thread(_contents, file, environment)
 
     def make() -> Packer:
         return Packer(_tar(file, progress), compression)
 
     layer = await upload_new(target.store, make, lambda size: None)
     created = timestamp(EPOCH)
-    environment = {"PATH": _PATH, **env}
+    labels = {LABEL_PYTHON: contents.python.version} if contents.python else {}
     config = Config(
         platform=platform,
-        container=ContainerConfig(env=tuple(f"{k}={v}" for k, v in environment.items()), cmd=("/bin/sh",)),
+        container=ContainerConfig(
+            env=tuple(f"{name}={value}" for name, value in environment.items()),
+            cmd=("/bin/sh",),
+            labels=labels,
+        ),
         diff_ids=(layer.diff_id,),
         history=(History(created=created, created_by=f"gpuyard image import {file.name}"),),
         created=created,
@@ -71,6 +84,13 @@ async def import_root(
     await ensure_blobs(target.store, [blob])
     manifest = Manifest(config=descriptor, layers=(layer.blob,))
     return await target.store.put_manifest(manifest.to_bytes(), OCI_MANIFEST, target.tag or None)
+
+
+def _contents(file: Path, env: Mapping[str, str]) -> BaseContents:
+    reader = BaseReader()
+    with _reading(file), _open(file) as tar:
+        reader.read_layer(tar)
+    return reader.contents(env)
 
 
 def _check(file: Path) -> None:
@@ -99,11 +119,16 @@ def _open(file: Path) -> IO[bytes]:
 def _tar(file: Path, progress: Callable[[int, int], None]) -> Iterator[bytes]:
     total = file.stat().st_size
     done = 0
+    with _reading(file), _open(file) as tar:
+        while piece := tar.read(PIECE):
+            yield piece
+            done += len(piece)
+            progress(done, max(done, total))
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
     try:
-        with _open(file) as tar:
-            while piece := tar.read(PIECE):
-                yield piece
-                done += len(piece)
-                progress(done, max(done, total))
+        yield
     except (OSError, EOFError, gzip.BadGzipFile) as error:
         raise errors.UsageError(f"can't read {file}: {error}", remedy="make the archive again") from error
