@@ -164,6 +164,7 @@ class Planner:
         assert contents.python is not None
         if self.requirements is None:
             return PlatformLock(base.digest), {}
+        from gpuyard.images.conflicts import replaced
         from gpuyard.images.resolve import Resolver
 
         self.reporter.bytes(f"resolving {self.requirements.name} for {platform}", 0, 0)
@@ -174,4 +175,8 @@ class Planner:
             self.reporter.say(f"{name} {version} comes with the base and is not installed again")
         sources = await WheelFetcher(self.cache, self.environ).measured(found.sources)
         wheels = tuple(sorted(sources))
+        if other := replaced(wheels, contents.packages):
+            self.reporter.say(
+                "installed in the place of the base's, for the base's own packages too: " + ", ".join(other)
+            )
         return PlatformLock(base.digest, contents.python.version, found.base_packages, wheels), sources

@@ -251,7 +251,20 @@ class PlatformBuild:
                     progress=lambda n, of: self.reporter.bytes("fetching wheels", n, of),
                 )
                 tasks.create_task(fetching, name="fetch wheels")
+        self._warn_of_conflicts(wheels)
         return codes
+
+    def _warn_of_conflicts(self, wheels: Sequence[Wheel]) -> None:
+        """The base's packages aren't resolved anew: that one of them won't do shows when wheels are there."""
+        from gpuyard.images.conflicts import unmet
+        from gpuyard.images.platform_tags import environment
+
+        installed = {wheel.name for wheel in self.plan.lock.wheels}
+        base = {name: v for name, v in self.plan.contents.packages.items() if name not in installed}
+        variables = environment(self.plan.platform, self.plan.environment.python.minor)
+        for wheel in wheels:
+            for text in unmet(wheel, wheel_path(self.cache, wheel), base, variables):
+                self.reporter.say(f"warning: {text}; require it yourself to have it installed")
 
     def _sending(self, what: str) -> Callable[[Digest, int, int], None]:
         return lambda digest, done, total: self.reporter.bytes(f"{what} layer {digest[7:19]}", done, total)
