@@ -17,31 +17,40 @@ from tests.registry.conftest import docker_registry
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpuyard-test"
 _PACKAGES = "python3,python3-yaml,ca-certificates"
+_TORCH_PACKAGES = "python3-torch,python3-numpy"
+#: A third of what comes with it, and nothing that Python imports: graphics drivers, documents, tests.
+_TORCH_EXTRAS = (
+    "usr/lib/*/dri usr/lib/*/mfx usr/lib/*/libmfxhw64.so* usr/lib/*/libLLVM-* usr/lib/*/libz3.so* "
+    "usr/share/doc usr/share/man usr/share/locale usr/lib/python3/dist-packages/torch/bin/test_* "
+    "usr/lib/python3/dist-packages/sympy/integrals/rubi"
+)
 GPUYARD = Path(sys.executable).with_name("gpuyard")
 
 
 @pytest.fixture(scope="session")
 def debian_tar() -> Path:
     """A Debian with Python made of its packages, once per machine."""
+    return _debian("debian-12-python", _PACKAGES)
+
+
+@pytest.fixture(scope="session")
+def torch_tar() -> Path:
+    """A Debian with PyTorch, made of its packages, once per machine; 0.8 GB."""
+    return _debian("debian-12-torch", _TORCH_PACKAGES, f"--customize-hook=cd $1 && rm -r {_TORCH_EXTRAS}")
+
+
+def _debian(name: str, packages: str, *options: str) -> Path:
+    """A root file system of Debian's packages, from the cache of this machine."""
     if shutil.which("mmdebstrap") is None:
         pytest.skip("needs mmdebstrap: tools/install-system-packages images")
     _CACHE.mkdir(parents=True, exist_ok=True)
-    made = _CACHE / "debian-12-python.tar"
-    with (_CACHE / "debian.lock").open("w") as lock:
+    made = _CACHE / f"{name}.tar"
+    with (_CACHE / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             unfinished = made.with_suffix(".new.tar")
-            subprocess.run(
-                [
-                    "mmdebstrap",
-                    "--quiet",
-                    "--variant=minbase",
-                    f"--include={_PACKAGES}",
-                    "bookworm",
-                    unfinished,
-                ],
-                check=True,
-            )
+            words = ("--quiet", "--variant=minbase", f"--include={packages}", *options)
+            subprocess.run(["mmdebstrap", *words, "bookworm", unfinished], check=True)
             unfinished.rename(made)
     return made
 
