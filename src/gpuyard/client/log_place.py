@@ -24,6 +24,8 @@ LOG_START = "gpuyard-log-start"
 #: As the kubelet writes it: RFC 3339 with nine digits, in the node's own time zone.
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
 _LONGEST_TIME = 40
+#: The kubelet's answer, and no error, for a container that has been removed.
+_NO_LOG = b"unable to retrieve container logs for "
 #: `2026-01-31T12:00:00` of a time.
 _SECOND = 19
 
@@ -176,8 +178,11 @@ class TimedPlace:
             if _TIME.fullmatch(time):
                 self._begin_line(time)
                 at = space + 1
+            elif data.startswith(_NO_LOG, at):
+                self.lost = "(the node no longer has this output)"
+                self._show = False
             else:
-                # The kubelet's own words; or, where lines come again, the rest of one that began before.
+                # Another server's words; or, where lines come again, the rest of one that began before.
                 self._show, self._skip = not self._due, 0
                 if self._show:
                     self._is_open = False

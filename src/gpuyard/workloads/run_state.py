@@ -156,7 +156,9 @@ def _between(
     job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, Any]]
 ) -> _Verdict:
     """No pod is alive and the Job isn't closed: its controller is about to close it or to try again."""
-    phases = [pod.get("status", {}).get("phase") for pod in pods]
+    # A pod that is being deleted counts as failed, however it ends.
+    kept = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+    phases = [pod.get("status", {}).get("phase") for pod in kept]
     if "Failed" in phases and phases.count("Failed") > int(job["spec"].get("backoffLimit", 6)):
         return _failed(job, last)
     if phases.count("Succeeded") >= int(job["spec"].get("completions") or 1):

@@ -147,9 +147,14 @@ def test_the_rest_of_a_line_that_began_before_is_not_a_line() -> None:
 
 
 def test_what_has_no_time_is_printed_as_it_is() -> None:
+    said = b"a server that knows no times says this\n"
+    assert read(TimedPlace(), said, 1) == said
+
+
+def test_a_container_that_was_removed() -> None:
     place = TimedPlace()
-    said = b"unable to retrieve container logs for containerd://0123\n"
-    assert read(place, said, 1) == said
+    assert read(place, b"unable to retrieve container logs for containerd://0123", 99) == b""
+    assert "no longer" in place.lost
 
 
 def test_only_the_last_two_seconds_are_kept() -> None:
