@@ -238,6 +238,10 @@ def test_a_half_done_install_is_told_and_completed(gpuyard: Gpuyard, installed: 
     status = gpuyard("status")
     assert "ClusterRole gpuyard-viewer, DaemonSet gpuyard-system/gpuyard-agent" in status.out
     assert "run `gpuyard install` again" in status.err
+    doctor = gpuyard("doctor")
+    missing = "there is no ClusterRole gpuyard-viewer, no DaemonSet gpuyard-system/gpuyard-agent"
+    first = f"The first broken link: install: the install is half done: {missing}\n"
+    assert (doctor.code, first in doctor.out) == (1, True), doctor
     said = gpuyard.ok("install", f"--image={installed}", *OPTIONS)
     assert "ClusterRole gpuyard-viewer created" in said
     assert gpuyard.json("status")["missing"] == []
@@ -291,9 +295,33 @@ def test_another_plugin_is_noticed(gpuyard: Gpuyard, pods: Pods, image: str, tmp
         done = gpuyard("install", f"--image={image}", *OPTIONS)
     finally:
         agent.stop()
+        pods.kubectl("delete", "daemonset/nvidia-device-plugin-daemonset", "--cascade=foreground")
     remedy = f"kubectl delete daemonset/nvidia-device-plugin-daemonset -n {pods.namespace}"
     assert (done.code, remedy in done.err) == (2, True), done
     assert objects(cluster) == {}
+
+
+def test_a_service_of_a_node_is_noticed(gpuyard: Gpuyard, image: str, tmp_path: Any) -> None:
+    cluster = gpuyard.cluster
+    gpuyard.ok("uninstall")
+    agent = Agent(cluster, "node-a", tmp_path)
+    agent.start()
+    try:
+        until(lambda: int(node_of(cluster, "node-a")["status"]["allocatable"]["nvidia.com/gpu"]), "it serves")
+        done = gpuyard("install", f"--image={image}", *OPTIONS)
+        assert (done.code, objects(cluster)) == (2, {}), done
+        assert "something that is no pod serves nvidia.com/gpu already, on node-a" in done.err
+        said = gpuyard("doctor").out
+        assert "warning  install      gpuyard isn't installed here; something else serves the GPUs" in said
+        assert "warning  plugins      GPUs of node-a are served by what is no pod" in said
+        # Elsewhere it is in nobody's way.
+        elsewhere = "--node-selector=kubernetes.io/hostname=node-b"
+        gpuyard.ok("install", f"--image={image}", *OPTIONS, elsewhere)
+        wait_for_gpus(cluster, "node-b", 8, 8)
+        assert "GPUs of node-a are served by what is no pod" in gpuyard("doctor").out
+    finally:
+        agent.stop()
+    gpuyard.ok("uninstall", "--force")
 
 
 def foreign_daemon_set(registry: str) -> dict[str, Any]:
@@ -327,6 +355,10 @@ def test_an_image_that_isnt_there(gpuyard: Gpuyard, image: str) -> None:
     assert done.code == 1
     assert "node-a: labeller" in done.err or "node-a: plugin" in done.err
     assert "ErrImagePull" in done.err or "ImagePullBackOff" in done.err
+    doctor = gpuyard("doctor")
+    first = doctor.out.splitlines()[-1]
+    assert doctor.code == 1 and first.startswith("The first broken link: agents: node-"), doctor
+    assert "ErrImagePull" in first or "ImagePullBackOff" in first
 
 
 def test_the_yard_is_no_cluster(gpuyard: Gpuyard) -> None:
