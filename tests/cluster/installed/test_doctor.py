@@ -97,6 +97,23 @@ def test_few_rights(gpuyard: Gpuyard, team: str, tmp_path: Path) -> None:
         gpuyard.cluster.kubectl("delete", "clusterrolebinding", f"gpuyard-viewer-{team}-bob")
 
 
+def test_operators_see_all_of_an_install(gpuyard: Gpuyard, team: str, tmp_path: Path) -> None:
+    bob, name = account(gpuyard, tmp_path, team), f"operator-{team}"
+    gpuyard.cluster.kubectl(
+        "create", "clusterrolebinding", name, "--clusterrole=gpuyard-operator", f"--serviceaccount={team}:bob"
+    )
+    try:
+        assert bob.json("status")["missing"] == []
+        code, raw = report(bob, f"--namespace={team}")
+        assert code == 0, raw
+        outcomes = {
+            check["outcome"] for check in raw["checks"] if check["name"] not in ("toolkit", "storage")
+        }
+        assert outcomes == {"ok"}, raw
+    finally:
+        gpuyard.cluster.kubectl("delete", "clusterrolebinding", name)
+
+
 def test_quotas(gpuyard: Gpuyard, team: str) -> None:
     cluster = gpuyard.cluster
 
