@@ -146,6 +146,9 @@ def _image_pod(spec: RunSpec) -> dict[str, Any]:
     return {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
+        # As process 1 of its own it would not notice signals that it doesn't handle: `stop` would have to
+        # wait for the end of the grace period, and nobody would reap what its children leave.
+        "shareProcessNamespace": True,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _IMAGE_UID,

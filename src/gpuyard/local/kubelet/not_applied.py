@@ -34,7 +34,8 @@ def not_applied(spec: Mapping[str, Any], isolation: str) -> list[str]:
     applied = {BUBBLEWRAP: frozenset(("allowPrivilegeEscalation",)), PODMAN: _APPLIED_BY_PODMAN}
     of_containers = applied.get(isolation, frozenset())
     of_pod = of_containers if isolation == PODMAN else frozenset()
-    found = [
+    found = ["spec.shareProcessNamespace"] if spec.get("shareProcessNamespace") else []
+    found += [
         f"spec.securityContext.{name}"
         for name in _set_fields(spec.get("securityContext"))
         if name not in of_pod

@@ -65,3 +65,7 @@ def test_podman_applies_most() -> None:
     ]
     other = {**SPEC, "securityContext": {"runAsUser": 5, "seLinuxOptions": {"level": "s0"}}}
     assert not_applied(other, "podman")[0] == "spec.securityContext.seLinuxOptions"
+
+
+def test_containers_have_process_namespaces_of_their_own() -> None:
+    assert not_applied({**SPEC, "shareProcessNamespace": True}, "podman")[0] == "spec.shareProcessNamespace"

@@ -27,7 +27,6 @@ _POD_FIELDS = {
     "hostNetwork": "processes and containers of this yard share the host's network anyway; leave it out",
     "hostPID": "this yard doesn't share process ids between pods and host; leave it out",
     "hostIPC": "this yard doesn't share IPC between pods and host; leave it out",
-    "shareProcessNamespace": "this yard has no shared process namespace",
     "setHostnameAsFQDN": "this yard sets no host names",
     "hostnameOverride": "this yard sets no host names",
     "hostAliases": "this yard writes no hosts file",
@@ -60,6 +59,8 @@ def yard_limits(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
     """One error for each field that this yard would not honour."""
     found = _one_of_both(path, spec)
     found += [forbidden(f"{path}.{name}", why) for name, why in _POD_FIELDS.items() if spec.get(name)]
+    if spec.get("shareProcessNamespace") and spec.get("runtimeClassName"):
+        found.append(forbidden(f"{path}.shareProcessNamespace", "processes of this host share none"))
     if spec.get("hostUsers") is False:
         found.append(forbidden(f"{path}.hostUsers", "this yard has no user namespaces"))
     if (spec.get("os") or {}).get("name", "linux") != "linux":

@@ -230,6 +230,7 @@ _REFUSED: list[tuple[str, Any, str]] = [
     ("spec.hostPID", True, "spec.hostPID"),
     ("spec.hostIPC", True, "spec.hostIPC"),
     ("spec.hostUsers", False, "spec.hostUsers"),
+    ("spec.shareProcessNamespace", True, "spec.shareProcessNamespace"),
     ("spec.os", {"name": "windows"}, "spec.os.name"),
     ("spec.ephemeralContainers", [{"name": "e", "image": "gpuyard.io/host-process"}],
      "spec.ephemeralContainers"),
