@@ -60,7 +60,9 @@ def judge_all(needs: Sequence[Need], offers: Sequence[Offer], facts: Facts) -> R
         offers: the nodes.
         facts: what is known.
     """
-    verdicts = tuple(judge(_pulled(needs, offer), offer, facts) for offer in offers)
+    # A cluster has many nodes of few kinds.
+    kinds = {kind: judge(_pulled(needs, kind), kind, facts) for kind in {offer.kind for offer in offers}}
+    verdicts = tuple(replace(kinds[offer.kind], offer=offer) for offer in offers)
     failing = [verdict.offer for verdict in verdicts if verdict.fails]
     suggestion = nearest_fit(_pulled(needs, failing[0]), failing, facts) if failing else None
     return Report(needs[0], verdicts, suggestion)

@@ -36,8 +36,10 @@ def nearest_fit(need: Need, offers: Sequence[Offer], facts: Facts) -> Suggestion
     None when nothing that is known of would.
     """
     best: Suggestion | None = None
+    kinds = {offer.kind for offer in offers}
     for candidate, name, how in _candidates(need, facts):
-        nodes = tuple(offer.name for offer in offers if _runs(candidate, offer, facts))
+        fitting = {kind for kind in kinds if _runs(candidate, kind, facts)}
+        nodes = tuple(offer.name for offer in offers if offer.kind in fitting)
         if nodes and (best is None or len(nodes) > len(best.nodes)):
             best = Suggestion(name, how, nodes)
     return best

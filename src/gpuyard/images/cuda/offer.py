@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gpuyard.gpus.catalogue import find_model, nearest
@@ -62,6 +62,11 @@ class Offer:
     injection: Injection = Injection.UNKNOWN
     observed: bool = False
     simulated: bool = False
+
+    @property
+    def kind(self) -> Offer:
+        """The same without a name: nodes of one kind are judged alike."""
+        return replace(self, name="")
 
     def properties(self) -> dict[str, str]:
         """What NVIDIA_REQUIRE_* compares with."""

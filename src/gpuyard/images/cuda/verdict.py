@@ -148,7 +148,7 @@ def _cpu_torch(need: Need, offer: Offer) -> Reason:
     """A torch that doesn't know of GPUs; on simulated ones the launcher lets it go on."""
     text = f"its torch {need.torch} ({need.torch_source}) is built without CUDA"
     if offer.simulated:
-        return Reason(Rule.CPU_TORCH, Outcome.NOTES, f"{text}; the node's GPUs are simulated, so it may")
+        return Reason(Rule.CPU_TORCH, Outcome.NOTES, f"{text}; on simulated GPUs it may run all the same")
     index = "from one of the CUDA indexes of https://download.pytorch.org/whl"
     return Reason(
         Rule.CPU_TORCH,
@@ -222,12 +222,12 @@ def _driver(cuda: Version, offer: Offer, facts: Facts) -> Reason | None:
             remedy="run GPU feature discovery on the cluster, or state --gpu and --driver",
         )
     has = f"{offer.driver}" if offer.driver else f"CUDA {offer.cuda}"
-    if _reaches(offer, full, cuda, facts):
+    if _reaches(offer, full, cuda):
         return None
     wanted = full or cuda.minor
     floor = least or full
     needs = f"driver {floor}" if floor else f"a driver for CUDA {cuda.minor}"
-    if least and _reaches(offer, least, Version((cuda.major, 0)), facts):
+    if least and _reaches(offer, least, Version((cuda.major, 0))):
         return Reason(
             Rule.MINOR_VERSION,
             Outcome.NOTES,
@@ -257,12 +257,11 @@ def _update(needs: str, floor: Version | None, offer: Offer, facts: Facts) -> st
     return f"use an image for CUDA {offer.cuda.major}, or {install}" if offer.cuda else install
 
 
-def _reaches(offer: Offer, floor: Version | None, cuda: Version, facts: Facts) -> bool:
+def _reaches(offer: Offer, floor: Version | None, cuda: Version) -> bool:
     """Whether the driver is no older than the floor; by its CUDA where one of the two isn't known."""
     if offer.driver is not None and floor is not None:
         return offer.driver >= floor
-    offered = offer.cuda or (facts.driver_cuda(offer.driver) if offer.driver else None)
-    return offered is not None and offered.minor >= cuda.minor
+    return offer.cuda is not None and offer.cuda.minor >= cuda.minor
 
 
 def _forward(need: Need, cuda: Version, offer: Offer, facts: Facts) -> tuple[Version | None, str | None]:
