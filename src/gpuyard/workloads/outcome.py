@@ -65,6 +65,10 @@ _NAMED = {
 }  # fmt: skip
 
 
+#: Of runc and crun, and what containerd puts before it.
+_AT_THE_START = "unable to start container process: "
+
+
 def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
     """Why this pod failed: the reason and a sentence; None is a pod that no longer exists."""
     if pod is None:
@@ -74,7 +78,9 @@ def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
     disruption = find_condition(pod, "DisruptionTarget") or {}
     for source in (status, ended, disruption):
         if known := _NAMED.get(str(source.get("reason", ""))):
-            return known[0], str(source.get("message") or known[1] + _limit_text(pod, known[0]))
+            # What the runtime was doing step by step comes before what went wrong.
+            message = str(source.get("message") or "").rpartition(_AT_THE_START)[2]
+            return known[0], message or known[1] + _limit_text(pod, known[0])
     if str(status.get("reason", "")).startswith(_OUT_OF):
         return Reason.START_ERROR, str(status.get("message") or "its node refused it")
     code = exit_code(pod)

@@ -193,7 +193,8 @@ def _pod_verdict(pod: Mapping[str, Any]) -> _Verdict:
         if reason.endswith("Error"):
             return _Verdict(State.STARTING, Reason.START_ERROR, message or reason)
         return _Verdict(State.STARTING, Reason.STARTING, message)
-    if pod.get("status", {}).get("phase") == "Running":
+    # A kubelet tells of a short container that it has ended while the pod is still Pending.
+    if pod.get("status", {}).get("phase") == "Running" or container_state(pod, "terminated") is not None:
         return _Verdict(State.RUNNING, Reason.RUNNING)
     return _Verdict(State.STARTING, Reason.STARTING)
 
@@ -262,7 +263,9 @@ def _creation(pod: Mapping[str, Any]) -> tuple[str, str]:
 
 def _started_at(pod: Mapping[str, Any]) -> datetime | None:
     state = container_state(pod, "running") or container_state(pod, "terminated") or {}
-    return _time(state.get("startedAt"))
+    started = _time(state.get("startedAt"))
+    # A container that couldn't be started has 1970 there.
+    return started if started and started.timestamp() > 0 else None
 
 
 def _pod_finished_text(pod: Mapping[str, Any]) -> str:

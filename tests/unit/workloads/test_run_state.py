@@ -97,6 +97,10 @@ CASES = {
     "restarts in place": (
         job(), [pod("Running", state=waiting("CrashLoopBackOff"))], "pending", "BackOff", None),
     "running": (job(), [pod("Running", state=RUNNING)], "running", "Running", None),
+    "ended, pod still pending": (job(), [pod(state=terminated(3))], "running", "Running", None),
+    "ended while it was deleted": (
+        job(), [{**SUCCEEDED, "metadata": {"name": "p", "deletionTimestamp": "2026-01-31T12:10:00Z"}}],
+        "pending", "WaitingForPod", None),
     "ended, Job still open": (job(), [SUCCEEDED], "succeeded", "Completed", 0),
     "complete": (job("Complete"), [SUCCEEDED], "succeeded", "Completed", 0),
     "complete, pods gone": (job("Complete"), [], "succeeded", "Completed", None),
@@ -198,6 +202,9 @@ def test_messages_carry_the_details() -> None:
     assert message("SIGKILL") == "ended by SIGKILL"
     assert message("exit 3") == "exited with 3"
     assert message("exit 3, one more try") == "the next attempt starts soon; the last one: exited with 3"
+    runc = {"message": 'OCI runtime create failed: unable to start container process: exec: "x" not found'}
+    not_startable = failed(128, ended={"reason": "StartError", **runc})
+    assert run_state(job(TRIED), [not_startable]).message == 'exec: "x" not found'
     assert message("rebooted") == "its node rebooted"
     assert message("deadline of the Job") == "Job: DeadlineExceeded"
 
@@ -227,6 +234,11 @@ def test_a_run_that_has_not_ended_has_no_end() -> None:
     assert raw["started_at"] == "2026-01-31T12:05:00Z"
     assert raw["finished_at"] is None
     assert raw["exit_code"] is None
+
+
+def test_a_container_that_could_not_be_started_has_no_start() -> None:
+    never = failed(128, ended={"reason": "StartError", "startedAt": "1970-01-01T00:00:00Z"})
+    assert run_state(job(TRIED), [never]).started_at is None
 
 
 def test_the_end_without_a_process() -> None:
