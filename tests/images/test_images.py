@@ -9,6 +9,7 @@ import pytest
 from tests.images.conftest import Containers, Site
 from tests.registry.conftest import docker_registry
 from tests.unit.images.conftest import MakeWheel, make_wheel
+from tests.unit.images.test_revision import git_commit
 
 __all__ = ["make_wheel"]
 
@@ -108,6 +109,23 @@ def test_another_machine_on_another_day_builds_the_same(site: Site, app: Path, t
     ]
     second = site.ok(*words, cwd=other, home=home).json
     assert second["digest"] == first["digest"]
+
+
+def test_the_revision_is_told_beside_the_image(site: Site, containers: Containers, app: Path) -> None:
+    """A registry without the referrers API keeps them under a tag, which any tool reads."""
+    commit = git_commit(app)
+    image = f"{site.registry}/me/revision:v1"
+    digest = site.ok("build", "--base", site.base, "-t", image, "-o", "json", cwd=app).json["digest"]
+    name = f"docker://{site.registry}/me/revision:{digest.replace(':', '-')}"
+    listed = json.loads(containers.run("skopeo", "inspect", "--raw", "--tls-verify=false", name))
+    (revision,) = (
+        entry["annotations"]["org.opencontainers.image.revision"]
+        for entry in listed["manifests"]
+        if entry["artifactType"] == "application/vnd.gpuyard.source.v1"
+    )
+    assert revision == commit
+    (shown,) = site.ok("image", "show", image, "-o", "json").json["platforms"]
+    assert shown["revision"] == commit
 
 
 def test_a_layout_needs_no_registry(site: Site, containers: Containers, app: Path, debian_tar: Path) -> None:

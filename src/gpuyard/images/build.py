@@ -6,22 +6,24 @@ what it uploaded without a name, and the tag as it was.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.images.application import read_application
+from gpuyard.images.application import Application, read_application
 from gpuyard.images.cache import Cache
 from gpuyard.images.environment import WORKDIR
 from gpuyard.images.layers import EPOCH, compression
 from gpuyard.images.lock import NAME as LOCK_NAME
 from gpuyard.images.lock import write_lock
-from gpuyard.images.oci import OCI_INDEX, Digest, Index, Platform
+from gpuyard.images.oci import OCI_INDEX, Descriptor, Digest, Index, Platform
 from gpuyard.images.places import Place, Places
 from gpuyard.images.plan import Planner, Reporter
 from gpuyard.images.platform_build import BuiltImage, PlatformBuild
 from gpuyard.images.reference import ImageReference
+from gpuyard.images.revision import record_revision, source_revision
 from gpuyard.images.unfinished import sweep
 
 
@@ -73,14 +75,19 @@ class BuildResult:
         reference: the image by digest, by the name that nodes know it by.
         pushed: the same where it was pushed.
         tag: as it was asked for.
-        digest: of the manifest, or of the index over several platforms.
+        manifest: the image's, or the index over several platforms.
     """
 
     reference: str
     pushed: str
     tag: str
-    digest: Digest
+    manifest: Descriptor
     platforms: Mapping[str, BuiltImage]
+
+    @property
+    def digest(self) -> Digest:
+        """The manifest's."""
+        return self.manifest.digest
 
     @property
     def unchanged(self) -> bool:
@@ -105,13 +112,32 @@ async def build(
         )
     base = await places.open(request.base)
     base = replace(base, text=request.base_name or base.text)
-    lock_path = request.lock or request.root / LOCK_NAME
     cache.sweep()
-    sweep(lock_path.parent)
+    sweep((request.lock or request.root / LOCK_NAME).parent)
     own = (LOCK_NAME, *_archive_inside(request))
     application = read_application(request.root, allow_secrets=request.allow_secrets, leave_out=own)
     for warning in application.warnings:
         reporter.say(f"warning: {warning}")
+    revision = asyncio.create_task(source_revision(application, environ), name="source revision")
+    try:
+        result = await _build(request, base, target, application, cache, environ, reporter)
+        await record_revision(target.store, result.manifest, await revision, may_be_known=result.unchanged)
+        return result
+    finally:
+        revision.cancel()
+        await asyncio.gather(revision, return_exceptions=True)
+
+
+async def _build(
+    request: BuildRequest,
+    base: Place,
+    target: Place,
+    application: Application,
+    cache: Cache,
+    environ: Mapping[str, str],
+    reporter: Reporter,
+) -> BuildResult:
+    lock_path = request.lock or request.root / LOCK_NAME
     planner = Planner(base, request.requirements, lock_path, request.upgrade, cache, environ, reporter)
     plans, lock, is_new = await planner.plan(request.platforms)
     if is_new:
@@ -124,19 +150,19 @@ async def build(
             request.byte_code, request.created, lock_path.parent.absolute(), cache, environ, reporter,
         )  # fmt: skip
         images.append(await work.run(target.tag if len(plans) == 1 else ""))
-    digest = images[0].manifest.digest
+    manifest = images[0].manifest
     if len(images) > 1:
         entries = tuple(
             replace(image.manifest, platform=plan.base.config.platform)
             for image, plan in zip(images, plans, strict=True)
         )
         index = Index(entries, images[0].annotations)
-        digest = (await target.store.put_manifest(index.to_bytes(), OCI_INDEX, target.tag or None)).digest
+        manifest = await target.store.put_manifest(index.to_bytes(), OCI_INDEX, target.tag or None)
     return BuildResult(
-        reference=_pulled_as(request.pull_repository, target).pinned(digest),
-        pushed=target.pinned(digest),
+        reference=_pulled_as(request.pull_repository, target).pinned(manifest.digest),
+        pushed=target.pinned(manifest.digest),
         tag=target.text,
-        digest=digest,
+        manifest=manifest,
         platforms={str(plan.platform): image for plan, image in zip(plans, images, strict=True)},
     )
 

@@ -81,14 +81,13 @@ def _base_history(base: BaseImage) -> tuple[History, ...]:
 
 
 def image_annotations(
-    base: str, base_digest: str, *, created: int, revision: str, compression: str, byte_code: str
+    base: str, base_digest: str, *, created: int, compression: str, byte_code: str
 ) -> Mapping[str, str]:
     """OCI's annotations, and what the digest depends on besides the content."""
     found = {
         "org.opencontainers.image.base.name": base,
         "org.opencontainers.image.base.digest": base_digest,
         "org.opencontainers.image.created": timestamp(created),
-        "org.opencontainers.image.revision": revision,
         "io.gpuyard.compression": compression,
         "io.gpuyard.byte-code": byte_code or "none",
     }

@@ -150,7 +150,7 @@ class LayoutStore:
         if tag is not None or artifact:
             entry = replace(
                 stored,
-                annotations={_REF_NAME: tag} if tag else {},
+                annotations={_REF_NAME: tag} if tag else dict(document.annotations),
                 artifact_type=document.artifact_type if isinstance(document, oci.Manifest) else "",
             )
             await asyncio.to_thread(self._list, entry)

@@ -20,7 +20,6 @@ from gpuyard.images.oci import OCI_CONFIG, OCI_EMPTY, OCI_MANIFEST, Descriptor, 
 from gpuyard.images.packing import PackedFile, descriptor_of, upload_new
 from gpuyard.images.places import Place
 from gpuyard.images.plan import PlatformPlan, Reporter
-from gpuyard.images.revision import revision_of
 from gpuyard.images.sbom import EMPTY, MEDIA_TYPE, cyclonedx, sbom_manifest
 from gpuyard.images.transfer import Blob, ensure_blob, ensure_blobs
 from gpuyard.images.wheel_layers import MOST_LAYERS, WheelLayer, group_wheels
@@ -292,7 +291,6 @@ class PlatformBuild:
             self.base.text,
             plan.base.digest,
             created=self.created,
-            revision=revision_of(self.application.root),
             compression=self.compression.name,
             byte_code=f"cpython {compiler.version}" if compiler else "",
         )

@@ -9,6 +9,8 @@ from gpuyard import errors
 from gpuyard.images.environment import LABEL_PYTHON, PREFIX
 from gpuyard.images.oci import Config, Descriptor, Digest, Index, Manifest, Platform, parse_manifest
 from gpuyard.images.places import Place
+from gpuyard.images.revision import ANNOTATION as REVISION
+from gpuyard.images.revision import recorded_revision
 from gpuyard.images.store import read_blob
 
 
@@ -21,6 +23,7 @@ class ShownImage:
         layers: each with what its history says of it.
         python: its version as the config tells it; empty when it doesn't.
         base: name of the image that it stands on, with its digest; empty when not known.
+        revision: the commit that it was built of; empty when not known.
         built: whether gpuyard built it.
     """
 
@@ -29,6 +32,7 @@ class ShownImage:
     layers: tuple[tuple[Descriptor, str], ...]
     python: str
     base: str
+    revision: str
     built: bool
     config: Config
 
@@ -46,24 +50,29 @@ async def show_image(place: Place) -> tuple[ShownImage, ...]:
     """
     found, content = await place.store.get_manifest(place.target)
     document = parse_manifest(content, found.media_type)
+    try:
+        revision = await recorded_revision(place.store, found.digest)
+    except errors.ImageError:
+        # A registry may keep who reads images from what refers to them.
+        revision = ""
     if isinstance(document, Manifest):
-        return (await _shown(place, found.digest, document),)
-    return tuple([await _entry(place, entry) for entry in _real(document)])
+        return (await _shown(place, found.digest, document, revision),)
+    return tuple([await _entry(place, entry, revision) for entry in _real(document)])
 
 
 def _real(index: Index) -> Iterator[Descriptor]:
     return (e for e in index.manifests if e.platform is None or e.platform.os not in ("", "unknown"))
 
 
-async def _entry(place: Place, entry: Descriptor) -> ShownImage:
+async def _entry(place: Place, entry: Descriptor, revision: str) -> ShownImage:
     found, content = await place.store.get_manifest(entry.digest)
     document = parse_manifest(content, found.media_type)
     if not isinstance(document, Manifest):
         raise errors.ImageDamaged(f"{place.text} is an index of indexes, which nothing can run")
-    return await _shown(place, entry.digest, document)
+    return await _shown(place, entry.digest, document, revision)
 
 
-async def _shown(place: Place, digest: Digest, manifest: Manifest) -> ShownImage:
+async def _shown(place: Place, digest: Digest, manifest: Manifest, revision: str) -> ShownImage:
     config = Config.parse(await read_blob(place.store, manifest.config))
     made = [entry.created_by or entry.comment for entry in config.history if not entry.empty_layer]
     made += [""] * (len(manifest.layers) - len(made))
@@ -77,6 +86,8 @@ async def _shown(place: Place, digest: Digest, manifest: Manifest) -> ShownImage
         layers=tuple((layer, _plain(text)) for layer, text in zip(manifest.layers, made, strict=False)),
         python=container.labels.get(LABEL_PYTHON) or container.environment.get("PYTHON_VERSION", ""),
         base=f"{base}@{base_digest}" if base and base_digest else base,
+        # Other builders write it into the image.
+        revision=revision or named.get(REVISION, "") or container.labels.get(REVISION, ""),
         built=container.entrypoint[:1] == (f"{PREFIX}/bin/python",),
         config=config,
     )
