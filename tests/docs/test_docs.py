@@ -15,6 +15,7 @@ import pytest
 from gpuyard.cli.main import COMMANDS, cli
 from gpuyard.local.api.kinds import ALL_KINDS, KindSpec
 from gpuyard.scheduling.explain import Blocker
+from gpuyard.scheduling.ladder.steps import Step
 from gpuyard.workloads.run_state import Reason, State, run_state
 from gpuyard.workloads.spec import Overrides, load_spec
 from gpuyard.workloads.spec_model import ALLOCATED_ENV, ResourcesModel, SpecModel
@@ -86,8 +87,26 @@ def test_the_keys_of_a_run_are_documented() -> None:
 
 def test_every_blocker_is_documented() -> None:
     guide = (ROOT / "docs/how-to/see-why-a-run-waits.md").read_text()
-    for text in (section(read("json.md"), "## explain"), section(guide, "## What the step means")):
+    for text in (section(read("json.md"), "## explain"), section(guide, "## What the nodes' part means")):
         assert all(f"`{blocker}`" in text for blocker in Blocker)
+
+
+def test_every_step_and_cause_of_the_ladder_is_documented() -> None:
+    text = section(read("json.md"), "## explain")
+    guide = (ROOT / "docs/how-to/see-why-a-run-waits.md").read_text()
+    for step in Step:
+        assert f"| `{step}` |" in text and f"| `{step}` |" in guide
+    sources = (ROOT / "src/gpuyard/scheduling/ladder").glob("*.py")
+    named = {
+        cause
+        for source in sources
+        for cause in re.findall(
+            r'(?:Step\.\w+,|_cause\(|_Meaning\(|_absent\("\w+",|\bclaim,)\s*"(\w+)"',
+            source.read_text(),
+        )
+    }
+    assert {"quota", "image_not_found", "no_service_account", "ports", "no_default_class"} <= named
+    assert [cause for cause in sorted(named) if f"`{cause}`" not in text] == []
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.resource.kind)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Examples:
   gpuyard explain train-x7k2q
   gpuyard explain train-x7k2q -o json
-  gpuyard explain job/NAME        a Job that kubectl made; pod/NAME a pod
+  gpuyard explain job/NAME
 """,
 )
 @run_argument
