@@ -123,7 +123,7 @@ async def unfit_lines(
     if not there or pod.get("runtimeClassName") == RUNTIME_CLASS_PROCESS:
         return []
     try:
-        async with asyncio.timeout(_LONGEST_S):
+        async with asyncio.timeout(_LONGEST_S if gpus else _LONGEST_WITHOUT_GPUS_S):
             images = await _read(pod, environ)
     except (errors.ImageError, errors.ConnectionFailed, TimeoutError):
         return []
