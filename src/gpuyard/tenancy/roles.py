@@ -33,9 +33,11 @@ def roles() -> list[dict[str, Any]]:
 
 def _viewer() -> list[dict[str, Any]]:
     return [
-        _rule([""], ["pods", "pods/log", "events", "configmaps", "resourcequotas"], _READ),
+        _rule([""], ["pods", "pods/log", "events", "configmaps", "resourcequotas", "limitranges"], _READ),
+        _rule([""], ["persistentvolumeclaims"], _READ),
         _rule(["batch"], ["jobs"], _READ),
-        _rule([""], ["nodes"], _READ),
+        _rule([""], ["nodes", "persistentvolumes"], _READ),
+        _rule(["storage.k8s.io"], ["storageclasses"], _READ),
         _rule(["scheduling.k8s.io"], ["priorityclasses"], _READ),
         # What `doctor` looks at: what a namespace gives to pods that don't say, and to claims.
         _rule([""], ["limitranges"], _READ),
