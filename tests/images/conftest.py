@@ -21,7 +21,8 @@ _TORCH_PACKAGES = "python3-torch,python3-numpy"
 #: A third of what comes with it, and nothing that Python imports: graphics drivers, documents, tests.
 _TORCH_EXTRAS = (
     "usr/lib/*/dri usr/lib/*/mfx usr/lib/*/libmfxhw64.so* usr/lib/*/libLLVM-* usr/lib/*/libz3.so* "
-    "usr/share/doc usr/share/man usr/share/locale usr/lib/python3/dist-packages/torch/bin/test_* "
+    "usr/lib/*/perl usr/share/perl usr/share/proj usr/share/doc usr/share/man usr/share/locale "
+    "usr/lib/python3/dist-packages/torch/bin/test_* "
     "usr/lib/python3/dist-packages/sympy/integrals/rubi"
 )
 GPUYARD = Path(sys.executable).with_name("gpuyard")

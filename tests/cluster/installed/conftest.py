@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.cluster.gpuyard_on import Gpuyard
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.objects import gpu_counts, wait_for_gpus
-from tests.images.conftest import debian_tar  # noqa: F401
+from tests.images.conftest import debian_tar, torch_tar  # noqa: F401
+from tests.images.torch_images import TorchImages, build_torch_images
 
 GPUS = 8
 
@@ -52,6 +54,22 @@ def python_image(cluster: Cluster) -> str:
 def image(gpuyard: Gpuyard) -> str:
     """An image with Python that knows nothing of gpuyard."""
     return python_image(gpuyard.cluster)
+
+
+@pytest.fixture(scope="package")
+def torch_images(
+    gpuyard: Gpuyard,
+    torch_tar: Path,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> TorchImages:
+    """Examples 03 and 04 in the cluster's registry."""
+
+    def run(*words: str) -> None:
+        done = gpuyard.run(*words)
+        assert done.code == 0, done
+
+    folder = tmp_path_factory.mktemp("examples")
+    return build_torch_images(run, torch_tar, folder, gpuyard.cluster.registry)
 
 
 @pytest.fixture
