@@ -48,11 +48,19 @@ class RestApi:
     `server` is where it goes, for people; `server_headers` are those of the last answer, by lower-case name.
     """
 
-    def __init__(self, connection: Connection | None = None, *, unix_socket: Path | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection | None = None,
+        *,
+        unix_socket: Path | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`clock` tells whether credentials that were refused have expired."""
         if (connection is None) == (unix_socket is None):
             raise TypeError("give a connection or a unix socket")
         self.server = str(unix_socket) if unix_socket else str(connection and connection.server)
         self._connection = connection
+        self._clock = clock
         name = connection.tls_server_name if connection else None
         self._extensions = {"sni_hostname": name} if name else {}
         self.server_headers: Mapping[str, str] = {}
@@ -297,17 +305,18 @@ class RestApi:
             raise not_an_api(self.server, response, self._connection)
         return answer
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
+    async def _send(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
         """Sends it, again when the server is too busy and says when to: it hasn't done it then."""
         for left in reversed(range(_ATTEMPTS)):
             try:
-                response = await self._http.send(request)
+                response = await self._http.send(request, stream=stream)
             except httpx.HTTPError as error:
                 raise connection_failed(self.server, error, self._connection) from error
             self.server_headers = response.headers
             pause_s = _pause(response)
             if pause_s is None or not left:
                 break
+            await response.aclose()
             await asyncio.sleep(pause_s)
         return response
 
@@ -316,18 +325,21 @@ class RestApi:
         self, path: str, params: Mapping[str, str], timeout: httpx.Timeout
     ) -> AsyncIterator[httpx.Response]:
         try:
-            async with self._http.stream(
+            request = self._http.build_request(
                 "GET", path, params=params, timeout=timeout, extensions=self._extensions
-            ) as response:
-                self.server_headers = response.headers
-                if response.status_code >= 400:
-                    await response.aread()
-                    raise self._refusal(response, _object(response))
-                yield response
+            )
         except httpx.InvalidURL as error:
             raise _unfit_path(path, error) from error
+        response = await self._send(request, stream=True)
+        try:
+            if response.status_code >= 400:
+                await response.aread()
+                raise self._refusal(response, _object(response))
+            yield response
         except httpx.HTTPError as error:
             raise connection_failed(self.server, error, self._connection) from error
+        finally:
+            await response.aclose()
 
     def _refusal(self, response: httpx.Response, answer: Manifest | None) -> errors.GpuyardError:
         """The error that an answer stands for."""
@@ -338,7 +350,7 @@ class RestApi:
         error = error_of(answer if answer is not None else {"message": text}, code)
         origin = self._connection.origin if self._connection else None
         if code == 401 and origin:
-            cause, remedy = why_unauthorized(origin, self._http.headers, datetime.now(UTC))
+            cause, remedy = why_unauthorized(origin, self._http.headers, self._clock())
             return errors.Unauthorized(f"the API at {self.server} says Unauthorized: {cause}", remedy=remedy)
         if code == 400 and "HTTP request to an HTTPS server" in error.message:
             return errors.ConnectionFailed(
@@ -347,6 +359,8 @@ class RestApi:
             )
         if pause_s := response.headers.get("retry-after"):
             error.remedy = f"it is too busy, and asks to try again in {pause_s} s"
+        elif code in (502, 503, 504) and answer is None:
+            error.remedy = "it may be starting, or what is before it has lost it: try again in a while"
         return error
 
     def _event(self, line: str) -> Any:

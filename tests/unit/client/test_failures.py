@@ -241,6 +241,13 @@ async def test_a_busy_server_is_asked_again(status: int) -> None:
         assert server.asked == 3
 
 
+async def test_a_stream_of_a_busy_server_is_asked_for_again() -> None:
+    async with serving(says({}, 429, "Retry-After: 0"), says("line\n", kind="text/plain")) as server:
+        async with RestApi(Connection(f"http://127.0.0.1:{server.port}")) as api:
+            assert [piece async for piece in api.stream_log("n", "p")] == [b"line\n"]
+        assert server.asked == 2
+
+
 async def test_one_that_stays_busy_is_given_up() -> None:
     status = {"kind": "Status", "reason": "TooManyRequests", "message": "too many requests"}
     async with serving(says(status, 429, "Retry-After: 0")) as server:
@@ -257,6 +264,13 @@ async def test_no_answer_is_waited_for_too_long(headers: tuple[str, ...]) -> Non
         found = await failure(Connection(f"http://127.0.0.1:{server.port}"))
         assert server.asked == 1
     assert isinstance(found, errors.ServiceUnavailable)
+
+
+async def test_the_page_of_a_proxy_whose_server_is_away() -> None:
+    async with serving(says("<h1>502 Bad Gateway</h1>", 502, kind="text/html")) as server:
+        found = await failure(Connection(f"http://127.0.0.1:{server.port}"))
+    assert found.message == f"the API at http://127.0.0.1:{server.port} answered 502: 502 Bad Gateway"
+    assert "try again in a while" in found.remedy
 
 
 # -- credentials ----------------------------------------------------------------------------------------
