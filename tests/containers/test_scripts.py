@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from gpuyard.local.runtime.podman import Podman
-from tests.e2e.conftest import Yard, own_yard, shared_yard, stopped_yard, until, yard
+from tests.e2e.conftest import Yard, own_yard, shared_yard, stopped_yard, yard
+from tests.e2e.shell import until
 from tests.images.conftest import Site, debian_tar, site
 
 __all__ = ["debian_tar", "own_yard", "shared_yard", "site", "stopped_yard", "yard"]

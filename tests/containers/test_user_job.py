@@ -12,7 +12,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from gpuyard.local.runtime.podman import Podman
-from tests.e2e.conftest import Yard, own_yard, stopped_yard, until
+from tests.e2e.conftest import Yard, own_yard, stopped_yard
+from tests.e2e.shell import until
 from tests.images.conftest import Site, torch_tar
 from tests.images.torch_images import TorchImages, build_torch_images
 from tests.registry.conftest import docker_registry

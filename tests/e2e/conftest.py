@@ -6,112 +6,22 @@ import contextlib
 import http.client
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gpuyard.local.paths import YardPaths, find_paths
-from gpuyard.workloads.run_state import run_state
 
-#: A command that hangs fails its test rather than the whole suite.
-TIMEOUT_S = 60
-GPUYARD = str(Path(sys.executable).with_name("gpuyard"))
-#: In the environment of every command, and in no run's and no daemon's.
-CANARY = {"SECRET_OF_THE_SHELL": "leaked"}
-#: What Python and asyncio print when something went wrong that nobody handled.
-NOISE = re.compile(r"Traceback|Exception ignored|Exception in callback|never (?:awaited|retrieved)|Warning:")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Command:
-    """A command that was started. Its output goes to files, so that a test can look at it meanwhile."""
-
-    def __init__(self, arguments: Sequence[str], environ: Mapping[str, str], folder: Path) -> None:
-        self._arguments = arguments
-        self._files = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - closed in _close
-        self.process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=self._files[0],
-            stderr=self._files[1],
-            env=environ,
-            cwd=folder,
-        )
-
-    @property
-    def out(self) -> str:
-        """Standard output up to now."""
-        return self._text(0)
-
-    @property
-    def err(self) -> str:
-        """Standard error up to now."""
-        return self._text(1)
-
-    def _text(self, number: int) -> str:
-        file = self._files[number].fileno()
-        return os.pread(file, os.fstat(file).st_size, 0).decode()
-
-    def wait_for(self, text: str) -> None:
-        """Returns when it has printed this, wherever."""
-
-        def printed() -> bool:
-            assert self.process.poll() is None or text in self.out + self.err, self.out + self.err
-            return text in self.out + self.err
-
-        until(printed, f"{self._arguments} prints {text!r}")
-
-    def finish(self) -> Result:
-        """Waits for its end."""
-        try:
-            code = self.process.wait(TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            said = self.out, self.err
-            self.kill()
-            raise AssertionError(f"{self._arguments} went on for {TIMEOUT_S} s: {said}") from None
-        result = Result(code, self.out, self.err)
-        self._close()
-        assert not NOISE.search(result.err), result.err
-        return result
-
-    def kill(self) -> None:
-        """Ends it, whatever it does."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        self._close()
-
-    def _close(self) -> None:
-        for file in self._files:
-            file.close()
-
-
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
-    """Asks again until the answer is true, and gives it."""
-    deadline = time.monotonic() + timeout_s
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"{what} didn't come true in {timeout_s} s"
-        time.sleep(0.03)
-    return answer
+from .shell import CANARY, TIMEOUT_S, Shell, until
 
 
 class Refused(Exception):
@@ -119,88 +29,25 @@ class Refused(Exception):
 
 
 @dataclass
-class Yard:
-    """One yard in a folder of its own, and a shell beside it.
-
-    Attributes:
-        home: GPUYARD_HOME.
-        work: where commands are called.
-        environ: of the shell.
-    """
+class Yard(Shell):
+    """One yard in a folder of its own, which GPUYARD_HOME names, and a shell beside it."""
 
     home: Path
-    work: Path
-    environ: dict[str, str]
-    started: list[Command] = field(default_factory=list)
-    #: What a command is called with, such as setpriv, to be another user.
-    prefix: tuple[str, ...] = ()
 
     @property
     def paths(self) -> YardPaths:
         return find_paths(self.environ)
 
-    def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> Command:
-        """Starts a command and leaves it running."""
-        command = Command([*self.prefix, GPUYARD, *arguments], {**self.environ, **(env or {})}, self.work)
-        self.started.append(command)
-        return command
+    def get(self, path: str) -> Any:
+        return self.api("GET", path)
 
-    def call(self, *arguments: str, env: Mapping[str, str] | None = None) -> Result:
-        """Runs a command to its end."""
-        return self.start(*arguments, env=env).finish()
+    def printed(self, name: str) -> str:
+        pods = self.get(f"/api/v1/namespaces/default/pods?labelSelector=gpuyard.io/run={name}")["items"]
+        log = self.paths.pods_dir / pods[0]["metadata"]["uid"] / "main/0/log" if pods else None
+        return log.read_text() if log and log.exists() else ""
 
-    def ok(self, *arguments: str, env: Mapping[str, str] | None = None) -> str:
-        """Standard output of a command that has to work."""
-        result = self.call(*arguments, env=env)
-        assert result.code == 0, result
-        return result.out
-
-    def refused(self, code: int, *arguments: str, env: Mapping[str, str] | None = None) -> str:
-        """Standard error of a command that has to fail with this code."""
-        result = self.call(*arguments, env=env)
-        assert result.code == code, result
-        assert result.err
-        return result.err
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self.ok(arguments[0], "-o", "json", *arguments[1:]))
-
-    def script(self, name: str, text: str) -> Path:
-        file = self.work / name
-        file.write_text(text)
-        return file
-
-    def background(self, name: str, *arguments: str) -> None:
-        """Submits a run and waits until its process is there."""
-        self.ok("run", "-d", "-n", name, *arguments)
-        self.wait_for(name, "running")
-
-    def state(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.json("show", name)
-        return found
-
-    def wait_for(self, name: str, *states: str) -> dict[str, Any]:
-        """The run once it is in one of the states."""
-        until(lambda: self._peek(name) in states, f"{name} is {states}")
-        return self.state(name)
-
-    def _peek(self, name: str) -> str:
-        """The run's state without the cost of a command."""
-        jobs, pods = (
-            self.api("GET", f"{path}?labelSelector=gpuyard.io/run={name}")["items"]
-            for path in ("/apis/batch/v1/namespaces/default/jobs", "/api/v1/namespaces/default/pods")
-        )
-        return str(run_state(jobs[0], pods).state)
-
-    def wait_for_line(self, name: str, line: str) -> None:
-        """Returns when the run's first attempt has printed this line."""
-
-        def printed() -> bool:
-            pods = self.api("GET", f"/api/v1/namespaces/default/pods?labelSelector=gpuyard.io/run={name}")
-            log = self.paths.pods_dir / pods["items"][0]["metadata"]["uid"] / "main/0/log"
-            return log.exists() and line in log.read_text().splitlines()
-
-        until(printed, f"{name} has printed {line!r}")
+    def open_gate(self, name: str) -> None:
+        self.script(self.gate, "")
 
     def api(self, method: str, path: str, body: object = None) -> Any:
         """One request over the yard's own socket.
@@ -248,9 +95,7 @@ class Yard:
 
     def remove_runs(self) -> None:
         """Leaves the yard as it was found."""
-        for command in self.started:
-            command.kill()
-        self.started.clear()
+        self.end_commands()
         for folder in self.work.iterdir():
             shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
         jobs, pods = "/apis/batch/v1/jobs", "/api/v1/pods"
@@ -266,9 +111,7 @@ class Yard:
 
     def end(self) -> None:
         """Ends everything that lives in this yard, however it was left."""
-        for command in self.started:
-            command.kill()
-        self.started.clear()
+        self.end_commands()
         try:
             self.call("down", "--stop")
         finally:
@@ -325,7 +168,7 @@ def make_yard() -> Iterator[Yard]:
         "GPUYARD_HOME": str(home),
         **CANARY,
     }
-    yard = Yard(home, work, environ)
+    yard = Yard(work, environ, home)
     try:
         yield yard
     finally:
@@ -344,6 +187,12 @@ def yard(shared_yard: Yard) -> Iterator[Yard]:
     """A running yard with eight simulated H100, without runs; other tests use it, too."""
     yield shared_yard
     shared_yard.remove_runs()
+
+
+@pytest.fixture
+def target(yard: Yard) -> Shell:
+    """Where commands go in the tests that hold of a cluster as well."""
+    return yard
 
 
 @pytest.fixture

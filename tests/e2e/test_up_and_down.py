@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import CANARY, Yard, alive, until
+from .conftest import Yard, alive
+from .shell import CANARY, until
 
 
 def test_up_twice(own_yard: Yard) -> None:

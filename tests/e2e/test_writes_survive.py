@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from .conftest import Refused, Yard, kill, until
+from .conftest import Refused, Yard, kill
+from .shell import until
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 ROUNDS = 30
