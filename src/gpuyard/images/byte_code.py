@@ -28,6 +28,9 @@ class Compiler:
     program: str
     version: str
 
+    def __str__(self) -> str:
+        return f"cpython {self.version}"
+
 
 async def find_compiler(minor: int, environ: Mapping[str, str]) -> Compiler | None:
     """An interpreter of version 3.MINOR: the one that runs this, else one on PATH; None without one."""

@@ -36,12 +36,14 @@ class PlatformLock:
         python: of the base, such as 3.11; empty without requirements.
         from_base: name → version of what the requirements name and the base brings.
         wheels: sorted.
+        byte_code: what compiled them where the lock was made, such as cpython 3.11.2, or none.
     """
 
     base_digest: Digest
     python: str = ""
     from_base: Mapping[str, str] = field(default_factory=dict, hash=False)
     wheels: tuple[Wheel, ...] = ()
+    byte_code: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Lock:
             if platform.from_base:
                 pairs = (f"{_quoted(n)} = {_quoted(v)}" for n, v in sorted(platform.from_base.items()))
                 lines.append(f"from-base = {{ {', '.join(pairs)} }}")
+            if platform.byte_code:
+                lines.append(f"byte-code = {_quoted(platform.byte_code)}")
             if platform.wheels:
                 lines.append("wheels = [")
                 lines += [f"  {_wheel_line(wheel)}," for wheel in sorted(platform.wheels)]
@@ -143,6 +147,7 @@ def _platform(raw: Mapping[str, Any]) -> PlatformLock:
             Wheel(str(wheel["file"]), str(wheel.get("sha256", "")), int(wheel.get("size", 0)))
             for wheel in raw.get("wheels", ())
         ),
+        str(raw.get("byte-code", "")),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from gpuyard import errors
 from gpuyard.images.base import BaseContents
 from gpuyard.images.base_image import BaseImage, find_base, read_contents
+from gpuyard.images.byte_code import find_compiler
 from gpuyard.images.cache import Cache
 from gpuyard.images.environment import Environment
 from gpuyard.images.lock import Lock, PlatformLock, changes, read_lock, requirements_digest
@@ -179,4 +180,9 @@ class Planner:
             self.reporter.say(
                 "installed in the place of the base's, for the base's own packages too: " + ", ".join(other)
             )
-        return PlatformLock(base.digest, contents.python.version, found.base_packages, wheels), sources
+        compiler = await find_compiler(contents.python.minor, self.environ) if wheels else None
+        byte_code = str(compiler or "none") if wheels else ""
+        return (
+            PlatformLock(base.digest, contents.python.version, found.base_packages, wheels, byte_code),
+            sources,
+        )

@@ -16,6 +16,7 @@ from gpuyard.images.cache import Cache
 from gpuyard.images.environment import LAUNCHER, UID, home_entries
 from gpuyard.images.image_config import image_annotations, image_config
 from gpuyard.images.layers import Compression, Entry, Layer, Packer, with_parents
+from gpuyard.images.lock import NAME as LOCK_NAME
 from gpuyard.images.oci import OCI_CONFIG, OCI_EMPTY, OCI_MANIFEST, Descriptor, Digest, Manifest
 from gpuyard.images.packing import PackedFile, descriptor_of, upload_new
 from gpuyard.images.places import Place
@@ -122,6 +123,12 @@ class PlatformBuild:
             self.reporter.say(
                 f"no byte code: there is no python{python.version} on this machine's PATH to compile with, "
                 "so imports in the image are slower"
+            )
+        locked, here = self.plan.lock.byte_code, str(compiler or "none")
+        if locked not in ("", here):
+            self.reporter.say(
+                f"{LOCK_NAME} was made where byte code was by {locked}, and here it is by {here}: the "
+                "image's digest is another than there"
             )
         return compiler
 
@@ -292,7 +299,7 @@ class PlatformBuild:
             plan.base.digest,
             created=self.created,
             compression=self.compression.name,
-            byte_code=f"cpython {compiler.version}" if compiler else "",
+            byte_code=str(compiler or ""),
         )
         manifest = Manifest(
             config=Descriptor.for_bytes(OCI_CONFIG, config),

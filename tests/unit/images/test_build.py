@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -154,6 +155,29 @@ async def test_a_second_build_sends_nothing(workshop: Workshop) -> None:
     assert second.unchanged and not first.unchanged
     assert second.digest == first.digest
     assert sorted((workshop.folder / "out/blobs/sha256").iterdir()) == blobs
+
+
+async def test_another_compiler_of_byte_code_than_where_it_was_locked_is_said(
+    workshop: Workshop, make_wheel: MakeWheel
+) -> None:
+    make_wheel("demo")
+    requirements = workshop.require("demo")
+    first = await workshop.build(requirements=requirements)
+    lock = workshop.app / "gpuyard.lock"
+    here = f"cpython {sys.version.split()[0]}"
+    assert f'byte-code = "{here}"\n' in lock.read_text()
+    workshop.heard.said.clear()
+    await workshop.build(requirements=requirements)
+    assert workshop.heard.said == []
+
+    lock.write_text(lock.read_text().replace(here, "cpython 3.11.999"))
+    again = await workshop.build(requirements=requirements)
+    (said,) = workshop.heard.said
+    assert "by cpython 3.11.999, and here it is by " + here in said
+    assert again.digest == first.digest
+    workshop.heard.said.clear()
+    await workshop.build(requirements=requirements, byte_code=False)
+    assert workshop.heard.said == []
 
 
 async def test_wheels_are_installed_with_scripts_and_byte_code(
