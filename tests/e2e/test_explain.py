@@ -33,6 +33,15 @@ def test_a_waiting_run(yard: Yard) -> None:
     }
     assert [holder["name"] for holder in explanation["nodes"][0]["holders"]] == ["holder"]
     assert len(explanation["plans"]) == 2
+    assert explanation["incomplete"] is False
+
+    blocked = found["blocked"]
+    assert (blocked["step"], blocked["cause"]) == ("nodes", "busy")
+    assert blocked["owner"] == {"kind": "Job", "namespace": "default", "name": "holder"}
+    assert [remedy["text"] for remedy in blocked["remedies"]] == [p["text"] for p in explanation["plans"]]
+    states = {entry["step"]: entry["state"] for entry in found["ladder"]}
+    assert (states["quota"], states["nodes"], states["image"]) == ("passed", "blocked", "not_reached")
+    assert f"held at nodes: {explanation['headline']}" in said
 
 
 def test_both_suggestions_are_true(yard: Yard) -> None:
@@ -70,6 +79,7 @@ def test_a_run_that_does_not_wait_needs_no_explanation(yard: Yard) -> None:
     assert yard.json("explain", "fine")["explanation"] is None
     yard.call("run", "-n", "bad", "--", "sh", "-c", "exit 3")
     said = yard.ok("explain", "bad")
+    assert "failed at process: exited with 3" in said
     assert "bad: failed (ExitCode): exited with 3" in said
     assert "gpuyard logs bad" in said
 

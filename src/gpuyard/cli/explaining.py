@@ -104,7 +104,8 @@ async def find_answer(
     reader = _Reader(target)
     pod = _telling_pod(run)
     over = run.state.state in ENDED
-    waits = run.state.state == "pending" and not (pod and pod["spec"].get("nodeName"))
+    placed = pod is not None and is_alive(pod) and bool(pod["spec"].get("nodeName"))
+    waits = run.state.state == "pending" and not placed
     nodes, everywhere, objects = await asyncio.gather(
         reader.list(NODES) if waits else _nothing(),
         reader.list(PODS) if waits else _nothing(),

@@ -57,8 +57,9 @@ async def find_waiting(target: Target, run: Run, *, since: bool) -> Waiting:
         pass
     else:
         finding = answer.ladder.blocking
-        if answer.explanation is not None and (finding is None or finding.step in ("nodes", "devices")):
-            why = answer.explanation.short() if answer.explanation.blocker else why
+        explanation = answer.explanation
+        if explanation and explanation.blocker and finding and finding.step in ("nodes", "devices"):
+            why = explanation.short()
         elif finding is not None:
             why = f"{finding.step}: {finding.headline}"
     why = why or run.state.reason

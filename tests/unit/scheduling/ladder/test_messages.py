@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gpuyard.scheduling.explain import explain
 from gpuyard.scheduling.ladder.admission import find_admission
 from gpuyard.scheduling.ladder.devices import find_devices
 from gpuyard.scheduling.ladder.ladder import climb
@@ -16,6 +18,8 @@ from gpuyard.scheduling.ladder.quota import find_quota
 from gpuyard.scheduling.ladder.start import find_start
 from gpuyard.scheduling.ladder.steps import Ended, LogCause, Objects
 from gpuyard.scheduling.ladder.volumes import find_volumes
+from gpuyard.scheduling.requests import PodRequest
+from gpuyard.scheduling.snapshot import Snapshot
 
 IMAGE = "registry.example.com/team/train:1"
 
@@ -243,6 +247,25 @@ def test_without_the_right_to_see_nodes_the_scheduler_speaks() -> None:
         "none of 3 nodes takes it: 1 node(s) were unschedulable, 2 Insufficient nvidia.com/gpu"
     )
     assert "you may not list nodes" in found.evidence[0]
+
+
+def test_pods_that_may_not_be_seen_are_what_is_in_the_way() -> None:
+    """Our own arithmetic has room, because it lacks the pods of other namespaces."""
+    status = {"allocatable": {"nvidia.com/gpu": "8", "cpu": "8", "pods": "9"}}
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    node = {"metadata": {"name": "n1"}, "spec": {}, "status": {**status, **ready}}
+    waits = unplaced("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+    fits = replace(explain(PodRequest.of(waits), Snapshot.of([node], ())), incomplete=True)
+    found = find_nodes(Objects(job(), waits, unreadable=frozenset({"all pods"})), fits)
+    assert found is not None
+    assert (found.cause, found.headline) == (
+        "busy", "pods of other namespaces, which you may not list, hold what it needs",
+    )  # fmt: skip
+    assert found.evidence[0] == "the scheduler says: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    assert "incomplete" in found.evidence[-1]
+    # With every pod counted it is the scheduler that is late.
+    found = find_nodes(Objects(job(), waits), replace(fits, incomplete=False))
+    assert found is not None and found.cause == "scheduler"
 
 
 @pytest.mark.parametrize(
