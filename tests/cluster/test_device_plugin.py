@@ -43,9 +43,12 @@ def gone_from_the_start(cluster: Cluster, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def agent(cluster: Cluster, tmp_path: Path) -> Iterator[Agent]:
     """Our agent with four GPUs, known to the kubelet."""
+    # The node's status lags behind: it may still be that of the plugin of the test before.
+    until(lambda: not allocatable(cluster.nodes[NODE]), "the kubelet has let go of the last plugin")
     agent = Agent(cluster, NODE, tmp_path)
     agent.start()
     try:
+        until(lambda: len(allocatable(cluster.nodes[NODE])) == COUNT, "the plugin is registered")
         wait_for_gpus(cluster, NODE, COUNT, COUNT)
         yield agent
     finally:
