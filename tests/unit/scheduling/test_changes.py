@@ -49,6 +49,30 @@ TAINTS = ({"key": "dedicated", "value": "ml", "effect": "NoSchedule"},)
         ),
         pytest.param(
             request(4),
+            [node("a", 8, PodRequest(ObjectKey("ml", "x"), resources={GPU: 6}, run="x"))],
+            ["ask for 2 GPUs instead of 4 (node a)", "stop run ml/x (node a)"],
+            id="another namespace's",
+        ),
+        pytest.param(
+            request(4, selector=(Requirement("hardware-typ", "In", ("nvidia-gpus",)),)),
+            [node("a", labels={"hardware-type": "nvidia-gpu", "hardware": "x"})],
+            ["select hardware-type=nvidia-gpu instead of hardware-typ=nvidia-gpus (node a)"],
+            id="a label that is mistyped",
+        ),
+        pytest.param(
+            request(4, selector=(Requirement("host", "In", ("node-b",)),)),
+            [node("a", labels={"host": "node-a"})],
+            ["drop the node selector host=node-b (node a)"],
+            id="a label that only looks alike",
+        ),
+        pytest.param(
+            request(4),
+            [node("a", taints=({"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"},))],
+            [],
+            id="what the control plane says of a node isn't tolerated away",
+        ),
+        pytest.param(
+            request(4),
             [node("a", 8, held(6, "t")), node("b", 8, held(5, "u"))],
             ["ask for 3 GPUs instead of 4 (node b)", "stop run t (node a)"],
             id="the least to give up",

@@ -13,6 +13,7 @@ from gpuyard.scheduling.fit import (
     NotReady,
     OtherNode,
     Untolerated,
+    VolumeElsewhere,
     WrongModel,
     fit,
 )
@@ -155,3 +156,19 @@ def test_what_became_unhealthy_under_its_pods_is_not_free() -> None:
     state = node(allocatable={GPU: 1}).with_pods([request(resources={GPU: 2})])
     (misfit,) = fit(request(resources={GPU: 1}), state)
     assert str(misfit) == "has 0 GPUs free, needs 1"
+
+
+def test_a_volume_that_is_tied_to_other_nodes() -> None:
+    volume = ("pv-1", (NodeTerm((Requirement("zone", "In", ("a",)),)),))
+    assert fit(request(volumes=(volume,)), node(labels={"zone": "a"})) == []
+    assert fit(request(volumes=(volume,)), node(labels={"zone": "b"})) == [VolumeElsewhere("pv-1")]
+
+
+def test_a_state_that_is_also_a_taint_is_said_once() -> None:
+    unreachable = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}
+    away = node(ready=False, not_ready_why="Kubelet stopped posting node status.", taints=(unreachable,))
+    assert [str(m) for m in fit(request(), away)] == ["is not ready: Kubelet stopped posting node status."]
+    unschedulable = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+    assert [str(m) for m in fit(request(), node(unschedulable=True, taints=(unschedulable,)))] == [
+        "is cordoned"
+    ]

@@ -6,7 +6,7 @@ import pytest
 
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.kube.selectors import Requirement
-from gpuyard.scheduling.requests import NodeTerm, PodRequest, effective_requests
+from gpuyard.scheduling.requests import NodeTerm, PodRequest, effective_limits, effective_requests
 
 GPU = "nvidia.com/gpu"
 
@@ -143,3 +143,31 @@ def test_a_template_asks_for_what_its_pods_will() -> None:
 
 def test_an_empty_term_matches_nothing() -> None:
     assert not NodeTerm().matches("n1", {"a": "b"})
+
+
+@pytest.mark.parametrize(
+    ("owner", "labels", "holder"),
+    [
+        (None, {}, ("pod", "p")),
+        (None, {"gpuyard.io/run": "train"}, ("run", "train")),
+        (("Job", "nightly"), {}, ("job", "nightly")),
+        (("Job", "train"), {"gpuyard.io/run": "train"}, ("run", "train")),
+        (("ReplicaSet", "web-5d4f"), {"pod-template-hash": "5d4f"}, ("deployment", "web")),
+        (("ReplicaSet", "web"), {}, ("replicaset", "web")),
+        (("StatefulSet", "db"), {}, ("statefulset", "db")),
+        (("Node", "n1"), {}, ("pod", "p")),
+    ],
+)
+def test_what_people_would_stop_to_end_a_pod(
+    owner: tuple[str, str] | None, labels: dict[str, str], holder: tuple[str, str]
+) -> None:
+    owners = [{"kind": owner[0], "name": owner[1], "controller": True}] if owner else []
+    metadata = {"name": "p", "namespace": "d", "labels": labels, "ownerReferences": owners}
+    assert PodRequest.of({"metadata": metadata, "spec": {"containers": []}}).holder == holder
+
+
+def test_limits_count_apart_from_requests() -> None:
+    resources = {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}}
+    spec = {"containers": [{"resources": resources}, {"resources": {"requests": {"memory": "1Gi"}}}]}
+    assert effective_limits(spec) == {"cpu": 2000, "memory": 2**30}
+    assert effective_requests(spec)["cpu"] == 1000
