@@ -209,6 +209,24 @@ def test_messages_carry_the_details() -> None:
     assert message("deadline of the Job") == "Job: DeadlineExceeded"
 
 
+def test_a_schedulers_message_comes_without_its_account_of_preemption() -> None:
+    said = (
+        "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. no new claims to deallocate, "
+        "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+    )
+    state = run_state(job(), [pod(node=None, **condition("PodScheduled", "Unschedulable", said))])
+    assert state.message == "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
+
+
+def test_what_ends_a_pod_before_its_container_begins() -> None:
+    init = [{"name": "prepare", "state": terminated(4)}]
+    state = run_state(job(TRIED), [pod("Failed", initContainerStatuses=init)])
+    assert (state.reason, state.message) == (Reason.EXIT_CODE, "init container prepare exited with 4")
+    full = pod("Failed", reason="OutOfnvidia.com/gpu", message="Node didn't have enough resource")
+    state = run_state(job(TRIED), [full])
+    assert (state.reason, state.message) == (Reason.START_ERROR, "Node didn't have enough resource")
+
+
 def test_the_json_keys_are_the_documented_ones() -> None:
     run = run_state(*CASES["both attempts fail"][:2])
     assert run.to_json() == {
