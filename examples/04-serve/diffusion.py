@@ -20,8 +20,8 @@ SIZE = 12  # pixels along a picture's side
 NOISE_STEPS = 100
 WIDTH = 48
 BATCH = 32
-#: Batches of a training; 600 take some five seconds on a CPU.
-TRAIN_STEPS = int(os.environ.get("TRAIN_STEPS", "600"))
+#: Batches of a training; 400 take a few seconds on a CPU.
+TRAIN_STEPS = int(os.environ.get("TRAIN_STEPS", "400"))
 WEIGHTS = Path(__file__).with_name("weights.pt")
 
 FONT = """

@@ -2,7 +2,6 @@
 
     /generate?n=4&seed=1&digit=7   pictures as JSON; /generate.png draws them
     /readyz                        503 until the model is there, then 200
-    /healthz                       200 from the start
 
 Loads weights.pt; where there is none it trains the model first, and saves it for the next start. SIGTERM ends
 it when the answers under way are given. HOST and PORT say where it listens.
@@ -39,12 +38,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        if url.path == "/healthz":
-            self.answer(HTTPStatus.OK, b"ok\n")
-        elif url.path not in ("/readyz", "/generate", "/generate.png"):
-            self.answer(
-                HTTPStatus.NOT_FOUND, b"try /generate?n=4&seed=1, /generate.png, /readyz or /healthz\n"
-            )
+        if url.path not in ("/readyz", "/generate", "/generate.png"):
+            self.answer(HTTPStatus.NOT_FOUND, b"try /generate?n=4&seed=1, /generate.png or /readyz\n")
         elif self.server.draw is None:
             self.answer(HTTPStatus.SERVICE_UNAVAILABLE, b"the model isn't ready yet\n")
         elif url.path == "/readyz":
@@ -74,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: object) -> None:
         # Probes would fill the log.
-        if not getattr(self, "path", "").endswith("z"):
+        if getattr(self, "path", "") != "/readyz":
             print(self.address_string(), format % arguments, flush=True)
 
 
@@ -88,10 +83,8 @@ def read_query(query: str) -> tuple[list[int], int]:
     }
     if unknown := fields.keys() - {"n", "seed", "digit"}:
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}; there are n, seed and digit")
-    count, seed = (
-        read_number("n", fields["n"], 1, MOST_PICTURES),
-        read_number("seed", fields["seed"], 0, 2**63 - 1),
-    )
+    count = read_number("n", fields["n"], 1, MOST_PICTURES)
+    seed = read_number("seed", fields["seed"], 0, 2**63 - 1)
     if fields["digit"]:
         return [read_number("digit", fields["digit"], 0, 9)] * count, seed
     return [index % 10 for index in range(count)], seed
@@ -119,7 +112,7 @@ def png(images: Images) -> bytes:
 
 def prepare(stop: threading.Event) -> Callable[[list[int], int], Images]:
     """Loads or trains the model; gives a function that draws digits from a seed."""
-    # Not at the top: torch takes seconds to load, and /healthz and SIGTERM are to be answered meanwhile.
+    # Not at the top: torch takes seconds to load, and /readyz and SIGTERM are to be heeded meanwhile.
     import diffusion
 
     device = diffusion.choose_device()
