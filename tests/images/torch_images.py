@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-_EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 _MANIFESTS = Path(__file__).parents[1] / "cluster" / "manifests"
 #: Runs `gpuyard` with these words, which has to succeed.
 Run = Callable[..., object]
@@ -57,7 +57,7 @@ def build_torch_images(run: Run, tar: Path, folder: Path, registry: str) -> Torc
     run("image", "import", str(tar), "-t", images.base, "--compression", "zstd", *torchrun)
     for example, image in (("03-ddp", images.train), ("04-serve", images.serve)):
         # A build leaves its lock beside the code.
-        copied = shutil.copytree(_EXAMPLES / example, folder / example, ignore=_made_by_runs)
+        copied = shutil.copytree(EXAMPLES / example, folder / example, ignore=_made_by_runs)
         run("build", "-f", str(copied / "gpuyard.yaml"), "--base", images.base, "-t", image)
     return images
 
