@@ -30,6 +30,9 @@ CANARY = {"SECRET_OF_THE_SHELL": "leaked"}
 #: What Python and asyncio print when something went wrong that nobody handled.
 NOISE = re.compile(r"Traceback|Exception ignored|Exception in callback|never (?:awaited|retrieved)|Warning:")
 
+#: Options of a run that waits, for a node with a label that none has.
+NOWHERE = ("--wait", "--node-selector", "disk=fast")
+
 
 @dataclass(frozen=True)
 class Result:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from .conftest import Yard
+from .shell import Shell
 
 LOOK = """
 import json, os
@@ -59,6 +60,14 @@ def test_with_gpus(yard: Yard) -> None:
     assert len(set(devices)) == 2
 
 
+def test_gpus_are_the_run_s_own(target: Shell) -> None:
+    show = ("sh", "-c", "echo $CUDA_VISIBLE_DEVICES $GPUYARD_GPUS $SECRET_OF_THE_SHELL; ls -d /dev/nvidia?")
+    devices, count, *nodes = target.ok("run", "--gpus", "2", "--", *show).split()
+    assert (len(set(devices.split(","))), count, len(set(nodes))) == (2, "2", 2)
+    result = target.call("run", "--", *show)
+    assert "/dev/nvidia0" not in result.out and "GPU-" not in result.out
+
+
 def test_an_active_virtual_environment_comes_along(yard: Yard) -> None:
     folder = yard.work / "its-venv/bin"
     folder.mkdir(parents=True)
@@ -75,8 +84,8 @@ def test_the_daemon_s_own_environment_stays_with_it(stopped_yard: Yard) -> None:
     assert found["USER"] == "tester"
 
 
-def test_a_user_can_not_widen_what_was_allotted(yard: Yard) -> None:
-    said = yard.refused(2, "run", "--gpus", "1", "--env", "CUDA_VISIBLE_DEVICES=0,1,2", "--", "true")
+def test_a_user_can_not_widen_what_was_allotted(target: Shell) -> None:
+    said = target.refused(2, "run", "--gpus", "1", "--env", "CUDA_VISIBLE_DEVICES=0,1,2", "--", "true")
     assert "CUDA_VISIBLE_DEVICES" in said and "--gpus" in said
 
 

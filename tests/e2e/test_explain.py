@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from .conftest import Yard
+from .shell import Shell
 
 
 def test_a_waiting_run(yard: Yard) -> None:
@@ -66,19 +67,19 @@ def test_another_model_is_the_suggestion_where_the_model_is_what_lacks(yard: Yar
     assert yard.json("explain", "picky")["explanation"]["never"] is True
 
 
-def test_a_selector_that_no_node_has(yard: Yard) -> None:
+def test_a_selector_that_no_node_has(target: Shell) -> None:
     arguments = ("--node-selector", "disk=fast", "--", "true")
-    assert "disk=fast" in yard.refused(2, "run", *arguments)
-    yard.ok("run", "-d", "--wait", "-n", "selective", *arguments)
-    assert "disk=fast" in yard.ok("explain", "selective")
+    assert "disk=fast" in target.refused(2, "run", *arguments)
+    target.ok("run", "-d", "--wait", "-n", "selective", *arguments)
+    assert "disk=fast" in target.ok("explain", "selective")
 
 
-def test_a_run_that_does_not_wait_needs_no_explanation(yard: Yard) -> None:
-    yard.background("fine", "--", "sleep", "600")
-    assert yard.ok("explain", "fine").startswith("fine: running")
-    assert yard.json("explain", "fine")["explanation"] is None
-    yard.call("run", "-n", "bad", "--", "sh", "-c", "exit 3")
-    said = yard.ok("explain", "bad")
+def test_a_run_that_does_not_wait_needs_no_explanation(target: Shell) -> None:
+    target.background("fine", "--", "sleep", "600")
+    assert target.ok("explain", "fine").startswith("fine: running")
+    assert target.json("explain", "fine")["explanation"] is None
+    target.call("run", "-n", "bad", "--", "sh", "-c", "exit 3")
+    said = target.ok("explain", "bad")
     assert "failed at process: exited with 3" in said
     assert "bad: failed (ExitCode): exited with 3" in said
     assert "gpuyard logs bad" in said
@@ -113,6 +114,6 @@ def test_the_queue_goes_by_priority_and_then_by_age(yard: Yard) -> None:
     yard.api("DELETE", f"{path}/urgent")
 
 
-def test_explain_for_machines_is_json_in_every_state(yard: Yard) -> None:
-    yard.ok("run", "-n", "over", "--", "true")
-    assert json.loads(yard.ok("explain", "over", "-o", "json"))["run"]["state"] == "succeeded"
+def test_explain_for_machines_is_json_in_every_state(target: Shell) -> None:
+    target.ok("run", "-n", "over", "--", "true")
+    assert json.loads(target.ok("explain", "over", "-o", "json"))["run"]["state"] == "succeeded"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
 from .conftest import Yard
+from .shell import NOWHERE, Shell
 
 THREE_TRIES = 'n=$(cat tries 2>/dev/null || echo 0); echo $((n+1)) > tries; echo "$n a"; echo "$n b"; exit 1'
 
@@ -20,57 +19,49 @@ def test_all_attempts_one_after_the_other(yard: Yard) -> None:
     assert (again.code, again.out) == (1, followed.out)
 
 
-def test_following_waits_for_more(yard: Yard) -> None:
-    yard.background("slow", "--", "sh", "-c", "seq 1 5; until [ -e go ]; do sleep 0.02; done; echo 6; exit 4")
-    yard.wait_for_line("slow", "5")
-    followed = yard.start("logs", "-f", "--tail", "2", "slow")
+def test_following_waits_for_more(target: Shell) -> None:
+    target.background("slow", "--", "sh", "-c", f"seq 1 5; {target.waiting}; echo 6; exit 4")
+    target.wait_for_line("slow", "5")
+    followed = target.start("logs", "-f", "--tail", "2", "slow")
     followed.wait_for("5\n")
-    yard.script("go", "")
+    target.open_gate("slow")
     result = followed.finish()
     assert (result.code, result.out) == (4, "4\n5\n6\n")
-    assert yard.ok("logs", "slow") == "1\n2\n3\n4\n5\n6\n"
+    assert target.ok("logs", "slow") == "1\n2\n3\n4\n5\n6\n"
 
 
 @pytest.mark.parametrize(("tail", "said"), [("0", ""), ("1", "3\n"), ("3", "1\n2\n3\n"), ("9", "1\n2\n3\n")])
-def test_tail(yard: Yard, tail: str, said: str) -> None:
-    yard.ok("run", "-n", "three", "--", "seq", "3")
-    assert yard.ok("logs", "--tail", tail, "three") == said
+def test_tail(target: Shell, tail: str, said: str) -> None:
+    target.ok("run", "-n", "three", "--", "seq", "3")
+    assert target.ok("logs", "--tail", tail, "three") == said
 
 
-def test_they_stay_after_stop(yard: Yard) -> None:
-    yard.background("halted", "--", "sh", "-c", "echo before; sleep 600")
-    yard.wait_for_line("halted", "before")
-    yard.ok("stop", "halted")
-    assert yard.ok("logs", "halted") == "before\n"
+def test_they_stay_after_stop(target: Shell) -> None:
+    target.background("halted", "--", "sh", "-c", "echo before; sleep 600")
+    target.wait_for_line("halted", "before")
+    target.ok("stop", "halted")
+    assert target.ok("logs", "halted") == "before\n"
 
 
-def test_a_run_without_output_yet_says_so(yard: Yard) -> None:
-    yard.background("holder", "--gpus", "8", "--", "sleep", "600")
-    yard.ok("run", "-d", "-n", "waiter", "--gpus", "1", "--", "echo", "hi")
-    result = yard.call("logs", "waiter")
+def test_a_run_without_output_yet_says_so(target: Shell) -> None:
+    target.ok("run", "-d", "-n", "waiter", *NOWHERE, "--", "echo", "hi")
+    result = target.call("logs", "waiter")
     assert (result.code, result.out) == (0, "")
     assert "waiter: pending" in result.err
 
 
-def test_an_unknown_name_gets_the_nearest_one(yard: Yard) -> None:
-    yard.ok("run", "-n", "trainer", "--", "true")
+def test_an_unknown_name_gets_the_nearest_one(target: Shell) -> None:
+    target.ok("run", "-n", "trainer", "--", "true")
     for command in ("logs", "show", "explain", "stop", "rm"):
-        said = yard.refused(2, command, "trianer")
+        said = target.refused(2, command, "trianer")
         assert "'trianer'" in said and "did you mean trainer?" in said
 
 
-def test_our_own_line_begins_a_line(yard: Yard) -> None:
-    together = subprocess.run(
-        ["bash", "-c", "gpuyard run -n torn -- printf 'no newline' 2>&1"],
-        env=yard.environ,
-        cwd=yard.work,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_our_own_line_begins_a_line(target: Shell) -> None:
+    together = target.bash("$GPUYARD 2>&1", "run", "-n", "torn", "--", "printf", "no newline")
     assert together.stdout.endswith("no newline\ntorn succeeded\n")
     # What goes to a file is what the process wrote.
-    assert yard.ok("logs", "torn") == "no newline"
+    assert target.ok("logs", "torn") == "no newline"
 
 
 def test_several_attempts_are_told_apart_from_the_first_on(yard: Yard) -> None:

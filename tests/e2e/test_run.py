@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import re
-import subprocess
 
 import pytest
 
 from .conftest import Yard
+from .shell import Shell
 
 GENERATED = re.compile(r"Submitted (\S+)")
 
 
-def test_a_script_with_its_own_options(yard: Yard) -> None:
-    yard.script("train.py", "import sys\nprint('argv', sys.argv)\nprint('to stderr', file=sys.stderr)")
-    result = yard.call("run", "train.py", "--gpus", "2", "--", "--epochs", "3", "-d")
+def test_a_script_with_its_own_options(target: Shell) -> None:
+    target.script("train.py", "import sys\nprint('argv', sys.argv[1:])\nprint('to stderr', file=sys.stderr)")
+    result = target.call("run", "train.py", "--gpus", "2", "--", "--epochs", "3", "-d")
     assert result.code == 0
-    assert sorted(result.out.splitlines()) == ["argv ['train.py', '--epochs', '3', '-d']", "to stderr"]
+    assert sorted(result.out.splitlines()) == ["argv ['--epochs', '3', '-d']", "to stderr"]
     name = GENERATED.search(result.err)
     assert name and re.fullmatch(r"train-[a-z0-9]{5}", name[1])
     assert result.err.splitlines()[-1] == f"{name[1]} succeeded"
-    assert yard.state(name[1])["gpus"] == 2
+    assert target.state(name[1])["gpus"] == 2
 
 
-def test_a_command_is_not_seen_by_any_shell(yard: Yard) -> None:
+def test_a_command_is_not_seen_by_any_shell(target: Shell) -> None:
     assert (
-        yard.ok("run", "--", "printf", "%s\\n", "a b", "$HOME", "$(PATH)", "*") == "a b\n$HOME\n$(PATH)\n*\n"
+        target.ok("run", "--", "printf", "%s\\n", "a b", "$HOME", "$(PATH)", "*")
+        == "a b\n$HOME\n$(PATH)\n*\n"
     )
 
 
@@ -95,11 +96,11 @@ def test_a_spec_file_and_flags_that_win_over_it(yard: Yard) -> None:
         ("kill -SEGV $$", 139, "Signal", "failed: ended by SIGSEGV"),
     ],
 )
-def test_exit_codes(yard: Yard, command: str, code: int, reason: str, says: str) -> None:
-    result = yard.call("run", "-n", "code", "--", "sh", "-c", command)
+def test_exit_codes(target: Shell, command: str, code: int, reason: str, says: str) -> None:
+    result = target.call("run", "-n", "code", "--", "sh", "-c", command)
     assert result.code == code
     assert f"code {says}" in result.err.splitlines()[-1]
-    found = yard.state("code")
+    found = target.state("code")
     assert (found["exit_code"], found["reason"]) == (code, reason)
 
 
@@ -121,15 +122,9 @@ def test_a_module_that_is_not_there_names_the_interpreter(yard: Yard) -> None:
         assert "no_such_module isn't installed for /usr/bin/python3" in yard.ok(command, "lost")
 
 
-def test_what_is_piped_in_is_said_to_stay_outside(yard: Yard) -> None:
-    done = subprocess.run(
-        ["bash", "-c", "gpuyard run -n piped -- cat < data"],
-        env=yard.environ,
-        cwd=yard.script("data", "text").parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_what_is_piped_in_is_said_to_stay_outside(target: Shell) -> None:
+    target.script("data", "text")
+    done = target.bash("$GPUYARD < data", "run", "-n", "piped", "--", "cat")
     assert (done.returncode, done.stdout) == (0, "")
     assert "standard input isn't passed on" in done.stderr
 
@@ -146,47 +141,80 @@ def test_with_retries_the_last_attempt_counts(yard: Yard) -> None:
     assert yard.state("second")["exit_code"] == 0
 
 
-def test_detached_it_returns_at_once(yard: Yard) -> None:
-    result = yard.call("run", "-d", "-n", "long", "--", "sleep", "600")
+def test_each_attempt_has_its_output_and_its_exit_code(target: Shell) -> None:
+    result = target.call("run", "-n", "twice", "--retries", "1", "--", "sh", "-c", "echo try; exit 3")
+    assert (result.code, result.out) == (3, "try\ntry\n")
+    assert "── attempt 2 ──" in result.err
+    assert target.ok("logs", "twice") == "try\ntry\n"
+    assert target.ok("logs", "--tail", "1", "twice") == "try\n"
+    assert [attempt["exit_code"] for attempt in target.state("twice")["attempts"]] == [3, 3]
+
+
+SHORT_SPEC = """
+name: from-file
+resources:
+  gpus: 1
+  shm: 32Mi
+workdir: /tmp
+env:
+  EPOCHS: 1e-3
+  FROM_SHELL:
+  UNTOUCHED: $HOME
+run: |
+  echo "$EPOCHS $FROM_SHELL $UNTOUCHED $SECRET_OF_THE_SHELL"
+  echo "$CUDA_VISIBLE_DEVICES" | tr , '\\n' | wc -l
+  pwd
+"""
+
+
+def test_a_spec_file_says_what_runs_wherever_that_is(target: Shell) -> None:
+    target.script("gpuyard.yaml", SHORT_SPEC)
+    result = target.call("run", "-f", "gpuyard.yaml", "--gpus", "H100:2", env={"FROM_SHELL": "shell's"})
+    assert (result.code, result.out) == (0, "1e-3 shell's $HOME \n2\n/tmp\n"), result
+    assert target.state("from-file")["state"] == "succeeded"
+
+
+def test_detached_it_returns_at_once(target: Shell) -> None:
+    result = target.call("run", "-d", "-n", "long", "--", "sleep", "600")
     assert (result.code, result.out) == (0, "")
     assert "gpuyard logs -f long" in result.err
-    assert yard.wait_for("long", "running")["exit_code"] is None
+    assert target.wait_for("long", "running")["exit_code"] is None
 
 
-def test_output_for_machines_is_the_run_as_ps_lists_it(yard: Yard) -> None:
-    made = yard.json("run", "-d", "-n", "listed", "--", "true")
+def test_output_for_machines_is_the_run_as_ps_lists_it(target: Shell) -> None:
+    made = target.json("run", "-d", "-n", "listed", "--", "true")
     assert made["name"] == "listed"
-    assert made.keys() == yard.json("ps")[0].keys()
+    assert made.keys() == target.json("ps")[0].keys()
 
 
-def test_a_taken_name_is_refused_and_can_be_replaced(yard: Yard) -> None:
-    yard.background("taken", "--", "sh", "-c", "echo first; sleep 600")
-    said = yard.refused(2, "run", "-n", "taken", "--", "echo", "second")
+def test_a_taken_name_is_refused_and_can_be_replaced(target: Shell) -> None:
+    target.background("taken", "--", "sh", "-c", "echo first; sleep 600")
+    said = target.refused(2, "run", "-n", "taken", "--", "echo", "second")
     assert "'taken'" in said and "--replace" in said
-    assert yard.state("taken")["state"] == "running"
-    assert yard.ok("run", "--replace", "-n", "taken", "--", "echo", "second") == "second\n"
-    assert yard.ok("logs", "taken") == "second\n"
-    assert [run["name"] for run in yard.json("ps")] == ["taken"]
+    assert target.state("taken")["state"] == "running"
+    assert target.ok("run", "--replace", "-n", "taken", "--", "echo", "second") == "second\n"
+    assert target.ok("logs", "taken") == "second\n"
+    assert [run["name"] for run in target.json("ps")] == ["taken"]
 
 
-def test_replacing_a_name_that_is_free_is_fine(yard: Yard) -> None:
-    assert yard.ok("run", "--replace", "-n", "free", "--", "echo", "hi") == "hi\n"
+def test_replacing_a_name_that_is_free_is_fine(target: Shell) -> None:
+    assert target.ok("run", "--replace", "-n", "free", "--", "echo", "hi") == "hi\n"
 
 
-def test_more_than_any_node_has_is_refused_with_the_numbers(yard: Yard) -> None:
-    said = yard.refused(2, "run", "-n", "huge", "--gpus", "9", "--", "true")
-    assert "8 GPUs, 0 allotted, 8 free, needs 9" in said
+def test_more_than_any_node_has_is_refused_with_the_numbers(target: Shell) -> None:
+    said = target.refused(2, "run", "-n", "huge", "--gpus", "9", "--", "true")
+    assert re.search(r"8 GPUs, \d allotted, \d free, needs 9", said)
     assert "--wait" in said
-    said = yard.refused(2, "run", "--gpus", "A100:1", "--", "true")
+    said = target.refused(2, "run", "--gpus", "A100:1", "--", "true")
     assert "A100" in said and "H100" in said
-    said = yard.refused(2, "run", "--cpus", "1000", "--", "true")
+    said = target.refused(2, "run", "--cpus", "1000", "--", "true")
     assert "1000" in said and "cpu" in said.lower()
-    assert yard.json("ps") == []
+    assert target.json("ps") == []
 
 
-def test_wait_submits_what_can_not_run_yet(yard: Yard) -> None:
-    yard.ok("run", "-d", "--wait", "-n", "huge", "--gpus", "9", "--", "true")
-    assert yard.wait_for("huge", "pending")["state"] == "pending"
+def test_wait_submits_what_can_not_run_yet(target: Shell) -> None:
+    target.ok("run", "-d", "--wait", "-n", "huge", "--gpus", "9", "--", "true")
+    assert target.wait_for("huge", "pending")["state"] == "pending"
 
 
 def test_run_starts_the_yard(stopped_yard: Yard) -> None:
@@ -197,13 +225,13 @@ def test_run_starts_the_yard(stopped_yard: Yard) -> None:
     assert "no GPUs" in said and "--simulate" in said
 
 
-def test_output_arrives_as_it_was_written(yard: Yard) -> None:
+def test_output_arrives_as_it_was_written(target: Shell) -> None:
     said = "".join(chr(code) for code in range(128) if chr(code) != "\r") + "ü without a newline"
-    yard.script("raw.py", f"import sys; sys.stdout.buffer.write({said!r}.encode())")
-    assert yard.ok("run", "raw.py") == said
+    target.script("raw.py", f"import sys; sys.stdout.buffer.write({said!r}.encode())")
+    assert target.ok("run", "raw.py") == said
 
 
-def test_much_output_arrives_whole(yard: Yard) -> None:
+def test_much_output_arrives_whole(target: Shell) -> None:
     numbers = [str(number) for number in range(1, 200_001)]
-    assert yard.ok("run", "-n", "much", "--", "seq", "200000").splitlines() == numbers
-    assert yard.ok("logs", "much").splitlines() == numbers
+    assert target.ok("run", "-n", "much", "--", "seq", "200000").splitlines() == numbers
+    assert target.ok("logs", "much").splitlines() == numbers

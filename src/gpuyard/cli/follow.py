@@ -142,6 +142,10 @@ async def follow(target: Target, name: str, *, tail_lines: int | None = None, qu
                 line.clear()
                 output.end_line()
                 return run
+            if run.state.reason == "Running":  # its output is over, and its pod is about to say how it ended
+                await watched.change()
+                continue
+            output.end_line()
             await _show_state(target, watched, line, told)
 
 
