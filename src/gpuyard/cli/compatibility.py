@@ -221,7 +221,7 @@ def table(report: Report) -> list[str]:
 
 def suggestion_lines(report: Report) -> list[str]:
     """What to do instead; the reason's own remedy where no image is known that would run."""
-    from gpuyard.images.cuda.verdict import Rule
+    from gpuyard.images.cuda.reason import Rule
 
     reasons = [v.decisive for v in report.verdicts if v.fails and v.decisive]
     lines = [report.suggestion.how] if report.suggestion else [r.remedy for r in reasons if r.remedy]

@@ -10,7 +10,8 @@ from gpuyard.images.cuda.facts import Facts
 from gpuyard.images.cuda.nearest import Suggestion, nearest_fit
 from gpuyard.images.cuda.need import Need
 from gpuyard.images.cuda.offer import Offer
-from gpuyard.images.cuda.verdict import Verdict, judge, judge_machine
+from gpuyard.images.cuda.reason import Verdict
+from gpuyard.images.cuda.verdict import judge, judge_machine
 from gpuyard.kube.wellknown import LABEL_GPU_INJECTION, LABEL_HOSTNAME
 
 #: Labels that can tell the nodes that fail from the others, the one that says most about the cause first.

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from gpuyard.images.cuda.facts import Facts, variant_name
 from gpuyard.images.cuda.need import Need
 from gpuyard.images.cuda.offer import Offer
-from gpuyard.images.cuda.verdict import Outcome, judge
+from gpuyard.images.cuda.reason import Outcome
+from gpuyard.images.cuda.verdict import judge
 from gpuyard.images.cuda.version import Version
 
 _INDEX = "https://download.pytorch.org/whl/"

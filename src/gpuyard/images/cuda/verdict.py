@@ -6,111 +6,13 @@ Each rule that has something to say gives a `Reason` with the numbers it compare
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 
-from gpuyard.images.cuda.facts import Facts
+from gpuyard.images.cuda.facts import Facts, Gpu
 from gpuyard.images.cuda.need import Need
 from gpuyard.images.cuda.offer import Injection, Offer
+from gpuyard.images.cuda.reason import Outcome, Reason, Rule, Verdict
 from gpuyard.images.cuda.version import Capability, Version
-
-
-class Outcome(StrEnum):
-    """How an image and a node go together."""
-
-    FITS = "fits"
-    NOTES = "fits with notes"
-    FAILS = "doesn't fit"
-    UNKNOWN = "unknown"
-
-
-class Rule(StrEnum):
-    """What a reason is about."""
-
-    MACHINE = "CpuArchitecture"
-    NO_CUDA = "NoCuda"
-    CPU_TORCH = "TorchWithoutCuda"
-    GPU_DROPPED = "GpuDroppedByDriver"
-    GPU_TOO_NEW = "GpuNewerThanDriver"
-    DRIVER_UNKNOWN = "DriverUnknown"
-    DRIVER_TOO_OLD = "DriverTooOld"
-    MINOR_VERSION = "MinorVersionCompatibility"
-    FORWARD = "ForwardCompatibility"
-    REQUIRE = "NvidiaRequire"
-    CAPABILITY_UNKNOWN = "ComputeCapabilityUnknown"
-    NO_KERNEL_IMAGE = "NoKernelImage"
-    PTX = "PtxOnly"
-    CUDA_DROPPED_GPU = "GpuDroppedByCuda"
-    CUDA_BEFORE_GPU = "CudaOlderThanGpu"
-
-
-@dataclass(frozen=True)
-class Reason:
-    """One thing to know about an image on a node.
-
-    Attributes:
-        rule: what it is about.
-        outcome: what it alone makes of the verdict.
-        message: with both numbers.
-        needs: the number that is needed; empty when there is none.
-        has: the number that is there.
-        remedy: what would mend it; empty when nothing has to be.
-    """
-
-    rule: Rule
-    outcome: Outcome
-    message: str
-    needs: str = ""
-    has: str = ""
-    remedy: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """All fields."""
-        return {
-            "rule": self.rule,
-            "outcome": self.outcome,
-            "message": self.message,
-            "needs": self.needs,
-            "has": self.has,
-            "remedy": self.remedy,
-        }
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether an image runs there, and why."""
-
-    offer: Offer
-    reasons: tuple[Reason, ...]
-
-    @property
-    def outcome(self) -> Outcome:
-        """The gravest of the reasons'."""
-        found = {reason.outcome for reason in self.reasons}
-        order = (Outcome.FAILS, Outcome.UNKNOWN, Outcome.NOTES)
-        return next((outcome for outcome in order if outcome in found), Outcome.FITS)
-
-    @property
-    def fails(self) -> bool:
-        """Whether it is known that the image won't run there."""
-        return self.outcome is Outcome.FAILS
-
-    @property
-    def decisive(self) -> Reason | None:
-        """The first reason of the gravest kind."""
-        return next((reason for reason in self.reasons if reason.outcome is self.outcome), None)
-
-    def without_gpus(self) -> Verdict:
-        """For a run that may go on without GPUs: only its CPU's architecture can still fail it."""
-        return replace(
-            self,
-            reasons=tuple(
-                replace(r, outcome=Outcome.NOTES)
-                if r.outcome is Outcome.FAILS and r.rule is not Rule.MACHINE
-                else r
-                for r in self.reasons
-            ),
-        )
 
 
 def judge(need: Need, offer: Offer, facts: Facts) -> Verdict:
@@ -224,16 +126,16 @@ def _driver(cuda: Version, offer: Offer, facts: Facts) -> Reason | None:
     has = f"{offer.driver}" if offer.driver else f"CUDA {offer.cuda}"
     if _reaches(offer, full, cuda):
         return None
-    wanted = full or cuda.minor
     floor = least or full
     needs = f"driver {floor}" if floor else f"a driver for CUDA {cuda.minor}"
     if least and _reaches(offer, least, Version((cuda.major, 0))):
         return Reason(
             Rule.MINOR_VERSION,
             Outcome.NOTES,
-            f"runs by minor-version compatibility: CUDA {cuda} comes with driver {wanted}, "
-            f"the node has {has}; functions that need a newer driver fail with error 36",
-            needs=str(wanted),
+            f"runs by minor-version compatibility: CUDA {cuda} comes with "
+            f"{f'driver {full}' if full else 'another driver'}, the node has {has}; functions that need a "
+            "newer driver fail with error 36",
+            needs=str(full or ""),
             has=has,
         )
     known = f" (CUDA {offer.cuda})" if offer.driver and offer.cuda else ""
@@ -243,13 +145,16 @@ def _driver(cuda: Version, offer: Offer, facts: Facts) -> Reason | None:
         f"CUDA {cuda} needs {needs} or newer, the node has {has}{known}",
         needs=needs,
         has=has,
-        remedy=_update(needs, floor, offer, facts),
+        remedy=_update(needs, floor, cuda, offer, facts),
     )
 
 
-def _update(needs: str, floor: Version | None, offer: Offer, facts: Facts) -> str:
+def _update(needs: str, floor: Version | None, cuda: Version, offer: Offer, facts: Facts) -> str:
     """What an administrator or the user can do about an old driver."""
     gpu = facts.gpu(offer.capability) if offer.capability else None
+    if gpu and _dropped(gpu, cuda):
+        older = offer.cuda.major if offer.cuda else gpu.last_cuda
+        return f"use an image for CUDA {older}: no driver runs this one on {gpu.architecture} GPUs"
     branch = facts.supported_branch(floor, gpu) if floor else None
     install = f"install {needs} or newer"
     if branch:
@@ -348,13 +253,18 @@ def _ptx(need: Need, cuda: Version, offered: Version | None, device: Capability)
     )
 
 
+def _dropped(gpu: Gpu, cuda: Version) -> bool:
+    """Whether a CUDA came after the last that knows the GPU."""
+    return gpu.last_cuda is not None and cuda.parts[: len(gpu.last_cuda.parts)] > gpu.last_cuda.parts
+
+
 def _window(cuda: Version, device: Capability, facts: Facts) -> Iterator[Reason]:
     """Without knowing what the code was built for: whether its CUDA knows this GPU at all."""
     gpu = facts.gpu(device)
-    if gpu is None:
-        message = f"compute capability {device} isn't known to this release of gpuyard"
+    if gpu is None or gpu.first_cuda is None:
+        message = f"which CUDA runs on compute capability {device} isn't known to this release of gpuyard"
         yield Reason(Rule.CAPABILITY_UNKNOWN, Outcome.UNKNOWN, message)
-    elif gpu.last_cuda and cuda.parts[: len(gpu.last_cuda.parts)] > gpu.last_cuda.parts:
+    elif _dropped(gpu, cuda):
         yield Reason(
             Rule.CUDA_DROPPED_GPU,
             Outcome.FAILS,
@@ -364,7 +274,7 @@ def _window(cuda: Version, device: Capability, facts: Facts) -> Iterator[Reason]
             has=f"CUDA {cuda}",
             remedy=f"use an image for CUDA {gpu.last_cuda}",
         )
-    elif gpu.first_cuda and cuda.minor < gpu.first_cuda.minor:
+    elif cuda.minor < gpu.first_cuda.minor:
         yield Reason(
             Rule.CUDA_BEFORE_GPU,
             Outcome.UNKNOWN,

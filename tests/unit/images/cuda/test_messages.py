@@ -13,7 +13,8 @@ from typing import Any
 from gpuyard.images.cuda.facts import load_facts
 from gpuyard.images.cuda.need import Image, need_of
 from gpuyard.images.cuda.offer import Injection, Offer, stated_offer
-from gpuyard.images.cuda.verdict import Rule, judge
+from gpuyard.images.cuda.reason import Rule
+from gpuyard.images.cuda.verdict import judge
 from gpuyard.images.cuda.version import Capability, Version
 from tests.unit.images.cuda.images import debian, ngc, nvidia_cuda, pip
 
@@ -44,6 +45,13 @@ CASES: list[tuple[Image, Offer]] = [
     (nvidia_cuda("12.4.1"), stated("B200", "535.104.05")),
     (nvidia_cuda("12.4.1"), stated("H100", "")),
     (own("14.0"), stated("H100", "")),
+    (nvidia_cuda("10.2"), stated("V100", "")),
+    (own("14.0"), Offer("n", driver=_V("390.10"), capability=Capability(6, 0))),
+    (own("12.7.0"), stated("H100", "535.104.05")),
+    # No driver helps where the GPU is too old for the CUDA.
+    (nvidia_cuda("12.4.1"), stated("K80", "450.80.02")),
+    (nvidia_cuda("12.4.1"), stated("K80", "", cuda=_V("11.4"))),
+    (pip("2.14.0", "13.0.96"), stated("V100", "535.104.05")),
     (pip("2.13.0", "13.0.96"), stated("H100", "535.104.05")),
     (pip("2.13.0", "13.0.96"), stated("H100", "", cuda=_V("12.2"))),
     (pip("2.8.0", "12.8.90"), stated("H100", "", cuda=_V("12.8"))),
@@ -65,6 +73,9 @@ CASES: list[tuple[Image, Offer]] = [
     # Its PTX is compiled by the driver library that the image brings.
     (ngc("26.01", TORCH_CUDA_ARCH_LIST="8.0+PTX"), stated("H100", "535.104.05", capability=Capability(9, 0))),
     (ngc("26.02"), stated("P100", "580.95.05")),
+    (ngc("26.04", TORCH_CUDA_ARCH_LIST="9.0"), stated("B200", "595.58.03")),
+    (ngc("26.04", TORCH_CUDA_ARCH_LIST="compute_100"), stated("B200", "595.58.03")),
+    (nvidia_cuda("13.0.0"), stated("B200", "615.61", capability=Capability(13, 0))),
     (pip("2.14.0+cu132"), stated("B200", "595.45.04", capability=Capability(13, 0))),
     (pip("2.14.0+cu132"), stated("B200", "580.95.05", capability=Capability(13, 0))),
     (pip("2.14.0+cu132"), stated("B200", "", capability=Capability(13, 0))),

@@ -13,8 +13,9 @@ from gpuyard.images.cuda.fleet import Report, exclusion, judge_all
 from gpuyard.images.cuda.installed import LABELS, Installed, Torch
 from gpuyard.images.cuda.need import Image, need_of
 from gpuyard.images.cuda.offer import Offer, stated_offer
+from gpuyard.images.cuda.reason import Outcome, Reason, Rule, Verdict
 from gpuyard.images.cuda.require import Term, parse_requirement
-from gpuyard.images.cuda.verdict import Outcome, Reason, Rule, Verdict, judge
+from gpuyard.images.cuda.verdict import judge
 from gpuyard.images.cuda.version import Architectures, Capability, Target, Version
 from tests.unit.images.cuda.images import ngc, nvidia_cuda, pip, pytorch
 

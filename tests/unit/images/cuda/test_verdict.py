@@ -9,7 +9,8 @@ import pytest
 from gpuyard.images.cuda.facts import load_facts
 from gpuyard.images.cuda.need import Image, need_of
 from gpuyard.images.cuda.offer import Injection, Offer, stated_offer
-from gpuyard.images.cuda.verdict import Outcome, Rule, judge
+from gpuyard.images.cuda.reason import Outcome, Rule
+from gpuyard.images.cuda.verdict import judge
 from gpuyard.images.cuda.version import Architectures, Capability, Version
 from tests.unit.images.cuda.images import conda, debian, ngc, ngc_renamed, nvidia_cuda, pip, pytorch
 
