@@ -36,7 +36,7 @@ NOWHERE = ("--wait", "--node-selector", "disk=fast")
 
 @dataclass(frozen=True)
 class Result:
-    """What a command did."""
+    """What a command did; bytes that are no text are surrogates."""
 
     code: int
     out: str
@@ -70,7 +70,7 @@ class Command:
 
     def _text(self, number: int) -> str:
         file = self._files[number].fileno()
-        return os.pread(file, os.fstat(file).st_size, 0).decode()
+        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="surrogateescape")
 
     def wait_for(self, text: str) -> None:
         """Returns when it has printed this, wherever."""

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.cluster.harness.cluster import Cluster
-
 _CHUNK_BYTES = 4096
 
 
@@ -95,15 +93,15 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @contextlib.contextmanager
-def cutting_proxy(cluster: Cluster, folder: Path) -> Iterator[tuple[CuttingProxy, Path]]:
-    """A proxy, and the kubeconfig that leads through it."""
-    raw = json.loads(cluster.kubeconfig.read_text())
+def cutting_proxy(kubeconfig: Path, folder: Path) -> Iterator[tuple[CuttingProxy, Path]]:
+    """A proxy, and a copy of the kubeconfig that leads through it."""
+    raw = json.loads(kubeconfig.read_text())
     there = raw["clusters"][0]["cluster"]
     proxy = CuttingProxy(there["server"])
     there["server"] = f"https://127.0.0.1:{proxy.port}"
-    kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(json.dumps(raw))
+    copy = folder / "kubeconfig"
+    copy.write_text(json.dumps(raw))
     try:
-        yield proxy, kubeconfig
+        yield proxy, copy
     finally:
         proxy.close()
