@@ -12,6 +12,7 @@ import httpx
 
 from gpuyard import errors
 from gpuyard.client.connection import Connection
+from gpuyard.client.origin import masked
 
 CONNECT_S = 5.0
 ANSWER_S = 30.0
@@ -41,7 +42,7 @@ def connection_failed(
             f"{server!r} isn't the address of an API", remedy=f"it begins with https://{_in_file(connection)}"
         )
     if isinstance(error, httpx.ProxyError):
-        proxy = f" {connection.proxy}" if connection and connection.proxy else ""
+        proxy = f" {masked(connection.proxy)}" if connection and connection.proxy else ""
         return _silent(
             server,
             f"the proxy{proxy} doesn't let it through: {error}",
@@ -112,7 +113,7 @@ def not_an_api(
     """The error for an answer that no Kubernetes API gives."""
     what = response.headers.get("content-type", "").partition(";")[0] or "nothing that says what it is"
     if response.is_redirect:
-        what = f"a redirect to {response.headers.get('location', 'nowhere')}"
+        what = f"a redirect to {masked(response.headers.get('location', 'nowhere'))}"
     return errors.ConnectionFailed(
         f"what answers at {server} is no Kubernetes API: {response.request.url.path} gives {what}",
         remedy="is `server` the API's own address, or a web page's or a login's"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +52,11 @@ class Origin:
     def cluster_text(self) -> str:
         """`cluster 'gpu' of /home/ann/.kube/config`."""
         return f"cluster {self.cluster!r} of {self.cluster_file}"
+
+
+def masked(address: str) -> str:
+    """A URL as messages may have it: a password in it, or a query, may be a secret."""
+    return re.sub(r"(?<=//)[^/@]*@", "***@", address).partition("?")[0]
 
 
 def why_unauthorized(origin: Origin, headers: Mapping[str, str], now: datetime) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from gpuyard.client.failures import (
     not_an_api,
     readable,
 )
-from gpuyard.client.origin import why_unauthorized
+from gpuyard.client.origin import masked, why_unauthorized
 from gpuyard.kube.objects import Manifest, Resource
 from gpuyard.kube.status import error_of
 
@@ -58,7 +58,7 @@ class RestApi:
         """`clock` tells whether credentials that were refused have expired."""
         if (connection is None) == (unix_socket is None):
             raise TypeError("give a connection or a unix socket")
-        self.server = str(unix_socket) if unix_socket else str(connection and connection.server)
+        self.server = str(unix_socket) if connection is None else masked(connection.server)
         self._connection = connection
         self._clock = clock
         name = connection.tls_server_name if connection else None
@@ -83,7 +83,7 @@ class RestApi:
                 # A header's text may be a token: not in the message.
                 reason = "the token isn't ASCII" if isinstance(error, UnicodeError) else str(error)
                 raise errors.UsageError(
-                    f"can't connect to {connection.server!r}: {reason}",
+                    f"can't connect to {self.server!r}: {reason}",
                     remedy="mend `server`, `proxy-url` or the token in the kubeconfig",
                 ) from error
 
@@ -246,8 +246,8 @@ class RestApi:
     ) -> AsyncGenerator[bytes, None]:
         """A container's output as it was written, in pieces; ends with the container when following.
 
-        A stream that says nothing for minutes ends as well: what lies between may have dropped it without
-        a word. `on_begin` is told the answer's headers before the first piece.
+        When following, a stream that says nothing for minutes ends as well: what lies between may have
+        dropped it without a word. `on_begin` is told the answer's headers before the first piece.
         """
         params = {"container": container} if container else {}
         if follow:
@@ -267,7 +267,7 @@ class RestApi:
                 async for piece in response.aiter_bytes():
                     yield piece
         except errors.ConnectionFailed as error:
-            if not isinstance(error.__cause__, httpx.ReadTimeout):
+            if not (follow and isinstance(error.__cause__, httpx.ReadTimeout)):
                 raise
 
     async def get_path(self, path: str) -> Manifest:
@@ -357,7 +357,7 @@ class RestApi:
                 f"the API at {self.server} speaks TLS only",
                 remedy="write https:// in `server`" + (f" of {origin.cluster_text}" if origin else ""),
             )
-        if pause_s := response.headers.get("retry-after"):
+        if (pause_s := response.headers.get("retry-after", "")).isdecimal():
             error.remedy = f"it is too busy, and asks to try again in {pause_s} s"
         elif code in (502, 503, 504) and answer is None:
             error.remedy = "it may be starting, or what is before it has lost it: try again in a while"

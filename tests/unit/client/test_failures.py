@@ -135,6 +135,17 @@ def test_silence(error: httpx.HTTPError, said: str) -> None:
     assert found.message == f"the API at https://gpu doesn't answer: {said}" and found.remedy
 
 
+@pytest.mark.parametrize("server", ["https://gpu", "https://ann:s3cret@gpu"])
+@pytest.mark.parametrize("error", [httpx.ProxyError("403 Forbidden"), httpx.UnsupportedProtocol("")])
+def test_passwords_in_addresses_stay_out_of_messages(server: str, error: httpx.HTTPError) -> None:
+    connection = Connection(server, proxy="http://ann:s3cret@p:3128")
+    with pytest.raises(errors.UsageError) as caught:
+        RestApi(replace(connection, proxy="nonsense://ann:s3cret@p"))
+    api = RestApi(replace(connection, proxy=None))
+    found = connection_failed(api.server, error, connection)
+    assert "s3cret" not in f"{caught.value} {api.server} {found.message} {found.remedy}"
+
+
 async def test_a_server_that_says_nothing_is_no_fault_of_tls(pki: Pki) -> None:
     """A timeout of a TLS connection has an SSLWantReadError among its causes."""
     done = asyncio.Event()
@@ -209,7 +220,10 @@ PAGE = "<!doctype html><head><title>t</title></head><body><h1>Log in</h1> to &am
         (says(PAGE, kind="text/html; charset=utf-8"), "gives text/html"),
         (says(PAGE, 404, kind="text/html"), "gives text/html"),
         (says(PAGE), "gives application/json"),
-        (says("", 302, "Location: https://login.example.com/"), "a redirect to https://login.example.com/"),
+        (
+            says("", 302, "Location: https://login.example.com/?state=s3cret"),
+            "a redirect to https://login.example.com/",
+        ),
         (says("hello", kind="text/plain"), "gives text/plain"),
         (says([1]), "gives application/json"),
     ],
@@ -219,6 +233,7 @@ async def test_what_is_no_kubernetes(answer: bytes, gives: str) -> None:
         found = await failure(Connection(f"http://127.0.0.1:{server.port}", origin=origin()))
     assert isinstance(found, errors.ConnectionFailed)
     assert f":{server.port} is no Kubernetes API: /api/v1/nodes" in found.message and gives in found.message
+    assert "s3cret" not in found.message
     if PAGE.encode() in answer:
         assert found.remedy.endswith("? Log in to & fro")
 
@@ -264,6 +279,7 @@ async def test_no_answer_is_waited_for_too_long(headers: tuple[str, ...]) -> Non
         found = await failure(Connection(f"http://127.0.0.1:{server.port}"))
         assert server.asked == 1
     assert isinstance(found, errors.ServiceUnavailable)
+    assert "soon s" not in found.remedy
 
 
 async def test_the_page_of_a_proxy_whose_server_is_away() -> None:
@@ -271,6 +287,32 @@ async def test_the_page_of_a_proxy_whose_server_is_away() -> None:
         found = await failure(Connection(f"http://127.0.0.1:{server.port}"))
     assert found.message == f"the API at http://127.0.0.1:{server.port} answered 502: 502 Bad Gateway"
     assert "try again in a while" in found.remedy
+
+
+@pytest.mark.parametrize("follow", [True, False])
+async def test_only_a_log_that_is_followed_may_fall_silent(
+    follow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its end is missing, and nobody would say so."""
+    monkeypatch.setattr("gpuyard.client.rest._LOG_TIMEOUT", httpx.Timeout(5, read=0.05))
+    done = asyncio.Event()
+
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+        await done.wait()
+        writer.close()
+
+    async with await asyncio.start_server(stall, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        async with RestApi(Connection(f"http://127.0.0.1:{port}")) as api:
+            pieces, failed = [], False
+            try:
+                async for piece in api.stream_log("n", "p", follow=follow):
+                    pieces.append(piece)  # noqa: PERF401 - what comes before an error counts
+            except errors.ConnectionFailed:
+                failed = True
+        done.set()
+    assert (pieces, failed) == ([b"half"], not follow)
 
 
 # -- credentials ----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ def command(context: str) -> None:
 
     from gpuyard.cli.target import YARD, choice_file
     from gpuyard.client.connection import kubeconfig_files, load_connection
+    from gpuyard.client.origin import masked
     from gpuyard.local.settings import write_private
 
     file = choice_file()
@@ -31,4 +32,4 @@ def command(context: str) -> None:
     connection = load_connection(kubeconfig_files(os.environ), context)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(file, json.dumps({"context": context}) + "\n")
-    click.echo(f"Commands go to {context} ({connection.server}).")
+    click.echo(f"Commands go to {context} ({masked(connection.server)}).")

@@ -11,6 +11,7 @@ from gpuyard.cli.doctor import permissions, quota, registry
 from gpuyard.cli.doctor.check import Check, Report, broken, ok, skipped, unseen, warning
 from gpuyard.cli.doctor.cluster_facts import ClusterFacts
 from gpuyard.cli.doctor.gpu_nodes import GpuNodes
+from gpuyard.client.origin import masked
 from gpuyard.kube.objects import annotations_of, key_of
 from gpuyard.tenancy.foreign import allocatable_gpus
 
@@ -46,7 +47,7 @@ def _kubeconfig(facts: ClusterFacts) -> Check:
         return broken(_CONTEXT, facts.connection.message, facts.connection.remedy)
     origin = facts.connection.origin
     user = f" as {origin.user_text}" if origin else ""
-    return ok(_CONTEXT, f"context {facts.context} goes to {facts.connection.server}{user}")
+    return ok(_CONTEXT, f"context {facts.context} goes to {masked(facts.connection.server)}{user}")
 
 
 def _api(facts: ClusterFacts) -> Check:
