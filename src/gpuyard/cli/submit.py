@@ -30,8 +30,6 @@ from gpuyard.workloads.command import split_run, subject
 from gpuyard.workloads.names import generate_name
 from gpuyard.workloads.spec import RunSpec
 
-_NAME_TRIES = 5
-
 
 def name_of(spec: RunSpec) -> str:
     """The spec's name, or one made from its script."""

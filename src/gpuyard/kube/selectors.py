@@ -84,13 +84,6 @@ def _parse_clause(clause: str) -> Requirement:
     return found
 
 
-def selector_of(raw: Mapping[str, Any] | None) -> Selector:
-    """A `LabelSelector` object: matchLabels and matchExpressions."""
-    raw = raw or {}
-    labels = tuple(Requirement(k, "In", (v,)) for k, v in (raw.get("matchLabels") or {}).items())
-    return Selector(labels + requirements_of(raw.get("matchExpressions") or ()))
-
-
 def requirements_of(expressions: Sequence[Mapping[str, Any]]) -> tuple[Requirement, ...]:
     """`matchExpressions`, of labels or of a node selector term."""
     return tuple(Requirement(e["key"], e["operator"], tuple(e.get("values") or ())) for e in expressions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -15,18 +15,6 @@ def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
     if toleration.get("operator", "Equal") == "Exists":
         return True
     return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
-
-
-def untolerated(
-    taints: Sequence[Mapping[str, Any]], tolerations: Sequence[Mapping[str, Any]]
-) -> Mapping[str, Any] | None:
-    """The first NoSchedule or NoExecute taint that nothing tolerates, if any."""
-    for taint in taints:
-        if taint.get("effect") not in ("NoSchedule", "NoExecute"):
-            continue
-        if not any(tolerates(toleration, taint) for toleration in tolerations):
-            return taint
-    return None
 
 
 def format_taint(taint: Mapping[str, Any]) -> str:

@@ -36,8 +36,6 @@ KINDS: tuple[Resource, ...] = (
     SERVICE_ACCOUNTS,
     NAMESPACES,
 )
-#: Those that need a cluster newer than an install does.
-POLICY_KINDS = (ADMISSION_POLICIES, ADMISSION_BINDINGS)
 
 
 def template() -> list[Any]:

@@ -39,9 +39,6 @@ def _viewer() -> list[dict[str, Any]]:
         _rule([""], ["nodes", "persistentvolumes"], _READ),
         _rule(["storage.k8s.io"], ["storageclasses"], _READ),
         _rule(["scheduling.k8s.io"], ["priorityclasses"], _READ),
-        # What `doctor` looks at: what a namespace gives to pods that don't say, and to claims.
-        _rule([""], ["limitranges"], _READ),
-        _rule(["storage.k8s.io"], ["storageclasses"], _READ),
     ]
 
 

@@ -11,7 +11,6 @@ from gpuyard.kube.selectors import (
     parse_field_selector,
     parse_label_selector,
     requirements_of,
-    selector_of,
 )
 
 
@@ -84,10 +83,7 @@ def test_an_unknown_operator_is_an_error() -> None:
         needs("a", "in", "b").matches({"a": "b"})
 
 
-def test_reads_selector_objects() -> None:
-    raw = {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "Exists"}]}
-    assert selector_of(raw) == Selector((needs("a", "In", "b"), needs("c", "Exists")))
-    assert selector_of(None) == selector_of({"matchLabels": None, "matchExpressions": None}) == Selector()
+def test_reads_match_expressions() -> None:
     assert requirements_of([{"key": "c", "operator": "In", "values": ["x"]}]) == (needs("c", "In", "x"),)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuyard.kube.taints import format_taint, tolerates, untolerated
+from gpuyard.kube.taints import format_taint, tolerates
 
 TAINT = {"key": "dedicated", "value": "ml", "effect": "NoSchedule"}
 
@@ -33,15 +33,6 @@ def test_a_taint_without_value() -> None:
     assert tolerates({"key": "spot"}, taint)
     assert tolerates({"key": "spot", "value": ""}, taint)
     assert not tolerates({"key": "spot", "value": "x"}, taint)
-
-
-def test_the_first_that_keeps_pods_away() -> None:
-    soft = {"key": "a", "effect": "PreferNoSchedule"}
-    hard = {"key": "b", "effect": "NoExecute"}
-    assert untolerated([soft, TAINT, hard], []) == TAINT
-    assert untolerated([soft, TAINT, hard], [{"key": "dedicated", "operator": "Exists"}]) == hard
-    assert untolerated([soft, TAINT, hard], [{"operator": "Exists"}]) is None
-    assert untolerated([soft], []) is None
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,6 @@ class ClusterFacts:
     """
 
     context: str
-    files: tuple[Path, ...]
     connection: Connection | errors.GpuyardError
     namespace: str
     registry: RegistryFact
@@ -81,19 +80,18 @@ async def look_at_cluster(
         environ: says where the kubeconfig is, and what is trusted of registries.
         looking: told what is being asked.
     """
-    files = tuple(kubeconfig_files(environ))
-    connection = await looking.at("credentials", _load(files, context))
+    connection = await looking.at("credentials", _load(kubeconfig_files(environ), context))
     if isinstance(connection, errors.GpuyardError):
         registry = await looking.at("registry", look_at_registry(asked, environ))
-        return ClusterFacts(context, files, connection, namespace or "default", registry)
+        return ClusterFacts(context, connection, namespace or "default", registry)
     namespace = namespace or connection.namespace
     try:
         api = RestApi(connection)
     except errors.GpuyardError as error:
         registry = await looking.at("registry", look_at_registry(asked, environ))
-        return ClusterFacts(context, files, error, namespace, registry)
+        return ClusterFacts(context, error, namespace, registry)
     async with api:
-        return await _ask(api, ClusterFacts(context, files, connection, namespace, asked), environ, looking)
+        return await _ask(api, ClusterFacts(context, connection, namespace, asked), environ, looking)
 
 
 async def _load(files: Sequence[Path], context: str) -> Connection | errors.GpuyardError:

@@ -109,7 +109,7 @@ def _wants_start(container: Observed, restart_policy: str) -> bool:
     return restart_policy == ON_FAILURE and container.exit_code != 0
 
 
-def phase_of(containers: Sequence[Observed], *, restart_policy: str, done: bool) -> str:
+def phase_of(containers: Sequence[Observed], *, done: bool) -> str:
     """Pending, Running, Succeeded or Failed.
 
     `done` is the plan's: a pod that is done without all of its containers having run has failed.

@@ -361,11 +361,7 @@ class PodWorker:
         return wake_at
 
     def _make_status(self, *, done: bool) -> dict[str, Any]:
-        phase = phase_of(
-            [slot.observed() for slot in self.slots],
-            restart_policy=self._pod["spec"]["restartPolicy"],
-            done=done,
-        )
+        phase = phase_of([slot.observed() for slot in self.slots], done=done)
         ended_by = self._ended_by if done else None
         return pod_status(
             {**self._pod, "status": {**(self._pod.get("status") or {}), **self._writer.status}},

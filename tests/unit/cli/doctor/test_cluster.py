@@ -86,7 +86,6 @@ def well(**changes: Any) -> ClusterFacts:
     origin = Origin("gpu", FILE, "ann", FILE, Proof.TOKEN)
     facts = ClusterFacts(
         context="gpu",
-        files=(FILE,),
         connection=Connection("https://gpu:6443", origin=origin),
         namespace="team",
         registry=RegistryFact(registry="registry.example.com"),

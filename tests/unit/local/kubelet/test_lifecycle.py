@@ -86,23 +86,23 @@ def test_deadline() -> None:
 
 
 @pytest.mark.parametrize(
-    ("containers", "policy", "done", "expected"),
+    ("containers", "done", "expected"),
     [
-        ([_new()], "Never", False, "Pending"),
-        ([_run()], "Never", False, "Running"),
-        ([_run("a"), _new("b")], "Never", False, "Pending"),
-        ([_run("a"), _end(1, "b")], "Never", False, "Running"),
-        ([_run("i", init=True), _new()], "Never", False, "Pending"),
-        ([_end(0, "i", init=True), _run()], "Never", False, "Running"),
-        ([_end(1)], "OnFailure", False, "Running"),
-        ([_end(0)], "Never", True, "Succeeded"),
-        ([_end(0, "a"), _end(2, "b")], "Never", True, "Failed"),
-        ([_end(1, "i", init=True), _new()], "Never", True, "Failed"),
-        ([_new()], "Never", True, "Failed"),
+        ([_new()], False, "Pending"),
+        ([_run()], False, "Running"),
+        ([_run("a"), _new("b")], False, "Pending"),
+        ([_run("a"), _end(1, "b")], False, "Running"),
+        ([_run("i", init=True), _new()], False, "Pending"),
+        ([_end(0, "i", init=True), _run()], False, "Running"),
+        ([_end(1)], False, "Running"),
+        ([_end(0)], True, "Succeeded"),
+        ([_end(0, "a"), _end(2, "b")], True, "Failed"),
+        ([_end(1, "i", init=True), _new()], True, "Failed"),
+        ([_new()], True, "Failed"),
     ],
 )
-def test_phase(containers: list[Observed], policy: str, done: bool, expected: str) -> None:
-    assert phase_of(containers, restart_policy=policy, done=done) == expected
+def test_phase(containers: list[Observed], done: bool, expected: str) -> None:
+    assert phase_of(containers, done=done) == expected
 
 
 _CONTAINERS = st.lists(
@@ -149,7 +149,7 @@ def test_laws(containers: list[Observed], policy: str, ending: bool, deadline: d
         if not by_name[name].is_init:
             assert all(c.succeeded for c in containers if c.is_init)
     if step.done:
-        assert phase_of(containers, restart_policy=policy, done=True) in ("Succeeded", "Failed")
+        assert phase_of(containers, done=True) in ("Succeeded", "Failed")
     # It never waits for something that doesn't come.
     assert step.done or step.start or running or step.wake_at is not None
 
