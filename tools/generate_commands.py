@@ -40,9 +40,8 @@ node could ever run. A process's own code can be any of these numbers, too: `gpu
 ## Where commands go
 
 To this machine's yard, unless `--context` names a context of your kubeconfig or `gpuyard use` has chosen one;
-`--context yard` is the yard again. `up`, `down` and `kubeconfig` are about the yard always, `status` unless
-it has `--context`; `install` and `uninstall` are about clusters. Only `up` and `run` start a yard; the others
-say that it is stopped.
+`--context yard` is the yard again. `up`, `down` and `kubeconfig` are about the yard always; `install` and
+`uninstall` are about clusters. Only `up` and `run` start a yard; the others say that it is stopped.
 """
 
 

@@ -122,7 +122,11 @@ def test_runs_of_other_namespaces(yard: Yard) -> None:
     assert yard.json("ps", "--namespace", "kube-system") == []
     yard.ok("run", "--namespace", "kube-system", "-n", "there", "--", "true")
     assert yard.json("ps") == []
-    assert [run["name"] for run in yard.json("ps", "-A")] == ["there"]
+    (run,) = yard.json("ps", "-A")
+    assert list(run) == ["namespace", *RUN_KEYS]
+    assert (run["namespace"], run["name"]) == ("kube-system", "there")
+    header, row = yard.ok("ps", "-A").splitlines()
+    assert header.split()[:2] == ["NAMESPACE", "NAME"] and row.split()[:2] == ["kube-system", "there"]
     yard.ok("rm", "--namespace", "kube-system", "there")
     said = yard.refused(2, "run", "--namespace", "missing", "--", "true")
     assert "there is no namespace 'missing'" in said

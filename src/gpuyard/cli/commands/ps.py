@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from gpuyard.cli.options import output_option, target_options
+
+if TYPE_CHECKING:
+    from gpuyard.cli.runs import Run
+
+_COLUMNS = ("NAME", "STATE", "EXIT", "GPUS", "AGE", "TOOK", "REASON")
 
 
 @click.command(
@@ -25,7 +32,7 @@ def command(context: str | None, namespace: str | None, all_namespaces: bool, ou
     from datetime import UTC, datetime
 
     from gpuyard.cli.output import age, print_json, print_table
-    from gpuyard.cli.runs import Run, list_runs
+    from gpuyard.cli.runs import list_runs
     from gpuyard.cli.target import Target, call
 
     async def work(target: Target) -> list[Run]:
@@ -33,7 +40,7 @@ def command(context: str | None, namespace: str | None, all_namespaces: bool, ou
 
     runs = call(work, context=context, namespace=namespace)
     if output == "json":
-        print_json([run.state.to_json() for run in runs])
+        print_json([_row(run, all_namespaces) for run in runs])
         return
     if not runs:
         click.echo("No runs yet. Try: gpuyard run train.py --gpus 1", err=True)
@@ -46,7 +53,12 @@ def command(context: str | None, namespace: str | None, all_namespaces: bool, ou
         gpus = f"{state.gpus} (simulated)" if state.simulated and state.gpus else str(state.gpus or "")
         exit_code = "" if state.exit_code is None else str(state.exit_code)
         submitted = age(state.submitted_at, now)
-        rows.append([state.name, state.state, exit_code, gpus, submitted, took, state.reason or ""])
-    print_table(
-        ["NAME", "STATE", "EXIT", "GPUS", "AGE", "TOOK", "REASON"], rows, drop=("TOOK", "AGE", "EXIT")
-    )
+        place = [run.job["metadata"]["namespace"]] if all_namespaces else []
+        rows.append([*place, state.name, state.state, exit_code, gpus, submitted, took, state.reason or ""])
+    print_table([*(["NAMESPACE"] if all_namespaces else ()), *_COLUMNS], rows, drop=("TOOK", "AGE", "EXIT"))
+
+
+def _row(run: Run, with_namespace: bool) -> dict[str, Any]:
+    """A run for machines; names are told apart by their namespaces where there are several."""
+    row = run.state.to_json()
+    return {"namespace": run.job["metadata"]["namespace"], **row} if with_namespace else row

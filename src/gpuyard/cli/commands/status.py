@@ -8,18 +8,20 @@ from gpuyard.cli.options import output_option
 
 
 @click.command("status", epilog="\b\nExample:\n  gpuyard status -o json\n")
-@click.option("--context", metavar="CONTEXT", help="A context of your kubeconfig instead of the yard.")
+@click.option("--context", metavar="CONTEXT", help="A context of your kubeconfig, or yard.")
 @output_option()
 def command(context: str | None, output: str | None) -> None:
     """Show the yard: API address, data folder, processes, GPUs, isolation, versions.
 
-    With --context, a cluster: what is installed there, what is missing, agents and nodes.
+    With --context, or after `gpuyard use`, a cluster: what is installed there, what is missing, agents and
+    nodes.
     """
     import os
 
-    from gpuyard.cli.target import YARD
+    from gpuyard.cli.target import YARD, chosen_context
 
-    if context and context != YARD:
+    context = context or chosen_context() or YARD
+    if context != YARD:
         _cluster(context, output)
         return
 
