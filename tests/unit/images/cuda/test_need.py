@@ -42,6 +42,9 @@ FACTS = load_facts()
         # Another torch that was put into NVIDIA's container is no longer its own.
         (replace(conda("2.5.1", "12.4"), env=dict(ngc("25.10", NVIDIA_PYTORCH_VERSION="25.10").env)), "12.4",
          "torch/version.py"),
+        # So is NVIDIA's torch of another month.
+        (ngc_renamed("2.4.0a0+f70bd71a48.nv24.6", "12.5", NVIDIA_PYTORCH_VERSION="25.10"), "12.5",
+         "torch/version.py"),
         # A runtime beside a torch is loaded by something.
         (replace(conda("2.5.1", "12.4"), installed=Installed(Torch("2.5.1", "/opt", "12.4"), "12.8.90")),
          "12.8", "nvidia-cuda-runtime==12.8.90"),
@@ -141,6 +144,11 @@ def test_a_wheel_comes_before_the_base_s_torch() -> None:
     ("image", "known"),
     [
         (pip("2.5.1", "12.4.127"), True),
+        (pip("2.10.0"), True),
+        (pip("2.10.0", machine="arm64", base=nvidia_cuda("13.0.0")), True),
+        (pip("2.99.0", "13.0.96"), True),  # by its CUDA's list
+        (pip("2.99.0", "12.4.127"), False),
+        (pip("main", "12.4.127"), False),
         (conda("2.5.1+cu124", "12.4"), True),  # a wheel, by its tag
         (replace(conda("2.5.1", "12.4"), env={"PYTORCH_VERSION": "2.5.1"}), True),  # pytorch/pytorch says so
         (Image("x", installed=Installed(Torch("2.5.1", "/opt", "12.4"), "12.4.127")), True),  # PyPI's pins
@@ -156,6 +164,41 @@ def test_a_wheel_comes_before_the_base_s_torch() -> None:
 )
 def test_only_pytorch_s_own_builds_have_the_published_architectures(image: Image, known: bool) -> None:
     assert (need_of(image, FACTS).architectures is not None) is known
+
+
+@pytest.mark.parametrize(
+    ("image", "torch", "source"),
+    [
+        (Image("pytorch/pytorch:2.3.1-cuda12.1-cudnn9-runtime"), "2.3.1", "tag"),
+        (Image("mine:1", base="docker.io/pytorch/pytorch:2.3.1-cuda12.1-cudnn9-runtime"), "2.3.1", "tag"),
+        (Image("mine:1", env={"PYTORCH_VERSION": "2.3.1"}), "2.3.1", "env PYTORCH_VERSION"),
+        (ngc("24.06"), "2.4.0a0+f70bd71a48", "NVIDIA's container of 24.06"),
+        (ngc("26.06"), "", ""),  # which torch it has isn't known
+        (ngc("27.01"), "", ""),
+        (pip("2.5.1"), "2.5.1", "a wheel of the build"),
+    ],
+)
+def test_where_torch_comes_from(image: Image, torch: str, source: str) -> None:
+    need = need_of(image, FACTS)
+    assert (need.torch, need.torch_source) == (torch, source)
+
+
+def test_an_image_s_word_for_its_torch_is_among_the_findings() -> None:
+    said = replace(conda("2.5.1", "12.4"), env={"PYTORCH_VERSION": "2.4.0"})
+    found = [(f.value, f.source, f.counts) for f in need_of(said, FACTS).findings if f.what == "torch"]
+    folder = "/opt/conda/lib/python3.11/site-packages"
+    assert found == [("2.5.1", f"in {folder}", True), ("2.4.0", "env PYTORCH_VERSION", False)]
+    # Said twice isn't told twice.
+    same = replace(said, env={"PYTORCH_VERSION": "2.5.1"})
+    assert [f.value for f in need_of(same, FACTS).findings if f.what == "torch"] == ["2.5.1"]
+
+
+@pytest.mark.parametrize(
+    ("image", "source"), [(pip("2.5.1+cpu"), "torch==2.5.1+cpu"), (debian(), "torch/version.py")]
+)
+def test_how_it_is_known_that_a_torch_has_no_cuda(image: Image, source: str) -> None:
+    [finding] = [f for f in need_of(image, FACTS).findings if f.what == "CUDA"]
+    assert (finding.value, finding.source, finding.counts) == ("none", source, True)
 
 
 def test_a_label_tells_what_the_packages_did() -> None:
