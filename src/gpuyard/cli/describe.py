@@ -11,6 +11,7 @@ import click
 from gpuyard.cli.output import age, print_fields, print_table
 from gpuyard.cli.runs import Run
 from gpuyard.kube.objects import Manifest, annotations_of
+from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMMAND,
@@ -90,7 +91,7 @@ def _attempt(pod: Manifest) -> dict[str, Any]:
     status = pod.get("status", {})
     ended = [
         container["state"]["terminated"]
-        for container in status.get("containerStatuses") or ()
+        for container in container_statuses(pod)
         if "terminated" in (container.get("state") or {})
     ]
     return {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpuyard import errors
+from gpuyard.kube.pods import container_statuses
 from gpuyard.workloads.command import is_python
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ async def read_lines(target: Target, run: Run) -> tuple[list[str], list[str]]:
     pod = run.pods[-1]
     lines: list[str] = []
     started = False
-    for status in pod.get("status", {}).get("containerStatuses") or ():
+    for status in container_statuses(pod):
         for state in (status.get("state") or {}, status.get("lastState") or {}):
             for detail in state.values():
                 lines += str((detail or {}).get("message") or "").splitlines()

@@ -26,6 +26,7 @@ from gpuyard.kube.objects import (
     key_of,
     labels_of,
 )
+from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.wellknown import GPU_RESOURCE
 from gpuyard.tenancy.conditions import DriverAccess, InstallOptions
 from gpuyard.tenancy.foreign import foreign_plugins, served_by_no_pod
@@ -260,7 +261,7 @@ async def _why_not(api: RestApi, namespace: str) -> str:
 def waits_for(pod: Manifest) -> str:
     """Why a pod doesn't run; empty when it does."""
     status = pod.get("status", {})
-    for container in status.get("containerStatuses") or ():
+    for container in container_statuses(pod):
         if waiting := container.get("state", {}).get("waiting"):
             ended = (container.get("lastState", {}).get("terminated") or {}).get("exitCode")
             last = f" (it ended with {ended})" if ended is not None else ""

@@ -13,6 +13,7 @@ from gpuyard.cli.runs import is_alive
 from gpuyard.cli.target import Target
 from gpuyard.client.log_place import log_place
 from gpuyard.kube.objects import PODS, Manifest, labels_of, uid_of
+from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.wellknown import LABEL_RUN
 
 #: How long a follower waits for an API or a node that went away before it gives up.
@@ -33,7 +34,7 @@ _PASSING = (
 def start_of(pod: Manifest) -> int | None:
     """Which start of its container the pod's output is of, counted from 0; -1 of an earlier one, while
     it waits for the next; None before the first."""
-    for status in pod.get("status", {}).get("containerStatuses") or ():
+    for status in container_statuses(pod):
         state = status.get("state") or {}
         if "running" in state or "terminated" in state:
             return int(status.get("restartCount") or 0)
@@ -179,7 +180,7 @@ def away_text(target: Target, name: str) -> str:
 
 def _is_running(pod: Manifest, start: int) -> bool:
     """Whether the container runs, as far as the API knows, and hasn't been started again."""
-    for status in pod.get("status", {}).get("containerStatuses") or ():
+    for status in container_statuses(pod):
         if "running" in (status.get("state") or {}):
             return int(status.get("restartCount") or 0) <= start
     return False

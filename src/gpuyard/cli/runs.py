@@ -10,6 +10,7 @@ from gpuyard import errors
 from gpuyard.cli.target import Target
 from gpuyard.kube.names import is_label
 from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, controller_of, labels_of, uid_of
+from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_RUN, LABEL_SIMULATED
 from gpuyard.workloads.run_state import RunState, run_state
 
@@ -34,7 +35,7 @@ def has_ended(run: Run) -> bool:
 
 def is_alive(pod: Manifest) -> bool:
     """Whether the pod has processes, or is to have some."""
-    return pod.get("status", {}).get("phase") in (None, "Pending", "Running")
+    return not is_terminal(pod)
 
 
 def make_run(job: Manifest, pods: Sequence[Manifest], simulated_nodes: Collection[str] = ()) -> Run:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gpuyard.kube.conditions import condition_is_true, find_condition
 from gpuyard.kube.objects import Manifest, labels_of
+from gpuyard.kube.pods import is_terminal
 from gpuyard.scheduling.requests import PodRequest, parse_resources
 
 #: Taints that the control plane sets and takes away by itself.
@@ -124,5 +125,4 @@ class Snapshot:
 
 def holds(pod: Manifest) -> bool:
     """Whether the pod takes something from a node: bound, and not finished."""
-    phase = (pod.get("status") or {}).get("phase")
-    return bool((pod.get("spec") or {}).get("nodeName")) and phase not in ("Succeeded", "Failed")
+    return bool((pod.get("spec") or {}).get("nodeName")) and not is_terminal(pod)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuyard.kube.objects import Manifest, controller_of, key_of, labels_of
+from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.quantity import to_int
 from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_PART_OF
 from gpuyard.tenancy.names import PART_OF
@@ -58,9 +59,7 @@ def allocatable_gpus(node: Mapping[str, Any]) -> int:
 
 
 def _is_gpu_plugin(pod: Manifest) -> bool:
-    if _is_ours(pod):
-        return False
-    if pod.get("status", {}).get("phase") in {"Succeeded", "Failed"}:
+    if _is_ours(pod) or is_terminal(pod):
         return False
     paths = [(volume.get("hostPath") or {}).get("path", "") for volume in pod["spec"].get("volumes") or ()]
     if not any(path.rstrip("/") == _PLUGINS for path in paths):

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from gpuyard.kube.conditions import find_condition
+from gpuyard.kube.pods import container_statuses
 
 
 class Reason(StrEnum):
@@ -130,7 +131,7 @@ def exit_code(pod: Mapping[str, Any]) -> int | None:
 
 def container_state(pod: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     """`waiting`, `running` or `terminated` of the first container that is in that state."""
-    for container in pod.get("status", {}).get("containerStatuses") or ():
+    for container in container_statuses(pod):
         state = (container.get("state") or {}).get(kind)
         if state is not None:
             found: Mapping[str, Any] = state

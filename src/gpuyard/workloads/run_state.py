@@ -11,6 +11,7 @@ from typing import Any
 from gpuyard.kube.conditions import condition_is_true, find_condition
 from gpuyard.kube.messages import without_preemption
 from gpuyard.kube.objects import annotations_of, labels_of
+from gpuyard.kube.pods import PULL_REASONS, is_terminal
 from gpuyard.kube.quantity import to_int
 from gpuyard.kube.timestamps import format_time, parse_time
 from gpuyard.kube.wellknown import (
@@ -133,7 +134,7 @@ def _verdict(
     job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, Any]]
 ) -> _Verdict:
     stopped = ANNOTATION_STOPPED_AT in annotations_of(job)
-    live = [pod for pod in last if not _is_over(pod)]
+    live = [pod for pod in last if not is_terminal(pod)]
     if condition_is_true(job, "Complete"):
         return _Verdict(State.SUCCEEDED, Reason.COMPLETED)
     if stopped and not live and (condition_is_true(job, "Failed") or job["spec"].get("suspend")):
@@ -186,7 +187,7 @@ def _pod_verdict(pod: Mapping[str, Any]) -> _Verdict:
     waiting = container_state(pod, "waiting")
     if waiting is not None:
         reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
-        if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
+        if reason in PULL_REASONS:
             return _Verdict(State.STARTING, Reason.IMAGE_PULL, message or reason)
         if reason == "CrashLoopBackOff":
             return _Verdict(State.PENDING, Reason.BACK_OFF, message)
@@ -240,10 +241,6 @@ def _attempt_count(job: Mapping[str, Any], attempts: Sequence[Sequence[Mapping[s
     status = job.get("status", {})
     counted = sum(int(status.get(key) or 0) for key in ("active", "succeeded", "failed"))
     return max(seen, counted)
-
-
-def _is_over(pod: Mapping[str, Any]) -> bool:
-    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _is_simulated(pod: Mapping[str, Any], simulated_nodes: Collection[str]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import annotations_of
+from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT
 
@@ -49,5 +50,4 @@ def stop_patches(job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], now:
 
 def _is_started(pod: Mapping[str, Any]) -> bool:
     """Whether a kubelet has taken the pod on (from then on its deadline counts) and it hasn't ended."""
-    status = pod.get("status", {})
-    return bool(status.get("startTime")) and status.get("phase") not in ("Succeeded", "Failed")
+    return bool(pod.get("status", {}).get("startTime")) and not is_terminal(pod)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpuyard.kube.pods import PULL_REASONS
 from gpuyard.workloads.run_state import Reason, RunState, State, run_state
 
 #: The condition of a Job that has no attempt left.
@@ -191,6 +192,12 @@ def test_state(case: tuple[dict[str, Any], list[dict[str, Any]], str, str, int |
 
 def test_every_reason_has_a_case() -> None:
     assert {case[3] for case in CASES.values()} == set(Reason)
+
+
+@pytest.mark.parametrize("reason", sorted(PULL_REASONS))
+def test_whatever_keeps_an_image_away_is_no_start(reason: str) -> None:
+    state = run_state(job(), [pod(state=waiting(reason))])
+    assert (state.state, state.reason) == (State.STARTING, Reason.IMAGE_PULL)
 
 
 def test_messages_carry_the_details() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from gpuyard import errors
 from gpuyard.client.api import Propagation
 from gpuyard.kube.objects import JOBS, NAMESPACES, Manifest
+from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.timestamps import LONGEST_S, format_time, later, parse_time
 from gpuyard.local.api.kinds.kind import KindSpec
 from gpuyard.local.api.metadata import conflict, details
@@ -97,7 +98,7 @@ def _grace(spec: KindSpec, old: Mapping[str, Any], asked_s: int | None) -> int:
     if not spec.graceful:
         return 0
     pod_spec = old.get("spec") or {}
-    if not pod_spec.get("nodeName") or (old.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+    if not pod_spec.get("nodeName") or is_terminal(old):
         return 0
     if asked_s is None:
         asked_s = pod_spec.get("terminationGracePeriodSeconds", _DEFAULT_GRACE_S)

@@ -12,6 +12,7 @@ from typing import Any
 
 from gpuyard.kube.conditions import condition_is_true, find_condition
 from gpuyard.kube.objects import Manifest, ObjectKey, annotations_of, key_of, uid_of
+from gpuyard.kube.pods import container_statuses, is_terminal
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX, FINALIZER_JOB_TRACKING
 
@@ -137,7 +138,6 @@ def view_job(manifest: Manifest) -> JobView:
 def view_pod(manifest: Manifest) -> PodView:
     """Reads a pod."""
     metadata, status = manifest["metadata"], manifest.get("status") or {}
-    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     phase = status.get("phase", "Pending")
     finalizers = tuple(metadata.get("finalizers") or ())
     return PodView(
@@ -150,9 +150,11 @@ def view_pod(manifest: Manifest) -> PodView:
         finalizers=finalizers,
         scheduled=bool((manifest.get("spec") or {}).get("nodeName")),
         index=_index_of(manifest),
-        restarts=sum(container.get("restartCount", 0) for container in containers),
+        restarts=sum(
+            container.get("restartCount", 0) for container in container_statuses(manifest, init=True)
+        ),
         created_at=metadata.get("creationTimestamp", ""),
-        finished_at=_finished_at(manifest) if phase in ("Succeeded", "Failed") else None,
+        finished_at=_finished_at(manifest) if is_terminal(manifest) else None,
     )
 
 
@@ -163,10 +165,10 @@ def _index_of(pod: Manifest) -> int | None:
 
 def _finished_at(pod: Manifest) -> datetime | None:
     """The end of the last container, else when it stopped being ready, else the delete, else its creation."""
-    metadata, status = pod["metadata"], pod.get("status") or {}
+    metadata = pod["metadata"]
     ends = [
         (container.get("state") or {}).get("terminated", {}).get("finishedAt")
-        for container in status.get("containerStatuses") or ()
+        for container in container_statuses(pod)
     ]
     if ends and all(ends):
         return max(parse_time(end) for end in ends)

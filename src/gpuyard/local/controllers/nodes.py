@@ -13,6 +13,7 @@ from gpuyard.client.informer import Informer
 from gpuyard.client.workqueue import WorkQueue
 from gpuyard.kube.conditions import find_condition, with_condition
 from gpuyard.kube.objects import NODES, PODS, Manifest, ObjectKey, key_of, uid_of
+from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import TAINT_UNREACHABLE
 
@@ -148,7 +149,9 @@ class PodCollector:
 
     async def _sync(self, node: str) -> float | None:
         """Gives a missing node time to come back, makes sure that it is gone, and removes its pods."""
-        stranded = [pod for pod in self._pods.objects.values() if _node_of(pod) == node and _unfinished(pod)]
+        stranded = [
+            pod for pod in self._pods.objects.values() if _node_of(pod) == node and not is_terminal(pod)
+        ]
         if not stranded or ObjectKey("", node) in self._nodes.objects:
             self._missing.pop(node, None)
             return None
@@ -207,10 +210,6 @@ def silent_status(status: Mapping[str, Any], now: datetime) -> dict[str, Any]:
 
 def _node_of(pod: Manifest | None) -> str:
     return str(((pod or {}).get("spec") or {}).get("nodeName") or "")
-
-
-def _unfinished(pod: Manifest) -> bool:
-    return (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
 
 
 def _as_node(manifest: Manifest) -> Manifest:

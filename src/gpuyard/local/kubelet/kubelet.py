@@ -12,6 +12,7 @@ from gpuyard import errors
 from gpuyard.client.api import KubeApi
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
+from gpuyard.kube.pods import is_terminal
 from gpuyard.local.events import EventRecorder
 from gpuyard.local.kubelet.device_recovery import told_devices
 from gpuyard.local.kubelet.devices import DeviceManager
@@ -134,7 +135,7 @@ class Kubelet:
         elif new is None:
             self._over.discard(uid)
             self._group.create_task(self._clean_up(uid), name=f"clean up {uid}")
-        elif uid not in self._over and not _is_over(new):
+        elif uid not in self._over and not is_terminal(new):
             self._work_on(new)
         elif _waits_for_kubelet(new):
             self._group.create_task(self._let_go(new), name=f"let go {uid}")
@@ -174,7 +175,7 @@ class Kubelet:
         """Goes on with what an earlier kubelet left."""
         assert self._group is not None
         mine = [pod for pod in self._pods.objects.values() if pod["spec"].get("nodeName") == self._name]
-        live = {uid_of(pod) for pod in mine if not _is_over(pod)}
+        live = {uid_of(pod) for pod in mine if not is_terminal(pod)}
         orphans = pod_folders(self._pods_dir).keys() - {uid_of(pod) for pod in mine}
         await self._host.devices.retain(live | orphans)
         for pod in mine:
@@ -249,10 +250,6 @@ def _is_to_be_concluded(folder: Path) -> bool:
     except errors.ProcessError:
         return True
     return journal is not None and journal.exit is None
-
-
-def _is_over(pod: Manifest) -> bool:
-    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _waits_for_kubelet(pod: Manifest) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest, uid_of
+from gpuyard.kube.pods import container_statuses
 from gpuyard.local.api.logs import Log, LogOptions
 from gpuyard.local.kubelet.log_files import next_data, start_of_tail
 from gpuyard.local.kubelet.pod_folders import PodFolder
@@ -108,7 +109,7 @@ def _no_start(pod: Manifest, container: str) -> str:
     """Why there is no log, as the pod's status has it."""
     status = pod.get("status") or {}
     named = f'container "{container}" in pod "{pod["metadata"]["name"]}"'
-    for one in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+    for one in container_statuses(pod, init=True):
         state = one.get("state") or {}
         if one["name"] == container and "terminated" in state:
             return f"{named} couldn't be started: {state['terminated'].get('message', '')}"

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from gpuyard.kube.objects import Manifest
+from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.local.kubelet.pod_status import Run
 from gpuyard.local.runtime.values import Exit, ExitReason
@@ -18,9 +19,7 @@ _LOST_CODE = 137
 
 def last_run(pod: Manifest, container: str) -> Run | None:
     """The last start of a container that its status knows of; None when it was never started."""
-    status = pod.get("status") or {}
-    entries = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    told = next((one for one in entries if one["name"] == container), None)
+    told = next((one for one in container_statuses(pod, init=True) if one["name"] == container), None)
     if told is None:
         return None
     state, attempt = told.get("state") or {}, int(told.get("restartCount") or 0)

@@ -11,10 +11,9 @@ from typing import Any
 
 from gpuyard.kube.conditions import condition_is_true, find_condition
 from gpuyard.kube.objects import Manifest
+from gpuyard.kube.pods import container_statuses, is_terminal
 from gpuyard.local.api.kinds.cells import AGE, NAME, since, text
 from gpuyard.local.api.kinds.kind import Column
-
-_TERMINAL = ("Succeeded", "Failed")
 
 
 def pod_status(pod: Manifest, _now: datetime) -> str:
@@ -32,7 +31,7 @@ def pod_status(pod: Manifest, _now: datetime) -> str:
     if "deletionTimestamp" in pod["metadata"]:
         if status.get("reason") == "NodeLost":
             return "Unknown"
-        if status.get("phase") not in _TERMINAL:
+        if not is_terminal(pod):
             return "Terminating"
     return reason
 
@@ -98,7 +97,7 @@ def _finish_times(statuses: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _statuses(pod: Manifest) -> list[Mapping[str, Any]]:
-    return list((pod.get("status") or {}).get("containerStatuses") or ())
+    return list(container_statuses(pod))
 
 
 def _readiness_gates(pod: Manifest, _now: datetime) -> str:
