@@ -7,9 +7,9 @@ Sources: kubernetes `plugin/pkg/admission/{serviceaccount,priority,runtimeclass}
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable
 
+from gpuyard.scheduling.ladder.absent import nearest
 from gpuyard.scheduling.ladder.quota import denial, find_quota
 from gpuyard.scheduling.ladder.steps import By, Finding, Objects, Owner, Remedy, Step
 
@@ -101,12 +101,6 @@ def _absent(kind: str, cause: str, usage: str) -> Callable[[Objects, re.Match[st
         )
 
     return finding
-
-
-def nearest(name: str, known: Sequence[str], otherwise: str) -> str:
-    """`use NAME instead of …` where one is nearly spelt so."""
-    near = get_close_matches(name, known, n=1)
-    return f"use {near[0]} instead of {name}" if near else otherwise
 
 
 def _ending(objects: Objects, match: re.Match[str]) -> Finding:

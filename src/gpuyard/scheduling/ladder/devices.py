@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 
 from gpuyard.kube.objects import Manifest
+from gpuyard.kube.pods import container_statuses
 from gpuyard.scheduling.ladder.pulls import waiting_containers
 from gpuyard.scheduling.ladder.steps import By, Finding, Objects, Owner, Remedy, Step
 
@@ -38,14 +39,14 @@ def find_devices(objects: Objects) -> Finding | None:
     status = pod.get("status") or {}
     reason, said = str(status.get("reason") or ""), str(status.get("message") or "")
     if reason == "UnexpectedAdmissionError" or reason.startswith("OutOf"):
-        return _rejected(objects, pod, reason, said)
+        return _rejected(pod, reason, said)
     for _, waiting in waiting_containers(pod):
         if match := _CDI.search(str(waiting.get("message") or "")):
             return _no_cdi(pod, match, str(waiting["message"]))
     return _unhealthy(pod)
 
 
-def _rejected(objects: Objects, pod: Manifest, reason: str, said: str) -> Finding:
+def _rejected(pod: Manifest, reason: str, said: str) -> Finding:
     node = str(pod["spec"].get("nodeName", ""))
     evidence = (f"node {node} says: {said[:_LONGEST]}",)
     owner = Owner("Node", node)
@@ -106,8 +107,7 @@ def _unhealthy(pod: Manifest) -> Finding | None:
 
 
 def _health(pod: Manifest) -> Iterator[tuple[str, str, str]]:
-    status = pod.get("status") or {}
-    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+    for container in container_statuses(pod, init=True):
         for resource in container.get("allocatedResourcesStatus") or ():
             for device in resource.get("resources") or ():
                 yield resource["name"], str(device.get("resourceID", "")), str(device.get("health", ""))

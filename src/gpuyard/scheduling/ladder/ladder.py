@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gpuyard.kube.pods import container_statuses, is_terminal
 from gpuyard.scheduling.explain import Blocker, Explanation
 from gpuyard.scheduling.ladder.admission import find_admission
 from gpuyard.scheduling.ladder.devices import find_devices
@@ -144,7 +145,7 @@ def _reached(objects: Objects) -> Step:
         return Step.JOB if objects.job["spec"].get("suspend") else Step.QUOTA
     if not pod["spec"].get("nodeName"):
         return Step.NODES
-    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+    for status in container_statuses(pod):
         if "waiting" not in (status.get("state") or {}) or status.get("lastState"):
             return Step.PROCESS
-    return Step.PROCESS if (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded") else Step.VOLUMES
+    return Step.PROCESS if is_terminal(pod) else Step.VOLUMES

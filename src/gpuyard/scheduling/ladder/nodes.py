@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.messages import without_preemption
 from gpuyard.kube.objects import Manifest, key_of
+from gpuyard.kube.pods import container_statuses
 from gpuyard.scheduling.changes import Plan, Release
 from gpuyard.scheduling.explain import Blocker, Explanation
 from gpuyard.scheduling.fit import Cordoned, NotReady
+from gpuyard.scheduling.ladder.causes import cause, find_cause
 from gpuyard.scheduling.ladder.steps import By, Finding, Objects, Owner, Remedy, Step
 
 _UNAVAILABLE = re.compile(r"(?P<free>\d+)/(?P<all>\d+) nodes are available: (?P<reasons>.*)", re.DOTALL)
@@ -28,39 +29,31 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class _Meaning:
-    cause: str
-    pattern: re.Pattern[str]
-    meaning: str
-    remedy: str
-
-
 #: What the scheduler finds that our arithmetic doesn't look at.
-_MEANINGS = (
-    _Meaning(
+_CAUSES = (
+    cause(
         "ports",
-        re.compile("didn't have free ports"),
+        "didn't have free ports",
         "another pod of each node has the hostPort that it asks for",
-        "leave hostPort out, or wait for that pod to end",
+        Remedy("leave hostPort out, or wait for that pod to end"),
     ),
-    _Meaning(
+    cause(
         "pod_affinity",
-        re.compile("pod affinity rules|pod anti-affinity rules|existing pods anti-affinity"),
+        "pod affinity rules|pod anti-affinity rules|existing pods anti-affinity",
         "affinity to other pods, or of theirs to it, leaves no node",
-        "mend podAffinity and podAntiAffinity in `affinity`",
+        Remedy("mend podAffinity and podAntiAffinity in `affinity`"),
     ),
-    _Meaning(
+    cause(
         "spread",
-        re.compile("topology spread constraints"),
+        "topology spread constraints",
         "its topologySpreadConstraints leave no node",
-        "raise maxSkew, or use whenUnsatisfiable: ScheduleAnyway",
+        Remedy("raise maxSkew, or use whenUnsatisfiable: ScheduleAnyway"),
     ),
-    _Meaning(
+    cause(
         "volume_count",
-        re.compile("exceed max volume count"),
+        "exceed max volume count",
         "each node has as many volumes attached as it can",
-        "use fewer claims, or wait for others to end",
+        Remedy("use fewer claims, or wait for others to end"),
     ),
 )
 
@@ -162,7 +155,7 @@ def _agent_lines(objects: Objects, explanation: Explanation) -> list[str]:
 
 
 def _agent_state(pod: Manifest) -> str:
-    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+    for status in container_statuses(pod):
         waiting = (status.get("state") or {}).get("waiting")
         if waiting:
             return f"doesn't run: {waiting.get('reason', '')} of container {status['name']}"
@@ -197,11 +190,8 @@ def _against(explanation: Explanation, said: str) -> Finding | None:
     if not said or _about_volumes(said):
         return None
     quoted = f"the scheduler says: {said}"
-    for meaning in _MEANINGS:
-        if meaning.pattern.search(said):
-            return Finding(
-                Step.NODES, meaning.cause, meaning.meaning, None, (quoted,), (Remedy(meaning.remedy),)
-            )
+    if found := find_cause(_CAUSES, said):
+        return found[0].finding(Step.NODES, quoted, {})
     if "Insufficient" in said and explanation.incomplete:
         return Finding(
             Step.NODES,

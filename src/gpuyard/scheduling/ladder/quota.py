@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from gpuyard.kube.objects import Manifest, key_of
+from gpuyard.kube.pods import is_terminal
 from gpuyard.scheduling.amounts import affordable, by_importance, noun, number, quantity
 from gpuyard.scheduling.holders import Holder, holders_of, smallest_release
 from gpuyard.scheduling.ladder.counting import base, counted, in_scope
@@ -163,7 +164,7 @@ def _pods(objects: Objects, short: list[_Share]) -> list[PodRequest]:
     """The pods that the quota counts, each with what it takes of these lines."""
     found = []
     for pod in objects.neighbours:
-        if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        if is_terminal(pod):
             continue
         amounts = {share.resource: counted(share.key, pod["spec"]) for share in short}
         found.append(replace(PodRequest.of(pod), resources={r: n for r, n in amounts.items() if n}))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from gpuyard.kube.objects import Manifest
+from gpuyard.kube.pods import container_statuses
+from gpuyard.scheduling.ladder.absent import find_absent
+from gpuyard.scheduling.ladder.causes import cause, find_cause
 from gpuyard.scheduling.ladder.pulls import waiting_containers
 from gpuyard.scheduling.ladder.steps import By, Finding, Objects, Owner, Remedy, Step, event_text
-from gpuyard.scheduling.ladder.volumes import absent
 
 #: As a container's `waiting`, or as the end of one that never began.
 _REASONS = frozenset(
@@ -28,93 +29,78 @@ _REASONS = frozenset(
         "PostStartHookError",
     }
 )
-_ABSENT = re.compile(r'(?P<kind>configmap|secret) "(?P<name>[^"]+)" not found')
 _OUTER = re.compile(
     r"^.*(?:runc create failed: unable to start container process: |OCI runtime create failed: )", re.DOTALL
 )
-_KINDS = {"configmap": "ConfigMap", "secret": "Secret"}
 _LONGEST = 400
 
 
-@dataclass(frozen=True)
-class _Cause:
-    """`{…}` are groups of the pattern and `{node}`."""
-
-    key: str
-    pattern: re.Pattern[str]
-    headline: str
-    remedies: tuple[Remedy, ...]
-
-
-def _cause(key: str, pattern: str, headline: str, *remedies: Remedy) -> _Cause:
-    return _Cause(key, re.compile(pattern), headline, remedies)
-
-
+# `{node}` and the groups of the pattern are filled in.
 _CAUSES = (
-    _cause(
+    cause(
         "no_key",
         r"couldn't find key (?P<key>\S+) in (?P<kind>ConfigMap|Secret) \S+?/(?P<name>[^\s/]+)",
         "{kind} {name} has no key {key}",
         Remedy("add the key, or mend its name in the run's env"),
     ),
-    _cause(
+    cause(
         "runs_as_root",
         r"runAsNonRoot and image will run as root",
         "runAsNonRoot forbids root, and the image's user is root",
         Remedy("set runAsUser to a number other than 0, or USER in the image"),
     ),
-    _cause(
+    cause(
         "named_user",
         r"runAsNonRoot and image has non-numeric user \((?P<user>[^)]*)\)",
         "runAsNonRoot needs a numeric user, and the image's is {user}",
         Remedy("set runAsUser to that user's number"),
     ),
-    _cause(
+    cause(
         "no_workdir",
         r'chdir to cwd \("(?P<path>[^"]*)"\).*(?P<how>no such file or directory|permission denied)',
         "its folder {path} can't be entered in the container: {how}",
         Remedy("set workdir to a folder of the image, or leave it out"),
     ),
-    _cause(
+    cause(
         "no_executable",
         r'exec: "(?P<program>[^"]*)": (?:executable file not found|stat [^:]*: no such file)|'
         r'stat (?P<path>[^:\s]*): no such file or directory',
         "the image has no program {program}",
         Remedy("name a program that the image has, or use an image that has it"),
     ),
-    _cause(
+    cause(
         "not_executable",
         r'exec: "(?P<program>[^"]*)": permission denied',
         "{program} isn't executable for the run's user",
         Remedy("run it through its interpreter (python SCRIPT), or make it executable in the image"),
     ),
-    _cause(
+    cause(
         "architecture",
         r"[Ee]xec format error",
         "the program is for another CPU architecture than node {node}'s, or a script without #!",
         Remedy("build the image for the node's with `gpuyard build --platform`, or choose other nodes"),
     ),
-    _cause(
+    cause(
         "no_runtime",
         r'no runtime for "(?P<handler>[^"]+)" is configured',
         "the container runtime of node {node} has no handler {handler}, which its runtimeClassName asks for",
         Remedy("leave runtimeClassName out"),
         Remedy("configure the handler {handler} on that node (`nvidia-ctk runtime configure`)", By.OPERATOR),
     ),
-    _cause(
+    cause(
         "memory_limit",
         r"container init was OOM-killed|memory limit too low",
         "its memory limit is too low for the container even to start",
         Remedy("raise --memory"),
     ),
-    _cause(
+    cause(
         "network",
         r"failed to setup network|network plugin|cni plugin",
         "node {node} can't give the pod a network",
         Remedy("see to the CNI plugin of that node", By.OPERATOR),
     ),
 )  # fmt: skip
-_OTHER = _cause("start", "", "node {node} can't start its container", Remedy("see what the runtime says"))
+_OTHER = cause("start", "", "node {node} can't start its container", Remedy("see what the runtime says"))
 
 
 def find_start(objects: Objects) -> Finding | None:
@@ -122,11 +108,10 @@ def find_start(objects: Objects) -> Finding | None:
     pod = objects.pod
     if pod is None or not pod["spec"].get("nodeName"):
         return None
-    for reason, said in _failures(pod):
-        if match := _ABSENT.search(said):
-            evidence = (f"node {pod['spec']['nodeName']} says: {said[:_LONGEST]}",)
-            return absent(objects, Step.START, _KINDS[match["kind"]], match["name"], evidence)
-        return _finding(pod, f"{reason}: {said}")
+    if failure := next(_failures(pod), None):
+        reason, said = failure
+        evidence = f"node {pod['spec']['nodeName']} says: {said[:_LONGEST]}"
+        return find_absent(objects, Step.START, said, evidence) or _finding(pod, f"{reason}: {said}")
     if event := _sandbox_failure(objects, pod):
         return _finding(pod, event)
     return _crashes(pod)
@@ -143,38 +128,25 @@ def _failures(pod: Manifest) -> Iterator[tuple[str, str]]:
 
 def terminated(pod: Manifest) -> Iterator[Mapping[str, Any]]:
     """How each container that isn't running ended last; init containers first."""
-    status = pod.get("status") or {}
-    for field in ("initContainerStatuses", "containerStatuses"):
-        for container in status.get(field) or ():
-            state = container.get("state") or {}
-            ended = state.get("terminated")
-            if ended is None and "waiting" in state:
-                ended = (container.get("lastState") or {}).get("terminated")
-            if ended is not None:
-                yield ended
+    for container in container_statuses(pod, init=True):
+        state = container.get("state") or {}
+        ended = state.get("terminated")
+        if ended is None and "waiting" in state:
+            ended = (container.get("lastState") or {}).get("terminated")
+        if ended is not None:
+            yield ended
 
 
 def _finding(pod: Manifest, said: str) -> Finding:
     node = str(pod["spec"].get("nodeName", ""))
-    inner = _OUTER.sub("", said)
-    for cause in _CAUSES:
-        if match := cause.pattern.search(said):
-            groups = {name: text or "" for name, text in match.groupdict().items()}
-            groups["program"] = groups.get("program") or groups.get("path", "")
-            names = {"node": node, **groups}
-            remedies = tuple(Remedy(r.text.format(**names), r.by, r.command) for r in cause.remedies)
-            text = cause.headline.format(**names)
-            return Finding(
-                Step.START, cause.key, text, None, (f"the runtime says: {inner[:_LONGEST]}",), remedies
-            )
-    return Finding(
-        Step.START,
-        _OTHER.key,
-        _OTHER.headline.format(node=node),
-        Owner("Node", node),
-        (f"the runtime says: {inner[:_LONGEST]}",),
-        _OTHER.remedies,
-    )
+    evidence = f"the runtime says: {_OUTER.sub('', said)[:_LONGEST]}"
+    found = find_cause(_CAUSES, said)
+    if found is None:
+        return _OTHER.finding(Step.START, evidence, {"node": node}, Owner("Node", node))
+    known, match = found
+    groups = {name: text or "" for name, text in match.groupdict().items()}
+    groups["program"] = groups.get("program") or groups.get("path", "")
+    return known.finding(Step.START, evidence, {"node": node, **groups})
 
 
 def _sandbox_failure(objects: Objects, pod: Manifest) -> str:

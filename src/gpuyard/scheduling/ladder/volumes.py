@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gpuyard.kube.objects import Manifest, annotations_of, key_of
-from gpuyard.scheduling.ladder.admission import nearest
+from gpuyard.kube.pods import container_statuses
+from gpuyard.scheduling.ladder.absent import find_absent, nearest
 from gpuyard.scheduling.ladder.nodes import scheduler_message
 from gpuyard.scheduling.ladder.steps import By, Finding, Objects, Owner, Remedy, Step, event_text
 from gpuyard.scheduling.requests import NodeTerm
@@ -20,15 +21,10 @@ _DEFAULT = "storageclass.kubernetes.io/is-default-class"
 _WAITS = "WaitForFirstConsumer"
 _NO_PROVISIONER = "kubernetes.io/no-provisioner"
 _NONE_TO_BIND = "didn't find available persistent volumes to bind"
-_ABSENT = re.compile(
-    r'(?P<kind>configmap|secret) "(?P<name>[^"]+)" not found|'
-    r'object "[^"]*"/"(?P<object>[^"]+)" not registered'
-)
 _ABSENT_KEY = re.compile(r"references non-existent (?P<kind>config|secret) key: (?P<name>\S+)")
 _MULTI_ATTACH = re.compile(
     r'Multi-Attach error for volume "(?P<name>[^"]+)"\s*Volume is already (?P<how>.*)', re.DOTALL
 )
-_KINDS = {"configmap": "ConfigMap", "secret": "Secret"}
 _LONGEST = 400
 
 
@@ -200,9 +196,8 @@ def _mounting(objects: Objects, pod: Manifest) -> Finding | None:
     said = event_text(event)
     node = pod["spec"]["nodeName"]
     evidence = (f"node {node} says: {said[:_LONGEST]}",)
-    if match := _ABSENT.search(said):
-        kind, name = _KINDS.get(match["kind"] or "", "object"), match["name"] or match["object"]
-        return absent(objects, Step.VOLUMES, kind, name, evidence)
+    if finding := find_absent(objects, Step.VOLUMES, said, evidence[0]):
+        return finding
     if match := _ABSENT_KEY.search(said):
         return Finding(
             Step.VOLUMES,
@@ -233,25 +228,5 @@ def _mounting(objects: Objects, pod: Manifest) -> Finding | None:
     )
 
 
-def absent(objects: Objects, step: Step, kind: str, name: str, evidence: tuple[str, ...]) -> Finding:
-    """A ConfigMap or Secret that the pod needs and that isn't there."""
-    known = objects.names.get(kind, ())
-    make = {
-        "ConfigMap": f"kubectl create configmap {name} -n {objects.namespace} --from-file=…",
-        "Secret": f"kubectl create secret generic {name} -n {objects.namespace} --from-literal=…",
-    }
-    remedies = [Remedy("make it, and the run goes on by itself", command=make.get(kind, ""))]
-    usage = nearest(name, known, "")
-    return Finding(
-        step,
-        {"ConfigMap": "no_config_map", "Secret": "no_secret"}.get(kind, "no_object"),
-        f"there is no {kind} {name} in namespace {objects.namespace}",
-        Owner(kind, name, objects.namespace),
-        evidence,
-        tuple([Remedy(usage), *remedies] if usage else remedies),
-    )
-
-
 def _has_started(pod: Manifest) -> bool:
-    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    return any("waiting" not in (status.get("state") or {}) for status in statuses)
+    return any("waiting" not in (status.get("state") or {}) for status in container_statuses(pod))
