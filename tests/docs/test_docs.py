@@ -101,7 +101,7 @@ def test_every_step_and_cause_of_the_ladder_is_documented() -> None:
         cause
         for source in sources
         for cause in re.findall(
-            r'(?:Step\.\w+,|_cause\(|_Meaning\(|_absent\("\w+",|\bclaim,)\s*"(\w+)"',
+            r'(?:Step\.\w+,|\bcause\(|_absent\("\w+",|\bclaim,)\s*"(\w+)"',
             source.read_text(),
         )
     }

@@ -22,7 +22,6 @@ from gpuyard.kube.objects import (
     PRIORITY_CLASSES,
     RESOURCE_QUOTAS,
     RUNTIME_CLASSES,
-    SECRETS,
     SERVICE_ACCOUNTS,
     STORAGE_CLASSES,
     Manifest,
@@ -32,6 +31,7 @@ from gpuyard.kube.objects import (
     uid_of,
 )
 from gpuyard.kube.wellknown import LABEL_PART_OF
+from gpuyard.tenancy.names import PART_OF
 from gpuyard.workloads.outcome import Reason, container_state, exit_code, why_failed
 
 if TYPE_CHECKING:
@@ -42,13 +42,12 @@ if TYPE_CHECKING:
 
 _TAIL_LINES = 5
 _LONGEST = 200
-#: Kinds whose names are looked up when one that is named isn't there.
+#: Kinds whose names are looked up when one that is named isn't there. Of Secrets the values would come, too.
 _NAMED = {
     "ServiceAccount": SERVICE_ACCOUNTS,
     "PriorityClass": PRIORITY_CLASSES,
     "RuntimeClass": RUNTIME_CLASSES,
     "ConfigMap": CONFIG_MAPS,
-    "Secret": SECRETS,
 }
 
 
@@ -75,9 +74,16 @@ class _Reader:
         self.unreadable: set[str] = set()
 
     async def list(
-        self, resource: Resource, namespace: str | None = None, *, field_selector: str = ""
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        field_selector: str = "",
+        wanted: bool = True,
     ) -> Sequence[Manifest]:
-        """Every object; `unreadable` then has the plural of what was refused."""
+        """Every object, nothing unless wanted; `unreadable` then has the plural of what was refused."""
+        if not wanted:
+            return ()
         try:
             return (await self._target.api.list(resource, namespace, field_selector=field_selector)).items
         except errors.Forbidden:
@@ -107,13 +113,13 @@ async def find_answer(
     placed = pod is not None and is_alive(pod) and bool(pod["spec"].get("nodeName"))
     waits = run.state.state == "pending" and not placed
     nodes, everywhere, objects = await asyncio.gather(
-        reader.list(NODES) if waits else _nothing(),
-        reader.list(PODS) if waits else _nothing(),
+        reader.list(NODES, wanted=waits),
+        reader.list(PODS, wanted=waits),
         _read(reader, target, run, pod, over=over),
     )
     objects = dataclasses.replace(
         objects,
-        agents=[p for p in everywhere if labels_of(p).get(LABEL_PART_OF) == "gpuyard"],
+        agents=[p for p in everywhere if labels_of(p).get(LABEL_PART_OF) == PART_OF],
         unreadable=frozenset(reader.unreadable),
     )
     explanation = None
@@ -121,22 +127,14 @@ async def find_answer(
         incomplete = "all pods" in reader.unreadable
         pods = objects.neighbours if incomplete else everywhere
         explanation = _explain(objects, nodes, pods, incomplete=incomplete)
-    ladder = climb(
-        objects,
-        explanation,
-        ended=_ended(run, pod, output),
-        causes=[LogCause(d.key, d.line, d.cause, d.remedy) for d in diagnoses],
-        over=over,
-    )
+    ended = _ended(run, pod, output)
+    causes = [LogCause(d.key, d.line, d.cause, d.remedy) for d in diagnoses]
+    ladder = climb(objects, explanation, ended=ended, causes=causes, over=over)
     if missing := _missing_kind(ladder):
         names = [key_of(item).name for item in await reader.list(_NAMED[missing], _scope(target, missing))]
         objects = dataclasses.replace(objects, names={missing: names})
-        ladder = climb(objects, explanation, ended=_ended(run, pod, output), over=over)
+        ladder = climb(objects, explanation, ended=ended, causes=causes, over=over)
     return Answer(run, ladder, explanation, nodes)
-
-
-async def _nothing() -> Sequence[Manifest]:
-    return ()
 
 
 async def _read(reader: _Reader, target: Target, run: Run, pod: Manifest | None, *, over: bool) -> Objects:
@@ -149,16 +147,11 @@ async def _read(reader: _Reader, target: Target, run: Run, pod: Manifest | None,
     unplaced = pod is None or not pod["spec"].get("nodeName")
     spec = pod["spec"] if pod else run.job["spec"]["template"]["spec"]
     claims = unplaced and any(claim_names(spec, key_of(pod).name if pod else ""))
-
-    async def some(
-        wanted: bool, resource: Resource, where: str | None = None, by: str = ""
-    ) -> Sequence[Manifest]:
-        return await reader.list(resource, where, field_selector=by) if wanted else ()
-
-    of = f"involvedObject.uid={uid_of(pod if pod else run.job)}"
+    about = f"involvedObject.uid={uid_of(pod if pod else run.job)}"
+    of_claims = "involvedObject.kind=PersistentVolumeClaim"
     (
         events,
-        about_claims,
+        claim_events,
         quotas,
         limit_ranges,
         neighbours,
@@ -166,19 +159,19 @@ async def _read(reader: _Reader, target: Target, run: Run, pod: Manifest | None,
         volumes,
         classes,
     ) = await asyncio.gather(
-        some(True, EVENTS, namespace, of),
-        some(bool(claims), EVENTS, namespace, "involvedObject.kind=PersistentVolumeClaim"),
-        some(pod is None, RESOURCE_QUOTAS, namespace),
-        some(pod is None, LIMIT_RANGES, namespace),
-        some(unplaced, PODS, namespace),
-        some(bool(claims), PERSISTENT_VOLUME_CLAIMS, namespace),
-        some(bool(claims), PERSISTENT_VOLUMES),
-        some(bool(claims), STORAGE_CLASSES),
+        reader.list(EVENTS, namespace, field_selector=about),
+        reader.list(EVENTS, namespace, field_selector=of_claims, wanted=claims),
+        reader.list(RESOURCE_QUOTAS, namespace, wanted=pod is None),
+        reader.list(LIMIT_RANGES, namespace, wanted=pod is None),
+        reader.list(PODS, namespace, wanted=unplaced),
+        reader.list(PERSISTENT_VOLUME_CLAIMS, namespace, wanted=claims),
+        reader.list(PERSISTENT_VOLUMES, wanted=claims),
+        reader.list(STORAGE_CLASSES, wanted=claims),
     )
     return Objects(
         job=run.job,
         pod=pod,
-        events=[*events, *about_claims],
+        events=[*events, *claim_events],
         quotas=quotas,
         limit_ranges=limit_ranges,
         neighbours=neighbours,

@@ -39,10 +39,11 @@ def is_alive(pod: Manifest) -> bool:
 
 
 def make_run(job: Manifest, pods: Sequence[Manifest], simulated_nodes: Collection[str] = ()) -> Run:
-    """The run of this Job; pods of other owners are left out."""
+    """The run of this Job, whoever made that; pods of other owners are left out."""
     own = [pod for pod in pods if (controller_of(pod) or {}).get("uid") == uid_of(job)]
     own.sort(key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
-    return Run(labels_of(job)[LABEL_RUN], job, own, run_state(job, own, simulated_nodes=simulated_nodes))
+    state = run_state(job, own, simulated_nodes=simulated_nodes)
+    return Run(state.name, job, own, state)
 
 
 async def list_runs(target: Target, *, all_namespaces: bool = False) -> list[Run]:

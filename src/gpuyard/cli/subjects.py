@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gpuyard import errors
-from gpuyard.cli.runs import Run, find_run, simulated_nodes
+from gpuyard.cli.runs import Run, find_run, make_run, simulated_nodes
 from gpuyard.cli.target import Target
 from gpuyard.kube.names import is_subdomain
-from gpuyard.kube.objects import JOBS, PODS, Manifest, controller_of, uid_of
+from gpuyard.kube.objects import JOBS, PODS, Manifest, Resource, controller_of
 from gpuyard.kube.wellknown import LABEL_JOB_NAME
 from gpuyard.workloads.run_state import run_state
 
@@ -24,9 +24,9 @@ async def find_subject(target: Target, name: str) -> Run:
     if not slash:
         return await _find_run(target, name)
     if kind in _JOB:
-        return await _of_job(target, await _get(target, "Job", rest))
+        return await _of_job(target, await _get(target, JOBS, rest))
     if kind in _POD:
-        return await _of_pod(target, await _get(target, "Pod", rest))
+        return await _of_pod(target, await _get(target, PODS, rest))
     raise errors.UsageError(
         f"can't explain {name!r}",
         remedy="name a run, or job/NAME or pod/NAME; of a Deployment one of its pods",
@@ -38,7 +38,7 @@ async def _find_run(target: Target, name: str) -> Run:
         return await find_run(target, name)
     except errors.UsageError as error:
         for kind, resource in (("job", JOBS), ("pod", PODS)):
-            if is_subdomain(name) and await _is_there(target, resource is JOBS, name):
+            if is_subdomain(name) and await _is_there(target, resource, name):
                 command = target.command("explain", f"{kind}/{name}")
                 raise errors.UsageError(
                     error.message,
@@ -47,23 +47,22 @@ async def _find_run(target: Target, name: str) -> Run:
         raise
 
 
-async def _is_there(target: Target, is_job: bool, name: str) -> bool:
+async def _is_there(target: Target, resource: Resource, name: str) -> bool:
     try:
-        await target.api.get(JOBS if is_job else PODS, name, target.namespace)
+        await target.api.get(resource, name, target.namespace)
     except (errors.NotFound, errors.Forbidden):
         return False
     return True
 
 
-async def _get(target: Target, kind: str, name: str) -> Manifest:
-    resource = {"Job": JOBS, "Pod": PODS}[kind]
+async def _get(target: Target, resource: Resource, name: str) -> Manifest:
     try:
         if not is_subdomain(name):
             raise errors.NotFound(name)
         return await target.api.get(resource, name, target.namespace)
     except errors.NotFound as error:
         raise errors.UsageError(
-            f"no {kind} {name!r} in namespace {target.namespace}",
+            f"no {resource.kind} {name!r} in namespace {target.namespace}",
             remedy=f"`kubectl get {resource.plural} -n {target.namespace}` lists them",
         ) from error
 
@@ -71,16 +70,13 @@ async def _get(target: Target, kind: str, name: str) -> Manifest:
 async def _of_job(target: Target, job: Manifest) -> Run:
     selector = f"{LABEL_JOB_NAME}={job['metadata']['name']}"
     pods = (await target.api.list(PODS, target.namespace, label_selector=selector)).items
-    own = [pod for pod in pods if (controller_of(pod) or {}).get("uid") == uid_of(job)]
-    own.sort(key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
-    state = run_state(job, own, simulated_nodes=await simulated_nodes(target))
-    return Run(job["metadata"]["name"], job, own, state)
+    return make_run(job, pods, await simulated_nodes(target))
 
 
 async def _of_pod(target: Target, pod: Manifest) -> Run:
     owner = controller_of(pod)
     if owner is not None and owner["kind"] == "Job":
-        return await _of_job(target, await _get(target, "Job", owner["name"]))
+        return await _of_job(target, await _get(target, JOBS, owner["name"]))
     # A pod of its own, or of a Deployment: as if it were the only one of a Job that doesn't try again.
     job = {
         "metadata": {

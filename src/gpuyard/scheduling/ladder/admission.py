@@ -70,20 +70,20 @@ def _webhook(objects: Objects, match: re.Match[str]) -> Finding:
         Step.ADMISSION,
         "webhook",
         f"admission webhook {match['name']} denies its pod",
-        Owner("ValidatingWebhookConfiguration", match["name"]),
-        (f"it says: {match['message'][:_LONGEST]}",),
-        (Remedy("change the run as the webhook says"),),
+        evidence=(f"it says: {match['message'][:_LONGEST]}",),
+        remedies=(Remedy("change the run as the webhook says"),),
     )
 
 
 def _webhook_away(objects: Objects, match: re.Match[str]) -> Finding:
+    # The message doesn't say which configuration has it.
+    command = "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations -o wide"
     return Finding(
         Step.ADMISSION,
         "webhook_away",
         f"admission webhook {match['name']} doesn't answer, and without it no pod is let in",
-        Owner("ValidatingWebhookConfiguration", match["name"]),
-        (f"the server said: {match['message'][:_LONGEST]}",),
-        (Remedy("mend the webhook's service", By.OPERATOR),),
+        evidence=(f"the server said: {match['message'][:_LONGEST]}",),
+        remedies=(Remedy("mend the webhook's service", By.OPERATOR, command),),
     )
 
 

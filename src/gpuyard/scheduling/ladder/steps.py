@@ -139,7 +139,7 @@ class Objects:
         neighbours: pods of the namespace.
         claims: PersistentVolumeClaims of the namespace.
         volumes, classes: PersistentVolumes and StorageClasses.
-        names: names that the namespace has of a kind (`ConfigMap`, `Secret`), for nearest spellings.
+        names: names that there are of a kind (`ConfigMap`, `PriorityClass`), for nearest spellings.
         agents: pods of gpuyard's agent.
         unreadable: plurals of what the user may not list, with `all ` where it was asked for everywhere.
         is_yard: a machine's own yard, not a cluster.

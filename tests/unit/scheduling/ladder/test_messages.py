@@ -196,6 +196,9 @@ def test_what_a_server_refuses(said: str, cause: str) -> None:
     found = find_admission(objects)
     assert found is not None and found.cause == cause
     assert find_quota(objects) is None
+    if "webhook" in cause:
+        # Its name is that of an entry in some configuration, validating or mutating.
+        assert found.owner is None and "v.example.com" in found.headline
 
 
 @pytest.mark.parametrize(
