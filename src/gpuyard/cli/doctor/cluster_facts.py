@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -103,18 +104,26 @@ async def _ask(
     api: RestApi, known: ClusterFacts, environ: Mapping[str, str], looking: Looking
 ) -> ClusterFacts:
     asker = _Asker(api, looking)
-    version = await asker.ask("version", cluster_version(api))
+    version = await asker.ask("version", lambda: cluster_version(api))
     user: str | errors.GpuyardError = _NOT_ASKED
     if not isinstance(version, errors.ConnectionFailed):
-        user = await asker.ask("user", _who(api))
+        user = await asker.ask("user", lambda: _who(api))
     known = replace(known, version=version, user=user)
-    if isinstance(user, errors.Unauthorized | errors.ConnectionFailed):
-        return replace(
-            known, registry=await looking.at("registry", look_at_registry(known.registry, environ))
-        )
+    if not isinstance(user, errors.Unauthorized | errors.ConnectionFailed):
+        known = await _look(api, known, asker)
+    asked = known.registry
+    if not asked.asked:
+        asked = asked.of_agents(_image(known.installed.get(DAEMON_SETS, ())))
+    return replace(known, registry=await looking.at("registry", look_at_registry(asked, environ)))
+
+
+async def _look(api: RestApi, known: ClusterFacts, asker: _Asker) -> ClusterFacts:
+    """What the API tells those whom it knows."""
     namespace, actions = known.namespace, permissions.needed(known.namespace)
     async with asyncio.TaskGroup() as group:
-        tenant = group.create_task(asker.ask("namespace", api.get(NAMESPACES, namespace)), name="namespace")
+        tenant = group.create_task(
+            asker.ask("namespace", lambda: api.get(NAMESPACES, namespace)), name="namespace"
+        )
         nodes, pods, classes = (
             group.create_task(asker.items(kind), name=kind.plural) for kind in (NODES, PODS, STORAGE_CLASSES)
         )
@@ -123,22 +132,17 @@ async def _ask(
             for kind in (RESOURCE_QUOTAS, LIMIT_RANGES)
         )
         allowed = [
-            group.create_task(asker.ask("permissions", _may(api, action)), name=str(action))
+            group.create_task(asker.ask("permissions", partial(_may, api, action)), name=str(action))
             for action in actions
         ]
         parts = {
             kind: group.create_task(asker.items(kind, selector=SELECTOR), name=kind.plural) for kind in KINDS
         }
-    installed = {kind: task.result() for kind, task in parts.items()}
-    asked = known.registry
-    if not asked.asked:
-        asked = asked.of_agents(_image(installed[DAEMON_SETS]))
     return replace(
         known,
-        registry=await looking.at("registry", look_at_registry(asked, environ)),
         tenant=tenant.result(),
         allowed=_all(actions, [task.result() for task in allowed]),
-        installed=installed,
+        installed={kind: task.result() for kind, task in parts.items()},
         nodes=nodes.result(),
         pods=pods.result(),
         storage_classes=classes.result(),
@@ -155,12 +159,15 @@ class _Asker:
         self._looking = looking
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def ask(self, what: str, answer: Awaitable[Result]) -> Result | errors.GpuyardError:
+    async def ask(self, what: str, question: Callable[[], Awaitable[Result]]) -> Result | errors.GpuyardError:
+        """The answer to a question that is begun when it is its turn, which it may never be."""
         async with self._turns:
-            return await self._looking.at(what, or_error(answer))
+            return await self._looking.at(what, or_error(question()))
 
     async def items(self, resource: Resource, namespace: str | None = None, selector: str = "") -> Items:
-        listed = await self.ask(resource.plural, self._api.list(resource, namespace, label_selector=selector))
+        listed = await self.ask(
+            resource.plural, lambda: self._api.list(resource, namespace, label_selector=selector)
+        )
         return listed if isinstance(listed, errors.GpuyardError) else listed.items
 
 
