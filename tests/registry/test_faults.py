@@ -10,6 +10,7 @@ import pytest
 from gpuyard import errors
 from gpuyard.images import oci
 from gpuyard.images.oci import Descriptor
+from gpuyard.images.registry import http
 from gpuyard.images.registry.credentials import Credentials
 from gpuyard.images.registry.http import Http
 from gpuyard.images.registry.settings import RegistrySettings
@@ -269,6 +270,88 @@ async def test_storage_behind_a_redirect_gets_no_credentials(fake: FakeRegistry,
             await read(connect().repository(ref(fake.name)), _BLOB)
     finally:
         await storage.stop()
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [Credentials("me", "hunter2"), Credentials(identity_token="hunter2")],
+    ids=["basic", "token"],
+)
+async def test_a_token_server_that_redirects_elsewhere_takes_no_credentials_along(
+    fake: FakeRegistry, connect: Connect, credentials: Credentials
+) -> None:
+    other = FakeRegistry()
+    await other.start()
+    try:
+        fake.token_uses = 1000
+        away = Response(307, {"Location": f"http://{other.name}/token"})
+        fake.faults = [Fault("/token", 1, answer=away)]
+        with pytest.raises(
+            errors.RegistryError, match=f"sends a request with credentials on to {other.name}"
+        ):
+            await connect(credentials).repository(ref(fake.name)).has_blob(_BLOB.digest)
+        assert not other.log
+    finally:
+        await other.stop()
+
+
+async def test_storage_behind_a_redirect_names_nobody_who_gets_the_credentials(
+    fake: FakeRegistry, connect: Connect
+) -> None:
+    storage = FakeRegistry()
+    await storage.start()
+    try:
+        challenge = {"WWW-Authenticate": f'Bearer realm="http://{storage.name}/token",service="mine"'}
+        storage.faults = [Fault("blobs", 1, answer=Response(401, challenge))]
+        fake.blobs["a", _BLOB.digest] = _LAYER
+        fake.redirect = f"http://{storage.name}"
+        known = connect(Credentials("me", "hunter2"))
+        with pytest.raises(errors.ImageUnauthorized):
+            await read(known.repository(ref(fake.name)), _BLOB)
+        assert await known.repository(ref(fake.name)).find_manifest("v1") is None
+        assert storage.log == [f"GET /v2/a/blobs/{_BLOB.digest}"]
+    finally:
+        await storage.stop()
+
+
+@pytest.mark.parametrize("realm", ["http://[::bad/x:y", "https://h:99999/token", "http://h/\x01", "/token"])
+async def test_a_token_servers_address_that_is_none_is_said(
+    fake: FakeRegistry, connect: Connect, realm: str
+) -> None:
+    fake.faults = [Fault("HEAD", 1, answer=Response(401, {"WWW-Authenticate": f'Bearer realm="{realm}"'}))]
+    with pytest.raises(errors.RegistryError):
+        await connect().repository(ref(fake.name)).has_blob(_BLOB.digest)
+
+
+async def test_a_token_that_no_header_can_carry_is_not_sent(fake: FakeRegistry, connect: Connect) -> None:
+    fake.token_uses = 1000
+    fake.faults = [Fault("/token", 1, answer=Response(200, {}, '{"token": "hünter2"}'.encode()))]
+    with pytest.raises(errors.RegistryError, match="can't be read") as caught:
+        await connect().repository(ref(fake.name)).has_blob(_BLOB.digest)
+    assert "nter2" not in str(caught.value)
+
+
+async def test_an_uploads_address_that_is_none_is_said(fake: FakeRegistry, connect: Connect) -> None:
+    fake.faults = [Fault("POST", 1, answer=Response(202, {"Location": "http://h:99999/x"}))]
+    with pytest.raises(errors.RegistryError, match=f"{fake.name} names an address that can't be one"):
+        await _put(fake, connect)
+
+
+async def test_a_pause_that_is_no_number_is_none(
+    fake: FakeRegistry, connect: Connect, pauses: Pauses
+) -> None:
+    fake.faults = [Fault("HEAD", 1, answer=Response(429, {"Retry-After": "²"}))]
+    assert not await connect().repository(ref(fake.name)).has_blob(_BLOB.digest)
+    assert len(pauses) == 1
+
+
+async def test_an_answer_without_an_end_is_given_up(
+    fake: FakeRegistry, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "_LONGEST_ANSWER_S", 0.05)
+    fake.faults = [Fault("GET", 5, answer=Response(200, {"Content-Length": "1000"}, b"{"))]
+    with pytest.raises(errors.RegistryUnavailable, match=r"1 bytes came in 0 s, no end"):
+        await connect().repository(ref(fake.name)).get_manifest("v1")
 
 
 async def test_a_host_that_was_never_there_is_not_tried_again(connect: Connect, pauses: Pauses) -> None:

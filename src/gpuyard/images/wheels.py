@@ -171,7 +171,7 @@ class WheelFetcher:
         except (OSError, httpx.HTTPError):
             return 0
         length = answer.headers.get("content-length", "") if answer.is_success else ""
-        return int(length) if length.isdigit() else 0
+        return int(length) if length.isdecimal() else 0
 
     def _client(self) -> httpx.AsyncClient:
         import httpx

@@ -16,7 +16,7 @@ import orjson
 
 from gpuyard import errors
 from gpuyard.images.registry.credentials import Credentials, CredentialSource
-from gpuyard.images.registry.http import Answer, Http, error_of
+from gpuyard.images.registry.http import Answer, Http, error_of, url_of
 
 _CLIENT_ID = "gpuyard"
 #: The specification's life of a token that names none.
@@ -125,7 +125,9 @@ class Authorizer:
             raise error_of(answer, f"getting a token for {self._registry}")
         try:
             raw = orjson.loads(answer.content)
-            value = raw.get("token") or raw["access_token"]
+            value = str(raw.get("token") or raw["access_token"])
+            if not (value.isascii() and value.isprintable()):
+                raise ValueError("no header can carry it")
             life_s = float(raw.get("expires_in") or _DEFAULT_LIFE_S)
         except (orjson.JSONDecodeError, LookupError, TypeError, ValueError, AttributeError):
             # The cause is dropped: it may quote the token.
@@ -133,7 +135,7 @@ class Authorizer:
                 f"getting a token for {self._registry}: the answer of {answer.url.host} can't be read"
             ) from None
         # A tenth early, so that a token isn't sent that ends on its way.
-        return _Token(str(value), started + life_s * 0.9)
+        return _Token(value, started + life_s * 0.9)
 
     async def _ask(self, realm: str, service: str, scopes: Sequence[str]) -> Answer:
         credentials = self._credentials
@@ -148,15 +150,16 @@ class Authorizer:
                 }
             )
             kind = {"Content-Type": "application/x-www-form-urlencoded"}
-            return await self._http.request("POST", realm, headers=kind, content=str(form).encode())
-        url = httpx.URL(realm)
+            body = str(form).encode()
+            return await self._http.request("POST", realm, headers=kind, content=body, private=True)
+        url = url_of(realm)
         url = url.copy_with(
             params=url.params.merge(
                 {"service": service, "scope": list(scopes)} if service else {"scope": list(scopes)}
             )
         )
         headers = {"Authorization": credentials.basic} if credentials else {}
-        return await self._http.request("GET", url, headers=headers)
+        return await self._http.request("GET", url, headers=headers, private=bool(credentials))
 
 
 def _merged(scopes: Iterable[str]) -> list[str]:
@@ -183,9 +186,9 @@ class ScopedAuthority:
         """See `Authority.header`."""
         return await self.authorizer.header(self.scopes) if self._ours(url) else None
 
-    async def challenged(self, headers: httpx.Headers, sent: str | None) -> bool:
-        """See `Authority.challenged`."""
-        return await self.authorizer.challenged(headers, self.scopes, sent)
+    async def challenged(self, url: httpx.URL, headers: httpx.Headers, sent: str | None) -> bool:
+        """See `Authority.challenged`; storage has no say in who gets the registry's credentials."""
+        return self._ours(url) and await self.authorizer.challenged(headers, self.scopes, sent)
 
     def _ours(self, url: httpx.URL) -> bool:
         return url.netloc == self.address.netloc

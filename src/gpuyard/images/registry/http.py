@@ -26,6 +26,8 @@ _READ = "gpuyard.read"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 #: A registry that asks for a longer pause is given up, so that a command doesn't seem to hang.
 _LONGEST_RETRY_AFTER_S = 60.0
+#: Documents are small: one that is still on its way after this long has no end.
+_LONGEST_ANSWER_S = 120.0
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LOOPBACK_PATTERNS = ("all://localhost", "all://*.localhost", "all://127.0.0.1", "all://[::1]")
@@ -46,6 +48,12 @@ class Answer:
         """Whether the same request may well succeed in a moment."""
         return self.status in _PASSING
 
+    @property
+    def location(self) -> httpx.URL | None:
+        """Where it leads to; raises RegistryError when that is no URL."""
+        text = self.headers.get("location")
+        return url_of(text, self.url) if text else None
+
 
 class Authority(Protocol):
     """Gives requests their Authorization header."""
@@ -53,8 +61,8 @@ class Authority(Protocol):
     async def header(self, url: httpx.URL) -> str | None:
         """For a request to url; None to send none."""
 
-    async def challenged(self, headers: httpx.Headers, sent: str | None) -> bool:
-        """Takes a 401's headers; True when another try has something new to show."""
+    async def challenged(self, url: httpx.URL, headers: httpx.Headers, sent: str | None) -> bool:
+        """Takes the headers of url's 401; True when another try has something new to show."""
 
 
 class Http:
@@ -96,6 +104,7 @@ class Http:
         content: bytes | memoryview | None = None,
         authority: Authority | None = None,
         once: bool = False,
+        private: bool = False,
     ) -> Answer:
         """Sends a request and reads its answer, whatever its status.
 
@@ -106,19 +115,25 @@ class Http:
             content: the body.
             authority: adds credentials to requests to its registry.
             once: for a request whose repetition needs a question first.
+            private: what is sent is for url's host only, so a redirect to another isn't followed.
 
         Raises:
             RegistryUnavailable: no answer, after every attempt.
             RegistryError: it can't be spoken to as things are (TLS, plain HTTP).
         """
+        address = url if isinstance(url, httpx.URL) else url_of(url)
+        started = self._now()
         for attempt in range(1, self.settings.attempts + 1):
             last = once or attempt == self.settings.attempts
             try:
-                async with self._send(method, httpx.URL(url), headers or {}, content, authority) as response:
+                sending = self._send(method, address, headers or {}, content, authority, private=private)
+                async with sending as response:
                     answer = await read_answer(response)
             except errors.RegistryUnavailable:
-                # A host that was never there is more likely misspelt than busy.
-                if last or _host(httpx.URL(url)) not in self._reached:
+                # A host that was never there is more likely misspelt than busy, and one that was silent
+                # twice has nothing to say.
+                silent_s = (self._now() - started).total_seconds()
+                if last or _host(address) not in self._reached or silent_s >= 2 * self.settings.timeout_s:
                     raise
                 await self.pause(attempt)
                 continue
@@ -144,7 +159,7 @@ class Http:
         return True
 
     def _retry_after_s(self, value: str) -> float:
-        if value.strip().isdigit():
+        if value.strip().isdecimal():
             return float(value)
         try:
             return max(0.0, (parsedate_to_datetime(value) - self._now()).total_seconds())
@@ -159,6 +174,8 @@ class Http:
         headers: Mapping[str, str],
         content: bytes | memoryview | None,
         authority: Authority | None,
+        *,
+        private: bool = False,
     ) -> AsyncIterator[httpx.Response]:
         """One attempt: follows redirects, and answers one 401 with fresh credentials."""
         challenged, hops = False, 0
@@ -172,7 +189,7 @@ class Http:
                 if response.status_code == 401 and authority and not challenged:
                     challenged = True
                     await read_answer(response)  # so that the connection can be used again
-                    if await authority.challenged(response.headers, authorization):
+                    if await authority.challenged(url, response.headers, authorization):
                         continue
                 if response.status_code == 400 and await self._wants_tls(url, response):
                     self._encrypted.add(_host(url))
@@ -180,7 +197,7 @@ class Http:
                 location = response.headers.get("location")
                 if response.status_code in _REDIRECTS and location and hops < _MAX_REDIRECTS:
                     hops += 1
-                    url = url.join(location)
+                    url = _redirected(url, location, private=private)
                     continue
                 yield response
                 return
@@ -342,12 +359,46 @@ async def read_answer(response: httpx.Response) -> Answer:
 
 async def _read(response: httpx.Response) -> bytes:
     pieces, size = [], 0
-    async for piece in response.aiter_raw():
-        size += len(piece)
-        if size > _MAX_ANSWER:
-            raise errors.RegistryError(f"{_host(response.url)} gave an answer above {_MAX_ANSWER >> 20} MiB")
-        pieces.append(piece)
+    try:
+        async with asyncio.timeout(_LONGEST_ANSWER_S):
+            async for piece in response.aiter_raw():
+                size += len(piece)
+                if size > _MAX_ANSWER:
+                    raise errors.RegistryError(
+                        f"{_host(response.url)} gave an answer above {_MAX_ANSWER >> 20} MiB"
+                    )
+                pieces.append(piece)
+    except TimeoutError as error:
+        raise errors.RegistryUnavailable(
+            f"{_host(response.url)} doesn't answer: {size} bytes came in {_LONGEST_ANSWER_S:.0f} s, no end",
+            remedy="try again later",
+        ) from error
     return b"".join(pieces)
+
+
+def url_of(text: str, base: httpx.URL | None = None) -> httpx.URL:
+    """A URL that a server names, relative to base; raises RegistryError when it is none."""
+    try:
+        return base.join(text) if base else httpx.URL(text)
+    except (httpx.InvalidURL, ValueError) as error:
+        by = f"{_host(base)} names" if base else "a registry names"
+        raise errors.RegistryError(f"{by} an address that can't be one: {text[:200]!r}") from error
+
+
+def _redirected(url: httpx.URL, location: str, *, private: bool) -> httpx.URL:
+    there = url_of(location, url)
+    if private and not _same_host(url, there):
+        raise errors.RegistryError(
+            f"{_host(url)} sends a request with credentials on to {_host(there)}, which they aren't for",
+            remedy="ask whoever runs the registry; nothing was sent there",
+        )
+    return there
+
+
+def _same_host(one: httpx.URL, other: httpx.URL) -> bool:
+    """Whether both are served by the same; plain HTTP may lead on to HTTPS."""
+    upgraded = one.scheme == "http" and other.scheme == "https"
+    return one.host == other.host and (one.port == other.port or (upgraded and other.port is None))
 
 
 def _login_name(url: httpx.URL) -> str:

@@ -52,7 +52,7 @@ class RegistryStore:
         media_type = answer.headers.get("content-type", "").partition(";")[0].strip()
         digest = answer.headers.get("docker-content-digest") or (target if ":" in target else "")
         size = answer.headers.get("content-length", "")
-        if digest and size.isdigit() and media_type:
+        if digest and size.isdecimal() and media_type:
             return Descriptor(media_type, oci.parse_digest(digest), int(size))
         return (await self.get_manifest(target))[0]
 
@@ -151,8 +151,7 @@ class RegistryStore:
         url = self._base.join("blobs/uploads/").copy_merge_params({"mount": digest, "from": from_repository})
         try:
             answer = await self._http.request("POST", url, content=b"", authority=both, once=True)
-            if answer.status == 202 and "location" in answer.headers:
-                session = answer.url.join(answer.headers["location"])
+            if answer.status == 202 and (session := answer.location):
                 await self._http.request("DELETE", session, authority=self._push, once=True)
         except errors.ImageError:
             return False

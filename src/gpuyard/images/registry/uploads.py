@@ -47,7 +47,7 @@ class ChunkedUpload:
             raise error_of(answer, f"starting an upload to {self._where}")
         self._follow(answer)
         least = answer.headers.get("oci-chunk-min-length", "")
-        if least.isdigit():
+        if least.isdecimal():
             self._chunk_bytes = min(max(self._chunk_bytes, int(least)), _LARGEST_CHUNK)
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -155,9 +155,9 @@ class ChunkedUpload:
         self._sent = arrived
 
     def _follow(self, answer: Answer) -> None:
-        location = answer.headers.get("location")
+        location = answer.location
         if location:
-            self._location = answer.url.join(location)
+            self._location = location
         elif self._location is None:
             raise errors.RegistryError(f"starting an upload to {self._where}: the answer names no location")
 
