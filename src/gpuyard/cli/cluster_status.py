@@ -13,6 +13,7 @@ from gpuyard.cli.installing import installed, title
 from gpuyard.cli.output import print_fields
 from gpuyard.cli.target import Target
 from gpuyard.client.apply import find
+from gpuyard.kube.nodes import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.objects import (
     DAEMON_SETS,
     NAMESPACES,
@@ -24,9 +25,8 @@ from gpuyard.kube.objects import (
     key_of,
     labels_of,
 )
-from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL, LABEL_SIMULATED
+from gpuyard.kube.wellknown import LABEL_GPU_MODEL
 from gpuyard.tenancy.conditions import InstallOptions
-from gpuyard.tenancy.foreign import allocatable_gpus
 from gpuyard.tenancy.install import install
 from gpuyard.tenancy.names import AGENT, RUNTIME_CLASS
 
@@ -79,13 +79,12 @@ def _image(agent: Manifest | None) -> str | None:
 
 
 def _node(node: Manifest) -> dict[str, Any]:
-    capacity = node.get("status", {}).get("capacity") or {}
     return {
         "name": key_of(node).name,
         "gpu_model": labels_of(node).get(LABEL_GPU_MODEL),
-        "simulated": labels_of(node).get(LABEL_SIMULATED) == "true",
+        "simulated": has_simulated_gpus(node),
         "gpus": allocatable_gpus(node),
-        "gpus_capacity": int(capacity.get(GPU_RESOURCE, 0)),
+        "gpus_capacity": capacity_gpus(node),
     }
 
 

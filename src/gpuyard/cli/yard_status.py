@@ -9,16 +9,14 @@ from typing import Any
 from gpuyard import __version__, errors
 from gpuyard.cli.target import stopped
 from gpuyard.client.rest import RestApi
+from gpuyard.kube.nodes import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.objects import NODES, Manifest, annotations_of, labels_of
-from gpuyard.kube.quantity import to_int
 from gpuyard.kube.wellknown import (
     ANNOTATION_CONTAINERS,
     ANNOTATION_ENFORCED,
     ANNOTATION_ISOLATION,
     ANNOTATION_NO_GPUS,
-    GPU_RESOURCE,
     LABEL_GPU_MODEL,
-    LABEL_SIMULATED,
 )
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import load_running
@@ -76,11 +74,10 @@ async def _ask(paths: YardPaths, node: str) -> tuple[Manifest, str]:
 
 
 def _gpus(node: Manifest) -> dict[str, Any]:
-    status, labels = node.get("status", {}), labels_of(node)
     return {
-        "model": labels.get(LABEL_GPU_MODEL),
-        "simulated": labels.get(LABEL_SIMULATED) == "true",
-        "capacity": to_int((status.get("capacity") or {}).get(GPU_RESOURCE, 0)),
-        "allocatable": to_int((status.get("allocatable") or {}).get(GPU_RESOURCE, 0)),
+        "model": labels_of(node).get(LABEL_GPU_MODEL),
+        "simulated": has_simulated_gpus(node),
+        "capacity": capacity_gpus(node),
+        "allocatable": allocatable_gpus(node),
         "none_because": annotations_of(node).get(ANNOTATION_NO_GPUS),
     }

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from gpuyard.kube.nodes import allocatable_gpus
 from gpuyard.kube.objects import Manifest, controller_of, key_of, labels_of
 from gpuyard.kube.pods import is_terminal
-from gpuyard.kube.quantity import to_int
-from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_PART_OF
+from gpuyard.kube.wellknown import LABEL_PART_OF
 from gpuyard.tenancy.names import PART_OF
 
 _PLUGINS = "/var/lib/kubelet/device-plugins"
@@ -51,11 +50,6 @@ def served_by_no_pod(nodes: Iterable[Manifest], pods: Iterable[Manifest]) -> lis
     serving = {key_of(node).name for node in nodes if allocatable_gpus(node)}
     known = {pod["spec"].get("nodeName") for pod in pods if _is_ours(pod) or _is_gpu_plugin(pod)}
     return sorted(serving - known)
-
-
-def allocatable_gpus(node: Mapping[str, Any]) -> int:
-    """How many GPUs a node's pods can have."""
-    return to_int(str((node.get("status", {}).get("allocatable") or {}).get(GPU_RESOURCE, "0")))
 
 
 def _is_gpu_plugin(pod: Manifest) -> bool:

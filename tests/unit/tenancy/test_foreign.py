@@ -1,6 +1,6 @@
 from typing import Any
 
-from gpuyard.tenancy.foreign import ForeignPlugin, allocatable_gpus, foreign_plugins, served_by_no_pod
+from gpuyard.tenancy.foreign import ForeignPlugin, foreign_plugins, served_by_no_pod
 
 
 def node(name: str, gpus: str = "8") -> dict[str, Any]:
@@ -47,11 +47,6 @@ def test_others_are_no_rivals() -> None:
         {"phase": "Succeeded"},
     ):
         assert foreign_plugins([node("a")], [plugin(**changes)]) == []
-
-
-def test_nodes_without_the_resource_have_none() -> None:
-    assert allocatable_gpus({"metadata": {"name": "a"}}) == 0
-    assert allocatable_gpus(node("a")) == 8
 
 
 def test_gpus_that_no_pod_serves() -> None:

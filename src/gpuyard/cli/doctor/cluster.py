@@ -12,8 +12,8 @@ from gpuyard.cli.doctor.check import Check, Report, broken, ok, skipped, unseen,
 from gpuyard.cli.doctor.cluster_facts import ClusterFacts
 from gpuyard.cli.doctor.gpu_nodes import GpuNodes
 from gpuyard.client.origin import masked
+from gpuyard.kube.nodes import allocatable_gpus
 from gpuyard.kube.objects import annotations_of, key_of
-from gpuyard.tenancy.foreign import allocatable_gpus
 
 _DEFAULT_CLASS = (
     "storageclass.kubernetes.io/is-default-class",

@@ -1,36 +1,26 @@
-"""The links on a cluster's nodes: agents, other plugins, GPUs, drivers, ways into containers (pure)."""
+"""The links on a cluster's nodes: agents, other plugins, GPUs, drivers (pure)."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gpuyard.cli.doctor.check import Check, NodeFinding, Outcome, broken, of_nodes, ok, skipped, warning
 from gpuyard.cli.doctor.cluster_facts import Items
+from gpuyard.cli.doctor.injection import cdi_finding, judge_toolkit, runtime_text
 from gpuyard.cli.installing import waits_for
 from gpuyard.kube.conditions import condition_is_true
+from gpuyard.kube.nodes import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.objects import DAEMON_SETS, RUNTIME_CLASSES, Manifest, Resource, key_of, labels_of
-from gpuyard.kube.quantity import to_int
 from gpuyard.kube.wellknown import (
-    GPU_RESOURCE,
-    LABEL_GPU_INJECTION,
     LABEL_GPU_MODEL,
     LABEL_PART_OF,
-    LABEL_SIMULATED,
 )
-from gpuyard.tenancy.foreign import allocatable_gpus, foreign_plugins, served_by_no_pod
+from gpuyard.tenancy.foreign import foreign_plugins, served_by_no_pod
 from gpuyard.tenancy.names import AGENT, PART_OF
 
 _LABEL_COUNT = "nvidia.com/gpu.count"
 _LABEL_DRIVER = "nvidia.com/cuda.driver-version.full"
-#: facts of NVIDIA's container toolkit: CVE-2025-23266 and CVE-2025-23267 are mended from here on.
-_SAFE_TOOLKIT = (1, 17, 8)
-_TOOLKIT = re.compile(r"container-toolkit:v?(\d+)\.(\d+)\.(\d+)")
-#: The first release of a runtime that reads CDI specs, and the first that does so without being told.
-_CDI_SINCE = {"containerd": ((1, 7), (2, 0)), "cri-o": ((1, 24), (1, 24))}
-#: The kubelet passes a plugin's CDI names on without a feature gate.
-_KUBELET_CDI = (1, 29)
 
 
 @dataclass(frozen=True)
@@ -69,7 +59,7 @@ class GpuNodes:
     @property
     def with_gpus(self) -> list[Manifest]:
         """Those that have some, or are labelled so."""
-        return [n for n in self.nodes if _capacity(n) or LABEL_GPU_MODEL in labels_of(n)]
+        return [n for n in self.nodes if capacity_gpus(n) or LABEL_GPU_MODEL in labels_of(n)]
 
     def agents_run(self) -> Check:
         """Whether every node that is to have one has one that is ready."""
@@ -150,7 +140,7 @@ class GpuNodes:
         """How agents reach the driver, and whether NVIDIA's toolkit is one without known holes."""
         name = "toolkit"
         nodes = self.with_gpus
-        if nodes and all(map(_is_simulated, nodes)):
+        if nodes and all(map(has_simulated_gpus, nodes)):
             return skipped(name, "simulated GPUs need none")
         pod = self.agent["spec"]["template"]["spec"] if self.agent else {}
         runtime_class = pod.get("runtimeClassName", "")
@@ -165,15 +155,15 @@ class GpuNodes:
             access = f"agents reach the driver by NVIDIA's runtime ({runtime_class}); "
         elif any((c.get("securityContext") or {}).get("privileged") for c in pod.get("containers") or ()):
             access = "agents are privileged, and reach the driver themselves; "
-        return _toolkit(name, access, self.pods)
+        return judge_toolkit(name, access, self.pods)
 
     def cdi(self) -> Check:
         """Whether each node's runtime takes devices by CDI."""
         nodes = self.with_gpus
         if not nodes:
             return skipped("cdi", "no node has GPUs")
-        runtimes = sorted({_runtime_text(node) for node in nodes})
-        return of_nodes("cdi", [_cdi(node) for node in nodes], f"{', '.join(runtimes)}: on by default")
+        runtimes = sorted({runtime_text(node) for node in nodes})
+        return of_nodes("cdi", [cdi_finding(node) for node in nodes], f"{', '.join(runtimes)}: on by default")
 
 
 def _agent(node: str, pod: Manifest) -> NodeFinding:
@@ -186,7 +176,11 @@ def _agent(node: str, pod: Manifest) -> NodeFinding:
 
 def _gpus(node: Manifest) -> NodeFinding:
     name = key_of(node).name
-    total, usable, labelled = _capacity(node), allocatable_gpus(node), labels_of(node).get(_LABEL_COUNT, "")
+    total, usable, labelled = (
+        capacity_gpus(node),
+        allocatable_gpus(node),
+        labels_of(node).get(_LABEL_COUNT, ""),
+    )
     if not condition_is_true(node, "Ready"):
         return NodeFinding(
             name, Outcome.WARNING, f"the node isn't ready ({usable} GPUs)", f"kubectl describe node {name}"
@@ -234,92 +228,11 @@ def _driver_finding(node: Manifest) -> NodeFinding:
 
 def _driver(node: Manifest) -> str:
     driver = labels_of(node).get(_LABEL_DRIVER, "")
-    return f"{driver} (simulated)" if driver and _is_simulated(node) else driver
-
-
-def _toolkit(name: str, access: str, pods: Sequence[Manifest]) -> Check:
-    images = [c.get("image", "") for pod in pods for c in pod["spec"].get("containers") or ()]
-    versions = sorted(tuple(map(int, m.groups())) for image in images if (m := _TOOLKIT.search(image)))
-    safe = ".".join(map(str, _SAFE_TOOLKIT))
-    if not versions:
-        return skipped(
-            name,
-            f"{access}the version of NVIDIA's container toolkit isn't told to the API",
-            f"on a node: nvidia-ctk --version; below {safe} containers can become root there "
-            "(CVE-2025-23266, CVE-2025-23267)",
-        )
-    text = ".".join(map(str, versions[0]))
-    if versions[0] < _SAFE_TOOLKIT:
-        return broken(
-            name,
-            f"{access}NVIDIA's container toolkit is {text}: containers can become root on the node",
-            f"upgrade it to {safe} or later (CVE-2025-23266, CVE-2025-23267)",
-        )
-    return ok(name, f"{access}container toolkit {text}")
-
-
-def _cdi(node: Manifest) -> NodeFinding:
-    name, text = key_of(node).name, _runtime_text(node)
-    if labels_of(node).get(LABEL_GPU_INJECTION) == "legacy":
-        return NodeFinding(name, Outcome.OK, f"{text}: GPUs come by NVIDIA's runtime, says its label")
-    runtime, _, version = text.partition(" ")
-    since = _CDI_SINCE.get(runtime)
-    number = _version(version)
-    # Device nodes of simulated GPUs come without CDI as well, and there is no driver to bring.
-    worst = Outcome.WARNING if _is_simulated(node) else Outcome.BROKEN
-    libraries = "without it containers get GPUs, but not the driver's libraries"
-    legacy = f"or, where NVIDIA's runtime is the default one, label the node {LABEL_GPU_INJECTION}=legacy"
-    if since is None or number is None:
-        return NodeFinding(
-            name, Outcome.WARNING, f"nobody knows whether {text} takes CDI; {libraries}", legacy.capitalize()
-        )
-    if number < since[0]:
-        return NodeFinding(
-            name,
-            worst,
-            f"{text} knows no CDI; {libraries}",
-            f"upgrade it to {since[1][0]}.{since[1][1]}, {legacy}",
-        )
-    if number < since[1]:
-        return NodeFinding(
-            name,
-            Outcome.WARNING,
-            f"{text} takes CDI only when told to; {libraries}",
-            f"set enable_cdi = true in its configuration, {legacy}",
-        )
-    kubelet = str(node.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "")).removeprefix("v")
-    if (found := _version(kubelet)) and found < _KUBELET_CDI:
-        return NodeFinding(
-            name,
-            Outcome.WARNING,
-            f"its kubelet {kubelet} passes CDI on only with the gate DevicePluginCDIDevices; {libraries}",
-            f"upgrade it to {_KUBELET_CDI[0]}.{_KUBELET_CDI[1]}, {legacy}",
-        )
-    return NodeFinding(name, Outcome.OK, text)
-
-
-def _runtime_text(node: Manifest) -> str:
-    """`containerd 2.1.5`."""
-    raw = str(node.get("status", {}).get("nodeInfo", {}).get("containerRuntimeVersion", ""))
-    runtime, _, version = raw.partition("://")
-    return f"{runtime or 'an unknown runtime'} {version.partition('+')[0]}".rstrip()
-
-
-def _version(text: str) -> tuple[int, int] | None:
-    found = re.match(r"v?(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2])) if found else None
-
-
-def _capacity(node: Manifest) -> int:
-    return to_int(str((node.get("status", {}).get("capacity") or {}).get(GPU_RESOURCE, "0")))
-
-
-def _is_simulated(node: Manifest) -> bool:
-    return labels_of(node).get(LABEL_SIMULATED) == "true"
+    return f"{driver} (simulated)" if driver and has_simulated_gpus(node) else driver
 
 
 def _model(node: Manifest) -> str:
-    return labels_of(node).get(LABEL_GPU_MODEL, "GPU") + (" (simulated)" if _is_simulated(node) else "")
+    return labels_of(node).get(LABEL_GPU_MODEL, "GPU") + (" (simulated)" if has_simulated_gpus(node) else "")
 
 
 def _namespace(agent: Manifest | None) -> str:

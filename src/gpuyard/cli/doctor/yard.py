@@ -9,16 +9,14 @@ from gpuyard.cli.doctor import registry
 from gpuyard.cli.doctor.check import Check, Outcome, Report, broken, ok, skipped, warning
 from gpuyard.cli.doctor.yard_facts import YardFacts
 from gpuyard.kube.conditions import condition_is_true
+from gpuyard.kube.nodes import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.objects import Manifest, annotations_of, labels_of
-from gpuyard.kube.quantity import to_int
 from gpuyard.kube.wellknown import (
     ANNOTATION_CONTAINERS,
     ANNOTATION_ENFORCED,
     ANNOTATION_ISOLATION,
     ANNOTATION_NO_GPUS,
-    GPU_RESOURCE,
     LABEL_GPU_MODEL,
-    LABEL_SIMULATED,
 )
 
 _MIB = 1 << 20
@@ -103,11 +101,8 @@ def _agent(facts: YardFacts, node: Manifest) -> Check:
 
 
 def _gpus(facts: YardFacts, node: Manifest) -> Check:
-    status, labels = node.get("status", {}), labels_of(node)
-    total, usable = (
-        to_int((status.get(key) or {}).get(GPU_RESOURCE, 0)) for key in ("capacity", "allocatable")
-    )
-    simulated = " (simulated)" if labels.get(LABEL_SIMULATED) == "true" else ""
+    total, usable = capacity_gpus(node), allocatable_gpus(node)
+    simulated = " (simulated)" if has_simulated_gpus(node) else ""
     if not total:
         why = annotations_of(node).get(ANNOTATION_NO_GPUS) or "none were found"
         return broken("gpus", f"there are none: {why}", "`gpuyard up --simulate H100:8` simulates some")
@@ -117,7 +112,7 @@ def _gpus(facts: YardFacts, node: Manifest) -> Check:
             f"{total - usable} of {total} GPUs can't be had{simulated}",
             f"they are unhealthy; {facts.paths.daemon_log} says which and why",
         )
-    return ok("gpus", f"{usable} × {labels.get(LABEL_GPU_MODEL, 'GPU')}{simulated}")
+    return ok("gpus", f"{usable} × {labels_of(node).get(LABEL_GPU_MODEL, 'GPU')}{simulated}")
 
 
 def _isolation(facts: YardFacts, node: Manifest) -> Check:
