@@ -332,7 +332,7 @@ async def test_a_token_that_no_header_can_carry_is_not_sent(fake: FakeRegistry, 
 
 
 async def test_an_uploads_address_that_is_none_is_said(fake: FakeRegistry, connect: Connect) -> None:
-    fake.faults = [Fault("POST", 1, answer=Response(202, {"Location": "http://h:99999/x"}))]
+    fake.faults = [Fault("POST", 1, answer=Response(202, {"Location": "http://h:bad/x"}))]
     with pytest.raises(errors.RegistryError, match=f"{fake.name} names an address that can't be one"):
         await _put(fake, connect)
 

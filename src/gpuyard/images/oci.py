@@ -131,7 +131,7 @@ class Descriptor:
                 str(raw["mediaType"]),
                 parse_digest(raw["digest"]),
                 size,
-                dict(raw.get("annotations") or {}),
+                _strings(raw.get("annotations"), "annotations"),
                 Platform.of(raw["platform"]) if raw.get("platform") else None,
                 str(raw.get("artifactType") or ""),
             )
@@ -237,7 +237,7 @@ def parse_manifest(content: bytes, media_type: str = "") -> Manifest | Index:
 
 
 def _document(raw: Mapping[str, Any], kind: str) -> Manifest | Index:
-    annotations = dict(raw.get("annotations") or {})
+    annotations = _strings(raw.get("annotations"), "annotations")
     if kind in INDEX_TYPES:
         return Index(tuple(map(Descriptor.of, raw.get("manifests") or ())), annotations, kind)
     if kind in MANIFEST_TYPES and isinstance(raw.get("config"), dict):
@@ -310,11 +310,11 @@ class ContainerConfig:
         known = {"User", "Env", "Entrypoint", "Cmd", "WorkingDir", "Labels"}
         return cls(
             str(raw.get("User") or ""),
-            tuple(raw.get("Env") or ()),
-            tuple(raw.get("Entrypoint") or ()),
-            tuple(raw.get("Cmd") or ()),
+            _texts(raw.get("Env"), "Env"),
+            _texts(raw.get("Entrypoint"), "Entrypoint"),
+            _texts(raw.get("Cmd"), "Cmd"),
             str(raw.get("WorkingDir") or ""),
-            dict(raw.get("Labels") or {}),
+            _strings(raw.get("Labels"), "Labels"),
             {name: value for name, value in raw.items() if name not in known},
         )
 
@@ -383,6 +383,20 @@ def _object(content: bytes, what: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise errors.ImageDamaged(f"{what} is not a JSON object")
     return raw
+
+
+def _texts(raw: Any, name: str) -> tuple[str, ...]:
+    """A list of strings, null or nothing; raises ImageDamaged."""
+    if raw and not (isinstance(raw, list) and all(isinstance(text, str) for text in raw)):
+        raise errors.ImageDamaged(f"{name} of an image config is not a list of strings")
+    return tuple(raw or ())
+
+
+def _strings(raw: Any, name: str) -> dict[str, str]:
+    """A mapping of strings, null or nothing; raises ImageDamaged."""
+    if raw and not (isinstance(raw, dict) and all(isinstance(text, str) for text in raw.values())):
+        raise errors.ImageDamaged(f"{name} of an image are not a mapping of strings")
+    return dict(raw or {})
 
 
 def _canonical(raw: Mapping[str, Any]) -> bytes:

@@ -282,7 +282,11 @@ def _finished_at(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> d
 
 
 def _time(text: str | None) -> datetime | None:
-    return parse_time(text) if text else None
+    """None also for what isn't a time: anybody who may edit a Job may write an annotation."""
+    try:
+        return parse_time(text) if text else None
+    except ValueError:
+        return None
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -157,3 +157,27 @@ def test_what_is_no_config_is_damaged(content: bytes) -> None:
 def test_a_config_without_anything_is_small() -> None:
     assert ContainerConfig().raw() == {}
     assert json.loads(Config(Platform("linux", "amd64")).to_bytes())["rootfs"]["diff_ids"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Env", [1]),
+        ("Env", "A=b"),
+        ("Env", {"A": "b"}),
+        ("Cmd", [None]),
+        ("Labels", ["a"]),
+        ("Labels", {"a": 1}),
+    ],
+)
+def test_what_containers_start_with_is_text(name: str, value: object) -> None:
+    content = json.dumps({"os": "linux", "architecture": "amd64", "config": {name: value}}).encode()
+    with pytest.raises(errors.ImageDamaged, match=f"{name} of an image"):
+        Config.parse(content)
+
+
+def test_annotations_are_text() -> None:
+    entry = _LAYER.raw() | {"annotations": {"org.opencontainers.image.ref.name": 5}}
+    for raw in ({"manifests": [entry]}, {"manifests": [], "annotations": {"a": [1]}}):
+        with pytest.raises(errors.ImageDamaged, match="annotations of an image"):
+            oci.parse_manifest(json.dumps({"schemaVersion": 2, **raw}).encode())

@@ -339,3 +339,8 @@ def test_any_job_with_any_pods_has_one_state(manifest: dict[str, Any], pods: lis
     assert final or (run.exit_code is None and run.finished_at is None)
     assert (run.state is State.SUCCEEDED) == (run.reason is Reason.COMPLETED)
     assert (run.state is State.STOPPED) == (run.reason is Reason.STOPPED_BY_USER)
+
+
+def test_a_time_that_somebody_wrote_by_hand_is_no_time() -> None:
+    found = run_state(job(annotations={"gpuyard.io/stopped-at": "yesterday"}, suspend=True), [])
+    assert (found.state, found.finished_at) == (State.STOPPED, None)
