@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.images.cache import Cache
+from gpuyard.images.subprocesses import outputs
 
 _PROGRAM = Path(__file__).with_name("compile_wheel.py")
 _KIND = "byte-code"
@@ -43,7 +44,7 @@ async def find_compiler(minor: int, environ: Mapping[str, str]) -> Compiler | No
         program, "-IS", "-c", "import sys; print(*sys.version_info[:3], sep='.')",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
-    out, _ = await process.communicate()
+    out, _ = await outputs(process)
     version = out.decode("ascii", "replace").strip()
     return Compiler(program, version) if version.startswith(f"3.{minor}.") else None
 
@@ -69,12 +70,7 @@ async def compile_wheel(
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        try:
-            _, said = await process.communicate()
-        except asyncio.CancelledError:
-            process.kill()
-            await process.wait()
-            raise
+        _, said = await outputs(process)
         if process.returncode:
             last = said.decode("utf-8", "replace").strip().splitlines()[-1:]
             if last and "No space left" in last[0]:

@@ -18,7 +18,7 @@ from gpuyard.images.base import BaseContents
 from gpuyard.images.oci import Platform
 from gpuyard.images.platform_tags import environment, tags
 from gpuyard.images.uv_process import run_uv
-from gpuyard.images.wheels import Wheel
+from gpuyard.images.wheels import Wheel, wheel_file
 
 if TYPE_CHECKING:
     from packaging.pylock import Package, Pylock
@@ -128,9 +128,9 @@ def _wheel(package: Package, source: object, requirements: Path) -> tuple[Wheel,
 
     name = f"{package.name} {package.version or ''}".strip()
     if isinstance(source, PackageArchive):
-        file = (source.path or source.url or "").partition("#")[0].partition("?")[0].rpartition("/")[2]
+        file = wheel_file(source.path or source.url or "")
     elif isinstance(source, PackageWheel):
-        file = source.filename
+        file = wheel_file(source.filename)
     else:
         file = ""
     if not file.endswith(".whl") or not isinstance(source, PackageWheel | PackageArchive):
@@ -140,4 +140,4 @@ def _wheel(package: Package, source: object, requirements: Path) -> tuple[Wheel,
         )
     where = source.url or str(requirements.absolute().parent / (source.path or ""))
     sha256 = {kind.lower(): value.lower() for kind, value in source.hashes.items()}.get("sha256", "")
-    return Wheel(file.replace("%2B", "+").replace("%2b", "+"), sha256, source.size or 0), where
+    return Wheel(file, sha256, source.size or 0), where

@@ -16,7 +16,7 @@ from gpuyard.images.oci import Platform
 from gpuyard.images.platform_tags import LIKELY_GLIBC, machine
 from gpuyard.images.pylock import is_lock, lock_files, locked_wheels
 from gpuyard.images.uv_process import run_uv
-from gpuyard.images.wheels import Wheel
+from gpuyard.images.wheels import Wheel, wheel_file
 
 #: glibc versions that uv knows a platform for, besides 2.17.
 _GLIBC = (28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
@@ -167,16 +167,10 @@ def _wheels(pylock: Mapping[str, Any]) -> dict[Wheel, str]:
             )
         raw = wheels[0]
         source = raw.get("url") or raw.get("path") or ""
-        file = raw.get("name") or source.partition("#")[0].partition("?")[0].rpartition("/")[2]
-        wheel = Wheel(
-            _unquoted(file), str((raw.get("hashes") or {}).get("sha256", "")), int(raw.get("size", 0))
-        )
+        file = wheel_file(raw.get("name") or source)
+        wheel = Wheel(file, str((raw.get("hashes") or {}).get("sha256", "")), int(raw.get("size", 0)))
         found[wheel] = source
     return found
-
-
-def _unquoted(file: str) -> str:
-    return file.replace("%2B", "+").replace("%2b", "+")
 
 
 def requirement_files(requirements: Path) -> list[Path]:

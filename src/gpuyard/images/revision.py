@@ -15,6 +15,7 @@ from gpuyard.images.oci import OCI_EMPTY, OCI_MANIFEST, Descriptor, Digest, Mani
 from gpuyard.images.packing import descriptor_of
 from gpuyard.images.sbom import EMPTY
 from gpuyard.images.store import ImageStore
+from gpuyard.images.subprocesses import outputs
 from gpuyard.images.transfer import ensure_blobs
 
 ANNOTATION = "org.opencontainers.image.revision"
@@ -101,12 +102,7 @@ async def _changed(root: Path, environ: Mapping[str, str]) -> list[tuple[str, st
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
-    try:
-        out, _ = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        await process.wait()
-        raise
+    out, _ = await outputs(process)
     if process.returncode:
         return None
     entries = out.decode("utf-8", "surrogateescape").split("\0")

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpuyard.images.subprocesses import outputs
+
 
 @dataclass(frozen=True)
 class UvDone:
@@ -35,11 +37,6 @@ async def run_uv(arguments: Sequence[str], *, folder: Path, environ: Mapping[str
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    try:
-        out, err = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        await process.wait()
-        raise
+    out, err = await outputs(process)
     assert process.returncode is not None
     return UvDone(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace").strip())

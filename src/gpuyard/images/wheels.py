@@ -73,6 +73,11 @@ class Wheel:
         return self.size > LARGE_BYTES
 
 
+def wheel_file(source: str) -> str:
+    """The file's name at the end of a URL or a path, of which a URL writes `+` as `%2B`."""
+    return unquote(source.partition("#")[0].partition("?")[0]).rpartition("/")[2]
+
+
 def wheel_path(cache: Cache, wheel: Wheel) -> Path:
     """Where a wheel is once it is fetched."""
     return cache.path(_KIND, f"{wheel.sha256}.whl")

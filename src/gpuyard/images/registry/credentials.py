@@ -19,6 +19,7 @@ import orjson
 
 from gpuyard import errors
 from gpuyard.images.reference import DOCKER_HUB
+from gpuyard.images.subprocesses import outputs
 
 _HUB_KEY = "https://index.docker.io/v1/"
 _HELPER_TIMEOUT_S = 30.0
@@ -137,16 +138,12 @@ class DockerCredentials:
             ) from error
         try:
             async with asyncio.timeout(_HELPER_TIMEOUT_S):
-                out, _ = await process.communicate(server.encode())
+                out, _ = await outputs(process, server.encode())
         except TimeoutError as error:
             raise errors.ImageError(
                 f"the credential helper {program} gave no answer within {_HELPER_TIMEOUT_S:.0f} s",
                 remedy=remedy,
             ) from error
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
         if process.returncode != 0:
             if b"credentials not found" in out:
                 return None
