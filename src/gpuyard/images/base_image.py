@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gpuyard import errors
@@ -47,7 +48,10 @@ async def find_base(place: Place, platform: Platform, cache: Cache, locked: Dige
         ImageNotFound: no such image, or none for the platform.
     """
     if locked and (kept := cache.read(_KIND, f"{locked[7:]}.json")):
-        return _base(locked, kept["manifest"].encode(), kept["config"].encode(), place)
+        manifest, config = str(kept.get("manifest")).encode(), str(kept.get("config")).encode()
+        # What is kept was whole when it was written, and is no more than a cache.
+        with suppress(errors.ImageDamaged):
+            return _base(locked, manifest, config, place)
     found, content = await place.store.get_manifest(locked or place.target)
     document = parse_manifest(content, found.media_type)
     if isinstance(document, Index):
@@ -69,7 +73,8 @@ async def find_base(place: Place, platform: Platform, cache: Cache, locked: Dige
 
 def _base(digest: Digest, manifest: bytes, config: bytes, place: Place) -> BaseImage:
     document = parse_manifest(manifest)
-    assert isinstance(document, Manifest)
+    if not isinstance(document, Manifest):
+        raise errors.ImageDamaged(f"the base {place.text} is an index where an image was")
     parsed = Config.parse(config)
     if len(parsed.diff_ids) != len(document.layers):
         raise errors.ImageDamaged(
@@ -111,7 +116,10 @@ def kept_contents(digest: Digest, cache: Cache) -> BaseContents | None:
         cache: where that is kept.
     """
     kept = cache.read(_CONTENTS_KIND, f"{digest[7:]}.json")
-    return BaseContents.of(kept) if kept else None
+    try:
+        return BaseContents.of(kept) if kept else None
+    except (KeyError, TypeError, ValueError):  # a damaged entry is as good as none
+        return None
 
 
 def _untold(done: int, total: int) -> None:

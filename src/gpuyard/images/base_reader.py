@@ -22,9 +22,9 @@ from gpuyard.images.oci import Descriptor
 from gpuyard.images.store import ImageStore
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_INTERPRETER = re.compile(r"python3\.(\d+)")
+_INTERPRETER = re.compile(r"python3\.(\d{1,3})")
 _METADATA = re.compile(r"[^/]+\.(?:dist-info/METADATA|egg-info/PKG-INFO|egg-info)")
-_GLIBC = re.compile(rb"GNU C Library [^\n]{0,200}?release version (\d+)\.(\d+)")
+_GLIBC = re.compile(rb"GNU C Library [^\n]{0,200}?release version (\d{1,4})\.(\d{1,4})(?!\d)")
 _MUSL = re.compile(r"lib/ld-musl-[^/]+\.so\.1")
 _HEADER_NAME = re.compile(rb"^Name:[ \t]*(\S+)", re.MULTILINE)
 _HEADER_VERSION = re.compile(rb"^Version:[ \t]*(\S+)", re.MULTILINE)

@@ -11,7 +11,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, TypeAlias
+from typing import IO, Self, TypeAlias, cast
 
 from gpuyard import errors
 
@@ -19,6 +19,45 @@ _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _MOST_LINKS = 40
 _KEPT = re.compile(r"(?:.*/)?(?:python3?(?:\.\d+)?|ld-musl-[^/]+\.so\.1|pyvenv\.cfg)")
+
+
+#: An extended header holds names, attributes and access lists: a larger one only fills the memory.
+_MOST_HEADER = 1 << 20
+_EXTENDED = (*(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE), *(b"L", b"K"))
+#: tarfile asks a few times at a tar's end, and for ever when a header says that there is more.
+_MOST_EMPTY = 64
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is refused where `TarInfo` would believe it."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """See `TarInfo.frombuf`."""
+        found = super().frombuf(buf, encoding, errors)
+        if found.size < 0 or (found.type in _EXTENDED and found.size > _MOST_HEADER):
+            raise _damaged(f"{found.name!r} says that it has {found.size} bytes")
+        return found
+
+
+class _Reading:
+    """A tar's stream that ends."""
+
+    def __init__(self, tar: IO[bytes]) -> None:
+        self._tar = tar
+        self._empty = 0
+
+    def read(self, size: int) -> bytes:
+        piece = self._tar.read(size)
+        if not piece:
+            self._empty += 1
+            if self._empty > _MOST_EMPTY:
+                raise _damaged("it ends in the middle of a file")
+        return piece
+
+
+def _damaged(why: str) -> errors.ImageDamaged:
+    return errors.ImageDamaged(f"a layer is not a tar archive: {why}", remedy="make the image again")
 
 
 @dataclass(frozen=True)
@@ -49,7 +88,8 @@ class FileSystem:
         upper = FileSystem()
         gone: list[str] = []
         try:
-            with tarfile.open(fileobj=tar, mode="r|", bufsize=1 << 18) as archive:
+            reading = cast("IO[bytes]", _Reading(tar))
+            with tarfile.open(fileobj=reading, mode="r|", bufsize=1 << 18, tarinfo=_Header) as archive:
                 for info in archive:
                     archive.members = []  # type: ignore[attr-defined] # Else it remembers every file of the base.
                     path = posixpath.normpath("/" + info.name).strip("/")
@@ -60,7 +100,8 @@ class FileSystem:
                         gone.append(posixpath.join(folder, name.removeprefix(_WHITEOUT)))
                     else:
                         self._take(upper, archive, info, path, keep)
-        except tarfile.TarError as error:
+        except (tarfile.TarError, ValueError, IndexError, OverflowError) as error:
+            # The others are the tarfile module's own slips on sparse files that say nonsense.
             raise errors.ImageDamaged(f"a layer is not a tar archive: {error}") from error
         self._remove(gone)
         self.links |= upper.links

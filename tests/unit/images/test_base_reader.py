@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import tarfile
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
@@ -229,3 +230,38 @@ async def test_a_damaged_layer_is_named(content: bytes) -> None:
     blob = Descriptor.for_bytes(OCI_LAYER_GZIP, content)
     with pytest.raises(errors.ImageDamaged, match="a layer"):
         await read_base(OneBlob(content), [blob], {}, lambda done, total: None)  # type: ignore[arg-type]
+
+
+def header(name: str, kind: bytes, size: int, text: str = "") -> bytes:
+    """A member's header that says what it likes, and a text behind it."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT) + text.encode().ljust(-len(text) % 512 + len(text), b"\0")
+
+
+@pytest.mark.parametrize(
+    ("tar", "why"),
+    [
+        (header("x", b"x", 3 << 30, "0" * 4096), "'x' says that it has 3221225472 bytes"),
+        (header("x", b"L", 4 << 30), "'x' says that it has 4294967296 bytes"),
+        (header("x", b"0", 1 << 80, "short"), "it ends in the middle of a file|unexpected end of data"),
+        (header("x", b"0", -5), "'x' says that it has -5 bytes"),
+        (header("x", b"x", 27, "27 GNU.sparse.size=notanum\n"), "invalid literal"),
+        (header("x", b"x", 25, "25 GNU.sparse.map=a,b,c\n\n"), "invalid literal"),
+    ],
+    ids=["attributes", "long name", "never ends", "negative", "sparse size", "sparse map"],
+)
+def test_a_layer_of_nonsense_is_damaged(tar: bytes, why: str) -> None:
+    rest = tar_of({"etc/passwd": "root:"})
+    with pytest.raises(errors.ImageDamaged, match=f"a layer is not a tar archive: .*({why})"):
+        BaseReader().read_layer(io.BytesIO(tar + rest))
+    with pytest.raises(errors.ImageDamaged, match="a layer is not a tar archive"):
+        BaseReader().read_layer(io.BytesIO(tar))
+
+
+def test_versions_that_no_program_has_are_not_believed() -> None:
+    python = "python3." + "9" * 30
+    libc = b"GNU C Library x release version " + b"9" * 30 + b".1"
+    files: Files = {"usr/bin/python3": f"-> {python}", f"usr/bin/{python}": b"elf", "lib/libc.so.6": libc}
+    found = contents(files)
+    assert (found.python, found.libc_version) == (None, (0, 0))

@@ -379,6 +379,17 @@ async def test_a_cache_that_cannot_be_written_leaves_the_tag_as_it_was(
     assert (await workshop.read())[0] == before
 
 
+@pytest.mark.parametrize("content", [b'{"a":1}', b"[]", b"\xff", b'{"manifest":"{}","config":"[]"}'])
+async def test_a_damaged_cache_is_as_good_as_none(workshop: Workshop, content: bytes) -> None:
+    await workshop.build()
+    before, _ = await workshop.read()
+    for kind in ("bases", "base-contents-2"):
+        for entry in (workshop.folder / "cache" / kind).iterdir():
+            entry.write_bytes(content)
+    assert (await workshop.build()).unchanged
+    assert (await workshop.read())[0] == before
+
+
 def test_large_wheels_get_layers_of_their_own_while_there_are_any() -> None:
     made = [Wheel(f"w{i}-1.0-py3-none-any.whl", f"{i:064x}", i * 30_000_000) for i in range(6)]
     assert group_wheels(made, 100) == [(made[2],), (made[3],), (made[4],), (made[5],), (made[0], made[1])]

@@ -83,7 +83,10 @@ def _containers(need: Need, facts: Facts) -> Iterator[tuple[Need, str, str]]:
 
 def _torch_variants(need: Need, facts: Facts) -> Iterator[tuple[Need, str, str]]:
     """The same torch for another CUDA, then the releases after it, then those before it, near ones first."""
-    own = Version.parse(need.torch).minor
+    try:
+        own = Version.parse(need.torch).minor
+    except ValueError:  # whatever a label or a package's metadata says
+        return
     # A version such as 2.4.0a0 isn't published: the release that it leads to is.
     published = need.torch.partition("+")[0]
     released = re.fullmatch(r"[\d.]+", published) is not None

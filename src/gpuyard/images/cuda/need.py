@@ -200,7 +200,7 @@ def _torch_findings(torch: Torch, machine: str, facts: Facts, *, pinned: bool) -
         facts: what is known.
         pinned: a runtime is installed beside it.
     """
-    if torch.cuda:
+    if _version(torch.cuda):
         yield Finding("CUDA", torch.cuda, "torch/version.py")
         return
     if cuda := variant_cuda(torch.local):

@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 
 from gpuyard.images.cuda.facts import load_facts
-from gpuyard.images.cuda.installed import LABEL_CUDA_RUNTIME, LABEL_TORCH, Installed, Torch
+from gpuyard.images.cuda.installed import (
+    LABEL_CUDA_RUNTIME,
+    LABEL_TORCH,
+    LABEL_TORCH_CUDA,
+    Installed,
+    Torch,
+)
+from gpuyard.images.cuda.nearest import nearest_fit
 from gpuyard.images.cuda.need import Image, need_of
 from tests.unit.images.cuda.images import conda, debian, ngc, ngc_renamed, nvidia_cuda, pip, pytorch
 
@@ -212,3 +219,10 @@ def test_a_label_tells_what_the_packages_did() -> None:
         assert image.installed is not None
         by_label = replace(image, labels=image.installed.labels(), installed=None)
         assert need_of(by_label, FACTS) == need_of(image, FACTS)
+
+
+def test_versions_that_labels_say_and_nobody_can_read_are_left_out() -> None:
+    labels = {LABEL_TORCH: "zzz", LABEL_TORCH_CUDA: "x", LABEL_CUDA_RUNTIME: "y"}
+    need = need_of(Image("x", labels=labels), FACTS)
+    assert (need.torch, need.cuda) == ("zzz", None)
+    assert nearest_fit(need, (), FACTS) is None
