@@ -19,6 +19,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.cluster)
+    # Last, since the install that these share stays to the end, and others need nodes without one.
+    items.sort(key=lambda item: here / "installed" in item.path.parents)
 
 
 @pytest.fixture(scope="session")

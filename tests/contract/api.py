@@ -102,6 +102,11 @@ def _decoded(answer: httpx.Response) -> Any:
     return found if isinstance(found, dict) else answer.text
 
 
+def _lags(events: list[Any]) -> bool:
+    details = events[-1].get("object", {}).get("details") or {} if events else {}
+    return any(cause.get("reason") == "ResourceVersionTooLarge" for cause in details.get("causes") or ())
+
+
 class Api:
     """What one case asks of the server. `name` is the case's own, for its objects and their label `case`."""
 
@@ -203,7 +208,15 @@ class Api:
             time.sleep(_POLL_S)
 
     def watch(self, path: str, count: int = 1000, **query: Any) -> list[Any]:
-        """Events of a watch until there are so many or the server ends it."""
+        """Events of a watch until there are so many or the server ends it.
+
+        A server whose cache of a kind is behind its storage says so, and is asked again, as by every client.
+        """
+        while _lags(events := self._watched(path, count, query)):
+            pass
+        return events
+
+    def _watched(self, path: str, count: int, query: dict[str, Any]) -> list[Any]:
         events: list[Any] = []
         with self._http.stream("GET", self.url(path), params={"watch": "true", **query}) as answer:
             if answer.status_code != 200:

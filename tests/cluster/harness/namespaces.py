@@ -60,12 +60,17 @@ def _init_arguments(folder: Path) -> list[str]:
     return [str(Path(__file__).with_name("init.py")), str(folder)]
 
 
+def _is_init(path: str) -> bool:
+    return path.endswith("/tests/cluster/harness/init.py")
+
+
 def _makers(folder: Path) -> Iterator[tuple[Process, list[str]]]:
     """Process 1 of the cluster in this folder and what is on the way to it, noted down or not."""
     for entry in Path("/proc").iterdir():
         try:
             arguments = (entry / "cmdline").read_text().split("\0")[:-1] if entry.name.isdigit() else []
-            if arguments[-2:] == _init_arguments(folder):
+            # Whatever checkout it was started from.
+            if len(arguments) > 2 and _is_init(arguments[-2]) and arguments[-1] == str(folder):
                 yield Process.of(int(entry.name)), arguments
         except (FileNotFoundError, ProcessLookupError):
             continue

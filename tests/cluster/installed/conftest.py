@@ -17,7 +17,7 @@ from tests.images.torch_images import TorchImages, build_torch_images
 GPUS = 8
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def gpuyard(
     cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Gpuyard]:
@@ -56,7 +56,7 @@ def image(gpuyard: Gpuyard) -> str:
     return python_image(gpuyard.cluster)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def torch_images(
     gpuyard: Gpuyard,
     torch_tar: Path,  # noqa: F811
