@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpuyard import errors
+from gpuyard.cli.output import table_lines
 from gpuyard.kube.objects import Manifest, labels_of
 from gpuyard.kube.wellknown import ENV_ALLOW_CPU, RUNTIME_CLASS_PROCESS
 from gpuyard.scheduling.fit import fit
@@ -206,17 +207,14 @@ def _launcher_of(image: Image) -> tuple[str, ...]:
 def table(report: Report) -> list[str]:
     """One line a node: its GPU and driver, or without GPUs its CPU, and the verdict with its first reason."""
     gpus = any(verdict.offer.product or verdict.offer.driver for verdict in report.verdicts)
-    rows = [("NODE", "GPU", "DRIVER", "VERDICT") if gpus else ("NODE", "CPU", "VERDICT")]
+    rows: list[Sequence[str]] = [("NODE", "GPU", "DRIVER", "VERDICT") if gpus else ("NODE", "CPU", "VERDICT")]
     for verdict in report.verdicts:
         offer, reason = verdict.offer, verdict.decisive
         driver = str(offer.driver or "") or (f"CUDA {offer.cuda}" if offer.cuda else "")
         text = f"{verdict.outcome}: {reason.message}" if reason else str(verdict.outcome)
         about = (offer.product, driver) if gpus else (offer.machine,)
         rows.append((offer.name, *about, text))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
-    return [
-        "  " + "   ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]) for row in rows
-    ]
+    return [f"  {line}" for line in table_lines(rows)]
 
 
 def suggestion_lines(report: Report) -> list[str]:

@@ -28,9 +28,17 @@ def print_table(
     table = [list(header), *(list(row) for row in rows)]
     if sys.stdout.isatty():
         table = fit_table(table, shutil.get_terminal_size().columns, flexible=flexible, drop=drop)
+    for line in table_lines(table):
+        click.echo(line)
+
+
+def table_lines(table: Sequence[Sequence[str]]) -> list[str]:
+    """Columns side by side, the header first."""
     widths = _widths(table)
-    for row in table:
-        click.echo(_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return [
+        _GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
 
 
 def fit_table(

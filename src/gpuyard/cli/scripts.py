@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,25 +32,32 @@ def take_script(spec: RunSpec, folder: Path) -> Script | None:
         return None
     from gpuyard.workloads.carrying import MOST_BYTES, Script
 
-    file = folder / path
     room = MOST_BYTES - len(launcher_text().encode())
+    content = _read(folder / path, room + 1)
+    return Script(path, _text(folder / path, content, room)) if content is not None else None
+
+
+def _read(file: Path, most_bytes: int) -> bytes | None:
+    """Its first bytes; None where there is no such file."""
     try:
         if not file.is_symlink() and not file.exists():
             return None
         if not file.is_file():
             raise errors.UsageError(f"{file} isn't a file", remedy=f"name a script; a whole folder: {_BUILD}")
         with file.open("rb") as stream:
-            content = stream.read(room + 1)
+            return stream.read(most_bytes)
     except OSError as error:
         raise errors.UsageError(
             f"can't read {file}: {error.strerror}",
             remedy=f"name a script that you may read, or {_BUILD}, which has its own",
         ) from error
+
+
+def _text(file: Path, content: bytes, room: int) -> str:
     if len(content) > room:
-        size = os.stat(file).st_size  # noqa: PTH116 - of what was opened, near enough
         raise errors.UsageError(
-            f"{file} has {size} bytes; a script that travels with its run has {room} at most, since "
-            "a ConfigMap holds 1 MiB",
+            f"{file} has {file.stat().st_size} bytes; a script that travels with its run has {room} at most, "
+            "since a ConfigMap holds 1 MiB",
             remedy=_BUILD,
         )
     try:
@@ -63,7 +69,7 @@ def take_script(spec: RunSpec, folder: Path) -> Script | None:
         ) from error
     if "\0" in text:
         raise errors.UsageError(f"{file} isn't a script: it has a byte 0 in it", remedy=_BUILD)
-    return Script(path, text)
+    return text
 
 
 def launcher_text() -> str:

@@ -32,21 +32,11 @@ def exec_token(plugin: Mapping[str, Any], file: Path, user: str) -> str:
     command = str(plugin.get("command", ""))
     whose = f"{file}: the credential plugin {command!r} of user {user!r}"
     hint = str(plugin.get("installHint", "")).strip()
-    info = {
-        "apiVersion": plugin.get("apiVersion", "client.authentication.k8s.io/v1"),
-        "kind": "ExecCredential",
-        "spec": {"interactive": False},
-    }
-    try:
-        environ = dict(os.environ) | {str(e["name"]): str(e["value"]) for e in plugin.get("env") or ()}
-    except (TypeError, KeyError) as error:
-        raise errors.UsageError(f"{file}: an entry of exec.env lacks its name or value") from error
-    environ["KUBERNETES_EXEC_INFO"] = json.dumps(info)
     program = str(file.parent / command) if "/" in command else command
     try:
         done = subprocess.run(
             [program, *(str(arg) for arg in plugin.get("args") or ())],
-            env=environ,
+            env=_environ(plugin, file),
             capture_output=True,
             timeout=_TIMEOUT_S,
             check=False,
@@ -70,6 +60,20 @@ def exec_token(plugin: Mapping[str, Any], file: Path, user: str) -> str:
             remedy=words or hint or "run it by hand to see why",
         )
     return _token(done.stdout, whose)
+
+
+def _environ(plugin: Mapping[str, Any], file: Path) -> dict[str, str]:
+    """The command's own, with what the kubeconfig adds and with what the plugin is asked for."""
+    info = {
+        "apiVersion": plugin.get("apiVersion", "client.authentication.k8s.io/v1"),
+        "kind": "ExecCredential",
+        "spec": {"interactive": False},
+    }
+    try:
+        added = {str(entry["name"]): str(entry["value"]) for entry in plugin.get("env") or ()}
+    except (TypeError, KeyError) as error:
+        raise errors.UsageError(f"{file}: an entry of exec.env lacks its name or value") from error
+    return dict(os.environ) | added | {"KUBERNETES_EXEC_INFO": json.dumps(info)}
 
 
 def _token(out: bytes, whose: str) -> str:
