@@ -13,12 +13,9 @@ from gpuyard.cli.doctor.cluster_facts import ClusterFacts
 from gpuyard.cli.doctor.gpu_nodes import GpuNodes
 from gpuyard.client.origin import masked
 from gpuyard.kube.nodes import allocatable_gpus
-from gpuyard.kube.objects import annotations_of, key_of
+from gpuyard.kube.objects import key_of
+from gpuyard.kube.storage import DEFAULT_CLASS, is_default_class
 
-_DEFAULT_CLASS = (
-    "storageclass.kubernetes.io/is-default-class",
-    "storageclass.beta.kubernetes.io/is-default-class",
-)
 _CONTEXT, _API, _CREDENTIALS = "kubeconfig", "api", "credentials"
 
 
@@ -150,11 +147,7 @@ def _storage(facts: ClusterFacts) -> Check:
     name, classes = "storage", facts.storage_classes
     if isinstance(classes, errors.GpuyardError):
         return unseen(name, classes)
-    defaults = [
-        key_of(item).name
-        for item in classes
-        if any(annotations_of(item).get(annotation) == "true" for annotation in _DEFAULT_CLASS)
-    ]
+    defaults = [key_of(item).name for item in classes if is_default_class(item)]
     if defaults:
         return ok(name, f"the default StorageClass is {', '.join(defaults)}")
     return warning(
@@ -169,7 +162,7 @@ def _default_storage(known: Sequence[str]) -> str:
         return "install a storage driver; or name no claims: runs without volumes don't need one"
     return (
         f"name one in the claim, or make one the default: kubectl annotate storageclass {known[0]} "
-        f"{_DEFAULT_CLASS[0]}=true (there are: {', '.join(known)})"
+        f"{DEFAULT_CLASS}=true (there are: {', '.join(known)})"
     )
 
 

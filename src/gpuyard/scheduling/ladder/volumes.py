@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gpuyard.kube.objects import Manifest, annotations_of, key_of
+from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.kube.pods import container_statuses
+from gpuyard.kube.storage import DEFAULT_CLASS, is_default_class
 from gpuyard.scheduling.ladder.absent import find_absent, nearest
 from gpuyard.scheduling.ladder.nodes import scheduler_message
 from gpuyard.scheduling.ladder.steps import By, Finding, Objects, Owner, Remedy, Step, event_text
 from gpuyard.scheduling.requests import NodeTerm
 
-_DEFAULT = "storageclass.kubernetes.io/is-default-class"
 _WAITS = "WaitForFirstConsumer"
 _NO_PROVISIONER = "kubernetes.io/no-provisioner"
 _NONE_TO_BIND = "didn't find available persistent volumes to bind"
@@ -109,8 +109,8 @@ def _unbound(objects: Objects, claim: Manifest) -> Finding | None:
     wanted = claim["spec"].get("storageClassName")
     names = [key_of(item).name for item in objects.classes]
     readable = "all storageclasses" not in objects.unreadable
-    if wanted is None and readable and not any(map(_is_default, objects.classes)):
-        command = f"kubectl annotate storageclass {names[0] if names else 'NAME'} {_DEFAULT}=true"
+    if wanted is None and readable and not any(map(is_default_class, objects.classes)):
+        command = f"kubectl annotate storageclass {names[0] if names else 'NAME'} {DEFAULT_CLASS}=true"
         return _not_bound(
             objects,
             claim,
@@ -154,10 +154,6 @@ def _not_bound(objects: Objects, claim: Manifest, cause: str, why: str, *remedie
     evidence = (f"{event['reason']}: {event_text(event)[:_LONGEST]}",) if event else ()
     owner = Owner("PersistentVolumeClaim", key_of(claim).name, objects.namespace)
     return Finding(Step.VOLUMES, cause, f"claim {owner.name} isn't bound: {why}", owner, evidence, remedies)
-
-
-def _is_default(class_: Manifest) -> bool:
-    return annotations_of(class_).get(_DEFAULT) == "true"
 
 
 def _name_a_class(names: Sequence[str]) -> str:

@@ -225,6 +225,22 @@ def test_a_quota_counts_pods_of_its_scope_only(
     assert (find_quota(Objects(job(**spec), quotas=[quota])) is not None) == counts
 
 
+@pytest.mark.parametrize(
+    ("annotation", "holds"),
+    [
+        ("storageclass.kubernetes.io/is-default-class", False),
+        ("storageclass.beta.kubernetes.io/is-default-class", False),
+        ("example.com/is-default-class", True),
+    ],
+)
+def test_a_claim_that_names_no_class_gets_the_default_one(annotation: str, holds: bool) -> None:
+    claim = {"metadata": {"name": "data", "namespace": "ml"}, "spec": {}, "status": {"phase": "Pending"}}
+    default = {"metadata": {"name": "disk", "annotations": {annotation: "true"}}, "provisioner": "x"}
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+    found = find_volumes(Objects(job(volumes=volumes), claims=[claim], classes=[default]))
+    assert (found is not None and found.cause == "no_default_class") is holds
+
+
 def test_a_volume_that_another_node_has() -> None:
     text = 'Multi-Attach error for volume "pv-1" Volume is already used by pod(s) other'
     waits = waiting("ContainerCreating", "")
