@@ -63,13 +63,18 @@ def test_use_is_kept_until_it_is_taken_back(own_yard: Yard) -> None:
     shell = {"KUBECONFIG": str(own_yard.paths.kubeconfig)}
     context = YAML(typ="safe").load(own_yard.paths.kubeconfig)["current-context"]
     server = own_yard.status()["api"]
+    assert own_yard.ok("use") == "Commands go to this machine's yard.\n"
     assert own_yard.ok("use", context, env=shell) == f"Commands go to {context} ({server}).\n"
+    assert own_yard.ok("use", env=shell) == f"Commands go to {context} ({server}).\n"
     assert "local" in own_yard.ok("ps", env=shell)
     own_yard.ok("down")
     # The context's server is away; the yard being stopped isn't what this is about.
     said = own_yard.refused(1, "ps", env=shell)
     assert server.removeprefix("https://") in said and "the yard is stopped" not in said
     assert "the yard is stopped" in own_yard.refused(1, "ps", "--context", "yard", env=shell)
+    # It's chosen still when the kubeconfig has lost it, and every command says so.
+    elsewhere = {"KUBECONFIG": str(own_yard.paths.data_dir / "none")}
+    assert context in own_yard.refused(2, "use", env=elsewhere)
     own_yard.ok("use", "yard")
     assert "the yard is stopped" in own_yard.refused(1, "ps", env=shell)
 

@@ -11,25 +11,31 @@ import click
 Examples:
   gpuyard use gpu-cluster    # commands go to that context of your kubeconfig
   gpuyard use yard           # back to this machine's yard
+  gpuyard use                # where do commands go?
 """,
 )
-@click.argument("context")
-def command(context: str) -> None:
-    """Choose where commands go from now on: a CONTEXT of your kubeconfig, or `yard`."""
+@click.argument("context", required=False)
+def command(context: str | None) -> None:
+    """Choose where commands go from now on: a CONTEXT of your kubeconfig, or `yard`.
+
+    Without one it tells where they go.
+    """
     import json
     import os
 
-    from gpuyard.cli.target import YARD, choice_file
+    from gpuyard.cli.target import YARD, choice_file, chosen_context
     from gpuyard.client.connection import kubeconfig_files, load_connection
     from gpuyard.client.origin import masked
     from gpuyard.local.settings import write_private
 
-    file = choice_file()
-    if context == YARD:
-        file.unlink(missing_ok=True)
+    file, chosen = choice_file(), context or chosen_context() or YARD
+    if chosen == YARD:
+        if context:
+            file.unlink(missing_ok=True)
         click.echo("Commands go to this machine's yard.")
         return
-    connection = load_connection(kubeconfig_files(os.environ), context)
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(file, json.dumps({"context": context}) + "\n")
-    click.echo(f"Commands go to {context} ({masked(connection.server)}).")
+    connection = load_connection(kubeconfig_files(os.environ), chosen)
+    if context:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(file, json.dumps({"context": context}) + "\n")
+    click.echo(f"Commands go to {chosen} ({masked(connection.server)}).")
