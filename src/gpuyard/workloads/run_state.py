@@ -11,7 +11,7 @@ from typing import Any
 from gpuyard.kube.conditions import condition_is_true, find_condition
 from gpuyard.kube.messages import without_preemption
 from gpuyard.kube.objects import annotations_of, labels_of
-from gpuyard.kube.pods import PULL_REASONS, is_terminal
+from gpuyard.kube.pods import PULL_REASONS, container_statuses, is_terminal
 from gpuyard.kube.quantity import to_int
 from gpuyard.kube.timestamps import format_time, parse_time
 from gpuyard.kube.wellknown import (
@@ -184,7 +184,7 @@ def _pod_verdict(pod: Mapping[str, Any]) -> _Verdict:
         if scheduled.get("reason") in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED):
             return _Verdict(State.PENDING, Reason(scheduled["reason"]), message)
         return _Verdict(State.PENDING, Reason.WAITING_FOR_SCHEDULER, message)
-    waiting = container_state(pod, "waiting")
+    waiting = _waiting(pod)
     if waiting is not None:
         reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
         if reason in PULL_REASONS:
@@ -198,6 +198,15 @@ def _pod_verdict(pod: Mapping[str, Any]) -> _Verdict:
     if pod.get("status", {}).get("phase") == "Running" or container_state(pod, "terminated") is not None:
         return _Verdict(State.RUNNING, Reason.RUNNING)
     return _Verdict(State.STARTING, Reason.STARTING)
+
+
+def _waiting(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The `waiting` of the container that holds the others up: of an init container, if one of them does."""
+    for status in container_statuses(pod, init=True):
+        waiting: Mapping[str, Any] | None = (status.get("state") or {}).get("waiting")
+        if waiting is not None and waiting.get("reason") != "PodInitializing":
+            return waiting
+    return container_state(pod, "waiting")
 
 
 def _failed(job: Mapping[str, Any], last: Sequence[Mapping[str, Any]]) -> _Verdict:

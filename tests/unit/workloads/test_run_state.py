@@ -200,6 +200,22 @@ def test_whatever_keeps_an_image_away_is_no_start(reason: str) -> None:
     assert (state.state, state.reason) == (State.STARTING, Reason.IMAGE_PULL)
 
 
+@pytest.mark.parametrize(
+    ("reason", "found"),
+    [
+        ("ErrImagePull", Reason.IMAGE_PULL),
+        ("CreateContainerConfigError", Reason.START_ERROR),
+        ("CrashLoopBackOff", Reason.BACK_OFF),
+        ("PodInitializing", Reason.STARTING),
+    ],
+)
+def test_what_holds_an_init_container_holds_the_run(reason: str, found: Reason) -> None:
+    """The others wait with PodInitializing meanwhile, those of later init containers, too."""
+    inits = [{"name": "a", "state": waiting(reason)}, {"name": "b", "state": waiting("PodInitializing")}]
+    state = run_state(job(), [pod(state=waiting("PodInitializing"), initContainerStatuses=inits)])
+    assert (state.reason, state.message) == (found, f"because {reason}")
+
+
 def test_messages_carry_the_details() -> None:
     def message(name: str) -> str:
         return run_state(*CASES[name][:2]).message
