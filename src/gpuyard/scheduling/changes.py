@@ -93,7 +93,8 @@ class Tolerate:
         return replace(request, tolerations=(*request.tolerations, toleration))
 
     def __str__(self) -> str:
-        return f"tolerate the taint {format_taint(self.taint)}"
+        option = f" with --toleration {self.taint['key']}" if self.taint["key"] else ""
+        return f"tolerate the taint {format_taint(self.taint)}{option}"
 
     def to_json(self) -> dict[str, Any]:
         """`{"kind": "tolerate", "taint": …}`."""

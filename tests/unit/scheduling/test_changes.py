@@ -116,7 +116,7 @@ TAINTS = ({"key": "dedicated", "value": "ml", "effect": "NoSchedule"},)
         pytest.param(
             request(2),
             [node("a", taints=TAINTS)],
-            ["tolerate the taint dedicated=ml:NoSchedule (node a)"],
+            ["tolerate the taint dedicated=ml:NoSchedule with --toleration dedicated (node a)"],
             id="taint",
         ),
         pytest.param(
@@ -135,8 +135,8 @@ TAINTS = ({"key": "dedicated", "value": "ml", "effect": "NoSchedule"},)
             request(2, selector=(ZONE, model("A100"))),
             [node("a", labels={MODEL: "H100"}, taints=TAINTS)],
             [
-                "tolerate the taint dedicated=ml:NoSchedule, drop the node selector zone=z "
-                "and use H100 instead of A100 (node a)"
+                "tolerate the taint dedicated=ml:NoSchedule with --toleration dedicated, drop the node "
+                "selector zone=z and use H100 instead of A100 (node a)"
             ],
             id="all at once",
         ),
@@ -144,7 +144,7 @@ TAINTS = ({"key": "dedicated", "value": "ml", "effect": "NoSchedule"},)
             request(2),
             [node("a", taints=TAINTS), node("b", 8, held(8, "t"), taints=TAINTS), node("c", 8, held(7, "u"))],
             [
-                "tolerate the taint dedicated=ml:NoSchedule (node a)",
+                "tolerate the taint dedicated=ml:NoSchedule with --toleration dedicated (node a)",
                 "ask for 1 GPU instead of 2 (node c)",
                 "stop run u (node c)",
             ],
