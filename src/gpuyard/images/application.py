@@ -6,7 +6,9 @@ the folders above up to the repository's root), and what never belongs into an i
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from gpuyard import errors
 from gpuyard.images.layers import PIECE, Entry
 from gpuyard.images.secrets import looks_secret
 from gpuyard.images.unfinished import PREFIX as UNFINISHED
+from gpuyard.images.user_file import read_user_file
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -41,6 +44,8 @@ _NEVER_FILES = frozenset({".DS_Store", ".git"})
 #: A folder with one of these is a virtual environment of this machine, or images as files.
 _NOT_OURS = frozenset({"pyvenv.cfg", "oci-layout"})
 _NEVER_SUFFIXES = (".pyc", ".pyo")
+_AS_IT_WAS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_MOST_FOLDERS = 200
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Application:
                 str(parent) for parent in PurePosixPath(place).parents if len(str(parent)) > len(prefix)
             )
             if stat.S_ISLNK(state.st_mode):
-                yield Entry.link(place, str((self.root / path).readlink()))
+                yield Entry.link(place, _link(self.root / path))
             else:
                 mode = 0o755 if state.st_mode & stat.S_IXUSR else 0o644
                 yield Entry(place, state.st_size, _reader(self.root / path), mode)
@@ -79,14 +84,34 @@ class Application:
             yield Entry.folder(folder, owner=owner)
 
 
+def _link(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError as error:
+        raise _changed(path, error) from error
+
+
+def _changed(path: Path, error: OSError) -> errors.BuildError:
+    return errors.BuildError(
+        f"{path} changed while the image was built: {error.strerror}",
+        remedy="build again when nothing writes there, or list it in .gpuyardignore",
+    )
+
+
 def _reader(path: Path) -> Callable[[], Iterator[bytes]]:
     def read() -> Iterator[bytes]:
         try:
-            with path.open("rb", buffering=0) as file:
+            # What is a link or a named pipe by now was a file when the workdir was read.
+            with open(os.open(path, _AS_IT_WAS), "rb", buffering=0) as file:  # noqa: PTH123
                 while piece := file.read(PIECE):
                     yield piece
         except OSError as error:
-            raise errors.BuildError(f"can't read {path}: {error.strerror}") from error
+            if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
+                raise _changed(path, error) from error
+            raise errors.BuildError(
+                f"can't read {path}: {error.strerror}",
+                remedy="mend its permissions, or list it in .gpuyardignore",
+            ) from error
 
     return read
 
@@ -139,7 +164,7 @@ class _Rules:
 
 def _read_rules(file: Path, folder: str) -> list[_Rules]:
     try:
-        text = file.read_text("utf-8", "surrogateescape")
+        text = read_user_file(file).decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return []
     except OSError as error:
@@ -150,8 +175,10 @@ def _read_rules(file: Path, folder: str) -> list[_Rules]:
 
     try:
         return [_Rules(folder, pathspec.GitIgnoreSpec.from_lines(text.splitlines()))]
-    except ValueError as error:
-        raise errors.UsageError(f"{file} has a pattern that can't be read: {error}") from error
+    except (ValueError, re.error) as error:
+        raise errors.UsageError(
+            f"{file} has a pattern that can't be read: {error}", remedy="mend or remove the pattern"
+        ) from error
 
 
 def _rules_above(root: Path) -> list[_Rules]:
@@ -174,6 +201,11 @@ class _Walk:
         self.warnings: list[str] = []
 
     def folder(self, folder: str, rules: list[_Rules]) -> Iterator[tuple[str, os.stat_result]]:
+        if folder.count("/") > _MOST_FOLDERS:
+            raise errors.UsageError(
+                f"{self.root / folder[:60]}… has more than {_MOST_FOLDERS} folders in each other",
+                remedy="list it in .gpuyardignore",
+            )
         try:
             with os.scandir(self.root / folder) as found:
                 children = sorted(found, key=lambda child: child.name)
@@ -199,9 +231,9 @@ class _Walk:
                 child.name not in _NEVER_FILES
                 and not child.name.endswith(_NEVER_SUFFIXES)
                 and not self._ignored(path, rules)
-                and self._fits(path, child)
+                and (state := self._state(path, child))
             ):
-                yield path, child.stat(follow_symlinks=False)
+                yield path, state
 
     def _ignored(self, path: str, rules: list[_Rules]) -> bool:
         for rule in reversed(rules):
@@ -213,6 +245,15 @@ class _Walk:
             if include is not None:
                 return include
         return False
+
+    def _state(self, path: str, child: os.DirEntry[str]) -> os.stat_result | None:
+        """Of a file or link that goes in; None for others, and for what is gone by now."""
+        try:
+            return child.stat(follow_symlinks=False) if self._fits(path, child) else None
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _changed(self.root / path, error) from error
 
     def _fits(self, path: str, child: os.DirEntry[str]) -> bool:
         if child.is_symlink():

@@ -17,6 +17,7 @@ from typing import Any
 from gpuyard import errors
 from gpuyard.images.oci import Digest, parse_digest
 from gpuyard.images.unfinished import unfinished_file
+from gpuyard.images.user_file import read_user_file
 from gpuyard.images.wheels import Wheel
 
 NAME = "gpuyard.lock"
@@ -109,11 +110,12 @@ def read_lock(path: Path) -> Lock | None:
         UsageError: it can't be read, or something in it is wrong.
     """
     try:
-        text = path.read_text("utf-8")
+        text = read_user_file(path).decode("utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise errors.UsageError(f"can't read {path}: {error}", remedy="mend or remove the file") from error
+        reason = error.strerror if isinstance(error, OSError) else "it isn't text in UTF-8"
+        raise errors.UsageError(f"can't read {path}: {reason}", remedy="mend or remove the file") from error
     try:
         raw = tomllib.loads(text)
         if raw["version"] != _VERSION:
@@ -127,7 +129,7 @@ def read_lock(path: Path) -> Lock | None:
             str(raw["requirements"]),
             {str(platform["name"]): _platform(platform) for platform in raw.get("platform", ())},
         )
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise errors.UsageError(
             f"{path} can't be read as a lock: {what}", remedy="restore it, or remove it to lock anew"

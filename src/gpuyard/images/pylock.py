@@ -17,6 +17,7 @@ from gpuyard import errors
 from gpuyard.images.base import BaseContents
 from gpuyard.images.oci import Platform
 from gpuyard.images.platform_tags import environment, tags
+from gpuyard.images.user_file import read_user_file
 from gpuyard.images.uv_process import run_uv
 from gpuyard.images.wheels import Wheel, wheel_file
 
@@ -92,7 +93,7 @@ def _project(requirements: Path) -> Path:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return read_user_file(path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it isn't text in UTF-8"
         raise errors.UsageError(

@@ -15,6 +15,7 @@ from gpuyard.images.base import BaseContents, normalise
 from gpuyard.images.oci import Platform
 from gpuyard.images.platform_tags import LIKELY_GLIBC, machine
 from gpuyard.images.pylock import is_lock, lock_files, locked_wheels
+from gpuyard.images.user_file import read_user_file
 from gpuyard.images.uv_process import run_uv
 from gpuyard.images.wheels import Wheel, wheel_file
 
@@ -251,7 +252,7 @@ def allows(requirement: str, version: str) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_user_file(path)
     except OSError as error:
         raise errors.UsageError(
             f"can't read the requirements {path}: {error.strerror}",

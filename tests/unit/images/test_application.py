@@ -7,6 +7,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.images.application import LARGE_BYTES, read_application
+from gpuyard.images.layers import tar_pieces
 
 
 def write(root: Path, *paths: str, text: str = "x") -> None:
@@ -141,3 +142,48 @@ def test_links_stay_links_and_those_that_lead_out_stay_out(tmp_path: Path) -> No
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(errors.UsageError, match="nowhere"):
         read_application(tmp_path / "nowhere")
+
+
+def test_ignore_files_that_are_none_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".gitignore")
+    with pytest.raises(errors.UsageError, match=r"can't read .*\.gitignore: it isn't a regular file"):
+        read_application(tmp_path)
+
+
+def test_a_pattern_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    write(tmp_path, ".gpuyardignore", text="[z-a]\n")
+    with pytest.raises(errors.UsageError, match=r"\.gpuyardignore has a pattern that can't be read"):
+        read_application(tmp_path)
+
+
+def test_folders_without_an_end_are_refused(tmp_path: Path) -> None:
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    with pytest.raises(errors.UsageError, match="more than 200 folders in each other"):
+        read_application(tmp_path)
+    write(tmp_path, ".gpuyardignore", text="d/\n")
+    assert found(tmp_path) == [".gpuyardignore"]
+
+
+@pytest.mark.parametrize("now", ["gone", "link", "pipe", "folder"])
+@pytest.mark.parametrize("was", ["file", "link"])
+def test_what_changes_while_it_is_packed_is_said(tmp_path: Path, was: str, now: str) -> None:
+    if was == now:
+        return
+    path = tmp_path / "x"
+    path.symlink_to("other") if was == "link" else path.write_text("content")
+    entries = read_application(tmp_path).entries("/workspace", 0)
+    path.unlink()
+    if now == "link":
+        path.symlink_to("/etc/passwd")
+    elif now == "pipe":
+        os.mkfifo(path)
+    elif now == "folder":
+        path.mkdir()
+    with pytest.raises(errors.BuildError, match=r"changed while|was to have"):
+        b"".join(tar_pieces(entries, 0))

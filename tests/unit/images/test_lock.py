@@ -79,3 +79,18 @@ def test_changes_are_told_by_name() -> None:
 
 def test_texts_that_are_cut_elsewhere_have_other_digests() -> None:
     assert requirements_digest([b"ab", b"c"]) != requirements_digest([b"a", b"bc"])
+
+
+@pytest.mark.parametrize(
+    "platform",
+    [
+        'wheels = [{ file = "a-1-py3-none-any.whl", sha256 = "%s", size = "x" }]' % ("a" * 64),
+        'from-base = ["a"]',
+    ],
+)
+def test_a_platform_of_nonsense_is_no_lock(tmp_path: Path, platform: str) -> None:
+    path = tmp_path / "gpuyard.lock"
+    head = f'version = 1\nbase = "x"\nbase-digest = "{DIGEST}"\nrequirements = ""\n'
+    path.write_text(f'{head}[[platform]]\nname = "linux/amd64"\nbase-digest = "{DIGEST}"\n{platform}\n')
+    with pytest.raises(errors.UsageError, match="can't be read as a lock"):
+        read_lock(path)

@@ -5,6 +5,7 @@ from asyncio.subprocess import PIPE
 
 import pytest
 
+from gpuyard.images import subprocesses
 from gpuyard.images.subprocesses import outputs
 
 
@@ -26,3 +27,34 @@ async def test_it_does_not_outlive_who_asks() -> None:
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert process.returncode == -9
+
+
+async def test_what_it_started_goes_with_it() -> None:
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", "sleep 600 & echo $!; wait", stdout=PIPE, start_new_session=True
+    )
+    assert process.stdout is not None
+    child = int(await process.stdout.readline())
+    asking = asyncio.create_task(outputs(process))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    # Who holds the other end of the pipe is gone when it ends.
+    assert await process.stdout.read() == b""
+    assert child
+
+
+async def test_one_that_never_stops_writing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocesses, "_MOST_BYTES", 1 << 20)
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", "cat /dev/zero", stdout=PIPE, start_new_session=True
+    )
+    out, _ = await outputs(process)
+    assert len(out) <= 1 << 20
+    assert process.returncode == -9
+
+
+async def test_one_that_does_not_read_is_no_failure() -> None:
+    process = await asyncio.create_subprocess_exec("sh", "-c", "exec <&-; echo done", stdin=PIPE, stdout=PIPE)
+    assert await outputs(process, b"x" * 1_000_000) == (b"done\n", b"")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import orjson
 from gpuyard import errors
 from gpuyard.images.reference import DOCKER_HUB
 from gpuyard.images.subprocesses import outputs
+from gpuyard.images.user_file import read_user_file
 
 _HUB_KEY = "https://index.docker.io/v1/"
 _HELPER_TIMEOUT_S = 30.0
@@ -85,7 +85,7 @@ class DockerCredentials:
     def _config(self) -> Mapping[str, Any]:
         if self._raw is None:
             try:
-                raw = orjson.loads(self._path.read_bytes())
+                raw = orjson.loads(read_user_file(self._path))
             except FileNotFoundError:
                 raw = {}
             except (OSError, orjson.JSONDecodeError) as error:
@@ -106,7 +106,7 @@ class DockerCredentials:
             return None
         try:
             user, colon, password = base64.b64decode(str(entry["auth"])).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not base64, or not text in UTF-8
             colon = ""
         if not colon:
             # The cause is dropped: a decoding error quotes what it decodes.
@@ -131,6 +131,7 @@ class DockerCredentials:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
                 env=dict(self._environ),
+                start_new_session=True,
             )
         except OSError as error:
             raise errors.ImageError(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
+from gpuyard.images.registry import credentials
 from gpuyard.images.registry.credentials import Credentials, DockerCredentials
 
 _AUTH = base64.b64encode(b"me:pass:word").decode()
@@ -70,7 +71,7 @@ async def test_no_file_means_no_credentials(docker: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "auth", ["%%%", base64.b64encode(b"hunter2").decode(), base64.b64encode(b"\xff:").decode()]
+    "auth", ["%%%", base64.b64encode(b"hunter2").decode(), base64.b64encode(b"\xff:").decode(), "hünter2"]
 )
 async def test_damaged_credentials_are_named_and_not_shown(docker: Path, auth: str) -> None:
     with pytest.raises(
@@ -125,6 +126,15 @@ async def test_a_failing_helper_is_named_and_its_words_are_not_shown(
     with pytest.raises(errors.ImageError, match=f"docker-credential-bad .*{why}") as caught:
         await _source(docker, {"credsStore": "bad"}).find("a")
     assert "hunter2" not in f"{caught.value}{caught.value.remedy}{caught.value.__cause__}"
+
+
+async def test_a_helper_that_hangs_is_given_up_with_what_it_started(
+    docker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "_HELPER_TIMEOUT_S", 0.2)
+    _helper(docker, "slow", "sleep 600; echo")
+    with pytest.raises(errors.ImageError, match="docker-credential-slow gave no answer within"):
+        await _source(docker, {"credsStore": "slow"}).find("a")
 
 
 async def test_helpers_are_programs_not_commands(docker: Path) -> None:
