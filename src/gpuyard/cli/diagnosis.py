@@ -8,6 +8,7 @@ import click
 
 from gpuyard import errors
 from gpuyard.kube.pods import container_statuses
+from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.workloads.command import is_python
 
 if TYPE_CHECKING:
@@ -46,9 +47,11 @@ def diagnose_lines(run: Run, said: list[str], printed: list[str]) -> list[Diagno
         return []
     from gpuyard.images.cuda.diagnose import diagnose
 
-    command = run.job["spec"]["template"]["spec"]["containers"][0].get("command") or [""]
+    pod = run.job["spec"]["template"]["spec"]
+    command = pod["containers"][0].get("command") or [""]
     known = {"python": command[0]} if is_python(command[0]) else {}
-    return diagnose([*said, *printed], **known)[:_MOST]
+    in_image = pod.get("runtimeClassName") != RUNTIME_CLASS_PROCESS
+    return diagnose([*said, *printed], **known, in_image=in_image)[:_MOST]
 
 
 async def say_cause(target: Target, run: Run) -> None:

@@ -37,16 +37,20 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class _Known:
-    """`{name}` in the cause is the pattern's group of that name, `{python}` the interpreter."""
+    """`{name}` in the cause is the pattern's group of that name, `{python}` the interpreter.
+
+    `in_image` is the remedy of a run in an image, where that is another.
+    """
 
     key: str
     pattern: re.Pattern[str]
     cause: str
     remedy: str
+    in_image: str
 
 
-def _known(key: str, pattern: str, cause: str, remedy: str) -> _Known:
-    return _Known(key, re.compile(pattern), cause, remedy)
+def _known(key: str, pattern: str, cause: str, remedy: str, in_image: str = "") -> _Known:
+    return _Known(key, re.compile(pattern), cause, remedy, in_image or remedy)
 
 
 _OTHER_IMAGE = (
@@ -165,6 +169,7 @@ _KNOWN = (
         r"ModuleNotFoundError: No module named '(?P<module>\w+)",
         "{module} isn't installed for {python}",
         "--python names another interpreter, such as /usr/bin/python3, or install it for this one",
+        "use an image that has it, or make one that has: `gpuyard build --requirements FILE`",
     ),
     _known(
         "LibraryShadowed",
@@ -221,12 +226,15 @@ _KNOWN = (
 )  # fmt: skip
 
 
-def diagnose(lines: Iterable[str], *, python: str = "the Python that ran it") -> list[Diagnosis]:
+def diagnose(
+    lines: Iterable[str], *, python: str = "the Python that ran it", in_image: bool = False
+) -> list[Diagnosis]:
     """Each cause once, in the order in which the output names them first.
 
     Args:
         lines: of the output.
         python: what to call the interpreter, its path where that is known.
+        in_image: the run is in an image, not a process of a host.
     """
     found: dict[str, Diagnosis] = {}
     for raw in lines:
@@ -234,7 +242,10 @@ def diagnose(lines: Iterable[str], *, python: str = "the Python that ran it") ->
         for known in _KNOWN:
             if match := known.pattern.search(line):
                 groups = {name: _readable(name, text or "") for name, text in match.groupdict().items()}
-                cause, remedy = known.cause.format(**groups, python=python), known.remedy
+                cause, remedy = (
+                    known.cause.format(**groups, python=python),
+                    known.in_image if in_image else known.remedy,
+                )
                 found.setdefault(known.key, Diagnosis(known.key, line, cause, remedy))
                 break
     return list(found.values())

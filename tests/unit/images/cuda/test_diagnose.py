@@ -82,6 +82,15 @@ def test_the_interpreter_is_named() -> None:
     assert found.cause == "torch isn't installed for /venv/bin/python"
 
 
+def test_in_an_image_another_interpreter_of_this_machine_is_no_remedy() -> None:
+    missing = ["ModuleNotFoundError: No module named 'einops'"]
+    [found] = diagnose(missing, python="python3", in_image=True)
+    assert found.cause == "einops isn't installed for python3"
+    assert "gpuyard build --requirements" in found.remedy and "--python" not in found.remedy
+    [found] = diagnose(missing)
+    assert "--python" in found.remedy
+
+
 def test_each_cause_once_and_the_first_first() -> None:
     keys = [found.key for found in diagnose([LINES[1][1], LINES[2][1], LINES[22][1], LINES[1][1]])]
     assert keys == ["DriverTooOld", "TorchWithoutCuda"]
