@@ -121,10 +121,7 @@ def command(
     spec = _as_built(wanted) if wanted.build else wanted
     base = file.parent if file else Path()
     environ = registry_environ(plain_http, registry_ca)
-    if spec.image and spec.image.startswith(_LAYOUT):
-        # The daemon has a working folder of its own.
-        folder = base.absolute() / spec.image.removeprefix(_LAYOUT)
-        spec = dataclasses.replace(spec, image=f"{_LAYOUT}{os.path.normpath(folder)}")
+    spec = _located(spec, base)
     to_yard = (context or chosen_context() or YARD) == YARD
     script = take_script(spec, base)
     if dry_run:
@@ -134,16 +131,8 @@ def command(
         submission = Submission(job, script, spec.entrypoint, environ)
         print_dry_run(submission, output or "yaml", wait=wait, context=context, namespace=namespace)
         return
-    if not to_yard and (spec.image or "").startswith(_LAYOUT):
-        raise errors.UsageError(
-            f"{spec.image} is a folder of this machine, and the command goes to a cluster",
-            remedy="push the image to a registry that the cluster reaches, and name it there",
-        )
-    if not to_yard and not spec.image:
-        raise errors.UsageError(
-            "a run without an image is a process of this machine, and the command goes to a cluster",
-            remedy="add `image` (--image), or run it here with --context yard",
-        )
+    if not to_yard:
+        _check_leaves_machine(spec)
     # Mistakes in the spec are told before a yard is started for them.
     job = _render(spec, base, namespace or "default")
     name = job["metadata"]["name"]
@@ -185,6 +174,28 @@ def command(
         return 0 if detach else await follow_to_exit(target, name)
 
     sys.exit(call(work, context=context, namespace=namespace))
+
+
+def _located(spec: RunSpec, base: Path) -> RunSpec:
+    """The run with the whole path of a layout: the daemon has a working folder of its own."""
+    if not (spec.image or "").startswith(_LAYOUT):
+        return spec
+    folder = base.absolute() / (spec.image or "").removeprefix(_LAYOUT)
+    return dataclasses.replace(spec, image=f"{_LAYOUT}{os.path.normpath(folder)}")
+
+
+def _check_leaves_machine(spec: RunSpec) -> None:
+    """Raises UsageError for what no cluster has."""
+    if not spec.image:
+        raise errors.UsageError(
+            "a run without an image is a process of this machine, and the command goes to a cluster",
+            remedy="add `image` (--image), or run it here with --context yard",
+        )
+    if spec.image.startswith(_LAYOUT):
+        raise errors.UsageError(
+            f"{spec.image} is a folder of this machine, and the command goes to a cluster",
+            remedy="push the image to a registry that the cluster reaches, and name it there",
+        )
 
 
 def _load(command_line: tuple[str, ...], file: Path | None, flags: dict[str, Any]) -> RunSpec:
