@@ -81,6 +81,7 @@ class Need:
         compat: CUDA of the forward compatibility package in it; None: it has none.
         requirements: its NVIDIA_REQUIRE_* variables.
         container: month of NVIDIA's PyTorch container that it is or is based on.
+        layers_read: what isn't known of it isn't in its layers either.
         findings: every fact, also those that don't count.
     """
 
@@ -98,6 +99,7 @@ class Need:
     compat: Version | None = None
     requirements: tuple[Requirement, ...] = ()
     container: Version | None = None
+    layers_read: bool = False
     findings: tuple[Finding, ...] = ()
 
 
@@ -105,7 +107,7 @@ def need_of(image: Image, facts: Facts) -> Need:
     """What the image needs; without a word of CUDA anywhere, nothing."""
     installed = image.installed or Installed.of_labels(image.labels)
     torch = installed.torch
-    declared = _declared(image, torch, facts)
+    declared = replace(_declared(image, torch, facts), layers_read=image.installed is not None)
     found = list(_runtime_findings(installed.runtime))
     if torch is None:
         return _with_runtime(declared, found)

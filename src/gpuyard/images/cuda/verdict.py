@@ -22,9 +22,7 @@ def judge(need: Need, offer: Offer, facts: Facts) -> Verdict:
     if need.cpu_only:
         reasons.append(_cpu_torch(need, offer))
     elif need.cuda is None:
-        message = "nothing that is known of the image says which CUDA it uses"
-        remedy = "`gpuyard image check --read-layers` looks into its layers for a torch"
-        reasons.append(Reason(Rule.NO_CUDA, Outcome.UNKNOWN, message, remedy=remedy))
+        reasons.append(_no_cuda(need))
     else:
         reasons += _cuda(need, need.cuda, offer, facts)
     reasons += _requirements(need, offer)
@@ -44,6 +42,16 @@ def judge_machine(need: Need, offer: Offer) -> Verdict:
         remedy=f"build it with --platform linux/{offer.machine}",
     )
     return Verdict(offer, (reason,))
+
+
+def _no_cuda(need: Need) -> Reason:
+    """Nothing told of a CUDA so far; the layers may, once."""
+    if not need.layers_read:
+        message = "nothing that is known of the image says which CUDA it uses"
+        remedy = "`gpuyard image check --read-layers` looks into its layers for a torch"
+        return Reason(Rule.NO_CUDA, Outcome.UNKNOWN, message, remedy=remedy)
+    lacking = "its torch doesn't say" if need.torch else "there is no torch in its layers, and nothing says"
+    return Reason(Rule.NO_CUDA, Outcome.UNKNOWN, f"{lacking} which CUDA it uses")
 
 
 def _cpu_torch(need: Need, offer: Offer) -> Reason:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gpuyard.images.cuda.facts import load_facts
+from gpuyard.images.cuda.installed import Installed
 from gpuyard.images.cuda.need import Image, need_of
 from gpuyard.images.cuda.offer import Injection, Offer, stated_offer
 from gpuyard.images.cuda.reason import Outcome, Rule
@@ -168,6 +169,16 @@ def test_only_the_legacy_runtime_refuses_by_require(
     assert judge(need, replace(offer, injection=Injection.LEGACY), FACTS).outcome is legacy
     for injection in (Injection.CDI, Injection.UNKNOWN):
         assert not judge(need, replace(offer, injection=injection), FACTS).fails
+
+
+def test_layers_that_were_read_are_not_to_be_read_again() -> None:
+    offer = stated_offer("H100", "550.54.15", FACTS)
+    [unread] = judge(need_of(Image("debian:12", "amd64"), FACTS), offer, FACTS).reasons
+    assert "--read-layers" in unread.remedy
+    [read] = judge(need_of(Image("debian:12", "amd64", installed=Installed()), FACTS), offer, FACTS).reasons
+    assert (read.rule, read.outcome) == (Rule.NO_CUDA, UNKNOWN)
+    assert read.message == "there is no torch in its layers, and nothing says which CUDA it uses"
+    assert not read.remedy
 
 
 def test_ptx_needs_a_driver_no_older_than_its_toolkit() -> None:
