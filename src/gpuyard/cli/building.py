@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpuyard import errors
-from gpuyard.cli.output import print_json
+from gpuyard.cli.output import megabytes, print_json
 from gpuyard.cli.progress import Progress
 from gpuyard.images.build import BuildRequest, BuildResult, build
 from gpuyard.images.cache import Cache, cache_folder
@@ -207,7 +207,7 @@ def print_result(result: BuildResult, output: str | None) -> None:
     for name, image in result.platforms.items():
         prefix = f"{name}: " if len(result.platforms) > 1 else ""
         for title, layer in image.layers:
-            click.echo(f"{prefix}{title}: {layer.blob.size / 1e6:.1f} MB", err=True)
+            click.echo(f"{prefix}{title}: {megabytes(layer.blob.size)}", err=True)
     if result.unchanged:
         click.echo("Nothing changed: it was there already.", err=True)
     click.echo(result.reference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -67,6 +68,11 @@ def fit_table(
             width = max(_LEAST, len(fitted[0][place]), _widths(fitted)[place] - excess)
             fitted = [[_cut(c, width) if n == place else c for n, c in enumerate(row)] for row in fitted]
     return fitted
+
+
+def megabytes(size: int) -> str:
+    """A size in bytes: `88.7 MB`, and `6 kB` below a tenth of one."""
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{math.ceil(size / 1000)} kB"
 
 
 def _widths(table: Sequence[Sequence[str]]) -> list[int]:

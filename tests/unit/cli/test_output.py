@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from gpuyard.cli.output import age, duration, fit_table, print_fields, print_json, print_table
+from gpuyard.cli.output import age, duration, fit_table, megabytes, print_fields, print_json, print_table
 
 HEADER = ("NAME", "MESSAGE", "STATE")
 LONG = "a sentence that is rather long for a terminal"
@@ -169,3 +169,11 @@ def test_the_status_line_on_a_terminal_is_rewritten_in_place() -> None:
         *("", "waiting", "012345678901234567…", "", "running"),
         "",
     ]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 kB"), (1, "1 kB"), (5_613, "6 kB"), (99_001, "100 kB"), (100_000, "0.1 MB"), (183_006, "0.2 MB")],
+)
+def test_what_is_there_is_never_nothing(size: int, text: str) -> None:
+    assert megabytes(size) == text

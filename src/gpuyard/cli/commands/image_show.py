@@ -58,7 +58,7 @@ def command(
     facts = load_facts()
     documents = []
     cache = Cache(cache_folder(environ))
-    for shown in asyncio.run(work()):
+    for number, shown in enumerate(asyncio.run(work())):
         known = image_of(image, shown.digest, shown.base.partition("@")[0], shown.config, cache)
         contents = kept_contents(shown.digest, cache)
         if not shown.python and contents and contents.python:
@@ -67,6 +67,8 @@ def command(
         if output == "json":
             documents.append(_to_json(shown, need, facts))
         else:
+            if number:
+                click.echo()
             _print(image, shown, need, facts)
     if output == "json":
         print_json({"reference": image, "platforms": documents})
@@ -84,7 +86,7 @@ def _driver(need: Need, facts: Facts) -> str:
 
 
 def _print(reference: str, shown: ShownImage, need: Need, facts: Facts) -> None:
-    from gpuyard.cli.output import print_fields, print_table
+    from gpuyard.cli.output import megabytes, print_fields, print_table
 
     container = shown.config.container
     driver = _driver(need, facts)
@@ -93,7 +95,7 @@ def _print(reference: str, shown: ShownImage, need: Need, facts: Facts) -> None:
             ("Image", reference),
             ("Digest", shown.digest),
             ("Platform", str(shown.platform)),
-            ("Size", _megabytes(shown.size)),
+            ("Size", megabytes(shown.size)),
             ("Base", shown.base),
             ("Revision", shown.revision),
             ("Python", shown.python),
@@ -106,15 +108,10 @@ def _print(reference: str, shown: ShownImage, need: Need, facts: Facts) -> None:
     )
     click.echo()
     rows = [
-        (str(number), _megabytes(layer.size), layer.digest[7:19], text)
+        (str(number), megabytes(layer.size), layer.digest[7:19], text)
         for number, (layer, text) in enumerate(shown.layers, 1)
     ]
     print_table(("LAYER", "SIZE", "DIGEST", "HOLDS"), rows)
-    click.echo()
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
 
 
 def _to_json(shown: ShownImage, need: Need, facts: Facts) -> dict[str, Any]:
