@@ -47,13 +47,11 @@ async def read_run_image(
     pod = job["spec"]["template"]["spec"]
     if pod.get("runtimeClassName") == RUNTIME_CLASS_PROCESS:
         return ()
-    gpus = wants_check(pod)
     try:
-        async with asyncio.timeout(_LONGEST_S if gpus else _LONGEST_WITHOUT_GPUS_S):
-            return await _read(pod, environ, read_as)
+        return await _read(pod, environ, read_as)
     except (errors.ImageError, errors.ConnectionFailed, TimeoutError) as error:
         why = error.message if isinstance(error, errors.GpuyardError) else "its registry takes too long"
-    if gpus:
+    if wants_check(pod):
         click.echo(f"Warning: can't look whether the image fits the nodes: {why}", err=True)
     return ()
 
@@ -124,8 +122,7 @@ async def unfit_lines(
     if not there or pod.get("runtimeClassName") == RUNTIME_CLASS_PROCESS:
         return []
     try:
-        async with asyncio.timeout(_LONGEST_S if gpus else _LONGEST_WITHOUT_GPUS_S):
-            images = await _read(pod, environ)
+        images = await _read(pod, environ)
     except (errors.ImageError, errors.ConnectionFailed, TimeoutError):
         return []
     if not images:
@@ -140,10 +137,13 @@ async def unfit_lines(
 
 
 async def _read(pod: Mapping[str, Any], environ: Mapping[str, str], read_as: str = "") -> tuple[Image, ...]:
+    """Raises ImageError, ConnectionFailed, and TimeoutError from a registry that takes too long."""
     from gpuyard.images.cuda.inspect import read_images
 
-    machines = _GPU_MACHINES if wants_check(pod) else ()
-    return await read_images(read_as or pod["containers"][0]["image"], environ, machines)
+    gpus = wants_check(pod)
+    machines = _GPU_MACHINES if gpus else ()
+    async with asyncio.timeout(_LONGEST_S if gpus else _LONGEST_WITHOUT_GPUS_S):
+        return await read_images(read_as or pod["containers"][0]["image"], environ, machines)
 
 
 def _judge(job: Manifest, images: Sequence[Image], nodes: Sequence[Manifest]) -> Report:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from gpuyard import errors
 from gpuyard.cli.doctor.cluster_facts import or_error
@@ -19,6 +20,8 @@ from gpuyard.kube.objects import NODES, Manifest
 from gpuyard.local.lifecycle import daemon_pid
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import RunningYard, Settings, load_running, load_settings
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -49,20 +52,20 @@ async def look_at_yard(
     paths: YardPaths, asked: RegistryFact, environ: Mapping[str, str], looking: Looking
 ) -> YardFacts:
     """Looks at everything, starts nothing, and never fails."""
-    pid, running = _pid(paths), load_running(paths.running)
+    pid, running = _tried(daemon_pid, paths), load_running(paths.running)
     folder = _folder(paths)
     api: errors.GpuyardError | None = folder
     node: Manifest | errors.GpuyardError = errors.YardStopped("the yard is stopped")
     if folder is None:
         async with RestApi(unix_socket=paths.api_socket) as rest:
-            api = await looking.at("API", _answers(rest, paths))
+            api = await looking.at("API", or_error(check_yard(rest, paths)))
             if running is not None and not isinstance(api, errors.YardStopped):
                 node = await looking.at("node", or_error(rest.get(NODES, running.node)))
     return YardFacts(
         paths=paths,
         folder=folder,
         free_bytes=await asyncio.to_thread(_free, paths.data_dir),
-        settings=_settings(paths),
+        settings=_tried(lambda paths: load_settings(paths.settings), paths),
         pid=pid,
         running=running,
         api=api,
@@ -71,18 +74,8 @@ async def look_at_yard(
     )
 
 
-async def _answers(api: RestApi, paths: YardPaths) -> errors.GpuyardError | None:
-    try:
-        await check_yard(api, paths)
-    except errors.GpuyardError as error:
-        return error
-    return None
-
-
 def _folder(paths: YardPaths) -> errors.GpuyardError | None:
-    try:
-        paths.check_runtime_dir()
-    except errors.GpuyardError as error:
+    if error := _tried(YardPaths.check_runtime_dir, paths):
         return error
     there = _nearest(paths.data_dir)
     if os.access(there, os.W_OK | os.X_OK):
@@ -92,16 +85,9 @@ def _folder(paths: YardPaths) -> errors.GpuyardError | None:
     )
 
 
-def _pid(paths: YardPaths) -> int | errors.GpuyardError:
+def _tried(look: Callable[[YardPaths], Result], paths: YardPaths) -> Result | errors.GpuyardError:
     try:
-        return daemon_pid(paths)
-    except errors.GpuyardError as error:
-        return error
-
-
-def _settings(paths: YardPaths) -> Settings | errors.GpuyardError:
-    try:
-        return load_settings(paths.settings)
+        return look(paths)
     except errors.GpuyardError as error:
         return error
 
