@@ -60,7 +60,8 @@ def test_ps_for_people(target: Shell) -> None:
 def test_show(target: Shell) -> None:
     target.ok("run", "-n", "shown", "--gpus", "2", "--memory", "1Gi", "--", "sh", "-c", "echo hi there")
     found = target.json("show", "shown")
-    assert list(found) == [*RUN_KEYS, "command", "resources", "attempts", "events", "diagnoses"]
+    assert list(found) == [*RUN_KEYS, "command", "image", "resources", "attempts", "events", "diagnoses"]
+    assert (found["image"] is None) == target.is_yard
     assert found["simulated"] is True
     assert found["command"] == "sh -c 'echo hi there'"
     assert found["resources"]["limits"] == {"nvidia.com/gpu": "2", "memory": "1Gi"}

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from gpuyard.cli.output import age, print_fields, print_table
-from gpuyard.cli.runs import Run
+from gpuyard.cli.runs import Run, state_and_reason
 from gpuyard.kube.objects import Manifest, annotations_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.timestamps import parse_time
@@ -18,14 +18,16 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_DEVICES,
     ANNOTATION_ISOLATION,
     ANNOTATION_NOT_APPLIED,
+    IMAGE_PROCESS,
 )
 
 
 def to_json(run: Run, events: Sequence[Manifest]) -> dict[str, Any]:
-    """The keys of `ps -o json` and `command`, `resources`, `attempts` and `events` besides."""
+    """The keys of `ps -o json` and `command`, `image`, `resources`, `attempts` and `events` besides."""
     return {
         **run.state.to_json(),
         "command": annotations_of(run.job).get(ANNOTATION_COMMAND),
+        "image": _image(run),
         "resources": _container(run.job["spec"]["template"]).get("resources") or {},
         "attempts": [_attempt(pod) for pod in run.pods],
         "events": [_event(event) for event in _in_order(events)],
@@ -46,10 +48,11 @@ def describe(run: Run, events: Sequence[Manifest], models: Mapping[str, str]) ->
     print_fields(
         [
             ("Name", state.name),
-            ("State", f"{state.state}{f' ({state.reason})' if state.reason else ''}"),
+            ("State", state_and_reason(state)),
             ("Message", state.message),
             ("Exit code", "" if state.exit_code is None else str(state.exit_code)),
             ("Command", annotations_of(run.job).get(ANNOTATION_COMMAND, "")),
+            ("Image", _image(run) or ""),
             ("Workdir", _container(run.job["spec"]["template"]).get("workingDir", "")),
             ("GPUs", gpus if state.gpus else ""),
             ("Limits", ", ".join(f"{name}={value}" for name, value in limits.items())),
@@ -84,6 +87,12 @@ def describe(run: Run, events: Sequence[Manifest], models: Mapping[str, str]) ->
             for event in _in_order(events)
         ]
         print_table(["AGE", "TYPE", "REASON", "MESSAGE"], rows, drop=("TYPE",))
+
+
+def _image(run: Run) -> str | None:
+    """None of a process of a yard's host."""
+    image = _container(run.job["spec"]["template"]).get("image")
+    return None if image == IMAGE_PROCESS else image
 
 
 def _attempt(pod: Manifest) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from gpuyard.cli.diagnosis import say_cause
 from gpuyard.cli.log_output import LogOutput
 from gpuyard.cli.output import StatusLine
 from gpuyard.cli.pod_log import AWAY_S, PodLog, away_text, start_of
-from gpuyard.cli.runs import ENDED, Run, has_ended, make_run
+from gpuyard.cli.runs import ENDED, Run, has_ended, make_run, state_and_reason
 from gpuyard.cli.target import Target
 from gpuyard.cli.waiting import LASTING, PASSING, find_waiting
 from gpuyard.client.informer import Informer
@@ -204,9 +204,7 @@ async def _show_state(target: Target, watched: Watched, line: StatusLine, told: 
 def state_text(run: Run) -> str:
     """The state with its reason and message, in one line."""
     state = run.state
-    text = f"{state.name}: {state.state}"
-    if state.reason:
-        text += f" ({state.reason})"
+    text = f"{state.name}: {state_and_reason(state)}"
     if state.message:
         text += f": {state.message}"
     return text

@@ -28,6 +28,12 @@ class Run:
     state: RunState
 
 
+def state_and_reason(state: RunState) -> str:
+    """`pending (Unschedulable)`; only the state where its reason says the same."""
+    says_more = state.reason and state.reason.lower() != state.state
+    return f"{state.state} ({state.reason})" if says_more else state.state
+
+
 def has_ended(run: Run) -> bool:
     """Whether nothing of the run is alive any more."""
     return run.state.state in ENDED and not any(map(is_alive, run.pods))

@@ -1,6 +1,53 @@
 from __future__ import annotations
 
-from gpuyard.cli.describe import _device_texts, _in_order
+from typing import Any
+
+import pytest
+
+from gpuyard.cli.describe import _device_texts, _in_order, describe, to_json
+from gpuyard.cli.follow import state_text
+from gpuyard.cli.runs import Run, make_run
+
+
+def running(image: str) -> Run:
+    meta = {"name": "a", "uid": "1", "creationTimestamp": "2026-01-31T11:00:00Z"}
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "a", "uid": "1", "controller": True}
+    container = {"name": "main", "image": image}
+    state: dict[str, Any] = {"running": {"startedAt": "2026-01-31T11:00:01Z"}}
+    job = {
+        "metadata": {**meta, "labels": {"gpuyard.io/run": "a"}},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+        "status": {"active": 1, "ready": 1},
+    }
+    pod = {
+        "metadata": {**meta, "name": "a-x", "ownerReferences": [owner]},
+        "spec": {"nodeName": "n", "containers": [container]},
+        "status": {"phase": "Running", "containerStatuses": [{"name": "main", "state": state}]},
+    }
+    return make_run(job, [pod])
+
+
+@pytest.mark.parametrize(
+    ("image", "shown"),
+    [("registry/train@sha256:1", "registry/train@sha256:1"), ("gpuyard.io/host-process", None)],
+)
+def test_the_image_of_a_run_that_has_one(
+    image: str, shown: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = running(image)
+    assert to_json(run, [])["image"] == shown
+    describe(run, [], {})
+    assert [
+        line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("Image:")
+    ] == ([shown] if shown else [])
+
+
+def test_a_reason_that_says_the_same_as_the_state_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    run = running("x")
+    assert (run.state.state, run.state.reason) == ("running", "Running")
+    assert state_text(run) == "a: running"
+    describe(run, [], {})
+    assert "State:      running\n" in capsys.readouterr().out
 
 
 def test_events_of_one_second_are_in_the_order_of_their_writing() -> None:
