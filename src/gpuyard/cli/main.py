@@ -123,6 +123,18 @@ def _check_text(arguments: Sequence[str]) -> None:
             )
 
 
+def _report_os_error(error: OSError) -> int:
+    where = f" ({error.filename})" if error.filename else ""
+    click.echo(f"Error: {error.strerror or error}{where}", err=True)
+    try:
+        os.getcwd()  # noqa: PTH109  pathlib would cost start-up time
+        remedy = "check free space and permissions there"
+    except OSError:
+        remedy = "the current folder is gone: go to another one"
+    click.echo(f"  {remedy}", err=True)
+    return 1
+
+
 def main() -> None:
     """The console script: never a traceback for what a user or the world did wrong."""
     try:
@@ -140,6 +152,9 @@ def main() -> None:
         # `gpuyard ps | head`: the reader left, and the interpreter must not complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        # Nobody below said what it was for: the current folder is gone, a disk is full.
+        code = _report_os_error(error)
     except errors.GpuyardError as error:
         click.echo(f"Error: {error.message}", err=True)
         if error.remedy:

@@ -152,6 +152,11 @@ def _read(file: Path) -> Mapping[str, Any]:
         raise errors.UsageError(f"can't read the kubeconfig {file}: {error}") from error
     except YAMLError as error:
         raise errors.UsageError(f"the kubeconfig {file} is not YAML: {error}") from error
+    except RecursionError:
+        raise errors.UsageError(
+            f"{file} is not a kubeconfig: it is nested too deeply",
+            remedy="KUBECONFIG says which files are read",
+        ) from None
     if not isinstance(document, Mapping):
         raise errors.UsageError(f"{file} is not a kubeconfig", remedy="KUBECONFIG says which files are read")
     return document

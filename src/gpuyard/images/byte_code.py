@@ -12,6 +12,7 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.images.cache import Cache
 from gpuyard.images.subprocesses import outputs
+from gpuyard.images.zip_file import ZipFile
 
 _PROGRAM = Path(__file__).with_name("compile_wheel.py")
 _KIND = "byte-code"
@@ -75,6 +76,8 @@ async def compile_wheel(
             last = said.decode("utf-8", "replace").strip().splitlines()[-1:]
             if last and "No space left" in last[0]:
                 raise OSError(28, "No space left on device")
+            with ZipFile(wheel):  # else the wheel itself is what is wrong, and this says so
+                pass
             raise errors.BuildError(
                 f"{compiler.program} can't compile {wheel.name}: {last[0] if last else process.returncode}",
                 remedy="build with --no-byte-code",

@@ -14,6 +14,16 @@ _MOST_WAITING = 8
 _BLOCK = 1 << 20
 
 
+class _Compressed:
+    """Pieces as the file that zstandard reads from."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def read(self, size: int) -> bytes:
+        return next(self._pieces, b"")
+
+
 class LayerPipe:
     """One side puts pieces and at the end b""; the other reads the tar as a stream.
 
@@ -74,10 +84,13 @@ class LayerPipe:
     def _from_zstd(self) -> Iterator[bytes]:
         import zstandard
 
-        inflate = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+        inflate = zstandard.ZstdDecompressor()
         try:
-            for piece in self._raw():
-                yield inflate.decompress(piece)
+            # Read from it, and not pushed into it: one piece of zeros inflates to gigabytes.
+            compressed = cast("IO[bytes]", _Compressed(self._raw()))
+            with inflate.stream_reader(compressed, read_across_frames=True) as reader:
+                while piece := reader.read(_BLOCK):
+                    yield piece
         except zstandard.ZstdError as error:
             raise errors.ImageDamaged(f"a layer is not zstd: {error}") from error
 

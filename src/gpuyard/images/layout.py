@@ -230,7 +230,7 @@ async def open_layout(
             _make(path)
             for swept in (path, path / "blobs" / "sha256"):
                 sweep(swept)
-        elif not (path / "index.json").is_file():
+        elif not _is_layout(path):
             raise errors.LayoutError(
                 f"{path} is not an OCI layout: it has no index.json", remedy="check the path"
             )
@@ -249,6 +249,15 @@ async def open_layout(
             yield LayoutStore(str(path), files, None)
         finally:
             files.close()
+
+
+def _is_layout(path: Path) -> bool:
+    try:
+        return (path / "index.json").is_file()
+    except OSError as error:
+        raise errors.LayoutError(
+            f"{path} can't be read: {error.strerror}", remedy="mend its permissions, or check the path"
+        ) from error
 
 
 def _make(folder: Path) -> None:

@@ -140,5 +140,10 @@ def _wheel(package: Package, source: object, requirements: Path) -> tuple[Wheel,
             remedy=f"lock a version that has one; {_WHEELS_ONLY}",
         )
     where = source.url or str(requirements.absolute().parent / (source.path or ""))
+    if "\0" in where:
+        raise errors.UsageError(
+            f"{requirements} can't be read as a lock: the path of {name} has a byte 0 in it",
+            remedy="make it anew with the tool that wrote it",
+        )
     sha256 = {kind.lower(): value.lower() for kind, value in source.hashes.items()}.get("sha256", "")
     return Wheel(file, sha256, source.size or 0), where

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +96,12 @@ def _contents(file: Path, env: Mapping[str, str]) -> BaseContents:
 
 def _check(file: Path) -> None:
     try:
+        mode = file.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise errors.UsageError(
+                f"{file} isn't a regular file, and it would be read twice",
+                remedy="write the archive to a file first",
+            )
         with _open(file) as tar:
             head = tar.read(512)
     except (OSError, EOFError) as error:

@@ -27,7 +27,7 @@ if __name__ == "__main__":
     sys.exit({call}())
 """
 _ENTRY_POINT = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<call>[\w.]+)\s*(?:\[.*\])?")
-_SCRIPT_NAME = re.compile(r"[\w.-]+")
+_SCRIPT_NAME = re.compile(r"(?!\.+$)[\w.-]+")
 _DIST_INFO = re.compile(r"[^/]+\.dist-info/WHEEL")
 
 
@@ -54,7 +54,7 @@ class InstalledWheel:
         members = {info.filename: info for info in self.wheel.members}
         dist_info = next((name[:-6] for name in members if _DIST_INFO.fullmatch(name)), None)
         if dist_info is None:
-            raise errors.BuildError(f"{self.wheel.path} is not a wheel: it has no .dist-info/WHEEL")
+            raise errors.BuildError(f"{self.wheel.name} is not a wheel: it has no .dist-info/WHEEL")
         replaced = {f"{dist_info}/{name}" for name in ("RECORD", "INSTALLER", "RECORD.jws", "RECORD.p7s")}
         known = self._known_rows(members, dist_info)
         site = self.environment.site_packages.strip("/")
@@ -82,7 +82,10 @@ class InstalledWheel:
         if record is None:
             return {}
         text = self.wheel.read(record).decode("utf-8", "replace")
-        return {row[0]: (row[1], row[2]) for row in csv.reader(text.splitlines()) if len(row) == 3}
+        try:
+            return {row[0]: (row[1], row[2]) for row in csv.reader(text.splitlines()) if len(row) == 3}
+        except csv.Error as error:
+            raise errors.BuildError(f"{self.wheel.name}: RECORD can't be read: {error}") from error
 
     def _installed(
         self, name: str, info: zipfile.ZipInfo, row: tuple[str, str]
@@ -111,7 +114,7 @@ class InstalledWheel:
             root = headers if scheme == "headers" else places.get(scheme, "")
         path = posixpath.normpath(f"{root}/{inner}")
         if not root or not inner or inner.startswith("/") or not path.startswith(root + "/"):
-            raise errors.BuildError(f"{self.wheel.path.name} has a file that can't be installed: {name}")
+            raise errors.BuildError(f"{self.wheel.name} has a file that can't be installed: {name}")
         return path, script
 
     def _scripts(self, members: dict[str, zipfile.ZipInfo], dist_info: str) -> Iterator[Entry]:
@@ -124,15 +127,13 @@ class InstalledWheel:
         try:
             parser.read_string(self.wheel.read(info).decode("utf-8", "replace"))
         except configparser.Error as error:
-            raise errors.BuildError(
-                f"{self.wheel.path.name}: entry_points.txt can't be read: {error}"
-            ) from error
+            raise errors.BuildError(f"{self.wheel.name}: entry_points.txt can't be read: {error}") from error
         for section in ("console_scripts", "gui_scripts"):
             for name, value in parser.items(section) if parser.has_section(section) else ():
                 match = _ENTRY_POINT.fullmatch(value.strip())
                 if not match or not _SCRIPT_NAME.fullmatch(name):
                     raise errors.BuildError(
-                        f"{self.wheel.path.name} has an entry point that can't be: {name} = {value}"
+                        f"{self.wheel.name} has an entry point that can't be: {name} = {value}"
                     )
                 text = _SCRIPT.format(
                     python=self.environment.interpreter,

@@ -75,7 +75,7 @@ class WheelLayer:
         with ExitStack() as stack:
             entries: list[Entry] = []
             for wheel in self.wheels:
-                opened = stack.enter_context(ZipFile(wheel_path(cache, wheel)))
+                opened = stack.enter_context(ZipFile(wheel_path(cache, wheel), wheel.file))
                 compiled = byte_codes.get(wheel)
                 codes = stack.enter_context(ZipFile(compiled)) if compiled else None
                 entries += InstalledWheel(opened, codes, self.environment).entries()

@@ -18,17 +18,23 @@ _PIECE = 1 << 20
 
 
 class ZipFile:
-    """A zip on disk, read by position, so several readers may share it. A context manager."""
+    """A zip on disk, read by position, so several readers may share it. A context manager.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: where it is.
+        name: what messages call it, when its path says nothing to people.
+    """
+
+    def __init__(self, path: Path, name: str = "") -> None:
         self.path = path
+        self.name = name or path.name
         try:
             with zipfile.ZipFile(path) as archive:
                 self.members = tuple(info for info in archive.infolist() if not info.is_dir())
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
             raise errors.ImageDamaged(
-                f"{path} is not a readable zip file: {error}",
-                remedy="remove it: the next build fetches it again",
+                f"{self.name} is not a readable zip file: {error}",
+                remedy=f"remove {path}: the next build fetches it again",
             ) from error
         self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -71,7 +77,7 @@ class ZipFile:
             return
         if member.compress_type != zipfile.ZIP_DEFLATED:
             raise errors.ImageDamaged(
-                f"{self.path}: {member.filename} is compressed in a way that can't be read"
+                f"{self.name}: {member.filename} is compressed in a way that can't be read"
             )
         inflate = isal_zlib.decompressobj(-15)
         try:
@@ -101,6 +107,6 @@ class ZipFile:
 
     def _damaged(self, member: zipfile.ZipInfo) -> errors.ImageDamaged:
         return errors.ImageDamaged(
-            f"{self.path} is damaged at {member.filename}",
-            remedy="remove it: the next build fetches it again",
+            f"{self.name} is damaged at {member.filename}",
+            remedy=f"remove {self.path}: the next build fetches it again",
         )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +18,16 @@ def test_an_argument_that_is_no_text_is_named(words: tuple[bytes, ...]) -> None:
     assert "isn't text in UTF-8" in done.stderr
     assert "\\xff" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_current_folder_that_is_gone_is_said(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    command = 'mkdir "$1"; cd "$1"; rmdir "$1"; exec "$2" -m gpuyard build --base "oci:$3:x" -t "oci:$3:y"'
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", str(gone), sys.executable, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2:] == [
+        "Error: No such file or directory",
+        "  the current folder is gone: go to another one",
+    ]

@@ -260,6 +260,7 @@ def test_a_context_that_is_not_there(tmp_path: Path) -> None:
     ("text", "said"),
     [
         (b"a: [", "is not YAML"),
+        (b"{a: " * 3000, "is nested too deeply"),
         (b"\xff\xfe\xfa", "can't read the kubeconfig"),
         (b"- a", "is not a kubeconfig"),
         (b"", "is not a kubeconfig"),

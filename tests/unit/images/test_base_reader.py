@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+import tracemalloc
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
@@ -12,6 +13,7 @@ from gpuyard import errors
 from gpuyard.images.base import BaseContents, BasePython
 from gpuyard.images.base_reader import BaseReader, read_base
 from gpuyard.images.cuda.installed import Torch
+from gpuyard.images.layer_pipe import LayerPipe
 from gpuyard.images.oci import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
 from tests.unit.images.conftest import LIBC, debian_files, tar_of
 
@@ -265,3 +267,16 @@ def test_versions_that_no_program_has_are_not_believed() -> None:
     files: Files = {"usr/bin/python3": f"-> {python}", f"usr/bin/{python}": b"elf", "lib/libc.so.6": libc}
     found = contents(files)
     assert (found.python, found.libc_version) == (None, (0, 0))
+
+
+def test_a_piece_that_inflates_a_thousandfold_is_read_a_little_at_a_time() -> None:
+    pipe = LayerPipe(OCI_LAYER_ZSTD)
+    pipe.put(zstandard.compress(bytes(64 << 20)))
+    pipe.put(b"")
+    tracemalloc.start()
+    try:
+        while pipe.read(1 << 18):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()

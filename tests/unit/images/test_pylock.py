@@ -212,3 +212,12 @@ async def test_another_file_than_the_lock_says_is_refused(workshop: Workshop, ma
     )
     with pytest.raises(errors.BuildError, match="is not the file that was locked"):
         await workshop.build(requirements=lock)
+
+
+async def test_a_path_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    listed = package("demo", ("py3-none-any", A)).replace(
+        "url = ", 'name = "demo-1.0-py3-none-any.whl", path = '
+    )
+    listed = listed.replace("https://files.example", "a\\u0000")
+    with pytest.raises(errors.UsageError, match=r"the path of demo 1\.0 has a byte 0 in it"):
+        await files(write(tmp_path, listed))

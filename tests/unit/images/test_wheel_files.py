@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,8 @@ def test_an_entry_point_that_is_code_is_refused(make_wheel: MakeWheel) -> None:
         installed(make_wheel(entry_points="[console_scripts]\nx = os:system('id')\n"))
     with pytest.raises(errors.BuildError, match="entry point"):
         installed(make_wheel(entry_points="[console_scripts]\n../x = demo:main\n"))
+    with pytest.raises(errors.BuildError, match="entry point"):
+        installed(make_wheel(entry_points="[console_scripts]\n.. = demo:main\n"))
 
 
 def test_what_is_no_wheel_is_refused(tmp_path: Path, make_wheel: MakeWheel) -> None:
@@ -117,3 +120,27 @@ def test_a_damaged_member_is_noticed(make_wheel: MakeWheel) -> None:
     wheel.write_bytes(content)
     with pytest.raises(errors.ImageDamaged, match="damaged at"):
         installed(wheel)
+
+
+def test_a_record_that_cannot_be_read_is_said_of_the_wheel(tmp_path: Path) -> None:
+    file = tmp_path / "0123.whl"
+    with zipfile.ZipFile(file, "w") as wheel:
+        wheel.writestr("demo-1.0.dist-info/WHEEL", "")
+        wheel.writestr("demo-1.0.dist-info/RECORD", "a" * 200_000 + ",,\n")
+    with (
+        ZipFile(file, "demo-1.0-py3-none-any.whl") as opened,
+        pytest.raises(errors.BuildError, match=r"demo-1\.0-py3-none-any\.whl: RECORD can't be read"),
+    ):
+        InstalledWheel(opened, None, ENVIRONMENT).entries()
+
+
+@pytest.mark.parametrize(("at", "value"), [(6, 99), (9, 8)], ids=["version", "name"])
+def test_a_zip_of_another_time_is_not_readable(make_wheel: MakeWheel, at: int, value: int) -> None:
+    wheel = make_wheel()
+    content = bytearray(wheel.read_bytes())
+    entry = content.find(b"PK\x01\x02")
+    content[entry + at] = value
+    content[entry + 46] = 0xFF
+    wheel.write_bytes(content)
+    with pytest.raises(errors.ImageDamaged, match="not a readable zip"):
+        ZipFile(wheel)
