@@ -41,6 +41,14 @@ def test_commands_through_a_context_over_https(yard: Yard) -> None:
     context = config["current-context"]
     shell = {"KUBECONFIG": str(yard.paths.kubeconfig)}
     arguments = ("--context", context)
+    for options, where in (
+        ((), "namespace default"),
+        (("--namespace", "team"), "namespace team"),
+        (("-A",), "any"),
+    ):
+        # Where they were looked for, and what would run there: no script without an image.
+        said = yard.call("ps", *options, *arguments, env=shell).err
+        assert f"No runs yet in {where}" in said and "--image IMAGE" in said and context in said
     yard.ok("run", "-n", "local", "--", "echo", "hello")
     yard.background("alive", "--", "sleep", "600")
     found = json.loads(yard.ok("ps", "-o", "json", *arguments, env=shell))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from .conftest import Yard
 from .shell import NOWHERE, Shell
 
@@ -30,10 +28,10 @@ def test_following_waits_for_more(target: Shell) -> None:
     assert target.ok("logs", "slow") == "1\n2\n3\n4\n5\n6\n"
 
 
-@pytest.mark.parametrize(("tail", "said"), [("0", ""), ("1", "3\n"), ("3", "1\n2\n3\n"), ("9", "1\n2\n3\n")])
-def test_tail(target: Shell, tail: str, said: str) -> None:
+def test_tail(target: Shell) -> None:
     target.ok("run", "-n", "three", "--", "seq", "3")
-    assert target.ok("logs", "--tail", tail, "three") == said
+    for tail, said in (("0", ""), ("1", "3\n"), ("3", "1\n2\n3\n"), ("9", "1\n2\n3\n")):
+        assert target.ok("logs", "--tail", tail, "three") == said
 
 
 def test_they_stay_after_stop(target: Shell) -> None:

@@ -87,7 +87,6 @@ def test_a_spec_file_and_flags_that_win_over_it(yard: Yard) -> None:
 @pytest.mark.parametrize(
     ("command", "code", "reason", "says"),
     [
-        ("exit 0", 0, "Completed", "succeeded"),
         ("exit 3", 3, "ExitCode", "failed: exited with 3"),
         ("exit 125", 125, "ExitCode", "failed: exited with 125"),
         ("exit 255", 255, "ExitCode", "failed: exited with 255"),

@@ -65,7 +65,10 @@ def test_a_run_that_waits_for_a_node_is_stopped_for_good(target: Shell) -> None:
 def test_several_are_stopped_at_once(target: Shell) -> None:
     target.background("one", "--", "sleep", "600")
     target.background("two", "--", "sleep", "600")
-    target.ok("stop", "one", "two")
+    said = target.refused(2, "stop", "one", "three", "two")
+    assert "no run 'three'" in said and "nothing was done" in said
+    assert {run["state"] for run in target.json("ps")} == {"running"}
+    assert target.ok("stop", "one", "two") == "Stopped one.\nStopped two.\n"
     assert {run["state"] for run in target.json("ps")} == {"stopped"}
 
 

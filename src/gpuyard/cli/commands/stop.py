@@ -16,12 +16,16 @@ def command(names: tuple[str, ...], context: str | None, namespace: str | None, 
 
     Logs and exit codes stay until `gpuyard rm`.
     """
+    from gpuyard.cli.runs import find_runs
     from gpuyard.cli.stopping import stop_run, wait_until_ended
     from gpuyard.cli.target import Target, call
 
     async def work(target: Target) -> None:
-        for name in names:
-            if not await stop_run(target, name):
+        runs = await find_runs(target, names)
+        # All are asked before any is waited for: their grace periods run side by side.
+        asked = {run.name: await stop_run(target, run.name) for run in runs}
+        for name, was_alive in asked.items():
+            if not was_alive:
                 click.echo(f"{name} has ended already.")
                 continue
             if not no_wait:
