@@ -10,6 +10,7 @@ from gpuyard.cli.options import output_option, target_options
 
 if TYPE_CHECKING:
     from gpuyard.cli.runs import Run
+    from gpuyard.cli.target import Target
 
 _COLUMNS = ("NAME", "STATE", "EXIT", "GPUS", "AGE", "TOOK", "REASON")
 
@@ -33,17 +34,17 @@ def command(context: str | None, namespace: str | None, all_namespaces: bool, ou
 
     from gpuyard.cli.output import age, print_json, print_table
     from gpuyard.cli.runs import list_runs
-    from gpuyard.cli.target import Target, call
+    from gpuyard.cli.target import call
 
-    async def work(target: Target) -> list[Run]:
-        return await list_runs(target, all_namespaces=all_namespaces)
+    async def work(target: Target) -> tuple[list[Run], str]:
+        return await list_runs(target, all_namespaces=all_namespaces), _none_yet(target, all_namespaces)
 
-    runs = call(work, context=context, namespace=namespace)
+    runs, none_yet = call(work, context=context, namespace=namespace)
     if output == "json":
         print_json([_row(run, all_namespaces) for run in runs])
         return
     if not runs:
-        click.echo("No runs yet. Try: gpuyard run train.py --gpus 1", err=True)
+        click.echo(none_yet, err=True)
         return
     now = datetime.now(UTC)
     rows = []
@@ -56,6 +57,17 @@ def command(context: str | None, namespace: str | None, all_namespaces: bool, ou
         place = [run.job["metadata"]["namespace"]] if all_namespaces else []
         rows.append([*place, state.name, state.state, exit_code, gpus, submitted, took, state.reason or ""])
     print_table([*(["NAMESPACE"] if all_namespaces else ()), *_COLUMNS], rows, drop=("TOOK", "AGE", "EXIT"))
+
+
+def _none_yet(target: Target, all_namespaces: bool) -> str:
+    """Where none were found, and a command that makes one there."""
+    image = () if target.is_yard else ("--image", "IMAGE")
+    where = "any namespace" if all_namespaces else f"namespace {target.namespace}"
+    plain = target.is_yard and target.namespace == "default"
+    return (
+        f"No runs yet{'' if plain else f' in {where}'}. "
+        f"Try: {target.command('run', 'train.py', *image, '--gpus', '1')}"
+    )
 
 
 def _row(run: Run, with_namespace: bool) -> dict[str, Any]:
