@@ -314,6 +314,12 @@ async def test_storage_behind_a_redirect_names_nobody_who_gets_the_credentials(
         await storage.stop()
 
 
+async def test_a_web_page_is_no_manifest(fake: FakeRegistry, connect: Connect) -> None:
+    fake.faults = [Fault("GET", 1, answer=Response(200, {"Content-Type": "text/html"}, b"<html>"))]
+    with pytest.raises(errors.RegistryError, match=f"reading {fake.name}/a:v1: .* answered with a web page"):
+        await connect().repository(ref(fake.name)).get_manifest("v1")
+
+
 @pytest.mark.parametrize("realm", ["http://[::bad/x:y", "https://h:99999/token", "http://h/\x01", "/token"])
 async def test_a_token_servers_address_that_is_none_is_said(
     fake: FakeRegistry, connect: Connect, realm: str

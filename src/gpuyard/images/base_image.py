@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gpuyard import errors
 from gpuyard.images.base import BaseContents
 from gpuyard.images.cache import Cache
-from gpuyard.images.oci import Config, Digest, Index, Manifest, Platform, parse_manifest
+from gpuyard.images.oci import Config, Digest, Index, Manifest, Platform, damage_named, parse_manifest
 from gpuyard.images.places import Place
 from gpuyard.images.store import read_blob
 
@@ -53,13 +53,15 @@ async def find_base(place: Place, platform: Platform, cache: Cache, locked: Dige
         with suppress(errors.ImageDamaged):
             return _base(locked, manifest, config, place)
     found, content = await place.store.get_manifest(locked or place.target)
-    document = parse_manifest(content, found.media_type)
+    with damage_named(f"the base {place.text}"):
+        document = parse_manifest(content, found.media_type)
     if isinstance(document, Index):
         chosen = document.select(platform)
         if chosen is None:
             raise _wrong_platform(place, platform, ", ".join(map(str, document.platforms)))
         found, content = await place.store.get_manifest(chosen.digest)
-        document = parse_manifest(content, found.media_type)
+        with damage_named(f"the base {place.text}"):
+            document = parse_manifest(content, found.media_type)
     if not isinstance(document, Manifest):
         raise errors.ImageDamaged(f"the base {place.text} is an index of indexes, which nothing can run")
     config = await read_blob(place.store, document.config)
@@ -72,10 +74,10 @@ async def find_base(place: Place, platform: Platform, cache: Cache, locked: Dige
 
 
 def _base(digest: Digest, manifest: bytes, config: bytes, place: Place) -> BaseImage:
-    document = parse_manifest(manifest)
+    with damage_named(f"the base {place.text}"):
+        document, parsed = parse_manifest(manifest), Config.parse(config)
     if not isinstance(document, Manifest):
         raise errors.ImageDamaged(f"the base {place.text} is an index where an image was")
-    parsed = Config.parse(config)
     if len(parsed.diff_ids) != len(document.layers):
         raise errors.ImageDamaged(
             f"the base {place.text} lists {len(document.layers)} layers and names others"

@@ -28,7 +28,7 @@ from gpuyard.images.layout_files import (
     writing,
 )
 from gpuyard.images.oci import Descriptor, Digest
-from gpuyard.images.store import Content
+from gpuyard.images.store import MOST_DOCUMENT, Content
 from gpuyard.images.unfinished import sweep, unfinished_file, unfinished_folder
 
 _MARK = b'{"imageLayoutVersion":"1.0.0"}'
@@ -92,10 +92,11 @@ class LayoutStore:
                 )
             digest = names[target]
         with self._reading(f"{self.name}@{digest}"), self._files.open(_blob_path(digest)) as file:
-            content = file.read()
+            content = file.read(MOST_DOCUMENT)
         if oci.digest_of(content) != digest:
             raise _damaged(self.name, digest)
-        return Descriptor.for_bytes(oci.parse_manifest(content).media_type, content), content
+        with oci.damage_named(f"{self.name}@{digest}"):
+            return Descriptor.for_bytes(oci.parse_manifest(content).media_type, content), content
 
     async def open_blob(self, blob: Descriptor) -> AsyncGenerator[bytes, None]:
         """See `ImageStore.open_blob`."""
@@ -173,8 +174,9 @@ class LayoutStore:
 
     def _index(self) -> oci.Index:
         with self._reading(self.name), self._files.open("index.json") as file:
-            content = file.read()
-        index = oci.parse_manifest(content, oci.OCI_INDEX)
+            content = file.read(MOST_DOCUMENT)
+        with oci.damage_named(f"{self.name}/index.json"):
+            index = oci.parse_manifest(content, oci.OCI_INDEX)
         if not isinstance(index, oci.Index):
             raise errors.LayoutError(f"{self.name}: index.json is not an image index")
         return index

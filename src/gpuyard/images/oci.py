@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, NewType
 
@@ -45,6 +46,16 @@ _TO_OCI = {
 }
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
+
+
+@contextmanager
+def damage_named(what: str) -> Iterator[None]:
+    """Adds to ImageDamaged what was read, which those who parse bytes don't know."""
+    try:
+        yield
+    except errors.ImageDamaged as error:
+        remedy = error.remedy or "push or copy the image again"
+        raise errors.ImageDamaged(f"{what}: {error.message}", remedy=remedy) from error
 
 
 def digest_of(content: bytes) -> Digest:

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from gpuyard import errors
 from gpuyard.images.environment import LABEL_PYTHON, PREFIX
-from gpuyard.images.oci import Config, Descriptor, Digest, Index, Manifest, Platform, parse_manifest
+from gpuyard.images.oci import (
+    Config,
+    Descriptor,
+    Digest,
+    Index,
+    Manifest,
+    Platform,
+    damage_named,
+    parse_manifest,
+)
 from gpuyard.images.places import Place
 from gpuyard.images.revision import ANNOTATION as REVISION
 from gpuyard.images.revision import recorded_revision
@@ -49,7 +58,8 @@ async def show_image(place: Place) -> tuple[ShownImage, ...]:
         ImageNotFound: it isn't there.
     """
     found, content = await place.store.get_manifest(place.target)
-    document = parse_manifest(content, found.media_type)
+    with damage_named(place.text):
+        document = parse_manifest(content, found.media_type)
     try:
         revision = await recorded_revision(place.store, found.digest)
     except errors.ImageError:
@@ -66,14 +76,17 @@ def _real(index: Index) -> Iterator[Descriptor]:
 
 async def _entry(place: Place, entry: Descriptor, revision: str) -> ShownImage:
     found, content = await place.store.get_manifest(entry.digest)
-    document = parse_manifest(content, found.media_type)
+    with damage_named(place.text):
+        document = parse_manifest(content, found.media_type)
     if not isinstance(document, Manifest):
         raise errors.ImageDamaged(f"{place.text} is an index of indexes, which nothing can run")
     return await _shown(place, entry.digest, document, revision)
 
 
 async def _shown(place: Place, digest: Digest, manifest: Manifest, revision: str) -> ShownImage:
-    config = Config.parse(await read_blob(place.store, manifest.config))
+    content = await read_blob(place.store, manifest.config)
+    with damage_named(place.text):
+        config = Config.parse(content)
     made = [entry.created_by or entry.comment for entry in config.history if not entry.empty_layer]
     made += [""] * (len(manifest.layers) - len(made))
     named = manifest.annotations

@@ -6,7 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from gpuyard import errors
 from gpuyard.images.oci import Descriptor, Digest
+
+#: Manifests, indexes and configs are smaller by far; who says otherwise only fills the memory.
+MOST_DOCUMENT = 16 << 20
 
 #: Opens content at its start. Called again when an upload has to begin anew, so it must be repeatable.
 Content = Callable[[], AsyncIterator[bytes]]
@@ -68,5 +72,10 @@ class ImageStore(Protocol):
 
 
 async def read_blob(store: ImageStore, blob: Descriptor) -> bytes:
-    """A small blob (a config) as a whole."""
+    """A small blob (a config) as a whole; raises ImageDamaged when it says that it is none."""
+    if blob.size > MOST_DOCUMENT:
+        raise errors.ImageDamaged(
+            f"reading {store.name}: {blob.digest} has {blob.size} bytes, which no config has",
+            remedy="push or copy the image again",
+        )
     return b"".join([piece async for piece in store.open_blob(blob)])

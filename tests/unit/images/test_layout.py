@@ -238,3 +238,18 @@ async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
             async with open_layout(tmp_path / "file" / "x", archive=archive, write=True):
                 pass
         assert "free space" in caught.value.remedy
+
+
+async def test_a_damaged_index_is_named(tmp_path: Path) -> None:
+    async with open_layout(tmp_path / "l", write=True) as store:
+        (tmp_path / "l" / "index.json").write_bytes(b"<html>")
+        with pytest.raises(errors.ImageDamaged, match=r"/l/index.json: a manifest is not JSON") as caught:
+            await store.get_manifest("v1")
+    assert caught.value.remedy
+
+
+async def test_a_config_that_says_it_is_huge_is_not_read(tmp_path: Path) -> None:
+    async with open_layout(tmp_path / "l", write=True) as store:
+        huge = Descriptor(oci.OCI_CONFIG, Digest("sha256:" + "a" * 64), 1 << 40)
+        with pytest.raises(errors.ImageDamaged, match="bytes, which no config has"):
+            await read_blob(store, huge)

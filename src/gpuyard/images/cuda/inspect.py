@@ -13,7 +13,7 @@ from gpuyard.images.cuda.facts import load_facts
 from gpuyard.images.cuda.installed import Installed
 from gpuyard.images.cuda.need import Image, need_of
 from gpuyard.images.layout import LayoutReference, open_layout
-from gpuyard.images.oci import Config, Descriptor, Digest, Manifest, parse_manifest
+from gpuyard.images.oci import Config, Descriptor, Digest, Manifest, damage_named, parse_manifest
 from gpuyard.images.places import Place
 from gpuyard.images.reference import ImageReference
 from gpuyard.images.registry.settings import RegistrySettings
@@ -47,7 +47,8 @@ async def read_images(
     cache = Cache(cache_folder(environ))
     async with _open(reference, environ, patient=layers is not None) as place:
         found, content = await place.store.get_manifest(place.target)
-        document = parse_manifest(content, found.media_type)
+        with damage_named(place.text):
+            document = parse_manifest(content, found.media_type)
         if isinstance(document, Manifest):
             return (await _read(place, found.digest, document, cache, layers),)
         there = [
@@ -109,7 +110,8 @@ async def _read_entry(
     place: Place, entry: Descriptor, cache: Cache, layers: ReadProgress | None
 ) -> Image | None:
     described, inner = await place.store.get_manifest(entry.digest)
-    manifest = parse_manifest(inner, described.media_type)
+    with damage_named(place.text):
+        manifest = parse_manifest(inner, described.media_type)
     # An index of indexes is nothing that a node could pull.
     if not isinstance(manifest, Manifest):
         return None
@@ -119,7 +121,9 @@ async def _read_entry(
 async def _read(
     place: Place, digest: Digest, manifest: Manifest, cache: Cache, layers: ReadProgress | None
 ) -> Image:
-    config = Config.parse(await read_blob(place.store, manifest.config))
+    content = await read_blob(place.store, manifest.config)
+    with damage_named(place.text):
+        config = Config.parse(content)
     base = manifest.annotations.get(_BASE_NAME, "")
     image = image_of(place.text, digest, base, config, cache)
     if layers is not None and not need_of(image, load_facts()).torch:

@@ -61,6 +61,11 @@ class RegistryStore:
         answer = await self._request("GET", f"manifests/{target}", self._reader, {"Accept": _ACCEPT})
         self._expect(answer, 200, f"reading {self._named(target)}")
         media_type = answer.headers.get("content-type", "").partition(";")[0].strip()
+        if media_type == "text/html":
+            raise errors.RegistryError(
+                f"reading {self._named(target)}: {answer.url.host} answered with a web page",
+                remedy="check the registry's name; a proxy or a login page may stand in between",
+            )
         found = Descriptor.for_bytes(media_type, answer.content)
         announced = target if ":" in target else answer.headers.get("docker-content-digest", found.digest)
         if found.digest != announced:
