@@ -169,7 +169,7 @@ def _read_rules(file: Path, folder: str) -> list[_Rules]:
         return []
     except OSError as error:
         raise errors.UsageError(
-            f"can't read {file}: {error.strerror}", remedy="mend its permissions"
+            f"can't read {file}: {error.strerror}", remedy="mend its permissions, or remove it"
         ) from error
     import pathspec  # Only where there is such a file: it costs start-up time.
 
