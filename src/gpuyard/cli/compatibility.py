@@ -33,22 +33,32 @@ _LONGEST_S, _LONGEST_WITHOUT_GPUS_S = 10.0, 2.0
 
 
 async def read_run_image(
-    job: Manifest, environ: Mapping[str, str] = os.environ, read_as: str = ""
+    job: Manifest, environ: Mapping[str, str] = os.environ, read_as: str = "", *, refuse: bool = False
 ) -> tuple[Image, ...]:
     """What is known of a run's image before its submit; nothing for a process of the yard's host.
 
-    A registry that can't be read from here costs a warning at most: the nodes may well reach it.
+    A registry that can't be read from here costs a warning at most: the nodes may well reach it. One that
+    answers that it has no such image is believed.
 
     Args:
         job: of the run.
         environ: the command's, with what is said of registries.
         read_as: the image's name here, where the nodes know it by another.
+        refuse: raise when the image isn't there.
+
+    Raises:
+        UsageError: the registry has no such image.
     """
     pod = job["spec"]["template"]["spec"]
     if pod.get("runtimeClassName") == RUNTIME_CLASS_PROCESS:
         return ()
     try:
         return await _read(pod, environ, read_as)
+    except errors.ImageNotFound as error:
+        if refuse:
+            remedy = f"{error.remedy}; --wait submits it all the same, for when the image comes"
+            raise errors.UsageError(error.message, remedy=remedy) from error
+        why = error.message
     except (errors.ImageError, errors.ConnectionFailed, TimeoutError) as error:
         why = error.message if isinstance(error, errors.GpuyardError) else "its registry takes too long"
     if wants_check(pod):

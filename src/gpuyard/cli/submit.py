@@ -113,7 +113,8 @@ async def _check_fit(
     nodes, pods, images = await asyncio.gather(
         _visible(target, NODES),
         _visible(target, PODS),
-        read_run_image(job, submission.environ, submission.read_as),
+        # A yard may have it in podman's own storage.
+        read_run_image(job, submission.environ, submission.read_as, refuse=refuse and not target.is_yard),
     )
     if nodes is not None:
         explanation = could_ever_fit(PodRequest.of_template(job), Snapshot.of(nodes, pods or ()))

@@ -178,10 +178,13 @@ def test_a_namespace_that_is_not_there(gpuyard: Gpuyard, image: str) -> None:
 # -- images that don't come -----------------------------------------------------------------------------
 
 
-def test_an_image_that_is_not_there_is_waited_for_and_explained(gpuyard: Gpuyard, team: str) -> None:
+def test_an_image_that_is_not_there_is_refused_or_waited_for(gpuyard: Gpuyard, team: str) -> None:
     registry = gpuyard.cluster.registry
     missing = f"{registry}/nothing/here:1"
-    words = (f"--image={missing}", "--gpus=1", "--name=waits", f"--namespace={team}", "--", "true")
+    where = (f"--image={missing}", f"--namespace={team}")
+    refusal = refused(gpuyard, 2, "run", *where, "--gpus=1", "--", "true")
+    assert f"{missing}: not found" in refusal and "--wait submits it all the same" in refusal
+    words = (*where, "--gpus=1", "--name=waits", "--wait", "--", "true")
     said: list[str] = []
     with gpuyard.started("run", *words) as process:
         assert process.stderr

@@ -128,6 +128,14 @@ async def test_a_registry_that_can_t_be_read_costs_a_warning(
     assert terms_of(job) is None
 
 
+async def test_a_layout_without_the_image_is_believed(tmp_path: Path) -> None:
+    await write_image(tmp_path / "layout", "linux/amd64", env={})
+    job = job_of(f"oci:{tmp_path / 'layout'}:other")
+    with pytest.raises(errors.UsageError, match="other") as caught:
+        await read_run_image(job, {}, refuse=True)
+    assert "--wait" in caught.value.remedy
+
+
 def without_gpus(name: str, machine: str) -> dict[str, Any]:
     """A node that has nothing but a CPU."""
     found = node(name, "", "", gpus="0")
