@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.local.runtime.podman_args import LABEL_FOLDER, LABEL_YARD
-from gpuyard.local.runtime.podman_probe import Flags, find_flags
+from gpuyard.local.runtime.podman_probe import LABEL_TRIAL, Flags, find_flags, is_left_behind
 
 log = logging.getLogger(__name__)
 
@@ -193,28 +193,34 @@ class Podman:
         log.warning("can't remove the container %s: %s", name, failure)
 
     async def sweep(self, is_wanted: Callable[[Path], bool]) -> None:
-        """Removes this yard's containers whose folder isn't wanted any more.
+        """Removes this yard's containers whose folder isn't wanted any more, and trials of killed daemons.
 
         Args:
             is_wanted: given the folder of a start, whether something is still to be learnt of it.
         """
         if self.problem:
             return
+        for name, labels in await self._labelled(f"{LABEL_YARD}={self.yard}"):
+            folder = Path(labels.get(LABEL_FOLDER, "/"))
+            if not await asyncio.to_thread(is_wanted, folder):
+                log.info("removing the container %s: its pod is gone", name[:12])
+                await self.remove(name)
+        # Of other yards, too: the next start of that one may never come.
+        for name, labels in await self._labelled(LABEL_TRIAL):
+            if is_left_behind(labels.get(LABEL_TRIAL, "")):
+                log.info("removing the container %s: a killed yard tried podman in it", name[:12])
+                await self.remove(name)
+
+    async def _labelled(self, label: str) -> list[tuple[str, dict[str, str]]]:
+        """Id and labels of each container with this label; none when podman can't say."""
         try:
             listed = json.loads(
-                await self._output(
-                    *("ps", "--all", "--format", "json", "--filter", f"label={LABEL_YARD}={self.yard}")
-                )
-                or "[]"
+                await self._output("ps", "--all", "--format", "json", "--filter", f"label={label}") or "[]"
             )
         except (errors.ImageError, ValueError) as error:
             log.warning("can't list podman's containers: %s", error)
-            return
-        for container in listed:
-            folder = Path((container.get("Labels") or {}).get(LABEL_FOLDER, "/"))
-            if not await asyncio.to_thread(is_wanted, folder):
-                log.info("removing the container %s: its pod is gone", container["Id"][:12])
-                await self.remove(container["Id"])
+            return []
+        return [(container["Id"], container.get("Labels") or {}) for container in listed]
 
     # -- calls ------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ OCI runtime doesn't get along with the host's cgroups, some flags are needed, an
 from __future__ import annotations
 
 import itertools
+import os
 import resource
 import shutil
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -14,6 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.local.runtime.procfs import boot_id, pid_namespace, read_stat
+
+#: On every trial's container: the process that tries, see `mark_of`.
+LABEL_TRIAL = "io.gpuyard.trial"
 
 _RUNTIMES = ("crun", "runc")
 #: Podman 4 lowers its own hard limit to this, and without CAP_SYS_RESOURCE nothing raises it again.
@@ -44,7 +49,8 @@ class Flags:
 async def find_flags(call: Call, name: str, folder: Path, search_path: str) -> Flags:
     """The first flags that a container starts with, the plainest first.
 
-    A trial that fails leaves its container behind for the next to replace, and for the caller to remove.
+    Podman removes a trial's container at its end, also where nobody waits for it any more. What a trial that
+    was killed leaves behind, the next one replaces; the caller removes the last.
 
     Args:
         call: runs podman.
@@ -61,7 +67,8 @@ async def find_flags(call: Call, name: str, folder: Path, search_path: str) -> F
         limits = ("--memory=64m", "--cpu-period=100000", "--cpu-quota=100000") if flags.limits else ()
         code, said = await call(
             [
-                *(*flags.of_podman, "run", "--replace", "--name", name, *flags.of_run, *limits),
+                *(*flags.of_podman, "run", "--rm", "--replace", "--name", name, *flags.of_run, *limits),
+                *("--label", f"{LABEL_TRIAL}={mark_of(os.getpid())}"),
                 *("--network=host", "--user=1000:1000", "--cap-drop=ALL", "--log-driver=passthrough"),
                 *("--security-opt", "label=disable", "--device=/dev/null:/dev/gpuyard-trial:rw"),
                 *(*mounts, "--rootfs", str(folder), "/bin/sh", "-c", ": >/dev/gpuyard-trial"),
@@ -71,6 +78,27 @@ async def find_flags(call: Call, name: str, folder: Path, search_path: str) -> F
             return flags
         complaints[said] = None
     raise errors.ImageError(f"podman can't start containers on this host: {'; '.join(complaints)}")
+
+
+def mark_of(pid: int) -> str:
+    """Names one living process of this host for ever: boot, PID namespace, pid and start."""
+    stat = read_stat(pid)
+    return f"{boot_id()}.{pid_namespace(pid)}.{pid}.{stat.start_ticks if stat else 0}"
+
+
+def is_left_behind(mark: str) -> bool:
+    """Whether the process of this mark is gone; False where that can't be seen from here."""
+    boot, _, rest = mark.partition(".")
+    namespace, _, process = rest.partition(".")
+    pid, _, start_ticks = process.partition(".")
+    if not (pid.isdecimal() and start_ticks.isdecimal()):
+        return False
+    if boot != boot_id():
+        return True
+    if namespace != str(pid_namespace(os.getpid())):
+        return False
+    stat = read_stat(int(pid))
+    return stat is None or stat.is_dead or stat.start_ticks != int(start_ticks)
 
 
 def _candidates(search_path: str) -> Iterator[Flags]:
