@@ -31,24 +31,33 @@ def target_options(function: Function) -> Function:
         "--context",
         metavar="CONTEXT",
         default=None,
+        shell_complete=complete_contexts,
         help="A context of your kubeconfig instead of the yard (see `gpuyard use`).",
     )(function)
 
 
 def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Names of runs for the shell's completion; nothing when the API doesn't answer."""
-    from gpuyard import errors
-    from gpuyard.cli.runs import list_runs
-    from gpuyard.cli.target import call
+    """Names of runs for the shell's completion, without those that are named already."""
+    from gpuyard.cli.completing import run_names
 
-    async def names(target: Any) -> list[str]:
-        return [run.name for run in await list_runs(target)]
+    named = ctx.params.get("names") or ()
+    found = run_names(ctx.params.get("context"), ctx.params.get("namespace"))
+    return [name for name in found if name.startswith(incomplete) and name not in named]
 
-    try:
-        found = call(names, context=ctx.params.get("context"), namespace=ctx.params.get("namespace"))
-    except errors.GpuyardError:
-        return []
-    return [name for name in found if name.startswith(incomplete)]
+
+def complete_contexts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The yard and the kubeconfig's contexts for the shell's completion."""
+    from gpuyard.cli.target import YARD
+
+    yard = [YARD] if YARD.startswith(incomplete) else []
+    return [*yard, *complete_clusters(ctx, param, incomplete)]
+
+
+def complete_clusters(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The kubeconfig's contexts alone, where a command is for clusters only."""
+    from gpuyard.cli.completing import contexts
+
+    return [name for name in contexts() if name.startswith(incomplete)]
 
 
 def run_argument(function: Function) -> Function:

@@ -72,6 +72,15 @@ def context_namespace(files: Sequence[Path], context: str) -> str:
     return _namespace(raw)
 
 
+def context_names(files: Sequence[Path]) -> list[str]:
+    """The contexts of a kubeconfig, sorted.
+
+    Raises:
+        UsageError: a file is no kubeconfig.
+    """
+    return sorted(_merge([(file, _read(file)) for file in files if file.exists()])["contexts"])
+
+
 def _context(files: Sequence[Path], context: str) -> tuple[dict[str, _Section], Path, Mapping[str, Any]]:
     """The kubeconfig as a whole, and the context's own file and content."""
     merged = _merge([(file, _read(file)) for file in files if file.exists()])

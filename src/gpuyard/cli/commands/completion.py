@@ -14,7 +14,11 @@ Example:
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
-    """Print the completion script for SHELL."""
+    """Print the completion script for SHELL.
+
+    It completes commands, options, contexts of your kubeconfig and names of runs. Runs are asked for where
+    the command would go, for a second at most.
+    """
     from click.shell_completion import get_completion_class
 
     from gpuyard.cli.main import cli

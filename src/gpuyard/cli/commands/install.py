@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gpuyard.cli.options import complete_clusters
 from gpuyard.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
@@ -27,7 +28,12 @@ Run it again to change an install, or to complete one that was interrupted; with
 changes nothing.
 """,
 )
-@click.option("--context", metavar="CONTEXT", help="The cluster: a context of your kubeconfig.")
+@click.option(
+    "--context",
+    metavar="CONTEXT",
+    shell_complete=complete_clusters,
+    help="The cluster: a context of your kubeconfig.",
+)
 @click.option("--namespace", metavar="NAME", help="Of the agents (default: gpuyard-system).")
 @click.option("--image", metavar="IMAGE", help="The agent's image, as the nodes pull it.")
 @click.option(

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import click
 
-from gpuyard.cli.options import output_option
+from gpuyard.cli.options import complete_contexts, output_option
 
 
 @click.command("status", epilog="\b\nExample:\n  gpuyard status -o json\n")
-@click.option("--context", metavar="CONTEXT", help="A context of your kubeconfig, or yard.")
+@click.option(
+    "--context",
+    metavar="CONTEXT",
+    shell_complete=complete_contexts,
+    help="A context of your kubeconfig, or yard.",
+)
 @output_option()
 def command(context: str | None, output: str | None) -> None:
     """Show the yard: API address, data folder, processes, GPUs, isolation, versions.

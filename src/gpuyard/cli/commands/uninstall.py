@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from gpuyard.cli.options import complete_clusters
+
 
 @click.command(
     "uninstall",
@@ -16,7 +18,12 @@ For five minutes the nodes still count the GPUs in their capacity, none of them 
 kubelet's.
 """,
 )
-@click.option("--context", metavar="CONTEXT", help="The cluster: a context of your kubeconfig.")
+@click.option(
+    "--context",
+    metavar="CONTEXT",
+    shell_complete=complete_clusters,
+    help="The cluster: a context of your kubeconfig.",
+)
 @click.option("--force", is_flag=True, help="Also while pods with GPUs run, and without nodes that are down.")
 def command(context: str | None, force: bool) -> None:
     """Remove gpuyard from a cluster: agents, their CDI files, labels, taints, roles, namespace.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from gpuyard.cli.options import complete_contexts
+
 
 @click.command(
     "use",
@@ -14,7 +16,7 @@ Examples:
   gpuyard use                # where do commands go?
 """,
 )
-@click.argument("context", required=False)
+@click.argument("context", required=False, shell_complete=complete_contexts)
 def command(context: str | None) -> None:
     """Choose where commands go from now on: a CONTEXT of your kubeconfig, or `yard`.
 

@@ -1,0 +1,75 @@
+"""What the shell's completion offers: in a process that does nothing else, silently and within a second."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from gpuyard import errors
+
+if TYPE_CHECKING:
+    from gpuyard.cli.target import Target
+
+_LIMIT_S = 1.0
+_CLEAN_UP_S = 0.1
+
+
+def contexts() -> list[str]:
+    """The contexts of the user's kubeconfig; none when it can't be read."""
+    from gpuyard.client.connection import context_names, kubeconfig_files
+
+    _be_silent()
+    return _found(lambda: context_names(kubeconfig_files(os.environ)))
+
+
+def run_names(context: str | None, namespace: str | None) -> list[str]:
+    """The runs at the target; none when it doesn't answer. Never starts a yard."""
+    from gpuyard.cli.target import call
+    from gpuyard.kube.objects import JOBS, labels_of
+    from gpuyard.kube.wellknown import LABEL_RUN
+
+    async def work(target: Target) -> list[str]:
+        jobs = await target.api.list(JOBS, target.namespace, label_selector=LABEL_RUN)
+        return [labels_of(job)[LABEL_RUN] for job in jobs.items]
+
+    _be_silent()
+    with _limit():
+        return _found(lambda: call(work, context=context, namespace=namespace))
+
+
+def _found(look: Callable[[], list[str]]) -> list[str]:
+    try:
+        return look()
+    except (errors.GpuyardError, OSError):
+        return []
+
+
+def _be_silent() -> None:
+    """Standard error goes nowhere from here on: it would land in the line that is being typed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+@contextmanager
+def _limit() -> Iterator[None]:
+    """Gives up after a second: ends credential plugins, and then the process.
+
+    A time limit of asyncio wouldn't do: plugins block it, and it waits for a look-up of a host's name.
+    """
+    alarms = itertools.count()
+
+    def give_up(number: int, frame: object) -> None:
+        if next(alarms):
+            os._exit(0)
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, _LIMIT_S, _CLEAN_UP_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
