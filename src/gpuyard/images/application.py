@@ -44,7 +44,6 @@ _NEVER_FILES = frozenset({".DS_Store", ".git"})
 #: A folder with one of these is a virtual environment of this machine, or images as files.
 _NOT_OURS = frozenset({"pyvenv.cfg", "oci-layout"})
 _NEVER_SUFFIXES = (".pyc", ".pyo")
-_AS_IT_WAS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _MOST_FOLDERS = 200
 
 
@@ -98,11 +97,15 @@ def _changed(path: Path, error: OSError) -> errors.BuildError:
     )
 
 
+def _open_as_it_was(path: str, flags: int) -> int:
+    # What is a link or a named pipe by now was a file when the workdir was read.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
 def _reader(path: Path) -> Callable[[], Iterator[bytes]]:
     def read() -> Iterator[bytes]:
         try:
-            # What is a link or a named pipe by now was a file when the workdir was read.
-            with open(os.open(path, _AS_IT_WAS), "rb", buffering=0) as file:  # noqa: PTH123
+            with open(path, "rb", buffering=0, opener=_open_as_it_was) as file:
                 while piece := file.read(PIECE):
                     yield piece
         except OSError as error:

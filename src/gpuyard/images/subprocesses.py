@@ -29,6 +29,7 @@ async def outputs(process: asyncio.subprocess.Process, sent: bytes | None = None
     finally:
         if process.returncode is None:
             _kill(process)
+            await asyncio.gather(_drain(process.stdout), _drain(process.stderr))
             await process.wait()
     return out, err
 
@@ -48,9 +49,16 @@ async def _read(process: asyncio.subprocess.Process, pipe: asyncio.StreamReader 
         size += len(piece)
         if size > _MOST_BYTES:
             _kill(process)
+            await _drain(pipe)
             break
         pieces.append(piece)
     return b"".join(pieces)
+
+
+async def _drain(pipe: asyncio.StreamReader | None) -> None:
+    # asyncio pauses a pipe that isn't read, never sees its end, and `wait` waits for that.
+    while pipe is not None and await pipe.read(_PIECE_BYTES):
+        pass
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:

@@ -17,12 +17,14 @@ def read_user_file(path: Path) -> bytes:
         OSError: it can't be read, is larger than a person or a lock writes, or is no regular file: a named
             pipe keeps its reader waiting, and a device may never end.
     """
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+    with open(path, "rb", opener=_open_now) as file:
         state = os.fstat(file.fileno())
-        if stat.S_ISDIR(state.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "it isn't a regular file", str(path))
         if state.st_size > _MOST_BYTES:
             raise OSError(errno.EFBIG, f"it is larger than {_MOST_BYTES >> 20} MiB", str(path))
         return file.read(_MOST_BYTES)
+
+
+def _open_now(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)

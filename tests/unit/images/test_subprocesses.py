@@ -55,6 +55,25 @@ async def test_one_that_never_stops_writing_is_ended(monkeypatch: pytest.MonkeyP
     assert process.returncode == -9
 
 
+async def test_one_that_wrote_more_than_was_read_is_ended() -> None:
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", "cat /dev/zero", stdout=PIPE, start_new_session=True
+    )
+    while not _is_paused(process):
+        await asyncio.sleep(0.001)
+    asking = asyncio.create_task(outputs(process))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert process.returncode == -9
+
+
+def _is_paused(process: asyncio.subprocess.Process) -> bool:
+    pipe = process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
+    return not pipe.is_reading()
+
+
 async def test_one_that_does_not_read_is_no_failure() -> None:
     process = await asyncio.create_subprocess_exec("sh", "-c", "exec <&-; echo done", stdin=PIPE, stdout=PIPE)
     assert await outputs(process, b"x" * 1_000_000) == (b"done\n", b"")
