@@ -34,7 +34,9 @@ from gpuyard.tenancy.names import AGENT, RUNTIME_CLASS
 async def cluster_status(target: Target) -> dict[str, Any]:
     """For machines; `missing` names what a half-done install lacks."""
     api = target.api
-    version, found, nodes = await asyncio.gather(cluster_version(api), installed(api), api.list(NODES))
+    # First, since it tells a Kubernetes from another server, whose 404 would be any object's.
+    version = await cluster_version(api)
+    found, nodes = await asyncio.gather(installed(api), api.list(NODES))
     namespace = next((key_of(item).name for kind, item in found if kind == NAMESPACES), "")
     agent = await find(api, DAEMON_SETS, ObjectKey(namespace, AGENT)) if namespace else None
     return {
