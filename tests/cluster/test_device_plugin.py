@@ -28,7 +28,7 @@ REPEATS = int(os.environ.get("GPUYARD_TEST_REPEATS", "3"))
 repeated = pytest.mark.parametrize("round", range(1, REPEATS + 1))
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def gone_from_the_start(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
     """On the second node a plugin came and went before all these tests: its grace passes meanwhile."""
     agent = Agent(cluster, "node-b", tmp_path_factory.mktemp("agent"))
