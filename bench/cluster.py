@@ -18,7 +18,7 @@ import grpc
 from bench.creates import build_load, load
 from bench.images import debian
 from bench.row import Row, Unavailable
-from bench.yard import GPUYARD, running_yard
+from bench.yard import GPUYARD, environ_for, running_yard
 from tests.cluster.harness import namespaces, parts
 from tests.cluster.harness.agent import Agent, allocatable
 from tests.cluster.harness.cluster import Cluster
@@ -86,8 +86,7 @@ def _gpuyard(cluster: Cluster, work: Path, *words: str) -> str:
 
 
 def _environ(cluster: Cluster, work: Path) -> dict[str, str]:
-    others = {name: value for name, value in os.environ.items() if not name.startswith("GPUYARD_")}
-    return others | {"KUBECONFIG": str(cluster.kubeconfig), "GPUYARD_HOME": str(work / "home")}
+    return environ_for(work / "home") | {"KUBECONFIG": str(cluster.kubeconfig)}
 
 
 def _gpuyard_run(cluster: Cluster, work: Path, name: str) -> None:

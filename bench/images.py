@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.row import Row, Unavailable
-from bench.yard import GPUYARD
+from bench.yard import GPUYARD, environ_for
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpuyard-test"
 _TIMES = 11
@@ -43,11 +43,8 @@ class _Site:
 
     def run(self, *words: str | Path) -> float:
         """Seconds that a command takes."""
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("GPUYARD_")}
-        environ |= {
-            "GPUYARD_HOME": str(self.folder / "home"),
-            "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
-        }
+        storage = {"CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf")}
+        environ = environ_for(self.folder / "home") | storage
         began = time.perf_counter()
         done = subprocess.run(words, cwd=self.app, env=environ, capture_output=True, text=True, check=False)
         took = time.perf_counter() - began

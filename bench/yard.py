@@ -40,12 +40,17 @@ class BenchYard:
         return found
 
 
+def environ_for(home: Path) -> dict[str, str]:
+    """This process's environment without its own settings of gpuyard; data go to the folder."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("GPUYARD_")}
+    return others | {"GPUYARD_HOME": str(home)}
+
+
 @contextmanager
 def empty_yard() -> Iterator[BenchYard]:
     """A yard that isn't started yet; it is stopped and removed at the end."""
     home = Path(tempfile.mkdtemp(prefix="gpuyard-bench-", dir="/tmp"))
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("GPUYARD_")}
-    yard = BenchYard(home, environ | {"GPUYARD_HOME": str(home)})
+    yard = BenchYard(home, environ_for(home))
     try:
         yield yard
     finally:

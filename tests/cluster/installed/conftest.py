@@ -11,6 +11,7 @@ import pytest
 from tests.cluster.gpuyard_on import Gpuyard
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.objects import gpu_counts, wait_for_gpus
+from tests.cluster.shell import ClusterShell, cluster_shell
 from tests.images.conftest import debian_tar, torch_tar  # noqa: F401
 from tests.images.torch_images import TorchImages, build_torch_images
 
@@ -82,3 +83,16 @@ def team(gpuyard: Gpuyard) -> Iterator[str]:
     yield name
     cluster.kubectl("delete", "jobs,pods", "--all", f"-n={name}", "--force", "--grace-period=0")
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def shared_shell(gpuyard: Gpuyard) -> Iterator[ClusterShell]:
+    with cluster_shell(gpuyard.cluster, python_image(gpuyard.cluster)) as shell:
+        yield shell
+
+
+@pytest.fixture
+def target(shared_shell: ClusterShell) -> Iterator[ClusterShell]:
+    """A shell whose commands go to a namespace without runs."""
+    yield shared_shell
+    shared_shell.remove_runs()

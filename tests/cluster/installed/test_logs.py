@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.gpuyard_on import Gpuyard
 from tests.cluster.harness.cutting import cutting_proxy
-from tests.cluster.shell import ClusterShell, cluster_shell
+from tests.cluster.shell import ClusterShell
 from tests.e2e.shell import until
-
-from .conftest import python_image
 
 #: Lines that are alike, lines of many records of the runtime, bytes that are no text, no last newline.
 NOISY = r"""
@@ -40,27 +36,14 @@ def noise() -> str:
     return "".join(lines) + "\0\udcff end"
 
 
-@pytest.fixture(scope="module")
-def shared_shell(gpuyard: Gpuyard) -> Iterator[ClusterShell]:
-    with cluster_shell(gpuyard.cluster, python_image(gpuyard.cluster)) as shell:
-        yield shell
-
-
-@pytest.fixture
-def shell(shared_shell: ClusterShell) -> Iterator[ClusterShell]:
-    """A namespace without runs."""
-    yield shared_shell
-    shared_shell.remove_runs()
-
-
 @pytest.mark.parametrize("limit_bytes", [None, 100_000])
 def test_cut_connections_lose_and_double_nothing(
-    shell: ClusterShell, tmp_path: Path, limit_bytes: int | None
+    target: ClusterShell, tmp_path: Path, limit_bytes: int | None
 ) -> None:
-    shell.script("noisy.py", NOISY)
+    target.script("noisy.py", NOISY)
     dice = random.Random(7)
-    with cutting_proxy(Path(shell.environ["KUBECONFIG"]), tmp_path) as (proxy, kubeconfig):
-        command = shell.start("run", "-n", "noisy", "noisy.py", env={"KUBECONFIG": str(kubeconfig)})
+    with cutting_proxy(Path(target.environ["KUBECONFIG"]), tmp_path) as (proxy, kubeconfig):
+        command = target.start("run", "-n", "noisy", "noisy.py", env={"KUBECONFIG": str(kubeconfig)})
         until(lambda: "line 0" in command.out, "it prints")
         proxy.limit_bytes = limit_bytes
         while command.process.poll() is None and limit_bytes is None:
@@ -70,7 +53,7 @@ def test_cut_connections_lose_and_double_nothing(
         assert proxy.cuts > 0
     assert result.code == 9, result.err
     assert result.out == noise()
-    assert shell.call("logs", "noisy").out == noise()
+    assert target.call("logs", "noisy").out == noise()
 
 
 def restarting(name: str, image: str, command: str) -> dict[str, object]:
@@ -106,18 +89,18 @@ def restarting(name: str, image: str, command: str) -> dict[str, object]:
     }
 
 
-def test_every_start_of_a_container_is_printed_once(shell: ClusterShell) -> None:
+def test_every_start_of_a_container_is_printed_once(target: ClusterShell) -> None:
     lines = "echo x >> /state/n; n=$(wc -l < /state/n); echo start $n; echo alike; [ $n = 2 ] || exit 3; "
-    job = restarting("restarts", shell.run_options[1], f"{lines}{shell.waiting}; echo end")
-    shell.cluster.kubectl("create", f"-n={shell.namespace}", "-f", "-", stdin=job)
-    until(lambda: shell.json("ps"), "the Job is there")
-    first = shell.start("logs", "-f", "restarts")
+    job = restarting("restarts", target.run_options[1], f"{lines}{target.waiting}; echo end")
+    target.cluster.kubectl("create", f"-n={target.namespace}", "-f", "-", stdin=job)
+    until(lambda: target.json("ps"), "the Job is there")
+    first = target.start("logs", "-f", "restarts")
     first.wait_for("start 2")
     # Who comes later gets the start before the present one as well.
-    late = shell.start("logs", "-f", "restarts")
+    late = target.start("logs", "-f", "restarts")
     late.wait_for("start 2")
-    now = shell.call("logs", "restarts")
-    shell.open_gate("restarts")
+    now = target.call("logs", "restarts")
+    target.open_gate("restarts")
     whole = "start 1\nalike\nstart 2\nalike\n"
     assert (now.code, now.out, now.err) == (0, whole, "")
     for command in (first, late):
@@ -125,14 +108,14 @@ def test_every_start_of_a_container_is_printed_once(shell: ClusterShell) -> None
         assert (result.code, result.out) == (0, f"{whole}end\n"), result.err
 
 
-def test_a_pod_that_is_deleted_is_followed_by_the_next(shell: ClusterShell) -> None:
-    line = f"echo begin; {shell.waiting}; echo end"
-    command = shell.start("run", "-n", "deleted", "--retries", "1", "--", "sh", "-c", line)
+def test_a_pod_that_is_deleted_is_followed_by_the_next(target: ClusterShell) -> None:
+    line = f"echo begin; {target.waiting}; echo end"
+    command = target.start("run", "-n", "deleted", "--retries", "1", "--", "sh", "-c", line)
     command.wait_for("begin")
     selector = "--selector=gpuyard.io/run=deleted"
-    shell.cluster.kubectl("delete", "pod", f"-n={shell.namespace}", selector)
+    target.cluster.kubectl("delete", "pod", f"-n={target.namespace}", selector)
     until(lambda: command.out.count("begin") == 2, "the next pod prints")
-    shell.open_gate("deleted")
+    target.open_gate("deleted")
     result = command.finish()
     assert (result.code, result.out) == (0, "begin\nbegin\nend\n"), result.err
     assert "── attempt 2 ──" in result.err

@@ -373,30 +373,27 @@ def node_of_pod(api: Api) -> Any:
 
 def termination_grace(api: Api) -> Any:
     """A container gets SIGTERM first, and its grace to end by itself."""
-    api.pod(
-        "trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.05; done",
-        metadata={"finalizers": ["example.com/hold"]},
-        terminationGracePeriodSeconds=20,
-    )
-    api.until_phase("Running")
-    api.until(f"pods/{api.name}/log", lambda text: "ready" in text)
-    api.delete(f"pods/{api.name}")
-    pod = api.until(f"pods/{api.name}", lambda pod: pick(pod, "status.containerStatuses.0.state.terminated"))
-    found = [_terminated(pod), _log(api)]
+    found = [_deleted_while_it_runs(api, "echo told; exit 0", 20), _log(api)]
     api.made(api.patch(f"pods/{api.name}", {"metadata": {"finalizers": None}}))
     return found
 
 
 def termination_by_force(api: Api) -> Any:
     """A container that doesn't end in its grace is killed."""
+    found = _deleted_while_it_runs(api, "", 1)
+    api.made(api.patch(f"pods/{api.name}", {"metadata": {"finalizers": None}}))
+    return found
+
+
+def _deleted_while_it_runs(api: Api, on_term: str, grace_s: int) -> Any:
+    """How the container ended; a finalizer holds the pod, so that it can be looked at."""
     api.pod(
-        "trap '' TERM; echo ready; while :; do sleep 0.05; done",
+        f"trap '{on_term}' TERM; echo ready; while :; do sleep 0.05; done",
         metadata={"finalizers": ["example.com/hold"]},
-        terminationGracePeriodSeconds=1,
+        terminationGracePeriodSeconds=grace_s,
     )
     api.until_phase("Running")
     api.until(f"pods/{api.name}/log", lambda text: "ready" in text)
     api.delete(f"pods/{api.name}")
     pod = api.until(f"pods/{api.name}", lambda pod: pick(pod, "status.containerStatuses.0.state.terminated"))
-    api.made(api.patch(f"pods/{api.name}", {"metadata": {"finalizers": None}}))
     return _terminated(pod)

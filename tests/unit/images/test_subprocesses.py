@@ -9,6 +9,14 @@ from gpuyard.images import subprocesses
 from gpuyard.images.subprocesses import outputs
 
 
+async def _ask_and_leave(process: asyncio.subprocess.Process) -> None:
+    asking = asyncio.create_task(outputs(process))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
 async def test_what_a_program_says() -> None:
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", "cat; echo oops >&2", stdin=PIPE, stdout=PIPE, stderr=PIPE
@@ -21,11 +29,7 @@ async def test_it_does_not_outlive_who_asks() -> None:
     process = await asyncio.create_subprocess_exec("sh", "-c", "echo ready; exec sleep 600", stdout=PIPE)
     assert process.stdout is not None
     await process.stdout.readline()
-    asking = asyncio.create_task(outputs(process))
-    await asyncio.sleep(0)
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
+    await _ask_and_leave(process)
     assert process.returncode == -9
 
 
@@ -35,11 +39,7 @@ async def test_what_it_started_goes_with_it() -> None:
     )
     assert process.stdout is not None
     child = int(await process.stdout.readline())
-    asking = asyncio.create_task(outputs(process))
-    await asyncio.sleep(0)
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
+    await _ask_and_leave(process)
     # Who holds the other end of the pipe is gone when it ends.
     assert await process.stdout.read() == b""
     assert child
@@ -61,11 +61,7 @@ async def test_one_that_wrote_more_than_was_read_is_ended() -> None:
     )
     while not _is_paused(process):
         await asyncio.sleep(0.001)
-    asking = asyncio.create_task(outputs(process))
-    await asyncio.sleep(0)
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
+    await _ask_and_leave(process)
     assert process.returncode == -9
 
 
