@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TARGET = Path(__file__).resolve().parent.parent / "src/gpuyard/local/api/kinds"
+TARGET = Path(__file__).resolve().parent.parent / "src/gpuyard/local/objects/kinds"
 ROOTS = (
     "core.v1.Binding", "core.v1.ConfigMap", "core.v1.Event", "core.v1.Namespace", "core.v1.Node",
     "core.v1.Pod", "core.v1.Secret", "core.v1.ServiceAccount", "batch.v1.Job", "coordination.v1.Lease",

@@ -24,13 +24,13 @@ from gpuyard.agent.service import run_agent
 from gpuyard.devices.follow import follow
 from gpuyard.devices.simulated import parse_simulation
 from gpuyard.kube.objects import PODS, Manifest
-from gpuyard.local.api.objects import ObjectApi
+from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
-from gpuyard.local.runtime.podman import Podman
+from gpuyard.local.runtime.podman.host import Podman
+from gpuyard.local.runtime.process.sandbox import no_isolation
 from gpuyard.local.runtime.runtime import Runtime
-from gpuyard.local.runtime.sandbox import no_isolation
 from gpuyard.local.store import Store
 from tests.registry.conftest import docker_registry
 from tests.unit.local.kubelet.conftest import NODE, Host, utc_now

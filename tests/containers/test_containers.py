@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpuyard.kube.objects import PODS, Manifest, annotations_of
-from gpuyard.local.runtime.podman import Podman
+from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.workloads.render import render
 from gpuyard.workloads.spec import Overrides, load_spec
 from tests.containers.conftest import ImageHost, Tiny

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpuyard.kube.objects import PODS, Manifest
-from gpuyard.local.runtime.podman import Podman
+from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.local.runtime.runtime import Runtime
 from tests.containers.conftest import ImageHost, Tiny
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.local.runtime.podman import Podman
+from gpuyard.local.runtime.podman.host import Podman
 from tests.e2e.conftest import Yard, own_yard, shared_yard, stopped_yard, yard
 from tests.e2e.shell import until
 from tests.images.conftest import Site, debian_tar, site

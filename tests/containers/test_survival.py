@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 from gpuyard.kube.objects import PODS, Manifest
-from gpuyard.local.runtime.podman import Podman
+from gpuyard.local.runtime.podman.host import Podman
 from tests.containers.conftest import ImageHost, Tiny
 
 

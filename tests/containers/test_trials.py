@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.local.runtime.podman import Podman
-from gpuyard.local.runtime.podman_probe import LABEL_TRIAL, mark_of
+from gpuyard.local.runtime.podman.host import Podman
+from gpuyard.local.runtime.podman.probe import LABEL_TRIAL, mark_of
 
 
 @pytest.fixture

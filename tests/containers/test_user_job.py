@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from gpuyard.local.runtime.podman import Podman
+from gpuyard.local.runtime.podman.host import Podman
 from tests.e2e.conftest import Yard, own_yard, stopped_yard
 from tests.e2e.shell import until
 from tests.images.conftest import Site, torch_tar

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.images.application import read_application
+from gpuyard.building.application import read_application
 from tests.e2e.conftest import Yard, own_yard, stopped_yard
 from tests.e2e.shell import until
 from tests.examples.test_scripts import EXAMPLES, PYTHON, _torch, clean_env

@@ -8,8 +8,8 @@ import pytest
 
 from tests.images.conftest import Containers, Site
 from tests.registry.conftest import docker_registry
+from tests.unit.building.test_revision import git_commit
 from tests.unit.images.conftest import MakeWheel, make_wheel
-from tests.unit.images.test_revision import git_commit
 
 __all__ = ["make_wheel"]
 

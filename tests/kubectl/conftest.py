@@ -18,12 +18,12 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.kube.objects import NAMESPACES, Manifest
-from gpuyard.local.api.app import ApiApp
-from gpuyard.local.api.certificates import Pki
-from gpuyard.local.api.credentials import load_or_make_token, write_kubeconfig
-from gpuyard.local.api.logs import Log, LogOptions
-from gpuyard.local.api.objects import ObjectApi, utc_now
-from gpuyard.local.api.server import Listeners, serve
+from gpuyard.local.http.app import ApiApp
+from gpuyard.local.http.certificates import Pki
+from gpuyard.local.http.credentials import load_or_make_token, write_kubeconfig
+from gpuyard.local.http.logs import Log, LogOptions
+from gpuyard.local.http.server import Listeners, serve
+from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.store import Store
 
 T = TypeVar("T")

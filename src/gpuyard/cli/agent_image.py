@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import gpuyard
+from gpuyard.building.build import BuildRequest
 from gpuyard.cli.building import run_build
-from gpuyard.images.build import BuildRequest
 from gpuyard.images.reference import ImageReference
 
 #: What `gpuyard.agent` and `gpuyard.agent.labelling` import of ours.

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpuyard import errors
+from gpuyard.building.build import BuildRequest, BuildResult, build
+from gpuyard.building.environment import WORKDIR
+from gpuyard.building.lock import NAME as LOCK_NAME
 from gpuyard.cli.output import megabytes, print_json
 from gpuyard.cli.progress import Progress
-from gpuyard.images.build import BuildRequest, BuildResult, build
 from gpuyard.images.cache import Cache, cache_folder
-from gpuyard.images.environment import WORKDIR
 from gpuyard.images.layers import EPOCH
-from gpuyard.images.lock import NAME as LOCK_NAME
 from gpuyard.images.oci import Platform
 from gpuyard.images.places import Places
 from gpuyard.workloads.command import resolve_command

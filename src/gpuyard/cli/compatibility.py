@@ -20,8 +20,8 @@ from gpuyard.scheduling.snapshot import NodeState
 from gpuyard.workloads.carrying import allows_cpu, asks_for_gpus
 
 if TYPE_CHECKING:
-    from gpuyard.images.cuda.fleet import Report
-    from gpuyard.images.cuda.need import Image
+    from gpuyard.compatibility.fleet import Report
+    from gpuyard.compatibility.need import Image
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 #: What a build gives its images as entry point.
@@ -124,7 +124,7 @@ async def unfit_lines(
 
     Of a run with GPUs those with GPUs are looked at.
     """
-    from gpuyard.images.cuda.offer import has_gpus
+    from gpuyard.compatibility.offer import has_gpus
 
     pod = job["spec"]["template"]["spec"]
     gpus = wants_check(pod)
@@ -148,7 +148,7 @@ async def unfit_lines(
 
 async def _read(pod: Mapping[str, Any], environ: Mapping[str, str], read_as: str = "") -> tuple[Image, ...]:
     """Raises ImageError, ConnectionFailed, and TimeoutError from a registry that takes too long."""
-    from gpuyard.images.cuda.inspect import read_images
+    from gpuyard.compatibility.inspect import read_images
 
     gpus = wants_check(pod)
     machines = _GPU_MACHINES if gpus else ()
@@ -165,9 +165,9 @@ def _judge(job: Manifest, images: Sequence[Image], nodes: Sequence[Manifest]) ->
 
 
 def _judge_machines(images: Sequence[Image], nodes: Sequence[Manifest]) -> Report:
-    from gpuyard.images.cuda.fleet import judge_machines
-    from gpuyard.images.cuda.need import Need
-    from gpuyard.images.cuda.offer import Offer, machine_of
+    from gpuyard.compatibility.fleet import judge_machines
+    from gpuyard.compatibility.need import Need
+    from gpuyard.compatibility.offer import Offer, machine_of
 
     needs = [Need(image.reference, image.machine) for image in images]
     return judge_machines(
@@ -181,10 +181,10 @@ def _first_note(report: Report) -> str:
 
 def judge_nodes(images: Sequence[Image], nodes: Sequence[Manifest]) -> Report:
     """The verdicts over an image on the GPUs of these nodes."""
-    from gpuyard.images.cuda.facts import load_facts
-    from gpuyard.images.cuda.fleet import judge_all
-    from gpuyard.images.cuda.need import need_of
-    from gpuyard.images.cuda.offer import offer_of
+    from gpuyard.compatibility.facts import load_facts
+    from gpuyard.compatibility.fleet import judge_all
+    from gpuyard.compatibility.need import need_of
+    from gpuyard.compatibility.offer import offer_of
 
     facts = load_facts()
     offers = [offer_of(node, facts) for node in nodes]
@@ -193,7 +193,7 @@ def judge_nodes(images: Sequence[Image], nodes: Sequence[Manifest]) -> Report:
 
 def restrict(job: Manifest, report: Report, nodes: Sequence[Manifest]) -> None:
     """Adds the expression that excludes failing nodes to each of the required node terms."""
-    from gpuyard.images.cuda.fleet import exclusion
+    from gpuyard.compatibility.fleet import exclusion
 
     clause = exclusion(report, {node["metadata"]["name"]: labels_of(node) for node in nodes})
     if clause is None:
@@ -229,7 +229,7 @@ def table(report: Report) -> list[str]:
 
 def suggestion_lines(report: Report) -> list[str]:
     """What to do instead; the reason's own remedy where no image is known that would run."""
-    from gpuyard.images.cuda.reason import Rule
+    from gpuyard.compatibility.reason import Rule
 
     reasons = [v.decisive for v in report.verdicts if v.fails and v.decisive]
     lines = [report.suggestion.how] if report.suggestion else [r.remedy for r in reasons if r.remedy]

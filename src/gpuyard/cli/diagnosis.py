@@ -14,7 +14,7 @@ from gpuyard.workloads.command import is_python
 if TYPE_CHECKING:
     from gpuyard.cli.runs import Run
     from gpuyard.cli.target import Target
-    from gpuyard.images.cuda.diagnose import Diagnosis
+    from gpuyard.explain.log_lines import Diagnosis
 
 _TAIL_LINES = 500
 #: More causes than these are consequences of the first.
@@ -45,7 +45,7 @@ def diagnose_lines(run: Run, said: list[str], printed: list[str]) -> list[Diagno
     """The causes that these lines of a run name."""
     if not said and not printed:
         return []
-    from gpuyard.images.cuda.diagnose import diagnose
+    from gpuyard.explain.log_lines import diagnose
 
     pod = run.job["spec"]["template"]["spec"]
     command = pod["containers"][0].get("command") or [""]

@@ -35,10 +35,10 @@ from gpuyard.tenancy.names import PART_OF
 from gpuyard.workloads.outcome import Reason, container_state, exit_code, why_failed
 
 if TYPE_CHECKING:
-    from gpuyard.images.cuda.diagnose import Diagnosis
-    from gpuyard.scheduling.explain import Explanation
-    from gpuyard.scheduling.ladder.ladder import Ladder
-    from gpuyard.scheduling.ladder.steps import Ended, Objects
+    from gpuyard.explain.ladder.ladder import Ladder
+    from gpuyard.explain.ladder.steps import Ended, Objects
+    from gpuyard.explain.log_lines import Diagnosis
+    from gpuyard.explain.placement import Explanation
 
 _TAIL_LINES = 5
 _LONGEST = 200
@@ -104,8 +104,8 @@ async def find_answer(
         diagnoses: what its output is known to mean.
         output: the end of it.
     """
-    from gpuyard.scheduling.ladder.ladder import climb
-    from gpuyard.scheduling.ladder.steps import LogCause
+    from gpuyard.explain.ladder.ladder import climb
+    from gpuyard.explain.ladder.steps import LogCause
 
     reader = _Reader(target)
     pod = _telling_pod(run)
@@ -138,8 +138,8 @@ async def find_answer(
 
 
 async def _read(reader: _Reader, target: Target, run: Run, pod: Manifest | None, *, over: bool) -> Objects:
-    from gpuyard.scheduling.ladder.steps import Objects
-    from gpuyard.scheduling.ladder.volumes import claim_names
+    from gpuyard.explain.ladder.steps import Objects
+    from gpuyard.explain.ladder.volumes import claim_names
 
     namespace = target.namespace
     if over:
@@ -207,7 +207,7 @@ def _finished(pod: Manifest) -> str:
 
 def _ended(run: Run, pod: Manifest | None, output: Sequence[str]) -> Ended | None:
     """How the run, or its last attempt, failed."""
-    from gpuyard.scheduling.ladder.steps import Ended
+    from gpuyard.explain.ladder.steps import Ended
 
     state = run.state
     tail = tuple(line[:_LONGEST] for line in output if line.strip())[-_TAIL_LINES:]
@@ -221,8 +221,8 @@ def _ended(run: Run, pod: Manifest | None, output: Sequence[str]) -> Ended | Non
 def _explain(
     objects: Objects, nodes: Sequence[Manifest], pods: Sequence[Manifest], *, incomplete: bool
 ) -> Explanation:
-    from gpuyard.scheduling.explain import explain
-    from gpuyard.scheduling.ladder.volumes import required_places
+    from gpuyard.explain.ladder.volumes import required_places
+    from gpuyard.explain.placement import explain
     from gpuyard.scheduling.requests import PodRequest
     from gpuyard.scheduling.snapshot import Snapshot
 

@@ -10,7 +10,7 @@ import click
 from gpuyard import errors
 
 if TYPE_CHECKING:
-    from gpuyard.images.cuda.need import Image
+    from gpuyard.compatibility.need import Image
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -32,7 +32,7 @@ async def read_image(reference: str, environ: Mapping[str, str], *, layers: bool
         ImageError: it can't be read.
     """
     from gpuyard.cli.progress import Progress
-    from gpuyard.images.cuda.inspect import read_images
+    from gpuyard.compatibility.inspect import read_images
 
     progress = Progress()
     try:

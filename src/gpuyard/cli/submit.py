@@ -20,9 +20,9 @@ from gpuyard.cli.runs import find_run
 from gpuyard.cli.scripts import launcher_text
 from gpuyard.cli.stopping import remove_run
 from gpuyard.cli.target import Target
+from gpuyard.explain.placement import Blocker, Explanation, could_ever_fit
 from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
-from gpuyard.scheduling.explain import Blocker, Explanation, could_ever_fit
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot
 from gpuyard.workloads.carrying import Script, carry

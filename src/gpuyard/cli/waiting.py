@@ -13,7 +13,7 @@ from gpuyard.cli.runs import Run
 from gpuyard.cli.target import Target
 
 if TYPE_CHECKING:
-    from gpuyard.scheduling.ladder.steps import Finding
+    from gpuyard.explain.ladder.steps import Finding
 
 #: Reasons of a run that usually pass within a second or two, and that may last.
 PASSING = frozenset({"WaitingForPod", "WaitingForScheduler", "Starting"})

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpuyard.images.cuda.installed import Torch
+from gpuyard.images.installed_torch import Torch
 
 
 @dataclass(frozen=True)

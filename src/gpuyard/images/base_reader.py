@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from gpuyard.images.base import BaseContents, BasePython, normalise
-from gpuyard.images.cuda.installed import Torch, built_cuda
 from gpuyard.images.file_system import FileSystem, Member
+from gpuyard.images.installed_torch import Torch, built_cuda
 from gpuyard.images.layer_pipe import LayerPipe
 from gpuyard.images.oci import Descriptor
 from gpuyard.images.store import ImageStore

@@ -31,6 +31,8 @@ from typing import Any
 
 from gpuyard import __version__, errors
 from gpuyard.client.informer import Informer
+from gpuyard.controllers.run import NEEDED, Controllers
+from gpuyard.controllers.scheduler import Scheduler
 from gpuyard.devices.simulated import parse_simulation
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import CONFIG_MAPS, NODES, PODS, SECRETS, ObjectKey, labels_of
@@ -38,20 +40,18 @@ from gpuyard.kube.quantity import to_int
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL, LABEL_SIMULATED
 from gpuyard.local.agent_process import AgentProcess
-from gpuyard.local.api.app import ApiApp
-from gpuyard.local.api.certificates import Pki
-from gpuyard.local.api.credentials import load_or_make_token, write_kubeconfig
-from gpuyard.local.api.kinds import ALL_KINDS
-from gpuyard.local.api.objects import ObjectApi, utc_now
-from gpuyard.local.api.server import Listeners, serve
-from gpuyard.local.controllers.run import NEEDED, Controllers
-from gpuyard.local.kubelet.devices import DeviceManager
+from gpuyard.local.http.app import ApiApp
+from gpuyard.local.http.certificates import Pki
+from gpuyard.local.http.credentials import load_or_make_token, write_kubeconfig
+from gpuyard.local.http.server import Listeners, serve
+from gpuyard.local.kubelet.devices.manager import DeviceManager
+from gpuyard.local.kubelet.devices.pod_resources import PodResourcesServer
 from gpuyard.local.kubelet.kubelet import Kubelet
-from gpuyard.local.kubelet.pod_resources import PodResourcesServer
+from gpuyard.local.objects.kinds import ALL_KINDS
+from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.paths import YardPaths, find_paths
-from gpuyard.local.runtime.podman import Podman
+from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.local.runtime.runtime import Runtime
-from gpuyard.local.scheduler import Scheduler
 from gpuyard.local.settings import RunningYard, Settings, load_settings, save_running, save_settings
 from gpuyard.local.store import Store
 

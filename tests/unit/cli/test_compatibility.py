@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from gpuyard import errors
 from gpuyard.cli.commands.image_check import command
 from gpuyard.cli.compatibility import check_before_submit, read_run_image, unfit_lines
-from gpuyard.images.cuda.inspect import read_images
+from gpuyard.compatibility.inspect import read_images
 from gpuyard.workloads.gpu_request import parse_gpus
 from gpuyard.workloads.render import render
 from gpuyard.workloads.spec import RunSpec

@@ -15,7 +15,7 @@ from gpuyard.cli.target import Target
 from gpuyard.client.api import Propagation
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, Manifest, uid_of
-from gpuyard.local.api.objects import ObjectApi
+from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
 from gpuyard.workloads.carrying import Script, carry
 from gpuyard.workloads.render import render

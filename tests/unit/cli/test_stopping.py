@@ -18,10 +18,10 @@ from gpuyard.cli.target import Target
 from gpuyard.client.api import ObjectList, Propagation
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import JOBS, PODS, Resource
-from gpuyard.local.api.app import ApiApp
-from gpuyard.local.api.certificates import Pki
-from gpuyard.local.api.objects import ObjectApi, utc_now
-from gpuyard.local.api.server import Listeners, serve
+from gpuyard.local.http.app import ApiApp
+from gpuyard.local.http.certificates import Pki
+from gpuyard.local.http.server import Listeners, serve
+from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.store import Store
 
 NOW = "2026-01-31T12:00:00Z"

@@ -13,7 +13,7 @@ from gpuyard.cli.submit import Submission, complete, submit
 from gpuyard.cli.target import Target
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, Manifest
-from gpuyard.local.api.objects import ObjectApi
+from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
 from gpuyard.workloads.carrying import Script
 from tests.e2e.test_dry_run import assert_within

@@ -16,7 +16,7 @@ import pytest
 from gpuyard import errors
 from gpuyard.client.connection import Connection, context_namespace, kubeconfig_files, load_connection
 from gpuyard.client.origin import Proof
-from gpuyard.local.api.certificates import Pki
+from gpuyard.local.http.certificates import Pki
 
 
 @pytest.fixture(scope="module")

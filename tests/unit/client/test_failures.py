@@ -26,7 +26,7 @@ from gpuyard.client.failures import connection_failed
 from gpuyard.client.origin import Origin, Proof, why_unauthorized
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import NODES
-from gpuyard.local.api.certificates import Pki
+from gpuyard.local.http.certificates import Pki
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 FILE = Path("/home/ann/.kube/config")

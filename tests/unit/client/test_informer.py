@@ -15,7 +15,7 @@ from gpuyard import errors
 from gpuyard.client.api import ObjectList, WatchEvent
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import CONFIG_MAPS, NAMESPACES, Manifest, ObjectKey, Resource, key_of
-from gpuyard.local.api.objects import ObjectApi
+from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
 
 

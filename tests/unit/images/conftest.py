@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.images.build import BuildRequest, BuildResult, build
+from gpuyard.building.build import BuildRequest, BuildResult, build
+from gpuyard.building.root_file_system import import_root
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import compression
 from gpuyard.images.oci import Config, Manifest, Platform, parse_manifest
 from gpuyard.images.places import Places
-from gpuyard.images.root_file_system import import_root
 from gpuyard.images.store import read_blob
 
 MakeWheel = Callable[..., Path]

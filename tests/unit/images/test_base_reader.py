@@ -12,7 +12,7 @@ import zstandard
 from gpuyard import errors
 from gpuyard.images.base import BaseContents, BasePython
 from gpuyard.images.base_reader import BaseReader, read_base
-from gpuyard.images.cuda.installed import Torch
+from gpuyard.images.installed_torch import Torch
 from gpuyard.images.layer_pipe import LayerPipe
 from gpuyard.images.oci import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
 from tests.unit.images.conftest import LIBC, debian_files, tar_of

@@ -13,7 +13,7 @@ from gpuyard.cli.registry_options import registry_options
 if TYPE_CHECKING:
     from gpuyard.cli.explaining import Answer
     from gpuyard.cli.target import Target
-    from gpuyard.images.cuda.diagnose import Diagnosis
+    from gpuyard.explain.log_lines import Diagnosis
 
 
 @click.command(

@@ -17,8 +17,8 @@ from gpuyard.cli.registry_options import registry_environ, registry_options
 
 if TYPE_CHECKING:
     from gpuyard.cli.target import Target
-    from gpuyard.images.cuda.fleet import Report
-    from gpuyard.images.cuda.need import Image, Need
+    from gpuyard.compatibility.fleet import Report
+    from gpuyard.compatibility.need import Image, Need
 
     Reading = Callable[[], Coroutine[Any, Any, tuple[Image, ...]]]
 
@@ -77,10 +77,10 @@ def command(
 def _check_stated(read: Reading, gpu: str, driver: str) -> Report:
     import asyncio
 
-    from gpuyard.images.cuda.facts import load_facts
-    from gpuyard.images.cuda.fleet import judge_all
-    from gpuyard.images.cuda.need import need_of
-    from gpuyard.images.cuda.offer import stated_offer
+    from gpuyard.compatibility.facts import load_facts
+    from gpuyard.compatibility.fleet import judge_all
+    from gpuyard.compatibility.need import need_of
+    from gpuyard.compatibility.offer import stated_offer
 
     facts = load_facts()
     try:
@@ -96,7 +96,7 @@ def _check_stated(read: Reading, gpu: str, driver: str) -> Report:
 def _check_nodes(read: Reading, context: str | None, namespace: str | None) -> Report:
     from gpuyard.cli.compatibility import judge_nodes
     from gpuyard.cli.target import call
-    from gpuyard.images.cuda.offer import has_gpus
+    from gpuyard.compatibility.offer import has_gpus
     from gpuyard.kube.objects import NODES
 
     async def work(target: Target) -> Report:

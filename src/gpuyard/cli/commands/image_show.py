@@ -14,9 +14,9 @@ from gpuyard.cli.options import output_option
 from gpuyard.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
-    from gpuyard.images.cuda.facts import Facts
-    from gpuyard.images.cuda.need import Need
-    from gpuyard.images.shown import ShownImage
+    from gpuyard.building.shown import ShownImage
+    from gpuyard.compatibility.facts import Facts
+    from gpuyard.compatibility.need import Need
 
 
 @click.command("show")
@@ -36,15 +36,15 @@ def command(
     IMAGE is in a registry, or oci:PATH[:TAG] or oci-archive:PATH[:TAG]. Only its manifest and config are
     read, unless told otherwise.
     """
+    from gpuyard.building.shown import show_image
     from gpuyard.cli.output import print_json
     from gpuyard.cli.registry_options import registry_environ
+    from gpuyard.compatibility.facts import load_facts
+    from gpuyard.compatibility.inspect import image_of
+    from gpuyard.compatibility.need import need_of
     from gpuyard.images.base_image import kept_contents
     from gpuyard.images.cache import Cache, cache_folder
-    from gpuyard.images.cuda.facts import load_facts
-    from gpuyard.images.cuda.inspect import image_of
-    from gpuyard.images.cuda.need import need_of
     from gpuyard.images.places import Places
-    from gpuyard.images.shown import show_image
 
     environ = registry_environ(plain_http, registry_ca)
 

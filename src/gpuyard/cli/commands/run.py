@@ -227,7 +227,7 @@ def _load(command_line: tuple[str, ...], file: Path | None, flags: dict[str, Any
 
 def _as_built(spec: RunSpec) -> RunSpec:
     """The run with the image that is built for it, by tag: its digest is known afterwards."""
-    from gpuyard.images.environment import ENTRYPOINT
+    from gpuyard.building.environment import ENTRYPOINT
 
     assert spec.build is not None
     image = spec.build.repository

@@ -10,13 +10,13 @@ from datetime import datetime
 from pathlib import Path
 
 from gpuyard.client.api import KubeApi
-from gpuyard.local.events import EventRecorder
-from gpuyard.local.kubelet.devices import DeviceManager
+from gpuyard.client.events import EventRecorder
+from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.lifecycle import BackOff
 from gpuyard.local.kubelet.node import NodeReporter
 from gpuyard.local.kubelet.ports import PortPool
-from gpuyard.local.runtime.programs import DEFAULT_PATH
+from gpuyard.local.runtime.process.programs import DEFAULT_PATH
 from gpuyard.local.runtime.runtime import Runtime
 
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest, key_of, uid_of
-from gpuyard.local.kubelet.devices import ContainerAllocation
+from gpuyard.local.kubelet.devices.manager import ContainerAllocation
 from gpuyard.local.kubelet.environment import compose, expand_words, own_environment
 from gpuyard.local.kubelet.host import Host
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.starting import limits_of, sources_of
 from gpuyard.local.kubelet.volumes import container_volumes
-from gpuyard.local.runtime.cdi import resolve
 from gpuyard.local.runtime.container import Container
-from gpuyard.local.runtime.podman import Image
+from gpuyard.local.runtime.podman.cdi import resolve
+from gpuyard.local.runtime.podman.host import Image
 from gpuyard.local.runtime.values import ContainerSpec, DeviceNode, ImageRun, Mount
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi
+from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
 from gpuyard.kube.pods import is_terminal
-from gpuyard.local.events import EventRecorder
-from gpuyard.local.kubelet.device_recovery import told_devices
-from gpuyard.local.kubelet.devices import DeviceManager
+from gpuyard.local.kubelet.devices.manager import DeviceManager
+from gpuyard.local.kubelet.devices.recovery import told_devices
 from gpuyard.local.kubelet.host import Host
 from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.lifecycle import BackOff

@@ -11,7 +11,7 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.pods import container_statuses
-from gpuyard.local.api.logs import Log, LogOptions
+from gpuyard.local.http.logs import Log, LogOptions
 from gpuyard.local.kubelet.log_files import next_data, start_of_tail
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.runtime import journal as journals
@@ -22,7 +22,7 @@ _POLL_MAX_S = 0.2
 
 
 class KubeletLogs:
-    """Implements `local.api.logs.PodLogs` over the pods' folders."""
+    """Implements `local.http.logs.PodLogs` over the pods' folders."""
 
     def __init__(self, pods_dir: Path, clock: Callable[[], datetime]) -> None:
         self._pods_dir = pods_dir

@@ -23,9 +23,9 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_ISOLATION,
     LABEL_HOSTNAME,
 )
-from gpuyard.local.kubelet.devices import DeviceManager
+from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.environment import POD_IP
-from gpuyard.local.runtime.podman import PODMAN
+from gpuyard.local.runtime.podman.host import PODMAN
 from gpuyard.local.runtime.procfs import boot_id
 from gpuyard.local.runtime.runtime import Runtime
 

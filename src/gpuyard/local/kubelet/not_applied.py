@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gpuyard.local.runtime.podman import PODMAN
-from gpuyard.local.runtime.sandbox import BUBBLEWRAP
+from gpuyard.local.runtime.podman.host import PODMAN
+from gpuyard.local.runtime.process.sandbox import BUBBLEWRAP
 
 #: Fields of security contexts that podman is told of, or that mean nothing to emptyDir volumes.
 _APPLIED_BY_PODMAN = frozenset(

@@ -16,7 +16,7 @@ from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.local.kubelet.environment import POD_IP
-from gpuyard.local.runtime.podman import PODMAN
+from gpuyard.local.runtime.podman.host import PODMAN
 from gpuyard.local.runtime.values import Exit
 
 

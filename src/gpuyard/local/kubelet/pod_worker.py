@@ -15,7 +15,7 @@ from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.local.kubelet.admission import Rejection, admit, refused_by_devices
 from gpuyard.local.kubelet.config_volumes import write_config_maps
-from gpuyard.local.kubelet.devices import ContainerAllocation
+from gpuyard.local.kubelet.devices.manager import ContainerAllocation
 from gpuyard.local.kubelet.host import Host
 from gpuyard.local.kubelet.image_containers import start_image_container
 from gpuyard.local.kubelet.image_pulls import CannotGet
@@ -27,7 +27,7 @@ from gpuyard.local.kubelet.pod_writer import PodWriter
 from gpuyard.local.kubelet.slots import Slot, slots_of
 from gpuyard.local.kubelet.starting import device_requests, start_container
 from gpuyard.local.runtime.container import Container
-from gpuyard.local.runtime.podman import PODMAN
+from gpuyard.local.runtime.podman.host import PODMAN
 from gpuyard.local.runtime.values import Exit, ExitReason
 from gpuyard.scheduling.requests import effective_requests
 

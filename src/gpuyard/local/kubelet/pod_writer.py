@@ -16,7 +16,7 @@ from gpuyard.kube.wellknown import (
     ENV_SIMULATED,
     LABEL_SIMULATED,
 )
-from gpuyard.local.kubelet.devices import ContainerAllocation
+from gpuyard.local.kubelet.devices.manager import ContainerAllocation
 from gpuyard.local.kubelet.environment import CUDA_VISIBLE_DEVICES
 
 

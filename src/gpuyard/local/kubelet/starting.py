@@ -11,7 +11,7 @@ from typing import Any
 from gpuyard import errors
 from gpuyard.kube.objects import CONFIG_MAPS, SECRETS, Manifest, Resource, key_of, uid_of
 from gpuyard.kube.quantity import to_int, to_milli
-from gpuyard.local.kubelet.devices import ContainerAllocation
+from gpuyard.local.kubelet.devices.manager import ContainerAllocation
 from gpuyard.local.kubelet.environment import (
     Sources,
     command_line,
@@ -24,7 +24,7 @@ from gpuyard.local.kubelet.launching import through_launcher
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.volumes import container_volumes
 from gpuyard.local.runtime.container import Container
-from gpuyard.local.runtime.sandbox import BUBBLEWRAP
+from gpuyard.local.runtime.process.sandbox import BUBBLEWRAP
 from gpuyard.local.runtime.values import ContainerSpec, DeviceNode, Limits, Mount
 
 

@@ -11,8 +11,8 @@ from typing import Protocol
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.journal import Journal
-from gpuyard.local.runtime.podman import PODMAN
-from gpuyard.local.runtime.sandbox import BUBBLEWRAP
+from gpuyard.local.runtime.podman.host import PODMAN
+from gpuyard.local.runtime.process.sandbox import BUBBLEWRAP
 from gpuyard.local.runtime.values import ENV_CONTAINER
 
 

@@ -22,17 +22,17 @@ from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.ending import conclude, rebooted
 from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.members import marked, send
-from gpuyard.local.runtime.podman import PODMAN, Podman
-from gpuyard.local.runtime.podman_container import PodmanContainer, exit_code, prepare_run, start_error
-from gpuyard.local.runtime.programs import check_text, check_working_dir, find_program
-from gpuyard.local.runtime.sandbox import (
+from gpuyard.local.runtime.podman.container import PodmanContainer, exit_code, prepare_run, start_error
+from gpuyard.local.runtime.podman.host import PODMAN, Podman
+from gpuyard.local.runtime.process.programs import check_text, check_working_dir, find_program
+from gpuyard.local.runtime.process.sandbox import (
     BUBBLEWRAP,
     Isolation,
     bubblewrap_args,
     check_word_count,
     find_isolation,
 )
-from gpuyard.local.runtime.shell import JOURNAL_FD, shell_argv
+from gpuyard.local.runtime.process.shell import JOURNAL_FD, shell_argv
 from gpuyard.local.runtime.values import ENV_CONTAINER, ContainerSpec, Exit, ExitReason
 
 _POLL_S = 0.005

@@ -16,16 +16,16 @@ from gpuyard.client.informer import Informer
 from gpuyard.errors import BadRequest
 from gpuyard.kube.objects import PODS, Manifest
 from gpuyard.kube.wellknown import IMAGE_PROCESS, RUNTIME_CLASS_PROCESS
-from gpuyard.local.api.logs import LogOptions
-from gpuyard.local.api.objects import ObjectApi
-from gpuyard.local.kubelet.devices import DeviceManager
+from gpuyard.local.http.logs import LogOptions
+from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.kubelet import Kubelet
 from gpuyard.local.kubelet.lifecycle import BackOff
+from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.process.sandbox import find_isolation, no_isolation
 from gpuyard.local.runtime.runtime import Runtime
-from gpuyard.local.runtime.sandbox import find_isolation, no_isolation
 from gpuyard.local.store import Store
 
 NODE = "here"

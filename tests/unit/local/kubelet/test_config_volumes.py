@@ -11,8 +11,8 @@ import pytest
 
 from gpuyard.kube.objects import CONFIG_MAPS, EVENTS, Manifest
 from gpuyard.local.runtime.cgroups import Cgroups
+from gpuyard.local.runtime.process.sandbox import BUBBLEWRAP, find_isolation
 from gpuyard.local.runtime.runtime import Runtime
-from gpuyard.local.runtime.sandbox import BUBBLEWRAP, find_isolation
 from tests.unit.local.kubelet.conftest import utc_now
 
 PLACE = "/tmp/config"

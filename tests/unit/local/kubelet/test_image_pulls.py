@@ -4,7 +4,7 @@ import pytest
 
 from gpuyard.local.kubelet.image_pulls import CannotGet, Images, Pull, resolve_name
 from gpuyard.local.kubelet.lifecycle import BackOff
-from gpuyard.local.runtime.podman import Image, Podman
+from gpuyard.local.runtime.podman.host import Image, Podman
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

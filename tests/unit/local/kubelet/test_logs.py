@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard import errors
-from gpuyard.local.api.logs import LogOptions
+from gpuyard.local.http.logs import LogOptions
 from gpuyard.local.kubelet.log_files import drop_front, next_data, start_of_tail
 from gpuyard.local.kubelet.logs import KubeletLogs
 

@@ -12,7 +12,7 @@ import pytest
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import LEASES, NODES, Manifest, annotations_of, labels_of
 from gpuyard.kube.quantity import to_int
-from gpuyard.local.kubelet.devices import DeviceCount, DeviceManager
+from gpuyard.local.kubelet.devices.manager import DeviceCount, DeviceManager
 from gpuyard.local.kubelet.node import NodeReporter
 
 

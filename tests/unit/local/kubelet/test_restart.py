@@ -19,8 +19,8 @@ import pytest
 from gpuyard import errors
 from gpuyard.kube.objects import PODS, Manifest
 from gpuyard.kube.wellknown import IMAGE_PROCESS
-from gpuyard.local.api.logs import LogOptions
-from gpuyard.local.api.objects import ObjectApi
+from gpuyard.local.http.logs import LogOptions
+from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.runtime import Runtime
@@ -328,13 +328,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import PODS
-from gpuyard.local.api.objects import ObjectApi
-from gpuyard.local.kubelet.devices import DeviceManager
+from gpuyard.local.objects.verbs import ObjectApi
+from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.kubelet import Kubelet
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.runtime import Runtime
-from gpuyard.local.runtime.sandbox import Isolation
+from gpuyard.local.runtime.process.sandbox import Isolation
 from gpuyard.local.store import Store
 
 def now():

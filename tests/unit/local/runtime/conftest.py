@@ -13,8 +13,8 @@ import pytest
 
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.process.sandbox import Isolation, find_isolation, no_isolation
 from gpuyard.local.runtime.runtime import Runtime
-from gpuyard.local.runtime.sandbox import Isolation, find_isolation, no_isolation
 from gpuyard.local.runtime.values import ContainerSpec
 
 _NUMBERS = itertools.count()

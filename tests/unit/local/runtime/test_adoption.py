@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.runtime import Runtime
-from gpuyard.local.runtime.sandbox import Isolation
+from gpuyard.local.runtime.process.sandbox import Isolation
 from gpuyard.local.runtime.values import ContainerSpec
 
 async def main():

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gpuyard.local.runtime.cgroups import Cgroups, find_cgroups
+from gpuyard.local.runtime.process.sandbox import no_isolation
 from gpuyard.local.runtime.runtime import Runtime
-from gpuyard.local.runtime.sandbox import no_isolation
 from gpuyard.local.runtime.values import ContainerSpec, ExitReason, Limits
 
 

@@ -16,8 +16,8 @@ import pytest
 from gpuyard import errors
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.process.sandbox import Isolation, no_isolation
 from gpuyard.local.runtime.runtime import Runtime
-from gpuyard.local.runtime.sandbox import Isolation, no_isolation
 from gpuyard.local.runtime.values import (
     ENV_CONTAINER,
     ContainerSpec,

@@ -14,7 +14,7 @@ import pytest
 
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
-from gpuyard.local.kubelet.devices import DeviceCount, DeviceManager
+from gpuyard.local.kubelet.devices.manager import DeviceCount, DeviceManager
 
 
 class OtherPlugin(rpc.DevicePluginServicer):

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.local.kubelet.devices import ContainerAllocation, DeviceManager, DeviceNode, Mount
+from gpuyard.local.kubelet.devices.manager import ContainerAllocation, DeviceManager, DeviceNode, Mount
 
 OTHER = "example.com/other"
 GPU = "nvidia.com/gpu"

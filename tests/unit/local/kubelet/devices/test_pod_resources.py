@@ -9,8 +9,8 @@ import pytest
 
 from gpuyard._proto import pod_resources_pb2 as pb
 from gpuyard._proto import pod_resources_pb2_grpc as rpc
-from gpuyard.local.kubelet.devices import DeviceManager
-from gpuyard.local.kubelet.pod_resources import PodResourcesServer
+from gpuyard.local.kubelet.devices.manager import DeviceManager
+from gpuyard.local.kubelet.devices.pod_resources import PodResourcesServer
 
 OTHER = "example.com/other"
 

@@ -5,7 +5,7 @@ import grpc.aio
 import pytest
 
 from gpuyard import errors
-from gpuyard.local.kubelet.devices import DeviceManager
+from gpuyard.local.kubelet.devices.manager import DeviceManager
 
 
 async def test_counts_devices_and_follows_their_health(node: Any, shows: Any) -> None:

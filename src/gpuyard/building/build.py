@@ -1,0 +1,186 @@
+"""A build from beginning to end: plan, fetch, layers, config, manifest; the tag is written last.
+
+Everything that a tag will name is in the store before the tag is: a build that fails or is stopped leaves
+what it uploaded without a name, and the tag as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.building.application import Application, read_application
+from gpuyard.building.environment import WORKDIR
+from gpuyard.building.lock import NAME as LOCK_NAME
+from gpuyard.building.lock import write_lock
+from gpuyard.building.plan import Planner, Reporter
+from gpuyard.building.platform_build import BuiltImage, PlatformBuild
+from gpuyard.building.revision import record_revision, source_revision
+from gpuyard.images.cache import Cache
+from gpuyard.images.layers import EPOCH, compression
+from gpuyard.images.oci import OCI_INDEX, Descriptor, Digest, Index, Platform
+from gpuyard.images.places import Place, Places
+from gpuyard.images.reference import ImageReference
+from gpuyard.images.unfinished import sweep
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build.
+
+    Attributes:
+        base: where the base image is.
+        target: where the image goes, with its tag.
+        root: folder of the application's files.
+        requirements: file with what to install, if any.
+        lock: gpuyard.lock; beside the application by default.
+        platforms: at least one; several make an index.
+        workdir: absolute path in the image.
+        command: what a container of the image starts when it is told nothing; empty for the base's own.
+        compression: "gzip" or "zstd".
+        byte_code: whether wheels are compiled.
+        allow_secrets: names of files that may go in although they look secret.
+        upgrade: lock anew.
+        created: Unix time of everything in the image, seconds.
+        base_name: what the lock and the image call the base, where that is another than `base`: a layout's
+            path as the user wrote it, which is the same on each machine.
+        pull_repository: the name that nodes pull the image by, where that is another than the target's.
+    """
+
+    base: str
+    target: str
+    root: Path
+    requirements: Path | None = None
+    lock: Path | None = None
+    platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
+    workdir: str = WORKDIR
+    command: tuple[str, ...] = ()
+    compression: str = "gzip"
+    byte_code: bool = True
+    allow_secrets: tuple[str, ...] = ()
+    upgrade: bool = False
+    created: int = EPOCH
+    base_name: str | None = None
+    pull_repository: str | None = None
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What was built.
+
+    Attributes:
+        reference: the image by digest, by the name that nodes know it by.
+        pushed: the same where it was pushed.
+        tag: as it was asked for.
+        manifest: the image's, or the index over several platforms.
+    """
+
+    reference: str
+    pushed: str
+    tag: str
+    manifest: Descriptor
+    platforms: Mapping[str, BuiltImage]
+
+    @property
+    def digest(self) -> Digest:
+        """The manifest's."""
+        return self.manifest.digest
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the store had all of it already."""
+        return all(image.unchanged for image in self.platforms.values())
+
+
+async def build(
+    request: BuildRequest, places: Places, cache: Cache, environ: Mapping[str, str], reporter: Reporter
+) -> BuildResult:
+    """Builds an image and stores it.
+
+    Raises:
+        UsageError: the request, the lock or the application's files can't be taken.
+        ImageError: the base, the wheels or the target fail; nothing was tagged.
+    """
+    target = await places.open(request.target, write=True)
+    if not target.tag:
+        raise errors.UsageError(
+            f"{request.target} is a digest, and an image gets its digest from what it holds",
+            remedy="name a tag",
+        )
+    base = await places.open(request.base)
+    base = replace(base, text=request.base_name or base.text)
+    cache.sweep()
+    sweep((request.lock or request.root / LOCK_NAME).parent)
+    own = (LOCK_NAME, *_archive_inside(request))
+    application = read_application(request.root, allow_secrets=request.allow_secrets, leave_out=own)
+    for warning in application.warnings:
+        reporter.say(f"warning: {warning}")
+    revision = asyncio.create_task(source_revision(application, environ), name="source revision")
+    try:
+        result = await _build(request, base, target, application, cache, environ, reporter)
+        await record_revision(target.store, result.manifest, await revision, may_be_known=result.unchanged)
+        return result
+    finally:
+        revision.cancel()
+        await asyncio.gather(revision, return_exceptions=True)
+
+
+async def _build(
+    request: BuildRequest,
+    base: Place,
+    target: Place,
+    application: Application,
+    cache: Cache,
+    environ: Mapping[str, str],
+    reporter: Reporter,
+) -> BuildResult:
+    lock_path = request.lock or request.root / LOCK_NAME
+    planner = Planner(base, request.requirements, lock_path, request.upgrade, cache, environ, reporter)
+    plans, lock, is_new = await planner.plan(request.platforms)
+    if is_new:
+        write_lock(lock_path, lock)
+    packed = compression(request.compression)
+    images: list[BuiltImage] = []
+    for plan in plans:
+        work = PlatformBuild(
+            plan, base, target, application, request.workdir, request.command, packed,
+            request.byte_code, request.created, lock_path.parent.absolute(), cache, environ, reporter,
+        )  # fmt: skip
+        images.append(await work.run(target.tag if len(plans) == 1 else ""))
+    manifest = images[0].manifest
+    if len(images) > 1:
+        entries = tuple(
+            replace(image.manifest, platform=plan.base.config.platform)
+            for image, plan in zip(images, plans, strict=True)
+        )
+        index = Index(entries, images[0].annotations)
+        manifest = await target.store.put_manifest(index.to_bytes(), OCI_INDEX, target.tag or None)
+    return BuildResult(
+        reference=_pulled_as(request.pull_repository, target).pinned(manifest.digest),
+        pushed=target.pinned(manifest.digest),
+        tag=target.text,
+        manifest=manifest,
+        platforms={str(plan.platform): image for plan, image in zip(plans, images, strict=True)},
+    )
+
+
+def _archive_inside(request: BuildRequest) -> Iterator[str]:
+    """The target's path below the application's folder: the last build's archive is no part of the next."""
+    if not request.target.startswith("oci"):
+        return
+    from gpuyard.images.layout import LayoutReference  # Only where it is needed: it costs start-up time.
+
+    layout = LayoutReference.parse(request.target)
+    root = request.root.absolute()
+    if layout and layout.archive and layout.path.absolute().is_relative_to(root):
+        yield str(layout.path.absolute().relative_to(root))
+
+
+def _pulled_as(repository: str | None, target: Place) -> Place:
+    """The target by the name that nodes know it by."""
+    if repository is None or target.reference is None:
+        return target
+    return replace(target, reference=ImageReference.parse(repository))

@@ -1,0 +1,99 @@
+"""The config and the annotations of a built image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from gpuyard.building.environment import ENTRYPOINT, HOME, LABEL_PYTHON, PREFIX, UID, USER, Environment
+from gpuyard.building.wheels import Wheel
+from gpuyard.images.base import BaseContents
+from gpuyard.images.base_image import BaseImage
+from gpuyard.images.installed_torch import LABELS, Installed
+from gpuyard.images.layers import Layer
+from gpuyard.images.oci import Config, ContainerConfig, History
+from gpuyard.kube.timestamps import format_time
+
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_TOOL = "gpuyard build"
+
+
+def image_config(
+    base: BaseImage,
+    contents: BaseContents,
+    environment: Environment,
+    layers: Sequence[tuple[str, Layer]],
+    wheels: Sequence[Wheel],
+    *,
+    workdir: str,
+    command: Sequence[str],
+    created: int,
+) -> Config:
+    """How a container of the image starts.
+
+    Args:
+        base: what it stands on; its environment, labels and ports are kept, its entrypoint is not.
+        contents: what it holds; with the wheels it gives the labels that tell of torch and CUDA.
+        environment: the image's virtual environment.
+        layers: what the build adds, each with what it holds.
+        wheels: what is installed.
+        workdir: absolute path in the image.
+        command: what it starts when it is told nothing; empty for the base's own.
+        created: Unix time in seconds.
+    """
+    container = base.config.container
+    own = container.environment
+    own["PATH"] = f"{PREFIX}/bin:{own.get('PATH') or _DEFAULT_PATH}"
+    own |= {"VIRTUAL_ENV": PREFIX, "HOME": HOME, "USER": USER, "LOGNAME": USER}
+    installed = Installed.seen(
+        {wheel.name: wheel.version for wheel in wheels}, contents.packages, contents.torch
+    )
+    labels = {name: value for name, value in container.labels.items() if name not in LABELS}
+    labels |= {LABEL_PYTHON: environment.python.version} | installed.labels()
+    other = {name: value for name, value in container.other.items() if name not in ("Healthcheck", "OnBuild")}
+    when = timestamp(created)
+    return Config(
+        platform=base.config.platform,
+        container=ContainerConfig(
+            user=f"{UID}:{UID}",
+            env=tuple(f"{name}={value}" for name, value in own.items()),
+            entrypoint=ENTRYPOINT,
+            cmd=tuple(command) or container.cmd or ("python",),
+            working_dir=workdir,
+            labels=labels,
+            other=other,
+        ),
+        diff_ids=(*base.config.diff_ids, *(layer.diff_id for _, layer in layers)),
+        history=(
+            *_base_history(base),
+            *(History(created=when, created_by=f"{_TOOL}: {title}") for title, _ in layers),
+        ),
+        created=when,
+    )
+
+
+def _base_history(base: BaseImage) -> tuple[History, ...]:
+    """One entry that isn't empty for each of the base's layers: tools refuse an image without."""
+    entries = base.config.history
+    if sum(not entry.empty_layer for entry in entries) == len(base.config.diff_ids):
+        return entries
+    return tuple(History(created_by="base image") for _ in base.config.diff_ids)
+
+
+def image_annotations(
+    base: str, base_digest: str, *, created: int, compression: str, byte_code: str
+) -> Mapping[str, str]:
+    """OCI's annotations, and what the digest depends on besides the content."""
+    found = {
+        "org.opencontainers.image.base.name": base,
+        "org.opencontainers.image.base.digest": base_digest,
+        "org.opencontainers.image.created": timestamp(created),
+        "io.gpuyard.compression": compression,
+        "io.gpuyard.byte-code": byte_code or "none",
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def timestamp(seconds: int) -> str:
+    """RFC 3339 in UTC."""
+    return format_time(datetime.fromtimestamp(seconds, UTC))

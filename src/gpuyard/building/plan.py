@@ -1,0 +1,188 @@
+"""What a build will do on one platform: base, lock, environment, wheels; and how the lock comes about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from gpuyard import errors
+from gpuyard.building.byte_code import find_compiler
+from gpuyard.building.environment import Environment
+from gpuyard.building.lock import Lock, PlatformLock, changes, read_lock, requirements_digest
+from gpuyard.building.wheels import Wheel, WheelFetcher
+from gpuyard.images.base import BaseContents
+from gpuyard.images.base_image import BaseImage, find_base, read_contents
+from gpuyard.images.cache import Cache
+from gpuyard.images.oci import Digest, Platform
+from gpuyard.images.places import Place
+
+
+class Reporter(Protocol):
+    """Hears how a build goes on."""
+
+    def say(self, text: str) -> None:
+        """Something the user should read even when all goes well."""
+
+    def bytes(self, what: str, done: int, total: int) -> None:
+        """Progress of one piece of work; total is 0 when it isn't known."""
+
+
+@dataclass(frozen=True)
+class PlatformPlan:
+    """One platform's image to be.
+
+    Attributes:
+        requirements: where wheels may be looked up, if there are any.
+        sources: where the index has wheels that were resolved just now; others are looked up when needed.
+    """
+
+    platform: Platform
+    base: BaseImage
+    contents: BaseContents
+    environment: Environment
+    lock: PlatformLock
+    requirements: Path | None
+    sources: Mapping[Wheel, str]
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Makes the plans of all platforms, and the lock that they follow.
+
+    Attributes:
+        base: where the base is.
+        requirements: None without any.
+        lock_path: of gpuyard.lock.
+        upgrade: lock anew although nothing changed.
+    """
+
+    base: Place
+    requirements: Path | None
+    lock_path: Path
+    upgrade: bool
+    cache: Cache
+    environ: Mapping[str, str]
+    reporter: Reporter
+
+    async def plan(self, platforms: Sequence[Platform]) -> tuple[list[PlatformPlan], Lock, bool]:
+        """The plans, the lock, and whether the lock is new.
+
+        Raises:
+            UsageError: the lock or the requirements can't be read.
+            ImageNotFound: there is no base for a platform.
+            BuildError: the base has no Python.
+            ResolveError: no wheels meet the requirements.
+        """
+        old = read_lock(self.lock_path)
+        digest = self._requirements_digest()
+        reason = self._why_new(old, digest)
+        same_base = old is not None and old.base == self.base.text and not self.upgrade
+        base_digest = old.base_digest if old and same_base else None
+        plans: list[PlatformPlan] = []
+        for platform in platforms:
+            was = old.platforms.get(str(platform)) if old else None
+            plan = await self._platform(platform, was, same_base, base_digest, fresh=bool(reason))
+            plans.append(plan)
+        base_digest = base_digest or await self._base_digest(plans[0].base)
+        kept = dict(old.platforms) if old and not reason else {}
+        lock = Lock(
+            self.base.text, base_digest, digest, kept | {str(plan.platform): plan.lock for plan in plans}
+        )
+        if lock == old:
+            return plans, lock, False
+        self._tell(old, lock, reason)
+        return plans, lock, True
+
+    async def _base_digest(self, base: BaseImage) -> Digest:
+        found = await self.base.store.find_manifest(self.base.target)
+        return found.digest if found else base.digest
+
+    def _requirements_digest(self) -> str:
+        if self.requirements is None:
+            return ""
+        from gpuyard.building.resolve import read_requirements
+
+        return requirements_digest(read_requirements(self.requirements))
+
+    def _why_new(self, old: Lock | None, digest: str) -> str:
+        if old is None:
+            return "there was none"
+        if self.upgrade:
+            return "--upgrade"
+        if old.base != self.base.text:
+            return f"the base is {self.base.text} instead of {old.base}"
+        if old.requirements != digest:
+            return "the requirements changed" if digest else "there are no requirements any more"
+        return ""
+
+    def _tell(self, old: Lock | None, new: Lock, reason: str) -> None:
+        words: list[str] = []
+        for name, platform in new.platforms.items():
+            was = old.platforms.get(name) if old else None
+            if was is None and old is not None:
+                words.append(f"+ {name}")
+            elif was is not None:
+                words += changes(was, platform)
+                if was.base_digest != platform.base_digest:
+                    words.append(f"base {was.base_digest[7:19]} → {platform.base_digest[7:19]}")
+        text = f"{self.lock_path.name} written" + (f" ({reason})" if reason else "")
+        self.reporter.say(
+            text + (": " + ", ".join(words[:20]) if words else "") + (", …" if words[20:] else "")
+        )
+
+    async def _platform(
+        self,
+        platform: Platform,
+        was: PlatformLock | None,
+        same_base: bool,
+        base_digest: Digest | None,
+        *,
+        fresh: bool,
+    ) -> PlatformPlan:
+        locked = was.base_digest if was and same_base else None
+        place = replace(self.base, target=base_digest) if base_digest and not locked else self.base
+        base = await find_base(place, platform, self.cache, locked)
+        contents = await read_contents(place, base, self.cache, self._reading(base))
+        if contents.python is None:
+            raise errors.BuildError(
+                f"the base {self.base.text} has no Python 3 on its PATH",
+                remedy="choose a base with Python: python:3.11-slim, pytorch/pytorch, or Debian with python3",
+            )
+        environment = Environment(contents.python)
+        if was and not fresh and locked:
+            return PlatformPlan(platform, base, contents, environment, was, self.requirements, {})
+        lock, sources = await self._resolve(platform, contents, base, was)
+        return PlatformPlan(platform, base, contents, environment, lock, self.requirements, sources)
+
+    def _reading(self, base: BaseImage) -> Callable[[int, int], None]:
+        return lambda done, total: self.reporter.bytes(f"reading the base {base.digest[7:19]}", done, total)
+
+    async def _resolve(
+        self, platform: Platform, contents: BaseContents, base: BaseImage, was: PlatformLock | None
+    ) -> tuple[PlatformLock, Mapping[Wheel, str]]:
+        assert contents.python is not None
+        if self.requirements is None:
+            return PlatformLock(base.digest), {}
+        from gpuyard.building.conflicts import replaced
+        from gpuyard.building.resolve import Resolver
+
+        self.reporter.bytes(f"resolving {self.requirements.name} for {platform}", 0, 0)
+        preferred = was.wheels if was and not self.upgrade else ()
+        resolver = Resolver(self.environ, self.lock_path.parent.absolute(), platform, contents)
+        found = await resolver.resolve(self.requirements, preferred)
+        for name, version in sorted(found.base_packages.items()):
+            self.reporter.say(f"{name} {version} comes with the base and is not installed again")
+        sources = await WheelFetcher(self.cache, self.environ).measured(found.sources)
+        wheels = tuple(sorted(sources))
+        if other := replaced(wheels, contents.packages):
+            self.reporter.say(
+                "installed in the place of the base's, for the base's own packages too: " + ", ".join(other)
+            )
+        compiler = await find_compiler(contents.python.minor, self.environ) if wheels else None
+        byte_code = str(compiler or "none") if wheels else ""
+        return (
+            PlatformLock(base.digest, contents.python.version, found.base_packages, wheels, byte_code),
+            sources,
+        )

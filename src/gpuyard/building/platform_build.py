@@ -1,0 +1,334 @@
+"""One platform's image: its layers made and sent where they aren't, then config, SBOM and manifest."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.building.application import Application
+from gpuyard.building.byte_code import Compiler, compile_wheel, find_compiler
+from gpuyard.building.environment import LAUNCHER, UID, home_entries
+from gpuyard.building.image_config import image_annotations, image_config
+from gpuyard.building.lock import NAME as LOCK_NAME
+from gpuyard.building.packing import PackedFile, descriptor_of, upload_new
+from gpuyard.building.plan import PlatformPlan, Reporter
+from gpuyard.building.sbom import EMPTY, MEDIA_TYPE, cyclonedx, sbom_manifest
+from gpuyard.building.wheel_layers import MOST_LAYERS, WheelLayer, group_wheels
+from gpuyard.building.wheels import Wheel, WheelFetcher, missing_wheels, wheel_path
+from gpuyard.images.cache import Cache
+from gpuyard.images.layers import Compression, Entry, Layer, Packer, with_parents
+from gpuyard.images.oci import OCI_CONFIG, OCI_EMPTY, OCI_MANIFEST, Descriptor, Digest, Manifest
+from gpuyard.images.places import Place
+from gpuyard.images.transfer import Blob, ensure_blob, ensure_blobs
+
+_LAUNCHER_FILE = Path(__file__).parent.parent / "launcher.py"
+#: Packing is bound by the processor; more at once would only hold more memory.
+_PACKING = 2
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    """One platform's image as it is in the store.
+
+    Attributes:
+        manifest: what an index lists.
+        layers: those that the build added to the base, each with its title.
+        unchanged: the store had it already.
+    """
+
+    manifest: Descriptor
+    layers: tuple[tuple[str, Layer], ...]
+    annotations: Mapping[str, str]
+    unchanged: bool = False
+
+
+@dataclass(frozen=True)
+class _Image:
+    """The documents of an image."""
+
+    config: bytes
+    manifest: bytes
+    annotations: Mapping[str, str]
+    layers: tuple[tuple[str, Layer], ...]
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor.for_bytes(OCI_MANIFEST, self.manifest)
+
+    def built(self, *, unchanged: bool) -> BuiltImage:
+        return BuiltImage(self.descriptor, self.layers, self.annotations, unchanged)
+
+
+@dataclass
+class PlatformBuild:
+    """Builds for one platform; `run` once.
+
+    Attributes:
+        workdir: absolute path in the image.
+        command: of the image; empty for the base's own.
+        byte_code: whether wheels are compiled.
+        created: Unix time of everything in the image, seconds.
+        folder: where uv looks for its configuration.
+    """
+
+    plan: PlatformPlan
+    base: Place
+    target: Place
+    application: Application
+    workdir: str
+    command: tuple[str, ...]
+    compression: Compression
+    byte_code: bool
+    created: int
+    folder: Path
+    cache: Cache
+    environ: Mapping[str, str]
+    reporter: Reporter
+
+    async def run(self, tag: str) -> BuiltImage:
+        """Has the image in the store, under the tag unless that is empty.
+
+        Raises:
+            ImageError: something can't be read, made or sent; the tag is as it was.
+        """
+        compiler = await self._find_compiler()
+        wheel_layers = self._wheel_layers(compiler)
+        async with self._packed_application() as application:
+            known = {layer: found for layer in wheel_layers if (found := layer.known(self.cache))}
+            image = None
+            if len(known) == len(wheel_layers):
+                image = self._image(wheel_layers, known, application.layer, compiler)
+                if await self.target.store.find_manifest(image.descriptor.digest):
+                    if tag:
+                        await self.target.store.put_manifest(image.manifest, OCI_MANIFEST, tag)
+                    return image.built(unchanged=True)
+            known |= await self._send_layers(wheel_layers, known, application, compiler, image)
+        if image is None:
+            image = self._image(wheel_layers, known, application.layer, compiler)
+            await self._send_documents(image)
+        await self.target.store.put_manifest(image.manifest, OCI_MANIFEST, tag or None)
+        return image.built(unchanged=False)
+
+    async def _find_compiler(self) -> Compiler | None:
+        if not self.byte_code or not self.plan.lock.wheels:
+            return None
+        python = self.plan.environment.python
+        compiler = await find_compiler(python.minor, self.environ)
+        if compiler is None:
+            self.reporter.say(
+                f"no byte code: there is no python{python.version} on this machine's PATH to compile with, "
+                "so imports in the image are slower"
+            )
+        locked, here = self.plan.lock.byte_code, str(compiler or "none")
+        if locked not in ("", here):
+            self.reporter.say(
+                f"{LOCK_NAME} was made where byte code was by {locked}, and here it is by {here}: the "
+                "image's digest is another than there"
+            )
+        return compiler
+
+    def _wheel_layers(self, compiler: Compiler | None) -> list[WheelLayer]:
+        # One layer is the application's.
+        left = MOST_LAYERS - len(self.plan.base.manifest.layers) - 1
+        if left < 1:
+            raise errors.BuildError(
+                f"the base has {MOST_LAYERS - 1 - left} layers, and an image can have {MOST_LAYERS}",
+                remedy="flatten the base: `gpuyard image import` makes one layer of a root file system",
+            )
+        version = compiler.version if compiler else ""
+        return [
+            WheelLayer(group, self.plan.environment, version, self.created, self.compression)
+            for group in group_wheels(self.plan.lock.wheels, left)
+        ]
+
+    @asynccontextmanager
+    async def _packed_application(self) -> AsyncIterator[PackedFile]:
+        entries = [
+            *home_entries(self.plan.contents.passwd),
+            *self.plan.environment.entries(),
+            Entry.of_bytes(LAUNCHER.strip("/"), _LAUNCHER_FILE.read_bytes()),
+            *self.application.entries(self.workdir, UID),
+        ]
+        packed = await PackedFile.pack(
+            Packer.of_entries(with_parents(entries), self.created, self.compression), self.cache
+        )
+        try:
+            yield packed
+        finally:
+            packed.close()
+
+    async def _send_layers(
+        self,
+        wheel_layers: Sequence[WheelLayer],
+        known: Mapping[WheelLayer, Layer],
+        application: PackedFile,
+        compiler: Compiler | None,
+        image: _Image | None,
+    ) -> dict[WheelLayer, Layer]:
+        """Has every layer in the store, and the image's documents when they are known already.
+
+        Returns:
+            The layers of wheels that were made for the first time.
+        """
+        mount_from = self.target.mount_from(self.base)
+        base_blobs = [
+            Blob(blob, _opener(self.base, blob), mount_from) for blob in self.plan.base.manifest.layers
+        ]
+        made: dict[WheelLayer, Layer] = {}
+        packing = asyncio.Semaphore(_PACKING)
+
+        async def wheels(layer: WheelLayer) -> None:
+            found = known.get(layer)
+            if found and await self.target.store.has_blob(found.blob.digest):
+                return
+            codes = await self._prepare(layer.wheels, compiler)
+            async with packing:
+                made[layer] = await self._send_wheels(layer, found, codes)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(
+                    ensure_blobs(self.target.store, base_blobs, progress=self._sending("base")),
+                    name="base layers",
+                )
+                tasks.create_task(
+                    ensure_blob(self.target.store, application.blob, self._sending("application")),
+                    name="application layer",
+                )
+                if image:
+                    tasks.create_task(self._send_documents(image), name="config and SBOM")
+                for layer in wheel_layers:
+                    tasks.create_task(wheels(layer), name=f"layer of {layer.title}")
+        except* errors.GpuyardError as group:
+            raise _first(group) from None
+        return made
+
+    async def _send_wheels(self, layer: WheelLayer, found: Layer | None, codes: dict[Wheel, Path]) -> Layer:
+        total = sum(wheel.size for wheel in layer.wheels)
+        sent = 0
+
+        def count(size: int) -> None:
+            nonlocal sent
+            sent += size
+            # Wheels are compressed better than layers are, so the total is a guess.
+            self.reporter.bytes(f"layer of {layer.title}", sent, max(sent, total))
+
+        packed = await upload_new(self.target.store, lambda: layer.pack(self.cache, codes), count)
+        if found and packed != found:
+            raise errors.BuildError(
+                f"the layer of {layer.title} came out other than before: {packed.blob.digest}",
+                remedy="a file of the cache may be damaged: remove the cache folder and build again",
+            )
+        layer.remember(self.cache, packed)
+        return packed
+
+    async def _prepare(self, wheels: Sequence[Wheel], compiler: Compiler | None) -> dict[Wheel, Path]:
+        """Has the wheels in the cache, and their byte code; returns the latter."""
+        codes: dict[Wheel, Path] = {}
+        compiling = asyncio.Semaphore(os.cpu_count() or 1)
+
+        async def compiled(wheel: Wheel) -> None:
+            if compiler:
+                async with compiling:
+                    path = wheel_path(self.cache, wheel)
+                    site = self.plan.environment.site_packages
+                    codes[wheel] = await compile_wheel(self.cache, path, wheel.sha256, compiler, site)
+
+        missing = missing_wheels(self.cache, wheels)
+        sources = {wheel: self.plan.sources[wheel] for wheel in missing if wheel in self.plan.sources}
+        if unknown := [wheel for wheel in missing if wheel not in sources]:
+            from gpuyard.building.resolve import Resolver
+
+            resolver = Resolver(self.environ, self.folder, self.plan.platform, self.plan.contents)
+            sources |= await resolver.locate(unknown, self.plan.requirements)
+        async with asyncio.TaskGroup() as tasks:
+            for wheel in wheels:
+                if wheel not in sources:
+                    tasks.create_task(compiled(wheel), name=f"compile {wheel.file}")
+            if sources:
+                fetching = WheelFetcher(self.cache, self.environ).fetch(
+                    sources,
+                    then=compiled,
+                    progress=lambda n, of: self.reporter.bytes("fetching wheels", n, of),
+                )
+                tasks.create_task(fetching, name="fetch wheels")
+        self._warn_of_conflicts(wheels)
+        return codes
+
+    def _warn_of_conflicts(self, wheels: Sequence[Wheel]) -> None:
+        """The base's packages aren't resolved anew: that one of them won't do shows when wheels are there."""
+        from gpuyard.building.conflicts import unmet
+        from gpuyard.building.platform_tags import environment
+
+        installed = {wheel.name for wheel in self.plan.lock.wheels}
+        base = {name: v for name, v in self.plan.contents.packages.items() if name not in installed}
+        variables = environment(self.plan.platform, self.plan.environment.python.minor)
+        for wheel in wheels:
+            for text in unmet(wheel, wheel_path(self.cache, wheel), base, variables):
+                self.reporter.say(f"warning: {text}; require it yourself to have it installed")
+
+    def _sending(self, what: str) -> Callable[[Digest, int, int], None]:
+        return lambda digest, done, total: self.reporter.bytes(f"{what} layer {digest[7:19]}", done, total)
+
+    def _image(
+        self,
+        wheel_layers: Sequence[WheelLayer],
+        known: Mapping[WheelLayer, Layer],
+        application: Layer,
+        compiler: Compiler | None,
+    ) -> _Image:
+        plan = self.plan
+        layers = (*((layer.title, known[layer]) for layer in wheel_layers), ("application", application))
+        config = image_config(
+            plan.base,
+            plan.contents,
+            plan.environment,
+            [*((layer.holds, known[layer]) for layer in wheel_layers), layers[-1]],
+            plan.lock.wheels,
+            workdir=self.workdir,
+            command=self.command,
+            created=self.created,
+        ).to_bytes()
+        annotations = image_annotations(
+            self.base.text,
+            plan.base.digest,
+            created=self.created,
+            compression=self.compression.name,
+            byte_code=str(compiler or ""),
+        )
+        manifest = Manifest(
+            config=Descriptor.for_bytes(OCI_CONFIG, config),
+            layers=(
+                *(blob.as_oci() for blob in plan.base.manifest.layers),
+                *(layer.blob for _, layer in layers),
+            ),
+            annotations=annotations,
+        )
+        return _Image(config, manifest.to_bytes(), annotations, layers)
+
+    async def _send_documents(self, image: _Image) -> None:
+        """Config and SBOM; the SBOM may name an image that comes later, and the image's tag comes last."""
+        store = self.target.store
+        plan = self.plan
+        sbom = cyclonedx(self.base.text, plan.base.digest, plan.contents.packages, plan.lock.wheels)
+        blobs = ((OCI_CONFIG, image.config), (MEDIA_TYPE, sbom), (OCI_EMPTY, EMPTY))
+        await ensure_blobs(store, [descriptor_of(kind, content)[1] for kind, content in blobs])
+        await store.put_manifest(sbom_manifest(sbom, image.descriptor).to_bytes(), OCI_MANIFEST)
+
+
+def _opener(place: Place, blob: Descriptor) -> Callable[[], AsyncIterator[bytes]]:
+    return lambda: place.store.open_blob(blob)
+
+
+def _first(group: BaseExceptionGroup[errors.GpuyardError]) -> errors.GpuyardError:
+    """The error that stopped the others."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, errors.GpuyardError)
+    return error

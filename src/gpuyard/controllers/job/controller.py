@@ -1,0 +1,189 @@
+"""The Job controller: acts on what `job_plan` and `job_status` decide."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from datetime import datetime
+
+from gpuyard import errors
+from gpuyard.client.api import KubeApi, Propagation
+from gpuyard.client.events import EventRecorder
+from gpuyard.client.informer import Informer
+from gpuyard.client.workqueue import WorkQueue
+from gpuyard.controllers.job.bookkeeping import LOOK_UP_AFTER, Bookkeeping
+from gpuyard.controllers.job.plan import next_look_s, plan
+from gpuyard.controllers.job.pod_control import PodControl, as_job
+from gpuyard.controllers.job.status import Account, account, judge, news
+from gpuyard.controllers.job.view import JobView, PodView, view_job, view_pod
+from gpuyard.kube.objects import JOBS, Manifest, ObjectKey, controller_of, key_of, uid_of
+from gpuyard.kube.timestamps import later
+
+_WORKERS = 8
+_ORPHAN_RECHECK_S = 1.0
+
+
+class JobController:
+    """Makes the pods that Jobs call for, and counts how they end.
+
+    Every Job is named by its key and handled by one worker at a time; different Jobs run in parallel.
+    It keeps nothing that it couldn't read from the API again, so it may be stopped at any point.
+
+    Args:
+        jobs, pods: informers that someone else runs.
+        backoff_s: delay before a pod is made again after one failure; it doubles up to six minutes.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        clock: Callable[[], datetime],
+        jobs: Informer,
+        pods: Informer,
+        *,
+        backoff_s: float = 10.0,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._api = api
+        self._clock = clock
+        self._jobs = jobs
+        self._pods = pods
+        self._backoff_s = backoff_s
+        self._events = EventRecorder(api, "job-controller", clock)
+        self._control = PodControl(api, clock, self._events, rng or random.Random())  # noqa: S311 names only
+        self._books: dict[str, Bookkeeping] = {}
+        self._queue: WorkQueue[ObjectKey] = WorkQueue("job", self._sync)
+        self._orphans: WorkQueue[ObjectKey] = WorkQueue("job-orphan", self._release_orphan)
+        jobs.add_handler(self._on_job)
+        pods.add_handler(self._on_pod)
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        await self._jobs.synced()
+        await self._pods.synced()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._queue.run(_WORKERS), name="job-workers")
+            group.create_task(self._orphans.run(), name="job-orphans")
+
+    def _on_job(self, old: Manifest | None, new: Manifest | None) -> None:
+        if new is not None:
+            self._queue.add(key_of(new))
+        elif old is not None and (book := self._books.pop(uid_of(old), None)):
+            for key in book.seen:
+                self._orphans.add(key)
+
+    def _on_pod(self, old: Manifest | None, new: Manifest | None) -> None:
+        before, after = _owner_uid(old), _owner_uid(new)
+        if old is not None and before and before != after:
+            self._book(before).gone(old)
+            self._wake(old, before)
+        if new is not None and after:
+            self._book(after).shown(new)
+            self._wake(new, after)
+        if new is not None and view_pod(new).tracked and self._job_of(new) is None:
+            self._orphans.add(key_of(new))
+
+    def _wake(self, pod: Manifest, uid: str) -> None:
+        job = self._job_of(pod)
+        if job is not None:
+            self._queue.add(key_of(job))
+        elif not self._books[uid].seen:
+            del self._books[uid]
+
+    def _job_of(self, pod: Manifest) -> Manifest | None:
+        """The Job that controls the pod, as the informer shows it."""
+        owner = controller_of(pod)
+        if owner is None:
+            return None
+        job = self._jobs.objects.get(ObjectKey(pod["metadata"]["namespace"], owner["name"]))
+        return job if job is not None and uid_of(job) == owner["uid"] else None
+
+    def _book(self, uid: str) -> Bookkeeping:
+        return self._books.setdefault(uid, Bookkeeping())
+
+    def _views(self, book: Bookkeeping) -> list[PodView]:
+        return book.pods(self._pods.objects[key] for key in sorted(book.seen))
+
+    async def _sync(self, key: ObjectKey) -> float | None:
+        manifest = self._jobs.objects.get(key)
+        if manifest is None:
+            return None
+        book = self._book(uid_of(manifest))
+        manifest = book.newest(manifest)
+        job = view_job(manifest)
+        if not job.managed:
+            return None
+        if job.finished_at is not None:
+            return await self._after_end(manifest, job, book, job.finished_at)
+        now = self._clock()
+        await self._control.look_up(book, now)
+        pods = self._views(book)
+        todo = plan(job, pods, judge(job, pods, now), now, self._backoff_s)
+        problems = await self._control.delete(manifest, book, todo.delete, counts=todo.counts)
+        problems += await self._control.create(manifest, book, todo.create)
+        manifest = await self._count(manifest, book, now)
+        if problems:
+            raise problems[0]
+        if book.waiting:
+            return LOOK_UP_AFTER.total_seconds()
+        return next_look_s(view_job(manifest), todo, now)
+
+    async def _count(self, manifest: Manifest, book: Bookkeeping, now: datetime) -> Manifest:
+        """Writes the status; where outcomes are new, releases their pods and writes the counters."""
+        while True:
+            job, pods = view_job(manifest), self._views(book)
+            result = account(job, pods, judge(job, pods, now), now)
+            manifest = await self._write_status(manifest, book, result)
+            if not result.release:
+                return manifest
+            await self._control.release(book, result.release)
+
+    async def _write_status(self, old: Manifest, book: Bookkeeping, result: Account) -> Manifest:
+        if result.status == (old.get("status") or {}):
+            return old
+        new = await self._api.update(JOBS, {**as_job(old), "status": result.status}, subresource="status")
+        book.wrote_job(old, new)
+        for type_, reason, message in news(old.get("status") or {}, result.status):
+            await self._events.record(as_job(new), type_, reason, message)
+        return new
+
+    async def _after_end(
+        self, manifest: Manifest, job: JobView, book: Bookkeeping, finished_at: datetime
+    ) -> float | None:
+        """Lets go of pods that turned up late, and deletes the Job when its time to live is over."""
+        await self._control.release(book, [pod for pod in self._views(book) if pod.tracked])
+        if job.ttl_s is None or job.deleting:
+            return None
+        left_s = (later(finished_at, job.ttl_s) - self._clock()).total_seconds()
+        if left_s > 0:
+            return left_s
+        key = key_of(manifest)
+        with contextlib.suppress(errors.NotFound, errors.Conflict):
+            await self._api.delete(
+                JOBS, key.name, key.namespace, propagation=Propagation.FOREGROUND, uid=job.uid
+            )
+        return None
+
+    async def _release_orphan(self, key: ObjectKey) -> float | None:
+        """Takes the tracking finalizer off a pod whose Job is gone, so that the pod can go too."""
+        manifest = self._pods.objects.get(key)
+        if manifest is None or not view_pod(manifest).tracked or self._job_of(manifest) is not None:
+            return None
+        owner = controller_of(manifest)
+        if owner is not None:
+            with contextlib.suppress(errors.NotFound):
+                job = await self._api.get(JOBS, owner["name"], key.namespace)
+                if uid_of(job) == owner["uid"]:
+                    return _ORPHAN_RECHECK_S
+        await self._control.release(Bookkeeping(), [view_pod(manifest)])
+        return None
+
+
+def _owner_uid(pod: Manifest | None) -> str:
+    """The uid of the Job that controls the pod, empty when none does."""
+    owner = controller_of(pod) if pod is not None else None
+    if owner is None or (owner["apiVersion"], owner["kind"]) != (JOBS.api_version, JOBS.kind):
+        return ""
+    return str(owner["uid"])

@@ -1,0 +1,120 @@
+"""Which pods a Job is to get and to lose now (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+
+from gpuyard.controllers.job.status import (
+    Verdict,
+    completed_indexes,
+    deadline,
+    has_valid_index,
+    succeeded_count,
+)
+from gpuyard.controllers.job.view import JobView, PodView
+
+#: Source: job_controller.go MaxJobPodFailureBackOff.
+_MAX_BACKOFF_S = 360.0
+#: Pods made or deleted in one go, so that a big Job doesn't hold up the others.
+_MAX_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do with the pods.
+
+    Attributes:
+        create: one entry for each new pod: its completion index, None unless the Job is Indexed.
+        delete: pods to delete.
+        counts: whether the deleted pods count as failures: only so when the Job has failed.
+        wait_s: seconds until pods may be created again, when back-off forbids it now.
+    """
+
+    create: tuple[int | None, ...] = ()
+    delete: tuple[PodView, ...] = ()
+    counts: bool = False
+    wait_s: float | None = None
+
+
+def plan(
+    job: JobView, pods: Sequence[PodView], verdict: Verdict | None, now: datetime, backoff_s: float
+) -> Plan:
+    """Decides; deleting goes before creating. `backoff_s` is the delay after one failure."""
+    active = [pod for pod in pods if pod.active]
+    if verdict is not None:
+        return Plan(delete=tuple(active), counts=not verdict.succeeded)
+    if job.deleting:
+        return Plan()
+    # An active pod without the finalizer was being deleted uncounted when the controller stopped.
+    surplus = [pod for pod in active if job.suspended or not pod.tracked]
+    wanted = _wanted(job, pods, len(active))
+    surplus += _surplus(job, [pod for pod in active if pod not in surplus], wanted)
+    if surplus:
+        return Plan(delete=tuple(surplus[:_MAX_AT_ONCE]))
+    holding = active + [pod for pod in pods if pod.terminating and job.replaces_only_failed]
+    missing = min(wanted - len(holding), _MAX_AT_ONCE)
+    if job.suspended or missing <= 0:
+        return Plan()
+    wait_s = _backoff_left_s(pods, now, backoff_s)
+    if wait_s > 0:
+        return Plan(wait_s=wait_s)
+    if not job.indexed:
+        return Plan(create=(None,) * missing)
+    taken = completed_indexes(job, pods) | {pod.index for pod in holding}
+    free = (index for index in range(job.completions or 0) if index not in taken)
+    return Plan(create=tuple(islice(free, missing)))
+
+
+def next_look_s(job: JobView, todo: Plan, now: datetime) -> float | None:
+    """Seconds until something is due that no event will tell: the end of a back-off, or of the Job's time."""
+    waits = [] if todo.wait_s is None else [todo.wait_s]
+    due = deadline(job)
+    if due is not None and due > now:
+        waits.append((due - now).total_seconds())
+    return min(waits, default=None)
+
+
+def _wanted(job: JobView, pods: Sequence[PodView], active: int) -> int:
+    succeeded = succeeded_count(job, pods)
+    if job.completions is None:
+        # Once one pod has succeeded the others may end by themselves.
+        return active if succeeded else job.parallelism
+    return max(min(job.completions - succeeded, job.parallelism), 0)
+
+
+def _surplus(job: JobView, active: Sequence[PodView], wanted: int) -> list[PodView]:
+    """Pods of a wrong or doubled index, then those that have got least far."""
+    remove: list[PodView] = []
+    keep: list[PodView] = []
+    seen: set[int | None] = set()
+    for pod in sorted(active, key=_progress, reverse=True):
+        if job.indexed and (pod.index in seen or not has_valid_index(job, pod)):
+            remove.append(pod)
+        else:
+            keep.append(pod)
+            seen.add(pod.index)
+    too_many = len(active) - wanted - len(remove)
+    return remove + (keep[-too_many:] if too_many > 0 else [])
+
+
+def _progress(pod: PodView) -> tuple[bool, bool, bool, list[int], str]:
+    """Orders pods by how far they are; of two alike the older one is further."""
+    age = [-ord(letter) for letter in pod.created_at]
+    return pod.scheduled, pod.phase == "Running", pod.ready, age, pod.key.name
+
+
+def _backoff_left_s(pods: Sequence[PodView], now: datetime, backoff_s: float) -> float:
+    """The delay doubles with each pod that failed since the last success; deleted pods don't count.
+
+    It is read off the pods, which stay until their Job goes, and so survives a restart.
+    """
+    ends = [(pod.finished_at, pod.phase) for pod in pods if pod.terminal and pod.finished_at]
+    last_success = max((at for at, phase in ends if phase == "Succeeded"), default=None)
+    failures = [at for at, phase in ends if phase == "Failed" and (last_success is None or at > last_success)]
+    if not failures:
+        return 0.0
+    delay_s = min(backoff_s * 2.0 ** min(len(failures) - 1, 30), _MAX_BACKOFF_S)
+    return (max(failures) + timedelta(seconds=delay_s) - now).total_seconds()

@@ -1,0 +1,64 @@
+"""Runs all controllers of the yard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from gpuyard.client.api import KubeApi
+from gpuyard.client.informer import Informer
+from gpuyard.controllers.event_expiry import EventExpiry
+from gpuyard.controllers.garbage import GarbageCollector
+from gpuyard.controllers.job.controller import JobController
+from gpuyard.controllers.namespaces import NamespaceController
+from gpuyard.controllers.nodes import NodeLifecycle, PodCollector
+from gpuyard.kube.objects import JOBS, LEASES, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, Resource
+
+#: Kinds whose informers `run_controllers` needs.
+NEEDED = (JOBS, LEASES, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS)
+
+
+class _Controller(Protocol):
+    async def run(self) -> None: ...
+
+
+class Controllers:
+    """All controllers over one set of informers.
+
+    Make it before the informers run, since it registers handlers; then `run` it beside them.
+
+    Args:
+        informers: at least those in `NEEDED`, run by the caller; the garbage collector follows
+            owner references over all of them.
+        resources: everything that the API serves, for emptying a namespace.
+        job_backoff_s: delay before a Job's pod is made again after one failure (10 on a cluster).
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        clock: Callable[[], datetime],
+        informers: Mapping[Resource, Informer],
+        resources: Sequence[Resource],
+        *,
+        job_backoff_s: float = 10.0,
+    ) -> None:
+        nodes, pods = informers[NODES], informers[PODS]
+        self._parts: dict[str, _Controller] = {
+            "jobs": JobController(api, clock, informers[JOBS], pods, backoff_s=job_backoff_s),
+            "garbage": GarbageCollector(api, informers),
+            "namespaces": NamespaceController(
+                api, clock, informers[NAMESPACES], informers[SERVICE_ACCOUNTS], resources
+            ),
+            "node-lifecycle": NodeLifecycle(api, clock, nodes, informers[LEASES]),
+            "pod-collector": PodCollector(api, clock, nodes, pods),
+            "event-expiry": EventExpiry(api, clock),
+        }
+
+    async def run(self) -> None:
+        """Works until cancelled; a bug in one ends all, so that the owner reports it."""
+        async with asyncio.TaskGroup() as group:
+            for name, part in self._parts.items():
+                group.create_task(part.run(), name=f"controller-{name}")

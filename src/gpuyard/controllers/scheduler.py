@@ -1,0 +1,229 @@
+"""Binds pending pods to nodes: `scheduling` decides, this watches and writes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from gpuyard import errors
+from gpuyard.client.api import KubeApi
+from gpuyard.client.events import EventRecorder
+from gpuyard.client.informer import Informer
+from gpuyard.kube.conditions import find_condition, with_condition
+from gpuyard.kube.objects import PODS, Manifest, ObjectKey, key_of
+from gpuyard.kube.timestamps import format_time
+from gpuyard.scheduling.decide import decide, order
+from gpuyard.scheduling.requests import PodRequest
+from gpuyard.scheduling.snapshot import NodeState, Snapshot, holds
+
+log = logging.getLogger(__name__)
+
+#: What a pod's `schedulerName` says when it is ours.
+NAME = "default-scheduler"
+
+_WRITES_AT_ONCE = 64
+_RETRY_S = 0.5
+_RETRY_MAX_S = 30.0
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A pending pod, as last seen and as parsed."""
+
+    pod: Manifest
+    request: PodRequest
+
+
+class Scheduler:
+    """Binds pods in rounds, one round at a time, woken by changes that can matter to a pod.
+
+    A round takes the pods that arrived since the last one, and all that found no place when something
+    was freed or a node changed. The more important go first; one that fits nowhere doesn't hold up the
+    others. A pod counts as bound from the decision on, until the binding is seen or has failed.
+    """
+
+    def __init__(self, api: KubeApi, clock: Callable[[], datetime], nodes: Informer, pods: Informer) -> None:
+        self._api = api
+        self._clock = clock
+        self._informers = (nodes, pods)
+        self._events = EventRecorder(api, NAME, clock)
+        self._nodes: dict[str, NodeState] = {}
+        self._bound: dict[ObjectKey, PodRequest] = {}
+        self._assumed: dict[ObjectKey, PodRequest] = {}
+        #: Pods for the next round, and those that wait until something changes.
+        self._pending: dict[ObjectKey, _Waiting] = {}
+        self._stuck: dict[ObjectKey, _Waiting] = {}
+        #: Who came first among those of one second.
+        self._arrivals: dict[ObjectKey, int] = {}
+        self._count = itertools.count()
+        self._wake = asyncio.Event()
+        self._writes = asyncio.Semaphore(_WRITES_AT_ONCE)
+        nodes.add_handler(self._on_node)
+        pods.add_handler(self._on_pod)
+
+    async def run(self) -> None:
+        """Schedules until cancelled. The informers must be running."""
+        for informer in self._informers:
+            await informer.synced()
+        retry_s: float | None = None
+        while True:
+            try:
+                async with asyncio.timeout(retry_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            failed = await self._round()
+            retry_s = min((retry_s or _RETRY_S / 2) * 2, _RETRY_MAX_S) if failed else None
+
+    # -- what changes -----------------------------------------------------------------------------------
+
+    def _on_node(self, old: Manifest | None, new: Manifest | None) -> None:
+        name = (new or old or {})["metadata"]["name"]
+        before = self._nodes.pop(name, None)
+        if new is not None:
+            self._nodes[name] = NodeState.of(new)
+        # A heartbeat changes nothing that a pod could wait for.
+        if self._nodes.get(name) != before:
+            self._retry_all()
+
+    def _on_pod(self, old: Manifest | None, new: Manifest | None) -> None:
+        key = key_of(new or old or {})
+        if new is None or not _is_waiting(new):
+            self._pending.pop(key, None)
+            self._stuck.pop(key, None)
+            self._assumed.pop(key, None)
+            self._arrivals.pop(key, None)
+        if new is not None and holds(new):
+            self._bound[key] = PodRequest.of(new)
+        elif self._bound.pop(key, None) is not None:
+            self._retry_all()
+        if new is not None and _is_waiting(new) and key not in self._assumed:
+            self._queue(key, old, new)
+
+    def _queue(self, key: ObjectKey, old: Manifest | None, new: Manifest) -> None:
+        # Our own report of why it is stuck comes back as a change too.
+        if key in self._stuck and old is not None and old["spec"] == new["spec"]:
+            self._stuck[key] = replace(self._stuck[key], pod=new)
+            return
+        self._stuck.pop(key, None)
+        self._pending[key] = _Waiting(new, PodRequest.of(new))
+        self._arrivals.setdefault(key, next(self._count))
+        self._wake.set()
+
+    def _retry_all(self) -> None:
+        self._pending |= self._stuck
+        self._stuck.clear()
+        if self._pending:
+            self._wake.set()
+
+    # -- a round ----------------------------------------------------------------------------------------
+
+    async def _round(self) -> bool:
+        """Decides on every pending pod and carries it out; whether something has to be tried again."""
+        pending, self._pending = self._pending, {}
+        requests = order((waiting.request for waiting in pending.values()), self._arrivals)
+        snapshot = Snapshot.build(self._nodes.values(), {**self._assumed, **self._bound}.values())
+        tasks = []
+        async with asyncio.TaskGroup() as group:
+            for request in requests:
+                waiting = pending[request.key]
+                try:
+                    decision = decide(request, snapshot)
+                except Exception:
+                    # One odd pod must not end scheduling for the others, at this start and every later one.
+                    log.exception("pod %s: no decision", request.key)
+                    self._stuck[request.key] = waiting
+                    continue
+                if decision.node is None:
+                    self._stuck[request.key] = waiting
+                    work = self._report_stuck(waiting, decision.message)
+                else:
+                    snapshot = snapshot.assume(request, decision.node)
+                    self._assumed[request.key] = replace(request, node_name=decision.node)
+                    work = self._bind(waiting, decision.node)
+                tasks.append(group.create_task(self._guarded(work, waiting), name=f"schedule-{request.key}"))
+        return not all(task.result() for task in tasks)
+
+    async def _guarded(self, work: Coroutine[Any, Any, bool], waiting: _Waiting) -> bool:
+        """Does the work of one pod; a bug that it trips over is reported, and it is tried again."""
+        try:
+            return await work
+        except Exception:
+            key = waiting.request.key
+            log.exception("pod %s: not scheduled; trying again", key)
+            if self._assumed.pop(key, None) or self._stuck.pop(key, None):
+                self._pending.setdefault(key, waiting)
+            return False
+
+    async def _bind(self, waiting: _Waiting, node: str) -> bool:
+        """Binds; False when it has to be tried again."""
+        pod, key, uid = waiting.pod, waiting.request.key, waiting.request.uid
+        async with self._writes:
+            try:
+                await self._api.bind(key.namespace, key.name, node, uid=uid)
+            except (errors.Conflict, errors.NotFound) as error:
+                # Gone, being deleted or bound by another: its next change, if any, says what it is now.
+                log.info("pod %s not bound to %s: %s", key, node, error)
+                self._assumed.pop(key, None)
+                self._retry_all()
+                return True
+            except errors.GpuyardError as error:
+                log.warning("pod %s not bound to %s: %s; trying again", key, node, error)
+                # Nothing is woken here: the retry comes with back-off. A pod that went meanwhile stays gone.
+                if self._assumed.pop(key, None):
+                    self._pending.setdefault(key, waiting)
+                return False
+            message = f"Successfully assigned {key.namespace}/{key.name} to {node}"
+            await self._events.record(pod, "Normal", "Scheduled", message)
+            return True
+
+    async def _report_stuck(self, waiting: _Waiting, message: str) -> bool:
+        """Sets PodScheduled=False and writes the event, unless that is what the pod says already."""
+        pod, key = waiting.pod, waiting.request.key
+        known = find_condition(pod, "PodScheduled") or {}
+        if known.get("status") == "False" and known.get("message") == message:
+            return True
+        conditions = with_condition(
+            (pod.get("status") or {}).get("conditions") or (),
+            "PodScheduled",
+            "False",
+            now=format_time(self._clock()),
+            reason="Unschedulable",
+            message=message,
+        )
+        async with self._writes:
+            try:
+                await self._api.patch(
+                    PODS,
+                    key.name,
+                    {"status": {"conditions": conditions}},
+                    key.namespace,
+                    subresource="status",
+                )
+            except errors.NotFound:
+                return True
+            except errors.GpuyardError as error:
+                log.warning("pod %s: can't report that it fits nowhere: %s; trying again", key, error)
+                if self._stuck.pop(key, None):
+                    self._pending.setdefault(key, waiting)
+                return False
+            await self._events.record(pod, "Warning", "FailedScheduling", message)
+            return True
+
+
+def _is_waiting(pod: Manifest) -> bool:
+    """Whether the pod is ours to place."""
+    spec = pod["spec"]
+    return (
+        not spec.get("nodeName")
+        and not spec.get("schedulingGates")
+        and not pod["metadata"].get("deletionTimestamp")
+        and spec.get("schedulerName", NAME) == NAME
+        and (pod.get("status") or {}).get("phase", "Pending") == "Pending"
+    )

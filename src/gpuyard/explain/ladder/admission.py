@@ -1,0 +1,154 @@
+"""Admission: what an API server says when it refuses a run's pod, other than for quota.
+
+Sources: kubernetes `plugin/pkg/admission/{serviceaccount,priority,runtimeclass}`,
+`pod-security-admission/policy`, `apiserver/pkg/admission/plugin/{policy/validating,webhook}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from gpuyard.explain.ladder.absent import nearest
+from gpuyard.explain.ladder.quota import denial, find_quota
+from gpuyard.explain.ladder.steps import By, Finding, Objects, Owner, Remedy, Step
+
+_LONGEST = 400
+
+
+def find_admission(objects: Objects) -> Finding | None:
+    """Why the server takes no pod of this run, if that is what it said."""
+    said = denial(objects)
+    if not said or find_quota(objects) is not None:
+        return None
+    for pattern, finding in _KNOWN:
+        if match := pattern.search(said):
+            return finding(objects, match)
+    return Finding(
+        Step.ADMISSION,
+        "refused",
+        f"the API server takes no pod of it: {_reason(said)}",
+        evidence=(f"the server said: {said[:_LONGEST]}",),
+    )
+
+
+def _pod_security(objects: Objects, match: re.Match[str]) -> Finding:
+    # One clause each: `privileged (container "main" must not set …), runAsNonRoot != true (…)`.
+    broken = [clause.strip(" ,") for clause in re.findall(r"[^()]+\([^()]*\)", match["broken"])]
+    return Finding(
+        Step.ADMISSION,
+        "pod_security",
+        f'namespace {objects.namespace} enforces Pod Security "{match["level"]}", and the pod breaks '
+        f"{len(broken)} of its rules",
+        Owner("Namespace", objects.namespace),
+        tuple(broken),
+        (
+            Remedy("set what the parentheses say; what `gpuyard run` renders passes as it is"),
+            Remedy(
+                "lower the level",
+                By.OPERATOR,
+                f"kubectl label namespace {objects.namespace} --overwrite "
+                "pod-security.kubernetes.io/enforce=baseline",
+            ),
+        ),
+    )
+
+
+def _policy(objects: Objects, match: re.Match[str]) -> Finding:
+    return Finding(
+        Step.ADMISSION,
+        "policy",
+        f"policy {match['name']} denies its pod",
+        Owner("ValidatingAdmissionPolicy", match["name"]),
+        (f"it says: {match['message'][:_LONGEST]}",),
+        (Remedy("change the run as the policy says"),),
+    )
+
+
+def _webhook(objects: Objects, match: re.Match[str]) -> Finding:
+    return Finding(
+        Step.ADMISSION,
+        "webhook",
+        f"admission webhook {match['name']} denies its pod",
+        evidence=(f"it says: {match['message'][:_LONGEST]}",),
+        remedies=(Remedy("change the run as the webhook says"),),
+    )
+
+
+def _webhook_away(objects: Objects, match: re.Match[str]) -> Finding:
+    # The message doesn't say which configuration has it.
+    command = "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations -o wide"
+    return Finding(
+        Step.ADMISSION,
+        "webhook_away",
+        f"admission webhook {match['name']} doesn't answer, and without it no pod is let in",
+        evidence=(f"the server said: {match['message'][:_LONGEST]}",),
+        remedies=(Remedy("mend the webhook's service", By.OPERATOR, command),),
+    )
+
+
+def _absent(kind: str, cause: str, usage: str) -> Callable[[Objects, re.Match[str]], Finding]:
+    def finding(objects: Objects, match: re.Match[str]) -> Finding:
+        name, known = match["name"], objects.names.get(kind, ())
+        namespace = objects.namespace if kind == "ServiceAccount" else ""
+        return Finding(
+            Step.ADMISSION,
+            cause,
+            f"there is no {kind} {name}" + (f" in namespace {namespace}" if namespace else ""),
+            Owner(kind, name, namespace),
+            (f"there are: {', '.join(sorted(known))}",) if known else (),
+            (Remedy(nearest(name, known, usage)), Remedy(f"make the {kind} {name}", By.OPERATOR)),
+        )
+
+    return finding
+
+
+def _ending(objects: Objects, match: re.Match[str]) -> Finding:
+    return Finding(
+        Step.ADMISSION,
+        "namespace_ending",
+        f"namespace {objects.namespace} is being deleted",
+        Owner("Namespace", objects.namespace),
+        remedies=(Remedy("submit it to another namespace"),),
+    )
+
+
+def _invalid(objects: Objects, match: re.Match[str]) -> Finding:
+    return Finding(
+        Step.ADMISSION,
+        "invalid",
+        f"its pod breaks a rule of the API: {match['message'][:_LONGEST]}",
+        remedies=(Remedy("mend that field of the Job's template"),),
+    )
+
+
+def _reason(said: str) -> str:
+    return said.rpartition(" is forbidden: ")[2][:_LONGEST]
+
+
+_KNOWN = (
+    (re.compile(r'violates PodSecurity "(?P<level>[^":]+)[^"]*": (?P<broken>.*)'), _pod_security),
+    (
+        re.compile(
+            r"ValidatingAdmissionPolicy '(?P<name>[^']+)' with binding '[^']+' "
+            r"denied request: (?P<message>.*)"
+        ),
+        _policy,
+    ),
+    (re.compile(r'admission webhook "(?P<name>[^"]+)" denied the request:? ?(?P<message>.*)'), _webhook),
+    (re.compile(r'failed calling webhook "(?P<name>[^"]+)": (?P<message>.*)'), _webhook_away),
+    (
+        re.compile(r'serviceaccount "(?P<name>[^"]+)" not found'),
+        _absent("ServiceAccount", "no_service_account", "leave serviceAccountName out"),
+    ),
+    (
+        re.compile(r"no PriorityClass with name (?P<name>\S+) was found"),
+        _absent("PriorityClass", "no_priority_class", "leave --priority out"),
+    ),
+    (
+        re.compile(r'RuntimeClass "(?P<name>[^"]+)" not found'),
+        _absent("RuntimeClass", "no_runtime_class", "leave runtimeClassName out"),
+    ),
+    (re.compile(r"because it is being terminated"), _ending),
+    (re.compile(r"is invalid: (?P<message>.*)"), _invalid),
+)

@@ -1,0 +1,113 @@
+"""Devices: what a kubelet, the device plugin and CDI say of a pod that has a node already.
+
+Sources: kubernetes `pkg/kubelet/cm/devicemanager/manager.go` and `pkg/kubelet/lifecycle/predicate.go` for the
+messages, KEP-4680 for `allocatedResourcesStatus`, containerd `internal/cri/server` for CDI.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from gpuyard.explain.ladder.pulls import waiting_containers
+from gpuyard.explain.ladder.steps import By, Finding, Objects, Owner, Remedy, Step
+from gpuyard.kube.objects import Manifest
+from gpuyard.kube.pods import container_statuses
+
+_NO_HEALTHY = re.compile(
+    r"no healthy devices present; cannot allocate unhealthy devices (?P<resource>[^\s,]+)"
+)
+_TOO_FEW = re.compile(
+    r"requested number of devices unavailable for (?P<resource>\S+?)\. "
+    r"Requested: (?P<asked>\d+), Available: (?P<free>\d+)"
+)
+_OUT_OF = re.compile(r"resource: (?P<resource>[^\s,]+), requested: (?P<asked>\d+), used: (?P<used>\d+)")
+_CDI = re.compile(r"unresolvable CDI devices (?P<devices>[^\s\"]+)")
+_LONGEST = 400
+_AGENT = Remedy(
+    "see why the node's device plugin doesn't serve: `gpuyard status`, the plugin's log on that node",
+    By.OPERATOR,
+)
+_AGAIN = Remedy("submit it again: the scheduler then places it by what is there now")
+
+
+def find_devices(objects: Objects) -> Finding | None:
+    """What about its devices ended, holds or endangers the pod."""
+    pod = objects.pod
+    if pod is None:
+        return None
+    status = pod.get("status") or {}
+    reason, said = str(status.get("reason") or ""), str(status.get("message") or "")
+    if reason == "UnexpectedAdmissionError" or reason.startswith("OutOf"):
+        return _rejected(pod, reason, said)
+    for _, waiting in waiting_containers(pod):
+        if match := _CDI.search(str(waiting.get("message") or "")):
+            return _no_cdi(pod, match, str(waiting["message"]))
+    return _unhealthy(pod)
+
+
+def _rejected(pod: Manifest, reason: str, said: str) -> Finding:
+    node = str(pod["spec"].get("nodeName", ""))
+    evidence = (f"node {node} says: {said[:_LONGEST]}",)
+    owner = Owner("Node", node)
+    if match := _NO_HEALTHY.search(said):
+        text = (
+            f"node {node} refused the pod: none of its {match['resource']} is healthy, or its plugin is gone"
+        )
+        return Finding(Step.DEVICES, "no_healthy_devices", text, owner, evidence, (_AGAIN, _AGENT))
+    if match := _TOO_FEW.search(said) or _OUT_OF.search(said):
+        groups = match.groupdict()
+        there = f"{groups['free']} free" if "free" in groups else f"{groups['used']} in use"
+        text = (
+            f"node {node} refused the pod: it asks for {match['asked']} {match['resource']}, and {there}; "
+            "something else took them in between"
+        )
+        return Finding(Step.DEVICES, "out_of_devices", text, owner, evidence, (_AGAIN,))
+    text = f"node {node} refused the pod ({reason})"
+    return Finding(Step.DEVICES, "allocate_failed", text, owner, evidence, (_AGAIN, _AGENT))
+
+
+def _no_cdi(pod: Manifest, match: re.Match[str], said: str) -> Finding:
+    node = str(pod["spec"].get("nodeName", ""))
+    return Finding(
+        Step.DEVICES,
+        "no_cdi_device",
+        f"the container runtime of node {node} doesn't know CDI device {match['devices']}",
+        Owner("Node", node),
+        (f"the runtime says: {said[:_LONGEST]}",),
+        (
+            Remedy(
+                "have the agent write its CDI file again: restart its pod on that node, and see that the "
+                "runtime reads /var/run/cdi",
+                By.OPERATOR,
+            ),
+        ),
+    )
+
+
+def _unhealthy(pod: Manifest) -> Finding | None:
+    """Devices that it holds and that are sick: it goes on, but what it computes there may not."""
+    sick = [
+        f"{resource} {device}: {health}" for resource, device, health in _health(pod) if health == "Unhealthy"
+    ]
+    if not sick:
+        return None
+    node = str(pod["spec"].get("nodeName", ""))
+    return Finding(
+        Step.DEVICES,
+        "unhealthy_device",
+        f"unhealthy devices that it holds on node {node}: {len(sick)}",
+        Owner("Node", node),
+        tuple(sick[:8]),
+        (
+            Remedy("stop it and submit it again: sick devices aren't given out"),
+            Remedy("see the node's kernel log for Xid messages, and `nvidia-smi`", By.OPERATOR),
+        ),
+    )
+
+
+def _health(pod: Manifest) -> Iterator[tuple[str, str, str]]:
+    for container in container_statuses(pod, init=True):
+        for resource in container.get("allocatedResourcesStatus") or ():
+            for device in resource.get("resources") or ():
+                yield resource["name"], str(device.get("resourceID", "")), str(device.get("health", ""))

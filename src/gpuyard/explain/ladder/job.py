@@ -1,0 +1,42 @@
+"""The Job itself: told to wait, or between two attempts."""
+
+from __future__ import annotations
+
+from gpuyard.explain.ladder.steps import By, Finding, Objects, Owner, Remedy, Step
+from gpuyard.kube.objects import key_of, labels_of
+
+_KUEUE = "kueue.x-k8s.io/queue-name"
+
+
+def find_job(objects: Objects) -> Finding | None:
+    """Whether the Job or its pod was told to wait."""
+    job, pod = objects.job, objects.pod
+    name = key_of(job).name
+    if job["metadata"].get("deletionTimestamp"):
+        return Finding(
+            Step.JOB, "deleting", "its Job is being deleted", Owner("Job", name, objects.namespace)
+        )
+    if job["spec"].get("suspend"):
+        return _suspended(objects, name)
+    gates = [str(gate["name"]) for gate in (pod or {}).get("spec", {}).get("schedulingGates") or ()]
+    if pod is not None and gates:
+        return Finding(
+            Step.JOB,
+            "gated",
+            f"its pod has the scheduling gate {', '.join(gates)}",
+            Owner("Pod", key_of(pod).name, objects.namespace),
+            remedies=(Remedy("whoever set the gate removes it when the pod may go on"),),
+        )
+    return None
+
+
+def _suspended(objects: Objects, name: str) -> Finding:
+    owner = Owner("Job", name, objects.namespace)
+    if queue := labels_of(objects.job).get(_KUEUE):
+        text = f"its Job is suspended until Kueue admits it from queue {queue}"
+        command = f"kubectl get workloads -n {objects.namespace}"
+        remedy = Remedy("see its place in the queue", command=command)
+        return Finding(Step.JOB, "queued", text, Owner("LocalQueue", queue, objects.namespace), (), (remedy,))
+    command = f"""kubectl patch job {name} -n {objects.namespace} -p '{{"spec":{{"suspend":false}}}}'"""
+    remedy = Remedy("let it go on", By.YOU, command)
+    return Finding(Step.JOB, "suspended", "somebody suspended its Job", owner, (), (remedy,))

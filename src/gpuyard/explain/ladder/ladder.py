@@ -1,0 +1,151 @@
+"""All steps, one after the other: the first that holds the run is the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gpuyard.explain.ladder.admission import find_admission
+from gpuyard.explain.ladder.devices import find_devices
+from gpuyard.explain.ladder.job import find_job
+from gpuyard.explain.ladder.nodes import find_nodes
+from gpuyard.explain.ladder.process import find_process
+from gpuyard.explain.ladder.pulls import find_image
+from gpuyard.explain.ladder.quota import find_quota
+from gpuyard.explain.ladder.start import find_start
+from gpuyard.explain.ladder.steps import Ended, Finding, LogCause, Objects, Remedy, Step
+from gpuyard.explain.ladder.volumes import find_volumes
+from gpuyard.explain.placement import Blocker, Explanation
+from gpuyard.kube.pods import container_statuses, is_terminal
+
+#: More is no evidence, but a dump.
+_MOST_LINES = 15
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What each step says.
+
+    Attributes:
+        findings: of the steps that hold the run, in the order of the steps.
+        reached: the step that it is at.
+        over: nothing of it goes on any more.
+    """
+
+    findings: tuple[Finding, ...]
+    reached: Step
+    over: bool = False
+
+    @property
+    def blocking(self) -> Finding | None:
+        """The first that holds it: the answer."""
+        return self.findings[0] if self.findings else None
+
+    def lines(self) -> list[str]:
+        """For people: the step that holds it, the evidence, what would help, and what comes after."""
+        if self.blocking is None:
+            return []
+        first, *further = self.findings
+        evidence = first.evidence
+        if len(evidence) > _MOST_LINES:
+            evidence = (*evidence[: _MOST_LINES - 1], f"… and {len(evidence) - _MOST_LINES + 1} more lines")
+        said = [f"{'failed' if self.over else 'held'} at {first.step}: {first.headline}", *evidence]
+        for number, remedy in enumerate(first.remedies):
+            said.append(f"{'or' if number else first.lead}: {remedy}")
+        return said + [f"after that, {finding.step}: {finding.headline}" for finding in further]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Each step with `step`, `state` (passed, blocked, under_way, not_reached) and `headline`."""
+        headlines = {finding.step: finding.headline for finding in reversed(self.findings)}
+        return [
+            {"step": step.value, "state": self._state(step), "headline": headlines.get(step)} for step in Step
+        ]
+
+    def _state(self, step: Step) -> str:
+        order = list(Step)
+        if any(finding.step is step for finding in self.findings):
+            return "blocked"
+        if order.index(step) < order.index(self.reached) or (self.over and not self.findings):
+            return "passed"
+        # On its node several things happen at once.
+        placed = self.reached is Step.VOLUMES and not self.findings and step is not Step.PROCESS
+        return "under_way" if placed or step is self.reached else "not_reached"
+
+
+def climb(
+    objects: Objects,
+    explanation: Explanation | None,
+    *,
+    ended: Ended | None = None,
+    causes: Sequence[LogCause] = (),
+    over: bool = False,
+) -> Ladder:
+    """Looks at every step.
+
+    Args:
+        objects: what has been read.
+        explanation: the nodes' arithmetic, for a run that waits for a node; None also where they can't be
+            read.
+        ended: how it failed; None while it hasn't.
+        causes: what its output, and the messages of its containers, are known to mean.
+        over: nothing of it goes on any more.
+    """
+    found = sorted(_findings(objects, explanation, ended, causes), key=lambda f: list(Step).index(f.step))
+    return Ladder(tuple(found), _reached(objects), over)
+
+
+def _findings(
+    objects: Objects, explanation: Explanation | None, ended: Ended | None, causes: Sequence[LogCause]
+) -> Iterator[Finding]:
+    if ended is not None:
+        # What came before the end is past; the end of a container that never began is its start's.
+        finding = find_devices(objects) or _told(find_start(objects), causes)
+        if finding is None or finding.cause == "crash_loop":
+            finding = find_process(objects, ended, causes)
+        if finding is not None:
+            yield finding
+        return
+    elsewhere = explanation is not None and explanation.blocker is Blocker.VOLUMES
+    found = (
+        find_job(objects),
+        find_quota(objects),
+        find_admission(objects),
+        find_nodes(objects, explanation),
+        find_volumes(objects, elsewhere=elsewhere),
+        find_image(objects),
+        find_devices(objects),
+    )
+    yield from filter(None, found)
+    # A device that CDI doesn't know is a container that isn't created, too.
+    if not any(finding and finding.step is Step.DEVICES for finding in found):
+        start = _told(find_start(objects), causes)
+        if start is not None:
+            yield start
+
+
+def _told(finding: Finding | None, causes: Sequence[LogCause]) -> Finding | None:
+    """With what is known of the runtime's words, where we have none of our own for them."""
+    if finding is None or finding.cause not in ("start", "crash_loop") or not causes:
+        return finding
+    first = causes[0]
+    lines = tuple(f"its output says: {cause.line[:300]}" for cause in causes)
+    return replace(
+        finding,
+        cause=first.key,
+        headline=f"{finding.headline}: {first.cause}",
+        evidence=(*finding.evidence, *lines),
+        remedies=tuple(Remedy(cause.remedy) for cause in causes),
+    )
+
+
+def _reached(objects: Objects) -> Step:
+    pod = objects.pod
+    if pod is None:
+        return Step.JOB if objects.job["spec"].get("suspend") else Step.QUOTA
+    if not pod["spec"].get("nodeName"):
+        return Step.NODES
+    for status in container_statuses(pod):
+        if "waiting" not in (status.get("state") or {}) or status.get("lastState"):
+            return Step.PROCESS
+    return Step.PROCESS if is_terminal(pod) else Step.VOLUMES

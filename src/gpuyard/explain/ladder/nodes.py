@@ -1,0 +1,216 @@
+"""Nodes: whether one takes the pod, from our own arithmetic and from what the scheduler says."""
+
+from __future__ import annotations
+
+import re
+
+from gpuyard.explain.changes import Plan, Release
+from gpuyard.explain.ladder.causes import cause, find_cause
+from gpuyard.explain.ladder.steps import By, Finding, Objects, Owner, Remedy, Step
+from gpuyard.explain.placement import Blocker, Explanation
+from gpuyard.kube.conditions import find_condition
+from gpuyard.kube.messages import without_preemption
+from gpuyard.kube.objects import Manifest, key_of
+from gpuyard.kube.pods import container_statuses
+from gpuyard.scheduling.fit import Cordoned, NotReady
+
+_UNAVAILABLE = re.compile(r"(?P<free>\d+)/(?P<all>\d+) nodes are available: (?P<reasons>.*)", re.DOTALL)
+
+
+#: As the API spells what holds GPUs; a run is a Job of its name.
+_KINDS = {
+    "run": "Job",
+    "job": "Job",
+    "pod": "Pod",
+    "deployment": "Deployment",
+    "replicaset": "ReplicaSet",
+    "statefulset": "StatefulSet",
+    "daemonset": "DaemonSet",
+}
+
+
+#: What the scheduler finds that our arithmetic doesn't look at.
+_CAUSES = (
+    cause(
+        "ports",
+        "didn't have free ports",
+        "another pod of each node has the hostPort that it asks for",
+        Remedy("leave hostPort out, or wait for that pod to end"),
+    ),
+    cause(
+        "pod_affinity",
+        "pod affinity rules|pod anti-affinity rules|existing pods anti-affinity",
+        "affinity to other pods, or of theirs to it, leaves no node",
+        Remedy("mend podAffinity and podAntiAffinity in `affinity`"),
+    ),
+    cause(
+        "spread",
+        "topology spread constraints",
+        "its topologySpreadConstraints leave no node",
+        Remedy("raise maxSkew, or use whenUnsatisfiable: ScheduleAnyway"),
+    ),
+    cause(
+        "volume_count",
+        "exceed max volume count",
+        "each node has as many volumes attached as it can",
+        Remedy("use fewer claims, or wait for others to end"),
+    ),
+)
+
+
+def scheduler_message(pod: Manifest | None) -> str:
+    """Why the scheduler says that it found no node; empty when it hasn't said so."""
+    condition = (pod and find_condition(pod, "PodScheduled")) or {}
+    if condition.get("status") == "True" or condition.get("reason") != "Unschedulable":
+        return ""
+    return without_preemption(str(condition.get("message") or ""))
+
+
+def find_nodes(objects: Objects, explanation: Explanation | None) -> Finding | None:
+    """What about the nodes holds a pod that has none.
+
+    Args:
+        objects: what else is known.
+        explanation: None where the user may not read nodes.
+    """
+    if objects.pod is not None and objects.pod["spec"].get("nodeName"):
+        return None
+    said = scheduler_message(objects.pod)
+    if explanation is None:
+        return _from_message(said) if said and not _about_volumes(said) else None
+    if explanation.blocker is None:
+        return _against(explanation, said)
+    if explanation.blocker is Blocker.VOLUMES:
+        return None  # the next step's
+    step = Step.DEVICES if explanation.blocker in (Blocker.UNHEALTHY, Blocker.NO_GPUS) else Step.NODES
+    remedies = tuple(_remedies(explanation))
+    evidence = [*explanation.node_lines(), *_agent_lines(objects, explanation), *_incomplete(explanation)]
+    if not remedies:
+        now = "" if explanation.never else " now"
+        evidence.append(f"no change of this request alone would let it run{now}")
+    return Finding(
+        step,
+        explanation.blocker.value,
+        explanation.headline,
+        _owner(explanation),
+        tuple(evidence),
+        remedies,
+        "what could run" if explanation.never else "what would run now",
+    )
+
+
+def _incomplete(explanation: Explanation) -> tuple[str, ...]:
+    if not explanation.incomplete:
+        return ()
+    return ("these numbers are incomplete: you may not list the pods of other namespaces",)
+
+
+def _owner(explanation: Explanation) -> Owner | None:
+    nearest = explanation.nodes[0] if explanation.nodes else None
+    if nearest is None:
+        return None
+    if explanation.blocker is Blocker.BUSY and nearest.holders:
+        first = nearest.holders[0]
+        return Owner(_KINDS.get(first.kind, first.kind), first.name, first.namespace)
+    return Owner("Node", nearest.name)
+
+
+def _remedies(explanation: Explanation) -> list[Remedy]:
+    remedies = [Remedy(str(plan), _by(plan)) for plan in explanation.plans]
+    for node in explanation.nodes:
+        if len(node.misfits) == 1 and isinstance(node.misfits[0], Cordoned):
+            command = f"kubectl uncordon {node.name}"
+            remedies.append(Remedy(f"let node {node.name} take pods again", By.OPERATOR, command))
+            break
+        if len(node.misfits) == 1 and isinstance(node.misfits[0], NotReady):
+            remedies.append(
+                Remedy(f"bring node {node.name} back", By.OPERATOR, f"kubectl describe node {node.name}")
+            )
+            break
+    if explanation.blocker in (Blocker.UNHEALTHY, Blocker.NO_GPUS):
+        text = "see why its device plugin doesn't serve: `gpuyard status`, the plugin's log on that node"
+        remedies.append(Remedy(text, By.OPERATOR))
+    return remedies
+
+
+def _by(plan: Plan) -> By:
+    others = [h for c in plan.changes if isinstance(c, Release) for h in c.holders if not h.is_near]
+    return By.OPERATOR if others else By.YOU
+
+
+def _agent_lines(objects: Objects, explanation: Explanation) -> list[str]:
+    """Of a node whose GPUs nobody serves: what became of our agent there."""
+    if explanation.blocker not in (Blocker.UNHEALTHY, Blocker.NO_GPUS) or not explanation.nodes:
+        return []
+    name = explanation.nodes[0].name
+    agents = [pod for pod in objects.agents if pod["spec"].get("nodeName") == name]
+    if not agents:
+        unseen = (
+            "you may not see gpuyard's agents"
+            if "all pods" in objects.unreadable
+            else "no agent of gpuyard runs there"
+        )
+        return [f"node {name}: {unseen}"]
+    return [f"node {name}: agent {key_of(pod)} {_agent_state(pod)}" for pod in agents[:2]]
+
+
+def _agent_state(pod: Manifest) -> str:
+    for status in container_statuses(pod):
+        waiting = (status.get("state") or {}).get("waiting")
+        if waiting:
+            return f"doesn't run: {waiting.get('reason', '')} of container {status['name']}"
+    if pod["metadata"].get("deletionTimestamp"):
+        return "is being deleted"
+    return f"is {(pod.get('status') or {}).get('phase', 'Pending')}"
+
+
+def _about_volumes(said: str) -> bool:
+    return bool(re.search(r"(?i)persistent ?volume|volume node affinity", said))
+
+
+def _from_message(said: str) -> Finding:
+    """The scheduler's own account, where the user may not read nodes."""
+    match = _UNAVAILABLE.search(said)
+    reasons = match["reasons"].rstrip(". ") if match else said
+    count = f"none of {match['all']} nodes takes it" if match else "no node takes it"
+    return Finding(
+        Step.NODES,
+        "scheduler",
+        f"{count}: {reasons}",
+        evidence=("you may not list nodes, so these are the scheduler's words alone",),
+        remedies=(
+            Remedy("ask for less, or for other nodes, or wait"),
+            Remedy("a role that may list nodes and pods: gpuyard-viewer, bound cluster-wide", By.OPERATOR),
+        ),
+    )
+
+
+def _against(explanation: Explanation, said: str) -> Finding | None:
+    """Our arithmetic finds a node, and the scheduler none: it looks at more, or sees more, or is late."""
+    if not said or _about_volumes(said):
+        return None
+    quoted = f"the scheduler says: {said}"
+    if found := find_cause(_CAUSES, said):
+        return found[0].finding(Step.NODES, quoted, {})
+    if "Insufficient" in said and explanation.incomplete:
+        return Finding(
+            Step.NODES,
+            "busy",
+            "pods of other namespaces, which you may not list, hold what it needs",
+            None,
+            (quoted, *explanation.node_lines(8), *_incomplete(explanation)),
+            (
+                Remedy("ask for less, or wait"),
+                Remedy(
+                    "a role that may list pods everywhere: gpuyard-viewer, bound cluster-wide", By.OPERATOR
+                ),
+            ),
+        )
+    return Finding(
+        Step.NODES,
+        "scheduler",
+        f"it {explanation.headline}, and the scheduler hasn't put it there",
+        None,
+        (quoted,),
+        (Remedy("wait: the scheduler tries again when something changes, and every five minutes"),),
+    )

@@ -1,0 +1,86 @@
+"""The process: how it ended, and what its output says of that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gpuyard.explain.ladder.steps import By, Ended, Finding, LogCause, Objects, Owner, Remedy, Step
+from gpuyard.kube.objects import Manifest
+
+_LONGEST = 300
+_AGAIN = "submit it again; with --retries it would have been tried again by itself"
+#: What is known of an exit code or a signal, and what to do.
+_CODES = {
+    126: ("the command was found and isn't executable", "run it through its interpreter"),
+    127: ("the shell found no such command", "name a program that the image has"),
+    134: ("the program aborted itself (SIGABRT)", "see the end of its output"),
+    135: ("a bus error (SIGBUS): often /dev/shm is full", "raise --shm"),
+    136: ("an arithmetic error (SIGFPE)", "see the end of its output"),
+    137: (
+        "killed (SIGKILL): by the kernel for memory outside its own limit, or by somebody",
+        "see the node's kernel log; ask for more --memory",
+    ),
+    139: ("a segmentation fault (SIGSEGV)", "see the end of its output; run it with PYTHONFAULTHANDLER=1"),
+    143: ("told to end (SIGTERM)", "see who stopped it"),
+}
+
+
+def find_process(objects: Objects, ended: Ended | None, causes: Sequence[LogCause]) -> Finding | None:
+    """Why the run failed, its output's own words first.
+
+    Args:
+        objects: what is known.
+        ended: None while nothing has ended.
+        causes: what is known of its output's lines.
+    """
+    if ended is None:
+        return None
+    node = str((objects.pod or {}).get("spec", {}).get("nodeName", ""))
+    if causes:
+        first = causes[0]
+        evidence = tuple(f"its output says: {cause.line[:_LONGEST]}" for cause in causes)
+        headline = f"{ended.message or ended.reason}: {first.cause}"
+        remedies = tuple(Remedy(cause.remedy) for cause in causes)
+        return Finding(Step.PROCESS, first.key, headline, None, evidence, remedies, "what would mend it")
+    owner, remedies = _advice(ended, node, objects.pod)
+    evidence = tuple(f"its last lines: {line}" if not n else f"  {line}" for n, line in enumerate(ended.tail))
+    meaning = _CODES.get(ended.exit_code or 0, ("", ""))[0] if ended.reason in ("ExitCode", "Signal") else ""
+    headline = ": ".join(filter(None, (ended.message or ended.reason, meaning)))
+    return Finding(
+        Step.PROCESS, _snake(ended.reason), headline, owner, evidence, remedies, "what would mend it"
+    )
+
+
+def _advice(ended: Ended, node: str, pod: Manifest | None) -> tuple[Owner | None, tuple[Remedy, ...]]:
+    on_node = Owner("Node", node) if node else None
+    match ended.reason:
+        case "ExitCode" | "Signal":
+            known = _CODES.get(ended.exit_code or 0)
+            return None, (Remedy(known[1] if known else "see the end of its output"),)
+        case "OOMKilled":
+            limit = _memory_limit(pod)
+            return None, (Remedy(f"raise --memory{f' above {limit}' if limit else ''}, or use less"),)
+        case "DeadlineExceeded":
+            return None, (Remedy("give it more time: activeDeadlineSeconds of the Job or its pods"),)
+        case "Evicted":
+            ask = "ask for what it uses (--memory, ephemeral-storage): what asks for little is evicted first"
+            return on_node, (Remedy(ask), Remedy(f"see what is short on node {node}", By.OPERATOR))
+        case "Preempted":
+            return None, (Remedy(_AGAIN), Remedy("use a PriorityClass that matters more: --priority"))
+        case "NodeLost" | "NodeRebooted":
+            return on_node, (Remedy(_AGAIN),)
+    return None, ()
+
+
+def _memory_limit(pod: Manifest | None) -> str:
+    for container in (pod or {}).get("spec", {}).get("containers") or ():
+        limits = (container.get("resources") or {}).get("limits") or {}
+        if memory := limits.get("memory"):
+            return str(memory)
+    return ""
+
+
+def _snake(reason: str) -> str:
+    """`ExitCode` → `exit_code`, `OOMKilled` → `oom_killed`."""
+    text = reason.replace("OOM", "Oom")
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in text).lstrip("_")

@@ -1,0 +1,318 @@
+"""Why a pod doesn't run: the step that holds it, the arithmetic per node, and what would let it run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from gpuyard.explain.changes import Plan, find_plans
+from gpuyard.explain.hints import about_health, about_labels, about_plugins, few, without_plugin
+from gpuyard.explain.holders import Holder, holders_of
+from gpuyard.gpus.catalogue import in_words as models_in_words
+from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL
+from gpuyard.scheduling.amounts import by_importance, in_words, number, quantity
+from gpuyard.scheduling.decide import decide
+from gpuyard.scheduling.fit import Insufficient, Misfit, Step, fit, wanted_models
+from gpuyard.scheduling.requests import PODS, PodRequest
+from gpuyard.scheduling.snapshot import NodeState, Snapshot
+
+
+class Blocker(StrEnum):
+    """The step of the ladder that holds a pod."""
+
+    NO_NODES = "no_nodes"
+    NO_GPUS = "no_gpus"
+    NODE = "node"
+    TAINTS = "taints"
+    SELECTOR = "selector"
+    MODEL = "model"
+    TOO_LARGE = "too_large"
+    BUSY = "busy"
+    UNHEALTHY = "unhealthy"
+    VOLUMES = "volumes"
+
+
+#: On equally near nodes the step that tells most: what others hold, then what passes by itself.
+_TELLING = (Step.RESOURCES, Step.NODE, Step.MODEL, Step.SELECTOR, Step.TAINTS, Step.VOLUMES)
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """One resource of one node. Amounts: cpu in millicores, all others in whole base units.
+
+    Attributes:
+        total: what is there for pods, with unhealthy devices.
+        free: what a pod can have; never below 0.
+    """
+
+    resource: str
+    total: int
+    unhealthy: int
+    allotted: int
+    free: int
+    needs: int
+
+    @classmethod
+    def of(cls, resource: str, node: NodeState, needs: int) -> Arithmetic:
+        """From a node."""
+        allocatable = node.allocatable.get(resource, 0)
+        # A node keeps some CPU and memory for itself; a device that pods can't have is a sick one.
+        unhealthy = max(node.capacity.get(resource, 0) - allocatable, 0) if "/" in resource else 0
+        allotted, free = node.allotted.get(resource, 0), max(node.free(resource), 0)
+        return cls(resource, allocatable + unhealthy, unhealthy, allotted, free, needs)
+
+    def __str__(self) -> str:
+        parts = [in_words(self.resource, self.total)]
+        if self.unhealthy:
+            parts.append(f"{number(self.resource, self.unhealthy)} unhealthy")
+        parts.append(f"{number(self.resource, self.allotted)} allotted")
+        parts.append(f"{number(self.resource, self.free)} free")
+        return ", ".join([*parts, f"needs {number(self.resource, self.needs)}"])
+
+    def to_json(self) -> dict[str, Any]:
+        """All amounts as Kubernetes quantities."""
+        names = ("total", "unhealthy", "allotted", "free", "needs")
+        return {"resource": self.resource, **{n: quantity(self.resource, getattr(self, n)) for n in names}}
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """One node: why not, the arithmetic of everything asked for, and who holds what is short."""
+
+    name: str
+    misfits: tuple[Misfit, ...]
+    arithmetic: tuple[Arithmetic, ...]
+    holders: tuple[Holder, ...]
+
+    @classmethod
+    def of(cls, request: PodRequest, node: NodeState) -> NodeReport:
+        """From the request and the node."""
+        misfits = tuple(fit(request, node))
+        short = {m.resource for m in misfits if isinstance(m, Insufficient)}
+        asked = sorted((r for r in request.resources if r != PODS or PODS in short), key=by_importance)
+        arithmetic = tuple(Arithmetic.of(r, node, request.resources[r]) for r in asked)
+        return cls(node.name, misfits, arithmetic, holders_of(node.pods, short, request.key.namespace))
+
+    def lines(self) -> list[str]:
+        """`node a: 8 GPUs, 6 allotted, 2 free, needs 4`, and what else there is to say, below it."""
+        short = {m.resource for m in self.misfits if isinstance(m, Insufficient)}
+        said = [str(m) for m in self.misfits if not isinstance(m, Insufficient)]
+        # Where something else is in the way, the rest of the sums would only hide it.
+        shown = self.arithmetic if short or not said else self.arithmetic[:1]
+        said += [str(arithmetic) for arithmetic in shown]
+        said = said or ["takes it: nothing is asked for"]
+        if self.holders:
+            said.append("held by " + ", ".join(h.describe(short) for h in self.holders))
+        indent = " " * len(f"node {self.name}: ")
+        return [f"node {self.name}: {said[0]}"] + [indent + text for text in said[1:]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Misfits as {step, text}, amounts as Kubernetes quantities."""
+        return {
+            "name": self.name,
+            "misfits": [{"step": m.step.name.lower(), "text": str(m)} for m in self.misfits],
+            "resources": [a.to_json() for a in self.arithmetic],
+            "holders": [h.to_json() for h in self.holders],
+        }
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The whole answer.
+
+    Attributes:
+        blocker: the step that holds the pod; None when it fits now.
+        headline: one clause that says so, with numbers.
+        never: as the nodes are, not even all of them empty and healthy would do.
+        nodes: the nearest to fitting first.
+        plans: changes that would let it run now, the smallest first; on `never`, on an empty node.
+        hints: what else is odd about the request or the nodes.
+        incomplete: pods of other namespaces couldn't be read, so more is held than is counted.
+    """
+
+    blocker: Blocker | None
+    headline: str
+    never: bool
+    nodes: tuple[NodeReport, ...]
+    plans: tuple[Plan, ...]
+    hints: tuple[str, ...] = ()
+    incomplete: bool = False
+
+    def short(self) -> str:
+        """For a status line: `needs 4 GPUs, 2 free on a` where something is short, else the headline."""
+        if self.blocker is Blocker.BUSY:
+            sums = [(a, node.name) for node in self.nodes for a in node.arithmetic if a.free < a.needs]
+            for resource in dict.fromkeys(a.resource for a, _ in sums):
+                most, name = max((s for s in sums if s[0].resource == resource), key=lambda s: s[0].free)
+                needs, free = in_words(resource, most.needs), number(resource, most.free)
+                return f"needs {needs}, {free} free on {name}"
+        return self.headline
+
+    def node_lines(self, limit: int = 12) -> list[str]:
+        """Hints, and the nearest nodes, in about so many lines."""
+        said = list(self.hints)
+        for number_, node in enumerate(self.nodes):
+            more = node.lines()
+            if number_ and len(said) + len(more) > limit:
+                said.append(f"… and {_summary(self.nodes[number_:])}")
+                break
+            said += more
+        return said
+
+    def lines(self) -> list[str]:
+        """For people: headline, nodes, and what would help."""
+        said = [self.headline, *self.node_lines()]
+        for number_, plan in enumerate(self.plans):
+            lead = "or" if number_ else ("what could run" if self.never else "what would run now")
+            said.append(f"{lead}: {plan}")
+        if self.blocker and not self.plans:
+            said.append("no change of this request alone would let it run" + ("" if self.never else " now"))
+        return said
+
+    def to_json(self) -> dict[str, Any]:
+        """Stable keys: blocker, headline, never, nodes, plans, hints, incomplete."""
+        return {
+            "blocker": self.blocker.value if self.blocker else None,
+            "headline": self.headline,
+            "never": self.never,
+            "nodes": [node.to_json() for node in self.nodes],
+            "plans": [plan.to_json() for plan in self.plans],
+            "hints": list(self.hints),
+            "incomplete": self.incomplete,
+        }
+
+
+def explain(request: PodRequest, snapshot: Snapshot) -> Explanation:
+    """Why the pod isn't placed now. The pod must not be among the snapshot's own."""
+    return could_ever_fit(request, snapshot) or _explain(request, snapshot, never=False)
+
+
+def could_ever_fit(request: PodRequest, snapshot: Snapshot) -> Explanation | None:
+    """None when the pod fits some node that is empty, ready and healthy; else why none would do."""
+    if decide(request, snapshot.at_its_best()).node is not None:
+        return None
+    return _explain(request, snapshot, never=True)
+
+
+def _explain(request: PodRequest, snapshot: Snapshot, *, never: bool) -> Explanation:
+    judged = snapshot.at_its_best() if never else snapshot
+    reports = [NodeReport.of(request, node) for node in snapshot.nodes.values()]
+    reports.sort(key=lambda report: (_distance(report), report.name))
+    blocker = _blocker([NodeReport.of(request, node) for node in judged.nodes.values()], request, never)
+    if blocker is Blocker.BUSY and without_plugin(request, snapshot):
+        blocker = Blocker.UNHEALTHY
+    headline = _headline(blocker, request, judged, reports)
+    if never:
+        headline = f"no node could ever run this: {headline}"
+    plans = find_plans(request, snapshot) if blocker else ()
+    if never and not plans:
+        plans = find_plans(request, judged)
+    hints: tuple[str, ...] = ()
+    if blocker is Blocker.NO_GPUS:
+        hints = about_plugins(snapshot)
+    elif blocker is Blocker.SELECTOR:
+        hints = about_labels(request, snapshot)
+    return Explanation(blocker, headline, never, tuple(reports), plans, hints)
+
+
+def _distance(report: NodeReport) -> tuple[int, int]:
+    steps = {m.step for m in report.misfits}
+    return len(steps), min((_TELLING.index(step) for step in steps), default=0)
+
+
+def _blocker(reports: list[NodeReport], request: PodRequest, never: bool) -> Blocker | None:
+    if not reports:
+        return Blocker.NO_NODES
+    nearest = min(reports, key=_distance)
+    if not nearest.misfits:
+        return None
+    gpus = (a.total for r in reports for a in r.arithmetic if a.resource == GPU_RESOURCE)
+    if GPU_RESOURCE in request.resources and not any(gpus):
+        return Blocker.NO_GPUS
+    step = nearest.misfits[0].step
+    if step is Step.RESOURCES:
+        return Blocker.TOO_LARGE if never else Blocker.BUSY
+    return Blocker[step.name]
+
+
+def _headline(
+    blocker: Blocker | None, request: PodRequest, snapshot: Snapshot, reports: list[NodeReport]
+) -> str:
+    match blocker:
+        case None:
+            return f"fits on node {decide(request, snapshot).node} now"
+        case Blocker.NO_NODES:
+            return "there are no nodes"
+        case Blocker.NO_GPUS:
+            return f"needs {in_words(GPU_RESOURCE, request.resources[GPU_RESOURCE])}, and no node has any"
+        case Blocker.MODEL:
+            return _about_models(request, snapshot)
+        case Blocker.TOO_LARGE:
+            return _about_size(request, snapshot)
+        case Blocker.BUSY:
+            return _about_free(request, snapshot)
+        case Blocker.UNHEALTHY:
+            return about_health(request, snapshot)
+    nearest = min(reports, key=_distance)
+    more = ", and it fits on no other" if len(reports) > 1 else ""
+    why = " and ".join(str(m) for m in nearest.misfits if m.step.name == blocker.name)
+    return f"node {nearest.name} {why}{more}"
+
+
+def _about_models(request: PodRequest, snapshot: Snapshot) -> str:
+    models: dict[str, list[str]] = {}
+    for node in snapshot.nodes.values():
+        if model := node.labels.get(LABEL_GPU_MODEL):
+            models.setdefault(model, []).append(node.name)
+    there = ", ".join(f"{model} (node {few(names)})" for model, names in sorted(models.items()))
+    wanted = models_in_words(wanted_models(request))
+    return f"needs the GPU model {wanted}; there is {there or 'no known model'}"
+
+
+def _about_size(request: PodRequest, snapshot: Snapshot) -> str:
+    def has(node: NodeState, resource: str) -> int:
+        return node.allocatable.get(resource, 0)
+
+    return _shortage(request, snapshot, has, "the largest node {name} has {has}")
+
+
+def _about_free(request: PodRequest, snapshot: Snapshot) -> str:
+    def has(node: NodeState, resource: str) -> int:
+        return max(node.free(resource), 0)
+
+    return _shortage(request, snapshot, has, "the most that is free on one node is {has} (node {name})")
+
+
+def _shortage(
+    request: PodRequest, snapshot: Snapshot, has: Callable[[NodeState, str], int], most: str
+) -> str:
+    """Each resource of which no suitable node has enough, beside the node that has the most."""
+    suitable = [
+        node
+        for node in snapshot.nodes.values()
+        if all(isinstance(misfit, Insufficient) for misfit in fit(request, node))
+    ]
+    clauses = []
+    for resource in sorted(request.resources, key=by_importance):
+        amount, needs = max(has(node, resource) for node in suitable), request.resources[resource]
+        if needs > amount:
+            name = next(node.name for node in suitable if has(node, resource) == amount)
+            told = most.format(name=name, has=number(resource, amount))
+            clauses.append(f"needs {in_words(resource, needs)}, {told}")
+    return "; ".join(clauses) or f"no single node has {_all(request)} together"
+
+
+def _all(request: PodRequest) -> str:
+    asked = [r for r in sorted(request.resources, key=by_importance) if r != PODS]
+    return ", ".join(in_words(r, request.resources[r]) for r in asked)
+
+
+def _summary(reports: Sequence[NodeReport]) -> str:
+    """`190 more nodes (150 resources, 40 taints)`: by the first step that is in the way there."""
+    steps = Counter(r.misfits[0].step.name.lower() if r.misfits else "fit" for r in reports)
+    return (
+        f"{len(reports)} more nodes ({', '.join(f'{count} {step}' for step, count in steps.most_common())})"
+    )

@@ -1,1 +1,0 @@
-"""The Kubernetes API of the local yard: verbs over the store, and their HTTP side."""

@@ -1,0 +1,1 @@
+"""The HTTP side of the yard's API: requests, answers, watches, discovery, and the server that listens."""

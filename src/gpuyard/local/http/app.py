@@ -1,0 +1,155 @@
+"""The HTTP front: an ASGI application that finds the handler and sends what it answers.
+
+Plain ASGI, without a framework: a durable create must cost little more than its commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from gpuyard import __version__, errors
+from gpuyard.local.http.answers import Response, Stream, failure
+from gpuyard.local.http.documents import find_document
+from gpuyard.local.http.logs import PodLogs
+from gpuyard.local.http.not_served import not_served
+from gpuyard.local.http.request import ClientGone, Message, Receive, Request, parse_request, parse_target
+from gpuyard.local.http.resources import Resources
+from gpuyard.local.http.watches import BOOKMARK_S, Watches
+from gpuyard.local.objects.verbs import ObjectApi
+
+log = logging.getLogger(__name__)
+
+Scope = Mapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_VERSION_HEADER = (b"gpuyard-version", __version__.encode())
+
+
+class ApiApp:
+    """Serves an ObjectApi. Who may call it is decided by who listens (see `server` and `access`)."""
+
+    def __init__(
+        self, api: ObjectApi, *, logs: PodLogs | None = None, bookmark_s: float = BOOKMARK_S
+    ) -> None:
+        self._resources = Resources(api, Watches(api, bookmark_s=bookmark_s), logs)
+        self._streams: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    def close(self) -> None:
+        """Ends every watch and log stream, as a server does that goes away; new ones are refused."""
+        self._closing = True
+        for stream in self._streams:
+            stream.cancel()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        request = parse_request(scope, receive)
+        try:
+            answered = await self._answer(request)
+        except ClientGone:
+            return
+        if isinstance(answered, Stream):
+            await self._send_stream(answered, receive, send)
+        else:
+            await send_response(answered, send)
+
+    async def _answer(self, request: Request) -> Response | Stream:
+        try:
+            return await self._route(request)
+        except errors.ApiError as error:
+            return failure(error)
+        except errors.StoreFull as error:
+            return failure(errors.StorageFull(error.message, remedy=error.remedy))
+        except errors.StoreError as error:
+            return failure(errors.ServiceUnavailable(error.message, remedy=error.remedy))
+        except RecursionError:
+            return failure(errors.BadRequest("the body of the request is nested too deeply"))
+        except ClientGone:
+            raise
+        except Exception as error:  # noqa: BLE001 - one request's bug must not take the server down
+            log.error("%s %s failed: %s", request.method, request.path, describe_bug(error))
+            return failure(errors.InternalError("Internal error occurred: see the yard's log"))
+
+    async def _route(self, request: Request) -> Response | Stream:
+        path = request.path
+        target = parse_target(path)
+        if target is not None:
+            return await self._resources.answer(target, request)
+        document = find_document(request)
+        if document is None:
+            raise errors.NotFound(not_served(path))
+        if request.method != "GET":
+            raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+        return document
+
+    async def _send_stream(self, stream: Stream, receive: Receive, send: Send) -> None:
+        """Sends pieces until they end, the client leaves or the server closes; then lets go of the source."""
+        headers = [(b"content-type", stream.media_type), _VERSION_HEADER, *stream.headers]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        pump = asyncio.create_task(_pump(stream, send), name="stream")
+        gone = asyncio.create_task(_until_gone(receive), name="stream-client")
+        self._streams.add(pump)
+        if self._closing:
+            pump.cancel()
+        try:
+            await asyncio.wait((pump, gone), return_when=asyncio.FIRST_COMPLETED)
+            left = gone.done()
+        finally:
+            self._streams.discard(pump)
+            pump.cancel()
+            gone.cancel()
+            results = await asyncio.gather(pump, gone, return_exceptions=True)
+            await stream.pieces.aclose()
+        for result in results:
+            if isinstance(result, Exception):
+                log.error("a stream failed: %s", describe_bug(result))
+        if not left:
+            await send({"type": "http.response.body", "body": b""})
+
+
+async def _pump(stream: Stream, send: Send) -> None:
+    # An empty piece sends the headers off, however long the first event or line may take.
+    await send({"type": "http.response.body", "body": b"", "more_body": True})
+    async for piece in stream.pieces:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def send_response(response: Response, send: Send) -> None:
+    """Sends a whole answer."""
+    headers = [
+        (b"content-type", response.media_type),
+        (b"content-length", b"%d" % len(response.body)),
+        (b"cache-control", b"no-cache, private"),
+        _VERSION_HEADER,
+    ]
+    headers += [(b"warning", _warning(text)) for text in response.warnings]
+    if response.status == 413:
+        # What is left of the body won't be read.
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})
+
+
+def _warning(text: str) -> bytes:
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    # A field's name may hold anything; a header may not.
+    return re.sub(r"[\x00-\x1f\x7f]", "?", f'299 - "{quoted}"').encode("ascii", "replace")
+
+
+def describe_bug(error: BaseException) -> str:
+    """An unforeseen exception in one line, with the place that raised it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+    return f"{type(error).__name__}: {error}{where}".replace("\n", " ")

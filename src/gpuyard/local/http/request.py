@@ -1,0 +1,233 @@
+"""One HTTP request, parsed once: path, query, headers and body."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from gpuyard import errors
+from gpuyard.client.api import PatchType, Propagation
+from gpuyard.kube.objects import ObjectKey
+from gpuyard.local.http.negotiation import Accepted, parse_accept
+from gpuyard.local.objects.deletion import DeleteOptions
+from gpuyard.local.objects.kinds import KINDS, KindSpec
+from gpuyard.local.objects.kinds.fields import invalid, invalid_options, unsupported
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+#: What kube-apiserver takes too (`MaxRequestBodyBytes`).
+MAX_BODY_BYTES = 3 * 1024 * 1024
+
+_NO_PROTOBUF = (
+    "the yard takes no protobuf: pipe the output of --dry-run=client -o yaml into kubectl create -f -"
+)
+_TRUE = ("true", "1", "t", "T", "True", "TRUE")
+_PATCH_TYPES = {kind.value: kind for kind in PatchType}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What handlers see of a request. `headers` has lower-case names; of repeated ones the last."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[bytes, bytes]
+    receive: Receive
+
+    def flag(self, name: str) -> bool:
+        """A boolean query parameter."""
+        return self.query.get(name, "") in _TRUE
+
+    def number(self, name: str) -> int | None:
+        """A whole-number query parameter that isn't negative; None when absent."""
+        text = self.query.get(name)
+        if not text:
+            return None
+        if not is_number(text):
+            raise errors.BadRequest(f"query parameter {name}: {text[:40]!r} is not a whole number")
+        return int(text)
+
+    def accepted(self) -> tuple[Accepted, ...]:
+        """The entries of the Accept header, best first."""
+        return parse_accept(self.headers.get(b"accept", b"*/*").decode("latin-1"))
+
+    async def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            TooLarge: it is over 3 MiB.
+        """
+        declared = self.headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+            raise _too_large()
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > MAX_BODY_BYTES:
+                raise _too_large()
+            if not message.get("more_body"):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def json(self, *, optional: bool = False) -> Any:
+        """The body as JSON; None for an empty one when it is optional.
+
+        Raises:
+            UnsupportedMediaType: it says that it is something else.
+            BadRequest: it isn't JSON.
+        """
+        body = await self.body()
+        if optional and not body:
+            return None
+        _require_media_type(self.media_type, ("application/json",))
+        return _parsed(body)
+
+    async def patch(self) -> tuple[Any, PatchType]:
+        """The body as a patch and how to read it."""
+        _require_media_type(self.media_type, tuple(_PATCH_TYPES))
+        return _parsed(await self.body()), _PATCH_TYPES[self.media_type]
+
+    @property
+    def media_type(self) -> str:
+        """The body's media type without parameters; JSON when it isn't said."""
+        text = self.headers.get(b"content-type", b"application/json").decode("latin-1")
+        return text.partition(";")[0].strip().lower()
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a resource path names: a collection (empty `name`), an object or its subresource.
+
+    `namespace` is None for all namespaces and for cluster-scoped kinds.
+    """
+
+    spec: KindSpec
+    namespace: str | None
+    name: str = ""
+    subresource: str = ""
+
+    @property
+    def key(self) -> ObjectKey:
+        """The object's key."""
+        return ObjectKey(self.namespace or "", self.name)
+
+
+def is_number(text: str) -> bool:
+    """Whether the text is a whole number that fits 63 bits with room to spare."""
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
+def parse_request(scope: Mapping[str, Any], receive: Receive) -> Request:
+    """Reads an ASGI scope."""
+    raw = scope["query_string"]
+    query = dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
+    return Request(scope["method"], scope["path"], query, dict(scope["headers"]), receive)
+
+
+def parse_target(path: str) -> Target | None:
+    """Reads `/api/v1/…` and `/apis/GROUP/VERSION/…`; None when nothing is served there."""
+    parts = path.split("/")[1:]
+    if parts[-1:] == [""]:
+        parts.pop()
+    if parts[:1] == ["api"]:
+        group, rest = "", parts[1:]
+    elif parts[:1] == ["apis"] and len(parts) > 1:
+        group, rest = parts[1], parts[2:]
+    else:
+        return None
+    if len(rest) < 2 or "" in rest:
+        return None
+    version, rest = rest[0], rest[1:]
+    namespace: str | None = None
+    if (
+        rest[0] == "namespaces"
+        and len(rest) > 2
+        and not (len(rest) == 3 and rest[2] in ("status", "finalize"))
+    ):
+        namespace, rest = rest[1], rest[2:]
+    spec = KINDS.get((group, version, rest[0]))
+    if spec is None or len(rest) > 3 or (namespace is not None and not spec.resource.namespaced):
+        return None
+    if len(rest) > 1 and spec.resource.namespaced and namespace is None:
+        return None
+    if len(rest) == 3 and spec.subresource(rest[2]) is None:
+        return None
+    return Target(spec, namespace, *rest[1:])
+
+
+def parse_delete_options(request: Request, raw: Any) -> DeleteOptions:
+    """`v1.DeleteOptions` of a body (or of nothing), else of the query."""
+    if raw is not None and not isinstance(raw, Mapping):
+        raise errors.BadRequest("the body of a delete must be a DeleteOptions object")
+    options = raw or {}
+    grace = options.get("gracePeriodSeconds", request.number("gracePeriodSeconds"))
+    if grace is not None and type(grace) is not int:
+        raise errors.BadRequest(f"gracePeriodSeconds: {grace!r} is not a whole number")
+    if options.get("propagationPolicy") and options.get("orphanDependents") is not None:
+        detail = "orphanDependents and deletionPropagation cannot be both set"
+        given = options["propagationPolicy"]
+        raise invalid_options("DeleteOptions", invalid("propagationPolicy", given, detail))
+    policy = options.get("propagationPolicy") or request.query.get("propagationPolicy")
+    if not policy and "orphanDependents" in options:
+        policy = Propagation.ORPHAN if options["orphanDependents"] else Propagation.BACKGROUND
+    if policy and policy not in tuple(Propagation):
+        supported = ("Foreground", "Background", "Orphan", "nil")
+        raise invalid_options("DeleteOptions", unsupported("propagationPolicy", policy, supported))
+    preconditions = options.get("preconditions") or {}
+    if not isinstance(preconditions, Mapping):
+        raise errors.BadRequest("preconditions must be an object")
+    return DeleteOptions(
+        grace_s=grace,
+        propagation=Propagation(policy) if policy else None,
+        uid=str(preconditions.get("uid") or ""),
+        resource_version=str(preconditions.get("resourceVersion") or ""),
+        dry_run=is_dry_run("DeleteOptions", options.get("dryRun") or request.query.get("dryRun")),
+    )
+
+
+def is_dry_run(kind: str, value: Any) -> bool:
+    """Reads `dryRun` of a query or a body, which is of this kind of options.
+
+    Raises:
+        Invalid: it is something else than All.
+    """
+    if not value:
+        return False
+    if value not in ("All", ["All"]):
+        given = value if isinstance(value, list) else [value]
+        raise invalid_options(kind, unsupported("dryRun", given, ("All",)))
+    return True
+
+
+def _require_media_type(given: str, served: tuple[str, ...]) -> None:
+    if given not in served:
+        raise errors.UnsupportedMediaType(
+            f"the body of the request was in an unknown format ({given}) - accepted media types include: "
+            + ", ".join(served),
+            remedy=_NO_PROTOBUF if given == "application/vnd.kubernetes.protobuf" else "",
+        )
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise errors.BadRequest(f"the body of the request is not valid JSON: {error}") from error
+
+
+def _too_large() -> errors.TooLarge:
+    return errors.TooLarge(f"Request entity too large: limit is {MAX_BODY_BYTES}")

@@ -1,0 +1,205 @@
+"""The verbs on objects over HTTP: from a request to an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, get_args
+
+import orjson
+
+from gpuyard import errors
+from gpuyard.local.http.answers import Page, Response, Stream, list_body, object_body, success
+from gpuyard.local.http.logs import PodLogs, choose_container, parse_log_options
+from gpuyard.local.http.negotiation import Form, choose_form
+from gpuyard.local.http.paging import Pager
+from gpuyard.local.http.request import Request, Target, is_dry_run, parse_delete_options
+from gpuyard.local.http.watches import Watches
+from gpuyard.local.objects.admission import FieldValidation, WriteOptions
+from gpuyard.local.objects.deletion import orphans_by_default
+from gpuyard.local.objects.kinds.fields import invalid_options, unsupported
+from gpuyard.local.objects.selection import parse_selection
+from gpuyard.local.objects.verbs import ObjectApi
+from gpuyard.local.objects.writes import Answer
+
+#: For `client.log_place`: which byte of the log the answer begins with, and of which start of the container.
+_LOG_OFFSET, _LOG_START = b"gpuyard-log-offset", b"gpuyard-log-start"
+
+Answered = Response | Stream
+_Handler = Callable[[Target, Request], Awaitable[Answered]]
+
+
+class Resources:
+    """Answers requests for what `parse_target` found. `logs` is None where no kubelet runs."""
+
+    def __init__(self, api: ObjectApi, watches: Watches, logs: PodLogs | None) -> None:
+        self._api = api
+        self._pager = Pager(api)
+        self._watches = watches
+        self._logs = logs
+        self._verbs: dict[str, _Handler] = {
+            "get": self._get,
+            "list": self._list,
+            "create": self._create,
+            "update": self._update,
+            "patch": self._patch,
+            "delete": self._delete,
+            "deletecollection": self._delete_collection,
+        }
+        self._special: dict[str, _Handler] = {
+            "binding": self._bind,
+            "eviction": self._evict,
+            "log": self._log,
+        }
+
+    async def answer(self, target: Target, request: Request) -> Answered:
+        """Does what the request asks.
+
+        Raises:
+            ApiError: it can't be done.
+        """
+        verb = _verb(target, request.method)
+        subresource = target.spec.subresource(target.subresource)
+        if verb not in (subresource.verbs if subresource else target.spec.verbs):
+            raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+        handler = self._special.get(target.subresource) or self._verbs[verb]
+        return await handler(target, request)
+
+    async def _get(self, target: Target, request: Request) -> Answered:
+        form = _form(request)
+        if request.flag("watch"):
+            return self._watches.open(target, request, form)
+        stored = self._api.get_raw(target.spec, target.key)
+        return Response(200, self._body(target, stored.value, form, request))
+
+    async def _list(self, target: Target, request: Request) -> Answered:
+        form = _form(request)
+        if request.flag("watch"):
+            return self._watches.open(target, request, form)
+        page = self._pager.page(target, request)
+        include = request.query.get("includeObject", "")
+        return Response(200, list_body(target.spec, page, form, include, self._api.clock()))
+
+    async def _create(self, target: Target, request: Request) -> Answered:
+        form, options = _form(request), _write_options(request)
+        answer = await self._api.create_raw(
+            target.spec, target.namespace or "", await request.json(), options
+        )
+        return self._written(target, request, form, answer, 201)
+
+    async def _update(self, target: Target, request: Request) -> Answered:
+        form, options = _form(request), _write_options(request)
+        manifest = _object(await request.json(), target.spec.resource.kind)
+        answer = await self._api.update_raw(target.spec, target.key, manifest, target.subresource, options)
+        return self._written(target, request, form, answer, 200)
+
+    async def _patch(self, target: Target, request: Request) -> Answered:
+        form, options = _form(request), _write_options(request)
+        patch, patch_type = await request.patch()
+        answer = await self._api.patch_raw(
+            target.spec, target.key, patch, patch_type, target.subresource, options
+        )
+        return self._written(target, request, form, answer, 200)
+
+    async def _delete(self, target: Target, request: Request) -> Answered:
+        form = _form(request)
+        options = parse_delete_options(request, await request.json(optional=True))
+        answer = await self._api.delete_raw(target.spec, target.key, options)
+        if answer.gone and not target.spec.graceful:
+            return success(target.spec, target.name, answer.manifest["metadata"]["uid"])
+        if options.propagation is None and orphans_by_default(target.spec):
+            answer = replace(answer, warnings=(_ORPHANS,))
+        return self._written(target, request, form, answer, 200)
+
+    async def _delete_collection(self, target: Target, request: Request) -> Answered:
+        form = _form(request)
+        options = parse_delete_options(request, await request.json(optional=True))
+        query = request.query
+        selection = parse_selection(
+            target.spec, query.get("labelSelector", ""), query.get("fieldSelector", "")
+        )
+        items, revision = self._api.list_raw(target.spec, target.namespace, selection)
+        deleted: list[bytes] = []
+        for item in items:
+            try:
+                deleted.append((await self._api.delete_raw(target.spec, item.key, options)).value)
+            except errors.NotFound:
+                continue
+        page = Page(deleted, revision)
+        return Response(200, list_body(target.spec, page, form, "", self._api.clock()))
+
+    async def _bind(self, target: Target, request: Request) -> Answered:
+        options = _write_options(request)
+        await self._api.bind_raw(target.key, _object(await request.json(), "Binding"), options)
+        return success(target.spec, target.name, "", 201)
+
+    async def _evict(self, target: Target, request: Request) -> Answered:
+        """Deletes the pod: the yard has no disruption budgets that could forbid it."""
+        eviction = _object(await request.json(), "Eviction")
+        options = parse_delete_options(request, eviction.get("deleteOptions"))
+        await self._api.delete_raw(target.spec, target.key, options)
+        return success(target.spec, target.name, "", 201)
+
+    async def _log(self, target: Target, request: Request) -> Answered:
+        if self._logs is None:
+            raise errors.ServiceUnavailable("this server has no kubelet that keeps logs")
+        options = parse_log_options(request)
+        pod = orjson.loads(self._api.get_raw(target.spec, target.key).value)
+        container = choose_container(pod, request.query.get("container", ""))
+        log = await self._logs.open_log(pod, container, options)
+        place = ((_LOG_OFFSET, b"%d" % log.offset), (_LOG_START, b"%d" % log.start))
+        return Stream(log.pieces, b"text/plain", place)
+
+    def _written(self, target: Target, request: Request, form: Form, answer: Answer, status: int) -> Response:
+        body = self._body(target, answer.value, form, request)
+        return Response(status, body, warnings=answer.warnings)
+
+    def _body(self, target: Target, value: bytes, form: Form, request: Request) -> bytes:
+        if form is Form.PLAIN:
+            return value
+        include = request.query.get("includeObject", "")
+        return object_body(target.spec, value, form, include, self._api.clock())
+
+
+_ORPHANS = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove "
+    "them or set propagationPolicy=Orphan to suppress this warning"
+)
+
+
+def _verb(target: Target, method: str) -> str:
+    """The verb of a method; empty when there is none, as for creating without a namespace."""
+    if target.subresource == "" and target.name == "":
+        placed = target.namespace is not None or not target.spec.resource.namespaced
+        verbs = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
+        return verbs.get(method, "") if placed or method == "GET" else ""
+    verbs = {"GET": "get", "PUT": "update", "PATCH": "patch"}
+    return (verbs | {"POST": "create"} if target.subresource else verbs | {"DELETE": "delete"}).get(
+        method, ""
+    )
+
+
+def _form(request: Request) -> Form:
+    return choose_form(request.accepted())
+
+
+def _write_options(request: Request) -> WriteOptions:
+    query = request.query
+    if not query:
+        return _DEFAULT
+    validation = query.get("fieldValidation") or "Warn"
+    kind = {"PUT": "UpdateOptions", "PATCH": "PatchOptions"}.get(request.method, "CreateOptions")
+    if validation not in get_args(FieldValidation):
+        supported = ("", "Ignore", "Strict", "Warn")
+        raise invalid_options(kind, unsupported("fieldValidation", validation, supported))
+    return WriteOptions(is_dry_run(kind, query.get("dryRun")), validation)  # type: ignore[arg-type]
+
+
+#: Over HTTP unknown fields get a warning unless the client asks for more, as on any cluster.
+_DEFAULT = WriteOptions(field_validation="Warn")
+
+
+def _object(raw: Any, kind: str) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        raise errors.BadRequest(f"the body must be a {kind} object")
+    return raw

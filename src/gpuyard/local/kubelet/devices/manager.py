@@ -1,0 +1,362 @@
+"""The kubelet's device manager: which devices the node has, and which container holds which.
+
+Plugins register over gRPC on `kubelet.sock` (device plugin API v1beta1), as with any kubelet. A plugin
+whose stream ends keeps its devices as unhealthy capacity for a grace period; assignments outlive plugins,
+the grace and this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+
+import grpc.aio
+
+from gpuyard import errors
+from gpuyard._proto import device_plugin_pb2_grpc as rpc
+from gpuyard.local.kubelet.devices.checkpoint import (
+    Assignment,
+    ContainerAllocation,
+    DeviceNode,
+    Mount,
+    read_checkpoint,
+    write_checkpoint,
+)
+from gpuyard.local.kubelet.devices.plugin_client import PluginClient, PluginDevice
+from gpuyard.local.kubelet.devices.registration import KUBELET_SOCKET, Registration
+
+__all__ = ["Assignment", "ContainerAllocation", "DeviceCount", "DeviceManager", "DeviceNode", "Mount"]
+
+_LONGEST_SOCKET_PATH = 107
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DeviceCount:
+    """Devices of one resource: all that are known, and those that are healthy."""
+
+    capacity: int
+    allocatable: int
+
+
+@dataclass
+class _Served:
+    """One resource, while its plugin lives and for the grace period after."""
+
+    client: PluginClient | None = None
+    devices: Mapping[str, PluginDevice] = field(default_factory=dict)
+    follower: asyncio.Task[None] | None = None
+
+
+class DeviceManager:
+    """Owns the Registration socket, the connections to plugins and the checkpoint.
+
+    Allocations are made one container at a time under a lock, and are on the disk before they are answered.
+    All methods belong to the event loop that `start` ran in.
+
+    Args:
+        plugins_dir: folder of the sockets; every socket in it is removed at start, as the kubelet does.
+        checkpoint: file of the assignments.
+        clock: aware UTC now.
+        grace_s: how long devices outlive their plugin, as unhealthy capacity.
+    """
+
+    def __init__(
+        self, plugins_dir: Path, checkpoint: Path, clock: Callable[[], datetime], *, grace_s: float = 300.0
+    ) -> None:
+        self._plugins_dir = plugins_dir
+        self._checkpoint = checkpoint
+        self._clock = clock
+        self._grace_s = grace_s
+        self._served: dict[str, _Served] = {}
+        self._assignments: dict[tuple[str, str], Assignment] = {}
+        self._callbacks: list[Callable[[], None]] = []
+        self._allocating = asyncio.Lock()
+        self._registering = asyncio.Lock()
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        """Restores the assignments and opens the Registration socket.
+
+        Raises:
+            DeviceError: the checkpoint can't be read, or the socket can't be made.
+        """
+        socket = self._plugins_dir / KUBELET_SOCKET
+        if len(bytes(socket)) > _LONGEST_SOCKET_PATH:
+            raise errors.DeviceError(
+                f"the path of the socket {socket} has more than {_LONGEST_SOCKET_PATH} bytes",
+                remedy="use a runtime folder with a shorter path",
+            )
+        for assignment in await asyncio.to_thread(read_checkpoint, self._checkpoint, self._clock()):
+            self._assignments[assignment.pod_uid, assignment.container] = assignment
+        server = grpc.aio.server()
+        rpc.add_RegistrationServicer_to_server(Registration(self.register), server)
+        try:
+            self._plugins_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _remove_sockets(self._plugins_dir)
+            server.add_insecure_port(f"unix:{socket}")
+        except (OSError, RuntimeError) as error:
+            await server.stop(grace=None)
+            raise errors.DeviceError(f"can't listen on {socket}: {error}") from error
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """Closes the socket and leaves the plugins; assignments stay in the checkpoint."""
+        if self._server is not None:
+            await self._server.stop(grace=None)
+            self._server = None
+        for served in self._served.values():
+            await _end(served)
+        self._served.clear()
+
+    def resources(self) -> Mapping[str, DeviceCount]:
+        """Counts by resource; a resource stays, with zeros, when its plugin is gone for good."""
+        return {
+            name: DeviceCount(len(served.devices), sum(d.healthy for d in served.devices.values()))
+            for name, served in self._served.items()
+        }
+
+    def devices(self) -> Mapping[str, Mapping[str, PluginDevice]]:
+        """Every known device by resource and id."""
+        return {name: served.devices for name, served in self._served.items()}
+
+    def assignments(self) -> Sequence[Assignment]:
+        """Who holds what, in the order of assignment."""
+        return tuple(self._assignments.values())
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Calls `callback` in the event loop whenever `resources()` may have changed."""
+        self._callbacks.append(callback)
+
+    async def allocate(
+        self,
+        pod_uid: str,
+        namespace: str,
+        pod: str,
+        container: str,
+        requests: Mapping[str, int],
+        *,
+        reusable: bool = False,
+    ) -> ContainerAllocation:
+        """Gives a container its devices; the same answer again when it has them already.
+
+        Call it before every start of the container: plugins may ask to be told of each.
+
+        Args:
+            requests: number of devices by resource; every resource named has to be served by a plugin.
+            reusable: the container is an ordinary init container, whose devices the pod's later containers
+                may take over.
+
+        Raises:
+            DeviceError: too few healthy devices are free, or a plugin refuses; nothing was assigned.
+        """
+        async with self._allocating:
+            held = self._assignments.get((pod_uid, container))
+            if held is None and any(count > 0 for count in requests.values()):
+                held = await self._assign(pod_uid, namespace, pod, container, requests, reusable)
+            elif held is not None and held.allocation == _only_ids(held.allocation):
+                held = await self._ask_again(held)
+        if held is None:
+            return ContainerAllocation()
+        for resource, ids in held.allocation.device_ids.items():
+            served = self._served.get(resource)
+            if served is not None and served.client is not None:
+                await served.client.pre_start(ids)
+        return held.allocation
+
+    def recover(
+        self, pod_uid: str, namespace: str, pod: str, container: str, ids: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        """Notes devices of a container that the checkpoint has lost; nothing happens when it knows the
+        container. They aren't given to others, and the plugin is asked anew before the next start."""
+        key = (pod_uid, container)
+        if key not in self._assignments:
+            allocation = ContainerAllocation(device_ids=dict(ids))
+            self._assignments[key] = Assignment(pod_uid, namespace, pod, container, allocation)
+            _LOG.warning("%s/%s holds %s, which the checkpoint has lost", namespace, pod, dict(ids))
+
+    async def release(self, pod_uid: str) -> None:
+        """Frees what the containers of a pod hold; nothing happens when they hold nothing.
+
+        Raises:
+            DeviceError: the checkpoint can't be written; the devices stay assigned.
+        """
+        await self._drop(lambda assignment: assignment.pod_uid == pod_uid)
+
+    async def retain(self, live_pod_uids: Iterable[str]) -> None:
+        """Frees what belongs to pods other than these, such as those deleted while the kubelet was down.
+
+        Raises:
+            DeviceError: the checkpoint can't be written; the devices stay assigned.
+        """
+        live = frozenset(live_pod_uids)
+        await self._drop(lambda assignment: assignment.pod_uid not in live)
+
+    async def _drop(self, doomed: Callable[[Assignment], bool]) -> None:
+        async with self._allocating:
+            kept = {key: one for key, one in self._assignments.items() if not doomed(one)}
+            if len(kept) != len(self._assignments):
+                await self._save(kept)
+
+    async def _assign(
+        self,
+        pod_uid: str,
+        namespace: str,
+        pod: str,
+        container: str,
+        requests: Mapping[str, int],
+        reusable: bool,
+    ) -> Assignment:
+        parts: list[ContainerAllocation] = []
+        numa_nodes: dict[str, tuple[int, ...]] = {}
+        for resource, count in sorted(requests.items()):
+            if count <= 0:
+                continue
+            client = self._client_of(resource)
+            devices = self._served[resource].devices
+            ids = await self._choose(client, devices, pod_uid, count)
+            numa_nodes |= {one: devices[one].numa_nodes for one in ids}
+            parts.append(await client.allocate(ids))
+        assignment = Assignment(
+            pod_uid, namespace, pod, container, _merged(parts), reusable=reusable, numa_nodes=numa_nodes
+        )
+        await self._save({**self._assignments, (pod_uid, container): assignment})
+        return assignment
+
+    async def _ask_again(self, held: Assignment) -> Assignment:
+        """Completes what `recover` noted."""
+        ids = held.allocation.device_ids
+        parts = [await self._client_of(resource).allocate(ids[resource]) for resource in sorted(ids)]
+        again = replace(held, allocation=_merged(parts))
+        await self._save({**self._assignments, (held.pod_uid, held.container): again})
+        return again
+
+    def _client_of(self, resource: str) -> PluginClient:
+        served = self._served.get(resource)
+        if served is None or served.client is None:
+            raise errors.DeviceError(
+                f"no device plugin serves {resource} on this node now",
+                remedy="start the agent of that device, or remove the request",
+            )
+        return served.client
+
+    async def _choose(
+        self, client: PluginClient, devices: Mapping[str, PluginDevice], pod_uid: str, count: int
+    ) -> Sequence[str]:
+        taken, reusable = self._holdings(client.resource, pod_uid)
+        healthy = {one for one, device in devices.items() if device.healthy}
+        free = sorted((healthy - taken) | (healthy & reusable))
+        if len(free) < count:
+            raise errors.DeviceError(
+                f"{client.resource}: needs {count}, {len(free)} free "
+                f"({len(devices)} known, {len(healthy)} healthy, {len(healthy & taken)} of them assigned)",
+                remedy="wait until a run that holds some has ended, or ask for fewer",
+            )
+        must = sorted(healthy & reusable)[:count]
+        wanted: Sequence[str] = ()
+        if client.prefers and len(free) > count:
+            try:
+                wanted = await client.prefer(free, must, count)
+            except errors.DeviceError as error:
+                _LOG.warning("%s; choosing by id", error.message)
+        # A preference is a wish: what can't be had is ignored, what is missing is filled up.
+        wishes = [*must, *(one for one in wanted if one in free), *free]
+        return sorted(tuple(dict.fromkeys(wishes))[:count])
+
+    def _holdings(self, resource: str, pod_uid: str) -> tuple[set[str], set[str]]:
+        """Devices that some container holds, and those of them that this pod's next container may take."""
+        taken: set[str] = set()
+        reusable: set[str] = set()
+        fixed: set[str] = set()
+        for assignment in self._assignments.values():
+            ids = assignment.allocation.device_ids.get(resource, ())
+            taken.update(ids)
+            if assignment.pod_uid == pod_uid:
+                (reusable if assignment.reusable else fixed).update(ids)
+        return taken, reusable - fixed
+
+    async def _save(self, assignments: dict[tuple[str, str], Assignment]) -> None:
+        await asyncio.to_thread(write_checkpoint, self._checkpoint, tuple(assignments.values()))
+        self._assignments = assignments
+
+    async def register(self, resource: str, endpoint: str) -> None:
+        """Dials a plugin back and follows it, in the place of any that served the resource before.
+
+        Raises:
+            DeviceError: nobody answers on the endpoint.
+        """
+        async with self._registering:
+            client = PluginClient(resource, self._plugins_dir / endpoint)
+            try:
+                await client.connect()
+            except BaseException:
+                await client.close()
+                raise
+            served = self._served.setdefault(resource, _Served())
+            # The old stream is over before the new one counts, so that its end can't take the new one down.
+            await _end(served)
+            served.client = client
+            served.follower = asyncio.create_task(
+                self._follow(served, client), name=f"device plugin {resource}"
+            )
+            served.follower.add_done_callback(_report)
+            _LOG.info("device plugin %s registered for %s", endpoint, resource)
+
+    async def _follow(self, served: _Served, client: PluginClient) -> None:
+        async for devices in client.devices():
+            served.devices = devices
+            self._changed()
+        await client.close()
+        served.client = None
+        served.devices = {one: replace(device, healthy=False) for one, device in served.devices.items()}
+        _LOG.warning("the device plugin of %s is gone; its devices count as unhealthy", client.resource)
+        self._changed()
+        await asyncio.sleep(self._grace_s)
+        served.devices = {}
+        self._changed()
+
+    def _changed(self) -> None:
+        for callback in self._callbacks:
+            callback()
+
+
+def _report(follower: asyncio.Task[None]) -> None:
+    if not follower.cancelled() and (error := follower.exception()) is not None:
+        _LOG.error("%s is no longer followed", follower.get_name(), exc_info=error)
+
+
+async def _end(served: _Served) -> None:
+    if served.follower is not None:
+        served.follower.cancel()
+        await asyncio.wait([served.follower])
+        served.follower = None
+    if served.client is not None:
+        await served.client.close()
+        served.client = None
+
+
+def _only_ids(allocation: ContainerAllocation) -> ContainerAllocation:
+    return ContainerAllocation(device_ids=allocation.device_ids)
+
+
+def _merged(parts: Sequence[ContainerAllocation]) -> ContainerAllocation:
+    return ContainerAllocation(
+        device_ids={key: ids for part in parts for key, ids in part.device_ids.items()},
+        envs={key: value for part in parts for key, value in part.envs.items()},
+        devices=tuple(dict.fromkeys(node for part in parts for node in part.devices)),
+        mounts=tuple(dict.fromkeys(mount for part in parts for mount in part.mounts)),
+        cdi_devices=tuple(dict.fromkeys(name for part in parts for name in part.cdi_devices)),
+        annotations={key: value for part in parts for key, value in part.annotations.items()},
+    )
+
+
+def _remove_sockets(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if stat.S_ISSOCK(entry.lstat().st_mode):
+            entry.unlink()

@@ -1,0 +1,291 @@
+"""The API's verbs over the store: what HTTP serves, and what the yard's own components call in process."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from gpuyard import errors
+from gpuyard.client.api import ObjectList, PatchType, Propagation, WatchEvent
+from gpuyard.kube.objects import NAMESPACES, PODS, PRIORITY_CLASSES, Manifest, ObjectKey, Resource
+from gpuyard.local.http.request import is_number
+from gpuyard.local.objects import metadata as meta
+from gpuyard.local.objects.admission import DEFAULT, WriteOptions
+from gpuyard.local.objects.binding import bound
+from gpuyard.local.objects.deletion import DeleteOptions
+from gpuyard.local.objects.kinds import KINDS, KindSpec
+from gpuyard.local.objects.patches import apply_patch
+from gpuyard.local.objects.selection import Selection, parse_selection
+from gpuyard.local.objects.view import View
+from gpuyard.local.objects.writes import Answer, Writer
+from gpuyard.local.store import Store, Stored
+
+_NAMESPACES = ("default", "kube-system", "kube-node-lease")
+_SYSTEM_CLASSES = {
+    "system-cluster-critical": (
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if "
+        "necessary.",
+    ),
+    "system-node-critical": (
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+}
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+class ObjectApi:
+    """Implements `client.api.KubeApi` in process. One per store; belongs to the store's loop.
+
+    Besides the protocol's methods it has `*_raw` ones for HTTP, which hand out the bytes that are stored.
+    StoreError comes through when the disk fails.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        rng: random.Random | None = None,
+        no_images: Callable[[], str] = lambda: "",
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self._writer = Writer(store, clock, rng or random.SystemRandom(), no_images)
+
+    async def bootstrap(self) -> None:
+        """Makes the namespaces and PriorityClasses that every cluster has, where they are missing."""
+        wanted: list[tuple[Resource, Manifest]] = [
+            (NAMESPACES, {"metadata": {"name": name}}) for name in _NAMESPACES
+        ]
+        wanted += [
+            (PRIORITY_CLASSES, {"metadata": {"name": name}, "value": value, "description": description})
+            for name, (value, description) in _SYSTEM_CLASSES.items()
+        ]
+        for resource, manifest in wanted:
+            key = ObjectKey("", manifest["metadata"]["name"])
+            if self.store.get(resource.qualified, key) is None:
+                await self._writer.create(spec_of(resource), "", manifest, DEFAULT, checked=False)
+
+    # -- reading --------------------------------------------------------------------------------------
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Manifest:
+        """See `KubeApi.get`."""
+        spec = spec_of(resource)
+        return _decoded(self.get_raw(spec, key_for(spec, namespace, name)))
+
+    def get_raw(self, spec: KindSpec, key: ObjectKey) -> Stored:
+        """The object as stored; NotFound when it isn't there."""
+        return self._writer.stored(spec, key)
+
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> ObjectList:
+        """See `KubeApi.list`."""
+        spec = spec_of(resource)
+        selection = parse_selection(spec, label_selector, field_selector)
+        stored, revision = self.store.list(resource.qualified, namespace if resource.namespaced else None)
+        items = [item for item in map(_decoded, stored) if selection.matches(item)]
+        return ObjectList(items, str(revision))
+
+    def list_raw(
+        self, spec: KindSpec, namespace: str | None, selection: Selection
+    ) -> tuple[Sequence[Stored], int]:
+        """Every matching object as stored, in key order, and the revision that they are as of."""
+        items, revision = self.store.list(spec.resource.qualified, namespace)
+        if not selection.is_empty:
+            items = [item for item in items if selection.matches_bytes(item.value)]
+        return items, revision
+
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        resource_version: str,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> AsyncIterator[WatchEvent]:
+        """See `KubeApi.watch`; raises ServiceUnavailable when the store closes."""
+        spec = spec_of(resource)
+        selection = parse_selection(spec, label_selector, field_selector)
+        namespace = namespace if resource.namespaced else None
+        async for seen in self.view(spec, namespace, parse_version(resource_version), selection):
+            yield WatchEvent(seen.type, orjson.loads(seen.value))
+        # To end without a word would have informers watch again at once, for ever.
+        raise errors.ServiceUnavailable("the yard is stopping")
+
+    def view(self, spec: KindSpec, namespace: str | None, after: int, selection: Selection) -> View:
+        """Changes after a revision, encoded; Gone when the history doesn't reach back."""
+        return View(self.store.watch(spec.resource.qualified, namespace, after), selection)
+
+    # -- writing --------------------------------------------------------------------------------------
+
+    async def create(
+        self, resource: Resource, manifest: Mapping[str, Any], namespace: str | None = None
+    ) -> Manifest:
+        """See `KubeApi.create`."""
+        namespace = namespace or (manifest.get("metadata") or {}).get("namespace") or ""
+        answer = await self.create_raw(spec_of(resource), namespace, manifest, DEFAULT)
+        return answer.manifest
+
+    async def create_raw(
+        self, spec: KindSpec, namespace: str, manifest: Mapping[str, Any], options: WriteOptions
+    ) -> Answer:
+        """Creates an object; `manifest` isn't changed."""
+        if spec.resource.namespaced and not namespace:
+            raise errors.BadRequest("an empty namespace may not be set during creation")
+        return await self._writer.create(spec, namespace, manifest, options)
+
+    async def update(
+        self, resource: Resource, manifest: Mapping[str, Any], *, subresource: str = ""
+    ) -> Manifest:
+        """See `KubeApi.update`."""
+        spec = spec_of(resource)
+        metadata = manifest["metadata"]
+        key = key_for(spec, metadata.get("namespace"), metadata["name"])
+        answer = await self.update_raw(spec, key, manifest, subresource, DEFAULT)
+        return answer.manifest
+
+    async def update_raw(
+        self,
+        spec: KindSpec,
+        key: ObjectKey,
+        manifest: Mapping[str, Any],
+        subresource: str,
+        options: WriteOptions,
+    ) -> Answer:
+        """Replaces an object or its status; `manifest` isn't changed."""
+        if subresource == "finalize":
+            return await self._finalize(spec, key, manifest, options)
+        return await self._writer.change(
+            spec, key, lambda _old: manifest, subresource=subresource, options=options
+        )
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        patch: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        namespace: str | None = None,
+        *,
+        subresource: str = "",
+        patch_type: PatchType = PatchType.MERGE,
+    ) -> Manifest:
+        """See `KubeApi.patch`."""
+        spec = spec_of(resource)
+        key = key_for(spec, namespace, name)
+        body = patch if isinstance(patch, Mapping) else list(patch)
+        answer = await self.patch_raw(spec, key, body, patch_type, subresource, DEFAULT)
+        return answer.manifest
+
+    async def patch_raw(
+        self,
+        spec: KindSpec,
+        key: ObjectKey,
+        patch: Any,
+        patch_type: PatchType,
+        subresource: str,
+        options: WriteOptions,
+    ) -> Answer:
+        """Changes part of an object or of its status."""
+        return await self._writer.change(
+            spec,
+            key,
+            lambda old: apply_patch(spec.resource, old, patch, patch_type),
+            subresource=subresource,
+            options=replace(options, is_patch=True),
+        )
+
+    async def delete(
+        self,
+        resource: Resource,
+        name: str,
+        namespace: str | None = None,
+        *,
+        grace_period_s: int | None = None,
+        propagation: Propagation | None = None,
+        uid: str | None = None,
+    ) -> None:
+        """See `KubeApi.delete`."""
+        spec = spec_of(resource)
+        options = DeleteOptions(grace_period_s, propagation, uid or "")
+        await self.delete_raw(spec, key_for(spec, namespace, name), options)
+
+    async def delete_raw(self, spec: KindSpec, key: ObjectKey, options: DeleteOptions) -> Answer:
+        """Deletes an object or marks it; the answer says which."""
+        return await self._writer.delete(spec, key, options)
+
+    async def bind(self, namespace: str, name: str, node: str, *, uid: str = "") -> None:
+        """See `KubeApi.bind`."""
+        await self.bind_raw(ObjectKey(namespace, name), {"metadata": {"uid": uid}, "target": {"name": node}})
+
+    async def bind_raw(
+        self, key: ObjectKey, binding: Mapping[str, Any], options: WriteOptions = DEFAULT
+    ) -> Answer:
+        """Assigns a pod to the node that a `v1.Binding` names."""
+        spec, now = spec_of(PODS), self.clock()
+        return await self._writer.change(
+            spec, key, lambda pod: bound(spec, pod, binding, now), options=options, checked=False
+        )
+
+    async def _finalize(
+        self, spec: KindSpec, key: ObjectKey, manifest: Mapping[str, Any], options: WriteOptions
+    ) -> Answer:
+        """Replaces a namespace's `spec.finalizers`, and nothing else."""
+
+        def finalized(old: Manifest) -> Manifest:
+            metadata = manifest.get("metadata") or {}
+            meta.check_preconditions(spec, old, metadata.get("uid"), None)
+            meta.check_version(spec, old, metadata.get("resourceVersion"))
+            finalizers = (manifest.get("spec") or {}).get("finalizers") or []
+            return {**old, "spec": {**(old.get("spec") or {}), "finalizers": finalizers}}
+
+        return await self._writer.change(spec, key, finalized, options=options, checked=False)
+
+
+def spec_of(resource: Resource) -> KindSpec:
+    """The kind of a resource; NotFound when the yard doesn't serve it."""
+    spec = KINDS.get((resource.group, resource.version, resource.plural))
+    if spec is None:
+        raise errors.NotFound("the server could not find the requested resource")
+    return spec
+
+
+def key_for(spec: KindSpec, namespace: str | None, name: str) -> ObjectKey:
+    """The key of an object; BadRequest when its namespace is missing."""
+    if not spec.resource.namespaced:
+        return ObjectKey("", name)
+    if not namespace:
+        raise errors.BadRequest("an empty namespace may not be set when a resource name is provided")
+    return ObjectKey(namespace, name)
+
+
+def parse_version(text: str) -> int:
+    """A resourceVersion as a revision; BadRequest when it isn't one."""
+    if not is_number(text):
+        raise errors.BadRequest(
+            f'invalid resource version: resourceVersion: Invalid value: "{text[:40]}": '
+            f'strconv.ParseUint: parsing "{text[:40]}": invalid syntax'
+        )
+    return int(text)
+
+
+def _decoded(stored: Stored) -> Manifest:
+    manifest: Manifest = orjson.loads(stored.value)
+    return manifest

@@ -1,0 +1,132 @@
+"""A container of podman, supervised by the same journal, log and pidfd as a process of the host.
+
+The pidfd is that of conmon, which podman leaves beside each container: it waits for the command, has its
+exit code put into podman's own records, and ends. So nobody of ours has to live beside a container, and
+whoever comes later, also after the end, learns the exit code from podman.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.local.runtime import journal as journals
+from gpuyard.local.runtime.cgroups import Cgroups
+from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.ending import KILLED_CODE, last_line
+from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.podman.arguments import (
+    CONMON_PID,
+    ENV_FILE,
+    INIT_PID,
+    run_args,
+    split_environment,
+)
+from gpuyard.local.runtime.podman.host import Podman
+from gpuyard.local.runtime.values import ContainerSpec, Exit, ExitReason
+
+# The journal comes and is kept from podman as in `shell`: its lock must end with this shell, not with conmon.
+# One write says all: conmon's line of /proc/PID/stat, or our own when conmon has ended by now, as we do too.
+_SCRIPT = r"""
+exec 3>&0 </dev/null
+conmon_file=$1; init_file=$2; shift 2
+"$@" 3>&- || exit
+read -r conmon <"$conmon_file"
+read -r init <"$init_file"
+{ read -r line <"/proc/$conmon/stat" || read -r line </proc/$$/stat; } 2>/dev/null
+namespace=$(stat -Lc %i "/proc/$init/ns/pid" 2>/dev/null)
+printf '{ "stat": "%s", "child-pid": %d, "pid-namespace": %d }\n' "$line" "$init" "${namespace:-0}" >&3
+"""
+
+
+def prepare_run(podman: Podman, folder: Path, spec: ContainerSpec) -> tuple[list[str], dict[str, str]]:
+    """Command line and environment of the shell that starts a container; writes the files that it needs.
+
+    Raises:
+        OSError: they can't be written.
+    """
+    own = podman.environment
+    environment = split_environment(spec.env, own)
+    (folder / ENV_FILE).touch(mode=0o600)
+    (folder / ENV_FILE).write_text(environment.file)
+    args = run_args(
+        spec,
+        folder,
+        yard=podman.yard,
+        flags=podman.flags.of_run,
+        environment=environment,
+        limits=podman.flags.limits,
+    )
+    files = [str(folder / CONMON_PID), str(folder / INIT_PID)]
+    argv = ["/bin/sh", "-c", _SCRIPT, "gpuyard", *files, *podman.command(*args)]
+    return argv, {**environment.inherited, **own}
+
+
+def start_error(folder: Path, code: int) -> errors.StartError:
+    """Why podman couldn't start a container: it says so where the container's output would be."""
+    said = last_line(folder / journals.LOG).removeprefix("Error: ") or f"podman ended with code {code}"
+    return errors.StartError(f"podman can't start the container: {said}", code=_start_code(code))
+
+
+def _start_code(code: int) -> int:
+    """126 and 127 as podman has them from the runtime; what else it ends with is about itself."""
+    return code if code in (126, 127) else 128
+
+
+async def exit_code(pid: int) -> int:
+    """Waits for a child of this process and reaps it; 128 + n after signal n."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    pidfd = os.pidfd_open(pid)
+    loop.add_reader(pidfd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+    return _reap(pid)
+
+
+def _reap(pid: int) -> int:
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
+class PodmanContainer(Container):
+    """Asks podman how it ended, and then removes it from there: log and end are in the folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        pid: int,
+        pidfd: int | None,
+        cgroups: Cgroups,
+        clock: Callable[[], datetime],
+        podman: Podman,
+    ) -> None:
+        """Makes the handle; the arguments are those of `Container`, with conmon as the process."""
+        super().__init__(folder, pid, pidfd, cgroups, clock)
+        self._podman = podman
+
+    async def wait(self) -> Exit:
+        """See `Container.wait`."""
+        exit_ = await super().wait()
+        await self._podman.remove(self._journal().name)
+        return exit_
+
+    async def _conclude(self, journal: Journal) -> Exit:
+        try:
+            ended = await self._podman.ended(journal.name)
+        except errors.ImageError as error:
+            return Exit(KILLED_CODE, ExitReason.UNKNOWN, self._clock(), error.message)
+        if ended is None:
+            return Exit(
+                KILLED_CODE, ExitReason.UNKNOWN, self._clock(), "podman has no record of the container's end"
+            )
+        reason = ExitReason.COMPLETED if ended.exit_code == 0 else ExitReason.ERROR
+        if ended.out_of_memory:
+            reason = ExitReason.OOM_KILLED
+        return Exit(ended.exit_code, reason, max(ended.finished_at, journal.started_at))

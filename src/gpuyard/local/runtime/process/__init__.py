@@ -1,0 +1,1 @@
+"""Containers that are processes of this host, in a sandbox where there is one."""

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib import resources
+
+import pytest
+
+from gpuyard.compatibility.facts import load_facts, variant_cuda, variant_name
+from gpuyard.compatibility.version import Architectures, Capability, Target, Version
+from gpuyard.gpus.catalogue import MODELS
+
+FACTS = load_facts()
+RAW = tomllib.loads(resources.files("gpuyard.compatibility").joinpath("facts.toml").read_text("utf-8"))
+
+
+def test_every_row_says_where_it_comes_from() -> None:
+    head = (
+        resources.files("gpuyard.compatibility")
+        .joinpath("facts.toml")
+        .read_text("utf-8")
+        .partition("\n\n")[0]
+    )
+    known = set(re.findall(r"^#   ([A-Z0-9]+) ", head, re.MULTILINE))
+    for table, rows in RAW.items():
+        for row in rows:
+            assert row["source"], (table, row)
+            assert set(row["source"].split(",")) <= known, (table, row)
+
+
+def test_the_tables_have_every_row() -> None:
+    sizes = {name: len(rows) for name, rows in RAW.items()}
+    assert sizes["toolkit"] == 62
+    assert sizes["torch"] == 17
+    assert sizes["ngc"] == 44
+    assert sizes["gpu"] == 20
+
+
+def test_floors_and_branches_rise_with_cuda() -> None:
+    drivers = [toolkit.driver for toolkit in FACTS.toolkits if toolkit.driver]
+    # 10.0 is from before drivers and toolkits were numbered together: 410 before 418.
+    assert drivers == sorted(drivers)
+    assert [branch for branch, _ in FACTS.branches] == sorted(branch for branch, _ in FACTS.branches)
+    for toolkit in FACTS.toolkits:
+        if toolkit.driver:
+            assert FACTS.driver_cuda(toolkit.driver) == toolkit.cuda.minor, toolkit
+
+
+def test_the_two_tables_agree_on_a_container_s_driver() -> None:
+    for container in FACTS.containers.values():
+        floor = FACTS.full_floor(container.cuda)
+        if container.driver and floor and len(container.driver.parts) > 1:
+            assert container.driver.major == floor.major, container
+
+
+def test_a_driver_is_found_by_patch_release_else_by_the_nearest_below() -> None:
+    assert str(FACTS.full_floor(Version.parse("12.6.2"))) == "560.35.03"
+    assert str(FACTS.full_floor(Version.parse("12.6"))) == "560.28.03"
+    assert str(FACTS.full_floor(Version.parse("13.4.3"))) == "615.61"
+    assert str(FACTS.full_floor(Version.parse("12.5.0.019"))) == "555.42.02"
+    assert FACTS.full_floor(Version.parse("12.7")) is None
+    assert FACTS.full_floor(Version.parse("14.0")) is None
+
+
+@pytest.mark.parametrize(
+    ("least", "gpu", "branch"),
+    [
+        ("450.80.02", "H100", 580),  # of those that will do, the one that is mended longest
+        ("525.60.13", "V100", 580),
+        ("525.60.13", "K80", None),  # 470 is no longer mended
+        ("590.44.01", "H100", 595),
+        ("590.44.01", "V100", None),
+        ("615.61", "H100", None),
+    ],
+)
+def test_the_branch_to_install(least: str, gpu: str, branch: int | None) -> None:
+    found = FACTS.supported_branch(Version.parse(least), FACTS.gpu_of_model(gpu))
+    assert (found.driver if found else None) == branch
+
+
+def test_the_catalogue_and_the_table_agree_on_capabilities() -> None:
+    for model in MODELS:
+        if model.compute_capability:
+            capability = Capability(*model.compute_capability)
+            row = FACTS.gpu(capability)
+            assert row is not None, model.name
+            assert row.capability == capability, model.name
+            named = FACTS.gpu_of_model(model.name)
+            assert named is None or named.capability == capability, model.name
+
+
+@pytest.mark.parametrize(
+    ("name", "capability"),
+    [("K20", "3.5"), ("GTX 980", "5.2"), ("RTX 3090 Ti", "8.6"), ("Jetson Orin", "8.7"), ("M10", "5.0")],
+)
+def test_models_that_the_catalogue_lacks(name: str, capability: str) -> None:
+    row = FACTS.gpu_of_model(name)
+    assert row is not None
+    assert str(row.capability) == capability
+
+
+@pytest.mark.parametrize(
+    ("name", "brand", "data_center"),
+    [
+        ("Tesla V100-SXM2-16GB", "tesla", True),
+        ("NVIDIA-H100-80GB-HBM3", "nvidia", True),
+        ("NVIDIA L40S", "nvidia", True),
+        ("NVIDIA GH200 480GB", "nvidia", True),
+        ("NVIDIA GB200", "nvidia", True),
+        ("NVIDIA GeForce RTX 4090", "geforcertx", False),
+        ("NVIDIA-GeForce-GTX-1080-Ti", "geforce", False),
+        ("NVIDIA TITAN RTX", "titanrtx", False),
+        ("Quadro RTX 8000", "quadrortx", False),
+        ("NVIDIA RTX A6000", "nvidiartx", False),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "nvidia", True),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "nvidiartx", False),
+        ("NVIDIA GB10", "nvidia", False),
+    ],
+)
+def test_products(name: str, brand: str, data_center: bool) -> None:
+    product = FACTS.product(name)
+    assert product is not None
+    assert (product.brand, product.data_center) == (brand, data_center)
+
+
+@pytest.mark.parametrize(
+    ("code", "device", "cuda", "runs"),
+    [
+        ("90", "9.0", "12.4", True), ("90", "10.0", "12.8", False), ("90", "12.0", "12.8", False),
+        ("86", "8.9", "12.4", True), ("86", "8.0", "12.4", False), ("100", "10.3", "12.9", True),
+        ("100", "12.0", "12.9", False), ("120", "12.1", "12.9", True), ("50", "5.2", "11.8", True),
+        ("50", "5.3", "11.8", False), ("60", "6.1", "12.4", True), ("61", "6.2", "12.4", False),
+        ("70", "7.2", "12.2", False), ("70", "7.5", "12.4", True), ("80", "8.7", "12.6", False),
+        ("80", "8.7", "13.2", True), ("100", "10.1", "12.8", False), ("101", "11.0", "13.0", True),
+        ("110", "10.1", "13.0", True), ("90a", "9.0", "12.4", True), ("100a", "10.3", "12.9", False),
+        ("120f", "12.1", "12.9", True),
+    ],
+)  # fmt: skip
+def test_the_cubin_rule(code: str, device: str, cuda: str, runs: bool) -> None:
+    [target] = Architectures.parse([code]).cubins
+    assert FACTS.runs_on(target, Capability.parse(device), Version.parse(cuda)) is runs
+    assert str(target) == f"sm_{code}"
+    assert isinstance(target, Target)
+
+
+def test_variants() -> None:
+    assert str(variant_cuda("cu126")) == "12.6"
+    assert variant_cuda("cpu") is None
+    assert variant_name(Version.parse("13.0.2")) == "cu130"
+
+
+def test_no_version_is_in_the_code() -> None:
+    folder = resources.files("gpuyard.compatibility")
+    for path in folder.iterdir():
+        if path.name.endswith(".py") and path.name != "diagnose.py":
+            code = re.sub(r'""".*?"""|#.*', "", path.read_text("utf-8"), flags=re.DOTALL)
+            code = code.replace("write for example 535.104.05", "")
+            assert not re.findall(r"\b(?:[1-9]\d\.\d+|[4-6]\d\d(?:\.\d+)+)\b", code), path.name

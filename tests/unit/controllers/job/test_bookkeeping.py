@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from gpuyard.controllers.job.bookkeeping import LOOK_UP_AFTER, Bookkeeping
+from gpuyard.kube.objects import ObjectKey
+
+NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+FINALIZER = "batch.kubernetes.io/job-tracking"
+KEY = ObjectKey("default", "p")
+
+
+def pod(*, finalizers: tuple[str, ...] = (FINALIZER,), deleted: bool = False) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "name": "p",
+        "namespace": "default",
+        "uid": "u",
+        "finalizers": list(finalizers),
+    }
+    if deleted:
+        metadata["deletionTimestamp"] = "2026-01-31T12:00:00Z"
+    return {"metadata": metadata, "spec": {}, "status": {"phase": "Running"}}
+
+
+def job(version: str) -> dict[str, Any]:
+    return {"metadata": {"name": "train", "namespace": "default", "resourceVersion": version}}
+
+
+def test_a_pod_counts_from_before_it_is_created_until_it_is_shown() -> None:
+    book = Bookkeeping()
+    book.creating(pod(), NOW)
+    assert [view.key for view in book.pods([])] == [KEY]
+    book.created(pod(), NOW)
+    assert (len(book.pods([])), book.waiting) == (1, True)
+    book.shown(pod())
+    assert (book.pods([]), book.waiting, book.seen) == ([], False, {KEY})
+
+
+def test_an_event_may_come_before_the_answer() -> None:
+    book = Bookkeeping()
+    book.creating(pod(), NOW)
+    book.shown(pod())
+    book.gone(pod())
+    book.created(pod(), NOW)
+    assert (book.pods([]), book.waiting, book.seen) == ([], False, set())
+
+
+def test_a_refused_pod_is_forgotten() -> None:
+    book = Bookkeeping()
+    book.creating(pod(), NOW)
+    book.not_created(KEY)
+    assert book.pods([]) == []
+
+
+def test_a_pod_that_no_event_shows_is_to_be_looked_up() -> None:
+    book = Bookkeeping()
+    book.creating(pod(), NOW)
+    assert book.overdue(NOW) == []
+    assert book.overdue(NOW + LOOK_UP_AFTER) == [KEY]
+    book.created(pod(), NOW + LOOK_UP_AFTER)
+    assert book.overdue(NOW + LOOK_UP_AFTER) == []
+
+
+def test_a_released_pod_stays_released_until_an_event_agrees() -> None:
+    book = Bookkeeping()
+    book.releasing("u")
+    book.shown(pod())
+    assert [view.tracked for view in book.pods([pod()])] == [False]
+    book.shown(pod(finalizers=()))
+    assert [view.tracked for view in book.pods([pod()])] == [True]
+
+
+def test_a_release_that_failed_is_taken_back() -> None:
+    book = Bookkeeping()
+    book.releasing("u")
+    book.not_released("u")
+    assert [view.tracked for view in book.pods([pod()])] == [True]
+
+
+def test_a_deleted_pod_is_not_active_before_an_event_says_so() -> None:
+    book = Bookkeeping()
+    book.deleting("u")
+    book.shown(pod())
+    assert [view.active for view in book.pods([pod()])] == [False]
+    book.shown(pod(deleted=True))
+    book.deleting("u")
+    book.not_deleted("u")
+    assert [view.active for view in book.pods([pod()])] == [True]
+
+
+def test_a_job_that_the_controller_replaced_is_read_from_its_own_write() -> None:
+    book = Bookkeeping()
+    assert book.newest(job("1")) == job("1")
+    book.wrote_job(job("1"), job("2"))
+    book.wrote_job(job("2"), job("5"))
+    assert [book.newest(job(version)) for version in ("1", "2", "5")] == [job("5")] * 3
+    assert book.newest(job("6")) == job("6")
+    assert book.newest(job("1")) == job("1")

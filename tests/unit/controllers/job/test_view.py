@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gpuyard.controllers.job.view import view_job, view_pod
+from gpuyard.kube.timestamps import parse_time
+
+
+def job(**spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "train", "namespace": "default", "uid": "u"},
+        "spec": {"template": {"spec": {"containers": [{"name": "main"}]}}, **spec},
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "parallelism", "completions"),
+    [
+        ({}, 1, 1),
+        ({"parallelism": 3}, 3, None),
+        ({"completions": 4}, 1, 4),
+        ({"parallelism": 0, "completions": 4}, 0, 4),
+    ],
+)
+def test_absent_counts_get_kubernetes_defaults(
+    spec: dict[str, Any], parallelism: int, completions: int | None
+) -> None:
+    view = view_job(job(**spec))
+    assert (view.parallelism, view.completions, view.backoff_limit) == (parallelism, completions, 6)
+
+
+def test_a_job_of_another_controller_is_not_managed() -> None:
+    assert view_job(job()).managed
+    assert view_job(job(managedBy="kubernetes.io/job-controller")).managed
+    assert not view_job(job(managedBy="kueue.x-k8s.io/multikueue")).managed
+
+
+def test_the_end_is_the_time_of_the_final_condition() -> None:
+    raw = job()
+    raw["status"] = {
+        "conditions": [
+            {"type": "SuccessCriteriaMet", "status": "True", "lastTransitionTime": "2026-01-31T11:00:00Z"},
+            {"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-31T11:00:05Z"},
+        ]
+    }
+    assert view_job(raw).finished_at == parse_time("2026-01-31T11:00:05Z")
+    raw["status"]["conditions"].pop()
+    assert view_job(raw).finished_at is None
+
+
+def pod(status: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    base = {"name": "p", "namespace": "default", "uid": "u", "creationTimestamp": "2026-01-31T10:00:00Z"}
+    return {"metadata": base | metadata, "spec": {}, "status": status}
+
+
+def ended(at: str) -> dict[str, Any]:
+    return {"state": {"terminated": {"exitCode": 1, "finishedAt": at}}, "restartCount": 2}
+
+
+@pytest.mark.parametrize(
+    ("raw", "finished"),
+    [
+        (
+            pod(
+                {
+                    "phase": "Failed",
+                    "containerStatuses": [ended("2026-01-31T11:00:00Z"), ended("2026-01-31T11:00:09Z")],
+                }
+            ),
+            "2026-01-31T11:00:09Z",
+        ),
+        (
+            pod(
+                {
+                    "phase": "Failed",
+                    "conditions": [
+                        {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-31T11:30:00Z"}
+                    ],
+                }
+            ),
+            "2026-01-31T11:30:00Z",
+        ),
+        (
+            pod(
+                {"phase": "Failed"},
+                deletionTimestamp="2026-01-31T11:40:30Z",
+                deletionGracePeriodSeconds=30,
+            ),
+            "2026-01-31T11:40:00Z",
+        ),
+        (pod({"phase": "Failed"}), "2026-01-31T10:00:00Z"),
+    ],
+    ids=["last container", "not ready", "deleted", "created"],
+)
+def test_a_failed_pod_ended_when_its_status_says(raw: dict[str, Any], finished: str) -> None:
+    assert view_pod(raw).finished_at == parse_time(finished)
+
+
+def test_a_running_pod_has_not_ended_though_a_container_has() -> None:
+    view = view_pod(pod({"phase": "Running", "containerStatuses": [ended("2026-01-31T11:00:00Z")]}))
+    assert view.finished_at is None
+    assert view.restarts == 2
+    assert view.active
+
+
+@pytest.mark.parametrize(("text", "index"), [("7", 7), ("", None), ("-1", None), ("x", None)])
+def test_an_index_is_a_number_from_zero(text: str, index: int | None) -> None:
+    raw = pod({}, annotations={"batch.kubernetes.io/job-completion-index": text})
+    assert view_pod(raw).index == index

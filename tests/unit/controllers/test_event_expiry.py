@@ -1,0 +1,31 @@
+"""Old events go, recent ones stay."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from gpuyard.controllers.event_expiry import EventExpiry
+from gpuyard.kube.objects import EVENTS
+from gpuyard.kube.timestamps import format_time
+from tests.unit.controllers.conftest import NOW, Yard
+
+
+def event(name: str, **times: str) -> dict[str, object]:
+    return {
+        "metadata": {"name": name, "namespace": "default"},
+        "involvedObject": {"kind": "Pod", "namespace": "default", "name": "a"},
+        "reason": "Started",
+        "type": "Normal",
+        **times,
+    }
+
+
+async def test_an_event_goes_a_day_after_it_was_last_seen(yard: Yard) -> None:
+    old, recent = NOW - timedelta(hours=25), NOW - timedelta(hours=23)
+    await yard.api.create(EVENTS, event("old", lastTimestamp=format_time(old)))
+    await yard.api.create(EVENTS, event("recent", lastTimestamp=format_time(recent)))
+    await yard.api.create(EVENTS, event("undated"))
+    expiry = EventExpiry(yard.api, lambda: NOW)
+    assert await expiry.expire() == 1
+    assert [e["metadata"]["name"] for e in (await yard.api.list(EVENTS)).items] == ["recent", "undated"]
+    assert await expiry.expire() == 0

@@ -1,0 +1,314 @@
+"""Messages of kubelets, runtimes and registries that no recording has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gpuyard.explain.ladder.admission import find_admission
+from gpuyard.explain.ladder.devices import find_devices
+from gpuyard.explain.ladder.ladder import climb
+from gpuyard.explain.ladder.nodes import find_nodes
+from gpuyard.explain.ladder.process import find_process
+from gpuyard.explain.ladder.pulls import find_image, registry_of
+from gpuyard.explain.ladder.quota import find_quota
+from gpuyard.explain.ladder.start import find_start
+from gpuyard.explain.ladder.steps import Ended, LogCause, Objects
+from gpuyard.explain.ladder.volumes import find_volumes
+from gpuyard.explain.placement import explain
+from gpuyard.scheduling.requests import PodRequest
+from gpuyard.scheduling.snapshot import Snapshot
+
+IMAGE = "registry.example.com/team/train:1"
+
+
+def job(**spec: Any) -> dict[str, Any]:
+    template = {"containers": [{"name": "main", "image": IMAGE}], **spec}
+    return {
+        "metadata": {"name": "a", "namespace": "ml", "uid": "j"},
+        "spec": {"template": {"spec": template}},
+    }
+
+
+def pod(state: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
+    statuses = [{"name": "main", "state": state, **status.pop("container", {})}] if state else []
+    return {
+        "metadata": {"name": "a-1", "namespace": "ml", "uid": "p"},
+        "spec": {"nodeName": "n1", **job()["spec"]["template"]["spec"]},
+        "status": {"phase": "Pending", "containerStatuses": statuses, **status},
+    }
+
+
+def waiting(reason: str, message: str) -> dict[str, Any]:
+    return pod({"waiting": {"reason": reason, "message": message}})
+
+
+def event(reason: str, message: str, uid: str = "p", version: str = "1") -> dict[str, Any]:
+    return {
+        "metadata": {"name": f"e{version}", "resourceVersion": version},
+        "involvedObject": {"uid": uid},
+        "reason": reason,
+        "message": message,
+        "lastTimestamp": "2026-01-31T12:00:00Z",
+    }
+
+
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        ("failed to authorize: failed to fetch anonymous token: unexpected status: 401 Unauthorized",
+         "image_unauthorized"),
+        ("pull access denied, repository does not exist or may require authorization: server message: "
+         "insufficient_scope: authorization failed", "image_unauthorized"),
+        ("UNAUTHORIZED: authentication required", "image_unauthorized"),
+        ("no match for platform in manifest: not found", "image_platform"),
+        ("unexpected status code 429 Too Many Requests - toomanyrequests: reached your limit", "image_rate"),
+        ("http: server gave HTTP response to HTTPS client", "registry_plain"),
+        ("tls: failed to verify certificate: x509: certificate signed by unknown authority",
+         "registry_certificate"),
+        ("dial tcp: lookup registry.example.com: no such host", "registry_unreachable"),
+        ("write /var/lib/containerd/x: no space left on device", "node_disk"),
+        ("manifest unknown", "image_not_found"),
+        ("something nobody has seen", "image_pull"),
+    ],
+)  # fmt: skip
+def test_why_an_image_is_not_pulled(message: str, cause: str) -> None:
+    failed = f'failed to pull and unpack image "{IMAGE}": {message}'
+    text = f'Back-off pulling image "{IMAGE}": ErrImagePull: {failed}'
+    found = find_image(Objects(job(), waiting("ImagePullBackOff", text)))
+    assert found is not None
+    assert (found.step, found.cause) == ("image", cause)
+    assert found.evidence == (f"the runtime says: {message}",)
+    assert found.remedies
+
+
+@pytest.mark.parametrize(
+    ("secrets", "is_yard", "words"),
+    [
+        ((), False, "--image-pull-secret NAME"),
+        (("team",), False, "see that Secret team is there"),
+        ((), True, "`podman login registry.example.com` as the yard's user"),
+    ],
+)
+def test_who_may_pull(secrets: tuple[str, ...], is_yard: bool, words: str) -> None:
+    waits = waiting("ErrImagePull", "denied: requested access to the resource is denied")
+    waits["spec"]["imagePullSecrets"] = [{"name": name} for name in secrets]
+    found = find_image(Objects(job(), waits, is_yard=is_yard))
+    assert found is not None and words in str(found.remedies[0])
+
+
+def test_before_1_32_only_the_event_says_why() -> None:
+    events = [event("Failed", f'Failed to pull image "{IMAGE}": manifest unknown')]
+    found = find_image(Objects(job(), waiting("ImagePullBackOff", ""), events))
+    assert found is not None and found.cause == "image_not_found"
+
+
+@pytest.mark.parametrize(
+    ("image", "registry"),
+    [
+        ("debian:12", "docker.io"),
+        ("team/train", "docker.io"),
+        ("localhost/x", "localhost"),
+        ("h:5/x:1", "h:5"),
+    ],
+)
+def test_the_registry_of_an_image(image: str, registry: str) -> None:
+    assert registry_of(image) == registry
+
+
+@pytest.mark.parametrize(
+    ("message", "cause", "headline"),
+    [
+        ("couldn't find key token in ConfigMap ml/settings", "no_key", "ConfigMap settings has no key token"),
+        ('failed: chdir to cwd ("/work") set in config.json failed: no such file or directory', "no_workdir",
+         "its folder /work can't be entered"),
+        ('exec /app/run: exec format error', "architecture", "another CPU architecture than node n1's"),
+        ('container has runAsNonRoot and image has non-numeric user (app), cannot verify user is non-root',
+         "named_user", "the image's is app"),
+        ("container init was OOM-killed (memory limit too low?)", "memory_limit", "too low"),
+        ("something nobody has seen", "start", "node n1 can't start its container"),
+    ],
+)  # fmt: skip
+def test_why_a_container_does_not_start(message: str, cause: str, headline: str) -> None:
+    found = find_start(Objects(job(), waiting("CreateContainerError", message)))
+    assert found is not None and found.cause == cause
+    assert headline in found.headline
+
+
+def test_a_container_that_never_began_says_why_at_its_end() -> None:
+    ended = {
+        "terminated": {"reason": "StartError", "exitCode": 128, "message": 'exec: "x": permission denied'}
+    }
+    found = find_start(Objects(job(), pod(ended, phase="Failed")))
+    assert found is not None and found.cause == "not_executable"
+
+
+def test_what_the_runtime_says_of_cuda_is_the_cause_of_a_start_that_is_not_known_otherwise() -> None:
+    cause = LogCause(
+        "RequirementUnsatisfied", "unsatisfied condition: cuda>=13", "the driver is old", "update"
+    )
+    text = "error running prestart hook #0: unsatisfied condition: cuda>=13"
+    ladder = climb(Objects(job(), waiting("RunContainerError", text)), None, causes=(cause,))
+    assert ladder.blocking is not None
+    assert (ladder.blocking.step, ladder.blocking.cause) == ("start", "RequirementUnsatisfied")
+    assert str(ladder.blocking.remedies[0]) == "update"
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "cause"),
+    [
+        ("OutOfnvidia.com/gpu", "Pod was rejected: Node didn't have enough resource: nvidia.com/gpu, "
+         "requested: 2, used: 8, capacity: 8", "out_of_devices"),
+        ("UnexpectedAdmissionError", "Allocate failed due to rpc error: code = Unknown desc = boom, "
+         "which is unexpected", "allocate_failed"),
+    ],
+)  # fmt: skip
+def test_what_a_kubelet_refuses(reason: str, message: str, cause: str) -> None:
+    found = find_devices(Objects(job(), pod(phase="Failed", reason=reason, message=message)))
+    assert found is not None
+    assert (found.cause, found.owner and found.owner.name) == (cause, "n1")
+
+
+def test_a_sick_device_under_a_running_pod() -> None:
+    health = [{"resourceID": "GPU-1", "health": "Unhealthy"}, {"resourceID": "GPU-2", "health": "Healthy"}]
+    container = {"allocatedResourcesStatus": [{"name": "nvidia.com/gpu", "resources": health}]}
+    ladder = climb(Objects(job(), pod({"running": {}}, phase="Running", container=container)), None)
+    assert ladder.blocking is not None
+    assert (ladder.blocking.step, ladder.blocking.cause) == ("devices", "unhealthy_device")
+    assert ladder.blocking.evidence == ("nvidia.com/gpu GPU-1: Unhealthy",)
+    assert climb(Objects(job(), pod({"running": {}}, phase="Running")), None).blocking is None
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ('admission webhook "v.example.com" denied the request: no', "webhook"),
+        ('Internal error occurred: failed calling webhook "v.example.com": Post: timeout', "webhook_away"),
+        ("unable to create new content in namespace ml because it is being terminated", "namespace_ending"),
+        ('Pod "a-1" is invalid: spec.containers[0].image: Required value', "invalid"),
+        ('pods "a-1" is forbidden: a rule of somebody', "refused"),
+    ],
+)
+def test_what_a_server_refuses(said: str, cause: str) -> None:
+    objects = Objects(job(), None, [event("FailedCreate", f"Error creating: {said}", uid="j")])
+    found = find_admission(objects)
+    assert found is not None and found.cause == cause
+    assert find_quota(objects) is None
+    if "webhook" in cause:
+        # Its name is that of an entry in some configuration, validating or mutating.
+        assert found.owner is None and "v.example.com" in found.headline
+
+
+@pytest.mark.parametrize(
+    ("spec", "fields", "counts"),
+    [
+        ({}, {"scopes": ["BestEffort"]}, True),
+        ({}, {"scopes": ["NotBestEffort"]}, False),
+        ({"activeDeadlineSeconds": 5}, {"scopes": ["NotTerminating"]}, False),
+        ({"priorityClassName": "low"},
+         {"scopeSelector": {"matchExpressions": [
+             {"scopeName": "PriorityClass", "operator": "In", "values": ["low"]}]}}, True),
+        ({}, {"scopeSelector": {"matchExpressions": [
+             {"scopeName": "PriorityClass", "operator": "Exists"}]}}, False),
+    ],
+)  # fmt: skip
+def test_a_quota_counts_pods_of_its_scope_only(
+    spec: dict[str, Any], fields: dict[str, Any], counts: bool
+) -> None:
+    quota = {
+        "metadata": {"name": "q", "namespace": "ml"},
+        "spec": fields,
+        "status": {"hard": {"pods": "1"}, "used": {"pods": "1"}},
+    }
+    assert (find_quota(Objects(job(**spec), quotas=[quota])) is not None) == counts
+
+
+@pytest.mark.parametrize(
+    ("annotation", "holds"),
+    [
+        ("storageclass.kubernetes.io/is-default-class", False),
+        ("storageclass.beta.kubernetes.io/is-default-class", False),
+        ("example.com/is-default-class", True),
+    ],
+)
+def test_a_claim_that_names_no_class_gets_the_default_one(annotation: str, holds: bool) -> None:
+    claim = {"metadata": {"name": "data", "namespace": "ml"}, "spec": {}, "status": {"phase": "Pending"}}
+    default = {"metadata": {"name": "disk", "annotations": {annotation: "true"}}, "provisioner": "x"}
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+    found = find_volumes(Objects(job(volumes=volumes), claims=[claim], classes=[default]))
+    assert (found is not None and found.cause == "no_default_class") is holds
+
+
+def test_a_volume_that_another_node_has() -> None:
+    text = 'Multi-Attach error for volume "pv-1" Volume is already used by pod(s) other'
+    waits = waiting("ContainerCreating", "")
+    found = find_volumes(Objects(job(), waits, [event("FailedAttachVolume", text)]))
+    assert found is not None
+    assert (found.cause, found.owner and found.owner.name) == ("attached_elsewhere", "pv-1")
+
+
+def unplaced(message: str) -> dict[str, Any]:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    waits = pod(conditions=[condition])
+    del waits["spec"]["nodeName"]
+    return waits
+
+
+def test_without_the_right_to_see_nodes_the_scheduler_speaks() -> None:
+    said = (
+        "0/3 nodes are available: 1 node(s) were unschedulable, 2 Insufficient nvidia.com/gpu. preemption: x"
+    )
+    found = find_nodes(Objects(job(), unplaced(said), unreadable=frozenset({"all nodes"})), None)
+    assert found is not None
+    assert found.headline == (
+        "none of 3 nodes takes it: 1 node(s) were unschedulable, 2 Insufficient nvidia.com/gpu"
+    )
+    assert "you may not list nodes" in found.evidence[0]
+
+
+def test_pods_that_may_not_be_seen_are_what_is_in_the_way() -> None:
+    """Our own arithmetic has room, because it lacks the pods of other namespaces."""
+    status = {"allocatable": {"nvidia.com/gpu": "8", "cpu": "8", "pods": "9"}}
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    node = {"metadata": {"name": "n1"}, "spec": {}, "status": {**status, **ready}}
+    waits = unplaced("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+    fits = replace(explain(PodRequest.of(waits), Snapshot.of([node], ())), incomplete=True)
+    found = find_nodes(Objects(job(), waits, unreadable=frozenset({"all pods"})), fits)
+    assert found is not None
+    assert (found.cause, found.headline) == (
+        "busy", "pods of other namespaces, which you may not list, hold what it needs",
+    )  # fmt: skip
+    assert found.evidence[0] == "the scheduler says: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    assert "incomplete" in found.evidence[-1]
+    # With every pod counted it is the scheduler that is late.
+    found = find_nodes(Objects(job(), waits), replace(fits, incomplete=False))
+    assert found is not None and found.cause == "scheduler"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "words"),
+    [
+        (127, "ExitCode", "the shell found no such command"),
+        (135, "Signal", "/dev/shm is full"),
+        (137, "Signal", "SIGKILL"),
+        (1, "ExitCode", "exited"),
+    ],
+)
+def test_what_an_exit_code_means(code: int, reason: str, words: str) -> None:
+    found = find_process(Objects(job(), pod()), Ended(reason, "exited", code, ("a", "b")), ())
+    assert found is not None and words in found.headline
+    assert found.evidence == ("its last lines: a", "  b")
+
+
+@pytest.mark.parametrize("reason", ["Evicted", "Preempted", "NodeLost", "NodeRebooted", "DeadlineExceeded"])
+def test_what_befell_it_from_outside_has_a_remedy(reason: str) -> None:
+    found = find_process(Objects(job(), pod()), Ended(reason, "", None), ())
+    assert found is not None and found.remedies
+
+
+def test_evidence_is_no_dump() -> None:
+    many = "\n".join("x" for _ in range(40))
+    ended = Ended("ExitCode", "exited with 1", 1, tuple(many.splitlines()))
+    assert len(climb(Objects(job(), pod(phase="Failed")), None, ended=ended, over=True).lines()) <= 17

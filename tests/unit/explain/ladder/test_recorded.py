@@ -1,0 +1,209 @@
+"""Every step over what a real cluster (Kubernetes 1.34, containerd 2.1) said of runs that it held there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gpuyard.explain.ladder.ladder import Ladder
+from gpuyard.explain.ladder.steps import Finding, LogCause, Owner
+
+Recorded = Callable[..., Ladder]
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "headline", "remedy"),
+    [
+        ("gated", "job/gated", "the scheduling gate example.com/wait", "whoever set the gate"),
+        ("suspended", "job/suspended", "somebody suspended", "let it go on: kubectl patch job suspended"),
+        ("quota-gpu", "quota/quota", "quota team lets no more in: 2 of 2 GPUs used, needs 1",
+         "wait for run holder to end, or stop it"),
+        ("quota-cpu", "quota/quota", "0 of 1 CPU used, needs 1500m", "ask for 1 CPU instead of 1500m"),
+        ("quota-unset", "quota/quota_unset", "counts limits.memory, requests.cpu",
+         "set --memory (at most 1Gi) and --cpus (at most 1)"),
+        ("limitrange", "quota/limit_range", "nvidia.com/gpu is maximum 1 per Container",
+         "ask for 1Gi memory instead of 2Gi and ask for 1 GPU instead of 2"),
+        ("podsecurity", "admission/pod_security", 'enforces Pod Security "restricted", and the pod breaks 5',
+         "set what the parentheses say"),
+        ("policy", "admission/policy", "policy gpuyard-tenants denies", "change the run as the policy says"),
+        ("no-account", "admission/no_service_account", "no ServiceAccount nope in namespace xrec", "leave"),
+        ("no-priority", "admission/no_priority_class", "no PriorityClass nope", "leave --priority out"),
+        ("no-runtimeclass", "admission/no_runtime_class", "no RuntimeClass nope", "leave runtimeClassName"),
+        ("too-large", "nodes/too_large", "needs 9 GPUs, the largest node node-a has 8", "ask for 8 GPUs"),
+        ("hostname", "nodes/model", "needs the GPU model H200; there is H100", "use H100 instead of H200"),
+        ("selector", "nodes/selector", "hasn't the label hardware-typ=nvidia-gpu",
+         "select hardware-type=nvidia-gpu instead of hardware-typ=nvidia-gpu"),
+        ("taint", "nodes/taints", "the taint nvidia.com/gpu=present:NoSchedule", "tolerate the taint"),
+        ("antiaff", "nodes/pod_affinity", "affinity to other pods", "mend podAffinity"),
+        ("hostport", "nodes/ports", "the hostPort that it asks for", "leave hostPort out"),
+        ("no-pvc", "volumes/no_claim", "no PersistentVolumeClaim nope in namespace xrec", "make the claim"),
+        ("pvc-noclass", "volumes/no_default_class", "the cluster has no default one", "make the claim anew"),
+        ("pvc-badclass", "volumes/no_class", "there is no StorageClass nope", "xrec-ext, xrec-wait"),
+        ("pvc-waits", "volumes/no_volume", "class xrec-wait makes no volumes", "make a PersistentVolume"),
+        ("pvc-ext", "volumes/provisioning", "example.com/none hasn't made", "see whether example.com/none"),
+        ("pv-elsewhere", "volumes/volume_elsewhere", "kubernetes.io/hostname In node-z", "run it on the"),
+        ("no-configmap", "volumes/no_config_map", "no ConfigMap nope", "kubectl create configmap nope"),
+        ("no-secret", "volumes/no_secret", "no Secret nope", "kubectl create secret generic nope"),
+        ("image-missing", "image/image_not_found", "has no 127.0.0.1:34615/nope:1", "check name and tag"),
+        ("image-refused", "image/registry_unreachable", "registry 127.0.0.1:1 doesn't answer node", "check"),
+        ("image-nohost", "image/registry_unreachable", "registry registry.invalid doesn't answer", "check"),
+        ("image-invalid", "image/image_name", "'UPPER case:1' isn't an image's name", "in lower case"),
+        ("image-never", "image/image_never_pulled", "imagePullPolicy Never", "leave imagePullPolicy out"),
+        ("no-cdi", "devices/no_cdi_device", "doesn't know CDI device nvidia.com/gpu=GPU-", "CDI file"),
+        ("no-healthy-devices", "devices/no_healthy_devices", "node node-a refused the pod", "submit it"),
+        ("too-few-devices", "devices/out_of_devices", "asks for 3 nvidia.com/gpu, and 2 free", "submit it"),
+        ("bad-runtimeclass", "start/no_runtime", "has no handler nope", "leave runtimeClassName out"),
+        ("no-envconfig", "start/no_config_map", "no ConfigMap nope", "kubectl create configmap nope"),
+        ("nonroot", "start/runs_as_root", "the image's user is root", "set runAsUser"),
+        ("no-exec", "start/no_executable", "no program /no/such/program", "name a program"),
+        ("no-workdir", "start/no_executable", "no program train", "name a program"),
+        ("no-perm", "start/not_executable", "/etc/passwd isn't executable", "through its interpreter"),
+        ("crashloop", "process/crash_loop", "ends each time it is started", "see its output"),
+        ("exit3", "process/exit_code", "exited with 3", "see the end of its output"),
+        ("init", "process/exit_code", "init container prep exited with 4", "see the end"),
+        ("oom", "process/oom_killed", "more memory than its limit of 32Mi", "raise --memory above 32Mi"),
+        ("pod-deadline", "process/deadline_exceeded", "longer than the specified deadline", "more time"),
+    ],
+)  # fmt: skip
+def test_the_step_that_holds_it(
+    name: str, cause: str, headline: str, remedy: str, recorded: Recorded
+) -> None:
+    step = cause.partition("/")[0]
+    ladder = recorded(name)
+    assert ladder.blocking is not None
+    assert f"{ladder.blocking.step}/{ladder.blocking.cause}" == cause
+    assert headline in ladder.blocking.headline
+    assert remedy in str(ladder.blocking.remedies[0])
+    first = ladder.lines()[0]
+    assert first.split(" at ", 1)[1].startswith(f"{step}: ")
+    states = {entry["step"]: entry["state"] for entry in ladder.to_json()}
+    assert states[step] == "blocked"
+    assert list(states.values()).count("blocked") == len({f.step for f in ladder.findings})
+
+
+def blocking(ladder: Ladder) -> Finding:
+    assert ladder.blocking is not None
+    return ladder.blocking
+
+
+def test_a_quota_names_who_uses_it_and_how_to_raise_it(recorded: Recorded) -> None:
+    found = blocking(recorded("quota-gpu"))
+    assert found.owner == Owner("ResourceQuota", "team", "xrec-q")
+    assert found.evidence[0].startswith("used by run holder (2 GPUs, since 2026-11-23")
+    assert found.remedies[1].command == (
+        "kubectl patch resourcequota team -n xrec-q "
+        """-p '{"spec":{"hard":{"requests.nvidia.com/gpu":"3"}}}'"""
+    )
+    assert found.remedies[1].to_json()["by"] == "operator"
+
+
+def test_a_quota_speaks_for_itself_once_its_event_is_gone(recorded: Recorded) -> None:
+    found = blocking(recorded("quota-gpu", events=()))
+    assert (found.cause, found.headline) == ("quota", "quota team lets no more in: 2 of 2 GPUs used, needs 1")
+
+
+def test_a_quota_that_has_room_again_only_needs_the_next_try(recorded: Recorded) -> None:
+    quota = {
+        "metadata": {"name": "team", "namespace": "xrec-q"},
+        "spec": {},
+        "status": {"hard": {"requests.nvidia.com/gpu": "2"}, "used": {"requests.nvidia.com/gpu": "0"}},
+    }
+    assert blocking(recorded("quota-gpu", quotas=(quota,))).cause == "quota_retry"
+
+
+def test_a_quota_that_may_not_be_read_is_named_all_the_same(recorded: Recorded) -> None:
+    found = blocking(recorded("quota-gpu", quotas=()))
+    assert (found.headline, found.owner) == (
+        "quota team is used up", Owner("ResourceQuota", "team", "xrec-q"),
+    )  # fmt: skip
+
+
+def test_each_rule_of_pod_security_is_a_line(recorded: Recorded) -> None:
+    found = blocking(recorded("podsecurity"))
+    assert found.owner == Owner("Namespace", "xrec-ps")
+    assert [line.split(" ")[0] for line in found.evidence] == [
+        "privileged", "allowPrivilegeEscalation", "unrestricted", "runAsNonRoot", "seccompProfile",
+    ]  # fmt: skip
+
+
+def test_a_policy_is_quoted(recorded: Recorded) -> None:
+    found = blocking(recorded("policy"))
+    assert found.owner == Owner("ValidatingAdmissionPolicy", "gpuyard-tenants")
+    assert "only the value void is allowed" in found.evidence[0]
+
+
+def test_pods_that_others_made_hold_gpus_by_the_name_of_what_made_them(recorded: Recorded) -> None:
+    ladder = recorded("foreign", nodes="nodes-plugin-gone")
+    found = blocking(ladder)
+    assert (found.cause, found.owner) == ("busy", Owner("Deployment", "web", "xrec"))
+    assert found.evidence[0] == "node node-b: 8 GPUs, 6 allotted, 2 free, needs 4"
+    assert "held by deployment xrec/web (6 GPUs, since" in found.evidence[1]
+    assert [str(r) for r in found.remedies] == [
+        "ask for 2 GPUs instead of 4 (node node-b)",
+        "stop deployment xrec/web (node node-b)",
+    ]
+
+
+def test_a_plugin_that_is_gone_is_the_blocker_and_not_the_numbers(recorded: Recorded) -> None:
+    found = blocking(recorded("plugin-gone", nodes="nodes-plugin-gone"))
+    assert (found.step, found.cause, found.owner) == ("devices", "unhealthy", Owner("Node", "node-a"))
+    assert "none of the 8 GPUs of node node-a can be had: its device plugin is gone" in found.headline
+    assert "node node-a: no agent of gpuyard runs there" in found.evidence
+    assert "8 GPUs, 8 unhealthy, 1 allotted, 0 free, needs 2" in found.evidence[0]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "why", "command"),
+    [
+        ("nodes-cordoned", "node node-a is cordoned", "kubectl uncordon node-a"),
+        (
+            "nodes-not-ready",
+            "node node-b is not ready: Kubelet stopped posting node status.",
+            "kubectl describe node node-b",
+        ),
+    ],
+)
+def test_a_node_that_takes_nothing(nodes: str, why: str, command: str, recorded: Recorded) -> None:
+    # 9 GPUs or a missing label would hold it anyway: what asks for nothing special waits for the node alone.
+    pool = {"nodes-cordoned": "a", "nodes-not-ready": "b"}[nodes]
+    ladder = recorded("plugin-gone", nodes=nodes, pod=_small(pool))
+    found = blocking(ladder)
+    assert (found.step, found.cause) == ("nodes", "node")
+    assert why in found.headline and "taint" not in found.headline
+    assert found.remedies[-1].command == command
+
+
+def _small(pool: str) -> dict[str, Any]:
+    toleration = {"key": "nvidia.com/gpu", "operator": "Exists"}
+    spec: dict[str, Any] = {
+        "nodeSelector": {"pool": pool},
+        "tolerations": [toleration],
+        "containers": [{"name": "main"}],
+    }
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": ""}
+    metadata = {"name": "p", "namespace": "xrec", "uid": "1"}
+    return {"metadata": metadata, "spec": spec, "status": {"conditions": [condition]}}
+
+
+def test_what_its_output_says_is_the_cause(recorded: Recorded) -> None:
+    cause = LogCause("NoKernelImage", "CUDA error: no kernel image", "built for other GPUs", "another torch")
+    ladder = recorded("exit3", causes=(cause,))
+    found = blocking(ladder)
+    assert (found.step, found.cause) == ("process", "NoKernelImage")
+    assert found.headline == "exited with 3: built for other GPUs"
+    assert (found.evidence, str(found.remedies[0])) == (
+        ("its output says: CUDA error: no kernel image",), "another torch",
+    )  # fmt: skip
+
+
+def test_what_a_later_step_will_say_comes_last(recorded: Recorded) -> None:
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": "nope"}}
+    pod = _small("c")
+    pod["spec"]["volumes"] = [claim]
+    ladder = recorded("plugin-gone", pod=pod)
+    assert [finding.step for finding in ladder.findings] == ["nodes", "volumes"]
+    assert (
+        ladder.lines()[-1] == "after that, volumes: there is no PersistentVolumeClaim nope in namespace xrec"
+    )

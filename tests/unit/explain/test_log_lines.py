@@ -1,0 +1,100 @@
+# ruff: noqa: E501 - the texts are as they are printed
+from __future__ import annotations
+
+import pytest
+
+from gpuyard.explain.log_lines import diagnose
+
+#: Texts as the programs print them.
+LINES = [
+    ("GpuCheckFailed", "gpuyard: this run asked for 2 GPUs, and CUDA sees only 1 (NVIDIA_VISIBLE_DEVICES=0)"),
+    ("DriverTooOld", "UserWarning: CUDA initialization: The NVIDIA driver on your system is too old (found version "
+     "12020). Please update your GPU driver by downloading"),
+    ("DriverTooOld", "RuntimeError: CUDA driver version is insufficient for CUDA runtime version"),
+    ("DriverTooOld", "NCCL WARN Cuda failure 'CUDA driver version is insufficient for CUDA runtime version'"),
+    ("NoDriver", "RuntimeError: Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"),
+    ("NoDriver", "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory"),
+    ("NoDriver", "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown"),
+    ("InitializationFailed", "RuntimeError: CUDA driver initialization failed, you might not have a CUDA gpu."),
+    ("InitializationFailed", "CUDA unknown error - this may be due to an incorrectly set up environment, e.g. ..."),
+    ("InitializationFailed", "Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before"),
+    ("DriverMismatch", "Unexpected error from cudaGetDeviceCount(). ... Error 803: system has unsupported display "
+     "driver / cuda driver combination"),
+    ("ForwardCompatibilityUnsupported", "Error 804: forward compatibility was attempted on non supported HW"),
+    ("FabricNotReady", "Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized"),
+    ("DriverMismatch", "Failed to initialize NVML: Driver/library version mismatch"),
+    ("NoKernelImage", "NVIDIA GeForce RTX 5090 with CUDA capability sm_120 is not compatible with the current "
+     "PyTorch installation."),
+    ("NoKernelImage", "    Found GPU0 NVIDIA B200 which is of compute capability (CC) 10.0."),
+    ("NoKernelImage", "Your installed torch==2.14.0 does not include kernels for this GPU."),
+    ("NoKernelImage", "torch.AcceleratorError: CUDA error: no kernel image is available for execution on the device"),
+    ("NoKernelImage", "CUDA error: device kernel image is invalid"),
+    ("PtxTooNew", "CUDA error: the provided PTX was compiled with an unsupported toolchain."),
+    ("NoPtxCompiler", "CUDA error: PTX JIT compiler library not found"),
+    ("NoPtxCompiler", "CUDA error: PTX JIT compilation was disabled"),
+    ("TorchWithoutCuda", "AssertionError: Torch not compiled with CUDA enabled"),
+    ("RequirementUnsatisfied", "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.8, please "
+     "update your driver to a newer version, or use an earlier cuda container: unknown"),
+    ("RequirementUnsatisfied", "unsatisfied condition: brand = tesla"),
+    ("RequirementUnsatisfied", "requirements not met: unsatisfied condition: cuda>=12.4 (12.2)"),
+    ("LibraryMissing", "ImportError: libcudart.so.12: cannot open shared object file: No such file or directory"),
+    ("LibraryShadowed", "undefined symbol: __nvJitLinkComplete_12_4, version libnvJitLink.so.12"),
+    ("WrongCpuArchitecture", "exec /usr/bin/python3: exec format error"),
+    ("WrongCpuArchitecture", "failed to pull and unpack image: no match for platform in manifest: not found"),
+    ("WrongCpuArchitecture", "no matching manifest for linux/arm64/v8 in the manifest list entries"),
+    ("WrongCpuArchitecture", "choosing an image from manifest list: no image found in image index for architecture "
+     '"arm64", variant "v8", OS "linux"'),
+    ("StubLibrary", "CUDA error: CUDA driver is a stub library"),
+    ("CallNeedsNewerDriver", "CUDA error: API call is not supported in the installed CUDA driver"),
+    ("NoDevice", "RuntimeError: CUDA error: no CUDA-capable device is detected"),
+    ("DeviceBusy", "CUDA error: all CUDA-capable devices are busy or unavailable"),
+    ("ModuleMissing", "ModuleNotFoundError: No module named 'torch'"),
+    ("SymbolNotFound", "CUDA error: named symbol not found"),
+    ("SymbolNotFound", "cudaErrorSymbolNotFound: named symbol not found"),
+    ("NoKernelImage", "    No published PyTorch CUDA builds for release 2.14.0 support this GPU."),
+    ("NoDriver", "load library failed: libnvidia-ml.so.1: cannot open shared object file: no such file or directory"),
+    ("RequirementUnsatisfied", "unsatisfied condition: brand = quadrortx: unknown"),
+    ("RequirementUnsatisfied", "unsatisfied condition: cuda >= 9.0"),
+    ("InitializationFailed", "RuntimeError: CUDA error: initialization error"),
+    ("DriverMismatch", "CUDA error: system has unsupported display driver / cuda driver combination"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "line"), LINES, ids=[f"{key}-{n}" for n, (key, _) in enumerate(LINES)])
+def test_known_lines(key: str, line: str) -> None:
+    [found] = diagnose(["epoch 1", f"\x1b[31m{line}\x1b[0m", "epoch 2"])
+    assert found.key == key
+    assert found.line == line.strip()
+    assert found.cause
+    assert found.remedy
+    assert "{" not in found.cause
+
+
+def test_numbers_are_told() -> None:
+    [found] = diagnose([LINES[1][1]])
+    assert "CUDA 12.2" in found.cause
+    [refused] = diagnose([LINES[23][1]])
+    assert "asks for cuda>=12.8 " in refused.cause
+
+
+def test_the_interpreter_is_named() -> None:
+    [found] = diagnose(["ModuleNotFoundError: No module named 'torch.cuda'"], python="/venv/bin/python")
+    assert found.cause == "torch isn't installed for /venv/bin/python"
+
+
+def test_in_an_image_another_interpreter_of_this_machine_is_no_remedy() -> None:
+    missing = ["ModuleNotFoundError: No module named 'einops'"]
+    [found] = diagnose(missing, python="python3", in_image=True)
+    assert found.cause == "einops isn't installed for python3"
+    assert "gpuyard build --requirements" in found.remedy and "--python" not in found.remedy
+    [found] = diagnose(missing)
+    assert "--python" in found.remedy
+
+
+def test_each_cause_once_and_the_first_first() -> None:
+    keys = [found.key for found in diagnose([LINES[1][1], LINES[2][1], LINES[22][1], LINES[1][1]])]
+    assert keys == ["DriverTooOld", "TorchWithoutCuda"]
+
+
+def test_ordinary_output_says_nothing() -> None:
+    assert diagnose(["step 803 loss 0.2", "RuntimeError: shapes differ", "CUDA is on", "x" * 100_000]) == []

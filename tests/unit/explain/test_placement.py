@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpuyard.explain.placement import Blocker, could_ever_fit, explain
+from gpuyard.kube.objects import ObjectKey
+from gpuyard.kube.selectors import Requirement
+from gpuyard.scheduling.decide import decide
+from gpuyard.scheduling.requests import NodeTerm, PodRequest
+from gpuyard.scheduling.snapshot import NodeState, Snapshot
+
+GPU = "nvidia.com/gpu"
+MODEL = "gpuyard.io/gpu-model"
+SnapshotOf = Callable[..., Snapshot]
+Yards = st.SearchStrategy[tuple[Snapshot, list[PodRequest]]]
+
+
+def request(gpus: int = 0, cpu: int = 1000, **fields: object) -> PodRequest:
+    resources = {GPU: gpus, "cpu": cpu, "pods": 1} if gpus else {"cpu": cpu, "pods": 1}
+    return PodRequest(ObjectKey("d", "p"), **{"resources": resources, **fields})  # type: ignore[arg-type]
+
+
+def held(gpus: int, run: str, cpu: int = 1000) -> PodRequest:
+    resources = {GPU: gpus, "cpu": cpu, "pods": 1}
+    return PodRequest(ObjectKey("d", run), resources=resources, run=run, since="2026-01-31T12:00:00Z")
+
+
+def node(name: str = "a", gpus: int = 8, *pods: PodRequest, **fields: object) -> NodeState:
+    amounts = {GPU: gpus, "cpu": 16000, "pods": 110}
+    state = NodeState(name, **{"allocatable": amounts, "capacity": amounts, **fields})  # type: ignore[arg-type]
+    return state.with_pods(pods)
+
+
+A100 = NodeTerm((Requirement(MODEL, "In", ("A100",)),))
+TAINTS = ({"key": "dedicated", "value": "ml", "effect": "NoSchedule"},)
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "blocker", "headline"),
+    [
+        pytest.param(request(4), [node("a")], None, "fits on node a now", id="fits"),
+        pytest.param(
+            request(4),
+            [node("a", 8, held(6, "t")), node("b", 8, held(5, "u"))],
+            Blocker.BUSY,
+            "needs 4 GPUs, the most that is free on one node is 3 (node b)",
+            id="busy",
+        ),
+        pytest.param(
+            request(4, 12000),
+            [node("a", 8, held(6, "t")), node("b", 8, held(2, "u", 8000))],
+            Blocker.BUSY,
+            "no single node has 4 GPUs, 12 CPUs together",
+            id="enough of each, nowhere of all",
+        ),
+        pytest.param(
+            request(4),
+            [node("a", unschedulable=True), node("b", 8, taints=TAINTS)],
+            Blocker.NODE,
+            "node a is cordoned, and it fits on no other",
+            id="cordoned",
+        ),
+        pytest.param(
+            request(4), [node("a", ready=False)], Blocker.NODE, "node a is not ready", id="not ready"
+        ),
+        pytest.param(
+            request(4, affinity=(A100,)),
+            [node("a", labels={MODEL: "H100"}), node("b", 8, held(8, "t"), labels={MODEL: "A100"})],
+            Blocker.BUSY,
+            "needs 4 GPUs, the most that is free on one node is 0 (node b)",
+            id="the right model is busy",
+        ),
+    ],
+)
+def test_what_holds_it_now(
+    asked: PodRequest, nodes: list[NodeState], blocker: Blocker | None, headline: str, snapshot_of: SnapshotOf
+) -> None:
+    snapshot = snapshot_of(*nodes)
+    assert could_ever_fit(asked, snapshot) is None
+    found = explain(asked, snapshot)
+    assert (found.blocker, found.headline, found.never) == (blocker, headline, False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "blocker", "why"),
+    [
+        pytest.param(request(1), [], Blocker.NO_NODES, "there are no nodes", id="no nodes"),
+        pytest.param(
+            request(2), [node("a", 0)], Blocker.NO_GPUS, "needs 2 GPUs, and no node has any", id="no GPUs"
+        ),
+        pytest.param(
+            request(2, affinity=(A100,)),
+            [node("a", 0)],
+            Blocker.NO_GPUS,
+            "needs 2 GPUs, and no node has any",
+            id="no GPUs, whatever the model",
+        ),
+        pytest.param(
+            request(16),
+            [node("n1", 8, held(8, "t")), node("n0", 4)],
+            Blocker.TOO_LARGE,
+            "needs 16 GPUs, the largest node n1 has 8",
+            id="too large",
+        ),
+        pytest.param(
+            request(16, 32000),
+            [node("n1")],
+            Blocker.TOO_LARGE,
+            "needs 16 GPUs, the largest node n1 has 8; needs 32 CPUs, the largest node n1 has 16",
+            id="too large in two ways",
+        ),
+        pytest.param(
+            request(8, affinity=(A100,)),
+            [node("a", 4, labels={MODEL: "A100"}), node("b", 8, labels={MODEL: "H100"}, taints=TAINTS)],
+            Blocker.TOO_LARGE,
+            "needs 8 GPUs, the largest node a has 4",
+            id="too large for those of the right model",
+        ),
+        pytest.param(
+            request(4, affinity=(A100,)),
+            [node("a", labels={MODEL: "H100"}), node("b", labels={MODEL: "H100"}), node("c")],
+            Blocker.MODEL,
+            "needs the GPU model A100; there is H100 (node a, b)",
+            id="no such model",
+        ),
+        pytest.param(
+            request(selector=(Requirement("disk", "In", ("ssd",)),)),
+            [node("a")],
+            Blocker.SELECTOR,
+            "node a hasn't the label disk=ssd",
+            id="selector",
+        ),
+        pytest.param(
+            request(),
+            [node("a", taints=TAINTS)],
+            Blocker.TAINTS,
+            "node a has the taint dedicated=ml:NoSchedule, which isn't tolerated",
+            id="taint",
+        ),
+        pytest.param(
+            request(node_name="x"),
+            [node("a")],
+            Blocker.NODE,
+            "node a is not x, the node asked for by name",
+            id="name",
+        ),
+    ],
+)
+def test_what_no_node_could_ever_run(
+    asked: PodRequest, nodes: list[NodeState], blocker: Blocker, why: str, snapshot_of: SnapshotOf
+) -> None:
+    snapshot = snapshot_of(*nodes)
+    found = could_ever_fit(asked, snapshot)
+    assert found is not None
+    assert (found.blocker, found.never) == (blocker, True)
+    assert found.headline == f"no node could ever run this: {why}"
+    assert explain(asked, snapshot) == found
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        node("a", 8, held(8, "t")),
+        node("a", unschedulable=True),
+        node("a", ready=False, taints=({"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"},)),
+        node("a", allocatable={GPU: 0, "cpu": 16000, "pods": 110}),
+    ],
+    ids=["full", "cordoned", "away", "unhealthy"],
+)
+def test_what_passes_is_no_reason_to_refuse(state: NodeState, snapshot_of: SnapshotOf) -> None:
+    assert could_ever_fit(request(8), snapshot_of(state)) is None
+
+
+def test_the_lines_for_people(snapshot_of: SnapshotOf) -> None:
+    sick = node(
+        "b", 8, allocatable={GPU: 7, "cpu": 16000, "pods": 110}, capacity={GPU: 8, "cpu": 16000, "pods": 110}
+    ).with_pods([held(4, "u", 500), held(2, "v")])
+    tainted = node("c", taints=TAINTS, unschedulable=True)
+    snapshot = snapshot_of(node("a", 8, held(6, "t")), sick, tainted)
+    assert explain(request(4), snapshot).lines() == [
+        "needs 4 GPUs, the most that is free on one node is 2 (node a)",
+        "node a: 8 GPUs, 6 allotted, 2 free, needs 4",
+        "        16 CPUs, 1 allotted, 15 free, needs 1",
+        "        held by run t (6 GPUs, since 2026-01-31 12:00 UTC)",
+        "node b: 8 GPUs, 1 unhealthy, 6 allotted, 1 free, needs 4",
+        "        16 CPUs, 1500m allotted, 14500m free, needs 1",
+        "        held by run u (4 GPUs, since 2026-01-31 12:00 UTC), "
+        "run v (2 GPUs, since 2026-01-31 12:00 UTC)",
+        "node c: is cordoned",
+        "        has the taint dedicated=ml:NoSchedule, which isn't tolerated",
+        "        8 GPUs, 0 allotted, 8 free, needs 4",
+        "what would run now: ask for 2 GPUs instead of 4 (node a)",
+        "or: stop run t (node a)",
+    ]
+
+
+def test_devices_that_became_unhealthy_under_their_pods(snapshot_of: SnapshotOf) -> None:
+    state = node("a", allocatable={GPU: 4, "cpu": 16000, "pods": 110}).with_pods([held(6, "t")])
+    assert explain(request(2), snapshot_of(state)).lines()[:2] == [
+        "needs 2 GPUs, the most that is free on one node is 0 (node a)",
+        "node a: 8 GPUs, 4 unhealthy, 6 allotted, 0 free, needs 2",
+    ]
+
+
+def test_lines_stop_after_the_nearest_nodes(snapshot_of: SnapshotOf) -> None:
+    snapshot = snapshot_of(*(node(f"n{number}", 2) for number in range(9)))
+    lines = explain(request(4), snapshot).node_lines(limit=4)
+    assert [line for line in lines if line.startswith(("node", "…"))] == [
+        "node n0: 2 GPUs, 0 allotted, 2 free, needs 4",
+        "node n1: 2 GPUs, 0 allotted, 2 free, needs 4",
+        "… and 7 more nodes (7 resources)",
+    ]
+
+
+def test_says_when_nothing_would_help(snapshot_of: SnapshotOf) -> None:
+    assert explain(request(4), snapshot_of(node("a", ready=False))).lines()[-1] == (
+        "no change of this request alone would let it run now"
+    )
+    assert explain(request(4), snapshot_of(node("a", 0))).lines()[-1] == (
+        "no change of this request alone would let it run"
+    )
+
+
+def test_as_json(snapshot_of: SnapshotOf) -> None:
+    found = explain(request(4), snapshot_of(node("a", 8, held(6, "t")))).to_json()
+    assert json.loads(json.dumps(found)) == found
+    assert (found["blocker"], found["never"]) == ("busy", False)
+    assert found["nodes"][0]["misfits"] == [{"step": "resources", "text": "has 2 GPUs free, needs 4"}]
+    assert found["nodes"][0]["resources"][0] == {
+        "resource": GPU, "total": "8", "unhealthy": "0", "allotted": "6", "free": "2", "needs": "4"
+    }  # fmt: skip
+    assert [holder["name"] for holder in found["nodes"][0]["holders"]] == ["t"]
+    assert [plan["text"] for plan in found["plans"]] == [
+        "ask for 2 GPUs instead of 4 (node a)",
+        "stop run t (node a)",
+    ]
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_never_means_never_and_every_plan_works(data: st.DataObject, yards: Yards) -> None:
+    empty, pods = data.draw(yards)
+    snapshot = empty
+    for pod in pods[1:]:
+        if (chosen := decide(pod, snapshot).node) is not None:
+            snapshot = snapshot.assume(pod, chosen)
+    asked = pods[0]
+    found = explain(asked, snapshot)
+    assert found.never is (decide(asked, empty.at_its_best()).node is None)
+    assert (could_ever_fit(asked, snapshot) is None) is not found.never
+    assert (found.blocker is None) is (decide(asked, snapshot).node is not None)
+    assert {report.name for report in found.nodes} == set(snapshot.nodes)
+    for plan in found.plans:
+        assert plan.works(asked, snapshot) or (found.never and plan.works(asked, snapshot.at_its_best()))
+    assert found.headline
+    assert found.lines()
+    assert json.dumps(found.to_json())
+
+
+def test_in_short_the_node_with_the_most(snapshot_of: SnapshotOf) -> None:
+    snapshot = snapshot_of(node("a", 8, held(6, "t")), node("b", 8, held(5, "u")))
+    assert explain(request(4), snapshot).short() == "needs 4 GPUs, 3 free on b"
+    assert explain(request(9), snapshot).short() == explain(request(9), snapshot).headline
+    assert explain(request(2), snapshot).short() == "fits on node a now"
+
+
+@settings(max_examples=100)
+@given(data=st.data())
+def test_what_only_waits_for_others_can_be_had_by_stopping_them(data: st.DataObject, yards: Yards) -> None:
+    snapshot, pods = data.draw(yards)
+    asked = pods[0]
+    if decide(asked, snapshot).node is None:
+        return
+    for pod in pods[1:]:
+        if (chosen := decide(pod, snapshot).node) is not None:
+            snapshot = snapshot.assume(pod, chosen)
+    found = explain(asked, snapshot)
+    assert found.blocker is None or any(plan.works(asked, snapshot) for plan in found.plans)
+
+
+def test_a_node_that_refuses_a_pod_without_requests_is_not_said_to_take_it(snapshot_of: SnapshotOf) -> None:
+    bare = request(resources={"pods": 1})
+    explanation = explain(bare, snapshot_of(node("a", taints=TAINTS)))
+    assert explanation.nodes[0].lines() == [
+        "node a: has the taint dedicated=ml:NoSchedule, which isn't tolerated"
+    ]
+    assert explain(bare, snapshot_of(node("a"))).nodes[0].lines() == [
+        "node a: takes it: nothing is asked for"
+    ]

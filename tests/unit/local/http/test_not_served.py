@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from gpuyard.local.http.not_served import not_served
+
+START = "the server could not find the requested resource"
+KINDS = (
+    "this gpuyard yard serves configmaps, events, jobs, leases, namespaces, nodes, pods, priorityclasses, "
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/api/v1/namespaces/default/pods/a/exec", "this gpuyard yard serves no exec of pods, but "),
+        ("/api/v1/namespaces/d/configmaps/a/status", "serves no status of configmaps, but no subresource"),
+        ("/apis/apps/v1/namespaces/default/deployments", KINDS),
+        ("/apis/apps/v1/deployments/a/scale", KINDS),
+        ("/api/v1/namespaces/default/services", KINDS),
+        ("/api", KINDS),
+    ],
+)
+def test_it_names_the_yard_and_what_it_serves(path: str, said: str) -> None:
+    assert not_served(path).startswith(START)
+    assert said in not_served(path)
+
+
+def test_other_paths_get_kubernetes_own_words() -> None:
+    assert not_served("/nonsense") == START
