@@ -8,11 +8,10 @@ from typing import Any
 
 import click
 
-from gpuyard.cli.cluster_version import cluster_version, version_text
 from gpuyard.cli.installing import installed, title
 from gpuyard.cli.output import print_fields
-from gpuyard.cli.target import Target
 from gpuyard.client.apply import find
+from gpuyard.client.server_version import cluster_version, version_text
 from gpuyard.kube.nodes import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.objects import (
     DAEMON_SETS,
@@ -26,6 +25,7 @@ from gpuyard.kube.objects import (
     labels_of,
 )
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL
+from gpuyard.runs.target import Target
 from gpuyard.tenancy.conditions import InstallOptions
 from gpuyard.tenancy.install import install
 from gpuyard.tenancy.names import AGENT, RUNTIME_CLASS

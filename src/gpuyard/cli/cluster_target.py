@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from gpuyard import errors
-from gpuyard.cli.target import Target, call
 from gpuyard.client.rest import RestApi
+from gpuyard.runs.target import Target, call
 
 Result = TypeVar("Result")
 
@@ -33,7 +33,7 @@ def call_cluster(work: Callable[[RestApi], Awaitable[Result]], context: str | No
 
 def refuse_yard(context: str | None) -> None:
     """Raises UsageError when commands go to the yard."""
-    from gpuyard.cli.target import YARD, chosen_context
+    from gpuyard.runs.target import YARD, chosen_context
 
     if (context or chosen_context() or YARD) == YARD:
         raise errors.UsageError(

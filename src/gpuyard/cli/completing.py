@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gpuyard import errors
 
 if TYPE_CHECKING:
-    from gpuyard.cli.target import Target
+    from gpuyard.runs.target import Target
 
 _LIMIT_S = 1.0
 _CLEAN_UP_S = 0.1
@@ -28,9 +28,9 @@ def contexts() -> list[str]:
 
 def run_names(context: str | None, namespace: str | None) -> list[str]:
     """The runs at the target; none when it doesn't answer. Never starts a yard."""
-    from gpuyard.cli.target import call
     from gpuyard.kube.objects import JOBS, labels_of
     from gpuyard.kube.wellknown import LABEL_RUN
+    from gpuyard.runs.target import call
 
     async def work(target: Target) -> list[str]:
         jobs = await target.api.list(JOBS, target.namespace, label_selector=LABEL_RUN)

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from gpuyard import errors
-from gpuyard.cli.target import Target
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, Manifest, uid_of
+from gpuyard.runs.target import Target
 
 _TRIES = 100
 _POLL_S = 0.1

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from gpuyard.cli.output import age, print_fields, print_table
-from gpuyard.cli.runs import Run, state_and_reason
 from gpuyard.kube.objects import Manifest, annotations_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.timestamps import parse_time
@@ -20,6 +19,7 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_NOT_APPLIED,
     IMAGE_PROCESS,
 )
+from gpuyard.runs.run import Run, state_and_reason
 
 
 def to_json(run: Run, events: Sequence[Manifest]) -> dict[str, Any]:

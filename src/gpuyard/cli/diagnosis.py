@@ -12,9 +12,9 @@ from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.workloads.command import is_python
 
 if TYPE_CHECKING:
-    from gpuyard.cli.runs import Run
-    from gpuyard.cli.target import Target
     from gpuyard.explain.log_lines import Diagnosis
+    from gpuyard.runs.run import Run
+    from gpuyard.runs.target import Target
 
 _TAIL_LINES = 500
 #: More causes than these are consequences of the first.

@@ -7,9 +7,9 @@ import click
 from gpuyard import errors
 from gpuyard.cli.output import print_json
 from gpuyard.cli.submit import Submission, complete, with_cargo
-from gpuyard.cli.target import Target, call
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
+from gpuyard.runs.target import Target, call
 from gpuyard.workloads.yaml_text import to_yaml
 
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpuyard import errors
-from gpuyard.cli.runs import ENDED, Run, is_alive
-from gpuyard.cli.target import Target
 from gpuyard.kube.objects import (
     CONFIG_MAPS,
     EVENTS,
@@ -31,6 +29,8 @@ from gpuyard.kube.objects import (
     uid_of,
 )
 from gpuyard.kube.wellknown import LABEL_PART_OF
+from gpuyard.runs.run import ENDED, Run, is_alive
+from gpuyard.runs.target import Target
 from gpuyard.tenancy.names import PART_OF
 from gpuyard.workloads.outcome import Reason, container_state, exit_code, why_failed
 

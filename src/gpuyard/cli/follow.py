@@ -16,12 +16,12 @@ from gpuyard.cli.diagnosis import say_cause
 from gpuyard.cli.log_output import LogOutput
 from gpuyard.cli.output import StatusLine
 from gpuyard.cli.pod_log import AWAY_S, PodLog, away_text, start_of
-from gpuyard.cli.runs import ENDED, Run, has_ended, make_run, state_and_reason
-from gpuyard.cli.target import Target
 from gpuyard.cli.waiting import LASTING, PASSING, find_waiting
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import JOBS, PODS, Manifest, uid_of
 from gpuyard.kube.wellknown import LABEL_RUN
+from gpuyard.runs.run import ENDED, Run, has_ended, make_run, state_and_reason
+from gpuyard.runs.target import Target
 
 _CHECK_S = 1.0
 _SETTLE_S = 1.0

@@ -9,10 +9,10 @@ from dataclasses import replace
 import click
 
 from gpuyard import errors
-from gpuyard.cli.cluster_version import check_version, version_text
 from gpuyard.cli.output import StatusLine
 from gpuyard.client.apply import Outcome, apply, delete, find, labelled
 from gpuyard.client.rest import RestApi
+from gpuyard.client.server_version import check_version, version_text
 from gpuyard.devices.simulated import parse_simulation
 from gpuyard.kube.names import is_label
 from gpuyard.kube.objects import (

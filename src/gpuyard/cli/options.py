@@ -47,7 +47,7 @@ def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 def complete_contexts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The yard and the kubeconfig's contexts for the shell's completion."""
-    from gpuyard.cli.target import YARD
+    from gpuyard.runs.target import YARD
 
     yard = [YARD] if YARD.startswith(incomplete) else []
     return [*yard, *complete_clusters(ctx, param, incomplete)]

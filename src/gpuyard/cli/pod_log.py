@@ -9,12 +9,12 @@ from typing import Any
 from gpuyard import errors
 from gpuyard.cli.log_output import LogOutput
 from gpuyard.cli.output import StatusLine
-from gpuyard.cli.runs import is_alive
-from gpuyard.cli.target import Target
 from gpuyard.client.log_place import log_place
 from gpuyard.kube.objects import PODS, Manifest, labels_of, uid_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.wellknown import LABEL_RUN
+from gpuyard.runs.run import is_alive
+from gpuyard.runs.target import Target
 
 #: How long a follower waits for an API or a node that went away before it gives up.
 AWAY_S = 60.0

@@ -7,11 +7,11 @@ import contextlib
 from datetime import UTC, datetime
 
 from gpuyard import errors
-from gpuyard.cli.runs import Run, find_run, has_ended
-from gpuyard.cli.target import Target
 from gpuyard.client.api import Propagation
 from gpuyard.kube.objects import JOBS, PODS, controller_of, uid_of
 from gpuyard.kube.wellknown import LABEL_RUN
+from gpuyard.runs.run import Run, find_run, has_ended
+from gpuyard.runs.target import Target
 from gpuyard.workloads.stopping import stop_patches
 
 _POLL_S = 0.1

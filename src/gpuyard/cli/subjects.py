@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from gpuyard import errors
-from gpuyard.cli.runs import Run, find_run, make_run, simulated_nodes
-from gpuyard.cli.target import Target
 from gpuyard.kube.names import is_subdomain
 from gpuyard.kube.objects import JOBS, PODS, Manifest, Resource, controller_of
 from gpuyard.kube.wellknown import LABEL_JOB_NAME
+from gpuyard.runs.run import Run, find_run, make_run, simulated_nodes
+from gpuyard.runs.target import Target
 from gpuyard.workloads.run_state import run_state
 
 _JOB = frozenset({"job", "jobs", "job.batch", "jobs.batch"})

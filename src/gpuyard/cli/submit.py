@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.cli.cluster_version import check_version
 from gpuyard.cli.compatibility import check_before_submit, read_run_image, wants_check
 from gpuyard.cli.creating import create_run
-from gpuyard.cli.runs import find_run
-from gpuyard.cli.scripts import launcher_text
 from gpuyard.cli.stopping import remove_run
-from gpuyard.cli.target import Target
+from gpuyard.client.server_version import check_version
 from gpuyard.explain.placement import Blocker, Explanation, could_ever_fit
 from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
+from gpuyard.runs.run import find_run
+from gpuyard.runs.script import launcher_text
+from gpuyard.runs.target import Target
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot
 from gpuyard.workloads.carrying import Script, carry

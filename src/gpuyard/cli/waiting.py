@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from gpuyard import errors
 from gpuyard.cli.explaining import find_answer
 from gpuyard.cli.output import duration
-from gpuyard.cli.runs import Run
-from gpuyard.cli.target import Target
+from gpuyard.runs.run import Run
+from gpuyard.runs.target import Target
 
 if TYPE_CHECKING:
     from gpuyard.explain.ladder.steps import Finding

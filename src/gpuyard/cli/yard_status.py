@@ -7,7 +7,6 @@ import platform
 from typing import Any
 
 from gpuyard import __version__, errors
-from gpuyard.cli.target import stopped
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.nodes import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.objects import NODES, Manifest, annotations_of, labels_of
@@ -20,6 +19,7 @@ from gpuyard.kube.wellknown import (
 )
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import load_running
+from gpuyard.runs.target import stopped
 
 
 def yard_status(paths: YardPaths) -> dict[str, Any]:

@@ -11,12 +11,12 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.cli.creating import create_run
-from gpuyard.cli.target import Target
 from gpuyard.client.api import Propagation
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, Manifest, uid_of
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
+from gpuyard.runs.target import Target
 from gpuyard.workloads.carrying import Script, carry
 from gpuyard.workloads.render import render
 from gpuyard.workloads.spec import RunSpec

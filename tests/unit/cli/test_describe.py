@@ -6,7 +6,7 @@ import pytest
 
 from gpuyard.cli.describe import _device_texts, _in_order, describe, to_json
 from gpuyard.cli.follow import state_text
-from gpuyard.cli.runs import Run, make_run
+from gpuyard.runs.run import Run, make_run
 
 
 def running(image: str) -> Run:

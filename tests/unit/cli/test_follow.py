@@ -16,9 +16,9 @@ from gpuyard.cli.follow import attached, exit_code_of
 from gpuyard.cli.log_output import LogOutput
 from gpuyard.cli.output import StatusLine
 from gpuyard.cli.pod_log import PodLog, start_of
-from gpuyard.cli.runs import Run, find_run, make_run
-from gpuyard.cli.target import Target
 from gpuyard.client.rest import RestApi
+from gpuyard.runs.run import Run, find_run, make_run
+from gpuyard.runs.target import Target
 
 
 def run_of(condition: str, phase: str, exit_code: int | None, **annotations: str) -> Run:

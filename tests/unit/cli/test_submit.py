@@ -10,11 +10,11 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.cli.submit import Submission, complete, submit
-from gpuyard.cli.target import Target
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, Manifest
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
+from gpuyard.runs.target import Target
 from gpuyard.workloads.carrying import Script
 from tests.e2e.test_dry_run import assert_within
 from tests.unit.cli.layouts import write_image

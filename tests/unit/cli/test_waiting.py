@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gpuyard.cli.runs import Run, make_run
-from gpuyard.cli.target import Target
 from gpuyard.cli.waiting import Waiting, find_waiting
 from gpuyard.client.rest import RestApi
+from gpuyard.runs.run import Run, make_run
+from gpuyard.runs.target import Target
 
 IMAGE = "registry.example.com/team/train:v1"
 

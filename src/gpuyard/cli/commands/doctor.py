@@ -56,7 +56,7 @@ def command(
     from gpuyard.cli.doctor.report import print_report
     from gpuyard.cli.output import print_json
     from gpuyard.cli.registry_options import registry_environ
-    from gpuyard.cli.target import check_namespace
+    from gpuyard.runs.target import check_namespace
 
     if image and registry:
         raise click.UsageError("An image says which registry: leave --registry out.")
@@ -75,7 +75,7 @@ async def _examine(
     context: str | None, namespace: str | None, asked: RegistryFact, environ: Mapping[str, str]
 ) -> Report:
     from gpuyard.cli.doctor.progress import Looking
-    from gpuyard.cli.target import YARD, chosen_context
+    from gpuyard.runs.target import YARD, chosen_context
 
     looking = Looking()
     context = context or chosen_context()

@@ -22,11 +22,11 @@ def command(keep: bool, stop_runs: bool) -> None:
     from dataclasses import replace
 
     from gpuyard import errors
-    from gpuyard.cli.runs import Run, has_ended, list_runs
     from gpuyard.cli.stopping import stop_run, wait_until_ended
-    from gpuyard.cli.target import YARD, Target, call, survivors_text
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths
+    from gpuyard.runs.run import Run, has_ended, list_runs
+    from gpuyard.runs.target import YARD, Target, call, survivors_text
 
     if keep and stop_runs:
         raise click.UsageError("--keep and --stop contradict each other.")

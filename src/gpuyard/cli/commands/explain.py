@@ -12,8 +12,8 @@ from gpuyard.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
     from gpuyard.cli.explaining import Answer
-    from gpuyard.cli.target import Target
     from gpuyard.explain.log_lines import Diagnosis
+    from gpuyard.runs.target import Target
 
 
 @click.command(
@@ -45,7 +45,7 @@ def command(
     from gpuyard.cli.output import print_json
     from gpuyard.cli.registry_options import registry_environ
     from gpuyard.cli.subjects import find_subject
-    from gpuyard.cli.target import call
+    from gpuyard.runs.target import call
 
     async def work(target: Target) -> tuple[Answer, list[Diagnosis], list[str], str]:
         run = await find_subject(target, name)

@@ -16,9 +16,9 @@ from gpuyard.cli.options import output_option, target_options
 from gpuyard.cli.registry_options import registry_environ, registry_options
 
 if TYPE_CHECKING:
-    from gpuyard.cli.target import Target
     from gpuyard.compatibility.fleet import Report
     from gpuyard.compatibility.need import Image, Need
+    from gpuyard.runs.target import Target
 
     Reading = Callable[[], Coroutine[Any, Any, tuple[Image, ...]]]
 
@@ -95,9 +95,9 @@ def _check_stated(read: Reading, gpu: str, driver: str) -> Report:
 
 def _check_nodes(read: Reading, context: str | None, namespace: str | None) -> Report:
     from gpuyard.cli.compatibility import judge_nodes
-    from gpuyard.cli.target import call
     from gpuyard.compatibility.offer import has_gpus
     from gpuyard.kube.objects import NODES
+    from gpuyard.runs.target import call
 
     async def work(target: Target) -> Report:
         nodes = [node for node in (await target.api.list(NODES)).items if has_gpus(node)]

@@ -26,8 +26,8 @@ def command(
     import sys
 
     from gpuyard.cli.follow import attached, follow_to_exit, print_logs
-    from gpuyard.cli.runs import find_run
-    from gpuyard.cli.target import Target, call
+    from gpuyard.runs.run import find_run
+    from gpuyard.runs.target import Target, call
 
     if len(names) > 1:
         raise click.UsageError(f"One run at a time: gpuyard logs {names[0]}, then gpuyard logs {names[1]}.")

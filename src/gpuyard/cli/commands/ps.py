@@ -9,8 +9,8 @@ import click
 from gpuyard.cli.options import output_option, target_options
 
 if TYPE_CHECKING:
-    from gpuyard.cli.runs import Run
-    from gpuyard.cli.target import Target
+    from gpuyard.runs.run import Run
+    from gpuyard.runs.target import Target
 
 _COLUMNS = ("NAME", "STATE", "EXIT", "GPUS", "AGE", "TOOK", "REASON")
 
@@ -33,8 +33,8 @@ def command(context: str | None, namespace: str | None, all_namespaces: bool, ou
     from datetime import UTC, datetime
 
     from gpuyard.cli.output import age, print_json, print_table
-    from gpuyard.cli.runs import list_runs
-    from gpuyard.cli.target import call
+    from gpuyard.runs.run import list_runs
+    from gpuyard.runs.target import call
 
     async def work(target: Target) -> tuple[list[Run], str]:
         return await list_runs(target, all_namespaces=all_namespaces), _none_yet(target, all_namespaces)

@@ -28,9 +28,9 @@ def command(
 ) -> None:
     """Remove runs with their logs and exit codes."""
     from gpuyard import errors
-    from gpuyard.cli.runs import Run, find_runs, has_ended, list_runs
     from gpuyard.cli.stopping import remove_run
-    from gpuyard.cli.target import Target, call
+    from gpuyard.runs.run import Run, find_runs, has_ended, list_runs
+    from gpuyard.runs.target import Target, call
 
     if bool(names) == ended:
         raise click.UsageError("Name the runs to remove, or say --ended.")

@@ -15,8 +15,8 @@ from gpuyard.cli.options import target_options
 from gpuyard.cli.registry_options import registry_environ, registry_options
 
 if TYPE_CHECKING:
-    from gpuyard.cli.target import Target
     from gpuyard.kube.objects import Manifest
+    from gpuyard.runs.target import Target
     from gpuyard.workloads.spec import RunSpec
 
 
@@ -112,9 +112,9 @@ def command(
     A SCRIPT ending in .py is run by the interpreter; what follows `--` are its arguments, or a whole
     command. The yard is started when it isn't there.
     """
-    from gpuyard.cli.scripts import take_script
     from gpuyard.cli.submit import Submission
-    from gpuyard.cli.target import YARD, call, check_namespace, chosen_context, namespace_of
+    from gpuyard.runs.script import take_script
+    from gpuyard.runs.target import YARD, call, check_namespace, chosen_context, namespace_of
 
     check_namespace(namespace)
     wanted = _load(command_line, file, flags)
@@ -160,8 +160,8 @@ def command(
 
     async def after_submit(target: Target) -> int:
         from gpuyard.cli.follow import follow_to_exit
-        from gpuyard.cli.runs import simulated_nodes
         from gpuyard.cli.submitted import stdin_has_data, submitted_text
+        from gpuyard.runs.run import simulated_nodes
 
         if output:
             await _print_run(target, name, output)
@@ -246,8 +246,8 @@ def _read_text(file: Path) -> str:
 
 
 def _render(spec: RunSpec, base: Path, namespace: str) -> Manifest:
-    from gpuyard.cli.host import host_context
     from gpuyard.cli.submit import name_of
+    from gpuyard.runs.host import host_context
     from gpuyard.workloads.render import render
 
     context = None if spec.image else host_context(spec, base, os.environ)
@@ -269,7 +269,7 @@ def _start_yard() -> None:
 
 async def _print_run(target: Target, name: str, output: str) -> None:
     from gpuyard.cli.output import print_json
-    from gpuyard.cli.runs import find_run
+    from gpuyard.runs.run import find_run
     from gpuyard.workloads.yaml_text import to_yaml
 
     state = (await find_run(target, name)).state.to_json()

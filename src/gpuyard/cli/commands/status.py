@@ -23,7 +23,7 @@ def command(context: str | None, output: str | None) -> None:
     """
     import os
 
-    from gpuyard.cli.target import YARD, chosen_context
+    from gpuyard.runs.target import YARD, chosen_context
 
     context = context or chosen_context() or YARD
     if context != YARD:
@@ -65,7 +65,7 @@ def command(context: str | None, output: str | None) -> None:
 def _cluster(context: str, output: str | None) -> None:
     from gpuyard.cli.cluster_status import cluster_status, print_cluster_status
     from gpuyard.cli.output import print_json
-    from gpuyard.cli.target import call
+    from gpuyard.runs.target import call
 
     status = call(cluster_status, context=context)
     if output == "json":

@@ -16,9 +16,9 @@ def command(names: tuple[str, ...], context: str | None, namespace: str | None, 
 
     Logs and exit codes stay until `gpuyard rm`.
     """
-    from gpuyard.cli.runs import find_runs
     from gpuyard.cli.stopping import stop_run, wait_until_ended
-    from gpuyard.cli.target import Target, call
+    from gpuyard.runs.run import find_runs
+    from gpuyard.runs.target import Target, call
 
     async def work(target: Target) -> None:
         runs = await find_runs(target, names)

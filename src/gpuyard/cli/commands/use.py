@@ -25,10 +25,10 @@ def command(context: str | None) -> None:
     import json
     import os
 
-    from gpuyard.cli.target import YARD, choice_file, chosen_context
     from gpuyard.client.connection import kubeconfig_files, load_connection
     from gpuyard.client.origin import masked
     from gpuyard.local.settings import write_private
+    from gpuyard.runs.target import YARD, choice_file, chosen_context
 
     file, chosen = choice_file(), context or chosen_context() or YARD
     if chosen == YARD:

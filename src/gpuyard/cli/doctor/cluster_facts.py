@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from gpuyard import errors
-from gpuyard.cli.cluster_version import cluster_version
 from gpuyard.cli.doctor import permissions
 from gpuyard.cli.doctor.progress import Looking
 from gpuyard.cli.doctor.registry import RegistryFact, look_at_registry
 from gpuyard.client.connection import Connection, kubeconfig_files, load_connection
 from gpuyard.client.rest import RestApi
+from gpuyard.client.server_version import cluster_version
 from gpuyard.kube.objects import (
     ACCESS_REVIEWS,
     DAEMON_SETS,

@@ -14,12 +14,12 @@ from gpuyard import errors
 from gpuyard.cli.doctor.cluster_facts import or_error
 from gpuyard.cli.doctor.progress import Looking
 from gpuyard.cli.doctor.registry import RegistryFact, look_at_registry
-from gpuyard.cli.target import check_yard
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import NODES, Manifest
 from gpuyard.local.lifecycle import daemon_pid
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import RunningYard, Settings, load_running, load_settings
+from gpuyard.runs.target import check_yard
 
 Result = TypeVar("Result")
 

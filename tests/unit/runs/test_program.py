@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.cli.programs import check_program
+from gpuyard.runs.program import check_program
 
 PATH = "/usr/bin:/bin"
 

@@ -63,8 +63,8 @@ async def _call(
     )
     context = context or chosen_context()
     if context and context != YARD:
-        from gpuyard.cli.forbidden import add_remedy
         from gpuyard.client.connection import kubeconfig_files, load_connection
+        from gpuyard.runs.forbidden import add_remedy
 
         connection = load_connection(kubeconfig_files(os.environ), context)
         async with RestApi(connection) as api:

@@ -7,11 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from gpuyard import errors
-from gpuyard.cli.target import Target
 from gpuyard.kube.names import is_label
 from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, controller_of, labels_of, uid_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_RUN, LABEL_SIMULATED
+from gpuyard.runs.target import Target
 from gpuyard.workloads.run_state import RunState, run_state
 
 #: States that a run doesn't leave any more.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.cli.host import find_python, host_context
+from gpuyard.runs.host import find_python, host_context
 from gpuyard.workloads.render import HostContext
 from gpuyard.workloads.spec import RunSpec
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.cli.programs import check_program
+from gpuyard.runs.program import check_program
 from gpuyard.workloads.command import needed_script, resolve_command
 from gpuyard.workloads.render import HostContext, search_path
 from gpuyard.workloads.spec import RunSpec
