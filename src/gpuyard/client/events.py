@@ -1,4 +1,4 @@
-"""Events: what the yard's components tell `kubectl describe` and `gpuyard show` about an object."""
+"""Events: what a controller or a kubelet tells `kubectl describe` and `gpuyard show` about an object."""
 
 from __future__ import annotations
 

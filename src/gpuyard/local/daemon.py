@@ -31,7 +31,7 @@ from typing import Any
 
 from gpuyard import __version__, errors
 from gpuyard.client.informer import Informer
-from gpuyard.controllers.run import NEEDED, Controllers
+from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.controllers.scheduler import Scheduler
 from gpuyard.devices.simulated import parse_simulation
 from gpuyard.kube.conditions import condition_is_true
@@ -117,10 +117,10 @@ class Yard:
             api = ObjectApi(store, clock=utc_now, rng=random.SystemRandom(), no_images=lambda: podman.problem)
             await api.bootstrap()
             runtime = await Runtime.open(name, search_path, utc_now, podman=podman)
-            informers = {resource: Informer(api, resource) for resource in (*NEEDED, CONFIG_MAPS, SECRETS)}
+            informers = {resource: Informer(api, resource) for resource in (*FOLLOWED, CONFIG_MAPS, SECRETS)}
             kubelet = Kubelet(api, paths, self.node, devices, runtime, utc_now, pods=informers[PODS])
             tasks = [agent, await self._serve_api(stack, api, kubelet, settings, state)]
-            controllers = Controllers(
+            controllers = ControllerManager(
                 api,
                 utc_now,
                 informers,

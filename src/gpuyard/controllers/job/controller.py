@@ -1,4 +1,4 @@
-"""The Job controller: acts on what `job_plan` and `job_status` decide."""
+"""The Job controller: carries out what `plan` decides and writes what `status` counts."""
 
 from __future__ import annotations
 

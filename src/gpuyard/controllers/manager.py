@@ -1,4 +1,4 @@
-"""Runs all controllers of the yard."""
+"""Composes the controllers that a cluster's controller manager runs, over one set of informers."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from gpuyard.controllers.namespaces import NamespaceController
 from gpuyard.controllers.nodes import NodeLifecycle, PodCollector
 from gpuyard.kube.objects import JOBS, LEASES, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, Resource
 
-#: Kinds whose informers `run_controllers` needs.
-NEEDED = (JOBS, LEASES, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS)
+#: Kinds whose informers `ControllerManager` needs.
+FOLLOWED = (JOBS, LEASES, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS)
 
 
 class _Controller(Protocol):
     async def run(self) -> None: ...
 
 
-class Controllers:
-    """All controllers over one set of informers.
+class ControllerManager:
+    """All controllers but the scheduler.
 
     Make it before the informers run, since it registers handlers; then `run` it beside them.
 
     Args:
-        informers: at least those in `NEEDED`, run by the caller; the garbage collector follows
+        informers: at least those in `FOLLOWED`, run by the caller; the garbage collector follows
             owner references over all of them.
         resources: everything that the API serves, for emptying a namespace.
         job_backoff_s: delay before a Job's pod is made again after one failure (10 on a cluster).

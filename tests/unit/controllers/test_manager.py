@@ -2,15 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpuyard.controllers.run import NEEDED, Controllers
+from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.kube.objects import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS, uid_of
 from gpuyard.local.objects.kinds import ALL_KINDS
 
 
 async def test_all_controllers_run_over_one_set_of_informers(yard: Any) -> None:
     resources = [kind.resource for kind in ALL_KINDS]
-    informers = {resource: yard.informers[resource] for resource in (*NEEDED, CONFIG_MAPS)}
-    async with yard.running(Controllers(yard.api, yard.clock, informers, resources, job_backoff_s=1.0)):
+    informers = {resource: yard.informers[resource] for resource in (*FOLLOWED, CONFIG_MAPS)}
+    async with yard.running(ControllerManager(yard.api, yard.clock, informers, resources, job_backoff_s=1.0)):
         await yard.until(lambda: yard.object(SERVICE_ACCOUNTS, "default"))
         owner = await yard.api.create(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "default"}})
         reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": uid_of(owner)}
