@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.cli.compatibility import check_before_submit, read_run_image, unfit_lines
+from gpuyard.cli.notices import print_notice
 from gpuyard.cli.registry_options import registry_environ
+from gpuyard.runs.image_fit import check_before_submit, read_run_image, unfit_lines
 from tests.images.conftest import Site
-from tests.unit.cli.test_compatibility import job_of, node
+from tests.unit.runs.test_image_fit import job_of, node
 
 pytestmark = pytest.mark.xdist_group("images")
 
@@ -46,10 +47,12 @@ async def test_the_check_before_a_submit_does_too(
 ) -> None:
     nodes = [node("a", "580.95.05")]
     job = job_of(image)
-    check_before_submit(job, await read_run_image(job), nodes, refuse=True)
+    check_before_submit(job, await read_run_image(job, {}, print_notice), nodes, print_notice, refuse=True)
     assert "can't look whether the image fits" in capsys.readouterr().err
     environ = registry_environ((elsewhere,), None)
-    entrypoint = check_before_submit(job, await read_run_image(job, environ), nodes, refuse=True)
+    entrypoint = check_before_submit(
+        job, await read_run_image(job, environ, print_notice), nodes, print_notice, refuse=True
+    )
     assert capsys.readouterr().err == ""
     # Only who has read the image knows of its launcher.
     assert entrypoint[1] == "/opt/gpuyard/launcher.py"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from gpuyard import errors
+from gpuyard.cli.notices import print_notice
 from gpuyard.cli.output import print_json
-from gpuyard.cli.submit import Submission, complete, with_cargo
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
+from gpuyard.runs.submit import Submission, complete, with_cargo
 from gpuyard.runs.target import Target, call
 from gpuyard.workloads.yaml_text import to_yaml
 
@@ -54,7 +55,7 @@ def _checked(
 ) -> list[Manifest]:
     async def work(target: Target) -> list[Manifest]:
         try:
-            return await complete(target, submission, refuse=not wait)
+            return await complete(target, submission, print_notice, refuse=not wait)
         except errors.UsageError as error:
             click.echo(f"Note: it would be refused: {error.message}", err=True)
             return with_cargo(submission)

@@ -22,10 +22,10 @@ def command(keep: bool, stop_runs: bool) -> None:
     from dataclasses import replace
 
     from gpuyard import errors
-    from gpuyard.cli.stopping import stop_run, wait_until_ended
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths
     from gpuyard.runs.run import Run, has_ended, list_runs
+    from gpuyard.runs.stopping import stop_run, wait_until_ended
     from gpuyard.runs.target import YARD, Target, call, survivors_text
 
     if keep and stop_runs:

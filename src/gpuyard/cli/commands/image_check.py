@@ -94,9 +94,9 @@ def _check_stated(read: Reading, gpu: str, driver: str) -> Report:
 
 
 def _check_nodes(read: Reading, context: str | None, namespace: str | None) -> Report:
-    from gpuyard.cli.compatibility import judge_nodes
     from gpuyard.compatibility.offer import has_gpus
     from gpuyard.kube.objects import NODES
+    from gpuyard.runs.image_fit import judge_nodes
     from gpuyard.runs.target import call
 
     async def work(target: Target) -> Report:
@@ -157,8 +157,8 @@ def _cuda(need: Need) -> str:
 
 
 def _print(report: Report) -> None:
-    from gpuyard.cli.compatibility import suggestion_lines
     from gpuyard.cli.output import print_fields
+    from gpuyard.compatibility.verdict_lines import suggestion_lines
 
     need = report.need
     print_fields(

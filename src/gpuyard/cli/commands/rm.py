@@ -28,8 +28,8 @@ def command(
 ) -> None:
     """Remove runs with their logs and exit codes."""
     from gpuyard import errors
-    from gpuyard.cli.stopping import remove_run
     from gpuyard.runs.run import Run, find_runs, has_ended, list_runs
+    from gpuyard.runs.stopping import remove_run
     from gpuyard.runs.target import Target, call
 
     if bool(names) == ended:

@@ -112,8 +112,8 @@ def command(
     A SCRIPT ending in .py is run by the interpreter; what follows `--` are its arguments, or a whole
     command. The yard is started when it isn't there.
     """
-    from gpuyard.cli.submit import Submission
     from gpuyard.runs.script import take_script
+    from gpuyard.runs.submit import Submission
     from gpuyard.runs.target import YARD, call, check_namespace, chosen_context, namespace_of
 
     check_namespace(namespace)
@@ -141,7 +141,7 @@ def command(
     read_as = ""
     if wanted.build:
         from gpuyard.cli.building import build_for_run
-        from gpuyard.cli.creating import check_name
+        from gpuyard.runs.creation import check_name
 
         if wanted.name and not replace:
             # A build may take minutes, and then the name is known to be taken.
@@ -151,16 +151,17 @@ def command(
 
     async def work(target: Target) -> int:
         from gpuyard.cli.follow import attached
-        from gpuyard.cli.submit import submit
+        from gpuyard.cli.notices import print_notice
+        from gpuyard.runs.submit import submit
 
         job["metadata"]["namespace"] = target.namespace
         submission = Submission(job, script, spec.entrypoint, environ, read_as)
-        await submit(target, submission, replace=replace, wait=wait)
+        await submit(target, submission, print_notice, replace=replace, wait=wait)
         return await attached(target, name, after_submit(target), ours=True)
 
     async def after_submit(target: Target) -> int:
         from gpuyard.cli.follow import follow_to_exit
-        from gpuyard.cli.submitted import stdin_has_data, submitted_text
+        from gpuyard.cli.submit_message import stdin_has_data, submitted_text
         from gpuyard.runs.run import simulated_nodes
 
         if output:
@@ -246,8 +247,8 @@ def _read_text(file: Path) -> str:
 
 
 def _render(spec: RunSpec, base: Path, namespace: str) -> Manifest:
-    from gpuyard.cli.submit import name_of
     from gpuyard.runs.host import host_context
+    from gpuyard.runs.submit import name_of
     from gpuyard.workloads.render import render
 
     context = None if spec.image else host_context(spec, base, os.environ)

@@ -16,8 +16,8 @@ def command(names: tuple[str, ...], context: str | None, namespace: str | None, 
 
     Logs and exit codes stay until `gpuyard rm`.
     """
-    from gpuyard.cli.stopping import stop_run, wait_until_ended
     from gpuyard.runs.run import find_runs
+    from gpuyard.runs.stopping import stop_run, wait_until_ended
     from gpuyard.runs.target import Target, call
 
     async def work(target: Target) -> None:

@@ -9,12 +9,13 @@ from click.testing import CliRunner
 
 from gpuyard import errors
 from gpuyard.cli.commands.image_check import command
-from gpuyard.cli.compatibility import check_before_submit, read_run_image, unfit_lines
+from gpuyard.cli.notices import print_notice
 from gpuyard.compatibility.inspect import read_images
+from gpuyard.runs.image_fit import check_before_submit, read_run_image, unfit_lines
 from gpuyard.workloads.gpu_request import parse_gpus
 from gpuyard.workloads.render import render
 from gpuyard.workloads.spec import RunSpec
-from tests.unit.cli.layouts import write_image
+from tests.unit.runs.layouts import write_image
 
 CUDA_13 = {"CUDA_VERSION": "13.0.0", "PATH": "/usr/bin"}
 DRIVER = "nvidia.com/cuda.driver-version.full"
@@ -43,7 +44,9 @@ def job_of(image: str, gpus: str = "1", **more: Any) -> dict[str, Any]:
 
 async def looked_at(job: dict[str, Any], nodes: list[dict[str, Any]], *, refuse: bool) -> tuple[str, ...]:
     """As a submit does it."""
-    return check_before_submit(job, await read_run_image(job, {}), nodes, refuse=refuse)
+    return check_before_submit(
+        job, await read_run_image(job, {}, print_notice), nodes, print_notice, refuse=refuse
+    )
 
 
 def terms_of(job: dict[str, Any]) -> Any:
@@ -132,7 +135,7 @@ async def test_a_layout_without_the_image_is_believed(tmp_path: Path) -> None:
     await write_image(tmp_path / "layout", "linux/amd64", env={})
     job = job_of(f"oci:{tmp_path / 'layout'}:other")
     with pytest.raises(errors.UsageError, match="other") as caught:
-        await read_run_image(job, {}, refuse=True)
+        await read_run_image(job, {}, print_notice, refuse=True)
     assert "--wait" in caught.value.remedy
 
 

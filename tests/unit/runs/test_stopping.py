@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.cli.stopping import remove_run, stop_run, wait_until_ended
 from gpuyard.client.api import ObjectList, Propagation
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import JOBS, PODS, Resource
@@ -22,6 +21,7 @@ from gpuyard.local.http.server import Listeners, serve
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.store import Store
 from gpuyard.runs.run import find_run
+from gpuyard.runs.stopping import remove_run, stop_run, wait_until_ended
 from gpuyard.runs.target import Target
 
 NOW = "2026-01-31T12:00:00Z"

@@ -7,17 +7,16 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
-
 from gpuyard import errors
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, Manifest, uid_of
+from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.runs.target import Target
 
 _TRIES = 100
 _POLL_S = 0.1
 
 
-async def create_run(target: Target, manifests: Sequence[Manifest]) -> None:
+async def create_run(target: Target, manifests: Sequence[Manifest], notify: Notify) -> None:
     """Creates a run's Job, and before it the ConfigMap that it mounts, if any, which the Job then owns.
 
     The owner can be named only when it has its uid, so last. Once begun this is carried through: Ctrl-C
@@ -26,18 +25,20 @@ async def create_run(target: Target, manifests: Sequence[Manifest]) -> None:
     Args:
         target: where.
         manifests: the Job, and before it the ConfigMap if there is one.
+        notify: hears of an interrupt that came too late, and of a ConfigMap that outlives its run.
 
     Raises:
         UsageError: the name is taken, the namespace isn't there.
     """
-    work = asyncio.create_task(_create(target, manifests), name="create run")
+    work = asyncio.create_task(_create(target, manifests, notify), name="create run")
     try:
         await asyncio.shield(work)
     except asyncio.CancelledError:
         await work
         name = manifests[-1]["metadata"]["name"]
         stop = target.command("stop", name)
-        click.echo(f"\n{name} was submitted before the interrupt, and goes on. End it: {stop}", err=True)
+        said = f"{name} was submitted before the interrupt, and goes on. End it: {stop}"
+        notify(Notice(said, NoticeKind.INTERRUPT))
         raise
 
 
@@ -50,7 +51,7 @@ async def check_name(target: Target, name: str) -> None:
     raise _taken(target, name)
 
 
-async def _create(target: Target, manifests: Sequence[Manifest]) -> None:
+async def _create(target: Target, manifests: Sequence[Manifest], notify: Notify) -> None:
     *carried, job = manifests
     try:
         for config_map in carried:
@@ -59,7 +60,7 @@ async def _create(target: Target, manifests: Sequence[Manifest]) -> None:
             created = await target.api.create(JOBS, job, target.namespace)
         except errors.GpuyardError:
             for config_map in carried:
-                await _settle(target, config_map, job)
+                await _settle(target, config_map, job, notify)
             raise
     except errors.NotFound as error:
         raise errors.UsageError(
@@ -70,7 +71,7 @@ async def _create(target: Target, manifests: Sequence[Manifest]) -> None:
     except errors.AlreadyExists as error:
         raise _taken(target, job["metadata"]["name"]) from error
     for config_map in carried:
-        await _own(target, config_map, created)
+        await _own(target, config_map, created, notify)
 
 
 async def _create_config_map(target: Target, config_map: Manifest, job: Manifest) -> None:
@@ -108,7 +109,7 @@ async def _create_config_map(target: Target, config_map: Manifest, job: Manifest
     )
 
 
-async def _settle(target: Target, config_map: Manifest, job: Manifest) -> None:
+async def _settle(target: Target, config_map: Manifest, job: Manifest, notify: Notify) -> None:
     """Takes back a ConfigMap whose Job wasn't created, unless the Job that is there mounts it.
 
     That is another submit's, or this one's, whose answer was lost.
@@ -120,12 +121,12 @@ async def _settle(target: Target, config_map: Manifest, job: Manifest) -> None:
         if found is None or found["metadata"].get("ownerReferences"):
             return
         if there is not None and _mounts(there, name):
-            await _own(target, config_map, there)
+            await _own(target, config_map, there, notify)
         else:
             await target.api.delete(CONFIG_MAPS, name, target.namespace, uid=uid_of(found))
 
 
-async def _own(target: Target, config_map: Manifest, job: Manifest) -> None:
+async def _own(target: Target, config_map: Manifest, job: Manifest, notify: Notify) -> None:
     """Makes the Job the ConfigMap's owner, so that it goes with it."""
     metadata = config_map["metadata"]
     owner = {
@@ -143,7 +144,8 @@ async def _own(target: Target, config_map: Manifest, job: Manifest) -> None:
             owned = {**config_map, "metadata": {**metadata, **patch["metadata"]}}
             await target.api.create(CONFIG_MAPS, owned, target.namespace)
     except errors.GpuyardError as error:
-        click.echo(f"Warning: ConfigMap {metadata['name']} won't go with its run: {error.message}", err=True)
+        said = f"ConfigMap {metadata['name']} won't go with its run: {error.message}"
+        notify(Notice(said, NoticeKind.WARNING))
 
 
 async def _find(target: Target, name: str) -> Manifest | None:

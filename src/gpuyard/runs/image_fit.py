@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from gpuyard import errors
-from gpuyard.cli.output import table_lines
 from gpuyard.kube.objects import Manifest, labels_of
 from gpuyard.kube.wellknown import ENV_ALLOW_CPU, RUNTIME_CLASS_PROCESS
+from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.scheduling.fit import fit
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import NodeState
@@ -33,7 +31,7 @@ _LONGEST_S, _LONGEST_WITHOUT_GPUS_S = 10.0, 2.0
 
 
 async def read_run_image(
-    job: Manifest, environ: Mapping[str, str] = os.environ, read_as: str = "", *, refuse: bool = False
+    job: Manifest, environ: Mapping[str, str], notify: Notify, *, read_as: str = "", refuse: bool = False
 ) -> tuple[Image, ...]:
     """What is known of a run's image before its submit; nothing for a process of the yard's host.
 
@@ -43,6 +41,7 @@ async def read_run_image(
     Args:
         job: of the run.
         environ: the command's, with what is said of registries.
+        notify: hears of a registry that can't be read.
         read_as: the image's name here, where the nodes know it by another.
         refuse: raise when the image isn't there.
 
@@ -62,12 +61,12 @@ async def read_run_image(
     except (errors.ImageError, errors.ConnectionFailed, TimeoutError) as error:
         why = error.message if isinstance(error, errors.GpuyardError) else "its registry takes too long"
     if wants_check(pod):
-        click.echo(f"Warning: can't look whether the image fits the nodes: {why}", err=True)
+        notify(Notice(f"can't look whether the image fits the nodes: {why}", NoticeKind.WARNING))
     return ()
 
 
 def check_before_submit(
-    job: Manifest, images: Sequence[Image], nodes: Sequence[Manifest], *, refuse: bool
+    job: Manifest, images: Sequence[Image], nodes: Sequence[Manifest], notify: Notify, *, refuse: bool
 ) -> tuple[str, ...]:
     """Checks the image of a run, and keeps the run off nodes that it wouldn't run on.
 
@@ -77,6 +76,7 @@ def check_before_submit(
         job: about to be created.
         images: what `read_run_image` found.
         nodes: all of the target's.
+        notify: hears of nodes that the run is kept off.
         refuse: raise when it is known to run nowhere.
 
     Returns:
@@ -96,9 +96,12 @@ def check_before_submit(
     if report.none_fits and allows_cpu(job["spec"]["template"]["spec"]["containers"][0]):
         report = report.without_gpus()
         if not report.none_fits:
-            said = f"Warning: {report.need.reference} can use the GPUs of no node: {_first_note(report)}"
-            click.echo(f"{said}; it goes on without them, as {ENV_ALLOW_CPU} says", err=True)
+            said = f"{report.need.reference} can use the GPUs of no node: {_first_note(report)}"
+            without = f"{said}; it goes on without them, as {ENV_ALLOW_CPU} says"
+            notify(Notice(without, NoticeKind.WARNING))
     if report.none_fits and refuse:
+        from gpuyard.compatibility.verdict_lines import suggestion_lines, table
+
         raise errors.UsageError(
             "\n".join([f"no node can run {report.need.reference}:", *table(report)]),
             remedy="; ".join([*suggestion_lines(report), "--wait submits it all the same"]),
@@ -106,9 +109,7 @@ def check_before_submit(
     if report.failing and not report.none_fits:
         restrict(job, report, nodes)
         away = ", ".join(sorted(report.failing))
-        click.echo(
-            f"The image doesn't run on {away}: the run is kept off (see `gpuyard image check`)", err=True
-        )
+        notify(Notice(f"The image doesn't run on {away}: the run is kept off (see `gpuyard image check`)"))
     return entrypoint
 
 
@@ -125,6 +126,7 @@ async def unfit_lines(
     Of a run with GPUs those with GPUs are looked at.
     """
     from gpuyard.compatibility.offer import has_gpus
+    from gpuyard.compatibility.verdict_lines import suggestion_lines, table
 
     pod = job["spec"]["template"]["spec"]
     gpus = wants_check(pod)
@@ -212,27 +214,3 @@ def _launcher_of(image: Image) -> tuple[str, ...]:
     """Its entry point where that is the launcher, which a command of Kubernetes' would replace."""
     launches = any(word.rpartition("/")[2] == _LAUNCHER for word in image.entrypoint)
     return tuple(image.entrypoint) if launches else ()
-
-
-def table(report: Report) -> list[str]:
-    """One line a node: its GPU and driver, or without GPUs its CPU, and the verdict with its first reason."""
-    gpus = any(verdict.offer.product or verdict.offer.driver for verdict in report.verdicts)
-    rows: list[Sequence[str]] = [("NODE", "GPU", "DRIVER", "VERDICT") if gpus else ("NODE", "CPU", "VERDICT")]
-    for verdict in report.verdicts:
-        offer, reason = verdict.offer, verdict.decisive
-        driver = str(offer.driver or "") or (f"CUDA {offer.cuda}" if offer.cuda else "")
-        text = f"{verdict.outcome}: {reason.message}" if reason else str(verdict.outcome)
-        about = (offer.product, driver) if gpus else (offer.machine,)
-        rows.append((offer.name, *about, text))
-    return [f"  {line}" for line in table_lines(rows)]
-
-
-def suggestion_lines(report: Report) -> list[str]:
-    """What to do instead; the reason's own remedy where no image is known that would run."""
-    from gpuyard.compatibility.reason import Rule
-
-    reasons = [v.decisive for v in report.verdicts if v.fails and v.decisive]
-    lines = [report.suggestion.how] if report.suggestion else [r.remedy for r in reasons if r.remedy]
-    if any(reason.rule is Rule.CPU_TORCH for reason in reasons):
-        lines.append(f"{ENV_ALLOW_CPU}=1 in env lets it go on without GPUs")
-    return list(dict.fromkeys(lines))

@@ -10,12 +10,13 @@ from typing import Any, cast
 import pytest
 
 from gpuyard import errors
-from gpuyard.cli.creating import create_run
+from gpuyard.cli.notices import print_notice
 from gpuyard.client.api import Propagation
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, Manifest, uid_of
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
+from gpuyard.runs.creation import create_run
 from gpuyard.runs.target import Target
 from gpuyard.workloads.carrying import Script, carry
 from gpuyard.workloads.render import render
@@ -90,7 +91,7 @@ async def fail() -> None:
 
 async def test_the_config_map_comes_first_and_is_owned(api: Api) -> None:
     manifests = manifests_of()
-    await create_run(target_of(api), manifests)
+    await create_run(target_of(api), manifests, print_notice)
     assert api.log == ["create configmaps", "create jobs", "patch configmaps"]
     [config_map] = await config_maps(api)
     assert config_map["metadata"]["ownerReferences"] == [
@@ -100,7 +101,7 @@ async def test_the_config_map_comes_first_and_is_owned(api: Api) -> None:
 
 
 async def test_a_job_alone(api: Api) -> None:
-    await create_run(target_of(api), manifests_of()[1:])
+    await create_run(target_of(api), manifests_of()[1:], print_notice)
     assert api.log == ["create jobs"]
 
 
@@ -108,7 +109,7 @@ async def test_a_job_alone(api: Api) -> None:
 async def test_a_request_that_fails_leaves_nothing(api: Api, at: str) -> None:
     api.before[at] = fail
     with pytest.raises(errors.ConnectionFailed):
-        await create_run(target_of(api), manifests_of())
+        await create_run(target_of(api), manifests_of(), print_notice)
     assert await config_maps(api) == []
     assert (await api.list(JOBS)).items == []
 
@@ -116,7 +117,7 @@ async def test_a_request_that_fails_leaves_nothing(api: Api, at: str) -> None:
 async def test_a_job_that_was_made_although_the_answer_was_lost_keeps_its_script(api: Api) -> None:
     api.after["create jobs"] = fail
     with pytest.raises(errors.ConnectionFailed):
-        await create_run(target_of(api), manifests_of())
+        await create_run(target_of(api), manifests_of(), print_notice)
     assert await owners(api) == [[await job_uid(api)]]
 
 
@@ -124,7 +125,7 @@ async def test_an_owner_that_can_not_be_named_costs_a_warning(
     api: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api.before["patch configmaps"] = fail
-    await create_run(target_of(api), manifests_of())
+    await create_run(target_of(api), manifests_of(), print_notice)
     assert "won't go with its run: the connection was cut" in capsys.readouterr().err
     assert await owners(api) == [[]]
 
@@ -132,34 +133,34 @@ async def test_an_owner_that_can_not_be_named_costs_a_warning(
 async def test_what_a_kill_left_is_taken(api: Api) -> None:
     manifests = manifests_of()
     await api.create(CONFIG_MAPS, manifests[0])
-    await create_run(target_of(api), manifests)
+    await create_run(target_of(api), manifests, print_notice)
     assert await owners(api) == [[await job_uid(api)]]
 
 
 async def test_a_name_that_is_taken_keeps_its_script(api: Api) -> None:
-    await create_run(target_of(api), manifests_of())
+    await create_run(target_of(api), manifests_of(), print_notice)
     before = await config_maps(api)
     with pytest.raises(errors.UsageError, match="there is a run 'train' already"):
-        await create_run(target_of(api), manifests_of())
+        await create_run(target_of(api), manifests_of(), print_notice)
     assert await config_maps(api) == before
     with pytest.raises(errors.UsageError, match="there is a run 'train' already"):
-        await create_run(target_of(api), manifests_of("print(2)"))
+        await create_run(target_of(api), manifests_of("print(2)"), print_notice)
     assert await config_maps(api) == before
 
 
 async def test_the_script_of_a_run_that_was_removed_is_made_anew(api: Api) -> None:
-    await create_run(target_of(api), manifests_of())
+    await create_run(target_of(api), manifests_of(), print_notice)
     [old] = await config_maps(api)
     # Nobody collects garbage here: on a cluster it would go at any moment.
     await api.delete(JOBS, "train", "default", propagation=Propagation.BACKGROUND)
-    await create_run(target_of(api), manifests_of())
+    await create_run(target_of(api), manifests_of(), print_notice)
     [new] = await config_maps(api)
     assert uid_of(new) != uid_of(old)
     assert await owners(api) == [[await job_uid(api)]]
 
 
 async def test_garbage_that_is_collected_meanwhile(api: Api) -> None:
-    await create_run(target_of(api), manifests_of())
+    await create_run(target_of(api), manifests_of(), print_notice)
     [old] = await config_maps(api)
     await api.delete(JOBS, "train", "default", propagation=Propagation.BACKGROUND)
 
@@ -167,7 +168,7 @@ async def test_garbage_that_is_collected_meanwhile(api: Api) -> None:
         await api.delete(CONFIG_MAPS, old["metadata"]["name"], "default")
 
     api.before["get configmaps"] = collect
-    await create_run(target_of(api), manifests_of())
+    await create_run(target_of(api), manifests_of(), print_notice)
     assert await owners(api) == [[await job_uid(api)]]
 
 
@@ -182,7 +183,7 @@ async def test_one_that_waits_for_its_finalizers(api: Api) -> None:
         await api.patch(CONFIG_MAPS, name, {"metadata": {"finalizers": None}}, "default")
 
     api.after["get configmaps"] = let_go
-    await create_run(target_of(api), manifests)
+    await create_run(target_of(api), manifests, print_notice)
     assert await owners(api) == [[await job_uid(api)]]
 
 
@@ -190,7 +191,7 @@ async def test_somebody_else_s_is_not_touched(api: Api) -> None:
     manifests = manifests_of()
     await api.create(CONFIG_MAPS, manifests[0] | {"data": {"script": "theirs"}})
     with pytest.raises(errors.UsageError, match="it isn't this run's"):
-        await create_run(target_of(api), manifests)
+        await create_run(target_of(api), manifests, print_notice)
     [left] = await config_maps(api)
     assert left["data"] == {"script": "theirs"}
 
@@ -200,11 +201,11 @@ async def test_two_at_once_of_one_name_and_script(api: Api) -> None:
     other = Api(api._api)
 
     async def other_first() -> None:
-        await create_run(target_of(other), manifests_of())
+        await create_run(target_of(other), manifests_of(), print_notice)
 
     api.before["create jobs"] = other_first
     with pytest.raises(errors.UsageError, match="there is a run 'train' already"):
-        await create_run(target_of(api), manifests_of())
+        await create_run(target_of(api), manifests_of(), print_notice)
     assert await owners(api) == [[await job_uid(api)]]
 
 
@@ -214,7 +215,7 @@ async def test_one_that_was_taken_back_before_it_had_an_owner(api: Api) -> None:
         await api.delete(CONFIG_MAPS, config_map["metadata"]["name"], "default")
 
     api.before["patch configmaps"] = take_back
-    await create_run(target_of(api), manifests_of())
+    await create_run(target_of(api), manifests_of(), print_notice)
     assert await owners(api) == [[await job_uid(api)]]
 
 
@@ -227,7 +228,7 @@ async def test_an_interrupt_counts_when_all_is_there(
         await asyncio.sleep(0)
 
     api.before[at] = interrupt
-    work = asyncio.create_task(create_run(target_of(api), manifests_of()))
+    work = asyncio.create_task(create_run(target_of(api), manifests_of(), print_notice))
     with pytest.raises(asyncio.CancelledError):
         await work
     assert await owners(api) == [[await job_uid(api)]]
@@ -238,4 +239,4 @@ async def test_an_interrupt_counts_when_all_is_there(
 async def test_a_namespace_that_is_not_there(api: Api) -> None:
     target = Target(cast("RestApi", api), "nowhere", is_yard=True)
     with pytest.raises(errors.UsageError, match="there is no namespace 'nowhere'"):
-        await create_run(target, manifests_of(namespace="nowhere"))
+        await create_run(target, manifests_of(namespace="nowhere"), print_notice)

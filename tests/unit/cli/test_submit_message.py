@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.cli.submitted import stdin_has_data, submitted_text
+from gpuyard.cli.submit_message import stdin_has_data, submitted_text
 from gpuyard.workloads.gpu_request import GpuRequest
 from gpuyard.workloads.spec import RunSpec
 

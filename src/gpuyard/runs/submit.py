@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.cli.compatibility import check_before_submit, read_run_image, wants_check
-from gpuyard.cli.creating import create_run
-from gpuyard.cli.stopping import remove_run
 from gpuyard.client.server_version import check_version
 from gpuyard.explain.placement import Blocker, Explanation, could_ever_fit
 from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
+from gpuyard.runs.creation import create_run
+from gpuyard.runs.image_fit import check_before_submit, read_run_image, wants_check
+from gpuyard.runs.notices import Notify
 from gpuyard.runs.run import find_run
 from gpuyard.runs.script import launcher_text
+from gpuyard.runs.stopping import remove_run
 from gpuyard.runs.target import Target
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot
@@ -55,12 +56,15 @@ class Submission:
     read_as: str = ""
 
 
-async def submit(target: Target, submission: Submission, *, replace: bool, wait: bool) -> None:
+async def submit(
+    target: Target, submission: Submission, notify: Notify, *, replace: bool, wait: bool
+) -> None:
     """Creates the objects of one run.
 
     Args:
         target: where.
         submission: what.
+        notify: hears of what its user may not expect.
         replace: remove a run of this name first, killing it when it goes on.
         wait: submit even when no node could ever run it.
 
@@ -72,26 +76,27 @@ async def submit(target: Target, submission: Submission, *, replace: bool, wait:
     if not target.is_yard:
         await check_version(target.api)
     await _check_priority(target, job["spec"]["template"]["spec"].get("priorityClassName"))
-    manifests = await complete(target, submission, refuse=not wait)
+    manifests = await complete(target, submission, notify, refuse=not wait)
     if replace:
         with contextlib.suppress(errors.UsageError):
             await remove_run(target, await find_run(target, job["metadata"]["name"]))
-    await create_run(target, manifests)
+    await create_run(target, manifests, notify)
 
 
-async def complete(target: Target, submission: Submission, *, refuse: bool) -> list[Manifest]:
+async def complete(target: Target, submission: Submission, notify: Notify, *, refuse: bool) -> list[Manifest]:
     """What is sent: kept off nodes that won't do, and with what has to travel with it.
 
     Args:
         target: where it goes.
         submission: what; its Job stays as it is.
+        notify: hears of what its user may not expect.
         refuse: raise when no node could ever run it.
 
     Raises:
         UsageError: no node could.
     """
     job = copy.deepcopy(submission.job)
-    entrypoint = await _check_fit(target, job, submission, refuse=refuse)
+    entrypoint = await _check_fit(target, job, submission, notify, refuse=refuse)
     entrypoint = submission.entrypoint or entrypoint
     return with_cargo(dataclasses.replace(submission, job=job, entrypoint=entrypoint))
 
@@ -105,7 +110,7 @@ def with_cargo(submission: Submission) -> list[Manifest]:
 
 
 async def _check_fit(
-    target: Target, job: Manifest, submission: Submission, *, refuse: bool
+    target: Target, job: Manifest, submission: Submission, notify: Notify, *, refuse: bool
 ) -> tuple[str, ...]:
     """Refuses what no node could run; returns the image's entry point where that is the launcher."""
     if not refuse and not wants_check(job["spec"]["template"]["spec"]):
@@ -114,13 +119,19 @@ async def _check_fit(
         _visible(target, NODES),
         _visible(target, PODS),
         # A yard may have it in podman's own storage.
-        read_run_image(job, submission.environ, submission.read_as, refuse=refuse and not target.is_yard),
+        read_run_image(
+            job,
+            submission.environ,
+            notify,
+            read_as=submission.read_as,
+            refuse=refuse and not target.is_yard,
+        ),
     )
     if nodes is not None:
         explanation = could_ever_fit(PodRequest.of_template(job), Snapshot.of(nodes, pods or ()))
         if explanation is not None and refuse:
             raise errors.UsageError("\n".join(explanation.lines()), remedy=_remedy(explanation, target))
-    return check_before_submit(job, images, nodes or (), refuse=refuse)
+    return check_before_submit(job, images, nodes or (), notify, refuse=refuse)
 
 
 async def _visible(target: Target, resource: Resource) -> Sequence[Manifest] | None:
