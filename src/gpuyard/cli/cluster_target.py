@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from gpuyard import errors
+from gpuyard.cli.call import call
 from gpuyard.client.rest import RestApi
-from gpuyard.runs.target import Target, call
+from gpuyard.runs.target import Target
 
 Result = TypeVar("Result")
 

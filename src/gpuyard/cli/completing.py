@@ -28,9 +28,9 @@ def contexts() -> list[str]:
 
 def run_names(context: str | None, namespace: str | None) -> list[str]:
     """The runs at the target; none when it doesn't answer. Never starts a yard."""
+    from gpuyard.cli.call import call
     from gpuyard.kube.objects import JOBS, labels_of
     from gpuyard.kube.wellknown import LABEL_RUN
-    from gpuyard.runs.target import call
 
     async def work(target: Target) -> list[str]:
         jobs = await target.api.list(JOBS, target.namespace, label_selector=LABEL_RUN)

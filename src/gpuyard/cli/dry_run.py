@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from gpuyard import errors
+from gpuyard.cli.call import call
 from gpuyard.cli.notices import print_notice
 from gpuyard.cli.output import print_json
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.runs.submit import Submission, complete, with_cargo
-from gpuyard.runs.target import Target, call
+from gpuyard.runs.target import Target
 from gpuyard.workloads.yaml_text import to_yaml
 
 

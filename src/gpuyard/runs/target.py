@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import json
-import logging
 import os
 import shlex
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 from gpuyard import __version__, errors
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.names import is_label
 from gpuyard.local.paths import YardPaths, find_paths
-
-Result = TypeVar("Result")
 
 #: The name that `gpuyard use` and `--context` give the local yard.
 YARD = "yard"
@@ -38,24 +34,20 @@ class Target:
         return shlex.join(("gpuyard", *words, *self.options))
 
 
-def call(
-    work: Callable[[Target], Awaitable[Result]], *, context: str | None = None, namespace: str | None = None
-) -> Result:
-    """Opens the target, runs `work` on it to the end, closes it.
+@contextlib.asynccontextmanager
+async def open_target(context: str | None = None, namespace: str | None = None) -> AsyncIterator[Target]:
+    """Opens the target for as long as the block runs. What still asks its API must end within the block.
+
+    Args:
+        context: name of a kubeconfig's context, or YARD; None for what `gpuyard use` chose.
+        namespace: None for the context's own.
 
     Raises:
-        YardStopped: the command goes to the yard and it isn't running.
+        UsageError: there is no such context, or the namespace can't be one.
+        YardStopped: the yard is meant and isn't running.
         VersionMismatch: the yard was started by another release.
+        Forbidden: of the block, with what to do about it.
     """
-    return asyncio.run(_call(work, context, namespace))
-
-
-async def _call(
-    work: Callable[[Target], Awaitable[Result]], context: str | None, namespace: str | None
-) -> Result:
-    asyncio.get_running_loop().set_exception_handler(_report)
-    # What a library logs isn't for the user: commands say themselves what matters, once and in their words.
-    logging.getLogger("gpuyard").addHandler(logging.NullHandler())
     check_namespace(namespace)
     options = (
         *(("--context", context) if context else ()),
@@ -68,30 +60,17 @@ async def _call(
 
         connection = load_connection(kubeconfig_files(os.environ), context)
         async with RestApi(connection) as api:
-            target = Target(api, namespace or connection.namespace, is_yard=False, options=options)
             try:
-                return await work(target)
+                yield Target(api, namespace or connection.namespace, is_yard=False, options=options)
             except errors.Forbidden as error:
                 add_remedy(error)
                 raise
-            finally:
-                await _settle()
+        return
     paths = find_paths(os.environ)
     paths.check_runtime_dir()
     async with RestApi(unix_socket=paths.api_socket) as api:
         await check_yard(api, paths)
-        try:
-            return await work(Target(api, namespace or "default", is_yard=True, options=options))
-        finally:
-            await _settle()
-
-
-async def _settle() -> None:
-    """Ends what still asks the API: of several questions at once one may have failed, and ended the work."""
-    while others := asyncio.all_tasks() - {asyncio.current_task()}:
-        for task in others:
-            task.cancel()
-        await asyncio.wait(others)
+        yield Target(api, namespace or "default", is_yard=True, options=options)
 
 
 def namespace_of(context: str | None, namespace: str | None) -> str:
@@ -117,13 +96,6 @@ def check_namespace(namespace: str | None) -> None:
             f"{namespace!r} can't be a namespace",
             remedy="a name has lower case letters, digits and '-', such as team-a",
         )
-
-
-def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    # anyio 4 wakes a unix socket's reader by a bare `set_result`, also when the reader was cancelled
-    # in the same turn of the loop (a watch that ends as its next event arrives). Nothing is lost by it.
-    if not isinstance(context.get("exception"), asyncio.InvalidStateError):
-        loop.default_exception_handler(context)
 
 
 async def check_yard(api: RestApi, paths: YardPaths) -> None:

@@ -40,12 +40,12 @@ def command(
     """Say what holds a run: quota, admission, nodes, volumes, image, devices, its start, or how its
     process ended; with the proof, whose it is, and the smallest change that would let it go on."""
     from gpuyard.cli import diagnosis
+    from gpuyard.cli.call import call
     from gpuyard.cli.explaining import find_answer
     from gpuyard.cli.output import print_json
     from gpuyard.cli.registry_options import registry_environ
     from gpuyard.cli.subjects import find_subject
     from gpuyard.runs.image_fit import unfit_lines
-    from gpuyard.runs.target import call
 
     async def work(target: Target) -> tuple[Answer, list[Diagnosis], list[str], str]:
         run = await find_subject(target, name)

@@ -94,10 +94,10 @@ def _check_stated(read: Reading, gpu: str, driver: str) -> Report:
 
 
 def _check_nodes(read: Reading, context: str | None, namespace: str | None) -> Report:
+    from gpuyard.cli.call import call
     from gpuyard.compatibility.offer import has_gpus
     from gpuyard.kube.objects import NODES
     from gpuyard.runs.image_fit import judge_nodes
-    from gpuyard.runs.target import call
 
     async def work(target: Target) -> Report:
         nodes = [node for node in (await target.api.list(NODES)).items if has_gpus(node)]

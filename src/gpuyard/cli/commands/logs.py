@@ -25,9 +25,10 @@ def command(
     """Print what a run's processes wrote; with several attempts, one after the other."""
     import sys
 
+    from gpuyard.cli.call import call
     from gpuyard.cli.follow import attached, follow_to_exit, print_logs
     from gpuyard.runs.run import find_run
-    from gpuyard.runs.target import Target, call
+    from gpuyard.runs.target import Target
 
     if len(names) > 1:
         raise click.UsageError(f"One run at a time: gpuyard logs {names[0]}, then gpuyard logs {names[1]}.")

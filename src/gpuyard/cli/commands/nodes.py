@@ -16,11 +16,12 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
     """List nodes, their GPUs, and what is free on them."""
     import asyncio
 
+    from gpuyard.cli.call import call
     from gpuyard.cli.output import print_json, print_table
     from gpuyard.kube.objects import NODES, PODS
     from gpuyard.kube.quantity import format_milli
     from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL, LABEL_SIMULATED
-    from gpuyard.runs.target import Target, call
+    from gpuyard.runs.target import Target
     from gpuyard.scheduling.snapshot import Snapshot
 
     async def work(target: Target) -> Snapshot:

@@ -32,9 +32,9 @@ def command(context: str | None, namespace: str | None, all_namespaces: bool, ou
     """List runs and their states, oldest first."""
     from datetime import UTC, datetime
 
+    from gpuyard.cli.call import call
     from gpuyard.cli.output import age, print_json, print_table
     from gpuyard.runs.run import list_runs
-    from gpuyard.runs.target import call
 
     async def work(target: Target) -> tuple[list[Run], str]:
         return await list_runs(target, all_namespaces=all_namespaces), _none_yet(target, all_namespaces)

@@ -28,9 +28,10 @@ def command(
 ) -> None:
     """Remove runs with their logs and exit codes."""
     from gpuyard import errors
+    from gpuyard.cli.call import call
     from gpuyard.runs.run import Run, find_runs, has_ended, list_runs
     from gpuyard.runs.stopping import remove_run
-    from gpuyard.runs.target import Target, call
+    from gpuyard.runs.target import Target
 
     if bool(names) == ended:
         raise click.UsageError("Name the runs to remove, or say --ended.")

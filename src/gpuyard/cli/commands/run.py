@@ -112,9 +112,10 @@ def command(
     A SCRIPT ending in .py is run by the interpreter; what follows `--` are its arguments, or a whole
     command. The yard is started when it isn't there.
     """
+    from gpuyard.cli.call import call
     from gpuyard.runs.script import take_script
     from gpuyard.runs.submit import Submission
-    from gpuyard.runs.target import YARD, call, check_namespace, chosen_context, namespace_of
+    from gpuyard.runs.target import YARD, check_namespace, chosen_context, namespace_of
 
     check_namespace(namespace)
     wanted = _load(command_line, file, flags)

@@ -21,11 +21,12 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
     import asyncio
 
     from gpuyard.cli import diagnosis
+    from gpuyard.cli.call import call
     from gpuyard.cli.describe import describe, to_json
     from gpuyard.cli.output import print_json
     from gpuyard.kube.objects import EVENTS, Manifest, uid_of
     from gpuyard.runs.run import Run, find_run, gpu_models
-    from gpuyard.runs.target import Target, call
+    from gpuyard.runs.target import Target
 
     async def work(target: Target) -> tuple[Run, list[Manifest], list[Diagnosis], dict[str, str]]:
         run = await find_run(target, name)

@@ -63,9 +63,9 @@ def command(context: str | None, output: str | None) -> None:
 
 
 def _cluster(context: str, output: str | None) -> None:
+    from gpuyard.cli.call import call
     from gpuyard.cli.cluster_status import cluster_status, print_cluster_status
     from gpuyard.cli.output import print_json
-    from gpuyard.runs.target import call
 
     status = call(cluster_status, context=context)
     if output == "json":

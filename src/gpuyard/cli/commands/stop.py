@@ -16,9 +16,10 @@ def command(names: tuple[str, ...], context: str | None, namespace: str | None, 
 
     Logs and exit codes stay until `gpuyard rm`.
     """
+    from gpuyard.cli.call import call
     from gpuyard.runs.run import find_runs
     from gpuyard.runs.stopping import stop_run, wait_until_ended
-    from gpuyard.runs.target import Target, call
+    from gpuyard.runs.target import Target
 
     async def work(target: Target) -> None:
         runs = await find_runs(target, names)

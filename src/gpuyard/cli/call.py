@@ -1,0 +1,52 @@
+"""One command's work on its target, from the start of a loop to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from gpuyard.runs.target import Target, open_target
+
+Result = TypeVar("Result")
+
+
+def call(
+    work: Callable[[Target], Awaitable[Result]], *, context: str | None = None, namespace: str | None = None
+) -> Result:
+    """Opens the target, runs `work` on it to the end, closes it.
+
+    Raises:
+        YardStopped: the command goes to the yard and it isn't running.
+        VersionMismatch: the yard was started by another release.
+    """
+    return asyncio.run(_call(work, context, namespace))
+
+
+async def _call(
+    work: Callable[[Target], Awaitable[Result]], context: str | None, namespace: str | None
+) -> Result:
+    asyncio.get_running_loop().set_exception_handler(_report)
+    # What a library logs isn't for the user: commands say themselves what matters, once and in their words.
+    logging.getLogger("gpuyard").addHandler(logging.NullHandler())
+    async with open_target(context, namespace) as target:
+        try:
+            return await work(target)
+        finally:
+            await _settle()
+
+
+async def _settle() -> None:
+    """Ends what still asks the API: of several questions at once one may have failed, and ended the work."""
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others)
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # anyio 4 wakes a unix socket's reader by a bare `set_result`, also when the reader was cancelled
+    # in the same turn of the loop (a watch that ends as its next event arrives). Nothing is lost by it.
+    if not isinstance(context.get("exception"), asyncio.InvalidStateError):
+        loop.default_exception_handler(context)
