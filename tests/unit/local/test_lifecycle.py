@@ -17,9 +17,10 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.local import lifecycle
-from gpuyard.local.daemon import Report, Yard
+from gpuyard.local.daemon import Report
 from gpuyard.local.paths import YardPaths, find_paths
 from gpuyard.local.settings import load_running
+from gpuyard.local.yard import Yard
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_a_yard_that_ended_leaves_nothing_in_its_runtime_folder(paths: YardPaths
 async def test_a_daemon_makes_the_folders_that_an_ending_one_removed(paths: YardPaths) -> None:
     paths.data_dir.mkdir(exist_ok=True)
     reader, writer = os.pipe()
-    yard = Yard(paths, simulate=None, port=None, report=Report(writer))
+    yard = Yard(paths, simulate=None, port=None, on_ready=Report(writer).ready)
     running = asyncio.create_task(yard.run(), name="yard")
     try:
         async with asyncio.timeout(30):

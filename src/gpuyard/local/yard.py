@@ -1,0 +1,208 @@
+"""One running yard, composed of its parts.
+
+    lock and store ─▶ devices, agent ─▶ API (unix socket, HTTPS) ─▶ informers ─▶ controllers, scheduler,
+    kubelet
+
+They start from left to right; `Parts` ends them from right to left. Processes of runs aren't ended: the
+next daemon adopts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import os
+import platform
+import random
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from gpuyard import __version__
+from gpuyard.client.informer import Informer
+from gpuyard.controllers.manager import FOLLOWED, ControllerManager
+from gpuyard.controllers.scheduler import Scheduler
+from gpuyard.kube.objects import CONFIG_MAPS, NODES, PODS, SECRETS, Resource
+from gpuyard.kube.timestamps import format_time
+from gpuyard.local.agent_process import AgentProcess
+from gpuyard.local.http.app import ApiApp
+from gpuyard.local.http.certificates import Pki
+from gpuyard.local.http.credentials import load_or_make_token, write_kubeconfig
+from gpuyard.local.http.server import Listeners, serve
+from gpuyard.local.kubelet.devices.manager import DeviceManager
+from gpuyard.local.kubelet.devices.pod_resources import PodResourcesServer
+from gpuyard.local.kubelet.kubelet import Kubelet
+from gpuyard.local.objects.kinds import ALL_KINDS
+from gpuyard.local.objects.verbs import ObjectApi, utc_now
+from gpuyard.local.parts import Parts
+from gpuyard.local.paths import YardPaths
+from gpuyard.local.readiness import Readiness
+from gpuyard.local.runtime.podman.host import Podman
+from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.settings import RunningYard, Settings, load_settings, save_running, save_settings
+from gpuyard.local.store import Store
+
+#: A Job's failed pod is tried again after this, doubling: nobody waits ten seconds on one machine.
+_JOB_BACKOFF_S = 1.0
+#: Revisions that a watch can resume from; about 2 kB of memory each.
+_HISTORY = 4_000
+
+
+class Yard:
+    """One running yard. `run` returns when it was told to stop, and raises what broke it.
+
+    Args:
+        paths: whose folders exist.
+        simulate, port: what this start was told; None keeps the last choice.
+        on_ready: called once, when the yard is ready.
+    """
+
+    def __init__(
+        self, paths: YardPaths, *, simulate: str | None, port: int | None, on_ready: Callable[[], None]
+    ) -> None:
+        self._paths = paths
+        self._simulate = simulate
+        self._port = port
+        self._on_ready = on_ready
+        self._stop = asyncio.Event()
+        self.node = node_name(platform.node())
+
+    def stop(self) -> None:
+        """Begins the shutdown."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Starts the parts one after another, waits for `stop`, and ends them in the reverse order."""
+        async with Parts() as parts:
+            store = await self._open_store(parts)
+            settings = load_settings(self._paths.settings).chosen(simulate=self._simulate, port=self._port)
+            running = _RunningFile(self._paths, self.node)
+            devices = await self._start_devices(parts, settings, running)
+            search_path = os.environ.get("PATH", os.defpath)
+            podman = Podman.find(self._paths.runtime_dir.name, search_path)
+            api = ObjectApi(store, clock=utc_now, rng=random.SystemRandom(), no_images=lambda: podman.problem)
+            await api.bootstrap()
+            runtime = await Runtime.open(self._paths.runtime_dir.name, search_path, utc_now, podman=podman)
+            informers = {r: Informer(api, r) for r in (*FOLLOWED, CONFIG_MAPS, SECRETS)}
+            kubelet = Kubelet(api, self._paths, self.node, devices, runtime, utc_now, pods=informers[PODS])
+            running.api = self._serve_api(parts, api, kubelet, settings)
+            self._start_loops(parts, api, informers, kubelet)
+            readiness = Readiness(
+                self.node, informers[NODES], devices, settings.simulate, self._paths.daemon_log
+            )
+            await self._until_stopped(parts, readiness, running)
+
+    async def _open_store(self, parts: Parts) -> Store:
+        """The store, and the folders that its lock makes ours."""
+        paths = self._paths
+        # The lock comes with the store: until it is held nothing of another yard may be touched.
+        store = await Store.open(paths.database, lock=paths.lock, history=_HISTORY)
+        parts.at_end(store.close)
+        # Again, now that nobody else is at it: a daemon that was just ending has removed its own.
+        paths.make_folders()
+        parts.enter(_runtime_folder(paths.runtime_dir))
+        return store
+
+    async def _start_devices(self, parts: Parts, settings: Settings, running: _RunningFile) -> DeviceManager:
+        """What hands GPUs out: the device manager, the agent beside it, and the list of who holds which."""
+        paths = self._paths
+        devices = DeviceManager(paths.device_plugins_dir, paths.device_checkpoint, utc_now)
+        await devices.start()
+        parts.at_end(devices.stop)
+        # Early: its interpreter starts on the other core while this one goes on.
+        agent = AgentProcess(paths, self.node, settings.simulate, on_pid=running.note_agent)
+        parts.run(agent.run(), "agent")
+        pod_resources = PodResourcesServer(devices, paths.pod_resources_socket)
+        await pod_resources.start()
+        parts.at_end(pod_resources.stop)
+        return devices
+
+    def _serve_api(self, parts: Parts, api: ObjectApi, kubelet: Kubelet, settings: Settings) -> str:
+        """Serves the API on both sockets; its HTTPS address, which the kubeconfig names from now on."""
+        paths = self._paths
+        pki, token = Pki(paths.pki_dir), load_or_make_token(paths.token)
+        pki.ensure(utc_now())
+        listeners = Listeners.open(paths.api_socket, settings.port)
+        save_settings(paths.settings, replace(settings, port=listeners.port))
+        ca_pem = pki.ca_certificate.read_bytes()
+        write_kubeconfig(paths.kubeconfig, port=listeners.port, ca_pem=ca_pem, token=token)
+        app = ApiApp(api, logs=kubelet.logs)
+        parts.run(serve(app, listeners, token=token, pki=pki, clock=utc_now), "api")
+        return f"https://127.0.0.1:{listeners.port}"
+
+    def _start_loops(
+        self, parts: Parts, api: ObjectApi, informers: dict[Resource, Informer], kubelet: Kubelet
+    ) -> None:
+        """The loops over the objects. Each adds its handlers to the informers before these run."""
+        resources = [kind.resource for kind in ALL_KINDS]
+        controllers = ControllerManager(api, utc_now, informers, resources, job_backoff_s=_JOB_BACKOFF_S)
+        scheduler = Scheduler(api, utc_now, informers[NODES], informers[PODS])
+        for resource, informer in informers.items():
+            parts.run(informer.run(), f"informer-{resource.plural}")
+        parts.run(controllers.run(), "controllers")
+        parts.run(scheduler.run(), "scheduler")
+        parts.run(kubelet.run(), "kubelet")
+
+    async def _until_stopped(self, parts: Parts, readiness: Readiness, running: _RunningFile) -> None:
+        ready = parts.task(readiness.wait(), "ready")
+        stopped = parts.task(self._stop.wait(), "stop")
+        await parts.wait(ready, stopped)
+        if stopped.done():
+            return
+        running.save()
+        # What start-up left behind is garbage or lives as long as the daemon.
+        gc.collect()
+        gc.freeze()
+        self._on_ready()
+        await parts.wait(stopped)
+
+
+class _RunningFile:
+    """The file that tells commands about this daemon; written when the yard is ready."""
+
+    def __init__(self, paths: YardPaths, node: str) -> None:
+        self.api = ""
+        self._paths = paths
+        self._node = node
+        self._agent_pid = 0
+        self._started_at = format_time(utc_now())
+        self._saved = False
+
+    def note_agent(self, pid: int) -> None:
+        """The agent's pid changed; 0 when it is gone."""
+        self._agent_pid = pid
+        if self._saved:
+            self.save()
+
+    def save(self) -> None:
+        """Writes it."""
+        self._saved = True
+        running = RunningYard(
+            os.getpid(), self._agent_pid, self.api, self._node, __version__, self._started_at
+        )
+        save_running(self._paths.running, running)
+
+
+def node_name(host: str) -> str:
+    """The host's name as Kubernetes wants a node's."""
+    return re.sub(r"[^a-z0-9.]+", "-", host.lower()).strip("-.") or "yard"
+
+
+@contextlib.contextmanager
+def _runtime_folder(folder: Path) -> Iterator[None]:
+    """Keeps a folder below /tmp while the yard runs, and removes it at the end.
+
+    It is locked, since systemd-tmpfiles removes what is old there unless it is locked. The yard's own lock is
+    still held when it goes: the next daemon's sockets lie in the same folder.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+        shutil.rmtree(folder, ignore_errors=True)
