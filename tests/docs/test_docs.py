@@ -13,7 +13,7 @@ import click
 import pytest
 
 from gpuyard.cli.main import COMMANDS, cli
-from gpuyard.explain.ladder.steps import Step
+from gpuyard.explain.finding import Step
 from gpuyard.explain.placement import Blocker
 from gpuyard.local.objects.kinds import ALL_KINDS, KindSpec
 from gpuyard.workloads.run_state import Reason, State, run_state
@@ -96,7 +96,7 @@ def test_every_step_and_cause_of_the_ladder_is_documented() -> None:
     guide = (ROOT / "docs/how-to/see-why-a-run-waits.md").read_text()
     for step in Step:
         assert f"| `{step}` |" in text and f"| `{step}` |" in guide
-    sources = (ROOT / "src/gpuyard/explain/ladder").glob("*.py")
+    sources = (ROOT / "src/gpuyard/explain").rglob("*.py")
     named = {
         cause
         for source in sources

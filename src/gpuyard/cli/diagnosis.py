@@ -12,7 +12,7 @@ from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.workloads.command import is_python
 
 if TYPE_CHECKING:
-    from gpuyard.explain.log_lines import Diagnosis
+    from gpuyard.explain.output.diagnosis import Diagnosis
     from gpuyard.runs.run import Run
     from gpuyard.runs.target import Target
 
@@ -45,7 +45,7 @@ def diagnose_lines(run: Run, said: list[str], printed: list[str]) -> list[Diagno
     """The causes that these lines of a run name."""
     if not said and not printed:
         return []
-    from gpuyard.explain.log_lines import diagnose
+    from gpuyard.explain.output.diagnosis import diagnose
 
     pod = run.job["spec"]["template"]["spec"]
     command = pod["containers"][0].get("command") or [""]

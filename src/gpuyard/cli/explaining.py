@@ -35,10 +35,10 @@ from gpuyard.tenancy.names import PART_OF
 from gpuyard.workloads.outcome import Reason, container_state, exit_code, why_failed
 
 if TYPE_CHECKING:
-    from gpuyard.explain.ladder.ladder import Ladder
-    from gpuyard.explain.ladder.steps import Ended, Objects
-    from gpuyard.explain.log_lines import Diagnosis
+    from gpuyard.explain.ladder import Ladder
+    from gpuyard.explain.output.diagnosis import Diagnosis
     from gpuyard.explain.placement import Explanation
+    from gpuyard.explain.run_objects import Ended, RunObjects
 
 _TAIL_LINES = 5
 _LONGEST = 200
@@ -104,8 +104,7 @@ async def find_answer(
         diagnoses: what its output is known to mean.
         output: the end of it.
     """
-    from gpuyard.explain.ladder.ladder import climb
-    from gpuyard.explain.ladder.steps import LogCause
+    from gpuyard.explain.ladder import climb
 
     reader = _Reader(target)
     pod = _telling_pod(run)
@@ -128,22 +127,21 @@ async def find_answer(
         pods = objects.neighbours if incomplete else everywhere
         explanation = _explain(objects, nodes, pods, incomplete=incomplete)
     ended = _ended(run, pod, output)
-    causes = [LogCause(d.key, d.line, d.cause, d.remedy) for d in diagnoses]
-    ladder = climb(objects, explanation, ended=ended, causes=causes, over=over)
+    ladder = climb(objects, explanation, ended=ended, causes=diagnoses, over=over)
     if missing := _missing_kind(ladder):
         names = [key_of(item).name for item in await reader.list(_NAMED[missing], _scope(target, missing))]
         objects = dataclasses.replace(objects, names={missing: names})
-        ladder = climb(objects, explanation, ended=ended, causes=causes, over=over)
+        ladder = climb(objects, explanation, ended=ended, causes=diagnoses, over=over)
     return Answer(run, ladder, explanation, nodes)
 
 
-async def _read(reader: _Reader, target: Target, run: Run, pod: Manifest | None, *, over: bool) -> Objects:
-    from gpuyard.explain.ladder.steps import Objects
-    from gpuyard.explain.ladder.volumes import claim_names
+async def _read(reader: _Reader, target: Target, run: Run, pod: Manifest | None, *, over: bool) -> RunObjects:
+    from gpuyard.explain.run_objects import RunObjects
+    from gpuyard.explain.steps.volumes import claim_names
 
     namespace = target.namespace
     if over:
-        return Objects(run.job, pod, is_yard=target.is_yard)
+        return RunObjects(run.job, pod, is_yard=target.is_yard)
     unplaced = pod is None or not pod["spec"].get("nodeName")
     spec = pod["spec"] if pod else run.job["spec"]["template"]["spec"]
     claims = unplaced and any(claim_names(spec, key_of(pod).name if pod else ""))
@@ -168,7 +166,7 @@ async def _read(reader: _Reader, target: Target, run: Run, pod: Manifest | None,
         reader.list(PERSISTENT_VOLUMES, wanted=claims),
         reader.list(STORAGE_CLASSES, wanted=claims),
     )
-    return Objects(
+    return RunObjects(
         job=run.job,
         pod=pod,
         events=[*events, *claim_events],
@@ -207,7 +205,7 @@ def _finished(pod: Manifest) -> str:
 
 def _ended(run: Run, pod: Manifest | None, output: Sequence[str]) -> Ended | None:
     """How the run, or its last attempt, failed."""
-    from gpuyard.explain.ladder.steps import Ended
+    from gpuyard.explain.run_objects import Ended
 
     state = run.state
     tail = tuple(line[:_LONGEST] for line in output if line.strip())[-_TAIL_LINES:]
@@ -219,10 +217,10 @@ def _ended(run: Run, pod: Manifest | None, output: Sequence[str]) -> Ended | Non
 
 
 def _explain(
-    objects: Objects, nodes: Sequence[Manifest], pods: Sequence[Manifest], *, incomplete: bool
+    objects: RunObjects, nodes: Sequence[Manifest], pods: Sequence[Manifest], *, incomplete: bool
 ) -> Explanation:
-    from gpuyard.explain.ladder.volumes import required_places
     from gpuyard.explain.placement import explain
+    from gpuyard.explain.steps.volumes import required_places
     from gpuyard.scheduling.requests import PodRequest
     from gpuyard.scheduling.snapshot import Snapshot
 

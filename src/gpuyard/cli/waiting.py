@@ -13,7 +13,7 @@ from gpuyard.runs.run import Run
 from gpuyard.runs.target import Target
 
 if TYPE_CHECKING:
-    from gpuyard.explain.ladder.steps import Finding
+    from gpuyard.explain.finding import Finding
 
 #: Reasons of a run that usually pass within a second or two, and that may last.
 PASSING = frozenset({"WaitingForPod", "WaitingForScheduler", "Starting"})

@@ -1,4 +1,4 @@
-"""Why a pod doesn't run: the step that holds it, the arithmetic per node, and what would let it run."""
+"""Why no node takes a pod: what is in its way, the arithmetic per node, and what would let it run."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from enum import StrEnum
 from typing import Any
 
 from gpuyard.explain.changes import Plan, find_plans
-from gpuyard.explain.hints import about_health, about_labels, about_plugins, few, without_plugin
+from gpuyard.explain.device_plugins import about_health, about_plugins, without_plugin
 from gpuyard.explain.holders import Holder, holders_of
+from gpuyard.explain.node_labels import about_labels, few
 from gpuyard.gpus.catalogue import in_words as models_in_words
 from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL
 from gpuyard.scheduling.amounts import by_importance, in_words, number, quantity
 from gpuyard.scheduling.decide import decide
-from gpuyard.scheduling.fit import Insufficient, Misfit, Step, fit, wanted_models
+from gpuyard.scheduling.fit import Filter, Insufficient, Misfit, fit, wanted_models
 from gpuyard.scheduling.requests import PODS, PodRequest
 from gpuyard.scheduling.snapshot import NodeState, Snapshot
 
 
 class Blocker(StrEnum):
-    """The step of the ladder that holds a pod."""
+    """What keeps a pod off the nodes."""
 
     NO_NODES = "no_nodes"
     NO_GPUS = "no_gpus"
@@ -35,8 +36,8 @@ class Blocker(StrEnum):
     VOLUMES = "volumes"
 
 
-#: On equally near nodes the step that tells most: what others hold, then what passes by itself.
-_TELLING = (Step.RESOURCES, Step.NODE, Step.MODEL, Step.SELECTOR, Step.TAINTS, Step.VOLUMES)
+#: On equally near nodes the filter that tells most: what others hold, then what passes by itself.
+_TELLING = (Filter.RESOURCES, Filter.NODE, Filter.MODEL, Filter.SELECTOR, Filter.TAINTS, Filter.VOLUMES)
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class NodeReport:
         """Misfits as {step, text}, amounts as Kubernetes quantities."""
         return {
             "name": self.name,
-            "misfits": [{"step": m.step.name.lower(), "text": str(m)} for m in self.misfits],
+            "misfits": [{"step": m.filter.name.lower(), "text": str(m)} for m in self.misfits],
             "resources": [a.to_json() for a in self.arithmetic],
             "holders": [h.to_json() for h in self.holders],
         }
@@ -124,7 +125,7 @@ class Explanation:
     """The whole answer.
 
     Attributes:
-        blocker: the step that holds the pod; None when it fits now.
+        blocker: what keeps the pod off the nodes; None when it fits now.
         headline: one clause that says so, with numbers.
         never: as the nodes are, not even all of them empty and healthy would do.
         nodes: the nearest to fitting first.
@@ -219,8 +220,8 @@ def _explain(request: PodRequest, snapshot: Snapshot, *, never: bool) -> Explana
 
 
 def _distance(report: NodeReport) -> tuple[int, int]:
-    steps = {m.step for m in report.misfits}
-    return len(steps), min((_TELLING.index(step) for step in steps), default=0)
+    failed = {m.filter for m in report.misfits}
+    return len(failed), min((_TELLING.index(each) for each in failed), default=0)
 
 
 def _blocker(reports: list[NodeReport], request: PodRequest, never: bool) -> Blocker | None:
@@ -232,10 +233,10 @@ def _blocker(reports: list[NodeReport], request: PodRequest, never: bool) -> Blo
     gpus = (a.total for r in reports for a in r.arithmetic if a.resource == GPU_RESOURCE)
     if GPU_RESOURCE in request.resources and not any(gpus):
         return Blocker.NO_GPUS
-    step = nearest.misfits[0].step
-    if step is Step.RESOURCES:
+    first = nearest.misfits[0].filter
+    if first is Filter.RESOURCES:
         return Blocker.TOO_LARGE if never else Blocker.BUSY
-    return Blocker[step.name]
+    return Blocker[first.name]
 
 
 def _headline(
@@ -258,7 +259,7 @@ def _headline(
             return about_health(request, snapshot)
     nearest = min(reports, key=_distance)
     more = ", and it fits on no other" if len(reports) > 1 else ""
-    why = " and ".join(str(m) for m in nearest.misfits if m.step.name == blocker.name)
+    why = " and ".join(str(m) for m in nearest.misfits if m.filter.name == blocker.name)
     return f"node {nearest.name} {why}{more}"
 
 
@@ -311,8 +312,8 @@ def _all(request: PodRequest) -> str:
 
 
 def _summary(reports: Sequence[NodeReport]) -> str:
-    """`190 more nodes (150 resources, 40 taints)`: by the first step that is in the way there."""
-    steps = Counter(r.misfits[0].step.name.lower() if r.misfits else "fit" for r in reports)
+    """`190 more nodes (150 resources, 40 taints)`: by the first filter that fails there."""
+    filters = Counter(r.misfits[0].filter.name.lower() if r.misfits else "fit" for r in reports)
     return (
-        f"{len(reports)} more nodes ({', '.join(f'{count} {step}' for step, count in steps.most_common())})"
+        f"{len(reports)} more nodes ({', '.join(f'{count} {name}' for name, count in filters.most_common())})"
     )

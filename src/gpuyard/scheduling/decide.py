@@ -27,11 +27,11 @@ class Decision:
 
     @property
     def message(self) -> str:
-        """Why it fits nowhere, as kube-scheduler puts it: on each node the first step that fails."""
+        """Why it fits nowhere, as kube-scheduler puts it: on each node the first filter that fails."""
         if not self.misfits:
             return "no nodes available to schedule pods"
         counts = Counter(
-            m.short for misfits in self.misfits.values() for m in misfits if m.step == misfits[0].step
+            m.short for misfits in self.misfits.values() for m in misfits if m.filter == misfits[0].filter
         )
         reasons = ", ".join(sorted(f"{count} {short}" for short, count in counts.items()))
         return f"0/{len(self.misfits)} nodes are available: {reasons}."

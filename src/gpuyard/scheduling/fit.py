@@ -24,8 +24,8 @@ from gpuyard.scheduling.requests import PODS, NodeTerm, PodRequest
 from gpuyard.scheduling.snapshot import NodeState
 
 
-class Step(IntEnum):
-    """The steps of the ladder, in the order in which they are looked at."""
+class Filter(IntEnum):
+    """What a node is asked of, in this order; kube-scheduler calls such a test a filter."""
 
     NODE = 1
     TAINTS = 2
@@ -40,7 +40,7 @@ class NotReady:
     """The node's kubelet isn't ready, and what its condition says of that."""
 
     why: str = ""
-    step: ClassVar[Step] = Step.NODE
+    filter: ClassVar[Filter] = Filter.NODE
     short: ClassVar[str] = "node(s) were not ready"
 
     def __str__(self) -> str:
@@ -51,7 +51,7 @@ class NotReady:
 class Cordoned:
     """The node takes no new pods (`kubectl cordon`)."""
 
-    step: ClassVar[Step] = Step.NODE
+    filter: ClassVar[Filter] = Filter.NODE
     short: ClassVar[str] = "node(s) were unschedulable"
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ class OtherNode:
     """The pod names another node."""
 
     wanted: str
-    step: ClassVar[Step] = Step.NODE
+    filter: ClassVar[Filter] = Filter.NODE
     short: ClassVar[str] = "node(s) didn't match the requested node name"
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ class Untolerated:
     key: str
     value: str
     effect: str
-    step: ClassVar[Step] = Step.TAINTS
+    filter: ClassVar[Filter] = Filter.TAINTS
 
     @property
     def short(self) -> str:
@@ -104,7 +104,7 @@ class LabelMismatch:
 
     selector: tuple[Requirement, ...]
     affinity: bool
-    step: ClassVar[Step] = Step.SELECTOR
+    filter: ClassVar[Filter] = Filter.SELECTOR
     short: ClassVar[str] = "node(s) didn't match Pod's node affinity/selector"
 
     def __str__(self) -> str:
@@ -121,7 +121,7 @@ class WrongModel:
 
     wanted: tuple[str, ...]
     actual: str
-    step: ClassVar[Step] = Step.MODEL
+    filter: ClassVar[Filter] = Filter.MODEL
     short: ClassVar[str] = LabelMismatch.short
 
     def __str__(self) -> str:
@@ -138,7 +138,7 @@ class Insufficient:
     allotted: int
     free: int
     needs: int
-    step: ClassVar[Step] = Step.RESOURCES
+    filter: ClassVar[Filter] = Filter.RESOURCES
 
     @property
     def short(self) -> str:
@@ -155,7 +155,7 @@ class VolumeElsewhere:
     """A volume that the pod uses can't be mounted there."""
 
     volume: str
-    step: ClassVar[Step] = Step.VOLUMES
+    filter: ClassVar[Filter] = Filter.VOLUMES
     short: ClassVar[str] = "node(s) didn't match PersistentVolume's node affinity"
 
     def __str__(self) -> str:
@@ -175,7 +175,7 @@ Misfit: TypeAlias = (
 
 
 def fit(request: PodRequest, node: NodeState) -> list[Misfit]:
-    """Every reason why the pod can't go there, in the order of the steps; empty when it fits."""
+    """Every reason why the pod can't go there, in the order of the filters; empty when it fits."""
     misfits: list[Misfit] = []
     if not node.ready:
         misfits.append(NotReady(node.not_ready_why))

@@ -12,7 +12,7 @@ from gpuyard.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
     from gpuyard.cli.explaining import Answer
-    from gpuyard.explain.log_lines import Diagnosis
+    from gpuyard.explain.output.diagnosis import Diagnosis
     from gpuyard.runs.target import Target
 
 

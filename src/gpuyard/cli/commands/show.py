@@ -9,7 +9,7 @@ import click
 from gpuyard.cli.options import output_option, run_argument, target_options
 
 if TYPE_CHECKING:
-    from gpuyard.explain.log_lines import Diagnosis
+    from gpuyard.explain.output.diagnosis import Diagnosis
 
 
 @click.command("show", epilog="\b\nExample:\n  gpuyard show train-x7k2q -o json\n")

@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gpuyard.explain.ladder.absent import find_absent
-from gpuyard.explain.ladder.causes import cause, find_cause
-from gpuyard.explain.ladder.pulls import waiting_containers
-from gpuyard.explain.ladder.steps import By, Finding, Objects, Owner, Remedy, Step, event_text
+from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
+from gpuyard.explain.messages import cause, find_cause
+from gpuyard.explain.missing_objects import find_absent
+from gpuyard.explain.run_objects import RunObjects, event_text
+from gpuyard.explain.steps.image import waiting_containers
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.pods import container_statuses
 
@@ -103,7 +104,7 @@ _CAUSES = (
 _OTHER = cause("start", "", "node {node} can't start its container", Remedy("see what the runtime says"))
 
 
-def find_start(objects: Objects) -> Finding | None:
+def find_start(objects: RunObjects) -> Finding | None:
     """Why a placed pod's container doesn't start, or ends as often as it does."""
     pod = objects.pod
     if pod is None or not pod["spec"].get("nodeName"):
@@ -149,7 +150,7 @@ def _finding(pod: Manifest, said: str) -> Finding:
     return known.finding(Step.START, evidence, {"node": node, **groups})
 
 
-def _sandbox_failure(objects: Objects, pod: Manifest) -> str:
+def _sandbox_failure(objects: RunObjects, pod: Manifest) -> str:
     """The runtime couldn't even make the pod's sandbox, which only an event says."""
     if not all(
         w.get("reason") in ("ContainerCreating", "PodInitializing") for _, w in waiting_containers(pod)

@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 
-from gpuyard.explain.ladder.admission import find_admission
-from gpuyard.explain.ladder.devices import find_devices
-from gpuyard.explain.ladder.ladder import climb
-from gpuyard.explain.ladder.nodes import find_nodes
-from gpuyard.explain.ladder.process import find_process
-from gpuyard.explain.ladder.pulls import find_image, registry_of
-from gpuyard.explain.ladder.quota import find_quota
-from gpuyard.explain.ladder.start import find_start
-from gpuyard.explain.ladder.steps import Ended, LogCause, Objects
-from gpuyard.explain.ladder.volumes import find_volumes
+from gpuyard.explain.ladder import climb
+from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.placement import explain
+from gpuyard.explain.run_objects import Ended, RunObjects
+from gpuyard.explain.steps.admission import find_admission
+from gpuyard.explain.steps.devices import find_devices
+from gpuyard.explain.steps.image import find_image, registry_of
+from gpuyard.explain.steps.nodes import find_nodes
+from gpuyard.explain.steps.process import find_process
+from gpuyard.explain.steps.quota import find_quota
+from gpuyard.explain.steps.start import find_start
+from gpuyard.explain.steps.volumes import find_volumes
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot
 
@@ -77,7 +78,7 @@ def event(reason: str, message: str, uid: str = "p", version: str = "1") -> dict
 def test_why_an_image_is_not_pulled(message: str, cause: str) -> None:
     failed = f'failed to pull and unpack image "{IMAGE}": {message}'
     text = f'Back-off pulling image "{IMAGE}": ErrImagePull: {failed}'
-    found = find_image(Objects(job(), waiting("ImagePullBackOff", text)))
+    found = find_image(RunObjects(job(), waiting("ImagePullBackOff", text)))
     assert found is not None
     assert (found.step, found.cause) == ("image", cause)
     assert found.evidence == (f"the runtime says: {message}",)
@@ -95,13 +96,13 @@ def test_why_an_image_is_not_pulled(message: str, cause: str) -> None:
 def test_who_may_pull(secrets: tuple[str, ...], is_yard: bool, words: str) -> None:
     waits = waiting("ErrImagePull", "denied: requested access to the resource is denied")
     waits["spec"]["imagePullSecrets"] = [{"name": name} for name in secrets]
-    found = find_image(Objects(job(), waits, is_yard=is_yard))
+    found = find_image(RunObjects(job(), waits, is_yard=is_yard))
     assert found is not None and words in str(found.remedies[0])
 
 
 def test_before_1_32_only_the_event_says_why() -> None:
     events = [event("Failed", f'Failed to pull image "{IMAGE}": manifest unknown')]
-    found = find_image(Objects(job(), waiting("ImagePullBackOff", ""), events))
+    found = find_image(RunObjects(job(), waiting("ImagePullBackOff", ""), events))
     assert found is not None and found.cause == "image_not_found"
 
 
@@ -132,7 +133,7 @@ def test_the_registry_of_an_image(image: str, registry: str) -> None:
     ],
 )  # fmt: skip
 def test_why_a_container_does_not_start(message: str, cause: str, headline: str) -> None:
-    found = find_start(Objects(job(), waiting("CreateContainerError", message)))
+    found = find_start(RunObjects(job(), waiting("CreateContainerError", message)))
     assert found is not None and found.cause == cause
     assert headline in found.headline
 
@@ -141,16 +142,16 @@ def test_a_container_that_never_began_says_why_at_its_end() -> None:
     ended = {
         "terminated": {"reason": "StartError", "exitCode": 128, "message": 'exec: "x": permission denied'}
     }
-    found = find_start(Objects(job(), pod(ended, phase="Failed")))
+    found = find_start(RunObjects(job(), pod(ended, phase="Failed")))
     assert found is not None and found.cause == "not_executable"
 
 
 def test_what_the_runtime_says_of_cuda_is_the_cause_of_a_start_that_is_not_known_otherwise() -> None:
-    cause = LogCause(
+    cause = Diagnosis(
         "RequirementUnsatisfied", "unsatisfied condition: cuda>=13", "the driver is old", "update"
     )
     text = "error running prestart hook #0: unsatisfied condition: cuda>=13"
-    ladder = climb(Objects(job(), waiting("RunContainerError", text)), None, causes=(cause,))
+    ladder = climb(RunObjects(job(), waiting("RunContainerError", text)), None, causes=(cause,))
     assert ladder.blocking is not None
     assert (ladder.blocking.step, ladder.blocking.cause) == ("start", "RequirementUnsatisfied")
     assert str(ladder.blocking.remedies[0]) == "update"
@@ -166,7 +167,7 @@ def test_what_the_runtime_says_of_cuda_is_the_cause_of_a_start_that_is_not_known
     ],
 )  # fmt: skip
 def test_what_a_kubelet_refuses(reason: str, message: str, cause: str) -> None:
-    found = find_devices(Objects(job(), pod(phase="Failed", reason=reason, message=message)))
+    found = find_devices(RunObjects(job(), pod(phase="Failed", reason=reason, message=message)))
     assert found is not None
     assert (found.cause, found.owner and found.owner.name) == (cause, "n1")
 
@@ -174,11 +175,11 @@ def test_what_a_kubelet_refuses(reason: str, message: str, cause: str) -> None:
 def test_a_sick_device_under_a_running_pod() -> None:
     health = [{"resourceID": "GPU-1", "health": "Unhealthy"}, {"resourceID": "GPU-2", "health": "Healthy"}]
     container = {"allocatedResourcesStatus": [{"name": "nvidia.com/gpu", "resources": health}]}
-    ladder = climb(Objects(job(), pod({"running": {}}, phase="Running", container=container)), None)
+    ladder = climb(RunObjects(job(), pod({"running": {}}, phase="Running", container=container)), None)
     assert ladder.blocking is not None
     assert (ladder.blocking.step, ladder.blocking.cause) == ("devices", "unhealthy_device")
     assert ladder.blocking.evidence == ("nvidia.com/gpu GPU-1: Unhealthy",)
-    assert climb(Objects(job(), pod({"running": {}}, phase="Running")), None).blocking is None
+    assert climb(RunObjects(job(), pod({"running": {}}, phase="Running")), None).blocking is None
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ def test_a_sick_device_under_a_running_pod() -> None:
     ],
 )
 def test_what_a_server_refuses(said: str, cause: str) -> None:
-    objects = Objects(job(), None, [event("FailedCreate", f"Error creating: {said}", uid="j")])
+    objects = RunObjects(job(), None, [event("FailedCreate", f"Error creating: {said}", uid="j")])
     found = find_admission(objects)
     assert found is not None and found.cause == cause
     assert find_quota(objects) is None
@@ -222,7 +223,7 @@ def test_a_quota_counts_pods_of_its_scope_only(
         "spec": fields,
         "status": {"hard": {"pods": "1"}, "used": {"pods": "1"}},
     }
-    assert (find_quota(Objects(job(**spec), quotas=[quota])) is not None) == counts
+    assert (find_quota(RunObjects(job(**spec), quotas=[quota])) is not None) == counts
 
 
 @pytest.mark.parametrize(
@@ -237,14 +238,14 @@ def test_a_claim_that_names_no_class_gets_the_default_one(annotation: str, holds
     claim = {"metadata": {"name": "data", "namespace": "ml"}, "spec": {}, "status": {"phase": "Pending"}}
     default = {"metadata": {"name": "disk", "annotations": {annotation: "true"}}, "provisioner": "x"}
     volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
-    found = find_volumes(Objects(job(volumes=volumes), claims=[claim], classes=[default]))
+    found = find_volumes(RunObjects(job(volumes=volumes), claims=[claim], classes=[default]))
     assert (found is not None and found.cause == "no_default_class") is holds
 
 
 def test_a_volume_that_another_node_has() -> None:
     text = 'Multi-Attach error for volume "pv-1" Volume is already used by pod(s) other'
     waits = waiting("ContainerCreating", "")
-    found = find_volumes(Objects(job(), waits, [event("FailedAttachVolume", text)]))
+    found = find_volumes(RunObjects(job(), waits, [event("FailedAttachVolume", text)]))
     assert found is not None
     assert (found.cause, found.owner and found.owner.name) == ("attached_elsewhere", "pv-1")
 
@@ -260,7 +261,7 @@ def test_without_the_right_to_see_nodes_the_scheduler_speaks() -> None:
     said = (
         "0/3 nodes are available: 1 node(s) were unschedulable, 2 Insufficient nvidia.com/gpu. preemption: x"
     )
-    found = find_nodes(Objects(job(), unplaced(said), unreadable=frozenset({"all nodes"})), None)
+    found = find_nodes(RunObjects(job(), unplaced(said), unreadable=frozenset({"all nodes"})), None)
     assert found is not None
     assert found.headline == (
         "none of 3 nodes takes it: 1 node(s) were unschedulable, 2 Insufficient nvidia.com/gpu"
@@ -275,7 +276,7 @@ def test_pods_that_may_not_be_seen_are_what_is_in_the_way() -> None:
     node = {"metadata": {"name": "n1"}, "spec": {}, "status": {**status, **ready}}
     waits = unplaced("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
     fits = replace(explain(PodRequest.of(waits), Snapshot.of([node], ())), incomplete=True)
-    found = find_nodes(Objects(job(), waits, unreadable=frozenset({"all pods"})), fits)
+    found = find_nodes(RunObjects(job(), waits, unreadable=frozenset({"all pods"})), fits)
     assert found is not None
     assert (found.cause, found.headline) == (
         "busy", "pods of other namespaces, which you may not list, hold what it needs",
@@ -283,7 +284,7 @@ def test_pods_that_may_not_be_seen_are_what_is_in_the_way() -> None:
     assert found.evidence[0] == "the scheduler says: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
     assert "incomplete" in found.evidence[-1]
     # With every pod counted it is the scheduler that is late.
-    found = find_nodes(Objects(job(), waits), replace(fits, incomplete=False))
+    found = find_nodes(RunObjects(job(), waits), replace(fits, incomplete=False))
     assert found is not None and found.cause == "scheduler"
 
 
@@ -297,18 +298,18 @@ def test_pods_that_may_not_be_seen_are_what_is_in_the_way() -> None:
     ],
 )
 def test_what_an_exit_code_means(code: int, reason: str, words: str) -> None:
-    found = find_process(Objects(job(), pod()), Ended(reason, "exited", code, ("a", "b")), ())
+    found = find_process(RunObjects(job(), pod()), Ended(reason, "exited", code, ("a", "b")), ())
     assert found is not None and words in found.headline
     assert found.evidence == ("its last lines: a", "  b")
 
 
 @pytest.mark.parametrize("reason", ["Evicted", "Preempted", "NodeLost", "NodeRebooted", "DeadlineExceeded"])
 def test_what_befell_it_from_outside_has_a_remedy(reason: str) -> None:
-    found = find_process(Objects(job(), pod()), Ended(reason, "", None), ())
+    found = find_process(RunObjects(job(), pod()), Ended(reason, "", None), ())
     assert found is not None and found.remedies
 
 
 def test_evidence_is_no_dump() -> None:
     many = "\n".join("x" for _ in range(40))
     ended = Ended("ExitCode", "exited with 1", 1, tuple(many.splitlines()))
-    assert len(climb(Objects(job(), pod(phase="Failed")), None, ended=ended, over=True).lines()) <= 17
+    assert len(climb(RunObjects(job(), pod(phase="Failed")), None, ended=ended, over=True).lines()) <= 17

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gpuyard.explain.ladder.absent import find_absent, nearest
-from gpuyard.explain.ladder.nodes import scheduler_message
-from gpuyard.explain.ladder.steps import By, Finding, Objects, Owner, Remedy, Step, event_text
+from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
+from gpuyard.explain.missing_objects import find_absent, nearest
+from gpuyard.explain.run_objects import RunObjects, event_text
+from gpuyard.explain.steps.nodes import scheduler_message
 from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.storage import DEFAULT_CLASS, is_default_class
@@ -28,7 +29,7 @@ _MULTI_ATTACH = re.compile(
 _LONGEST = 400
 
 
-def find_volumes(objects: Objects, *, elsewhere: bool = False) -> Finding | None:
+def find_volumes(objects: RunObjects, *, elsewhere: bool = False) -> Finding | None:
     """What about its volumes holds the run.
 
     Args:
@@ -56,7 +57,7 @@ def claim_names(spec: Mapping[str, Any], pod: str) -> Iterator[str]:
             yield f"{pod}-{volume['name']}"
 
 
-def required_places(objects: Objects) -> tuple[tuple[str, tuple[NodeTerm, ...]], ...]:
+def required_places(objects: RunObjects) -> tuple[tuple[str, tuple[NodeTerm, ...]], ...]:
     """The bound volumes that are tied to nodes, and to which."""
     used = set(claim_names(objects.spec, key_of(objects.pod).name if objects.pod else ""))
     bound = {c["spec"].get("volumeName") for c in objects.claims if key_of(c).name in used}
@@ -73,7 +74,7 @@ def _terms(volume: Manifest) -> Sequence[Mapping[str, Any]]:
     return terms
 
 
-def _claim(objects: Objects, name: str) -> Finding | None:
+def _claim(objects: RunObjects, name: str) -> Finding | None:
     owner = Owner("PersistentVolumeClaim", name, objects.namespace)
     claim = next((claim for claim in objects.claims if key_of(claim).name == name), None)
     if claim is None:
@@ -105,7 +106,7 @@ def _claim(objects: Objects, name: str) -> Finding | None:
     return _unbound(objects, claim) if phase != "Bound" else None
 
 
-def _unbound(objects: Objects, claim: Manifest) -> Finding | None:
+def _unbound(objects: RunObjects, claim: Manifest) -> Finding | None:
     wanted = claim["spec"].get("storageClassName")
     names = [key_of(item).name for item in objects.classes]
     readable = "all storageclasses" not in objects.unreadable
@@ -129,7 +130,7 @@ def _unbound(objects: Objects, claim: Manifest) -> Finding | None:
     return _unprovisioned(objects, claim)
 
 
-def _unprovisioned(objects: Objects, claim: Manifest) -> Finding | None:
+def _unprovisioned(objects: RunObjects, claim: Manifest) -> Finding | None:
     wanted = claim["spec"].get("storageClassName")
     class_ = next((item for item in objects.classes if key_of(item).name == wanted), {})
     provisioner = str(class_.get("provisioner", ""))
@@ -149,7 +150,7 @@ def _unprovisioned(objects: Objects, claim: Manifest) -> Finding | None:
     return _not_bound(objects, claim, "provisioning", why, remedy)
 
 
-def _not_bound(objects: Objects, claim: Manifest, cause: str, why: str, *remedies: Remedy) -> Finding:
+def _not_bound(objects: RunObjects, claim: Manifest, cause: str, why: str, *remedies: Remedy) -> Finding:
     event = objects.last_event("ProvisioningFailed", "FailedBinding", "ExternalProvisioning", of=claim)
     evidence = (f"{event['reason']}: {event_text(event)[:_LONGEST]}",) if event else ()
     owner = Owner("PersistentVolumeClaim", key_of(claim).name, objects.namespace)
@@ -161,7 +162,7 @@ def _name_a_class(names: Sequence[str]) -> str:
     return f"make the claim anew with a storageClassName that is there{there}"
 
 
-def _elsewhere(objects: Objects, said: str) -> Finding:
+def _elsewhere(objects: RunObjects, said: str) -> Finding:
     places = dict(required_places(objects))
     name = next(iter(places), "")
     where = " or ".join(
@@ -182,7 +183,7 @@ def _elsewhere(objects: Objects, said: str) -> Finding:
     )
 
 
-def _mounting(objects: Objects, pod: Manifest) -> Finding | None:
+def _mounting(objects: RunObjects, pod: Manifest) -> Finding | None:
     """On a node already, whose kubelet can't mount what it needs."""
     if (pod.get("status") or {}).get("phase") not in (None, "Pending") or _has_started(pod):
         return None

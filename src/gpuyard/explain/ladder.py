@@ -6,17 +6,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gpuyard.explain.ladder.admission import find_admission
-from gpuyard.explain.ladder.devices import find_devices
-from gpuyard.explain.ladder.job import find_job
-from gpuyard.explain.ladder.nodes import find_nodes
-from gpuyard.explain.ladder.process import find_process
-from gpuyard.explain.ladder.pulls import find_image
-from gpuyard.explain.ladder.quota import find_quota
-from gpuyard.explain.ladder.start import find_start
-from gpuyard.explain.ladder.steps import Ended, Finding, LogCause, Objects, Remedy, Step
-from gpuyard.explain.ladder.volumes import find_volumes
+from gpuyard.explain.finding import Finding, Remedy, Step
+from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.placement import Blocker, Explanation
+from gpuyard.explain.run_objects import Ended, RunObjects
+from gpuyard.explain.steps.admission import find_admission
+from gpuyard.explain.steps.devices import find_devices
+from gpuyard.explain.steps.image import find_image
+from gpuyard.explain.steps.job import find_job
+from gpuyard.explain.steps.nodes import find_nodes
+from gpuyard.explain.steps.process import find_process
+from gpuyard.explain.steps.quota import find_quota
+from gpuyard.explain.steps.start import find_start
+from gpuyard.explain.steps.volumes import find_volumes
 from gpuyard.kube.pods import container_statuses, is_terminal
 
 #: More is no evidence, but a dump.
@@ -74,11 +76,11 @@ class Ladder:
 
 
 def climb(
-    objects: Objects,
+    objects: RunObjects,
     explanation: Explanation | None,
     *,
     ended: Ended | None = None,
-    causes: Sequence[LogCause] = (),
+    causes: Sequence[Diagnosis] = (),
     over: bool = False,
 ) -> Ladder:
     """Looks at every step.
@@ -96,7 +98,7 @@ def climb(
 
 
 def _findings(
-    objects: Objects, explanation: Explanation | None, ended: Ended | None, causes: Sequence[LogCause]
+    objects: RunObjects, explanation: Explanation | None, ended: Ended | None, causes: Sequence[Diagnosis]
 ) -> Iterator[Finding]:
     if ended is not None:
         # What came before the end is past; the end of a container that never began is its start's.
@@ -124,7 +126,7 @@ def _findings(
             yield start
 
 
-def _told(finding: Finding | None, causes: Sequence[LogCause]) -> Finding | None:
+def _told(finding: Finding | None, causes: Sequence[Diagnosis]) -> Finding | None:
     """With what is known of the runtime's words, where we have none of our own for them."""
     if finding is None or finding.cause not in ("start", "crash_loop") or not causes:
         return finding
@@ -139,7 +141,7 @@ def _told(finding: Finding | None, causes: Sequence[LogCause]) -> Finding | None
     )
 
 
-def _reached(objects: Objects) -> Step:
+def _reached(objects: RunObjects) -> Step:
     pod = objects.pod
     if pod is None:
         return Step.JOB if objects.job["spec"].get("suspend") else Step.QUOTA

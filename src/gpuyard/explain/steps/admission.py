@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from gpuyard.explain.ladder.absent import nearest
-from gpuyard.explain.ladder.quota import denial, find_quota
-from gpuyard.explain.ladder.steps import By, Finding, Objects, Owner, Remedy, Step
+from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
+from gpuyard.explain.missing_objects import nearest
+from gpuyard.explain.run_objects import RunObjects
+from gpuyard.explain.steps.quota import denial, find_quota
 
 _LONGEST = 400
 
 
-def find_admission(objects: Objects) -> Finding | None:
+def find_admission(objects: RunObjects) -> Finding | None:
     """Why the server takes no pod of this run, if that is what it said."""
     said = denial(objects)
     if not said or find_quota(objects) is not None:
@@ -32,7 +33,7 @@ def find_admission(objects: Objects) -> Finding | None:
     )
 
 
-def _pod_security(objects: Objects, match: re.Match[str]) -> Finding:
+def _pod_security(objects: RunObjects, match: re.Match[str]) -> Finding:
     # One clause each: `privileged (container "main" must not set …), runAsNonRoot != true (…)`.
     broken = [clause.strip(" ,") for clause in re.findall(r"[^()]+\([^()]*\)", match["broken"])]
     return Finding(
@@ -54,7 +55,7 @@ def _pod_security(objects: Objects, match: re.Match[str]) -> Finding:
     )
 
 
-def _policy(objects: Objects, match: re.Match[str]) -> Finding:
+def _policy(objects: RunObjects, match: re.Match[str]) -> Finding:
     return Finding(
         Step.ADMISSION,
         "policy",
@@ -65,7 +66,7 @@ def _policy(objects: Objects, match: re.Match[str]) -> Finding:
     )
 
 
-def _webhook(objects: Objects, match: re.Match[str]) -> Finding:
+def _webhook(objects: RunObjects, match: re.Match[str]) -> Finding:
     return Finding(
         Step.ADMISSION,
         "webhook",
@@ -75,7 +76,7 @@ def _webhook(objects: Objects, match: re.Match[str]) -> Finding:
     )
 
 
-def _webhook_away(objects: Objects, match: re.Match[str]) -> Finding:
+def _webhook_away(objects: RunObjects, match: re.Match[str]) -> Finding:
     # The message doesn't say which configuration has it.
     command = "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations -o wide"
     return Finding(
@@ -87,8 +88,8 @@ def _webhook_away(objects: Objects, match: re.Match[str]) -> Finding:
     )
 
 
-def _absent(kind: str, cause: str, usage: str) -> Callable[[Objects, re.Match[str]], Finding]:
-    def finding(objects: Objects, match: re.Match[str]) -> Finding:
+def _absent(kind: str, cause: str, usage: str) -> Callable[[RunObjects, re.Match[str]], Finding]:
+    def finding(objects: RunObjects, match: re.Match[str]) -> Finding:
         name, known = match["name"], objects.names.get(kind, ())
         namespace = objects.namespace if kind == "ServiceAccount" else ""
         return Finding(
@@ -103,7 +104,7 @@ def _absent(kind: str, cause: str, usage: str) -> Callable[[Objects, re.Match[st
     return finding
 
 
-def _ending(objects: Objects, match: re.Match[str]) -> Finding:
+def _ending(objects: RunObjects, match: re.Match[str]) -> Finding:
     return Finding(
         Step.ADMISSION,
         "namespace_ending",
@@ -113,7 +114,7 @@ def _ending(objects: Objects, match: re.Match[str]) -> Finding:
     )
 
 
-def _invalid(objects: Objects, match: re.Match[str]) -> Finding:
+def _invalid(objects: RunObjects, match: re.Match[str]) -> Finding:
     return Finding(
         Step.ADMISSION,
         "invalid",

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from gpuyard.explain.ladder.causes import Cause, cause, find_cause
-from gpuyard.explain.ladder.steps import By, Finding, Objects, Remedy, Step, event_text
+from gpuyard.explain.finding import By, Finding, Remedy, Step
+from gpuyard.explain.messages import Cause, cause, find_cause
+from gpuyard.explain.run_objects import RunObjects, event_text
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.pods import PULL_REASONS, container_statuses, is_terminal
 
@@ -98,7 +99,7 @@ _OTHER = cause(
 )
 
 
-def find_image(objects: Objects) -> Finding | None:
+def find_image(objects: RunObjects) -> Finding | None:
     """Why the image of a placed pod isn't there, if that is what it waits for."""
     pod = objects.pod
     if pod is None or is_terminal(pod):
@@ -117,7 +118,7 @@ def waiting_containers(pod: Manifest) -> Iterator[tuple[Mapping[str, Any], Mappi
 
 
 def _finding(
-    objects: Objects, pod: Manifest, status: Mapping[str, Any], waiting: Mapping[str, Any]
+    objects: RunObjects, pod: Manifest, status: Mapping[str, Any], waiting: Mapping[str, Any]
 ) -> Finding:
     reason, said = str(waiting["reason"]), _cleaned(str(waiting.get("message") or ""))
     if not said or said == reason:
@@ -133,7 +134,7 @@ def _finding(
     return replace(known, remedies=_remedies(objects, known)).finding(Step.IMAGE, evidence, names)
 
 
-def _remedies(objects: Objects, known: Cause) -> tuple[Remedy, ...]:
+def _remedies(objects: RunObjects, known: Cause) -> tuple[Remedy, ...]:
     if known.key != "image_unauthorized":
         return known.remedies
     if objects.is_yard:

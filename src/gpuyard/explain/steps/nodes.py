@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from gpuyard.explain.changes import Plan, Release
-from gpuyard.explain.ladder.causes import cause, find_cause
-from gpuyard.explain.ladder.steps import By, Finding, Objects, Owner, Remedy, Step
+from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
+from gpuyard.explain.messages import cause, find_cause
 from gpuyard.explain.placement import Blocker, Explanation
+from gpuyard.explain.run_objects import RunObjects
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.messages import without_preemption
 from gpuyard.kube.objects import Manifest, key_of
@@ -66,7 +67,7 @@ def scheduler_message(pod: Manifest | None) -> str:
     return without_preemption(str(condition.get("message") or ""))
 
 
-def find_nodes(objects: Objects, explanation: Explanation | None) -> Finding | None:
+def find_nodes(objects: RunObjects, explanation: Explanation | None) -> Finding | None:
     """What about the nodes holds a pod that has none.
 
     Args:
@@ -138,7 +139,7 @@ def _by(plan: Plan) -> By:
     return By.OPERATOR if others else By.YOU
 
 
-def _agent_lines(objects: Objects, explanation: Explanation) -> list[str]:
+def _agent_lines(objects: RunObjects, explanation: Explanation) -> list[str]:
     """Of a node whose GPUs nobody serves: what became of our agent there."""
     if explanation.blocker not in (Blocker.UNHEALTHY, Blocker.NO_GPUS) or not explanation.nodes:
         return []

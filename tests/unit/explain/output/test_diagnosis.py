@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuyard.explain.log_lines import diagnose
+from gpuyard.explain.output.diagnosis import diagnose
 
 #: Texts as the programs print them.
 LINES = [

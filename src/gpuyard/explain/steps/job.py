@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from gpuyard.explain.ladder.steps import By, Finding, Objects, Owner, Remedy, Step
+from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
+from gpuyard.explain.run_objects import RunObjects
 from gpuyard.kube.objects import key_of, labels_of
 
 _KUEUE = "kueue.x-k8s.io/queue-name"
 
 
-def find_job(objects: Objects) -> Finding | None:
+def find_job(objects: RunObjects) -> Finding | None:
     """Whether the Job or its pod was told to wait."""
     job, pod = objects.job, objects.pod
     name = key_of(job).name
@@ -30,7 +31,7 @@ def find_job(objects: Objects) -> Finding | None:
     return None
 
 
-def _suspended(objects: Objects, name: str) -> Finding:
+def _suspended(objects: RunObjects, name: str) -> Finding:
     owner = Owner("Job", name, objects.namespace)
     if queue := labels_of(objects.job).get(_KUEUE):
         text = f"its Job is suspended until Kueue admits it from queue {queue}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpuyard.explain.ladder.steps import By, Ended, Finding, LogCause, Objects, Owner, Remedy, Step
+from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
+from gpuyard.explain.output.diagnosis import Diagnosis
+from gpuyard.explain.run_objects import Ended, RunObjects
 from gpuyard.kube.objects import Manifest
 
 _LONGEST = 300
@@ -25,7 +27,7 @@ _CODES = {
 }
 
 
-def find_process(objects: Objects, ended: Ended | None, causes: Sequence[LogCause]) -> Finding | None:
+def find_process(objects: RunObjects, ended: Ended | None, causes: Sequence[Diagnosis]) -> Finding | None:
     """Why the run failed, its output's own words first.
 
     Args:

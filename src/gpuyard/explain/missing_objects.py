@@ -1,4 +1,4 @@
-"""Objects that a pod names and that aren't there."""
+"""Objects that a pod names and that are missing, and the nearest name that there is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from gpuyard.explain.ladder.steps import Finding, Objects, Owner, Remedy, Step
+from gpuyard.explain.finding import Finding, Owner, Remedy, Step
+from gpuyard.explain.run_objects import RunObjects
 
 #: As a kubelet says it of what a container or a volume needs.
 _ABSENT = re.compile(
@@ -17,7 +18,7 @@ _KINDS = {"configmap": "ConfigMap", "secret": "Secret"}
 _CAUSES = {"ConfigMap": "no_config_map", "Secret": "no_secret"}
 
 
-def find_absent(objects: Objects, step: Step, said: str, evidence: str) -> Finding | None:
+def find_absent(objects: RunObjects, step: Step, said: str, evidence: str) -> Finding | None:
     """The ConfigMap or Secret that a kubelet finds missing, if that is what it says."""
     match = _ABSENT.search(said)
     if match is None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from gpuyard.explain.ladder.pulls import waiting_containers
-from gpuyard.explain.ladder.steps import By, Finding, Objects, Owner, Remedy, Step
+from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
+from gpuyard.explain.run_objects import RunObjects
+from gpuyard.explain.steps.image import waiting_containers
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.pods import container_statuses
 
@@ -31,7 +32,7 @@ _AGENT = Remedy(
 _AGAIN = Remedy("submit it again: the scheduler then places it by what is there now")
 
 
-def find_devices(objects: Objects) -> Finding | None:
+def find_devices(objects: RunObjects) -> Finding | None:
     """What about its devices ended, holds or endangers the pod."""
     pod = objects.pod
     if pod is None:

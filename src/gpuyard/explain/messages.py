@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from gpuyard.explain.ladder.steps import Finding, Owner, Remedy, Step
+from gpuyard.explain.finding import Finding, Owner, Remedy, Step
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Quota: what a namespace's ResourceQuotas and LimitRanges let in.
 
 Sources: kubernetes `plugin/pkg/admission/resourcequota/controller.go` (checkRequest) and
-`plugin/pkg/admission/limitranger/admission.go` for the messages.
+`plugin/pkg/admission/limitranger/admission.go` for the messages, `pkg/quota/v1/evaluator/core/pods.go` and
+core/v1 `ResourceQuotaScope` for what a quota counts.
 """
 
 from __future__ import annotations
@@ -10,14 +11,24 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.holders import Holder, holders_of, smallest_release
-from gpuyard.explain.ladder.counting import base, counted, in_scope
-from gpuyard.explain.ladder.steps import By, Finding, Objects, Owner, Remedy, Step, event_text
+from gpuyard.explain.run_objects import RunObjects, event_text
 from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.kube.pods import is_terminal
+from gpuyard.kube.selectors import Requirement
 from gpuyard.scheduling.amounts import affordable, by_importance, noun, number, quantity
-from gpuyard.scheduling.requests import CPU, MEMORY, PodRequest, parse_resources
+from gpuyard.scheduling.requests import (
+    CPU,
+    MEMORY,
+    PODS,
+    PodRequest,
+    effective_limits,
+    effective_requests,
+    parse_resources,
+)
 
 _EXCEEDED = re.compile(r"exceeded quota: (?P<name>\S+), requested: (?P<requested>.*), used: .*, limited: ")
 _UNSET = re.compile(r"failed quota: (?P<name>\S+): must specify (?P<what>.*)")
@@ -32,7 +43,7 @@ _FLAGS = {CPU: "--cpus", MEMORY: "--memory", "nvidia.com/gpu": "--gpus"}
 _MOST_USERS = 6
 
 
-def denial(objects: Objects) -> str:
+def denial(objects: RunObjects) -> str:
     """What the API server said when the Job's next pod was last tried; empty when it said nothing."""
     if objects.pod is not None:
         return ""
@@ -40,7 +51,7 @@ def denial(objects: Objects) -> str:
     return event_text(event).removeprefix("Error creating: ") if event else ""
 
 
-def find_quota(objects: Objects) -> Finding | None:
+def find_quota(objects: RunObjects) -> Finding | None:
     """What quota holds the run, if any does."""
     if objects.pod is not None:
         return None
@@ -64,12 +75,12 @@ def find_quota(objects: Objects) -> Finding | None:
     return None if said else _computed(objects)
 
 
-def _computed(objects: Objects) -> Finding | None:
+def _computed(objects: RunObjects) -> Finding | None:
     """Without the server's word, which it keeps for an hour: from the quotas themselves."""
     for quota in objects.quotas:
-        if not in_scope(quota, objects.spec):
+        if not _in_scope(quota, objects.spec):
             continue
-        needs = {key: counted(key, objects.spec) for key in _hard(quota)}
+        needs = {key: _counted(key, objects.spec) for key in _hard(quota)}
         needs = {key: amount for key, amount in needs.items() if amount}
         if any(s.needs > s.free for s in _shares(quota, needs)):
             return _exceeded(objects, key_of(quota).name, quota, needs, "")
@@ -91,7 +102,7 @@ class _Share:
 
     @property
     def resource(self) -> str:
-        return base(self.key)
+        return _counted_resource(self.key)
 
     def __str__(self) -> str:
         r = self.resource
@@ -100,7 +111,7 @@ class _Share:
 
 
 def _exceeded(
-    objects: Objects, name: str, quota: Manifest | None, needs: Mapping[str, int], said: str
+    objects: RunObjects, name: str, quota: Manifest | None, needs: Mapping[str, int], said: str
 ) -> Finding:
     owner = Owner("ResourceQuota", name, objects.namespace)
     server = (f"the server said: {said[:400]}",) if said else ()
@@ -132,7 +143,7 @@ def _exceeded(
     )
 
 
-def _remedies(objects: Objects, quota: Manifest, short: list[_Share]) -> Iterable[Remedy]:
+def _remedies(objects: RunObjects, quota: Manifest, short: list[_Share]) -> Iterable[Remedy]:
     less = {share: affordable(share.resource, share.free) for share in short}
     if all(less.values()):
         texts = [
@@ -150,7 +161,7 @@ def _remedies(objects: Objects, quota: Manifest, short: list[_Share]) -> Iterabl
     yield Remedy(f"raise {raised} in quota {name}", By.OPERATOR, command)
 
 
-def _users(objects: Objects, short: list[_Share]) -> tuple[Holder, ...]:
+def _users(objects: RunObjects, short: list[_Share]) -> tuple[Holder, ...]:
     return holders_of(_pods(objects, short), {share.resource for share in short}, objects.namespace)
 
 
@@ -160,24 +171,24 @@ def _user_lines(users: tuple[Holder, ...], short: list[_Share]) -> list[str]:
     return lines + ([f"… and {len(users) - _MOST_USERS} more"] if len(users) > _MOST_USERS else [])
 
 
-def _pods(objects: Objects, short: list[_Share]) -> list[PodRequest]:
+def _pods(objects: RunObjects, short: list[_Share]) -> list[PodRequest]:
     """The pods that the quota counts, each with what it takes of these lines."""
     found = []
     for pod in objects.neighbours:
         if is_terminal(pod):
             continue
-        amounts = {share.resource: counted(share.key, pod["spec"]) for share in short}
+        amounts = {share.resource: _counted(share.key, pod["spec"]) for share in short}
         found.append(replace(PodRequest.of(pod), resources={r: n for r, n in amounts.items() if n}))
     return found
 
 
-def _unset(objects: Objects, name: str, what: str, said: str) -> Finding:
+def _unset(objects: RunObjects, name: str, what: str, said: str) -> Finding:
     keys = [part.partition(" for:")[0].strip() for part in what.split(";")]
     quota = _named(objects.quotas, name)
     left = {share.key: share for share in _shares(quota, dict.fromkeys(keys, 0))} if quota else {}
     flags: dict[str, str] = {}
     for key in keys:
-        resource = base(key)
+        resource = _counted_resource(key)
         free = f" (at most {number(resource, left[key].free)})" if key in left else ""
         flags.setdefault(_FLAGS.get(resource, f"resources.{key}"), free)
     asked = " and ".join(flag + free for flag, free in flags.items())
@@ -194,7 +205,7 @@ def _unset(objects: Objects, name: str, what: str, said: str) -> Finding:
     )
 
 
-def _out_of_range(objects: Objects, said: str) -> Finding:
+def _out_of_range(objects: RunObjects, said: str) -> Finding:
     matches = list(_RANGE.finditer(said))
     owner, remedies = None, []
     clauses = []
@@ -219,7 +230,7 @@ def _out_of_range(objects: Objects, said: str) -> Finding:
     )
 
 
-def _range_owner(objects: Objects, match: re.Match[str]) -> Owner | None:
+def _range_owner(objects: RunObjects, match: re.Match[str]) -> Owner | None:
     bound = {"maximum": "max", "minimum": "min"}[match["bound"]]
     for limits in objects.limit_ranges:
         for item in limits["spec"].get("limits") or ():
@@ -230,7 +241,9 @@ def _range_owner(objects: Objects, match: re.Match[str]) -> Owner | None:
 
 def _shares(quota: Manifest, needs: Mapping[str, int]) -> list[_Share]:
     hard, used = _hard(quota), (quota.get("status") or {}).get("used") or {}
-    keys = sorted((key for key in needs if key in hard), key=lambda key: by_importance(base(key)))
+    keys = sorted(
+        (key for key in needs if key in hard), key=lambda key: by_importance(_counted_resource(key))
+    )
     return [_Share(key, _parse(key, hard[key]), _parse(key, used.get(key, "0")), needs[key]) for key in keys]
 
 
@@ -240,7 +253,7 @@ def _hard(quota: Manifest) -> Mapping[str, str]:
 
 
 def _parse(key: str, text: str) -> int:
-    return parse_resources({base(key): text})[base(key)]
+    return parse_resources({_counted_resource(key): text})[_counted_resource(key)]
 
 
 def _amounts(text: str) -> dict[str, int]:
@@ -256,3 +269,45 @@ def _named(quotas: Iterable[Manifest], name: str) -> Manifest | None:
 def _names(holders: Iterable[Holder]) -> str:
     titles = [holder.title for holder in holders]
     return " and ".join((", ".join(titles[:-1]), titles[-1])) if len(titles) > 1 else titles[0]
+
+
+def _counted_resource(key: str) -> str:
+    """The resource that a quota's key counts: `requests.nvidia.com/gpu` → `nvidia.com/gpu`."""
+    return key.removeprefix("requests.").removeprefix("limits.").removeprefix("count/")
+
+
+def _counted(key: str, spec: Mapping[str, Any]) -> int:
+    """How much of a quota's key a pod takes; 0 for keys that pods don't count in."""
+    if _counted_resource(key) == PODS:
+        return 1
+    if key.startswith("limits."):
+        return effective_limits(spec).get(_counted_resource(key), 0)
+    if key.startswith("requests.") or key in (CPU, MEMORY, "ephemeral-storage"):
+        return effective_requests(spec).get(_counted_resource(key), 0)
+    return 0
+
+
+def _in_scope(quota: Manifest, spec: Mapping[str, Any]) -> bool:
+    """Whether the quota counts such a pod."""
+    scopes = [{"scopeName": scope, "operator": "Exists"} for scope in quota["spec"].get("scopes") or ()]
+    scopes += (quota["spec"].get("scopeSelector") or {}).get("matchExpressions") or ()
+    return all(_scope_matches(scope, spec) for scope in scopes)
+
+
+def _scope_matches(scope: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
+    asked = effective_requests(spec).keys() | effective_limits(spec).keys()
+    best_effort = not asked & {CPU, MEMORY}
+    match scope["scopeName"]:
+        case "Terminating":
+            return "activeDeadlineSeconds" in spec
+        case "NotTerminating":
+            return "activeDeadlineSeconds" not in spec
+        case "BestEffort":
+            return best_effort
+        case "NotBestEffort":
+            return not best_effort
+        case "PriorityClass":
+            name = spec.get("priorityClassName")
+            requirement = Requirement("class", scope["operator"], tuple(scope.get("values") or ()))
+            return requirement.matches({"class": name} if name else {})
+    return False

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from gpuyard.explain.ladder.ladder import Ladder
-from gpuyard.explain.ladder.steps import Finding, LogCause, Owner
+from gpuyard.explain.finding import Finding, Owner
+from gpuyard.explain.ladder import Ladder
+from gpuyard.explain.output.diagnosis import Diagnosis
 
 Recorded = Callable[..., Ladder]
 
@@ -188,7 +189,7 @@ def _small(pool: str) -> dict[str, Any]:
 
 
 def test_what_its_output_says_is_the_cause(recorded: Recorded) -> None:
-    cause = LogCause("NoKernelImage", "CUDA error: no kernel image", "built for other GPUs", "another torch")
+    cause = Diagnosis("NoKernelImage", "CUDA error: no kernel image", "built for other GPUs", "another torch")
     ladder = recorded("exit3", causes=(cause,))
     found = blocking(ladder)
     assert (found.step, found.cause) == ("process", "NoKernelImage")

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from gpuyard.explain.ladder.ladder import Ladder, climb
-from gpuyard.explain.ladder.steps import Ended, LogCause, Objects
-from gpuyard.explain.ladder.volumes import required_places
+from gpuyard.explain.ladder import Ladder, climb
+from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.placement import Explanation, explain
+from gpuyard.explain.run_objects import Ended, RunObjects
+from gpuyard.explain.steps.volumes import required_places
 from gpuyard.kube.objects import labels_of
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot
@@ -25,17 +26,17 @@ def read(name: str) -> dict[str, Any]:
     return raw
 
 
-def objects_of(name: str) -> Objects:
+def objects_of(name: str) -> RunObjects:
     """What `kubectl get -o json` said of a Job, of the pod that is furthest behind, and of what is around."""
     raw = read(name)
     pods = sorted(raw["pods"], key=lambda pod: bool(pod["spec"].get("nodeName")))
     pod = pods[0] if pods else None
     job = raw["job"] or {"metadata": pod["metadata"], "spec": {"template": {"spec": pod["spec"]}}}  # type: ignore[index]
     lists = ("events", "quotas", "limit_ranges", "neighbours", "claims", "volumes", "classes")
-    return Objects(job, pod, **{key: raw.get(key, ()) for key in lists})
+    return RunObjects(job, pod, **{key: raw.get(key, ()) for key in lists})
 
 
-def explanation_of(objects: Objects, nodes: str) -> Explanation | None:
+def explanation_of(objects: RunObjects, nodes: str) -> Explanation | None:
     """The arithmetic over recorded nodes; None when the pod has its node."""
     if objects.pod is not None and objects.pod["spec"].get("nodeName"):
         return None
@@ -47,9 +48,11 @@ def explanation_of(objects: Objects, nodes: str) -> Explanation | None:
 
 @pytest.fixture
 def recorded() -> Callable[..., Ladder]:
-    """The ladder over a recording: `recorded(NAME, nodes=…, causes=…, further fields of Objects)`."""
+    """The ladder over a recording: `recorded(NAME, nodes=…, causes=…, further fields of RunObjects)`."""
 
-    def climbed(name: str, *, nodes: str = "nodes", causes: Sequence[LogCause] = (), **fields: Any) -> Ladder:
+    def climbed(
+        name: str, *, nodes: str = "nodes", causes: Sequence[Diagnosis] = (), **fields: Any
+    ) -> Ladder:
         objects = dataclasses.replace(objects_of(name), **fields)
         around = [pod for pod in read(nodes).get("pods", ()) if "app.kubernetes.io/part-of" in labels_of(pod)]
         objects = dataclasses.replace(objects, agents=around)

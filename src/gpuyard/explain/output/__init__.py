@@ -1,0 +1,1 @@
+"""What the lines of a failed run's output mean (pure)."""
