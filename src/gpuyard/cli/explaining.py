@@ -232,10 +232,10 @@ def _explain(
 
 def _missing_kind(ladder: Ladder) -> str:
     """The kind of which one that isn't there holds the run."""
+    from gpuyard.explain.missing_objects import KIND_TO_LIST
+
     finding = ladder.blocking
-    if finding is None or finding.owner is None or not finding.cause.startswith("no_"):
-        return ""
-    return finding.owner.kind if finding.owner.kind in _NAMED else ""
+    return KIND_TO_LIST.get(finding.cause, "") if finding else ""
 
 
 def _scope(target: Target, kind: str) -> str | None:

@@ -21,10 +21,6 @@ PASSING = frozenset({"WaitingForPod", "WaitingForScheduler", "Starting"})
 LASTING = frozenset({"Unschedulable", "ImagePull", "StartError"})
 
 
-#: Causes that nothing mends but another run.
-_FINAL = frozenset({"image_name"})
-
-
 @dataclass(frozen=True)
 class Waiting:
     """What a run waits for.
@@ -48,6 +44,9 @@ async def find_waiting(target: Target, run: Run, *, since: bool) -> Waiting:
         run: one that hasn't started, for a reason that may last.
         since: say for how long; for a line that is written again and again.
     """
+    from gpuyard.explain.causes import NEEDS_ANOTHER_RUN
+    from gpuyard.explain.finding import Step
+
     why = run.state.message
     finding = None
     try:
@@ -58,7 +57,7 @@ async def find_waiting(target: Target, run: Run, *, since: bool) -> Waiting:
     else:
         finding = answer.ladder.blocking
         explanation = answer.explanation
-        if explanation and explanation.blocker and finding and finding.step in ("nodes", "devices"):
+        if explanation and explanation.blocker and finding and finding.step in (Step.NODES, Step.DEVICES):
             why = explanation.short()
         elif finding is not None:
             why = f"{finding.step}: {finding.headline}"
@@ -66,14 +65,16 @@ async def find_waiting(target: Target, run: Run, *, since: bool) -> Waiting:
     began = run.state.submitted_at
     waited = f"; waiting {duration(datetime.now(UTC) - began)}" if since and began else ""
     text = f"{run.name}: {run.state.state}: {why}{waited} [{target.command('explain', run.name)}]"
-    advice = _advice(run, finding) if finding and finding.step == "image" else ()
-    return Waiting(text, advice, final=finding is not None and finding.cause in _FINAL)
+    advice = _advice(run, finding) if finding and finding.step is Step.IMAGE else ()
+    return Waiting(text, advice, final=finding is not None and finding.cause in NEEDS_ANOTHER_RUN)
 
 
 def _advice(run: Run, finding: Finding) -> tuple[str, ...]:
     """What was pulled and how, the runtime's own words, and what would help."""
+    from gpuyard.explain.causes import Cause
+
     lines = [f"{run.name}: {finding.headline}", *finding.evidence]
-    if finding.cause == "image_unauthorized":
+    if finding.cause is Cause.IMAGE_UNAUTHORIZED:
         secrets = run.job["spec"]["template"]["spec"].get("imagePullSecrets") or ()
         names = ", ".join(secret["name"] for secret in secrets)
         lines.append(f"it was pulled with the Secret {names}" if names else "it was pulled without a Secret")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from gpuyard.explain.causes import Cause
 from gpuyard.kube.objects import Manifest, key_of
 
 
@@ -71,7 +72,7 @@ class Finding:
     """What holds a run at one step.
 
     Attributes:
-        cause: short and stable, for machines.
+        cause: one word, for machines.
         headline: one clause that says so, with names and numbers.
         owner: whose it is; None when it is the run's own.
         evidence: lines that prove it, the most telling first.
@@ -80,7 +81,7 @@ class Finding:
     """
 
     step: Step
-    cause: str
+    cause: Cause
     headline: str
     owner: Owner | None = None
     evidence: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import Finding, Remedy, Step
 from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.placement import Blocker, Explanation
@@ -103,7 +104,7 @@ def _findings(
     if ended is not None:
         # What came before the end is past; the end of a container that never began is its start's.
         finding = find_devices(objects) or _told(find_start(objects), causes)
-        if finding is None or finding.cause == "crash_loop":
+        if finding is None or finding.cause is Cause.CRASH_LOOP:
             finding = find_process(objects, ended, causes)
         if finding is not None:
             yield finding
@@ -128,7 +129,7 @@ def _findings(
 
 def _told(finding: Finding | None, causes: Sequence[Diagnosis]) -> Finding | None:
     """With what is known of the runtime's words, where we have none of our own for them."""
-    if finding is None or finding.cause not in ("start", "crash_loop") or not causes:
+    if finding is None or finding.cause not in (Cause.START, Cause.CRASH_LOOP) or not causes:
         return finding
     first = causes[0]
     lines = tuple(f"its output says: {cause.line[:300]}" for cause in causes)

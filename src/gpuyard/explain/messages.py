@@ -6,19 +6,20 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import Finding, Owner, Remedy, Step
 
 
 @dataclass(frozen=True)
-class Cause:
+class Meaning:
     """One meaning. In `headline` and `remedies` `{NAME}` is filled in.
 
     Attributes:
-        key: of the finding, short and stable.
+        cause: of the finding.
         pattern: of the messages that mean it.
     """
 
-    key: str
+    cause: Cause
     pattern: re.Pattern[str]
     headline: str
     remedies: tuple[Remedy, ...]
@@ -38,14 +39,14 @@ class Cause:
             Remedy(remedy.text.format(**names), remedy.by, remedy.command.format(**names))
             for remedy in self.remedies
         )
-        return Finding(step, self.key, self.headline.format(**names), owner, (evidence,), remedies)
+        return Finding(step, self.cause, self.headline.format(**names), owner, (evidence,), remedies)
 
 
-def cause(key: str, pattern: str, headline: str, *remedies: Remedy) -> Cause:
-    """A cause by the text of its pattern."""
-    return Cause(key, re.compile(pattern), headline, remedies)
+def meaning(cause: Cause, pattern: str, headline: str, *remedies: Remedy) -> Meaning:
+    """A meaning by the text of its pattern."""
+    return Meaning(cause, re.compile(pattern), headline, remedies)
 
 
-def find_cause(causes: Iterable[Cause], said: str) -> tuple[Cause, re.Match[str]] | None:
+def find_meaning(meanings: Iterable[Meaning], said: str) -> tuple[Meaning, re.Match[str]] | None:
     """The first that a message means, and where it says so."""
-    return next(((each, match) for each in causes if (match := each.pattern.search(said))), None)
+    return next(((each, match) for each in meanings if (match := each.pattern.search(said))), None)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import Finding, Owner, Remedy, Step
 from gpuyard.explain.run_objects import RunObjects
 
@@ -15,7 +16,15 @@ _ABSENT = re.compile(
     r'object "[^"]*"/"(?P<object>[^"]+)" not registered'
 )
 _KINDS = {"configmap": "ConfigMap", "secret": "Secret"}
-_CAUSES = {"ConfigMap": "no_config_map", "Secret": "no_secret"}
+_CAUSES = {"ConfigMap": Cause.NO_CONFIG_MAP, "Secret": Cause.NO_SECRET}
+#: Kinds of which the names that there are help, by the cause that one of them is missing. Not Secrets: with
+#: their names their values would be read, too.
+KIND_TO_LIST = {
+    Cause.NO_SERVICE_ACCOUNT: "ServiceAccount",
+    Cause.NO_PRIORITY_CLASS: "PriorityClass",
+    Cause.NO_RUNTIME_CLASS: "RuntimeClass",
+    Cause.NO_CONFIG_MAP: "ConfigMap",
+}
 
 
 def find_absent(objects: RunObjects, step: Step, said: str, evidence: str) -> Finding | None:
@@ -34,7 +43,7 @@ def find_absent(objects: RunObjects, step: Step, said: str, evidence: str) -> Fi
         remedies.insert(0, Remedy(usage))
     return Finding(
         step,
-        _CAUSES.get(kind, "no_object"),
+        _CAUSES.get(kind, Cause.NO_OBJECT),
         f"there is no {kind} {name} in namespace {objects.namespace}",
         Owner(kind, name, objects.namespace),
         (evidence,),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpuyard.kube.objects import Manifest
+from gpuyard.workloads.outcome import Reason
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Ended:
         tail: the last lines of its output.
     """
 
-    reason: str
+    reason: Reason
     message: str
     exit_code: int | None
     tail: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.missing_objects import nearest
 from gpuyard.explain.run_objects import RunObjects
@@ -27,7 +28,7 @@ def find_admission(objects: RunObjects) -> Finding | None:
             return finding(objects, match)
     return Finding(
         Step.ADMISSION,
-        "refused",
+        Cause.REFUSED,
         f"the API server takes no pod of it: {_reason(said)}",
         evidence=(f"the server said: {said[:_LONGEST]}",),
     )
@@ -38,7 +39,7 @@ def _pod_security(objects: RunObjects, match: re.Match[str]) -> Finding:
     broken = [clause.strip(" ,") for clause in re.findall(r"[^()]+\([^()]*\)", match["broken"])]
     return Finding(
         Step.ADMISSION,
-        "pod_security",
+        Cause.POD_SECURITY,
         f'namespace {objects.namespace} enforces Pod Security "{match["level"]}", and the pod breaks '
         f"{len(broken)} of its rules",
         Owner("Namespace", objects.namespace),
@@ -58,7 +59,7 @@ def _pod_security(objects: RunObjects, match: re.Match[str]) -> Finding:
 def _policy(objects: RunObjects, match: re.Match[str]) -> Finding:
     return Finding(
         Step.ADMISSION,
-        "policy",
+        Cause.POLICY,
         f"policy {match['name']} denies its pod",
         Owner("ValidatingAdmissionPolicy", match["name"]),
         (f"it says: {match['message'][:_LONGEST]}",),
@@ -69,7 +70,7 @@ def _policy(objects: RunObjects, match: re.Match[str]) -> Finding:
 def _webhook(objects: RunObjects, match: re.Match[str]) -> Finding:
     return Finding(
         Step.ADMISSION,
-        "webhook",
+        Cause.WEBHOOK,
         f"admission webhook {match['name']} denies its pod",
         evidence=(f"it says: {match['message'][:_LONGEST]}",),
         remedies=(Remedy("change the run as the webhook says"),),
@@ -81,14 +82,14 @@ def _webhook_away(objects: RunObjects, match: re.Match[str]) -> Finding:
     command = "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations -o wide"
     return Finding(
         Step.ADMISSION,
-        "webhook_away",
+        Cause.WEBHOOK_AWAY,
         f"admission webhook {match['name']} doesn't answer, and without it no pod is let in",
         evidence=(f"the server said: {match['message'][:_LONGEST]}",),
         remedies=(Remedy("mend the webhook's service", By.OPERATOR, command),),
     )
 
 
-def _absent(kind: str, cause: str, usage: str) -> Callable[[RunObjects, re.Match[str]], Finding]:
+def _absent(kind: str, cause: Cause, usage: str) -> Callable[[RunObjects, re.Match[str]], Finding]:
     def finding(objects: RunObjects, match: re.Match[str]) -> Finding:
         name, known = match["name"], objects.names.get(kind, ())
         namespace = objects.namespace if kind == "ServiceAccount" else ""
@@ -107,7 +108,7 @@ def _absent(kind: str, cause: str, usage: str) -> Callable[[RunObjects, re.Match
 def _ending(objects: RunObjects, match: re.Match[str]) -> Finding:
     return Finding(
         Step.ADMISSION,
-        "namespace_ending",
+        Cause.NAMESPACE_ENDING,
         f"namespace {objects.namespace} is being deleted",
         Owner("Namespace", objects.namespace),
         remedies=(Remedy("submit it to another namespace"),),
@@ -117,7 +118,7 @@ def _ending(objects: RunObjects, match: re.Match[str]) -> Finding:
 def _invalid(objects: RunObjects, match: re.Match[str]) -> Finding:
     return Finding(
         Step.ADMISSION,
-        "invalid",
+        Cause.INVALID,
         f"its pod breaks a rule of the API: {match['message'][:_LONGEST]}",
         remedies=(Remedy("mend that field of the Job's template"),),
     )
@@ -140,15 +141,15 @@ _KNOWN = (
     (re.compile(r'failed calling webhook "(?P<name>[^"]+)": (?P<message>.*)'), _webhook_away),
     (
         re.compile(r'serviceaccount "(?P<name>[^"]+)" not found'),
-        _absent("ServiceAccount", "no_service_account", "leave serviceAccountName out"),
+        _absent("ServiceAccount", Cause.NO_SERVICE_ACCOUNT, "leave serviceAccountName out"),
     ),
     (
         re.compile(r"no PriorityClass with name (?P<name>\S+) was found"),
-        _absent("PriorityClass", "no_priority_class", "leave --priority out"),
+        _absent("PriorityClass", Cause.NO_PRIORITY_CLASS, "leave --priority out"),
     ),
     (
         re.compile(r'RuntimeClass "(?P<name>[^"]+)" not found'),
-        _absent("RuntimeClass", "no_runtime_class", "leave runtimeClassName out"),
+        _absent("RuntimeClass", Cause.NO_RUNTIME_CLASS, "leave runtimeClassName out"),
     ),
     (re.compile(r"because it is being terminated"), _ending),
     (re.compile(r"is invalid: (?P<message>.*)"), _invalid),

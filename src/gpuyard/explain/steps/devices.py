@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.explain.steps.image import waiting_containers
@@ -55,7 +56,7 @@ def _rejected(pod: Manifest, reason: str, said: str) -> Finding:
         text = (
             f"node {node} refused the pod: none of its {match['resource']} is healthy, or its plugin is gone"
         )
-        return Finding(Step.DEVICES, "no_healthy_devices", text, owner, evidence, (_AGAIN, _AGENT))
+        return Finding(Step.DEVICES, Cause.NO_HEALTHY_DEVICES, text, owner, evidence, (_AGAIN, _AGENT))
     if match := _TOO_FEW.search(said) or _OUT_OF.search(said):
         groups = match.groupdict()
         there = f"{groups['free']} free" if "free" in groups else f"{groups['used']} in use"
@@ -63,16 +64,16 @@ def _rejected(pod: Manifest, reason: str, said: str) -> Finding:
             f"node {node} refused the pod: it asks for {match['asked']} {match['resource']}, and {there}; "
             "something else took them in between"
         )
-        return Finding(Step.DEVICES, "out_of_devices", text, owner, evidence, (_AGAIN,))
+        return Finding(Step.DEVICES, Cause.OUT_OF_DEVICES, text, owner, evidence, (_AGAIN,))
     text = f"node {node} refused the pod ({reason})"
-    return Finding(Step.DEVICES, "allocate_failed", text, owner, evidence, (_AGAIN, _AGENT))
+    return Finding(Step.DEVICES, Cause.ALLOCATE_FAILED, text, owner, evidence, (_AGAIN, _AGENT))
 
 
 def _no_cdi(pod: Manifest, match: re.Match[str], said: str) -> Finding:
     node = str(pod["spec"].get("nodeName", ""))
     return Finding(
         Step.DEVICES,
-        "no_cdi_device",
+        Cause.NO_CDI_DEVICE,
         f"the container runtime of node {node} doesn't know CDI device {match['devices']}",
         Owner("Node", node),
         (f"the runtime says: {said[:_LONGEST]}",),
@@ -96,7 +97,7 @@ def _unhealthy(pod: Manifest) -> Finding | None:
     node = str(pod["spec"].get("nodeName", ""))
     return Finding(
         Step.DEVICES,
-        "unhealthy_device",
+        Cause.UNHEALTHY_DEVICE,
         f"unhealthy devices that it holds on node {node}: {len(sick)}",
         Owner("Node", node),
         tuple(sick[:8]),

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Remedy, Step
-from gpuyard.explain.messages import Cause, cause, find_cause
+from gpuyard.explain.messages import Meaning, find_meaning, meaning
 from gpuyard.explain.run_objects import RunObjects, event_text
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.pods import PULL_REASONS, container_statuses, is_terminal
@@ -24,27 +25,27 @@ _LONGEST = 400
 
 # In the order in which they are tried: registries answer "not found" for what needs a login, too, and say so.
 # `{image}`, `{registry}` and `{node}` are filled in.
-_CAUSES = (
-    cause(
-        "image_name",
+_MEANINGS = (
+    meaning(
+        Cause.IMAGE_NAME,
         r"InvalidImageName|invalid reference format|couldn't parse image",
         "{image!r} isn't an image's name",
         Remedy("write it as REGISTRY/NAME:TAG, in lower case"),
     ),
-    cause(
-        "image_never_pulled",
+    meaning(
+        Cause.IMAGE_NEVER_PULLED,
         r"ErrImageNeverPull|pull policy of Never",
         "node {node} doesn't have {image}, and imagePullPolicy Never keeps it from pulling it",
         Remedy("leave imagePullPolicy out, or load the image onto the node"),
     ),
-    cause(
-        "image_platform",
+    meaning(
+        Cause.IMAGE_PLATFORM,
         r"no match for platform|no matching manifest|does not match the specified platform",
         "{image} has nothing for the CPU architecture of node {node}",
         Remedy("build it for the node's with `gpuyard build --platform`, or choose other nodes"),
     ),
-    cause(
-        "image_unauthorized",
+    meaning(
+        Cause.IMAGE_UNAUTHORIZED,
         r"(?i)401 Unauthorized|403 Forbidden|authorization failed|insufficient_scope|pull access denied|"
         r"no basic auth credentials|failed to fetch (?:anonymous|oauth) token|unauthorized: |denied: ",
         "registry {registry} doesn't let node {node} pull {image}",
@@ -54,48 +55,48 @@ _CAUSES = (
         ),
         Remedy("check the name: registries answer the same for an image that isn't there"),
     ),
-    cause(
-        "image_rate",
+    meaning(
+        Cause.IMAGE_RATE,
         r"toomanyrequests|429 Too Many Requests|rate limit",
         "registry {registry} has had too many pulls from node {node}",
         Remedy("wait: the node tries again by itself"),
         Remedy("pull with an account (imagePullSecrets), or from a mirror"),
     ),
-    cause(
-        "registry_plain",
+    meaning(
+        Cause.REGISTRY_PLAIN,
         r"server gave HTTP response to HTTPS client",
         "registry {registry} speaks plain HTTP, and the runtime of node {node} expects TLS",
         Remedy("allow it in the runtime's hosts.toml for {registry}, or give the registry TLS", By.OPERATOR),
     ),
-    cause(
-        "registry_certificate",
+    meaning(
+        Cause.REGISTRY_CERTIFICATE,
         r"x509: |certificate signed by unknown authority|tls: failed to verify",
         "node {node} doesn't trust the certificate of registry {registry}",
         Remedy("put the registry's CA into the runtime's hosts.toml for {registry}", By.OPERATOR),
     ),
-    cause(
-        "registry_unreachable",
+    meaning(
+        Cause.REGISTRY_UNREACHABLE,
         r"connection refused|no such host|i/o timeout|network is unreachable|no route to host|"
         r"connection reset|context deadline exceeded|dial tcp|TLS handshake timeout|50[234] ",
         "registry {registry} doesn't answer node {node}",
         Remedy("check the registry's name: the nodes must reach it, not only this machine"),
         Remedy("start the registry, or open the way to it from node {node}", By.OPERATOR),
     ),
-    cause(
-        "node_disk",
+    meaning(
+        Cause.NODE_DISK,
         r"no space left on device",
         "node {node} has no room for {image}",
         Remedy("free disk space on node {node}, or choose another node", By.OPERATOR),
     ),
-    cause(
-        "image_not_found",
+    meaning(
+        Cause.IMAGE_NOT_FOUND,
         r": not found|NotFound|manifest unknown|name unknown|repository does not exist",
         "registry {registry} has no {image}",
         Remedy("check name and tag, or push it: `gpuyard build`, `gpuyard image import`"),
     ),
 )
-_OTHER = cause(
-    "image_pull", "", "node {node} can't pull {image}", Remedy("see what the runtime says", By.OPERATOR)
+_OTHER = meaning(
+    Cause.IMAGE_PULL, "", "node {node} can't pull {image}", Remedy("see what the runtime says", By.OPERATOR)
 )
 
 
@@ -128,14 +129,14 @@ def _finding(
     spec = pod["spec"]
     containers = [*(spec.get("initContainers") or ()), *spec["containers"]]
     image = next((c["image"] for c in containers if c["name"] == status["name"]), status.get("image", ""))
-    known, _ = find_cause(_CAUSES, f"{reason}: {said}") or (_OTHER, None)
+    known, _ = find_meaning(_MEANINGS, f"{reason}: {said}") or (_OTHER, None)
     names = {"image": image, "registry": registry_of(image), "node": spec.get("nodeName", "")}
     evidence = f"the runtime says: {said[:_LONGEST]}"
     return replace(known, remedies=_remedies(objects, known)).finding(Step.IMAGE, evidence, names)
 
 
-def _remedies(objects: RunObjects, known: Cause) -> tuple[Remedy, ...]:
-    if known.key != "image_unauthorized":
+def _remedies(objects: RunObjects, known: Meaning) -> tuple[Remedy, ...]:
+    if known.cause is not Cause.IMAGE_UNAUTHORIZED:
         return known.remedies
     if objects.is_yard:
         return (Remedy("`podman login {registry}` as the yard's user"), *known.remedies[1:])

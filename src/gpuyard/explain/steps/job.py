@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.kube.objects import key_of, labels_of
@@ -15,7 +16,7 @@ def find_job(objects: RunObjects) -> Finding | None:
     name = key_of(job).name
     if job["metadata"].get("deletionTimestamp"):
         return Finding(
-            Step.JOB, "deleting", "its Job is being deleted", Owner("Job", name, objects.namespace)
+            Step.JOB, Cause.DELETING, "its Job is being deleted", Owner("Job", name, objects.namespace)
         )
     if job["spec"].get("suspend"):
         return _suspended(objects, name)
@@ -23,7 +24,7 @@ def find_job(objects: RunObjects) -> Finding | None:
     if pod is not None and gates:
         return Finding(
             Step.JOB,
-            "gated",
+            Cause.GATED,
             f"its pod has the scheduling gate {', '.join(gates)}",
             Owner("Pod", key_of(pod).name, objects.namespace),
             remedies=(Remedy("whoever set the gate removes it when the pod may go on"),),
@@ -37,7 +38,9 @@ def _suspended(objects: RunObjects, name: str) -> Finding:
         text = f"its Job is suspended until Kueue admits it from queue {queue}"
         command = f"kubectl get workloads -n {objects.namespace}"
         remedy = Remedy("see its place in the queue", command=command)
-        return Finding(Step.JOB, "queued", text, Owner("LocalQueue", queue, objects.namespace), (), (remedy,))
+        return Finding(
+            Step.JOB, Cause.QUEUED, text, Owner("LocalQueue", queue, objects.namespace), (), (remedy,)
+        )
     command = f"""kubectl patch job {name} -n {objects.namespace} -p '{{"spec":{{"suspend":false}}}}'"""
     remedy = Remedy("let it go on", By.YOU, command)
-    return Finding(Step.JOB, "suspended", "somebody suspended its Job", owner, (), (remedy,))
+    return Finding(Step.JOB, Cause.SUSPENDED, "somebody suspended its Job", owner, (), (remedy,))

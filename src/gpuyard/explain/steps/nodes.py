@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from gpuyard.explain.causes import Cause
 from gpuyard.explain.changes import Plan, Release
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
-from gpuyard.explain.messages import cause, find_cause
+from gpuyard.explain.messages import find_meaning, meaning
 from gpuyard.explain.placement import Blocker, Explanation
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.kube.conditions import find_condition
@@ -31,27 +32,27 @@ _KINDS = {
 
 
 #: What the scheduler finds that our arithmetic doesn't look at.
-_CAUSES = (
-    cause(
-        "ports",
+_MEANINGS = (
+    meaning(
+        Cause.PORTS,
         "didn't have free ports",
         "another pod of each node has the hostPort that it asks for",
         Remedy("leave hostPort out, or wait for that pod to end"),
     ),
-    cause(
-        "pod_affinity",
+    meaning(
+        Cause.POD_AFFINITY,
         "pod affinity rules|pod anti-affinity rules|existing pods anti-affinity",
         "affinity to other pods, or of theirs to it, leaves no node",
         Remedy("mend podAffinity and podAntiAffinity in `affinity`"),
     ),
-    cause(
-        "spread",
+    meaning(
+        Cause.SPREAD,
         "topology spread constraints",
         "its topologySpreadConstraints leave no node",
         Remedy("raise maxSkew, or use whenUnsatisfiable: ScheduleAnyway"),
     ),
-    cause(
-        "volume_count",
+    meaning(
+        Cause.VOLUME_COUNT,
         "exceed max volume count",
         "each node has as many volumes attached as it can",
         Remedy("use fewer claims, or wait for others to end"),
@@ -91,7 +92,7 @@ def find_nodes(objects: RunObjects, explanation: Explanation | None) -> Finding 
         evidence.append(f"no change of this request alone would let it run{now}")
     return Finding(
         step,
-        explanation.blocker.value,
+        Cause(explanation.blocker.value),
         explanation.headline,
         _owner(explanation),
         tuple(evidence),
@@ -176,7 +177,7 @@ def _from_message(said: str) -> Finding:
     count = f"none of {match['all']} nodes takes it" if match else "no node takes it"
     return Finding(
         Step.NODES,
-        "scheduler",
+        Cause.SCHEDULER,
         f"{count}: {reasons}",
         evidence=("you may not list nodes, so these are the scheduler's words alone",),
         remedies=(
@@ -191,12 +192,12 @@ def _against(explanation: Explanation, said: str) -> Finding | None:
     if not said or _about_volumes(said):
         return None
     quoted = f"the scheduler says: {said}"
-    if found := find_cause(_CAUSES, said):
+    if found := find_meaning(_MEANINGS, said):
         return found[0].finding(Step.NODES, quoted, {})
     if "Insufficient" in said and explanation.incomplete:
         return Finding(
             Step.NODES,
-            "busy",
+            Cause.BUSY,
             "pods of other namespaces, which you may not list, hold what it needs",
             None,
             (quoted, *explanation.node_lines(8), *_incomplete(explanation)),
@@ -209,7 +210,7 @@ def _against(explanation: Explanation, said: str) -> Finding | None:
         )
     return Finding(
         Step.NODES,
-        "scheduler",
+        Cause.SCHEDULER,
         f"it {explanation.headline}, and the scheduler hasn't put it there",
         None,
         (quoted,),

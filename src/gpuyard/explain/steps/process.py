@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.run_objects import Ended, RunObjects
 from gpuyard.kube.objects import Manifest
+from gpuyard.workloads.outcome import Reason
 
 _LONGEST = 300
 _AGAIN = "submit it again; with --retries it would have been tried again by itself"
@@ -46,30 +48,31 @@ def find_process(objects: RunObjects, ended: Ended | None, causes: Sequence[Diag
         return Finding(Step.PROCESS, first.key, headline, None, evidence, remedies, "what would mend it")
     owner, remedies = _advice(ended, node, objects.pod)
     evidence = tuple(f"its last lines: {line}" if not n else f"  {line}" for n, line in enumerate(ended.tail))
-    meaning = _CODES.get(ended.exit_code or 0, ("", ""))[0] if ended.reason in ("ExitCode", "Signal") else ""
+    by_code = ended.reason in (Reason.EXIT_CODE, Reason.SIGNAL)
+    meaning = _CODES.get(ended.exit_code or 0, ("", ""))[0] if by_code else ""
     headline = ": ".join(filter(None, (ended.message or ended.reason, meaning)))
     return Finding(
-        Step.PROCESS, _snake(ended.reason), headline, owner, evidence, remedies, "what would mend it"
+        Step.PROCESS, Cause[ended.reason.name], headline, owner, evidence, remedies, "what would mend it"
     )
 
 
 def _advice(ended: Ended, node: str, pod: Manifest | None) -> tuple[Owner | None, tuple[Remedy, ...]]:
     on_node = Owner("Node", node) if node else None
     match ended.reason:
-        case "ExitCode" | "Signal":
+        case Reason.EXIT_CODE | Reason.SIGNAL:
             known = _CODES.get(ended.exit_code or 0)
             return None, (Remedy(known[1] if known else "see the end of its output"),)
-        case "OOMKilled":
+        case Reason.OOM_KILLED:
             limit = _memory_limit(pod)
             return None, (Remedy(f"raise --memory{f' above {limit}' if limit else ''}, or use less"),)
-        case "DeadlineExceeded":
+        case Reason.DEADLINE_EXCEEDED:
             return None, (Remedy("give it more time: activeDeadlineSeconds of the Job or its pods"),)
-        case "Evicted":
+        case Reason.EVICTED:
             ask = "ask for what it uses (--memory, ephemeral-storage): what asks for little is evicted first"
             return on_node, (Remedy(ask), Remedy(f"see what is short on node {node}", By.OPERATOR))
-        case "Preempted":
+        case Reason.PREEMPTED:
             return None, (Remedy(_AGAIN), Remedy("use a PriorityClass that matters more: --priority"))
-        case "NodeLost" | "NodeRebooted":
+        case Reason.NODE_LOST | Reason.NODE_REBOOTED:
             return on_node, (Remedy(_AGAIN),)
     return None, ()
 
@@ -80,9 +83,3 @@ def _memory_limit(pod: Manifest | None) -> str:
         if memory := limits.get("memory"):
             return str(memory)
     return ""
-
-
-def _snake(reason: str) -> str:
-    """`ExitCode` → `exit_code`, `OOMKilled` → `oom_killed`."""
-    text = reason.replace("OOM", "Oom")
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in text).lstrip("_")

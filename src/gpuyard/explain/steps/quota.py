@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.holders import Holder, holders_of, smallest_release
 from gpuyard.explain.run_objects import RunObjects, event_text
@@ -64,7 +65,7 @@ def find_quota(objects: RunObjects) -> Finding | None:
     if match := _SCOPES.search(said):
         return Finding(
             Step.QUOTA,
-            "quota_scope",
+            Cause.QUOTA_SCOPE,
             f"this namespace has no quota for what the run is: {match['scopes'][:200]}",
             Owner("Namespace", objects.namespace),
             (f"the server said: {said[:400]}",),
@@ -118,14 +119,14 @@ def _exceeded(
     if quota is None:
         # Not everybody may read quotas, and this one may be gone since.
         remedy = Remedy("wait for others to end, or have the quota raised", By.OPERATOR)
-        return Finding(Step.QUOTA, "quota", f"quota {name} is used up", owner, server, (remedy,))
+        return Finding(Step.QUOTA, Cause.QUOTA, f"quota {name} is used up", owner, server, (remedy,))
     shares = _shares(quota, needs)
     short = [share for share in shares if share.needs > share.free]
     if not short:
         text = f"quota {name} was used up when the pod was last tried, and has room now"
         return Finding(
             Step.QUOTA,
-            "quota_retry",
+            Cause.QUOTA_RETRY,
             text,
             owner,
             tuple(map(str, shares)),
@@ -135,7 +136,7 @@ def _exceeded(
     users = _users(objects, short)
     return Finding(
         Step.QUOTA,
-        "quota",
+        Cause.QUOTA,
         headline,
         owner,
         (*_user_lines(users, short), *server),
@@ -194,7 +195,7 @@ def _unset(objects: RunObjects, name: str, what: str, said: str) -> Finding:
     asked = " and ".join(flag + free for flag, free in flags.items())
     return Finding(
         Step.QUOTA,
-        "quota_unset",
+        Cause.QUOTA_UNSET,
         f"quota {name} counts {', '.join(keys)}, and the run doesn't say how much it needs",
         Owner("ResourceQuota", name, objects.namespace),
         (f"the server said: {said[:400]}",),
@@ -222,7 +223,7 @@ def _out_of_range(objects: RunObjects, said: str) -> Finding:
     name = f"LimitRange {owner.name}" if owner else "a LimitRange"
     return Finding(
         Step.QUOTA,
-        "limit_range",
+        Cause.LIMIT_RANGE,
         f"{name} doesn't allow it: {'; '.join(clauses) or said[:200]}",
         owner,
         (f"the server said: {said[:400]}",),

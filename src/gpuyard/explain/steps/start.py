@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
-from gpuyard.explain.messages import cause, find_cause
+from gpuyard.explain.messages import find_meaning, meaning
 from gpuyard.explain.missing_objects import find_absent
 from gpuyard.explain.run_objects import RunObjects, event_text
 from gpuyard.explain.steps.image import waiting_containers
@@ -37,71 +38,73 @@ _LONGEST = 400
 
 
 # `{node}` and the groups of the pattern are filled in.
-_CAUSES = (
-    cause(
-        "no_key",
+_MEANINGS = (
+    meaning(
+        Cause.NO_KEY,
         r"couldn't find key (?P<key>\S+) in (?P<kind>ConfigMap|Secret) \S+?/(?P<name>[^\s/]+)",
         "{kind} {name} has no key {key}",
         Remedy("add the key, or mend its name in the run's env"),
     ),
-    cause(
-        "runs_as_root",
+    meaning(
+        Cause.RUNS_AS_ROOT,
         r"runAsNonRoot and image will run as root",
         "runAsNonRoot forbids root, and the image's user is root",
         Remedy("set runAsUser to a number other than 0, or USER in the image"),
     ),
-    cause(
-        "named_user",
+    meaning(
+        Cause.NAMED_USER,
         r"runAsNonRoot and image has non-numeric user \((?P<user>[^)]*)\)",
         "runAsNonRoot needs a numeric user, and the image's is {user}",
         Remedy("set runAsUser to that user's number"),
     ),
-    cause(
-        "no_workdir",
+    meaning(
+        Cause.NO_WORKDIR,
         r'chdir to cwd \("(?P<path>[^"]*)"\).*(?P<how>no such file or directory|permission denied)',
         "its folder {path} can't be entered in the container: {how}",
         Remedy("set workdir to a folder of the image, or leave it out"),
     ),
-    cause(
-        "no_executable",
+    meaning(
+        Cause.NO_EXECUTABLE,
         r'exec: "(?P<program>[^"]*)": (?:executable file not found|stat [^:]*: no such file)|'
         r'stat (?P<path>[^:\s]*): no such file or directory',
         "the image has no program {program}",
         Remedy("name a program that the image has, or use an image that has it"),
     ),
-    cause(
-        "not_executable",
+    meaning(
+        Cause.NOT_EXECUTABLE,
         r'exec: "(?P<program>[^"]*)": permission denied',
         "{program} isn't executable for the run's user",
         Remedy("run it through its interpreter (python SCRIPT), or make it executable in the image"),
     ),
-    cause(
-        "architecture",
+    meaning(
+        Cause.ARCHITECTURE,
         r"[Ee]xec format error",
         "the program is for another CPU architecture than node {node}'s, or a script without #!",
         Remedy("build the image for the node's with `gpuyard build --platform`, or choose other nodes"),
     ),
-    cause(
-        "no_runtime",
+    meaning(
+        Cause.NO_RUNTIME,
         r'no runtime for "(?P<handler>[^"]+)" is configured',
         "the container runtime of node {node} has no handler {handler}, which its runtimeClassName asks for",
         Remedy("leave runtimeClassName out"),
         Remedy("configure the handler {handler} on that node (`nvidia-ctk runtime configure`)", By.OPERATOR),
     ),
-    cause(
-        "memory_limit",
+    meaning(
+        Cause.MEMORY_LIMIT,
         r"container init was OOM-killed|memory limit too low",
         "its memory limit is too low for the container even to start",
         Remedy("raise --memory"),
     ),
-    cause(
-        "network",
+    meaning(
+        Cause.NETWORK,
         r"failed to setup network|network plugin|cni plugin",
         "node {node} can't give the pod a network",
         Remedy("see to the CNI plugin of that node", By.OPERATOR),
     ),
 )  # fmt: skip
-_OTHER = cause("start", "", "node {node} can't start its container", Remedy("see what the runtime says"))
+_OTHER = meaning(
+    Cause.START, "", "node {node} can't start its container", Remedy("see what the runtime says")
+)
 
 
 def find_start(objects: RunObjects) -> Finding | None:
@@ -141,7 +144,7 @@ def terminated(pod: Manifest) -> Iterator[Mapping[str, Any]]:
 def _finding(pod: Manifest, said: str) -> Finding:
     node = str(pod["spec"].get("nodeName", ""))
     evidence = f"the runtime says: {_OUTER.sub('', said)[:_LONGEST]}"
-    found = find_cause(_CAUSES, said)
+    found = find_meaning(_MEANINGS, said)
     if found is None:
         return _OTHER.finding(Step.START, evidence, {"node": node}, Owner("Node", node))
     known, match = found
@@ -171,7 +174,7 @@ def _crashes(pod: Manifest) -> Finding | None:
         how = f"exit code {last['exitCode']}" if "exitCode" in last else "an unknown end"
         return Finding(
             Step.PROCESS,
-            "crash_loop",
+            Cause.CRASH_LOOP,
             f"its container ends each time it is started ({status.get('restartCount', 0)} times), with {how}",
             None,
             (str(waiting.get("message") or "")[:_LONGEST],),

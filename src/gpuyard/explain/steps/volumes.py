@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.missing_objects import find_absent, nearest
 from gpuyard.explain.run_objects import RunObjects, event_text
@@ -87,7 +88,7 @@ def _claim(objects: RunObjects, name: str) -> Finding | None:
         known = [key_of(each).name for each in objects.claims]
         return Finding(
             Step.VOLUMES,
-            "no_claim",
+            Cause.NO_CLAIM,
             f"there is no PersistentVolumeClaim {name} in namespace {objects.namespace}",
             owner,
             (f"there are: {', '.join(sorted(known)[:10])}",) if known else (),
@@ -98,7 +99,7 @@ def _claim(objects: RunObjects, name: str) -> Finding | None:
         volume = claim["spec"].get("volumeName")
         return Finding(
             Step.VOLUMES,
-            "claim_lost",
+            Cause.CLAIM_LOST,
             f"the volume {volume} of claim {name} is gone",
             owner,
             remedies=(Remedy(f"bring the volume {volume} back, or make the claim anew", By.OPERATOR),),
@@ -115,7 +116,7 @@ def _unbound(objects: RunObjects, claim: Manifest) -> Finding | None:
         return _not_bound(
             objects,
             claim,
-            "no_default_class",
+            Cause.NO_DEFAULT_CLASS,
             "it names no StorageClass, and the cluster has no default one",
             Remedy(_name_a_class(names)),
             Remedy("mark one as default", By.OPERATOR, command),
@@ -123,10 +124,10 @@ def _unbound(objects: RunObjects, claim: Manifest) -> Finding | None:
     if wanted == "":
         why = "it wants a PersistentVolume without a class, and none matches its size and access modes"
         remedy = Remedy("make such a PersistentVolume", By.OPERATOR)
-        return _not_bound(objects, claim, "no_volume", why, remedy)
+        return _not_bound(objects, claim, Cause.NO_VOLUME, why, remedy)
     if wanted is not None and readable and wanted not in names:
         remedy = Remedy(nearest(wanted, names, _name_a_class(names)))
-        return _not_bound(objects, claim, "no_class", f"there is no StorageClass {wanted}", remedy)
+        return _not_bound(objects, claim, Cause.NO_CLASS, f"there is no StorageClass {wanted}", remedy)
     return _unprovisioned(objects, claim)
 
 
@@ -141,16 +142,16 @@ def _unprovisioned(objects: RunObjects, claim: Manifest) -> Finding | None:
     if waits or provisioner == _NO_PROVISIONER:
         why = f"class {wanted} makes no volumes itself, and no PersistentVolume of it is free on a node"
         remedy = Remedy(f"make a PersistentVolume of class {wanted}", By.OPERATOR)
-        return _not_bound(objects, claim, "no_volume", why, remedy)
+        return _not_bound(objects, claim, Cause.NO_VOLUME, why, remedy)
     who = provisioner or "its provisioner"
     failed = objects.last_event("ProvisioningFailed", of=claim) is not None
     why = f"{who} failed to make the volume" if failed else f"{who} hasn't made the volume yet"
     command = f"kubectl describe pvc {key_of(claim).name} -n {objects.namespace}"
     remedy = Remedy(f"see whether {who} runs", By.OPERATOR, command)
-    return _not_bound(objects, claim, "provisioning", why, remedy)
+    return _not_bound(objects, claim, Cause.PROVISIONING, why, remedy)
 
 
-def _not_bound(objects: RunObjects, claim: Manifest, cause: str, why: str, *remedies: Remedy) -> Finding:
+def _not_bound(objects: RunObjects, claim: Manifest, cause: Cause, why: str, *remedies: Remedy) -> Finding:
     event = objects.last_event("ProvisioningFailed", "FailedBinding", "ExternalProvisioning", of=claim)
     evidence = (f"{event['reason']}: {event_text(event)[:_LONGEST]}",) if event else ()
     owner = Owner("PersistentVolumeClaim", key_of(claim).name, objects.namespace)
@@ -172,7 +173,7 @@ def _elsewhere(objects: RunObjects, said: str) -> Finding:
     tied = f": it is tied to nodes with {where}" if where else ""
     return Finding(
         Step.VOLUMES,
-        "volume_elsewhere",
+        Cause.VOLUME_ELSEWHERE,
         f"no node that would take the pod can mount {f'volume {name}' if name else 'its volume'}{tied}",
         Owner("PersistentVolume", name) if name else None,
         (f"the scheduler says: {said[:_LONGEST]}",) if said else (),
@@ -198,7 +199,7 @@ def _mounting(objects: RunObjects, pod: Manifest) -> Finding | None:
     if match := _ABSENT_KEY.search(said):
         return Finding(
             Step.VOLUMES,
-            "no_key",
+            Cause.NO_KEY,
             f"a volume names key {match['name']}, which its {match['kind']} hasn't",
             evidence=evidence,
             remedies=(Remedy(f"add the key {match['name']}, or leave the item out"),),
@@ -206,7 +207,7 @@ def _mounting(objects: RunObjects, pod: Manifest) -> Finding | None:
     if match := _MULTI_ATTACH.search(said):
         return Finding(
             Step.VOLUMES,
-            "attached_elsewhere",
+            Cause.ATTACHED_ELSEWHERE,
             f"volume {match['name']} is attached to another node: {match['how'][:200]}",
             Owner("PersistentVolume", match["name"]),
             evidence,
@@ -217,7 +218,7 @@ def _mounting(objects: RunObjects, pod: Manifest) -> Finding | None:
         )
     return Finding(
         Step.VOLUMES,
-        "mount",
+        Cause.MOUNT,
         f"node {node} can't mount a volume",
         Owner("Node", node),
         evidence,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gpuyard.explain.causes import Cause
 from gpuyard.explain.ladder import climb
 from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.placement import explain
@@ -21,6 +22,7 @@ from gpuyard.explain.steps.start import find_start
 from gpuyard.explain.steps.volumes import find_volumes
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot
+from gpuyard.workloads.outcome import Reason
 
 IMAGE = "registry.example.com/team/train:1"
 
@@ -148,7 +150,7 @@ def test_a_container_that_never_began_says_why_at_its_end() -> None:
 
 def test_what_the_runtime_says_of_cuda_is_the_cause_of_a_start_that_is_not_known_otherwise() -> None:
     cause = Diagnosis(
-        "RequirementUnsatisfied", "unsatisfied condition: cuda>=13", "the driver is old", "update"
+        Cause.REQUIREMENT_UNSATISFIED, "unsatisfied condition: cuda>=13", "the driver is old", "update"
     )
     text = "error running prestart hook #0: unsatisfied condition: cuda>=13"
     ladder = climb(RunObjects(job(), waiting("RunContainerError", text)), None, causes=(cause,))
@@ -298,18 +300,18 @@ def test_pods_that_may_not_be_seen_are_what_is_in_the_way() -> None:
     ],
 )
 def test_what_an_exit_code_means(code: int, reason: str, words: str) -> None:
-    found = find_process(RunObjects(job(), pod()), Ended(reason, "exited", code, ("a", "b")), ())
+    found = find_process(RunObjects(job(), pod()), Ended(Reason(reason), "exited", code, ("a", "b")), ())
     assert found is not None and words in found.headline
     assert found.evidence == ("its last lines: a", "  b")
 
 
 @pytest.mark.parametrize("reason", ["Evicted", "Preempted", "NodeLost", "NodeRebooted", "DeadlineExceeded"])
 def test_what_befell_it_from_outside_has_a_remedy(reason: str) -> None:
-    found = find_process(RunObjects(job(), pod()), Ended(reason, "", None), ())
+    found = find_process(RunObjects(job(), pod()), Ended(Reason(reason), "", None), ())
     assert found is not None and found.remedies
 
 
 def test_evidence_is_no_dump() -> None:
     many = "\n".join("x" for _ in range(40))
-    ended = Ended("ExitCode", "exited with 1", 1, tuple(many.splitlines()))
+    ended = Ended(Reason.EXIT_CODE, "exited with 1", 1, tuple(many.splitlines()))
     assert len(climb(RunObjects(job(), pod(phase="Failed")), None, ended=ended, over=True).lines()) <= 17

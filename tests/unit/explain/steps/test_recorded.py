@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import Finding, Owner
 from gpuyard.explain.ladder import Ladder
 from gpuyard.explain.output.diagnosis import Diagnosis
@@ -189,13 +190,15 @@ def _small(pool: str) -> dict[str, Any]:
 
 
 def test_what_its_output_says_is_the_cause(recorded: Recorded) -> None:
-    cause = Diagnosis("NoKernelImage", "CUDA error: no kernel image", "built for other GPUs", "another torch")
+    cause = Diagnosis(
+        Cause("NoKernelImage"), "CUDA error: no kernel image", "built for other GPUs", "another"
+    )
     ladder = recorded("exit3", causes=(cause,))
     found = blocking(ladder)
     assert (found.step, found.cause) == ("process", "NoKernelImage")
     assert found.headline == "exited with 3: built for other GPUs"
     assert (found.evidence, str(found.remedies[0])) == (
-        ("its output says: CUDA error: no kernel image",), "another torch",
+        ("its output says: CUDA error: no kernel image",), "another",
     )  # fmt: skip
 
 
