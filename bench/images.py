@@ -107,10 +107,11 @@ def _in_process(site: _Site) -> float:
     code = (
         "import asyncio, os, sys, time\n"
         "from pathlib import Path\n"
-        "from gpuyard.cli.building import BuildFlags, build_image\n"
+        "from gpuyard.building.request import BuildOptions\n"
+        "from gpuyard.cli.building import build_image\n"
         "import gpuyard.images.registry.client\n"
         "began = time.perf_counter()\n"
-        f"build_image(None, BuildFlags(base={site.base!r}, tag={f'{site.registry}/me/line:v1'!r}))\n"
+        f"build_image(None, BuildOptions(base={site.base!r}, tag={f'{site.registry}/me/line:v1'!r}))\n"
         "Path(sys.argv[1]).write_text(str(time.perf_counter() - began))\n"
     )
     told = site.folder / "told"
@@ -147,8 +148,9 @@ def _large_wheel(site: _Site) -> Row:
     code = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from gpuyard.cli.building import BuildFlags, build_image\n"
-        f"flags = BuildFlags(base={site.base!r}, tag={f'{site.registry}/me/large:v1'!r},\n"
+        "from gpuyard.building.request import BuildOptions\n"
+        "from gpuyard.cli.building import build_image\n"
+        f"flags = BuildOptions(base={site.base!r}, tag={f'{site.registry}/me/large:v1'!r},\n"
         f"    requirements=Path({str(requirements)!r}))\n"
         "build_image(None, flags)\n"
         "Path(sys.argv[1]).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))\n"

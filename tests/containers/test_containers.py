@@ -10,6 +10,7 @@ import pytest
 from gpuyard.kube.objects import PODS, Manifest, annotations_of
 from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.workloads.render import render
+from gpuyard.workloads.resolved_run import ResolvedRun
 from gpuyard.workloads.spec import Overrides, load_spec
 from tests.containers.conftest import ImageHost, Tiny
 from tests.unit.local.kubelet.conftest import NODE
@@ -34,7 +35,8 @@ def _rendered(tiny: Tiny, **fields: Any) -> dict[str, Any]:
     """The spec of the pod that `gpuyard run --image` makes."""
     overrides = Overrides(run=tuple(fields.pop("run")), image=tiny.reference, **fields)
     spec = load_spec(None, "the test", overrides, {})
-    return dict(render(spec, None, name="run", namespace="default")[0]["spec"]["template"]["spec"])
+    [job] = render(ResolvedRun(spec, "run", "default", image=tiny.reference))
+    return dict(job["spec"]["template"]["spec"])
 
 
 async def _run(host: ImageHost, spec: dict[str, Any]) -> Manifest:

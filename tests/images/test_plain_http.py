@@ -50,10 +50,10 @@ async def test_the_check_before_a_submit_does_too(
     check_before_submit(job, await read_run_image(job, {}, print_notice), nodes, print_notice, refuse=True)
     assert "can't look whether the image fits" in capsys.readouterr().err
     environ = registry_environ((elsewhere,), None)
-    entrypoint = check_before_submit(
+    found = check_before_submit(
         job, await read_run_image(job, environ, print_notice), nodes, print_notice, refuse=True
     )
     assert capsys.readouterr().err == ""
     # Only who has read the image knows of its launcher.
-    assert entrypoint[1] == "/opt/gpuyard/launcher.py"
+    assert found.entrypoint[1] == "/opt/gpuyard/launcher.py"
     assert await unfit_lines(job, nodes, environ) == []

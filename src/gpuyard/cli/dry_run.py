@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
 from gpuyard import errors
 from gpuyard.cli.call import call
 from gpuyard.cli.notices import print_notice
 from gpuyard.cli.output import print_json
-from gpuyard.kube.objects import Manifest
-from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
-from gpuyard.runs.submit import Submission, complete, with_cargo
+from gpuyard.runs.submit import fit_to_nodes
 from gpuyard.runs.target import Target
+from gpuyard.workloads.render import render
+from gpuyard.workloads.resolved_run import ResolvedRun
 from gpuyard.workloads.yaml_text import to_yaml
+
+_PROCESS = "# A process of the yard's host: its runtime class exists on no cluster, which would refuse it."
 
 
 def print_dry_run(
-    submission: Submission, output: str, *, wait: bool, context: str | None, namespace: str | None
+    run: ResolvedRun,
+    output: str,
+    environ: Mapping[str, str],
+    *,
+    wait: bool,
+    context: str | None,
+    namespace: str | None,
 ) -> None:
     """Prints the objects in the order of their creation: as YAML documents, or as one object of JSON.
 
@@ -24,25 +34,20 @@ def print_dry_run(
     that it wasn't. What would be refused is printed all the same, with the reason as a note.
 
     Args:
-        submission: the run.
+        run: of which nothing is there yet.
         output: yaml or json.
+        environ: the command's, with what is said of registries.
         wait: whether what fits no node would be submitted.
         context: as the command line has it.
         namespace: the same.
     """
-    pod = submission.job["spec"]["template"]["spec"]
-    if pod.get("runtimeClassName") == RUNTIME_CLASS_PROCESS:
-        note = (
-            "# A process of the yard's host: its runtime class exists on no cluster, which would refuse it."
-        )
+    if run.host:
         # JSON has no comments.
-        click.echo(note, err=output == "json")
-        manifests = with_cargo(submission)
-    elif submission.entrypoint:
-        # What gpuyard builds for the run needn't be there yet.
-        manifests = with_cargo(submission)
-    else:
-        manifests = _checked(submission, wait, context, namespace)
+        click.echo(_PROCESS, err=output == "json")
+    elif not run.entrypoint:
+        # What gpuyard builds for the run, whose entry point is known, needn't be there yet.
+        run = _fitted(run, environ, wait, context, namespace)
+    manifests = render(run)
     if output == "yaml":
         click.echo(to_yaml(manifests), nl=False)
     elif len(manifests) == 1:
@@ -51,18 +56,20 @@ def print_dry_run(
         print_json({"apiVersion": "v1", "kind": "List", "items": manifests})
 
 
-def _checked(
-    submission: Submission, wait: bool, context: str | None, namespace: str | None
-) -> list[Manifest]:
-    async def work(target: Target) -> list[Manifest]:
+def _fitted(
+    run: ResolvedRun, environ: Mapping[str, str], wait: bool, context: str | None, namespace: str | None
+) -> ResolvedRun:
+    """The run as it would be submitted; as it is, with a note, where that can't be found out."""
+
+    async def work(target: Target) -> ResolvedRun:
         try:
-            return await complete(target, submission, print_notice, refuse=not wait)
+            return await fit_to_nodes(target, run, print_notice, environ=environ, refuse=not wait)
         except errors.UsageError as error:
             click.echo(f"Note: it would be refused: {error.message}", err=True)
-            return with_cargo(submission)
+            return run
 
     try:
         return call(work, context=context, namespace=namespace)
     except (errors.ConnectionFailed, errors.YardError, errors.ApiError) as error:
         click.echo(f"Note: the image isn't checked against the nodes: {error.message}", err=True)
-        return with_cargo(submission)
+        return run

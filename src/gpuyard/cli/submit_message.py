@@ -12,42 +12,31 @@ import termios
 from collections.abc import Mapping
 from pathlib import Path
 
-from gpuyard.kube.objects import Manifest
-from gpuyard.workloads.carrying import Script
-from gpuyard.workloads.command import split_run
-from gpuyard.workloads.spec import RunSpec
+from gpuyard.workloads.command import resolve_command, split_run
+from gpuyard.workloads.resolved_run import ResolvedRun
 
 
-def submitted_text(
-    name: str,
-    spec: RunSpec,
-    job: Manifest,
-    environ: Mapping[str, str],
-    *,
-    simulated: bool,
-    script: Script | None = None,
-) -> str:
+def submitted_text(run: ResolvedRun, environ: Mapping[str, str], *, simulated: bool) -> str:
     """`Submitted train-x7k2q (2 GPUs, simulated)`, with the interpreter where it isn't obvious, and with the
     script where it was taken along to an image.
 
     Args:
-        name: of the run.
-        spec: what was asked for.
-        job: what was made of it.
+        run: that was submitted.
         environ: of the shell.
         simulated: whether the GPUs there are.
-        script: that was taken along.
     """
-    count = spec.gpus.count
+    count = run.spec.gpus.count
     gpus = f"{count} GPU{'s' if count > 1 else ''}" if count else "no GPUs"
-    text = f"Submitted {name} ({gpus}{', simulated' if count and simulated else ''})"
-    return text + (f" with {script.path} from here" if script else _interpreter(spec, job, environ))
+    text = f"Submitted {run.name} ({gpus}{', simulated' if count and simulated else ''})"
+    return text + (f" with {run.script.path} from here" if run.script else _interpreter(run, environ))
 
 
-def _interpreter(spec: RunSpec, job: Manifest, environ: Mapping[str, str]) -> str:
+def _interpreter(run: ResolvedRun, environ: Mapping[str, str]) -> str:
     """Names an interpreter that was found rather than named, unless it is the active environment's."""
-    chosen = job["spec"]["template"]["spec"]["containers"][0]["command"][0]
-    if spec.image or spec.python or chosen in (split_run(spec.run)[0], "/bin/sh"):
+    if run.host is None or run.spec.python:
+        return ""
+    chosen = resolve_command(run.spec.run, run.host.python)[0]
+    if chosen == split_run(run.spec.run)[0]:
         return ""
     if is_own_python(chosen):
         # Where gpuyard was installed beside PyTorch its environment is the user's.

@@ -12,7 +12,7 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.runs.program import check_program
 from gpuyard.workloads.command import needed_script, resolve_command
-from gpuyard.workloads.render import HostContext, search_path
+from gpuyard.workloads.resolved_run import HostContext
 from gpuyard.workloads.spec import RunSpec
 
 _SHIM_TIMEOUT_S = 20
@@ -45,7 +45,7 @@ def host_context(spec: RunSpec, base: Path, environ: Mapping[str, str]) -> HostC
         lang=environ.get("LANG", "C.UTF-8"),
         virtual_env=virtual_env if virtual_env and python.is_relative_to(virtual_env) else "",
     )
-    check_program(argv, workdir, spec.env.get("PATH") or search_path(context))
+    check_program(argv, workdir, spec.env.get("PATH") or context.search_path)
     return context
 
 

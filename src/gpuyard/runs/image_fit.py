@@ -5,29 +5,42 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest, labels_of
-from gpuyard.kube.wellknown import ENV_ALLOW_CPU, RUNTIME_CLASS_PROCESS
+from gpuyard.kube.quantity import to_int
+from gpuyard.kube.wellknown import ENV_ALLOW_CPU, GPU_RESOURCE, RUNTIME_CLASS_PROCESS
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.scheduling.fit import fit
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import NodeState
-from gpuyard.workloads.carrying import allows_cpu, asks_for_gpus
+from gpuyard.workloads.launch import allows_cpu
 
 if TYPE_CHECKING:
     from gpuyard.compatibility.fleet import Report
     from gpuyard.compatibility.need import Image
 
-_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 #: What a build gives its images as entry point.
 _LAUNCHER = "launcher.py"
 #: Those for which anything is known of GPU code.
 _GPU_MACHINES = ("amd64", "arm64")
 #: How long a submit waits for the registry. Without GPUs there is little to find out.
 _LONGEST_S, _LONGEST_WITHOUT_GPUS_S = 10.0, 2.0
+
+
+@dataclass(frozen=True)
+class ImageFit:
+    """What follows from an image for a run in it.
+
+    Attributes:
+        entrypoint: of the image, where it is known and is gpuyard's launcher.
+        excluded_nodes: a node selector requirement that keeps the run off nodes that don't run the image.
+    """
+
+    entrypoint: tuple[str, ...] = ()
+    excluded_nodes: Mapping[str, Any] | None = None
 
 
 async def read_run_image(
@@ -67,55 +80,65 @@ async def read_run_image(
 
 def check_before_submit(
     job: Manifest, images: Sequence[Image], nodes: Sequence[Manifest], notify: Notify, *, refuse: bool
-) -> tuple[str, ...]:
-    """Checks the image of a run, and keeps the run off nodes that it wouldn't run on.
-
-    Changes the Job in place: a node affinity expression when some nodes won't do.
+) -> ImageFit:
+    """Checks the image of a run against the nodes that it could go to.
 
     Args:
-        job: about to be created.
+        job: as it would be created.
         images: what `read_run_image` found.
         nodes: all of the target's.
         notify: hears of nodes that the run is kept off.
         refuse: raise when it is known to run nowhere.
 
-    Returns:
-        The image's entry point, where it is known and is gpuyard's launcher.
-
     Raises:
         UsageError: no node runs it; the message has a table, the remedy the nearest image that would.
     """
     if not images:
-        return ()
+        return ImageFit()
     entrypoint = _launcher_of(images[0])
     request = PodRequest.of_template(job)
     candidates = [node for node in nodes if not fit(request, NodeState.of(node).at_its_best())]
     if not candidates:
-        return entrypoint
-    report = _judge(job, images, candidates)
-    if report.none_fits and allows_cpu(job["spec"]["template"]["spec"]["containers"][0]):
-        report = report.without_gpus()
-        if not report.none_fits:
-            said = f"{report.need.reference} can use the GPUs of no node: {_first_note(report)}"
-            without = f"{said}; it goes on without them, as {ENV_ALLOW_CPU} says"
-            notify(Notice(without, NoticeKind.WARNING))
+        return ImageFit(entrypoint)
+    report = _judge_for_run(job, images, candidates, notify)
     if report.none_fits and refuse:
-        from gpuyard.compatibility.verdict_lines import suggestion_lines, table
+        raise _fits_nowhere(report)
+    if not report.failing or report.none_fits:
+        return ImageFit(entrypoint)
+    away = ", ".join(sorted(report.failing))
+    notify(Notice(f"The image doesn't run on {away}: the run is kept off (see `gpuyard image check`)"))
+    from gpuyard.compatibility.fleet import exclusion
 
-        raise errors.UsageError(
-            "\n".join([f"no node can run {report.need.reference}:", *table(report)]),
-            remedy="; ".join([*suggestion_lines(report), "--wait submits it all the same"]),
-        )
-    if report.failing and not report.none_fits:
-        restrict(job, report, nodes)
-        away = ", ".join(sorted(report.failing))
-        notify(Notice(f"The image doesn't run on {away}: the run is kept off (see `gpuyard image check`)"))
-    return entrypoint
+    return ImageFit(entrypoint, exclusion(report, {n["metadata"]["name"]: labels_of(n) for n in nodes}))
+
+
+def _judge_for_run(
+    job: Manifest, images: Sequence[Image], nodes: Sequence[Manifest], notify: Notify
+) -> Report:
+    """The verdicts; without the GPUs' where the run may go on without them and no node would do."""
+    report = _judge(job, images, nodes)
+    if not report.none_fits or not _allows_cpu(job["spec"]["template"]["spec"]):
+        return report
+    report = report.without_gpus()
+    if not report.none_fits:
+        said = f"{report.need.reference} can use the GPUs of no node: {_first_note(report)}"
+        without = f"{said}; it goes on without them, as {ENV_ALLOW_CPU} says"
+        notify(Notice(without, NoticeKind.WARNING))
+    return report
+
+
+def _fits_nowhere(report: Report) -> errors.UsageError:
+    from gpuyard.compatibility.verdict_lines import suggestion_lines, table
+
+    return errors.UsageError(
+        "\n".join([f"no node can run {report.need.reference}:", *table(report)]),
+        remedy="; ".join([*suggestion_lines(report), "--wait submits it all the same"]),
+    )
 
 
 def wants_check(pod: Mapping[str, Any]) -> bool:
     """Whether a pod spec has an image, and GPUs to run it on."""
-    return pod.get("runtimeClassName") != RUNTIME_CLASS_PROCESS and asks_for_gpus(pod["containers"][0])
+    return pod.get("runtimeClassName") != RUNTIME_CLASS_PROCESS and _gpu_count(pod) > 0
 
 
 async def unfit_lines(
@@ -140,7 +163,7 @@ async def unfit_lines(
     if not images:
         return []
     report = _judge(job, images, there)
-    if report.none_fits and allows_cpu(pod["containers"][0]):
+    if report.none_fits and _allows_cpu(pod):
         report = report.without_gpus()
     if not report.failing:
         return []
@@ -193,21 +216,14 @@ def judge_nodes(images: Sequence[Image], nodes: Sequence[Manifest]) -> Report:
     return judge_all([need_of(image, facts) for image in images], offers, facts)
 
 
-def restrict(job: Manifest, report: Report, nodes: Sequence[Manifest]) -> None:
-    """Adds the expression that excludes failing nodes to each of the required node terms."""
-    from gpuyard.compatibility.fleet import exclusion
+def _gpu_count(pod: Mapping[str, Any]) -> int:
+    limits = (pod["containers"][0].get("resources") or {}).get("limits") or {}
+    return to_int(limits.get(GPU_RESOURCE, "0"))
 
-    clause = exclusion(report, {node["metadata"]["name"]: labels_of(node) for node in nodes})
-    if clause is None:
-        return
-    affinity = job["spec"]["template"]["spec"].setdefault("affinity", {}).setdefault("nodeAffinity", {})
-    # Terms are alternatives, so the expression belongs into each of them.
-    terms = (affinity.get(_REQUIRED) or {}).get("nodeSelectorTerms") or [{}]
-    affinity[_REQUIRED] = {
-        "nodeSelectorTerms": [
-            {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), clause]} for term in terms
-        ]
-    }
+
+def _allows_cpu(pod: Mapping[str, Any]) -> bool:
+    variables = pod["containers"][0].get("env") or ()
+    return allows_cpu({variable["name"]: variable.get("value", "") for variable in variables})
 
 
 def _launcher_of(image: Image) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from gpuyard import errors
 from gpuyard.workloads.command import split_run
 
 if TYPE_CHECKING:
-    from gpuyard.workloads.carrying import Script
+    from gpuyard.workloads.resolved_run import Script
     from gpuyard.workloads.spec import RunSpec
 
 _BUILD = "put it into an image with `gpuyard build`"
@@ -28,11 +28,12 @@ def take_script(spec: RunSpec, folder: Path) -> Script | None:
         UsageError: it is there and can't travel.
     """
     path = split_run(spec.run)[0]
-    if not spec.image or spec.entrypoint or not path.endswith(".py"):
+    if not spec.image or not path.endswith(".py"):
         return None
-    from gpuyard.workloads.carrying import MOST_BYTES, Script
+    from gpuyard.workloads.launch import MAX_CONFIG_MAP_BYTES
+    from gpuyard.workloads.resolved_run import Script
 
-    room = MOST_BYTES - len(launcher_text().encode())
+    room = MAX_CONFIG_MAP_BYTES - len(launcher_text().encode())
     content = _read(folder / path, room + 1)
     return Script(path, _text(folder / path, content, room)) if content is not None else None
 

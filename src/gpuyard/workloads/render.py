@@ -1,4 +1,4 @@
-"""A run as the Kubernetes object that carries it: one batch/v1 Job.
+"""A run as Kubernetes objects: one batch/v1 Job, and a ConfigMap where its image lacks files.
 
 Without an image it is a process of the yard's host, marked with a runtime class that no cluster has. With
 one it is a container that any cluster takes as it is, within Pod Security's "restricted".
@@ -7,8 +7,6 @@ one it is a container that any cluster takes as it is, within Pod Security's "re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from gpuyard.kube.objects import Manifest
@@ -24,6 +22,8 @@ from gpuyard.kube.wellknown import (
     RUNTIME_CLASS_PROCESS,
 )
 from gpuyard.workloads.command import display, resolve_command
+from gpuyard.workloads.launch import Launch, launch
+from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
 from gpuyard.workloads.spec import RunSpec
 
 CONTAINER = "main"
@@ -31,78 +31,62 @@ CONTAINER = "main"
 _IMAGE_HOME = "/home/gpuyard"
 _IMAGE_USER = "gpuyard"
 _IMAGE_UID = 1000
+_IMAGE_SECURITY = {
+    "runAsNonRoot": True,
+    "runAsUser": _IMAGE_UID,
+    "runAsGroup": _IMAGE_UID,
+    "fsGroup": _IMAGE_UID,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 _MIB = 2**20
 #: Python holds its output back when it isn't a terminal's, and a log that is minutes late is no log.
 _ENV = {"PYTHONUNBUFFERED": "1"}
 
 
-@dataclass(frozen=True)
-class HostContext:
-    """What a host process takes over from the shell that submits it.
+def render(run: ResolvedRun) -> list[Manifest]:
+    """The objects of a run in the order of creation: the ConfigMap that its Job mounts, if any, and the Job.
 
-    Attributes:
-        python: absolute path of the interpreter, shims resolved.
-        workdir: absolute path.
-        path, home, user, lang: of the shell; an empty one isn't passed on.
-        virtual_env: VIRTUAL_ENV, empty when the interpreter isn't that environment's.
+    Nothing changes them afterwards: what is to be in them has to be in `run`.
     """
-
-    python: str
-    workdir: str
-    path: str
-    home: str
-    user: str
-    lang: str = ""
-    virtual_env: str = ""
+    if run.host:
+        return [_job(run, _host_pod(run.spec, run.host))]
+    started = launch(run)
+    job = _job(run, _image_pod(run, started))
+    return [started.config_map, job] if started.config_map else [job]
 
 
-def render(spec: RunSpec, context: HostContext | None, *, name: str, namespace: str) -> list[Manifest]:
-    """The objects of a run.
-
-    Args:
-        spec: what to run.
-        context: the submitting shell, for a host process; not used when the spec has an image.
-        name: the run's name (`spec.name`, or a generated one).
-        namespace: where it is to live.
-    """
-    if spec.image:
-        pod = _image_pod(spec)
-    elif context:
-        pod = _host_pod(spec, context)
-    else:
-        raise ValueError("a run without an image needs the context of its host")
-    labels = {LABEL_RUN: name}
-    job = {
+def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
+    labels = {LABEL_RUN: run.name}
+    return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": name,
-            "namespace": namespace,
+            "name": run.name,
+            "namespace": run.namespace,
             "labels": dict(labels),
-            "annotations": {ANNOTATION_COMMAND: display(spec.run)},
+            "annotations": {ANNOTATION_COMMAND: display(run.spec.run)},
         },
         "spec": {
-            "backoffLimit": spec.retries,
+            "backoffLimit": run.spec.retries,
             "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
         },
     }
-    return [job]
 
 
-def _host_pod(spec: RunSpec, context: HostContext) -> dict[str, Any]:
+def _host_pod(spec: RunSpec, host: HostContext) -> dict[str, Any]:
     env = {
         **_base_env(spec),
-        "PATH": search_path(context),
-        "HOME": context.home,
-        "USER": context.user,
-        "LANG": context.lang,
-        "VIRTUAL_ENV": context.virtual_env,
+        "PATH": host.search_path,
+        "HOME": host.home,
+        "USER": host.user,
+        "LANG": host.lang,
+        "VIRTUAL_ENV": host.virtual_env,
     }
     container = {
         "name": CONTAINER,
         "image": IMAGE_PROCESS,
-        "command": _command(spec, context.python),
-        "workingDir": context.workdir,
+        "command": [escape_references(word) for word in resolve_command(spec.run, host.python)],
+        "workingDir": host.workdir,
         "env": _env({name: value for name, value in env.items() if value} | dict(spec.env)),
         **_resources(spec),
         "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
@@ -116,23 +100,18 @@ def _host_pod(spec: RunSpec, context: HostContext) -> dict[str, Any]:
     }
 
 
-def search_path(context: HostContext) -> str:
-    """The PATH of a host process: the interpreter's folder, then the shell's."""
-    folders = [str(PurePosixPath(context.python).parent), *context.path.split(":")]
-    return ":".join(dict.fromkeys(folder for folder in folders if folder))
-
-
-def _image_pod(spec: RunSpec) -> dict[str, Any]:
+def _image_pod(run: ResolvedRun, started: Launch) -> dict[str, Any]:
+    spec = run.spec
     env = {**_base_env(spec), "HOME": _IMAGE_HOME, "USER": _IMAGE_USER, "LOGNAME": _IMAGE_USER, **spec.env}
     if not spec.gpus.count:
         # CUDA images say "all"; where the toolkit heeds that, a run without GPUs would see every one.
         env["NVIDIA_VISIBLE_DEVICES"] = "void"
     container = {
         "name": CONTAINER,
-        "image": spec.image,
-        # A command takes the place of the entrypoint, and with it of the launcher's check of the GPUs.
-        "command": [*(spec.entrypoint if spec.gpus.count else ()), *_command(spec, spec.python)],
-        **({"workingDir": spec.workdir} if spec.workdir else {}),
+        "image": run.image,
+        "command": list(started.command),
+        # A relative one is the folder here whose files go into an image that is built.
+        **({"workingDir": spec.workdir} if (spec.workdir or "").startswith("/") else {}),
         "env": _env(env),
         **_resources(spec),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
@@ -141,6 +120,7 @@ def _image_pod(spec: RunSpec) -> dict[str, Any]:
             {"name": "shm", "mountPath": "/dev/shm"},
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "home", "mountPath": _IMAGE_HOME},
+            *started.mounts,
         ],
     }
     return {
@@ -149,27 +129,22 @@ def _image_pod(spec: RunSpec) -> dict[str, Any]:
         # As process 1 of its own it would not notice signals that it doesn't handle: `stop` would have to
         # wait for the end of the grace period, and nobody would reap what its children leave.
         "shareProcessNamespace": True,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _IMAGE_UID,
-            "runAsGroup": _IMAGE_UID,
-            "fsGroup": _IMAGE_UID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        **_placement(spec),
+        "securityContext": dict(_IMAGE_SECURITY),
+        **_placement(spec, run.excluded_nodes),
         **_pull_secrets(spec),
         "containers": [container],
-        "volumes": [_shm(spec), {"name": "tmp", "emptyDir": {}}, {"name": "home", "emptyDir": {}}],
+        "volumes": [
+            _shm(spec),
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "home", "emptyDir": {}},
+            *started.volumes,
+        ],
     }
 
 
 def _pull_secrets(spec: RunSpec) -> dict[str, Any]:
     names = [{"name": name} for name in spec.image_pull_secrets]
     return {"imagePullSecrets": names} if names else {}
-
-
-def _command(spec: RunSpec, python: str | None) -> list[str]:
-    return [escape_references(word) for word in resolve_command(spec.run, python)]
 
 
 def _base_env(spec: RunSpec) -> dict[str, str]:
@@ -205,7 +180,7 @@ def _shm(spec: RunSpec) -> dict[str, Any]:
     return {"name": "shm", "emptyDir": volume}
 
 
-def _placement(spec: RunSpec) -> dict[str, Any]:
+def _placement(spec: RunSpec, excluded_nodes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     placement: dict[str, Any] = {}
     if spec.priority:
         placement["priorityClassName"] = spec.priority
@@ -217,22 +192,26 @@ def _placement(spec: RunSpec) -> dict[str, Any]:
         tolerations.append({"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"})
     if tolerations:
         placement["tolerations"] = tolerations
-    affinity = _affinity(spec)
+    affinity = _affinity(spec, excluded_nodes)
     if affinity:
         placement["affinity"] = affinity
     return placement
 
 
-def _affinity(spec: RunSpec) -> dict[str, Any]:
-    """The user's affinity, and the GPU model in each of its required node terms (of which one must hold)."""
+def _affinity(spec: RunSpec, excluded_nodes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The user's affinity; in each of its required node terms, of which one must hold, our own as well."""
     affinity: dict[str, Any] = dict(spec.affinity or {})
-    if not spec.gpus.models:
+    ours: list[Mapping[str, Any]] = []
+    if spec.gpus.models:
+        names = [model.name for model in spec.gpus.models]
+        ours.append({"key": LABEL_GPU_MODEL, "operator": "In", "values": names})
+    if excluded_nodes:
+        ours.append(dict(excluded_nodes))
+    if not ours:
         return affinity
-    names = [model.name for model in spec.gpus.models]
-    model = {"key": LABEL_GPU_MODEL, "operator": "In", "values": names}
     node: dict[str, Any] = dict(affinity.get("nodeAffinity") or {})
     required = node.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
     written: list[dict[str, Any]] = required.get("nodeSelectorTerms") or [{}]
-    terms = [{**term, "matchExpressions": [*(term.get("matchExpressions") or ()), model]} for term in written]
+    terms = [{**term, "matchExpressions": [*(term.get("matchExpressions") or ()), *ours]} for term in written]
     node["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": terms}
     return {**affinity, "nodeAffinity": node}

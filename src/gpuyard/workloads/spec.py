@@ -60,7 +60,6 @@ class RunSpec:
         image: its reference; None for a host process and while `build` is to be done.
         image_pull_secrets: names of Secrets that a cluster's nodes pull the image with.
         build: the image to build first; a relative workdir is then the folder whose files go in.
-        entrypoint: of the image, where gpuyard builds it: what has to start the command in a run with GPUs.
         priority: name of a PriorityClass.
         tolerations, affinity: as Kubernetes writes them.
     """
@@ -77,7 +76,6 @@ class RunSpec:
     image: str | None = None
     image_pull_secrets: tuple[str, ...] = ()
     build: ImageBuild | None = None
-    entrypoint: tuple[str, ...] = ()
     retries: int = 0
     priority: str | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)

@@ -8,14 +8,16 @@ import pytest
 
 from gpuyard.cli.submit_message import stdin_has_data, submitted_text
 from gpuyard.workloads.gpu_request import GpuRequest
+from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
 from gpuyard.workloads.spec import RunSpec
 
 OWN = f"{sys.prefix}/bin/python"
 
 
 def text(spec: RunSpec, python: str, *, simulated: bool = False, **environ: str) -> str:
-    job = {"spec": {"template": {"spec": {"containers": [{"command": [python, "train.py"]}]}}}}
-    return submitted_text("train-x", spec, job, environ, simulated=simulated)
+    host = HostContext(python=python, workdir="/", path="/bin", home="/root", user="root")
+    run = ResolvedRun(spec, "train-x", "default", host=host)
+    return submitted_text(run, environ, simulated=simulated)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
 from gpuyard.runs.creation import create_run
 from gpuyard.runs.target import Target
-from gpuyard.workloads.carrying import Script, carry
 from gpuyard.workloads.render import render
+from gpuyard.workloads.resolved_run import ResolvedRun, Script
 from gpuyard.workloads.spec import RunSpec
 
 _LOST = errors.ConnectionFailed("the connection was cut")
@@ -65,8 +65,9 @@ def target_of(api: Api) -> Target:
 
 def manifests_of(text: str = "print(1)", namespace: str = "default") -> list[Manifest]:
     spec = RunSpec(run=("train.py",), image="python:3.12")
-    [job] = render(spec, None, name="train", namespace=namespace)
-    return carry(job, Script("train.py", text), "the launcher")
+    script = Script("train.py", text)
+    run = ResolvedRun(spec, "train", namespace, image="python:3.12", script=script, launcher="the launcher")
+    return render(run)
 
 
 async def config_maps(api: Api) -> list[Manifest]:

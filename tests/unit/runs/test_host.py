@@ -9,7 +9,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.runs.host import find_python, host_context
-from gpuyard.workloads.render import HostContext
+from gpuyard.workloads.resolved_run import HostContext
 from gpuyard.workloads.spec import RunSpec
 
 

@@ -11,15 +11,15 @@ from gpuyard import errors
 from gpuyard.cli.commands.image_check import command
 from gpuyard.cli.notices import print_notice
 from gpuyard.compatibility.inspect import read_images
-from gpuyard.runs.image_fit import check_before_submit, read_run_image, unfit_lines
+from gpuyard.runs.image_fit import ImageFit, check_before_submit, read_run_image, unfit_lines
 from gpuyard.workloads.gpu_request import parse_gpus
 from gpuyard.workloads.render import render
+from gpuyard.workloads.resolved_run import ResolvedRun
 from gpuyard.workloads.spec import RunSpec
 from tests.unit.runs.layouts import write_image
 
 CUDA_13 = {"CUDA_VERSION": "13.0.0", "PATH": "/usr/bin"}
 DRIVER = "nvidia.com/cuda.driver-version.full"
-REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
 def node(name: str, driver: str, product: str = "NVIDIA-H100-80GB-HBM3", gpus: str = "8") -> dict[str, Any]:
@@ -36,22 +36,20 @@ def node(name: str, driver: str, product: str = "NVIDIA-H100-80GB-HBM3", gpus: s
     }
 
 
-def job_of(image: str, gpus: str = "1", **more: Any) -> dict[str, Any]:
+def run_of(image: str, gpus: str = "1", **more: Any) -> ResolvedRun:
     spec = RunSpec(run="python3 train.py", image=image, gpus=parse_gpus(gpus), **more)
-    [job] = render(spec, None, name="train", namespace="default")
-    return dict(job)
+    return ResolvedRun(spec, "train", "default", image=image)
 
 
-async def looked_at(job: dict[str, Any], nodes: list[dict[str, Any]], *, refuse: bool) -> tuple[str, ...]:
+def job_of(image: str, gpus: str = "1", **more: Any) -> dict[str, Any]:
+    return dict(render(run_of(image, gpus, **more))[-1])
+
+
+async def looked_at(job: dict[str, Any], nodes: list[dict[str, Any]], *, refuse: bool) -> ImageFit:
     """As a submit does it."""
     return check_before_submit(
         job, await read_run_image(job, {}, print_notice), nodes, print_notice, refuse=refuse
     )
-
-
-def terms_of(job: dict[str, Any]) -> Any:
-    affinity = job["spec"]["template"]["spec"].get("affinity", {}).get("nodeAffinity", {})
-    return affinity.get(REQUIRED, {}).get("nodeSelectorTerms")
 
 
 @pytest.fixture
@@ -73,36 +71,25 @@ async def test_no_node_fits(image: str) -> None:
         "(compute capability 7.0); the last for them is 12",
     ]
     assert "--wait submits it all the same" in failure.value.remedy
-    await looked_at(job, nodes, refuse=False)
-    assert terms_of(job) is None
+    assert await looked_at(job, nodes, refuse=False) == ImageFit()
 
 
-async def test_the_model_asked_for_stays_in_the_same_term(image: str) -> None:
+async def test_only_nodes_that_the_run_could_go_to_are_named(image: str) -> None:
     job = job_of(image, "H100:1")
     nodes = [node("a", "535.104.05"), node("b", "580.95.05"), node("c", "470.82.01", "Tesla-T4")]
     for each in nodes:
         each["metadata"]["labels"]["gpuyard.io/gpu-model"] = (
             "T4" if each["metadata"]["name"] == "c" else "H100"
         )
-    await looked_at(job, nodes, refuse=True)
-    [term] = terms_of(job)
-    assert [e["key"] for e in term["matchExpressions"]] == ["gpuyard.io/gpu-model", DRIVER]
+    found = await looked_at(job, nodes, refuse=True)
     # The T4 is no candidate, so its driver isn't named.
-    assert term["matchExpressions"][1]["values"] == ["535.104.05"]
+    assert found.excluded_nodes == {"key": DRIVER, "operator": "NotIn", "values": ["535.104.05"]}
 
 
 async def test_pods_are_kept_off_the_others(image: str, capsys: pytest.CaptureFixture[str]) -> None:
-    zone = {"key": "zone", "operator": "In", "values": ["x"]}
-    affinity = {
-        "nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": [zone]}, {"matchFields": [
-            {"key": "metadata.name", "operator": "In", "values": ["a", "b"]}]}]}}
-    }  # fmt: skip
-    job = job_of(image, affinity=affinity)
-    await looked_at(job, [node("a", "535.104.05"), node("b", "580.95.05")], refuse=True)
-    clause = {"key": DRIVER, "operator": "NotIn", "values": ["535.104.05"]}
-    first, second = terms_of(job)
-    assert first["matchExpressions"] == [zone, clause]
-    assert second["matchExpressions"] == [clause]
+    nodes = [node("a", "535.104.05"), node("b", "580.95.05")]
+    found = await looked_at(job_of(image), nodes, refuse=True)
+    assert found.excluded_nodes == {"key": DRIVER, "operator": "NotIn", "values": ["535.104.05"]}
     assert capsys.readouterr().err == (
         "The image doesn't run on a: the run is kept off (see `gpuyard image check`)\n"
     )
@@ -117,18 +104,15 @@ async def test_nodes_that_the_run_can_t_go_to_don_t_count(image: str) -> None:
 
 @pytest.mark.parametrize("driver", ["580.95.05", ""])
 async def test_what_fits_or_isn_t_known_is_left_alone(image: str, driver: str) -> None:
-    job = job_of(image)
-    await looked_at(job, [node("a", driver)], refuse=True)
-    assert job == job_of(image)
+    assert await looked_at(job_of(image), [node("a", driver)], refuse=True) == ImageFit()
 
 
 async def test_a_registry_that_can_t_be_read_costs_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = job_of(f"oci:{tmp_path / 'nothing'}:latest")
-    assert await looked_at(job, [node("a", "535.104.05")], refuse=True) == ()
+    assert await looked_at(job, [node("a", "535.104.05")], refuse=True) == ImageFit()
     assert capsys.readouterr().err.startswith("Warning: can't look whether the image fits the nodes: ")
-    assert terms_of(job) is None
 
 
 async def test_a_layout_without_the_image_is_believed(tmp_path: Path) -> None:
@@ -151,9 +135,8 @@ async def test_a_run_without_gpus_goes_where_the_cpu_is_the_image_s(
 ) -> None:
     job = job_of(image, "0")
     nodes = [without_gpus("pi", "arm64"), without_gpus("pc", "amd64"), without_gpus("pi2", "arm64")]
-    await looked_at(job, nodes, refuse=True)
-    clause = {"key": "kubernetes.io/arch", "operator": "NotIn", "values": ["arm64"]}
-    assert terms_of(job) == [{"matchExpressions": [clause]}]
+    found = await looked_at(job, nodes, refuse=True)
+    assert found.excluded_nodes == {"key": "kubernetes.io/arch", "operator": "NotIn", "values": ["arm64"]}
     assert capsys.readouterr().err.startswith("The image doesn't run on pi, pi2: ")
     assert await unfit_lines(job_of(image, "0"), nodes) == [
         "  its image doesn't run on:",
@@ -176,12 +159,11 @@ async def test_a_run_without_gpus_that_has_no_cpu_to_run_on_is_refused(image: st
 
 async def test_a_run_without_gpus_asks_no_driver(image: str, tmp_path: Path) -> None:
     job = job_of(image, "0")
-    await looked_at(job, [node("a", "470.82.01"), without_gpus("b", "")], refuse=True)
-    assert terms_of(job) is None
+    assert await looked_at(job, [node("a", "470.82.01"), without_gpus("b", "")], refuse=True) == ImageFit()
     both = await write_image(tmp_path / "both", "linux/amd64", "linux/arm64", env=CUDA_13)
     job = job_of(both, "0")
-    await looked_at(job, [without_gpus("pi", "arm64"), without_gpus("pc", "amd64")], refuse=True)
-    assert terms_of(job) is None
+    nodes = [without_gpus("pi", "arm64"), without_gpus("pc", "amd64")]
+    assert await looked_at(job, nodes, refuse=True) == ImageFit()
 
 
 async def test_a_registry_that_can_t_be_read_is_nothing_to_a_run_without_gpus(
@@ -216,12 +198,12 @@ async def test_who_allows_the_cpu_may_have_a_torch_without_cuda(
     job = job_of(image, env={"GPUYARD_ALLOW_CPU": "1"})
     arm = node("arm", "580.95.05")
     arm["metadata"]["labels"]["kubernetes.io/arch"] = "arm64"
-    await looked_at(job, [node("a", "580.95.05"), arm], refuse=True)
+    found = await looked_at(job, [node("a", "580.95.05"), arm], refuse=True)
     said = capsys.readouterr().err
     assert said.startswith(f"Warning: {image} can use the GPUs of no node: its torch 1.13.0a0 ")
     assert "it goes on without them, as GPUYARD_ALLOW_CPU says\n" in said
     # Another CPU can't run it, whatever is allowed.
-    assert terms_of(job)[0]["matchExpressions"][0]["values"] == ["arm64"]
+    assert (found.excluded_nodes or {})["values"] == ["arm64"]
     assert len(await unfit_lines(job, [node("a", "580.95.05"), arm])) == 4
     with pytest.raises(errors.UsageError, match="no node can run"):
         await looked_at(job_of(image, env={"GPUYARD_ALLOW_CPU": "1"}), [arm], refuse=True)
@@ -229,8 +211,8 @@ async def test_who_allows_the_cpu_may_have_a_torch_without_cuda(
 
 async def test_a_node_that_fits_is_still_preferred_where_the_cpu_is_allowed(image: str) -> None:
     job = job_of(image, env={"GPUYARD_ALLOW_CPU": "yes"})
-    await looked_at(job, [node("a", "535.104.05"), node("b", "580.95.05")], refuse=True)
-    assert terms_of(job)[0]["matchExpressions"][0]["values"] == ["535.104.05"]
+    found = await looked_at(job, [node("a", "535.104.05"), node("b", "580.95.05")], refuse=True)
+    assert (found.excluded_nodes or {})["values"] == ["535.104.05"]
     job = job_of(image, env={"GPUYARD_ALLOW_CPU": "0"})
     with pytest.raises(errors.UsageError, match="no node can run"):
         await looked_at(job, [node("a", "535.104.05")], refuse=True)
@@ -242,12 +224,12 @@ async def test_the_image_s_own_launcher_is_told_of(tmp_path: Path, gpus: str) ->
     image = await write_image(tmp_path / "layout", "linux/amd64", env={}, entrypoint=entrypoint)
     # Also where no node will do yet.
     few = node("few", "580.95.05", gpus="4")
-    assert await looked_at(job_of(image, gpus), [few], refuse=False) == entrypoint
+    assert await looked_at(job_of(image, gpus), [few], refuse=False) == ImageFit(entrypoint)
 
 
 async def test_another_entry_point_is_not(tmp_path: Path) -> None:
     image = await write_image(tmp_path / "layout", "linux/amd64", env={}, entrypoint=("/entrypoint.sh",))
-    assert await looked_at(job_of(image), [node("a", "580.95.05")], refuse=True) == ()
+    assert await looked_at(job_of(image), [node("a", "580.95.05")], refuse=True) == ImageFit()
 
 
 async def test_explain_names_the_nodes_that_won_t_do(image: str) -> None:

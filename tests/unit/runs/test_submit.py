@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
@@ -14,12 +15,13 @@ from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, Manifest
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
-from gpuyard.runs.submit import Submission, complete, submit
+from gpuyard.runs.submit import fit_to_nodes, submit
 from gpuyard.runs.target import Target
-from gpuyard.workloads.carrying import Script
+from gpuyard.workloads.render import render
+from gpuyard.workloads.resolved_run import ResolvedRun, Script
 from tests.e2e.test_dry_run import assert_within
 from tests.unit.runs.layouts import write_image
-from tests.unit.runs.test_image_fit import CUDA_13, DRIVER, job_of, node, terms_of
+from tests.unit.runs.test_image_fit import CUDA_13, DRIVER, node, run_of
 
 
 @pytest.fixture
@@ -41,25 +43,29 @@ async def _with_status(api: ObjectApi, manifest: Manifest) -> Manifest:
     return {**found, "status": manifest["status"]}
 
 
+def with_script(run: ResolvedRun) -> ResolvedRun:
+    spec = dataclasses.replace(run.spec, run=("train.py",))
+    return dataclasses.replace(run, spec=spec, script=Script("train.py", "print(1)"), launcher="the launcher")
+
+
 async def test_what_is_printed_is_what_is_sent(target: Target, tmp_path: Path) -> None:
     image = await write_image(tmp_path / "layout", "linux/amd64", env=CUDA_13)
-    submission = Submission(job_of(image), Script("train.py", "print(1)"))
-    config_map, job = printed = await complete(target, submission, print_notice, refuse=True)
-    # Kept off the old driver, and the submission stays as it was.
-    [term] = terms_of(job)
-    assert term["matchExpressions"] == [{"key": DRIVER, "operator": "NotIn", "values": ["535.104.05"]}]
-    assert submission.job == job_of(image)
-    assert printed == await complete(target, submission, print_notice, refuse=False)
-    await submit(target, submission, print_notice, replace=False, wait=False)
+    run = with_script(run_of(image))
+    fitted = await fit_to_nodes(target, run, print_notice, environ={}, refuse=True)
+    # Kept off the old driver.
+    assert fitted.excluded_nodes == {"key": DRIVER, "operator": "NotIn", "values": ["535.104.05"]}
+    assert fitted == await fit_to_nodes(target, run, print_notice, environ={}, refuse=False)
+    config_map, job = render(fitted)
+    assert await submit(target, run, print_notice, environ={}) == job
     assert_within(job, await target.api.get(JOBS, "train", "default"))
     assert_within(config_map, await target.api.get(CONFIG_MAPS, config_map["metadata"]["name"], "default"))
 
 
 async def test_what_fits_no_node_is_refused_before_anything_is_made(target: Target, tmp_path: Path) -> None:
     image = await write_image(tmp_path / "layout", "linux/amd64", env=CUDA_13)
-    submission = Submission(job_of(image, "9"), Script("train.py", ""))
+    run = with_script(run_of(image, "9"))
     with pytest.raises(errors.UsageError, match="no node could ever run this"):
-        await submit(target, submission, print_notice, replace=False, wait=False)
+        await submit(target, run, print_notice, environ={})
     assert (await target.api.list(CONFIG_MAPS, "default")).items == []
-    await submit(target, submission, print_notice, replace=False, wait=True)
+    await submit(target, run, print_notice, environ={}, wait=True)
     assert len((await target.api.list(CONFIG_MAPS, "default")).items) == 1

@@ -5,6 +5,7 @@ The golden files are written anew with GOLDEN=write in the environment; read the
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -19,7 +20,8 @@ from gpuyard.kube.references import expand_references
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_RUN
 from gpuyard.workloads.gpu_request import GpuRequest, parse_gpus
 from gpuyard.workloads.names import MAX_LENGTH
-from gpuyard.workloads.render import HostContext, render
+from gpuyard.workloads.render import render
+from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
 from gpuyard.workloads.spec import Overrides, RunSpec, load_spec
 from gpuyard.workloads.yaml_text import to_yaml
 
@@ -35,8 +37,13 @@ HOST = HostContext(
 )
 
 
-def pod_of(spec: RunSpec, context: HostContext | None = HOST) -> dict[str, Any]:
-    [job] = render(spec, context, name="a-run", namespace="default")
+def resolved(spec: RunSpec, name: str = "a-run", host: HostContext = HOST) -> ResolvedRun:
+    place = {"image": spec.image, "launcher": "the launcher"} if spec.image else {"host": host}
+    return ResolvedRun(spec, name, "default", **place)
+
+
+def pod_of(spec: RunSpec, host: HostContext = HOST) -> dict[str, Any]:
+    job = render(resolved(spec, host=host))[-1]
     pod: dict[str, Any] = job["spec"]["template"]["spec"]
     return pod
 
@@ -48,8 +55,7 @@ def env_of(pod: dict[str, Any]) -> dict[str, str]:
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.in.yaml")), ids=lambda path: path.name)
 def test_golden(path: Path) -> None:
     spec = load_spec(path.read_text(), path.name, Overrides(), {})
-    context = None if spec.image else HOST
-    text = to_yaml(render(spec, context, name=spec.name or "train-x7k2q", namespace="default"))
+    text = to_yaml(render(resolved(spec, spec.name or "train-x7k2q")))
     expected = path.with_name(path.name.replace(".in.", ".out."))
     if os.environ.get("GOLDEN") == "write":
         expected.write_text(text)
@@ -101,18 +107,28 @@ def test_gpus_are_hidden_only_where_none_were_asked_for() -> None:
     assert "NVIDIA_VISIBLE_DEVICES" not in env_of(pod_of(RunSpec(run="a", image="i", gpus=GpuRequest(1))))
 
 
-def test_an_image_of_ours_looks_for_its_gpus_before_the_command() -> None:
-    def command(gpus: str) -> Any:
-        spec = RunSpec(run="python a.py", image="x:1", gpus=parse_gpus(gpus), entrypoint=("launch", "--"))
-        [job] = render(spec, None, name="a", namespace="default")
-        return job["spec"]["template"]["spec"]["containers"][0]["command"]
-
-    assert command("1") == ["launch", "--", "python", "a.py"]
-    assert command("0") == ["python", "a.py"]
+def test_the_run_is_kept_off_nodes_in_each_of_its_terms() -> None:
+    zone = {"key": "zone", "operator": "In", "values": ["x"]}
+    field = {"key": "metadata.name", "operator": "In", "values": ["a"]}
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    affinity = {
+        "nodeAffinity": {
+            required: {"nodeSelectorTerms": [{"matchExpressions": [zone]}, {"matchFields": [field]}]}
+        }
+    }
+    run = resolved(RunSpec(run="a", image="i", gpus=parse_gpus("T4"), affinity=affinity))
+    clause = {"key": "arch", "operator": "NotIn", "values": ["arm64"]}
+    job = render(dataclasses.replace(run, excluded_nodes=clause))[-1]
+    node_affinity = job["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    model = {"key": LABEL_GPU_MODEL, "operator": "In", "values": ["T4"]}
+    assert node_affinity[required]["nodeSelectorTerms"] == [
+        {"matchExpressions": [zone, model, clause]},
+        {"matchFields": [field], "matchExpressions": [model, clause]},
+    ]
 
 
 def test_an_image_passes_pod_security_restricted() -> None:
-    pod = pod_of(RunSpec(run="a", image="i", gpus=GpuRequest(1)), None)
+    pod = pod_of(RunSpec(run="a", image="i"))
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] > 0
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -126,7 +142,7 @@ def test_an_image_passes_pod_security_restricted() -> None:
 
 def test_a_host_process_needs_its_host() -> None:
     with pytest.raises(ValueError, match="context"):
-        render(RunSpec(run="a"), None, name="a", namespace="default")
+        ResolvedRun(RunSpec(run="a"), "a", "default")
 
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -146,8 +162,9 @@ NAMES = st.from_regex(r"[a-z0-9](?:[a-z0-9-]{0,50}[a-z0-9])?", fullmatch=True)
 
 @given(SPECS, NAMES)
 def test_rendering_is_deterministic_and_sound(spec: RunSpec, name: str) -> None:
-    [job] = render(spec, HOST, name=name, namespace="ns")
-    assert [job] == render(spec, HOST, name=name, namespace="ns")
+    run = resolved(spec, name)
+    *_, job = manifests = render(run)
+    assert manifests == render(run)
     assert len(name) <= MAX_LENGTH
     template = job["spec"]["template"]
     assert job["metadata"]["labels"] == template["metadata"]["labels"] == {LABEL_RUN: name}
@@ -159,6 +176,10 @@ def test_rendering_is_deterministic_and_sound(spec: RunSpec, name: str) -> None:
     assert resources["requests"] == resources["limits"]
     assert to_int(resources["limits"].get("nvidia.com/gpu", 0)) == spec.gpus.count
     for volume in template["spec"]["volumes"]:
+        if "configMap" in volume:
+            [config_map] = manifests[:-1]
+            assert volume["configMap"]["name"] == config_map["metadata"]["name"]
+            continue
         assert parse_quantity(volume["emptyDir"].get("sizeLimit", "1")) > 0
         assert re.fullmatch(r"[a-z]+", volume["name"])
     mounted = {mount["name"] for mount in container["volumeMounts"]}

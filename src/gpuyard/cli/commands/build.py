@@ -67,10 +67,11 @@ def command(
     """
     # What is imported from here on stays; looking through it for garbage again and again costs 30 ms.
     gc.set_threshold(50_000)
-    from gpuyard.cli.building import BuildFlags, build_image, print_result
+    from gpuyard.building.request import BuildOptions
+    from gpuyard.cli.building import build_image, print_result
     from gpuyard.cli.registry_options import registry_environ
 
-    flags = BuildFlags(
+    options = BuildOptions(
         base=base,
         requirements=requirements,
         tag=tag,
@@ -81,5 +82,5 @@ def command(
         byte_code=not no_byte_code,
         upgrade=upgrade,
     )
-    result = build_image(file, flags, registry_environ(plain_http, registry_ca))
+    result = build_image(file, options, registry_environ(plain_http, registry_ca))
     print_result(result, output)

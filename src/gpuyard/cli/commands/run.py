@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +17,11 @@ from gpuyard.cli.options import target_options
 from gpuyard.cli.registry_options import registry_environ, registry_options
 
 if TYPE_CHECKING:
-    from gpuyard.kube.objects import Manifest
     from gpuyard.runs.target import Target
+    from gpuyard.workloads.resolved_run import ResolvedRun
     from gpuyard.workloads.spec import RunSpec
 
 
-#: An OCI image layout: a folder of this machine in the place of a registry.
-_LAYOUT = "oci:"
 #: More is no spec, but /dev/zero or a checkpoint.
 _LONGEST_SPEC_BYTES = 4 << 20
 
@@ -113,91 +113,104 @@ def command(
     command. The yard is started when it isn't there.
     """
     from gpuyard.cli.call import call
-    from gpuyard.runs.script import take_script
-    from gpuyard.runs.submit import Submission
+    from gpuyard.runs.resolve import check_for_cluster, resolve
     from gpuyard.runs.target import YARD, check_namespace, chosen_context, namespace_of
 
     check_namespace(namespace)
-    wanted = _load(command_line, file, flags)
-    spec = _as_built(wanted) if wanted.build else wanted
+    spec = _load(command_line, file, flags)
     base = file.parent if file else Path()
-    environ = registry_environ(plain_http, registry_ca)
-    spec = _located(spec, base)
     to_yard = (context or chosen_context() or YARD) == YARD
-    script = take_script(spec, base)
+    if not to_yard and not dry_run:
+        check_for_cluster(spec)
+    # Mistakes in the spec are told before a yard is started for them.
+    run = resolve(spec, base, os.environ, namespace=namespace_of(context, namespace))
+    environ = registry_environ(plain_http, registry_ca)
     if dry_run:
         from gpuyard.cli.dry_run import print_dry_run
 
-        job = _render(spec, base, namespace_of(context, namespace))
-        submission = Submission(job, script, spec.entrypoint, environ)
-        print_dry_run(submission, output or "yaml", wait=wait, context=context, namespace=namespace)
+        print_dry_run(run, output or "yaml", environ, wait=wait, context=context, namespace=namespace)
         return
-    if not to_yard:
-        _check_leaves_machine(spec)
-    # Mistakes in the spec are told before a yard is started for them.
-    job = _render(spec, base, namespace or "default")
-    name = job["metadata"]["name"]
     if to_yard:
         _start_yard()
     read_as = ""
-    if wanted.build:
-        from gpuyard.cli.building import build_for_run
-        from gpuyard.runs.creation import check_name
+    if spec.build:
+        run, read_as = _build(run, base, environ, None if replace else spec.name, context, namespace)
+    submission = Submission(run, environ, read_as, replace, wait, detach, output)
+    sys.exit(call(submission.to_exit, context=context, namespace=namespace))
 
-        if wanted.name and not replace:
-            # A build may take minutes, and then the name is known to be taken.
-            call(lambda target: check_name(target, name), context=context, namespace=namespace)
-        image, read_as = build_for_run(wanted, base, environ)
-        job["spec"]["template"]["spec"]["containers"][0]["image"] = image
 
-    async def work(target: Target) -> int:
+@dataclass(frozen=True)
+class Submission:
+    """A run on its way, and what its user wants to see of it."""
+
+    run: ResolvedRun
+    environ: Mapping[str, str]
+    read_as: str
+    replace: bool
+    wait: bool
+    detach: bool
+    output: str | None
+
+    async def to_exit(self, target: Target) -> int:
+        """Submits the run and follows it; returns the command's exit code."""
         from gpuyard.cli.follow import attached
         from gpuyard.cli.notices import print_notice
         from gpuyard.runs.submit import submit
 
-        job["metadata"]["namespace"] = target.namespace
-        submission = Submission(job, script, spec.entrypoint, environ, read_as)
-        await submit(target, submission, print_notice, replace=replace, wait=wait)
-        return await attached(target, name, after_submit(target), ours=True)
+        await submit(
+            target,
+            self.run,
+            print_notice,
+            environ=self.environ,
+            replace=self.replace,
+            wait=self.wait,
+            read_as=self.read_as,
+        )
+        return await attached(target, self.run.name, self._after_submit(target), ours=True)
 
-    async def after_submit(target: Target) -> int:
+    async def _after_submit(self, target: Target) -> int:
         from gpuyard.cli.follow import follow_to_exit
-        from gpuyard.cli.submit_message import stdin_has_data, submitted_text
+        from gpuyard.cli.submit_message import stdin_has_data
+
+        if self.output:
+            await _print_run(target, self.run.name, self.output)
+        else:
+            click.echo(await self._message(target), err=True)
+        if self.detach:
+            return 0
+        if stdin_has_data():
+            click.echo("Note: standard input isn't passed on to a run", err=True)
+        return await follow_to_exit(target, self.run.name)
+
+    async def _message(self, target: Target) -> str:
+        from gpuyard.cli.submit_message import submitted_text
         from gpuyard.runs.run import simulated_nodes
 
-        if output:
-            await _print_run(target, name, output)
-        else:
-            simulated = bool(spec.gpus.count) and target.is_yard and bool(await simulated_nodes(target))
-            said = submitted_text(name, spec, job, os.environ, simulated=simulated, script=script)
-            click.echo(said + (f". Attach: {target.command('logs', '-f', name)}" if detach else ""), err=True)
-        if not detach and stdin_has_data():
-            click.echo("Note: standard input isn't passed on to a run", err=True)
-        return 0 if detach else await follow_to_exit(target, name)
-
-    sys.exit(call(work, context=context, namespace=namespace))
+        gpus = self.run.spec.gpus.count
+        simulated = bool(gpus) and target.is_yard and bool(await simulated_nodes(target))
+        text = submitted_text(self.run, os.environ, simulated=simulated)
+        attach = target.command("logs", "-f", self.run.name)
+        return f"{text}. Attach: {attach}" if self.detach else text
 
 
-def _located(spec: RunSpec, base: Path) -> RunSpec:
-    """The run with the whole path of a layout: the daemon has a working folder of its own."""
-    if not (spec.image or "").startswith(_LAYOUT):
-        return spec
-    folder = base.absolute() / (spec.image or "").removeprefix(_LAYOUT)
-    return dataclasses.replace(spec, image=f"{_LAYOUT}{os.path.normpath(folder)}")
+def _build(
+    run: ResolvedRun,
+    base: Path,
+    environ: Mapping[str, str],
+    new_name: str | None,
+    context: str | None,
+    namespace: str | None,
+) -> tuple[ResolvedRun, str]:
+    """The run with its image by digest, once that is built; and the image's name on this machine."""
+    from gpuyard.cli.building import build_for_run
+    from gpuyard.cli.call import call
+    from gpuyard.runs.creation import check_name
 
-
-def _check_leaves_machine(spec: RunSpec) -> None:
-    """Raises UsageError for what no cluster has."""
-    if not spec.image:
-        raise errors.UsageError(
-            "a run without an image is a process of this machine, and the command goes to a cluster",
-            remedy="add `image` (--image), or run it here with --context yard",
-        )
-    if spec.image.startswith(_LAYOUT):
-        raise errors.UsageError(
-            f"{spec.image} is a folder of this machine, and the command goes to a cluster",
-            remedy="push the image to a registry that the cluster reaches, and name it there",
-        )
+    if new_name:
+        # A build may take minutes, and then the name is known to be taken.
+        call(lambda target: check_name(target, new_name), context=context, namespace=namespace)
+    built = build_for_run(run.spec, base, environ)
+    return dataclasses.replace(run, image=built.reference), built.pushed
 
 
 def _load(command_line: tuple[str, ...], file: Path | None, flags: dict[str, Any]) -> RunSpec:
@@ -227,34 +240,11 @@ def _load(command_line: tuple[str, ...], file: Path | None, flags: dict[str, Any
     return load_spec(text, str(file) if file else "the command line", overrides, os.environ)
 
 
-def _as_built(spec: RunSpec) -> RunSpec:
-    """The run with the image that is built for it, by tag: its digest is known afterwards."""
-    from gpuyard.building.environment import ENTRYPOINT
-
-    assert spec.build is not None
-    image = spec.build.repository
-    if pulled_as := spec.build.pull_repository:
-        tag = image.rpartition("/")[2].partition(":")[2]
-        image = f"{pulled_as}:{tag}" if tag else pulled_as
-    workdir = spec.workdir if (spec.workdir or "").startswith("/") else None
-    return dataclasses.replace(spec, image=image, build=None, workdir=workdir, entrypoint=ENTRYPOINT)
-
-
 def _read_text(file: Path) -> str:
     try:
         return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise errors.UsageError(f"can't read {file}: {error}", remedy="name a YAML or JSON file") from error
-
-
-def _render(spec: RunSpec, base: Path, namespace: str) -> Manifest:
-    from gpuyard.runs.host import host_context
-    from gpuyard.runs.submit import name_of
-    from gpuyard.workloads.render import render
-
-    context = None if spec.image else host_context(spec, base, os.environ)
-    [job] = render(spec, context, name=name_of(spec), namespace=namespace)
-    return job
 
 
 def _start_yard() -> None:

@@ -9,22 +9,22 @@ import pytest
 
 from gpuyard.kube.names import is_label
 from gpuyard.kube.references import expand_references
-from gpuyard.workloads.carrying import LAUNCHER, Script, carry
 from gpuyard.workloads.gpu_request import GpuRequest, parse_gpus
+from gpuyard.workloads.launch import LAUNCHER
 from gpuyard.workloads.names import MAX_LENGTH
 from gpuyard.workloads.render import render
+from gpuyard.workloads.resolved_run import ResolvedRun, Script
 from gpuyard.workloads.spec import RunSpec
 
 TEXT = "the launcher"
 RUN = "/etc/gpuyard/run"
 
 
-def job_of(*run: str, gpus: str = "", **more: Any) -> dict[str, Any]:
-    name = more.pop("name", "train")
+def resolved(*run: str, gpus: str = "", name: str = "train", **more: Any) -> ResolvedRun:
+    decided = {key: more.pop(key) for key in ("script", "entrypoint", "launcher") if key in more}
     request = parse_gpus(gpus) if gpus else GpuRequest()
     spec = RunSpec(run=run, image="python:3.12", gpus=request, **more)
-    [job] = render(spec, None, name=name, namespace="ml")
-    return job
+    return ResolvedRun(spec, name, "ml", image="python:3.12", **{"launcher": TEXT, **decided})
 
 
 def container_of(job: dict[str, Any]) -> Any:
@@ -36,8 +36,8 @@ def command_of(job: dict[str, Any]) -> list[str]:
 
 
 def test_a_script_travels_with_the_launcher() -> None:
-    job = job_of("train.py", "--epochs", "3")
-    config_map, sent = carry(job, Script("train.py", "print(1)\n"), TEXT)
+    run = resolved("train.py", "--epochs", "3", script=Script("train.py", "print(1)\n"))
+    config_map, sent = render(run)
     name = config_map["metadata"]["name"]
     assert re.fullmatch(r"train-[0-9a-f]{10}", name)
     assert config_map == {
@@ -64,17 +64,10 @@ def test_a_script_travels_with_the_launcher() -> None:
     }
 
 
-def test_the_job_that_was_rendered_stays_as_it_is() -> None:
-    job = job_of("train.py", gpus="2")
-    carry(job, Script("train.py", ""), TEXT)
-    carry(job, None, TEXT)
-    carry(job, None, TEXT, ("python", "launcher.py"))
-    assert job == job_of("train.py", gpus="2")
-
-
 def test_the_name_follows_the_content_and_the_run() -> None:
     def name(text: str, launcher: str = TEXT, run: str = "train") -> str:
-        config_map, _ = carry(job_of("train.py", name=run), Script("train.py", text), launcher)
+        script = Script("train.py", text)
+        config_map, _ = render(resolved("train.py", name=run, script=script, launcher=launcher))
         return str(config_map["metadata"]["name"])
 
     assert name("a") == name("a")
@@ -96,7 +89,7 @@ def test_the_name_follows_the_content_and_the_run() -> None:
     ],
 )
 def test_where_it_lies_and_finds_its_modules(path: str, file: str, folders: str) -> None:
-    config_map, job = carry(job_of(path, "x", python="/venv/bin/python"), Script(path, ""), TEXT)
+    config_map, job = render(resolved(path, "x", python="/venv/bin/python", script=Script(path, "")))
     python = "/venv/bin/python"
     assert command_of(job) == [
         python, LAUNCHER, "--pythonpath", folders, "--", python, f"{RUN}/{file}", "x",
@@ -107,7 +100,7 @@ def test_where_it_lies_and_finds_its_modules(path: str, file: str, folders: str)
 
 
 def test_a_script_named_as_the_launcher_lies_elsewhere() -> None:
-    config_map, job = carry(job_of("launcher.py"), Script("launcher.py", "theirs"), TEXT)
+    config_map, job = render(resolved("launcher.py", script=Script("launcher.py", "theirs")))
     assert config_map["data"] == {"launcher.py": TEXT, "script": "theirs"}
     assert command_of(job)[-1] == f"{RUN}/launcher.py" != LAUNCHER
 
@@ -116,35 +109,34 @@ def test_a_script_named_as_the_launcher_lies_elsewhere() -> None:
     "run", [("python", "train.py"), ("python3.11", "-m", "pkg"), ("/opt/venv/bin/python3", "-u", "x.py")]
 )
 def test_a_python_checks_the_gpus_before_it_runs(run: tuple[str, ...]) -> None:
-    config_map, job = carry(job_of(*run, gpus="2"), None, TEXT)
+    config_map, job = render(resolved(*run, gpus="2"))
     assert config_map["data"] == {"launcher.py": TEXT}
     assert command_of(job) == [run[0], LAUNCHER, "--", *run]
 
 
 def test_a_script_of_the_image_s_own_is_checked_too() -> None:
-    _, job = carry(job_of("train.py", gpus="2"), None, TEXT)
+    _, job = render(resolved("train.py", gpus="2"))
     assert command_of(job) == ["python3", LAUNCHER, "--", "python3", "train.py"]
 
 
-@pytest.mark.parametrize(
-    ("script", "entrypoint"),
-    [(None, ()), (None, ("python", "launcher.py"))],
-)
-def test_without_gpus_and_script_nothing_travels(script: Script | None, entrypoint: tuple[str, ...]) -> None:
-    job = job_of("torchrun", "train.py")
-    assert carry(job, script, TEXT, entrypoint) == [job]
+@pytest.mark.parametrize("entrypoint", [(), ("python", "launcher.py")])
+def test_without_gpus_and_script_nothing_travels(entrypoint: tuple[str, ...]) -> None:
+    [job] = render(resolved("torchrun", "train.py", entrypoint=entrypoint))
+    assert command_of(job) == ["torchrun", "train.py"]
 
 
 def test_an_image_s_own_launcher_is_enough() -> None:
     entrypoint = ("/opt/gpuyard/venv/bin/python", "/opt/gpuyard/launcher.py", "--")
-    [job] = carry(job_of("torchrun", "x.py", gpus="1"), None, TEXT, entrypoint)
+    [job] = render(resolved("torchrun", "x.py", gpus="1", entrypoint=entrypoint))
     assert command_of(job) == [*entrypoint, "torchrun", "x.py"]
-    assert carry(job, None, TEXT, entrypoint) == [job]
+    # It goes first once, also where the command names it.
+    [job] = render(resolved(*entrypoint, "torchrun", "x.py", gpus="1", entrypoint=entrypoint))
+    assert command_of(job) == [*entrypoint, "torchrun", "x.py"]
 
 
 def run_by_shell(folder: Path, *run: str, python: bool) -> subprocess.CompletedProcess[str]:
     """Runs the command as it would be, with a python3 that prints its arguments, or without one."""
-    _, job = carry(job_of(*run, gpus="1"), None, TEXT)
+    _, job = render(resolved(*run, gpus="1"))
     (folder / "bin").mkdir()
     if python:
         (folder / "bin/python3").write_text('#!/bin/sh\nprintf "[%s]" "$@"')
@@ -176,5 +168,5 @@ def test_an_image_without_python3_runs_all_the_same_and_says_so(tmp_path: Path) 
 
 
 def test_a_run_that_may_go_on_without_gpus_needs_no_shell() -> None:
-    job = job_of("/server", gpus="1", env={"GPUYARD_ALLOW_CPU": "1"})
-    assert carry(job, None, TEXT) == [job]
+    [job] = render(resolved("/server", gpus="1", env={"GPUYARD_ALLOW_CPU": "1"}))
+    assert command_of(job) == ["/server"]

@@ -1,0 +1,142 @@
+"""From a spec, and from options that win over it, to a request for a build."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.building.build import BuildRequest
+from gpuyard.building.environment import WORKDIR
+from gpuyard.building.lock import NAME as LOCK_NAME
+from gpuyard.images.layers import EPOCH
+from gpuyard.images.layout import LayoutReference
+from gpuyard.images.oci import Platform
+from gpuyard.workloads.command import resolve_command
+from gpuyard.workloads.spec import RunSpec
+
+_DEFAULT_PLATFORM = "linux/amd64"
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What wins over a spec, and what no spec says; None and empty leave the spec's word."""
+
+    base: str | None = None
+    requirements: Path | None = None
+    tag: str | None = None
+    platforms: tuple[str, ...] = ()
+    workdir: str | None = None
+    compression: str | None = None
+    allow_secrets: tuple[str, ...] = ()
+    byte_code: bool = True
+    upgrade: bool = False
+
+
+def request_without_spec(options: BuildOptions, environ: Mapping[str, str]) -> BuildRequest:
+    """A build of the current folder.
+
+    Raises:
+        UsageError: something is missing or wrong.
+    """
+    return _request(options, Path(), options.workdir or WORKDIR, environ)
+
+
+def request_of_spec(
+    spec: RunSpec, folder: Path, options: BuildOptions, environ: Mapping[str, str]
+) -> BuildRequest:
+    """A build of a spec's image.
+
+    Args:
+        spec: of a run.
+        folder: of the spec file.
+        options: what wins over the spec.
+        environ: SOURCE_DATE_EPOCH counts.
+
+    Raises:
+        UsageError: something is missing or wrong.
+    """
+    absolute = (spec.workdir or "").startswith("/")
+    root = folder if absolute or not spec.workdir else folder / spec.workdir
+    if not root.is_dir():
+        raise errors.UsageError(f"workdir {root} isn't a folder here", remedy="name the folder with the code")
+    workdir = spec.workdir if spec.workdir and absolute else WORKDIR
+    if (wanted := spec.build) is None:
+        request = _request(options, root, workdir, environ)
+        return replace(request, command=resolve_command(spec.run, spec.python))
+    merged = replace(
+        options,
+        base=options.base or _beside(folder, wanted.base),
+        tag=options.tag or _beside(folder, wanted.repository),
+        requirements=options.requirements or (folder / wanted.requirements if wanted.requirements else None),
+        platforms=options.platforms or wanted.platforms,
+        allow_secrets=(*options.allow_secrets, *wanted.allow_secrets),
+    )
+    return replace(
+        _request(merged, root, workdir, environ),
+        lock=folder / LOCK_NAME,
+        pull_repository=wanted.pull_repository if not options.tag else None,
+        base_name=None if options.base else _layout_name(wanted.base),
+        command=resolve_command(wanted.run, spec.python) if wanted.run else (),
+    )
+
+
+def _beside(folder: Path, image: str) -> str:
+    """A layout that a spec names is relative to the spec."""
+    layout = LayoutReference.parse(image)
+    return image if layout is None else str(replace(layout, path=folder.absolute() / layout.path))
+
+
+def _layout_name(image: str) -> str | None:
+    """A layout as the spec writes it, with its tag; None for an image of a registry."""
+    layout = LayoutReference.parse(image)
+    return str(layout) if layout else None
+
+
+def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[str, str]) -> BuildRequest:
+    if not options.base:
+        raise errors.UsageError(
+            "there is no base image to build on",
+            remedy="name one with --base, such as python:3.11-slim, or under image.base in the spec (-f)",
+        )
+    if not options.tag:
+        raise errors.UsageError(
+            "there is no name for the image",
+            remedy="name one with -t, such as registry.example.com/me/train:v1",
+        )
+    return BuildRequest(
+        base=options.base,
+        target=options.tag,
+        root=root,
+        requirements=options.requirements,
+        platforms=tuple(dict.fromkeys(map(Platform.parse, options.platforms or (_DEFAULT_PLATFORM,)))),
+        workdir=_workdir(workdir),
+        compression=options.compression or "gzip",
+        byte_code=options.byte_code,
+        allow_secrets=options.allow_secrets,
+        upgrade=options.upgrade,
+        created=_epoch(environ),
+    )
+
+
+def _workdir(text: str) -> str:
+    path = os.path.normpath(text)
+    if not path.startswith("/") or path == "/":
+        raise errors.UsageError(
+            f"the workdir {text!r} must be an absolute path in the image",
+            remedy="write for example /workspace",
+        )
+    return path
+
+
+def _epoch(environ: Mapping[str, str]) -> int:
+    text = environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return EPOCH
+    if not text.isdigit() or int(text) >= 8**11:
+        raise errors.UsageError(
+            f"SOURCE_DATE_EPOCH is {text!r}, not seconds since 1970", remedy="unset it, or give a number"
+        )
+    return int(text)

@@ -1,0 +1,136 @@
+"""How the command of a run in an image is started, and the files that the image lacks for it (pure).
+
+The launcher goes first where GPUs were asked for: it checks that they are there. A script of the submitting
+machine is always started by it: the launcher makes the modules in the image's working folder importable,
+beside which the script isn't. Both files are in one immutable ConfigMap, which is named after the run and
+its content and is mounted at `FOLDER`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from gpuyard.kube.objects import Manifest
+from gpuyard.kube.references import escape_references
+from gpuyard.kube.wellknown import ENV_ALLOW_CPU, LABEL_RUN
+from gpuyard.workloads.command import is_python, resolve_command
+from gpuyard.workloads.resolved_run import ResolvedRun, Script
+
+FOLDER = "/etc/gpuyard"
+LAUNCHER = f"{FOLDER}/launcher.py"
+SCRIPTS = f"{FOLDER}/run"
+#: What a ConfigMap holds, all of its values together.
+MAX_CONFIG_MAP_BYTES = 1 << 20
+
+_VOLUME = "gpuyard"
+_SCRIPT_KEY, _LAUNCHER_KEY = "script", "launcher.py"
+_DIGITS = 10
+#: Before a command that says nothing of a Python to look with. No part of it is anybody's input.
+_BY_SHELL = (
+    "/bin/sh",
+    "-c",
+    f'command -v python3 >/dev/null 2>&1 && exec python3 {LAUNCHER} -- "$@"; '
+    'echo "gpuyard: no python3 in this image: its GPUs are not checked" >&2; exec "$@"',
+    "sh",
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a run's command starts in its image.
+
+    Attributes:
+        command: as Kubernetes takes it.
+        config_map: with the files that the image lacks; None where it has all.
+        mounts: of the container, for the ConfigMap.
+        volumes: of the pod, for the ConfigMap.
+    """
+
+    command: Sequence[str]
+    config_map: Manifest | None = None
+    mounts: Sequence[Manifest] = ()
+    volumes: Sequence[Manifest] = ()
+
+
+def launch(run: ResolvedRun) -> Launch:
+    """Decides whether the launcher goes first, whose launcher that is, and what is mounted for it.
+
+    Args:
+        run: in an image.
+    """
+    command = [escape_references(word) for word in resolve_command(run.spec.run, run.spec.python)]
+    if run.script is not None:
+        python, _, *arguments = command
+        place = escape_references(_place(run.script))
+        return _mounted(run, [*_with_modules(python, run.script), python, place, *arguments])
+    if not run.spec.gpus.count:
+        return Launch(command)
+    if run.entrypoint:
+        # A command takes the place of the image's entry point, and with it of the launcher there.
+        launched = command[: len(run.entrypoint)] == list(run.entrypoint)
+        return Launch(command if launched else [*run.entrypoint, *command])
+    if is_python(command[0]):
+        # Its torch is the one that the command would import.
+        return _mounted(run, [command[0], LAUNCHER, "--", *command])
+    if allows_cpu(run.spec.env):
+        # An image without a shell can't be started so; whoever has one says that nothing is to be checked.
+        return Launch(command)
+    return _mounted(run, [*_BY_SHELL, *command])
+
+
+def allows_cpu(env: Mapping[str, str]) -> bool:
+    """Whether an environment says that the run may go on without the GPUs that it asked for."""
+    return env.get(ENV_ALLOW_CPU, "").lower() in ("1", "true", "yes")
+
+
+def _place(script: Script) -> str:
+    return f"{SCRIPTS}/{script.name}"
+
+
+def _with_modules(python: str, script: Script) -> Sequence[str]:
+    """The launcher with the folders where the script would find its modules if it lay in the image."""
+    beside = PurePosixPath(script.path).parent
+    folders = ["."]
+    if not beside.is_absolute() and str(beside) != "." and not {":", ".."} & {*str(beside), *beside.parts}:
+        folders.insert(0, str(beside))
+    return (python, LAUNCHER, "--pythonpath", escape_references(":".join(folders)), "--")
+
+
+def _mounted(run: ResolvedRun, command: Sequence[str]) -> Launch:
+    """The command with the ConfigMap that holds the launcher and the script, if there is one."""
+    data, items = {_LAUNCHER_KEY: run.launcher}, [_item(_LAUNCHER_KEY, LAUNCHER)]
+    if run.script is not None:
+        data[_SCRIPT_KEY] = run.script.text
+        items.append(_item(_SCRIPT_KEY, _place(run.script)))
+    config_map = _config_map(run, data)
+    source = {"name": config_map["metadata"]["name"], "items": items}
+    return Launch(
+        command,
+        config_map,
+        mounts=[{"name": _VOLUME, "mountPath": FOLDER, "readOnly": True}],
+        volumes=[{"name": _VOLUME, "configMap": source}],
+    )
+
+
+def _item(key: str, path: str) -> dict[str, Any]:
+    return {"key": key, "path": path.removeprefix(f"{FOLDER}/")}
+
+
+def _config_map(run: ResolvedRun, data: Mapping[str, str]) -> Manifest:
+    digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": f"{run.name}-{digest[:_DIGITS]}",
+            "namespace": run.namespace,
+            "labels": {LABEL_RUN: run.name},
+        },
+        "immutable": True,
+        "data": dict(data),
+    }
