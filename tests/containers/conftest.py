@@ -24,6 +24,7 @@ from gpuyard.agent.service import run_agent
 from gpuyard.devices.follow import follow
 from gpuyard.devices.simulated import parse_simulation
 from gpuyard.kube.objects import PODS, Manifest
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime.cgroups import Cgroups
@@ -147,7 +148,7 @@ async def host(podman: Podman) -> AsyncIterator[ImageHost]:
     paths = YardPaths(folder / "data", folder / "run")
     paths.make_folders()
     store = await Store.open(paths.database)
-    api = ObjectApi(store)
+    api = ObjectApi(store, yard_kinds())
     await api.bootstrap()
     runtime = Runtime(no_isolation("not wanted"), Cgroups(), utc_now, podman=podman)
     try:

@@ -16,7 +16,8 @@ from gpuyard.cli.main import COMMANDS, cli
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import Step
 from gpuyard.explain.placement import Blocker
-from gpuyard.local.objects.kinds import ALL_KINDS, KindSpec
+from gpuyard.local.objects.kinds.kind import KindSpec
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.workloads.run_state import Reason, State, run_state
 from gpuyard.workloads.spec import Overrides, load_spec
 from gpuyard.workloads.spec_model import ALLOCATED_ENV, ResourcesModel, SpecModel
@@ -101,7 +102,7 @@ def test_every_step_and_cause_of_the_ladder_is_documented() -> None:
     assert [cause for cause in Cause if f"`{cause}`" not in documented] == []
 
 
-@pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.resource.kind)
+@pytest.mark.parametrize("kind", [*yard_kinds()], ids=lambda kind: kind.resource.kind)
 def test_every_kind_is_documented(kind: KindSpec) -> None:
     text, resource = read("yard-api.md"), kind.resource
     row = [
@@ -116,7 +117,7 @@ def test_every_kind_is_documented(kind: KindSpec) -> None:
 def test_no_kind_is_documented_that_is_not_served() -> None:
     table = section(read("yard-api.md"), "## Kinds").split("**Verbs**")[0]
     rows = re.findall(r"^\| `[\w./]+` \| (\w+) \|", table, re.MULTILINE)
-    assert sorted(rows) == sorted(kind.resource.kind for kind in ALL_KINDS)
+    assert sorted(rows) == sorted(kind.resource.kind for kind in yard_kinds())
 
 
 def _code(words: tuple[str, ...] | list[str]) -> str:

@@ -23,6 +23,7 @@ from gpuyard.local.http.certificates import Pki
 from gpuyard.local.http.credentials import load_or_make_token, write_kubeconfig
 from gpuyard.local.http.logs import Log, LogOptions
 from gpuyard.local.http.server import Listeners, serve
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.store import Store
 
@@ -101,7 +102,7 @@ class Yard:
         """Serves until cancelled."""
         store = await Store.open(self.folder / "store.db", synchronous="OFF")
         try:
-            self.api = ObjectApi(store)
+            self.api = ObjectApi(store, yard_kinds())
             await self.api.bootstrap()
             self.logs = NumberedLogs()
             pki = Pki(self.folder)

@@ -36,7 +36,7 @@ from gpuyard.local.http.server import Listeners, serve
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.devices.pod_resources import PodResourcesServer
 from gpuyard.local.kubelet.kubelet import Kubelet
-from gpuyard.local.objects.kinds import ALL_KINDS
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.parts import Parts
 from gpuyard.local.paths import YardPaths
@@ -84,7 +84,10 @@ class Yard:
             devices = await self._start_devices(parts, settings, running)
             search_path = os.environ.get("PATH", os.defpath)
             podman = Podman.find(self._paths.runtime_dir.name, search_path)
-            api = ObjectApi(store, clock=utc_now, rng=random.SystemRandom(), no_images=lambda: podman.problem)
+            kinds = yard_kinds()
+            api = ObjectApi(
+                store, kinds, clock=utc_now, rng=random.SystemRandom(), no_images=lambda: podman.problem
+            )
             await api.bootstrap()
             runtime = await Runtime.open(self._paths.runtime_dir.name, search_path, utc_now, podman=podman)
             informers = {r: Informer(api, r) for r in (*FOLLOWED, CONFIG_MAPS, SECRETS)}
@@ -138,7 +141,7 @@ class Yard:
         self, parts: Parts, api: ObjectApi, informers: dict[Resource, Informer], kubelet: Kubelet
     ) -> None:
         """The loops over the objects. Each adds its handlers to the informers before these run."""
-        resources = [kind.resource for kind in ALL_KINDS]
+        resources = [kind.resource for kind in kinds]
         controllers = ControllerManager(api, utc_now, informers, resources, job_backoff_s=_JOB_BACKOFF_S)
         scheduler = Scheduler(api, utc_now, informers[NODES], informers[PODS])
         for resource, informer in informers.items():

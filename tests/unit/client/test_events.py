@@ -10,6 +10,7 @@ import pytest
 
 from gpuyard.client.events import EventRecorder
 from gpuyard.kube.objects import EVENTS, NAMESPACES, NODES, Manifest
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
 
@@ -32,7 +33,7 @@ class Clock:
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[ObjectApi]:
     store = await Store.open(tmp_path / "store.db", synchronous="OFF")
-    api = ObjectApi(store)
+    api = ObjectApi(store, yard_kinds())
     await api.create(NAMESPACES, {"metadata": {"name": "default"}})
     yield api
     await store.close()

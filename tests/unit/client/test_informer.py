@@ -15,6 +15,7 @@ from gpuyard import errors
 from gpuyard.client.api import ObjectList, WatchEvent
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import CONFIG_MAPS, NAMESPACES, Manifest, ObjectKey, Resource, key_of
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
 
@@ -23,7 +24,7 @@ class Line(ObjectApi):
     """The yard's API behind a line that a test can cut."""
 
     def __init__(self, store: Store) -> None:
-        super().__init__(store)
+        super().__init__(store, yard_kinds())
         self.lists = 0
         self.refusals: list[errors.GpuyardError] = []
         self._cut: asyncio.Future[errors.GpuyardError | None] = asyncio.get_running_loop().create_future()
@@ -227,7 +228,7 @@ async def test_a_server_that_ends_every_stream_is_asked_with_pauses(api: Line) -
             return
             yield
 
-    informer = Informer(Ending(api.store), CONFIG_MAPS, retry_s=3600)
+    informer = Informer(Ending(api.store, api.kinds), CONFIG_MAPS, retry_s=3600)
     task = asyncio.create_task(informer.run(), name="informer")
     await informer.synced()
     await asyncio.wait((task,), timeout=0.01)

@@ -18,7 +18,7 @@ from gpuyard.controllers.job.view import JobView, PodView
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import EVENTS, JOBS, NAMESPACES, PODS, Manifest, ObjectKey, Resource
 from gpuyard.kube.timestamps import format_time
-from gpuyard.local.objects.kinds import ALL_KINDS
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
 
@@ -90,7 +90,7 @@ class Yard:
         self._tasks: list[asyncio.Future[None]] = []
 
     def new_informers(self) -> dict[Resource, Informer]:
-        return {kind.resource: Informer(self.api, kind.resource) for kind in ALL_KINDS}
+        return {kind.resource: Informer(self.api, kind.resource) for kind in yard_kinds()}
 
     @contextlib.asynccontextmanager
     async def running(self, *controllers: Runnable) -> AsyncIterator[None]:
@@ -220,7 +220,7 @@ class Kubelet:
 @pytest.fixture
 async def yard(tmp_path: Path, clock: Clock) -> AsyncIterator[Yard]:
     store = await Store.open(tmp_path / "yard.db", synchronous="OFF")
-    api = ObjectApi(store, clock=clock)
+    api = ObjectApi(store, yard_kinds(), clock=clock)
     await api.bootstrap()
     assert api.store.get(NAMESPACES.qualified, ObjectKey("", "default"))
     yield Yard(api)

@@ -4,11 +4,11 @@ from typing import Any
 
 from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.kube.objects import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS, uid_of
-from gpuyard.local.objects.kinds import ALL_KINDS
+from gpuyard.local.objects.kinds.served import yard_kinds
 
 
 async def test_all_controllers_run_over_one_set_of_informers(yard: Any) -> None:
-    resources = [kind.resource for kind in ALL_KINDS]
+    resources = [kind.resource for kind in yard_kinds()]
     informers = {resource: yard.informers[resource] for resource in (*FOLLOWED, CONFIG_MAPS)}
     async with yard.running(ControllerManager(yard.api, yard.clock, informers, resources, job_backoff_s=1.0)):
         await yard.until(lambda: yard.object(SERVICE_ACCOUNTS, "default"))

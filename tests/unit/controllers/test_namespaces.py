@@ -5,7 +5,7 @@ from typing import Any
 from gpuyard.controllers.namespaces import NamespaceController
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS
-from gpuyard.local.objects.kinds import ALL_KINDS
+from gpuyard.local.objects.kinds.served import yard_kinds
 
 # conftest's class, which test files can't import.
 Yard = Any
@@ -17,7 +17,7 @@ def controller(yard: Yard) -> NamespaceController:
         yard.clock,
         yard.informers[NAMESPACES],
         yard.informers[SERVICE_ACCOUNTS],
-        [kind.resource for kind in ALL_KINDS],
+        [kind.resource for kind in yard_kinds()],
     )
 
 

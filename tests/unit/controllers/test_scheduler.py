@@ -17,6 +17,7 @@ from gpuyard.client.informer import Informer
 from gpuyard.controllers.scheduler import Scheduler
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import EVENTS, NAMESPACES, NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Change, Store
 
@@ -34,7 +35,7 @@ class Api(ObjectApi):
     tells_bindings: asyncio.Event
 
     def __init__(self, store: Store) -> None:
-        super().__init__(store, clock=clock)
+        super().__init__(store, yard_kinds(), clock=clock)
         self.tells_bindings = asyncio.Event()
         self.tells_bindings.set()
 

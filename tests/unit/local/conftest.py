@@ -20,6 +20,7 @@ from gpuyard.local.http.app import ApiApp
 from gpuyard.local.http.certificates import Pki
 from gpuyard.local.http.logs import Log, LogOptions
 from gpuyard.local.http.server import Listeners, serve
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.store import Store
 
@@ -53,7 +54,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def api(store: Store, clock: Clock) -> ObjectApi:
-    api = ObjectApi(store, clock=clock, rng=random.Random(7))
+    api = ObjectApi(store, yard_kinds(), clock=clock, rng=random.Random(7))
     await api.bootstrap()
     return api
 

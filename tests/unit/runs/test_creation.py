@@ -14,6 +14,7 @@ from gpuyard.cli.notices import print_notice
 from gpuyard.client.api import Propagation
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, Manifest, uid_of
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
 from gpuyard.runs.creation import create_run
@@ -53,7 +54,7 @@ class Api:
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
     store = await Store.open(tmp_path / "store.sqlite")
-    objects = ObjectApi(store)
+    objects = ObjectApi(store, yard_kinds())
     await objects.bootstrap()
     yield Api(objects)
     await store.close()

@@ -18,6 +18,7 @@ from gpuyard.kube.objects import JOBS, PODS, Resource
 from gpuyard.local.http.app import ApiApp
 from gpuyard.local.http.certificates import Pki
 from gpuyard.local.http.server import Listeners, serve
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.store import Store
 from gpuyard.runs.run import find_run
@@ -73,7 +74,7 @@ def folder() -> Iterator[Path]:
 async def target(folder: Path) -> AsyncIterator[Target]:
     """The default namespace of an API without controllers."""
     store = await Store.open(folder / "store.db", history=200, synchronous="OFF")
-    api = ObjectApi(store)
+    api = ObjectApi(store, yard_kinds())
     await api.bootstrap()
     pki = Pki(folder)
     pki.ensure(utc_now())

@@ -13,6 +13,7 @@ from gpuyard import errors
 from gpuyard.cli.notices import print_notice
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, Manifest
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
 from gpuyard.runs.submit import fit_to_nodes, submit
@@ -28,7 +29,7 @@ from tests.unit.runs.test_image_fit import CUDA_13, DRIVER, node, run_of
 async def target(tmp_path: Path) -> AsyncIterator[Target]:
     """Two nodes, of which one has an old driver."""
     store = await Store.open(tmp_path / "store.sqlite")
-    api = ObjectApi(store)
+    api = ObjectApi(store, yard_kinds())
     await api.bootstrap()
     for name, driver in (("old", "535.104.05"), ("new", "580.95.05")):
         manifest = node(name, driver)

@@ -14,7 +14,7 @@ from gpuyard.kube.objects import Manifest
 from gpuyard.kube.status import status_of
 from gpuyard.local.http.negotiation import Form
 from gpuyard.local.http.tables import metadata_only, table
-from gpuyard.local.objects.kinds import KindSpec
+from gpuyard.local.objects.kinds.kind import KindSpec
 from gpuyard.local.objects.metadata import details
 
 JSON = b"application/json"

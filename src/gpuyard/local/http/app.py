@@ -13,7 +13,7 @@ from typing import Any
 
 from gpuyard import __version__, errors
 from gpuyard.local.http.answers import Response, Stream, failure
-from gpuyard.local.http.documents import find_document
+from gpuyard.local.http.documents import Documents
 from gpuyard.local.http.logs import PodLogs
 from gpuyard.local.http.not_served import not_served
 from gpuyard.local.http.request import ClientGone, Message, Receive, Request, parse_request, parse_target
@@ -36,6 +36,8 @@ class ApiApp:
     def __init__(
         self, api: ObjectApi, *, logs: PodLogs | None = None, bookmark_s: float = BOOKMARK_S
     ) -> None:
+        self._kinds = api.kinds
+        self._documents = Documents(api.kinds)
         self._resources = Resources(api, Watches(api, bookmark_s=bookmark_s), logs)
         self._streams: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -77,12 +79,12 @@ class ApiApp:
 
     async def _route(self, request: Request) -> Response | Stream:
         path = request.path
-        target = parse_target(path)
+        target = parse_target(path, self._kinds)
         if target is not None:
             return await self._resources.answer(target, request)
-        document = find_document(request)
+        document = self._documents.find(request)
         if document is None:
-            raise errors.NotFound(not_served(path))
+            raise errors.NotFound(not_served(path, self._kinds))
         if request.method != "GET":
             raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
         return document

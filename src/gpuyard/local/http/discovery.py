@@ -6,76 +6,86 @@ Sources: apimachinery `meta/v1` (APIVersions, APIGroupList, APIResourceList), `a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cached_property
 from typing import Any
 
 import orjson
 
-from gpuyard.local.objects.kinds import ALL_KINDS, KindSpec
-from gpuyard.local.objects.kinds.kind import Subresource
+from gpuyard.local.objects.kinds.kind import KindSpec, Subresource
+from gpuyard.local.objects.kinds.registry import Kinds
 
 #: Media type of the aggregated form, as in Accept and Content-Type.
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
-def discovery(path: str) -> bytes | None:
-    """The document at `/api`, `/apis`, `/api/v1`, `/apis/GROUP` or `/apis/GROUP/VERSION`, None elsewhere."""
-    return _documents().get(path.rstrip("/"))
+class Discovery:
+    """The documents of one registry, written on first use."""
 
+    def __init__(self, kinds: Kinds) -> None:
+        self._kinds = kinds
+        #: Versions by group, in the order of declaration.
+        self._groups: dict[str, list[str]] = {}
+        for spec in kinds:
+            versions = self._groups.setdefault(spec.resource.group, [])
+            if spec.resource.version not in versions:
+                versions.append(spec.resource.version)
 
-def discovery_paths() -> Iterable[str]:
-    """Where `discovery` has a document."""
-    return _documents().keys()
+    def document(self, path: str) -> bytes | None:
+        """What is at `/api`, `/apis`, `/api/v1`, `/apis/GROUP` or `/apis/GROUP/VERSION`; None elsewhere."""
+        return self._documents.get(path.rstrip("/"))
 
+    def paths(self) -> Iterable[str]:
+        """Where there is a document."""
+        return self._documents.keys()
 
-def aggregated_discovery(path: str) -> bytes | None:
-    """The aggregated document at `/api` (the core group) or `/apis` (all others), None elsewhere."""
-    return _aggregated_documents().get(path.rstrip("/"))
+    def aggregated(self, path: str) -> bytes | None:
+        """The aggregated document at `/api` (the core group) or `/apis` (all others), None elsewhere."""
+        return self._aggregated.get(path.rstrip("/"))
 
+    def _of(self, group: str, version: str) -> list[KindSpec]:
+        return [s for s in self._kinds if (s.resource.group, s.resource.version) == (group, version)]
 
-def _groups() -> Mapping[str, list[str]]:
-    """Versions by group, in the order of declaration."""
-    groups: dict[str, list[str]] = {}
-    for spec in ALL_KINDS:
-        versions = groups.setdefault(spec.resource.group, [])
-        if spec.resource.version not in versions:
-            versions.append(spec.resource.version)
-    return groups
+    @cached_property
+    def _aggregated(self) -> Mapping[str, bytes]:
+        head = {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}}
+        groups = {"/api": [""], "/apis": [group for group in self._groups if group]}
+        return {
+            path: orjson.dumps({**head, "items": [self._group_discovery(group) for group in names]})
+            for path, names in groups.items()
+        }
 
+    @cached_property
+    def _documents(self) -> Mapping[str, bytes]:
+        documents: dict[str, dict[str, Any]] = {}
+        named = {group: versions for group, versions in self._groups.items() if group}
+        groups = [_api_group(group, versions) for group, versions in named.items()]
+        documents["/api"] = {"kind": "APIVersions", "versions": list(self._groups[""])}
+        documents["/apis"] = {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+        for group, versions in self._groups.items():
+            root = f"/apis/{group}" if group else "/api"
+            if group:
+                documents[root] = {"kind": "APIGroup", "apiVersion": "v1", **_api_group(group, versions)}
+            for version in versions:
+                documents[f"{root}/{version}"] = {
+                    "kind": "APIResourceList",
+                    "apiVersion": "v1",
+                    "groupVersion": f"{group}/{version}" if group else version,
+                    "resources": list(_api_resources(self._of(group, version))),
+                }
+        return {path: orjson.dumps(document) for path, document in documents.items()}
 
-def _kinds(group: str, version: str) -> list[KindSpec]:
-    return [s for s in ALL_KINDS if (s.resource.group, s.resource.version) == (group, version)]
-
-
-@cache
-def _aggregated_documents() -> Mapping[str, bytes]:
-    head = {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}}
-    groups = {"/api": [""], "/apis": [group for group in _groups() if group]}
-    return {
-        path: orjson.dumps({**head, "items": [_group_discovery(group) for group in names]})
-        for path, names in groups.items()
-    }
-
-
-@cache
-def _documents() -> Mapping[str, bytes]:
-    documents: dict[str, dict[str, Any]] = {}
-    named = {group: versions for group, versions in _groups().items() if group}
-    groups = [_api_group(group, versions) for group, versions in named.items()]
-    documents["/api"] = {"kind": "APIVersions", "versions": list(_groups()[""])}
-    documents["/apis"] = {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
-    for group, versions in _groups().items():
-        root = f"/apis/{group}" if group else "/api"
-        if group:
-            documents[root] = {"kind": "APIGroup", "apiVersion": "v1", **_api_group(group, versions)}
-        for version in versions:
-            documents[f"{root}/{version}"] = {
-                "kind": "APIResourceList",
-                "apiVersion": "v1",
-                "groupVersion": f"{group}/{version}" if group else version,
-                "resources": list(_api_resources(_kinds(group, version))),
-            }
-    return {path: orjson.dumps(document) for path, document in documents.items()}
+    def _group_discovery(self, group: str) -> dict[str, Any]:
+        return {
+            "metadata": {"name": group} if group else {},
+            "versions": [
+                {
+                    "version": version,
+                    "freshness": "Current",
+                    "resources": [_resource_discovery(spec) for spec in self._of(group, version)],
+                }
+                for version in self._groups[group]
+            ],
+        }
 
 
 def _api_group(group: str, versions: list[str]) -> dict[str, Any]:
@@ -103,26 +113,12 @@ def _api_resources(kinds: Iterable[KindSpec]) -> Iterable[dict[str, Any]]:
                 "name": f"{resource.plural}/{sub.name}",
                 "singularName": "",
                 "namespaced": resource.namespaced,
-                "kind": sub.kind,
+                "kind": sub.body.kind,
                 "verbs": list(sub.verbs),
             }
-            if sub.group != resource.group:
-                entry |= {"group": sub.group, "version": sub.version}
+            if sub.body.group != resource.group:
+                entry |= {"group": sub.body.group, "version": sub.body.version}
             yield entry
-
-
-def _group_discovery(group: str) -> dict[str, Any]:
-    return {
-        "metadata": {"name": group} if group else {},
-        "versions": [
-            {
-                "version": version,
-                "freshness": "Current",
-                "resources": [_resource_discovery(spec) for spec in _kinds(group, version)],
-            }
-            for version in _groups()[group]
-        ],
-    }
 
 
 def _resource_discovery(spec: KindSpec) -> dict[str, Any]:
@@ -145,10 +141,11 @@ def _resource_discovery(spec: KindSpec) -> dict[str, Any]:
 
 def _subresource_discovery(sub: Subresource, group: str) -> dict[str, Any]:
     # Named only where it is another group than the resource's.
-    version = sub.version if sub.group != group else ""
+    body = sub.body
+    version = body.version if body.group != group else ""
     return {
         "subresource": sub.name,
-        "responseKind": _response_kind(sub.group if version else "", version, sub.kind),
+        "responseKind": _response_kind(body.group if version else "", version, body.kind),
         "verbs": list(sub.verbs),
     }
 

@@ -6,10 +6,11 @@ import orjson
 
 from gpuyard import __version__
 from gpuyard.local.http.answers import Response
-from gpuyard.local.http.discovery import AGGREGATED, aggregated_discovery, discovery, discovery_paths
+from gpuyard.local.http.discovery import AGGREGATED, Discovery
 from gpuyard.local.http.negotiation import JSON_RANGES, not_acceptable
-from gpuyard.local.http.openapi import openapi
+from gpuyard.local.http.openapi import OpenApi
 from gpuyard.local.http.request import Request
+from gpuyard.local.objects.kinds.registry import Kinds
 
 #: The release whose API this is a part of; `kubectl version` must be able to parse it.
 KUBERNETES_VERSION = "1.34.0"
@@ -37,36 +38,43 @@ _OPENAPI_V2 = b"\x0a\x032.0\x12\x00"
 _OPENAPI_V2_TYPE = b"application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 
-def find_document(request: Request) -> Response | None:
-    """The document at a path that isn't a resource's; None when there is none.
+class Documents:
+    """What can be read of a server that serves these kinds."""
 
-    Raises:
-        NotAcceptable: the client takes none of its forms.
-    """
-    path = request.path
-    if path == "/":
-        return Response(200, orjson.dumps({"paths": sorted((*discovery_paths(), *_OTHER_PATHS))}))
-    if path == "/version":
-        return Response(200, _VERSION)
-    if path in HEALTH_PATHS:
-        return Response(200, b"ok", b"text/plain; charset=utf-8")
-    if path == "/openapi/v2":
-        return Response(200, _OPENAPI_V2, _OPENAPI_V2_TYPE)
-    if path.startswith("/openapi/v3"):
-        body = openapi(path)
-        return Response(200, body) if body is not None else None
-    return _discovery(request) if path.startswith("/api") else None
+    def __init__(self, kinds: Kinds) -> None:
+        self._discovery = Discovery(kinds)
+        self._openapi = OpenApi(kinds)
 
+    def find(self, request: Request) -> Response | None:
+        """The document at a path that isn't a resource's; None when there is none.
 
-def _discovery(request: Request) -> Response | None:
-    for entry in request.accepted():
-        parameters = entry.parameters
-        if entry.type not in JSON_RANGES:
-            continue
-        if parameters.get("g") == "apidiscovery.k8s.io" and parameters.get("v") == "v2":
-            if (body := aggregated_discovery(request.path)) is not None:
-                return Response(200, body, AGGREGATED.encode())
-        elif "as" not in parameters:
-            body = discovery(request.path)
+        Raises:
+            NotAcceptable: the client takes none of its forms.
+        """
+        path = request.path
+        if path == "/":
+            paths = sorted((*self._discovery.paths(), *_OTHER_PATHS))
+            return Response(200, orjson.dumps({"paths": paths}))
+        if path == "/version":
+            return Response(200, _VERSION)
+        if path in HEALTH_PATHS:
+            return Response(200, b"ok", b"text/plain; charset=utf-8")
+        if path == "/openapi/v2":
+            return Response(200, _OPENAPI_V2, _OPENAPI_V2_TYPE)
+        if path.startswith("/openapi/v3"):
+            body = self._openapi.document(path)
             return Response(200, body) if body is not None else None
-    raise not_acceptable()
+        return self._find_discovery(request) if path.startswith("/api") else None
+
+    def _find_discovery(self, request: Request) -> Response | None:
+        for entry in request.accepted():
+            parameters = entry.parameters
+            if entry.type not in JSON_RANGES:
+                continue
+            if parameters.get("g") == "apidiscovery.k8s.io" and parameters.get("v") == "v2":
+                if (body := self._discovery.aggregated(request.path)) is not None:
+                    return Response(200, body, AGGREGATED.encode())
+            elif "as" not in parameters:
+                body = self._discovery.document(request.path)
+                return Response(200, body) if body is not None else None
+        raise not_acceptable()

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from gpuyard.local.objects.kinds import ALL_KINDS, KindSpec
+from gpuyard.local.objects.kinds.registry import Kinds
 
 #: Kubernetes' own sentence comes first: clients look for it.
 _KUBERNETES = "the server could not find the requested resource"
 
 
-def not_served(path: str) -> str:
+def not_served(path: str, kinds: Kinds) -> str:
     """The message for a path at which nothing is served."""
     words = [word for word in path.split("/") if word]
     if words[:1] not in (["api"], ["apis"]):
         return _KUBERNETES
-    spec = next((kind for word in reversed(words) if (kind := _kind_of(word)) is not None), None)
+    by_plural = {kind.resource.plural: kind for kind in kinds}
+    spec = next((by_plural[word] for word in reversed(words) if word in by_plural), None)
     place = words.index(spec.resource.plural) if spec and spec.resource.plural in words else -1
     if spec is not None and spec.resource.plural != "namespaces" and len(words) - place == 3:
         served = ", ".join(sub.name for sub in spec.subresources) or "no subresource"
         return f"{_KUBERNETES}: this gpuyard yard serves no {words[-1]} of {words[place]}, but {served}"
-    kinds = ", ".join(sorted(kind.resource.plural for kind in ALL_KINDS))
-    return f"{_KUBERNETES}: this gpuyard yard serves {kinds}"
-
-
-def _kind_of(plural: str) -> KindSpec | None:
-    return next((kind for kind in ALL_KINDS if kind.resource.plural == plural), None)
+    return f"{_KUBERNETES}: this gpuyard yard serves {', '.join(sorted(by_plural))}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from functools import cache
+from functools import cached_property
 from importlib import resources
 from typing import Any
 
@@ -16,7 +16,8 @@ import orjson
 
 from gpuyard import __version__
 from gpuyard.kube.objects import Resource
-from gpuyard.local.objects.kinds import ALL_KINDS, KindSpec
+from gpuyard.local.objects.kinds.kind import KindSpec
+from gpuyard.local.objects.kinds.registry import Kinds
 from gpuyard.local.objects.kinds.schema import type_name, types
 
 _ROOT = "/openapi/v3"
@@ -56,6 +57,7 @@ _QUERY = {
 _LIST = ("labelSelector", "fieldSelector", "limit", "continue", "watch", "resourceVersion")
 _WRITE = ("dryRun", "fieldManager", "fieldValidation")
 _DELETE = ("dryRun", "gracePeriodSeconds", "propagationPolicy")
+_METHODS = {"get": "get", "update": "put", "patch": "patch"}
 _PATCHES = (
     "application/json-patch+json",
     "application/merge-patch+json",
@@ -63,43 +65,48 @@ _PATCHES = (
 )
 
 
-def openapi(path: str) -> bytes | None:
-    """The index at `/openapi/v3`, or the document of one group and version below it; None elsewhere."""
-    path = path.rstrip("/")
-    if path == _ROOT:
-        return _index()
-    name = path.removeprefix(f"{_ROOT}/")
-    return _document(name) if name in _group_paths() else None
+class OpenApi:
+    """The documents of one registry."""
 
+    def __init__(self, kinds: Kinds) -> None:
+        self._by_group: dict[str, list[KindSpec]] = {}
+        for spec in kinds:
+            self._by_group.setdefault(_group_path(spec.resource), []).append(spec)
+        self._documents: dict[str, bytes] = {}
 
-@cache
-def _index() -> bytes:
-    return orjson.dumps({"paths": {name: {"serverRelativeURL": _url(name)} for name in _group_paths()}})
+    def document(self, path: str) -> bytes | None:
+        """The index at `/openapi/v3`, or the document of one group and version below it; None elsewhere."""
+        path = path.rstrip("/")
+        if path == _ROOT:
+            return self._index
+        name = path.removeprefix(f"{_ROOT}/")
+        return self._document(name) if name in self._by_group else None
 
+    @cached_property
+    def _index(self) -> bytes:
+        return orjson.dumps(
+            {"paths": {name: {"serverRelativeURL": self._url(name)} for name in self._by_group}}
+        )
 
-def _url(name: str) -> str:
-    return f"{_ROOT}/{name}?hash={hashlib.sha256(_document(name)).hexdigest()[:32].upper()}"
+    def _url(self, name: str) -> str:
+        return f"{_ROOT}/{name}?hash={hashlib.sha256(self._document(name)).hexdigest()[:32].upper()}"
 
-
-def _group_paths() -> list[str]:
-    return list(dict.fromkeys(_group_path(spec.resource) for spec in ALL_KINDS))
+    def _document(self, name: str) -> bytes:
+        if name not in self._documents:
+            kinds = self._by_group[name]
+            self._documents[name] = orjson.dumps(
+                {
+                    "openapi": "3.0.0",
+                    "info": {"title": "gpuyard", "version": __version__},
+                    "paths": {path: item for spec in kinds for path, item in _paths(spec)},
+                    "components": {"schemas": _components(kinds)},
+                }
+            )
+        return self._documents[name]
 
 
 def _group_path(resource: Resource) -> str:
     return resource.path().strip("/").rsplit("/", 1)[0]
-
-
-@cache
-def _document(name: str) -> bytes:
-    kinds = [spec for spec in ALL_KINDS if _group_path(spec.resource) == name]
-    return orjson.dumps(
-        {
-            "openapi": "3.0.0",
-            "info": {"title": "gpuyard", "version": __version__},
-            "paths": {path: item for spec in kinds for path, item in _paths(spec)},
-            "components": {"schemas": _components(kinds)},
-        }
-    )
 
 
 def _paths(spec: KindSpec) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -122,10 +129,11 @@ def _paths(spec: KindSpec) -> Iterator[tuple[str, dict[str, Any]]]:
         "delete": _operation(spec, "delete", _DELETE),
     }
     yield resource.path(scope, "{name}"), {"parameters": _path_parameters(resource, name=True), **item}
-    if spec.has_status:
-        part = {method: item[method] for method in ("get", "put", "patch")}
-        path = resource.path(scope, "{name}", "status")
-        yield path, {"parameters": _path_parameters(resource, name=True), **part}
+    for part in spec.subresources:
+        if part.body == resource and not part.streams:
+            below = {_METHODS[verb]: item[_METHODS[verb]] for verb in part.verbs}
+            path = resource.path(scope, "{name}", part.name)
+            yield path, {"parameters": _path_parameters(resource, name=True), **below}
 
 
 def _operation(

@@ -17,8 +17,9 @@ from gpuyard import errors
 from gpuyard.local.http.answers import Page
 from gpuyard.local.http.request import Request, Target
 from gpuyard.local.objects.kinds.fields import forbidden, invalid_options, unsupported
+from gpuyard.local.objects.parameters import parse_version
 from gpuyard.local.objects.selection import parse_selection
-from gpuyard.local.objects.verbs import ObjectApi, parse_version
+from gpuyard.local.objects.verbs import ObjectApi
 
 #: Lists that are being read in pieces at the same time; the one untouched for longest goes first.
 _KEPT = 16

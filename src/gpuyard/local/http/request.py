@@ -10,12 +10,12 @@ from urllib.parse import parse_qsl
 import orjson
 
 from gpuyard import errors
-from gpuyard.client.api import PatchType, Propagation
+from gpuyard.client.api import PatchType
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.local.http.negotiation import Accepted, parse_accept
-from gpuyard.local.objects.deletion import DeleteOptions
-from gpuyard.local.objects.kinds import KINDS, KindSpec
-from gpuyard.local.objects.kinds.fields import invalid, invalid_options, unsupported
+from gpuyard.local.objects.kinds.kind import KindSpec, Subresource
+from gpuyard.local.objects.kinds.registry import Kinds
+from gpuyard.local.objects.parameters import number_parameter
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -46,12 +46,7 @@ class Request:
 
     def number(self, name: str) -> int | None:
         """A whole-number query parameter that isn't negative; None when absent."""
-        text = self.query.get(name)
-        if not text:
-            return None
-        if not is_number(text):
-            raise errors.BadRequest(f"query parameter {name}: {text[:40]!r} is not a whole number")
-        return int(text)
+        return number_parameter(self.query, name)
 
     def accepted(self) -> tuple[Accepted, ...]:
         """The entries of the Accept header, best first."""
@@ -118,17 +113,12 @@ class Target:
     spec: KindSpec
     namespace: str | None
     name: str = ""
-    subresource: str = ""
+    subresource: Subresource | None = None
 
     @property
     def key(self) -> ObjectKey:
         """The object's key."""
         return ObjectKey(self.namespace or "", self.name)
-
-
-def is_number(text: str) -> bool:
-    """Whether the text is a whole number that fits 63 bits with room to spare."""
-    return text.isascii() and text.isdigit() and len(text) <= 18
 
 
 def parse_request(scope: Mapping[str, Any], receive: Receive) -> Request:
@@ -138,7 +128,7 @@ def parse_request(scope: Mapping[str, Any], receive: Receive) -> Request:
     return Request(scope["method"], scope["path"], query, dict(scope["headers"]), receive)
 
 
-def parse_target(path: str) -> Target | None:
+def parse_target(path: str, kinds: Kinds) -> Target | None:
     """Reads `/api/v1/…` and `/apis/GROUP/VERSION/…`; None when nothing is served there."""
     parts = path.split("/")[1:]
     if parts[-1:] == [""]:
@@ -153,64 +143,20 @@ def parse_target(path: str) -> Target | None:
         return None
     version, rest = rest[0], rest[1:]
     namespace: str | None = None
-    if (
-        rest[0] == "namespaces"
-        and len(rest) > 2
-        and not (len(rest) == 3 and rest[2] in ("status", "finalize"))
-    ):
+    spec = kinds.find(group, version, rest[0])
+    # What follows a namespace is one of its own subresources, or a collection in it.
+    own = spec is not None and len(rest) == 3 and spec.subresource(rest[2]) is not None
+    if rest[0] == "namespaces" and len(rest) > 2 and not own:
         namespace, rest = rest[1], rest[2:]
-    spec = KINDS.get((group, version, rest[0]))
+        spec = kinds.find(group, version, rest[0])
     if spec is None or len(rest) > 3 or (namespace is not None and not spec.resource.namespaced):
         return None
     if len(rest) > 1 and spec.resource.namespaced and namespace is None:
         return None
-    if len(rest) == 3 and spec.subresource(rest[2]) is None:
-        return None
-    return Target(spec, namespace, *rest[1:])
-
-
-def parse_delete_options(request: Request, raw: Any) -> DeleteOptions:
-    """`v1.DeleteOptions` of a body (or of nothing), else of the query."""
-    if raw is not None and not isinstance(raw, Mapping):
-        raise errors.BadRequest("the body of a delete must be a DeleteOptions object")
-    options = raw or {}
-    grace = options.get("gracePeriodSeconds", request.number("gracePeriodSeconds"))
-    if grace is not None and type(grace) is not int:
-        raise errors.BadRequest(f"gracePeriodSeconds: {grace!r} is not a whole number")
-    if options.get("propagationPolicy") and options.get("orphanDependents") is not None:
-        detail = "orphanDependents and deletionPropagation cannot be both set"
-        given = options["propagationPolicy"]
-        raise invalid_options("DeleteOptions", invalid("propagationPolicy", given, detail))
-    policy = options.get("propagationPolicy") or request.query.get("propagationPolicy")
-    if not policy and "orphanDependents" in options:
-        policy = Propagation.ORPHAN if options["orphanDependents"] else Propagation.BACKGROUND
-    if policy and policy not in tuple(Propagation):
-        supported = ("Foreground", "Background", "Orphan", "nil")
-        raise invalid_options("DeleteOptions", unsupported("propagationPolicy", policy, supported))
-    preconditions = options.get("preconditions") or {}
-    if not isinstance(preconditions, Mapping):
-        raise errors.BadRequest("preconditions must be an object")
-    return DeleteOptions(
-        grace_s=grace,
-        propagation=Propagation(policy) if policy else None,
-        uid=str(preconditions.get("uid") or ""),
-        resource_version=str(preconditions.get("resourceVersion") or ""),
-        dry_run=is_dry_run("DeleteOptions", options.get("dryRun") or request.query.get("dryRun")),
-    )
-
-
-def is_dry_run(kind: str, value: Any) -> bool:
-    """Reads `dryRun` of a query or a body, which is of this kind of options.
-
-    Raises:
-        Invalid: it is something else than All.
-    """
-    if not value:
-        return False
-    if value not in ("All", ["All"]):
-        given = value if isinstance(value, list) else [value]
-        raise invalid_options(kind, unsupported("dryRun", given, ("All",)))
-    return True
+    if len(rest) < 3:
+        return Target(spec, namespace, rest[1] if len(rest) == 2 else "")
+    part = spec.subresource(rest[2])
+    return None if part is None else Target(spec, namespace, rest[1], part)
 
 
 def _require_media_type(given: str, served: tuple[str, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, get_args
+from typing import get_args
 
 import orjson
 
@@ -13,11 +13,12 @@ from gpuyard.local.http.answers import Page, Response, Stream, list_body, object
 from gpuyard.local.http.logs import PodLogs, choose_container, parse_log_options
 from gpuyard.local.http.negotiation import Form, choose_form
 from gpuyard.local.http.paging import Pager
-from gpuyard.local.http.request import Request, Target, is_dry_run, parse_delete_options
+from gpuyard.local.http.request import Request, Target
 from gpuyard.local.http.watches import Watches
-from gpuyard.local.objects.admission import FieldValidation, WriteOptions
-from gpuyard.local.objects.deletion import orphans_by_default
+from gpuyard.local.objects.admission import FieldValidation, WriteOptions, is_dry_run
+from gpuyard.local.objects.deletion import orphans_by_default, parse_delete_options
 from gpuyard.local.objects.kinds.fields import invalid_options, unsupported
+from gpuyard.local.objects.kinds.kind import Subresource
 from gpuyard.local.objects.selection import parse_selection
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.objects.writes import Answer
@@ -46,11 +47,6 @@ class Resources:
             "delete": self._delete,
             "deletecollection": self._delete_collection,
         }
-        self._special: dict[str, _Handler] = {
-            "binding": self._bind,
-            "eviction": self._evict,
-            "log": self._log,
-        }
 
     async def answer(self, target: Target, request: Request) -> Answered:
         """Does what the request asks.
@@ -59,11 +55,14 @@ class Resources:
             ApiError: it can't be done.
         """
         verb = _verb(target, request.method)
-        subresource = target.spec.subresource(target.subresource)
-        if verb not in (subresource.verbs if subresource else target.spec.verbs):
+        part = target.subresource
+        if verb not in (part.verbs if part else target.spec.verbs):
             raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
-        handler = self._special.get(target.subresource) or self._verbs[verb]
-        return await handler(target, request)
+        if part is not None and part.streams:
+            return await self._log(target, request)
+        if part is not None and verb == "create":
+            return await self._create_below(target, part, request)
+        return await self._verbs[verb](target, request)
 
     async def _get(self, target: Target, request: Request) -> Answered:
         form = _form(request)
@@ -89,7 +88,7 @@ class Resources:
 
     async def _update(self, target: Target, request: Request) -> Answered:
         form, options = _form(request), _write_options(request)
-        manifest = _object(await request.json(), target.spec.resource.kind)
+        manifest = await request.json()
         answer = await self._api.update_raw(target.spec, target.key, manifest, target.subresource, options)
         return self._written(target, request, form, answer, 200)
 
@@ -103,7 +102,7 @@ class Resources:
 
     async def _delete(self, target: Target, request: Request) -> Answered:
         form = _form(request)
-        options = parse_delete_options(request, await request.json(optional=True))
+        options = parse_delete_options(await request.json(optional=True), request.query)
         answer = await self._api.delete_raw(target.spec, target.key, options)
         if answer.gone and not target.spec.graceful:
             return success(target.spec, target.name, answer.manifest["metadata"]["uid"])
@@ -113,7 +112,7 @@ class Resources:
 
     async def _delete_collection(self, target: Target, request: Request) -> Answered:
         form = _form(request)
-        options = parse_delete_options(request, await request.json(optional=True))
+        options = parse_delete_options(await request.json(optional=True), request.query)
         query = request.query
         selection = parse_selection(
             target.spec, query.get("labelSelector", ""), query.get("fieldSelector", "")
@@ -128,17 +127,12 @@ class Resources:
         page = Page(deleted, revision)
         return Response(200, list_body(target.spec, page, form, "", self._api.clock()))
 
-    async def _bind(self, target: Target, request: Request) -> Answered:
+    async def _create_below(self, target: Target, part: Subresource, request: Request) -> Answered:
         options = _write_options(request)
-        await self._api.bind_raw(target.key, _object(await request.json(), "Binding"), options)
-        return success(target.spec, target.name, "", 201)
-
-    async def _evict(self, target: Target, request: Request) -> Answered:
-        """Deletes the pod: the yard has no disruption budgets that could forbid it."""
-        eviction = _object(await request.json(), "Eviction")
-        options = parse_delete_options(request, eviction.get("deleteOptions"))
-        await self._api.delete_raw(target.spec, target.key, options)
-        return success(target.spec, target.name, "", 201)
+        answer = await self._api.create_below_raw(
+            target.spec, target.key, part, await request.json(), options
+        )
+        return replace(success(target.spec, target.name, "", 201), warnings=answer.warnings)
 
     async def _log(self, target: Target, request: Request) -> Answered:
         if self._logs is None:
@@ -169,7 +163,7 @@ _ORPHANS = (
 
 def _verb(target: Target, method: str) -> str:
     """The verb of a method; empty when there is none, as for creating without a namespace."""
-    if target.subresource == "" and target.name == "":
+    if not target.name:
         placed = target.namespace is not None or not target.spec.resource.namespaced
         verbs = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
         return verbs.get(method, "") if placed or method == "GET" else ""
@@ -197,9 +191,3 @@ def _write_options(request: Request) -> WriteOptions:
 
 #: Over HTTP unknown fields get a warning unless the client asks for more, as on any cluster.
 _DEFAULT = WriteOptions(field_validation="Warn")
-
-
-def _object(raw: Any, kind: str) -> dict[str, Any]:
-    if not isinstance(raw, dict):
-        raise errors.BadRequest(f"the body must be a {kind} object")
-    return raw

@@ -11,7 +11,7 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest
-from gpuyard.local.objects.kinds import KindSpec
+from gpuyard.local.objects.kinds.kind import KindSpec
 
 INCLUDES = ("None", "Metadata", "Object")
 

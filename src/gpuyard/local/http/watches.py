@@ -16,10 +16,11 @@ from gpuyard.kube.status import status_of
 from gpuyard.local.http.answers import Stream, event_object
 from gpuyard.local.http.negotiation import Form
 from gpuyard.local.http.request import Request, Target
-from gpuyard.local.objects.kinds import KindSpec
 from gpuyard.local.objects.kinds.fields import forbidden, invalid_options
+from gpuyard.local.objects.kinds.kind import KindSpec
+from gpuyard.local.objects.parameters import parse_version
 from gpuyard.local.objects.selection import parse_selection
-from gpuyard.local.objects.verbs import ObjectApi, parse_version
+from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.objects.view import View
 
 #: Kubernetes' own: bookmarks about once a minute, and a watch without a timeout ends after 30 to 60 minutes.

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gpuyard import errors
-from gpuyard.kube.objects import Manifest, ObjectKey
+from gpuyard.kube.objects import Manifest, ObjectKey, Resource
 from gpuyard.local.objects import metadata as meta
-from gpuyard.local.objects.kinds import KindSpec, schema
-from gpuyard.local.objects.kinds.fields import invalid_object
+from gpuyard.local.objects.kinds import schema
+from gpuyard.local.objects.kinds.fields import invalid_object, invalid_options, unsupported
+from gpuyard.local.objects.kinds.kind import KindSpec, Subresource, with_field
 
 FieldValidation = Literal["Ignore", "Warn", "Strict"]
 
@@ -30,6 +31,20 @@ class WriteOptions:
     is_patch: bool = False
 
 
+def is_dry_run(kind: str, value: Any) -> bool:
+    """Reads `dryRun` of a query or a body, which is of this kind of options.
+
+    Raises:
+        Invalid: it is something else than All.
+    """
+    if not value:
+        return False
+    if value not in ("All", ["All"]):
+        given = value if isinstance(value, list) else [value]
+        raise invalid_options(kind, unsupported("dryRun", given, ("All",)))
+    return True
+
+
 #: A write that counts, strict about unknown fields.
 DEFAULT = WriteOptions()
 
@@ -39,25 +54,27 @@ def admit_change(
     key: ObjectKey,
     given: Mapping[str, Any],
     old: Manifest,
-    subresource: str,
+    subresource: Subresource | None,
     options: WriteOptions,
 ) -> tuple[Manifest, tuple[str, ...]]:
     """What may be stored of `given` in the place of `old`, and the warnings about it.
 
+    The one door for updates and patches, of the object and of its subresources.
+
     Raises:
         BadRequest, Conflict, Invalid: it breaks a precondition or a rule.
     """
-    new, warnings = decode(spec, given, options)
+    new, warnings = decode(spec.resource, given, options)
     meta.check_names(spec, new, key)
     if spec.needs_version and not new["metadata"].get("resourceVersion"):
         raise meta.version_required(spec, key.name)
     meta.keep_server_owned(spec, new, old)
-    if subresource == "status":
-        new = _with_status_and_metadata(old, new)
+    if subresource is not None and subresource.merge is not None:
+        new = subresource.merge(old, new)
     elif spec.has_status:
-        new = _with_field(new, "status", old)
+        new = with_field(new, "status", old)
     spec.default(new)
-    if not subresource:
+    if subresource is None:
         spec.prepare_update(new, old)
     check_rules(spec, new, old)
     if spec.has_generation and new.get("spec") != old.get("spec"):
@@ -65,43 +82,37 @@ def admit_change(
     return new, warnings
 
 
-def _with_field(manifest: Manifest, field: str, source: Manifest) -> Manifest:
-    """`manifest` with one field as it is in `source`."""
-    result = {name: value for name, value in manifest.items() if name != field}
-    if field in source:
-        result[field] = source[field]
-    # A copy, since defaulting works in place and `old` must stay comparable.
-    return {**result, "metadata": dict(result["metadata"])}
-
-
-def _with_status_and_metadata(old: Manifest, new: Manifest) -> Manifest:
-    """What a write of the status changes: also labels, annotations and finalizers, but not the owners."""
-    metadata = {**new["metadata"], "ownerReferences": old["metadata"].get("ownerReferences")}
-    if not metadata["ownerReferences"]:
-        del metadata["ownerReferences"]
-    return {**_with_field(old, "status", new), "metadata": metadata}
-
-
-def decode(
-    spec: KindSpec, given: Mapping[str, Any], options: WriteOptions
+def admit_body(
+    spec: KindSpec, key: ObjectKey, subresource: Subresource, given: Any, options: WriteOptions
 ) -> tuple[Manifest, tuple[str, ...]]:
+    """A body that is created below an object, decoded, and the warnings about it.
+
+    Raises:
+        BadRequest: it isn't of the subresource's kind, or names another object.
+    """
+    body, warnings = decode(subresource.body, given, options)
+    meta.check_names(spec, body, key)
+    return body, warnings
+
+
+def decode(resource: Resource, given: Any, options: WriteOptions) -> tuple[Manifest, tuple[str, ...]]:
     """A copy of the known fields, and warnings about the others.
 
     Raises:
         BadRequest: another kind, a wrong type, or an unknown field where those are refused.
     """
-    meta.check_kind(spec, given)
+    meta.check_kind(resource, given)
     try:
-        manifest, unknown = schema.decode(schema.type_name(spec.resource), given)
+        manifest, unknown = schema.decode(schema.type_name(resource), given)
         if unknown and options.field_validation == "Strict":
-            raise schema.strict_error(spec.resource, unknown)
+            raise schema.strict_error(resource, unknown)
     except errors.BadRequest as error:
         if not options.is_patch:
             raise
         cause = {"reason": "FieldValueInvalid", "message": error.message, "field": "patch"}
         why = f' "" is invalid: patch: {error.message}'
         raise errors.Invalid(why, details={"causes": [cause]}) from error
-    manifest["apiVersion"], manifest["kind"] = spec.resource.api_version, spec.resource.kind
+    manifest["apiVersion"], manifest["kind"] = resource.api_version, resource.kind
     manifest.setdefault("metadata", {})
     if options.field_validation == "Ignore":
         return manifest, ()

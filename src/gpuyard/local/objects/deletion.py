@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from gpuyard import errors
@@ -16,8 +17,12 @@ from gpuyard.client.api import Propagation
 from gpuyard.kube.objects import JOBS, NAMESPACES, Manifest
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.timestamps import LONGEST_S, format_time, later, parse_time
+from gpuyard.local.objects.admission import is_dry_run
+from gpuyard.local.objects.kinds import schema
+from gpuyard.local.objects.kinds.fields import invalid, invalid_options, unsupported
 from gpuyard.local.objects.kinds.kind import KindSpec
 from gpuyard.local.objects.metadata import conflict, details
+from gpuyard.local.objects.parameters import number_parameter
 
 _DEFAULT_GRACE_S = 30
 _FOREGROUND = "foregroundDeletion"
@@ -40,6 +45,36 @@ class DeleteOptions:
     uid: str = ""
     resource_version: str = ""
     dry_run: bool = False
+
+
+def parse_delete_options(raw: Any, query: Mapping[str, str] = MappingProxyType({})) -> DeleteOptions:
+    """`v1.DeleteOptions` of a body (None for none), else of a request's query parameters.
+
+    Raises:
+        BadRequest, Invalid: it isn't one.
+    """
+    if raw is not None and not isinstance(raw, Mapping):
+        raise errors.BadRequest("the body of a delete must be a DeleteOptions object")
+    options, _ = schema.decode("meta.v1.DeleteOptions", raw or {})
+    grace_s = options.get("gracePeriodSeconds", number_parameter(query, "gracePeriodSeconds"))
+    policy = options.get("propagationPolicy", "")
+    if policy and options.get("orphanDependents") is not None:
+        detail = "orphanDependents and deletionPropagation cannot be both set"
+        raise invalid_options("DeleteOptions", invalid("propagationPolicy", policy, detail))
+    policy = policy or query.get("propagationPolicy", "")
+    if not policy and "orphanDependents" in options:
+        policy = Propagation.ORPHAN if options["orphanDependents"] else Propagation.BACKGROUND
+    if policy and policy not in tuple(Propagation):
+        supported = ("Foreground", "Background", "Orphan", "nil")
+        raise invalid_options("DeleteOptions", unsupported("propagationPolicy", policy, supported))
+    preconditions = options.get("preconditions") or {}
+    return DeleteOptions(
+        grace_s=grace_s,
+        propagation=Propagation(policy) if policy else None,
+        uid=preconditions.get("uid", ""),
+        resource_version=preconditions.get("resourceVersion", ""),
+        dry_run=is_dry_run("DeleteOptions", options.get("dryRun") or query.get("dryRun")),
+    )
 
 
 def mark_deleted(

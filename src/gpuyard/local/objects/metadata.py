@@ -14,7 +14,7 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.kube.names import random_suffix
-from gpuyard.kube.objects import Manifest, ObjectKey
+from gpuyard.kube.objects import Manifest, ObjectKey, Resource
 from gpuyard.kube.timestamps import format_time
 from gpuyard.local.objects.kinds.fields import (
     check_key,
@@ -39,24 +39,30 @@ _STANDARD_FINALIZERS = ("orphan", "foregroundDeletion", "kubernetes")
 _NEVER_KEPT = ("managedFields", "selfLink")
 
 
-def check_kind(spec: KindSpec, given: Mapping[str, Any]) -> None:
+def check_kind(resource: Resource, given: object) -> None:
     """That a body's apiVersion and kind, where it has them, are those of its URL.
 
     Raises:
         BadRequest: they are not.
     """
     if not isinstance(given, Mapping):
-        raise errors.BadRequest(f"the body must be a JSON object of kind {spec.resource.kind}")
-    api_version = given.get("apiVersion") or spec.resource.api_version
-    kind = given.get("kind") or spec.resource.kind
-    if api_version != spec.resource.api_version:
+        raise errors.BadRequest(f"the body must be a JSON object of kind {resource.kind}")
+    for field in ("apiVersion", "kind"):
+        if not isinstance(given.get(field) or "", str):
+            raise errors.BadRequest(
+                f"couldn't get version/kind; json parse error: {field} must be text, as in "
+                f'"apiVersion":"{resource.api_version}","kind":"{resource.kind}"'
+            )
+    api_version = given.get("apiVersion") or resource.api_version
+    kind = given.get("kind") or resource.kind
+    if api_version != resource.api_version:
         raise errors.BadRequest(
             f'{kind} in version "{api_version.rpartition("/")[2]}" cannot be handled as a '
-            f"{spec.resource.kind}: the path is of version {spec.resource.api_version}"
+            f"{resource.kind}: the path is of version {resource.api_version}"
         )
-    if kind != spec.resource.kind:
+    if kind != resource.kind:
         raise errors.BadRequest(
-            f'{kind} in version "{spec.resource.version}" cannot be handled as a {spec.resource.kind}'
+            f'{kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
         )
 
 
@@ -224,7 +230,7 @@ def validate(spec: KindSpec, manifest: Mapping[str, Any], old: Mapping[str, Any]
     if labels := metadata.get("labels"):
         found += check_labels("metadata.labels", labels)
     if annotations := metadata.get("annotations"):
-        found += _validate_annotations(annotations)
+        found += validate_annotations(annotations)
     found += _validate_owners(metadata.get("ownerReferences") or [])
     return found + _validate_finalizers(metadata.get("finalizers") or ())
 
@@ -272,7 +278,8 @@ def _validate_name(spec: KindSpec, metadata: Mapping[str, Any]) -> list[FieldErr
     return check("metadata.name", name)
 
 
-def _validate_annotations(annotations: Mapping[str, str]) -> list[FieldError]:
+def validate_annotations(annotations: Mapping[str, str]) -> list[FieldError]:
+    """Broken rules of annotations: of their keys, and of the size of all."""
     found: list[FieldError] = []
     size = 0
     for key, value in annotations.items():

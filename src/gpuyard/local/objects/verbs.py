@@ -13,12 +13,11 @@ import orjson
 from gpuyard import errors
 from gpuyard.client.api import ObjectList, PatchType, Propagation, WatchEvent
 from gpuyard.kube.objects import NAMESPACES, PODS, PRIORITY_CLASSES, Manifest, ObjectKey, Resource
-from gpuyard.local.http.request import is_number
-from gpuyard.local.objects import metadata as meta
-from gpuyard.local.objects.admission import DEFAULT, WriteOptions
-from gpuyard.local.objects.binding import bound
-from gpuyard.local.objects.deletion import DeleteOptions
-from gpuyard.local.objects.kinds import KINDS, KindSpec
+from gpuyard.local.objects.admission import DEFAULT, WriteOptions, admit_body
+from gpuyard.local.objects.deletion import DeleteOptions, parse_delete_options
+from gpuyard.local.objects.kinds.kind import KindSpec, Subresource
+from gpuyard.local.objects.kinds.registry import Kinds
+from gpuyard.local.objects.parameters import parse_version
 from gpuyard.local.objects.patches import apply_patch
 from gpuyard.local.objects.selection import Selection, parse_selection
 from gpuyard.local.objects.view import View
@@ -54,12 +53,14 @@ class ObjectApi:
     def __init__(
         self,
         store: Store,
+        kinds: Kinds,
         *,
         clock: Callable[[], datetime] = utc_now,
         rng: random.Random | None = None,
         no_images: Callable[[], str] = lambda: "",
     ) -> None:
         self.store = store
+        self.kinds = kinds
         self.clock = clock
         self._writer = Writer(store, clock, rng or random.SystemRandom(), no_images)
 
@@ -75,13 +76,13 @@ class ObjectApi:
         for resource, manifest in wanted:
             key = ObjectKey("", manifest["metadata"]["name"])
             if self.store.get(resource.qualified, key) is None:
-                await self._writer.create(spec_of(resource), "", manifest, DEFAULT, checked=False)
+                await self._writer.create(self.kinds.of(resource), "", manifest, DEFAULT, checked=False)
 
     # -- reading --------------------------------------------------------------------------------------
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Manifest:
         """See `KubeApi.get`."""
-        spec = spec_of(resource)
+        spec = self.kinds.of(resource)
         return _decoded(self.get_raw(spec, key_for(spec, namespace, name)))
 
     def get_raw(self, spec: KindSpec, key: ObjectKey) -> Stored:
@@ -97,7 +98,7 @@ class ObjectApi:
         field_selector: str = "",
     ) -> ObjectList:
         """See `KubeApi.list`."""
-        spec = spec_of(resource)
+        spec = self.kinds.of(resource)
         selection = parse_selection(spec, label_selector, field_selector)
         stored, revision = self.store.list(resource.qualified, namespace if resource.namespaced else None)
         items = [item for item in map(_decoded, stored) if selection.matches(item)]
@@ -122,7 +123,7 @@ class ObjectApi:
         field_selector: str = "",
     ) -> AsyncIterator[WatchEvent]:
         """See `KubeApi.watch`; raises ServiceUnavailable when the store closes."""
-        spec = spec_of(resource)
+        spec = self.kinds.of(resource)
         selection = parse_selection(spec, label_selector, field_selector)
         namespace = namespace if resource.namespaced else None
         async for seen in self.view(spec, namespace, parse_version(resource_version), selection):
@@ -141,7 +142,7 @@ class ObjectApi:
     ) -> Manifest:
         """See `KubeApi.create`."""
         namespace = namespace or (manifest.get("metadata") or {}).get("namespace") or ""
-        answer = await self.create_raw(spec_of(resource), namespace, manifest, DEFAULT)
+        answer = await self.create_raw(self.kinds.of(resource), namespace, manifest, DEFAULT)
         return answer.manifest
 
     async def create_raw(
@@ -156,10 +157,10 @@ class ObjectApi:
         self, resource: Resource, manifest: Mapping[str, Any], *, subresource: str = ""
     ) -> Manifest:
         """See `KubeApi.update`."""
-        spec = spec_of(resource)
+        spec = self.kinds.of(resource)
         metadata = manifest["metadata"]
         key = key_for(spec, metadata.get("namespace"), metadata["name"])
-        answer = await self.update_raw(spec, key, manifest, subresource, DEFAULT)
+        answer = await self.update_raw(spec, key, manifest, _part(spec, subresource), DEFAULT)
         return answer.manifest
 
     async def update_raw(
@@ -167,12 +168,10 @@ class ObjectApi:
         spec: KindSpec,
         key: ObjectKey,
         manifest: Mapping[str, Any],
-        subresource: str,
+        subresource: Subresource | None,
         options: WriteOptions,
     ) -> Answer:
-        """Replaces an object or its status; `manifest` isn't changed."""
-        if subresource == "finalize":
-            return await self._finalize(spec, key, manifest, options)
+        """Replaces an object or a part of it; `manifest` isn't changed."""
         return await self._writer.change(
             spec, key, lambda _old: manifest, subresource=subresource, options=options
         )
@@ -188,10 +187,10 @@ class ObjectApi:
         patch_type: PatchType = PatchType.MERGE,
     ) -> Manifest:
         """See `KubeApi.patch`."""
-        spec = spec_of(resource)
+        spec = self.kinds.of(resource)
         key = key_for(spec, namespace, name)
         body = patch if isinstance(patch, Mapping) else list(patch)
-        answer = await self.patch_raw(spec, key, body, patch_type, subresource, DEFAULT)
+        answer = await self.patch_raw(spec, key, body, patch_type, _part(spec, subresource), DEFAULT)
         return answer.manifest
 
     async def patch_raw(
@@ -200,10 +199,10 @@ class ObjectApi:
         key: ObjectKey,
         patch: Any,
         patch_type: PatchType,
-        subresource: str,
+        subresource: Subresource | None,
         options: WriteOptions,
     ) -> Answer:
-        """Changes part of an object or of its status."""
+        """Changes some fields of an object, or of a part of it."""
         return await self._writer.change(
             spec,
             key,
@@ -223,7 +222,7 @@ class ObjectApi:
         uid: str | None = None,
     ) -> None:
         """See `KubeApi.delete`."""
-        spec = spec_of(resource)
+        spec = self.kinds.of(resource)
         options = DeleteOptions(grace_period_s, propagation, uid or "")
         await self.delete_raw(spec, key_for(spec, namespace, name), options)
 
@@ -233,38 +232,37 @@ class ObjectApi:
 
     async def bind(self, namespace: str, name: str, node: str, *, uid: str = "") -> None:
         """See `KubeApi.bind`."""
-        await self.bind_raw(ObjectKey(namespace, name), {"metadata": {"uid": uid}, "target": {"name": node}})
+        spec = self.kinds.of(PODS)
+        binding = {"metadata": {"uid": uid}, "target": {"name": node}}
+        part = spec.subresource("binding")
+        if part is None:
+            raise errors.NotFound("the server could not find the requested resource")
+        await self.create_below_raw(spec, ObjectKey(namespace, name), part, binding, DEFAULT)
 
-    async def bind_raw(
-        self, key: ObjectKey, binding: Mapping[str, Any], options: WriteOptions = DEFAULT
+    async def create_below_raw(
+        self, spec: KindSpec, key: ObjectKey, part: Subresource, given: Any, options: WriteOptions
     ) -> Answer:
-        """Assigns a pod to the node that a `v1.Binding` names."""
-        spec, now = spec_of(PODS), self.clock()
-        return await self._writer.change(
-            spec, key, lambda pod: bound(spec, pod, binding, now), options=options, checked=False
-        )
-
-    async def _finalize(
-        self, spec: KindSpec, key: ObjectKey, manifest: Mapping[str, Any], options: WriteOptions
-    ) -> Answer:
-        """Replaces a namespace's `spec.finalizers`, and nothing else."""
-
-        def finalized(old: Manifest) -> Manifest:
-            metadata = manifest.get("metadata") or {}
-            meta.check_preconditions(spec, old, metadata.get("uid"), None)
-            meta.check_version(spec, old, metadata.get("resourceVersion"))
-            finalizers = (manifest.get("spec") or {}).get("finalizers") or []
-            return {**old, "spec": {**(old.get("spec") or {}), "finalizers": finalizers}}
-
-        return await self._writer.change(spec, key, finalized, options=options, checked=False)
+        """Does to an object what a body says that is created below it: a binding, an eviction."""
+        body, warnings = admit_body(spec, key, part, given, options)
+        if part.deletes is not None:
+            dry_run = {"dryRun": "All"} if options.dry_run else {}
+            answer = await self.delete_raw(spec, key, parse_delete_options(part.deletes(body), dry_run))
+        else:
+            apply, now = part.apply, self.clock()
+            assert apply is not None, f"{part.name} has neither apply nor deletes"
+            # `apply` keeps the rules itself: a binding sets what no update may.
+            answer = await self._writer.change(
+                spec, key, lambda old: apply(spec, old, body, now), options=options, checked=False
+            )
+        return replace(answer, warnings=warnings)
 
 
-def spec_of(resource: Resource) -> KindSpec:
-    """The kind of a resource; NotFound when the yard doesn't serve it."""
-    spec = KINDS.get((resource.group, resource.version, resource.plural))
-    if spec is None:
+def _part(spec: KindSpec, subresource: str) -> Subresource | None:
+    """A subresource by its name, None for the object itself; NotFound when it isn't served."""
+    part = spec.subresource(subresource)
+    if subresource and part is None:
         raise errors.NotFound("the server could not find the requested resource")
-    return spec
+    return part
 
 
 def key_for(spec: KindSpec, namespace: str | None, name: str) -> ObjectKey:
@@ -274,16 +272,6 @@ def key_for(spec: KindSpec, namespace: str | None, name: str) -> ObjectKey:
     if not namespace:
         raise errors.BadRequest("an empty namespace may not be set when a resource name is provided")
     return ObjectKey(namespace, name)
-
-
-def parse_version(text: str) -> int:
-    """A resourceVersion as a revision; BadRequest when it isn't one."""
-    if not is_number(text):
-        raise errors.BadRequest(
-            f'invalid resource version: resourceVersion: Invalid value: "{text[:40]}": '
-            f'strconv.ParseUint: parsing "{text[:40]}": invalid syntax'
-        )
-    return int(text)
 
 
 def _decoded(stored: Stored) -> Manifest:

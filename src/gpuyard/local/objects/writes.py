@@ -18,8 +18,7 @@ from gpuyard.kube.timestamps import format_time
 from gpuyard.local.objects import metadata as meta
 from gpuyard.local.objects.admission import DEFAULT, WriteOptions, admit_change, check_rules, decode
 from gpuyard.local.objects.deletion import DeleteOptions, is_released, mark_deleted
-from gpuyard.local.objects.kinds import KindSpec
-from gpuyard.local.objects.kinds.kind import CreateContext
+from gpuyard.local.objects.kinds.kind import CreateContext, KindSpec, Subresource
 from gpuyard.local.store import Change, Store, Stored
 
 _GENERATE_ATTEMPTS = 8
@@ -103,7 +102,7 @@ class Writer:
         *,
         checked: bool,
     ) -> Answer:
-        manifest, warnings = decode(spec, given, options)
+        manifest, warnings = decode(spec.resource, given, options)
         if manifest["metadata"].get("resourceVersion"):
             raise errors.BadRequest("resourceVersion should not be set on objects to be created")
         meta.check_names(spec, manifest, ObjectKey(namespace, ""))
@@ -123,7 +122,7 @@ class Writer:
         key: ObjectKey,
         change: Callable[[Manifest], Mapping[str, Any]],
         *,
-        subresource: str = "",
+        subresource: Subresource | None = None,
         options: WriteOptions = DEFAULT,
         checked: bool = True,
     ) -> Answer:
@@ -134,7 +133,7 @@ class Writer:
             key: names the object.
             change: called with the object as it is when nothing else writes it; once more in the rare case
                 that a write of a cancelled caller was still on its way.
-            subresource: "" for all but the status, "status" for nothing but the status.
+            subresource: which part is written; None for all but the status.
             options: of the request.
             checked: False for a change that the server itself makes and that needs no rules.
 

@@ -138,7 +138,8 @@ async def test_what_is_not_served(served: Served, method: str, path: str, code: 
         (b"null", {}, 400, "BadRequest", "must be a JSON object of kind ConfigMap"),
         (b'{"metadata":{"name":5}}', {}, 400, "BadRequest", "cannot be handled as a ConfigMap"),
         (b'{"metadata":[]}', {}, 400, "BadRequest", "cannot be handled as a ConfigMap"),
-        (b'{"kind":5}', {}, 400, "BadRequest", "cannot be handled as a ConfigMap"),
+        (b'{"kind":5}', {}, 400, "BadRequest", "kind must be text"),
+        (b'{"apiVersion":["v1"]}', {}, 400, "BadRequest", "apiVersion must be text"),
         (b'{"metadata":{"name":"\xff"}}', {}, 400, "BadRequest", "not valid JSON"),
         (
             b"k8s\x00", {"Content-Type": "application/vnd.kubernetes.protobuf"},

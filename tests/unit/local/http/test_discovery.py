@@ -3,12 +3,15 @@ from typing import Any
 
 import pytest
 
-from gpuyard.local.http.discovery import aggregated_discovery, discovery
-from gpuyard.local.objects.kinds import ALL_KINDS, KindSpec
+from gpuyard.local.http.discovery import Discovery
+from gpuyard.local.objects.kinds.kind import KindSpec
+from gpuyard.local.objects.kinds.served import yard_kinds
+
+DISCOVERY = Discovery(yard_kinds())
 
 
 def _read(path: str) -> Any:
-    body = discovery(path)
+    body = DISCOVERY.document(path)
     assert body is not None
     return json.loads(body)
 
@@ -55,19 +58,19 @@ def test_resources_of_a_version_with_their_subresources() -> None:
 
 
 def test_a_slash_at_the_end_makes_no_difference() -> None:
-    assert discovery("/apis/batch/v1/") == discovery("/apis/batch/v1") is not None
+    assert DISCOVERY.document("/apis/batch/v1/") == DISCOVERY.document("/apis/batch/v1") is not None
 
 
 @pytest.mark.parametrize("path", ["/apis/apps", "/apis/batch/v2", "/api/v2", "/version", ""])
 def test_nothing_elsewhere(path: str) -> None:
-    assert discovery(path) is None
-    assert aggregated_discovery(path) is None
+    assert DISCOVERY.document(path) is None
+    assert DISCOVERY.aggregated(path) is None
 
 
-@pytest.mark.parametrize("spec", ALL_KINDS, ids=lambda spec: spec.resource.plural)
+@pytest.mark.parametrize("spec", [*yard_kinds()], ids=lambda spec: spec.resource.plural)
 def test_both_forms_say_the_same_of_each_kind(spec: KindSpec) -> None:
     resource = spec.resource
-    body = aggregated_discovery("/apis" if resource.group else "/api")
+    body = DISCOVERY.aggregated("/apis" if resource.group else "/api")
     assert body is not None
     document = json.loads(body)
     assert (document["kind"], document["apiVersion"]) == ("APIGroupDiscoveryList", "apidiscovery.k8s.io/v2")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gpuyard.local.http.not_served import not_served
+from gpuyard.local.objects.kinds.served import yard_kinds
 
 START = "the server could not find the requested resource"
 KINDS = (
@@ -22,9 +23,9 @@ KINDS = (
     ],
 )
 def test_it_names_the_yard_and_what_it_serves(path: str, said: str) -> None:
-    assert not_served(path).startswith(START)
-    assert said in not_served(path)
+    assert not_served(path, yard_kinds()).startswith(START)
+    assert said in not_served(path, yard_kinds())
 
 
 def test_other_paths_get_kubernetes_own_words() -> None:
-    assert not_served("/nonsense") == START
+    assert not_served("/nonsense", yard_kinds()) == START

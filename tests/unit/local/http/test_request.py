@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.client.api import Propagation
-from gpuyard.local.http.request import Request, is_dry_run, parse_delete_options, parse_request, parse_target
-from gpuyard.local.objects.deletion import DeleteOptions
+from gpuyard.local.http.request import Request, parse_request, parse_target
+from gpuyard.local.objects.kinds.served import yard_kinds
 
 
 @pytest.mark.parametrize(
@@ -30,9 +29,10 @@ from gpuyard.local.objects.deletion import DeleteOptions
     ],
 )
 def test_paths_of_resources(path: str, expected: tuple[str, str | None, str, str]) -> None:
-    target = parse_target(path)
+    target = parse_target(path, yard_kinds())
     assert target is not None
-    assert (target.spec.resource.qualified, target.namespace, target.name, target.subresource) == expected
+    part = target.subresource.name if target.subresource else ""
+    assert (target.spec.resource.qualified, target.namespace, target.name, part) == expected
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_paths_of_resources(path: str, expected: tuple[str, str | None, str, str
     ],
 )  # fmt: skip
 def test_paths_of_nothing(path: str) -> None:
-    assert parse_target(path) is None
+    assert parse_target(path, yard_kinds()) is None
 
 
 def request(query: str = "", method: str = "GET") -> Request:
@@ -65,42 +65,3 @@ def test_query_parameters() -> None:
     assert made.query["labelSelector"] == "a=b,c"
     with pytest.raises(errors.BadRequest, match="query parameter limit: '-1' is not a whole number"):
         request("limit=-1").number("limit")
-
-
-@pytest.mark.parametrize(
-    ("query", "body", "expected"),
-    [
-        ("", None, DeleteOptions()),
-        ("gracePeriodSeconds=0&propagationPolicy=Foreground", None, DeleteOptions(0, Propagation.FOREGROUND)),
-        ("", {"gracePeriodSeconds": 5, "propagationPolicy": "Orphan"}, DeleteOptions(5, Propagation.ORPHAN)),
-        ("", {"orphanDependents": False}, DeleteOptions(None, Propagation.BACKGROUND)),
-        (
-            "dryRun=All",
-            {"preconditions": {"uid": "u", "resourceVersion": "7"}},
-            DeleteOptions(uid="u", resource_version="7", dry_run=True),
-        ),
-    ],
-)
-def test_delete_options(query: str, body: Any, expected: DeleteOptions) -> None:
-    assert parse_delete_options(request(query), body) == expected
-
-
-@pytest.mark.parametrize(
-    ("body", "problem"),
-    [
-        ([], "must be a DeleteOptions object"),
-        ({"gracePeriodSeconds": "5"}, "gracePeriodSeconds: '5' is not a whole number"),
-        ({"propagationPolicy": "Sideways"}, 'propagationPolicy: Unsupported value: "Sideways"'),
-    ],
-)
-def test_wrong_delete_options(body: Any, problem: str) -> None:
-    with pytest.raises(errors.ApiError, match=problem):
-        parse_delete_options(request(), body)
-
-
-def test_dry_run_is_all_or_nothing() -> None:
-    assert is_dry_run("CreateOptions", "All")
-    assert is_dry_run("CreateOptions", ["All"])
-    assert not is_dry_run("CreateOptions", "")
-    with pytest.raises(errors.Invalid, match="supported values"):
-        is_dry_run("CreateOptions", "Some")

@@ -19,6 +19,7 @@ from gpuyard.local.http.app import ApiApp
 from gpuyard.local.http.certificates import Pki
 from gpuyard.local.http.logs import Log
 from gpuyard.local.http.server import Listeners, serve
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.store import Store
 from tests.unit.local.conftest import TOKEN, Clock, Served, serving
@@ -129,7 +130,7 @@ async def test_a_bug_is_one_line_in_the_log_and_nothing_for_the_client(
     def broken_clock() -> object:
         raise ZeroDivisionError("secret\ndetail")
 
-    api = ObjectApi(store, clock=broken_clock, rng=random.Random(1))  # type: ignore[arg-type]
+    api = ObjectApi(store, yard_kinds(), clock=broken_clock, rng=random.Random(1))  # type: ignore[arg-type]
     async with serving(folder, ApiApp(api)) as served:
         response = await served.http.post("/api/v1/namespaces", json={"metadata": {"name": "a"}})
     assert "secret" not in refused(response, 500, "InternalError")

@@ -9,13 +9,14 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.local.http.tables import table
-from gpuyard.local.objects.kinds import ALL_KINDS, KindSpec
 from gpuyard.local.objects.kinds.cells import human_duration, since
+from gpuyard.local.objects.kinds.kind import KindSpec
 from gpuyard.local.objects.kinds.pod import POD
+from gpuyard.local.objects.kinds.served import yard_kinds
 
 _GOLDEN = Path(__file__).parent / "golden"
 _NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
-_KINDS = [spec for spec in ALL_KINDS if (_GOLDEN / f"{spec.resource.plural}.json").exists()]
+_KINDS = [spec for spec in yard_kinds() if (_GOLDEN / f"{spec.resource.plural}.json").exists()]
 
 
 def _printed(result: dict[str, Any]) -> str:
@@ -38,7 +39,7 @@ def test_as_kubectl_prints_it(spec: KindSpec) -> None:
 
 
 def test_every_kind_has_a_golden_table() -> None:
-    assert list(ALL_KINDS) == _KINDS
+    assert list(yard_kinds()) == _KINDS
 
 
 def _pod(name: str = "p", **fields: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from gpuyard.local.http.logs import LogOptions
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.kubelet import Kubelet
 from gpuyard.local.kubelet.lifecycle import BackOff
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime.cgroups import Cgroups
@@ -151,7 +152,7 @@ async def host(folder: Path, runtime: Runtime) -> AsyncIterator[Host]:
     paths = YardPaths(folder / "data", folder / "run")
     paths.make_folders()
     store = await Store.open(paths.database)
-    api = ObjectApi(store)
+    api = ObjectApi(store, yard_kinds())
     await api.bootstrap()
     try:
         yield Host(api, paths, runtime)

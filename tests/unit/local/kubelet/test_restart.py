@@ -20,6 +20,7 @@ from gpuyard import errors
 from gpuyard.kube.objects import PODS, Manifest
 from gpuyard.kube.wellknown import IMAGE_PROCESS
 from gpuyard.local.http.logs import LogOptions
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime import procfs
@@ -344,7 +345,7 @@ async def main():
     folder, isolation, names = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3:]
     paths = YardPaths(folder / "data", folder / "run")
     store = await Store.open(paths.database)
-    api = ObjectApi(store)
+    api = ObjectApi(store, yard_kinds())
     await api.bootstrap()
     devices = DeviceManager(paths.device_plugins_dir, paths.device_checkpoint, now)
     await devices.start()
@@ -383,7 +384,7 @@ async def test_kill_9_of_the_daemon_runs_nothing_twice(
         yard.kill()
     store = await Store.open(paths.database)
     try:
-        api = ObjectApi(store)
+        api = ObjectApi(store, yard_kinds())
         created = [pod["metadata"]["name"] for pod in (await api.list(PODS)).items]
         host = make_host(api, paths, runtime)
         async with host.running():

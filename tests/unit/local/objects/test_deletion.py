@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
 from gpuyard import errors
 from gpuyard.client.api import Propagation
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NAMESPACES, PODS, Manifest, ObjectKey, Resource
-from gpuyard.local.objects.deletion import DeleteOptions
-from gpuyard.local.objects.verbs import ObjectApi, spec_of
+from gpuyard.local.objects.admission import is_dry_run
+from gpuyard.local.objects.deletion import DeleteOptions, parse_delete_options
+from gpuyard.local.objects.verbs import ObjectApi
 
 
 async def make_pod(api: ObjectApi, *, node: str = "", phase: str = "", **metadata: Any) -> Manifest:
@@ -137,7 +139,7 @@ async def test_preconditions(api: ObjectApi) -> None:
     made = await api.create(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "default"}})
     with pytest.raises(errors.Conflict, match=r"the UID in the precondition \(other\) does not match"):
         await api.delete(CONFIG_MAPS, "a", "default", uid="other")
-    spec, key = spec_of(CONFIG_MAPS), ObjectKey("default", "a")
+    spec, key = api.kinds.of(CONFIG_MAPS), ObjectKey("default", "a")
     with pytest.raises(
         errors.Conflict, match=r"the ResourceVersion in the precondition \(1\) does not match"
     ):
@@ -203,3 +205,45 @@ async def test_a_pod_that_is_being_deleted_is_not_bound(api: ObjectApi) -> None:
     await api.delete(PODS, "p", "default")
     with pytest.raises(errors.Conflict, match="pod p is being deleted, cannot be assigned to a host"):
         await api.bind("default", "p", "n1")
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "expected"),
+    [
+        ("", None, DeleteOptions()),
+        ("gracePeriodSeconds=0&propagationPolicy=Foreground", None, DeleteOptions(0, Propagation.FOREGROUND)),
+        ("", {"gracePeriodSeconds": 5, "propagationPolicy": "Orphan"}, DeleteOptions(5, Propagation.ORPHAN)),
+        ("", {"orphanDependents": False}, DeleteOptions(None, Propagation.BACKGROUND)),
+        (
+            "dryRun=All",
+            {"preconditions": {"uid": "u", "resourceVersion": "7"}},
+            DeleteOptions(uid="u", resource_version="7", dry_run=True),
+        ),
+    ],
+)
+def test_delete_options(query: str, body: Any, expected: DeleteOptions) -> None:
+    assert parse_delete_options(body, dict(parse_qsl(query))) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ([], "must be a DeleteOptions object"),
+        (
+            {"gracePeriodSeconds": "5"},
+            "cannot unmarshal string into .*DeleteOptions.gracePeriodSeconds of type int64",
+        ),
+        ({"propagationPolicy": "Sideways"}, 'propagationPolicy: Unsupported value: "Sideways"'),
+    ],
+)
+def test_wrong_delete_options(body: Any, problem: str) -> None:
+    with pytest.raises(errors.ApiError, match=problem):
+        parse_delete_options(body)
+
+
+def test_dry_run_is_all_or_nothing() -> None:
+    assert is_dry_run("CreateOptions", "All")
+    assert is_dry_run("CreateOptions", ["All"])
+    assert not is_dry_run("CreateOptions", "")
+    with pytest.raises(errors.Invalid, match="supported values"):
+        is_dry_run("CreateOptions", "Some")

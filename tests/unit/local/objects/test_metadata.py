@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from gpuyard.kube.objects import CONFIG_MAPS, NAMESPACES
 from gpuyard.local.objects import metadata as meta
-from gpuyard.local.objects.kinds import KINDS
+from gpuyard.local.objects.kinds.served import yard_kinds
 
-CONFIG_MAP = KINDS["", "v1", "configmaps"]
-NAMESPACE = KINDS["", "v1", "namespaces"]
+CONFIG_MAP = yard_kinds().of(CONFIG_MAPS)
+NAMESPACE = yard_kinds().of(NAMESPACES)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from gpuyard.kube.objects import (
     Resource,
 )
 from gpuyard.local.objects.admission import WriteOptions
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
 
@@ -90,8 +91,8 @@ async def test_a_taken_name_is_refused(api: ObjectApi) -> None:
 
 async def test_generate_name_tries_again_when_the_name_is_taken(store: Store, api: ObjectApi) -> None:
     given = {"metadata": {"generateName": "run-", "namespace": "default"}}
-    first = await ObjectApi(store, rng=random.Random(1)).create(CONFIG_MAPS, given)
-    second = await ObjectApi(store, rng=random.Random(1)).create(CONFIG_MAPS, given)
+    first = await ObjectApi(store, yard_kinds(), rng=random.Random(1)).create(CONFIG_MAPS, given)
+    second = await ObjectApi(store, yard_kinds(), rng=random.Random(1)).create(CONFIG_MAPS, given)
     assert first["metadata"]["name"].startswith("run-")
     assert second["metadata"]["name"] != first["metadata"]["name"]
     assert len(second["metadata"]["name"]) == len("run-") + 5
@@ -281,9 +282,8 @@ async def test_binding_assigns_a_pod_once(api: ObjectApi) -> None:
 async def test_a_dry_run_answers_and_writes_nothing(api: ObjectApi) -> None:
     from gpuyard.kube.objects import ObjectKey
     from gpuyard.local.objects.deletion import DeleteOptions
-    from gpuyard.local.objects.verbs import spec_of
 
-    spec, key, dry = spec_of(CONFIG_MAPS), ObjectKey("default", "a"), WriteOptions(dry_run=True)
+    spec, key, dry = api.kinds.of(CONFIG_MAPS), ObjectKey("default", "a"), WriteOptions(dry_run=True)
     made = await api.create_raw(spec, "default", config_map("a"), dry)
     assert made.manifest["metadata"]["uid"]
     assert "resourceVersion" not in made.manifest["metadata"]
@@ -291,7 +291,7 @@ async def test_a_dry_run_answers_and_writes_nothing(api: ObjectApi) -> None:
     before = api.store.revision
     with pytest.raises(errors.AlreadyExists):
         await api.create_raw(spec, "default", config_map("a"), dry)
-    changed = await api.update_raw(spec, key, config_map("a", k="v"), "", dry)
+    changed = await api.update_raw(spec, key, config_map("a", k="v"), None, dry)
     assert changed.manifest["data"] == {"k": "v"}
     assert (await api.delete_raw(spec, key, DeleteOptions(dry_run=True))).gone
     assert api.store.revision == before
@@ -301,9 +301,9 @@ async def test_labels_follow_a_generated_name_that_was_changed(store: Store) -> 
     given = {**job(), "metadata": {"generateName": "j-", "namespace": "default"}}
     names = []
     for _ in range(2):
-        api = ObjectApi(store, rng=random.Random(1))
+        api = ObjectApi(store, yard_kinds(), rng=random.Random(1))
         await api.bootstrap()
-        api = ObjectApi(store, rng=random.Random(1))
+        api = ObjectApi(store, yard_kinds(), rng=random.Random(1))
         made = await api.create(JOBS, given)
         labels = made["spec"]["template"]["metadata"]["labels"]
         assert labels["batch.kubernetes.io/job-name"] == made["metadata"]["name"]

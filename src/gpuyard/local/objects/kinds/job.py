@@ -130,7 +130,6 @@ JOB = KindSpec(
         Column("Images", lambda j, _now: containers(_pod_spec(j), "image"), priority=1),
         Column("Selector", _selector, priority=1),
     ),
-    has_status=True,
     has_generation=True,
     selectable_fields=frozenset(("status.successful",)),
     field_text=_field_text,

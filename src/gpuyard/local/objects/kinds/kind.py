@@ -48,13 +48,25 @@ class Column:
 
 @dataclass(frozen=True)
 class Subresource:
-    """A path below an object: `status`, `binding`, `log`; `resource` names the kind of its body."""
+    """A path below an object, all of it: HTTP, discovery and OpenAPI learn of it from here.
+
+    Attributes:
+        name: as in the path: `status`, `binding`, `log`.
+        body: the kind of its body.
+        verbs: get, update, patch or create.
+        merge: for update and patch: what is stored, from the object and what was written in its place.
+        apply: for create: what the body makes of the object.
+        deletes: for create that deletes the object: the `DeleteOptions` in the body.
+        streams: a get opens a stream of whoever runs the containers, instead of reading the object.
+    """
 
     name: str
-    kind: str
+    body: Resource
     verbs: tuple[str, ...]
-    group: str = ""
-    version: str = "v1"
+    merge: Callable[[Manifest, Manifest], Manifest] | None = None
+    apply: Callable[[KindSpec, Manifest, Manifest, datetime], Manifest] | None = None
+    deletes: Callable[[Manifest], Manifest] | None = None
+    streams: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,12 +104,11 @@ class KindSpec:
             raises `errors.ApiError` when admission refuses it.
         prepare_update: keeps in place what an update of the main resource may not change silently.
         columns: cells of a Table after Kubernetes' own.
-        has_status: status is a subresource: writes to the main resource leave it, and only those to
-            `status` change it.
         has_generation: `metadata.generation` counts changes of the spec.
         graceful: a delete with a grace period only marks it; the kubelet deletes it for good.
         selectable_fields: for field selectors, beside metadata.name and metadata.namespace.
-        subresources: paths below an object, `status` included.
+        subresources: paths below an object. With a `status` among them, writes to the main resource leave
+            the status as it is.
         needs_version: an update must say which resourceVersion it replaces.
         field_text: reads a field that selectors name.
         name_is_subdomain: names may contain dots (RFC 1123 subdomain), else they are labels.
@@ -111,7 +122,6 @@ class KindSpec:
     prepare_create: Callable[[Manifest, CreateContext], None] = _leave
     prepare_update: Callable[[Manifest, Manifest], None] = _leave
     columns: tuple[Column, ...] = ()
-    has_status: bool = False
     has_generation: bool = False
     graceful: bool = False
     selectable_fields: frozenset[str] = frozenset()
@@ -125,6 +135,11 @@ class KindSpec:
     def gvk(self) -> tuple[str, str, str]:
         """Group, version and kind."""
         return self.resource.group, self.resource.version, self.resource.kind
+
+    @property
+    def has_status(self) -> bool:
+        """Whether the status is a subresource."""
+        return self.subresource("status") is not None
 
     def subresource(self, name: str) -> Subresource | None:
         """The subresource of this name, if it is served."""
@@ -148,7 +163,24 @@ class KindSpec:
 
 def status_subresource(resource: Resource) -> Subresource:
     """The `status` path of a kind."""
-    return Subresource("status", resource.kind, ("get", "patch", "update"), resource.group, resource.version)
+    return Subresource("status", resource, ("get", "patch", "update"), merge=_with_status_and_metadata)
+
+
+def with_field(manifest: Manifest, field: str, source: Manifest) -> Manifest:
+    """`manifest` with one field as it is in `source`."""
+    result = {name: value for name, value in manifest.items() if name != field}
+    if field in source:
+        result[field] = source[field]
+    # A copy, since defaulting works in place and what is stored must stay comparable.
+    return {**result, "metadata": dict(result["metadata"])}
+
+
+def _with_status_and_metadata(old: Manifest, new: Manifest) -> Manifest:
+    """What a write of the status changes: also labels, annotations and finalizers, but not the owners."""
+    metadata = {**new["metadata"], "ownerReferences": old["metadata"].get("ownerReferences")}
+    if not metadata["ownerReferences"]:
+        del metadata["ownerReferences"]
+    return {**with_field(old, "status", new), "metadata": metadata}
 
 
 def details_of(spec: KindSpec, name: str, errors: list[FieldError]) -> Mapping[str, Any]:

@@ -29,17 +29,26 @@ def _prepare_update(namespace: Manifest, old: Manifest) -> None:
     namespace["spec"] = old.get("spec") or {}
 
 
+def _with_finalizers(old: Manifest, new: Manifest) -> Manifest:
+    """What `finalize` changes: the finalizers in the spec, and nothing else."""
+    finalizers = (new.get("spec") or {}).get("finalizers") or []
+    return {
+        **old,
+        "metadata": dict(old["metadata"]),
+        "spec": {**(old.get("spec") or {}), "finalizers": finalizers},
+    }
+
+
 NAMESPACE = KindSpec(
     resource=NAMESPACES,
     short_names=("ns",),
     prepare_create=_prepare_create,
     prepare_update=_prepare_update,
     columns=(NAME, Column("Status", lambda n, _now: (n.get("status") or {}).get("phase", "")), AGE),
-    has_status=True,
     name_is_subdomain=False,
     selectable_fields=frozenset(("status.phase",)),
     subresources=(
-        Subresource("finalize", "Namespace", ("update",)),
+        Subresource("finalize", NAMESPACES, ("update",), merge=_with_finalizers),
         status_subresource(NAMESPACES),
     ),
     verbs=("create", "delete", "get", "list", "patch", "update", "watch"),

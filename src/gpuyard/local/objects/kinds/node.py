@@ -86,7 +86,6 @@ NODE = KindSpec(
         _info("Kernel-Version", "kernelVersion"),
         _info("Container-Runtime", "containerRuntimeVersion"),
     ),
-    has_status=True,
     selectable_fields=frozenset(("spec.unschedulable",)),
     subresources=(status_subresource(NODES),),
 )

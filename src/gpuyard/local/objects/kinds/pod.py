@@ -11,7 +11,7 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.kube.conditions import with_condition
-from gpuyard.kube.objects import PODS, Manifest
+from gpuyard.kube.objects import PODS, Manifest, Resource
 from gpuyard.kube.wellknown import TAINT_NOT_READY, TAINT_UNREACHABLE
 from gpuyard.local.objects.kinds.fields import forbidden, invalid_object
 from gpuyard.local.objects.kinds.kind import (
@@ -21,12 +21,15 @@ from gpuyard.local.objects.kinds.kind import (
     Subresource,
     status_subresource,
 )
+from gpuyard.local.objects.kinds.pod_binding import bound
 from gpuyard.local.objects.kinds.pod_cells import POD_COLUMNS
 from gpuyard.local.objects.kinds.pod_spec import default_pod_spec, validate_pod_spec
 from gpuyard.local.objects.kinds.pod_update import validate_pod_update
 from gpuyard.local.objects.kinds.resources import default_requests, quota_class
 from gpuyard.local.objects.kinds.yard_limits import no_images
 
+_BINDINGS = Resource("", "v1", "Binding", "bindings")
+_EVICTIONS = Resource("policy", "v1", "Eviction", "evictions")
 _TOLERATED_S = 300
 #: Classes that every Kubernetes has.
 _SYSTEM_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
@@ -142,7 +145,6 @@ POD = KindSpec(
     prepare_create=_prepare_create,
     prepare_update=_prepare_update,
     columns=POD_COLUMNS,
-    has_status=True,
     has_generation=True,
     graceful=True,
     selectable_fields=frozenset(
@@ -158,8 +160,9 @@ POD = KindSpec(
     ),
     subresources=(
         status_subresource(PODS),
-        Subresource("binding", "Binding", ("create",)),
-        Subresource("eviction", "Eviction", ("create",), "policy", "v1"),
-        Subresource("log", "Pod", ("get",)),
+        Subresource("binding", _BINDINGS, ("create",), apply=bound),
+        # The yard has no disruption budgets that could forbid it: an eviction is a delete.
+        Subresource("eviction", _EVICTIONS, ("create",), deletes=lambda e: e.get("deleteOptions") or {}),
+        Subresource("log", PODS, ("get",), streams=True),
     ),
 )

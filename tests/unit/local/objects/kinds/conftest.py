@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from gpuyard.kube.objects import Manifest
-from gpuyard.local.objects.kinds import CreateContext, FieldError, KindSpec, schema
+from gpuyard.local.objects.kinds import schema
+from gpuyard.local.objects.kinds.kind import CreateContext, FieldError, KindSpec
 
 Create = Callable[..., tuple[Manifest, list[FieldError]]]
 Update = Callable[[KindSpec, Manifest, Manifest], list[FieldError]]

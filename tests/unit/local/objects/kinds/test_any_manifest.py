@@ -9,8 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpuyard import errors
-from gpuyard.local.objects.kinds import ALL_KINDS, CreateContext, KindSpec, schema
+from gpuyard.local.objects.kinds import schema
 from gpuyard.local.objects.kinds.fields import invalid_object
+from gpuyard.local.objects.kinds.kind import CreateContext, KindSpec
+from gpuyard.local.objects.kinds.served import yard_kinds
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 _TEXTS = st.one_of(
@@ -76,7 +78,7 @@ def _objects(type_: str, depth: int = 0) -> st.SearchStrategy[dict[str, Any]]:
     return chosen.flatmap(fill)
 
 
-@pytest.mark.parametrize("spec", ALL_KINDS, ids=lambda spec: spec.resource.kind)
+@pytest.mark.parametrize("spec", [*yard_kinds()], ids=lambda spec: spec.resource.kind)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_nothing_raises_but_refusals(spec: KindSpec, data: st.DataObject) -> None:
@@ -104,7 +106,7 @@ def test_nothing_raises_but_refusals(spec: KindSpec, data: st.DataObject) -> Non
         column.cell(decoded | {"status": manifest.get("status", {})}, _NOW)
 
 
-@pytest.mark.parametrize("spec", ALL_KINDS, ids=lambda spec: spec.resource.kind)
+@pytest.mark.parametrize("spec", [*yard_kinds()], ids=lambda spec: spec.resource.kind)
 def test_the_empty_object_raises_nothing(spec: KindSpec) -> None:
     manifest: dict[str, Any] = {"metadata": {"name": "a", "uid": "u"}}
     spec.validate(manifest, None)

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.local.objects.kinds import CreateContext
 from gpuyard.local.objects.kinds.fields import invalid_object
 from gpuyard.local.objects.kinds.job import JOB
+from gpuyard.local.objects.kinds.kind import CreateContext
 from gpuyard.local.objects.kinds.pod import POD
 
 Manifest = dict[str, Any]

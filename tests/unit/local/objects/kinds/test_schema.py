@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from gpuyard import errors
 from gpuyard.kube.objects import JOBS, PODS
-from gpuyard.local.objects.kinds import ALL_KINDS, schema
+from gpuyard.local.objects.kinds import schema
+from gpuyard.local.objects.kinds.served import yard_kinds
 
 _JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=3)),
@@ -30,7 +31,7 @@ def _pod(**spec: Any) -> dict[str, Any]:
 
 def test_every_kind_and_every_reference_is_in_the_schema() -> None:
     types = schema.types()
-    assert {schema.type_name(spec.resource) for spec in ALL_KINDS} <= types.keys()
+    assert {schema.type_name(spec.resource) for spec in yard_kinds()} <= types.keys()
     for name, info in types.items():
         for field, kind in info.fields.items():
             scalar = kind.lstrip("[{")

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from gpuyard.local.objects.kinds import ALL_KINDS, KINDS, FieldError, KindSpec, kind_of
 from gpuyard.local.objects.kinds.config import CONFIG_MAP, SECRET, SERVICE_ACCOUNT
 from gpuyard.local.objects.kinds.event import EVENT
+from gpuyard.local.objects.kinds.kind import FieldError, KindSpec
 from gpuyard.local.objects.kinds.lease import LEASE
 from gpuyard.local.objects.kinds.namespace import NAMESPACE
 from gpuyard.local.objects.kinds.node import NODE
 from gpuyard.local.objects.kinds.priority_class import PRIORITY_CLASS
+from gpuyard.local.objects.kinds.served import yard_kinds
 
 Manifest = dict[str, Any]
 _MIB = 1024 * 1024
@@ -27,12 +28,13 @@ def _texts(found: list[FieldError]) -> list[str]:
 
 
 def test_the_registry_finds_each_kind() -> None:
-    assert len(KINDS) == len(ALL_KINDS) == 10
-    assert all(kind_of(spec.resource) is spec for spec in ALL_KINDS)
-    short_names = [name for spec in ALL_KINDS for name in spec.short_names]
+    kinds = yard_kinds()
+    assert len(list(kinds)) == 10
+    assert all(kinds.of(spec.resource) is spec for spec in kinds)
+    short_names = [name for spec in yard_kinds() for name in spec.short_names]
     assert len(set(short_names)) == len(short_names)
-    for spec in ALL_KINDS:
-        assert spec.has_status is (spec.subresource("status") is not None)
+    for spec in yard_kinds():
+        assert all(sum(map(bool, (p.merge, p.apply, p.deletes, p.streams))) == 1 for p in spec.subresources)
         assert spec.columns
 
 

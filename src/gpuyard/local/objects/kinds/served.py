@@ -1,0 +1,20 @@
+"""Which kinds a yard serves."""
+
+from __future__ import annotations
+
+from gpuyard.local.objects.kinds.config import CONFIG_MAP, SECRET, SERVICE_ACCOUNT
+from gpuyard.local.objects.kinds.event import EVENT
+from gpuyard.local.objects.kinds.job import JOB
+from gpuyard.local.objects.kinds.lease import LEASE
+from gpuyard.local.objects.kinds.namespace import NAMESPACE
+from gpuyard.local.objects.kinds.node import NODE
+from gpuyard.local.objects.kinds.pod import POD
+from gpuyard.local.objects.kinds.priority_class import PRIORITY_CLASS
+from gpuyard.local.objects.kinds.registry import Kinds
+
+
+def yard_kinds() -> Kinds:
+    """Their registry; whoever composes a yard makes it once and passes it on."""
+    return Kinds(
+        (CONFIG_MAP, EVENT, NAMESPACE, NODE, POD, SECRET, SERVICE_ACCOUNT, JOB, LEASE, PRIORITY_CLASS)
+    )
