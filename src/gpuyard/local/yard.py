@@ -141,7 +141,7 @@ class Yard:
         self, parts: Parts, api: ObjectApi, informers: dict[Resource, Informer], kubelet: Kubelet
     ) -> None:
         """The loops over the objects. Each adds its handlers to the informers before these run."""
-        resources = [kind.resource for kind in kinds]
+        resources = [kind.resource for kind in api.kinds]
         controllers = ControllerManager(api, utc_now, informers, resources, job_backoff_s=_JOB_BACKOFF_S)
         scheduler = Scheduler(api, utc_now, informers[NODES], informers[PODS])
         for resource, informer in informers.items():
