@@ -28,6 +28,26 @@ def test_following_waits_for_more(target: Shell) -> None:
     assert target.ok("logs", "slow") == "1\n2\n3\n4\n5\n6\n"
 
 
+def test_nothing_is_lost_at_full_speed(target: Shell) -> None:
+    lines = 200_000
+    # The shell's own echo: one write a line, as fast as it can.
+    script = f'i=0; while [ "$i" -lt {lines} ]; do echo "$i"; i=$((i+1)); done'
+    expected = "".join(f"{number}\n" for number in range(lines))
+    for attempt in range(3):
+        name = f"fast-{attempt}"
+        following = target.start("run", "-n", name, "--", "sh", "-c", script)
+        following.wait_for("0\n")
+        beside = target.start("logs", "-f", name)
+        for how, said in (
+            ("run", following.finish().out),
+            ("logs -f", beside.finish().out),
+            ("logs", target.ok("logs", name)),
+        ):
+            # Not `==` on the texts themselves: pytest would take minutes to show how they differ.
+            missing = len(expected) - len(said)
+            assert (said == expected) is True, f"round {attempt}: {how} lacks {missing} bytes"
+
+
 def test_tail(target: Shell) -> None:
     target.ok("run", "-n", "three", "--", "seq", "3")
     for tail, said in (("0", ""), ("1", "3\n"), ("3", "1\n2\n3\n"), ("9", "1\n2\n3\n")):

@@ -17,11 +17,13 @@ _PUNCH_HOLE = 0x01 | 0x02
 
 def next_data(descriptor: int, position: int) -> int:
     """`position`, or where it lies in a hole, the start of the first line behind it."""
+    # The size first: what is appended after the look for data must not be skipped with the hole before it.
+    size = os.fstat(descriptor).st_size
     try:
         data = os.lseek(descriptor, position, os.SEEK_DATA)
     except OSError as error:
         if error.errno == errno.ENXIO:  # at the end, or nothing but a hole up to it
-            return max(position, os.fstat(descriptor).st_size)
+            return max(position, size)
         return position  # a file system without holes
     if data == position:
         return position

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -180,3 +182,28 @@ async def test_where_the_first_piece_begins(log: Path) -> None:
     opened = await logs.open_log(POD, "main", LogOptions())
     assert opened.offset
     assert b"".join([piece async for piece in opened.pieces]) == text[opened.offset :]
+
+
+_WRITE = """
+import os, sys
+log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
+for number in range(int(sys.argv[2])):
+    os.write(log, b"%d\\n" % number)
+with open(sys.argv[3], "a") as journal:
+    journal.write('{"exit": {"code": 0, "reason": "Completed", "message": "", '
+                  '"finished-at": "2026-01-01T00:00:00+00:00"}}')
+"""
+
+
+async def test_a_reader_at_the_heels_of_a_fast_writer_misses_nothing(log: Path) -> None:
+    log.write_bytes(b"")
+    journal = log.with_name("journal")
+    journal.touch()
+    count = 200_000
+    writer = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _WRITE, str(log), str(count), str(journal)
+    )
+    followed = await _read(log, follow=True)
+    assert await writer.wait() == 0
+    # Not by lines: a difference of this length takes pytest minutes to show.
+    assert (followed == b"".join(b"%d\n" % number for number in range(count))) is True
