@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gpuyard.cli.doctor.check import Check, NodeFinding, Outcome, Report
+from gpuyard.doctor.check import Check, NodeFinding, Outcome, Report
 from tests.docs.test_docs import read, section
-from tests.unit.cli.doctor.test_cluster import ORDER as CLUSTER
-from tests.unit.cli.doctor.test_yard import ORDER as YARD
+from tests.unit.doctor.test_cluster import ORDER as CLUSTER
+from tests.unit.doctor.test_yard import ORDER as YARD
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs/how-to/find-out-what-is-broken.md"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.cli.doctor.check import Check, Outcome
-from gpuyard.cli.doctor.registry import RegistryFact, judge, look_at_registry
+from gpuyard.doctor.check import Check, Outcome
+from gpuyard.doctor.registry import RegistryFact, judge, look_at_registry
 from gpuyard.images.registry.credentials import Credentials
 from tests.registry.conftest import Connect, docker_registry, free_port, push_image, ref
 from tests.registry.test_registries import HTPASSWD

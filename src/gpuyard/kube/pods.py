@@ -30,3 +30,17 @@ def container_statuses(pod: Mapping[str, Any], *, init: bool = False) -> Iterato
     if init:
         yield from status.get("initContainerStatuses") or ()
     yield from status.get("containerStatuses") or ()
+
+
+def why_not_running(pod: Mapping[str, Any]) -> str:
+    """Why a pod doesn't run; empty when it does."""
+    status = pod.get("status", {})
+    for container in container_statuses(pod):
+        if waiting := container.get("state", {}).get("waiting"):
+            ended = (container.get("lastState", {}).get("terminated") or {}).get("exitCode")
+            last = f" (it ended with {ended})" if ended is not None else ""
+            return f"{container['name']} {waiting.get('reason')}{last} {waiting.get('message', '')}".strip()
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] != "True":
+            return str(condition.get("message", ""))
+    return "" if status.get("phase") == "Running" else f"the pod is {status.get('phase')}"

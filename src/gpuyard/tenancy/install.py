@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gpuyard.kube.objects import (
@@ -16,11 +17,12 @@ from gpuyard.kube.objects import (
     SERVICE_ACCOUNTS,
     Manifest,
     Resource,
+    key_of,
 )
 from gpuyard.tenancy.admission import labeller_policy, tenant_policy
 from gpuyard.tenancy.conditions import POLICY, WITH_RUNTIME_CLASS, InstallOptions
 from gpuyard.tenancy.daemonset import daemon_set
-from gpuyard.tenancy.names import LABELLER, LABELS, RUNTIME_CLASS
+from gpuyard.tenancy.names import AGENT, LABELLER, LABELS, RUNTIME_CLASS
 from gpuyard.tenancy.roles import roles
 from gpuyard.tenancy.template import Only, resolve
 
@@ -69,6 +71,33 @@ def install(options: InstallOptions) -> list[Manifest]:
 def resource_of(manifest: Manifest) -> Resource:
     """The resource of one of an install's manifests."""
     return next(kind for kind in KINDS if kind.kind == manifest["kind"])
+
+
+def title(manifest: Manifest) -> str:
+    """`DaemonSet gpuyard-system/gpuyard-agent`."""
+    return f"{manifest['kind']} {key_of(manifest)}"
+
+
+def missing_parts(found: Sequence[tuple[Resource, Manifest]]) -> list[str]:
+    """What a half-done install lacks, `Kind name`; nothing when there is none at all.
+
+    Args:
+        found: every object of an install that is there, with its resource.
+    """
+    if not found:
+        return []
+    namespace = next((key_of(item).name for kind, item in found if kind == NAMESPACES), "")
+    agent = next((item for kind, item in found if kind == DAEMON_SETS and key_of(item).name == AGENT), None)
+    there = {title({"kind": kind.kind, **item}) for kind, item in found}
+    return [name for name in _required(namespace, agent) if name not in there]
+
+
+def _required(namespace: str, agent: Manifest | None) -> list[str]:
+    """What each install has, and what this one needs besides."""
+    options = InstallOptions(image="", namespace=namespace or InstallOptions("").namespace)
+    always = [title(manifest) for manifest in install(options) if manifest["kind"] != RUNTIME_CLASSES.kind]
+    pod = agent["spec"]["template"]["spec"] if agent else {}
+    return [*always, *([f"RuntimeClass {RUNTIME_CLASS}"] if pod.get("runtimeClassName") else [])]
 
 
 def _namespace() -> dict[str, Any]:

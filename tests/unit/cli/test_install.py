@@ -1,57 +1,12 @@
-import asyncio
 import json
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from gpuyard import errors
 from gpuyard.cli.commands.install import command
-from gpuyard.cli.installing import check_cluster, install_options
-from gpuyard.client.rest import RestApi
-from gpuyard.tenancy.conditions import InstallOptions
 
 IMAGE = "registry.example.com/gpuyard/agent:v1"
-
-
-def options(**changes: Any) -> InstallOptions:
-    given: dict[str, Any] = {
-        "namespace": None,
-        "simulate": None,
-        "driver_access": "runtimeclass",
-        "node_selector": (),
-        "taint": False,
-        "policy": False,
-    }
-    return install_options(IMAGE, **(given | changes))
-
-
-def test_what_is_not_said_is_as_the_defaults_are() -> None:
-    assert options() == InstallOptions(IMAGE)
-
-
-def test_values_are_completed() -> None:
-    made = options(simulate="h100:2", node_selector=("gpu=yes",), namespace="gpus")
-    assert made.simulate == "H100:2"
-    assert made.node_selector == {"kubernetes.io/os": "linux", "gpu": "yes"}
-    assert made.namespace == "gpus"
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"simulate": "H900:8"}, "no GPU model"),
-        ({"simulate": "H100:0"}, "no number of GPUs"),
-        ({"namespace": "Kube_System"}, "can't be a namespace's name"),
-        ({"node_selector": ("gpu",)}, "is no label"),
-    ],
-)
-def test_wrong_values(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(errors.UsageError, match=message):
-        options(**changes)
 
 
 @pytest.mark.parametrize(
@@ -74,102 +29,3 @@ def test_a_dry_run_needs_no_cluster() -> None:
     done = CliRunner().invoke(command, [f"--image={IMAGE}", "--simulate=H100:8", "--dry-run", "-o", "json"])
     assert done.exit_code == 0
     assert json.loads(done.output)["items"][-1]["kind"] == "DaemonSet"
-
-
-class Cluster:
-    """A cluster's answers to what is looked at before an install."""
-
-    def __init__(self, **version: str) -> None:
-        self.version = version
-        self.namespaces: list[dict[str, Any]] = []
-        self.nodes: list[dict[str, Any]] = []
-        #: How often it was asked for them; asked again it has `later`, when there are some.
-        self.asked_for_nodes = 0
-        self.later: list[dict[str, Any]] | None = None
-
-    def reply(self, path: str) -> dict[str, Any] | None:
-        if path == "/version":
-            return self.version
-        if path == "/api/v1/namespaces":
-            return {"items": [n for n in self.namespaces if n["metadata"]["labels"]]}
-        if path.startswith("/api/v1/namespaces/"):
-            return next((n for n in self.namespaces if path.endswith("/" + n["metadata"]["name"])), None)
-        if path == "/api/v1/nodes":
-            self.asked_for_nodes += 1
-            late = self.later is not None and self.asked_for_nodes > 1
-            return {"items": self.later if late else self.nodes}
-        return {"items": []}
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        method, path, _ = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ", 2)
-        assert method == "GET"
-        found = self.reply(path.partition("?")[0])
-        body = json.dumps(found or {}).encode()
-        head = f"HTTP/1.1 {404 if found is None else 200} X\r\nContent-Length: {len(body)}\r\n"
-        writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
-        await writer.drain()
-        writer.close()
-
-    async def check(self, options: InstallOptions, **how: Any) -> None:
-        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-            socket = Path(folder, "api")
-            async with (
-                await asyncio.start_unix_server(self.answer, socket),
-                RestApi(unix_socket=socket) as api,
-            ):
-                await check_cluster(api, options, **how)
-
-
-async def test_old_clusters_are_refused() -> None:
-    with pytest.raises(errors.UsageError, match=r"Kubernetes 1\.27, and gpuyard needs 1\.28"):
-        await Cluster(major="1", minor="27+").check(options())
-    await Cluster(major="1", minor="28").check(options())
-
-
-async def test_the_policy_needs_a_newer_one() -> None:
-    with pytest.raises(errors.UsageError, match=r"1\.29, and --policy needs 1\.30"):
-        await Cluster(major="1", minor="29").check(options(policy=True))
-    await Cluster(major="1", minor="30").check(options(policy=True))
-
-
-async def test_namespaces_of_others_are_left_alone() -> None:
-    cluster = Cluster(major="1", minor="34")
-    cluster.namespaces = [{"metadata": {"name": "kube-system", "labels": {}}}]
-    with pytest.raises(errors.UsageError, match="exists and isn't gpuyard's"):
-        await cluster.check(options(namespace="kube-system"))
-
-
-async def test_a_cluster_has_one_install() -> None:
-    cluster = Cluster(major="1", minor="34")
-    labels = {"app.kubernetes.io/part-of": "gpuyard"}
-    cluster.namespaces = [{"metadata": {"name": "there", "labels": labels}}]
-    with pytest.raises(errors.UsageError, match="installed in the namespace there already"):
-        await cluster.check(options(namespace="here"))
-    await cluster.check(options(namespace="there"))
-
-
-def gpu_node(gpus: str, **labels: str) -> dict[str, Any]:
-    status = {"allocatable": {"nvidia.com/gpu": gpus}}
-    return {
-        "metadata": {"name": "n", "labels": {"kubernetes.io/os": "linux"} | labels},
-        "spec": {},
-        "status": status,
-    }
-
-
-async def test_gpus_that_no_pod_serves_are_noticed() -> None:
-    cluster = Cluster(major="1", minor="34")
-    cluster.nodes = [gpu_node("8", pool="a")]
-    with pytest.raises(errors.UsageError, match=r"no pod serves nvidia\.com/gpu already, on n$") as caught:
-        await cluster.check(options(), gone_s=0)
-    assert "--node-selector" in caught.value.remedy and "--force" in caught.value.remedy
-    await cluster.check(options(), gone_s=0, force=True)
-    # Nodes that get no agent don't matter.
-    await cluster.check(options(node_selector=("pool=b",)), gone_s=0)
-
-
-async def test_a_plugin_that_has_just_gone_is_waited_for() -> None:
-    cluster = Cluster(major="1", minor="34")
-    cluster.nodes, cluster.later = [gpu_node("8")], [gpu_node("0")]
-    await cluster.check(options(), gone_s=60)
-    assert cluster.asked_for_nodes == 2

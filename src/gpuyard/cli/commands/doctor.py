@@ -11,10 +11,7 @@ from gpuyard.cli.options import output_option, target_options
 from gpuyard.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from gpuyard.cli.doctor.check import Report
-    from gpuyard.cli.doctor.registry import RegistryFact
+    from collections.abc import Sequence
 
 
 @click.command(
@@ -52,41 +49,32 @@ def command(
     import asyncio
     import sys
 
-    from gpuyard.cli.doctor.registry import RegistryFact
-    from gpuyard.cli.doctor.report import print_report
-    from gpuyard.cli.output import print_json
+    from gpuyard.cli.doctor_report import print_report
+    from gpuyard.cli.output import StatusLine, print_json
     from gpuyard.cli.registry_options import registry_environ
-    from gpuyard.runs.target import check_namespace
+    from gpuyard.doctor.examine import examine
+    from gpuyard.doctor.registry import RegistryFact
+    from gpuyard.runs.target import YARD, check_namespace, chosen_context
 
     if image and registry:
         raise click.UsageError("An image says which registry: leave --registry out.")
     check_namespace(namespace)
     asked = RegistryFact(registry=registry or "", image=image or "", asked=bool(image or registry))
     environ = registry_environ(plain_http, registry_ca)
-    report = asyncio.run(_examine(context, namespace, asked, environ))
+    context = context or chosen_context()
+    line = StatusLine()
+
+    def on_wait(what: Sequence[str]) -> None:
+        if line.live:
+            line.show(f"Looking at {', '.join(what)} …")
+
+    where = "" if context == YARD else context
+    try:
+        report = asyncio.run(examine(where, namespace, asked, environ, on_wait))
+    finally:
+        line.clear()
     if output == "json":
         print_json(report.to_json())
     else:
         print_report(report)
     sys.exit(1 if report.first_broken else 0)
-
-
-async def _examine(
-    context: str | None, namespace: str | None, asked: RegistryFact, environ: Mapping[str, str]
-) -> Report:
-    from gpuyard.cli.doctor.progress import Looking
-    from gpuyard.runs.target import YARD, chosen_context
-
-    looking = Looking()
-    context = context or chosen_context()
-    async with looking.told():
-        if context and context != YARD:
-            from gpuyard.cli.doctor import cluster
-            from gpuyard.cli.doctor.cluster_facts import look_at_cluster
-
-            return cluster.judge(await look_at_cluster(context, namespace, asked, environ, looking))
-        from gpuyard.cli.doctor import yard
-        from gpuyard.cli.doctor.yard_facts import look_at_yard
-        from gpuyard.local.paths import find_paths
-
-        return yard.judge(await look_at_yard(find_paths(environ), asked, environ, looking))

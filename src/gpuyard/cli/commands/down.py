@@ -25,9 +25,10 @@ def command(keep: bool, stop_runs: bool) -> None:
     from gpuyard.cli.call import call
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths
+    from gpuyard.local.status import survivors_text
     from gpuyard.runs.run import Run, has_ended, list_runs
     from gpuyard.runs.stopping import stop_run, wait_until_ended
-    from gpuyard.runs.target import YARD, Target, survivors_text
+    from gpuyard.runs.target import YARD, Target
 
     if keep and stop_runs:
         raise click.UsageError("--keep and --stop contradict each other.")

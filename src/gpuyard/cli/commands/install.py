@@ -13,6 +13,7 @@ from gpuyard.cli.registry_options import registry_options
 if TYPE_CHECKING:
     from gpuyard.client.rest import RestApi
     from gpuyard.kube.objects import Manifest
+    from gpuyard.tenancy.conditions import InstallOptions
 
 
 @click.command(
@@ -85,8 +86,9 @@ def command(
     from dataclasses import replace
 
     from gpuyard.cli.cluster_target import call_cluster
-    from gpuyard.cli.installing import check_cluster, install_options, send_and_wait
+    from gpuyard.cli.output import StatusLine
     from gpuyard.cli.registry_options import registry_environ
+    from gpuyard.installing.install import check_cluster, install_options
     from gpuyard.tenancy.install import install
 
     if output and not dry_run:
@@ -103,18 +105,40 @@ def command(
     if dry_run:
         _print(install(options), output)
         return
-    call_cluster(lambda api: check_cluster(api, options, force=force), context)
+    line = StatusLine()
+    try:
+        call_cluster(lambda api: check_cluster(api, options, on_wait=line.show, force=force), context)
+    finally:
+        line.clear()
     if base:
-        from gpuyard.cli.agent_image import build_agent_image
+        from gpuyard.cli.building import run_build
+        from gpuyard.installing.agent_image import agent_build
 
         environ = registry_environ(plain_http, registry_ca)
-        built = build_agent_image(base, push or image, image if push else None, environ)
-        options = replace(options, image=built)
+        with agent_build(base, push or image, image if push else None) as request:
+            options = replace(options, image=run_build(request, environ).reference)
+    call_cluster(lambda api: _send(api, options, None if no_wait else timeout_s), context)
 
-    async def work(api: RestApi) -> None:
-        await send_and_wait(api, options, None if no_wait else timeout_s)
 
-    call_cluster(work, context)
+async def _send(api: RestApi, options: InstallOptions, timeout_s: float | None) -> None:
+    """Installs, and prints what changes; with a timeout, until the agents run."""
+    from gpuyard.cli.output import StatusLine
+    from gpuyard.installing.install import send, wait_for_agents
+
+    if not await send(api, options, lambda change: click.echo(f"{change.what} {change.outcome}")):
+        click.echo("Nothing changed: it is installed like that already.")
+    if timeout_s is None:
+        return
+    line = StatusLine()
+    try:
+        nodes = await wait_for_agents(api, options.namespace, timeout_s, line.show)
+    finally:
+        line.clear()
+    if not nodes:
+        selector = ",".join(f"{name}={value}" for name, value in options.node_selector.items())
+        click.echo(f"There is no agent: no node has the labels {selector}.")
+        return
+    click.echo(f"Agents run on {', '.join(nodes)}.")
 
 
 def _print(manifests: list[Manifest], output: str | None) -> None:

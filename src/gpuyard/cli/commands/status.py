@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from gpuyard.cli.options import complete_contexts, output_option
@@ -31,8 +33,8 @@ def command(context: str | None, output: str | None) -> None:
         return
 
     from gpuyard.cli.output import print_fields, print_json
-    from gpuyard.cli.yard_status import yard_status
     from gpuyard.local.paths import find_paths
+    from gpuyard.local.status import yard_status
 
     status = yard_status(find_paths(os.environ))
     if output == "json":
@@ -64,14 +66,43 @@ def command(context: str | None, output: str | None) -> None:
 
 def _cluster(context: str, output: str | None) -> None:
     from gpuyard.cli.call import call
-    from gpuyard.cli.cluster_status import cluster_status, print_cluster_status
     from gpuyard.cli.output import print_json
+    from gpuyard.installing.status import cluster_status
 
-    status = call(cluster_status, context=context)
+    status = call(lambda target: cluster_status(target.api), context=context)
     if output == "json":
         print_json(status)
     else:
-        print_cluster_status(status)
+        _print_cluster(status)
+
+
+def _print_cluster(status: dict[str, Any]) -> None:
+    from gpuyard.cli.output import print_fields
+
+    agents = status["agents"]
+    print_fields(
+        [
+            ("API", status["api"]),
+            ("Kubernetes", status["version"]),
+            (
+                "Installed",
+                f"in {status['namespace']}" if status["installed"] else "no: see `gpuyard install`",
+            ),
+            ("Missing", ", ".join(status["missing"])),
+            ("Image", status["image"] or ""),
+            ("Agents", f"{agents['ready']} of {agents['wanted']} run" if status["installed"] else ""),
+            *(("Node", _describe(node)) for node in status["nodes"]),
+        ]
+    )
+    if status["missing"]:
+        click.echo("The install is half done: run `gpuyard install` again to complete it.", err=True)
+
+
+def _describe(node: dict[str, Any]) -> str:
+    simulated = " (simulated)" if node["simulated"] else ""
+    sick = node["gpus_capacity"] - node["gpus"]
+    gpus = f"{node['gpus']} × {node['gpu_model'] or 'GPU'}{simulated}" if node["gpus"] else "no GPUs"
+    return f"{node['name']}: {gpus}" + (f", {sick} not usable" if sick > 0 else "")
 
 
 NO_ISOLATION = " (runs see each other's processes and devices; install bubblewrap for more)"

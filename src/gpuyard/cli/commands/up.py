@@ -87,7 +87,7 @@ def command(simulate: str | None, no_simulate: bool, port: int | None, output: s
 
 def _serves_nothing(paths: YardPaths) -> bool:
     """Whether a running yard has neither GPUs nor live runs: nobody minds when it is started again."""
-    from gpuyard.cli.yard_status import yard_status
+    from gpuyard.local.status import yard_status
     from gpuyard.local.survivors import live_pods
 
     return not yard_status(paths)["gpus"]["capacity"] and not live_pods(paths.pods_dir)
@@ -95,7 +95,7 @@ def _serves_nothing(paths: YardPaths) -> bool:
 
 def _say_why_no_gpus(paths: YardPaths) -> None:
     """Prints the agent's reason; it comes a moment after the node is ready."""
-    from gpuyard.cli.yard_status import yard_status
+    from gpuyard.local.status import yard_status
 
     due = time.monotonic() + _REASON_WAIT_S
     while not (gpus := yard_status(paths)["gpus"])["capacity"]:

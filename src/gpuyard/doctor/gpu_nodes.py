@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gpuyard.cli.doctor.check import Check, NodeFinding, Outcome, broken, of_nodes, ok, skipped, warning
-from gpuyard.cli.doctor.cluster_facts import Items
-from gpuyard.cli.doctor.injection import cdi_finding, judge_toolkit, runtime_text
-from gpuyard.cli.installing import waits_for
+from gpuyard.doctor.check import Check, NodeFinding, Outcome, broken, of_nodes, ok, skipped, warning
+from gpuyard.doctor.cluster_facts import Items
+from gpuyard.doctor.injection import cdi_finding, judge_toolkit, runtime_text
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.objects import DAEMON_SETS, RUNTIME_CLASSES, Manifest, Resource, key_of, labels_of
+from gpuyard.kube.pods import why_not_running
 from gpuyard.kube.wellknown import (
     LABEL_GPU_MODEL,
     LABEL_PART_OF,
@@ -169,7 +169,7 @@ class GpuNodes:
 def _agent(node: str, pod: Manifest) -> NodeFinding:
     if condition_is_true(pod, "Ready"):
         return NodeFinding(node, Outcome.OK, "ready")
-    why = waits_for(pod) or "it isn't ready"
+    why = why_not_running(pod) or "it isn't ready"
     namespace, name = key_of(pod)
     return NodeFinding(node, Outcome.BROKEN, why, f"see more: kubectl describe pod {name} -n {namespace}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpuyard.cli.doctor.check import Check, Outcome, Report
+from gpuyard.doctor.check import Check, Outcome, Report
 
 _GAP = "  "
 _MOST_NODES = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gpuyard.cli.doctor.check import Check, NodeFinding, Outcome, broken, ok, skipped
+from gpuyard.doctor.check import Check, NodeFinding, Outcome, broken, ok, skipped
 from gpuyard.kube.nodes import has_simulated_gpus
 from gpuyard.kube.objects import Manifest, key_of, labels_of
 from gpuyard.kube.wellknown import LABEL_GPU_INJECTION

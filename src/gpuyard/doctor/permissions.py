@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gpuyard.cli.doctor.check import Check, broken, ok, warning
+from gpuyard.doctor.check import Check, broken, ok, warning
 from gpuyard.tenancy.access import Action, binding_command, role_for
 
 _RUN = {

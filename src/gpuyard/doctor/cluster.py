@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gpuyard import errors
-from gpuyard.cli.cluster_status import missing_parts
-from gpuyard.cli.doctor import permissions, quota, registry
-from gpuyard.cli.doctor.check import Check, Report, broken, ok, skipped, unseen, warning
-from gpuyard.cli.doctor.cluster_facts import ClusterFacts
-from gpuyard.cli.doctor.gpu_nodes import GpuNodes
 from gpuyard.client.origin import masked
 from gpuyard.client.server_version import OLDEST, TOO_OLD_REMEDY, too_old, version_text
+from gpuyard.doctor import permissions, quota, registry
+from gpuyard.doctor.check import Check, Report, broken, ok, skipped, unseen, warning
+from gpuyard.doctor.cluster_facts import ClusterFacts
+from gpuyard.doctor.gpu_nodes import GpuNodes
 from gpuyard.kube.nodes import allocatable_gpus
 from gpuyard.kube.objects import key_of
 from gpuyard.kube.storage import DEFAULT_CLASS, is_default_class
+from gpuyard.tenancy.install import missing_parts
 
 _CONTEXT, _API, _CREDENTIALS = "kubeconfig", "api", "credentials"
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import gpuyard
 from gpuyard.building.build import BuildRequest
-from gpuyard.cli.building import run_build
 from gpuyard.images.reference import ImageReference
 
 #: What `gpuyard.agent` and `gpuyard.agent.labelling` import of ours.
@@ -21,18 +21,17 @@ _REQUIREMENTS = ("grpcio", "httpx", "nvidia-ml-py", "orjson", "protobuf")
 _WORKDIR = "/opt/gpuyard/agent"
 
 
-def build_agent_image(base: str, tag: str, pulled_as: str | None, environ: Mapping[str, str]) -> str:
-    """Builds the image and pushes it; its reference by digest, as the nodes pull it.
+@contextlib.contextmanager
+def agent_build(base: str, tag: str, pulled_as: str | None) -> Iterator[BuildRequest]:
+    """What makes the image and pushes it; its files are there inside the block.
 
     Args:
         base: an image with Python 3.11 or later.
         tag: where the image goes.
         pulled_as: the nodes' name of it, when that is another.
-        environ: the command's, with what is said of registries.
 
     Raises:
         UsageError: a name isn't an image's.
-        ImageError: the build failed.
     """
     pull: str | None = None
     if pulled_as:
@@ -42,7 +41,7 @@ def build_agent_image(base: str, tag: str, pulled_as: str | None, environ: Mappi
         root, requirements = Path(folder, "agent"), Path(folder, "requirements.txt")
         _copy(root / "gpuyard")
         requirements.write_text("".join(f"{name}=={version(name)}\n" for name in _REQUIREMENTS))
-        request = BuildRequest(
+        yield BuildRequest(
             base=base,
             target=tag,
             root=root,
@@ -51,7 +50,6 @@ def build_agent_image(base: str, tag: str, pulled_as: str | None, environ: Mappi
             workdir=_WORKDIR,
             pull_repository=pull,
         )
-        return run_build(request, environ).reference
 
 
 def _copy(folder: Path) -> None:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
-from typing import TypeVar
-
-from gpuyard.cli.output import StatusLine
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeAlias, TypeVar
 
 Result = TypeVar("Result")
+#: Takes the names of all that isn't answered yet.
+OnWait: TypeAlias = Callable[[Sequence[str]], None]
 
 _QUIET_S = 1.0
 _EVERY_S = 0.5
 
 
-class Looking:
+class Progress:
     """Knows what hasn't been answered yet."""
 
     def __init__(self) -> None:
         self._open: list[str] = []
-        self._line = StatusLine()
 
     async def at(self, what: str, answer: Awaitable[Result]) -> Result:
         """Awaits an answer, known as `what` meanwhile."""
@@ -31,19 +30,18 @@ class Looking:
             self._open.remove(what)
 
     @contextlib.asynccontextmanager
-    async def told(self) -> AsyncIterator[None]:
-        """Inside the block a terminal is told, after a second, what is waited for."""
-        task = asyncio.create_task(self._tell(), name="progress")
+    async def reported(self, on_wait: OnWait) -> AsyncIterator[None]:
+        """Inside the block `on_wait` is called, after the first second, with what is waited for."""
+        task = asyncio.create_task(self._report(on_wait), name="progress")
         try:
             yield
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            self._line.clear()
 
-    async def _tell(self) -> None:
+    async def _report(self, on_wait: OnWait) -> None:
         await asyncio.sleep(_QUIET_S)
-        while self._line.live:
+        while True:
             if self._open:
-                self._line.show(f"Looking at {', '.join(dict.fromkeys(self._open))} …")
+                on_wait(tuple(dict.fromkeys(self._open)))
             await asyncio.sleep(_EVERY_S)

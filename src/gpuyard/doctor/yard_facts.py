@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from gpuyard import errors
-from gpuyard.cli.doctor.cluster_facts import or_error
-from gpuyard.cli.doctor.progress import Looking
-from gpuyard.cli.doctor.registry import RegistryFact, look_at_registry
 from gpuyard.client.rest import RestApi
+from gpuyard.doctor.cluster_facts import or_error
+from gpuyard.doctor.progress import Progress
+from gpuyard.doctor.registry import RegistryFact, look_at_registry
 from gpuyard.kube.objects import NODES, Manifest
 from gpuyard.local.lifecycle import daemon_pid
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import RunningYard, Settings, load_running, load_settings
-from gpuyard.runs.target import check_yard
+from gpuyard.local.status import check_yard
 
 Result = TypeVar("Result")
 
@@ -49,7 +49,7 @@ class YardFacts:
 
 
 async def look_at_yard(
-    paths: YardPaths, asked: RegistryFact, environ: Mapping[str, str], looking: Looking
+    paths: YardPaths, asked: RegistryFact, environ: Mapping[str, str], progress: Progress
 ) -> YardFacts:
     """Looks at everything, starts nothing, and never fails."""
     pid, running = _tried(daemon_pid, paths), load_running(paths.running)
@@ -58,9 +58,9 @@ async def look_at_yard(
     node: Manifest | errors.GpuyardError = errors.YardStopped("the yard is stopped")
     if folder is None:
         async with RestApi(unix_socket=paths.api_socket) as rest:
-            api = await looking.at("API", or_error(check_yard(rest, paths)))
+            api = await progress.at("API", or_error(check_yard(rest, paths)))
             if running is not None and not isinstance(api, errors.YardStopped):
-                node = await looking.at("node", or_error(rest.get(NODES, running.node)))
+                node = await progress.at("node", or_error(rest.get(NODES, running.node)))
     return YardFacts(
         paths=paths,
         folder=folder,
@@ -70,7 +70,7 @@ async def look_at_yard(
         running=running,
         api=api,
         node=node,
-        registry=await looking.at("registry", look_at_registry(asked, environ)),
+        registry=await progress.at("registry", look_at_registry(asked, environ)),
     )
 
 

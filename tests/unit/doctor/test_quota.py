@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gpuyard.cli.doctor.check import Check, Outcome
-from gpuyard.cli.doctor.quota import judge
+from gpuyard.doctor.check import Check, Outcome
+from gpuyard.doctor.quota import judge
 from gpuyard.kube.objects import Manifest
 
 GPUS = "requests.nvidia.com/gpu"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.cli.doctor.check import Outcome
+from gpuyard.doctor.check import Outcome
 from gpuyard.kube.objects import DAEMON_SETS, RUNTIME_CLASSES, Manifest
 
 from .test_cluster import agent, look, node, parts

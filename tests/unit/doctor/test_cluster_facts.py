@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.cli.doctor.cluster_facts import look_at_cluster
-from gpuyard.cli.doctor.progress import Looking
-from gpuyard.cli.doctor.registry import RegistryFact
+from gpuyard.doctor.cluster_facts import look_at_cluster
+from gpuyard.doctor.progress import Progress
+from gpuyard.doctor.registry import RegistryFact
 
 KNOWN = {"major": "1", "minor": "34", "status": {"userInfo": {"username": "ann"}}}
 
@@ -41,7 +41,7 @@ async def test_an_interrupt_leaves_no_question_behind(tmp_path: Path) -> None:
         file = tmp_path / "config"
         file.write_text(json.dumps(config))
         environ = {"KUBECONFIG": str(file)}
-        task = asyncio.create_task(look_at_cluster("gpu", "ml", RegistryFact(), environ, Looking()))
+        task = asyncio.create_task(look_at_cluster("gpu", "ml", RegistryFact(), environ, Progress()))
         await busy.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from gpuyard import errors
-from gpuyard.cli.installing import installed, title
 from gpuyard.client.apply import delete
 from gpuyard.client.rest import RestApi
+from gpuyard.installing.install import installed
 from gpuyard.kube.objects import DAEMON_SETS, NAMESPACES, NODES, PODS, Manifest, Resource, key_of, labels_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_PART_OF
 from gpuyard.scheduling.requests import PodRequest
+from gpuyard.tenancy.install import title
 from gpuyard.tenancy.names import PART_OF, SELECTOR
 from gpuyard.tenancy.node_marks import is_marked, mark_patch
 

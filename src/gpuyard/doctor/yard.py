@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gpuyard import errors
-from gpuyard.cli.doctor import registry
-from gpuyard.cli.doctor.check import Check, Outcome, Report, broken, ok, skipped, warning
-from gpuyard.cli.doctor.yard_facts import YardFacts
+from gpuyard.doctor import registry
+from gpuyard.doctor.check import Check, Outcome, Report, broken, ok, skipped, warning
+from gpuyard.doctor.yard_facts import YardFacts
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.objects import Manifest, annotations_of, labels_of

@@ -1,4 +1,4 @@
-"""The facts that `status` shows, gathered from the yard's own files and its node object."""
+"""Whether the yard runs, and what there is to know of it, from its own files and its node object."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from gpuyard.kube.wellknown import (
 )
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import load_running
-from gpuyard.runs.target import stopped
 
 
 def yard_status(paths: YardPaths) -> dict[str, Any]:
@@ -81,3 +80,44 @@ def _gpus(node: Manifest) -> dict[str, Any]:
         "allocatable": allocatable_gpus(node),
         "none_because": annotations_of(node).get(ANNOTATION_NO_GPUS),
     }
+
+
+async def check_yard(api: RestApi, paths: YardPaths) -> None:
+    """Raises unless a yard of this release answers on the socket."""
+    if not paths.api_socket.exists():
+        raise stopped(paths)
+    try:
+        await api.get_path("/version")
+    except errors.ConnectionFailed as error:
+        raise stopped(paths) from error
+    theirs = api.server_headers.get("gpuyard-version", "")
+    if theirs != __version__:
+        raise errors.VersionMismatch(
+            f"the yard runs gpuyard {theirs or 'of an unknown version'}, this command is {__version__}",
+            remedy="restart it with `gpuyard down --keep && gpuyard up`: runs go on meanwhile",
+        )
+
+
+def stopped(paths: YardPaths) -> errors.YardStopped:
+    """The error for a yard that doesn't run; says so when processes of runs go on without it."""
+    if going_on := survivors_text(paths):
+        return errors.YardStopped(
+            f"the yard is stopped, but {going_on} (data in {paths.data_dir})",
+            remedy="`gpuyard up` starts it and finds them again",
+        )
+    return errors.YardStopped(
+        f"the yard is stopped (data in {paths.data_dir})",
+        remedy="start it with `gpuyard up`, or use --context",
+    )
+
+
+def survivors_text(paths: YardPaths) -> str:
+    """`2 of its runs go on (pods a-x7k2q, b-k2x9f)` of a stopped yard; empty when nothing does."""
+    from gpuyard.local.survivors import live_pods
+
+    pods = live_pods(paths.pods_dir)
+    if not pods:
+        return ""
+    named = ", ".join(pods[:5]) + (", …" if len(pods) > 5 else "")
+    one = len(pods) == 1
+    return f"{len(pods)} of its runs {'goes' if one else 'go'} on (pod{'' if one else 's'} {named})"

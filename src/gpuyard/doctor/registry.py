@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gpuyard import errors
-from gpuyard.cli.doctor.check import Check, broken, ok, skipped, warning
+from gpuyard.doctor.check import Check, broken, ok, skipped, warning
 
 _NAME = "registry"
 #: A person is waiting, and a registry that answers does so at once.

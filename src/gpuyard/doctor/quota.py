@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpuyard.cli.doctor.check import Check, Outcome, ok
+from gpuyard.doctor.check import Check, Outcome, ok
 from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.kube.quantity import parse_quantity
 from gpuyard.kube.wellknown import GPU_RESOURCE

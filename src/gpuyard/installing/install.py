@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-
-import click
+from dataclasses import dataclass, replace
 
 from gpuyard import errors
-from gpuyard.cli.output import StatusLine
 from gpuyard.client.apply import Outcome, apply, delete, find, labelled
 from gpuyard.client.rest import RestApi
 from gpuyard.client.server_version import check_version, version_text
@@ -26,11 +23,11 @@ from gpuyard.kube.objects import (
     key_of,
     labels_of,
 )
-from gpuyard.kube.pods import container_statuses
+from gpuyard.kube.pods import why_not_running
 from gpuyard.kube.wellknown import GPU_RESOURCE
 from gpuyard.tenancy.conditions import DriverAccess, InstallOptions
 from gpuyard.tenancy.foreign import foreign_plugins, served_by_no_pod
-from gpuyard.tenancy.install import KINDS, install, resource_of
+from gpuyard.tenancy.install import KINDS, install, resource_of, title
 from gpuyard.tenancy.names import AGENT, LABELS, SELECTOR
 
 _POLICY_SINCE = (1, 30)
@@ -86,13 +83,19 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 async def check_cluster(
-    api: RestApi, options: InstallOptions, *, force: bool = False, gone_s: float = _GONE_S
+    api: RestApi,
+    options: InstallOptions,
+    *,
+    on_wait: Callable[[str], None],
+    force: bool = False,
+    gone_s: float = _GONE_S,
 ) -> None:
     """Raises UsageError for a cluster that this install doesn't fit; nothing has been sent then.
 
     Args:
         api: of the cluster.
         options: what is to be installed.
+        on_wait: called with what is waited for.
         force: also where something else serves the GPUs.
         gone_s: how long nodes may go on counting the GPUs of a plugin that is gone.
     """
@@ -105,12 +108,14 @@ async def check_cluster(
         )
     await _check_namespaces(api, options.namespace)
     if not force:
-        await _check_plugins(api, options, gone_s)
+        await _check_plugins(api, options, gone_s, on_wait)
 
 
-async def _check_plugins(api: RestApi, options: InstallOptions, gone_s: float) -> None:
+async def _check_plugins(
+    api: RestApi, options: InstallOptions, gone_s: float, on_wait: Callable[[str], None]
+) -> None:
     """Raises UsageError when anything else serves GPUs on the nodes that are to have agents."""
-    loop, line = asyncio.get_running_loop(), StatusLine()
+    loop = asyncio.get_running_loop()
     due = loop.time() + gone_s
     while True:
         listed, pods = await asyncio.gather(api.list(NODES), api.list(PODS))
@@ -124,17 +129,15 @@ async def _check_plugins(api: RestApi, options: InstallOptions, gone_s: float) -
             )
         unknown = served_by_no_pod(nodes, pods.items)
         if not unknown:
-            line.clear()
             return
         # A node counts a plugin's GPUs until its next look, also when the plugin has just gone.
         if loop.time() > due:
-            line.clear()
             raise errors.UsageError(
                 f"something that is no pod serves {GPU_RESOURCE} already, on {_some(unknown)}",
                 remedy="it may be a service of the node (nvidia-device-plugin): end it there, keep gpuyard "
                 "off with --node-selector, or add --force if you know that nothing serves them",
             )
-        line.show(f"Looking whether anything serves the GPUs of {_some(unknown)} …")
+        on_wait(f"Looking whether anything serves the GPUs of {_some(unknown)} …")
         await asyncio.sleep(_LOOK_S)
 
 
@@ -164,44 +167,41 @@ async def _check_namespaces(api: RestApi, name: str) -> None:
         )
 
 
-async def send_and_wait(api: RestApi, options: InstallOptions, timeout_s: float | None) -> None:
-    """Installs, printing what changes; with a timeout, until the agents run."""
-    changes = await send(api, options)
-    if not changes:
-        click.echo("Nothing changed: it is installed like that already.")
-    if timeout_s is None:
-        return
-    line = StatusLine()
-    try:
-        nodes = await wait_for_agents(api, options.namespace, timeout_s, line.show)
-    finally:
-        line.clear()
-    if not nodes:
-        selector = ",".join(f"{name}={value}" for name, value in options.node_selector.items())
-        click.echo(f"There is no agent: no node has the labels {selector}.")
-        return
-    click.echo(f"Agents run on {', '.join(nodes)}.")
+@dataclass(frozen=True)
+class Change:
+    """One object that an install changed: `DaemonSet gpuyard-system/gpuyard-agent`, `created`."""
+
+    what: str
+    outcome: str
 
 
-async def send(api: RestApi, options: InstallOptions) -> int:
+async def send(
+    api: RestApi, options: InstallOptions, on_change: Callable[[Change], None]
+) -> tuple[Change, ...]:
     """Applies every manifest, then takes away what an earlier install with other options made.
 
-    Prints each change, and returns how many there were.
+    Args:
+        api: of the cluster.
+        options: what is to be installed.
+        on_change: called with each change once it is made.
     """
-    changes = 0
+    changes: list[Change] = []
+
+    def note(what: str, outcome: str) -> None:
+        changes.append(Change(what, outcome))
+        on_change(changes[-1])
+
     manifests = install(options)
     for manifest in manifests:
         outcome = await apply(api, resource_of(manifest), manifest)
         if outcome is not Outcome.UNCHANGED:
-            changes += 1
-            click.echo(f"{title(manifest)} {outcome}")
+            note(title(manifest), str(outcome))
     wanted = {(manifest["kind"], key_of(manifest)) for manifest in manifests}
     for resource, stale in await installed(api):
         if (resource.kind, key_of(stale)) not in wanted:
             await delete(api, resource, stale, timeout_s=_DELETE_S)
-            changes += 1
-            click.echo(f"{title({'kind': resource.kind, **stale})} deleted")
-    return changes
+            note(title({"kind": resource.kind, **stale}), "deleted")
+    return tuple(changes)
 
 
 async def installed(api: RestApi) -> list[tuple[Resource, Manifest]]:
@@ -210,13 +210,8 @@ async def installed(api: RestApi) -> list[tuple[Resource, Manifest]]:
     return [(kind, item) for kind, items in zip(KINDS, found, strict=True) for item in items]
 
 
-def title(manifest: Manifest) -> str:
-    """`DaemonSet gpuyard-system/gpuyard-agent`."""
-    return f"{manifest['kind']} {key_of(manifest)}"
-
-
 async def wait_for_agents(
-    api: RestApi, namespace: str, timeout_s: float, show: Callable[[str], None]
+    api: RestApi, namespace: str, timeout_s: float, on_wait: Callable[[str], None]
 ) -> Sequence[str]:
     """The nodes with an agent, once each runs as the DaemonSet says now; none when none matches.
 
@@ -225,7 +220,7 @@ async def wait_for_agents(
     """
     try:
         async with asyncio.timeout(timeout_s):
-            while (nodes := await _agents(api, namespace, show)) is None:
+            while (nodes := await _agents(api, namespace, on_wait)) is None:
                 await asyncio.sleep(_LOOK_S)
             return nodes
     except TimeoutError:
@@ -236,13 +231,13 @@ async def wait_for_agents(
         ) from None
 
 
-async def _agents(api: RestApi, namespace: str, show: Callable[[str], None]) -> Sequence[str] | None:
+async def _agents(api: RestApi, namespace: str, on_wait: Callable[[str], None]) -> Sequence[str] | None:
     agent = await api.get(DAEMON_SETS, AGENT, namespace)
     status = agent.get("status", {})
     wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
     if status.get("observedGeneration") != agent["metadata"]["generation"]:
         return None
-    show(f"{ready} of {wanted} agents run")
+    on_wait(f"{ready} of {wanted} agents run")
     if status.get("updatedNumberScheduled", 0) != wanted or ready != wanted:
         return None
     pods = (await api.list(PODS, namespace, label_selector=SELECTOR)).items
@@ -253,20 +248,6 @@ async def _why_not(api: RestApi, namespace: str) -> str:
     reasons = [
         f"{pod['spec'].get('nodeName') or 'no node'}: {reason}"
         for pod in (await api.list(PODS, namespace, label_selector=SELECTOR)).items
-        if (reason := waits_for(pod))
+        if (reason := why_not_running(pod))
     ]
     return "; ".join(sorted(reasons)[:3]) or "their pods aren't there yet"
-
-
-def waits_for(pod: Manifest) -> str:
-    """Why a pod doesn't run; empty when it does."""
-    status = pod.get("status", {})
-    for container in container_statuses(pod):
-        if waiting := container.get("state", {}).get("waiting"):
-            ended = (container.get("lastState", {}).get("terminated") or {}).get("exitCode")
-            last = f" (it ended with {ended})" if ended is not None else ""
-            return f"{container['name']} {waiting.get('reason')}{last} {waiting.get('message', '')}".strip()
-    for condition in status.get("conditions") or ():
-        if condition["type"] == "PodScheduled" and condition["status"] != "True":
-            return str(condition.get("message", ""))
-    return "" if status.get("phase") == "Running" else f"the pod is {status.get('phase')}"

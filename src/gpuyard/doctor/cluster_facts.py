@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from gpuyard import errors
-from gpuyard.cli.doctor import permissions
-from gpuyard.cli.doctor.progress import Looking
-from gpuyard.cli.doctor.registry import RegistryFact, look_at_registry
 from gpuyard.client.connection import Connection, kubeconfig_files, load_connection
 from gpuyard.client.rest import RestApi
 from gpuyard.client.server_version import cluster_version
+from gpuyard.doctor import permissions
+from gpuyard.doctor.progress import Progress
+from gpuyard.doctor.registry import RegistryFact, look_at_registry
 from gpuyard.kube.objects import (
     ACCESS_REVIEWS,
     DAEMON_SETS,
@@ -70,7 +70,7 @@ class ClusterFacts:
 
 
 async def look_at_cluster(
-    context: str, namespace: str | None, asked: RegistryFact, environ: Mapping[str, str], looking: Looking
+    context: str, namespace: str | None, asked: RegistryFact, environ: Mapping[str, str], progress: Progress
 ) -> ClusterFacts:
     """Asks everything, and never fails: what can't be had is an error among the facts.
 
@@ -79,20 +79,20 @@ async def look_at_cluster(
         namespace: where runs go; None for the context's own.
         asked: the registry or image that the user named, if any.
         environ: says where the kubeconfig is, and what is trusted of registries.
-        looking: told what is being asked.
+        progress: told what is being asked.
     """
-    connection = await looking.at("credentials", _load(kubeconfig_files(environ), context))
+    connection = await progress.at("credentials", _load(kubeconfig_files(environ), context))
     if isinstance(connection, errors.GpuyardError):
-        registry = await looking.at("registry", look_at_registry(asked, environ))
+        registry = await progress.at("registry", look_at_registry(asked, environ))
         return ClusterFacts(context, connection, namespace or "default", registry)
     namespace = namespace or connection.namespace
     try:
         api = RestApi(connection)
     except errors.GpuyardError as error:
-        registry = await looking.at("registry", look_at_registry(asked, environ))
+        registry = await progress.at("registry", look_at_registry(asked, environ))
         return ClusterFacts(context, error, namespace, registry)
     async with api:
-        return await _ask(api, ClusterFacts(context, connection, namespace, asked), environ, looking)
+        return await _ask(api, ClusterFacts(context, connection, namespace, asked), environ, progress)
 
 
 async def _load(files: Sequence[Path], context: str) -> Connection | errors.GpuyardError:
@@ -101,9 +101,9 @@ async def _load(files: Sequence[Path], context: str) -> Connection | errors.Gpuy
 
 
 async def _ask(
-    api: RestApi, known: ClusterFacts, environ: Mapping[str, str], looking: Looking
+    api: RestApi, known: ClusterFacts, environ: Mapping[str, str], progress: Progress
 ) -> ClusterFacts:
-    asker = _Asker(api, looking)
+    asker = _Asker(api, progress)
     version = await asker.ask("version", lambda: cluster_version(api))
     user: str | errors.GpuyardError = _NOT_ASKED
     if not isinstance(version, errors.ConnectionFailed):
@@ -114,7 +114,7 @@ async def _ask(
     asked = known.registry
     if not asked.asked:
         asked = asked.of_agents(_image(known.installed.get(DAEMON_SETS, ())))
-    return replace(known, registry=await looking.at("registry", look_at_registry(asked, environ)))
+    return replace(known, registry=await progress.at("registry", look_at_registry(asked, environ)))
 
 
 async def _look(api: RestApi, known: ClusterFacts, asker: _Asker) -> ClusterFacts:
@@ -154,15 +154,15 @@ async def _look(api: RestApi, known: ClusterFacts, asker: _Asker) -> ClusterFact
 class _Asker:
     """A few questions at a time, so that one doctor isn't the load that it finds."""
 
-    def __init__(self, api: RestApi, looking: Looking) -> None:
+    def __init__(self, api: RestApi, progress: Progress) -> None:
         self._api = api
-        self._looking = looking
+        self._progress = progress
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def ask(self, what: str, question: Callable[[], Awaitable[Result]]) -> Result | errors.GpuyardError:
         """The answer to a question that is begun when it is its turn, which it may never be."""
         async with self._turns:
-            return await self._looking.at(what, or_error(question()))
+            return await self._progress.at(what, or_error(question()))
 
     async def items(self, resource: Resource, namespace: str | None = None, selector: str = "") -> Items:
         listed = await self.ask(

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.cli.doctor.check import Check, Outcome, Report
-from gpuyard.cli.doctor.cluster import judge
-from gpuyard.cli.doctor.cluster_facts import ClusterFacts
-from gpuyard.cli.doctor.permissions import needed
-from gpuyard.cli.doctor.registry import RegistryFact
 from gpuyard.client.connection import Connection
 from gpuyard.client.origin import Origin, Proof
+from gpuyard.doctor.check import Check, Outcome, Report
+from gpuyard.doctor.cluster import judge
+from gpuyard.doctor.cluster_facts import ClusterFacts
+from gpuyard.doctor.permissions import needed
+from gpuyard.doctor.registry import RegistryFact
 from gpuyard.kube.objects import CLUSTER_ROLES, DAEMON_SETS, NODES, Manifest, Resource
 from gpuyard.tenancy.access import Action
 from gpuyard.tenancy.conditions import InstallOptions

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.cli.doctor.check import Check, Outcome, Report
-from gpuyard.cli.doctor.progress import Looking
-from gpuyard.cli.doctor.registry import RegistryFact
-from gpuyard.cli.doctor.yard import judge
-from gpuyard.cli.doctor.yard_facts import YardFacts, look_at_yard
+from gpuyard.doctor.check import Check, Outcome, Report
+from gpuyard.doctor.progress import Progress
+from gpuyard.doctor.registry import RegistryFact
+from gpuyard.doctor.yard import judge
+from gpuyard.doctor.yard_facts import YardFacts, look_at_yard
 from gpuyard.kube.objects import Manifest
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import RunningYard, Settings
@@ -107,9 +107,9 @@ def test_links(changes: dict[str, Any], name: str, outcome: Outcome, said: str) 
     assert bool(found.remedy) is (outcome in (Outcome.WARNING, Outcome.BROKEN))
 
 
-async def test_looking_starts_nothing(tmp_path: Path) -> None:
+async def test_progress_starts_nothing(tmp_path: Path) -> None:
     paths = YardPaths(tmp_path / "data", tmp_path / "run")
-    facts = await look_at_yard(paths, RegistryFact(), {}, Looking())
+    facts = await look_at_yard(paths, RegistryFact(), {}, Progress())
     assert (facts.pid, facts.folder) == (0, None)
     assert isinstance(facts.api, errors.YardStopped) and facts.free_bytes > 0
     assert list(tmp_path.iterdir()) == []
@@ -117,6 +117,6 @@ async def test_looking_starts_nothing(tmp_path: Path) -> None:
 
 async def test_a_folder_that_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
-    facts = await look_at_yard(YardPaths(tmp_path / "data", tmp_path / "run"), RegistryFact(), {}, Looking())
+    facts = await look_at_yard(YardPaths(tmp_path / "data", tmp_path / "run"), RegistryFact(), {}, Progress())
     assert isinstance(facts.folder, errors.YardError)
     assert judge(facts).first_broken == check(judge(facts), "folder")

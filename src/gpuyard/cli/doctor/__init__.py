@@ -1,1 +1,0 @@
-"""`gpuyard doctor`: facts gathered at once, then each link of the chain judged over them (pure)."""

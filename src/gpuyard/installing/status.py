@@ -1,0 +1,60 @@
+"""What `gpuyard status` tells of a cluster: whether gpuyard is installed there, all of it, and works."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from gpuyard.client.apply import find
+from gpuyard.client.rest import RestApi
+from gpuyard.client.server_version import cluster_version, version_text
+from gpuyard.installing.install import installed
+from gpuyard.kube.nodes import allocatable_gpus, capacity_gpus, has_simulated_gpus
+from gpuyard.kube.objects import (
+    DAEMON_SETS,
+    NAMESPACES,
+    NODES,
+    Manifest,
+    ObjectKey,
+    key_of,
+    labels_of,
+)
+from gpuyard.kube.wellknown import LABEL_GPU_MODEL
+from gpuyard.tenancy.install import missing_parts
+from gpuyard.tenancy.names import AGENT
+
+
+async def cluster_status(api: RestApi) -> dict[str, Any]:
+    """For machines; `missing` names what a half-done install lacks."""
+    # First, since it tells a Kubernetes from another server, whose 404 would be any object's.
+    version = await cluster_version(api)
+    found, nodes = await asyncio.gather(installed(api), api.list(NODES))
+    namespace = next((key_of(item).name for kind, item in found if kind == NAMESPACES), "")
+    agent = await find(api, DAEMON_SETS, ObjectKey(namespace, AGENT)) if namespace else None
+    return {
+        "api": api.server,
+        "version": version_text(version),
+        "installed": bool(found),
+        "namespace": namespace or None,
+        "missing": missing_parts(found),
+        "image": _image(agent),
+        "agents": {
+            "ready": (agent or {}).get("status", {}).get("numberReady", 0),
+            "wanted": (agent or {}).get("status", {}).get("desiredNumberScheduled", 0),
+        },
+        "nodes": [_node(node) for node in nodes.items],
+    }
+
+
+def _image(agent: Manifest | None) -> str | None:
+    return str(agent["spec"]["template"]["spec"]["containers"][0]["image"]) if agent else None
+
+
+def _node(node: Manifest) -> dict[str, Any]:
+    return {
+        "name": key_of(node).name,
+        "gpu_model": labels_of(node).get(LABEL_GPU_MODEL),
+        "simulated": has_simulated_gpus(node),
+        "gpus": allocatable_gpus(node),
+        "gpus_capacity": capacity_gpus(node),
+    }
