@@ -131,6 +131,14 @@ class Cause(StrEnum):
     DEVICE_BUSY = "DeviceBusy"
     SYMBOL_NOT_FOUND = "SymbolNotFound"
     INITIALIZATION_FAILED = "InitializationFailed"
+    CUDA_OUT_OF_MEMORY = "CudaOutOfMemory"
+    GPU_ID_IS_UUID = "GpuIdIsUuid"
+    SHARED_MEMORY_FULL = "SharedMemoryFull"
+    DISK_FULL = "DiskFull"
+    PORT_IN_USE = "PortInUse"
+    CHILD_KILLED = "ChildKilled"
+    OWN_TMP = "OwnTmp"
+    NOT_BASH = "NotBash"
 
 
 #: Nothing mends these but another run.

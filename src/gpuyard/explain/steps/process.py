@@ -9,14 +9,17 @@ from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.run_objects import Ended, RunObjects
 from gpuyard.kube.objects import Manifest
+from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.workloads.outcome import Reason
 
 _LONGEST = 300
 _AGAIN = "submit it again; with --retries it would have been tried again by itself"
+#: Of a shell that doesn't find the command.
+_NOT_FOUND = 127
 #: What is known of an exit code or a signal, and what to do.
 _CODES = {
     126: ("the command was found and isn't executable", "run it through its interpreter"),
-    127: ("the shell found no such command", "name a program that the image has"),
+    127: ("the shell found no such command", "name a program that is on the PATH of the run"),
     134: ("the program aborted itself (SIGABRT)", "see the end of its output"),
     135: ("a bus error (SIGBUS): often /dev/shm is full", "raise --shm"),
     136: ("an arithmetic error (SIGFPE)", "see the end of its output"),
@@ -60,6 +63,12 @@ def _advice(ended: Ended, node: str, pod: Manifest | None) -> tuple[Owner | None
     on_node = Owner("Node", node) if node else None
     match ended.reason:
         case Reason.EXIT_CODE | Reason.SIGNAL:
+            if (
+                ended.exit_code == _NOT_FOUND
+                and pod is not None
+                and pod["spec"].get("runtimeClassName") != RUNTIME_CLASS_PROCESS
+            ):
+                return None, (Remedy("name a program that the image has"),)
             known = _CODES.get(ended.exit_code or 0)
             return None, (Remedy(known[1] if known else "see the end of its output"),)
         case Reason.OOM_KILLED:
@@ -75,6 +84,10 @@ def _advice(ended: Ended, node: str, pod: Manifest | None) -> tuple[Owner | None
         case Reason.NODE_LOST | Reason.NODE_REBOOTED:
             return on_node, (Remedy(_AGAIN),)
     return None, ()
+
+
+def _is_in_image(pod: Manifest | None) -> bool:
+    return pod is not None and pod["spec"].get("runtimeClassName") != RUNTIME_CLASS_PROCESS
 
 
 def _memory_limit(pod: Manifest | None) -> str:

@@ -98,3 +98,13 @@ def test_each_cause_once_and_the_first_first() -> None:
 
 def test_ordinary_output_says_nothing() -> None:
     assert diagnose(["step 803 loss 0.2", "RuntimeError: shapes differ", "CUDA is on", "x" * 100_000]) == []
+
+
+def test_a_shell_with_a_pythonpath_is_told_to_pass_it_on() -> None:
+    line = "ModuleNotFoundError: No module named 'mylib'"
+    [plain] = diagnose([line])
+    [found] = diagnose([line], has_pythonpath=True)
+    [image] = diagnose([line], has_pythonpath=True, in_image=True)
+    assert "--python" in plain.remedy and "--env PYTHONPATH" in plain.remedy
+    assert "--env PYTHONPATH" in found.remedy and "--python" not in found.remedy
+    assert "PYTHONPATH" not in image.remedy

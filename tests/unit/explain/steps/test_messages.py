@@ -20,6 +20,7 @@ from gpuyard.explain.steps.process import find_process
 from gpuyard.explain.steps.quota import find_quota
 from gpuyard.explain.steps.start import find_start
 from gpuyard.explain.steps.volumes import find_volumes
+from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot
 from gpuyard.workloads.outcome import Reason
@@ -303,6 +304,17 @@ def test_what_an_exit_code_means(code: int, reason: str, words: str) -> None:
     found = find_process(RunObjects(job(), pod()), Ended(Reason(reason), "exited", code, ("a", "b")), ())
     assert found is not None and words in found.headline
     assert found.evidence == ("its last lines: a", "  b")
+
+
+def test_a_command_that_the_shell_misses_is_looked_for_in_the_image_only_where_there_is_one() -> None:
+    ended = Ended(Reason.EXIT_CODE, "exited with 127", 127)
+    in_image = find_process(RunObjects(job(), pod()), ended, ())
+    assert in_image is not None and "image" in str(in_image.remedies[0])
+    process = pod()
+    process["spec"]["runtimeClassName"] = RUNTIME_CLASS_PROCESS
+    on_host = find_process(RunObjects(job(), process), ended, ())
+    assert on_host is not None and "image" not in str(on_host.remedies[0])
+    assert "PATH" in str(on_host.remedies[0])
 
 
 @pytest.mark.parametrize("reason", ["Evicted", "Preempted", "NodeLost", "NodeRebooted", "DeadlineExceeded"])
