@@ -1,93 +1,24 @@
-"""What a failed run's own output says went wrong with its GPUs."""
+"""What a failed run's own output says went wrong, in words."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from gpuyard import errors
-from gpuyard.kube.pods import container_statuses
-from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
-from gpuyard.workloads.command import is_python
-
 if TYPE_CHECKING:
     from gpuyard.explain.output.diagnosis import Diagnosis
-    from gpuyard.runs.run import Run
-    from gpuyard.runs.target import Target
-
-_TAIL_LINES = 500
-#: More causes than these are consequences of the first.
-_MOST = 3
 
 
-async def diagnose_run(target: Target, run: Run) -> list[Diagnosis]:
-    """The causes that the last attempt's status and the end of its output name; none while it goes on."""
-    return diagnose_lines(run, *await read_lines(target, run))
-
-
-async def read_lines(target: Target, run: Run) -> tuple[list[str], list[str]]:
-    """What the last attempt's status says, and the end of its output; nothing while it goes on."""
-    if run.state.state not in ("failed", "stopped", "pending", "starting") or not run.pods:
-        return [], []
-    pod = run.pods[-1]
-    lines: list[str] = []
-    started = False
-    for status in container_statuses(pod):
-        for state in (status.get("state") or {}, status.get("lastState") or {}):
-            for detail in state.values():
-                lines += str((detail or {}).get("message") or "").splitlines()
-            started = started or "terminated" in state
-    return lines, await _tail(target, pod["metadata"]["name"]) if started else []
-
-
-def diagnose_lines(run: Run, said: list[str], printed: list[str]) -> list[Diagnosis]:
-    """The causes that these lines of a run name."""
-    if not said and not printed:
-        return []
-    from gpuyard.explain.output.diagnosis import diagnose
-
-    pod = run.job["spec"]["template"]["spec"]
-    command = pod["containers"][0].get("command") or [""]
-    known = {"python": command[0]} if is_python(command[0]) else {}
-    in_image = pod.get("runtimeClassName") != RUNTIME_CLASS_PROCESS
-    return diagnose([*said, *printed], **known, in_image=in_image)[:_MOST]
-
-
-async def say_cause(target: Target, run: Run) -> None:
-    """After a failed run that was followed: the first cause that its output names, if any is known."""
-    for diagnosis in (await diagnose_run(target, run))[:1]:
-        click.echo(f"  {diagnosis.cause}: {diagnosis.remedy}", err=True)
-
-
-def diagnosis_lines(found: list[Diagnosis]) -> list[str]:
-    """For people: the line, its cause, its remedy."""
-    lines = []
+def print_diagnoses(found: Sequence[Diagnosis]) -> None:
+    """The line, its cause and its remedy, of each."""
     for diagnosis in found:
-        lines += [
-            f"  its output says: {diagnosis.line[:200]}",
-            f"    cause:  {diagnosis.cause}",
-            f"    remedy: {diagnosis.remedy}",
-        ]
-    return lines
+        click.echo(f"  its output says: {diagnosis.line[:200]}")
+        click.echo(f"    cause:  {diagnosis.cause}")
+        click.echo(f"    remedy: {diagnosis.remedy}")
 
 
-def print_diagnosis(found: list[Diagnosis]) -> None:
-    """Prints it, if there is anything."""
-    for line in diagnosis_lines(found):
-        click.echo(line)
-
-
-def to_json(found: list[Diagnosis]) -> list[dict[str, Any]]:
-    """For machines."""
-    return [diagnosis.to_json() for diagnosis in found]
-
-
-async def _tail(target: Target, pod: str) -> list[str]:
-    log = target.api.stream_log(target.namespace, pod, follow=False, tail_lines=_TAIL_LINES)
-    try:
-        pieces = [piece async for piece in log]
-    except errors.GpuyardError:
-        # The log may be gone with its node; what the status says is there all the same.
-        return []
-    return b"".join(pieces).decode(errors="replace").splitlines()
+def first_cause(found: Sequence[Diagnosis]) -> str:
+    """One line for the end of a run that was followed; empty where nothing is known."""
+    return f"  {found[0].cause}: {found[0].remedy}" if found else ""

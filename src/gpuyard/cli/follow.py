@@ -1,236 +1,99 @@
-"""Following a run: one status line while it waits, then its output, attempt after attempt, to its end."""
+"""Following a run on a terminal: one status line while it waits, its output, and how it ended."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
+from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from gpuyard import errors
-from gpuyard.cli.diagnosis import say_cause
+from gpuyard.cli.diagnosis import first_cause
 from gpuyard.cli.log_output import LogOutput
-from gpuyard.cli.output import StatusLine
-from gpuyard.cli.pod_log import AWAY_S, PodLog, away_text, start_of
-from gpuyard.cli.waiting import LASTING, PASSING, find_waiting
-from gpuyard.client.informer import Informer
-from gpuyard.kube.objects import JOBS, PODS, Manifest, uid_of
-from gpuyard.kube.wellknown import LABEL_RUN
-from gpuyard.runs.run import ENDED, Run, has_ended, make_run, state_and_reason
+from gpuyard.cli.output import StatusLine, duration
+from gpuyard.runs.diagnosis import diagnose_run
+from gpuyard.runs.following import AttemptBegan, Back, Ended, Event, Waits, follow, read_logs
+from gpuyard.runs.pod_log import Away, Gap, Output
+from gpuyard.runs.run import ENDED, Run, exit_code_of, state_text
 from gpuyard.runs.target import Target
+from gpuyard.runs.waiting import Waiting
 
-_CHECK_S = 1.0
-_SETTLE_S = 1.0
 #: How often a line that is rewritten is made anew.
 _REFRESH_S = 2.0
 
 
-class Watched:
-    """A run that is kept current by watches; `changed` wakes whoever waits for its next state."""
+class Screen:
+    """Prints events: output of the processes to standard output unchanged, everything of ours to standard
+    error."""
 
-    def __init__(self, target: Target, name: str, line: StatusLine) -> None:
-        """`line` says so while the API is away."""
-        selector = f"{LABEL_RUN}={name}"
-        self._name = name
-        self._line = line
-        self._away_text = away_text(target, name)
-        self._jobs = Informer(target.api, JOBS, namespace=target.namespace, label_selector=selector)
-        self._pods = Informer(target.api, PODS, namespace=target.namespace, label_selector=selector)
-        self._changed = asyncio.Event()
-        self._away_since: float | None = None
-        for informer in (self._jobs, self._pods):
-            informer.add_handler(lambda old, new: self._changed.set())
+    def __init__(self, target: Target) -> None:
+        """`target` is for the commands that it tells the user of."""
+        self.line = StatusLine()
+        self._target = target
+        self._output = LogOutput()
+        self._advice: set[tuple[str, ...]] = set()
 
-    @contextlib.asynccontextmanager
-    async def watching(self) -> AsyncIterator[None]:
-        """Keeps the run current inside the block."""
-        # No TaskGroup: it would wrap what the block raises into an ExceptionGroup.
-        informers = (self._jobs, self._pods)
-        tasks = [asyncio.create_task(i.run(), name=f"watch {i.resource.plural}") for i in informers]
-        try:
-            for informer in informers:
-                await self._first_list(informer)
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    def show(self, event: Event) -> None:
+        """Prints one event."""
+        match event:
+            case Output(data):
+                self.line.clear()
+                self._output.write(data)
+            case Gap(text):
+                self.line.clear()
+                self._output.say(text)
+            case AttemptBegan(number, is_only):
+                self.line.clear()
+                if not is_only:
+                    self._output.say(f"── attempt {number} ──")
+            case Away(text):
+                self._output.end_line()
+                self.line.show(text)
+            case Waits(run, waiting):
+                self._output.end_line()
+                self._show_waiting(run, waiting)
+            case Back():
+                self.line.clear()
+            case Ended():
+                self.end()
 
-    async def _first_list(self, informer: Informer) -> None:
-        synced = asyncio.create_task(informer.synced(), name="first list")
-        while not (await asyncio.wait([synced], timeout=_CHECK_S))[0]:
-            self._check_api()
+    def end(self) -> None:
+        """Leaves the screen so that other lines can follow."""
+        self.line.clear()
+        self._output.end_line()
 
-    def _check_api(self) -> None:
-        """Says that the API is away; raises when it has been for too long, or refuses."""
-        now = asyncio.get_running_loop().time()
-        failure = self._jobs.failure or self._pods.failure
-        if failure is None:
-            if self._away_since is not None:
-                # Whoever waits looks again, and says what it waits for in the place of this.
-                self._away_since = None
-                self._line.clear()
-                self._changed.set()
+    def _show_waiting(self, run: Run, waiting: Waiting | None) -> None:
+        if waiting is None:
+            self.line.show(state_text(run))
             return
-        if isinstance(failure, errors.Unauthorized | errors.Forbidden):
-            raise failure
-        self._away_since = self._away_since or now
-        self._line.show(self._away_text)
-        if now - self._away_since > AWAY_S:
-            raise failure
-
-    @property
-    def run(self) -> Run:
-        """The run as it is now.
-
-        Raises:
-            GpuyardError: somebody removed it.
-        """
-        for job in self._jobs.objects.values():
-            return make_run(job, list(self._pods.objects.values()))
-        raise errors.GpuyardError(f"{self._name} was removed while it was followed")
-
-    async def change(self, within_s: float = math.inf) -> bool:
-        """Waits for the next change; False when there was none in time.
-
-        Raises:
-            ConnectionFailed: the API has been away for a minute.
-        """
-        loop = asyncio.get_running_loop()
-        due = loop.time() + within_s
-        while not self._changed.is_set():
-            self._check_api()
-            left = due - loop.time()
-            if left <= 0:
-                return False
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), min(left, _CHECK_S))
-        self._changed.clear()
-        return True
-
-
-async def follow(target: Target, name: str, *, tail_lines: int | None = None, quiet: bool = False) -> Run:
-    """Prints the run's output to its end and returns it as it ended.
-
-    Output of the processes goes to standard output unchanged; everything of ours to standard error.
-    """
-    line = StatusLine()
-    output = LogOutput()
-    watched = Watched(target, name, line)
-    logs: dict[str, PodLog] = {}
-    printed: set[tuple[str, int]] = set()
-    told: set[tuple[str, ...]] = set()
-    async with watched.watching():
-        while True:
-            run = watched.run
-            due = _next_log(run, printed)
-            if due is not None:
-                pod, start = due
-                line.clear()
-                if uid_of(pod) not in logs:
-                    if not quiet and (logs or len(_with_output(run)) > 1):
-                        output.say(f"── attempt {len(logs) + 1} ──")
-                    logs[uid_of(pod)] = PodLog(target, pod, output, tail_lines=tail_lines)
-                await logs[uid_of(pod)].follow(start, line)
-                printed.add((uid_of(pod), start))
-                continue
-            if has_ended(run):
-                line.clear()
-                output.end_line()
-                return run
-            if run.state.reason == "Running":  # its output is over, and its pod is about to say how it ended
-                await watched.change()
-                continue
-            output.end_line()
-            await _show_state(target, watched, line, told)
-
-
-def _next_log(run: Run, printed: set[tuple[str, int]]) -> tuple[Manifest, int] | None:
-    """The first pod that has output of a start which hasn't been printed, and that start."""
-    for pod in run.pods:
-        start, uid = start_of(pod), uid_of(pod)
-        if start is None or (uid, start) in printed:
-            continue
-        # While it waits to be started again there is nothing new.
-        if start >= 0 or not any(uid == other for other, _ in printed):
-            return pod, start
-    return None
-
-
-def _with_output(run: Run) -> list[Manifest]:
-    return [pod for pod in run.pods if start_of(pod) is not None]
-
-
-async def _show_state(target: Target, watched: Watched, line: StatusLine, told: set[tuple[str, ...]]) -> None:
-    """Shows what the run waits for, until something about it changes; advice that it gave goes into `told`.
-
-    Raises:
-        GpuyardError: it waits for nothing that could come.
-    """
-    run = watched.run
-    # On a terminal the line is rewritten; in a file only what lasts is worth a line.
-    if not line.live and await watched.change(within_s=_SETTLE_S):
-        return
-    if run.state.reason in PASSING:
-        line.show(state_text(run))
-        # Most runs start within that time, and asking why takes some of it.
-        if await watched.change(within_s=_REFRESH_S):
-            return
-    if run.state.reason not in PASSING | LASTING:
-        line.show(state_text(run))
-        await watched.change()
-        return
-    waiting = await find_waiting(target, run, since=line.live)
-    if waiting.final:
-        line.clear()
-        remove = target.command("rm", "--force", run.name)
-        raise errors.GpuyardError(
-            "\n  ".join(waiting.advice),
-            remedy=f"it never starts, and keeps its place until you remove it: {remove}",
-        )
-    if waiting.advice and waiting.advice not in told:
-        told.add(waiting.advice)
-        line.clear()
-        click.echo("\n  ".join(waiting.advice), err=True)
-    line.show(waiting.text)
-    # What others hold, and what events say, changes without any change of the run's own.
-    await watched.change(within_s=_REFRESH_S if line.live else math.inf)
-
-
-def state_text(run: Run) -> str:
-    """The state with its reason and message, in one line."""
-    state = run.state
-    text = f"{state.name}: {state_and_reason(state)}"
-    if state.message:
-        text += f": {state.message}"
-    return text
+        if waiting.advice and waiting.advice not in self._advice:
+            self._advice.add(waiting.advice)
+            self.line.clear()
+            click.echo("\n  ".join(waiting.advice), err=True)
+        # In a file no line is written again, so how long it has waited would be wrong.
+        began = run.state.submitted_at if self.line.live else None
+        waited = f"; waiting {duration(datetime.now(UTC) - began)}" if began else ""
+        explain = self._target.command("explain", run.name)
+        self.line.show(f"{run.name}: {run.state.state}: {waiting.why}{waited} [{explain}]")
 
 
 async def print_logs(target: Target, run: Run, *, tail_lines: int | None) -> None:
-    """What the run has printed so far, attempt after attempt; with `tail_lines` of the last one only."""
-    pods = _with_output(run)
-    if not pods:
+    """What the run has printed so far; where that is nothing, it says so."""
+    screen = Screen(target)
+    has_begun = False
+    async with aclosing(read_logs(target, run, tail_lines=tail_lines)) as events:
+        async for event in events:
+            has_begun = True
+            screen.show(event)
+    screen.end()
+    if not has_begun:
         none = "There is no output." if run.state.state in ENDED else "No output yet; -f waits for it."
         click.echo(f"{state_text(run).rstrip('.')}. {none}", err=True)
-    output = LogOutput()
-    for number, pod in enumerate(pods, 1):
-        if tail_lines is not None and number < len(pods):
-            continue
-        if len(pods) > 1 and tail_lines is None:
-            output.say(f"── attempt {number} ──")
-        await PodLog(target, pod, output, tail_lines=tail_lines).print()
-    output.end_line()
-
-
-def exit_code_of(run: Run) -> int:
-    """What `gpuyard run` ends with: the process's own code, 125 when it has none."""
-    if run.state.state == "succeeded":
-        return 0
-    return 125 if run.state.exit_code is None else run.state.exit_code
 
 
 def outcome_text(run: Run) -> str:
@@ -286,8 +149,17 @@ async def attached(target: Target, name: str, work: Coroutine[Any, Any, int], *,
 
 async def follow_to_exit(target: Target, name: str, *, tail_lines: int | None = None) -> int:
     """Follows, says how the run ended and gives the exit code."""
-    run = await follow(target, name, tail_lines=tail_lines)
+    screen = Screen(target)
+    refresh_s = _REFRESH_S if screen.line.live else None
+    try:
+        async with aclosing(follow(target, name, tail_lines=tail_lines, refresh_s=refresh_s)) as events:
+            async for event in events:
+                screen.show(event)
+    finally:
+        screen.line.clear()
+    assert isinstance(event, Ended)
+    run = event.run
     click.echo(outcome_text(run), err=True)
-    if run.state.state == "failed":
-        await say_cause(target, run)
+    if run.state.state == "failed" and (cause := first_cause(await diagnose_run(target, run))):
+        click.echo(cause, err=True)
     return exit_code_of(run)

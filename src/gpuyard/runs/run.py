@@ -34,6 +34,22 @@ def state_and_reason(state: RunState) -> str:
     return f"{state.state} ({state.reason})" if says_more else state.state
 
 
+def state_text(run: Run) -> str:
+    """The state with its reason and message, in one line."""
+    state = run.state
+    text = f"{state.name}: {state_and_reason(state)}"
+    if state.message:
+        text += f": {state.message}"
+    return text
+
+
+def exit_code_of(run: Run) -> int:
+    """What `gpuyard run` ends with: the process's own code, 125 when it has none."""
+    if run.state.state == "succeeded":
+        return 0
+    return 125 if run.state.exit_code is None else run.state.exit_code
+
+
 def has_ended(run: Run) -> bool:
     """Whether nothing of the run is alive any more."""
     return run.state.state in ENDED and not any(map(is_alive, run.pods))

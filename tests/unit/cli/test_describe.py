@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from gpuyard.cli.describe import _device_texts, _in_order, describe, to_json
-from gpuyard.cli.follow import state_text
-from gpuyard.runs.run import Run, make_run
+from gpuyard.runs.run import Run, make_run, state_text
 
 
 def running(image: str) -> Run:

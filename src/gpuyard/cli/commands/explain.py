@@ -11,8 +11,8 @@ from gpuyard.cli.options import output_option, run_argument, target_options
 from gpuyard.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
-    from gpuyard.cli.explaining import Answer
     from gpuyard.explain.output.diagnosis import Diagnosis
+    from gpuyard.runs.explaining import Answer
     from gpuyard.runs.target import Target
 
 
@@ -39,19 +39,19 @@ def command(
 ) -> None:
     """Say what holds a run: quota, admission, nodes, volumes, image, devices, its start, or how its
     process ended; with the proof, whose it is, and the smallest change that would let it go on."""
-    from gpuyard.cli import diagnosis
     from gpuyard.cli.call import call
-    from gpuyard.cli.explaining import find_answer
     from gpuyard.cli.output import print_json
     from gpuyard.cli.registry_options import registry_environ
-    from gpuyard.cli.subjects import find_subject
+    from gpuyard.runs.diagnosis import diagnose_lines, read_lines
+    from gpuyard.runs.explaining import explain_run
     from gpuyard.runs.image_fit import unfit_lines
+    from gpuyard.runs.job_or_pod import find_run_job_or_pod
 
     async def work(target: Target) -> tuple[Answer, list[Diagnosis], list[str], str]:
-        run = await find_subject(target, name)
-        said, printed = await diagnosis.read_lines(target, run)
-        found = diagnosis.diagnose_lines(run, said, printed)
-        answer = await find_answer(target, run, found, printed)
+        run = await find_run_job_or_pod(target, name)
+        said, printed = await read_lines(target, run)
+        found = diagnose_lines(run, said, printed)
+        answer = await explain_run(target, run, found, printed)
         unfit: list[str] = []
         if answer.explanation is not None:
             environ = registry_environ(plain_http, registry_ca)
@@ -67,7 +67,7 @@ def command(
                 "blocked": blocking.to_json() if blocking else None,
                 "ladder": answer.ladder.to_json(),
                 "explanation": answer.explanation.to_json() if answer.explanation else None,
-                "diagnoses": diagnosis.to_json(found),
+                "diagnoses": [diagnosis.to_json() for diagnosis in found],
             }
         )
         return
@@ -78,7 +78,7 @@ def command(
 
 
 def _lines(answer: Answer) -> list[str]:
-    from gpuyard.cli.follow import state_text
+    from gpuyard.runs.run import state_text
 
     said = [state_text(answer.run)]
     if answer.ladder.findings:

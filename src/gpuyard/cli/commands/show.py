@@ -20,11 +20,12 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
     """Show everything known about one run: command, state, attempts, devices, isolation, events."""
     import asyncio
 
-    from gpuyard.cli import diagnosis
     from gpuyard.cli.call import call
     from gpuyard.cli.describe import describe, to_json
+    from gpuyard.cli.diagnosis import print_diagnoses
     from gpuyard.cli.output import print_json
     from gpuyard.kube.objects import EVENTS, Manifest, uid_of
+    from gpuyard.runs.diagnosis import diagnose_run
     from gpuyard.runs.run import Run, find_run, gpu_models
     from gpuyard.runs.target import Target
 
@@ -39,13 +40,13 @@ def command(name: str, context: str | None, namespace: str | None, output: str |
         )
         events = [event for one in listed for event in one.items]
         models = await gpu_models(target, run.state.nodes)
-        return run, events, await diagnosis.diagnose_run(target, run), models
+        return run, events, await diagnose_run(target, run), models
 
     run, events, found, models = call(work, context=context, namespace=namespace)
     if output == "json":
-        print_json({**to_json(run, events), "diagnoses": diagnosis.to_json(found)})
+        print_json({**to_json(run, events), "diagnoses": [diagnosis.to_json() for diagnosis in found]})
     else:
         describe(run, events, models)
         if found:
             click.echo("\nDiagnosis:")
-        diagnosis.print_diagnosis(found)
+        print_diagnoses(found)

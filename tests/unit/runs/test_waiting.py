@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gpuyard.cli.waiting import Waiting, find_waiting
 from gpuyard.client.rest import RestApi
 from gpuyard.runs.run import Run, make_run
 from gpuyard.runs.target import Target
+from gpuyard.runs.waiting import Waiting, find_waiting
 
 IMAGE = "registry.example.com/team/train:v1"
 
@@ -58,14 +58,14 @@ async def look(run: Run) -> Waiting:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         socket = Path(folder, "api")
         async with await asyncio.start_unix_server(nothing, socket), RestApi(unix_socket=socket) as api:
-            return await find_waiting(Target(api, "team", is_yard=False), run, since=False)
+            return await find_waiting(Target(api, "team", is_yard=False), run)
 
 
 async def test_a_registry_that_wants_to_know_who_asks() -> None:
     message = f'failed to pull and unpack image "{IMAGE}": 401 Unauthorized'
     without = await look(held("ErrImagePull", message))
     headline = "registry registry.example.com doesn't let node node-a pull registry.example.com/team/train:v1"
-    assert without.text == f"train: starting: image: {headline} [gpuyard explain train]"
+    assert without.why == f"image: {headline}"
     assert without.advice[:3] == (
         f"train: {headline}",
         "the runtime says: 401 Unauthorized",

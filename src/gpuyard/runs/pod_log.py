@@ -1,14 +1,14 @@
-"""Printing the log of one pod, whole and once, however often streams break off and its container starts."""
+"""The log of one pod, whole and once, however often streams break off and its container starts."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.cli.log_output import LogOutput
-from gpuyard.cli.output import StatusLine
 from gpuyard.client.log_place import log_place
 from gpuyard.kube.objects import PODS, Manifest, labels_of, uid_of
 from gpuyard.kube.pods import container_statuses
@@ -31,6 +31,30 @@ _PASSING = (
 )
 
 
+@dataclass(frozen=True)
+class Output:
+    """What the processes wrote, unchanged; a piece ends anywhere, also in the middle of a letter."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Output that is missing at this place of the log; the text says how much and why, as far as known."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Away:
+    """Nothing can be read for now, and it is tried again; the text says who doesn't answer."""
+
+    text: str
+
+
+LogEvent = Output | Gap | Away
+
+
 def start_of(pod: Manifest) -> int | None:
     """Which start of its container the pod's output is of, counted from 0; -1 of an earlier one, while
     it waits for the next; None before the first."""
@@ -44,14 +68,11 @@ def start_of(pod: Manifest) -> int | None:
 
 
 class PodLog:
-    """Prints a pod's log; keeps its place over several calls, as the container may be started anew."""
+    """Reads a pod's log; keeps its place over several calls, as the container may be started anew."""
 
-    def __init__(
-        self, target: Target, pod: Manifest, output: LogOutput, *, tail_lines: int | None = None
-    ) -> None:
+    def __init__(self, target: Target, pod: Manifest, *, tail_lines: int | None = None) -> None:
         """`tail_lines`: begin with so many last lines."""
         self._target = target
-        self._output = output
         self._name = pod["metadata"]["name"]
         self._uid = uid_of(pod)
         self._run = labels_of(pod).get(LABEL_RUN, self._name)
@@ -62,71 +83,75 @@ class PodLog:
         headers = target.api.server_headers
         self._place = log_place(headers, tail_lines=tail_lines, restarts=self._restarts)
 
-    async def print(self) -> None:
+    async def read(self) -> AsyncGenerator[LogEvent, None]:
         """What there is.
 
         Raises:
             ApiError, ConnectionFailed: it can't be read.
         """
         if self._restarts and self._all:
-            known = await self._print_previous()
+            known = False
+            with suppress(errors.BadRequest):  # there was none before the present one, or its log is gone
+                async for event in self._stream(previous=True):
+                    yield event
+                known = True
             if (gone := self._starts - 1 - known) > 0:
-                self._output.say(f"(the output of {gone} earlier start{'s' if gone > 1 else ''} is gone)")
-        await self._stream()
+                yield Gap(f"(the output of {gone} earlier start{'s' if gone > 1 else ''} is gone)")
+        async for event in self._stream():
+            yield event
 
-    async def follow(self, start: int, line: StatusLine) -> None:
+    async def follow(self, start: int) -> AsyncGenerator[LogEvent, None]:
         """To the end of this start of the container; what is cut meanwhile is resumed where it broke off.
 
         Args:
             start: see `start_of`.
-            line: takes what is to be said while nothing comes.
 
         Raises:
             ApiError, ConnectionFailed: it can't be read, and that doesn't pass.
         """
-        loop = asyncio.get_running_loop()
         has_ended = start < 0
         if self._restarts and self._all:
-            await self._print_previous()
+            with suppress(errors.BadRequest):  # see `read`
+                async for event in self._stream(previous=True):
+                    yield event
         while True:
             try:
-                await self._stream(line, follow=not has_ended)
+                async for event in self._stream(follow=not has_ended):
+                    yield event
                 if has_ended:
                     return
                 has_ended = await self._ends_soon(start)
                 if has_ended and not self._place.ends_early:
                     return
             except _PASSING as error:
-                if self._failed_since is None:
-                    self._failed_since = loop.time()
-                    continue
-                failing_s = loop.time() - self._failed_since
-                if isinstance(error, errors.ApiError) and failing_s > _STATUS_LAG_S:
-                    with suppress(errors.GpuyardError):
-                        if await self._has_ended(start):
-                            self._output.say(f"(no more output of pod {self._name} can be had: {error})")
-                            return
-                if failing_s > AWAY_S:
-                    raise
-                if failing_s > _SAY_AFTER_S:
-                    self._output.end_line()
-                    line.show(self._failure_text(error))
-                await asyncio.sleep(_RETRY_S)
+                said = await self._failed(error, start)
+                if said is not None:
+                    yield said
+                if isinstance(said, Gap):
+                    return
 
-    async def _print_previous(self) -> bool:
-        """Prints what the start before the present one wrote, unless it has been printed.
+    async def _failed(self, error: errors.GpuyardError, start: int) -> LogEvent | None:
+        """What to say after a failure that may pass; a gap when no more of the log can be had.
 
-        Returns:
-            False when there was none, or its log is gone.
+        Raises:
+            GpuyardError: the failure, once it has lasted too long.
         """
-        try:
-            await self._stream(previous=True)
-        except errors.BadRequest:
-            return False
-        return True
+        loop = asyncio.get_running_loop()
+        if self._failed_since is None:
+            self._failed_since = loop.time()
+            return None
+        failing_s = loop.time() - self._failed_since
+        if isinstance(error, errors.ApiError) and failing_s > _STATUS_LAG_S:
+            with suppress(errors.GpuyardError):
+                if await self._has_ended(start):
+                    return Gap(f"(no more output of pod {self._name} can be had: {error})")
+        if failing_s > AWAY_S:
+            raise error
+        await asyncio.sleep(_RETRY_S)
+        return Away(self._failure_text(error)) if failing_s > _SAY_AFTER_S else None
 
-    async def _stream(self, line: StatusLine | None = None, **options: Any) -> None:
-        """Prints one stream to its end."""
+    async def _stream(self, **options: Any) -> AsyncGenerator[LogEvent, None]:
+        """One stream to its end."""
         place, query = self._place, self._place.query()
         stream = self._target.api.stream_log(
             self._target.namespace,
@@ -142,12 +167,11 @@ class PodLog:
             async for piece in stream:
                 self._failed_since = None
                 new = place.fresh(piece)
-                if line is not None and (new or place.lost):
-                    line.clear()
                 if place.lost:
-                    self._output.say(place.lost)
+                    yield Gap(place.lost)
                     place.lost = ""
-                self._output.write(new)
+                if new:
+                    yield Output(new)
 
     async def _has_ended(self, start: int) -> bool:
         try:

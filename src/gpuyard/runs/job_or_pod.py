@@ -1,4 +1,4 @@
-"""What `explain` can be asked about: runs, and Jobs and pods that others made."""
+"""Finding a run by its name, or what others made by `job/NAME` or `pod/NAME`, as a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _JOB = frozenset({"job", "jobs", "job.batch", "jobs.batch"})
 _POD = frozenset({"pod", "pods", "po"})
 
 
-async def find_subject(target: Target, name: str) -> Run:
+async def find_run_job_or_pod(target: Target, name: str) -> Run:
     """The run NAME, the Job job/NAME or the pod pod/NAME.
 
     Raises:

@@ -1,14 +1,11 @@
-"""Why a run waits, for whoever follows it: in one line, and once with what would help."""
+"""Why a run waits, for whoever follows it: in one clause, and once with what would help."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gpuyard import errors
-from gpuyard.cli.explaining import find_answer
-from gpuyard.cli.output import duration
 from gpuyard.runs.run import Run
 from gpuyard.runs.target import Target
 
@@ -26,33 +23,34 @@ class Waiting:
     """What a run waits for.
 
     Attributes:
-        text: `NAME: pending: needs 4 GPUs, 2 free on vm; waiting 12s [gpuyard explain NAME]`.
+        why: one clause: `needs 4 GPUs, 2 free on vm`.
         advice: worth telling once: what the node says, and what would help; for an image that doesn't come.
         final: it waits for nothing that could come.
     """
 
-    text: str
+    why: str
     advice: tuple[str, ...] = ()
     final: bool = False
 
 
-async def find_waiting(target: Target, run: Run, *, since: bool) -> Waiting:
+async def find_waiting(target: Target, run: Run) -> Waiting:
     """Asks what holds the run.
 
     Args:
         target: where the run is.
         run: one that hasn't started, for a reason that may last.
-        since: say for how long; for a line that is written again and again.
     """
+    # Most runs never wait, and the ladder takes a while to import.
     from gpuyard.explain.causes import NEEDS_ANOTHER_RUN
     from gpuyard.explain.finding import Step
+    from gpuyard.runs.explaining import explain_run
 
     why = run.state.message
     finding = None
     try:
-        answer = await find_answer(target, run)
+        answer = await explain_run(target, run)
     except errors.GpuyardError:
-        # The line is about the run; what can't be asked now is asked again soon.
+        # This is about the run; what can't be asked now is asked again soon.
         pass
     else:
         finding = answer.ladder.blocking
@@ -61,12 +59,9 @@ async def find_waiting(target: Target, run: Run, *, since: bool) -> Waiting:
             why = explanation.short()
         elif finding is not None:
             why = f"{finding.step}: {finding.headline}"
-    why = why or run.state.reason
-    began = run.state.submitted_at
-    waited = f"; waiting {duration(datetime.now(UTC) - began)}" if since and began else ""
-    text = f"{run.name}: {run.state.state}: {why}{waited} [{target.command('explain', run.name)}]"
     advice = _advice(run, finding) if finding and finding.step is Step.IMAGE else ()
-    return Waiting(text, advice, final=finding is not None and finding.cause in NEEDS_ANOTHER_RUN)
+    final = finding is not None and finding.cause in NEEDS_ANOTHER_RUN
+    return Waiting(why or run.state.reason, advice, final)
 
 
 def _advice(run: Run, finding: Finding) -> tuple[str, ...]:

@@ -1,0 +1,191 @@
+"""Reading what tells why a run waits or failed: the objects that `explain` judges, as far as the user may."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gpuyard import errors
+from gpuyard.explain.run_objects import RunObjects
+from gpuyard.explain.steps.volumes import claim_names
+from gpuyard.kube.objects import (
+    CONFIG_MAPS,
+    EVENTS,
+    LIMIT_RANGES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES,
+    PODS,
+    PRIORITY_CLASSES,
+    RESOURCE_QUOTAS,
+    RUNTIME_CLASSES,
+    SERVICE_ACCOUNTS,
+    STORAGE_CLASSES,
+    Manifest,
+    Resource,
+    key_of,
+    labels_of,
+    uid_of,
+)
+from gpuyard.kube.wellknown import LABEL_PART_OF
+from gpuyard.runs.run import ENDED, Run, is_alive
+from gpuyard.runs.target import Target
+from gpuyard.tenancy.names import PART_OF
+from gpuyard.workloads.outcome import Reason, container_state
+
+#: Kinds whose names are looked up when one that is named isn't there. Of Secrets the values would come, too.
+NAMED_KINDS = {
+    "ServiceAccount": SERVICE_ACCOUNTS,
+    "PriorityClass": PRIORITY_CLASSES,
+    "RuntimeClass": RUNTIME_CLASSES,
+    "ConfigMap": CONFIG_MAPS,
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was read about one run.
+
+    Attributes:
+        objects: the run's own objects and those of its namespace.
+        nodes: every node, for a run that waits for one; empty for other runs.
+        pods: what is placed on them: the pods of all namespaces, or those that the user may list.
+        waits_for_node: whether the nodes' arithmetic says something: it has no node, and nodes were read.
+        incomplete: the user may not list the pods of all namespaces.
+    """
+
+    objects: RunObjects
+    nodes: Sequence[Manifest]
+    pods: Sequence[Manifest]
+    waits_for_node: bool
+    incomplete: bool
+
+
+class _Reader:
+    """Lists objects; what the user may not list, or the server doesn't serve, is an empty list."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self.unreadable: set[str] = set()
+
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        field_selector: str = "",
+        wanted: bool = True,
+    ) -> Sequence[Manifest]:
+        """Every object, nothing unless wanted; `unreadable` then has the plural of what was refused."""
+        if not wanted:
+            return ()
+        try:
+            return (await self._target.api.list(resource, namespace, field_selector=field_selector)).items
+        except errors.Forbidden:
+            self.unreadable.add(resource.plural if namespace else f"all {resource.plural}")
+        except errors.NotFound:
+            pass  # a yard doesn't serve all of them
+        return ()
+
+
+async def read_evidence(target: Target, run: Run) -> Evidence:
+    """Reads it, with as many questions at once as there are.
+
+    Raises:
+        ConnectionFailed, ApiError: the API doesn't answer; what it forbids is left out.
+    """
+    reader = _Reader(target)
+    pod = decisive_pod(run)
+    placed = pod is not None and is_alive(pod) and bool(pod["spec"].get("nodeName"))
+    waits = run.state.state == "pending" and not placed
+    nodes, everywhere, objects = await asyncio.gather(
+        reader.list(NODES, wanted=waits),
+        reader.list(PODS, wanted=waits),
+        _read_objects(reader, target, run, pod),
+    )
+    incomplete = "all pods" in reader.unreadable
+    return Evidence(
+        dataclasses.replace(
+            objects,
+            agents=[p for p in everywhere if labels_of(p).get(LABEL_PART_OF) == PART_OF],
+            unreadable=frozenset(reader.unreadable),
+        ),
+        nodes,
+        objects.neighbours if incomplete else everywhere,
+        waits and "all nodes" not in reader.unreadable and not run.job["spec"].get("suspend"),
+        incomplete,
+    )
+
+
+async def read_names(target: Target, kind: str) -> list[str]:
+    """The names that there are of one of NAMED_KINDS; none where the user may not list them."""
+    resource = NAMED_KINDS[kind]
+    namespace = target.namespace if resource.namespaced else None
+    return [key_of(item).name for item in await _Reader(target).list(resource, namespace)]
+
+
+def decisive_pod(run: Run) -> Manifest | None:
+    """The pod that keeps the run where it is: the furthest behind, else the one that failed first."""
+    alive = [pod for pod in run.pods if is_alive(pod)]
+    if alive:
+        return min(alive, key=_progress)
+    failed = [pod for pod in run.pods if pod.get("status", {}).get("phase") == "Failed"]
+    if run.state.reason == Reason.BACK_OFF:
+        return failed[-1] if failed else None
+    if run.state.state in ENDED:
+        return min(failed, key=_finished, default=run.pods[-1] if run.pods else None)
+    return None
+
+
+async def _read_objects(reader: _Reader, target: Target, run: Run, pod: Manifest | None) -> RunObjects:
+    namespace = target.namespace
+    if run.state.state in ENDED:
+        return RunObjects(run.job, pod, is_yard=target.is_yard)
+    unplaced = pod is None or not pod["spec"].get("nodeName")
+    spec = pod["spec"] if pod else run.job["spec"]["template"]["spec"]
+    claims = unplaced and any(claim_names(spec, key_of(pod).name if pod else ""))
+    about = f"involvedObject.uid={uid_of(pod if pod else run.job)}"
+    of_claims = "involvedObject.kind=PersistentVolumeClaim"
+    (
+        events,
+        claim_events,
+        quotas,
+        limit_ranges,
+        neighbours,
+        its_claims,
+        volumes,
+        classes,
+    ) = await asyncio.gather(
+        reader.list(EVENTS, namespace, field_selector=about),
+        reader.list(EVENTS, namespace, field_selector=of_claims, wanted=claims),
+        reader.list(RESOURCE_QUOTAS, namespace, wanted=pod is None),
+        reader.list(LIMIT_RANGES, namespace, wanted=pod is None),
+        reader.list(PODS, namespace, wanted=unplaced),
+        reader.list(PERSISTENT_VOLUME_CLAIMS, namespace, wanted=claims),
+        reader.list(PERSISTENT_VOLUMES, wanted=claims),
+        reader.list(STORAGE_CLASSES, wanted=claims),
+    )
+    return RunObjects(
+        job=run.job,
+        pod=pod,
+        events=[*events, *claim_events],
+        quotas=quotas,
+        limit_ranges=limit_ranges,
+        neighbours=neighbours,
+        claims=its_claims,
+        volumes=volumes,
+        classes=classes,
+        is_yard=target.is_yard,
+    )
+
+
+def _progress(pod: Manifest) -> int:
+    if not pod["spec"].get("nodeName"):
+        return 0
+    return 1 if container_state(pod, "running") is None else 2
+
+
+def _finished(pod: Manifest) -> str:
+    return str((container_state(pod, "terminated") or {}).get("finishedAt") or "~")

@@ -1,0 +1,100 @@
+"""Why a run waits or failed: reads what tells it, and asks `explain`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gpuyard.explain.ladder import Ladder, climb
+from gpuyard.explain.missing_objects import KIND_TO_LIST
+from gpuyard.explain.output.diagnosis import Diagnosis
+from gpuyard.explain.placement import Explanation, explain
+from gpuyard.explain.run_objects import Ended
+from gpuyard.explain.steps.volumes import required_places
+from gpuyard.kube.objects import Manifest
+from gpuyard.runs.evidence import Evidence, decisive_pod, read_evidence, read_names
+from gpuyard.runs.run import ENDED, Run, is_alive
+from gpuyard.runs.target import Target
+from gpuyard.scheduling.requests import PodRequest
+from gpuyard.scheduling.snapshot import Snapshot
+from gpuyard.workloads.outcome import Reason, exit_code, why_failed
+
+_TAIL_LINES = 5
+_MAX_LINE_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What holds a run.
+
+    Attributes:
+        explanation: the nodes' arithmetic; None unless it waits for a node, or where they can't be read.
+        nodes: that were looked at.
+    """
+
+    run: Run
+    ladder: Ladder
+    explanation: Explanation | None
+    nodes: Sequence[Manifest]
+
+
+async def explain_run(
+    target: Target, run: Run, diagnoses: Sequence[Diagnosis] = (), output: Sequence[str] = ()
+) -> Answer:
+    """Looks at every step of the ladder.
+
+    Args:
+        target: where the run is.
+        run: as it is now.
+        diagnoses: what its output is known to mean.
+        output: the end of it.
+
+    Raises:
+        ConnectionFailed, ApiError: the API doesn't answer.
+    """
+    evidence = await read_evidence(target, run)
+    answer = _judge(run, evidence, diagnoses, output)
+    if missing := _missing_kind(answer.ladder):
+        objects = dataclasses.replace(evidence.objects, names={missing: await read_names(target, missing)})
+        answer = _judge(run, dataclasses.replace(evidence, objects=objects), diagnoses, output)
+    return answer
+
+
+def _judge(run: Run, evidence: Evidence, diagnoses: Sequence[Diagnosis], output: Sequence[str]) -> Answer:
+    explanation = _place(evidence) if evidence.waits_for_node else None
+    ladder = climb(
+        evidence.objects,
+        explanation,
+        ended=_ended(run, output),
+        causes=diagnoses,
+        over=run.state.state in ENDED,
+    )
+    return Answer(run, ladder, explanation, evidence.nodes)
+
+
+def _place(evidence: Evidence) -> Explanation:
+    """The nodes' arithmetic."""
+    objects = evidence.objects
+    pod = objects.pod
+    request = PodRequest.of(pod) if pod and is_alive(pod) else PodRequest.of_template(objects.job)
+    request = dataclasses.replace(request, volumes=required_places(objects))
+    explanation = explain(request, Snapshot.of(evidence.nodes, evidence.pods))
+    return dataclasses.replace(explanation, incomplete=evidence.incomplete)
+
+
+def _ended(run: Run, output: Sequence[str]) -> Ended | None:
+    """How the run, or its last attempt, failed."""
+    state, pod = run.state, decisive_pod(run)
+    tail = tuple(line[:_MAX_LINE_LENGTH] for line in output if line.strip())[-_TAIL_LINES:]
+    if state.state == "failed":
+        return Ended(state.reason, state.message, state.exit_code, tail)
+    if state.reason == Reason.BACK_OFF and pod is not None and not is_alive(pod):
+        return Ended(why_failed(pod)[0], state.message, exit_code(pod), tail)
+    return None
+
+
+def _missing_kind(ladder: Ladder) -> str:
+    """The kind of which one that isn't there holds the run."""
+    finding = ladder.blocking
+    return KIND_TO_LIST.get(finding.cause, "") if finding else ""

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gpuyard.runs.run import Run, exit_code_of, make_run
+
+
+def run_of(condition: str, phase: str, exit_code: int | None, **annotations: str) -> Run:
+    terminated = {"exitCode": exit_code, "finishedAt": "2026-01-31T12:00:00Z"}
+    status: dict[str, Any] = {"phase": phase}
+    if exit_code is not None:
+        status["containerStatuses"] = [{"name": "main", "state": {"terminated": terminated}}]
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "a", "uid": "1", "controller": True}
+    metadata = {"name": "a-x", "creationTimestamp": "2026-01-31T11:00:00Z", "ownerReferences": [owner]}
+    pod = {"metadata": metadata, "spec": {"nodeName": "n"}, "status": status}
+    job = {
+        "metadata": {
+            "name": "a",
+            "uid": "1",
+            "creationTimestamp": "2026-01-31T11:00:00Z",
+            "labels": {"gpuyard.io/run": "a"},
+            "annotations": annotations,
+        },
+        "spec": {"template": {"spec": {"containers": [{"name": "main"}]}}},
+        "status": {"conditions": [{"type": condition, "status": "True"}]},
+    }
+    return make_run(job, [pod])
+
+
+@pytest.mark.parametrize(
+    ("run", "code"),
+    [
+        (run_of("Complete", "Succeeded", 0), 0),
+        (run_of("Failed", "Failed", 3), 3),
+        (run_of("Failed", "Failed", None), 125),
+        (run_of("Failed", "Failed", 143, **{"gpuyard.io/stopped-at": "2026-01-31T11:59:00Z"}), 143),
+        # It took SIGTERM as the wish to end, and ended well.
+        (run_of("Failed", "Failed", 0, **{"gpuyard.io/stopped-at": "2026-01-31T11:59:00Z"}), 0),
+    ],
+)
+def test_the_exit_code_is_that_of_the_process_where_there_is_one(run: Run, code: int) -> None:
+    assert exit_code_of(run) == code
