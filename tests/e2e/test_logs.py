@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from .conftest import Yard
-from .shell import NOWHERE, Shell
+from .shell import NOWHERE, Result, Shell, until
 
 THREE_TRIES = 'n=$(cat tries 2>/dev/null || echo 0); echo $((n+1)) > tries; echo "$n a"; echo "$n b"; exit 1'
 
@@ -86,3 +88,25 @@ def test_several_attempts_are_told_apart_from_the_first_on(yard: Yard) -> None:
     yard.call("run", "-n", "tries", "--retries", "1", "--", "sh", "-c", THREE_TRIES)
     said = yard.call("logs", "-f", "tries").err
     assert said.index("── attempt 1 ──") < said.index("── attempt 2 ──")
+
+
+def test_output_that_is_no_longer_kept_leaves_a_gap_that_says_so(yard: Yard) -> None:
+    """In `logs` and `logs -f`, of a run that goes on; as many bytes as are missing."""
+    written = 80_000_000
+    yard.background("long", "--", "sh", "-c", f"yes | head -c {written}; {yard.waiting}")
+    gap = re.compile(r"^\((\d+) bytes are missing here: .*\)\n", re.MULTILINE)
+
+    def bounded() -> bool:
+        said = yard.call("logs", "long")
+        found = gap.findall(said.err)
+        return len(found) == 1 and int(found[0]) + len(said.out) == written
+
+    until(bounded, "the front of the log is dropped, and the gap is said to be there")
+    followed = yard.start("logs", "-f", "long")
+    followed.wait_for("bytes are missing here")
+    yard.open_gate("long")
+    result = followed.finish()
+    [missing] = gap.findall(result.err)
+    assert (result.code, int(missing) + len(result.out)) == (0, written)
+    # Nothing is missing before the last lines.
+    assert yard.call("logs", "--tail", "1", "long") == Result(0, "y\n", "")

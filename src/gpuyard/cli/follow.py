@@ -16,9 +16,10 @@ from gpuyard import errors
 from gpuyard.cli.diagnosis import first_cause
 from gpuyard.cli.log_output import LogOutput
 from gpuyard.cli.output import StatusLine, duration
+from gpuyard.client.log_place import Gap
 from gpuyard.runs.diagnosis import diagnose_run
 from gpuyard.runs.following import AttemptBegan, Back, Ended, Event, Waits, follow, read_logs
-from gpuyard.runs.pod_log import Away, Gap, Output
+from gpuyard.runs.pod_log import Away, Output
 from gpuyard.runs.run import ENDED, Run, exit_code_of, state_text
 from gpuyard.runs.target import Target
 from gpuyard.runs.waiting import Waiting

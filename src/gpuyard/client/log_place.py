@@ -1,6 +1,7 @@
 """Where a reader of a container's log stands, so that a log which comes in several streams comes whole.
 
-A yard's logs carry no times: it says at which byte of which start's log a stream begins. A cluster says
+A yard's logs carry no times: it says of each piece at which byte of which start's log it stands, so that what
+it no longer keeps shows as a gap. A cluster says
 nothing of the kind, and its nodes rotate logs, so that counting bytes would skip lines that were never
 printed; there each line is asked for with its time, and a stream that broke off is taken up again a little
 before its end. Times are to the nanosecond, and what comes twice is told by the order of times, not by their
@@ -10,7 +11,7 @@ value: two lines of the same time are two lines.
 from __future__ import annotations
 
 import re
-import sys
+import struct
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from typing import Protocol
 #: Headers of a yard: which byte of the log a stream begins with, and of which start of the container.
 LOG_OFFSET = "gpuyard-log-offset"
 LOG_START = "gpuyard-log-start"
+#: Media type of a yard's log in frames: offset (8 bytes) and length (4), big-endian, then so many bytes.
+LOG_FRAMES = "application/vnd.gpuyard.log-frames"
+_FRAME = struct.Struct(">QI")
 
 #: As the kubelet writes it: RFC 3339 with nine digits, in the node's own time zone.
 _TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
@@ -37,17 +41,28 @@ class LogQuery:
     tail_lines: int | None = None
     timestamps: bool = False
     since_time: str = ""
+    accept: str = ""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Output that is missing at this place of the log; the text says how much and why, as far as known."""
+
+    text: str
+
+
+def frame(offset: int, text: bytes) -> bytes:
+    """A piece of a log as LOG_FRAMES has it; `offset` counts from the beginning of the start's log."""
+    return _FRAME.pack(offset, len(text)) + text
 
 
 class LogPlace(Protocol):
     """How far a log has been printed.
 
     Attributes:
-        lost: says that something is missing before what `fresh` gave last; who has told the user empties it.
         ends_early: whether a followed stream may end, as if it were whole, before its container has.
     """
 
-    lost: str
     ends_early: bool
 
     def query(self) -> LogQuery:
@@ -58,8 +73,8 @@ class LogPlace(Protocol):
         """A stream begins, with these headers."""
         ...
 
-    def fresh(self, piece: bytes) -> bytes:
-        """What of the stream's next piece hasn't been printed yet."""
+    def fresh(self, piece: bytes) -> list[bytes | Gap]:
+        """What of the stream's next piece hasn't been printed yet, with gaps in their places."""
         ...
 
 
@@ -77,41 +92,64 @@ def log_place(headers: Mapping[str, str], *, tail_lines: int | None, restarts: b
 
 
 class OffsetPlace:
-    """By the yard's headers. Each stream brings the whole log, of which the front may be gone."""
+    """By the yard's offsets. Each stream brings the whole log, of which some may no longer be kept."""
 
     ends_early = False
 
     def __init__(self, tail_lines: int | None = None) -> None:
-        self.lost = ""
         self._tail_lines = tail_lines
         self._start = -1
-        #: Where the first stream of this start began, and how many bytes from there on have been printed.
-        self._first = self._done = 0
-        self._skip = 0
+        #: The first byte of this start's log that hasn't been printed.
+        self._due = 0
+        # Of the present stream: whether it is in frames; whether it is of an earlier start; where its next
+        # piece stands; the beginning of a frame.
+        self._in_frames = self._is_over = False
+        self._offset = 0
+        self._held = b""
 
     def query(self) -> LogQuery:
         """See `LogPlace`."""
-        return LogQuery(self._tail_lines if self._start < 0 else None)
+        return LogQuery(self._tail_lines if self._start < 0 else None, accept=LOG_FRAMES)
 
     def begin(self, headers: Mapping[str, str]) -> None:
         """See `LogPlace`."""
-        offset, start = int(headers.get(LOG_OFFSET, 0)), int(headers.get(LOG_START, 0))
-        if start < self._start:  # a start before the one that was printed
-            self._skip = sys.maxsize
-            return
+        start = int(headers.get(LOG_START, 0))
+        self._offset, self._held = int(headers.get(LOG_OFFSET, 0)), b""
+        self._in_frames = headers.get("content-type", "") == LOG_FRAMES
+        self._is_over = start < self._start
         if start > self._start:
-            self._start, self._first, self._done = start, offset, 0
-        missing = offset - self._first - self._done
-        if missing > 0:
-            self.lost = f"({missing} bytes are missing here: the log's front was dropped meanwhile)"
-            self._first += missing
-        self._skip = max(0, -missing)
+            # What lies before the last lines isn't missing.
+            self._due = self._offset if self._start < 0 and self._tail_lines is not None else 0
+            self._start = start
 
-    def fresh(self, piece: bytes) -> bytes:
+    def fresh(self, piece: bytes) -> list[bytes | Gap]:
         """See `LogPlace`."""
-        new, self._skip = piece[self._skip :], max(0, self._skip - len(piece))
-        self._done += len(new)
-        return new
+        if self._is_over:
+            return []
+        if not self._in_frames:
+            offset, self._offset = self._offset, self._offset + len(piece)
+            return self._new(offset, piece)
+        found: list[bytes | Gap] = []
+        data, at = self._held + piece, 0
+        while len(data) - at >= _FRAME.size:
+            offset, size = _FRAME.unpack_from(data, at)
+            begin, end = at + _FRAME.size, at + _FRAME.size + size
+            if end > len(data):
+                break
+            found += self._new(offset, data[begin:end])
+            at = end
+        self._held = data[at:]
+        return found
+
+    def _new(self, offset: int, text: bytes) -> list[bytes | Gap]:
+        found: list[bytes | Gap] = []
+        if (missing := offset - self._due) > 0:
+            found.append(Gap(f"({missing} bytes are missing here: the yard keeps the newest output only)"))
+            self._due = offset
+        if new := text[self._due - offset :]:
+            found.append(new)
+            self._due += len(new)
+        return found
 
 
 class TimedPlace:
@@ -124,7 +162,6 @@ class TimedPlace:
     ends_early = True
 
     def __init__(self, tail_lines: int | None = None, *, restarts: bool = False) -> None:
-        self.lost = ""
         self._tail_lines = tail_lines
         self._restarts = restarts
         #: Times of lines that were begun, in the order of the log: of the last second, and of the one before.
@@ -155,9 +192,10 @@ class TimedPlace:
         self._due = deque(self._older + self._newest)
         self._held, self._in_line = b"", False
 
-    def fresh(self, piece: bytes) -> bytes:
+    def fresh(self, piece: bytes) -> list[bytes | Gap]:
         """See `LogPlace`."""
         data, self._held = self._held + piece, b""
+        found: list[bytes | Gap] = []
         new: list[bytes] = []
         at, size = 0, len(data)
         while at < size:
@@ -176,20 +214,23 @@ class TimedPlace:
             time = data[at:space] if space > 0 else b""
             self._in_line = True
             if _TIME.fullmatch(time):
-                self._begin_line(time)
+                if gap := self._begin_line(time):
+                    found += [b"".join(new), gap]
+                    new = []
                 at = space + 1
             elif data.startswith(_NO_LOG, at):
-                self.lost = "(the node no longer has this output)"
+                found.append(Gap("(the node no longer has this output)"))
                 self._show = False
             else:
                 # Another server's words; or, where lines come again, the rest of one that began before.
                 self._show, self._skip = not self._due, 0
                 if self._show:
                     self._is_open = False
-        return b"".join(new)
+        return [one for one in (*found, b"".join(new)) if one]
 
-    def _begin_line(self, time: bytes) -> None:
-        self._skip = 0
+    def _begin_line(self, time: bytes) -> Gap | None:
+        """What is missing before this line."""
+        self._skip, gap = 0, None
         if self._due:
             self._show = False
             if time in self._due:
@@ -197,18 +238,19 @@ class TimedPlace:
                     pass
                 if not self._due and self._is_open:
                     self._show, self._skip = True, self._printed
-                return
+                return None
             if time < self._due[-1]:  # not asked for, as before the last lines
-                return
+                return None
             self._due.clear()
             if not self._restarts:
-                self.lost = (
+                gap = Gap(
                     "(lines may be missing here: the node rotated the log while the connection was cut)"
                 )
         self._show, self._is_open, self._printed = True, True, 0
         if self._newest and time[:_SECOND] > self._newest[0][:_SECOND]:
             self._older, self._newest = self._newest, []
         self._newest.append(time)
+        return gap
 
     def _unprinted(self, text: bytes) -> bytes:
         if text.endswith(b"\n"):

@@ -242,12 +242,14 @@ class RestApi:
         previous: bool = False,
         timestamps: bool = False,
         since_time: str = "",
+        accept: str = "",
         on_begin: Callable[[Mapping[str, str]], None] = lambda headers: None,
     ) -> AsyncGenerator[bytes, None]:
         """A container's output as it was written, in pieces; ends with the container when following.
 
         When following, a stream that says nothing for minutes ends as well: what lies between may have
         dropped it without a word. `on_begin` is told the answer's headers before the first piece.
+        `accept` asks for another media type than plain text.
         """
         params = {"container": container} if container else {}
         if follow:
@@ -262,7 +264,7 @@ class RestApi:
             params["sinceTime"] = since_time
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         try:
-            async with self._stream(path, params, self._log_timeout) as response:
+            async with self._stream(path, params, self._log_timeout, accept) as response:
                 on_begin(response.headers)
                 async for piece in response.aiter_bytes():
                     yield piece
@@ -322,11 +324,17 @@ class RestApi:
 
     @asynccontextmanager
     async def _stream(
-        self, path: str, params: Mapping[str, str], timeout: httpx.Timeout
+        self, path: str, params: Mapping[str, str], timeout: httpx.Timeout, accept: str = ""
     ) -> AsyncIterator[httpx.Response]:
+        headers = {"Accept": accept} if accept else {}
         try:
             request = self._http.build_request(
-                "GET", path, params=params, timeout=timeout, extensions=self._extensions
+                "GET",
+                path,
+                params=params,
+                headers=headers,
+                timeout=timeout,
+                extensions=self._extensions,
             )
         except httpx.InvalidURL as error:
             raise _unfit_path(path, error) from error

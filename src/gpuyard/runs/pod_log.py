@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.client.log_place import log_place
+from gpuyard.client.log_place import Gap, log_place
 from gpuyard.kube.objects import PODS, Manifest, labels_of, uid_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.wellknown import LABEL_RUN
@@ -36,13 +36,6 @@ class Output:
     """What the processes wrote, unchanged; a piece ends anywhere, also in the middle of a letter."""
 
     data: bytes
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Output that is missing at this place of the log; the text says how much and why, as far as known."""
-
-    text: str
 
 
 @dataclass(frozen=True)
@@ -159,6 +152,7 @@ class PodLog:
             tail_lines=query.tail_lines,
             timestamps=query.timestamps,
             since_time=query.since_time,
+            accept=query.accept,
             on_begin=place.begin,
             **options,
         )
@@ -166,12 +160,8 @@ class PodLog:
         async with aclosing(stream):
             async for piece in stream:
                 self._failed_since = None
-                new = place.fresh(piece)
-                if place.lost:
-                    yield Gap(place.lost)
-                    place.lost = ""
-                if new:
-                    yield Output(new)
+                for new in place.fresh(piece):
+                    yield new if isinstance(new, Gap) else Output(new)
 
     async def _has_ended(self, start: int) -> bool:
         try:

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuyard.client.log_place import LOG_OFFSET, LOG_START, LogQuery, OffsetPlace, TimedPlace, log_place
+from gpuyard.client.log_place import (
+    LOG_FRAMES,
+    LOG_OFFSET,
+    LOG_START,
+    Gap,
+    LogQuery,
+    OffsetPlace,
+    TimedPlace,
+    frame,
+    log_place,
+)
 
 BEGIN = datetime(2026, 1, 31, 23, 59, 58, tzinfo=UTC)
 
@@ -49,9 +59,13 @@ def in_pieces(text: bytes, size: int) -> Iterator[bytes]:
         yield text[at : at + size]
 
 
-def read(place: TimedPlace, stream: bytes, size: int = 7) -> bytes:
+def read(place: TimedPlace, stream: bytes, size: int = 7, *, gap: str = "") -> bytes:
+    """What is new in the stream, which has the one gap that is named, or none."""
     place.begin({})
-    return b"".join(place.fresh(piece) for piece in in_pieces(stream, size))
+    found = [one for piece in in_pieces(stream, size) for one in place.fresh(piece)]
+    missing = [one.text for one in found if isinstance(one, Gap)]
+    assert len(missing) == bool(gap) and all(gap in text for text in missing)
+    return b"".join(one for one in found if isinstance(one, bytes))
 
 
 #: Few contents and few times, so that lines come that are alike in both.
@@ -84,7 +98,6 @@ def test_nothing_is_lost_or_doubled_wherever_streams_are_cut(
         printed += read(place, stream[:cut], size)
     printed += read(place, serve(log, place.query(), zone=zone))
     assert printed == b"".join(record.text for record in log)
-    assert not place.lost
 
 
 def test_an_empty_line_that_was_cut_comes_after_the_rest_of_one_that_is_known() -> None:
@@ -122,7 +135,6 @@ def test_a_log_that_was_rotated_meanwhile_begins_with_what_was_printed() -> None
     place = TimedPlace()
     assert read(place, serve(log[:3], place.query())) == b"0\n1\n2\n"
     assert read(place, serve(log[2:], place.query())) == b"3\n"
-    assert not place.lost
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -130,9 +142,9 @@ def test_lines_that_were_rotated_away_are_said_to_be_missing(restarts: bool) -> 
     log = lines(0.1, 0.2, 0.3, 0.4)
     place = TimedPlace(restarts=restarts)
     assert read(place, serve(log[:2], place.query())) == b"0\n1\n"
-    assert read(place, serve(log[3:], place.query())) == b"3\n"
     # The log of the next start of a container has none of this one's lines either.
-    assert bool(place.lost) != restarts
+    gap = "" if restarts else "(lines may be missing here"
+    assert read(place, serve(log[3:], place.query()), gap=gap) == b"3\n"
 
 
 def test_the_rest_of_a_line_that_began_before_is_not_a_line() -> None:
@@ -153,8 +165,8 @@ def test_what_has_no_time_is_printed_as_it_is() -> None:
 
 def test_a_container_that_was_removed() -> None:
     place = TimedPlace()
-    assert read(place, b"unable to retrieve container logs for containerd://0123", 99) == b""
-    assert "no longer" in place.lost
+    words = b"unable to retrieve container logs for containerd://0123"
+    assert read(place, words, 99, gap="no longer") == b""
 
 
 def test_only_the_last_two_seconds_are_kept() -> None:
@@ -168,31 +180,34 @@ def headers(offset: int, start: int = 0) -> dict[str, str]:
     return {LOG_OFFSET: str(offset), LOG_START: str(start), "gpuyard-version": "1"}
 
 
+def missing(count: int) -> Gap:
+    return Gap(f"({count} bytes are missing here: the yard keeps the newest output only)")
+
+
 def test_a_yard_says_where_streams_begin() -> None:
     place = log_place(headers(0), tail_lines=None, restarts=True)
     assert isinstance(place, OffsetPlace)
     place.begin(headers(0))
-    assert place.fresh(b"one\ntw") == b"one\ntw"
+    assert place.fresh(b"one\ntw") == [b"one\ntw"]
     place.begin(headers(0))
-    assert [place.fresh(b"one"), place.fresh(b"\ntwo\n")] == [b"", b"o\n"]
+    assert [place.fresh(b"one"), place.fresh(b"\ntwo\n")] == [[], [b"o\n"]]
     # The next start has a log of its own; that of the one before is known.
     place.begin(headers(0, 1))
-    assert place.fresh(b"three\n") == b"three\n"
+    assert place.fresh(b"three\n") == [b"three\n"]
     place.begin(headers(0, 0))
-    assert place.fresh(b"one\ntwo\n") == b""
+    assert place.fresh(b"one\ntwo\n") == []
     place.begin(headers(0, 1))
-    assert place.fresh(b"three\nfour\n") == b"four\n"
-    assert not place.lost
+    assert place.fresh(b"three\nfour\n") == [b"four\n"]
 
 
 def test_a_yard_s_last_lines_are_asked_for_once() -> None:
     place = OffsetPlace(1)
-    assert place.query() == LogQuery(1)
+    assert place.query().tail_lines == 1
     place.begin(headers(4))
-    assert place.fresh(b"two\n") == b"two\n"
-    assert place.query() == LogQuery()
+    assert place.fresh(b"two\n") == [b"two\n"]
+    assert place.query().tail_lines is None
     place.begin(headers(0))
-    assert place.fresh(b"one\ntwo\nthree\n") == b"three\n"
+    assert place.fresh(b"one\ntwo\nthree\n") == [b"three\n"]
 
 
 def test_a_yard_s_log_whose_front_was_dropped() -> None:
@@ -200,8 +215,30 @@ def test_a_yard_s_log_whose_front_was_dropped() -> None:
     place.begin(headers(0))
     place.fresh(b"one\n")
     place.begin(headers(8))
-    assert "(4 bytes are missing here" in place.lost
-    assert place.fresh(b"three\n") == b"three\n"
+    assert place.fresh(b"three\n") == [missing(4), b"three\n"]
+
+
+def test_a_yard_s_log_whose_front_was_dropped_before_anybody_read() -> None:
+    place = OffsetPlace()
+    place.begin(headers(8))
+    assert place.fresh(b"three\n") == [missing(8), b"three\n"]
+
+
+@pytest.mark.parametrize("size", [1, 5, 100])
+def test_gaps_of_a_yard_s_log_are_where_they_are(size: int) -> None:
+    framed = headers(3) | {"content-type": LOG_FRAMES}
+    stream = frame(3, b"one\n") + frame(7, b"two\n") + frame(100, b"three\n") + frame(106, b"four\n")
+    place = OffsetPlace()
+    assert place.query().accept == LOG_FRAMES
+    place.begin(framed)
+    found = [one for piece in in_pieces(stream, size) for one in place.fresh(piece)]
+    assert found == [missing(3), b"one\n", b"two\n", missing(89), b"three\n", b"four\n"]
+    # Cut within a frame, and begun again when more of it was dropped.
+    place = OffsetPlace()
+    place.begin(framed)
+    assert place.fresh(stream[:25]) == [missing(3), b"one\n"]
+    place.begin(headers(100) | {"content-type": LOG_FRAMES})
+    assert place.fresh(frame(100, b"three\n")) == [missing(93), b"three\n"]
 
 
 def test_any_other_server_is_a_cluster() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from gpuyard.client.log_place import Gap
 from gpuyard.client.rest import RestApi
-from gpuyard.runs.pod_log import Gap, Output, PodLog, start_of
+from gpuyard.runs.pod_log import Output, PodLog, start_of
 from gpuyard.runs.target import Target
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gpuyard import errors
+from gpuyard.client.log_place import LOG_FRAMES
 from gpuyard.kube.objects import Manifest, annotations_of
 from gpuyard.local.http.request import Request
 
@@ -21,6 +22,7 @@ class LogOptions:
         limit_bytes: at most so many bytes.
         since_s: only output of the last so many seconds.
         previous: of the container's run before this one.
+        in_frames: each piece as `client.log_place.frame` makes it, so that a gap shows.
     """
 
     follow: bool = False
@@ -28,6 +30,7 @@ class LogOptions:
     limit_bytes: int | None = None
     since_s: int | None = None
     previous: bool = False
+    in_frames: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def parse_log_options(request: Request) -> LogOptions:
         limit_bytes=request.number("limitBytes"),
         since_s=request.number("sinceSeconds"),
         previous=request.flag("previous"),
+        in_frames=request.headers.get(b"accept") == LOG_FRAMES.encode(),
     )
 
 

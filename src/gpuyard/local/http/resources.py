@@ -9,6 +9,7 @@ from typing import get_args
 import orjson
 
 from gpuyard import errors
+from gpuyard.client.log_place import LOG_FRAMES
 from gpuyard.local.http.answers import Page, Response, Stream, list_body, object_body, success
 from gpuyard.local.http.logs import PodLogs, choose_container, parse_log_options
 from gpuyard.local.http.negotiation import Form, choose_form
@@ -142,7 +143,8 @@ class Resources:
         container = choose_container(pod, request.query.get("container", ""))
         log = await self._logs.open_log(pod, container, options)
         place = ((_LOG_OFFSET, b"%d" % log.offset), (_LOG_START, b"%d" % log.start))
-        return Stream(log.pieces, b"text/plain", place)
+        media_type = LOG_FRAMES.encode() if options.in_frames else b"text/plain"
+        return Stream(log.pieces, media_type, place)
 
     def _written(self, target: Target, request: Request, form: Form, answer: Answer, status: int) -> Response:
         body = self._body(target, answer.value, form, request)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.client.log_place import frame
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.local.http.logs import Log, LogOptions
@@ -68,7 +69,7 @@ class KubeletLogs:
                     text, position = piece
                     left = None if left is None else left - len(text)
                     pause_s = _POLL_S
-                    yield text
+                    yield frame(position - len(text), text) if options.in_frames else text
                 if over or left == 0:
                     return
                 await asyncio.sleep(pause_s)

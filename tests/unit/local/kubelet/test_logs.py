@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard import errors
+from gpuyard.client.log_place import LOG_FRAMES, Gap, OffsetPlace
 from gpuyard.local.http.logs import LogOptions
 from gpuyard.local.kubelet.log_files import drop_front, next_data, start_of_tail
 from gpuyard.local.kubelet.logs import KubeletLogs
@@ -151,6 +152,26 @@ async def test_a_reader_that_is_overtaken_by_the_hole_goes_on_behind_it(log: Pat
     assert rest
     assert b"\0" not in rest
     assert len(rest) < 80 << 10
+
+
+async def test_frames_say_what_is_missing(log: Path) -> None:
+    """To a reader from the beginning, also where the hole overtakes it."""
+    text = _numbered(8192)
+    log.write_bytes(text)
+    drop_front(log, 256 << 10)
+    opened = await KubeletLogs(log.parents[3], lambda: NOW).open_log(POD, "main", LogOptions(in_frames=True))
+    place = OffsetPlace()
+    place.begin({"content-type": LOG_FRAMES})
+    found = place.fresh(await anext(opened.pieces))
+    drop_front(log, 64 << 10)
+    async for piece in opened.pieces:
+        found += place.fresh(piece)
+    gaps = [one for one in found if isinstance(one, Gap)]
+    printed = [one for one in found if isinstance(one, bytes)]
+    dropped = [int(gap.text.removeprefix("(").split()[0]) for gap in gaps]
+    assert len(gaps) == 2 and found[0] == gaps[0]
+    assert sum(dropped) + len(b"".join(printed)) == len(text)
+    assert text[dropped[0] :].startswith(printed[0]) and text.endswith(printed[-1])
 
 
 def test_a_small_log_and_one_that_is_gone_stay_alone(log: Path) -> None:
