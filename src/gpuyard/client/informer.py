@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi, WatchEvent
+from gpuyard.client.supervision import ObjectReference, Supervisor
 from gpuyard.kube.objects import Manifest, ObjectKey, Resource, key_of, uid_of
 
 log = logging.getLogger(__name__)
@@ -22,9 +23,9 @@ class Informer:
     """Owns the copy; `run` keeps it current until cancelled.
 
     Handlers are called in the order of changes, on the loop that runs `run`, and must not block: they put a
-    key into a queue. One that raises is reported and the others go on, since the same object would
-    meet it again at every start. An object deleted and made again under the same name between two
-    looks is reported as gone and then as new. Objects in `objects` are shared: copy before changing.
+    key into a queue. One that raises is reported to the supervisor and the others go on, since the same
+    object would meet it again at every start. An object deleted and made again under the same name between
+    two looks is reported as gone and then as new. Objects in `objects` are shared: copy before changing.
     """
 
     def __init__(
@@ -36,9 +37,14 @@ class Informer:
         label_selector: str = "",
         field_selector: str = "",
         retry_s: float = 0.2,
+        supervisor: Supervisor | None = None,
     ) -> None:
-        """`retry_s` is the first pause after a failure; it doubles up to 10 s."""
+        """`retry_s` is the first pause after a failure; it doubles up to 10 s.
+
+        `supervisor` is told of objects that make a handler fail; None has them logged.
+        """
         self.resource = resource
+        self.supervisor = supervisor or Supervisor()
         self._api = api
         self._namespace = namespace
         self._label_selector = label_selector
@@ -54,6 +60,11 @@ class Informer:
     def objects(self) -> Mapping[ObjectKey, Manifest]:
         """The objects as of the last change seen."""
         return self._objects
+
+    def reference(self, key: ObjectKey) -> ObjectReference:
+        """Names an object of this resource in a report, with its uid while it is known."""
+        manifest = self._objects.get(key)
+        return ObjectReference(self.resource, key, uid_of(manifest) if manifest else "")
 
     def add_handler(self, handler: Handler) -> None:
         """Registers a handler; add all of them before `run`."""
@@ -87,7 +98,10 @@ class Informer:
             label_selector=self._label_selector,
             field_selector=self._field_selector,
         )
-        current = {key_of(item): item for item in listed.items}
+        current = {}
+        for item in listed.items:
+            with self.supervisor.guard(f"informer of {self.resource.qualified}"):
+                current[key_of(item)] = item
         for key in [key for key in self._objects if key not in current]:
             self._set(key, None)
         for key, item in current.items():
@@ -107,8 +121,9 @@ class Informer:
             quiet = True
             async for event in stream:
                 quiet = False
-                version = event.object["metadata"]["resourceVersion"]
-                self._apply(event)
+                with self.supervisor.guard(f"informer of {self.resource.qualified}"):
+                    version = event.object["metadata"]["resourceVersion"]
+                    self._apply(event)
             if quiet:
                 # A server that ends every stream at once must not be asked without pause.
                 await asyncio.sleep(self._retry_s)
@@ -138,8 +153,13 @@ class Informer:
         self._notify(old, new)
 
     def _notify(self, old: Manifest | None, new: Manifest | None) -> None:
+        reference = ObjectReference(self.resource, key_of(new or old or {}), uid_of(new or old or {}))
         for handler in self._handlers:
-            try:
+            with self.supervisor.guard(_name_of(handler), reference):
                 handler(old, new)
-            except Exception:
-                log.exception("%s %s: a handler failed", self.resource.plural, key_of(new or old or {}))
+
+
+def _name_of(handler: Handler) -> str:
+    """Whose handler it is: `Scheduler`, `partial of GarbageCollector`."""
+    owner = getattr(getattr(handler, "func", handler), "__self__", None)
+    return type(owner).__name__ if owner is not None else getattr(handler, "__qualname__", repr(handler))

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from gpuyard import errors
+from gpuyard.client.supervision import ObjectReference, Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +23,27 @@ class WorkQueue(Generic[Key]):
 
     `reconcile` may return a number of seconds after which it wants to see the key again. When it raises a
     GpuyardError, the key comes back with exponential back-off (50 ms to 30 s); after a Conflict always
-    after 50 ms, since the newer object is already on its way. Any other exception is a bug: it is logged
-    with its traceback and the key comes back like after an error, so that one object which trips a
-    controller over doesn't take all others, and the means to delete it, down with it.
+    after 50 ms, since the newer object is already on its way. Any other exception goes to the supervisor and
+    the key comes back like after an error, so that one object which trips a controller over doesn't take
+    all others, and the means to delete it, down with it.
+
+    Args:
+        name: of the controller, for reports.
+        supervisor: is told of exceptions that nobody foresaw.
+        reference: the object that a key stands for.
     """
 
-    def __init__(self, name: str, reconcile: Callable[[Key], Awaitable[float | None]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        reconcile: Callable[[Key], Awaitable[float | None]],
+        supervisor: Supervisor,
+        reference: Callable[[Key], ObjectReference],
+    ) -> None:
         self._name = name
         self._reconcile = reconcile
+        self._supervisor = supervisor
+        self._reference = reference
         self._ready: asyncio.Queue[Key] = asyncio.Queue()
         self._waiting: set[Key] = set()
         self._running: set[Key] = set()
@@ -77,18 +91,8 @@ class WorkQueue(Generic[Key]):
             key = await self._ready.get()
             self._waiting.discard(key)
             self._running.add(key)
-            delay_s: float | None = None
             try:
-                delay_s = await self._reconcile(key)
-                self._failures.pop(key, None)
-            except errors.Conflict:
-                delay_s = _BACKOFF_S
-            except errors.GpuyardError as error:
-                delay_s = self._delay_after_failure(key)
-                log.warning("%s %s: %s; again in %.2f s", self._name, key, error, delay_s)
-            except Exception:
-                delay_s = self._delay_after_failure(key)
-                log.exception("%s %s: a bug; again in %.2f s", self._name, key, delay_s)
+                delay_s = await self._attempt(key)
             finally:
                 self._running.discard(key)
             if key in self._again:
@@ -96,6 +100,21 @@ class WorkQueue(Generic[Key]):
                 self.add(key)
             elif delay_s is not None:
                 self.add_after(key, delay_s)
+
+    async def _attempt(self, key: Key) -> float | None:
+        """Handles a key once; says after how many seconds it comes back."""
+        with self._supervisor.guard(self._name, self._reference(key)):
+            try:
+                delay_s = await self._reconcile(key)
+            except errors.Conflict:
+                return _BACKOFF_S
+            except errors.GpuyardError as error:
+                delay_s = self._delay_after_failure(key)
+                log.warning("%s %s: %s; again in %.2f s", self._name, key, error, delay_s)
+                return delay_s
+            self._failures.pop(key, None)
+            return delay_s
+        return self._delay_after_failure(key)
 
     def _delay_after_failure(self, key: Key) -> float:
         count = self._failures[key] = self._failures.get(key, 0) + 1

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi
-from gpuyard.kube.objects import EVENTS, Manifest
+from gpuyard.client.supervision import ObjectReference, Supervisor
+from gpuyard.kube.objects import EVENTS, Manifest, key_of, uid_of
 from gpuyard.kube.timestamps import parse_time
-
-log = logging.getLogger(__name__)
 
 #: A cluster keeps events for an hour; here they are few, and tomorrow somebody asks why a run failed.
 LIFETIME = timedelta(days=1)
@@ -26,33 +24,36 @@ class EventExpiry:
         self,
         api: KubeApi,
         clock: Callable[[], datetime],
+        supervisor: Supervisor,
         *,
         lifetime: timedelta = LIFETIME,
         interval_s: float = 600.0,
     ) -> None:
         self._api = api
         self._clock = clock
+        self._supervisor = supervisor
         self._lifetime = lifetime
         self._interval_s = interval_s
 
     async def run(self) -> None:
         """Works until cancelled."""
         while True:
-            try:
+            with self._supervisor.guard("event-expiry"):
                 await self.expire()
-            except errors.GpuyardError as error:
-                log.warning("old events stay for now: %s", error)
             await asyncio.sleep(self._interval_s)
 
     async def expire(self) -> int:
         """Deletes what is too old now and says how many that were."""
         border = self._clock() - self._lifetime
-        old = [event for event in (await self._api.list(EVENTS)).items if _last_seen(event) < border]
-        for event in old:
-            metadata = event["metadata"]
-            with contextlib.suppress(errors.NotFound, errors.Conflict):
-                await self._api.delete(EVENTS, metadata["name"], metadata["namespace"], uid=metadata["uid"])
-        return len(old)
+        count = 0
+        for event in (await self._api.list(EVENTS)).items:
+            key, uid = key_of(event), uid_of(event)
+            with self._supervisor.guard("event-expiry", ObjectReference(EVENTS, key, uid)):
+                if _last_seen(event) < border:
+                    count += 1
+                    with contextlib.suppress(errors.NotFound, errors.Conflict):
+                        await self._api.delete(EVENTS, key.name, key.namespace, uid=uid)
+        return count
 
 
 def _last_seen(event: Manifest) -> datetime:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from gpuyard import errors
 from gpuyard.client.api import KubeApi, PatchType
 from gpuyard.client.informer import Informer
+from gpuyard.client.supervision import ObjectReference, Supervisor
 from gpuyard.client.workqueue import WorkQueue
 from gpuyard.controllers.ownership import (
     FINALIZER_FOREGROUND,
@@ -38,13 +39,13 @@ class GarbageCollector:
     so, never because an informer is late. References to kinds that it isn't given are left alone.
     """
 
-    def __init__(self, api: KubeApi, informers: Mapping[Resource, Informer]) -> None:
+    def __init__(self, api: KubeApi, informers: Mapping[Resource, Informer], supervisor: Supervisor) -> None:
         self._api = api
         self._informers = dict(informers)
         self._kinds = {(resource.group, resource.kind): resource for resource in informers}
         #: uid of an owner → its dependents.
         self._dependents: dict[str, set[_Item]] = {}
-        self._queue: WorkQueue[_Item] = WorkQueue("garbage", self._sync)
+        self._queue: WorkQueue[_Item] = WorkQueue("garbage", self._sync, supervisor, self._reference)
         for resource, informer in informers.items():
             informer.add_handler(partial(self._on_change, resource))
 
@@ -53,6 +54,9 @@ class GarbageCollector:
         for informer in self._informers.values():
             await informer.synced()
         await self._queue.run(_WORKERS)
+
+    def _reference(self, item: _Item) -> ObjectReference:
+        return self._informers[item.resource].reference(item.key)
 
     def _on_change(self, resource: Resource, old: Manifest | None, new: Manifest | None) -> None:
         if old is not None and new is not None and _ties(old) == _ties(new):

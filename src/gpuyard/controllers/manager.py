@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gpuyard.client.api import KubeApi
 from gpuyard.client.informer import Informer
+from gpuyard.client.supervision import Supervisor
 from gpuyard.controllers.event_expiry import EventExpiry
 from gpuyard.controllers.garbage import GarbageCollector
 from gpuyard.controllers.job.controller import JobController
@@ -33,6 +34,7 @@ class ControllerManager:
         informers: at least those in `FOLLOWED`, run by the caller; the garbage collector follows
             owner references over all of them.
         resources: everything that the API serves, for emptying a namespace.
+        supervisor: is told of what the controllers trip over.
         job_backoff_s: delay before a Job's pod is made again after one failure (10 on a cluster).
     """
 
@@ -42,23 +44,25 @@ class ControllerManager:
         clock: Callable[[], datetime],
         informers: Mapping[Resource, Informer],
         resources: Sequence[Resource],
+        supervisor: Supervisor,
         *,
         job_backoff_s: float = 10.0,
     ) -> None:
         nodes, pods = informers[NODES], informers[PODS]
+        self._supervisor = supervisor
         self._parts: dict[str, _Controller] = {
             "jobs": JobController(api, clock, informers[JOBS], pods, backoff_s=job_backoff_s),
-            "garbage": GarbageCollector(api, informers),
+            "garbage": GarbageCollector(api, informers, supervisor),
             "namespaces": NamespaceController(
                 api, clock, informers[NAMESPACES], informers[SERVICE_ACCOUNTS], resources
             ),
             "node-lifecycle": NodeLifecycle(api, clock, nodes, informers[LEASES]),
             "pod-collector": PodCollector(api, clock, nodes, pods),
-            "event-expiry": EventExpiry(api, clock),
+            "event-expiry": EventExpiry(api, clock, supervisor),
         }
 
     async def run(self) -> None:
-        """Works until cancelled; a bug in one ends all, so that the owner reports it."""
+        """Works until cancelled. One that fails is reported and run again; the others go on."""
         async with asyncio.TaskGroup() as group:
             for name, part in self._parts.items():
-                group.create_task(part.run(), name=f"controller-{name}")
+                group.create_task(self._supervisor.keep(name, part.run), name=f"controller-{name}")

@@ -11,6 +11,7 @@ from typing import Any
 from gpuyard import errors
 from gpuyard.client.api import KubeApi, Propagation
 from gpuyard.client.informer import Informer
+from gpuyard.client.supervision import ObjectReference
 from gpuyard.client.workqueue import WorkQueue
 from gpuyard.kube.conditions import with_condition
 from gpuyard.kube.objects import NAMESPACES, SERVICE_ACCOUNTS, Manifest, ObjectKey, Resource, key_of, uid_of
@@ -44,7 +45,9 @@ class NamespaceController:
         self._namespaces = namespaces
         self._service_accounts = service_accounts
         self._resources = [resource for resource in resources if resource.namespaced]
-        self._queue: WorkQueue[str] = WorkQueue("namespace", self._sync)
+        self._queue: WorkQueue[str] = WorkQueue(
+            "namespace", self._sync, namespaces.supervisor, self._reference
+        )
         namespaces.add_handler(self._on_namespace)
         service_accounts.add_handler(self._on_account)
 
@@ -53,6 +56,9 @@ class NamespaceController:
         await self._namespaces.synced()
         await self._service_accounts.synced()
         await self._queue.run()
+
+    def _reference(self, name: str) -> ObjectReference:
+        return self._namespaces.reference(ObjectKey("", name))
 
     def _on_namespace(self, _old: Manifest | None, new: Manifest | None) -> None:
         if new is not None:

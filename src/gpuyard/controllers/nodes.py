@@ -10,6 +10,7 @@ from typing import Any
 from gpuyard import errors
 from gpuyard.client.api import KubeApi
 from gpuyard.client.informer import Informer
+from gpuyard.client.supervision import ObjectReference
 from gpuyard.client.workqueue import WorkQueue
 from gpuyard.kube.conditions import find_condition, with_condition
 from gpuyard.kube.objects import NODES, PODS, Manifest, ObjectKey, key_of, uid_of
@@ -46,7 +47,7 @@ class NodeLifecycle:
         self._grace_s = grace_s
         #: node → (what its lease said, when that was first seen).
         self._beats: dict[str, tuple[str, datetime]] = {}
-        self._queue: WorkQueue[str] = WorkQueue("node", self._sync)
+        self._queue: WorkQueue[str] = WorkQueue("node", self._sync, nodes.supervisor, self._reference)
         nodes.add_handler(self._on_node)
         leases.add_handler(self._on_lease)
 
@@ -59,6 +60,9 @@ class NodeLifecycle:
     def watches(self, node: str) -> bool:
         """Whether the silence of this node is being timed."""
         return node in self._beats
+
+    def _reference(self, node: str) -> ObjectReference:
+        return self._nodes.reference(ObjectKey("", node))
 
     def _on_node(self, old: Manifest | None, new: Manifest | None) -> None:
         if new is not None:
@@ -124,7 +128,9 @@ class PodCollector:
         self._grace_s = grace_s
         #: node → since when it is known to be missing.
         self._missing: dict[str, datetime] = {}
-        self._queue: WorkQueue[str] = WorkQueue("pod-collector", self._sync)
+        self._queue: WorkQueue[str] = WorkQueue(
+            "pod-collector", self._sync, nodes.supervisor, self._reference
+        )
         nodes.add_handler(self._on_node)
         pods.add_handler(self._on_pod)
 
@@ -137,6 +143,9 @@ class PodCollector:
     def misses(self, node: str) -> bool:
         """Whether pods are bound to this node and it isn't there."""
         return node in self._missing
+
+    def _reference(self, node: str) -> ObjectReference:
+        return self._nodes.reference(ObjectKey("", node))
 
     def _on_node(self, old: Manifest | None, new: Manifest | None) -> None:
         if new is None and old is not None:

@@ -44,13 +44,21 @@ class Delete:
 
 
 def references_of(manifest: Manifest) -> tuple[Mapping[str, Any], ...]:
-    """`metadata.ownerReferences`."""
-    return tuple(manifest["metadata"].get("ownerReferences") or ())
+    """`metadata.ownerReferences`, without those that aren't whole: they name nobody."""
+    found = manifest["metadata"].get("ownerReferences")
+    return tuple(one for one in (found if isinstance(found, list) else ()) if _is_whole(one))
 
 
 def finalizers_of(manifest: Manifest) -> tuple[str, ...]:
-    """`metadata.finalizers`."""
-    return tuple(manifest["metadata"].get("finalizers") or ())
+    """`metadata.finalizers`, without what isn't text."""
+    found = manifest["metadata"].get("finalizers")
+    return tuple(one for one in (found if isinstance(found, list) else ()) if isinstance(one, str))
+
+
+def _is_whole(reference: object) -> bool:
+    return isinstance(reference, Mapping) and all(
+        isinstance(reference.get(field), str) for field in ("apiVersion", "kind", "name", "uid")
+    )
 
 
 def is_deleting(manifest: Manifest, finalizer: str) -> bool:

@@ -51,6 +51,8 @@ class Scheduler:
         self._api = api
         self._clock = clock
         self._informers = (nodes, pods)
+        self._pods = pods
+        self._supervisor = pods.supervisor
         self._events = EventRecorder(api, NAME, clock)
         self._nodes: dict[str, NodeState] = {}
         self._bound: dict[ObjectKey, PodRequest] = {}
@@ -133,11 +135,10 @@ class Scheduler:
         async with asyncio.TaskGroup() as group:
             for request in requests:
                 waiting = pending[request.key]
-                try:
+                decision = None
+                with self._supervisor.guard(NAME, self._pods.reference(request.key)):
                     decision = decide(request, snapshot)
-                except Exception:
-                    # One odd pod must not end scheduling for the others, at this start and every later one.
-                    log.exception("pod %s: no decision", request.key)
+                if decision is None:
                     self._stuck[request.key] = waiting
                     continue
                 if decision.node is None:
@@ -151,15 +152,13 @@ class Scheduler:
         return not all(task.result() for task in tasks)
 
     async def _guarded(self, work: Coroutine[Any, Any, bool], waiting: _Waiting) -> bool:
-        """Does the work of one pod; a bug that it trips over is reported, and it is tried again."""
-        try:
+        """Does the work of one pod; what it trips over is reported, and it is tried again."""
+        key = waiting.request.key
+        with self._supervisor.guard(NAME, self._pods.reference(key)):
             return await work
-        except Exception:
-            key = waiting.request.key
-            log.exception("pod %s: not scheduled; trying again", key)
-            if self._assumed.pop(key, None) or self._stuck.pop(key, None):
-                self._pending.setdefault(key, waiting)
-            return False
+        if self._assumed.pop(key, None) or self._stuck.pop(key, None):
+            self._pending.setdefault(key, waiting)
+        return False
 
     async def _bind(self, waiting: _Waiting, node: str) -> bool:
         """Binds; False when it has to be tried again."""

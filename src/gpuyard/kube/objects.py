@@ -43,8 +43,9 @@ def annotations_of(manifest: Mapping[str, Any]) -> Mapping[str, str]:
 
 def controller_of(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The owner reference with `controller: true`, if any."""
-    for owner in manifest["metadata"].get("ownerReferences") or ():
-        if owner.get("controller"):
+    owners = manifest["metadata"].get("ownerReferences")
+    for owner in owners if isinstance(owners, list) else ():
+        if isinstance(owner, Mapping) and owner.get("controller"):
             found: Mapping[str, Any] = owner
             return found
     return None

@@ -15,26 +15,33 @@ _RFC_3339 = re.compile(
 
 def format_time(moment: datetime) -> str:
     """`2026-01-31T12:00:00Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime: it writes years below 1000 with fewer than four digits, which nobody reads again.
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def format_micro_time(moment: datetime) -> str:
     """`2026-01-31T12:00:00.000001Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:
-    """Reads either form.
+    """Reads either form, as UTC.
 
     Raises:
-        ValueError: not RFC 3339 with a zone.
+        ValueError: not RFC 3339 with a zone, or outside the years 1 to 9999 in UTC.
     """
     # `fromisoformat` alone takes all of ISO 8601, weeks and basic forms included.
     if not _RFC_3339.fullmatch(text):
         raise ValueError(f"{text!r} is not a time such as 2026-01-31T12:00:00Z")
-    return datetime.fromisoformat(text)
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{text!r} is outside the years 1 to 9999 in UTC") from None
 
 
 def later(moment: datetime, seconds: int) -> datetime:
     """`moment` and so many seconds, at most `LONGEST_S`."""
-    return moment + timedelta(seconds=min(seconds, LONGEST_S))
+    try:
+        return moment + timedelta(seconds=min(seconds, LONGEST_S))
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)

@@ -17,13 +17,14 @@ import os
 import platform
 import random
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from gpuyard import __version__
+from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
+from gpuyard.client.supervision import Supervisor
 from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.controllers.scheduler import Scheduler
 from gpuyard.kube.objects import CONFIG_MAPS, NODES, PODS, SECRETS, Resource
@@ -42,6 +43,7 @@ from gpuyard.local.parts import Parts
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.readiness import Readiness
 from gpuyard.local.runtime.podman.host import Podman
+from gpuyard.local.runtime.removal import remove_tree
 from gpuyard.local.runtime.runtime import Runtime
 from gpuyard.local.settings import RunningYard, Settings, load_settings, save_running, save_settings
 from gpuyard.local.store import Store
@@ -90,10 +92,12 @@ class Yard:
             )
             await api.bootstrap()
             runtime = await Runtime.open(self._paths.runtime_dir.name, search_path, utc_now, podman=podman)
-            informers = {r: Informer(api, r) for r in (*FOLLOWED, CONFIG_MAPS, SECRETS)}
+            supervisor = Supervisor(EventRecorder(api, "gpuyard", utc_now, host=self.node))
+            followed = (*FOLLOWED, CONFIG_MAPS, SECRETS)
+            informers = {r: Informer(api, r, supervisor=supervisor) for r in followed}
             kubelet = Kubelet(api, self._paths, self.node, devices, runtime, utc_now, pods=informers[PODS])
             running.api = self._serve_api(parts, api, kubelet, settings)
-            self._start_loops(parts, api, informers, kubelet)
+            self._start_loops(parts, api, supervisor, informers, kubelet)
             readiness = Readiness(
                 self.node, informers[NODES], devices, settings.simulate, self._paths.daemon_log
             )
@@ -138,17 +142,29 @@ class Yard:
         return f"https://127.0.0.1:{listeners.port}"
 
     def _start_loops(
-        self, parts: Parts, api: ObjectApi, informers: dict[Resource, Informer], kubelet: Kubelet
+        self,
+        parts: Parts,
+        api: ObjectApi,
+        supervisor: Supervisor,
+        informers: dict[Resource, Informer],
+        kubelet: Kubelet,
     ) -> None:
-        """The loops over the objects. Each adds its handlers to the informers before these run."""
+        """The loops over the objects. Each adds its handlers to the informers before these run.
+
+        One that fails is reported and run again: whatever is stored, the others and the API go on.
+        """
         resources = [kind.resource for kind in api.kinds]
-        controllers = ControllerManager(api, utc_now, informers, resources, job_backoff_s=_JOB_BACKOFF_S)
+        controllers = ControllerManager(
+            api, utc_now, informers, resources, supervisor, job_backoff_s=_JOB_BACKOFF_S
+        )
         scheduler = Scheduler(api, utc_now, informers[NODES], informers[PODS])
+        parts.run(supervisor.run(), "supervisor")
         for resource, informer in informers.items():
-            parts.run(informer.run(), f"informer-{resource.plural}")
+            name = f"informer-{resource.plural}"
+            parts.run(supervisor.keep(name, informer.run), name)
         parts.run(controllers.run(), "controllers")
-        parts.run(scheduler.run(), "scheduler")
-        parts.run(kubelet.run(), "kubelet")
+        parts.run(supervisor.keep("scheduler", scheduler.run), "scheduler")
+        parts.run(supervisor.keep("kubelet", kubelet.run), "kubelet")
 
     async def _until_stopped(self, parts: Parts, readiness: Readiness, running: _RunningFile) -> None:
         ready = parts.task(readiness.wait(), "ready")
@@ -208,4 +224,4 @@ def _runtime_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)

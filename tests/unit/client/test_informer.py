@@ -64,7 +64,7 @@ class Line(ObjectApi):
 class Watcher:
     """An informer, and everything that it told its handler."""
 
-    def __init__(self, api: Line, **selectors: str) -> None:
+    def __init__(self, api: Line, **selectors: Any) -> None:
         self.informer = Informer(api, CONFIG_MAPS, retry_s=0.001, **selectors)
         self.told: list[tuple[str | None, str | None]] = []
         self.copy: dict[ObjectKey, Manifest] = {}

@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gpuyard import errors
+from gpuyard.client.supervision import ObjectReference, Supervisor
 from gpuyard.client.workqueue import WorkQueue
+from gpuyard.kube.objects import CONFIG_MAPS, ObjectKey
 
 
 class Desk:
@@ -23,7 +25,12 @@ class Desk:
         self.gate = asyncio.Event()
         self.gate.set()
         self._news = asyncio.Condition()
-        self.queue = WorkQueue("test", self.reconcile)
+        self.queue = WorkQueue(
+            "test",
+            self.reconcile,
+            Supervisor(),
+            lambda key: ObjectReference(CONFIG_MAPS, ObjectKey("default", key)),
+        )
 
     async def reconcile(self, key: str) -> float | None:
         for counted in (key, "all"):
@@ -162,7 +169,9 @@ async def test_a_bug_with_one_key_is_logged_and_holds_up_no_other(
     async with running(desk):
         await desk.until("a", "b", "a")
     (record,) = caplog.records
-    assert record.getMessage() == "test a: a bug; again in 0.05 s"
+    assert (
+        record.getMessage() == "test: configmaps default/a: set aside, since it failed in an unforeseen way"
+    )
     assert record.exc_info is not None
     assert record.exc_info[0] is KeyError
 

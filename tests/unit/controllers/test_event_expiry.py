@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from gpuyard.client.supervision import Supervisor
 from gpuyard.controllers.event_expiry import EventExpiry
 from gpuyard.kube.objects import EVENTS
 from gpuyard.kube.timestamps import format_time
@@ -25,7 +26,7 @@ async def test_an_event_goes_a_day_after_it_was_last_seen(yard: Yard) -> None:
     await yard.api.create(EVENTS, event("old", lastTimestamp=format_time(old)))
     await yard.api.create(EVENTS, event("recent", lastTimestamp=format_time(recent)))
     await yard.api.create(EVENTS, event("undated"))
-    expiry = EventExpiry(yard.api, lambda: NOW)
+    expiry = EventExpiry(yard.api, lambda: NOW, Supervisor())
     assert await expiry.expire() == 1
     assert [e["metadata"]["name"] for e in (await yard.api.list(EVENTS)).items] == ["recent", "undated"]
     assert await expiry.expire() == 0

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpuyard.client.api import Propagation
+from gpuyard.client.supervision import Supervisor
 from gpuyard.controllers.garbage import GarbageCollector
 from gpuyard.kube.objects import CONFIG_MAPS, SECRETS, uid_of
 
@@ -37,7 +38,7 @@ def owners_of(yard: Yard, name: str) -> list[str]:
 
 
 def collector(yard: Yard) -> GarbageCollector:
-    return GarbageCollector(yard.api, yard.informers)
+    return GarbageCollector(yard.api, yard.informers, Supervisor())
 
 
 async def test_dependents_follow_their_owner(yard: Yard) -> None:

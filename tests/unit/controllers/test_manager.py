@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpuyard.client.supervision import Supervisor
 from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.kube.objects import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS, uid_of
 from gpuyard.local.objects.kinds.served import yard_kinds
@@ -10,7 +11,9 @@ from gpuyard.local.objects.kinds.served import yard_kinds
 async def test_all_controllers_run_over_one_set_of_informers(yard: Any) -> None:
     resources = [kind.resource for kind in yard_kinds()]
     informers = {resource: yard.informers[resource] for resource in (*FOLLOWED, CONFIG_MAPS)}
-    async with yard.running(ControllerManager(yard.api, yard.clock, informers, resources, job_backoff_s=1.0)):
+    async with yard.running(
+        ControllerManager(yard.api, yard.clock, informers, resources, Supervisor(), job_backoff_s=1.0)
+    ):
         await yard.until(lambda: yard.object(SERVICE_ACCOUNTS, "default"))
         owner = await yard.api.create(CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "default"}})
         reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": uid_of(owner)}

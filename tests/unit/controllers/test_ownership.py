@@ -5,9 +5,13 @@ from typing import Any
 import pytest
 
 from gpuyard.client.api import Propagation
-from gpuyard.controllers.ownership import Delete, Keep, OwnerState, decide
+from gpuyard.controllers.ownership import Delete, Keep, OwnerState, decide, finalizers_of, references_of
 
 P, W, A = OwnerState.PRESENT, OwnerState.WAITING, OwnerState.ABSENT
+
+
+def reference(uid: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "name": uid, "uid": uid}
 
 
 def dependent(*owners: str, finalizers: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -16,7 +20,7 @@ def dependent(*owners: str, finalizers: tuple[str, ...] = ()) -> dict[str, Any]:
             "name": "d",
             "uid": "d",
             "finalizers": list(finalizers),
-            "ownerReferences": [{"uid": owner} for owner in owners],
+            "ownerReferences": [reference(owner) for owner in owners],
         }
     }
 
@@ -33,7 +37,7 @@ def dependent(*owners: str, finalizers: tuple[str, ...] = ()) -> dict[str, Any]:
 )
 def test_one_owner_is_enough_to_stay(states: dict[str, OwnerState], kept: list[str]) -> None:
     verdict = decide(dependent(*states), lambda r: states[r["uid"]], has_dependents=True)
-    assert verdict == Keep(tuple({"uid": uid} for uid in kept))
+    assert verdict == Keep(tuple(reference(uid) for uid in kept))
 
 
 @pytest.mark.parametrize(
@@ -56,3 +60,11 @@ def test_without_owners_it_goes(
     manifest = dependent(*states, finalizers=finalizers)
     verdict = decide(manifest, lambda r: states[r["uid"]], has_dependents=has_dependents)
     assert verdict == Delete(propagation)
+
+
+@pytest.mark.parametrize(
+    "odd", [None, 5, "text", {"uid": "a"}, [None, 5, "text", {"uid": ["a"]}, {"uid": "a"}]]
+)
+def test_references_and_finalizers_that_are_not_whole_name_nobody(odd: object) -> None:
+    assert references_of({"metadata": {"ownerReferences": odd}}) == ()
+    assert set(finalizers_of({"metadata": {"finalizers": odd}})) <= {"text"}

@@ -54,8 +54,10 @@ class JobController:
         self._events = EventRecorder(api, "job-controller", clock)
         self._control = PodControl(api, clock, self._events, rng or random.Random())  # noqa: S311 names only
         self._books: dict[str, Bookkeeping] = {}
-        self._queue: WorkQueue[ObjectKey] = WorkQueue("job", self._sync)
-        self._orphans: WorkQueue[ObjectKey] = WorkQueue("job-orphan", self._release_orphan)
+        self._queue: WorkQueue[ObjectKey] = WorkQueue("job", self._sync, jobs.supervisor, jobs.reference)
+        self._orphans: WorkQueue[ObjectKey] = WorkQueue(
+            "job-orphan", self._release_orphan, pods.supervisor, pods.reference
+        )
         jobs.add_handler(self._on_job)
         pods.add_handler(self._on_pod)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -78,6 +79,7 @@ class Kubelet:
         self.logs = KubeletLogs(paths.pods_dir, clock)
         self._name = node_name
         self._pods = pods
+        self._supervisor = pods.supervisor
         self._pods_dir = paths.pods_dir
         self._log_keep_bytes = log_keep_bytes
         self._log_check_s = log_check_s
@@ -110,9 +112,12 @@ class Kubelet:
             async with asyncio.TaskGroup() as self._group:
                 try:
                     await self._take_over()
-                    self._group.create_task(self._node.run(), name="node")
-                    self._group.create_task(self._prepare_podman(), name="podman")
-                    self._group.create_task(self._bound_logs(), name="logs")
+                    for name, run in (
+                        ("node", self._node.run),
+                        ("podman", self._prepare_podman),
+                        ("logs", self._bound_logs),
+                    ):
+                        self._group.create_task(self._supervisor.keep(f"kubelet: {name}", run), name=name)
                     await asyncio.Event().wait()
                 finally:
                     # Pods that are heard of from here on are the next kubelet's: the group takes none.
@@ -147,45 +152,53 @@ class Kubelet:
         self._group.create_task(self._supervise(worker), name=f"pod {worker.uid}")
 
     async def _supervise(self, worker: PodWorker) -> None:
-        """Sees a pod to its end. Where a worker trips over a bug, another takes the pod's processes over:
-        otherwise one pod would end the daemon, at every start again, and nobody could delete it."""
-        uid = worker.uid
+        """Sees a pod to its end. Where a worker fails in an unforeseen way, another takes the pod's processes
+        over; a pod that is being deleted loses them after the second, since nobody else can end them."""
+        uid, failures = worker.uid, 0
         try:
             while True:
-                try:
+                with self._supervisor.guard("kubelet", self._pods.reference(key_of(worker.pod))):
+                    if failures:
+                        worker = self._workers[uid] = PodWorker(self._host, worker.pod)
                     await worker.run()
+                    failures = 0
                     break
-                except Exception:
-                    again_s = self._host.back_off.obstacle_s
-                    log.exception("pod %s: a bug; taking it on anew in %.1f s", uid, again_s)
-                    await asyncio.sleep(again_s)
-                    if worker.is_removed:
-                        break
-                    worker = self._workers[uid] = PodWorker(self._host, worker.pod)
+                failures += 1
+                if worker.is_removed or (worker.is_deleted and failures > 1):
+                    break
+                await asyncio.sleep(self._host.back_off.obstacle_s)
         finally:
             del self._workers[uid]
-        if worker.is_removed:
+        if worker.is_removed or failures:
             await self._clean_up(uid)
-        else:
-            self._over.add(uid)
-            if _waits_for_kubelet(worker.pod):
-                await self._let_go(worker.pod)
+        if worker.is_removed:
+            return
+        self._over.add(uid)
+        if failures or _waits_for_kubelet(worker.pod):
+            await self._let_go(worker.pod)
 
     async def _take_over(self) -> None:
         """Goes on with what an earlier kubelet left."""
         assert self._group is not None
-        mine = [pod for pod in self._pods.objects.values() if pod["spec"].get("nodeName") == self._name]
-        live = {uid_of(pod) for pod in mine if not is_terminal(pod)}
-        orphans = pod_folders(self._pods_dir).keys() - {uid_of(pod) for pod in mine}
-        await self._host.devices.retain(live | orphans)
-        for pod in mine:
-            if uid_of(pod) in live:
+        live: list[Manifest] = []
+        over: list[Manifest] = []
+        for key, pod in self._pods.objects.items():
+            with self._supervisor.guard("kubelet", self._pods.reference(key)):
+                if pod["spec"].get("nodeName") == self._name:
+                    (over if is_terminal(pod) else live).append(pod)
+        known = {uid_of(pod) for pod in self._pods.objects.values()}
+        orphans = pod_folders(self._pods_dir).keys() - known
+        # A pod that nobody understands keeps what it has: its processes may go on.
+        await self._host.devices.retain((known | orphans) - {uid_of(pod) for pod in over})
+        for pod in live:
+            with self._supervisor.guard("kubelet", self._pods.reference(key_of(pod))):
                 for container, ids in told_devices(pod).items():
                     self._host.devices.recover(uid_of(pod), *key_of(pod), container, ids)
-        for pod in mine:
-            if uid_of(pod) in live:
+        for pod in live:
+            with self._supervisor.guard("kubelet", self._pods.reference(key_of(pod))):
                 self._work_on(pod)
-            elif _waits_for_kubelet(pod):
+        for pod in over:
+            if _waits_for_kubelet(pod):
                 self._group.create_task(self._let_go(pod), name=f"let go {uid_of(pod)}")
         for uid in orphans:
             self._group.create_task(self._clean_up(uid), name=f"clean up {uid}")
@@ -194,12 +207,11 @@ class Kubelet:
         """Has a pod removed that is over, and whose deletion its worker didn't see: that came as it ended,
         or the worker was killed between telling its end and this."""
         key = key_of(pod)
-        try:
+        with (
+            self._supervisor.guard("kubelet", self._pods.reference(key)),
+            suppress(errors.NotFound, errors.Conflict),
+        ):
             await self._host.api.delete(PODS, key.name, key.namespace, grace_period_s=0, uid=uid_of(pod))
-        except (errors.NotFound, errors.Conflict):
-            pass
-        except errors.GpuyardError as error:
-            log.warning("pod %s can't be removed: %s", key, error)
 
     async def _prepare_podman(self) -> None:
         """Finds out whether containers can run here, and removes those of pods that are gone."""
@@ -211,7 +223,7 @@ class Kubelet:
     async def _clean_up(self, uid: str) -> None:
         """Ends and removes what is left of a pod that is no longer in the API."""
         folder = PodFolder(self._pods_dir / uid)
-        try:
+        with self._supervisor.guard(f"clean-up after pod {uid}"):
             for name in folder.containers():
                 for attempt in folder.attempts(name)[-1:]:
                     found = await self._host.runtime.adopt(folder.attempt(name, attempt))
@@ -223,8 +235,6 @@ class Kubelet:
                         await found.wait()
             await self._host.devices.release(uid)
             await asyncio.to_thread(folder.remove)
-        except errors.GpuyardError as error:
-            log.warning("cleaning up after pod %s: %s", uid, error)
 
     async def _bound_logs(self) -> None:
         """Keeps the logs of running containers within bounds."""

@@ -9,17 +9,12 @@ Container names are RFC 1123 labels; `volumes.d` is none, so no container's fold
 from __future__ import annotations
 
 import json
-import logging
-import os
-import shutil
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gpuyard import errors
-
-log = logging.getLogger(__name__)
+from gpuyard.local.runtime.removal import remove_tree
 
 _VOLUMES = "volumes.d"
 _RECORD = "pod.json"
@@ -102,7 +97,7 @@ class PodFolder:
         try:
             raw: Mapping[str, object] = json.loads((self.path / _RECORD).read_text())
             return PodRecord(str(raw["namespace"]), str(raw["name"]), int(str(raw["master_port"])))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def make_volume(self, name: str) -> None:
@@ -163,22 +158,3 @@ def _make_readable(folder: Path) -> None:
     """Makes a folder that every user may look into, whatever the umask."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o755)
-
-
-def remove_tree(path: Path) -> None:
-    """Removes a folder, also where the pod has taken away its own write permission."""
-    if not path.is_dir():
-        return
-    if os.getuid() != 0:
-        for folder, names, _ in os.walk(path):
-            for name in names:
-                inner = Path(folder, name)
-                if not inner.is_symlink():
-                    with suppress(OSError):
-                        inner.chmod(0o700)
-    shutil.rmtree(path, onerror=_report)
-
-
-def _report(_function: object, path: str, info: tuple[object, BaseException, object]) -> None:
-    if not isinstance(info[1], FileNotFoundError):
-        log.warning("can't remove %s: %s", path, info[1])

@@ -89,8 +89,13 @@ class PodWorker:
         return self._removed
 
     @property
+    def is_deleted(self) -> bool:
+        """Whether somebody asked for the pod's deletion, or it is no longer in the API."""
+        return self._removed or "deletionTimestamp" in self._pod["metadata"]
+
+    @property
     def _is_ending(self) -> bool:
-        return self._removed or "deletionTimestamp" in self._pod["metadata"] or self._ended_by is not None
+        return self.is_deleted or self._ended_by is not None
 
     async def run(self) -> None:
         """Runs the pod to its end."""

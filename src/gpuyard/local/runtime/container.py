@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.ending import conclude
 from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.members import Members, members_of, send
+from gpuyard.local.runtime.removal import remove_tree
 from gpuyard.local.runtime.values import Exit
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ class Container:
             # The exit code is in the journal already: a later look comes to the same end.
             log.warning("%s", error)
         self._cgroups.remove(name)
-        shutil.rmtree(self.folder / journals.TMP, ignore_errors=True)
+        remove_tree(self.folder / journals.TMP)
 
     async def stop(self, grace_s: float) -> None:
         """SIGTERM to the command; SIGKILL to all of the container when it hasn't ended after the grace.

@@ -16,22 +16,29 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gpuyard import errors
 from gpuyard.local.runtime.procfs import ProcessStat, parse_stat
 from gpuyard.local.runtime.values import Exit, ExitReason
+
+log = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
 
 #: Files and folders of one start.
 JOURNAL = "journal"
 LOG = "log"
 TMP = "tmp"
 
+#: PID_MAX_LIMIT of Linux.
+_MAX_PID = 1 << 22
 _DECODER = json.JSONDecoder()
 _NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -105,7 +112,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read(path: Path) -> Journal | None:
-    """The journal, None when there is no file. What a crash of the host has torn is left out.
+    """The journal, None when there is no file. What isn't as it was written is left out, as if the host had
+    crashed before it was: torn lines, values of another type.
 
     Raises:
         ProcessError: it can't be read.
@@ -118,17 +126,17 @@ def read(path: Path) -> Journal | None:
         return None
     except OSError as error:
         raise errors.ProcessError(f"can't read {path}: {error.strerror}") from error
-    stat = values.get("stat")
+    members = _Members(path, values)
     return Journal(
-        boot_id=values.get("boot-id", ""),
-        name=values.get("name", ""),
-        isolation=values.get("isolation", ""),
-        started_at=datetime.fromisoformat(values["started-at"]) if "started-at" in values else written_at,
-        started=parse_stat(stat) if stat else None,
-        init_pid=values.get("child-pid"),
-        pid_namespace=values.get("pid-namespace"),
-        exit_code=values.get("exit-code"),
-        exit=_exit_of(values["exit"]) if "exit" in values else None,
+        boot_id=members.get("boot-id", _text) or "",
+        name=members.get("name", _text) or "",
+        isolation=members.get("isolation", _text) or "",
+        started_at=members.get("started-at", _moment) or written_at,
+        started=members.get("stat", _stat),
+        init_pid=members.get("child-pid", _pid),
+        pid_namespace=members.get("pid-namespace", _number),
+        exit_code=members.get("exit-code", _number),
+        exit=members.get("exit", _exit),
         written_at=written_at,
     )
 
@@ -165,12 +173,60 @@ def append_exit(path: Path, exit_: Exit) -> None:
         raise errors.ProcessError(f"can't write {path}: {error.strerror}") from error
 
 
-def _exit_of(raw: Mapping[str, Any]) -> Exit:
+@dataclass(frozen=True)
+class _Members:
+    """What a journal holds, each member read by a function that raises what is wrong with it."""
+
+    path: Path
+    values: Mapping[str, Any]
+
+    def get(self, name: str, read: Callable[[Any], Value]) -> Value | None:
+        """The member; None, with a warning, for one that can't be read."""
+        if name not in self.values:
+            return None
+        try:
+            return read(self.values[name])
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            log.warning("%s: its %r can't be understood and is left out: %r", self.path, name, error)
+            return None
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str):
+        raise TypeError(f"{raw!r} is no text")
+    return raw
+
+
+def _number(raw: object) -> int:
+    """An inode, an exit code or clock ticks."""
+    if not isinstance(raw, int) or isinstance(raw, bool) or not 0 <= raw < 1 << 63:
+        raise TypeError(f"{raw!r} is no number of 63 bits")
+    return raw
+
+
+def _pid(raw: object) -> int:
+    """Of a process that was started: never the host's process 1."""
+    number = _number(raw)
+    if not 1 < number <= _MAX_PID:
+        raise ValueError(f"{number} is no pid")
+    return number
+
+
+def _moment(raw: object) -> datetime:
+    return datetime.fromisoformat(_text(raw)).astimezone(UTC)
+
+
+def _stat(raw: object) -> ProcessStat:
+    stat = parse_stat(_text(raw))
+    return replace(stat, pid=_pid(stat.pid), start_ticks=_number(stat.start_ticks))
+
+
+def _exit(raw: Any) -> Exit:
     return Exit(
-        code=raw["code"],
+        code=_number(raw["code"]),
         reason=ExitReason(raw["reason"]),
-        message=raw["message"],
-        finished_at=datetime.fromisoformat(raw["finished-at"]),
+        message=_text(raw["message"]),
+        finished_at=_moment(raw["finished-at"]),
     )
 
 
@@ -188,7 +244,7 @@ def _values(text: str) -> dict[str, Any]:
             continue
         try:
             value, position = _DECODER.raw_decode(text, position)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         if isinstance(value, dict):
             members.update(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Coroutine, Mapping
@@ -33,6 +32,7 @@ from gpuyard.local.runtime.process.sandbox import (
     find_isolation,
 )
 from gpuyard.local.runtime.process.shell import JOURNAL_FD, shell_argv
+from gpuyard.local.runtime.removal import remove_tree
 from gpuyard.local.runtime.values import ENV_CONTAINER, ContainerSpec, Exit, ExitReason
 
 _POLL_S = 0.005
@@ -131,7 +131,7 @@ class Runtime:
             raise
         except OSError as error:
             # Nothing was started: the same start may be tried again.
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
             raise errors.ProcessError(
                 f"can't start a process from {folder}: {error.strerror}",
                 remedy="free space on its disk, or mend its permissions",
@@ -221,7 +221,7 @@ class Runtime:
             # The shell names itself before anything else, and the lock says that there is none.
             if journal is not None and journal.isolation == PODMAN:
                 await self.podman.remove(journal.name)
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(remove_tree, folder)
             return None
         if journal.exit is not None:
             return journal.exit

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 from gpuyard.client.api import Propagation
+from gpuyard.client.supervision import Supervisor
 from gpuyard.controllers.garbage import GarbageCollector
 from gpuyard.controllers.job.controller import JobController
 from gpuyard.kube.conditions import condition_is_true, find_condition
@@ -160,7 +161,11 @@ async def test_a_pod_that_someone_deletes_is_counted_and_replaced(yard: Yard) ->
 
 
 async def test_pods_of_a_deleted_job_go(yard: Yard) -> None:
-    parts = (controller(yard), yard.kubelet(lambda pod: None), GarbageCollector(yard.api, yard.informers))
+    parts = (
+        controller(yard),
+        yard.kubelet(lambda pod: None),
+        GarbageCollector(yard.api, yard.informers, Supervisor()),
+    )
     async with yard.running(*parts):
         for propagation in (Propagation.BACKGROUND, Propagation.FOREGROUND):
             await yard.api.create(JOBS, yard.a_job(completions=3, parallelism=3))
@@ -170,7 +175,11 @@ async def test_pods_of_a_deleted_job_go(yard: Yard) -> None:
 
 
 async def test_orphaned_pods_stay_without_the_finalizer(yard: Yard) -> None:
-    parts = (controller(yard), yard.kubelet(lambda pod: None), GarbageCollector(yard.api, yard.informers))
+    parts = (
+        controller(yard),
+        yard.kubelet(lambda pod: None),
+        GarbageCollector(yard.api, yard.informers, Supervisor()),
+    )
     async with yard.running(*parts):
         await yard.api.create(JOBS, yard.a_job())
         await yard.until(lambda: len(yard.pods("Running")) == 1)
@@ -183,7 +192,7 @@ async def test_orphaned_pods_stay_without_the_finalizer(yard: Yard) -> None:
 
 async def test_a_finished_job_is_deleted_when_its_time_is_over(yard: Yard) -> None:
     parts = (controller(yard), yard.kubelet(lambda pod: "Succeeded"))
-    async with yard.running(*parts, GarbageCollector(yard.api, yard.informers)):
+    async with yard.running(*parts, GarbageCollector(yard.api, yard.informers, Supervisor())):
         await yard.api.create(JOBS, yard.a_job(ttlSecondsAfterFinished=0))
         await yard.until(lambda: "Completed" in yard.reasons())
         await yard.until(lambda: not yard.objects(JOBS) and not yard.pods())

@@ -112,7 +112,7 @@ def read_checkpoint(path: Path, now: datetime) -> tuple[Assignment, ...]:
         if raw["version"] != _VERSION:
             raise ValueError(f"version {raw['version']}")
         return tuple(_assignment(one) for one in raw["assignments"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%dT%H%M%SZ}")
         path.replace(aside)
         _LOG.warning(
@@ -128,21 +128,45 @@ def read_checkpoint(path: Path, now: datetime) -> tuple[Assignment, ...]:
 def _assignment(raw: Mapping[str, Any]) -> Assignment:
     inner = raw["allocation"]
     return Assignment(
-        pod_uid=str(raw["pod_uid"]),
-        namespace=str(raw["namespace"]),
-        pod=str(raw["pod"]),
-        container=str(raw["container"]),
+        pod_uid=_text(raw["pod_uid"]),
+        namespace=_text(raw["namespace"]),
+        pod=_text(raw["pod"]),
+        container=_text(raw["container"]),
         reusable=bool(raw["reusable"]),
         numa_nodes={key: tuple(map(int, nodes)) for key, nodes in raw["numa_nodes"].items()},
         allocation=ContainerAllocation(
-            device_ids={key: tuple(map(str, ids)) for key, ids in inner["device_ids"].items()},
-            envs=dict(inner["envs"]),
-            devices=tuple(DeviceNode(**one) for one in inner["devices"]),
-            mounts=tuple(Mount(**one) for one in inner["mounts"]),
-            cdi_devices=tuple(map(str, inner["cdi_devices"])),
-            annotations=dict(inner["annotations"]),
+            device_ids={key: tuple(map(_text, ids)) for key, ids in inner["device_ids"].items()},
+            envs=_texts(inner["envs"]),
+            devices=tuple(
+                DeviceNode(
+                    container_path=_text(one["container_path"]),
+                    host_path=_text(one["host_path"]),
+                    permissions=_text(one["permissions"]),
+                )
+                for one in inner["devices"]
+            ),
+            mounts=tuple(
+                Mount(
+                    container_path=_text(one["container_path"]),
+                    host_path=_text(one["host_path"]),
+                    read_only=bool(one["read_only"]),
+                )
+                for one in inner["mounts"]
+            ),
+            cdi_devices=tuple(map(_text, inner["cdi_devices"])),
+            annotations=_texts(inner["annotations"]),
         ),
     )
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str):
+        raise TypeError(f"{raw!r} is no text")
+    return raw
+
+
+def _texts(raw: Mapping[str, Any]) -> dict[str, str]:
+    return {key: _text(value) for key, value in raw.items()}
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,6 +7,13 @@ import pytest
 from gpuyard import errors
 
 OTHER = "example.com/other"
+_ALLOCATION: dict[str, Any] = {
+    "device_ids": {}, "envs": {}, "devices": [], "mounts": [], "cdi_devices": [], "annotations": {},
+}  # fmt: skip
+_WHOLE: dict[str, Any] = {
+    "pod_uid": "u", "namespace": "ns", "pod": "p", "container": "c", "reusable": False, "numa_nodes": {},
+    "allocation": _ALLOCATION,
+}  # fmt: skip
 
 
 async def test_a_new_manager_knows_who_holds_what(node: Any, shows: Any) -> None:
@@ -61,6 +68,13 @@ async def test_the_answer_is_on_the_disk_before_it_is_given(node: Any, shows: An
         b'{"version": 2, "assignments": []}',
         b'{"version": 1, "assignments": [{}]}',
         b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"version": 1, "assignments": {"a": 1}}',
+        json.dumps({"version": 1, "assignments": [{**_WHOLE, "namespace": ["a"]}]}).encode(),
+        json.dumps({"version": 1, "assignments": [{**_WHOLE, "numa_nodes": {"a": [1e400]}}]}).encode(),
+        json.dumps(
+            {"version": 1, "assignments": [{**_WHOLE, "allocation": {**_ALLOCATION, "envs": {"A": 1}}}]}
+        ).encode(),
     ],
 )
 async def test_a_damaged_checkpoint_is_moved_aside(
