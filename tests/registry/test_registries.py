@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gpuyard import errors
 from gpuyard.images import oci
-from gpuyard.images.layout import open_layout
+from gpuyard.images.layout.store import open_layout
 from gpuyard.images.oci import Descriptor, Platform
 from gpuyard.images.reference import ImageReference
 from gpuyard.images.registry.client import RegistryClient

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from gpuyard import errors
 from gpuyard.building.secrets import looks_secret
+from gpuyard.images.atomic_files import PREFIX as UNFINISHED
 from gpuyard.images.layers import PIECE, Entry
-from gpuyard.images.unfinished import PREFIX as UNFINISHED
 from gpuyard.images.user_file import read_user_file
 
 if TYPE_CHECKING:

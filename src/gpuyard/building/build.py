@@ -19,12 +19,12 @@ from gpuyard.building.lock import write_lock
 from gpuyard.building.plan import Planner, Reporter
 from gpuyard.building.platform_build import BuiltImage, PlatformBuild
 from gpuyard.building.revision import record_revision, source_revision
+from gpuyard.images.atomic_files import sweep
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import EPOCH, compression
 from gpuyard.images.oci import OCI_INDEX, Descriptor, Digest, Index, Platform
 from gpuyard.images.places import Place, Places
 from gpuyard.images.reference import ImageReference
-from gpuyard.images.unfinished import sweep
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,9 @@ def _archive_inside(request: BuildRequest) -> Iterator[str]:
     """The target's path below the application's folder: the last build's archive is no part of the next."""
     if not request.target.startswith("oci"):
         return
-    from gpuyard.images.layout import LayoutReference  # Only where it is needed: it costs start-up time.
+    from gpuyard.images.layout.reference import (
+        LayoutReference,  # Only where it is needed: it costs start-up time.
+    )
 
     layout = LayoutReference.parse(request.target)
     root = request.root.absolute()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gpuyard.images.base import BasePython
+from gpuyard.images.contents.contents import Interpreter
 from gpuyard.images.layers import Entry
 
 PREFIX = "/opt/gpuyard/venv"
@@ -26,7 +26,7 @@ LABEL_PYTHON = "io.gpuyard.python"
 class Environment:
     """The image's environment for one base interpreter."""
 
-    python: BasePython
+    python: Interpreter
 
     @property
     def interpreter(self) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from gpuyard.building.environment import ENTRYPOINT, HOME, LABEL_PYTHON, PREFIX, UID, USER, Environment
-from gpuyard.building.wheels import Wheel
-from gpuyard.images.base import BaseContents
-from gpuyard.images.base_image import BaseImage
-from gpuyard.images.installed_torch import LABELS, Installed
+from gpuyard.building.python.wheels import Wheel
+from gpuyard.images.contents.contents import ImageContents
+from gpuyard.images.contents.torch import LABELS, Installed
+from gpuyard.images.image import BaseImage
 from gpuyard.images.layers import Layer
 from gpuyard.images.oci import Config, ContainerConfig, History
 from gpuyard.kube.timestamps import format_time
@@ -20,7 +20,7 @@ _TOOL = "gpuyard build"
 
 def image_config(
     base: BaseImage,
-    contents: BaseContents,
+    contents: ImageContents,
     environment: Environment,
     layers: Sequence[tuple[str, Layer]],
     wheels: Sequence[Wheel],

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.building.wheels import Wheel
+from gpuyard.building.python.wheels import Wheel
+from gpuyard.images.atomic_files import unfinished_file
 from gpuyard.images.oci import Digest, parse_digest
-from gpuyard.images.unfinished import unfinished_file
 from gpuyard.images.user_file import read_user_file
 
 NAME = "gpuyard.lock"

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 from gpuyard import errors
-from gpuyard.building.byte_code import find_compiler
 from gpuyard.building.environment import Environment
 from gpuyard.building.lock import Lock, PlatformLock, changes, read_lock, requirements_digest
-from gpuyard.building.wheels import Wheel, WheelFetcher
-from gpuyard.images.base import BaseContents
-from gpuyard.images.base_image import BaseImage, find_base, read_contents
+from gpuyard.building.python.byte_code import find_compiler
+from gpuyard.building.python.wheels import Wheel, WheelFetcher
 from gpuyard.images.cache import Cache
+from gpuyard.images.contents.contents import ImageContents
+from gpuyard.images.image import BaseImage, find_base, read_contents
 from gpuyard.images.oci import Digest, Platform
 from gpuyard.images.places import Place
 
@@ -40,7 +40,7 @@ class PlatformPlan:
 
     platform: Platform
     base: BaseImage
-    contents: BaseContents
+    contents: ImageContents
     environment: Environment
     lock: PlatformLock
     requirements: Path | None
@@ -102,7 +102,7 @@ class Planner:
     def _requirements_digest(self) -> str:
         if self.requirements is None:
             return ""
-        from gpuyard.building.resolve import read_requirements
+        from gpuyard.building.python.resolve import read_requirements
 
         return requirements_digest(read_requirements(self.requirements))
 
@@ -160,13 +160,13 @@ class Planner:
         return lambda done, total: self.reporter.bytes(f"reading the base {base.digest[7:19]}", done, total)
 
     async def _resolve(
-        self, platform: Platform, contents: BaseContents, base: BaseImage, was: PlatformLock | None
+        self, platform: Platform, contents: ImageContents, base: BaseImage, was: PlatformLock | None
     ) -> tuple[PlatformLock, Mapping[Wheel, str]]:
         assert contents.python is not None
         if self.requirements is None:
             return PlatformLock(base.digest), {}
-        from gpuyard.building.conflicts import replaced
-        from gpuyard.building.resolve import Resolver
+        from gpuyard.building.python.conflicts import replaced
+        from gpuyard.building.python.resolve import Resolver
 
         self.reporter.bytes(f"resolving {self.requirements.name} for {platform}", 0, 0)
         preferred = was.wheels if was and not self.upgrade else ()

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.building.application import Application
-from gpuyard.building.byte_code import Compiler, compile_wheel, find_compiler
 from gpuyard.building.environment import LAUNCHER, UID, home_entries
 from gpuyard.building.image_config import image_annotations, image_config
+from gpuyard.building.layer_upload import PackedFile, descriptor_of, upload_new
 from gpuyard.building.lock import NAME as LOCK_NAME
-from gpuyard.building.packing import PackedFile, descriptor_of, upload_new
 from gpuyard.building.plan import PlatformPlan, Reporter
+from gpuyard.building.python.byte_code import Compiler, compile_wheel, find_compiler
+from gpuyard.building.python.wheel_layers import MOST_LAYERS, WheelLayer, group_wheels
+from gpuyard.building.python.wheels import Wheel, WheelFetcher, missing_wheels, wheel_path
 from gpuyard.building.sbom import EMPTY, MEDIA_TYPE, cyclonedx, sbom_manifest
-from gpuyard.building.wheel_layers import MOST_LAYERS, WheelLayer, group_wheels
-from gpuyard.building.wheels import Wheel, WheelFetcher, missing_wheels, wheel_path
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import Compression, Entry, Layer, Packer, with_parents
 from gpuyard.images.oci import OCI_CONFIG, OCI_EMPTY, OCI_MANIFEST, Descriptor, Digest, Manifest
@@ -242,7 +242,7 @@ class PlatformBuild:
         missing = missing_wheels(self.cache, wheels)
         sources = {wheel: self.plan.sources[wheel] for wheel in missing if wheel in self.plan.sources}
         if unknown := [wheel for wheel in missing if wheel not in sources]:
-            from gpuyard.building.resolve import Resolver
+            from gpuyard.building.python.resolve import Resolver
 
             resolver = Resolver(self.environ, self.folder, self.plan.platform, self.plan.contents)
             sources |= await resolver.locate(unknown, self.plan.requirements)
@@ -262,8 +262,8 @@ class PlatformBuild:
 
     def _warn_of_conflicts(self, wheels: Sequence[Wheel]) -> None:
         """The base's packages aren't resolved anew: that one of them won't do shows when wheels are there."""
-        from gpuyard.building.conflicts import unmet
-        from gpuyard.building.platform_tags import environment
+        from gpuyard.building.python.conflicts import unmet
+        from gpuyard.building.python.platform_tags import environment
 
         installed = {wheel.name for wheel in self.plan.lock.wheels}
         base = {name: v for name, v in self.plan.contents.packages.items() if name not in installed}

@@ -12,7 +12,7 @@ from gpuyard.building.build import BuildRequest
 from gpuyard.building.environment import WORKDIR
 from gpuyard.building.lock import NAME as LOCK_NAME
 from gpuyard.images.layers import EPOCH
-from gpuyard.images.layout import LayoutReference
+from gpuyard.images.layout.reference import LayoutReference
 from gpuyard.images.oci import Platform
 from gpuyard.workloads.command import resolve_command
 from gpuyard.workloads.spec import RunSpec

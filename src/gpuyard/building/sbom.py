@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from gpuyard.building.wheels import Wheel
+from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.oci import OCI_EMPTY, Descriptor, Digest, Manifest
 
 MEDIA_TYPE = "application/vnd.cyclonedx+json"

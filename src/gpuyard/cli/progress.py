@@ -14,7 +14,7 @@ _MB = 1e6
 
 
 class Progress:
-    """Implements `images.plan.Reporter`."""
+    """Implements `building.plan.Reporter`."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._line = StatusLine()

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpuyard.compatibility.facts import Facts
+from gpuyard.compatibility.judge import judge, judge_machine
 from gpuyard.compatibility.nearest import Suggestion, nearest_fit
 from gpuyard.compatibility.need import Need
 from gpuyard.compatibility.offer import Offer
-from gpuyard.compatibility.reason import Verdict
-from gpuyard.compatibility.verdict import judge, judge_machine
+from gpuyard.compatibility.verdict import Verdict
 from gpuyard.kube.wellknown import LABEL_GPU_INJECTION, LABEL_HOSTNAME
 
 #: Labels that can tell the nodes that fail from the others, the one that says most about the cause first.

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from gpuyard import errors
 from gpuyard.compatibility.facts import load_facts
 from gpuyard.compatibility.need import Image, need_of
-from gpuyard.images.base_image import BaseImage, ReadProgress, kept_contents, read_contents
 from gpuyard.images.cache import Cache, cache_folder
-from gpuyard.images.installed_torch import Installed
-from gpuyard.images.layout import LayoutReference, open_layout
+from gpuyard.images.contents.torch import Installed
+from gpuyard.images.image import BaseImage, ReadProgress, kept_contents, read_contents
+from gpuyard.images.layout.reference import LayoutReference
+from gpuyard.images.layout.store import open_layout
 from gpuyard.images.oci import Config, Descriptor, Digest, Manifest, damage_named, parse_manifest
 from gpuyard.images.places import Place
 from gpuyard.images.reference import ImageReference

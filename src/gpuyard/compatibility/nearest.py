@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gpuyard.compatibility.facts import Facts, variant_name
+from gpuyard.compatibility.judge import judge
 from gpuyard.compatibility.need import Need
 from gpuyard.compatibility.offer import Offer
-from gpuyard.compatibility.reason import Outcome
-from gpuyard.compatibility.verdict import judge
+from gpuyard.compatibility.verdict import Outcome
 from gpuyard.compatibility.version import Version
 
 _INDEX = "https://download.pytorch.org/whl/"

@@ -1,6 +1,6 @@
 """What an image needs of the node that it runs on, read from its config and the packages known to be in it.
 
-Which fact counts, for the torch that a program finds (`installed.py` says which that is):
+Which fact counts, for the torch that a program finds (`images/contents/torch.py` says which that is):
 
 1. a torch that the base brings: its torch/version.py; for NVIDIA's own the container that it was made for,
 2. a wheel: the higher of its local version tag (`+cu124`) and the pin of nvidia-cuda-runtime; where it has
@@ -18,9 +18,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from gpuyard.compatibility.facts import Facts, variant_cuda
-from gpuyard.compatibility.require import Requirement, requirements_of
+from gpuyard.compatibility.nvidia_require import Requirement, requirements_of
 from gpuyard.compatibility.version import Architectures, Capability, Version
-from gpuyard.images.installed_torch import NO_CUDA, Installed, Torch
+from gpuyard.images.contents.torch import NO_CUDA, Installed, Torch
 
 _NGC = re.compile(r"(?:^|/)nvidia/pytorch:(\d{2}\.\d{2})")
 _PYTORCH = re.compile(r"(?:^|/)pytorch/pytorch:v?(\d+(?:\.\d+)+)-cuda(\d+\.\d+)")

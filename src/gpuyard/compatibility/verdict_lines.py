@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gpuyard.compatibility.fleet import Report
-from gpuyard.compatibility.reason import Rule
+from gpuyard.compatibility.verdict import Rule
 from gpuyard.kube.wellknown import ENV_ALLOW_CPU
 
 

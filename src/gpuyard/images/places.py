@@ -85,7 +85,8 @@ class Places:
         return Place(opened, reference.target, reference.tag, reference, str(reference))
 
     async def _open_layout(self, text: str, *, write: bool) -> Place:
-        from gpuyard.images.layout import LayoutReference, open_layout
+        from gpuyard.images.layout.reference import LayoutReference
+        from gpuyard.images.layout.store import open_layout
 
         layout = LayoutReference.parse(text)
         assert layout is not None

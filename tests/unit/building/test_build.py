@@ -12,12 +12,12 @@ import orjson
 import pytest
 
 from gpuyard import errors
-from gpuyard.building import wheels
 from gpuyard.building.environment import PREFIX
-from gpuyard.building.shown import show_image
-from gpuyard.building.wheel_layers import group_wheels
-from gpuyard.building.wheels import Wheel
-from gpuyard.images.installed_torch import LABELS, Installed, Torch
+from gpuyard.building.image_summary import show_image
+from gpuyard.building.python import wheels
+from gpuyard.building.python.wheel_layers import group_wheels
+from gpuyard.building.python.wheels import Wheel
+from gpuyard.images.contents.torch import LABELS, Installed, Torch
 from gpuyard.images.layers import compression
 from gpuyard.images.places import Places
 from gpuyard.images.store import read_blob

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gpuyard import errors
 from gpuyard.building.lock import Lock, PlatformLock, changes, read_lock, requirements_digest, write_lock
-from gpuyard.building.wheels import Wheel
+from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.oci import Digest
 
 DIGEST = Digest("sha256:" + "a" * 64)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gpuyard.building.application import read_application
+from gpuyard.building.image_summary import show_image
 from gpuyard.building.revision import ANNOTATION, ARTIFACT, source_revision
-from gpuyard.building.shown import show_image
 from gpuyard.images.oci import Manifest, parse_manifest
 from gpuyard.images.places import Places
 from tests.unit.images.conftest import Workshop

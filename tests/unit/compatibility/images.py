@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpuyard.compatibility.need import Image
-from gpuyard.images.installed_torch import Installed, Torch
+from gpuyard.images.contents.torch import Installed, Torch
 
 _BRANDS_BEFORE_12_8 = "tesla unknown nvidia nvidiartx geforce geforcertx quadro quadrortx titan titanrtx"
 _BRANDS_FROM_12_8 = "unknown grid tesla nvidia quadro quadrortx nvidiartx vapps vpc vcs vws cloudgaming"

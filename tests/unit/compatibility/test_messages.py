@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gpuyard.compatibility.facts import load_facts
+from gpuyard.compatibility.judge import judge
 from gpuyard.compatibility.need import Image, need_of
 from gpuyard.compatibility.offer import Injection, Offer, stated_offer
-from gpuyard.compatibility.reason import Rule
-from gpuyard.compatibility.verdict import judge
+from gpuyard.compatibility.verdict import Rule
 from gpuyard.compatibility.version import Capability, Version
 from tests.unit.compatibility.images import debian, ngc, nvidia_cuda, pip
 

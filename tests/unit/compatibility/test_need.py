@@ -7,7 +7,7 @@ import pytest
 from gpuyard.compatibility.facts import load_facts
 from gpuyard.compatibility.nearest import nearest_fit
 from gpuyard.compatibility.need import Image, need_of
-from gpuyard.images.installed_torch import (
+from gpuyard.images.contents.torch import (
     LABEL_CUDA_RUNTIME,
     LABEL_TORCH,
     LABEL_TORCH_CUDA,

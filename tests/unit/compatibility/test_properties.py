@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from gpuyard.compatibility.facts import load_facts
 from gpuyard.compatibility.fleet import Report, exclusion, judge_all
+from gpuyard.compatibility.judge import judge
 from gpuyard.compatibility.need import Image, need_of
+from gpuyard.compatibility.nvidia_require import Term, parse_requirement
 from gpuyard.compatibility.offer import Offer, stated_offer
-from gpuyard.compatibility.reason import Outcome, Reason, Rule, Verdict
-from gpuyard.compatibility.require import Term, parse_requirement
-from gpuyard.compatibility.verdict import judge
+from gpuyard.compatibility.verdict import Outcome, Reason, Rule, Verdict
 from gpuyard.compatibility.version import Architectures, Capability, Target, Version
 from gpuyard.gpus.catalogue import MODELS
-from gpuyard.images.installed_torch import LABELS, Installed, Torch
+from gpuyard.images.contents.torch import LABELS, Installed, Torch
 from tests.unit.compatibility.images import ngc, nvidia_cuda, pip, pytorch
 
 FACTS = load_facts()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard.building.build import BuildRequest, BuildResult, build
-from gpuyard.building.root_file_system import import_root
+from gpuyard.building.image_import import import_root
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import compression
 from gpuyard.images.oci import Config, Manifest, Platform, parse_manifest

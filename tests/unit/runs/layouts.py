@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpuyard.images import oci
-from gpuyard.images.layout import open_layout
+from gpuyard.images.layout.store import open_layout
 
 
 async def write_image(

@@ -31,7 +31,7 @@ def command(
     output: str | None,
 ) -> None:
     """Make a base image of a root file system: TAR is a .tar or .tar.gz, such as mmdebstrap writes."""
-    from gpuyard.building.root_file_system import import_root
+    from gpuyard.building.image_import import import_root
     from gpuyard.cli.output import print_json
     from gpuyard.cli.progress import Progress
     from gpuyard.cli.registry_options import registry_environ

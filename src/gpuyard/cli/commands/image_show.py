@@ -14,7 +14,7 @@ from gpuyard.cli.options import output_option
 from gpuyard.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
-    from gpuyard.building.shown import ShownImage
+    from gpuyard.building.image_summary import ShownImage
     from gpuyard.compatibility.facts import Facts
     from gpuyard.compatibility.need import Need
 
@@ -36,14 +36,14 @@ def command(
     IMAGE is in a registry, or oci:PATH[:TAG] or oci-archive:PATH[:TAG]. Only its manifest and config are
     read, unless told otherwise.
     """
-    from gpuyard.building.shown import show_image
+    from gpuyard.building.image_summary import show_image
     from gpuyard.cli.output import print_json
     from gpuyard.cli.registry_options import registry_environ
     from gpuyard.compatibility.facts import load_facts
     from gpuyard.compatibility.inspect import image_of
     from gpuyard.compatibility.need import need_of
-    from gpuyard.images.base_image import kept_contents
     from gpuyard.images.cache import Cache, cache_folder
+    from gpuyard.images.image import kept_contents
     from gpuyard.images.places import Places
 
     environ = registry_environ(plain_http, registry_ca)

@@ -1,0 +1,1 @@
+"""The Python environment of an image: requirements to wheels, wheels to layers."""

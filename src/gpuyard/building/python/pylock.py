@@ -1,0 +1,149 @@
+"""Locks that other tools wrote, as requirements: pylock.toml (PEP 751), and uv.lock by way of `uv export`.
+
+What they lock is taken as it is, each wheel by its hash; nothing is resolved and no index is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpuyard import errors
+from gpuyard.building.python.platform_tags import environment, tags
+from gpuyard.building.python.uv_process import run_uv
+from gpuyard.building.python.wheels import Wheel, wheel_file
+from gpuyard.images.contents.contents import ImageContents
+from gpuyard.images.oci import Platform
+from gpuyard.images.user_file import read_user_file
+
+if TYPE_CHECKING:
+    from packaging.pylock import Package, Pylock
+
+UV_LOCK = "uv.lock"
+
+_PYLOCK = re.compile(r"pylock\.(?:[^.]+\.)?toml")
+_EXPORT = ("export", "--frozen", "--format", "pylock.toml", "--no-emit-project", "--no-dev", "--no-header")
+_WHEELS_ONLY = "gpuyard installs wheels only, never sources"
+#: The base's Python is known by its minor version: what a lock asks of it may ask for any of these.
+_PATCHES = (0, 99)
+
+
+def is_lock(requirements: Path) -> bool:
+    """Whether a file given as requirements is such a lock, by its name."""
+    return requirements.name == UV_LOCK or bool(_PYLOCK.fullmatch(requirements.name))
+
+
+def lock_files(requirements: Path) -> list[Path]:
+    """What the lock's content is in; uv.lock is read with the pyproject.toml beside it."""
+    return [requirements, _project(requirements)] if requirements.name == UV_LOCK else [requirements]
+
+
+async def locked_wheels(
+    requirements: Path, platform: Platform, contents: ImageContents, environ: Mapping[str, str]
+) -> dict[Wheel, str]:
+    """The wheels that a lock has for a base, each with its URL or path.
+
+    Raises:
+        UsageError: it can't be read as a lock.
+        ResolveError: it isn't made for the base's Python or platform.
+        BuildError: it has no wheel for a package, or none with a hash.
+    """
+    from packaging.pylock import PylockSelectError
+
+    text = await _text(requirements, environ)
+    lock = await asyncio.to_thread(_parse, requirements, text)
+    assert contents.python is not None
+    place = f"{requirements.name} doesn't fit the base (Python {contents.python.version}, {platform})"
+    lock = _for_minor(lock, contents.python.minor, place)
+    env = environment(platform, contents.python.minor)
+    try:
+        # packaging's own type lists every variable; the lock's markers see no others than these.
+        found = list(lock.select(environment=env, tags=tags(platform, contents)))  # type: ignore[arg-type]
+    except PylockSelectError as error:
+        raise errors.ResolveError(
+            f"{place}: {error}", remedy="lock for the base's Python and platform, or choose another base"
+        ) from error
+    return dict(_wheel(package, source, requirements) for package, source in found)
+
+
+async def _text(requirements: Path, environ: Mapping[str, str]) -> str:
+    if requirements.name != UV_LOCK:
+        return _read(requirements)
+    if not _project(requirements).is_file():
+        raise errors.UsageError(
+            f"{requirements} has no pyproject.toml beside it, which `uv export` needs",
+            remedy="name the uv.lock in its project's folder, or export it: uv export --format pylock.toml",
+        )
+    done = await run_uv(_EXPORT, folder=requirements.absolute().parent, environ=environ)
+    if done.code:
+        raise errors.UsageError(
+            f"uv can't export {requirements}:\n{done.err}", remedy="lock the project anew: uv lock"
+        )
+    return done.out
+
+
+def _project(requirements: Path) -> Path:
+    return requirements.with_name("pyproject.toml")
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_user_file(path).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it isn't text in UTF-8"
+        raise errors.UsageError(
+            f"can't read the requirements {path}: {reason}", remedy="name a lock that is there"
+        ) from error
+
+
+def _parse(requirements: Path, text: str) -> Pylock:
+    from packaging.pylock import Pylock, PylockValidationError
+
+    try:
+        return Pylock.from_dict(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, PylockValidationError) as error:
+        raise errors.UsageError(
+            f"{requirements} can't be read as a lock: {error}",
+            remedy="make it anew with the tool that wrote it",
+        ) from error
+
+
+def _for_minor(lock: Pylock, minor: int, place: str) -> Pylock:
+    """The lock without its own bound on Python, once that has been held against the base's minor version."""
+    bound = lock.requires_python
+    if bound is not None and not any(bound.contains(f"3.{minor}.{patch}") for patch in _PATCHES):
+        raise errors.ResolveError(
+            f"{place}: it requires Python {bound}",
+            remedy="lock for the base's Python, or choose another base",
+        )
+    return replace(lock, requires_python=None)
+
+
+def _wheel(package: Package, source: object, requirements: Path) -> tuple[Wheel, str]:
+    from packaging.pylock import PackageArchive, PackageWheel
+
+    name = f"{package.name} {package.version or ''}".strip()
+    if isinstance(source, PackageArchive):
+        file = wheel_file(source.path or source.url or "")
+    elif isinstance(source, PackageWheel):
+        file = wheel_file(source.filename)
+    else:
+        file = ""
+    if not file.endswith(".whl") or not isinstance(source, PackageWheel | PackageArchive):
+        raise errors.BuildError(
+            f"{requirements.name} has no wheel of {name} for this base",
+            remedy=f"lock a version that has one; {_WHEELS_ONLY}",
+        )
+    where = source.url or str(requirements.absolute().parent / (source.path or ""))
+    if "\0" in where:
+        raise errors.UsageError(
+            f"{requirements} can't be read as a lock: the path of {name} has a byte 0 in it",
+            remedy="make it anew with the tool that wrote it",
+        )
+    sha256 = {kind.lower(): value.lower() for kind, value in source.hashes.items()}.get("sha256", "")
+    return Wheel(file, sha256, source.size or 0), where

@@ -1,0 +1,331 @@
+"""Will an image run on a node: the rules, in the order in which a process would meet them (pure).
+
+Each rule that has something to say gives a `Reason` with the numbers it compared and what would mend it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from gpuyard.compatibility.facts import Facts, Gpu
+from gpuyard.compatibility.need import Need
+from gpuyard.compatibility.offer import Injection, Offer
+from gpuyard.compatibility.verdict import Outcome, Reason, Rule, Verdict
+from gpuyard.compatibility.version import Capability, Version
+
+
+def judge(need: Need, offer: Offer, facts: Facts) -> Verdict:
+    """The verdict over one image on one node."""
+    reasons = list(judge_machine(need, offer).reasons)
+    reasons += _gpu_and_driver(offer, facts)
+    if need.cpu_only:
+        reasons.append(_cpu_torch(need, offer))
+    elif need.cuda is None:
+        reasons.append(_no_cuda(need))
+    else:
+        reasons += _cuda(need, need.cuda, offer, facts)
+    reasons += _requirements(need, offer)
+    return Verdict(offer, tuple(reasons))
+
+
+def judge_machine(need: Need, offer: Offer) -> Verdict:
+    """The verdict over an image that needs no GPU."""
+    if not need.machine or not offer.machine or need.machine == offer.machine:
+        return Verdict(offer, ())
+    reason = Reason(
+        Rule.MACHINE,
+        Outcome.FAILS,
+        f"the image is for {need.machine}, the node's CPU is {offer.machine}",
+        needs=need.machine,
+        has=offer.machine,
+        remedy=f"build it with --platform linux/{offer.machine}",
+    )
+    return Verdict(offer, (reason,))
+
+
+def _no_cuda(need: Need) -> Reason:
+    """Nothing told of a CUDA so far; the layers may, once."""
+    if not need.layers_read:
+        message = "nothing that is known of the image says which CUDA it uses"
+        remedy = "`gpuyard image check --read-layers` looks into its layers for a torch"
+        return Reason(Rule.NO_CUDA, Outcome.UNKNOWN, message, remedy=remedy)
+    lacking = "its torch doesn't say" if need.torch else "there is no torch in its layers, and nothing says"
+    return Reason(Rule.NO_CUDA, Outcome.UNKNOWN, f"{lacking} which CUDA it uses")
+
+
+def _cpu_torch(need: Need, offer: Offer) -> Reason:
+    """A torch that doesn't know of GPUs; on simulated ones the launcher lets it go on."""
+    text = f"its torch {need.torch} ({need.torch_source}) is built without CUDA"
+    if offer.simulated:
+        return Reason(Rule.CPU_TORCH, Outcome.NOTES, f"{text}; on simulated GPUs it may run all the same")
+    index = "from one of the CUDA indexes of https://download.pytorch.org/whl"
+    return Reason(
+        Rule.CPU_TORCH,
+        Outcome.FAILS,
+        f"{text}, so it would train on the CPU",
+        remedy=f"install torch {index}"
+        if need.pip_torch
+        else f"pin a torch with CUDA in the requirements, {index}: it comes before the base's",
+    )
+
+
+def _gpu_and_driver(offer: Offer, facts: Facts) -> Iterator[Reason]:
+    """Whether the driver drives the GPU at all."""
+    gpu = facts.gpu(offer.capability) if offer.capability else None
+    if gpu is None or offer.driver is None:
+        return
+    if gpu.last_driver is not None and offer.driver.major > gpu.last_driver:
+        yield Reason(
+            Rule.GPU_DROPPED,
+            Outcome.FAILS,
+            f"drivers after {gpu.last_driver} no longer drive {gpu.architecture} GPUs "
+            f"(compute capability {offer.capability}), and the driver is {offer.driver}",
+            needs=f"driver {gpu.last_driver} at most",
+            has=str(offer.driver),
+            remedy=f"install a driver of branch {gpu.last_driver} on the node",
+        )
+    # A node that runs is proof that its driver drives its GPU: the first branch isn't told per board.
+    if not offer.observed and gpu.first_driver is not None and offer.driver.major < gpu.first_driver:
+        yield Reason(
+            Rule.GPU_TOO_NEW,
+            Outcome.FAILS,
+            f"the driver {offer.driver} is older than the first for {gpu.architecture} GPUs "
+            f"(compute capability {offer.capability}), {gpu.first_driver}",
+            needs=f"driver {gpu.first_driver}",
+            has=str(offer.driver),
+            remedy=f"install a driver of branch {gpu.first_driver} or newer",
+        )
+
+
+def _cuda(need: Need, cuda: Version, offer: Offer, facts: Facts) -> Iterator[Reason]:
+    """Driver against CUDA, then code against GPU with the CUDA that the driver ends up offering."""
+    forward, note = _forward(need, cuda, offer, facts)
+    offered = forward or offer.cuda
+    driver = _driver(cuda, offer, facts)
+    if driver is not None and driver.outcome is Outcome.FAILS:
+        if forward is None:
+            yield driver if note is None else _with_message(driver, note)
+            return
+        yield Reason(
+            Rule.FORWARD,
+            Outcome.NOTES,
+            f"runs by forward compatibility: the image brings the driver library of CUDA {forward}, "
+            f"and driver {offer.driver} is one that it works on",
+            needs=driver.needs,
+            has=driver.has,
+        )
+    elif driver is not None:
+        yield driver
+    yield from _code(need, cuda, offered, offer, facts)
+
+
+def _driver(cuda: Version, offer: Offer, facts: Facts) -> Reason | None:
+    """The node's own driver against the CUDA of the image; None when all of it works."""
+    full, least = facts.full_floor(cuda), facts.minor_floor(cuda)
+    if offer.driver is None and offer.cuda is None:
+        return Reason(
+            Rule.DRIVER_UNKNOWN,
+            Outcome.UNKNOWN,
+            f"needs CUDA {cuda}, and the node doesn't say which driver it has",
+            needs=f"driver {least or full}" if least or full else f"CUDA {cuda}",
+            remedy="run GPU feature discovery on the cluster, or state --gpu and --driver",
+        )
+    has = f"{offer.driver}" if offer.driver else f"CUDA {offer.cuda}"
+    if _reaches(offer, full, cuda):
+        return None
+    floor = least or full
+    needs = f"driver {floor}" if floor else f"a driver for CUDA {cuda.minor}"
+    if least and _reaches(offer, least, Version((cuda.major, 0))):
+        return Reason(
+            Rule.MINOR_VERSION,
+            Outcome.NOTES,
+            f"runs by minor-version compatibility: CUDA {cuda} comes with "
+            f"{f'driver {full}' if full else 'another driver'}, the node has {has}; functions that need a "
+            "newer driver fail with error 36",
+            needs=str(full or ""),
+            has=has,
+        )
+    known = f" (CUDA {offer.cuda})" if offer.driver and offer.cuda else ""
+    return Reason(
+        Rule.DRIVER_TOO_OLD,
+        Outcome.FAILS,
+        f"CUDA {cuda} needs {needs} or newer, the node has {has}{known}",
+        needs=needs,
+        has=has,
+        remedy=_update(needs, floor, cuda, offer, facts),
+    )
+
+
+def _update(needs: str, floor: Version | None, cuda: Version, offer: Offer, facts: Facts) -> str:
+    """What an administrator or the user can do about an old driver."""
+    gpu = facts.gpu(offer.capability) if offer.capability else None
+    if gpu and _dropped(gpu, cuda):
+        older = offer.cuda.major if offer.cuda else gpu.last_cuda
+        return f"use an image for CUDA {older}: no driver runs this one on {gpu.architecture} GPUs"
+    branch = facts.supported_branch(floor, gpu) if floor else None
+    install = f"install {needs} or newer"
+    if branch:
+        install += f" (NVIDIA supports branch {branch.driver} until {branch.until})"
+    return f"use an image for CUDA {offer.cuda.major}, or {install}" if offer.cuda else install
+
+
+def _reaches(offer: Offer, floor: Version | None, cuda: Version) -> bool:
+    """Whether the driver is no older than the floor; by its CUDA where one of the two isn't known."""
+    if offer.driver is not None and floor is not None:
+        return offer.driver >= floor
+    return offer.cuda is not None and offer.cuda.minor >= cuda.minor
+
+
+def _forward(need: Need, cuda: Version, offer: Offer, facts: Facts) -> tuple[Version | None, str | None]:
+    """The CUDA that the image's compat package gives on this node, or why it gives none."""
+    if need.compat is None or offer.driver is None:
+        return None, None
+    bundled = facts.full_floor(need.compat)
+    if bundled is None or bundled.major <= offer.driver.major:
+        return None, None
+    least = facts.oldest_driver(cuda)
+    if least is None or bundled < least:
+        return None, f"its forward compatibility package is only for CUDA {need.compat}"
+    if offer.data_center is False:
+        return None, f"forward compatibility is for data-centre GPUs only, not for {offer.product}"
+    rule = facts.forward_rule(need.compat)
+    if rule is None or not rule.works_on(offer.driver):
+        return None, f"its forward compatibility package doesn't work on driver branch {offer.driver.major}"
+    named = [r for r in need.requirements if r.variable == "NVIDIA_REQUIRE_CUDA"]
+    if any(r.holds(offer.properties()) is False for r in named):
+        return None, f"the image doesn't name driver branch {offer.driver.major} as one that it works on"
+    return need.compat.minor, None
+
+
+def _with_message(reason: Reason, more: str) -> Reason:
+    return replace(reason, message=f"{reason.message}; {more}")
+
+
+def _code(need: Need, cuda: Version, offered: Version | None, offer: Offer, facts: Facts) -> Iterator[Reason]:
+    """Whether the image's GPU code runs on this GPU."""
+    device = offer.capability
+    if device is None:
+        message = "the node doesn't say which compute capability its GPUs have"
+        yield Reason(Rule.CAPABILITY_UNKNOWN, Outcome.UNKNOWN, message)
+        return
+    if need.least_capability and device < need.least_capability:
+        yield Reason(
+            Rule.NO_KERNEL_IMAGE,
+            Outcome.FAILS,
+            f"NVIDIA's container {need.container} runs on compute capability {need.least_capability} or "
+            f"newer, the GPU has {device}",
+            needs=str(need.least_capability),
+            has=str(device),
+            remedy="use an older container, or a newer GPU",
+        )
+    elif need.architectures is None:
+        yield from _window(cuda, device, facts)
+    elif not any(facts.runs_on(target, device, cuda) for target in need.architectures.cubins):
+        yield _ptx(need, cuda, offered, device)
+
+
+def _ptx(need: Need, cuda: Version, offered: Version | None, device: Capability) -> Reason:
+    """The verdict when no machine code fits: PTX may, if the driver is new enough to compile it."""
+    assert need.architectures is not None
+    built = f"is built for {need.architectures}"
+    subject = f"torch {need.torch}" if need.torch else "its code"
+    sm = f"sm_{device.major}{device.minor}"
+    if not any(ptx <= device for ptx in need.architectures.ptx):
+        return Reason(
+            Rule.NO_KERNEL_IMAGE,
+            Outcome.FAILS,
+            f"{subject} {built}, the GPU is {sm}: no kernel image is available for it",
+            needs=sm,
+            has=str(need.architectures),
+            remedy=f"use a build for {sm}",
+        )
+    if offered is None:
+        message = f"{subject} {built}; on {sm} its PTX is compiled by the driver, whose CUDA isn't known"
+        return Reason(Rule.PTX, Outcome.UNKNOWN, message, needs=f"CUDA {cuda.minor}")
+    if offered.minor < cuda.minor:
+        return Reason(
+            Rule.PTX,
+            Outcome.FAILS,
+            f"{subject} {built}; on {sm} only its PTX could run, which needs a driver for CUDA {cuda.minor}, "
+            f"and this one is for {offered.minor} (error 222)",
+            needs=f"CUDA {cuda.minor}",
+            has=f"CUDA {offered.minor}",
+            remedy=f"use a build for {sm}, or a driver for CUDA {cuda.minor}",
+        )
+    return Reason(
+        Rule.PTX,
+        Outcome.NOTES,
+        f"{subject} {built}; on {sm} its PTX is compiled by the driver, so the first start is slow",
+        needs=sm,
+    )
+
+
+def _dropped(gpu: Gpu, cuda: Version) -> bool:
+    """Whether a CUDA came after the last that knows the GPU."""
+    return gpu.last_cuda is not None and cuda.parts[: len(gpu.last_cuda.parts)] > gpu.last_cuda.parts
+
+
+def _window(cuda: Version, device: Capability, facts: Facts) -> Iterator[Reason]:
+    """Without knowing what the code was built for: whether its CUDA knows this GPU at all."""
+    gpu = facts.gpu(device)
+    if gpu is None or gpu.first_cuda is None:
+        message = f"which CUDA runs on compute capability {device} isn't known to this release of gpuyard"
+        yield Reason(Rule.CAPABILITY_UNKNOWN, Outcome.UNKNOWN, message)
+    elif _dropped(gpu, cuda):
+        yield Reason(
+            Rule.CUDA_DROPPED_GPU,
+            Outcome.FAILS,
+            f"CUDA {cuda} has dropped {gpu.architecture} GPUs (compute capability {device}); "
+            f"the last for them is {gpu.last_cuda}",
+            needs=f"CUDA {gpu.last_cuda} at most",
+            has=f"CUDA {cuda}",
+            remedy=f"use an image for CUDA {gpu.last_cuda}",
+        )
+    elif cuda.minor < gpu.first_cuda.minor:
+        yield Reason(
+            Rule.CUDA_BEFORE_GPU,
+            Outcome.UNKNOWN,
+            f"CUDA {cuda} is older than the first for {gpu.architecture} GPUs of compute capability "
+            f"{device}, {gpu.first_cuda}: it runs there only if the image has PTX",
+            needs=f"CUDA {gpu.first_cuda}",
+            has=f"CUDA {cuda}",
+            remedy=f"use an image for CUDA {gpu.first_cuda} or newer",
+        )
+
+
+def _requirements(need: Need, offer: Offer) -> Iterator[Reason]:
+    """NVIDIA_REQUIRE_*, against the kernel driver as the toolkit does it."""
+    for requirement in need.requirements:
+        if requirement.holds(offer.properties()) is not False:
+            continue
+        properties = ", ".join(f"{name} {value}" for name, value in offer.properties().items() if value)
+        text = f"{requirement.variable} ({_short(str(requirement))}) doesn't hold for {properties}"
+        if offer.injection is Injection.LEGACY:
+            yield Reason(
+                Rule.REQUIRE,
+                Outcome.FAILS,
+                f"{text}, and this node's container runtime refuses it",
+                needs=str(requirement),
+                has=properties,
+                remedy="use an older image, or let the node inject GPUs by CDI; where nothing else is said "
+                "against it, NVIDIA_DISABLE_REQUIRE=1 in the run's env is safe",
+            )
+            return
+        yield Reason(
+            Rule.REQUIRE,
+            Outcome.NOTES,
+            text
+            + (
+                "; this node doesn't check it (CDI)"
+                if offer.injection is Injection.CDI
+                else ": a node with the legacy container runtime would refuse it"
+            ),
+            needs=str(requirement),
+            has=properties,
+            remedy="NVIDIA_DISABLE_REQUIRE=1 in the run's env is safe where nothing else is said against it",
+        )
+
+
+def _short(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,1 @@
+"""What is inside an image: its Python, packages, C library and torch, read from its layers."""

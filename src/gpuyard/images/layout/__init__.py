@@ -1,0 +1,1 @@
+"""OCI image layouts: images in a folder, or in a .tar archive."""
