@@ -9,7 +9,7 @@ from gpuyard.building.environment import ENTRYPOINT, HOME, LABEL_PYTHON, PREFIX,
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.contents.torch import LABELS, Installed
-from gpuyard.images.image import BaseImage
+from gpuyard.images.image import Image
 from gpuyard.images.layers import Layer
 from gpuyard.images.oci import Config, ContainerConfig, History
 from gpuyard.kube.timestamps import format_time
@@ -19,7 +19,7 @@ _TOOL = "gpuyard build"
 
 
 def image_config(
-    base: BaseImage,
+    base: Image,
     contents: ImageContents,
     environment: Environment,
     layers: Sequence[tuple[str, Layer]],
@@ -72,7 +72,7 @@ def image_config(
     )
 
 
-def _base_history(base: BaseImage) -> tuple[History, ...]:
+def _base_history(base: Image) -> tuple[History, ...]:
     """One entry that isn't empty for each of the base's layers: tools refuse an image without."""
     entries = base.config.history
     if sum(not entry.empty_layer for entry in entries) == len(base.config.diff_ids):

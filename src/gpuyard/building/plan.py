@@ -14,7 +14,8 @@ from gpuyard.building.python.byte_code import find_compiler
 from gpuyard.building.python.wheels import Wheel, WheelFetcher
 from gpuyard.images.cache import Cache
 from gpuyard.images.contents.contents import ImageContents
-from gpuyard.images.image import BaseImage, find_base, read_contents
+from gpuyard.images.contents.kept import read_contents
+from gpuyard.images.image import Image, OpenedImages, open_images
 from gpuyard.images.oci import Digest, Platform
 from gpuyard.images.places import Place
 
@@ -39,12 +40,20 @@ class PlatformPlan:
     """
 
     platform: Platform
-    base: BaseImage
+    base: Image
     contents: ImageContents
     environment: Environment
     lock: PlatformLock
     requirements: Path | None
     sources: Mapping[Wheel, str]
+
+
+@dataclass(frozen=True)
+class _Bases:
+    """The base of each platform, and the digest of what its name leads to."""
+
+    digest: Digest
+    images: Mapping[Platform, Image]
 
 
 @dataclass(frozen=True)
@@ -79,25 +88,58 @@ class Planner:
         digest = self._requirements_digest()
         reason = self._why_new(old, digest)
         same_base = old is not None and old.base == self.base.text and not self.upgrade
-        base_digest = old.base_digest if old and same_base else None
+        bases = await self._bases(platforms, old if same_base else None)
         plans: list[PlatformPlan] = []
         for platform in platforms:
             was = old.platforms.get(str(platform)) if old else None
-            plan = await self._platform(platform, was, same_base, base_digest, fresh=bool(reason))
-            plans.append(plan)
-        base_digest = base_digest or await self._base_digest(plans[0].base)
+            plans.append(await self._platform(platform, bases.images[platform], was, same_base, bool(reason)))
         kept = dict(old.platforms) if old and not reason else {}
         lock = Lock(
-            self.base.text, base_digest, digest, kept | {str(plan.platform): plan.lock for plan in plans}
+            self.base.text, bases.digest, digest, kept | {str(plan.platform): plan.lock for plan in plans}
         )
         if lock == old:
             return plans, lock, False
         self._tell(old, lock, reason)
         return plans, lock, True
 
-    async def _base_digest(self, base: BaseImage) -> Digest:
-        found = await self.base.store.find_manifest(self.base.target)
-        return found.digest if found else base.digest
+    async def _bases(self, platforms: Sequence[Platform], locked: Lock | None) -> _Bases:
+        """The base for each platform: by the lock's digest where it has one, else what its name leads to."""
+        images: dict[Platform, Image] = {}
+        for platform in platforms:
+            if locked and (was := locked.platforms.get(str(platform))):
+                images[platform] = await self._locked_base(platform, was.base_digest)
+        missing = [platform for platform in platforms if platform not in images]
+        if not missing:
+            assert locked is not None  # each platform's base was in it
+            return _Bases(locked.base_digest, images)
+        place = replace(self.base, target=locked.base_digest) if locked else self.base
+        opened = await open_images(place, missing, cache=self.cache, called=self._called)
+        images |= {platform: self._fitting(opened, platform) for platform in missing}
+        return _Bases(locked.base_digest if locked else opened.digest, images)
+
+    async def _locked_base(self, platform: Platform, digest: Digest) -> Image:
+        place = replace(self.base, target=digest)
+        opened = await open_images(place, [platform], cache=self.cache, called=self._called)
+        return self._fitting(opened, platform)
+
+    def _fitting(self, opened: OpenedImages, platform: Platform) -> Image:
+        found = opened.find(platform)
+        if found is None:
+            there = ", ".join(map(str, opened.platforms)) or "unnamed platforms"
+            raise errors.ImageNotFound(
+                f"{self._called} is not there for {platform}, only for {there}",
+                remedy="choose another --base, or build for what there is with --platform",
+            )
+        if len(found.config.diff_ids) != len(found.manifest.layers):
+            raise errors.ImageDamaged(
+                f"{self._called} lists {len(found.manifest.layers)} layers and names others",
+                remedy="push or copy the image again",
+            )
+        return found
+
+    @property
+    def _called(self) -> str:
+        return f"the base {self.base.text}"
 
     def _requirements_digest(self) -> str:
         if self.requirements is None:
@@ -133,34 +175,25 @@ class Planner:
         )
 
     async def _platform(
-        self,
-        platform: Platform,
-        was: PlatformLock | None,
-        same_base: bool,
-        base_digest: Digest | None,
-        *,
-        fresh: bool,
+        self, platform: Platform, base: Image, was: PlatformLock | None, same_base: bool, fresh: bool
     ) -> PlatformPlan:
-        locked = was.base_digest if was and same_base else None
-        place = replace(self.base, target=base_digest) if base_digest and not locked else self.base
-        base = await find_base(place, platform, self.cache, locked)
-        contents = await read_contents(place, base, self.cache, self._reading(base))
+        contents = await read_contents(base, self.cache, self._reading(base))
         if contents.python is None:
             raise errors.BuildError(
                 f"the base {self.base.text} has no Python 3 on its PATH",
                 remedy="choose a base with Python: python:3.11-slim, pytorch/pytorch, or Debian with python3",
             )
         environment = Environment(contents.python)
-        if was and not fresh and locked:
+        if was and not fresh and same_base:
             return PlatformPlan(platform, base, contents, environment, was, self.requirements, {})
         lock, sources = await self._resolve(platform, contents, base, was)
         return PlatformPlan(platform, base, contents, environment, lock, self.requirements, sources)
 
-    def _reading(self, base: BaseImage) -> Callable[[int, int], None]:
+    def _reading(self, base: Image) -> Callable[[int, int], None]:
         return lambda done, total: self.reporter.bytes(f"reading the base {base.digest[7:19]}", done, total)
 
     async def _resolve(
-        self, platform: Platform, contents: ImageContents, base: BaseImage, was: PlatformLock | None
+        self, platform: Platform, contents: ImageContents, base: Image, was: PlatformLock | None
     ) -> tuple[PlatformLock, Mapping[Wheel, str]]:
         assert contents.python is not None
         if self.requirements is None:

@@ -10,7 +10,7 @@ import click
 from gpuyard import errors
 
 if TYPE_CHECKING:
-    from gpuyard.compatibility.need import Image
+    from gpuyard.compatibility.need import Traits
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -24,7 +24,7 @@ def read_layers_option(function: Function) -> Function:
     )(function)
 
 
-async def read_image(reference: str, environ: Mapping[str, str], *, layers: bool) -> tuple[Image, ...]:
+async def read_image(reference: str, environ: Mapping[str, str], *, layers: bool) -> tuple[Traits, ...]:
     """The image for each of its platforms, with progress on standard error when layers are read.
 
     Raises:

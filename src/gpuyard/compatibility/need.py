@@ -30,7 +30,7 @@ _DISTRIBUTION = "/usr/lib/python3/dist-packages"
 
 
 @dataclass(frozen=True)
-class Image:
+class Traits:
     """What is known of one image for one platform.
 
     Attributes:
@@ -103,7 +103,7 @@ class Need:
     findings: tuple[Finding, ...] = ()
 
 
-def need_of(image: Image, facts: Facts) -> Need:
+def need_of(image: Traits, facts: Facts) -> Need:
     """What the image needs; without a word of CUDA anywhere, nothing."""
     installed = image.installed or Installed.of_labels(image.labels)
     torch = installed.torch
@@ -137,7 +137,7 @@ def need_of(image: Image, facts: Facts) -> Need:
     )
 
 
-def _source(torch: Torch, image: Image) -> str:
+def _source(torch: Torch, image: Traits) -> str:
     """Where the torch lies, in words."""
     if not torch.folder:
         return "a wheel of the build"
@@ -224,7 +224,7 @@ def _unused(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     return tuple(replace(finding, counts=False) for finding in findings)
 
 
-def _declared(image: Image, installed: Torch | None, facts: Facts) -> Need:
+def _declared(image: Traits, installed: Torch | None, facts: Facts) -> Need:
     """The need by environment and tag, as if nothing had been installed on top."""
     env, reference = image.env, image.base or image.reference
     findings = list(_declared_findings(image, installed, facts))
@@ -267,7 +267,7 @@ def _declared_torch(
     return "", ""
 
 
-def _declared_findings(image: Image, installed: Torch | None, facts: Facts) -> Iterator[Finding]:
+def _declared_findings(image: Traits, installed: Torch | None, facts: Facts) -> Iterator[Finding]:
     """What environment and tag say, the image's own word before what its tag lets expect."""
     env, reference = image.env, image.base or image.reference
     tagged = _NGC.search(reference)

@@ -1,128 +1,204 @@
-"""A base image for one platform: its manifest, its config, and what it holds."""
+"""An image that is opened: index, platform, manifest and config in one value, read by one walk.
+
+    opened = await open_images(place, (Platform("linux", "amd64"),))
+    image = opened.find(Platform("linux", "amd64"))
+
+Whoever wants to know something of an image takes it from here: nobody else goes from an index to its
+manifests and their configs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 from gpuyard import errors
 from gpuyard.images.cache import Cache
-from gpuyard.images.contents.contents import ImageContents
-from gpuyard.images.oci import Config, Digest, Index, Manifest, Platform, damage_named, parse_manifest
+from gpuyard.images.oci import (
+    Config,
+    Descriptor,
+    Digest,
+    Index,
+    Manifest,
+    Platform,
+    damage_named,
+    parse_manifest,
+)
 from gpuyard.images.places import Place
-from gpuyard.images.store import read_blob
+from gpuyard.images.store import ImageStore, read_blob
+
+BASE_NAME = "org.opencontainers.image.base.name"
+BASE_DIGEST = "org.opencontainers.image.base.digest"
 
 _KIND = "bases"
-#: The number changes with what is kept: older entries lack it.
-_CONTENTS_KIND = "base-contents-2"
-
-#: Told the bytes of the base read so far and in all.
-ReadProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class BaseImage:
-    """The base as it is in a registry or layout.
+class Image:
+    """One platform's image.
 
     Attributes:
-        digest: of its manifest for the platform.
+        store: what it is in.
+        digest: of its manifest.
         manifest, config: parsed.
     """
 
+    store: ImageStore
     digest: Digest
     manifest: Manifest
     config: Config
 
+    @property
+    def platform(self) -> Platform:
+        """What it runs on, by its config."""
+        return self.config.platform
 
-async def find_base(place: Place, platform: Platform, cache: Cache, locked: Digest | None) -> BaseImage:
-    """The base's manifest and config; from the cache when its digest is locked.
+    @property
+    def size(self) -> int:
+        """All layers as they travel, in bytes."""
+        return sum(layer.size for layer in self.manifest.layers)
+
+    @property
+    def layers(self) -> tuple[tuple[Descriptor, str], ...]:
+        """Each with what the image's history says of it, as far as it says something."""
+        made = [entry.created_by or entry.comment for entry in self.config.history if not entry.empty_layer]
+        made += [""] * (len(self.manifest.layers) - len(made))
+        return tuple((layer, _plain(text)) for layer, text in zip(self.manifest.layers, made, strict=False))
+
+    @property
+    def base_name(self) -> str:
+        """Name of the image that it was built on; empty when it doesn't say."""
+        return self.manifest.annotations.get(BASE_NAME, "")
+
+    @property
+    def base(self) -> str:
+        """The same with its digest where that is known."""
+        digest = self.manifest.annotations.get(BASE_DIGEST, "")
+        return f"{self.base_name}@{digest}" if self.base_name and digest else self.base_name
+
+
+@dataclass(frozen=True)
+class OpenedImages:
+    """What one name leads to.
+
+    Attributes:
+        digest: of the index, or of the only manifest.
+        images: those that were read, in the index's order.
+        others: platforms of those that weren't.
+    """
+
+    digest: Digest
+    images: tuple[Image, ...]
+    others: tuple[Platform, ...] = ()
+
+    @property
+    def platforms(self) -> tuple[Platform, ...]:
+        """All that there is to choose from."""
+        return (*(image.platform for image in self.images), *self.others)
+
+    def find(self, wanted: Platform) -> Image | None:
+        """The first that runs on a platform, of those that were read."""
+        return next((image for image in self.images if image.platform.runs(wanted)), None)
+
+
+async def open_images(
+    place: Place,
+    platforms: Collection[Platform] | None = None,
+    *,
+    cache: Cache | None = None,
+    called: str = "",
+) -> OpenedImages:
+    """Reads the images behind a name: each manifest and config once.
 
     Args:
-        place: where it is.
-        platform: the one wanted.
-        cache: keeps manifests and configs by digest.
-        locked: digest of the platform's manifest, when it is known.
+        place: where they are.
+        platforms: those that are read of an index, where an empty architecture means any; None: all. A
+            manifest without an index is read in any case. Attestations are left out.
+        cache: keeps manifests and configs by digest, and gives them without a request.
+        called: the image in messages; as the user wrote it unless given.
 
     Raises:
-        ImageNotFound: no such image, or none for the platform.
+        ImageNotFound: there is no such image.
+        ImageDamaged: a document isn't what it should be.
     """
-    if locked and (kept := cache.read(_KIND, f"{locked[7:]}.json")):
-        manifest, config = str(kept.get("manifest")).encode(), str(kept.get("config")).encode()
+    reader = _Reader(place.store, called or place.text, cache)
+    if ":" in place.target and (kept := reader.kept(Digest(place.target))):
+        return OpenedImages(kept.digest, (kept,))
+    found, content = await place.store.get_manifest(place.target)
+    document = reader.parse(content, found.media_type)
+    if isinstance(document, Manifest):
+        return OpenedImages(found.digest, (await reader.image(found.digest, content, document),))
+    wanted = [entry for entry in _real(document) if _is_wanted(entry.platform, platforms)]
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            reading = [
+                tasks.create_task(reader.entry(entry), name=f"read {entry.digest}") for entry in wanted
+            ]
+    except* errors.GpuyardError as group:
+        raise group.exceptions[0] from None
+    images = tuple(image for task in reading if (image := task.result()))
+    if wanted and not images:
+        raise errors.ImageDamaged(f"{reader.called} is an index of indexes, which nothing can run")
+    others = (entry.platform for entry in _real(document) if entry not in wanted)
+    return OpenedImages(found.digest, images, tuple(filter(None, others)))
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads documents of one store, and names it in errors."""
+
+    store: ImageStore
+    called: str
+    cache: Cache | None
+
+    async def entry(self, entry: Descriptor) -> Image | None:
+        """None for an index in the index, which nothing could pull."""
+        if kept := self.kept(entry.digest):
+            return kept
+        found, content = await self.store.get_manifest(entry.digest)
+        document = self.parse(content, found.media_type)
+        if isinstance(document, Index):
+            return None
+        return await self.image(found.digest, content, document)
+
+    async def image(self, digest: Digest, content: bytes, manifest: Manifest) -> Image:
+        config = await read_blob(self.store, manifest.config)
+        with damage_named(self.called):
+            image = Image(self.store, digest, manifest, Config.parse(config))
+        if self.cache:
+            entry = {"manifest": content.decode("utf-8"), "config": config.decode("utf-8")}
+            self.cache.write(_KIND, f"{digest[7:]}.json", entry)
+        return image
+
+    def kept(self, digest: Digest) -> Image | None:
+        kept = self.cache.read(_KIND, f"{digest[7:]}.json") if self.cache else None
         # What is kept was whole when it was written, and is no more than a cache.
         with suppress(errors.ImageDamaged):
-            return _base(locked, manifest, config, place)
-    found, content = await place.store.get_manifest(locked or place.target)
-    with damage_named(f"the base {place.text}"):
-        document = parse_manifest(content, found.media_type)
-    if isinstance(document, Index):
-        chosen = document.select(platform)
-        if chosen is None:
-            raise _wrong_platform(place, platform, ", ".join(map(str, document.platforms)))
-        found, content = await place.store.get_manifest(chosen.digest)
-        with damage_named(f"the base {place.text}"):
-            document = parse_manifest(content, found.media_type)
-    if not isinstance(document, Manifest):
-        raise errors.ImageDamaged(f"the base {place.text} is an index of indexes, which nothing can run")
-    config = await read_blob(place.store, document.config)
-    base = _base(found.digest, content, config, place)
-    if not base.config.platform.runs(platform):
-        raise _wrong_platform(place, platform, str(base.config.platform))
-    entry = {"manifest": content.decode("utf-8"), "config": config.decode("utf-8")}
-    cache.write(_KIND, f"{found.digest[7:]}.json", entry)
-    return base
+            if kept and isinstance(manifest := parse_manifest(str(kept.get("manifest")).encode()), Manifest):
+                return Image(self.store, digest, manifest, Config.parse(str(kept.get("config")).encode()))
+        return None
+
+    def parse(self, content: bytes, media_type: str) -> Manifest | Index:
+        with damage_named(self.called):
+            return parse_manifest(content, media_type)
 
 
-def _base(digest: Digest, manifest: bytes, config: bytes, place: Place) -> BaseImage:
-    with damage_named(f"the base {place.text}"):
-        document, parsed = parse_manifest(manifest), Config.parse(config)
-    if not isinstance(document, Manifest):
-        raise errors.ImageDamaged(f"the base {place.text} is an index where an image was")
-    if len(parsed.diff_ids) != len(document.layers):
-        raise errors.ImageDamaged(
-            f"the base {place.text} lists {len(document.layers)} layers and names others"
-        )
-    return BaseImage(digest, document, parsed)
+def _real(index: Index) -> Iterator[Descriptor]:
+    """The entries that are images; one without a platform may be."""
+    return (e for e in index.manifests if e.platform is None or e.platform.os not in ("", "unknown"))
 
 
-def _wrong_platform(place: Place, platform: Platform, there: str) -> errors.ImageNotFound:
-    return errors.ImageNotFound(
-        f"the base {place.text} is not there for {platform}, only for {there or 'unnamed platforms'}",
-        remedy="choose another --base, or build for what there is with --platform",
+def _is_wanted(platform: Platform | None, wanted: Collection[Platform] | None) -> bool:
+    if wanted is None:
+        return True
+    return platform is not None and any(
+        platform.runs(each) if each.architecture else platform.os == each.os for each in wanted
     )
 
 
-async def read_contents(
-    place: Place, base: BaseImage, cache: Cache, progress: ReadProgress | None = None
-) -> ImageContents:
-    """What the base holds, from the cache or by reading all its layers once.
-
-    Raises:
-        ImageDamaged: a layer can't be read.
-    """
-    if kept := kept_contents(base.digest, cache):
-        return kept
-    from gpuyard.images.contents.reader import read_base  # Once per base: its imports cost start-up time.
-
-    environment = base.config.container.environment
-    contents = await read_base(place.store, base.manifest.layers, environment, progress or _untold)
-    cache.write(_CONTENTS_KIND, f"{base.digest[7:]}.json", contents.to_json())
-    return contents
-
-
-def kept_contents(digest: Digest, cache: Cache) -> ImageContents | None:
-    """What an image holds, when its layers were read on this machine before.
-
-    Args:
-        digest: of its manifest for one platform.
-        cache: where that is kept.
-    """
-    kept = cache.read(_CONTENTS_KIND, f"{digest[7:]}.json")
-    try:
-        return ImageContents.of(kept) if kept else None
-    except (KeyError, TypeError, ValueError):  # a damaged entry is as good as none
-        return None
-
-
-def _untold(done: int, total: int) -> None:
-    """Nobody wants to hear of progress."""
+def _plain(text: str) -> str:
+    """What a history entry says, without the shell and the markers that builders put around it."""
+    text = text.removeprefix("/bin/sh -c ").removeprefix("#(nop) ").removesuffix(" # buildkit")
+    return " ".join(text.split())

@@ -14,6 +14,7 @@ from gpuyard.images.store import ImageStore
 
 if TYPE_CHECKING:
     from gpuyard.images.registry.client import RegistryClient
+    from gpuyard.images.registry.settings import RegistrySettings
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,12 @@ class Places:
 
     Args:
         environ: where Docker's credentials are looked for, and what is said of registries.
+        settings: how hard is tried; the usual ones unless given.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], settings: RegistrySettings | None = None) -> None:
         self._environ = environ
+        self._settings = settings
         self._stack = AsyncExitStack()
         self._client: RegistryClient | None = None
 
@@ -79,7 +82,7 @@ class Places:
         if self._client is None:
             from gpuyard.images.registry.client import RegistryClient
 
-            client = RegistryClient.from_environ(self._environ)
+            client = RegistryClient.from_environ(self._environ, self._settings)
             self._client = await self._stack.enter_async_context(client)
         opened = self._client.repository(reference, push=write)
         return Place(opened, reference.target, reference.tag, reference, str(reference))

@@ -20,7 +20,7 @@ from gpuyard.workloads.launch import allows_cpu
 
 if TYPE_CHECKING:
     from gpuyard.compatibility.fleet import Report
-    from gpuyard.compatibility.need import Image
+    from gpuyard.compatibility.need import Traits
 
 #: What a build gives its images as entry point.
 _LAUNCHER = "launcher.py"
@@ -45,7 +45,7 @@ class ImageFit:
 
 async def read_run_image(
     job: Manifest, environ: Mapping[str, str], notify: Notify, *, read_as: str = "", refuse: bool = False
-) -> tuple[Image, ...]:
+) -> tuple[Traits, ...]:
     """What is known of a run's image before its submit; nothing for a process of the yard's host.
 
     A registry that can't be read from here costs a warning at most: the nodes may well reach it. One that
@@ -79,7 +79,7 @@ async def read_run_image(
 
 
 def check_before_submit(
-    job: Manifest, images: Sequence[Image], nodes: Sequence[Manifest], notify: Notify, *, refuse: bool
+    job: Manifest, images: Sequence[Traits], nodes: Sequence[Manifest], notify: Notify, *, refuse: bool
 ) -> ImageFit:
     """Checks the image of a run against the nodes that it could go to.
 
@@ -113,7 +113,7 @@ def check_before_submit(
 
 
 def _judge_for_run(
-    job: Manifest, images: Sequence[Image], nodes: Sequence[Manifest], notify: Notify
+    job: Manifest, images: Sequence[Traits], nodes: Sequence[Manifest], notify: Notify
 ) -> Report:
     """The verdicts; without the GPUs' where the run may go on without them and no node would do."""
     report = _judge(job, images, nodes)
@@ -171,7 +171,7 @@ async def unfit_lines(
     return ["  its image doesn't run on:", *table(failing), *(f"  {s}" for s in suggestion_lines(report))]
 
 
-async def _read(pod: Mapping[str, Any], environ: Mapping[str, str], read_as: str = "") -> tuple[Image, ...]:
+async def _read(pod: Mapping[str, Any], environ: Mapping[str, str], read_as: str = "") -> tuple[Traits, ...]:
     """Raises ImageError, ConnectionFailed, and TimeoutError from a registry that takes too long."""
     from gpuyard.compatibility.inspect import read_images
 
@@ -181,7 +181,7 @@ async def _read(pod: Mapping[str, Any], environ: Mapping[str, str], read_as: str
         return await read_images(read_as or pod["containers"][0]["image"], environ, machines)
 
 
-def _judge(job: Manifest, images: Sequence[Image], nodes: Sequence[Manifest]) -> Report:
+def _judge(job: Manifest, images: Sequence[Traits], nodes: Sequence[Manifest]) -> Report:
     """The verdicts as far as a run cares."""
     pod = job["spec"]["template"]["spec"]
     if not wants_check(pod):
@@ -189,7 +189,7 @@ def _judge(job: Manifest, images: Sequence[Image], nodes: Sequence[Manifest]) ->
     return judge_nodes(images, nodes)
 
 
-def _judge_machines(images: Sequence[Image], nodes: Sequence[Manifest]) -> Report:
+def _judge_machines(images: Sequence[Traits], nodes: Sequence[Manifest]) -> Report:
     from gpuyard.compatibility.fleet import judge_machines
     from gpuyard.compatibility.need import Need
     from gpuyard.compatibility.offer import Offer, machine_of
@@ -204,7 +204,7 @@ def _first_note(report: Report) -> str:
     return next((v.decisive.message for v in report.verdicts if v.decisive and not v.fails), "")
 
 
-def judge_nodes(images: Sequence[Image], nodes: Sequence[Manifest]) -> Report:
+def judge_nodes(images: Sequence[Traits], nodes: Sequence[Manifest]) -> Report:
     """The verdicts over an image on the GPUs of these nodes."""
     from gpuyard.compatibility.facts import load_facts
     from gpuyard.compatibility.fleet import judge_all
@@ -226,7 +226,7 @@ def _allows_cpu(pod: Mapping[str, Any]) -> bool:
     return allows_cpu({variable["name"]: variable.get("value", "") for variable in variables})
 
 
-def _launcher_of(image: Image) -> tuple[str, ...]:
+def _launcher_of(image: Traits) -> tuple[str, ...]:
     """Its entry point where that is the launcher, which a command of Kubernetes' would replace."""
     launches = any(word.rpartition("/")[2] == _LAUNCHER for word in image.entrypoint)
     return tuple(image.entrypoint) if launches else ()

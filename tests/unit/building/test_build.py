@@ -13,7 +13,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.building.environment import PREFIX
-from gpuyard.building.image_summary import show_image
+from gpuyard.building.image_summary import summarise
 from gpuyard.building.python import wheels
 from gpuyard.building.python.wheel_layers import group_wheels
 from gpuyard.building.python.wheels import Wheel
@@ -286,7 +286,7 @@ async def test_several_platforms_make_an_index(workshop: Workshop) -> None:
         place = await places.open(workshop.target)
         found, content = await place.store.get_manifest(place.target)
         index = parse_manifest(content, found.media_type)
-        assert [image.revision for image in await show_image(place)] == [commit, commit]
+        assert [image.revision for image in await summarise(place)] == [commit, commit]
     assert isinstance(index, Index)
     assert index.platforms == platforms
     assert found.digest == result.digest

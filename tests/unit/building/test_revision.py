@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard.building.application import read_application
-from gpuyard.building.image_summary import show_image
+from gpuyard.building.image_summary import summarise
 from gpuyard.building.revision import ANNOTATION, ARTIFACT, source_revision
 from gpuyard.images.oci import Manifest, parse_manifest
 from gpuyard.images.places import Places
@@ -53,7 +53,7 @@ async def revisions(workshop: Workshop, target: str | None = None) -> list[str]:
 
 async def shown(workshop: Workshop) -> str:
     async with Places({}) as places:
-        (image,) = await show_image(await places.open(workshop.target))
+        (image,) = await summarise(await places.open(workshop.target))
     return image.revision
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpuyard.compatibility.need import Image
+from gpuyard.compatibility.need import Traits
 from gpuyard.images.contents.torch import Installed, Torch
 
 _BRANDS_BEFORE_12_8 = "tesla unknown nvidia nvidiartx geforce geforcertx quadro quadrortx titan titanrtx"
@@ -22,7 +22,7 @@ REQUIRE = {
 }
 
 
-def nvidia_cuda(version: str, machine: str = "amd64", **env: str) -> Image:
+def nvidia_cuda(version: str, machine: str = "amd64", **env: str) -> Traits:
     """nvidia/cuda:VERSION-base-ubuntu22.04, which has a compat package."""
     minor = ".".join(version.split(".")[:2])
     declared = {
@@ -32,40 +32,40 @@ def nvidia_cuda(version: str, machine: str = "amd64", **env: str) -> Image:
         **({"NVIDIA_REQUIRE_CUDA": REQUIRE[minor]} if minor in REQUIRE else {}),
         **env,
     }
-    return Image(f"nvidia/cuda:{version}-base-ubuntu22.04", machine, declared)
+    return Traits(f"nvidia/cuda:{version}-base-ubuntu22.04", machine, declared)
 
 
-def ngc(tag: str, **env: str) -> Image:
+def ngc(tag: str, **env: str) -> Traits:
     """nvcr.io/nvidia/pytorch:TAG-py3, by its tag alone unless more is given."""
-    return Image(f"nvcr.io/nvidia/pytorch:{tag}-py3", "amd64", env)
+    return Traits(f"nvcr.io/nvidia/pytorch:{tag}-py3", "amd64", env)
 
 
-def pytorch(torch: str, cuda: str) -> Image:
+def pytorch(torch: str, cuda: str) -> Traits:
     """pytorch/pytorch with the environment that its base leaves in it."""
-    return Image(f"pytorch/pytorch:{torch}-cuda{cuda}-cudnn9-runtime", "amd64", {"PYTORCH_VERSION": torch})
+    return Traits(f"pytorch/pytorch:{torch}-cuda{cuda}-cudnn9-runtime", "amd64", {"PYTORCH_VERSION": torch})
 
 
-def pip(torch: str, cudart: str = "", machine: str = "amd64", base: Image | None = None) -> Image:
+def pip(torch: str, cudart: str = "", machine: str = "amd64", base: Traits | None = None) -> Traits:
     """torch by pip, on python:3.12-slim or another base; `cudart` is the runtime that the lock pins."""
     suffix = "" if cudart.startswith("13") else f"-cu{cudart.split('.')[0]}"
     pins = {f"nvidia-cuda-runtime{suffix}": cudart} if cudart else {}
     env = base.env if base else {"PYTHON_VERSION": "3.12.4"}
-    return Image("registry/team/train:v1", machine, env, {}, Installed.seen({"torch": torch, **pins}))
+    return Traits("registry/team/train:v1", machine, env, {}, Installed.seen({"torch": torch, **pins}))
 
 
-def conda(torch: str, cuda: str) -> Image:
+def conda(torch: str, cuda: str) -> Traits:
     """pytorch/pytorch, or a team's own, without its name and environment: its layers were read."""
     folder = "/opt/conda/lib/python3.11/site-packages"
-    return Image("registry/base:1", "amd64", installed=Installed(Torch(torch, folder, cuda)))
+    return Traits("registry/base:1", "amd64", installed=Installed(Torch(torch, folder, cuda)))
 
 
-def debian(torch: str = "1.13.0a0+gitunknown", cuda: str = "none") -> Image:
+def debian(torch: str = "1.13.0a0+gitunknown", cuda: str = "none") -> Traits:
     """Debian with python3-torch, read."""
     torch_there = Torch(torch, "/usr/lib/python3/dist-packages", cuda)
-    return Image("registry/base:2", "amd64", installed=Installed(torch_there))
+    return Traits("registry/base:2", "amd64", installed=Installed(torch_there))
 
 
-def ngc_renamed(torch: str, cuda: str, **env: str) -> Image:
+def ngc_renamed(torch: str, cuda: str, **env: str) -> Traits:
     """NVIDIA's container under another name: nothing but its torch tells which."""
     folder = "/usr/local/lib/python3.10/dist-packages"
-    return Image("registry/base:3", "amd64", env, installed=Installed(Torch(torch, folder, cuda)))
+    return Traits("registry/base:3", "amd64", env, installed=Installed(Torch(torch, folder, cuda)))

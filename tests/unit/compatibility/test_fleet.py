@@ -6,7 +6,7 @@ import pytest
 
 from gpuyard.compatibility.facts import load_facts
 from gpuyard.compatibility.fleet import Report, exclusion, judge_all
-from gpuyard.compatibility.need import Image, need_of
+from gpuyard.compatibility.need import Traits, need_of
 from gpuyard.compatibility.offer import Offer, stated_offer
 from tests.unit.compatibility.images import ngc, nvidia_cuda, pip, pytorch
 
@@ -17,7 +17,7 @@ def offer(name: str, gpu: str, driver: str) -> Offer:
     return replace(stated_offer(gpu, driver, FACTS), name=name, observed=True)
 
 
-def report_of(image: Image, *offers: Offer) -> Report:
+def report_of(image: Traits, *offers: Offer) -> Report:
     return judge_all([need_of(image, FACTS)], offers, FACTS)
 
 
@@ -32,10 +32,10 @@ def report_of(image: Image, *offers: Offer) -> Report:
         (ngc("25.10"), "RTX 4090", "550.54.15", "nvcr.io/nvidia/pytorch:25.06-py3"),
         (ngc("24.06"), "B200", "470.82.01", None),
         (nvidia_cuda("13.0.0"), "V100", "580.95.05", "nvidia/cuda:12.9.1-base-ubuntu22.04"),
-        (Image("debian:12", "arm64"), "H100", "550.54.15", None),
+        (Traits("debian:12", "arm64"), "H100", "550.54.15", None),
     ],
 )
-def test_the_nearest_that_would_fit(image: Image, gpu: str, driver: str, name: str | None) -> None:
+def test_the_nearest_that_would_fit(image: Traits, gpu: str, driver: str, name: str | None) -> None:
     node = replace(offer("n1", gpu, driver), machine="amd64")
     report = report_of(image, replace(node, observed=False))
     assert report.none_fits

@@ -8,7 +8,7 @@ import pytest
 
 from gpuyard.compatibility.facts import load_facts
 from gpuyard.compatibility.judge import judge
-from gpuyard.compatibility.need import Image, need_of
+from gpuyard.compatibility.need import Traits, need_of
 from gpuyard.compatibility.offer import Injection, Offer, stated_offer
 from gpuyard.compatibility.verdict import Outcome, Rule
 from gpuyard.compatibility.version import Architectures, Capability, Version
@@ -119,7 +119,7 @@ TABLE = [
     (nvidia_cuda("12.8.1"), "570.124.06", "GB200", FAILS, Rule.MACHINE),  # amd64 image on Grace
     (nvidia_cuda("12.8.1", machine="arm64"), "570.124.06", "GB200", FITS, None),
     # Nothing known.
-    (Image("debian:12", "amd64"), "550.54.15", "H100", UNKNOWN, Rule.NO_CUDA),
+    (Traits("debian:12", "amd64"), "550.54.15", "H100", UNKNOWN, Rule.NO_CUDA),
     (nvidia_cuda("12.4.1"), "", "H100", UNKNOWN, Rule.DRIVER_UNKNOWN),
 ]  # fmt: skip
 
@@ -133,7 +133,7 @@ def test_the_table_is_long_enough() -> None:
     TABLE,
     ids=[f"{n}-{row[0].reference.rpartition('/')[2]}-{row[1]}-{row[2]}" for n, row in enumerate(TABLE)],
 )
-def test_combination(image: Image, driver: str, gpu: str, outcome: Outcome, rule: Rule | None) -> None:
+def test_combination(image: Traits, driver: str, gpu: str, outcome: Outcome, rule: Rule | None) -> None:
     offer = stated_offer(gpu, driver, FACTS)
     if gpu == "GB10":
         offer = replace(offer, machine="")
@@ -163,7 +163,7 @@ def test_combination(image: Image, driver: str, gpu: str, outcome: Outcome, rule
     ],
 )
 def test_only_the_legacy_runtime_refuses_by_require(
-    image: Image, driver: str, gpu: str, legacy: Outcome
+    image: Traits, driver: str, gpu: str, legacy: Outcome
 ) -> None:
     need, offer = need_of(image, FACTS), stated_offer(gpu, driver, FACTS)
     assert judge(need, replace(offer, injection=Injection.LEGACY), FACTS).outcome is legacy
@@ -173,9 +173,9 @@ def test_only_the_legacy_runtime_refuses_by_require(
 
 def test_layers_that_were_read_are_not_to_be_read_again() -> None:
     offer = stated_offer("H100", "550.54.15", FACTS)
-    [unread] = judge(need_of(Image("debian:12", "amd64"), FACTS), offer, FACTS).reasons
+    [unread] = judge(need_of(Traits("debian:12", "amd64"), FACTS), offer, FACTS).reasons
     assert "--read-layers" in unread.remedy
-    [read] = judge(need_of(Image("debian:12", "amd64", installed=Installed()), FACTS), offer, FACTS).reasons
+    [read] = judge(need_of(Traits("debian:12", "amd64", installed=Installed()), FACTS), offer, FACTS).reasons
     assert (read.rule, read.outcome) == (Rule.NO_CUDA, UNKNOWN)
     assert read.message == "there is no torch in its layers, and nothing says which CUDA it uses"
     assert not read.remedy
@@ -195,7 +195,7 @@ def test_ptx_needs_a_driver_no_older_than_its_toolkit() -> None:
 
 def test_a_cuda_that_is_newer_than_all_known() -> None:
     offer = stated_offer("H100", "580.95.05", FACTS)
-    [reason] = judge(need_of(Image("x", env={"CUDA_VERSION": "14.0.0"}), FACTS), offer, FACTS).reasons[:1]
+    [reason] = judge(need_of(Traits("x", env={"CUDA_VERSION": "14.0.0"}), FACTS), offer, FACTS).reasons[:1]
     assert reason.message == (
         "CUDA 14.0.0 needs a driver for CUDA 14.0 or newer, the node has 580.95.05 (CUDA 13.0)"
     )
@@ -234,10 +234,10 @@ def test_a_newer_driver_compiles_ptx_itself_whatever_the_image_brings() -> None:
         (pip("2.8.0", "12.8.90"), Offer("n", Version.parse("580.95.05"), capability=Capability(14, 0)),
          [Rule.NO_KERNEL_IMAGE]),
         (pip("2.14.0", "13.0.96"), Offer("n", capability=Capability(14, 0)), [Rule.DRIVER_UNKNOWN, Rule.PTX]),
-        (Image("x"), Offer("n"), [Rule.NO_CUDA]),
+        (Traits("x"), Offer("n"), [Rule.NO_CUDA]),
     ],
 )  # fmt: skip
-def test_what_a_node_doesn_t_say(image: Image, offer: Offer, rules: list[Rule]) -> None:
+def test_what_a_node_doesn_t_say(image: Traits, offer: Offer, rules: list[Rule]) -> None:
     offer = replace(offer, cuda=FACTS.driver_cuda(offer.driver) if offer.driver else None)
     verdict = judge(need_of(image, FACTS), offer, FACTS)
     found = [r for r in verdict.reasons if r.rule is not Rule.REQUIRE]

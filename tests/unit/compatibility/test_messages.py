@@ -12,7 +12,7 @@ from typing import Any
 
 from gpuyard.compatibility.facts import load_facts
 from gpuyard.compatibility.judge import judge
-from gpuyard.compatibility.need import Image, need_of
+from gpuyard.compatibility.need import Traits, need_of
 from gpuyard.compatibility.offer import Injection, Offer, stated_offer
 from gpuyard.compatibility.verdict import Rule
 from gpuyard.compatibility.version import Capability, Version
@@ -27,17 +27,17 @@ def stated(gpu: str, driver: str, **changes: Any) -> Offer:
     return replace(stated_offer(gpu, driver, _FACTS), **changes)
 
 
-def own(cuda: str, **env: str) -> Image:
+def own(cuda: str, **env: str) -> Traits:
     """A team's own image, with a CUDA of which nothing more is known."""
-    return Image("registry/own:1", env={"CUDA_VERSION": cuda, **env})
+    return Traits("registry/own:1", env={"CUDA_VERSION": cuda, **env})
 
 
-CASES: list[tuple[Image, Offer]] = [
+CASES: list[tuple[Traits, Offer]] = [
     (nvidia_cuda("12.8.1"), stated("H100", "570.124.06")),
     (nvidia_cuda("12.8.1"), stated("GB200", "570.124.06")),
     (replace(nvidia_cuda("12.8.1"), machine=""), stated("GB200", "570.124.06")),
     (nvidia_cuda("12.8.1"), stated("H100", "570.124.06", machine="amd64")),
-    (Image("debian:12"), stated("H100", "550.54.15")),
+    (Traits("debian:12"), stated("H100", "550.54.15")),
     (pip("2.5.1+cpu"), stated("H100", "550.54.15")),
     (debian(), stated("H100", "550.54.15")),
     (debian(), stated("H100", "550.54.15", simulated=True)),

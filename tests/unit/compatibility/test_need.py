@@ -6,7 +6,7 @@ import pytest
 
 from gpuyard.compatibility.facts import load_facts
 from gpuyard.compatibility.nearest import nearest_fit
-from gpuyard.compatibility.need import Image, need_of
+from gpuyard.compatibility.need import Traits, need_of
 from gpuyard.images.contents.torch import (
     LABEL_CUDA_RUNTIME,
     LABEL_TORCH,
@@ -23,7 +23,7 @@ FACTS = load_facts()
     ("image", "cuda", "source"),
     [
         (nvidia_cuda("12.4.1"), "12.4.1", "env CUDA_VERSION"),
-        (Image("x", env={"NV_CUDA_CUDART_VERSION": "12.4.127-1"}), "12.4", "env NV_CUDA_CUDART_VERSION"),
+        (Traits("x", env={"NV_CUDA_CUDART_VERSION": "12.4.127-1"}), "12.4", "env NV_CUDA_CUDART_VERSION"),
         (pip("2.5.1", "12.4.127"), "12.4", "nvidia-cuda-runtime==12.4.127"),
         (pip("2.11.0", "13.0.96"), "13.0", "nvidia-cuda-runtime==13.0.96"),
         (pip("2.7.1+cu128"), "12.8", "torch==2.7.1+cu128"),
@@ -57,7 +57,7 @@ FACTS = load_facts()
          "12.8", "nvidia-cuda-runtime==12.8.90"),
         (replace(conda("2.5.1", "12.4"), installed=Installed(Torch("2.5.1", "/opt", "12.4"), "12.1.105")),
          "12.4", "torch/version.py"),
-        (Image("jax", installed=Installed(None, "12.8.90")), "12.8", "nvidia-cuda-runtime==12.8.90"),
+        (Traits("jax", installed=Installed(None, "12.8.90")), "12.8", "nvidia-cuda-runtime==12.8.90"),
         (replace(nvidia_cuda("13.0.0"), installed=Installed(None, "12.8.90")), "12.8",
          "nvidia-cuda-runtime==12.8.90"),
         (replace(ngc("25.10"), installed=Installed(None, "12.8.90")), "13.0.2",
@@ -66,16 +66,16 @@ FACTS = load_facts()
          "nvidia-cuda-runtime==13.0.96"),
         (ngc("24.06"), "12.5.0", "NVIDIA's container of 24.06"),
         (ngc("24.06", CUDA_VERSION="12.5.0.019"), "12.5.0.019", "env CUDA_VERSION"),
-        (Image("mine:1", env={"NVIDIA_PYTORCH_VERSION": "25.01"}), "12.8.0", "NVIDIA's container of 25.01"),
+        (Traits("mine:1", env={"NVIDIA_PYTORCH_VERSION": "25.01"}), "12.8.0", "NVIDIA's container of 25.01"),
         (pytorch("2.3.1", "12.1"), "12.1", "tag"),
-        (Image("docker.io/nvidia/cuda:11.8.0-devel-ubi8"), "11.8.0", "tag"),
-        (Image("x", labels={LABEL_TORCH: "2.8.0", LABEL_CUDA_RUNTIME: "12.8.90"}), "12.8",
+        (Traits("docker.io/nvidia/cuda:11.8.0-devel-ubi8"), "11.8.0", "tag"),
+        (Traits("x", labels={LABEL_TORCH: "2.8.0", LABEL_CUDA_RUNTIME: "12.8.90"}), "12.8",
          "nvidia-cuda-runtime==12.8.90"),
-        (Image("debian:12"), None, ""),
-        (Image("x", env={"CUDA_VERSION": "latest"}), None, ""),
+        (Traits("debian:12"), None, ""),
+        (Traits("x", env={"CUDA_VERSION": "latest"}), None, ""),
     ],
 )  # fmt: skip
-def test_where_the_cuda_comes_from(image: Image, cuda: str | None, source: str) -> None:
+def test_where_the_cuda_comes_from(image: Traits, cuda: str | None, source: str) -> None:
     need = need_of(image, FACTS)
     assert (str(need.cuda) if need.cuda else None) == cuda
     assert need.cuda_source == source
@@ -101,7 +101,7 @@ def test_a_package_on_top_of_nvidia_s_torch_leaves_it_alone() -> None:
 
 
 def test_the_base_s_tag_counts_for_what_was_built_on_it() -> None:
-    image = Image("registry/team/train:v1", base="nvcr.io/nvidia/pytorch:24.06-py3")
+    image = Traits("registry/team/train:v1", base="nvcr.io/nvidia/pytorch:24.06-py3")
     assert str(need_of(image, FACTS).cuda) == "12.5.0"
     assert need_of(image, FACTS).reference == "registry/team/train:v1"
 
@@ -121,7 +121,7 @@ def test_a_cpu_torch_needs_no_cuda() -> None:
 
 
 @pytest.mark.parametrize("image", [debian(), conda("2.5.1", "none"), conda("2.5.1+cpu", "")])
-def test_a_base_s_torch_without_cuda_says_where_it_lies(image: Image) -> None:
+def test_a_base_s_torch_without_cuda_says_where_it_lies(image: Traits) -> None:
     assert image.installed is not None and image.installed.torch is not None
     need = need_of(image, FACTS)
     assert need.cpu_only and need.base_torch and not need.pip_torch
@@ -142,7 +142,7 @@ def test_a_wheel_comes_before_the_base_s_torch() -> None:
     base = ngc_renamed("2.4.0a0+f70bd71a48.nv24.6", "12.5").installed
     assert base is not None
     seen = Installed.seen({"torch": "2.5.1", "nvidia-cuda-runtime-cu12": "12.4.127"}, {}, base.torch)
-    need = need_of(Image("x", "amd64", installed=seen), FACTS)
+    need = need_of(Traits("x", "amd64", installed=seen), FACTS)
     assert (need.torch, str(need.cuda), need.pip_torch, need.container) == ("2.5.1", "12.4", True, None)
     assert str(need.architectures).startswith("sm_50 ")
 
@@ -158,34 +158,41 @@ def test_a_wheel_comes_before_the_base_s_torch() -> None:
         (pip("main", "12.4.127"), False),
         (conda("2.5.1+cu124", "12.4"), True),  # a wheel, by its tag
         (replace(conda("2.5.1", "12.4"), env={"PYTORCH_VERSION": "2.5.1"}), True),  # pytorch/pytorch says so
-        (Image("x", installed=Installed(Torch("2.5.1", "/opt", "12.4"), "12.4.127")), True),  # PyPI's pins
+        (
+            Traits("x", installed=Installed(Torch("2.5.1", "/opt", "12.4"), "12.4.127")),
+            True,
+        ),  # PyPI's pins
         (conda("2.5.1", "12.4"), False),  # may be anybody's
         (debian("2.6.0", "12.4"), False),
         (
-            Image(
+            Traits(
                 "x", installed=Installed(Torch("2.6.0", "/usr/lib/python3/dist-packages", "12.4"), "12.8.90")
             ),
             False,
         ),
     ],
 )
-def test_only_pytorch_s_own_builds_have_the_published_architectures(image: Image, known: bool) -> None:
+def test_only_pytorch_s_own_builds_have_the_published_architectures(image: Traits, known: bool) -> None:
     assert (need_of(image, FACTS).architectures is not None) is known
 
 
 @pytest.mark.parametrize(
     ("image", "torch", "source"),
     [
-        (Image("pytorch/pytorch:2.3.1-cuda12.1-cudnn9-runtime"), "2.3.1", "tag"),
-        (Image("mine:1", base="docker.io/pytorch/pytorch:2.3.1-cuda12.1-cudnn9-runtime"), "2.3.1", "tag"),
-        (Image("mine:1", env={"PYTORCH_VERSION": "2.3.1"}), "2.3.1", "env PYTORCH_VERSION"),
+        (Traits("pytorch/pytorch:2.3.1-cuda12.1-cudnn9-runtime"), "2.3.1", "tag"),
+        (
+            Traits("mine:1", base="docker.io/pytorch/pytorch:2.3.1-cuda12.1-cudnn9-runtime"),
+            "2.3.1",
+            "tag",
+        ),
+        (Traits("mine:1", env={"PYTORCH_VERSION": "2.3.1"}), "2.3.1", "env PYTORCH_VERSION"),
         (ngc("24.06"), "2.4.0a0+f70bd71a48", "NVIDIA's container of 24.06"),
         (ngc("26.06"), "", ""),  # which torch it has isn't known
         (ngc("27.01"), "", ""),
         (pip("2.5.1"), "2.5.1", "a wheel of the build"),
     ],
 )
-def test_where_torch_comes_from(image: Image, torch: str, source: str) -> None:
+def test_where_torch_comes_from(image: Traits, torch: str, source: str) -> None:
     need = need_of(image, FACTS)
     assert (need.torch, need.torch_source) == (torch, source)
 
@@ -203,7 +210,7 @@ def test_an_image_s_word_for_its_torch_is_among_the_findings() -> None:
 @pytest.mark.parametrize(
     ("image", "source"), [(pip("2.5.1+cpu"), "torch==2.5.1+cpu"), (debian(), "torch/version.py")]
 )
-def test_how_it_is_known_that_a_torch_has_no_cuda(image: Image, source: str) -> None:
+def test_how_it_is_known_that_a_torch_has_no_cuda(image: Traits, source: str) -> None:
     [finding] = [f for f in need_of(image, FACTS).findings if f.what == "CUDA"]
     assert (finding.value, finding.source, finding.counts) == ("none", source, True)
 
@@ -223,6 +230,6 @@ def test_a_label_tells_what_the_packages_did() -> None:
 
 def test_versions_that_labels_say_and_nobody_can_read_are_left_out() -> None:
     labels = {LABEL_TORCH: "zzz", LABEL_TORCH_CUDA: "x", LABEL_CUDA_RUNTIME: "y"}
-    need = need_of(Image("x", labels=labels), FACTS)
+    need = need_of(Traits("x", labels=labels), FACTS)
     assert (need.torch, need.cuda) == ("zzz", None)
     assert nearest_fit(need, (), FACTS) is None

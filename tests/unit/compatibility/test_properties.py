@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gpuyard.compatibility.facts import load_facts
 from gpuyard.compatibility.fleet import Report, exclusion, judge_all
 from gpuyard.compatibility.judge import judge
-from gpuyard.compatibility.need import Image, need_of
+from gpuyard.compatibility.need import Traits, need_of
 from gpuyard.compatibility.nvidia_require import Term, parse_requirement
 from gpuyard.compatibility.offer import Offer, stated_offer
 from gpuyard.compatibility.verdict import Outcome, Reason, Rule, Verdict
@@ -45,7 +45,7 @@ def offer_of(gpu: str, driver: Version) -> Offer:
 
 @given(images, st.sampled_from(NAMES), st.sampled_from(DRIVERS), st.sampled_from(DRIVERS))
 def test_a_newer_driver_never_turns_fits_into_fails(
-    image: Image, gpu: str, one: Version, other: Version
+    image: Traits, gpu: str, one: Version, other: Version
 ) -> None:
     """But for generations that it dropped, and branches that forward compatibility leaves out."""
     older, newer = sorted((one, other))
@@ -85,7 +85,7 @@ def test_an_older_cuda_runs_wherever_a_newer_one_does(
     ["driver", "cuda", "capability", "machine", "data_center", "brand"]
 )))  # fmt: skip
 def test_knowing_less_of_a_node_never_fails_what_fits(
-    image: Image, gpu: str, driver: Version, forgotten: set[str]
+    image: Traits, gpu: str, driver: Version, forgotten: set[str]
 ) -> None:
     """A fail is something that is known. Forward compatibility goes by the driver, which it has to know."""
     need, offer = replace(need_of(image, FACTS), compat=None), offer_of(gpu, driver)
@@ -99,7 +99,7 @@ def test_knowing_less_of_a_node_never_fails_what_fits(
 
 
 @given(images, st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(DRIVERS)), min_size=1, max_size=4))
-def test_what_is_suggested_runs_where_it_is_said_to(image: Image, nodes: list[tuple[str, Version]]) -> None:
+def test_what_is_suggested_runs_where_it_is_said_to(image: Traits, nodes: list[tuple[str, Version]]) -> None:
     offers = [replace(offer_of(gpu, driver), name=f"n{n}") for n, (gpu, driver) in enumerate(nodes)]
     report = judge_all([need_of(image, FACTS)], offers, FACTS)
     found = report.suggestion
@@ -109,7 +109,7 @@ def test_what_is_suggested_runs_where_it_is_said_to(image: Image, nodes: list[tu
     assert set(found.nodes) <= report.failing
     kind, _, version = found.name.replace(":", " ").partition(" ")
     version = version.partition("-")[0]
-    makers: dict[str, Callable[[str], Image]] = {
+    makers: dict[str, Callable[[str], Traits]] = {
         "torch": pip, "nvidia/cuda": nvidia_cuda, "nvcr.io/nvidia/pytorch": ngc,
     }  # fmt: skip
     need = replace(need_of(makers[kind](version), FACTS), requirements=())
@@ -140,7 +140,7 @@ def test_pods_are_kept_off_exactly_the_nodes_that_fail(nodes: dict[str, tuple[bo
     }
     reason = Reason(Rule.DRIVER_TOO_OLD, Outcome.FAILS, "")
     verdicts = tuple(Verdict(Offer(name), (reason,) if bad else ()) for name, (bad, _) in nodes.items())
-    report = Report(need_of(Image("x"), FACTS), verdicts, None)
+    report = Report(need_of(Traits("x"), FACTS), verdicts, None)
     clause = exclusion(report, labels)
     event("none" if clause is None else clause["key"])
     expression = clause or {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": []}
@@ -166,7 +166,7 @@ def test_labels_tell_all_and_leave_nothing_of_the_base_s(own: Installed, base: I
 
 @given(installations)
 def test_a_torch_without_cuda_needs_none(installed: Installed) -> None:
-    need = need_of(Image("x", "amd64", {"CUDA_VERSION": "12.4.1"}, installed=installed), FACTS)
+    need = need_of(Traits("x", "amd64", {"CUDA_VERSION": "12.4.1"}, installed=installed), FACTS)
     assert need.cpu_only == bool(installed.torch and installed.torch.without_cuda)
     assert need.cpu_only or need.cuda is not None
     assert not (need.cpu_only and need.cuda)
@@ -183,7 +183,7 @@ architectures = st.builds(
 
 @given(images, architectures, architectures, st.booleans(), st.sampled_from(NAMES), st.sampled_from(DRIVERS))
 def test_more_architectures_never_turn_fits_into_fails(
-    image: Image, some: Architectures, more: Architectures, own: bool, gpu: str, driver: Version
+    image: Traits, some: Architectures, more: Architectures, own: bool, gpu: str, driver: Version
 ) -> None:
     offer = replace(offer_of(gpu, driver), observed=True)
     if own and offer.capability:

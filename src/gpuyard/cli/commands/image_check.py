@@ -17,10 +17,10 @@ from gpuyard.cli.registry_options import registry_environ, registry_options
 
 if TYPE_CHECKING:
     from gpuyard.compatibility.fleet import Report
-    from gpuyard.compatibility.need import Image, Need
+    from gpuyard.compatibility.need import Need, Traits
     from gpuyard.runs.target import Target
 
-    Reading = Callable[[], Coroutine[Any, Any, tuple[Image, ...]]]
+    Reading = Callable[[], Coroutine[Any, Any, tuple[Traits, ...]]]
 
 
 @click.command(

@@ -14,7 +14,7 @@ from gpuyard.cli.options import output_option
 from gpuyard.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
-    from gpuyard.building.image_summary import ShownImage
+    from gpuyard.building.image_summary import ImageSummary
     from gpuyard.compatibility.facts import Facts
     from gpuyard.compatibility.need import Need
 
@@ -36,31 +36,31 @@ def command(
     IMAGE is in a registry, or oci:PATH[:TAG] or oci-archive:PATH[:TAG]. Only its manifest and config are
     read, unless told otherwise.
     """
-    from gpuyard.building.image_summary import show_image
+    from gpuyard.building.image_summary import summarise
     from gpuyard.cli.output import print_json
     from gpuyard.cli.registry_options import registry_environ
     from gpuyard.compatibility.facts import load_facts
-    from gpuyard.compatibility.inspect import image_of
+    from gpuyard.compatibility.inspect import traits_of
     from gpuyard.compatibility.need import need_of
     from gpuyard.images.cache import Cache, cache_folder
-    from gpuyard.images.image import kept_contents
+    from gpuyard.images.contents.kept import kept_contents
     from gpuyard.images.places import Places
 
     environ = registry_environ(plain_http, registry_ca)
 
-    async def work() -> tuple[ShownImage, ...]:
+    async def work() -> tuple[ImageSummary, ...]:
         async with Places(environ) as places:
-            return await show_image(await places.open(image))
+            return await summarise(await places.open(image))
 
     if read_layers:
-        # What they hold is kept by digest, which is where `image_of` looks.
+        # What they hold is kept by digest, which is where `traits_of` looks.
         asyncio.run(read_image(image, environ, layers=True))
     facts = load_facts()
     documents = []
     cache = Cache(cache_folder(environ))
     for number, shown in enumerate(asyncio.run(work())):
-        known = image_of(image, shown.digest, shown.base.partition("@")[0], shown.config, cache)
-        contents = kept_contents(shown.digest, cache)
+        known = traits_of(image, shown.image, cache)
+        contents = kept_contents(shown.image.digest, cache)
         if not shown.python and contents and contents.python:
             shown = replace(shown, python=contents.python.version)
         need = need_of(known, facts)
@@ -85,18 +85,18 @@ def _driver(need: Need, facts: Facts) -> str:
     return str(floor) if floor else ""
 
 
-def _print(reference: str, shown: ShownImage, need: Need, facts: Facts) -> None:
+def _print(reference: str, shown: ImageSummary, need: Need, facts: Facts) -> None:
     from gpuyard.cli.output import megabytes, print_fields, print_table
 
-    container = shown.config.container
+    container = shown.image.config.container
     driver = _driver(need, facts)
     print_fields(
         [
             ("Image", reference),
-            ("Digest", shown.digest),
-            ("Platform", str(shown.platform)),
-            ("Size", megabytes(shown.size)),
-            ("Base", shown.base),
+            ("Digest", shown.image.digest),
+            ("Platform", str(shown.image.platform)),
+            ("Size", megabytes(shown.image.size)),
+            ("Base", shown.image.base),
             ("Revision", shown.revision),
             ("Python", shown.python),
             ("torch", f"{need.torch} ({need.torch_source})" if need.torch else ""),
@@ -109,17 +109,17 @@ def _print(reference: str, shown: ShownImage, need: Need, facts: Facts) -> None:
     click.echo()
     rows = [
         (str(number), megabytes(layer.size), layer.digest[7:19], text)
-        for number, (layer, text) in enumerate(shown.layers, 1)
+        for number, (layer, text) in enumerate(shown.image.layers, 1)
     ]
     print_table(("LAYER", "SIZE", "DIGEST", "HOLDS"), rows)
 
 
-def _to_json(shown: ShownImage, need: Need, facts: Facts) -> dict[str, Any]:
+def _to_json(shown: ImageSummary, need: Need, facts: Facts) -> dict[str, Any]:
     return {
-        "platform": str(shown.platform),
-        "digest": shown.digest,
-        "size": shown.size,
-        "base": shown.base,
+        "platform": str(shown.image.platform),
+        "digest": shown.image.digest,
+        "size": shown.image.size,
+        "base": shown.image.base,
         "revision": shown.revision,
         "built_by_gpuyard": shown.built,
         "python": shown.python,
@@ -128,10 +128,10 @@ def _to_json(shown: ShownImage, need: Need, facts: Facts) -> dict[str, Any]:
         "torch_without_cuda": need.cpu_only,
         "cuda": str(need.cuda) if need.cuda else "",
         "oldest_driver": _driver(need, facts),
-        "user": shown.config.container.user,
-        "workdir": shown.config.container.working_dir,
+        "user": shown.image.config.container.user,
+        "workdir": shown.image.config.container.working_dir,
         "layers": [
             {"digest": layer.digest, "size": layer.size, "media_type": layer.media_type, "holds": text}
-            for layer, text in shown.layers
+            for layer, text in shown.image.layers
         ],
     }

@@ -1,4 +1,4 @@
-"""Reads a base image's layers for what it holds.
+"""Reads the layers of an image for what it holds.
 
 None of it is in the image's config, so the layers are read once per digest, as a stream, and what was
 found is kept in the cache.
@@ -37,13 +37,13 @@ _SITE = re.compile(
 _TORCH_VERSION = "torch/version.py"
 
 
-async def read_base(
+async def read_layers(
     store: ImageStore,
     layers: Sequence[Descriptor],
     env: Mapping[str, str],
     progress: Callable[[int, int], None],
 ) -> ImageContents:
-    """Reads all layers of a base, one after the other.
+    """Reads all layers of an image, one after the other.
 
     Args:
         store: where they are.

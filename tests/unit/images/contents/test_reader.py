@@ -12,7 +12,7 @@ import zstandard
 from gpuyard import errors
 from gpuyard.images.contents.contents import ImageContents, Interpreter
 from gpuyard.images.contents.layer_stream import LayerStream
-from gpuyard.images.contents.reader import ContentsReader, read_base
+from gpuyard.images.contents.reader import ContentsReader, read_layers
 from gpuyard.images.contents.torch import Torch
 from gpuyard.images.oci import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
 from tests.unit.images.conftest import LIBC, debian_files, tar_of
@@ -218,7 +218,7 @@ TAR = tar_of(debian_files())
 async def test_layers_are_read_as_they_are_compressed(media_type: str, content: bytes) -> None:
     blob = Descriptor.for_bytes(media_type, content)
     seen: list[tuple[int, int]] = []
-    found = await read_base(OneBlob(content), [blob], {}, lambda *told: seen.append(told))  # type: ignore[arg-type]
+    found = await read_layers(OneBlob(content), [blob], {}, lambda *told: seen.append(told))  # type: ignore[arg-type]
     assert found.packages == {"pyyaml": "6.0"}
     assert seen[-1] == (len(content), len(content))
 
@@ -231,7 +231,7 @@ async def test_layers_are_read_as_they_are_compressed(media_type: str, content: 
 async def test_a_damaged_layer_is_named(content: bytes) -> None:
     blob = Descriptor.for_bytes(OCI_LAYER_GZIP, content)
     with pytest.raises(errors.ImageDamaged, match="a layer"):
-        await read_base(OneBlob(content), [blob], {}, lambda done, total: None)  # type: ignore[arg-type]
+        await read_layers(OneBlob(content), [blob], {}, lambda done, total: None)  # type: ignore[arg-type]
 
 
 def header(name: str, kind: bytes, size: int, text: str = "") -> bytes:
