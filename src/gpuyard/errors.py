@@ -28,6 +28,7 @@
     ├── DeviceError                 the GPUs of this node, or the plugin that owns them
     └── ProcessError                a pod's process can't be started or found again
         ├── StartError              this one can't be started on this host as it is asked for
+        ├── MountError              what a volume is to hold isn't there (yet), or can't be written
         └── ContainerConfigError    what its environment refers to isn't there (yet)
 
 A message says what failed and where; `remedy` says what would mend it. Both are printed without a
