@@ -58,7 +58,7 @@ def _drawn() -> dict[str, tuple[str, int | None]]:
     return found
 
 
-def _classes(base: type = errors.GpuyardError) -> Iterator[type]:
+def _classes(base: type[errors.GpuyardError] = errors.GpuyardError) -> Iterator[type[errors.GpuyardError]]:
     for child in base.__subclasses__():
         if child.__module__ == errors.__name__:
             yield child

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from gpuyard.doctor.check import Check, Outcome, ok
 from gpuyard.kube.objects import Manifest, key_of
-from gpuyard.kube.quantity import parse_quantity
 from gpuyard.kube.wellknown import GPU_RESOURCE
+from gpuyard.scheduling.amounts import number
+from gpuyard.scheduling.quota import COUNTED_BY_NOBODY, is_scoped, quota_limits
 
 _NAME = "quota"
 _GPUS = f"requests.{GPU_RESOURCE}"
-#: Accepted by the API server, and counted by nobody.
-_COUNT_NOTHING = (GPU_RESOURCE, f"limits.{GPU_RESOURCE}")
 #: What a quota says → what every container has to say then: `requests` or `limits`, and of what.
 _DEMANDS = {
     "cpu": ("requests", "cpu"),
@@ -55,17 +53,16 @@ def _useless(quota: Manifest) -> list[tuple[str, str]]:
             f"write {_GPUS} in its place: kubectl edit resourcequota {key_of(quota).name} "
             f"-n {key_of(quota).namespace}",
         )
-        for resource in _COUNT_NOTHING
-        if resource in _hard(quota)
+        for resource in COUNTED_BY_NOBODY
+        if resource in _keys(quota)
     ]
 
 
 def _used_up(quota: Manifest, namespace: str) -> list[tuple[str, str]]:
-    used = quota.get("status", {}).get("used") or {}
     full = [
-        f"{resource} ({used.get(resource, 0)} of {hard})"
-        for resource, hard in _hard(quota).items()
-        if resource not in _COUNT_NOTHING and parse_quantity(used.get(resource, 0)) >= parse_quantity(hard)
+        f"{limit.key} ({number(limit.resource, limit.used)} of {number(limit.resource, limit.hard)})"
+        for limit in quota_limits(quota)
+        if limit.key not in COUNTED_BY_NOBODY and not limit.free
     ]
     if not full:
         return []
@@ -78,7 +75,7 @@ def _used_up(quota: Manifest, namespace: str) -> list[tuple[str, str]]:
 
 
 def _demands(quota: Manifest, limit_ranges: Sequence[Manifest]) -> list[tuple[str, str]]:
-    wanted = {_DEMANDS[resource] for resource in _hard(quota) if resource in _DEMANDS}
+    wanted = {_DEMANDS[resource] for resource in _keys(quota) if resource in _DEMANDS}
     missing = sorted(wanted - _given(limit_ranges))
     if not missing:
         return []
@@ -106,18 +103,15 @@ def _given(limit_ranges: Sequence[Manifest]) -> set[tuple[str, str]]:
 
 
 def _gpus_left(quota: Manifest) -> str:
-    hard = _hard(quota).get(_GPUS)
-    if hard is None:
-        return ""
-    used = (quota.get("status", {}).get("used") or {}).get(_GPUS, 0)
-    left = parse_quantity(hard) - parse_quantity(used)
-    return f"{key_of(quota).name} leaves {left} of {hard} GPUs{_only(quota)}"
+    for limit in quota_limits(quota):
+        if limit.key == _GPUS:
+            return f"{key_of(quota).name} leaves {limit.free} of {limit.hard} GPUs{_only(quota)}"
+    return ""
 
 
 def _only(quota: Manifest) -> str:
-    spec = quota["spec"]
-    return " (of some pods only)" if spec.get("scopes") or spec.get("scopeSelector") else ""
+    return " (of some pods only)" if is_scoped(quota) else ""
 
 
-def _hard(quota: Manifest) -> Mapping[str, Any]:
-    return quota["spec"].get("hard") or {}
+def _keys(quota: Manifest) -> frozenset[str]:
+    return frozenset(limit.key for limit in quota_limits(quota))

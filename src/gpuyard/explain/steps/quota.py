@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
@@ -19,15 +18,19 @@ from gpuyard.explain.holders import Holder, holders_of, smallest_release
 from gpuyard.explain.run_objects import RunObjects, event_text
 from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.kube.pods import is_terminal
-from gpuyard.kube.selectors import Requirement
 from gpuyard.scheduling.amounts import affordable, by_importance, noun, number, quantity
+from gpuyard.scheduling.quota import (
+    QuotaLimit,
+    counted,
+    counted_resource,
+    in_scope,
+    parse_amount,
+    quota_limits,
+)
 from gpuyard.scheduling.requests import (
     CPU,
     MEMORY,
-    PODS,
     PodRequest,
-    effective_limits,
-    effective_requests,
     parse_resources,
 )
 
@@ -79,9 +82,9 @@ def find_quota(objects: RunObjects) -> Finding | None:
 def _computed(objects: RunObjects) -> Finding | None:
     """Without the server's word, which it keeps for an hour: from the quotas themselves."""
     for quota in objects.quotas:
-        if not _in_scope(quota, objects.spec):
+        if not in_scope(quota, objects.spec):
             continue
-        needs = {key: _counted(key, objects.spec) for key in _hard(quota)}
+        needs = {limit.key: counted(limit.key, objects.spec) for limit in quota_limits(quota)}
         needs = {key: amount for key, amount in needs.items() if amount}
         if any(s.needs > s.free for s in _shares(quota, needs)):
             return _exceeded(objects, key_of(quota).name, quota, needs, "")
@@ -90,20 +93,30 @@ def _computed(objects: RunObjects) -> Finding | None:
 
 @dataclass(frozen=True)
 class _Share:
-    """One line of a quota. Amounts: cpu in millicores, all others in whole base units."""
+    """A limit of a quota, and how much of it the run needs, in the limit's units."""
 
-    key: str
-    hard: int
-    used: int
+    limit: QuotaLimit
     needs: int
 
     @property
-    def free(self) -> int:
-        return max(self.hard - self.used, 0)
+    def key(self) -> str:
+        return self.limit.key
 
     @property
     def resource(self) -> str:
-        return _counted_resource(self.key)
+        return self.limit.resource
+
+    @property
+    def hard(self) -> int:
+        return self.limit.hard
+
+    @property
+    def used(self) -> int:
+        return self.limit.used
+
+    @property
+    def free(self) -> int:
+        return self.limit.free
 
     def __str__(self) -> str:
         r = self.resource
@@ -178,7 +191,7 @@ def _pods(objects: RunObjects, short: list[_Share]) -> list[PodRequest]:
     for pod in objects.neighbours:
         if is_terminal(pod):
             continue
-        amounts = {share.resource: _counted(share.key, pod["spec"]) for share in short}
+        amounts = {share.resource: counted(share.key, pod["spec"]) for share in short}
         found.append(replace(PodRequest.of(pod), resources={r: n for r, n in amounts.items() if n}))
     return found
 
@@ -189,7 +202,7 @@ def _unset(objects: RunObjects, name: str, what: str, said: str) -> Finding:
     left = {share.key: share for share in _shares(quota, dict.fromkeys(keys, 0))} if quota else {}
     flags: dict[str, str] = {}
     for key in keys:
-        resource = _counted_resource(key)
+        resource = counted_resource(key)
         free = f" (at most {number(resource, left[key].free)})" if key in left else ""
         flags.setdefault(_FLAGS.get(resource, f"resources.{key}"), free)
     asked = " and ".join(flag + free for flag, free in flags.items())
@@ -241,26 +254,14 @@ def _range_owner(objects: RunObjects, match: re.Match[str]) -> Owner | None:
 
 
 def _shares(quota: Manifest, needs: Mapping[str, int]) -> list[_Share]:
-    hard, used = _hard(quota), (quota.get("status") or {}).get("used") or {}
-    keys = sorted(
-        (key for key in needs if key in hard), key=lambda key: by_importance(_counted_resource(key))
-    )
-    return [_Share(key, _parse(key, hard[key]), _parse(key, used.get(key, "0")), needs[key]) for key in keys]
-
-
-def _hard(quota: Manifest) -> Mapping[str, str]:
-    hard: Mapping[str, str] = (quota.get("status") or {}).get("hard") or quota["spec"].get("hard") or {}
-    return hard
-
-
-def _parse(key: str, text: str) -> int:
-    return parse_resources({_counted_resource(key): text})[_counted_resource(key)]
+    shares = [_Share(limit, needs[limit.key]) for limit in quota_limits(quota) if limit.key in needs]
+    return sorted(shares, key=lambda share: by_importance(share.resource))
 
 
 def _amounts(text: str) -> dict[str, int]:
     """`requests.cpu=1500m,pods=1`."""
     pairs = (part.split("=", 1) for part in text.split(",") if "=" in part)
-    return {key.strip(): _parse(key.strip(), value.strip()) for key, value in pairs}
+    return {key.strip(): parse_amount(key.strip(), value.strip()) for key, value in pairs}
 
 
 def _named(quotas: Iterable[Manifest], name: str) -> Manifest | None:
@@ -270,45 +271,3 @@ def _named(quotas: Iterable[Manifest], name: str) -> Manifest | None:
 def _names(holders: Iterable[Holder]) -> str:
     titles = [holder.title for holder in holders]
     return " and ".join((", ".join(titles[:-1]), titles[-1])) if len(titles) > 1 else titles[0]
-
-
-def _counted_resource(key: str) -> str:
-    """The resource that a quota's key counts: `requests.nvidia.com/gpu` → `nvidia.com/gpu`."""
-    return key.removeprefix("requests.").removeprefix("limits.").removeprefix("count/")
-
-
-def _counted(key: str, spec: Mapping[str, Any]) -> int:
-    """How much of a quota's key a pod takes; 0 for keys that pods don't count in."""
-    if _counted_resource(key) == PODS:
-        return 1
-    if key.startswith("limits."):
-        return effective_limits(spec).get(_counted_resource(key), 0)
-    if key.startswith("requests.") or key in (CPU, MEMORY, "ephemeral-storage"):
-        return effective_requests(spec).get(_counted_resource(key), 0)
-    return 0
-
-
-def _in_scope(quota: Manifest, spec: Mapping[str, Any]) -> bool:
-    """Whether the quota counts such a pod."""
-    scopes = [{"scopeName": scope, "operator": "Exists"} for scope in quota["spec"].get("scopes") or ()]
-    scopes += (quota["spec"].get("scopeSelector") or {}).get("matchExpressions") or ()
-    return all(_scope_matches(scope, spec) for scope in scopes)
-
-
-def _scope_matches(scope: Mapping[str, Any], spec: Mapping[str, Any]) -> bool:
-    asked = effective_requests(spec).keys() | effective_limits(spec).keys()
-    best_effort = not asked & {CPU, MEMORY}
-    match scope["scopeName"]:
-        case "Terminating":
-            return "activeDeadlineSeconds" in spec
-        case "NotTerminating":
-            return "activeDeadlineSeconds" not in spec
-        case "BestEffort":
-            return best_effort
-        case "NotBestEffort":
-            return not best_effort
-        case "PriorityClass":
-            name = spec.get("priorityClassName")
-            requirement = Requirement("class", scope["operator"], tuple(scope.get("values") or ()))
-            return requirement.matches({"class": name} if name else {})
-    return False
