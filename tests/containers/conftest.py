@@ -31,7 +31,7 @@ from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.local.runtime.process.sandbox import no_isolation
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.store import Store
 from tests.registry.conftest import docker_registry
 from tests.unit.local.kubelet.conftest import NODE, Host, utc_now
@@ -150,7 +150,7 @@ async def host(podman: Podman) -> AsyncIterator[ImageHost]:
     store = await Store.open(paths.database)
     api = ObjectApi(store, yard_kinds())
     await api.bootstrap()
-    runtime = Runtime(no_isolation("not wanted"), Cgroups(), utc_now, podman=podman)
+    runtime = Runtimes(no_isolation("not wanted"), Cgroups(), utc_now, podman=podman)
     try:
         yield ImageHost(api, paths, runtime)
     finally:

@@ -9,7 +9,7 @@ import pytest
 
 from gpuyard.kube.objects import PODS, Manifest
 from gpuyard.local.runtime.podman.host import Podman
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from tests.containers.conftest import ImageHost, Tiny
 
 
@@ -99,7 +99,7 @@ async def test_images_that_are_not_to_be_had(host: ImageHost, image: str, policy
 
 async def test_without_podman_the_reason_is_shown(host: ImageHost) -> None:
     old = host.runtime
-    host.runtime = Runtime(old.isolation, old.cgroups, host.api.clock, podman=Podman(None, "none"))
+    host.runtime = Runtimes(old.process.isolation, old.cgroups, host.api.clock, podman=Podman(None, "none"))
     async with host.running():
         await host.create_in("a/b:c", "p")
         assert "podman isn't installed" in await _waits_for(host, "CreateContainerError")

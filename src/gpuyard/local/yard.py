@@ -44,7 +44,7 @@ from gpuyard.local.paths import YardPaths
 from gpuyard.local.readiness import Readiness
 from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.local.runtime.removal import remove_tree
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.settings import RunningYard, Settings, load_settings, save_running, save_settings
 from gpuyard.local.store import Store
 
@@ -91,7 +91,7 @@ class Yard:
                 store, kinds, clock=utc_now, rng=random.SystemRandom(), no_images=lambda: podman.problem
             )
             await api.bootstrap()
-            runtime = await Runtime.open(self._paths.runtime_dir.name, search_path, utc_now, podman=podman)
+            runtime = await Runtimes.open(self._paths.runtime_dir.name, search_path, utc_now, podman=podman)
             supervisor = Supervisor(EventRecorder(api, "gpuyard", utc_now, host=self.node))
             followed = (*FOLLOWED, CONFIG_MAPS, SECRETS)
             informers = {r: Informer(api, r, supervisor=supervisor) for r in followed}

@@ -13,13 +13,13 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.kube.objects import CONFIG_MAPS, Manifest, key_of
-from gpuyard.local.kubelet.host import Host
+from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.pod_folders import PodFolder, VolumeFile
 
 _READABLE = 0o444
 
 
-async def write_config_maps(host: Host, pod: Manifest, folder: PodFolder) -> None:
+async def write_config_maps(context: KubeletContext, pod: Manifest, folder: PodFolder) -> None:
     """Writes all of a pod's volumes of this kind.
 
     Raises:
@@ -32,7 +32,7 @@ async def write_config_maps(host: Host, pod: Manifest, folder: PodFolder) -> Non
         if (source := volume.get("configMap")) is None:
             continue
         try:
-            config_map: Manifest = await host.api.get(CONFIG_MAPS, source["name"], key_of(pod).namespace)
+            config_map: Manifest = await context.api.get(CONFIG_MAPS, source["name"], key_of(pod).namespace)
         except errors.NotFound:
             if not source.get("optional"):
                 raise _failed(volume, f'configmap "{source["name"]}" not found') from None

@@ -1,4 +1,4 @@
-"""The kubelet: runs the pods that are bound to this node as processes of this host."""
+"""The kubelet: runs the pods that are bound to this node, as processes of this host or by podman."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
 from gpuyard.kube.pods import is_terminal
+from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.devices.recovery import told_devices
-from gpuyard.local.kubelet.host import Host
 from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.lifecycle import BackOff
 from gpuyard.local.kubelet.log_files import drop_front
@@ -28,7 +28,7 @@ from gpuyard.local.kubelet.pod_worker import PodWorker
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.container import Container
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Kubelet:
         paths: YardPaths,
         node_name: str,
         devices: DeviceManager,
-        runtime: Runtime,
+        runtimes: Runtimes,
         clock: Callable[[], datetime],
         *,
         pods: Informer,
@@ -68,7 +68,7 @@ class Kubelet:
             paths: of the yard; pods are below `pods_dir`.
             node_name: this node's.
             devices: started by the caller.
-            runtime: of this host.
+            runtimes: of this host.
             clock: aware UTC now.
             pods: of all namespaces; run by the caller, and not before the kubelet is made.
             back_off: between restarts of a container; None for Kubernetes' own.
@@ -83,10 +83,10 @@ class Kubelet:
         self._pods_dir = paths.pods_dir
         self._log_keep_bytes = log_keep_bytes
         self._log_check_s = log_check_s
-        self._node = NodeReporter(api, node_name, devices, runtime, clock)
-        self._host = Host(
+        self._node = NodeReporter(api, node_name, devices, runtimes, clock)
+        self._context = KubeletContext(
             api=api,
-            runtime=runtime,
+            runtimes=runtimes,
             devices=devices,
             events=EventRecorder(api, "kubelet", clock, host=node_name),
             node=self._node,
@@ -94,7 +94,7 @@ class Kubelet:
             pods_dir=paths.pods_dir,
             back_off=back_off or BackOff(),
             devices_due=clock() + timedelta(seconds=devices_due_s),
-            images=Images(runtime.podman),
+            images=Images(runtimes.podman.host),
             cdi_dir=paths.cdi_dir,
         )
         self._workers: dict[str, PodWorker] = {}
@@ -106,8 +106,8 @@ class Kubelet:
     async def run(self) -> None:
         """Works until cancelled."""
         await self._pods.synced()
-        if self._host.runtime.isolation.warning:
-            log.warning("isolation: none: %s", self._host.runtime.isolation.warning)
+        if self._context.runtimes.process.isolation.warning:
+            log.warning("isolation: none: %s", self._context.runtimes.process.isolation.warning)
         try:
             async with asyncio.TaskGroup() as self._group:
                 try:
@@ -123,7 +123,7 @@ class Kubelet:
                     # Pods that are heard of from here on are the next kubelet's: the group takes none.
                     self._group = None
         finally:
-            self._host.runtime.cgroups.remove_all()
+            self._context.runtimes.cgroups.remove_all()
 
     def _on_pod(self, old: Manifest | None, new: Manifest | None) -> None:
         """Handler of the informer."""
@@ -147,7 +147,7 @@ class Kubelet:
 
     def _work_on(self, pod: Manifest) -> None:
         assert self._group is not None
-        worker = PodWorker(self._host, pod)
+        worker = PodWorker(self._context, pod)
         self._workers[worker.uid] = worker
         self._group.create_task(self._supervise(worker), name=f"pod {worker.uid}")
 
@@ -159,14 +159,14 @@ class Kubelet:
             while True:
                 with self._supervisor.guard("kubelet", self._pods.reference(key_of(worker.pod))):
                     if failures:
-                        worker = self._workers[uid] = PodWorker(self._host, worker.pod)
+                        worker = self._workers[uid] = PodWorker(self._context, worker.pod)
                     await worker.run()
                     failures = 0
                     break
                 failures += 1
                 if worker.is_removed or (worker.is_deleted and failures > 1):
                     break
-                await asyncio.sleep(self._host.back_off.obstacle_s)
+                await asyncio.sleep(self._context.back_off.obstacle_s)
         finally:
             del self._workers[uid]
         if worker.is_removed or failures:
@@ -189,11 +189,11 @@ class Kubelet:
         known = {uid_of(pod) for pod in self._pods.objects.values()}
         orphans = pod_folders(self._pods_dir).keys() - known
         # A pod that nobody understands keeps what it has: its processes may go on.
-        await self._host.devices.retain((known | orphans) - {uid_of(pod) for pod in over})
+        await self._context.devices.retain((known | orphans) - {uid_of(pod) for pod in over})
         for pod in live:
             with self._supervisor.guard("kubelet", self._pods.reference(key_of(pod))):
                 for container, ids in told_devices(pod).items():
-                    self._host.devices.recover(uid_of(pod), *key_of(pod), container, ids)
+                    self._context.devices.recover(uid_of(pod), *key_of(pod), container, ids)
         for pod in live:
             with self._supervisor.guard("kubelet", self._pods.reference(key_of(pod))):
                 self._work_on(pod)
@@ -211,11 +211,11 @@ class Kubelet:
             self._supervisor.guard("kubelet", self._pods.reference(key)),
             suppress(errors.NotFound, errors.Conflict),
         ):
-            await self._host.api.delete(PODS, key.name, key.namespace, grace_period_s=0, uid=uid_of(pod))
+            await self._context.api.delete(PODS, key.name, key.namespace, grace_period_s=0, uid=uid_of(pod))
 
     async def _prepare_podman(self) -> None:
         """Finds out whether containers can run here, and removes those of pods that are gone."""
-        podman = self._host.runtime.podman
+        podman = self._context.runtimes.podman.host
         await podman.probe()
         self._node.refresh()
         await podman.sweep(_is_to_be_concluded)
@@ -226,14 +226,14 @@ class Kubelet:
         with self._supervisor.guard(f"clean-up after pod {uid}"):
             for name in folder.containers():
                 for attempt in folder.attempts(name)[-1:]:
-                    found = await self._host.runtime.adopt(folder.attempt(name, attempt))
+                    found = await self._context.runtimes.adopt(folder.attempt(name, attempt))
                     if found is None:
-                        await self._host.runtime.end_lost(folder.start_name(name, attempt))
+                        await self._context.runtimes.end_lost(folder.start_name(name, attempt))
                     elif isinstance(found, Container):
                         log.info("ending %s/%s: its pod was deleted meanwhile", uid, name)
                         await found.stop(_ORPHAN_GRACE_S)
                         await found.wait()
-            await self._host.devices.release(uid)
+            await self._context.devices.release(uid)
             await asyncio.to_thread(folder.remove)
 
     async def _bound_logs(self) -> None:
@@ -241,7 +241,9 @@ class Kubelet:
         can_bound = True
         while can_bound:
             await asyncio.sleep(self._log_check_s)
-            running = [slot.container for w in self._workers.values() for slot in w.slots if slot.container]
+            running = [
+                state.container for w in self._workers.values() for state in w.states if state.container
+            ]
             for container in running:
                 path = container.log_path
                 try:

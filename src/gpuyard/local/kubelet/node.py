@@ -27,7 +27,7 @@ from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.environment import POD_IP
 from gpuyard.local.runtime.podman.host import PODMAN
 from gpuyard.local.runtime.procfs import boot_id
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class NodeReporter:
         api: KubeApi,
         name: str,
         devices: DeviceManager,
-        runtime: Runtime,
+        runtimes: Runtimes,
         clock: Callable[[], datetime],
         *,
         heartbeat_s: float = _HEARTBEAT_S,
@@ -65,7 +65,7 @@ class NodeReporter:
         self.name = name
         self._api = api
         self._devices = devices
-        self._runtime = runtime
+        self._runtimes = runtimes
         self._clock = clock
         self._heartbeat_s = heartbeat_s
         self._changed = asyncio.Event()
@@ -120,8 +120,8 @@ class NodeReporter:
             "kubernetes.io/os": "linux",
         }
         annotations = {
-            ANNOTATION_ISOLATION: self._runtime.isolation.level,
-            ANNOTATION_ENFORCED: self._runtime.cgroups.enforced,
+            ANNOTATION_ISOLATION: self._runtimes.process.isolation.level,
+            ANNOTATION_ENFORCED: self._runtimes.cgroups.enforced,
             ANNOTATION_CONTAINERS: self._containers(),
         }
         metadata = {"labels": labels, "annotations": annotations}
@@ -183,11 +183,11 @@ class NodeReporter:
         }
 
     def _containers(self) -> str:
-        podman = self._runtime.podman
+        podman = self._runtimes.podman.host
         return f"none: {podman.problem}" if podman.problem else f"{PODMAN} {podman.version}".rstrip()
 
     def _readiness(self) -> str:
-        return self._runtime.isolation.warning or "kubelet is posting ready status"
+        return self._runtimes.process.isolation.warning or "kubelet is posting ready status"
 
 
 def _architecture() -> str:

@@ -5,49 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gpuyard.local.runtime.podman.host import PODMAN
-from gpuyard.local.runtime.process.sandbox import BUBBLEWRAP
-
-#: Fields of security contexts that podman is told of, or that mean nothing to emptyDir volumes.
-_APPLIED_BY_PODMAN = frozenset(
-    (
-        *("runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "fsGroupChangePolicy", "supplementalGroups"),
-        *("capabilities", "allowPrivilegeEscalation", "readOnlyRootFilesystem", "seccompProfile"),
-        *("privileged", "procMount"),
-    )
-)
-
+from gpuyard.local.runtime.runtime import Applied
 
 #: Nothing reads what a container says at its end. The API sets these; other values are somebody's wish.
 _UNREAD = (("terminationMessagePath", "/dev/termination-log"), ("terminationMessagePolicy", "File"))
 
 
-def not_applied(spec: Mapping[str, Any], isolation: str) -> list[str]:
+def not_applied(spec: Mapping[str, Any], applied: Applied) -> list[str]:
     """Field paths, in the order of the spec.
 
     Args:
         spec: of the pod.
-        isolation: how its containers are kept apart: bubblewrap, podman or none.
+        applied: what its runtime applies.
     """
-    isolated = isolation in (BUBBLEWRAP, PODMAN)
-    # Bubblewrap always sets no_new_privs.
-    applied = {BUBBLEWRAP: frozenset(("allowPrivilegeEscalation",)), PODMAN: _APPLIED_BY_PODMAN}
-    of_containers = applied.get(isolation, frozenset())
-    of_pod = of_containers if isolation == PODMAN else frozenset()
     found = ["spec.shareProcessNamespace"] if spec.get("shareProcessNamespace") else []
     found += [
         f"spec.securityContext.{name}"
         for name in _set_fields(spec.get("securityContext"))
-        if name not in of_pod
+        if name not in applied.pod_security
     ]
     for field in ("initContainers", "containers"):
         for index, container in enumerate(spec.get(field) or ()):
             path = f"spec.{field}[{index}]"
             names = _set_fields(container.get("securityContext"))
-            found += [f"{path}.securityContext.{name}" for name in names if name not in of_containers]
+            found += [
+                f"{path}.securityContext.{name}" for name in names if name not in applied.container_security
+            ]
             found += [f"{path}.{name}" for name, usual in _UNREAD if container.get(name, usual) != usual]
     for index, volume in enumerate(spec.get("volumes") or ()):
-        found += _of_volume(f"spec.volumes[{index}].emptyDir", volume, spec, isolated)
+        found += _of_volume(f"spec.volumes[{index}].emptyDir", volume, spec, applied.mounts)
     return found
 
 
@@ -55,7 +41,7 @@ def _set_fields(context: Mapping[str, Any] | None) -> Iterator[str]:
     return (name for name, value in (context or {}).items() if value not in (None, {}, []))
 
 
-def _of_volume(path: str, volume: Mapping[str, Any], spec: Mapping[str, Any], isolated: bool) -> list[str]:
+def _of_volume(path: str, volume: Mapping[str, Any], spec: Mapping[str, Any], mounts: bool) -> list[str]:
     empty_dir = volume.get("emptyDir") or {}
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
     targets = {
@@ -68,6 +54,6 @@ def _of_volume(path: str, volume: Mapping[str, Any], spec: Mapping[str, Any], is
     found = []
     if in_memory and targets - {"/dev/shm"}:
         found.append(f"{path}.medium")
-    if "sizeLimit" in empty_dir and not (in_memory and isolated and targets <= {"/dev/shm"}):
+    if "sizeLimit" in empty_dir and not (in_memory and mounts and targets <= {"/dev/shm"}):
         found.append(f"{path}.sizeLimit")
     return found

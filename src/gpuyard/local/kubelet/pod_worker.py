@@ -15,19 +15,17 @@ from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.local.kubelet.admission import Rejection, admit, refused_by_devices
 from gpuyard.local.kubelet.config_volumes import write_config_maps
+from gpuyard.local.kubelet.container_states import ContainerState, container_states
+from gpuyard.local.kubelet.containers import device_requests, start_container
+from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation
-from gpuyard.local.kubelet.host import Host
-from gpuyard.local.kubelet.image_containers import start_image_container
 from gpuyard.local.kubelet.image_pulls import CannotGet
 from gpuyard.local.kubelet.lifecycle import phase_of, plan
 from gpuyard.local.kubelet.not_applied import not_applied
 from gpuyard.local.kubelet.pod_folders import PodFolder, PodRecord
 from gpuyard.local.kubelet.pod_status import pod_status, rejected_status
 from gpuyard.local.kubelet.pod_writer import PodWriter
-from gpuyard.local.kubelet.slots import Slot, slots_of
-from gpuyard.local.kubelet.starting import device_requests, start_container
 from gpuyard.local.runtime.container import Container
-from gpuyard.local.runtime.podman.host import PODMAN
 from gpuyard.local.runtime.values import Exit, ExitReason
 from gpuyard.scheduling.requests import effective_requests
 
@@ -51,15 +49,15 @@ class PodWorker:
     cancelled the processes go on, for a later worker of the same pod to adopt.
     """
 
-    def __init__(self, host: Host, pod: Manifest) -> None:
+    def __init__(self, context: KubeletContext, pod: Manifest) -> None:
         self.uid = uid_of(pod)
-        self.slots = slots_of(pod)
-        self._host = host
+        self.states = container_states(pod)
+        self._context = context
         self._pod = pod
-        self._folder = PodFolder(host.pods_dir / self.uid)
-        self._started_at = _start_time(pod) or host.clock()
+        self._folder = PodFolder(context.pods_dir / self.uid)
+        self._started_at = _start_time(pod) or context.clock()
         self._allocations: dict[str, ContainerAllocation] = {}
-        self._writer = PodWriter(host.api, pod)
+        self._writer = PodWriter(context.api, pod)
         self._unsettled_since: float | None = None
         self._ended_by: Rejection | None = None
         self._removed = False
@@ -114,25 +112,25 @@ class PodWorker:
                         retry_s = _RETRY_S
                     except errors.GpuyardError as error:
                         log.warning("pod %s: %s; again in %.1f s", key_of(self._pod), error, retry_s)
-                        wake_at = self._host.clock() + timedelta(seconds=retry_s)
+                        wake_at = self._context.clock() + timedelta(seconds=retry_s)
                         retry_s = min(retry_s * 2, _RETRY_MAX_S)
                     if wake_at is not None:
                         await self._sleep_until(wake_at)
         finally:
-            for slot in self.slots:
-                if slot.container is not None:
-                    slot.container.close()
+            for state in self.states:
+                if state.container is not None:
+                    state.container.close()
 
     async def _sleep_until(self, moment: datetime) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout((moment - self._host.clock()).total_seconds()):
+            async with asyncio.timeout((moment - self._context.clock()).total_seconds()):
                 await self._wake.wait()
 
     # -- steps ------------------------------------------------------------------------------------------
 
     async def _step(self) -> datetime | None:
         """Does what is to be done now; returns when to look again, None when the pod is over."""
-        now = self._host.clock()
+        now = self._context.clock()
         if not self._is_ending and not self._admitted:
             rejection = await self._admit(now)
             if isinstance(rejection, datetime):
@@ -141,7 +139,7 @@ class PodWorker:
                 await self._reject(rejection)
                 return None
         spec = self._pod["spec"]
-        observed = [slot.observed() for slot in self.slots]
+        observed = [state.observed() for state in self.states]
         step = plan(
             observed,
             restart_policy=spec["restartPolicy"],
@@ -153,10 +151,10 @@ class PodWorker:
             self._ended_by = _DEADLINE
         if step.stop:
             await self._stop()
-        due = [slot for slot in self.slots if slot.name in step.start]
+        due = [state for state in self.states if state.name in step.start]
         if due and await self._mount(due):
-            for slot in due:
-                await self._start(slot)
+            for state in due:
+                await self._start(state)
         if step.done:
             await self._finish()
             return None
@@ -166,19 +164,19 @@ class PodWorker:
 
     async def _restore(self) -> None:
         """Takes over what an earlier kubelet started."""
-        for slot in self.slots:
-            known = slot.container
-            await slot.restore(self._host.runtime, self._folder, self._pod, self._host.clock())
-            if slot.container is not None and known is None:
-                self._watch(slot, slot.container)
-        if any(slot.current is not None for slot in self.slots):
-            self._host.held[self.uid] = effective_requests(self._pod["spec"])
+        for state in self.states:
+            known = state.container
+            await state.restore(self._context.runtimes, self._folder, self._pod, self._context.clock())
+            if state.container is not None and known is None:
+                self._watch(state, state.container)
+        if any(state.current is not None for state in self.states):
+            self._context.held[self.uid] = effective_requests(self._pod["spec"])
             self._admitted = self._mounted = True
         record = self._folder.read_record()
         if record is not None:
-            self._host.ports.keep(self.uid, record.master_port)
+            self._context.ports.keep(self.uid, record.master_port)
         deadline = self._deadline()
-        ends = [s.current.exit for s in self.slots if not s.is_init and s.current and s.current.exit]
+        ends = [s.current.exit for s in self.states if not s.is_init and s.current and s.current.exit]
         if deadline is not None and any(end.finished_at >= deadline for end in ends):
             # It was being stopped for its deadline when the earlier kubelet went away, or would have been.
             self._ended_by = _DEADLINE
@@ -189,38 +187,38 @@ class PodWorker:
 
     async def _admit(self, now: datetime) -> Rejection | datetime | None:
         """Reserves what the pod asks for; a moment when that is to be tried again."""
-        host, spec = self._host, self._pod["spec"]
+        context, spec = self._context, self._pod["spec"]
         requests = effective_requests(spec)
-        others = [held for uid, held in host.held.items() if uid != self.uid]
-        rejection = admit(requests, others, host.node.allocatable)
+        others = [held for uid, held in context.held.items() if uid != self.uid]
+        rejection = admit(requests, others, context.node.allocatable)
         if rejection is not None:
             return rejection
-        host.held[self.uid] = requests
+        context.held[self.uid] = requests
         try:
-            for slot in self.slots:
-                self._allocations[slot.name] = await self._allocate(slot)
+            for state in self.states:
+                self._allocations[state.name] = await self._allocate(state)
         except errors.DeviceError as error:
-            del host.held[self.uid]
-            await host.devices.release(self.uid)
-            if now < host.devices_due:
+            del context.held[self.uid]
+            await context.devices.release(self.uid)
+            if now < context.devices_due:
                 return now + timedelta(seconds=_RETRY_S)
             return refused_by_devices(error.message)
-        self._folder.write_record(PodRecord(*key_of(self._pod), host.ports.take(self.uid)))
+        self._folder.write_record(PodRecord(*key_of(self._pod), context.ports.take(self.uid)))
         self._admitted = True
-        isolation = host.runtime.isolation.level if self._is_process else PODMAN
-        fields = not_applied(spec, isolation)
-        await self._writer.annotate(isolation, list(self._allocations.values()), fields)
+        applied = context.runtimes.choose(image=not self._is_process).applied
+        fields = not_applied(spec, applied)
+        await self._writer.annotate(applied.isolation, list(self._allocations.values()), fields)
         return None
 
-    async def _allocate(self, slot: Slot) -> ContainerAllocation:
+    async def _allocate(self, state: ContainerState) -> ContainerAllocation:
         key = key_of(self._pod)
-        return await self._host.devices.allocate(
-            self.uid, key.namespace, key.name, slot.name, device_requests(slot.spec), reusable=slot.is_init
+        return await self._context.devices.allocate(
+            self.uid, key.namespace, key.name, state.name, device_requests(state.spec), reusable=state.is_init
         )
 
     async def _reject(self, rejection: Rejection) -> None:
         log.info("pod %s: %s", key_of(self._pod), rejection.message)
-        now = self._host.clock()
+        now = self._context.clock()
         status = rejected_status(self._pod, reason=rejection.reason, message=rejection.message, now=now)
         await self._writer.write_status(status)
         self._tell("Warning", rejection.reason, rejection.message)
@@ -229,90 +227,91 @@ class PodWorker:
     def _is_process(self) -> bool:
         return bool(self._pod["spec"].get("runtimeClassName") == RUNTIME_CLASS_PROCESS)
 
-    async def _mount(self, due: Sequence[Slot]) -> bool:
+    async def _mount(self, due: Sequence[ContainerState]) -> bool:
         """Writes the pod's volumes before anything of it starts; False when these starts have to wait."""
         if self._mounted:
             return True
         try:
-            await write_config_maps(self._host, self._pod, self._folder)
+            await write_config_maps(self._context, self._pod, self._folder)
         except errors.MountError as error:
             self._tell("Warning", "FailedMount", error.message)
-            for slot in due:
-                slot.not_before = self._host.clock() + timedelta(seconds=self._host.back_off.obstacle_s)
+            for state in due:
+                state.not_before = self._context.clock() + timedelta(
+                    seconds=self._context.back_off.obstacle_s
+                )
             return False
         self._mounted = True
         return True
 
-    async def _start(self, slot: Slot) -> None:
-        host, attempt = self._host, slot.next_attempt
-        if not self._is_process and slot.pull.is_due:
-            self._get_image(slot)
+    async def _start(self, state: ContainerState) -> None:
+        context, attempt = self._context, state.next_attempt
+        if not self._is_process and state.pull.is_due:
+            self._get_image(state)
             return
         try:
-            allocation = self._allocations.pop(slot.name, None) or await self._allocate(slot)
-            port, image = host.ports.take(self.uid), slot.pull.image
-            if image is None:
-                container = await start_container(host, self._pod, slot.spec, attempt, allocation, port)
-            else:
-                container = await start_image_container(
-                    host, self._pod, slot.spec, attempt, allocation, port, image
-                )
+            allocation = self._allocations.pop(state.name, None) or await self._allocate(state)
+            port, image = context.ports.take(self.uid), state.pull.image
+            container = await start_container(
+                context, self._pod, state.spec, attempt, allocation, port, image
+            )
         except errors.StartError as error:
-            slot.begin(None, host.clock())
+            state.begin(None, context.clock())
             self._tell("Warning", "Failed", f"Error: {error.message}")
-            self._ended(slot, Exit(error.code, ExitReason.START_ERROR, host.clock(), _told(error)))
+            self._ended(state, Exit(error.code, ExitReason.START_ERROR, context.clock(), _told(error)))
             return
         except (errors.ProcessError, errors.DeviceError, errors.ImageError) as error:
             missing = isinstance(error, errors.ContainerConfigError)
             reason = "CreateContainerConfigError" if missing else "CreateContainerError"
-            if slot.obstacle != (reason, error.message):
+            if state.obstacle != (reason, error.message):
                 self._tell("Warning", "Failed", f"Error: {error.message}")
-            slot.obstacle = (reason, error.message)
-            slot.not_before = host.clock() + timedelta(seconds=host.back_off.obstacle_s)
+            state.obstacle = (reason, error.message)
+            state.not_before = context.clock() + timedelta(seconds=context.back_off.obstacle_s)
             return
-        slot.begin(container, container.started_at)
-        self._watch(slot, container)
-        self._tell("Normal", "Created", f"Created container: {slot.name}")
-        self._tell("Normal", "Started", f"Started container {slot.name}")
+        state.begin(container, container.started_at)
+        self._watch(state, container)
+        self._tell("Normal", "Created", f"Created container: {state.name}")
+        self._tell("Normal", "Started", f"Started container {state.name}")
         if attempt >= 2:
             # Its log and that of the run before are kept, as in Kubernetes.
-            await asyncio.to_thread(self._folder.remove_attempt, slot.name, attempt - 2)
+            await asyncio.to_thread(self._folder.remove_attempt, state.name, attempt - 2)
 
-    def _get_image(self, slot: Slot) -> None:
+    def _get_image(self, state: ContainerState) -> None:
         """Pulls beside everything else: it may take minutes, and the pod may be deleted meanwhile."""
-        now = self._host.clock()
-        backed_off = slot.pull.backed_off(slot.spec["image"], now)
+        now = self._context.clock()
+        backed_off = state.pull.backed_off(state.spec["image"], now)
         if backed_off is not None:
-            slot.obstacle, slot.not_before = backed_off, slot.pull.retry_at
-        elif slot.pull.task is None:
-            slot.obstacle, slot.not_before = ("ContainerCreating", ""), now + _NOT_BY_TIME
-            slot.pull.task = self._group.create_task(self._pull(slot), name=f"image {self.uid}/{slot.name}")
+            state.obstacle, state.not_before = backed_off, state.pull.retry_at
+        elif state.pull.task is None:
+            state.obstacle, state.not_before = ("ContainerCreating", ""), now + _NOT_BY_TIME
+            state.pull.task = self._group.create_task(
+                self._pull(state), name=f"image {self.uid}/{state.name}"
+            )
 
-    async def _pull(self, slot: Slot) -> None:
-        host, name = self._host, slot.spec["image"]
+    async def _pull(self, state: ContainerState) -> None:
+        context, name = self._context, state.spec["image"]
         try:
-            slot.pull.succeeded(await host.images.get(name, slot.spec["imagePullPolicy"]))
-            slot.obstacle, slot.not_before = ("", ""), None
+            state.pull.succeeded(await context.images.get(name, state.spec["imagePullPolicy"]))
+            state.obstacle, state.not_before = ("", ""), None
         except CannotGet as error:
-            now = host.clock()
-            slot.pull.failed(error, host.back_off, now)
-            slot.obstacle = (error.reason, error.message)
+            now = context.clock()
+            state.pull.failed(error, context.back_off, now)
+            state.obstacle = (error.reason, error.message)
             # Long enough to be seen before the back-off is.
-            slot.not_before = now + timedelta(seconds=host.back_off.obstacle_s)
+            state.not_before = now + timedelta(seconds=context.back_off.obstacle_s)
             self._tell("Warning", "Failed", f'Failed to pull image "{name}": {error.message}')
         self._wake.set()
 
-    def _watch(self, slot: Slot, container: Container) -> None:
+    def _watch(self, state: ContainerState, container: Container) -> None:
         async def watch() -> None:
-            self._ended(slot, await container.wait())
+            self._ended(state, await container.wait())
 
-        self._group.create_task(watch(), name=f"container {self.uid}/{slot.name}")
+        self._group.create_task(watch(), name=f"container {self.uid}/{state.name}")
 
-    def _ended(self, slot: Slot, exit_: Exit) -> None:
-        delay_s = slot.end(exit_, self._host.back_off)
+    def _ended(self, state: ContainerState, exit_: Exit) -> None:
+        delay_s = state.end(exit_, self._context.back_off)
         self._wake.set()
-        if delay_s > 0 and self._waiting(slot)[0]:
-            self._tell("Warning", "BackOff", f"Back-off restarting failed container {slot.name}")
+        if delay_s > 0 and self._waiting(state)[0]:
+            self._tell("Warning", "BackOff", f"Back-off restarting failed container {state.name}")
 
     async def _stop(self) -> None:
         metadata = self._pod["metadata"]
@@ -321,36 +320,36 @@ class PodWorker:
             grace_s = min(grace_s, _FORCED_GRACE_S)
         elif "deletionTimestamp" in metadata:
             grace_s = float(metadata.get("deletionGracePeriodSeconds", grace_s))
-        for slot in self.slots:
-            if slot.container is None or (slot.stop_grace_s is not None and slot.stop_grace_s <= grace_s):
+        for state in self.states:
+            if state.container is None or (state.stop_grace_s is not None and state.stop_grace_s <= grace_s):
                 continue
-            if slot.stop_grace_s is None:
-                self._tell("Normal", "Killing", f"Stopping container {slot.name}")
-            slot.stop_grace_s = grace_s
-            self._group.create_task(slot.container.stop(grace_s), name=f"stop {self.uid}/{slot.name}")
+            if state.stop_grace_s is None:
+                self._tell("Normal", "Killing", f"Stopping container {state.name}")
+            state.stop_grace_s = grace_s
+            self._group.create_task(state.container.stop(grace_s), name=f"stop {self.uid}/{state.name}")
 
     async def _finish(self) -> None:
         """Gives everything back, and only then says so: whoever waits for it may take it at once."""
-        host, key = self._host, key_of(self._pod)
-        for slot in self.slots:
-            if slot.pull.task is not None:
-                slot.pull.task.cancel()
-        await host.devices.release(self.uid)
-        host.ports.give_back(self.uid)
-        host.held.pop(self.uid, None)
+        context, key = self._context, key_of(self._pod)
+        for state in self.states:
+            if state.pull.task is not None:
+                state.pull.task.cancel()
+        await context.devices.release(self.uid)
+        context.ports.give_back(self.uid)
+        context.held.pop(self.uid, None)
         await asyncio.to_thread(self._folder.remove_volumes)
         if self._removed:
             return
         await self._writer.write_status(self._make_status(done=True))
         if "deletionTimestamp" in self._pod["metadata"]:
             with suppress(errors.NotFound, errors.Conflict):
-                await host.api.delete(PODS, key.name, key.namespace, grace_period_s=0, uid=self.uid)
+                await context.api.delete(PODS, key.name, key.namespace, grace_period_s=0, uid=self.uid)
 
     # -- what the API is told ---------------------------------------------------------------------------
 
     async def _report(self, wake_at: datetime | None) -> datetime:
         """Writes the status if it has changed and is likely to last."""
-        now, loop = self._host.clock(), asyncio.get_running_loop()
+        now, loop = self._context.clock(), asyncio.get_running_loop()
         wake_at = wake_at or now + timedelta(days=1)
         status = self._make_status(done=False)
         if self._writer.is_written(status):
@@ -366,31 +365,31 @@ class PodWorker:
         return wake_at
 
     def _make_status(self, *, done: bool) -> dict[str, Any]:
-        phase = phase_of([slot.observed() for slot in self.slots], done=done)
+        phase = phase_of([state.observed() for state in self.states], done=done)
         ended_by = self._ended_by if done else None
         return pod_status(
             {**self._pod, "status": {**(self._pod.get("status") or {}), **self._writer.status}},
-            [slot.view(("", "") if done else self._waiting(slot)) for slot in self.slots],
+            [state.view(("", "") if done else self._waiting(state)) for state in self.states],
             phase="Failed" if ended_by else phase,
             reason=ended_by.reason if ended_by else "",
             message=ended_by.message if ended_by else "",
             started_at=self._started_at,
-            now=self._host.clock(),
+            now=self._context.clock(),
         )
 
-    def _waiting(self, slot: Slot) -> tuple[str, str]:
+    def _waiting(self, state: ContainerState) -> tuple[str, str]:
         if self._is_ending:
-            return ("", "") if slot.current else ("ContainerCreating", "")
-        reason, message = slot.waiting(self._pod)
-        if reason == "ContainerCreating" and not slot.is_init:
-            inits_left = any(s.is_init and not s.observed().succeeded for s in self.slots)
+            return ("", "") if state.current else ("ContainerCreating", "")
+        reason, message = state.waiting(self._pod)
+        if reason == "ContainerCreating" and not state.is_init:
+            inits_left = any(s.is_init and not s.observed().succeeded for s in self.states)
             return ("PodInitializing" if inits_left else reason, message)
         return (reason, message)
 
     def _tell(self, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         if self._removed:
             return
-        telling = self._host.events.record(self._pod, type_, reason, message)
+        telling = self._context.events.record(self._pod, type_, reason, message)
         self._group.create_task(telling, name=f"event {self.uid} {reason}")
 
 

@@ -16,7 +16,7 @@ from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.ending import conclude
 from gpuyard.local.runtime.journal import Journal
-from gpuyard.local.runtime.members import Members, members_of, send
+from gpuyard.local.runtime.members import Members, send
 from gpuyard.local.runtime.removal import remove_tree
 from gpuyard.local.runtime.values import Exit
 
@@ -29,16 +29,22 @@ _SETUP_S = 2.0
 
 
 class Container:
-    """Owns a pidfd of the started process: bubblewrap, or the shell that stays beside the command.
+    """Owns a pidfd of the started process: bubblewrap, the shell that stays beside the command, or conmon.
 
     One task awaits `wait`; any other may call `stop`. Cancelling either leaves the processes alone; `close`
     lets go of them, so that another Runtime can adopt them.
     """
 
     def __init__(
-        self, folder: Path, pid: int, pidfd: int | None, cgroups: Cgroups, clock: Callable[[], datetime]
+        self,
+        folder: Path,
+        pid: int,
+        pidfd: int | None,
+        cgroups: Cgroups,
+        clock: Callable[[], datetime],
+        members: Callable[[Journal], Members],
     ) -> None:
-        """Makes the handle; see `Runtime.start` and `Runtime.adopt`.
+        """Makes the handle; see `Runtime.start` and `Runtimes.adopt`.
 
         Args:
             folder: of this start.
@@ -46,12 +52,14 @@ class Container:
             pidfd: of the same, None when it has ended already. It is the handle's to close.
             cgroups: where its limits are.
             clock: aware UTC now.
+            members: a look at its processes, as far as the journal tells yet.
         """
         self.folder = folder
         self._pid = pid
         self._pidfd = pidfd
         self._cgroups = cgroups
         self._clock = clock
+        self._members = members
         self._ended = asyncio.Event()
         self._signal: signal.Signals | None = None
         self._kill_at: float | None = None
@@ -90,7 +98,7 @@ class Container:
         """
         await self._ended.wait()
         journal = self._journal()
-        await self._end_leftovers(members_of(journal, self._cgroups))
+        await self._end_leftovers(self._members(journal))
         # Only now: a zombie keeps its pid, which is also the session's number, from being another's.
         self._reap()
         self.close()
@@ -140,7 +148,7 @@ class Container:
         """Sends SIGTERM once the command is there: a container may be stopped while it is being set up."""
         pause_s = _POLL_S
         while not self._ended.is_set() and not self._is_overdue():
-            command = await asyncio.to_thread(members_of(self._journal(), self._cgroups).command)
+            command = await asyncio.to_thread(self._members(self._journal()).command)
             if command is not None:
                 self._signal = signal.SIGTERM
                 send([command], signal.SIGTERM)
@@ -153,7 +161,7 @@ class Container:
         give_up_at = asyncio.get_running_loop().time() + _SETUP_S
         pause_s = _POLL_S
         while not self._ended.is_set():
-            await asyncio.to_thread(members_of(self._journal(), self._cgroups).kill)
+            await asyncio.to_thread(self._members(self._journal()).kill)
             if asyncio.get_running_loop().time() > give_up_at:
                 send([self._pid], signal.SIGKILL)
             await self._pause(pause_s)

@@ -9,10 +9,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from gpuyard.local.runtime import procfs
-from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.journal import Journal
-from gpuyard.local.runtime.podman.host import PODMAN
-from gpuyard.local.runtime.process.sandbox import BUBBLEWRAP
 from gpuyard.local.runtime.values import ENV_CONTAINER
 
 
@@ -32,14 +29,7 @@ class Members(Protocol):
         ...
 
 
-def members_of(journal: Journal, cgroups: Cgroups) -> Members:
-    """The members as far as the journal tells yet."""
-    if journal.isolation == PODMAN:
-        return _PodmanNamespace(journal)
-    return _Namespace(journal) if journal.isolation == BUBBLEWRAP else _Session(journal, cgroups)
-
-
-class _Namespace:
+class Namespace:
     """A PID namespace: the kernel knows its members, and kills them all with its process 1."""
 
     def __init__(self, journal: Journal) -> None:
@@ -47,6 +37,7 @@ class _Namespace:
         self._namespace = journal.pid_namespace
 
     def command(self) -> int | None:
+        """See `Members.command`."""
         if not self._is_alive():
             return None
         children = (s.pid for s in procfs.all_processes().values() if s.parent == self._init)
@@ -54,11 +45,13 @@ class _Namespace:
         return next((pid for pid in children if procfs.innermost_pid(pid) == 2), None)
 
     def alive(self) -> set[int]:
+        """See `Members.alive`."""
         if self._init is None or not self._is_alive():
             return set()
         return {self._init} | procfs.descendants(self._init, procfs.all_processes())
 
     def kill(self) -> None:
+        """See `Members.kill`."""
         if self._init is not None and self._is_alive():
             send([self._init], signal.SIGKILL)
 
@@ -71,45 +64,6 @@ class _Namespace:
             return False
         # Older releases don't tell it, and we can't read it where bwrap is installed setuid.
         return self._namespace is None or procfs.pid_namespace(self._init) in (None, self._namespace)
-
-
-class _PodmanNamespace(_Namespace):
-    """A PID namespace whose process 1 is the command itself."""
-
-    def command(self) -> int | None:
-        return self._init if self._is_alive() else None
-
-
-class _Session:
-    """A session of its own, and whoever left it but kept the container's mark or cgroup."""
-
-    def __init__(self, journal: Journal, cgroups: Cgroups) -> None:
-        self._started = journal.started
-        self._name = journal.name
-        self._cgroups = cgroups
-
-    def command(self) -> int | None:
-        if self._started is None or not self._is_session_ours():
-            return None
-        table = procfs.all_processes().values()
-        return next((stat.pid for stat in table if stat.parent == self._started.pid), None)
-
-    def alive(self) -> set[int]:
-        table = procfs.all_processes()
-        found = self._cgroups.pids(self._name) & set(table)
-        found |= procfs.with_environment(f"{ENV_CONTAINER}={self._name}", table)
-        if self._started is not None and self._is_session_ours():
-            found |= {stat.pid for stat in table.values() if stat.session == self._started.pid}
-        return found - ({self._started.pid} if self._started else set())
-
-    def kill(self) -> None:
-        send(self.alive(), signal.SIGKILL)
-
-    def _is_session_ours(self) -> bool:
-        """Whether the session's number can't be another's by now: its leader is there, dead or alive."""
-        assert self._started is not None
-        leader = procfs.read_stat(self._started.pid)
-        return leader is not None and leader.start_ticks == self._started.start_ticks
 
 
 def marked(name: str) -> set[int]:

@@ -81,8 +81,8 @@ class ContainerSpec:
         working_dir: absolute; with an image, empty for the image's own.
         devices: nodes to show in /dev besides the usual ones.
         mounts: folders to show besides the host's own file system.
-        shm_bytes: size of /dev/shm; None leaves the kernel's default. With an image 0 means no bound, and
-            None Kubernetes' 64 MiB.
+        shm_bytes: size of /dev/shm; 0 for no bound, None for the usual one: with an image Kubernetes' 64 MiB,
+            else no bound.
         limits: of cpu and memory.
         image: None for a process of the host.
     """

@@ -26,7 +26,7 @@ from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.process.sandbox import find_isolation, no_isolation
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.store import Store
 
 NODE = "here"
@@ -42,7 +42,7 @@ class Host:
 
     api: ObjectApi
     paths: YardPaths
-    runtime: Runtime
+    runtime: Runtimes
     back_off: BackOff = field(default_factory=lambda: BackOff(first_s=0.05, most_s=0.1, obstacle_s=0.05))
     kubelet: Kubelet | None = None
 
@@ -132,13 +132,13 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(params=["bubblewrap", "none"])
-async def runtime(request: pytest.FixtureRequest) -> Runtime:
+async def runtime(request: pytest.FixtureRequest) -> Runtimes:
     isolation = no_isolation("not wanted")
     if request.param == "bubblewrap":
         isolation = await find_isolation(os.environ["PATH"])
         if isolation.level == "none":
             pytest.skip(isolation.warning)
-    return Runtime(isolation, Cgroups(), utc_now)
+    return Runtimes(isolation, Cgroups(), utc_now)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def make_host() -> Callable[..., Host]:
 
 
 @pytest.fixture
-async def host(folder: Path, runtime: Runtime) -> AsyncIterator[Host]:
+async def host(folder: Path, runtime: Runtimes) -> AsyncIterator[Host]:
     paths = YardPaths(folder / "data", folder / "run")
     paths.make_folders()
     store = await Store.open(paths.database)
@@ -161,7 +161,7 @@ async def host(folder: Path, runtime: Runtime) -> AsyncIterator[Host]:
         await _end_all(paths, runtime)
 
 
-async def _end_all(paths: YardPaths, runtime: Runtime) -> None:
+async def _end_all(paths: YardPaths, runtime: Runtimes) -> None:
     for journal in paths.pods_dir.glob("*/*/*/journal"):
         found = await runtime.adopt(journal.parent)
         if isinstance(found, Container):

@@ -12,7 +12,7 @@ import pytest
 from gpuyard.kube.objects import CONFIG_MAPS, EVENTS, Manifest
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.process.sandbox import BUBBLEWRAP, find_isolation
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from tests.unit.local.kubelet.conftest import utc_now
 
 PLACE = "/tmp/config"
@@ -21,12 +21,12 @@ DATA = {"data": {"a": "of a\n", "b.txt": "of b\n"}, "binaryData": {"raw": "/w8K"
 
 
 @pytest.fixture
-async def runtime() -> Runtime:
+async def runtime() -> Runtimes:
     """Mounts need bubblewrap."""
     isolation = await find_isolation(os.environ["PATH"])
     if isolation.level != BUBBLEWRAP:
         pytest.skip(isolation.warning)
-    return Runtime(isolation, Cgroups(), utc_now)
+    return Runtimes(isolation, Cgroups(), utc_now)
 
 
 async def _make(host: Any, **fields: Any) -> None:

@@ -12,7 +12,7 @@ from gpuyard import errors
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import CONFIG_MAPS, EVENTS, PODS, SECRETS, Manifest, annotations_of
 from gpuyard.local.runtime.container import Container
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import ContainerSpec
 
 _SHOW_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
@@ -55,7 +55,7 @@ async def test_a_pod_that_succeeds(host: Any) -> None:
     assert initialized is not None
     assert (ready["status"], ready["reason"]) == ("False", "PodCompleted")
     assert (initialized["status"], initialized["reason"]) == ("True", "PodCompleted")
-    assert annotations_of(pod)["gpuyard.io/isolation"] == host.runtime.isolation.level
+    assert annotations_of(pod)["gpuyard.io/isolation"] == host.runtime.process.isolation.level
 
 
 async def test_a_pod_while_it_runs(host: Any) -> None:
@@ -381,7 +381,7 @@ async def test_security_context_is_listed(host: Any) -> None:
         fields
     )
     escalation = "spec.containers[0].securityContext.allowPrivilegeEscalation" in fields
-    assert escalation is (host.runtime.isolation.level == "none")
+    assert escalation is (host.runtime.process.isolation.level == "none")
 
 
 async def test_volumes(host: Any) -> None:
@@ -397,7 +397,7 @@ async def test_volumes(host: Any) -> None:
         assert (await host.finished("a"))["status"]["phase"] == "Succeeded"
         await host.create("b", "sh", "-c", script, volumes=volumes, main={"volumeMounts": [shm, scratch]})
         pod = await host.finished("b")
-        if host.runtime.isolation.level == "none":
+        if host.runtime.process.isolation.level == "none":
             message = _state(pod)["state"]["terminated"]["message"]
             assert "volume scratch can't be mounted at /tmp/scratch: this host has no isolation" in message
         else:
@@ -413,7 +413,7 @@ async def test_many_pods_at_once(host: Any) -> None:
             assert (await host.finished(f"p{number}"))["status"]["phase"] == "Succeeded"
 
 
-class ClumsyRuntime(Runtime):
+class ClumsyRuntime(Runtimes):
     """Has a bug that shows at its first start of a container."""
 
     starts = 0
@@ -426,7 +426,9 @@ class ClumsyRuntime(Runtime):
 
 
 async def test_a_bug_is_logged_and_the_pod_taken_on_anew(host: Any, caplog: pytest.LogCaptureFixture) -> None:
-    host.runtime = ClumsyRuntime(host.runtime.isolation, host.runtime.cgroups, lambda: datetime.now(UTC))
+    host.runtime = ClumsyRuntime(
+        host.runtime.process.isolation, host.runtime.cgroups, lambda: datetime.now(UTC)
+    )
     async with host.running():
         await host.create("a", "sh", "-c", "echo there")
         assert (await host.finished("a"))["status"]["phase"] == "Succeeded"

@@ -64,7 +64,7 @@ async def test_registration(host: Any, devices: Devices) -> None:
     assert labels_of(node)["kubernetes.io/hostname"] == "here"
     assert labels_of(node)["kubernetes.io/arch"] in ("amd64", "arm64")
     assert annotations_of(node) == {
-        "gpuyard.io/isolation": host.runtime.isolation.level,
+        "gpuyard.io/isolation": host.runtime.process.isolation.level,
         "gpuyard.io/enforced": "none",
         "gpuyard.io/containers": "none: podman isn't installed on this machine",
     }

@@ -24,7 +24,7 @@ from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime import procfs
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.store import Store
 
 _WAIT = "echo before; while [ ! -e go ]; do sleep 0.01; done; echo after; exit 7"
@@ -163,7 +163,7 @@ async def test_ports_stay_with_their_pods(host: Any) -> None:
     async with host.running() as kubelet:
         await host.create("b", "true")
         await host.finished("b")
-        assert kubelet._host.ports.take(pod["metadata"]["uid"]) == port
+        assert kubelet._context.ports.take(pod["metadata"]["uid"]) == port
 
 
 async def test_a_reboot(host: Any, folder: Path) -> None:
@@ -334,7 +334,7 @@ from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.kubelet import Kubelet
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime.cgroups import Cgroups
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.process.sandbox import Isolation
 from gpuyard.local.store import Store
 
@@ -350,7 +350,7 @@ async def main():
     devices = DeviceManager(paths.device_plugins_dir, paths.device_checkpoint, now)
     await devices.start()
     informer = Informer(api, PODS)
-    runtime = Runtime(Isolation(**isolation), Cgroups(), now)
+    runtime = Runtimes(Isolation(**isolation), Cgroups(), now)
     kubelet = Kubelet(api, paths, "here", devices, runtime, now, pods=informer)
     async with asyncio.TaskGroup() as group:
         group.create_task(informer.run())
@@ -369,13 +369,13 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_kill_9_of_the_daemon_runs_nothing_twice(
-    folder: Path, runtime: Runtime, make_host: Callable[..., Any], seed: int
+    folder: Path, runtime: Runtimes, make_host: Callable[..., Any], seed: int
 ) -> None:
     names = [f"p{number}" for number in range(12)]
     rng = random.Random(seed)
     paths = YardPaths(folder / "data", folder / "run")
     paths.make_folders()
-    argv = [sys.executable, "-c", _YARD, str(folder), json.dumps(vars(runtime.isolation)), *names]
+    argv = [sys.executable, "-c", _YARD, str(folder), json.dumps(vars(runtime.process.isolation)), *names]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as yard:
         assert yard.stdout is not None
         for _ in range(rng.randrange(1, len(names))):

@@ -14,7 +14,7 @@ import pytest
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.process.sandbox import Isolation, find_isolation, no_isolation
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import ContainerSpec
 
 _NUMBERS = itertools.count()
@@ -39,17 +39,17 @@ async def bubblewrap() -> Isolation:
 
 
 @pytest.fixture(params=["bubblewrap", "none"])
-async def runtime(request: pytest.FixtureRequest) -> Runtime:
+async def runtime(request: pytest.FixtureRequest) -> Runtimes:
     isolation = no_isolation("not wanted")
     if request.param == "bubblewrap":
         isolation = await find_isolation(os.environ["PATH"])
         if isolation.level == "none":
             pytest.skip(isolation.warning)
-    return Runtime(isolation, Cgroups(), utc_now)
+    return Runtimes(isolation, Cgroups(), utc_now)
 
 
 @pytest.fixture
-async def start(runtime: Runtime, folder: Path) -> AsyncIterator[Callable[..., Awaitable[Container]]]:
+async def start(runtime: Runtimes, folder: Path) -> AsyncIterator[Callable[..., Awaitable[Container]]]:
     """Starts containers, each in a folder of its own, and leaves none alive."""
     started: list[Container] = []
 

@@ -17,7 +17,7 @@ from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import ContainerSpec, Exit, ExitReason
 
 Until = Callable[..., Awaitable[None]]
@@ -28,13 +28,13 @@ import asyncio, json, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from gpuyard.local.runtime.cgroups import Cgroups
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.process.sandbox import Isolation
 from gpuyard.local.runtime.values import ContainerSpec
 
 async def main():
     folder, isolation, commands = Path(sys.argv[1]), json.loads(sys.argv[2]), json.loads(sys.argv[3])
-    runtime = Runtime(Isolation(**isolation), Cgroups(), lambda: datetime.now(UTC))
+    runtime = Runtimes(Isolation(**isolation), Cgroups(), lambda: datetime.now(UTC))
     containers = []
     for name, script in commands.items():
         spec = ContainerSpec(name=f"{folder.name}-{name}", argv=["sh", "-c", script],
@@ -52,8 +52,8 @@ _WITH_JOURNAL = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execv('/bin/sh
 
 
 @contextmanager
-def _daemon(runtime: Runtime, folder: Path, commands: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    isolation = json.dumps(vars(runtime.isolation))
+def _daemon(runtime: Runtimes, folder: Path, commands: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    isolation = json.dumps(vars(runtime.process.isolation))
     argv = [sys.executable, "-c", _DAEMON, str(folder), isolation, json.dumps(commands)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -62,19 +62,21 @@ def _daemon(runtime: Runtime, folder: Path, commands: dict[str, str]) -> Iterato
             process.kill()
 
 
-def _start_and_die(runtime: Runtime, folder: Path, commands: dict[str, str]) -> None:
+def _start_and_die(runtime: Runtimes, folder: Path, commands: dict[str, str]) -> None:
     with _daemon(runtime, folder, commands) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
 
 
-async def _adopted(runtime: Runtime, folder: Path) -> Container:
+async def _adopted(runtime: Runtimes, folder: Path) -> Container:
     found = await runtime.adopt(folder)
     assert isinstance(found, Container)
     return found
 
 
-async def test_running_one_goes_on_and_ends_as_it_would(runtime: Runtime, folder: Path, until: Until) -> None:
+async def test_running_one_goes_on_and_ends_as_it_would(
+    runtime: Runtimes, folder: Path, until: Until
+) -> None:
     script = "echo before; while [ ! -e go ]; do sleep 0.01; done; echo after; exit 7"
     _start_and_die(runtime, folder, {"a": script})
     container = await _adopted(runtime, folder / "a")
@@ -85,12 +87,12 @@ async def test_running_one_goes_on_and_ends_as_it_would(runtime: Runtime, folder
     assert container.log_path.read_text() == "before\nafter\n"
 
 
-async def test_one_that_ended_while_nobody_looked(runtime: Runtime, folder: Path, until: Until) -> None:
+async def test_one_that_ended_while_nobody_looked(runtime: Runtimes, folder: Path, until: Until) -> None:
     _start_and_die(runtime, folder, {"a": "while [ ! -e go ]; do sleep 0.01; done; echo done; exit 3"})
     (folder / "go").touch()
     await until(lambda: (journals.read(folder / "a/journal") or journals.Journal()).exit_code is not None)
     ended_at = datetime.fromtimestamp((folder / "a/journal").stat().st_mtime, UTC)
-    later = Runtime(runtime.isolation, Cgroups(), lambda: datetime.now(UTC) + timedelta(hours=1))
+    later = Runtimes(runtime.process.isolation, Cgroups(), lambda: datetime.now(UTC) + timedelta(hours=1))
     container = await _adopted(later, folder / "a")
     exit_ = await container.wait()
     assert (exit_.code, exit_.reason) == (3, ExitReason.ERROR)
@@ -100,7 +102,9 @@ async def test_one_that_ended_while_nobody_looked(runtime: Runtime, folder: Path
     assert await later.adopt(folder / "a") == exit_
 
 
-async def test_what_it_left_behind_is_ended_at_adoption(runtime: Runtime, folder: Path, until: Until) -> None:
+async def test_what_it_left_behind_is_ended_at_adoption(
+    runtime: Runtimes, folder: Path, until: Until
+) -> None:
     _start_and_die(
         runtime, folder, {"a": "setsid sleep 60 & echo $! ; while [ ! -e go ]; do sleep 0.01; done"}
     )
@@ -112,7 +116,7 @@ async def test_what_it_left_behind_is_ended_at_adoption(runtime: Runtime, folder
     assert procfs.with_environment(mark, procfs.all_processes()) == set()
 
 
-async def test_an_adopted_one_can_be_stopped(runtime: Runtime, folder: Path, until: Until) -> None:
+async def test_an_adopted_one_can_be_stopped(runtime: Runtimes, folder: Path, until: Until) -> None:
     _start_and_die(
         runtime, folder, {"a": "trap 'echo bye; exit 9' TERM; echo up; while :; do sleep 0.01; done"}
     )
@@ -124,7 +128,7 @@ async def test_an_adopted_one_can_be_stopped(runtime: Runtime, folder: Path, unt
     assert container.log_path.read_text() == "up\nbye\n"
 
 
-async def test_adopted_twice_in_a_row(runtime: Runtime, folder: Path) -> None:
+async def test_adopted_twice_in_a_row(runtime: Runtimes, folder: Path) -> None:
     _start_and_die(runtime, folder, {"a": "while [ ! -e go ]; do sleep 0.01; done; exit 2"})
     first = await _adopted(runtime, folder / "a")
     first.close()
@@ -134,7 +138,7 @@ async def test_adopted_twice_in_a_row(runtime: Runtime, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_killed_at_any_moment(runtime: Runtime, folder: Path, seed: int) -> None:
+async def test_killed_at_any_moment(runtime: Runtimes, folder: Path, seed: int) -> None:
     """Nothing that was started is lost, and what is said not to have started never ran."""
     names = [f"c{number}" for number in range(12)]
     rng = random.Random(seed)
@@ -163,20 +167,20 @@ async def test_killed_at_any_moment(runtime: Runtime, folder: Path, seed: int) -
         assert (await again.wait()).code == 0
 
 
-async def test_no_start_at_all(runtime: Runtime, folder: Path) -> None:
+async def test_no_start_at_all(runtime: Runtimes, folder: Path) -> None:
     assert await runtime.adopt(folder / "never") is None
 
 
-async def test_intent_without_a_process_may_start_again(runtime: Runtime, folder: Path) -> None:
+async def test_intent_without_a_process_may_start_again(runtime: Runtimes, folder: Path) -> None:
     (folder / "a").mkdir()
     os.close(_intent(folder / "a/journal"))
     assert await runtime.adopt(folder / "a") is None
     assert not (folder / "a").exists()
 
 
-async def test_intent_whose_process_is_slow_to_name_itself(runtime: Runtime, folder: Path) -> None:
+async def test_intent_whose_process_is_slow_to_name_itself(runtime: Runtimes, folder: Path) -> None:
     (folder / "a").mkdir()
-    journal = _intent(folder / "a/journal", isolation=runtime.isolation.level)
+    journal = _intent(folder / "a/journal", isolation=runtime.process.isolation.level)
     # As the shell that starts a container, which here waits for a word before it does.
     script = 'read -r go; read -r l </proc/$$/stat; echo "{ \\"stat\\": \\"$l\\" }" >&3; exec sleep 60'
     with subprocess.Popen(
@@ -195,7 +199,7 @@ async def test_intent_whose_process_is_slow_to_name_itself(runtime: Runtime, fol
         assert (await container.wait()).code == 137
 
 
-async def test_another_boot(runtime: Runtime, folder: Path) -> None:
+async def test_another_boot(runtime: Runtimes, folder: Path) -> None:
     """Pids start over: nothing of the earlier boot is looked for, let alone signalled."""
     with subprocess.Popen(["sleep", "60"]) as bystander:
         stat = Path(f"/proc/{bystander.pid}/stat").read_text().strip()
@@ -211,7 +215,7 @@ async def test_another_boot(runtime: Runtime, folder: Path) -> None:
         bystander.kill()
 
 
-async def test_another_boot_after_its_end(runtime: Runtime, folder: Path) -> None:
+async def test_another_boot_after_its_end(runtime: Runtimes, folder: Path) -> None:
     (folder / "a").mkdir()
     journal = _intent(folder / "a/journal", boot_id="an earlier boot")
     os.write(journal, b'{ "exit-code": 4 }\n')
@@ -221,14 +225,14 @@ async def test_another_boot_after_its_end(runtime: Runtime, folder: Path) -> Non
     assert (found.code, found.reason) == (4, ExitReason.ERROR)
 
 
-async def test_a_pid_that_is_another_process_now(runtime: Runtime, folder: Path) -> None:
+async def test_a_pid_that_is_another_process_now(runtime: Runtimes, folder: Path) -> None:
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as bystander:
         mine = procfs.read_stat(bystander.pid)
         assert mine is not None
         line = Path(f"/proc/{bystander.pid}/stat").read_text().strip()
         line = line.replace(f" {mine.start_ticks} ", f" {mine.start_ticks - 1} ", 1)
         (folder / "a").mkdir()
-        journal = _intent(folder / "a/journal", isolation=runtime.isolation.level)
+        journal = _intent(folder / "a/journal", isolation=runtime.process.isolation.level)
         os.write(journal, json.dumps({"stat": line, "child-pid": bystander.pid}).encode() + b"\n")
         os.close(journal)
         container = await _adopted(runtime, folder / "a")
@@ -240,7 +244,7 @@ async def test_a_pid_that_is_another_process_now(runtime: Runtime, folder: Path)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b'{"boot-id": "x", "na', b"\0" * 100])
-async def test_a_journal_torn_by_a_crash_of_the_host(runtime: Runtime, folder: Path, text: bytes) -> None:
+async def test_a_journal_torn_by_a_crash_of_the_host(runtime: Runtimes, folder: Path, text: bytes) -> None:
     (folder / "a").mkdir()
     (folder / "a/journal").write_bytes(text)
     assert await runtime.adopt(folder / "a") is None

@@ -9,7 +9,7 @@ import pytest
 
 from gpuyard.local.runtime.cgroups import Cgroups, find_cgroups
 from gpuyard.local.runtime.process.sandbox import no_isolation
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import ContainerSpec, ExitReason, Limits
 
 
@@ -85,7 +85,7 @@ async def test_limits_hold_where_this_host_lets_us(folder: Path) -> None:
     try:
         if cgroups.enforced == "none":
             pytest.skip("no cgroup can be written here")
-        runtime = Runtime(no_isolation("test"), cgroups, _now)
+        runtime = Runtimes(no_isolation("test"), cgroups, _now)
         hog = "x = b'x' * (400 << 20); print('got it')"
         spec = ContainerSpec(
             f"hog-{folder.name}", ["/usr/bin/python3", "-c", hog], {}, "/", limits=Limits(500, 64 << 20)

@@ -16,13 +16,13 @@ _PROGRAM = """
 import asyncio, os, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import ContainerSpec, DeviceNode, Limits
 
 async def main():
     folder = Path(sys.argv[1])
-    runtime = await Runtime.open("gpuyard-test-user", os.environ["PATH"], lambda: datetime.now(UTC))
-    print(runtime.isolation.level, runtime.isolation.warning, runtime.cgroups.enforced)
+    runtime = await Runtimes.open("gpuyard-test-user", os.environ["PATH"], lambda: datetime.now(UTC))
+    print(runtime.process.isolation.level, runtime.process.isolation.warning, runtime.cgroups.enforced)
     script = "id -u; ls /dev | grep nvidia; echo in >/tmp/file; trap 'exit 6' TERM; touch up; "
     script += "while :; do sleep 0.01; done"
     devices = [DeviceNode("/dev/null", "/dev/nvidia0")]

@@ -17,7 +17,7 @@ from gpuyard import errors
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.process.sandbox import Isolation, no_isolation
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import (
     ENV_CONTAINER,
     ContainerSpec,
@@ -109,7 +109,7 @@ async def test_environment_is_what_was_given(
 
 
 async def test_a_name_that_no_shell_has_is_passed(bubblewrap: Isolation, folder: Path) -> None:
-    runtime = Runtime(bubblewrap, Cgroups(), _now)
+    runtime = Runtimes(bubblewrap, Cgroups(), _now)
     container = await runtime.start(folder / "s", _spec(folder, "/usr/bin/env", env={"my-var.x": "1"}))
     await container.wait()
     assert "my-var.x=1\n" in container.log_path.read_text()
@@ -158,7 +158,7 @@ async def test_program_relative_to_the_working_folder(start: Start, folder: Path
     ],
 )
 async def test_what_cannot_start_names_the_thing(
-    runtime: Runtime, folder: Path, argv: list[str], working_dir: str, code: int, text: str
+    runtime: Runtimes, folder: Path, argv: list[str], working_dir: str, code: int, text: str
 ) -> None:
     (folder / "plain.txt").write_text("")
     (folder / "odd.sh").write_text("#!/no/such/sh -e\n")
@@ -186,7 +186,7 @@ async def test_what_cannot_start_names_the_thing(
     ],
 )
 async def test_text_that_no_process_can_have(
-    runtime: Runtime, folder: Path, fields: dict[str, Any], text: str
+    runtime: Runtimes, folder: Path, fields: dict[str, Any], text: str
 ) -> None:
     spec = replace(_spec(folder, "true"), **fields)
     with pytest.raises(errors.StartError, match=text) as caught:
@@ -195,12 +195,12 @@ async def test_text_that_no_process_can_have(
 
 
 async def test_a_name_that_no_shell_has_is_refused_without_isolation(folder: Path) -> None:
-    runtime = Runtime(no_isolation("test"), Cgroups(), _now)
+    runtime = Runtimes(no_isolation("test"), Cgroups(), _now)
     with pytest.raises(errors.StartError, match=r"'my-var.x' can't be passed"):
         await runtime.start(folder / "s", _spec(folder, "true", env={"my-var.x": "1"}))
 
 
-async def test_arguments_beyond_the_kernels_limit(runtime: Runtime, folder: Path) -> None:
+async def test_arguments_beyond_the_kernels_limit(runtime: Runtimes, folder: Path) -> None:
     try:
         container = await runtime.start(folder / "s", _spec(folder, "true", "x" * (1 << 18)))
     except errors.StartError as error:
@@ -210,13 +210,13 @@ async def test_arguments_beyond_the_kernels_limit(runtime: Runtime, folder: Path
     assert exit_.reason == ExitReason.START_ERROR
 
 
-async def test_unwritable_folder_is_a_typed_error(runtime: Runtime, folder: Path) -> None:
+async def test_unwritable_folder_is_a_typed_error(runtime: Runtimes, folder: Path) -> None:
     (folder / "file").write_text("")
     with pytest.raises(errors.ProcessError, match="can't make the folder"):
         await runtime.start(folder / "file" / "s", _spec(folder, "true"))
 
 
-async def test_the_same_start_twice_is_refused(runtime: Runtime, folder: Path) -> None:
+async def test_the_same_start_twice_is_refused(runtime: Runtimes, folder: Path) -> None:
     container = await runtime.start(folder / "s", _spec(folder, "true"))
     with pytest.raises(errors.ProcessError, match="File exists"):
         await runtime.start(folder / "s", _spec(folder, "true"))
@@ -225,8 +225,8 @@ async def test_the_same_start_twice_is_refused(runtime: Runtime, folder: Path) -
 
 class TestBubblewrap:
     @pytest.fixture
-    def runtime(self, bubblewrap: Isolation) -> Runtime:
-        return Runtime(bubblewrap, Cgroups(), _now)
+    def runtime(self, bubblewrap: Isolation) -> Runtimes:
+        return Runtimes(bubblewrap, Cgroups(), _now)
 
     async def test_own_dev_tmp_shm_and_processes(self, start: Start, folder: Path) -> None:
         found = await _look(
@@ -266,7 +266,7 @@ class TestBubblewrap:
         ],
     )
     async def test_what_this_host_cannot_show(
-        self, runtime: Runtime, folder: Path, fields: dict[str, Any], text: str
+        self, runtime: Runtimes, folder: Path, fields: dict[str, Any], text: str
     ) -> None:
         with pytest.raises(errors.StartError, match=text):
             await runtime.start(folder / "s", _spec(folder, "true", **fields))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gpuyard.kube.objects import Manifest, annotations_of
 from gpuyard.kube.wellknown import ANNOTATION_DEVICES
-from gpuyard.local.kubelet.starting import device_requests
+from gpuyard.local.kubelet.containers import device_requests
 
 
 def told_devices(pod: Manifest) -> Mapping[str, Mapping[str, tuple[str, ...]]]:

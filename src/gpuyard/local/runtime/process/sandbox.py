@@ -91,7 +91,7 @@ def bubblewrap_args(spec: ContainerSpec, tmp: Path) -> list[str]:
         StartError: a device or mount that this host can't give.
     """
     args = ["--bind", "/", "/", "--dev", "/dev"]
-    if spec.shm_bytes is not None:
+    if spec.shm_bytes:
         args += ["--size", str(spec.shm_bytes), "--tmpfs", "/dev/shm"]
     for device in spec.devices:
         _check_device(device)

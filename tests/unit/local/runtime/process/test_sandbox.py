@@ -15,7 +15,7 @@ from gpuyard.local.runtime.process.sandbox import (
     find_isolation,
     named_in_tmp,
 )
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import ContainerSpec, DeviceNode
 
 
@@ -80,7 +80,7 @@ def test_environment_is_passed_as_it_is(tmp_path: Path, value: str) -> None:
 
 
 async def test_as_many_words_as_bubblewrap_takes_and_one_more(bubblewrap: Isolation, folder: Path) -> None:
-    runtime = Runtime(bubblewrap, Cgroups(), lambda: datetime.now(UTC))
+    runtime = Runtimes(bubblewrap, Cgroups(), lambda: datetime.now(UTC))
     spec = ContainerSpec("c", ["true", *"x" * 20_000], {"PATH": "/usr/bin:/bin"}, "/")
     with pytest.raises(
         errors.StartError, match="the command has 20001 words, and bubblewrap takes"

@@ -1,9 +1,7 @@
-"""What every pod worker of one kubelet shares."""
+"""What the workers of one kubelet share."""
 
 from __future__ import annotations
 
-import os
-import pwd
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,13 +14,12 @@ from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.lifecycle import BackOff
 from gpuyard.local.kubelet.node import NodeReporter
 from gpuyard.local.kubelet.ports import PortPool
-from gpuyard.local.runtime.process.programs import DEFAULT_PATH
-from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.runtimes import Runtimes
 
 
 @dataclass(frozen=True)
-class Host:
-    """Parts of the kubelet that pods use, and what each running pod holds of the node.
+class KubeletContext:
+    """The parts of the kubelet that pods use, and what each running pod holds of the node.
 
     Attributes:
         held: requests of admitted pods by uid; cpu in millicores, memory in bytes.
@@ -32,7 +29,7 @@ class Host:
     """
 
     api: KubeApi
-    runtime: Runtime
+    runtimes: Runtimes
     devices: DeviceManager
     events: EventRecorder
     node: NodeReporter
@@ -44,13 +41,3 @@ class Host:
     cdi_dir: Path
     ports: PortPool = field(default_factory=PortPool)
     held: dict[str, Mapping[str, int]] = field(default_factory=dict)
-
-
-def base_environment() -> dict[str, str]:
-    """What a process has before anybody says anything; nothing of the daemon's own."""
-    base = {"PATH": DEFAULT_PATH, "HOME": "/"}
-    try:
-        user = pwd.getpwuid(os.getuid())
-    except KeyError:
-        return base
-    return {**base, "HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}

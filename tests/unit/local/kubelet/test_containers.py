@@ -1,11 +1,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gpuyard import launcher
-from gpuyard.local.kubelet.launching import through_launcher
+from gpuyard.local.kubelet.containers import limits_of, through_launcher
+from gpuyard.local.runtime.values import Limits
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, Limits()),
+        ({"cpu": "500m", "memory": "1Gi"}, Limits(500, 1 << 30)),
+        # As in Kubernetes: no limit at all, not a limit of nothing.
+        ({"cpu": "0", "memory": "0"}, Limits()),
+    ],
+)
+def test_limits(limits: dict[str, Any], expected: Limits) -> None:
+    assert limits_of({"name": "c", "resources": {"limits": limits}}) == expected
 
 
 @pytest.fixture

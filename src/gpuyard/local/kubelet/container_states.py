@@ -1,26 +1,34 @@
-"""What the kubelet keeps of one container of a pod: its starts, the one that runs, and its back-off."""
+"""What the kubelet knows of one container of a pod: its starts, the one that runs, and its back-off.
+
+The last start is found in the pod's folder or, where that is lost, in the pod's status.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from gpuyard.kube.objects import Manifest, key_of, uid_of
+from gpuyard.kube.pods import container_statuses
+from gpuyard.kube.timestamps import parse_time
 from gpuyard.local.kubelet.image_pulls import Pull
 from gpuyard.local.kubelet.lifecycle import NEVER, ON_FAILURE, BackOff, Observed
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.pod_status import ContainerView, Run
-from gpuyard.local.kubelet.told import last_run, lost
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.container import Container
-from gpuyard.local.runtime.runtime import Runtime
-from gpuyard.local.runtime.values import Exit
+from gpuyard.local.runtime.runtimes import Runtimes
+from gpuyard.local.runtime.values import Exit, ExitReason
+
+#: 128 + SIGKILL, as in Kubernetes.
+_LOST_CODE = 137
 
 
 @dataclass
-class Slot:
+class ContainerState:
     """One container. Changed by its pod's worker only.
 
     Attributes:
@@ -62,7 +70,7 @@ class Slot:
         """Number of the next start."""
         return 0 if self.current is None else self.current.attempt + 1
 
-    async def restore(self, runtime: Runtime, folder: PodFolder, pod: Manifest, now: datetime) -> None:
+    async def restore(self, runtimes: Runtimes, folder: PodFolder, pod: Manifest, now: datetime) -> None:
         """Finds its last two starts again, unless it has already. What the pod's status says was started
         counts as started, whatever became of its folder: a second start may be one too many.
 
@@ -73,21 +81,21 @@ class Slot:
         while attempts and self.current is None:
             number = attempts.pop()
             path = folder.attempt(self.name, number)
-            found = await runtime.adopt(path)
+            found = await runtimes.adopt(path)
             if found is None:
-                await runtime.end_lost(folder.start_name(self.name, number))
+                await runtimes.end_lost(folder.start_name(self.name, number))
             else:
                 self.container = found if isinstance(found, Container) else None
                 self.current = Run(number, _started_at(path), found if isinstance(found, Exit) else None)
         if attempts and self.current is not None:
             path = folder.attempt(self.name, attempts[-1])
-            ended = await runtime.adopt(path)
+            ended = await runtimes.adopt(path)
             if isinstance(ended, Exit):
                 self.previous = Run(attempts[-1], _started_at(path), ended)
-        told = last_run(pod, self.name) if self.container is None else None
-        if told is not None and told.attempt >= self.next_attempt:
-            await runtime.end_lost(folder.start_name(self.name, told.attempt))
-            self.previous, self.current = self.current, lost(told, now)
+        recorded = _last_run(pod, self.name) if self.container is None else None
+        if recorded is not None and recorded.attempt >= self.next_attempt:
+            await runtimes.end_lost(folder.start_name(self.name, recorded.attempt))
+            self.previous, self.current = self.current, _lost(recorded, now)
 
     def begin(self, container: Container | None, started_at: datetime) -> None:
         """Notes a start; without a container it is one that failed, and `end` follows."""
@@ -151,12 +159,50 @@ class Slot:
         )
 
 
-def slots_of(pod: Manifest) -> list[Slot]:
+def container_states(pod: Manifest) -> list[ContainerState]:
     """Init containers first, each kind in the order of the spec."""
     spec: dict[str, Any] = pod["spec"]
-    init = [Slot(container, True) for container in spec.get("initContainers") or ()]
-    return init + [Slot(container, False) for container in spec["containers"]]
+    init = [ContainerState(container, True) for container in spec.get("initContainers") or ()]
+    return init + [ContainerState(container, False) for container in spec["containers"]]
 
 
 def _started_at(path: Path) -> datetime:
     return (journals.read(path / journals.JOURNAL) or journals.Journal()).started_at
+
+
+def _last_run(pod: Manifest, container: str) -> Run | None:
+    """The last start of a container that its status knows of; None when it was never started."""
+    recorded = next((one for one in container_statuses(pod, init=True) if one["name"] == container), None)
+    if recorded is None:
+        return None
+    state, attempt = recorded.get("state") or {}, int(recorded.get("restartCount") or 0)
+    if "running" in state:
+        return Run(attempt, _moment(pod, state["running"], "startedAt"))
+    # While it waits for its next start, the end of the last is told beside it.
+    ended = state.get("terminated") or (recorded.get("lastState") or {}).get("terminated")
+    if not ended:
+        return None
+    return Run(attempt, _moment(pod, ended, "startedAt"), _exit(pod, ended))
+
+
+def _lost(run: Run, now: datetime) -> Run:
+    """The same start once nothing of it can be found: its end is unknown, unless it was told."""
+    if run.exit is not None:
+        return run
+    message = "The container could not be located when the kubelet came back: the pod's folder was lost"
+    return replace(run, exit=Exit(_LOST_CODE, ExitReason.UNKNOWN, now, message))
+
+
+def _exit(pod: Manifest, ended: Mapping[str, Any]) -> Exit:
+    known = ended.get("reason") in list(ExitReason)
+    reason = ExitReason(ended["reason"]) if known else ExitReason.UNKNOWN
+    finished_at = _moment(pod, ended, "finishedAt")
+    return Exit(int(ended.get("exitCode") or 0), reason, finished_at, str(ended.get("message") or ""))
+
+
+def _moment(pod: Manifest, recorded: Mapping[str, Any] | None, field: str) -> datetime:
+    """Its own time, else the pod's: anybody who may write the status may leave it out."""
+    text = (
+        (recorded or {}).get(field) or pod["status"].get("startTime") or pod["metadata"]["creationTimestamp"]
+    )
+    return parse_time(str(text))

@@ -1,4 +1,4 @@
-"""A container of podman, supervised by the same journal, log and pidfd as a process of the host.
+"""Containers of podman, supervised by the same journal, log and pidfd as a process of the host.
 
 The pidfd is that of conmon, which podman leaves beside each container: it waits for the command, has its
 exit code put into podman's own records, and ends. So nobody of ours has to live beside a container, and
@@ -19,6 +19,7 @@ from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.ending import KILLED_CODE, last_line
 from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.members import Namespace
 from gpuyard.local.runtime.podman.arguments import (
     CONMON_PID,
     ENV_FILE,
@@ -26,7 +27,9 @@ from gpuyard.local.runtime.podman.arguments import (
     run_args,
     split_environment,
 )
-from gpuyard.local.runtime.podman.host import Podman
+from gpuyard.local.runtime.podman.host import PODMAN, Podman
+from gpuyard.local.runtime.runtime import Applied
+from gpuyard.local.runtime.spawn import Starts, check_text, pidfd_of, popen
 from gpuyard.local.runtime.values import ContainerSpec, Exit, ExitReason
 
 # The journal comes and is kept from podman as in `shell`: its lock must end with this shell, not with conmon.
@@ -41,6 +44,69 @@ read -r init <"$init_file"
 namespace=$(stat -Lc %i "/proc/$init/ns/pid" 2>/dev/null)
 printf '{ "stat": "%s", "child-pid": %d, "pid-namespace": %d }\n' "$line" "$init" "${namespace:-0}" >&3
 """
+
+
+#: Fields of security contexts that podman is told of, or that mean nothing to emptyDir volumes.
+_SECURITY = frozenset(
+    (
+        *("runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "fsGroupChangePolicy", "supplementalGroups"),
+        *("capabilities", "allowPrivilegeEscalation", "readOnlyRootFilesystem", "seccompProfile"),
+        *("privileged", "procMount"),
+    )
+)
+
+
+class PodmanRuntime:
+    """Implements `Runtime` for containers with an image.
+
+    Attributes:
+        host: podman itself, with its images and what it knows of containers.
+    """
+
+    applied = Applied(PODMAN, mounts=True, pod_security=_SECURITY, container_security=_SECURITY)
+
+    def __init__(self, host: Podman, cgroups: Cgroups, starts: Starts) -> None:
+        """Makes it; `host` refuses every start before its probe."""
+        self.host = host
+        self._cgroups = cgroups
+        self._starts = starts
+
+    async def start(self, folder: Path, spec: ContainerSpec) -> Container:
+        """See `Runtime.start`."""
+        await self.host.ready()
+        journal = await self._starts.open(folder, spec.name, PODMAN)
+        pid = self._starts.launch(folder, journal, lambda: self._spawn(folder, spec, journal))
+        # When this is cancelled the shell goes on, and what it starts is there to be adopted.
+        code = await exit_code(pid)
+        started = journals.read(folder / journals.JOURNAL)
+        if code != 0 or started is None or started.started is None:
+            failure = start_error(folder, code)
+            self._starts.note_start_error(folder, failure)
+            await self.host.remove(spec.name)
+            raise failure
+        return self.attach(folder, started)
+
+    def _spawn(self, folder: Path, spec: ContainerSpec, journal: int) -> int:
+        check_text(spec, by_shell=False)
+        argv, env = prepare_run(self.host, folder, spec)
+        return popen(argv, env, folder / journals.LOG, journal, Path("/"))
+
+    def attach(self, folder: Path, journal: Journal) -> Container:
+        """See `Runtime.attach`."""
+        assert journal.started is not None
+        pid, pidfd = journal.started.pid, pidfd_of(journal.started)
+        return PodmanContainer(folder, pid, pidfd, self._cgroups, self._starts.clock, self.host)
+
+    async def discard(self, name: str) -> None:
+        """See `Runtime.discard`: podman may know a container of which the shell couldn't tell us."""
+        await self.host.remove(name)
+
+
+class _PodmanNamespace(Namespace):
+    """A PID namespace whose process 1 is the command itself."""
+
+    def command(self) -> int | None:
+        return self._init if self._is_alive() else None
 
 
 def prepare_run(podman: Podman, folder: Path, spec: ContainerSpec) -> tuple[list[str], dict[str, str]]:
@@ -108,7 +174,7 @@ class PodmanContainer(Container):
         podman: Podman,
     ) -> None:
         """Makes the handle; the arguments are those of `Container`, with conmon as the process."""
-        super().__init__(folder, pid, pidfd, cgroups, clock)
+        super().__init__(folder, pid, pidfd, cgroups, clock, _PodmanNamespace)
         self._podman = podman
 
     async def wait(self) -> Exit:

@@ -1,0 +1,230 @@
+"""From a container's manifest to a started container: one way for processes of the host and for images."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import pwd
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpuyard import errors, launcher
+from gpuyard.kube.objects import CONFIG_MAPS, SECRETS, Manifest, Resource, key_of, uid_of
+from gpuyard.kube.quantity import to_int, to_milli
+from gpuyard.kube.wellknown import ENV_GPUS, ENV_SIMULATED
+from gpuyard.local.kubelet.context import KubeletContext
+from gpuyard.local.kubelet.devices.manager import ContainerAllocation
+from gpuyard.local.kubelet.environment import (
+    Sources,
+    command_line,
+    compose,
+    expand_words,
+    own_environment,
+    referenced_names,
+)
+from gpuyard.local.kubelet.pod_folders import PodFolder
+from gpuyard.local.kubelet.volumes import container_volumes
+from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.podman.cdi import CdiEdits, resolve
+from gpuyard.local.runtime.podman.host import Image
+from gpuyard.local.runtime.process.programs import DEFAULT_PATH
+from gpuyard.local.runtime.values import ContainerSpec, DeviceNode, ImageRun, Limits, Mount
+
+_PYTHON = re.compile(r"python(3(\.\d+)?)?")
+
+
+async def start_container(
+    context: KubeletContext,
+    pod: Manifest,
+    container: Mapping[str, Any],
+    attempt: int,
+    allocation: ContainerAllocation,
+    master_port: int,
+    image: Image | None,
+) -> Container:
+    """Starts one container of a pod.
+
+    Both kinds of container differ in three things: an image brings its own files, so that CDI has to bring
+    what its devices need; it has an environment and a working folder, which the host's processes get here;
+    and it brings its own launcher, where it is ours.
+
+    Args:
+        context: of the kubelet.
+        pod: with its node.
+        container: one of its containers.
+        attempt: number of this start.
+        allocation: its devices.
+        master_port: the pod's.
+        image: that podman has; None for a process of the host.
+
+    Raises:
+        ContainerConfigError: a ConfigMap or the like isn't there (yet), or it would run as root and mustn't.
+        DeviceError: the node has no CDI spec of a device.
+        StartError: it can't be started as it is.
+        ProcessError, ImageError: the pod's folder can't be written, podman doesn't work.
+    """
+    applied = context.runtimes.choose(image=image is not None).applied
+    ground = {} if image else base_environment()
+    edits = await asyncio.to_thread(_cdi_edits, context, allocation) if image else CdiEdits()
+    sources = await _sources_of(context, key_of(pod).namespace, container)
+    quantities = context.node.allocatable_quantities
+    own = own_environment(pod, container, sources, quantities, {**ground, **allocation.envs})
+    # As in a cluster CDI comes last: it says that nothing else is to hand GPUs over.
+    environment = {**compose(ground, allocation.envs, own, master_port), **dict(edits.env)}
+    folder = PodFolder(context.pods_dir / uid_of(pod))
+    volumes = container_volumes(pod["spec"], container, folder.volumes, can_mount=applied.mounts)
+    for mount in volumes.mounts:
+        await asyncio.to_thread(folder.make_volume, mount.host_path.name)
+    plugin_mounts = [Mount(Path(m.host_path), m.container_path, m.read_only) for m in allocation.mounts]
+    devices = {d.container_path: DeviceNode(d.host_path, d.container_path) for d in allocation.devices}
+    devices |= {d.container_path: d for d in edits.devices}
+    if image:
+        argv = expand_words(container.get("args") or (), environment)
+    else:
+        argv = through_launcher(command_line(container, environment), environment)
+    spec = ContainerSpec(
+        name=folder.start_name(container["name"], attempt),
+        argv=argv,
+        env=environment,
+        working_dir=container.get("workingDir") or ("" if image else "/"),
+        devices=list(devices.values()),
+        mounts=[*plugin_mounts, *edits.mounts, *volumes.mounts] if applied.mounts else (),
+        shm_bytes=0 if volumes.has_shm and volumes.shm_bytes is None else volumes.shm_bytes,
+        limits=limits_of(container),
+        image=_image_run(pod["spec"], container, image, environment) if image else None,
+    )
+    return await context.runtimes.start(folder.attempt(container["name"], attempt), spec)
+
+
+def _cdi_edits(context: KubeletContext, allocation: ContainerAllocation) -> CdiEdits:
+    return resolve(context.cdi_dir, allocation.cdi_devices)
+
+
+def base_environment() -> dict[str, str]:
+    """What a process has before anybody says anything; nothing of the daemon's own."""
+    base = {"PATH": DEFAULT_PATH, "HOME": "/"}
+    try:
+        user = pwd.getpwuid(os.getuid())
+    except KeyError:
+        return base
+    return {**base, "HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
+
+
+def through_launcher(argv: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """The command, with the launcher before it when the run asked for GPUs and has real ones.
+
+    The launcher runs in the Python whose torch the command would import: the command's own interpreter, else
+    the first python3 of the process's PATH. Where there is none, nothing is checked.
+    """
+    asked = environment.get(ENV_GPUS, "")
+    if not asked.isdigit() or not int(asked) or ENV_SIMULATED in environment:
+        return list(argv)
+    if _PYTHON.fullmatch(os.path.basename(argv[0])):  # noqa: PTH119 - a word of a command line
+        python: str | None = argv[0]
+    else:
+        python = shutil.which("python3", path=environment.get("PATH", os.defpath))
+    return [python, launcher.__file__, *argv] if python else list(argv)
+
+
+def device_requests(container: Mapping[str, Any]) -> dict[str, int]:
+    """Extended resources in a container's limits: those that device plugins serve."""
+    limits = (container.get("resources") or {}).get("limits") or {}
+    return {name: to_int(amount) for name, amount in limits.items() if "/" in name}
+
+
+def limits_of(container: Mapping[str, Any]) -> Limits:
+    """Of CPU and memory, as the manifest has them."""
+    limits = (container.get("resources") or {}).get("limits") or {}
+    # As in Kubernetes zero is no limit.
+    return Limits(
+        cpu_milli=to_milli(limits.get("cpu", "0")) or None,
+        memory_bytes=to_int(limits.get("memory", "0")) or None,
+    )
+
+
+async def _sources_of(context: KubeletContext, namespace: str, container: Mapping[str, Any]) -> Sources:
+    """The ConfigMaps and Secrets that a container's environment refers to."""
+    config_maps, secrets = referenced_names(container)
+    return Sources(
+        {name: await _data(context, CONFIG_MAPS, name, namespace) for name in config_maps},
+        {name: await _data(context, SECRETS, name, namespace) for name in secrets},
+    )
+
+
+async def _data(
+    context: KubeletContext, resource: Resource, name: str, namespace: str
+) -> Mapping[str, str] | None:
+    try:
+        found = await context.api.get(resource, name, namespace)
+    except errors.NotFound:
+        return None
+    data: Mapping[str, str] = found.get("data") or {}
+    if resource != SECRETS:
+        return data
+    # An environment is bytes: what is no UTF-8 comes out as it went in.
+    return {key: base64.b64decode(value).decode(errors="surrogateescape") for key, value in data.items()}
+
+
+def _image_run(
+    pod_spec: Mapping[str, Any],
+    container: Mapping[str, Any],
+    image: Image,
+    environment: Mapping[str, str],
+) -> ImageRun:
+    command = tuple(expand_words(container.get("command") or (), environment))
+    context = container.get("securityContext") or {}
+    pod_context = pod_spec.get("securityContext") or {}
+    capabilities = context.get("capabilities") or {}
+    groups = [pod_context.get("fsGroup"), *(pod_context.get("supplementalGroups") or ())]
+    seccomp = context.get("seccompProfile") or pod_context.get("seccompProfile") or {}
+    return ImageRun(
+        image_id=image.id,
+        entrypoint=command or None,
+        user=_user(pod_spec, container, image),
+        groups=tuple(dict.fromkeys(group for group in groups if group is not None)),
+        add_capabilities=tuple(capabilities.get("add") or ()),
+        drop_capabilities=tuple(capabilities.get("drop") or ()),
+        no_new_privileges=context.get("allowPrivilegeEscalation") is False,
+        read_only_root=bool(context.get("readOnlyRootFilesystem")),
+        unconfined=seccomp.get("type") == "Unconfined",
+    )
+
+
+def _user(pod_spec: Mapping[str, Any], container: Mapping[str, Any], image: Image) -> str:
+    """UID and GID for podman; empty for the image's own.
+
+    Raises:
+        ContainerConfigError: as kubelets refuse root where runAsNonRoot is set, in their words.
+    """
+    context = {**(pod_spec.get("securityContext") or {}), **_given(container.get("securityContext"))}
+    uid, gid = context.get("runAsUser"), context.get("runAsGroup")
+    if context.get("runAsNonRoot"):
+        name = image.user.partition(":")[0]
+        if uid == 0:
+            raise _refused("container's runAsUser breaks non-root policy", container)
+        if uid is None and name in ("", "0", "root"):
+            raise _refused("container has runAsNonRoot and image will run as root", container)
+        if uid is None and not name.isdecimal():
+            raise _refused(
+                f"container has runAsNonRoot and image has non-numeric user ({name}), "
+                "cannot verify user is non-root",
+                container,
+            )
+    if uid is None and gid is None:
+        return ""
+    user = str(image.user.partition(":")[0] or 0) if uid is None else str(uid)
+    return user if gid is None else f"{user}:{gid}"
+
+
+def _given(context: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (context or {}).items() if value is not None}
+
+
+def _refused(why: str, container: Mapping[str, Any]) -> errors.ContainerConfigError:
+    return errors.ContainerConfigError(
+        f"{why} (container: {container['name']})", remedy="set securityContext.runAsUser to a user's number"
+    )

@@ -1,0 +1,100 @@
+"""Containers as processes of this process's own user, in sessions of their own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.local.runtime import journal as journals
+from gpuyard.local.runtime.cgroups import Cgroups
+from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.members import Members, Namespace
+from gpuyard.local.runtime.process.members import Session
+from gpuyard.local.runtime.process.programs import check_working_dir, find_program
+from gpuyard.local.runtime.process.sandbox import BUBBLEWRAP, Isolation, bubblewrap_args, check_word_count
+from gpuyard.local.runtime.process.shell import JOURNAL_FD, shell_argv
+from gpuyard.local.runtime.runtime import Applied
+from gpuyard.local.runtime.spawn import Starts, check_text, pidfd_of, popen
+from gpuyard.local.runtime.values import ENV_CONTAINER, ContainerSpec
+
+#: Bubblewrap always sets no_new_privs.
+_SECURITY = {BUBBLEWRAP: frozenset(("allowPrivilegeEscalation",))}
+
+
+class ProcessRuntime:
+    """Implements `Runtime`. Each container is in a sandbox of bubblewrap where the host allows that."""
+
+    def __init__(self, isolation: Isolation, cgroups: Cgroups, starts: Starts) -> None:
+        """Makes it; see `find_isolation` and `find_cgroups`."""
+        self.isolation = isolation
+        self.cgroups = cgroups
+        self._starts = starts
+
+    @property
+    def applied(self) -> Applied:
+        """See `Runtime.applied`."""
+        level = self.isolation.level
+        security = _SECURITY.get(level, frozenset())
+        return Applied(level, mounts=level == BUBBLEWRAP, container_security=security)
+
+    async def start(self, folder: Path, spec: ContainerSpec) -> Container:
+        """See `Runtime.start`."""
+        journal = await self._starts.open(folder, spec.name, self.isolation.level)
+        try:
+            pid = self._starts.launch(folder, journal, lambda: self._spawn(folder, spec, journal))
+        except errors.StartError:
+            self.cgroups.remove(spec.name)
+            raise
+        return self._container(folder, pid, os.pidfd_open(pid))
+
+    def attach(self, folder: Path, journal: Journal) -> Container:
+        """See `Runtime.attach`."""
+        assert journal.started is not None
+        return self._container(folder, journal.started.pid, pidfd_of(journal.started))
+
+    async def discard(self, name: str) -> None:
+        """See `Runtime.discard`: a process that never got going leaves nothing."""
+
+    def _container(self, folder: Path, pid: int, pidfd: int | None) -> Container:
+        return Container(folder, pid, pidfd, self.cgroups, self._starts.clock, self._members)
+
+    def _members(self, journal: Journal) -> Members:
+        # The container may have been started by an earlier daemon, with another isolation than this one's.
+        return Namespace(journal) if journal.isolation == BUBBLEWRAP else Session(journal, self.cgroups)
+
+    def _spawn(self, folder: Path, spec: ContainerSpec, journal: int) -> int:
+        isolated = self.isolation.level == BUBBLEWRAP
+        check_text(spec, by_shell=not isolated)
+        working_dir = check_working_dir(spec.working_dir)
+        program = find_program(spec.argv[0], spec.env, working_dir)
+        command = [program, *spec.argv[1:]]
+        env = {**spec.env, ENV_CONTAINER: spec.name}
+        try:
+            groups = self.cgroups.create(spec.name, spec.limits)
+        except OSError as error:
+            raise errors.StartError(
+                f"the kernel refuses the limits of CPU and memory: {error.strerror}"
+            ) from error
+        log_path = folder / journals.LOG
+        if not isolated:
+            return popen(shell_argv(groups, command, stay=True), env, log_path, journal, working_dir)
+        tmp = folder / journals.TMP
+        tmp.mkdir(mode=0o700)
+        tmp.chmod(0o1777)
+        setup = bubblewrap_args(replace(spec, env=env), tmp)
+        check_word_count(setup, command)
+        args = os.memfd_create("bwrap-args", os.MFD_CLOEXEC)
+        try:
+            # Through a file: an environment has secrets, and arguments are public.
+            with os.fdopen(os.dup(args), "wb") as file:
+                for arg in setup:
+                    file.write(os.fsencode(arg) + b"\0")
+            os.lseek(args, 0, os.SEEK_SET)
+            bwrap = [self.isolation.program, "--args", str(args), "--json-status-fd", str(JOURNAL_FD), "--"]
+            argv = shell_argv(groups, [*bwrap, *command], stay=False)
+            return popen(argv, {}, log_path, journal, Path("/"), keep=args)
+        finally:
+            os.close(args)

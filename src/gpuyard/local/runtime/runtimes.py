@@ -1,0 +1,140 @@
+"""The runtimes of this host: one for each kind of container, and the adoption of what they started."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from gpuyard.local.runtime import journal as journals
+from gpuyard.local.runtime import procfs
+from gpuyard.local.runtime.cgroups import Cgroups, find_cgroups
+from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.ending import conclude, rebooted
+from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.members import marked, send
+from gpuyard.local.runtime.podman.host import PODMAN, Podman
+from gpuyard.local.runtime.podman.runtime import PodmanRuntime
+from gpuyard.local.runtime.process.runtime import ProcessRuntime
+from gpuyard.local.runtime.process.sandbox import Isolation, find_isolation
+from gpuyard.local.runtime.removal import remove_tree
+from gpuyard.local.runtime.runtime import Runtime
+from gpuyard.local.runtime.spawn import Starts
+from gpuyard.local.runtime.values import ContainerSpec, Exit
+
+_POLL_S = 0.005
+
+
+class Runtimes:
+    """Chooses the runtime of each container: podman for one with an image, else processes of the host.
+
+    A start has a folder: its journal, its log and its own /tmp. The folder is all that others need to adopt
+    the container, whenever this process is killed. Methods belong to the running event loop.
+
+    Attributes:
+        process: for containers without an image.
+        podman: for containers with one.
+        cgroups: where limits of processes are set.
+    """
+
+    def __init__(
+        self,
+        isolation: Isolation,
+        cgroups: Cgroups,
+        clock: Callable[[], datetime],
+        *,
+        boot_id: str | None = None,
+        podman: Podman | None = None,
+    ) -> None:
+        """Makes the runtimes; see `find_isolation` and `find_cgroups`.
+
+        Args:
+            isolation: how processes are kept apart.
+            cgroups: where limits are set.
+            clock: aware UTC now.
+            boot_id: of the host; read from /proc when None.
+            podman: for containers with an image; None refuses them.
+        """
+        self._boot_id = procfs.boot_id() if boot_id is None else boot_id
+        self._clock = clock
+        starts = Starts(clock, self._boot_id)
+        self.cgroups = cgroups
+        self.process = ProcessRuntime(isolation, cgroups, starts)
+        self.podman = PodmanRuntime(podman or Podman(None, ""), cgroups, starts)
+
+    @classmethod
+    async def open(
+        cls, name: str, search_path: str, clock: Callable[[], datetime], *, podman: Podman | None = None
+    ) -> Runtimes:
+        """Tries once what this host permits.
+
+        Args:
+            name: tells this yard's cgroups from those of others on this host.
+            search_path: where bwrap is looked for, as in PATH.
+            clock: aware UTC now.
+            podman: of this host; its probe is the caller's to run.
+        """
+        isolation = await find_isolation(search_path)
+        cgroups = await asyncio.to_thread(find_cgroups, f"gpuyard-{name}")
+        return cls(isolation, cgroups, clock, podman=podman)
+
+    def choose(self, *, image: bool) -> Runtime:
+        """The runtime of containers with an image, or without."""
+        return self.podman if image else self.process
+
+    async def start(self, folder: Path, spec: ContainerSpec) -> Container:
+        """See `Runtime.start`."""
+        return await self.choose(image=spec.image is not None).start(folder, spec)
+
+    async def adopt(self, folder: Path) -> Container | Exit | None:
+        """What became of a start: it runs (or has just ended), it ended, or nothing was ever started.
+
+        In the last case the folder is removed and the container may be started again.
+
+        Raises:
+            ProcessError: the journal can't be read.
+        """
+        path = folder / journals.JOURNAL
+        journal = journals.read(path)
+        # Without even the intent it is damaged, and whoever holds the lock won't mend it.
+        while journal and journal.boot_id and _is_undecided(journal) and journals.is_locked(path):
+            await asyncio.sleep(_POLL_S)
+            journal = journals.read(path)
+        if journal is None or (_is_undecided(journal) and journal.boot_id in ("", self._boot_id)):
+            # The shell names itself before anything else, and the lock says that there is none.
+            if journal is not None:
+                await self._runtime_of(journal).discard(journal.name)
+            await asyncio.to_thread(remove_tree, folder)
+            return None
+        if journal.exit is not None:
+            return journal.exit
+        if journal.boot_id != self._boot_id:
+            return self._end_before_boot(folder, journal)
+        return self._runtime_of(journal).attach(folder, journal)
+
+    def _runtime_of(self, journal: Journal) -> Runtime:
+        return self.choose(image=journal.isolation == PODMAN)
+
+    async def end_lost(self, name: str) -> None:
+        """Ends what is left of the start of this name, of which no journal is left."""
+        while left := await asyncio.to_thread(marked, name):
+            send(left, signal.SIGKILL)
+            await asyncio.sleep(_POLL_S)
+        self.cgroups.remove(name)
+
+    def _end_before_boot(self, folder: Path, journal: Journal) -> Exit:
+        if journal.exit_code is None:
+            exit_ = rebooted(journal)
+        else:
+            exit_ = conclude(
+                journal, folder / journals.LOG, signalled=None, out_of_memory=False, now=self._clock()
+            )
+        journals.append_exit(folder / journals.JOURNAL, exit_)
+        return exit_
+
+
+def _is_undecided(journal: Journal) -> bool:
+    """Whether the intent is written and nothing tells that a process was started for it."""
+    return journal.started is None and journal.exit is None
