@@ -10,6 +10,7 @@
     │   ├── UnsupportedMediaType 415, Invalid 422, TooManyRequests 429, InternalError 500,
     │   └── ServiceUnavailable 503, Timeout 504, StorageFull 507
     ├── ConnectionFailed            no API answers at the address
+    │   └── Stalled                 one began to, or took the request, and says nothing any more
     ├── YardError                   the local yard can't start, stop or be found
     │   ├── YardStopped, YardBusy, VersionMismatch
     ├── StoreError                  the yard's database
@@ -205,6 +206,10 @@ class StorageFull(ApiError):
 
 class ConnectionFailed(GpuyardError):
     """No API answers at the address."""
+
+
+class Stalled(ConnectionFailed):
+    """An API took the request and has said nothing for as long as we wait."""
 
 
 class YardError(GpuyardError):

@@ -12,10 +12,8 @@ import httpx
 
 from gpuyard import errors
 from gpuyard.client.connection import Connection
+from gpuyard.client.http import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, Answer
 from gpuyard.client.origin import masked
-
-CONNECT_S = 5.0
-ANSWER_S = 30.0
 
 #: OpenSSL's X509_V_ERR_*.
 _EXPIRED, _NOT_YET = 10, 9
@@ -52,7 +50,8 @@ def connection_failed(
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, _NO_FAULT_OF_TLS):
             return _tls_failed(server, cause, connection)
     reason, remedy = _why_silent(error, causes)
-    return _silent(server, reason, remedy if connection else "")
+    kind = errors.Stalled if isinstance(error, httpx.ReadTimeout) else errors.ConnectionFailed
+    return kind(f"the API at {server} doesn't answer: {reason}", remedy=remedy if connection else "")
 
 
 def _why_silent(error: httpx.HTTPError, causes: list[BaseException]) -> tuple[str, str]:
@@ -66,9 +65,9 @@ def _why_silent(error: httpx.HTTPError, causes: list[BaseException]) -> tuple[st
         if isinstance(cause, OSError) and cause.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
             return f"there is no way to it ({cause.strerror})", way
     if isinstance(error, httpx.ConnectTimeout):
-        return f"no connection within {CONNECT_S:.0f} s", f"{there} {way}"
+        return f"no connection within {CONNECT_TIMEOUT_S:.0f} s", f"{there} {way}"
     if isinstance(error, httpx.TimeoutException):
-        return f"no answer within {ANSWER_S:.0f} s", "it may be overloaded: try again in a while"
+        return f"no answer within {ANSWER_TIMEOUT_S:.0f} s", "it may be overloaded: try again in a while"
     if isinstance(error, httpx.ConnectError):
         return str(error) or "no connection", there
     return f"it cut the connection ({error or type(error).__name__})", "try again; it may be starting"
@@ -108,23 +107,23 @@ def _tls_failed(server: str, error: ssl.SSLError, connection: Connection | None)
 
 
 def not_an_api(
-    server: str, response: httpx.Response, connection: Connection | None
+    server: str, answer: Answer, content: bytes, connection: Connection | None
 ) -> errors.ConnectionFailed:
-    """The error for an answer that no Kubernetes API gives."""
-    what = response.headers.get("content-type", "").partition(";")[0] or "nothing that says what it is"
-    if response.is_redirect:
-        what = f"a redirect to {masked(response.headers.get('location', 'nowhere'))}"
+    """The error for an answer that no Kubernetes API gives; `content` is its body."""
+    what = answer.headers.get("content-type", "").partition(";")[0] or "nothing that says what it is"
+    if answer.status in (301, 302, 303, 307, 308) and "location" in answer.headers:
+        what = f"a redirect to {masked(answer.headers['location'])}"
     return errors.ConnectionFailed(
-        f"what answers at {server} is no Kubernetes API: {response.request.url.path} gives {what}",
+        f"what answers at {server} is no Kubernetes API: {answer.path} gives {what}",
         remedy="is `server` the API's own address, or a web page's or a login's"
-        f"{_in_file(connection)}? {readable(response.content)}".rstrip(),
+        f"{_in_file(connection)}? {readable(content)}".rstrip(),
     )
 
 
-def is_page(response: httpx.Response) -> bool:
+def is_page(answer: Answer, content: bytes) -> bool:
     """Whether an answer is a web page: a proxy's, or another server's."""
-    kind = response.headers.get("content-type", "")
-    return "html" in kind or response.content.lstrip()[:1] == b"<"
+    kind = answer.headers.get("content-type", "")
+    return "html" in kind or content.lstrip()[:1] == b"<"
 
 
 def readable(content: bytes) -> str:

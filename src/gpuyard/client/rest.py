@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-import httpx
-import orjson
+from typing import TYPE_CHECKING, Any
 
 from gpuyard import errors
 from gpuyard.client.api import ObjectList, PatchType, Propagation, WatchEvent
-from gpuyard.client.connection import Connection
-from gpuyard.client.failures import (
-    ANSWER_S,
-    CONNECT_S,
-    connection_failed,
-    is_page,
-    not_an_api,
-    readable,
-)
-from gpuyard.client.origin import masked, why_unauthorized
+from gpuyard.client.http import ANSWER_TIMEOUT_S, Answer, Http, Request
+from gpuyard.client.unix_http import UnixHttp
 from gpuyard.kube.objects import Manifest, Resource
 from gpuyard.kube.status import error_of
+
+if TYPE_CHECKING:
+    from gpuyard.client.connection import Connection
 
 _FIELD_MANAGER = "gpuyard"
 #: The server ends a watch after this long and the caller resumes it.
 _WATCH_S = 300
-_TIMEOUT = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
-#: A connection that died silently is noticed after this long without a word; on this machine none does.
-_WATCH_TIMEOUT = httpx.Timeout(_WATCH_S + ANSWER_S, connect=CONNECT_S)
-_LOG_TIMEOUT = httpx.Timeout(120.0, connect=CONNECT_S)
-_SOCKET_LOG_TIMEOUT = httpx.Timeout(None, connect=CONNECT_S)
+#: A connection that died silently is noticed after this long without a word.
+_WATCH_TIMEOUT_S = _WATCH_S + ANSWER_TIMEOUT_S
+_LOG_TIMEOUT_S = 120.0
 #: A server that asks to be left alone for a while is asked again so often, and not after a longer pause.
 _ATTEMPTS = 5
 _LONGEST_PAUSE_S = 10.0
@@ -58,34 +49,23 @@ class RestApi:
         """`clock` tells whether credentials that were refused have expired."""
         if (connection is None) == (unix_socket is None):
             raise TypeError("give a connection or a unix socket")
-        self.server = str(unix_socket) if connection is None else masked(connection.server)
         self._connection = connection
         self._clock = clock
-        name = connection.tls_server_name if connection else None
-        self._extensions = {"sni_hostname": name} if name else {}
         self.server_headers: Mapping[str, str] = {}
-        self._log_timeout = _SOCKET_LOG_TIMEOUT if unix_socket else _LOG_TIMEOUT
-        if unix_socket is not None:
-            transport = httpx.AsyncHTTPTransport(uds=str(unix_socket), verify=False)
-            self._http = httpx.AsyncClient(
-                transport=transport, base_url="http://localhost", timeout=_TIMEOUT, trust_env=False
-            )
-        elif connection is not None:
-            try:
-                self._http = httpx.AsyncClient(
-                    base_url=connection.server,
-                    verify=connection.tls if connection.tls is not None else True,
-                    headers=connection.headers,
-                    timeout=_TIMEOUT,
-                    proxy=connection.proxy,
-                )
-            except (httpx.InvalidURL, ValueError) as error:
-                # A header's text may be a token: not in the message.
-                reason = "the token isn't ASCII" if isinstance(error, UnicodeError) else str(error)
-                raise errors.UsageError(
-                    f"can't connect to {self.server!r}: {reason}",
-                    remedy="mend `server`, `proxy-url` or the token in the kubeconfig",
-                ) from error
+        self._http: Http
+        if connection is None:
+            assert unix_socket is not None
+            self.server = str(unix_socket)
+            self._http = UnixHttp(unix_socket)
+            # On this machine no connection dies silently.
+            self._log_timeout_s = None
+        else:
+            from gpuyard.client.cluster_http import ClusterHttp
+            from gpuyard.client.origin import masked
+
+            self.server = masked(connection.server)
+            self._http = ClusterHttp(connection)
+            self._log_timeout_s = _LOG_TIMEOUT_S
 
     async def __aenter__(self) -> RestApi:
         return self
@@ -141,10 +121,8 @@ class RestApi:
             "resourceVersion": resource_version,
             "timeoutSeconds": str(_WATCH_S),
         }
-        async with self._stream(resource.path(namespace), params, _WATCH_TIMEOUT) as response:
-            async for line in response.aiter_lines():
-                if not line:
-                    continue
+        async with self._stream(resource.path(namespace), params, _WATCH_TIMEOUT_S) as answer:
+            async for line in _lines(answer.pieces):
                 event = self._event(line)
                 if event["type"] == "ERROR":
                     raise error_of(event["object"], int(event["object"].get("code") or 500))
@@ -242,7 +220,7 @@ class RestApi:
         previous: bool = False,
         timestamps: bool = False,
         since_time: str = "",
-        accept: str = "",
+        accept: str = "*/*",
         on_begin: Callable[[Mapping[str, str]], None] = lambda headers: None,
     ) -> AsyncGenerator[bytes, None]:
         """A container's output as it was written, in pieces; ends with the container when following.
@@ -264,12 +242,12 @@ class RestApi:
             params["sinceTime"] = since_time
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         try:
-            async with self._stream(path, params, self._log_timeout, accept) as response:
-                on_begin(response.headers)
-                async for piece in response.aiter_bytes():
+            async with self._stream(path, params, self._log_timeout_s, accept) as answer:
+                on_begin(answer.headers)
+                async for piece in answer.pieces:
                     yield piece
-        except errors.ConnectionFailed as error:
-            if not (follow and isinstance(error.__cause__, httpx.ReadTimeout)):
+        except errors.Stalled:
+            if not follow:
                 raise
 
     async def get_path(self, path: str) -> Manifest:
@@ -285,106 +263,103 @@ class RestApi:
         content_type: str = "application/json",
         params: Mapping[str, str] | None = None,
     ) -> Manifest:
-        try:
-            content = orjson.dumps(body) if body is not None else None
-        except TypeError as error:
-            raise errors.UsageError(
-                f"what is to be sent can't be: {error}",
-                remedy="values, PATH and other variables of your shell included, have to be text in UTF-8",
-            ) from error
-        headers = {"Content-Type": content_type} if content is not None else {}
-        try:
-            request = self._http.build_request(
-                method, path, content=content, headers=headers, params=params, extensions=self._extensions
-            )
-        except httpx.InvalidURL as error:
-            raise _unfit_path(path, error) from error
-        response = await self._send(request)
-        answer = _object(response)
-        if response.status_code >= 400:
-            raise self._refusal(response, answer)
-        if answer is None:
-            raise not_an_api(self.server, response, self._connection)
-        return answer
+        request = Request(method, path, params or {}, _encoded(body), content_type)
+        async with self._answer(request) as answer:
+            content = await answer.read()
+        found = _object(content)
+        if answer.status >= 400:
+            raise self._refusal(answer, content, found)
+        if found is None:
+            raise self._not_an_api(answer, content)
+        return found
 
-    async def _send(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
+    @asynccontextmanager
+    async def _answer(self, request: Request) -> AsyncIterator[Answer]:
         """Sends it, again when the server is too busy and says when to: it hasn't done it then."""
         for left in reversed(range(_ATTEMPTS)):
-            try:
-                response = await self._http.send(request, stream=stream)
-            except httpx.HTTPError as error:
-                raise connection_failed(self.server, error, self._connection) from error
-            self.server_headers = response.headers
-            pause_s = _pause(response)
-            if pause_s is None or not left:
-                break
-            await response.aclose()
+            async with self._http.send(request) as answer:
+                self.server_headers = answer.headers
+                pause_s = _pause(answer)
+                if pause_s is None or not left:
+                    yield answer
+                    return
             await asyncio.sleep(pause_s)
-        return response
 
     @asynccontextmanager
     async def _stream(
-        self, path: str, params: Mapping[str, str], timeout: httpx.Timeout, accept: str = ""
-    ) -> AsyncIterator[httpx.Response]:
-        headers = {"Accept": accept} if accept else {}
-        try:
-            request = self._http.build_request(
-                "GET",
-                path,
-                params=params,
-                headers=headers,
-                timeout=timeout,
-                extensions=self._extensions,
-            )
-        except httpx.InvalidURL as error:
-            raise _unfit_path(path, error) from error
-        response = await self._send(request, stream=True)
-        try:
-            if response.status_code >= 400:
-                await response.aread()
-                raise self._refusal(response, _object(response))
-            yield response
-        except httpx.HTTPError as error:
-            raise connection_failed(self.server, error, self._connection) from error
-        finally:
-            await response.aclose()
+        self, path: str, params: Mapping[str, str], silence_timeout_s: float | None, accept: str = "*/*"
+    ) -> AsyncIterator[Answer]:
+        request = Request("GET", path, params, accept=accept, silence_timeout_s=silence_timeout_s)
+        async with self._answer(request) as answer:
+            if answer.status >= 400:
+                content = await answer.read()
+                raise self._refusal(answer, content, _object(content))
+            yield answer
 
-    def _refusal(self, response: httpx.Response, answer: Manifest | None) -> errors.GpuyardError:
+    def _not_an_api(self, answer: Answer, content: bytes) -> errors.GpuyardError:
+        from gpuyard.client.failures import not_an_api
+
+        return not_an_api(self.server, answer, content, self._connection)
+
+    def _refusal(self, answer: Answer, content: bytes, found: Manifest | None) -> errors.GpuyardError:
         """The error that an answer stands for."""
-        code = response.status_code
-        if answer is None and is_page(response) and code in (404, 405):
-            return not_an_api(self.server, response, self._connection)
-        text = f"the API at {self.server} answered {code}: {readable(response.content)}".rstrip(": ")
-        error = error_of(answer if answer is not None else {"message": text}, code)
+        from gpuyard.client.failures import is_page, readable
+        from gpuyard.client.origin import why_unauthorized
+
+        code = answer.status
+        if found is None and is_page(answer, content) and code in (404, 405):
+            return self._not_an_api(answer, content)
+        text = f"the API at {self.server} answered {code}: {readable(content)}".rstrip(": ")
+        error = error_of(found if found is not None else {"message": text}, code)
         origin = self._connection.origin if self._connection else None
-        if code == 401 and origin:
-            cause, remedy = why_unauthorized(origin, self._http.headers, self._clock())
+        if code == 401 and self._connection and origin:
+            cause, remedy = why_unauthorized(origin, self._connection.headers, self._clock())
             return errors.Unauthorized(f"the API at {self.server} says Unauthorized: {cause}", remedy=remedy)
         if code == 400 and "HTTP request to an HTTPS server" in error.message:
             return errors.ConnectionFailed(
                 f"the API at {self.server} speaks TLS only",
                 remedy="write https:// in `server`" + (f" of {origin.cluster_text}" if origin else ""),
             )
-        if (pause_s := response.headers.get("retry-after", "")).isdecimal():
+        if (pause_s := answer.headers.get("retry-after", "")).isdecimal():
             error.remedy = f"it is too busy, and asks to try again in {pause_s} s"
-        elif code in (502, 503, 504) and answer is None:
+        elif code in (502, 503, 504) and found is None:
             error.remedy = "it may be starting, or what is before it has lost it: try again in a while"
         return error
 
-    def _event(self, line: str) -> Any:
+    def _event(self, line: bytes) -> Any:
         try:
-            return orjson.loads(line)
-        except orjson.JSONDecodeError as error:
+            return json.loads(line)
+        except (ValueError, RecursionError) as error:
             # Such as the page of a proxy that lost the server.
             raise errors.ConnectionFailed(
                 f"the API at {self.server} sends what is no event: {error}"
             ) from error
 
 
-def _unfit_path(path: str, error: httpx.InvalidURL) -> errors.UsageError:
-    return errors.UsageError(
-        f"{path!r} can't be asked for: {error}", remedy="mend the name in it; names have no odd characters"
-    )
+def _encoded(body: object) -> bytes | None:
+    if body is None:
+        return None
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        raise errors.UsageError(
+            f"what is to be sent can't be: {error}",
+            remedy="values, PATH and other variables of your shell included, have to be text in UTF-8",
+        ) from error
+
+
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The lines of a stream that aren't empty; the last one also where no newline ends it."""
+    begun: list[bytes] = []
+    async for piece in pieces:
+        *whole, rest = piece.split(b"\n")
+        for line in whole:
+            if text := b"".join((*begun, line)).strip():
+                yield text
+            begun.clear()
+        begun.append(rest)
+    if text := b"".join(begun).strip():
+        yield text
 
 
 def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
@@ -392,22 +367,22 @@ def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
     return {name: value for name, value in params.items() if value}
 
 
-def _object(response: httpx.Response) -> Manifest | None:
+def _object(content: bytes) -> Manifest | None:
     """The JSON object in an answer, None when there is something else in it."""
     try:
-        answer = orjson.loads(response.content)
-    except orjson.JSONDecodeError:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
         return None
-    return answer if isinstance(answer, dict) else None
+    return found if isinstance(found, dict) else None
 
 
-def _pause(response: httpx.Response) -> float | None:
+def _pause(answer: Answer) -> float | None:
     """For how long a busy server asks to be left alone, in seconds; None when it isn't busy or doesn't say.
 
     Source: client-go's rest.WithRetry, which repeats any request that was answered with 429 or 5xx and
     Retry-After.
     """
-    after = response.headers.get("retry-after", "")
-    if (response.status_code == 429 or response.status_code >= 500) and after.isdecimal():
+    after = answer.headers.get("retry-after", "")
+    if (answer.status == 429 or answer.status >= 500) and after.isdecimal():
         return float(after) if float(after) <= _LONGEST_PAUSE_S else None
     return None

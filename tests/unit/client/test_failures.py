@@ -294,7 +294,7 @@ async def test_only_a_log_that_is_followed_may_fall_silent(
     follow: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else its end is missing, and nobody would say so."""
-    monkeypatch.setattr("gpuyard.client.rest._LOG_TIMEOUT", httpx.Timeout(5, read=0.05))
+    monkeypatch.setattr("gpuyard.client.rest._LOG_TIMEOUT_S", 0.05)
     done = asyncio.Event()
 
     async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

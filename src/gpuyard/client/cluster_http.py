@@ -1,0 +1,73 @@
+"""HTTP to the API of a cluster, over httpx: TLS, proxies, pooled connections."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+
+from gpuyard import errors
+from gpuyard.client.connection import Connection
+from gpuyard.client.failures import connection_failed
+from gpuyard.client.http import CONNECT_TIMEOUT_S, Answer, Request
+from gpuyard.client.origin import masked
+
+
+class ClusterHttp:
+    """Implements `client.http.Http`."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Raises UsageError when nothing could be sent with such a connection."""
+        self._connection = connection
+        self._server = masked(connection.server)
+        name = connection.tls_server_name
+        self._extensions = {"sni_hostname": name} if name else {}
+        try:
+            self._client = httpx.AsyncClient(
+                base_url=connection.server,
+                verify=connection.tls if connection.tls is not None else True,
+                headers=connection.headers,
+                proxy=connection.proxy,
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            # A header's text may be a token: not in the message.
+            reason = "the token isn't ASCII" if isinstance(error, UnicodeError) else str(error)
+            raise errors.UsageError(
+                f"can't connect to {self._server!r}: {reason}",
+                remedy="mend `server`, `proxy-url` or the token in the kubeconfig",
+            ) from error
+
+    @asynccontextmanager
+    async def send(self, request: Request) -> AsyncIterator[Answer]:
+        """See `Http.send`."""
+        headers = {"Accept": request.accept}
+        if request.content is not None:
+            headers["Content-Type"] = request.content_type
+        try:
+            built = self._client.build_request(
+                request.method,
+                request.path,
+                content=request.content,
+                headers=headers,
+                params=request.params,
+                timeout=httpx.Timeout(request.silence_timeout_s, connect=CONNECT_TIMEOUT_S),
+                extensions=self._extensions,
+            )
+        except httpx.InvalidURL as error:
+            raise errors.UsageError(
+                f"{request.path!r} can't be asked for: {error}",
+                remedy="mend the name in it; names have no odd characters",
+            ) from error
+        try:
+            response = await self._client.send(built, stream=True)
+            try:
+                yield Answer(request.path, response.status_code, response.headers, response.aiter_bytes())
+            finally:
+                await response.aclose()
+        except httpx.HTTPError as error:
+            raise connection_failed(self._server, error, self._connection) from error
+
+    async def aclose(self) -> None:
+        """See `Http.aclose`."""
+        await self._client.aclose()

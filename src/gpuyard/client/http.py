@@ -1,0 +1,93 @@
+"""One request to an API and its answer, whoever carries them.
+
+Two carriers: `unix_http` to the yard of this machine, on every command's way and therefore without a library;
+`cluster_http` to everything else, over httpx.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import quote, urlencode
+
+from gpuyard import errors
+
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked.
+
+    Attributes:
+        method, path: path without a query, not escaped.
+        params: the query.
+        content, content_type: the body, if there is one.
+        accept: the media types that the answer may have.
+        silence_timeout_s: the answer is given up after so long without a byte; None: never.
+    """
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    content_type: str = "application/json"
+    accept: str = "*/*"
+    silence_timeout_s: float | None = ANSWER_TIMEOUT_S
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a path that can't be asked for."""
+        if not self.path.isprintable():
+            raise errors.UsageError(
+                f"{self.path!r} can't be asked for: it has characters that no name has",
+                remedy="mend the name in it",
+            )
+
+    @property
+    def target(self) -> str:
+        """Path and query as they stand in a request line."""
+        return quote(self.path, safe="/:~@!$&'()*+,;=") + (
+            f"?{urlencode(self.params)}" if self.params else ""
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer whose body is still to be read, once: by `read`, or piece by piece.
+
+    Attributes:
+        path: what was asked for.
+        status: such as 200.
+        headers: by lower-case name.
+        pieces: the body. Raises ConnectionFailed when it is cut short, and Stalled when it stays silent.
+    """
+
+    path: str
+    status: int
+    headers: Mapping[str, str]
+    pieces: AsyncIterator[bytes]
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        return b"".join([piece async for piece in self.pieces])
+
+
+class Http(Protocol):
+    """Carries requests to one API, over as many connections as are needed at once."""
+
+    def send(self, request: Request) -> AbstractAsyncContextManager[Answer]:
+        """The answer, as long as the context is open.
+
+        Raises:
+            UsageError: the path can't be asked for.
+            ConnectionFailed: nobody answers, or what answers doesn't speak HTTP.
+            Stalled: the answer stays silent for longer than the request allows.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        ...

@@ -1,0 +1,174 @@
+"""HTTP/1.1 to a yard's unix socket. Source: RFC 9112.
+
+Both ends are ours, so that it needs no more than this; a library for it costs each command as much time as
+all the rest of what it does (docs/adr/0013).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.client.http import CONNECT_TIMEOUT_S, Answer, Request
+
+_MAX_HEAD_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 18
+
+
+class UnixHttp:
+    """Implements `client.http.Http`."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._idle: list[_Connection] = []
+
+    @asynccontextmanager
+    async def send(self, request: Request) -> AsyncIterator[Answer]:
+        """See `Http.send`."""
+        connection = await self._connection()
+        try:
+            yield await connection.ask(request)
+        finally:
+            # What was not read to its end would be taken for the beginning of the next answer.
+            if connection.is_free:
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    async def aclose(self) -> None:
+        """Closes the connections that wait for a next request."""
+        while self._idle:
+            self._idle.pop().close()
+        # The event loop lets go of a closed socket in its next turn.
+        await asyncio.sleep(0)
+
+    async def _connection(self) -> _Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.has_ended:
+                return connection
+            connection.close()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                opened = await asyncio.open_unix_connection(self._socket, limit=_MAX_HEAD_BYTES)
+        except ConnectionRefusedError as error:
+            raise _silent(self._socket, "nothing listens there (connection refused)") from error
+        except TimeoutError as error:
+            raise _silent(self._socket, f"no connection within {CONNECT_TIMEOUT_S:.0f} s") from error
+        except OSError as error:
+            raise _silent(self._socket, error.strerror or str(error)) from error
+        return _Connection(self._socket, *opened)
+
+
+class _Connection:
+    """One connection; carries one exchange after another."""
+
+    def __init__(self, socket: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._socket = socket
+        self._reader = reader
+        self._writer = writer
+        #: Whether the last answer was read to its end and the server keeps the connection.
+        self.is_free = True
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server closed it."""
+        return self._reader.at_eof() or self._writer.is_closing()
+
+    def close(self) -> None:
+        """Closes it; nothing of ours is still to be sent by then."""
+        self._writer.close()
+
+    async def ask(self, request: Request) -> Answer:
+        """Sends the request and reads the answer's head."""
+        self.is_free = False
+        async with self._told(request):
+            self._writer.write(_head(request) + (request.content or b""))
+            await self._writer.drain()
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            status, headers = _parsed(head)
+        return Answer(request.path, status, headers, self._pieces(request, headers))
+
+    async def _pieces(self, request: Request, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            while True:
+                async with self._told(request):
+                    line = await self._reader.readline()
+                    if not line:
+                        raise EOFError
+                    left = _size(line)
+                if not left:
+                    break
+                async for piece in self._exactly(request, left):
+                    yield piece
+                async with self._told(request):
+                    await self._reader.readexactly(2)
+            async with self._told(request):
+                while (await self._reader.readline()).strip():
+                    pass  # trailers
+        else:
+            async for piece in self._exactly(request, int(headers.get("content-length", 0))):
+                yield piece
+        self.is_free = headers.get("connection", "").lower() != "close"
+
+    async def _exactly(self, request: Request, left: int) -> AsyncIterator[bytes]:
+        while left:
+            async with self._told(request):
+                piece = await self._reader.read(min(left, _PIECE_BYTES))
+                if not piece:
+                    raise EOFError
+            left -= len(piece)
+            yield piece
+
+    @asynccontextmanager
+    async def _told(self, request: Request) -> AsyncIterator[None]:
+        """Bounds one step of an exchange, and says in our words what went wrong with it."""
+        try:
+            async with asyncio.timeout(request.silence_timeout_s):
+                yield
+        except TimeoutError as error:
+            raise errors.Stalled(
+                f"the API at {self._socket} doesn't answer: nothing for {request.silence_timeout_s:.0f} s",
+                remedy="it may be overloaded: try again in a while",
+            ) from error
+        except (EOFError, ConnectionError) as error:
+            raise _silent(self._socket, "it cut the connection") from error
+        except (ValueError, asyncio.LimitOverrunError) as error:
+            raise _silent(self._socket, f"what answers there doesn't speak HTTP ({error})") from error
+
+
+def _head(request: Request) -> bytes:
+    lines = [f"{request.method} {request.target} HTTP/1.1", "Host: localhost", f"Accept: {request.accept}"]
+    if request.content is not None:
+        lines += [f"Content-Type: {request.content_type}", f"Content-Length: {len(request.content)}"]
+    return "\r\n".join((*lines, "", "")).encode("ascii")
+
+
+def _parsed(head: bytes) -> tuple[int, dict[str, str]]:
+    """Status and headers; ValueError for what is none."""
+    first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
+    version, _, rest = first.partition(" ")
+    if not version.startswith("HTTP/1."):
+        raise ValueError(first[:80])
+    headers = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers[name.strip().lower()] = value.strip()
+    if "transfer-encoding" not in headers and not headers.get("content-length", "0").isdecimal():
+        raise ValueError("a Content-Length that is no number")
+    return int(rest.split(" ", 1)[0]), headers
+
+
+def _silent(socket: Path, reason: str) -> errors.ConnectionFailed:
+    return errors.ConnectionFailed(f"the API at {socket} doesn't answer: {reason}")
+
+
+def _size(line: bytes) -> int:
+    """The size of a chunk; ValueError for what is none."""
+    text = line.partition(b";")[0].strip()
+    if not text.isalnum():  # a sign would be a number to int()
+        raise ValueError(line[:80])
+    return int(text, 16)
