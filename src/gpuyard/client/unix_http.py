@@ -1,7 +1,7 @@
 """HTTP/1.1 to a yard's unix socket. Source: RFC 9112.
 
 Both ends are ours, so that it needs no more than this; a library for it costs each command as much time as
-all the rest of what it does (docs/adr/0013).
+all the rest of what it does (docs/adr/0011).
 """
 
 from __future__ import annotations
