@@ -7,6 +7,7 @@ all the rest of what it does (docs/adr/0011).
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,9 +29,9 @@ class UnixHttp:
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncIterator[Answer]:
         """See `Http.send`."""
-        connection = await self._connection()
+        connection, answer = await self._asked(request)
         try:
-            yield await connection.ask(request)
+            yield answer
         finally:
             # What was not read to its end would be taken for the beginning of the next answer.
             if connection.is_free:
@@ -45,12 +46,27 @@ class UnixHttp:
         # The event loop lets go of a closed socket in its next turn.
         await asyncio.sleep(0)
 
-    async def _connection(self) -> _Connection:
+    async def _asked(self, request: Request) -> tuple[_Connection, Answer]:
+        kept = self._kept()
+        if kept is not None:
+            try:
+                return kept, await kept.ask(request)
+            except errors.ConnectionFailed as error:
+                # The server may close a connection that waits just as the next request is on its way.
+                if request.method != "GET" or isinstance(error, errors.Stalled):
+                    raise
+        opened = await self._opened()
+        return opened, await opened.ask(request)
+
+    def _kept(self) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()
             if not connection.has_ended:
                 return connection
             connection.close()
+        return None
+
+    async def _opened(self) -> _Connection:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 opened = await asyncio.open_unix_connection(self._socket, limit=_MAX_HEAD_BYTES)
@@ -75,8 +91,12 @@ class _Connection:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the server closed it."""
-        return self._reader.at_eof() or self._writer.is_closing()
+        """Whether the server closed it, be it a moment ago: nothing is due on a connection that waits."""
+        if self._reader.at_eof() or self._writer.is_closing():
+            return True
+        waiting = select.poll()
+        waiting.register(self._writer.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(waiting.poll(0))
 
     def close(self) -> None:
         """Closes it; nothing of ours is still to be sent by then."""
@@ -85,11 +105,14 @@ class _Connection:
     async def ask(self, request: Request) -> Answer:
         """Sends the request and reads the answer's head."""
         self.is_free = False
-        async with self._told(request):
-            self._writer.write(_head(request) + (request.content or b""))
-            await self._writer.drain()
-            head = await self._reader.readuntil(b"\r\n\r\n")
-            status, headers = _parsed(head)
+        try:
+            async with self._told(request):
+                self._writer.write(_head(request) + (request.content or b""))
+                await self._writer.drain()
+                status, headers = _parsed(await self._reader.readuntil(b"\r\n\r\n"))
+        except BaseException:
+            self.close()
+            raise
         return Answer(request.path, status, headers, self._pieces(request, headers))
 
     async def _pieces(self, request: Request, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
