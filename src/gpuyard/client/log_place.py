@@ -41,7 +41,7 @@ class LogQuery:
     tail_lines: int | None = None
     timestamps: bool = False
     since_time: str = ""
-    accept: str = ""
+    accept: str = "*/*"
 
 
 @dataclass(frozen=True)
