@@ -11,9 +11,10 @@ from gpuyard.kube.objects import PODS, Manifest, annotations_of
 from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun
-from gpuyard.workloads.spec import Overrides, load_spec
+from gpuyard.workloads.spec import load_spec
 from tests.containers.conftest import ImageHost, Tiny
 from tests.unit.local.kubelet.conftest import NODE
+from tests.unit.workloads.flags import flags_of
 
 
 def _main(pod: Manifest) -> Any:
@@ -33,7 +34,7 @@ def _containers(podman: Podman) -> list[str]:
 
 def _rendered(tiny: Tiny, **fields: Any) -> dict[str, Any]:
     """The spec of the pod that `gpuyard run --image` makes."""
-    overrides = Overrides(run=tuple(fields.pop("run")), image=tiny.reference, **fields)
+    overrides = flags_of(run=tuple(fields.pop("run")), image=tiny.reference, **fields)
     spec = load_spec(None, "the test", overrides, {})
     [job] = render(ResolvedRun(spec, "run", "default", image=tiny.reference))
     return dict(job["spec"]["template"]["spec"])

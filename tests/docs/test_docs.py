@@ -19,7 +19,7 @@ from gpuyard.explain.placement import Blocker
 from gpuyard.local.objects.kinds.kind import KindSpec
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.workloads.run_state import Reason, State, run_state
-from gpuyard.workloads.spec import Overrides, load_spec
+from gpuyard.workloads.spec import load_spec
 from gpuyard.workloads.spec_model import ALLOCATED_ENV, ResourcesModel, SpecModel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,7 +221,7 @@ SPECS = [
 
 @pytest.mark.parametrize("text", SPECS)
 def test_specs_in_blocks_are_valid(text: str) -> None:
-    load_spec(text, "a document", Overrides(), {"WANDB_API_KEY": "x"})
+    load_spec(text, "a document", (), {"WANDB_API_KEY": "x", "USER": "ada"})
 
 
 def test_there_are_specs_in_the_documents() -> None:

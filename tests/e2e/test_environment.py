@@ -131,3 +131,21 @@ def test_a_full_dev_shm_does_not_reach_the_next_run(sandboxed: Yard) -> None:
     fill = "dd if=/dev/zero of=/dev/shm/file bs=1M count=64 2>/dev/null; ls /dev/shm"
     assert sandboxed.ok("run", "--shm", "16Mi", "--", "sh", "-c", fill) == "file\n"
     assert sandboxed.ok("run", "--shm", "16Mi", "--", "ls", "/dev/shm") == ""
+
+
+def test_an_env_file_and_variables_of_the_shell(yard: Yard) -> None:
+    (yard.work / ".env").write_text("A=file\nB=file\n")
+    spec = "env: {A: spec, WHO: '${USER}', AS_IT_IS: '$${USER} $$'}\n"
+    (yard.work / "gpuyard.yaml").write_text(spec)
+    found = look(yard, "-f", "gpuyard.yaml", "--env-file", ".env", "--env", "B=flag")["env"]
+    assert [found[key] for key in ("A", "B", "WHO", "AS_IT_IS")] == ["file", "flag", "tester", "${USER} $$"]
+
+
+def test_a_run_over_its_timeout_ends_and_keeps_its_output(yard: Yard) -> None:
+    yard.script("long.py", "import time\nprint('began', flush=True)\ntime.sleep(600)")
+    done = yard.call("run", "-n", "long", "--timeout", "1s", "long.py")
+    assert done.code == 143
+    state = yard.state("long")
+    assert (state["state"], state["reason"]) == ("failed", "DeadlineExceeded")
+    assert yard.ok("logs", "long") == "began\n"
+    assert "give it more time: --timeout" in yard.ok("explain", "long")

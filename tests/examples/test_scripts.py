@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard.workloads.command import needed_script, resolve_command
-from gpuyard.workloads.spec import Overrides, load_spec
+from gpuyard.workloads.spec import load_spec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PYTHON = "/usr/bin/python3"
@@ -34,7 +34,7 @@ def clean_env(**env: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/gpuyard.yaml")), ids=lambda path: path.parent.name)
 def test_specs_are_valid_and_name_scripts_that_are_there(path: Path) -> None:
-    spec = load_spec(path.read_text(), str(path), Overrides(), {})
+    spec = load_spec(path.read_text(), str(path), (), {})
     assert spec.python == PYTHON
     assert spec.gpus.count > 0
     script = needed_script(resolve_command(spec.run, spec.python))
@@ -82,7 +82,7 @@ def test_training_resumes_after_a_kill_and_ends_as_if_nothing_happened(tmp_path:
 @pytest.mark.torch
 def test_ddp_ends_with_the_same_weights_on_all_ranks() -> None:
     folder = EXAMPLES / "03-ddp"
-    spec = load_spec((folder / "gpuyard.yaml").read_text(), "gpuyard.yaml", Overrides(), {})
+    spec = load_spec((folder / "gpuyard.yaml").read_text(), "gpuyard.yaml", (), {})
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -18,7 +18,8 @@ from gpuyard.cli.output import megabytes, print_json
 from gpuyard.cli.progress import Progress
 from gpuyard.images.cache import Cache, cache_folder
 from gpuyard.images.places import Places
-from gpuyard.workloads.spec import Overrides, RunSpec, load_spec
+from gpuyard.workloads.overrides import Flag
+from gpuyard.workloads.spec import RunSpec, load_spec
 
 
 def build_image(
@@ -51,7 +52,8 @@ def _read_request(file: Path | None, options: BuildOptions) -> BuildRequest:
         raise errors.UsageError(
             f"can't read {file}: {error.strerror}", remedy="name a spec file that is there"
         ) from error
-    spec = load_spec(text, str(file), Overrides(workdir=options.workdir), os.environ)
+    flags = [Flag("--workdir", ("workdir",), options.workdir)] if options.workdir is not None else []
+    spec = load_spec(text, str(file), flags, os.environ)
     if spec.build is None and not options.base:
         raise errors.UsageError(
             f"{file} has nothing to build: its `image` is {spec.image or 'left out'}",

@@ -1,47 +1,53 @@
-"""Flags of `gpuyard run`: equal to the file's keys, and winning over them."""
+"""Flags of `gpuyard run`, laid over a spec file's tree: they win over its keys.
+
+A flag names the key that it sets, so that nothing here knows the keys.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from gpuyard.errors import Problem
-from gpuyard.workloads.command import Run
 from gpuyard.workloads.tree import Node, Path, UnreadableYaml
 
 _TOLERATION = re.compile(r"(?P<key>[^=:]*)(?:=(?P<value>[^:]*))?(?::(?P<effect>\w+))?")
 
 
+class Form(Enum):
+    """How the text of a flag is written, and what it does to the key."""
+
+    #: The text takes the place of the file's.
+    VALUE = auto()
+    #: `KEY=VALUE` sets one entry of a mapping.
+    ENTRY = auto()
+    #: As ENTRY; `KEY` alone sets one without a value.
+    ENTRY_OR_KEY = auto()
+    #: The text is added to the file's list.
+    ITEM = auto()
+    #: `KEY[=VALUE][:EFFECT]`, as kubectl writes taints, is added to the file's list.
+    TOLERATION = auto()
+    #: YAML or JSON takes the place of the file's.
+    YAML = auto()
+
+
 @dataclass(frozen=True)
-class Overrides:
-    """What the flags say; None and empty leave the file's word.
+class Flag:
+    """One flag as it was typed.
 
     Attributes:
-        gpus, cpus, memory, shm, workdir, python, image, priority, retries: as typed.
-        env: `K=V`, or `K` to take it from the caller's shell.
-        node_selector: `KEY=VALUE`.
-        image_pull_secrets: names of Secrets; added to the file's.
-        tolerations: `KEY[=VALUE][:EFFECT]`, as kubectl writes taints; added to the file's.
-        affinity: YAML or JSON, in the place of the file's.
-        run: the words after the flags, or the script and its arguments.
+        name: what the user knows it by, for messages.
+        path: of the key.
+        value: the text; of the command also its words.
+        form: how the text is written.
     """
 
-    name: str | None = None
-    gpus: str | None = None
-    cpus: str | None = None
-    memory: str | None = None
-    shm: str | None = None
-    workdir: str | None = None
-    env: tuple[str, ...] = ()
-    run: Run | None = None
-    python: str | None = None
-    image: str | None = None
-    image_pull_secrets: tuple[str, ...] = ()
-    retries: str | int | None = None
-    priority: str | None = None
-    node_selector: tuple[str, ...] = ()
-    tolerations: tuple[str, ...] = ()
-    affinity: str | None = None
+    name: str
+    path: Path
+    value: str | tuple[str, ...]
+    form: Form = Form.VALUE
 
 
 class FlagLayer:
@@ -57,37 +63,37 @@ class FlagLayer:
         self.flags: dict[Path, str] = {}
         self.problems: list[Problem] = []
 
-    def lay(self, overrides: Overrides) -> None:
-        """Applies all of them, in place."""
-        for key in ("name", "workdir", "python", "image", "retries", "priority"):
-            self._set((key,), getattr(overrides, key), f"--{key}")
-        for key in ("gpus", "cpus", "memory", "shm"):
-            self._set(("resources", key), getattr(overrides, key), f"--{key}")
-        if overrides.run is not None:
-            run: Node = overrides.run if isinstance(overrides.run, str) else list(overrides.run)
-            self.root["run"] = run
-            self.flags["run",] = "the command"
-        for text in overrides.env:
-            name, equals, value = text.partition("=")
-            self._put(("env", name), value if equals else None, f"--env {name}")
-        for text in overrides.node_selector:
-            name, equals, value = text.partition("=")
-            if not equals:
-                self.problems.append(Problem("--node-selector", f"{text!r} has no value; write KEY=VALUE"))
-            else:
-                self._put(("node_selector", name), value, "--node-selector")
-        for text in overrides.image_pull_secrets:
-            self._append("image_pull_secrets", text, "--image-pull-secret")
-        for text in overrides.tolerations:
-            self._tolerate(text)
-        if overrides.affinity is not None:
-            self._set_affinity(overrides.affinity)
+    def lay(self, flags: Iterable[Flag]) -> None:
+        """Applies all of them in their order, in place."""
+        for flag in flags:
+            self._lay(flag)
 
-    def _set(self, path: Path, value: str | int | None, flag: str) -> None:
-        if value is not None:
-            self._put(path, str(value), flag)
+    def _lay(self, flag: Flag) -> None:
+        if not isinstance(flag.value, str):
+            self._put(flag.path, list(flag.value), flag.name)
+            return
+        match flag.form:
+            case Form.VALUE:
+                self._put(flag.path, flag.value, flag.name)
+            case Form.ENTRY | Form.ENTRY_OR_KEY:
+                self._enter(flag, flag.value)
+            case Form.ITEM:
+                self._append(flag.path, flag.value, flag.name)
+            case Form.TOLERATION:
+                self._tolerate(flag, flag.value)
+            case Form.YAML:
+                self._put_yaml(flag, flag.value)
 
-    def _put(self, path: Path, value: str | None, flag: str) -> None:
+    def _enter(self, flag: Flag, text: str) -> None:
+        key, equals, value = text.partition("=")
+        if flag.form is Form.ENTRY_OR_KEY:
+            self._put((*flag.path, key), value if equals else None, f"{flag.name} {key}")
+        elif equals:
+            self._put((*flag.path, key), value, flag.name)
+        else:
+            self.problems.append(Problem(flag.name, f"{text!r} has no value; write KEY=VALUE"))
+
+    def _put(self, path: Path, value: Node, flag: str) -> None:
         parent: dict[str, Node] = self.root
         for part in path[:-1]:
             child = parent.get(str(part))
@@ -99,30 +105,31 @@ class FlagLayer:
         parent[str(path[-1])] = value
         self.flags[path] = flag
 
-    def _set_affinity(self, text: str) -> None:
+    def _put_yaml(self, flag: Flag, text: str) -> None:
         # ruamel.yaml costs start-up time, and few say this.
         from gpuyard.workloads.yaml_tree import read_yaml
 
         try:
-            self.root["affinity"] = read_yaml(text).root
+            self._put(flag.path, read_yaml(text).root, flag.name)
         except UnreadableYaml as error:
-            self.problems.append(Problem("--affinity", error.problem.message))
-        self.flags["affinity",] = "--affinity"
+            self.problems.append(Problem(flag.name, error.problem.message))
+            self.flags[flag.path] = flag.name
 
-    def _tolerate(self, text: str) -> None:
+    def _tolerate(self, flag: Flag, text: str) -> None:
         match = _TOLERATION.fullmatch(text)
         if match is None or not match["key"]:
             example = "nvidia.com/gpu:NoSchedule or dedicated=ml:NoSchedule"
-            self.problems.append(Problem("--toleration", f"{text!r} isn't one; write for example {example}"))
+            self.problems.append(Problem(flag.name, f"{text!r} isn't one; write for example {example}"))
             return
         new: dict[str, Node] = {"key": match["key"], "operator": "Equal" if match["value"] else "Exists"}
         new |= {key: match[key] for key in ("value", "effect") if match[key]}
-        self._append("tolerations", new, "--toleration")
+        self._append(flag.path, new, flag.name)
 
-    def _append(self, key: str, value: Node, flag: str) -> None:
+    def _append(self, path: Path, value: Node, flag: str) -> None:
+        key = str(path[-1])
         values = self.root.get(key)
         if values is None:
             values = self.root[key] = []
         if isinstance(values, list):  # Anything else is for the model to report.
-            self.flags[key, len(values)] = flag
+            self.flags[(*path, len(values))] = flag
             values.append(value)

@@ -93,6 +93,7 @@ def _host_pod(spec: RunSpec, host: HostContext) -> dict[str, Any]:
     }
     return {
         "restartPolicy": "Never",
+        **_deadline(spec),
         "runtimeClassName": RUNTIME_CLASS_PROCESS,
         **_placement(spec),
         "containers": [container],
@@ -125,6 +126,7 @@ def _image_pod(run: ResolvedRun, started: Launch) -> dict[str, Any]:
     }
     return {
         "restartPolicy": "Never",
+        **_deadline(spec),
         "automountServiceAccountToken": False,
         # As process 1 of its own it would not notice signals that it doesn't handle: `stop` would have to
         # wait for the end of the grace period, and nobody would reap what its children leave.
@@ -164,6 +166,11 @@ def _resources(spec: RunSpec) -> dict[str, Any]:
     if spec.gpus.count:
         amounts[GPU_RESOURCE] = str(spec.gpus.count)
     return {"resources": {"requests": dict(amounts), "limits": dict(amounts)}} if amounts else {}
+
+
+def _deadline(spec: RunSpec) -> dict[str, Any]:
+    """Of the pod, not of the Job: a Job over its deadline deletes its pods, and with them the output."""
+    return {"activeDeadlineSeconds": int(spec.timeout.total_seconds())} if spec.timeout else {}
 
 
 def _shm(spec: RunSpec) -> dict[str, Any]:

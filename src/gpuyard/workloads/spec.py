@@ -6,7 +6,8 @@ Every problem is reported at once, each with its line (or flag) and what would m
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,12 +17,18 @@ from gpuyard.errors import Problem, SpecError
 from gpuyard.kube.quantity import parse_quantity
 from gpuyard.workloads.command import Run
 from gpuyard.workloads.gpu_request import GpuRequest
-from gpuyard.workloads.overrides import FlagLayer, Overrides
+from gpuyard.workloads.overrides import Flag, FlagLayer
+from gpuyard.workloads.shell_variables import expand
 from gpuyard.workloads.spec_messages import describe
-from gpuyard.workloads.spec_model import IMAGE_MAPPING, IMAGE_TEXT, ImageModel, SpecModel, parse_run
+from gpuyard.workloads.spec_model import (
+    IMAGE_MAPPING,
+    IMAGE_TEXT,
+    ImageModel,
+    ResourcesModel,
+    SpecModel,
+    parse_run,
+)
 from gpuyard.workloads.tree import Node, Path, Tree, UnreadableYaml, format_path
-
-__all__ = ["ImageBuild", "Overrides", "RunSpec", "load_spec"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class RunSpec:
         run: a command line or an argv; see `command.resolve_command`.
         env: complete: values from the caller's shell are filled in.
         retries: attempts after the first.
+        timeout: how long one attempt may run; None for any time.
         image: its reference; None for a host process and while `build` is to be done.
         image_pull_secrets: names of Secrets that a cluster's nodes pull the image with.
         build: the image to build first; a relative workdir is then the folder whose files go in.
@@ -77,6 +85,7 @@ class RunSpec:
     image_pull_secrets: tuple[str, ...] = ()
     build: ImageBuild | None = None
     retries: int = 0
+    timeout: timedelta | None = None
     priority: str | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: Sequence[Mapping[str, Any]] = ()
@@ -84,14 +93,14 @@ class RunSpec:
 
 
 def load_spec(
-    text: str | bytes | None, source: str, overrides: Overrides, shell: Mapping[str, str]
+    text: str | bytes | None, source: str, flags: Sequence[Flag], shell: Mapping[str, str]
 ) -> RunSpec:
     """Reads a spec file, lays the flags over it and checks the whole.
 
     Args:
         text: the file's content; None when there is no file.
         source: the file's name, for messages.
-        overrides: what the flags say.
+        flags: laid over the file, one after another.
         shell: the caller's environment, for `env` keys without a value.
 
     Raises:
@@ -100,7 +109,7 @@ def load_spec(
     tree = _read(text, source)
     written = tree.root.get("run")
     layer = FlagLayer(tree.root)
-    layer.lay(overrides)
+    layer.lay(flags)
     _drop_null(tree.root)
     problems = [*tree.problems, *layer.problems]
     where = _Where(tree.lines, layer.flags)
@@ -111,7 +120,7 @@ def load_spec(
         for found in error.errors(include_url=False):
             found["loc"] = _path(found["loc"])
             problems.append(where.problem(found["loc"], describe(found)))
-    env, unset = _fill_env(tree.root.get("env"), shell)
+    env, unset = _fill_env(tree.root.get("env"), shell, layer.flags)
     problems += [where.problem(path, message) for path, message in (*unset, *_across(tree.root))]
     if problems or model is None:
         raise SpecError(source, sorted(problems, key=lambda problem: (problem.line == 0, problem.line)))
@@ -166,18 +175,30 @@ def _path(loc: tuple[str | int, ...]) -> Path:
     return tuple(part for part in loc if part not in ("[key]", IMAGE_TEXT, IMAGE_MAPPING))
 
 
-def _fill_env(raw: Node, shell: Mapping[str, str]) -> tuple[dict[str, str], list[tuple[Path, str]]]:
-    """The environment with the caller's values, and what can't be filled in."""
+def _fill_env(
+    raw: Node, shell: Mapping[str, str], flags: Mapping[Path, str]
+) -> tuple[dict[str, str], list[tuple[Path, str]]]:
+    """The environment with the caller's values, and what can't be filled in.
+
+    Args:
+        raw: as the file and the flags have it.
+        shell: the caller's environment.
+        flags: by path; what came from one is as its user's shell left it.
+    """
     env: dict[str, str] = {}
     problems: list[tuple[Path, str]] = []
     for name, value in raw.items() if isinstance(raw, dict) else ():
+        path = ("env", name)
+        if isinstance(value, str) and path not in flags:
+            value, wrong = expand(value, shell)
+            problems += [(path, message) for message in wrong]
         text = shell.get(name) if value is None else value
         if text is None:
             remedy = f"export {name}, or give it a value ({name}: '' for an empty one)"
-            problems.append((("env", name), f"has no value and isn't set in your shell; {remedy}"))
+            problems.append((path, f"has no value and isn't set in your shell; {remedy}"))
         elif isinstance(text, str):
             if not _is_plain(text):
-                problems.append((("env", name), "the value isn't text in UTF-8"))
+                problems.append((path, "the value isn't text in UTF-8"))
             env[name] = text
     return env, problems
 
@@ -229,23 +250,18 @@ def _own_run(written: Node) -> Run | None:
 
 
 def _run_spec(model: SpecModel, env: Mapping[str, str], written: Node) -> RunSpec:
-    resources = model.resources
-    return RunSpec(
-        name=model.name,
-        gpus=(resources and resources.gpus) or GpuRequest(),
-        cpus=resources.cpus if resources else None,
-        memory=resources.memory if resources else None,
-        shm=resources.shm if resources else None,
-        workdir=model.workdir,
-        env=env,
-        run=model.run,
-        python=model.python,
-        image=model.image if isinstance(model.image, str) else None,
-        image_pull_secrets=tuple(dict.fromkeys(model.image_pull_secrets or ())),
-        build=_image_build(model.image, written) if isinstance(model.image, ImageModel) else None,
-        retries=model.retries or 0,
-        priority=model.priority,
-        node_selector=model.node_selector or {},
-        tolerations=tuple(t.model_dump(exclude_none=True) for t in model.tolerations or ()),
-        affinity=model.affinity.model_dump(exclude_none=True) if model.affinity else None,
-    )
+    """The checked spec as a value: keys of one name and meaning as they are, the others one by one."""
+    made: dict[str, Any] = {
+        "env": env,
+        "image": model.image if isinstance(model.image, str) else None,
+        "image_pull_secrets": tuple(dict.fromkeys(model.image_pull_secrets or ())),
+        "build": _image_build(model.image, written) if isinstance(model.image, ImageModel) else None,
+        "tolerations": tuple(t.model_dump(exclude_none=True) for t in model.tolerations or ()),
+        "affinity": model.affinity.model_dump(exclude_none=True) if model.affinity else None,
+    }
+    given = dict(model) | dict(model.resources or ResourcesModel())
+    for key in (each.name for each in fields(RunSpec)):
+        # None leaves the default.
+        if key not in made and given[key] is not None:
+            made[key] = given[key]
+    return RunSpec(**made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -28,6 +29,10 @@ _ENV_NAME = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*", re.ASCII)
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
 _LABEL_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _NOT_KUBERNETES = re.compile(r"(?i)(\d+(?:\.\d+)?)\s*([kmgtp])(?:i?b)?")
+#: Digits are few, so that no sum overflows.
+_TIMEOUT = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,7})h)?(?:(\d{1,8})m)?(?:(\d{1,10})s)?", re.ASCII)
+#: Kubernetes counts seconds in 31 bits.
+_MAX_TIMEOUT = timedelta(days=24_855)
 _SMALLEST_MEMORY = Decimal(2**20)
 _MOST_CPUS = Decimal(100_000)
 _MOST_BYTES = Decimal(2**60)
@@ -135,6 +140,17 @@ def _image(value: str) -> str:
     return value
 
 
+def _timeout(value: Any) -> timedelta:
+    match = _TIMEOUT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or not any(match.groups()):
+        raise ValueError(f"{value!r} is no time; write for example 90s, 30m, 12h, 1h30m or 2d")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    found = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    if not timedelta(seconds=1) <= found <= _MAX_TIMEOUT:
+        raise ValueError(f"{value!r} must be from 1s to {_MAX_TIMEOUT.days}d")
+    return found
+
+
 _Size = Annotated[str, AfterValidator(_size)]
 _Text = Annotated[str, AfterValidator(_not_blank)]
 
@@ -192,6 +208,7 @@ class SpecModel(Strict):
     ) = None
     image_pull_secrets: list[Annotated[str, AfterValidator(_secret)]] | None = None
     retries: Annotated[int, Field(ge=0, le=1000)] | None = None
+    timeout: Annotated[timedelta, PlainValidator(_timeout)] | None = None
     priority: Annotated[str, AfterValidator(_priority)] | None = None
     node_selector: (
         dict[Annotated[str, AfterValidator(_label_key)], Annotated[str, AfterValidator(_label_value)]] | None

@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 
 from gpuyard import errors
-from gpuyard.workloads.spec import ImageBuild, Overrides, RunSpec, load_spec
+from gpuyard.workloads.spec import ImageBuild, RunSpec, load_spec
+from tests.unit.workloads.flags import flags_of
 
 
 def load(text: str, **flags: object) -> RunSpec:
-    return load_spec(text, "gpuyard.yaml", Overrides(**flags), {})  # type: ignore[arg-type]
+    return load_spec(text, "gpuyard.yaml", flags_of(**flags), {})
 
 
 def test_a_mapping_is_an_image_to_build() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from gpuyard.workloads.gpu_request import GpuRequest, parse_gpus
 from gpuyard.workloads.names import MAX_LENGTH
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
-from gpuyard.workloads.spec import Overrides, RunSpec, load_spec
+from gpuyard.workloads.spec import RunSpec, load_spec
 from gpuyard.workloads.yaml_text import to_yaml
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -54,7 +55,7 @@ def env_of(pod: dict[str, Any]) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.in.yaml")), ids=lambda path: path.name)
 def test_golden(path: Path) -> None:
-    spec = load_spec(path.read_text(), path.name, Overrides(), {})
+    spec = load_spec(path.read_text(), path.name, (), {})
     text = to_yaml(render(resolved(spec, spec.name or "train-x7k2q")))
     expected = path.with_name(path.name.replace(".in.", ".out."))
     if os.environ.get("GOLDEN") == "write":
@@ -100,6 +101,16 @@ def test_gpu_models_are_asked_for_by_our_own_label() -> None:
     expected = {"key": LABEL_GPU_MODEL, "operator": "In", "values": ["H100", "H100-PCIe", "H100-NVL"]}
     assert term == {"matchExpressions": [expected]}
     assert "affinity" not in pod_of(RunSpec(run="a", gpus=GpuRequest(2)))
+
+
+@pytest.mark.parametrize("image", [None, "i"])
+def test_a_timeout_is_the_pod_s_deadline(image: str | None) -> None:
+    """The Job's own would delete the pod with its output, and count the time in the queue."""
+    run = resolved(RunSpec(run="a", image=image, timeout=timedelta(hours=2)))
+    job = render(run)[-1]
+    assert job["spec"]["template"]["spec"]["activeDeadlineSeconds"] == 7200
+    assert "activeDeadlineSeconds" not in job["spec"]
+    assert "activeDeadlineSeconds" not in pod_of(RunSpec(run="a", image=image))
 
 
 def test_gpus_are_hidden_only_where_none_were_asked_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard.errors import Problem, SpecError
-from gpuyard.workloads.spec import Overrides, RunSpec, load_spec
+from gpuyard.workloads.spec import RunSpec, load_spec
 from gpuyard.workloads.yaml_text import to_yaml
+from tests.unit.workloads.flags import flags_of
 
 #: Text that an environment can hold and YAML can carry.
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
 def load(text: str | bytes | None, shell: dict[str, str] | None = None, **flags: Any) -> RunSpec:
-    return load_spec(text, "gpuyard.yaml", Overrides(**flags), shell or {})
+    return load_spec(text, "gpuyard.yaml", flags_of(**flags), shell or {})
 
 
 def problems(text: str | bytes | None, shell: dict[str, str] | None = None, **flags: Any) -> list[Problem]:
@@ -149,7 +151,7 @@ def test_a_key_without_a_value_that_the_shell_lacks() -> None:
 def test_flags_equal_the_file_and_win() -> None:
     by_flags = load(
         None, name="train-1", gpus="H100-SXM:2", cpus="500m", memory="16Gi", shm="4Gi", workdir="~/code",
-        env=("EPOCHS=3",), run="train.py --lr 0.1", python="/usr/bin/python3", retries=2, priority="high",
+        env=("EPOCHS=3",), run="train.py --lr 0.1", python="/usr/bin/python3", retries="2", priority="high",
         node_selector=("zone=on",),
     )  # fmt: skip
     by_file = load(FULL)
@@ -425,3 +427,27 @@ def test_any_flags_are_a_spec_or_a_spec_error(flags: dict[str, Any], words: tupl
         load(None, **lists, **flags)
     except SpecError as error:
         assert error.problems
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("90s", 90),
+        ("30m", 1800),
+        ("1h30m", 5400),
+        ("2d", 172_800),
+        ("1d1h1m1s", 90_061),
+        ("24855d", 24_855 * 86_400),
+    ],
+)
+def test_timeouts(written: str, seconds: int) -> None:
+    assert load(f"run: x\ntimeout: {written}").timeout == timedelta(seconds=seconds)
+    assert load(None, run="x", timeout=written).timeout == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    "written", ["90", "", "0s", "1.5h", "-1s", "1m1h", "24856d", "999999d", "1 h", "[1s]"]
+)
+def test_what_is_no_timeout(written: str) -> None:
+    [problem] = problems(f"run: x\ntimeout: {written or chr(39) * 2}")
+    assert (problem.path, problem.line) == ("timeout", 2)

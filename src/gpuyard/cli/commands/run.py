@@ -8,13 +8,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from gpuyard import errors
 from gpuyard.cli.options import target_options
 from gpuyard.cli.registry_options import registry_environ, registry_options
+from gpuyard.cli.spec_options import flags_of, spec_option
 
 if TYPE_CHECKING:
     from gpuyard.runs.target import Target
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 #: More is no spec, but /dev/zero or a checkpoint.
-_LONGEST_SPEC_BYTES = 4 << 20
+_MAX_FILE_BYTES = 4 << 20
 
 
 class RunCommand(click.Command):
@@ -67,25 +68,62 @@ with 0; the run goes on.
 )
 @click.argument("command_line", metavar="[SCRIPT|COMMAND]...", nargs=-1)
 @click.option("-f", "--file", type=click.Path(path_type=Path), help="Spec file; flags win over it.")
-@click.option("-n", "--name", metavar="NAME", help="Name of the run (default: from the script).")
-@click.option("--gpus", metavar="N|MODEL:N", help="GPUs, such as 2 or H100:2 (default: none).")
-@click.option("--cpus", metavar="QUANTITY", help="CPUs, such as 4 or 500m.")
-@click.option("--memory", metavar="QUANTITY", help="Memory, such as 16Gi.")
-@click.option("--shm", metavar="QUANTITY", help="Size of /dev/shm, such as 8Gi.")
-@click.option("--env", metavar="K[=V]", multiple=True, help="Environment; K alone takes your shell's value.")
-@click.option("--workdir", metavar="DIR", help="Folder to run in (default: the spec's, else this one).")
-@click.option(
-    "--python", metavar="PATH", help="Interpreter (default: the virtual environment's, else python3)."
+@spec_option("-n", "--name", key="name", metavar="NAME", help="Name of the run (default: from the script).")
+@spec_option(
+    "--gpus", key="resources.gpus", metavar="N|MODEL:N", help="GPUs, such as 2 or H100:2 (default: none)."
 )
-@click.option("--image", metavar="REF", help="Container image (on the yard: run by podman).")
-@click.option(
-    "--image-pull-secret", metavar="NAME", multiple=True, help="A Secret that a cluster's nodes pull it with."
+@spec_option("--cpus", key="resources.cpus", metavar="QUANTITY", help="CPUs, such as 4 or 500m.")
+@spec_option("--memory", key="resources.memory", metavar="QUANTITY", help="Memory, such as 16Gi.")
+@spec_option("--shm", key="resources.shm", metavar="QUANTITY", help="Size of /dev/shm, such as 8Gi.")
+@spec_option(
+    "--env",
+    key="env",
+    form="entry_or_key",
+    metavar="K[=V]",
+    help="Environment; K alone takes your shell's value.",
 )
-@click.option("--retries", metavar="N", help="Attempts after a failed first one.")
-@click.option("--priority", metavar="CLASS", help="Name of a PriorityClass.")
-@click.option("--node-selector", metavar="K=V", multiple=True, help="Only nodes with this label.")
-@click.option("--toleration", metavar="KEY[=V][:EFFECT]", multiple=True, help="Nodes with this taint too.")
-@click.option("--affinity", metavar="YAML|@FILE", help="Where it must or should be placed; YAML or JSON.")
+@click.option(
+    "--env-file", type=click.Path(path_type=Path), multiple=True, help="Lines of K=V or K; --env wins."
+)
+@spec_option(
+    "--workdir", key="workdir", metavar="DIR", help="Folder to run in (default: the spec's, else this one)."
+)
+@spec_option(
+    "--python",
+    key="python",
+    metavar="PATH",
+    help="Interpreter (default: the virtual environment's, else python3).",
+)
+@spec_option("--image", key="image", metavar="REF", help="Container image (on the yard: run by podman).")
+@spec_option(
+    "--image-pull-secret",
+    key="image_pull_secrets",
+    form="item",
+    metavar="NAME",
+    help="A Secret that a cluster's nodes pull it with.",
+)
+@spec_option("--retries", key="retries", metavar="N", help="Attempts after a failed first one.")
+@spec_option(
+    "--timeout", key="timeout", metavar="TIME", help="End an attempt that runs longer, such as 90m or 12h."
+)
+@spec_option("--priority", key="priority", metavar="CLASS", help="Name of a PriorityClass.")
+@spec_option(
+    "--node-selector", key="node_selector", form="entry", metavar="K=V", help="Only nodes with this label."
+)
+@spec_option(
+    "--toleration",
+    key="tolerations",
+    form="toleration",
+    metavar="KEY[=V][:EFFECT]",
+    help="Nodes with this taint too.",
+)
+@spec_option(
+    "--affinity",
+    key="affinity",
+    form="yaml",
+    metavar="YAML|@FILE",
+    help="Where it must or should be placed; YAML or JSON.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Return once submitted.")
 @click.option("--wait", is_flag=True, help="Submit even when no node could ever run it.")
 @click.option("--replace", is_flag=True, help="Remove a run of the same name first.")
@@ -96,6 +134,7 @@ with 0; the run goes on.
 def command(
     command_line: tuple[str, ...],
     file: Path | None,
+    env_file: tuple[Path, ...],
     detach: bool,
     wait: bool,
     replace: bool,
@@ -105,7 +144,6 @@ def command(
     namespace: str | None,
     plain_http: tuple[str, ...],
     registry_ca: Path | None,
-    **flags: Any,
 ) -> None:
     """Run a script or command on GPUs and follow its output.
 
@@ -117,7 +155,7 @@ def command(
     from gpuyard.runs.target import YARD, check_namespace, chosen_context, namespace_of
 
     check_namespace(namespace)
-    spec = _load(command_line, file, flags)
+    spec = _load(command_line, file, env_file)
     base = file.parent if file else Path()
     to_yard = (context or chosen_context() or YARD) == YARD
     if not to_yard and not dry_run:
@@ -213,38 +251,32 @@ def _build(
     return dataclasses.replace(run, image=built.reference), built.pushed
 
 
-def _load(command_line: tuple[str, ...], file: Path | None, flags: dict[str, Any]) -> RunSpec:
-    from gpuyard.workloads.spec import Overrides, load_spec
+def _load(command_line: tuple[str, ...], file: Path | None, env_files: tuple[Path, ...]) -> RunSpec:
+    from gpuyard.workloads.env_file import parse_env_file
+    from gpuyard.workloads.overrides import Flag
+    from gpuyard.workloads.spec import load_spec
 
     if not command_line and file is None:
         raise click.UsageError("Name a script, a command after `--`, or a spec file with -f.")
-    text: bytes | None = None
-    if file is not None:
-        try:
-            with file.open("rb") as stream:
-                text = stream.read(_LONGEST_SPEC_BYTES + 1)
-        except OSError as error:
-            raise errors.UsageError(
-                f"can't read {file}: {error.strerror}", remedy="name a spec file that is there"
-            ) from error
-        if len(text) > _LONGEST_SPEC_BYTES:
-            raise errors.UsageError(
-                f"{file} has more than {_LONGEST_SPEC_BYTES >> 20} MiB", remedy="name a spec file"
-            )
-    tolerations, secrets = flags.pop("toleration"), flags.pop("image_pull_secret")
-    if (flags["affinity"] or "").startswith("@"):
-        flags["affinity"] = _read_text(Path(flags["affinity"].removeprefix("@")))
-    overrides = Overrides(
-        run=command_line or None, tolerations=tolerations, image_pull_secrets=secrets, **flags
-    )
-    return load_spec(text, str(file) if file else "the command line", overrides, os.environ)
+    text = _read(file, "a spec file") if file is not None else None
+    flags = [flag for path in env_files for flag in parse_env_file(_read(path, "a file of K=V"), str(path))]
+    flags += flags_of(click.get_current_context())
+    if command_line:
+        flags.append(Flag("the command", ("run",), command_line))
+    return load_spec(text, str(file) if file else "the command line", flags, os.environ)
 
 
-def _read_text(file: Path) -> str:
+def _read(file: Path, what: str) -> bytes:
     try:
-        return file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise errors.UsageError(f"can't read {file}: {error}", remedy="name a YAML or JSON file") from error
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise errors.UsageError(
+            f"can't read {file}: {error.strerror}", remedy=f"name {what} that is there"
+        ) from error
+    if len(content) > _MAX_FILE_BYTES:
+        raise errors.UsageError(f"{file} has more than {_MAX_FILE_BYTES >> 20} MiB", remedy=f"name {what}")
+    return content
 
 
 def _start_yard() -> None:

@@ -75,7 +75,7 @@ def _advice(ended: Ended, node: str, pod: Manifest | None) -> tuple[Owner | None
             limit = _memory_limit(pod)
             return None, (Remedy(f"raise --memory{f' above {limit}' if limit else ''}, or use less"),)
         case Reason.DEADLINE_EXCEEDED:
-            return None, (Remedy("give it more time: activeDeadlineSeconds of the Job or its pods"),)
+            return None, (Remedy("give it more time: --timeout (activeDeadlineSeconds of its pods or Job)"),)
         case Reason.EVICTED:
             ask = "ask for what it uses (--memory, ephemeral-storage): what asks for little is evicted first"
             return on_node, (Remedy(ask), Remedy(f"see what is short on node {node}", By.OPERATOR))
