@@ -15,6 +15,7 @@ from gpuyard.controllers.garbage import GarbageCollector
 from gpuyard.controllers.job.controller import JobController
 from gpuyard.controllers.namespaces import NamespaceController
 from gpuyard.controllers.nodes import NodeLifecycle, PodCollector
+from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.kube.objects import JOBS, LEASES, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, Resource
 
 #: Kinds whose informers `ControllerManager` needs.
@@ -50,14 +51,16 @@ class ControllerManager:
     ) -> None:
         nodes, pods = informers[NODES], informers[PODS]
         self._supervisor = supervisor
+        watched = WatchedTime()
         self._parts: dict[str, _Controller] = {
             "jobs": JobController(api, clock, informers[JOBS], pods, backoff_s=job_backoff_s),
             "garbage": GarbageCollector(api, informers, supervisor),
             "namespaces": NamespaceController(
                 api, clock, informers[NAMESPACES], informers[SERVICE_ACCOUNTS], resources
             ),
-            "node-lifecycle": NodeLifecycle(api, clock, nodes, informers[LEASES]),
-            "pod-collector": PodCollector(api, clock, nodes, pods),
+            "node-lifecycle": NodeLifecycle(api, clock, watched, nodes, informers[LEASES]),
+            "pod-collector": PodCollector(api, clock, watched, nodes, pods),
+            "watched-time": watched,
             "event-expiry": EventExpiry(api, clock, supervisor),
         }
 

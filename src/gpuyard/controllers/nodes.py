@@ -26,8 +26,9 @@ _EFFECTS = ("NoSchedule", "NoExecute")
 class NodeLifecycle:
     """Marks a node Ready=Unknown, with the taint `unreachable`, when its lease hasn't moved for 40 s.
 
-    The time runs from when this controller saw the lease move, so that neither a restart of the daemon nor
-    a node's wrong clock condemns a node. The taint goes when the kubelet reports Ready again.
+    The time runs from when this controller saw the lease move, and only while it watches, so that neither a
+    restart or a pause of this process nor anybody's wrong clock condemns a node. The taint goes when the
+    kubelet reports Ready again.
     Source: `pkg/controller/nodelifecycle` of Kubernetes 1.34, without evictions.
     """
 
@@ -35,6 +36,7 @@ class NodeLifecycle:
         self,
         api: KubeApi,
         clock: Callable[[], datetime],
+        watched_s: Callable[[], float],
         nodes: Informer,
         leases: Informer,
         *,
@@ -42,12 +44,13 @@ class NodeLifecycle:
     ) -> None:
         self._api = api
         self._clock = clock
+        self._watched_s = watched_s
         self._nodes = nodes
         self._leases = leases
         self._grace_s = grace_s
-        #: node → (what its lease said, when that was first seen).
-        self._beats: dict[str, tuple[str, datetime]] = {}
-        self._queue: WorkQueue[str] = WorkQueue("node", self._sync, nodes.supervisor, self._reference)
+        #: node → (what its lease said, when that was first seen, in watched seconds).
+        self._beats: dict[str, tuple[str, float]] = {}
+        self._queue: WorkQueue[str] = WorkQueue("node", self.look, nodes.supervisor, self._reference)
         nodes.add_handler(self._on_node)
         leases.add_handler(self._on_lease)
 
@@ -74,22 +77,23 @@ class NodeLifecycle:
         if new is not None and new["metadata"]["namespace"] == _LEASES_NAMESPACE:
             self._queue.add(new["metadata"]["name"])
 
-    async def _sync(self, name: str) -> float | None:
+    async def look(self, name: str) -> float | None:
+        """Judges a node by its silence; returns the seconds until it is to be looked at again."""
         node = self._nodes.objects.get(ObjectKey("", name))
         if node is None:
             return None
         lease = self._leases.objects.get(ObjectKey(_LEASES_NAMESPACE, name))
         beat = str(((lease or {}).get("spec") or {}).get("renewTime", ""))
-        now = self._clock()
+        now_s = self._watched_s()
         if name not in self._beats or self._beats[name][0] != beat:
-            self._beats[name] = (beat, now)
-        left_s = self._grace_s - (now - self._beats[name][1]).total_seconds()
+            self._beats[name] = (beat, now_s)
+        left_s = self._grace_s - (now_s - self._beats[name][1])
         if left_s > 0:
             if (find_condition(node, "Ready") or {}).get("status") == "True" and is_unreachable(node):
                 await self._write_taints(node, unreachable=False)
             return left_s
         if (find_condition(node, "Ready") or {}).get("status") != "Unknown":
-            status = silent_status(node.get("status") or {}, now)
+            status = silent_status(node.get("status") or {}, self._clock())
             with contextlib.suppress(errors.NotFound):
                 await self._api.update(NODES, {**_as_node(node), "status": status}, subresource="status")
         elif not is_unreachable(node):
@@ -116,6 +120,7 @@ class PodCollector:
         self,
         api: KubeApi,
         clock: Callable[[], datetime],
+        watched_s: Callable[[], float],
         nodes: Informer,
         pods: Informer,
         *,
@@ -123,11 +128,12 @@ class PodCollector:
     ) -> None:
         self._api = api
         self._clock = clock
+        self._watched_s = watched_s
         self._nodes = nodes
         self._pods = pods
         self._grace_s = grace_s
-        #: node → since when it is known to be missing.
-        self._missing: dict[str, datetime] = {}
+        #: node → since when it is known to be missing, in watched seconds.
+        self._missing: dict[str, float] = {}
         self._queue: WorkQueue[str] = WorkQueue(
             "pod-collector", self._sync, nodes.supervisor, self._reference
         )
@@ -164,9 +170,8 @@ class PodCollector:
         if not stranded or ObjectKey("", node) in self._nodes.objects:
             self._missing.pop(node, None)
             return None
-        now = self._clock()
-        since = self._missing.setdefault(node, now)
-        left_s = self._grace_s - (now - since).total_seconds()
+        now_s = self._watched_s()
+        left_s = self._grace_s - (now_s - self._missing.setdefault(node, now_s))
         if left_s > 0:
             return left_s
         with contextlib.suppress(errors.NotFound):

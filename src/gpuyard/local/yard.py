@@ -50,8 +50,6 @@ from gpuyard.local.store import Store
 
 #: A Job's failed pod is tried again after this, doubling: nobody waits ten seconds on one machine.
 _JOB_BACKOFF_S = 1.0
-#: Revisions that a watch can resume from; about 2 kB of memory each.
-_HISTORY = 4_000
 
 
 class Yard:
@@ -107,7 +105,7 @@ class Yard:
         """The store, and the folders that its lock makes ours."""
         paths = self._paths
         # The lock comes with the store: until it is held nothing of another yard may be touched.
-        store = await Store.open(paths.database, lock=paths.lock, history=_HISTORY)
+        store = await Store.open(paths.database, lock=paths.lock)
         parts.at_end(store.close)
         # Again, now that nobody else is at it: a daemon that was just ending has removed its own.
         paths.make_folders()

@@ -48,7 +48,7 @@ async def poke(yard: Yard, value: str) -> None:
 
 
 async def test_a_silent_node_becomes_unknown_until_its_kubelet_is_back(yard: Yard, clock: Clock) -> None:
-    lifecycle = NodeLifecycle(yard.api, clock, yard.informers[NODES], yard.informers[LEASES])
+    lifecycle = NodeLifecycle(yard.api, clock, clock.seconds, yard.informers[NODES], yard.informers[LEASES])
     async with yard.running(lifecycle):
         await beat(yard)
         await node(yard)
@@ -70,7 +70,7 @@ async def test_an_old_lease_condemns_nobody_after_a_restart(yard: Yard, clock: C
     await beat(yard)
     await node(yard)
     clock.advance(3600)
-    lifecycle = NodeLifecycle(yard.api, clock, yard.informers[NODES], yard.informers[LEASES])
+    lifecycle = NodeLifecycle(yard.api, clock, clock.seconds, yard.informers[NODES], yard.informers[LEASES])
     async with yard.running(lifecycle):
         await yard.until(lambda: lifecycle.watches("a"))
         clock.advance(39)
@@ -96,7 +96,7 @@ async def test_pods_of_a_vanished_node_go_when_it_stays_away(yard: Yard, clock: 
     for name in ("running", "done"):
         await pod(yard, name, on="a")
     await yard.api.patch(PODS, "done", {"status": {"phase": "Succeeded"}}, "default", subresource="status")
-    collector = PodCollector(yard.api, clock, yard.informers[NODES], yard.informers[PODS])
+    collector = PodCollector(yard.api, clock, clock.seconds, yard.informers[NODES], yard.informers[PODS])
     async with yard.running(collector):
         await yard.until(lambda: len(yard.informers[PODS].objects) == 2)
         await yard.api.delete(NODES, "a")

@@ -47,7 +47,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = await Store.open(tmp_path / "store.db", history=200, synchronous="OFF")
+    store = await Store.open(tmp_path / "store.db", max_changes=200, synchronous="OFF")
     yield store
     await store.close()
 

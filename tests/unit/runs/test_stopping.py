@@ -73,7 +73,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 async def target(folder: Path) -> AsyncIterator[Target]:
     """The default namespace of an API without controllers."""
-    store = await Store.open(folder / "store.db", history=200, synchronous="OFF")
+    store = await Store.open(folder / "store.db", max_changes=200, synchronous="OFF")
     api = ObjectApi(store, yard_kinds())
     await api.bootstrap()
     pki = Pki(folder)

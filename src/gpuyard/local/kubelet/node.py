@@ -8,13 +8,13 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from gpuyard import __version__, errors
 from gpuyard.client.api import KubeApi
-from gpuyard.kube.conditions import with_condition
+from gpuyard.kube.conditions import condition_is_true, with_condition
 from gpuyard.kube.objects import LEASES, NODES, Manifest
 from gpuyard.kube.timestamps import format_micro_time, format_time
 from gpuyard.kube.wellknown import (
@@ -91,7 +91,9 @@ class NodeReporter:
 
     async def run(self) -> None:
         """Registers the node, then reports changes at once and itself alive until cancelled."""
-        status_due = self._clock()
+        # By a clock that nobody sets: what the wall clock says may be a day off by the next look.
+        seconds = asyncio.get_running_loop().time
+        status_due_s = seconds()
         while True:
             self._changed.clear()
             pause_s = self._heartbeat_s
@@ -100,10 +102,11 @@ class NodeReporter:
                     # First the mark: a refresh meanwhile takes it back.
                     self._registered = True
                     await self._register()
-                if self._clock() >= status_due or not await self._is_current():
-                    await self._report()
-                    status_due = self._clock() + timedelta(seconds=_STATUS_S)
+                # The sign of life first: whoever judges this node by its silence hears at once of it.
                 await self._beat()
+                if seconds() >= status_due_s or not await self._is_current():
+                    await self._report()
+                    status_due_s = seconds() + _STATUS_S
             except errors.GpuyardError as error:
                 # Somebody may have deleted the node, as one does to make it register anew.
                 self._registered = False
@@ -135,7 +138,10 @@ class NodeReporter:
         node = await self._api.get(NODES, self.name)
         status = node.get("status") or {}
         new = self._status(node)
-        return all(status.get(field) == new[field] for field in ("capacity", "allocatable"))
+        # Somebody sets Ready to Unknown while this kubelet is silent, and only the kubelet takes that back.
+        return condition_is_true(node, "Ready") and all(
+            status.get(field) == new[field] for field in ("capacity", "allocatable")
+        )
 
     async def _report(self) -> None:
         node = await self._api.get(NODES, self.name)

@@ -7,7 +7,13 @@ from collections import deque
 from itertools import islice
 
 from gpuyard import errors
-from gpuyard.local.store.values import Event
+from gpuyard.local.store.values import Event, Stored
+
+#: What a watch can go back by: so many changes, as long as their objects take no more than this together.
+MAX_CHANGES = 4_000
+MAX_BYTES = 64 << 20
+#: Rows that nobody can ask for any more are deleted once they make up this part of a bound.
+_SWEEP_PART = 20
 
 
 class History:
@@ -17,13 +23,17 @@ class History:
     when its position has fallen off the end, it is told so.
     """
 
-    def __init__(self, limit: int) -> None:
-        """`limit` is the number of events kept, at least 1."""
+    def __init__(self, max_changes: int = MAX_CHANGES, max_bytes: int = MAX_BYTES) -> None:
+        """Keeps so many events at most, at least 1, and of so many bytes together, except for the last."""
         self.revision = 0
         self.closed = False
-        self._limit = limit
+        self._max_changes = max_changes
+        self._max_bytes = max_bytes
         self._events: deque[Event] = deque()
-        self._garbage: deque[int] = deque()
+        self._bytes = 0
+        #: (revision, bytes) of rows to be deleted, oldest event first.
+        self._garbage: deque[tuple[int, int]] = deque()
+        self._garbage_bytes = 0
         self._changed = asyncio.Event()
 
     @property
@@ -36,7 +46,10 @@ class History:
         assert event.stored.revision == self.revision + 1
         self.revision += 1
         self._events.append(event)
-        if len(self._events) > self._limit:
+        self._bytes += len(event.stored.value)
+        while len(self._events) > 1 and (
+            len(self._events) > self._max_changes or self._bytes > self._max_bytes
+        ):
             self._drop()
 
     def forget_until(self, revision: int) -> None:
@@ -52,25 +65,30 @@ class History:
         and a tombstone with its own. The row of the highest revision is always in here, so never goes.
         """
         event = self._events.popleft()
+        self._bytes -= len(event.stored.value)
         if event.previous is not None:
-            self._garbage.append(event.previous.revision)
+            self._note_garbage(event.previous)
         if event.type == "DELETED":
-            self._garbage.append(event.stored.revision)
+            self._note_garbage(event.stored)
+
+    def _note_garbage(self, stored: Stored) -> None:
+        self._garbage.append((stored.revision, len(stored.value)))
+        self._garbage_bytes += len(stored.value)
 
     def garbage(self, writes: int) -> list[int]:
         """Revisions whose rows go in a commit of so many writes, oldest event first.
 
         Mostly none; when enough have gathered, a bounded number, which outruns what the writes add.
         """
-        step = max(1, self._limit // 20)
-        if len(self._garbage) < step:
+        step = max(1, self._max_changes // _SWEEP_PART)
+        if len(self._garbage) < step and self._garbage_bytes < self._max_bytes // _SWEEP_PART:
             return []
-        return list(islice(self._garbage, max(step, 2 * writes)))
+        return [revision for revision, _ in islice(self._garbage, max(step, 2 * writes))]
 
     def swept(self, count: int) -> None:
         """The first `count` of `garbage` are deleted."""
         for _ in range(count):
-            self._garbage.popleft()
+            self._garbage_bytes -= self._garbage.popleft()[1]
 
     def after(self, revision: int) -> Event | None:
         """The event that follows this revision, None when it is still to come.

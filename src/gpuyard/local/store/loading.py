@@ -6,18 +6,18 @@ import sys
 
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.local.store.database import Database, Row
-from gpuyard.local.store.history import History
+from gpuyard.local.store.history import MAX_BYTES, History
 from gpuyard.local.store.objects import Objects
 from gpuyard.local.store.values import Event, Stored
 
 
-def load(database: Database, limit: int) -> tuple[Objects, History]:
-    """Plays every row again: the latest objects, and the last `limit` events with their previous states.
+def load(database: Database, max_changes: int, max_bytes: int = MAX_BYTES) -> tuple[Objects, History]:
+    """Plays every row again: the latest objects, and the last events with their previous states.
 
     Compaction has left gaps among the older rows; the history starts behind the last of them. The rows that
     it could have deleted before the last stop come out as the new history's garbage.
     """
-    objects, history = Objects(), History(limit)
+    objects, history = Objects(), History(max_changes, max_bytes)
     for row in database.rows():
         if row.revision != history.revision + 1:
             history.forget_until(row.revision - 1)

@@ -16,7 +16,7 @@ from gpuyard import errors
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.local.store.batch import Batch
 from gpuyard.local.store.database import Database, Synchronous
-from gpuyard.local.store.history import History
+from gpuyard.local.store.history import MAX_BYTES, MAX_CHANGES, History
 from gpuyard.local.store.loading import load
 from gpuyard.local.store.lock import FolderLock
 from gpuyard.local.store.objects import Objects
@@ -74,7 +74,8 @@ class Store:
         path: Path,
         *,
         lock: Path | None = None,
-        history: int = 10_000,
+        max_changes: int = MAX_CHANGES,
+        max_bytes: int = MAX_BYTES,
         synchronous: Synchronous = "FULL",
     ) -> Store:
         """Opens the database at `path`, made anew when there is none, and loads it.
@@ -82,7 +83,8 @@ class Store:
         Args:
             path: the SQLite file; its folder must exist.
             lock: the file that says whose the folder is; `lock` beside the database by default.
-            history: revisions kept for watches; Kubernetes clients expect 1,000 at least.
+            max_changes: revisions kept for watches; Kubernetes clients expect 1,000 at least.
+            max_bytes: how much the objects of these revisions may take together.
             synchronous: OFF loses writes in a power cut, and is for tests.
 
         Raises:
@@ -92,7 +94,9 @@ class Store:
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         try:
             loop = asyncio.get_running_loop()
-            database, objects, past = await loop.run_in_executor(thread, _load, path, history, synchronous)
+            database, objects, past = await loop.run_in_executor(
+                thread, _load, path, max_changes, max_bytes, synchronous
+            )
         except BaseException:
             thread.shutdown()
             held.release()
@@ -210,10 +214,12 @@ class Store:
         self._history.notify()
 
 
-def _load(path: Path, history: int, synchronous: Synchronous) -> tuple[Database, Objects, History]:
+def _load(
+    path: Path, max_changes: int, max_bytes: int, synchronous: Synchronous
+) -> tuple[Database, Objects, History]:
     database = Database(path, synchronous)
     try:
-        return database, *load(database, history)
+        return database, *load(database, max_changes, max_bytes)
     except BaseException:
         database.close()
         raise

@@ -128,3 +128,13 @@ async def test_a_node_that_was_deleted_registers_again(host: Any, devices: Devic
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+async def test_a_kubelet_that_comes_back_takes_back_what_was_said_of_its_silence(
+    host: Any, devices: Devices
+) -> None:
+    async with _reporting(host, devices, heartbeat_s=0.01):
+        await _until(host, lambda node: condition_is_true(node, "Ready"))
+        unknown = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
+        await host.api.patch(NODES, "here", {"status": {"conditions": [unknown]}}, subresource="status")
+        await _until(host, lambda node: condition_is_true(node, "Ready"))

@@ -17,7 +17,7 @@ from gpuyard.local.store import Change, Store, Stored
 
 
 async def main(path: Path, history: int, writers: int, round_: str) -> None:
-    store = await Store.open(path, history=history)
+    store = await Store.open(path, max_changes=history)
     async with asyncio.TaskGroup() as group:
         for number in range(writers):
             group.create_task(_write(store, f"writer-{number}", round_))

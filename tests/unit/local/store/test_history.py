@@ -97,3 +97,17 @@ async def test_everybody_who_waits_is_woken() -> None:
             group.create_task(history.wait())
         await asyncio.sleep(0)
         history.notify()
+
+
+def test_it_keeps_no_more_bytes_than_it_may() -> None:
+    history = History(100, 50)
+    for revision in range(1, 21):
+        stored = Stored("pods", ObjectKey("default", "a"), b"x" * 10, revision, 1)
+        previous = stored._replace(revision=revision - 1) if revision > 1 else None
+        history.append(Event("MODIFIED" if previous else "ADDED", stored, previous))
+    assert _revisions(history) == [16, 17, 18, 19, 20]
+    assert history.garbage(1) == list(range(1, 15))[: len(history.garbage(1))]
+    assert history.garbage(1)
+    large = Stored("pods", ObjectKey("default", "b"), b"x" * 1000, 21, 21)
+    history.append(Event("ADDED", large, None))
+    assert _revisions(history) == [21]

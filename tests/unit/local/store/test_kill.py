@@ -75,7 +75,7 @@ async def test_no_acknowledged_write_is_lost_and_no_revision_used_twice(tmp_path
     revision = 0
     for round_ in range(ROUNDS):
         acknowledged = _run_and_kill(path, round_, random.randint(1, 400))
-        store = await Store.open(path, history=HISTORY)
+        store = await Store.open(path, max_changes=HISTORY)
         try:
             events = await _events_after(store, revision)
             # Every revision since the last look, each once, in order, and fit for the copy of then.

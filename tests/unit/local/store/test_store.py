@@ -159,12 +159,12 @@ async def test_everything_is_there_after_a_restart(open_store: OpenStore) -> Non
 
 
 async def test_a_revision_is_not_used_again_after_the_newest_object_is_deleted(open_store: OpenStore) -> None:
-    store = await open_store(history=1)
+    store = await open_store(max_changes=1)
     made = await store.write(_create(A))
     await store.write(_delete(A, made.revision))
     for expected in (3, 4, 5, 6):
         await store.close()
-        store = await open_store(history=1)
+        store = await open_store(max_changes=1)
         assert store.revision == expected - 1
         if expected % 2:
             assert (await store.write(_create(A))).revision == expected
@@ -173,14 +173,14 @@ async def test_a_revision_is_not_used_again_after_the_newest_object_is_deleted(o
 
 
 async def test_compaction_leaves_the_live_and_the_history_and_no_more(open_store: OpenStore) -> None:
-    store = await open_store(history=20)
+    store = await open_store(max_changes=20)
     keeper = await store.write(_create(C))
     for number in range(200):
         key = ObjectKey("default", f"short-lived-{number}")
         await store.write(_create(key))
         await store.write(_delete(key, store.revision))
     await store.close()
-    store = await open_store(history=20)
+    store = await open_store(max_changes=20)
     assert store.get("pods", C) == keeper
     rows = await store._on_thread(lambda: [row.revision for row in store._database.rows()])
     # The keeper, the last 20, and the previous state of the oldest of them at most.
@@ -271,3 +271,18 @@ async def test_a_failing_commit_fails_its_whole_batch_and_the_store_goes_on(
     await store.close()
     store = await open_store()
     assert store.list("pods", None) == ([changed], 2)
+
+
+async def test_updates_of_a_large_object_are_bounded_on_the_disk_and_in_the_history(tmp_path: Path) -> None:
+    size_bytes, kept_bytes = 100_000, 2_000_000
+    path = tmp_path / "store.db"
+    store = await Store.open(path, max_bytes=kept_bytes, synchronous="OFF")
+    key = ObjectKey("default", "large")
+    stored = await store.write(Change.create("configmaps", key, lambda revision: b"x" * size_bytes))
+    for _ in range(200):
+        change = Change.replace("configmaps", key, stored.revision, lambda revision: b"x" * size_bytes)
+        stored = await store.write(change)
+    assert 0 < store.revision - store.compacted <= kept_bytes // size_bytes
+    await store.close()
+    # The history, what waits to be swept, and a page here and there; 20 MB were written.
+    assert path.stat().st_size < 2 * kept_bytes

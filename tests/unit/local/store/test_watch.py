@@ -79,7 +79,7 @@ async def test_nothing_is_shown_before_it_is_committed(store: Store) -> None:
 
 
 async def test_resuming_from_any_revision_still_held(open_store: OpenStore) -> None:
-    store = await open_store(history=5)
+    store = await open_store(max_changes=5)
     for number in range(1, 11):
         await _create(store, f"pod-{number}")
     for after in range(5, 11):
@@ -96,7 +96,7 @@ async def test_a_revision_from_another_life_of_the_yard_is_gone(store: Store) ->
 
 
 async def test_a_slow_watch_falls_off_and_holds_up_nobody(open_store: OpenStore) -> None:
-    store = await open_store(history=5)
+    store = await open_store(max_changes=5)
     slow = store.watch("pods", None, after=0)
     await _create(store, "first")
     assert _names(await _take(slow, 1)) == ["first"]
@@ -107,7 +107,7 @@ async def test_a_slow_watch_falls_off_and_holds_up_nobody(open_store: OpenStore)
 
 
 async def test_a_watch_that_waits_through_other_events_does_not_fall_off(open_store: OpenStore) -> None:
-    store = await open_store(history=5)
+    store = await open_store(max_changes=5)
     watch = store.watch("jobs.batch", None, after=0)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         waiting = group.create_task(_take(watch, 1))
@@ -188,7 +188,7 @@ async def test_it_ends_when_the_store_closes_after_the_last_event(store: Store) 
 
 
 async def test_after_a_restart_events_and_their_previous_states_are_there(open_store: OpenStore) -> None:
-    store = await open_store(history=3)
+    store = await open_store(max_changes=3)
     key = ObjectKey("default", "a")
     states = [await _create(store, "a")]
     for _ in range(5):
@@ -196,7 +196,7 @@ async def test_after_a_restart_events_and_their_previous_states_are_there(open_s
         states.append(await store.write(change))
     await store.close()
 
-    store = await open_store(history=3)
+    store = await open_store(max_changes=3)
     assert await _take(store.watch("pods", None, after=3), 3) == [
         Event("MODIFIED", states[n], states[n - 1]) for n in (3, 4, 5)
     ]
@@ -206,7 +206,7 @@ async def test_after_a_restart_events_and_their_previous_states_are_there(open_s
 
 async def test_a_deletion_is_seen_across_compaction_or_the_watch_is_gone(open_store: OpenStore) -> None:
     """etcd once lost a delete here."""
-    store = await open_store(history=4)
+    store = await open_store(max_changes=4)
     made = await _create(store, "victim")
     await store.write(Change.delete("pods", made.key, made.revision, lambda r: b""))
     for number in range(8):
@@ -218,4 +218,4 @@ async def test_a_deletion_is_seen_across_compaction_or_the_watch_is_gone(open_st
         assert outcome == (["DELETED"] if number <= 3 else "gone")
         await _create(store, f"pod-{number}")
         await store.close()
-        store = await open_store(history=4)
+        store = await open_store(max_changes=4)

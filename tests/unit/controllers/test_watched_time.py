@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from typing import Any
+
+from gpuyard.controllers.nodes import NodeLifecycle
+from gpuyard.controllers.watched_time import WatchedTime
+from gpuyard.kube.conditions import condition_is_true
+from gpuyard.kube.objects import LEASES, NODES
+
+
+class Monotonic:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_time_that_was_watched_counts() -> None:
+    monotonic = Monotonic()
+    watched = WatchedTime(monotonic)
+    for _ in range(45):
+        monotonic.now += 1
+        watched()
+    assert watched() == 45
+
+
+def test_a_pause_of_this_process_counts_for_next_to_nothing() -> None:
+    monotonic = Monotonic()
+    watched = WatchedTime(monotonic)
+    monotonic.now += 50
+    assert watched() == 2
+    assert watched() == 2
+
+
+async def test_a_process_that_stood_still_condemns_no_node(yard: Any, clock: Any) -> None:
+    monotonic = Monotonic()
+    watched = WatchedTime(monotonic)
+    lifecycle = NodeLifecycle(yard.api, clock, watched, yard.informers[NODES], yard.informers[LEASES])
+    async with yard.running(lifecycle):
+        await yard.api.create(NODES, {"metadata": {"name": "a"}})
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "up"}
+        await yard.api.patch(NODES, "a", {"status": {"conditions": [ready]}}, subresource="status")
+        await yard.until(lambda: lifecycle.watches("a"))
+        # SIGSTOP for 50 s, and a wall clock a day ahead.
+        monotonic.now += 50
+        clock.advance(86_400)
+        before = await lifecycle.look("a")
+        assert before is not None
+        assert before >= 38
+        assert condition_is_true(yard.object(NODES, "a"), "Ready")
+        # Silence that it did listen to counts.
+        for _ in range(40):
+            monotonic.now += 1
+            watched()
+        await lifecycle.look("a")
+        await yard.until(lambda: not condition_is_true(yard.object(NODES, "a"), "Ready"))
