@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from gpuyard.building.layer_upload import upload_new
 from gpuyard.images import oci
+from gpuyard.images.layers import Packer, compression
 from gpuyard.images.oci import Descriptor
 from gpuyard.images.reference import ImageReference
 from gpuyard.images.registry.client import RegistryClient
@@ -182,6 +184,11 @@ async def push_image(store: ImageStore, layer: bytes, tag: str | None = "v1") ->
         await store.put_blob(blob.digest, blob.size, content_of(data))
     manifest = oci.Manifest(parts[0][0], (parts[1][0],))
     return await store.put_manifest(manifest.to_bytes(), oci.OCI_MANIFEST, tag)
+
+
+async def push_stream(store: ImageStore, tar: bytes) -> Descriptor:
+    """Packs a layer straight into the store, as a build does with one that it doesn't know yet."""
+    return (await upload_new(store, lambda: Packer([tar], compression()), lambda size: None)).blob
 
 
 async def read(store: ImageStore, blob: Descriptor) -> bytes:

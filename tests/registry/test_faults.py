@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from datetime import UTC, datetime
 
@@ -14,8 +15,8 @@ from gpuyard.images.registry import http
 from gpuyard.images.registry.credentials import Credentials
 from gpuyard.images.registry.http import Http
 from gpuyard.images.registry.settings import RegistrySettings
-from gpuyard.images.transfer import Blob, Outcome, copy_image, ensure_blobs, upload_stream
-from tests.registry.conftest import Connect, Pauses, content_of, push_image, read, ref
+from gpuyard.images.transfer import Blob, Outcome, copy_image, ensure_blobs
+from tests.registry.conftest import Connect, Pauses, content_of, push_image, push_stream, read, ref
 from tests.registry.fake import FakeRegistry, Fault, Response
 
 _CHUNK = 1 << 16
@@ -78,8 +79,8 @@ async def test_a_stream_begins_anew_when_its_upload_is_lost(fake: FakeRegistry, 
     fake.status_known = False
     fake.faults = [Fault("PATCH", 1, keep=1000)]
     store = connect(chunk_bytes=_CHUNK).repository(ref(fake.name), push=True)
-    assert await upload_stream(store, content_of(_LAYER), oci.OCI_LAYER) == _BLOB
-    assert fake.blobs["a", _BLOB.digest] == _LAYER
+    blob = await push_stream(store, _LAYER)
+    assert gzip.decompress(fake.blobs["a", blob.digest]) == _LAYER
 
 
 async def test_a_commit_whose_answer_was_lost_counts(fake: FakeRegistry, connect: Connect) -> None:

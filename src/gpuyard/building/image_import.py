@@ -28,6 +28,7 @@ from gpuyard.images.oci import (
     History,
     Manifest,
     Platform,
+    damage_named,
 )
 from gpuyard.images.places import Place
 from gpuyard.images.transfer import ensure_blobs
@@ -89,7 +90,7 @@ async def import_root(
 
 def _contents(file: Path, env: Mapping[str, str]) -> ImageContents:
     reader = ContentsReader()
-    with _reading(file), _open(file) as tar:
+    with damage_named(str(file)), _reading(file), _open(file) as tar:
         reader.read_layer(tar)
     return reader.contents(env)
 

@@ -71,13 +71,22 @@ class Entry:
 
 
 def with_parents(entries: Iterable[Entry]) -> list[Entry]:
-    """Entries sorted by path, with the folders that lead to them; of two for one path the later wins."""
+    """Entries sorted by path, with the folders that lead to them; of two for one path the later wins.
+
+    Raises:
+        BuildError: one is a file and another lies in it.
+    """
     found = {entry.path: entry for entry in entries}
     for path in list(found):
         parent = path.rpartition("/")[0]
         while parent and parent not in found:
             found[parent] = Entry.folder(parent)
             parent = parent.rpartition("/")[0]
+        if parent and found[parent].kind != FOLDER:
+            raise errors.BuildError(
+                f"the image would have {parent} as a file and as a folder with {path} in it",
+                remedy="two wheels install it: require only one of them",
+            )
     return [found[path] for path in sorted(found)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -15,7 +14,6 @@ from gpuyard.images.store import Content, ImageStore
 
 #: Told (blob, bytes so far, bytes in all) as a transfer goes on; after a restart the count is lower again.
 Progress = Callable[[Digest, int, int], None]
-_ATTEMPTS = 3
 
 
 class Outcome(Enum):
@@ -70,25 +68,6 @@ async def ensure_blobs(
     except* errors.GpuyardError as group:
         raise _first(group) from None
     return outcomes
-
-
-async def upload_stream(target: ImageStore, content: Content, media_type: str) -> Descriptor:
-    """Uploads content whose digest is known only at its end; opens it again when the upload was lost."""
-    for attempt in range(1, _ATTEMPTS + 1):
-        sha256, size = hashlib.sha256(), 0
-        try:
-            async with target.start_upload() as upload:
-                async for piece in content():
-                    sha256.update(piece)
-                    size += len(piece)
-                    await upload.write(piece)
-                digest = Digest(f"sha256:{sha256.hexdigest()}")
-                await upload.commit(digest)
-            return Descriptor(media_type, digest, size)
-        except errors.UploadLost:
-            if attempt == _ATTEMPTS:
-                raise
-    raise AssertionError("the last attempt returns or raises")
 
 
 async def copy_image(

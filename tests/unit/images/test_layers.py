@@ -96,3 +96,14 @@ def test_a_packed_layer_knows_both_digests(kind: str) -> None:
 def test_no_time_or_name_gets_into_the_gzip_header() -> None:
     packed = b"".join(Packer([b"x"], compression()))
     assert packed[:4] == b"\x1f\x8b\x08\x00" and packed[4:8] == b"\0\0\0\0"
+
+
+def test_a_path_is_a_file_or_a_folder() -> None:
+    with pytest.raises(errors.BuildError, match="a/b as a file and as a folder with a/b/c/d in it"):
+        with_parents([Entry.of_bytes("a/b", b""), Entry.of_bytes("a/b/c/d", b"")])
+    with pytest.raises(errors.BuildError, match="a as a file and as a folder"):
+        with_parents([Entry.link("a", "b"), Entry.of_bytes("a/c", b"")])
+    assert [entry.path for entry in with_parents([Entry.folder("a"), Entry.of_bytes("a/b", b"")])] == [
+        "a",
+        "a/b",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def _metadata(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             name = next((name for name in archive.namelist() if _METADATA.fullmatch(name)), "")
             content = archive.read(name) if name else b""
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, EOFError):
         return ""
     return content.decode("utf-8", "replace").replace("\r\n", "\n").partition("\n\n")[0]
 

@@ -71,6 +71,20 @@ async def locked_wheels(
     return dict(_wheel(package, source, requirements) for package, source in found)
 
 
+def resolved_wheels(pylock: Path) -> dict[Wheel, str]:
+    """The wheels of a pylock.toml that uv made for one base: the first of each package, which it likes best.
+
+    Raises:
+        BuildError: a package comes without a wheel, or without a hash.
+    """
+    found = {}
+    for package in _parse(pylock, _read(pylock)).packages:
+        source = package.wheels[0] if package.wheels else package.archive
+        wheel, where = _wheel(package, source, pylock)
+        found[wheel] = where
+    return found
+
+
 async def _text(requirements: Path, environ: Mapping[str, str]) -> str:
     if requirements.name != UV_LOCK:
         return _read(requirements)

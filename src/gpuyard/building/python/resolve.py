@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import tempfile
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gpuyard import errors
 from gpuyard.building.python.platform_tags import LIKELY_GLIBC, machine
-from gpuyard.building.python.pylock import is_lock, lock_files, locked_wheels
+from gpuyard.building.python.pylock import is_lock, lock_files, locked_wheels, resolved_wheels
 from gpuyard.building.python.uv_process import run_uv
-from gpuyard.building.python.wheels import Wheel, wheel_file
+from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.contents.contents import ImageContents, normalise
 from gpuyard.images.oci import Platform
 from gpuyard.images.user_file import read_user_file
@@ -72,8 +71,7 @@ class Resolver:
             for name, version in self.contents.packages.items()
             if all(allows(line, version) for line in asked.get(name, ()))
         }
-        pylock = await self._compile(requirements, excluded, preferred)
-        sources = _wheels(pylock)
+        sources = await self._compile(requirements, excluded, preferred)
         _check_hashes(sources, requirements)
         return Resolved(sources, {name: excluded[name] for name in asked if name in excluded})
 
@@ -102,7 +100,7 @@ class Resolver:
             with tempfile.TemporaryDirectory(prefix="gpuyard-") as folder:
                 pins = Path(folder) / "pins.txt"
                 pins.write_text("".join(f"{w.name}=={w.version} --hash=sha256:{w.sha256}\n" for w in wheels))
-                found = _wheels(await self._compile(pins, {}, (), "--no-deps"))
+                found = await self._compile(pins, {}, (), "--no-deps")
         by_hash = {wheel.sha256: source for wheel, source in found.items()}
         gone = [wheel.file for wheel in wheels if wheel.sha256 not in by_hash]
         if gone:
@@ -114,7 +112,7 @@ class Resolver:
 
     async def _compile(
         self, requirements: Path, excluded: Iterable[str], preferred: Iterable[Wheel], *options: str
-    ) -> dict[str, Any]:
+    ) -> dict[Wheel, str]:
         assert self.contents.python is not None
         with tempfile.TemporaryDirectory(prefix="gpuyard-") as folder:
             output = Path(folder) / "pylock.toml"
@@ -140,7 +138,7 @@ class Resolver:
                     f"{self.platform}:\n{done.err}",
                     remedy="change the requirements or the base; gpuyard installs wheels only, never sources",
                 )
-            return tomllib.loads(output.read_text())
+            return await asyncio.to_thread(resolved_wheels, output)
 
 
 def python_platform(platform: Platform, contents: ImageContents) -> str:
@@ -155,23 +153,6 @@ def python_platform(platform: Platform, contents: ImageContents) -> str:
 
 def _preference(wheel: Wheel) -> str:
     return f'[[packages]]\nname = "{wheel.name}"\nversion = "{wheel.version}"\n'
-
-
-def _wheels(pylock: Mapping[str, Any]) -> dict[Wheel, str]:
-    found: dict[Wheel, str] = {}
-    for package in pylock.get("packages", ()):
-        wheels = package.get("wheels") or ([package["archive"]] if "archive" in package else [])
-        if not wheels:
-            raise errors.BuildError(
-                f"{package['name']} {package.get('version', '')} has no wheel for this base",
-                remedy="require a version that has one; gpuyard installs wheels only, never sources",
-            )
-        raw = wheels[0]
-        source = raw.get("url") or raw.get("path") or ""
-        file = wheel_file(raw.get("name") or source)
-        wheel = Wheel(file, str((raw.get("hashes") or {}).get("sha256", "")), int(raw.get("size", 0)))
-        found[wheel] = source
-    return found
 
 
 def requirement_files(requirements: Path) -> list[Path]:

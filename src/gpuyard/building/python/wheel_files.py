@@ -68,6 +68,7 @@ class InstalledWheel:
             for info in self.byte_code.members:
                 path = f"{site}/{info.filename}"
                 found.append((_entry(self.byte_code, info, path, 0o644), ("", "")))
+        self._refuse_file_as_folder({entry.path for entry, _ in found})
         record = f"{site}/{dist_info}/RECORD"
         rows = sorted((posixpath.relpath(entry.path, site), *row) for entry, row in found)
         text = io.StringIO()
@@ -75,6 +76,17 @@ class InstalledWheel:
             sorted([*rows, (posixpath.relpath(record, site), "", "")])
         )
         return [*(entry for entry, _ in found), Entry.of_bytes(record, text.getvalue().encode())]
+
+    def _refuse_file_as_folder(self, paths: set[str]) -> None:
+        for path in sorted(paths):
+            folder = posixpath.dirname(path)
+            while folder:
+                if folder in paths:
+                    raise errors.BuildError(
+                        f"{self.wheel.name} has {folder} as a file and as a folder",
+                        remedy="it can't be installed anywhere: require another version",
+                    )
+                folder = posixpath.dirname(folder)
 
     def _known_rows(self, members: dict[str, zipfile.ZipInfo], dist_info: str) -> dict[str, tuple[str, str]]:
         """Hash and size of each file as the wheel's own RECORD has them."""

@@ -31,12 +31,12 @@ class ZipFile:
         try:
             with zipfile.ZipFile(path) as archive:
                 self.members = tuple(info for info in archive.infolist() if not info.is_dir())
+            self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
             raise errors.ImageDamaged(
                 f"{self.name} is not a readable zip file: {error}",
                 remedy=f"remove {path}: the next build fetches it again",
             ) from error
-        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def __enter__(self) -> ZipFile:
         return self
@@ -62,7 +62,7 @@ class ZipFile:
             raise self._damaged(member)
 
     def _start(self, member: zipfile.ZipInfo) -> int:
-        header = os.pread(self._handle, _LOCAL_HEADER.size, member.header_offset)
+        header = self._read_at(member.header_offset, _LOCAL_HEADER.size, member)
         if len(header) != _LOCAL_HEADER.size:
             raise self._damaged(member)
         signature, name_length, extra_length = _LOCAL_HEADER.unpack(header)
@@ -71,7 +71,7 @@ class ZipFile:
         return int(member.header_offset + _LOCAL_HEADER.size + name_length + extra_length)
 
     def _inflated(self, member: zipfile.ZipInfo, start: int) -> Iterator[bytes]:
-        raw = self._raw(start, member.compress_size)
+        raw = self._raw(start, member)
         if member.compress_type == zipfile.ZIP_STORED:
             yield from raw
             return
@@ -96,14 +96,21 @@ class ZipFile:
         except isal_zlib.error as error:  # type: ignore[misc]
             raise self._damaged(member) from error
 
-    def _raw(self, start: int, size: int) -> Iterator[bytes]:
-        end = start + size
+    def _raw(self, start: int, member: zipfile.ZipInfo) -> Iterator[bytes]:
+        end = start + member.compress_size
         while start < end:
-            piece = os.pread(self._handle, min(_PIECE, end - start), start)
+            piece = self._read_at(start, min(_PIECE, end - start), member)
             if not piece:
                 return
             yield piece
             start += len(piece)
+
+    def _read_at(self, start: int, size: int, member: zipfile.ZipInfo) -> bytes:
+        try:
+            return os.pread(self._handle, size, start)
+        except (OSError, OverflowError) as error:
+            # The disk fails, or the zip's directory names a place that no file has.
+            raise self._damaged(member) from error
 
     def _damaged(self, member: zipfile.ZipInfo) -> errors.ImageDamaged:
         return errors.ImageDamaged(

@@ -28,13 +28,20 @@ _EXTENDED = (*(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE), *(b"L
 _MOST_EMPTY = 64
 
 
+_BROKEN = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]
+
+
 class _Header(tarfile.TarInfo):
     """A header that is refused where `TarInfo` would believe it."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """See `TarInfo.frombuf`."""
-        found = super().frombuf(buf, encoding, errors)
+        try:
+            found = super().frombuf(buf, encoding, errors)
+        except _BROKEN as error:
+            # tarfile takes such a header for the end of the archive, unless it is the first.
+            raise _damaged(str(error)) from error
         if found.size < 0 or (found.type in _EXTENDED and found.size > _MOST_HEADER):
             raise _damaged(f"{found.name!r} says that it has {found.size} bytes")
         return found

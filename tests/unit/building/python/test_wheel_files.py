@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -144,3 +145,45 @@ def test_a_zip_of_another_time_is_not_readable(make_wheel: MakeWheel, at: int, v
     wheel.write_bytes(content)
     with pytest.raises(errors.ImageDamaged, match="not a readable zip"):
         ZipFile(wheel)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("header_offset", -5), ("header_offset", 1 << 40), ("header_offset", 1 << 70)],
+    ids=["before the file", "beyond its end", "beyond all files"],
+)
+def test_a_directory_that_says_nonsense_is_a_damaged_wheel(
+    make_wheel: MakeWheel, field: str, value: int
+) -> None:
+    with ZipFile(make_wheel(), "demo.whl") as opened:
+        member = opened.members[0]
+        setattr(member, field, value)
+        with pytest.raises(errors.ImageDamaged, match=r"demo\.whl is damaged at demo/__init__\.py"):
+            opened.read(member)
+
+
+def test_a_disk_that_can_t_be_read_names_the_wheel(make_wheel: MakeWheel) -> None:
+    with ZipFile(make_wheel(), "demo.whl") as opened:
+        pass
+    # Its descriptor is closed, so that each read of it fails.
+    with pytest.raises(errors.ImageDamaged, match=r"demo\.whl is damaged at demo/__init__\.py"):
+        opened.read(opened.members[0])
+
+
+def test_a_wheel_that_is_gone_is_named(make_wheel: MakeWheel, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = make_wheel()
+
+    def refused(path: Path, flags: int) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(errors.ImageDamaged, match=r"demo\.whl is not a readable zip"):
+        ZipFile(wheel, "demo.whl")
+
+
+def test_a_file_that_is_a_folder_too_is_refused(make_wheel: MakeWheel) -> None:
+    wheel = make_wheel(files={"a": "file", "a/b": "in it"})
+    with pytest.raises(
+        errors.BuildError, match=r"demo-1\.0-py3-none-any\.whl has .*/a as a file"
+    ):
+        installed(wheel)

@@ -261,6 +261,22 @@ def test_a_layer_of_nonsense_is_damaged(tar: bytes, why: str) -> None:
         ContentsReader().read_layer(io.BytesIO(tar))
 
 
+@pytest.mark.parametrize(
+    ("broken", "why"), [(b"\xff" * 512, "bad checksum"), (b"half a header", "truncated header")]
+)
+def test_a_broken_header_in_the_middle_is_not_the_end(broken: bytes, why: str) -> None:
+    first = header("etc/passwd", b"0", 5, "root:")
+    whole = tar_of({"usr/bin/python3.11": "elf"}) if len(broken) == 512 else b""
+    with pytest.raises(errors.ImageDamaged, match=f"a layer is not a tar archive: .*{why}"):
+        ContentsReader().read_layer(io.BytesIO(first + broken + whole))
+
+
+def test_a_tar_without_an_end_mark_is_whole() -> None:
+    reader = ContentsReader()
+    reader.read_layer(io.BytesIO(header("etc/passwd", b"0", 5, "root:")))
+    assert reader.contents({}).passwd == "root:"
+
+
 def test_versions_that_no_program_has_are_not_believed() -> None:
     python = "python3." + "9" * 30
     libc = b"GNU C Library x release version " + b"9" * 30 + b".1"
