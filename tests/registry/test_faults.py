@@ -11,7 +11,7 @@ import pytest
 from gpuyard import errors
 from gpuyard.images import oci
 from gpuyard.images.oci import Descriptor
-from gpuyard.images.registry import http
+from gpuyard.images.registry import answers
 from gpuyard.images.registry.credentials import Credentials
 from gpuyard.images.registry.http import Http
 from gpuyard.images.registry.settings import RegistrySettings
@@ -355,7 +355,7 @@ async def test_a_pause_that_is_no_number_is_none(
 async def test_an_answer_without_an_end_is_given_up(
     fake: FakeRegistry, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "_LONGEST_ANSWER_S", 0.05)
+    monkeypatch.setattr(answers, "_LONGEST_ANSWER_S", 0.05)
     fake.faults = [Fault("GET", 5, answer=Response(200, {"Content-Length": "1000"}, b"{"))]
     with pytest.raises(errors.RegistryUnavailable, match=r"1 bytes came in 0 s, no end"):
         await connect().repository(ref(fake.name)).get_manifest("v1")

@@ -103,7 +103,5 @@ def test_a_path_is_a_file_or_a_folder() -> None:
         with_parents([Entry.of_bytes("a/b", b""), Entry.of_bytes("a/b/c/d", b"")])
     with pytest.raises(errors.BuildError, match="a as a file and as a folder"):
         with_parents([Entry.link("a", "b"), Entry.of_bytes("a/c", b"")])
-    assert [entry.path for entry in with_parents([Entry.folder("a"), Entry.of_bytes("a/b", b"")])] == [
-        "a",
-        "a/b",
-    ]
+    entries = with_parents([Entry.folder("a"), Entry.of_bytes("a/b", b"")])
+    assert [entry.path for entry in entries] == ["a", "a/b"]

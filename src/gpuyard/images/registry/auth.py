@@ -15,8 +15,9 @@ import httpx
 import orjson
 
 from gpuyard import errors
+from gpuyard.images.registry.answers import Answer, error_of, url_of
 from gpuyard.images.registry.credentials import Credentials, CredentialSource
-from gpuyard.images.registry.http import Answer, Http, error_of, url_of
+from gpuyard.images.registry.http import Http
 
 _CLIENT_ID = "gpuyard"
 #: The specification's life of a token that names none.

@@ -8,9 +8,10 @@ from types import TracebackType
 import httpx
 
 from gpuyard.images.reference import ImageReference
+from gpuyard.images.registry.answers import error_of
 from gpuyard.images.registry.auth import Authorizer
 from gpuyard.images.registry.credentials import CredentialSource, DockerCredentials
-from gpuyard.images.registry.http import Http, error_of
+from gpuyard.images.registry.http import Http
 from gpuyard.images.registry.repository import RegistryStore
 from gpuyard.images.registry.settings import RegistrySettings, address_of
 

@@ -7,52 +7,23 @@ import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 import httpx
-import orjson
 
 from gpuyard import errors
+from gpuyard.images.registry.answers import Answer, host_of, read_answer, unreachable, url_of
 from gpuyard.images.registry.settings import RegistrySettings, is_loopback
 
-_MAX_ANSWER = 16 << 20
 _MAX_REDIRECTS = 5
 _PIECE_BYTES = 1 << 18
-#: Where a response keeps a body that was read already.
-_READ = "gpuyard.read"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 #: A registry that asks for a longer pause is given up, so that a command doesn't seem to hang.
 _LONGEST_RETRY_AFTER_S = 60.0
-#: Documents are small: one that is still on its way after this long has no end.
-_LONGEST_ANSWER_S = 120.0
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LOOPBACK_PATTERNS = ("all://localhost", "all://*.localhost", "all://127.0.0.1", "all://[::1]")
-_CERTIFICATE_REMEDY = "if it is your own authority's, trust its certificate with --registry-ca FILE"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A response with its body; `url` is the one that answered, after redirects."""
-
-    status: int
-    headers: httpx.Headers
-    content: bytes
-    url: httpx.URL
-
-    @property
-    def passing(self) -> bool:
-        """Whether the same request may well succeed in a moment."""
-        return self.status in _PASSING
-
-    @property
-    def location(self) -> httpx.URL | None:
-        """Where it leads to; raises RegistryError when that is no URL."""
-        text = self.headers.get("location")
-        return url_of(text, self.url) if text else None
 
 
 class Authority(Protocol):
@@ -133,7 +104,7 @@ class Http:
                 # A host that was never there is more likely misspelt than busy, and one that was silent
                 # twice has nothing to say.
                 silent_s = (self._now() - started).total_seconds()
-                if last or _host(address) not in self._reached or silent_s >= 2 * self.settings.timeout_s:
+                if last or host_of(address) not in self._reached or silent_s >= 2 * self.settings.timeout_s:
                     raise
                 await self.pause(attempt)
                 continue
@@ -180,7 +151,7 @@ class Http:
         """One attempt: follows redirects, and answers one 401 with fresh credentials."""
         challenged, hops = False, 0
         while True:
-            if _host(url) in self._encrypted:
+            if host_of(url) in self._encrypted:
                 url = url.copy_with(scheme="https")
             self._refuse_plain(url)
             authorization = await authority.header(url) if authority else None
@@ -192,7 +163,7 @@ class Http:
                     if await authority.challenged(url, response.headers, authorization):
                         continue
                 if response.status_code == 400 and await self._wants_tls(url, response):
-                    self._encrypted.add(_host(url))
+                    self._encrypted.add(host_of(url))
                     continue
                 location = response.headers.get("location")
                 if response.status_code in _REDIRECTS and location and hops < _MAX_REDIRECTS:
@@ -227,17 +198,19 @@ class Http:
             )
         try:
             response = await client.send(request, stream=True)
-            self._reached.add(_host(url))
+            self._reached.add(host_of(url))
             try:
                 yield response
             finally:
                 await response.aclose()
         except httpx.TransportError as error:
             if not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-                self._reached.add(_host(url))
-            raise _unreachable(url, error) from error
+                self._reached.add(host_of(url))
+            raise unreachable(url, error) from error
         except (httpx.InvalidURL, httpx.DecodingError) as error:
-            raise errors.RegistryError(f"{_host(url)} gave an answer that can't be read: {error}") from error
+            raise errors.RegistryError(
+                f"{host_of(url)} gave an answer that can't be read: {error}"
+            ) from error
 
     def _client(self, scheme: str) -> httpx.AsyncClient:
         """One client per scheme: the plain one costs no reading of certificates."""
@@ -270,78 +243,9 @@ class Http:
         if url.scheme == "https" or (url.scheme == "http" and self.settings.allows_plain(url.host, url.port)):
             return
         raise errors.RegistryError(
-            f"{_host(url)} would be spoken to without encryption ({url.scheme})",
-            remedy=f"use HTTPS there, or allow it with --plain-http {_host(url)}",
+            f"{host_of(url)} would be spoken to without encryption ({url.scheme})",
+            remedy=f"use HTTPS there, or allow it with --plain-http {host_of(url)}",
         )
-
-
-def error_of(answer: Answer, what: str) -> errors.ImageError:
-    """What to raise for an answer that isn't success.
-
-    Args:
-        answer: of a registry; its JSON errors are quoted, its HTML isn't.
-        what: what failed and where, such as "reading localhost:5000/team/train:v1".
-    """
-    status = answer.status
-    said = _said(answer)
-    if status == 401:
-        return errors.ImageUnauthorized(
-            f"{what}: {_host(answer.url)} wants credentials, or doesn't take those it got{said}",
-            remedy=f"log in: docker login {_login_name(answer.url)}, or set up a credential helper",
-        )
-    if status == 403:
-        return errors.ImageUnauthorized(
-            f"{what}: {_host(answer.url)} doesn't allow it{said}",
-            remedy="check the repository's name and what your account may do there",
-        )
-    if status == 404:
-        return errors.ImageNotFound(
-            f"{what}: not found at {_host(answer.url)}{said}",
-            remedy="check registry, repository and tag; some registries say this when you aren't logged in",
-        )
-    if status == 429:
-        return errors.RegistryUnavailable(
-            f"{what}: {_host(answer.url)} asks to slow down (429){said}",
-            remedy="try again later, or log in: limits are higher for known users",
-        )
-    kind = errors.RegistryUnavailable if answer.passing else errors.RegistryError
-    return kind(f"{what}: {_host(answer.url)} answered {status}{said}")
-
-
-def _said(answer: Answer) -> str:
-    """The registry's own words, in brackets."""
-    try:
-        first = orjson.loads(answer.content)["errors"][0]
-        words = ": ".join(str(first[name]) for name in ("code", "message") if first.get(name))
-    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
-        return ""
-    return f" ({words[:300]})" if words else ""
-
-
-def _unreachable(url: httpx.URL, error: httpx.TransportError) -> errors.RegistryError:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return errors.RegistryError(
-                f"the certificate of {_host(url)} is not trusted: {cause.verify_message}",
-                remedy=_CERTIFICATE_REMEDY,
-            )
-        if isinstance(cause, ssl.SSLError) and cause.reason in (
-            "WRONG_VERSION_NUMBER",
-            "RECORD_LAYER_FAILURE",
-        ):
-            return errors.RegistryError(
-                f"{_host(url)} doesn't speak TLS",
-                remedy=f"if it is meant to be plain HTTP, allow it with --plain-http {_host(url)}",
-            )
-        cause = cause.__cause__ or cause.__context__
-    reason = str(error) or {"ReadTimeout": "no answer in time"}.get(
-        type(error).__name__, type(error).__name__
-    )
-    return errors.RegistryUnavailable(
-        f"{_host(url)} doesn't answer: {reason}",
-        remedy="check the registry's name and your network (HTTPS_PROXY, NO_PROXY)",
-    )
 
 
 async def _pieces(content: bytes | memoryview) -> AsyncIterator[bytes]:
@@ -350,60 +254,17 @@ async def _pieces(content: bytes | memoryview) -> AsyncIterator[bytes]:
         yield bytes(content[start : start + _PIECE_BYTES])
 
 
-async def read_answer(response: httpx.Response) -> Answer:
-    """Reads the body of a response, up to a size that no document of a registry has."""
-    if _READ not in response.extensions:
-        response.extensions[_READ] = b"" if response.request.method == "HEAD" else await _read(response)
-    return Answer(response.status_code, response.headers, response.extensions[_READ], response.url)
-
-
-async def _read(response: httpx.Response) -> bytes:
-    pieces, size = [], 0
-    try:
-        async with asyncio.timeout(_LONGEST_ANSWER_S):
-            async for piece in response.aiter_raw():
-                size += len(piece)
-                if size > _MAX_ANSWER:
-                    raise errors.RegistryError(
-                        f"{_host(response.url)} gave an answer above {_MAX_ANSWER >> 20} MiB"
-                    )
-                pieces.append(piece)
-    except TimeoutError as error:
-        raise errors.RegistryUnavailable(
-            f"{_host(response.url)} doesn't answer: {size} bytes came in {_LONGEST_ANSWER_S:.0f} s, no end",
-            remedy="try again later",
-        ) from error
-    return b"".join(pieces)
-
-
-def url_of(text: str, base: httpx.URL | None = None) -> httpx.URL:
-    """A URL that a server names, relative to base; raises RegistryError when it is none."""
-    try:
-        return base.join(text) if base else httpx.URL(text)
-    except (httpx.InvalidURL, ValueError) as error:
-        by = f"{_host(base)} names" if base else "a registry names"
-        raise errors.RegistryError(f"{by} an address that can't be one: {text[:200]!r}") from error
-
-
 def _redirected(url: httpx.URL, location: str, *, private: bool) -> httpx.URL:
     there = url_of(location, url)
-    if private and not _same_host(url, there):
+    if private and not _samehost_of(url, there):
         raise errors.RegistryError(
-            f"{_host(url)} sends a request with credentials on to {_host(there)}, which they aren't for",
+            f"{host_of(url)} sends a request with credentials on to {host_of(there)}, which they aren't for",
             remedy="ask whoever runs the registry; nothing was sent there",
         )
     return there
 
 
-def _same_host(one: httpx.URL, other: httpx.URL) -> bool:
+def _samehost_of(one: httpx.URL, other: httpx.URL) -> bool:
     """Whether both are served by the same; plain HTTP may lead on to HTTPS."""
     upgraded = one.scheme == "http" and other.scheme == "https"
     return one.host == other.host and (one.port == other.port or (upgraded and other.port is None))
-
-
-def _login_name(url: httpx.URL) -> str:
-    return "" if url.host.endswith(".docker.io") else _host(url)
-
-
-def _host(url: httpx.URL) -> str:
-    return url.netloc.decode()

@@ -14,8 +14,9 @@ import httpx
 from gpuyard import errors
 from gpuyard.images import oci
 from gpuyard.images.oci import Descriptor, Digest
+from gpuyard.images.registry.answers import Answer, error_of, read_answer
 from gpuyard.images.registry.auth import Authorizer, ScopedAuthority
-from gpuyard.images.registry.http import Answer, Http, error_of, read_answer
+from gpuyard.images.registry.http import Http
 from gpuyard.images.registry.uploads import ChunkedUpload
 from gpuyard.images.store import Content
 

@@ -13,7 +13,8 @@ import httpx
 
 from gpuyard import errors
 from gpuyard.images.oci import Digest
-from gpuyard.images.registry.http import Answer, Authority, Http, error_of
+from gpuyard.images.registry.answers import Answer, error_of
+from gpuyard.images.registry.http import Authority, Http
 
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 _SMALLEST_CHUNK = 1 << 20

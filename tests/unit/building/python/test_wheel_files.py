@@ -183,7 +183,5 @@ def test_a_wheel_that_is_gone_is_named(make_wheel: MakeWheel, monkeypatch: pytes
 
 def test_a_file_that_is_a_folder_too_is_refused(make_wheel: MakeWheel) -> None:
     wheel = make_wheel(files={"a": "file", "a/b": "in it"})
-    with pytest.raises(
-        errors.BuildError, match=r"demo-1\.0-py3-none-any\.whl has .*/a as a file"
-    ):
+    with pytest.raises(errors.BuildError, match=r"demo-1\.0-py3-none-any\.whl has .*/a as a file"):
         installed(wheel)

@@ -1,0 +1,155 @@
+"""Answers of registries, read up to a size, and the errors that they stand for."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+
+import httpx
+import orjson
+
+from gpuyard import errors
+
+_MAX_ANSWER = 16 << 20
+#: Where a response keeps a body that was read already.
+_READ = "gpuyard.read"
+#: Documents are small: one that is still on its way after this long has no end.
+_LONGEST_ANSWER_S = 120.0
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_CERTIFICATE_REMEDY = "if it is your own authority's, trust its certificate with --registry-ca FILE"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response with its body; `url` is the one that answered, after redirects."""
+
+    status: int
+    headers: httpx.Headers
+    content: bytes
+    url: httpx.URL
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may well succeed in a moment."""
+        return self.status in _PASSING
+
+    @property
+    def location(self) -> httpx.URL | None:
+        """Where it leads to; raises RegistryError when that is no URL."""
+        text = self.headers.get("location")
+        return url_of(text, self.url) if text else None
+
+
+def error_of(answer: Answer, what: str) -> errors.ImageError:
+    """What to raise for an answer that isn't success.
+
+    Args:
+        answer: of a registry; its JSON errors are quoted, its HTML isn't.
+        what: what failed and where, such as "reading localhost:5000/team/train:v1".
+    """
+    status = answer.status
+    said = _said(answer)
+    if status == 401:
+        return errors.ImageUnauthorized(
+            f"{what}: {host_of(answer.url)} wants credentials, or doesn't take those it got{said}",
+            remedy=f"log in: docker login {_login_name(answer.url)}, or set up a credential helper",
+        )
+    if status == 403:
+        return errors.ImageUnauthorized(
+            f"{what}: {host_of(answer.url)} doesn't allow it{said}",
+            remedy="check the repository's name and what your account may do there",
+        )
+    if status == 404:
+        return errors.ImageNotFound(
+            f"{what}: not found at {host_of(answer.url)}{said}",
+            remedy="check registry, repository and tag; some registries say this when you aren't logged in",
+        )
+    if status == 429:
+        return errors.RegistryUnavailable(
+            f"{what}: {host_of(answer.url)} asks to slow down (429){said}",
+            remedy="try again later, or log in: limits are higher for known users",
+        )
+    kind = errors.RegistryUnavailable if answer.passing else errors.RegistryError
+    return kind(f"{what}: {host_of(answer.url)} answered {status}{said}")
+
+
+def _said(answer: Answer) -> str:
+    """The registry's own words, in brackets."""
+    try:
+        first = orjson.loads(answer.content)["errors"][0]
+        words = ": ".join(str(first[name]) for name in ("code", "message") if first.get(name))
+    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
+        return ""
+    return f" ({words[:300]})" if words else ""
+
+
+def unreachable(url: httpx.URL, error: httpx.TransportError) -> errors.RegistryError:
+    """What to raise for a host that can't be spoken to."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return errors.RegistryError(
+                f"the certificate of {host_of(url)} is not trusted: {cause.verify_message}",
+                remedy=_CERTIFICATE_REMEDY,
+            )
+        if isinstance(cause, ssl.SSLError) and cause.reason in (
+            "WRONG_VERSION_NUMBER",
+            "RECORD_LAYER_FAILURE",
+        ):
+            return errors.RegistryError(
+                f"{host_of(url)} doesn't speak TLS",
+                remedy=f"if it is meant to be plain HTTP, allow it with --plain-http {host_of(url)}",
+            )
+        cause = cause.__cause__ or cause.__context__
+    reason = str(error) or {"ReadTimeout": "no answer in time"}.get(
+        type(error).__name__, type(error).__name__
+    )
+    return errors.RegistryUnavailable(
+        f"{host_of(url)} doesn't answer: {reason}",
+        remedy="check the registry's name and your network (HTTPS_PROXY, NO_PROXY)",
+    )
+
+
+async def read_answer(response: httpx.Response) -> Answer:
+    """Reads the body of a response, up to a size that no document of a registry has."""
+    if _READ not in response.extensions:
+        response.extensions[_READ] = b"" if response.request.method == "HEAD" else await _read(response)
+    return Answer(response.status_code, response.headers, response.extensions[_READ], response.url)
+
+
+async def _read(response: httpx.Response) -> bytes:
+    pieces, size = [], 0
+    try:
+        async with asyncio.timeout(_LONGEST_ANSWER_S):
+            async for piece in response.aiter_raw():
+                size += len(piece)
+                if size > _MAX_ANSWER:
+                    raise errors.RegistryError(
+                        f"{host_of(response.url)} gave an answer above {_MAX_ANSWER >> 20} MiB"
+                    )
+                pieces.append(piece)
+    except TimeoutError as error:
+        raise errors.RegistryUnavailable(
+            f"{host_of(response.url)} doesn't answer: {size} bytes came in {_LONGEST_ANSWER_S:.0f} s, no end",
+            remedy="try again later",
+        ) from error
+    return b"".join(pieces)
+
+
+def url_of(text: str, base: httpx.URL | None = None) -> httpx.URL:
+    """A URL that a server names, relative to base; raises RegistryError when it is none."""
+    try:
+        return base.join(text) if base else httpx.URL(text)
+    except (httpx.InvalidURL, ValueError) as error:
+        by = f"{host_of(base)} names" if base else "a registry names"
+        raise errors.RegistryError(f"{by} an address that can't be one: {text[:200]!r}") from error
+
+
+def _login_name(url: httpx.URL) -> str:
+    return "" if url.host.endswith(".docker.io") else host_of(url)
+
+
+def host_of(url: httpx.URL) -> str:
+    """Its host, with the port if any."""
+    return url.netloc.decode()
