@@ -7,7 +7,7 @@ what it uploaded without a name, and the tag as it was.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from gpuyard.building.application import Application, read_application
 from gpuyard.building.environment import WORKDIR
 from gpuyard.building.lock import NAME as LOCK_NAME
 from gpuyard.building.lock import write_lock
-from gpuyard.building.plan import Planner, Reporter
-from gpuyard.building.platform_build import BuiltImage, PlatformBuild
+from gpuyard.building.plan import Planner, PlatformPlan, Reporter
+from gpuyard.building.platform_build import BuiltImage, PlatformBuild, Recipe
 from gpuyard.building.revision import record_revision, source_revision
 from gpuyard.images.atomic_files import sweep
 from gpuyard.images.cache import Cache
@@ -142,22 +142,20 @@ async def _build(
     plans, lock, is_new = await planner.plan(request.platforms)
     if is_new:
         write_lock(lock_path, lock)
-    packed = compression(request.compression)
-    images: list[BuiltImage] = []
-    for plan in plans:
-        work = PlatformBuild(
-            plan, base, target, application, request.workdir, request.command, packed,
-            request.byte_code, request.created, lock_path.parent.absolute(), cache, environ, reporter,
-        )  # fmt: skip
-        images.append(await work.run(target.tag if len(plans) == 1 else ""))
-    manifest = images[0].manifest
-    if len(images) > 1:
-        entries = tuple(
-            replace(image.manifest, platform=plan.base.config.platform)
-            for image, plan in zip(images, plans, strict=True)
-        )
-        index = Index(entries, images[0].annotations)
-        manifest = await target.store.put_manifest(index.to_bytes(), OCI_INDEX, target.tag or None)
+    recipe = Recipe(
+        base=base,
+        target=target,
+        application=application,
+        workdir=request.workdir,
+        command=request.command,
+        compression=compression(request.compression),
+        byte_code=request.byte_code,
+        created=request.created,
+        folder=lock_path.parent.absolute(),
+    )
+    tag = target.tag if len(plans) == 1 else ""
+    images = [await PlatformBuild(plan, recipe, cache, environ, reporter).run(tag) for plan in plans]
+    manifest = images[0].manifest if len(images) == 1 else await _put_index(target, plans, images)
     return BuildResult(
         reference=_pulled_as(request.pull_repository, target).pinned(manifest.digest),
         pushed=target.pinned(manifest.digest),
@@ -165,6 +163,18 @@ async def _build(
         manifest=manifest,
         platforms={str(plan.platform): image for plan, image in zip(plans, images, strict=True)},
     )
+
+
+async def _put_index(
+    target: Place, plans: Sequence[PlatformPlan], images: Sequence[BuiltImage]
+) -> Descriptor:
+    """The index over several platforms, under the tag."""
+    entries = tuple(
+        replace(image.manifest, platform=plan.base.platform)
+        for image, plan in zip(images, plans, strict=True)
+    )
+    index = Index(entries, images[0].annotations)
+    return await target.store.put_manifest(index.to_bytes(), OCI_INDEX, target.tag or None)
 
 
 def _archive_inside(request: BuildRequest) -> Iterator[str]:

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpuyard import errors
@@ -32,51 +32,21 @@ _PACKING = 2
 
 
 @dataclass(frozen=True)
-class BuiltImage:
-    """One platform's image as it is in the store.
+class Recipe:
+    """What is the same on all platforms of a build.
 
     Attributes:
-        manifest: what an index lists.
-        layers: those that the build added to the base, each with its title.
-        unchanged: the store had it already.
-    """
-
-    manifest: Descriptor
-    layers: tuple[tuple[str, Layer], ...]
-    annotations: Mapping[str, str]
-    unchanged: bool = False
-
-
-@dataclass(frozen=True)
-class _Image:
-    """The documents of an image."""
-
-    config: bytes
-    manifest: bytes
-    annotations: Mapping[str, str]
-    layers: tuple[tuple[str, Layer], ...]
-
-    @property
-    def descriptor(self) -> Descriptor:
-        return Descriptor.for_bytes(OCI_MANIFEST, self.manifest)
-
-    def built(self, *, unchanged: bool) -> BuiltImage:
-        return BuiltImage(self.descriptor, self.layers, self.annotations, unchanged)
-
-
-@dataclass
-class PlatformBuild:
-    """Builds for one platform; `run` once.
-
-    Attributes:
+        base: what the images stand on.
+        target: where they go.
+        application: the files of the workdir.
         workdir: absolute path in the image.
         command: of the image; empty for the base's own.
+        compression: of layers.
         byte_code: whether wheels are compiled.
         created: Unix time of everything in the image, seconds.
         folder: where uv looks for its configuration.
     """
 
-    plan: PlatformPlan
     base: Place
     target: Place
     application: Application
@@ -86,6 +56,36 @@ class PlatformBuild:
     byte_code: bool
     created: int
     folder: Path
+
+
+@dataclass(frozen=True)
+class BuiltImage:
+    """One platform's image: its documents, and what the build added to the base.
+
+    Attributes:
+        config_json, manifest_json: as they are stored.
+        layers: those that the build added to the base, each with its title.
+        unchanged: the store had it already.
+    """
+
+    config_json: bytes
+    manifest_json: bytes
+    annotations: Mapping[str, str]
+    layers: tuple[tuple[str, Layer], ...]
+    unchanged: bool = False
+
+    @property
+    def manifest(self) -> Descriptor:
+        """What an index lists."""
+        return Descriptor.for_bytes(OCI_MANIFEST, self.manifest_json)
+
+
+@dataclass
+class PlatformBuild:
+    """Builds for one platform; `run` once."""
+
+    plan: PlatformPlan
+    recipe: Recipe
     cache: Cache
     environ: Mapping[str, str]
     reporter: Reporter
@@ -103,19 +103,19 @@ class PlatformBuild:
             image = None
             if len(known) == len(wheel_layers):
                 image = self._image(wheel_layers, known, application.layer, compiler)
-                if await self.target.store.find_manifest(image.descriptor.digest):
+                if await self.recipe.target.store.find_manifest(image.manifest.digest):
                     if tag:
-                        await self.target.store.put_manifest(image.manifest, OCI_MANIFEST, tag)
-                    return image.built(unchanged=True)
+                        await self.recipe.target.store.put_manifest(image.manifest_json, OCI_MANIFEST, tag)
+                    return replace(image, unchanged=True)
             known |= await self._send_layers(wheel_layers, known, application, compiler, image)
         if image is None:
             image = self._image(wheel_layers, known, application.layer, compiler)
             await self._send_documents(image)
-        await self.target.store.put_manifest(image.manifest, OCI_MANIFEST, tag or None)
-        return image.built(unchanged=False)
+        await self.recipe.target.store.put_manifest(image.manifest_json, OCI_MANIFEST, tag or None)
+        return image
 
     async def _find_compiler(self) -> Compiler | None:
-        if not self.byte_code or not self.plan.lock.wheels:
+        if not self.recipe.byte_code or not self.plan.lock.wheels:
             return None
         python = self.plan.environment.python
         compiler = await find_compiler(python.minor, self.environ)
@@ -142,7 +142,7 @@ class PlatformBuild:
             )
         version = compiler.version if compiler else ""
         return [
-            WheelLayer(group, self.plan.environment, version, self.created, self.compression)
+            WheelLayer(group, self.plan.environment, version, self.recipe.created, self.recipe.compression)
             for group in group_wheels(self.plan.lock.wheels, left)
         ]
 
@@ -152,10 +152,10 @@ class PlatformBuild:
             *home_entries(self.plan.contents.passwd),
             *self.plan.environment.entries(),
             Entry.of_bytes(LAUNCHER.strip("/"), _LAUNCHER_FILE.read_bytes()),
-            *self.application.entries(self.workdir, UID),
+            *self.recipe.application.entries(self.recipe.workdir, UID),
         ]
         packed = await PackedFile.pack(
-            Packer.of_entries(with_parents(entries), self.created, self.compression), self.cache
+            Packer.of_entries(with_parents(entries), self.recipe.created, self.recipe.compression), self.cache
         )
         try:
             yield packed
@@ -168,23 +168,23 @@ class PlatformBuild:
         known: Mapping[WheelLayer, Layer],
         application: PackedFile,
         compiler: Compiler | None,
-        image: _Image | None,
+        image: BuiltImage | None,
     ) -> dict[WheelLayer, Layer]:
         """Has every layer in the store, and the image's documents when they are known already.
 
         Returns:
             The layers of wheels that were made for the first time.
         """
-        mount_from = self.target.mount_from(self.base)
+        mount_from = self.recipe.target.mount_from(self.recipe.base)
         base_blobs = [
-            Blob(blob, _opener(self.base, blob), mount_from) for blob in self.plan.base.manifest.layers
+            Blob(blob, _opener(self.recipe.base, blob), mount_from) for blob in self.plan.base.manifest.layers
         ]
         made: dict[WheelLayer, Layer] = {}
         packing = asyncio.Semaphore(_PACKING)
 
         async def wheels(layer: WheelLayer) -> None:
             found = known.get(layer)
-            if found and await self.target.store.has_blob(found.blob.digest):
+            if found and await self.recipe.target.store.has_blob(found.blob.digest):
                 return
             codes = await self._prepare(layer.wheels, compiler)
             async with packing:
@@ -193,11 +193,11 @@ class PlatformBuild:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(
-                    ensure_blobs(self.target.store, base_blobs, progress=self._sending("base")),
+                    ensure_blobs(self.recipe.target.store, base_blobs, progress=self._sending("base")),
                     name="base layers",
                 )
                 tasks.create_task(
-                    ensure_blob(self.target.store, application.blob, self._sending("application")),
+                    ensure_blob(self.recipe.target.store, application.blob, self._sending("application")),
                     name="application layer",
                 )
                 if image:
@@ -218,7 +218,7 @@ class PlatformBuild:
             # Wheels are compressed better than layers are, so the total is a guess.
             self.reporter.bytes(f"layer of {layer.title}", sent, max(sent, total))
 
-        packed = await upload_new(self.target.store, lambda: layer.pack(self.cache, codes), count)
+        packed = await upload_new(self.recipe.target.store, lambda: layer.pack(self.cache, codes), count)
         if found and packed != found:
             raise errors.BuildError(
                 f"the layer of {layer.title} came out other than before: {packed.blob.digest}",
@@ -244,7 +244,7 @@ class PlatformBuild:
         if unknown := [wheel for wheel in missing if wheel not in sources]:
             from gpuyard.building.python.resolve import Resolver
 
-            resolver = Resolver(self.environ, self.folder, self.plan.platform, self.plan.contents)
+            resolver = Resolver(self.environ, self.recipe.folder, self.plan.platform, self.plan.contents)
             sources |= await resolver.locate(unknown, self.plan.requirements)
         async with asyncio.TaskGroup() as tasks:
             for wheel in wheels:
@@ -281,7 +281,7 @@ class PlatformBuild:
         known: Mapping[WheelLayer, Layer],
         application: Layer,
         compiler: Compiler | None,
-    ) -> _Image:
+    ) -> BuiltImage:
         plan = self.plan
         layers = (*((layer.title, known[layer]) for layer in wheel_layers), ("application", application))
         config = image_config(
@@ -290,15 +290,15 @@ class PlatformBuild:
             plan.environment,
             [*((layer.holds, known[layer]) for layer in wheel_layers), layers[-1]],
             plan.lock.wheels,
-            workdir=self.workdir,
-            command=self.command,
-            created=self.created,
+            workdir=self.recipe.workdir,
+            command=self.recipe.command,
+            created=self.recipe.created,
         ).to_bytes()
         annotations = image_annotations(
-            self.base.text,
+            self.recipe.base.text,
             plan.base.digest,
-            created=self.created,
-            compression=self.compression.name,
+            created=self.recipe.created,
+            compression=self.recipe.compression.name,
             byte_code=str(compiler or ""),
         )
         manifest = Manifest(
@@ -309,16 +309,16 @@ class PlatformBuild:
             ),
             annotations=annotations,
         )
-        return _Image(config, manifest.to_bytes(), annotations, layers)
+        return BuiltImage(config, manifest.to_bytes(), annotations, layers)
 
-    async def _send_documents(self, image: _Image) -> None:
+    async def _send_documents(self, image: BuiltImage) -> None:
         """Config and SBOM; the SBOM may name an image that comes later, and the image's tag comes last."""
-        store = self.target.store
+        store = self.recipe.target.store
         plan = self.plan
-        sbom = cyclonedx(self.base.text, plan.base.digest, plan.contents.packages, plan.lock.wheels)
-        blobs = ((OCI_CONFIG, image.config), (MEDIA_TYPE, sbom), (OCI_EMPTY, EMPTY))
+        sbom = cyclonedx(self.recipe.base.text, plan.base.digest, plan.contents.packages, plan.lock.wheels)
+        blobs = ((OCI_CONFIG, image.config_json), (MEDIA_TYPE, sbom), (OCI_EMPTY, EMPTY))
         await ensure_blobs(store, [descriptor_of(kind, content)[1] for kind, content in blobs])
-        await store.put_manifest(sbom_manifest(sbom, image.descriptor).to_bytes(), OCI_MANIFEST)
+        await store.put_manifest(sbom_manifest(sbom, image.manifest).to_bytes(), OCI_MANIFEST)
 
 
 def _opener(place: Place, blob: Descriptor) -> Callable[[], AsyncIterator[bytes]]:
