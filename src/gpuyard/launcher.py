@@ -7,6 +7,9 @@ old or no device is visible. So this checks, without importing torch:
 2. libcuda.so.1 loads, starts and counts at least as many devices,
 3. the driver's CUDA suits the CUDA that the installed torch was built with.
 
+GPUYARD_CUDA_INDEXES=1 gives the command numbers in CUDA_VISIBLE_DEVICES instead of UUIDs, for programs that
+read it as such.
+
 What fails ends the run with exit code 78 and the reason on standard error. GPUYARD_ALLOW_CPU=1 goes on all
 the same; GPUYARD_SIMULATED=1 (set with simulated GPUs) satisfies every check.
 
@@ -40,6 +43,20 @@ _NODES = ("nvidia", "dxg", "nvhost-gpu", "nvgpu", "nvmap")
 #: The first two capability nodes are for managing MIG; others are instances.
 _MIG_MANAGING = ("nvidia-cap1", "nvidia-cap2")
 
+#: Prints the UUID of each GPU as NVIDIA_VISIBLE_DEVICES has it; cuDeviceGetUuid (cuda.h) gives its 16 bytes.
+_LIST_UUIDS = """
+import ctypes, uuid
+cuda = ctypes.CDLL("libcuda.so.1")
+count, made = ctypes.c_int(0), (ctypes.c_ubyte * 16)()
+assert not cuda.cuInit(0) and not cuda.cuDeviceGetCount(ctypes.byref(count))
+for index in range(count.value):
+    device = ctypes.c_int(0)
+    assert not cuda.cuDeviceGet(ctypes.byref(device), index)
+    assert not cuda.cuDeviceGetUuid(made, device)
+    print("GPU-" + str(uuid.UUID(bytes=bytes(made))))
+"""
+_LIST_TIMEOUT_S = 60
+
 # CUresult, cuda.h.
 _CUDA_ERRORS = {
     3: "the driver doesn't initialise; is it loaded, and as new as its libraries?",
@@ -71,6 +88,8 @@ def main(argv: "list[str]", dev: str = "/dev") -> int:
     if not command:
         _say("there is no command to start; write launcher.py COMMAND [ARGUMENT...]")
         return EXIT_USAGE
+    if _is_on("GPUYARD_CUDA_INDEXES"):
+        _use_indexes()
     asked = os.environ.get("GPUYARD_GPUS", "")
     if asked.isdigit() and int(asked) and not _is_on("GPUYARD_SIMULATED"):
         try:
@@ -150,6 +169,47 @@ def _call(function: "Any", argument: object) -> None:
     if code:
         meaning = _CUDA_ERRORS.get(code, "see CUresult in NVIDIA's driver API for what it means")
         raise Unfit(f"CUDA's {function.__name__} fails with error {code}: {meaning}")
+
+
+def _use_indexes() -> None:
+    """Puts the numbers that CUDA gives its GPUs, in the order of the PCI bus, in the place of their UUIDs."""
+    wanted = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if not wanted or all(name.isdigit() for name in wanted):
+        return
+    if _is_on("GPUYARD_SIMULATED"):
+        numbers = {name: index for index, name in enumerate(wanted)}
+    else:
+        numbers = {uuid: index for index, uuid in enumerate(_list_uuids())}
+    # A UUID may be shortened as long as it is unique; an instance of MIG has no number.
+    found = [[number for uuid, number in numbers.items() if uuid.startswith(name)] for name in wanted]
+    if any(len(each) != 1 for each in found):
+        _say("CUDA doesn't number these GPUs, so CUDA_VISIBLE_DEVICES keeps their UUIDs")
+        return
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(each[0]) for each in found)
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+
+
+def _list_uuids() -> "list[str]":
+    """Of every GPU that CUDA could use here, in the order of the PCI bus; empty when it can't be asked.
+
+    CUDA reads the environment once in a process, so another one asks it.
+    """
+    import subprocess
+
+    environment = dict(os.environ, CUDA_DEVICE_ORDER="PCI_BUS_ID")
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _LIST_UUIDS],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_LIST_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.decode("ascii", "replace").split() if done.returncode == 0 else []
 
 
 def _has_mig(dev: str) -> bool:

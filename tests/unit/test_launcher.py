@@ -25,6 +25,13 @@ static int number(const char *name, int otherwise) {
 int cuInit(unsigned flags) { open("/dev/null", O_RDONLY); return number("STUB_INIT", 0); }
 int cuDriverGetVersion(int *version) { *version = number("STUB_VERSION", 12040); return 0; }
 int cuDeviceGetCount(int *count) { *count = number("STUB_COUNT", 0); return 0; }
+int cuDeviceGet(int *device, int index) { *device = index; return 0; }
+int cuDeviceGetUuid(unsigned char *uuid, int device) {
+    /* What is visible is all only without CUDA_VISIBLE_DEVICES, and numbered so only in this order. */
+    if (getenv("CUDA_VISIBLE_DEVICES") || !getenv("CUDA_DEVICE_ORDER")) return 1;
+    for (int i = 0; i < 16; i++) uuid[i] = 0x10 * device + i % 10;
+    return 0;
+}
 """
 _START = "import sys; sys.path.insert(0, {folder!r}); import launcher; sys.argv[0] = 'launcher.py'; " \
     "sys.path[:0] = {packages!r}; sys.exit(launcher.main(sys.argv, {dev!r}))"  # fmt: skip
@@ -289,3 +296,51 @@ def test_its_syntax_is_that_of_python_3_8() -> None:
 
     parse: Callable[..., ast.AST] = ast.parse
     parse(Path(launcher.__file__).read_text(), feature_version=(3, 8))
+
+
+#: As the stub numbers them.
+UUIDS = [f"GPU-{n}0{n}1{n}2{n}3-{n}4{n}5-{n}6{n}7-{n}8{n}9-{n}0{n}1{n}2{n}3{n}4{n}5" for n in range(4)]
+_SHOW = (
+    sys.executable,
+    "-c",
+    "import os; e = os.environ; print(e['CUDA_VISIBLE_DEVICES'], e.get('CUDA_DEVICE_ORDER'))",
+)
+
+
+@pytest.mark.parametrize(
+    ("visible", "shown"),
+    [
+        (UUIDS[2], "2 PCI_BUS_ID"),
+        (f"{UUIDS[3]},{UUIDS[1]}", "3,1 PCI_BUS_ID"),
+        ("0,1", "0,1 None"),
+        ("", " None"),
+    ],
+)
+def test_numbers_instead_of_uuids(node: Node, visible: str, shown: str) -> None:
+    env = {
+        "GPUYARD_GPUS": "0",
+        "GPUYARD_CUDA_INDEXES": "1",
+        "STUB_COUNT": "4",
+        "CUDA_VISIBLE_DEVICES": visible,
+    }
+    done = node.run(*_SHOW, env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{shown}\n", "")
+
+
+@pytest.mark.parametrize("visible", ["MIG-1c0e5c0e-0000-1111-2222-333333333333", f"{UUIDS[0]},GPU-ffffffff"])
+def test_what_has_no_number_keeps_its_uuid(node: Node, visible: str) -> None:
+    env = {"GPUYARD_CUDA_INDEXES": "1", "STUB_COUNT": "2", "CUDA_VISIBLE_DEVICES": visible}
+    done = node.run(*_SHOW, env=env)
+    assert done.stdout == f"{visible} None\n"
+    assert "keeps their UUIDs" in done.stderr
+
+
+def test_uuids_stay_where_nothing_else_was_asked_for(node: Node) -> None:
+    done = node.run(*_SHOW, env={"CUDA_VISIBLE_DEVICES": UUIDS[1]})
+    assert done.stdout == f"{UUIDS[1]} None\n"
+
+
+def test_simulated_gpus_are_numbered_from_zero(tmp_path: Path) -> None:
+    env = {"GPUYARD_SIMULATED": "1", "GPUYARD_GPUS": "2", "GPUYARD_CUDA_INDEXES": "1"}
+    done = Node(tmp_path, None, {**env, "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}).run(*_SHOW)
+    assert done.stdout == "0,1 PCI_BUS_ID\n"

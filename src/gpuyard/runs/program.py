@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.workloads.command import needs_shell
 
+#: Linux reads no more of a script's `#!` line (execve(2)).
+_MAX_FIRST_LINE = 256
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
 
@@ -32,7 +35,7 @@ def check_program(argv: Sequence[str], workdir: Path, path: str) -> None:
     name = argv[0]
     if "/" in name:
         if not os.access(workdir / name, os.X_OK):
-            raise _not_executable(name)
+            raise _not_executable(name, workdir)
         return
     # A relative folder in PATH starts from the process's own folder, not from ours.
     folders = [str(workdir / folder) for folder in path.split(":")]
@@ -41,22 +44,41 @@ def check_program(argv: Sequence[str], workdir: Path, path: str) -> None:
         raise errors.UsageError(message, remedy=remedy)
 
 
-def _not_executable(name: str) -> errors.UsageError:
-    by_shell = f", or run it by its interpreter: gpuyard run -- sh {shlex.quote(name)}"
-    return errors.UsageError(f"{name} isn't executable", remedy=f"chmod +x {shlex.quote(name)}{by_shell}")
+def _not_executable(name: str, workdir: Path) -> errors.UsageError:
+    by_interpreter = f", or run it by its interpreter: gpuyard run -- {_interpreted(name, workdir)}"
+    return errors.UsageError(
+        f"{name} isn't executable", remedy=f"chmod +x {shlex.quote(name)}{by_interpreter}"
+    )
+
+
+def _interpreted(name: str, workdir: Path) -> str:
+    """The command that runs this script without its being executable, by the interpreter of its `#!` line.
+
+    A script without such a line is run by sh, as execvp(3) does it.
+    """
+    try:
+        with (workdir / name).open("rb") as file:
+            first = file.readline(_MAX_FIRST_LINE)
+    except OSError:
+        first = b""
+    words = os.fsdecode(first[2:]).split() if first.startswith(b"#!") else []
+    if words and Path(words[0]).name == "env":
+        # `env -S` splits what follows into words, which a command line does anyway.
+        words = [word for word in words[1:] if word not in ("-S", "--split-string")]
+    return shlex.join([*(words or ["sh"]), name])
 
 
 def _missing(argv: Sequence[str], workdir: Path) -> tuple[str, str]:
     """Message and remedy."""
     name, here = argv[0], workdir / argv[0]
+    if len(argv) == 1 and len(name.split()) > 1:
+        return f"there is no program {name!r}", _without_quotes(name)
     if _ASSIGNMENT.match(name):
         rest = shlex.join(argv[1:]) or "COMMAND"
         return (
             f"{name} sets a variable, which only a shell does",
             f"write: gpuyard run --env {shlex.quote(name)} -- {rest}",
         )
-    if len(argv) == 1 and len(words := name.split()) > 1:
-        return f"there is no program {name!r}", f"leave the quotes out: gpuyard run -- {' '.join(words)}"
     suffix = Path(name).suffix
     if suffix in (".yaml", ".yml") and here.is_file():
         return f"{name} is no script; a spec file goes after -f", f"write: gpuyard run -f {shlex.quote(name)}"
@@ -68,13 +90,23 @@ def _missing(argv: Sequence[str], workdir: Path) -> tuple[str, str]:
     if here.is_dir():
         return f"{name} is a folder, not a program", _nearest_script("", here) or "name the script in it"
     if here.is_file():
-        how = f"./{name}" if os.access(here, os.X_OK) else f"-- sh {shlex.quote(name)}"
+        how = f"./{name}" if os.access(here, os.X_OK) else f"-- {_interpreted(name, workdir)}"
         return f"{name} isn't on PATH; a program of this folder needs ./", f"write: gpuyard run {how}"
     if name == "torchrun":
         remedy = "activate the environment that has PyTorch, or write: python -m torch.distributed.run"
         return "there is no program torchrun on PATH", remedy
     near = _nearest_script(name, workdir)
     return f"there is no program {name} on PATH", near or "install it, or give its path"
+
+
+def _without_quotes(line: str) -> str:
+    """What to write instead of a whole command line in quotes.
+
+    The user's own shell would run a part of a line such as `python a.py; echo done` by itself, here.
+    """
+    if needs_shell(line):
+        return f"let a shell read it: gpuyard run -- bash -c {shlex.quote(line)}"
+    return f"leave the quotes out: gpuyard run -- {' '.join(line.split())}"
 
 
 def _nearest_script(name: str, folder: Path) -> str:

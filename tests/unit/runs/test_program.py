@@ -14,6 +14,9 @@ PATH = "/usr/bin:/bin"
 def work(tmp_path: Path) -> Path:
     for name in ("train.py", "gpuyard.yaml", "job.sh", "tool", "nb.ipynb"):
         (tmp_path / name).write_text("")
+    (tmp_path / "env.sh").write_text("#!/usr/bin/env bash -x\necho\n")
+    (tmp_path / "split.sh").write_text("#!/usr/bin/env -S python3 -u\n")
+    (tmp_path / "zsh.sh").write_text("#! /bin/zsh\n")
     (tmp_path / "tool").chmod(0o755)
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "main.py").write_text("")
@@ -29,6 +32,12 @@ def work(tmp_path: Path) -> Path:
         (("./job.sh",), "./job.sh isn't executable", "chmod +x ./job.sh"),
         (("python train.py 1",), "no program 'python train.py 1'", "gpuyard run -- python train.py 1"),
         (("LR=1 2", "python", "t.py"), "sets a variable", "gpuyard run --env 'LR=1 2' -- python t.py"),
+        (("python a.py; echo done",), "no program", "gpuyard run -- bash -c 'python a.py; echo done'"),
+        (("LR=1 python t.py",), "no program", "gpuyard run -- bash -c 'LR=1 python t.py'"),
+        (("python t.py | tee log",), "no program", "gpuyard run -- bash -c 'python t.py | tee log'"),
+        (("./env.sh",), "isn't executable", "gpuyard run -- bash -x ./env.sh"),
+        (("./split.sh",), "isn't executable", "gpuyard run -- python3 -u ./split.sh"),
+        (("zsh.sh",), "needs ./", "gpuyard run -- /bin/zsh zsh.sh"),
         ((".",), "is a folder", "did you mean train.py?"),
         (("src",), "is a folder", "did you mean main.py?"),
         (("train",), "no program train on PATH", "did you mean train.py?"),
