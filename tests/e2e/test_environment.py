@@ -68,6 +68,12 @@ def test_gpus_are_the_run_s_own(target: Shell) -> None:
     assert "/dev/nvidia0" not in result.out and "GPU-" not in result.out
 
 
+def test_gpus_by_number_where_the_run_asks_for_it(yard: Yard) -> None:
+    found = look(yard, "--gpus", "2", "--env", "GPUYARD_CUDA_INDEXES=1")["env"]
+    assert found["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert found["NVIDIA_VISIBLE_DEVICES"].count("GPU-") == 2
+
+
 def test_an_active_virtual_environment_comes_along(yard: Yard) -> None:
     folder = yard.work / "its-venv/bin"
     folder.mkdir(parents=True)

@@ -117,3 +117,33 @@ def test_the_queue_goes_by_priority_and_then_by_age(yard: Yard) -> None:
 def test_explain_for_machines_is_json_in_every_state(target: Shell) -> None:
     target.ok("run", "-n", "over", "--", "true")
     assert json.loads(target.ok("explain", "over", "-o", "json"))["run"]["state"] == "succeeded"
+
+
+def test_what_a_failed_run_says_is_explained_at_its_end_and_later(target: Shell) -> None:
+    failing = (
+        "run",
+        "-n",
+        "numbers",
+        "--",
+        "python3",
+        "-c",
+        "int('GPU-8932f937-d72c-4106-c12f-20bd9faed9f6')",
+    )
+    assert "GPUYARD_CUDA_INDEXES=1" in target.call(*failing).err
+    blocked = target.json("explain", "numbers")["blocked"]
+    assert (blocked["step"], blocked["cause"]) == ("process", "GpuIdIsUuid")
+
+
+def test_a_bus_error_without_a_word_is_explained(target: Shell) -> None:
+    died = target.call("run", "-n", "bus", "--", "python3", "-c", "import os; os.kill(os.getpid(), 7)")
+    assert "--shm" in died.err
+    assert target.json("explain", "bus")["blocked"]["cause"] == "SharedMemoryFull"
+
+
+def test_a_module_of_the_shells_pythonpath_is_passed_on_as_is_said(yard: Yard) -> None:
+    (yard.work / "lib").mkdir()
+    (yard.work / "lib" / "mylib.py").write_text("")
+    env = {"PYTHONPATH": str(yard.work / "lib")}
+    failed = yard.call("run", "--", "python3", "-c", "import mylib", env=env)
+    assert "--env PYTHONPATH passes it on" in failed.err and "/usr/bin/python3" not in failed.err
+    yard.ok("run", "--env", "PYTHONPATH", "--", "python3", "-c", "import mylib", env=env)

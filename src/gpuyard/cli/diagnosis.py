@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def print_diagnoses(found: Sequence[Diagnosis]) -> None:
     """The line, its cause and its remedy, of each."""
     for diagnosis in found:
-        click.echo(f"  its output says: {diagnosis.line[:200]}")
+        click.echo(f"  it says: {diagnosis.line[:200]}")
         click.echo(f"    cause:  {diagnosis.cause}")
         click.echo(f"    remedy: {diagnosis.remedy}")
 

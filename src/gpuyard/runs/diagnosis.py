@@ -1,7 +1,9 @@
-"""What a failed run's own output says went wrong with its GPUs."""
+"""What a failed run's own output, or the signal that ended it, says of what went wrong."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gpuyard import errors
@@ -10,11 +12,13 @@ from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.runs.run import Run
 from gpuyard.runs.target import Target
 from gpuyard.workloads.command import is_python
+from gpuyard.workloads.outcome import Reason
 
 if TYPE_CHECKING:
     from gpuyard.explain.output.diagnosis import Diagnosis
 
 _TAIL_LINES = 500
+_PYTHONPATH = "PYTHONPATH"
 #: More causes than these are consequences of the first.
 _MAX_CAUSES = 3
 
@@ -39,9 +43,19 @@ async def read_lines(target: Target, run: Run) -> tuple[list[str], list[str]]:
     return lines, await _tail(target, pod["metadata"]["name"]) if started else []
 
 
-def diagnose_lines(run: Run, said: list[str], printed: list[str]) -> list[Diagnosis]:
-    """The causes that these lines of a run name."""
-    if not said and not printed:
+def diagnose_lines(
+    run: Run, said: list[str], printed: list[str], environ: Mapping[str, str] = os.environ
+) -> list[Diagnosis]:
+    """The causes that these lines of a run name.
+
+    Args:
+        run: whose lines they are.
+        said: by its containers' status.
+        printed: by itself.
+        environ: of the user's shell, most often the one that submitted it.
+    """
+    signalled = run.state.reason is Reason.SIGNAL
+    if not said and not printed and not signalled:
         return []
     from gpuyard.explain.output.diagnosis import diagnose
 
@@ -49,7 +63,13 @@ def diagnose_lines(run: Run, said: list[str], printed: list[str]) -> list[Diagno
     command = pod["containers"][0].get("command") or [""]
     known = {"python": command[0]} if is_python(command[0]) else {}
     in_image = pod.get("runtimeClassName") != RUNTIME_CLASS_PROCESS
-    return diagnose([*said, *printed], **known, in_image=in_image)[:_MAX_CAUSES]
+    has_pythonpath = bool(environ.get(_PYTHONPATH)) and not any(
+        variable["name"] == _PYTHONPATH for variable in pod["containers"][0].get("env") or ()
+    )
+    found = diagnose([*said, *printed], **known, in_image=in_image, has_pythonpath=has_pythonpath)
+    if not found and signalled:
+        found = diagnose([run.state.message])
+    return found[:_MAX_CAUSES]
 
 
 async def _tail(target: Target, pod: str) -> list[str]:

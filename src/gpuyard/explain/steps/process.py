@@ -45,7 +45,9 @@ def find_process(objects: RunObjects, ended: Ended | None, causes: Sequence[Diag
     node = str((objects.pod or {}).get("spec", {}).get("nodeName", ""))
     if causes:
         first = causes[0]
-        evidence = tuple(f"its output says: {cause.line[:_LONGEST]}" for cause in causes)
+        # A signal is named by the headline already.
+        lines = [cause.line[:_LONGEST] for cause in causes if cause.line != ended.message]
+        evidence = tuple(f"its output says: {line}" for line in lines)
         headline = f"{ended.message or ended.reason}: {first.cause}"
         remedies = tuple(Remedy(cause.remedy) for cause in causes)
         return Finding(Step.PROCESS, first.key, headline, None, evidence, remedies, "what would mend it")
