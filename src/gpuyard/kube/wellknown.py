@@ -52,6 +52,8 @@ ENV_SIMULATED = "GPUYARD_SIMULATED"
 ENV_GPUS = "GPUYARD_GPUS"
 #: A user sets it to "1" for a run that may go on without the GPUs it asked for.
 ENV_ALLOW_CPU = "GPUYARD_ALLOW_CPU"
+#: A user sets it to "1" for a run that reads CUDA_VISIBLE_DEVICES as numbers.
+ENV_CUDA_INDEXES = "GPUYARD_CUDA_INDEXES"
 
 LABEL_JOB_NAME = "batch.kubernetes.io/job-name"
 LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"

@@ -15,7 +15,7 @@ from typing import Any
 from gpuyard import errors, launcher
 from gpuyard.kube.objects import CONFIG_MAPS, SECRETS, Manifest, Resource, key_of, uid_of
 from gpuyard.kube.quantity import to_int, to_milli
-from gpuyard.kube.wellknown import ENV_GPUS, ENV_SIMULATED
+from gpuyard.kube.wellknown import ENV_CUDA_INDEXES, ENV_GPUS, ENV_SIMULATED
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation
 from gpuyard.local.kubelet.environment import (
@@ -117,11 +117,14 @@ def base_environment() -> dict[str, str]:
 def through_launcher(argv: Sequence[str], environment: Mapping[str, str]) -> list[str]:
     """The command, with the launcher before it when the run asked for GPUs and has real ones.
 
+    Simulated ones aren't looked for, but they are numbered by the launcher where the run asks for numbers.
     The launcher runs in the Python whose torch the command would import: the command's own interpreter, else
     the first python3 of the process's PATH. Where there is none, nothing is checked.
     """
     asked = environment.get(ENV_GPUS, "")
-    if not asked.isdigit() or not int(asked) or ENV_SIMULATED in environment:
+    if not asked.isdigit() or not int(asked):
+        return list(argv)
+    if ENV_SIMULATED in environment and ENV_CUDA_INDEXES not in environment:
         return list(argv)
     if _PYTHON.fullmatch(os.path.basename(argv[0])):  # noqa: PTH119 - a word of a command line
         python: str | None = argv[0]
