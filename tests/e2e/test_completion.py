@@ -46,6 +46,24 @@ def test_contexts_and_the_yard(yard: Yard, tmp_path: Path, words: tuple[str, ...
     assert _offered(yard, *words, "gpu-", env=env) == ["gpu-a", "gpu-b"]
 
 
+def test_files_for_a_run(yard: Yard) -> None:
+    # The shell itself looks for what click calls a file or a dir.
+    assert _offered(yard, "run", "tr") == ["file,tr"]
+    assert _offered(yard, "run", "--gpus", "2", "train.py", "--", "--config", "c") == ["file,c"]
+    assert _offered(yard, "run", "--workdir", "s") == ["dir,s"]
+    assert _offered(yard, "run", "--python", "./v") == ["file,./v"]
+
+
+def test_scripts_of_another_workdir(yard: Yard) -> None:
+    (yard.work / "jobs/sub").mkdir(parents=True)
+    for name in ("train.py", "test.py", "sub/trial.py"):
+        (yard.work / "jobs" / name).write_text("")
+    assert _offered(yard, "run", "--workdir", "jobs", "t") == ["test.py", "train.py"]
+    assert _offered(yard, "run", "--workdir", "jobs", "s") == ["sub/"]
+    assert _offered(yard, "run", "--workdir", "jobs", "sub/") == ["sub/trial.py"]
+    assert _offered(yard, "run", "--workdir", "nowhere", "t") == []
+
+
 @pytest.mark.parametrize("command", ["install", "uninstall"])
 def test_only_clusters_where_there_is_no_yard(yard: Yard, tmp_path: Path, command: str) -> None:
     env = _kubeconfig(tmp_path / "config")

@@ -45,6 +45,14 @@ def test_the_interpreter_is_the_virtual_environment_s(yard: Yard) -> None:
     )
 
 
+@pytest.mark.parametrize(("word", "value"), [("high", 1000), ("gpuyard-low", -1000)])
+def test_the_priorities_of_an_install_are_there(yard: Yard, word: str, value: int) -> None:
+    yard.ok("run", "-n", word, "--priority", word, "--", "true")
+    named = yard.state(word)["priority"]
+    assert named == f"gpuyard-{word.removeprefix('gpuyard-')}"
+    assert yard.api("GET", f"/apis/scheduling.k8s.io/v1/priorityclasses/{named}")["value"] == value
+
+
 def test_the_workdir_is_used_in_place(yard: Yard) -> None:
     (yard.work / "sub").mkdir()
     yard.ok("run", "--workdir", "sub", "--", "sh", "-c", "pwd > here")

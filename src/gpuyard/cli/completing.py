@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuyard import errors
@@ -39,6 +40,14 @@ def run_names(context: str | None, namespace: str | None) -> list[str]:
     _be_silent()
     with _limit():
         return _found(lambda: call(work, context=context, namespace=namespace))
+
+
+def files_in(workdir: str, beginning: str) -> list[str]:
+    """Paths below a folder that begin so, folders with a slash; none when it can't be read."""
+    parent, slash, _ = beginning.rpartition("/")
+    folder = Path(workdir).expanduser() / (parent + slash)
+    paths = _found(lambda: sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir()))
+    return [path for name in paths if (path := parent + slash + name).startswith(beginning)]
 
 
 def _found(look: Callable[[], list[str]]) -> list[str]:

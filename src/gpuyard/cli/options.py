@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -58,6 +59,27 @@ def complete_clusters(ctx: click.Context, param: click.Parameter, incomplete: st
     from gpuyard.cli.completing import contexts
 
     return [name for name in contexts() if name.startswith(incomplete)]
+
+
+def complete_scripts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Files, from the folder where the run is to be; the shell looks for them where that is its own."""
+    from gpuyard.cli.completing import files_in
+    from gpuyard.cli.spec_options import flags_of
+
+    workdir = next((str(flag.value) for flag in flags_of(ctx) if flag.path == ("workdir",)), "")
+    if not workdir:
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(name) for name in files_in(workdir, incomplete)]
+
+
+def complete_folders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Folders, as the shell finds them."""
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Files, as the shell finds them."""
+    return [CompletionItem(incomplete, type="file")]
 
 
 def run_argument(function: Function) -> Function:

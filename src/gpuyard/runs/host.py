@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import pwd
 import shutil
@@ -55,7 +56,8 @@ def _check_script(workdir: Path, script: str) -> None:
         if not path.exists():
             where = "" if Path(script).is_absolute() else f" (in {workdir})"
             raise errors.UsageError(
-                f"{script} isn't there{where}", remedy="name a file that is, or another --workdir"
+                f"{script} isn't there{where}",
+                remedy=_nearest_file(path) or "name a file that is, or another --workdir",
             )
         if path.is_dir() and not (path / "__main__.py").exists():
             raise errors.UsageError(f"{script} is a folder without a __main__.py", remedy="name a script")
@@ -64,6 +66,13 @@ def _check_script(workdir: Path, script: str) -> None:
             f"can't look at {script} (in {workdir}): {error.strerror}",
             remedy="name a script that you may read",
         ) from error
+
+
+def _nearest_file(missing: Path) -> str:
+    """A question that names the script of the same folder whose name is most like the missing one's."""
+    scripts = [file.name for file in missing.parent.glob(f"*{missing.suffix}") if file.is_file()]
+    near = difflib.get_close_matches(missing.name, sorted(scripts), n=1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def _workdir(spec: RunSpec, base: Path) -> Path:
@@ -100,7 +109,7 @@ def find_python(wanted: str | None, workdir: Path, environ: Mapping[str, str]) -
                 f"python {wanted!r} isn't an executable here",
                 remedy="give its path, such as /usr/bin/python3",
             )
-        return _without_shim(Path(found), environ)
+        return _without_shim(Path(found), workdir, environ)
     if virtual_env := environ.get("VIRTUAL_ENV"):
         own = Path(virtual_env) / "bin" / "python"
         if os.access(own, os.X_OK):
@@ -108,10 +117,10 @@ def find_python(wanted: str | None, workdir: Path, environ: Mapping[str, str]) -
     found = shutil.which("python3", path=environ.get("PATH"))
     if found is None:
         raise errors.UsageError("there is no python3 on PATH", remedy="name an interpreter with --python")
-    return _without_shim(Path(found), environ)
+    return _without_shim(Path(found), workdir, environ)
 
 
-def _without_shim(python: Path, environ: Mapping[str, str]) -> Path:
+def _without_shim(python: Path, workdir: Path, environ: Mapping[str, str]) -> Path:
     with python.open("rb") as file:
         if file.read(2) != b"#!":
             return python
@@ -119,6 +128,8 @@ def _without_shim(python: Path, environ: Mapping[str, str]) -> Path:
         asked = subprocess.run(
             [str(python), "-c", "import sys; print(sys.executable)"],
             env=dict(environ),
+            # The folder may choose a version of its own: `.python-version`, `.tool-versions`.
+            cwd=workdir,
             capture_output=True,
             text=True,
             timeout=_SHIM_TIMEOUT_S,

@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from gpuyard import errors
 from gpuyard.client.server_version import check_version
 from gpuyard.explain.placement import Blocker, Explanation, could_ever_fit
-from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource
+from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of
 from gpuyard.runs.creation import create_run
 from gpuyard.runs.image_fit import check_before_submit, read_run_image, wants_check
 from gpuyard.runs.notices import Notify
@@ -20,6 +19,7 @@ from gpuyard.runs.stopping import remove_run
 from gpuyard.runs.target import Target
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot
+from gpuyard.tenancy.names import PRIORITY_PREFIX
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun
 
@@ -51,7 +51,6 @@ async def submit(
     """
     if not target.is_yard:
         await check_version(target.api)
-    await _check_priority(target, run.spec.priority)
     fitted = await fit_to_nodes(target, run, notify, environ=environ, refuse=not wait, read_as=read_as)
     if replace:
         with contextlib.suppress(errors.UsageError):
@@ -70,7 +69,7 @@ async def fit_to_nodes(
     refuse: bool,
     read_as: str = "",
 ) -> ResolvedRun:
-    """The run kept off nodes that won't do, and with the launcher that its image has.
+    """The run kept off nodes that won't do, with its image's launcher and the name of its PriorityClass.
 
     Args:
         target: where it goes.
@@ -81,8 +80,9 @@ async def fit_to_nodes(
         read_as: the image's name here, where nodes know it by another.
 
     Raises:
-        UsageError: no node could.
+        UsageError: no node could, or its priority class isn't there.
     """
+    run = await _with_priority_class(target, run)
     # Asked of the nodes is what would be sent if all of them were fit.
     job = render(run)[-1]
     if not refuse and not wants_check(job["spec"]["template"]["spec"]):
@@ -122,15 +122,23 @@ def _remedy(explanation: Explanation, target: Target) -> str:
     return wait
 
 
-async def _check_priority(target: Target, name: str | None) -> None:
+async def _with_priority_class(target: Target, run: ResolvedRun) -> ResolvedRun:
+    """The run with its PriorityClass as it is called there: `high` is gpuyard's where there is no other.
+
+    Raises:
+        UsageError: there is none of either name.
+    """
+    name = run.spec.priority
     if name is None:
-        return
+        return run
     try:
-        await target.api.get(PRIORITY_CLASSES, name)
-    except errors.NotFound as error:
-        known: list[Any] = [c["metadata"]["name"] for c in (await target.api.list(PRIORITY_CLASSES)).items]
-        raise errors.UsageError(
-            f"there is no PriorityClass {name!r}", remedy=f"there are: {', '.join(sorted(known)) or 'none'}"
-        ) from error
+        known = {key_of(item).name for item in (await target.api.list(PRIORITY_CLASSES)).items}
     except errors.Forbidden:
-        return  # The API server looks itself.
+        return run  # The API server looks itself.
+    if name in known:
+        return run
+    if PRIORITY_PREFIX + name in known:
+        return dataclasses.replace(run, spec=dataclasses.replace(run.spec, priority=PRIORITY_PREFIX + name))
+    raise errors.UsageError(
+        f"there is no PriorityClass {name!r}", remedy=f"there are: {', '.join(sorted(known)) or 'none'}"
+    )

@@ -22,7 +22,7 @@ from gpuyard.kube.objects import (
 from gpuyard.tenancy.admission import labeller_policy, tenant_policy
 from gpuyard.tenancy.conditions import POLICY, WITH_RUNTIME_CLASS, InstallOptions
 from gpuyard.tenancy.daemonset import daemon_set
-from gpuyard.tenancy.names import AGENT, LABELLER, LABELS, RUNTIME_CLASS
+from gpuyard.tenancy.names import AGENT, LABELLER, LABELS, PRIORITY_PREFIX, RUNTIME_CLASS
 from gpuyard.tenancy.roles import roles
 from gpuyard.tenancy.template import Only, resolve
 
@@ -46,10 +46,7 @@ def template() -> list[Any]:
         _namespace(),
         _service_account(),
         *roles(),
-        _priority_class(
-            "gpuyard-low", -1000, "Gives way to all other runs, and takes nobody's place.", "Never"
-        ),
-        _priority_class("gpuyard-high", 1000, "Goes before other runs, and may take their place."),
+        *priority_classes(),
         Only(WITH_RUNTIME_CLASS, _runtime_class()),
         *(Only(POLICY, manifest) for manifest in (*labeller_policy(), *tenant_policy())),
         daemon_set(),
@@ -117,6 +114,16 @@ def _service_account() -> dict[str, Any]:
         "metadata": {"name": LABELLER, "namespace": "@namespace@", "labels": dict(LABELS)},
         "automountServiceAccountToken": False,
     }
+
+
+def priority_classes() -> list[Manifest]:
+    """The PriorityClasses of runs, on clusters and on yards."""
+    return [
+        _priority_class(
+            PRIORITY_PREFIX + "low", -1000, "Gives way to all other runs, and takes nobody's place.", "Never"
+        ),
+        _priority_class(PRIORITY_PREFIX + "high", 1000, "Goes before other runs, and may take their place."),
+    ]
 
 
 def _priority_class(

@@ -15,3 +15,5 @@ LABELLER = "gpuyard-labeller"
 TENANTS = "gpuyard-tenants"
 RUNTIME_CLASS = "gpuyard-nvidia"
 PLUGIN_CONTAINER, LABELLER_CONTAINER = "plugin", "labeller"
+#: Of the PriorityClasses: runs may leave it out.
+PRIORITY_PREFIX = "gpuyard-"

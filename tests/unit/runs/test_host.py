@@ -145,3 +145,34 @@ def test_a_shim_that_fails_is_named_with_its_last_word(tmp_path: Path) -> None:
     broken = program(tmp_path / "python9", "#!/nowhere/sh\n")
     with pytest.raises(errors.UsageError, match=f"{broken} doesn't start: .*No such file"):
         find_python("python9", tmp_path, {"PATH": str(broken.parent)})
+
+
+def test_a_shim_is_asked_in_the_folder_of_the_run(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / ".python-version").write_text("/opt/python3.13\n")
+    (tmp_path / ".python-version").write_text("/opt/python3.11\n")
+    # As pyenv's does it: what stands in the nearest file, seen from the current folder.
+    shim = program(tmp_path / "python3", "#!/bin/sh\ncat .python-version\n")
+    environ = {"PATH": f"{shim.parent}:/usr/bin:/bin", "PWD": str(tmp_path)}
+    assert find_python(None, work, environ) == Path("/opt/python3.13")
+    assert find_python("python3", work, environ) == Path("/opt/python3.13")
+
+
+@pytest.mark.parametrize(
+    ("run", "remedy"),
+    [
+        (("agrs.py",), "did you mean args.py?"),
+        (("python", "agrs.py", "--lr", "1"), "did you mean args.py?"),
+        (("src/trian.py",), "did you mean train.py?"),
+        (("unlike.py",), "name a file that is, or another --workdir"),
+        (("nowhere/args.py",), "name a file that is, or another --workdir"),
+    ],
+)
+def test_a_script_that_is_misspelt(run: tuple[str, ...], remedy: str, tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    for name in ("args.py", "model.py", "src/train.py", "args.txt"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(errors.UsageError, match="isn't there") as caught:
+        host_context(RunSpec(run=run, python=sys.executable), tmp_path, {"PATH": "/usr/bin:/bin"})
+    assert caught.value.remedy == remedy

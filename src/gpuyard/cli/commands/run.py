@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpuyard import errors
-from gpuyard.cli.options import target_options
+from gpuyard.cli.options import complete_files, complete_folders, complete_scripts, target_options
 from gpuyard.cli.registry_options import registry_environ, registry_options
 from gpuyard.cli.spec_options import flags_of, spec_option
 
@@ -66,7 +66,7 @@ itself failed after the submit, 2 for misuse before it. Ctrl-C detaches
 with 0; the run goes on.
 """,
 )
-@click.argument("command_line", metavar="[SCRIPT|COMMAND]...", nargs=-1)
+@click.argument("command_line", metavar="[SCRIPT|COMMAND]...", nargs=-1, shell_complete=complete_scripts)
 @click.option("-f", "--file", type=click.Path(path_type=Path), help="Spec file; flags win over it.")
 @spec_option("-n", "--name", key="name", metavar="NAME", help="Name of the run (default: from the script).")
 @spec_option(
@@ -86,12 +86,17 @@ with 0; the run goes on.
     "--env-file", type=click.Path(path_type=Path), multiple=True, help="Lines of K=V or K; --env wins."
 )
 @spec_option(
-    "--workdir", key="workdir", metavar="DIR", help="Folder to run in (default: the spec's, else this one)."
+    "--workdir",
+    key="workdir",
+    metavar="DIR",
+    shell_complete=complete_folders,
+    help="Folder to run in (default: the spec's, else this one).",
 )
 @spec_option(
     "--python",
     key="python",
     metavar="PATH",
+    shell_complete=complete_files,
     help="Interpreter (default: the virtual environment's, else python3).",
 )
 @spec_option("--image", key="image", metavar="REF", help="Container image (on the yard: run by podman).")

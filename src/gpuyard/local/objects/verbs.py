@@ -23,6 +23,7 @@ from gpuyard.local.objects.selection import Selection, parse_selection
 from gpuyard.local.objects.view import View
 from gpuyard.local.objects.writes import Answer, Writer
 from gpuyard.local.store import Store, Stored
+from gpuyard.tenancy.install import priority_classes
 
 _NAMESPACES = ("default", "kube-system", "kube-node-lease")
 _SYSTEM_CLASSES = {
@@ -65,7 +66,7 @@ class ObjectApi:
         self._writer = Writer(store, clock, rng or random.SystemRandom(), no_images)
 
     async def bootstrap(self) -> None:
-        """Makes the namespaces and PriorityClasses that every cluster has, where they are missing."""
+        """Makes what every cluster has, and the classes of `gpuyard install`, where they are missing."""
         wanted: list[tuple[Resource, Manifest]] = [
             (NAMESPACES, {"metadata": {"name": name}}) for name in _NAMESPACES
         ]
@@ -73,6 +74,7 @@ class ObjectApi:
             (PRIORITY_CLASSES, {"metadata": {"name": name}, "value": value, "description": description})
             for name, (value, description) in _SYSTEM_CLASSES.items()
         ]
+        wanted += [(PRIORITY_CLASSES, manifest) for manifest in priority_classes()]
         for resource, manifest in wanted:
             key = ObjectKey("", manifest["metadata"]["name"])
             if self.store.get(resource.qualified, key) is None:
