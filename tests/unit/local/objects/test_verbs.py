@@ -55,6 +55,8 @@ async def test_bootstrap_makes_what_every_cluster_has_and_leaves_it_the_second_t
     assert {c["metadata"]["name"]: c["value"] for c in classes.items} == {
         "system-cluster-critical": 2000000000,
         "system-node-critical": 2000001000,
+        "gpuyard-high": 1000,
+        "gpuyard-low": -1000,
     }
     await api.bootstrap()
     assert (await api.list(NAMESPACES)).resource_version == classes.resource_version
