@@ -30,9 +30,14 @@ def registry_options(function: Function) -> Function:
 
 def registry_environ(plain_http: tuple[str, ...], registry_ca: Path | None) -> dict[str, str]:
     """This process's environment with what the options say laid over it."""
-    from gpuyard.images.registry.settings import ENV_CA_FILE, ENV_PLAIN_HTTP
-
     environ = dict(os.environ)
+    if not (plain_http or registry_ca):
+        return environ
+    from gpuyard.images.registry.settings import (  # A run without an image has no use for it.
+        ENV_CA_FILE,
+        ENV_PLAIN_HTTP,
+    )
+
     if plain_http:
         environ[ENV_PLAIN_HTTP] = " ".join((environ.get(ENV_PLAIN_HTTP, ""), *plain_http))
     if registry_ca:
