@@ -15,7 +15,7 @@ from gpuyard.images.registry import answers
 from gpuyard.images.registry.credentials import Credentials
 from gpuyard.images.registry.http import Http
 from gpuyard.images.registry.settings import RegistrySettings
-from gpuyard.images.transfer import Blob, Outcome, copy_image, ensure_blobs
+from gpuyard.images.transfer import Blob, Transferred, copy_image, ensure_blobs
 from tests.registry.conftest import Connect, Pauses, content_of, push_image, push_stream, read, ref
 from tests.registry.fake import FakeRegistry, Fault, Response
 
@@ -209,10 +209,10 @@ async def test_parallel_requests_share_one_token(fake: FakeRegistry, connect: Co
     blobs = [Blob(Descriptor.for_bytes(oci.OCI_LAYER, p), content_of(p)) for p in pieces]
     seen: dict[str, int] = {}
     outcomes = await ensure_blobs(store, blobs, progress=lambda digest, done, _: seen.update({digest: done}))
-    assert set(outcomes.values()) == {Outcome.UPLOADED}
+    assert set(outcomes.values()) == {Transferred.UPLOADED}
     assert fake.count("/token") == 1
     assert list(seen.values()) == [1] * 8
-    assert set((await ensure_blobs(store, blobs)).values()) == {Outcome.PRESENT}
+    assert set((await ensure_blobs(store, blobs)).values()) == {Transferred.PRESENT}
 
 
 async def test_mounts_ask_for_the_right_to_read_the_source(fake: FakeRegistry, connect: Connect) -> None:
@@ -220,7 +220,7 @@ async def test_mounts_ask_for_the_right_to_read_the_source(fake: FakeRegistry, c
     fake.blobs["b", _BLOB.digest] = _LAYER
     store = connect().repository(ref(fake.name), push=True)
     outcomes = await ensure_blobs(store, [Blob(_BLOB, content_of(b"never read"), mount_from="b")])
-    assert outcomes == {_BLOB.digest: Outcome.MOUNTED}
+    assert outcomes == {_BLOB.digest: Transferred.MOUNTED}
     tokens = [r.query["scope"] for r in fake.requests if r.path == "/token"]
     assert "repository:b:pull" in tokens[-1]
     assert "repository:a:pull,push" in tokens[-1]
@@ -234,7 +234,7 @@ async def test_a_refused_mount_becomes_an_upload(
     if answer:
         fake.faults = [Fault("POST", 1, answer=answer)]
     outcomes = await ensure_blobs(store, [Blob(_BLOB, content_of(_LAYER), mount_from="b")])
-    assert outcomes == {_BLOB.digest: Outcome.UPLOADED}
+    assert outcomes == {_BLOB.digest: Transferred.UPLOADED}
     assert not fake.uploads
 
 

@@ -27,7 +27,7 @@ from gpuyard.images.oci import Descriptor, Platform
 from gpuyard.images.reference import ImageReference
 from gpuyard.images.registry.client import RegistryClient
 from gpuyard.images.registry.credentials import Credentials
-from gpuyard.images.transfer import Blob, Outcome, copy_image, ensure_blobs
+from gpuyard.images.transfer import Blob, Transferred, copy_image, ensure_blobs
 from tests.registry.conftest import Connect, content_of, docker_registry, push_image, push_stream, read, ref
 from tests.registry.tokens import TokenServer
 
@@ -102,7 +102,7 @@ async def test_an_index_is_copied_with_the_platforms_asked_for(registry: str, co
 
 async def test_mounts_where_they_are_granted(docker: str, crane: str, connect: Connect) -> None:
     client = connect()
-    for registry, outcome in ((docker, Outcome.MOUNTED), (crane, Outcome.PRESENT)):
+    for registry, outcome in ((docker, Transferred.MOUNTED), (crane, Transferred.PRESENT)):
         await push_image(client.repository(ref(registry, "mount/from"), push=True), _LAYER)
         target = client.repository(ref(registry, "mount/to"), push=True)
         blob = Blob(_BLOB, content_of(_LAYER), mount_from="mount/from")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from gpuyard.compatibility.facts import Facts, Gpu
 from gpuyard.compatibility.need import Need
 from gpuyard.compatibility.offer import Injection, Offer
-from gpuyard.compatibility.verdict import Outcome, Reason, Rule, Verdict
+from gpuyard.compatibility.verdict import Fit, Reason, Rule, Verdict
 from gpuyard.compatibility.version import Capability, Version
 
 
@@ -35,7 +35,7 @@ def judge_machine(need: Need, offer: Offer) -> Verdict:
         return Verdict(offer, ())
     reason = Reason(
         Rule.MACHINE,
-        Outcome.FAILS,
+        Fit.FAILS,
         f"the image is for {need.machine}, the node's CPU is {offer.machine}",
         needs=need.machine,
         has=offer.machine,
@@ -49,20 +49,20 @@ def _no_cuda(need: Need) -> Reason:
     if not need.layers_read:
         message = "nothing that is known of the image says which CUDA it uses"
         remedy = "`gpuyard image check --read-layers` looks into its layers for a torch"
-        return Reason(Rule.NO_CUDA, Outcome.UNKNOWN, message, remedy=remedy)
+        return Reason(Rule.NO_CUDA, Fit.UNKNOWN, message, remedy=remedy)
     lacking = "its torch doesn't say" if need.torch else "there is no torch in its layers, and nothing says"
-    return Reason(Rule.NO_CUDA, Outcome.UNKNOWN, f"{lacking} which CUDA it uses")
+    return Reason(Rule.NO_CUDA, Fit.UNKNOWN, f"{lacking} which CUDA it uses")
 
 
 def _cpu_torch(need: Need, offer: Offer) -> Reason:
     """A torch that doesn't know of GPUs; on simulated ones the launcher lets it go on."""
     text = f"its torch {need.torch} ({need.torch_source}) is built without CUDA"
     if offer.simulated:
-        return Reason(Rule.CPU_TORCH, Outcome.NOTES, f"{text}; on simulated GPUs it may run all the same")
+        return Reason(Rule.CPU_TORCH, Fit.NOTES, f"{text}; on simulated GPUs it may run all the same")
     index = "from one of the CUDA indexes of https://download.pytorch.org/whl"
     return Reason(
         Rule.CPU_TORCH,
-        Outcome.FAILS,
+        Fit.FAILS,
         f"{text}, so it would train on the CPU",
         remedy=f"install torch {index}"
         if need.pip_torch
@@ -78,7 +78,7 @@ def _gpu_and_driver(offer: Offer, facts: Facts) -> Iterator[Reason]:
     if gpu.last_driver is not None and offer.driver.major > gpu.last_driver:
         yield Reason(
             Rule.GPU_DROPPED,
-            Outcome.FAILS,
+            Fit.FAILS,
             f"drivers after {gpu.last_driver} no longer drive {gpu.architecture} GPUs "
             f"(compute capability {offer.capability}), and the driver is {offer.driver}",
             needs=f"driver {gpu.last_driver} at most",
@@ -89,7 +89,7 @@ def _gpu_and_driver(offer: Offer, facts: Facts) -> Iterator[Reason]:
     if not offer.observed and gpu.first_driver is not None and offer.driver.major < gpu.first_driver:
         yield Reason(
             Rule.GPU_TOO_NEW,
-            Outcome.FAILS,
+            Fit.FAILS,
             f"the driver {offer.driver} is older than the first for {gpu.architecture} GPUs "
             f"(compute capability {offer.capability}), {gpu.first_driver}",
             needs=f"driver {gpu.first_driver}",
@@ -103,13 +103,13 @@ def _cuda(need: Need, cuda: Version, offer: Offer, facts: Facts) -> Iterator[Rea
     forward, note = _forward(need, cuda, offer, facts)
     offered = forward or offer.cuda
     driver = _driver(cuda, offer, facts)
-    if driver is not None and driver.outcome is Outcome.FAILS:
+    if driver is not None and driver.outcome is Fit.FAILS:
         if forward is None:
             yield driver if note is None else _with_message(driver, note)
             return
         yield Reason(
             Rule.FORWARD,
-            Outcome.NOTES,
+            Fit.NOTES,
             f"runs by forward compatibility: the image brings the driver library of CUDA {forward}, "
             f"and driver {offer.driver} is one that it works on",
             needs=driver.needs,
@@ -126,7 +126,7 @@ def _driver(cuda: Version, offer: Offer, facts: Facts) -> Reason | None:
     if offer.driver is None and offer.cuda is None:
         return Reason(
             Rule.DRIVER_UNKNOWN,
-            Outcome.UNKNOWN,
+            Fit.UNKNOWN,
             f"needs CUDA {cuda}, and the node doesn't say which driver it has",
             needs=f"driver {least or full}" if least or full else f"CUDA {cuda}",
             remedy="run GPU feature discovery on the cluster, or state --gpu and --driver",
@@ -139,7 +139,7 @@ def _driver(cuda: Version, offer: Offer, facts: Facts) -> Reason | None:
     if least and _reaches(offer, least, Version((cuda.major, 0))):
         return Reason(
             Rule.MINOR_VERSION,
-            Outcome.NOTES,
+            Fit.NOTES,
             f"runs by minor-version compatibility: CUDA {cuda} comes with "
             f"{f'driver {full}' if full else 'another driver'}, the node has {has}; functions that need a "
             "newer driver fail with error 36",
@@ -149,7 +149,7 @@ def _driver(cuda: Version, offer: Offer, facts: Facts) -> Reason | None:
     known = f" (CUDA {offer.cuda})" if offer.driver and offer.cuda else ""
     return Reason(
         Rule.DRIVER_TOO_OLD,
-        Outcome.FAILS,
+        Fit.FAILS,
         f"CUDA {cuda} needs {needs} or newer, the node has {has}{known}",
         needs=needs,
         has=has,
@@ -207,12 +207,12 @@ def _code(need: Need, cuda: Version, offered: Version | None, offer: Offer, fact
     device = offer.capability
     if device is None:
         message = "the node doesn't say which compute capability its GPUs have"
-        yield Reason(Rule.CAPABILITY_UNKNOWN, Outcome.UNKNOWN, message)
+        yield Reason(Rule.CAPABILITY_UNKNOWN, Fit.UNKNOWN, message)
         return
     if need.least_capability and device < need.least_capability:
         yield Reason(
             Rule.NO_KERNEL_IMAGE,
-            Outcome.FAILS,
+            Fit.FAILS,
             f"NVIDIA's container {need.container} runs on compute capability {need.least_capability} or "
             f"newer, the GPU has {device}",
             needs=str(need.least_capability),
@@ -234,7 +234,7 @@ def _ptx(need: Need, cuda: Version, offered: Version | None, device: Capability)
     if not any(ptx <= device for ptx in need.architectures.ptx):
         return Reason(
             Rule.NO_KERNEL_IMAGE,
-            Outcome.FAILS,
+            Fit.FAILS,
             f"{subject} {built}, the GPU is {sm}: no kernel image is available for it",
             needs=sm,
             has=str(need.architectures),
@@ -242,11 +242,11 @@ def _ptx(need: Need, cuda: Version, offered: Version | None, device: Capability)
         )
     if offered is None:
         message = f"{subject} {built}; on {sm} its PTX is compiled by the driver, whose CUDA isn't known"
-        return Reason(Rule.PTX, Outcome.UNKNOWN, message, needs=f"CUDA {cuda.minor}")
+        return Reason(Rule.PTX, Fit.UNKNOWN, message, needs=f"CUDA {cuda.minor}")
     if offered.minor < cuda.minor:
         return Reason(
             Rule.PTX,
-            Outcome.FAILS,
+            Fit.FAILS,
             f"{subject} {built}; on {sm} only its PTX could run, which needs a driver for CUDA {cuda.minor}, "
             f"and this one is for {offered.minor} (error 222)",
             needs=f"CUDA {cuda.minor}",
@@ -255,7 +255,7 @@ def _ptx(need: Need, cuda: Version, offered: Version | None, device: Capability)
         )
     return Reason(
         Rule.PTX,
-        Outcome.NOTES,
+        Fit.NOTES,
         f"{subject} {built}; on {sm} its PTX is compiled by the driver, so the first start is slow",
         needs=sm,
     )
@@ -271,11 +271,11 @@ def _window(cuda: Version, device: Capability, facts: Facts) -> Iterator[Reason]
     gpu = facts.gpu(device)
     if gpu is None or gpu.first_cuda is None:
         message = f"which CUDA runs on compute capability {device} isn't known to this release of gpuyard"
-        yield Reason(Rule.CAPABILITY_UNKNOWN, Outcome.UNKNOWN, message)
+        yield Reason(Rule.CAPABILITY_UNKNOWN, Fit.UNKNOWN, message)
     elif _dropped(gpu, cuda):
         yield Reason(
             Rule.CUDA_DROPPED_GPU,
-            Outcome.FAILS,
+            Fit.FAILS,
             f"CUDA {cuda} has dropped {gpu.architecture} GPUs (compute capability {device}); "
             f"the last for them is {gpu.last_cuda}",
             needs=f"CUDA {gpu.last_cuda} at most",
@@ -285,7 +285,7 @@ def _window(cuda: Version, device: Capability, facts: Facts) -> Iterator[Reason]
     elif cuda.minor < gpu.first_cuda.minor:
         yield Reason(
             Rule.CUDA_BEFORE_GPU,
-            Outcome.UNKNOWN,
+            Fit.UNKNOWN,
             f"CUDA {cuda} is older than the first for {gpu.architecture} GPUs of compute capability "
             f"{device}, {gpu.first_cuda}: it runs there only if the image has PTX",
             needs=f"CUDA {gpu.first_cuda}",
@@ -304,7 +304,7 @@ def _requirements(need: Need, offer: Offer) -> Iterator[Reason]:
         if offer.injection is Injection.LEGACY:
             yield Reason(
                 Rule.REQUIRE,
-                Outcome.FAILS,
+                Fit.FAILS,
                 f"{text}, and this node's container runtime refuses it",
                 needs=str(requirement),
                 has=properties,
@@ -314,7 +314,7 @@ def _requirements(need: Need, offer: Offer) -> Iterator[Reason]:
             return
         yield Reason(
             Rule.REQUIRE,
-            Outcome.NOTES,
+            Fit.NOTES,
             text
             + (
                 "; this node doesn't check it (CDI)"

@@ -10,7 +10,7 @@ from gpuyard.compatibility.facts import Facts, variant_name
 from gpuyard.compatibility.judge import judge
 from gpuyard.compatibility.need import Need
 from gpuyard.compatibility.offer import Offer
-from gpuyard.compatibility.verdict import Outcome
+from gpuyard.compatibility.verdict import Fit
 from gpuyard.compatibility.version import Version
 
 _INDEX = "https://download.pytorch.org/whl/"
@@ -47,7 +47,7 @@ def nearest_fit(need: Need, offers: Sequence[Offer], facts: Facts) -> Suggestion
 
 
 def _runs(need: Need, offer: Offer, facts: Facts) -> bool:
-    return judge(need, offer, facts).outcome in (Outcome.FITS, Outcome.NOTES)
+    return judge(need, offer, facts).outcome in (Fit.FITS, Fit.NOTES)
 
 
 def _candidates(need: Need, facts: Facts) -> Iterator[tuple[Need, str, str]]:

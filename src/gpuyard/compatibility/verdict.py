@@ -8,7 +8,7 @@ from enum import StrEnum
 from gpuyard.compatibility.offer import Offer
 
 
-class Outcome(StrEnum):
+class Fit(StrEnum):
     """How an image and a node go together."""
 
     FITS = "fits"
@@ -51,7 +51,7 @@ class Reason:
     """
 
     rule: Rule
-    outcome: Outcome
+    outcome: Fit
     message: str
     needs: str = ""
     has: str = ""
@@ -77,16 +77,16 @@ class Verdict:
     reasons: tuple[Reason, ...]
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> Fit:
         """The gravest of the reasons'."""
         found = {reason.outcome for reason in self.reasons}
-        order = (Outcome.FAILS, Outcome.UNKNOWN, Outcome.NOTES)
-        return next((outcome for outcome in order if outcome in found), Outcome.FITS)
+        order = (Fit.FAILS, Fit.UNKNOWN, Fit.NOTES)
+        return next((outcome for outcome in order if outcome in found), Fit.FITS)
 
     @property
     def fails(self) -> bool:
         """Whether it is known that the image won't run there."""
-        return self.outcome is Outcome.FAILS
+        return self.outcome is Fit.FAILS
 
     @property
     def decisive(self) -> Reason | None:
@@ -98,9 +98,7 @@ class Verdict:
         return replace(
             self,
             reasons=tuple(
-                replace(r, outcome=Outcome.NOTES)
-                if r.outcome is Outcome.FAILS and r.rule is not Rule.MACHINE
-                else r
+                replace(r, outcome=Fit.NOTES) if r.outcome is Fit.FAILS and r.rule is not Rule.MACHINE else r
                 for r in self.reasons
             ),
         )

@@ -16,7 +16,7 @@ from gpuyard.images.store import Content, ImageStore
 Progress = Callable[[Digest, int, int], None]
 
 
-class Outcome(Enum):
+class Transferred(Enum):
     """What it took to have a blob in a store."""
 
     PRESENT = "present"
@@ -38,23 +38,23 @@ class Blob:
     mount_from: str = ""
 
 
-async def ensure_blob(target: ImageStore, blob: Blob, progress: Progress | None = None) -> Outcome:
+async def ensure_blob(target: ImageStore, blob: Blob, progress: Progress | None = None) -> Transferred:
     """Has one blob in the target, uploading only when it is neither there nor mountable."""
     digest, size = blob.descriptor.digest, blob.descriptor.size
     if await target.has_blob(digest):
-        return Outcome.PRESENT
+        return Transferred.PRESENT
     if blob.mount_from and await target.mount_blob(digest, blob.mount_from):
-        return Outcome.MOUNTED
+        return Transferred.MOUNTED
     await target.put_blob(digest, size, _counted(blob, progress) if progress else blob.open)
-    return Outcome.UPLOADED
+    return Transferred.UPLOADED
 
 
 async def ensure_blobs(
     target: ImageStore, blobs: Sequence[Blob], *, parallel: int = 4, progress: Progress | None = None
-) -> dict[Digest, Outcome]:
+) -> dict[Digest, Transferred]:
     """Has all blobs in the target; the first failure stops the others and is raised as it is."""
     slots = asyncio.Semaphore(parallel)
-    outcomes: dict[Digest, Outcome] = {}
+    outcomes: dict[Digest, Transferred] = {}
 
     async def ensure(blob: Blob) -> None:
         async with slots:

@@ -10,13 +10,13 @@ from gpuyard.compatibility.facts import load_facts
 from gpuyard.compatibility.judge import judge
 from gpuyard.compatibility.need import Traits, need_of
 from gpuyard.compatibility.offer import Injection, Offer, stated_offer
-from gpuyard.compatibility.verdict import Outcome, Rule
+from gpuyard.compatibility.verdict import Fit, Rule
 from gpuyard.compatibility.version import Architectures, Capability, Version
 from gpuyard.images.contents.torch import Installed
 from tests.unit.compatibility.images import conda, debian, ngc, ngc_renamed, nvidia_cuda, pip, pytorch
 
 FACTS = load_facts()
-FITS, NOTES, FAILS, UNKNOWN = Outcome.FITS, Outcome.NOTES, Outcome.FAILS, Outcome.UNKNOWN
+FITS, NOTES, FAILS, UNKNOWN = Fit.FITS, Fit.NOTES, Fit.FAILS, Fit.UNKNOWN
 OLD_ARM = pip("2.11.0", "13.0.96", machine="arm64")
 
 # image, driver, GPU, outcome, rule that decides (None: nothing to say)
@@ -133,7 +133,7 @@ def test_the_table_is_long_enough() -> None:
     TABLE,
     ids=[f"{n}-{row[0].reference.rpartition('/')[2]}-{row[1]}-{row[2]}" for n, row in enumerate(TABLE)],
 )
-def test_combination(image: Traits, driver: str, gpu: str, outcome: Outcome, rule: Rule | None) -> None:
+def test_combination(image: Traits, driver: str, gpu: str, outcome: Fit, rule: Rule | None) -> None:
     offer = stated_offer(gpu, driver, FACTS)
     if gpu == "GB10":
         offer = replace(offer, machine="")
@@ -163,7 +163,7 @@ def test_combination(image: Traits, driver: str, gpu: str, outcome: Outcome, rul
     ],
 )
 def test_only_the_legacy_runtime_refuses_by_require(
-    image: Traits, driver: str, gpu: str, legacy: Outcome
+    image: Traits, driver: str, gpu: str, legacy: Fit
 ) -> None:
     need, offer = need_of(image, FACTS), stated_offer(gpu, driver, FACTS)
     assert judge(need, replace(offer, injection=Injection.LEGACY), FACTS).outcome is legacy

@@ -13,7 +13,7 @@ from gpuyard.compatibility.judge import judge
 from gpuyard.compatibility.need import Traits, need_of
 from gpuyard.compatibility.nvidia_require import Term, parse_requirement
 from gpuyard.compatibility.offer import Offer, stated_offer
-from gpuyard.compatibility.verdict import Outcome, Reason, Rule, Verdict
+from gpuyard.compatibility.verdict import Fit, Reason, Rule, Verdict
 from gpuyard.compatibility.version import Architectures, Capability, Target, Version
 from gpuyard.gpus.catalogue import MODELS
 from gpuyard.images.contents.torch import LABELS, Installed, Torch
@@ -95,7 +95,7 @@ def test_knowing_less_of_a_node_never_fails_what_fits(
     event(f"{whole.outcome}, then {part.outcome}")
     assert whole.fails or not part.fails
     if not part.fails and forgotten >= {"driver", "cuda"} and need.cuda:
-        assert part.outcome is Outcome.UNKNOWN
+        assert part.outcome is Fit.UNKNOWN
 
 
 @given(images, st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(DRIVERS)), min_size=1, max_size=4))
@@ -138,7 +138,7 @@ def test_pods_are_kept_off_exactly_the_nodes_that_fail(nodes: dict[str, tuple[bo
         | {"kubernetes.io/hostname": name}
         for name, (_, found) in nodes.items()
     }
-    reason = Reason(Rule.DRIVER_TOO_OLD, Outcome.FAILS, "")
+    reason = Reason(Rule.DRIVER_TOO_OLD, Fit.FAILS, "")
     verdicts = tuple(Verdict(Offer(name), (reason,) if bad else ()) for name, (bad, _) in nodes.items())
     report = Report(need_of(Traits("x"), FACTS), verdicts, None)
     clause = exclusion(report, labels)

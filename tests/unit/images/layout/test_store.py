@@ -16,7 +16,7 @@ from gpuyard.images.layout.reference import LayoutReference
 from gpuyard.images.layout.store import LayoutStore, open_layout
 from gpuyard.images.oci import Descriptor, Digest
 from gpuyard.images.store import Content, read_blob
-from gpuyard.images.transfer import Blob, Outcome, copy_image, ensure_blobs
+from gpuyard.images.transfer import Blob, Transferred, copy_image, ensure_blobs
 
 _LAYER = os.urandom(600_000)
 _BLOB = Descriptor.for_bytes(oci.OCI_LAYER, _LAYER)
@@ -189,7 +189,7 @@ async def test_images_move_between_layouts(tmp_path: Path) -> None:
         image = await _image(source)
         assert await copy_image(source, target, "v1", "copy") == image
         outcomes = await ensure_blobs(target, [Blob(_BLOB, _content(b"never read"))])
-        assert outcomes == {_BLOB.digest: Outcome.PRESENT}
+        assert outcomes == {_BLOB.digest: Transferred.PRESENT}
     async with open_layout(tmp_path / "b.tar", archive=True) as copied:
         assert await copied.find_manifest("copy") == image
 
