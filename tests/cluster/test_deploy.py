@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from gpuyard.tenancy.conditions import DriverAccess, InstallOptions
 from gpuyard.tenancy.install import install
+from gpuyard.tenancy.options import DriverAccess, InstallOptions
 from tests.cluster.harness.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]

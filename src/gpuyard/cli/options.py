@@ -39,7 +39,7 @@ def target_options(function: Function) -> Function:
 
 def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Names of runs for the shell's completion, without those that are named already."""
-    from gpuyard.cli.completing import run_names
+    from gpuyard.cli.completion import run_names
 
     named = ctx.params.get("names") or ()
     found = run_names(ctx.params.get("context"), ctx.params.get("namespace"))
@@ -56,14 +56,14 @@ def complete_contexts(ctx: click.Context, param: click.Parameter, incomplete: st
 
 def complete_clusters(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The kubeconfig's contexts alone, where a command is for clusters only."""
-    from gpuyard.cli.completing import contexts
+    from gpuyard.cli.completion import contexts
 
     return [name for name in contexts() if name.startswith(incomplete)]
 
 
 def complete_scripts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Files, from the folder where the run is to be; the shell looks for them where that is its own."""
-    from gpuyard.cli.completing import files_in
+    from gpuyard.cli.completion import files_in
     from gpuyard.cli.spec_options import flags_of
 
     workdir = next((str(flag.value) for flag in flags_of(ctx) if flag.path == ("workdir",)), "")

@@ -14,7 +14,7 @@ from gpuyard.kube.objects import Manifest, ObjectKey, Resource, key_of
 _LOOK_S = 0.2
 
 
-class Outcome(StrEnum):
+class ApplyResult(StrEnum):
     """What an apply did."""
 
     CREATED = "created"
@@ -22,13 +22,13 @@ class Outcome(StrEnum):
     UNCHANGED = "unchanged"
 
 
-async def apply(api: RestApi, resource: Resource, manifest: Manifest) -> Outcome:
+async def apply(api: RestApi, resource: Resource, manifest: Manifest) -> ApplyResult:
     """Applies one manifest and says what that changed."""
     before = await find(api, resource, key_of(manifest))
     after = await api.apply(resource, manifest)
     if before is None:
-        return Outcome.CREATED
-    return Outcome.UNCHANGED if _content(before) == _content(after) else Outcome.CHANGED
+        return ApplyResult.CREATED
+    return ApplyResult.UNCHANGED if _content(before) == _content(after) else ApplyResult.CHANGED
 
 
 def _content(manifest: Manifest) -> Manifest:

@@ -11,7 +11,7 @@ from gpuyard import errors
 from gpuyard.tenancy.access import denied, remedy_for
 
 
-class Outcome(StrEnum):
+class State(StrEnum):
     """How a link is; the last is the worst."""
 
     SKIPPED = "skipped"
@@ -20,12 +20,12 @@ class Outcome(StrEnum):
     BROKEN = "broken"
 
 
-_BY_WEIGHT = list(Outcome)
+_BY_WEIGHT = list(State)
 
 
-def worst(outcomes: Sequence[Outcome]) -> Outcome:
+def worst(outcomes: Sequence[State]) -> State:
     """The one that counts for all; skipped when there is none."""
-    return max(outcomes, key=_BY_WEIGHT.index, default=Outcome.SKIPPED)
+    return max(outcomes, key=_BY_WEIGHT.index, default=State.SKIPPED)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class NodeFinding:
     """What a check found on one node."""
 
     node: str
-    outcome: Outcome
+    outcome: State
     message: str
     remedy: str = ""
 
@@ -50,7 +50,7 @@ class Check:
     """
 
     name: str
-    outcome: Outcome
+    outcome: State
     message: str
     remedy: str = ""
     nodes: tuple[NodeFinding, ...] = ()
@@ -69,22 +69,22 @@ class Check:
 
 def ok(name: str, message: str) -> Check:
     """Nothing to do."""
-    return Check(name, Outcome.OK, message)
+    return Check(name, State.OK, message)
 
 
 def warning(name: str, message: str, remedy: str) -> Check:
     """Runs go, and not all is as somebody may think."""
-    return Check(name, Outcome.WARNING, message, remedy)
+    return Check(name, State.WARNING, message, remedy)
 
 
 def broken(name: str, message: str, remedy: str) -> Check:
     """Runs don't go."""
-    return Check(name, Outcome.BROKEN, message, remedy)
+    return Check(name, State.BROKEN, message, remedy)
 
 
 def skipped(name: str, message: str, remedy: str = "") -> Check:
     """Nobody could look, or there is nothing to look at."""
-    return Check(name, Outcome.SKIPPED, message, remedy)
+    return Check(name, State.SKIPPED, message, remedy)
 
 
 def unseen(name: str, error: errors.GpuyardError) -> Check:
@@ -109,9 +109,9 @@ def of_nodes(name: str, findings: Sequence[NodeFinding], well: str) -> Check:
     """
     outcome = worst([finding.outcome for finding in findings])
     first = next(finding for finding in findings if finding.outcome is outcome)
-    if outcome is Outcome.OK:
+    if outcome is State.OK:
         return Check(name, outcome, well, nodes=tuple(findings))
-    bad = sum(finding.outcome in (Outcome.WARNING, Outcome.BROKEN) for finding in findings)
+    bad = sum(finding.outcome in (State.WARNING, State.BROKEN) for finding in findings)
     count = f" ({bad} of {len(findings)} nodes)" if len(findings) > 1 and bad > 1 else ""
     return Check(name, outcome, f"{first.node}: {first.message}{count}", first.remedy, tuple(findings))
 
@@ -133,7 +133,7 @@ class Report:
     @property
     def first_broken(self) -> Check | None:
         """What to mend first: what comes after it may be its consequence."""
-        return next((check for check in self.checks if check.outcome is Outcome.BROKEN), None)
+        return next((check for check in self.checks if check.outcome is State.BROKEN), None)
 
     def to_json(self) -> dict[str, Any]:
         """The documented keys."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gpuyard.doctor.check import Check, NodeFinding, Outcome, broken, of_nodes, ok, skipped, warning
+from gpuyard.doctor.check import Check, NodeFinding, State, broken, of_nodes, ok, skipped, warning
 from gpuyard.doctor.cluster_facts import Items
 from gpuyard.doctor.injection import cdi_finding, judge_toolkit, runtime_text
 from gpuyard.kube.conditions import condition_is_true
@@ -16,7 +16,7 @@ from gpuyard.kube.wellknown import (
     LABEL_GPU_MODEL,
     LABEL_PART_OF,
 )
-from gpuyard.tenancy.foreign import foreign_plugins, served_by_no_pod
+from gpuyard.tenancy.foreign_plugins import foreign_plugins, served_by_no_pod
 from gpuyard.tenancy.names import AGENT, PART_OF
 
 _LABEL_COUNT = "nvidia.com/gpu.count"
@@ -124,7 +124,7 @@ class GpuNodes:
         models = sorted({_model(node) for node in nodes})
         well = f"{total} on {len(nodes)} node{'s' if len(nodes) > 1 else ''}: {', '.join(models)}"
         found = of_nodes("gpus", [_gpus(node) for node in nodes], well)
-        if total or found.outcome is Outcome.BROKEN:
+        if total or found.outcome is State.BROKEN:
             return found
         return broken("gpus", f"no GPU can be had: {found.message}", found.remedy)
 
@@ -168,10 +168,10 @@ class GpuNodes:
 
 def _agent(node: str, pod: Manifest) -> NodeFinding:
     if condition_is_true(pod, "Ready"):
-        return NodeFinding(node, Outcome.OK, "ready")
+        return NodeFinding(node, State.OK, "ready")
     why = why_not_running(pod) or "it isn't ready"
     namespace, name = key_of(pod)
-    return NodeFinding(node, Outcome.BROKEN, why, f"see more: kubectl describe pod {name} -n {namespace}")
+    return NodeFinding(node, State.BROKEN, why, f"see more: kubectl describe pod {name} -n {namespace}")
 
 
 def _gpus(node: Manifest) -> NodeFinding:
@@ -183,17 +183,17 @@ def _gpus(node: Manifest) -> NodeFinding:
     )
     if not condition_is_true(node, "Ready"):
         return NodeFinding(
-            name, Outcome.WARNING, f"the node isn't ready ({usable} GPUs)", f"kubectl describe node {name}"
+            name, State.WARNING, f"the node isn't ready ({usable} GPUs)", f"kubectl describe node {name}"
         )
     if not total:
         return NodeFinding(
             name,
-            Outcome.BROKEN,
+            State.BROKEN,
             "is labelled as if it had GPUs, and has none",
             "is its agent running, and registered? Labels stay when a plugin goes",
         )
     if usable < total:
-        outcome = Outcome.WARNING if usable else Outcome.BROKEN
+        outcome = State.WARNING if usable else State.BROKEN
         which = f"{total - usable} of" if usable else "none of"
         state = "can't be had" if usable else "can be had"
         return NodeFinding(
@@ -205,22 +205,22 @@ def _gpus(node: Manifest) -> NodeFinding:
     if labelled.isdecimal() and int(labelled) != total:
         return NodeFinding(
             name,
-            Outcome.WARNING,
+            State.WARNING,
             f"has {total} GPUs, and its label {_LABEL_COUNT} says {labelled}",
             "the labeller mends its label within a minute; another's label is its owner's to mend",
         )
     if node["spec"].get("unschedulable"):
-        return NodeFinding(name, Outcome.WARNING, "is cordoned", f"kubectl uncordon {name}")
-    return NodeFinding(name, Outcome.OK, f"{usable} × {_model(node)}")
+        return NodeFinding(name, State.WARNING, "is cordoned", f"kubectl uncordon {name}")
+    return NodeFinding(name, State.OK, f"{usable} × {_model(node)}")
 
 
 def _driver_finding(node: Manifest) -> NodeFinding:
     name, driver = key_of(node).name, _driver(node)
     if driver:
-        return NodeFinding(name, Outcome.OK, driver)
+        return NodeFinding(name, State.OK, driver)
     return NodeFinding(
         name,
-        Outcome.WARNING,
+        State.WARNING,
         f"nobody says which driver it has (label {_LABEL_DRIVER})",
         "gpuyard's agent, or NVIDIA's GPU feature discovery, sets it; images aren't checked without",
     )

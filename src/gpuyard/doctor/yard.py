@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gpuyard import errors
 from gpuyard.doctor import registry
-from gpuyard.doctor.check import Check, Outcome, Report, broken, ok, skipped, warning
+from gpuyard.doctor.check import Check, Report, State, broken, ok, skipped, warning
 from gpuyard.doctor.yard_facts import YardFacts
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import allocatable_gpus, capacity_gpus, has_simulated_gpus
@@ -27,7 +27,7 @@ _LEAST_BYTES, _LITTLE_BYTES = 64 * _MIB, 2048 * _MIB
 def judge(facts: YardFacts) -> Report:
     """Every check in the order of the chain; those that a broken one leaves nothing for are skipped."""
     checks = [_folder(facts), _disk(facts), _settings(facts), _daemon(facts), _api(facts)]
-    lost = next((check.name for check in checks if check.outcome is Outcome.BROKEN), "node")
+    lost = next((check.name for check in checks if check.outcome is State.BROKEN), "node")
     for name, look in _OF_NODE.items():
         if isinstance(facts.node, errors.GpuyardError):
             checks.append(skipped(name, f"{lost} comes first"))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gpuyard import errors
-from gpuyard.client.apply import Outcome, apply, delete, find, labelled
+from gpuyard.client.apply import ApplyResult, apply, delete, find, labelled
 from gpuyard.client.rest import RestApi
 from gpuyard.client.server_version import check_version, version_text
 from gpuyard.devices.simulated import parse_simulation
@@ -25,10 +25,10 @@ from gpuyard.kube.objects import (
 )
 from gpuyard.kube.pods import why_not_running
 from gpuyard.kube.wellknown import GPU_RESOURCE
-from gpuyard.tenancy.conditions import DriverAccess, InstallOptions
-from gpuyard.tenancy.foreign import foreign_plugins, served_by_no_pod
+from gpuyard.tenancy.foreign_plugins import foreign_plugins, served_by_no_pod
 from gpuyard.tenancy.install import KINDS, install, resource_of, title
 from gpuyard.tenancy.names import AGENT, LABELS, SELECTOR
+from gpuyard.tenancy.options import DriverAccess, InstallOptions
 
 _POLICY_SINCE = (1, 30)
 _LOOK_S = 0.5
@@ -194,7 +194,7 @@ async def send(
     manifests = install(options)
     for manifest in manifests:
         outcome = await apply(api, resource_of(manifest), manifest)
-        if outcome is not Outcome.UNCHANGED:
+        if outcome is not ApplyResult.UNCHANGED:
             note(title(manifest), str(outcome))
     wanted = {(manifest["kind"], key_of(manifest)) for manifest in manifests}
     for resource, stale in await installed(api):

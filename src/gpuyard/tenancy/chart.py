@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from gpuyard.kube.objects import Manifest, key_of
-from gpuyard.tenancy.conditions import DriverAccess, InstallOptions
 from gpuyard.tenancy.install import install, resource_of, template
+from gpuyard.tenancy.options import DriverAccess, InstallOptions
 from gpuyard.tenancy.template import chart
 
 #: Writes documents of one stream.

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from gpuyard.kube.wellknown import GPU_RESOURCE
-from gpuyard.tenancy.conditions import (
+from gpuyard.tenancy.names import AGENT, LABELLER, LABELLER_CONTAINER, LABELS, PLUGIN_CONTAINER, RUNTIME_CLASS
+from gpuyard.tenancy.options import (
     NOT_PRIVILEGED,
     NOT_RUNTIME_CLASS,
     PRIVILEGED,
@@ -17,7 +18,6 @@ from gpuyard.tenancy.conditions import (
     TAINT,
     WITH_RUNTIME_CLASS,
 )
-from gpuyard.tenancy.names import AGENT, LABELLER, LABELLER_CONTAINER, LABELS, PLUGIN_CONTAINER, RUNTIME_CLASS
 from gpuyard.tenancy.template import Only
 
 _PLUGINS = "/var/lib/kubelet/device-plugins"

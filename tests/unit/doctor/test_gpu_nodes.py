@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.doctor.check import Outcome
+from gpuyard.doctor.check import State
 from gpuyard.kube.objects import DAEMON_SETS, RUNTIME_CLASSES, Manifest
 
 from .test_cluster import agent, look, node, parts
@@ -30,10 +30,10 @@ def foreign(name: str = "a", image: str = "nvcr.io/nvidia/k8s-device-plugin:v0.1
 def test_an_agent_that_does_not_run_says_why() -> None:
     waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
     found = look("agents", pods=[agent("a"), agent("b", "False", waiting)], nodes=[node("a"), node("b")])
-    assert found.outcome is Outcome.BROKEN
+    assert found.outcome is State.BROKEN
     assert found.message == "b: plugin ImagePullBackOff Back-off pulling image"
     assert found.remedy == "see more: kubectl describe pod agent-b -n gpuyard-system"
-    assert [(n.node, n.outcome) for n in found.nodes] == [("a", Outcome.OK), ("b", Outcome.BROKEN)]
+    assert [(n.node, n.outcome) for n in found.nodes] == [("a", State.OK), ("b", State.BROKEN)]
 
 
 def test_agents_without_pods() -> None:
@@ -52,7 +52,7 @@ def test_agents_without_pods() -> None:
 
 def test_two_plugins_on_a_node() -> None:
     found = look("plugins", pods=[agent(), foreign()])
-    assert found.outcome is Outcome.BROKEN
+    assert found.outcome is State.BROKEN
     assert (
         "daemonset/nvidia-device-plugin -n kube-system serves GPUs beside gpuyard's agent on a"
         in found.message
@@ -63,14 +63,14 @@ def test_two_plugins_on_a_node() -> None:
 def test_another_plugin_elsewhere_is_fine() -> None:
     found = look("plugins", pods=[agent(), foreign("b")], nodes=[node("a"), node("b")])
     assert (found.outcome, found.message) == (
-        Outcome.OK,
+        State.OK,
         "daemonset/nvidia-device-plugin -n kube-system serves b",
     )
 
 
 def test_gpus_that_no_pod_serves() -> None:
     found = look("plugins", nodes=[node("a"), node("b")])
-    assert found.outcome is Outcome.WARNING
+    assert found.outcome is State.WARNING
     assert "GPUs of b are served by what is no pod" in found.message
     assert "--node-selector" in found.remedy
 
@@ -81,15 +81,15 @@ def test_gpus_that_no_pod_serves() -> None:
 @pytest.mark.parametrize(
     ("changed", "outcome", "said"),
     [
-        (node(usable=7), Outcome.WARNING, "a: 1 of its 8 GPUs can't be had"),
-        (node(usable=0), Outcome.BROKEN, "a: none of its 8 GPUs can be had"),
-        (node(gpus=0), Outcome.BROKEN, "labelled as if it had GPUs"),
-        (node(labels={"nvidia.com/gpu.count": "4"}), Outcome.WARNING, "nvidia.com/gpu.count says 4"),
-        (node(ready="Unknown"), Outcome.WARNING, "isn't ready"),
-        (node(spec={"unschedulable": True}), Outcome.WARNING, "is cordoned"),
+        (node(usable=7), State.WARNING, "a: 1 of its 8 GPUs can't be had"),
+        (node(usable=0), State.BROKEN, "a: none of its 8 GPUs can be had"),
+        (node(gpus=0), State.BROKEN, "labelled as if it had GPUs"),
+        (node(labels={"nvidia.com/gpu.count": "4"}), State.WARNING, "nvidia.com/gpu.count says 4"),
+        (node(ready="Unknown"), State.WARNING, "isn't ready"),
+        (node(spec={"unschedulable": True}), State.WARNING, "is cordoned"),
     ],
 )
-def test_gpus(changed: Manifest, outcome: Outcome, said: str) -> None:
+def test_gpus(changed: Manifest, outcome: State, said: str) -> None:
     found = look("gpus", nodes=[changed])
     assert found.outcome is outcome and said in found.message and found.remedy
 
@@ -104,13 +104,13 @@ def test_one_bad_node_among_several() -> None:
 def test_no_gpus_at_all() -> None:
     cpu: Manifest = {"metadata": {"name": "cpu"}, "status": {}, "spec": {}}
     found = look("gpus", nodes=[cpu])
-    assert found.outcome is Outcome.BROKEN and "no node has GPUs" in found.message
-    assert look("driver", nodes=[cpu]).outcome is look("cdi", nodes=[cpu]).outcome is Outcome.SKIPPED
+    assert found.outcome is State.BROKEN and "no node has GPUs" in found.message
+    assert look("driver", nodes=[cpu]).outcome is look("cdi", nodes=[cpu]).outcome is State.SKIPPED
 
 
 def test_a_driver_that_nobody_tells() -> None:
     found = look("driver", nodes=[node(labels={"nvidia.com/cuda.driver-version.full": ""})])
-    assert found.outcome is Outcome.WARNING and "nobody says which driver" in found.message
+    assert found.outcome is State.WARNING and "nobody says which driver" in found.message
 
 
 # -- toolkit --------------------------------------------------------------------------------------------
@@ -119,32 +119,30 @@ def test_a_driver_that_nobody_tells() -> None:
 @pytest.mark.parametrize(
     ("tag", "outcome"),
     [
-        ("v1.17.8-ubi8", Outcome.OK),
-        ("1.20.0", Outcome.OK),
-        ("v1.17.7", Outcome.BROKEN),
-        ("v1.9.0", Outcome.BROKEN),
+        ("v1.17.8-ubi8", State.OK),
+        ("1.20.0", State.OK),
+        ("v1.17.7", State.BROKEN),
+        ("v1.9.0", State.BROKEN),
     ],
 )
-def test_toolkits(tag: str, outcome: Outcome) -> None:
+def test_toolkits(tag: str, outcome: State) -> None:
     toolkit = foreign(image=f"nvcr.io/nvidia/k8s/container-toolkit:{tag}")
     toolkit["spec"]["volumes"] = []
     found = look("toolkit", pods=[agent(), toolkit], installed=parts())
     assert found.outcome is outcome, found
     assert found.message.startswith("agents reach the driver by NVIDIA's runtime (gpuyard-nvidia)")
-    assert ("CVE-2025-23266" in found.remedy) is (outcome is Outcome.BROKEN)
+    assert ("CVE-2025-23266" in found.remedy) is (outcome is State.BROKEN)
 
 
 def test_a_toolkit_that_can_not_be_seen() -> None:
     found = look("toolkit", installed=parts(driver_access="privileged"))
-    assert found.outcome is Outcome.SKIPPED and "nvidia-ctk --version" in found.remedy
+    assert found.outcome is State.SKIPPED and "nvidia-ctk --version" in found.remedy
 
 
 def test_a_runtime_class_that_is_gone() -> None:
     installed: Any = parts() | {RUNTIME_CLASSES: []}
     found = look("toolkit", installed=installed)
-    assert (
-        found.outcome is Outcome.BROKEN and "RuntimeClass gpuyard-nvidia, which isn't there" in found.message
-    )
+    assert found.outcome is State.BROKEN and "RuntimeClass gpuyard-nvidia, which isn't there" in found.message
 
 
 def test_simulated_gpus_need_none() -> None:
@@ -157,17 +155,17 @@ def test_simulated_gpus_need_none() -> None:
 @pytest.mark.parametrize(
     ("runtime", "outcome", "said"),
     [
-        ("containerd://2.0.1", Outcome.OK, "containerd 2.0.1: on by default"),
-        ("containerd://2.1.5+unknown", Outcome.OK, "containerd 2.1.5"),
-        ("containerd://1.7.27-k3s1", Outcome.WARNING, "takes CDI only when told to"),
-        ("containerd://1.6.20~ds1", Outcome.BROKEN, "knows no CDI"),
-        ("cri-o://1.30.2", Outcome.OK, "cri-o 1.30.2"),
-        ("cri-o://1.23.1", Outcome.BROKEN, "knows no CDI"),
-        ("docker://24.0.7", Outcome.WARNING, "nobody knows whether docker 24.0.7 takes CDI"),
-        ("", Outcome.WARNING, "nobody knows whether an unknown runtime takes CDI"),
+        ("containerd://2.0.1", State.OK, "containerd 2.0.1: on by default"),
+        ("containerd://2.1.5+unknown", State.OK, "containerd 2.1.5"),
+        ("containerd://1.7.27-k3s1", State.WARNING, "takes CDI only when told to"),
+        ("containerd://1.6.20~ds1", State.BROKEN, "knows no CDI"),
+        ("cri-o://1.30.2", State.OK, "cri-o 1.30.2"),
+        ("cri-o://1.23.1", State.BROKEN, "knows no CDI"),
+        ("docker://24.0.7", State.WARNING, "nobody knows whether docker 24.0.7 takes CDI"),
+        ("", State.WARNING, "nobody knows whether an unknown runtime takes CDI"),
     ],
 )
-def test_runtimes(runtime: str, outcome: Outcome, said: str) -> None:
+def test_runtimes(runtime: str, outcome: State, said: str) -> None:
     found = look("cdi", nodes=[node(runtime=runtime)])
     assert found.outcome is outcome and said in found.message, found
 
@@ -175,8 +173,8 @@ def test_runtimes(runtime: str, outcome: Outcome, said: str) -> None:
 def test_cdi_is_not_all() -> None:
     old = "containerd://1.6.20"
     # Device nodes of simulated GPUs come without it.
-    assert look("cdi", nodes=[node(runtime=old, labels=SIMULATED)]).outcome is Outcome.WARNING
+    assert look("cdi", nodes=[node(runtime=old, labels=SIMULATED)]).outcome is State.WARNING
     legacy = node(runtime=old, labels={"gpuyard.io/gpu-injection": "legacy"})
-    assert look("cdi", nodes=[legacy]).outcome is Outcome.OK
+    assert look("cdi", nodes=[legacy]).outcome is State.OK
     found = look("cdi", nodes=[node(kubelet="v1.28.9")])
-    assert found.outcome is Outcome.WARNING and "DevicePluginCDIDevices" in found.message
+    assert found.outcome is State.WARNING and "DevicePluginCDIDevices" in found.message

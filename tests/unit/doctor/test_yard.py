@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.doctor.check import Check, Outcome, Report
+from gpuyard.doctor.check import Check, Report, State
 from gpuyard.doctor.progress import Progress
 from gpuyard.doctor.registry import RegistryFact
 from gpuyard.doctor.yard import judge
@@ -58,7 +58,7 @@ def look(name: str, **changes: Any) -> Check:
 def test_a_yard_without_a_fault() -> None:
     report = judge(well())
     assert [check.name for check in report.checks] == ORDER
-    assert {check.outcome for check in report.checks[:-1]} == {Outcome.OK}, report
+    assert {check.outcome for check in report.checks[:-1]} == {State.OK}, report
     assert check(report, "gpus").message == "8 × H100 (simulated)"
     assert report.first_broken is None
 
@@ -77,34 +77,49 @@ def test_a_stopped_yard() -> None:
         (
             {"folder": errors.YardError("belongs to another user", remedy="r")},
             "folder",
-            Outcome.BROKEN,
+            State.BROKEN,
             "another",
         ),
-        ({"free_bytes": 1 << 20}, "disk", Outcome.BROKEN, "1 MiB free for /data"),
-        ({"free_bytes": 1 << 30}, "disk", Outcome.WARNING, "1024 MiB free"),
+        ({"free_bytes": 1 << 20}, "disk", State.BROKEN, "1 MiB free for /data"),
+        ({"free_bytes": 1 << 30}, "disk", State.WARNING, "1024 MiB free"),
         (
             {"settings": errors.YardError("can't be read", remedy="r")},
             "settings",
-            Outcome.BROKEN,
+            State.BROKEN,
             "can't be read",
         ),
-        ({"settings": Settings(simulate="H100:8")}, "settings", Outcome.OK, "simulates H100:8"),
-        ({"pid": errors.YardError("another user's", remedy="r")}, "daemon", Outcome.BROKEN, "another user's"),
-        ({"api": errors.VersionMismatch("of 0.0", remedy="restart")}, "api", Outcome.BROKEN, "of 0.0"),
-        ({"node": node(ready="False")}, "node", Outcome.BROKEN, "vm isn't ready"),
-        ({"running": replace(RUNNING, agent_pid=0)}, "agent", Outcome.BROKEN, "isn't running"),
-        ({"node": node("0", "0", no_gpus="no driver")}, "gpus", Outcome.BROKEN, "there are none: no driver"),
-        ({"node": node(usable="6")}, "gpus", Outcome.WARNING, "2 of 8 GPUs can't be had (simulated)"),
-        ({"node": node(isolation="none")}, "isolation", Outcome.WARNING, "each other's processes"),
-        ({"node": node(enforced="none")}, "cgroups", Outcome.WARNING, "not enforced"),
-        ({"node": node(containers="none: no podman")}, "podman", Outcome.WARNING, "can't go here: no podman"),
-        ({"node": node(containers="podman")}, "podman", Outcome.SKIPPED, "being tried"),
+        ({"settings": Settings(simulate="H100:8")}, "settings", State.OK, "simulates H100:8"),
+        (
+            {"pid": errors.YardError("another user's", remedy="r")},
+            "daemon",
+            State.BROKEN,
+            "another user's",
+        ),
+        ({"api": errors.VersionMismatch("of 0.0", remedy="restart")}, "api", State.BROKEN, "of 0.0"),
+        ({"node": node(ready="False")}, "node", State.BROKEN, "vm isn't ready"),
+        ({"running": replace(RUNNING, agent_pid=0)}, "agent", State.BROKEN, "isn't running"),
+        (
+            {"node": node("0", "0", no_gpus="no driver")},
+            "gpus",
+            State.BROKEN,
+            "there are none: no driver",
+        ),
+        ({"node": node(usable="6")}, "gpus", State.WARNING, "2 of 8 GPUs can't be had (simulated)"),
+        ({"node": node(isolation="none")}, "isolation", State.WARNING, "each other's processes"),
+        ({"node": node(enforced="none")}, "cgroups", State.WARNING, "not enforced"),
+        (
+            {"node": node(containers="none: no podman")},
+            "podman",
+            State.WARNING,
+            "can't go here: no podman",
+        ),
+        ({"node": node(containers="podman")}, "podman", State.SKIPPED, "being tried"),
     ],
 )
-def test_links(changes: dict[str, Any], name: str, outcome: Outcome, said: str) -> None:
+def test_links(changes: dict[str, Any], name: str, outcome: State, said: str) -> None:
     found = look(name, **changes)
     assert found.outcome is outcome and said in found.message
-    assert bool(found.remedy) is (outcome in (Outcome.WARNING, Outcome.BROKEN))
+    assert bool(found.remedy) is (outcome in (State.WARNING, State.BROKEN))
 
 
 async def test_progress_starts_nothing(tmp_path: Path) -> None:

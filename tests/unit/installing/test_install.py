@@ -9,7 +9,7 @@ import pytest
 from gpuyard import errors
 from gpuyard.client.rest import RestApi
 from gpuyard.installing.install import check_cluster, install_options
-from gpuyard.tenancy.conditions import InstallOptions
+from gpuyard.tenancy.options import InstallOptions
 
 IMAGE = "registry.example.com/gpuyard/agent:v1"
 

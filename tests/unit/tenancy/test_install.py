@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 
 from gpuyard.kube.objects import key_of, labels_of
-from gpuyard.tenancy.conditions import DriverAccess, InstallOptions
 from gpuyard.tenancy.install import KINDS, install, resource_of
 from gpuyard.tenancy.names import LABELS
+from gpuyard.tenancy.options import DriverAccess, InstallOptions
 
 IMAGE = "registry.example.com/gpuyard/agent:v1"
 SIMULATED = InstallOptions(IMAGE, simulate="H100:8")

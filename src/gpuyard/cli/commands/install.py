@@ -13,7 +13,7 @@ from gpuyard.cli.registry_options import registry_options
 if TYPE_CHECKING:
     from gpuyard.client.rest import RestApi
     from gpuyard.kube.objects import Manifest
-    from gpuyard.tenancy.conditions import InstallOptions
+    from gpuyard.tenancy.options import InstallOptions
 
 
 @click.command(

@@ -1,6 +1,6 @@
 from typing import Any
 
-from gpuyard.tenancy.foreign import ForeignPlugin, foreign_plugins, served_by_no_pod
+from gpuyard.tenancy.foreign_plugins import ForeignPlugin, foreign_plugins, served_by_no_pod
 
 
 def node(name: str, gpus: str = "8") -> dict[str, Any]:
