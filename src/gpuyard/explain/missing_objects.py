@@ -11,7 +11,7 @@ from gpuyard.explain.finding import Finding, Owner, Remedy, Step
 from gpuyard.explain.run_objects import RunObjects
 
 #: As a kubelet says it of what a container or a volume needs.
-_ABSENT = re.compile(
+_MISSING = re.compile(
     r'(?P<kind>configmap|secret) "(?P<name>[^"]+)" not found|'
     r'object "[^"]*"/"(?P<object>[^"]+)" not registered'
 )
@@ -27,9 +27,9 @@ KIND_TO_LIST = {
 }
 
 
-def find_absent(objects: RunObjects, step: Step, said: str, evidence: str) -> Finding | None:
+def find_missing_object(objects: RunObjects, step: Step, said: str, evidence: str) -> Finding | None:
     """The ConfigMap or Secret that a kubelet finds missing, if that is what it says."""
-    match = _ABSENT.search(said)
+    match = _MISSING.search(said)
     if match is None:
         return None
     kind, name = _KINDS.get(match["kind"] or "", "object"), match["name"] or match["object"]

@@ -89,7 +89,7 @@ def _webhook_away(objects: RunObjects, match: re.Match[str]) -> Finding:
     )
 
 
-def _absent(kind: str, cause: Cause, usage: str) -> Callable[[RunObjects, re.Match[str]], Finding]:
+def _missing(kind: str, cause: Cause, usage: str) -> Callable[[RunObjects, re.Match[str]], Finding]:
     def finding(objects: RunObjects, match: re.Match[str]) -> Finding:
         name, known = match["name"], objects.names.get(kind, ())
         namespace = objects.namespace if kind == "ServiceAccount" else ""
@@ -141,15 +141,15 @@ _KNOWN = (
     (re.compile(r'failed calling webhook "(?P<name>[^"]+)": (?P<message>.*)'), _webhook_away),
     (
         re.compile(r'serviceaccount "(?P<name>[^"]+)" not found'),
-        _absent("ServiceAccount", Cause.NO_SERVICE_ACCOUNT, "leave serviceAccountName out"),
+        _missing("ServiceAccount", Cause.NO_SERVICE_ACCOUNT, "leave serviceAccountName out"),
     ),
     (
         re.compile(r"no PriorityClass with name (?P<name>\S+) was found"),
-        _absent("PriorityClass", Cause.NO_PRIORITY_CLASS, "leave --priority out"),
+        _missing("PriorityClass", Cause.NO_PRIORITY_CLASS, "leave --priority out"),
     ),
     (
         re.compile(r'RuntimeClass "(?P<name>[^"]+)" not found'),
-        _absent("RuntimeClass", Cause.NO_RUNTIME_CLASS, "leave runtimeClassName out"),
+        _missing("RuntimeClass", Cause.NO_RUNTIME_CLASS, "leave runtimeClassName out"),
     ),
     (re.compile(r"because it is being terminated"), _ending),
     (re.compile(r"is invalid: (?P<message>.*)"), _invalid),

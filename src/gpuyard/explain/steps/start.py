@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.messages import find_meaning, meaning
-from gpuyard.explain.missing_objects import find_absent
+from gpuyard.explain.missing_objects import find_missing_object
 from gpuyard.explain.run_objects import RunObjects, event_text
 from gpuyard.explain.steps.image import waiting_containers
 from gpuyard.kube.objects import Manifest
@@ -106,6 +107,11 @@ _OTHER = meaning(
     Cause.START, "", "node {node} can't start its container", Remedy("see what the runtime says")
 )
 
+#: Of a command line in quotes, which was taken for the name of a program.
+_WHOLE_LINE = Remedy(
+    "write its words without quotes around all of them, or give the line to a shell: bash -c '…'"
+)
+
 
 def find_start(objects: RunObjects) -> Finding | None:
     """Why a placed pod's container doesn't start, or ends as often as it does."""
@@ -115,7 +121,7 @@ def find_start(objects: RunObjects) -> Finding | None:
     if failure := next(_failures(pod), None):
         reason, said = failure
         evidence = f"node {pod['spec']['nodeName']} says: {said[:_LONGEST]}"
-        return find_absent(objects, Step.START, said, evidence) or _finding(pod, f"{reason}: {said}")
+        return find_missing_object(objects, Step.START, said, evidence) or _finding(pod, f"{reason}: {said}")
     if event := _sandbox_failure(objects, pod):
         return _finding(pod, event)
     return _crashes(pod)
@@ -150,6 +156,8 @@ def _finding(pod: Manifest, said: str) -> Finding:
     known, match = found
     groups = {name: text or "" for name, text in match.groupdict().items()}
     groups["program"] = groups.get("program") or groups.get("path", "")
+    if known.cause is Cause.NO_EXECUTABLE and len(groups["program"].split()) > 1:
+        known = replace(known, remedies=(_WHOLE_LINE,))
     return known.finding(Step.START, evidence, {"node": node, **groups})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
-from gpuyard.explain.missing_objects import find_absent, nearest
+from gpuyard.explain.missing_objects import find_missing_object, nearest
 from gpuyard.explain.run_objects import RunObjects, event_text
 from gpuyard.explain.steps.nodes import scheduler_message
 from gpuyard.kube.objects import Manifest, key_of
@@ -23,7 +23,7 @@ from gpuyard.scheduling.requests import NodeTerm
 _WAITS = "WaitForFirstConsumer"
 _NO_PROVISIONER = "kubernetes.io/no-provisioner"
 _NONE_TO_BIND = "didn't find available persistent volumes to bind"
-_ABSENT_KEY = re.compile(r"references non-existent (?P<kind>config|secret) key: (?P<name>\S+)")
+_MISSING_KEY = re.compile(r"references non-existent (?P<kind>config|secret) key: (?P<name>\S+)")
 _MULTI_ATTACH = re.compile(
     r'Multi-Attach error for volume "(?P<name>[^"]+)"\s*Volume is already (?P<how>.*)', re.DOTALL
 )
@@ -194,9 +194,9 @@ def _mounting(objects: RunObjects, pod: Manifest) -> Finding | None:
     said = event_text(event)
     node = pod["spec"]["nodeName"]
     evidence = (f"node {node} says: {said[:_LONGEST]}",)
-    if finding := find_absent(objects, Step.VOLUMES, said, evidence[0]):
+    if finding := find_missing_object(objects, Step.VOLUMES, said, evidence[0]):
         return finding
-    if match := _ABSENT_KEY.search(said):
+    if match := _MISSING_KEY.search(said):
         return Finding(
             Step.VOLUMES,
             Cause.NO_KEY,
