@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from gpuyard import errors
 from gpuyard.runs.run import Run
 from gpuyard.runs.target import Target
+from gpuyard.workloads.outcome import Reason
 
 if TYPE_CHECKING:
     from gpuyard.explain.finding import Finding
 
 #: Reasons of a run that usually pass within a second or two, and that may last.
-PASSING = frozenset({"WaitingForPod", "WaitingForScheduler", "Starting"})
+PASSING = frozenset({Reason.WAITING_FOR_POD, Reason.WAITING_FOR_SCHEDULER, Reason.STARTING})
 #: Reasons that last until somebody does something, or others end.
-LASTING = frozenset({"Unschedulable", "ImagePull", "StartError"})
+LASTING = frozenset({Reason.UNSCHEDULABLE, Reason.IMAGE_PULL, Reason.START_ERROR})
 
 
 @dataclass(frozen=True)
