@@ -18,8 +18,10 @@ from gpuyard.cli.output import megabytes, print_json
 from gpuyard.cli.progress import Progress
 from gpuyard.images.cache import Cache, cache_folder
 from gpuyard.images.places import Places
+from gpuyard.runs.image_build import RunImage, build_run_image
 from gpuyard.workloads.overrides import Flag
-from gpuyard.workloads.spec import RunSpec, load_spec
+from gpuyard.workloads.resolved_run import ResolvedRun
+from gpuyard.workloads.spec import load_spec
 
 
 def build_image(
@@ -62,18 +64,22 @@ def _read_request(file: Path | None, options: BuildOptions) -> BuildRequest:
     return request_of_spec(spec, file.parent, options, os.environ)
 
 
-def build_for_run(spec: RunSpec, folder: Path, environ: Mapping[str, str]) -> BuildResult:
-    """Builds the image of a run where something changed.
+def build_for_run(run: ResolvedRun, folder: Path, environ: Mapping[str, str]) -> RunImage:
+    """Builds the image of a run where something changed, with progress on standard error.
 
     Args:
-        spec: with `build`.
+        run: of a spec with `build`.
         folder: of the spec file.
         environ: the command's, with what is said of registries.
     """
-    result = run_build(request_of_spec(spec, folder, BuildOptions(), os.environ), environ)
-    if not result.unchanged:
-        click.echo(f"Built {result.reference}", err=True)
-    return result
+    progress = Progress()
+    try:
+        image = asyncio.run(build_run_image(run, folder, environ, progress))
+    finally:
+        progress.done()
+    if not image.unchanged:
+        click.echo(f"Built {image.run.image}", err=True)
+    return image
 
 
 def run_build(request: BuildRequest, environ: Mapping[str, str]) -> BuildResult:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from collections.abc import Mapping
@@ -252,8 +251,8 @@ def _build(
     if new_name:
         # A build may take minutes, and then the name is known to be taken.
         call(lambda target: check_name(target, new_name), context=context, namespace=namespace)
-    built = build_for_run(run.spec, base, environ)
-    return dataclasses.replace(run, image=built.reference), built.pushed
+    image = build_for_run(run, base, environ)
+    return image.run, image.read_as
 
 
 def _load(command_line: tuple[str, ...], file: Path | None, env_files: tuple[Path, ...]) -> RunSpec:
