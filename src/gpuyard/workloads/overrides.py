@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from gpuyard.errors import Problem
-from gpuyard.workloads.tree import Node, Path, UnreadableYaml
+from gpuyard.workloads.spec_tree import Node, Path, UnreadableYaml
 
 _TOLERATION = re.compile(r"(?P<key>[^=:]*)(?:=(?P<value>[^:]*))?(?::(?P<effect>\w+))?")
 

@@ -28,7 +28,7 @@ from gpuyard.workloads.spec_model import (
     SpecModel,
     parse_run,
 )
-from gpuyard.workloads.tree import Node, Path, Tree, UnreadableYaml, format_path
+from gpuyard.workloads.spec_tree import Node, Path, Tree, UnreadableYaml, format_path
 
 
 @dataclass(frozen=True)
