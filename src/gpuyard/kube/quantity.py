@@ -21,6 +21,8 @@ _SCALE = {
     "Ti": Decimal(2**40), "Pi": Decimal(2**50), "Ei": Decimal(2**60),
 }  # fmt: skip
 _DIGITS = 60
+#: Longer than any amount: arithmetic on thousands of digits takes its time.
+_MAX_CHARACTERS = 100
 _DECIMAL_SUFFIX = {-9: "n", -6: "u", -3: "m", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E"}
 
 
@@ -30,10 +32,11 @@ def parse_quantity(text: str | int | float) -> Decimal:
     Raises:
         ValueError: not a quantity.
     """
-    match = _FORM.match(str(text))
+    match = _FORM.match(str(text)) if len(str(text)) <= _MAX_CHARACTERS else None
     if match is None:
         raise ValueError(
-            f"{text!r} is not a quantity; write a number with an optional suffix such as 500m, 2, 16Gi"
+            f"{str(text)[:_MAX_CHARACTERS]!r} is not a quantity; write a number with an optional suffix "
+            "such as 500m, 2, 16Gi"
         )
     number, suffix, exponent = match.groups()
     with localcontext() as context:
@@ -79,8 +82,8 @@ def canonical_quantity(text: str) -> str:
     Raises:
         ValueError: not a quantity.
     """
-    match = _FORM.match(text)
     value = parse_quantity(text)
+    match = _FORM.match(text)
     if match and (match[2] or "").endswith("i") and abs(value) >= 1024 and value == int(value):
         return format_bytes(int(value))
     billionths = _shifted(value, 9)

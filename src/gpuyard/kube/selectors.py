@@ -14,7 +14,8 @@ _SET_BASED = re.compile(r"^(?P<key>\S+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*
 _EQUALITY = re.compile(r"^(?P<key>[^!=\s]+)\s*(?P<op>==|=|!=)\s*(?P<value>[^!=\s]*)$")
 _KEY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]*\Z")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
-_SPLIT = re.compile(r",(?![^()]*\))")
+#: Kubernetes compares 64-bit numbers; Python reads none of thousands of digits.
+_MAX_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,11 @@ class Requirement:
                 return not present
             case "Gt" | "Lt":
                 # `int` alone takes more than Kubernetes does: "5_0" is a label value, and no number.
-                numbers = [int(text) for text in (value, *self.values) if _INTEGER.fullmatch(text)]
+                numbers = [
+                    int(text)
+                    for text in (value, *self.values)
+                    if len(text) <= _MAX_DIGITS and _INTEGER.fullmatch(text)
+                ]
                 if len(numbers) != 2:
                     return False
                 left, right = numbers
@@ -65,8 +70,23 @@ def parse_label_selector(text: str) -> Selector:
     Raises:
         ValueError: a clause that is none of these.
     """
-    clauses = [clause.strip() for clause in _SPLIT.split(text) if clause.strip()]
+    clauses = [clause.strip() for clause in _clauses(text) if clause.strip()]
     return Selector(tuple(_parse_clause(clause) for clause in clauses))
+
+
+def _clauses(text: str) -> list[str]:
+    """Parts between commas that aren't in parentheses, in one pass over the text."""
+    clauses: list[str] = []
+    begin, depth = 0, 0
+    for position, character in enumerate(text):
+        if character == "(":
+            depth += 1
+        elif character == ")":
+            depth -= 1
+        elif character == "," and depth <= 0:
+            clauses.append(text[begin:position])
+            begin = position + 1
+    return [*clauses, text[begin:]]
 
 
 def _parse_clause(clause: str) -> Requirement:

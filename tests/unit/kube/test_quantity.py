@@ -85,3 +85,8 @@ def test_bytes_take_the_largest_unit(count: int, text: str) -> None:
 def test_what_is_written_is_read_as_it_was(amount: int) -> None:
     assert to_int(format_bytes(amount)) == amount
     assert to_milli(format_milli(amount)) == amount
+
+
+def test_a_quantity_of_thousands_of_digits_is_none() -> None:
+    with pytest.raises(ValueError, match="is not a quantity"):
+        parse_quantity("9" * 100_000)

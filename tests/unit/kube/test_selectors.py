@@ -153,3 +153,13 @@ def test_refuses_field_selectors(text: str, message: str) -> None:
 
 def test_field_text() -> None:
     assert field_text({"a": {"b": False}}, "a.b") == "false"
+
+
+def test_a_selector_of_many_commas_is_read_in_one_pass() -> None:
+    # One look ahead for each comma would outlast the test run.
+    assert parse_label_selector("," * 1_000_000).requirements == ()
+    assert len(parse_label_selector("a in (b,c)," * 100_000).requirements) == 100_000
+
+
+def test_numbers_of_thousands_of_digits_match_nothing() -> None:
+    assert not Requirement("a", "Gt", ("9" * 5000,)).matches({"a": "1"})

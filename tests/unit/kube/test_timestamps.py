@@ -57,3 +57,10 @@ def test_a_period_of_64_bits_is_a_hundred_years() -> None:
     now = datetime(2026, 1, 31, tzinfo=UTC)
     assert later(now, 90) == now + timedelta(seconds=90)
     assert later(now, 2**63 - 1) == later(now, 10**12) == now + timedelta(days=36500)
+
+
+def test_a_year_of_few_digits_is_read_back() -> None:
+    moment = datetime(1, 2, 3, 4, 5, 6, 7, tzinfo=UTC)
+    assert format_time(moment) == "0001-02-03T04:05:06Z"
+    assert format_micro_time(moment) == "0001-02-03T04:05:06.000007Z"
+    assert parse_time(format_micro_time(moment)) == moment

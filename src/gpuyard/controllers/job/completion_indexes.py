@@ -9,15 +9,21 @@ from collections.abc import Iterable
 
 
 def parse_indexes(text: str, completions: int) -> frozenset[int]:
-    """The indexes below `completions`; text that isn't of this form counts as none."""
+    """The indexes below `completions`; text that isn't of this form counts as none.
+
+    They ascend, so that none is looked at twice, however often a text names it.
+    """
     found: set[int] = set()
+    following = 0
     for part in text.split(","):
         first, _, last = part.partition("-")
         try:
             start, end = int(first), int(last or first)
         except ValueError:
             continue
-        found.update(range(start, min(end + 1, completions)))
+        end = min(end + 1, completions)
+        found.update(range(max(start, following), end))
+        following = max(following, end)
     return frozenset(found)
 
 

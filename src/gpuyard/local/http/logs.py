@@ -9,6 +9,7 @@ from typing import Protocol
 from gpuyard import errors
 from gpuyard.client.log_place import LOG_FRAMES
 from gpuyard.kube.objects import Manifest, annotations_of
+from gpuyard.kube.timestamps import LONGEST_S
 from gpuyard.local.http.request import Request
 
 
@@ -74,11 +75,12 @@ def parse_log_options(request: Request) -> LogOptions:
             raise errors.BadRequest(f"{name} is not served by this yard: its logs carry no times")
     if request.query.get("stream") not in (None, "", "All"):
         raise errors.BadRequest("stream: the yard keeps stdout and stderr in one log; only All is served")
+    since_s = request.number("sinceSeconds")
     return LogOptions(
         follow=request.flag("follow"),
         tail_lines=request.number("tailLines"),
         limit_bytes=request.number("limitBytes"),
-        since_s=request.number("sinceSeconds"),
+        since_s=None if since_s is None else min(since_s, LONGEST_S),
         previous=request.flag("previous"),
         in_frames=request.headers.get(b"accept") == LOG_FRAMES.encode(),
     )

@@ -222,7 +222,7 @@ def validate(spec: KindSpec, manifest: Mapping[str, Any], old: Mapping[str, Any]
     if old is None:
         found += _validate_name(spec, metadata)
     elif metadata.get("deletionTimestamp"):
-        had = old["metadata"].get("finalizers") or ()
+        had = set(old["metadata"].get("finalizers") or ())
         if added := [name for name in metadata.get("finalizers") or () if name not in had]:
             detail = "no new finalizers can be added if the object is being deleted, found new finalizers "
             quoted = ", ".join(f'"{name}"' for name in added)

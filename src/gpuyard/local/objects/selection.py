@@ -13,6 +13,9 @@ from gpuyard.kube.objects import labels_of
 from gpuyard.kube.selectors import FieldSelector, Selector, parse_field_selector, parse_label_selector
 from gpuyard.local.objects.kinds.kind import KindSpec
 
+#: Each is held against each object of the kind.
+MAX_CLAUSES = 1_000
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -51,6 +54,8 @@ def parse_selection(spec: KindSpec, label_selector: str, field_selector: str) ->
         labels, fields = parse_label_selector(label_selector), parse_field_selector(field_selector)
     except ValueError as error:
         raise errors.BadRequest(str(error)) from error
+    if (count := len(labels.requirements) + len(fields.clauses)) > MAX_CLAUSES:
+        raise errors.BadRequest(f"a selector has at most {MAX_CLAUSES} clauses, this one has {count}")
     for path, _, _ in fields.clauses:
         if not spec.selects(path):
             raise errors.BadRequest(spec.unknown_field(path))

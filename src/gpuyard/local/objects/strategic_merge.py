@@ -7,9 +7,12 @@ kinds/schema.json.
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest
@@ -19,6 +22,7 @@ _DIRECTIVE = "$patch"
 _RETAIN_KEYS = "$retainKeys"
 _DELETE_FROM = "$deleteFromPrimitiveList/"
 _ORDER = "$setElementOrder/"
+_SHOWN_CHARACTERS = 1_000
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ def _merge_map(original: Manifest, patch: Manifest, type_: TypeInfo | None) -> M
         if name.startswith(_DELETE_FROM):
             field = name.removeprefix(_DELETE_FROM)
             if isinstance(original.get(field), list):
-                original[field] = [item for item in original[field] if item not in _listed(value, name)]
+                gone = {_hashable(item) for item in _listed(value, name)}
+                original[field] = [item for item in original[field] if _hashable(item) not in gone]
         elif value is None:
             original.pop(name, None)
         elif name in original:
@@ -81,23 +86,24 @@ def _merge_list(original: list[Any], patch: list[Any], field: _Field, name: str)
         return [_plain(item) for item in patch if _DIRECTIVE not in item]
     kept: list[Manifest] = _elements(original, field.key, name)
     wanted: list[Manifest] = []
+    gone: set[Any] = set()
     for item in patch:
         directive = item.get(_DIRECTIVE)
         if directive == "delete":
-            key = _key(item, field.key, name)
-            kept = [element for element in kept if element[field.key] != key]
+            gone.add(_hashable(_key(item, field.key, name)))
         elif directive is not None:
             raise errors.BadRequest(f"unknown patch type {directive!r} in {name}: use replace or delete")
         else:
             wanted.append(item)
+    kept = [element for element in kept if _hashable(element[field.key]) not in gone]
+    positions = _first_places(kept, field.key)
     for item in wanted:
-        key = _key(item, field.key, name)
-        for position, element in enumerate(kept):
-            if element[field.key] == key:
-                kept[position] = _merge_map(element, item, field.type_)
-                break
-        else:
+        key = _hashable(_key(item, field.key, name))
+        position = positions.setdefault(key, len(kept))
+        if position == len(kept):
             kept.append(_plain(item))
+        else:
+            kept[position] = _merge_map(kept[position], item, field.type_)
     return _ordered(kept, wanted, original, field.key)
 
 
@@ -127,25 +133,29 @@ def _merge_in_order(original: Manifest, patch: Manifest, directive: str, type_: 
 
 def _check_order(directive: str, patch: list[Any], order: list[Any], key: str) -> None:
     """That what the patch lists stands in the same order in the directive."""
-    places = [_name(item, key) for item in order]
-    named = [_name(item, key) for item in patch if not (isinstance(item, dict) and _DIRECTIVE in item)]
-    if any(name not in places for name in named) or named != sorted(named, key=places.index):
-        raise errors.BadRequest(f"the order in the patch, {named}, doesn't match {directive}, {places}")
+    places = _first_places(order, key)
+    kept = [item for item in patch if not (isinstance(item, dict) and _DIRECTIVE in item)]
+    found = [places.get(_name(item, key), -1) for item in kept]
+    if -1 in found or found != sorted(found):
+        named = [item.get(key) if key and isinstance(item, dict) else item for item in kept]
+        raise errors.BadRequest(
+            f"the order in the patch, {_shown(named)}, doesn't match {directive}, "
+            f"{_shown([item.get(key) if key and isinstance(item, dict) else item for item in order])}"
+        )
 
 
 def _ordered(merged: list[Any], patch: list[Any], server: list[Any], key: str) -> list[Any]:
     """What the patch names stands in its order, the rest in the server's, as late as it may."""
-    names = [_name(item, key) for item in patch]
-    places = [_name(item, key) for item in server]
-    left = [item for item in merged if _name(item, key) not in names]
-    right = sorted((i for i in merged if _name(i, key) in names), key=lambda i: names.index(_name(i, key)))
-    left.sort(key=lambda item: places.index(_name(item, key)) if _name(item, key) in places else len(places))
+    names, places = _first_places(patch, key), _first_places(server, key)
+    named = [(_name(item, key), item) for item in merged]
+    left = deque(sorted((i for i in named if i[0] not in names), key=lambda i: places.get(i[0], len(server))))
+    right = deque(sorted((i for i in named if i[0] in names), key=lambda i: names[i[0]]))
     result: list[Any] = []
     while left and right:
-        a, b = _name(left[0], key), _name(right[0], key)
-        earlier = a in places and b in places and places.index(a) < places.index(b)
-        result.append((left if earlier else right).pop(0))
-    return result + left + right
+        a, b = places.get(left[0][0]), places.get(right[0][0])
+        earlier = a is not None and b is not None and a < b
+        result.append((left if earlier else right).popleft()[1])
+    return result + [item for _, item in (*left, *right)]
 
 
 def _retain_keys(original: Manifest, patch: Manifest) -> None:
@@ -204,7 +214,28 @@ def _key(item: Manifest, key: str, name: str) -> Any:
 
 
 def _name(item: Any, key: str) -> Any:
-    return item.get(key) if key and isinstance(item, dict) else item
+    """What tells an element from the others of its list, so that it can be looked up."""
+    return _hashable(item.get(key) if key and isinstance(item, dict) else item)
+
+
+def _first_places(items: list[Any], key: str) -> dict[Any, int]:
+    """Where each name stands first: a list of thousands is looked into as often."""
+    places: dict[Any, int] = {}
+    for position, item in enumerate(items):
+        places.setdefault(_name(item, key), position)
+    return places
+
+
+def _hashable(value: Any) -> Any:
+    """The value, or for lists and objects a text that is the same for equal ones."""
+    if isinstance(value, (dict, list)):
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return value
+
+
+def _shown(names: list[Any]) -> str:
+    text = repr(names)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
 
 
 def _listed(value: Any, name: str) -> list[Any]:
@@ -214,8 +245,7 @@ def _listed(value: Any, name: str) -> list[Any]:
 
 
 def _unique(items: list[Any]) -> list[Any]:
-    result: list[Any] = []
+    found: dict[Any, Any] = {}
     for item in items:
-        if item not in result:
-            result.append(item)
-    return result
+        found.setdefault(_hashable(item), item)
+    return list(found.values())

@@ -34,3 +34,7 @@ def test_an_index_that_is_not_a_number_is_no_completion() -> None:
 @given(st.frozensets(st.integers(0, 60)))
 def test_every_set_survives_its_text(indexes: frozenset[int]) -> None:
     assert parse_indexes(format_indexes(indexes), 61) == indexes
+
+
+def test_ranges_that_come_again_cost_nothing() -> None:
+    assert len(parse_indexes("0-99999," * 100_000, 100_000)) == 100_000

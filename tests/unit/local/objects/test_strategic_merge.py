@@ -296,3 +296,30 @@ def test_the_type_name_of_a_resource() -> None:
         "coordination.v1.Lease",
         "scheduling.v1.PriorityClass",
     ]
+
+
+class _Counted(str):
+    """Text that counts how often it is compared."""
+
+    compared = 0
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        _Counted.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_lists_are_merged_in_time_with_their_length() -> None:
+    count = 3_000
+    env = [{"name": _Counted(f"n{number}"), "value": "1"} for number in range(count)]
+    change = [{"name": _Counted(f"n{number}"), "value": "2"} for number in range(count)]
+    order = [{"name": _Counted(f"n{number}")} for number in reversed(range(count))]
+    original = {"spec": {"containers": [{"name": "a", "env": env}]}}
+    container = {"name": "a", "env": change[::-1], "$setElementOrder/env": order}
+    _Counted.compared = 0
+    merged = strategic_merge("core.v1.Pod", original, {"spec": {"containers": [container]}})
+    found = merged["spec"]["containers"][0]["env"]
+    assert [item["name"] for item in found] == [item["name"] for item in order]
+    assert {item["value"] for item in found} == {"2"}
+    assert _Counted.compared < 50 * count

@@ -18,6 +18,8 @@ from gpuyard.local.objects.kinds.kind import FieldError, KindSpec, details_of
 _QUALIFIED_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _SHOWN_CHARACTERS = 200
+#: A body of 3 MiB may break a hundred thousand rules.
+_SHOWN_ERRORS = 100
 
 IMMUTABLE = "field is immutable"
 NEGATIVE = "must be greater than or equal to 0"
@@ -85,6 +87,9 @@ def too_long(path: str, limit: int) -> FieldError:
 
 def invalid_object(spec: KindSpec, name: str, found: Sequence[FieldError]) -> errors.Invalid:
     """The 422 for an object with these broken rules."""
+    if len(found) > _SHOWN_ERRORS:
+        rest = len(found) - _SHOWN_ERRORS
+        found = [*found[:_SHOWN_ERRORS], FieldError("[]", "FieldValueInvalid", f"and {rest} more")]
     lines = list(dict.fromkeys(f"{e.path}: {e.message}" for e in found))
     text = lines[0] if len(lines) == 1 else "[" + ", ".join(lines) + "]"
     kind = f"{spec.resource.kind}.{spec.resource.group}" if spec.resource.group else spec.resource.kind

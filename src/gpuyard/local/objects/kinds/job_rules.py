@@ -20,6 +20,7 @@ from gpuyard.local.objects.kinds.fields import (
     forbidden,
     invalid,
     required,
+    too_long,
     unsupported,
 )
 from gpuyard.local.objects.kinds.kind import FieldError
@@ -29,6 +30,10 @@ _MODES = ("NonIndexed", "Indexed")
 _RESTART_POLICIES = ("OnFailure", "Never")
 _REPLACEMENT_POLICIES = ("Failed", "TerminatingOrFailed")
 _MAX_PARALLELISM = 100_000
+#: The yard's own bound: its controller keeps every index that has succeeded.
+_MAX_INDEXES = 100_000
+#: `0-2,5` of so many indexes has no more characters.
+_MAX_INDEXES_BYTES = 700_000
 _IMMUTABLE = (
     "selector", "completionMode", "manualSelector", "podReplacementPolicy", "podFailurePolicy",
     "successPolicy", "backoffLimitPerIndex", "managedBy",
@@ -42,7 +47,7 @@ _NOT_SERVED = ("podFailurePolicy", "successPolicy", "backoffLimitPerIndex", "max
 def validate_job(job: Manifest, old: Manifest | None) -> list[FieldError]:
     """Broken rules of a Job, against the one that it replaces when there is one."""
     spec = job.get("spec") or {}
-    found = _validate_spec(spec)
+    found = _validate_spec(spec) + _validate_status(job.get("status") or {})
     found += _validate_template(spec.get("template") or {})
     found += [
         forbidden(f"spec.{name}", "this yard's job controller doesn't do this yet; leave it out")
@@ -64,12 +69,23 @@ def _validate_spec(spec: Mapping[str, Any]) -> list[FieldError]:
     if mode == "Indexed":
         if "completions" not in spec:
             found.append(required("spec.completions", "when completion mode is Indexed"))
+        elif spec["completions"] > _MAX_INDEXES:
+            detail = f"this yard runs indexed jobs of at most {_MAX_INDEXES} completions"
+            found.append(invalid("spec.completions", spec["completions"], detail))
         if spec.get("parallelism", 0) > _MAX_PARALLELISM:
             detail = f"must be less than or equal to {_MAX_PARALLELISM} when completion mode is Indexed"
             found.append(invalid("spec.parallelism", spec["parallelism"], detail))
     policy = spec.get("podReplacementPolicy", "")
     found += check_one_of("spec.podReplacementPolicy", policy, _REPLACEMENT_POLICIES)
     return found
+
+
+def _validate_status(status: Mapping[str, Any]) -> list[FieldError]:
+    return [
+        too_long(f"status.{name}", _MAX_INDEXES_BYTES)
+        for name in ("completedIndexes", "failedIndexes")
+        if len(status.get(name) or "") > _MAX_INDEXES_BYTES
+    ]
 
 
 def _validate_template(template: Mapping[str, Any]) -> list[FieldError]:

@@ -101,6 +101,8 @@ def _validate_node_affinity(path: str, affinity: Mapping[str, Any]) -> list[Fiel
             found.append(
                 invalid(f"{place}.weight", preference.get("weight", 0), "must be in the range 1-100")
             )
+        if "preference" not in preference:
+            found.append(required(f"{place}.preference"))
         found += _validate_term(f"{place}.preference", preference.get("preference") or {})
     return found
 
