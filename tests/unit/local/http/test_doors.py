@@ -192,7 +192,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     folder: Path = tmp_path_factory.mktemp("doors")
 
     async def begin() -> Doors:
-        store = await Store.open(folder / "store.db", history=1000, synchronous="OFF")
+        store = await Store.open(folder / "store.db", synchronous="OFF")
         api = ObjectApi(store, yard_kinds(), rng=random.Random(1))
         await api.bootstrap()
         transport = httpx.ASGITransport(ApiApp(api), raise_app_exceptions=True)
