@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from gpuyard.local.objects.kinds.kind import KindSpec, Subresource
 from gpuyard.local.objects.kinds.schema import type_name, types
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
-from gpuyard.local.store import Change, Store
+from gpuyard.local.store import Change, Store, Stored
 
 from .test_app import TABLE, pod
 
@@ -176,7 +176,7 @@ class Doors:
         store, resource = self.api.store, spec.resource.qualified
         for item in store.list(resource, None)[0]:
             if (resource, item.key) not in self.own:
-                change = Change.delete(resource, item.key, item.revision, lambda _, it=item: it.value)
+                change = Change.delete(resource, item.key, item.revision, _as_it_is(item))
                 self.loop.run_until_complete(store.write(change))
 
     async def _watch(self, spec: KindSpec) -> None:
@@ -184,6 +184,10 @@ class Doors:
         async for event in self.api.watch(spec.resource, resource_version=str(revision - 1)):
             assert event.object["metadata"]["resourceVersion"] == str(revision)
             return
+
+
+def _as_it_is(item: Stored) -> Callable[[int], bytes]:
+    return lambda _revision: item.value
 
 
 @pytest.fixture(scope="module")
