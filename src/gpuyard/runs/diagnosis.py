@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gpuyard import errors
+from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.pods import container_statuses
-from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
+from gpuyard.kube.wellknown import ANNOTATION_ISOLATION, RUNTIME_CLASS_PROCESS
 from gpuyard.runs.run import Run
 from gpuyard.runs.target import Target
 from gpuyard.workloads.command import is_python
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _TAIL_LINES = 500
 _PYTHONPATH = "PYTHONPATH"
+#: As the yard annotates a process that sees all of its host.
+_NOT_ISOLATED = "none"
 #: More causes than these are consequences of the first.
 _MAX_CAUSES = 3
 
@@ -57,6 +60,7 @@ def diagnose_lines(
     signalled = run.state.reason is Reason.SIGNAL
     if not said and not printed and not signalled:
         return []
+    from gpuyard.explain.causes import Cause
     from gpuyard.explain.output.diagnosis import diagnose
 
     pod = run.job["spec"]["template"]["spec"]
@@ -69,6 +73,9 @@ def diagnose_lines(
     found = diagnose([*said, *printed], **known, in_image=in_image, has_pythonpath=has_pythonpath)
     if not found and signalled:
         found = diagnose([run.state.message])
+    if any(annotations_of(each).get(ANNOTATION_ISOLATION) == _NOT_ISOLATED for each in run.pods):
+        # Its /tmp was the host's.
+        found = [each for each in found if each.key is not Cause.OWN_TMP]
     return found[:_MAX_CAUSES]
 
 
