@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 #: What a pod's `schedulerName` says when it is ours.
 NAME = "default-scheduler"
+
+Parsed = TypeVar("Parsed", NodeState, PodRequest)
+_SIMPLE: Mapping[str, type] = {"str": str, "int": int, "bool": bool}
 
 _WRITES_AT_ONCE = 64
 _RETRY_S = 0.5
@@ -89,7 +92,7 @@ class Scheduler:
         name = (new or old or {})["metadata"]["name"]
         before = self._nodes.pop(name, None)
         if new is not None:
-            self._nodes[name] = NodeState.of(new)
+            self._nodes[name] = _of_its_types(NodeState.of(new))
         # A heartbeat changes nothing that a pod could wait for.
         if self._nodes.get(name) != before:
             self._retry_all()
@@ -102,7 +105,7 @@ class Scheduler:
             self._assumed.pop(key, None)
             self._arrivals.pop(key, None)
         if new is not None and holds(new):
-            self._bound[key] = PodRequest.of(new)
+            self._bound[key] = _of_its_types(PodRequest.of(new))
         elif self._bound.pop(key, None) is not None:
             self._retry_all()
         if new is not None and _is_waiting(new) and key not in self._assumed:
@@ -114,7 +117,7 @@ class Scheduler:
             self._stuck[key] = replace(self._stuck[key], pod=new)
             return
         self._stuck.pop(key, None)
-        self._pending[key] = _Waiting(new, PodRequest.of(new))
+        self._pending[key] = _Waiting(new, _of_its_types(PodRequest.of(new)))
         self._arrivals.setdefault(key, next(self._count))
         self._wake.set()
 
@@ -214,6 +217,27 @@ class Scheduler:
                 return False
             await self._events.record(pod, "Warning", "FailedScheduling", message)
             return True
+
+
+def _of_its_types(parsed: Parsed) -> Parsed:
+    """The same value.
+
+    Raises:
+        TypeError: a field isn't what it is declared as, since something odd was stored. A round works with
+            all pods and nodes at once, so such a one must not get into it.
+    """
+    for field in fields(parsed):
+        expected = _SIMPLE.get(str(field.type))
+        value = getattr(parsed, field.name)
+        if expected is not None and not isinstance(value, expected):
+            raise TypeError(f"{field.name} is {value!r}, not {field.type}")
+    if isinstance(parsed, NodeState):
+        for taint in parsed.taints:
+            if not isinstance(taint, Mapping) or not all(isinstance(text, str) for text in taint.values()):
+                raise TypeError(f"{taint!r} is no taint")
+        if not isinstance(parsed.labels, Mapping):
+            raise TypeError(f"{parsed.labels!r} are no labels")
+    return parsed
 
 
 def _is_waiting(pod: Manifest) -> bool:

@@ -224,8 +224,10 @@ class Writer:
 
     def _default_priority_class(self) -> Manifest | None:
         items, _ = self._store.list(PRIORITY_CLASSES.qualified, None)
-        defaults = [c for c in (orjson.loads(item.value) for item in items) if c.get("globalDefault")]
-        return min(defaults, key=lambda c: int(c["value"]), default=None)
+        defaults = [c for c in (orjson.loads(item.value) for item in items) if c.get("globalDefault") is True]
+        # An odd one that an older release stored must not keep every pod from being made.
+        whole = [c for c in defaults if isinstance(c.get("value"), int)]
+        return min(whole, key=lambda c: int(c["value"]), default=None)
 
     async def _insert(self, spec: KindSpec, manifest: Manifest, options: WriteOptions) -> bytes:
         metadata = manifest["metadata"]
