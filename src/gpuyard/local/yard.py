@@ -24,10 +24,10 @@ from pathlib import Path
 from gpuyard import __version__
 from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
-from gpuyard.client.supervision import Supervisor
+from gpuyard.client.supervision import ObjectReference, Supervisor
 from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.controllers.scheduler import Scheduler
-from gpuyard.kube.objects import CONFIG_MAPS, NODES, PODS, SECRETS, Resource
+from gpuyard.kube.objects import CONFIG_MAPS, NODES, PODS, SECRETS, ObjectKey, Resource
 from gpuyard.kube.timestamps import format_time
 from gpuyard.local.agent_process import AgentProcess
 from gpuyard.local.http.app import ApiApp
@@ -38,6 +38,7 @@ from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.devices.pod_resources import PodResourcesServer
 from gpuyard.local.kubelet.kubelet import Kubelet
 from gpuyard.local.objects.kinds.served import yard_kinds
+from gpuyard.local.objects.stored import find_fault
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.parts import Parts
 from gpuyard.local.paths import YardPaths
@@ -92,6 +93,7 @@ class Yard:
             runtime = await Runtimes.open(self._paths.runtime_dir.name, search_path, utc_now, podman=podman)
             supervisor = Supervisor(EventRecorder(api, "gpuyard", utc_now, host=self.node))
             followed = (*FOLLOWED, CONFIG_MAPS, SECRETS)
+            await _name_set_aside(store, api, supervisor)
             informers = {r: Informer(api, r, supervisor=supervisor) for r in followed}
             kubelet = Kubelet(api, self._paths, self.node, devices, runtime, utc_now, pods=informers[PODS])
             running.api = self._serve_api(parts, api, kubelet, settings)
@@ -105,7 +107,7 @@ class Yard:
         """The store, and the folders that its lock makes ours."""
         paths = self._paths
         # The lock comes with the store: until it is held nothing of another yard may be touched.
-        store = await Store.open(paths.database, lock=paths.lock)
+        store = await Store.open(paths.database, lock=paths.lock, find_fault=find_fault)
         parts.at_end(store.close)
         # Again, now that nobody else is at it: a daemon that was just ending has removed its own.
         paths.make_folders()
@@ -202,6 +204,17 @@ class _RunningFile:
             os.getpid(), self._agent_pid, self.api, self._node, __version__, self._started_at
         )
         save_running(self._paths.running, running)
+
+
+async def _name_set_aside(store: Store, api: ObjectApi, supervisor: Supervisor) -> None:
+    """Has each row that the store couldn't read named by an Event."""
+    resources = {kind.resource.qualified: kind.resource for kind in api.kinds}
+    for fault in await store.faults():
+        if (resource := resources.get(fault.resource)) is not None:
+            reference = ObjectReference(resource, ObjectKey(fault.namespace, fault.name))
+            supervisor.tell(
+                reference, f"revision {fault.revision} of it in the yard's store is set aside: {fault.fault}"
+            )
 
 
 def node_name(host: str) -> str:

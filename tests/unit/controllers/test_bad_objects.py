@@ -76,7 +76,7 @@ _WHOLE: dict[Resource, dict[str, Any]] = {
         },
     },
 }  # fmt: skip
-_ODD = st.sampled_from(
+_ODD: st.SearchStrategy[Any] = st.sampled_from(
     [None, 5, -1, 2**62, 1.5, True, "", "text", "0", "0999-01-01T00:00:00Z", "1-01-01T00:00:00Z", [], ["a"],
      [None], [{}], [[["a"]]], {}, {"a": 1}, {"a": {"a": ["a"]}}]
 )  # fmt: skip
@@ -134,7 +134,7 @@ class _Loops:
         self._bound: asyncio.Queue[ObjectKey] = asyncio.Queue()
         self.informers[PODS].add_handler(self._on_pod)
         self.informers[JOBS].add_handler(self._on_job)
-        parts = (*self.informers.values(), manager, scheduler, self.supervisor)
+        parts: tuple[Any, ...] = (*self.informers.values(), manager, scheduler, self.supervisor)
         self._runs = [*(part.run for part in parts), self._end_pods]
 
     def _on_pod(self, _old: Manifest | None, new: Manifest | None) -> None:

@@ -33,6 +33,16 @@ class Row(NamedTuple):
     value: bytes
 
 
+class Fault(NamedTuple):
+    """A row that was set aside, and what is wrong with it."""
+
+    revision: int
+    resource: str
+    namespace: str
+    name: str
+    fault: str
+
+
 class Database:
     """Owns the connection. Every method, `__init__` too, must be called on one and the same thread.
 
@@ -73,6 +83,28 @@ class Database:
             for row in self._connection.execute("SELECT * FROM objects ORDER BY revision"):
                 yield Row(*row)
 
+    def set_aside(self, faults: Sequence[tuple[int, str]]) -> None:
+        """Moves rows (revision, what is wrong) out of the objects, all or nothing."""
+        connection = self._connection
+        with _translated(self.path):
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany(_SET_ASIDE, ((fault, revision) for revision, fault in faults))
+                connection.executemany("DELETE FROM objects WHERE revision = ?", ((r,) for r, _ in faults))
+                connection.execute("COMMIT")
+            except sqlite3.Error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def faults(self) -> list[Fault]:
+        """The rows that were set aside, oldest first."""
+        with _translated(self.path):
+            found = self._connection.execute(
+                "SELECT revision, resource, namespace, name, fault FROM set_aside"
+            )
+            return [Fault(*row) for row in found]
+
     def last_revision(self) -> int:
         """The highest revision ever committed, whether or not its row is still there."""
         with _translated(self.path):
@@ -104,6 +136,11 @@ class Database:
         with _translated(self.path):
             self._connection.close()
 
+
+_SET_ASIDE = """
+    INSERT OR REPLACE INTO set_aside
+    SELECT revision, resource, namespace, name, deleted, value, ? FROM objects WHERE revision = ?
+"""
 
 _INSERT = """
     INSERT INTO objects VALUES (?, ?, ?, ?, ?, coalesce(?, (

@@ -24,6 +24,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        # Rows whose value can't be read any more, as they were found: out of the way, and not lost.
+        """
+        CREATE TABLE set_aside (
+            revision INTEGER PRIMARY KEY,
+            resource TEXT NOT NULL,
+            namespace TEXT NOT NULL,
+            name TEXT NOT NULL,
+            deleted INTEGER NOT NULL,
+            value BLOB NOT NULL,
+            fault TEXT NOT NULL
+        )
+        """,
+    ),
 )
 
 

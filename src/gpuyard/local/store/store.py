@@ -15,9 +15,9 @@ from typing import TypeVar
 from gpuyard import errors
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.local.store.batch import Batch
-from gpuyard.local.store.database import Database, Synchronous
+from gpuyard.local.store.database import Database, Fault, Synchronous
 from gpuyard.local.store.history import MAX_BYTES, MAX_CHANGES, History
-from gpuyard.local.store.loading import load
+from gpuyard.local.store.loading import FindFault, load
 from gpuyard.local.store.lock import FolderLock
 from gpuyard.local.store.objects import Objects
 from gpuyard.local.store.values import Change, Event, Stored
@@ -77,6 +77,7 @@ class Store:
         max_changes: int = MAX_CHANGES,
         max_bytes: int = MAX_BYTES,
         synchronous: Synchronous = "FULL",
+        find_fault: FindFault = lambda row: "",
     ) -> Store:
         """Opens the database at `path`, made anew when there is none, and loads it.
 
@@ -85,6 +86,7 @@ class Store:
             lock: the file that says whose the folder is; `lock` beside the database by default.
             max_changes: revisions kept for watches; Kubernetes clients expect 1,000 at least.
             max_bytes: how much the objects of these revisions may take together.
+            find_fault: says what is wrong with a stored value; such rows are set aside, see `faults`.
             synchronous: OFF loses writes in a power cut, and is for tests.
 
         Raises:
@@ -95,7 +97,7 @@ class Store:
         try:
             loop = asyncio.get_running_loop()
             database, objects, past = await loop.run_in_executor(
-                thread, _load, path, max_changes, max_bytes, synchronous
+                thread, _load, path, max_changes, max_bytes, synchronous, find_fault
             )
         except BaseException:
             thread.shutdown()
@@ -112,6 +114,10 @@ class Store:
     def compacted(self) -> int:
         """The oldest revision after which a watch can still start."""
         return self._history.compacted
+
+    async def faults(self) -> Sequence[Fault]:
+        """Rows that were set aside when the store was opened, now or at an earlier start."""
+        return await self._on_thread(self._database.faults)
 
     def get(self, resource: str, key: ObjectKey) -> Stored | None:
         """The object as committed, None when there is none."""
@@ -215,11 +221,11 @@ class Store:
 
 
 def _load(
-    path: Path, max_changes: int, max_bytes: int, synchronous: Synchronous
+    path: Path, max_changes: int, max_bytes: int, synchronous: Synchronous, find_fault: FindFault
 ) -> tuple[Database, Objects, History]:
     database = Database(path, synchronous)
     try:
-        return database, *load(database, max_changes, max_bytes)
+        return database, *load(database, max_changes, max_bytes, find_fault)
     except BaseException:
         database.close()
         raise
