@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gpuyard.client.apply import find
 from gpuyard.client.rest import RestApi
@@ -24,37 +25,75 @@ from gpuyard.tenancy.install import missing_parts
 from gpuyard.tenancy.names import AGENT
 
 
-async def cluster_status(api: RestApi) -> dict[str, Any]:
-    """For machines; `missing` names what a half-done install lacks."""
+@dataclass(frozen=True)
+class AgentCounts:
+    """How many agents are ready, of how many."""
+
+    ready: int
+    wanted: int
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """GPUs of one node: `gpus` that are healthy, of `gpus_capacity`."""
+
+    name: str
+    gpu_model: str | None
+    simulated: bool
+    gpus: int
+    gpus_capacity: int
+
+
+@dataclass(frozen=True)
+class ClusterStatus:
+    """A cluster. Its fields are the documented keys of `gpuyard status --context … -o json`.
+
+    Attributes:
+        version: of Kubernetes.
+        namespace: of the install; None without one.
+        missing: what a half-done install lacks, `Kind name`.
+        image: of the agents; None without any.
+    """
+
+    api: str
+    version: str
+    installed: bool
+    namespace: str | None
+    missing: Sequence[str]
+    image: str | None
+    agents: AgentCounts
+    nodes: Sequence[NodeStatus]
+
+
+async def cluster_status(api: RestApi) -> ClusterStatus:
+    """What is installed there, what of it is missing, and which GPUs nodes have."""
     # First, since it tells a Kubernetes from another server, whose 404 would be any object's.
     version = await cluster_version(api)
     found, nodes = await asyncio.gather(installed(api), api.list(NODES))
     namespace = next((key_of(item).name for kind, item in found if kind == NAMESPACES), "")
     agent = await find(api, DAEMON_SETS, ObjectKey(namespace, AGENT)) if namespace else None
-    return {
-        "api": api.server,
-        "version": version_text(version),
-        "installed": bool(found),
-        "namespace": namespace or None,
-        "missing": missing_parts(found),
-        "image": _image(agent),
-        "agents": {
-            "ready": (agent or {}).get("status", {}).get("numberReady", 0),
-            "wanted": (agent or {}).get("status", {}).get("desiredNumberScheduled", 0),
-        },
-        "nodes": [_node(node) for node in nodes.items],
-    }
+    status = (agent or {}).get("status", {})
+    return ClusterStatus(
+        api=api.server,
+        version=version_text(version),
+        installed=bool(found),
+        namespace=namespace or None,
+        missing=missing_parts(found),
+        image=_image(agent),
+        agents=AgentCounts(status.get("numberReady", 0), status.get("desiredNumberScheduled", 0)),
+        nodes=[_node(node) for node in nodes.items],
+    )
 
 
 def _image(agent: Manifest | None) -> str | None:
     return str(agent["spec"]["template"]["spec"]["containers"][0]["image"]) if agent else None
 
 
-def _node(node: Manifest) -> dict[str, Any]:
-    return {
-        "name": key_of(node).name,
-        "gpu_model": labels_of(node).get(LABEL_GPU_MODEL),
-        "simulated": has_simulated_gpus(node),
-        "gpus": allocatable_gpus(node),
-        "gpus_capacity": capacity_gpus(node),
-    }
+def _node(node: Manifest) -> NodeStatus:
+    return NodeStatus(
+        name=key_of(node).name,
+        gpu_model=labels_of(node).get(LABEL_GPU_MODEL),
+        simulated=has_simulated_gpus(node),
+        gpus=allocatable_gpus(node),
+        gpus_capacity=capacity_gpus(node),
+    )

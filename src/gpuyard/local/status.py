@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from gpuyard import __version__, errors
 from gpuyard.client.rest import RestApi
@@ -21,8 +22,54 @@ from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import load_running
 
 
-def yard_status(paths: YardPaths) -> dict[str, Any]:
-    """Documented keys: api, data_dir, daemon_pid, agent_pid, node, gpus, isolation, versions.
+@dataclass(frozen=True)
+class GpuStatus:
+    """A yard's GPUs.
+
+    Attributes:
+        model: gpuyard's name for them; None without any.
+        capacity: all that there are.
+        allocatable: those that are healthy.
+        none_because: the agent's reason; None while there are some, or it isn't known yet.
+    """
+
+    model: str | None
+    simulated: bool
+    capacity: int
+    allocatable: int
+    none_because: str | None
+
+
+@dataclass(frozen=True)
+class IsolationStatus:
+    """How runs are kept apart: by namespaces, by limits that are enforced, in containers of images."""
+
+    level: str
+    enforced: str
+    containers: str
+
+
+@dataclass(frozen=True)
+class YardStatus:
+    """A running yard. Its fields are the documented keys of `gpuyard status -o json`.
+
+    Attributes:
+        agent_pid: None when the agent doesn't run.
+        versions: of each program that takes part.
+    """
+
+    api: str
+    data_dir: str
+    daemon_pid: int
+    agent_pid: int | None
+    node: str
+    gpus: GpuStatus
+    isolation: IsolationStatus
+    versions: Mapping[str, str]
+
+
+async def yard_status(paths: YardPaths) -> YardStatus:
+    """What there is to know of the yard.
 
     Raises:
         YardStopped: there is no running yard.
@@ -33,7 +80,7 @@ def yard_status(paths: YardPaths) -> dict[str, Any]:
     if running is None:
         raise stopped(paths)
     try:
-        node, server = asyncio.run(_ask(paths, running.node))
+        node, server = await _ask(paths, running.node)
     except errors.ConnectionFailed as error:
         raise stopped(paths) from error
     except errors.NotFound as error:
@@ -44,26 +91,26 @@ def yard_status(paths: YardPaths) -> dict[str, Any]:
     # "podman 4.3.1", "podman" while it is being tried, or "none: " and why.
     runtime, _, version = annotations_of(node).get(ANNOTATION_CONTAINERS, "none: unknown").partition(" ")
     has_containers = runtime != "none:"
-    return {
-        "api": running.api,
-        "data_dir": str(paths.data_dir),
-        "daemon_pid": running.daemon_pid,
-        "agent_pid": running.agent_pid or None,
-        "node": running.node,
-        "gpus": _gpus(node),
-        "isolation": {
-            "level": annotations_of(node).get(ANNOTATION_ISOLATION, "none"),
-            "enforced": annotations_of(node).get(ANNOTATION_ENFORCED, "none"),
-            "containers": runtime if has_containers else f"none: {version}",
-        },
-        "versions": {
+    return YardStatus(
+        api=running.api,
+        data_dir=str(paths.data_dir),
+        daemon_pid=running.daemon_pid,
+        agent_pid=running.agent_pid or None,
+        node=running.node,
+        gpus=_gpus(node),
+        isolation=IsolationStatus(
+            level=annotations_of(node).get(ANNOTATION_ISOLATION, "none"),
+            enforced=annotations_of(node).get(ANNOTATION_ENFORCED, "none"),
+            containers=runtime if has_containers else f"none: {version}",
+        ),
+        versions={
             "gpuyard": __version__,
             "daemon": running.version,
             "kubernetes": server,
             "python": platform.python_version(),
             **({runtime: version} if has_containers and version else {}),
         },
-    }
+    )
 
 
 async def _ask(paths: YardPaths, node: str) -> tuple[Manifest, str]:
@@ -72,14 +119,14 @@ async def _ask(paths: YardPaths, node: str) -> tuple[Manifest, str]:
         return found, str(version.get("gitVersion", ""))
 
 
-def _gpus(node: Manifest) -> dict[str, Any]:
-    return {
-        "model": labels_of(node).get(LABEL_GPU_MODEL),
-        "simulated": has_simulated_gpus(node),
-        "capacity": capacity_gpus(node),
-        "allocatable": allocatable_gpus(node),
-        "none_because": annotations_of(node).get(ANNOTATION_NO_GPUS),
-    }
+def _gpus(node: Manifest) -> GpuStatus:
+    return GpuStatus(
+        model=labels_of(node).get(LABEL_GPU_MODEL),
+        simulated=has_simulated_gpus(node),
+        capacity=capacity_gpus(node),
+        allocatable=allocatable_gpus(node),
+        none_because=annotations_of(node).get(ANNOTATION_NO_GPUS),
+    )
 
 
 async def check_yard(api: RestApi, paths: YardPaths) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from gpuyard.cli.options import complete_contexts, output_option
+
+if TYPE_CHECKING:
+    from gpuyard.installing.status import ClusterStatus, NodeStatus
 
 
 @click.command("status", epilog="\b\nExample:\n  gpuyard status -o json\n")
@@ -23,7 +26,9 @@ def command(context: str | None, output: str | None) -> None:
     With --context, or after `gpuyard use`, a cluster: what is installed there, what is missing, agents and
     nodes.
     """
+    import asyncio
     import os
+    from dataclasses import asdict
 
     from gpuyard.runs.target import YARD, chosen_context
 
@@ -36,73 +41,75 @@ def command(context: str | None, output: str | None) -> None:
     from gpuyard.local.paths import find_paths
     from gpuyard.local.status import yard_status
 
-    status = yard_status(find_paths(os.environ))
+    status = asyncio.run(yard_status(find_paths(os.environ)))
     if output == "json":
-        print_json(status)
+        print_json(asdict(status))
         return
-    gpus, isolation, versions = status["gpus"], status["isolation"], status["versions"]
-    simulated = " (simulated)" if gpus["simulated"] else ""
+    gpus, isolation = status.gpus, status.isolation
+    simulated = " (simulated)" if gpus.simulated else ""
     print_fields(
         [
-            ("API", status["api"]),
-            ("Data", status["data_dir"]),
-            ("Daemon", f"pid {status['daemon_pid']}"),
-            ("Agent", f"pid {status['agent_pid']}" if status["agent_pid"] else "not running"),
-            ("Node", status["node"]),
+            ("API", status.api),
+            ("Data", status.data_dir),
+            ("Daemon", f"pid {status.daemon_pid}"),
+            ("Agent", f"pid {status.agent_pid}" if status.agent_pid else "not running"),
+            ("Node", status.node),
             (
                 "GPUs",
-                f"{gpus['allocatable']} × {gpus['model'] or 'GPU'}{simulated}"
-                if gpus["capacity"]
-                else "none" + (f": {gpus['none_because']}" if gpus["none_because"] else ""),
+                f"{gpus.allocatable} × {gpus.model or 'GPU'}{simulated}"
+                if gpus.capacity
+                else "none" + (f": {gpus.none_because}" if gpus.none_because else ""),
             ),
-            ("Unhealthy", str(gpus["capacity"] - gpus["allocatable"] or "")),
-            ("Isolation", f"{isolation['level']}{'' if isolation['level'] != 'none' else NO_ISOLATION}"),
-            ("Enforced", isolation["enforced"]),
-            ("Images", isolation["containers"]),
-            ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+            ("Unhealthy", str(gpus.capacity - gpus.allocatable or "")),
+            ("Isolation", f"{isolation.level}{'' if isolation.level != 'none' else NO_ISOLATION}"),
+            ("Enforced", isolation.enforced),
+            ("Images", isolation.containers),
+            ("Versions", ", ".join(f"{name} {version}" for name, version in status.versions.items())),
         ]
     )
 
 
 def _cluster(context: str, output: str | None) -> None:
+    from dataclasses import asdict
+
     from gpuyard.cli.call import call
     from gpuyard.cli.output import print_json
     from gpuyard.installing.status import cluster_status
 
     status = call(lambda target: cluster_status(target.api), context=context)
     if output == "json":
-        print_json(status)
+        print_json(asdict(status))
     else:
         _print_cluster(status)
 
 
-def _print_cluster(status: dict[str, Any]) -> None:
+def _print_cluster(status: ClusterStatus) -> None:
     from gpuyard.cli.output import print_fields
 
-    agents = status["agents"]
+    agents = status.agents
     print_fields(
         [
-            ("API", status["api"]),
-            ("Kubernetes", status["version"]),
+            ("API", status.api),
+            ("Kubernetes", status.version),
             (
                 "Installed",
-                f"in {status['namespace']}" if status["installed"] else "no: see `gpuyard install`",
+                f"in {status.namespace}" if status.installed else "no: see `gpuyard install`",
             ),
-            ("Missing", ", ".join(status["missing"])),
-            ("Image", status["image"] or ""),
-            ("Agents", f"{agents['ready']} of {agents['wanted']} run" if status["installed"] else ""),
-            *(("Node", _describe(node)) for node in status["nodes"]),
+            ("Missing", ", ".join(status.missing)),
+            ("Image", status.image or ""),
+            ("Agents", f"{agents.ready} of {agents.wanted} run" if status.installed else ""),
+            *(("Node", _describe(node)) for node in status.nodes),
         ]
     )
-    if status["missing"]:
+    if status.missing:
         click.echo("The install is half done: run `gpuyard install` again to complete it.", err=True)
 
 
-def _describe(node: dict[str, Any]) -> str:
-    simulated = " (simulated)" if node["simulated"] else ""
-    sick = node["gpus_capacity"] - node["gpus"]
-    gpus = f"{node['gpus']} × {node['gpu_model'] or 'GPU'}{simulated}" if node["gpus"] else "no GPUs"
-    return f"{node['name']}: {gpus}" + (f", {sick} not usable" if sick > 0 else "")
+def _describe(node: NodeStatus) -> str:
+    simulated = " (simulated)" if node.simulated else ""
+    sick = node.gpus_capacity - node.gpus
+    gpus = f"{node.gpus} × {node.gpu_model or 'GPU'}{simulated}" if node.gpus else "no GPUs"
+    return f"{node.name}: {gpus}" + (f", {sick} not usable" if sick > 0 else "")
 
 
 NO_ISOLATION = " (runs see each other's processes and devices; install bubblewrap for more)"

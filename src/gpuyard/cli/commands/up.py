@@ -87,20 +87,24 @@ def command(simulate: str | None, no_simulate: bool, port: int | None, output: s
 
 def _serves_nothing(paths: YardPaths) -> bool:
     """Whether a running yard has neither GPUs nor live runs: nobody minds when it is started again."""
+    import asyncio
+
     from gpuyard.local.status import yard_status
     from gpuyard.local.survivors import live_pods
 
-    return not yard_status(paths)["gpus"]["capacity"] and not live_pods(paths.pods_dir)
+    return not asyncio.run(yard_status(paths)).gpus.capacity and not live_pods(paths.pods_dir)
 
 
 def _say_why_no_gpus(paths: YardPaths) -> None:
     """Prints the agent's reason; it comes a moment after the node is ready."""
+    import asyncio
+
     from gpuyard.local.status import yard_status
 
     due = time.monotonic() + _REASON_WAIT_S
-    while not (gpus := yard_status(paths)["gpus"])["capacity"]:
-        if gpus["none_because"] or time.monotonic() > due:
-            click.echo(f"No GPUs: {gpus['none_because'] or 'none were found so far'}")
+    while not (gpus := asyncio.run(yard_status(paths)).gpus).capacity:
+        if gpus.none_because or time.monotonic() > due:
+            click.echo(f"No GPUs: {gpus.none_because or 'none were found so far'}")
             return
         time.sleep(_REASON_POLL_S)
 
