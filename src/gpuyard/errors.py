@@ -53,6 +53,11 @@ class GpuyardError(Exception):
         self.message = message
         self.remedy = remedy
 
+    @property
+    def in_one_line(self) -> str:
+        """Message and remedy, where there is room for one text only."""
+        return f"{self.message}: {self.remedy}" if self.remedy else self.message
+
 
 class UsageError(GpuyardError):
     """The command line or a file that it names is wrong; nothing was submitted."""

@@ -9,9 +9,9 @@ import httpx
 
 from gpuyard import errors
 from gpuyard.client.connection import Connection
+from gpuyard.client.credentials import masked
 from gpuyard.client.failures import connection_failed
 from gpuyard.client.http import CONNECT_TIMEOUT_S, Answer, Request
-from gpuyard.client.origin import masked
 
 
 class ClusterHttp:

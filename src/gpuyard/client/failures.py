@@ -12,8 +12,8 @@ import httpx
 
 from gpuyard import errors
 from gpuyard.client.connection import Connection
+from gpuyard.client.credentials import masked
 from gpuyard.client.http import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, Answer
-from gpuyard.client.origin import masked
 
 #: OpenSSL's X509_V_ERR_*.
 _EXPIRED, _NOT_YET = 10, 9

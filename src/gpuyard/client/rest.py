@@ -61,7 +61,7 @@ class RestApi:
             self._log_timeout_s = None
         else:
             from gpuyard.client.cluster_http import ClusterHttp
-            from gpuyard.client.origin import masked
+            from gpuyard.client.credentials import masked
 
             self.server = masked(connection.server)
             self._http = ClusterHttp(connection)
@@ -303,8 +303,8 @@ class RestApi:
 
     def _refusal(self, answer: Answer, content: bytes, found: Manifest | None) -> errors.GpuyardError:
         """The error that an answer stands for."""
+        from gpuyard.client.credentials import why_unauthorized
         from gpuyard.client.failures import is_page, readable
-        from gpuyard.client.origin import why_unauthorized
 
         code = answer.status
         if found is None and is_page(answer, content) and code in (404, 405):

@@ -15,7 +15,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.client.connection import Connection, context_namespace, kubeconfig_files, load_connection
-from gpuyard.client.origin import Proof
+from gpuyard.client.credentials import Proof
 from gpuyard.local.http.certificates import Pki
 
 

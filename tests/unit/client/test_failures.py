@@ -22,8 +22,8 @@ from cryptography.x509.oid import NameOID
 
 from gpuyard import errors
 from gpuyard.client.connection import Connection
+from gpuyard.client.credentials import Origin, Proof, why_unauthorized
 from gpuyard.client.failures import connection_failed
-from gpuyard.client.origin import Origin, Proof, why_unauthorized
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import NODES
 from gpuyard.local.http.certificates import Pki

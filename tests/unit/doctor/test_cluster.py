@@ -11,7 +11,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.client.connection import Connection
-from gpuyard.client.origin import Origin, Proof
+from gpuyard.client.credentials import Origin, Proof
 from gpuyard.doctor.check import Check, Report, State
 from gpuyard.doctor.cluster import judge
 from gpuyard.doctor.cluster_facts import ClusterFacts

@@ -26,7 +26,7 @@ def command(context: str | None) -> None:
     import os
 
     from gpuyard.client.connection import kubeconfig_files, load_connection
-    from gpuyard.client.origin import masked
+    from gpuyard.client.credentials import masked
     from gpuyard.local.settings import write_private
     from gpuyard.runs.target import YARD, choice_file, chosen_context
 

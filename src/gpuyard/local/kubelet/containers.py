@@ -82,13 +82,9 @@ async def start_container(
     plugin_mounts = [Mount(Path(m.host_path), m.container_path, m.read_only) for m in allocation.mounts]
     devices = {d.container_path: DeviceNode(d.host_path, d.container_path) for d in allocation.devices}
     devices |= {d.container_path: d for d in edits.devices}
-    if image:
-        argv = expand_words(container.get("args") or (), environment)
-    else:
-        argv = through_launcher(command_line(container, environment), environment)
     spec = ContainerSpec(
         name=folder.start_name(container["name"], attempt),
-        argv=argv,
+        argv=_argv(container, environment, in_image=image is not None),
         env=environment,
         working_dir=container.get("workingDir") or ("" if image else "/"),
         devices=list(devices.values()),
@@ -98,6 +94,13 @@ async def start_container(
         image=_image_run(pod["spec"], container, image, environment) if image else None,
     )
     return await context.runtimes.start(folder.attempt(container["name"], attempt), spec)
+
+
+def _argv(container: Mapping[str, Any], environment: Mapping[str, str], *, in_image: bool) -> list[str]:
+    """Of a process all words; of an image what follows its entry point."""
+    if in_image:
+        return expand_words(container.get("args") or (), environment)
+    return through_launcher(command_line(container, environment), environment)
 
 
 def _cdi_edits(context: KubeletContext, allocation: ContainerAllocation) -> CdiEdits:

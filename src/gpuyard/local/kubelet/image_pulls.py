@@ -38,7 +38,7 @@ class Images:
         try:
             await self._podman.ready()
         except errors.ImageError as error:
-            raise CannotGet("CreateContainerError", _told(error)) from error
+            raise CannotGet("CreateContainerError", error.in_one_line) from error
         reference, plain_http = resolve_name(name)
         async with self._locks.setdefault(reference, asyncio.Lock()):
             try:
@@ -50,7 +50,7 @@ class Images:
                 if policy != _NEVER:
                     return await self._podman.pull(reference, plain_http=plain_http)
             except errors.ImageError as error:
-                raise CannotGet("ErrImagePull", _told(error)) from error
+                raise CannotGet("ErrImagePull", error.in_one_line) from error
         raise CannotGet(
             "ErrImageNeverPull", f'Container image "{name}" is not present with pull policy of Never'
         )
@@ -138,7 +138,3 @@ def _is_loopback(registry: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def _told(error: errors.GpuyardError) -> str:
-    return f"{error.message}; {error.remedy}" if error.remedy else error.message

@@ -257,7 +257,7 @@ class PodWorker:
         except errors.StartError as error:
             state.begin(None, context.clock())
             self._tell("Warning", "Failed", f"Error: {error.message}")
-            self._ended(state, Exit(error.code, ExitReason.START_ERROR, context.clock(), _told(error)))
+            self._ended(state, Exit(error.code, ExitReason.START_ERROR, context.clock(), error.in_one_line))
             return
         except (errors.ProcessError, errors.DeviceError, errors.ImageError) as error:
             missing = isinstance(error, errors.ContainerConfigError)
@@ -396,7 +396,3 @@ class PodWorker:
 def _start_time(pod: Manifest) -> datetime | None:
     text = (pod.get("status") or {}).get("startTime")
     return parse_time(text) if text else None
-
-
-def _told(error: errors.GpuyardError) -> str:
-    return f"{error.message}: {error.remedy}" if error.remedy else error.message

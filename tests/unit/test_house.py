@@ -1,0 +1,50 @@
+"""The house: what can be read in one go, and who prints. Where things live is held by import-linter."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gpuyard
+
+SOURCE = Path(gpuyard.__file__).parent
+MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 60
+#: Programs of their own, which say on their standard output or error what their caller reads there.
+PROGRAMS = {"agent/command.py", "launcher.py"}
+MODULES = sorted(
+    file.relative_to(SOURCE).as_posix() for file in SOURCE.rglob("*.py") if "_proto" not in file.parts
+)
+
+
+def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_it_can_be_read_in_one_go(module: str) -> None:
+    text = (SOURCE / module).read_text()
+    assert text.count("\n") <= MAX_MODULE_LINES
+    lines = {f.name: (f.end_lineno or 0) - f.lineno + 1 for f in _functions(ast.parse(text))}
+    assert {name: count for name, count in lines.items() if count > MAX_FUNCTION_LINES} == {}
+
+
+def test_only_the_command_line_prints() -> None:
+    printing = {
+        module
+        for module in MODULES
+        if not module.startswith("cli/")
+        for node in ast.walk(ast.parse((SOURCE / module).read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert printing <= PROGRAMS
+
+
+def test_every_name_can_be_guessed() -> None:
+    folders = {part for module in MODULES for part in Path(module).with_suffix("").parts}
+    assert not folders & {"utils", "common", "core", "helpers", "misc", "told", "slots", "subjects", "shown"}
+    assert not folders & {"submitted", "absent", "hints", "carrying", "origin", "tree"}
