@@ -27,11 +27,12 @@ ELSEWHERE = {
 }
 
 #: What is raised of Python's own: a pure parser's ValueError is wrapped by its caller, who knows the place;
-#: OSError is the operating system's word where a function stands in for it.
+#: OSError and EOFError are the operating system's word where a function stands in for it.
 PYTHONS = {
     "ValueError",
     "TypeError",
     "OSError",
+    "EOFError",
     "FileNotFoundError",
     "TimeoutError",
     "AssertionError",
