@@ -7,7 +7,7 @@ import re
 from gpuyard import __version__
 
 from .conftest import Yard
-from .shell import Shell
+from .shell import NOWHERE, Shell
 
 RUN_KEYS = [
     *("name", "kind", "state", "reason", "exit_code", "gpus", "simulated", "nodes", "priority"),
@@ -57,10 +57,13 @@ def test_ps_for_people(target: Shell) -> None:
     assert re.match(r"ended +failed +3 +2 \(simulated\) .*ExitCode", row)
 
 
+REST = ("resources", "attempts", "events", "diagnoses")
+
+
 def test_show(target: Shell) -> None:
     target.ok("run", "-n", "shown", "--gpus", "2", "--memory", "1Gi", "--", "sh", "-c", "echo hi there")
     found = target.json("show", "shown")
-    assert list(found) == [*RUN_KEYS, "command", "image", "resources", "attempts", "events", "diagnoses"]
+    assert list(found) == [*RUN_KEYS, "command", "image", "python", *REST]
     assert (found["image"] is None) == target.is_yard
     assert found["simulated"] is True
     assert found["command"] == "sh -c 'echo hi there'"
@@ -131,3 +134,18 @@ def test_runs_of_other_namespaces(yard: Yard) -> None:
     yard.ok("rm", "--namespace", "kube-system", "there")
     said = yard.refused(2, "run", "--namespace", "missing", "--", "true")
     assert "there is no namespace 'missing'" in said
+
+
+def test_runs_are_listed_in_the_order_of_their_submits(target: Shell) -> None:
+    names = ["e", "c", "d", "a", "b"]
+    for name in names:
+        target.ok("run", "-d", "-n", name, *NOWHERE, "--", "true")
+    assert [run["name"] for run in target.json("ps")] == names
+
+
+def test_only_those_that_run(target: Shell) -> None:
+    target.ok("run", "-n", "over", "--", "true")
+    assert target.call("ps", "--running").err == "No run is running.\n"
+    target.background("going", "--", "sleep", "600")
+    assert [run["name"] for run in target.json("ps", "--running")] == ["going"]
+    assert "--all" in target.ok("ps", "--help")

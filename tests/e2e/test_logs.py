@@ -110,3 +110,25 @@ def test_output_that_is_no_longer_kept_leaves_a_gap_that_says_so(yard: Yard) -> 
     assert (result.code, int(missing) + len(result.out)) == (0, written)
     # Nothing is missing before the last lines.
     assert yard.call("logs", "--tail", "1", "long") == Result(0, "y\n", "")
+
+
+def test_lines_of_a_yard_have_no_times(yard: Yard) -> None:
+    yard.ok("run", "-n", "timed", "--", "echo", "hi")
+    for options in (("--since", "10m"), ("--timestamps",), ("-f", "--timestamps")):
+        assert "carry no times" in yard.refused(2, "logs", *options, "timed")
+
+
+def test_output_that_nobody_takes_is_our_failure_once_the_run_is_there(yard: Yard) -> None:
+    full = yard.bash("$GPUYARD > /dev/full", "run", "-n", "told", "--", "echo", "hi")
+    assert full.returncode == 125
+    assert "No space left on device" in full.stderr and "gpuyard logs told" in full.stderr
+    assert "Exception" not in full.stderr
+    again = yard.bash("$GPUYARD > /dev/full", "logs", "told")
+    assert again.returncode == 1 and "Exception" not in again.stderr
+    assert yard.ok("logs", "told") == "hi\n"
+
+
+def test_a_shell_without_a_command_is_told_that_nobody_can_type(yard: Yard) -> None:
+    said = yard.call("run", "-n", "typed", "--", "bash")
+    assert said.code == 0 and "bash reads commands from standard input, which isn't passed on" in said.err
+    assert "standard input" not in yard.call("run", "--", "bash", "-c", "true").err

@@ -33,6 +33,20 @@ def test_stop_lets_the_run_save_its_work(target: Shell) -> None:
     assert target.ok("stop", "careful") == "careful has ended already.\n"
 
 
+def test_stop_says_what_it_waits_for(target: Shell) -> None:
+    deaf = f"trap '' TERM; echo ready; {target.waiting}; exit 0"
+    target.background("deaf", "--", "sh", "-c", deaf)
+    target.wait_for_line("deaf", "ready")
+    stopping = target.start("stop", "deaf")
+    stopping.wait_for(
+        "Waiting for deaf: its processes have got SIGTERM, and get SIGKILL 30 s after it (pod deaf-"
+    )
+    target.open_gate("deaf")
+    assert stopping.finish().out == "Stopped deaf.\n"
+    reasons = {event["reason"] for event in target.state("deaf")["events"]}
+    assert reasons and "BackoffLimitExceeded" not in reasons
+
+
 def test_a_stopped_run_is_not_tried_again(target: Shell) -> None:
     target.background("stubborn", "--retries", "5", "--", "sh", "-c", "echo once; sleep 600")
     target.wait_for_line("stubborn", "once")

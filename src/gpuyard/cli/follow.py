@@ -16,9 +16,18 @@ from gpuyard import errors
 from gpuyard.cli.diagnosis import first_cause
 from gpuyard.cli.log_output import LogOutput
 from gpuyard.cli.output import StatusLine, duration
-from gpuyard.client.log_place import Gap
+from gpuyard.client.log_place import Gap, LogOptions
 from gpuyard.runs.diagnosis import diagnose_run
-from gpuyard.runs.following import AttemptBegan, Back, Ended, Event, Waits, follow, read_logs
+from gpuyard.runs.following import (
+    WHOLE_LOG,
+    AttemptBegan,
+    Back,
+    Ended,
+    Event,
+    Waits,
+    follow,
+    read_logs,
+)
 from gpuyard.runs.pod_log import Away, Output
 from gpuyard.runs.run import ENDED, Run, exit_code_of, state_text
 from gpuyard.runs.target import Target
@@ -83,11 +92,11 @@ class Screen:
         self.line.show(f"{run.name}: {run.state.state}: {waiting.why}{waited} [{explain}]")
 
 
-async def print_logs(target: Target, run: Run, *, tail_lines: int | None) -> None:
+async def print_logs(target: Target, run: Run, options: LogOptions) -> None:
     """What the run has printed so far; where that is nothing, it says so."""
     screen = Screen(target)
     has_begun = False
-    async with aclosing(read_logs(target, run, tail_lines=tail_lines)) as events:
+    async with aclosing(read_logs(target, run, options)) as events:
         async for event in events:
             has_begun = True
             screen.show(event)
@@ -141,6 +150,15 @@ async def attached(target: Target, name: str, work: Coroutine[Any, Any, int], *,
         attach, stop = target.command("logs", "-f", name), target.command("stop", name)
         click.echo(f"\nDetached: {name} goes on. Attach again: {attach}\nEnd it: {stop}", err=True)
         return 0
+    except OSError as error:
+        if not ours or isinstance(error, BrokenPipeError):
+            raise
+        failed = errors.GpuyardError(
+            f"can't write the output of {name}: {error.strerror or error}",
+            remedy=f"the run goes on, and its output is kept: {target.command('logs', name)}",
+        )
+        failed.exit_code = 125
+        raise failed from error
     except errors.GpuyardError as error:
         if ours:
             error.exit_code = 125
@@ -148,12 +166,12 @@ async def attached(target: Target, name: str, work: Coroutine[Any, Any, int], *,
         raise
 
 
-async def follow_to_exit(target: Target, name: str, *, tail_lines: int | None = None) -> int:
+async def follow_to_exit(target: Target, name: str, options: LogOptions = WHOLE_LOG) -> int:
     """Follows, says how the run ended and gives the exit code."""
     screen = Screen(target)
     refresh_s = _REFRESH_S if screen.line.live else None
     try:
-        async with aclosing(follow(target, name, tail_lines=tail_lines, refresh_s=refresh_s)) as events:
+        async with aclosing(follow(target, name, options, refresh_s=refresh_s)) as events:
             async for event in events:
                 screen.show(event)
     finally:

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("Runs", "Print a run's output."),
     "show": ("Runs", "Show everything known about one run."),
     "explain": ("Runs", "Say what a run waits for, and what would let it go."),
+    "wait": ("Runs", "Wait until runs have ended; the exit code is theirs."),
     "stop": ("Runs", "Stop a run; its logs and exit code stay."),
     "rm": ("Runs", "Remove runs with their logs."),
     "build": ("Images", "Build an image from this folder and push it; no daemon, no root."),
@@ -135,6 +136,15 @@ def _report_os_error(error: OSError) -> int:
     return 1
 
 
+def _give_up_output() -> None:
+    """Drops what standard output didn't take (its reader left, its disk is full): that has been told, and the
+    interpreter must not complain about it again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """The console script: never a traceback for what a user or the world did wrong."""
     try:
@@ -149,9 +159,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         code = 130
     except BrokenPipeError:
-        # `gpuyard ps | head`: the reader left, and the interpreter must not complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = 0  # `gpuyard ps | head`: the reader left
     except OSError as error:
         # Nobody below said what it was for: the current folder is gone, a disk is full.
         code = _report_os_error(error)
@@ -160,4 +168,5 @@ def main() -> None:
         if error.remedy:
             click.echo(f"  {error.remedy}", err=True)
         code = error.exit_code
+    _give_up_output()
     sys.exit(code if isinstance(code, int) else 0)

@@ -51,7 +51,7 @@ def fit_table(
         table: the header, then the rows.
         columns: of the terminal.
         flexible: number of the column that is cut with `…` first, down to ten letters.
-        drop: headers of the columns that are left out then, in this order; at last the first one is cut.
+        drop: headers of the columns that are left out then, in this order; at last the widest ones are cut.
     """
     fitted = [list(row) for row in table]
     flexible %= len(fitted[0])
@@ -62,12 +62,20 @@ def fit_table(
             fitted = [row[:gone] + row[gone + 1 :] for row in fitted]
         if _excess(fitted, columns) <= _widths(fitted)[fitted[0].index(name)] - _LEAST:
             break
-    for place in (fitted[0].index(name), 0):
-        excess = _excess(fitted, columns)
-        if excess > 0:
-            width = max(_LEAST, len(fitted[0][place]), _widths(fitted)[place] - excess)
-            fitted = [[_cut(c, width) if n == place else c for n, c in enumerate(row)] for row in fitted]
+    fitted = _cut_column(fitted, fitted[0].index(name), columns)
+    # Then whatever is widest: a name may be long in any column.
+    for place in sorted(range(len(fitted[0])), key=lambda place: -_widths(fitted)[place]):
+        fitted = _cut_column(fitted, place, columns)
     return fitted
+
+
+def _cut_column(table: list[list[str]], place: int, columns: int) -> list[list[str]]:
+    """The table with this column cut as far as its width is too much, and as far as that goes."""
+    excess = _excess(table, columns)
+    if excess <= 0:
+        return table
+    width = max(_LEAST, len(table[0][place]), _widths(table)[place] - excess)
+    return [[_cut(c, width) if n == place else c for n, c in enumerate(row)] for row in table]
 
 
 def megabytes(size: int) -> str:

@@ -35,12 +35,33 @@ _SECOND = 19
 
 
 @dataclass(frozen=True)
+class LogOptions:
+    """Which part of a log a reader wants, and how.
+
+    Attributes:
+        tail_lines: begin with so many last lines; None for all that there is.
+        since_s: only lines of the last so many seconds, as the node's clock has it; None for all.
+        timestamps: each line with its time before it.
+    """
+
+    tail_lines: int | None = None
+    since_s: int | None = None
+    timestamps: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of the log is left out."""
+        return self.tail_lines is None and self.since_s is None
+
+
+@dataclass(frozen=True)
 class LogQuery:
     """What to ask for; source: `v1.PodLogOptions`."""
 
     tail_lines: int | None = None
     timestamps: bool = False
     since_time: str = ""
+    since_s: int | None = None
     accept: str = "*/*"
 
 
@@ -54,6 +75,9 @@ class Gap:
 def frame(offset: int, text: bytes) -> bytes:
     """A piece of a log as LOG_FRAMES has it; `offset` counts from the beginning of the start's log."""
     return _FRAME.pack(offset, len(text)) + text
+
+
+_WHOLE = LogOptions()
 
 
 class LogPlace(Protocol):
@@ -78,17 +102,17 @@ class LogPlace(Protocol):
         ...
 
 
-def log_place(headers: Mapping[str, str], *, tail_lines: int | None, restarts: bool) -> LogPlace:
-    """A place at the beginning of a log, or of its last lines.
+def log_place(headers: Mapping[str, str], options: LogOptions, *, restarts: bool) -> LogPlace:
+    """A place at the beginning of a log, or of the part that is wanted.
 
     Args:
         headers: of an earlier answer of the same server, which say whether it is a yard.
-        tail_lines: begin with so many last lines; None for all.
+        options: which part; those with times are for clusters only.
         restarts: whether the container may be started again, with a log of its own each time.
     """
     if "gpuyard-version" in headers:
-        return OffsetPlace(tail_lines)
-    return TimedPlace(tail_lines, restarts=restarts)
+        return OffsetPlace(options.tail_lines)
+    return TimedPlace(options, restarts=restarts)
 
 
 class OffsetPlace:
@@ -161,8 +185,8 @@ class TimedPlace:
 
     ends_early = True
 
-    def __init__(self, tail_lines: int | None = None, *, restarts: bool = False) -> None:
-        self._tail_lines = tail_lines
+    def __init__(self, options: LogOptions = _WHOLE, *, restarts: bool = False) -> None:
+        self._options = options
         self._restarts = restarts
         #: Times of lines that were begun, in the order of the log: of the last second, and of the one before.
         self._newest: list[bytes] = []
@@ -174,14 +198,14 @@ class TimedPlace:
         self._due: deque[bytes] = deque()
         self._held = b""
         self._in_line = False
-        self._show = False
+        self._show = self._is_new_line = False
         self._skip = 0
 
     def query(self) -> LogQuery:
         """See `LogPlace`."""
         seen = self._older + self._newest
         if not seen:
-            return LogQuery(self._tail_lines, timestamps=True)
+            return LogQuery(self._options.tail_lines, timestamps=True, since_s=self._options.since_s)
         # The kubelet gets whole seconds only. Standard output and error are timed apart, and overtake.
         text = min(seen).decode()
         second = datetime.fromisoformat(text[:_SECOND] + (text[-6:] if text[-1] != "Z" else "+00:00"))
@@ -217,6 +241,8 @@ class TimedPlace:
                 if gap := self._begin_line(time):
                     found += [b"".join(new), gap]
                     new = []
+                if self._is_new_line and self._options.timestamps:
+                    new.append(time + b" ")
                 at = space + 1
             elif data.startswith(_NO_LOG, at):
                 found.append(Gap("(the node no longer has this output)"))
@@ -230,7 +256,7 @@ class TimedPlace:
 
     def _begin_line(self, time: bytes) -> Gap | None:
         """What is missing before this line."""
-        self._skip, gap = 0, None
+        self._skip, gap, self._is_new_line = 0, None, False
         if self._due:
             self._show = False
             if time in self._due:
@@ -246,7 +272,7 @@ class TimedPlace:
                 gap = Gap(
                     "(lines may be missing here: the node rotated the log while the connection was cut)"
                 )
-        self._show, self._is_open, self._printed = True, True, 0
+        self._show, self._is_open, self._printed, self._is_new_line = True, True, 0, True
         if self._newest and time[:_SECOND] > self._newest[0][:_SECOND]:
             self._older, self._newest = self._newest, []
         self._newest.append(time)

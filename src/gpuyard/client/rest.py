@@ -220,6 +220,7 @@ class RestApi:
         previous: bool = False,
         timestamps: bool = False,
         since_time: str = "",
+        since_s: int | None = None,
         accept: str = "*/*",
         on_begin: Callable[[Mapping[str, str]], None] = lambda headers: None,
     ) -> AsyncGenerator[bytes, None]:
@@ -240,6 +241,8 @@ class RestApi:
             params["timestamps"] = "true"
         if since_time:
             params["sinceTime"] = since_time
+        if since_s is not None:
+            params["sinceSeconds"] = str(since_s)
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         try:
             async with self._stream(path, params, self._log_timeout_s, accept) as answer:

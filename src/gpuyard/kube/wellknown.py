@@ -28,6 +28,8 @@ ANNOTATION_TAINT_SET = "gpuyard.io/taint-set"
 ANNOTATION_STOPPED_AT = "gpuyard.io/stopped-at"
 #: On a Job: the script or command, as the user would recognise it.
 ANNOTATION_COMMAND = "gpuyard.io/command"
+#: When a run was submitted, to the microsecond: `creationTimestamp` has whole seconds.
+ANNOTATION_SUBMITTED_AT = "gpuyard.io/submitted-at"
 #: On pods and nodes of a yard: "bubblewrap" or "none"; "podman" on pods with images.
 ANNOTATION_ISOLATION = "gpuyard.io/isolation"
 #: On pods of a yard: comma-separated field paths of the pod spec that the runtime doesn't apply.

@@ -12,13 +12,15 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from gpuyard import errors
+from gpuyard.client.log_place import LogOptions
 from gpuyard.kube.objects import Manifest, uid_of
-from gpuyard.runs.pod_log import Away, LogEvent, PodLog, away_text, start_of
+from gpuyard.runs.pod_log import Away, LogEvent, PodLog, away_text, check_options, start_of
 from gpuyard.runs.run import Run, has_ended
 from gpuyard.runs.run_watch import RunWatch
 from gpuyard.runs.target import Target
 from gpuyard.runs.waiting import LASTING, PASSING, Waiting, find_waiting
 
+WHOLE_LOG = LogOptions()
 _SETTLE_S = 1.0
 #: How long a state that usually passes is left alone before it is asked what it waits for.
 _PASSING_S = 2.0
@@ -56,21 +58,23 @@ Event = LogEvent | Back | AttemptBegan | Waits | Ended
 
 
 async def follow(
-    target: Target, name: str, *, tail_lines: int | None = None, refresh_s: float | None = None
+    target: Target, name: str, options: LogOptions = WHOLE_LOG, *, refresh_s: float | None = None
 ) -> AsyncGenerator[Event, None]:
     """Follows a run to its end.
 
     Args:
         target: where it is.
         name: of a run that is there.
-        tail_lines: begin with so many last lines of each attempt.
+        options: which part of each attempt's log.
         refresh_s: how often `Waits` comes again, as what others hold changes without any change of the
             run's own; None for whoever wants it only when it lasts, and anew when the run changes.
 
     Raises:
+        UsageError: the target can't do what the options say.
         GpuyardError: it was removed, or waits for nothing that could come.
         ConnectionFailed: the API has been away for a minute.
     """
+    check_options(target, options)
     watch = RunWatch(target, name)
     logs: dict[str, PodLog] = {}
     read: set[tuple[str, int]] = set()
@@ -89,7 +93,7 @@ async def follow(
                 pod, start = due
                 if uid_of(pod) not in logs:
                     yield AttemptBegan(len(logs) + 1, is_only=not logs and len(_with_output(run)) == 1)
-                    logs[uid_of(pod)] = PodLog(target, pod, tail_lines=tail_lines)
+                    logs[uid_of(pod)] = PodLog(target, pod, options)
                 async with aclosing(logs[uid_of(pod)].follow(start)) as log:
                     async for event in log:
                         yield event
@@ -153,18 +157,20 @@ async def _wait(target: Target, watch: RunWatch, refresh_s: float | None) -> Asy
 
 
 async def read_logs(
-    target: Target, run: Run, *, tail_lines: int | None = None
+    target: Target, run: Run, options: LogOptions = WHOLE_LOG
 ) -> AsyncGenerator[LogEvent | AttemptBegan, None]:
-    """What the run has printed so far, attempt after attempt; with `tail_lines` of the last one only.
+    """What the run has printed so far, attempt after attempt; last lines are those of the last one.
 
     Raises:
+        UsageError: the target can't do what the options say.
         ApiError, ConnectionFailed: it can't be read.
     """
+    check_options(target, options)
     pods = _with_output(run)
     for number, pod in enumerate(pods, 1):
-        if tail_lines is not None and number < len(pods):
+        if options.tail_lines is not None and number < len(pods):
             continue
-        yield AttemptBegan(number, is_only=len(pods) == 1 or tail_lines is not None)
-        async with aclosing(PodLog(target, pod, tail_lines=tail_lines).read()) as log:
+        yield AttemptBegan(number, is_only=len(pods) == 1 or options.tail_lines is not None)
+        async with aclosing(PodLog(target, pod, options).read()) as log:
             async for event in log:
                 yield event

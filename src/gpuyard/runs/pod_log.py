@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.client.log_place import Gap, log_place
+from gpuyard.client.log_place import Gap, LogOptions, log_place
 from gpuyard.kube.objects import PODS, Manifest, labels_of, uid_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.wellknown import LABEL_RUN
@@ -60,21 +60,29 @@ def start_of(pod: Manifest) -> int | None:
     return None
 
 
+def check_options(target: Target, options: LogOptions) -> None:
+    """Raises UsageError for what the target can't do: processes of a yard write their logs without times."""
+    if target.is_yard and (options.since_s is not None or options.timestamps):
+        raise errors.UsageError(
+            "the lines of a yard's logs carry no times",
+            remedy="ask for the last lines (--tail), or let the program print the time itself",
+        )
+
+
 class PodLog:
     """Reads a pod's log; keeps its place over several calls, as the container may be started anew."""
 
-    def __init__(self, target: Target, pod: Manifest, *, tail_lines: int | None = None) -> None:
-        """`tail_lines`: begin with so many last lines."""
+    def __init__(self, target: Target, pod: Manifest, options: LogOptions) -> None:
+        """`options` say which part; see `check_options`."""
         self._target = target
         self._name = pod["metadata"]["name"]
         self._uid = uid_of(pod)
         self._run = labels_of(pod).get(LABEL_RUN, self._name)
         self._restarts = pod["spec"].get("restartPolicy", "Never") != "Never"
         self._starts = max(start_of(pod) or 0, 0) + 1
-        self._all = tail_lines is None
+        self._all = options.is_whole
         self._failed_since: float | None = None
-        headers = target.api.server_headers
-        self._place = log_place(headers, tail_lines=tail_lines, restarts=self._restarts)
+        self._place = log_place(target.api.server_headers, options, restarts=self._restarts)
 
     async def read(self) -> AsyncGenerator[LogEvent, None]:
         """What there is.
@@ -152,6 +160,7 @@ class PodLog:
             tail_lines=query.tail_lines,
             timestamps=query.timestamps,
             since_time=query.since_time,
+            since_s=query.since_s,
             accept=query.accept,
             on_begin=place.begin,
             **options,

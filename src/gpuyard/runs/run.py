@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from gpuyard import errors
 from gpuyard.kube.names import is_label
-from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, controller_of, labels_of, uid_of
+from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, annotations_of, controller_of, labels_of, uid_of
 from gpuyard.kube.pods import is_terminal
-from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_RUN, LABEL_SIMULATED
+from gpuyard.kube.wellknown import ANNOTATION_SUBMITTED_AT, LABEL_GPU_MODEL, LABEL_RUN, LABEL_SIMULATED
 from gpuyard.runs.target import Target
 from gpuyard.workloads.run_state import RunState, run_state
 
@@ -69,7 +69,7 @@ def make_run(job: Manifest, pods: Sequence[Manifest], simulated_nodes: Collectio
 
 
 async def list_runs(target: Target, *, all_namespaces: bool = False) -> list[Run]:
-    """Every run of the namespace, oldest first."""
+    """Every run of the namespace, in the order of their submits."""
     namespace = None if all_namespaces else target.namespace
     jobs, pods, simulated = await asyncio.gather(
         target.api.list(JOBS, namespace, label_selector=LABEL_RUN),
@@ -77,7 +77,12 @@ async def list_runs(target: Target, *, all_namespaces: bool = False) -> list[Run
         simulated_nodes(target),
     )
     runs = [make_run(job, pods.items, simulated) for job in jobs.items]
-    return sorted(runs, key=lambda run: (run.job["metadata"]["creationTimestamp"], run.name))
+    return sorted(runs, key=_submit_order)
+
+
+def _submit_order(run: Run) -> tuple[str, str, str]:
+    submitted_at = annotations_of(run.job).get(ANNOTATION_SUBMITTED_AT, "")
+    return run.job["metadata"]["creationTimestamp"], submitted_at, run.name
 
 
 async def find_run(target: Target, name: str) -> Run:

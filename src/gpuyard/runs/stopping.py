@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from datetime import UTC, datetime
 
 from gpuyard import errors
 from gpuyard.client.api import Propagation
 from gpuyard.kube.objects import JOBS, PODS, controller_of, uid_of
 from gpuyard.kube.wellknown import LABEL_RUN
-from gpuyard.runs.run import Run, find_run, has_ended
+from gpuyard.runs.notices import Notice, Notify, ignore
+from gpuyard.runs.run import Run, find_run, has_ended, is_alive
 from gpuyard.runs.target import Target
 from gpuyard.workloads.stopping import stop_patches
 
 _POLL_S = 0.1
+_SAY_AFTER_S = 1.0
 
 
 async def stop_run(target: Target, name: str) -> bool:
@@ -34,13 +37,36 @@ async def stop_run(target: Target, name: str) -> bool:
     return True
 
 
-async def wait_until_ended(target: Target, name: str) -> Run:
-    """Returns the run once none of its pods is alive."""
+async def wait_until_ended(target: Target, name: str, notify: Notify = ignore) -> Run:
+    """Returns the run once none of its pods is alive.
+
+    Args:
+        target: where it is.
+        name: of a run that was asked to end.
+        notify: told once what it waits for, unless that ends within a second.
+    """
+    loop = asyncio.get_running_loop()
+    say_at = loop.time() + _SAY_AFTER_S
     while True:
         run = await find_run(target, name)
         if has_ended(run):
             return run
+        if loop.time() > say_at:
+            notify(Notice(_what_it_waits_for(run)))
+            say_at = math.inf
         await asyncio.sleep(_POLL_S)
+
+
+def _what_it_waits_for(run: Run) -> str:
+    alive = [pod for pod in run.pods if is_alive(pod)]
+    if not alive:
+        return f"Waiting for {run.name}: its processes are over, and its Job is about to say so"
+    grace_s = max(int(pod["spec"].get("terminationGracePeriodSeconds", 30)) for pod in alive)
+    pods = ", ".join(pod["metadata"]["name"] for pod in alive)
+    return (
+        f"Waiting for {run.name}: its processes have got SIGTERM, and get SIGKILL {grace_s} s after it "
+        f"(pod{'s' if len(alive) > 1 else ''} {pods})"
+    )
 
 
 async def remove_run(target: Target, run: Run) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from gpuyard import errors
 from gpuyard.client.server_version import check_version
@@ -55,7 +56,7 @@ async def submit(
     if replace:
         with contextlib.suppress(errors.UsageError):
             await remove_run(target, await find_run(target, run.name))
-    manifests = render(fitted)
+    manifests = render(dataclasses.replace(fitted, submitted_at=datetime.now(UTC)))
     await create_run(target, manifests, notify)
     return manifests[-1]
 

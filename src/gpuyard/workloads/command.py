@@ -25,6 +25,10 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _PYTHON = re.compile(r"python(?:3(?:\.\d+)?)?")
 #: Interpreter options that take the next word as their value.
 _PYTHON_VALUED = frozenset({"-X", "-W", "--check-hash-based-pycs"})
+#: Programs that read commands from a terminal when they are given none.
+_TYPED = frozenset({"bash", "dash", "fish", "ipython", "ksh", "sh", "tcsh", "zsh"})
+#: Options that bring the command along, or want no other: `-ec TEXT`, `--version`, `-m MODULE`.
+_GIVES_COMMAND = re.compile(r"-[A-Za-z]*[cmVh]|--(?:version|help)")
 _LAUNCHERS = frozenset({"torchrun", "accelerate", "deepspeed"})
 _LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch")
 
@@ -114,6 +118,15 @@ def subject(argv: Sequence[str]) -> str:
 def is_python(program: str) -> bool:
     """Whether this names a Python interpreter."""
     return _PYTHON.fullmatch(PurePosixPath(program).name) is not None
+
+
+def reads_standard_input(argv: Sequence[str]) -> bool:
+    """Whether this starts a shell or an interpreter that has nothing to run but what somebody types."""
+    program = PurePosixPath(argv[0]).name
+    options = argv[1:]
+    return (program in _TYPED or is_python(program)) and all(
+        option.startswith("-") and not _GIVES_COMMAND.match(option) for option in options
+    )
 
 
 def display(run: Run) -> str:

@@ -14,6 +14,7 @@ from gpuyard.kube.quantity import format_bytes, to_int
 from gpuyard.kube.references import escape_references
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMMAND,
+    ANNOTATION_SUBMITTED_AT,
     ENV_GPUS,
     GPU_RESOURCE,
     IMAGE_PROCESS,
@@ -57,6 +58,9 @@ def render(run: ResolvedRun) -> list[Manifest]:
 
 def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
     labels = {LABEL_RUN: run.name}
+    annotations = {ANNOTATION_COMMAND: display(run.spec.run)}
+    if run.submitted_at is not None:
+        annotations[ANNOTATION_SUBMITTED_AT] = run.submitted_at.isoformat(timespec="microseconds")
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -64,7 +68,7 @@ def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
             "name": run.name,
             "namespace": run.namespace,
             "labels": dict(labels),
-            "annotations": {ANNOTATION_COMMAND: display(run.spec.run)},
+            "annotations": annotations,
         },
         "spec": {
             "backoffLimit": run.spec.retries,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -68,6 +69,7 @@ class ResolvedRun:
         script: goes with the run to its image; None where the image has all.
         launcher: its text, for an image that has none.
         excluded_nodes: a node selector requirement that keeps the run off nodes where it wouldn't run.
+        submitted_at: in UTC; None as long as nothing is sent.
     """
 
     spec: RunSpec
@@ -79,6 +81,7 @@ class ResolvedRun:
     script: Script | None = None
     launcher: str = ""
     excluded_nodes: Mapping[str, Any] | None = None
+    submitted_at: datetime | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError unless the run is a host's process or in an image."""

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gpuyard.cli.describe import _device_texts, _in_order, describe, to_json
+from gpuyard.cli.describe import device_texts, print_description
+from gpuyard.runs.description import Attempt, Description
 from gpuyard.runs.run import Run, make_run, state_text
 
 
@@ -34,8 +35,8 @@ def test_the_image_of_a_run_that_has_one(
     image: str, shown: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = running(image)
-    assert to_json(run, [])["image"] == shown
-    describe(run, [], {})
+    assert Description(run).to_json()["image"] == shown
+    print_description(Description(run))
     assert [
         line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("Image:")
     ] == ([shown] if shown else [])
@@ -45,21 +46,12 @@ def test_a_reason_that_says_the_same_as_the_state_is_left_out(capsys: pytest.Cap
     run = running("x")
     assert (run.state.state, run.state.reason) == ("running", "Running")
     assert state_text(run) == "a: running"
-    describe(run, [], {})
+    print_description(Description(run))
     assert "State:      running\n" in capsys.readouterr().out
-
-
-def test_events_of_one_second_are_in_the_order_of_their_writing() -> None:
-    def event(version: str, moment: str = "2026-01-31T12:00:00Z") -> dict[str, object]:
-        return {"metadata": {"resourceVersion": version}, "lastTimestamp": moment}
-
-    events = [event("100"), event("9"), event("11"), event("200", "2026-01-31T11:00:00Z"), event("odd")]
-    found = [one["metadata"]["resourceVersion"] for one in _in_order(events)]
-    assert found == ["200", "odd", "9", "11", "100"]
 
 
 def test_devices_are_numbered_as_the_process_does() -> None:
     annotations = {"gpuyard.io/devices": "GPU-b,GPU-a"}
-    pod = {"metadata": {"annotations": annotations}, "spec": {"nodeName": "n"}}
-    assert _device_texts(pod, {"n": "H100"}) == ["cuda:0 H100 GPU-b", "cuda:1 H100 GPU-a"]
-    assert _device_texts(pod, {}) == ["cuda:0 GPU-b", "cuda:1 GPU-a"]
+    pod = {"metadata": {"name": "a-x", "annotations": annotations}, "spec": {"nodeName": "n"}}
+    assert device_texts(Attempt.of(pod), {"n": "H100"}) == ["cuda:0 H100 GPU-b", "cuda:1 H100 GPU-a"]
+    assert device_texts(Attempt.of(pod), {}) == ["cuda:0 GPU-b", "cuda:1 GPU-a"]

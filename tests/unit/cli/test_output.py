@@ -114,6 +114,14 @@ def test_a_table_loses_nothing_where_there_is_room() -> None:
     assert "TOOK" not in fit_table(PS, width(PS) - 10, flexible=-1, drop=("TOOK",))[0]
 
 
+@pytest.mark.parametrize("columns", [120, 80, 60])
+def test_long_names_in_several_columns_are_cut_to_what_fits(columns: int) -> None:
+    table = [["NAMESPACE", *PS[0]], ["n" * 63, "a" * 63, *PS[1][1:]], ["default", *PS[2]]]
+    fitted = fit_table(table, columns, flexible=-1, drop=("TOOK", "AGE", "EXIT"))
+    assert width(fitted) <= columns
+    assert all(row[0] and row[1] for row in fitted)
+
+
 def test_a_wide_terminal_shows_all_of_it() -> None:
     assert LONG in on_terminal(TABLE, 200)
 

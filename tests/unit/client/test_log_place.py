@@ -13,6 +13,7 @@ from gpuyard.client.log_place import (
     LOG_OFFSET,
     LOG_START,
     Gap,
+    LogOptions,
     LogQuery,
     OffsetPlace,
     TimedPlace,
@@ -118,13 +119,13 @@ def text(records: Sequence[Record]) -> bytes:
 
 def test_lines_before_the_last_ones_do_not_come_in_after_a_cut() -> None:
     log = lines(0.1, 0.2, 0.3, 0.4)
-    place = TimedPlace(2)
+    place = TimedPlace(LogOptions(2))
     assert read(place, serve(log[:3], place.query())) == b"1\n2\n"
     assert read(place, serve(log, place.query())) == b"3\n"
 
 
 def test_last_lines_that_were_cut_before_the_first_are_asked_for_again() -> None:
-    place = TimedPlace(1)
+    place = TimedPlace(LogOptions(1))
     assert read(place, b"2026-01-31T1") == b""
     assert place.query() == LogQuery(1, timestamps=True)
     assert read(place, serve(lines(0.1, 0.2), place.query())) == b"1\n"
@@ -158,6 +159,15 @@ def test_the_rest_of_a_line_that_began_before_is_not_a_line() -> None:
     assert read(place, serve(far, place.query())) == b"end\n"
 
 
+@pytest.mark.parametrize("cut", range(120))
+def test_lines_come_with_their_times_wherever_the_stream_is_cut(cut: int) -> None:
+    log = lines(0.1, 0.2, 1.3)
+    place = TimedPlace(LogOptions(since_s=60, timestamps=True))
+    assert place.query() == LogQuery(timestamps=True, since_s=60)
+    printed = read(place, serve(log, place.query())[:cut]) + read(place, serve(log, place.query()))
+    assert printed == serve(log, LogQuery(timestamps=True))
+
+
 def test_what_has_no_time_is_printed_as_it_is() -> None:
     said = b"a server that knows no times says this\n"
     assert read(TimedPlace(), said, 1) == said
@@ -185,7 +195,7 @@ def missing(count: int) -> Gap:
 
 
 def test_a_yard_says_where_streams_begin() -> None:
-    place = log_place(headers(0), tail_lines=None, restarts=True)
+    place = log_place(headers(0), LogOptions(), restarts=True)
     assert isinstance(place, OffsetPlace)
     place.begin(headers(0))
     assert place.fresh(b"one\ntw") == [b"one\ntw"]
@@ -242,4 +252,4 @@ def test_gaps_of_a_yard_s_log_are_where_they_are(size: int) -> None:
 
 
 def test_any_other_server_is_a_cluster() -> None:
-    assert isinstance(log_place({}, tail_lines=3, restarts=False), TimedPlace)
+    assert isinstance(log_place({}, LogOptions(3), restarts=False), TimedPlace)

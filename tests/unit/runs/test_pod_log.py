@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.client.log_place import Gap
+from gpuyard.client.log_place import Gap, LogOptions
 from gpuyard.client.rest import RestApi
 from gpuyard.runs.pod_log import Output, PodLog, start_of
 from gpuyard.runs.target import Target
@@ -74,7 +74,7 @@ async def test_a_log_goes_on_where_it_was_cut(
         async with await asyncio.start_unix_server(server.handle, socket), RestApi(unix_socket=socket) as api:
             pod = {"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": {}}
             await api.get_path("/version")
-            log = PodLog(Target(api, "n", is_yard=True), pod, tail_lines=tail)
+            log = PodLog(Target(api, "n", is_yard=True), pod, LogOptions(tail))
             events = [event async for event in log.follow(0)]
     assert b"".join(event.data for event in events if isinstance(event, Output)).decode() == out
     gaps = [event.text for event in events if isinstance(event, Gap)]

@@ -13,6 +13,7 @@ from gpuyard import errors
 from gpuyard.cli.notices import print_notice
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, Manifest
+from gpuyard.kube.wellknown import ANNOTATION_SUBMITTED_AT
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
@@ -57,7 +58,9 @@ async def test_what_is_printed_is_what_is_sent(target: Target, tmp_path: Path) -
     assert fitted.excluded_nodes == {"key": DRIVER, "operator": "NotIn", "values": ["535.104.05"]}
     assert fitted == await fit_to_nodes(target, run, print_notice, environ={}, refuse=False)
     config_map, job = render(fitted)
-    assert await submit(target, run, print_notice, environ={}) == job
+    sent = await submit(target, run, print_notice, environ={})
+    del sent["metadata"]["annotations"][ANNOTATION_SUBMITTED_AT]
+    assert sent == job
     assert_within(job, await target.api.get(JOBS, "train", "default"))
     assert_within(config_map, await target.api.get(CONFIG_MAPS, config_map["metadata"]["name"], "default"))
 

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuyard.workloads.command import Run, display, needed_script, needs_shell, resolve_command, subject
+from gpuyard.workloads.command import (
+    Run,
+    display,
+    needed_script,
+    needs_shell,
+    reads_standard_input,
+    resolve_command,
+    split_run,
+    subject,
+)
 
 PYTHON = "/venv/bin/python3"
 
@@ -128,3 +137,22 @@ def test_splitting_a_plain_line_is_what_the_shell_would_do(tail: str) -> None:
 def test_a_quoted_argv_is_split_back(words: list[str]) -> None:
     line = shlex.join(["printf", *words])
     assert list(resolve_command(line, None)) == ["printf", *words] or needs_shell(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "reads"),
+    [
+        ("bash", True),
+        ("/bin/bash -i -l", True),
+        ("python3.11 -u", True),
+        ("python -", True),
+        ("bash -c true", False),
+        ("sh -ec true", False),
+        ("bash job.sh", False),
+        ("python -m http.server", False),
+        ("python --version", False),
+        ("nvidia-smi", False),
+    ],
+)
+def test_what_reads_its_commands_from_standard_input(line: str, reads: bool) -> None:
+    assert reads_standard_input(split_run(line)) == reads

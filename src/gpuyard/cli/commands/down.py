@@ -23,6 +23,7 @@ def command(keep: bool, stop_runs: bool) -> None:
 
     from gpuyard import errors
     from gpuyard.cli.call import call
+    from gpuyard.cli.notices import print_notice
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths
     from gpuyard.local.status import survivors_text
@@ -45,7 +46,7 @@ def command(keep: bool, stop_runs: bool) -> None:
         for run in sorted(alive, key=lambda run: run.state.state != "pending"):
             await stop_run(there(run), run.name)
         for run in alive:
-            await wait_until_ended(there(run), run.name)
+            await wait_until_ended(there(run), run.name, print_notice)
             click.echo(f"Stopped {run.name}.")
 
     if not lifecycle.daemon_pid(paths):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpuyard.cli.options import complete_runs, target_options
+from gpuyard.cli.options import Span, complete_runs, target_options
 
 
 @click.command(
@@ -13,32 +13,52 @@ from gpuyard.cli.options import complete_runs, target_options
 Examples:
   gpuyard logs train-x7k2q
   gpuyard logs -f --tail 20 train-x7k2q    # Ctrl-C detaches; the run goes on
+  gpuyard logs --since 10m --timestamps train-x7k2q    # on a cluster
 """,
 )
 @click.argument("names", metavar="NAME", nargs=-1, required=True, shell_complete=complete_runs)
 @target_options
 @click.option("-f", "--follow", is_flag=True, help="Wait for more, to the end of the run.")
 @click.option("-n", "--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
+@click.option(
+    "--since",
+    "since_s",
+    type=Span(),
+    metavar="TIME",
+    help="On a cluster: only what is newer, such as 90s, 10m or 1h30m.",
+)
+@click.option("--timestamps", is_flag=True, help="On a cluster: each line with its time.")
 def command(
-    names: tuple[str, ...], context: str | None, namespace: str | None, follow: bool, tail: int | None
+    names: tuple[str, ...],
+    context: str | None,
+    namespace: str | None,
+    follow: bool,
+    tail: int | None,
+    since_s: int | None,
+    timestamps: bool,
 ) -> None:
-    """Print what a run's processes wrote; with several attempts, one after the other."""
+    """Print what a run's processes wrote; with several attempts, one after the other.
+
+    A yard keeps no times of lines.
+    """
     import sys
 
     from gpuyard.cli.call import call
     from gpuyard.cli.follow import attached, follow_to_exit, print_logs
+    from gpuyard.client.log_place import LogOptions
     from gpuyard.runs.run import find_run
     from gpuyard.runs.target import Target
 
     if len(names) > 1:
         raise click.UsageError(f"One run at a time: gpuyard logs {names[0]}, then gpuyard logs {names[1]}.")
     (name,) = names
+    options = LogOptions(tail, since_s, timestamps)
 
     async def work(target: Target) -> int:
         run = await find_run(target, name)
         if not follow:
-            await print_logs(target, run, tail_lines=tail)
+            await print_logs(target, run, options)
             return 0
-        return await attached(target, name, follow_to_exit(target, name, tail_lines=tail), ours=False)
+        return await attached(target, name, follow_to_exit(target, name, options), ours=False)
 
     sys.exit(call(work, context=context, namespace=namespace))

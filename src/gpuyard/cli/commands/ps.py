@@ -20,16 +20,26 @@ _COLUMNS = ("NAME", "STATE", "EXIT", "GPUS", "AGE", "TOOK", "REASON")
     epilog="""\b
 Examples:
   gpuyard ps
+  gpuyard ps --running
   gpuyard ps -o json | jq -r '.[] | select(.state == "running") | .name'
 """,
 )
 @target_options
 @click.option("-A", "--all-namespaces", is_flag=True, help="Runs of every namespace.")
-# Docker's habit: runs that have ended are listed anyhow.
-@click.option("-a", "--all", "everything", is_flag=True, hidden=True, expose_value=False)
+@click.option(
+    "-a",
+    "--all",
+    "everything",
+    is_flag=True,
+    expose_value=False,
+    help="Also runs that have ended; they are listed anyhow.",
+)
+@click.option("--running", is_flag=True, help="Only runs whose processes run.")
 @output_option()
-def command(context: str | None, namespace: str | None, all_namespaces: bool, output: str | None) -> None:
-    """List runs and their states, oldest first."""
+def command(
+    context: str | None, namespace: str | None, all_namespaces: bool, running: bool, output: str | None
+) -> None:
+    """List runs and their states, in the order of their submits."""
     from datetime import UTC, datetime
 
     from gpuyard.cli.call import call
@@ -37,7 +47,10 @@ def command(context: str | None, namespace: str | None, all_namespaces: bool, ou
     from gpuyard.runs.run import list_runs
 
     async def work(target: Target) -> tuple[list[Run], str]:
-        return await list_runs(target, all_namespaces=all_namespaces), _none_yet(target, all_namespaces)
+        runs = await list_runs(target, all_namespaces=all_namespaces)
+        if not runs or not running:
+            return runs, _none_yet(target, all_namespaces)
+        return [run for run in runs if run.state.state == "running"], "No run is running."
 
     runs, none_yet = call(work, context=context, namespace=namespace)
     if output == "json":

@@ -213,15 +213,23 @@ class Submission:
     async def _after_submit(self, target: Target) -> int:
         from gpuyard.cli.follow import follow_to_exit
         from gpuyard.cli.submit_message import stdin_has_data
+        from gpuyard.workloads.command import reads_standard_input, split_run
 
         if self.output:
             await _print_run(target, self.run.name, self.output)
         else:
             click.echo(await self._message(target), err=True)
+        argv = split_run(self.run.spec.run)
+        if reads_standard_input(argv):
+            click.echo(
+                f"Note: {argv[0]} reads commands from standard input, which isn't passed on to a run, so it "
+                "ends at once. Give it a script or a command",
+                err=True,
+            )
+        elif not self.detach and stdin_has_data():
+            click.echo("Note: standard input isn't passed on to a run", err=True)
         if self.detach:
             return 0
-        if stdin_has_data():
-            click.echo("Note: standard input isn't passed on to a run", err=True)
         return await follow_to_exit(target, self.run.name)
 
     async def _message(self, target: Target) -> str:

@@ -17,6 +17,7 @@ def command(names: tuple[str, ...], context: str | None, namespace: str | None, 
     Logs and exit codes stay until `gpuyard rm`.
     """
     from gpuyard.cli.call import call
+    from gpuyard.cli.notices import print_notice
     from gpuyard.runs.run import find_runs
     from gpuyard.runs.stopping import stop_run, wait_until_ended
     from gpuyard.runs.target import Target
@@ -30,7 +31,7 @@ def command(names: tuple[str, ...], context: str | None, namespace: str | None, 
                 click.echo(f"{name} has ended already.")
                 continue
             if not no_wait:
-                await wait_until_ended(target, name)
+                await wait_until_ended(target, name, print_notice)
             click.echo(f"Stopped {name}.")
 
     call(work, context=context, namespace=namespace)

@@ -1,0 +1,196 @@
+"""Everything that is known about one run, read once: for `show`, as values and as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gpuyard.kube.objects import EVENTS, Manifest, annotations_of, uid_of
+from gpuyard.kube.pods import container_statuses
+from gpuyard.kube.wellknown import (
+    ANNOTATION_COMMAND,
+    ANNOTATION_DEVICES,
+    ANNOTATION_ISOLATION,
+    ANNOTATION_NOT_APPLIED,
+    IMAGE_PROCESS,
+    RUNTIME_CLASS_PROCESS,
+)
+from gpuyard.runs.diagnosis import diagnose_run
+from gpuyard.runs.run import Run, find_run, gpu_models
+from gpuyard.runs.target import Target
+from gpuyard.workloads.command import is_python
+
+if TYPE_CHECKING:
+    from gpuyard.explain.output.diagnosis import Diagnosis
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One pod of a run.
+
+    Attributes:
+        exit_code: None while its process goes on, or when it never had one.
+        devices: UUIDs of its GPUs, in the order in which the process counts them.
+        not_applied: field paths of the pod's spec that its node doesn't apply.
+    """
+
+    pod: str
+    phase: str | None
+    node: str | None
+    exit_code: int | None
+    devices: tuple[str, ...]
+    isolation: str | None
+    not_applied: tuple[str, ...]
+
+    @classmethod
+    def of(cls, pod: Manifest) -> Attempt:
+        """Reads a pod."""
+        annotations = annotations_of(pod)
+        ended = [
+            container["state"]["terminated"]
+            for container in container_statuses(pod)
+            if "terminated" in (container.get("state") or {})
+        ]
+        return cls(
+            pod=pod["metadata"]["name"],
+            phase=pod.get("status", {}).get("phase"),
+            node=pod["spec"].get("nodeName"),
+            exit_code=ended[0].get("exitCode") if ended else None,
+            devices=_split(annotations.get(ANNOTATION_DEVICES)),
+            isolation=annotations.get(ANNOTATION_ISOLATION),
+            not_applied=_split(annotations.get(ANNOTATION_NOT_APPLIED)),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields."""
+        return {
+            "pod": self.pod,
+            "phase": self.phase,
+            "node": self.node,
+            "exit_code": self.exit_code,
+            "devices": list(self.devices),
+            "isolation": self.isolation,
+            "not_applied": list(self.not_applied),
+        }
+
+
+@dataclass(frozen=True)
+class Description:
+    """A run and what there is about it.
+
+    Attributes:
+        events: of the run and its pods, oldest first.
+        diagnoses: causes that its output names, where it failed.
+        models: of the GPUs, by node name, as far as known.
+    """
+
+    run: Run
+    events: Sequence[Manifest] = ()
+    diagnoses: Sequence[Diagnosis] = ()
+    models: Mapping[str, str] | None = None
+
+    @property
+    def container(self) -> Mapping[str, Any]:
+        """The container of the run's pods, as the Job has it."""
+        container: Mapping[str, Any] = self._pod_spec["containers"][0]
+        return container
+
+    @property
+    def _pod_spec(self) -> Mapping[str, Any]:
+        spec: Mapping[str, Any] = self.run.job["spec"]["template"]["spec"]
+        return spec
+
+    @property
+    def image(self) -> str | None:
+        """None of a process of a yard's host."""
+        image = self.container.get("image")
+        return None if image == IMAGE_PROCESS else image
+
+    @property
+    def python(self) -> str | None:
+        """The interpreter of a process of a yard's host; None in an image, and of other programs."""
+        if self._pod_spec.get("runtimeClassName") != RUNTIME_CLASS_PROCESS:
+            return None
+        program = (self.container.get("command") or [""])[0]
+        return program if is_python(program) else None
+
+    @property
+    def command(self) -> str | None:
+        """As the user wrote it."""
+        return annotations_of(self.run.job).get(ANNOTATION_COMMAND)
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Its pods, in the order of their creation."""
+        return [Attempt.of(pod) for pod in self.run.pods]
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of `ps -o json`, and those of `show -o json` besides."""
+        return {
+            **self.run.state.to_json(),
+            "command": self.command,
+            "image": self.image,
+            "python": self.python,
+            "resources": self.container.get("resources") or {},
+            "attempts": [attempt.to_json() for attempt in self.attempts],
+            "events": [_event_json(event) for event in self.events],
+            "diagnoses": [diagnosis.to_json() for diagnosis in self.diagnoses],
+        }
+
+
+async def describe_run(target: Target, name: str) -> Description:
+    """Reads all of it.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    run = await find_run(target, name)
+    events, models, diagnoses = await asyncio.gather(
+        _events(target, run), gpu_models(target, run.state.nodes), diagnose_run(target, run)
+    )
+    return Description(run, in_order(telling_events(run, events)), diagnoses, models)
+
+
+async def _events(target: Target, run: Run) -> list[Manifest]:
+    uids = [uid_of(run.job), *(uid_of(pod) for pod in run.pods)]
+    selectors = [f"involvedObject.uid={uid}" for uid in uids]
+    lists = await asyncio.gather(
+        *(target.api.list(EVENTS, target.namespace, field_selector=s) for s in selectors)
+    )
+    return [event for one in lists for event in one.items]
+
+
+def telling_events(run: Run, events: Sequence[Manifest]) -> list[Manifest]:
+    """Without the one that misleads: a run is stopped by allowing it no more attempts, and then its Job's
+    controller warns of the back-off limit."""
+    if run.state.state != "stopped":
+        return list(events)
+    return [event for event in events if event.get("reason") != "BackoffLimitExceeded"]
+
+
+def in_order(events: Sequence[Manifest]) -> list[Manifest]:
+    """By time, and within one second in the order in which they were written."""
+
+    def key(event: Manifest) -> tuple[str, int]:
+        version = str(event["metadata"].get("resourceVersion", ""))
+        moment = str(event.get("lastTimestamp") or event.get("eventTime") or "")
+        return moment, int(version) if version.isdecimal() else 0
+
+    return sorted(events, key=key)
+
+
+def _event_json(event: Manifest) -> dict[str, Any]:
+    return {
+        "last_seen": event.get("lastTimestamp") or event.get("eventTime"),
+        "type": event.get("type"),
+        "reason": event.get("reason"),
+        "message": event.get("message"),
+        "count": event.get("count", 1),
+        "object": f"{event['involvedObject'].get('kind', '')}/{event['involvedObject'].get('name', '')}",
+    }
+
+
+def _split(text: str | None) -> tuple[str, ...]:
+    return tuple(part for part in (text or "").split(",") if part)

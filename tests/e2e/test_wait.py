@@ -1,0 +1,31 @@
+"""`wait` returns once runs have ended, with the exit code of the first that did not succeed."""
+
+from __future__ import annotations
+
+from .shell import Shell
+
+
+def test_it_waits_for_all_and_has_the_code_of_the_first_failure(target: Shell) -> None:
+    target.background("slow", "--", "sh", "-c", f"{target.waiting}; exit 5")
+    target.ok("run", "-d", "-n", "good", "--", "true")
+    target.call("run", "-n", "bad", "--", "sh", "-c", "exit 3")
+    waiting = target.start("wait", "slow", "good", "bad")
+    waiting.wait_for("bad failed: exited with 3\n")
+    waiting.wait_for("good succeeded\n")
+    target.open_gate("slow")
+    result = waiting.finish()
+    assert (result.code, result.err) == (3, "")
+    assert sorted(result.out.splitlines()) == [
+        "bad failed: exited with 3",
+        "good succeeded",
+        "slow failed: exited with 5",
+    ]
+    assert target.ok("wait", "good") == "good succeeded\n"
+
+
+def test_it_waits_no_longer_than_it_is_told(target: Shell) -> None:
+    target.background("long", "--", "sleep", "600")
+    result = target.call("wait", "--timeout", "1s", "long")
+    assert (result.code, result.out, result.err) == (124, "", "Still not over: long\n")
+    assert "no run 'other'" in target.refused(2, "wait", "long", "other")
+    assert "no span of time" in target.refused(2, "wait", "--timeout", "soon", "long")
