@@ -47,6 +47,20 @@ def test_stop_says_what_it_waits_for(target: Shell) -> None:
     assert reasons and "BackoffLimitExceeded" not in reasons
 
 
+def test_a_signal_and_a_grace_of_one_s_own(yard: Yard) -> None:
+    yard.script("careful.py", CAREFUL.replace("SIGTERM", "SIGINT"))
+    yard.background("careful", "careful.py")
+    yard.wait_for_line("careful", "ready")
+    assert "no signal" in yard.refused(2, "stop", "--signal", "NONE", "careful")
+    yard.ok("stop", "--signal", "int", "careful")
+    assert yard.state("careful")["exit_code"] == 7
+    yard.background("deaf", "--", "sh", "-c", f"trap '' TERM; echo ready; {yard.waiting}")
+    yard.wait_for_line("deaf", "ready")
+    yard.ok("stop", "--no-wait", "--grace", "1h", "deaf")
+    assert yard.ok("stop", "--grace", "0", "deaf") == "Stopped deaf.\n"
+    assert yard.state("deaf")["exit_code"] == 137
+
+
 def test_a_stopped_run_is_not_tried_again(target: Shell) -> None:
     target.background("stubborn", "--retries", "5", "--", "sh", "-c", "echo once; sleep 600")
     target.wait_for_line("stubborn", "once")

@@ -28,6 +28,10 @@ ANNOTATION_TAINT_SET = "gpuyard.io/taint-set"
 ANNOTATION_STOPPED_AT = "gpuyard.io/stopped-at"
 #: On a Job: the script or command, as the user would recognise it.
 ANNOTATION_COMMAND = "gpuyard.io/command"
+#: On a pod of a yard: how many seconds its processes have to end, in the place of its grace period, and the
+#: signal that tells them to, such as SIGINT.
+ANNOTATION_STOP_GRACE = "gpuyard.io/stop-grace-s"
+ANNOTATION_STOP_SIGNAL = "gpuyard.io/stop-signal"
 #: When a run was submitted, to the microsecond: `creationTimestamp` has whole seconds.
 ANNOTATION_SUBMITTED_AT = "gpuyard.io/submitted-at"
 #: On pods and nodes of a yard: "bubblewrap" or "none"; "podman" on pods with images.

@@ -9,26 +9,35 @@ from datetime import UTC, datetime
 
 from gpuyard import errors
 from gpuyard.client.api import Propagation
-from gpuyard.kube.objects import JOBS, PODS, controller_of, uid_of
+from gpuyard.kube.objects import JOBS, PODS, Manifest, controller_of, uid_of
 from gpuyard.kube.wellknown import LABEL_RUN
 from gpuyard.runs.notices import Notice, Notify, ignore
 from gpuyard.runs.run import Run, find_run, has_ended, is_alive
 from gpuyard.runs.target import Target
-from gpuyard.workloads.stopping import stop_patches
+from gpuyard.workloads.stopping import StopOptions, stop_patches
 
 _POLL_S = 0.1
 _SAY_AFTER_S = 1.0
+_USUAL = StopOptions()
 
 
-async def stop_run(target: Target, name: str) -> bool:
+async def stop_run(target: Target, name: str, options: StopOptions = _USUAL) -> bool:
     """Asks for the run to end; False when it has ended already.
 
     The Job comes first, so that its controller doesn't start another attempt.
+
+    Raises:
+        UsageError: there is no such run, or a cluster is asked for what only a yard's kubelet does.
     """
+    if options != _USUAL and not target.is_yard:
+        raise errors.UsageError(
+            "a cluster's nodes end processes by SIGTERM, and after the pod's own grace period by SIGKILL",
+            remedy="leave --grace and --signal out; a spec can't change the 30 s that Kubernetes gives",
+        )
     run = await find_run(target, name)
     if has_ended(run):
         return False
-    patches = stop_patches(run.job, run.pods, datetime.now(UTC))
+    patches = stop_patches(run.job, run.pods, datetime.now(UTC), options)
     if patches.job:
         await target.api.patch(JOBS, run.job["metadata"]["name"], patches.job, target.namespace)
     for pod_name, patch in patches.pods.items():
@@ -61,12 +70,18 @@ def _what_it_waits_for(run: Run) -> str:
     alive = [pod for pod in run.pods if is_alive(pod)]
     if not alive:
         return f"Waiting for {run.name}: its processes are over, and its Job is about to say so"
-    grace_s = max(int(pod["spec"].get("terminationGracePeriodSeconds", 30)) for pod in alive)
+    grace_s = max(map(_grace_s, alive))
+    signal = StopOptions.of(alive[0]).signal or "SIGTERM"
     pods = ", ".join(pod["metadata"]["name"] for pod in alive)
     return (
-        f"Waiting for {run.name}: its processes have got SIGTERM, and get SIGKILL {grace_s} s after it "
+        f"Waiting for {run.name}: its processes have got {signal}, and get SIGKILL {grace_s} s after it "
         f"(pod{'s' if len(alive) > 1 else ''} {pods})"
     )
+
+
+def _grace_s(pod: Manifest) -> int:
+    grace_s = StopOptions.of(pod).grace_s
+    return int(pod["spec"].get("terminationGracePeriodSeconds", 30)) if grace_s is None else grace_s
 
 
 async def remove_run(target: Target, run: Run) -> None:

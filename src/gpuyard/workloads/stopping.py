@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal as signals
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.timestamps import format_time
-from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT
+from gpuyard.kube.wellknown import ANNOTATION_STOP_GRACE, ANNOTATION_STOP_SIGNAL, ANNOTATION_STOPPED_AT
 
 
 class StopPatches(NamedTuple):
@@ -21,7 +23,43 @@ class StopPatches(NamedTuple):
     pods: dict[str, dict[str, Any]]
 
 
-def stop_patches(job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], now: datetime) -> StopPatches:
+@dataclass(frozen=True)
+class StopOptions:
+    """How processes are to end; only a yard's kubelet knows of it.
+
+    Attributes:
+        grace_s: how long they have; None for the pod's own grace period.
+        signal: the name of the signal that tells them to; empty for SIGTERM.
+    """
+
+    grace_s: int | None = None
+    signal: str = ""
+
+    @classmethod
+    def of(cls, pod: Mapping[str, Any]) -> StopOptions:
+        """Those that a pod was marked with; what can't be read counts as none."""
+        annotations = annotations_of(pod)
+        grace, name = annotations.get(ANNOTATION_STOP_GRACE, ""), annotations.get(ANNOTATION_STOP_SIGNAL, "")
+        # Nine digits are 30 years.
+        known = grace.isascii() and grace.isdecimal() and len(grace) < 10
+        return cls(int(grace) if known else None, name if name in signals.Signals.__members__ else "")
+
+    def patch(self) -> dict[str, Any]:
+        """What marks a pod with them."""
+        marks = {}
+        if self.grace_s is not None:
+            marks[ANNOTATION_STOP_GRACE] = str(self.grace_s)
+        if self.signal:
+            marks[ANNOTATION_STOP_SIGNAL] = self.signal
+        return {"metadata": {"annotations": marks}} if marks else {}
+
+
+_USUAL = StopOptions()
+
+
+def stop_patches(
+    job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], now: datetime, options: StopOptions = _USUAL
+) -> StopPatches:
     """What to patch to end this run.
 
     Deleting pods would lose their logs. So the Job gets no further attempts, and each started pod a
@@ -33,6 +71,7 @@ def stop_patches(job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], now:
         job: the run's Job.
         pods: its pods.
         now: kept on the Job as the time of the stop; a second stop keeps the first one's.
+        options: how the pods' processes are to end.
     """
     if any(condition_is_true(job, type_) for type_ in ("Complete", "Failed")):
         return StopPatches({}, {})
@@ -44,7 +83,7 @@ def stop_patches(job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], now:
     ending: dict[str, Any] = {"backoffLimit": allowed} if started else {"suspend": True}
     return StopPatches(
         {"metadata": {"annotations": {ANNOTATION_STOPPED_AT: stopped_at}}, "spec": ending},
-        {name: {"spec": {"activeDeadlineSeconds": 1}} for name in started},
+        {name: {**options.patch(), "spec": {"activeDeadlineSeconds": 1}} for name in started},
     )
 
 

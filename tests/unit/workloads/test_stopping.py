@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.workloads.stopping import stop_patches
+from gpuyard.workloads.stopping import StopOptions, stop_patches
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 MARK = {"annotations": {"gpuyard.io/stopped-at": "2026-01-31T12:00:00Z"}}
@@ -69,3 +69,17 @@ def test_a_second_stop_keeps_the_time_of_the_first() -> None:
     before = {"gpuyard.io/stopped-at": "2026-01-01T00:00:00Z"}
     patches = stop_patches(job(annotations=before), [], NOW)
     assert patches.job["metadata"]["annotations"] == before
+
+
+def test_how_processes_are_to_end_is_written_on_the_pods() -> None:
+    options = StopOptions(5, "SIGINT")
+    patch = stop_patches(job(), [pod("p", "Running", True)], NOW, options).pods["p"]
+    assert patch["spec"] == DEADLINE["spec"]
+    assert StopOptions.of(patch) == options
+
+
+@pytest.mark.parametrize(
+    "marks", [{"gpuyard.io/stop-grace-s": "-1"}, {"gpuyard.io/stop-signal": "SIGNONE"}, {}]
+)
+def test_marks_that_say_nothing_count_as_none(marks: dict[str, str]) -> None:
+    assert StopOptions.of({"metadata": {"annotations": marks}}) == StopOptions()

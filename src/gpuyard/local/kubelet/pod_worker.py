@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ from gpuyard.local.kubelet.pod_writer import PodWriter
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.values import Exit, ExitReason
 from gpuyard.scheduling.requests import effective_requests
+from gpuyard.workloads.stopping import StopOptions
 
 log = logging.getLogger(__name__)
 
@@ -315,18 +317,22 @@ class PodWorker:
 
     async def _stop(self) -> None:
         metadata = self._pod["metadata"]
+        options = StopOptions.of(self._pod)
         grace_s = float(self._pod["spec"].get("terminationGracePeriodSeconds", 30))
+        if options.grace_s is not None:
+            grace_s = options.grace_s
         if self._removed:
             grace_s = min(grace_s, _FORCED_GRACE_S)
         elif "deletionTimestamp" in metadata:
             grace_s = float(metadata.get("deletionGracePeriodSeconds", grace_s))
+        by = signal.Signals[options.signal or "SIGTERM"]
         for state in self.states:
             if state.container is None or (state.stop_grace_s is not None and state.stop_grace_s <= grace_s):
                 continue
             if state.stop_grace_s is None:
                 self._tell("Normal", "Killing", f"Stopping container {state.name}")
             state.stop_grace_s = grace_s
-            self._group.create_task(state.container.stop(grace_s), name=f"stop {self.uid}/{state.name}")
+            self._group.create_task(state.container.stop(grace_s, by), name=f"stop {self.uid}/{state.name}")
 
     async def _finish(self) -> None:
         """Gives everything back, and only then says so: whoever waits for it may take it at once."""

@@ -128,30 +128,30 @@ class Container:
         self._cgroups.remove(name)
         remove_tree(self.folder / journals.TMP)
 
-    async def stop(self, grace_s: float) -> None:
-        """SIGTERM to the command; SIGKILL to all of the container when it hasn't ended after the grace.
+    async def stop(self, grace_s: float, by: signal.Signals = signal.SIGTERM) -> None:
+        """The signal `by` to the command; SIGKILL to all of the container when it hasn't ended in time.
 
-        As in Kubernetes only the command itself gets SIGTERM: its workers are its own to stop. A further call
-        can only shorten the grace. Returns when the command has ended; `wait` tells when all has.
+        As in Kubernetes only the command itself gets the signal: its workers are its own to stop. A further
+        call can only shorten the grace. Returns when the command has ended; `wait` tells when all has.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_s
         self._kill_at = deadline if self._kill_at is None else min(deadline, self._kill_at)
         if grace_s > 0 and self._signal is None:
-            await self._terminate()
+            await self._terminate(by)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), max(0.0, self._kill_at - loop.time()))
         if not self._ended.is_set():
             await self._kill()
 
-    async def _terminate(self) -> None:
-        """Sends SIGTERM once the command is there: a container may be stopped while it is being set up."""
+    async def _terminate(self, by: signal.Signals) -> None:
+        """Sends the signal once the command is there: a container may be stopped while it is being set up."""
         pause_s = _POLL_S
         while not self._ended.is_set() and not self._is_overdue():
             command = await asyncio.to_thread(self._members(self._journal()).command)
             if command is not None:
-                self._signal = signal.SIGTERM
-                send([command], signal.SIGTERM)
+                self._signal = by
+                send([command], by)
                 return
             await self._pause(pause_s)
             pause_s = min(pause_s * 2, _POLL_MAX_S)
