@@ -20,7 +20,6 @@ from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.devices.recovery import told_devices
 from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.lifecycle import BackOff
-from gpuyard.local.kubelet.log_files import drop_front
 from gpuyard.local.kubelet.logs import KubeletLogs
 from gpuyard.local.kubelet.node import NodeReporter
 from gpuyard.local.kubelet.pod_folders import PodFolder, pod_folders
@@ -35,8 +34,6 @@ log = logging.getLogger(__name__)
 #: How long device plugins have to come back before a pod that waits for one is refused.
 _DEVICES_DUE_S = 30.0
 _ORPHAN_GRACE_S = 1.0
-_LOG_CHECK_S = 5.0
-_LOG_KEEP_BYTES = 64 << 20
 
 
 class Kubelet:
@@ -57,8 +54,6 @@ class Kubelet:
         *,
         pods: Informer,
         back_off: BackOff | None = None,
-        log_keep_bytes: int = _LOG_KEEP_BYTES,
-        log_check_s: float = _LOG_CHECK_S,
         devices_due_s: float = _DEVICES_DUE_S,
     ) -> None:
         """Makes the kubelet; nothing happens before `run`.
@@ -72,8 +67,6 @@ class Kubelet:
             clock: aware UTC now.
             pods: of all namespaces; run by the caller, and not before the kubelet is made.
             back_off: between restarts of a container; None for Kubernetes' own.
-            log_keep_bytes: how much of each container's log is kept.
-            log_check_s: how often that is looked after.
             devices_due_s: how long after the start a pod waits for its device plugin.
         """
         self.logs = KubeletLogs(paths.pods_dir, clock)
@@ -81,8 +74,6 @@ class Kubelet:
         self._pods = pods
         self._supervisor = pods.supervisor
         self._pods_dir = paths.pods_dir
-        self._log_keep_bytes = log_keep_bytes
-        self._log_check_s = log_check_s
         self._node = NodeReporter(api, node_name, devices, runtimes, clock)
         self._context = KubeletContext(
             api=api,
@@ -115,7 +106,6 @@ class Kubelet:
                     for name, run in (
                         ("node", self._node.run),
                         ("podman", self._prepare_podman),
-                        ("logs", self._bound_logs),
                     ):
                         self._group.create_task(self._supervisor.keep(f"kubelet: {name}", run), name=name)
                     await asyncio.Event().wait()
@@ -235,24 +225,6 @@ class Kubelet:
                         await found.wait()
             await self._context.devices.release(uid)
             await asyncio.to_thread(folder.remove)
-
-    async def _bound_logs(self) -> None:
-        """Keeps the logs of running containers within bounds."""
-        can_bound = True
-        while can_bound:
-            await asyncio.sleep(self._log_check_s)
-            running = [
-                state.container for w in self._workers.values() for state in w.states if state.container
-            ]
-            for container in running:
-                path = container.log_path
-                try:
-                    can_bound = await asyncio.to_thread(drop_front, path, self._log_keep_bytes)
-                except OSError as error:
-                    log.warning("can't bound the log %s: %s", path, error.strerror)
-                if not can_bound:
-                    log.warning("%s: this file system punches no holes, so logs grow without bound", path)
-                    break
 
 
 def _is_to_be_concluded(folder: Path) -> bool:

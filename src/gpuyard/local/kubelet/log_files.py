@@ -1,18 +1,15 @@
-"""Reading and bounding the log of one container start, which its processes write to without us between.
+"""Finding one's way in the log of one container start.
 
-The file only ever grows. What is too old is punched out of its front: offsets stay what they were, so nobody
-who writes or reads at that moment loses a byte or gets one twice.
+The file only ever grows, and what is too old is punched out of its front (see `runtime.log_copier`): offsets
+stay what they were.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
 _BLOCK = 64 * 1024
-#: FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE of linux/falloc.h.
-_PUNCH_HOLE = 0x01 | 0x02
 
 
 def next_data(descriptor: int, position: int) -> int:
@@ -55,37 +52,3 @@ def start_of_tail(descriptor: int, lines: int) -> int:
                 return start + at + 1
         position = start
     return begin
-
-
-def drop_front(path: Path, keep_bytes: int) -> bool:
-    """Gives the space of all but the last `keep_bytes` back, to a whole block.
-
-    Returns:
-        False when the file system can't.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    try:
-        status = os.fstat(descriptor)
-        length = (status.st_size - keep_bytes) // status.st_blksize * status.st_blksize
-        if length <= 0 or status.st_blocks * 512 <= keep_bytes + status.st_blksize:
-            return True
-        return _punch_hole(descriptor, length)
-    finally:
-        os.close(descriptor)
-
-
-def _punch_hole(descriptor: int, length: int) -> bool:
-    import ctypes  # only where a log has grown that large
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    offset_type = ctypes.c_int64
-    libc.fallocate64.argtypes = [ctypes.c_int, ctypes.c_int, offset_type, offset_type]
-    if libc.fallocate64(descriptor, _PUNCH_HOLE, 0, length) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.EOPNOTSUPP, errno.ENOSYS):
-        return False
-    raise OSError(number, os.strerror(number))

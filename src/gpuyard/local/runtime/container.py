@@ -16,6 +16,7 @@ from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.ending import conclude
 from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.log_copier import wait_until_copied
 from gpuyard.local.runtime.members import Members, send
 from gpuyard.local.runtime.removal import remove_tree
 from gpuyard.local.runtime.values import Exit
@@ -102,6 +103,8 @@ class Container:
         # Only now: a zombie keeps its pid, which is also the session's number, from being another's.
         self._reap()
         self.close()
+        if not await wait_until_copied(self.log_path):
+            log.warning("%s: a process that left the container holds its output open", journal.name)
         exit_ = await self._conclude(journal)
         await asyncio.to_thread(self._finish, journal.name, exit_)
         return exit_

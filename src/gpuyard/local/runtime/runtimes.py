@@ -14,6 +14,7 @@ from gpuyard.local.runtime.cgroups import Cgroups, find_cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.ending import conclude, rebooted
 from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.log_copier import KEEP_BYTES
 from gpuyard.local.runtime.members import marked, send
 from gpuyard.local.runtime.podman.host import PODMAN, Podman
 from gpuyard.local.runtime.podman.runtime import PodmanRuntime
@@ -47,6 +48,7 @@ class Runtimes:
         *,
         boot_id: str | None = None,
         podman: Podman | None = None,
+        log_keep_bytes: int = KEEP_BYTES,
     ) -> None:
         """Makes the runtimes; see `find_isolation` and `find_cgroups`.
 
@@ -56,10 +58,11 @@ class Runtimes:
             clock: aware UTC now.
             boot_id: of the host; read from /proc when None.
             podman: for containers with an image; None refuses them.
+            log_keep_bytes: how much of its end each log keeps.
         """
         self._boot_id = procfs.boot_id() if boot_id is None else boot_id
         self._clock = clock
-        starts = Starts(clock, self._boot_id)
+        starts = Starts(clock, self._boot_id, log_keep_bytes)
         self.cgroups = cgroups
         self.process = ProcessRuntime(isolation, cgroups, starts)
         self.podman = PodmanRuntime(podman or Podman(None, ""), cgroups, starts)

@@ -1,4 +1,4 @@
-"""What every start begins with: a folder, a journal in it, and one process in a session of its own."""
+"""What every start begins with: a folder, a journal, a log, and one process in a session of its own."""
 
 from __future__ import annotations
 
@@ -16,10 +16,29 @@ from typing import Any
 from gpuyard import errors
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime import procfs
+from gpuyard.local.runtime.log_copier import KEEP_BYTES, start_copier
 from gpuyard.local.runtime.removal import remove_tree
 from gpuyard.local.runtime.values import ContainerSpec, Exit, ExitReason
 
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """What the first process of a start inherits.
+
+    Attributes:
+        journal: becomes its descriptor 0, see `process.shell`.
+        output: a pipe to the log.
+    """
+
+    journal: int
+    output: int
+
+    def close(self) -> None:
+        """Closes them here, which also unlocks the journal unless the process lives."""
+        os.close(self.journal)
+        os.close(self.output)
 
 
 @dataclass(frozen=True)
@@ -29,34 +48,41 @@ class Starts:
     Attributes:
         clock: aware UTC now.
         boot_id: of the host.
+        log_keep_bytes: how much of its end each log keeps.
     """
 
     clock: Callable[[], datetime]
     boot_id: str
+    log_keep_bytes: int = KEEP_BYTES
 
-    async def open(self, folder: Path, name: str, isolation: str) -> int:
-        """Makes the folder and its journal; the journal's descriptor is the caller's.
+    async def open(self, folder: Path, name: str, isolation: str) -> Descriptors:
+        """Makes the folder with its journal and its log; the descriptors are the caller's.
 
         Raises:
             ProcessError: they can't be made.
         """
         return await _to_the_end(asyncio.to_thread(self._prepare, folder, name, isolation))
 
-    def _prepare(self, folder: Path, name: str, isolation: str) -> int:
+    def _prepare(self, folder: Path, name: str, isolation: str) -> Descriptors:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise errors.ProcessError(f"can't make the folder {folder}: {error.strerror}") from error
-        return journals.create(
+        journal = journals.create(
             folder / journals.JOURNAL,
             boot_id=self.boot_id,
             name=name,
             isolation=isolation,
             started_at=self.clock(),
         )
+        try:
+            return Descriptors(journal, start_copier(folder / journals.LOG, self.log_keep_bytes))
+        except OSError as error:
+            os.close(journal)
+            raise _not_started(folder, error) from error
 
-    def launch(self, folder: Path, journal: int, spawn: Callable[[], int]) -> int:
-        """The pid that `spawn` gives. Closes the journal, and notes there when the start failed.
+    def launch(self, folder: Path, descriptors: Descriptors, spawn: Callable[[], int]) -> int:
+        """The pid that `spawn` gives. Closes the descriptors, and notes in the journal when the start failed.
 
         Raises:
             StartError: as `spawn` does.
@@ -68,13 +94,9 @@ class Starts:
             self.note_start_error(folder, error)
             raise
         except OSError as error:
-            remove_tree(folder)
-            raise errors.ProcessError(
-                f"can't start a process from {folder}: {error.strerror}",
-                remedy="free space on its disk, or mend its permissions",
-            ) from error
+            raise _not_started(folder, error) from error
         finally:
-            os.close(journal)
+            descriptors.close()
 
     def note_start_error(self, folder: Path, error: errors.StartError) -> None:
         """Keeps why a start failed in its journal."""
@@ -112,13 +134,22 @@ def check_text(spec: ContainerSpec, *, by_shell: bool) -> None:
         )
 
 
-async def _to_the_end(making: Coroutine[Any, Any, int]) -> int:
-    """Awaits a descriptor; one that comes after a cancellation is closed, which also unlocks its file."""
+def _not_started(folder: Path, error: OSError) -> errors.ProcessError:
+    """Removes the folder, so that the same start may be tried again."""
+    remove_tree(folder)
+    return errors.ProcessError(
+        f"can't start a process from {folder}: {error.strerror}",
+        remedy="free space on its disk, or mend its permissions",
+    )
+
+
+async def _to_the_end(making: Coroutine[Any, Any, Descriptors]) -> Descriptors:
+    """Awaits descriptors; those that come after a cancellation are closed."""
     task = asyncio.ensure_future(making)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        os.close(await task)
+        (await task).close()
         raise
 
 
@@ -137,30 +168,28 @@ def pidfd_of(process: procfs.ProcessStat) -> int | None:
 
 
 def popen(
-    argv: list[str], env: Mapping[str, str], log_path: Path, journal: int, cwd: Path, keep: int | None = None
+    argv: list[str], env: Mapping[str, str], descriptors: Descriptors, cwd: Path, keep: int | None = None
 ) -> int:
-    """Starts it in a session of its own with output and errors in the log; its pid is ours to reap.
+    """Starts it in a session of its own with output and errors going to the log; its pid is ours to reap.
 
     Args:
         argv: program and arguments.
         env: the whole environment.
-        log_path: of the log.
-        journal: becomes descriptor 0, see `process.shell`.
+        descriptors: of the start.
         cwd: the folder to start in.
         keep: one more descriptor for it to inherit.
 
     Raises:
         StartError: it can't be started.
     """
-    log_file = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         process = subprocess.Popen(
             argv,
             env=env,
             cwd=cwd,
-            stdin=journal,
-            stdout=log_file,
-            stderr=log_file,
+            stdin=descriptors.journal,
+            stdout=descriptors.output,
+            stderr=descriptors.output,
             pass_fds=() if keep is None else (keep,),
             start_new_session=True,
             umask=0o022,
@@ -170,8 +199,6 @@ def popen(
             "its command line and environment are too long" if error.errno == errno.E2BIG else error.strerror
         )
         raise errors.StartError(f"can't start a process: {what}", code=126) from error
-    finally:
-        os.close(log_file)
     # Popen would reap it, or complain that it lives on: both are the Container's business.
     process.returncode = 0
     return process.pid

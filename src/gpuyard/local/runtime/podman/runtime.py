@@ -19,6 +19,7 @@ from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.ending import KILLED_CODE, last_line
 from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.log_copier import wait_until_copied
 from gpuyard.local.runtime.members import Namespace
 from gpuyard.local.runtime.podman.arguments import (
     CONMON_PID,
@@ -29,7 +30,7 @@ from gpuyard.local.runtime.podman.arguments import (
 )
 from gpuyard.local.runtime.podman.host import PODMAN, Podman
 from gpuyard.local.runtime.runtime import Applied
-from gpuyard.local.runtime.spawn import Starts, check_text, pidfd_of, popen
+from gpuyard.local.runtime.spawn import Descriptors, Starts, check_text, pidfd_of, popen
 from gpuyard.local.runtime.values import ContainerSpec, Exit, ExitReason
 
 # The journal comes and is kept from podman as in `shell`: its lock must end with this shell, not with conmon.
@@ -74,22 +75,23 @@ class PodmanRuntime:
     async def start(self, folder: Path, spec: ContainerSpec) -> Container:
         """See `Runtime.start`."""
         await self.host.ready()
-        journal = await self._starts.open(folder, spec.name, PODMAN)
-        pid = self._starts.launch(folder, journal, lambda: self._spawn(folder, spec, journal))
+        opened = await self._starts.open(folder, spec.name, PODMAN)
+        pid = self._starts.launch(folder, opened, lambda: self._spawn(folder, spec, opened))
         # When this is cancelled the shell goes on, and what it starts is there to be adopted.
         code = await exit_code(pid)
         started = journals.read(folder / journals.JOURNAL)
         if code != 0 or started is None or started.started is None:
+            await wait_until_copied(folder / journals.LOG)
             failure = start_error(folder, code)
             self._starts.note_start_error(folder, failure)
             await self.host.remove(spec.name)
             raise failure
         return self.attach(folder, started)
 
-    def _spawn(self, folder: Path, spec: ContainerSpec, journal: int) -> int:
+    def _spawn(self, folder: Path, spec: ContainerSpec, opened: Descriptors) -> int:
         check_text(spec, by_shell=False)
         argv, env = prepare_run(self.host, folder, spec)
-        return popen(argv, env, folder / journals.LOG, journal, Path("/"))
+        return popen(argv, env, opened, Path("/"))
 
     def attach(self, folder: Path, journal: Journal) -> Container:
         """See `Runtime.attach`."""

@@ -17,7 +17,7 @@ from gpuyard.local.runtime.process.programs import check_working_dir, find_progr
 from gpuyard.local.runtime.process.sandbox import BUBBLEWRAP, Isolation, bubblewrap_args, check_word_count
 from gpuyard.local.runtime.process.shell import JOURNAL_FD, shell_argv
 from gpuyard.local.runtime.runtime import Applied
-from gpuyard.local.runtime.spawn import Starts, check_text, pidfd_of, popen
+from gpuyard.local.runtime.spawn import Descriptors, Starts, check_text, pidfd_of, popen
 from gpuyard.local.runtime.values import ENV_CONTAINER, ContainerSpec
 
 #: Bubblewrap always sets no_new_privs.
@@ -42,9 +42,9 @@ class ProcessRuntime:
 
     async def start(self, folder: Path, spec: ContainerSpec) -> Container:
         """See `Runtime.start`."""
-        journal = await self._starts.open(folder, spec.name, self.isolation.level)
+        opened = await self._starts.open(folder, spec.name, self.isolation.level)
         try:
-            pid = self._starts.launch(folder, journal, lambda: self._spawn(folder, spec, journal))
+            pid = self._starts.launch(folder, opened, lambda: self._spawn(folder, spec, opened))
         except errors.StartError:
             self.cgroups.remove(spec.name)
             raise
@@ -65,7 +65,7 @@ class ProcessRuntime:
         # The container may have been started by an earlier daemon, with another isolation than this one's.
         return Namespace(journal) if journal.isolation == BUBBLEWRAP else Session(journal, self.cgroups)
 
-    def _spawn(self, folder: Path, spec: ContainerSpec, journal: int) -> int:
+    def _spawn(self, folder: Path, spec: ContainerSpec, opened: Descriptors) -> int:
         isolated = self.isolation.level == BUBBLEWRAP
         check_text(spec, by_shell=not isolated)
         working_dir = check_working_dir(spec.working_dir)
@@ -78,9 +78,8 @@ class ProcessRuntime:
             raise errors.StartError(
                 f"the kernel refuses the limits of CPU and memory: {error.strerror}"
             ) from error
-        log_path = folder / journals.LOG
         if not isolated:
-            return popen(shell_argv(groups, command, stay=True), env, log_path, journal, working_dir)
+            return popen(shell_argv(groups, command, stay=True), env, opened, working_dir)
         tmp = folder / journals.TMP
         tmp.mkdir(mode=0o700)
         tmp.chmod(0o1777)
@@ -95,6 +94,6 @@ class ProcessRuntime:
             os.lseek(args, 0, os.SEEK_SET)
             bwrap = [self.isolation.program, "--args", str(args), "--json-status-fd", str(JOURNAL_FD), "--"]
             argv = shell_argv(groups, [*bwrap, *command], stay=False)
-            return popen(argv, {}, log_path, journal, Path("/"), keep=args)
+            return popen(argv, {}, opened, Path("/"), keep=args)
         finally:
             os.close(args)

@@ -1,0 +1,90 @@
+"""What a container prints gets into its log, all of it and in order, whoever opens its output anew."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpuyard.local.runtime.log_copier import start_copier, wait_until_copied
+
+
+async def _print(log: Path, *argv: str, keep_bytes: int = 64 << 20) -> None:
+    output = start_copier(log, keep_bytes)
+    try:
+        process = await asyncio.create_subprocess_exec(*argv, stdout=output, stderr=output)
+    finally:
+        os.close(output)
+    assert await process.wait() == 0
+    assert await wait_until_copied(log)
+
+
+async def test_opening_the_output_anew_cuts_nothing_off(tmp_path: Path) -> None:
+    script = "echo 1; echo 2 >/dev/stderr; echo 3 >/dev/stdout; echo 4 | tee /dev/stderr; echo 5 >&2; echo 6"
+    await _print(tmp_path / "log", "sh", "-c", script)
+    assert (tmp_path / "log").read_text().split() == ["1", "2", "3", "4", "4", "5", "6"]
+
+
+async def test_every_byte_of_a_fast_writer_is_there(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    await _print(log, sys.executable, "-c", "import os\nfor n in range(300_000): os.write(1, b'%d\\n' % n)")
+    # Not by lines: a difference of this length takes pytest minutes to show.
+    assert (log.read_bytes() == b"".join(b"%d\n" % number for number in range(300_000))) is True
+
+
+async def test_the_bound_holds_at_any_speed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    await _print(log, "seq", "3000000", keep_bytes=1 << 20)
+    expected = b"".join(b"%d\n" % number for number in range(1, 3_000_001))
+    assert log.stat().st_size == len(expected)
+    assert log.stat().st_blocks * 512 < 1200 << 10
+    with log.open("rb") as file:
+        file.seek(len(expected) - (1 << 20))
+        assert (file.read() == expected[-(1 << 20) :]) is True
+
+
+async def test_a_full_disk_ends_nobody_and_is_told(tmp_path: Path) -> None:
+    """The log may grow to 64 KiB: what the copier can't write it drops, and the writer goes on."""
+    log = tmp_path / "log"
+    script = f"""
+import asyncio, os, resource, signal, subprocess, sys
+from pathlib import Path
+from gpuyard.local.runtime.log_copier import start_copier, wait_until_copied
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
+output = start_copier(Path({str(log)!r}))
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+done = subprocess.run(["seq", "300000"], stdout=output)
+os.close(output)
+assert asyncio.run(wait_until_copied(Path({str(log)!r})))
+sys.exit(done.returncode)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == 0
+    assert log.stat().st_size == 1 << 16
+    assert log.read_bytes().startswith(b"1\n2\n3\n")
+
+
+async def test_it_ends_with_the_last_writer_and_not_before(tmp_path: Path) -> None:
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    os.mkfifo(gate)
+    output = start_copier(log)
+    later = subprocess.Popen(["sh", "-c", f"read -r line <{gate}; echo late"], stdout=output)
+    os.close(output)
+    assert not await wait_until_copied(log)
+    gate.write_text("go\n")
+    assert later.wait() == 0
+    assert await wait_until_copied(log)
+    assert log.read_text() == "late\n"
+
+
+async def test_a_log_that_is_there_is_nobodys_to_write(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("kept")
+    (tmp_path / "log").symlink_to(tmp_path / "target")
+    with pytest.raises(FileExistsError):
+        start_copier(tmp_path / "log")
+    assert (tmp_path / "target").read_text() == "kept"
