@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -45,8 +44,9 @@ async def _write(path: Path, *, through_copier: bool) -> float:
         output = start_copier(path)
     else:
         output = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    subprocess.run(["seq", str(_LINES)], stdout=output, check=True)
+    writer = await asyncio.create_subprocess_exec("seq", str(_LINES), stdout=output)
     os.close(output)
+    await writer.wait()
     await wait_until_copied(path)
     took = time.perf_counter() - began
     path.unlink()

@@ -16,6 +16,7 @@ from gpuyard.local.http.logs import Log, LogOptions
 from gpuyard.local.kubelet.log_files import next_data, start_of_tail
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.runtime import journal as journals
+from gpuyard.local.runtime.regular_files import open_regular
 
 _PIECE = 64 * 1024
 _POLL_S = 0.02
@@ -34,7 +35,7 @@ class KubeletLogs:
         folder = self._choose(pod, container, options.previous)
         descriptor: int | None
         try:
-            descriptor = os.open(folder / journals.LOG, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = open_regular(folder / journals.LOG)
         except FileNotFoundError:
             descriptor = None  # it couldn't be started
         except OSError as error:

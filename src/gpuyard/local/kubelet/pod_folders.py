@@ -9,11 +9,13 @@ Container names are RFC 1123 labels; `volumes.d` is none, so no container's fold
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.local.runtime.regular_files import open_regular
 from gpuyard.local.runtime.removal import remove_tree
 
 _VOLUMES = "volumes.d"
@@ -95,7 +97,8 @@ class PodFolder:
     def read_record(self) -> PodRecord | None:
         """The record; None when there is none that can be read."""
         try:
-            raw: Mapping[str, object] = json.loads((self.path / _RECORD).read_text())
+            with os.fdopen(open_regular(self.path / _RECORD), "rb") as file:
+                raw: Mapping[str, object] = json.load(file)
             return PodRecord(str(raw["namespace"]), str(raw["name"]), int(str(raw["master_port"])))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None

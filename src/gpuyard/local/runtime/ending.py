@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from datetime import datetime
 from pathlib import Path
 
 from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.regular_files import open_regular
 from gpuyard.local.runtime.values import Exit, ExitReason
 
 _LAST_WORDS_BYTES = 1024
@@ -69,7 +71,7 @@ def rebooted(journal: Journal) -> Exit:
 def last_line(log_path: Path) -> str:
     """The last words in a log, empty when it has none."""
     try:
-        with log_path.open("rb") as file:
+        with os.fdopen(open_regular(log_path), "rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - _LAST_WORDS_BYTES))
             lines = file.read().decode(errors="replace").split("\n")

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 from gpuyard import errors
 from gpuyard.local.runtime.procfs import ProcessStat, parse_stat
+from gpuyard.local.runtime.regular_files import open_regular
 from gpuyard.local.runtime.values import Exit, ExitReason
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def read(path: Path) -> Journal | None:
         ProcessError: it can't be read.
     """
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_regular(path), "rb") as file:
             values = _values(file.read().decode(errors="replace"))
             written_at = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
     except FileNotFoundError:
@@ -143,7 +144,7 @@ def read(path: Path) -> Journal | None:
 
 def is_locked(path: Path) -> bool:
     """Whether the started process still has the file open."""
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -164,7 +165,7 @@ def append_exit(path: Path, exit_: Exit) -> None:
         "finished-at": exit_.finished_at.isoformat(),
     }
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        descriptor = open_regular(path, os.O_WRONLY | os.O_APPEND)
         try:
             os.write(descriptor, _line({"exit": value}))
         finally:

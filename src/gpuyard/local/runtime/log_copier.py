@@ -33,6 +33,7 @@ KEEP_BYTES = 64 << 20
 # it.
 _SCRIPT = r"""
 keep=$1
+trap '' HUP INT TERM PIPE XFSZ
 newline='
 '
 exec 3>&1 4<&0 >/dev/null 2>&1
@@ -115,8 +116,7 @@ async def wait_until_copied(log_path: Path) -> bool:
     """
     loop = asyncio.get_running_loop()
     size, give_up_at, pause_s = -1, 0.0, _POLL_S
-    while _is_being_written(log_path):
-        now_size = log_path.stat().st_size
+    while (now_size := _size_while_written(log_path)) is not None:
         if now_size != size:
             size, give_up_at = now_size, loop.time() + _IDLE_S
         elif loop.time() >= give_up_at:
@@ -126,8 +126,8 @@ async def wait_until_copied(log_path: Path) -> bool:
     return True
 
 
-def _is_being_written(log_path: Path) -> bool:
+def _size_while_written(log_path: Path) -> int | None:
     try:
-        return journals.is_locked(log_path)
+        return log_path.lstat().st_size if journals.is_locked(log_path) else None
     except OSError:
-        return False  # there is none, or somebody removed it
+        return None  # somebody removed or replaced it

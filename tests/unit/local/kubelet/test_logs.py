@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,6 +74,26 @@ async def test_bytes_pass_unchanged(log: Path) -> None:
 async def test_a_start_without_a_log_is_empty(log: Path) -> None:
     log.unlink()
     assert await _read(log) == b""
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "folder", "socket"])
+@pytest.mark.parametrize("name", ["log", "journal"])
+async def test_only_a_file_is_read(log: Path, kind: str, name: str) -> None:
+    """A run may put anything in its place, and a FIFO would block the whole event loop."""
+    path = log.with_name(name)
+    path.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        if kind == "fifo":
+            os.mkfifo(path)
+        elif kind == "link":
+            path.symlink_to("/etc/passwd")
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            stack.enter_context(contextlib.chdir(path.parent))
+            stack.enter_context(socket.socket(socket.AF_UNIX)).bind(name)
+        with pytest.raises((errors.InternalError, errors.ProcessError), match="can't read"):
+            await _read(log, follow=True)
 
 
 @pytest.mark.parametrize(

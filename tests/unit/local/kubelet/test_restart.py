@@ -300,10 +300,7 @@ async def test_no_previous_run(host: Any) -> None:
 
 async def test_logs_are_bounded(host: Any, folder: Path) -> None:
     """1 MiB in lines of 64 bytes, of which 128 KiB stay; what stays is whole lines without a gap."""
-    script = (
-        "i=0; while [ $i -lt 16384 ]; do printf '%063d\\n' $i; i=$((i+1)); done; "
-        "echo done >&2"
-    )
+    script = "i=0; while [ $i -lt 16384 ]; do printf '%063d\\n' $i; i=$((i+1)); done; echo done >&2"
     old = host.runtime
     host.runtime = Runtimes(old.process.isolation, old.cgroups, host.api.clock, log_keep_bytes=128 << 10)
     async with host.running():
@@ -327,6 +324,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import PODS
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.kubelet import Kubelet
