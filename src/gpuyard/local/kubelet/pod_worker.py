@@ -57,7 +57,8 @@ class PodWorker:
         self._context = context
         self._pod = pod
         self._folder = PodFolder(context.pods_dir / self.uid)
-        self._started_at = _start_time(pod) or context.clock()
+        started_at = (pod.get("status") or {}).get("startTime")
+        self._started_at = parse_time(started_at) if started_at else context.clock()
         self._allocations: dict[str, ContainerAllocation] = {}
         self._writer = PodWriter(context.api, pod)
         self._unsettled_since: float | None = None
@@ -397,8 +398,3 @@ class PodWorker:
             return
         telling = self._context.events.record(self._pod, type_, reason, message)
         self._group.create_task(telling, name=f"event {self.uid} {reason}")
-
-
-def _start_time(pod: Manifest) -> datetime | None:
-    text = (pod.get("status") or {}).get("startTime")
-    return parse_time(text) if text else None
