@@ -11,7 +11,13 @@ from typing import TypeAlias
 #: A command line as text, or an argv.
 Run: TypeAlias = str | tuple[str, ...]
 
-_SHELL = ("/bin/sh", "-ec")
+# Nobody knows at submit whether an image has bash, so the shell that every image has looks. The line is `$0`.
+_CHOOSE = (
+    'command -v bash >/dev/null 2>&1 && exec bash -eo pipefail -c "$0"; '
+    'echo "gpuyard: no bash here: sh runs this line, without pipefail, [[ ]], source and {1..3}" >&2; '
+    'exec /bin/sh -ec "$0"'
+)
+_SHELL = ("/bin/sh", "-c", _CHOOSE)
 #: Words that only a shell understands at the start of a command.
 _SHELL_WORDS = frozenset(
     {".", ":", "!", "{", "case", "cd", "eval", "exec", "exit", "export", "for", "if", "set", "source",
@@ -50,7 +56,7 @@ def needs_shell(line: str) -> bool:
 
 
 def split_run(run: Run) -> tuple[str, ...]:
-    """The argv as written: words of a plain line, or `/bin/sh -ec TEXT` where it is shell.
+    """The argv as written: words of a plain line, or those that have a shell run the text.
 
     Raises:
         ValueError: nothing to run, or a quote that isn't closed.
@@ -94,7 +100,7 @@ def needed_script(argv: Sequence[str]) -> str | None:
     Found: the script of a Python interpreter or of torchrun and its like, and a command named by a path.
     """
     program = PurePosixPath(argv[0]).name
-    if tuple(argv[:2]) == _SHELL:
+    if tuple(argv[:-1]) == _SHELL:
         return None
     if program in _LAUNCHERS:
         return _first_script(argv[1:])
@@ -105,7 +111,7 @@ def needed_script(argv: Sequence[str]) -> str | None:
 
 def subject(argv: Sequence[str]) -> str:
     """The word that says best what this argv does, to name the run after: script, module or program."""
-    if tuple(argv[:2]) == _SHELL:
+    if tuple(argv[:-1]) == _SHELL:
         return "run"
     script = needed_script(argv)
     if script:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -55,7 +56,37 @@ def test_plain_commands_become_an_argv(run: Run, argv: list[str]) -> None:
     ],
 )  # fmt: skip
 def test_shell_syntax_goes_to_the_shell_as_it_is(line: str) -> None:
-    assert resolve_command(line, PYTHON) == ("/bin/sh", "-ec", line)
+    argv = resolve_command(line, PYTHON)
+    assert (argv[0], argv[-1]) == ("/bin/sh", line)
+
+
+def test_a_shell_line_needs_no_file_and_names_no_run() -> None:
+    argv = resolve_command("./a.sh && python b.py", PYTHON)
+    assert needed_script(argv) is None
+    assert subject(argv) == "run"
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "printed"),
+    [
+        ("sh -c 'exit 3' | cat", 3, ""),
+        ("false; echo on", 1, ""),
+        ("[[ a == a ]] && echo {1..3}", 0, "1 2 3\n"),
+        ("set -o pipefail; true | echo $0", 0, None),
+        ("source /dev/null; echo there", 0, "there\n"),
+    ],
+)
+def test_shell_lines_are_bash_s_where_bash_is(line: str, code: int, printed: str | None) -> None:
+    done = subprocess.run(resolve_command(line, None), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert printed is None or done.stdout == printed
+
+
+def test_without_bash_sh_runs_the_line_and_says_so(tmp_path: Path) -> None:
+    argv = resolve_command("echo a && (exit 4); echo never", None)
+    done = subprocess.run(argv, capture_output=True, text=True, env={"PATH": str(tmp_path)}, check=False)
+    assert (done.returncode, done.stdout) == (4, "a\n")
+    assert done.stderr.count("no bash here") == 1
 
 
 @pytest.mark.parametrize(
@@ -92,7 +123,6 @@ def test_an_image_decides_its_own_python() -> None:
         ("accelerate launch x.py", "x.py"),
         ("./run.sh a", "./run.sh"),
         ("nvidia-smi", None),
-        ("/bin/sh -ec true", None),
     ],
 )
 def test_the_file_that_a_command_needs(argv: str, script: str | None) -> None:
@@ -106,7 +136,6 @@ def test_the_file_that_a_command_needs(argv: str, script: str | None) -> None:
         ("python -m package.train", "train"),
         ("torchrun ddp.py", "ddp.py"),
         ("nvidia-smi -L", "nvidia-smi"),
-        ("/bin/sh -ec true", "run"),
     ],
 )
 def test_what_a_run_is_named_after(argv: str, word: str) -> None:
@@ -129,7 +158,7 @@ def test_splitting_a_plain_line_is_what_the_shell_would_do(tail: str) -> None:
     except ValueError:
         return
     direct = subprocess.run(argv, capture_output=True, check=True).stdout
-    shell = subprocess.run(["/bin/sh", "-ec", line], capture_output=True, check=True).stdout
+    shell = subprocess.run(["bash", "-ec", line], capture_output=True, check=True).stdout
     assert direct == shell
 
 
