@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gpuyard.explain.ladder import Ladder, climb
 from gpuyard.explain.missing_objects import KIND_TO_LIST
@@ -13,8 +14,9 @@ from gpuyard.explain.placement import Explanation, explain
 from gpuyard.explain.run_objects import Ended
 from gpuyard.explain.steps.volumes import required_places
 from gpuyard.kube.objects import Manifest
+from gpuyard.runs.diagnosis import diagnose_lines, read_lines
 from gpuyard.runs.evidence import Evidence, decisive_pod, read_evidence, read_names
-from gpuyard.runs.run import ENDED, Run, is_alive
+from gpuyard.runs.run import ENDED, Run, is_alive, state_text
 from gpuyard.runs.target import Target
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot
@@ -31,12 +33,45 @@ class Answer:
     Attributes:
         explanation: the nodes' arithmetic; None unless it waits for a node, or where they can't be read.
         nodes: that were looked at.
+        diagnoses: what its output is known to mean.
     """
 
     run: Run
     ladder: Ladder
     explanation: Explanation | None
     nodes: Sequence[Manifest]
+    diagnoses: Sequence[Diagnosis] = ()
+
+    def lines(self) -> list[str]:
+        """For people: its state, then each finding, or the nodes' arithmetic."""
+        said = [state_text(self.run)]
+        if self.ladder.findings:
+            return said + self.ladder.lines()
+        return said + (self.explanation.lines() if self.explanation else [])
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable keys of `explain -o json`."""
+        blocking = self.ladder.blocking
+        return {
+            "run": self.run.state.to_json(),
+            "blocked": blocking.to_json() if blocking else None,
+            "ladder": self.ladder.to_json(),
+            "explanation": self.explanation.to_json() if self.explanation else None,
+            "diagnoses": [diagnosis.to_json() for diagnosis in self.diagnoses],
+        }
+
+
+async def explain_with_output(target: Target, run: Run) -> Answer:
+    """Reads also the end of its output, and what that is known to mean.
+
+    Raises:
+        ConnectionFailed, ApiError: the API doesn't answer.
+    """
+    said, printed = await read_lines(target, run)
+    return await explain_run(target, run, diagnose_lines(run, said, printed), printed)
 
 
 async def explain_run(
@@ -70,7 +105,7 @@ def _judge(run: Run, evidence: Evidence, diagnoses: Sequence[Diagnosis], output:
         causes=diagnoses,
         over=run.state.state in ENDED,
     )
-    return Answer(run, ladder, explanation, evidence.nodes)
+    return Answer(run, ladder, explanation, evidence.nodes, diagnoses)
 
 
 def _place(evidence: Evidence) -> Explanation:

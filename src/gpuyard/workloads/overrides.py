@@ -40,13 +40,13 @@ class Flag:
     Attributes:
         name: what the user knows it by, for messages.
         path: of the key.
-        value: the text; of the command also its words.
+        value: the text; of the command also its words. What isn't text takes the place of the file's.
         form: how the text is written.
     """
 
     name: str
     path: Path
-    value: str | tuple[str, ...]
+    value: Node | tuple[str, ...]
     form: Form = Form.VALUE
 
 
@@ -70,7 +70,7 @@ class FlagLayer:
 
     def _lay(self, flag: Flag) -> None:
         if not isinstance(flag.value, str):
-            self._put(flag.path, list(flag.value), flag.name)
+            self._put(flag.path, list(flag.value) if isinstance(flag.value, tuple) else flag.value, flag.name)
             return
         match flag.form:
             case Form.VALUE:

@@ -11,7 +11,6 @@ from gpuyard.cli.options import output_option, run_argument, target_options
 from gpuyard.cli.registry_options import registry_options
 
 if TYPE_CHECKING:
-    from gpuyard.explain.output.diagnosis import Diagnosis
     from gpuyard.runs.explaining import Answer
     from gpuyard.runs.target import Target
 
@@ -42,50 +41,27 @@ def command(
     from gpuyard.cli.call import call
     from gpuyard.cli.output import print_json
     from gpuyard.cli.registry_options import registry_environ
-    from gpuyard.runs.diagnosis import diagnose_lines, read_lines
-    from gpuyard.runs.explaining import explain_run
+    from gpuyard.runs.explaining import explain_with_output
     from gpuyard.runs.image_fit import unfit_lines
     from gpuyard.runs.job_or_pod import find_run_job_or_pod
 
-    async def work(target: Target) -> tuple[Answer, list[Diagnosis], list[str], str]:
+    async def work(target: Target) -> tuple[Answer, list[str], str]:
         run = await find_run_job_or_pod(target, name)
-        said, printed = await read_lines(target, run)
-        found = diagnose_lines(run, said, printed)
-        answer = await explain_run(target, run, found, printed)
+        answer = await explain_with_output(target, run)
         unfit: list[str] = []
         if answer.explanation is not None:
             environ = registry_environ(plain_http, registry_ca)
             unfit = await unfit_lines(run.job, answer.nodes, environ)
-        return answer, found, unfit, _logs_command(target, name, answer)
+        return answer, unfit, _logs_command(target, name, answer)
 
-    answer, found, unfit, logs = call(work, context=context, namespace=namespace)
+    answer, unfit, logs = call(work, context=context, namespace=namespace)
     if output == "json":
-        blocking = answer.ladder.blocking
-        print_json(
-            {
-                "run": answer.run.state.to_json(),
-                "blocked": blocking.to_json() if blocking else None,
-                "ladder": answer.ladder.to_json(),
-                "explanation": answer.explanation.to_json() if answer.explanation else None,
-                "diagnoses": [diagnosis.to_json() for diagnosis in found],
-            }
-        )
+        print_json(answer.to_json())
         return
-    for line in [*_lines(answer), *unfit]:
+    for line in [*answer.lines(), *unfit]:
         click.echo(line)
     if answer.run.state.state in ("failed", "stopped") and answer.run.state.exit_code is not None:
         click.echo(f"its output: {logs}")
-
-
-def _lines(answer: Answer) -> list[str]:
-    from gpuyard.runs.run import state_text
-
-    said = [state_text(answer.run)]
-    if answer.ladder.findings:
-        return said + answer.ladder.lines()
-    if answer.explanation is not None:
-        said += answer.explanation.lines()
-    return said
 
 
 def _logs_command(target: Target, name: str, answer: Answer) -> str:

@@ -1,0 +1,257 @@
+"""A yard or a cluster, and runs on it, for programs that have an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from gpuyard import errors
+from gpuyard.client.log_place import Gap
+from gpuyard.local import lifecycle
+from gpuyard.local.paths import find_paths
+from gpuyard.python_api.spec_keys import flags_of
+from gpuyard.runs import following
+from gpuyard.runs.explaining import Answer, explain_with_output
+from gpuyard.runs.notices import Notice, NoticeKind, Notify
+from gpuyard.runs.pod_log import LogEvent, Output
+from gpuyard.runs.resolve import check_for_cluster, resolve
+from gpuyard.runs.run import find_run, list_runs
+from gpuyard.runs.run_watch import watch_to_end
+from gpuyard.runs.stopping import remove_run, stop_run
+from gpuyard.runs.submit import submit
+from gpuyard.runs.target import YARD, Target, chosen_context, open_target
+from gpuyard.workloads.run_state import RunState
+from gpuyard.workloads.spec import load_spec
+
+_LOGGER = logging.getLogger("gpuyard")
+
+
+def log_notice(notice: Notice) -> None:
+    """Gives a notice to the logger `gpuyard`: the default of `connect`."""
+    level = logging.INFO if notice.kind is NoticeKind.NOTE else logging.WARNING
+    _LOGGER.log(level, "%s", notice.text)
+
+
+class AsyncYard:
+    """A connection to this machine's yard or to a cluster; use it as an async context manager."""
+
+    def __init__(
+        self, context: str | None = None, namespace: str | None = None, notify: Notify = log_notice
+    ) -> None:
+        """See `connect_async`."""
+        self._context = context
+        self._namespace = namespace
+        self._notify = notify
+        self._stack = AsyncExitStack()
+        self._target: Target | None = None
+
+    async def __aenter__(self) -> AsyncYard:
+        """Connects.
+
+        Raises:
+            UsageError: there is no such context.
+            YardError: the yard can't be started.
+            ConnectionFailed: nobody answers.
+        """
+        if self._is_yard:
+            await asyncio.to_thread(lifecycle.start, find_paths(os.environ))
+        self._target = await self._stack.enter_async_context(open_target(self._context, self._namespace))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+        self._target = None
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that names are looked up in."""
+        return self.target.namespace
+
+    @property
+    def target(self) -> Target:
+        """What the connection goes to.
+
+        Raises:
+            UsageError: it isn't open.
+        """
+        if self._target is None:
+            raise errors.UsageError(
+                "this connection isn't open", remedy="write `async with gpuyard.connect_async() as yard:`"
+            )
+        return self._target
+
+    async def run(
+        self,
+        command: str | Sequence[str] | None = None,
+        *,
+        file: str | os.PathLike[str] | None = None,
+        gpus: int | str | None = None,
+        env: Mapping[str, str | None] | None = None,
+        replace: bool = False,
+        wait: bool = False,
+        **keys: Any,
+    ) -> AsyncRun:
+        """Submits a run; returns once the API has it.
+
+        Args:
+            command: a script such as "train.py", a command line, or a list of words.
+            file: a spec file; the arguments win over it.
+            gpus: how many, or MODEL:N.
+            env: variables; a value of None takes this process's own. Values are taken as they are.
+            replace: remove a run of this name first.
+            wait: submit also what no node could run as things are.
+            keys: any other key of a spec file by its name: image="…", retries=2, cpus="4", memory="16Gi".
+
+        Raises:
+            SpecError: with every mistake in the arguments and the file.
+            UsageError: something that it needs isn't there, no node could ever run it, or the name is taken.
+        """
+        target = self.target
+        path = Path(file) if file is not None else None
+        flags = flags_of(run=command, gpus=gpus, env=env, **keys)
+        source = str(path) if path else "the arguments"
+        spec = load_spec(_read(path) if path else None, source, flags, os.environ)
+        if spec.build is not None:
+            raise errors.UsageError(
+                "an image that has to be built first isn't built from Python",
+                remedy=f"build it with `gpuyard build -f {source}`, and give its reference as image=…",
+            )
+        if not target.is_yard:
+            check_for_cluster(spec)
+        base = path.parent if path else Path()
+        resolved = await asyncio.to_thread(resolve, spec, base, os.environ, namespace=target.namespace)
+        await submit(target, resolved, self._notify, environ=os.environ, replace=replace, wait=wait)
+        return AsyncRun(self, resolved.name)
+
+    async def find(self, name: str) -> AsyncRun:
+        """The run of this name.
+
+        Raises:
+            UsageError: there is none; the message has the nearest name.
+        """
+        return AsyncRun(self, (await find_run(self.target, name)).name)
+
+    async def runs(self) -> list[RunState]:
+        """The state of every run of the namespace, oldest first."""
+        return [run.state for run in await list_runs(self.target)]
+
+    @property
+    def _is_yard(self) -> bool:
+        return (self._context or chosen_context() or YARD) == YARD
+
+
+class AsyncRun:
+    """One run, by its name; what it is by now is asked for at each call."""
+
+    def __init__(self, yard: AsyncYard, name: str) -> None:
+        """`name` is that of a run that is there."""
+        self.name = name
+        self._yard = yard
+
+    def __repr__(self) -> str:
+        return f"<run {self.name}>"
+
+    async def state(self) -> RunState:
+        """What state it is in, and why.
+
+        Raises:
+            UsageError: it was removed.
+        """
+        return (await find_run(self._yard.target, self.name)).state
+
+    async def logs(self, *, follow: bool = False, tail_lines: int | None = None) -> AsyncGenerator[str, None]:
+        """Its output line by line, without the newlines, attempt after attempt.
+
+        A line in parentheses stands where bytes are missing that are no longer kept.
+
+        Args:
+            follow: go on to the end of the run; also waits for its start.
+            tail_lines: begin with so many last lines.
+
+        Raises:
+            GpuyardError: it was removed, or waits for nothing that could come.
+            ConnectionFailed: the API has been away for a minute.
+        """
+        target = self._yard.target
+        if follow:
+            events: AsyncGenerator[Any, None] = following.follow(target, self.name, tail_lines=tail_lines)
+        else:
+            run = await find_run(target, self.name)
+            events = following.read_logs(target, run, tail_lines=tail_lines)
+        async with aclosing(events):
+            async for line in _lines(events):
+                yield line
+
+    async def wait(self) -> RunState:
+        """Waits for its end; the state has the exit code.
+
+        Raises:
+            GpuyardError: somebody removed it.
+            ConnectionFailed: the API has been away for a minute.
+        """
+        return (await watch_to_end(self._yard.target, self.name)).state
+
+    async def explain(self) -> Answer:
+        """Why it waits or failed; `str()` of it is what `gpuyard explain` prints."""
+        target = self._yard.target
+        return await explain_with_output(target, await find_run(target, self.name))
+
+    async def stop(self) -> RunState:
+        """Asks its processes to end, and waits until they have; its logs and exit code stay."""
+        await stop_run(self._yard.target, self.name)
+        return await self.wait()
+
+    async def remove(self) -> None:
+        """Forgets it, with its logs; what still runs is stopped first."""
+        target = self._yard.target
+        await remove_run(target, await find_run(target, self.name))
+
+
+def connect_async(
+    context: str | None = None, namespace: str | None = None, *, notify: Notify = log_notice
+) -> AsyncYard:
+    """`async with connect_async() as yard:` connects to this machine's yard, which is started if need be.
+
+    Args:
+        context: a context of the kubeconfig, or "yard"; None for what `gpuyard use` chose.
+        namespace: None for the context's own.
+        notify: hears of what one may not expect; by default the logger `gpuyard` does.
+    """
+    return AsyncYard(context, namespace, notify)
+
+
+async def _lines(events: AsyncIterator[LogEvent | following.Event]) -> AsyncGenerator[str, None]:
+    begun = b""
+    async for event in events:
+        match event:
+            case Output(data):
+                *whole, begun = (begun + data).split(b"\n")
+                for line in whole:
+                    yield line.decode(errors="replace")
+            case Gap(text):
+                if begun:
+                    yield begun.decode(errors="replace")
+                    begun = b""
+                yield text
+            case following.AttemptBegan() | following.Ended() if begun:
+                yield begun.decode(errors="replace")
+                begun = b""
+    if begun:
+        yield begun.decode(errors="replace")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise errors.UsageError(
+            f"can't read {file}: {error.strerror}", remedy="name a spec file that is there"
+        ) from error
