@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.client.log_place import Gap
+from gpuyard.client.log_place import Gap, LogOptions
 from gpuyard.local import lifecycle
 from gpuyard.local.paths import find_paths
 from gpuyard.python_api.spec_keys import flags_of
@@ -175,17 +175,19 @@ class AsyncRun:
         Args:
             follow: go on to the end of the run; also waits for its start.
             tail_lines: begin with so many last lines.
+            timestamps: begin each line with its time; only clusters know it.
 
         Raises:
+            UsageError: times are wanted of a yard.
             GpuyardError: it was removed, or waits for nothing that could come.
             ConnectionFailed: the API has been away for a minute.
         """
         target = self._yard.target
+        options = LogOptions(tail_lines=tail_lines, timestamps=timestamps)
         if follow:
-            events: AsyncGenerator[Any, None] = following.follow(target, self.name, tail_lines=tail_lines)
+            events: AsyncGenerator[Any, None] = following.follow(target, self.name, options)
         else:
-            run = await find_run(target, self.name)
-            events = following.read_logs(target, run, tail_lines=tail_lines)
+            events = following.read_logs(target, await find_run(target, self.name), options)
         async with aclosing(events):
             async for line in _lines(events):
                 yield line

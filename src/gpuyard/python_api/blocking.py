@@ -95,9 +95,11 @@ class Run:
         """See `AsyncRun.state`."""
         return self._loop.wait_for(self._run.state())
 
-    def logs(self, *, follow: bool = False, tail_lines: int | None = None) -> Iterator[str]:
+    def logs(
+        self, *, follow: bool = False, tail_lines: int | None = None, timestamps: bool = False
+    ) -> Iterator[str]:
         """See `AsyncRun.logs`."""
-        return self._loop.iterate(self._run.logs(follow=follow, tail_lines=tail_lines))
+        return self._loop.iterate(self._run.logs(follow=follow, tail_lines=tail_lines, timestamps=timestamps))
 
     def wait(self) -> RunState:
         """See `AsyncRun.wait`."""
