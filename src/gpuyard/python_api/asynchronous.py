@@ -167,7 +167,9 @@ class AsyncRun:
         """
         return (await find_run(self._yard.target, self.name)).state
 
-    async def logs(self, *, follow: bool = False, tail_lines: int | None = None) -> AsyncGenerator[str, None]:
+    async def logs(
+        self, *, follow: bool = False, tail_lines: int | None = None, timestamps: bool = False
+    ) -> AsyncGenerator[str, None]:
         """Its output line by line, without the newlines, attempt after attempt.
 
         A line in parentheses stands where bytes are missing that are no longer kept.
