@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.local.runtime import journal as journals
+from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.ending import conclude
 from gpuyard.local.runtime.journal import Journal
@@ -95,7 +96,8 @@ class Container:
         """Waits until the command has ended, ends what it left behind, and says how it ended.
 
         Processes left behind are killed at once or, when the container is being stopped, get SIGTERM and the
-        rest of the grace. Nothing of the container is alive when this returns.
+        rest of the grace, the readers of a pipe once its writers have ended. Nothing of the container is
+        alive when this returns.
         """
         await self._ended.wait()
         journal = self._journal()
@@ -171,14 +173,17 @@ class Container:
             pause_s = min(pause_s * 2, _POLL_MAX_S)
 
     async def _end_leftovers(self, members: Members) -> None:
-        terminated = False
+        terminated: set[int] = set()
         pause_s = _POLL_S
         while left := await asyncio.to_thread(members.alive):
             if self._kill_at is None or self._is_overdue():
                 await asyncio.to_thread(members.kill)
-            elif not terminated:
-                terminated = True
-                send(left, signal.SIGTERM)
+            else:
+                # In `python train.py | tee log` tee would end first, and what Python prints as it saves would
+                # meet a broken pipe. A reader ends with its last writer.
+                due = left - terminated - await asyncio.to_thread(procfs.pipe_readers, left)
+                send(due, signal.SIGTERM)
+                terminated |= due
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _POLL_MAX_S)
 

@@ -96,6 +96,23 @@ def with_environment(entry: str, pids: Iterable[int]) -> set[int]:
     return found
 
 
+def pipe_readers(pids: Iterable[int]) -> set[int]:
+    """Those whose standard input is a pipe that another of them has as its output: `tee` in `a | tee`."""
+    inputs: dict[int, str] = {}
+    outputs: dict[str, set[int]] = {}
+    for pid in pids:
+        for number in (0, 1, 2):
+            try:
+                target = str((_PROC / str(pid) / "fd" / str(number)).readlink())
+            except OSError:
+                continue
+            if target.startswith("pipe:") and number == 0:
+                inputs[pid] = target
+            elif target.startswith("pipe:"):
+                outputs.setdefault(target, set()).add(pid)
+    return {pid for pid, pipe in inputs.items() if outputs.get(pipe, set()) - {pid}}
+
+
 def innermost_pid(pid: int) -> int | None:
     """Its pid in its own PID namespace; None when it is gone."""
     try:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -139,3 +140,30 @@ async def test_keeper_of_the_exit_code_killed_by_somebody_else(start: Start, unt
     exit_ = await container.wait()
     assert (exit_.code, exit_.reason) == (137, ExitReason.UNKNOWN)
     assert _left_of(container) == []
+
+
+_SAVES = """
+import pathlib, signal, sys, time
+def save(number, frame):
+    for step in range(50):
+        print("saving", step, flush=True)
+        time.sleep(0.005)
+    pathlib.Path("checkpoint").write_text("whole")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+print("up", flush=True)
+while True:
+    time.sleep(1)
+"""
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+async def test_a_program_before_a_pipe_can_save(start: Start, folder: Path, until: Until, shell: str) -> None:
+    (folder / "ck.py").write_text(_SAVES)
+    line = f"{sys.executable} ck.py 2>&1 | tee log.txt"
+    container = await start(shell, "-c", line)
+    await until(lambda: "up" in container.log_path.read_text())
+    await asyncio.gather(container.stop(20), container.wait())
+    assert (folder / "checkpoint").read_text() == "whole"
+    assert (folder / "log.txt").read_text().splitlines()[-1] == "saving 49"
+    assert container.log_path.read_text().splitlines()[-1] == "saving 49"
