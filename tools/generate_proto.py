@@ -14,11 +14,12 @@ from grpc_tools import protoc
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ROOT / "proto"
 TARGET = ROOT / "src/gpuyard/_proto"
+DESCRIBED = "kubernetes.binpb"
 INIT = '"""Generated from proto/ by tools/generate_proto.py: the kubelet\'s gRPC interfaces."""\n'
 
 
-def generate() -> dict[str, str]:
-    """File name → text of everything that belongs into the target folder."""
+def generate() -> dict[str, bytes]:
+    """File name → content of everything that belongs into the target folder."""
     with tempfile.TemporaryDirectory() as out:
         code = protoc.main(
             [
@@ -28,13 +29,25 @@ def generate() -> dict[str, str]:
                 f"--python_out={out}",
                 f"--pyi_out={out}",
                 f"--grpc_python_out={out}",
-                *(str(path) for path in sorted(SOURCES.rglob("*.proto"))),
+                *(str(path) for path in sorted((SOURCES / "gpuyard").rglob("*.proto"))),
+            ]
+        )
+        described = Path(out) / DESCRIBED
+        # Kubernetes' own files share one name and import each other by paths that Python can't: they become
+        # descriptions, read at run time.
+        code = code or protoc.main(
+            [
+                "protoc",
+                f"-I{SOURCES}",
+                f"--descriptor_set_out={described}",
+                *(str(path) for path in sorted((SOURCES / "k8s.io").rglob("*.proto"))),
             ]
         )
         if code != 0:
             raise SystemExit(f"protoc ended with {code}")
-        made = {path.name: path.read_text() for path in (Path(out) / "gpuyard/_proto").iterdir()}
-    return {"__init__.py": INIT, **made}
+        made = {path.name: path.read_bytes() for path in (Path(out) / "gpuyard/_proto").iterdir()}
+        made[DESCRIBED] = described.read_bytes()
+    return {"__init__.py": INIT.encode(), **made}
 
 
 def main() -> int:
@@ -42,7 +55,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     wanted = generate()
-    present = {path.name: path.read_text() for path in TARGET.glob("*.py*") if path.is_file()}
+    kinds = (".py", ".pyi", ".binpb")
+    present = {path.name: path.read_bytes() for path in TARGET.iterdir() if path.suffix in kinds}
     stale = sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
     if check:
         for name in stale:
@@ -52,7 +66,7 @@ def main() -> int:
         return 1 if stale else 0
     for name in stale:
         if name in wanted:
-            (TARGET / name).write_text(wanted[name])
+            (TARGET / name).write_bytes(wanted[name])
         else:
             (TARGET / name).unlink()
     return 0

@@ -61,6 +61,7 @@ class Yard:
     folder: Path
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     started: threading.Event = field(default_factory=threading.Event)
+    environment_more: dict[str, str] = field(default_factory=dict)
 
     def kubectl(self, *arguments: str, stdin: object = None, fails: bool = False) -> str:
         """Its standard output; with `fails` its standard error."""
@@ -92,6 +93,7 @@ class Yard:
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "KUBECONFIG": str(self.folder / "kubeconfig"),
+            **self.environment_more,
         }
 
     def do(self, coroutine: Coroutine[Any, Any, T]) -> T:

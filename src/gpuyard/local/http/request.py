@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +23,10 @@ Receive = Callable[[], Awaitable[Message]]
 
 #: What kube-apiserver takes too (`MaxRequestBodyBytes`).
 MAX_BODY_BYTES = 3 * 1024 * 1024
+BODY_TIMEOUT_S = 60.0
 
-_NO_PROTOBUF = (
-    "the yard takes no protobuf: pipe the output of --dry-run=client -o yaml into kubectl create -f -"
-)
+_PROTOBUF = "application/vnd.kubernetes.protobuf"
+_BODY_TYPES = ("application/json", _PROTOBUF)
 _TRUE = ("true", "1", "t", "T", "True", "TRUE")
 _PATCH_TYPES = {kind.value: kind for kind in PatchType}
 
@@ -61,6 +62,15 @@ class Request:
         declared = self.headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
             raise _too_large()
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return await self._received()
+        except TimeoutError:
+            raise errors.BadRequest(
+                f"the body of the request didn't come within {BODY_TIMEOUT_S:.0f} s"
+            ) from None
+
+    async def _received(self) -> bytes:
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -75,16 +85,21 @@ class Request:
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def json(self, *, optional: bool = False) -> Any:
-        """The body as JSON; None for an empty one when it is optional.
+        """The body as JSON would have it; None for an empty one when it is optional.
 
         Raises:
             UnsupportedMediaType: it says that it is something else.
-            BadRequest: it isn't JSON.
+            BadRequest: it isn't JSON, or isn't the protobuf that it says it is.
         """
         body = await self.body()
         if optional and not body:
             return None
-        _require_media_type(self.media_type, ("application/json",))
+        _require_media_type(self.media_type, _BODY_TYPES)
+        if self.media_type == _PROTOBUF:
+            # Its library and its descriptors are loaded for those who send it.
+            from gpuyard.local.http.protobuf import read_protobuf
+
+            return read_protobuf(body)
         return _parsed(body)
 
     async def patch(self) -> tuple[Any, PatchType]:
@@ -163,8 +178,7 @@ def _require_media_type(given: str, served: tuple[str, ...]) -> None:
     if given not in served:
         raise errors.UnsupportedMediaType(
             f"the body of the request was in an unknown format ({given}) - accepted media types include: "
-            + ", ".join(served),
-            remedy=_NO_PROTOBUF if given == "application/vnd.kubernetes.protobuf" else "",
+            + ", ".join(served)
         )
 
 

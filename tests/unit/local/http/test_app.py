@@ -143,7 +143,7 @@ async def test_what_is_not_served(served: Served, method: str, path: str, code: 
         (b'{"metadata":{"name":"\xff"}}', {}, 400, "BadRequest", "not valid JSON"),
         (
             b"k8s\x00", {"Content-Type": "application/vnd.kubernetes.protobuf"},
-            415, "UnsupportedMediaType", "accepted media types include: application/json",
+            400, "BadRequest", 'no kind "" is registered',
         ),
         (b"a: b", {"Content-Type": "application/yaml"}, 415, "UnsupportedMediaType", "unknown format"),
         (b"{}", {"Accept": "text/html"}, 406, "NotAcceptable", "only the following media types"),
