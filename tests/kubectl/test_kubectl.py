@@ -346,7 +346,7 @@ def test_get_watch_only(yard: Yard, namespace: str) -> None:
 
 
 def test_version_and_resources(yard: Yard) -> None:
-    version = ororjson.loads(yard.kubectl("version", "-o", "json"))["serverVersion"]
+    version = orjson.loads(yard.kubectl("version", "-o", "json"))["serverVersion"]
     assert version["gitVersion"].startswith("v1.34.0+gpuyard-")
     resources = [row[0] for row in rows(yard.kubectl("api-resources", "--no-headers"))]
     assert resources == [
@@ -368,7 +368,7 @@ def test_without_the_token_kubectl_is_told_to_log_in(yard: Yard) -> None:
 
 
 def _without_token(yard: Yard) -> str:
-    config = ororjson.loads((yard.folder / "kubeconfig").read_bytes())
+    config = orjson.loads((yard.folder / "kubeconfig").read_bytes())
     config["users"][0]["user"] = {}
     file = yard.folder / "no-token"
     file.write_bytes(orjson.dumps(config))
