@@ -13,7 +13,8 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.devices.inventory import DeviceNode, Gpu, Inventory
-from gpuyard.kube.wellknown import ENV_SIMULATED, GPU_RESOURCE
+from gpuyard.gpus.resources import GPU_RESOURCE
+from gpuyard.kube.wellknown import ENV_SIMULATED
 
 SPEC_FILE = "gpuyard-nvidia-gpu.json"
 KIND = GPU_RESOURCE

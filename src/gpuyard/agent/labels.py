@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from gpuyard.devices.inventory import Inventory
-from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_SIMULATED
+from gpuyard.kube.wellknown import LABEL_GPU_COUNT, LABEL_GPU_MODEL, LABEL_GPU_PRODUCT, LABEL_SIMULATED
 
 _OWN = (
     "nvidia.com/gpu.",
@@ -41,8 +41,8 @@ def node_labels(inventory: Inventory) -> dict[str, str]:
     gpu = inventory.gpus[0]
     major, minor = gpu.compute_capability
     labels = {
-        "nvidia.com/gpu.count": str(len(inventory.gpus)),
-        "nvidia.com/gpu.product": label_value(gpu.product),
+        LABEL_GPU_COUNT: str(len(inventory.gpus)),
+        LABEL_GPU_PRODUCT: label_value(gpu.product),
         "nvidia.com/gpu.memory": str(gpu.memory_mib),
         "nvidia.com/gpu.replicas": "1",
         "nvidia.com/gpu.sharing-strategy": "none",

@@ -12,14 +12,14 @@ from gpuyard.compatibility.nearest import Suggestion, nearest_fit
 from gpuyard.compatibility.need import Need
 from gpuyard.compatibility.offer import Offer
 from gpuyard.compatibility.verdict import Verdict
-from gpuyard.kube.wellknown import LABEL_GPU_INJECTION, LABEL_HOSTNAME
+from gpuyard.kube.wellknown import LABEL_GPU_INJECTION, LABEL_GPU_PRODUCT, LABEL_HOSTNAME
 
 #: Labels that can tell the nodes that fail from the others, the one that says most about the cause first.
 _TELLING = (
     "kubernetes.io/arch",
     "nvidia.com/cuda.driver-version.full",
     "nvidia.com/cuda.driver.major",
-    "nvidia.com/gpu.product",
+    LABEL_GPU_PRODUCT,
     LABEL_GPU_INJECTION,
 )
 

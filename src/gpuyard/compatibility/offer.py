@@ -14,13 +14,9 @@ from enum import StrEnum
 from gpuyard.compatibility.facts import Facts
 from gpuyard.compatibility.version import Capability, Version
 from gpuyard.gpus.catalogue import find_model, nearest
+from gpuyard.gpus.resources import is_gpu
 from gpuyard.kube.objects import Manifest, labels_of
-from gpuyard.kube.wellknown import (
-    GPU_RESOURCE,
-    LABEL_GPU_INJECTION,
-    LABEL_GPU_MODEL,
-    LABEL_SIMULATED,
-)
+from gpuyard.kube.wellknown import LABEL_GPU_INJECTION, LABEL_GPU_MODEL, LABEL_GPU_PRODUCT, LABEL_SIMULATED
 
 _NVIDIA = "nvidia.com/"
 
@@ -79,15 +75,15 @@ def has_gpus(node: Manifest) -> bool:
     """Whether a node has GPUs of NVIDIA's to allot, or says that it will."""
     status = node.get("status") or {}
     amounts = {**(status.get("capacity") or {}), **(status.get("allocatable") or {})}
-    return amounts.get(GPU_RESOURCE, "0") != "0" or any(
-        name in labels_of(node) for name in (f"{_NVIDIA}gpu.product", LABEL_GPU_MODEL)
-    )
+    return any(
+        is_gpu(name) and name.startswith(_NVIDIA) and amount != "0" for name, amount in amounts.items()
+    ) or any(name in labels_of(node) for name in (LABEL_GPU_PRODUCT, LABEL_GPU_MODEL))
 
 
 def offer_of(node: Manifest, facts: Facts) -> Offer:
     """What this node offers, as far as its labels say."""
     labels = labels_of(node)
-    product = labels.get(f"{_NVIDIA}gpu.product", "")
+    product = labels.get(LABEL_GPU_PRODUCT, "")
     model = find_model(product) or find_model(labels.get(LABEL_GPU_MODEL, ""))
     capability = _capability(labels)
     if capability is None and model and model.compute_capability:

@@ -11,7 +11,7 @@ from gpuyard.doctor import permissions, quota, registry
 from gpuyard.doctor.check import Check, Report, broken, ok, skipped, unseen, warning
 from gpuyard.doctor.cluster_facts import ClusterFacts
 from gpuyard.doctor.gpu_nodes import GpuNodes
-from gpuyard.kube.nodes import allocatable_gpus
+from gpuyard.gpus.resources import allocatable_gpus
 from gpuyard.kube.objects import key_of
 from gpuyard.kube.storage import DEFAULT_CLASS, is_default_class
 from gpuyard.tenancy.install import missing_parts

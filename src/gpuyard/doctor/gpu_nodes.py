@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from gpuyard.doctor.check import Check, NodeFinding, State, broken, of_nodes, ok, skipped, warning
 from gpuyard.doctor.cluster_facts import Items
 from gpuyard.doctor.injection import cdi_finding, judge_toolkit, runtime_text
+from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.conditions import condition_is_true
-from gpuyard.kube.nodes import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.objects import DAEMON_SETS, RUNTIME_CLASSES, Manifest, Resource, key_of, labels_of
 from gpuyard.kube.pods import why_not_running
 from gpuyard.kube.wellknown import (
+    LABEL_GPU_COUNT,
     LABEL_GPU_MODEL,
     LABEL_PART_OF,
 )
 from gpuyard.tenancy.foreign_plugins import foreign_plugins, served_by_no_pod
 from gpuyard.tenancy.names import AGENT, PART_OF
 
-_LABEL_COUNT = "nvidia.com/gpu.count"
 _LABEL_DRIVER = "nvidia.com/cuda.driver-version.full"
 
 
@@ -179,7 +179,7 @@ def _gpus(node: Manifest) -> NodeFinding:
     total, usable, labelled = (
         capacity_gpus(node),
         allocatable_gpus(node),
-        labels_of(node).get(_LABEL_COUNT, ""),
+        labels_of(node).get(LABEL_GPU_COUNT, ""),
     )
     if not condition_is_true(node, "Ready"):
         return NodeFinding(
@@ -206,7 +206,7 @@ def _gpus(node: Manifest) -> NodeFinding:
         return NodeFinding(
             name,
             State.WARNING,
-            f"has {total} GPUs, and its label {_LABEL_COUNT} says {labelled}",
+            f"has {total} GPUs, and its label {LABEL_GPU_COUNT} says {labelled}",
             "the labeller mends its label within a minute; another's label is its owner's to mend",
         )
     if node["spec"].get("unschedulable"):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from gpuyard.doctor.check import Check, NodeFinding, State, broken, ok, skipped
-from gpuyard.kube.nodes import has_simulated_gpus
+from gpuyard.gpus.resources import has_simulated_gpus
 from gpuyard.kube.objects import Manifest, key_of, labels_of
 from gpuyard.kube.wellknown import LABEL_GPU_INJECTION
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gpuyard.doctor.check import Check, State, ok
+from gpuyard.gpus.resources import GPU_QUOTA_KEY, quota_counts_nothing
 from gpuyard.kube.objects import Manifest, key_of
-from gpuyard.kube.wellknown import GPU_RESOURCE
 from gpuyard.scheduling.amounts import number
-from gpuyard.scheduling.quota import COUNTED_BY_NOBODY, is_scoped, quota_limits
+from gpuyard.scheduling.quota import is_scoped, quota_limits
 
 _NAME = "quota"
-_GPUS = f"requests.{GPU_RESOURCE}"
 #: What a quota says → what every container has to say then: `requests` or `limits`, and of what.
 _DEMANDS = {
     "cpu": ("requests", "cpu"),
@@ -50,11 +49,10 @@ def _useless(quota: Manifest) -> list[tuple[str, str]]:
     return [
         (
             f"{key_of(quota).name} limits {resource}, which counts nothing",
-            f"write {_GPUS} in its place: kubectl edit resourcequota {key_of(quota).name} "
+            f"write {GPU_QUOTA_KEY} in its place: kubectl edit resourcequota {key_of(quota).name} "
             f"-n {key_of(quota).namespace}",
         )
-        for resource in COUNTED_BY_NOBODY
-        if resource in _keys(quota)
+        for resource in sorted(filter(quota_counts_nothing, _keys(quota)))
     ]
 
 
@@ -62,7 +60,7 @@ def _used_up(quota: Manifest, namespace: str) -> list[tuple[str, str]]:
     full = [
         f"{limit.key} ({number(limit.resource, limit.used)} of {number(limit.resource, limit.hard)})"
         for limit in quota_limits(quota)
-        if limit.key not in COUNTED_BY_NOBODY and not limit.free
+        if not limit.free and not quota_counts_nothing(limit.key)
     ]
     if not full:
         return []
@@ -104,7 +102,7 @@ def _given(limit_ranges: Sequence[Manifest]) -> set[tuple[str, str]]:
 
 def _gpus_left(quota: Manifest) -> str:
     for limit in quota_limits(quota):
-        if limit.key == _GPUS:
+        if limit.key == GPU_QUOTA_KEY:
             return f"{key_of(quota).name} leaves {limit.free} of {limit.hard} GPUs{_only(quota)}"
     return ""
 

@@ -8,8 +8,8 @@ from gpuyard import errors
 from gpuyard.doctor import registry
 from gpuyard.doctor.check import Check, Report, State, broken, ok, skipped, warning
 from gpuyard.doctor.yard_facts import YardFacts
+from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.conditions import condition_is_true
-from gpuyard.kube.nodes import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.objects import Manifest, annotations_of, labels_of
 from gpuyard.kube.wellknown import (
     ANNOTATION_CONTAINERS,

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gpuyard.kube.wellknown import LABEL_GPU_COUNT
 from gpuyard.scheduling.amounts import in_words
 from gpuyard.scheduling.fit import fit
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import NodeState, Snapshot
-
-#: What discovery labels a node with, and leaves there while nothing serves its GPUs.
-_LABEL_COUNT = "nvidia.com/gpu.count"
 
 
 def without_plugin(request: PodRequest, snapshot: Snapshot) -> list[NodeState]:
@@ -38,8 +36,8 @@ def about_health(request: PodRequest, snapshot: Snapshot) -> str:
 def about_plugins(snapshot: Snapshot) -> tuple[str, ...]:
     """Nodes that are labelled for GPUs and offer none."""
     return tuple(
-        f"node {node.name} is labelled for {node.labels[_LABEL_COUNT]} GPUs and offers none: "
+        f"node {node.name} is labelled for {node.labels[LABEL_GPU_COUNT]} GPUs and offers none: "
         "no device plugin serves them"
         for node in snapshot.nodes.values()
-        if node.labels.get(_LABEL_COUNT, "0") != "0"
+        if node.labels.get(LABEL_GPU_COUNT, "0") != "0"
     )

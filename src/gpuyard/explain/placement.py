@@ -13,11 +13,13 @@ from gpuyard.explain.device_plugins import about_health, about_plugins, without_
 from gpuyard.explain.holders import Holder, holders_of
 from gpuyard.explain.node_labels import about_labels, few
 from gpuyard.gpus.catalogue import in_words as models_in_words
-from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL
+from gpuyard.gpus.resources import gpus_in, is_gpu
+from gpuyard.kube.requests import PODS
+from gpuyard.kube.wellknown import LABEL_GPU_MODEL
 from gpuyard.scheduling.amounts import by_importance, in_words, number, quantity
 from gpuyard.scheduling.decide import decide
 from gpuyard.scheduling.fit import Filter, Insufficient, Misfit, fit, wanted_models
-from gpuyard.scheduling.requests import PODS, PodRequest
+from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import NodeState, Snapshot
 
 
@@ -230,8 +232,8 @@ def _blocker(reports: list[NodeReport], request: PodRequest, never: bool) -> Blo
     nearest = min(reports, key=_distance)
     if not nearest.misfits:
         return None
-    gpus = (a.total for r in reports for a in r.arithmetic if a.resource == GPU_RESOURCE)
-    if GPU_RESOURCE in request.resources and not any(gpus):
+    gpus = (a.total for r in reports for a in r.arithmetic if is_gpu(a.resource))
+    if gpus_in(request.resources) and not any(gpus):
         return Blocker.NO_GPUS
     first = nearest.misfits[0].filter
     if first is Filter.RESOURCES:
@@ -248,7 +250,8 @@ def _headline(
         case Blocker.NO_NODES:
             return "there are no nodes"
         case Blocker.NO_GPUS:
-            return f"needs {in_words(GPU_RESOURCE, request.resources[GPU_RESOURCE])}, and no node has any"
+            asked = ", ".join(in_words(r, n) for r, n in request.resources.items() if is_gpu(r))
+            return f"needs {asked}, and no node has any"
         case Blocker.MODEL:
             return _about_models(request, snapshot)
         case Blocker.TOO_LARGE:

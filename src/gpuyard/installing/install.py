@@ -11,6 +11,7 @@ from gpuyard.client.apply import ApplyResult, apply, delete, find, labelled
 from gpuyard.client.rest import RestApi
 from gpuyard.client.server_version import check_version, version_text
 from gpuyard.devices.simulated import parse_simulation
+from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.names import is_label
 from gpuyard.kube.objects import (
     DAEMON_SETS,
@@ -24,7 +25,6 @@ from gpuyard.kube.objects import (
     labels_of,
 )
 from gpuyard.kube.pods import why_not_running
-from gpuyard.kube.wellknown import GPU_RESOURCE
 from gpuyard.tenancy.foreign_plugins import foreign_plugins, served_by_no_pod
 from gpuyard.tenancy.install import KINDS, install, resource_of, title
 from gpuyard.tenancy.names import AGENT, LABELS, SELECTOR

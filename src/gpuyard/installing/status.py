@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from gpuyard.client.apply import find
 from gpuyard.client.rest import RestApi
 from gpuyard.client.server_version import cluster_version, version_text
+from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.installing.install import installed
-from gpuyard.kube.nodes import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.objects import (
     DAEMON_SETS,
     NAMESPACES,

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from gpuyard import errors
 from gpuyard.client.apply import delete
 from gpuyard.client.rest import RestApi
+from gpuyard.gpus.resources import gpus_in
 from gpuyard.installing.install import installed
 from gpuyard.kube.objects import DAEMON_SETS, NAMESPACES, NODES, PODS, Manifest, Resource, key_of, labels_of
 from gpuyard.kube.pods import is_terminal
-from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_PART_OF
+from gpuyard.kube.wellknown import LABEL_PART_OF
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.tenancy.install import title
 from gpuyard.tenancy.names import PART_OF, SELECTOR
@@ -58,7 +59,7 @@ async def _refuse_while_gpus_are_used(api: RestApi, nodes: set[str]) -> None:
     users = []
     for pod in (await api.list(PODS)).items:
         request = PodRequest.of(pod)
-        if request.node_name in nodes and request.resources.get(GPU_RESOURCE) and not is_terminal(pod):
+        if request.node_name in nodes and gpus_in(request.resources) and not is_terminal(pod):
             users.append(str(request.key))
     if users:
         shown = ", ".join(sorted(users)[:_SHOWN]) + (", …" if len(users) > _SHOWN else "")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-GPU_RESOURCE = "nvidia.com/gpu"
-
 #: On Job and pods: the run that they belong to.
 LABEL_RUN = "gpuyard.io/run"
+#: On nodes: how many GPUs they have, and NVIDIA's name of the first, as GPU feature discovery has them.
+LABEL_GPU_COUNT = "nvidia.com/gpu.count"
+LABEL_GPU_PRODUCT = "nvidia.com/gpu.product"
 #: On nodes: the catalogue's name of the GPU model, whatever the vendor's product label says.
 LABEL_GPU_MODEL = "gpuyard.io/gpu-model"
 #: On nodes: "true" when the GPUs are simulated.

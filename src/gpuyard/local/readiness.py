@@ -9,10 +9,10 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.client.informer import Informer
 from gpuyard.devices.simulated import parse_simulation
+from gpuyard.gpus.resources import GPU_RESOURCE, capacity_gpus
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import ObjectKey, labels_of
-from gpuyard.kube.quantity import to_int
-from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL, LABEL_SIMULATED
+from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_SIMULATED
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Readiness:
         """Whether the node shows the GPUs that this start is to have, and none of an earlier one."""
         node = self._nodes.objects[ObjectKey("", self._node)]
         labels = labels_of(node)
-        count = to_int((node.get("status", {}).get("capacity") or {}).get(GPU_RESOURCE, 0))
+        count = capacity_gpus(node)
         if self._simulate:
             wanted = parse_simulation(self._simulate)
             # Until the plugin has registered, the node still shows what the last start left in the store.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gpuyard import __version__, errors
 from gpuyard.client.rest import RestApi
-from gpuyard.kube.nodes import allocatable_gpus, capacity_gpus, has_simulated_gpus
+from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.objects import NODES, Manifest, annotations_of, labels_of
 from gpuyard.kube.wellknown import (
     ANNOTATION_CONTAINERS,

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gpuyard import errors
+from gpuyard.gpus.resources import pod_gpus
 from gpuyard.kube.objects import Manifest, labels_of
-from gpuyard.kube.quantity import to_int
-from gpuyard.kube.wellknown import ENV_ALLOW_CPU, GPU_RESOURCE, RUNTIME_CLASS_PROCESS
+from gpuyard.kube.wellknown import ENV_ALLOW_CPU, RUNTIME_CLASS_PROCESS
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.scheduling.fit import fit
 from gpuyard.scheduling.requests import PodRequest
@@ -138,7 +138,7 @@ def _fits_nowhere(report: Report) -> errors.UsageError:
 
 def wants_check(pod: Mapping[str, Any]) -> bool:
     """Whether a pod spec has an image, and GPUs to run it on."""
-    return pod.get("runtimeClassName") != RUNTIME_CLASS_PROCESS and _gpu_count(pod) > 0
+    return pod.get("runtimeClassName") != RUNTIME_CLASS_PROCESS and pod_gpus(pod) > 0
 
 
 async def unfit_lines(
@@ -214,11 +214,6 @@ def judge_nodes(images: Sequence[Traits], nodes: Sequence[Manifest]) -> Report:
     facts = load_facts()
     offers = [offer_of(node, facts) for node in nodes]
     return judge_all([need_of(image, facts) for image in images], offers, facts)
-
-
-def _gpu_count(pod: Mapping[str, Any]) -> int:
-    limits = (pod["containers"][0].get("resources") or {}).get("limits") or {}
-    return to_int(limits.get(GPU_RESOURCE, "0"))
 
 
 def _allows_cpu(pod: Mapping[str, Any]) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from gpuyard.gpus.resources import WHOLE_GPUS, is_gpu
 from gpuyard.kube.quantity import format_bytes, format_milli
-from gpuyard.kube.wellknown import GPU_RESOURCE
-from gpuyard.scheduling.requests import CPU, MEMORY, PODS
+from gpuyard.kube.requests import CPU, MEMORY, PODS
 
 EPHEMERAL_STORAGE = "ephemeral-storage"
 _BYTES = frozenset({MEMORY, EPHEMERAL_STORAGE})
@@ -36,9 +36,9 @@ def in_words(resource: str, amount: int) -> str:
 def noun(resource: str, amount: int) -> str:
     """The resource's name as people say it, singular or plural."""
     one = {CPU: 1000}.get(resource, 1) == amount
+    if resource in WHOLE_GPUS:
+        return "GPU" if one else "GPUs"
     match resource:
-        case "nvidia.com/gpu":
-            return "GPU" if one else "GPUs"
         case "cpu":
             return "CPU" if one or amount < 1000 else "CPUs"
         case "pods":
@@ -56,7 +56,9 @@ def affordable(resource: str, free: int) -> int:
 
 def by_importance(resource: str) -> tuple[int, str]:
     """Sorts GPUs first, then other devices, CPU, memory, the rest, and the number of pods last."""
-    ranks = {GPU_RESOURCE: 0, CPU: 2, MEMORY: 3, PODS: 5}
+    if is_gpu(resource):
+        return 0, resource
+    ranks = {CPU: 2, MEMORY: 3, PODS: 5}
     return ranks.get(resource, 1 if "/" in resource else 4), resource
 
 

@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Any, ClassVar, TypeAlias
 
 from gpuyard.gpus.catalogue import in_words as models_in_words
+from gpuyard.kube.requests import PODS
 from gpuyard.kube.selectors import Requirement
 from gpuyard.kube.taints import format_taint, tolerates
 from gpuyard.kube.wellknown import (
@@ -20,7 +21,7 @@ from gpuyard.kube.wellknown import (
     TAINT_UNSCHEDULABLE,
 )
 from gpuyard.scheduling.amounts import in_words, number
-from gpuyard.scheduling.requests import PODS, NodeTerm, PodRequest
+from gpuyard.scheduling.requests import NodeTerm, PodRequest
 from gpuyard.scheduling.snapshot import NodeState
 
 

@@ -10,19 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuyard.kube.objects import Manifest
+from gpuyard.kube.requests import CPU, MEMORY, PODS, effective_limits, effective_requests, parse_resources
 from gpuyard.kube.selectors import Requirement
-from gpuyard.kube.wellknown import GPU_RESOURCE
-from gpuyard.scheduling.requests import (
-    CPU,
-    MEMORY,
-    PODS,
-    effective_limits,
-    effective_requests,
-    parse_resources,
-)
-
-#: Keys that the API server accepts in a quota, and that nothing is ever counted for.
-COUNTED_BY_NOBODY = (GPU_RESOURCE, f"limits.{GPU_RESOURCE}")
 
 
 @dataclass(frozen=True)

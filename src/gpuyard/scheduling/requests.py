@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from gpuyard.kube.objects import Manifest, ObjectKey, controller_of, labels_of
-from gpuyard.kube.quantity import to_int, to_milli
+from gpuyard.kube.requests import effective_requests
 from gpuyard.kube.selectors import Requirement, requirements_of
 from gpuyard.kube.wellknown import LABEL_RUN
 
-CPU = "cpu"
-MEMORY = "memory"
-PODS = "pods"
 _TEMPLATE_HASH = "pod-template-hash"
 
 
@@ -120,36 +116,6 @@ class PodRequest:
         return cls.of({"metadata": metadata, "spec": template["spec"]})
 
 
-def effective_requests(spec: Mapping[str, Any]) -> dict[str, int]:
-    """What a pod takes from its node: the larger of its containers together and any init container.
-
-    Init containers that restart always run beside the others. A limit without a request counts as one.
-    Source: k8s.io/component-helpers `resource.PodRequests`.
-    """
-    total = _together(spec, _container_requests)
-    total[PODS] = 1
-    return {resource: count for resource, count in total.items() if count > 0}
-
-
-def effective_limits(spec: Mapping[str, Any]) -> dict[str, int]:
-    """The same of limits, as a ResourceQuota counts them."""
-    return _together(spec, lambda container: _parse((container.get("resources") or {}).get("limits") or {}))
-
-
-def _together(
-    spec: Mapping[str, Any], amounts: Callable[[Mapping[str, Any]], dict[str, int]]
-) -> dict[str, int]:
-    running = _sum(amounts(c) for c in spec.get("containers") or ())
-    sidecars: dict[str, int] = {}
-    peak: dict[str, int] = {}
-    for container in spec.get("initContainers") or ():
-        requests = _sum((amounts(container), sidecars))
-        if container.get("restartPolicy") == "Always":
-            sidecars = requests
-        peak = _max(peak, requests)
-    return _sum((_max(_sum((running, sidecars)), peak), _parse(spec.get("overhead") or {})))
-
-
 def _owner(manifest: Manifest) -> tuple[str, str]:
     owner = controller_of(manifest)
     # A node owns the pods that its kubelet has from files.
@@ -160,35 +126,3 @@ def _owner(manifest: Manifest) -> tuple[str, str]:
     if kind == "ReplicaSet" and len(suffix) > 1 and name.endswith(suffix):
         return "deployment", name.removesuffix(suffix)
     return kind.lower(), name
-
-
-def parse_resources(raw: Mapping[str, str | int | float]) -> dict[str, int]:
-    """A `ResourceList`: cpu in millicores, all others in whole base units."""
-    return _parse(raw)
-
-
-def _container_requests(container: Mapping[str, Any]) -> dict[str, int]:
-    resources = container.get("resources") or {}
-    return _parse({**(resources.get("limits") or {}), **(resources.get("requests") or {})})
-
-
-def _parse(raw: Mapping[str, str | int | float]) -> dict[str, int]:
-    return {resource: _amount(resource, text) for resource, text in raw.items()}
-
-
-# The same few texts come with every pod, and exact decimals are slow.
-@lru_cache(maxsize=4096)
-def _amount(resource: str, text: str | int | float) -> int:
-    return to_milli(text) if resource == CPU else to_int(text)
-
-
-def _sum(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for part in parts:
-        for resource, count in part.items():
-            total[resource] = total.get(resource, 0) + count
-    return total
-
-
-def _max(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
-    return {resource: max(left.get(resource, 0), right.get(resource, 0)) for resource in {**left, **right}}

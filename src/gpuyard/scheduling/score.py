@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gpuyard.kube.wellknown import GPU_RESOURCE
+from gpuyard.gpus.resources import gpus_in
+from gpuyard.kube.requests import CPU
 from gpuyard.scheduling.fit import tolerated
-from gpuyard.scheduling.requests import CPU, PodRequest
+from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import NodeState
 
 
@@ -33,7 +34,8 @@ class Score(NamedTuple):
 
 def score(request: PodRequest, node: NodeState) -> Score:
     """How well a node that fits suits the pod."""
-    gpus = request.resources.get(GPU_RESOURCE, 0)
+    gpus = gpus_in(request.resources)
+    there, held = gpus_in(node.allocatable), gpus_in(node.allotted)
     cpu = node.allotted.get(CPU, 0) + request.resources.get(CPU, 0)
     return Score(
         unmet_wishes=sum(w for w, term in request.preferred if not term.matches(node.name, node.labels)),
@@ -41,8 +43,8 @@ def score(request: PodRequest, node: NodeState) -> Score:
             taint.get("effect") == "PreferNoSchedule" and not tolerated(taint, request)
             for taint in node.taints
         ),
-        spare_gpus=node.free(GPU_RESOURCE) - gpus if gpus else node.allocatable.get(GPU_RESOURCE, 0),
-        breaks_into=bool(node.allocatable.get(GPU_RESOURCE)) and not node.allotted.get(GPU_RESOURCE),
+        spare_gpus=there - held - gpus if gpus else there,
+        breaks_into=bool(there) and not held,
         used_cpu=cpu * 1000 // max(node.allocatable.get(CPU, 0), 1),
         name=node.name,
     )

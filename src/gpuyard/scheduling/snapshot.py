@@ -9,7 +9,8 @@ from typing import Any
 from gpuyard.kube.conditions import condition_is_true, find_condition
 from gpuyard.kube.objects import Manifest, labels_of
 from gpuyard.kube.pods import is_terminal
-from gpuyard.scheduling.requests import PodRequest, parse_resources
+from gpuyard.kube.requests import parse_resources
+from gpuyard.scheduling.requests import PodRequest
 
 #: Taints that the control plane sets and takes away by itself.
 PASSING_TAINTS = "node.kubernetes.io/"

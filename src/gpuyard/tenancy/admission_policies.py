@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from gpuyard.gpus.resources import GPU_RESOURCE, MIG_PREFIX
 from gpuyard.kube.wellknown import (
     ANNOTATION_LABELS_SET,
     ANNOTATION_TAINT_SET,
-    GPU_RESOURCE,
     LABEL_HARDWARE_TYPE,
     LABEL_TENANT,
 )
@@ -85,7 +85,7 @@ def _tenant_rules() -> list[tuple[str, str]]:
     spec = "!variables.creates || "
     gpu = (
         f'c.?resources.?limits.orValue({{}}).exists(n, (n == "{GPU_RESOURCE}"'
-        ' || n.startsWith("nvidia.com/mig-"))'
+        f' || n.startsWith("{MIG_PREFIX}"))'
         ' && string(c.resources.limits[n]) != "0")'
     )
     void = (

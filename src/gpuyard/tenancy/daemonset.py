@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpuyard.kube.wellknown import GPU_RESOURCE
+from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.tenancy.names import AGENT, LABELLER, LABELLER_CONTAINER, LABELS, PLUGIN_CONTAINER, RUNTIME_CLASS
 from gpuyard.tenancy.options import (
     NOT_PRIVILEGED,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gpuyard.kube.nodes import allocatable_gpus
+from gpuyard.gpus.resources import allocatable_gpus
 from gpuyard.kube.objects import Manifest, controller_of, key_of, labels_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.wellknown import LABEL_PART_OF

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.objects import annotations_of, labels_of
-from gpuyard.kube.wellknown import ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET, GPU_RESOURCE
+from gpuyard.kube.wellknown import ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET
 
 TAINT = {"key": GPU_RESOURCE, "value": "present", "effect": "NoSchedule"}
 

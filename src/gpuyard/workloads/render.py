@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.quantity import format_bytes, to_int
 from gpuyard.kube.references import escape_references
@@ -16,7 +17,6 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_COMMAND,
     ANNOTATION_SUBMITTED_AT,
     ENV_GPUS,
-    GPU_RESOURCE,
     IMAGE_PROCESS,
     LABEL_GPU_MODEL,
     LABEL_RUN,

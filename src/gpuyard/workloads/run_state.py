@@ -8,16 +8,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from gpuyard.gpus.resources import pod_gpus
 from gpuyard.kube.conditions import condition_is_true, find_condition
 from gpuyard.kube.messages import without_preemption
 from gpuyard.kube.objects import annotations_of, labels_of
 from gpuyard.kube.pods import PULL_REASONS, container_statuses, is_terminal
-from gpuyard.kube.quantity import to_int
 from gpuyard.kube.timestamps import format_time, parse_time
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMPLETION_INDEX,
     ANNOTATION_STOPPED_AT,
-    GPU_RESOURCE,
     LABEL_RUN,
     LABEL_SIMULATED,
 )
@@ -103,7 +102,7 @@ def run_state(
     verdict = _verdict(job, ordered, last)
     ended = verdict.state in (State.SUCCEEDED, State.FAILED, State.STOPPED)
     template = job["spec"]["template"]["spec"]
-    gpus = _gpus(template) * int(job["spec"].get("parallelism", 1))
+    gpus = pod_gpus(template) * int(job["spec"].get("parallelism", 1))
     nodes = {pod["spec"]["nodeName"] for pod in ordered if pod["spec"].get("nodeName")}
     return RunState(
         name=labels_of(job).get(LABEL_RUN) or job["metadata"]["name"],
@@ -256,11 +255,6 @@ def _is_simulated(pod: Mapping[str, Any], simulated_nodes: Collection[str]) -> b
     return (
         annotations_of(pod).get(LABEL_SIMULATED) == "true" or pod["spec"].get("nodeName") in simulated_nodes
     )
-
-
-def _gpus(pod_spec: Mapping[str, Any]) -> int:
-    limits = [(container.get("resources") or {}).get("limits") or {} for container in pod_spec["containers"]]
-    return sum(to_int(limit.get(GPU_RESOURCE, 0)) for limit in limits)
 
 
 def _creation(pod: Mapping[str, Any]) -> tuple[str, str]:

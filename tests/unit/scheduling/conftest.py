@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 from hypothesis import strategies as st
 
+from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.kube.selectors import Requirement
-from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL
+from gpuyard.kube.wellknown import LABEL_GPU_MODEL
 from gpuyard.scheduling.requests import NodeTerm, PodRequest
 from gpuyard.scheduling.snapshot import NodeState, Snapshot
 

@@ -15,7 +15,7 @@ from gpuyard import errors
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
 from gpuyard.agent.plugin.server import Plugin
-from gpuyard.kube.wellknown import GPU_RESOURCE
+from gpuyard.gpus.resources import GPU_RESOURCE
 
 ENDPOINT = "nvidia.sock"
 _API_VERSION = "v1beta1"

@@ -18,9 +18,10 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
 
     from gpuyard.cli.call import call
     from gpuyard.cli.output import print_json, print_table
+    from gpuyard.gpus.resources import gpus_in
     from gpuyard.kube.objects import NODES, PODS
     from gpuyard.kube.quantity import format_milli
-    from gpuyard.kube.wellknown import GPU_RESOURCE, LABEL_GPU_MODEL, LABEL_SIMULATED
+    from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_SIMULATED
     from gpuyard.runs.target import Target
     from gpuyard.scheduling.snapshot import Snapshot
 
@@ -35,8 +36,8 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
             "ready": node.ready,
             "gpu_model": node.labels.get(LABEL_GPU_MODEL),
             "simulated": node.labels.get(LABEL_SIMULATED) == "true",
-            "gpus": node.allocatable.get(GPU_RESOURCE, 0),
-            "gpus_free": node.free(GPU_RESOURCE),
+            "gpus": gpus_in(node.allocatable),
+            "gpus_free": gpus_in(node.allocatable) - gpus_in(node.allotted),
             "cpu_milli": node.allocatable.get("cpu", 0),
             "cpu_milli_free": node.free("cpu"),
             "memory_bytes": node.allocatable.get("memory", 0),

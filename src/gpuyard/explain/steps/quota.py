@@ -16,8 +16,10 @@ from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.holders import Holder, holders_of, smallest_release
 from gpuyard.explain.run_objects import RunObjects, event_text
+from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.kube.pods import is_terminal
+from gpuyard.kube.requests import CPU, MEMORY, parse_resources
 from gpuyard.scheduling.amounts import affordable, by_importance, noun, number, quantity
 from gpuyard.scheduling.quota import (
     QuotaLimit,
@@ -27,12 +29,7 @@ from gpuyard.scheduling.quota import (
     parse_amount,
     quota_limits,
 )
-from gpuyard.scheduling.requests import (
-    CPU,
-    MEMORY,
-    PodRequest,
-    parse_resources,
-)
+from gpuyard.scheduling.requests import PodRequest
 
 _EXCEEDED = re.compile(r"exceeded quota: (?P<name>\S+), requested: (?P<requested>.*), used: .*, limited: ")
 _UNSET = re.compile(r"failed quota: (?P<name>\S+): must specify (?P<what>.*)")
@@ -43,7 +40,7 @@ _RANGE = re.compile(
 )
 _RATIO = re.compile(r"max limit to request ratio per|usage per \w+ is \S+, but no (?:limit|request) is")
 #: How a run is told to ask for it.
-_FLAGS = {CPU: "--cpus", MEMORY: "--memory", "nvidia.com/gpu": "--gpus"}
+_FLAGS = {CPU: "--cpus", MEMORY: "--memory", GPU_RESOURCE: "--gpus"}
 _MOST_USERS = 6
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from gpuyard import errors
 from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
+from gpuyard.kube.requests import effective_requests
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.local.kubelet.admission import Rejection, admit, refused_by_devices
@@ -28,7 +29,6 @@ from gpuyard.local.kubelet.pod_status import pod_status, rejected_status
 from gpuyard.local.kubelet.pod_writer import PodWriter
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.values import Exit, ExitReason
-from gpuyard.scheduling.requests import effective_requests
 from gpuyard.workloads.stopping import StopOptions
 
 log = logging.getLogger(__name__)

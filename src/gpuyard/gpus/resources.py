@@ -1,0 +1,67 @@
+"""Which of Kubernetes' resources are GPUs, and how many of them a pod asks for and a node has.
+
+A slice of a GPU that is a resource of its own (MIG) counts as one: it is one device that a pod can have.
+Sources: resource names of NVIDIA's and AMD's device plugins; Kubernetes' rules for what a pod requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gpuyard.kube.objects import labels_of
+from gpuyard.kube.requests import effective_requests, parse_resources
+from gpuyard.kube.wellknown import LABEL_SIMULATED
+
+#: NVIDIA's whole GPUs: what our agent serves and a run asks for.
+GPU_RESOURCE = "nvidia.com/gpu"
+WHOLE_GPUS = frozenset({GPU_RESOURCE, "amd.com/gpu"})
+#: Of a slice: `nvidia.com/mig-1g.10gb`.
+MIG_PREFIX = "nvidia.com/mig-"
+
+_REQUESTS, _LIMITS = "requests.", "limits."
+#: The key of a ResourceQuota that limits GPUs.
+GPU_QUOTA_KEY = f"{_REQUESTS}{GPU_RESOURCE}"
+
+
+def is_gpu(resource: str) -> bool:
+    """Whether a resource is GPUs, or slices of GPUs."""
+    return resource in WHOLE_GPUS or resource.startswith(MIG_PREFIX)
+
+
+def gpus_in(amounts: Mapping[str, int]) -> int:
+    """How many GPUs there are among parsed amounts of resources."""
+    return sum(count for resource, count in amounts.items() if is_gpu(resource))
+
+
+def pod_gpus(spec: Mapping[str, Any]) -> int:
+    """How many GPUs a pod takes from its node, init containers and sidecars counted as Kubernetes does."""
+    return gpus_in(effective_requests(spec))
+
+
+def capacity_gpus(node: Mapping[str, Any]) -> int:
+    """How many GPUs a node has, those that are unhealthy included."""
+    return _gpus_of(node, "capacity")
+
+
+def allocatable_gpus(node: Mapping[str, Any]) -> int:
+    """How many GPUs a node's pods can have."""
+    return _gpus_of(node, "allocatable")
+
+
+def has_simulated_gpus(node: Mapping[str, Any]) -> bool:
+    """Whether its GPUs are simulated."""
+    return labels_of(node).get(LABEL_SIMULATED) == "true"
+
+
+def quota_counts_nothing(key: str) -> bool:
+    """Whether it is a quota's key for GPUs that the API server accepts, and never counts anything for.
+
+    Of devices a ResourceQuota counts requests alone: `requests.nvidia.com/gpu`.
+    """
+    return is_gpu(key.removeprefix(_LIMITS))
+
+
+def _gpus_of(node: Mapping[str, Any], field: str) -> int:
+    amounts = (node.get("status") or {}).get(field) or {}
+    return gpus_in(parse_resources({name: amount for name, amount in amounts.items() if is_gpu(name)}))
