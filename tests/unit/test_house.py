@@ -10,10 +10,19 @@ import pytest
 
 import gpuyard
 
-SOURCE = Path(gpuyard.__file__).parent
+SOURCE, TESTS = Path(gpuyard.__file__).parent, Path(__file__).parent
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 60
 #: Programs of their own, which say on their standard output or error what their caller reads there.
 PROGRAMS = {"agent/command.py", "launcher.py"}
+#: Tests of more than one module, which no single module's name fits.
+ACROSS_MODULES = {
+    "test_house.py": "the whole tree",
+    "compatibility/test_properties.py": "what need, offer, judge and fleet hold together",
+    "explain/steps/test_messages.py": "the words of every step",
+    "explain/steps/test_recorded.py": "every step over the same recordings",
+    "python_api/test_public_names.py": "what `import gpuyard` gives",
+    "local/objects/kinds/test_small_kinds.py": "one table over the kinds that have a few rules each",
+}
 MODULES = sorted(
     file.relative_to(SOURCE).as_posix() for file in SOURCE.rglob("*.py") if "_proto" not in file.parts
 )
@@ -48,3 +57,14 @@ def test_every_name_can_be_guessed() -> None:
     folders = {part for module in MODULES for part in Path(module).with_suffix("").parts}
     assert not folders & {"utils", "common", "core", "helpers", "misc", "told", "slots", "subjects", "shown"}
     assert not folders & {"submitted", "absent", "hints", "carrying", "origin", "tree"}
+
+
+@pytest.mark.parametrize("test", sorted(t.relative_to(TESTS).as_posix() for t in TESTS.rglob("test_*.py")))
+def test_tests_lie_where_their_module_lies(test: str) -> None:
+    """`test_MODULE.py` tests the module or package of that name, `test_MODULE_ASPECT.py` a part of it."""
+    path = Path(test)
+    words = path.stem.split("_")[1:]
+    names = ["_".join(words[:count]) for count in range(1, len(words) + 1)]
+    package = SOURCE / path.parent
+    has_module = any((package / f"{name}.py").is_file() or (package / name).is_dir() for name in names)
+    assert has_module != (test in ACROSS_MODULES)

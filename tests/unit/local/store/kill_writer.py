@@ -1,4 +1,4 @@
-"""Writes until it is killed: run by test_kill as a process of its own.
+"""Writes until it is killed: run by test_store_kill as a process of its own.
 
 Usage: kill_writer.py DATABASE HISTORY WRITERS ROUND. Each writer makes, changes twice and deletes its
 object, over and over; each acknowledgement is one line `VERB NAME REVISION VALUE` on standard output, sent

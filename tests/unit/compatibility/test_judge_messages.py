@@ -1,6 +1,7 @@
 """Every reason in its words: `golden/verdicts.txt` has what each image is told on each node.
 
-To write the file again after a change that was meant: `python -m tests.unit.compatibility.test_messages`.
+To write the file again after a change that was meant:
+`python -m tests.unit.compatibility.test_judge_messages`.
 """
 
 from __future__ import annotations
