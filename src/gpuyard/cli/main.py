@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -60,6 +64,9 @@ _MEANT = {
     "diagnose": "doctor",
     "help": "--help",
 }
+
+#: Objects that are made between two searches for garbage; Python's default is 700.
+_GARBAGE_AFTER = 50_000
 
 EPILOG = """\b
 Examples:
@@ -145,8 +152,19 @@ def _give_up_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def main() -> None:
+def _leave(code: int) -> NoReturn:
+    """Ends the process as `sys.exit` does, but for taking the interpreter apart: that is an eighth of what a
+    short command takes, and nothing is left to be done by it."""
+    if threading.active_count() > 1:
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    os._exit(code & 0xFF)
+
+
+def main() -> NoReturn:
     """The console script: never a traceback for what a user or the world did wrong."""
+    # Imports make many objects, and none is garbage; a command that lasts is looked through all the same.
+    gc.set_threshold(_GARBAGE_AFTER)
     try:
         _check_text(sys.argv)
         code = cli.main(standalone_mode=False)
@@ -169,4 +187,4 @@ def main() -> None:
             click.echo(f"  {error.remedy}", err=True)
         code = error.exit_code
     _give_up_output()
-    sys.exit(code if isinstance(code, int) else 0)
+    _leave(code if isinstance(code, int) else 0)

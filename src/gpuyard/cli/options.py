@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -81,6 +83,8 @@ def complete_clusters(ctx: click.Context, param: click.Parameter, incomplete: st
 
 def complete_scripts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Files, from the folder where the run is to be; the shell looks for them where that is its own."""
+    from click.shell_completion import CompletionItem
+
     from gpuyard.cli.completion import files_in
     from gpuyard.cli.spec_options import flags_of
 
@@ -92,11 +96,15 @@ def complete_scripts(ctx: click.Context, param: click.Parameter, incomplete: str
 
 def complete_folders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Folders, as the shell finds them."""
+    from click.shell_completion import CompletionItem
+
     return [CompletionItem(incomplete, type="dir")]
 
 
 def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Files, as the shell finds them."""
+    from click.shell_completion import CompletionItem
+
     return [CompletionItem(incomplete, type="file")]
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import shutil
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import TextIO
 
 import click
-import orjson
 
 _GAP = "   "
 #: Cells aren't cut to less.
@@ -18,6 +18,8 @@ _LEAST = 10
 
 def print_json(value: object) -> None:
     """One indented JSON document."""
+    import orjson
+
     sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     sys.stdout.buffer.flush()
 
@@ -28,7 +30,7 @@ def print_table(
     """Columns side by side, made to fit a terminal that is too narrow: see `fit_table`."""
     table = [list(header), *(list(row) for row in rows)]
     if sys.stdout.isatty():
-        table = fit_table(table, shutil.get_terminal_size().columns, flexible=flexible, drop=drop)
+        table = fit_table(table, _columns(sys.stdout), flexible=flexible, drop=drop)
     for line in table_lines(table):
         click.echo(line)
 
@@ -92,6 +94,18 @@ def _excess(table: Sequence[Sequence[str]], columns: int) -> int:
     return sum(widths) + len(_GAP) * (len(widths) - 1) - columns
 
 
+def _columns(stream: TextIO) -> int:
+    """Width of the terminal behind a stream, or what COLUMNS says.
+
+    `shutil` knows it too, and is long to import.
+    """
+    said = os.environ.get("COLUMNS", "")
+    try:
+        return (int(said) if said.isdecimal() else 0) or os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
@@ -139,8 +153,7 @@ class StatusLine:
         if text == self._shown:
             return
         if self.live:
-            columns = shutil.get_terminal_size().columns
-            sys.stderr.write("\r\x1b[K" + _cut(text, columns - 1))
+            sys.stderr.write("\r\x1b[K" + _cut(text, _columns(sys.stderr) - 1))
         elif text:
             sys.stderr.write(text + "\n")
         sys.stderr.flush()

@@ -44,9 +44,11 @@ class RestApi:
         connection: Connection | None = None,
         *,
         unix_socket: Path | None = None,
+        http: Http | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`clock` tells whether credentials that were refused have expired."""
+        """`http` carries requests to the socket, in the place of `UnixHttp`; `clock` tells whether
+        credentials that were refused have expired."""
         if (connection is None) == (unix_socket is None):
             raise TypeError("give a connection or a unix socket")
         self._connection = connection
@@ -56,7 +58,7 @@ class RestApi:
         if connection is None:
             assert unix_socket is not None
             self.server = str(unix_socket)
-            self._http = UnixHttp(unix_socket)
+            self._http = http or UnixHttp(unix_socket)
             # On this machine no connection dies silently.
             self._log_timeout_s = None
         else:

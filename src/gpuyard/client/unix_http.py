@@ -26,6 +26,14 @@ class UnixHttp:
         self._socket = socket
         self._idle: list[_Connection] = []
 
+    async def connect(self) -> None:
+        """Opens the connection that the next request takes.
+
+        Raises:
+            ConnectionFailed: nobody listens.
+        """
+        self._idle.append(await self._opened())
+
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncIterator[Answer]:
         """See `Http.send`."""

@@ -6,20 +6,19 @@ Source: apimachinery `pkg/api/resource/quantity.go`.
 from __future__ import annotations
 
 import re
-from decimal import Decimal, localcontext
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
 
 _FORM = re.compile(
     r"^([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:(m|u|n|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)|[eE]([+-]?\d{1,2}))?\Z",
     re.ASCII,
 )
-_SCALE = {
-    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"),
-    "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9),
-    "T": Decimal(10**12), "P": Decimal(10**15), "E": Decimal(10**18),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30),
-    "Ti": Decimal(2**40), "Pi": Decimal(2**50), "Ei": Decimal(2**60),
-}  # fmt: skip
+_TENS = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 _DIGITS = 60
 #: Longer than any amount: arithmetic on thousands of digits takes its time.
 _MAX_CHARACTERS = 100
@@ -32,6 +31,8 @@ def parse_quantity(text: str | int | float) -> Decimal:
     Raises:
         ValueError: not a quantity.
     """
+    from decimal import Decimal, localcontext
+
     match = _FORM.match(str(text)) if len(str(text)) <= _MAX_CHARACTERS else None
     if match is None:
         raise ValueError(
@@ -43,10 +44,18 @@ def parse_quantity(text: str | int | float) -> Decimal:
         context.prec = _DIGITS
         value = Decimal(number)
         if suffix:
-            value *= _SCALE[suffix]
+            value *= _scales()[suffix]
         elif exponent:
             value *= Decimal(10) ** int(exponent)
     return value
+
+
+@cache
+def _scales() -> Mapping[str, Decimal]:
+    from decimal import Decimal
+
+    tens = {suffix: Decimal(f"1e{power}") for suffix, power in _TENS.items()}
+    return tens | {suffix: Decimal(scale) for suffix, scale in _BINARY.items()}
 
 
 def to_milli(text: str | int | float) -> int:
@@ -56,13 +65,16 @@ def to_milli(text: str | int | float) -> int:
 
 def to_int(text: str | int | float) -> int:
     """Whole units, rounded up as Kubernetes does (`Quantity.Value`)."""
+    plain = str(text)
+    if plain.isdecimal() and plain.isascii() and len(plain) <= _MAX_CHARACTERS:
+        return int(plain)  # Counts of GPUs are, and whoever lists runs needn't import `decimal` for them.
     return _ceil(parse_quantity(text))
 
 
 def format_bytes(count: int) -> str:
     """The largest binary unit that loses nothing: 17179869184 → `16Gi`."""
     for unit in ("Ei", "Pi", "Ti", "Gi", "Mi", "Ki"):
-        scale = int(_SCALE[unit])
+        scale = _BINARY[unit]
         if count and count % scale == 0:
             return f"{count // scale}{unit}"
     return str(count)
@@ -98,6 +110,8 @@ def canonical_quantity(text: str) -> str:
 
 def _shifted(value: Decimal, places: int) -> Decimal:
     """Times a power of ten, exact: arithmetic of its own accord keeps 28 digits only."""
+    from decimal import localcontext
+
     with localcontext() as context:
         context.prec = _DIGITS
         return value.scaleb(places)

@@ -20,6 +20,7 @@ from gpuyard.kube.wellknown import (
 )
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import load_running
+from gpuyard.local.yard_http import check_release, stopped
 
 
 @dataclass(frozen=True)
@@ -137,34 +138,4 @@ async def check_yard(api: RestApi, paths: YardPaths) -> None:
         await api.get_path("/version")
     except errors.ConnectionFailed as error:
         raise stopped(paths) from error
-    theirs = api.server_headers.get("gpuyard-version", "")
-    if theirs != __version__:
-        raise errors.VersionMismatch(
-            f"the yard runs gpuyard {theirs or 'of an unknown version'}, this command is {__version__}",
-            remedy="restart it with `gpuyard down --keep && gpuyard up`: runs go on meanwhile",
-        )
-
-
-def stopped(paths: YardPaths) -> errors.YardStopped:
-    """The error for a yard that doesn't run; says so when processes of runs go on without it."""
-    if going_on := survivors_text(paths):
-        return errors.YardStopped(
-            f"the yard is stopped, but {going_on} (data in {paths.data_dir})",
-            remedy="`gpuyard up` starts it and finds them again",
-        )
-    return errors.YardStopped(
-        f"the yard is stopped (data in {paths.data_dir})",
-        remedy="start it with `gpuyard up`, or use --context",
-    )
-
-
-def survivors_text(paths: YardPaths) -> str:
-    """`2 of its runs go on (pods a-x7k2q, b-k2x9f)` of a stopped yard; empty when nothing does."""
-    from gpuyard.local.survivors import live_pods
-
-    pods = live_pods(paths.pods_dir)
-    if not pods:
-        return ""
-    named = ", ".join(pods[:5]) + (", …" if len(pods) > 5 else "")
-    one = len(pods) == 1
-    return f"{len(pods)} of its runs {'goes' if one else 'go'} on (pod{'' if one else 's'} {named})"
+    check_release(api.server_headers)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.local.kubelet.pod_folders import PodFolder, pod_folders
+from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.procfs import boot_id, read_stat
 
@@ -48,3 +49,13 @@ def _runs(path: Path, boot: str) -> bool:
 def _name(folder: PodFolder) -> str:
     record = folder.read_record()
     return record.name if record else folder.path.name
+
+
+def survivors_text(paths: YardPaths) -> str:
+    """`2 of its runs go on (pods a-x7k2q, b-k2x9f)` of a stopped yard; empty when nothing does."""
+    pods = live_pods(paths.pods_dir)
+    if not pods:
+        return ""
+    named = ", ".join(pods[:5]) + (", …" if len(pods) > 5 else "")
+    one = len(pods) == 1
+    return f"{len(pods)} of its runs {'goes' if one else 'go'} on (pod{'' if one else 's'} {named})"

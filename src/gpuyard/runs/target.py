@@ -14,7 +14,7 @@ from gpuyard import errors
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.names import is_label
 from gpuyard.local.paths import find_paths
-from gpuyard.local.status import check_yard
+from gpuyard.local.yard_http import YardHttp
 
 #: The name that `gpuyard use` and `--context` give the local yard.
 YARD = "yard"
@@ -46,7 +46,7 @@ async def open_target(context: str | None = None, namespace: str | None = None) 
     Raises:
         UsageError: there is no such context, or the namespace can't be one.
         YardStopped: the yard is meant and isn't running.
-        VersionMismatch: the yard was started by another release.
+        VersionMismatch: of the block: the yard was started by another release.
         Forbidden: of the block, with what to do about it.
     """
     check_namespace(namespace)
@@ -69,8 +69,9 @@ async def open_target(context: str | None = None, namespace: str | None = None) 
         return
     paths = find_paths(os.environ)
     paths.check_runtime_dir()
-    async with RestApi(unix_socket=paths.api_socket) as api:
-        await check_yard(api, paths)
+    http = YardHttp(paths)
+    async with RestApi(unix_socket=paths.api_socket, http=http) as api:
+        await http.connect()
         yield Target(api, namespace or "default", is_yard=True, options=options)
 
 

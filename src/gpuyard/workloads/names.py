@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import re
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from gpuyard.kube.names import is_label, random_suffix
+
+if TYPE_CHECKING:
+    import random
 
 #: A pod's name is the run's plus an index and a random suffix, and must fit a 63-character host name.
 MAX_LENGTH = 52

@@ -12,12 +12,8 @@ from gpuyard.images.registry.settings import ENV_CA_FILE, ENV_PLAIN_HTTP
 
 _PROGRAM = """
 import sys
-from gpuyard.cli.main import main
-sys.argv = ["gpuyard", "run", "--dry-run", "--", "/bin/true"]
-try:
-    main()
-except SystemExit as end:
-    assert not end.code, end.code
+from gpuyard.cli.main import cli
+cli.main(["run", "--dry-run", "--", "/bin/true"], standalone_mode=False)
 packages = ("gpuyard.images", "gpuyard.building", "gpuyard.compatibility")
 print("imported:", *sorted(name for name in sys.modules if name.startswith(packages)), file=sys.stderr)
 """

@@ -26,7 +26,7 @@ def command(keep: bool, stop_runs: bool) -> None:
     from gpuyard.cli.notices import print_notice
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths
-    from gpuyard.local.status import survivors_text
+    from gpuyard.local.survivors import survivors_text
     from gpuyard.runs.run import Run, has_ended, list_runs
     from gpuyard.runs.stopping import stop_run, wait_until_ended
     from gpuyard.runs.target import YARD, Target
