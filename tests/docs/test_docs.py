@@ -226,3 +226,11 @@ def test_specs_in_blocks_are_valid(text: str) -> None:
 
 def test_there_are_specs_in_the_documents() -> None:
     assert len(SPECS) >= 2
+
+
+def test_the_walks_name_modules_that_are_there() -> None:
+    text = (ROOT / "docs/explanation/three-walks.md").read_text()
+    modules = [path.as_posix() for path in (ROOT / "src/gpuyard").rglob("*.py")]
+    named = set(re.findall(r"`([a-z_/]+\.py)`", text))
+    assert len(named) > 30
+    assert not [name for name in named if not any(module.endswith(f"/{name}") for module in modules)]
