@@ -65,7 +65,7 @@ def request_of_spec(
     workdir = spec.workdir if spec.workdir and absolute else WORKDIR
     if (wanted := spec.build) is None:
         request = _request(options, root, workdir, environ)
-        return replace(request, command=resolve_command(spec.run, spec.python))
+        return replace(request, command=resolve_command(spec.run, spec.python, spec.shell))
     merged = replace(
         options,
         base=options.base or _beside(folder, wanted.base),
@@ -79,7 +79,7 @@ def request_of_spec(
         lock=folder / LOCK_NAME,
         pull_repository=wanted.pull_repository if not options.tag else None,
         base_name=None if options.base else _layout_name(wanted.base),
-        command=resolve_command(wanted.run, spec.python) if wanted.run else (),
+        command=resolve_command(wanted.run, spec.python, spec.shell) if wanted.run else (),
     )
 
 

@@ -35,8 +35,8 @@ def _interpreter(run: ResolvedRun, environ: Mapping[str, str]) -> str:
     """Names an interpreter that was found rather than named, unless it is the active environment's."""
     if run.host is None or run.spec.python:
         return ""
-    chosen = resolve_command(run.spec.run, run.host.python)[0]
-    if chosen == split_run(run.spec.run)[0]:
+    chosen = resolve_command(run.spec.run, run.host.python, run.spec.shell)[0]
+    if chosen == split_run(run.spec.run, run.spec.shell)[0]:
         return ""
     if is_own_python(chosen):
         # Where gpuyard was installed beside PyTorch its environment is the user's.

@@ -32,7 +32,7 @@ def host_context(spec: RunSpec, base: Path, environ: Mapping[str, str]) -> HostC
     """
     workdir = _workdir(spec, base)
     python = find_python(spec.python, workdir, environ)
-    argv = resolve_command(spec.run, str(python))
+    argv = resolve_command(spec.run, str(python), spec.shell)
     script = needed_script(argv)
     if script:
         _check_script(workdir, script)

@@ -33,7 +33,7 @@ def resolve(spec: RunSpec, base: Path, environ: Mapping[str, str], *, namespace:
     Raises:
         UsageError: something that it needs isn't here.
     """
-    name = spec.name or generate_name(subject(split_run(spec.run)), random.SystemRandom())
+    name = spec.name or generate_name(subject(split_run(spec.run, spec.shell)), random.SystemRandom())
     image = _image_name(spec)
     if not image:
         return ResolvedRun(spec, name, namespace, host=host_context(spec, base, environ))

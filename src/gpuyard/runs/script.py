@@ -27,7 +27,7 @@ def take_script(spec: RunSpec, folder: Path) -> Script | None:
     Raises:
         UsageError: it is there and can't travel.
     """
-    path = split_run(spec.run)[0]
+    path = split_run(spec.run, spec.shell)[0]
     if not spec.image or not path.endswith(".py"):
         return None
     from gpuyard.workloads.launch import MAX_CONFIG_MAP_BYTES

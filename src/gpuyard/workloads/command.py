@@ -18,6 +18,11 @@ _CHOOSE = (
     'exec /bin/sh -ec "$0"'
 )
 _SHELL = ("/bin/sh", "-c", _CHOOSE)
+#: Options that end a line at its first failure, for a shell that was chosen by its name alone.
+_SHELL_OPTIONS = {
+    **dict.fromkeys(("bash", "ksh", "zsh"), ("-eo", "pipefail")),
+    **dict.fromkeys(("ash", "dash", "sh"), ("-e",)),
+}
 #: Words that only a shell understands at the start of a command.
 _SHELL_WORDS = frozenset(
     {".", ":", "!", "{", "case", "cd", "eval", "exec", "exit", "export", "for", "if", "set", "source",
@@ -55,11 +60,30 @@ def needs_shell(line: str) -> bool:
     return first in _SHELL_WORDS or _ASSIGNMENT.match(first) is not None
 
 
-def split_run(run: Run) -> tuple[str, ...]:
-    """The argv as written: words of a plain line, or those that have a shell run the text.
+def split_shell(shell: str) -> tuple[str, ...]:
+    """The words of a shell that was chosen, before its `-c`: with options of its own only those.
 
     Raises:
-        ValueError: nothing to run, or a quote that isn't closed.
+        ValueError: it names none.
+    """
+    try:
+        words = tuple(shlex.split(shell))
+    except ValueError as error:
+        raise ValueError(f"{shell!r} is no shell: {str(error).lower()}") from error
+    if not words or not words[0]:
+        raise ValueError("names no shell; write for example bash, sh or /bin/zsh")
+    return words if len(words) > 1 else (*words, *_SHELL_OPTIONS.get(PurePosixPath(words[0]).name, ()))
+
+
+def split_run(run: Run, shell: str | None = None) -> tuple[str, ...]:
+    """The argv as written: words of a plain line, or those that have a shell run the text.
+
+    Args:
+        run: a list of words is for no shell.
+        shell: chosen for every line, also a plain one; None for one of our choice, where one is needed.
+
+    Raises:
+        ValueError: nothing to run, no such shell, or a quote that isn't closed.
     """
     if isinstance(run, tuple):
         if not run or not run[0]:
@@ -67,6 +91,8 @@ def split_run(run: Run) -> tuple[str, ...]:
         return run
     if not run.strip():
         raise ValueError("there is nothing to run; write a command such as `python train.py`")
+    if shell is not None:
+        return (*split_shell(shell), "-c", run)
     if needs_shell(run):
         return (*_SHELL, run)
     try:
@@ -76,7 +102,7 @@ def split_run(run: Run) -> tuple[str, ...]:
     return split_run(words)
 
 
-def resolve_command(run: Run, python_path: str | None) -> tuple[str, ...]:
+def resolve_command(run: Run, python_path: str | None, shell: str | None = None) -> tuple[str, ...]:
     """The argv to start.
 
     A script (`train.py …`) gets the interpreter before it, and `python` or `python3` becomes the
@@ -86,7 +112,7 @@ def resolve_command(run: Run, python_path: str | None) -> tuple[str, ...]:
     Raises:
         ValueError: as `split_run`.
     """
-    argv = split_run(run)
+    argv = split_run(run, shell)
     if argv[0].endswith(".py"):
         return (python_path or "python3", *argv)
     if argv[0] in ("python", "python3") and python_path:

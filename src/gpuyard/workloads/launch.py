@@ -63,12 +63,13 @@ def launch(run: ResolvedRun) -> Launch:
     Args:
         run: in an image.
     """
-    command = [escape_references(word) for word in resolve_command(run.spec.run, run.spec.python)]
+    spec = run.spec
+    command = [escape_references(word) for word in resolve_command(spec.run, spec.python, spec.shell)]
     if run.script is not None:
         python, _, *arguments = command
         place = escape_references(_place(run.script))
         return _mounted(run, [*_with_modules(python, run.script), python, place, *arguments])
-    if not run.spec.gpus.count:
+    if not spec.gpus.count:
         return Launch(command)
     if run.entrypoint:
         # A command takes the place of the image's entry point, and with it of the launcher there.
@@ -77,7 +78,7 @@ def launch(run: ResolvedRun) -> Launch:
     if is_python(command[0]):
         # Its torch is the one that the command would import.
         return _mounted(run, [command[0], LAUNCHER, "--", *command])
-    if allows_cpu(run.spec.env):
+    if allows_cpu(spec.env):
         # An image without a shell can't be started so; whoever has one says that nothing is to be checked.
         return Launch(command)
     return _mounted(run, [*_BY_SHELL, *command])

@@ -89,7 +89,7 @@ def _host_pod(spec: RunSpec, host: HostContext) -> dict[str, Any]:
     container = {
         "name": CONTAINER,
         "image": IMAGE_PROCESS,
-        "command": [escape_references(word) for word in resolve_command(spec.run, host.python)],
+        "command": [escape_references(word) for word in resolve_command(spec.run, host.python, spec.shell)],
         "workingDir": host.workdir,
         "env": _env({name: value for name, value in env.items() if value} | dict(spec.env)),
         **_resources(spec),

@@ -62,6 +62,7 @@ class RunSpec:
     Attributes:
         name: None until one is generated.
         run: a command line or an argv; see `command.resolve_command`.
+        shell: what runs a command line; None for one of our choice, where one is needed.
         env: complete: values from the caller's shell are filled in.
         retries: attempts after the first.
         timeout: how long one attempt may run; None for any time.
@@ -73,6 +74,7 @@ class RunSpec:
     """
 
     run: Run
+    shell: str | None = None
     name: str | None = None
     gpus: GpuRequest = field(default_factory=GpuRequest)
     cpus: str | None = None
@@ -121,7 +123,7 @@ def load_spec(
             found["loc"] = _path(found["loc"])
             problems.append(where.problem(found["loc"], describe(found)))
     env, unset = _fill_env(tree.root.get("env"), shell, layer.flags)
-    problems += [where.problem(path, message) for path, message in (*unset, *_across(tree.root))]
+    problems += [where.problem(path, message) for path, message in (*unset, *_across(tree.root, layer.flags))]
     if problems or model is None:
         raise SpecError(source, sorted(problems, key=lambda problem: (problem.line == 0, problem.line)))
     return _run_spec(model, env, written)
@@ -207,8 +209,17 @@ def _is_plain(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _across(root: Mapping[str, Node]) -> Iterator[tuple[Path, str]]:
-    """What only two keys together get wrong."""
+def _across(root: Mapping[str, Node], flags: Mapping[Path, str]) -> Iterator[tuple[Path, str]]:
+    """What only two keys together get wrong.
+
+    Args:
+        root: of the file and the flags.
+        flags: by path.
+    """
+    # A command line that takes the place of the file's isn't one for the file's shell.
+    replaced = ("run",) in flags and ("shell",) not in flags
+    if isinstance(root.get("run"), list) and root.get("shell") and not replaced:
+        yield ("shell",), "no shell runs a list of words; write one line of text, in quotes where it is typed"
     workdir = root.get("workdir")
     if isinstance(root.get("image"), str) and isinstance(workdir, str) and not workdir.startswith("/"):
         yield ("workdir",), f"{workdir!r} must be an absolute path when the run has an image"

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Discriminator, Field, PlainVali
 from gpuyard.kube.names import is_subdomain
 from gpuyard.kube.quantity import parse_quantity
 from gpuyard.workloads.affinity import Affinity, Strict, Toleration
-from gpuyard.workloads.command import Run, split_run
+from gpuyard.workloads.command import Run, split_run, split_shell
 from gpuyard.workloads.gpu_request import FORM, GpuRequest, parse_gpus
 from gpuyard.workloads.names import name_problem
 
@@ -90,6 +90,11 @@ def parse_run(value: Any) -> Run:
         split_run(argv)
         return argv
     raise ValueError("must be a command line, or a list of words")
+
+
+def _shell(value: str) -> str:
+    split_shell(value)
+    return value
 
 
 def _env_name(value: str) -> str:
@@ -198,6 +203,7 @@ class SpecModel(Strict):
     workdir: _Text | None = None
     env: dict[Annotated[str, AfterValidator(_env_name)], str | None] | None = None
     run: Annotated[Any, PlainValidator(parse_run)]
+    shell: Annotated[str, AfterValidator(_shell)] | None = None
     python: _Text | None = None
     image: (
         Annotated[

@@ -90,6 +90,28 @@ def test_without_bash_sh_runs_the_line_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("shell", "words"),
+    [
+        ("bash", ["bash", "-eo", "pipefail"]),
+        ("/bin/zsh", ["/bin/zsh", "-eo", "pipefail"]),
+        ("sh", ["sh", "-e"]),
+        ("bash -l", ["bash", "-l"]),
+        ("'/my shells/fish'", ["/my shells/fish"]),
+    ],
+)
+@pytest.mark.parametrize("line", ["a | b", "train.py", "python a.py"])
+def test_a_chosen_shell_gets_every_line_as_it_stands(shell: str, words: list[str], line: str) -> None:
+    argv = resolve_command(line, PYTHON, shell)
+    assert list(argv) == [*words, "-c", line]
+    assert needed_script(argv) == (words[0] if "/" in words[0] else None)
+    assert not reads_standard_input(argv)
+
+
+def test_a_chosen_shell_leaves_words_alone() -> None:
+    assert resolve_command(("python", "a.py"), PYTHON, "bash") == (PYTHON, "a.py")
+
+
+@pytest.mark.parametrize(
     "line", ["echo '$HOME'", r"echo \$HOME", r'echo "\$HOME"', "echo 'a\tb'", 'echo "a\'b"']
 )
 def test_quoted_syntax_is_plain(line: str) -> None:

@@ -19,13 +19,13 @@ from tests.unit.workloads.flags import flags_of
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
-def load(text: str | bytes | None, shell: dict[str, str] | None = None, **flags: Any) -> RunSpec:
-    return load_spec(text, "gpuyard.yaml", flags_of(**flags), shell or {})
+def load(text: str | bytes | None, environ: dict[str, str] | None = None, **flags: Any) -> RunSpec:
+    return load_spec(text, "gpuyard.yaml", flags_of(**flags), environ or {})
 
 
-def problems(text: str | bytes | None, shell: dict[str, str] | None = None, **flags: Any) -> list[Problem]:
+def problems(text: str | bytes | None, environ: dict[str, str] | None = None, **flags: Any) -> list[Problem]:
     with pytest.raises(SpecError) as caught:
-        load(text, shell, **flags)
+        load(text, environ, **flags)
     return list(caught.value.problems)
 
 
@@ -194,6 +194,17 @@ def test_tolerations_of_flags_are_added() -> None:
     )
 
 
+def test_a_shell_is_for_a_line_of_text() -> None:
+    assert load("run: a | b\nshell: bash -l").shell == "bash -l"
+    assert load("run: x\nshell: zsh", run="a b", shell="sh").shell == "sh"
+    assert load("run: x\nshell: zsh", run=("a", "b")).run == ("a", "b")
+    for problem in (*problems("run: x", run=("a", "b"), shell="sh"), *problems("run: [a]\nshell: sh")):
+        assert (problem.path, "no shell runs a list" in problem.message) == (
+            "shell" if problem.line else "--shell",
+            True,
+        )
+
+
 def test_pull_secrets_of_flags_are_added_and_each_counts_once() -> None:
     spec = load("run: x\nimage: i\nimage_pull_secrets: [a, b]", image_pull_secrets=("b", "c"))
     assert spec.image_pull_secrets == ("a", "b", "c")
@@ -292,6 +303,9 @@ ONE_PROBLEM = {
     "run: []": ("run", 1, "there is nothing to run"),
     "run: echo 'a": ("run", 1, "no closing quotation"),
     "name: a": ("run", 0, "there is nothing to run"),
+    "run: x\nshell: ''": ("shell", 2, "names no shell"),
+    "run: x\nshell: bash -'": ("shell", 2, "is no shell: no closing quotation"),
+    "run: [x, y]\nshell: bash": ("shell", 2, "no shell runs a list of words"),
     # YAML
     "": ("yaml", 1, "the file is empty"),
     "\n# nothing\n": ("yaml", 1, "the file is empty"),
@@ -392,8 +406,9 @@ def test_any_text_is_a_spec_or_a_spec_error(text: str) -> None:
 
 
 KEYS = st.sampled_from(
-    ["name", "resources", "gpus", "workdir", "env", "run", "python", "image", "retries", "priority", "key",
-     "node_selector", "tolerations", "affinity", "nodeAffinity", "memory", "shm", "image_pull_secrets", "x"]
+    ["name", "resources", "gpus", "workdir", "env", "run", "shell", "python", "image", "retries", "priority",
+     "key", "node_selector", "tolerations", "affinity", "nodeAffinity", "memory", "shm", "x",
+     "image_pull_secrets"]
 )  # fmt: skip
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
@@ -414,12 +429,13 @@ def test_any_tree_is_a_spec_or_a_spec_error(tree: dict[str, object], shell: dict
     st.fixed_dictionaries(
         {},
         optional=dict.fromkeys(
-            ("name", "gpus", "cpus", "memory", "shm", "workdir", "image", "python", "retries", "priority"),
+            ["name", "gpus", "cpus", "memory", "shm", "workdir", "image", "python", "shell", "retries",
+             "priority"],
             TEXT,
         ),
     ),
     st.lists(TEXT).map(tuple),
-)
+)  # fmt: skip
 def test_any_flags_are_a_spec_or_a_spec_error(flags: dict[str, Any], words: tuple[str, ...]) -> None:
     try:
         keys = ("run", "env", "node_selector", "tolerations", "image_pull_secrets")

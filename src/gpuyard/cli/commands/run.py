@@ -98,6 +98,9 @@ with 0; the run goes on.
     shell_complete=complete_files,
     help="Interpreter (default: the virtual environment's, else python3).",
 )
+@spec_option(
+    "--shell", key="shell", metavar="SHELL", help="What runs a line in quotes, such as bash or 'bash -l'."
+)
 @spec_option("--image", key="image", metavar="REF", help="Container image (on the yard: run by podman).")
 @spec_option(
     "--image-pull-secret",
@@ -219,7 +222,7 @@ class Submission:
             await _print_run(target, self.run.name, self.output)
         else:
             click.echo(await self._message(target), err=True)
-        argv = split_run(self.run.spec.run)
+        argv = split_run(self.run.spec.run, self.run.spec.shell)
         if reads_standard_input(argv):
             click.echo(
                 f"Note: {argv[0]} reads commands from standard input, which isn't passed on to a run, so it "
@@ -274,7 +277,8 @@ def _load(command_line: tuple[str, ...], file: Path | None, env_files: tuple[Pat
     flags = [flag for path in env_files for flag in parse_env_file(_read(path, "a file of K=V"), str(path))]
     flags += flags_of(click.get_current_context())
     if command_line:
-        flags.append(Flag("the command", ("run",), command_line))
+        is_line = len(command_line) == 1 and any(flag.path == ("shell",) for flag in flags)
+        flags.append(Flag("the command", ("run",), command_line[0] if is_line else command_line))
     return load_spec(text, str(file) if file else "the command line", flags, os.environ)
 
 
