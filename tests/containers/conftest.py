@@ -132,7 +132,7 @@ class ImageHost(Host):
     async def with_gpus(self, simulated: str) -> AsyncIterator[None]:
         """Runs an agent beside."""
         inventories = follow(parse_simulation(simulated), seed="node", control=None, driver_root=Path("/"))
-        work = run_agent(inventories, self.paths.device_plugins_dir, None, self.paths.cdi_dir)
+        work = run_agent(inventories, self.paths.device_plugins_dir, cdi_dir=self.paths.cdi_dir)
         agent = asyncio.create_task(work, name="agent")
         try:
             yield

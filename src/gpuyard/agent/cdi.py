@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.devices.inventory import DeviceNode, Gpu, Inventory
+from gpuyard.devices.inventory import Device, DeviceNode, Inventory
 from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.wellknown import ENV_SIMULATED
 
@@ -22,7 +22,7 @@ KIND = GPU_RESOURCE
 _VERSION = "0.5.0"
 
 
-def qualified_name(gpu: Gpu) -> str:
+def qualified_name(gpu: Device) -> str:
     """What a container runtime is asked for."""
     return f"{KIND}={gpu.uuid}"
 
@@ -30,10 +30,10 @@ def qualified_name(gpu: Gpu) -> str:
 def cdi_spec(inventory: Inventory) -> dict[str, Any]:
     """The spec: each GPU by its index and by its UUID, and `all` of them."""
     devices = []
-    for gpu in inventory.gpus:
+    for gpu in inventory.devices:
         edits = {"deviceNodes": _nodes(gpu.nodes)}
         devices += [{"name": name, "containerEdits": edits} for name in (str(gpu.index), gpu.uuid)]
-    everything = _nodes(node for gpu in inventory.gpus for node in gpu.nodes)
+    everything = _nodes(node for gpu in inventory.devices for node in gpu.nodes)
     devices.append({"name": "all", "containerEdits": {"deviceNodes": everything}})
     # "void" tells NVIDIA's own runtime, where it is installed, to add nothing to what CDI gives.
     env = ["NVIDIA_VISIBLE_DEVICES=void", *([f"{ENV_SIMULATED}=1"] if inventory.simulated else [])]
@@ -63,7 +63,7 @@ def publish(folder: Path, inventory: Inventory) -> None:
     # Runtimes read *.json and *.yaml: this is neither.
     beside = folder / f"{SPEC_FILE}.new"
     try:
-        if not inventory.gpus:
+        if not inventory.devices:
             remove(folder)
             return
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.agent.cdi import remove
-from gpuyard.agent.service import LabelTarget, run_agent
+from gpuyard.agent.service import run_agent
 from gpuyard.agent.stdin import on_stdin_closed
 from gpuyard.devices.follow import follow
 from gpuyard.devices.simulated import parse_simulation
@@ -24,7 +24,6 @@ async def _run(options: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     if options.exit_with_stdin:
         on_stdin_closed(task.cancel)
-    target = LabelTarget(options.node, options.api_socket) if options.node and options.api_socket else None
     inventories = follow(
         options.simulate,
         seed=options.node or "node",
@@ -32,7 +31,9 @@ async def _run(options: argparse.Namespace) -> None:
         driver_root=options.driver_root,
     )
     try:
-        await run_agent(inventories, options.plugins_dir, target, options.cdi_dir, options.labels_file)
+        await run_agent(
+            inventories, options.plugins_dir, cdi_dir=options.cdi_dir, marks_file=options.marks_file
+        )
     finally:
         if options.cdi_dir and options.remove_cdi_on_exit:
             remove(options.cdi_dir)
@@ -49,14 +50,13 @@ def main() -> int:
     )
     parser.add_argument("--simulate", metavar="MODEL:N", help="serve simulated GPUs, for example H100:8")
     parser.add_argument(
-        "--simulated-health", type=Path, metavar="FILE", help='JSON: {"unhealthy": ["GPU-…"]}'
+        "--simulated-health", type=Path, metavar="FILE", help='JSON: {"unhealthy": {"GPU-…": "XID 79"}}'
     )
     parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where the driver is installed")
     parser.add_argument("--cdi-dir", type=Path, help="write a CDI spec of the GPUs into this folder")
     parser.add_argument("--remove-cdi-on-exit", action="store_true", help="take that spec away at the end")
-    parser.add_argument("--labels-file", type=Path, help="write the node's labels into this file, as JSON")
-    parser.add_argument("--node", help="node to label, with --api-socket; its simulated GPUs are its own")
-    parser.add_argument("--api-socket", type=Path, help="unix socket of the API")
+    parser.add_argument("--marks-file", type=Path, help="write here what the node is marked with")
+    parser.add_argument("--node", help="its name: its simulated GPUs are its own")
     parser.add_argument("--exit-with-stdin", action="store_true", help="exit when standard input ends")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s agent: %(message)s")

@@ -1,12 +1,24 @@
-"""The labels that describe a node's GPUs (pure): NVIDIA's GPU feature discovery names, and our own two."""
+"""What is written on a node because of its GPUs (pure): labels that describe them, and their faults.
+
+The labels are those of NVIDIA's GPU feature discovery, and two of our own.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
-from gpuyard.devices.inventory import Inventory
-from gpuyard.kube.wellknown import LABEL_GPU_COUNT, LABEL_GPU_MODEL, LABEL_GPU_PRODUCT, LABEL_SIMULATED
+from gpuyard.agent.marks_file import NodeMarks
+from gpuyard.devices.inventory import Device, Inventory
+from gpuyard.gpus.faults import GpuFault, format_faults
+from gpuyard.kube.timestamps import format_time
+from gpuyard.kube.wellknown import (
+    ANNOTATION_GPU_HEALTH,
+    ANNOTATION_NO_GPUS,
+    LABEL_GPU_COUNT,
+    LABEL_GPU_MODEL,
+    LABEL_GPU_PRODUCT,
+    LABEL_SIMULATED,
+)
 
 _OWN = (
     "nvidia.com/gpu.",
@@ -31,17 +43,33 @@ _FAMILIES = (
 )
 
 
+def node_marks(inventory: Inventory) -> NodeMarks:
+    """Everything that is to be written on the node."""
+    return NodeMarks(
+        node_labels(inventory),
+        {
+            ANNOTATION_NO_GPUS: "" if inventory.devices else inventory.detail,
+            ANNOTATION_GPU_HEALTH: format_faults(map(_fault, inventory.unhealthy)),
+        },
+    )
+
+
+def _fault(gpu: Device) -> GpuFault:
+    since = format_time(gpu.health.since) if gpu.health.since else ""
+    return GpuFault(gpu.index, gpu.uuid, gpu.health.reason, since)
+
+
 def node_labels(inventory: Inventory) -> dict[str, str]:
     """Every label of ours that the node should have; none without GPUs.
 
     A node's GPUs are taken to be alike: where they differ the first one is described.
     """
-    if not inventory.gpus:
+    if not inventory.devices:
         return {}
-    gpu = inventory.gpus[0]
+    gpu = inventory.devices[0]
     major, minor = gpu.compute_capability
     labels = {
-        LABEL_GPU_COUNT: str(len(inventory.gpus)),
+        LABEL_GPU_COUNT: str(len(inventory.devices)),
         LABEL_GPU_PRODUCT: label_value(gpu.product),
         "nvidia.com/gpu.memory": str(gpu.memory_mib),
         "nvidia.com/gpu.replicas": "1",
@@ -69,16 +97,6 @@ def label_value(text: str) -> str:
 def is_own(name: str) -> bool:
     """Whether a label is one of those that describe GPUs."""
     return name.startswith(_OWN)
-
-
-def label_patch(current: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str | None]:
-    """A merge patch of `metadata.labels` that sets what is wanted and removes what is ours and isn't.
-
-    Empty when nothing is to be done.
-    """
-    stale = [name for name in current if is_own(name) and name not in wanted]
-    changed = {name: value for name, value in wanted.items() if current.get(name) != value}
-    return {**changed, **dict.fromkeys(stale)}
 
 
 def _versions(inventory: Inventory) -> dict[str, str]:

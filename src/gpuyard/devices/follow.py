@@ -63,10 +63,10 @@ async def _nvml(driver_root: Path, sys_root: Path) -> AsyncGenerator[Inventory, 
     try:
         inventory = await asyncio.to_thread(driver.inventory)
         yield inventory
-        if inventory.gpus:
-            async with aclosing(health.watch_health(gpu.uuid for gpu in inventory.gpus)) as changes:
+        if inventory.devices:
+            async with aclosing(health.watch_health(gpu.uuid for gpu in inventory.devices)) as changes:
                 async for unhealthy in changes:
-                    yield inventory.with_unhealthy(unhealthy)
+                    yield inventory.with_health(unhealthy)
     except errors.DeviceError as error:
         yield _without_gpus(Absence.FAILED, error)
     finally:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
 
 import pynvml
 
+from gpuyard.devices.inventory import Health
 from gpuyard.devices.nvml import ask
+from gpuyard.gpus import faults
 
 #: Faults of the application, not of the GPU, as NVIDIA's own device plugin has them.
 #: https://docs.nvidia.com/deploy/xid-errors: 13 graphics engine exception, 31 memory page fault, 43 reset
@@ -27,64 +30,103 @@ QUIET_S = 30.0
 _WAIT_MS = 500
 _PROBE_S = 5.0
 _LOG = logging.getLogger(__name__)
+#: UUID and reason.
+_Event: TypeAlias = tuple[str, str]
 
 
-@dataclass
-class Health:
-    """What is known about each GPU's health. Times are of one monotonic clock, in seconds."""
+@dataclass(frozen=True)
+class _Answer:
+    """What a GPU said when it was asked; empty texts when all is well.
 
-    quiet_s: float = QUIET_S
-    _silent: set[str] = field(default_factory=set)
-    _faults: dict[str, float] = field(default_factory=dict)
+    Attributes:
+        fault: makes it unhealthy by itself.
+        pending: keeps it unhealthy after another fault.
+    """
+
+    fault: str = ""
+    pending: str = ""
+
+
+@dataclass(frozen=True)
+class _Sick:
+    health: Health
+    last_s: float
+    by_event: bool = False
+
+
+class HealthTracker:
+    """What is known about each GPU's health.
+
+    Args:
+        quiet_s: how long one has to go without a fault before it counts as healthy again.
+        clock: says since when one is unhealthy.
+    """
+
+    def __init__(self, quiet_s: float, clock: Callable[[], datetime]) -> None:
+        self._quiet_s = quiet_s
+        self._clock = clock
+        self._sick: dict[str, _Sick] = {}
 
     @property
-    def unhealthy(self) -> frozenset[str]:
-        """UUIDs."""
-        return frozenset(self._silent | self._faults.keys())
+    def unhealthy(self) -> Mapping[str, Health]:
+        """By UUID."""
+        return {uuid: sick.health for uuid, sick in self._sick.items()}
 
-    def fault(self, uuid: str, now: float) -> None:
-        """The driver reported a fault of the GPU."""
-        self._faults[uuid] = now
+    def fault(self, uuid: str, reason: str, now_s: float) -> None:
+        """The driver reported a fault of the GPU. `now_s` is of one monotonic clock."""
+        known = self._sick.get(uuid)
+        if known is None:
+            health = Health(reason, self._clock())
+        elif known.by_event and now_s - known.last_s < self._quiet_s:
+            # The first of several XIDs is the cause, the others come of it.
+            health = known.health
+        else:
+            health = replace(known.health, reason=reason)
+        self._sick[uuid] = _Sick(health, now_s, by_event=True)
 
-    def probed(self, uuid: str, now: float, *, answers: bool, needs_reset: bool) -> None:
+    def probed(self, uuid: str, answer: _Answer, now_s: float) -> None:
         """The GPU was asked."""
-        if not answers:
-            self._silent.add(uuid)
-            return
-        if uuid in self._silent:
-            # It was away: it has to show for a while that it is back.
-            self._silent.discard(uuid)
-            self._faults[uuid] = now
-        since = self._faults.get(uuid)
-        if since is not None and not needs_reset and now - since >= self.quiet_s:
-            del self._faults[uuid]
+        known = self._sick.get(uuid)
+        if answer.fault:
+            # An event says more than the silence that follows it; the quiet time begins at the end of both.
+            sick = known or _Sick(Health(answer.fault, self._clock()), now_s)
+            self._sick[uuid] = replace(sick, last_s=now_s)
+        elif known is not None and now_s - known.last_s >= self._quiet_s:
+            if answer.pending:
+                self._sick[uuid] = replace(known, health=replace(known.health, reason=answer.pending))
+            else:
+                del self._sick[uuid]
 
 
 async def watch_health(
-    uuids: Iterable[str], *, quiet_s: float = QUIET_S, probe_s: float = _PROBE_S
-) -> AsyncGenerator[frozenset[str], None]:
-    """The unhealthy GPUs, whenever that set has changed. NVML has to be open, and to stay so until closed.
+    uuids: Iterable[str],
+    *,
+    quiet_s: float = QUIET_S,
+    probe_s: float = _PROBE_S,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> AsyncGenerator[Mapping[str, Health], None]:
+    """The unhealthy GPUs by UUID, with the reason, whenever that has changed.
 
-    Events are waited for in a thread, at most half a second at a time.
+    NVML has to be open, and to stay so until closed. Events are waited for in a thread, at most half a second
+    at a time.
     """
     gpus = tuple(uuids)
     loop = asyncio.get_running_loop()
-    health = Health(quiet_s)
+    health = HealthTracker(quiet_s, clock)
     events = await asyncio.to_thread(_subscribe, gpus)
-    shown: frozenset[str] = frozenset()
+    shown: Mapping[str, Health] = {}
     last_probe = loop.time() - probe_s
     try:
         while True:
-            for uuid in await _in_thread(loop, events):
-                # None stands for all: the driver didn't say, so each is asked below.
+            for event in await _in_thread(loop, events):
+                # Each is asked below: after None, which stands for all, it is all that is known.
                 last_probe = loop.time() - probe_s
-                if uuid is not None:
-                    health.fault(uuid, loop.time())
+                if event is not None:
+                    health.fault(*event, loop.time())
             if loop.time() - last_probe >= probe_s:
                 last_probe = loop.time()
                 for uuid in gpus:
-                    answers, needs_reset = await asyncio.to_thread(_probe, uuid)
-                    health.probed(uuid, loop.time(), answers=answers, needs_reset=needs_reset)
+                    health.probed(uuid, await asyncio.to_thread(_probe, uuid), loop.time())
             if health.unhealthy != shown:
                 _say(shown, health.unhealthy)
                 shown = health.unhealthy
@@ -94,7 +136,7 @@ async def watch_health(
             pynvml.nvmlEventSetFree(events)
 
 
-async def _in_thread(loop: asyncio.AbstractEventLoop, events: Any) -> list[str | None]:
+async def _in_thread(loop: asyncio.AbstractEventLoop, events: Any) -> list[_Event | None]:
     """Waits for events; when cancelled, until the thread is out of the driver, so that it can be closed."""
     if events is None:
         await asyncio.sleep(_WAIT_MS / 1000)
@@ -130,7 +172,7 @@ def _subscribe(uuids: Iterable[str]) -> Any:
     return events
 
 
-def _wait(events: Any) -> list[str | None]:
+def _wait(events: Any) -> list[_Event | None]:
     try:
         event = pynvml.nvmlEventSetWait(events, _WAIT_MS)
     except pynvml.NVMLError_Timeout:
@@ -144,12 +186,10 @@ def _wait(events: Any) -> list[str | None]:
         uuid: str = pynvml.nvmlDeviceGetUUID(event.device)
     except pynvml.NVMLError:
         return [None]
-    _LOG.warning("GPU %s: %s", uuid, f"XID {event.eventData}" if is_xid else "uncorrectable ECC error")
-    return [uuid]
+    return [(uuid, faults.xid(event.eventData) if is_xid else faults.ECC)]
 
 
-def _probe(uuid: str) -> tuple[bool, bool]:
-    """Whether the GPU answers, and whether it says that it needs a reset."""
+def _probe(uuid: str) -> _Answer:
     try:
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
         ask(None, pynvml.nvmlDeviceGetPciInfo, handle)
@@ -157,14 +197,23 @@ def _probe(uuid: str) -> tuple[bool, bool]:
         pages = ask(0, pynvml.nvmlDeviceGetRetiredPagesPendingStatus, handle)
         _, _, pending, failed = ask((0, 0, 0, 0), pynvml.nvmlDeviceGetRemappedRows, handle)
     except pynvml.NVMLError_ResetRequired:
-        return True, True
-    except pynvml.NVMLError:
-        return False, False
-    return True, bool(pages or pending or failed)
+        return _Answer(fault=faults.RESET_REQUIRED)
+    except pynvml.NVMLError_NoPermission:
+        return _Answer(fault=faults.NO_PERMISSION)
+    except (pynvml.NVMLError_GpuIsLost, pynvml.NVMLError_NotFound):
+        return _Answer(fault=faults.LOST)
+    except pynvml.NVMLError as error:
+        return _Answer(fault=f"no answer: {error}")
+    if failed:
+        return _Answer(fault=faults.ROW_REMAP_FAILED)
+    if pending:
+        return _Answer(pending=faults.ROW_REMAP_PENDING)
+    return _Answer(pending=faults.PAGES_PENDING) if pages else _Answer()
 
 
-def _say(before: frozenset[str], after: frozenset[str]) -> None:
-    for uuid in sorted(after - before):
-        _LOG.warning("GPU %s is unhealthy", uuid)
-    for uuid in sorted(before - after):
+def _say(before: Mapping[str, Health], after: Mapping[str, Health]) -> None:
+    for uuid, health in after.items():
+        if before.get(uuid) != health:
+            _LOG.warning("GPU %s is unhealthy: %s", uuid, health.reason)
+    for uuid in sorted(before.keys() - after.keys()):
         _LOG.info("GPU %s is healthy again", uuid)

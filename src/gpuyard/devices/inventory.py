@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import IntEnum, StrEnum
+
+from gpuyard.gpus.resources import GPU_RESOURCE
 
 
 class Backend(StrEnum):
@@ -53,8 +56,29 @@ class DeviceNode:
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """One whole GPU.
+class Health:
+    """Whether a device can be used.
+
+    Attributes:
+        reason: why it can't, see `gpus.faults`; empty for a healthy one.
+        since: when that began, in UTC; None for a healthy one.
+    """
+
+    reason: str = ""
+    since: datetime | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it can be used."""
+        return not self.reason
+
+
+HEALTHY = Health()
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU, or a part of one that is served as a device of its own.
 
     Attributes:
         index: its place in the driver's enumeration.
@@ -67,7 +91,9 @@ class Gpu:
         numa_node: None when the machine has no such notion.
         minor: N of /dev/nvidiaN.
         nodes: the device nodes that are this GPU's own.
-        healthy: False once it stopped answering or reported a fault that isn't the application's.
+        health: unhealthy once it stopped answering or reported a fault that isn't the application's.
+        resource: what pods ask for to get it.
+        parent: UUID of the GPU that it is a part of; empty for a whole GPU.
     """
 
     index: int
@@ -80,7 +106,9 @@ class Gpu:
     numa_node: int | None
     minor: int
     nodes: tuple[DeviceNode, ...]
-    healthy: bool = True
+    health: Health = HEALTHY
+    resource: str = GPU_RESOURCE
+    parent: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,8 +121,8 @@ class Inventory:
         detail: the same for people, with the remedy.
         driver_version: e.g. `550.107.02`; empty without a driver.
         cuda_version: the newest CUDA the driver runs, (major, minor).
-        gpus: in the order of their index.
-        links: by pair of UUIDs in the order of `gpus`.
+        devices: in the order of their index.
+        links: by pair of UUIDs in the order of `devices`.
         common_nodes: device nodes that every process with a GPU needs.
     """
 
@@ -103,7 +131,7 @@ class Inventory:
     detail: str = ""
     driver_version: str = ""
     cuda_version: tuple[int, int] = (0, 0)
-    gpus: tuple[Gpu, ...] = ()
+    devices: tuple[Device, ...] = ()
     links: Mapping[tuple[str, str], Link] = field(default_factory=dict)
     common_nodes: tuple[DeviceNode, ...] = ()
 
@@ -112,11 +140,21 @@ class Inventory:
         """Whether the GPUs are make-believe."""
         return self.backend is Backend.SIMULATED
 
+    @property
+    def unhealthy(self) -> tuple[Device, ...]:
+        """Those that can't be used."""
+        return tuple(device for device in self.devices if not device.health.ok)
+
     def link(self, one: str, other: str) -> Link:
         """What joins two GPUs, named by UUID in either order."""
         return self.links.get((one, other)) or self.links.get((other, one)) or Link()
 
-    def with_unhealthy(self, uuids: frozenset[str]) -> Inventory:
-        """The same GPUs, of which exactly these are unhealthy."""
-        gpus = tuple(replace(gpu, healthy=gpu.uuid not in uuids) for gpu in self.gpus)
-        return replace(self, gpus=gpus)
+    def with_health(self, unhealthy: Mapping[str, Health]) -> Inventory:
+        """The same devices, of which exactly these are unhealthy, by UUID, and the parts of these."""
+        return replace(
+            self,
+            devices=tuple(
+                replace(each, health=unhealthy.get(each.uuid) or unhealthy.get(each.parent) or HEALTHY)
+                for each in self.devices
+            ),
+        )

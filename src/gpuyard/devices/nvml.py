@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import pynvml
 
 from gpuyard import errors
-from gpuyard.devices.inventory import Absence, Backend, DeviceNode, Gpu, Inventory, Link, PcieLevel
+from gpuyard.devices.inventory import Absence, Backend, Device, DeviceNode, Inventory, Link, PcieLevel
 from gpuyard.gpus.catalogue import find_model
 
 _LIBRARY = "libnvidia-ml.so.1"
@@ -113,12 +113,12 @@ class Nvml:
             Backend.NVML,
             driver_version=ask("", pynvml.nvmlSystemGetDriverVersion),
             cuda_version=(cuda // 1000, cuda % 1000 // 10),
-            gpus=gpus,
+            devices=gpus,
             links=_links(gpus, [handle for _, handle in found]),
             common_nodes=tuple(self._nodes(_COMMON_NODES)),
         )
 
-    def _gpu(self, index: int) -> tuple[Gpu, Any] | None:
+    def _gpu(self, index: int) -> tuple[Device, Any] | None:
         try:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             uuid = pynvml.nvmlDeviceGetUUID(handle)
@@ -131,7 +131,7 @@ class Nvml:
             _LOG.warning("GPU %d (%s) is left out, NVML can't describe it: %s", index, uuid, error)
             return None
 
-    def _described(self, index: int, uuid: str, handle: Any) -> Gpu:
+    def _described(self, index: int, uuid: str, handle: Any) -> Device:
         product = ask("", pynvml.nvmlDeviceGetName, handle)
         model = find_model(product)
         memory = ask(None, pynvml.nvmlDeviceGetMemoryInfo, handle)
@@ -139,7 +139,7 @@ class Nvml:
         minor = ask(index, pynvml.nvmlDeviceGetMinorNumber, handle)
         known_memory = model.memory_mib if model else 0
         known_capability = (model and model.compute_capability) or (0, 0)
-        return Gpu(
+        return Device(
             index=index,
             uuid=uuid,
             product=product,
@@ -235,7 +235,7 @@ def _numa_node(sys_root: Path, bus_id: str) -> int | None:
     return node if node >= 0 else None
 
 
-def _links(gpus: Sequence[Gpu], handles: Sequence[Any]) -> Mapping[tuple[str, str], Link]:
+def _links(gpus: Sequence[Device], handles: Sequence[Any]) -> Mapping[tuple[str, str], Link]:
     place_of = {gpu.pci_bus_id: place for place, gpu in enumerate(gpus) if gpu.pci_bus_id}
     ends = [_nvlink_ends(handle, place_of) for handle in handles]
     links = {}

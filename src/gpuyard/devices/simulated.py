@@ -13,11 +13,12 @@ import logging
 import uuid
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.devices.inventory import Backend, DeviceNode, Gpu, Inventory, Link, PcieLevel
+from gpuyard.devices.inventory import Backend, Device, DeviceNode, Health, Inventory, Link, PcieLevel
 from gpuyard.gpus.catalogue import GpuModel, find_model, nearest
 
 #: As many as a device plugin's list and a node's slots can sensibly show.
@@ -72,7 +73,7 @@ def simulate(simulation: Simulation, *, seed: str) -> Inventory:
         backend=Backend.SIMULATED,
         driver_version=_DRIVER_VERSION,
         cuda_version=_CUDA_VERSION,
-        gpus=gpus,
+        devices=gpus,
         links={
             (one.uuid, other.uuid): _link(simulation.model, one, other)
             for one, other in combinations(gpus, 2)
@@ -80,8 +81,8 @@ def simulate(simulation: Simulation, *, seed: str) -> Inventory:
     )
 
 
-def _gpu(model: GpuModel, index: int, seed: str) -> Gpu:
-    return Gpu(
+def _gpu(model: GpuModel, index: int, seed: str) -> Device:
+    return Device(
         index=index,
         uuid=f"GPU-{uuid.uuid5(_NAMESPACE, f'{seed}/{model.name}/{index}')}",
         product=f"Simulated {model.product}",
@@ -95,7 +96,7 @@ def _gpu(model: GpuModel, index: int, seed: str) -> Gpu:
     )
 
 
-def _link(model: GpuModel, one: Gpu, other: Gpu) -> Link:
+def _link(model: GpuModel, one: Device, other: Device) -> Link:
     same_cpu = one.numa_node == other.numa_node
     pcie = PcieLevel.HOST_BRIDGE if same_cpu else PcieLevel.DIFFERENT_CPU
     if not model.nvlink:
@@ -113,7 +114,8 @@ async def watch(
     """The inventory at once, and again whenever the control file changes what is healthy.
 
     Args:
-        control: a JSON file `{"unhealthy": ["GPU-…", …]}`; not there means that all are healthy.
+        control: a JSON file `{"unhealthy": {"GPU-…": "XID 79", …}}`, by UUID or index; all are healthy when
+            it isn't there.
     """
     inventory = simulate(simulation, seed=seed)
     shown: Inventory | None = None
@@ -122,7 +124,7 @@ async def watch(
         found = _stamp(control)
         if shown is None or found != stamp:
             stamp = found
-            current = inventory.with_unhealthy(_unhealthy(control))
+            current = inventory.with_health(_unhealthy(control, inventory, shown))
             if current != shown:
                 shown = current
                 yield current
@@ -138,11 +140,18 @@ def _stamp(path: Path | None) -> tuple[int, int, int] | None:
     return (found.st_ino, found.st_mtime_ns, found.st_size) if found else None
 
 
-def _unhealthy(path: Path | None) -> frozenset[str]:
+def _unhealthy(path: Path | None, inventory: Inventory, shown: Inventory | None) -> dict[str, Health]:
     if path is None or not path.exists():
-        return frozenset()
+        return {}
     try:
-        return frozenset(str(uuid) for uuid in json.loads(path.read_bytes())["unhealthy"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        _LOG.warning('%s isn\'t {"unhealthy": [uuid, ...]} (%s): taking all GPUs as healthy', path, error)
-        return frozenset()
+        reasons = {str(name): str(why) for name, why in json.loads(path.read_bytes())["unhealthy"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _LOG.warning('%s isn\'t {"unhealthy": {uuid: reason}} (%s): taking all GPUs as healthy', path, error)
+        return {}
+    before = {gpu.uuid: gpu.health.since for gpu in (shown or inventory).devices}
+    now = datetime.now(UTC)
+    return {
+        gpu.uuid: Health(why, before[gpu.uuid] or now)
+        for gpu in inventory.devices
+        if (why := reasons.get(gpu.uuid) or reasons.get(str(gpu.index)))
+    }

@@ -95,7 +95,7 @@ async def _agent_pods(api: RestApi, agents: Manifest) -> Sequence[Manifest]:
 async def _unmark(api: RestApi, name: str) -> None:
     for left in reversed(range(_TRIES)):
         try:
-            if patch := mark_patch(await api.get(NODES, name), {}, taint=False):
+            if patch := mark_patch(await api.get(NODES, name), {}, {}, taint=False):
                 await api.patch(NODES, name, patch)
             return
         except errors.NotFound:

@@ -43,8 +43,10 @@ ANNOTATION_NOT_APPLIED = "gpuyard.io/not-applied"
 ANNOTATION_DEVICES = "gpuyard.io/devices"
 #: On nodes of a yard: "cpu,memory" where cgroups enforce limits, else "none".
 ANNOTATION_ENFORCED = "gpuyard.io/enforced"
-#: On nodes of a yard that serve no GPUs: why, with the remedy.
+#: On nodes whose agent finds no GPUs: why, with the remedy.
 ANNOTATION_NO_GPUS = "gpuyard.io/no-gpus"
+#: On nodes with unhealthy GPUs: which, why and since when, see `gpus.faults`.
+ANNOTATION_GPU_HEALTH = "gpuyard.io/gpu-health"
 #: On nodes of a yard: "podman 4.3.1", or "none: " and why images can't run there.
 ANNOTATION_CONTAINERS = "gpuyard.io/containers"
 

@@ -1,4 +1,4 @@
-"""The yard's node agent: a child process that the daemon starts, and starts again when it dies."""
+"""The yard's node agent and its labeller: child processes that the daemon starts, and again when they die."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gpuyard.local.paths import YardPaths
 
@@ -20,24 +20,45 @@ _STOP_S = 5.0
 
 
 class AgentProcess:
-    """Owns the agent. It holds the read end of a pipe from here and exits when the daemon is gone,
-    however that happened, so that there is never a second agent for the next daemon's plugin folder."""
+    """Owns one process of the agent. It holds the read end of a pipe from here and exits when the daemon is
+    gone, however that happened, so that there is never a second one for the next daemon's folders.
+
+    Args:
+        module: of the command.
+        arguments: of the command.
+        on_pid: told the pid of each start, and 0 at each end.
+    """
 
     def __init__(
-        self, paths: YardPaths, node: str, simulate: str, *, on_pid: Callable[[int], None] = lambda pid: None
+        self, module: str, arguments: Sequence[str], *, on_pid: Callable[[int], None] = lambda pid: None
     ) -> None:
-        self._arguments = [
-            *("--plugins-dir", str(paths.device_plugins_dir)),
-            *("--cdi-dir", str(paths.cdi_dir)),
-            *("--api-socket", str(paths.api_socket)),
-            *("--node", node),
-            "--exit-with-stdin",
-            *(("--simulate", simulate) if simulate else ()),
-        ]
+        self._module = module
+        self._arguments = (*arguments, "--exit-with-stdin")
         self._on_pid = on_pid
 
+    @classmethod
+    def plugin(
+        cls, paths: YardPaths, node: str, simulate: str, *, on_pid: Callable[[int], None] = lambda pid: None
+    ) -> AgentProcess:
+        """What finds the GPUs and serves them to the kubelet."""
+        arguments = [
+            *("--plugins-dir", str(paths.device_plugins_dir)),
+            *("--cdi-dir", str(paths.cdi_dir)),
+            *("--marks-file", str(paths.marks_file)),
+            *("--node", node),
+        ]
+        if simulate:
+            arguments += ["--simulate", simulate, "--simulated-health", str(paths.simulated_health)]
+        return cls("gpuyard.agent", arguments, on_pid=on_pid)
+
+    @classmethod
+    def labeller(cls, paths: YardPaths, node: str) -> AgentProcess:
+        """What writes on the node what the plugin found."""
+        arguments = ("--follow", str(paths.marks_file), "--api-socket", str(paths.api_socket), "--node", node)
+        return cls("gpuyard.agent.labelling", arguments)
+
     async def run(self) -> None:
-        """Keeps one agent running until cancelled, then ends it."""
+        """Keeps one process running until cancelled, then ends it."""
         loop = asyncio.get_running_loop()
         retry_s = _RETRY_S
         while True:
@@ -45,7 +66,7 @@ class AgentProcess:
             code = await self._run_once()
             if loop.time() - began > _HEALTHY_S:
                 retry_s = _RETRY_S
-            log.warning("the agent ended with code %s; starting it again in %.1f s", code, retry_s)
+            log.warning("%s ended with code %s; starting it again in %.1f s", self._module, code, retry_s)
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, _RETRY_MAX_S)
 
@@ -53,7 +74,7 @@ class AgentProcess:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "gpuyard.agent",
+            self._module,
             *self._arguments,
             stdin=asyncio.subprocess.PIPE,
             env=dict(os.environ),

@@ -94,6 +94,16 @@ class YardPaths:
         return self.runtime_dir / "cdi"
 
     @property
+    def marks_file(self) -> Path:
+        """What the agent wants written on the node."""
+        return self.runtime_dir / "marks.json"
+
+    @property
+    def simulated_health(self) -> Path:
+        """Which simulated GPUs are unhealthy, for tests: see `devices.simulated.watch`."""
+        return self.data_dir / "simulated-health.json"
+
+    @property
     def pod_resources_socket(self) -> Path:
         """PodResources v1."""
         return self.runtime_dir / "pod-resources" / "kubelet.sock"

@@ -121,8 +121,10 @@ class Yard:
         await devices.start()
         parts.at_end(devices.stop)
         # Early: its interpreter starts on the other core while this one goes on.
-        agent = AgentProcess(paths, self.node, settings.simulate, on_pid=running.note_agent)
+        paths.marks_file.unlink(missing_ok=True)  # of a daemon that was killed
+        agent = AgentProcess.plugin(paths, self.node, settings.simulate, on_pid=running.note_agent)
         parts.run(agent.run(), "agent")
+        parts.run(AgentProcess.labeller(paths, self.node).run(), "labeller")
         pod_resources = PodResourcesServer(devices, paths.pod_resources_socket)
         await pod_resources.start()
         parts.at_end(pod_resources.stop)

@@ -17,6 +17,7 @@ from gpuyard.kube.wellknown import (
     LABEL_TENANT,
 )
 from gpuyard.tenancy.names import LABELLER, LABELS, RUNTIME_CLASS, TENANTS
+from gpuyard.tenancy.node_marks import REPORTS
 
 _API = "admissionregistration.k8s.io/v1"
 #: They choose devices past the device plugin. "void" chooses none.
@@ -138,7 +139,7 @@ def _tenant_rules() -> list[tuple[str, str]]:
 def labeller_policy() -> list[dict[str, Any]]:
     """A labeller changes its own node only, and there only what an install marks nodes with."""
     allowed = f'(n.startsWith("nvidia.com/") || n.startsWith("gpuyard.io/") || n == "{LABEL_HARDWARE_TYPE}")'
-    annotations = _list((ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET))
+    annotations = _list((ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET, *REPORTS))
     others = f'.filter(t, t.key != "{GPU_RESOURCE}")'
     node = 'request.userInfo.?extra[?"authentication.kubernetes.io/node-name"].orValue([""])'
     rules = [

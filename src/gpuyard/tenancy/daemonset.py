@@ -1,4 +1,4 @@
-"""The agent of each node: one pod of two containers that share nothing but a file of labels.
+"""The agent of each node: one pod of two containers that share one file: what to write on the node.
 
 The plugin holds the GPUs and the kubelet's folders, and has no credentials of the API. The labeller has
 credentials, and neither a privilege nor a folder of the node.
@@ -25,7 +25,7 @@ _POD_RESOURCES = "/var/lib/kubelet/pod-resources"
 _CDI = "/var/run/cdi"
 _DRIVER_ROOT = "/driver-root"
 _SHARED = "/run/gpuyard"
-_LABELS_FILE = f"{_SHARED}/labels.json"
+_MARKS_FILE = f"{_SHARED}/marks.json"
 _CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SELECTOR = {**LABELS, "app.kubernetes.io/component": "agent"}
 _NOBODY = 65534
@@ -78,7 +78,7 @@ def _plugin() -> dict[str, Any]:
             f"--plugins-dir={_PLUGINS}",
             f"--cdi-dir={_CDI}",
             "--remove-cdi-on-exit",
-            f"--labels-file={_LABELS_FILE}",
+            f"--marks-file={_MARKS_FILE}",
             "--node=$(NODE_NAME)",
             Only(SIMULATED, "--simulate=@simulate@"),
             Only(PRIVILEGED, f"--driver-root={_DRIVER_ROOT}"),
@@ -124,7 +124,7 @@ def _labeller() -> dict[str, Any]:
         "name": LABELLER_CONTAINER,
         "image": "@image@",
         "command": ["python3", "-m", "gpuyard.agent.labelling"],
-        "args": ["--node=$(NODE_NAME)", f"--follow={_LABELS_FILE}", Only(TAINT, "--taint")],
+        "args": ["--node=$(NODE_NAME)", f"--follow={_MARKS_FILE}", Only(TAINT, "--taint")],
         "env": [*_env(), {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
         "securityContext": {
             "runAsUser": _NOBODY,

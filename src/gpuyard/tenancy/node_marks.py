@@ -10,21 +10,32 @@ from typing import Any
 
 from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.objects import annotations_of, labels_of
-from gpuyard.kube.wellknown import ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET
+from gpuyard.kube.wellknown import (
+    ANNOTATION_GPU_HEALTH,
+    ANNOTATION_LABELS_SET,
+    ANNOTATION_NO_GPUS,
+    ANNOTATION_TAINT_SET,
+)
 
 TAINT = {"key": GPU_RESOURCE, "value": "present", "effect": "NoSchedule"}
+
+#: Annotations that say what is wrong with a node's GPUs.
+REPORTS = (ANNOTATION_NO_GPUS, ANNOTATION_GPU_HEALTH)
 
 
 def is_marked(node: Mapping[str, Any]) -> bool:
     """Whether anything on the node is ours."""
-    return bool(annotations_of(node).keys() & {ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET})
+    return bool(annotations_of(node).keys() & {ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET, *REPORTS})
 
 
-def mark_patch(node: Mapping[str, Any], labels: Mapping[str, str], *, taint: bool) -> dict[str, Any]:
+def mark_patch(
+    node: Mapping[str, Any], labels: Mapping[str, str], reports: Mapping[str, str], *, taint: bool
+) -> dict[str, Any]:
     """A merge patch after which the node has these labels, and the taint if it shall; empty when it does.
 
-    Without labels nothing of ours stays. A patch of taints replaces all of them, so it holds only for the
-    node as it was read: another's write in between makes it a Conflict.
+    Of REPORTS it has those that are given and not empty; without labels no label of ours stays. A patch of
+    taints replaces all of them, so it holds only for the node as it was read: after another's write it is a
+    Conflict.
     """
     current = labels_of(node)
     recorded = set(filter(None, annotations_of(node).get(ANNOTATION_LABELS_SET, "").split(",")))
@@ -32,7 +43,14 @@ def mark_patch(node: Mapping[str, Any], labels: Mapping[str, str], *, taint: boo
     ours = ",".join(sorted((recorded & labels.keys()) | changed.keys()))
     gone = dict.fromkeys(sorted((recorded - labels.keys()) & current.keys()))
     taints, tainted = _taints(node, taint)
-    annotations = _changes(node, {ANNOTATION_LABELS_SET: ours, ANNOTATION_TAINT_SET: tainted})
+    annotations = _changes(
+        node,
+        {
+            ANNOTATION_LABELS_SET: ours,
+            ANNOTATION_TAINT_SET: tainted,
+            **{name: reports.get(name, "") for name in REPORTS},
+        },
+    )
     metadata: dict[str, Any] = {}
     if changed or gone:
         metadata["labels"] = changed | gone

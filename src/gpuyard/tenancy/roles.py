@@ -18,7 +18,7 @@ _RBAC = "rbac.authorization.k8s.io"
 def roles() -> list[dict[str, Any]]:
     """The ClusterRoles, and the labeller's binding."""
     return [
-        # To read a node and to patch its labels and taints; nothing else, and no other kind.
+        # To read a node and to patch its labels, annotations and taints; no status, and no other kind.
         _role(LABELLER, [_rule([""], ["nodes"], ["get", "patch"])]),
         {
             "apiVersion": f"{_RBAC}/v1",

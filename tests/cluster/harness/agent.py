@@ -26,7 +26,7 @@ class Agent:
     """The agent with simulated GPUs, as a process of the node's machine.
 
     Attributes:
-        folder: of its log and of the file that says which GPUs are unhealthy.
+        folder: of its log and of the file that says which GPUs are unhealthy, and why.
         process: None while it is stopped.
     """
 
@@ -70,10 +70,10 @@ class Agent:
         self.stop(number)
         self.start()
 
-    def set_unhealthy(self, uuids: Iterable[str]) -> None:
+    def set_unhealthy(self, uuids: Iterable[str], reason: str = "XID 79") -> None:
         """These GPUs fail; all others work."""
         draft = self.folder / "health.new"
-        draft.write_text(json.dumps({"unhealthy": sorted(uuids)}))
+        draft.write_text(json.dumps({"unhealthy": dict.fromkeys(uuids, reason)}))
         draft.rename(self.folder / "health.json")
 
 

@@ -10,7 +10,7 @@ from gpuyard.devices.inventory import Absence, Backend, DeviceNode, Inventory
 from gpuyard.devices.simulated import parse_simulation, simulate
 
 INVENTORY = simulate(parse_simulation("H100:2"), seed="node")
-UUIDS = [gpu.uuid for gpu in INVENTORY.gpus]
+UUIDS = [gpu.uuid for gpu in INVENTORY.devices]
 
 
 def nodes_by_name(inventory: Inventory) -> dict[str, list[str]]:
@@ -48,7 +48,7 @@ def test_real_gpus_come_with_the_common_nodes_and_without_the_mark() -> None:
 def test_publishes_for_everybody_to_read_and_leaves_no_other_file(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "cdi"
     publish(folder, INVENTORY)
-    publish(folder, replace(INVENTORY, gpus=INVENTORY.gpus[:1]))
+    publish(folder, replace(INVENTORY, devices=INVENTORY.devices[:1]))
     assert [path.name for path in folder.iterdir()] == [SPEC_FILE]
     assert (folder / SPEC_FILE).stat().st_mode & 0o777 == 0o644
     names = [device["name"] for device in json.loads((folder / SPEC_FILE).read_text())["devices"]]
@@ -72,4 +72,4 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_the_name_is_fully_qualified() -> None:
-    assert qualified_name(INVENTORY.gpus[0]) == f"nvidia.com/gpu={UUIDS[0]}"
+    assert qualified_name(INVENTORY.devices[0]) == f"nvidia.com/gpu={UUIDS[0]}"

@@ -5,9 +5,10 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from gpuyard.agent.marks_file import read_marks
 
 Agent = Callable[..., Awaitable[asyncio.subprocess.Process]]
 
@@ -68,21 +69,26 @@ async def test_without_gpus_it_stays_and_says_so(agent: Agent, tmp_path: Path) -
     assert await asyncio.wait_for(process.wait(), 20) == 0
 
 
-async def test_labels_the_node(agent: Agent, node_api: Any) -> None:
-    node_api.labels = {}
-    await agent("--simulate", "H100:4", "--node", "here", "--api-socket", str(node_api.socket))
-    while node_api.labels.get("gpuyard.io/gpu-model") != "H100":
-        await asyncio.wait_for(node_api.asked.get(), 20)
-    assert node_api.labels["gpuyard.io/simulated"] == "true"
-    assert node_api.labels["nvidia.com/gpu.count"] == "4"
+async def test_says_what_to_write_on_the_node_before_it_serves(agent: Agent, tmp_path: Path) -> None:
+    file, health = tmp_path / "marks.json", tmp_path / "health.json"
+    health.write_text('{"unhealthy": {"2": "XID 79"}}')
+    process = await agent("--simulate=H100:4", f"--marks-file={file}", f"--simulated-health={health}")
+    await said(process, "serving")
+    marks = read_marks(file)
+    assert marks is not None
+    assert marks.labels["gpuyard.io/gpu-model"] == "H100"
+    assert marks.labels["nvidia.com/gpu.count"] == "4"
+    (fault,) = json.loads(marks.annotations["gpuyard.io/gpu-health"])
+    assert (fault["index"], fault["reason"]) == (2, "XID 79")
 
 
-async def test_without_gpus_old_labels_go(agent: Agent, node_api: Any, tmp_path: Path) -> None:
-    node_api.labels = {"gpuyard.io/gpu-model": "H100", "zone": "a"}
-    arguments = ("--node", "here", "--api-socket", str(node_api.socket))
-    await agent("--driver-root", str(tmp_path), *arguments)
-    while node_api.labels != {"zone": "a"}:
-        await asyncio.wait_for(node_api.asked.get(), 20)
+async def test_without_gpus_it_says_why(agent: Agent, tmp_path: Path) -> None:
+    file = tmp_path / "marks.json"
+    process = await agent("--driver-root", str(tmp_path), f"--marks-file={file}")
+    await said(process, "no GPUs to serve")
+    marks = read_marks(file)
+    assert marks is not None
+    assert (marks.labels, str(tmp_path) in marks.annotations["gpuyard.io/no-gpus"]) == ({}, True)
 
 
 async def test_writes_the_cdi_spec_before_it_serves(agent: Agent, tmp_path: Path) -> None:

@@ -1,102 +1,147 @@
 import asyncio
 import json
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from gpuyard.agent.labelling import label_node, mark_node
-from gpuyard.agent.labels_file import write_labels
+from gpuyard.agent.labelling import follow_marks, mark_node
+from gpuyard.agent.marks_file import NodeMarks, write_marks
 from gpuyard.client.rest import RestApi
 
-WANTED = {"nvidia.com/gpu.count": "8"}
-
-
-async def test_waits_for_the_node_and_keeps_foreign_labels(node_api: Any) -> None:
-    async with RestApi(unix_socket=node_api.socket) as api:
-        labelling = asyncio.create_task(label_node(api, "here", WANTED))
-        await asyncio.wait_for(node_api.asked.get(), 10)
-        assert not labelling.done()
-        node_api.labels = {"zone": "a", "nvidia.com/gpu.product": "stale"}
-        await asyncio.wait_for(labelling, 10)
-    assert node_api.labels == {"zone": "a", "nvidia.com/gpu.count": "8"}
-
-
-async def test_right_labels_are_not_written_again(node_api: Any) -> None:
-    node_api.labels = dict(WANTED)
-    async with RestApi(unix_socket=node_api.socket) as api:
-        await label_node(api, "here", WANTED)
-    assert node_api.asked.qsize() == 1
-
-
-async def test_why_there_are_no_gpus_comes_and_goes(node_api: Any) -> None:
-    node_api.labels = {}
-    async with RestApi(unix_socket=node_api.socket) as api:
-        await label_node(api, "here", {}, "the driver isn't installed")
-        assert node_api.annotations == {"gpuyard.io/no-gpus": "the driver isn't installed"}
-        await label_node(api, "here", WANTED)
-    assert (node_api.labels, node_api.annotations) == (WANTED, {})
-
-
-async def start(node_api: Any) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gpuyard.agent.labelling"),
-        *("--node", "here", "--api-socket", str(node_api.socket), "--labels", json.dumps(WANTED)),
-        stdin=asyncio.subprocess.PIPE,
-    )
-
-
-async def test_the_process_ends_when_all_is_written(node_api: Any) -> None:
-    node_api.labels = {}
-    process = await start(node_api)
-    assert await asyncio.wait_for(process.wait(), 20) == 0
-    assert node_api.labels == WANTED
-
-
-async def test_the_process_ends_with_whoever_started_it(node_api: Any) -> None:
-    process = await start(node_api)
-    assert process.stdin is not None
-    await asyncio.wait_for(node_api.asked.get(), 20)
-    process.stdin.close()
-    assert await asyncio.wait_for(process.wait(), 20) == 1
-
-
 GPU = {"nvidia.com/gpu.count": "8", "gpuyard.io/gpu-model": "H100"}
+WANTED = {"hardware-type": "nvidia-gpu", **GPU}
+FAULT = {"gpuyard.io/gpu-health": '[{"index":3}]'}
 
 
-async def test_marks_a_node_of_a_cluster_and_unmarks_it(node_api: Any) -> None:
+@asynccontextmanager
+async def following(node_api: Any, file: Path, check_s: float = 60) -> AsyncIterator[None]:
+    """The follower of this file, on the node's own socket."""
+    work = follow_marks(
+        lambda: RestApi(unix_socket=node_api.socket), "here", file, taint=False, check_s=check_s
+    )
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def asked(node_api: Any, method: str) -> None:
+    """Waits until somebody has sent such a request."""
+    while await asyncio.wait_for(node_api.asked.get(), 20) != method:
+        pass
+
+
+async def test_waits_for_the_file_and_the_node_and_keeps_foreign_labels(
+    node_api: Any, tmp_path: Path
+) -> None:
+    async with following(node_api, tmp_path / "marks.json"):
+        write_marks(tmp_path / "marks.json", NodeMarks(GPU))
+        await asked(node_api, "GET")
+        node_api.labels = {"zone": "a"}
+        await asked(node_api, "PATCH")
+    assert node_api.labels == {"zone": "a", **WANTED}
+
+
+async def test_each_change_of_the_file_is_written(node_api: Any, tmp_path: Path) -> None:
+    node_api.labels = {}
+    write_marks(tmp_path / "marks.json", NodeMarks(GPU))
+    async with following(node_api, tmp_path / "marks.json"):
+        await asked(node_api, "PATCH")
+        write_marks(tmp_path / "marks.json", NodeMarks(GPU, FAULT))
+        await asked(node_api, "PATCH")
+        assert node_api.annotations["gpuyard.io/gpu-health"] == '[{"index":3}]'
+        write_marks(tmp_path / "marks.json", NodeMarks(GPU))
+        await asked(node_api, "PATCH")
+    assert "gpuyard.io/gpu-health" not in node_api.annotations
+
+
+async def test_marks_that_are_lost_come_back(node_api: Any, tmp_path: Path) -> None:
+    node_api.labels = {}
+    write_marks(tmp_path / "marks.json", NodeMarks(GPU))
+    async with following(node_api, tmp_path / "marks.json", check_s=0.01):
+        for _ in range(2):
+            await asked(node_api, "PATCH")
+            assert node_api.labels == WANTED
+            # As when the node is deleted and registers itself anew.
+            node_api.labels, node_api.annotations = {}, {}
+
+
+async def test_marks_a_node_and_unmarks_it(node_api: Any) -> None:
     node_api.labels = {"zone": "a"}
     async with RestApi(unix_socket=node_api.socket) as api:
-        assert await mark_node(api, "here", GPU, taint=True)
-        assert node_api.labels == {"zone": "a", "hardware-type": "nvidia-gpu", **GPU}
+        assert await mark_node(api, "here", NodeMarks(GPU), taint=True)
+        assert node_api.labels == {"zone": "a", **WANTED}
         assert [taint["key"] for taint in node_api.taints] == ["nvidia.com/gpu"]
-        assert not await mark_node(api, "here", GPU, taint=True)
-        assert await mark_node(api, "here", {}, taint=True)
+        assert not await mark_node(api, "here", NodeMarks(GPU), taint=True)
+        assert await mark_node(api, "here", NodeMarks(), taint=True)
     assert (node_api.labels, node_api.taints, node_api.annotations) == ({"zone": "a"}, [], {})
 
 
-async def test_labels_of_other_things_are_not_taken_from_the_file(node_api: Any) -> None:
-    node_api.labels = {}
+async def test_why_there_are_no_gpus_comes_and_goes(node_api: Any) -> None:
+    node_api.labels, why = {}, {"gpuyard.io/no-gpus": "the driver isn't installed"}
     async with RestApi(unix_socket=node_api.socket) as api:
-        await mark_node(api, "here", {**GPU, "node-role.kubernetes.io/control-plane": ""}, taint=False)
-    assert node_api.labels == {"hardware-type": "nvidia-gpu", **GPU}
+        await mark_node(api, "here", NodeMarks({}, why), taint=True)
+        assert (node_api.annotations, node_api.taints) == (why, [])
+        await mark_node(api, "here", NodeMarks(), taint=True)
+    assert node_api.annotations == {}
 
 
-async def test_the_command_wants_one_way_of_working() -> None:
-    command = (sys.executable, "-m", "gpuyard.agent.labelling", "--node=here")
-    for words in ((), ("--labels={}",), ("--labels={}", "--api-socket=/x", "--follow=/y")):
-        process = await asyncio.create_subprocess_exec(*command, *words, stderr=asyncio.subprocess.PIPE)
-        _, said = await asyncio.wait_for(process.communicate(), 20)
-        assert (process.returncode, b"give --labels and --api-socket, or --follow" in said) == (2, True)
+async def test_what_is_anothers_is_not_taken_from_the_file(node_api: Any) -> None:
+    node_api.labels = {}
+    labels = {**GPU, "node-role.kubernetes.io/control-plane": ""}
+    async with RestApi(unix_socket=node_api.socket) as api:
+        await mark_node(api, "here", NodeMarks(labels, {**FAULT, "example.com/mine": "x"}), taint=False)
+    assert node_api.labels == WANTED
+    assert node_api.annotations.keys() == {"gpuyard.io/gpu-health", "gpuyard.io/labels-set"}
+
+
+async def start(*words: str, **streams: Any) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gpuyard.agent.labelling", "--node=here"), *words, **streams
+    )
+
+
+async def test_the_process_marks_a_yards_node_and_ends_with_whoever_started_it(
+    node_api: Any, tmp_path: Path
+) -> None:
+    node_api.labels = {}
+    file = tmp_path / "marks.json"
+    write_marks(file, NodeMarks(GPU))
+    process = await start(
+        f"--follow={file}",
+        f"--api-socket={node_api.socket}",
+        "--exit-with-stdin",
+        stdin=asyncio.subprocess.PIPE,
+    )
+    await asked(node_api, "PATCH")
+    assert node_api.labels == WANTED
+    assert process.stdin is not None
+    process.stdin.close()
+    assert await asyncio.wait_for(process.wait(), 20) == 0
+
+
+async def test_a_file_that_is_broken_is_said_once_and_read_again(node_api: Any, tmp_path: Path) -> None:
+    node_api.labels = {}
+    file = tmp_path / "marks.json"
+    file.write_text(json.dumps([]))
+    process = await start(
+        f"--follow={file}", f"--api-socket={node_api.socket}", stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    assert b"can't mark node here yet" in await asyncio.wait_for(process.stderr.readline(), 20)
+    write_marks(file, NodeMarks(GPU))
+    assert b"node here is marked: 2 labels" in await asyncio.wait_for(process.stderr.readline(), 20)
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 20) == 0
 
 
 async def test_without_credentials_it_says_so_and_tries_again(tmp_path: Path) -> None:
-    write_labels(tmp_path / "labels.json", GPU)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gpuyard.agent.labelling"),
-        *("--node=here", f"--follow={tmp_path / 'labels.json'}"),
-        stderr=asyncio.subprocess.PIPE,
-        env={},
-    )
+    write_marks(tmp_path / "marks.json", NodeMarks(GPU))
+    process = await start(f"--follow={tmp_path / 'marks.json'}", stderr=asyncio.subprocess.PIPE, env={})
     assert process.stderr is not None
     said = await asyncio.wait_for(process.stderr.readline(), 20)
     assert b"can't mark node here yet: KUBERNETES_SERVICE_HOST" in said

@@ -1,18 +1,20 @@
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
-from gpuyard.agent.labels import family, label_patch, label_value, node_labels
-from gpuyard.devices.inventory import Backend, Inventory
+from gpuyard.agent.labels import family, label_value, node_labels, node_marks
+from gpuyard.devices.inventory import Backend, Health, Inventory
 from gpuyard.devices.simulated import parse_simulation, simulate
+from gpuyard.gpus.faults import GpuFault, node_faults
 
 SIMULATED = simulate(parse_simulation("H100:8"), seed="node")
 
 
 def real() -> Inventory:
-    gpus = tuple(replace(gpu, product="NVIDIA H100 80GB HBM3") for gpu in SIMULATED.gpus)
+    gpus = tuple(replace(gpu, product="NVIDIA H100 80GB HBM3") for gpu in SIMULATED.devices)
     return replace(
-        SIMULATED, backend=Backend.NVML, gpus=gpus, driver_version="550.107.02", cuda_version=(12, 4)
+        SIMULATED, backend=Backend.NVML, devices=gpus, driver_version="550.107.02", cuda_version=(12, 4)
     )
 
 
@@ -45,8 +47,34 @@ def test_simulated_gpus_say_so_twice() -> None:
 
 
 def test_health_does_not_change_labels() -> None:
-    sick = SIMULATED.with_unhealthy(frozenset({SIMULATED.gpus[0].uuid}))
+    sick = SIMULATED.with_health({SIMULATED.devices[0].uuid: Health("XID 79")})
     assert node_labels(sick) == node_labels(SIMULATED)
+
+
+def test_what_is_wrong_with_gpus_goes_into_an_annotation() -> None:
+    third = SIMULATED.devices[3]
+    since = datetime(2026, 1, 31, 12, 3, 0, tzinfo=UTC)
+    marks = node_marks(SIMULATED.with_health({third.uuid: Health("XID 79", since)}))
+    node = {"metadata": {"name": "a", "annotations": marks.annotations}}
+    assert node_faults(node) == (GpuFault(3, third.uuid, "XID 79", "2026-01-31T12:03:00Z"),)
+    assert set(node_marks(SIMULATED).annotations.values()) == {""}
+
+
+def test_a_part_is_unhealthy_with_the_gpu_that_it_is_of() -> None:
+    whole = SIMULATED.devices[0]
+    part = replace(whole, uuid="MIG-1", resource="nvidia.com/mig-1g.10gb", parent=whole.uuid)
+    node = replace(SIMULATED, devices=(whole, part, *SIMULATED.devices[1:]))
+    assert node.with_health({whole.uuid: Health("lost")}).unhealthy == (
+        replace(whole, health=Health("lost")),
+        replace(part, health=Health("lost")),
+    )
+    assert [each.uuid for each in node.with_health({"MIG-1": Health("XID 94")}).unhealthy] == ["MIG-1"]
+
+
+def test_without_gpus_the_annotation_says_why() -> None:
+    marks = node_marks(Inventory(Backend.NONE, detail="no driver; install one"))
+    assert marks.labels == {}
+    assert marks.annotations["gpuyard.io/no-gpus"] == "no driver; install one"
 
 
 def test_no_gpus_no_labels() -> None:
@@ -54,8 +82,8 @@ def test_no_gpus_no_labels() -> None:
 
 
 def test_what_is_unknown_is_left_out() -> None:
-    gpu = replace(SIMULATED.gpus[0], product="", model="", memory_mib=0, compute_capability=(0, 0))
-    labels = node_labels(Inventory(Backend.NVML, gpus=(gpu,)))
+    gpu = replace(SIMULATED.devices[0], product="", model="", memory_mib=0, compute_capability=(0, 0))
+    labels = node_labels(Inventory(Backend.NVML, devices=(gpu,)))
     assert not {name for name in labels if "cuda" in name or "family" in name or "product" in name}
     assert "gpuyard.io/gpu-model" not in labels
 
@@ -77,15 +105,3 @@ def test_family(capability: tuple[int, int], name: str) -> None:
 def test_label_values_are_valid() -> None:
     assert label_value("NVIDIA RTX™ 6000 (Ada)") == "NVIDIA-RTX-6000-Ada"
     assert len(label_value("x" * 99)) == 63
-
-
-def test_patch_sets_what_differs_and_removes_what_is_stale() -> None:
-    current = {
-        "nvidia.com/gpu.count": "4",
-        "nvidia.com/gpu.family": "hopper",
-        "gpuyard.io/simulated": "true",
-        "kubernetes.io/hostname": "a",
-    }
-    wanted = {"nvidia.com/gpu.count": "8", "nvidia.com/gpu.family": "hopper"}
-    assert label_patch(current, wanted) == {"nvidia.com/gpu.count": "8", "gpuyard.io/simulated": None}
-    assert label_patch(wanted, wanted) == {}

@@ -1,13 +1,14 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from gpuyard.devices.follow import follow
-from gpuyard.devices.health import Health, watch_health
-from gpuyard.devices.inventory import Absence, Backend
+from gpuyard.devices.health import HealthTracker, _Answer, watch_health
+from gpuyard.devices.inventory import Absence, Backend, Health
 from gpuyard.devices.nvml import Nvml
 
 Stub = Callable[..., Path]
@@ -44,15 +45,18 @@ async def nvml(nvml_stub: Stub, driver: Driver) -> AsyncIterator[Nvml]:
         yield nvml
 
 
-async def following(changes: AsyncIterator[frozenset[str]]) -> frozenset[str]:
-    return await asyncio.wait_for(anext(changes), 10)
+async def following(changes: AsyncIterator[Mapping[str, Health]]) -> dict[str, str]:
+    """The reasons of the next change."""
+    found = await asyncio.wait_for(anext(changes), 10)
+    assert all(health.since for health in found.values())
+    return {uuid: health.reason for uuid, health in found.items()}
 
 
 async def test_xid_makes_unhealthy_and_quiet_heals(nvml: Nvml, driver: Driver) -> None:
     async with aclosing(watch_health(GPU, quiet_s=0.2, probe_s=0.05)) as changes:
         driver.report(2, XID, 48)
-        assert await following(changes) == {GPU[2]}
-        assert await following(changes) == frozenset()
+        assert await following(changes) == {GPU[2]: "XID 48"}
+        assert await following(changes) == {}
 
 
 async def test_faults_of_the_application_are_ignored(nvml: Nvml, driver: Driver) -> None:
@@ -60,17 +64,17 @@ async def test_faults_of_the_application_are_ignored(nvml: Nvml, driver: Driver)
         driver.report(0, XID, xid)
     driver.report(1, DOUBLE_BIT_ECC, 0)
     async with aclosing(watch_health(GPU, quiet_s=60)) as changes:
-        assert await following(changes) == {GPU[1]}
+        assert await following(changes) == {GPU[1]: "uncorrectable ECC error"}
 
 
 async def test_a_lost_gpu_comes_back(nvml: Nvml, driver: Driver) -> None:
     async with aclosing(watch_health(GPU, quiet_s=0.1, probe_s=0.05)) as changes:
         driver.lose(0, 3)
-        assert await following(changes) == {GPU[0], GPU[3]}
+        assert await following(changes) == {GPU[0]: "lost", GPU[3]: "lost"}
         driver.lose(3)
-        assert await following(changes) == {GPU[3]}
+        assert await following(changes) == {GPU[3]: "lost"}
         driver.lose()
-        assert await following(changes) == frozenset()
+        assert await following(changes) == {}
 
 
 async def test_a_gpu_that_needs_a_reset_stays_unhealthy(
@@ -79,13 +83,15 @@ async def test_a_gpu_that_needs_a_reset_stays_unhealthy(
     monkeypatch.setenv("NVML_STUB_RESET", "1")
     async with aclosing(watch_health(GPU, quiet_s=0.2, probe_s=0.05)) as changes:
         driver.report(1, XID, 63)
-        assert await following(changes) == {GPU[1]}
+        assert await following(changes) == {GPU[1]: "XID 63"}
+        # Once the event is past, what the GPU itself says is the reason.
+        assert await following(changes) == {GPU[1]: "row remap pending"}
         # Another GPU's fault comes and goes; the first one is still there.
         driver.report(2, XID, 79)
-        while (seen := await following(changes)) != {GPU[1]}:
-            assert GPU[1] in seen
+        assert await following(changes) == {GPU[1]: "row remap pending", GPU[2]: "XID 79"}
+        assert await following(changes) == {GPU[1]: "row remap pending"}
         monkeypatch.setenv("NVML_STUB_RESET", "-1")
-        assert await following(changes) == frozenset()
+        assert await following(changes) == {}
 
 
 async def test_a_driver_without_events_is_asked(
@@ -94,17 +100,40 @@ async def test_a_driver_without_events_is_asked(
     monkeypatch.setenv("NVML_STUB_NOT_SUPPORTED", "nvmlEventSetCreate")
     async with aclosing(watch_health(GPU, probe_s=0.05)) as changes:
         driver.lose(1)
-        assert await following(changes) == {GPU[1]}
+        assert await following(changes) == {GPU[1]: "lost"}
+
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def tracker() -> HealthTracker:
+    return HealthTracker(30, lambda: NOON)
 
 
 def test_a_fault_during_recovery_starts_the_quiet_time_again() -> None:
-    health = Health(quiet_s=30)
-    health.fault("a", now=0)
-    health.fault("a", now=20)
-    health.probed("a", 40, answers=True, needs_reset=False)
-    assert health.unhealthy == {"a"}
-    health.probed("a", 50, answers=True, needs_reset=False)
-    assert health.unhealthy == frozenset()
+    health = tracker()
+    health.fault("a", "XID 48", 0)
+    health.fault("a", "XID 48", 20)
+    health.probed("a", _Answer(), 40)
+    assert health.unhealthy == {"a": Health("XID 48", NOON)}
+    health.probed("a", _Answer(), 50)
+    assert health.unhealthy == {}
+
+
+def test_the_first_of_several_xids_is_the_reason() -> None:
+    health = tracker()
+    health.probed("a", _Answer(fault="lost"), 0)
+    health.fault("a", "XID 79", 1)
+    health.fault("a", "XID 154", 2)
+    health.probed("a", _Answer(fault="lost"), 5)
+    assert health.unhealthy["a"].reason == "XID 79"
+
+
+def test_a_gpu_that_says_it_is_broken_is_unhealthy_without_an_event() -> None:
+    health = tracker()
+    health.probed("a", _Answer(fault="row remap failed"), 0)
+    health.probed("b", _Answer(pending="row remap pending"), 0)
+    assert health.unhealthy == {"a": Health("row remap failed", NOON)}
 
 
 async def test_follow_shows_health_with_the_inventory(nvml_stub: Stub, driver: Driver) -> None:
@@ -112,10 +141,10 @@ async def test_follow_shows_health_with_the_inventory(nvml_stub: Stub, driver: D
         follow(None, seed="", control=None, driver_root=nvml_stub(), sys_root=Path("/nonexistent"))
     ) as inventories:
         first = await anext(inventories)
-        assert [gpu.healthy for gpu in first.gpus] == [True] * 4
+        assert [gpu.health.ok for gpu in first.devices] == [True] * 4
         driver.report(3, XID, 79)
         second = await asyncio.wait_for(anext(inventories), 10)
-        assert [gpu.healthy for gpu in second.gpus] == [True, True, True, False]
+        assert [gpu.health.reason for gpu in second.devices] == ["", "", "", "XID 79"]
 
 
 async def test_follow_looks_again_for_a_driver(
@@ -129,4 +158,4 @@ async def test_follow_looks_again_for_a_driver(
         assert (broken.backend, broken.absence) == (Backend.NONE, Absence.FAILED)
         assert "reboot" in broken.detail
         monkeypatch.setenv("NVML_STUB_INIT", "0")
-        assert len((await asyncio.wait_for(anext(inventories), 10)).gpus) == 4
+        assert len((await asyncio.wait_for(anext(inventories), 10)).devices) == 4

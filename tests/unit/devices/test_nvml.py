@@ -36,11 +36,11 @@ def test_reads_what_the_driver_says(root: Path, tmp_path: Path) -> None:
     assert inventory.backend is Backend.NVML
     assert inventory.driver_version == "550.107.02"
     assert inventory.cuda_version == (12, 4)
-    assert [gpu.uuid for gpu in inventory.gpus] == [uuid(index) for index in range(4)]
-    gpu = inventory.gpus[1]
+    assert [gpu.uuid for gpu in inventory.devices] == [uuid(index) for index in range(4)]
+    gpu = inventory.devices[1]
     assert (gpu.product, gpu.model, gpu.memory_mib) == ("NVIDIA H100 80GB HBM3", "H100", 81559)
     assert (gpu.compute_capability, gpu.pci_bus_id, gpu.minor) == ((9, 0), "0000:3b:00.0", 1)
-    assert (gpu.numa_node, inventory.gpus[0].numa_node) == (1, None)
+    assert (gpu.numa_node, inventory.devices[0].numa_node) == (1, None)
     assert gpu.nodes == (DeviceNode("/dev/nvidia1", str(root / "dev/nvidia1")),)
     # Only the nodes that are there: no nvidia-uvm-tools, no nvidia-modeset.
     assert [node.path for node in inventory.common_nodes] == ["/dev/nvidiactl", "/dev/nvidia-uvm"]
@@ -50,7 +50,7 @@ def test_negative_numa_node_is_none(root: Path, tmp_path: Path) -> None:
     numa = tmp_path / "bus/pci/devices/0000:3a:00.0/numa_node"
     numa.parent.mkdir(parents=True)
     numa.write_text("-1\n")
-    assert read(root, tmp_path).gpus[0].numa_node is None
+    assert read(root, tmp_path).devices[0].numa_node is None
 
 
 def test_counts_nvlinks_between_gpus(root: Path) -> None:
@@ -81,7 +81,7 @@ def test_getters_that_are_not_supported_leave_defaults(root: Path, monkeypatch: 
     ]
     monkeypatch.setenv("NVML_STUB_NOT_SUPPORTED", ",".join(getters))
     inventory = read(root)
-    gpu = inventory.gpus[2]
+    gpu = inventory.devices[2]
     # The catalogue knows the model's memory and compute capability.
     assert (gpu.memory_mib, gpu.compute_capability) == (81559, (9, 0))
     assert (gpu.pci_bus_id, gpu.numa_node, gpu.minor) == ("", None, 2)
@@ -91,13 +91,13 @@ def test_getters_that_are_not_supported_leave_defaults(root: Path, monkeypatch: 
 
 def test_a_gpu_without_a_name_is_still_served(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NVML_STUB_NOT_SUPPORTED", "nvmlDeviceGetName")
-    assert [(gpu.product, gpu.model) for gpu in read(root).gpus] == [("", "")] * 4
+    assert [(gpu.product, gpu.model) for gpu in read(root).devices] == [("", "")] * 4
 
 
 def test_a_lost_gpu_is_left_out(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "lost").write_text("1\n")
     monkeypatch.setenv("NVML_STUB_LOST", str(tmp_path / "lost"))
-    assert [gpu.index for gpu in read(root).gpus] == [0, 2, 3]
+    assert [gpu.index for gpu in read(root).devices] == [0, 2, 3]
 
 
 def test_a_driver_without_gpus_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_a_driver_that_lacks_functions_is_good_enough(nvml_stub: Stub) -> None:
     script = (
         "import json, sys; from pathlib import Path; from gpuyard.devices.nvml import Nvml\n"
         "inventory = Nvml.open(Path(sys.argv[1])).inventory()\n"
-        "print(json.dumps([inventory.cuda_version, [gpu.compute_capability for gpu in inventory.gpus],"
+        "print(json.dumps([inventory.cuda_version, [gpu.compute_capability for gpu in inventory.devices],"
         " [link.nvlinks for link in inventory.links.values()]]))"
     )
     root = nvml_stub("-DOLD_DRIVER")
@@ -123,7 +123,7 @@ def test_a_driver_that_lacks_functions_is_good_enough(nvml_stub: Stub) -> None:
 def test_the_loader_finds_the_library(nvml_stub: Stub) -> None:
     script = (
         "from pathlib import Path; from gpuyard.devices.nvml import Nvml\n"
-        "print(len(Nvml.open(Path('/')).inventory().gpus))"
+        "print(len(Nvml.open(Path('/')).inventory().devices))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

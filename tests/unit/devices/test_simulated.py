@@ -15,13 +15,13 @@ def made(text: str, seed: str = "node") -> Inventory:
 
 
 def nvlinks(inventory: Inventory, one: int, other: int) -> int:
-    return inventory.link(inventory.gpus[one].uuid, inventory.gpus[other].uuid).nvlinks
+    return inventory.link(inventory.devices[one].uuid, inventory.devices[other].uuid).nvlinks
 
 
 def test_everything_that_names_a_gpu_says_simulated() -> None:
     inventory = made("H100:2")
     assert inventory.simulated
-    gpu = inventory.gpus[1]
+    gpu = inventory.devices[1]
     assert (gpu.product, gpu.model) == ("Simulated NVIDIA H100 80GB HBM3", "H100")
     assert (gpu.memory_mib, gpu.compute_capability) == (81559, (9, 0))
     assert gpu.nodes == (DeviceNode("/dev/nvidia1", "/dev/null"),)
@@ -29,7 +29,7 @@ def test_everything_that_names_a_gpu_says_simulated() -> None:
 
 def test_ids_are_stable_and_differ_between_nodes() -> None:
     assert made("H100:8") == made("H100:8")
-    ids = {gpu.uuid for seed in "ab" for gpu in made("H100:8", seed).gpus}
+    ids = {gpu.uuid for seed in "ab" for gpu in made("H100:8", seed).devices}
     assert len(ids) == 16
 
 
@@ -48,9 +48,9 @@ def test_older_boards_form_islands_of_four() -> None:
 def test_boards_without_nvlink_have_none() -> None:
     inventory = made("L4:8")
     assert {link.nvlinks for link in inventory.links.values()} == {0}
-    near, far = inventory.gpus[1].uuid, inventory.gpus[5].uuid
-    assert inventory.link(inventory.gpus[0].uuid, near).pcie is PcieLevel.HOST_BRIDGE
-    assert inventory.link(inventory.gpus[0].uuid, far).pcie is PcieLevel.DIFFERENT_CPU
+    near, far = inventory.devices[1].uuid, inventory.devices[5].uuid
+    assert inventory.link(inventory.devices[0].uuid, near).pcie is PcieLevel.HOST_BRIDGE
+    assert inventory.link(inventory.devices[0].uuid, far).pcie is PcieLevel.DIFFERENT_CPU
 
 
 @pytest.mark.parametrize(
@@ -73,18 +73,23 @@ async def test_control_file_changes_health(tmp_path: Path) -> None:
     control = tmp_path / "health.json"
     async with aclosing(watch(parse_simulation("H100:2"), seed="node", control=control)) as inventories:
         inventory = await anext(inventories)
-        assert [gpu.healthy for gpu in inventory.gpus] == [True, True]
-        control.write_text(json.dumps({"unhealthy": [inventory.gpus[0].uuid]}))
+        assert [gpu.health.ok for gpu in inventory.devices] == [True, True]
+        control.write_text(json.dumps({"unhealthy": {inventory.devices[0].uuid: "XID 79"}}))
         inventory = await asyncio.wait_for(anext(inventories), 10)
-        assert [gpu.healthy for gpu in inventory.gpus] == [False, True]
+        assert [gpu.health.reason for gpu in inventory.devices] == ["XID 79", ""]
+        since = inventory.devices[0].health.since
+        control.write_text(json.dumps({"unhealthy": {"0": "XID 79", "1": "lost"}}))
+        inventory = await asyncio.wait_for(anext(inventories), 10)
+        assert [gpu.health.reason for gpu in inventory.devices] == ["XID 79", "lost"]
+        assert inventory.devices[0].health.since == since
         control.unlink()
         inventory = await asyncio.wait_for(anext(inventories), 10)
-        assert [gpu.healthy for gpu in inventory.gpus] == [True, True]
+        assert [gpu.health.ok for gpu in inventory.devices] == [True, True]
 
 
 async def test_a_broken_control_file_breaks_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     control = tmp_path / "health.json"
     control.write_text("{")
     async with aclosing(watch(parse_simulation("H100:2"), seed="node", control=control)) as inventories:
-        assert all(gpu.healthy for gpu in (await anext(inventories)).gpus)
+        assert all(gpu.health.ok for gpu in (await anext(inventories)).devices)
     assert str(control) in caplog.text

@@ -33,7 +33,7 @@ def paths() -> Iterator[YardPaths]:
 async def running(paths: YardPaths, simulate: str = "H100:2") -> AsyncIterator[asyncio.Queue[int]]:
     """The agent's pids as the daemon is told of them: each start's, and 0 at each end."""
     pids: asyncio.Queue[int] = asyncio.Queue()
-    agent = AgentProcess(paths, "node", simulate, on_pid=pids.put_nowait)
+    agent = AgentProcess.plugin(paths, "node", simulate, on_pid=pids.put_nowait)
     task = asyncio.create_task(agent.run(), name="agent")
     try:
         yield pids
@@ -63,10 +63,10 @@ async def test_it_is_told_whose_agent_it_is(paths: YardPaths) -> None:
         *("-m", "gpuyard.agent"),
         *("--plugins-dir", str(paths.device_plugins_dir)),
         *("--cdi-dir", str(paths.cdi_dir)),
-        *("--api-socket", str(paths.api_socket)),
+        *("--marks-file", str(paths.marks_file)),
         *("--node", "node"),
+        *("--simulate", "H100:2", "--simulated-health", str(paths.simulated_health)),
         "--exit-with-stdin",
-        *("--simulate", "H100:2"),
     ]
 
 

@@ -33,7 +33,7 @@ def patched(node: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
 
 
 def mark(node: dict[str, Any], labels: dict[str, str], *, taint: bool = False) -> dict[str, Any]:
-    return patched(node, mark_patch(node, labels, taint=taint))
+    return patched(node, mark_patch(node, labels, {}, taint=taint))
 
 
 def test_marking_twice_changes_nothing() -> None:
@@ -41,7 +41,7 @@ def test_marking_twice_changes_nothing() -> None:
     assert marked["metadata"]["labels"] == GPU
     assert marked["spec"]["taints"] == [TAINT]
     assert is_marked(marked)
-    assert mark_patch(marked, GPU, taint=True) == {}
+    assert mark_patch(marked, GPU, {}, taint=True) == {}
 
 
 def test_what_was_there_before_stays() -> None:
@@ -75,8 +75,8 @@ def test_labels_that_someone_took_off_come_back() -> None:
 
 
 def test_a_taint_is_written_for_the_node_as_it_was_read() -> None:
-    assert mark_patch(node(), GPU, taint=True)["metadata"]["resourceVersion"] == "7"
-    assert "resourceVersion" not in mark_patch(node(), GPU, taint=False)["metadata"]
+    assert mark_patch(node(), GPU, {}, taint=True)["metadata"]["resourceVersion"] == "7"
+    assert "resourceVersion" not in mark_patch(node(), GPU, {}, taint=False)["metadata"]
 
 
 names = st.sampled_from(["nvidia.com/a", "nvidia.com/b", "zone", "hardware-type"])
@@ -98,3 +98,12 @@ def test_nothing_is_left_whatever_came_between(
     assert kept.items() <= end["metadata"]["labels"].items() <= first.items()
     assert (end["spec"].get("taints") or []) == ([OTHER] if tainted else [])
     assert not is_marked(end)
+
+
+def test_reports_come_and_go_without_labels() -> None:
+    sick = {"gpuyard.io/gpu-health": "[]"}
+    marked = patched(node(), mark_patch(node(), {}, sick, taint=True))
+    assert marked["metadata"]["annotations"] == {"x": "y", **sick}
+    assert is_marked(marked)
+    assert mark_patch(marked, {}, sick, taint=True) == {}
+    assert mark(marked, {}) == node()

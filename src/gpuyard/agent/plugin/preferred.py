@@ -40,7 +40,7 @@ def prefer(inventory: Inventory, available: Iterable[str], must: Iterable[str], 
     Raises:
         ValueError: a GPU is unknown, or no such set exists.
     """
-    position = {gpu.uuid: place for place, gpu in enumerate(inventory.gpus)}
+    position = {gpu.uuid: place for place, gpu in enumerate(inventory.devices)}
     wanted, fixed = set(available), set(must)
     if unknown := sorted((wanted | fixed) - position.keys()):
         raise ValueError(f"this node has no GPU {', '.join(unknown)}")
@@ -50,7 +50,7 @@ def prefer(inventory: Inventory, available: Iterable[str], must: Iterable[str], 
         raise ValueError(f"no {size} of {len(wanted)} available GPUs include the {len(fixed)} that must be")
     links = _Links(inventory, sorted(position[uuid] for uuid in wanted))
     chosen = links.best({position[uuid] for uuid in fixed}, size)
-    return [inventory.gpus[place].uuid for place in chosen]
+    return [inventory.devices[place].uuid for place in chosen]
 
 
 class _Links:
@@ -58,7 +58,7 @@ class _Links:
 
     def __init__(self, inventory: Inventory, free: Sequence[int]) -> None:
         self._free = free
-        uuids = [gpu.uuid for gpu in inventory.gpus]
+        uuids = [gpu.uuid for gpu in inventory.devices]
         nvlinks = [[0] * len(uuids) for _ in uuids]
         pcie = [[0] * len(uuids) for _ in uuids]
         between = {pair: inventory.link(uuids[pair[0]], uuids[pair[1]]) for pair in combinations(free, 2)}

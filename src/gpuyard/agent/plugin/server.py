@@ -24,12 +24,12 @@ def describe(inventory: Inventory) -> pb.ListAndWatchResponse:
         devices=[
             pb.Device(
                 ID=gpu.uuid,
-                health=HEALTHY if gpu.healthy else UNHEALTHY,
+                health=HEALTHY if gpu.health.ok else UNHEALTHY,
                 topology=None
                 if gpu.numa_node is None
                 else pb.TopologyInfo(nodes=[pb.NUMANode(ID=gpu.numa_node)]),
             )
-            for gpu in inventory.gpus
+            for gpu in inventory.devices
         ]
     )
 
@@ -49,7 +49,7 @@ def hand_over(
     Raises:
         KeyError: a UUID isn't in the inventory.
     """
-    by_uuid = {gpu.uuid: gpu for gpu in inventory.gpus}
+    by_uuid = {gpu.uuid: gpu for gpu in inventory.devices}
     # In the driver's order, so that a process sees its GPUs as nvidia-smi lists them.
     gpus = sorted((by_uuid[uuid] for uuid in uuids), key=lambda gpu: gpu.index)
     visible = ",".join(gpu.uuid for gpu in gpus)
@@ -125,7 +125,7 @@ class Plugin(rpc.DevicePluginServicer):
 
     async def Allocate(self, request: pb.AllocateRequest, context: Any) -> pb.AllocateResponse:
         """Environment and device nodes for containers; INVALID_ARGUMENT for GPUs that aren't here."""
-        known = {gpu.uuid for gpu in self._inventory.gpus}
+        known = {gpu.uuid for gpu in self._inventory.devices}
         for wish in request.container_requests:
             unknown = sorted(set(wish.devices_ids) - known)
             if unknown:

@@ -6,19 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard.agent.plugin.preferred import prefer
-from gpuyard.devices.inventory import Backend, Gpu, Inventory, Link, PcieLevel
+from gpuyard.devices.inventory import Backend, Device, Inventory, Link, PcieLevel
 from gpuyard.devices.simulated import parse_simulation, simulate
 
 
 def node(*islands: int, nvlinks: int = 4) -> Inventory:
     """GPUs "0", "1", … in islands of the given sizes, each joined completely by NVLink."""
     home = [island for island, size in enumerate(islands) for _ in range(size)]
-    gpus = tuple(Gpu(index, str(index), "", "", 0, (0, 0), "", None, index, ()) for index in range(len(home)))
+    gpus = tuple(
+        Device(index, str(index), "", "", 0, (0, 0), "", None, index, ()) for index in range(len(home))
+    )
     links = {
         (str(one), str(other)): Link(PcieLevel.HOST_BRIDGE, nvlinks if home[one] == home[other] else 0)
         for one, other in combinations(range(len(home)), 2)
     }
-    return Inventory(Backend.NVML, gpus=gpus, links=links)
+    return Inventory(Backend.NVML, devices=gpus, links=links)
 
 
 def ids(text: str) -> list[str]:
@@ -57,7 +59,7 @@ def test_a_large_group_gives_its_bridged_pairs_first() -> None:
         (one, other): Link(PcieLevel.ONE_SWITCH if int(other) < 14 else link.pcie, link.nvlinks)
         for (one, other), link in pairs.links.items()
     }
-    inventory = Inventory(Backend.NVML, gpus=pairs.gpus, links=links)
+    inventory = Inventory(Backend.NVML, devices=pairs.devices, links=links)
     free = ids("0 3 4 5 6 7 8 9 10 11 12 13 14")
     assert prefer(inventory, free, [], 2) == ids("4 5")
     assert prefer(inventory, free, [], 4) == ids("4 5 6 7")
@@ -75,9 +77,9 @@ def test_must_include_pulls_in_its_island() -> None:
 
 def test_equal_nvlinks_leave_the_choice_to_pcie() -> None:
     inventory = simulate(parse_simulation("H100:8"), seed="node")
-    free = [gpu.uuid for gpu in inventory.gpus if gpu.index not in {0, 5}]
+    free = [gpu.uuid for gpu in inventory.devices if gpu.index not in {0, 5}]
     chosen = prefer(inventory, free, [], 3)
-    assert [gpu.index for gpu in inventory.gpus if gpu.uuid in chosen] == [1, 2, 3]
+    assert [gpu.index for gpu in inventory.devices if gpu.uuid in chosen] == [1, 2, 3]
 
 
 def test_answers_in_the_order_of_the_driver() -> None:
@@ -151,7 +153,7 @@ def test_it_is_the_best_of_all(
         (str(one), str(other)): Link(levels[number], nvlinks[number])
         for number, (one, other) in enumerate(PAIRS)
     }
-    inventory = Inventory(Backend.NVML, gpus=node(*[1] * 7).gpus, links=links)
+    inventory = Inventory(Backend.NVML, devices=node(*[1] * 7).devices, links=links)
     everything = ids("0 1 2 3 4 5 6")
     size = max(size, len(must))
 

@@ -7,10 +7,11 @@ import pytest
 
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin
+from gpuyard.devices.inventory import Health
 from gpuyard.devices.simulated import parse_simulation, simulate
 
 INVENTORY = simulate(parse_simulation("H100:2"), seed="node")
-ALL_HEALTHY = {gpu.uuid: "Healthy" for gpu in INVENTORY.gpus}
+ALL_HEALTHY = {gpu.uuid: "Healthy" for gpu in INVENTORY.devices}
 
 
 @asynccontextmanager
@@ -42,8 +43,8 @@ async def test_health_goes_out_on_the_open_stream(kubelet: Any) -> None:
     plugin = Plugin(INVENTORY)
     async with running(plugin, kubelet):
         assert await soon(kubelet.lists) == ALL_HEALTHY
-        sick = INVENTORY.gpus[1].uuid
-        plugin.update(INVENTORY.with_unhealthy(frozenset({sick})))
+        sick = INVENTORY.devices[1].uuid
+        plugin.update(INVENTORY.with_health({sick: Health("XID 79")}))
         assert await soon(kubelet.lists) == ALL_HEALTHY | {sick: "Unhealthy"}
         plugin.update(INVENTORY)
         assert await soon(kubelet.lists) == ALL_HEALTHY

@@ -14,7 +14,7 @@ from gpuyard.devices.inventory import Backend, DeviceNode, Inventory
 from gpuyard.devices.simulated import parse_simulation, simulate
 
 INVENTORY = simulate(parse_simulation("V100:8"), seed="node")
-UUIDS = [gpu.uuid for gpu in INVENTORY.gpus]
+UUIDS = [gpu.uuid for gpu in INVENTORY.devices]
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def test_real_gpus_come_with_the_common_nodes_and_without_the_mark() -> None:
 
 
 def test_numa_node_is_the_topology() -> None:
-    gpus = (INVENTORY.gpus[0], replace(INVENTORY.gpus[7], numa_node=None))
-    near, nowhere = describe(Inventory(Backend.NVML, gpus=gpus)).devices
+    gpus = (INVENTORY.devices[0], replace(INVENTORY.devices[7], numa_node=None))
+    near, nowhere = describe(Inventory(Backend.NVML, devices=gpus)).devices
     assert [node.ID for node in near.topology.nodes] == [0]
     assert not nowhere.HasField("topology")
 

@@ -1,0 +1,136 @@
+"""What makes a GPU unhealthy, what that means, and what mends it; and how a node's annotation says it.
+
+The device plugin API knows only Healthy and Unhealthy, so the reason takes another way: the agent's labeller
+writes it as an annotation of the node, and whoever explains something reads it there.
+Sources: https://docs.nvidia.com/deploy/xid-errors, nvml.h.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gpuyard.kube.objects import annotations_of, key_of
+from gpuyard.kube.wellknown import ANNOTATION_GPU_HEALTH
+
+LOST = "lost"
+ECC = "uncorrectable ECC error"
+ROW_REMAP_PENDING = "row remap pending"
+ROW_REMAP_FAILED = "row remap failed"
+PAGES_PENDING = "page retirement pending"
+RESET_REQUIRED = "reset required"
+NO_PERMISSION = "permission denied"
+
+_RESET = "drain the node and reset the GPU: nvidia-smi --gpu-reset -i {index}"
+_REBOOT = "drain the node and reboot it; if it comes again, have the GPU, its slot and its power checked"
+_REPLACE = "drain the node and have the GPU replaced"
+_LOOK = "see the node's kernel log for lines with Xid, and nvidia-smi -q -i {index}"
+#: Reason → what it means (empty: it says so itself), and what mends it.
+_KNOWN = {
+    "XID 32": ("invalid or corrupted push buffer stream", _RESET),
+    "XID 38": ("driver firmware error", _RESET),
+    "XID 46": ("GPU stopped processing", _RESET),
+    "XID 48": ("double bit ECC error", _RESET),
+    "XID 54": ("auxiliary power is not connected", "connect the GPU's power cable"),
+    "XID 61": ("internal micro-controller breakpoint", _RESET),
+    "XID 62": ("internal micro-controller halt", _RESET),
+    "XID 63": ("ECC page retirement or row remapping recorded", _RESET),
+    "XID 64": ("ECC page retirement or row remapping failed", _REPLACE),
+    "XID 74": ("NVLink error", f"{_RESET}; if it comes again, have its NVLinks checked"),
+    "XID 79": ("GPU has fallen off the bus", _REBOOT),
+    "XID 92": ("high single-bit ECC error rate", _REPLACE),
+    "XID 94": ("contained ECC error", _RESET),
+    "XID 95": ("uncontained ECC error", _RESET),
+    "XID 119": ("GSP RPC timeout", _RESET),
+    "XID 120": ("GSP error", _RESET),
+    "XID 136": ("link training failed", _REBOOT),
+    "XID 140": ("unrecovered ECC error", _RESET),
+    "XID 143": ("GPU initialization failure", _REBOOT),
+    LOST: ("the driver doesn't reach it any more", _REBOOT),
+    ECC: ("", _RESET),
+    ROW_REMAP_PENDING: ("a reset puts spare memory rows in the place of bad ones", _RESET),
+    ROW_REMAP_FAILED: ("no spare memory rows are left", _REPLACE),
+    PAGES_PENDING: ("a reset takes bad memory pages out of use", _RESET),
+    RESET_REQUIRED: ("", _RESET),
+    NO_PERMISSION: ("the driver refuses the agent", "let the agent read the GPU's device files"),
+}
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?Z")
+_MAX_REASON_LENGTH = 100
+#: More than any node has.
+_MAX_FAULTS = 256
+
+
+@dataclass(frozen=True)
+class GpuFault:
+    """One unhealthy GPU.
+
+    Attributes:
+        index: in the driver's order.
+        uuid: the driver's, which is the device's id for the kubelet.
+        reason: `XID 79`, or one of this module's words.
+        since: when it became unhealthy, RFC 3339.
+    """
+
+    index: int
+    uuid: str
+    reason: str
+    since: str
+
+    def __str__(self) -> str:
+        meaning, _ = _KNOWN.get(self.reason, ("", ""))
+        when = _TIME.fullmatch(self.since)
+        return (
+            f"GPU {self.index} is unhealthy: {self.reason}"
+            + (f" ({meaning})" if meaning else "")
+            + (f" since {when[1]} {when[2]} UTC" if when else "")
+        )
+
+    @property
+    def remedy(self) -> str:
+        """For whoever runs the node."""
+        _, remedy = _KNOWN.get(self.reason, ("", _LOOK))
+        return remedy.format(index=self.index)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields."""
+        return {"index": self.index, "uuid": self.uuid, "reason": self.reason, "since": self.since}
+
+
+def xid(number: int) -> str:
+    """The reason that an XID is."""
+    return f"XID {number}"
+
+
+def format_faults(faults: Iterable[GpuFault]) -> str:
+    """The annotation's value; empty when there are none."""
+    raw = [fault.to_json() for fault in faults]
+    return json.dumps(raw, separators=(",", ":")) if raw else ""
+
+
+def node_faults(node: Mapping[str, Any]) -> tuple[GpuFault, ...]:
+    """The unhealthy GPUs of a node, as far as its annotation says; what isn't readable there is left out."""
+    try:
+        raw = json.loads(annotations_of(node).get(ANNOTATION_GPU_HEALTH) or "[]")
+    except (ValueError, RecursionError):
+        return ()
+    found = (_fault(each) for each in raw[:_MAX_FAULTS]) if isinstance(raw, list) else ()
+    return tuple(fault for fault in found if fault is not None)
+
+
+def fault_lines(node: Mapping[str, Any]) -> list[str]:
+    """One line for each unhealthy GPU of a node, with the node's name."""
+    return [f"node {key_of(node).name}: {fault}" for fault in node_faults(node)]
+
+
+def _fault(raw: Any) -> GpuFault | None:
+    if not isinstance(raw, dict) or not isinstance(raw.get("index"), int):
+        return None
+    # Anybody who may write nodes may write it, and it goes to terminals.
+    uuid, reason, since = (
+        "".join(filter(str.isprintable, str(raw.get(name, ""))))[:_MAX_REASON_LENGTH]
+        for name in ("uuid", "reason", "since")
+    )
+    return GpuFault(raw["index"], uuid, reason, since)
