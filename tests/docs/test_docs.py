@@ -20,7 +20,7 @@ from gpuyard.local.objects.kinds.kind import KindSpec
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.workloads.run_state import Reason, State, run_state
 from gpuyard.workloads.spec import load_spec
-from gpuyard.workloads.spec_model import ALLOCATED_ENV, ResourcesModel, SpecModel
+from gpuyard.workloads.spec_model import ALLOCATED_ENV, RESOURCES, SPEC
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs/reference"
@@ -66,8 +66,8 @@ def test_the_reference_of_commands_is_what_the_generator_writes() -> None:
 
 def test_every_key_of_a_spec_is_documented() -> None:
     text = read("spec.md")
-    keys = {*SpecModel.model_fields} - {"resources"}
-    keys |= {f"resources.{key}" for key in ResourcesModel.model_fields}
+    keys = {*SPEC.keys} - {"resources"}
+    keys |= {f"resources.{key}" for key in RESOURCES.keys}
     documented = set(re.findall(r"^\| \[`([a-z_.]+)`\]", section(text, "## Keys"), re.MULTILINE))
     assert documented == keys
     assert all(f"`{name}`" in text for name in ALLOCATED_ENV)

@@ -5,134 +5,107 @@ Source: core/v1 `Toleration` and `Affinity` of Kubernetes 1.34.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from gpuyard.workloads.schema import Fields, entries, items, not_empty, one_of, text, whole_number
 
-_Weight = Annotated[int, Field(ge=1, le=100)]
-_Name = Annotated[str, Field(min_length=1)]
-
-
-class Strict(BaseModel):
-    """Base: unknown keys are errors; what wasn't written isn't rendered."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
+#: Kubernetes counts them in 64 bits; more is a slip.
+_MOST_SECONDS = 2**31 - 1
 
 
-class Toleration(Strict):
-    """A taint that the run may be placed in spite of."""
-
-    key: _Name | None = None
-    operator: Literal["Exists", "Equal"] | None = None
-    value: str | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    tolerationSeconds: int | None = None
-
-    @model_validator(mode="after")
-    def _agrees(self) -> Self:
-        if self.operator == "Exists" and self.value:
-            raise ValueError(
-                "has a value, which operator Exists doesn't look at; write Equal, or drop the value"
-            )
-        if not self.key and self.operator != "Exists":
-            raise ValueError("has no key; write one, or operator: Exists to tolerate every taint")
-        if self.tolerationSeconds is not None and self.effect != "NoExecute":
-            raise ValueError("has tolerationSeconds, which only effect: NoExecute knows")
-        return self
+def _needed(*keys: str) -> dict[str, str]:
+    return dict.fromkeys(keys, "this key is needed")
 
 
-class Requirement(Strict):
-    """One clause over labels."""
-
-    key: _Name
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
-    values: list[str] | None = None
-
-    @model_validator(mode="after")
-    def _agrees(self) -> Self:
-        if self.operator in ("In", "NotIn") and not self.values:
-            raise ValueError(f"has no values, and operator {self.operator} needs some")
-        if self.operator in ("Exists", "DoesNotExist") and self.values:
-            raise ValueError(f"has values, which operator {self.operator} doesn't look at; drop them")
-        return self
+def _check_toleration(found: Mapping[str, Any]) -> None:
+    operator = found.get("operator")
+    if operator == "Exists" and found.get("value"):
+        raise ValueError("has a value, which operator Exists doesn't look at; write Equal, or drop the value")
+    if not found.get("key") and operator != "Exists":
+        raise ValueError("has no key; write one, or operator: Exists to tolerate every taint")
+    if "tolerationSeconds" in found and found.get("effect") != "NoExecute":
+        raise ValueError("has tolerationSeconds, which only effect: NoExecute knows")
 
 
-class NodeRequirement(Requirement):
-    """One clause over a node's labels, which can be compared as numbers too."""
-
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"]  # type: ignore[assignment]
-
-    @model_validator(mode="after")
-    def _compares(self) -> Self:
-        if self.operator in ("Gt", "Lt") and not (
-            self.values and len(self.values) == 1 and self.values[0].lstrip("-").isdecimal()
-        ):
-            raise ValueError(f"needs one whole number in values for operator {self.operator}")
-        return self
+def _check_requirement(found: Mapping[str, Any]) -> None:
+    operator, values = found["operator"], found.get("values")
+    if operator in ("In", "NotIn") and not values:
+        raise ValueError(f"has no values, and operator {operator} needs some")
+    if operator in ("Exists", "DoesNotExist") and values:
+        raise ValueError(f"has values, which operator {operator} doesn't look at; drop them")
 
 
-class NodeTerm(Strict):
-    """Clauses that must all hold."""
-
-    matchExpressions: list[NodeRequirement] | None = None
-    matchFields: list[NodeRequirement] | None = None
-
-
-class NodeSelector(Strict):
-    """Terms of which one must hold."""
-
-    nodeSelectorTerms: Annotated[list[NodeTerm], Field(min_length=1)]
+def _check_node_requirement(found: Mapping[str, Any]) -> None:
+    _check_requirement(found)
+    operator, values = found["operator"], found.get("values")
+    if operator in ("Gt", "Lt") and not (values and len(values) == 1 and values[0].lstrip("-").isdecimal()):
+        raise ValueError(f"needs one whole number in values for operator {operator}")
 
 
-class PreferredNode(Strict):
-    """A term with what it is worth."""
+_NAME = text(not_empty)
+_TEXTS = items(text())
+_WEIGHT = whole_number(1, 100)
 
-    weight: _Weight
-    preference: NodeTerm
-
-
-class NodeAffinity(Strict):
-    """Which nodes a run must or should be on."""
-
-    requiredDuringSchedulingIgnoredDuringExecution: NodeSelector | None = None
-    preferredDuringSchedulingIgnoredDuringExecution: list[PreferredNode] | None = None
-
-
-class LabelSelector(Strict):
-    """Clauses that must all hold."""
-
-    matchLabels: dict[str, str] | None = None
-    matchExpressions: list[Requirement] | None = None
-
-
-class PodTerm(Strict):
-    """Pods, and the label that says what counts as the same place."""
-
-    topologyKey: _Name
-    labelSelector: LabelSelector | None = None
-    namespaceSelector: LabelSelector | None = None
-    namespaces: list[str] | None = None
-    matchLabelKeys: list[str] | None = None
-    mismatchLabelKeys: list[str] | None = None
-
-
-class PreferredPod(Strict):
-    """A pod term with what it is worth."""
-
-    weight: _Weight
-    podAffinityTerm: PodTerm
-
-
-class PodAffinity(Strict):
-    """Which pods a run must or should be near to, or away from."""
-
-    requiredDuringSchedulingIgnoredDuringExecution: list[PodTerm] | None = None
-    preferredDuringSchedulingIgnoredDuringExecution: list[PreferredPod] | None = None
-
-
-class Affinity(Strict):
-    """Where a run must or should be placed."""
-
-    nodeAffinity: NodeAffinity | None = None
-    podAffinity: PodAffinity | None = None
-    podAntiAffinity: PodAffinity | None = None
+#: A taint that the run may be placed in spite of.
+TOLERATION = Fields(
+    {
+        "key": _NAME,
+        "operator": one_of("Exists", "Equal"),
+        "value": text(),
+        "effect": one_of("NoSchedule", "PreferNoSchedule", "NoExecute"),
+        "tolerationSeconds": whole_number(-_MOST_SECONDS, _MOST_SECONDS),
+    },
+    check=_check_toleration,
+)
+#: One clause over labels.
+_REQUIREMENT = Fields(
+    {"key": _NAME, "operator": one_of(*_OPERATORS), "values": _TEXTS},
+    required=_needed("key", "operator"),
+    check=_check_requirement,
+)
+#: One clause over a node's labels, which can be compared as numbers too.
+_NODE_REQUIREMENT = Fields(
+    {"key": _NAME, "operator": one_of(*_OPERATORS, "Gt", "Lt"), "values": _TEXTS},
+    required=_needed("key", "operator"),
+    check=_check_node_requirement,
+)
+#: Clauses that must all hold.
+_NODE_TERM = Fields({"matchExpressions": items(_NODE_REQUIREMENT), "matchFields": items(_NODE_REQUIREMENT)})
+_LABEL_SELECTOR = Fields({"matchLabels": entries(str, text()), "matchExpressions": items(_REQUIREMENT)})
+#: Terms of which one must hold.
+_NODE_SELECTOR = Fields(
+    {"nodeSelectorTerms": items(_NODE_TERM, least=1)}, required=_needed("nodeSelectorTerms")
+)
+#: A term with what it is worth.
+_PREFERRED_NODE = Fields(
+    {"weight": _WEIGHT, "preference": _NODE_TERM}, required=_needed("weight", "preference")
+)
+#: Pods, and the label that says what counts as the same place.
+_POD_TERM = Fields(
+    {
+        "topologyKey": _NAME,
+        "labelSelector": _LABEL_SELECTOR,
+        "namespaceSelector": _LABEL_SELECTOR,
+        "namespaces": _TEXTS,
+        "matchLabelKeys": _TEXTS,
+        "mismatchLabelKeys": _TEXTS,
+    },
+    required=_needed("topologyKey"),
+)
+_PREFERRED_POD = Fields(
+    {"weight": _WEIGHT, "podAffinityTerm": _POD_TERM}, required=_needed("weight", "podAffinityTerm")
+)
+#: Which pods a run must or should be near to, or away from.
+_POD_AFFINITY = Fields({_REQUIRED: items(_POD_TERM), _PREFERRED: items(_PREFERRED_POD)})
+#: Where a run must or should be placed.
+AFFINITY = Fields(
+    {
+        "nodeAffinity": Fields({_REQUIRED: _NODE_SELECTOR, _PREFERRED: items(_PREFERRED_NODE)}),
+        "podAffinity": _POD_AFFINITY,
+        "podAntiAffinity": _POD_AFFINITY,
+    }
+)

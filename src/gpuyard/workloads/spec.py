@@ -6,29 +6,23 @@ Every problem is reported at once, each with its line (or flag) and what would m
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal
-from typing import Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from gpuyard.errors import Problem, SpecError
 from gpuyard.kube.quantity import parse_quantity
 from gpuyard.workloads.command import Run
 from gpuyard.workloads.gpu_request import GpuRequest
 from gpuyard.workloads.overrides import Flag, FlagLayer
+from gpuyard.workloads.schema import Findings
 from gpuyard.workloads.shell_variables import expand
-from gpuyard.workloads.spec_messages import describe
-from gpuyard.workloads.spec_model import (
-    IMAGE_MAPPING,
-    IMAGE_TEXT,
-    ImageModel,
-    ResourcesModel,
-    SpecModel,
-    parse_run,
-)
+from gpuyard.workloads.spec_messages import unknown_key
+from gpuyard.workloads.spec_model import SPEC, parse_run
 from gpuyard.workloads.spec_tree import Node, Path, Tree, UnreadableYaml, format_path
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 
 @dataclass(frozen=True)
@@ -115,18 +109,14 @@ def load_spec(
     _drop_null(tree.root)
     problems = [*tree.problems, *layer.problems]
     where = _Where(tree.lines, layer.flags)
-    model: SpecModel | None = None
-    try:
-        model = SpecModel.model_validate(tree.root)
-    except ValidationError as error:
-        for found in error.errors(include_url=False):
-            found["loc"] = _path(found["loc"])
-            problems.append(where.problem(found["loc"], describe(found)))
+    findings = Findings(unknown_key)
+    found = SPEC(tree.root, (), findings)
     env, unset = _fill_env(tree.root.get("env"), shell, layer.flags)
-    problems += [where.problem(path, message) for path, message in (*unset, *_across(tree.root, layer.flags))]
-    if problems or model is None:
+    wrong = (*findings.all, *unset, *_across(tree.root, layer.flags))
+    problems += [where.problem(path, message) for path, message in wrong]
+    if problems:
         raise SpecError(source, sorted(problems, key=lambda problem: (problem.line == 0, problem.line)))
-    return _run_spec(model, env, written)
+    return _run_spec(found, env, written)
 
 
 def _read(text: str | bytes | None, source: str) -> Tree:
@@ -170,11 +160,6 @@ class _Where:
             if line := self.lines.get(path[:length]):
                 return Problem(format_path(path), message, line)
         return Problem(format_path(path), message)
-
-
-def _path(loc: tuple[str | int, ...]) -> Path:
-    """Where a user finds it: without what pydantic adds for keys and for the forms of `image`."""
-    return tuple(part for part in loc if part not in ("[key]", IMAGE_TEXT, IMAGE_MAPPING))
 
 
 def _fill_env(
@@ -240,14 +225,14 @@ def _bytes(value: Node) -> Decimal | None:
         return None
 
 
-def _image_build(model: ImageModel, written: Node) -> ImageBuild:
+def _image_build(raw: Mapping[str, Any], written: Node) -> ImageBuild:
     return ImageBuild(
-        base=model.base,
-        repository=model.repository,
-        requirements=model.requirements,
-        platforms=tuple(model.platforms or ()),
-        allow_secrets=tuple(model.allow_secrets or ()),
-        pull_repository=model.pull_repository,
+        base=raw["base"],
+        repository=raw["repository"],
+        requirements=raw.get("requirements"),
+        platforms=tuple(raw.get("platforms", ())),
+        allow_secrets=tuple(raw.get("allow_secrets", ())),
+        pull_repository=raw.get("pull_repository"),
         run=_own_run(written),
     )
 
@@ -260,19 +245,17 @@ def _own_run(written: Node) -> Run | None:
         return None
 
 
-def _run_spec(model: SpecModel, env: Mapping[str, str], written: Node) -> RunSpec:
+def _run_spec(found: Mapping[str, Any], env: Mapping[str, str], written: Node) -> RunSpec:
     """The checked spec as a value: keys of one name and meaning as they are, the others one by one."""
+    image = found.get("image")
+    build = _image_build(image, written) if isinstance(image, dict) else None
     made: dict[str, Any] = {
         "env": env,
-        "image": model.image if isinstance(model.image, str) else None,
-        "image_pull_secrets": tuple(dict.fromkeys(model.image_pull_secrets or ())),
-        "build": _image_build(model.image, written) if isinstance(model.image, ImageModel) else None,
-        "tolerations": tuple(t.model_dump(exclude_none=True) for t in model.tolerations or ()),
-        "affinity": model.affinity.model_dump(exclude_none=True) if model.affinity else None,
+        "image": image if build is None else None,
+        "image_pull_secrets": tuple(dict.fromkeys(found.get("image_pull_secrets", ()))),
+        "build": build,
+        "tolerations": tuple(found.get("tolerations", ())),
     }
-    given = dict(model) | dict(model.resources or ResourcesModel())
-    for key in (each.name for each in fields(RunSpec)):
-        # None leaves the default.
-        if key not in made and given[key] is not None:
-            made[key] = given[key]
-    return RunSpec(**made)
+    resources = found.get("resources", {})
+    as_they_are = {key: value for key, value in found.items() if key != "resources"}
+    return RunSpec(**{**as_they_are, **resources, **made})

@@ -12,7 +12,7 @@ from gpuyard.cli.commands.run import command
 from gpuyard.cli.spec_options import SpecOption, flags_of
 from gpuyard.workloads.overrides import Flag, Form
 from gpuyard.workloads.spec import RunSpec
-from gpuyard.workloads.spec_model import ResourcesModel, SpecModel
+from gpuyard.workloads.spec_model import RESOURCES, SPEC
 
 
 def parse(*arguments: str) -> list[Flag]:
@@ -21,13 +21,13 @@ def parse(*arguments: str) -> list[Flag]:
 
 
 def test_every_key_has_its_option() -> None:
-    keys = set(SpecModel.model_fields) - {"run", "resources"}
-    keys |= {f"resources.{name}" for name in ResourcesModel.model_fields}
+    keys = set(SPEC.keys) - {"run", "resources"}
+    keys |= {f"resources.{name}" for name in RESOURCES.keys}
     assert keys == {option.key for option in command.params if isinstance(option, SpecOption)}
 
 
 def test_every_key_reaches_the_checked_spec() -> None:
-    keys = set(SpecModel.model_fields) - {"resources"} | set(ResourcesModel.model_fields)
+    keys = set(SPEC.keys) - {"resources"} | set(RESOURCES.keys)
     assert keys == {field.name for field in fields(RunSpec)} - {"build"}
 
 
