@@ -37,6 +37,8 @@ class ControllerManager:
         resources: everything that the API serves, for emptying a namespace.
         supervisor: is told of what the controllers trip over.
         job_backoff_s: delay before a Job's pod is made again after one failure (10 on a cluster).
+        node_grace_s: how long a node may be silent before it counts as unreachable.
+        watched: the time that counts as silence; it is run here.
     """
 
     def __init__(
@@ -48,17 +50,21 @@ class ControllerManager:
         supervisor: Supervisor,
         *,
         job_backoff_s: float = 10.0,
+        node_grace_s: float = 40.0,
+        watched: WatchedTime | None = None,
     ) -> None:
         nodes, pods = informers[NODES], informers[PODS]
         self._supervisor = supervisor
-        watched = WatchedTime()
+        watched = watched or WatchedTime()
         self._parts: dict[str, _Controller] = {
             "jobs": JobController(api, clock, informers[JOBS], pods, backoff_s=job_backoff_s),
             "garbage": GarbageCollector(api, informers, supervisor),
             "namespaces": NamespaceController(
                 api, clock, informers[NAMESPACES], informers[SERVICE_ACCOUNTS], resources
             ),
-            "node-lifecycle": NodeLifecycle(api, clock, watched, nodes, informers[LEASES]),
+            "node-lifecycle": NodeLifecycle(
+                api, clock, watched, nodes, informers[LEASES], grace_s=node_grace_s
+            ),
             "pod-collector": PodCollector(api, clock, watched, nodes, pods),
             "watched-time": watched,
             "event-expiry": EventExpiry(api, clock, supervisor),

@@ -10,6 +10,7 @@ from gpuyard.doctor.cluster_facts import Items
 from gpuyard.doctor.injection import cdi_finding, judge_toolkit, runtime_text
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.conditions import condition_is_true
+from gpuyard.kube.nodes import not_ready_text
 from gpuyard.kube.objects import DAEMON_SETS, RUNTIME_CLASSES, Manifest, Resource, key_of, labels_of
 from gpuyard.kube.pods import why_not_running
 from gpuyard.kube.wellknown import (
@@ -181,9 +182,9 @@ def _gpus(node: Manifest) -> NodeFinding:
         allocatable_gpus(node),
         labels_of(node).get(LABEL_GPU_COUNT, ""),
     )
-    if not condition_is_true(node, "Ready"):
+    if why := not_ready_text(node):
         return NodeFinding(
-            name, State.WARNING, f"the node isn't ready ({usable} GPUs)", f"kubectl describe node {name}"
+            name, State.WARNING, f"the node is {why} ({usable} GPUs)", f"kubectl describe node {name}"
         )
     if not total:
         return NodeFinding(

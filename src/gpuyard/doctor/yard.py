@@ -9,7 +9,7 @@ from gpuyard.doctor import registry
 from gpuyard.doctor.check import Check, Report, State, broken, ok, skipped, warning
 from gpuyard.doctor.yard_facts import YardFacts
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
-from gpuyard.kube.conditions import condition_is_true
+from gpuyard.kube.nodes import not_ready_text
 from gpuyard.kube.objects import Manifest, annotations_of, labels_of
 from gpuyard.kube.wellknown import (
     ANNOTATION_CONTAINERS,
@@ -82,10 +82,12 @@ def _api(facts: YardFacts) -> Check:
 
 def _node(facts: YardFacts, node: Manifest) -> Check:
     name = node["metadata"]["name"]
-    if condition_is_true(node, "Ready"):
+    if not (why := not_ready_text(node)):
         return ok("node", f"{name} is ready")
     return broken(
-        "node", f"{name} isn't ready", "restart the yard: `gpuyard down --keep && gpuyard up`; runs go on"
+        "node",
+        f"{name} is {why}",
+        "restart the yard: `gpuyard down --keep && gpuyard up`; runs go on",
     )
 
 

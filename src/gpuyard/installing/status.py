@@ -11,6 +11,7 @@ from gpuyard.client.rest import RestApi
 from gpuyard.client.server_version import cluster_version, version_text
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.installing.install import installed
+from gpuyard.kube.nodes import not_ready_text
 from gpuyard.kube.objects import (
     DAEMON_SETS,
     NAMESPACES,
@@ -35,13 +36,14 @@ class AgentCounts:
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """GPUs of one node: `gpus` that are healthy, of `gpus_capacity`."""
+    """GPUs of one node: `gpus` that are healthy, of `gpus_capacity`. `not_ready` is None when it is ready."""
 
     name: str
     gpu_model: str | None
     simulated: bool
     gpus: int
     gpus_capacity: int
+    not_ready: str | None
 
 
 @dataclass(frozen=True)
@@ -96,4 +98,5 @@ def _node(node: Manifest) -> NodeStatus:
         simulated=has_simulated_gpus(node),
         gpus=allocatable_gpus(node),
         gpus_capacity=capacity_gpus(node),
+        not_ready=not_ready_text(node) or None,
     )

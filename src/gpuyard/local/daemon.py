@@ -14,7 +14,7 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.local.paths import find_paths
-from gpuyard.local.yard import Yard
+from gpuyard.local.yard import Periods, Yard
 
 log = logging.getLogger("gpuyard.daemon")
 
@@ -53,6 +53,11 @@ def main() -> int:
     parser.add_argument("--simulate", help="GPUs to simulate, such as H100:8; kept")
     parser.add_argument("--port", type=int, help="of the HTTPS API; kept")
     parser.add_argument("--ready-fd", type=int, default=-1, help="where to say that the yard is ready")
+    periods = Periods()
+    parser.add_argument(
+        "--heartbeat-s", type=float, default=periods.heartbeat_s, help="of the node; not kept"
+    )
+    parser.add_argument("--node-grace-s", type=float, default=periods.node_grace_s, help="a silent node's")
     options = parser.parse_args()
     _allow_many_files()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -75,7 +80,13 @@ def main() -> int:
 async def _run(options: argparse.Namespace, report: Report) -> None:
     paths = find_paths(os.environ)
     paths.make_folders()
-    yard = Yard(paths, simulate=options.simulate, port=options.port, on_ready=report.ready)
+    yard = Yard(
+        paths,
+        simulate=options.simulate,
+        port=options.port,
+        on_ready=report.ready,
+        periods=Periods(options.heartbeat_s, options.node_grace_s),
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, yard.stop)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from gpuyard import __version__, errors
 from gpuyard.client.rest import RestApi
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
+from gpuyard.kube.nodes import not_ready_text
 from gpuyard.kube.objects import NODES, Manifest, annotations_of, labels_of
 from gpuyard.kube.wellknown import (
     ANNOTATION_CONTAINERS,
@@ -56,6 +57,7 @@ class YardStatus:
 
     Attributes:
         agent_pid: None when the agent doesn't run.
+        not_ready: since when the node isn't ready, and why; None when it is.
         versions: of each program that takes part.
     """
 
@@ -64,6 +66,7 @@ class YardStatus:
     daemon_pid: int
     agent_pid: int | None
     node: str
+    not_ready: str | None
     gpus: GpuStatus
     isolation: IsolationStatus
     versions: Mapping[str, str]
@@ -98,6 +101,7 @@ async def yard_status(paths: YardPaths) -> YardStatus:
         daemon_pid=running.daemon_pid,
         agent_pid=running.agent_pid or None,
         node=running.node,
+        not_ready=not_ready_text(node) or None,
         gpus=_gpus(node),
         isolation=IsolationStatus(
             level=annotations_of(node).get(ANNOTATION_ISOLATION, "none"),

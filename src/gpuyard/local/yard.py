@@ -18,7 +18,7 @@ import platform
 import random
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpuyard import __version__
@@ -27,6 +27,7 @@ from gpuyard.client.informer import Informer
 from gpuyard.client.supervision import ObjectReference, Supervisor
 from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.controllers.scheduler import Scheduler
+from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.kube.objects import CONFIG_MAPS, NODES, PODS, SECRETS, ObjectKey, Resource
 from gpuyard.kube.timestamps import format_time
 from gpuyard.local.agent_process import AgentProcess
@@ -53,6 +54,19 @@ from gpuyard.local.store import Store
 _JOB_BACKOFF_S = 1.0
 
 
+@dataclass(frozen=True)
+class Periods:
+    """What tests shorten.
+
+    Attributes:
+        heartbeat_s: between two signs of life of the node.
+        node_grace_s: how long a node may be silent before it counts as unreachable.
+    """
+
+    heartbeat_s: float = 10.0
+    node_grace_s: float = 40.0
+
+
 class Yard:
     """One running yard. `run` returns when it was told to stop, and raises what broke it.
 
@@ -63,12 +77,19 @@ class Yard:
     """
 
     def __init__(
-        self, paths: YardPaths, *, simulate: str | None, port: int | None, on_ready: Callable[[], None]
+        self,
+        paths: YardPaths,
+        *,
+        simulate: str | None,
+        port: int | None,
+        on_ready: Callable[[], None],
+        periods: Periods = Periods(),
     ) -> None:
         self._paths = paths
         self._simulate = simulate
         self._port = port
         self._on_ready = on_ready
+        self._periods = periods
         self._stop = asyncio.Event()
         self.node = node_name(platform.node())
 
@@ -95,7 +116,16 @@ class Yard:
             followed = (*FOLLOWED, CONFIG_MAPS, SECRETS)
             await _name_set_aside(store, api, supervisor)
             informers = {r: Informer(api, r, supervisor=supervisor) for r in followed}
-            kubelet = Kubelet(api, self._paths, self.node, devices, runtime, utc_now, pods=informers[PODS])
+            kubelet = Kubelet(
+                api,
+                self._paths,
+                self.node,
+                devices,
+                runtime,
+                utc_now,
+                pods=informers[PODS],
+                heartbeat_s=self._periods.heartbeat_s,
+            )
             running.api = self._serve_api(parts, api, kubelet, settings)
             self._start_loops(parts, api, supervisor, informers, kubelet)
             readiness = Readiness(
@@ -156,8 +186,17 @@ class Yard:
         One that fails is reported and run again: whatever is stored, the others and the API go on.
         """
         resources = [kind.resource for kind in api.kinds]
+        watched = WatchedTime()
+        watched.on_pause(kubelet.wake)
         controllers = ControllerManager(
-            api, utc_now, informers, resources, supervisor, job_backoff_s=_JOB_BACKOFF_S
+            api,
+            utc_now,
+            informers,
+            resources,
+            supervisor,
+            job_backoff_s=_JOB_BACKOFF_S,
+            node_grace_s=self._periods.node_grace_s,
+            watched=watched,
         )
         scheduler = Scheduler(api, utc_now, informers[NODES], informers[PODS])
         parts.run(supervisor.run(), "supervisor")

@@ -38,14 +38,14 @@ class Filter(IntEnum):
 
 @dataclass(frozen=True)
 class NotReady:
-    """The node's kubelet isn't ready, and what its condition says of that."""
+    """The node's kubelet isn't ready; the text says since when and why."""
 
-    why: str = ""
+    text: str = "not ready"
     filter: ClassVar[Filter] = Filter.NODE
     short: ClassVar[str] = "node(s) were not ready"
 
     def __str__(self) -> str:
-        return "is not ready" + (f": {self.why}" if self.why else "")
+        return f"is {self.text}"
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def fit(request: PodRequest, node: NodeState) -> list[Misfit]:
     """Every reason why the pod can't go there, in the order of the filters; empty when it fits."""
     misfits: list[Misfit] = []
     if not node.ready:
-        misfits.append(NotReady(node.not_ready_why))
+        misfits.append(NotReady(node.not_ready or "not ready"))
     if node.unschedulable:
         misfits.append(Cordoned())
     if request.node_name and request.node_name != node.name:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gpuyard.kube.conditions import condition_is_true, find_condition
+from gpuyard.kube.conditions import condition_is_true
+from gpuyard.kube.nodes import not_ready_text
 from gpuyard.kube.objects import Manifest, labels_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.requests import parse_resources
@@ -24,7 +25,7 @@ class NodeState:
         allocatable: what pods may take; devices that are unhealthy are not in it.
         capacity: what is there, unhealthy devices included.
         ready: its kubelet says so.
-        not_ready_why: in the kubelet's, or the control plane's, words.
+        not_ready: `not ready`, since when and why; empty when it is ready.
         unschedulable: cordoned.
         pods: the pods bound to it that have not finished, terminating ones included.
         allotted: the sum of their requests.
@@ -39,7 +40,7 @@ class NodeState:
     unschedulable: bool = False
     pods: tuple[PodRequest, ...] = ()
     allotted: Mapping[str, int] = field(default_factory=dict)
-    not_ready_why: str = ""
+    not_ready: str = ""
 
     @classmethod
     def of(cls, manifest: Manifest) -> NodeState:
@@ -54,9 +55,7 @@ class NodeState:
             taints=tuple(spec.get("taints") or ()),
             ready=ready,
             unschedulable=bool(spec.get("unschedulable")),
-            not_ready_why=""
-            if ready
-            else str((find_condition(manifest, "Ready") or {}).get("message") or ""),
+            not_ready=not_ready_text(manifest),
         )
 
     def free(self, resource: str) -> int:
@@ -87,7 +86,6 @@ class NodeState:
             taints=tuple(t for t in self.taints if not str(t.get("key", "")).startswith(PASSING_TAINTS)),
             ready=True,
             unschedulable=False,
-            not_ready_why="",
         )
 
 

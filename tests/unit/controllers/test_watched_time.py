@@ -8,7 +8,7 @@ from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import LEASES, NODES
 
 
-class Monotonic:
+class BootTime:
     def __init__(self) -> None:
         self.now = 1000.0
 
@@ -17,25 +17,25 @@ class Monotonic:
 
 
 def test_time_that_was_watched_counts() -> None:
-    monotonic = Monotonic()
-    watched = WatchedTime(monotonic)
+    boot_time = BootTime()
+    watched = WatchedTime(boot_time)
     for _ in range(45):
-        monotonic.now += 1
+        boot_time.now += 1
         watched()
     assert watched() == 45
 
 
 def test_a_pause_of_this_process_counts_for_next_to_nothing() -> None:
-    monotonic = Monotonic()
-    watched = WatchedTime(monotonic)
-    monotonic.now += 50
+    boot_time = BootTime()
+    watched = WatchedTime(boot_time)
+    boot_time.now += 50
     assert watched() == 2
     assert watched() == 2
 
 
 async def test_a_process_that_stood_still_condemns_no_node(yard: Any, clock: Any) -> None:
-    monotonic = Monotonic()
-    watched = WatchedTime(monotonic)
+    boot_time = BootTime()
+    watched = WatchedTime(boot_time)
     lifecycle = NodeLifecycle(yard.api, clock, watched, yard.informers[NODES], yard.informers[LEASES])
     async with yard.running(lifecycle):
         await yard.api.create(NODES, {"metadata": {"name": "a"}})
@@ -43,7 +43,7 @@ async def test_a_process_that_stood_still_condemns_no_node(yard: Any, clock: Any
         await yard.api.patch(NODES, "a", {"status": {"conditions": [ready]}}, subresource="status")
         await yard.until(lambda: lifecycle.watches("a"))
         # SIGSTOP for 50 s, and a wall clock a day ahead.
-        monotonic.now += 50
+        boot_time.now += 50
         clock.advance(86_400)
         before = await lifecycle.look("a")
         assert before is not None
@@ -51,7 +51,18 @@ async def test_a_process_that_stood_still_condemns_no_node(yard: Any, clock: Any
         assert condition_is_true(yard.object(NODES, "a"), "Ready")
         # Silence that it did listen to counts.
         for _ in range(40):
-            monotonic.now += 1
+            boot_time.now += 1
             watched()
         await lifecycle.look("a")
         await yard.until(lambda: not condition_is_true(yard.object(NODES, "a"), "Ready"))
+
+
+def test_who_wants_to_know_hears_of_each_pause_when_it_is_over() -> None:
+    boot_time = BootTime()
+    watched = WatchedTime(boot_time)
+    woken: list[float] = []
+    watched.on_pause(lambda: woken.append(boot_time.now))
+    for step in (1, 1, 3600, 1, 50):
+        boot_time.now += step
+        watched()
+    assert woken == [4602, 4653]

@@ -85,7 +85,7 @@ def test_gpus_that_no_pod_serves() -> None:
         (node(usable=0), State.BROKEN, "a: none of its 8 GPUs can be had"),
         (node(gpus=0), State.BROKEN, "labelled as if it had GPUs"),
         (node(labels={"nvidia.com/gpu.count": "4"}), State.WARNING, "nvidia.com/gpu.count says 4"),
-        (node(ready="Unknown"), State.WARNING, "isn't ready"),
+        (node(ready="Unknown"), State.WARNING, "is not ready"),
         (node(spec={"unschedulable": True}), State.WARNING, "is cordoned"),
     ],
 )

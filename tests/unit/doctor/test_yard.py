@@ -96,7 +96,7 @@ def test_a_stopped_yard() -> None:
             "another user's",
         ),
         ({"api": errors.VersionMismatch("of 0.0", remedy="restart")}, "api", State.BROKEN, "of 0.0"),
-        ({"node": node(ready="False")}, "node", State.BROKEN, "vm isn't ready"),
+        ({"node": node(ready="False")}, "node", State.BROKEN, "vm is not ready"),
         ({"running": replace(RUNNING, agent_pid=0)}, "agent", State.BROKEN, "isn't running"),
         (
             {"node": node("0", "0", no_gpus="no driver")},

@@ -166,8 +166,8 @@ def test_a_volume_that_is_tied_to_other_nodes() -> None:
 
 def test_a_state_that_is_also_a_taint_is_said_once() -> None:
     unreachable = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}
-    away = node(ready=False, not_ready_why="Kubelet stopped posting node status.", taints=(unreachable,))
-    assert [str(m) for m in fit(request(), away)] == ["is not ready: Kubelet stopped posting node status."]
+    away = node(ready=False, not_ready="not ready: Kubelet stopped", taints=(unreachable,))
+    assert [str(m) for m in fit(request(), away)] == ["is not ready: Kubelet stopped"]
     unschedulable = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
     assert [str(m) for m in fit(request(), node(unschedulable=True, taints=(unschedulable,)))] == [
         "is cordoned"

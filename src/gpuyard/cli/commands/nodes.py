@@ -34,6 +34,7 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
         {
             "name": node.name,
             "ready": node.ready,
+            "not_ready": None if node.ready else node.not_ready,
             "gpu_model": node.labels.get(LABEL_GPU_MODEL),
             "simulated": node.labels.get(LABEL_SIMULATED) == "true",
             "gpus": gpus_in(node.allocatable),
@@ -69,3 +70,6 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
         flexible=0,
         drop=("PODS", "CPU FREE", "MEMORY FREE"),
     )
+    for row in found:
+        if not row["ready"]:
+            click.echo(f"{row['name']} is {row['not_ready']}")

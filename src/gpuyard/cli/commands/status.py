@@ -53,7 +53,7 @@ def command(context: str | None, output: str | None) -> None:
             ("Data", status.data_dir),
             ("Daemon", f"pid {status.daemon_pid}"),
             ("Agent", f"pid {status.agent_pid}" if status.agent_pid else "not running"),
-            ("Node", status.node),
+            ("Node", f"{status.node}, {status.not_ready}" if status.not_ready else status.node),
             (
                 "GPUs",
                 f"{gpus.allocatable} × {gpus.model or 'GPU'}{simulated}"
@@ -109,7 +109,8 @@ def _describe(node: NodeStatus) -> str:
     simulated = " (simulated)" if node.simulated else ""
     sick = node.gpus_capacity - node.gpus
     gpus = f"{node.gpus} × {node.gpu_model or 'GPU'}{simulated}" if node.gpus else "no GPUs"
-    return f"{node.name}: {gpus}" + (f", {sick} not usable" if sick > 0 else "")
+    sick_gpus = f", {sick} not usable" if sick > 0 else ""
+    return f"{node.name}: {gpus}{sick_gpus}" + (f", {node.not_ready}" if node.not_ready else "")
 
 
 NO_ISOLATION = " (runs see each other's processes and devices; install bubblewrap for more)"

@@ -21,7 +21,7 @@ from gpuyard.local.kubelet.devices.recovery import told_devices
 from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.lifecycle import BackOff
 from gpuyard.local.kubelet.logs import KubeletLogs
-from gpuyard.local.kubelet.node import NodeReporter
+from gpuyard.local.kubelet.node import HEARTBEAT_S, NodeReporter
 from gpuyard.local.kubelet.pod_folders import PodFolder, pod_folders
 from gpuyard.local.kubelet.pod_worker import PodWorker
 from gpuyard.local.paths import YardPaths
@@ -55,6 +55,7 @@ class Kubelet:
         pods: Informer,
         back_off: BackOff | None = None,
         devices_due_s: float = _DEVICES_DUE_S,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         """Makes the kubelet; nothing happens before `run`.
 
@@ -68,13 +69,14 @@ class Kubelet:
             pods: of all namespaces; run by the caller, and not before the kubelet is made.
             back_off: between restarts of a container; None for Kubernetes' own.
             devices_due_s: how long after the start a pod waits for its device plugin.
+            heartbeat_s: between two signs of life of the node.
         """
         self.logs = KubeletLogs(paths.pods_dir, clock)
         self._name = node_name
         self._pods = pods
         self._supervisor = pods.supervisor
         self._pods_dir = paths.pods_dir
-        self._node = NodeReporter(api, node_name, devices, runtimes, clock)
+        self._node = NodeReporter(api, node_name, devices, runtimes, clock, heartbeat_s=heartbeat_s)
         self._context = KubeletContext(
             api=api,
             runtimes=runtimes,
@@ -93,6 +95,10 @@ class Kubelet:
         self._over: set[str] = set()
         self._group: asyncio.TaskGroup | None = None
         pods.add_handler(self._on_pod)
+
+    def wake(self) -> None:
+        """This process stood still: has the node report itself alive at once."""
+        self._node.wake()
 
     async def run(self) -> None:
         """Works until cancelled."""

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 _LEASES_NAMESPACE = "kube-node-lease"
 _LEASE_S = 40
-_HEARTBEAT_S = 10.0
+HEARTBEAT_S = 10.0
 _STATUS_S = 300.0
 _RETRY_S = 1.0
 #: A real kubelet has 110; processes are lighter than containers.
@@ -60,7 +60,7 @@ class NodeReporter:
         runtimes: Runtimes,
         clock: Callable[[], datetime],
         *,
-        heartbeat_s: float = _HEARTBEAT_S,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self.name = name
         self._api = api
@@ -77,6 +77,10 @@ class NodeReporter:
     def refresh(self) -> None:
         """What the node can run has changed: writes its annotations again."""
         self._registered = False
+        self._changed.set()
+
+    def wake(self) -> None:
+        """This process stood still: reports itself alive at once."""
         self._changed.set()
 
     @property

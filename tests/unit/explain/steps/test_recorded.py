@@ -162,7 +162,7 @@ def test_a_plugin_that_is_gone_is_the_blocker_and_not_the_numbers(recorded: Reco
         ("nodes-cordoned", "node node-a is cordoned", "kubectl uncordon node-a"),
         (
             "nodes-not-ready",
-            "node node-b is not ready: Kubelet stopped posting node status.",
+            "node node-b is not ready since 20",
             "kubectl describe node node-b",
         ),
     ],

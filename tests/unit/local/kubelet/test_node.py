@@ -138,3 +138,17 @@ async def test_a_kubelet_that_comes_back_takes_back_what_was_said_of_its_silence
         unknown = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
         await host.api.patch(NODES, "here", {"status": {"conditions": [unknown]}}, subresource="status")
         await _until(host, lambda node: condition_is_true(node, "Ready"))
+
+
+async def test_a_kubelet_that_was_suspended_says_at_once_that_it_lives(host: Any, devices: Devices) -> None:
+    """The next heartbeat would come in an hour."""
+    manager = cast(DeviceManager, devices)
+    node = NodeReporter(host.api, "here", manager, host.runtime, _now, heartbeat_s=3600)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(node.run())
+        await _until(host, lambda node: condition_is_true(node, "Ready"))
+        unknown = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}
+        await host.api.patch(NODES, "here", {"status": {"conditions": [unknown]}}, subresource="status")
+        node.wake()
+        await _until(host, lambda node: condition_is_true(node, "Ready"))
+        task.cancel()

@@ -1,0 +1,21 @@
+"""What a node's object says of its readiness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gpuyard.kube.conditions import find_condition
+
+
+def not_ready_text(node: Mapping[str, Any]) -> str:
+    """`not ready since 2026-01-31 12:03:00 UTC: the kubelet fell silent`; empty when the node is ready."""
+    condition = find_condition(node, "Ready")
+    if condition is None:
+        return "not ready: its kubelet hasn't reported yet"
+    if condition.get("status") == "True":
+        return ""
+    silent = condition.get("reason") == "NodeStatusUnknown"
+    why = "the kubelet fell silent" if silent else condition.get("message") or condition.get("reason") or ""
+    moment = str(condition.get("lastTransitionTime") or "").replace("T", " ").replace("Z", " UTC")
+    return ": ".join(filter(None, ("not ready" + (f" since {moment}" if moment else ""), str(why))))
