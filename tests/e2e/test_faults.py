@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import sqlite3
 import ssl
 import subprocess
 import tempfile
@@ -63,6 +64,43 @@ def test_a_damaged_database_is_left_as_it_is(own_yard: Yard, damage: str) -> Non
     file.write_bytes(sound)
     own_yard.ok("up")
     assert [run["state"] for run in own_yard.json("ps")] == ["succeeded"]
+
+
+def test_objects_that_can_not_be_read_are_set_aside_and_named(own_yard: Yard) -> None:
+    own_yard.ok("run", "-n", "good", "--", "true")
+    own_yard.ok("run", "-n", "bad", "--", "true")
+    node = own_yard.status()["node"]
+    own_yard.ok("down")
+    with contextlib.closing(sqlite3.connect(own_yard.paths.database)) as database, database:
+        damage(database, "jobs.batch", "bad", b"this is no JSON")
+        (pod,) = database.execute(
+            "SELECT name FROM objects WHERE resource = 'pods' AND name LIKE 'bad-%'"
+        ).fetchone()
+        damage(database, "pods", pod, b'"nodeName":"', b'"nodeName":["odd"],"odd":"')
+        event = database.execute("SELECT name FROM objects WHERE resource = 'events'").fetchone()[0]
+        damage(database, "events", event, b'"lastTimestamp":"20', b'"lastTimestamp":"5-0')
+        damage(database, "nodes", node, b'"conditions":[', b'"conditions":["odd",')
+    own_yard.ok("up", "--simulate", "H100:8")
+    assert "good" in own_yard.ok("ps", "-a")
+    own_yard.ok("run", "--gpus", "1", "--", "true")
+    (objects,) = (c for c in own_yard.json("doctor")["checks"] if c["name"] == "objects")
+    assert objects["outcome"] == "warning"
+    assert "Job default/bad: " in objects["message"] and f"Node {node}: " in objects["message"]
+    # Nothing of it is heard of again once it is gone.
+    own_yard.ok("down")
+    own_yard.ok("up", "--simulate", "H100:8")
+    own_yard.ok("run", "--gpus", "1", "--", "true")
+
+
+def damage(database: sqlite3.Connection, resource: str, name: str, *change: bytes) -> None:
+    """Replaces the newest row of an object by another value, or a part of it by another."""
+    revision, value = database.execute(
+        "SELECT revision, value FROM objects WHERE resource = ? AND name = ? ORDER BY revision DESC",
+        (resource, name),
+    ).fetchone()
+    assert len(change) == 1 or change[0] in value, value
+    damaged = value.replace(*change) if len(change) == 2 else change[0]
+    database.execute("UPDATE objects SET value = ? WHERE revision = ?", (damaged, revision))
 
 
 def test_a_lost_token_is_made_anew(own_yard: Yard) -> None:

@@ -107,6 +107,11 @@ class Supervisor:
             self._waiting.put_nowait((reference, message))
 
 
+def set_aside_text(kind: str, key: ObjectKey, message: str) -> str:
+    """`Pod default/a: …`: an object that was set aside, and why."""
+    return f"{kind} {key}: {message}"
+
+
 def _manifest(reference: ObjectReference) -> Manifest:
     """As much of the object as an Event needs: the rest may be what is wrong with it."""
     resource, (namespace, name), uid = reference

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gpuyard import errors
 from gpuyard.doctor import registry
-from gpuyard.doctor.check import Check, Report, State, broken, ok, skipped, warning
+from gpuyard.doctor.check import Check, Report, State, broken, ok, skipped, unseen, warning
 from gpuyard.doctor.yard_facts import YardFacts
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.nodes import not_ready_text
@@ -22,6 +22,8 @@ from gpuyard.kube.wellknown import (
 _MIB = 1 << 20
 #: The store stops taking writes when the disk is full; logs and images need room as well.
 _LEAST_BYTES, _LITTLE_BYTES = 64 * _MIB, 2048 * _MIB
+#: Objects that a message names.
+_MAX_NAMED = 5
 
 
 def judge(facts: YardFacts) -> Report:
@@ -78,6 +80,20 @@ def _api(facts: YardFacts) -> Check:
         return broken("api", facts.api.message, facts.api.remedy)
     address = facts.running.api if facts.running else ""
     return ok("api", f"{facts.paths.api_socket} answers; {address}")
+
+
+def _objects(facts: YardFacts, _: Manifest) -> Check:
+    if isinstance(facts.set_aside, errors.GpuyardError):
+        return unseen("objects", facts.set_aside)
+    if not facts.set_aside:
+        return ok("objects", "all that is stored can be read")
+    named, more = facts.set_aside[:_MAX_NAMED], len(facts.set_aside) - _MAX_NAMED
+    return warning(
+        "objects",
+        f"{len(facts.set_aside)} set aside: {'; '.join(named)}{f'; and {more} more' if more > 0 else ''}",
+        "the others go on without them: submit lost runs again, and delete what is still listed; "
+        f"{facts.paths.daemon_log} says more",
+    )
 
 
 def _node(facts: YardFacts, node: Manifest) -> Check:
@@ -151,6 +167,7 @@ def _images(facts: YardFacts, node: Manifest) -> Check:
 
 
 _OF_NODE: dict[str, Callable[[YardFacts, Manifest], Check]] = {
+    "objects": _objects,
     "node": _node,
     "agent": _agent,
     "gpus": _gpus,

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from gpuyard import errors
 from gpuyard.client.rest import RestApi
+from gpuyard.client.supervision import SET_ASIDE, set_aside_text
 from gpuyard.doctor.cluster_facts import or_error
 from gpuyard.doctor.progress import Progress
 from gpuyard.doctor.registry import RegistryFact, look_at_registry
-from gpuyard.kube.objects import NODES, Manifest
+from gpuyard.kube.objects import EVENTS, NODES, Manifest, ObjectKey
 from gpuyard.local.lifecycle import daemon_pid
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import RunningYard, Settings, load_running, load_settings
@@ -35,6 +36,7 @@ class YardFacts:
         running: what the daemon said of itself when it was ready.
         api: None when a yard of this release answers.
         node: the yard's own.
+        set_aside: objects that a loop or the store set aside, each with the reason.
     """
 
     paths: YardPaths
@@ -46,6 +48,7 @@ class YardFacts:
     api: errors.GpuyardError | None
     node: Manifest | errors.GpuyardError
     registry: RegistryFact
+    set_aside: Sequence[str] | errors.GpuyardError = ()
 
 
 async def look_at_yard(
@@ -56,11 +59,13 @@ async def look_at_yard(
     folder = _folder(paths)
     api: errors.GpuyardError | None = folder
     node: Manifest | errors.GpuyardError = errors.YardStopped("the yard is stopped")
+    set_aside: Sequence[str] | errors.GpuyardError = ()
     if folder is None:
         async with RestApi(unix_socket=paths.api_socket) as rest:
             api = await progress.at("API", or_error(check_yard(rest, paths)))
             if running is not None and not isinstance(api, errors.YardStopped):
                 node = await progress.at("node", or_error(rest.get(NODES, running.node)))
+                set_aside = await progress.at("events", or_error(_set_aside(rest, running)))
     return YardFacts(
         paths=paths,
         folder=folder,
@@ -70,8 +75,24 @@ async def look_at_yard(
         running=running,
         api=api,
         node=node,
+        set_aside=set_aside,
         registry=await progress.at("registry", look_at_registry(asked, environ)),
     )
+
+
+async def _set_aside(rest: RestApi, running: RunningYard) -> Sequence[str]:
+    """What the store couldn't read at the start, and what loops tripped over since, each once."""
+    events = await rest.list(EVENTS, field_selector=f"reason={SET_ASIDE}")
+    told = [
+        set_aside_text(
+            str(about.get("kind", "")),
+            ObjectKey(str(about.get("namespace", "")), str(about.get("name", ""))),
+            str(event.get("message", "")),
+        )
+        for event in events.items
+        for about in (event.get("involvedObject") or {},)
+    ]
+    return list(dict.fromkeys([*running.set_aside, *told]))
 
 
 def _folder(paths: YardPaths) -> errors.GpuyardError | None:

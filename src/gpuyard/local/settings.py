@@ -43,6 +43,7 @@ class RunningYard:
     Attributes:
         api: URL of the HTTPS API.
         agent_pid: 0 while the agent isn't running.
+        set_aside: objects that were in the store and can't be read, each with what is wrong with it.
     """
 
     daemon_pid: int
@@ -51,6 +52,7 @@ class RunningYard:
     node: str
     version: str
     started_at: str
+    set_aside: tuple[str, ...] = ()
 
 
 def load_settings(file: Path) -> Settings:
@@ -82,7 +84,8 @@ def save_settings(file: Path, settings: Settings) -> None:
 def load_running(file: Path) -> RunningYard | None:
     """What the daemon last said, or None when it never started or left cleanly."""
     try:
-        return RunningYard(**json.loads(file.read_text()))
+        running = RunningYard(**json.loads(file.read_text()))
+        return replace(running, set_aside=tuple(map(str, running.set_aside)))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from gpuyard import __version__
 from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
-from gpuyard.client.supervision import ObjectReference, Supervisor
+from gpuyard.client.supervision import ObjectReference, Supervisor, set_aside_text
 from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.controllers.scheduler import Scheduler
 from gpuyard.controllers.watched_time import WatchedTime
@@ -50,6 +50,8 @@ from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.settings import RunningYard, Settings, load_settings, save_running, save_settings
 from gpuyard.local.store import Store
 
+#: `doctor` names at most so many objects that were set aside.
+_MAX_TOLD_SET_ASIDE = 50
 #: A Job's failed pod is tried again after this, doubling: nobody waits ten seconds on one machine.
 _JOB_BACKOFF_S = 1.0
 
@@ -114,7 +116,7 @@ class Yard:
             runtime = await Runtimes.open(self._paths.runtime_dir.name, search_path, utc_now, podman=podman)
             supervisor = Supervisor(EventRecorder(api, "gpuyard", utc_now, host=self.node))
             followed = (*FOLLOWED, CONFIG_MAPS, SECRETS)
-            await _name_set_aside(store, api, supervisor)
+            running.set_aside = await _name_set_aside(store, api, supervisor)
             informers = {r: Informer(api, r, supervisor=supervisor) for r in followed}
             kubelet = Kubelet(
                 api,
@@ -226,6 +228,7 @@ class _RunningFile:
 
     def __init__(self, paths: YardPaths, node: str) -> None:
         self.api = ""
+        self.set_aside: tuple[str, ...] = ()
         self._paths = paths
         self._node = node
         self._agent_pid = 0
@@ -242,20 +245,29 @@ class _RunningFile:
         """Writes it."""
         self._saved = True
         running = RunningYard(
-            os.getpid(), self._agent_pid, self.api, self._node, __version__, self._started_at
+            os.getpid(),
+            self._agent_pid,
+            self.api,
+            self._node,
+            __version__,
+            self._started_at,
+            self.set_aside,
         )
         save_running(self._paths.running, running)
 
 
-async def _name_set_aside(store: Store, api: ObjectApi, supervisor: Supervisor) -> None:
-    """Has each row that the store couldn't read named by an Event."""
+async def _name_set_aside(store: Store, api: ObjectApi, supervisor: Supervisor) -> tuple[str, ...]:
+    """Has each row that the store couldn't read named by an Event; gives the last of them for `doctor`."""
     resources = {kind.resource.qualified: kind.resource for kind in api.kinds}
+    told: list[str] = []
     for fault in await store.faults():
-        if (resource := resources.get(fault.resource)) is not None:
-            reference = ObjectReference(resource, ObjectKey(fault.namespace, fault.name))
-            supervisor.tell(
-                reference, f"revision {fault.revision} of it in the yard's store is set aside: {fault.fault}"
-            )
+        key = ObjectKey(fault.namespace, fault.name)
+        message = f"revision {fault.revision} of it in the yard's store is set aside: {fault.fault}"
+        resource = resources.get(fault.resource)
+        if resource is not None:
+            supervisor.tell(ObjectReference(resource, key), message)
+        told.append(set_aside_text(resource.kind if resource else fault.resource, key, message))
+    return tuple(told[-_MAX_TOLD_SET_ASIDE:])
 
 
 def node_name(host: str) -> str:

@@ -19,8 +19,8 @@ from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import RunningYard, Settings
 
 ORDER = [
-    "folder", "disk", "settings", "daemon", "api", "node", "agent", "gpus", "isolation", "cgroups", "podman",
-    "registry",
+    "folder", "disk", "settings", "daemon", "api", "objects", "node", "agent", "gpus", "isolation", "cgroups",
+    "podman", "registry",
 ]  # fmt: skip
 RUNNING = RunningYard(10, 11, "https://127.0.0.1:1", "vm", "0.1", "")
 PATHS = YardPaths(Path("/data"), Path("/tmp/run"))
@@ -96,6 +96,12 @@ def test_a_stopped_yard() -> None:
             "another user's",
         ),
         ({"api": errors.VersionMismatch("of 0.0", remedy="restart")}, "api", State.BROKEN, "of 0.0"),
+        (
+            {"set_aside": [f"Pod default/{name}: it is no JSON" for name in "abcdefg"]},
+            "objects",
+            State.WARNING,
+            "7 set aside: Pod default/a: it is no JSON; Pod default/b",
+        ),
         ({"node": node(ready="False")}, "node", State.BROKEN, "vm is not ready"),
         ({"running": replace(RUNNING, agent_pid=0)}, "agent", State.BROKEN, "isn't running"),
         (

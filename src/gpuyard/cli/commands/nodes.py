@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -20,7 +21,6 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
     from gpuyard.cli.output import print_json, print_table
     from gpuyard.gpus.resources import gpus_in
     from gpuyard.kube.objects import NODES, PODS
-    from gpuyard.kube.quantity import format_milli
     from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_SIMULATED
     from gpuyard.runs.target import Target
     from gpuyard.scheduling.snapshot import Snapshot
@@ -50,26 +50,27 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
     if output == "json":
         print_json(found)
         return
-    rows = []
-    for row in found:
-        memory = [f"{row[key] / 2**30:.1f}Gi" for key in ("memory_bytes_free", "memory_bytes")]
-        rows.append(
-            [
-                row["name"],
-                "ready" if row["ready"] else "not ready",
-                f"{row['gpu_model'] or ''}{' (simulated)' if row['simulated'] else ''}",
-                f"{row['gpus_free']}/{row['gpus']}",
-                f"{format_milli(row['cpu_milli_free'])}/{format_milli(row['cpu_milli'])}",
-                "/".join(memory),
-                str(row["pods"]),
-            ]
-        )
     print_table(
         ["NAME", "STATUS", "GPU", "GPUS FREE", "CPU FREE", "MEMORY FREE", "PODS"],
-        rows,
+        [_row(node) for node in found],
         flexible=0,
         drop=("PODS", "CPU FREE", "MEMORY FREE"),
     )
     for row in found:
         if not row["ready"]:
             click.echo(f"{row['name']} is {row['not_ready']}")
+
+
+def _row(node: Mapping[str, Any]) -> list[str]:
+    from gpuyard.kube.quantity import format_milli
+
+    memory = [f"{node[key] / 2**30:.1f}Gi" for key in ("memory_bytes_free", "memory_bytes")]
+    return [
+        node["name"],
+        "ready" if node["ready"] else "not ready",
+        f"{node['gpu_model'] or ''}{' (simulated)' if node['simulated'] else ''}",
+        f"{node['gpus_free']}/{node['gpus']}",
+        f"{format_milli(node['cpu_milli_free'])}/{format_milli(node['cpu_milli'])}",
+        "/".join(memory),
+        str(node["pods"]),
+    ]

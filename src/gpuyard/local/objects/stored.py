@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import orjson
 
+from gpuyard import errors
+from gpuyard.local.objects.kinds.schema import decode, type_name
+from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.store.database import Row
 
 #: Names folders of the kubelet, so it must be a plain name.
@@ -27,4 +31,15 @@ def find_fault(row: Row) -> str:
         return "its metadata.uid is no name"
     if not isinstance(metadata.get("resourceVersion"), str):
         return "its metadata.resourceVersion is no text"
+    try:
+        if (type_ := _types().get(row.resource)) is not None:
+            decode(type_, manifest)
+    except errors.BadRequest as error:
+        return error.message
     return ""
+
+
+@cache
+def _types() -> dict[str, str]:
+    """Each kind's type in the schema, by the name of its resource."""
+    return {kind.resource.qualified: type_name(kind.resource) for kind in yard_kinds()}
