@@ -27,6 +27,8 @@ class Guard:
         """Answers or passes on one request."""
         error = self._refusal(scope)
         if error is None:
+            if scope["path"] not in HEALTH_PATHS:
+                scope["identified"]()
             await self._app(scope, receive, send)
         else:
             await send_response(failure(error), send)

@@ -20,6 +20,7 @@ from gpuyard import errors
 from gpuyard.local.http.access import Guard
 from gpuyard.local.http.app import ApiApp, AsgiApp
 from gpuyard.local.http.certificates import Pki
+from gpuyard.local.http.connections import BoundedProtocol, Places, accept, max_connections
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +91,18 @@ async def serve(
         renewal_check_s: time between two looks at it.
     """
     context = pki.context()
-    local = _Server(app, None)
-    remote = _Server(Guard(app, token, listeners.port), context)
+    local, remote = _Server(app), _Server(Guard(app, token, listeners.port))
+    limit = max_connections()
+    mine, anybody = Places(trusted=True, limit=limit), Places(trusted=False, limit=limit)
+    accepting = [
+        asyncio.create_task(accept(listeners.unix, local, None, mine), name="api-accept-unix"),
+        asyncio.create_task(accept(listeners.tcp, remote, context, anybody), name="api-accept-tls"),
+    ]
     tasks = [
-        asyncio.create_task(local.serve([listeners.unix]), name="api-unix"),
-        asyncio.create_task(remote.serve([listeners.tcp]), name="api-tls"),
+        *accepting,
+        # They get their connections from `accept`.
+        asyncio.create_task(local.serve([]), name="api-unix"),
+        asyncio.create_task(remote.serve([]), name="api-tls"),
         asyncio.create_task(_renew(pki, context, clock, renewal_check_s), name="api-certificates"),
     ]
     try:
@@ -102,37 +110,40 @@ async def serve(
         for task in done:
             task.result()
     finally:
+        for task in accepting:
+            task.cancel()
         app.close()
         local.stop()
         remote.stop()
         tasks[-1].cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        listeners.close()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            listeners.close()
 
 
 class _Server(uvicorn.Server):
     """A uvicorn that leaves signals alone, doesn't poll, and stops when told."""
 
-    def __init__(self, app: AsgiApp, context: ssl.SSLContext | None) -> None:
+    def __init__(self, app: AsgiApp) -> None:
         config = uvicorn.Config(
             app,
             interface="asgi3",
-            http="httptools",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             loop="none",
             log_config=None,
-            log_level="warning",
+            # Its warnings are about what clients send, and anybody may send it.
+            log_level="error",
             access_log=False,
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=_SHUTDOWN_S,
         )
         config.load()
-        config.ssl = context
         super().__init__(config)
         self._stopped = asyncio.Event()
 
