@@ -1,23 +1,24 @@
 """Takes connections, and bounds what they may cost whoever is behind them.
 
-Any program of the machine can connect to the TCP port. Until one has shown the token it has few places,
-little time and little memory; and all connections together leave the daemon the descriptors that it needs.
+Any program of the machine can connect to the TCP port. Connections that haven't shown the token have few
+places and little time, and the oldest of them makes room for the next: whoever has the token gets in. All
+connections together leave the daemon the descriptors that it needs (docs/adr/0016).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
-import logging
+import functools
 import resource
 import socket
 import ssl
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-
-log = logging.getLogger(__name__)
 
 #: Request line and headers; a selector of a thousand clauses fits.
 MAX_HEAD_BYTES = 64 * 1024
@@ -25,11 +26,12 @@ MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 10.0
 #: From the connection to the first request with a token, the TLS handshake included.
 UNKNOWN_TIMEOUT_S = 10.0
-#: Connections without a token at a time: each has 280 kB of TLS buffers. The next ones wait in the backlog.
+#: Connections without a token at a time: each has 280 kB of TLS buffers.
 MAX_UNKNOWN = 64
 MAX_CONNECTIONS = 1024
-_ACCEPT_PAUSE_S = 0.25
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+#: Without descriptors or memory, accept(2) would fail as often as it is called.
+ACCEPT_PAUSE_S = 0.25
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def max_connections() -> int:
@@ -38,97 +40,122 @@ def max_connections() -> int:
     return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(8, min(MAX_CONNECTIONS, soft // 4))
 
 
-class Places:
-    """The connections of one listener.
+@dataclass(frozen=True)
+class _Unknown:
+    """A connection that hasn't shown a token: the task that opens it, and the timer that ends it."""
+
+    opening: asyncio.Task[None]
+    timer: asyncio.TimerHandle
+
+
+class Acceptor:
+    """Takes the connections of a listener while there are places; one that is taken is the server's.
 
     Args:
-        trusted: whoever reaches it has shown who they are.
+        listener: non-blocking from now on; stays the caller's.
+        server: whose protocol and application answer.
+        context: None serves HTTP without TLS.
+        trusted: whoever can connect has shown who they are.
         limit: connections in all.
     """
 
-    def __init__(self, *, trusted: bool, limit: int) -> None:
-        self.trusted = trusted
-        self._all = asyncio.Semaphore(limit)
-        self._unknown = asyncio.Semaphore(min(MAX_UNKNOWN, limit))
+    def __init__(
+        self,
+        listener: socket.socket,
+        server: uvicorn.Server,
+        context: ssl.SSLContext | None,
+        *,
+        trusted: bool,
+        limit: int,
+    ) -> None:
+        self._listener = listener
+        self._server = server
+        self._context = context
+        self._trusted = trusted
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[BoundedProtocol] = set()
+        self._unknown: dict[BoundedProtocol, _Unknown] = {}  # the oldest first
+        self._opening: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._closed = False
+        listener.setblocking(False)
+        self._listen()
 
-    async def take(self) -> Place:
-        """The next place; waits until one is free."""
-        await self._all.acquire()
-        if not self.trusted:
-            try:
-                await self._unknown.acquire()
-            except BaseException:
-                self._all.release()
-                raise
-        return Place(self._all, None if self.trusted else self._unknown)
+    def close(self) -> None:
+        """Takes no more connections, and begins to end those whose TLS handshake is going on."""
+        self._closed = True
+        self._listen()
+        if self._pause is not None:
+            self._pause.cancel()
+        for task in self._opening:
+            task.cancel()
 
+    async def wait_closed(self) -> None:
+        """Waits until they have ended; the others are the server's to end."""
+        await asyncio.gather(*self._opening, return_exceptions=True)
 
-class Place:
-    """What one connection has taken of the limits."""
+    def identify(self, protocol: BoundedProtocol) -> None:
+        """This connection has shown who is behind it."""
+        if (unknown := self._unknown.pop(protocol, None)) is not None:
+            unknown.timer.cancel()
 
-    def __init__(self, all_: asyncio.Semaphore, unknown: asyncio.Semaphore | None) -> None:
-        self._all: asyncio.Semaphore | None = all_
-        self._unknown = unknown
+    def leave(self, protocol: BoundedProtocol) -> None:
+        """This connection has ended."""
+        self.identify(protocol)
+        self._connections.discard(protocol)
+        self._listen()
 
-    @property
-    def is_known(self) -> bool:
-        """Whether it has shown who is behind it."""
-        return self._unknown is None
+    def _listen(self) -> None:
+        if self._closed or self._pause is not None or len(self._connections) >= self._limit:
+            self._loop.remove_reader(self._listener)
+        else:
+            self._loop.add_reader(self._listener, self._accept)
 
-    def identify(self) -> None:
-        """It has: another one may try."""
-        if self._unknown is not None:
-            self._unknown.release()
-            self._unknown = None
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:  # or the client is gone already
+            if error.errno in _EXHAUSTED:
+                self._pause = self._loop.call_later(ACCEPT_PAUSE_S, self._resume)
+                self._listen()
+            return
+        connection.setblocking(False)
+        if len(self._unknown) >= min(MAX_UNKNOWN, self._limit):
+            self._drop(next(iter(self._unknown)))
+        protocol = BoundedProtocol(self._server, self)
+        opening = self._loop.create_task(self._open(protocol, connection), name="api-connection")
+        self._opening.add(opening)
+        opening.add_done_callback(lambda task: self._opened(task, protocol, connection))
+        self._connections.add(protocol)
+        if not self._trusted:
+            timer = self._loop.call_later(UNKNOWN_TIMEOUT_S, self._drop, protocol)
+            self._unknown[protocol] = _Unknown(opening, timer)
+        self._listen()
 
-    def leave(self) -> None:
-        """The connection has ended."""
-        self.identify()
-        if self._all is not None:
-            self._all.release()
-            self._all = None
+    def _resume(self) -> None:
+        self._pause = None
+        self._listen()
 
+    async def _open(self, protocol: BoundedProtocol, connection: socket.socket) -> None:
+        protocol.has_socket = True
+        # Not TLS, or gone before its end: whoever it was knows.
+        with contextlib.suppress(OSError):
+            await self._loop.connect_accepted_socket(lambda: protocol, connection, ssl=self._context)
+            return
+        self.leave(protocol)
 
-async def accept(
-    listener: socket.socket, server: uvicorn.Server, context: ssl.SSLContext | None, places: Places
-) -> None:
-    """Takes connections of a listener until cancelled; those that are open are the server's."""
-    loop = asyncio.get_running_loop()
-    listener.setblocking(False)
-    async with asyncio.TaskGroup() as opening:
-        while True:
-            place = await places.take()
-            try:
-                connection, _ = await loop.sock_accept(listener)
-            except OSError as error:
-                place.leave()
-                if error.errno not in _NO_DESCRIPTORS:
-                    log.warning("a connection was lost before it was taken: %s", error)
-                await asyncio.sleep(_ACCEPT_PAUSE_S)
-                continue
-            except BaseException:
-                place.leave()
-                raise
-            opening.create_task(_open(connection, server, context, place), name="api-connection")
+    def _opened(self, task: asyncio.Task[None], protocol: BoundedProtocol, connection: socket.socket) -> None:
+        self._opening.discard(task)
+        if task.cancelled():
+            self.leave(protocol)
+            if not protocol.has_socket:  # it was cancelled before its first step
+                connection.close()
 
-
-async def _open(
-    connection: socket.socket, server: uvicorn.Server, context: ssl.SSLContext | None, place: Place
-) -> None:
-    loop = asyncio.get_running_loop()
-    protocol = BoundedProtocol(server, place)
-    try:
-        await loop.connect_accepted_socket(
-            lambda: protocol,
-            connection,
-            ssl=context,
-            ssl_handshake_timeout=UNKNOWN_TIMEOUT_S if context is not None else None,
-        )
-    except OSError:  # not TLS, too slow, or gone: whoever it was knows
-        place.leave()
-    except BaseException:
-        place.leave()
-        raise
+    def _drop(self, protocol: BoundedProtocol) -> None:
+        self._unknown[protocol].opening.cancel()
+        self.leave(protocol)
+        protocol.abort()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -137,26 +164,25 @@ class BoundedProtocol(HttpToolsProtocol):
     The application calls `scope["identified"]` for a request that shows who it is from.
     """
 
-    def __init__(self, server: uvicorn.Server, place: Place) -> None:
+    def __init__(self, server: uvicorn.Server, acceptor: Acceptor) -> None:
         super().__init__(config=server.config, server_state=server.server_state, app_state={})
-        self._place = place
+        #: Whether closing the socket is this protocol's transport's.
+        self.has_socket = False
+        self._acceptor = acceptor
         self._head_bytes = 0
         self._in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
-        self._unknown_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The connection is open, TLS included."""
-        super().connection_made(transport)
-        if not self._place.is_known:
-            self._unknown_timer = self.loop.call_later(UNKNOWN_TIMEOUT_S, transport.abort)
+    def abort(self) -> None:
+        """Ends the connection at once."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
-        for timer in (self._head_timer, self._unknown_timer):
-            if timer is not None:
-                timer.cancel()
-        self._place.leave()
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._acceptor.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -183,7 +209,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_timer.cancel()
         super().on_headers_complete()
         scope: Any = self.scope
-        scope["identified"] = self._identified
+        scope["identified"] = functools.partial(self._acceptor.identify, self)
 
     def send_400_response(self, msg: str) -> None:
         """Refuses what is no request, or has too large a head; uvicorn calls it for the first."""
@@ -193,8 +219,3 @@ class BoundedProtocol(HttpToolsProtocol):
         head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(STATUS_LINE[code] + head % len(text) + text)
         self.transport.close()
-
-    def _identified(self) -> None:
-        self._place.identify()
-        if self._unknown_timer is not None:
-            self._unknown_timer.cancel()

@@ -20,7 +20,7 @@ from gpuyard import errors
 from gpuyard.local.http.access import Guard
 from gpuyard.local.http.app import ApiApp, AsgiApp
 from gpuyard.local.http.certificates import Pki
-from gpuyard.local.http.connections import BoundedProtocol, Places, accept, max_connections
+from gpuyard.local.http.connections import Acceptor, BoundedProtocol, max_connections
 
 log = logging.getLogger(__name__)
 
@@ -93,14 +93,12 @@ async def serve(
     context = pki.context()
     local, remote = _Server(app), _Server(Guard(app, token, listeners.port))
     limit = max_connections()
-    mine, anybody = Places(trusted=True, limit=limit), Places(trusted=False, limit=limit)
-    accepting = [
-        asyncio.create_task(accept(listeners.unix, local, None, mine), name="api-accept-unix"),
-        asyncio.create_task(accept(listeners.tcp, remote, context, anybody), name="api-accept-tls"),
+    acceptors = [
+        Acceptor(listeners.unix, local, None, trusted=True, limit=limit),
+        Acceptor(listeners.tcp, remote, context, trusted=False, limit=limit),
     ]
     tasks = [
-        *accepting,
-        # They get their connections from `accept`.
+        # They get their connections from the acceptors.
         asyncio.create_task(local.serve([]), name="api-unix"),
         asyncio.create_task(remote.serve([]), name="api-tls"),
         asyncio.create_task(_renew(pki, context, clock, renewal_check_s), name="api-certificates"),
@@ -110,15 +108,16 @@ async def serve(
         for task in done:
             task.result()
     finally:
-        for task in accepting:
-            task.cancel()
+        for acceptor in acceptors:
+            acceptor.close()
         app.close()
         local.stop()
         remote.stop()
         tasks[-1].cancel()
         try:
-            await asyncio.gather(*tasks, return_exceptions=True)
-        finally:
+            waiting = [acceptor.wait_closed() for acceptor in acceptors]
+            await asyncio.gather(*waiting, *tasks, return_exceptions=True)
+        finally:  # also when it is cancelled again
             listeners.close()
 
 
