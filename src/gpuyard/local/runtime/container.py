@@ -156,10 +156,14 @@ class Container:
             command = await asyncio.to_thread(self._members(self._journal()).command)
             if command is not None:
                 self._signal = by
-                send([command], by)
+                await self._send(command, by)
                 return
             await self._pause(pause_s)
             pause_s = min(pause_s * 2, _POLL_MAX_S)
+
+    async def _send(self, command: int, by: signal.Signals) -> None:
+        """The signal to the command, which is alive."""
+        send([command], by)
 
     async def _kill(self) -> None:
         self._signal = signal.SIGKILL

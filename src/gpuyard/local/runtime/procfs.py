@@ -113,6 +113,16 @@ def pipe_readers(pids: Iterable[int]) -> set[int]:
     return {pid for pid, pipe in inputs.items() if outputs.get(pipe, set()) - {pid}}
 
 
+def has_default_action(pid: int, number: int) -> bool:
+    """Whether a process neither handles nor ignores this signal; False when it is gone."""
+    try:
+        status = (_PROC / str(pid) / "status").read_text(errors="replace")
+    except OSError:
+        return False
+    sets = dict(line.split(":\t") for line in status.splitlines() if line.startswith(("SigIgn:", "SigCgt:")))
+    return len(sets) == 2 and not any(int(each, 16) >> (number - 1) & 1 for each in sets.values())
+
+
 def innermost_pid(pid: int) -> int | None:
     """Its pid in its own PID namespace; None when it is gone."""
     try:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,20 @@ def test_a_command_with_spaces_and_parentheses() -> None:
 def test_no_stat_line(text: str) -> None:
     with pytest.raises(ValueError, match="no line of /proc"):
         procfs.parse_stat(text)
+
+
+@pytest.mark.parametrize(
+    ("handler", "default"),
+    [(signal.SIG_DFL, True), (signal.SIG_IGN, False), (lambda number, frame: None, False)],
+    ids=["default", "ignored", "handled"],
+)
+def test_whether_a_signal_has_its_default_action(handler: Any, default: bool) -> None:
+    before = signal.signal(signal.SIGUSR2, handler)
+    try:
+        assert procfs.has_default_action(os.getpid(), signal.SIGUSR2) is default
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert not procfs.has_default_action(2**22 + 1, signal.SIGUSR2)
 
 
 def test_own_process() -> None:

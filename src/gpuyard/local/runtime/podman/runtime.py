@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.local.runtime import journal as journals
+from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.ending import KILLED_CODE, last_line
 from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.log_copier import wait_until_copied
-from gpuyard.local.runtime.members import Namespace
+from gpuyard.local.runtime.members import Namespace, send
 from gpuyard.local.runtime.podman.arguments import (
     CONMON_PID,
     ENV_FILE,
@@ -104,11 +106,25 @@ class PodmanRuntime:
         await self.host.remove(name)
 
 
+#: Signals whose default action ends a process, of those that a run can be stopped by.
+_ENDING = frozenset(
+    {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
+)
+
+
 class _PodmanNamespace(Namespace):
     """A PID namespace whose process 1 is the command itself."""
 
     def command(self) -> int | None:
         return self._init if self._is_alive() else None
+
+
+class _WithoutCommand(_PodmanNamespace):
+    """The same without the command, whose end is the end of them all."""
+
+    def alive(self) -> set[int]:
+        """See `Members.alive`."""
+        return super().alive() - {self._init}
 
 
 def prepare_run(podman: Podman, folder: Path, spec: ContainerSpec) -> tuple[list[str], dict[str, str]]:
@@ -178,6 +194,22 @@ class PodmanContainer(Container):
         """Makes the handle; the arguments are those of `Container`, with conmon as the process."""
         super().__init__(folder, pid, pidfd, cgroups, clock, _PodmanNamespace)
         self._podman = podman
+        self._killed_for: signal.Signals | None = None
+
+    async def _send(self, command: int, by: signal.Signals) -> None:
+        """Ends a process 1 that doesn't handle the signal, which any other process would die of.
+
+        The kernel spares a process 1 such signals, and kills all other processes at its end: a shell's
+        pipeline that saves something has to end before it. Stopped, the shell begins nothing new meanwhile.
+        """
+        if by not in _ENDING or not procfs.has_default_action(command, by):
+            await super()._send(command, by)
+            return
+        send([command], signal.SIGSTOP)
+        await self._end_leftovers(_WithoutCommand(self._journal()))
+        if not self._is_overdue():
+            self._killed_for = by
+        send([command], signal.SIGKILL)
 
     async def wait(self) -> Exit:
         """See `Container.wait`."""
@@ -194,7 +226,9 @@ class PodmanContainer(Container):
             return Exit(
                 KILLED_CODE, ExitReason.UNKNOWN, self._clock(), "podman has no record of the container's end"
             )
-        reason = ExitReason.COMPLETED if ended.exit_code == 0 else ExitReason.ERROR
+        code, reason = ended.exit_code, ExitReason.COMPLETED if ended.exit_code == 0 else ExitReason.ERROR
         if ended.out_of_memory:
             reason = ExitReason.OOM_KILLED
-        return Exit(ended.exit_code, reason, max(ended.finished_at, journal.started_at))
+        elif code == KILLED_CODE and self._killed_for is not None:
+            code = 128 + self._killed_for
+        return Exit(code, reason, max(ended.finished_at, journal.started_at))
