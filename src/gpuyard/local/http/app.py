@@ -14,11 +14,11 @@ from typing import Any
 from gpuyard import __version__, errors
 from gpuyard.local.http.answers import Response, Stream, failure
 from gpuyard.local.http.documents import Documents
-from gpuyard.local.http.logs import PodLogs
 from gpuyard.local.http.not_served import not_served
 from gpuyard.local.http.request import ClientGone, Message, Receive, Request, parse_request, parse_target
 from gpuyard.local.http.resources import Resources
 from gpuyard.local.http.watches import BOOKMARK_S, Watches
+from gpuyard.local.objects.pod_logs import PodLogs
 from gpuyard.local.objects.verbs import ObjectApi
 
 log = logging.getLogger(__name__)

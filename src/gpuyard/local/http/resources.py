@@ -11,7 +11,7 @@ import orjson
 from gpuyard import errors
 from gpuyard.client.log_place import LOG_FRAMES
 from gpuyard.local.http.answers import Page, Response, Stream, list_body, object_body, success
-from gpuyard.local.http.logs import PodLogs, choose_container, parse_log_options
+from gpuyard.local.http.log_requests import choose_container, parse_log_options
 from gpuyard.local.http.negotiation import Form, choose_form
 from gpuyard.local.http.paging import Pager
 from gpuyard.local.http.request import Request, Target
@@ -20,6 +20,7 @@ from gpuyard.local.objects.admission import FieldValidation, WriteOptions, is_dr
 from gpuyard.local.objects.deletion import orphans_by_default, parse_delete_options
 from gpuyard.local.objects.kinds.fields import invalid_options, unsupported
 from gpuyard.local.objects.kinds.kind import Subresource
+from gpuyard.local.objects.pod_logs import PodLogs
 from gpuyard.local.objects.selection import parse_selection
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.objects.writes import Answer

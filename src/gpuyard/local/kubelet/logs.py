@@ -12,9 +12,9 @@ from gpuyard import errors
 from gpuyard.client.log_place import frame
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.pods import container_statuses
-from gpuyard.local.http.logs import Log, LogOptions
 from gpuyard.local.kubelet.log_files import next_data, start_of_tail
 from gpuyard.local.kubelet.pod_folders import PodFolder
+from gpuyard.local.objects.pod_logs import Log, LogOptions
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.regular_files import open_regular
 
@@ -24,7 +24,7 @@ _POLL_MAX_S = 0.2
 
 
 class KubeletLogs:
-    """Implements `local.http.logs.PodLogs` over the pods' folders."""
+    """Implements `local.objects.pod_logs.PodLogs` over the pods' folders."""
 
     def __init__(self, pods_dir: Path, clock: Callable[[], datetime]) -> None:
         self._pods_dir = pods_dir

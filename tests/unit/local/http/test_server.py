@@ -17,9 +17,9 @@ from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import CONFIG_MAPS, NAMESPACES, PODS
 from gpuyard.local.http.app import ApiApp
 from gpuyard.local.http.certificates import Pki
-from gpuyard.local.http.logs import Log
 from gpuyard.local.http.server import Listeners, serve
 from gpuyard.local.objects.kinds.served import yard_kinds
+from gpuyard.local.objects.pod_logs import Log
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.store import Store
 from tests.unit.local.conftest import TOKEN, Clock, Served, serving

@@ -16,11 +16,11 @@ from gpuyard.client.informer import Informer
 from gpuyard.errors import BadRequest
 from gpuyard.kube.objects import PODS, Manifest
 from gpuyard.kube.wellknown import IMAGE_PROCESS, RUNTIME_CLASS_PROCESS
-from gpuyard.local.http.logs import LogOptions
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.kubelet import Kubelet
 from gpuyard.local.kubelet.lifecycle import BackOff
 from gpuyard.local.objects.kinds.served import yard_kinds
+from gpuyard.local.objects.pod_logs import LogOptions
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime.cgroups import Cgroups

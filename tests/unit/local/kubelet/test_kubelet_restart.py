@@ -19,8 +19,8 @@ import pytest
 from gpuyard import errors
 from gpuyard.kube.objects import PODS, Manifest
 from gpuyard.kube.wellknown import IMAGE_PROCESS
-from gpuyard.local.http.logs import LogOptions
 from gpuyard.local.objects.kinds.served import yard_kinds
+from gpuyard.local.objects.pod_logs import LogOptions
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime import procfs
