@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.local.daemon_log import log_to_standard_error
 from gpuyard.local.paths import find_paths
 from gpuyard.local.yard import Periods, Yard
 
@@ -60,7 +61,7 @@ def main() -> int:
     parser.add_argument("--node-grace-s", type=float, default=periods.node_grace_s, help="a silent node's")
     options = parser.parse_args()
     _allow_many_files()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_standard_error()
     report = Report(options.ready_fd)
     try:
         asyncio.run(_run(options, report))

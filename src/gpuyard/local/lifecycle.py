@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.local.paths import YardPaths
@@ -25,7 +24,6 @@ _TURN_TIMEOUT_S = 2 * _START_TIMEOUT_S
 _STOP_TIMEOUT_S = 30.0
 _LAST_BREATH_S = 5.0
 _POLL_S = 0.05
-_LONGEST_LOG_BYTES = 8 << 20
 #: The daemon gets these of the caller's environment and nothing else: it outlives the shell, and what
 #: a shell had must not leak into other people's runs.
 _KEPT_ENVIRONMENT = (
@@ -166,8 +164,8 @@ def _spawn(
     # Its chatter would fill the log: errors only.
     kept |= {"GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "ERROR"}
     try:
-        _set_aside(paths.daemon_log)
-        descriptor = os.open(paths.daemon_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        # Read, too: the daemon keeps the newest part of it.
+        descriptor = os.open(paths.daemon_log, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise errors.StoreUnwritable(
             f"can't write {paths.daemon_log}: {error.strerror}",
@@ -184,12 +182,6 @@ def _spawn(
             start_new_session=True,
             pass_fds=(writer,),
         )
-
-
-def _set_aside(log: Path) -> None:
-    """Begins a new log when this one has grown long; of the old ones the last is kept."""
-    if log.exists() and log.stat().st_size > _LONGEST_LOG_BYTES:
-        log.replace(log.with_name(f"{log.name}.1"))
 
 
 def _read_report(reader: int, process: subprocess.Popen[bytes], paths: YardPaths) -> None:
