@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import signal
-from collections.abc import Coroutine, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from gpuyard import errors
 from gpuyard.cli.diagnosis import first_cause
 from gpuyard.cli.log_output import LogOutput
 from gpuyard.cli.output import StatusLine, duration
@@ -31,7 +26,9 @@ from gpuyard.runs.following import (
 from gpuyard.runs.pod_log import Away, Output
 from gpuyard.runs.run import ENDED, Run, exit_code_of, state_text
 from gpuyard.runs.target import Target
-from gpuyard.runs.waiting import Waiting
+
+if TYPE_CHECKING:
+    from gpuyard.runs.waiting import Waiting
 
 #: How often a line that is rewritten is made anew.
 _REFRESH_S = 2.0
@@ -117,53 +114,6 @@ def outcome_text(run: Run) -> str:
         detail += f" (exit code {state.exit_code})"
     colon = "" if detail.startswith("by you") else ":"
     return f"{state.name} {state.state}{colon} {detail}"
-
-
-@contextlib.contextmanager
-def detach_on_interrupt() -> Iterator[None]:
-    """Inside the block Ctrl-C cancels the current task, so that it can say goodbye."""
-    task = asyncio.current_task()
-    assert task is not None
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, task.cancel)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
-
-
-async def attached(target: Target, name: str, work: Coroutine[Any, Any, int], *, ours: bool) -> int:
-    """Awaits work on a run that is there, and gives its exit code.
-
-    Ctrl-C detaches with 0 and says how to attach again.
-
-    Args:
-        target: where the run is.
-        name: the run.
-        work: awaited to its end, or cancelled.
-        ours: this command submitted the run, so that its own failure from here on is code 125.
-    """
-    try:
-        with detach_on_interrupt():
-            return await work
-    except asyncio.CancelledError:
-        attach, stop = target.command("logs", "-f", name), target.command("stop", name)
-        click.echo(f"\nDetached: {name} goes on. Attach again: {attach}\nEnd it: {stop}", err=True)
-        return 0
-    except OSError as error:
-        if not ours or isinstance(error, BrokenPipeError):
-            raise
-        failed = errors.GpuyardError(
-            f"can't write the output of {name}: {error.strerror or error}",
-            remedy=f"the run goes on, and its output is kept: {target.command('logs', name)}",
-        )
-        failed.exit_code = 125
-        raise failed from error
-    except errors.GpuyardError as error:
-        if ours:
-            error.exit_code = 125
-            error.remedy = error.remedy or f"the run may go on: {target.command('show', name)}"
-        raise
 
 
 async def follow_to_exit(target: Target, name: str, options: LogOptions = WHOLE_LOG) -> int:

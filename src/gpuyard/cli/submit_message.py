@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import fcntl
-import importlib.util
 import os
 import stat
 import sys
@@ -39,8 +38,10 @@ def _interpreter(run: ResolvedRun, environ: Mapping[str, str]) -> str:
     if chosen == split_run(run.spec.run, run.spec.shell)[0]:
         return ""
     if is_own_python(chosen):
+        from importlib.util import find_spec
+
         # Where gpuyard was installed beside PyTorch its environment is the user's.
-        if importlib.util.find_spec("torch"):
+        if find_spec("torch"):
             return ""
         return f" with gpuyard's own {chosen}, which has no torch: --python names another"
     virtual_env = environ.get("VIRTUAL_ENV")

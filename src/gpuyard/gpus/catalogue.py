@@ -7,7 +7,6 @@ whose `name` is what gpuyard writes on nodes (label gpuyard.io/gpu-model) and as
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,6 +76,8 @@ def in_words(names: Sequence[str]) -> str:
 def nearest(text: str) -> str | None:
     """The name of the model whose spelling looks most like `text`, for error messages."""
     index = _index()
+    import difflib
+
     close = difflib.get_close_matches(_key(text), index, n=1, cutoff=0.6)
     return index[close[0]][0].name if close else None
 

@@ -17,6 +17,7 @@ _FORM = re.compile(
     r"^([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:(m|u|n|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)|[eE]([+-]?\d{1,2}))?\Z",
     re.ASCII,
 )
+_PLAIN = re.compile(r"(\d{1,30})([KMGTPE]i)?\Z", re.ASCII)
 _TENS = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 _DIGITS = 60
@@ -58,16 +59,25 @@ def _scales() -> Mapping[str, Decimal]:
     return tens | {suffix: Decimal(scale) for suffix, scale in _BINARY.items()}
 
 
+def _whole(text: str | int | float) -> int | None:
+    """The value of what is plainly whole, such as 8 or 16Gi, without `decimal`, which is long to import."""
+    match = _PLAIN.match(str(text))
+    return int(match[1]) * _BINARY.get(match[2], 1) if match else None
+
+
 def to_milli(text: str | int | float) -> int:
     """Thousandths, rounded up as Kubernetes does (`Quantity.MilliValue`)."""
+    whole = _whole(text)
+    if whole is not None:
+        return 1000 * whole
     return _ceil(_shifted(parse_quantity(text), 3))
 
 
 def to_int(text: str | int | float) -> int:
     """Whole units, rounded up as Kubernetes does (`Quantity.Value`)."""
-    plain = str(text)
-    if plain.isdecimal() and plain.isascii() and len(plain) <= _MAX_CHARACTERS:
-        return int(plain)  # Counts of GPUs are, and whoever lists runs needn't import `decimal` for them.
+    whole = _whole(text)
+    if whole is not None:
+        return whole
     return _ceil(parse_quantity(text))
 
 

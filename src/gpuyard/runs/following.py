@@ -10,15 +10,18 @@ import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gpuyard import errors
 from gpuyard.client.log_place import LogOptions
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.runs.pod_log import Away, LogEvent, PodLog, away_text, check_options, start_of
 from gpuyard.runs.run import Run, has_ended
-from gpuyard.runs.run_watch import RunWatch
 from gpuyard.runs.target import Target
-from gpuyard.runs.waiting import LASTING, PASSING, Waiting, find_waiting
+
+if TYPE_CHECKING:
+    from gpuyard.runs.run_watch import RunWatch
+    from gpuyard.runs.waiting import Waiting
 
 WHOLE_LOG = LogOptions()
 _SETTLE_S = 1.0
@@ -74,6 +77,9 @@ async def follow(
         GpuyardError: it was removed, or waits for nothing that could come.
         ConnectionFailed: the API has been away for a minute.
     """
+    # `logs` without -f reads what is there, and watches nothing.
+    from gpuyard.runs.run_watch import RunWatch
+
     check_options(target, options)
     watch = RunWatch(target, name)
     logs: dict[str, PodLog] = {}
@@ -133,6 +139,8 @@ async def _wait(target: Target, watch: RunWatch, refresh_s: float | None) -> Asy
     Raises:
         GpuyardError: it waits for nothing that could come.
     """
+    from gpuyard.runs.waiting import LASTING, PASSING, find_waiting
+
     run = watch.run
     if refresh_s is None and await watch.change(within_s=_SETTLE_S):
         return

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import pwd
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.runs.program import check_program
+from gpuyard.runs.program import check_program, find_program
 from gpuyard.workloads.command import needed_script, resolve_command
 from gpuyard.workloads.resolved_run import HostContext
 from gpuyard.workloads.spec import RunSpec
@@ -71,6 +69,8 @@ def _check_script(workdir: Path, script: str) -> None:
 def _nearest_file(missing: Path) -> str:
     """A question that names the script of the same folder whose name is most like the missing one's."""
     scripts = [file.name for file in missing.parent.glob(f"*{missing.suffix}") if file.is_file()]
+    import difflib
+
     near = difflib.get_close_matches(missing.name, sorted(scripts), n=1)
     return f"did you mean {near[0]}?" if near else ""
 
@@ -102,22 +102,23 @@ def find_python(wanted: str | None, workdir: Path, environ: Mapping[str, str]) -
     Raises:
         UsageError: there is none.
     """
+    search_path = environ.get("PATH", os.defpath)
     if wanted:
-        found = shutil.which(wanted if "/" not in wanted else str(workdir / wanted), path=environ.get("PATH"))
+        found = find_program(wanted if "/" not in wanted else str(workdir / wanted), search_path)
         if found is None:
             raise errors.UsageError(
                 f"python {wanted!r} isn't an executable here",
                 remedy="give its path, such as /usr/bin/python3",
             )
-        return _without_shim(Path(found), workdir, environ)
+        return _without_shim(found, workdir, environ)
     if virtual_env := environ.get("VIRTUAL_ENV"):
         own = Path(virtual_env) / "bin" / "python"
         if os.access(own, os.X_OK):
             return own
-    found = shutil.which("python3", path=environ.get("PATH"))
+    found = find_program("python3", search_path)
     if found is None:
         raise errors.UsageError("there is no python3 on PATH", remedy="name an interpreter with --python")
-    return _without_shim(Path(found), workdir, environ)
+    return _without_shim(found, workdir, environ)
 
 
 def _without_shim(python: Path, workdir: Path, environ: Mapping[str, str]) -> Path:

@@ -5,11 +5,9 @@ Looked at before the submit: afterwards the same mistake costs a run that failed
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,9 +37,18 @@ def check_program(argv: Sequence[str], workdir: Path, path: str) -> None:
         return
     # A relative folder in PATH starts from the process's own folder, not from ours.
     folders = [str(workdir / folder) for folder in path.split(":")]
-    if shutil.which(name, path=":".join(folders)) is None:
+    if find_program(name, ":".join(folders)) is None:
         message, remedy = _missing(argv, workdir)
         raise errors.UsageError(message, remedy=remedy)
+
+
+def find_program(name: str, path: str) -> Path | None:
+    """The program that execvp(3) finds on this PATH; `shutil.which` does the same, and is long to import."""
+    for folder in path.split(":") if "/" not in name else ("",):
+        found = Path(folder, name)
+        if os.access(found, os.X_OK) and found.is_file():
+            return found
+    return None
 
 
 def _not_executable(name: str, workdir: Path) -> errors.UsageError:
@@ -111,6 +118,8 @@ def _without_quotes(line: str) -> str:
 
 def _nearest_script(name: str, folder: Path) -> str:
     """A hint that names a Python script of the folder: the nearest to `name`, or the only one."""
+    import difflib
+
     scripts = sorted(file.name for file in folder.glob("*.py"))
     near = difflib.get_close_matches(f"{name}.py", scripts, n=1) if name else scripts
     return f"did you mean {near[0]}?" if len(near) == 1 else ""

@@ -10,16 +10,13 @@ from datetime import UTC, datetime
 
 from gpuyard import errors
 from gpuyard.client.server_version import check_version
-from gpuyard.explain.placement import Blocker, Explanation, could_ever_fit
 from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of
 from gpuyard.runs.creation import create_run
-from gpuyard.runs.image_fit import check_before_submit, read_run_image, wants_check
 from gpuyard.runs.notices import Notify
-from gpuyard.runs.run import find_run
-from gpuyard.runs.stopping import remove_run
 from gpuyard.runs.target import Target
+from gpuyard.scheduling.fit import fit
 from gpuyard.scheduling.requests import PodRequest
-from gpuyard.scheduling.snapshot import Snapshot
+from gpuyard.scheduling.snapshot import NodeState, Snapshot
 from gpuyard.tenancy.names import PRIORITY_PREFIX
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun
@@ -54,6 +51,9 @@ async def submit(
         await check_version(target.api)
     fitted = await fit_to_nodes(target, run, notify, environ=environ, refuse=not wait, read_as=read_as)
     if replace:
+        from gpuyard.runs.run import find_run
+        from gpuyard.runs.stopping import remove_run
+
         with contextlib.suppress(errors.UsageError):
             await remove_run(target, await find_run(target, run.name))
     manifests = render(dataclasses.replace(fitted, submitted_at=datetime.now(UTC)))
@@ -86,23 +86,55 @@ async def fit_to_nodes(
     run = await _with_priority_class(target, run)
     # Asked of the nodes is what would be sent if all of them were fit.
     job = render(run)[-1]
+    if run.host is not None:
+        if refuse:
+            await _refuse_misfit(target, job, await _visible(target, NODES))
+        return run
+    # Most runs of a yard are processes, which have no image to look at.
+    from gpuyard.runs.image_fit import check_before_submit, read_run_image, wants_check
+
     if not refuse and not wants_check(job["spec"]["template"]["spec"]):
         return run
     # A yard may have the image in podman's own storage.
     believe = refuse and not target.is_yard
-    nodes, pods, images = await asyncio.gather(
-        _visible(target, NODES),
-        _visible(target, PODS),
-        read_run_image(job, environ, notify, read_as=read_as, refuse=believe),
+    nodes, images = await asyncio.gather(
+        _visible(target, NODES), read_run_image(job, environ, notify, read_as=read_as, refuse=believe)
     )
-    if nodes is not None and refuse:
-        explanation = could_ever_fit(PodRequest.of_template(job), Snapshot.of(nodes, pods or ()))
-        if explanation is not None:
-            raise errors.UsageError("\n".join(explanation.lines()), remedy=_remedy(explanation, target))
+    if refuse:
+        await _refuse_misfit(target, job, nodes)
     image = check_before_submit(job, images, nodes or (), notify, refuse=refuse)
     return dataclasses.replace(
         run, entrypoint=run.entrypoint or image.entrypoint, excluded_nodes=image.excluded_nodes
     )
+
+
+async def _refuse_misfit(target: Target, job: Manifest, nodes: Sequence[Manifest] | None) -> None:
+    """Raises UsageError for a run that fits no node, were that empty, ready and healthy.
+
+    Args:
+        target: where it goes.
+        job: as it would be sent.
+        nodes: all that there are; None where the user may not see them.
+    """
+    if nodes is None:
+        return
+    request = PodRequest.of_template(job)
+    if any(not fit(request, NodeState.of(node).at_its_best()) for node in nodes):
+        return
+    # What else is asked, and imported, is for the message.
+    from gpuyard.explain.placement import Blocker, could_ever_fit
+
+    pods = await _visible(target, PODS)
+    explanation = could_ever_fit(request, Snapshot.of(nodes, pods or ()))
+    if explanation is None:
+        return
+    remedy = "--wait submits it all the same, for when such a node comes"
+    if explanation.blocker is Blocker.NO_GPUS and target.is_yard:
+        remedy = (
+            "this yard has no GPUs: `gpuyard up --simulate H100:8` simulates some; "
+            f"`gpuyard status` says why. {remedy}"
+        )
+    raise errors.UsageError("\n".join(explanation.lines()), remedy=remedy)
 
 
 async def _visible(target: Target, resource: Resource) -> Sequence[Manifest] | None:
@@ -111,16 +143,6 @@ async def _visible(target: Target, resource: Resource) -> Sequence[Manifest] | N
         return (await target.api.list(resource)).items
     except errors.Forbidden:
         return None
-
-
-def _remedy(explanation: Explanation, target: Target) -> str:
-    wait = "--wait submits it all the same, for when such a node comes"
-    if explanation.blocker is Blocker.NO_GPUS and target.is_yard:
-        return (
-            "this yard has no GPUs: `gpuyard up --simulate H100:8` simulates some; "
-            f"`gpuyard status` says why. {wait}"
-        )
-    return wait
 
 
 async def _with_priority_class(target: Target, run: ResolvedRun) -> ResolvedRun:

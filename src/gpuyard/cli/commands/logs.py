@@ -43,8 +43,9 @@ def command(
     """
     import sys
 
+    from gpuyard.cli.attachment import attached
     from gpuyard.cli.call import call
-    from gpuyard.cli.follow import attached, follow_to_exit, print_logs
+    from gpuyard.cli.follow import follow_to_exit, print_logs
     from gpuyard.client.log_place import LogOptions
     from gpuyard.runs.run import find_run
     from gpuyard.runs.target import Target

@@ -198,7 +198,7 @@ class Submission:
 
     async def to_exit(self, target: Target) -> int:
         """Submits the run and follows it; returns the command's exit code."""
-        from gpuyard.cli.follow import attached
+        from gpuyard.cli.attachment import attached
         from gpuyard.cli.notices import print_notice
         from gpuyard.runs.submit import submit
 
@@ -214,7 +214,6 @@ class Submission:
         return await attached(target, self.run.name, self._after_submit(target), ours=True)
 
     async def _after_submit(self, target: Target) -> int:
-        from gpuyard.cli.follow import follow_to_exit
         from gpuyard.cli.submit_message import stdin_has_data
         from gpuyard.workloads.command import reads_standard_input, split_run
 
@@ -233,14 +232,18 @@ class Submission:
             click.echo("Note: standard input isn't passed on to a run", err=True)
         if self.detach:
             return 0
+        from gpuyard.cli.follow import follow_to_exit
+
         return await follow_to_exit(target, self.run.name)
 
     async def _message(self, target: Target) -> str:
         from gpuyard.cli.submit_message import submitted_text
-        from gpuyard.runs.run import simulated_nodes
 
-        gpus = self.run.spec.gpus.count
-        simulated = bool(gpus) and target.is_yard and bool(await simulated_nodes(target))
+        simulated = False
+        if self.run.spec.gpus.count and target.is_yard:
+            from gpuyard.runs.run import simulated_nodes
+
+            simulated = bool(await simulated_nodes(target))
         text = submitted_text(self.run, os.environ, simulated=simulated)
         attach = target.command("logs", "-f", self.run.name)
         return f"{text}. Attach: {attach}" if self.detach else text

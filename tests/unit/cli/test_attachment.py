@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.cli.follow import attached
+from gpuyard.cli.attachment import attached
 from gpuyard.client.rest import RestApi
 from gpuyard.runs.run import find_run
 from gpuyard.runs.target import Target
