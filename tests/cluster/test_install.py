@@ -206,6 +206,25 @@ def test_a_labeller_keeps_to_its_node(cluster: Cluster, installed: str) -> None:
     until(refused, "the policy holds")
 
 
+#: Marks the labeller's node as its follower does, with a fault that there isn't.
+MARK = """
+import asyncio, os, pathlib
+from gpuyard.agent import labelling, marks_file
+marks = marks_file.read_marks(pathlib.Path("/run/gpuyard/marks.json"))
+sick = marks_file.NodeMarks(marks.labels, {"gpuyard.io/gpu-health": "[]"})
+async def work():
+    async with labelling._in_cluster() as api:
+        print(await labelling.mark_node(api, os.environ["NODE_NAME"], sick, taint=True))
+asyncio.run(work())
+"""
+
+
+def test_a_labeller_writes_the_health_of_gpus_on_its_node(cluster: Cluster, installed: str) -> None:
+    assert in_agent(cluster, "labeller", "python3", "-c", MARK) == "True\n"
+    annotations = node_of(cluster, "node-a")["metadata"]["annotations"]
+    assert annotations["gpuyard.io/gpu-health"] == "[]"
+
+
 def test_the_policies_are_without_type_errors(cluster: Cluster, installed: str) -> None:
     path = "-o=jsonpath={.items[*].status.typeChecking}"
     until(lambda: cluster.kubectl("get", "validatingadmissionpolicies", path), "they are checked")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gpuyard.doctor.check import Check, NodeFinding, State, broken, of_nodes, ok, skipped, warning
 from gpuyard.doctor.cluster_facts import Items
 from gpuyard.doctor.injection import cdi_finding, judge_toolkit, runtime_text
+from gpuyard.gpus.faults import in_one_line, node_faults
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import not_ready_text
@@ -197,11 +198,15 @@ def _gpus(node: Manifest) -> NodeFinding:
         outcome = State.WARNING if usable else State.BROKEN
         which = f"{total - usable} of" if usable else "none of"
         state = "can't be had" if usable else "can be had"
+        faults = node_faults(node)
+        why = f": {in_one_line(faults)}" if faults else ""
         return NodeFinding(
             name,
             outcome,
-            f"{which} its {total} GPUs {state}",
-            "they are unhealthy, or their plugin is gone: the agent's log says which and why",
+            f"{which} its {total} GPUs {state}{why}",
+            faults[0].remedy
+            if faults
+            else "they are unhealthy, or their plugin is gone: the agent's log says which and why",
         )
     if labelled.isdecimal() and int(labelled) != total:
         return NodeFinding(

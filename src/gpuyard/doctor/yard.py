@@ -8,6 +8,7 @@ from gpuyard import errors
 from gpuyard.doctor import registry
 from gpuyard.doctor.check import Check, Report, State, broken, ok, skipped, unseen, warning
 from gpuyard.doctor.yard_facts import YardFacts
+from gpuyard.gpus.faults import in_one_line, node_faults
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.nodes import not_ready_text
 from gpuyard.kube.objects import Manifest, annotations_of, labels_of
@@ -125,10 +126,13 @@ def _gpus(facts: YardFacts, node: Manifest) -> Check:
         why = annotations_of(node).get(ANNOTATION_NO_GPUS) or "none were found"
         return broken("gpus", f"there are none: {why}", "`gpuyard up --simulate H100:8` simulates some")
     if usable < total:
+        faults = node_faults(node)
+        why = f": {in_one_line(faults)}" if faults else ""
+        log = f"they are unhealthy; {facts.paths.daemon_log} says which and why"
         return warning(
             "gpus",
-            f"{total - usable} of {total} GPUs can't be had{simulated}",
-            f"they are unhealthy; {facts.paths.daemon_log} says which and why",
+            f"{total - usable} of {total} GPUs can't be had{simulated}{why}",
+            faults[0].remedy if faults else log,
         )
     return ok("gpus", f"{usable} × {labels_of(node).get(LABEL_GPU_MODEL, 'GPU')}{simulated}")
 

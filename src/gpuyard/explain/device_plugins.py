@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gpuyard.gpus.faults import in_one_line
 from gpuyard.kube.wellknown import LABEL_GPU_COUNT
 from gpuyard.scheduling.amounts import in_words
 from gpuyard.scheduling.fit import fit
@@ -27,10 +28,8 @@ def about_health(request: PodRequest, snapshot: Snapshot) -> str:
     node = without_plugin(request, snapshot)[0]
     resource = next(r for r in request.resources if node.capacity.get(r) and not node.allocatable.get(r))
     needs, there = in_words(resource, request.resources[resource]), node.capacity[resource]
-    return (
-        f"needs {needs}, and none of the {in_words(resource, there)} of node {node.name} can be had: "
-        "its device plugin is gone, or says that all are unhealthy"
-    )
+    why = in_one_line(node.faults) or "its device plugin is gone, or says that all are unhealthy"
+    return f"needs {needs}, and none of the {in_words(resource, there)} of node {node.name} can be had: {why}"
 
 
 def about_plugins(snapshot: Snapshot) -> tuple[str, ...]:

@@ -106,6 +106,8 @@ def _findings(
         finding = find_devices(objects) or _told(find_start(objects), causes)
         if finding is None or finding.cause is Cause.CRASH_LOOP:
             finding = find_process(objects, ended, causes)
+        elif finding.cause is Cause.UNHEALTHY_DEVICE and ended.message:
+            finding = replace(finding, evidence=(*finding.evidence, f"it ended: {ended.message}"))
         if finding is not None:
             yield finding
         return

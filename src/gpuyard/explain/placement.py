@@ -13,6 +13,7 @@ from gpuyard.explain.device_plugins import about_health, about_plugins, without_
 from gpuyard.explain.holders import Holder, holders_of
 from gpuyard.explain.node_labels import about_labels, few
 from gpuyard.gpus.catalogue import in_words as models_in_words
+from gpuyard.gpus.faults import GpuFault, in_one_line
 from gpuyard.gpus.resources import gpus_in, is_gpu
 from gpuyard.kube.requests import PODS
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL
@@ -83,12 +84,13 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """One node: why not, the arithmetic of everything asked for, and who holds what is short."""
+    """One node: why not, the arithmetic of everything asked for, who holds what is short, and sick GPUs."""
 
     name: str
     misfits: tuple[Misfit, ...]
     arithmetic: tuple[Arithmetic, ...]
     holders: tuple[Holder, ...]
+    faults: tuple[GpuFault, ...] = ()
 
     @classmethod
     def of(cls, request: PodRequest, node: NodeState) -> NodeReport:
@@ -97,7 +99,8 @@ class NodeReport:
         short = {m.resource for m in misfits if isinstance(m, Insufficient)}
         asked = sorted((r for r in request.resources if r != PODS or PODS in short), key=by_importance)
         arithmetic = tuple(Arithmetic.of(r, node, request.resources[r]) for r in asked)
-        return cls(node.name, misfits, arithmetic, holders_of(node.pods, short, request.key.namespace))
+        holders = holders_of(node.pods, short, request.key.namespace)
+        return cls(node.name, misfits, arithmetic, holders, node.faults if gpus_in(request.resources) else ())
 
     def lines(self) -> list[str]:
         """`node a: 8 GPUs, 6 allotted, 2 free, needs 4`, and what else there is to say, below it."""
@@ -107,6 +110,8 @@ class NodeReport:
         shown = self.arithmetic if short or not said else self.arithmetic[:1]
         said += [str(arithmetic) for arithmetic in shown]
         said = said or ["takes it: nothing is asked for"]
+        if self.faults:
+            said.append(in_one_line(self.faults))
         if self.holders:
             said.append("held by " + ", ".join(h.describe(short) for h in self.holders))
         indent = " " * len(f"node {self.name}: ")
@@ -119,6 +124,7 @@ class NodeReport:
             "misfits": [{"step": m.filter.name.lower(), "text": str(m)} for m in self.misfits],
             "resources": [a.to_json() for a in self.arithmetic],
             "holders": [h.to_json() for h in self.holders],
+            "faults": [f.to_json() for f in self.faults],
         }
 
 

@@ -43,6 +43,7 @@ class RunObjects:
         agents: pods of gpuyard's agent.
         unreadable: plurals of what the user may not list, with `all ` where it was asked for everywhere.
         is_yard: a machine's own yard, not a cluster.
+        node: the one that the pod is on; None also where nodes can't be read.
     """
 
     job: Manifest
@@ -58,6 +59,7 @@ class RunObjects:
     agents: Sequence[Manifest] = ()
     unreadable: frozenset[str] = frozenset()
     is_yard: bool = False
+    node: Manifest | None = None
 
     @property
     def namespace(self) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpuyard.kube.objects import annotations_of, key_of
+from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.wellknown import ANNOTATION_GPU_HEALTH
 
 LOST = "lost"
@@ -61,6 +61,7 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?Z")
 _MAX_REASON_LENGTH = 100
 #: More than any node has.
 _MAX_FAULTS = 256
+_MAX_SHOWN = 2
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,14 @@ class GpuFault:
     since: str
 
     def __str__(self) -> str:
+        return self.on_node("")
+
+    def on_node(self, name: str) -> str:
+        """`GPU 3 of node NAME is unhealthy: XID 79 (GPU has fallen off the bus) since …`."""
         meaning, _ = _KNOWN.get(self.reason, ("", ""))
         when = _TIME.fullmatch(self.since)
         return (
-            f"GPU {self.index} is unhealthy: {self.reason}"
+            f"GPU {self.index}{name and f' of node {name}'} is unhealthy: {self.reason}"
             + (f" ({meaning})" if meaning else "")
             + (f" since {when[1]} {when[2]} UTC" if when else "")
         )
@@ -120,9 +125,10 @@ def node_faults(node: Mapping[str, Any]) -> tuple[GpuFault, ...]:
     return tuple(fault for fault in found if fault is not None)
 
 
-def fault_lines(node: Mapping[str, Any]) -> list[str]:
-    """One line for each unhealthy GPU of a node, with the node's name."""
-    return [f"node {key_of(node).name}: {fault}" for fault in node_faults(node)]
+def in_one_line(faults: Sequence[GpuFault]) -> str:
+    """The first two, and how many more."""
+    more = f", and {len(faults) - _MAX_SHOWN} more" if len(faults) > _MAX_SHOWN else ""
+    return "; ".join(map(str, faults[:_MAX_SHOWN])) + more
 
 
 def _fault(raw: Any) -> GpuFault | None:

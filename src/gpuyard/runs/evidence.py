@@ -89,6 +89,12 @@ class _Reader:
             pass  # a yard doesn't serve all of them
         return ()
 
+    async def node_of(self, pod: Manifest | None) -> Manifest | None:
+        """The node that a pod is on, if it is, and if the user may read it."""
+        name = pod["spec"].get("nodeName") if pod else None
+        found = await self.list(NODES, field_selector=f"metadata.name={name}", wanted=bool(name))
+        return found[0] if found else None
+
 
 async def read_evidence(target: Target, run: Run) -> Evidence:
     """Reads it, with as many questions at once as there are.
@@ -100,8 +106,9 @@ async def read_evidence(target: Target, run: Run) -> Evidence:
     pod = decisive_pod(run)
     placed = pod is not None and is_alive(pod) and bool(pod["spec"].get("nodeName"))
     waits = run.state.state == "pending" and not placed
-    nodes, everywhere, objects = await asyncio.gather(
+    nodes, its_node, everywhere, objects = await asyncio.gather(
         reader.list(NODES, wanted=waits),
+        reader.node_of(pod),
         reader.list(PODS, wanted=waits),
         _read_objects(reader, target, run, pod),
     )
@@ -109,6 +116,7 @@ async def read_evidence(target: Target, run: Run) -> Evidence:
     return Evidence(
         dataclasses.replace(
             objects,
+            node=its_node,
             agents=[p for p in everywhere if labels_of(p).get(LABEL_PART_OF) == PART_OF],
             unreadable=frozenset(reader.unreadable),
         ),

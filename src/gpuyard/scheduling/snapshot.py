@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gpuyard.gpus.faults import GpuFault, node_faults
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import not_ready_text
 from gpuyard.kube.objects import Manifest, labels_of
@@ -25,6 +26,7 @@ class NodeState:
         allocatable: what pods may take; devices that are unhealthy are not in it.
         capacity: what is there, unhealthy devices included.
         ready: its kubelet says so.
+        faults: its unhealthy GPUs, as far as its agent tells.
         not_ready: `not ready`, since when and why; empty when it is ready.
         unschedulable: cordoned.
         pods: the pods bound to it that have not finished, terminating ones included.
@@ -41,6 +43,7 @@ class NodeState:
     pods: tuple[PodRequest, ...] = ()
     allotted: Mapping[str, int] = field(default_factory=dict)
     not_ready: str = ""
+    faults: tuple[GpuFault, ...] = ()
 
     @classmethod
     def of(cls, manifest: Manifest) -> NodeState:
@@ -56,6 +59,7 @@ class NodeState:
             ready=ready,
             unschedulable=bool(spec.get("unschedulable")),
             not_ready=not_ready_text(manifest),
+            faults=node_faults(manifest),
         )
 
     def free(self, resource: str) -> int:
@@ -86,6 +90,7 @@ class NodeState:
             taints=tuple(t for t in self.taints if not str(t.get("key", "")).startswith(PASSING_TAINTS)),
             ready=True,
             unschedulable=False,
+            faults=(),
         )
 
 

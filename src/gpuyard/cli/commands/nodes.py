@@ -39,6 +39,7 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
             "simulated": node.labels.get(LABEL_SIMULATED) == "true",
             "gpus": gpus_in(node.allocatable),
             "gpus_free": gpus_in(node.allocatable) - gpus_in(node.allotted),
+            "faults": [fault.to_json() for fault in node.faults],
             "cpu_milli": node.allocatable.get("cpu", 0),
             "cpu_milli_free": node.free("cpu"),
             "memory_bytes": node.allocatable.get("memory", 0),
@@ -59,6 +60,9 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
     for row in found:
         if not row["ready"]:
             click.echo(f"{row['name']} is {row['not_ready']}")
+    for node in snapshot.nodes.values():
+        for fault in node.faults:
+            click.echo(fault.on_node(node.name))
 
 
 def _row(node: Mapping[str, Any]) -> list[str]:

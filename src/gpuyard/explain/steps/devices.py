@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.explain.steps.image import waiting_containers
-from gpuyard.kube.objects import Manifest
-from gpuyard.kube.pods import container_statuses
+from gpuyard.gpus.faults import node_faults
+from gpuyard.gpus.resources import pod_gpus
+from gpuyard.kube.objects import Manifest, annotations_of, key_of
+from gpuyard.kube.pods import container_statuses, is_terminal
+from gpuyard.kube.timestamps import parse_time
+from gpuyard.kube.wellknown import ANNOTATION_DEVICES
 
 _NO_HEALTHY = re.compile(
     r"no healthy devices present; cannot allocate unhealthy devices (?P<resource>[^\s,]+)"
@@ -26,6 +31,8 @@ _TOO_FEW = re.compile(
 _OUT_OF = re.compile(r"resource: (?P<resource>[^\s,]+), requested: (?P<asked>\d+), used: (?P<used>\d+)")
 _CDI = re.compile(r"unresolvable CDI devices (?P<devices>[^\s\"]+)")
 _LONGEST = 400
+#: A GPU that doesn't answer is noticed within so long, and the program may have ended of it before.
+_NOTICED_AFTER = timedelta(seconds=15)
 _AGENT = Remedy(
     "see why the node's device plugin doesn't serve: `gpuyard status`, the plugin's log on that node",
     By.OPERATOR,
@@ -45,7 +52,7 @@ def find_devices(objects: RunObjects) -> Finding | None:
     for _, waiting in waiting_containers(pod):
         if match := _CDI.search(str(waiting.get("message") or "")):
             return _no_cdi(pod, match, str(waiting["message"]))
-    return _unhealthy(pod)
+    return _fault(pod, objects.node) or _unhealthy(pod)
 
 
 def _rejected(pod: Manifest, reason: str, said: str) -> Finding:
@@ -85,6 +92,54 @@ def _no_cdi(pod: Manifest, match: re.Match[str], said: str) -> Finding:
             ),
         ),
     )
+
+
+def _fault(pod: Manifest, node: Manifest | None) -> Finding | None:
+    """A GPU that it has, or may have, and that became unhealthy under it."""
+    if node is None or not pod_gpus(pod["spec"]) or (pod.get("status") or {}).get("phase") == "Succeeded":
+        return None
+    held = _held(pod)
+    faults = [
+        fault
+        for fault in node_faults(node)
+        if (fault.uuid in held or not held) and _happened_under(pod, fault.since)
+    ]
+    if not faults:
+        return None
+    name = key_of(node).name
+    mends = dict.fromkeys(fault.remedy for fault in faults)
+    again = "submit it again" if is_terminal(pod) else "stop it and submit it again"
+    unsure = () if held else (f"which GPUs of node {name} it has isn't told: its own may be others",)
+    return Finding(
+        Step.DEVICES,
+        Cause.UNHEALTHY_DEVICE,
+        faults[0].on_node(name),
+        Owner("Node", name),
+        (*(f"{fault} ({fault.uuid})" for fault in faults[:8]), *unsure),
+        (
+            Remedy(f"{again}: unhealthy GPUs aren't given out"),
+            *(Remedy(text, By.OPERATOR) for text in mends),
+        ),
+    )
+
+
+def _held(pod: Manifest) -> set[str]:
+    """The devices that it has, by id; empty where nobody tells."""
+    told = annotations_of(pod).get(ANNOTATION_DEVICES, "")
+    return {*filter(None, told.split(",")), *(device for _, device, _ in _health(pod))}
+
+
+def _happened_under(pod: Manifest, since: str) -> bool:
+    """Whether the pod was there at the time."""
+    states = [status.get("state") or {} for status in container_statuses(pod)]
+    ends = [str((state.get("terminated") or {}).get("finishedAt") or "") for state in states]
+    try:
+        moment = parse_time(since)
+        if moment < parse_time(str((pod.get("status") or {}).get("startTime") or since)):
+            return False
+        return not all(ends) or moment <= max(map(parse_time, ends), default=moment) + _NOTICED_AFTER
+    except ValueError:
+        return False
 
 
 def _unhealthy(pod: Manifest) -> Finding | None:

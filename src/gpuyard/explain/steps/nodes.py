@@ -16,6 +16,7 @@ from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.scheduling.fit import Cordoned, NotReady
 
+_MAX_MENDS = 3
 _UNAVAILABLE = re.compile(r"(?P<free>\d+)/(?P<all>\d+) nodes are available: (?P<reasons>.*)", re.DOTALL)
 
 
@@ -129,7 +130,12 @@ def _remedies(explanation: Explanation) -> list[Remedy]:
                 Remedy(f"bring node {node.name} back", By.OPERATOR, f"kubectl describe node {node.name}")
             )
             break
-    if explanation.blocker in (Blocker.UNHEALTHY, Blocker.NO_GPUS):
+    sick = [(node.name, fault) for node in explanation.nodes for fault in node.faults]
+    if sick and explanation.blocker in (Blocker.UNHEALTHY, Blocker.BUSY):
+        # Of those of one kind, one: the same mends each.
+        mends = dict.fromkeys(f"node {name}: {fault.remedy}" for name, fault in sick)
+        remedies += [Remedy(text, By.OPERATOR) for text in list(mends)[:_MAX_MENDS]]
+    elif explanation.blocker in (Blocker.UNHEALTHY, Blocker.NO_GPUS):
         text = "see why its device plugin doesn't serve: `gpuyard status`, the plugin's log on that node"
         remedies.append(Remedy(text, By.OPERATOR))
     return remedies

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gpuyard.explain.causes import Cause
+from gpuyard.explain.finding import Finding
 from gpuyard.explain.ladder import climb
 from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.placement import explain
@@ -183,6 +185,59 @@ def test_a_sick_device_under_a_running_pod() -> None:
     assert (ladder.blocking.step, ladder.blocking.cause) == ("devices", "unhealthy_device")
     assert ladder.blocking.evidence == ("nvidia.com/gpu GPU-1: Unhealthy",)
     assert climb(RunObjects(job(), pod({"running": {}}, phase="Running")), None).blocking is None
+
+
+SINCE = "2026-01-31T12:03:00Z"
+
+
+def sick_node(uuid: str = "GPU-1", since: str = SINCE) -> dict[str, Any]:
+    faults = [{"index": 3, "uuid": uuid, "reason": "XID 79", "since": since}]
+    return {"metadata": {"name": "n1", "annotations": {"gpuyard.io/gpu-health": json.dumps(faults)}}}
+
+
+def gpu_pod(devices: str = "", ended: str = "") -> dict[str, Any]:
+    state = {"terminated": {"exitCode": 1, "finishedAt": ended}} if ended else {"running": {}}
+    found = pod(state, phase="Failed" if ended else "Running", startTime="2026-01-31T12:00:00Z")
+    found["spec"]["containers"] = [{"name": "main", "resources": {"limits": {"nvidia.com/gpu": "2"}}}]
+    found["metadata"]["annotations"] = {"gpuyard.io/devices": devices}
+    return found
+
+
+def fault_of(pod: dict[str, Any], node: dict[str, Any]) -> Finding | None:
+    return find_devices(RunObjects(job(), pod, node=node))
+
+
+def test_a_gpu_that_died_under_a_run() -> None:
+    found = fault_of(gpu_pod("GPU-1,GPU-2"), sick_node())
+    assert found is not None
+    said = "XID 79 (GPU has fallen off the bus) since 2026-01-31 12:03 UTC"
+    assert (found.cause, found.headline) == ("unhealthy_device", f"GPU 3 of node n1 is unhealthy: {said}")
+    assert [remedy.by for remedy in found.remedies] == ["you", "operator"]
+    assert len(found.evidence) == 1
+
+
+def test_another_gpu_of_the_node_is_not_the_runs() -> None:
+    assert fault_of(gpu_pod("GPU-1,GPU-2"), sick_node("GPU-7")) is None
+
+
+def test_where_nobody_tells_which_gpus_a_run_has_it_says_so() -> None:
+    found = fault_of(gpu_pod(), sick_node("GPU-7"))
+    assert found is not None
+    assert "isn't told" in found.evidence[1]
+
+
+@pytest.mark.parametrize(
+    ("ended", "since", "told"),
+    [
+        ("2026-01-31T12:02:58Z", SINCE, True),
+        ("2026-01-31T12:01:00Z", SINCE, False),
+        ("2026-01-31T12:05:00Z", SINCE, True),
+        ("2026-01-31T12:05:00Z", "2026-01-31T11:59:00Z", False),
+        ("2026-01-31T12:05:00Z", "yesterday", False),
+    ],
+)
+def test_only_what_happened_under_a_run_ended_it(ended: str, since: str, told: bool) -> None:
+    assert (fault_of(gpu_pod("GPU-1", ended), sick_node(since=since)) is not None) is told
 
 
 @pytest.mark.parametrize(

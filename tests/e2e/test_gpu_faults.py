@@ -1,0 +1,80 @@
+"""A GPU goes unhealthy: the whole chain, from the driver's word to what `explain` says, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from .conftest import Yard
+from .shell import until
+
+
+def fail(yard: Yard, **reasons: str) -> None:
+    """Makes simulated GPUs unhealthy, by UUID; all others are healthy."""
+    file = yard.paths.simulated_health
+    draft = file.with_suffix(".new")
+    draft.write_text(json.dumps({"unhealthy": reasons}))
+    draft.rename(file)
+
+
+def healthy(yard: Yard) -> int:
+    return int(yard.json("nodes")[0]["gpus"])
+
+
+def device_of(yard: Yard, name: str) -> str:
+    """The UUID of a run's one GPU."""
+    pods = yard.get(f"/api/v1/namespaces/default/pods?labelSelector=gpuyard.io/run={name}")["items"]
+    return str(pods[0]["metadata"]["annotations"]["gpuyard.io/devices"])
+
+
+@pytest.fixture
+def gpus(yard: Yard) -> Iterator[Yard]:
+    """A yard whose GPUs are all healthy before and after."""
+    until(lambda: healthy(yard) == 8, "all GPUs are healthy")
+    yield yard
+    fail(yard)
+    until(lambda: healthy(yard) == 8, "all GPUs are healthy again")
+
+
+def test_the_xid_reaches_explain_and_goes_again(gpus: Yard) -> None:
+    yard, node = gpus, gpus.status()["node"]
+    yard.background("trainer", "--gpus", "1", "--", "sleep", "600")
+    held = device_of(yard, "trainer")
+    fail(yard, **{held: "XID 79"})
+    until(lambda: healthy(yard) == 7, "one GPU can't be had any more")
+    said = "is unhealthy: XID 79 (GPU has fallen off the bus) since "
+
+    # The run that has it goes on, and hears of it.
+    explained = yard.ok("explain", "trainer")
+    assert f"held at devices: GPU 0 of node {node} {said}" in explained
+    assert "stop it and submit it again" in explained and "reboot" in explained
+
+    # One that waits for all of them is told the same.
+    yard.ok("run", "-d", "-n", "waiter", "--gpus", "8", "--", "true")
+    until(lambda: f"GPU 0 {said}" in yard.ok("explain", "waiter"), "the run that waits knows why")
+    found = yard.json("explain", "waiter")
+    assert found["explanation"]["nodes"][0]["faults"][0]["reason"] == "XID 79"
+    assert f"GPU 0 of node {node} {said}" in yard.ok("nodes")
+    assert f"1 of 8 GPUs can't be had (simulated): GPU 0 {said}" in yard.call("doctor").out
+
+    fail(yard)
+    until(lambda: healthy(yard) == 8, "it has recovered")
+    until(lambda: not yard.json("nodes")[0]["faults"], "the reason is gone")
+    yard.ok("stop", "trainer")
+    assert yard.wait_for("waiter", "succeeded")["exit_code"] == 0
+
+
+def test_a_run_that_failed_with_its_gpu(gpus: Yard) -> None:
+    yard = gpus
+    yard.background("dies", "--gpus", "1", "--", "sh", "-c", "until [ -e fell ]; do sleep 0.1; done; exit 3")
+    held = device_of(yard, "dies")
+    fail(yard, **{held: "XID 79"})
+    until(lambda: bool(yard.json("nodes")[0]["faults"]), "the node tells")
+    yard.script("fell", "")
+    yard.wait_for("dies", "failed")
+    explained = yard.ok("explain", "dies")
+    assert "failed at devices: GPU 0 of node" in explained
+    assert "XID 79 (GPU has fallen off the bus)" in explained
+    assert "it ended: exit code 3" in explained or "exited with 3" in explained

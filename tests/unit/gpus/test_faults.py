@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gpuyard.gpus.faults import GpuFault, format_faults, in_one_line, node_faults
+
+LOST = GpuFault(3, "GPU-3", "XID 79", "2026-01-31T12:03:59Z")
+
+
+def node(text: str) -> dict[str, Any]:
+    return {"metadata": {"name": "a", "annotations": {"gpuyard.io/gpu-health": text}}}
+
+
+def test_says_which_gpu_why_and_since_when() -> None:
+    said = "is unhealthy: XID 79 (GPU has fallen off the bus) since 2026-01-31 12:03 UTC"
+    assert str(LOST) == f"GPU 3 {said}"
+    assert LOST.on_node("a") == f"GPU 3 of node a {said}"
+    assert "reboot" in LOST.remedy
+
+
+def test_an_unknown_reason_says_itself_and_where_to_look() -> None:
+    fault = GpuFault(0, "GPU-0", "XID 9999", "")
+    assert str(fault) == "GPU 0 is unhealthy: XID 9999"
+    assert "nvidia-smi -q -i 0" in fault.remedy
+
+
+def test_many_are_counted() -> None:
+    faults = [GpuFault(n, "", "lost", "") for n in range(8)]
+    assert in_one_line(faults).endswith(", and 6 more")
+    assert in_one_line([]) == ""
+
+
+def test_what_is_written_is_read() -> None:
+    faults = (LOST, GpuFault(4, "GPU-4", "lost", ""))
+    assert node_faults(node(format_faults(faults))) == faults
+    assert format_faults(()) == ""
+    assert node_faults({"metadata": {"name": "a"}}) == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "{}", "null", "3", '[1, "a", {}, {"index": "x"}, null]', "[" * 100_000], ids=range(6)
+)
+def test_what_nobody_can_read_is_no_fault(text: str) -> None:
+    assert node_faults(node(text)) == ()
+
+
+def test_what_anybody_may_write_is_bounded_and_printable() -> None:
+    raw = [{"index": n, "reason": "\x1b[31mred" + "x" * 1000, "uuid": ["a"]} for n in range(1000)]
+    faults = node_faults(node(json.dumps(raw)))
+    assert len(faults) == 256
+    assert "\x1b" not in str(faults[0]) and len(str(faults[0])) < 200
