@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.kube.objects import PODS, Manifest, annotations_of
+from gpuyard.kube.objects import CONFIG_MAPS, PODS, Manifest, annotations_of
 from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun
@@ -32,15 +32,18 @@ def _containers(podman: Podman) -> list[str]:
     return listed.stdout.split()
 
 
-def _rendered(tiny: Tiny, **fields: Any) -> dict[str, Any]:
-    """The spec of the pod that `gpuyard run --image` makes."""
+def _rendered(tiny: Tiny, **fields: Any) -> list[Manifest]:
+    """What `gpuyard run --image` sends: the Job last."""
     overrides = flags_of(run=tuple(fields.pop("run")), image=tiny.reference, **fields)
     spec = load_spec(None, "the test", overrides, {})
-    [job] = render(ResolvedRun(spec, "run", "default", image=tiny.reference))
-    return dict(job["spec"]["template"]["spec"])
+    return render(ResolvedRun(spec, "run", "default", image=tiny.reference, launcher="the launcher"))
 
 
-async def _run(host: ImageHost, spec: dict[str, Any]) -> Manifest:
+async def _run(host: ImageHost, manifests: list[Manifest]) -> Manifest:
+    *config_maps, job = manifests
+    for config_map in config_maps:
+        await host.api.create(CONFIG_MAPS, config_map)
+    spec = job["spec"]["template"]["spec"]
     manifest = {"metadata": {"name": "p", "namespace": "default"}, "spec": {**spec, "nodeName": NODE}}
     await host.api.create(PODS, manifest)
     return await host.finished("p")
@@ -103,8 +106,7 @@ async def test_command_args_and_environment(
 async def test_gpus_come_by_their_cdi_names(host: ImageHost, tiny: Tiny) -> None:
     run = ["/bin/sh", "-c", "ls /dev/nvidia*; env"]
     async with host.with_gpus("H100:4"), host.running(devices_due_s=20.0):
-        spec = _rendered(tiny, run=run, gpus="2")
-        pod = await _run(host, spec)
+        pod = await _run(host, _rendered(tiny, run=run, gpus="2"))
         log = (await host.log("p")).splitlines()
     assert pod["status"]["phase"] == "Succeeded", pod["status"]
     assert sorted(line for line in log if line.startswith("/dev/")) == ["/dev/nvidia0", "/dev/nvidia1"]

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 # Descriptor 0 is the journal when the script starts: dash knows only descriptors of one digit, and
-# subprocess gives only the first three a number of our choice. The subshell keeps its variable to itself.
+# subprocess gives only the first three a number of our choice. The subshell keeps its variable to itself,
+# and has ended before the journal tells of the shell: whose first child is the command, for who stops it.
 _PRELUDE = r"""
 exec 3>&0 </dev/null
-(read -r line </proc/$$/stat && echo "{ \"stat\": \"$line\" }" >&3) || exit 125
+set -- "$(read -r line </proc/$$/stat && echo "$line")" "$@"
+[ "$1" ] && echo "{ \"stat\": \"$1\" }" >&3 || exit 125
+shift
 while [ "$1" != -- ]; do echo 0 >"$1" || exit 125; shift; done
 shift
 """
