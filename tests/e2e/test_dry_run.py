@@ -178,3 +178,23 @@ def test_an_affinity_from_a_file(stopped_yard: Yard) -> None:
 def test_what_can_not_be_a_namespace(stopped_yard: Yard, name: str) -> None:
     for arguments in (("run", "--namespace", name, "--", "true"), ("ps", "--namespace", name)):
         assert f"'{name}' can't be a namespace" in stopped_yard.refused(2, *arguments)
+
+
+def test_a_priority_is_the_class_that_would_be_sent(stopped_yard: Yard) -> None:
+    def sent() -> str:
+        job = json.loads(
+            stopped_yard.ok("run", "--dry-run", "-o", "json", "--priority", "high", "--", "true")
+        )
+        return str(job["spec"]["template"]["spec"]["priorityClassName"])
+
+    assert sent() == "gpuyard-high"
+    stopped_yard.ok("up")
+    assert sent() == "gpuyard-high"
+    high = {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "high"},
+        "value": 5,
+    }
+    stopped_yard.api("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", high)
+    assert sent() == "high"

@@ -47,6 +47,24 @@ def test_stop_says_what_it_waits_for(target: Shell) -> None:
     assert reasons and "BackoffLimitExceeded" not in reasons
 
 
+def test_no_event_of_a_stopped_run_warns_of_its_back_off_limit(yard: Yard) -> None:
+    yard.background("stopped", "--", "sleep", "600")
+    yard.ok("stop", "stopped")
+    events = yard.get("/api/v1/namespaces/default/events")["items"]
+    reasons = [e["reason"] for e in events if e["involvedObject"]["name"] == "stopped"]
+    assert "Stopped" in reasons and "BackoffLimitExceeded" not in reasons
+
+
+@pytest.mark.parametrize("arguments", [("rm", "--force"), ("run", "-d", "--replace", "-n")])
+def test_removing_says_what_it_waits_for(yard: Yard, arguments: tuple[str, ...]) -> None:
+    yard.background("deaf", "--", "sh", "-c", f"trap '' TERM; echo ready; {yard.waiting}")
+    yard.wait_for_line("deaf", "ready")
+    command = yard.start(*arguments, "deaf", *(("--", "true") if arguments[0] == "run" else ()))
+    command.wait_for("Waiting for deaf: its processes have got SIGTERM")
+    yard.open_gate("deaf")
+    assert command.finish().code == 0
+
+
 def test_a_signal_and_a_grace_of_one_s_own(yard: Yard) -> None:
     yard.script("careful.py", CAREFUL.replace("SIGTERM", "SIGINT"))
     yard.background("careful", "careful.py")

@@ -10,7 +10,7 @@ from gpuyard import errors
 from gpuyard.cli.call import call
 from gpuyard.cli.notices import print_notice
 from gpuyard.cli.output import print_json
-from gpuyard.runs.submit import fit_to_nodes
+from gpuyard.runs.submit import fit_to_nodes, with_own_priority_class, with_priority_class
 from gpuyard.runs.target import Target
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun
@@ -44,9 +44,12 @@ def print_dry_run(
     if run.host:
         # JSON has no comments.
         click.echo(_PROCESS, err=output == "json")
+        run = _with_priority(run, context, namespace)
     elif not run.entrypoint:
         # What gpuyard builds for the run, whose entry point is known, needn't be there yet.
         run = _fitted(run, environ, wait, context, namespace)
+    else:
+        run = _with_priority(run, context, namespace)
     manifests = render(run)
     if output == "yaml":
         click.echo(to_yaml(manifests), nl=False)
@@ -54,6 +57,23 @@ def print_dry_run(
         print_json(manifests[0])
     else:
         print_json({"apiVersion": "v1", "kind": "List", "items": manifests})
+
+
+def _with_priority(run: ResolvedRun, context: str | None, namespace: str | None) -> ResolvedRun:
+    """The run with its PriorityClass as it is called there; with gpuyard's own where nobody answers."""
+    if run.spec.priority is None:
+        return run
+
+    async def work(target: Target) -> ResolvedRun:
+        return await with_priority_class(target, run)
+
+    try:
+        return call(work, context=context, namespace=namespace)
+    except errors.UsageError as error:
+        click.echo(f"Note: it would be refused: {error.message}", err=True)
+        return run
+    except (errors.ConnectionFailed, errors.YardError, errors.ApiError):
+        return with_own_priority_class(run)
 
 
 def _fitted(
@@ -72,4 +92,4 @@ def _fitted(
         return call(work, context=context, namespace=namespace)
     except (errors.ConnectionFailed, errors.YardError, errors.ApiError) as error:
         click.echo(f"Note: the image isn't checked against the nodes: {error.message}", err=True)
-        return run
+        return with_own_priority_class(run)

@@ -29,6 +29,8 @@ ANNOTATION_TAINT_SET = "gpuyard.io/taint-set"
 ANNOTATION_STOPPED_AT = "gpuyard.io/stopped-at"
 #: On a Job: the script or command, as the user would recognise it.
 ANNOTATION_COMMAND = "gpuyard.io/command"
+#: On a Job: the PYTHONPATH of the shell that submitted it, which the run wasn't given.
+ANNOTATION_PYTHONPATH = "gpuyard.io/shell-pythonpath"
 #: On a pod of a yard: how many seconds its processes have to end, in the place of its grace period, and the
 #: signal that tells them to, such as SIGINT.
 ANNOTATION_STOP_GRACE = "gpuyard.io/stop-grace-s"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gpuyard import errors
 from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.pods import container_statuses
-from gpuyard.kube.wellknown import ANNOTATION_ISOLATION, RUNTIME_CLASS_PROCESS
+from gpuyard.kube.wellknown import ANNOTATION_ISOLATION, ANNOTATION_PYTHONPATH, RUNTIME_CLASS_PROCESS
 from gpuyard.runs.run import Run
 from gpuyard.runs.target import Target
 from gpuyard.workloads.command import is_python
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from gpuyard.explain.output.diagnosis import Diagnosis
 
 _TAIL_LINES = 500
-_PYTHONPATH = "PYTHONPATH"
 #: As the yard annotates a process that sees all of its host.
 _NOT_ISOLATED = "none"
 #: More causes than these are consequences of the first.
@@ -46,16 +43,13 @@ async def read_lines(target: Target, run: Run) -> tuple[list[str], list[str]]:
     return lines, await _tail(target, pod["metadata"]["name"]) if started else []
 
 
-def diagnose_lines(
-    run: Run, said: list[str], printed: list[str], environ: Mapping[str, str] = os.environ
-) -> list[Diagnosis]:
+def diagnose_lines(run: Run, said: list[str], printed: list[str]) -> list[Diagnosis]:
     """The causes that these lines of a run name.
 
     Args:
         run: whose lines they are.
         said: by its containers' status.
         printed: by itself.
-        environ: of the user's shell, most often the one that submitted it.
     """
     signalled = run.state.reason is Reason.SIGNAL
     if not said and not printed and not signalled:
@@ -67,9 +61,7 @@ def diagnose_lines(
     command = pod["containers"][0].get("command") or [""]
     known = {"python": command[0]} if is_python(command[0]) else {}
     in_image = pod.get("runtimeClassName") != RUNTIME_CLASS_PROCESS
-    has_pythonpath = bool(environ.get(_PYTHONPATH)) and not any(
-        variable["name"] == _PYTHONPATH for variable in pod["containers"][0].get("env") or ()
-    )
+    has_pythonpath = ANNOTATION_PYTHONPATH in annotations_of(run.job)
     found = diagnose([*said, *printed], **known, in_image=in_image, has_pythonpath=has_pythonpath)
     if not found and signalled:
         found = diagnose([run.state.message])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ class Answer:
         explanation: the nodes' arithmetic; None unless it waits for a node, or where they can't be read.
         nodes: that were looked at.
         diagnoses: what its output is known to mean.
+        unfit: lines about the nodes that its image doesn't run on, and what would.
     """
 
     run: Run
@@ -41,13 +43,16 @@ class Answer:
     explanation: Explanation | None
     nodes: Sequence[Manifest]
     diagnoses: Sequence[Diagnosis] = ()
+    unfit: Sequence[str] = ()
 
     def lines(self) -> list[str]:
         """For people: its state, then each finding, or the nodes' arithmetic."""
         said = [state_text(self.run)]
         if self.ladder.findings:
-            return said + self.ladder.lines()
-        return said + (self.explanation.lines() if self.explanation else [])
+            said += self.ladder.lines()
+        elif self.explanation:
+            said += self.explanation.lines()
+        return [*said, *self.unfit]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -64,14 +69,24 @@ class Answer:
         }
 
 
-async def explain_with_output(target: Target, run: Run) -> Answer:
-    """Reads also the end of its output, and what that is known to mean.
+async def explain_with_output(target: Target, run: Run, environ: Mapping[str, str] = os.environ) -> Answer:
+    """Reads also the end of its output, and the image of a run that waits for a node.
+
+    Args:
+        target: where the run is.
+        run: as it is now.
+        environ: the caller's, with what is said of registries.
 
     Raises:
         ConnectionFailed, ApiError: the API doesn't answer.
     """
     said, printed = await read_lines(target, run)
-    return await explain_run(target, run, diagnose_lines(run, said, printed), printed)
+    answer = await explain_run(target, run, diagnose_lines(run, said, printed), printed)
+    if answer.explanation is None:
+        return answer
+    from gpuyard.runs.image_fit import unfit_lines
+
+    return dataclasses.replace(answer, unfit=await unfit_lines(run.job, answer.nodes, environ))
 
 
 async def explain_run(

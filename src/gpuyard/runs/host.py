@@ -42,6 +42,7 @@ def host_context(spec: RunSpec, base: Path, environ: Mapping[str, str]) -> HostC
         home=environ.get("HOME", str(Path.home())),
         user=environ.get("USER") or pwd.getpwuid(os.getuid()).pw_name,
         lang=environ.get("LANG", "C.UTF-8"),
+        pythonpath=environ.get("PYTHONPATH", ""),
         virtual_env=virtual_env if virtual_env and python.is_relative_to(virtual_env) else "",
     )
     check_program(argv, workdir, spec.env.get("PATH") or context.search_path)

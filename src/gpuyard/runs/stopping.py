@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import math
 from datetime import UTC, datetime
 
@@ -54,22 +55,34 @@ async def wait_until_ended(target: Target, name: str, notify: Notify = ignore) -
         name: of a run that was asked to end.
         notify: told once what it waits for, unless that ends within a second.
     """
-    loop = asyncio.get_running_loop()
-    say_at = loop.time() + _SAY_AFTER_S
+    late = _Late(notify)
     while True:
         run = await find_run(target, name)
         if has_ended(run):
             return run
-        if loop.time() > say_at:
-            notify(Notice(_what_it_waits_for(run)))
-            say_at = math.inf
+        late.say(run)
         await asyncio.sleep(_POLL_S)
+
+
+class _Late:
+    """Says once what is waited for, when that takes over a second."""
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify = notify
+        self._now = asyncio.get_running_loop().time
+        self._say_at = self._now() + _SAY_AFTER_S
+
+    def say(self, run: Run) -> None:
+        """Looks whether it is time to."""
+        if self._now() > self._say_at:
+            self._say_at = math.inf
+            self._notify(Notice(_what_it_waits_for(run)))
 
 
 def _what_it_waits_for(run: Run) -> str:
     alive = [pod for pod in run.pods if is_alive(pod)]
     if not alive:
-        return f"Waiting for {run.name}: its processes are over, and its Job is about to say so"
+        return f"Waiting for {run.name}: its processes are over, and its Job is about to say so or to go"
     grace_s = max(map(_grace_s, alive))
     signal = StopOptions.of(alive[0]).signal or "SIGTERM"
     pods = ", ".join(pod["metadata"]["name"] for pod in alive)
@@ -84,15 +97,25 @@ def _grace_s(pod: Manifest) -> int:
     return int(pod["spec"].get("terminationGracePeriodSeconds", 30)) if grace_s is None else grace_s
 
 
-async def remove_run(target: Target, run: Run) -> None:
+async def remove_run(target: Target, run: Run, notify: Notify = ignore) -> None:
     """Deletes the Job and, in the background, its pods; returns when nothing of it is left.
 
     A process that is alive gets SIGTERM and its grace period: until it has ended it holds its GPUs.
+
+    Args:
+        target: where it is.
+        run: as it is now.
+        notify: told once what it waits for, unless that ends within a second.
     """
+    late = _Late(notify)
     name, uid = run.job["metadata"]["name"], uid_of(run.job)
     with contextlib.suppress(errors.NotFound, errors.Conflict):
         await target.api.delete(JOBS, name, target.namespace, propagation=Propagation.BACKGROUND, uid=uid)
-    while await _is_there(target, name, uid) or await _pods_left(target, run.name, uid):
+    while True:
+        pods = await _pods_left(target, run.name, uid)
+        if not pods and not await _is_there(target, name, uid):
+            return
+        late.say(dataclasses.replace(run, pods=pods))
         await asyncio.sleep(_POLL_S)
 
 
@@ -103,6 +126,6 @@ async def _is_there(target: Target, name: str, uid: str) -> bool:
         return False
 
 
-async def _pods_left(target: Target, run_name: str, job_uid: str) -> bool:
+async def _pods_left(target: Target, run_name: str, job_uid: str) -> list[Manifest]:
     pods = await target.api.list(PODS, target.namespace, label_selector=f"{LABEL_RUN}={run_name}")
-    return any((controller_of(pod) or {}).get("uid") == job_uid for pod in pods.items)
+    return [pod for pod in pods.items if (controller_of(pod) or {}).get("uid") == job_uid]

@@ -55,7 +55,7 @@ async def submit(
         from gpuyard.runs.stopping import remove_run
 
         with contextlib.suppress(errors.UsageError):
-            await remove_run(target, await find_run(target, run.name))
+            await remove_run(target, await find_run(target, run.name), notify)
     manifests = render(dataclasses.replace(fitted, submitted_at=datetime.now(UTC)))
     await create_run(target, manifests, notify)
     return manifests[-1]
@@ -83,7 +83,7 @@ async def fit_to_nodes(
     Raises:
         UsageError: no node could, or its priority class isn't there.
     """
-    run = await _with_priority_class(target, run)
+    run = await with_priority_class(target, run)
     # Asked of the nodes is what would be sent if all of them were fit.
     job = render(run)[-1]
     if run.host is not None:
@@ -145,7 +145,7 @@ async def _visible(target: Target, resource: Resource) -> Sequence[Manifest] | N
         return None
 
 
-async def _with_priority_class(target: Target, run: ResolvedRun) -> ResolvedRun:
+async def with_priority_class(target: Target, run: ResolvedRun) -> ResolvedRun:
     """The run with its PriorityClass as it is called there: `high` is gpuyard's where there is no other.
 
     Raises:
@@ -161,7 +161,19 @@ async def _with_priority_class(target: Target, run: ResolvedRun) -> ResolvedRun:
     if name in known:
         return run
     if PRIORITY_PREFIX + name in known:
-        return dataclasses.replace(run, spec=dataclasses.replace(run.spec, priority=PRIORITY_PREFIX + name))
+        return _named(run, PRIORITY_PREFIX + name)
     raise errors.UsageError(
         f"there is no PriorityClass {name!r}", remedy=f"there are: {', '.join(sorted(known)) or 'none'}"
     )
+
+
+def with_own_priority_class(run: ResolvedRun) -> ResolvedRun:
+    """The run with gpuyard's PriorityClass where it names one, as every yard and install has them."""
+    from gpuyard.tenancy.install import priority_classes
+
+    own = PRIORITY_PREFIX + (run.spec.priority or "")
+    return _named(run, own) if own in {key_of(item).name for item in priority_classes()} else run
+
+
+def _named(run: ResolvedRun, priority: str) -> ResolvedRun:
+    return dataclasses.replace(run, spec=dataclasses.replace(run.spec, priority=priority))

@@ -15,6 +15,7 @@ from gpuyard.kube.quantity import format_bytes, to_int
 from gpuyard.kube.references import escape_references
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMMAND,
+    ANNOTATION_PYTHONPATH,
     ANNOTATION_SUBMITTED_AT,
     ENV_GPUS,
     IMAGE_PROCESS,
@@ -61,6 +62,8 @@ def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
     annotations = {ANNOTATION_COMMAND: display(run.spec.run)}
     if run.submitted_at is not None:
         annotations[ANNOTATION_SUBMITTED_AT] = run.submitted_at.isoformat(timespec="microseconds")
+    if run.host and run.host.pythonpath and "PYTHONPATH" not in run.spec.env:
+        annotations[ANNOTATION_PYTHONPATH] = run.host.pythonpath
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

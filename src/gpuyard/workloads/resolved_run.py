@@ -20,6 +20,7 @@ class HostContext:
         workdir: absolute path.
         path, home, user, lang: of the shell; an empty one isn't passed on.
         virtual_env: VIRTUAL_ENV, empty when the interpreter isn't that environment's.
+        pythonpath: PYTHONPATH of the shell. It isn't passed on, only noted.
     """
 
     python: str
@@ -29,6 +30,7 @@ class HostContext:
     user: str
     lang: str = ""
     virtual_env: str = ""
+    pythonpath: str = ""
 
     @property
     def search_path(self) -> str:

@@ -205,3 +205,12 @@ def test_the_process_gets_env_and_words_as_they_were_written(spec: RunSpec) -> N
         assert expand_references(env[name], env) == value
     words = [expand_references(word, env) for word in pod["containers"][0]["command"]]
     assert words[-len(spec.run) + 1 :] == list(spec.run[1:]) or len(spec.run) == 1
+
+
+@pytest.mark.parametrize(("env", "noted"), [({}, "/lib"), ({"PYTHONPATH": "/mine"}, None)])
+def test_a_pythonpath_that_is_not_passed_on_is_noted(env: dict[str, str], noted: str | None) -> None:
+    host = dataclasses.replace(HOST, pythonpath="/lib")
+    (job,) = render(resolved(RunSpec(run="train.py", env=env), host=host))
+    assert job["metadata"]["annotations"].get("gpuyard.io/shell-pythonpath") == noted
+    names = [each["name"] for each in job["spec"]["template"]["spec"]["containers"][0]["env"]]
+    assert ("PYTHONPATH" in names) == (noted is None)

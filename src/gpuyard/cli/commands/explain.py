@@ -42,23 +42,18 @@ def command(
     from gpuyard.cli.output import print_json
     from gpuyard.cli.registry_options import registry_environ
     from gpuyard.runs.explaining import explain_with_output
-    from gpuyard.runs.image_fit import unfit_lines
     from gpuyard.runs.job_or_pod import find_run_job_or_pod
 
-    async def work(target: Target) -> tuple[Answer, list[str], str]:
+    async def work(target: Target) -> tuple[Answer, str]:
         run = await find_run_job_or_pod(target, name)
-        answer = await explain_with_output(target, run)
-        unfit: list[str] = []
-        if answer.explanation is not None:
-            environ = registry_environ(plain_http, registry_ca)
-            unfit = await unfit_lines(run.job, answer.nodes, environ)
-        return answer, unfit, _logs_command(target, name, answer)
+        answer = await explain_with_output(target, run, registry_environ(plain_http, registry_ca))
+        return answer, _logs_command(target, name, answer)
 
-    answer, unfit, logs = call(work, context=context, namespace=namespace)
+    answer, logs = call(work, context=context, namespace=namespace)
     if output == "json":
         print_json(answer.to_json())
         return
-    for line in [*answer.lines(), *unfit]:
+    for line in answer.lines():
         click.echo(line)
     if answer.run.state.state in ("failed", "stopped") and answer.run.state.exit_code is not None:
         click.echo(f"its output: {logs}")

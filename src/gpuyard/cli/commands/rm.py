@@ -29,6 +29,7 @@ def command(
     """Remove runs with their logs and exit codes."""
     from gpuyard import errors
     from gpuyard.cli.call import call
+    from gpuyard.cli.notices import print_notice
     from gpuyard.runs.run import Run, find_runs, has_ended, list_runs
     from gpuyard.runs.stopping import remove_run
     from gpuyard.runs.target import Target
@@ -49,7 +50,7 @@ def command(
                 remedy=f"stop first: `{target.command('stop', *alive)}`, or end and remove: --force",
             )
         for run in runs:
-            await remove_run(target, run)
+            await remove_run(target, run, print_notice)
             click.echo(f"Removed {run.name}.")
         if not runs:
             click.echo("Nothing to remove.", err=True)

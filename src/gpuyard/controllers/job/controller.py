@@ -147,7 +147,7 @@ class JobController:
             return old
         new = await self._api.update(JOBS, {**as_job(old), "status": result.status}, subresource="status")
         book.wrote_job(old, new)
-        for type_, reason, message in news(old.get("status") or {}, result.status):
+        for type_, reason, message in news(old, result.status):
             await self._events.record(as_job(new), type_, reason, message)
         return new
 

@@ -20,7 +20,9 @@ from typing import Any, Literal, TypeAlias
 from gpuyard.controllers.job.completion_indexes import format_indexes, parse_indexes
 from gpuyard.controllers.job.view import JobView, PodView
 from gpuyard.kube.conditions import find_condition, with_condition
+from gpuyard.kube.objects import Manifest, annotations_of
 from gpuyard.kube.timestamps import format_time, later
+from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT
 
 EventType: TypeAlias = Literal["Normal", "Warning"]
 
@@ -240,8 +242,17 @@ def _set_conditions(
     return finished
 
 
-def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[EventType, str, str]]:
-    """Events (type, reason, message) that tell of conditions which this change of status turns."""
+def news(job: Manifest, new: Mapping[str, Any]) -> list[tuple[EventType, str, str]]:
+    """Events (type, reason, message) that tell of conditions which this change of status turns.
+
+    A run is stopped by allowing it no more attempts: of that its Job's limit is no news to its user.
+
+    Args:
+        job: with the status as it was.
+        new: the status as it is written.
+    """
+    old = job.get("status") or {}
+    is_stopped = ANNOTATION_STOPPED_AT in annotations_of(job)
     told: list[tuple[EventType, str, str]] = []
     for condition in new.get("conditions") or ():
         type_, value = condition["type"], condition["status"]
@@ -250,6 +261,8 @@ def news(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[EventType
             continue
         if type_ == "Complete":
             told.append(("Normal", "Completed", "Job completed"))
+        elif type_ == "Failed" and is_stopped:
+            told.append(("Normal", "Stopped", "Its user stopped it"))
         elif type_ == "Failed":
             told.append(("Warning", condition.get("reason", ""), condition.get("message", "")))
         elif type_ == "Suspended":

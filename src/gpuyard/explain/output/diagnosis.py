@@ -53,7 +53,7 @@ def diagnose(
         lines: of the output.
         python: what to call the interpreter, its path where that is known.
         in_image: the run is in an image, not a process of a host.
-        has_pythonpath: the user's shell has a PYTHONPATH, which the run was not given.
+        has_pythonpath: the shell that submitted the run had a PYTHONPATH, which the run was not given.
     """
     found: dict[Cause, Diagnosis] = {}
     for raw in lines:

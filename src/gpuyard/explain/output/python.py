@@ -10,8 +10,8 @@ from gpuyard.explain.output.known_lines import known
 
 #: Where the module is probably found by the shell's own PYTHONPATH.
 PASS_PYTHONPATH = (
-    "your shell has a PYTHONPATH, and runs don't get it by themselves: --env PYTHONPATH passes it on; else "
-    "install the module for this interpreter"
+    "the shell that submitted it had a PYTHONPATH, and runs don't get it by themselves: --env PYTHONPATH "
+    "passes it on; else install the module for this interpreter"
 )
 
 PYTHON_LINES = (

@@ -243,4 +243,11 @@ def test_no_more_than_500_outcomes_are_noted_at_once(make_job: MakeJob, make_pod
 def test_events_tell_of_turns(
     before: list[dict[str, Any]], after: list[dict[str, Any]], told: list[tuple[str, str, str]]
 ) -> None:
-    assert news({"conditions": before}, {"conditions": after}) == told
+    assert news({"metadata": {}, "status": {"conditions": before}}, {"conditions": after}) == told
+
+
+def test_the_end_of_a_stopped_job_is_no_warning() -> None:
+    """It was stopped by allowing it no more attempts."""
+    failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "limit"}
+    job: dict[str, Any] = {"metadata": {"annotations": {"gpuyard.io/stopped-at": "2026-01-31T12:00:00Z"}}}
+    assert news(job, {"conditions": [failed]}) == [("Normal", "Stopped", "Its user stopped it")]
