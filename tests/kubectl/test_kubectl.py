@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from gpuyard.kube.objects import CONFIG_MAPS, EVENTS, JOBS, NODES, PODS, SECRETS, Manifest
+from gpuyard.kube.objects import CONFIG_MAPS, EVENTS, JOBS, NAMESPACES, NODES, PODS, SECRETS, Manifest
 
 from .conftest import TIMEOUT_S, Yard
 
@@ -423,27 +424,116 @@ def test_create_job_and_its_refusal_by_the_yard(yard: Yard, namespace: str) -> N
     assert "already exists" in yard.kubectl(*command, fails=True)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("create", "deployment", "d", "--image=i"),
-        ("create", "service", "clusterip", "s", "--tcp=80"),
-        ("create", "role", "r", "--verb=get", "--resource=pods"),
-        ("create", "quota", "q", "--hard=cpu=1"),
-        ("create", "cronjob", "c", "--image=i", "--schedule=* * * * *"),
-        ("create", "token", "default"),
-        ("expose", "pod", "p", "--port=80"),
-        ("autoscale", "deployment", "d", "--max=2"),
-        ("rollout", "status", "deployment", "d"),
-    ],
-    ids=lambda arguments: " ".join(arguments[:2]),
-)
-def test_commands_about_other_kinds_are_refused(
-    yard: Yard, namespace: str, arguments: tuple[str, ...]
+KINDS = "this gpuyard yard serves configmaps, events, jobs,"
+NO_TYPE = "the server doesn't have a resource type"
+IMMUTABLE = "field is immutable"
+FIXED = "pod updates may not change fields other than"
+
+#: What kubectl can be asked to do and a yard doesn't do, and what it says then. PATH is a file with a
+#: ConfigMap.
+REFUSED = {
+    "create deployment d --image=i": KINDS,
+    "create service clusterip s --tcp=80": KINDS,
+    "create ingress i --rule=a/b=c:80": KINDS,
+    "create role r --verb=get --resource=pods": KINDS,
+    "create rolebinding r --role=x --user=u": KINDS,
+    "create clusterrole r --verb=get --resource=pods": KINDS,
+    "create clusterrolebinding r --clusterrole=x --user=u": KINDS,
+    "create quota q --hard=cpu=1": KINDS,
+    "create poddisruptionbudget p --selector=a=b --min-available=1": KINDS,
+    "create cronjob c --image=i --schedule=@hourly": KINDS,
+    "create job j --from=cronjob/x": NO_TYPE,
+    "create token default": "this gpuyard yard serves no token of serviceaccounts",
+    "run -i r --image=i --restart=Never -- sh": "this yard attaches no standard input",
+    "expose pod trainer --port=80": 'no matches for kind "Service"',
+    "autoscale job sweep --max=2": "could not find scale subresource",
+    "scale job/sweep --replicas=2": "this gpuyard yard serves no scale of jobs",
+    "scale deployment/d --replicas=2": NO_TYPE,
+    "rollout status deployment/d": NO_TYPE,
+    "rollout status job/sweep": "no status viewer",
+    "rollout history deployment/d": NO_TYPE,
+    "rollout undo deployment/d": NO_TYPE,
+    "rollout restart deployment/d": NO_TYPE,
+    "rollout pause deployment/d": NO_TYPE,
+    "rollout resume deployment/d": NO_TYPE,
+    "set image pod/trainer main=i": "a process of the host has no image",
+    "set image job/sweep main=i": "a process of the host has no image",
+    "set env pod/trainer A=B": FIXED,
+    "set env job/sweep A=B": IMMUTABLE,
+    "set resources pod/trainer --limits=cpu=1": FIXED,
+    "set resources job/sweep --limits=cpu=1": IMMUTABLE,
+    "set serviceaccount job/sweep other": IMMUTABLE,
+    "set selector service/s a=b": NO_TYPE,
+    "set subject clusterrolebinding x --user=u": NO_TYPE,
+    "auth can-i create pods": KINDS,
+    "auth can-i --list": KINDS,
+    "auth whoami": "API is not enabled",
+    "top pod": "Metrics API not available",
+    "top node": "Metrics API not available",
+    "exec trainer -- ls": "this gpuyard yard serves no exec of pods",
+    "attach trainer": "this gpuyard yard serves no attach of pods",
+    "cp trainer:/etc/passwd /dev/null": "this gpuyard yard serves no exec of pods",
+    "cp PATH trainer:/tmp/x": "this gpuyard yard serves no exec of pods",
+    "port-forward pod/trainer 0:80": "this gpuyard yard serves no portforward of pods",
+    "debug trainer --image=i": "this gpuyard yard serves no ephemeralcontainers of pods",
+    "certificate approve c": NO_TYPE,
+    "cluster-info": NO_TYPE,
+    "logs trainer --timestamps": "timestamps is not served by this yard",
+    "apply --server-side -f PATH": "Server-side apply not available",
+}
+
+
+@pytest.fixture(scope="module")
+def with_a_run(yard: Yard) -> str:
+    """A namespace with the running pod `trainer` and the job `sweep`, which nobody changes."""
+    name = str(
+        yard.do(yard.api.create(NAMESPACES, {"metadata": {"generateName": "test-"}}))["metadata"]["name"]
+    )
+    create(yard, name, pod(), job())
+    run_pod(yard, name)
+    return name
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_what_a_yard_does_not_do_is_refused_clearly(
+    yard: Yard, with_a_run: str, tmp_path: Path, line: str
 ) -> None:
-    said = yard.kubectl(*arguments, "-n", namespace, fails=True)
+    file = tmp_path / "file"
+    file.write_text(CONFIG_MAP)
+    arguments = [argument.replace("PATH", str(file)) for argument in line.split()]
+    said = yard.kubectl("-n", with_a_run, *arguments, fails=True)
+    assert REFUSED[line] in said
     assert "panic" not in said
-    assert "error" in said.lower()
+
+
+CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: made}\ndata: {a: b}\n"
+
+
+def test_run(yard: Yard, namespace: str) -> None:
+    command = ("run", "made", "--image=busybox", "--restart=Never", "-n", namespace, "--env=A=B")
+    assert "pod/made created" in yard.kubectl(*command, "--", "echo", "hello")
+    (container,) = orjson.loads(yard.kubectl("get", "pod", "made", "-n", namespace, "-o", "json"))["spec"][
+        "containers"
+    ]
+    assert (container["image"], container["args"]) == ("busybox", ["echo", "hello"])
+    assert container["env"] == [{"name": "A", "value": "B"}]
+
+
+def test_apply_and_what_belongs_to_it(yard: Yard, namespace: str, tmp_path: Path) -> None:
+    file = tmp_path / "made.yaml"
+    file.write_text(CONFIG_MAP)
+    here = ("-n", namespace)
+    assert "created" in yard.kubectl("apply", "-f", str(file), *here)
+    assert "unchanged" in yard.kubectl("apply", "-f", str(file), *here)
+    assert "a: b" in yard.kubectl("apply", "view-last-applied", "configmap/made", *here)
+    file.write_text(CONFIG_MAP.replace("a: b", "a: c"))
+    yard.kubectl("diff", "-f", str(file), *here, fails=True)
+    assert "configured" in yard.kubectl("apply", "-f", str(file), *here)
+    assert "configured" in yard.kubectl("apply", "set-last-applied", "-f", str(file), *here)
+    assert yard.kubectl("diff", "-f", str(file), *here) == ""
+    assert "replaced" in yard.kubectl("replace", "--force", "-f", str(file), *here)
+    assert "batch/v1" in yard.kubectl("api-versions")
+    yard.kubectl("events", *here)
 
 
 def test_commands_that_change_an_object(yard: Yard, namespace: str) -> None:

@@ -17,6 +17,7 @@ def not_served(path: str, kinds: Kinds) -> str:
     spec = next((by_plural[word] for word in reversed(words) if word in by_plural), None)
     place = words.index(spec.resource.plural) if spec and spec.resource.plural in words else -1
     if spec is not None and spec.resource.plural != "namespaces" and len(words) - place == 3:
-        served = ", ".join(sub.name for sub in spec.subresources) or "no subresource"
-        return f"{_KUBERNETES}: this gpuyard yard serves no {words[-1]} of {words[place]}, but {served}"
+        served = ", ".join(sub.name for sub in spec.subresources)
+        but = f", but {served}" if served else ""
+        return f"{_KUBERNETES}: this gpuyard yard serves no {words[-1]} of {words[place]}{but}"
     return f"{_KUBERNETES}: this gpuyard yard serves {', '.join(sorted(by_plural))}"

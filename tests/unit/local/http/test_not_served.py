@@ -15,7 +15,7 @@ KINDS = (
     ("path", "said"),
     [
         ("/api/v1/namespaces/default/pods/a/exec", "this gpuyard yard serves no exec of pods, but "),
-        ("/api/v1/namespaces/d/configmaps/a/status", "serves no status of configmaps, but no subresource"),
+        ("/api/v1/namespaces/d/configmaps/a/status", "serves no status of configmaps"),
         ("/apis/apps/v1/namespaces/default/deployments", KINDS),
         ("/apis/apps/v1/deployments/a/scale", KINDS),
         ("/api/v1/namespaces/default/services", KINDS),
