@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,16 @@ from typing import Literal, NamedTuple
 
 from gpuyard import errors
 from gpuyard.local.store.lock import full, unusable
+from gpuyard.local.store.reserve import (
+    CHECKPOINT_PAGES,
+    RESERVE_BYTES,
+    Reserve,
+    hold_log,
+    leave_log,
+    log_has_changes,
+    log_of,
+    prepare_log,
+)
 from gpuyard.local.store.schema import MIGRATIONS, migrate, version_of
 
 #: How much a commit survives: FULL a power cut, OFF only the death of the process.
@@ -50,7 +61,9 @@ class Database:
     needs no shared-memory file, whose pages a full disk would turn into SIGBUS.
     """
 
-    def __init__(self, path: Path, synchronous: Synchronous = "FULL") -> None:
+    def __init__(
+        self, path: Path, synchronous: Synchronous = "FULL", *, reserve_bytes: int = RESERVE_BYTES
+    ) -> None:
         """Opens the file, made anew when there is none, and brings it to the newest schema.
 
         Raises:
@@ -66,16 +79,20 @@ class Database:
             elif path.stat().st_mode & 0o077:
                 path.chmod(0o600)
             _check(path)
+            prepare_log(path)
             self._connection = _connect(path)
             try:
                 self._connection.execute(f"PRAGMA synchronous = {synchronous}")
+                self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
                 migrate(self._connection)
                 # Finds out about a file that can't be written now, not at the first write.
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._connection.execute("ROLLBACK")
+                self._reserve = Reserve(path, self._connection, reserve_bytes)
             except BaseException:
                 self._connection.close()
                 raise
+            self._reserve.refill()
 
     def rows(self) -> Iterator[Row]:
         """Every row that compaction has left, oldest first."""
@@ -111,30 +128,48 @@ class Database:
             found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'objects'")
             return int((found.fetchone() or (0,))[0])
 
-    def commit(self, rows: Sequence[Row], doomed: Sequence[int]) -> None:
+    def commit(self, rows: Sequence[Row], doomed: Sequence[int], *, may_use_reserve: bool = False) -> None:
         """Appends `rows` and deletes the revisions in `doomed`, all or nothing, durable on return.
 
         Raises:
             StoreError: nothing was written; StoreFull when that is why.
         """
-        connection = self._connection
         with _translated(self.path):
             try:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany(
-                    _INSERT, ((*row[:5], row.prev_revision, *row[1:4], *row[6:]) for row in rows)
-                )
-                connection.executemany("DELETE FROM objects WHERE revision = ?", ((r,) for r in doomed))
-                connection.execute("COMMIT")
-            except sqlite3.Error:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+                self._commit(rows, doomed, 0)
+            except (sqlite3.Error, OSError) as error:
+                if not (may_use_reserve and _is_full(error)):
+                    raise
+                # The whole log for this one.
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                self._commit(rows, doomed, sum(len(row.value) for row in rows) + 1)
+                self._reserve.count()
+            self._reserve.refill()
+
+    def _commit(self, rows: Sequence[Row], doomed: Sequence[int], reserve_bytes: int) -> None:
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            if reserve_bytes:
+                self._reserve.give_up(reserve_bytes)
+            connection.executemany(
+                _INSERT, ((*row[:5], row.prev_revision, *row[1:4], *row[6:]) for row in rows)
+            )
+            connection.executemany("DELETE FROM objects WHERE revision = ?", ((r,) for r in doomed))
+            self._reserve.claim()
+            connection.execute("COMMIT")
+        except (sqlite3.Error, OSError):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
 
     def close(self) -> None:
         """Writes the log back into the file and closes it."""
         with _translated(self.path):
+            hold_log(self.path)
             self._connection.close()
+            self._reserve.close()
+            leave_log(self.path)
 
 
 _SET_ASIDE = """
@@ -157,9 +192,8 @@ def _make(path: Path) -> None:
     Raises:
         StoreDamaged: the database is gone but its log is there. SQLite would play it into the new one.
     """
-    log = path.with_name(path.name + "-wal")
-    if log.exists():
-        raise _damaged(path, f"the file is missing and its log {log.name} isn't")
+    if log_has_changes(path):
+        raise _damaged(path, f"the file is missing and its log {log_of(path).name} isn't")
     new = path.with_name(path.name + ".new")
     for stale in (new, new.with_name(new.name + "-wal"), new.with_name(new.name + "-journal")):
         stale.unlink(missing_ok=True)
@@ -186,10 +220,13 @@ def _check(path: Path) -> None:
     size_bytes = path.stat().st_size
     if size_bytes == 0:
         raise _damaged(path, "the file is empty")
+    # Without locks, which the folder's lock makes up for: a connection that can't write gets none of those
+    # without which SQLite needs its shared-memory file, and with it space.
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY_S
+        f"{path.absolute().as_uri()}?mode=ro&vfs=unix-none", uri=True, isolation_level=None
     )
     try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         version = version_of(connection)
         if version > len(MIGRATIONS):
             raise errors.StoreTooNew(
@@ -204,9 +241,8 @@ def _check(path: Path) -> None:
             raise _damaged(path, complaint)
         # SQLite reads the missing end of the last page as zeros. A full disk can cut a page short too, but
         # then the log still holds it.
-        log = path.with_name(path.name + "-wal")
         page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
-        if size_bytes % page_bytes and not (log.exists() and log.stat().st_size):
+        if size_bytes % page_bytes and not log_has_changes(path):
             raise _damaged(path, "its last page is cut short")
     finally:
         connection.close()
@@ -234,10 +270,15 @@ def _translated(path: Path) -> Iterator[None]:
         raise unusable(path, error) from error
 
 
+def _is_full(error: sqlite3.Error | OSError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
 def _meaning(path: Path, error: sqlite3.Error) -> errors.StoreError:
     code = getattr(error, "sqlite_errorcode", 0)
-    # SHMSIZE: no space for the shared-memory file that the check at the start needs.
-    if code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE:
+    if _is_full(error):
         return full(path)
     if (
         code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

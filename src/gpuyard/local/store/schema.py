@@ -38,6 +38,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        # Filler, which is given up on a full disk.
+        "CREATE TABLE reserve (piece INTEGER PRIMARY KEY, filler BLOB NOT NULL)",
+    ),
 )
 
 

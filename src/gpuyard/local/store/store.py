@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from gpuyard.local.store.history import MAX_BYTES, MAX_CHANGES, History
 from gpuyard.local.store.loading import FindFault, load
 from gpuyard.local.store.lock import FolderLock
 from gpuyard.local.store.objects import Objects
+from gpuyard.local.store.reserve import RESERVE_BYTES
 from gpuyard.local.store.values import Change, Event, Stored
 from gpuyard.local.store.watch import Watch
 
@@ -46,7 +48,8 @@ class Store:
     see committed state only and never wait. One committer task takes all writes that wait, checks
     each against what is committed and the ones before it, commits them in one transaction on the
     store's own thread, and only then shows them to readers, watches and callers. When the commit fails, every
-    write of it fails and nothing has changed.
+    write of it fails and nothing has changed. On a full disk that holds for new objects: changes and deletions
+    of those that are there have a reserve, see `reserve`.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Store:
         max_changes: int = MAX_CHANGES,
         max_bytes: int = MAX_BYTES,
         synchronous: Synchronous = "FULL",
+        reserve_bytes: int = RESERVE_BYTES,
         find_fault: FindFault = lambda row: "",
     ) -> Store:
         """Opens the database at `path`, made anew when there is none, and loads it.
@@ -87,6 +91,7 @@ class Store:
             max_changes: revisions kept for watches; Kubernetes clients expect 1,000 at least.
             max_bytes: how much the objects of these revisions may take together.
             find_fault: says what is wrong with a stored value; such rows are set aside, see `faults`.
+            reserve_bytes: kept on the disk for changes and deletions.
             synchronous: OFF loses writes in a power cut, and is for tests.
 
         Raises:
@@ -97,7 +102,7 @@ class Store:
         try:
             loop = asyncio.get_running_loop()
             database, objects, past = await loop.run_in_executor(
-                thread, _load, path, max_changes, max_bytes, synchronous, find_fault
+                thread, _load, path, max_changes, max_bytes, synchronous, reserve_bytes, find_fault
             )
         except BaseException:
             thread.shutdown()
@@ -191,21 +196,28 @@ class Store:
         """
         batch = Batch(self._objects, self.revision)
         outcomes = [_attempt(batch, waiting.change) for waiting in taken]
+        has_right = [waiting for waiting in taken if waiting.change.has_right_to_reserve]
         try:
             if batch.rows:
-                await self._make_durable(batch)
+                await self._make_durable(batch, may_use_reserve=len(has_right) == len(taken))
                 self._publish(batch.events)
             for waiting, outcome in zip(taken, outcomes, strict=True):
                 _settle(waiting, outcome)
+        except errors.StoreFull as error:
+            _fail([waiting for waiting in taken if not waiting.change.has_right_to_reserve], error)
+            if len(has_right) < len(taken):
+                await self._commit(has_right)
+            _fail(taken, error)
         except errors.StoreError as error:
             _fail(taken, error)
         finally:
             _fail(taken, _closed())
 
-    async def _make_durable(self, batch: Batch) -> None:
+    async def _make_durable(self, batch: Batch, *, may_use_reserve: bool) -> None:
         doomed = self._history.garbage(len(batch.rows))
+        commit = partial(self._database.commit, batch.rows, doomed, may_use_reserve=may_use_reserve)
         try:
-            await self._on_thread(self._database.commit, batch.rows, doomed)
+            await self._on_thread(commit)
         except errors.StoreError:
             raise
         except Exception as error:
@@ -221,9 +233,14 @@ class Store:
 
 
 def _load(
-    path: Path, max_changes: int, max_bytes: int, synchronous: Synchronous, find_fault: FindFault
+    path: Path,
+    max_changes: int,
+    max_bytes: int,
+    synchronous: Synchronous,
+    reserve_bytes: int,
+    find_fault: FindFault,
 ) -> tuple[Database, Objects, History]:
-    database = Database(path, synchronous)
+    database = Database(path, synchronous, reserve_bytes=reserve_bytes)
     try:
         return database, *load(database, max_changes, max_bytes, find_fault)
     except BaseException:

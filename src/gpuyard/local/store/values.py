@@ -41,7 +41,7 @@ class Event(NamedTuple):
 class Change:
     """One write that waits to be committed: make it with `create`, `replace` or `delete`.
 
-    `encode` is called once, on the loop, right before the commit, and must not block. What it raises
+    `encode` is called on the loop, right before each attempt to commit, and must not block. What it raises
     goes to the caller of `Store.write`, and nothing is written.
     """
 
@@ -50,6 +50,12 @@ class Change:
     key: ObjectKey
     encode: Encode
     expected_revision: int = 0
+
+    @property
+    def has_right_to_reserve(self) -> bool:
+        """Whether it may use what the store keeps for a full disk: what ends runs and frees space is neither
+        refused nor lost; what would add an object is refused."""
+        return self.verb != "create"
 
     @classmethod
     def create(cls, resource: str, key: ObjectKey, encode: Encode) -> Change:

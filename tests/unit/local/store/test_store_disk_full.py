@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,21 +12,41 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.kube.objects import ObjectKey
-from gpuyard.local.store import Change, Store
+from gpuyard.local.store import Change, Store, Stored
 
 
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
+@pytest.fixture(params=["tmpfs", "ext4"])
+def small_disk(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system of its own with one megabyte."""
+    yield from _mounted(request.param, 1)
+
+
+@pytest.fixture(params=["tmpfs", "ext4"])
+def disk(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of its own with room for the store's reserve."""
+    yield from _mounted(request.param, 24)
+
+
+def _mounted(kind: str, megabytes: int) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "none", str(folder)]
+    image = folder.with_suffix(".img")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=700", "none", str(folder)]
+    if kind == "ext4":
+        with image.open("wb") as file:
+            file.truncate(megabytes << 20)
+        made = subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], capture_output=True, check=False)
+        if made.returncode:
+            pytest.skip("can't make a file system in a file")
+        mount = ["mount", "-o", "loop", str(image), str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
         folder.rmdir()
+        image.unlink(missing_ok=True)
         pytest.skip(f"can't mount a small file system: {done.stderr.strip()}")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
     folder.rmdir()
+    image.unlink(missing_ok=True)
 
 
 def _fill(folder: Path) -> Path:
@@ -105,4 +126,122 @@ async def test_a_restart_on_a_full_disk_can_still_read(small_disk: Path) -> None
     assert [s.key.name for s in store.list("pods", None)[0]] == ["a"]
     with pytest.raises(errors.StoreFull):
         await store.write(_create("b"))
+    await store.close()
+
+
+async def _fill_up(store: Store) -> list[Stored]:
+    """Writes objects until the store refuses any more."""
+    made = []
+    with pytest.raises(errors.StoreFull):
+        while True:
+            made.append(await store.write(_create(f"pod-{len(made)}")))
+    return made
+
+
+def _replace(stored: Stored) -> Change:
+    return Change.replace("pods", stored.key, stored.revision, lambda r: b"y" * 5000)
+
+
+def _delete(stored: Stored) -> Change:
+    return Change.delete("pods", stored.key, stored.revision, lambda r: stored.value)
+
+
+async def test_changes_and_deletions_have_a_reserve_on_a_full_disk(disk: Path) -> None:
+    store = await Store.open(disk / "store.db")
+    for number in range(300):
+        await store.write(_create(f"before-{number}"))
+    ballast = _fill(disk)
+    made = store.list("pods", None)[0]
+    await _fill_up(store)
+    for stored in made[:100]:
+        await store.write(_replace(stored))
+    for stored in made[100:]:
+        await store.write(_delete(stored))
+    with pytest.raises(errors.StoreFull):
+        for number in range(500):
+            await store.write(_create(f"late-{number}"))
+    shown = {s.key: s.value for s in store.list("pods", None)[0]}
+    assert all(shown[stored.key] == b"y" * 5000 for stored in made[:100])
+    assert not any(stored.key in shown for stored in made[100:])
+    await store.close()
+
+    store = await Store.open(disk / "store.db")
+    assert {s.key: s.value for s in store.list("pods", None)[0]} == shown
+    await store.write(_delete(store.list("pods", None)[0][0]))
+    ballast.unlink()
+    await store.write(_create("after"))
+    await store.close()
+
+
+async def test_what_may_not_use_the_reserve_doesnt_take_the_rest_of_its_batch_along(disk: Path) -> None:
+    store = await Store.open(disk / "store.db")
+    first = await store.write(_create("first"))
+    _fill(disk)
+    await _fill_up(store)
+    big = Change.create("pods", ObjectKey("default", "big"), lambda r: b"x" * 500_000)
+    outcomes = await asyncio.gather(
+        store.write(big), store.write(_replace(first)), store.write(big), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [errors.StoreFull, Stored, errors.StoreFull]
+    await store.close()
+
+
+async def test_the_reserve_is_there_again_after_there_was_space(disk: Path) -> None:
+    store = await Store.open(disk / "store.db")
+    for _ in range(3):
+        ballast = _fill(disk)
+        made = await _fill_up(store)
+        assert len(made) > 0
+        for stored in store.list("pods", None)[0]:
+            await store.write(_delete(stored))
+        ballast.unlink()
+        await store.write(_create("between"))
+        await store.write(_delete(store.list("pods", None)[0][0]))
+    await store.close()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_store_that_was_killed_starts_on_a_full_disk_and_takes_changes(
+    disk: Path, *, killed: bool
+) -> None:
+    code = (
+        "import asyncio, os, sys\n"
+        "from pathlib import Path\n"
+        "from gpuyard.kube.objects import ObjectKey\n"
+        "from gpuyard.local.store import Change, Store\n"
+        "async def main():\n"
+        "    store = await Store.open(Path(sys.argv[1]))\n"
+        "    for number in range(100):\n"
+        "        key = ObjectKey('default', f'pod-{number:03}')\n"
+        "        await store.write(Change.create('pods', key, lambda r: b'x' * 5000))\n"
+        "    if sys.argv[2] == 'True':\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    await store.close()\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(disk / "store.db"), str(killed)], check=False)
+    assert done.returncode == (-9 if killed else 0)
+    _fill(disk)
+    store = await Store.open(disk / "store.db")
+    there = store.list("pods", None)[0]
+    assert len(there) == 100
+    for stored in there:
+        await store.write(_delete(stored))
+    await store.close()
+    assert not list(disk.glob("*-shm"))
+
+
+async def test_a_log_that_is_left_has_no_changes_for_another_database(disk: Path) -> None:
+    path = disk / "store.db"
+    store = await Store.open(path)
+    await store.write(_create("a"))
+    await store.close()
+    backup = path.read_bytes()
+    store = await Store.open(path)
+    await store.write(_create("b"))
+    await store.close()
+    assert (disk / "store.db-wal").exists()
+    path.write_bytes(backup)
+    store = await Store.open(path)
+    assert [s.key.name for s in store.list("pods", None)[0]] == ["a"]
     await store.close()
