@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from gpuyard.cli.notices import print_notice
+from gpuyard.local.disk import shortage
+from gpuyard.local.paths import find_paths
+from gpuyard.runs.notices import Notice, NoticeKind
 from gpuyard.runs.target import Target, open_target
 
 Result = TypeVar("Result")
@@ -31,6 +36,8 @@ async def _call(
     # What a library logs isn't for the user: commands say themselves what matters, once and in their words.
     logging.getLogger("gpuyard").addHandler(logging.NullHandler())
     async with open_target(context, namespace) as target:
+        if target.is_yard and (problem := shortage(find_paths(os.environ).data_dir)):
+            print_notice(Notice(f"{problem}. New runs wait or are refused until then.", NoticeKind.WARNING))
         try:
             return await work(target)
         finally:

@@ -19,10 +19,10 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_NO_GPUS,
     LABEL_GPU_MODEL,
 )
+from gpuyard.local.disk import LEAST_FREE_BYTES, MIB
 
-_MIB = 1 << 20
 #: The store stops taking writes when the disk is full; logs and images need room as well.
-_LEAST_BYTES, _LITTLE_BYTES = 64 * _MIB, 2048 * _MIB
+_LITTLE_BYTES = 2048 * MIB
 #: Objects that a message names.
 _MAX_NAMED = 5
 
@@ -46,10 +46,11 @@ def _folder(facts: YardFacts) -> Check:
 
 
 def _disk(facts: YardFacts) -> Check:
-    text = f"{facts.free_bytes // _MIB} MiB free for {facts.paths.data_dir}"
-    remedy = "free some space, or set GPUYARD_HOME to a folder elsewhere; `gpuyard rm` takes runs' logs along"
-    if facts.free_bytes < _LEAST_BYTES:
-        return broken("disk", text, remedy)
+    text = f"{facts.free_bytes // MIB} MiB free for {facts.paths.data_dir}"
+    remedy = "free some space: `gpuyard rm NAME` works on a full disk, too, and takes a run's logs along; "
+    remedy += "or set GPUYARD_HOME to a folder elsewhere"
+    if facts.free_bytes < LEAST_FREE_BYTES:
+        return broken("disk", f"{text}, {LEAST_FREE_BYTES // MIB} MiB are needed", remedy)
     return warning("disk", text, remedy) if facts.free_bytes < _LITTLE_BYTES else ok("disk", text)
 
 

@@ -76,7 +76,9 @@ class Kubelet:
         self._pods = pods
         self._supervisor = pods.supervisor
         self._pods_dir = paths.pods_dir
-        self._node = NodeReporter(api, node_name, devices, runtimes, clock, heartbeat_s=heartbeat_s)
+        self._node = NodeReporter(
+            api, node_name, devices, runtimes, clock, data_dir=paths.data_dir, heartbeat_s=heartbeat_s
+        )
         self._context = KubeletContext(
             api=api,
             runtimes=runtimes,

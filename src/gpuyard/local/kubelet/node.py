@@ -23,6 +23,7 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_ISOLATION,
     LABEL_HOSTNAME,
 )
+from gpuyard.local.disk import shortage
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.environment import POD_IP
 from gpuyard.local.runtime.podman.host import PODMAN
@@ -41,9 +42,9 @@ _MOST_PODS = 500
 #: A yard doesn't evict; kubectl and schedulers look for these all the same.
 _NO_PRESSURE = (
     ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
     ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
 )
+DISK_PRESSURE = "DiskPressure"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 #: What kubectl shows as the node's version; it parses it as one of Kubernetes.
 _VERSION = f"v1.34.0+gpuyard-{__version__}"
@@ -60,6 +61,7 @@ class NodeReporter:
         runtimes: Runtimes,
         clock: Callable[[], datetime],
         *,
+        data_dir: Path = Path("/"),
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self.name = name
@@ -67,6 +69,7 @@ class NodeReporter:
         self._devices = devices
         self._runtimes = runtimes
         self._clock = clock
+        self._data_dir = data_dir
         self._heartbeat_s = heartbeat_s
         self._changed = asyncio.Event()
         self._registered = False
@@ -143,8 +146,10 @@ class NodeReporter:
         status = node.get("status") or {}
         new = self._status(node)
         # Somebody sets Ready to Unknown while this kubelet is silent, and only the kubelet takes that back.
-        return condition_is_true(node, "Ready") and all(
-            status.get(field) == new[field] for field in ("capacity", "allocatable")
+        return (
+            condition_is_true(node, "Ready")
+            and all(status.get(field) == new[field] for field in ("capacity", "allocatable"))
+            and condition_is_true(node, DISK_PRESSURE) == bool(shortage(self._data_dir))
         )
 
     async def _report(self) -> None:
@@ -179,7 +184,7 @@ class NodeReporter:
             allocatable[resource] = str(count.allocatable)
         conditions = (node.get("status") or {}).get("conditions") or []
         ready = ("Ready", "True", "KubeletReady", self._readiness())
-        for type_, status, reason, message in (*_NO_PRESSURE, ready):
+        for type_, status, reason, message in (*_NO_PRESSURE, self._disk(), ready):
             conditions = with_condition(conditions, type_, status, now=now, reason=reason, message=message)
         return {
             "capacity": capacity,
@@ -191,6 +196,11 @@ class NodeReporter:
             ],
             "nodeInfo": _node_info(),
         }
+
+    def _disk(self) -> tuple[str, str, str, str]:
+        if problem := shortage(self._data_dir):
+            return (DISK_PRESSURE, "True", "KubeletHasDiskPressure", problem)
+        return (DISK_PRESSURE, "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure")
 
     def _containers(self) -> str:
         podman = self._runtimes.podman.host

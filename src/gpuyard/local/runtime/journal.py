@@ -14,6 +14,7 @@ process is about to write 2 or none was ever started: a daemon may die at any po
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -40,6 +41,9 @@ TMP = "tmp"
 
 #: PID_MAX_LIMIT of Linux.
 _MAX_PID = 1 << 22
+#: Linux' FALLOC_FL_KEEP_SIZE.
+_KEEP_SIZE = 0x01
+_PROMISED_BYTES = 8192
 _DECODER = json.JSONDecoder()
 _NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -91,6 +95,7 @@ def create(path: Path, *, boot_id: str, name: str, isolation: str, started_at: d
                     }
                 ),
             )
+            _promise(journal)
             os.fsync(journal)
             _sync_folder(path.parent)
         except OSError:
@@ -102,6 +107,17 @@ def create(path: Path, *, boot_id: str, name: str, isolation: str, started_at: d
             f"can't write {path}: {error.strerror}", remedy="free space on its disk, or mend its permissions"
         ) from error
     return journal
+
+
+def _promise(journal: int) -> None:
+    """Has the file system keep the file's first block for the other values: an exit code must not be lost on
+    a disk that was filled meanwhile. The size stays, since the others append."""
+    import ctypes  # cheap where it is loaded already, and Python has no other way
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.fallocate64.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    if libc.fallocate64(journal, _KEEP_SIZE, 0, _PROMISED_BYTES) and ctypes.get_errno() == errno.ENOSPC:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _sync_folder(folder: Path) -> None:

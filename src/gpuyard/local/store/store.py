@@ -48,8 +48,8 @@ class Store:
     see committed state only and never wait. One committer task takes all writes that wait, checks
     each against what is committed and the ones before it, commits them in one transaction on the
     store's own thread, and only then shows them to readers, watches and callers. When the commit fails, every
-    write of it fails and nothing has changed. On a full disk that holds for new objects: changes and deletions
-    of those that are there have a reserve, see `reserve`.
+    write of it fails and nothing has changed. On a full disk that holds for new objects: changes and
+    deletions of those that are there have a reserve, see `reserve`.
     """
 
     def __init__(

@@ -131,7 +131,7 @@ async def test_a_restart_on_a_full_disk_can_still_read(small_disk: Path) -> None
 
 async def _fill_up(store: Store) -> list[Stored]:
     """Writes objects until the store refuses any more."""
-    made = []
+    made: list[Stored] = []
     with pytest.raises(errors.StoreFull):
         while True:
             made.append(await store.write(_create(f"pod-{len(made)}")))

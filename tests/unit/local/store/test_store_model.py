@@ -133,7 +133,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.store = self.do(Store.open(self.path, max_changes=HISTORY, synchronous="OFF", reserve_bytes=128 << 10))
+        self.store = self.do(
+            Store.open(self.path, max_changes=HISTORY, synchronous="OFF", reserve_bytes=128 << 10)
+        )
 
     @rule(steps=st.lists(STEPS, min_size=1, max_size=6))
     def write(self, steps: list[Step]) -> None:

@@ -184,17 +184,13 @@ class DeviceManager:
     async def release(self, pod_uid: str) -> None:
         """Frees what the containers of a pod hold; nothing happens when they hold nothing.
 
-        Raises:
-            DeviceError: the checkpoint can't be written; the devices stay assigned.
+        Where the checkpoint can't be written, on a full disk, they are free all the same: the next write has
+        it, and a later start frees what belongs to pods that are over.
         """
         await self._drop(lambda assignment: assignment.pod_uid == pod_uid)
 
     async def retain(self, live_pod_uids: Iterable[str]) -> None:
-        """Frees what belongs to pods other than these, such as those deleted while the kubelet was down.
-
-        Raises:
-            DeviceError: the checkpoint can't be written; the devices stay assigned.
-        """
+        """As `release`, for every pod but these, such as those deleted while the kubelet was down."""
         live = frozenset(live_pod_uids)
         await self._drop(lambda assignment: assignment.pod_uid not in live)
 
@@ -202,7 +198,11 @@ class DeviceManager:
         async with self._allocating:
             kept = {key: one for key, one in self._assignments.items() if not doomed(one)}
             if len(kept) != len(self._assignments):
-                await self._save(kept)
+                self._assignments = kept
+                try:
+                    await self._save(kept)
+                except errors.DeviceError as error:
+                    _LOG.warning("%s; the devices are free all the same", error.message)
 
     async def _assign(
         self,
