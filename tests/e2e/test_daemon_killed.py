@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -215,3 +216,22 @@ def test_the_agent_does_not_outlive_its_daemon(own_yard: Yard) -> None:
     agent = own_yard.status()["agent_pid"]
     own_yard.kill_daemon()
     until(lambda: not alive(agent), "the agent is gone")
+
+
+def test_a_cleaner_of_tmp_costs_nothing(own_yard: Yard) -> None:
+    own_yard.ok("run", "-d", "--name", "long", "--gpus", "1", "--", "sh", "-c", own_yard.waiting)
+    pid = own_yard.status()["daemon_pid"]
+    shutil.rmtree(own_yard.paths.runtime_dir)
+    assert own_yard.status()["daemon_pid"] == pid
+    assert "already" in own_yard.ok("up")
+    assert "long" in own_yard.ok("ps")
+    devices = own_yard.paths.device_plugins_dir
+    until(lambda: (devices / "nvidia.sock").exists(), "the plugin serves again")
+    until(lambda: own_yard.status()["gpus"]["allocatable"] == 8, "the GPUs are there again")
+    assert "seen" in own_yard.ok("run", "--gpus", "1", "--", "echo", "seen")
+    own_yard.open_gate("long")
+    until(lambda: "succeeded" in own_yard.ok("ps", "-a"), "the run ends")
+    own_yard.paths.api_socket.unlink()
+    own_yard.ok("ps")
+    own_yard.paths.running.unlink()
+    own_yard.ok("up")

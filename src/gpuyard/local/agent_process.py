@@ -35,6 +35,7 @@ class AgentProcess:
         self._module = module
         self._arguments = (*arguments, "--exit-with-stdin")
         self._on_pid = on_pid
+        self._process: asyncio.subprocess.Process | None = None
 
     @classmethod
     def plugin(
@@ -70,6 +71,11 @@ class AgentProcess:
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, _RETRY_MAX_S)
 
+    async def restart(self) -> None:
+        """Ends the process; `run` starts the next one."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+
     async def _run_once(self) -> int:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -80,9 +86,11 @@ class AgentProcess:
             env=dict(os.environ),
         )
         self._on_pid(process.pid)
+        self._process = process
         try:
             return await process.wait()
         finally:
+            self._process = None
             self._on_pid(0)
             if process.returncode is None:
                 await _end(process)

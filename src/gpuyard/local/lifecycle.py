@@ -22,6 +22,7 @@ _START_TIMEOUT_S = 60.0
 #: The other command gives up before that.
 _TURN_TIMEOUT_S = 2 * _START_TIMEOUT_S
 _STOP_TIMEOUT_S = 30.0
+_MENDING_TIMEOUT_S = 10.0
 _LAST_BREATH_S = 5.0
 _POLL_S = 0.05
 #: The daemon gets these of the caller's environment and nothing else: it outlives the shell, and what
@@ -127,7 +128,7 @@ def _start(
     environ: Mapping[str, str],
     on_wait: Callable[[str], None],
 ) -> Started:
-    if (pid := daemon_pid(paths)) and (running := load_running(paths.running)) and running.daemon_pid == pid:
+    if running := _running(paths, on_wait):
         return Started(running, fresh=False)
     on_wait("starting the yard")
     arguments = [] if simulate is None else ["--simulate", simulate]
@@ -152,6 +153,21 @@ def _start(
     if found is None:
         raise errors.YardError(f"the yard went away as it started, see {paths.daemon_log}")
     return Started(found, fresh=True)
+
+
+def _running(paths: YardPaths, on_wait: Callable[[str], None]) -> RunningYard | None:
+    """The yard that runs. One whose files were taken out of /tmp makes them again within seconds; one that
+    is ending is waited for."""
+    deadline = time.monotonic() + _MENDING_TIMEOUT_S
+    while pid := daemon_pid(paths):
+        running = load_running(paths.running)
+        if running and running.daemon_pid == pid and paths.api_socket.exists():
+            return running
+        if time.monotonic() > deadline:
+            return None
+        on_wait(f"the yard (pid {pid}) is making its sockets, or ending")
+        time.sleep(_POLL_S)
+    return None
 
 
 def _spawn(

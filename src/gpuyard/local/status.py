@@ -21,7 +21,7 @@ from gpuyard.kube.wellknown import (
 )
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import load_running
-from gpuyard.local.yard_http import check_release, stopped
+from gpuyard.local.yard_http import check_release, stopped, until_reachable
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ async def yard_status(paths: YardPaths) -> YardStatus:
         YardError: its sockets are where somebody else could have put them.
     """
     paths.check_runtime_dir()
+    await until_reachable(paths)
     running = load_running(paths.running)
     if running is None:
         raise stopped(paths)
@@ -136,6 +137,7 @@ def _gpus(node: Manifest) -> GpuStatus:
 
 async def check_yard(api: RestApi, paths: YardPaths) -> None:
     """Raises unless a yard of this release answers on the socket."""
+    await until_reachable(paths)
     if not paths.api_socket.exists():
         raise stopped(paths)
     try:

@@ -10,16 +10,13 @@ next daemon adopts them.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import gc
 import os
 import platform
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from gpuyard import __version__
 from gpuyard.client.events import EventRecorder
@@ -37,6 +34,7 @@ from gpuyard.local.http.credentials import load_or_make_token, write_kubeconfig
 from gpuyard.local.http.server import Listeners, serve
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.devices.pod_resources import PodResourcesServer
+from gpuyard.local.kubelet.devices.registration import KUBELET_SOCKET
 from gpuyard.local.kubelet.kubelet import Kubelet
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.stored import find_fault
@@ -45,8 +43,8 @@ from gpuyard.local.parts import Parts
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.readiness import Readiness
 from gpuyard.local.runtime.podman.host import Podman
-from gpuyard.local.runtime.removal import remove_tree
 from gpuyard.local.runtime.runtimes import Runtimes
+from gpuyard.local.runtime_folder import RuntimeFolder
 from gpuyard.local.settings import RunningYard, Settings, load_settings, save_running, save_settings
 from gpuyard.local.store import Store
 
@@ -92,6 +90,7 @@ class Yard:
         self._port = port
         self._on_ready = on_ready
         self._periods = periods
+        self._folder = RuntimeFolder(paths)
         self._stop = asyncio.Event()
         self.node = node_name(platform.node())
 
@@ -143,7 +142,7 @@ class Yard:
         parts.at_end(store.close)
         # Again, now that nobody else is at it: a daemon that was just ending has removed its own.
         paths.make_folders()
-        parts.enter(_runtime_folder(paths.runtime_dir))
+        parts.enter(self._folder)
         return store
 
     async def _start_devices(self, parts: Parts, settings: Settings, running: _RunningFile) -> DeviceManager:
@@ -160,6 +159,9 @@ class Yard:
         pod_resources = PodResourcesServer(devices, paths.pod_resources_socket)
         await pod_resources.start()
         parts.at_end(pod_resources.stop)
+        self._folder.hold(paths.device_plugins_dir / KUBELET_SOCKET, devices.listen)
+        self._folder.hold(paths.pod_resources_socket, pod_resources.start)
+        self._folder.hold(paths.marks_file, agent.restart)
         return devices
 
     def _serve_api(self, parts: Parts, api: ObjectApi, kubelet: Kubelet, settings: Settings) -> str:
@@ -216,6 +218,8 @@ class Yard:
         if stopped.done():
             return
         running.save()
+        self._folder.hold(self._paths.running, running.save_again)
+        parts.run(self._folder.keep(), "runtime folder")
         # What start-up left behind is garbage or lives as long as the daemon.
         gc.collect()
         gc.freeze()
@@ -240,6 +244,10 @@ class _RunningFile:
         self._agent_pid = pid
         if self._saved:
             self.save()
+
+    async def save_again(self) -> None:
+        """Writes it where it is gone."""
+        self.save()
 
     def save(self) -> None:
         """Writes it."""
@@ -273,19 +281,3 @@ async def _name_set_aside(store: Store, api: ObjectApi, supervisor: Supervisor) 
 def node_name(host: str) -> str:
     """The host's name as Kubernetes wants a node's."""
     return re.sub(r"[^a-z0-9.]+", "-", host.lower()).strip("-.") or "yard"
-
-
-@contextlib.contextmanager
-def _runtime_folder(folder: Path) -> Iterator[None]:
-    """Keeps a folder below /tmp while the yard runs, and removes it at the end.
-
-    It is locked, since systemd-tmpfiles removes what is old there unless it is locked. The yard's own lock is
-    still held when it goes: the next daemon's sockets lie in the same folder.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
-        remove_tree(folder)

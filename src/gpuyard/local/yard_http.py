@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -9,6 +11,9 @@ from gpuyard import __version__, errors
 from gpuyard.client.http import Answer, Request
 from gpuyard.client.unix_http import UnixHttp
 from gpuyard.local.paths import YardPaths
+
+_REACHABLE_S = 10.0
+_REACHABLE_POLL_S = 0.05
 
 
 class YardHttp:
@@ -30,7 +35,11 @@ class YardHttp:
         try:
             await self._http.connect()
         except errors.ConnectionFailed as error:
-            raise stopped(self._paths) from error
+            await until_reachable(self._paths)
+            try:
+                await self._http.connect()
+            except errors.ConnectionFailed:
+                raise stopped(self._paths) from error
 
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncIterator[Answer]:
@@ -42,6 +51,18 @@ class YardHttp:
     async def aclose(self) -> None:
         """See `Http.aclose`."""
         await self._http.aclose()
+
+
+async def until_reachable(paths: YardPaths) -> None:
+    """Waits while a daemon lives whose files aren't there yet, for some seconds: a cleaner of /tmp has taken
+    them, and the daemon makes them again; or it is starting."""
+    from gpuyard.local.lifecycle import daemon_pid
+
+    deadline = time.monotonic() + _REACHABLE_S
+    while not (paths.api_socket.exists() and paths.running.exists()) and time.monotonic() < deadline:
+        if not daemon_pid(paths):
+            return
+        await asyncio.sleep(_REACHABLE_POLL_S)
 
 
 def check_release(headers: Mapping[str, str]) -> None:
@@ -56,8 +77,14 @@ def check_release(headers: Mapping[str, str]) -> None:
 
 def stopped(paths: YardPaths) -> errors.YardStopped:
     """The error for a yard that doesn't run; says so when processes of runs go on without it."""
+    from gpuyard.local.lifecycle import daemon_pid
     from gpuyard.local.survivors import survivors_text
 
+    if pid := daemon_pid(paths):
+        return errors.YardStopped(
+            f"the yard (pid {pid}) doesn't answer on {paths.api_socket} (data in {paths.data_dir})",
+            remedy="try again, it may be starting; `gpuyard down --keep && gpuyard up` restarts it",
+        )
     if going_on := survivors_text(paths):
         return errors.YardStopped(
             f"the yard is stopped, but {going_on} (data in {paths.data_dir})",

@@ -28,15 +28,19 @@ _BACKLOG = 1024
 #: What requests that are being answered get when the server stops; watches are ended at once.
 _SHUTDOWN_S = 5
 _KEEP_ALIVE_S = 60
+REACHABLE_CHECK_S = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Listeners:
     """Both sockets, bound and listening: clients can connect from now on and wait for `serve`."""
 
     unix: socket.socket
     tcp: socket.socket
     unix_path: Path
+
+    def __post_init__(self) -> None:
+        self._bound = _identity(self.unix_path)
 
     @property
     def port(self) -> int:
@@ -62,11 +66,33 @@ class Listeners:
             tcp.close()
             raise
 
+    def is_reachable(self) -> bool:
+        """Whether the socket's file is still the one that was bound."""
+        try:
+            return _identity(self.unix_path) == self._bound
+        except OSError:
+            return False
+
+    def listen_again(self) -> None:
+        """Binds the unix socket anew, where its file is gone.
+
+        Raises:
+            YardError: it can't be made.
+        """
+        listener = _listen_unix(self.unix_path)
+        self.unix.close()
+        self.unix, self._bound = listener, _identity(self.unix_path)
+
     def close(self) -> None:
         """Closes both and removes the socket file."""
         self.tcp.close()
         self.unix.close()
         self.unix_path.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 async def serve(
@@ -101,6 +127,7 @@ async def serve(
         # They get their connections from the acceptors.
         asyncio.create_task(local.serve([]), name="api-unix"),
         asyncio.create_task(remote.serve([]), name="api-tls"),
+        asyncio.create_task(_keep_reachable(listeners, acceptors, local, limit), name="api-socket"),
         asyncio.create_task(_renew(pki, context, clock, renewal_check_s), name="api-certificates"),
     ]
     try:
@@ -113,7 +140,8 @@ async def serve(
         app.close()
         local.stop()
         remote.stop()
-        tasks[-1].cancel()
+        for task in tasks[2:]:
+            task.cancel()
         try:
             waiting = [acceptor.wait_closed() for acceptor in acceptors]
             await asyncio.gather(*waiting, *tasks, return_exceptions=True)
@@ -160,6 +188,22 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leaves signals to the daemon."""
         yield
+
+
+async def _keep_reachable(
+    listeners: Listeners, acceptors: list[Acceptor], server: _Server, limit: int
+) -> None:
+    """Listens anew when a cleaner of /tmp has taken the socket's file. Open connections stay."""
+    while True:
+        await asyncio.sleep(REACHABLE_CHECK_S)
+        if listeners.is_reachable() or not listeners.unix_path.parent.is_dir():
+            continue
+        acceptors[0].close()
+        try:
+            listeners.listen_again()
+        except errors.YardError as error:
+            log.warning("%s", error)
+        acceptors[0] = Acceptor(listeners.unix, server, None, trusted=True, limit=limit)
 
 
 async def _renew(pki: Pki, context: ssl.SSLContext, clock: Callable[[], datetime], every_s: float) -> None:

@@ -94,6 +94,18 @@ class DeviceManager:
             )
         for assignment in await asyncio.to_thread(read_checkpoint, self._checkpoint, self._clock()):
             self._assignments[assignment.pod_uid, assignment.container] = assignment
+        await self.listen()
+
+    async def listen(self) -> None:
+        """Opens the Registration socket, anew where its file is gone; plugins notice, and register again.
+
+        Raises:
+            DeviceError: the socket can't be made.
+        """
+        socket = self._plugins_dir / KUBELET_SOCKET
+        if self._server is not None:
+            await self._server.stop(grace=None)
+            self._server = None
         server = grpc.aio.server()
         rpc.add_RegistrationServicer_to_server(Registration(self.register), server)
         try:

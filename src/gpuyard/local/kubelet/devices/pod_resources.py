@@ -32,6 +32,7 @@ class PodResourcesServer:
         Raises:
             DeviceError: the socket can't be made.
         """
+        await self.stop()
         self._socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._socket.unlink(missing_ok=True)
         server = grpc.aio.server()
