@@ -1,4 +1,4 @@
-"""What an idle yard holds in memory, its agent included."""
+"""What an idle yard holds in memory, its agent and labeller included."""
 
 from __future__ import annotations
 
@@ -17,12 +17,20 @@ def measure() -> list[Row]:
     """Resident memory as such (shared pages count in each process), and with shared pages split up."""
     with running_yard() as yard:
         time.sleep(_SETTLE_S)
-        status = yard.status()
-        pids = (status["daemon_pid"], status["agent_pid"])
+        daemon = yard.status()["daemon_pid"]
+        pids = (daemon, *_children(daemon))
         return [
             Row(f"idle yard, {name}", sum(_megabytes(pid, name) for pid in pids), "MB", 130, peer, 608)
             for name, peer in (("Rss", "real Kubernetes"), ("Pss", "real Kubernetes"))
         ]
+
+
+def _children(pid: int) -> list[int]:
+    parents = {
+        int(status.parent.name): re.search(r"^PPid:\s+(\d+)$", status.read_text(), re.MULTILINE)
+        for status in Path("/proc").glob("[0-9]*/status")
+    }
+    return [child for child, parent in parents.items() if parent is not None and int(parent[1]) == pid]
 
 
 def _megabytes(pid: int, name: str) -> float:

@@ -28,7 +28,7 @@ _NAMESPACE = uuid.UUID("5f0c8d3e-6a63-5d0a-9f0e-9b1f6d2f6c11")
 _DRIVER_VERSION = "580.95.05"
 _CUDA_VERSION = (13, 0)
 _GPUS_PER_CPU = 4
-_POLL_S = 0.1
+_POLL_S = 0.2
 _LOG = logging.getLogger(__name__)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuyard.explain.placement import Blocker, could_ever_fit, explain
+from gpuyard.gpus.faults import GpuFault
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.kube.selectors import Requirement
 from gpuyard.scheduling.decide import decide
@@ -205,6 +206,22 @@ def test_devices_that_became_unhealthy_under_their_pods(snapshot_of: SnapshotOf)
         "needs 2 GPUs, the most that is free on one node is 0 (node a)",
         "node a: 8 GPUs, 4 unhealthy, 6 allotted, 0 free, needs 2",
     ]
+
+
+def test_the_reason_of_unhealthy_gpus_is_told(snapshot_of: SnapshotOf) -> None:
+    faults = (GpuFault(3, "GPU-3", "XID 79", ""), GpuFault(4, "GPU-4", "lost", ""))
+    some = node("a", allocatable={GPU: 6, "cpu": 16000, "pods": 110}, faults=faults)
+    said = (
+        "GPU 3 is unhealthy: XID 79 (GPU has fallen off the bus); "
+        "GPU 4 is unhealthy: lost (the driver doesn't reach it any more)"
+    )
+    assert f"        {said}" in explain(request(8), snapshot_of(some)).lines()
+    assert not any("XID" in line for line in explain(request(cpu=99_000), snapshot_of(some)).lines())
+    none = node("a", 2, allocatable={"cpu": 16000, "pods": 110}, faults=faults)
+    explanation = explain(request(1), snapshot_of(none))
+    assert explanation.blocker is Blocker.UNHEALTHY
+    assert explanation.headline == f"needs 1 GPU, and none of the 2 GPUs of node a can be had: {said}"
+    assert explanation.to_json()["nodes"][0]["faults"][0]["reason"] == "XID 79"
 
 
 def test_lines_stop_after_the_nearest_nodes(snapshot_of: SnapshotOf) -> None:
