@@ -82,7 +82,17 @@ def test_show(target: Shell) -> None:
 
 def test_status(yard: Yard) -> None:
     found = yard.status()
-    keys = ["api", "data_dir", "daemon_pid", "agent_pid", "node", "gpus", "isolation", "versions"]
+    keys = [
+        "api",
+        "data_dir",
+        "daemon_pid",
+        "agent_pid",
+        "node",
+        "not_ready",
+        "gpus",
+        "isolation",
+        "versions",
+    ]
     assert list(found) == keys
     assert re.fullmatch(r"https://127\.0\.0\.1:\d+", found["api"])
     assert found["data_dir"] == str(yard.home)
@@ -105,8 +115,8 @@ def test_nodes(target: Shell) -> None:
     nodes = {node["name"]: node for node in target.json("nodes")}
     node = nodes[target.state("holder")["nodes"][0]]
     assert list(node) == [
-        *("name", "ready", "gpu_model", "simulated", "gpus", "gpus_free", "cpu_milli", "cpu_milli_free"),
-        *("memory_bytes", "memory_bytes_free", "pods"),
+        *("name", "ready", "not_ready", "gpu_model", "simulated", "gpus", "gpus_free", "faults"),
+        *("cpu_milli", "cpu_milli_free", "memory_bytes", "memory_bytes_free", "pods"),
     ]
     assert (node["ready"], node["gpu_model"], node["simulated"]) == (True, "H100", True)
     used = {key: node[key] - node[f"{key}_free"] for key in ("gpus", "cpu_milli", "memory_bytes")}
