@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from gpuyard.local.runtime.podman.host import Podman
-from gpuyard.local.runtime.podman.probe import LABEL_TRIAL, mark_of
+from gpuyard.local.runtime.podman.probe import LABEL_TRIAL
+from gpuyard.local.runtime.trials import mark_of
 
 
 @pytest.fixture

@@ -97,10 +97,16 @@ def start(
 @contextlib.contextmanager
 def _one_at_a_time(paths: YardPaths, on_wait: Callable[[str], None]) -> Iterator[None]:
     """Commands that would start the same yard at once take turns: the later ones find it running."""
-    folder = os.open(paths.data_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        turn = os.open(paths.starting, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise errors.StoreUnwritable(
+            f"can't write {paths.starting}: {error.strerror}",
+            remedy="mend the permissions of the folder, or set GPUYARD_HOME to another",
+        ) from error
     deadline = time.monotonic() + _TURN_TIMEOUT_S
     try:
-        while not _locked(folder):
+        while not _locked(turn):
             on_wait("another command is starting the yard")
             if time.monotonic() > deadline:
                 raise errors.YardBusy(
@@ -110,12 +116,12 @@ def _one_at_a_time(paths: YardPaths, on_wait: Callable[[str], None]) -> Iterator
             time.sleep(_POLL_S)
         yield
     finally:
-        os.close(folder)
+        os.close(turn)
 
 
-def _locked(folder: int) -> bool:
+def _locked(descriptor: int) -> bool:
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -39,6 +39,11 @@ class YardPaths:
         return self.data_dir / "lock"
 
     @property
+    def starting(self) -> Path:
+        """Held by the command that starts the daemon; nobody else may lock it, as they may the folder."""
+        return self.data_dir / "starting"
+
+    @property
     def settings(self) -> Path:
         """What `up` was told, kept for the next start."""
         return self.data_dir / "settings.json"

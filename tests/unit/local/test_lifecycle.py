@@ -112,7 +112,7 @@ def test_the_wait_for_another_command_is_told_and_has_an_end(
 ) -> None:
     paths.make_folders()
     monkeypatch.setattr(lifecycle, "_TURN_TIMEOUT_S", 0.0)
-    other = os.open(paths.data_dir, os.O_RDONLY)
+    other = os.open(paths.starting, os.O_RDWR | os.O_CREAT)
     said: list[str] = []
     try:
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -121,6 +121,21 @@ def test_the_wait_for_another_command_is_told_and_has_an_end(
     finally:
         os.close(other)
     assert said[0] == "another command is starting the yard"
+
+
+def test_somebody_elses_lock_on_the_folder_is_in_nobodys_way(
+    paths: YardPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may read a folder may lock it."""
+    paths.make_folders()
+    monkeypatch.setattr(lifecycle, "_TURN_TIMEOUT_S", 0.0)
+    other = os.open(paths.data_dir, os.O_RDONLY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        lifecycle.start(paths, simulate="H100:1")
+    finally:
+        os.close(other)
+        lifecycle.stop(paths)
 
 
 def test_the_log_has_no_chatter_of_libraries(paths: YardPaths) -> None:

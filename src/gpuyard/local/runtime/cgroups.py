@@ -1,4 +1,7 @@
-"""CPU and memory limits by cgroups, where this process may make them.
+"""Limits of CPU, memory and the number of processes by cgroups, where this process may make them.
+
+RLIMIT_NPROC is no stand-in for the last: it counts all processes of the user, those of other runs and of the
+desktop too, and doesn't hold root.
 
 Source: cgroups(7) and the kernel's documentation of v1 and v2.
 """
@@ -19,17 +22,22 @@ log = logging.getLogger(__name__)
 _PERIOD_US = 100_000
 _LEAST_QUOTA_US = 1_000
 _TRIAL_S = 10.0
+#: Processes and threads of one container; a host with less room gives half of it.
+_MAX_PROCESSES = 32_768
 
 
 @dataclass(frozen=True)
 class Cgroups:
-    """One folder per container below `cpu` and below `memory`, which are the same with cgroup v2.
+    """One folder per container below each of these, which are the same with cgroup v2.
 
-    None of both means that limits aren't enforced.
+    Without `cpu` and `memory` limits aren't enforced; without `processes` a container may have as many as
+    the host allows.
     """
 
     cpu: Path | None = None
     memory: Path | None = None
+    processes: Path | None = None
+    max_processes: int = _MAX_PROCESSES
 
     @property
     def enforced(self) -> str:
@@ -42,11 +50,17 @@ class Cgroups:
         Raises:
             OSError: the kernel refuses a value.
         """
-        if self.cpu is None or self.memory is None or limits == Limits():
+        if self.cpu is None or self.memory is None:
             return []
         cpu, memory = self.cpu / name, self.memory / name
-        for folder in {cpu, memory}:
+        folders = [] if limits == Limits() else [cpu, memory]
+        if self.processes is not None:
+            folders.append(self.processes / name)
+        folders = list(dict.fromkeys(folders))
+        for folder in folders:
             folder.mkdir(exist_ok=True)
+        if self.processes is not None:
+            (self.processes / name / "pids.max").write_text(str(self.max_processes))
         unified = cpu == memory
         if limits.cpu_milli is not None:
             quota_us = max(limits.cpu_milli * _PERIOD_US // 1000, _LEAST_QUOTA_US)
@@ -61,7 +75,7 @@ class Cgroups:
             if unified:
                 # As the kubelet does: a trainer that lost one of its workers only hangs.
                 (memory / "memory.oom.group").write_text("1")
-        return [cpu] if unified else [cpu, memory]
+        return folders
 
     def was_out_of_memory(self, name: str) -> bool:
         """Whether the kernel killed anything of the container for lack of memory."""
@@ -78,18 +92,16 @@ class Cgroups:
 
     def pids(self, name: str) -> set[int]:
         """Processes of the container, on this host."""
-        if self.cpu is None:
-            return set()
-        try:
-            return {int(pid) for pid in (self.cpu / name / "cgroup.procs").read_text().split()}
-        except OSError:
-            return set()
+        for parent in (self.processes, self.cpu):
+            if parent is not None:
+                with suppress(OSError):
+                    return {int(pid) for pid in (parent / name / "cgroup.procs").read_text().split()}
+        return set()
 
     def remove(self, name: str) -> None:
         """Removes the container's groups, of which no process is left."""
-        for parent in {self.cpu, self.memory}:
-            if parent is None:
-                continue
+        for parent in {self.cpu, self.memory, self.processes} - {None}:
+            assert parent is not None
             try:
                 (parent / name).rmdir()
             except FileNotFoundError:
@@ -99,7 +111,7 @@ class Cgroups:
 
     def remove_all(self) -> None:
         """Removes the folders that the groups are in, unless a container still runs."""
-        for parent in {self.cpu, self.memory}:
+        for parent in {self.cpu, self.memory, self.processes}:
             if parent is not None:
                 with suppress(OSError):
                     parent.rmdir()
@@ -135,26 +147,48 @@ def _unified(name: str, mounts: str, own: str) -> Cgroups | None:
             _hand_down(folder)
         except OSError:
             continue
-        return Cgroups(folder, folder)
+        processes = folder if "pids" in _handed_down(folder) else None
+        return Cgroups(folder, folder, processes, _max_processes())
     return None
 
 
 def _hand_down(folder: Path) -> None:
-    control = folder / "cgroup.subtree_control"
-    if not {"cpu", "memory"} <= set(control.read_text().split()):
+    """Lets groups below have limits; that of processes where there is one."""
+    control, there = folder / "cgroup.subtree_control", (folder / "cgroup.controllers").read_text().split()
+    if not {"cpu", "memory"} <= _handed_down(folder):
         control.write_text("+cpu +memory")
+    if "pids" in set(there) - _handed_down(folder):
+        with suppress(OSError):
+            control.write_text("+pids")
+
+
+def _handed_down(folder: Path) -> set[str]:
+    return set((folder / "cgroup.subtree_control").read_text().split())
+
+
+def _max_processes(kernel: Path = Path("/proc/sys/kernel")) -> int:
+    """Half of what the host has room for, so that one container can't take all; at most our own bound."""
+    bounds = [_MAX_PROCESSES]
+    for file in ("pid_max", "threads-max"):
+        with suppress(OSError, ValueError):
+            bounds.append(int((kernel / file).read_text()) // 2)
+    return min(bounds)
 
 
 def _legacy(name: str, mounts: str, own: str) -> Cgroups | None:
-    folders = []
-    for controller in ("cpu", "memory"):
+    folders: list[Path | None] = []
+    for controller in ("cpu", "memory", "pids"):
         mount = _mount(mounts, lambda kind, options, c=controller: kind == "cgroup" and c in options)  # type: ignore[misc]
-        if mount is None:
+        if mount is None and controller != "pids":
             return None
+        if mount is None:
+            folders.append(None)
+            continue
         folder = _own_folder(mount, own, controller) / name
         folder.mkdir(exist_ok=True)
         folders.append(folder)
-    return Cgroups(*folders)
+    cpu, memory, processes = folders
+    return Cgroups(cpu, memory, processes, _max_processes())
 
 
 def _mount(mounts: str, wanted: Callable[[str, list[str]], bool]) -> Path | None:

@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gpuyard.local.runtime import journal as journals
+from gpuyard.local.runtime.process.programs import DEFAULT_PATH
 
 #: What a log keeps of its end.
 KEEP_BYTES = 64 << 20
@@ -60,6 +61,8 @@ copy() {
     esac
   done
 }
+# Without it the loop would never see the end of the pipe.
+command -v dd || exit 127
 copy &
 """
 
@@ -88,7 +91,7 @@ def start_copier(log_path: Path, keep_bytes: int = KEEP_BYTES) -> int:
             # The shell goes at once and leaves the copier to init: it isn't ours to reap.
             subprocess.run(
                 ["/bin/sh", "-c", _SCRIPT, "gpuyard-log", str(keep_bytes)],
-                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+                env={"PATH": f"{os.environ.get('PATH', '')}:{DEFAULT_PATH}".lstrip(":"), "LC_ALL": "C"},
                 cwd="/",
                 stdin=output,
                 stdout=log,

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import os
+import signal
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -101,3 +105,35 @@ async def test_limits_hold_where_this_host_lets_us(folder: Path) -> None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def test_a_container_without_limits_has_one_of_processes(tmp_path: Path) -> None:
+    for name in ("cpu", "memory", "pids"):
+        (tmp_path / name).mkdir()
+    cgroups = Cgroups(tmp_path / "cpu", tmp_path / "memory", tmp_path / "pids", 100)
+    assert cgroups.create("c", Limits()) == [tmp_path / "pids/c"]
+    assert (tmp_path / "pids/c/pids.max").read_text() == "100"
+    assert len(cgroups.create("d", Limits(cpu_milli=100))) == 3
+
+
+def test_a_fork_bomb_ends_at_its_limit() -> None:
+    """With the kernel's own cgroups, where this process may make them."""
+    name = f"gpuyard-test-{os.getpid()}"
+    found = find_cgroups(name)
+    if found.processes is None:
+        pytest.skip("no cgroups can be made here")
+    cgroups = dataclasses.replace(found, max_processes=5)
+    try:
+        folders = cgroups.create("bomb", Limits())
+        join = " && ".join(f"echo 0 >{folder}/cgroup.procs" for folder in folders)
+        bomb = join + "; for i in 1 2 3 4 5 6 7 8 9; do sleep 600 >/dev/null 2>&1 & done"
+        done = subprocess.run(["sh", "-c", bomb], capture_output=True, text=True, check=False, timeout=60)
+        assert "fork" in done.stderr and done.returncode != 0
+        assert 0 < len(cgroups.pids("bomb")) <= 5
+    finally:
+        while left := cgroups.pids("bomb"):
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        cgroups.remove("bomb")
+        cgroups.remove_all()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuyard.local.runtime import log_copier
 from gpuyard.local.runtime.log_copier import start_copier, wait_until_copied
 
 
@@ -53,6 +54,7 @@ async def test_a_full_disk_ends_nobody_and_is_told(tmp_path: Path) -> None:
     script = f"""
 import asyncio, os, resource, subprocess, sys
 from pathlib import Path
+from gpuyard.local.runtime import log_copier
 from gpuyard.local.runtime.log_copier import start_copier, wait_until_copied
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
 output = start_copier(Path({str(log)!r}))
@@ -87,3 +89,21 @@ async def test_a_log_that_is_there_is_nobodys_to_write(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         start_copier(tmp_path / "log")
     assert (tmp_path / "target").read_text() == "kept"
+
+
+async def test_it_finds_its_programs_whatever_the_yards_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copier without dd would go on for ever and fill the disk."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    log = tmp_path / "log"
+    os.close(start_copier(log))
+    assert await wait_until_copied(log)
+    assert log.read_bytes() == b""
+
+
+def test_without_dd_it_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(log_copier, "DEFAULT_PATH", str(tmp_path))
+    with pytest.raises(OSError, match="can't be started"):
+        start_copier(tmp_path / "log")

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuyard.local.runtime.values import ENV_CONTAINER, ContainerSpec, ImageRun
+from gpuyard import errors
+from gpuyard.local.runtime.values import ENV_CONTAINER, ContainerSpec, ImageRun, Mount
 
 #: On every container of ours: the yard that it belongs to, and the folder of its start.
 LABEL_YARD = "io.gpuyard.yard"
@@ -96,14 +97,31 @@ def run_args(
     for device in spec.devices:
         args += ["--device", f"{device.host_path}:{device.container_path}:rw"]
     for mount in spec.mounts:
-        options = ",readonly" if mount.read_only else ""
-        args += ["--mount", f"type=bind,source={mount.host_path},target={mount.container_path}{options}"]
+        args += _mount(mount)
     if limits:
         args += _limits(spec)
     args += _security(image)
     if image.entrypoint is not None:
         args += ["--entrypoint", json.dumps(image.entrypoint)]
     return [*args, image.image_id, *spec.argv]
+
+
+def _mount(mount: Mount) -> list[str]:
+    """Releases of podman differ on how a comma in a value of --mount is written; --volume parts by colons.
+
+    Raises:
+        StartError: a path with both.
+    """
+    source, target = str(mount.host_path), mount.container_path
+    if not {",", '"'} & set(source + target):
+        options = ",readonly" if mount.read_only else ""
+        return ["--mount", f"type=bind,source={source},target={target}{options}"]
+    if ":" in source + target:
+        raise errors.StartError(
+            f"podman can't mount {source} at {target}: a path has both a colon and a comma or quote",
+            remedy="mount it at, or keep it in, a folder with a plainer name",
+        )
+    return ["--volume", f"{source}:{target}:{'ro' if mount.read_only else 'rw'}"]
 
 
 def _limits(spec: ContainerSpec) -> list[str]:

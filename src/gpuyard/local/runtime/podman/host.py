@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.local.runtime.podman.arguments import LABEL_FOLDER, LABEL_YARD
-from gpuyard.local.runtime.podman.probe import LABEL_TRIAL, Flags, find_flags, is_left_behind
+from gpuyard.local.runtime.podman.probe import LABEL_TRIAL, Flags, find_flags
+from gpuyard.local.runtime.trials import is_left_behind, trial_folder
 
 log = logging.getLogger(__name__)
 
@@ -103,9 +103,9 @@ class Podman:
 
     async def _find_flags(self) -> Flags:
         name = f"gpuyard-trial-{self.yard}"
-        with tempfile.TemporaryDirectory(prefix="gpuyard-trial-") as folder:
+        with trial_folder() as folder:
             try:
-                return await find_flags(self._try, name, Path(folder), os.environ.get("PATH", os.defpath))
+                return await find_flags(self._try, name, folder, os.environ.get("PATH", os.defpath))
             finally:
                 await self.remove(name)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.local.runtime.procfs import boot_id, pid_namespace, read_stat
+from gpuyard.local.runtime.trials import mark_of
 
 #: On every trial's container: the process that tries, see `mark_of`.
 LABEL_TRIAL = "io.gpuyard.trial"
@@ -78,27 +78,6 @@ async def find_flags(call: Call, name: str, folder: Path, search_path: str) -> F
             return flags
         complaints[said] = None
     raise errors.ImageError(f"podman can't start containers on this host: {'; '.join(complaints)}")
-
-
-def mark_of(pid: int) -> str:
-    """Names one living process of this host for ever: boot, PID namespace, pid and start."""
-    stat = read_stat(pid)
-    return f"{boot_id()}.{pid_namespace(pid)}.{pid}.{stat.start_ticks if stat else 0}"
-
-
-def is_left_behind(mark: str) -> bool:
-    """Whether the process of this mark is gone; False where that can't be seen from here."""
-    boot, _, rest = mark.partition(".")
-    namespace, _, process = rest.partition(".")
-    pid, _, start_ticks = process.partition(".")
-    if not (pid.isdecimal() and start_ticks.isdecimal()):
-        return False
-    if boot != boot_id():
-        return True
-    if namespace != str(pid_namespace(os.getpid())):
-        return False
-    stat = read_stat(int(pid))
-    return stat is None or stat.is_dead or stat.start_ticks != int(start_ticks)
 
 
 def _candidates(search_path: str) -> Iterator[Flags]:

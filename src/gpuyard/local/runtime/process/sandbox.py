@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.local.runtime.trials import trial_folder
 from gpuyard.local.runtime.values import ContainerSpec, DeviceNode
 
 BUBBLEWRAP = "bubblewrap"
@@ -54,7 +54,7 @@ async def find_isolation(search_path: str) -> Isolation:
     program = shutil.which("bwrap", path=search_path)
     if program is None:
         return no_isolation("bubblewrap (bwrap) is not installed")
-    with tempfile.TemporaryDirectory(prefix="gpuyard-trial-") as folder:
+    with trial_folder() as folder:
         spec = ContainerSpec(
             name="trial",
             argv=["/bin/sh", "-c", ": > /dev/gpuyard-trial && : > /tmp/file"],
@@ -65,7 +65,7 @@ async def find_isolation(search_path: str) -> Isolation:
         )
         process = await asyncio.create_subprocess_exec(
             program,
-            *bubblewrap_args(spec, Path(folder)),
+            *bubblewrap_args(spec, folder),
             "--",
             *spec.argv,
             stdin=asyncio.subprocess.DEVNULL,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuyard import errors
 from gpuyard.local.runtime.podman.arguments import run_args, split_environment
 from gpuyard.local.runtime.values import ContainerSpec, DeviceNode, ImageRun, Limits, Mount
 
@@ -69,6 +70,15 @@ def test_devices_mounts_and_limits() -> None:
     assert option(args, "--cpu-quota") == ["150000"]
     assert option(args, "--memory") == ["1073741824b"]
     assert "--memory" not in args_of(spec, limits=False)
+
+
+def test_a_comma_in_a_mount_reaches_podman_whole() -> None:
+    args = args_of(
+        replace(SPEC, mounts=[Mount(Path("/a,b"), "/c"), Mount(Path("/d"), '/e"f', read_only=True)])
+    )
+    assert option(args, "--volume") == ["/a,b:/c:rw", '/d:/e"f:ro']
+    with pytest.raises(errors.StartError, match="a colon and a comma"):
+        args_of(replace(SPEC, mounts=[Mount(Path("/a,b"), "/c:d")]))
 
 
 def test_restricted() -> None:
