@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Refused, Yard, make_yard
+from .shell import until
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 
@@ -203,10 +204,11 @@ def test_a_very_long_data_folder(stopped_yard: Yard) -> None:
 
 
 @pytest.fixture
-def small_disk() -> Iterator[Path]:
-    """A file system of its own with a few megabytes."""
+def small_disk(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of its own with a few megabytes; a test can ask for another number."""
     folder = Path(tempfile.mkdtemp(prefix="gy-disk-", dir="/tmp"))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", str(folder)]
+    size = f"size={getattr(request, 'param', 4)}m,mode=700"
+    mount = ["mount", "-t", "tmpfs", "-o", size, "none", str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
         folder.rmdir()
@@ -268,3 +270,37 @@ def test_a_disk_that_fills_up(small_yard: Yard, small_disk: Path) -> None:
     assert small_yard.ok("run", "-n", "after", "--gpus", "1", "--", "echo", "goes on") == "goes on\n"
     if submitted.code == 0:
         small_yard.wait_for("too-much", "succeeded")
+
+
+@pytest.mark.parametrize("small_disk", [128], indirect=True)
+def test_what_is_there_can_be_deleted_on_a_full_disk(small_yard: Yard, small_disk: Path) -> None:
+    small_yard.ok("up", "--simulate", "H100:8")
+    small_yard.background("running", "--gpus", "8", "--", "sleep", "600")
+    held = {**config_map("held"), "metadata": {"name": "held", "finalizers": ["example.com/hold"]}}
+    for manifest in (config_map("plain"), held):
+        small_yard.api("POST", MAPS, manifest)
+    fill(small_disk / "ballast")
+    for number in range(1_000):
+        try:
+            small_yard.api("POST", MAPS, config_map(f"map-{number}", 20_000))
+        except Refused as refused:
+            assert refused.args[0] == 507
+            break
+    else:
+        pytest.fail("the disk isn't full")
+
+    # Removed at once, marked for who holds it, and marked for the kubelet, which ends the process.
+    small_yard.api("DELETE", f"{MAPS}/plain")
+    assert small_yard.api("DELETE", f"{MAPS}/held")["metadata"]["deletionTimestamp"]
+    freed = {**small_yard.get(f"{MAPS}/held")}
+    freed["metadata"]["finalizers"] = []
+    small_yard.api("PUT", f"{MAPS}/held", freed)
+    pods = "/api/v1/namespaces/default/pods"
+    assert len(small_yard.get(pods)["items"]) == 1
+    jobs = "/apis/batch/v1/namespaces/default/jobs"
+    small_yard.api("DELETE", f"{jobs}/running", {"propagationPolicy": "Foreground"})
+    until(lambda: not small_yard.get(jobs)["items"] + small_yard.get(pods)["items"], "the run is gone")
+    assert not {"plain", "held"} & {item["metadata"]["name"] for item in small_yard.get(MAPS)["items"]}
+    with pytest.raises(Refused):
+        small_yard.api("POST", MAPS, config_map("more", 500_000))
+    (small_disk / "ballast").unlink()

@@ -85,7 +85,7 @@ class Acceptor:
     def close(self) -> None:
         """Takes no more connections, and begins to end those whose TLS handshake is going on."""
         self._closed = True
-        self._listen()
+        self._loop.remove_reader(self._listener)
         if self._pause is not None:
             self._pause.cancel()
         for task in self._opening:
@@ -107,7 +107,9 @@ class Acceptor:
         self._listen()
 
     def _listen(self) -> None:
-        if self._closed or self._pause is not None or len(self._connections) >= self._limit:
+        if self._closed:  # the listener may be closed, too, before the last connection ends
+            return
+        if self._pause is not None or len(self._connections) >= self._limit:
             self._loop.remove_reader(self._listener)
         else:
             self._loop.add_reader(self._listener, self._accept)

@@ -166,3 +166,22 @@ async def test_without_descriptors_it_pauses_and_goes_on(
     assert await answer == b"HTTP/1.1 200 OK"
     connection.close()
     assert caplog.records == []
+
+
+async def test_a_connection_may_end_after_its_listener(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The listener is made anew where a cleaner of /tmp has removed its file."""
+    monkeypatch.setattr(server, "REACHABLE_CHECK_S", 0.01)
+    reader, writer = await asyncio.open_unix_connection(str(served.listeners.unix_path))
+    writer.write(b"GET /version HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    old = served.listeners.unix
+    served.listeners.unix_path.unlink()
+    async with asyncio.timeout(30):
+        while served.listeners.unix is old:
+            await asyncio.sleep(0.01)
+    await _close(writer)
+    # The yard has met that connection's end when it has answered another one.
+    assert (await served.http.get("/version")).status_code == 200
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
