@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -301,7 +302,7 @@ def test_uninstall_leaves_nothing(gpuyard: Gpuyard, before: dict[str, Any], inst
     assert "isn't installed" in gpuyard.ok("uninstall")
 
 
-def test_another_plugin_is_noticed(gpuyard: Gpuyard, pods: Pods, image: str, tmp_path: Any) -> None:
+def test_another_plugin_is_noticed(gpuyard: Gpuyard, pods: Pods, image: str, tmp_path: Path) -> None:
     cluster = gpuyard.cluster
     gpuyard.ok("uninstall")
     wait_for_gpus(cluster, "node-a", 0, 8)
@@ -320,7 +321,7 @@ def test_another_plugin_is_noticed(gpuyard: Gpuyard, pods: Pods, image: str, tmp
     assert objects(cluster) == {}
 
 
-def test_a_service_of_a_node_is_noticed(gpuyard: Gpuyard, image: str, tmp_path: Any) -> None:
+def test_a_service_of_a_node_is_noticed(gpuyard: Gpuyard, image: str, tmp_path: Path) -> None:
     cluster = gpuyard.cluster
     gpuyard.ok("uninstall")
     agent = Agent(cluster, "node-a", tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,11 +17,12 @@ from gpuyard import errors
 from gpuyard.client.informer import Informer
 from gpuyard.controllers.job.view import JobView, PodView
 from gpuyard.kube.conditions import condition_is_true
-from gpuyard.kube.objects import EVENTS, JOBS, NAMESPACES, PODS, Manifest, ObjectKey, Resource
+from gpuyard.kube.objects import EVENTS, JOBS, NAMESPACES, NODES, PODS, Manifest, ObjectKey, Resource
 from gpuyard.kube.timestamps import format_time
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
+from tests.waiting import until_async
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -115,14 +117,13 @@ class Yard:
                 raise failure
 
     async def until(self, holds: Callable[[], Any], what: str = "") -> None:
-        """Waits for a condition over the store; it fails the test after 20 s."""
-        try:
-            async with asyncio.timeout(20):
-                while not holds():
-                    self._raise_failure()
-                    await asyncio.sleep(0.005)
-        except TimeoutError:
-            pytest.fail(f"never came true: {what or holds}")
+        """Waits for a condition over the store; a controller's failure is raised at once."""
+
+        def look() -> Any:
+            self._raise_failure()
+            return holds()
+
+        await until_async(look, what or inspect.getsource(holds).strip())
 
     def objects(self, resource: Resource, namespace: str | None = None) -> list[dict[str, Any]]:
         """Everything of one resource as stored now."""
@@ -134,6 +135,12 @@ class Yard:
             if item["metadata"]["name"] == name:
                 return item
         return None
+
+    def node(self, name: str) -> dict[str, Any]:
+        """The node as stored now."""
+        found = self.object(NODES, name)
+        assert found is not None
+        return found
 
     # -- Jobs ---------------------------------------------------------------------------------------
 

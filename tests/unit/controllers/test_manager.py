@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from typing import Any
-
 from gpuyard.client.supervision import Supervisor
 from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.kube.objects import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS, uid_of
 from gpuyard.local.objects.kinds.served import yard_kinds
 
+from .conftest import Yard
 
-async def test_all_controllers_run_over_one_set_of_informers(yard: Any) -> None:
+
+async def test_all_controllers_run_over_one_set_of_informers(yard: Yard) -> None:
     resources = [kind.resource for kind in yard_kinds()]
     informers = {resource: yard.informers[resource] for resource in (*FOLLOWED, CONFIG_MAPS)}
     async with yard.running(

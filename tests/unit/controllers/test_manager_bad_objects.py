@@ -40,6 +40,7 @@ from gpuyard.kube.objects import (
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.store import Change, Store
+from tests.waiting import until_async
 
 _CONTAINER = {"name": "main", "image": "gpuyard.io/host-process", "command": ["true"]}
 _POD_SPEC: dict[str, Any] = {
@@ -242,12 +243,15 @@ async def test_the_event_that_can_not_be_dated_is_named(tmp_path: Path) -> None:
     writing = asyncio.create_task(supervisor.run(), name="supervisor")
     try:
         assert await EventExpiry(api, utc_now, supervisor).expire() == 0
-        async with asyncio.timeout(20):
-            while not (named := (await api.list(EVENTS, field_selector=f"reason={SET_ASIDE}")).items):
-                await asyncio.sleep(0.005)
+        listed = await until_async(
+            lambda: api.list(EVENTS, field_selector=f"reason={SET_ASIDE}"),
+            "its event",
+            lambda found: found.items,
+        )
     finally:
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
         await store.close()
-    assert named[0]["involvedObject"]["name"] == "odd"
-    assert "event-expiry" in named[0]["message"]
+    named = listed.items[0]
+    assert named["involvedObject"]["name"] == "odd"
+    assert "event-expiry" in named["message"]

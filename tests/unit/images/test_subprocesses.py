@@ -7,6 +7,7 @@ import pytest
 
 from gpuyard.images import subprocesses
 from gpuyard.images.subprocesses import outputs
+from tests.waiting import until_async
 
 
 async def _ask_and_leave(process: asyncio.subprocess.Process) -> None:
@@ -59,8 +60,7 @@ async def test_one_that_wrote_more_than_was_read_is_ended() -> None:
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", "cat /dev/zero", stdout=PIPE, start_new_session=True
     )
-    while not _is_paused(process):
-        await asyncio.sleep(0.001)
+    await until_async(lambda: _is_paused(process), "the reader pauses")
     await _ask_and_leave(process)
     assert process.returncode == -9
 

@@ -10,12 +10,14 @@ from gpuyard.agent.plugin.server import Plugin
 from gpuyard.devices.inventory import Health
 from gpuyard.devices.simulated import parse_simulation, simulate
 
+from .conftest import Kubelet
+
 INVENTORY = simulate(parse_simulation("H100:2"), seed="node")
 ALL_HEALTHY = {gpu.uuid: "Healthy" for gpu in INVENTORY.devices}
 
 
 @asynccontextmanager
-async def running(plugin: Plugin, kubelet: Any) -> AsyncIterator[None]:
+async def running(plugin: Plugin, kubelet: Kubelet) -> AsyncIterator[None]:
     task = asyncio.create_task(keep_registered(plugin, kubelet.folder), name="plugin")
     try:
         yield
@@ -29,7 +31,7 @@ async def soon(queue: asyncio.Queue[Any]) -> Any:
     return await asyncio.wait_for(queue.get(), 10)
 
 
-async def test_registers_and_lists(kubelet: Any) -> None:
+async def test_registers_and_lists(kubelet: Kubelet) -> None:
     async with running(Plugin(INVENTORY), kubelet):
         request = await soon(kubelet.registered)
         assert (request.version, request.endpoint) == ("v1beta1", "nvidia.sock")
@@ -39,7 +41,7 @@ async def test_registers_and_lists(kubelet: Any) -> None:
         assert await soon(kubelet.lists) == ALL_HEALTHY
 
 
-async def test_health_goes_out_on_the_open_stream(kubelet: Any) -> None:
+async def test_health_goes_out_on_the_open_stream(kubelet: Kubelet) -> None:
     plugin = Plugin(INVENTORY)
     async with running(plugin, kubelet):
         assert await soon(kubelet.lists) == ALL_HEALTHY
@@ -51,7 +53,7 @@ async def test_health_goes_out_on_the_open_stream(kubelet: Any) -> None:
         assert kubelet.registered.qsize() == 1
 
 
-async def test_registers_with_a_kubelet_that_comes_later_and_again(kubelet: Any) -> None:
+async def test_registers_with_a_kubelet_that_comes_later_and_again(kubelet: Kubelet) -> None:
     await kubelet.stop()
     async with running(Plugin(INVENTORY), kubelet):
         for _ in range(3):
@@ -62,7 +64,7 @@ async def test_registers_with_a_kubelet_that_comes_later_and_again(kubelet: Any)
     await kubelet.start()
 
 
-async def test_registers_again_when_its_socket_is_removed(kubelet: Any) -> None:
+async def test_registers_again_when_its_socket_is_removed(kubelet: Kubelet) -> None:
     async with running(Plugin(INVENTORY), kubelet):
         await soon(kubelet.registered)
         (kubelet.folder / "nvidia.sock").unlink()
@@ -70,7 +72,7 @@ async def test_registers_again_when_its_socket_is_removed(kubelet: Any) -> None:
         assert (kubelet.folder / "nvidia.sock").exists()
 
 
-async def test_registers_again_when_the_kubelet_dropped_the_stream(kubelet: Any) -> None:
+async def test_registers_again_when_the_kubelet_dropped_the_stream(kubelet: Kubelet) -> None:
     async with running(Plugin(INVENTORY), kubelet):
         await soon(kubelet.registered)
         assert await soon(kubelet.lists) == ALL_HEALTHY
@@ -79,14 +81,14 @@ async def test_registers_again_when_the_kubelet_dropped_the_stream(kubelet: Any)
         assert await soon(kubelet.lists) == ALL_HEALTHY
 
 
-async def test_tries_again_after_a_refusal(kubelet: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_tries_again_after_a_refusal(kubelet: Kubelet, caplog: pytest.LogCaptureFixture) -> None:
     kubelet.refusals = 1
     async with running(Plugin(INVENTORY), kubelet):
         await soon(kubelet.registered)
     assert "not now" in caplog.text
 
 
-async def test_leaves_no_socket_behind(kubelet: Any) -> None:
+async def test_leaves_no_socket_behind(kubelet: Kubelet) -> None:
     async with running(Plugin(INVENTORY), kubelet):
         await soon(kubelet.registered)
     assert not (kubelet.folder / "nvidia.sock").exists()

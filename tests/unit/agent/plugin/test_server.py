@@ -13,12 +13,14 @@ from gpuyard.agent.plugin.server import Plugin, describe, hand_over
 from gpuyard.devices.inventory import Backend, DeviceNode, Inventory
 from gpuyard.devices.simulated import parse_simulation, simulate
 
+from .conftest import Kubelet
+
 INVENTORY = simulate(parse_simulation("V100:8"), seed="node")
 UUIDS = [gpu.uuid for gpu in INVENTORY.devices]
 
 
 @pytest.fixture
-async def stub(kubelet: Any) -> AsyncIterator[Any]:
+async def stub(kubelet: Kubelet) -> AsyncIterator[Any]:
     """The plugin as a kubelet calls it, over its socket."""
     task = asyncio.create_task(keep_registered(Plugin(INVENTORY), kubelet.folder), name="plugin")
     await asyncio.wait_for(kubelet.registered.get(), 10)

@@ -12,6 +12,7 @@ from gpuyard.controllers.job.controller import JobController
 from gpuyard.kube.conditions import condition_is_true, find_condition
 from gpuyard.kube.objects import JOBS, PODS, Manifest, annotations_of
 from gpuyard.kube.timestamps import format_time
+from tests.unit.controllers.conftest import Clock
 
 # The fixture `yard` and its `clock` are of conftest's classes, which test files can't import.
 Yard = Any
@@ -70,7 +71,7 @@ async def test_a_hundred_pods_twenty_at_a_time(yard: Yard) -> None:
     assert 2 <= kubelet.most_active <= 20
 
 
-async def test_a_failed_pod_is_tried_again_after_a_while(yard: Yard, clock: Any) -> None:
+async def test_a_failed_pod_is_tried_again_after_a_while(yard: Yard, clock: Clock) -> None:
     async with yard.running(controller(yard, backoff_s=0.02), yard.kubelet(lambda pod: "Failed")):
         await yard.api.create(JOBS, yard.a_job(backoffLimit=1))
         await yard.until(lambda: yard.job()["status"].get("failed") == 1)
@@ -99,7 +100,7 @@ async def test_a_failed_job_stops_its_other_pods_before_it_says_so(yard: Yard) -
     assert yard.job()["status"]["failed"] == 3
 
 
-async def test_the_deadline_ends_a_job(yard: Yard, clock: Any) -> None:
+async def test_the_deadline_ends_a_job(yard: Yard, clock: Clock) -> None:
     async with yard.running(controller(yard), yard.kubelet(lambda pod: None)):
         await yard.api.create(JOBS, yard.a_job(activeDeadlineSeconds=60))
         await yard.until(lambda: len(yard.pods("Running")) == 1)
@@ -111,7 +112,7 @@ async def test_the_deadline_ends_a_job(yard: Yard, clock: Any) -> None:
     assert failed["message"] == "Job was active longer than specified deadline"
 
 
-async def test_suspending_stops_pods_without_counting_them(yard: Yard, clock: Any) -> None:
+async def test_suspending_stops_pods_without_counting_them(yard: Yard, clock: Clock) -> None:
     async with yard.running(controller(yard), yard.kubelet(lambda pod: None)):
         await yard.api.create(JOBS, yard.a_job(completions=2, parallelism=2, backoffLimit=0))
         await yard.until(lambda: len(yard.pods("Running")) == 2)
@@ -128,7 +129,7 @@ async def test_suspending_stops_pods_without_counting_them(yard: Yard, clock: An
     assert {"Suspended", "Resumed", "SuccessfulDelete"} <= set(yard.reasons())
 
 
-async def test_an_indexed_job_completes_each_index_once(yard: Yard, clock: Any) -> None:
+async def test_an_indexed_job_completes_each_index_once(yard: Yard, clock: Clock) -> None:
     tried: list[str] = []
 
     def first_try_of_one_fails(pod: Manifest) -> str:

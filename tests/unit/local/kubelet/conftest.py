@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ import pytest
 
 from gpuyard.client.informer import Informer
 from gpuyard.errors import BadRequest
-from gpuyard.kube.objects import PODS, Manifest
+from gpuyard.kube.objects import EVENTS, PODS, Manifest
 from gpuyard.kube.wellknown import IMAGE_PROCESS, RUNTIME_CLASS_PROCESS
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.kubelet import Kubelet
@@ -28,12 +28,17 @@ from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.process.sandbox import find_isolation, no_isolation
 from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.store import Store
+from tests.waiting import until_async
 
 NODE = "here"
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def names(items: Iterable[Manifest]) -> set[str]:
+    return {item["metadata"]["name"] for item in items}
 
 
 @dataclass
@@ -86,35 +91,37 @@ class Host:
 
     async def until(self, name: str, condition: Callable[[Manifest], Any]) -> Manifest:
         """The pod as soon as the condition holds."""
-        async with asyncio.timeout(30):
-            while True:
-                pod = await self.get(name)
-                if condition(pod):
-                    return pod
-                await asyncio.sleep(0.005)
+        return await until_async(lambda: self.get(name), f"pod {name} is as wanted", condition)
 
     async def finished(self, name: str) -> Manifest:
         return await self.until(name, lambda pod: pod["status"]["phase"] in ("Succeeded", "Failed"))
 
     async def gone(self, name: str) -> None:
-        async with asyncio.timeout(30):
-            while any(p["metadata"]["name"] == name for p in (await self.api.list(PODS)).items):
-                await asyncio.sleep(0.005)
+        await until_async(
+            lambda: self.api.list(PODS), f"pod {name} is gone", lambda pods: name not in names(pods.items)
+        )
 
     async def says(self, name: str, text: str) -> None:
         """Waits until the log has the text."""
-        async with asyncio.timeout(30):
-            while True:
-                with suppress(BadRequest):
-                    if text in await self.log(name):
-                        return
-                await asyncio.sleep(0.005)
+        await until_async(
+            lambda: self.log(name), f"{name} says {text!r}", lambda log: text in log, not_yet=BadRequest
+        )
 
     async def until_removed(self, pod: Mapping[str, Any]) -> None:
         """Nothing of the pod is left on this host."""
-        async with asyncio.timeout(30):
-            while self.folder(pod).exists():
-                await asyncio.sleep(0.005)
+        await until_async(lambda: not self.folder(pod).exists(), f"{self.folder(pod)} is removed")
+
+    async def events(self, reason: str) -> list[Manifest]:
+        """The events with this reason, as soon as there are some."""
+
+        async def found() -> list[Manifest]:
+            return [event for event in (await self.api.list(EVENTS)).items if event["reason"] == reason]
+
+        return await until_async(found, f"an event {reason}")
+
+    async def messages(self, reason: str) -> list[str]:
+        """What events with this reason say, as soon as there are some."""
+        return [event["message"] for event in await self.events(reason)]
 
     async def log(self, name: str, container: str = "main", **options: Any) -> str:
         assert self.kubelet is not None
@@ -142,12 +149,6 @@ async def runtime(request: pytest.FixtureRequest) -> Runtimes:
 
 
 @pytest.fixture
-def make_host() -> Callable[..., Host]:
-    """For a test that opens its own store."""
-    return Host
-
-
-@pytest.fixture
 async def host(folder: Path, runtime: Runtimes) -> AsyncIterator[Host]:
     paths = YardPaths(folder / "data", folder / "run")
     paths.make_folders()
@@ -167,15 +168,3 @@ async def _end_all(paths: YardPaths, runtime: Runtimes) -> None:
         if isinstance(found, Container):
             await found.stop(0)
             await found.wait()
-
-
-@pytest.fixture
-def until() -> Callable[..., Awaitable[None]]:
-    """Waits for something that another process does."""
-
-    async def wait_until(condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(20):
-            while not condition():
-                await asyncio.sleep(0.005)
-
-    return wait_until

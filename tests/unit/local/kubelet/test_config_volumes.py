@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from typing import Any
@@ -14,6 +13,8 @@ from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.process.sandbox import BUBBLEWRAP, find_isolation
 from gpuyard.local.runtime.runtimes import Runtimes
 from tests.unit.local.kubelet.conftest import utc_now
+
+from .conftest import Host
 
 PLACE = "/tmp/config"
 SHOW = f"cd {PLACE}; find . -type f | sort | xargs stat -c '%a %n'; find . -type f | sort | xargs cat"
@@ -29,12 +30,12 @@ async def runtime() -> Runtimes:
     return Runtimes(isolation, Cgroups(), utc_now)
 
 
-async def _make(host: Any, **fields: Any) -> None:
+async def _make(host: Host, **fields: Any) -> None:
     config_map = {"metadata": {"name": "c", "namespace": "default"}, **(fields or DATA)}
     await host.api.create(CONFIG_MAPS, config_map)
 
 
-async def _create(host: Any, name: str, script: str = SHOW, **source: Any) -> Manifest:
+async def _create(host: Host, name: str, script: str = SHOW, **source: Any) -> Manifest:
     volumes = [{"name": "v", "configMap": {"name": "c", **source}}]
     mounts = [{"name": "v", "mountPath": PLACE}]
     pod: Manifest = await host.create(
@@ -43,18 +44,14 @@ async def _create(host: Any, name: str, script: str = SHOW, **source: Any) -> Ma
     return pod
 
 
-async def _told(host: Any) -> list[str]:
+async def _told(host: Host) -> list[str]:
     """What events of failed mounts say, once there is one."""
-    async with asyncio.timeout(30):
-        while True:
-            events = (await host.api.list(EVENTS)).items
-            if found := [event for event in events if event["reason"] == "FailedMount"]:
-                assert {event["type"] for event in found} == {"Warning"}
-                return [event["message"] for event in found]
-            await asyncio.sleep(0.005)
+    events = await host.events("FailedMount")
+    assert {event["type"] for event in events} == {"Warning"}
+    return [event["message"] for event in events]
 
 
-async def test_files_by_key(host: Any) -> None:
+async def test_files_by_key(host: Host) -> None:
     await _make(host)
     async with host.running():
         await _create(host, "a", SHOW.replace("xargs cat", "xargs od -An -c"))
@@ -64,7 +61,7 @@ async def test_files_by_key(host: Any) -> None:
         assert "377 017" in said[-2]
 
 
-async def test_chosen_keys_modes_and_folders(host: Any) -> None:
+async def test_chosen_keys_modes_and_folders(host: Host) -> None:
     await _make(host)
     items = [{"key": "a", "path": "x/y/z", "mode": 0o500}, {"key": "b.txt", "path": "b"}]
     async with host.running():
@@ -81,7 +78,7 @@ async def test_chosen_keys_modes_and_folders(host: Any) -> None:
         ]
 
 
-async def test_nobody_writes_there(host: Any) -> None:
+async def test_nobody_writes_there(host: Host) -> None:
     await _make(host)
     async with host.running():
         pod = await _create(host, "a", f"echo x > {PLACE}/a")
@@ -90,7 +87,7 @@ async def test_nobody_writes_there(host: Any) -> None:
         assert not (host.folder(pod) / "volumes.d").exists()
 
 
-async def test_a_pod_waits_for_its_config_map_and_says_so(host: Any) -> None:
+async def test_a_pod_waits_for_its_config_map_and_says_so(host: Host) -> None:
     async with host.running():
         await _create(host, "a")
         message = 'MountVolume.SetUp failed for volume "v" : configmap "c" not found'
@@ -102,7 +99,7 @@ async def test_a_pod_waits_for_its_config_map_and_says_so(host: Any) -> None:
         assert (await host.finished("a"))["status"]["phase"] == "Succeeded"
 
 
-async def test_a_key_that_is_not_there(host: Any) -> None:
+async def test_a_key_that_is_not_there(host: Host) -> None:
     await _make(host)
     async with host.running():
         await _create(host, "a", items=[{"key": "no", "path": "no"}])
@@ -114,7 +111,7 @@ async def test_a_key_that_is_not_there(host: Any) -> None:
         assert (await host.log("a")).endswith("now\n")
 
 
-async def test_paths_that_exclude_one_another(host: Any) -> None:
+async def test_paths_that_exclude_one_another(host: Host) -> None:
     await _make(host)
     async with host.running():
         await _create(host, "a", items=[{"key": "a", "path": "x"}, {"key": "a", "path": "x/y"}])
@@ -123,7 +120,7 @@ async def test_paths_that_exclude_one_another(host: Any) -> None:
 
 
 @pytest.mark.parametrize("there", [False, True])
-async def test_what_is_optional_may_be_missing(host: Any, there: bool) -> None:
+async def test_what_is_optional_may_be_missing(host: Host, there: bool) -> None:
     if there:
         await _make(host)
     async with host.running():
@@ -133,7 +130,7 @@ async def test_what_is_optional_may_be_missing(host: Any, there: bool) -> None:
         assert await host.log("a") == ("a\n" if there else "")
 
 
-async def test_it_stays_as_it_was_at_the_start(host: Any) -> None:
+async def test_it_stays_as_it_was_at_the_start(host: Host) -> None:
     await _make(host)
     script = f"cat {PLACE}/a; test -e /tmp/kept/again && exit 0; touch /tmp/kept/again; exit 1"
     mounts = [{"name": "v", "mountPath": PLACE}, {"name": "kept", "mountPath": "/tmp/kept"}]
@@ -148,7 +145,7 @@ async def test_it_stays_as_it_was_at_the_start(host: Any) -> None:
         assert await host.log("a", previous=True) == await host.log("a") == "of a\n"
 
 
-async def test_a_group_of_the_pod_s_can_read_it(host: Any) -> None:
+async def test_a_group_of_the_pod_s_can_read_it(host: Host) -> None:
     await _make(host)
     async with host.running():
         volumes = [{"name": "v", "configMap": {"name": "c", "defaultMode": 0o400}}]
@@ -162,7 +159,7 @@ async def test_a_group_of_the_pod_s_can_read_it(host: Any) -> None:
         assert (await host.log("a"), await host.log("b")) == ("400\n", "444\n")
 
 
-async def test_an_earlier_kubelet_s_volumes_stay(host: Any) -> None:
+async def test_an_earlier_kubelet_s_volumes_stay(host: Host) -> None:
     await _make(host)
     async with host.running():
         await _create(host, "a", f"echo up; until cat {PLACE}/a >/tmp/seen; do :; done; cat; cat {PLACE}/a")

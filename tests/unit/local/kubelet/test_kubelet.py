@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,10 +9,12 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.kube.conditions import find_condition
-from gpuyard.kube.objects import CONFIG_MAPS, EVENTS, PODS, SECRETS, Manifest, annotations_of
+from gpuyard.kube.objects import CONFIG_MAPS, PODS, SECRETS, Manifest, annotations_of
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import ContainerSpec
+
+from .conftest import Host
 
 _SHOW_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 _FOREVER = ("sh", "-c", "echo up; exec sleep 60")
@@ -28,17 +29,7 @@ def _is_running(pod: Manifest) -> bool:
     return bool(pod["status"].get("phase") == "Running")
 
 
-async def _events(host: Any, reason: str) -> list[str]:
-    """Messages of the events with this reason, as soon as there are some."""
-    async with asyncio.timeout(20):
-        while True:
-            found = (await host.api.list(EVENTS)).items
-            if messages := [event["message"] for event in found if event["reason"] == reason]:
-                return messages
-            await asyncio.sleep(0.005)
-
-
-async def test_a_pod_that_succeeds(host: Any) -> None:
+async def test_a_pod_that_succeeds(host: Host) -> None:
     async with host.running():
         await host.create("a", "sh", "-c", "echo hello")
         pod = await host.finished("a")
@@ -58,7 +49,7 @@ async def test_a_pod_that_succeeds(host: Any) -> None:
     assert annotations_of(pod)["gpuyard.io/isolation"] == host.runtime.process.isolation.level
 
 
-async def test_a_pod_while_it_runs(host: Any) -> None:
+async def test_a_pod_while_it_runs(host: Host) -> None:
     async with host.running():
         await host.create("a", *_FOREVER)
         pod = await host.until("a", _is_running)
@@ -76,7 +67,7 @@ async def test_a_pod_while_it_runs(host: Any) -> None:
             found = find_condition(pod, condition)
             assert found is not None
             assert found["status"] == "True", condition
-        assert await _events(host, "Started") == ["Started container main"]
+        assert await host.messages("Started") == ["Started container main"]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +79,7 @@ async def test_a_pod_while_it_runs(host: Any) -> None:
         ([], 127, "StartError", "container main has no command"),
     ],
 )
-async def test_a_pod_that_fails(host: Any, command: list[str], code: int, reason: str, text: str) -> None:
+async def test_a_pod_that_fails(host: Host, command: list[str], code: int, reason: str, text: str) -> None:
     async with host.running():
         await host.create("a", *command)
         pod = await host.finished("a")
@@ -105,10 +96,10 @@ async def test_a_pod_that_fails(host: Any, command: list[str], code: int, reason
         elif text:
             assert await host.log("a") == ""
         if text:
-            assert any(text in message for message in await _events(host, "Failed"))
+            assert any(text in message for message in await host.messages("Failed"))
 
 
-async def test_a_missing_workdir_names_it(host: Any) -> None:
+async def test_a_missing_workdir_names_it(host: Host) -> None:
     async with host.running():
         await host.create("a", "true", main={"workingDir": "/no/such/folder"})
         terminated = _state(await host.finished("a"))["state"]["terminated"]
@@ -116,7 +107,7 @@ async def test_a_missing_workdir_names_it(host: Any) -> None:
     assert "/no/such/folder isn't there" in terminated["message"]
 
 
-async def test_environment(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_environment(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_OF_THE_DAEMON", "1")
     await host.api.create(
         CONFIG_MAPS, {"metadata": {"name": "c", "namespace": "default"}, "data": {"LR": "0.1", "SEED": "1"}}
@@ -152,7 +143,7 @@ async def test_environment(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"PATH", "HOME"} <= found.keys()
 
 
-async def test_a_config_map_that_comes_later(host: Any) -> None:
+async def test_a_config_map_that_comes_later(host: Host) -> None:
     async with host.running():
         await host.create("a", "sh", "-c", "echo $X", main={"envFrom": [{"configMapRef": {"name": "late"}}]})
         pod = await host.until("a", lambda p: "containerStatuses" in p["status"])
@@ -164,10 +155,10 @@ async def test_a_config_map_that_comes_later(host: Any) -> None:
         await host.api.create(CONFIG_MAPS, late)
         assert (await host.finished("a"))["status"]["phase"] == "Succeeded"
         assert await host.log("a") == "here\n"
-        assert len(await _events(host, "Failed")) == 1
+        assert len(await host.messages("Failed")) == 1
 
 
-async def test_a_folder_that_cannot_be_written_for_now(host: Any) -> None:
+async def test_a_folder_that_cannot_be_written_for_now(host: Host) -> None:
     pod = await host.create("a", "sh", "-c", "echo fine")
     in_the_way = host.folder(pod) / "main"
     in_the_way.parent.mkdir(parents=True)
@@ -182,7 +173,7 @@ async def test_a_folder_that_cannot_be_written_for_now(host: Any) -> None:
         assert await host.log("a") == "fine\n"
 
 
-async def test_ports_of_pods_that_run_differ(host: Any) -> None:
+async def test_ports_of_pods_that_run_differ(host: Host) -> None:
     async with host.running():
         for number in range(5):
             await host.create(f"p{number}", "sh", "-c", "echo $PET_MASTER_PORT; exec sleep 60")
@@ -202,7 +193,7 @@ async def test_ports_of_pods_that_run_differ(host: Any) -> None:
         assert await host.log("own") == "7\n"
 
 
-async def test_init_containers_run_first_and_in_order(host: Any, folder: Path) -> None:
+async def test_init_containers_run_first_and_in_order(host: Host, folder: Path) -> None:
     init = [
         {
             "name": name,
@@ -222,7 +213,7 @@ async def test_init_containers_run_first_and_in_order(host: Any, folder: Path) -
     ]
 
 
-async def test_a_failed_init_container_fails_the_pod(host: Any) -> None:
+async def test_a_failed_init_container_fails_the_pod(host: Host) -> None:
     init = [{"name": "init", "image": "gpuyard.io/host-process", "command": ["false"]}]
     async with host.running():
         await host.create("a", "true", initContainers=init)
@@ -234,7 +225,7 @@ async def test_a_failed_init_container_fails_the_pod(host: Any) -> None:
     assert (initialized["status"], initialized["reason"]) == ("False", "ContainersNotInitialized")
 
 
-async def test_several_containers(host: Any) -> None:
+async def test_several_containers(host: Host) -> None:
     other = {"name": "other", "image": "gpuyard.io/host-process", "command": ["sh", "-c", "echo two; exit 4"]}
     main = {"name": "main", "image": "gpuyard.io/host-process", "command": ["sh", "-c", "echo one"]}
     async with host.running():
@@ -245,7 +236,7 @@ async def test_several_containers(host: Any) -> None:
     assert [_state(pod, i)["state"]["terminated"]["exitCode"] for i in (0, 1)] == [0, 4]
 
 
-async def test_restart_on_failure(host: Any, folder: Path) -> None:
+async def test_restart_on_failure(host: Host, folder: Path) -> None:
     script = "echo try >>tries; n=$(wc -l <tries); echo try $n; [ $n = 4 ]"
     async with host.running():
         await host.create(
@@ -261,14 +252,14 @@ async def test_restart_on_failure(host: Any, folder: Path) -> None:
         pod = await host.finished("a")
         assert await host.log("a") == "try 4\n"
         assert await host.log("a", previous=True) == "try 3\n"
-        assert await _events(host, "BackOff") == ["Back-off restarting failed container main"]
+        assert await host.messages("BackOff") == ["Back-off restarting failed container main"]
     main = _state(pod)
     assert (pod["status"]["phase"], main["restartCount"]) == ("Succeeded", 3)
     assert main["lastState"]["terminated"]["exitCode"] == 1
     assert sorted(p.name for p in (host.folder(pod) / "main").iterdir()) == ["2", "3"]
 
 
-async def test_restart_always_also_after_success(host: Any) -> None:
+async def test_restart_always_also_after_success(host: Host) -> None:
     async with host.running():
         await host.create("a", "true", restartPolicy="Always")
         pod = await host.until(
@@ -279,7 +270,7 @@ async def test_restart_always_also_after_success(host: Any) -> None:
         await host.gone("a")
 
 
-async def test_deadline(host: Any) -> None:
+async def test_deadline(host: Host) -> None:
     """As `gpuyard stop` ends a run: what is left of the deadline is nothing, the grace is the pod's."""
     async with host.running():
         await host.create(
@@ -289,14 +280,14 @@ async def test_deadline(host: Any) -> None:
         await host.api.patch(PODS, "a", {"spec": {"activeDeadlineSeconds": 1}}, "default")
         pod = await host.finished("a")
         assert await host.log("a") == "up\nsaved\n"
-        assert await _events(host, "Killing") == ["Stopping container main"]
+        assert await host.messages("Killing") == ["Stopping container main"]
     status = pod["status"]
     assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded")
     assert "longer than the specified deadline" in status["message"]
     assert _state(pod)["state"]["terminated"]["exitCode"] == 0
 
 
-async def test_deletion_gives_the_grace_and_removes_everything(host: Any, folder: Path) -> None:
+async def test_deletion_gives_the_grace_and_removes_everything(host: Host, folder: Path) -> None:
     script = "trap 'echo bye >bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"
     async with host.running():
         pod = await host.create("a", "sh", "-c", script, main={"workingDir": str(folder)})
@@ -308,7 +299,7 @@ async def test_deletion_gives_the_grace_and_removes_everything(host: Any, folder
         await host.until_removed(pod)
 
 
-async def test_deletion_with_a_finalizer_shows_the_end(host: Any) -> None:
+async def test_deletion_with_a_finalizer_shows_the_end(host: Host) -> None:
     async with host.running():
         await host.create("a", *_FOREVER, metadata={"finalizers": ["example.com/hold"]})
         await host.until("a", _is_running)
@@ -321,7 +312,7 @@ async def test_deletion_with_a_finalizer_shows_the_end(host: Any) -> None:
         await host.until_removed(pod)
 
 
-async def test_forced_deletion(host: Any, folder: Path) -> None:
+async def test_forced_deletion(host: Host, folder: Path) -> None:
     script = "trap 'echo bye >bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"
     async with host.running():
         pod = await host.create("a", "sh", "-c", script, main={"workingDir": str(folder)})
@@ -332,7 +323,7 @@ async def test_forced_deletion(host: Any, folder: Path) -> None:
         assert (folder / "bye").exists()
 
 
-async def test_the_same_name_again(host: Any) -> None:
+async def test_the_same_name_again(host: Host) -> None:
     async with host.running():
         first = await host.create("a", *_FOREVER)
         await host.until("a", _is_running)
@@ -343,18 +334,18 @@ async def test_the_same_name_again(host: Any) -> None:
         await host.until_removed(first)
 
 
-async def test_more_than_the_node_has(host: Any) -> None:
+async def test_more_than_the_node_has(host: Host) -> None:
     async with host.running():
         await host.create("a", "true", main={"resources": {"requests": {"cpu": "1000"}}})
         pod = await host.finished("a")
-        assert len(await _events(host, "OutOfcpu")) == 1
+        assert len(await host.messages("OutOfcpu")) == 1
     assert (pod["status"]["phase"], pod["status"]["reason"]) == ("Failed", "OutOfcpu")
     assert pod["status"]["message"].startswith(
         "Pod was rejected: Node didn't have enough resource: cpu, requested: 1000000, used: 0, capacity: "
     )
 
 
-async def test_devices_that_nobody_serves(host: Any) -> None:
+async def test_devices_that_nobody_serves(host: Host) -> None:
     async with host.running():
         limits = {"nvidia.com/gpu": "1"}
         await host.create("a", "true", main={"resources": {"limits": limits, "requests": limits}})
@@ -363,7 +354,7 @@ async def test_devices_that_nobody_serves(host: Any) -> None:
     assert "Allocate failed due to no device plugin serves nvidia.com/gpu" in pod["status"]["message"]
 
 
-async def test_pods_of_other_nodes_are_left_alone(host: Any) -> None:
+async def test_pods_of_other_nodes_are_left_alone(host: Host) -> None:
     async with host.running():
         await host.create("theirs", "true", nodeName="elsewhere")
         await host.create("mine", "true")
@@ -371,7 +362,7 @@ async def test_pods_of_other_nodes_are_left_alone(host: Any) -> None:
         assert (await host.get("theirs"))["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
 
 
-async def test_security_context_is_listed(host: Any) -> None:
+async def test_security_context_is_listed(host: Host) -> None:
     main = {"securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}
     async with host.running():
         await host.create("a", "true", main=main, securityContext={"runAsNonRoot": True})
@@ -384,7 +375,7 @@ async def test_security_context_is_listed(host: Any) -> None:
     assert escalation is (host.runtime.process.isolation.level == "none")
 
 
-async def test_volumes(host: Any) -> None:
+async def test_volumes(host: Host) -> None:
     volumes = [
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
         {"name": "scratch", "emptyDir": {}},
@@ -405,7 +396,7 @@ async def test_volumes(host: Any) -> None:
             assert not (host.folder(pod) / "volumes.d").exists()
 
 
-async def test_many_pods_at_once(host: Any) -> None:
+async def test_many_pods_at_once(host: Host) -> None:
     async with host.running():
         for number in range(40):
             await host.create(f"p{number}", "true")
@@ -425,7 +416,9 @@ class ClumsyRuntime(Runtimes):
         return await super().start(folder, spec)
 
 
-async def test_a_bug_is_logged_and_the_pod_taken_on_anew(host: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bug_is_logged_and_the_pod_taken_on_anew(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
     host.runtime = ClumsyRuntime(
         host.runtime.process.isolation, host.runtime.cgroups, lambda: datetime.now(UTC)
     )

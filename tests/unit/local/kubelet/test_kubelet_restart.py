@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,9 @@ from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.store import Store
+from tests.waiting import until_async
+
+from .conftest import Host
 
 _WAIT = "echo before; while [ ! -e go ]; do sleep 0.01; done; echo after; exit 7"
 
@@ -48,7 +50,7 @@ def _restarts(pod: Manifest) -> int:
     return count
 
 
-async def test_a_pod_that_runs_across_a_restart(host: Any, folder: Path) -> None:
+async def test_a_pod_that_runs_across_a_restart(host: Host, folder: Path) -> None:
     async with host.running():
         await host.create("a", "sh", "-c", _WAIT, main={"workingDir": str(folder)})
         before = await host.until("a", _is_running)
@@ -62,27 +64,35 @@ async def test_a_pod_that_runs_across_a_restart(host: Any, folder: Path) -> None
     assert after["status"]["containerStatuses"][0]["state"]["terminated"]["startedAt"] == started
 
 
-async def test_a_pod_that_ended_meanwhile(host: Any, folder: Path, until: Any) -> None:
+async def _exit_code_of(host: Host, pod: Manifest) -> None:
+    """Returns once the journal of the pod's first process has its exit code."""
+    journal = host.folder(pod) / "main/0/journal"
+    await until_async(journal.read_bytes, "the process ends", lambda journal: b"exit-code" in journal)
+
+
+async def test_a_pod_that_ended_meanwhile(host: Host, folder: Path) -> None:
     async with host.running():
         pod = await host.create("a", "sh", "-c", _WAIT, main={"workingDir": str(folder)})
         await host.until("a", _is_running)
     (folder / "go").touch()
-    await until(lambda: b"exit-code" in (host.folder(pod) / "main/0/journal").read_bytes())
+    await until_async(
+        lambda: b"exit-code" in (host.folder(pod) / "main/0/journal").read_bytes(), "the process ends"
+    )
     async with host.running():
         after = await host.finished("a")
         assert await host.log("a") == "before\nafter\n"
     assert (after["status"]["phase"], _code(after)) == ("Failed", 7)
 
 
-async def test_a_pod_that_was_ended_for_its_deletion_and_told_no_more(
-    host: Any, folder: Path, until: Any
-) -> None:
+async def test_a_pod_that_was_ended_for_its_deletion_and_told_no_more(host: Host, folder: Path) -> None:
     async with host.running():
         pod = await host.create("a", "sh", "-c", _WAIT, main={"workingDir": str(folder)})
         await host.until("a", _is_running)
     await host.api.delete(PODS, "a", "default")
     (folder / "go").touch()
-    await until(lambda: b"exit-code" in (host.folder(pod) / "main/0/journal").read_bytes())
+    await until_async(
+        lambda: b"exit-code" in (host.folder(pod) / "main/0/journal").read_bytes(), "the process ends"
+    )
     # As far as the earlier kubelet came.
     await host.api.patch(PODS, "a", {"status": {"phase": "Failed"}}, "default", subresource="status")
     async with host.running():
@@ -90,7 +100,7 @@ async def test_a_pod_that_was_ended_for_its_deletion_and_told_no_more(
         await host.until_removed(pod)
 
 
-async def test_a_pod_whose_deletion_is_seen_after_its_end(host: Any) -> None:
+async def test_a_pod_whose_deletion_is_seen_after_its_end(host: Host) -> None:
     async with host.running():
         pod = await host.create("a", "true")
         await host.finished("a")
@@ -101,7 +111,7 @@ async def test_a_pod_whose_deletion_is_seen_after_its_end(host: Any) -> None:
         await host.until_removed(pod)
 
 
-async def test_a_finished_pod_keeps_its_log(host: Any) -> None:
+async def test_a_finished_pod_keeps_its_log(host: Host) -> None:
     async with host.running():
         await host.create("a", "sh", "-c", "echo kept")
         before = await host.finished("a")
@@ -112,7 +122,7 @@ async def test_a_finished_pod_keeps_its_log(host: Any) -> None:
         assert await host.log("a") == "kept\n"
 
 
-async def test_a_pod_deleted_meanwhile_is_ended(host: Any) -> None:
+async def test_a_pod_deleted_meanwhile_is_ended(host: Host) -> None:
     async with host.running():
         pod = await host.create("a", "sh", "-c", "echo up; sleep 60")
         await host.until("a", _is_running)
@@ -123,7 +133,7 @@ async def test_a_pod_deleted_meanwhile_is_ended(host: Any) -> None:
     assert procfs.with_environment(mark, procfs.all_processes()) == set()
 
 
-async def test_a_pod_marked_for_deletion_meanwhile_gets_its_grace(host: Any, folder: Path) -> None:
+async def test_a_pod_marked_for_deletion_meanwhile_gets_its_grace(host: Host, folder: Path) -> None:
     script = "trap 'echo bye >bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"
     async with host.running():
         pod = await host.create("a", "sh", "-c", script, main={"workingDir": str(folder)})
@@ -136,7 +146,7 @@ async def test_a_pod_marked_for_deletion_meanwhile_gets_its_grace(host: Any, fol
 
 
 @pytest.mark.parametrize("code", [7, 0])
-async def test_a_stop_that_was_under_way_is_still_one(host: Any, folder: Path, until: Any, code: int) -> None:
+async def test_a_stop_that_was_under_way_is_still_one(host: Host, folder: Path, code: int) -> None:
     """Also one that the process took as the wish to end, and ended well."""
     script = f"({_WAIT}); exit {code}"
     async with host.running():
@@ -145,7 +155,9 @@ async def test_a_stop_that_was_under_way_is_still_one(host: Any, folder: Path, u
     await host.api.patch(PODS, "a", {"spec": {"activeDeadlineSeconds": 1}}, "default")
     await asyncio.sleep(1.1)  # the deadline is in whole seconds
     (folder / "go").touch()
-    await until(lambda: b"exit-code" in (host.folder(pod) / "main/0/journal").read_bytes())
+    await until_async(
+        lambda: b"exit-code" in (host.folder(pod) / "main/0/journal").read_bytes(), "the process ends"
+    )
     async with host.running():
         pod = await host.finished("a")
     assert (pod["status"]["phase"], pod["status"]["reason"], _code(pod)) == (
@@ -155,7 +167,7 @@ async def test_a_stop_that_was_under_way_is_still_one(host: Any, folder: Path, u
     )
 
 
-async def test_ports_stay_with_their_pods(host: Any) -> None:
+async def test_ports_stay_with_their_pods(host: Host) -> None:
     async with host.running():
         pod = await host.create("a", "sh", "-c", "echo $PET_MASTER_PORT; exec sleep 60")
         await host.says("a", "\n")
@@ -166,7 +178,7 @@ async def test_ports_stay_with_their_pods(host: Any) -> None:
         assert kubelet._context.ports.take(pod["metadata"]["uid"]) == port
 
 
-async def test_a_reboot(host: Any, folder: Path) -> None:
+async def test_a_reboot(host: Host, folder: Path) -> None:
     once = "[ -e second ] || { touch second; exec sleep 60; }"
     async with host.running():
         pod = await host.create("a", "sh", "-c", "exec sleep 60")
@@ -191,15 +203,13 @@ async def test_a_reboot(host: Any, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("is_left", ["nothing", "an empty journal"])
-async def test_a_container_that_was_started_once_and_is_lost(
-    host: Any, folder: Path, is_left: str, until: Any
-) -> None:
+async def test_a_container_that_was_started_once_and_is_lost(host: Host, folder: Path, is_left: str) -> None:
     """Its status says that it ran, its folder is gone: whoever asked for one start gets no second."""
     main = {"workingDir": str(folder)}
     async with host.running():
         pod = await host.create("a", "sh", "-c", "echo ran >>ran; exec sleep 60", main=main)
         before = await host.until("a", _is_running)
-        await until(lambda: (folder / "ran").exists())
+        await until_async((folder / "ran").exists, "the process starts")
     if is_left == "nothing":
         shutil.rmtree(host.folder(pod))
     else:
@@ -216,7 +226,7 @@ async def test_a_container_that_was_started_once_and_is_lost(
     assert procfs.with_environment(mark, procfs.all_processes()) == set()
 
 
-async def test_a_container_that_had_ended_and_is_lost(host: Any) -> None:
+async def test_a_container_that_had_ended_and_is_lost(host: Host) -> None:
     second = {"name": "second", "image": IMAGE_PROCESS, "command": ["sleep", "60"]}
     async with host.running():
         first = {"name": "main", "image": IMAGE_PROCESS, "command": ["sh", "-c", "exit 3"]}
@@ -229,7 +239,7 @@ async def test_a_container_that_had_ended_and_is_lost(host: Any) -> None:
     assert _states(pod)["second"]["terminated"]["reason"] == "ContainerStatusUnknown"
 
 
-async def test_a_lost_container_that_may_be_restarted_is(host: Any, folder: Path) -> None:
+async def test_a_lost_container_that_may_be_restarted_is(host: Host, folder: Path) -> None:
     once = "[ -e ran ] || { touch ran; exec sleep 60; }"
     main = {"workingDir": str(folder)}
     async with host.running():
@@ -243,7 +253,7 @@ async def test_a_lost_container_that_may_be_restarted_is(host: Any, folder: Path
     assert status["lastState"]["terminated"]["reason"] == "ContainerStatusUnknown"
 
 
-async def test_restart_counts_go_on(host: Any, folder: Path) -> None:
+async def test_restart_counts_go_on(host: Host, folder: Path) -> None:
     async with host.running():
         await host.create(
             "a", "sh", "-c", "[ -e ok ]", restartPolicy="OnFailure", main={"workingDir": str(folder)}
@@ -258,7 +268,7 @@ async def test_restart_counts_go_on(host: Any, folder: Path) -> None:
     assert pod["status"]["phase"] == "Succeeded"
 
 
-async def test_folders_of_pods_that_are_gone_are_removed(host: Any) -> None:
+async def test_folders_of_pods_that_are_gone_are_removed(host: Host) -> None:
     stale = host.paths.pods_dir / "00000000-0000-0000-0000-000000000000"
     (stale / "main/0").mkdir(parents=True)
     (stale / "main/0/log").write_text("old")
@@ -269,7 +279,7 @@ async def test_folders_of_pods_that_are_gone_are_removed(host: Any) -> None:
         await host.until_removed({"metadata": {"uid": stale.name}})
 
 
-async def test_a_follower_ends_with_the_container(host: Any, folder: Path) -> None:
+async def test_a_follower_ends_with_the_container(host: Host, folder: Path) -> None:
     async with host.running() as kubelet:
         await host.create("a", "sh", "-c", _WAIT, main={"workingDir": str(folder)})
         pod = await host.until("a", _is_running)
@@ -279,7 +289,7 @@ async def test_a_follower_ends_with_the_container(host: Any, folder: Path) -> No
         assert [piece async for piece in pieces] == [b"after\n"]
 
 
-async def test_a_follower_that_leaves_early(host: Any) -> None:
+async def test_a_follower_that_leaves_early(host: Host) -> None:
     async with host.running() as kubelet:
         await host.create("a", "sh", "-c", "echo up; exec sleep 60")
         await host.says("a", "up")
@@ -290,7 +300,7 @@ async def test_a_follower_that_leaves_early(host: Any) -> None:
         assert len(os.listdir("/proc/self/fd")) == descriptors - 1
 
 
-async def test_no_previous_run(host: Any) -> None:
+async def test_no_previous_run(host: Host) -> None:
     async with host.running():
         await host.create("a", "true")
         await host.finished("a")
@@ -298,7 +308,7 @@ async def test_no_previous_run(host: Any) -> None:
             await host.log("a", previous=True)
 
 
-async def test_logs_are_bounded(host: Any, folder: Path) -> None:
+async def test_logs_are_bounded(host: Host, folder: Path) -> None:
     """1 MiB in lines of 64 bytes, of which 128 KiB stay; what stays is whole lines without a gap."""
     script = "i=0; while [ $i -lt 16384 ]; do printf '%063d\\n' $i; i=$((i+1)); done; echo done >&2"
     old = host.runtime
@@ -364,9 +374,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_kill_9_of_the_daemon_runs_nothing_twice(
-    folder: Path, runtime: Runtimes, make_host: Callable[..., Any], seed: int
-) -> None:
+async def test_kill_9_of_the_daemon_runs_nothing_twice(folder: Path, runtime: Runtimes, seed: int) -> None:
     names = [f"p{number}" for number in range(12)]
     rng = random.Random(seed)
     paths = YardPaths(folder / "data", folder / "run")
@@ -382,7 +390,7 @@ async def test_kill_9_of_the_daemon_runs_nothing_twice(
     try:
         api = ObjectApi(store, yard_kinds())
         created = [pod["metadata"]["name"] for pod in (await api.list(PODS)).items]
-        host = make_host(api, paths, runtime)
+        host = Host(api, paths, runtime)
         async with host.running():
             pods = [await host.finished(name) for name in created]
     finally:

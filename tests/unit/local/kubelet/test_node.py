@@ -14,6 +14,9 @@ from gpuyard.kube.objects import LEASES, NODES, Manifest, annotations_of, labels
 from gpuyard.kube.quantity import to_int
 from gpuyard.local.kubelet.devices.manager import DeviceCount, DeviceManager
 from gpuyard.local.kubelet.node import NodeReporter
+from tests.waiting import until_async
+
+from .conftest import Host
 
 
 class Devices:
@@ -36,7 +39,7 @@ def devices() -> Devices:
 
 
 @asynccontextmanager
-async def _reporting(host: Any, devices: Devices, heartbeat_s: float = 60.0) -> AsyncIterator[None]:
+async def _reporting(host: Host, devices: Devices, heartbeat_s: float = 60.0) -> AsyncIterator[None]:
     manager = cast(DeviceManager, devices)
     node = NodeReporter(host.api, "here", manager, host.runtime, _now, heartbeat_s=heartbeat_s)
     task = asyncio.create_task(node.run(), name="node")
@@ -48,17 +51,14 @@ async def _reporting(host: Any, devices: Devices, heartbeat_s: float = 60.0) -> 
             await task
 
 
-async def _until(host: Any, condition: Callable[[Manifest], Any]) -> Manifest:
-    async with asyncio.timeout(20):
-        while True:
-            for node in (await host.api.list(NODES)).items:
-                if condition(node):
-                    found: Manifest = node
-                    return found
-            await asyncio.sleep(0.005)
+async def _until(host: Host, condition: Callable[[Manifest], Any]) -> Manifest:
+    nodes = await until_async(
+        lambda: host.api.list(NODES), "the node is as wanted", lambda nodes: any(map(condition, nodes.items))
+    )
+    return next(filter(condition, nodes.items))
 
 
-async def test_registration(host: Any, devices: Devices) -> None:
+async def test_registration(host: Host, devices: Devices) -> None:
     async with _reporting(host, devices):
         node = await _until(host, lambda node: condition_is_true(node, "Ready"))
     assert labels_of(node)["kubernetes.io/hostname"] == "here"
@@ -85,7 +85,7 @@ def _has(capacity: str, allocatable: str, node: Manifest) -> bool:
     return _gpus(node) == (capacity, allocatable)
 
 
-async def test_devices_follow_at_once(host: Any, devices: Devices) -> None:
+async def test_devices_follow_at_once(host: Host, devices: Devices) -> None:
     async with _reporting(host, devices):
         await _until(host, lambda node: _gpus(node) == (None, None))
         for count in (DeviceCount(8, 8), DeviceCount(8, 7), DeviceCount(0, 0)):
@@ -95,7 +95,7 @@ async def test_devices_follow_at_once(host: Any, devices: Devices) -> None:
             await _until(host, partial(_has, str(count.capacity), str(count.allocatable)))
 
 
-async def test_what_others_set_stays(host: Any, devices: Devices) -> None:
+async def test_what_others_set_stays(host: Host, devices: Devices) -> None:
     async with _reporting(host, devices):
         await _until(host, lambda node: condition_is_true(node, "Ready"))
         patch = {"metadata": {"labels": {"gpuyard.io/gpu-model": "H100"}}, "spec": {"unschedulable": True}}
@@ -107,19 +107,21 @@ async def test_what_others_set_stays(host: Any, devices: Devices) -> None:
     assert node["spec"]["unschedulable"]
 
 
-async def test_heartbeat(host: Any, devices: Devices) -> None:
+async def test_heartbeat(host: Host, devices: Devices) -> None:
     async with _reporting(host, devices, heartbeat_s=0.01):
         await _until(host, lambda node: condition_is_true(node, "Ready"))
         seen: set[str] = set()
-        async with asyncio.timeout(20):
-            while len(seen) < 3:
-                for lease in (await host.api.list(LEASES, "kube-node-lease")).items:
-                    assert lease["spec"]["holderIdentity"] == lease["metadata"]["name"] == "here"
-                    seen.add(lease["spec"]["renewTime"])
-                await asyncio.sleep(0.005)
+
+        async def renewals() -> set[str]:
+            for lease in (await host.api.list(LEASES, "kube-node-lease")).items:
+                assert lease["spec"]["holderIdentity"] == lease["metadata"]["name"] == "here"
+                seen.add(lease["spec"]["renewTime"])
+            return seen
+
+        await until_async(renewals, "three renewals", lambda seen: len(seen) >= 3)
 
 
-async def test_a_node_that_was_deleted_registers_again(host: Any, devices: Devices) -> None:
+async def test_a_node_that_was_deleted_registers_again(host: Host, devices: Devices) -> None:
     async with _reporting(host, devices, heartbeat_s=0.01):
         first = await _until(host, lambda node: condition_is_true(node, "Ready"))
         await host.api.delete(NODES, "here")
@@ -131,7 +133,7 @@ def _now() -> datetime:
 
 
 async def test_a_kubelet_that_comes_back_takes_back_what_was_said_of_its_silence(
-    host: Any, devices: Devices
+    host: Host, devices: Devices
 ) -> None:
     async with _reporting(host, devices, heartbeat_s=0.01):
         await _until(host, lambda node: condition_is_true(node, "Ready"))

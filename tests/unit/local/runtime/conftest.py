@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import tempfile
@@ -68,15 +67,3 @@ async def start(runtime: Runtimes, folder: Path) -> AsyncIterator[Callable[..., 
         if isinstance(found, Container):
             await found.stop(0)
             await found.wait()
-
-
-@pytest.fixture
-def until() -> Callable[..., Awaitable[None]]:
-    """Waits for something that another process does."""
-
-    async def wait_until(condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(20):
-            while not condition():
-                await asyncio.sleep(0.005)
-
-    return wait_until

@@ -11,9 +11,9 @@ import pytest
 
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.values import ExitReason
+from tests.waiting import until_async
 
 Start = Callable[..., Awaitable[Container]]
-Until = Callable[..., Awaitable[None]]
 LONG_S = 60.0
 PYTHON = "/usr/bin/python3"
 
@@ -39,33 +39,33 @@ async def _stopped(container: Container, grace_s: float) -> int:
     return exit_.code
 
 
-async def test_python_without_handlers(start: Start, until: Until) -> None:
+async def test_python_without_handlers(start: Start) -> None:
     container = await start(PYTHON, "-uc", "print('up'); import time; time.sleep(60)")
-    await until(container.log_path.read_bytes)
+    await until_async(container.log_path.read_bytes, "it prints")
     assert await _stopped(container, LONG_S) == 128 + signal.SIGTERM
     assert container.log_path.read_bytes() == b"up\n"
 
 
-async def test_shell_script_with_a_child_that_cleans_up(start: Start, until: Until) -> None:
+async def test_shell_script_with_a_child_that_cleans_up(start: Start) -> None:
     """The shell dies of SIGTERM at once; its child gets SIGTERM and the rest of the grace."""
     child = (
         "import signal, sys, time; signal.signal(15, lambda *a: sys.exit(print('saved'))); "
         "print('up'); time.sleep(60)"
     )
     container = await start("sh", "-c", f'{PYTHON} -uc "{child}"; echo not reached')
-    await until(container.log_path.read_bytes)
+    await until_async(container.log_path.read_bytes, "it prints")
     assert await _stopped(container, LONG_S) == 128 + signal.SIGTERM
     assert container.log_path.read_bytes() == b"up\nsaved\n"
 
 
-async def test_program_that_traps_term_chooses_its_code(start: Start, until: Until) -> None:
+async def test_program_that_traps_term_chooses_its_code(start: Start) -> None:
     container = await start("sh", "-c", "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.01; done")
-    await until(container.log_path.read_bytes)
+    await until_async(container.log_path.read_bytes, "it prints")
     assert await _stopped(container, LONG_S) == 5
     assert container.log_path.read_bytes() == b"up\nbye\n"
 
 
-async def test_workers_of_a_program_that_traps_term_are_left_to_it(start: Start, until: Until) -> None:
+async def test_workers_of_a_program_that_traps_term_are_left_to_it(start: Start) -> None:
     """A trainer saves with its data loaders' help: they must not die under it."""
     program = (
         "import os,signal,subprocess,sys,time\n"
@@ -75,29 +75,29 @@ async def test_workers_of_a_program_that_traps_term_are_left_to_it(start: Start,
         "signal.signal(15, save); print('up'); time.sleep(60)\n"
     )
     container = await start(PYTHON, "-uc", program)
-    await until(container.log_path.read_bytes)
+    await until_async(container.log_path.read_bytes, "it prints")
     assert await _stopped(container, LONG_S) == 0
     assert container.log_path.read_bytes() == b"up\nworker None\n"
 
 
-async def test_what_ignores_term_is_killed_after_the_grace(start: Start, until: Until) -> None:
+async def test_what_ignores_term_is_killed_after_the_grace(start: Start) -> None:
     container = await start(
         "sh", "-c", "trap '' TERM; sleep 60 & setsid sleep 61 & echo up; while :; do sleep 1; done"
     )
-    await until(container.log_path.read_bytes)
+    await until_async(container.log_path.read_bytes, "it prints")
     assert await _stopped(container, 0.05) == 128 + signal.SIGKILL
 
 
-async def test_no_grace_is_a_kill(start: Start, until: Until) -> None:
+async def test_no_grace_is_a_kill(start: Start) -> None:
     container = await start("sh", "-c", "trap 'echo trapped' TERM; echo up; while :; do sleep 0.01; done")
-    await until(container.log_path.read_bytes)
+    await until_async(container.log_path.read_bytes, "it prints")
     assert await _stopped(container, 0) == 128 + signal.SIGKILL
     assert container.log_path.read_bytes() == b"up\n"
 
 
-async def test_a_second_stop_shortens_the_grace(start: Start, until: Until) -> None:
+async def test_a_second_stop_shortens_the_grace(start: Start) -> None:
     container = await start("sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done")
-    await until(container.log_path.read_bytes)
+    await until_async(container.log_path.read_bytes, "it prints")
     patient = asyncio.create_task(container.stop(LONG_S), name="patient")
     assert await _stopped(container, 0) == 128 + signal.SIGKILL
     await patient
@@ -132,9 +132,9 @@ async def test_death_by_a_signal_of_its_own(start: Start, number: signal.Signals
     assert container.log_path.read_bytes() == b"up\n"
 
 
-async def test_keeper_of_the_exit_code_killed_by_somebody_else(start: Start, until: Until) -> None:
+async def test_keeper_of_the_exit_code_killed_by_somebody_else(start: Start) -> None:
     container = await start("sh", "-c", "echo up; sleep 60")
-    await until(container.log_path.read_bytes)
+    await until_async(container.log_path.read_bytes, "it prints")
     journal = (container.folder / "journal").read_text().splitlines()[1]
     os.kill(int(journal.split('"')[3].split()[0]), signal.SIGKILL)
     exit_ = await container.wait()
@@ -158,11 +158,11 @@ while True:
 
 
 @pytest.mark.parametrize("shell", ["bash", "dash"])
-async def test_a_program_before_a_pipe_can_save(start: Start, folder: Path, until: Until, shell: str) -> None:
+async def test_a_program_before_a_pipe_can_save(start: Start, folder: Path, shell: str) -> None:
     (folder / "ck.py").write_text(_SAVES)
     line = f"{sys.executable} ck.py 2>&1 | tee log.txt"
     container = await start(shell, "-c", line)
-    await until(lambda: "up" in container.log_path.read_text())
+    await until_async(container.log_path.read_text, "it prints up", lambda log: "up" in log)
     await asyncio.gather(container.stop(20), container.wait())
     assert (folder / "checkpoint").read_text() == "whole"
     assert (folder / "log.txt").read_text().splitlines()[-1] == "saving 49"

@@ -26,6 +26,7 @@ from gpuyard.local.runtime.values import (
     ExitReason,
     Mount,
 )
+from tests.waiting import until_async
 
 Start = Callable[..., Awaitable[Container]]
 
@@ -271,13 +272,11 @@ class TestBubblewrap:
         with pytest.raises(errors.StartError, match=text):
             await runtime.start(folder / "s", _spec(folder, "true", **fields))
 
-    async def test_an_environment_is_not_in_the_arguments(
-        self, start: Start, until: Callable[..., Awaitable[None]]
-    ) -> None:
+    async def test_an_environment_is_not_in_the_arguments(self, start: Start) -> None:
         container = await start(
             "sh", "-c", "echo up; sleep 60", env={"TOKEN": "s3cret", "PATH": "/usr/bin:/bin"}
         )
-        await until(container.log_path.read_bytes)
+        await until_async(container.log_path.read_bytes, "it prints")
         for line in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 assert b"s3cret" not in line.read_bytes()

@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,8 +19,7 @@ from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import ContainerSpec, Exit, ExitReason
-
-Until = Callable[..., Awaitable[None]]
+from tests.waiting import until_async
 
 #: A daemon in small: starts containers with this isolation, says so, and waits to be killed.
 _DAEMON = """
@@ -74,23 +73,21 @@ async def _adopted(runtime: Runtimes, folder: Path) -> Container:
     return found
 
 
-async def test_running_one_goes_on_and_ends_as_it_would(
-    runtime: Runtimes, folder: Path, until: Until
-) -> None:
+async def test_running_one_goes_on_and_ends_as_it_would(runtime: Runtimes, folder: Path) -> None:
     script = "echo before; while [ ! -e go ]; do sleep 0.01; done; echo after; exit 7"
     _start_and_die(runtime, folder, {"a": script})
     container = await _adopted(runtime, folder / "a")
-    await until(container.log_path.read_bytes)
+    await until_async(container.log_path.read_bytes, "it prints")
     (folder / "go").touch()
     exit_ = await container.wait()
     assert (exit_.code, exit_.reason) == (7, ExitReason.ERROR)
     assert container.log_path.read_text() == "before\nafter\n"
 
 
-async def test_one_that_ended_while_nobody_looked(runtime: Runtimes, folder: Path, until: Until) -> None:
+async def test_one_that_ended_while_nobody_looked(runtime: Runtimes, folder: Path) -> None:
     _start_and_die(runtime, folder, {"a": "while [ ! -e go ]; do sleep 0.01; done; echo done; exit 3"})
     (folder / "go").touch()
-    await until(lambda: (journals.read(folder / "a/journal") or journals.Journal()).exit_code is not None)
+    await _exit_code_of(folder / "a")
     ended_at = datetime.fromtimestamp((folder / "a/journal").stat().st_mtime, UTC)
     later = Runtimes(runtime.process.isolation, Cgroups(), lambda: datetime.now(UTC) + timedelta(hours=1))
     container = await _adopted(later, folder / "a")
@@ -102,26 +99,24 @@ async def test_one_that_ended_while_nobody_looked(runtime: Runtimes, folder: Pat
     assert await later.adopt(folder / "a") == exit_
 
 
-async def test_what_it_left_behind_is_ended_at_adoption(
-    runtime: Runtimes, folder: Path, until: Until
-) -> None:
+async def test_what_it_left_behind_is_ended_at_adoption(runtime: Runtimes, folder: Path) -> None:
     _start_and_die(
         runtime, folder, {"a": "setsid sleep 60 & echo $! ; while [ ! -e go ]; do sleep 0.01; done"}
     )
     (folder / "go").touch()
-    await until(lambda: (journals.read(folder / "a/journal") or journals.Journal()).exit_code is not None)
+    await _exit_code_of(folder / "a")
     container = await _adopted(runtime, folder / "a")
     assert (await container.wait()).code == 0
     mark = f"GPUYARD_CONTAINER={folder.name}-a"
     assert procfs.with_environment(mark, procfs.all_processes()) == set()
 
 
-async def test_an_adopted_one_can_be_stopped(runtime: Runtimes, folder: Path, until: Until) -> None:
+async def test_an_adopted_one_can_be_stopped(runtime: Runtimes, folder: Path) -> None:
     _start_and_die(
         runtime, folder, {"a": "trap 'echo bye; exit 9' TERM; echo up; while :; do sleep 0.01; done"}
     )
     container = await _adopted(runtime, folder / "a")
-    await until(container.log_path.read_bytes)
+    await until_async(container.log_path.read_bytes, "it prints")
     await container.stop(60)
     exit_ = await container.wait()
     assert exit_.code == 9
@@ -135,6 +130,15 @@ async def test_adopted_twice_in_a_row(runtime: Runtimes, folder: Path) -> None:
     second = await _adopted(runtime, folder / "a")
     (folder / "go").touch()
     assert (await second.wait()).code == 2
+
+
+async def _exit_code_of(folder: Path) -> None:
+    """Returns once the journal of the container there has its exit code."""
+    await until_async(
+        lambda: journals.read(folder / "journal"),
+        f"an exit code in {folder}",
+        lambda journal: journal is not None and journal.exit_code is not None,
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))

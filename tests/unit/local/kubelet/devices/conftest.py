@@ -2,7 +2,7 @@ import asyncio
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -195,18 +195,13 @@ async def node() -> AsyncIterator[Node]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture
-def shows() -> Iterator[Callable[..., Awaitable[None]]]:
+async def shows(
+    manager: DeviceManager, capacity: int, allocatable: int, resource: str = "example.com/other"
+) -> None:
     """Waits until a manager counts so many devices of a resource."""
-
-    async def wait(
-        manager: DeviceManager, capacity: int, allocatable: int, resource: str = "example.com/other"
-    ) -> None:
-        changed = asyncio.Event()
-        manager.on_change(changed.set)
-        async with asyncio.timeout(20):
-            while manager.resources().get(resource) != DeviceCount(capacity, allocatable):
-                await changed.wait()
-                changed.clear()
-
-    yield wait
+    changed = asyncio.Event()
+    manager.on_change(changed.set)
+    async with asyncio.timeout(20):
+        while manager.resources().get(resource) != DeviceCount(capacity, allocatable):
+            await changed.wait()
+            changed.clear()

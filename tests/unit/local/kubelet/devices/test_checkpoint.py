@@ -6,6 +6,8 @@ import pytest
 
 from gpuyard import errors
 
+from .conftest import Node, shows
+
 OTHER = "example.com/other"
 _ALLOCATION: dict[str, Any] = {
     "device_ids": {}, "envs": {}, "devices": [], "mounts": [], "cdi_devices": [], "annotations": {},
@@ -16,7 +18,7 @@ _WHOLE: dict[str, Any] = {
 }  # fmt: skip
 
 
-async def test_a_new_manager_knows_who_holds_what(node: Any, shows: Any) -> None:
+async def test_a_new_manager_knows_who_holds_what(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True, c=True)
         await plugin.register()
@@ -35,7 +37,7 @@ async def test_a_new_manager_knows_who_holds_what(node: Any, shows: Any) -> None
         assert second.device_ids == {OTHER: ("c",)}
 
 
-async def test_what_was_freed_while_nobody_ran_is_free(node: Any, shows: Any) -> None:
+async def test_what_was_freed_while_nobody_ran_is_free(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
         await plugin.register()
@@ -48,7 +50,7 @@ async def test_what_was_freed_while_nobody_ran_is_free(node: Any, shows: Any) ->
         assert manager.assignments() == ()
 
 
-async def test_the_answer_is_on_the_disk_before_it_is_given(node: Any, shows: Any) -> None:
+async def test_the_answer_is_on_the_disk_before_it_is_given(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
         await plugin.register()
@@ -78,7 +80,7 @@ async def test_the_answer_is_on_the_disk_before_it_is_given(node: Any, shows: An
     ],
 )
 async def test_a_damaged_checkpoint_is_moved_aside(
-    node: Any, text: bytes, caplog: pytest.LogCaptureFixture
+    node: Node, text: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     node.checkpoint.write_bytes(text)
     async with node.manager() as manager:
@@ -88,7 +90,7 @@ async def test_a_damaged_checkpoint_is_moved_aside(
     assert str(aside) in caplog.text
 
 
-async def test_what_a_lost_checkpoint_knew_is_not_given_out_again(node: Any, shows: Any) -> None:
+async def test_what_a_lost_checkpoint_knew_is_not_given_out_again(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True)
         await plugin.register()
@@ -102,7 +104,7 @@ async def test_what_a_lost_checkpoint_knew_is_not_given_out_again(node: Any, sho
         assert await manager.allocate("u", "ns", "p", "c", {OTHER: 1}) == again
 
 
-async def test_a_checkpoint_that_cannot_be_written_assigns_nothing(node: Any, shows: Any) -> None:
+async def test_a_checkpoint_that_cannot_be_written_assigns_nothing(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
         await plugin.register()

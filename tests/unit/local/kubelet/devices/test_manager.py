@@ -6,6 +6,8 @@ import pytest
 from gpuyard import errors
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation, DeviceManager, DeviceNode, Mount
 
+from .conftest import Node, shows
+
 OTHER = "example.com/other"
 GPU = "nvidia.com/gpu"
 
@@ -15,7 +17,7 @@ async def take(manager: DeviceManager, pod: str, count: int, container: str = "c
     return list(allocation.device_ids[OTHER])
 
 
-async def test_passes_on_everything_that_the_plugin_says(node: Any, shows: Any) -> None:
+async def test_passes_on_everything_that_the_plugin_says(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True)
         await plugin.register()
@@ -30,7 +32,7 @@ async def test_passes_on_everything_that_the_plugin_says(node: Any, shows: Any) 
         )
 
 
-async def test_the_same_container_has_the_same_answer(node: Any, shows: Any) -> None:
+async def test_the_same_container_has_the_same_answer(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True)
         await plugin.register()
@@ -40,9 +42,11 @@ async def test_the_same_container_has_the_same_answer(node: Any, shows: Any) -> 
         assert plugin.allocated == [["a"]]
 
 
-async def test_concurrent_containers_never_share_a_device(node: Any, shows: Any) -> None:
+async def test_concurrent_containers_never_share_a_device(node: Node) -> None:
     async with node.manager() as manager:
-        plugin = await node.plugin(**{f"d{number:02}": True for number in range(20)})
+        plugin = await node.plugin(
+            "example.com/other", "other.sock", **{f"d{number:02}": True for number in range(20)}
+        )
         await plugin.register()
         await shows(manager, 20, 20)
         plugin.gate.clear()
@@ -57,7 +61,7 @@ async def test_concurrent_containers_never_share_a_device(node: Any, shows: Any)
         assert "needs 3, 2 free (20 known, 20 healthy, 18 of them assigned)" in refused[0].message
 
 
-async def test_unhealthy_devices_are_not_given_out(node: Any, shows: Any) -> None:
+async def test_unhealthy_devices_are_not_given_out(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=False, b=True)
         await plugin.register()
@@ -67,7 +71,7 @@ async def test_unhealthy_devices_are_not_given_out(node: Any, shows: Any) -> Non
             await take(manager, "q", 1)
 
 
-async def test_a_device_that_falls_ill_stays_with_its_container(node: Any, shows: Any) -> None:
+async def test_a_device_that_falls_ill_stays_with_its_container(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True)
         await plugin.register()
@@ -79,7 +83,7 @@ async def test_a_device_that_falls_ill_stays_with_its_container(node: Any, shows
         assert await take(manager, "q", 1) == ["b"]
 
 
-async def test_release_and_retain_free_devices(node: Any, shows: Any) -> None:
+async def test_release_and_retain_free_devices(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True)
         await plugin.register()
@@ -94,7 +98,7 @@ async def test_release_and_retain_free_devices(node: Any, shows: Any) -> None:
         assert [one.pod for one in manager.assignments()] == ["r", "s"]
 
 
-async def test_prefers_what_the_plugin_prefers(node: Any, shows: Any) -> None:
+async def test_prefers_what_the_plugin_prefers(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True, c=True, d=True)
         plugin.preferred = ["d", "b"]
@@ -106,7 +110,7 @@ async def test_prefers_what_the_plugin_prefers(node: Any, shows: Any) -> None:
         assert await take(manager, "q", 1) == ["a"]
 
 
-async def test_the_same_wish_twice_is_one_device(node: Any, shows: Any) -> None:
+async def test_the_same_wish_twice_is_one_device(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True, c=True)
         plugin.preferred = ["c", "c", "unknown"]
@@ -115,7 +119,7 @@ async def test_the_same_wish_twice_is_one_device(node: Any, shows: Any) -> None:
         assert await take(manager, "p", 2) == ["a", "c"]
 
 
-async def test_init_containers_leave_their_devices_to_the_pod(node: Any, shows: Any) -> None:
+async def test_init_containers_leave_their_devices_to_the_pod(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True, c=True, d=True)
         plugin.preferred = []
@@ -131,7 +135,7 @@ async def test_init_containers_leave_their_devices_to_the_pod(node: Any, shows: 
             await take(manager, "r", 1)
 
 
-async def test_a_refusal_of_the_plugin_assigns_nothing(node: Any, shows: Any) -> None:
+async def test_a_refusal_of_the_plugin_assigns_nothing(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
         await plugin.register()
@@ -144,7 +148,7 @@ async def test_a_refusal_of_the_plugin_assigns_nothing(node: Any, shows: Any) ->
         assert await take(manager, "q", 1) == ["a"]
 
 
-async def test_one_resource_that_fails_assigns_none_of_the_others(node: Any, shows: Any) -> None:
+async def test_one_resource_that_fails_assigns_none_of_the_others(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
         await plugin.register()
@@ -154,13 +158,13 @@ async def test_one_resource_that_fails_assigns_none_of_the_others(node: Any, sho
         assert await take(manager, "q", 1) == ["a"]
 
 
-async def test_nothing_asked_nothing_given(node: Any) -> None:
+async def test_nothing_asked_nothing_given(node: Node) -> None:
     async with node.manager() as manager:
         assert await manager.allocate("u", "ns", "p", "c", {GPU: 0}) == ContainerAllocation()
         assert manager.assignments() == ()
 
 
-async def test_a_plugin_that_wants_to_know_of_each_start_is_told(node: Any, shows: Any) -> None:
+async def test_a_plugin_that_wants_to_know_of_each_start_is_told(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
         plugin.pre_start = True
@@ -172,7 +176,7 @@ async def test_a_plugin_that_wants_to_know_of_each_start_is_told(node: Any, show
         assert plugin.allocated == [["a"]]
 
 
-async def test_our_agent_hands_over_its_gpus(node: Any, shows: Any) -> None:
+async def test_our_agent_hands_over_its_gpus(node: Node) -> None:
     async with node.manager() as manager:
         await node.agent()
         await shows(manager, 4, 4, GPU)

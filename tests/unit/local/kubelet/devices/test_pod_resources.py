@@ -12,6 +12,8 @@ from gpuyard._proto import pod_resources_pb2_grpc as rpc
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.devices.pod_resources import PodResourcesServer
 
+from .conftest import Node, shows
+
 OTHER = "example.com/other"
 
 
@@ -26,7 +28,7 @@ async def asking(manager: DeviceManager, socket: Path) -> AsyncIterator[Any]:
     await server.stop()
 
 
-async def test_says_who_holds_what(node: Any, shows: Any) -> None:
+async def test_says_who_holds_what(node: Node) -> None:
     async with node.manager() as manager, asking(manager, node.folder / "pr/kubelet.sock") as stub:
         plugin = await node.plugin(a=True, b=True, c=False)
         await plugin.register()
@@ -45,14 +47,14 @@ async def test_says_who_holds_what(node: Any, shows: Any) -> None:
         assert found.pod_resources == pod
 
 
-async def test_a_pod_without_devices_is_not_found(node: Any) -> None:
+async def test_a_pod_without_devices_is_not_found(node: Node) -> None:
     async with node.manager() as manager, asking(manager, node.folder / "kubelet.sock") as stub:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Get(pb.GetPodResourcesRequest(pod_name="p", pod_namespace="ns"))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_lists_healthy_devices_as_allocatable(node: Any, shows: Any) -> None:
+async def test_lists_healthy_devices_as_allocatable(node: Node) -> None:
     async with node.manager() as manager, asking(manager, node.folder / "kubelet.sock") as stub:
         plugin = await node.plugin(a=True, b=False)
         await plugin.register()
@@ -61,7 +63,7 @@ async def test_lists_healthy_devices_as_allocatable(node: Any, shows: Any) -> No
         assert [list(one.device_ids) for one in answer.devices] == [["a"]]
 
 
-async def test_a_socket_that_was_left_behind_is_replaced(node: Any) -> None:
+async def test_a_socket_that_was_left_behind_is_replaced(node: Node) -> None:
     socket = node.folder / "kubelet.sock"
     async with node.manager() as manager:
         for _ in range(2):

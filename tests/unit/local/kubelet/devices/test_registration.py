@@ -1,5 +1,3 @@
-from typing import Any
-
 import grpc
 import grpc.aio
 import pytest
@@ -7,8 +5,10 @@ import pytest
 from gpuyard import errors
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 
+from .conftest import Node, shows
 
-async def test_counts_devices_and_follows_their_health(node: Any, shows: Any) -> None:
+
+async def test_counts_devices_and_follows_their_health(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=False)
         await plugin.register()
@@ -34,7 +34,7 @@ async def test_counts_devices_and_follows_their_health(node: Any, shows: Any) ->
         ({"endpoint": "kubelet.sock"}, "file name"),
     ],
 )
-async def test_refuses_a_wrong_registration(node: Any, wrong: dict[str, str], said: str) -> None:
+async def test_refuses_a_wrong_registration(node: Node, wrong: dict[str, str], said: str) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
         with pytest.raises(grpc.aio.AioRpcError, match=said) as caught:
@@ -43,7 +43,7 @@ async def test_refuses_a_wrong_registration(node: Any, wrong: dict[str, str], sa
         assert manager.resources() == {}
 
 
-async def test_a_stream_that_ends_leaves_unhealthy_capacity_for_the_grace(node: Any, shows: Any) -> None:
+async def test_a_stream_that_ends_leaves_unhealthy_capacity_for_the_grace(node: Node) -> None:
     async with node.manager(grace_s=0.3) as manager:
         plugin = await node.plugin(a=True, b=True)
         await plugin.register()
@@ -53,7 +53,7 @@ async def test_a_stream_that_ends_leaves_unhealthy_capacity_for_the_grace(node: 
         await shows(manager, 0, 0)
 
 
-async def test_a_plugin_that_is_back_within_the_grace_has_its_devices(node: Any, shows: Any) -> None:
+async def test_a_plugin_that_is_back_within_the_grace_has_its_devices(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True)
         await plugin.register()
@@ -64,7 +64,7 @@ async def test_a_plugin_that_is_back_within_the_grace_has_its_devices(node: Any,
         await shows(manager, 2, 2)
 
 
-async def test_the_end_of_an_old_stream_does_not_touch_its_successor(node: Any, shows: Any) -> None:
+async def test_the_end_of_an_old_stream_does_not_touch_its_successor(node: Node) -> None:
     async with node.manager() as manager:
         old = await node.plugin(a=True, endpoint="old.sock")
         await old.register()
@@ -82,7 +82,7 @@ async def test_the_end_of_an_old_stream_does_not_touch_its_successor(node: Any, 
         assert (old.allocated, new.allocated) == ([], [["a"]])
 
 
-async def test_start_removes_stale_sockets(node: Any, shows: Any) -> None:
+async def test_start_removes_stale_sockets(node: Node) -> None:
     async with node.manager():
         plugin = await node.plugin(a=True)
         (node.plugins_dir / "notes").write_text("not a socket")
@@ -94,14 +94,14 @@ async def test_start_removes_stale_sockets(node: Any, shows: Any) -> None:
         await shows(manager, 1, 1)
 
 
-async def test_a_path_that_no_socket_can_have_is_an_error(node: Any) -> None:
+async def test_a_path_that_no_socket_can_have_is_an_error(node: Node) -> None:
     node.plugins_dir = node.folder / ("x" * 100)
     with pytest.raises(errors.DeviceError, match="107 bytes"):
         async with node.manager():
             pass
 
 
-async def test_our_agent_registers_falls_ill_and_recovers(node: Any, shows: Any) -> None:
+async def test_our_agent_registers_falls_ill_and_recovers(node: Node) -> None:
     control = node.folder / "health.json"
     async with node.manager() as manager:
         await node.agent("--simulated-health", str(control))
@@ -112,7 +112,7 @@ async def test_our_agent_registers_falls_ill_and_recovers(node: Any, shows: Any)
             await shows(manager, 4, allocatable, "nvidia.com/gpu")
 
 
-async def test_our_agent_outlives_the_manager_and_the_manager_the_agent(node: Any, shows: Any) -> None:
+async def test_our_agent_outlives_the_manager_and_the_manager_the_agent(node: Node) -> None:
     async with node.manager() as manager:
         agent = await node.agent()
         await shows(manager, 4, 4, "nvidia.com/gpu")
@@ -125,7 +125,7 @@ async def test_our_agent_outlives_the_manager_and_the_manager_the_agent(node: An
         await shows(manager, 4, 4, "nvidia.com/gpu")
 
 
-async def test_two_resources_live_beside_each_other(node: Any, shows: Any) -> None:
+async def test_two_resources_live_beside_each_other(node: Node) -> None:
     async with node.manager() as manager:
         first = await node.plugin("example.com/one", "one.sock", a=True)
         second = await node.plugin("example.com/two", "two.sock", a=True, b=True)

@@ -1,7 +1,6 @@
 """Objects on their way into the yard, as the API server's create and update take them."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,13 +9,11 @@ from gpuyard.kube.objects import Manifest
 from gpuyard.local.objects.kinds import schema
 from gpuyard.local.objects.kinds.kind import CreateContext, FieldError, KindSpec
 
-Create = Callable[..., tuple[Manifest, list[FieldError]]]
-Update = Callable[[KindSpec, Manifest, Manifest], list[FieldError]]
 
-
-def _create(
+def create(
     spec: KindSpec, given: Manifest, context: CreateContext | None = None
 ) -> tuple[Manifest, list[FieldError]]:
+    """The manifest as it would be stored, and the broken rules."""
     manifest, _ = schema.decode(schema.type_name(spec.resource), given)
     manifest.setdefault("metadata", {})
     spec.default(manifest)
@@ -25,23 +22,12 @@ def _create(
     return manifest, spec.validate(manifest, None)
 
 
-def _update(spec: KindSpec, old: Manifest, given: Manifest) -> list[FieldError]:
+def update(spec: KindSpec, old: Manifest, given: Manifest) -> list[FieldError]:
+    """The broken rules of replacing one manifest by another."""
     manifest, _ = schema.decode(schema.type_name(spec.resource), copy.deepcopy(given))
     spec.default(manifest)
     spec.prepare_update(manifest, old)
     return spec.validate(manifest, old)
-
-
-@pytest.fixture
-def create() -> Create:
-    """The manifest as it would be stored, and the broken rules."""
-    return _create
-
-
-@pytest.fixture
-def update() -> Update:
-    """The broken rules of replacing the second argument by the third."""
-    return _update
 
 
 @pytest.fixture

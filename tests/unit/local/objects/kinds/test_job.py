@@ -5,10 +5,12 @@ import pytest
 
 from gpuyard.local.objects.kinds.job import JOB
 
+from .conftest import create, update
+
 Manifest = dict[str, Any]
 
 
-def test_defaults_and_the_generated_selector(create: Any, job: Manifest) -> None:
+def test_defaults_and_the_generated_selector(job: Manifest) -> None:
     stored, found = create(JOB, job | {"status": {"succeeded": 3}})
     assert found == []
     spec = stored["spec"]
@@ -28,7 +30,7 @@ def test_defaults_and_the_generated_selector(create: Any, job: Manifest) -> None
     assert stored["status"] == {}
 
 
-def test_parallelism_without_completions_is_a_work_queue(create: Any, job: Manifest) -> None:
+def test_parallelism_without_completions_is_a_work_queue(job: Manifest) -> None:
     job["spec"]["parallelism"] = 3
     assert "completions" not in create(JOB, job)[0]["spec"]
 
@@ -51,14 +53,14 @@ def test_parallelism_without_completions_is_a_work_queue(create: Any, job: Manif
         ({"backoffLimitPerIndex": 1}, "spec.backoffLimitPerIndex", "this yard's job controller"),
     ],
 )  # fmt: skip
-def test_rules(create: Any, job: Manifest, spec: Manifest, where: str, message: str) -> None:
+def test_rules(job: Manifest, spec: Manifest, where: str, message: str) -> None:
     job["spec"] |= spec
     _, found = create(JOB, job)
     assert any(e.path == where and message in e.message for e in found), found
 
 
 @pytest.mark.parametrize("policy", ["Always", None])
-def test_pods_of_a_job_end(create: Any, job: Manifest, policy: str | None) -> None:
+def test_pods_of_a_job_end(job: Manifest, policy: str | None) -> None:
     job["spec"]["template"]["spec"]["restartPolicy"] = policy
     _, found = create(JOB, job)
     assert [(e.path, e.message) for e in found] == [
@@ -69,7 +71,7 @@ def test_pods_of_a_job_end(create: Any, job: Manifest, policy: str | None) -> No
     ]
 
 
-def test_the_template_follows_the_rules_of_pods(create: Any, job: Manifest) -> None:
+def test_the_template_follows_the_rules_of_pods(job: Manifest) -> None:
     spec = job["spec"]["template"]["spec"]
     spec["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": "1500m"}}
     spec["runtimeClassName"] = "nvidia"
@@ -80,7 +82,7 @@ def test_the_template_follows_the_rules_of_pods(create: Any, job: Manifest) -> N
     assert "spec.template.labels" in paths
 
 
-def test_the_name_must_fit_into_a_label(create: Any, job: Manifest) -> None:
+def test_the_name_must_fit_into_a_label(job: Manifest) -> None:
     job["metadata"]["name"] = "a" * 64
     assert "must be no more than 63 characters" in str(create(JOB, job)[1])
 
@@ -95,7 +97,7 @@ def test_the_name_must_fit_into_a_label(create: Any, job: Manifest) -> None:
         {"ttlSecondsAfterFinished": 5},
     ],
 )
-def test_what_an_update_may_change(create: Any, update: Any, job: Manifest, change: Manifest) -> None:
+def test_what_an_update_may_change(job: Manifest, change: Manifest) -> None:
     old, _ = create(JOB, job)
     new = copy.deepcopy(old)
     new["spec"] |= change
@@ -111,9 +113,7 @@ def test_what_an_update_may_change(create: Any, update: Any, job: Manifest, chan
         ({"podReplacementPolicy": "Failed"}, "spec.podReplacementPolicy"),
     ],
 )
-def test_what_an_update_may_not_change(
-    create: Any, update: Any, job: Manifest, change: Manifest, where: str
-) -> None:
+def test_what_an_update_may_not_change(job: Manifest, change: Manifest, where: str) -> None:
     old, _ = create(JOB, job)
     new = copy.deepcopy(old)
     new["spec"] |= change
@@ -121,7 +121,7 @@ def test_what_an_update_may_not_change(
     assert [e.path for e in found if "field is immutable" in e.message] == [where]
 
 
-def test_an_indexed_job_may_grow_with_its_parallelism(create: Any, update: Any, job: Manifest) -> None:
+def test_an_indexed_job_may_grow_with_its_parallelism(job: Manifest) -> None:
     job["spec"] |= {"completionMode": "Indexed", "completions": 2, "parallelism": 2}
     old, _ = create(JOB, job)
     new = copy.deepcopy(old)
@@ -136,7 +136,7 @@ def test_an_indexed_job_may_grow_with_its_parallelism(create: Any, update: Any, 
     [(True, {}, True), (False, {}, False), (True, {"startTime": "2026-01-01T00:00:00Z"}, False)],
 )
 def test_scheduling_of_the_template_may_change_before_the_first_start(
-    create: Any, update: Any, job: Manifest, suspend: bool, status: Manifest, allowed: bool
+    job: Manifest, suspend: bool, status: Manifest, allowed: bool
 ) -> None:
     job["spec"]["suspend"] = suspend
     old, _ = create(JOB, job)
@@ -150,7 +150,7 @@ def test_scheduling_of_the_template_may_change_before_the_first_start(
     assert allowed or found[0].path == "spec.template"
 
 
-def test_the_command_of_the_template_never_changes(create: Any, update: Any, job: Manifest) -> None:
+def test_the_command_of_the_template_never_changes(job: Manifest) -> None:
     job["spec"]["suspend"] = True
     old, _ = create(JOB, job)
     new = copy.deepcopy(old)

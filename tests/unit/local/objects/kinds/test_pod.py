@@ -9,6 +9,8 @@ from gpuyard.local.objects.kinds.job import JOB
 from gpuyard.local.objects.kinds.kind import CreateContext
 from gpuyard.local.objects.kinds.pod import POD
 
+from .conftest import create, update
+
 Manifest = dict[str, Any]
 
 
@@ -29,7 +31,7 @@ def _at(manifest: Manifest, path: str, value: Any) -> Manifest:
     return result
 
 
-def test_defaults_as_kubernetes_fills_them_in(create: Any, pod: Manifest) -> None:
+def test_defaults_as_kubernetes_fills_them_in(pod: Manifest) -> None:
     pod = _at(
         pod, "spec.containers.0.resources", {"limits": {"cpu": "1", "memory": "1Gi", "nvidia.com/gpu": 2}}
     )
@@ -53,12 +55,12 @@ def test_defaults_as_kubernetes_fills_them_in(create: Any, pod: Manifest) -> Non
     assert stored["status"] == {"phase": "Pending", "qosClass": "Guaranteed"}
 
 
-def test_a_pods_own_toleration_of_eviction_stands(create: Any, pod: Manifest) -> None:
+def test_a_pods_own_toleration_of_eviction_stands(pod: Manifest) -> None:
     stored, _ = create(POD, _at(pod, "spec.tolerations", [{"operator": "Exists"}]))
     assert stored["spec"]["tolerations"] == [{"operator": "Exists"}]
 
 
-def test_a_status_that_comes_with_a_new_pod_is_dropped(create: Any, pod: Manifest) -> None:
+def test_a_status_that_comes_with_a_new_pod_is_dropped(pod: Manifest) -> None:
     stored, _ = create(POD, pod | {"status": {"phase": "Running", "podIP": "1.2.3.4"}})
     assert stored["status"] == {"phase": "Pending", "qosClass": "BestEffort"}
 
@@ -68,7 +70,7 @@ def test_a_status_that_comes_with_a_new_pod_is_dropped(create: Any, pod: Manifes
     [("a", "Always"), ("a:latest", "Always"), ("r:5000/a", "Always"), ("a:1", "IfNotPresent"),
      ("a@sha256:0", "IfNotPresent")],
 )  # fmt: skip
-def test_the_pull_policy_follows_the_tag(create: Any, pod: Manifest, image: str, policy: str) -> None:
+def test_the_pull_policy_follows_the_tag(pod: Manifest, image: str, policy: str) -> None:
     stored, _ = create(POD, _at(pod, "spec.containers.0.image", image))
     assert stored["spec"]["containers"][0]["imagePullPolicy"] == policy
 
@@ -84,7 +86,7 @@ def test_the_pull_policy_follows_the_tag(create: Any, pod: Manifest, image: str,
         ({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}, "Burstable"),
     ],
 )
-def test_quality_of_service(create: Any, pod: Manifest, resources: Any, quality: str) -> None:
+def test_quality_of_service(pod: Manifest, resources: Any, quality: str) -> None:
     stored, _ = create(POD, _at(pod, "spec.containers.0.resources", resources))
     assert stored["status"]["qosClass"] == quality
 
@@ -95,7 +97,7 @@ def _context(*classes: Manifest) -> CreateContext:
     return CreateContext(by_name.get, lambda: default)
 
 
-def test_priority_comes_from_the_class(create: Any, pod: Manifest) -> None:
+def test_priority_comes_from_the_class(pod: Manifest) -> None:
     low = {"metadata": {"name": "low"}, "value": -5, "preemptionPolicy": "Never"}
     usual = {"metadata": {"name": "usual"}, "value": 7, "globalDefault": True}
     asked, _ = create(POD, _at(pod, "spec.priorityClassName", "low"), _context(low, usual))
@@ -114,7 +116,7 @@ def test_priority_comes_from_the_class(create: Any, pod: Manifest) -> None:
         ({"preemptionPolicy": "Never"}, "the string value of PreemptionPolicy (Never) must not be provided"),
     ],
 )
-def test_priority_that_admission_refuses(create: Any, pod: Manifest, spec: Manifest, message: str) -> None:
+def test_priority_that_admission_refuses(pod: Manifest, spec: Manifest, message: str) -> None:
     pod["spec"] |= spec
     with pytest.raises(errors.Forbidden) as caught:
         create(POD, pod)
@@ -211,9 +213,7 @@ _BROKEN: list[tuple[str, Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("path", "value", "where", "message"), _BROKEN)
-def test_kubernetes_rules(
-    create: Any, pod: Manifest, path: str, value: Any, where: str, message: str
-) -> None:
+def test_kubernetes_rules(pod: Manifest, path: str, value: Any, where: str, message: str) -> None:
     _, found = create(POD, _at(pod, path, value))
     assert any(e.path == where and message in e.message for e in found), found
 
@@ -252,15 +252,13 @@ _REFUSED: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("path", "value", "where"), _REFUSED)
-def test_what_the_yard_would_not_honour_is_refused(
-    create: Any, pod: Manifest, path: str, value: Any, where: str
-) -> None:
+def test_what_the_yard_would_not_honour_is_refused(pod: Manifest, path: str, value: Any, where: str) -> None:
     _, found = create(POD, _at(pod, path, value))
     assert where in [e.path for e in found]
     assert all("this yard" in e.message or "process" in e.message for e in found)
 
 
-def test_the_refusal_of_a_runtime_class_says_which_there_is(create: Any, pod: Manifest) -> None:
+def test_the_refusal_of_a_runtime_class_says_which_there_is(pod: Manifest) -> None:
     pod["spec"]["runtimeClassName"] = "nvidia"
     error = invalid_object(POD, "p", create(POD, pod)[1])
     assert error.message == (
@@ -277,11 +275,11 @@ def image_pod(pod: Manifest) -> Manifest:
     return pod
 
 
-def test_images_need_no_runtime_class(create: Any, image_pod: Manifest) -> None:
+def test_images_need_no_runtime_class(image_pod: Manifest) -> None:
     assert create(POD, image_pod)[1] == []
 
 
-def test_a_process_has_no_image(create: Any, image_pod: Manifest) -> None:
+def test_a_process_has_no_image(image_pod: Manifest) -> None:
     image_pod["spec"]["runtimeClassName"] = "gpuyard-process"
     (error,) = create(POD, image_pod)[1]
     assert error.path == "spec.containers[0].image"
@@ -300,7 +298,7 @@ def test_a_process_has_no_image(create: Any, image_pod: Manifest) -> None:
     ],
 )  # fmt: skip
 def test_what_podman_would_not_be_told_is_refused(
-    create: Any, image_pod: Manifest, path: str, value: Any, where: str
+    image_pod: Manifest, path: str, value: Any, where: str
 ) -> None:
     assert [e.path for e in create(POD, _at(image_pod, path, value))[1]] == [where]
 
@@ -336,11 +334,11 @@ def test_without_podman_images_are_refused_with_the_reason(image_pod: Manifest) 
         (f"{_C}.envFrom.-", {"configMapRef": {"name": "c"}}),
     ],
 )
-def test_what_it_does_take(create: Any, pod: Manifest, path: str, value: Any) -> None:
+def test_what_it_does_take(pod: Manifest, path: str, value: Any) -> None:
     assert create(POD, _at(pod, path, value))[1] == []
 
 
-def test_a_gated_pod_has_no_node(create: Any, pod: Manifest) -> None:
+def test_a_gated_pod_has_no_node(pod: Manifest) -> None:
     pod["spec"] |= {"nodeName": "n", "schedulingGates": [{"name": "g"}]}
     assert [e.path for e in create(POD, pod)[1]] == ["spec.nodeName"]
 
@@ -361,7 +359,7 @@ def test_a_gated_pod_has_no_node(create: Any, pod: Manifest) -> None:
     ],
 )  # fmt: skip
 def test_what_an_update_may_not_change(
-    create: Any, update: Any, pod: Manifest, path: str, value: Any, where: str, message: str
+    pod: Manifest, path: str, value: Any, where: str, message: str
 ) -> None:
     pod["spec"] |= {"activeDeadlineSeconds": 10, "schedulingGates": [{"name": "queue"}]}
     old, _ = create(POD, pod)
@@ -380,26 +378,26 @@ def test_what_an_update_may_not_change(
         ("status.phase", "Running"),
     ],
 )
-def test_what_an_update_may_change(create: Any, update: Any, pod: Manifest, path: str, value: Any) -> None:
+def test_what_an_update_may_change(pod: Manifest, path: str, value: Any) -> None:
     pod["spec"] |= {"activeDeadlineSeconds": 10, "schedulingGates": [{"name": "queue"}]}
     old, _ = create(POD, pod)
     assert update(POD, old, _at(old, path, value)) == []
 
 
-def test_a_deadline_may_come_later(create: Any, update: Any, pod: Manifest) -> None:
+def test_a_deadline_may_come_later(pod: Manifest) -> None:
     old, _ = create(POD, pod)
     assert update(POD, old, _at(old, "spec.activeDeadlineSeconds", 1)) == []
     assert update(POD, old, _at(old, "spec.nodeSelector", {"a": "b"})) != []
 
 
-def test_tolerations_that_everyone_gets_stay(create: Any, update: Any, pod: Manifest) -> None:
+def test_tolerations_that_everyone_gets_stay(pod: Manifest) -> None:
     stored, _ = create(POD, pod)
     changed = copy.deepcopy(stored)
     changed["spec"]["tolerations"] = []
     assert update(POD, stored, changed) == []
 
 
-def test_a_gated_pod_says_so(create: Any, pod: Manifest) -> None:
+def test_a_gated_pod_says_so(pod: Manifest) -> None:
     pod["spec"]["schedulingGates"] = [{"name": "example.com/wait"}]
     (condition,) = create(POD, pod)[0]["status"]["conditions"]
     assert (condition["type"], condition["status"], condition["reason"]) == (
@@ -409,7 +407,7 @@ def test_a_gated_pod_says_so(create: Any, pod: Manifest) -> None:
     )
 
 
-def test_a_negative_grace_is_a_second(create: Any, pod: Manifest) -> None:
+def test_a_negative_grace_is_a_second(pod: Manifest) -> None:
     pod["spec"]["terminationGracePeriodSeconds"] = -5
     stored, found = create(POD, pod)
     assert (stored["spec"]["terminationGracePeriodSeconds"], found) == (1, [])

@@ -15,6 +15,8 @@ from gpuyard.local.objects.kinds.node import NODE
 from gpuyard.local.objects.kinds.priority_class import PRIORITY_CLASS
 from gpuyard.local.objects.kinds.served import yard_kinds
 
+from .conftest import create, update
+
 Manifest = dict[str, Any]
 _MIB = 1024 * 1024
 
@@ -70,7 +72,7 @@ def test_field_selectors_of_a_kind() -> None:
         (LEASE, {"spec": {"leaseTransitions": -1}}, "spec.leaseTransitions: Invalid value: -1"),
     ],
 )  # fmt: skip
-def test_rules(create: Any, spec: KindSpec, manifest: Manifest, message: str) -> None:
+def test_rules(spec: KindSpec, manifest: Manifest, message: str) -> None:
     _, found = create(spec, manifest)
     assert len(found) >= 1
     assert message in _texts(found)[0]
@@ -87,11 +89,11 @@ def test_rules(create: Any, spec: KindSpec, manifest: Manifest, message: str) ->
         (PRIORITY_CLASS, {"metadata": {"name": "high"}, "value": 1000}),
     ],
 )
-def test_what_is_fine(create: Any, spec: KindSpec, manifest: Manifest) -> None:
+def test_what_is_fine(spec: KindSpec, manifest: Manifest) -> None:
     assert create(spec, manifest)[1] == []
 
 
-def test_the_text_of_a_secret_becomes_data(create: Any) -> None:
+def test_the_text_of_a_secret_becomes_data() -> None:
     secret = {"stringData": {"a": "ä", "b": "2"}, "data": {"b": _base64(b"1"), "c": _base64(b"3")}}
     stored, found = create(SECRET, secret)
     assert found == []
@@ -101,7 +103,7 @@ def test_the_text_of_a_secret_becomes_data(create: Any) -> None:
 
 
 @pytest.mark.parametrize("spec", [CONFIG_MAP, SECRET])
-def test_what_is_marked_immutable_stays(create: Any, update: Any, spec: KindSpec) -> None:
+def test_what_is_marked_immutable_stays(spec: KindSpec) -> None:
     value = _base64(b"1")
     old, _ = create(spec, {"data": {"a": value}, "immutable": True})
     new = copy.deepcopy(old)
@@ -122,7 +124,7 @@ def test_what_is_marked_immutable_stays(create: Any, update: Any, spec: KindSpec
         (NODE, {"spec": {"providerID": "a"}}, {"spec": {"providerID": "b"}}),
     ],
 )
-def test_immutable_fields(create: Any, update: Any, spec: KindSpec, old: Manifest, change: Manifest) -> None:
+def test_immutable_fields(spec: KindSpec, old: Manifest, change: Manifest) -> None:
     stored, _ = create(spec, old)
     assert update(spec, stored, stored) == []
     found = update(spec, stored, stored | change)
@@ -130,13 +132,13 @@ def test_immutable_fields(create: Any, update: Any, spec: KindSpec, old: Manifes
     assert found[0].message.endswith(": field is immutable")
 
 
-def test_the_value_of_a_priority_class_stays(create: Any, update: Any) -> None:
+def test_the_value_of_a_priority_class_stays() -> None:
     stored, _ = create(PRIORITY_CLASS, {"value": 1})
     found = update(PRIORITY_CLASS, stored, stored | {"value": 2})
     assert _texts(found) == ["value: Forbidden: may not be changed in an update."]
 
 
-def test_a_namespace_starts_active_with_a_finalizer_and_its_name(create: Any) -> None:
+def test_a_namespace_starts_active_with_a_finalizer_and_its_name() -> None:
     stored, _ = create(NAMESPACE, {"metadata": {"name": "n"}, "status": {"phase": "Terminating"}})
     assert stored["spec"] == {"finalizers": ["kubernetes"]}
     assert stored["status"] == {"phase": "Active"}
@@ -150,7 +152,7 @@ def test_an_update_of_a_namespace_leaves_its_finalizers() -> None:
     assert new["spec"] == old["spec"]
 
 
-def test_a_node_keeps_the_status_it_registers_with(create: Any) -> None:
+def test_a_node_keeps_the_status_it_registers_with() -> None:
     stored, _ = create(NODE, {"metadata": {"name": "n"}, "status": {"capacity": {"cpu": "4"}}})
     assert stored["status"] == {"capacity": {"cpu": "4"}, "allocatable": {"cpu": "4"}}
 
@@ -166,9 +168,7 @@ def test_a_node_keeps_the_status_it_registers_with(create: Any) -> None:
         ("nvidia.com/gpu", "8", ""),
     ],
 )
-def test_what_a_node_says_that_it_has(
-    create: Any, update: Any, field: str, name: str, quantity: str, message: str
-) -> None:
+def test_what_a_node_says_that_it_has(field: str, name: str, quantity: str, message: str) -> None:
     old, _ = create(NODE, {"metadata": {"name": "n"}})
     found = update(NODE, old, {**old, "status": {field: {name: quantity}}})
     # What it offers follows from what it has.
@@ -176,6 +176,6 @@ def test_what_a_node_says_that_it_has(
     assert all(error.path.endswith(f"[{name}]") for error in found)
 
 
-def test_the_times_of_an_event_may_be_unknown(create: Any) -> None:
+def test_the_times_of_an_event_may_be_unknown() -> None:
     stored, _ = create(EVENT, {"metadata": {}, "source": {"component": "scheduler"}})
     assert (stored["reportingComponent"], stored["eventTime"]) == ("", None)
