@@ -22,6 +22,7 @@ from bench.yard import GPUYARD, environ_for, running_yard
 from tests.cluster.harness import namespaces, parts
 from tests.cluster.harness.agent import Agent, allocatable
 from tests.cluster.harness.cluster import Cluster
+from tests.waiting import until
 
 _CONTEXT = "gpuyard-test"
 _NODE = "node-a"
@@ -103,13 +104,15 @@ def _gpuyard_run(cluster: Cluster, work: Path, name: str) -> None:
 
 def _kubectl_run(cluster: Cluster, name: str, manifest: Path) -> None:
     cluster.kubectl("create", "-f", str(manifest))
-    deadline = time.monotonic() + _LIMIT_S
-    while time.monotonic() < deadline:
-        # Refused while the container is being made.
-        with contextlib.suppress(namespaces.ClusterError):
-            if cluster.kubectl("logs", "-f", f"job/{name}") == "here\n":
-                return
-    raise RuntimeError(f"kubectl logs of job {name} gave nothing")
+    # Refused while the container is being made.
+    until(
+        lambda: cluster.kubectl("logs", "-f", f"job/{name}"),
+        f"the log of {name}",
+        lambda log: log == "here\n",
+        not_yet=namespaces.ClusterError,
+        timeout_s=_LIMIT_S,
+        pause_s=0,
+    )
 
 
 def _agent(cluster: Cluster, work: Path) -> list[Row]:
@@ -121,17 +124,17 @@ def _agent(cluster: Cluster, work: Path) -> list[Row]:
     for _ in range(_TIMES):
         began = time.perf_counter()
         agent.start()
-        _until(lambda: _registered(node))
+        _until(lambda: _registered(node), "the agent registers")
         starts.append(time.perf_counter() - began)
         assert agent.process is not None
         memory = agent.process.resident_bytes
         cluster.stop(f"kubelet@{_NODE}")
         stopped = time.time()
         cluster.start(f"kubelet@{_NODE}")
-        _until(lambda stopped=stopped: _made_at(socket) > stopped)  # type: ignore[misc]
-        returns.append(_seconds(lambda: _until(lambda: _registered(node))))
+        _until(lambda stopped=stopped: _made_at(socket) > stopped, "a new kubelet.sock")  # type: ignore[misc]
+        returns.append(_seconds(lambda: _until(lambda: _registered(node), "the agent registers again")))
         agent.stop()
-        _until(lambda: not allocatable(node))
+        _until(lambda: not allocatable(node), "the GPUs go")
     nvidia = "NVIDIA's plugin"
     return [
         Row("agent, start to registered", max(starts), "s", 0.8, nvidia, 0.03),
@@ -199,9 +202,5 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _LIMIT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise RuntimeError("what was waited for didn't come")
-        time.sleep(0.005)
+def _until(condition: Callable[[], bool], what: str) -> None:
+    until(condition, what, timeout_s=_LIMIT_S, pause_s=0.005)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bench.row import Row, Unavailable
 from bench.yard import GPUYARD, environ_for
+from tests.waiting import until
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpuyard-test"
 _TIMES = 11
@@ -207,11 +208,11 @@ def _site() -> Iterator[_Site]:
 
 
 def _wait(port: int) -> None:
-    for _ in range(500):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.02)
-    raise Unavailable("docker-registry doesn't start")
+    def listens() -> bool:
+        with socket.create_connection(("127.0.0.1", port)):
+            return True
+
+    until(listens, "docker-registry listens", not_yet=OSError, timeout_s=10)
 
 
 def debian() -> Path:

@@ -17,7 +17,8 @@ from typing import Any
 from tests.cluster.gpuyard_on import CONTEXT
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
-from tests.e2e.shell import CANARY, Shell, until
+from tests.e2e.shell import CANARY, Shell
+from tests.waiting import until
 
 #: The nodes are tainted, and runs without GPUs don't tolerate it by themselves.
 _TOLERATION = "nvidia.com/gpu:NoSchedule"

@@ -11,7 +11,7 @@ import pytest
 from gpuyard.tenancy.admission_policies import tenant_policy
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
-from tests.cluster.harness.objects import until
+from tests.waiting import until
 
 GPU = {"limits": {"nvidia.com/gpu": 1}}
 VOID = [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}]
@@ -138,7 +138,12 @@ def test_pods_of_tenants(cluster: Cluster, tenant: str, case: str, where: str) -
 
 def test_the_policy_is_without_type_errors(cluster: Cluster, tenant: str) -> None:
     path = "-o=jsonpath={.items[*].status.typeChecking.expressionWarnings}"
-    until(lambda: cluster.kubectl("get", "validatingadmissionpolicies", path) == "", "it is well typed", 10)
+    until(
+        lambda: cluster.kubectl("get", "validatingadmissionpolicies", path),
+        "the policy has no warnings",
+        lambda warnings: warnings == "",
+        timeout_s=10,
+    )
 
 
 def test_ephemeral_containers_are_looked_at(cluster: Cluster, tenant: str) -> None:

@@ -17,7 +17,8 @@ import pytest
 
 from tests.cluster.harness.agent import Agent, allocatable, held
 from tests.cluster.harness.cluster import Cluster
-from tests.cluster.harness.objects import GPU, WAIT, Pods, container, until, wait_for_gpus
+from tests.cluster.harness.objects import GPU, WAIT, Pods, container, wait_for_gpus
+from tests.waiting import until
 
 NODE = "node-a"
 COUNT = 4

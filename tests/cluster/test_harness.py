@@ -15,8 +15,8 @@ import pytest
 from tests.cluster.harness import machine, parts
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
-from tests.cluster.harness.objects import until
 from tests.cluster.harness.state import State
+from tests.waiting import until
 
 _ROOT = Path(__file__).parents[2]
 _TIMEOUT_S = 300

@@ -13,8 +13,9 @@ from tests.cluster.gpuyard_on import Gpuyard
 from tests.cluster.harness.agent import Agent
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
-from tests.cluster.harness.objects import Pods, until, wait_for_gpus
+from tests.cluster.harness.objects import Pods, wait_for_gpus
 from tests.images.conftest import debian_tar  # noqa: F401
+from tests.waiting import until
 
 NODES = ("node-a", "node-b")
 SYSTEM = "gpuyard-system"

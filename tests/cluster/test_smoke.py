@@ -8,7 +8,8 @@ import pytest
 
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
-from tests.cluster.harness.objects import Pods, container, until
+from tests.cluster.harness.objects import Pods, container
+from tests.waiting import until
 
 NODES = ("node-a", "node-b")
 #: Gets / by HTTP; Debian's static busybox has a wget that crashes.

@@ -12,8 +12,8 @@ import pytest
 
 from gpuyard.local.runtime.podman.host import Podman
 from tests.e2e.conftest import Yard, own_yard, shared_yard, stopped_yard, yard
-from tests.e2e.shell import until
 from tests.images.conftest import Site, debian_tar, site
+from tests.waiting import until
 
 __all__ = ["debian_tar", "own_yard", "shared_yard", "site", "stopped_yard", "yard"]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from gpuyard.kube.objects import PODS, Manifest
 from gpuyard.local.runtime.podman.host import Podman
 from tests.containers.conftest import ImageHost, Tiny
+from tests.waiting import until_async
 
 
 def _end(pod: Manifest) -> tuple[int, str]:
@@ -84,9 +85,8 @@ async def test_containers_whose_folder_is_gone_are_removed(
     (init,) = [int(path.read_text()) for path in host.folder(pod).glob("main/0/init.pid")]
     await host.api.delete(PODS, "p", "default", grace_period_s=0)
     shutil.rmtree(host.folder(pod))
-    async with host.running(), asyncio.timeout(30):
-        while Path(f"/proc/{init}").exists():
-            await asyncio.sleep(0.02)
+    async with host.running():
+        await until_async(lambda: not Path(f"/proc/{init}").exists(), "its first process ends")
 
 
 async def test_a_killed_conmon_is_no_success(host: ImageHost, tiny: Tiny) -> None:

@@ -13,10 +13,10 @@ from ruamel.yaml import YAML
 
 from gpuyard.local.runtime.podman.host import Podman
 from tests.e2e.conftest import Yard, own_yard, stopped_yard
-from tests.e2e.shell import until
 from tests.images.conftest import Site, torch_tar
 from tests.images.torch_images import TorchImages, build_torch_images
 from tests.registry.conftest import docker_registry
+from tests.waiting import until
 
 __all__ = ["own_yard", "stopped_yard", "torch_tar"]
 
@@ -45,7 +45,8 @@ def test_the_job_trains_on_a_yard_unchanged_but_for_its_volume(own_yard: Yard, i
     def phase() -> str:
         return own_yard.kubectl("get", "pods", f"-l=job-name={_NAME}", "-o=jsonpath={.items[*].status.phase}")
 
-    until(lambda: phase() in ("Running", "Succeeded", "Failed"), "the image is pulled", 300)
+    phases = ("Running", "Succeeded", "Failed")
+    until(phase, "the image is pulled", lambda phase: phase in phases, timeout_s=300)
     log = own_yard.kubectl("logs", "-f", f"job/{_NAME}")
     own_yard.kubectl("wait", "--for=condition=Complete", f"job/{_NAME}", "--timeout=50s")
     for rank in range(2):

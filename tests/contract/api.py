@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import httpx
 
 from gpuyard.client.connection import load_connection
 from tests.contract.observations import pick
+from tests.waiting import until
 
 TIMEOUT_S = 30.0
 _POLL_S = 0.04
@@ -192,20 +192,19 @@ class Api:
 
     def until(self, path: str, condition: Callable[[Any], Any], **query: Any) -> Any:
         """What is at the path once it is there and the condition is true of it."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while True:
-            answer = self.get(path, **query)
-            if answer.code == 200 and condition(answer.body):
-                return answer.body
-            assert time.monotonic() < deadline, f"{path} didn't come to it: {answer.body}"
-            time.sleep(_POLL_S)
+        answer = until(
+            lambda: self.get(path, **query),
+            f"{path} is as wanted",
+            lambda answer: answer.code == 200 and condition(answer.body),
+            timeout_s=TIMEOUT_S,
+        )
+        return answer.body
 
     def until_gone(self, path: str) -> None:
         """Returns when there is nothing at the path."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while (answer := self.get(path)).code != 404:
-            assert time.monotonic() < deadline, f"{path} is still there: {answer.body}"
-            time.sleep(_POLL_S)
+        until(
+            lambda: self.get(path), f"{path} is gone", lambda answer: answer.code == 404, timeout_s=TIMEOUT_S
+        )
 
     def watch(self, path: str, count: int = 1000, **query: Any) -> list[Any]:
         """Events of a watch until there are so many or the server ends it.

@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 from gpuyard.local.paths import YardPaths, find_paths
+from tests.waiting import until
 
-from .shell import CANARY, TIMEOUT_S, Shell, until
+from .shell import CANARY, TIMEOUT_S, Shell
 
 
 class Refused(Exception):

@@ -13,14 +13,14 @@ import shlex
 import subprocess
 import sys
 import tempfile
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gpuyard.workloads.run_state import run_state
+from tests.waiting import until
 
 #: A command that hangs fails its test rather than the whole suite.
 TIMEOUT_S = 60
@@ -104,15 +104,6 @@ class Command:
     def _close(self) -> None:
         for file in self._files:
             file.close()
-
-
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
-    """Asks again until the answer is true, and gives it."""
-    deadline = time.monotonic() + timeout_s
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"{what} didn't come true in {timeout_s} s"
-        time.sleep(0.03)
-    return answer
 
 
 @dataclass
@@ -215,7 +206,7 @@ class Shell(ABC):
 
     def wait_for(self, name: str, *states: str) -> dict[str, Any]:
         """The run once it is in one of the states."""
-        until(lambda: self._peek(name) in states, f"{name} is {states}")
+        until(lambda: self._peek(name), f"{name} is {states}", lambda state: state in states)
         return self.state(name)
 
     def _peek(self, name: str) -> str:
@@ -230,7 +221,9 @@ class Shell(ABC):
 
     def wait_for_line(self, name: str, line: str) -> None:
         """Returns when the run's first attempt has printed this line."""
-        until(lambda: line in self.printed(name).splitlines(), f"{name} has printed {line!r}")
+        until(
+            lambda: self.printed(name), f"{name} has printed {line!r}", lambda out: line in out.splitlines()
+        )
 
     def end_commands(self) -> None:
         """Ends commands that go on."""

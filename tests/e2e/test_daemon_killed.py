@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
+
 from .conftest import Yard, alive, kill, processes
-from .shell import until
 
 #: Counts until it may end; says its own pid as the host knows it, from the outside of any namespace.
 STEADY = "i=0; until [ -e end ]; do i=$((i+1)); echo $i; sleep 0.01; done; echo last; exit 5"

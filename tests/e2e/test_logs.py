@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+from tests.waiting import until
+
 from .conftest import Yard
-from .shell import NOWHERE, Result, Shell, until
+from .shell import NOWHERE, Result, Shell
 
 THREE_TRIES = 'n=$(cat tries 2>/dev/null || echo 0); echo $((n+1)) > tries; echo "$n a"; echo "$n b"; exit 1'
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
+
 from .conftest import Yard, alive
-from .shell import CANARY, until
+from .shell import CANARY
 
 
 def test_up_twice(own_yard: Yard) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from tests.waiting import until
+
 from .conftest import Refused, Yard, kill
-from .shell import until
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 ROUNDS = 30

@@ -15,8 +15,8 @@ import pytest
 
 from gpuyard.building.application import read_application
 from tests.e2e.conftest import Yard, own_yard, stopped_yard
-from tests.e2e.shell import until
 from tests.examples.test_scripts import EXAMPLES, PYTHON, _torch, clean_env
+from tests.waiting import until
 
 __all__ = ["_torch", "own_yard", "stopped_yard"]
 
@@ -140,7 +140,7 @@ def test_it_serves_on_a_yard_until_it_is_stopped(folder: Path, own_yard: Yard) -
         return next((line for line in lines if line.startswith(start)), "")
 
     own_yard.wait_for("serve", "running")
-    until(lambda: printed("Ready"), "it is ready", _TIMEOUT_S)
+    until(lambda: printed("Ready"), "it is ready", timeout_s=_TIMEOUT_S)
     port = int(printed("Listening on http://127.0.0.1:").rpartition(":")[2])
     status, answer = ask(port, "/generate?n=3")
     assert (status, json.loads(answer)["digits"]) == (200, [0, 1, 2])

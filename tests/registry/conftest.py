@@ -5,7 +5,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from gpuyard.images.registry.http import Http
 from gpuyard.images.registry.settings import RegistrySettings
 from gpuyard.images.store import Content, ImageStore
 from tests.registry.fake import FakeRegistry
+from tests.waiting import until
 
 _CRANE = "github.com/google/go-containerregistry/cmd/crane@v0.19.1"
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpuyard-test"
@@ -52,17 +52,16 @@ def serving_on(
     with log.open("wb") as out:
         process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT, env=environ)
         try:
-            deadline = time.monotonic() + 30
-            while True:
-                try:
-                    with socket.socket(family) as probe:
-                        probe.settimeout(1)
-                        probe.connect(str(address) if isinstance(address, Path) else address)
-                    break
-                except OSError:
-                    assert process.poll() is None, log.read_text()
-                    assert time.monotonic() < deadline, log.read_text()
-                    time.sleep(0.02)  # nothing tells when another program starts to listen
+
+            def listens() -> bool:
+                assert process.poll() is None, log.read_text()
+                with socket.socket(family) as probe:
+                    probe.settimeout(1)
+                    probe.connect(str(address) if isinstance(address, Path) else address)
+                return True
+
+            # Nothing tells when another program starts to listen.
+            until(listens, f"{argv[0]} listens (its log: {log})", not_yet=OSError)
             yield
         finally:
             process.send_signal(signal.SIGTERM)

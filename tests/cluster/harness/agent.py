@@ -14,9 +14,10 @@ from gpuyard._proto import pod_resources_pb2 as pb
 from gpuyard._proto import pod_resources_pb2_grpc as rpc
 from tests.cluster.harness import namespaces
 from tests.cluster.harness.cluster import Cluster
-from tests.cluster.harness.objects import GPU, until
+from tests.cluster.harness.objects import GPU
 from tests.cluster.harness.parts import Node
 from tests.cluster.harness.state import Process
+from tests.waiting import until
 
 _TIMEOUT_S = 10.0
 _ROOT = Path(__file__).parents[3]

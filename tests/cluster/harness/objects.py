@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
+from tests.waiting import until
 
 T = TypeVar("T")
 GPU = "nvidia.com/gpu"
 TIMEOUT_S = 60.0
 #: Prints the devices that it was given, and waits; SIGTERM ends it at once, with an exit code of 3.
 WAIT = 'trap "exit 3" TERM; echo "devices=$CUDA_VISIBLE_DEVICES"; while :; do sleep 3600 & wait $!; done'
-
-
-def until(condition: Callable[[], T], what: str, timeout_s: float = TIMEOUT_S) -> T:
-    """Asks again until the answer is true, and gives it."""
-    deadline = time.monotonic() + timeout_s
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"{what} didn't come true in {timeout_s:.0f} s"
-        time.sleep(0.05)
-    return answer
 
 
 def container(
@@ -169,6 +160,6 @@ def wait_for_gpus(
         return seen == (allocatable, capacity)
 
     try:
-        until(reached, f"{node} has {allocatable}/{capacity} GPUs", timeout_s)
+        until(reached, f"{node} has {allocatable}/{capacity} GPUs", timeout_s=timeout_s)
     except AssertionError as error:
         raise AssertionError(f"{error}; it has {seen}") from None

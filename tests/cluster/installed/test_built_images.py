@@ -16,10 +16,10 @@ import pytest
 from tests.cluster.gpuyard_on import Gpuyard
 from tests.cluster.harness import namespaces
 from tests.cluster.harness.cluster import Cluster
-from tests.cluster.harness.objects import until
 from tests.registry.conftest import free_port
 from tests.registry.test_registries import HTPASSWD
 from tests.unit.images.conftest import MakeWheel, make_wheel
+from tests.waiting import until
 
 __all__ = ["make_wheel"]
 

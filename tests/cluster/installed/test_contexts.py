@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.gpuyard_on import CONTEXT, Gpuyard
 from tests.cluster.shell import ClusterShell, cluster_shell
-from tests.e2e.shell import until
+from tests.waiting import until
 
 from .conftest import python_image
 

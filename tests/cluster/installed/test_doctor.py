@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.gpuyard_on import Gpuyard
-from tests.cluster.harness.objects import until
 from tests.cluster.installed.conftest import GPUS
 from tests.cluster.installed.test_bad_input import grant
 from tests.cluster.installed.users import account, as_user, certificate
+from tests.waiting import until
 
 
 def report(gpuyard: Gpuyard, *words: str) -> tuple[int, dict[str, Any]]:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.cluster.gpuyard_on import Gpuyard
-from tests.cluster.harness.objects import GPU, until, wait_for_gpus
+from tests.cluster.harness.objects import GPU, wait_for_gpus
 from tests.cluster.installed.users import account
+from tests.waiting import until
 
 Explained = Callable[..., dict[str, Any]]
 STEPS = ("job", "quota", "admission", "nodes", "volumes", "image", "devices", "start", "process")

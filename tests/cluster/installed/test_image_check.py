@@ -16,7 +16,7 @@ from gpuyard.images.places import Places
 from gpuyard.images.store import read_blob
 from gpuyard.images.transfer import ensure_blobs
 from tests.cluster.gpuyard_on import CONTEXT, Gpuyard
-from tests.cluster.harness.objects import until
+from tests.waiting import until
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _INJECTION = "gpuyard.io/gpu-injection"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.harness.cutting import cutting_proxy
 from tests.cluster.shell import ClusterShell
-from tests.e2e.shell import until
+from tests.waiting import until
 
 #: Lines that are alike, lines of many records of the runtime, bytes that are no text, no last newline.
 NOISY = r"""

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster.gpuyard_on import CONTEXT, Gpuyard
+from tests.waiting import until
 
 _TRAIN = "import os, sys\nprint(sys.argv[1:], os.environ.get('CUDA_VISIBLE_DEVICES', '').count('GPU-'))\n"
 
@@ -36,14 +36,6 @@ def config_maps(gpuyard: Gpuyard, team: str) -> dict[str, Any]:
     """Those of runs, by name."""
     said = gpuyard.cluster.kubectl("get", "configmaps", f"-n={team}", "-l=gpuyard.io/run", "-o=json")
     return {item["metadata"]["name"]: item for item in json.loads(said)["items"]}
-
-
-def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + 60
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what} didn't come true in 60 s"
-        time.sleep(0.2)
-    return found
 
 
 def test_a_script_runs_with_its_arguments_and_goes_with_its_run(

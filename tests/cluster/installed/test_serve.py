@@ -8,8 +8,8 @@ import shlex
 from tests.cluster.gpuyard_on import Gpuyard
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
-from tests.cluster.harness.objects import until
 from tests.images.torch_images import EXAMPLES, TorchImages
+from tests.waiting import until
 
 #: Pulling 0.9 GB to two nodes and training there, on two busy cores.
 PATIENCE_S = 300
@@ -65,7 +65,7 @@ def test_a_run_of_the_image_serves_until_it_is_stopped(
         except ClusterError:
             return ""  # There is no pod yet, or it doesn't listen, or it isn't ready.
 
-    assert json.loads(until(answers, "the run answers", PATIENCE_S))["digits"] == [3]
+    assert json.loads(until(answers, "the run answers", timeout_s=PATIENCE_S))["digits"] == [3]
     gpuyard.ok("stop", within, "serve")
     [row] = gpuyard.json("ps", within)
     assert (row["state"], row["gpus"]) == ("stopped", 1)

@@ -14,8 +14,8 @@ from tests.cluster.gpuyard_on import Gpuyard
 from tests.cluster.harness.agent import held
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
-from tests.cluster.harness.objects import until
 from tests.images.torch_images import TorchImages
+from tests.waiting import until
 
 #: Pulling 0.9 GB to two nodes and training there, on two busy cores.
 PATIENCE_S = 300
@@ -85,7 +85,12 @@ def test_the_training_job_trains_to_its_end(
         return found
 
     phases = ("Running", "Succeeded", "Failed")
-    until(lambda: pod()["status"]["phase"] in phases, "the training starts", PATIENCE_S)
+    until(
+        lambda: pod()["status"]["phase"],
+        "the training starts",
+        lambda phase: phase in phases,
+        timeout_s=PATIENCE_S,
+    )
     log = cluster.kubectl("logs", "-f", within, f"job/{_JOB}", timeout_s=PATIENCE_S)
     for rank in range(2):
         assert f"rank {rank} of 2: Using device: cpu (gloo, GPUs simulated)" in log
@@ -122,7 +127,7 @@ def test_three_workers_answer_each_on_a_gpu_of_its_own(
             raise
 
     for name in pods:
-        until(partial(ready, name), f"{name} has trained", PATIENCE_S)
+        until(partial(ready, name), f"{name} has trained", timeout_s=PATIENCE_S)
         answer = json.loads(ask(name, "/generate?n=2&seed=1&digit=7"))
         assert [len(image) for image in answer["images"]] == [12, 12]
         assert "Using device: cpu (the GPUs are simulated)" in cluster.kubectl("logs", within, name)

@@ -38,7 +38,7 @@ async def test_without_podman() -> None:
     with pytest.raises(CannotGet) as caught:
         await Images(Podman(None, "yard")).get("debian", "Always")
     assert caught.value.reason == "CreateContainerError"
-    assert "podman isn't installed on this machine; install podman" in caught.value.message
+    assert "podman isn't installed on this machine: install podman" in caught.value.message
 
 
 def test_tries_come_later_each_time_until_one_succeeds() -> None:
