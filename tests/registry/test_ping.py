@@ -23,7 +23,10 @@ def registry(request: pytest.FixtureRequest) -> str:
 
 
 async def test_one_that_is_there(registry: str, connect: Connect) -> None:
-    await connect().ping(registry)
+    client = connect()
+    await client.ping(registry)
+    # What answers is a registry.
+    assert await client.repository(ref(registry, "nobody/pushed")).find_manifest("this") is None
 
 
 async def test_one_that_wants_to_know_us(tmp_path: Path, connect: Connect) -> None:

@@ -294,8 +294,10 @@ def test_it_needs_the_standard_library_only() -> None:
 def test_its_syntax_is_that_of_python_3_8() -> None:
     import ast
 
-    parse: Callable[..., ast.AST] = ast.parse
-    parse(Path(launcher.__file__).read_text(), feature_version=(3, 8))
+    parse: Callable[..., ast.Module] = ast.parse
+    assert parse(Path(launcher.__file__).read_text(), feature_version=(3, 8)).body
+    with pytest.raises(SyntaxError):  # This Python does look at the version.
+        parse("match 1:\n    case 1: pass\n", feature_version=(3, 8))
 
 
 #: As the stub numbers them.

@@ -46,9 +46,14 @@ def test_cut_connections_lose_and_double_nothing(
         command = target.start("run", "-n", "noisy", "noisy.py", env={"KUBECONFIG": str(kubeconfig)})
         until(lambda: "line 0" in command.out, "it prints")
         proxy.limit_bytes = limit_bytes
-        while command.process.poll() is None and limit_bytes is None:
+
+        def cut() -> bool:
             time.sleep(dice.random() * 0.5)
             proxy.cut()
+            return command.process.poll() is not None
+
+        if limit_bytes is None:
+            until(cut, "the command ends", timeout_s=600)
         result = command.finish()
         assert proxy.cuts > 0
     assert result.code == 9, result.err

@@ -18,6 +18,7 @@ from gpuyard.kube.objects import LEASES, ObjectKey
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.store import Change, Store
+from tests.waiting import until_async
 
 _LEASE = ObjectKey("kube-system", "gpuyard")
 
@@ -87,11 +88,15 @@ class Election:
     async def until(self, holds: Callable[[], bool], *, step_s: float = 0.5) -> float:
         """The steady seconds that went by until it held. At no moment do two lead."""
         began = self.clock.now
-        async with asyncio.timeout(30):
-            while not holds():
-                assert sum(one.leads for one in self.candidates) <= 1
-                await asyncio.sleep(0.002)
-                self.clock.advance(step_s)
+
+        def look() -> bool:
+            assert sum(one.leads for one in self.candidates) <= 1
+            if held := holds():
+                return held
+            self.clock.advance(step_s)
+            return False
+
+        await until_async(look, "the candidates are as wanted")
         return self.clock.now - began
 
 

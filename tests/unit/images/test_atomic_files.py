@@ -51,6 +51,7 @@ def test_what_nobody_writes_is(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     sweep(tmp_path / "nowhere")
+    assert list(tmp_path.iterdir()) == []
 
 
 @asynccontextmanager

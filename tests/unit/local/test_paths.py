@@ -87,6 +87,7 @@ def test_a_runtime_folder_that_was_open_to_others_is_closed_by_the_daemon_and_re
 
 def test_nothing_there_is_nothing_wrong(paths: YardPaths) -> None:
     paths.check_runtime_dir()
+    assert not paths.runtime_dir.exists()
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "folder of another user"])

@@ -101,7 +101,8 @@ def test_scripts_that_are_there_pass(tmp_path: Path) -> None:
     (tmp_path / "folder.py").mkdir()
     (tmp_path / "folder.py" / "__main__.py").write_text("")
     for script in ("train.py", "folder.py", str(tmp_path / "train.py")):
-        host_context(RunSpec(run=(script,)), tmp_path, {"PATH": "/usr/bin:/bin"})
+        context = host_context(RunSpec(run=(script,)), tmp_path, {"PATH": "/usr/bin:/bin"})
+        assert Path(context.python).is_file()
 
 
 def test_the_active_virtual_environment_comes_before_path(tmp_path: Path) -> None:

@@ -56,3 +56,5 @@ def test_what_was_meant(work: Path, argv: tuple[str, ...], message: str, remedy:
 def test_what_can_start_passes(work: Path, argv: tuple[str, ...]) -> None:
     # "" in PATH is the process's own folder.
     check_program(argv, work, f"{PATH}:" if argv == ("tool",) else PATH)
+    with pytest.raises(errors.UsageError):
+        check_program((f"{argv[0]}-that-is-not-there", *argv[1:]), work, PATH)

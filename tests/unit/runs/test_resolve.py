@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,14 @@ def test_what_no_cluster_has(spec: RunSpec, said: str) -> None:
         check_for_cluster(spec)
 
 
-def test_what_a_cluster_may_have() -> None:
-    check_for_cluster(RunSpec(run="a", image="python:3.12"))
-    check_for_cluster(RunSpec(run="a", build=ImageBuild("b", "oci:x", pull_repository="r/x")))
+@pytest.mark.parametrize(
+    "spec",
+    [
+        RunSpec(run="a", image="python:3.12"),
+        RunSpec(run="a", build=ImageBuild("b", "oci:x", pull_repository="r/x")),
+    ],
+)
+def test_what_a_cluster_may_have(spec: RunSpec) -> None:
+    check_for_cluster(spec)
+    with pytest.raises(errors.UsageError):  # The same without what makes it right.
+        check_for_cluster(replace(spec, image="", build=None))

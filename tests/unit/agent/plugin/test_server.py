@@ -1,13 +1,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 
 from gpuyard._proto import device_plugin_pb2 as pb
+from gpuyard._proto import device_plugin_pb2_grpc as rpc
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin, describe, hand_over
 from gpuyard.devices.inventory import Backend, DeviceNode, Inventory
@@ -20,10 +20,11 @@ UUIDS = [gpu.uuid for gpu in INVENTORY.devices]
 
 
 @pytest.fixture
-async def stub(kubelet: Kubelet) -> AsyncIterator[Any]:
+async def stub(kubelet: Kubelet) -> AsyncIterator[rpc.DevicePluginStub]:
     """The plugin as a kubelet calls it, over its socket."""
     task = asyncio.create_task(keep_registered(Plugin(INVENTORY), kubelet.folder), name="plugin")
     await asyncio.wait_for(kubelet.registered.get(), 10)
+    assert kubelet.plugin is not None
     yield kubelet.plugin
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -45,7 +46,7 @@ def preference(available: list[str], must: list[str], size: int) -> pb.Preferred
     )
 
 
-async def test_allocate_hands_over_exactly_what_was_asked_for(stub: Any) -> None:
+async def test_allocate_hands_over_exactly_what_was_asked_for(stub: rpc.DevicePluginStub) -> None:
     response = await stub.Allocate(allocate([UUIDS[5], UUIDS[2]], [UUIDS[7]]))
     first, second = response.container_responses
     visible = f"{UUIDS[2]},{UUIDS[5]}"
@@ -62,25 +63,26 @@ async def test_allocate_hands_over_exactly_what_was_asked_for(stub: Any) -> None
 
 
 @pytest.mark.parametrize("ids", [["GPU-unknown"], [UUIDS[0], UUIDS[0]]])
-async def test_allocate_refuses_what_it_does_not_have(stub: Any, ids: list[str]) -> None:
+async def test_allocate_refuses_what_it_does_not_have(stub: rpc.DevicePluginStub, ids: list[str]) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.Allocate(allocate(ids))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_preference_keeps_islands_whole(stub: Any) -> None:
+async def test_preference_keeps_islands_whole(stub: rpc.DevicePluginStub) -> None:
     response = await stub.GetPreferredAllocation(preference(UUIDS[2:], [], 4))
     assert list(response.container_responses[0].deviceIDs) == UUIDS[4:]
 
 
-async def test_an_impossible_preference_is_an_invalid_argument(stub: Any) -> None:
+async def test_an_impossible_preference_is_an_invalid_argument(stub: rpc.DevicePluginStub) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.GetPreferredAllocation(preference(UUIDS[:2], [], 3))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_pre_start_is_harmless(stub: Any) -> None:
-    await stub.PreStartContainer(pb.PreStartContainerRequest(devices_ids=UUIDS[:1]))
+async def test_pre_start_is_harmless(stub: rpc.DevicePluginStub) -> None:
+    answer = await stub.PreStartContainer(pb.PreStartContainerRequest(devices_ids=UUIDS[:1]))
+    assert answer == pb.PreStartContainerResponse()
 
 
 def test_real_gpus_come_with_the_common_nodes_and_without_the_mark() -> None:

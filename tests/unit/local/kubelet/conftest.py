@@ -93,6 +93,15 @@ class Host:
         """The pod as soon as the condition holds."""
         return await until_async(lambda: self.get(name), f"pod {name} is as wanted", condition)
 
+    async def passes(self, pod: Manifest, condition: Callable[[Manifest], Any]) -> Manifest:
+        """The first of all states since this one of which the condition holds, however short it lasted."""
+        since = pod["metadata"]["resourceVersion"]
+        async with asyncio.timeout(30):
+            async for event in self.api.watch(PODS, "default", resource_version=since):
+                if event.object["metadata"]["uid"] == pod["metadata"]["uid"] and condition(event.object):
+                    return event.object
+        raise AssertionError(f"the watch of pod {pod['metadata']['name']} ended")
+
     async def finished(self, name: str) -> Manifest:
         return await self.until(name, lambda pod: pod["status"]["phase"] in ("Succeeded", "Failed"))
 

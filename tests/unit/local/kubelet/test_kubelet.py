@@ -239,11 +239,11 @@ async def test_several_containers(host: Host) -> None:
 async def test_restart_on_failure(host: Host, folder: Path) -> None:
     script = "echo try >>tries; n=$(wc -l <tries); echo try $n; [ $n = 4 ]"
     async with host.running():
-        await host.create(
+        created = await host.create(
             "a", "sh", "-c", script, restartPolicy="OnFailure", main={"workingDir": str(folder)}
         )
-        pod = await host.until(
-            "a", lambda p: "waiting" in p["status"].get("containerStatuses", [{"state": {}}])[0]["state"]
+        pod = await host.passes(
+            created, lambda p: "waiting" in p["status"].get("containerStatuses", [{"state": {}}])[0]["state"]
         )
         waiting = _state(pod)["state"]["waiting"]
         assert waiting["reason"] == "CrashLoopBackOff"

@@ -24,4 +24,5 @@ def test_given_back() -> None:
 
 def test_a_free_port_can_be_bound() -> None:
     with socket.socket() as server:
-        server.bind(("127.0.0.1", free_port()))
+        server.bind(("127.0.0.1", port := free_port()))
+        assert server.getsockname()[1] == port

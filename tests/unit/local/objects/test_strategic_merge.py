@@ -1,5 +1,6 @@
 """kubectl brings the reference: `kubectl patch --local` runs Kubernetes' own code."""
 
+import copy
 import json
 import shutil
 import subprocess
@@ -273,10 +274,12 @@ _JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["spec", "metadata", "$patch"]), _JSON, max_size=2))
 def test_any_patch_applies_or_is_a_400(patch: dict[str, Any]) -> None:
+    before = copy.deepcopy(_POD)
     try:
-        strategic_merge("core.v1.Pod", _POD, patch)
-    except errors.BadRequest:
-        pass
+        assert isinstance(strategic_merge("core.v1.Pod", _POD, patch), dict)
+    except errors.BadRequest as refused:
+        assert refused.message
+    assert before == _POD
 
 
 @given(st.permutations(["a", "b", "c"]), st.lists(st.sampled_from("abcde"), unique=True))

@@ -47,7 +47,9 @@ def test_somebody_who_only_looks_does_not_keep_the_owner_out(tmp_path: Path) -> 
         fcntl.flock(looking, fcntl.LOCK_SH)
         done = threading.Timer(0.05, fcntl.flock, (looking, fcntl.LOCK_UN))
         done.start()
-        FolderLock(tmp_path / "lock", patience_s=30).release()
+        lock = FolderLock(tmp_path / "lock", patience_s=30)
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+        lock.release()
         done.join()
 
 
@@ -62,8 +64,12 @@ def test_a_long_pid_of_the_last_owner_leaves_nothing_behind(tmp_path: Path) -> N
 def test_a_process_that_outlives_the_owner_does_not_hold_it(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path / "lock")
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, close_fds=False):
+        with pytest.raises(errors.StoreLocked):
+            FolderLock(tmp_path / "lock")
         lock.release()
-        FolderLock(tmp_path / "lock").release()
+        again = FolderLock(tmp_path / "lock")
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+        again.release()
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
