@@ -12,6 +12,7 @@ from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.local.runtime.values import ContainerSpec, ExitReason, ImageRun
 from tests.containers.conftest import ImageHost, Tiny
+from tests.waiting import until_async
 
 #: None of these tests waits so long.
 _LONG_S = 3600.0
@@ -33,9 +34,7 @@ async def start(host: ImageHost, tiny: Tiny, podman: Podman) -> AsyncIterator[St
         spec = ContainerSpec(name, (script,), {}, "", image=ImageRun(image.id))
         container = await host.runtime.start(folder, spec)
         started.append(container)
-        async with asyncio.timeout(60):
-            while not container.log_path.read_bytes():
-                await asyncio.sleep(0.01)
+        await until_async(container.log_path.read_bytes, f"{name} prints", timeout_s=60)
         return container
 
     yield start_one

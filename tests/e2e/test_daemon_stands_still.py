@@ -9,8 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+from tests.waiting import until
+
 from .conftest import Yard
-from .shell import until
 
 #: A silent node counts as unreachable after GRACE_S, and reports itself every HEARTBEAT_S.
 GRACE_S, HEARTBEAT_S = 4.0, 0.5

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.waiting import until
+
 from .conftest import Yard
-from .shell import until
 
 
 def fail(yard: Yard, **reasons: str) -> None:

@@ -10,13 +10,15 @@ from gpuyard.agent.labelling import follow_marks, mark_node
 from gpuyard.agent.marks_file import NodeMarks, write_marks
 from gpuyard.client.rest import RestApi
 
+from .conftest import NodeApi
+
 GPU = {"nvidia.com/gpu.count": "8", "gpuyard.io/gpu-model": "H100"}
 WANTED = {"hardware-type": "nvidia-gpu", **GPU}
 FAULT = {"gpuyard.io/gpu-health": '[{"index":3}]'}
 
 
 @asynccontextmanager
-async def following(node_api: Any, file: Path, check_s: float = 60) -> AsyncIterator[None]:
+async def following(node_api: NodeApi, file: Path, check_s: float = 60) -> AsyncIterator[None]:
     """The follower of this file, on the node's own socket."""
     work = follow_marks(
         lambda: RestApi(unix_socket=node_api.socket), "here", file, taint=False, check_s=check_s
@@ -29,14 +31,14 @@ async def following(node_api: Any, file: Path, check_s: float = 60) -> AsyncIter
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def asked(node_api: Any, method: str) -> None:
+async def asked(node_api: NodeApi, method: str) -> None:
     """Waits until somebody has sent such a request."""
     while await asyncio.wait_for(node_api.asked.get(), 20) != method:
         pass
 
 
 async def test_waits_for_the_file_and_the_node_and_keeps_foreign_labels(
-    node_api: Any, tmp_path: Path
+    node_api: NodeApi, tmp_path: Path
 ) -> None:
     async with following(node_api, tmp_path / "marks.json"):
         write_marks(tmp_path / "marks.json", NodeMarks(GPU))
@@ -46,7 +48,7 @@ async def test_waits_for_the_file_and_the_node_and_keeps_foreign_labels(
     assert node_api.labels == {"zone": "a", **WANTED}
 
 
-async def test_each_change_of_the_file_is_written(node_api: Any, tmp_path: Path) -> None:
+async def test_each_change_of_the_file_is_written(node_api: NodeApi, tmp_path: Path) -> None:
     node_api.labels = {}
     write_marks(tmp_path / "marks.json", NodeMarks(GPU))
     async with following(node_api, tmp_path / "marks.json"):
@@ -59,7 +61,7 @@ async def test_each_change_of_the_file_is_written(node_api: Any, tmp_path: Path)
     assert "gpuyard.io/gpu-health" not in node_api.annotations
 
 
-async def test_marks_that_are_lost_come_back(node_api: Any, tmp_path: Path) -> None:
+async def test_marks_that_are_lost_come_back(node_api: NodeApi, tmp_path: Path) -> None:
     node_api.labels = {}
     write_marks(tmp_path / "marks.json", NodeMarks(GPU))
     async with following(node_api, tmp_path / "marks.json", check_s=0.01):
@@ -70,7 +72,7 @@ async def test_marks_that_are_lost_come_back(node_api: Any, tmp_path: Path) -> N
             node_api.labels, node_api.annotations = {}, {}
 
 
-async def test_marks_a_node_and_unmarks_it(node_api: Any) -> None:
+async def test_marks_a_node_and_unmarks_it(node_api: NodeApi) -> None:
     node_api.labels = {"zone": "a"}
     async with RestApi(unix_socket=node_api.socket) as api:
         assert await mark_node(api, "here", NodeMarks(GPU), taint=True)
@@ -81,7 +83,7 @@ async def test_marks_a_node_and_unmarks_it(node_api: Any) -> None:
     assert (node_api.labels, node_api.taints, node_api.annotations) == ({"zone": "a"}, [], {})
 
 
-async def test_why_there_are_no_gpus_comes_and_goes(node_api: Any) -> None:
+async def test_why_there_are_no_gpus_comes_and_goes(node_api: NodeApi) -> None:
     node_api.labels, why = {}, {"gpuyard.io/no-gpus": "the driver isn't installed"}
     async with RestApi(unix_socket=node_api.socket) as api:
         await mark_node(api, "here", NodeMarks({}, why), taint=True)
@@ -90,7 +92,7 @@ async def test_why_there_are_no_gpus_comes_and_goes(node_api: Any) -> None:
     assert node_api.annotations == {}
 
 
-async def test_what_is_anothers_is_not_taken_from_the_file(node_api: Any) -> None:
+async def test_what_is_anothers_is_not_taken_from_the_file(node_api: NodeApi) -> None:
     node_api.labels = {}
     labels = {**GPU, "node-role.kubernetes.io/control-plane": ""}
     async with RestApi(unix_socket=node_api.socket) as api:
@@ -106,7 +108,7 @@ async def start(*words: str, **streams: Any) -> asyncio.subprocess.Process:
 
 
 async def test_the_process_marks_a_yards_node_and_ends_with_whoever_started_it(
-    node_api: Any, tmp_path: Path
+    node_api: NodeApi, tmp_path: Path
 ) -> None:
     node_api.labels = {}
     file = tmp_path / "marks.json"
@@ -124,7 +126,7 @@ async def test_the_process_marks_a_yards_node_and_ends_with_whoever_started_it(
     assert await asyncio.wait_for(process.wait(), 20) == 0
 
 
-async def test_a_file_that_is_broken_is_said_once_and_read_again(node_api: Any, tmp_path: Path) -> None:
+async def test_a_file_that_is_broken_is_said_once_and_read_again(node_api: NodeApi, tmp_path: Path) -> None:
     node_api.labels = {}
     file = tmp_path / "marks.json"
     file.write_text(json.dumps([]))

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from typing import Any
-
 from gpuyard.controllers.nodes import NodeLifecycle
 from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import LEASES, NODES
+
+from .conftest import Clock, Yard
 
 
 class BootTime:
@@ -33,7 +33,7 @@ def test_a_pause_of_this_process_counts_for_next_to_nothing() -> None:
     assert watched() == 2
 
 
-async def test_a_process_that_stood_still_condemns_no_node(yard: Any, clock: Any) -> None:
+async def test_a_process_that_stood_still_condemns_no_node(yard: Yard, clock: Clock) -> None:
     boot_time = BootTime()
     watched = WatchedTime(boot_time)
     lifecycle = NodeLifecycle(yard.api, clock, watched, yard.informers[NODES], yard.informers[LEASES])
@@ -48,13 +48,13 @@ async def test_a_process_that_stood_still_condemns_no_node(yard: Any, clock: Any
         before = await lifecycle.look("a")
         assert before is not None
         assert before >= 38
-        assert condition_is_true(yard.object(NODES, "a"), "Ready")
+        assert condition_is_true(yard.node("a"), "Ready")
         # Silence that it did listen to counts.
         for _ in range(40):
             boot_time.now += 1
             watched()
         await lifecycle.look("a")
-        await yard.until(lambda: not condition_is_true(yard.object(NODES, "a"), "Ready"))
+        await yard.until(lambda: not condition_is_true(yard.node("a"), "Ready"))
 
 
 def test_who_wants_to_know_hears_of_each_pause_when_it_is_over() -> None:

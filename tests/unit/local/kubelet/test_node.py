@@ -142,7 +142,7 @@ async def test_a_kubelet_that_comes_back_takes_back_what_was_said_of_its_silence
         await _until(host, lambda node: condition_is_true(node, "Ready"))
 
 
-async def test_a_kubelet_that_was_suspended_says_at_once_that_it_lives(host: Any, devices: Devices) -> None:
+async def test_a_kubelet_that_was_suspended_says_at_once_that_it_lives(host: Host, devices: Devices) -> None:
     """The next heartbeat would come in an hour."""
     manager = cast(DeviceManager, devices)
     node = NodeReporter(host.api, "here", manager, host.runtime, _now, heartbeat_s=3600)
