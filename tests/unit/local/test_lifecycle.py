@@ -132,7 +132,7 @@ def test_somebody_elses_lock_on_the_folder_is_in_nobodys_way(
     other = os.open(paths.data_dir, os.O_RDONLY)
     try:
         fcntl.flock(other, fcntl.LOCK_EX)
-        lifecycle.start(paths, simulate="H100:1")
+        assert lifecycle.start(paths, simulate="H100:1").fresh
     finally:
         os.close(other)
         lifecycle.stop(paths)
