@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
+
 from .conftest import Refused, Yard, make_yard
-from .shell import until
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 

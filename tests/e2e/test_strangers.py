@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.waiting import until
+
 from .conftest import Yard
-from .shell import TIMEOUT_S, until
+from .shell import TIMEOUT_S
 
 #: What a daemon may grow by under any of this; a flood of headers took 1.9 GB, idle TLS 840 MB.
 MAX_GROWTH_BYTES = 80 << 20
