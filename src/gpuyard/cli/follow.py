@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpuyard.cli.diagnosis import first_cause
 from gpuyard.cli.log_output import LogOutput
 from gpuyard.cli.output import StatusLine, duration
 from gpuyard.client.log_place import Gap, LogOptions
-from gpuyard.runs.diagnosis import diagnose_run
 from gpuyard.runs.following import (
     WHOLE_LOG,
     AttemptBegan,
@@ -129,6 +127,10 @@ async def follow_to_exit(target: Target, name: str, options: LogOptions = WHOLE_
     assert isinstance(event, Ended)
     run = event.run
     click.echo(outcome_text(run), err=True)
-    if run.state.state == "failed" and (cause := first_cause(await diagnose_run(target, run))):
-        click.echo(cause, err=True)
+    if run.state.state == "failed":
+        from gpuyard.cli.diagnosis import first_cause
+        from gpuyard.runs.diagnosis import diagnose_run
+
+        if cause := first_cause(await diagnose_run(target, run)):
+            click.echo(cause, err=True)
     return exit_code_of(run)

@@ -26,7 +26,7 @@ LOG_FRAMES = "application/vnd.gpuyard.log-frames"
 _FRAME = struct.Struct(">QI")
 
 #: As the kubelet writes it: RFC 3339 with nine digits, in the node's own time zone.
-_TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
+_TIME = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)"
 _LONGEST_TIME = 40
 #: The kubelet's answer, and no error, for a container that has been removed.
 _NO_LOG = b"unable to retrieve container logs for "
@@ -237,7 +237,7 @@ class TimedPlace:
                 break
             time = data[at:space] if space > 0 else b""
             self._in_line = True
-            if _TIME.fullmatch(time):
+            if re.fullmatch(_TIME, time):
                 if gap := self._begin_line(time):
                     found += [b"".join(new), gap]
                     new = []

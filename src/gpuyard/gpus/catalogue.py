@@ -17,7 +17,7 @@ from gpuyard.gpus.models import ROWS
 #: Words that say who made or sells the board, never which one it is.
 _NOISE = frozenset({"nvidia", "amd", "tesla", "geforce", "instinct", "simulated"})
 #: What GPU feature discovery appends to the product of a shared or partitioned GPU.
-_DISCOVERY_SUFFIX = re.compile(r"(?:-shared|-mig-(?:invalid|\d.*))+$")
+_DISCOVERY_SUFFIX = r"(?:-shared|-mig-(?:invalid|\d.*))+$"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def nearest(text: str) -> str | None:
 
 def _key(text: str) -> str:
     """Case, separators, vendor words and discovery's suffixes don't count: `NVIDIA-L40S` → `l40s`."""
-    words = _DISCOVERY_SUFFIX.sub("", "-".join(re.split(r"[\s_/-]+", text.strip().lower()))).split("-")
+    words = re.sub(_DISCOVERY_SUFFIX, "", "-".join(re.split(r"[\s_/-]+", text.strip().lower()))).split("-")
     return "".join(word for word in words if word not in _NOISE)
 
 

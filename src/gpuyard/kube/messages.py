@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-_PREEMPTION = re.compile(r"\s*(?:no new claims to deallocate,|preemption: ).*", re.DOTALL)
+_PREEMPTION = r"(?s)\s*(?:no new claims to deallocate,|preemption: ).*"
 
 
 def without_preemption(message: str) -> str:
     """kube-scheduler's message without its account of claims and of what preemption could do."""
-    return _PREEMPTION.sub("", message)
+    return re.sub(_PREEMPTION, "", message)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_OPERATOR = re.compile(r"\$(?:\$|\(([^)]*)\))")
+_OPERATOR = r"\$(?:\$|\(([^)]*)\))"
 
 
 def expand_references(text: str, values: Mapping[str, str], *, longest: int | None = None) -> str:
@@ -31,7 +31,7 @@ def expand_references(text: str, values: Mapping[str, str], *, longest: int | No
 
     # Behind the last bracket there are no names, and the search for one from every `$(` would be quadratic.
     end = text.rfind(")") + 1
-    expanded = _OPERATOR.sub(replace, text[:end]) + text[end:].replace("$$", "$")
+    expanded = re.sub(_OPERATOR, replace, text[:end]) + text[end:].replace("$$", "$")
     if longest is not None and len(expanded) > longest:
         raise ValueError(f"longer than {longest} characters")
     return expanded

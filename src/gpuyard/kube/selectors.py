@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_SET_BASED = re.compile(r"^(?P<key>\S+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)$")
-_EQUALITY = re.compile(r"^(?P<key>[^!=\s]+)\s*(?P<op>==|=|!=)\s*(?P<value>[^!=\s]*)$")
-_KEY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]*\Z")
-_INTEGER = re.compile(r"[+-]?[0-9]+")
+_SET_BASED = r"^(?P<key>\S+)\s+(?P<op>in|notin)\s*\((?P<values>[^()]*)\)$"
+_EQUALITY = r"^(?P<key>[^!=\s]+)\s*(?P<op>==|=|!=)\s*(?P<value>[^!=\s]*)$"
+_KEY = r"^[A-Za-z0-9][A-Za-z0-9._/-]*\Z"
+_INTEGER = r"[+-]?[0-9]+"
 #: Kubernetes compares 64-bit numbers; Python reads none of thousands of digits.
 _MAX_DIGITS = 18
 
@@ -44,7 +44,7 @@ class Requirement:
                 numbers = [
                     int(text)
                     for text in (value, *self.values)
-                    if len(text) <= _MAX_DIGITS and _INTEGER.fullmatch(text)
+                    if len(text) <= _MAX_DIGITS and re.fullmatch(_INTEGER, text)
                 ]
                 if len(numbers) != 2:
                     return False
@@ -90,16 +90,16 @@ def _clauses(text: str) -> list[str]:
 
 
 def _parse_clause(clause: str) -> Requirement:
-    if match := _SET_BASED.match(clause):
+    if match := re.match(_SET_BASED, clause):
         values = tuple(value.strip() for value in match["values"].split(","))
         found = Requirement(match["key"], "In" if match["op"] == "in" else "NotIn", values)
-    elif match := _EQUALITY.match(clause):
+    elif match := re.match(_EQUALITY, clause):
         found = Requirement(match["key"], "NotIn" if match["op"] == "!=" else "In", (match["value"],))
     elif clause.startswith("!"):
         found = Requirement(clause[1:].strip(), "DoesNotExist")
     else:
         found = Requirement(clause, "Exists")
-    if not _KEY.match(found.key):
+    if not re.match(_KEY, found.key):
         raise ValueError(f"unable to parse requirement: {clause!r}")
     return found
 
@@ -141,7 +141,7 @@ def parse_field_selector(text: str) -> FieldSelector:
     for clause in (part.strip() for part in text.split(",")):
         if not clause:
             continue
-        match = _EQUALITY.match(clause)
+        match = re.match(_EQUALITY, clause)
         if match is None:
             raise ValueError(f"invalid selector: '{text}'; can't understand '{clause}'")
         clauses.append((match["key"], match["op"] != "!=", match["value"]))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.runs.program import check_program, find_program
-from gpuyard.workloads.command import needed_script, resolve_command
+from gpuyard.workloads.command import is_by_path, needed_script, resolve_command
 from gpuyard.workloads.resolved_run import HostContext
 from gpuyard.workloads.spec import RunSpec
 
@@ -29,7 +29,8 @@ def host_context(spec: RunSpec, base: Path, environ: Mapping[str, str]) -> HostC
         UsageError: the workdir, the interpreter, the program or the script isn't there.
     """
     workdir = _workdir(spec, base)
-    python = find_python(spec.python, workdir, environ)
+    named = isinstance(spec.run, tuple) and is_by_path(spec.run)
+    python = find_python(spec.python, workdir, environ, keep_shim=named)
     argv = resolve_command(spec.run, str(python), spec.shell)
     script = needed_script(argv)
     if script:
@@ -95,10 +96,13 @@ def _workdir(spec: RunSpec, base: Path) -> Path:
         ) from error
 
 
-def find_python(wanted: str | None, workdir: Path, environ: Mapping[str, str]) -> Path:
+def find_python(
+    wanted: str | None, workdir: Path, environ: Mapping[str, str], *, keep_shim: bool = False
+) -> Path:
     """The interpreter: `wanted`, else the active virtual environment's, else `python3` on PATH.
 
-    A shim (pyenv, asdf) is resolved once, here: it costs more time at each start than Python itself.
+    A shim (pyenv, asdf) is resolved once, here: it costs more time at each start than Python itself. It is
+    kept for a run that starts something else, which may never ask for Python.
 
     Raises:
         UsageError: there is none.
@@ -111,7 +115,7 @@ def find_python(wanted: str | None, workdir: Path, environ: Mapping[str, str]) -
                 f"python {wanted!r} isn't an executable here",
                 remedy="give its path, such as /usr/bin/python3",
             )
-        return _without_shim(found, workdir, environ)
+        return found if keep_shim else _without_shim(found, workdir, environ)
     if virtual_env := environ.get("VIRTUAL_ENV"):
         own = Path(virtual_env) / "bin" / "python"
         if os.access(own, os.X_OK):
@@ -119,7 +123,7 @@ def find_python(wanted: str | None, workdir: Path, environ: Mapping[str, str]) -
     found = find_program("python3", search_path)
     if found is None:
         raise errors.UsageError("there is no python3 on PATH", remedy="name an interpreter with --python")
-    return _without_shim(found, workdir, environ)
+    return found if keep_shim else _without_shim(found, workdir, environ)
 
 
 def _without_shim(python: Path, workdir: Path, environ: Mapping[str, str]) -> Path:

@@ -16,7 +16,7 @@ from gpuyard.workloads.command import needs_shell
 
 #: Linux reads no more of a script's `#!` line (execve(2)).
 _MAX_FIRST_LINE = 256
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_ASSIGNMENT = r"[A-Za-z_][A-Za-z0-9_]*="
 
 
 def check_program(argv: Sequence[str], workdir: Path, path: str) -> None:
@@ -80,7 +80,7 @@ def _missing(argv: Sequence[str], workdir: Path) -> tuple[str, str]:
     name, here = argv[0], workdir / argv[0]
     if len(argv) == 1 and len(name.split()) > 1:
         return f"there is no program {name!r}", _without_quotes(name)
-    if _ASSIGNMENT.match(name):
+    if re.match(_ASSIGNMENT, name):
         rest = shlex.join(argv[1:]) or "COMMAND"
         return (
             f"{name} sets a variable, which only a shell does",

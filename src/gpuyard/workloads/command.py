@@ -29,17 +29,17 @@ _SHELL_WORDS = frozenset(
      "trap", "ulimit", "umask", "unset", "until", "while"}
 )  # fmt: skip
 #: Outside quotes these are the shell's; `~` and `#` only at the start of a word.
-_META = re.compile(r"[|&;<>()$`*?\[\n]|(?:^|\s)[~#]")
-_QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.", re.DOTALL)
-_DOUBLE_QUOTED_META = re.compile(r"(?<!\\)[$`]")
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
-_PYTHON = re.compile(r"python(?:3(?:\.\d+)?)?")
+_META = r"[|&;<>()$`*?\[\n]|(?:^|\s)[~#]"
+_QUOTED = r"(?s)'[^']*'|\"(?:\\.|[^\"\\])*\"|\\."
+_DOUBLE_QUOTED_META = r"(?<!\\)[$`]"
+_ASSIGNMENT = r"[A-Za-z_][A-Za-z0-9_]*="
+_PYTHON = r"python(?:3(?:\.\d+)?)?"
 #: Interpreter options that take the next word as their value.
 _PYTHON_VALUED = frozenset({"-X", "-W", "--check-hash-based-pycs"})
 #: Programs that read commands from a terminal when they are given none.
 _TYPED = frozenset({"bash", "dash", "fish", "ipython", "ksh", "sh", "tcsh", "zsh"})
 #: Options that bring the command along, or want no other: `-ec TEXT`, `--version`, `-m MODULE`.
-_GIVES_COMMAND = re.compile(r"-[A-Za-z]*[cmVh]|--(?:version|help)")
+_GIVES_COMMAND = r"-[A-Za-z]*[cmVh]|--(?:version|help)"
 _LAUNCHERS = frozenset({"torchrun", "accelerate", "deepspeed"})
 _LAUNCHER_MODULES = ("torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch")
 
@@ -50,14 +50,14 @@ def needs_shell(line: str) -> bool:
     if "\\\n" in line:
         return True
     line = line.strip()
-    bare = _QUOTED.sub(lambda match: "x" * len(match[0]), line)
-    if _META.search(bare):
+    bare = re.sub(_QUOTED, lambda match: "x" * len(match[0]), line)
+    if re.search(_META, bare):
         return True
-    for quoted in _QUOTED.findall(line):
-        if quoted.startswith('"') and _DOUBLE_QUOTED_META.search(quoted):
+    for quoted in re.findall(_QUOTED, line):
+        if quoted.startswith('"') and re.search(_DOUBLE_QUOTED_META, quoted):
             return True
     first = bare.split(maxsplit=1)[0] if bare.strip() else ""
-    return first in _SHELL_WORDS or _ASSIGNMENT.match(first) is not None
+    return first in _SHELL_WORDS or re.match(_ASSIGNMENT, first) is not None
 
 
 def split_shell(shell: str) -> tuple[str, ...]:
@@ -120,6 +120,11 @@ def resolve_command(run: Run, python_path: str | None, shell: str | None = None)
     return argv
 
 
+def is_by_path(argv: Sequence[str]) -> bool:
+    """Whether this names a program by its path, and none of Python's: no interpreter is looked for."""
+    return bool(argv) and "/" in argv[0] and not argv[0].endswith(".py") and not is_python(argv[0])
+
+
 def needed_script(argv: Sequence[str]) -> str | None:
     """The file that must be there for this argv to start, as written (relative to the workdir), if any.
 
@@ -130,7 +135,7 @@ def needed_script(argv: Sequence[str]) -> str | None:
         return None
     if program in _LAUNCHERS:
         return _first_script(argv[1:])
-    if _PYTHON.fullmatch(program):
+    if re.fullmatch(_PYTHON, program):
         return _python_script(argv[1:])
     return argv[0] if "/" in argv[0] else None
 
@@ -142,14 +147,14 @@ def subject(argv: Sequence[str]) -> str:
     script = needed_script(argv)
     if script:
         return script
-    if "-m" in argv[:-1] and _PYTHON.fullmatch(PurePosixPath(argv[0]).name):
+    if "-m" in argv[:-1] and re.fullmatch(_PYTHON, PurePosixPath(argv[0]).name):
         return argv[argv.index("-m") + 1].rpartition(".")[2]
     return argv[0]
 
 
 def is_python(program: str) -> bool:
     """Whether this names a Python interpreter."""
-    return _PYTHON.fullmatch(PurePosixPath(program).name) is not None
+    return re.fullmatch(_PYTHON, PurePosixPath(program).name) is not None
 
 
 def reads_standard_input(argv: Sequence[str]) -> bool:
@@ -157,7 +162,7 @@ def reads_standard_input(argv: Sequence[str]) -> bool:
     program = PurePosixPath(argv[0]).name
     options = argv[1:]
     return (program in _TYPED or is_python(program)) and all(
-        option.startswith("-") and not _GIVES_COMMAND.match(option) for option in options
+        option.startswith("-") and not re.match(_GIVES_COMMAND, option) for option in options
     )
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from gpuyard.gpus.catalogue import GpuModel, find_models, nearest
+if TYPE_CHECKING:
+    from gpuyard.gpus.catalogue import GpuModel
 
 FORM = "write a number, a model, or both: 2, H100, H100:2"
 #: More than any machine or cluster has; keeps typing errors out of the arithmetic.
 _MOST = 100_000
-_COUNT = re.compile(r"[0-9]{1,9}", re.ASCII)
+_COUNT = r"(?a)[0-9]{1,9}"
 #: Other tools' spellings: `2xH100`, `2 x H100`.
-_TIMES = re.compile(r"([0-9]{1,6})\s*[x*×]\s*([A-Za-z][\w -]*)", re.IGNORECASE | re.ASCII)
+_TIMES = r"(?ia)([0-9]{1,6})\s*[x*×]\s*([A-Za-z][\w -]*)"
 #: Docker's ways to say which.
-_WHICH = re.compile(r"device=.*|[0-9]+(?:,[0-9]+)+|GPU-.*", re.IGNORECASE)
+_WHICH = r"(?i)device=.*|[0-9]+(?:,[0-9]+)+|GPU-.*"
 #: What people write where a count belongs: `H100:2.5`, `:-1`.
-_NUMBER_LIKE = re.compile(r"[-+]?[0-9.,]+", re.ASCII)
+_NUMBER_LIKE = r"(?a)[-+]?[0-9.,]+"
 
 
 @dataclass(frozen=True)
@@ -44,23 +46,26 @@ def parse_gpus(text: str) -> GpuRequest:
         ValueError: not of the form, or a model that the catalogue doesn't know.
     """
     text = text.strip()
-    if _COUNT.fullmatch(text):
+    if re.fullmatch(_COUNT, text):
         return GpuRequest(_count(text, text))
-    if times := _TIMES.fullmatch(text):
+    if times := re.fullmatch(_TIMES, text):
         raise ValueError(f"{text!r} is not a GPU request; write {times[2]}:{times[1]}")
     if text.lower() == "all":
         raise ValueError("'all' is not a GPU request; write how many: `gpuyard nodes` shows what is there")
-    if _WHICH.fullmatch(text):
+    if re.fullmatch(_WHICH, text):
         raise ValueError(f"{text!r} names GPUs, and which ones is decided for you; write how many, such as 1")
     name, colon, amount = text.rpartition(":")
     if not colon:
         name, amount = text, "1"
     name, amount = name.strip(), amount.strip()
-    if not name or not _COUNT.fullmatch(amount) or _NUMBER_LIKE.fullmatch(name):
+    if not name or not re.fullmatch(_COUNT, amount) or re.fullmatch(_NUMBER_LIKE, name):
         raise ValueError(f"{text!r} is not a GPU request; {FORM}")
     if "mig-" in name.lower():
         raise ValueError(f"{text!r} asks for a slice of a GPU, and only whole GPUs can be asked for; {FORM}")
     count = _count(amount, text)
+    # Runs without GPUs are submitted without the catalogue.
+    from gpuyard.gpus.catalogue import find_models, nearest
+
     models = find_models(name)
     if not models:
         hint = nearest(name)

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from gpuyard.errors import Problem
 from gpuyard.workloads.spec_tree import Node, Path, UnreadableYaml
 
-_TOLERATION = re.compile(r"(?P<key>[^=:]*)(?:=(?P<value>[^:]*))?(?::(?P<effect>\w+))?")
+_TOLERATION = r"(?P<key>[^=:]*)(?:=(?P<value>[^:]*))?(?::(?P<effect>\w+))?"
 
 
 class Form(Enum):
@@ -116,7 +116,7 @@ class FlagLayer:
             self.flags[flag.path] = flag.name
 
     def _tolerate(self, flag: Flag, text: str) -> None:
-        match = _TOLERATION.fullmatch(text)
+        match = re.fullmatch(_TOLERATION, text)
         if match is None or not match["key"]:
             example = "nvidia.com/gpu:NoSchedule or dedicated=ml:NoSchedule"
             self.problems.append(Problem(flag.name, f"{text!r} isn't one; write for example {example}"))

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from gpuyard.workloads.spec_tree import Node, Path
 
-_WHOLE_NUMBER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_WHOLE_NUMBER = r"(?a)[+-]?\d{1,18}"
 
 
 class Findings:
@@ -95,7 +95,7 @@ def whole_number(least: int, most: int) -> Reader:
     """A whole number from `least` to `most`."""
 
     def read(node: Node, path: Path, findings: Findings) -> int | None:
-        if not isinstance(node, str) or not _WHOLE_NUMBER.fullmatch(node.strip()):
+        if not isinstance(node, str) or not re.fullmatch(_WHOLE_NUMBER, node.strip()):
             findings.add(path, f"must be a whole number, not {_seen(node)}")
             return None
         number = int(node)

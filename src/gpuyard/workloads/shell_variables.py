@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 #: `$${` stands for itself less a dollar; `${NAME}` is a reference; another `${` is a slip.
-_REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
+_REFERENCE = r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{"
 
 
 def expand(value: str, shell: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -32,4 +32,4 @@ def expand(value: str, shell: Mapping[str, str]) -> tuple[str, list[str]]:
             return ""
         return shell[name]
 
-    return _REFERENCE.sub(replace, value), problems
+    return re.sub(_REFERENCE, replace, value), problems

@@ -21,12 +21,12 @@ ALLOCATED_ENV = frozenset(
      "NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_IMEX_CHANNELS", "GPUYARD_SIMULATED"}
 )  # fmt: skip
 
-_ENV_NAME = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*", re.ASCII)
-_LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?", re.ASCII)
-_LABEL_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", re.ASCII)
-_NOT_KUBERNETES = re.compile(r"(?i)(\d+(?:\.\d+)?)\s*([kmgtp])(?:i?b)?")
+_ENV_NAME = r"(?a)[A-Za-z_.-][A-Za-z0-9_.-]*"
+_LABEL_VALUE = r"(?a)(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?"
+_LABEL_NAME = r"(?a)[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_NOT_KUBERNETES = r"(?i)(\d+(?:\.\d+)?)\s*([kmgtp])(?:i?b)?"
 #: Digits are few, so that no sum overflows.
-_TIMEOUT = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,7})h)?(?:(\d{1,8})m)?(?:(\d{1,10})s)?", re.ASCII)
+_TIMEOUT = r"(?a)(?:(\d{1,6})d)?(?:(\d{1,7})h)?(?:(\d{1,8})m)?(?:(\d{1,10})s)?"
 #: Kubernetes counts seconds in 31 bits.
 _MAX_TIMEOUT = timedelta(days=24_855)
 _SMALLEST_MEMORY = 2**20
@@ -52,7 +52,7 @@ def _size(written: str) -> str:
     try:
         number = parse_quantity(size)
     except ValueError as error:
-        if match := _NOT_KUBERNETES.fullmatch(size):
+        if match := re.fullmatch(_NOT_KUBERNETES, size):
             letter = match[2].upper().replace("K", "k")
             raise ValueError(
                 f"{written!r} is not a Kubernetes quantity; write {match[1]}{match[2].upper()}i "
@@ -94,7 +94,7 @@ def _shell(written: str) -> str:
 
 
 def _env_name(written: str) -> str:
-    if not _ENV_NAME.fullmatch(written):
+    if not re.fullmatch(_ENV_NAME, written):
         raise ValueError("can't name an environment variable; use letters, digits and '_'")
     if written in ALLOCATED_ENV:
         raise ValueError("is set by the allocation of GPUs; ask for GPUs with resources.gpus (--gpus)")
@@ -103,13 +103,13 @@ def _env_name(written: str) -> str:
 
 def _label_key(written: str) -> str:
     prefix, slash, name = written.rpartition("/")
-    if not _LABEL_NAME.fullmatch(name) or (slash and not is_subdomain(prefix)):
+    if not re.fullmatch(_LABEL_NAME, name) or (slash and not is_subdomain(prefix)):
         raise ValueError("can't be a label's key; write for example topology.kubernetes.io/zone")
     return written
 
 
 def _label_value(written: str) -> str:
-    if not _LABEL_VALUE.fullmatch(written):
+    if not re.fullmatch(_LABEL_VALUE, written):
         raise ValueError(
             f"{written!r} can't be a label's value; at most 63 letters, digits, '-', '_' and '.', "
             "starting and ending with a letter or digit"
@@ -142,7 +142,7 @@ def _image(written: str) -> str:
 
 
 def _timeout(written: Any) -> timedelta:
-    match = _TIMEOUT.fullmatch(written.strip()) if isinstance(written, str) else None
+    match = re.fullmatch(_TIMEOUT, written.strip()) if isinstance(written, str) else None
     if match is None or not any(match.groups()):
         raise ValueError(f"{written!r} is no time; write for example 90s, 30m, 12h, 1h30m or 2d")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())

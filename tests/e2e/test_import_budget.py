@@ -1,0 +1,59 @@
+"""What a command imports: most of what a short one takes. Counted, since time depends on the machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import Yard
+from .shell import GPUYARD, TIMEOUT_S
+
+#: None of these is needed to ask a yard something, and each costs more than the asking.
+HEAVY = frozenset(
+    {"anyio", "cryptography", "decimal", "difflib", "google", "grpc", "h11", "httpcore", "httptools", "httpx",
+     "idna", "isal", "numpy", "orjson", "packaging", "pathspec", "pydantic", "rich", "ruamel", "shutil",
+     "uvicorn", "zstandard"}
+)  # fmt: skip
+#: Packages of ours that only runs in images need.
+IMAGES = ("gpuyard.building", "gpuyard.compatibility", "gpuyard.images")
+
+#: Command: how many modules of ours it may import, and which of HEAVY it does need.
+BUDGETS = {
+    ("ps",): (34, set()),
+    ("logs", "one"): (40, set()),
+    ("show", "one"): (39, set()),
+    ("stop", "one"): (37, set()),
+    # click looks among long options first for what `-d` may be.
+    ("run", "-d", "--", "/bin/true"): (72, {"difflib"}),
+    ("explain", "one"): (100, {"difflib"}),
+    ("doctor",): (58, {"difflib", "shutil"}),
+}
+
+
+def imported(yard: Yard, *arguments: str) -> list[str]:
+    """Every module that a command imports, in the order in which they were done."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", GPUYARD, *arguments],
+        env=yard.environ,
+        cwd=yard.work,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return re.findall(r"(?m)^import time: +\d+ \| +\d+ \| +(\S+)$", done.stderr)
+
+
+@pytest.mark.parametrize("command", BUDGETS, ids=lambda command: command[0])
+def test_a_command_imports_no_more_than_it_needs(yard: Yard, command: tuple[str, ...]) -> None:
+    most, needed = BUDGETS[command]
+    yard.ok("run", "-n", "one", "--", "echo", "hi")
+    modules = imported(yard, *command)
+    assert "gpuyard.client.unix_http" in modules, "the command didn't ask the yard"
+    assert {name.partition(".")[0] for name in modules} & HEAVY <= needed
+    assert not [name for name in modules if name.startswith(IMAGES)]
+    ours = [name for name in modules if name.partition(".")[0] == "gpuyard"]
+    assert len(ours) <= most, ours
