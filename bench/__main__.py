@@ -11,7 +11,10 @@ from dataclasses import asdict
 from bench.row import Row, Unavailable
 
 #: One module each, with a `measure()`.
-MEASUREMENTS = ("help", "ps", "up", "memory", "first_line", "logs", "pods", "creates", "images", "cluster")
+MEASUREMENTS = (
+    *("help", "commands", "ps", "up", "memory", "first_line", "logs", "pods", "runs"),
+    *("creates", "images", "cluster"),
+)
 
 _TABLE = "{:<28} {:>10} {:>12} {:>4}   {:<28} {:>10} {:>8}"
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from bench.row import Row
 from bench.yard import GPUYARD
 
-_EMPTY = """\
+#: Such a program.
+EMPTY = """\
 import click
 
 @click.group()
@@ -28,7 +29,7 @@ def measure() -> list[Row]:
     """The ratio of the medians, the two taking turns under one and the same load."""
     with tempfile.TemporaryDirectory() as folder:
         empty = Path(folder) / "empty.py"
-        empty.write_text(_EMPTY)
+        empty.write_text(EMPTY)
         programs: dict[Path, list[float]] = {GPUYARD: [], empty: []}
         for _ in range(_TIMES):
             for program, took in programs.items():
