@@ -171,8 +171,8 @@ class BoundedProtocol(HttpToolsProtocol):
         #: Whether closing the socket is this protocol's transport's.
         self.has_socket = False
         self._acceptor = acceptor
+        #: Bytes since the last piece of a body: of a head, or of the trailers behind a body.
         self._head_bytes = 0
-        self._in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
 
     def abort(self) -> None:
@@ -188,17 +188,16 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Reads on, and counts what comes before the end of the headers."""
-        if self._in_head:
-            self._head_bytes += len(data)
+        """Reads on, and counts what is no body."""
+        self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("")
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+        self._head_bytes = 0
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.abort)
 
     def on_headers_complete(self) -> None:
@@ -206,12 +205,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if self._head_bytes > MAX_HEAD_BYTES:
             raise ValueError("the head of the request is too large")
-        self._in_head = False
+        self._head_bytes = 0
         if self._head_timer is not None:
             self._head_timer.cancel()
         super().on_headers_complete()
         scope: Any = self.scope
         scope["identified"] = functools.partial(self._acceptor.identify, self)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of its body is there: the application bounds these."""
+        self._head_bytes = 0
+        super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
         """Refuses what is no request, or has too large a head; uvicorn calls it for the first."""
