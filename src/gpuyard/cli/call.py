@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from gpuyard.cli.notices import print_notice
 from gpuyard.local.disk import shortage
 from gpuyard.local.paths import find_paths
-from gpuyard.runs.notices import Notice, NoticeKind
+from gpuyard.runs.notices import Notice
 from gpuyard.runs.target import Target, open_target
 
 Result = TypeVar("Result")
@@ -37,7 +37,7 @@ async def _call(
     logging.getLogger("gpuyard").addHandler(logging.NullHandler())
     async with open_target(context, namespace) as target:
         if target.is_yard and (problem := shortage(find_paths(os.environ).data_dir)):
-            print_notice(Notice(f"{problem}. New runs wait or are refused until then.", NoticeKind.WARNING))
+            print_notice(Notice(f"{problem}; until then new runs are refused or wait"))
         try:
             return await work(target)
         finally:

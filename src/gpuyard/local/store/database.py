@@ -135,6 +135,10 @@ class Database:
             StoreError: nothing was written; StoreFull when that is why.
         """
         with _translated(self.path):
+            if not may_use_reserve and self._reserve.is_in_use:
+                self._reserve.refill()
+                if self._reserve.is_in_use:
+                    raise full(self.path)
             try:
                 self._commit(rows, doomed, 0)
             except (sqlite3.Error, OSError) as error:

@@ -50,6 +50,12 @@ class Reserve:
         with suppress(OSError):  # what was written before there was a reserve
             os.posix_fallocate(self._file, 0, max(self._pages() * self._page_bytes, 1))
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether a part was given up, so that what is free belongs to changes with a right to it. One that
+        never could be made, on a tiny disk, counts as none."""
+        return 0 < self._kept < self._wanted
+
     def close(self) -> None:
         """Lets go of the file, once the connection is closed."""
         os.close(self._file)

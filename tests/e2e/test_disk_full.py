@@ -1,0 +1,123 @@
+"""A full disk under GPUYARD_HOME: runs end, can be stopped and removed, and all comes back with space."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import Yard, make_yard
+from .shell import until
+
+
+@pytest.fixture(params=["tmpfs", "ext4"])
+def small_yard(request: pytest.FixtureRequest) -> Iterator[Yard]:
+    """A running yard of the test's own, whose data folder is a disk of 160 MiB."""
+    with make_yard() as yard, SmallDisk(str(request.param), yard.home):
+        yard.ok("up", "--simulate", "H100:8")
+        try:
+            yield yard
+        finally:
+            (yard.home / "ballast").unlink(missing_ok=True)
+            yard.call("down", "--stop")
+            yard.kill_rest()
+
+
+class SmallDisk:
+    """A file system of 160 MiB, mounted on a folder."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self._folder = folder
+        self._image = Path(tempfile.mkstemp(dir="/tmp")[1])
+        self._mount = ["mount", "-t", "tmpfs", "-o", "size=160m,mode=700", "none", str(folder)]
+        if kind == "ext4":
+            os.truncate(self._image, 160 << 20)
+            made = subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(self._image)], check=False)
+            if made.returncode:
+                pytest.skip("can't make a file system in a file")
+            self._mount = ["mount", "-o", "loop", str(self._image), str(folder)]
+
+    def __enter__(self) -> None:
+        done = subprocess.run(self._mount, capture_output=True, text=True, check=False)
+        if done.returncode:
+            self._image.unlink()
+            pytest.skip(f"can't mount a small file system: {done.stderr.strip()}")
+
+    def __exit__(self, *_: object) -> None:
+        # Lazily: the copier of a log may hold it for a moment more.
+        subprocess.run(["umount", "-l", str(self._folder)], check=True)
+        self._image.unlink()
+
+
+def _fill(yard: Yard) -> Path:
+    """Takes every last byte."""
+    ballast = yard.home / "ballast"
+    with ballast.open("ab", buffering=0) as file:
+        for chunk in (b"x" * (1 << 20), b"x" * 4096, b"x"):
+            try:
+                while True:
+                    file.write(chunk)
+            except OSError:
+                continue
+    assert shutil.disk_usage(yard.home).free == 0
+    return ballast
+
+
+def test_runs_end_and_are_removed_on_a_full_disk(small_yard: Yard) -> None:
+    yard = small_yard
+    line = f"echo begun; {yard.waiting}; exit 3"
+    for name in ("ends", "stopped", "removed"):
+        yard.ok("run", "-d", "--name", name, "--", "sh", "-c", line if name == "ends" else "sleep 1000")
+    followed = yard.start("logs", "-f", "ends")
+    followed.wait_for("begun")
+    ballast = _fill(yard)
+
+    yard.ok("stop", "stopped")
+    new = yard.start("run", "--name", "new", "--", "true")
+    new.wait_for(str(yard.home))
+    said = yard.call("ps", "-a")
+    assert "full" in said.err and str(yard.home) in said.err, said
+    yard.open_gate("ends")
+    followed.finish()
+    ended = yard.call("wait", "ends")
+    assert ended.code == 3, ended
+    yard.ok("rm", "--force", "removed")
+    until(lambda: "removed" not in yard.ok("ps", "-a"), "the run is removed")
+    until(lambda: _condition(yard, "DiskPressure")["status"] == "True", "the node says so")
+    assert str(yard.home) in _condition(yard, "DiskPressure")["message"]
+    assert _condition(yard, "Ready")["status"] == "True"
+    assert "MiB are needed" in yard.call("doctor").out
+
+    ballast.unlink()
+    # It was refused at once, or it waited for space.
+    submitted = new.finish()
+    assert submitted.code == 0 or "no space left" in submitted.err, submitted
+    assert "seen" in yard.ok("run", "--gpus", "8", "--", "echo", "seen")
+    until(lambda: _condition(yard, "DiskPressure")["status"] == "False", "the node says so")
+
+
+def test_a_yard_goes_down_and_up_on_a_full_disk(small_yard: Yard) -> None:
+    yard = small_yard
+    yard.ok("run", "-d", "--name", "goes-on", "--gpus", "2", "--", "sh", "-c", f"{yard.waiting}; exit 4")
+    until(lambda: "running" in yard.ok("ps"), "it runs")
+    _fill(yard)
+    for _ in range(2):
+        yard.kill_daemon()
+        yard.ok("up")
+        assert "goes-on" in yard.ok("ps")
+    yard.ok("down", "--keep")
+    yard.ok("up")
+    yard.open_gate("goes-on")
+    assert yard.call("wait", "goes-on").code == 4
+    yard.ok("rm", "goes-on")
+    yard.ok("down")
+
+
+def _condition(yard: Yard, kind: str) -> dict[str, str]:
+    (node,) = yard.get("/api/v1/nodes")["items"]
+    return next(c for c in node["status"]["conditions"] if c["type"] == kind)
