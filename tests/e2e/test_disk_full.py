@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
+
 from .conftest import Yard, make_yard
-from .shell import until
 
 
 @pytest.fixture(params=["tmpfs", "ext4"])
