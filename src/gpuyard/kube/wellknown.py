@@ -29,6 +29,8 @@ ANNOTATION_TAINT_SET = "gpuyard.io/taint-set"
 ANNOTATION_STOPPED_AT = "gpuyard.io/stopped-at"
 #: On a Job: the script or command, as the user would recognise it.
 ANNOTATION_COMMAND = "gpuyard.io/command"
+#: On a Job of a yard: the folder below the yard's `snapshots` that holds its code.
+ANNOTATION_SNAPSHOT = "gpuyard.io/snapshot"
 #: On a Job: the PYTHONPATH of the shell that submitted it, which the run wasn't given.
 ANNOTATION_PYTHONPATH = "gpuyard.io/shell-pythonpath"
 #: On a pod of a yard: how many seconds its processes have to end, in the place of its grace period, and the
@@ -59,6 +61,8 @@ IMAGE_PROCESS = "gpuyard.io/host-process"
 
 #: Set to "1" in the environment of every process that got simulated GPUs.
 ENV_SIMULATED = "GPUYARD_SIMULATED"
+#: In the environment of a run with a snapshot: the folder that it was submitted from.
+ENV_SUBMIT_DIR = "GPUYARD_SUBMIT_DIR"
 #: In the environment of a run's process: how many GPUs it asked for, for the launcher to look for.
 ENV_GPUS = "GPUYARD_GPUS"
 #: A user sets it to "1" for a run that may go on without the GPUs it asked for.

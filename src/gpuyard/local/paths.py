@@ -74,6 +74,11 @@ class YardPaths:
         return self.data_dir / "pods"
 
     @property
+    def snapshots_dir(self) -> Path:
+        """One folder per run that was submitted with a snapshot of its code."""
+        return self.data_dir / "snapshots"
+
+    @property
     def device_checkpoint(self) -> Path:
         """Which container has which devices."""
         return self.data_dir / "devices.json"
@@ -123,7 +128,13 @@ class YardPaths:
         """
         _make_folder(self.data_dir, private=False)
         runtime = (self.runtime_dir.parent, self.runtime_dir, self.device_plugins_dir)
-        for folder in (self.pki_dir, self.pods_dir, *runtime, self.pod_resources_socket.parent):
+        for folder in (
+            self.pki_dir,
+            self.pods_dir,
+            self.snapshots_dir,
+            *runtime,
+            self.pod_resources_socket.parent,
+        ):
             _make_folder(folder, private=True)
 
     def check_runtime_dir(self) -> None:

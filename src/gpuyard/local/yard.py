@@ -25,7 +25,7 @@ from gpuyard.client.supervision import ObjectReference, Supervisor, set_aside_te
 from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.controllers.scheduler import Scheduler
 from gpuyard.controllers.watched_time import WatchedTime
-from gpuyard.kube.objects import CONFIG_MAPS, NODES, PODS, SECRETS, ObjectKey, Resource
+from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, PODS, SECRETS, ObjectKey, Resource
 from gpuyard.kube.timestamps import format_time
 from gpuyard.local.agent_process import AgentProcess
 from gpuyard.local.http.app import ApiApp
@@ -46,6 +46,7 @@ from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime_folder import RuntimeFolder
 from gpuyard.local.settings import RunningYard, Settings, load_settings, save_running, save_settings
+from gpuyard.local.snapshots import Snapshots
 from gpuyard.local.store import Store
 
 #: `doctor` names at most so many objects that were set aside.
@@ -202,12 +203,14 @@ class Yard:
             node_grace_s=self._periods.node_grace_s,
             watched=watched,
         )
+        snapshots = Snapshots(self._paths.snapshots_dir, informers[JOBS])
         scheduler = Scheduler(api, utc_now, informers[NODES], informers[PODS])
         parts.run(supervisor.run(), "supervisor")
         for resource, informer in informers.items():
             name = f"informer-{resource.plural}"
             parts.run(supervisor.keep(name, informer.run), name)
         parts.run(controllers.run(), "controllers")
+        parts.run(supervisor.keep("snapshots", snapshots.run), "snapshots")
         parts.run(supervisor.keep("scheduler", scheduler.run), "scheduler")
         parts.run(supervisor.keep("kubelet", kubelet.run), "kubelet")
 

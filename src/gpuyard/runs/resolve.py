@@ -36,7 +36,13 @@ def resolve(spec: RunSpec, base: Path, environ: Mapping[str, str], *, namespace:
     name = spec.name or generate_name(subject(split_run(spec.run, spec.shell)), random.SystemRandom())
     image = _image_name(spec)
     if not image:
-        return ResolvedRun(spec, name, namespace, host=host_context(spec, base, environ))
+        host = host_context(spec, base, environ)
+        if spec.snapshot:
+            from gpuyard.local.paths import find_paths
+            from gpuyard.runs.snapshot import in_snapshot
+
+            host = in_snapshot(host, spec, name, find_paths(environ).snapshots_dir)
+        return ResolvedRun(spec, name, namespace, host=host)
     if image.startswith(_LAYOUT):
         # The yard's daemon has a working folder of its own.
         image = _LAYOUT + os.path.normpath(base.absolute() / image.removeprefix(_LAYOUT))

@@ -57,7 +57,13 @@ async def submit(
         with contextlib.suppress(errors.UsageError):
             await remove_run(target, await find_run(target, run.name), notify)
     manifests = render(dataclasses.replace(fitted, submitted_at=datetime.now(UTC)))
-    await create_run(target, manifests, notify)
+    if fitted.host is None or fitted.host.snapshot is None:
+        await create_run(target, manifests, notify)
+        return manifests[-1]
+    from gpuyard.runs.snapshot import taken
+
+    async with taken(fitted.host.snapshot, fitted.host.workdir):
+        await create_run(target, manifests, notify)
     return manifests[-1]
 
 

@@ -16,8 +16,10 @@ from gpuyard.kube.references import escape_references
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMMAND,
     ANNOTATION_PYTHONPATH,
+    ANNOTATION_SNAPSHOT,
     ANNOTATION_SUBMITTED_AT,
     ENV_GPUS,
+    ENV_SUBMIT_DIR,
     IMAGE_PROCESS,
     LABEL_GPU_MODEL,
     LABEL_RUN,
@@ -62,6 +64,8 @@ def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
     annotations = {ANNOTATION_COMMAND: display(run.spec.run)}
     if run.submitted_at is not None:
         annotations[ANNOTATION_SUBMITTED_AT] = run.submitted_at.isoformat(timespec="microseconds")
+    if run.host and run.host.snapshot:
+        annotations[ANNOTATION_SNAPSHOT] = run.host.snapshot.target.name
     if run.host and run.host.pythonpath and "PYTHONPATH" not in run.spec.env:
         annotations[ANNOTATION_PYTHONPATH] = run.host.pythonpath
     return {
@@ -88,6 +92,7 @@ def _host_pod(spec: RunSpec, host: HostContext) -> dict[str, Any]:
         "USER": host.user,
         "LANG": host.lang,
         "VIRTUAL_ENV": host.virtual_env,
+        ENV_SUBMIT_DIR: host.snapshot.submit_dir if host.snapshot else "",
     }
     container = {
         "name": CONTAINER,

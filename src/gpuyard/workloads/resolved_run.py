@@ -12,6 +12,21 @@ from gpuyard.workloads.spec import RunSpec
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """A copy of the code that a run goes on with, whatever becomes of the original.
+
+    Attributes:
+        source: the folder that is copied, the whole repository.
+        target: the copy.
+        submit_dir: the folder that the run was submitted from.
+    """
+
+    source: PurePosixPath
+    target: PurePosixPath
+    submit_dir: str
+
+
+@dataclass(frozen=True)
 class HostContext:
     """What a host process takes over from the shell that submits it.
 
@@ -20,6 +35,7 @@ class HostContext:
         workdir: absolute path.
         path, home, user, lang: of the shell; an empty one isn't passed on.
         virtual_env: VIRTUAL_ENV, empty when the interpreter isn't that environment's.
+        snapshot: that `workdir` lies in; None for the original.
         pythonpath: PYTHONPATH of the shell. It isn't passed on, only noted.
     """
 
@@ -31,6 +47,7 @@ class HostContext:
     lang: str = ""
     virtual_env: str = ""
     pythonpath: str = ""
+    snapshot: Snapshot | None = None
 
     @property
     def search_path(self) -> str:

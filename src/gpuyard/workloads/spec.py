@@ -60,6 +60,7 @@ class RunSpec:
         env: complete: values from the caller's shell are filled in.
         retries: attempts after the first.
         timeout: how long one attempt may run; None for any time.
+        snapshot: whether it runs in a copy of the code as it is at the submit.
         image: its reference; None for a host process and while `build` is to be done.
         image_pull_secrets: names of Secrets that a cluster's nodes pull the image with.
         build: the image to build first; a relative workdir is then the folder whose files go in.
@@ -77,6 +78,7 @@ class RunSpec:
     workdir: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     python: str | None = None
+    snapshot: bool = False
     image: str | None = None
     image_pull_secrets: tuple[str, ...] = ()
     build: ImageBuild | None = None
@@ -210,6 +212,9 @@ def _across(root: Mapping[str, Node], flags: Mapping[Path, str]) -> Iterator[tup
         yield ("workdir",), f"{workdir!r} must be an absolute path when the run has an image"
     if root.get("image_pull_secrets") and not root.get("image"):
         yield ("image_pull_secrets",), "a run without an image pulls none; add `image` (--image)"
+    if root.get("snapshot") == "true" and root.get("image"):
+        words = "a run in an image has the code that is in it; leave it out, or build an image of the folder"
+        yield ("snapshot",), words
     resources = root.get("resources")
     if isinstance(resources, dict):
         shm, memory = _bytes(resources.get("shm")), _bytes(resources.get("memory"))

@@ -152,6 +152,12 @@ def _timeout(written: Any) -> timedelta:
     return found
 
 
+def _flag(written: Any) -> bool:
+    if written not in ("true", "false"):
+        raise ValueError(f"{written!r} is neither true nor false")
+    return bool(written == "true")
+
+
 def _platform(written: str) -> str:
     if not re.fullmatch(r"[a-z0-9]+/[a-z0-9_-]+(?:/[a-z0-9]+)?", written):
         raise ValueError(f"{written!r} is no platform; write for example linux/amd64")
@@ -192,6 +198,7 @@ SPEC = Fields(
         "run": value(parse_run),
         "shell": text(_shell),
         "python": _TEXT,
+        "snapshot": value(_flag),
         "image": _read_image,
         "image_pull_secrets": items(text(_secret)),
         "retries": whole_number(0, 1000),

@@ -101,6 +101,14 @@ with 0; the run goes on.
 @spec_option(
     "--shell", key="shell", metavar="SHELL", help="What runs a line in quotes, such as bash or 'bash -l'."
 )
+@spec_option(
+    "--snapshot",
+    key="snapshot",
+    is_flag=True,
+    flag_value="true",
+    default=None,
+    help="Run in a copy of the code as it is now: what git knows or doesn't ignore.",
+)
 @spec_option("--image", key="image", metavar="REF", help="Container image (on the yard: run by podman).")
 @spec_option(
     "--image-pull-secret",
