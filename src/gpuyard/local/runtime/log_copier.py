@@ -28,10 +28,10 @@ from gpuyard.local.runtime.process.programs import DEFAULT_PATH
 #: What a log keeps of its end.
 KEEP_BYTES = 64 << 20
 
-# dd writes what each read gives at once; 64 reads make at most 16 MiB, after which the bound is looked at.
+# dd writes what each read gives at once; 32 reads make at most 16 MiB, after which the bound is looked at.
 # Its report has a line `0+0 records in` at the end of the pipe, and begins its last one with the number of
-# bytes. `command eval`: where no process can be made, dash would end at `$(…)`, and take the container with
-# it.
+# bytes. `command eval`: where no process can be made, dash would end, and take the container with it. Each
+# `$(…)` that fails so costs it two descriptors, so it waits for a `sleep` that can be started.
 _SCRIPT = r"""
 keep=$1
 trap '' HUP INT TERM PIPE XFSZ
@@ -44,8 +44,8 @@ copy() {
     if [ "$lost" ] && printf '\n(output is missing here: the log could not be written)\n' >&3; then lost=; fi
     report=
     if [ "$lost" ]; then
-      command eval 'report=$(dd bs=262144 count=1 2>&1 <&4 >/dev/null)'
-    elif command eval 'report=$(dd bs=262144 count=64 2>&1 <&4 >&3)'; then
+      command eval 'report=$(dd bs=524288 count=1 2>&1 <&4 >/dev/null)'
+    elif command eval 'report=$(dd bs=524288 count=32 2>&1 <&4 >&3)'; then
       bytes=${report##*records out$newline}
       total=$((total + ${bytes%% *}))
     elif [ "$report" ]; then
@@ -56,17 +56,17 @@ copy() {
       free=$front
     fi
     case "$newline$report" in
-      "$newline") sleep 1 ;;
+      "$newline") until command eval 'sleep 1'; do :; done ;;
       *"${newline}0+0 records in$newline"*) break ;;
     esac
   done
 }
-# Without it the loop would never see the end of the pipe.
-command -v dd || exit 127
+# Without them the loop would never see the end of the pipe.
+command -v dd && command -v sleep || exit 127
 copy &
 """
 
-_PIPE_BYTES = 256 << 10
+_PIPE_BYTES = 512 << 10
 _POLL_S = 0.001
 _POLL_MAX_S = 0.05
 #: A process that escaped may hold the pipe for ever. What it prints later still gets into the log.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import gpuyard
 from gpuyard.local.runtime import log_copier
 from gpuyard.local.runtime.log_copier import start_copier, wait_until_copied
 
@@ -54,7 +57,6 @@ async def test_a_full_disk_ends_nobody_and_is_told(tmp_path: Path) -> None:
     script = f"""
 import asyncio, os, resource, subprocess, sys
 from pathlib import Path
-from gpuyard.local.runtime import log_copier
 from gpuyard.local.runtime.log_copier import start_copier, wait_until_copied
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
 output = start_copier(Path({str(log)!r}))
@@ -107,3 +109,114 @@ def test_without_dd_it_does_not_start(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(log_copier, "DEFAULT_PATH", str(tmp_path))
     with pytest.raises(OSError, match="can't be started"):
         start_copier(tmp_path / "log")
+
+
+def _copier_of(log: Path) -> int:
+    """The pid of the shell that copies into this log."""
+    for entry in Path("/proc").glob("[0-9]*/fd/3"):
+        try:
+            if entry.readlink() == log and (entry.parent.parent / "comm").read_text() == "sh\n":
+                return int(entry.parent.parent.name)
+        except OSError:
+            continue
+    raise AssertionError(f"nobody copies into {log}")
+
+
+async def test_what_a_full_disk_cost_is_told_in_its_place(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    infinity = resource.RLIM_INFINITY
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        output = start_copier(log)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    subprocess.run(["seq", "300000"], stdout=output, check=True)
+    assert log.stat().st_size == 1 << 16
+    resource.prlimit(_copier_of(log), resource.RLIMIT_FSIZE, (infinity, before[1]))
+    async with asyncio.timeout(30):
+        while b"missing" not in log.read_bytes():
+            os.write(output, b"x\n")
+            await asyncio.sleep(0.005)
+    os.write(output, b"there is room again\n")
+    os.close(output)
+    assert await wait_until_copied(log)
+    kept, mark, rest = log.read_text().partition("\n(output is missing here: the log could not be written)\n")
+    assert kept == "".join(f"{number}\n" for number in range(1, 300_001))[: 1 << 16]
+    assert mark
+    assert set(rest.removesuffix("there is room again\n").split()) <= {"x"}
+    assert rest.endswith("there is room again\n")
+
+
+#: As a user with no other process: three may run at once, this one, the copier and its dd.
+_NO_PROCESS = """
+import asyncio, os, resource, signal, subprocess, sys
+from pathlib import Path
+from gpuyard.local.runtime import procfs
+import gpuyard
+from gpuyard.local.runtime.log_copier import start_copier, wait_until_copied
+
+def cpu_ticks(pid):
+    try:
+        return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[11:13]))
+    except OSError:
+        return None
+
+def is_copier(pid):
+    try:
+        is_ours = os.stat(f"/proc/{pid}").st_uid == os.getuid()
+        return is_ours and Path(f"/proc/{pid}/comm").read_text() == "sh\\n"
+    except OSError:
+        return False
+
+async def until(condition):
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+async def main():
+    log = Path(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_NPROC, (3, 100))
+    output = start_copier(log)
+    resource.setrlimit(resource.RLIMIT_NPROC, (100, 100))
+    [copier] = [pid for pid in procfs.all_processes() if is_copier(pid)]
+    await until(lambda: procfs.descendants(copier, procfs.all_processes()))
+    other = subprocess.Popen(["sleep", "100"])
+    [dd] = procfs.descendants(copier, procfs.all_processes())
+    before = cpu_ticks(copier)
+    os.kill(dd, signal.SIGKILL)
+    # It tries and tries, or it has given up.
+    await until(lambda: (cpu_ticks(copier) or before + 5) >= before + 5)
+    other.kill()
+    other.wait()
+    os.write(output, b"all is well\\n")
+    os.close(output)
+    assert await wait_until_copied(log)
+    print(log.read_text(), end="")
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs a user of its own")
+def test_a_user_without_a_process_left_loses_nothing(folder: Path) -> None:
+    source, home = folder / "src", folder / "home"
+    shutil.copytree(
+        Path(gpuyard.__file__).parent, source / "gpuyard", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    folder.chmod(0o755)
+    home.mkdir()
+    user = 2_000_000 + os.getpid()
+    os.chown(home, user, user)
+    done = subprocess.run(
+        ["/usr/bin/python3", "-B", "-c", _NO_PROCESS, str(home / "log")],
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+        check=False,
+        user=user,
+        group=user,
+        extra_groups=[],
+        start_new_session=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "all is well\n"), done.stderr
