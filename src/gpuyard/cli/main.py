@@ -169,6 +169,8 @@ def main() -> NoReturn:
         _check_text(sys.argv)
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
+    except SystemExit as leave:  # commands end with the code of a run so
+        code = leave.code
     except click.exceptions.Exit as leave:
         code = leave.exit_code
     except click.ClickException as error:

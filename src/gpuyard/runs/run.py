@@ -85,8 +85,13 @@ def _submit_order(run: Run) -> tuple[str, str, str]:
     return run.job["metadata"]["creationTimestamp"], submitted_at, run.name
 
 
-async def find_run(target: Target, name: str) -> Run:
+async def find_run(target: Target, name: str, *, ask_nodes: bool = True) -> Run:
     """The run of this name.
+
+    Args:
+        target: where it is.
+        name: of the run.
+        ask_nodes: whether it is to be known of a run on nodes that are simulated.
 
     Raises:
         UsageError: there is none; the message has the nearest name.
@@ -97,11 +102,15 @@ async def find_run(target: Target, name: str) -> Run:
     jobs, pods, simulated = await asyncio.gather(
         target.api.list(JOBS, target.namespace, label_selector=selector),
         target.api.list(PODS, target.namespace, label_selector=selector),
-        simulated_nodes(target),
+        simulated_nodes(target) if ask_nodes else _no_nodes(),
     )
     if not jobs.items:
         raise await _no_such_run(target, name)
     return make_run(jobs.items[0], pods.items, simulated)
+
+
+async def _no_nodes() -> frozenset[str]:
+    return frozenset()
 
 
 async def find_runs(target: Target, names: Sequence[str]) -> list[Run]:
@@ -113,7 +122,7 @@ async def find_runs(target: Target, names: Sequence[str]) -> list[Run]:
     runs, missing = [], []
     for name in dict.fromkeys(names):
         try:
-            runs.append(await find_run(target, name))
+            runs.append(await find_run(target, name, ask_nodes=False))
         except errors.UsageError as error:
             missing.append((name, error))
     if missing:

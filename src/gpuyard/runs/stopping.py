@@ -35,7 +35,7 @@ async def stop_run(target: Target, name: str, options: StopOptions = _USUAL) -> 
             "a cluster's nodes end processes by SIGTERM, and after the pod's own grace period by SIGKILL",
             remedy="leave --grace and --signal out; a spec can't change the 30 s that Kubernetes gives",
         )
-    run = await find_run(target, name)
+    run = await find_run(target, name, ask_nodes=False)
     if has_ended(run):
         return False
     patches = stop_patches(run.job, run.pods, datetime.now(UTC), options)
@@ -57,7 +57,7 @@ async def wait_until_ended(target: Target, name: str, notify: Notify = ignore) -
     """
     late = _Late(notify)
     while True:
-        run = await find_run(target, name)
+        run = await find_run(target, name, ask_nodes=False)
         if has_ended(run):
             return run
         late.say(run)

@@ -56,7 +56,7 @@ def command(
     options = LogOptions(tail, since_s, timestamps)
 
     async def work(target: Target) -> int:
-        run = await find_run(target, name)
+        run = await find_run(target, name, ask_nodes=False)
         if not follow:
             await print_logs(target, run, options)
             return 0
