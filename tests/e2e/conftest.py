@@ -114,7 +114,8 @@ class Yard(Shell):
         """Ends everything that lives in this yard, however it was left."""
         self.end_commands()
         try:
-            self.call("down", "--stop")
+            if self.paths.lock.exists():  # A yard that was never started has nothing to end.
+                self.call("down", "--stop")
         finally:
             self.kill_rest()
             for folder in (self.home, self.paths.runtime_dir, self.work):

@@ -17,6 +17,7 @@ PROGRAMS = {"agent/command.py", "launcher.py"}
 #: Tests of more than one module, which no single module's name fits.
 ACROSS_MODULES = {
     "test_house.py": "the whole tree",
+    "test_tests.py": "the tests themselves",
     "compatibility/test_properties.py": "what need, offer, judge and fleet hold together",
     "explain/steps/test_messages.py": "the words of every step",
     "explain/steps/test_recorded.py": "every step over the same recordings",
