@@ -16,6 +16,7 @@ from gpuyard.local.http.app import ApiApp
 from gpuyard.local.http.connections import MAX_HEAD_BYTES
 from gpuyard.local.objects.verbs import ObjectApi
 from tests.unit.local.conftest import TOKEN, MemoryLogs, Served, serving, trusting
+from tests.waiting import until_async
 
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -187,9 +188,7 @@ async def test_a_connection_may_end_after_its_listener(
     assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
     old = served.listeners.unix
     served.listeners.unix_path.unlink()
-    async with asyncio.timeout(30):
-        while served.listeners.unix is old:
-            await asyncio.sleep(0.01)
+    await until_async(lambda: served.listeners.unix is not old, "another socket")
     await _close(writer)
     # The yard has met that connection's end when it has answered another one.
     assert (await served.http.get("/version")).status_code == 200
