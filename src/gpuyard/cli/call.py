@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from gpuyard.cli.notices import print_notice
 from gpuyard.local.disk import shortage
@@ -32,7 +32,6 @@ def call(
 async def _call(
     work: Callable[[Target], Awaitable[Result]], context: str | None, namespace: str | None
 ) -> Result:
-    asyncio.get_running_loop().set_exception_handler(_report)
     # What a library logs isn't for the user: commands say themselves what matters, once and in their words.
     logging.getLogger("gpuyard").addHandler(logging.NullHandler())
     async with open_target(context, namespace) as target:
@@ -50,10 +49,3 @@ async def _settle() -> None:
         for task in others:
             task.cancel()
         await asyncio.wait(others)
-
-
-def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    # anyio 4 wakes a unix socket's reader by a bare `set_result`, also when the reader was cancelled
-    # in the same turn of the loop (a watch that ends as its next event arrives). Nothing is lost by it.
-    if not isinstance(context.get("exception"), asyncio.InvalidStateError):
-        loop.default_exception_handler(context)

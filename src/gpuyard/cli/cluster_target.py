@@ -34,9 +34,9 @@ def call_cluster(work: Callable[[RestApi], Awaitable[Result]], context: str | No
 
 def refuse_yard(context: str | None) -> None:
     """Raises UsageError when commands go to the yard."""
-    from gpuyard.runs.target import YARD, chosen_context
+    from gpuyard.runs.target import goes_to_yard
 
-    if (context or chosen_context() or YARD) == YARD:
+    if goes_to_yard(context):
         raise errors.UsageError(
             "this is about a cluster: the yard of this machine has its agent already",
             remedy="name a context of your kubeconfig with --context, or choose one with `gpuyard use`",

@@ -14,19 +14,19 @@ from gpuyard.client.log_place import Gap, LogOptions
 from gpuyard.runs.following import (
     WHOLE_LOG,
     AttemptBegan,
-    Back,
     Ended,
     Event,
     Waits,
     follow,
     read_logs,
 )
-from gpuyard.runs.pod_log import Away, Output
+from gpuyard.runs.pod_log import Away, Back, Output
 from gpuyard.runs.run import ENDED, Run, exit_code_of, state_text
 from gpuyard.runs.target import Target
 
 if TYPE_CHECKING:
     from gpuyard.runs.waiting import Waiting
+from gpuyard.workloads.outcome import Reason
 
 #: How often a line that is rewritten is made anew.
 _REFRESH_S = 2.0
@@ -106,9 +106,9 @@ def outcome_text(run: Run) -> str:
     state = run.state
     if state.state == "succeeded":
         return f"{state.name} succeeded"
-    detail = "by you" if state.reason == "StoppedByUser" else state.message or state.reason
+    detail = "by you" if state.reason == Reason.STOPPED_BY_USER else state.message or state.reason
     # Those two messages are the exit code in words.
-    if state.exit_code is not None and state.reason not in ("ExitCode", "Signal"):
+    if state.exit_code is not None and state.reason not in (Reason.EXIT_CODE, Reason.SIGNAL):
         detail += f" (exit code {state.exit_code})"
     colon = "" if detail.startswith("by you") else ":"
     return f"{state.name} {state.state}{colon} {detail}"

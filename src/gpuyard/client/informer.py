@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[Manifest | None, Manifest | None], None]
 
 _RETRY_MAX_S = 10.0
+_HEALTHY_AFTER_S = 0.5
 
 
 class Informer:
@@ -49,7 +50,7 @@ class Informer:
         self._namespace = namespace
         self._label_selector = label_selector
         self._field_selector = field_selector
-        self._retry_s = retry_s
+        self._retry_s = self._pause_s = retry_s
         self._objects: dict[ObjectKey, Manifest] = {}
         self._handlers: list[Handler] = []
         self._synced = asyncio.Event()
@@ -76,20 +77,29 @@ class Informer:
 
     async def run(self) -> None:
         """Lists and watches for as long as it isn't cancelled, with back-off while the API is away."""
-        retry_s = self._retry_s
+        loop = asyncio.get_running_loop()
         while True:
+            healthy: asyncio.TimerHandle | None = None
             try:
                 version = await self._relist()
-                retry_s = self._retry_s
-                self.failure = None
+                # A watch that the server refuses ends at once; one that lasts shows that all is well.
+                healthy = loop.call_later(_HEALTHY_AFTER_S, self._note_health)
                 await self._follow(version)
             except errors.Gone:
                 log.info("%s: history compacted, listing again", self.resource.plural)
+                await asyncio.sleep(self._retry_s)
             except (errors.ApiError, errors.ConnectionFailed) as error:
                 self.failure = error
-                log.warning("%s: %s; trying again in %.1f s", self.resource.plural, error, retry_s)
-                await asyncio.sleep(retry_s)
-                retry_s = min(retry_s * 2, _RETRY_MAX_S)
+                log.warning("%s: %s; trying again in %.1f s", self.resource.plural, error, self._pause_s)
+                await asyncio.sleep(self._pause_s)
+                self._pause_s = min(self._pause_s * 2, _RETRY_MAX_S)
+            finally:
+                if healthy:
+                    healthy.cancel()
+
+    def _note_health(self) -> None:
+        self.failure = None
+        self._pause_s = self._retry_s
 
     async def _relist(self) -> str:
         listed = await self._api.list(
@@ -121,9 +131,11 @@ class Informer:
             quiet = True
             async for event in stream:
                 quiet = False
+                self._note_health()
                 with self.supervisor.guard(f"informer of {self.resource.qualified}"):
                     version = event.object["metadata"]["resourceVersion"]
                     self._apply(event)
+            self._note_health()
             if quiet:
                 # A server that ends every stream at once must not be asked without pause.
                 await asyncio.sleep(self._retry_s)

@@ -125,10 +125,7 @@ class RestApi:
         }
         async with self._stream(resource.path(namespace), params, _WATCH_TIMEOUT_S) as answer:
             async for line in _lines(answer.pieces):
-                event = self._event(line)
-                if event["type"] == "ERROR":
-                    raise error_of(event["object"], int(event["object"].get("code") or 500))
-                yield WatchEvent(event["type"], event["object"])
+                yield self._event(line)
 
     async def create(
         self, resource: Resource, manifest: Mapping[str, Any], namespace: str | None = None
@@ -228,6 +225,8 @@ class RestApi:
     ) -> AsyncGenerator[bytes, None]:
         """A container's output as it was written, in pieces; ends with the container when following.
 
+        The first piece is empty and says that the stream has begun, perhaps long before the first output.
+
         When following, a stream that says nothing for minutes ends as well: what lies between may have
         dropped it without a word. `on_begin` is told the answer's headers before the first piece.
         `accept` asks for another media type than plain text.
@@ -249,6 +248,7 @@ class RestApi:
         try:
             async with self._stream(path, params, self._log_timeout_s, accept) as answer:
                 on_begin(answer.headers)
+                yield b""
                 async for piece in answer.pieces:
                     yield piece
         except errors.Stalled:
@@ -331,14 +331,27 @@ class RestApi:
             error.remedy = "it may be starting, or what is before it has lost it: try again in a while"
         return error
 
-    def _event(self, line: bytes) -> Any:
+    def _event(self, line: bytes) -> WatchEvent:
+        """One line of a watch.
+
+        Raises:
+            ConnectionFailed: it is no event, but for example the page of a proxy that lost the server.
+            ApiError: the server ends the watch with this error.
+        """
         try:
-            return json.loads(line)
-        except (ValueError, RecursionError) as error:
-            # Such as the page of a proxy that lost the server.
+            match json.loads(line):
+                case {"type": "ERROR", "object": dict(status)}:
+                    raise error_of(status, int(status.get("code") or 500))
+                case {
+                    "type": "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK" as kind,
+                    "object": dict(manifest),
+                }:
+                    return WatchEvent(kind, manifest)
+        except (ValueError, TypeError, RecursionError) as error:
             raise errors.ConnectionFailed(
                 f"the API at {self.server} sends what is no event: {error}"
             ) from error
+        raise errors.ConnectionFailed(f"the API at {self.server} sends what is no event: {line[:200]!r}")
 
 
 def _encoded(body: object) -> bytes | None:

@@ -25,6 +25,7 @@ class UnixHttp:
     def __init__(self, socket: Path) -> None:
         self._socket = socket
         self._idle: list[_Connection] = []
+        self._is_closed = False
 
     async def connect(self) -> None:
         """Opens the connection that the next request takes.
@@ -42,13 +43,14 @@ class UnixHttp:
             yield answer
         finally:
             # What was not read to its end would be taken for the beginning of the next answer.
-            if connection.is_free:
+            if connection.is_free and not self._is_closed:
                 self._idle.append(connection)
             else:
                 connection.close()
 
     async def aclose(self) -> None:
-        """Closes the connections that wait for a next request."""
+        """Closes the connections that wait for a next request, and from now on each after its answer."""
+        self._is_closed = True
         while self._idle:
             self._idle.pop().close()
         # The event loop lets go of a closed socket in its next turn.
@@ -114,7 +116,7 @@ class _Connection:
         """Sends the request and reads the answer's head."""
         self.is_free = False
         try:
-            async with self._told(request):
+            async with self._step(request):
                 self._writer.write(_head(request) + (request.content or b""))
                 await self._writer.drain()
                 status, headers = _parsed(await self._reader.readuntil(b"\r\n\r\n"))
@@ -124,9 +126,9 @@ class _Connection:
         return Answer(request.path, status, headers, self._pieces(request, headers))
 
     async def _pieces(self, request: Request, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
-        if headers.get("transfer-encoding", "").lower() == "chunked":
+        if "transfer-encoding" in headers:
             while True:
-                async with self._told(request):
+                async with self._step(request):
                     line = await self._reader.readline()
                     if not line:
                         raise EOFError
@@ -135,19 +137,27 @@ class _Connection:
                     break
                 async for piece in self._exactly(request, left):
                     yield piece
-                async with self._told(request):
+                async with self._step(request):
                     await self._reader.readexactly(2)
-            async with self._told(request):
+            async with self._step(request):
                 while (await self._reader.readline()).strip():
                     pass  # trailers
+        elif "content-length" in headers:
+            async for piece in self._exactly(request, int(headers["content-length"])):
+                yield piece
         else:
-            async for piece in self._exactly(request, int(headers.get("content-length", 0))):
+            # The end of the connection is that of the body (RFC 9112, 6.3).
+            while True:
+                async with self._step(request):
+                    piece = await self._reader.read(_PIECE_BYTES)
+                if not piece:
+                    return
                 yield piece
         self.is_free = headers.get("connection", "").lower() != "close"
 
     async def _exactly(self, request: Request, left: int) -> AsyncIterator[bytes]:
         while left:
-            async with self._told(request):
+            async with self._step(request):
                 piece = await self._reader.read(min(left, _PIECE_BYTES))
                 if not piece:
                     raise EOFError
@@ -155,7 +165,7 @@ class _Connection:
             yield piece
 
     @asynccontextmanager
-    async def _told(self, request: Request) -> AsyncIterator[None]:
+    async def _step(self, request: Request) -> AsyncIterator[None]:
         """Bounds one step of an exchange, and says in our words what went wrong with it."""
         try:
             async with asyncio.timeout(request.silence_timeout_s):
@@ -188,7 +198,9 @@ def _parsed(head: bytes) -> tuple[int, dict[str, str]]:
     for line in lines:
         name, _, value = line.partition(":")
         headers[name.strip().lower()] = value.strip()
-    if "transfer-encoding" not in headers and not headers.get("content-length", "0").isdecimal():
+    if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+        raise ValueError(f"Transfer-Encoding: {headers['transfer-encoding'][:80]}")
+    if not headers.get("content-length", "0").isdecimal():
         raise ValueError("a Content-Length that is no number")
     return int(rest.split(" ", 1)[0]), headers
 

@@ -25,7 +25,7 @@ from gpuyard.runs.run import find_run, list_runs
 from gpuyard.runs.run_watch import watch_to_end
 from gpuyard.runs.stopping import remove_run, stop_run
 from gpuyard.runs.submit import submit
-from gpuyard.runs.target import YARD, Target, chosen_context, open_target
+from gpuyard.runs.target import Target, goes_to_yard, open_target
 from gpuyard.workloads.run_state import RunState
 from gpuyard.workloads.spec import load_spec
 
@@ -59,7 +59,7 @@ class AsyncYard:
             YardError: the yard can't be started.
             ConnectionFailed: nobody answers.
         """
-        if self._is_yard:
+        if goes_to_yard(self._context):
             await asyncio.to_thread(lifecycle.start, find_paths(os.environ))
         self._target = await self._stack.enter_async_context(open_target(self._context, self._namespace))
         return self
@@ -142,10 +142,6 @@ class AsyncYard:
     async def runs(self) -> list[RunState]:
         """The state of every run of the namespace, oldest first."""
         return [run.state for run in await list_runs(self.target)]
-
-    @property
-    def _is_yard(self) -> bool:
-        return (self._context or chosen_context() or YARD) == YARD
 
 
 class AsyncRun:
@@ -233,23 +229,29 @@ def connect_async(
 
 
 async def _lines(events: AsyncIterator[LogEvent | following.Event]) -> AsyncGenerator[str, None]:
-    begun = b""
+    begun: list[bytes] = []
+
+    def line(end: bytes = b"") -> str:
+        text = b"".join((*begun, end)).decode(errors="replace")
+        begun.clear()
+        return text
+
     async for event in events:
         match event:
             case Output(data):
-                *whole, begun = (begun + data).split(b"\n")
-                for line in whole:
-                    yield line.decode(errors="replace")
+                *whole, rest = data.split(b"\n")
+                for end in whole:
+                    yield line(end)
+                if rest:
+                    begun.append(rest)
             case Gap(text):
                 if begun:
-                    yield begun.decode(errors="replace")
-                    begun = b""
+                    yield line()
                 yield text
             case following.AttemptBegan() | following.Ended() if begun:
-                yield begun.decode(errors="replace")
-                begun = b""
+                yield line()
     if begun:
-        yield begun.decode(errors="replace")
+        yield line()
 
 
 def _read(file: Path) -> bytes:

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gpuyard import errors
 from gpuyard.python_api.asynchronous import AsyncRun, AsyncYard, log_notice
@@ -45,9 +45,11 @@ class Yard:
         self.close()
 
     def close(self) -> None:
-        """Ends the connection; runs go on. Once is enough, and twice does no harm."""
-        if self._loop.is_open:
-            self._loop.wait_for(self._yard.__aexit__(None, None, None))
+        """Ends the connection; runs go on. Twice does no harm."""
+        try:
+            if self._loop.is_open:
+                self._loop.wait_for(self._yard.__aexit__(None, None, None))
+        finally:
             self._loop.close()
 
     @property
@@ -135,54 +137,126 @@ def connect(context: str | None = None, namespace: str | None = None, *, notify:
 
 
 class LoopThread:
-    """An event loop on a thread of its own, for callers that wait."""
+    """An event loop on a thread of its own, for callers that wait; any thread but its own may call."""
 
     def __init__(self) -> None:
         """Starts the thread, which doesn't hold the program up when that ends without `close`."""
         self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        self.is_open = True
         self._thread = threading.Thread(target=self._loop.run_forever, name="gpuyard", daemon=True)
         self._thread.start()
 
     @property
-    def is_open(self) -> bool:
-        """Whether it takes work."""
-        return not self._loop.is_closed()
+    def is_own(self) -> bool:
+        """Whether the calling thread is this one, as in a callback for notices."""
+        return threading.current_thread() is self._thread
 
     def wait_for(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """What the work returns or raises. Ctrl-C, or whatever else ends the waiting, cancels it.
+        """What the work returns or raises.
+
+        Ctrl-C, or whatever else ends the waiting, cancels the work and waits until that has ended.
 
         Raises:
-            UsageError: the connection was closed.
+            UsageError: the connection was closed, or this is a callback of it.
         """
-        if not self.is_open:
+        if self.is_own:
             work.close()
-            raise errors.UsageError("this connection was closed", remedy="call `gpuyard.connect()` again")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            raise errors.UsageError(
+                "a callback can't wait for the connection that called it",
+                remedy="remember what it was told, and act on it outside",
+            )
+        with self._lock:
+            if not self.is_open:
+                work.close()
+                raise _closed()
+            waiting = _Waiting(self._loop, work)
         try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+            return waiting.result()
+        except asyncio.CancelledError as error:
+            raise _closed() from error
 
     def iterate(self, items: AsyncGenerator[Result, None]) -> Iterator[Result]:
         """The items, each awaited when it is asked for."""
-        ended = object()
+        reading = _Reading(items)
         try:
-            while (item := self.wait_for(_next(items, ended))) is not ended:
+            while (item := self.wait_for(reading.next())) is not _END:
                 yield item  # type: ignore[misc]
         finally:
-            self.wait_for(items.aclose())
+            # A closed loop has closed its generators, and on its own thread one is closed by the loop.
+            if self.is_open and not self.is_own:
+                self.wait_for(reading.close())
 
     def close(self) -> None:
-        """Ends what still runs on the loop, and the loop."""
-        self.wait_for(_end_others())
+        """Ends what still runs on the loop, and the loop; callers that wait get a UsageError."""
+        with self._lock:
+            if not self.is_open:
+                return
+            self.is_open = False
+        _Waiting(self._loop, _end_others()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
 
-async def _next(items: AsyncGenerator[Result, None], ended: object) -> Result | object:
-    return await anext(items, ended)
+class _Waiting(Generic[Result]):
+    """Work on another thread's loop, and its end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Result]) -> None:
+        self._loop = loop
+        self._work = work
+        self._task: asyncio.Task[Result] | None = None
+        self._ended = threading.Event()
+        loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        self._task = self._loop.create_task(self._work, name="gpuyard call")
+        self._task.add_done_callback(lambda task: self._ended.set())
+
+    def _cancel(self) -> None:
+        if self._task:
+            self._task.cancel()
+
+    def result(self) -> Result:
+        """What it returns or raises, once it has ended."""
+        try:
+            self._ended.wait()
+        except BaseException:
+            self._loop.call_soon_threadsafe(self._cancel)
+            self._ended.wait()
+            raise
+        assert self._task is not None
+        return self._task.result()
+
+
+_END = object()
+
+
+class _Reading(Generic[Result]):
+    """A generator that is read item by item, and closed whatever it is doing."""
+
+    def __init__(self, items: AsyncGenerator[Result, None]) -> None:
+        self._items = items
+        self._task: asyncio.Task[Any] | None = None
+
+    async def next(self) -> Result | object:
+        """The next item, or `_END`."""
+        self._task = asyncio.current_task()
+        try:
+            return await anext(self._items, _END)
+        finally:
+            self._task = None
+
+    async def close(self) -> None:
+        """An interrupt may come before the caller waits: the item that it asked for is then still awaited."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        await self._items.aclose()
+
+
+def _closed() -> errors.UsageError:
+    return errors.UsageError("this connection was closed", remedy="call `gpuyard.connect()` again")
 
 
 async def _end_others() -> None:

@@ -31,15 +31,19 @@ async def create_run(target: Target, manifests: Sequence[Manifest], notify: Noti
         UsageError: the name is taken, the namespace isn't there.
     """
     work = asyncio.create_task(_create(target, manifests, notify), name="create run")
-    try:
-        await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await work
+    interrupted = False
+    while not work.done():
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            interrupted = True
+    await work
+    if interrupted:
         name = manifests[-1]["metadata"]["name"]
         stop = target.command("stop", name)
         said = f"{name} was submitted before the interrupt, and goes on. End it: {stop}"
         notify(Notice(said, NoticeKind.INTERRUPT))
-        raise
+        raise asyncio.CancelledError
 
 
 async def check_name(target: Target, name: str) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from gpuyard import errors
 from gpuyard.client.log_place import LogOptions
 from gpuyard.kube.objects import Manifest, uid_of
-from gpuyard.runs.pod_log import Away, LogEvent, PodLog, away_text, check_options, start_of
+from gpuyard.runs.pod_log import Away, Back, LogEvent, PodLog, away_text, check_options, start_of
 from gpuyard.runs.run import Run, has_ended
 from gpuyard.runs.target import Target
 
@@ -27,11 +27,6 @@ WHOLE_LOG = LogOptions()
 _SETTLE_S = 1.0
 #: How long a state that usually passes is left alone before it is asked what it waits for.
 _PASSING_S = 2.0
-
-
-@dataclass(frozen=True)
-class Back:
-    """The API answers again."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Ended:
     run: Run
 
 
-Event = LogEvent | Back | AttemptBegan | Waits | Ended
+Event = LogEvent | AttemptBegan | Waits | Ended
 
 
 async def follow(

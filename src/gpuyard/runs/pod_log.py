@@ -45,7 +45,12 @@ class Away:
     text: str
 
 
-LogEvent = Output | Gap | Away
+@dataclass(frozen=True)
+class Back:
+    """The API answers again."""
+
+
+LogEvent = Output | Gap | Away | Back
 
 
 def start_of(pod: Manifest) -> int | None:
@@ -82,6 +87,7 @@ class PodLog:
         self._starts = max(start_of(pod) or 0, 0) + 1
         self._all = options.is_whole
         self._failed_since: float | None = None
+        self._is_away = False
         self._place = log_place(target.api.server_headers, options, restarts=self._restarts)
 
     async def read(self) -> AsyncGenerator[LogEvent, None]:
@@ -149,7 +155,10 @@ class PodLog:
         if failing_s > AWAY_S:
             raise error
         await asyncio.sleep(_RETRY_S)
-        return Away(self._failure_text(error)) if failing_s > _SAY_AFTER_S else None
+        if failing_s <= _SAY_AFTER_S:
+            return None
+        self._is_away = True
+        return Away(self._failure_text(error))
 
     async def _stream(self, **options: Any) -> AsyncGenerator[LogEvent, None]:
         """One stream to its end."""
@@ -169,7 +178,10 @@ class PodLog:
         async with aclosing(stream):
             async for piece in stream:
                 self._failed_since = None
-                for new in place.fresh(piece):
+                if self._is_away:
+                    self._is_away = False
+                    yield Back()
+                for new in place.fresh(piece) if piece else ():
                     yield new if isinstance(new, Gap) else Output(new)
 
     async def _has_ended(self, start: int) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 from gpuyard import errors
 from gpuyard.client.informer import Informer
-from gpuyard.kube.objects import JOBS, PODS
+from gpuyard.kube.objects import JOBS, PODS, uid_of
 from gpuyard.kube.wellknown import LABEL_RUN
 from gpuyard.runs.pod_log import AWAY_S
 from gpuyard.runs.run import Run, has_ended, make_run
@@ -30,6 +30,8 @@ class RunWatch:
         self._changed = asyncio.Event()
         self._synced = 0
         self._away_since: float | None = None
+        self._job_uid = ""
+        self._tasks: list[asyncio.Task[None]] = []
         for informer in (self._jobs, self._pods):
             informer.add_handler(lambda old, new: self._changed.set())
 
@@ -38,7 +40,9 @@ class RunWatch:
         """Keeps the run current inside the block; `is_synced` says from when on."""
         # No TaskGroup: it would wrap what the block raises into an ExceptionGroup.
         informers = (self._jobs, self._pods)
-        tasks = [asyncio.create_task(i.run(), name=f"watch {i.resource.plural}") for i in informers]
+        tasks = self._tasks = [
+            asyncio.create_task(i.run(), name=f"watch {i.resource.plural}") for i in informers
+        ]
         tasks += [
             asyncio.create_task(self._count(i), name=f"first list of {i.resource.plural}") for i in informers
         ]
@@ -64,9 +68,12 @@ class RunWatch:
         """The run as it is now, or was when the API answered last.
 
         Raises:
-            GpuyardError: somebody removed it.
+            GpuyardError: somebody removed it, be it to put another of this name in its place.
         """
         for job in self._jobs.objects.values():
+            if self._job_uid not in ("", uid_of(job)):
+                break
+            self._job_uid = uid_of(job)
             return make_run(job, list(self._pods.objects.values()))
         raise errors.GpuyardError(f"{self._name} was removed while it was followed")
 
@@ -99,6 +106,9 @@ class RunWatch:
 
     def _check_api(self) -> None:
         """Keeps `is_away`; raises when the API has been away for too long, or refuses."""
+        for task in self._tasks:
+            if task.done() and (broken := task.exception()):
+                raise broken
         failure = self._jobs.failure or self._pods.failure
         if failure is None:
             self._away_since = None

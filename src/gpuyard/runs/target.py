@@ -75,6 +75,11 @@ async def open_target(context: str | None = None, namespace: str | None = None) 
         yield Target(api, namespace or "default", is_yard=True, options=options)
 
 
+def goes_to_yard(context: str | None) -> bool:
+    """Whether a command with this --context goes to this machine's yard."""
+    return (context or chosen_context() or YARD) == YARD
+
+
 def namespace_of(context: str | None, namespace: str | None) -> str:
     """The namespace where a command with these options goes, without asking anybody there.
 

@@ -259,7 +259,7 @@ async def test_a_busy_server_is_asked_again(status: int) -> None:
 async def test_a_stream_of_a_busy_server_is_asked_for_again() -> None:
     async with serving(says({}, 429, "Retry-After: 0"), says("line\n", kind="text/plain")) as server:
         async with RestApi(Connection(f"http://127.0.0.1:{server.port}")) as api:
-            assert [piece async for piece in api.stream_log("n", "p")] == [b"line\n"]
+            assert [piece async for piece in api.stream_log("n", "p")] == [b"", b"line\n"]
         assert server.asked == 2
 
 
@@ -312,7 +312,7 @@ async def test_only_a_log_that_is_followed_may_fall_silent(
             except errors.ConnectionFailed:
                 failed = True
         done.set()
-    assert (pieces, failed) == ([b"half"], not follow)
+    assert (pieces, failed) == ([b"", b"half"], not follow)
 
 
 # -- credentials ----------------------------------------------------------------------------------------

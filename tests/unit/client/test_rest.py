@@ -116,9 +116,12 @@ async def test_a_watch_yields_events_and_raises_what_the_server_reports(both: Bo
         await anext(watch)
 
 
-async def test_a_watch_that_turns_into_something_else(both: Both) -> None:
+@pytest.mark.parametrize(
+    "line", [b"<html>", b"[]", b'{"error": "no"}', b'{"type": "ADDED"}', b'{"type": 1, "object": {}}']
+)
+async def test_a_watch_that_turns_into_something_else(both: Both, line: bytes) -> None:
     server, api = both
-    server.says(b"<html>\n")
+    server.says(line + b"\n")
     with pytest.raises(errors.ConnectionFailed, match="sends what is no event"):
         async for _ in api.watch(PODS, resource_version="1"):
             pass
@@ -131,7 +134,7 @@ async def test_where_a_log_begins(both: Both) -> None:
     log = api.stream_log(
         "n", "p", tail_lines=1, on_begin=lambda headers: told.append(headers["gpuyard-log-offset"])
     )
-    assert ([piece async for piece in log], told) == ([b"text"], ["65536"])
+    assert ([piece async for piece in log], told) == ([b"", b"text"], ["65536"])
     assert server.asked == ["GET /api/v1/namespaces/n/pods/p/log?tailLines=1"]
 
 
@@ -139,7 +142,8 @@ async def test_lines_with_their_times(both: Both) -> None:
     server, api = both
     server.says(b"")
     since = "2026-01-31T12:00:00Z"
-    assert [piece async for piece in api.stream_log("n", "p", timestamps=True, since_time=since)] == []
+    log = api.stream_log("n", "p", timestamps=True, since_time=since)
+    assert [piece async for piece in log] == [b""]
     assert server.asked == [
         "GET /api/v1/namespaces/n/pods/p/log?timestamps=true&sinceTime=2026-01-31T12%3A00%3A00Z"
     ]

@@ -132,6 +132,7 @@ async def test_a_cut_is_said(said: bytes) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nmany\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * (2 << 20),
     ],
 )
@@ -139,6 +140,16 @@ async def test_what_is_no_http_is_said(said: bytes) -> None:
     async with served(saying(said)) as http:
         with pytest.raises(errors.ConnectionFailed, match="doesn't speak HTTP"):
             await read(http)
+
+
+async def test_a_body_without_a_length_ends_with_the_connection() -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+        await writer.drain()
+
+    async with served(handle) as http:
+        assert [await read(http), await read(http)] == [b"all of it"] * 2
 
 
 async def test_silence_is_not_waited_out() -> None:

@@ -167,12 +167,12 @@ def command(
     """
     from gpuyard.cli.call import call
     from gpuyard.runs.resolve import check_for_cluster, resolve
-    from gpuyard.runs.target import YARD, check_namespace, chosen_context, namespace_of
+    from gpuyard.runs.target import check_namespace, goes_to_yard, namespace_of
 
     check_namespace(namespace)
     spec = _load(command_line, file, env_file)
     base = file.parent if file else Path()
-    to_yard = (context or chosen_context() or YARD) == YARD
+    to_yard = goes_to_yard(context)
     if not to_yard and not dry_run:
         check_for_cluster(spec)
     # Mistakes in the spec are told before a yard is started for them.
