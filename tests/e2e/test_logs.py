@@ -108,8 +108,9 @@ def test_output_that_is_no_longer_kept_leaves_a_gap_that_says_so(yard: Yard) -> 
     followed.wait_for("bytes are missing here")
     yard.open_gate("long")
     result = followed.finish()
-    [missing] = gap.findall(result.err)
-    assert (result.code, int(missing) + len(result.out)) == (0, written)
+    # More of it may be dropped at the run's end than there was to drop before.
+    missing = sum(map(int, gap.findall(result.err)))
+    assert (result.code, missing + len(result.out)) == (0, written)
     # Nothing is missing before the last lines.
     assert yard.call("logs", "--tail", "1", "long") == Result(0, "y\n", "")
 
