@@ -208,7 +208,7 @@ def test_a_very_long_data_folder(stopped_yard: Yard) -> None:
 def small_disk(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system of its own with a few megabytes; a test can ask for another number."""
     folder = Path(tempfile.mkdtemp(prefix="gy-disk-", dir="/tmp"))
-    size = f"size={getattr(request, 'param', 4)}m,mode=700"
+    size = f"size={getattr(request, 'param', 24)}m,mode=700"
     mount = ["mount", "-t", "tmpfs", "-o", size, "none", str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
