@@ -61,7 +61,10 @@ class Supervisor:
         """Writes the Events until cancelled."""
         while True:
             reference, message = await self._waiting.get()
-            if self._events is not None:
+            if self._events is None:
+                continue
+            # Without the object: an Event about it would fail in the same way, again and again.
+            with self.guard("supervisor"):
                 await self._events.record(_manifest(reference), "Warning", SET_ASIDE, message)
 
     @contextmanager

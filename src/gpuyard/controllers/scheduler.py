@@ -76,6 +76,8 @@ class Scheduler:
         for informer in self._informers:
             await informer.synced()
         retry_s: float | None = None
+        # Where a round failed in an unforeseen way, its pods are still pending.
+        self._wake.set()
         while True:
             try:
                 async with asyncio.timeout(retry_s):
@@ -131,13 +133,12 @@ class Scheduler:
 
     async def _round(self) -> bool:
         """Decides on every pending pod and carries it out; whether something has to be tried again."""
-        pending, self._pending = self._pending, {}
-        requests = order((waiting.request for waiting in pending.values()), self._arrivals)
+        requests = order((waiting.request for waiting in self._pending.values()), self._arrivals)
         snapshot = Snapshot.build(self._nodes.values(), {**self._assumed, **self._bound}.values())
         tasks = []
         async with asyncio.TaskGroup() as group:
             for request in requests:
-                waiting = pending[request.key]
+                waiting = self._pending.pop(request.key)
                 decision = None
                 with self._supervisor.guard(NAME, self._pods.reference(request.key)):
                     decision = decide(request, snapshot)

@@ -64,10 +64,13 @@ class AgentProcess:
         retry_s = _RETRY_S
         while True:
             began = loop.time()
-            code = await self._run_once()
+            try:
+                ended = f"ended with code {await self._run_once()}"
+            except OSError as error:
+                ended = f"can't be started: {error}"
             if loop.time() - began > _HEALTHY_S:
                 retry_s = _RETRY_S
-            log.warning("%s ended with code %s; starting it again in %.1f s", self._module, code, retry_s)
+            log.warning("%s %s; starting it again in %.1f s", self._module, ended, retry_s)
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, _RETRY_MAX_S)
 
@@ -85,15 +88,15 @@ class AgentProcess:
             stdin=asyncio.subprocess.PIPE,
             env=dict(os.environ),
         )
-        self._on_pid(process.pid)
         self._process = process
         try:
+            self._on_pid(process.pid)
             return await process.wait()
         finally:
             self._process = None
-            self._on_pid(0)
             if process.returncode is None:
                 await _end(process)
+            self._on_pid(0)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

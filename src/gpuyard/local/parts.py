@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
+from gpuyard import errors
+
 
 class Parts:
     """Holds the parts of a yard and ends them, the last one first, when its block ends.
@@ -53,7 +55,17 @@ class Parts:
         return task
 
     async def wait(self, *tasks: asyncio.Task[Any]) -> None:
-        """Waits until one of the tasks has ended; raises what it raised, or what ended a loop before."""
+        """Waits until one of the tasks has ended; raises what it raised, or what ended a loop before.
+
+        Raises:
+            YardError: a loop has ended without an error, though the yard goes on.
+        """
         done, _ = await asyncio.wait([*tasks, *self._loops], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+        for loop in self._loops:
+            if loop in done:
+                raise errors.YardError(
+                    f"the yard's part {loop.get_name()!r} has ended by itself",
+                    remedy="start the yard again with `gpuyard up`, and report this as a fault of gpuyard",
+                )

@@ -18,7 +18,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gpuyard import __version__
 from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
 from gpuyard.client.supervision import ObjectReference, Supervisor, set_aside_text
@@ -26,7 +25,6 @@ from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.controllers.scheduler import Scheduler
 from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, PODS, SECRETS, ObjectKey, Resource
-from gpuyard.kube.timestamps import format_time
 from gpuyard.local.agent_process import AgentProcess
 from gpuyard.local.http.app import ApiApp
 from gpuyard.local.http.certificates import Pki
@@ -42,10 +40,11 @@ from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.parts import Parts
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.readiness import Readiness
+from gpuyard.local.running_file import RunningFile
 from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime_folder import RuntimeFolder
-from gpuyard.local.settings import RunningYard, Settings, load_settings, save_running, save_settings
+from gpuyard.local.settings import Settings, load_settings, save_settings
 from gpuyard.local.snapshots import Snapshots
 from gpuyard.local.store import Store
 
@@ -104,7 +103,7 @@ class Yard:
         async with Parts() as parts:
             store = await self._open_store(parts)
             settings = load_settings(self._paths.settings).chosen(simulate=self._simulate, port=self._port)
-            running = _RunningFile(self._paths, self.node)
+            running = RunningFile(self._paths.running, self.node)
             devices = await self._start_devices(parts, settings, running)
             search_path = os.environ.get("PATH", os.defpath)
             podman = Podman.find(self._paths.runtime_dir.name, search_path)
@@ -141,12 +140,13 @@ class Yard:
         # The lock comes with the store: until it is held nothing of another yard may be touched.
         store = await Store.open(paths.database, lock=paths.lock, find_fault=find_fault)
         parts.at_end(store.close)
+        parts.run(store.wait_broken(), "store")
         # Again, now that nobody else is at it: a daemon that was just ending has removed its own.
         paths.make_folders()
         parts.enter(self._folder)
         return store
 
-    async def _start_devices(self, parts: Parts, settings: Settings, running: _RunningFile) -> DeviceManager:
+    async def _start_devices(self, parts: Parts, settings: Settings, running: RunningFile) -> DeviceManager:
         """What hands GPUs out: the device manager, the agent beside it, and the list of who holds which."""
         paths = self._paths
         devices = DeviceManager(paths.device_plugins_dir, paths.device_checkpoint, utc_now)
@@ -155,8 +155,11 @@ class Yard:
         # Early: its interpreter starts on the other core while this one goes on.
         paths.marks_file.unlink(missing_ok=True)  # of a daemon that was killed
         agent = AgentProcess.plugin(paths, self.node, settings.simulate, on_pid=running.note_agent)
-        parts.run(agent.run(), "agent")
-        parts.run(AgentProcess.labeller(paths, self.node).run(), "labeller")
+        labeller = AgentProcess.labeller(paths, self.node)
+        # They report to the log alone: there is no API yet that an Event could go to.
+        supervisor = Supervisor()
+        parts.run(supervisor.keep("agent", agent.run), "agent")
+        parts.run(supervisor.keep("labeller", labeller.run), "labeller")
         pod_resources = PodResourcesServer(devices, paths.pod_resources_socket)
         await pod_resources.start()
         parts.at_end(pod_resources.stop)
@@ -214,13 +217,14 @@ class Yard:
         parts.run(supervisor.keep("scheduler", scheduler.run), "scheduler")
         parts.run(supervisor.keep("kubelet", kubelet.run), "kubelet")
 
-    async def _until_stopped(self, parts: Parts, readiness: Readiness, running: _RunningFile) -> None:
+    async def _until_stopped(self, parts: Parts, readiness: Readiness, running: RunningFile) -> None:
         ready = parts.task(readiness.wait(), "ready")
         stopped = parts.task(self._stop.wait(), "stop")
         await parts.wait(ready, stopped)
         if stopped.done():
             return
         running.save()
+        parts.run(running.keep(), "running file")
         self._folder.hold(self._paths.running, running.save_again)
         parts.run(self._folder.keep(), "runtime folder")
         # What start-up left behind is garbage or lives as long as the daemon.
@@ -228,43 +232,6 @@ class Yard:
         gc.freeze()
         self._on_ready()
         await parts.wait(stopped)
-
-
-class _RunningFile:
-    """The file that tells commands about this daemon; written when the yard is ready."""
-
-    def __init__(self, paths: YardPaths, node: str) -> None:
-        self.api = ""
-        self.set_aside: tuple[str, ...] = ()
-        self._paths = paths
-        self._node = node
-        self._agent_pid = 0
-        self._started_at = format_time(utc_now())
-        self._saved = False
-
-    def note_agent(self, pid: int) -> None:
-        """The agent's pid changed; 0 when it is gone."""
-        self._agent_pid = pid
-        if self._saved:
-            self.save()
-
-    async def save_again(self) -> None:
-        """Writes it where it is gone."""
-        self.save()
-
-    def save(self) -> None:
-        """Writes it."""
-        self._saved = True
-        running = RunningYard(
-            os.getpid(),
-            self._agent_pid,
-            self.api,
-            self._node,
-            __version__,
-            self._started_at,
-            self.set_aside,
-        )
-        save_running(self._paths.running, running)
 
 
 async def _name_set_aside(store: Store, api: ObjectApi, supervisor: Supervisor) -> tuple[str, ...]:

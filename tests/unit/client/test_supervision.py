@@ -86,3 +86,28 @@ async def test_a_loop_that_fails_runs_again(monkeypatch: pytest.MonkeyPatch) -> 
     await Supervisor().keep("loop", loop)
     assert not left
     assert pauses == [2.0, 4.0]
+
+
+async def test_an_event_that_fails_does_not_end_the_supervisor(caplog: pytest.LogCaptureFixture) -> None:
+    class Fails(Creates):
+        """An API in which the first creation trips over a bug."""
+
+        async def create(
+            self, resource: Resource, manifest: Mapping[str, Any], namespace: str = ""
+        ) -> Manifest:
+            await super().create(resource, manifest, namespace)
+            if self.failures:
+                raise self.failures.pop()
+            return dict(manifest)
+
+        failures = [ValueError("a bug")]
+
+    api = Fails()
+    supervisor = Supervisor(EventRecorder(cast(KubeApi, api), "gpuyard", utc_now))
+    writing = asyncio.create_task(supervisor.run(), name="supervisor")
+    supervisor.tell(_ODD, "one")
+    supervisor.tell(_ODD, "two")
+    events = [await asyncio.wait_for(api.created.get(), 20) for _ in range(2)]
+    writing.cancel()
+    assert [event["message"] for event in events] == ["one", "two"]
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["supervisor"]

@@ -20,6 +20,7 @@ from gpuyard.kube.objects import EVENTS, NAMESPACES, NODES, PODS, PRIORITY_CLASS
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Change, Store
+from gpuyard.scheduling.snapshot import Snapshot
 
 GPU = "nvidia.com/gpu"
 
@@ -410,3 +411,27 @@ async def test_a_pod_that_should_never_have_been_stored_leaves_the_others_their_
     await yard.bound("before", "later")
     named = [r for r in caplog.records if "pods default/odd: set aside" in r.getMessage()]
     assert len(named) == 1
+
+
+async def test_a_round_that_fails_loses_no_pod(idle: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [ValueError("a bug"), ValueError("a bug")]
+    build = Snapshot.build
+
+    def fails(nodes: Any, pods: Any) -> Snapshot:
+        if failures:
+            raise failures.pop()
+        return build(nodes, pods)
+
+    monkeypatch.setattr(Snapshot, "build", staticmethod(fails))
+    monkeypatch.setattr("gpuyard.client.supervision._RETRY_S", 0.001)
+    await idle.add_node("n1")
+    await idle.add_pod("p", 2)
+    nodes, pods = Informer(idle.api, NODES), Informer(idle.api, PODS)
+    scheduler = Scheduler(idle.api, clock, nodes, pods)
+    keeping = nodes.supervisor.keep("scheduler", scheduler.run)
+    tasks = [asyncio.create_task(part) for part in (nodes.run(), pods.run(), keeping)]
+    await idle.bound("p")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert not failures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,3 +109,36 @@ async def test_one_that_does_not_hear_is_killed(paths: YardPaths, monkeypatch: p
         pid = await after(pids)
         os.kill(pid, signal.SIGSTOP)
     assert not is_child(pid)
+
+
+async def test_a_host_without_a_process_to_spare_costs_a_retry(
+    paths: YardPaths, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, refusals = asyncio.create_subprocess_exec, [OSError(errno.EAGAIN, "no process")]
+
+    async def start(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        if refusals:
+            raise refusals.pop()
+        return await real(*arguments, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    async with running(paths) as pids:
+        assert is_child(await after(pids))
+    assert "can't be started: [Errno 11] no process" in caplog.text
+
+
+async def test_a_child_ends_also_where_nobody_could_be_told_of_it(paths: YardPaths) -> None:
+    pids: list[int] = []
+
+    def refuse(pid: int) -> None:
+        pids.append(pid)
+        raise OSError(errno.ENOSPC, "no space")
+
+    agent = AgentProcess.plugin(paths, "node", "H100:2", on_pid=refuse)
+    task = asyncio.create_task(agent.run(), name="agent")
+    async with asyncio.timeout(TIMEOUT_S):
+        while len(pids) < 2:
+            await asyncio.sleep(0.01)
+    assert not is_child(pids[0])
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

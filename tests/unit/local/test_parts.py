@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from gpuyard import errors
 from gpuyard.local.parts import Parts
 
 
@@ -42,4 +43,14 @@ async def test_a_loop_that_fails_ends_the_wait_with_its_error() -> None:
     async with Parts() as parts:
         parts.run(fails(), "loop")
         with pytest.raises(ValueError, match="broken"):
+            await parts.wait(parts.task(asyncio.Event().wait(), "stop"))
+
+
+async def test_a_loop_that_ends_by_itself_is_named() -> None:
+    async def ends() -> None:
+        pass
+
+    async with Parts() as parts:
+        parts.run(ends(), "scheduler")
+        with pytest.raises(errors.YardError, match="'scheduler' has ended by itself"):
             await parts.wait(parts.task(asyncio.Event().wait(), "stop"))

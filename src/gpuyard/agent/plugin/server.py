@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -73,14 +73,18 @@ class Plugin(rpc.DevicePluginServicer):
     Args:
         inventory: the GPUs now.
         by_cdi: whether containers get their GPUs by CDI name, too.
+        find_fault: why none can be handed over now; empty when they can.
 
     Attributes:
         streams: ListAndWatch calls that are open now; the kubelet holds one as long as it knows us.
     """
 
-    def __init__(self, inventory: Inventory, *, by_cdi: bool = False) -> None:
+    def __init__(
+        self, inventory: Inventory, *, by_cdi: bool = False, find_fault: Callable[[], str] = lambda: ""
+    ) -> None:
         self._inventory = inventory
         self._by_cdi = by_cdi
+        self._find_fault = find_fault
         self._changed = asyncio.Event()
         self.streams = 0
 
@@ -124,7 +128,10 @@ class Plugin(rpc.DevicePluginServicer):
         return pb.PreferredAllocationResponse(container_responses=answers)
 
     async def Allocate(self, request: pb.AllocateRequest, context: Any) -> pb.AllocateResponse:
-        """Environment and device nodes for containers; INVALID_ARGUMENT for GPUs that aren't here."""
+        """Environment and device nodes for containers; INVALID_ARGUMENT for GPUs that aren't here,
+        UNAVAILABLE while there is no spec by which a container could get them."""
+        if fault := self._find_fault():
+            await context.abort(grpc.StatusCode.UNAVAILABLE, fault)
         known = {gpu.uuid for gpu in self._inventory.devices}
         for wish in request.container_requests:
             unknown = sorted(set(wish.devices_ids) - known)

@@ -117,4 +117,6 @@ def _backoff_left_s(pods: Sequence[PodView], now: datetime, backoff_s: float) ->
     if not failures:
         return 0.0
     delay_s = min(backoff_s * 2.0 ** min(len(failures) - 1, 30), _MAX_BACKOFF_S)
-    return (max(failures) + timedelta(seconds=delay_s) - now).total_seconds()
+    left_s = (max(failures) + timedelta(seconds=delay_s) - now).total_seconds()
+    # Never more, also where the clock was ahead when a pod failed and has been put right since.
+    return min(left_s, delay_s)

@@ -90,7 +90,11 @@ class ApiApp:
         return document
 
     async def _send_stream(self, stream: Stream, receive: Receive, send: Send) -> None:
-        """Sends pieces until they end, the client leaves or the server closes; then lets go of the source."""
+        """Sends pieces until they end, the client leaves or the server closes; then lets go of the source.
+
+        A stream that failed gets no last chunk. So the server cuts the connection, and the client learns that
+        it has less than the whole.
+        """
         headers = [(b"content-type", stream.media_type), _VERSION_HEADER, *stream.headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         pump = asyncio.create_task(_pump(stream, send), name="stream")
@@ -107,10 +111,10 @@ class ApiApp:
             gone.cancel()
             results = await asyncio.gather(pump, gone, return_exceptions=True)
             await stream.pieces.aclose()
-        for result in results:
-            if isinstance(result, Exception):
-                log.error("a stream failed: %s", describe_bug(result))
-        if not left:
+        failures = [result for result in results if isinstance(result, Exception)]
+        for failure_ in failures:
+            log.error("a stream failed: %s", describe_bug(failure_))
+        if not left and not failures:
             await send({"type": "http.response.body", "body": b""})
 
 

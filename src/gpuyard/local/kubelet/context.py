@@ -12,6 +12,7 @@ from gpuyard.client.events import EventRecorder
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.lifecycle import BackOff
+from gpuyard.local.kubelet.logs import KubeletLogs
 from gpuyard.local.kubelet.node import NodeReporter
 from gpuyard.local.kubelet.ports import PortPool
 from gpuyard.local.runtime.runtimes import Runtimes
@@ -24,6 +25,7 @@ class KubeletContext:
     Attributes:
         held: requests of admitted pods by uid; cpu in millicores, memory in bytes.
         images: for containers that have one.
+        logs: of the containers.
         cdi_dir: where the agent writes its CDI spec.
         devices_due: until when device plugins of an earlier start may still be on their way.
     """
@@ -38,6 +40,7 @@ class KubeletContext:
     back_off: BackOff
     devices_due: datetime
     images: Images
+    logs: KubeletLogs
     cdi_dir: Path
     ports: PortPool = field(default_factory=PortPool)
     held: dict[str, Mapping[str, int]] = field(default_factory=dict)

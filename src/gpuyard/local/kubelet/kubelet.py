@@ -90,6 +90,7 @@ class Kubelet:
             back_off=back_off or BackOff(),
             devices_due=clock() + timedelta(seconds=devices_due_s),
             images=Images(runtimes.podman.host),
+            logs=self.logs,
             cdi_dir=paths.cdi_dir,
         )
         self._workers: dict[str, PodWorker] = {}
@@ -165,6 +166,9 @@ class Kubelet:
                 if worker.is_removed or (worker.is_deleted and failures > 1):
                     break
                 await asyncio.sleep(self._context.back_off.obstacle_s)
+                # What was told to the old worker meanwhile, its successor wouldn't know.
+                if worker.is_removed:
+                    break
         finally:
             del self._workers[uid]
         if worker.is_removed or failures:

@@ -10,6 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from gpuyard.kube.objects import Manifest
+from gpuyard.workloads.stopping import StopOptions
+
+#: What processes get whose pod was removed from the API by force.
+_FORCED_GRACE_S = 1.0
 ALWAYS, ON_FAILURE, NEVER = "Always", "OnFailure", "Never"
 
 
@@ -121,6 +126,19 @@ def phase_of(containers: Sequence[Observed], *, done: bool) -> str:
     if not inits_succeeded or any(not c.running and c.exit_code is None for c in mains):
         return "Pending"
     return "Running"
+
+
+def stop_grace_s(pod: Manifest, *, removed: bool) -> float:
+    """The time from the signal to the kill; `removed`: the pod is no longer in the API."""
+    metadata, options = pod["metadata"], StopOptions.of(pod)
+    grace_s = float(pod["spec"].get("terminationGracePeriodSeconds", 30))
+    if options.grace_s is not None:
+        grace_s = options.grace_s
+    if removed:
+        return min(grace_s, _FORCED_GRACE_S)
+    if "deletionTimestamp" in metadata:
+        return float(metadata.get("deletionGracePeriodSeconds", grace_s))
+    return grace_s
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +30,15 @@ class KubeletLogs:
     def __init__(self, pods_dir: Path, clock: Callable[[], datetime]) -> None:
         self._pods_dir = pods_dir
         self._clock = clock
+        #: Folders of starts that have ended, where the journal couldn't be told.
+        self._ended: set[Path] = set()
+
+    def end(self, folder: Path) -> None:
+        """Notes that the start in this folder is over: its journal may lack that, after a full disk."""
+        with suppress(errors.ProcessError):
+            if _has_ended(folder):
+                return
+        self._ended.add(folder)
 
     async def open_log(self, pod: Manifest, container: str, options: LogOptions) -> Log:
         """See `PodLogs.open_log`. A followed log ends with the start that it belongs to."""
@@ -40,8 +50,16 @@ class KubeletLogs:
             descriptor = None  # it couldn't be started
         except OSError as error:
             raise errors.InternalError(f"can't read the log in {folder}: {error.strerror}") from error
-        position = 0 if descriptor is None else self._start(descriptor, options)
-        return Log(self._read(folder, descriptor, options, position), position, int(folder.name))
+        try:
+            position = 0 if descriptor is None else self._start(descriptor, options)
+        except BaseException:
+            if descriptor is not None:
+                os.close(descriptor)
+            raise
+        pieces = self._read(folder, descriptor, options, position)
+        # Begins it: from now on the descriptor is closed with it, also where nobody reads on.
+        await anext(pieces)
+        return Log(pieces, position, int(folder.name))
 
     def _choose(self, pod: Manifest, container: str, previous: bool) -> Path:
         folder = PodFolder(self._pods_dir / uid_of(pod))
@@ -59,13 +77,15 @@ class KubeletLogs:
         self, folder: Path, descriptor: int | None, options: LogOptions, position: int
     ) -> AsyncGenerator[bytes, None]:
         if descriptor is None:
+            yield b""
             return
         try:
+            yield b""
             left = options.limit_bytes
             pause_s = _POLL_S
             while True:
                 # First whether it has ended, then the rest: nothing that came between is missed.
-                over = not options.follow or _has_ended(folder)
+                over = not options.follow or folder in self._ended or _has_ended(folder)
                 while piece := _read_piece(descriptor, position, left):
                     text, position = piece
                     left = None if left is None else left - len(text)

@@ -22,7 +22,7 @@ from gpuyard.local.kubelet.containers import device_requests, start_container
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation
 from gpuyard.local.kubelet.image_pulls import CannotGet
-from gpuyard.local.kubelet.lifecycle import phase_of, plan
+from gpuyard.local.kubelet.lifecycle import phase_of, plan, stop_grace_s
 from gpuyard.local.kubelet.not_applied import not_applied
 from gpuyard.local.kubelet.pod_folders import PodFolder, PodRecord
 from gpuyard.local.kubelet.pod_status import pod_status, rejected_status
@@ -38,8 +38,6 @@ _SETTLE_S = 0.03
 _RETRY_S = 0.1
 _RETRY_MAX_S = 30.0
 _DEADLINE = Rejection("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
-#: What processes get whose pod was removed from the API by force.
-_FORCED_GRACE_S = 1.0
 #: A start that waits for something else than a moment.
 _NOT_BY_TIME = timedelta(days=1)
 
@@ -64,7 +62,7 @@ class PodWorker:
         self._unsettled_since: float | None = None
         self._ended_by: Rejection | None = None
         self._removed = False
-        self._admitted = False
+        self._admitted = self._annotated = False
         self._mounted = False
         self._wake = asyncio.Event()
         self._group = asyncio.TaskGroup()
@@ -141,6 +139,8 @@ class PodWorker:
             if rejection is not None:
                 await self._reject(rejection)
                 return None
+        if not self._is_ending and not self._annotated:
+            await self._annotate()
         spec = self._pod["spec"]
         observed = [state.observed() for state in self.states]
         step = plan(
@@ -174,7 +174,7 @@ class PodWorker:
                 self._watch(state, state.container)
         if any(state.current is not None for state in self.states):
             self._context.held[self.uid] = effective_requests(self._pod["spec"])
-            self._admitted = self._mounted = True
+            self._admitted = self._annotated = self._mounted = True
         record = self._folder.read_record()
         if record is not None:
             self._context.ports.keep(self.uid, record.master_port)
@@ -208,10 +208,15 @@ class PodWorker:
             return refused_by_devices(error.message)
         self._folder.write_record(PodRecord(*key_of(self._pod), context.ports.take(self.uid)))
         self._admitted = True
+        return None
+
+    async def _annotate(self) -> None:
+        """Says on the pod what it got, before anything of it starts."""
+        context, spec = self._context, self._pod["spec"]
         applied = context.runtimes.choose(image=not self._is_process).applied
         fields = not_applied(spec, applied)
         await self._writer.annotate(applied.isolation, list(self._allocations.values()), fields)
-        return None
+        self._annotated = True
 
     async def _allocate(self, state: ContainerState) -> ContainerAllocation:
         key = key_of(self._pod)
@@ -306,7 +311,9 @@ class PodWorker:
 
     def _watch(self, state: ContainerState, container: Container) -> None:
         async def watch() -> None:
-            self._ended(state, await container.wait())
+            exit_ = await container.wait()
+            self._context.logs.end(container.folder)
+            self._ended(state, exit_)
 
         self._group.create_task(watch(), name=f"container {self.uid}/{state.name}")
 
@@ -317,16 +324,8 @@ class PodWorker:
             self._tell("Warning", "BackOff", f"Back-off restarting failed container {state.name}")
 
     async def _stop(self) -> None:
-        metadata = self._pod["metadata"]
-        options = StopOptions.of(self._pod)
-        grace_s = float(self._pod["spec"].get("terminationGracePeriodSeconds", 30))
-        if options.grace_s is not None:
-            grace_s = options.grace_s
-        if self._removed:
-            grace_s = min(grace_s, _FORCED_GRACE_S)
-        elif "deletionTimestamp" in metadata:
-            grace_s = float(metadata.get("deletionGracePeriodSeconds", grace_s))
-        by = signal.Signals[options.signal or "SIGTERM"]
+        grace_s = stop_grace_s(self._pod, removed=self._removed)
+        by = signal.Signals[StopOptions.of(self._pod).signal or "SIGTERM"]
         for state in self.states:
             if state.container is None or (state.stop_grace_s is not None and state.stop_grace_s <= grace_s):
                 continue

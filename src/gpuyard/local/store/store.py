@@ -158,6 +158,10 @@ class Store:
         self._wake.set()
         return await future
 
+    async def wait_broken(self) -> None:
+        """Waits as long as changes can be committed; raises what ended that."""
+        await asyncio.shield(self._committer)
+
     async def close(self) -> None:
         """Commits what waits, ends every watch, closes the file and lets go of the folder."""
         if self._closing:

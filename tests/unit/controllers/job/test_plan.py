@@ -133,6 +133,11 @@ def test_backoff_doubles_with_each_failure(
     assert result.create == ((None,) if wait_s is None else ())
 
 
+def test_a_clock_that_was_a_day_ahead_costs_one_backoff(make_job: MakeJob, make_pod: MakePod) -> None:
+    failed = make_pod("f", phase="Failed", finished_at=NOW + timedelta(days=1))
+    assert plan(make_job(backoff_limit=99), [failed], None, NOW, 10).wait_s == 10
+
+
 def test_a_success_ends_the_backoff(make_job: MakeJob, make_pod: MakePod) -> None:
     pods = [
         make_pod("a", "Failed", finished_at=NOW - timedelta(seconds=9)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -189,3 +189,23 @@ async def test_a_followed_log_comes_as_it_is_written_and_ends_with_its_container
         assert await anext(pieces) == b"one\n"
         logs.ended.set()
         assert [piece async for piece in pieces] == [b"the end\n"]
+
+
+async def test_a_stream_that_fails_does_not_end_like_a_whole_one(
+    served: Served, api: ObjectApi, logs: MemoryLogs, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Breaks(list[bytes]):
+        """Pieces of a log that can't be read to its end."""
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield from super().__iter__()
+            raise ValueError("a bug")
+
+    logs.text["main"] = Breaks([b"one\n"])
+    await api.create(PODS, pod() | {"metadata": {"name": "p", "namespace": "default"}})
+    await api.bind("default", "p", "n")
+    async with served.http.stream("GET", f"{PODS_PATH}/p/log") as response:
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+            await response.aread()
+    assert logs.closed.is_set()
+    assert "a stream failed: ValueError: a bug" in caplog.text

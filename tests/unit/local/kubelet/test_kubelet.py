@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,10 @@ import pytest
 from gpuyard import errors
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import CONFIG_MAPS, PODS, SECRETS, Manifest, annotations_of
+from gpuyard.kube.wellknown import ANNOTATION_ISOLATION
+from gpuyard.local.kubelet import lifecycle, pod_worker
+from gpuyard.local.kubelet.lifecycle import BackOff
+from gpuyard.local.kubelet.pod_writer import PodWriter
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import ContainerSpec
@@ -428,3 +433,42 @@ async def test_a_bug_is_logged_and_the_pod_taken_on_anew(
         assert await host.log("a") == "there\n"
     (bug,) = [record for record in caplog.records if record.exc_info]
     assert bug.getMessage().startswith("kubelet: pods default/a: set aside")
+
+
+async def test_a_pod_removed_by_force_while_its_worker_is_replaced_loses_its_processes(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tripped = asyncio.Event()
+    trip = [ValueError("a bug")]
+    plan = lifecycle.plan
+
+    def fails(observed: Any, **facts: Any) -> Any:
+        if trip and observed[0].running:
+            tripped.set()
+            raise trip.pop()
+        return plan(observed, **facts)
+
+    monkeypatch.setattr(pod_worker, "plan", fails)
+    async with host.running(back_off=BackOff(obstacle_s=0.5)):
+        pod = await host.create("a", *_FOREVER)
+        await asyncio.wait_for(tripped.wait(), 30)
+        await host.api.delete(PODS, "a", "default", grace_period_s=0)
+        await host.until_removed(pod)
+
+
+async def test_what_a_pod_got_is_written_though_the_first_try_fails(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotate, refusals = PodWriter.annotate, [errors.StorageFull("the disk is full")]
+
+    async def refuse(self: PodWriter, *arguments: Any) -> None:
+        if refusals:
+            raise refusals.pop()
+        await annotate(self, *arguments)
+
+    monkeypatch.setattr(PodWriter, "annotate", refuse)
+    async with host.running():
+        await host.create("a", "true")
+        pod = await host.finished("a")
+    assert not refusals
+    assert ANNOTATION_ISOLATION in pod["metadata"]["annotations"]

@@ -251,3 +251,22 @@ async def test_a_reader_at_the_heels_of_a_fast_writer_misses_nothing(log: Path) 
     assert await writer.wait() == 0
     # Not by lines: a difference of this length takes pytest minutes to show.
     assert (followed == b"".join(b"%d\n" % number for number in range(count))) is True
+
+
+async def test_a_followed_log_ends_where_the_journal_can_not_be_told(log: Path) -> None:
+    """The disk was full as the container ended."""
+    journal = log.with_name("journal")
+    journal.write_text('{"boot-id": "b", "name": "n"}\n')
+    logs = KubeletLogs(log.parents[3], lambda: NOW)
+    pieces = (await logs.open_log(POD, "main", LogOptions(follow=True))).pieces
+    assert await anext(pieces) == b"one\ntwo\nthree\n"
+    logs.end(log.parent)
+    async with asyncio.timeout(20):
+        assert [piece async for piece in pieces] == []
+
+
+async def test_a_log_that_nobody_reads_holds_nothing_once_it_is_closed(log: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    opened = await KubeletLogs(log.parents[3], lambda: NOW).open_log(POD, "main", LogOptions())
+    await opened.pieces.aclose()
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -287,3 +287,21 @@ async def test_updates_of_a_large_object_are_bounded_on_the_disk_and_in_the_hist
     await store.close()
     # The history, what waits to be swept, the reserve and a page here and there; 20 MB were written.
     assert path.stat().st_size < 2 * kept_bytes + RESERVE_BYTES
+
+
+async def test_a_committer_that_fails_is_told_to_who_watches_the_store(
+    open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store()
+    watching = asyncio.create_task(store.wait_broken(), name="store")
+
+    def breaks(*_: object) -> None:
+        raise MemoryError("a bug")
+
+    monkeypatch.setattr("gpuyard.local.store.store._settle", breaks)
+    with pytest.raises(errors.StoreError, match="closed"):
+        await store.write(_create(A))
+    with pytest.raises(MemoryError, match="a bug"):
+        await asyncio.wait_for(watching, 20)
+    with pytest.raises(MemoryError):
+        await store.close()

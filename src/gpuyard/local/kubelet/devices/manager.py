@@ -19,6 +19,7 @@ import grpc.aio
 
 from gpuyard import errors
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
+from gpuyard.client.supervision import Supervisor
 from gpuyard.local.kubelet.devices.checkpoint import (
     Assignment,
     ContainerAllocation,
@@ -76,6 +77,7 @@ class DeviceManager:
         self._served: dict[str, _Served] = {}
         self._assignments: dict[tuple[str, str], Assignment] = {}
         self._callbacks: list[Callable[[], None]] = []
+        self._supervisor = Supervisor()
         self._allocating = asyncio.Lock()
         self._registering = asyncio.Lock()
         self._server: grpc.aio.Server | None = None
@@ -321,9 +323,11 @@ class DeviceManager:
             _LOG.info("device plugin %s registered for %s", endpoint, resource)
 
     async def _follow(self, served: _Served, client: PluginClient) -> None:
-        async for devices in client.devices():
-            served.devices = devices
-            self._changed()
+        # However it stops telling of its devices: nobody knows any more whether they are healthy.
+        with self._supervisor.guard(f"device plugin {client.resource}"):
+            async for devices in client.devices():
+                served.devices = devices
+                self._changed()
         await client.close()
         served.client = None
         served.devices = {one: replace(device, healthy=False) for one, device in served.devices.items()}

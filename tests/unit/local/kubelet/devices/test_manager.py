@@ -1,10 +1,12 @@
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from gpuyard import errors
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation, DeviceManager, DeviceNode, Mount
+from gpuyard.local.kubelet.devices.plugin_client import PluginClient
 
 from .conftest import Node, shows
 
@@ -186,3 +188,22 @@ async def test_our_agent_hands_over_its_gpus(node: Node) -> None:
         assert sorted(first.envs["CUDA_VISIBLE_DEVICES"].split(",")) == sorted(first.device_ids[GPU])
         assert first.envs["GPUYARD_SIMULATED"] == "1"
         assert {device.host_path for device in first.devices} == {"/dev/null"}
+
+
+async def test_a_plugin_that_can_not_be_followed_counts_as_gone(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = PluginClient.devices
+
+    async def breaks(self: PluginClient) -> AsyncIterator[Any]:
+        async for listed in devices(self):
+            yield listed
+            raise ValueError("a bug")
+
+    monkeypatch.setattr(PluginClient, "devices", breaks)
+    async with node.manager() as manager:
+        plugin = await node.plugin(a=True)
+        await plugin.register()
+        await shows(manager, 1, 0)
+        with pytest.raises(errors.DeviceError, match="no device plugin serves"):
+            await manager.allocate("u", "default", "p", "main", {"example.com/other": 1})
