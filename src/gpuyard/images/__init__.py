@@ -1,1 +1,1 @@
-"""Container images: their values, where they are stored, and how they are built without a daemon."""
+"""Container images: their values, where they are stored, and how they travel between stores."""
