@@ -74,6 +74,19 @@ class Answer:
         """The whole body."""
         return b"".join([piece async for piece in self.pieces])
 
+    async def lines(self) -> AsyncIterator[bytes]:
+        """The lines of the body that aren't empty, as they come; the last also where no newline ends it."""
+        begun: list[bytes] = []
+        async for piece in self.pieces:
+            *whole, rest = piece.split(b"\n")
+            for line in whole:
+                if text := b"".join((*begun, line)).strip():
+                    yield text
+                begun.clear()
+            begun.append(rest)
+        if text := b"".join(begun).strip():
+            yield text
+
 
 class Http(Protocol):
     """Carries requests to one API, over as many connections as are needed at once."""

@@ -124,7 +124,7 @@ class RestApi:
             "timeoutSeconds": str(_WATCH_S),
         }
         async with self._stream(resource.path(namespace), params, _WATCH_TIMEOUT_S) as answer:
-            async for line in _lines(answer.pieces):
+            async for line in answer.lines():
                 yield self._event(line)
 
     async def create(
@@ -364,20 +364,6 @@ def _encoded(body: object) -> bytes | None:
             f"what is to be sent can't be: {error}",
             remedy="values, PATH and other variables of your shell included, have to be text in UTF-8",
         ) from error
-
-
-async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The lines of a stream that aren't empty; the last one also where no newline ends it."""
-    begun: list[bytes] = []
-    async for piece in pieces:
-        *whole, rest = piece.split(b"\n")
-        for line in whole:
-            if text := b"".join((*begun, line)).strip():
-                yield text
-            begun.clear()
-        begun.append(rest)
-    if text := b"".join(begun).strip():
-        yield text
 
 
 def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
