@@ -37,6 +37,7 @@ PYTHONS = {
     "TimeoutError",
     "AssertionError",
     "StopAsyncIteration",
+    "AttributeError",  # of a module that has no such name
 }
 
 _LINE = re.compile(r"^    (?P<bars>(?:[│ ]   )*)[├└]── (?P<text>.+)$")

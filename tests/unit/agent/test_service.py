@@ -19,6 +19,7 @@ from gpuyard.agent.service import run_agent
 from gpuyard.devices.inventory import Health, Inventory
 from gpuyard.devices.simulated import parse_simulation, simulate
 from tests.unit.agent.plugin.conftest import Kubelet
+from tests.waiting import until_async
 
 INVENTORY = simulate(parse_simulation("H100:2"), seed="node")
 FIRST, SECOND = (gpu.uuid for gpu in INVENTORY.devices)
@@ -68,9 +69,7 @@ async def test_marks_that_can_not_be_written_take_no_gpu_away(folder: Path) -> N
         inventories.put_nowait(INVENTORY.with_health({SECOND: Health("XID 79")}))
         assert await soon(kubelet.lists) == {FIRST: "Healthy", SECOND: "Unhealthy"}
         marks.parent.mkdir()
-        async with asyncio.timeout(20):
-            while read_marks(marks) is None:
-                await asyncio.sleep(0.005)
+        assert await until_async(lambda: read_marks(marks), "the marks are written")
 
 
 async def test_without_its_cdi_spec_a_gpu_is_listed_and_not_handed_over(folder: Path) -> None:
@@ -86,18 +85,9 @@ async def test_without_its_cdi_spec_a_gpu_is_listed_and_not_handed_over(folder: 
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert str(cdi) in (refused.value.details() or "")
         cdi.unlink()
-        async with asyncio.timeout(20):
-            while not (cdi.is_dir() and any(cdi.glob("*.json"))):
-                await asyncio.sleep(0.005)
-        (handed,) = (await _until_allocated(kubelet.plugin, wish)).container_responses
+        plugin = kubelet.plugin
+        given = await until_async(
+            lambda: plugin.Allocate(wish), "the GPU is handed over", not_yet=grpc.aio.AioRpcError
+        )
+        (handed,) = given.container_responses
         assert handed.cdi_devices
-
-
-async def _until_allocated(plugin: Any, wish: pb.AllocateRequest) -> Any:
-    """The spec's file is there a moment before the plugin knows."""
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                return await plugin.Allocate(wish)
-            except grpc.aio.AioRpcError:
-                await asyncio.sleep(0.005)

@@ -18,6 +18,7 @@ import pytest
 
 from gpuyard.local.agent_process import AgentProcess
 from gpuyard.local.paths import YardPaths
+from tests.waiting import until_async
 
 TIMEOUT_S = 60
 
@@ -136,9 +137,7 @@ async def test_a_child_ends_also_where_nobody_could_be_told_of_it(paths: YardPat
 
     agent = AgentProcess.plugin(paths, "node", "H100:2", on_pid=refuse)
     task = asyncio.create_task(agent.run(), name="agent")
-    async with asyncio.timeout(TIMEOUT_S):
-        while len(pids) < 2:
-            await asyncio.sleep(0.01)
+    await until_async(lambda: len(pids), "a second child is started", lambda count: count >= 2)
     assert not is_child(pids[0])
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -7,6 +7,7 @@ import pytest
 
 from gpuyard.local.running_file import RunningFile
 from gpuyard.local.settings import load_running
+from tests.waiting import until_async
 
 
 async def test_a_change_that_can_not_be_written_is_written_later(
@@ -18,12 +19,9 @@ async def test_a_change_that_can_not_be_written_is_written_later(
     running = RunningFile(path, "here")
     keeping = asyncio.create_task(running.keep(), name="running file")
     running.note_agent(7)
-    async with asyncio.timeout(20):
-        while not caplog.records:
-            await asyncio.sleep(0.001)
-        assert not keeping.done()
-        path.parent.mkdir()
-        while (found := load_running(path)) is None:
-            await asyncio.sleep(0.001)
-    assert found.agent_pid == 7
+    await until_async(lambda: caplog.records, "the failure is logged")
+    assert not keeping.done()
+    path.parent.mkdir()
+    found = await until_async(lambda: load_running(path), "the file is written")
+    assert found and found.agent_pid == 7
     keeping.cancel()

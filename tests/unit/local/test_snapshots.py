@@ -11,6 +11,7 @@ from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import JOBS
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.snapshots import Snapshots
+from tests.waiting import until_async
 
 OURS = "train-0123456789ab"
 
@@ -41,16 +42,13 @@ async def test_only_snapshots_go_with_their_jobs(api: ObjectApi, tmp_path: Path,
     await _make_job(api, "copy", OURS)
     async with asyncio.TaskGroup() as group, asyncio.timeout(20):
         tasks = [group.create_task(jobs.run()), group.create_task(snapshots.run())]
-        while left.exists():
-            await asyncio.sleep(0.005)
+        await until_async(lambda: not left.exists(), "what nobody owns is removed")
         for job in ("odd", "ours"):
             await api.delete(JOBS, job, "default", propagation=Propagation.BACKGROUND)
-        while len(jobs.objects) > 1:
-            await asyncio.sleep(0.005)
+        await until_async(lambda: len(jobs.objects), "one Job is left", lambda count: count <= 1)
         assert (folder / OURS).exists()
         await api.delete(JOBS, "copy", "default", propagation=Propagation.BACKGROUND)
-        while (folder / OURS).exists():
-            await asyncio.sleep(0.005)
+        await until_async(lambda: not (folder / OURS).exists(), "the snapshot goes with its last Job")
         for task in tasks:
             task.cancel()
     assert (folder / "keep").exists() and (tmp_path / "keep").exists()

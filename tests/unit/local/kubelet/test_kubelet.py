@@ -436,7 +436,7 @@ async def test_a_bug_is_logged_and_the_pod_taken_on_anew(
 
 
 async def test_a_pod_removed_by_force_while_its_worker_is_replaced_loses_its_processes(
-    host: Any, monkeypatch: pytest.MonkeyPatch
+    host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tripped = asyncio.Event()
     trip = [ValueError("a bug")]
@@ -457,7 +457,7 @@ async def test_a_pod_removed_by_force_while_its_worker_is_replaced_loses_its_pro
 
 
 async def test_what_a_pod_got_is_written_though_the_first_try_fails(
-    host: Any, monkeypatch: pytest.MonkeyPatch
+    host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     annotate, refusals = PodWriter.annotate, [errors.StorageFull("the disk is full")]
 

@@ -15,6 +15,7 @@ import pytest
 import gpuyard
 from gpuyard.local.runtime import log_copier
 from gpuyard.local.runtime.log_copier import start_copier, wait_until_copied
+from tests.waiting import until_async
 
 
 async def _print(log: Path, *argv: str, keep_bytes: int = 64 << 20) -> None:
@@ -134,10 +135,12 @@ async def test_what_a_full_disk_cost_is_told_in_its_place(tmp_path: Path) -> Non
     subprocess.run(["seq", "300000"], stdout=output, check=True)
     assert log.stat().st_size == 1 << 16
     resource.prlimit(_copier_of(log), resource.RLIMIT_FSIZE, (infinity, before[1]))
-    async with asyncio.timeout(30):
-        while b"missing" not in log.read_bytes():
-            os.write(output, b"x\n")
-            await asyncio.sleep(0.005)
+
+    def write_and_look() -> bool:
+        os.write(output, b"x\n")
+        return b"missing" in log.read_bytes()
+
+    await until_async(write_and_look, "the gap is marked")
     os.write(output, b"there is room again\n")
     os.close(output)
     assert await wait_until_copied(log)
