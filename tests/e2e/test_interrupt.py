@@ -39,7 +39,8 @@ def test_while_it_waits_too(target: Shell) -> None:
 
 
 def test_a_reader_that_leaves_is_no_error(target: Shell) -> None:
-    target.ok("run", "-d", "-n", "much", "--", "seq", "1000000")
+    # More than pipes hold, and less than a node keeps in one file.
+    target.ok("run", "-d", "-n", "much", "--", "seq", "200000")
     target.wait_for("much", "running", "succeeded")
     done = target.bash("$GPUYARD | head -1", "logs", "-f", "much")
     assert (done.stdout, done.stderr) == ("1\n", "")

@@ -83,7 +83,10 @@ def assert_nothing_besides(sent: dict[str, Any], made: dict[str, Any]) -> None:
     assert container.keys() - asked.keys() <= {
         *("imagePullPolicy", "resources", "terminationMessagePath", "terminationMessagePolicy"),
     }
-    assert made["metadata"]["annotations"] == sent["metadata"]["annotations"]
+    annotations = dict(made["metadata"]["annotations"])
+    # A dry run submits nothing, and has no time of it.
+    assert annotations.pop("gpuyard.io/submitted-at")
+    assert annotations == sent["metadata"]["annotations"]
 
 
 @pytest.mark.parametrize("run", _RUNS)
