@@ -36,6 +36,7 @@ UNSERVED: dict[str, str] = {
 }
 
 DIFFERENT: dict[str, str] = {
+    "jobs.indexed_too_parallel": "422 for `completions`, too: the yard runs Indexed Jobs of 100,000 at most",
     "jobs.status_rules": "the yard trusts who writes a status",
     "lifecycle.events_of_a_run": "events of containers name the pod, not the container in fieldPath",
     "others.node_cordoned": "the scheduler looks at spec.unschedulable; there is no taint besides",
