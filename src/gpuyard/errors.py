@@ -52,6 +52,9 @@ class GpuyardError(Exception):
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        if remedy:
+            # Who calls us from Python sees it below the traceback.
+            self.add_note(remedy)
 
     @property
     def in_one_line(self) -> str:

@@ -117,7 +117,7 @@ class AsyncYard:
         target = self.target
         path = Path(file) if file is not None else None
         flags = flags_of(run=command, gpus=gpus, env=env, **keys)
-        source = str(path) if path else "the arguments"
+        source = str(path) if path else "this call"
         spec = load_spec(_read(path) if path else None, source, flags, os.environ)
         if spec.build is not None:
             raise errors.UsageError(

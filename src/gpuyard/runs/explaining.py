@@ -27,7 +27,7 @@ _TAIL_LINES = 5
 _MAX_LINE_LENGTH = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """What holds a run.
 
@@ -44,6 +44,10 @@ class Answer:
     nodes: Sequence[Manifest]
     diagnoses: Sequence[Diagnosis] = ()
     unfit: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        """Short, in a notebook: the manifests that were read may hold the run's secrets."""
+        return str(self)
 
     def lines(self) -> list[str]:
         """For people: its state, then each finding, or the nodes' arithmetic."""

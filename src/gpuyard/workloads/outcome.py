@@ -49,7 +49,7 @@ _OUT_OF = "OutOf"
 #: Reasons that a pod or its container carries, and what they are called here.
 _NAMED = {
     "OOMKilled": (Reason.OOM_KILLED, "it used more memory than its limit"),
-    "DeadlineExceeded": (Reason.DEADLINE_EXCEEDED, "it ran longer than its deadline"),
+    "DeadlineExceeded": (Reason.DEADLINE_EXCEEDED, "it ran longer than its timeout"),
     "Evicted": (Reason.EVICTED, "its node evicted it"),
     "TerminationByKubelet": (Reason.EVICTED, "its node evicted it"),
     "Preempted": (Reason.PREEMPTED, "a run of higher priority took its place"),
@@ -81,6 +81,8 @@ def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
         if known := _NAMED.get(str(source.get("reason", ""))):
             # What the runtime was doing step by step comes before what went wrong.
             message = str(source.get("message") or "").rpartition(_AT_THE_START)[2]
+            if known[0] is Reason.DEADLINE_EXCEEDED:
+                message = ""  # the kubelet says no more than that there was a deadline
             return known[0], message or known[1] + _limit_text(pod, known[0])
     if str(status.get("reason", "")).startswith(_OUT_OF):
         return Reason.START_ERROR, str(status.get("message") or "its node refused it")
@@ -104,7 +106,10 @@ def _failed_init(pod: Mapping[str, Any]) -> tuple[str, int] | None:
 
 
 def _limit_text(pod: Mapping[str, Any], reason: Reason) -> str:
-    """` of 16Gi` of a pod that was killed at its memory limit."""
+    """` of 16Gi` of a pod that was killed at its memory limit, ` of 90 s` of one that ran too long."""
+    deadline_s = pod.get("spec", {}).get("activeDeadlineSeconds")
+    if reason is Reason.DEADLINE_EXCEEDED:
+        return f" of {deadline_s} s" if deadline_s is not None else ""
     for container in pod.get("spec", {}).get("containers") or ():
         memory = ((container.get("resources") or {}).get("limits") or {}).get("memory")
         if memory and reason is Reason.OOM_KILLED:

@@ -183,7 +183,8 @@ def _fill_env(
             problems += [(path, message) for message in wrong]
         text = shell.get(name) if value is None else value
         if text is None:
-            remedy = f"export {name}, or give it a value ({name}: '' for an empty one)"
+            empty = f"{name}=" if path in flags else f"{name}: ''"
+            remedy = f"export {name}, or give it a value ({empty} for an empty one)"
             problems.append((path, f"has no value and isn't set in your shell; {remedy}"))
         elif isinstance(text, str):
             if not _is_plain(text):

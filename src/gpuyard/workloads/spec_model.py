@@ -95,7 +95,7 @@ def _shell(written: str) -> str:
 
 def _env_name(written: str) -> str:
     if not re.fullmatch(_ENV_NAME, written):
-        raise ValueError("can't name an environment variable; use letters, digits and '_'")
+        raise ValueError("can't name an environment variable; use letters, digits, '_', '.' and '-'")
     if written in ALLOCATED_ENV:
         raise ValueError("is set by the allocation of GPUs; ask for GPUs with resources.gpus (--gpus)")
     return written

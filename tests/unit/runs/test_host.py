@@ -82,7 +82,7 @@ def test_a_link_of_the_users_stays_the_workdir(tmp_path: Path) -> None:
         (RunSpec(run=("true",), workdir="gone"), "workdir .*/gone isn't there"),
         (RunSpec(run=("true",), workdir="file"), "workdir .*/file is a file"),
         (RunSpec(run=("train.py",)), r"train\.py isn't there \(in .*\)"),
-        (RunSpec(run=("/nowhere/train.py",)), r"/nowhere/train\.py isn't there$"),
+        (RunSpec(run=("/nowhere/train.py",)), r"(?m)/nowhere/train\.py isn't there$"),
         (RunSpec(run=("folder.py",)), r"folder\.py is a folder without a __main__\.py"),
         (RunSpec(run=("true",), python="python9"), "python 'python9' isn't an executable here"),
         (RunSpec(run=("true",), python="./file"), "python './file' isn't an executable here"),
@@ -141,7 +141,7 @@ def test_a_shim_that_fails_is_named_with_its_last_word(tmp_path: Path) -> None:
     shim = program(
         tmp_path / "python3", "#!/bin/sh\necho looking >&2\necho no version is set >&2\nexit 127\n"
     )
-    with pytest.raises(errors.UsageError, match=f"{shim} doesn't start: no version is set$"):
+    with pytest.raises(errors.UsageError, match=f"(?m){shim} doesn't start: no version is set$"):
         find_python(None, tmp_path, {"PATH": str(shim.parent)})
     broken = program(tmp_path / "python9", "#!/nowhere/sh\n")
     with pytest.raises(errors.UsageError, match=f"{broken} doesn't start: .*No such file"):

@@ -38,7 +38,8 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
             "gpu_model": node.labels.get(LABEL_GPU_MODEL),
             "simulated": node.labels.get(LABEL_SIMULATED) == "true",
             "gpus": gpus_in(node.allocatable),
-            "gpus_free": gpus_in(node.allocatable) - gpus_in(node.allotted),
+            # A GPU that fell sick under its run is allotted, and not allocatable any more.
+            "gpus_free": max(0, gpus_in(node.allocatable) - gpus_in(node.allotted)),
             "faults": [fault.to_json() for fault in node.faults],
             "cpu_milli": node.allocatable.get("cpu", 0),
             "cpu_milli_free": node.free("cpu"),

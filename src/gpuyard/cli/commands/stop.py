@@ -60,8 +60,10 @@ def command(
             if not was_alive:
                 click.echo(f"{name} has ended already.")
                 continue
-            if not no_wait:
-                await wait_until_ended(target, name, print_notice)
+            if no_wait:
+                click.echo(f"Asked {name} to end.")
+                continue
+            await wait_until_ended(target, name, print_notice)
             click.echo(f"Stopped {name}.")
 
     call(work, context=context, namespace=namespace)

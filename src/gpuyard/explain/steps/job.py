@@ -5,7 +5,8 @@ from __future__ import annotations
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.run_objects import RunObjects
-from gpuyard.kube.objects import key_of, labels_of
+from gpuyard.kube.objects import annotations_of, key_of, labels_of
+from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT
 
 _KUEUE = "kueue.x-k8s.io/queue-name"
 
@@ -18,7 +19,8 @@ def find_job(objects: RunObjects) -> Finding | None:
         return Finding(
             Step.JOB, Cause.DELETING, "its Job is being deleted", Owner("Job", name, objects.namespace)
         )
-    if job["spec"].get("suspend"):
+    # What its user stopped before it had started is suspended, and held by nobody.
+    if job["spec"].get("suspend") and ANNOTATION_STOPPED_AT not in annotations_of(job):
         return _suspended(objects, name)
     gates = [str(gate["name"]) for gate in (pod or {}).get("spec", {}).get("schedulingGates") or ()]
     if pod is not None and gates:

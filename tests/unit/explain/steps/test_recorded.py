@@ -66,7 +66,7 @@ Recorded = Callable[..., Ladder]
         ("exit3", "process/exit_code", "exited with 3", "see the end of its output"),
         ("init", "process/exit_code", "init container prep exited with 4", "see the end"),
         ("oom", "process/oom_killed", "more memory than its limit of 32Mi", "raise --memory above 32Mi"),
-        ("pod-deadline", "process/deadline_exceeded", "longer than the specified deadline", "more time"),
+        ("pod-deadline", "process/deadline_exceeded", "it ran longer than its timeout", "more time"),
     ],
 )  # fmt: skip
 def test_the_step_that_holds_it(

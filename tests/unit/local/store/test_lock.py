@@ -36,7 +36,7 @@ def test_a_second_one_is_told_the_pid_of_the_first(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(errors.StoreLocked, match=rf"{tmp_path} is in use by .* pid {holder.pid}$"):
+        with pytest.raises(errors.StoreLocked, match=rf"(?m){tmp_path} is in use by .* pid {holder.pid}$"):
             FolderLock(path)
         holder.kill()
     FolderLock(path).release()
