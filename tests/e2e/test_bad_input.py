@@ -50,7 +50,7 @@ def test_all_errors_of_a_spec_at_once_with_line_and_path(stopped_yard: Yard) -> 
         (("--", "torchrun", "--nproc_per_node=2", "missing.py"), ["missing.py isn't there"]),
         (("./missing.sh",), ["missing.sh isn't there"]),
         (("no-such-program",), ["no-such-program", "on PATH"]),
-        (("sleep 600",), ["leave the quotes out: gpuyard run -- sleep 600"]),
+        (("sleep 600",), ["leave the quotes out: gpuyard run … -- sleep 600"]),
         (("--workdir", "nowhere", "--", "true"), ["nowhere", "isn't there"]),
         (("--python", "python9", "--", "python", "-V"), ["'python9'"]),
         (("-f", "missing.yaml"), ["missing.yaml"]),

@@ -43,6 +43,13 @@ class Remedy:
         who = " (whoever runs the cluster)" if self.by is By.OPERATOR else ""
         return f"{self.text}{who}" + (f": {self.command}" if self.command else "")
 
+    def on_yard(self) -> Remedy:
+        """The same where the cluster is a yard: its user runs it, and kubectl has to be told where it is."""
+        command = self.command
+        if command.startswith("kubectl "):
+            command = f'kubectl --kubeconfig "$(gpuyard kubeconfig)" {command.removeprefix("kubectl ")}'
+        return Remedy(self.text, By.YOU, command)
+
     def to_json(self) -> dict[str, str | None]:
         """All fields; `command` is null where there is none."""
         return {"text": self.text, "by": self.by.value, "command": self.command or None}

@@ -95,6 +95,8 @@ def climb(
         over: nothing of it goes on any more.
     """
     found = sorted(_findings(objects, explanation, ended, causes), key=lambda f: list(Step).index(f.step))
+    if objects.is_yard:
+        found = [replace(f, remedies=tuple(remedy.on_yard() for remedy in f.remedies)) for f in found]
     return Ladder(tuple(found), _reached(objects), over)
 
 

@@ -69,8 +69,7 @@ async def _create(target: Target, manifests: Sequence[Manifest], notify: Notify)
     except errors.NotFound as error:
         raise errors.UsageError(
             f"there is no namespace {target.namespace!r}",
-            remedy="make it (`kubectl create namespace NAME --dry-run=client -o yaml | kubectl create -f -` "
-            "works on a yard as well), or leave --namespace out",
+            remedy="make it (`kubectl create namespace NAME`), or leave --namespace out",
         ) from error
     except errors.AlreadyExists as error:
         raise _taken(target, job["metadata"]["name"]) from error

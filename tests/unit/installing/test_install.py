@@ -135,7 +135,9 @@ def gpu_node(gpus: str, **labels: str) -> dict[str, Any]:
 async def test_gpus_that_no_pod_serves_are_noticed() -> None:
     cluster = Cluster(major="1", minor="34")
     cluster.nodes = [gpu_node("8", pool="a")]
-    with pytest.raises(errors.UsageError, match=r"(?m)no pod serves nvidia\.com/gpu already, on n$") as caught:
+    with pytest.raises(
+        errors.UsageError, match=r"(?m)no pod serves nvidia\.com/gpu already, on n$"
+    ) as caught:
         await cluster.check(options(), gone_s=0)
     assert "--node-selector" in caught.value.remedy and "--force" in caught.value.remedy
     await cluster.check(options(), gone_s=0, force=True)
