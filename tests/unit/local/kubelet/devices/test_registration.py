@@ -1,3 +1,5 @@
+import json
+
 import grpc
 import grpc.aio
 import pytest
@@ -108,7 +110,7 @@ async def test_our_agent_registers_falls_ill_and_recovers(node: Node) -> None:
         await shows(manager, 4, 4, "nvidia.com/gpu")
         uuids = sorted(manager.devices()["nvidia.com/gpu"])
         for sick, allocatable in ((1, 3), (0, 4), (1, 3), (2, 2), (1, 3), (0, 4)):
-            control.write_text(f'{{"unhealthy": {uuids[:sick]}}}'.replace("'", '"'))
+            control.write_text(json.dumps({"unhealthy": dict.fromkeys(uuids[:sick], "XID 79")}))
             await shows(manager, 4, allocatable, "nvidia.com/gpu")
 
 

@@ -3,18 +3,16 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.process.shell import shell_argv
-
-Until = Callable[..., Awaitable[None]]
+from tests.waiting import until_async
 
 
 @pytest.mark.parametrize("stay", [True, False])
-async def test_a_shell_in_the_journal_has_no_child_but_the_command(until: Until, stay: bool) -> None:
+async def test_a_shell_in_the_journal_has_no_child_but_the_command(stay: bool) -> None:
     """Whoever stops a container at this moment signals its first child, and no helper of the shell's."""
     reading, journal = os.pipe()
     os.set_blocking(journal, False)
@@ -37,7 +35,7 @@ async def test_a_shell_in_the_journal_has_no_child_but_the_command(until: Until,
 
     with shell, os.fdopen(reading, "rb") as file:
         try:
-            await until(waits_for_the_journal)
+            await until_async(waits_for_the_journal, "the shell waits for the journal")
             assert not any(file.read(filled))
             assert f'{{ "stat": "{shell.pid} (sh) '.encode() in file.read()
             assert shell.communicate()[0] == "the command\n"
