@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -28,7 +29,8 @@ async def start(host: ImageHost, tiny: Tiny, podman: Podman) -> AsyncIterator[St
     async def start_one(script: str) -> Container:
         """Runs it by sh as process 1, and waits until it has printed something."""
         image = await podman.pull(tiny.reference, plain_http=True)
-        name = f"stopping-{len(started)}"
+        # Podman's names are the machine's: other tests run beside this one.
+        name = f"stopping-{uuid.uuid4().hex}"
         folder = host.paths.pods_dir / "stopping" / name / "0"
         folder.mkdir(parents=True)
         spec = ContainerSpec(name, (script,), {}, "", image=ImageRun(image.id))
