@@ -114,7 +114,8 @@ def _bad_objects(draw: st.DrawFn) -> tuple[Resource, Manifest]:
         at: Any = manifest
         for step in path[:-1]:
             at = at[step]
-        at[path[-1]] = draw(_ODD)
+        # A copy: what is put in may be changed in the next turn, and would be put into itself.
+        at[path[-1]] = copy.deepcopy(draw(_ODD))
     if draw(st.booleans()):
         manifest["metadata"].pop("deletionTimestamp", None)
     return resource, manifest

@@ -104,6 +104,8 @@ async def test_the_deadline_ends_a_job(yard: Yard, clock: Clock) -> None:
     async with yard.running(controller(yard), yard.kubelet(lambda pod: None)):
         await yard.api.create(JOBS, yard.a_job(activeDeadlineSeconds=60))
         await yard.until(lambda: len(yard.pods("Running")) == 1)
+        # A pod may run before it is written when the Job began, from which the deadline counts.
+        await yard.until(lambda: "startTime" in yard.job().get("status", {}))
         clock.advance(61)
         await yard.touch("1")
         await yard.until(lambda: yard.job_is("Failed"))
