@@ -19,6 +19,7 @@ from gpuyard.cli.progress import Progress
 from gpuyard.images.cache import Cache, cache_folder
 from gpuyard.images.places import Places
 from gpuyard.runs.image_build import RunImage, build_run_image
+from gpuyard.runs.spec_file import read_spec_file
 from gpuyard.workloads.overrides import Flag
 from gpuyard.workloads.resolved_run import ResolvedRun
 from gpuyard.workloads.spec import load_spec
@@ -48,12 +49,7 @@ def build_image(
 def _read_request(file: Path | None, options: BuildOptions) -> BuildRequest:
     if file is None:
         return request_without_spec(options, os.environ)
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise errors.UsageError(
-            f"can't read {file}: {error.strerror}", remedy="name a spec file that is there"
-        ) from error
+    text = read_spec_file(file)
     flags = [Flag("--workdir", ("workdir",), options.workdir)] if options.workdir is not None else []
     spec = load_spec(text, str(file), flags, os.environ)
     if spec.build is None and not options.base:

@@ -20,7 +20,7 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi
-from gpuyard.kube.objects import LEASES, Manifest, ObjectKey
+from gpuyard.kube.objects import LEASES, Manifest, ObjectKey, with_kind
 from gpuyard.kube.timestamps import format_micro_time
 
 log = logging.getLogger(__name__)
@@ -160,9 +160,7 @@ class LeaderElection:
 
     async def _write(self, lease: Manifest, spec: Mapping[str, Any]) -> None:
         """Replaces what the Lease says, unless somebody else was faster (Conflict)."""
-        written = await self._api.update(
-            LEASES, {**lease, "apiVersion": LEASES.api_version, "kind": LEASES.kind, "spec": dict(spec)}
-        )
+        written = await self._api.update(LEASES, {**with_kind(LEASES, lease), "spec": dict(spec)})
         self._see(_spec_of(written))
 
     async def _release(self) -> None:

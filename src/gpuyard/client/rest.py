@@ -15,7 +15,7 @@ from gpuyard import errors
 from gpuyard.client.api import ObjectList, PatchType, Propagation, WatchEvent
 from gpuyard.client.http import ANSWER_TIMEOUT_S, Answer, Http, Request
 from gpuyard.client.unix_http import UnixHttp
-from gpuyard.kube.objects import Manifest, Resource
+from gpuyard.kube.objects import Manifest, Resource, with_kind
 from gpuyard.kube.status import error_of
 
 if TYPE_CHECKING:
@@ -98,10 +98,7 @@ class RestApi:
         params = _selectors(label_selector, field_selector) | {"limit": "500"}
         while True:
             page = await self._json("GET", resource.path(namespace), params=params)
-            items += [
-                item | {"apiVersion": resource.api_version, "kind": resource.kind}
-                for item in page.get("items") or ()
-            ]
+            items += [with_kind(resource, item) for item in page.get("items") or ()]
             metadata = page.get("metadata") or {}
             if not metadata.get("continue"):
                 return ObjectList(items, metadata.get("resourceVersion", ""))

@@ -14,7 +14,16 @@ from gpuyard.client.informer import Informer
 from gpuyard.client.supervision import ObjectReference
 from gpuyard.client.workqueue import WorkQueue
 from gpuyard.kube.conditions import with_condition
-from gpuyard.kube.objects import NAMESPACES, SERVICE_ACCOUNTS, Manifest, ObjectKey, Resource, key_of, uid_of
+from gpuyard.kube.objects import (
+    NAMESPACES,
+    SERVICE_ACCOUNTS,
+    Manifest,
+    ObjectKey,
+    Resource,
+    key_of,
+    uid_of,
+    with_kind,
+)
 from gpuyard.kube.timestamps import format_time
 
 _FINALIZER = "kubernetes"
@@ -128,14 +137,14 @@ class NamespaceController:
             conditions = with_condition(conditions, type_, value, now=now, reason=reason, message=message)
         if conditions == status.get("conditions"):
             return
-        changed = {**_as_namespace(namespace), "status": {**status, "conditions": conditions}}
+        changed = {**with_kind(NAMESPACES, namespace), "status": {**status, "conditions": conditions}}
         with contextlib.suppress(errors.NotFound):
             await self._api.update(NAMESPACES, changed, subresource="status")
 
     async def _finalize(self, namespace: Manifest) -> None:
         spec = namespace["spec"]
         kept = [name for name in spec["finalizers"] if name != _FINALIZER]
-        changed = {**_as_namespace(namespace), "spec": {**spec, "finalizers": kept}}
+        changed = {**with_kind(NAMESPACES, namespace), "spec": {**spec, "finalizers": kept}}
         with contextlib.suppress(errors.NotFound):
             await self._api.update(NAMESPACES, changed, subresource="finalize")
 
@@ -168,8 +177,3 @@ def _conditions(remaining: Sequence[str], finalizers: Mapping[str, int]) -> list
         what = "All content-preserving finalizers finished"
         found.append(("NamespaceFinalizersRemaining", "False", "ContentHasNoFinalizers", what))
     return found
-
-
-def _as_namespace(manifest: Manifest) -> Manifest:
-    """The namespace with its kind, which items of a list don't carry."""
-    return {**manifest, "apiVersion": NAMESPACES.api_version, "kind": NAMESPACES.kind}

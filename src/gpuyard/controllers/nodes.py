@@ -13,7 +13,7 @@ from gpuyard.client.informer import Informer
 from gpuyard.client.supervision import ObjectReference
 from gpuyard.client.workqueue import WorkQueue
 from gpuyard.kube.conditions import find_condition, with_condition
-from gpuyard.kube.objects import NODES, PODS, Manifest, ObjectKey, key_of, uid_of
+from gpuyard.kube.objects import NODES, PODS, Manifest, ObjectKey, key_of, uid_of, with_kind
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import TAINT_UNREACHABLE
@@ -95,7 +95,9 @@ class NodeLifecycle:
         if (find_condition(node, "Ready") or {}).get("status") != "Unknown":
             status = silent_status(node.get("status") or {}, self._clock())
             with contextlib.suppress(errors.NotFound):
-                await self._api.update(NODES, {**_as_node(node), "status": status}, subresource="status")
+                await self._api.update(
+                    NODES, {**with_kind(NODES, node), "status": status}, subresource="status"
+                )
         elif not is_unreachable(node):
             await self._write_taints(node, unreachable=True)
         return None
@@ -107,7 +109,7 @@ class NodeLifecycle:
             at = format_time(self._clock())
             taints += [{"key": TAINT_UNREACHABLE, "effect": effect, "timeAdded": at} for effect in _EFFECTS]
         with contextlib.suppress(errors.NotFound):
-            await self._api.update(NODES, {**_as_node(node), "spec": {**spec, "taints": taints}})
+            await self._api.update(NODES, {**with_kind(NODES, node), "spec": {**spec, "taints": taints}})
 
 
 class PodCollector:
@@ -224,8 +226,3 @@ def silent_status(status: Mapping[str, Any], now: datetime) -> dict[str, Any]:
 
 def _node_of(pod: Manifest | None) -> str:
     return str(((pod or {}).get("spec") or {}).get("nodeName") or "")
-
-
-def _as_node(manifest: Manifest) -> Manifest:
-    """The node with its kind, which items of a list don't carry."""
-    return {**manifest, "apiVersion": NODES.api_version, "kind": NODES.kind}

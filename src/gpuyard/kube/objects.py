@@ -20,6 +20,11 @@ class ObjectKey(NamedTuple):
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
+def with_kind(resource: Resource, manifest: Mapping[str, Any]) -> Manifest:
+    """The object with its kind, which items of a list don't carry."""
+    return {**manifest, "apiVersion": resource.api_version, "kind": resource.kind}
+
+
 def key_of(manifest: Mapping[str, Any]) -> ObjectKey:
     """The key in `metadata`."""
     metadata = manifest["metadata"]

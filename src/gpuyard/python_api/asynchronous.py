@@ -23,6 +23,7 @@ from gpuyard.runs.pod_log import LogEvent, Output
 from gpuyard.runs.resolve import check_for_cluster, resolve
 from gpuyard.runs.run import find_run, list_runs
 from gpuyard.runs.run_watch import watch_to_end
+from gpuyard.runs.spec_file import read_spec_file
 from gpuyard.runs.stopping import remove_run, stop_run
 from gpuyard.runs.submit import submit
 from gpuyard.runs.target import Target, goes_to_yard, open_target
@@ -118,7 +119,7 @@ class AsyncYard:
         path = Path(file) if file is not None else None
         flags = flags_of(run=command, gpus=gpus, env=env, **keys)
         source = str(path) if path else "this call"
-        spec = load_spec(_read(path) if path else None, source, flags, os.environ)
+        spec = load_spec(read_spec_file(path) if path else None, source, flags, os.environ)
         if spec.build is not None:
             raise errors.UsageError(
                 "an image that has to be built first isn't built from Python",
@@ -252,12 +253,3 @@ async def _lines(events: AsyncIterator[LogEvent | following.Event]) -> AsyncGene
                 yield line()
     if begun:
         yield line()
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise errors.UsageError(
-            f"can't read {file}: {error.strerror}", remedy="name a spec file that is there"
-        ) from error

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpuyard import errors
 from gpuyard.cli.options import complete_files, complete_folders, complete_scripts, target_options
 from gpuyard.cli.registry_options import registry_environ, registry_options
 from gpuyard.cli.spec_options import flags_of, spec_option
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
     from gpuyard.runs.target import Target
     from gpuyard.workloads.resolved_run import ResolvedRun
     from gpuyard.workloads.spec import RunSpec
-
-
-#: More is no spec, but /dev/zero or a checkpoint.
-_MAX_FILE_BYTES = 4 << 20
 
 
 class RunCommand(click.Command):
@@ -278,32 +273,24 @@ def _build(
 
 
 def _load(command_line: tuple[str, ...], file: Path | None, env_files: tuple[Path, ...]) -> RunSpec:
+    from gpuyard.runs.spec_file import read_spec_file
     from gpuyard.workloads.env_file import parse_env_file
     from gpuyard.workloads.overrides import Flag
     from gpuyard.workloads.spec import load_spec
 
     if not command_line and file is None:
         raise click.UsageError("Name a script, a command after `--`, or a spec file with -f.")
-    text = _read(file, "a spec file") if file is not None else None
-    flags = [flag for path in env_files for flag in parse_env_file(_read(path, "a file of K=V"), str(path))]
+    text = read_spec_file(file) if file is not None else None
+    flags = [
+        flag
+        for path in env_files
+        for flag in parse_env_file(read_spec_file(path, "a file of K=V"), str(path))
+    ]
     flags += flags_of(click.get_current_context())
     if command_line:
         is_line = len(command_line) == 1 and any(flag.path == ("shell",) for flag in flags)
         flags.append(Flag("the command", ("run",), command_line[0] if is_line else command_line))
     return load_spec(text, str(file) if file else "the command line", flags, os.environ)
-
-
-def _read(file: Path, what: str) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise errors.UsageError(
-            f"can't read {file}: {error.strerror}", remedy=f"name {what} that is there"
-        ) from error
-    if len(content) > _MAX_FILE_BYTES:
-        raise errors.UsageError(f"{file} has more than {_MAX_FILE_BYTES >> 20} MiB", remedy=f"name {what}")
-    return content
 
 
 def _start_yard() -> None:

@@ -15,10 +15,10 @@ from gpuyard.client.informer import Informer
 from gpuyard.client.workqueue import WorkQueue
 from gpuyard.controllers.job.bookkeeping import LOOK_UP_AFTER, Bookkeeping
 from gpuyard.controllers.job.plan import next_look_s, plan
-from gpuyard.controllers.job.pod_control import PodControl, as_job
+from gpuyard.controllers.job.pod_control import PodControl
 from gpuyard.controllers.job.status import Account, account, judge, news
 from gpuyard.controllers.job.view import JobView, PodView, view_job, view_pod
-from gpuyard.kube.objects import JOBS, Manifest, ObjectKey, controller_of, key_of, uid_of
+from gpuyard.kube.objects import JOBS, Manifest, ObjectKey, controller_of, key_of, uid_of, with_kind
 from gpuyard.kube.timestamps import later
 
 _WORKERS = 8
@@ -145,10 +145,12 @@ class JobController:
     async def _write_status(self, old: Manifest, book: Bookkeeping, result: Account) -> Manifest:
         if result.status == (old.get("status") or {}):
             return old
-        new = await self._api.update(JOBS, {**as_job(old), "status": result.status}, subresource="status")
+        new = await self._api.update(
+            JOBS, {**with_kind(JOBS, old), "status": result.status}, subresource="status"
+        )
         book.wrote_job(old, new)
         for type_, reason, message in news(old, result.status):
-            await self._events.record(as_job(new), type_, reason, message)
+            await self._events.record(with_kind(JOBS, new), type_, reason, message)
         return new
 
     async def _after_end(

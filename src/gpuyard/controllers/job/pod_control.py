@@ -15,7 +15,7 @@ from gpuyard.client.events import EventRecorder
 from gpuyard.controllers.job.bookkeeping import Bookkeeping
 from gpuyard.controllers.job.pods import pod_of
 from gpuyard.controllers.job.view import PodView
-from gpuyard.kube.objects import JOBS, PODS, Manifest, key_of
+from gpuyard.kube.objects import JOBS, PODS, Manifest, key_of, with_kind
 from gpuyard.kube.wellknown import FINALIZER_JOB_TRACKING
 
 _MAX_CONCURRENT = 32
@@ -71,12 +71,17 @@ class PodControl:
                 # After a failure of the server or the line it may exist all the same: `look_up` finds out.
                 if isinstance(error, errors.ApiError) and error.code < 500:
                     book.not_created(key_of(pod))
-                await self._events.record(as_job(job), "Warning", "FailedCreate", f"Error creating: {error}")
+                await self._events.record(
+                    with_kind(JOBS, job), "Warning", "FailedCreate", f"Error creating: {error}"
+                )
                 return error
             else:
                 book.created(made, self._clock())
                 await self._events.record(
-                    as_job(job), "Normal", "SuccessfulCreate", f"Created pod: {made['metadata']['name']}"
+                    with_kind(JOBS, job),
+                    "Normal",
+                    "SuccessfulCreate",
+                    f"Created pod: {made['metadata']['name']}",
                 )
                 return None
         return None
@@ -112,10 +117,10 @@ class PodControl:
         except errors.GpuyardError as error:
             book.not_deleted(pod.uid)
             message = f"Error deleting: {error}"
-            await self._events.record(as_job(job), "Warning", "FailedDelete", message)
+            await self._events.record(with_kind(JOBS, job), "Warning", "FailedDelete", message)
             return error
         message = f"Deleted pod: {pod.key.name}"
-        await self._events.record(as_job(job), "Normal", "SuccessfulDelete", message)
+        await self._events.record(with_kind(JOBS, job), "Normal", "SuccessfulDelete", message)
         return None
 
     async def release(self, book: Bookkeeping, pods: Sequence[PodView]) -> None:
@@ -151,11 +156,6 @@ class PodControl:
         except errors.GpuyardError:
             book.not_released(pod.uid)
             raise
-
-
-def as_job(manifest: Manifest) -> Manifest:
-    """The Job with its kind, which items of a list don't carry."""
-    return {**manifest, "apiVersion": JOBS.api_version, "kind": JOBS.kind}
 
 
 async def _each(

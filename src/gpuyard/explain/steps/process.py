@@ -65,11 +65,7 @@ def _advice(ended: Ended, node: str, pod: Manifest | None) -> tuple[Owner | None
     on_node = Owner("Node", node) if node else None
     match ended.reason:
         case Reason.EXIT_CODE | Reason.SIGNAL:
-            if (
-                ended.exit_code == _NOT_FOUND
-                and pod is not None
-                and pod["spec"].get("runtimeClassName") != RUNTIME_CLASS_PROCESS
-            ):
+            if ended.exit_code == _NOT_FOUND and _is_in_image(pod):
                 return None, (Remedy("name a program that the image has"),)
             known = _CODES.get(ended.exit_code or 0)
             return None, (Remedy(known[1] if known else "see the end of its output"),)
