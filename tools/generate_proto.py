@@ -24,6 +24,7 @@ def generate() -> dict[str, bytes]:
         code = protoc.main(
             [
                 "protoc",
+                "--fatal_warnings",
                 f"-I{SOURCES}",
                 f"-I{files('grpc_tools') / '_proto'}",
                 f"--python_out={out}",
@@ -38,6 +39,7 @@ def generate() -> dict[str, bytes]:
         code = code or protoc.main(
             [
                 "protoc",
+                "--fatal_warnings",
                 f"-I{SOURCES}",
                 f"--descriptor_set_out={described}",
                 *(str(path) for path in sorted((SOURCES / "k8s.io").rglob("*.proto"))),
