@@ -128,7 +128,9 @@ def as_text(value: str) -> str:
 @given(st.dictionaries(st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True), TEXT))
 def test_any_env_text_survives_yaml(env: dict[str, str]) -> None:
     written = {f"V_{key}": as_text(value) for key, value in env.items()}
-    assert load(to_yaml([{"run": "x", "env": written}])).env == {f"V_{key}": value for key, value in env.items()}
+    assert load(to_yaml([{"run": "x", "env": written}])).env == {
+        f"V_{key}": value for key, value in env.items()
+    }
 
 
 @given(TEXT)
