@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from gpuyard.client.connection import load_connection
+from gpuyard.client.connection.kubeconfig import load_connection
 from tests.contract.observations import pick
 from tests.waiting import until
 

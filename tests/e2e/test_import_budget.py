@@ -52,7 +52,7 @@ def test_a_command_imports_no_more_than_it_needs(yard: Yard, command: tuple[str,
     most, needed = BUDGETS[command]
     yard.ok("run", "-n", "one", "--", "echo", "hi")
     modules = imported(yard, *command)
-    assert "gpuyard.client.unix_http" in modules, "the command didn't ask the yard"
+    assert "gpuyard.client.http.unix_http" in modules, "the command didn't ask the yard"
     assert {name.partition(".")[0] for name in modules} & HEAVY <= needed
     assert not [name for name in modules if name.startswith(IMAGES)]
     ours = [name for name in modules if name.partition(".")[0] == "gpuyard"]

@@ -122,7 +122,7 @@ def test_every_class_is_used() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "errors"
     }
-    # Those of the API are made by their status: see `client/failures.py`.
+    # Those of the API are made by their status: see `client/http/failures.py`.
     leaves = {c.__name__ for c in _classes() if not c.__subclasses__() and not issubclass(c, errors.ApiError)}
     imported = {
         alias.name

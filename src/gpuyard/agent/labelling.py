@@ -86,7 +86,7 @@ async def follow_marks(
 
 def _in_cluster() -> RestApi:
     # Here: the process of a yard needs no TLS. Each time anew: a token lives for an hour.
-    from gpuyard.client.in_cluster import in_cluster_connection
+    from gpuyard.client.connection.in_cluster import in_cluster_connection
 
     return RestApi(in_cluster_connection(os.environ))
 

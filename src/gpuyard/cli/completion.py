@@ -21,7 +21,7 @@ _CLEAN_UP_S = 0.1
 
 def contexts() -> list[str]:
     """The contexts of the user's kubeconfig; none when it can't be read."""
-    from gpuyard.client.connection import context_names, kubeconfig_files
+    from gpuyard.client.connection.kubeconfig import context_names, kubeconfig_files
 
     _be_silent()
     return _found(lambda: context_names(kubeconfig_files(os.environ)))

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from gpuyard import errors
 from gpuyard.client.api import ObjectList, PatchType, Propagation, WatchEvent
-from gpuyard.client.http import ANSWER_TIMEOUT_S, Answer, Http, Request
-from gpuyard.client.unix_http import UnixHttp
+from gpuyard.client.http.exchange import ANSWER_TIMEOUT_S, Answer, Http, Request
+from gpuyard.client.http.unix_http import UnixHttp
 from gpuyard.kube.objects import Manifest, Resource, with_kind
 from gpuyard.kube.status import error_of
 
 if TYPE_CHECKING:
-    from gpuyard.client.connection import Connection
+    from gpuyard.client.connection.kubeconfig import Connection
 
 _FIELD_MANAGER = "gpuyard"
 #: The server ends a watch after this long and the caller resumes it.
@@ -62,8 +62,8 @@ class RestApi:
             # On this machine no connection dies silently.
             self._log_timeout_s = None
         else:
-            from gpuyard.client.cluster_http import ClusterHttp
-            from gpuyard.client.credentials import masked
+            from gpuyard.client.connection.credentials import masked
+            from gpuyard.client.http.cluster_http import ClusterHttp
 
             self.server = masked(connection.server)
             self._http = ClusterHttp(connection)
@@ -299,14 +299,14 @@ class RestApi:
             yield answer
 
     def _not_an_api(self, answer: Answer, content: bytes) -> errors.GpuyardError:
-        from gpuyard.client.failures import not_an_api
+        from gpuyard.client.http.failures import not_an_api
 
         return not_an_api(self.server, answer, content, self._connection)
 
     def _refusal(self, answer: Answer, content: bytes, found: Manifest | None) -> errors.GpuyardError:
         """The error that an answer stands for."""
-        from gpuyard.client.credentials import why_unauthorized
-        from gpuyard.client.failures import is_page, readable
+        from gpuyard.client.connection.credentials import why_unauthorized
+        from gpuyard.client.http.failures import is_page, readable
 
         code = answer.status
         if found is None and is_page(answer, content) and code in (404, 405):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gpuyard import errors
-from gpuyard.client.credentials import masked
+from gpuyard.client.connection.credentials import masked
 from gpuyard.client.server_version import OLDEST, TOO_OLD_REMEDY, too_old, version_text
 from gpuyard.doctor import permissions, quota, registry
 from gpuyard.doctor.check import Check, Report, broken, ok, skipped, unseen, warning

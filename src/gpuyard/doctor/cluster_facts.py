@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from gpuyard import errors
-from gpuyard.client.connection import Connection, kubeconfig_files, load_connection
+from gpuyard.client.connection.kubeconfig import Connection, kubeconfig_files, load_connection
 from gpuyard.client.rest import RestApi
 from gpuyard.client.server_version import cluster_version
 from gpuyard.doctor import permissions

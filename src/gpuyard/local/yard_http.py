@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from gpuyard import __version__, errors
-from gpuyard.client.http import Answer, Request
-from gpuyard.client.unix_http import UnixHttp
+from gpuyard.client.http.exchange import Answer, Request
+from gpuyard.client.http.unix_http import UnixHttp
 from gpuyard.local.paths import YardPaths
 
 _REACHABLE_S = 10.0

@@ -56,7 +56,7 @@ async def open_target(context: str | None = None, namespace: str | None = None) 
     )
     context = context or chosen_context()
     if context and context != YARD:
-        from gpuyard.client.connection import kubeconfig_files, load_connection
+        from gpuyard.client.connection.kubeconfig import kubeconfig_files, load_connection
         from gpuyard.runs.forbidden import add_remedy
 
         connection = load_connection(kubeconfig_files(os.environ), context)
@@ -91,7 +91,7 @@ def namespace_of(context: str | None, namespace: str | None) -> str:
     context = context or chosen_context()
     if not context or context == YARD:
         return "default"
-    from gpuyard.client.connection import context_namespace, kubeconfig_files
+    from gpuyard.client.connection.kubeconfig import context_namespace, kubeconfig_files
 
     return context_namespace(kubeconfig_files(os.environ), context)
 

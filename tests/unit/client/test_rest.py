@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.client.connection import Connection
+from gpuyard.client.connection.kubeconfig import Connection
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import CONFIG_MAPS, PODS
 

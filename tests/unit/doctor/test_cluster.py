@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.client.connection import Connection
-from gpuyard.client.credentials import Origin, Proof
+from gpuyard.client.connection.credentials import Origin, Proof
+from gpuyard.client.connection.kubeconfig import Connection
 from gpuyard.doctor.check import Check, Report, State
 from gpuyard.doctor.cluster import judge
 from gpuyard.doctor.cluster_facts import ClusterFacts

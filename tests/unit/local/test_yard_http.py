@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard import __version__, errors
-from gpuyard.client.http import Request
+from gpuyard.client.http.exchange import Request
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.yard_http import YardHttp
 

@@ -25,8 +25,8 @@ def command(context: str | None) -> None:
     import json
     import os
 
-    from gpuyard.client.connection import kubeconfig_files, load_connection
-    from gpuyard.client.credentials import masked
+    from gpuyard.client.connection.credentials import masked
+    from gpuyard.client.connection.kubeconfig import kubeconfig_files, load_connection
     from gpuyard.local.settings import write_private
     from gpuyard.runs.target import YARD, choice_file, chosen_context
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.client.credentials import Origin, Proof
-from gpuyard.client.exec_plugin import exec_token
+from gpuyard.client.connection.credentials import Origin, Proof
+from gpuyard.client.connection.exec_plugin import exec_token
 
 
 @dataclass(frozen=True)

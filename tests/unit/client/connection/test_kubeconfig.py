@@ -14,8 +14,13 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.client.connection import Connection, context_namespace, kubeconfig_files, load_connection
-from gpuyard.client.credentials import Proof
+from gpuyard.client.connection.credentials import Proof
+from gpuyard.client.connection.kubeconfig import (
+    Connection,
+    context_namespace,
+    kubeconfig_files,
+    load_connection,
+)
 from gpuyard.local.http.certificates import Pki
 
 

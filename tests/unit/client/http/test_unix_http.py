@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuyard import errors
-from gpuyard.client.http import Request
-from gpuyard.client.unix_http import UnixHttp
+from gpuyard.client.http.exchange import Request
+from gpuyard.client.http.unix_http import UnixHttp
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 GET = Request("GET", "/version")

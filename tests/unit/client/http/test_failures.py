@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gpuyard import errors
-from gpuyard.client.connection import Connection
-from gpuyard.client.credentials import Origin, Proof, why_unauthorized
-from gpuyard.client.failures import connection_failed
+from gpuyard.client.connection.credentials import Origin, Proof, why_unauthorized
+from gpuyard.client.connection.kubeconfig import Connection
+from gpuyard.client.http.failures import connection_failed
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import NODES
 from gpuyard.local.http.certificates import Pki

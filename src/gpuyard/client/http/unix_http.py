@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.client.http import CONNECT_TIMEOUT_S, Answer, Request
+from gpuyard.client.http.exchange import CONNECT_TIMEOUT_S, Answer, Request
 
 _MAX_HEAD_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 18

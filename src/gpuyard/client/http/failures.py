@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import httpx
 
 from gpuyard import errors
-from gpuyard.client.connection import Connection
-from gpuyard.client.credentials import masked
-from gpuyard.client.http import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, Answer
+from gpuyard.client.connection.credentials import masked
+from gpuyard.client.connection.kubeconfig import Connection
+from gpuyard.client.http.exchange import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, Answer
 
 #: OpenSSL's X509_V_ERR_*.
 _EXPIRED, _NOT_YET = 10, 9

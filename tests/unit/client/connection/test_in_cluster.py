@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.client.in_cluster import in_cluster_connection
+from gpuyard.client.connection.in_cluster import in_cluster_connection
 
 ENVIRON = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.client.connection import Connection
+from gpuyard.client.connection.kubeconfig import Connection
 
 CREDENTIALS = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 import httpx
 
 from gpuyard import errors
-from gpuyard.client.connection import Connection
-from gpuyard.client.credentials import masked
-from gpuyard.client.failures import connection_failed
-from gpuyard.client.http import CONNECT_TIMEOUT_S, Answer, Request
+from gpuyard.client.connection.credentials import masked
+from gpuyard.client.connection.kubeconfig import Connection
+from gpuyard.client.http.exchange import CONNECT_TIMEOUT_S, Answer, Request
+from gpuyard.client.http.failures import connection_failed
 
 
 class ClusterHttp:
