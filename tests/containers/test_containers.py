@@ -11,7 +11,7 @@ from gpuyard.kube.objects import CONFIG_MAPS, PODS, Manifest, annotations_of
 from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun
-from gpuyard.workloads.spec import load_spec
+from gpuyard.workloads.spec.run_spec import load_spec
 from tests.containers.conftest import ImageHost, Tiny
 from tests.unit.local.kubelet.conftest import NODE
 from tests.unit.workloads.flags import flags_of

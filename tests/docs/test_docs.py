@@ -19,8 +19,8 @@ from gpuyard.explain.placement import Blocker
 from gpuyard.local.objects.kinds.kind import KindSpec
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.workloads.run_state import Reason, State, run_state
-from gpuyard.workloads.spec import load_spec
-from gpuyard.workloads.spec_model import ALLOCATED_ENV, RESOURCES, SPEC
+from gpuyard.workloads.spec.model import ALLOCATED_ENV, RESOURCES, SPEC
+from gpuyard.workloads.spec.run_spec import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs/reference"

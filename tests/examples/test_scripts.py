@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard.workloads.command import needed_script, resolve_command
-from gpuyard.workloads.spec import load_spec
+from gpuyard.workloads.spec.run_spec import load_spec
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PYTHON = "/usr/bin/python3"

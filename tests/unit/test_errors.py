@@ -18,7 +18,7 @@ SOURCE = Path(gpuyard.__file__).parent
 #: Exceptions with a home of their own, and why. None of them reaches a user.
 ELSEWHERE = {
     ("launcher.py", "Unfit"): "the launcher runs inside of pods and imports nothing of ours",
-    ("workloads/spec_tree.py", "UnreadableYaml"): "becomes a SpecError once the file's name is known",
+    ("workloads/spec/text_tree.py", "UnreadableYaml"): "becomes a SpecError once the file's name is known",
     ("devices/nvml.py", "NoDriver"): "carries an enum of devices; `follow` makes a snapshot of it",
     ("local/kubelet/image_pulls.py", "CannotGet"): "carries a container's waiting reason, for its status",
     ("local/objects/writes.py", "_Raced"): "the writer tries again",

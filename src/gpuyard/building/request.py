@@ -15,7 +15,7 @@ from gpuyard.images.layers import EPOCH
 from gpuyard.images.layout.reference import LayoutReference
 from gpuyard.images.oci import Platform
 from gpuyard.workloads.command import resolve_command
-from gpuyard.workloads.spec import RunSpec
+from gpuyard.workloads.spec.run_spec import RunSpec
 
 _DEFAULT_PLATFORM = "linux/amd64"
 

@@ -20,9 +20,9 @@ from gpuyard.images.cache import Cache, cache_folder
 from gpuyard.images.places import Places
 from gpuyard.runs.image_build import RunImage, build_run_image
 from gpuyard.runs.spec_file import read_spec_file
-from gpuyard.workloads.overrides import Flag
 from gpuyard.workloads.resolved_run import ResolvedRun
-from gpuyard.workloads.spec import load_spec
+from gpuyard.workloads.spec.overrides import Flag
+from gpuyard.workloads.spec.run_spec import load_spec
 
 
 def build_image(

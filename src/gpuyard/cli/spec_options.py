@@ -11,7 +11,7 @@ import click
 from gpuyard import errors
 
 if TYPE_CHECKING:
-    from gpuyard.workloads.overrides import Flag
+    from gpuyard.workloads.spec.overrides import Flag
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -34,7 +34,7 @@ def spec_option(
     """
 
     def keep(context: click.Context, option: click.Parameter, value: Any) -> None:
-        from gpuyard.workloads.overrides import Flag, Form
+        from gpuyard.workloads.spec.overrides import Flag, Form
 
         for text in (value,) if isinstance(value, str) else value or ():
             if form == "yaml" and text.startswith("@"):

@@ -28,7 +28,7 @@ from gpuyard.runs.stopping import remove_run, stop_run
 from gpuyard.runs.submit import submit
 from gpuyard.runs.target import Target, goes_to_yard, open_target
 from gpuyard.workloads.run_state import RunState
-from gpuyard.workloads.spec import load_spec
+from gpuyard.workloads.spec.run_spec import load_spec
 
 _LOGGER = logging.getLogger("gpuyard")
 

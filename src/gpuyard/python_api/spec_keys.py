@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.workloads.overrides import Flag
-from gpuyard.workloads.spec_tree import Node, Path
+from gpuyard.workloads.spec.overrides import Flag
+from gpuyard.workloads.spec.text_tree import Node, Path
 
 #: Keys that stand under `resources` in a file and alone among arguments, as among flags.
 _RESOURCES = frozenset({"gpus", "cpus", "memory", "shm"})

@@ -12,7 +12,7 @@ from gpuyard import errors
 from gpuyard.runs.program import check_program, find_program
 from gpuyard.workloads.command import is_by_path, needed_script, resolve_command
 from gpuyard.workloads.resolved_run import HostContext
-from gpuyard.workloads.spec import RunSpec
+from gpuyard.workloads.spec.run_spec import RunSpec
 
 _SHIM_TIMEOUT_S = 20
 

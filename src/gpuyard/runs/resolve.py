@@ -13,7 +13,7 @@ from gpuyard.runs.script import launcher_text, take_script
 from gpuyard.workloads.command import split_run, subject
 from gpuyard.workloads.names import generate_name
 from gpuyard.workloads.resolved_run import ResolvedRun
-from gpuyard.workloads.spec import ImageBuild, RunSpec
+from gpuyard.workloads.spec.run_spec import ImageBuild, RunSpec
 
 #: An OCI image layout: a folder of this machine in the place of a registry.
 _LAYOUT = "oci:"

@@ -10,7 +10,7 @@ from gpuyard.workloads.command import split_run
 
 if TYPE_CHECKING:
     from gpuyard.workloads.resolved_run import Script
-    from gpuyard.workloads.spec import RunSpec
+    from gpuyard.workloads.spec.run_spec import RunSpec
 
 _BUILD = "put it into an image with `gpuyard build`"
 

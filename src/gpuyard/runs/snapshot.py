@@ -20,7 +20,7 @@ from gpuyard import errors
 from gpuyard.local.runtime.removal import remove_tree
 from gpuyard.workloads.command import needed_script, resolve_command
 from gpuyard.workloads.resolved_run import HostContext, Snapshot
-from gpuyard.workloads.spec import RunSpec
+from gpuyard.workloads.spec.run_spec import RunSpec
 
 MAX_FILES = 20_000
 MAX_BYTES = 512 << 20

@@ -28,7 +28,7 @@ from gpuyard.kube.wellknown import (
 from gpuyard.workloads.command import display, resolve_command
 from gpuyard.workloads.launch import Launch, launch
 from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
-from gpuyard.workloads.spec import RunSpec
+from gpuyard.workloads.spec.run_spec import RunSpec
 
 CONTAINER = "main"
 

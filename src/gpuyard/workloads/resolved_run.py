@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from gpuyard.workloads.spec import RunSpec
+from gpuyard.workloads.spec.run_spec import RunSpec
 
 
 @dataclass(frozen=True)

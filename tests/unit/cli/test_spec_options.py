@@ -10,9 +10,9 @@ import pytest
 from gpuyard import errors
 from gpuyard.cli.commands.run import command
 from gpuyard.cli.spec_options import SpecOption, flags_of
-from gpuyard.workloads.overrides import Flag, Form
-from gpuyard.workloads.spec import RunSpec
-from gpuyard.workloads.spec_model import RESOURCES, SPEC
+from gpuyard.workloads.spec.model import RESOURCES, SPEC
+from gpuyard.workloads.spec.overrides import Flag, Form
+from gpuyard.workloads.spec.run_spec import RunSpec
 
 
 def parse(*arguments: str) -> list[Flag]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gpuyard.cli.submit_message import stdin_has_data, submitted_text
-from gpuyard.workloads.gpu_request import GpuRequest
 from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
-from gpuyard.workloads.spec import RunSpec
+from gpuyard.workloads.spec.gpu_request import GpuRequest
+from gpuyard.workloads.spec.run_spec import RunSpec
 
 OWN = f"{sys.prefix}/bin/python"
 

@@ -21,7 +21,7 @@ from gpuyard.runs.creation import create_run
 from gpuyard.runs.target import Target
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun, Script
-from gpuyard.workloads.spec import RunSpec
+from gpuyard.workloads.spec.run_spec import RunSpec
 
 _LOST = errors.ConnectionFailed("the connection was cut")
 

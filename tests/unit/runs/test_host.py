@@ -10,7 +10,7 @@ import pytest
 from gpuyard import errors
 from gpuyard.runs.host import find_python, host_context
 from gpuyard.workloads.resolved_run import HostContext
-from gpuyard.workloads.spec import RunSpec
+from gpuyard.workloads.spec.run_spec import RunSpec
 
 
 def test_a_current_folder_that_was_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,10 @@ from gpuyard.cli.commands.image_check import command
 from gpuyard.cli.notices import print_notice
 from gpuyard.compatibility.inspect import read_images
 from gpuyard.runs.image_fit import ImageFit, check_before_submit, read_run_image, unfit_lines
-from gpuyard.workloads.gpu_request import parse_gpus
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun
-from gpuyard.workloads.spec import RunSpec
+from gpuyard.workloads.spec.gpu_request import parse_gpus
+from gpuyard.workloads.spec.run_spec import RunSpec
 from tests.unit.runs.layouts import write_image
 
 CUDA_13 = {"CUDA_VERSION": "13.0.0", "PATH": "/usr/bin"}

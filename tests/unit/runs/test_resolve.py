@@ -10,7 +10,7 @@ from gpuyard import errors
 from gpuyard.building.environment import ENTRYPOINT
 from gpuyard.runs.resolve import check_for_cluster, resolve
 from gpuyard.workloads.resolved_run import ResolvedRun, Script
-from gpuyard.workloads.spec import ImageBuild, RunSpec
+from gpuyard.workloads.spec.run_spec import ImageBuild, RunSpec
 
 
 def resolved(spec: RunSpec, folder: Path) -> ResolvedRun:

@@ -9,7 +9,7 @@ from gpuyard import errors
 from gpuyard.runs import snapshot
 from gpuyard.runs.snapshot import in_snapshot, take_snapshot, taken
 from gpuyard.workloads.resolved_run import HostContext
-from gpuyard.workloads.spec import RunSpec
+from gpuyard.workloads.spec.run_spec import RunSpec
 
 SPEC = RunSpec(run=("python", "train.py"), snapshot=True)
 

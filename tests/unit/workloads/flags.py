@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gpuyard.workloads.overrides import Flag, Form
+from gpuyard.workloads.spec.overrides import Flag, Form
 
 _FORMS: Mapping[str, tuple[str, Form]] = {
     "env": ("env", Form.ENTRY_OR_KEY),

@@ -9,12 +9,12 @@ import pytest
 
 from gpuyard.kube.names import is_label
 from gpuyard.kube.references import expand_references
-from gpuyard.workloads.gpu_request import GpuRequest, parse_gpus
 from gpuyard.workloads.launch import LAUNCHER
 from gpuyard.workloads.names import MAX_LENGTH
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun, Script
-from gpuyard.workloads.spec import RunSpec
+from gpuyard.workloads.spec.gpu_request import GpuRequest, parse_gpus
+from gpuyard.workloads.spec.run_spec import RunSpec
 
 TEXT = "the launcher"
 RUN = "/etc/gpuyard/run"

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from gpuyard.kube.quantity import parse_quantity, to_int
 from gpuyard.kube.references import expand_references
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_RUN
-from gpuyard.workloads.gpu_request import GpuRequest, parse_gpus
 from gpuyard.workloads.names import MAX_LENGTH
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
-from gpuyard.workloads.spec import RunSpec, load_spec
+from gpuyard.workloads.spec.gpu_request import GpuRequest, parse_gpus
+from gpuyard.workloads.spec.run_spec import RunSpec, load_spec
 from gpuyard.workloads.yaml_text import to_yaml
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -18,7 +18,7 @@ from gpuyard.cli.spec_options import flags_of, spec_option
 if TYPE_CHECKING:
     from gpuyard.runs.target import Target
     from gpuyard.workloads.resolved_run import ResolvedRun
-    from gpuyard.workloads.spec import RunSpec
+    from gpuyard.workloads.spec.run_spec import RunSpec
 
 
 class RunCommand(click.Command):
@@ -274,9 +274,9 @@ def _build(
 
 def _load(command_line: tuple[str, ...], file: Path | None, env_files: tuple[Path, ...]) -> RunSpec:
     from gpuyard.runs.spec_file import read_spec_file
-    from gpuyard.workloads.env_file import parse_env_file
-    from gpuyard.workloads.overrides import Flag
-    from gpuyard.workloads.spec import load_spec
+    from gpuyard.workloads.spec.env_file import parse_env_file
+    from gpuyard.workloads.spec.overrides import Flag
+    from gpuyard.workloads.spec.run_spec import load_spec
 
     if not command_line and file is None:
         raise click.UsageError("Name a script, a command after `--`, or a spec file with -f.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from gpuyard.errors import Problem
-from gpuyard.workloads.spec_tree import Node, Path, UnreadableYaml
+from gpuyard.workloads.spec.text_tree import Node, Path, UnreadableYaml
 
 _TOLERATION = r"(?P<key>[^=:]*)(?:=(?P<value>[^:]*))?(?::(?P<effect>\w+))?"
 
@@ -107,7 +107,7 @@ class FlagLayer:
 
     def _put_yaml(self, flag: Flag, text: str) -> None:
         # ruamel.yaml costs start-up time, and few say this.
-        from gpuyard.workloads.yaml_tree import read_yaml
+        from gpuyard.workloads.spec.yaml_tree import read_yaml
 
         try:
             self._put(flag.path, read_yaml(text).root, flag.name)

@@ -25,7 +25,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from gpuyard.errors import Problem
-from gpuyard.workloads.spec_tree import Node, Path, Tree, UnreadableYaml, format_path
+from gpuyard.workloads.spec.text_tree import Node, Path, Tree, UnreadableYaml, format_path
 
 _MAX_CHARACTERS = 1 << 20
 _MAX_DEPTH = 32

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpuyard.errors import Problem, SpecError
-from gpuyard.workloads.overrides import Flag, Form
+from gpuyard.workloads.spec.overrides import Flag, Form
 
 _EXPORT = "export "
 

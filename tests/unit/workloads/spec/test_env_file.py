@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from gpuyard.errors import SpecError
-from gpuyard.workloads.env_file import parse_env_file
-from gpuyard.workloads.spec import load_spec
+from gpuyard.workloads.spec.env_file import parse_env_file
+from gpuyard.workloads.spec.run_spec import load_spec
 from tests.unit.workloads.flags import flags_of
 
 FILE = b"""\

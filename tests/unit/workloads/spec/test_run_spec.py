@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gpuyard.errors import Problem, SpecError
-from gpuyard.workloads.spec import RunSpec, load_spec
+from gpuyard.workloads.spec.run_spec import RunSpec, load_spec
 from gpuyard.workloads.yaml_text import to_yaml
 from tests.unit.workloads.flags import flags_of
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gpuyard import errors
-from gpuyard.workloads.spec import ImageBuild, RunSpec, load_spec
+from gpuyard.workloads.spec.run_spec import ImageBuild, RunSpec, load_spec
 from tests.unit.workloads.flags import flags_of
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gpuyard.workloads.spec_model import RESOURCES, SPEC
-from gpuyard.workloads.spec_tree import Path
+from gpuyard.workloads.spec.model import RESOURCES, SPEC
+from gpuyard.workloads.spec.text_tree import Path
 
 #: Words of other tools that don't look like ours.
 _ALSO_KNOWN_AS = {

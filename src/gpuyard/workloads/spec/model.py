@@ -8,12 +8,12 @@ from typing import Any
 
 from gpuyard.kube.names import is_subdomain
 from gpuyard.kube.quantity import parse_quantity
-from gpuyard.workloads.affinity import AFFINITY, TOLERATION
 from gpuyard.workloads.command import Run, split_run, split_shell
-from gpuyard.workloads.gpu_request import FORM, GpuRequest, parse_gpus
 from gpuyard.workloads.names import name_problem
-from gpuyard.workloads.schema import Fields, Findings, entries, items, maybe, text, value, whole_number
-from gpuyard.workloads.spec_tree import Node, Path
+from gpuyard.workloads.spec.affinity import AFFINITY, TOLERATION
+from gpuyard.workloads.spec.gpu_request import FORM, GpuRequest, parse_gpus
+from gpuyard.workloads.spec.schema import Fields, Findings, entries, items, maybe, text, value, whole_number
+from gpuyard.workloads.spec.text_tree import Node, Path
 
 #: What the allocation sets, and a user's value would go round it.
 ALLOCATED_ENV = frozenset(

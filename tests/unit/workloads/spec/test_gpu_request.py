@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuyard.workloads.gpu_request import parse_gpus
+from gpuyard.workloads.spec.gpu_request import parse_gpus
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from gpuyard.workloads.spec_tree import Node, Path
+from gpuyard.workloads.spec.text_tree import Node, Path
 
 _WHOLE_NUMBER = r"(?a)[+-]?\d{1,18}"
 

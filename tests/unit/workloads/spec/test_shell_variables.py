@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from gpuyard.errors import SpecError
-from gpuyard.workloads.shell_variables import expand
-from gpuyard.workloads.spec import load_spec
+from gpuyard.workloads.spec.run_spec import load_spec
+from gpuyard.workloads.spec.shell_variables import expand
 from tests.unit.workloads.flags import flags_of
 
 SHELL = {"USER": "ada", "EMPTY": "", "ODD": "${USER} $$"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gpuyard.workloads.schema import Fields, entries, items, not_empty, one_of, text, whole_number
+from gpuyard.workloads.spec.schema import Fields, entries, items, not_empty, one_of, text, whole_number
 
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"

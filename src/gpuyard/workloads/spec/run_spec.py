@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from gpuyard.errors import Problem, SpecError
 from gpuyard.kube.quantity import parse_quantity
 from gpuyard.workloads.command import Run
-from gpuyard.workloads.gpu_request import GpuRequest
-from gpuyard.workloads.overrides import Flag, FlagLayer
-from gpuyard.workloads.schema import Findings
-from gpuyard.workloads.shell_variables import expand
-from gpuyard.workloads.spec_messages import unknown_key
-from gpuyard.workloads.spec_model import SPEC, parse_run
-from gpuyard.workloads.spec_tree import Node, Path, Tree, UnreadableYaml, format_path
+from gpuyard.workloads.spec.gpu_request import GpuRequest
+from gpuyard.workloads.spec.messages import unknown_key
+from gpuyard.workloads.spec.model import SPEC, parse_run
+from gpuyard.workloads.spec.overrides import Flag, FlagLayer
+from gpuyard.workloads.spec.schema import Findings
+from gpuyard.workloads.spec.shell_variables import expand
+from gpuyard.workloads.spec.text_tree import Node, Path, Tree, UnreadableYaml, format_path
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -125,7 +125,7 @@ def _read(text: str | bytes | None, source: str) -> Tree:
     if text is None:
         return Tree()
     # ruamel.yaml costs start-up time, and most runs have no file.
-    from gpuyard.workloads.yaml_tree import read_yaml
+    from gpuyard.workloads.spec.yaml_tree import read_yaml
 
     try:
         if isinstance(text, bytes):
