@@ -14,8 +14,7 @@ from gpuyard.errors import Problem, SpecError
 from gpuyard.kube.quantity import parse_quantity
 from gpuyard.workloads.command import Run
 from gpuyard.workloads.spec.gpu_request import GpuRequest
-from gpuyard.workloads.spec.messages import unknown_key
-from gpuyard.workloads.spec.model import SPEC, parse_run
+from gpuyard.workloads.spec.model import SPEC, parse_run, unknown_key
 from gpuyard.workloads.spec.overrides import Flag, FlagLayer
 from gpuyard.workloads.spec.schema import Findings
 from gpuyard.workloads.spec.shell_variables import expand
