@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi
 from gpuyard.client.supervision import ObjectReference, Supervisor
+from gpuyard.kube.ages import Ages
 from gpuyard.kube.objects import EVENTS, Manifest, key_of, uid_of
 from gpuyard.kube.timestamps import parse_time
 
@@ -28,11 +30,12 @@ class EventExpiry:
         *,
         lifetime: timedelta = LIFETIME,
         interval_s: float = 600.0,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
-        self._clock = clock
+        self._age = Ages(clock, seconds)
         self._supervisor = supervisor
-        self._lifetime = lifetime
+        self._lifetime_s = lifetime.total_seconds()
         self._interval_s = interval_s
 
     async def run(self) -> None:
@@ -44,15 +47,17 @@ class EventExpiry:
 
     async def expire(self) -> int:
         """Deletes what is too old now and says how many that were."""
-        border = self._clock() - self._lifetime
         count = 0
+        seen: set[datetime] = set()
         for event in (await self._api.list(EVENTS)).items:
             key, uid = key_of(event), uid_of(event)
             with self._supervisor.guard("event-expiry", ObjectReference(EVENTS, key, uid)):
-                if _last_seen(event) < border:
+                seen.add(last := _last_seen(event))
+                if self._age(last) > self._lifetime_s:
                     count += 1
                     with contextlib.suppress(errors.NotFound, errors.Conflict):
                         await self._api.delete(EVENTS, key.name, key.namespace, uid=uid)
+        self._age.keep(seen)
         return count
 
 

@@ -7,27 +7,37 @@ order of answer and event matters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from gpuyard.controllers.job.view import PodView, view_pod
+from gpuyard.kube.ages import Ages
 from gpuyard.kube.objects import Manifest, ObjectKey, key_of, uid_of
 
 #: A pod that no event has shown by then is looked up.
-LOOK_UP_AFTER = timedelta(seconds=5)
+LOOK_UP_AFTER_S = 5.0
 
 
 @dataclass(frozen=True)
 class _Unseen:
     manifest: Manifest
-    since: datetime
+    since_s: float
 
 
 class Bookkeeping:
-    """Notes on one Job (one uid) and its pods."""
+    """Notes on one Job (one uid) and its pods.
 
-    def __init__(self) -> None:
+    Args:
+        clock: aware UTC now.
+        seconds: a steady clock.
+    """
+
+    def __init__(self, clock: Callable[[], datetime], seconds: Callable[[], float] = time.monotonic) -> None:
+        #: Of the times in the Job and its pods.
+        self.age = Ages(clock, seconds)
+        self._seconds = seconds
         #: Pods that the informer has shown and not yet reported gone.
         self.seen: set[ObjectKey] = set()
         self._unseen: dict[ObjectKey, _Unseen] = {}
@@ -49,22 +59,23 @@ class Bookkeeping:
         self._superseded.add(old["metadata"]["resourceVersion"])
         self._latest = new
 
-    def creating(self, pod: Manifest, now: datetime) -> None:
+    def creating(self, pod: Manifest) -> None:
         """The pod is about to be created."""
-        self._unseen[key_of(pod)] = _Unseen(pod, now)
+        self._unseen[key_of(pod)] = _Unseen(pod, self._seconds())
 
-    def created(self, pod: Manifest, now: datetime) -> None:
+    def created(self, pod: Manifest) -> None:
         """The server's answer; an event may have shown the pod already."""
         if key_of(pod) in self._unseen:
-            self._unseen[key_of(pod)] = _Unseen(pod, now)
+            self._unseen[key_of(pod)] = _Unseen(pod, self._seconds())
 
     def not_created(self, key: ObjectKey) -> None:
         """There is no such pod."""
         self._unseen.pop(key, None)
 
-    def overdue(self, now: datetime) -> list[ObjectKey]:
+    def overdue(self) -> list[ObjectKey]:
         """Created pods that no event has shown for long."""
-        return [key for key, unseen in self._unseen.items() if now - unseen.since >= LOOK_UP_AFTER]
+        border_s = self._seconds() - LOOK_UP_AFTER_S
+        return [key for key, unseen in self._unseen.items() if unseen.since_s <= border_s]
 
     @property
     def waiting(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Callable
 from datetime import datetime
 
@@ -13,13 +14,12 @@ from gpuyard.client.api import KubeApi, Propagation
 from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
 from gpuyard.client.workqueue import WorkQueue
-from gpuyard.controllers.job.bookkeeping import LOOK_UP_AFTER, Bookkeeping
+from gpuyard.controllers.job.bookkeeping import LOOK_UP_AFTER_S, Bookkeeping
 from gpuyard.controllers.job.plan import next_look_s, plan
 from gpuyard.controllers.job.pod_control import PodControl
 from gpuyard.controllers.job.status import Account, account, judge, news
 from gpuyard.controllers.job.view import JobView, PodView, view_job, view_pod
 from gpuyard.kube.objects import JOBS, Manifest, ObjectKey, controller_of, key_of, uid_of, with_kind
-from gpuyard.kube.timestamps import later
 
 _WORKERS = 8
 _ORPHAN_RECHECK_S = 1.0
@@ -34,6 +34,7 @@ class JobController:
     Args:
         jobs, pods: informers that someone else runs.
         backoff_s: delay before a pod is made again after one failure; it doubles up to six minutes.
+        seconds: a steady clock.
     """
 
     def __init__(
@@ -45,14 +46,16 @@ class JobController:
         *,
         backoff_s: float = 10.0,
         rng: random.Random | None = None,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._clock = clock
+        self._seconds = seconds
         self._jobs = jobs
         self._pods = pods
         self._backoff_s = backoff_s
         self._events = EventRecorder(api, "job-controller", clock)
-        self._control = PodControl(api, clock, self._events, rng or random.Random())  # noqa: S311 names only
+        self._control = PodControl(api, self._events, rng or random.Random())  # noqa: S311 names only
         self._books: dict[str, Bookkeeping] = {}
         self._queue: WorkQueue[ObjectKey] = WorkQueue("job", self._sync, jobs.supervisor, jobs.reference)
         self._orphans: WorkQueue[ObjectKey] = WorkQueue(
@@ -103,7 +106,7 @@ class JobController:
         return job if job is not None and uid_of(job) == owner["uid"] else None
 
     def _book(self, uid: str) -> Bookkeeping:
-        return self._books.setdefault(uid, Bookkeeping())
+        return self._books.setdefault(uid, Bookkeeping(self._clock, self._seconds))
 
     def _views(self, book: Bookkeeping) -> list[PodView]:
         return book.pods(self._pods.objects[key] for key in sorted(book.seen))
@@ -119,24 +122,23 @@ class JobController:
             return None
         if job.finished_at is not None:
             return await self._after_end(manifest, job, book, job.finished_at)
-        now = self._clock()
-        await self._control.look_up(book, now)
+        await self._control.look_up(book)
         pods = self._views(book)
-        todo = plan(job, pods, judge(job, pods, now), now, self._backoff_s)
+        todo = plan(job, pods, judge(job, pods, book.age), book.age, self._backoff_s)
         problems = await self._control.delete(manifest, book, todo.delete, counts=todo.counts)
         problems += await self._control.create(manifest, book, todo.create)
-        manifest = await self._count(manifest, book, now)
+        manifest = await self._count(manifest, book)
         if problems:
             raise problems[0]
         if book.waiting:
-            return LOOK_UP_AFTER.total_seconds()
-        return next_look_s(view_job(manifest), todo, now)
+            return LOOK_UP_AFTER_S
+        return next_look_s(view_job(manifest), todo, book.age)
 
-    async def _count(self, manifest: Manifest, book: Bookkeeping, now: datetime) -> Manifest:
+    async def _count(self, manifest: Manifest, book: Bookkeeping) -> Manifest:
         """Writes the status; where outcomes are new, releases their pods and writes the counters."""
         while True:
             job, pods = view_job(manifest), self._views(book)
-            result = account(job, pods, judge(job, pods, now), now)
+            result = account(job, pods, judge(job, pods, book.age), self._clock())
             manifest = await self._write_status(manifest, book, result)
             if not result.release:
                 return manifest
@@ -160,7 +162,7 @@ class JobController:
         await self._control.release(book, [pod for pod in self._views(book) if pod.tracked])
         if job.ttl_s is None or job.deleting:
             return None
-        left_s = (later(finished_at, job.ttl_s) - self._clock()).total_seconds()
+        left_s = job.ttl_s - book.age(finished_at)
         if left_s > 0:
             return left_s
         key = key_of(manifest)
@@ -181,7 +183,7 @@ class JobController:
                 job = await self._api.get(JOBS, owner["name"], key.namespace)
                 if uid_of(job) == owner["uid"]:
                     return _ORPHAN_RECHECK_S
-        await self._control.release(Bookkeeping(), [view_pod(manifest)])
+        await self._control.release(Bookkeeping(self._clock, self._seconds), [view_pod(manifest)])
         return None
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from itertools import islice
 
 from gpuyard.controllers.job.status import (
     Verdict,
     completed_indexes,
-    deadline,
     has_valid_index,
     succeeded_count,
+    time_left_s,
 )
 from gpuyard.controllers.job.view import JobView, PodView
+from gpuyard.kube.ages import Age
 
 #: Source: job_controller.go MaxJobPodFailureBackOff.
 _MAX_BACKOFF_S = 360.0
@@ -39,9 +40,7 @@ class Plan:
     wait_s: float | None = None
 
 
-def plan(
-    job: JobView, pods: Sequence[PodView], verdict: Verdict | None, now: datetime, backoff_s: float
-) -> Plan:
+def plan(job: JobView, pods: Sequence[PodView], verdict: Verdict | None, age: Age, backoff_s: float) -> Plan:
     """Decides; deleting goes before creating. `backoff_s` is the delay after one failure."""
     active = [pod for pod in pods if pod.active]
     if verdict is not None:
@@ -58,7 +57,7 @@ def plan(
     missing = min(wanted - len(holding), _MAX_AT_ONCE)
     if job.suspended or missing <= 0:
         return Plan()
-    wait_s = _backoff_left_s(pods, now, backoff_s)
+    wait_s = _backoff_left_s(pods, age, backoff_s)
     if wait_s > 0:
         return Plan(wait_s=wait_s)
     if not job.indexed:
@@ -68,12 +67,12 @@ def plan(
     return Plan(create=tuple(islice(free, missing)))
 
 
-def next_look_s(job: JobView, todo: Plan, now: datetime) -> float | None:
+def next_look_s(job: JobView, todo: Plan, age: Age) -> float | None:
     """Seconds until something is due that no event will tell: the end of a back-off, or of the Job's time."""
     waits = [] if todo.wait_s is None else [todo.wait_s]
-    due = deadline(job)
-    if due is not None and due > now:
-        waits.append((due - now).total_seconds())
+    left_s = time_left_s(job, age)
+    if left_s is not None and left_s > 0:
+        waits.append(left_s)
     return min(waits, default=None)
 
 
@@ -106,17 +105,15 @@ def _progress(pod: PodView) -> tuple[bool, bool, bool, list[int], str]:
     return pod.scheduled, pod.phase == "Running", pod.ready, age, pod.key.name
 
 
-def _backoff_left_s(pods: Sequence[PodView], now: datetime, backoff_s: float) -> float:
+def _backoff_left_s(pods: Sequence[PodView], age: Age, backoff_s: float) -> float:
     """The delay doubles with each pod that failed since the last success; deleted pods don't count.
 
     It is read off the pods, which stay until their Job goes, and so survives a restart.
     """
-    ends = [(pod.finished_at, pod.phase) for pod in pods if pod.terminal and pod.finished_at]
-    last_success = max((at for at, phase in ends if phase == "Succeeded"), default=None)
-    failures = [at for at, phase in ends if phase == "Failed" and (last_success is None or at > last_success)]
+    ages = [(age(pod.finished_at), pod.phase) for pod in pods if pod.terminal and pod.finished_at]
+    last_success_s = min((age_s for age_s, phase in ages if phase == "Succeeded"), default=math.inf)
+    failures = [age_s for age_s, phase in ages if phase == "Failed" and age_s < last_success_s]
     if not failures:
         return 0.0
     delay_s = min(backoff_s * 2.0 ** min(len(failures) - 1, 30), _MAX_BACKOFF_S)
-    left_s = (max(failures) + timedelta(seconds=delay_s) - now).total_seconds()
-    # Never more, also where the clock was ahead when a pod failed and has been put right since.
-    return min(left_s, delay_s)
+    return delay_s - min(failures)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from typing import TypeAlias, TypeVar
 
 from gpuyard import errors
@@ -28,11 +27,8 @@ Item = TypeVar("Item")
 class PodControl:
     """The requests about pods; every one is noted in the Job's bookkeeping before it is sent."""
 
-    def __init__(
-        self, api: KubeApi, clock: Callable[[], datetime], events: EventRecorder, rng: random.Random
-    ) -> None:
+    def __init__(self, api: KubeApi, events: EventRecorder, rng: random.Random) -> None:
         self._api = api
-        self._clock = clock
         self._events = events
         self._rng = rng
 
@@ -60,7 +56,7 @@ class PodControl:
     async def _create_one(self, job: Manifest, book: Bookkeeping, index: int | None) -> Problem:
         for attempt in range(_NAME_ATTEMPTS):
             pod = pod_of(job, index, self._rng)
-            book.creating(pod, self._clock())
+            book.creating(pod)
             try:
                 made = await self._api.create(PODS, pod)
             except errors.AlreadyExists as error:
@@ -76,7 +72,7 @@ class PodControl:
                 )
                 return error
             else:
-                book.created(made, self._clock())
+                book.created(made)
                 await self._events.record(
                     with_kind(JOBS, job),
                     "Normal",
@@ -86,11 +82,11 @@ class PodControl:
                 return None
         return None
 
-    async def look_up(self, book: Bookkeeping, now: datetime) -> None:
+    async def look_up(self, book: Bookkeeping) -> None:
         """Settles whether pods exist that were created a while ago and that no event has shown."""
-        for key in book.overdue(now):
+        for key in book.overdue():
             try:
-                book.created(await self._api.get(PODS, key.name, key.namespace), now)
+                book.created(await self._api.get(PODS, key.name, key.namespace))
             except errors.NotFound:
                 book.not_created(key)
 

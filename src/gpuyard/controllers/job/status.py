@@ -19,9 +19,10 @@ from typing import Any, Literal, TypeAlias
 
 from gpuyard.controllers.job.completion_indexes import format_indexes, parse_indexes
 from gpuyard.controllers.job.view import JobView, PodView
+from gpuyard.kube.ages import Age
 from gpuyard.kube.conditions import find_condition, with_condition
 from gpuyard.kube.objects import Manifest, annotations_of
-from gpuyard.kube.timestamps import format_time, later
+from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT
 
 EventType: TypeAlias = Literal["Normal", "Warning"]
@@ -93,7 +94,7 @@ def _uncounted(job: JobView, pods: Sequence[PodView]) -> list[PodView]:
     return [pod for pod in pods if pod.tracked and pod.uid not in known and has_valid_index(job, pod)]
 
 
-def judge(job: JobView, pods: Sequence[PodView], now: datetime) -> Verdict | None:
+def judge(job: JobView, pods: Sequence[PodView], age: Age) -> Verdict | None:
     """Whether the Job's end is decided; a verdict that is written in its status stands."""
     for type_, succeeded in (("SuccessCriteriaMet", True), ("FailureTarget", False)):
         if job.has(type_):
@@ -101,8 +102,8 @@ def judge(job: JobView, pods: Sequence[PodView], now: datetime) -> Verdict | Non
             return Verdict(succeeded, condition.get("reason", ""), condition.get("message", ""))
     if failed_count(job, pods) > job.backoff_limit or _restarted_too_often(job, pods):
         return Verdict(False, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
-    due = deadline(job)
-    if due is not None and now >= due:
+    left_s = time_left_s(job, age)
+    if left_s is not None and left_s <= 0:
         return Verdict(False, "DeadlineExceeded", "Job was active longer than specified deadline")
     if any(pod.active for pod in pods):
         return None
@@ -112,14 +113,14 @@ def judge(job: JobView, pods: Sequence[PodView], now: datetime) -> Verdict | Non
     return None
 
 
-def deadline(job: JobView) -> datetime | None:
-    """When the Job fails for having been active too long; None without a deadline.
+def time_left_s(job: JobView, age: Age) -> float | None:
+    """Seconds until the Job fails for having been active too long; None without a deadline.
 
     The clock stands while the Job is suspended, and starts anew with the write that resumes it.
     """
     if job.deadline_s is None or job.started_at is None or job.suspended or job.has("Suspended"):
         return None
-    return later(job.started_at, job.deadline_s)
+    return job.deadline_s - age(job.started_at)
 
 
 def _restarted_too_often(job: JobView, pods: Sequence[PodView]) -> bool:

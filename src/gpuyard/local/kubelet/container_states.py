@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,11 @@ class ContainerState:
         current: its last start.
         previous: the one before.
         container: the handle of the last start while that isn't known to have ended.
+        began_s: when the last start began, on a steady clock; None where an earlier kubelet began it.
         failures: starts in a row that ended, for the back-off.
-        not_before: no start before this.
+        delay_s: the back-off after the last end.
+        not_before_s: no start before this, on a steady clock. Nothing keeps it: a new kubelet begins the
+            back-off anew.
         obstacle: why it can't be started for now (reason, message).
         stop_grace_s: what its processes were given, None as long as nobody stops them.
         pull: of its image, where it has one.
@@ -49,8 +52,10 @@ class ContainerState:
     current: Run | None = None
     previous: Run | None = None
     container: Container | None = None
+    began_s: float | None = None
     failures: int = 0
-    not_before: datetime | None = None
+    delay_s: float = 0.0
+    not_before_s: float | None = None
     obstacle: tuple[str, str] = ("", "")
     stop_grace_s: float | None = None
     pull: Pull = field(default_factory=Pull)
@@ -97,25 +102,28 @@ class ContainerState:
             await runtimes.end_lost(folder.start_name(self.name, recorded.attempt))
             self.previous, self.current = self.current, _lost(recorded, now)
 
-    def begin(self, container: Container | None, started_at: datetime) -> None:
+    def begin(self, container: Container | None, started_at: datetime, now_s: float) -> None:
         """Notes a start; without a container it is one that failed, and `end` follows."""
         self.previous = self.current
         self.current = Run(self.next_attempt, started_at)
         self.container = container
+        self.began_s = now_s
+        self.delay_s = 0.0
         self.obstacle = ("", "")
         self.stop_grace_s = None
         self.pull.is_due = True
 
-    def end(self, exit_: Exit, back_off: BackOff) -> float:
-        """Notes the end of its last start; returns the seconds to wait before the next, if there is one."""
+    def end(self, exit_: Exit, back_off: BackOff, now_s: float) -> None:
+        """Notes the end of its last start."""
         assert self.current is not None
         self.container = None
         self.current = Run(self.current.attempt, self.current.started_at, exit_)
         ran_s = (exit_.finished_at - self.current.started_at).total_seconds()
+        if self.began_s is not None:
+            ran_s = now_s - self.began_s
         self.failures = 1 if ran_s >= back_off.reset_s else self.failures + 1
-        delay_s = back_off.delay_s(self.failures)
-        self.not_before = exit_.finished_at + timedelta(seconds=delay_s)
-        return delay_s
+        self.delay_s = back_off.delay_s(self.failures)
+        self.not_before_s = now_s + self.delay_s
 
     def observed(self) -> Observed:
         """For the plan."""
@@ -125,7 +133,7 @@ class ContainerState:
             self.is_init,
             running=self.is_running,
             exit_code=None if exit_ is None else exit_.code,
-            not_before=self.not_before,
+            not_before_s=self.not_before_s,
         )
 
     def waiting(self, pod: Manifest) -> tuple[str, str]:
@@ -135,14 +143,14 @@ class ContainerState:
         if self.current is None:
             return ("ContainerCreating", "")
         exit_, policy = self.current.exit, pod["spec"]["restartPolicy"]
-        if exit_ is None or self.not_before is None or self.not_before <= exit_.finished_at:
+        if exit_ is None or self.delay_s == 0:
             return ("", "")
         if policy == NEVER or (exit_.code == 0 and (self.is_init or policy == ON_FAILURE)):
             return ("", "")
-        key, delay = key_of(pod), self.not_before - exit_.finished_at
+        key = key_of(pod)
         return (
             "CrashLoopBackOff",
-            f"back-off {delay.total_seconds():.0f}s restarting failed container={self.name} "
+            f"back-off {self.delay_s:.0f}s restarting failed container={self.name} "
             f"pod={key.name}_{key.namespace}({uid_of(pod)})",
         )
 

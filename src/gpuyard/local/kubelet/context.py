@@ -27,7 +27,8 @@ class KubeletContext:
         images: for containers that have one.
         logs: of the containers.
         cdi_dir: where the agent writes its CDI spec.
-        devices_due: until when device plugins of an earlier start may still be on their way.
+        devices_due_s: until when device plugins of an earlier start may still be on their way, on the
+            loop's clock.
     """
 
     api: KubeApi
@@ -38,7 +39,7 @@ class KubeletContext:
     clock: Callable[[], datetime]
     pods_dir: Path
     back_off: BackOff
-    devices_due: datetime
+    devices_due_s: float
     images: Images
     logs: KubeletLogs
     cdi_dir: Path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
 from gpuyard import errors
@@ -78,7 +77,7 @@ class Pull:
         task: the pull that is on its way.
         failures: in a row.
         error: of the last one.
-        retry_at: no pull before this.
+        retry_at_s: no pull before this, on a steady clock.
     """
 
     image: Image | None = None
@@ -86,23 +85,23 @@ class Pull:
     task: asyncio.Task[None] | None = None
     failures: int = 0
     error: CannotGet | None = None
-    retry_at: datetime | None = None
+    retry_at_s: float = 0.0
 
     def succeeded(self, image: Image) -> None:
         """It is there."""
         self.image, self.is_due, self.task = image, False, None
-        self.failures, self.error, self.retry_at = 0, None, None
+        self.failures, self.error = 0, None
 
-    def failed(self, error: CannotGet, back_off: BackOff, now: datetime) -> None:
+    def failed(self, error: CannotGet, back_off: BackOff, now_s: float) -> None:
         """It couldn't be had; the next try comes later each time."""
         self.task = None
         self.failures += 1
         self.error = error
-        self.retry_at = now + timedelta(seconds=back_off.delay_s(self.failures + 1))
+        self.retry_at_s = now_s + back_off.delay_s(self.failures + 1)
 
-    def backed_off(self, name: str, now: datetime) -> tuple[str, str] | None:
+    def backed_off(self, name: str, now_s: float) -> tuple[str, str] | None:
         """Reason and message while it is too early for the next try."""
-        if self.error is None or self.retry_at is None or self.retry_at <= now:
+        if self.error is None or self.retry_at_s <= now_s:
             return None
         if self.error.reason != "ErrImagePull":
             return (self.error.reason, self.error.message)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from gpuyard import errors
@@ -57,7 +57,7 @@ class Kubelet:
         devices_due_s: float = _DEVICES_DUE_S,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
-        """Makes the kubelet; nothing happens before `run`.
+        """Makes the kubelet in the loop that it will run in; nothing happens before `run`.
 
         Args:
             api: the yard's.
@@ -88,7 +88,7 @@ class Kubelet:
             clock=clock,
             pods_dir=paths.pods_dir,
             back_off=back_off or BackOff(),
-            devices_due=clock() + timedelta(seconds=devices_due_s),
+            devices_due_s=asyncio.get_running_loop().time() + devices_due_s,
             images=Images(runtimes.podman.host),
             logs=self.logs,
             cdi_dir=paths.cdi_dir,

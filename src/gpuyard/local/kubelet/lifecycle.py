@@ -1,4 +1,4 @@
-"""What a pod needs next, and what it is by now (pure).
+"""What a pod needs next, and what it is by now (pure). All times are of one steady clock.
 
 Sources: kubernetes `pkg/kubelet/kuberuntime/kuberuntime_manager.go` computePodActions, doBackOff, and
 `pkg/kubelet/kubelet_pods.go` getPhase.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from gpuyard.kube.objects import Manifest
 from gpuyard.workloads.stopping import StopOptions
@@ -24,14 +23,14 @@ class Observed:
 
     Attributes:
         exit_code: of its last run; None while it runs or when it never did.
-        not_before: no start before this; None for at once.
+        not_before_s: no start before this; None for at once.
     """
 
     name: str
     is_init: bool = False
     running: bool = False
     exit_code: int | None = None
-    not_before: datetime | None = None
+    not_before_s: float | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -48,14 +47,14 @@ class Plan:
         stop: every running container has to end.
         done: nothing runs and nothing will ever be started.
         expired: the deadline has passed, which ends the pod for good.
-        wake_at: when to look again without anything having happened; None for never.
+        wake_at_s: when to look again without anything having happened; None for never.
     """
 
     start: tuple[str, ...] = ()
     stop: bool = False
     done: bool = False
     expired: bool = False
-    wake_at: datetime | None = None
+    wake_at_s: float | None = None
 
 
 def plan(
@@ -63,8 +62,8 @@ def plan(
     *,
     restart_policy: str,
     ending: bool,
-    deadline_at: datetime | None,
-    now: datetime,
+    deadline_s: float | None,
+    now_s: float,
 ) -> Plan:
     """Decides the next step.
 
@@ -72,21 +71,20 @@ def plan(
         containers: init containers first, both in the order of the spec.
         restart_policy: Always, OnFailure or Never.
         ending: the pod is deleted.
-        deadline_at: when it has been active for long enough.
-        now: aware.
+        deadline_s: when it has been active for long enough.
     """
     running = any(container.running for container in containers)
     if ending:
         return Plan(stop=running, done=not running)
-    step = _next(containers, restart_policy, now)
-    if deadline_at is None or step.done:
+    step = _next(containers, restart_policy, now_s)
+    if deadline_s is None or step.done:
         return step
-    if deadline_at <= now:
+    if deadline_s <= now_s:
         return Plan(stop=running, done=not running, expired=True)
-    return replace(step, wake_at=deadline_at if step.wake_at is None else min(step.wake_at, deadline_at))
+    return replace(step, wake_at_s=deadline_s if step.wake_at_s is None else min(step.wake_at_s, deadline_s))
 
 
-def _next(containers: Sequence[Observed], restart_policy: str, now: datetime) -> Plan:
+def _next(containers: Sequence[Observed], restart_policy: str, now_s: float) -> Plan:
     """The step without regard to deadlines."""
     for container in (c for c in containers if c.is_init):
         if container.succeeded:
@@ -94,18 +92,18 @@ def _next(containers: Sequence[Observed], restart_policy: str, now: datetime) ->
         # As in Kubernetes, Always means OnFailure to an init container.
         if container.exit_code is not None and restart_policy == NEVER:
             return Plan(done=True)
-        return _starts([] if container.running else [container], now)
+        return _starts([] if container.running else [container], now_s)
     mains = [c for c in containers if not c.is_init]
     wanted = [c for c in mains if not c.running and _wants_start(c, restart_policy)]
     if not wanted and not any(c.running for c in mains):
         return Plan(done=True)
-    return _starts(wanted, now)
+    return _starts(wanted, now_s)
 
 
-def _starts(wanted: Sequence[Observed], now: datetime) -> Plan:
-    due = [c for c in wanted if c.not_before is None or c.not_before <= now]
-    times = [c.not_before for c in wanted if c.not_before is not None and c.not_before > now]
-    return Plan(start=tuple(c.name for c in due), wake_at=min(times, default=None))
+def _starts(wanted: Sequence[Observed], now_s: float) -> Plan:
+    due = [c for c in wanted if c.not_before_s is None or c.not_before_s <= now_s]
+    times = [c.not_before_s for c in wanted if c.not_before_s is not None and c.not_before_s > now_s]
+    return Plan(start=tuple(c.name for c in due), wake_at_s=min(times, default=None))
 
 
 def _wants_start(container: Observed, restart_policy: str) -> bool:

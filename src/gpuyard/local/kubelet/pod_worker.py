@@ -7,13 +7,13 @@ import logging
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from gpuyard import errors
+from gpuyard.kube.ages import Ages
 from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
 from gpuyard.kube.requests import effective_requests
-from gpuyard.kube.timestamps import parse_time
+from gpuyard.kube.timestamps import later, parse_time
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.local.kubelet.admission import Rejection, admit, refused_by_devices
 from gpuyard.local.kubelet.config_volumes import write_config_maps
@@ -39,7 +39,7 @@ _RETRY_S = 0.1
 _RETRY_MAX_S = 30.0
 _DEADLINE = Rejection("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
 #: A start that waits for something else than a moment.
-_NOT_BY_TIME = timedelta(days=1)
+_NOT_BY_TIME_S = 86_400.0
 
 
 class PodWorker:
@@ -57,6 +57,9 @@ class PodWorker:
         self._folder = PodFolder(context.pods_dir / self.uid)
         started_at = (pod.get("status") or {}).get("startTime")
         self._started_at = parse_time(started_at) if started_at else context.clock()
+        self._now_s = asyncio.get_running_loop().time
+        self._age = Ages(context.clock, self._now_s)
+        self._age(self._started_at)
         self._allocations: dict[str, ContainerAllocation] = {}
         self._writer = PodWriter(context.api, pod)
         self._unsettled_since: float | None = None
@@ -108,33 +111,33 @@ class PodWorker:
                         if not restored:
                             await self._restore()
                             restored = True
-                        wake_at = await self._step()
-                        done = wake_at is None
+                        wake_at_s = await self._step()
+                        done = wake_at_s is None
                         retry_s = _RETRY_S
                     except errors.GpuyardError as error:
                         log.warning("pod %s: %s; again in %.1f s", key_of(self._pod), error, retry_s)
-                        wake_at = self._context.clock() + timedelta(seconds=retry_s)
+                        wake_at_s = self._now_s() + retry_s
                         retry_s = min(retry_s * 2, _RETRY_MAX_S)
-                    if wake_at is not None:
-                        await self._sleep_until(wake_at)
+                    if wake_at_s is not None:
+                        await self._sleep_until(wake_at_s)
         finally:
             for state in self.states:
                 if state.container is not None:
                     state.container.close()
 
-    async def _sleep_until(self, moment: datetime) -> None:
+    async def _sleep_until(self, moment_s: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout((moment - self._context.clock()).total_seconds()):
+            async with asyncio.timeout_at(moment_s):
                 await self._wake.wait()
 
     # -- steps ------------------------------------------------------------------------------------------
 
-    async def _step(self) -> datetime | None:
+    async def _step(self) -> float | None:
         """Does what is to be done now; returns when to look again, None when the pod is over."""
-        now = self._context.clock()
+        now_s = self._now_s()
         if not self._is_ending and not self._admitted:
-            rejection = await self._admit(now)
-            if isinstance(rejection, datetime):
+            rejection = await self._admit(now_s)
+            if isinstance(rejection, float):
                 return rejection
             if rejection is not None:
                 await self._reject(rejection)
@@ -147,8 +150,8 @@ class PodWorker:
             observed,
             restart_policy=spec["restartPolicy"],
             ending=self._is_ending,
-            deadline_at=self._deadline(),
-            now=now,
+            deadline_s=self._deadline_s(),
+            now_s=now_s,
         )
         if step.expired:
             self._ended_by = _DEADLINE
@@ -162,8 +165,8 @@ class PodWorker:
             await self._finish()
             return None
         if step.start:
-            return now
-        return await self._report(step.wake_at)
+            return now_s
+        return await self._report(step.wake_at_s)
 
     async def _restore(self) -> None:
         """Takes over what an earlier kubelet started."""
@@ -178,17 +181,17 @@ class PodWorker:
         record = self._folder.read_record()
         if record is not None:
             self._context.ports.keep(self.uid, record.master_port)
-        deadline = self._deadline()
+        seconds = self._pod["spec"].get("activeDeadlineSeconds")
         ends = [s.current.exit for s in self.states if not s.is_init and s.current and s.current.exit]
-        if deadline is not None and any(end.finished_at >= deadline for end in ends):
+        if seconds is not None and any(e.finished_at >= later(self._started_at, seconds) for e in ends):
             # It was being stopped for its deadline when the earlier kubelet went away, or would have been.
             self._ended_by = _DEADLINE
 
-    def _deadline(self) -> datetime | None:
+    def _deadline_s(self) -> float | None:
         seconds = self._pod["spec"].get("activeDeadlineSeconds")
-        return None if seconds is None else self._started_at + timedelta(seconds=seconds)
+        return None if seconds is None else self._now_s() - self._age(self._started_at) + seconds
 
-    async def _admit(self, now: datetime) -> Rejection | datetime | None:
+    async def _admit(self, now_s: float) -> Rejection | float | None:
         """Reserves what the pod asks for; a moment when that is to be tried again."""
         context, spec = self._context, self._pod["spec"]
         requests = effective_requests(spec)
@@ -203,8 +206,8 @@ class PodWorker:
         except errors.DeviceError as error:
             del context.held[self.uid]
             await context.devices.release(self.uid)
-            if now < context.devices_due:
-                return now + timedelta(seconds=_RETRY_S)
+            if now_s < context.devices_due_s:
+                return now_s + _RETRY_S
             return refused_by_devices(error.message)
         self._folder.write_record(PodRecord(*key_of(self._pod), context.ports.take(self.uid)))
         self._admitted = True
@@ -244,9 +247,7 @@ class PodWorker:
         except errors.MountError as error:
             self._tell("Warning", "FailedMount", error.message)
             for state in due:
-                state.not_before = self._context.clock() + timedelta(
-                    seconds=self._context.back_off.obstacle_s
-                )
+                state.not_before_s = self._now_s() + self._context.back_off.obstacle_s
             return False
         self._mounted = True
         return True
@@ -263,7 +264,7 @@ class PodWorker:
                 context, self._pod, state.spec, attempt, allocation, port, image
             )
         except errors.StartError as error:
-            state.begin(None, context.clock())
+            state.begin(None, context.clock(), self._now_s())
             self._tell("Warning", "Failed", f"Error: {error.message}")
             self._ended(state, Exit(error.code, ExitReason.START_ERROR, context.clock(), error.in_one_line))
             return
@@ -273,9 +274,9 @@ class PodWorker:
             if state.obstacle != (reason, error.message):
                 self._tell("Warning", "Failed", f"Error: {error.message}")
             state.obstacle = (reason, error.message)
-            state.not_before = context.clock() + timedelta(seconds=context.back_off.obstacle_s)
+            state.not_before_s = self._now_s() + context.back_off.obstacle_s
             return
-        state.begin(container, container.started_at)
+        state.begin(container, container.started_at, self._now_s())
         self._watch(state, container)
         self._tell("Normal", "Created", f"Created container: {state.name}")
         self._tell("Normal", "Started", f"Started container {state.name}")
@@ -285,12 +286,12 @@ class PodWorker:
 
     def _get_image(self, state: ContainerState) -> None:
         """Pulls beside everything else: it may take minutes, and the pod may be deleted meanwhile."""
-        now = self._context.clock()
-        backed_off = state.pull.backed_off(state.spec["image"], now)
+        now_s = self._now_s()
+        backed_off = state.pull.backed_off(state.spec["image"], now_s)
         if backed_off is not None:
-            state.obstacle, state.not_before = backed_off, state.pull.retry_at
+            state.obstacle, state.not_before_s = backed_off, state.pull.retry_at_s
         elif state.pull.task is None:
-            state.obstacle, state.not_before = ("ContainerCreating", ""), now + _NOT_BY_TIME
+            state.obstacle, state.not_before_s = ("ContainerCreating", ""), now_s + _NOT_BY_TIME_S
             state.pull.task = self._group.create_task(
                 self._pull(state), name=f"image {self.uid}/{state.name}"
             )
@@ -299,13 +300,12 @@ class PodWorker:
         context, name = self._context, state.spec["image"]
         try:
             state.pull.succeeded(await context.images.get(name, state.spec["imagePullPolicy"]))
-            state.obstacle, state.not_before = ("", ""), None
+            state.obstacle, state.not_before_s = ("", ""), None
         except CannotGet as error:
-            now = context.clock()
-            state.pull.failed(error, context.back_off, now)
+            state.pull.failed(error, context.back_off, self._now_s())
             state.obstacle = (error.reason, error.message)
             # Long enough to be seen before the back-off is.
-            state.not_before = now + timedelta(seconds=context.back_off.obstacle_s)
+            state.not_before_s = self._now_s() + context.back_off.obstacle_s
             self._tell("Warning", "Failed", f'Failed to pull image "{name}": {error.message}')
         self._wake.set()
 
@@ -318,9 +318,9 @@ class PodWorker:
         self._group.create_task(watch(), name=f"container {self.uid}/{state.name}")
 
     def _ended(self, state: ContainerState, exit_: Exit) -> None:
-        delay_s = state.end(exit_, self._context.back_off)
+        state.end(exit_, self._context.back_off, self._now_s())
         self._wake.set()
-        if delay_s > 0 and self._waiting(state)[0]:
+        if state.delay_s > 0 and self._waiting(state)[0]:
             self._tell("Warning", "BackOff", f"Back-off restarting failed container {state.name}")
 
     async def _stop(self) -> None:
@@ -353,22 +353,22 @@ class PodWorker:
 
     # -- what the API is told ---------------------------------------------------------------------------
 
-    async def _report(self, wake_at: datetime | None) -> datetime:
+    async def _report(self, wake_at_s: float | None) -> float:
         """Writes the status if it has changed and is likely to last."""
-        now, loop = self._context.clock(), asyncio.get_running_loop()
-        wake_at = wake_at or now + timedelta(days=1)
+        now_s = self._now_s()
+        wake_at_s = now_s + _NOT_BY_TIME_S if wake_at_s is None else wake_at_s
         status = self._make_status(done=False)
         if self._writer.is_written(status):
             self._unsettled_since = None
-            return wake_at
+            return wake_at_s
         if self._unsettled_since is None:
-            self._unsettled_since = loop.time()
-        left_s = self._unsettled_since + _SETTLE_S - loop.time()
-        if left_s > 0:
-            return min(wake_at, now + timedelta(seconds=left_s))
+            self._unsettled_since = now_s
+        settled_at_s = self._unsettled_since + _SETTLE_S
+        if settled_at_s > now_s:
+            return min(wake_at_s, settled_at_s)
         await self._writer.write_status(status)
         self._unsettled_since = None
-        return wake_at
+        return wake_at_s
 
     def _make_status(self, *, done: bool) -> dict[str, Any]:
         phase = phase_of([state.observed() for state in self.states], done=done)

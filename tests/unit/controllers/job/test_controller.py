@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
+
 from gpuyard.client.api import Propagation
 from gpuyard.client.supervision import Supervisor
 from gpuyard.controllers.garbage import GarbageCollector
@@ -26,6 +28,7 @@ def controller(yard: Yard, **options: Any) -> JobController:
         yard.informers[JOBS],
         yard.informers[PODS],
         rng=random.Random(1),
+        seconds=yard.clock.seconds,
         **options,
     )
 
@@ -86,6 +89,24 @@ async def test_a_failed_pod_is_tried_again_after_a_while(yard: Yard, clock: Cloc
     assert failed["message"] == "Job has reached the specified backoff limit"
 
 
+@pytest.mark.parametrize("set_by", [86_400, -86_400])
+async def test_a_clock_that_is_set_moves_no_backoff(yard: Yard, clock: Clock, set_by: float) -> None:
+    """Neither is the Job held for a day nor are its pods made one after the other."""
+    async with yard.running(controller(yard, backoff_s=60), yard.kubelet(lambda pod: "Failed")):
+        await yard.api.create(JOBS, yard.a_job(backoffLimit=1))
+        await yard.until(lambda: yard.job()["status"].get("failed") == 1)
+        await yard.touch("1")
+        clock.set_by(set_by)
+        clock.advance(59)
+        await yard.touch("2")
+        await yard.api.create(JOBS, yard.a_job("later", backoffLimit=1))
+        await yard.until(lambda: yard.job("later")["status"].get("failed") == 1)
+        assert len(yard.pods()) == 2
+        clock.advance(2)
+        await yard.touch("3")
+        await yard.until(lambda: yard.job()["status"].get("failed") == 2)
+
+
 async def test_a_failed_job_stops_its_other_pods_before_it_says_so(yard: Yard) -> None:
     async with yard.running(controller(yard), yard.kubelet(lambda pod: None)):
         await yard.api.create(JOBS, yard.a_job(completions=3, parallelism=3, backoffLimit=0))
@@ -112,6 +133,20 @@ async def test_the_deadline_ends_a_job(yard: Yard, clock: Clock) -> None:
     failed = find_condition(yard.job(), "Failed") or {}
     assert failed["reason"] == "DeadlineExceeded"
     assert failed["message"] == "Job was active longer than specified deadline"
+
+
+async def test_a_clock_that_is_set_ends_no_job(yard: Yard, clock: Clock) -> None:
+    async with yard.running(controller(yard), yard.kubelet(lambda pod: None)):
+        await yard.api.create(JOBS, yard.a_job(activeDeadlineSeconds=60))
+        await yard.until(lambda: "startTime" in yard.job().get("status", {}))
+        await yard.touch("1")
+        await yard.until(lambda: yard.job()["status"].get("active") == 1)
+        clock.set_by(86_400)
+        [pod] = yard.pods()
+        await yard.until(lambda: len(yard.pods("Running")) == 1)
+        await yard.end_pod(pod, "Succeeded")
+        await yard.until(lambda: yard.job_is("Complete") or yard.job_is("Failed"))
+        assert yard.job_is("Complete")
 
 
 async def test_suspending_stops_pods_without_counting_them(yard: Yard, clock: Clock) -> None:

@@ -16,6 +16,10 @@ MakeJob = Callable[..., JobView]
 MakePod = Callable[..., PodView]
 
 
+def age(moment: datetime) -> float:
+    return (NOW - moment).total_seconds()
+
+
 @pytest.mark.parametrize(
     ("job", "phases", "created"),
     [
@@ -38,19 +42,19 @@ def test_how_many_pods_are_made(
     make_job: MakeJob, make_pod: MakePod, job: dict[str, Any], phases: list[str], created: int
 ) -> None:
     pods = [make_pod(f"p{number}", phase) for number, phase in enumerate(phases)]
-    result = plan(make_job(**job), pods, None, NOW, 10)
+    result = plan(make_job(**job), pods, None, age, 10)
     assert (result.create, result.delete) == ((None,) * created, ())
 
 
 def test_a_failed_job_kills_what_runs_and_counts_it(make_job: MakeJob, make_pod: MakePod) -> None:
     pods = [make_pod("a"), make_pod("b", "Pending"), make_pod("c", "Failed"), make_pod("d", deleting=True)]
-    result = plan(make_job(completions=9, parallelism=9), pods, Verdict(False, "r", "m"), NOW, 10)
+    result = plan(make_job(completions=9, parallelism=9), pods, Verdict(False, "r", "m"), age, 10)
     assert ([pod.uid for pod in result.delete], result.counts, result.create) == (["a", "b"], True, ())
 
 
 def test_suspending_takes_back_every_pod_uncounted(make_job: MakeJob, make_pod: MakePod) -> None:
     pods = [make_pod("a"), make_pod("b", "Pending"), make_pod("c", "Succeeded")]
-    result = plan(make_job(completions=5, parallelism=2, suspended=True), pods, None, NOW, 10)
+    result = plan(make_job(completions=5, parallelism=2, suspended=True), pods, None, age, 10)
     assert ({pod.uid for pod in result.delete}, result.counts) == ({"a", "b"}, False)
 
 
@@ -63,11 +67,11 @@ def test_a_smaller_job_loses_the_pods_that_got_least_far(make_job: MakeJob, make
         make_pod("unbound", "Pending", scheduled=False),
     ]
     job = make_job(completions=9, parallelism=2)
-    assert {pod.uid for pod in plan(job, pods, None, NOW, 10).delete} == {"young", "bound", "unbound"}
+    assert {pod.uid for pod in plan(job, pods, None, age, 10).delete} == {"young", "bound", "unbound"}
 
 
 def test_a_pod_released_for_deletion_is_deleted_after_a_crash(make_job: MakeJob, make_pod: MakePod) -> None:
-    result = plan(make_job(), [make_pod("a", tracked=False)], None, NOW, 10)
+    result = plan(make_job(), [make_pod("a", tracked=False)], None, age, 10)
     assert [pod.uid for pod in result.delete] == ["a"]
 
 
@@ -89,7 +93,7 @@ def test_the_lowest_free_indexes_come_first(
     created: tuple[int, ...],
 ) -> None:
     views = [make_pod(name, phase, index=index) for name, phase, index in pods]
-    assert plan(make_job(indexed=True, **job), views, None, NOW, 10).create == created
+    assert plan(make_job(indexed=True, **job), views, None, age, 10).create == created
 
 
 def test_pods_of_a_wrong_or_doubled_index_go(make_job: MakeJob, make_pod: MakePod) -> None:
@@ -99,7 +103,7 @@ def test_pods_of_a_wrong_or_doubled_index_go(make_job: MakeJob, make_pod: MakePo
         make_pod("beyond", index=2),
         make_pod("none"),
     ]
-    result = plan(make_job(indexed=True, completions=2, parallelism=2), pods, None, NOW, 10)
+    result = plan(make_job(indexed=True, completions=2, parallelism=2), pods, None, age, 10)
     assert {pod.uid for pod in result.delete} == {"again", "beyond", "none"}
     assert result.create == ()
 
@@ -107,8 +111,8 @@ def test_pods_of_a_wrong_or_doubled_index_go(make_job: MakeJob, make_pod: MakePo
 def test_a_terminating_pod_holds_its_place_only_by_policy(make_job: MakeJob, make_pod: MakePod) -> None:
     pods = [make_pod("a", deleting=True, index=0)]
     job = {"indexed": True, "completions": 2, "parallelism": 2}
-    assert plan(make_job(**job), pods, None, NOW, 10).create == (0, 1)
-    assert plan(make_job(replaces_only_failed=True, **job), pods, None, NOW, 10).create == (1,)
+    assert plan(make_job(**job), pods, None, age, 10).create == (0, 1)
+    assert plan(make_job(replaces_only_failed=True, **job), pods, None, age, 10).create == (1,)
 
 
 @pytest.mark.parametrize(
@@ -128,14 +132,9 @@ def test_backoff_doubles_with_each_failure(
     pods = [
         make_pod(f"p{n}", "Failed", finished_at=NOW - timedelta(seconds=age)) for n, age in enumerate(ages)
     ]
-    result = plan(make_job(backoff_limit=99), pods, None, NOW, 10)
+    result = plan(make_job(backoff_limit=99), pods, None, age, 10)
     assert result.wait_s == wait_s
     assert result.create == ((None,) if wait_s is None else ())
-
-
-def test_a_clock_that_was_a_day_ahead_costs_one_backoff(make_job: MakeJob, make_pod: MakePod) -> None:
-    failed = make_pod("f", phase="Failed", finished_at=NOW + timedelta(days=1))
-    assert plan(make_job(backoff_limit=99), [failed], None, NOW, 10).wait_s == 10
 
 
 def test_a_success_ends_the_backoff(make_job: MakeJob, make_pod: MakePod) -> None:
@@ -143,13 +142,13 @@ def test_a_success_ends_the_backoff(make_job: MakeJob, make_pod: MakePod) -> Non
         make_pod("a", "Failed", finished_at=NOW - timedelta(seconds=9)),
         make_pod("b", "Succeeded", finished_at=NOW - timedelta(seconds=5)),
     ]
-    assert plan(make_job(completions=3), pods, None, NOW, 10).create == (None,)
+    assert plan(make_job(completions=3), pods, None, age, 10).create == (None,)
     pods.append(make_pod("c", "Failed", finished_at=NOW - timedelta(seconds=2)))
-    assert plan(make_job(completions=3), pods, None, NOW, 10).wait_s == 8.0
+    assert plan(make_job(completions=3), pods, None, age, 10).wait_s == 8.0
 
 
 def test_a_deleted_pod_is_replaced_at_once(make_job: MakeJob, make_pod: MakePod) -> None:
-    assert plan(make_job(), [make_pod("a", deleting=True)], None, NOW, 10).create == (None,)
+    assert plan(make_job(), [make_pod("a", deleting=True)], None, age, 10).create == (None,)
 
 
 @pytest.mark.parametrize(
@@ -165,4 +164,4 @@ def test_a_deleted_pod_is_replaced_at_once(make_job: MakeJob, make_pod: MakePod)
 def test_the_next_look_is_at_what_is_due_first(
     make_job: MakeJob, job: dict[str, Any], wait_s: float | None, look_s: float | None
 ) -> None:
-    assert next_look_s(make_job(**job), Plan(wait_s=wait_s), NOW) == look_s
+    assert next_look_s(make_job(**job), Plan(wait_s=wait_s), age) == look_s

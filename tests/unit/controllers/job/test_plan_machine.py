@@ -80,7 +80,7 @@ class JobMachine(RuleBasedStateMachine):
         if job.finished_at:
             return
         pods = self.views()
-        todo = plan(job, pods, judge(job, pods, self.now), self.now, 1.0)
+        todo = plan(job, pods, judge(job, pods, self.age), self.age, 1.0)
         for pod in todo.delete:
             if pod.tracked and not todo.counts:
                 self.withdrawn.add(pod.uid)
@@ -93,7 +93,7 @@ class JobMachine(RuleBasedStateMachine):
             yield "create"
         while True:
             job, pods = view_job(self.job), self.views()
-            result = account(job, pods, judge(job, pods, self.now), self.now)
+            result = account(job, pods, judge(job, pods, self.age), self.now)
             self.record(pods, failed=result.status)
             self.job["status"] = result.status
             yield "status"
@@ -102,6 +102,9 @@ class JobMachine(RuleBasedStateMachine):
             for pod in result.release:
                 self.release(pod)
                 yield "release"
+
+    def age(self, moment: datetime) -> float:
+        return (self.now - moment).total_seconds()
 
     def views(self) -> list[PodView]:
         return [view_pod(pod) for pod in self.pods.values()]

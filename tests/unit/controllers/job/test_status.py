@@ -9,11 +9,11 @@ import pytest
 from gpuyard.controllers.job.status import (
     Verdict,
     account,
-    deadline,
     failed_count,
     judge,
     news,
     succeeded_count,
+    time_left_s,
 )
 from gpuyard.controllers.job.view import JobView, PodView
 
@@ -26,6 +26,10 @@ REACHED, BACKOFF, DEADLINE = "CompletionsReached", "BackoffLimitExceeded", "Dead
 
 MakeJob = Callable[..., JobView]
 MakePod = Callable[..., PodView]
+
+
+def age(moment: datetime) -> float:
+    return (NOW - moment).total_seconds()
 
 
 def condition(type_: str, status: str = "True", reason: str = "r", message: str = "m") -> dict[str, Any]:
@@ -90,25 +94,25 @@ def test_how_a_job_ends(
     reason: str | None,
 ) -> None:
     views = [make_pod(name, phase, **fields) for name, phase, fields in pods]
-    verdict = judge(make_job(**job), views, NOW)
+    verdict = judge(make_job(**job), views, age)
     assert (verdict.reason if verdict else None) == reason
 
 
 def test_messages_are_kubernetes_own(make_job: MakeJob, make_pod: MakePod) -> None:
-    assert judge(make_job(backoff_limit=0), [make_pod("a", "Failed")], NOW) == FAILED
-    assert judge(make_job(), [make_pod("a", "Succeeded")], NOW) == DONE
-    late = judge(make_job(deadline_s=1, started_at=NOW - timedelta(seconds=5)), [make_pod("a")], NOW)
+    assert judge(make_job(backoff_limit=0), [make_pod("a", "Failed")], age) == FAILED
+    assert judge(make_job(), [make_pod("a", "Succeeded")], age) == DONE
+    late = judge(make_job(deadline_s=1, started_at=NOW - timedelta(seconds=5)), [make_pod("a")], age)
     assert late == Verdict(False, "DeadlineExceeded", "Job was active longer than specified deadline")
 
 
 def test_the_deadline_counts_from_the_start(make_job: MakeJob) -> None:
-    assert deadline(make_job(deadline_s=30)) == NOW + timedelta(seconds=30)
+    assert time_left_s(make_job(deadline_s=30, started_at=NOW - timedelta(seconds=20)), age) == 10
 
 
 def test_the_longest_deadline_that_the_api_takes_is_one(make_job: MakeJob, make_pod: MakePod) -> None:
     job = make_job(deadline_s=2**63 - 1, started_at=NOW)
-    assert judge(job, [make_pod("a", phase="Running")], NOW) is None
-    assert deadline(make_job()) is None
+    assert judge(job, [make_pod("a", phase="Running")], age) is None
+    assert time_left_s(make_job(), age) is None
 
 
 def test_a_success_is_noted_before_the_pod_is_released(make_job: MakeJob, make_pod: MakePod) -> None:

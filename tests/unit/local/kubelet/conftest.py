@@ -50,6 +50,7 @@ class Host:
     runtime: Runtimes
     back_off: BackOff = field(default_factory=lambda: BackOff(first_s=0.05, most_s=0.1, obstacle_s=0.05))
     kubelet: Kubelet | None = None
+    clock: Callable[[], datetime] = utc_now
 
     @asynccontextmanager
     async def running(self, **settings: Any) -> AsyncIterator[Kubelet]:
@@ -59,7 +60,7 @@ class Host:
         pods = Informer(self.api, PODS)
         settings = {"devices_due_s": 0.0, "back_off": self.back_off, **settings}
         self.kubelet = Kubelet(
-            self.api, self.paths, NODE, devices, self.runtime, utc_now, pods=pods, **settings
+            self.api, self.paths, NODE, devices, self.runtime, self.clock, pods=pods, **settings
         )
         tasks = [
             asyncio.create_task(pods.run(), name="informer"),

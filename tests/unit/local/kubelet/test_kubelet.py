@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from gpuyard import errors
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import CONFIG_MAPS, PODS, SECRETS, Manifest, annotations_of
-from gpuyard.kube.wellknown import ANNOTATION_ISOLATION
+from gpuyard.kube.wellknown import ANNOTATION_ISOLATION, IMAGE_PROCESS
 from gpuyard.local.kubelet import lifecycle, pod_worker
 from gpuyard.local.kubelet.lifecycle import BackOff
 from gpuyard.local.kubelet.pod_writer import PodWriter
@@ -264,6 +264,24 @@ async def test_restart_on_failure(host: Host, folder: Path) -> None:
     assert sorted(p.name for p in (host.folder(pod) / "main").iterdir()) == ["2", "3"]
 
 
+@pytest.mark.parametrize("days", [1, -1])
+async def test_a_clock_that_is_set_neither_holds_nor_hurries_restarts(host: Host, days: int) -> None:
+    """The files have the times of another day than the kubelet's clock."""
+    host.clock = lambda: datetime.now(UTC) + timedelta(days=days)
+
+    def waits(pod: Manifest, restarts: int) -> bool:
+        main = pod["status"].get("containerStatuses", [{"state": {}}])[0]
+        return "waiting" in main["state"] and main["restartCount"] >= restarts
+
+    async with host.running():
+        created = await host.create("a", "false", restartPolicy="OnFailure")
+        pod = await host.passes(created, lambda pod: waits(pod, 1))
+        assert _state(pod)["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+        await host.passes(created, lambda pod: waits(pod, 3))
+        await host.api.delete(PODS, "a", "default")
+        await host.gone("a")
+
+
 async def test_restart_always_also_after_success(host: Host) -> None:
     async with host.running():
         await host.create("a", "true", restartPolicy="Always")
@@ -290,6 +308,30 @@ async def test_deadline(host: Host) -> None:
     assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded")
     assert "longer than the specified deadline" in status["message"]
     assert _state(pod)["state"]["terminated"]["exitCode"] == 0
+
+
+async def test_a_clock_that_is_set_is_no_deadline(host: Host, folder: Path) -> None:
+    ahead = timedelta()
+    host.clock = lambda: datetime.now(UTC) + ahead
+    containers = [
+        {
+            "name": name,
+            "image": IMAGE_PROCESS,
+            "command": ["sh", "-c", f"while [ ! -e {name} ]; do sleep 0.01; done"],
+            "workingDir": str(folder),
+        }
+        for name in ("main", "other")
+    ]
+    async with host.running():
+        await host.create("a", containers=containers, activeDeadlineSeconds=3600)
+        await host.until("a", _is_running)
+        ahead = timedelta(days=1)
+        (folder / "other").touch()
+        # The kubelet has looked at the pod since.
+        await host.until("a", lambda pod: "terminated" in _state(pod, 1)["state"])
+        (folder / "main").touch()
+        pod = await host.finished("a")
+    assert pod["status"]["phase"] == "Succeeded"
 
 
 async def test_deletion_gives_the_grace_and_removes_everything(host: Host, folder: Path) -> None:

@@ -1,36 +1,32 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard.local.kubelet.lifecycle import BackOff, Observed, Plan, phase_of, plan
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-LATER = NOW + timedelta(seconds=10)
-EARLIER = NOW - timedelta(seconds=10)
+NOW = 1000.0
+LATER = NOW + 10
+EARLIER = NOW - 10
 
 
-def _new(name: str = "main", *, init: bool = False, not_before: datetime | None = None) -> Observed:
-    return Observed(name, init, not_before=not_before)
+def _new(name: str = "main", *, init: bool = False, not_before_s: float | None = None) -> Observed:
+    return Observed(name, init, not_before_s=not_before_s)
 
 
 def _run(name: str = "main", *, init: bool = False) -> Observed:
     return Observed(name, init, running=True)
 
 
-def _end(
-    code: int, name: str = "main", *, init: bool = False, not_before: datetime | None = None
-) -> Observed:
-    return Observed(name, init, exit_code=code, not_before=not_before)
+def _end(code: int, name: str = "main", *, init: bool = False, not_before_s: float | None = None) -> Observed:
+    return Observed(name, init, exit_code=code, not_before_s=not_before_s)
 
 
 def _plan(
-    *containers: Observed, policy: str = "Never", ending: bool = False, deadline: datetime | None = None
+    *containers: Observed, policy: str = "Never", ending: bool = False, deadline: float | None = None
 ) -> Plan:
-    return plan(containers, restart_policy=policy, ending=ending, deadline_at=deadline, now=NOW)
+    return plan(containers, restart_policy=policy, ending=ending, deadline_s=deadline, now_s=NOW)
 
 
 @pytest.mark.parametrize(
@@ -43,8 +39,8 @@ def _plan(
         ([_end(1)], "Never", Plan(done=True)),
         ([_end(0)], "OnFailure", Plan(done=True)),
         ([_end(1)], "OnFailure", Plan(start=("main",))),
-        ([_end(1, not_before=LATER)], "OnFailure", Plan(wake_at=LATER)),
-        ([_end(1, not_before=EARLIER)], "OnFailure", Plan(start=("main",))),
+        ([_end(1, not_before_s=LATER)], "OnFailure", Plan(wake_at_s=LATER)),
+        ([_end(1, not_before_s=EARLIER)], "OnFailure", Plan(start=("main",))),
         ([_end(0)], "Always", Plan(start=("main",))),
         ([_end(1, "a"), _run("b")], "Never", Plan()),
         ([_end(1, "a"), _run("b")], "OnFailure", Plan(start=("a",))),
@@ -55,11 +51,11 @@ def _plan(
         ([_end(0, "i", init=True), _end(0, "j", init=True), _new()], "Never", Plan(start=("main",))),
         ([_end(1, "i", init=True), _new()], "Never", Plan(done=True)),
         ([_end(1, "i", init=True), _new()], "OnFailure", Plan(start=("i",))),
-        ([_end(1, "i", init=True, not_before=LATER), _new()], "Always", Plan(wake_at=LATER)),
+        ([_end(1, "i", init=True, not_before_s=LATER), _new()], "Always", Plan(wake_at_s=LATER)),
         # It ended well once: that it did so before the others is enough.
         ([_end(0, "i", init=True), _end(0)], "Always", Plan(start=("main",))),
         # An obstacle such as a missing ConfigMap.
-        ([_new(not_before=LATER)], "Never", Plan(wake_at=LATER)),
+        ([_new(not_before_s=LATER)], "Never", Plan(wake_at_s=LATER)),
     ],
 )
 def test_next_step(containers: list[Observed], policy: str, expected: Plan) -> None:
@@ -73,16 +69,16 @@ def test_ending() -> None:
 
 
 def test_deadline() -> None:
-    assert _plan(_run(), deadline=LATER) == Plan(wake_at=LATER)
+    assert _plan(_run(), deadline=LATER) == Plan(wake_at_s=LATER)
     assert _plan(_run(), deadline=NOW) == Plan(stop=True, expired=True)
     assert _plan(_new(), deadline=EARLIER) == Plan(done=True, expired=True)
-    assert _plan(_end(1, not_before=LATER), policy="Always", deadline=EARLIER) == Plan(
+    assert _plan(_end(1, not_before_s=LATER), policy="Always", deadline=EARLIER) == Plan(
         done=True, expired=True
     )
     # What was over before the deadline is not touched by it.
     assert _plan(_end(0), deadline=EARLIER) == Plan(done=True)
-    soon = NOW + timedelta(seconds=1)
-    assert _plan(_end(1, not_before=LATER), policy="Always", deadline=soon) == Plan(wake_at=soon)
+    soon = NOW + 1
+    assert _plan(_end(1, not_before_s=LATER), policy="Always", deadline=soon) == Plan(wake_at_s=soon)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +108,7 @@ _CONTAINERS = st.lists(
             init,
             running=state == "running",
             exit_code=state if isinstance(state, int) else None,
-            not_before=LATER if later else None,
+            not_before_s=LATER if later else None,
         ),
         st.booleans(),
         st.sampled_from(["new", "running", 0, 1]),
@@ -122,7 +118,7 @@ _CONTAINERS = st.lists(
     max_size=5,
 ).map(
     lambda found: [
-        Observed(f"c{n}", c.is_init, c.running, c.exit_code, c.not_before)
+        Observed(f"c{n}", c.is_init, c.running, c.exit_code, c.not_before_s)
         for n, c in enumerate(sorted(found, key=lambda c: not c.is_init))
     ]
 )
@@ -134,8 +130,8 @@ _CONTAINERS = st.lists(
     st.booleans(),
     st.sampled_from([None, EARLIER, LATER]),
 )
-def test_laws(containers: list[Observed], policy: str, ending: bool, deadline: datetime | None) -> None:
-    step = plan(containers, restart_policy=policy, ending=ending, deadline_at=deadline, now=NOW)
+def test_laws(containers: list[Observed], policy: str, ending: bool, deadline: float | None) -> None:
+    step = plan(containers, restart_policy=policy, ending=ending, deadline_s=deadline, now_s=NOW)
     by_name = {c.name: c for c in containers}
     running = any(c.running for c in containers)
     assert not (step.stop and step.start)
@@ -144,14 +140,14 @@ def test_laws(containers: list[Observed], policy: str, ending: bool, deadline: d
         assert running
     for name in step.start:
         assert not by_name[name].running
-        assert by_name[name].not_before is None
+        assert by_name[name].not_before_s is None
         assert policy != "Never" or by_name[name].exit_code is None
         if not by_name[name].is_init:
             assert all(c.succeeded for c in containers if c.is_init)
     if step.done:
         assert phase_of(containers, done=True) in ("Succeeded", "Failed")
     # It never waits for something that doesn't come.
-    assert step.done or step.start or running or step.wake_at is not None
+    assert step.done or step.start or running or step.wake_at_s is not None
 
 
 def test_back_off_doubles_from_ten_seconds_to_five_minutes() -> None:
