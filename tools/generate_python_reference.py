@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gpuyard
-from gpuyard.runs.explaining import Answer
+from gpuyard.runs.explaining.explanation import Answer
 from gpuyard.runs.notices import Notice
 from gpuyard.workloads.run_state import RunState
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.cli.notices import print_notice
-from gpuyard.cli.registry_options import registry_environ
+from gpuyard.cli.options.registry import registry_environ
+from gpuyard.cli.output.notices import print_notice
 from gpuyard.runs.image_fit import check_before_submit, read_run_image, unfit_lines
 from tests.images.conftest import Site
 from tests.unit.runs.test_image_fit import job_of, node

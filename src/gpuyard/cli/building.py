@@ -14,12 +14,12 @@ import click
 from gpuyard import errors
 from gpuyard.building.build import BuildRequest, BuildResult, build
 from gpuyard.building.request import BuildOptions, request_of_spec, request_without_spec
-from gpuyard.cli.output import megabytes, print_json
-from gpuyard.cli.progress import Progress
+from gpuyard.cli.output.progress import Progress
+from gpuyard.cli.output.results import megabytes, print_json
 from gpuyard.images.cache import Cache, cache_folder
 from gpuyard.images.places import Places
-from gpuyard.runs.image_build import RunImage, build_run_image
-from gpuyard.runs.spec_file import read_spec_file
+from gpuyard.runs.submitting.image_build import RunImage, build_run_image
+from gpuyard.runs.submitting.spec_file import read_spec_file
 from gpuyard.workloads.resolved_run import ResolvedRun
 from gpuyard.workloads.spec.overrides import Flag
 from gpuyard.workloads.spec.run_spec import load_spec

@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from gpuyard.cli.notices import print_notice
+from gpuyard.cli.output.notices import print_notice
 from gpuyard.local.disk import shortage
 from gpuyard.local.paths import find_paths
 from gpuyard.runs.notices import Notice

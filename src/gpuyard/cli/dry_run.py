@@ -8,9 +8,9 @@ import click
 
 from gpuyard import errors
 from gpuyard.cli.call import call
-from gpuyard.cli.notices import print_notice
-from gpuyard.cli.output import print_json
-from gpuyard.runs.submit import fit_to_nodes, with_own_priority_class, with_priority_class
+from gpuyard.cli.output.notices import print_notice
+from gpuyard.cli.output.results import print_json
+from gpuyard.runs.submitting.submit import fit_to_nodes, with_own_priority_class, with_priority_class
 from gpuyard.runs.target import Target
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun

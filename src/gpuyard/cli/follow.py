@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpuyard.cli.log_output import LogOutput
-from gpuyard.cli.output import StatusLine, duration
+from gpuyard.cli.output.log_output import LogOutput
+from gpuyard.cli.output.results import StatusLine, duration
 from gpuyard.client.log_place import Gap, LogOptions
-from gpuyard.runs.following import (
+from gpuyard.runs.following.pod_log import Away, Back, Output
+from gpuyard.runs.following.run_events import (
     WHOLE_LOG,
     AttemptBegan,
     Ended,
@@ -20,12 +21,11 @@ from gpuyard.runs.following import (
     follow,
     read_logs,
 )
-from gpuyard.runs.pod_log import Away, Back, Output
 from gpuyard.runs.run import ENDED, Run, exit_code_of, state_text
 from gpuyard.runs.target import Target
 
 if TYPE_CHECKING:
-    from gpuyard.runs.waiting import Waiting
+    from gpuyard.runs.following.waiting import Waiting
 from gpuyard.workloads.outcome import Reason
 
 #: How often a line that is rewritten is made anew.
@@ -128,8 +128,8 @@ async def follow_to_exit(target: Target, name: str, options: LogOptions = WHOLE_
     run = event.run
     click.echo(outcome_text(run), err=True)
     if run.state.state == "failed":
-        from gpuyard.cli.diagnosis import first_cause
-        from gpuyard.runs.diagnosis import diagnose_run
+        from gpuyard.cli.output.diagnoses import first_cause
+        from gpuyard.runs.explaining.diagnosis import diagnose_run
 
         if cause := first_cause(await diagnose_run(target, run)):
             click.echo(cause, err=True)

@@ -16,16 +16,16 @@ from gpuyard.client.log_place import Gap, LogOptions
 from gpuyard.local import lifecycle
 from gpuyard.local.paths import find_paths
 from gpuyard.python_api.spec_keys import flags_of
-from gpuyard.runs import following
-from gpuyard.runs.explaining import Answer, explain_with_output
+from gpuyard.runs.explaining.explanation import Answer, explain_with_output
+from gpuyard.runs.following import run_events as following
+from gpuyard.runs.following.pod_log import LogEvent, Output
+from gpuyard.runs.following.run_watch import watch_to_end
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
-from gpuyard.runs.pod_log import LogEvent, Output
-from gpuyard.runs.resolve import check_for_cluster, resolve
 from gpuyard.runs.run import find_run, list_runs
-from gpuyard.runs.run_watch import watch_to_end
-from gpuyard.runs.spec_file import read_spec_file
 from gpuyard.runs.stopping import remove_run, stop_run
-from gpuyard.runs.submit import submit
+from gpuyard.runs.submitting.resolve import check_for_cluster, resolve
+from gpuyard.runs.submitting.spec_file import read_spec_file
+from gpuyard.runs.submitting.submit import submit
 from gpuyard.runs.target import Target, goes_to_yard, open_target
 from gpuyard.workloads.run_state import RunState
 from gpuyard.workloads.spec.run_spec import load_spec

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from gpuyard import errors
 from gpuyard.python_api.asynchronous import AsyncRun, AsyncYard, log_notice
-from gpuyard.runs.explaining import Answer
+from gpuyard.runs.explaining.explanation import Answer
 from gpuyard.runs.notices import Notify
 from gpuyard.workloads.run_state import RunState
 

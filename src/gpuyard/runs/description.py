@@ -17,7 +17,7 @@ from gpuyard.kube.wellknown import (
     IMAGE_PROCESS,
     RUNTIME_CLASS_PROCESS,
 )
-from gpuyard.runs.diagnosis import diagnose_run
+from gpuyard.runs.explaining.diagnosis import diagnose_run
 from gpuyard.runs.run import Run, find_run, gpu_models
 from gpuyard.runs.target import Target
 from gpuyard.workloads.command import is_python

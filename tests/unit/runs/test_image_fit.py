@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from gpuyard import errors
 from gpuyard.cli.commands.image_check import command
-from gpuyard.cli.notices import print_notice
+from gpuyard.cli.output.notices import print_notice
 from gpuyard.compatibility.inspect import read_images
 from gpuyard.runs.image_fit import ImageFit, check_before_submit, read_run_image, unfit_lines
 from gpuyard.workloads.render import render

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from gpuyard.cli.options import output_option
-from gpuyard.cli.registry_options import registry_options
+from gpuyard.cli.options.registry import registry_options
+from gpuyard.cli.options.shared import output_option
 
 
 @click.command(
@@ -69,7 +69,7 @@ def command(
     gc.set_threshold(50_000)
     from gpuyard.building.request import BuildOptions
     from gpuyard.cli.building import build_image, print_result
-    from gpuyard.cli.registry_options import registry_environ
+    from gpuyard.cli.options.registry import registry_environ
 
     options = BuildOptions(
         base=base,

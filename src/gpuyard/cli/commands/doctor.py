@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpuyard.cli.options import output_option, target_options
-from gpuyard.cli.registry_options import registry_options
+from gpuyard.cli.options.registry import registry_options
+from gpuyard.cli.options.shared import output_option, target_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,9 +49,9 @@ def command(
     import asyncio
     import sys
 
-    from gpuyard.cli.doctor_report import print_report
-    from gpuyard.cli.output import StatusLine, print_json
-    from gpuyard.cli.registry_options import registry_environ
+    from gpuyard.cli.output.doctor_report import print_report
+    from gpuyard.cli.options.registry import registry_environ
+    from gpuyard.cli.output.results import StatusLine, print_json
     from gpuyard.doctor.examine import examine
     from gpuyard.doctor.registry import RegistryFact
     from gpuyard.runs.target import YARD, check_namespace, chosen_context

@@ -23,7 +23,7 @@ def command(keep: bool, stop_runs: bool) -> None:
 
     from gpuyard import errors
     from gpuyard.cli.call import call
-    from gpuyard.cli.notices import print_notice
+    from gpuyard.cli.output.notices import print_notice
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths
     from gpuyard.local.survivors import survivors_text

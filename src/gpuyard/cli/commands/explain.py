@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpuyard.cli.options import output_option, run_argument, target_options
-from gpuyard.cli.registry_options import registry_options
+from gpuyard.cli.options.registry import registry_options
+from gpuyard.cli.options.shared import output_option, run_argument, target_options
 
 if TYPE_CHECKING:
-    from gpuyard.runs.explaining import Answer
+    from gpuyard.runs.explaining.explanation import Answer
     from gpuyard.runs.target import Target
 
 
@@ -39,10 +39,10 @@ def command(
     """Say what holds a run: quota, admission, nodes, volumes, image, devices, its start, or how its
     process ended; with the proof, whose it is, and the smallest change that would let it go on."""
     from gpuyard.cli.call import call
-    from gpuyard.cli.output import print_json
-    from gpuyard.cli.registry_options import registry_environ
-    from gpuyard.runs.explaining import explain_with_output
-    from gpuyard.runs.job_or_pod import find_run_job_or_pod
+    from gpuyard.cli.options.registry import registry_environ
+    from gpuyard.cli.output.results import print_json
+    from gpuyard.runs.explaining.explanation import explain_with_output
+    from gpuyard.runs.explaining.job_or_pod import find_run_job_or_pod
 
     async def work(target: Target) -> tuple[Answer, str]:
         run = await find_run_job_or_pod(target, name)

@@ -12,8 +12,8 @@ import click
 
 from gpuyard import errors
 from gpuyard.cli.image_reading import read_image, read_layers_option
-from gpuyard.cli.options import output_option, target_options
-from gpuyard.cli.registry_options import registry_environ, registry_options
+from gpuyard.cli.options.registry import registry_environ, registry_options
+from gpuyard.cli.options.shared import output_option, target_options
 
 if TYPE_CHECKING:
     from gpuyard.compatibility.fleet import Report
@@ -66,7 +66,7 @@ def command(
     read = partial(read_image, image, environ, layers=read_layers)
     report = _check_stated(read, gpu, driver or "") if gpu else _check_nodes(read, context, namespace)
     if output == "json":
-        from gpuyard.cli.output import print_json
+        from gpuyard.cli.output.results import print_json
 
         print_json(to_json(report))
     else:
@@ -157,7 +157,7 @@ def _cuda(need: Need) -> str:
 
 
 def _print(report: Report) -> None:
-    from gpuyard.cli.output import print_fields
+    from gpuyard.cli.output.results import print_fields
     from gpuyard.compatibility.verdict_lines import suggestion_lines
 
     need = report.need

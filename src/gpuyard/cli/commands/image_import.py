@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from gpuyard import errors
-from gpuyard.cli.options import output_option
-from gpuyard.cli.registry_options import registry_options
+from gpuyard.cli.options.registry import registry_options
+from gpuyard.cli.options.shared import output_option
 
 
 @click.command("import")
@@ -32,9 +32,9 @@ def command(
 ) -> None:
     """Make a base image of a root file system: TAR is a .tar or .tar.gz, such as mmdebstrap writes."""
     from gpuyard.building.image_import import import_root
-    from gpuyard.cli.output import print_json
-    from gpuyard.cli.progress import Progress
-    from gpuyard.cli.registry_options import registry_environ
+    from gpuyard.cli.options.registry import registry_environ
+    from gpuyard.cli.output.progress import Progress
+    from gpuyard.cli.output.results import print_json
     from gpuyard.images import layers
     from gpuyard.images.oci import Platform
     from gpuyard.images.places import Places

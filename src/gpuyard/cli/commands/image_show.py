@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpuyard.cli.image_reading import read_image, read_layers_option
-from gpuyard.cli.options import output_option
-from gpuyard.cli.registry_options import registry_options
+from gpuyard.cli.options.registry import registry_options
+from gpuyard.cli.options.shared import output_option
 
 if TYPE_CHECKING:
     from gpuyard.building.image_summary import ImageSummary
@@ -37,8 +37,8 @@ def command(
     read, unless told otherwise.
     """
     from gpuyard.building.image_summary import summarise
-    from gpuyard.cli.output import print_json
-    from gpuyard.cli.registry_options import registry_environ
+    from gpuyard.cli.options.registry import registry_environ
+    from gpuyard.cli.output.results import print_json
     from gpuyard.compatibility.facts import load_facts
     from gpuyard.compatibility.inspect import traits_of
     from gpuyard.compatibility.need import need_of
@@ -86,7 +86,7 @@ def _driver(need: Need, facts: Facts) -> str:
 
 
 def _print(reference: str, shown: ImageSummary, need: Need, facts: Facts) -> None:
-    from gpuyard.cli.output import megabytes, print_fields, print_table
+    from gpuyard.cli.output.results import megabytes, print_fields, print_table
 
     container = shown.image.config.container
     driver = _driver(need, facts)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpuyard.cli.options import complete_clusters
-from gpuyard.cli.registry_options import registry_options
+from gpuyard.cli.options.registry import registry_options
+from gpuyard.cli.options.shared import complete_clusters
 
 if TYPE_CHECKING:
     from gpuyard.client.rest import RestApi
@@ -86,8 +86,8 @@ def command(
     from dataclasses import replace
 
     from gpuyard.cli.cluster_target import call_cluster
-    from gpuyard.cli.output import StatusLine
-    from gpuyard.cli.registry_options import registry_environ
+    from gpuyard.cli.options.registry import registry_environ
+    from gpuyard.cli.output.results import StatusLine
     from gpuyard.installing.install import check_cluster, install_options
     from gpuyard.tenancy.install import install
 
@@ -122,7 +122,7 @@ def command(
 
 async def _send(api: RestApi, options: InstallOptions, timeout_s: float | None) -> None:
     """Installs, and prints what changes; with a timeout, until the agents run."""
-    from gpuyard.cli.output import StatusLine
+    from gpuyard.cli.output.results import StatusLine
     from gpuyard.installing.install import send, wait_for_agents
 
     if not await send(api, options, lambda change: click.echo(f"{change.what} {change.outcome}")):
@@ -142,7 +142,7 @@ async def _send(api: RestApi, options: InstallOptions, timeout_s: float | None) 
 
 
 def _print(manifests: list[Manifest], output: str | None) -> None:
-    from gpuyard.cli.output import print_json
+    from gpuyard.cli.output.results import print_json
     from gpuyard.workloads.yaml_text import to_yaml
 
     if output == "json":

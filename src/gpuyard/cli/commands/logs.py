@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpuyard.cli.options import Span, complete_runs, target_options
+from gpuyard.cli.options.shared import Span, complete_runs, target_options
 
 
 @click.command(

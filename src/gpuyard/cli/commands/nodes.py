@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gpuyard.cli.options import output_option, target_options
+from gpuyard.cli.options.shared import output_option, target_options
 
 
 @click.command("nodes", epilog="\b\nExample:\n  gpuyard nodes -o json\n")
@@ -18,7 +18,7 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
     import asyncio
 
     from gpuyard.cli.call import call
-    from gpuyard.cli.output import print_json, print_table
+    from gpuyard.cli.output.results import print_json, print_table
     from gpuyard.gpus.resources import gpus_in
     from gpuyard.kube.objects import NODES, PODS
     from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_SIMULATED

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpuyard.cli.options import output_option, target_options
+from gpuyard.cli.options.shared import output_option, target_options
 
 if TYPE_CHECKING:
     from gpuyard.runs.run import Run
@@ -43,7 +43,7 @@ def command(
     from datetime import UTC, datetime
 
     from gpuyard.cli.call import call
-    from gpuyard.cli.output import age, print_json, print_table
+    from gpuyard.cli.output.results import age, print_json, print_table
     from gpuyard.runs.run import list_runs
 
     async def work(target: Target) -> tuple[list[Run], str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpuyard.cli.options import complete_runs, target_options
+from gpuyard.cli.options.shared import complete_runs, target_options
 
 
 @click.command(
@@ -29,7 +29,7 @@ def command(
     """Remove runs with their logs and exit codes."""
     from gpuyard import errors
     from gpuyard.cli.call import call
-    from gpuyard.cli.notices import print_notice
+    from gpuyard.cli.output.notices import print_notice
     from gpuyard.runs.run import Run, find_runs, has_ended, list_runs
     from gpuyard.runs.stopping import remove_run
     from gpuyard.runs.target import Target

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpuyard.cli.options import complete_files, complete_folders, complete_scripts, target_options
-from gpuyard.cli.registry_options import registry_environ, registry_options
-from gpuyard.cli.spec_options import flags_of, spec_option
+from gpuyard.cli.options.registry import registry_environ, registry_options
+from gpuyard.cli.options.shared import complete_files, complete_folders, complete_scripts, target_options
+from gpuyard.cli.options.spec import flags_of, spec_option
 
 if TYPE_CHECKING:
     from gpuyard.runs.target import Target
@@ -161,7 +161,7 @@ def command(
     command. The yard is started when it isn't there.
     """
     from gpuyard.cli.call import call
-    from gpuyard.runs.resolve import check_for_cluster, resolve
+    from gpuyard.runs.submitting.resolve import check_for_cluster, resolve
     from gpuyard.runs.target import check_namespace, goes_to_yard, namespace_of
 
     check_namespace(namespace)
@@ -202,8 +202,8 @@ class Submission:
     async def to_exit(self, target: Target) -> int:
         """Submits the run and follows it; returns the command's exit code."""
         from gpuyard.cli.attachment import attached
-        from gpuyard.cli.notices import print_notice
-        from gpuyard.runs.submit import submit
+        from gpuyard.cli.output.notices import print_notice
+        from gpuyard.runs.submitting.submit import submit
 
         await submit(
             target,
@@ -217,7 +217,7 @@ class Submission:
         return await attached(target, self.run.name, self._after_submit(target), ours=True)
 
     async def _after_submit(self, target: Target) -> int:
-        from gpuyard.cli.submit_message import stdin_has_data
+        from gpuyard.cli.output.submit_message import stdin_has_data
         from gpuyard.workloads.command import reads_standard_input, split_run
 
         if self.output:
@@ -240,7 +240,7 @@ class Submission:
         return await follow_to_exit(target, self.run.name)
 
     async def _message(self, target: Target) -> str:
-        from gpuyard.cli.submit_message import submitted_text
+        from gpuyard.cli.output.submit_message import submitted_text
 
         simulated = False
         if self.run.spec.gpus.count and target.is_yard:
@@ -263,7 +263,7 @@ def _build(
     """The run with its image by digest, once that is built; and the image's name on this machine."""
     from gpuyard.cli.building import build_for_run
     from gpuyard.cli.call import call
-    from gpuyard.runs.creation import check_name
+    from gpuyard.runs.submitting.creation import check_name
 
     if new_name:
         # A build may take minutes, and then the name is known to be taken.
@@ -273,7 +273,7 @@ def _build(
 
 
 def _load(command_line: tuple[str, ...], file: Path | None, env_files: tuple[Path, ...]) -> RunSpec:
-    from gpuyard.runs.spec_file import read_spec_file
+    from gpuyard.runs.submitting.spec_file import read_spec_file
     from gpuyard.workloads.spec.env_file import parse_env_file
     from gpuyard.workloads.spec.overrides import Flag
     from gpuyard.workloads.spec.run_spec import load_spec
@@ -294,7 +294,7 @@ def _load(command_line: tuple[str, ...], file: Path | None, env_files: tuple[Pat
 
 
 def _start_yard() -> None:
-    from gpuyard.cli.output import StatusLine
+    from gpuyard.cli.output.results import StatusLine
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths
 
@@ -306,7 +306,7 @@ def _start_yard() -> None:
 
 
 async def _print_run(target: Target, name: str, output: str) -> None:
-    from gpuyard.cli.output import print_json
+    from gpuyard.cli.output.results import print_json
     from gpuyard.runs.run import find_run
     from gpuyard.workloads.yaml_text import to_yaml
 

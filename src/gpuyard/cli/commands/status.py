@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpuyard.cli.options import complete_contexts, output_option
+from gpuyard.cli.options.shared import complete_contexts, output_option
 
 if TYPE_CHECKING:
     from gpuyard.installing.status import ClusterStatus, NodeStatus
@@ -37,7 +37,7 @@ def command(context: str | None, output: str | None) -> None:
         _cluster(context, output)
         return
 
-    from gpuyard.cli.output import print_fields, print_json
+    from gpuyard.cli.output.results import print_fields, print_json
     from gpuyard.local.paths import find_paths
     from gpuyard.local.status import yard_status
 
@@ -73,7 +73,7 @@ def _cluster(context: str, output: str | None) -> None:
     from dataclasses import asdict
 
     from gpuyard.cli.call import call
-    from gpuyard.cli.output import print_json
+    from gpuyard.cli.output.results import print_json
     from gpuyard.installing.status import cluster_status
 
     status = call(lambda target: cluster_status(target.api), context=context)
@@ -84,7 +84,7 @@ def _cluster(context: str, output: str | None) -> None:
 
 
 def _print_cluster(status: ClusterStatus) -> None:
-    from gpuyard.cli.output import print_fields
+    from gpuyard.cli.output.results import print_fields
 
     agents = status.agents
     print_fields(

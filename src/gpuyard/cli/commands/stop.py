@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpuyard.cli.options import Span, complete_runs, target_options
+from gpuyard.cli.options.shared import Span, complete_runs, target_options
 
 
 @click.command(
@@ -41,7 +41,7 @@ def command(
     from signal import Signals
 
     from gpuyard.cli.call import call
-    from gpuyard.cli.notices import print_notice
+    from gpuyard.cli.output.notices import print_notice
     from gpuyard.runs.run import find_runs
     from gpuyard.runs.stopping import stop_run, wait_until_ended
     from gpuyard.runs.target import Target

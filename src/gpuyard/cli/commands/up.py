@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from gpuyard import errors
-from gpuyard.cli.options import output_option
-from gpuyard.cli.output import StatusLine, print_json
+from gpuyard.cli.options.shared import output_option
+from gpuyard.cli.output.results import StatusLine, print_json
 
 if TYPE_CHECKING:
     from gpuyard.local.paths import YardPaths

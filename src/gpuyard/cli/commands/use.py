@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpuyard.cli.options import complete_contexts
+from gpuyard.cli.options.shared import complete_contexts
 
 
 @click.command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpuyard.cli.options import Span, complete_runs, target_options
+from gpuyard.cli.options.shared import Span, complete_runs, target_options
 
 
 @click.command(
@@ -31,8 +31,8 @@ def command(
 
     from gpuyard.cli.call import call
     from gpuyard.cli.follow import outcome_text
+    from gpuyard.runs.following.run_watch import watch_to_end
     from gpuyard.runs.run import exit_code_of, find_runs
-    from gpuyard.runs.run_watch import watch_to_end
     from gpuyard.runs.target import Target
 
     async def work(target: Target) -> int:

@@ -1,0 +1,113 @@
+"""Options that several commands share, spelt and explained once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Span(click.ParamType[int]):
+    """A span of time such as 90s, 10m or 1h30m, in whole seconds; a bare number is seconds."""
+
+    name = "span"
+    _FORM = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.ASCII)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Reads it."""
+        if isinstance(value, int):
+            return value
+        found = self._FORM.fullmatch(value)
+        if not value or found is None or len(value) > 12:
+            self.fail(f"{value!r} is no span of time; write 90s, 10m or 1h30m", param, ctx)
+        hours, minutes, seconds = (int(part or 0) for part in found.groups())
+        return hours * 3600 + minutes * 60 + seconds
+
+
+def output_option(*formats: str) -> Callable[[Function], Function]:
+    """`-o`, with `json` first; without it a command prints for people."""
+    choices = formats or ("json",)
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(choices),
+        default=None,
+        help="Print for machines instead of people.",
+    )
+
+
+def target_options(function: Function) -> Function:
+    """`--context` and `--namespace`: where the command goes."""
+    function = click.option(
+        "--namespace", metavar="NAMESPACE", default=None, help="Namespace (default: the context's own)."
+    )(function)
+    return click.option(
+        "--context",
+        metavar="CONTEXT",
+        default=None,
+        shell_complete=complete_contexts,
+        help="A context of your kubeconfig instead of the yard (see `gpuyard use`).",
+    )(function)
+
+
+def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of runs for the shell's completion, without those that are named already."""
+    from gpuyard.cli.options.completion import run_names
+
+    named = ctx.params.get("names") or ()
+    found = run_names(ctx.params.get("context"), ctx.params.get("namespace"))
+    return [name for name in found if name.startswith(incomplete) and name not in named]
+
+
+def complete_contexts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The yard and the kubeconfig's contexts for the shell's completion."""
+    from gpuyard.runs.target import YARD
+
+    yard = [YARD] if YARD.startswith(incomplete) else []
+    return [*yard, *complete_clusters(ctx, param, incomplete)]
+
+
+def complete_clusters(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The kubeconfig's contexts alone, where a command is for clusters only."""
+    from gpuyard.cli.options.completion import contexts
+
+    return [name for name in contexts() if name.startswith(incomplete)]
+
+
+def complete_scripts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Files, from the folder where the run is to be; the shell looks for them where that is its own."""
+    from click.shell_completion import CompletionItem
+
+    from gpuyard.cli.options.completion import files_in
+    from gpuyard.cli.options.spec import flags_of
+
+    workdir = next((str(flag.value) for flag in flags_of(ctx) if flag.path == ("workdir",)), "")
+    if not workdir:
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(name) for name in files_in(workdir, incomplete)]
+
+
+def complete_folders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Folders, as the shell finds them."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Files, as the shell finds them."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
+
+
+def run_argument(function: Function) -> Function:
+    """The NAME of one run."""
+    return click.argument("name", shell_complete=complete_runs)(function)

@@ -1,0 +1,1 @@
+"""What commands print: results, notices, progress, the output of runs."""

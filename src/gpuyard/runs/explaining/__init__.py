@@ -1,0 +1,1 @@
+"""Why a run waits or failed: reads what tells it, and asks `explain`."""

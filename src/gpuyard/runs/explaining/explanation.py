@@ -1,0 +1,154 @@
+"""Why a run waits or failed: reads what tells it, and asks `explain`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpuyard.explain.ladder import Ladder, climb
+from gpuyard.explain.missing_objects import KIND_TO_LIST
+from gpuyard.explain.output.diagnosis import Diagnosis
+from gpuyard.explain.placement import Explanation, explain
+from gpuyard.explain.run_objects import Ended
+from gpuyard.explain.steps.volumes import required_places
+from gpuyard.kube.objects import Manifest
+from gpuyard.runs.explaining.diagnosis import diagnose_lines, read_lines
+from gpuyard.runs.explaining.evidence import Evidence, decisive_pod, read_evidence, read_names
+from gpuyard.runs.run import ENDED, Run, is_alive, state_text
+from gpuyard.runs.target import Target
+from gpuyard.scheduling.requests import PodRequest
+from gpuyard.scheduling.snapshot import Snapshot
+from gpuyard.workloads.outcome import Reason, exit_code, why_failed
+
+_TAIL_LINES = 5
+_MAX_LINE_LENGTH = 200
+
+
+@dataclass(frozen=True, repr=False)
+class Answer:
+    """What holds a run.
+
+    Attributes:
+        explanation: the nodes' arithmetic; None unless it waits for a node, or where they can't be read.
+        nodes: that were looked at.
+        diagnoses: what its output is known to mean.
+        unfit: lines about the nodes that its image doesn't run on, and what would.
+    """
+
+    run: Run
+    ladder: Ladder
+    explanation: Explanation | None
+    nodes: Sequence[Manifest]
+    diagnoses: Sequence[Diagnosis] = ()
+    unfit: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        """Short, in a notebook: the manifests that were read may hold the run's secrets."""
+        return str(self)
+
+    def lines(self) -> list[str]:
+        """For people: its state, then each finding, or the nodes' arithmetic."""
+        said = [state_text(self.run)]
+        if self.ladder.findings:
+            said += self.ladder.lines()
+        elif self.explanation:
+            said += self.explanation.lines()
+        return [*said, *self.unfit]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def to_json(self) -> dict[str, Any]:
+        """The stable keys of `explain -o json`."""
+        blocking = self.ladder.blocking
+        return {
+            "run": self.run.state.to_json(),
+            "blocked": blocking.to_json() if blocking else None,
+            "ladder": self.ladder.to_json(),
+            "explanation": self.explanation.to_json() if self.explanation else None,
+            "diagnoses": [diagnosis.to_json() for diagnosis in self.diagnoses],
+        }
+
+
+async def explain_with_output(target: Target, run: Run, environ: Mapping[str, str] = os.environ) -> Answer:
+    """Reads also the end of its output, and the image of a run that waits for a node.
+
+    Args:
+        target: where the run is.
+        run: as it is now.
+        environ: the caller's, with what is said of registries.
+
+    Raises:
+        ConnectionFailed, ApiError: the API doesn't answer.
+    """
+    said, printed = await read_lines(target, run)
+    answer = await explain_run(target, run, diagnose_lines(run, said, printed), printed)
+    if answer.explanation is None:
+        return answer
+    from gpuyard.runs.image_fit import unfit_lines
+
+    return dataclasses.replace(answer, unfit=await unfit_lines(run.job, answer.nodes, environ))
+
+
+async def explain_run(
+    target: Target, run: Run, diagnoses: Sequence[Diagnosis] = (), output: Sequence[str] = ()
+) -> Answer:
+    """Looks at every step of the ladder.
+
+    Args:
+        target: where the run is.
+        run: as it is now.
+        diagnoses: what its output is known to mean.
+        output: the end of it.
+
+    Raises:
+        ConnectionFailed, ApiError: the API doesn't answer.
+    """
+    evidence = await read_evidence(target, run)
+    answer = _judge(run, evidence, diagnoses, output)
+    if missing := _missing_kind(answer.ladder):
+        objects = dataclasses.replace(evidence.objects, names={missing: await read_names(target, missing)})
+        answer = _judge(run, dataclasses.replace(evidence, objects=objects), diagnoses, output)
+    return answer
+
+
+def _judge(run: Run, evidence: Evidence, diagnoses: Sequence[Diagnosis], output: Sequence[str]) -> Answer:
+    explanation = _place(evidence) if evidence.waits_for_node else None
+    ladder = climb(
+        evidence.objects,
+        explanation,
+        ended=_ended(run, output),
+        causes=diagnoses,
+        over=run.state.state in ENDED,
+    )
+    return Answer(run, ladder, explanation, evidence.nodes, diagnoses)
+
+
+def _place(evidence: Evidence) -> Explanation:
+    """The nodes' arithmetic."""
+    objects = evidence.objects
+    pod = objects.pod
+    request = PodRequest.of(pod) if pod and is_alive(pod) else PodRequest.of_template(objects.job)
+    request = dataclasses.replace(request, volumes=required_places(objects))
+    explanation = explain(request, Snapshot.of(evidence.nodes, evidence.pods))
+    return dataclasses.replace(explanation, incomplete=evidence.incomplete)
+
+
+def _ended(run: Run, output: Sequence[str]) -> Ended | None:
+    """How the run, or its last attempt, failed."""
+    state, pod = run.state, decisive_pod(run)
+    tail = tuple(line[:_MAX_LINE_LENGTH] for line in output if line.strip())[-_TAIL_LINES:]
+    if state.state == "failed":
+        return Ended(state.reason, state.message, state.exit_code, tail)
+    if state.reason == Reason.BACK_OFF and pod is not None and not is_alive(pod):
+        return Ended(why_failed(pod)[0], state.message, exit_code(pod), tail)
+    return None
+
+
+def _missing_kind(ladder: Ladder) -> str:
+    """The kind of which one that isn't there holds the run."""
+    finding = ladder.blocking
+    return KIND_TO_LIST.get(finding.cause, "") if finding else ""

@@ -1,0 +1,1 @@
+"""One run while it goes on: what it waits for, its output and its end, as a series of events."""

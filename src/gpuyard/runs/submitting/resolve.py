@@ -1,0 +1,93 @@
+"""From a spec to a run of which all is decided, as far as this machine alone can tell."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.runs.submitting.host import host_context
+from gpuyard.runs.submitting.script import launcher_text, take_script
+from gpuyard.workloads.command import split_run, subject
+from gpuyard.workloads.names import generate_name
+from gpuyard.workloads.resolved_run import ResolvedRun
+from gpuyard.workloads.spec.run_spec import ImageBuild, RunSpec
+
+#: An OCI image layout: a folder of this machine in the place of a registry.
+_LAYOUT = "oci:"
+
+
+def resolve(spec: RunSpec, base: Path, environ: Mapping[str, str], *, namespace: str) -> ResolvedRun:
+    """The run, with its name, and with what it takes over from this machine.
+
+    An image that is built for the run is named by its tag: the digest is known once it is built.
+
+    Args:
+        spec: what its user wants.
+        base: folder that relative paths start from, the spec file's or the current one.
+        environ: of the shell.
+        namespace: where it goes.
+
+    Raises:
+        UsageError: something that it needs isn't here.
+    """
+    name = spec.name or generate_name(subject(split_run(spec.run, spec.shell)), random.SystemRandom())
+    image = _image_name(spec)
+    if not image:
+        host = host_context(spec, base, environ)
+        if spec.snapshot:
+            from gpuyard.local.paths import find_paths
+            from gpuyard.runs.submitting.snapshot import in_snapshot
+
+            host = in_snapshot(host, spec, name, find_paths(environ).snapshots_dir)
+        return ResolvedRun(spec, name, namespace, host=host)
+    if image.startswith(_LAYOUT):
+        # The yard's daemon has a working folder of its own.
+        image = _LAYOUT + os.path.normpath(base.absolute() / image.removeprefix(_LAYOUT))
+    return ResolvedRun(
+        spec,
+        name,
+        namespace,
+        image=image,
+        entrypoint=_entrypoint(spec),
+        script=take_script(spec, base),
+        launcher=launcher_text(),
+    )
+
+
+def check_for_cluster(spec: RunSpec) -> None:
+    """Raises UsageError for what no cluster has."""
+    image = _image_name(spec)
+    if not image:
+        raise errors.UsageError(
+            "a run without an image is a process of this machine, and the command goes to a cluster",
+            remedy="add `image` (--image), or run it here with --context yard",
+        )
+    if image.startswith(_LAYOUT):
+        raise errors.UsageError(
+            f"{image} is a folder of this machine, and the command goes to a cluster",
+            remedy="push the image to a registry that the cluster reaches, and name it there",
+        )
+
+
+def _image_name(spec: RunSpec) -> str:
+    """As the nodes know it; empty for a process."""
+    return _built_name(spec.build) if spec.build else spec.image or ""
+
+
+def _built_name(build: ImageBuild) -> str:
+    if not build.pull_repository:
+        return build.repository
+    tag = build.repository.rpartition("/")[2].partition(":")[2]
+    return f"{build.pull_repository}:{tag}" if tag else build.pull_repository
+
+
+def _entrypoint(spec: RunSpec) -> tuple[str, ...]:
+    """Of an image that is built for the run; that of another is known when it was read."""
+    if spec.build is None:
+        return ()
+    from gpuyard.building.environment import ENTRYPOINT
+
+    return ENTRYPOINT

@@ -1,0 +1,185 @@
+"""From a resolved run to its objects at the API: the cluster is asked, then all is created or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from gpuyard import errors
+from gpuyard.client.server_version import check_version
+from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of
+from gpuyard.runs.notices import Notify
+from gpuyard.runs.submitting.creation import create_run
+from gpuyard.runs.target import Target
+from gpuyard.scheduling.fit import fit
+from gpuyard.scheduling.requests import PodRequest
+from gpuyard.scheduling.snapshot import NodeState, Snapshot
+from gpuyard.tenancy.names import PRIORITY_PREFIX
+from gpuyard.workloads.render import render
+from gpuyard.workloads.resolved_run import ResolvedRun
+
+
+async def submit(
+    target: Target,
+    run: ResolvedRun,
+    notify: Notify,
+    *,
+    environ: Mapping[str, str],
+    replace: bool = False,
+    wait: bool = False,
+    read_as: str = "",
+) -> Manifest:
+    """Creates the objects of one run; returns its Job as it was sent.
+
+    Args:
+        target: where.
+        run: what.
+        notify: hears of what its user may not expect.
+        environ: the caller's, with what is said of registries.
+        replace: remove a run of this name first, killing it when it goes on.
+        wait: submit even when no node could ever run it.
+        read_as: the image's name here, where nodes know it by another.
+
+    Raises:
+        UsageError: it would never run, its priority class isn't there, the name is taken, or the cluster
+            is too old.
+    """
+    if not target.is_yard:
+        await check_version(target.api)
+    fitted = await fit_to_nodes(target, run, notify, environ=environ, refuse=not wait, read_as=read_as)
+    if replace:
+        from gpuyard.runs.run import find_run
+        from gpuyard.runs.stopping import remove_run
+
+        with contextlib.suppress(errors.UsageError):
+            await remove_run(target, await find_run(target, run.name), notify)
+    manifests = render(dataclasses.replace(fitted, submitted_at=datetime.now(UTC)))
+    if fitted.host is None or fitted.host.snapshot is None:
+        await create_run(target, manifests, notify)
+        return manifests[-1]
+    from gpuyard.runs.submitting.snapshot import taken
+
+    async with taken(fitted.host.snapshot, fitted.host.workdir):
+        await create_run(target, manifests, notify)
+    return manifests[-1]
+
+
+async def fit_to_nodes(
+    target: Target,
+    run: ResolvedRun,
+    notify: Notify,
+    *,
+    environ: Mapping[str, str],
+    refuse: bool,
+    read_as: str = "",
+) -> ResolvedRun:
+    """The run kept off nodes that won't do, with its image's launcher and the name of its PriorityClass.
+
+    Args:
+        target: where it goes.
+        run: what.
+        notify: hears of what its user may not expect.
+        environ: the caller's, with what is said of registries.
+        refuse: raise when no node could ever run it.
+        read_as: the image's name here, where nodes know it by another.
+
+    Raises:
+        UsageError: no node could, or its priority class isn't there.
+    """
+    run = await with_priority_class(target, run)
+    # Asked of the nodes is what would be sent if all of them were fit.
+    job = render(run)[-1]
+    if run.host is not None:
+        if refuse:
+            await _refuse_misfit(target, job, await _visible(target, NODES))
+        return run
+    # Most runs of a yard are processes, which have no image to look at.
+    from gpuyard.runs.image_fit import check_before_submit, read_run_image, wants_check
+
+    if not refuse and not wants_check(job["spec"]["template"]["spec"]):
+        return run
+    # A yard may have the image in podman's own storage.
+    believe = refuse and not target.is_yard
+    nodes, images = await asyncio.gather(
+        _visible(target, NODES), read_run_image(job, environ, notify, read_as=read_as, refuse=believe)
+    )
+    if refuse:
+        await _refuse_misfit(target, job, nodes)
+    image = check_before_submit(job, images, nodes or (), notify, refuse=refuse)
+    return dataclasses.replace(
+        run, entrypoint=run.entrypoint or image.entrypoint, excluded_nodes=image.excluded_nodes
+    )
+
+
+async def _refuse_misfit(target: Target, job: Manifest, nodes: Sequence[Manifest] | None) -> None:
+    """Raises UsageError for a run that fits no node, were that empty, ready and healthy.
+
+    Args:
+        target: where it goes.
+        job: as it would be sent.
+        nodes: all that there are; None where the user may not see them.
+    """
+    if nodes is None:
+        return
+    request = PodRequest.of_template(job)
+    if any(not fit(request, NodeState.of(node).at_its_best()) for node in nodes):
+        return
+    # What else is asked, and imported, is for the message.
+    from gpuyard.explain.placement import Blocker, could_ever_fit
+
+    pods = await _visible(target, PODS)
+    explanation = could_ever_fit(request, Snapshot.of(nodes, pods or ()))
+    if explanation is None:
+        return
+    remedy = "--wait submits it all the same, for when such a node comes"
+    if explanation.blocker is Blocker.NO_GPUS and target.is_yard:
+        remedy = (
+            "this yard has no GPUs: `gpuyard up --simulate H100:8` simulates some; "
+            f"`gpuyard status` says why. {remedy}"
+        )
+    raise errors.UsageError("\n".join(explanation.lines()), remedy=remedy)
+
+
+async def _visible(target: Target, resource: Resource) -> Sequence[Manifest] | None:
+    """What there is in all namespaces; None for a user who may not look, whom the scheduler will tell."""
+    try:
+        return (await target.api.list(resource)).items
+    except errors.Forbidden:
+        return None
+
+
+async def with_priority_class(target: Target, run: ResolvedRun) -> ResolvedRun:
+    """The run with its PriorityClass as it is called there: `high` is gpuyard's where there is no other.
+
+    Raises:
+        UsageError: there is none of either name.
+    """
+    name = run.spec.priority
+    if name is None:
+        return run
+    try:
+        known = {key_of(item).name for item in (await target.api.list(PRIORITY_CLASSES)).items}
+    except errors.Forbidden:
+        return run  # The API server looks itself.
+    if name in known:
+        return run
+    if PRIORITY_PREFIX + name in known:
+        return _named(run, PRIORITY_PREFIX + name)
+    raise errors.UsageError(
+        f"there is no PriorityClass {name!r}", remedy=f"there are: {', '.join(sorted(known)) or 'none'}"
+    )
+
+
+def with_own_priority_class(run: ResolvedRun) -> ResolvedRun:
+    """The run with gpuyard's PriorityClass where it names one, as every yard and install has them."""
+    from gpuyard.tenancy.install import priority_classes
+
+    own = PRIORITY_PREFIX + (run.spec.priority or "")
+    return _named(run, own) if own in {key_of(item).name for item in priority_classes()} else run
+
+
+def _named(run: ResolvedRun, priority: str) -> ResolvedRun:
+    return dataclasses.replace(run, spec=dataclasses.replace(run.spec, priority=priority))

@@ -1,0 +1,49 @@
+"""The options of `run` against the keys of the spec."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.cli.commands.run import command
+from gpuyard.cli.options.spec import SpecOption, flags_of
+from gpuyard.workloads.spec.model import RESOURCES, SPEC
+from gpuyard.workloads.spec.overrides import Flag, Form
+from gpuyard.workloads.spec.run_spec import RunSpec
+
+
+def parse(*arguments: str) -> list[Flag]:
+    with command.make_context("run", list(arguments)) as context:
+        return flags_of(context)
+
+
+def test_every_key_has_its_option() -> None:
+    keys = set(SPEC.keys) - {"run", "resources"}
+    keys |= {f"resources.{name}" for name in RESOURCES.keys}
+    assert keys == {option.key for option in command.params if isinstance(option, SpecOption)}
+
+
+def test_every_key_reaches_the_checked_spec() -> None:
+    keys = set(SPEC.keys) - {"resources"} | set(RESOURCES.keys)
+    assert keys == {field.name for field in fields(RunSpec)} - {"build"}
+
+
+def test_an_option_lays_its_text_on_its_key() -> None:
+    assert parse("--gpus", "2", "-n", "a", "--env", "A=1", "--env", "B") == [
+        Flag("--gpus", ("resources", "gpus"), "2"),
+        Flag("--name", ("name",), "a"),
+        Flag("--env", ("env",), "A=1", Form.ENTRY_OR_KEY),
+        Flag("--env", ("env",), "B", Form.ENTRY_OR_KEY),
+    ]
+    assert parse("x") == []
+
+
+def test_yaml_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "affinity.yaml").write_text("podAffinity: {}")
+    [flag] = parse("--affinity", f"@{tmp_path}/affinity.yaml")
+    assert flag == Flag("--affinity", ("affinity",), "podAffinity: {}", Form.YAML)
+    with pytest.raises(errors.UsageError, match="can't read"):
+        parse("--affinity", f"@{tmp_path}/none.yaml")

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpuyard.cli.output.submit_message import stdin_has_data, submitted_text
+from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
+from gpuyard.workloads.spec.gpu_request import GpuRequest
+from gpuyard.workloads.spec.run_spec import RunSpec
+
+OWN = f"{sys.prefix}/bin/python"
+
+
+def text(spec: RunSpec, python: str, *, simulated: bool = False, **environ: str) -> str:
+    host = HostContext(python=python, workdir="/", path="/bin", home="/root", user="root")
+    run = ResolvedRun(spec, "train-x", "default", host=host)
+    return submitted_text(run, environ, simulated=simulated)
+
+
+@pytest.mark.parametrize(
+    ("count", "simulated", "said"),
+    [(0, True, "(no GPUs)"), (1, False, "(1 GPU)"), (2, True, "(2 GPUs, simulated)")],
+)
+def test_gpus(count: int, simulated: bool, said: str) -> None:
+    spec = RunSpec(run=("true",), gpus=GpuRequest(count))
+    assert text(spec, "true", simulated=simulated) == f"Submitted train-x {said}"
+
+
+def test_an_interpreter_that_was_found_is_named() -> None:
+    spec = RunSpec(run=("train.py",))
+    assert text(spec, "/usr/bin/python3").endswith("(no GPUs) with /usr/bin/python3")
+    assert text(spec, "/venv/bin/python", VIRTUAL_ENV="/venv").endswith("(no GPUs)")
+
+
+def test_one_that_was_named_is_not() -> None:
+    assert text(RunSpec(run=("train.py",), python="/usr/bin/python3"), "/usr/bin/python3").endswith("GPUs)")
+    assert text(RunSpec(run=("/usr/bin/python3", "train.py")), "/usr/bin/python3").endswith("GPUs)")
+
+
+def test_gpuyards_own_is_named_unless_it_has_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = RunSpec(run=("train.py",))
+    said = text(spec, OWN, VIRTUAL_ENV=sys.prefix)
+    assert said.endswith(f"with gpuyard's own {OWN}, which has no torch: --python names another")
+    (tmp_path / "torch.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert text(spec, OWN, VIRTUAL_ENV=sys.prefix).endswith("(no GPUs)")
+
+
+def test_data_on_standard_input(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    try:
+        assert not stdin_has_data(reader)
+        os.write(writer, b"data")
+        assert stdin_has_data(reader)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "full").write_text("data")
+    for name, expected in (("empty", False), ("full", True)):
+        with (tmp_path / name).open() as file:
+            assert stdin_has_data(file.fileno()) is expected
+    with open(os.devnull) as null:
+        assert not stdin_has_data(null.fileno())
