@@ -6,13 +6,17 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from gpuyard import errors
 from gpuyard.cli.output.notices import print_notice
 from gpuyard.local.disk import shortage
 from gpuyard.local.paths import find_paths
 from gpuyard.runs.notices import Notice
-from gpuyard.runs.target import Target, open_target
+from gpuyard.runs.target import Target, goes_to_yard, open_target
+
+if TYPE_CHECKING:
+    from gpuyard.client.rest import RestApi
 
 Result = TypeVar("Result")
 
@@ -27,6 +31,34 @@ def call(
         VersionMismatch: the yard was started by another release.
     """
     return asyncio.run(_call(work, context, namespace))
+
+
+def call_cluster(work: Callable[[RestApi], Awaitable[Result]], context: str | None) -> Result:
+    """Runs `work` on the cluster that the context, or `gpuyard use`, names.
+
+    Raises:
+        UsageError: that is this machine's yard.
+        Forbidden: with the role that would allow it.
+    """
+
+    async def on_cluster(target: Target) -> Result:
+        return await work(target.api)
+
+    _refuse_yard(context)
+    try:
+        return call(on_cluster, context=context)
+    except errors.Forbidden as error:
+        error.remedy = "installing needs the rights of cluster-admin: use a context that has them"
+        raise
+
+
+def _refuse_yard(context: str | None) -> None:
+    """Raises UsageError when commands go to the yard."""
+    if goes_to_yard(context):
+        raise errors.UsageError(
+            "this is about a cluster: the yard of this machine has its agent already",
+            remedy="name a context of your kubeconfig with --context, or choose one with `gpuyard use`",
+        )
 
 
 async def _call(

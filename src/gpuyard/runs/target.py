@@ -57,14 +57,13 @@ async def open_target(context: str | None = None, namespace: str | None = None) 
     context = context or chosen_context()
     if context and context != YARD:
         from gpuyard.client.connection.kubeconfig import kubeconfig_files, load_connection
-        from gpuyard.runs.forbidden import add_remedy
 
         connection = load_connection(kubeconfig_files(os.environ), context)
         async with RestApi(connection) as api:
             try:
                 yield Target(api, namespace or connection.namespace, is_yard=False, options=options)
             except errors.Forbidden as error:
-                add_remedy(error)
+                _add_remedy(error)
                 raise
         return
     paths = find_paths(os.environ)
@@ -125,3 +124,18 @@ def choice_file() -> Path:
         return find_paths(os.environ).data_dir / "context.json"
     base = os.environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
     return Path(base) / "gpuyard" / "context.json"
+
+
+def _add_remedy(error: errors.Forbidden) -> None:
+    """Gives a 403 its remedy, unless it has one: the role that would allow it, or what else says no."""
+    if error.remedy:
+        return
+    from gpuyard.tenancy.access import denied, remedy_for
+
+    if found := denied(error.message):
+        user, action = found
+        error.remedy = remedy_for(user, [action])
+    elif "exceeded quota" in error.message:
+        error.remedy = "remove what isn't needed any more (`gpuyard ps` lists runs), or have the quota raised"
+    elif "is being terminated" in error.message:
+        error.remedy = "wait until the namespace is gone and make it again, or name another with --namespace"

@@ -49,8 +49,8 @@ def command(
     import asyncio
     import sys
 
-    from gpuyard.cli.output.doctor_report import print_report
     from gpuyard.cli.options.registry import registry_environ
+    from gpuyard.cli.output.doctor_report import print_report
     from gpuyard.cli.output.results import StatusLine, print_json
     from gpuyard.doctor.examine import examine
     from gpuyard.doctor.registry import RegistryFact

@@ -85,7 +85,7 @@ def command(
     """
     from dataclasses import replace
 
-    from gpuyard.cli.cluster_target import call_cluster
+    from gpuyard.cli.call import call_cluster
     from gpuyard.cli.options.registry import registry_environ
     from gpuyard.cli.output.results import StatusLine
     from gpuyard.installing.install import check_cluster, install_options

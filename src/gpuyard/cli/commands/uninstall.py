@@ -30,7 +30,7 @@ def command(context: str | None, force: bool) -> None:
 
     Refuses while pods have GPUs.
     """
-    from gpuyard.cli.cluster_target import call_cluster
+    from gpuyard.cli.call import call_cluster
     from gpuyard.installing.uninstall import uninstall
 
     call_cluster(lambda api: uninstall(api, force=force, say=click.echo), context)
