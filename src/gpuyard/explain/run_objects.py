@@ -39,6 +39,7 @@ class RunObjects:
         neighbours: pods of the namespace.
         claims: PersistentVolumeClaims of the namespace.
         volumes, classes: PersistentVolumes and StorageClasses.
+        workloads: what Kueue made for a Job that waits in one of its queues.
         names: names that there are of a kind (`ConfigMap`, `PriorityClass`), for nearest spellings.
         agents: pods of gpuyard's agent.
         unreadable: plurals of what the user may not list, with `all ` where it was asked for everywhere.
@@ -55,6 +56,7 @@ class RunObjects:
     claims: Sequence[Manifest] = ()
     volumes: Sequence[Manifest] = ()
     classes: Sequence[Manifest] = ()
+    workloads: Sequence[Manifest] = ()
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     agents: Sequence[Manifest] = ()
     unreadable: frozenset[str] = frozenset()

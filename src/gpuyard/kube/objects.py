@@ -110,6 +110,10 @@ CLUSTER_ROLE_BINDINGS = Resource(
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False)
 RESOURCE_QUOTAS = Resource("", "v1", "ResourceQuota", "resourcequotas")
 LIMIT_RANGES = Resource("", "v1", "LimitRange", "limitranges")
+#: Kueue's place for a Job in a queue, in the versions that it serves, the newest first.
+WORKLOADS = tuple(
+    Resource("kueue.x-k8s.io", version, "Workload", "workloads") for version in ("v1beta2", "v1beta1")
+)
 #: Created to ask, and kept nowhere: may I, and who am I.
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False

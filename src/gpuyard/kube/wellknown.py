@@ -76,6 +76,11 @@ LABEL_HOSTNAME = "kubernetes.io/hostname"
 FINALIZER_JOB_TRACKING = "batch.kubernetes.io/job-tracking"
 ANNOTATION_COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 
+#: A Job with it waits, suspended, until Kueue admits it from that queue.
+LABEL_KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
+#: Of the Workload that Kueue made for a Job.
+LABEL_KUEUE_JOB_UID = "kueue.x-k8s.io/job-uid"
+
 TAINT_NOT_READY = "node.kubernetes.io/not-ready"
 TAINT_UNREACHABLE = "node.kubernetes.io/unreachable"
 TAINT_UNSCHEDULABLE = "node.kubernetes.io/unschedulable"

@@ -39,6 +39,8 @@ def _viewer() -> list[dict[str, Any]]:
         _rule([""], ["nodes", "persistentvolumes"], _READ),
         _rule(["storage.k8s.io"], ["storageclasses"], _READ),
         _rule(["scheduling.k8s.io"], ["priorityclasses"], _READ),
+        # Where Kueue is: why it doesn't admit a run.
+        _rule(["kueue.x-k8s.io"], ["workloads"], _READ),
     ]
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.run_objects import RunObjects
+from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import annotations_of, key_of, labels_of
-from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT
+from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT, LABEL_KUEUE_QUEUE
 
-_KUEUE = "kueue.x-k8s.io/queue-name"
+#: Conditions of a Workload that hold it while they have this status, the most telling first.
+_KUEUE_HOLDS = {"QuotaReserved": "False", "Evicted": "True"}
 
 
 def find_job(objects: RunObjects) -> Finding | None:
@@ -36,13 +40,21 @@ def find_job(objects: RunObjects) -> Finding | None:
 
 def _suspended(objects: RunObjects, name: str) -> Finding:
     owner = Owner("Job", name, objects.namespace)
-    if queue := labels_of(objects.job).get(_KUEUE):
+    if queue := labels_of(objects.job).get(LABEL_KUEUE_QUEUE):
         text = f"its Job is suspended until Kueue admits it from queue {queue}"
         command = f"kubectl get workloads -n {objects.namespace}"
         remedy = Remedy("see its place in the queue", command=command)
-        return Finding(
-            Step.JOB, Cause.QUEUED, text, Owner("LocalQueue", queue, objects.namespace), (), (remedy,)
-        )
+        holder = Owner("LocalQueue", queue, objects.namespace)
+        return Finding(Step.JOB, Cause.QUEUED, text, holder, tuple(_kueue_says(objects)), (remedy,))
     command = f"""kubectl patch job {name} -n {objects.namespace} -p '{{"spec":{{"suspend":false}}}}'"""
     remedy = Remedy("let it go on", By.YOU, command)
     return Finding(Step.JOB, Cause.SUSPENDED, "somebody suspended its Job", owner, (), (remedy,))
+
+
+def _kueue_says(objects: RunObjects) -> Iterator[str]:
+    """In its own words: what doesn't fit, or why it was evicted."""
+    for workload in objects.workloads:
+        for type_, status in _KUEUE_HOLDS.items():
+            condition = find_condition(workload, type_) or {}
+            if condition.get("status") == status and condition.get("message"):
+                yield f"Kueue says: {condition['message']}"

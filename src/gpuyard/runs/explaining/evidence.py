@@ -23,13 +23,14 @@ from gpuyard.kube.objects import (
     RUNTIME_CLASSES,
     SERVICE_ACCOUNTS,
     STORAGE_CLASSES,
+    WORKLOADS,
     Manifest,
     Resource,
     key_of,
     labels_of,
     uid_of,
 )
-from gpuyard.kube.wellknown import LABEL_PART_OF
+from gpuyard.kube.wellknown import LABEL_KUEUE_JOB_UID, LABEL_KUEUE_QUEUE, LABEL_PART_OF
 from gpuyard.runs.run import ENDED, Run, is_alive
 from gpuyard.runs.target import Target
 from gpuyard.tenancy.names import PART_OF
@@ -75,6 +76,7 @@ class _Reader:
         resource: Resource,
         namespace: str | None = None,
         *,
+        label_selector: str = "",
         field_selector: str = "",
         wanted: bool = True,
     ) -> Sequence[Manifest]:
@@ -82,7 +84,10 @@ class _Reader:
         if not wanted:
             return ()
         try:
-            return (await self._target.api.list(resource, namespace, field_selector=field_selector)).items
+            found = await self._target.api.list(
+                resource, namespace, label_selector=label_selector, field_selector=field_selector
+            )
+            return found.items
         except errors.Forbidden:
             self.unreadable.add(resource.plural if namespace else f"all {resource.plural}")
         except errors.NotFound:
@@ -165,6 +170,7 @@ async def _read_objects(reader: _Reader, target: Target, run: Run, pod: Manifest
         its_claims,
         volumes,
         classes,
+        workloads,
     ) = await asyncio.gather(
         reader.list(EVENTS, namespace, field_selector=about),
         reader.list(EVENTS, namespace, field_selector=of_claims, wanted=claims),
@@ -174,6 +180,7 @@ async def _read_objects(reader: _Reader, target: Target, run: Run, pod: Manifest
         reader.list(PERSISTENT_VOLUME_CLAIMS, namespace, wanted=claims),
         reader.list(PERSISTENT_VOLUMES, wanted=claims),
         reader.list(STORAGE_CLASSES, wanted=claims),
+        _read_workloads(reader, run.job),
     )
     return RunObjects(
         job=run.job,
@@ -185,8 +192,20 @@ async def _read_objects(reader: _Reader, target: Target, run: Run, pod: Manifest
         claims=its_claims,
         volumes=volumes,
         classes=classes,
+        workloads=workloads,
         is_yard=target.is_yard,
     )
+
+
+async def _read_workloads(reader: _Reader, job: Manifest) -> Sequence[Manifest]:
+    """Kueue's, of a Job that it may hold."""
+    if not job["spec"].get("suspend") or LABEL_KUEUE_QUEUE not in labels_of(job):
+        return ()
+    selector = f"{LABEL_KUEUE_JOB_UID}={uid_of(job)}"
+    for resource in WORKLOADS:
+        if found := await reader.list(resource, key_of(job).namespace, label_selector=selector):
+            return found
+    return ()
 
 
 def _progress(pod: Manifest) -> int:
