@@ -9,6 +9,7 @@ import pytest
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
 from tests.cluster.harness.objects import Pods, container
+from tests.cluster.harness.parts import DNS_ADDRESS, FRONT_PROXY
 from tests.waiting import until
 
 NODES = ("node-a", "node-b")
@@ -61,6 +62,19 @@ def test_names_and_services_lead_from_node_to_node(pods: Pods) -> None:
     until(served, "the service answers")
     name = f"server.{pods.namespace}.svc.cluster.local"
     assert address in pods.exec("client", f"nslookup -type=a {name}")
+
+
+def test_the_nodes_themselves_reach_services(cluster: Cluster) -> None:
+    # As the API server does, which shares their network, when it calls a webhook.
+    connect = f"exec 3<>/dev/tcp/{DNS_ADDRESS}/53 && echo reached"
+    assert cluster.on_node("node-a", "bash", "-c", connect) == "reached\n"
+
+
+def test_servers_of_other_apis_can_tell_whom_the_api_server_speaks_for(cluster: Cluster) -> None:
+    known = cluster.kubectl("get", "-n=kube-system", "configmap/extension-apiserver-authentication", "-o=json")
+    data = json.loads(known)["data"]
+    assert json.loads(data["requestheader-allowed-names"]) == [FRONT_PROXY]
+    assert data["requestheader-client-ca-file"] != data["client-ca-file"]
 
 
 def test_pods_reach_nothing_outside(pods: Pods) -> None:

@@ -227,10 +227,13 @@ class Cluster:
         state.init = namespaces.start_init(self.folder)
         state.save()
         addresses = "".join(f"ip addr add {node.address}/32 dev lo\n" for node in self.nodes.values())
+        # Without a route of any kind the kernel refuses Service addresses before kube-proxy's rules turn them
+        # into pods': the API server could call no webhook.
+        services = f"ip route add {parts.SERVICE_NETWORK} dev lo\n"
         namespaces.run(
             state.init,
             *("sh", "-e"),
-            stdin=f"ip link set lo up\n{addresses}echo 1 >/proc/sys/net/ipv4/ip_forward\n",
+            stdin=f"ip link set lo up\n{addresses}{services}echo 1 >/proc/sys/net/ipv4/ip_forward\n",
         )
         for node in self.nodes.values():
             log = self.folder / "logs" / f"mounts@{node.name}.log"
@@ -266,6 +269,8 @@ class Cluster:
         addresses = ["127.0.0.1", parts.API_ADDRESS, parts.API_SERVICE_ADDRESS]
         pki.issue("apiserver", "kube-apiserver", hosts=[*names, *addresses])
         pki.issue("apiserver-kubelet", "kube-apiserver-kubelet-client", "system:masters")
+        # An authority of its own: what it has signed speaks for anybody.
+        Pki(self.folder / "pki" / "front-proxy").issue("client", parts.FRONT_PROXY)
         pki.signing_key("service-accounts")
         local = f"https://127.0.0.1:{self.state.ports['api']}"
         pki.kubeconfig(self.kubeconfig, pki.issue("admin", "admin", "system:masters"), local)

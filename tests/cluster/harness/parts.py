@@ -20,6 +20,8 @@ API_SERVICE_ADDRESS = "10.96.0.1"
 DNS_ADDRESS = "10.96.0.10"
 DOMAIN = "cluster.local"
 API_URL = f"https://{API_ADDRESS}:{API_PORT}"
+#: Common name of the API server where it hands a request on to another one (the aggregation layer).
+FRONT_PROXY = "front-proxy-client"
 _ETCD = "http://127.0.0.1:2379"
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 
@@ -95,6 +97,14 @@ def apiserver(bin: Path, pki: Path) -> list[str]:
         f"--service-account-issuer=https://kubernetes.default.svc.{DOMAIN}",
         f"--service-account-key-file={pki}/service-accounts.pub",
         f"--service-account-signing-key-file={pki}/service-accounts.key",
+        # With these it hands the APIs of others, such as of metrics, on to them.
+        f"--proxy-client-cert-file={pki}/front-proxy/client.crt",
+        f"--proxy-client-key-file={pki}/front-proxy/client.key",
+        f"--requestheader-client-ca-file={pki}/front-proxy/ca.crt",
+        f"--requestheader-allowed-names={FRONT_PROXY}",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
     ]
 
 
