@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup system demo test cluster-up cluster-down test-cluster soak conformance cluster-parts check format bench generate lock clean
+.PHONY: help setup system demo test cluster-up cluster-down test-cluster test-engines soak conformance cluster-parts check format bench generate lock clean
 
 help:            ## Show this list.
 	@sed -n 's/^\([a-z-]*\): .*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -39,6 +39,11 @@ cluster-down: setup    ## Stop it, and remove all that it made.
 test-cluster: cluster-parts    ## Run the tests that need a real Kubernetes, on the one that is up or one of their own.
 	$(BIN)/python -m pytest -m cluster tests/cluster || \
 	$(BIN)/python -m pytest -m cluster tests/cluster --last-failed --last-failed-no-failures none
+
+ENGINES ?= $(notdir $(patsubst %/,%,$(wildcard tools/engines/*/)))
+test-engines: cluster-parts    ## Run GPU workloads through engines such as Kueue on a real Kubernetes.
+	@nice tools/engines/build $(ENGINES) >/dev/null
+	$(BIN)/python -m pytest -m engines $(ENGINES:%=tests/engines/test_%.py)
 
 soak: cluster-parts    ## The same, with what restarts and kills 50 times over.
 	GPUYARD_TEST_REPEATS=50 $(BIN)/python -m pytest -m cluster tests/cluster

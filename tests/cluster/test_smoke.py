@@ -71,7 +71,8 @@ def test_the_nodes_themselves_reach_services(cluster: Cluster) -> None:
 
 
 def test_servers_of_other_apis_can_tell_whom_the_api_server_speaks_for(cluster: Cluster) -> None:
-    known = cluster.kubectl("get", "-n=kube-system", "configmap/extension-apiserver-authentication", "-o=json")
+    name = "configmap/extension-apiserver-authentication"
+    known = cluster.kubectl("get", "--namespace=kube-system", name, "-o=json")
     data = json.loads(known)["data"]
     assert json.loads(data["requestheader-allowed-names"]) == [FRONT_PROXY]
     assert data["requestheader-client-ca-file"] != data["client-ca-file"]
