@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from gpuyard.client.log_place import Gap, LogOptions
 from gpuyard.local import lifecycle
 from gpuyard.local.paths import find_paths
 from gpuyard.python_api.spec_keys import flags_of
+from gpuyard.python_api.wording import in_python, speaks_python
 from gpuyard.runs.explaining.explanation import Answer, explain_with_output
 from gpuyard.runs.following import run_events as following
 from gpuyard.runs.following.pod_log import LogEvent, Output
@@ -39,6 +41,7 @@ def log_notice(notice: Notice) -> None:
     _LOGGER.log(level, "%s", notice.text)
 
 
+@speaks_python
 class AsyncYard:
     """A connection to this machine's yard or to a cluster; use it as an async context manager."""
 
@@ -145,6 +148,7 @@ class AsyncYard:
         return [run.state for run in await list_runs(self.target)]
 
 
+@speaks_python
 class AsyncRun:
     """One run, by its name; what it is by now is asked for at each call."""
 
@@ -201,9 +205,10 @@ class AsyncRun:
         return (await watch_to_end(self._yard.target, self.name)).state
 
     async def explain(self) -> Answer:
-        """Why it waits or failed; `str()` of it is what `gpuyard explain` prints."""
+        """Why it waits or failed; `str()` of it is what `gpuyard explain` prints, in Python's words."""
         target = self._yard.target
-        return await explain_with_output(target, await find_run(target, self.name))
+        answer = await explain_with_output(target, await find_run(target, self.name))
+        return dataclasses.replace(answer, say=in_python)
 
     async def stop(self) -> RunState:
         """Asks its processes to end, and waits until they have; its logs and exit code stay."""

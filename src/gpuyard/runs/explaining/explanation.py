@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ class Answer:
         nodes: that were looked at.
         diagnoses: what its output is known to mean.
         unfit: lines about the nodes that its image doesn't run on, and what would.
+        say: puts a line, which names options of commands, into its reader's words.
     """
 
     run: Run
@@ -44,6 +45,7 @@ class Answer:
     nodes: Sequence[Manifest]
     diagnoses: Sequence[Diagnosis] = ()
     unfit: Sequence[str] = ()
+    say: Callable[[str], str] = str
 
     def __repr__(self) -> str:
         """Short, in a notebook: the manifests that were read may hold the run's secrets."""
@@ -56,7 +58,7 @@ class Answer:
             said += self.ladder.lines()
         elif self.explanation:
             said += self.explanation.lines()
-        return [*said, *self.unfit]
+        return [self.say(line) for line in (*said, *self.unfit)]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

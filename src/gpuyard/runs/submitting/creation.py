@@ -174,5 +174,5 @@ def _mounts(job: Manifest, config_map: str) -> bool:
 def _taken(target: Target, name: str) -> errors.UsageError:
     return errors.UsageError(
         f"there is a run {name!r} already (see `{target.command('show', name)}`)",
-        remedy="choose another --name, or --replace it: that removes it with its logs",
+        remedy="choose another --name, or add --replace, which removes it with its logs",
     )
