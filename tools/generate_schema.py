@@ -23,7 +23,8 @@ ROOTS = (
     "core.v1.Binding", "core.v1.ConfigMap", "core.v1.Event", "core.v1.Namespace", "core.v1.Node",
     "core.v1.Pod", "core.v1.Secret", "core.v1.ServiceAccount", "batch.v1.Job", "coordination.v1.Lease",
     "policy.v1.Eviction", "scheduling.v1.PriorityClass", "meta.v1.DeleteOptions", "meta.v1.ListMeta",
-    "meta.v1.Status",
+    "meta.v1.Status", "authorization.v1.SelfSubjectAccessReview", "authorization.v1.SelfSubjectRulesReview",
+    "authentication.v1.SelfSubjectReview",
 )  # fmt: skip
 
 SCALARS = {
@@ -38,7 +39,7 @@ INT64 = {
     "sizeBytes", "supplementalGroups", "terminationGracePeriodSeconds", "tolerationSeconds", "uid",
 }  # fmt: skip
 FIELD_TYPES = {
-    "ConfigMap.binaryData": "{d", "Secret.data": "{d", "PodSpec.overhead": "{q",
+    "ConfigMap.binaryData": "{d", "Secret.data": "{d", "PodSpec.overhead": "{q", "UserInfo.extra": "{[s",
     "ResourceRequirements.limits": "{q", "ResourceRequirements.requests": "{q",
     "VolumeResourceRequirements.limits": "{q",
     "VolumeResourceRequirements.requests": "{q", "NodeStatus.allocatable": "{q", "NodeStatus.capacity": "{q",

@@ -19,7 +19,6 @@ UNSERVED: dict[str, str] = {
     "discovery.roles": "a yard has one user",
     "discovery.newer_events": "events of the core group are served",
     "discovery.quotas": "a yard has one user",
-    "discovery.access_review": "a yard has one user, who may do everything",
     "discovery.token": _NO_ACCOUNTS,
     "discovery.exec_in_pod": "a process of the machine can be reached from any terminal",
     "jobs.failure_policy": "422 with the field; retries are counted by backoffLimit",

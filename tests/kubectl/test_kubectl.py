@@ -563,3 +563,24 @@ def test_commands_about_a_node(yard: Yard) -> None:
     assert "uncordoned" in yard.kubectl("uncordon", "imperative")
     assert "untainted" in yard.kubectl("taint", "node", "imperative", "a-")
     assert "deleted" in yard.kubectl("delete", "node", "imperative")
+
+
+def test_who_asks_and_what_it_may_do(yard: Yard, namespace: str) -> None:
+    """kubectl sends these in protobuf."""
+    for allowed in (("create", "jobs"), ("get", "pods/log"), ("*", "*"), ("get", "/version")):
+        assert yard.kubectl("-n", namespace, "auth", "can-i", *allowed) == "yes\n"
+    refused = yard.kubectl(
+        "-n", namespace, "auth", "can-i", "create", "pods", "--subresource=exec", fails=True
+    )
+    assert refused == ""
+    listed = rows(yard.kubectl("-n", namespace, "auth", "can-i", "--list"))
+    assert any(row[0] == "jobs.batch" and "[create" in " ".join(row) for row in listed)
+    assert "gpuyard" in yard.kubectl("auth", "whoami")
+    assert "selfsubjectaccessreviews" in yard.kubectl("api-resources")
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {"verb": "get", "resource": "deployments", "group": "apps"}},
+    }
+    answer = yard.kubectl("create", "-f", "-", "-o", "jsonpath={.status.reason}", stdin=review)
+    assert answer == "this gpuyard yard serves no deployments.apps"

@@ -186,16 +186,63 @@ def quotas(api: Api) -> Any:
     return api.get("/api/v1/resourcequotas").code
 
 
+def _review(api: Api, kind: str, **body: Any) -> Any:
+    group = "authentication.k8s.io" if kind == "SelfSubjectReview" else "authorization.k8s.io"
+    review = {"kind": kind, "apiVersion": f"{group}/v1", **body}
+    return api.post(f"/apis/{group}/v1/{kind.lower()}s", review)
+
+
 def access_review(api: Api) -> Any:
-    """A client can ask what it may do."""
+    """A client can ask what it may do: to an object, or at a path."""
     attributes = {"verb": "create", "resource": "pods", "namespace": api.namespace}
-    body = {
-        "kind": "SelfSubjectAccessReview",
-        "apiVersion": "authorization.k8s.io/v1",
-        "spec": {"resourceAttributes": attributes},
-    }
-    answer = api.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body)
-    return [answer.code, pick(answer.body, "status.allowed")]
+    path = {"verb": "get", "path": "/version"}
+    answers = [
+        _review(api, "SelfSubjectAccessReview", spec=spec)
+        for spec in ({"resourceAttributes": attributes}, {"nonResourceAttributes": path})
+    ]
+    return [[answer.code, pick(answer.body, "kind", "spec", "status.allowed")] for answer in answers]
+
+
+def access_review_of_nothing(api: Api) -> Any:
+    """A question about nothing, or about an object and a path at once, is refused."""
+    both: dict[str, Any] = {"resourceAttributes": {"verb": "get"}, "nonResourceAttributes": {"verb": "get"}}
+    return [
+        pick(said(_review(api, "SelfSubjectAccessReview", spec=spec)), "code", "reason")
+        for spec in ({}, both)
+    ]
+
+
+def access_review_only_answered(api: Api) -> Any:
+    """Questions aren't kept: they can't be read."""
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    return [api.get(path).code, api.get(f"{path}/a").code, api.send("DELETE", path).code]
+
+
+def rules_review(api: Api) -> Any:
+    """A client can ask for all that it may do in a namespace, which it has to name."""
+    answer = _review(api, "SelfSubjectRulesReview", spec={"namespace": api.namespace})
+    lists = ("resourceRules", "nonResourceRules")
+    without = said(_review(api, "SelfSubjectRulesReview", spec={}))
+    return [
+        answer.code,
+        [bool(answer.body["status"].get(name)) for name in lists],
+        pick(answer.body, "status.incomplete"),
+        pick(without, "code", "reason"),
+    ]
+
+
+def self_review(api: Api) -> Any:
+    """A client can ask who it is."""
+    answer = _review(api, "SelfSubjectReview")
+    user = answer.body["status"]["userInfo"]
+    return [answer.code, bool(user.get("username")), "system:authenticated" in user.get("groups", [])]
+
+
+def review_resources(api: Api) -> Any:
+    """Their groups name them."""
+    names = ("selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews")
+    groups = ("authorization.k8s.io", "authorization.k8s.io", "authentication.k8s.io")
+    return [_resource(api, f"/apis/{group}/v1", name) for group, name in zip(groups, names, strict=True)]
 
 
 def token(api: Api) -> Any:

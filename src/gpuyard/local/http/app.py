@@ -18,6 +18,9 @@ from gpuyard.local.http.not_served import not_served
 from gpuyard.local.http.request import ClientGone, Message, Receive, Request, parse_request, parse_target
 from gpuyard.local.http.resources import Resources
 from gpuyard.local.http.watches import BOOKMARK_S, Watches
+from gpuyard.local.objects.kinds.kind import ServedApi
+from gpuyard.local.objects.kinds.registry import Kinds
+from gpuyard.local.objects.kinds.reviews import REVIEWS
 from gpuyard.local.objects.pod_logs import PodLogs
 from gpuyard.local.objects.verbs import ObjectApi
 
@@ -36,9 +39,10 @@ class ApiApp:
     def __init__(
         self, api: ObjectApi, *, logs: PodLogs | None = None, bookmark_s: float = BOOKMARK_S
     ) -> None:
-        self._kinds = api.kinds
-        self._documents = Documents(api.kinds)
-        self._resources = Resources(api, Watches(api, bookmark_s=bookmark_s), logs)
+        self._kinds = Kinds((*api.kinds, *REVIEWS))
+        self._documents = Documents(self._kinds)
+        served = ServedApi(self._kinds, self._documents.paths)
+        self._resources = Resources(api, Watches(api, bookmark_s=bookmark_s), logs, served)
         self._streams: set[asyncio.Task[None]] = set()
         self._closing = False
 

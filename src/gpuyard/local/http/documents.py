@@ -45,6 +45,11 @@ class Documents:
         self._discovery = Discovery(kinds)
         self._openapi = OpenApi(kinds)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where there is a document, those of OpenAPI's groups left out."""
+        return tuple(sorted((*self._discovery.paths(), *_OTHER_PATHS)))
+
     def find(self, request: Request) -> Response | None:
         """The document at a path that isn't a resource's; None when there is none.
 
@@ -53,8 +58,7 @@ class Documents:
         """
         path = request.path
         if path == "/":
-            paths = sorted((*self._discovery.paths(), *_OTHER_PATHS))
-            return Response(200, orjson.dumps({"paths": paths}))
+            return Response(200, orjson.dumps({"paths": self.paths}))
         if path == "/version":
             return Response(200, _VERSION)
         if path in HEALTH_PATHS:

@@ -13,7 +13,7 @@ def not_served(path: str, kinds: Kinds) -> str:
     words = [word for word in path.split("/") if word]
     if words[:1] not in (["api"], ["apis"]):
         return _KUBERNETES
-    by_plural = {kind.resource.plural: kind for kind in kinds}
+    by_plural = {kind.resource.plural: kind for kind in kinds if kind.review is None}
     spec = next((by_plural[word] for word in reversed(words) if word in by_plural), None)
     place = words.index(spec.resource.plural) if spec and spec.resource.plural in words else -1
     if spec is not None and spec.resource.plural != "namespaces" and len(words) - place == 3:

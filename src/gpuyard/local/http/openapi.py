@@ -112,11 +112,12 @@ def _group_path(resource: Resource) -> str:
 def _paths(spec: KindSpec) -> Iterator[tuple[str, dict[str, Any]]]:
     resource, body = spec.resource, component_name(type_name(spec.resource))
     scope = "{namespace}" if resource.namespaced else None
+    create = _operation(spec, "post", _WRITE, body=body, answer=body)
+    if spec.review is not None:
+        yield resource.path(), {"post": create}
+        return
     listing = _operation(spec, "list", _LIST, answer=f"{body}List")
-    collection = {
-        "get": listing,
-        "post": _operation(spec, "post", _WRITE, body=body, answer=body),
-    }
+    collection = {"get": listing, "post": create}
     if "deletecollection" in spec.verbs:
         collection["delete"] = _operation(spec, "deletecollection", (*_LIST, *_DELETE))
     yield resource.path(scope), {"parameters": _path_parameters(resource, name=False), **collection}

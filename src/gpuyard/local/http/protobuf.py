@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -98,7 +98,9 @@ def _value(value: Any, kind: str) -> Any:
     """One value of a type of the schema; None for what isn't set."""
     match kind[0]:
         case "[":
-            return [_value(item, kind[1:]) for item in value]
+            # A list that is a map's value is a message of its own, which has nothing but its items.
+            items = cast(Any, value).items if isinstance(value, Message) else value
+            return [_value(item, kind[1:]) for item in items]
         case "{":
             return {key: _value(value[key], kind[1:]) for key in value}
         case "@":

@@ -166,7 +166,7 @@ def parse_target(path: str, kinds: Kinds) -> Target | None:
         spec = kinds.find(group, version, rest[0])
     if spec is None or len(rest) > 3 or (namespace is not None and not spec.resource.namespaced):
         return None
-    if len(rest) > 1 and spec.resource.namespaced and namespace is None:
+    if len(rest) > 1 and (spec.review is not None or (spec.resource.namespaced and namespace is None)):
         return None
     if len(rest) < 3:
         return Target(spec, namespace, rest[1] if len(rest) == 2 else "")

@@ -16,10 +16,10 @@ from gpuyard.local.http.negotiation import Form, choose_form
 from gpuyard.local.http.paging import Pager
 from gpuyard.local.http.request import Request, Target
 from gpuyard.local.http.watches import Watches
-from gpuyard.local.objects.admission import FieldValidation, WriteOptions, is_dry_run
+from gpuyard.local.objects.admission import FieldValidation, WriteOptions, decode, is_dry_run
 from gpuyard.local.objects.deletion import orphans_by_default, parse_delete_options
-from gpuyard.local.objects.kinds.fields import invalid_options, unsupported
-from gpuyard.local.objects.kinds.kind import Subresource
+from gpuyard.local.objects.kinds.fields import invalid_object, invalid_options, unsupported
+from gpuyard.local.objects.kinds.kind import ServedApi, Subresource
 from gpuyard.local.objects.pod_logs import PodLogs
 from gpuyard.local.objects.selection import parse_selection
 from gpuyard.local.objects.verbs import ObjectApi
@@ -35,8 +35,9 @@ _Handler = Callable[[Target, Request], Awaitable[Answered]]
 class Resources:
     """Answers requests for what `parse_target` found. `logs` is None where no kubelet runs."""
 
-    def __init__(self, api: ObjectApi, watches: Watches, logs: PodLogs | None) -> None:
+    def __init__(self, api: ObjectApi, watches: Watches, logs: PodLogs | None, served: ServedApi) -> None:
         self._api = api
+        self._served = served
         self._pager = Pager(api)
         self._watches = watches
         self._logs = logs
@@ -83,10 +84,22 @@ class Resources:
 
     async def _create(self, target: Target, request: Request) -> Answered:
         form, options = _form(request), _write_options(request)
+        if target.spec.review is not None:
+            return self._written(target, request, form, await self._review(target, request, options), 201)
         answer = await self._api.create_raw(
             target.spec, target.namespace or "", await request.json(), options
         )
         return self._written(target, request, form, answer, 201)
+
+    async def _review(self, target: Target, request: Request, options: WriteOptions) -> Answer:
+        """The question as it was asked, with what this server says to it."""
+        spec = target.spec
+        assert spec.review is not None
+        asked, warnings = decode(spec.resource, await request.json(), options)
+        if found := spec.validate(asked, None):
+            raise invalid_object(spec, "", found)
+        answered = {**asked, "status": spec.review(asked, self._served)}
+        return Answer(answered, orjson.dumps(answered), warnings)
 
     async def _update(self, target: Target, request: Request) -> Answered:
         form, options = _form(request), _write_options(request)

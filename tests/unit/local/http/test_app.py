@@ -320,3 +320,23 @@ async def test_logs(served: Served, api: ObjectApi, logs: MemoryLogs) -> None:
     ):
         assert message in refused(await served.http.get(log, params=params), 400, "BadRequest")
     refused(await served.http.get(f"{PODS}/q/log"), 404, "NotFound")
+
+
+async def test_a_question_is_answered_and_not_kept(served: Served) -> None:
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    head = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+    asked = {**head, "spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}
+    answer = await served.http.post(path, json=asked)
+    assert answer.status_code == 201
+    assert answer.json()["status"]["allowed"] and answer.json()["spec"] == asked["spec"]
+    assert "exactly one of" in refused(
+        await served.http.post(path, json={**head, "spec": {}}), 422, "Invalid"
+    )
+    refused(await served.http.get(path), 405, "MethodNotAllowed")
+    refused(await served.http.get(f"{path}/a"), 404, "NotFound")
+    rules = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {}}
+    refused(
+        await served.http.post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", json=rules),
+        400,
+        "BadRequest",
+    )

@@ -8,7 +8,7 @@ The order in which the verbs use it is Kubernetes' own:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -70,6 +70,14 @@ class Subresource:
 
 
 @dataclass(frozen=True)
+class ServedApi:
+    """What a review may ask of the server: the resources, and the paths of documents (`/version`)."""
+
+    kinds: Iterable[KindSpec]
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class CreateContext:
     """What a kind may ask the rest of the API while an object of it is being created.
 
@@ -111,6 +119,7 @@ class KindSpec:
             the status as it is.
         needs_version: an update must say which resourceVersion it replaces.
         field_text: reads a field that selectors name.
+        review: for a kind that is a question: a create stores nothing, and is answered with this status.
         name_is_subdomain: names may contain dots (RFC 1123 subdomain), else they are labels.
     """
 
@@ -130,6 +139,7 @@ class KindSpec:
     needs_version: bool = False
     field_text: Callable[[Mapping[str, Any], str], str] = field_text
     verbs: tuple[str, ...] = VERBS
+    review: Callable[[Manifest, ServedApi], Manifest] | None = None
 
     @property
     def gvk(self) -> tuple[str, str, str]:
