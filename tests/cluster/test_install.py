@@ -372,7 +372,7 @@ def foreign_daemon_set(registry: str) -> dict[str, Any]:
 
 def test_an_image_that_isnt_there(gpuyard: Gpuyard, image: str) -> None:
     missing = f"{gpuyard.cluster.registry}/gpuyard/agent:missing"
-    done = gpuyard("install", f"--image={missing}", "--simulate=H100:8", "--timeout=15")
+    done = gpuyard("install", f"--image={missing}", "--simulate=H100:8", "--timeout=15s")
     assert done.code == 1
     assert "node-a: labeller" in done.err or "node-a: plugin" in done.err
     assert "ErrImagePull" in done.err or "ImagePullBackOff" in done.err

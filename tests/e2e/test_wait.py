@@ -28,4 +28,4 @@ def test_it_waits_no_longer_than_it_is_told(target: Shell) -> None:
     result = target.call("wait", "--timeout", "1s", "long")
     assert (result.code, result.out, result.err) == (124, "", "Still not over: long\n")
     assert "no run 'other'" in target.refused(2, "wait", "long", "other")
-    assert "no span of time" in target.refused(2, "wait", "--timeout", "soon", "long")
+    assert "is no time" in target.refused(2, "wait", "--timeout", "soon", "long")

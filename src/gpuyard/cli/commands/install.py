@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpuyard.cli.options.registry import registry_options
-from gpuyard.cli.options.shared import complete_clusters
+from gpuyard.cli.options.shared import Span, complete_clusters
 
 if TYPE_CHECKING:
     from gpuyard.client.rest import RestApi
@@ -56,7 +56,15 @@ changes nothing.
 @click.option("--policy", is_flag=True, help="Check tenants' pods at admission (Kubernetes 1.30 or later).")
 @click.option("--force", is_flag=True, help="Also where another device plugin seems to serve the GPUs.")
 @click.option("--no-wait", is_flag=True, help="Return once sent, not once the agents run.")
-@click.option("--timeout", "timeout_s", type=float, default=180, show_default=True, help="Seconds to wait.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=Span(),
+    metavar="TIME",
+    default="3m",
+    show_default=True,
+    help="How long to wait.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the manifests; build and send nothing.")
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), help="How --dry-run prints.")
 @registry_options
@@ -73,7 +81,7 @@ def command(
     policy: bool,
     force: bool,
     no_wait: bool,
-    timeout_s: float,
+    timeout_s: int,
     dry_run: bool,
     output: str | None,
     plain_http: tuple[str, ...],

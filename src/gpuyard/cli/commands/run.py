@@ -114,7 +114,10 @@ with 0; the run goes on.
 )
 @spec_option("--retries", key="retries", metavar="N", help="Attempts after a failed first one.")
 @spec_option(
-    "--timeout", key="timeout", metavar="TIME", help="End an attempt that runs longer, such as 90m or 12h."
+    "--timeout",
+    key="timeout",
+    metavar="TIME",
+    help="End an attempt that runs longer, such as 90m, 12h or 2d.",
 )
 @spec_option("--priority", key="priority", metavar="CLASS", help="Name of a PriorityClass.")
 @spec_option(

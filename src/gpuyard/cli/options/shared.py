@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,20 +14,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Span(click.ParamType[int]):
-    """A span of time such as 90s, 10m or 1h30m, in whole seconds; a bare number is seconds."""
+    """A span of time such as 90s, 1h30m or 2d, in whole seconds; a number needs its unit, as in a spec."""
 
     name = "span"
-    _FORM = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", re.ASCII)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Reads it."""
         if isinstance(value, int):
             return value
-        found = self._FORM.fullmatch(value)
-        if not value or found is None or len(value) > 12:
-            self.fail(f"{value!r} is no span of time; write 90s, 10m or 1h30m", param, ctx)
-        hours, minutes, seconds = (int(part or 0) for part in found.groups())
-        return hours * 3600 + minutes * 60 + seconds
+        from gpuyard.workloads.time_spans import parse_span
+
+        try:
+            return int(parse_span(value).total_seconds())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def output_option(*formats: str) -> Callable[[Function], Function]:

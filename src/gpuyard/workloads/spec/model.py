@@ -14,6 +14,7 @@ from gpuyard.workloads.spec.affinity import AFFINITY, TOLERATION
 from gpuyard.workloads.spec.gpu_request import FORM, GpuRequest, parse_gpus
 from gpuyard.workloads.spec.schema import Fields, Findings, entries, items, maybe, text, value, whole_number
 from gpuyard.workloads.spec.text_tree import Node, Path
+from gpuyard.workloads.time_spans import parse_span
 
 #: What the allocation sets, and a user's value would go round it.
 ALLOCATED_ENV = frozenset(
@@ -25,8 +26,6 @@ _ENV_NAME = r"(?a)[A-Za-z_.-][A-Za-z0-9_.-]*"
 _LABEL_VALUE = r"(?a)(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?"
 _LABEL_NAME = r"(?a)[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _NOT_KUBERNETES = r"(?i)(\d+(?:\.\d+)?)\s*([kmgtp])(?:i?b)?"
-#: Digits are few, so that no sum overflows.
-_TIMEOUT = r"(?a)(?:(\d{1,6})d)?(?:(\d{1,7})h)?(?:(\d{1,8})m)?(?:(\d{1,10})s)?"
 #: Kubernetes counts seconds in 31 bits.
 _MAX_TIMEOUT = timedelta(days=24_855)
 _SMALLEST_MEMORY = 2**20
@@ -150,11 +149,7 @@ def _image(written: str) -> str:
 
 
 def _timeout(written: Any) -> timedelta:
-    match = re.fullmatch(_TIMEOUT, written.strip()) if isinstance(written, str) else None
-    if match is None or not any(match.groups()):
-        raise ValueError(f"{written!r} is no time; write for example 90s, 30m, 12h, 1h30m or 2d")
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    found = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    found = parse_span(written if isinstance(written, str) else str(written))
     if not timedelta(seconds=1) <= found <= _MAX_TIMEOUT:
         raise ValueError(f"{written!r} must be from 1s to {_MAX_TIMEOUT.days}d")
     return found

@@ -469,7 +469,7 @@ def test_timeouts(written: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["90", "", "0s", "1.5h", "-1s", "1m1h", "24856d", "999999d", "1 h", "[1s]"]
+    "written", ["90", "0", "", "0s", "1.5h", "-1s", "1m1h", "24856d", "999999d", "1 h", "[1s]"]
 )
 def test_what_is_no_timeout(written: str) -> None:
     [problem] = problems(f"run: x\ntimeout: {written or chr(39) * 2}")
