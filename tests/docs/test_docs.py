@@ -17,6 +17,7 @@ from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import Step
 from gpuyard.explain.placement import Blocker
 from gpuyard.local.objects.kinds.kind import KindSpec
+from gpuyard.local.objects.kinds.reviews import REVIEWS
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.workloads.run_state import Reason, State, run_state
 from gpuyard.workloads.spec.model import ALLOCATED_ENV, RESOURCES, SPEC
@@ -117,7 +118,7 @@ def test_every_kind_is_documented(kind: KindSpec) -> None:
 def test_no_kind_is_documented_that_is_not_served() -> None:
     table = section(read("yard-api.md"), "## Kinds").split("**Verbs**")[0]
     rows = re.findall(r"^\| `[\w./]+` \| (\w+) \|", table, re.MULTILINE)
-    assert sorted(rows) == sorted(kind.resource.kind for kind in yard_kinds())
+    assert sorted(rows) == sorted(kind.resource.kind for kind in (*yard_kinds(), *REVIEWS))
 
 
 def _code(words: tuple[str, ...] | list[str]) -> str:

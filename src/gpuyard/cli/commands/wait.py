@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import click
 
 from gpuyard.cli.options.shared import Span, complete_runs, target_options
+
+if TYPE_CHECKING:
+    from gpuyard.runs.run import Run
+
+_SAY_AFTER_S = 1.0
 
 
 @click.command(
@@ -26,7 +35,6 @@ def command(
     names: tuple[str, ...], context: str | None, namespace: str | None, timeout_s: int | None
 ) -> None:
     """Wait until runs have ended, and say how each did."""
-    import asyncio
     import sys
 
     from gpuyard.cli.call import call
@@ -36,23 +44,71 @@ def command(
     from gpuyard.runs.target import Target
 
     async def work(target: Target) -> int:
-        await find_runs(target, names)
+        runs = await find_runs(target, names)
         code = 0
+        shown = _WaitingLine(runs)
         waiting = [
-            asyncio.create_task(watch_to_end(target, name), name=f"wait for {name}")
+            asyncio.create_task(watch_to_end(target, name, shown.saw), name=f"wait for {name}")
             for name in dict.fromkeys(names)
         ]
         try:
             for ended in asyncio.as_completed(waiting, timeout=timeout_s):
                 run = await ended
+                shown.drop(run)
                 click.echo(outcome_text(run))
+                shown.show()
                 code = code or exit_code_of(run)
         except TimeoutError:
             if all(task.done() for task in waiting):
                 raise
             left = [task.get_name().removeprefix("wait for ") for task in waiting if not task.done()]
+            shown.close()
             click.echo(f"Still not over: {', '.join(left)}", err=True)
             return 124
+        finally:
+            shown.close()
         return code
 
     sys.exit(call(work, context=context, namespace=namespace))
+
+
+class _WaitingLine:
+    """Says what is still waited for, once that takes over a second."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        """`runs` are those that it waits for."""
+        from gpuyard.cli.output import StatusLine
+
+        self._line = StatusLine()
+        self._runs = {run.name: run for run in runs}
+        self._due = False
+        self._timer = asyncio.get_running_loop().call_later(_SAY_AFTER_S, self._begin)
+
+    def saw(self, run: Run) -> None:
+        """Something of it has changed."""
+        self._runs[run.name] = run
+        self.show()
+
+    def drop(self, run: Run) -> None:
+        """It has ended; other output follows."""
+        self._runs.pop(run.name, None)
+        self._line.clear()
+
+    def show(self) -> None:
+        """Shows the line, if it is time to."""
+        from gpuyard.runs.run import has_ended, state_and_reason
+
+        alive = [run for run in self._runs.values() if not has_ended(run)]
+        if self._due and alive:
+            states = (f"{run.name}: {state_and_reason(run.state)}" for run in alive)
+            self._line.show(f"Waiting for {'; '.join(states)}")
+
+    def close(self) -> None:
+        """Takes the line away for good."""
+        self._timer.cancel()
+        self._runs.clear()
+        self._line.clear()
+
+    def _begin(self) -> None:
+        self._due = True
+        self.show()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from gpuyard import errors
 from gpuyard.client.informer import Informer
@@ -121,8 +121,17 @@ class RunWatch:
             raise failure
 
 
-async def watch_to_end(target: Target, name: str) -> Run:
+def _unseen(run: Run) -> None:
+    """For who wants only the end."""
+
+
+async def watch_to_end(target: Target, name: str, seen: Callable[[Run], None] = _unseen) -> Run:
     """The run once nothing of it is alive any more.
+
+    Args:
+        target: where it is.
+        name: its name.
+        seen: given the run each time that something of it has changed.
 
     Raises:
         GpuyardError: somebody removed it.
@@ -131,5 +140,7 @@ async def watch_to_end(target: Target, name: str) -> Run:
     watch = RunWatch(target, name)
     async with watch.watching():
         while not (watch.is_synced and has_ended(watch.run)):
+            if watch.is_synced:
+                seen(watch.run)
             await watch.change()
         return watch.run
