@@ -49,8 +49,10 @@ def test_the_xid_reaches_explain_and_goes_again(gpus: Yard) -> None:
 
     # The run that has it goes on, and hears of it.
     explained = yard.ok("explain", "trainer")
-    assert f"held at devices: GPU 0 of node {node} {said}" in explained
-    assert "stop it and submit it again" in explained and "reboot" in explained
+    assert f"it runs, but GPU 0 of node {node} {said}" in explained
+    assert explained.count("XID 79") == 1 and "held" not in explained
+    assert "stop it and submit it again" in explained
+    assert "it is simulated, and healthy again" in explained and "drain" not in explained
 
     # One that waits for all of them is told the same.
     yard.ok("run", "-d", "-n", "waiter", "--gpus", "8", "--", "true")

@@ -204,7 +204,7 @@ def _gpus(node: Manifest) -> NodeFinding:
             name,
             outcome,
             f"{which} its {total} GPUs {state}{why}",
-            faults[0].remedy
+            faults[0].remedy(on_yard=False)
             if faults
             else "they are unhealthy, or their plugin is gone: the agent's log says which and why",
         )

@@ -133,7 +133,7 @@ def _gpus(facts: YardFacts, node: Manifest) -> Check:
         return warning(
             "gpus",
             f"{total - usable} of {total} GPUs can't be had{simulated}{why}",
-            faults[0].remedy if faults else log,
+            faults[0].remedy(on_yard=True) if faults else log,
         )
     return ok("gpus", f"{usable} × {labels_of(node).get(LABEL_GPU_MODEL, 'GPU')}{simulated}")
 

@@ -33,11 +33,17 @@ class By(StrEnum):
 
 @dataclass(frozen=True)
 class Remedy:
-    """One change that would let the run go on; `command` does it, where one line can."""
+    """One change that would let the run go on.
+
+    Attributes:
+        command: does it, where one line can.
+        yard_text: the change where the cluster is a yard, if it's another one there.
+    """
 
     text: str
     by: By = By.YOU
     command: str = ""
+    yard_text: str = ""
 
     def __str__(self) -> str:
         who = " (whoever runs the cluster)" if self.by is By.OPERATOR else ""
@@ -45,6 +51,8 @@ class Remedy:
 
     def on_yard(self) -> Remedy:
         """The same where the cluster is a yard: its user runs it, and kubectl has to be told where it is."""
+        if self.yard_text:
+            return Remedy(self.yard_text)
         command = self.command
         if command.startswith("kubectl "):
             command = f'kubectl --kubeconfig "$(gpuyard kubeconfig)" {command.removeprefix("kubectl ")}'

@@ -34,11 +34,13 @@ class Ladder:
         findings: of the steps that hold the run, in the order of the steps.
         reached: the step that it is at.
         over: nothing of it goes on any more.
+        runs: a process of it runs: what is found threatens it, and doesn't hold it.
     """
 
     findings: tuple[Finding, ...]
     reached: Step
     over: bool = False
+    runs: bool = False
 
     @property
     def blocking(self) -> Finding | None:
@@ -53,7 +55,11 @@ class Ladder:
         evidence = first.evidence
         if len(evidence) > _MOST_LINES:
             evidence = (*evidence[: _MOST_LINES - 1], f"… and {len(evidence) - _MOST_LINES + 1} more lines")
-        said = [f"{'failed' if self.over else 'held'} at {first.step}: {first.headline}", *evidence]
+        where = f"{'failed' if self.over else 'held'} at {first.step}: "
+        said = [
+            f"{'it runs, but ' if self.runs and first.step is Step.DEVICES else where}{first.headline}",
+            *evidence,
+        ]
         for number, remedy in enumerate(first.remedies):
             said.append(f"{'or' if number else first.lead}: {remedy}")
         return said + [f"after that, {finding.step}: {finding.headline}" for finding in further]
@@ -97,7 +103,7 @@ def climb(
     found = sorted(_findings(objects, explanation, ended, causes), key=lambda f: list(Step).index(f.step))
     if objects.is_yard:
         found = [replace(f, remedies=tuple(remedy.on_yard() for remedy in f.remedies)) for f in found]
-    return Ladder(tuple(found), _reached(objects), over)
+    return Ladder(tuple(found), _reached(objects), over, runs=not over and _runs(objects))
 
 
 def _findings(
@@ -143,6 +149,12 @@ def _told(finding: Finding | None, causes: Sequence[Diagnosis]) -> Finding | Non
         headline=f"{finding.headline}: {first.cause}",
         evidence=(*finding.evidence, *lines),
         remedies=tuple(Remedy(cause.remedy) for cause in causes),
+    )
+
+
+def _runs(objects: RunObjects) -> bool:
+    return objects.pod is not None and any(
+        "running" in (status.get("state") or {}) for status in container_statuses(objects.pod)
     )
 
 

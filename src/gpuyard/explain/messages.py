@@ -36,7 +36,12 @@ class Meaning:
             owner: whose it is; None for the run's own.
         """
         remedies = tuple(
-            Remedy(remedy.text.format(**names), remedy.by, remedy.command.format(**names))
+            Remedy(
+                remedy.text.format(**names),
+                remedy.by,
+                remedy.command.format(**names),
+                remedy.yard_text.format(**names),
+            )
             for remedy in self.remedies
         )
         return Finding(step, self.cause, self.headline.format(**names), owner, (evidence,), remedies)

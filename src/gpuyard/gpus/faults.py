@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gpuyard.gpus.resources import has_simulated_gpus
 from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.wellknown import ANNOTATION_GPU_HEALTH
 
@@ -24,10 +25,15 @@ PAGES_PENDING = "page retirement pending"
 RESET_REQUIRED = "reset required"
 NO_PERMISSION = "permission denied"
 
-_RESET = "drain the node and reset the GPU: nvidia-smi --gpu-reset -i {index}"
-_REBOOT = "drain the node and reboot it; if it comes again, have the GPU, its slot and its power checked"
-_REPLACE = "drain the node and have the GPU replaced"
+_RESET = "{empty} and reset the GPU: nvidia-smi --gpu-reset -i {index}"
+_REBOOT = "{empty} and reboot it; if it comes again, have the GPU, its slot and its power checked"
+_REPLACE = "{empty} and have the GPU replaced"
 _LOOK = "see the node's kernel log for lines with Xid, and nvidia-smi -q -i {index}"
+#: Before anything is done to a GPU, nothing may run on it.
+_ON_CLUSTER, _ON_YARD = "drain the node", "end what runs here (`gpuyard down --stop`)"
+_SIMULATED = (
+    "it is simulated, and healthy again once simulated-health.json in the data folder doesn't name it"
+)
 #: Reason → what it means (empty: it says so itself), and what mends it.
 _KNOWN = {
     "XID 32": ("invalid or corrupted push buffer stream", _RESET),
@@ -73,12 +79,14 @@ class GpuFault:
         uuid: the driver's, which is the device's id for the kubelet.
         reason: `XID 79`, or one of this module's words.
         since: when it became unhealthy, RFC 3339.
+        simulated: there is no such GPU.
     """
 
     index: int
     uuid: str
     reason: str
     since: str
+    simulated: bool = False
 
     def __str__(self) -> str:
         return self.on_node("")
@@ -93,14 +101,15 @@ class GpuFault:
             + (f" since {when[1]} {when[2]} UTC" if when else "")
         )
 
-    @property
-    def remedy(self) -> str:
-        """For whoever runs the node."""
+    def remedy(self, *, on_yard: bool) -> str:
+        """For whoever runs the node, which on a yard is its user's own machine."""
+        if self.simulated:
+            return _SIMULATED
         _, remedy = _KNOWN.get(self.reason, ("", _LOOK))
-        return remedy.format(index=self.index)
+        return remedy.format(index=self.index, empty=_ON_YARD if on_yard else _ON_CLUSTER)
 
     def to_json(self) -> dict[str, Any]:
-        """All fields."""
+        """All that the annotation has."""
         return {"index": self.index, "uuid": self.uuid, "reason": self.reason, "since": self.since}
 
 
@@ -121,7 +130,8 @@ def node_faults(node: Mapping[str, Any]) -> tuple[GpuFault, ...]:
         raw = json.loads(annotations_of(node).get(ANNOTATION_GPU_HEALTH) or "[]")
     except (ValueError, RecursionError):
         return ()
-    found = (_fault(each) for each in raw[:_MAX_FAULTS]) if isinstance(raw, list) else ()
+    simulated = has_simulated_gpus(node)
+    found = (_fault(each, simulated) for each in raw[:_MAX_FAULTS]) if isinstance(raw, list) else ()
     return tuple(fault for fault in found if fault is not None)
 
 
@@ -131,7 +141,7 @@ def in_one_line(faults: Sequence[GpuFault]) -> str:
     return "; ".join(map(str, faults[:_MAX_SHOWN])) + more
 
 
-def _fault(raw: Any) -> GpuFault | None:
+def _fault(raw: Any, simulated: bool) -> GpuFault | None:
     if not isinstance(raw, dict) or not isinstance(raw.get("index"), int):
         return None
     # Anybody who may write nodes may write it, and it goes to terminals.
@@ -139,4 +149,4 @@ def _fault(raw: Any) -> GpuFault | None:
         "".join(filter(str.isprintable, str(raw.get(name, ""))))[:_MAX_REASON_LENGTH]
         for name in ("uuid", "reason", "since")
     )
-    return GpuFault(raw["index"], uuid, reason, since)
+    return GpuFault(raw["index"], uuid, reason, since, simulated)

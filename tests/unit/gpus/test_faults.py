@@ -18,13 +18,14 @@ def test_says_which_gpu_why_and_since_when() -> None:
     said = "is unhealthy: XID 79 (GPU has fallen off the bus) since 2026-01-31 12:03 UTC"
     assert str(LOST) == f"GPU 3 {said}"
     assert LOST.on_node("a") == f"GPU 3 of node a {said}"
-    assert "reboot" in LOST.remedy
+    assert LOST.remedy(on_yard=False).startswith("drain the node and reboot it")
+    assert LOST.remedy(on_yard=True).startswith("end what runs here (`gpuyard down --stop`) and reboot it")
 
 
 def test_an_unknown_reason_says_itself_and_where_to_look() -> None:
     fault = GpuFault(0, "GPU-0", "XID 9999", "")
     assert str(fault) == "GPU 0 is unhealthy: XID 9999"
-    assert "nvidia-smi -q -i 0" in fault.remedy
+    assert "nvidia-smi -q -i 0" in fault.remedy(on_yard=True)
 
 
 def test_many_are_counted() -> None:

@@ -14,7 +14,7 @@ from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.explain.steps.image import waiting_containers
-from gpuyard.gpus.faults import node_faults
+from gpuyard.gpus.faults import GpuFault, node_faults
 from gpuyard.gpus.resources import pod_gpus
 from gpuyard.kube.objects import Manifest, annotations_of, key_of
 from gpuyard.kube.pods import container_statuses, is_terminal
@@ -33,9 +33,10 @@ _CDI = re.compile(r"unresolvable CDI devices (?P<devices>[^\s\"]+)")
 _LONGEST = 400
 #: A GPU that doesn't answer is noticed within so long, and the program may have ended of it before.
 _NOTICED_AFTER = timedelta(seconds=15)
-_AGENT = Remedy(
+SEE_PLUGIN = Remedy(
     "see why the node's device plugin doesn't serve: `gpuyard status`, the plugin's log on that node",
     By.OPERATOR,
+    yard_text="see what is wrong: `gpuyard doctor`",
 )
 _AGAIN = Remedy("submit it again: the scheduler then places it by what is there now")
 
@@ -63,7 +64,7 @@ def _rejected(pod: Manifest, reason: str, said: str) -> Finding:
         text = (
             f"node {node} refused the pod: none of its {match['resource']} is healthy, or its plugin is gone"
         )
-        return Finding(Step.DEVICES, Cause.NO_HEALTHY_DEVICES, text, owner, evidence, (_AGAIN, _AGENT))
+        return Finding(Step.DEVICES, Cause.NO_HEALTHY_DEVICES, text, owner, evidence, (_AGAIN, SEE_PLUGIN))
     if match := _TOO_FEW.search(said) or _OUT_OF.search(said):
         groups = match.groupdict()
         there = f"{groups['free']} free" if "free" in groups else f"{groups['used']} in use"
@@ -73,7 +74,7 @@ def _rejected(pod: Manifest, reason: str, said: str) -> Finding:
         )
         return Finding(Step.DEVICES, Cause.OUT_OF_DEVICES, text, owner, evidence, (_AGAIN,))
     text = f"node {node} refused the pod ({reason})"
-    return Finding(Step.DEVICES, Cause.ALLOCATE_FAILED, text, owner, evidence, (_AGAIN, _AGENT))
+    return Finding(Step.DEVICES, Cause.ALLOCATE_FAILED, text, owner, evidence, (_AGAIN, SEE_PLUGIN))
 
 
 def _no_cdi(pod: Manifest, match: re.Match[str], said: str) -> Finding:
@@ -107,7 +108,7 @@ def _fault(pod: Manifest, node: Manifest | None) -> Finding | None:
     if not faults:
         return None
     name = key_of(node).name
-    mends = dict.fromkeys(fault.remedy for fault in faults)
+    mends = dict.fromkeys(mend(fault) for fault in faults)
     again = "submit it again" if is_terminal(pod) else "stop it and submit it again"
     unsure = () if held else (f"which GPUs of node {name} it has isn't told: its own may be others",)
     return Finding(
@@ -115,12 +116,22 @@ def _fault(pod: Manifest, node: Manifest | None) -> Finding | None:
         Cause.UNHEALTHY_DEVICE,
         faults[0].on_node(name),
         Owner("Node", name),
-        (*(f"{fault} ({fault.uuid})" for fault in faults[:8]), *unsure),
+        (
+            f"GPU {faults[0].index} is {faults[0].uuid}",
+            *(f"{fault} ({fault.uuid})" for fault in faults[1:8]),
+            *unsure,
+        ),
         (
             Remedy(f"{again}: unhealthy GPUs aren't given out"),
-            *(Remedy(text, By.OPERATOR) for text in mends),
+            *mends,
         ),
     )
+
+
+def mend(fault: GpuFault, place: str = "") -> Remedy:
+    """What mends the GPU; on a cluster `place` goes before it."""
+    text, yard_text = place + fault.remedy(on_yard=False), fault.remedy(on_yard=True)
+    return Remedy(text, By.OPERATOR, yard_text=yard_text)
 
 
 def _held(pod: Manifest) -> set[str]:
@@ -153,7 +164,7 @@ def _unhealthy(pod: Manifest) -> Finding | None:
     return Finding(
         Step.DEVICES,
         Cause.UNHEALTHY_DEVICE,
-        f"unhealthy devices that it holds on node {node}: {len(sick)}",
+        f"devices that it holds on node {node} are unhealthy",
         Owner("Node", node),
         tuple(sick[:8]),
         (

@@ -52,6 +52,7 @@ _MEANINGS = (
         Remedy(
             "make a Secret for it and run it with --image-pull-secret NAME",
             command="kubectl create secret docker-registry NAME --docker-server={registry} …",
+            yard_text="`podman login {registry}` as the yard's user",
         ),
         Remedy("check the name: registries answer the same for an image that isn't there"),
     ),
@@ -66,27 +67,47 @@ _MEANINGS = (
         Cause.REGISTRY_PLAIN,
         r"server gave HTTP response to HTTPS client",
         "registry {registry} speaks plain HTTP, and the runtime of node {node} expects TLS",
-        Remedy("allow it in the runtime's hosts.toml for {registry}, or give the registry TLS", By.OPERATOR),
+        Remedy(
+            "allow it in the runtime's hosts.toml for {registry}, or give the registry TLS",
+            By.OPERATOR,
+            yard_text='allow it in podman\'s registries.conf ([[registry]] with location = "{registry}" and '
+            "insecure = true), or give the registry TLS",
+        ),
     ),
     meaning(
         Cause.REGISTRY_CERTIFICATE,
         r"x509: |certificate signed by unknown authority|tls: failed to verify",
         "node {node} doesn't trust the certificate of registry {registry}",
-        Remedy("put the registry's CA into the runtime's hosts.toml for {registry}", By.OPERATOR),
+        Remedy(
+            "put the registry's CA into the runtime's hosts.toml for {registry}",
+            By.OPERATOR,
+            yard_text="put the registry's CA into ~/.config/containers/certs.d/{registry}/ca.crt, for podman",
+        ),
     ),
     meaning(
         Cause.REGISTRY_UNREACHABLE,
         r"connection refused|no such host|i/o timeout|network is unreachable|no route to host|"
         r"connection reset|context deadline exceeded|dial tcp|TLS handshake timeout|50[234] ",
         "registry {registry} doesn't answer node {node}",
-        Remedy("check the registry's name: the nodes must reach it, not only this machine"),
-        Remedy("start the registry, or open the way to it from node {node}", By.OPERATOR),
+        Remedy(
+            "check the registry's name: the nodes must reach it, not only this machine",
+            yard_text="check the registry's name",
+        ),
+        Remedy(
+            "start the registry, or open the way to it from node {node}",
+            By.OPERATOR,
+            yard_text="start the registry, or open the way to it from this machine",
+        ),
     ),
     meaning(
         Cause.NODE_DISK,
         r"no space left on device",
         "node {node} has no room for {image}",
-        Remedy("free disk space on node {node}, or choose another node", By.OPERATOR),
+        Remedy(
+            "free disk space on node {node}, or choose another node",
+            By.OPERATOR,
+            yard_text="free disk space: `podman image prune` removes images that nothing uses",
+        ),
     ),
     meaning(
         Cause.IMAGE_NOT_FOUND,
@@ -138,9 +159,8 @@ def _finding(
 def _remedies(objects: RunObjects, known: Meaning) -> tuple[Remedy, ...]:
     if known.cause is not Cause.IMAGE_UNAUTHORIZED:
         return known.remedies
-    if objects.is_yard:
-        return (Remedy("`podman login {registry}` as the yard's user"), *known.remedies[1:])
-    if named := [secret.get("name", "") for secret in objects.spec.get("imagePullSecrets") or ()]:
+    named = [secret.get("name", "") for secret in objects.spec.get("imagePullSecrets") or ()]
+    if named and not objects.is_yard:
         text = f"see that Secret {', '.join(named)} is there, in this namespace and for registry {{registry}}"
         return (Remedy(text), *known.remedies[1:])
     return known.remedies

@@ -10,6 +10,7 @@ from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.messages import find_meaning, meaning
 from gpuyard.explain.placement import Blocker, Explanation
 from gpuyard.explain.run_objects import RunObjects
+from gpuyard.explain.steps.devices import SEE_PLUGIN, mend
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.messages import without_preemption
 from gpuyard.kube.objects import Manifest, key_of
@@ -17,6 +18,9 @@ from gpuyard.kube.pods import container_statuses
 from gpuyard.scheduling.fit import Cordoned, NotReady
 
 _MAX_MENDS = 3
+_RESTART_YARD = (
+    "see what is wrong (`gpuyard doctor`), or restart the yard: `gpuyard down --keep && gpuyard up`"
+)
 _UNAVAILABLE = re.compile(r"(?P<free>\d+)/(?P<all>\d+) nodes are available: (?P<reasons>.*)", re.DOTALL)
 
 
@@ -126,18 +130,17 @@ def _remedies(explanation: Explanation) -> list[Remedy]:
             remedies.append(Remedy(f"let node {node.name} take pods again", By.OPERATOR, command))
             break
         if len(node.misfits) == 1 and isinstance(node.misfits[0], NotReady):
-            remedies.append(
-                Remedy(f"bring node {node.name} back", By.OPERATOR, f"kubectl describe node {node.name}")
-            )
+            command = f"kubectl describe node {node.name}"
+            back = f"bring node {node.name} back"
+            remedies.append(Remedy(back, By.OPERATOR, command, yard_text=_RESTART_YARD))
             break
     sick = [(node.name, fault) for node in explanation.nodes for fault in node.faults]
     if sick and explanation.blocker in (Blocker.UNHEALTHY, Blocker.BUSY):
         # Of those of one kind, one: the same mends each.
-        mends = dict.fromkeys(f"node {name}: {fault.remedy}" for name, fault in sick)
-        remedies += [Remedy(text, By.OPERATOR) for text in list(mends)[:_MAX_MENDS]]
+        mends = dict.fromkeys(mend(fault, f"node {name}: ") for name, fault in sick)
+        remedies += list(mends)[:_MAX_MENDS]
     elif explanation.blocker in (Blocker.UNHEALTHY, Blocker.NO_GPUS):
-        text = "see why its device plugin doesn't serve: `gpuyard status`, the plugin's log on that node"
-        remedies.append(Remedy(text, By.OPERATOR))
+        remedies.append(SEE_PLUGIN)
     return remedies
 
 
