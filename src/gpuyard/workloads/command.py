@@ -60,6 +60,15 @@ def needs_shell(line: str) -> bool:
     return first in _SHELL_WORDS or re.match(_ASSIGNMENT, first) is not None
 
 
+def script_for_shell(line: str, chosen: bool) -> str:
+    """The Python script that a line for a shell begins with as if it were a program; empty if it doesn't.
+
+    `chosen` says that the user chose the shell, which then gets any line.
+    """
+    match = re.match(r"\s*([\w.-]+\.py)(?=\s|$)", line)
+    return match[1] if match and (chosen or needs_shell(line)) else ""
+
+
 def split_shell(shell: str) -> tuple[str, ...]:
     """The words of a shell that was chosen, before its `-c`: with options of its own only those.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpuyard.errors import Problem, SpecError
 from gpuyard.kube.quantity import parse_quantity
-from gpuyard.workloads.command import Run
+from gpuyard.workloads.command import Run, script_for_shell
 from gpuyard.workloads.spec.gpu_request import GpuRequest
 from gpuyard.workloads.spec.model import SPEC, parse_run, unknown_key
 from gpuyard.workloads.spec.overrides import Flag, FlagLayer
@@ -207,6 +207,10 @@ def _across(root: Mapping[str, Node], flags: Mapping[Path, str]) -> Iterator[tup
     replaced = ("run",) in flags and ("shell",) not in flags
     if isinstance(root.get("run"), list) and root.get("shell") and not replaced:
         yield ("shell",), "no shell runs a list of words; write one line of text, in quotes where it is typed"
+    run = root.get("run")
+    if isinstance(run, str) and (script := script_for_shell(run, bool(root.get("shell")))):
+        words = f"a shell looks for {script} on PATH, as for any program; write: python {run.strip()}"
+        yield ("run",), words
     workdir = root.get("workdir")
     if isinstance(root.get("image"), str) and isinstance(workdir, str) and not workdir.startswith("/"):
         yield ("workdir",), f"{workdir!r} must be an absolute path when the run has an image"

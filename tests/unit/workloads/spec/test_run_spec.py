@@ -203,6 +203,9 @@ def test_tolerations_of_flags_are_added() -> None:
 
 def test_a_shell_is_for_a_line_of_text() -> None:
     assert load("run: a | b\nshell: bash -l").shell == "bash -l"
+    for line in ("python a.py", "./a.py", "cd src; a.py", "a.pyc"):
+        assert load(f"run: {line}\nshell: bash").run == line
+    assert load("run: a.py").run == "a.py"
     assert load("run: x\nshell: zsh", run="a b", shell="sh").shell == "sh"
     assert load("run: x\nshell: zsh", run=("a", "b")).run == ("a", "b")
     for problem in (*problems("run: x", run=("a", "b"), shell="sh"), *problems("run: [a]\nshell: sh")):
@@ -313,6 +316,8 @@ ONE_PROBLEM = {
     "run: x\nshell: ''": ("shell", 2, "names no shell"),
     "run: x\nshell: bash -'": ("shell", 2, "is no shell: no closing quotation"),
     "run: [x, y]\nshell: bash": ("shell", 2, "no shell runs a list of words"),
+    "run: train.py --lr 1\nshell: bash": ("run", 1, "write: python train.py --lr 1"),
+    "run: train.py | tee log": ("run", 1, "write: python train.py | tee log"),
     # YAML
     "": ("yaml", 1, "the file is empty"),
     "\n# nothing\n": ("yaml", 1, "the file is empty"),
