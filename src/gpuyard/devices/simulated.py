@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import uuid
-from collections.abc import AsyncGenerator
+import uuid as uuids
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
@@ -24,7 +24,7 @@ from gpuyard.gpus.catalogue import GpuModel, find_model, nearest
 #: As many as a device plugin's list and a node's slots can sensibly show.
 MOST_GPUS = 64
 
-_NAMESPACE = uuid.UUID("5f0c8d3e-6a63-5d0a-9f0e-9b1f6d2f6c11")
+_NAMESPACE = uuids.UUID("5f0c8d3e-6a63-5d0a-9f0e-9b1f6d2f6c11")
 _DRIVER_VERSION = "580.95.05"
 _CUDA_VERSION = (13, 0)
 _GPUS_PER_CPU = 4
@@ -84,7 +84,7 @@ def simulate(simulation: Simulation, *, seed: str) -> Inventory:
 def _gpu(model: GpuModel, index: int, seed: str) -> Device:
     return Device(
         index=index,
-        uuid=f"GPU-{uuid.uuid5(_NAMESPACE, f'{seed}/{model.name}/{index}')}",
+        uuid=f"GPU-{uuids.uuid5(_NAMESPACE, f'{seed}/{model.name}/{index}')}",
         product=f"Simulated {model.product}",
         model=model.name,
         memory_mib=model.memory_mib,
@@ -124,7 +124,10 @@ async def watch(
         found = _stamp(control)
         if shown is None or found != stamp:
             stamp = found
-            current = inventory.with_health(_unhealthy(control, inventory, shown))
+            reasons, mistakes = read_health(control, inventory) if control else ({}, ())
+            for mistake in mistakes:
+                _LOG.warning("%s: %s", control, mistake)
+            current = inventory.with_health(_unhealthy(reasons, shown or inventory))
             if current != shown:
                 shown = current
                 yield current
@@ -140,18 +143,36 @@ def _stamp(path: Path | None) -> tuple[int, int, int] | None:
     return (found.st_ino, found.st_mtime_ns, found.st_size) if found else None
 
 
-def _unhealthy(path: Path | None, inventory: Inventory, shown: Inventory | None) -> dict[str, Health]:
-    if path is None or not path.exists():
-        return {}
+def read_health(path: Path, inventory: Inventory) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Which GPUs a control file makes unhealthy, and why, by UUID; and what in it can't be meant.
+
+    An entry that is wrong makes nothing unhealthy, and the others count.
+    """
     try:
-        reasons = {str(name): str(why) for name, why in json.loads(path.read_bytes())["unhealthy"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        _LOG.warning('%s isn\'t {"unhealthy": {uuid: reason}} (%s): taking all GPUs as healthy', path, error)
-        return {}
-    before = {gpu.uuid: gpu.health.since for gpu in (shown or inventory).devices}
+        raw = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}, ()
+    except (OSError, ValueError, RecursionError) as error:
+        return {}, (f"it can't be read, and all GPUs are taken as healthy: {error}",)
+    named = raw.get("unhealthy") if isinstance(raw, dict) else None
+    if not isinstance(named, dict):
+        return {}, ('it isn\'t {"unhealthy": {"3": "XID 79"}}, and all GPUs are taken as healthy',)
+    mistakes = [f"{key!r} is no key: only unhealthy is" for key in raw if key != "unhealthy"]
+    by_name = {name: gpu.uuid for gpu in inventory.devices for name in (gpu.uuid, str(gpu.index))}
+    reasons = {}
+    for name, why in named.items():
+        if name not in by_name:
+            mistakes.append(
+                f"there is no GPU {name!r}: write an index from 0 to {len(inventory.devices) - 1}, or a UUID"
+            )
+        elif not isinstance(why, str) or not why.strip():
+            mistakes.append(f"GPU {name} stays healthy: its reason must be text, such as XID 79, not {why!r}")
+        else:
+            reasons[by_name[name]] = why
+    return reasons, tuple(mistakes)
+
+
+def _unhealthy(reasons: Mapping[str, str], shown: Inventory) -> dict[str, Health]:
     now = datetime.now(UTC)
-    return {
-        gpu.uuid: Health(why, before[gpu.uuid] or now)
-        for gpu in inventory.devices
-        if (why := reasons.get(gpu.uuid) or reasons.get(str(gpu.index)))
-    }
+    before = {gpu.uuid: gpu.health.since for gpu in shown.devices}
+    return {uuid: Health(why, before[uuid] or now) for uuid, why in reasons.items()}

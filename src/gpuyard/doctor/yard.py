@@ -126,6 +126,13 @@ def _gpus(facts: YardFacts, node: Manifest) -> Check:
     if not total:
         why = annotations_of(node).get(ANNOTATION_NO_GPUS) or "none were found"
         return broken("gpus", f"there are none: {why}", "`gpuyard up --simulate H100:8` simulates some")
+    if facts.health_mistakes:
+        file, mistakes = facts.paths.simulated_health, "; ".join(facts.health_mistakes[:_MAX_NAMED])
+        return warning(
+            "gpus",
+            f"{usable} of {total} GPUs can be had{simulated}; {file.name} has mistakes: {mistakes}",
+            f'mend {file}; for example {{"unhealthy": {{"3": "XID 79"}}}}',
+        )
     if usable < total:
         faults = node_faults(node)
         why = f": {in_one_line(faults)}" if faults else ""

@@ -13,6 +13,7 @@ from typing import TypeVar
 from gpuyard import errors
 from gpuyard.client.rest import RestApi
 from gpuyard.client.supervision import SET_ASIDE, set_aside_text
+from gpuyard.devices.simulated import parse_simulation, read_health, simulate
 from gpuyard.doctor.cluster_facts import or_error
 from gpuyard.doctor.progress import Progress
 from gpuyard.doctor.registry import RegistryFact, look_at_registry
@@ -37,6 +38,7 @@ class YardFacts:
         api: None when a yard of this release answers.
         node: the yard's own.
         set_aside: objects that a loop or the store set aside, each with the reason.
+        health_mistakes: what is wrong in the file that makes simulated GPUs unhealthy.
     """
 
     paths: YardPaths
@@ -49,6 +51,7 @@ class YardFacts:
     node: Manifest | errors.GpuyardError
     registry: RegistryFact
     set_aside: Sequence[str] | errors.GpuyardError = ()
+    health_mistakes: Sequence[str] = ()
 
 
 async def look_at_yard(
@@ -66,16 +69,18 @@ async def look_at_yard(
             if running is not None and not isinstance(api, errors.YardStopped):
                 node = await progress.at("node", or_error(rest.get(NODES, running.node)))
                 set_aside = await progress.at("events", or_error(_set_aside(rest, running)))
+    settings = _tried(lambda paths: load_settings(paths.settings), paths)
     return YardFacts(
         paths=paths,
         folder=folder,
         free_bytes=await asyncio.to_thread(_free, paths.data_dir),
-        settings=_tried(lambda paths: load_settings(paths.settings), paths),
+        settings=settings,
         pid=pid,
         running=running,
         api=api,
         node=node,
         set_aside=set_aside,
+        health_mistakes=_health_mistakes(paths, settings, running),
         registry=await progress.at("registry", look_at_registry(asked, environ)),
     )
 
@@ -93,6 +98,15 @@ async def _set_aside(rest: RestApi, running: RunningYard) -> Sequence[str]:
         for about in (event.get("involvedObject") or {},)
     ]
     return list(dict.fromkeys([*running.set_aside, *told]))
+
+
+def _health_mistakes(
+    paths: YardPaths, settings: Settings | errors.GpuyardError, running: RunningYard | None
+) -> Sequence[str]:
+    if running is None or isinstance(settings, errors.GpuyardError) or not settings.simulate:
+        return ()
+    inventory = simulate(parse_simulation(settings.simulate), seed=running.node)
+    return read_health(paths.simulated_health, inventory)[1]
 
 
 def _folder(paths: YardPaths) -> errors.GpuyardError | None:

@@ -7,7 +7,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.devices.inventory import DeviceNode, Inventory, PcieLevel
-from gpuyard.devices.simulated import parse_simulation, simulate, watch
+from gpuyard.devices.simulated import parse_simulation, read_health, simulate, watch
 
 
 def made(text: str, seed: str = "node") -> Inventory:
@@ -85,6 +85,31 @@ async def test_control_file_changes_health(tmp_path: Path) -> None:
         control.unlink()
         inventory = await asyncio.wait_for(anext(inventories), 10)
         assert [gpu.health.ok for gpu in inventory.devices] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("{", "can't be read"),
+        ("[" * 100_000, "can't be read"),
+        ("[]", 'isn\'t {"unhealthy"'),
+        ('{"0": "XID 79"}', 'isn\'t {"unhealthy"'),
+        ('{"unhealthy": ["0"]}', 'isn\'t {"unhealthy"'),
+        ('{"unhealthy": {"1": "lost", "2": "XID 79"}}', "no GPU '2': write an index from 0 to 1"),
+        ('{"unhealthy": {"1": "lost", "GPU-x": "XID 79"}}', "no GPU 'GPU-x'"),
+        ('{"unhealthy": {"1": "lost", "0": ""}}', "GPU 0 stays healthy"),
+        ('{"unhealthy": {"1": "lost", "0": 79}}', "such as XID 79, not 79"),
+        ('{"unhealthy": {"1": "lost"}, "healthy": {}}', "'healthy' is no key"),
+    ],
+    ids=range(10),
+)
+def test_mistakes_are_told_and_the_rest_counts(tmp_path: Path, text: str, mistake: str) -> None:
+    control = tmp_path / "health.json"
+    control.write_text(text)
+    inventory = simulate(parse_simulation("H100:2"), seed="node")
+    reasons, mistakes = read_health(control, inventory)
+    assert [mistake in told for told in mistakes] == [True]
+    assert reasons == ({inventory.devices[1].uuid: "lost"} if "lost" in text else {})
 
 
 async def test_a_broken_control_file_breaks_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,7 @@ from gpuyard.doctor.yard import judge
 from gpuyard.doctor.yard_facts import YardFacts, look_at_yard
 from gpuyard.kube.objects import Manifest
 from gpuyard.local.paths import YardPaths
-from gpuyard.local.settings import RunningYard, Settings
+from gpuyard.local.settings import RunningYard, Settings, save_running
 
 ORDER = [
     "folder", "disk", "settings", "daemon", "api", "objects", "node", "agent", "gpus", "isolation", "cgroups",
@@ -141,3 +141,20 @@ async def test_a_folder_that_is_no_folder(tmp_path: Path) -> None:
     facts = await look_at_yard(YardPaths(tmp_path / "data", tmp_path / "run"), RegistryFact(), {}, Progress())
     assert isinstance(facts.folder, errors.YardError)
     assert judge(facts).first_broken == check(judge(facts), "folder")
+
+
+def test_mistakes_in_the_file_of_unhealthy_gpus_are_told() -> None:
+    found = look("gpus", health_mistakes=("there is no GPU '9'",))
+    assert found.outcome is State.WARNING
+    assert "simulated-health.json has mistakes: there is no GPU '9'" in found.message
+    assert "mend /data/simulated-health.json" in found.remedy
+
+
+async def test_the_file_of_unhealthy_gpus_is_looked_at(tmp_path: Path) -> None:
+    paths = YardPaths(tmp_path, tmp_path / "run")
+    paths.runtime_dir.mkdir(mode=0o700)
+    paths.settings.write_text('{"simulate": "H100:2"}')
+    save_running(paths.running, RUNNING)
+    paths.simulated_health.write_text('{"unhealthy": {"2": "XID 79"}}')
+    facts = await look_at_yard(paths, RegistryFact(), {}, Progress())
+    assert [mistake.partition(":")[0] for mistake in facts.health_mistakes] == ["there is no GPU '2'"]
