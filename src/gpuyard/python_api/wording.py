@@ -14,7 +14,7 @@ from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar, cast
 
 from gpuyard import errors
-from gpuyard.workloads.spec_model import SPEC
+from gpuyard.workloads.spec.model import SPEC
 
 Kind = TypeVar("Kind", bound=type)
 

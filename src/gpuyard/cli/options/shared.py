@@ -22,7 +22,7 @@ class Span(click.ParamType[int]):
         """Reads it."""
         if isinstance(value, int):
             return value
-        from gpuyard.workloads.time_spans import parse_span
+        from gpuyard.workloads.spec.time_spans import parse_span
 
         try:
             return int(parse_span(value).total_seconds())

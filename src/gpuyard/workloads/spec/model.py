@@ -14,7 +14,7 @@ from gpuyard.workloads.spec.affinity import AFFINITY, TOLERATION
 from gpuyard.workloads.spec.gpu_request import FORM, GpuRequest, parse_gpus
 from gpuyard.workloads.spec.schema import Fields, Findings, entries, items, maybe, text, value, whole_number
 from gpuyard.workloads.spec.text_tree import Node, Path
-from gpuyard.workloads.time_spans import parse_span
+from gpuyard.workloads.spec.time_spans import parse_span
 
 #: What the allocation sets, and a user's value would go round it.
 ALLOCATED_ENV = frozenset(

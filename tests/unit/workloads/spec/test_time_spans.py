@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from gpuyard.workloads.time_spans import parse_span
+from gpuyard.workloads.spec.time_spans import parse_span
 
 
 @pytest.mark.parametrize(
