@@ -72,8 +72,9 @@ class Arithmetic:
         parts = [in_words(self.resource, self.total)]
         if self.unhealthy:
             parts.append(f"{number(self.resource, self.unhealthy)} unhealthy")
-        parts.append(f"{number(self.resource, self.allotted)} allotted")
-        parts.append(f"{number(self.resource, self.free)} free")
+        if self.free < self.total:
+            parts.append(f"{number(self.resource, self.allotted)} allotted")
+            parts.append(f"{number(self.resource, self.free)} free")
         return ", ".join([*parts, f"needs {number(self.resource, self.needs)}"])
 
     def to_json(self) -> dict[str, Any]:
@@ -136,8 +137,8 @@ class Explanation:
         blocker: what keeps the pod off the nodes; None when it fits now.
         headline: one clause that says so, with numbers.
         never: as the nodes are, not even all of them empty and healthy would do.
-        nodes: the nearest to fitting first.
-        plans: changes that would let it run now, the smallest first; on `never`, on an empty node.
+        nodes: the nearest to fitting first; on `never` as they are when empty, ready and healthy.
+        plans: changes that would let it run, the smallest first: now, or on `never` on such a node.
         hints: what else is odd about the request or the nodes.
         incomplete: pods of other namespaces couldn't be read, so more is held than is counted.
     """
@@ -207,18 +208,17 @@ def could_ever_fit(request: PodRequest, snapshot: Snapshot) -> Explanation | Non
 
 
 def _explain(request: PodRequest, snapshot: Snapshot, *, never: bool) -> Explanation:
+    # What is held or sick now has no part in what could never run.
     judged = snapshot.at_its_best() if never else snapshot
-    reports = [NodeReport.of(request, node) for node in snapshot.nodes.values()]
+    reports = [NodeReport.of(request, node) for node in judged.nodes.values()]
     reports.sort(key=lambda report: (_distance(report), report.name))
-    blocker = _blocker([NodeReport.of(request, node) for node in judged.nodes.values()], request, never)
+    blocker = _blocker(reports, request, never)
     if blocker is Blocker.BUSY and without_plugin(request, snapshot):
         blocker = Blocker.UNHEALTHY
     headline = _headline(blocker, request, judged, reports)
     if never:
         headline = f"no node could ever run this: {headline}"
-    plans = find_plans(request, snapshot) if blocker else ()
-    if never and not plans:
-        plans = find_plans(request, judged)
+    plans = find_plans(request, judged) if blocker else ()
     hints: tuple[str, ...] = ()
     if blocker is Blocker.NO_GPUS:
         hints = about_plugins(snapshot)
