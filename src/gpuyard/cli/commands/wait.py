@@ -77,7 +77,7 @@ class _WaitingLine:
 
     def __init__(self, runs: Iterable[Run]) -> None:
         """`runs` are those that it waits for."""
-        from gpuyard.cli.output import StatusLine
+        from gpuyard.cli.output.results import StatusLine
 
         self._line = StatusLine()
         self._runs = {run.name: run for run in runs}

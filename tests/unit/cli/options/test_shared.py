@@ -8,7 +8,7 @@ import click
 import pytest
 
 from gpuyard.cli.main import COMMANDS
-from gpuyard.cli.options import Span
+from gpuyard.cli.options.shared import Span
 
 
 def test_a_number_without_a_unit_is_refused_as_in_a_spec() -> None:
