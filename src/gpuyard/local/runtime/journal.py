@@ -84,17 +84,13 @@ def create(path: Path, *, boot_id: str, name: str, isolation: str, started_at: d
         journal = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(journal, fcntl.LOCK_EX)
-            os.write(
-                journal,
-                _line(
-                    {
-                        "boot-id": boot_id,
-                        "name": name,
-                        "isolation": isolation,
-                        "started-at": started_at.isoformat(),
-                    }
-                ),
-            )
+            intent = {
+                "boot-id": boot_id,
+                "name": name,
+                "isolation": isolation,
+                "started-at": started_at.isoformat(),
+            }
+            _append(journal, intent)
             _promise(journal)
             os.fsync(journal)
             _sync_folder(path.parent)
@@ -183,7 +179,7 @@ def append_exit(path: Path, exit_: Exit) -> None:
     try:
         descriptor = open_regular(path, os.O_WRONLY | os.O_APPEND)
         try:
-            os.write(descriptor, _line({"exit": value}))
+            _append(descriptor, {"exit": value})
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -247,22 +243,26 @@ def _exit(raw: Any) -> Exit:
     )
 
 
-def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value).encode() + b"\n"
+def _append(descriptor: int, value: Mapping[str, Any]) -> None:
+    """Writes one value. The newline before it ends a line that another writer could write only in part."""
+    left = b"\n" + json.dumps(value).encode() + b"\n"
+    # The kernel may take less than all, as on a disk that is almost full: then the next write says why.
+    while left:
+        left = left[os.write(descriptor, left) :]
 
 
 def _values(text: str) -> dict[str, Any]:
-    """All members of the JSON objects one after another; stops at the first that isn't whole."""
+    """All members of the JSON objects one after another; what isn't whole is skipped.
+
+    Bubblewrap's values have lines of their own but may share one with the rest of a torn value.
+    """
     members: dict[str, Any] = {}
     position = 0
-    while position < len(text):
-        if text[position].isspace():
-            position += 1
-            continue
+    while (position := text.find("{", position)) >= 0:
         try:
             value, position = _DECODER.raw_decode(text, position)
         except (ValueError, RecursionError):
-            break
-        if isinstance(value, dict):
-            members.update(value)
+            position += 1
+            continue
+        members.update(value)
     return members

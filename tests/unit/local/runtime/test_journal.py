@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpuyard import errors
 from gpuyard.local.runtime import journal as journals
-from gpuyard.local.runtime.values import ExitReason
+from gpuyard.local.runtime.values import Exit, ExitReason
 
+_AT = datetime(2026, 1, 31, tzinfo=UTC)
 _INTENT = {
     "boot-id": "boot",
     "name": "uid_main_0",
@@ -35,6 +40,10 @@ def _journal(folder: Path, text: str) -> journals.Journal:
     path = folder / "journal"
     path.write_text(text)
     os.utime(path, (0, 0))
+    return _read(path)
+
+
+def _read(path: Path) -> journals.Journal:
     found = journals.read(path)
     assert found is not None
     return found
@@ -67,3 +76,45 @@ def test_no_valid_json_makes_the_reader_fail(
     folder = tmp_path_factory.mktemp("journal")
     for text in ("\n".join(map(json.dumps, [*values, {**_WHOLE, name: odd}])), "[" * 100_000):
         assert isinstance(_journal(folder, text), journals.Journal)
+
+
+_LINES = [json.dumps({name: value}) for name, value in _WHOLE.items()]
+
+
+@given(data=st.data(), own_line=st.booleans())
+def test_what_is_torn_or_overwritten_costs_no_other_value(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, own_line: bool
+) -> None:
+    """A value that a crash or a full disk cut off, or zeros and the like in the middle."""
+    at = data.draw(st.integers(0, len(_LINES) - 1))
+    torn = data.draw(st.integers(0, len(_LINES[at]) - 1).map(lambda end: _LINES[at][:end].encode()))
+    garbage = data.draw(st.sampled_from([torn, torn[::-1], bytes(64), b"[{" * 9, b'{"'])) or data.draw(
+        st.binary(max_size=20)
+    )
+    before, after = ("\n".join(lines).encode() for lines in (_LINES[:at], _LINES[at + 1 :]))
+    path = tmp_path_factory.mktemp("journal") / "journal"
+    path.write_bytes(before + b"\n" + garbage + (b"\n" if own_line else b"") + after)
+    name = list(_WHOLE)[at]
+    without = {other: kept for other, kept in _WHOLE.items() if other != name}
+    assert replace(_read(path), started_at=_AT, written_at=_AT) == replace(
+        _journal(path.parent, json.dumps(without)), started_at=_AT, written_at=_AT
+    )
+
+
+def test_a_value_after_one_that_could_be_written_only_in_part(tmp_path: Path) -> None:
+    """As where the file may not grow any more: a later value doesn't join what is there."""
+    path = tmp_path / "journal"
+    os.close(journals.create(path, boot_id="boot", name="name", isolation="none", started_at=_AT))
+    end = Exit(3, ExitReason.ERROR, _AT, "no")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, before[1]))
+    try:
+        with pytest.raises(errors.ProcessError, match="File too large"):
+            journals.append_exit(path, end)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert _read(path).exit is None
+    journals.append_exit(path, end)
+    assert (_read(path).boot_id, _read(path).exit) == ("boot", end)
