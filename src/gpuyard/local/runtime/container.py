@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from gpuyard import errors
@@ -18,7 +19,7 @@ from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.ending import conclude
 from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.log_copier import wait_until_copied
-from gpuyard.local.runtime.members import Members, send
+from gpuyard.local.runtime.members import Members, patiently, send
 from gpuyard.local.runtime.removal import remove_tree
 from gpuyard.local.runtime.values import Exit
 
@@ -100,7 +101,7 @@ class Container:
         alive when this returns.
         """
         await self._ended.wait()
-        journal = self._journal()
+        journal = await patiently(self._journal)
         await self._end_leftovers(self._members(journal))
         # Only now: a zombie keeps its pid, which is also the session's number, from being another's.
         self._reap()
@@ -153,7 +154,7 @@ class Container:
         """Sends the signal once the command is there: a container may be stopped while it is being set up."""
         pause_s = _POLL_S
         while not self._ended.is_set() and not self._is_overdue():
-            command = await asyncio.to_thread(self._members(self._journal()).command)
+            command = await patiently(lambda: self._members(self._journal()).command())
             if command is not None:
                 self._signal = by
                 await self._send(command, by)
@@ -170,7 +171,7 @@ class Container:
         give_up_at = asyncio.get_running_loop().time() + _SETUP_S
         pause_s = _POLL_S
         while not self._ended.is_set():
-            await asyncio.to_thread(self._members(self._journal()).kill)
+            await patiently(lambda: self._members(self._journal()).kill())
             if asyncio.get_running_loop().time() > give_up_at:
                 send([self._pid], signal.SIGKILL)
             await self._pause(pause_s)
@@ -179,13 +180,13 @@ class Container:
     async def _end_leftovers(self, members: Members) -> None:
         terminated: set[int] = set()
         pause_s = _POLL_S
-        while left := await asyncio.to_thread(members.alive):
+        while left := await patiently(members.alive):
             if self._kill_at is None or self._is_overdue():
-                await asyncio.to_thread(members.kill)
+                await patiently(members.kill)
             else:
                 # In `python train.py | tee log` tee would end first, and what Python prints as it saves would
                 # meet a broken pipe. A reader ends with its last writer.
-                due = left - terminated - await asyncio.to_thread(procfs.pipe_readers, left)
+                due = left - terminated - await patiently(partial(procfs.pipe_readers, left))
                 send(due, signal.SIGTERM)
                 terminated |= due
             await asyncio.sleep(pause_s)

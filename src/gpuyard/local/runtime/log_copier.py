@@ -19,10 +19,13 @@ import asyncio
 import fcntl
 import os
 import subprocess
+import sys
+import termios
 from contextlib import suppress
 from pathlib import Path
 
 from gpuyard.local.runtime import journal as journals
+from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.process.programs import DEFAULT_PATH
 
 #: What a log keeps of its end.
@@ -69,8 +72,12 @@ copy &
 _PIPE_BYTES = 512 << 10
 _POLL_S = 0.001
 _POLL_MAX_S = 0.05
-#: A process that escaped may hold the pipe for ever. What it prints later still gets into the log.
-_IDLE_S = 2.0
+#: Descriptors of the copier's shell and of its dd, see `_SCRIPT`.
+_LOG_FD, _PIPE_FD = 3, 4
+#: The first may have been at its last write; the second has read from its start on; the third comes after it.
+_ENOUGH_READERS = 3
+#: Where Linux lets the reader of an empty pipe sleep: since 6.11, before, and before 5.5.
+_PIPE_READS = ("anon_pipe_read", "pipe_read", "pipe_wait")
 
 
 def start_copier(log_path: Path, keep_bytes: int = KEEP_BYTES) -> int:
@@ -112,25 +119,82 @@ def start_copier(log_path: Path, keep_bytes: int = KEEP_BYTES) -> int:
 
 
 async def wait_until_copied(log_path: Path) -> bool:
-    """Waits until all that was printed is in the log.
+    """Waits until all that was printed before is in the log, however long the copier takes.
 
     Returns:
-        False when a process holds the pipe and prints nothing more.
+        False when a process that escaped holds the pipe, maybe for ever. What it prints later still gets into
+        the log.
     """
-    loop = asyncio.get_running_loop()
-    size, give_up_at, pause_s = -1, 0.0, _POLL_S
-    while (now_size := _size_while_written(log_path)) is not None:
-        if now_size != size:
-            size, give_up_at = now_size, loop.time() + _IDLE_S
-        elif loop.time() >= give_up_at:
+    pause_s, readers = _POLL_S, set[int]()
+    while _is_written(log_path):
+        # A copier ends a few milliseconds after the last writer: few waits have to look at its processes.
+        if pause_s == _POLL_MAX_S and await asyncio.to_thread(_is_drained, log_path, readers):
             return False
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _POLL_MAX_S)
     return True
 
 
-def _size_while_written(log_path: Path) -> int | None:
+def _is_written(log_path: Path) -> bool:
     try:
-        return log_path.lstat().st_size if journals.is_locked(log_path) else None
-    except OSError:
-        return None  # somebody removed or replaced it
+        return journals.is_locked(log_path)
+    except OSError as error:
+        return procfs.is_shortage(error)  # else somebody removed or replaced it
+
+
+def _is_drained(log_path: Path, readers: set[int]) -> bool:
+    """Whether what was in the pipe when this was first asked is in the log by now.
+
+    It is when the pipe is empty and a dd waits in it for more; or when several dd came one after another, as
+    they do beside a writer that never pauses: each takes all that is there and writes it before the next one
+    starts. A log without a copier gets nothing more.
+
+    Args:
+        log_path: of the log.
+        readers: the pids of dd that were seen; this adds to them.
+    """
+    try:
+        copiers = _copiers(log_path)
+        for pid, is_reader in copiers.items():
+            if not is_reader:
+                continue
+            readers.add(pid)
+            # In this order: a dd that waits after the pipe was seen empty has written what was in it.
+            if _unread_bytes(pid) == 0 and _waits_in_pipe(pid):
+                return True
+    except OSError as error:
+        if procfs.is_shortage(error):
+            return False
+        raise
+    # A copier that has just ended left no lock.
+    return len(readers) >= _ENOUGH_READERS if copiers else _is_written(log_path)
+
+
+def _copiers(log_path: Path) -> dict[int, bool]:
+    """The shell that copies into this log and its dd by pid, each with whether it is dd."""
+    log, found = os.path.realpath(log_path), {}
+    for pid in procfs.all_processes():
+        if procfs.descriptor_target(pid, _LOG_FD) == log:
+            pipe = procfs.descriptor_target(pid, _PIPE_FD)
+            if pipe.startswith("pipe:"):
+                found[pid] = procfs.descriptor_target(pid, 0) == pipe
+    return found
+
+
+def _unread_bytes(pid: int) -> int | None:
+    """What is in the copier's pipe; None when it is gone."""
+    try:
+        pipe = os.open(f"/proc/{pid}/fd/{_PIPE_FD}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+    finally:
+        os.close(pipe)
+
+
+def _waits_in_pipe(pid: int) -> bool:
+    """Whether it sleeps until something is in the pipe, and not until a file system took what it writes."""
+    stat = procfs.read_stat(pid)
+    # Some kernels don't tell where a process sleeps.
+    return stat is not None and stat.state == "S" and procfs.wait_channel(pid) in ("", "0", *_PIPE_READS)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from gpuyard import errors
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.values import ENV_CONTAINER
 
+Seen = TypeVar("Seen")
+_SHORTAGE_PAUSE_S = 0.05
+
 
 class Members(Protocol):
-    """A look at the host's processes; the one that the daemon started is not among the members."""
+    """A look at the host's processes; the one that the daemon started is not among the members.
+
+    Every method may raise the OSError of a process that has no descriptor or memory left, see `patiently`.
+    """
 
     def command(self) -> int | None:
         """The user's command, None before it is there and after it is gone."""
@@ -74,6 +82,17 @@ def marked(name: str) -> set[int]:
     if namespaces:
         found |= {pid for pid in table if procfs.pid_namespace(pid) in namespaces}
     return found
+
+
+async def patiently(look: Callable[[], Seen]) -> Seen:
+    """What `look` gives, in a thread; it looks again while this process lacks descriptors or memory."""
+    while True:
+        try:
+            return await asyncio.to_thread(look)
+        except (OSError, errors.ProcessError) as error:
+            if not (procfs.is_shortage(error) or procfs.is_shortage(error.__cause__)):
+                raise
+            await asyncio.sleep(_SHORTAGE_PAUSE_S)
 
 
 def send(pids: Iterable[int], number: signal.Signals) -> None:

@@ -1,7 +1,12 @@
-"""Processes of the host, read from /proc. Source: proc(5)."""
+"""Processes of the host, read from /proc. Source: proc(5).
+
+A process is gone when /proc says so, and not when this one has no descriptor or memory left to look: then
+every function raises that OSError.
+"""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +35,21 @@ class ProcessStat:
         return self.state in ("Z", "X")
 
 
+def is_shortage(error: BaseException | None) -> bool:
+    """Whether something failed only for lack of descriptors or memory: the same may succeed soon."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
+def _read(pid: int, name: str) -> bytes:
+    """A file of a process; empty when that is gone or we may not look."""
+    try:
+        return (_PROC / str(pid) / name).read_bytes()
+    except OSError as error:
+        if is_shortage(error):
+            raise
+        return b""
+
+
 def boot_id() -> str:
     """Changes with every boot of the host."""
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
@@ -56,10 +76,8 @@ def parse_stat(text: str) -> ProcessStat:
 
 def read_stat(pid: int) -> ProcessStat | None:
     """The process with this pid, None when there is none."""
-    try:
-        return parse_stat((_PROC / str(pid) / "stat").read_text(errors="replace"))
-    except OSError:
-        return None
+    text = _read(pid, "stat").decode(errors="replace")
+    return parse_stat(text) if text else None
 
 
 def all_processes() -> dict[int, ProcessStat]:
@@ -85,15 +103,22 @@ def descendants(root: int, table: Mapping[int, ProcessStat]) -> set[int]:
 def with_environment(entry: str, pids: Iterable[int]) -> set[int]:
     """Those that were started with `NAME=value` in their environment, as far as we may look."""
     wanted = b"\0" + entry.encode() + b"\0"
-    found = set()
-    for pid in pids:
-        try:
-            environment = (_PROC / str(pid) / "environ").read_bytes()
-        except OSError:
-            continue
-        if wanted in b"\0" + environment:
-            found.add(pid)
-    return found
+    return {pid for pid in pids if wanted in b"\0" + _read(pid, "environ")}
+
+
+def descriptor_target(pid: int, number: int) -> str:
+    """What a descriptor of a process leads to; empty when there is none or we may not look."""
+    try:
+        return str((_PROC / str(pid) / "fd" / str(number)).readlink())
+    except OSError as error:
+        if is_shortage(error):
+            raise
+        return ""
+
+
+def wait_channel(pid: int) -> str:
+    """The function of the kernel in which a process sleeps; empty or 0 where that isn't told."""
+    return _read(pid, "wchan").decode(errors="replace")
 
 
 def pipe_readers(pids: Iterable[int]) -> set[int]:
@@ -102,10 +127,7 @@ def pipe_readers(pids: Iterable[int]) -> set[int]:
     outputs: dict[str, set[int]] = {}
     for pid in pids:
         for number in (0, 1, 2):
-            try:
-                target = str((_PROC / str(pid) / "fd" / str(number)).readlink())
-            except OSError:
-                continue
+            target = descriptor_target(pid, number)
             if target.startswith("pipe:") and number == 0:
                 inputs[pid] = target
             elif target.startswith("pipe:"):
@@ -115,21 +137,14 @@ def pipe_readers(pids: Iterable[int]) -> set[int]:
 
 def has_default_action(pid: int, number: int) -> bool:
     """Whether a process neither handles nor ignores this signal; False when it is gone."""
-    try:
-        status = (_PROC / str(pid) / "status").read_text(errors="replace")
-    except OSError:
-        return False
+    status = _read(pid, "status").decode(errors="replace")
     sets = dict(line.split(":\t") for line in status.splitlines() if line.startswith(("SigIgn:", "SigCgt:")))
     return len(sets) == 2 and not any(int(each, 16) >> (number - 1) & 1 for each in sets.values())
 
 
 def innermost_pid(pid: int) -> int | None:
     """Its pid in its own PID namespace; None when it is gone."""
-    try:
-        status = (_PROC / str(pid) / "status").read_text(errors="replace")
-    except OSError:
-        return None
-    for line in status.splitlines():
+    for line in _read(pid, "status").decode(errors="replace").splitlines():
         if line.startswith("NSpid:"):
             return int(line.split()[-1])
     return None
@@ -139,5 +154,7 @@ def pid_namespace(pid: int) -> int | None:
     """The inode that names its PID namespace; None when it is gone or we may not look."""
     try:
         return (_PROC / str(pid) / "ns/pid").stat().st_ino
-    except OSError:
+    except OSError as error:
+        if is_shortage(error):
+            raise
         return None

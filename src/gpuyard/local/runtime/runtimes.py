@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from gpuyard.local.runtime import journal as journals
@@ -15,7 +16,7 @@ from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.ending import conclude, rebooted
 from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.log_copier import KEEP_BYTES
-from gpuyard.local.runtime.members import marked, send
+from gpuyard.local.runtime.members import marked, patiently, send
 from gpuyard.local.runtime.podman.host import PODMAN, Podman
 from gpuyard.local.runtime.podman.runtime import PodmanRuntime
 from gpuyard.local.runtime.process.runtime import ProcessRuntime
@@ -102,7 +103,12 @@ class Runtimes:
         path = folder / journals.JOURNAL
         journal = journals.read(path)
         # Without even the intent it is damaged, and whoever holds the lock won't mend it.
-        while journal and journal.boot_id and _is_undecided(journal) and journals.is_locked(path):
+        while (
+            journal
+            and journal.boot_id
+            and _is_undecided(journal)
+            and await patiently(partial(journals.is_locked, path))
+        ):
             await asyncio.sleep(_POLL_S)
             journal = journals.read(path)
         if journal is None or (_is_undecided(journal) and journal.boot_id in ("", self._boot_id)):
@@ -122,7 +128,7 @@ class Runtimes:
 
     async def end_lost(self, name: str) -> None:
         """Ends what is left of the start of this name, of which no journal is left."""
-        while left := await asyncio.to_thread(marked, name):
+        while left := await patiently(partial(marked, name)):
             send(left, signal.SIGKILL)
             await asyncio.sleep(_POLL_S)
         self.cgroups.remove(name)

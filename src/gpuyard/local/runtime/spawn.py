@@ -154,17 +154,34 @@ async def _to_the_end(making: Coroutine[Any, Any, Descriptors]) -> Descriptors:
 
 
 def pidfd_of(process: procfs.ProcessStat) -> int | None:
-    """A handle of this very process, None when it has ended."""
+    """A handle of this very process, None when it has ended.
+
+    Raises:
+        ProcessError: this process has no descriptor or memory left to look.
+    """
     try:
         pidfd = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return None
+    except OSError as error:
+        raise _cannot_look(process.pid, error) from error
     # The handle first: once it is open, the pid that the start time is read of can't become another's.
-    now = procfs.read_stat(process.pid)
+    try:
+        now = procfs.read_stat(process.pid)
+    except OSError as error:
+        os.close(pidfd)
+        raise _cannot_look(process.pid, error) from error
     if now is None or now.start_ticks != process.start_ticks:
         os.close(pidfd)
         return None
     return pidfd
+
+
+def _cannot_look(pid: int, error: OSError) -> errors.ProcessError:
+    return errors.ProcessError(
+        f"can't look at process {pid}: {error.strerror}",
+        remedy="let the yard open more files (`ulimit -n`), or free memory",
+    )
 
 
 def popen(

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import resource
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,23 @@ def utc_now() -> datetime:
 def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="gy-", dir="/tmp", ignore_cleanup_errors=True) as path:
         yield Path(path)
+
+
+@contextmanager
+def _no_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull) as next_free:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_free.fileno(), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def no_descriptors() -> Callable[[], AbstractContextManager[None]]:
+    """Within it this process can open nothing."""
+    return _no_descriptors
 
 
 @pytest.fixture

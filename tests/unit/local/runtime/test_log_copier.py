@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -123,6 +127,116 @@ def _copier_of(log: Path) -> int:
     raise AssertionError(f"nobody copies into {log}")
 
 
+class Looks:
+    """Counts how often a wait has looked at the processes of a copier."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        look = log_copier._is_drained
+
+        def counted(log_path: Path, readers: set[int]) -> bool:
+            self.count += 1
+            return look(log_path, readers)
+
+        monkeypatch.setattr(log_copier, "_is_drained", counted)
+
+    async def until_more(self, waiting: asyncio.Task[bool]) -> None:
+        """Until it has looked three times more, or has ended."""
+        enough = self.count + 3
+        await until_async(lambda: self.count >= enough or waiting.done(), "it looks at the copier")
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    return Looks(monkeypatch)
+
+
+async def _copiers(log: Path) -> dict[int, bool]:
+    """The shell and its dd, once that reads; whether it is dd."""
+    return await until_async(
+        lambda: log_copier._copiers(log), "dd reads", lambda found: set(found.values()) == {False, True}
+    )
+
+
+@pytest.mark.parametrize("held_open", [False, True], ids=["no writer left", "a writer left"])
+@pytest.mark.parametrize("stopped", ["shell", "dd", "both"])
+async def test_a_copier_that_does_not_get_on_is_waited_for(
+    tmp_path: Path, looks: Looks, stopped: str, held_open: bool
+) -> None:
+    """It may have to wait for its turn, or for a disk, for longer than anybody would guess."""
+    log = tmp_path / "log"
+    output = start_copier(log)
+    copiers = await _copiers(log)
+    due = [pid for pid, is_dd in copiers.items() if stopped == "both" or is_dd == (stopped == "dd")]
+    for pid in due:
+        os.kill(pid, signal.SIGSTOP)
+    written: list[bytes] = []
+
+    def write() -> bool:
+        written.append(b"%d\n" % len(written))
+        os.write(output, written[-1])
+        return stopped != "shell" or not any(log_copier._copiers(log).values())
+
+    await until_async(write, "dd has ended, and the shell would have to start another")
+    if not held_open:
+        os.close(output)
+    waiting = asyncio.create_task(wait_until_copied(log))
+    await looks.until_more(waiting)
+    assert not waiting.done()
+    for pid in due:
+        os.kill(pid, signal.SIGCONT)
+    assert await waiting is not held_open
+    assert log.read_bytes() == b"".join(written)
+    if held_open:
+        os.close(output)
+        assert await wait_until_copied(log)
+
+
+async def test_a_writer_that_never_pauses_is_not_waited_for(tmp_path: Path) -> None:
+    """What it wrote before is in the log all the same."""
+    log = tmp_path / "log"
+    output = start_copier(log, 1 << 20)
+    os.write(output, b"first\n")
+    endless = subprocess.Popen(["yes"], stdout=output)
+    os.close(output)
+    try:
+        assert not await wait_until_copied(log)
+    finally:
+        endless.kill()
+        endless.wait()
+    assert await wait_until_copied(log)
+
+
+async def test_a_log_that_somebody_else_has_locked_is_not_waited_for(tmp_path: Path) -> None:
+    """A run may do that to its own log; nobody copies into it."""
+    log = tmp_path / "log"
+    os.close(start_copier(log))
+    assert await wait_until_copied(log)
+    with log.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert not await wait_until_copied(log)
+
+
+async def test_without_descriptors_the_copier_is_not_taken_for_gone(
+    tmp_path: Path, looks: Looks, no_descriptors: Callable[[], AbstractContextManager[None]]
+) -> None:
+    log = tmp_path / "log"
+    output = start_copier(log)
+    copiers = await _copiers(log)
+    for pid in copiers:
+        os.kill(pid, signal.SIGSTOP)
+    os.write(output, b"all of it\n")
+    os.close(output)
+    with no_descriptors():
+        waiting = asyncio.create_task(wait_until_copied(log))
+        await looks.until_more(waiting)
+        assert not waiting.done()
+    for pid in copiers:
+        os.kill(pid, signal.SIGCONT)
+    assert await waiting
+    assert log.read_bytes() == b"all of it\n"
+
+
 async def test_what_a_full_disk_cost_is_told_in_its_place(tmp_path: Path) -> None:
     log = tmp_path / "log"
     infinity = resource.RLIM_INFINITY
@@ -198,6 +312,8 @@ async def main():
     await until(lambda: (now := cpu_ticks(copier)) is None or now >= before + 5)
     other.kill()
     other.wait()
+    # The threads that wait for it count as well.
+    resource.prlimit(copier, resource.RLIMIT_NPROC, (100, 100))
     os.write(output, b"all is well\\n")
     os.close(output)
     assert await wait_until_copied(log)

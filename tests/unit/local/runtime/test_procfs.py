@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
+from gpuyard import errors
 from gpuyard.local.runtime import procfs
+from gpuyard.local.runtime.members import patiently
 from gpuyard.local.runtime.procfs import ProcessStat
+from gpuyard.local.runtime.spawn import pidfd_of
+from tests.waiting import until_async
 
 
 def test_a_command_with_spaces_and_parentheses() -> None:
@@ -42,6 +49,53 @@ def test_own_process() -> None:
     assert os.getpid() in procfs.descendants(os.getppid(), table)
     assert procfs.innermost_pid(os.getpid()) == os.getpid()
     assert procfs.read_stat(2**22 + 1) is None
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        procfs.read_stat,
+        procfs.innermost_pid,
+        procfs.wait_channel,
+        lambda pid: procfs.has_default_action(pid, signal.SIGUSR2),
+        lambda pid: procfs.with_environment("A=b", [pid]),
+        lambda pid: procfs.all_processes(),
+    ],
+)
+def test_a_process_that_cannot_be_looked_at_is_not_gone(
+    no_descriptors: Callable[[], AbstractContextManager[None]], look: Callable[[int], object]
+) -> None:
+    with no_descriptors(), pytest.raises(OSError) as raised:
+        look(os.getpid())
+    assert procfs.is_shortage(raised.value)
+
+
+async def test_whoever_waits_looks_again(
+    no_descriptors: Callable[[], AbstractContextManager[None]],
+) -> None:
+    looks = 0
+
+    def look() -> ProcessStat | None:
+        nonlocal looks
+        looks += 1
+        return procfs.read_stat(os.getpid())
+
+    with no_descriptors():
+        waiting = asyncio.create_task(patiently(look))
+        await until_async(lambda: looks > 1 or waiting.done(), "it looks again")
+        assert not waiting.done()
+    found = await waiting
+    assert found is not None
+    assert found.pid == os.getpid()
+
+
+def test_a_process_that_cannot_be_opened_has_not_ended(
+    no_descriptors: Callable[[], AbstractContextManager[None]],
+) -> None:
+    me = procfs.read_stat(os.getpid())
+    assert me is not None
+    with no_descriptors(), pytest.raises(errors.ProcessError, match="Too many open files"):
+        pidfd_of(me)
 
 
 def test_descendants_of_a_tree() -> None:
