@@ -27,6 +27,7 @@
     │   │   └── ResolveError        no set of wheels meets the requirements on this base
     │   └── CacheError              the build's cache can't be written
     ├── DeviceError                 the GPUs of this node, or the plugin that owns them
+    │   └── CheckpointError         who has which device can't be written down (yet)
     └── ProcessError                a pod's process can't be started or found again
         ├── StartError              this one can't be started on this host as it is asked for
         ├── MountError              what a volume is to hold isn't there (yet), or can't be written
@@ -306,6 +307,10 @@ class CacheError(ImageError):
 
 class DeviceError(GpuyardError):
     """The GPUs of this node, or the plugin that owns them, can't do what was asked."""
+
+
+class CheckpointError(DeviceError):
+    """Who has which device can't be written down (yet), as on a full disk; nothing was assigned."""
 
 
 class ProcessError(GpuyardError):

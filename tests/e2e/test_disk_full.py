@@ -102,6 +102,25 @@ def test_runs_end_and_are_removed_on_a_full_disk(small_yard: Yard) -> None:
     until(lambda: _condition(yard, "DiskPressure")["status"] == "False", "the node says so")
 
 
+def test_a_run_that_gets_its_gpus_on_a_full_disk_waits_for_space(small_yard: Yard) -> None:
+    yard = small_yard
+    yard.ok("run", "-d", "--name", "first", "--gpus", "8", "--", "sleep", "1000")
+    until(lambda: "running" in yard.ok("ps"), "it runs")
+    yard.ok("run", "-d", "--name", "next", "--gpus", "8", "--", "sh", "-c", "exit 5")
+    until(lambda: "8 GPUs" in yard.ok("explain", "next"), "it waits for the GPUs")
+    ballast = _fill(yard)
+    yard.ok("stop", "first")
+    said = until(
+        lambda: yard.ok("explain", "next"), "it waits for space", lambda said: "free some space" in said
+    )
+    assert "held at start: the disk that holds" in said and str(yard.home) in said, said
+    assert "node_disk" in yard.ok("explain", "next", "-o", "json")
+    assert said.startswith("next: starting"), said
+
+    ballast.unlink()
+    assert yard.call("wait", "next").code == 5
+
+
 def test_a_yard_goes_down_and_up_on_a_full_disk(small_yard: Yard) -> None:
     yard = small_yard
     yard.ok("run", "-d", "--name", "goes-on", "--gpus", "2", "--", "sh", "-c", f"{yard.waiting}; exit 4")

@@ -13,6 +13,7 @@ from gpuyard.explain.placement import Blocker, Explanation
 from gpuyard.explain.run_objects import Ended, RunObjects
 from gpuyard.explain.steps.admission import find_admission
 from gpuyard.explain.steps.devices import find_devices
+from gpuyard.explain.steps.disk import find_disk
 from gpuyard.explain.steps.image import find_image
 from gpuyard.explain.steps.job import find_job
 from gpuyard.explain.steps.nodes import find_nodes
@@ -119,6 +120,9 @@ def _findings(
         if finding is not None:
             yield finding
         return
+    if disk := find_disk(objects, told=True):
+        yield disk
+        return
     elsewhere = explanation is not None and explanation.blocker is Blocker.VOLUMES
     found = (
         find_job(objects),
@@ -133,6 +137,8 @@ def _findings(
     # A device that CDI doesn't know is a container that isn't created, too.
     if not any(finding and finding.step is Step.DEVICES for finding in found):
         start = _told(find_start(objects), causes)
+        if start is None and not any(found):
+            start = find_disk(objects, told=False)
         if start is not None:
             yield start
 

@@ -45,6 +45,7 @@ class RunObjects:
         unreadable: plurals of what the user may not list, with `all ` where it was asked for everywhere.
         is_yard: a machine's own yard, not a cluster.
         node: the one that the pod is on; None also where nodes can't be read.
+        full_disk: what that node, or a yard's only one, says of its full disk; empty when it has room.
     """
 
     job: Manifest
@@ -62,6 +63,7 @@ class RunObjects:
     unreadable: frozenset[str] = frozenset()
     is_yard: bool = False
     node: Manifest | None = None
+    full_disk: str = ""
 
     @property
     def namespace(self) -> str:

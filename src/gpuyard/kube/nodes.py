@@ -1,4 +1,4 @@
-"""What a node's object says of its readiness."""
+"""What a node's object says of its readiness and of its disk."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpuyard.kube.conditions import find_condition
+
+DISK_PRESSURE = "DiskPressure"
 
 
 def not_ready_text(node: Mapping[str, Any]) -> str:
@@ -19,3 +21,11 @@ def not_ready_text(node: Mapping[str, Any]) -> str:
     why = "the kubelet fell silent" if silent else condition.get("message") or condition.get("reason") or ""
     moment = str(condition.get("lastTransitionTime") or "").replace("T", " ").replace("Z", " UTC")
     return ": ".join(filter(None, ("not ready" + (f" since {moment}" if moment else ""), str(why))))
+
+
+def disk_pressure_text(node: Mapping[str, Any]) -> str:
+    """What a node says of its full disk; empty when it has room."""
+    condition = find_condition(node, DISK_PRESSURE) or {}
+    if condition.get("status") != "True":
+        return ""
+    return str(condition.get("message") or condition.get("reason") or "its disk is full")

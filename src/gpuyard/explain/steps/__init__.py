@@ -2,5 +2,6 @@
 
     job → quota → admission → nodes → volumes → image → devices → start → process
 
-Each looks at objects that somebody else has read, and says what holds the run there, if anything does.
+Each looks at objects that somebody else has read, and says what holds the run there, if anything does. A full
+disk (`disk`) may hold it at several.
 """

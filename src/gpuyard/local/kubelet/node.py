@@ -15,6 +15,7 @@ from typing import Any
 from gpuyard import __version__, errors
 from gpuyard.client.api import KubeApi
 from gpuyard.kube.conditions import condition_is_true, with_condition
+from gpuyard.kube.nodes import DISK_PRESSURE
 from gpuyard.kube.objects import LEASES, NODES, Manifest
 from gpuyard.kube.timestamps import format_micro_time, format_time
 from gpuyard.kube.wellknown import (
@@ -44,7 +45,6 @@ _NO_PRESSURE = (
     ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
 )
-DISK_PRESSURE = "DiskPressure"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 #: What kubectl shows as the node's version; it parses it as one of Kubernetes.
 _VERSION = f"v1.34.0+gpuyard-{__version__}"

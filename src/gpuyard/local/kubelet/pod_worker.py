@@ -47,13 +47,17 @@ class PodWorker:
 
     `run` returns when nothing of the pod is left but its folder, and its status says how it ended. When it is
     cancelled the processes go on, for a later worker of the same pod to adopt.
+
+    Attributes:
+        pod: as it was last seen.
+        is_removed: it is no longer in the API.
     """
 
     def __init__(self, context: KubeletContext, pod: Manifest) -> None:
         self.uid = uid_of(pod)
         self.states = container_states(pod)
         self._context = context
-        self._pod = pod
+        self.pod = pod
         self._folder = PodFolder(context.pods_dir / self.uid)
         started_at = (pod.get("status") or {}).get("startTime")
         self._started_at = parse_time(started_at) if started_at else context.clock()
@@ -64,7 +68,7 @@ class PodWorker:
         self._writer = PodWriter(context.api, pod)
         self._unsettled_since: float | None = None
         self._ended_by: Rejection | None = None
-        self._removed = False
+        self.is_removed = False
         self._admitted = self._annotated = False
         self._mounted = False
         self._wake = asyncio.Event()
@@ -72,28 +76,18 @@ class PodWorker:
 
     def update(self, pod: Manifest) -> None:
         """The pod changed."""
-        self._pod = pod
+        self.pod = pod
         self._wake.set()
 
     def remove(self) -> None:
         """The pod is no longer in the API."""
-        self._removed = True
+        self.is_removed = True
         self._wake.set()
-
-    @property
-    def pod(self) -> Manifest:
-        """As it was last seen."""
-        return self._pod
-
-    @property
-    def is_removed(self) -> bool:
-        """Whether the pod is no longer in the API."""
-        return self._removed
 
     @property
     def is_deleted(self) -> bool:
         """Whether somebody asked for the pod's deletion, or it is no longer in the API."""
-        return self._removed or "deletionTimestamp" in self._pod["metadata"]
+        return self.is_removed or "deletionTimestamp" in self.pod["metadata"]
 
     @property
     def _is_ending(self) -> bool:
@@ -115,20 +109,17 @@ class PodWorker:
                         done = wake_at_s is None
                         retry_s = _RETRY_S
                     except errors.GpuyardError as error:
-                        log.warning("pod %s: %s; again in %.1f s", key_of(self._pod), error, retry_s)
+                        log.warning("pod %s: %s; again in %.1f s", key_of(self.pod), error, retry_s)
                         wake_at_s = self._now_s() + retry_s
                         retry_s = min(retry_s * 2, _RETRY_MAX_S)
                     if wake_at_s is not None:
-                        await self._sleep_until(wake_at_s)
+                        with suppress(TimeoutError):
+                            async with asyncio.timeout_at(wake_at_s):
+                                await self._wake.wait()
         finally:
             for state in self.states:
                 if state.container is not None:
                     state.container.close()
-
-    async def _sleep_until(self, moment_s: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(moment_s):
-                await self._wake.wait()
 
     # -- steps ------------------------------------------------------------------------------------------
 
@@ -144,7 +135,7 @@ class PodWorker:
                 return None
         if not self._is_ending and not self._annotated:
             await self._annotate()
-        spec = self._pod["spec"]
+        spec = self.pod["spec"]
         observed = [state.observed() for state in self.states]
         step = plan(
             observed,
@@ -172,28 +163,28 @@ class PodWorker:
         """Takes over what an earlier kubelet started."""
         for state in self.states:
             known = state.container
-            await state.restore(self._context.runtimes, self._folder, self._pod, self._context.clock())
+            await state.restore(self._context.runtimes, self._folder, self.pod, self._context.clock())
             if state.container is not None and known is None:
                 self._watch(state, state.container)
         if any(state.current is not None for state in self.states):
-            self._context.held[self.uid] = effective_requests(self._pod["spec"])
+            self._context.held[self.uid] = effective_requests(self.pod["spec"])
             self._admitted = self._annotated = self._mounted = True
         record = self._folder.read_record()
         if record is not None:
             self._context.ports.keep(self.uid, record.master_port)
-        seconds = self._pod["spec"].get("activeDeadlineSeconds")
+        seconds = self.pod["spec"].get("activeDeadlineSeconds")
         ends = [s.current.exit for s in self.states if not s.is_init and s.current and s.current.exit]
         if seconds is not None and any(e.finished_at >= later(self._started_at, seconds) for e in ends):
             # It was being stopped for its deadline when the earlier kubelet went away, or would have been.
             self._ended_by = _DEADLINE
 
     def _deadline_s(self) -> float | None:
-        seconds = self._pod["spec"].get("activeDeadlineSeconds")
+        seconds = self.pod["spec"].get("activeDeadlineSeconds")
         return None if seconds is None else self._now_s() - self._age(self._started_at) + seconds
 
     async def _admit(self, now_s: float) -> Rejection | float | None:
         """Reserves what the pod asks for; a moment when that is to be tried again."""
-        context, spec = self._context, self._pod["spec"]
+        context, spec = self._context, self.pod["spec"]
         requests = effective_requests(spec)
         others = [held for uid, held in context.held.items() if uid != self.uid]
         rejection = admit(requests, others, context.node.allocatable)
@@ -203,50 +194,59 @@ class PodWorker:
         try:
             for state in self.states:
                 self._allocations[state.name] = await self._allocate(state)
+            self._folder.write_record(PodRecord(*key_of(self.pod), context.ports.take(self.uid)))
+        except (errors.CheckpointError, errors.ProcessError) as error:
+            # It passes, as a full disk does: the pod keeps what it has, and says what it waits for.
+            for state in self.states:
+                state.obstacle = ("CreateContainerError", error.in_one_line)
+            return await self._report(now_s + context.back_off.obstacle_s)
         except errors.DeviceError as error:
             del context.held[self.uid]
             await context.devices.release(self.uid)
             if now_s < context.devices_due_s:
                 return now_s + _RETRY_S
             return refused_by_devices(error.message)
-        self._folder.write_record(PodRecord(*key_of(self._pod), context.ports.take(self.uid)))
+        for state in self.states:
+            state.obstacle = ("", "")
         self._admitted = True
         return None
 
     async def _annotate(self) -> None:
         """Says on the pod what it got, before anything of it starts."""
-        context, spec = self._context, self._pod["spec"]
+        context, spec = self._context, self.pod["spec"]
         applied = context.runtimes.choose(image=not self._is_process).applied
         fields = not_applied(spec, applied)
         await self._writer.annotate(applied.isolation, list(self._allocations.values()), fields)
         self._annotated = True
 
     async def _allocate(self, state: ContainerState) -> ContainerAllocation:
-        key = key_of(self._pod)
+        key = key_of(self.pod)
         return await self._context.devices.allocate(
             self.uid, key.namespace, key.name, state.name, device_requests(state.spec), reusable=state.is_init
         )
 
     async def _reject(self, rejection: Rejection) -> None:
-        log.info("pod %s: %s", key_of(self._pod), rejection.message)
+        log.info("pod %s: %s", key_of(self.pod), rejection.message)
         now = self._context.clock()
-        status = rejected_status(self._pod, reason=rejection.reason, message=rejection.message, now=now)
+        status = rejected_status(self.pod, reason=rejection.reason, message=rejection.message, now=now)
         await self._writer.write_status(status)
         self._tell("Warning", rejection.reason, rejection.message)
 
     @property
     def _is_process(self) -> bool:
-        return bool(self._pod["spec"].get("runtimeClassName") == RUNTIME_CLASS_PROCESS)
+        return bool(self.pod["spec"].get("runtimeClassName") == RUNTIME_CLASS_PROCESS)
 
     async def _mount(self, due: Sequence[ContainerState]) -> bool:
         """Writes the pod's volumes before anything of it starts; False when these starts have to wait."""
         if self._mounted:
             return True
         try:
-            await write_config_maps(self._context, self._pod, self._folder)
+            await write_config_maps(self._context, self.pod, self._folder)
         except errors.MountError as error:
             self._tell("Warning", "FailedMount", error.message)
             for state in due:
+                # In the status, too: on a full disk there may be no room for an event.
+                state.obstacle = ("ContainerCreating", error.message)
                 state.not_before_s = self._now_s() + self._context.back_off.obstacle_s
             return False
         self._mounted = True
@@ -260,9 +260,7 @@ class PodWorker:
         try:
             allocation = self._allocations.pop(state.name, None) or await self._allocate(state)
             port, image = context.ports.take(self.uid), state.pull.image
-            container = await start_container(
-                context, self._pod, state.spec, attempt, allocation, port, image
-            )
+            container = await start_container(context, self.pod, state.spec, attempt, allocation, port, image)
         except errors.StartError as error:
             state.begin(None, context.clock(), self._now_s())
             self._tell("Warning", "Failed", f"Error: {error.message}")
@@ -324,8 +322,8 @@ class PodWorker:
             self._tell("Warning", "BackOff", f"Back-off restarting failed container {state.name}")
 
     async def _stop(self) -> None:
-        grace_s = stop_grace_s(self._pod, removed=self._removed)
-        by = signal.Signals[StopOptions.of(self._pod).signal or "SIGTERM"]
+        grace_s = stop_grace_s(self.pod, removed=self.is_removed)
+        by = signal.Signals[StopOptions.of(self.pod).signal or "SIGTERM"]
         for state in self.states:
             if state.container is None or (state.stop_grace_s is not None and state.stop_grace_s <= grace_s):
                 continue
@@ -336,7 +334,7 @@ class PodWorker:
 
     async def _finish(self) -> None:
         """Gives everything back, and only then says so: whoever waits for it may take it at once."""
-        context, key = self._context, key_of(self._pod)
+        context, key = self._context, key_of(self.pod)
         for state in self.states:
             if state.pull.task is not None:
                 state.pull.task.cancel()
@@ -344,10 +342,10 @@ class PodWorker:
         context.ports.give_back(self.uid)
         context.held.pop(self.uid, None)
         await asyncio.to_thread(self._folder.remove_volumes)
-        if self._removed:
+        if self.is_removed:
             return
         await self._writer.write_status(self._make_status(done=True))
-        if "deletionTimestamp" in self._pod["metadata"]:
+        if "deletionTimestamp" in self.pod["metadata"]:
             with suppress(errors.NotFound, errors.Conflict):
                 await context.api.delete(PODS, key.name, key.namespace, grace_period_s=0, uid=self.uid)
 
@@ -374,7 +372,7 @@ class PodWorker:
         phase = phase_of([state.observed() for state in self.states], done=done)
         ended_by = self._ended_by if done else None
         return pod_status(
-            {**self._pod, "status": {**(self._pod.get("status") or {}), **self._writer.status}},
+            {**self.pod, "status": {**(self.pod.get("status") or {}), **self._writer.status}},
             [state.view(("", "") if done else self._waiting(state)) for state in self.states],
             phase="Failed" if ended_by else phase,
             reason=ended_by.reason if ended_by else "",
@@ -386,14 +384,14 @@ class PodWorker:
     def _waiting(self, state: ContainerState) -> tuple[str, str]:
         if self._is_ending:
             return ("", "") if state.current else ("ContainerCreating", "")
-        reason, message = state.waiting(self._pod)
+        reason, message = state.waiting(self.pod)
         if reason == "ContainerCreating" and not state.is_init:
             inits_left = any(s.is_init and not s.observed().succeeded for s in self.states)
             return ("PodInitializing" if inits_left else reason, message)
         return (reason, message)
 
     def _tell(self, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
-        if self._removed:
+        if self.is_removed:
             return
-        telling = self._context.events.record(self._pod, type_, reason, message)
+        telling = self._context.events.record(self.pod, type_, reason, message)
         self._group.create_task(telling, name=f"event {self.uid} {reason}")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from gpuyard import errors
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.explain.steps.volumes import claim_names
+from gpuyard.kube.nodes import disk_pressure_text
 from gpuyard.kube.objects import (
     CONFIG_MAPS,
     EVENTS,
@@ -118,10 +119,12 @@ async def read_evidence(target: Target, run: Run) -> Evidence:
         _read_objects(reader, target, run, pod),
     )
     incomplete = "all pods" in reader.unreadable
+    around = [its_node] if its_node else nodes if target.is_yard else ()
     return Evidence(
         dataclasses.replace(
             objects,
             node=its_node,
+            full_disk=next(filter(None, map(disk_pressure_text, around)), ""),
             agents=[p for p in everywhere if labels_of(p).get(LABEL_PART_OF) == PART_OF],
             unreadable=frozenset(reader.unreadable),
         ),

@@ -50,6 +50,7 @@ class Host:
     runtime: Runtimes
     back_off: BackOff = field(default_factory=lambda: BackOff(first_s=0.05, most_s=0.1, obstacle_s=0.05))
     kubelet: Kubelet | None = None
+    devices: DeviceManager | None = None
     clock: Callable[[], datetime] = utc_now
 
     @asynccontextmanager
@@ -59,6 +60,7 @@ class Host:
         await devices.start()
         pods = Informer(self.api, PODS)
         settings = {"devices_due_s": 0.0, "back_off": self.back_off, **settings}
+        self.devices = devices
         self.kubelet = Kubelet(
             self.api, self.paths, NODE, devices, self.runtime, self.clock, pods=pods, **settings
         )
@@ -116,6 +118,12 @@ class Host:
         await until_async(
             lambda: self.log(name), f"{name} says {text!r}", lambda log: text in log, not_yet=BadRequest
         )
+
+    async def until_devices(self, resource: str, count: int) -> None:
+        """So many devices of a plugin are known."""
+        assert self.devices is not None
+        known = self.devices.devices
+        await until_async(lambda: len(known().get(resource, ())) == count, f"{count} {resource} are known")
 
     async def until_removed(self, pod: Mapping[str, Any]) -> None:
         """Nothing of the pod is left on this host."""

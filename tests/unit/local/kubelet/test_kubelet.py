@@ -11,7 +11,7 @@ import pytest
 from gpuyard import errors
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import CONFIG_MAPS, PODS, SECRETS, Manifest, annotations_of
-from gpuyard.kube.wellknown import ANNOTATION_ISOLATION, IMAGE_PROCESS
+from gpuyard.kube.wellknown import ANNOTATION_DEVICES, ANNOTATION_ISOLATION, IMAGE_PROCESS
 from gpuyard.local.kubelet import lifecycle, pod_worker
 from gpuyard.local.kubelet.lifecycle import BackOff
 from gpuyard.local.kubelet.pod_writer import PodWriter
@@ -20,6 +20,7 @@ from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import ContainerSpec
 
 from .conftest import Host
+from .devices.conftest import OtherPlugin
 
 _SHOW_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 _FOREVER = ("sh", "-c", "echo up; exec sleep 60")
@@ -176,6 +177,30 @@ async def test_a_folder_that_cannot_be_written_for_now(host: Host) -> None:
         in_the_way.unlink()
         assert (await host.finished("a"))["status"]["phase"] == "Succeeded"
         assert await host.log("a") == "fine\n"
+
+
+async def test_devices_that_cannot_be_written_down_for_now(host: Host) -> None:
+    """As on a full disk: the pod waits and says so, and goes on by itself."""
+    plugin = OtherPlugin(host.paths.device_plugins_dir, "test.com/dev", {"d": True}, "other.sock")
+    in_the_way = host.paths.device_checkpoint.with_name("devices.json.new")
+    in_the_way.mkdir()
+    async with host.running():
+        await plugin.serve()
+        try:
+            await plugin.register()
+            await host.until_devices("test.com/dev", 1)
+            await host.create("a", "true", main={"resources": {"limits": {"test.com/dev": "1"}}})
+            pod = await host.until("a", lambda p: "containerStatuses" in p["status"])
+            waiting = _state(pod)["state"]["waiting"]
+            assert waiting["reason"] == "CreateContainerError"
+            assert f"can't write the device checkpoint {host.paths.device_checkpoint}" in waiting["message"]
+            in_the_way.rmdir()
+            pod = await host.finished("a")
+        finally:
+            await plugin.stop()
+    # What the plugin asks for isn't there: it got as far as its start.
+    assert "terminated" in _state(pod)["state"]
+    assert annotations_of(pod)[ANNOTATION_DEVICES] == "d"
 
 
 async def test_ports_of_pods_that_run_differ(host: Host) -> None:

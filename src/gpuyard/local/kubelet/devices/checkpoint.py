@@ -74,7 +74,7 @@ def write_checkpoint(path: Path, assignments: Iterable[Assignment]) -> None:
     """Replaces the file; on return it is on the disk.
 
     Raises:
-        DeviceError: it can't be written; the old file is still there.
+        CheckpointError: it can't be written; the old file is still there.
     """
     raw = {"version": _VERSION, "assignments": [asdict(one) for one in assignments]}
     beside = path.with_name(path.name + ".new")
@@ -87,7 +87,7 @@ def write_checkpoint(path: Path, assignments: Iterable[Assignment]) -> None:
         beside.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise errors.DeviceError(
+        raise errors.CheckpointError(
             f"can't write the device checkpoint {path}: {error.strerror}",
             remedy="make room on that disk, or give its folder back to the user of the yard",
         ) from error

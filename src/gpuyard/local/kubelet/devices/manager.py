@@ -169,6 +169,7 @@ class DeviceManager:
 
         Raises:
             DeviceError: too few healthy devices are free, or a plugin refuses; nothing was assigned.
+            CheckpointError: the choice can't be written down now; nothing was assigned.
         """
         async with self._allocating:
             held = self._assignments.get((pod_uid, container))
