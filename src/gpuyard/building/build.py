@@ -22,7 +22,7 @@ from gpuyard.building.revision import record_revision, source_revision
 from gpuyard.images.atomic_files import sweep
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import EPOCH, compression
-from gpuyard.images.oci import OCI_INDEX, Descriptor, Digest, Index, Platform
+from gpuyard.images.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, Index, Platform
 from gpuyard.images.places import Place, Places
 from gpuyard.images.reference import ImageReference
 
@@ -120,9 +120,7 @@ async def build(
         reporter.say(f"warning: {warning}")
     revision = asyncio.create_task(source_revision(application, environ), name="source revision")
     try:
-        result = await _build(request, base, target, application, cache, environ, reporter)
-        await record_revision(target.store, result.manifest, await revision, may_be_known=result.unchanged)
-        return result
+        return await _build(request, base, target, application, revision, cache, environ, reporter)
     finally:
         revision.cancel()
         await asyncio.gather(revision, return_exceptions=True)
@@ -133,6 +131,7 @@ async def _build(
     base: Place,
     target: Place,
     application: Application,
+    revision: asyncio.Task[str],
     cache: Cache,
     environ: Mapping[str, str],
     reporter: Reporter,
@@ -153,9 +152,14 @@ async def _build(
         created=request.created,
         folder=lock_path.parent.absolute(),
     )
-    tag = target.tag if len(plans) == 1 else ""
-    images = [await PlatformBuild(plan, recipe, cache, environ, reporter).run(tag) for plan in plans]
-    manifest = images[0].manifest if len(images) == 1 else await _put_index(target, plans, images)
+    images = [await PlatformBuild(plan, recipe, cache, environ, reporter).run() for plan in plans]
+    content, media_type = images[0].manifest_json, OCI_MANIFEST
+    if len(images) > 1:
+        content, media_type = await _make_index(target, plans, images), OCI_INDEX
+    manifest = Descriptor.for_bytes(media_type, content)
+    known = all(image.unchanged for image in images)
+    await record_revision(target.store, manifest, await revision, may_be_known=known)
+    await target.store.put_manifest(content, media_type, target.tag)
     return BuildResult(
         reference=_pulled_as(request.pull_repository, target).pinned(manifest.digest),
         pushed=target.pinned(manifest.digest),
@@ -165,16 +169,16 @@ async def _build(
     )
 
 
-async def _put_index(
-    target: Place, plans: Sequence[PlatformPlan], images: Sequence[BuiltImage]
-) -> Descriptor:
-    """The index over several platforms, under the tag."""
+async def _make_index(target: Place, plans: Sequence[PlatformPlan], images: Sequence[BuiltImage]) -> bytes:
+    """The index over several platforms, whose images are in the store."""
+    for image in images:
+        if not image.unchanged:
+            await target.store.put_manifest(image.manifest_json, OCI_MANIFEST)
     entries = tuple(
         replace(image.manifest, platform=plan.base.platform)
         for image, plan in zip(images, plans, strict=True)
     )
-    index = Index(entries, images[0].annotations)
-    return await target.store.put_manifest(index.to_bytes(), OCI_INDEX, target.tag or None)
+    return Index(entries, images[0].annotations).to_bytes()
 
 
 def _archive_inside(request: BuildRequest) -> Iterator[str]:

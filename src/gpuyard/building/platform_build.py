@@ -90,11 +90,11 @@ class PlatformBuild:
     environ: Mapping[str, str]
     reporter: Reporter
 
-    async def run(self, tag: str) -> BuiltImage:
-        """Has the image in the store, under the tag unless that is empty.
+    async def run(self) -> BuiltImage:
+        """Has in the store all that the image's manifest names; the manifest is the caller's to put.
 
         Raises:
-            ImageError: something can't be read, made or sent; the tag is as it was.
+            ImageError: something can't be read, made or sent.
         """
         compiler = await self._find_compiler()
         wheel_layers = self._wheel_layers(compiler)
@@ -104,14 +104,11 @@ class PlatformBuild:
             if len(known) == len(wheel_layers):
                 image = self._image(wheel_layers, known, application.layer, compiler)
                 if await self.recipe.target.store.find_manifest(image.manifest.digest):
-                    if tag:
-                        await self.recipe.target.store.put_manifest(image.manifest_json, OCI_MANIFEST, tag)
                     return replace(image, unchanged=True)
             known |= await self._send_layers(wheel_layers, known, application, compiler, image)
         if image is None:
             image = self._image(wheel_layers, known, application.layer, compiler)
             await self._send_documents(image)
-        await self.recipe.target.store.put_manifest(image.manifest_json, OCI_MANIFEST, tag or None)
         return image
 
     async def _find_compiler(self) -> Compiler | None:
@@ -312,7 +309,7 @@ class PlatformBuild:
         return BuiltImage(config, manifest.to_bytes(), annotations, layers)
 
     async def _send_documents(self, image: BuiltImage) -> None:
-        """Config and SBOM; the SBOM may name an image that comes later, and the image's tag comes last."""
+        """Config and SBOM; the SBOM may name an image that comes later, and the image comes last."""
         store = self.recipe.target.store
         plan = self.plan
         sbom = cyclonedx(self.recipe.base.text, plan.base.digest, plan.contents.packages, plan.lock.wheels)
