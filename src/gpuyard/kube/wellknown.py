@@ -27,6 +27,8 @@ ANNOTATION_TAINT_SET = "gpuyard.io/taint-set"
 
 #: On a Job: RFC 3339 time at which its user stopped it.
 ANNOTATION_STOPPED_AT = "gpuyard.io/stopped-at"
+#: Beside it: `suspending` where the Job was suspended for that, and so goes on when somebody resumes it.
+ANNOTATION_STOPPED_BY = "gpuyard.io/stopped-by"
 #: On a Job: the script or command, as the user would recognise it.
 ANNOTATION_COMMAND = "gpuyard.io/command"
 #: On a Job of a yard: the folder below the yard's `snapshots` that holds its code.

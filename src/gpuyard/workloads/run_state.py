@@ -21,6 +21,7 @@ from gpuyard.kube.wellknown import (
     LABEL_SIMULATED,
 )
 from gpuyard.workloads.outcome import Reason, container_state, exit_code, why_failed
+from gpuyard.workloads.stopping import is_stopped
 
 __all__ = ["Reason", "RunState", "State", "run_state"]
 
@@ -132,7 +133,7 @@ class _Verdict:
 def _verdict(
     job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, Any]]
 ) -> _Verdict:
-    stopped = ANNOTATION_STOPPED_AT in annotations_of(job)
+    stopped = is_stopped(job)
     live = [pod for pod in last if not is_terminal(pod)]
     if condition_is_true(job, "Complete"):
         return _Verdict(State.SUCCEEDED, Reason.COMPLETED)

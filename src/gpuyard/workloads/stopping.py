@@ -12,7 +12,14 @@ from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.timestamps import format_time
-from gpuyard.kube.wellknown import ANNOTATION_STOP_GRACE, ANNOTATION_STOP_SIGNAL, ANNOTATION_STOPPED_AT
+from gpuyard.kube.wellknown import (
+    ANNOTATION_STOP_GRACE,
+    ANNOTATION_STOP_SIGNAL,
+    ANNOTATION_STOPPED_AT,
+    ANNOTATION_STOPPED_BY,
+)
+
+_SUSPENDING = "suspending"
 
 
 class StopPatches(NamedTuple):
@@ -65,26 +72,38 @@ def stop_patches(
     Deleting pods would lose their logs. So the Job gets no further attempts, and each started pod a
     deadline that has passed: its kubelet ends it with grace, and it stays, Failed, with its exit code.
     The failures before are still allowed, since a Job that has failed deletes what runs. While nothing has
-    started there is nothing to keep, and the Job is suspended.
+    started there is nothing to keep, and the Job is suspended; see `is_stopped` for who resumes it.
 
     Args:
         job: the run's Job.
         pods: its pods.
-        now: kept on the Job as the time of the stop; a second stop keeps the first one's.
+        now: kept on the Job as the time of the stop; a second stop keeps the first one's, if that holds.
         options: how the pods' processes are to end.
     """
     if any(condition_is_true(job, type_) for type_ in ("Complete", "Failed")):
         return StopPatches({}, {})
     pods = list(pods)
     started = [pod["metadata"]["name"] for pod in pods if _is_started(pod)]
-    stopped_at = annotations_of(job).get(ANNOTATION_STOPPED_AT) or format_time(now)
+    before = annotations_of(job).get(ANNOTATION_STOPPED_AT) if is_stopped(job) else None
     failed = sum(pod.get("status", {}).get("phase") == "Failed" for pod in pods)
     allowed = max(failed, int(job.get("status", {}).get("failed") or 0))
     ending: dict[str, Any] = {"backoffLimit": allowed} if started else {"suspend": True}
+    marks = {
+        ANNOTATION_STOPPED_AT: before or format_time(now),
+        ANNOTATION_STOPPED_BY: None if started else _SUSPENDING,
+    }
     return StopPatches(
-        {"metadata": {"annotations": {ANNOTATION_STOPPED_AT: stopped_at}}, "spec": ending},
+        {"metadata": {"annotations": marks}, "spec": ending},
         {name: {**options.patch(), "spec": {"activeDeadlineSeconds": 1}} for name in started},
     )
+
+
+def is_stopped(job: Mapping[str, Any]) -> bool:
+    """Whether the Job's user asked for its end, and nobody resumed it since."""
+    annotations = annotations_of(job)
+    if ANNOTATION_STOPPED_AT not in annotations:
+        return False
+    return annotations.get(ANNOTATION_STOPPED_BY) != _SUSPENDING or bool(job["spec"].get("suspend"))
 
 
 def _is_started(pod: Mapping[str, Any]) -> bool:

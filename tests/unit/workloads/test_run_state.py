@@ -14,6 +14,10 @@ from gpuyard.workloads.run_state import Reason, RunState, State, run_state
 
 #: The condition of a Job that has no attempt left.
 TRIED = ("Failed", "BackoffLimitExceeded")
+SUSPENDED_BY_STOP = {
+    "gpuyard.io/stopped-at": "2026-01-31T12:30:00Z",
+    "gpuyard.io/stopped-by": "suspending",
+}
 STOPPED = {"gpuyard.io/stopped-at": "2026-01-31T12:30:00Z"}
 
 
@@ -161,6 +165,14 @@ CASES = {
         job(annotations=STOPPED, suspend=True), [], "stopped", "StoppedByUser", None),
     "stopping before it started": (
         job(annotations=STOPPED, suspend=True), [pod(node=None)], "pending", "Stopping", None),
+    "stopped before it started, then resumed": (
+        job(annotations=SUSPENDED_BY_STOP), [], "pending", "WaitingForPod", None),
+    "stopped before it started, then resumed, runs": (
+        job(annotations=SUSPENDED_BY_STOP), [pod("Running", state=RUNNING)], "running", "Running", None),
+    "stopped before it started, then resumed, fails": (
+        job(TRIED, annotations=SUSPENDED_BY_STOP), [failed(3)], "failed", "ExitCode", 3),
+    "stopped before it started, says by what": (
+        job(annotations=SUSPENDED_BY_STOP, suspend=True), [], "stopped", "StoppedByUser", None),
     "stopped between attempts": (
         job(annotations=STOPPED, suspend=True, backoffLimit=3), [failed(3)], "stopped", "StoppedByUser", 3),
     "finished before the stop took hold": (

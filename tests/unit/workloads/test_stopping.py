@@ -8,7 +8,9 @@ import pytest
 from gpuyard.workloads.stopping import StopOptions, stop_patches
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
-MARK = {"annotations": {"gpuyard.io/stopped-at": "2026-01-31T12:00:00Z"}}
+_AT = "2026-01-31T12:00:00Z"
+MARK = {"annotations": {"gpuyard.io/stopped-at": _AT, "gpuyard.io/stopped-by": None}}
+SUSPENDING = {"annotations": {"gpuyard.io/stopped-at": _AT, "gpuyard.io/stopped-by": "suspending"}}
 DEADLINE = {"spec": {"activeDeadlineSeconds": 1}}
 
 
@@ -46,7 +48,7 @@ def test_a_starting_pod_counts_as_started() -> None:
     "pods", [[], [pod("p", "Pending", False)], [pod("p", None, False)], [pod("old", "Failed", True)]]
 )
 def test_with_nothing_started_the_job_is_suspended(pods: list[dict[str, Any]]) -> None:
-    assert stop_patches(job(), pods, NOW) == ({"metadata": MARK, "spec": {"suspend": True}}, {})
+    assert stop_patches(job(), pods, NOW) == ({"metadata": SUSPENDING, "spec": {"suspend": True}}, {})
 
 
 def test_only_live_pods_are_patched() -> None:
@@ -68,7 +70,13 @@ def test_a_finished_job_is_left_alone(type_: str) -> None:
 def test_a_second_stop_keeps_the_time_of_the_first() -> None:
     before = {"gpuyard.io/stopped-at": "2026-01-01T00:00:00Z"}
     patches = stop_patches(job(annotations=before), [], NOW)
-    assert patches.job["metadata"]["annotations"] == before
+    assert patches.job["metadata"]["annotations"]["gpuyard.io/stopped-at"] == before["gpuyard.io/stopped-at"]
+
+
+def test_a_stop_after_a_resume_is_a_new_one() -> None:
+    resumed = {"gpuyard.io/stopped-at": "2026-01-01T00:00:00Z", "gpuyard.io/stopped-by": "suspending"}
+    patches = stop_patches(job(annotations=resumed), [pod("p", "Running", True)], NOW)
+    assert patches.job == {"metadata": MARK, "spec": {"backoffLimit": 0}}
 
 
 def test_how_processes_are_to_end_is_written_on_the_pods() -> None:

@@ -21,9 +21,9 @@ from gpuyard.controllers.job.completion_indexes import format_indexes, parse_ind
 from gpuyard.controllers.job.view import JobView, PodView
 from gpuyard.kube.ages import Age
 from gpuyard.kube.conditions import find_condition, with_condition
-from gpuyard.kube.objects import Manifest, annotations_of
+from gpuyard.kube.objects import Manifest
 from gpuyard.kube.timestamps import format_time
-from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT
+from gpuyard.workloads.stopping import is_stopped
 
 EventType: TypeAlias = Literal["Normal", "Warning"]
 
@@ -253,7 +253,7 @@ def news(job: Manifest, new: Mapping[str, Any]) -> list[tuple[EventType, str, st
         new: the status as it is written.
     """
     old = job.get("status") or {}
-    is_stopped = ANNOTATION_STOPPED_AT in annotations_of(job)
+    stopped = is_stopped(job)
     told: list[tuple[EventType, str, str]] = []
     for condition in new.get("conditions") or ():
         type_, value = condition["type"], condition["status"]
@@ -262,7 +262,7 @@ def news(job: Manifest, new: Mapping[str, Any]) -> list[tuple[EventType, str, st
             continue
         if type_ == "Complete":
             told.append(("Normal", "Completed", "Job completed"))
-        elif type_ == "Failed" and is_stopped:
+        elif type_ == "Failed" and stopped:
             told.append(("Normal", "Stopped", "Its user stopped it"))
         elif type_ == "Failed":
             told.append(("Warning", condition.get("reason", ""), condition.get("message", "")))

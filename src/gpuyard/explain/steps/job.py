@@ -8,8 +8,9 @@ from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.kube.conditions import find_condition
-from gpuyard.kube.objects import annotations_of, key_of, labels_of
-from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT, LABEL_KUEUE_QUEUE
+from gpuyard.kube.objects import key_of, labels_of
+from gpuyard.kube.wellknown import LABEL_KUEUE_QUEUE
+from gpuyard.workloads.stopping import is_stopped
 
 #: Conditions of a Workload that hold it while they have this status, the most telling first.
 _KUEUE_HOLDS = {"QuotaReserved": "False", "Evicted": "True"}
@@ -24,7 +25,7 @@ def find_job(objects: RunObjects) -> Finding | None:
             Step.JOB, Cause.DELETING, "its Job is being deleted", Owner("Job", name, objects.namespace)
         )
     # What its user stopped before it had started is suspended, and held by nobody.
-    if job["spec"].get("suspend") and ANNOTATION_STOPPED_AT not in annotations_of(job):
+    if job["spec"].get("suspend") and not is_stopped(job):
         return _suspended(objects, name)
     gates = [str(gate["name"]) for gate in (pod or {}).get("spec", {}).get("schedulingGates") or ()]
     if pod is not None and gates:
