@@ -59,7 +59,7 @@ async def until_async(
     holds: Callable[[T], object] = bool,
     *,
     not_yet: NotYet = (),
-    timeout_s: float = 30.0,
+    timeout_s: float = 60.0,
 ) -> T: ...
 
 
@@ -70,7 +70,7 @@ async def until_async(
     holds: Callable[[T], object] = bool,
     *,
     not_yet: NotYet = (),
-    timeout_s: float = 30.0,
+    timeout_s: float = 60.0,
 ) -> T: ...
 
 
@@ -80,7 +80,7 @@ async def until_async(
     holds: Callable[[Any], object] = bool,
     *,
     not_yet: NotYet = (),
-    timeout_s: float = 30.0,
+    timeout_s: float = 60.0,
 ) -> Any:
     """The same where a loop runs; `look` may be a coroutine function.
 

@@ -75,7 +75,7 @@ async def test_a_pull_that_hangs_ends_with_its_pod(host: ImageHost, tiny: Tiny) 
     port = server.sockets[0].getsockname()[1]
     async with server, host.running():
         pod = await host.create_in(f"127.0.0.1:{port}/a:b", "p")
-        writer = await asyncio.wait_for(held.get(), 30)
+        writer = await asyncio.wait_for(held.get(), 60)
         await host.api.delete(PODS, "p", "default", grace_period_s=0)
         await host.until_removed(pod)
         writer.close()

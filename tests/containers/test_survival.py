@@ -56,7 +56,7 @@ async def test_ended_meanwhile(host: ImageHost, tiny: Tiny, podman: Podman) -> N
     (host.folder(pod) / "volumes.d/v/go").touch()
     ended = asyncio.Event()
     asyncio.get_running_loop().add_reader(pidfd, ended.set)
-    await asyncio.wait_for(ended.wait(), 30)
+    await asyncio.wait_for(ended.wait(), 60)
     asyncio.get_running_loop().remove_reader(pidfd)
     os.close(pidfd)
     async with host.running():

@@ -14,7 +14,7 @@ from gpuyard.client.connection.kubeconfig import load_connection
 from tests.contract.observations import pick
 from tests.waiting import until
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 _POLL_S = 0.04
 _PLACES = {
     "jobs": "/apis/batch/v1",

@@ -42,7 +42,7 @@ def test_runs_that_wait_start_after_a_stop_and_continue(stopped_yard: Yard) -> N
     finally:
         os.kill(daemon.pid, signal.SIGCONT)
         daemon.terminate()
-        daemon.wait(30)
+        daemon.wait(60)
 
 
 def ready_since(yard: Yard) -> str:

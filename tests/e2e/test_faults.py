@@ -130,7 +130,7 @@ def _status_over_https(yard: Yard, token: str) -> int:
     )
     trust = ssl.create_default_context(cafile=str(yard.paths.pki_dir / "ca.crt"))
     try:
-        with urllib.request.urlopen(request, context=trust, timeout=30) as response:
+        with urllib.request.urlopen(request, context=trust, timeout=60) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         error.close()

@@ -155,7 +155,7 @@ def test_a_daemon_of_another_release(stopped_yard: Yard) -> None:
         assert stopped_yard.status()["versions"]["daemon"] == "9.9.9"
         # The remedy works.
         stopped_yard.ok("down", "--keep")
-        daemon.wait(30)
+        daemon.wait(60)
         stopped_yard.ok("up")
         assert stopped_yard.json("ps") == []
     finally:

@@ -251,7 +251,7 @@ def test_delete_waits_for_what_holds_the_object(yard: Yard, namespace: str) -> N
     yard.kubectl("-n", namespace, "wait", "pod/trainer", "--for=jsonpath={.metadata.deletionTimestamp}")
     assert deleting.poll() is None
     yard.do(yard.api.patch(PODS, "trainer", {"metadata": {"finalizers": None}}, namespace))
-    assert deleting.wait(30) == 0
+    assert deleting.wait(60) == 0
     stop(deleting)
 
 
@@ -313,7 +313,7 @@ def test_logs(yard: Yard, namespace: str) -> None:
     following = yard.start("-n", namespace, "logs", "-f", "trainer", "--tail=1")
     assert next_lines(following, 1) == [["line", "5"]]
     yard.loop.call_soon_threadsafe(yard.logs.more.set)
-    assert following.communicate(timeout=30)[0] == "line 6\n"
+    assert following.communicate(timeout=60)[0] == "line 6\n"
 
 
 def test_get_watch(yard: Yard, namespace: str) -> None:

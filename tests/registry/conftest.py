@@ -65,7 +65,7 @@ def serving_on(
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(10)
+            process.wait(60)
 
 
 @contextmanager

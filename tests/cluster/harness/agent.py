@@ -19,7 +19,7 @@ from tests.cluster.harness.parts import Node
 from tests.cluster.harness.state import Process
 from tests.waiting import until
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 60.0
 _ROOT = Path(__file__).parents[3]
 
 

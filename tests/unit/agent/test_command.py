@@ -37,7 +37,7 @@ async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
 async def said(process: asyncio.subprocess.Process, text: str) -> str:
     """Waits for a line with `text` on standard error."""
     assert process.stderr is not None
-    while line := (await asyncio.wait_for(process.stderr.readline(), 20)).decode():
+    while line := (await asyncio.wait_for(process.stderr.readline(), 60)).decode():
         if text in line:
             return line
     raise AssertionError(f"ended without saying {text!r}")
@@ -47,7 +47,7 @@ async def test_ends_on_sigterm(agent: Agent) -> None:
     process = await agent("--simulate", "H100:8")
     await said(process, "serving 8 GPUs (simulated)")
     process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
     assert process.stderr is not None
     assert await process.stderr.read() == b""
 
@@ -57,7 +57,7 @@ async def test_ends_with_standard_input(agent: Agent) -> None:
     await said(process, "serving")
     assert process.stdin is not None
     process.stdin.close()
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 async def test_without_gpus_it_stays_and_says_so(agent: Agent, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ async def test_without_gpus_it_stays_and_says_so(agent: Agent, tmp_path: Path) -
     assert str(tmp_path) in line
     assert process.returncode is None
     process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 async def test_says_what_to_write_on_the_node_before_it_serves(agent: Agent, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ async def following(node_api: NodeApi, file: Path, check_s: float = 60) -> Async
 
 async def asked(node_api: NodeApi, method: str) -> None:
     """Waits until somebody has sent such a request."""
-    while await asyncio.wait_for(node_api.asked.get(), 20) != method:
+    while await asyncio.wait_for(node_api.asked.get(), 60) != method:
         pass
 
 
@@ -123,7 +123,7 @@ async def test_the_process_marks_a_yards_node_and_ends_with_whoever_started_it(
     assert node_api.labels == WANTED
     assert process.stdin is not None
     process.stdin.close()
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 async def test_a_file_that_is_broken_is_said_once_and_read_again(node_api: NodeApi, tmp_path: Path) -> None:
@@ -134,18 +134,18 @@ async def test_a_file_that_is_broken_is_said_once_and_read_again(node_api: NodeA
         f"--follow={file}", f"--api-socket={node_api.socket}", stderr=asyncio.subprocess.PIPE
     )
     assert process.stderr is not None
-    assert b"can't mark node here yet" in await asyncio.wait_for(process.stderr.readline(), 20)
+    assert b"can't mark node here yet" in await asyncio.wait_for(process.stderr.readline(), 60)
     write_marks(file, NodeMarks(GPU))
-    assert b"node here is marked: 2 labels" in await asyncio.wait_for(process.stderr.readline(), 20)
+    assert b"node here is marked: 2 labels" in await asyncio.wait_for(process.stderr.readline(), 60)
     process.terminate()
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
 async def test_without_credentials_it_says_so_and_tries_again(tmp_path: Path) -> None:
     write_marks(tmp_path / "marks.json", NodeMarks(GPU))
     process = await start(f"--follow={tmp_path / 'marks.json'}", stderr=asyncio.subprocess.PIPE, env={})
     assert process.stderr is not None
-    said = await asyncio.wait_for(process.stderr.readline(), 20)
+    said = await asyncio.wait_for(process.stderr.readline(), 60)
     assert b"can't mark node here yet: KUBERNETES_SERVICE_HOST" in said
     process.terminate()
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), 60) == 0

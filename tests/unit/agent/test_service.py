@@ -52,7 +52,7 @@ async def agent(folder: Path, inventories: asyncio.Queue[Inventory], **files: Pa
 
 
 async def soon(queue: asyncio.Queue[Any]) -> Any:
-    return await asyncio.wait_for(queue.get(), 20)
+    return await asyncio.wait_for(queue.get(), 60)
 
 
 @pytest.fixture(autouse=True)

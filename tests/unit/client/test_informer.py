@@ -82,7 +82,7 @@ class Watcher:
         self._news.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not holds():
                 self._news.clear()
                 await self._news.wait()
@@ -208,7 +208,7 @@ async def test_waits_for_an_api_that_is_away(api: Line) -> None:
     api.refusals = [errors.ConnectionFailed("nobody there"), errors.ServiceUnavailable("not yet")]
     watcher = Watcher(api)
     await put(api, "a", "1")
-    async with running(watcher), asyncio.timeout(20):
+    async with running(watcher), asyncio.timeout(60):
         await watcher.informer.synced()
     assert api.lists == 3
     assert watcher.told == [(None, "a=1")]
@@ -299,7 +299,7 @@ async def test_a_handler_that_raises_is_reported_and_ends_nothing(
     await put(api, "a", "1")
     task = asyncio.create_task(informer.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await informer.synced()
             news.clear()
             await put(api, "b", "2")

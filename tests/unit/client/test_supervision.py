@@ -36,7 +36,7 @@ async def test_a_bad_object_is_named_in_the_log_and_in_an_event(caplog: pytest.L
     with supervisor.guard("scheduler", _ODD):
         raise RecursionError("too deep")
     went_on = True
-    event = await asyncio.wait_for(api.created.get(), 20)
+    event = await asyncio.wait_for(api.created.get(), 60)
     writing.cancel()
     assert went_on
     assert event["reason"] == SET_ASIDE
@@ -107,7 +107,7 @@ async def test_an_event_that_fails_does_not_end_the_supervisor(caplog: pytest.Lo
     writing = asyncio.create_task(supervisor.run(), name="supervisor")
     supervisor.tell(_ODD, "one")
     supervisor.tell(_ODD, "two")
-    events = [await asyncio.wait_for(api.created.get(), 20) for _ in range(2)]
+    events = [await asyncio.wait_for(api.created.get(), 60) for _ in range(2)]
     writing.cancel()
     assert [event["message"] for event in events] == ["one", "two"]
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["supervisor"]

@@ -50,7 +50,7 @@ class Desk:
 
     async def until(self, *handled: str) -> None:
         """Waits until exactly these have been handed out, in this order."""
-        async with asyncio.timeout(20), self._news:
+        async with asyncio.timeout(60), self._news:
             await self._news.wait_for(lambda: len(self.handled) >= len(handled))
         assert tuple(self.handled) == handled
 

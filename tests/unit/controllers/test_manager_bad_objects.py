@@ -170,7 +170,7 @@ class _Loops:
             job = {"spec": {"template": {"spec": _POD_SPEC}}, "metadata": {"name": "healthy"}}
             await self.api.create(JOBS, job, "default")
             ended = asyncio.create_task(self.ended.wait(), name="ended")
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 if task.done():

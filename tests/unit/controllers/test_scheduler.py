@@ -117,7 +117,7 @@ class Yard:
             )
 
     async def until(self, resource: Resource, name: str, holds: Callable[[Manifest], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             listed = await self.api.list(resource, "default")
             seen = [item for item in listed.items if not name or item["metadata"]["name"] == name]
             if any(map(holds, seen)):

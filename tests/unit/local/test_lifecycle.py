@@ -53,7 +53,7 @@ async def test_a_daemon_makes_the_folders_that_an_ending_one_removed(paths: Yard
     yard = Yard(paths, simulate=None, port=None, on_ready=Report(writer).ready)
     running = asyncio.create_task(yard.run(), name="yard")
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await asyncio.to_thread(os.read, reader, 100) == b'{"ready": true}\n'
         assert [folder.stat().st_mode & 0o777 for folder in (paths.runtime_dir, paths.pods_dir)] == [
             0o700

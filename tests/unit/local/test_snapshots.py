@@ -40,7 +40,7 @@ async def test_only_snapshots_go_with_their_jobs(api: ObjectApi, tmp_path: Path,
     await _make_job(api, "odd", name)
     await _make_job(api, "ours", OURS)
     await _make_job(api, "copy", OURS)
-    async with asyncio.TaskGroup() as group, asyncio.timeout(20):
+    async with asyncio.TaskGroup() as group, asyncio.timeout(60):
         tasks = [group.create_task(jobs.run()), group.create_task(snapshots.run())]
         await until_async(lambda: not left.exists(), "what nobody owns is removed")
         for job in ("odd", "ours"):

@@ -58,7 +58,7 @@ async def goes_on(target: Target, task: asyncio.Task[Any]) -> None:
     while not target.api.looks.empty():
         target.api.looks.get_nowait()
     for _ in range(3):
-        await asyncio.wait_for(target.api.looks.get(), 5)
+        await asyncio.wait_for(target.api.looks.get(), 60)
     assert not task.done()
 
 
@@ -166,7 +166,7 @@ async def test_it_waits_for_the_last_process_of_a_stopped_run(target: Target) ->
     # A Job may be Failed while its process is still ending: that one holds its GPUs.
     await goes_on(target, waiting)
     await set_status(target, "live", phase="Failed")
-    run = await asyncio.wait_for(waiting, 30)
+    run = await asyncio.wait_for(waiting, 60)
     assert run.state.state == "stopped" and [pod["metadata"]["name"] for pod in run.pods] == ["live"]
 
 
@@ -178,7 +178,7 @@ async def test_a_run_is_removed_once_its_pods_are_gone(target: Target) -> None:
     with pytest.raises(errors.NotFound):
         await target.api.get(JOBS, "a", "default")
     await target.api.delete(PODS, "live", "default", grace_period_s=0)
-    await asyncio.wait_for(removing, 30)
+    await asyncio.wait_for(removing, 60)
 
 
 async def test_another_run_of_the_same_name_is_left_alone(target: Target) -> None:
@@ -188,7 +188,7 @@ async def test_another_run_of_the_same_name_is_left_alone(target: Target) -> Non
     await target.api.delete(JOBS, "a", "default", propagation=Propagation.BACKGROUND)
     job = await make_job(target)
     await make_pod(target, job, "new", "Running", started=True)
-    await asyncio.wait_for(remove_run(target, found), 30)
+    await asyncio.wait_for(remove_run(target, found), 60)
     assert (await find_run(target, "a")).job["metadata"]["uid"] == job["metadata"]["uid"]
     # One that is gone altogether is removed, too.
-    await asyncio.wait_for(remove_run(target, found), 30)
+    await asyncio.wait_for(remove_run(target, found), 60)

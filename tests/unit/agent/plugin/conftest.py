@@ -64,7 +64,7 @@ class Kubelet(rpc.RegistrationServicer):
         )
         self._channels.append(channel)
         self.plugin = rpc.DevicePluginStub(channel)
-        await self.plugin.GetDevicePluginOptions(pb.Empty(), timeout=5)
+        await self.plugin.GetDevicePluginOptions(pb.Empty(), timeout=60)
         self._tasks.append(asyncio.create_task(self._follow(self.plugin), name="follow"))
         self.registered.put_nowait(request)
         return pb.Empty()

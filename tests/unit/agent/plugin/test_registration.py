@@ -28,7 +28,7 @@ async def running(plugin: Plugin, kubelet: Kubelet) -> AsyncIterator[None]:
 
 
 async def soon(queue: asyncio.Queue[Any]) -> Any:
-    return await asyncio.wait_for(queue.get(), 10)
+    return await asyncio.wait_for(queue.get(), 60)
 
 
 async def test_registers_and_lists(kubelet: Kubelet) -> None:

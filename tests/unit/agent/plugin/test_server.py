@@ -23,7 +23,7 @@ UUIDS = [gpu.uuid for gpu in INVENTORY.devices]
 async def stub(kubelet: Kubelet) -> AsyncIterator[rpc.DevicePluginStub]:
     """The plugin as a kubelet calls it, over its socket."""
     task = asyncio.create_task(keep_registered(Plugin(INVENTORY), kubelet.folder), name="plugin")
-    await asyncio.wait_for(kubelet.registered.get(), 10)
+    await asyncio.wait_for(kubelet.registered.get(), 60)
     assert kubelet.plugin is not None
     yield kubelet.plugin
     task.cancel()

@@ -110,7 +110,7 @@ async def test_who_has_the_token_gets_in_beside_thousands_that_wait(served: Serv
         await _close(writer)
         assert await _read_all(reader) == b""
     for connection in silent[: 500 - limit]:
-        connection.settimeout(10)
+        connection.settimeout(60)
         await asyncio.to_thread(_drain, connection)
     for connection in silent:
         connection.close()

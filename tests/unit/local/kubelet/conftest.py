@@ -99,7 +99,7 @@ class Host:
     async def passes(self, pod: Manifest, condition: Callable[[Manifest], Any]) -> Manifest:
         """The first of all states since this one of which the condition holds, however short it lasted."""
         since = pod["metadata"]["resourceVersion"]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             async for event in self.api.watch(PODS, "default", resource_version=since):
                 if event.object["metadata"]["uid"] == pod["metadata"]["uid"] and condition(event.object):
                     return event.object

@@ -518,7 +518,7 @@ async def test_a_pod_removed_by_force_while_its_worker_is_replaced_loses_its_pro
     monkeypatch.setattr(pod_worker, "plan", fails)
     async with host.running(back_off=BackOff(obstacle_s=0.5)):
         pod = await host.create("a", *_FOREVER)
-        await asyncio.wait_for(tripped.wait(), 30)
+        await asyncio.wait_for(tripped.wait(), 60)
         await host.api.delete(PODS, "a", "default", grace_period_s=0)
         await host.until_removed(pod)
 

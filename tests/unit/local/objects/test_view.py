@@ -25,7 +25,7 @@ async def seen(
     stream = api.watch(
         CONFIG_MAPS, namespace, resource_version=str(after), label_selector=label, field_selector=field
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         async for event in stream:
             events.append(event)
             if len(events) == count:

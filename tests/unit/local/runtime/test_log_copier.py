@@ -293,7 +293,7 @@ def is_copier(pid):
         return False
 
 async def until(condition):
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 

@@ -92,7 +92,7 @@ def test_what_is_forgotten_is_gone_and_its_rows_are_garbage() -> None:
 
 async def test_everybody_who_waits_is_woken() -> None:
     history = _filled(10)
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         waiting = [group.create_task(history.wait()) for _ in range(3)]
         await asyncio.sleep(0)
         assert not any(task.done() for task in waiting)

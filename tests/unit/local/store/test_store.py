@@ -125,7 +125,7 @@ async def test_a_bug_in_encode_fails_alone_too(store: Store) -> None:
 
 
 async def test_a_cancelled_waiter_leaves_the_others_of_its_batch_alone(store: Store) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         doomed = asyncio.create_task(store.write(_create(A)))
         other = asyncio.create_task(store.write(_create(B)))
         while not store._committer.done() and not (doomed.done() or store._waiting):
@@ -226,7 +226,7 @@ async def test_a_killed_committer_leaves_nobody_waiting(open_store: OpenStore) -
     waiting = asyncio.create_task(store.write(_create(A)))
     await asyncio.sleep(0)
     store._committer.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(errors.StoreError, match="closed"):
             await waiting
         with pytest.raises(errors.StoreError, match="closed"):
@@ -267,7 +267,7 @@ async def test_a_failing_commit_fails_its_whole_batch_and_the_store_goes_on(
 
     changed = await store.write(_replace(A, 1))
     assert changed.revision == 2
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert (await anext(watch)).stored == changed
     await store.close()
     store = await open_store()
@@ -302,6 +302,6 @@ async def test_a_committer_that_fails_is_told_to_who_watches_the_store(
     with pytest.raises(errors.StoreError, match="closed"):
         await store.write(_create(A))
     with pytest.raises(MemoryError, match="a bug"):
-        await asyncio.wait_for(watching, 20)
+        await asyncio.wait_for(watching, 60)
     with pytest.raises(MemoryError):
         await store.close()

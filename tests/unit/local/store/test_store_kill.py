@@ -51,7 +51,7 @@ async def _events_after(store: Store, revision: int) -> list[Event]:
     watch = store.watch("pods", None, revision)
     events: list[Event] = []
     while not events or events[-1].stored.revision < store.revision:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             events.append(await anext(watch))
     return events
 

@@ -64,7 +64,7 @@ class OtherPlugin(rpc.DevicePluginServicer):
                     endpoint=endpoint or self.endpoint,
                     resource_name=resource or self.resource,
                 ),
-                timeout=20,
+                timeout=60,
             )
 
     def show(self, **health: bool) -> None:
@@ -201,7 +201,7 @@ async def shows(
     """Waits until a manager counts so many devices of a resource."""
     changed = asyncio.Event()
     manager.on_change(changed.set)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while manager.resources().get(resource) != DeviceCount(capacity, allocatable):
             await changed.wait()
             changed.clear()

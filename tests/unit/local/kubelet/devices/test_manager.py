@@ -53,7 +53,7 @@ async def test_concurrent_containers_never_share_a_device(node: Node) -> None:
         await shows(manager, 20, 20)
         plugin.gate.clear()
         tasks = [asyncio.create_task(take(manager, f"p{number}", 3)) for number in range(8)]
-        await asyncio.wait_for(plugin.waiting.wait(), 10)
+        await asyncio.wait_for(plugin.waiting.wait(), 60)
         plugin.gate.set()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         taken = [one for answer in answers if isinstance(answer, list) for one in answer]
