@@ -185,7 +185,7 @@ def test_assignments_are_kept_across_a_plugin_restart(
     pods.wait_running("trainer")  # Its container is the first one still.
     assert holds(pods, "trainer") == before
     agent.start()
-    wait_for_gpus(cluster, NODE, COUNT, COUNT, timeout_s=30)
+    wait_for_gpus(cluster, NODE, COUNT, COUNT)
     pods.wait_running("trainer")
     assert pods.devices("trainer") == before == holds(pods, "trainer")
     assert not set(run_trainer(pods, "rest", gpus=COUNT - 1)) & set(before)
@@ -199,7 +199,7 @@ def test_the_same_device_after_a_container_and_a_plugin_restart(
     agent.stop()
     wait_for_gpus(cluster, NODE, 0, COUNT)
     agent.start()
-    wait_for_gpus(cluster, NODE, COUNT, COUNT, timeout_s=30)
+    wait_for_gpus(cluster, NODE, COUNT, COUNT)
     pods.exit("trainer")
     pods.wait_running("trainer", restarts=1)
     assert pods.devices("trainer") == before == holds(pods, "trainer")

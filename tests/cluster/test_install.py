@@ -198,14 +198,14 @@ def test_a_labeller_keeps_to_its_node(cluster: Cluster, installed: str) -> None:
     # Nobody's token, so to speak: it is bound to no pod, and so to no node.
     account = f"--as=system:serviceaccount:{SYSTEM}:gpuyard-labeller"
 
-    def refused() -> bool:
+    def refusal() -> str:
         try:
             cluster.kubectl("label", "node", "node-b", "nvidia.com/gpu.count=9", "--overwrite", account)
         except ClusterError as error:
-            return "a labeller changes its own node only" in str(error)
-        return False
+            return str(error)
+        return ""
 
-    until(refused, "the policy holds")
+    assert until(refusal, "the policy holds", lambda said: "a labeller changes its own node only" in said)
 
 
 #: Marks the labeller's node as its follower does, with a fault that there isn't.
@@ -234,15 +234,14 @@ def test_the_policies_are_without_type_errors(cluster: Cluster, installed: str) 
 
 
 def test_labels_come_back_with_the_agent(cluster: Cluster, installed: str) -> None:
+    def labels() -> Any:
+        return node_of(cluster, "node-a")["metadata"]["labels"]
+
+    before = labels()
+    assert {"hardware-type", "nvidia.com/gpu.count"} <= before.keys()
     cluster.kubectl("label", "node", "node-a", "nvidia.com/gpu.count-", "hardware-type-")
     cluster.kubectl("delete", f"--namespace={SYSTEM}", agent_pod(cluster, "node-a"))
-    until(
-        lambda: (
-            {"hardware-type", "nvidia.com/gpu.count"}
-            <= node_of(cluster, "node-a")["metadata"]["labels"].keys()
-        ),
-        "the labels are back",
-    )
+    until(labels, "the labels are back", lambda found: found == before)
 
 
 @pytest.mark.parametrize("container", ["plugin", "labeller"])

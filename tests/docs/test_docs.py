@@ -222,7 +222,7 @@ SPECS = [
 
 @pytest.mark.parametrize("text", SPECS)
 def test_specs_in_blocks_are_valid(text: str) -> None:
-    load_spec(text, "a document", (), {"WANDB_API_KEY": "x", "USER": "ada"})
+    assert load_spec(text, "a document", (), {"WANDB_API_KEY": "x", "USER": "ada"}).run
 
 
 def test_there_are_specs_in_the_documents() -> None:

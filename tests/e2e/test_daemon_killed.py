@@ -215,6 +215,7 @@ def test_an_agent_that_is_killed_comes_back_with_its_gpus(own_yard: Yard) -> Non
 
 def test_the_agent_does_not_outlive_its_daemon(own_yard: Yard) -> None:
     agent = own_yard.status()["agent_pid"]
+    assert alive(agent)
     own_yard.kill_daemon()
     until(lambda: not alive(agent), "the agent is gone")
 

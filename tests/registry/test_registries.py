@@ -183,7 +183,9 @@ async def test_basic_auth_from_dockers_config(tmp_path: Path) -> None:
         entry = {"auths": {f"http://{registry}": {"auth": "bWU6cGFzcyB3b3Jk"}}}
         (tmp_path / "config.json").write_text(json.dumps(entry))
         async with RegistryClient.from_environ({"DOCKER_CONFIG": str(tmp_path)}) as client:
-            await push_image(client.repository(ref(registry), push=True), _LAYER)
+            pushed = await push_image(client.repository(ref(registry), push=True), _LAYER)
+            assert await client.repository(ref(registry)).get_manifest("v1")
+            assert pushed.size
 
 
 async def test_tokens_of_a_real_registry(tmp_path: Path, connect: Connect) -> None:

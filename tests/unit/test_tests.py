@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -72,6 +73,45 @@ def _asserting() -> set[str]:
 def test_every_test_can_fail() -> None:
     asserting = _asserting()
     assert [f"{file}: {f.name}" for file, f in _tests() if f.name not in asserting] == []
+
+
+def _says_what_holds(function: Function) -> bool:
+    """Whether its own body has an assertion, or a name that promises one."""
+    promises = re.compile(r"_?(expect|wait)_|_?until|(raises|fail|warns)$")
+    return any(isinstance(node, ast.Assert) for node in ast.walk(function)) or any(
+        map(promises.match, _used(function))
+    )
+
+
+def test_every_test_says_itself_what_holds() -> None:
+    assert [f"{file}: {f.name}" for file, f in _tests() if not _says_what_holds(f)] == []
+
+
+PATIENCE_S = 60
+
+
+def test_no_wait_fails_because_the_machine_is_slow() -> None:
+    hasty = [
+        f"{file}:{call.lineno}"
+        for file in FILES
+        if file != "unit/test_tests.py"
+        for call in ast.walk(_tree(file))
+        if isinstance(call, ast.Call)
+        for limit in _limits(call)
+        if isinstance(limit, ast.Constant) and isinstance(limit.value, int | float)
+        if limit.value < PATIENCE_S
+    ]
+    assert hasty == []
+
+
+def _limits(call: ast.Call) -> list[ast.expr]:
+    """After how long a call gives up, and its test with it."""
+    name = ast.unparse(call.func).rpartition(".")[2]
+    place = {"timeout": 0, "wait_for": 1}.get(name)
+    found = call.args[place : place + 1] if place is not None else []
+    if name in {"until", "until_async", "wait_for_gpus", "run", "communicate", "result"}:
+        found += [keyword.value for keyword in call.keywords if keyword.arg in ("timeout", "timeout_s")]
+    return found
 
 
 def test_every_fixture_is_named_by_its_class() -> None:

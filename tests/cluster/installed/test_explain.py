@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -120,19 +119,15 @@ def test_a_follower_says_what_it_waits_for(
     kubectl = gpuyard.cluster.kubectl
     kubectl("create", "quota", "gpus", f"-n={team}", "--hard=requests.nvidia.com/gpu=0")
     words = ("--image", image, "--gpus=1", "--name=waiter", f"--namespace={team}", "--", "echo", "at last")
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(gpuyard, "run", *words)
-        try:
-            until(lambda: "waiter" in kubectl("get", "jobs", f"-n={team}"), "the run is submitted")
-            explained("waiter", "quota/quota")
-            # A follower on a pipe says so once the wait has lasted for three seconds.
-            with pytest.raises(TimeoutError):
-                following.result(timeout=5)
-        finally:
-            kubectl("delete", "quota", "gpus", f"-n={team}")
-        done = following.result(timeout=120)
-    assert (done.code, done.out) == (0, "at last\n"), done
-    assert "waiter: pending: quota: quota gpus lets no more in: 0 of 0 GPUs used, needs 1" in done.err
+    with gpuyard.started("run", *words) as process:
+        assert process.stderr
+        # A follower on a pipe says so once the wait has lasted for three seconds.
+        said = next((line for line in process.stderr if line.startswith("waiter: pending: quota: ")), "")
+        assert "quota gpus lets no more in: 0 of 0 GPUs used, needs 1" in said
+        explained("waiter", "quota/quota")
+        kubectl("delete", "quota", "gpus", f"-n={team}")
+        out, _ = process.communicate(timeout=120)
+    assert (process.returncode, out) == (0, "at last\n")
 
 
 def test_a_quota_that_wants_amounts(gpuyard: Gpuyard, image: str, team: str, explained: Explained) -> None:

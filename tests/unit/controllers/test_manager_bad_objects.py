@@ -183,7 +183,7 @@ class _Loops:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _with_stored(resource: Resource, manifest: Manifest) -> None:
+async def _expect_a_healthy_job_to_end_beside(resource: Resource, manifest: Manifest) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = await Store.open(Path(folder) / "yard.db", synchronous="OFF")
         api = ObjectApi(store, yard_kinds(), rng=random.Random(1))
@@ -208,7 +208,7 @@ async def _with_stored(resource: Resource, manifest: Manifest) -> None:
 @settings(max_examples=25, deadline=None)
 @given(_bad_objects())
 def test_no_stored_object_ends_a_loop_or_holds_up_a_healthy_job(bad: tuple[Resource, Manifest]) -> None:
-    asyncio.run(_with_stored(*bad))
+    asyncio.run(_expect_a_healthy_job_to_end_beside(*bad))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ async def test_what_ended_a_daemon_once(resource: Resource, field: tuple[str, ..
     for name in field[:-1]:
         at = at[name]
     at[field[-1]] = odd
-    await _with_stored(resource, manifest)
+    await _expect_a_healthy_job_to_end_beside(resource, manifest)
 
 
 async def test_the_event_that_can_not_be_dated_is_named(tmp_path: Path) -> None:

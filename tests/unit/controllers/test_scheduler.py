@@ -191,6 +191,7 @@ async def test_takes_up_what_was_there_before(idle: Yard) -> None:
     async with scheduling(idle):
         await idle.bound("fits")
         await idle.stuck("late")
+        assert await idle.node_of("fits") == "n1"
 
 
 async def test_leaves_alone_what_is_not_its_to_place(yard: Yard) -> None:
@@ -288,6 +289,7 @@ async def test_a_terminating_pod_holds_what_it_has(yard: Yard) -> None:
     await yard.api.delete(PODS, "ending", "default", grace_period_s=30)
     await yard.add_pod("p", 1)
     await yard.stuck("p")
+    assert await yard.node_of("p") == ""
     await yard.api.delete(PODS, "ending", "default", grace_period_s=0)
     await yard.bound("p")
 
@@ -351,6 +353,7 @@ async def test_a_pod_that_vanishes_before_its_binding_frees_its_place(yard: Yard
     await yard.add_node("n1")
     await yard.add_pod("p", 8)
     await yard.bound("p")
+    assert await yard.node_of("p") == "n1"
 
 
 async def test_a_pod_that_another_binds_counts_where_it_is(yard: Yard) -> None:

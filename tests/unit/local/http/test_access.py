@@ -46,7 +46,7 @@ async def test_no_method_and_no_path_opens_without_it(served: Served, method: st
 )
 async def test_nothing_else_opens(served: Served, authorization: str) -> None:
     response = await served.https.get(MAPS, headers=[(b"authorization", authorization.encode())])
-    refused(response, 401, "Unauthorized")
+    assert refused(response, 401, "Unauthorized")
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/livez", "/readyz"])

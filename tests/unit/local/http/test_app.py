@@ -125,7 +125,7 @@ async def test_deleting_a_collection_takes_what_the_selector_names(served: Serve
     ],
 )
 async def test_what_is_not_served(served: Served, method: str, path: str, code: int, reason: str) -> None:
-    refused(await served.http.request(method, path, json={}), code, reason)
+    assert refused(await served.http.request(method, path, json={}), code, reason)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ async def test_a_body_without_a_length_is_limited_too(served: Served) -> None:
         for _ in range(50):
             yield b" " * 65536
 
-    refused(await served.http.post(MAPS, content=chunks()), 413, "RequestEntityTooLarge")
+    assert refused(await served.http.post(MAPS, content=chunks()), 413, "RequestEntityTooLarge")
 
 
 async def test_patches_need_a_media_type_of_patches(served: Served) -> None:
@@ -264,7 +264,7 @@ async def test_metadata_only(served: Served) -> None:
 async def test_a_body_of_another_type_is_a_400(served: Served, method: str, path: str, body: str) -> None:
     await served.http.post(MAPS, json=config_map())
     headers = {"Content-Type": "application/json"}
-    refused(await served.http.request(method, path, content=body, headers=headers), 400, "BadRequest")
+    assert refused(await served.http.request(method, path, content=body, headers=headers), 400, "BadRequest")
 
 
 async def test_binding_and_eviction(served: Served) -> None:

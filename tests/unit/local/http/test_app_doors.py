@@ -153,7 +153,7 @@ class Doors:
             self.http.request(method, path, json=body, headers=headers, **more)
         )
 
-    def check(self, response: Any) -> bool:
+    def expect_no_fault(self, response: Any) -> bool:
         """Whether the body was taken; a refusal has to be a Status."""
         assert response.status_code < 500, (response.request.content, response.text)
         answer = response.json()
@@ -161,7 +161,7 @@ class Doors:
             assert (answer["kind"], answer["code"]) == ("Status", response.status_code)
         return bool(response.status_code < 300)
 
-    def check_readable(self, spec: KindSpec, path: str, collection: str) -> None:
+    def expect_readable(self, spec: KindSpec, path: str, collection: str) -> None:
         """Read, listed, as tables and from a watch."""
         for place in (path, collection):
             for headers in ({}, TABLE):
@@ -239,19 +239,19 @@ def test_bodies_of_kinds(doors: Doors, spec: KindSpec, rng: random.Random) -> No
     type_ = type_name(spec.resource)
     doors.remove(spec)
     bare = {**stored, "metadata": {"name": "a", "labels": {"a": "b"}, "finalizers": ["a.b/c"]}}
-    if doors.check(doors.send("POST", collection, (mutated(rng, type_, bare)))):
-        doors.check_readable(spec, path, collection)
+    if doors.expect_no_fault(doors.send("POST", collection, mutated(rng, type_, bare))):
+        doors.expect_readable(spec, path, collection)
     path, collection, stored = _begin(doors, spec)
-    if doors.check(doors.send("PUT", path, (mutated(rng, type_, stored)))):
-        doors.check_readable(spec, path, collection)
+    if doors.expect_no_fault(doors.send("PUT", path, (mutated(rng, type_, stored)))):
+        doors.expect_readable(spec, path, collection)
     patch = mutated(rng, type_, stored)
     for kind in ("application/merge-patch+json", "application/strategic-merge-patch+json"):
-        if doors.check(doors.send("PATCH", path, patch, kind)):
-            doors.check_readable(spec, path, collection)
+        if doors.expect_no_fault(doors.send("PATCH", path, patch, kind)):
+            doors.expect_readable(spec, path, collection)
     place = "/" + "/".join(map(str, rng.choice(_places(stored))))
     operation = {"op": rng.choice(["add", "replace"]), "path": place, "value": _junk(rng)}
-    if doors.check(doors.send("PATCH", path, [operation], "application/json-patch+json")):
-        doors.check_readable(spec, path, collection)
+    if doors.expect_no_fault(doors.send("PATCH", path, [operation], "application/json-patch+json")):
+        doors.expect_readable(spec, path, collection)
 
 
 @pytest.mark.parametrize(("spec", "part"), PARTS, ids=lambda value: getattr(value, "name", None))
@@ -263,17 +263,17 @@ def test_bodies_of_subresources(doors: Doors, spec: KindSpec, part: Subresource,
     if "create" in part.verbs:
         body = copy.deepcopy(BASE[part.body.kind])
         body["metadata"] = {"name": "a", **body.get("metadata", {})}
-        if doors.check(doors.send("POST", below, (mutated(rng, type_name(part.body), body)))):
-            doors.check_readable(spec, path, collection)
+        if doors.expect_no_fault(doors.send("POST", below, (mutated(rng, type_name(part.body), body)))):
+            doors.expect_readable(spec, path, collection)
     if "update" in part.verbs:
         body = mutated(rng, type_name(part.body), stored)
-        if doors.check(doors.send("PUT", below, body)):
-            doors.check_readable(spec, path, collection)
+        if doors.expect_no_fault(doors.send("PUT", below, body)):
+            doors.expect_readable(spec, path, collection)
     if "patch" in part.verbs:
         patch = mutated(rng, type_name(part.body), stored)
         for kind in ("application/merge-patch+json", "application/strategic-merge-patch+json"):
-            if doors.check(doors.send("PATCH", below, patch, kind)):
-                doors.check_readable(spec, path, collection)
+            if doors.expect_no_fault(doors.send("PATCH", below, patch, kind)):
+                doors.expect_readable(spec, path, collection)
 
 
 @EXAMPLES
@@ -287,8 +287,8 @@ def test_bodies_of_deletes(doors: Doors, rng: random.Random) -> None:
         "preconditions": {"uid": "", "resourceVersion": ""},
         "dryRun": [],
     }
-    if doors.check(doors.send("DELETE", path, (mutated(rng, "meta.v1.DeleteOptions", body)))):
-        doors.check_readable(spec, path, collection)
+    if doors.expect_no_fault(doors.send("DELETE", path, (mutated(rng, "meta.v1.DeleteOptions", body)))):
+        doors.expect_readable(spec, path, collection)
 
 
 @pytest.mark.parametrize(

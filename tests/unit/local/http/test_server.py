@@ -144,7 +144,7 @@ async def test_a_bug_is_one_line_in_the_log_and_nothing_for_the_client(
 async def test_a_closed_store_is_unavailable(served: Served, store: Store) -> None:
     await store.close()
     response = await served.http.post(MAPS, json={"metadata": {"name": "a"}})
-    refused(response, 503, "ServiceUnavailable")
+    assert refused(response, 503, "ServiceUnavailable")
 
 
 async def test_our_own_client_speaks_with_it(served: Served, folder: Path) -> None:

@@ -108,7 +108,7 @@ class Host:
     async def finished(self, name: str) -> Manifest:
         return await self.until(name, lambda pod: pod["status"]["phase"] in ("Succeeded", "Failed"))
 
-    async def gone(self, name: str) -> None:
+    async def until_gone(self, name: str) -> None:
         await until_async(
             lambda: self.api.list(PODS), f"pod {name} is gone", lambda pods: name not in names(pods.items)
         )

@@ -315,7 +315,7 @@ async def test_restart_always_also_after_success(host: Host) -> None:
         )
         assert pod["status"]["phase"] == "Running"
         await host.api.delete(PODS, "a", "default")
-        await host.gone("a")
+        await host.until_gone("a")
 
 
 async def test_deadline(host: Host) -> None:
@@ -366,7 +366,7 @@ async def test_deletion_gives_the_grace_and_removes_everything(host: Host, folde
         await host.says("a", "up")
         assert host.folder(pod).exists()
         await host.api.delete(PODS, "a", "default")
-        await host.gone("a")
+        await host.until_gone("a")
         assert (folder / "bye").read_text() == "bye\n"
         await host.until_removed(pod)
 
@@ -380,7 +380,7 @@ async def test_deletion_with_a_finalizer_shows_the_end(host: Host) -> None:
         assert _state(pod)["state"]["terminated"]["exitCode"] == 143
         assert pod["status"]["phase"] == "Failed"
         await host.api.patch(PODS, "a", {"metadata": {"finalizers": None}}, "default")
-        await host.gone("a")
+        await host.until_gone("a")
         await host.until_removed(pod)
 
 
@@ -390,7 +390,7 @@ async def test_forced_deletion(host: Host, folder: Path) -> None:
         pod = await host.create("a", "sh", "-c", script, main={"workingDir": str(folder)})
         await host.says("a", "up")
         await host.api.delete(PODS, "a", "default", grace_period_s=0)
-        await host.gone("a")
+        await host.until_gone("a")
         await host.until_removed(pod)
         assert (folder / "bye").exists()
 

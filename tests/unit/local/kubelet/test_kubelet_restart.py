@@ -96,7 +96,7 @@ async def test_a_pod_that_was_ended_for_its_deletion_and_told_no_more(host: Host
     # As far as the earlier kubelet came.
     await host.api.patch(PODS, "a", {"status": {"phase": "Failed"}}, "default", subresource="status")
     async with host.running():
-        await host.gone("a")
+        await host.until_gone("a")
         await host.until_removed(pod)
 
 
@@ -107,7 +107,7 @@ async def test_a_pod_whose_deletion_is_seen_after_its_end(host: Host) -> None:
         # The API gives a pod its grace that it takes for a running one.
         await host.api.patch(PODS, "a", {"status": {"phase": "Running"}}, "default", subresource="status")
         await host.api.delete(PODS, "a", "default")
-        await host.gone("a")
+        await host.until_gone("a")
         await host.until_removed(pod)
 
 
@@ -140,7 +140,7 @@ async def test_a_pod_marked_for_deletion_meanwhile_gets_its_grace(host: Host, fo
         await host.says("a", "up")
     await host.api.delete(PODS, "a", "default")
     async with host.running():
-        await host.gone("a")
+        await host.until_gone("a")
         await host.until_removed(pod)
     assert (folder / "bye").read_text() == "bye\n"
 

@@ -195,7 +195,7 @@ async def node() -> AsyncIterator[Node]:
     shutil.rmtree(folder)
 
 
-async def shows(
+async def wait_for_devices(
     manager: DeviceManager, capacity: int, allocatable: int, resource: str = "example.com/other"
 ) -> None:
     """Waits until a manager counts so many devices of a resource."""

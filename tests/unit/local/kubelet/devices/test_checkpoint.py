@@ -6,7 +6,7 @@ import pytest
 
 from gpuyard import errors
 
-from .conftest import Node, shows
+from .conftest import Node, wait_for_devices
 
 OTHER = "example.com/other"
 _ALLOCATION: dict[str, Any] = {
@@ -22,7 +22,7 @@ async def test_a_new_manager_knows_who_holds_what(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True, c=True)
         await plugin.register()
-        await shows(manager, 3, 3)
+        await wait_for_devices(manager, 3, 3)
         first = await manager.allocate("u", "ns", "p", "c", {OTHER: 2}, reusable=True)
         assignments = manager.assignments()
     await plugin.stop()
@@ -32,7 +32,7 @@ async def test_a_new_manager_knows_who_holds_what(node: Node) -> None:
         assert await manager.allocate("u", "ns", "p", "c", {OTHER: 2}) == first
         await plugin.serve()
         await plugin.register()
-        await shows(manager, 3, 3)
+        await wait_for_devices(manager, 3, 3)
         second = await manager.allocate("v", "ns", "q", "c", {OTHER: 1})
         assert second.device_ids == {OTHER: ("c",)}
 
@@ -41,7 +41,7 @@ async def test_what_was_freed_while_nobody_ran_is_free(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
         await plugin.register()
-        await shows(manager, 1, 1)
+        await wait_for_devices(manager, 1, 1)
         await manager.allocate("u", "ns", "p", "c", {OTHER: 1})
     async with node.manager() as manager:
         await manager.retain([])
@@ -54,7 +54,7 @@ async def test_the_answer_is_on_the_disk_before_it_is_given(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
         await plugin.register()
-        await shows(manager, 1, 1)
+        await wait_for_devices(manager, 1, 1)
         await manager.allocate("u", "ns", "p", "c", {OTHER: 1})
         raw = json.loads(node.checkpoint.read_text())
         assert [one["pod_uid"] for one in raw["assignments"]] == ["u"]
@@ -94,7 +94,7 @@ async def test_what_a_lost_checkpoint_knew_is_not_given_out_again(node: Node) ->
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True)
         await plugin.register()
-        await shows(manager, 2, 2)
+        await wait_for_devices(manager, 2, 2)
         manager.recover("u", "ns", "p", "c", {OTHER: ("a",)})
         assert (await manager.allocate("v", "ns", "q", "c", {OTHER: 1})).device_ids == {OTHER: ("b",)}
         # Its next start gets what the plugin says of the same device.
@@ -108,7 +108,7 @@ async def test_a_checkpoint_that_cannot_be_written_assigns_nothing(node: Node) -
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
         await plugin.register()
-        await shows(manager, 1, 1)
+        await wait_for_devices(manager, 1, 1)
         node.checkpoint.with_name("devices.json.new").mkdir()
         with pytest.raises(errors.DeviceError, match="can't write the device checkpoint"):
             await manager.allocate("u", "ns", "p", "c", {OTHER: 1})

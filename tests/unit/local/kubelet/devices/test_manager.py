@@ -8,7 +8,7 @@ from gpuyard import errors
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation, DeviceManager, DeviceNode, Mount
 from gpuyard.local.kubelet.devices.plugin_client import PluginClient
 
-from .conftest import Node, shows
+from .conftest import Node, wait_for_devices
 
 OTHER = "example.com/other"
 GPU = "nvidia.com/gpu"
@@ -23,7 +23,7 @@ async def test_passes_on_everything_that_the_plugin_says(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True)
         await plugin.register()
-        await shows(manager, 2, 2)
+        await wait_for_devices(manager, 2, 2)
         assert await manager.allocate("u", "ns", "p", "c", {OTHER: 1}) == ContainerAllocation(
             device_ids={OTHER: ("a",)},
             envs={"OTHER": "a"},
@@ -38,7 +38,7 @@ async def test_the_same_container_has_the_same_answer(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True)
         await plugin.register()
-        await shows(manager, 2, 2)
+        await wait_for_devices(manager, 2, 2)
         first = await manager.allocate("u", "ns", "p", "c", {OTHER: 1})
         assert await manager.allocate("u", "ns", "p", "c", {OTHER: 1}) == first
         assert plugin.allocated == [["a"]]
@@ -50,7 +50,7 @@ async def test_concurrent_containers_never_share_a_device(node: Node) -> None:
             "example.com/other", "other.sock", **{f"d{number:02}": True for number in range(20)}
         )
         await plugin.register()
-        await shows(manager, 20, 20)
+        await wait_for_devices(manager, 20, 20)
         plugin.gate.clear()
         tasks = [asyncio.create_task(take(manager, f"p{number}", 3)) for number in range(8)]
         await asyncio.wait_for(plugin.waiting.wait(), 60)
@@ -67,7 +67,7 @@ async def test_unhealthy_devices_are_not_given_out(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=False, b=True)
         await plugin.register()
-        await shows(manager, 2, 1)
+        await wait_for_devices(manager, 2, 1)
         assert await take(manager, "p", 1) == ["b"]
         with pytest.raises(errors.DeviceError, match="needs 1, 0 free"):
             await take(manager, "q", 1)
@@ -77,10 +77,10 @@ async def test_a_device_that_falls_ill_stays_with_its_container(node: Node) -> N
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True)
         await plugin.register()
-        await shows(manager, 2, 2)
+        await wait_for_devices(manager, 2, 2)
         assert await take(manager, "p", 1) == ["a"]
         plugin.show(a=False)
-        await shows(manager, 2, 1)
+        await wait_for_devices(manager, 2, 1)
         assert await take(manager, "p", 1) == ["a"]
         assert await take(manager, "q", 1) == ["b"]
 
@@ -89,7 +89,7 @@ async def test_release_and_retain_free_devices(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True, b=True)
         await plugin.register()
-        await shows(manager, 2, 2)
+        await wait_for_devices(manager, 2, 2)
         assert await take(manager, "p", 1) == ["a"]
         assert await take(manager, "q", 1) == ["b"]
         await manager.release("uid-p")
@@ -105,7 +105,7 @@ async def test_prefers_what_the_plugin_prefers(node: Node) -> None:
         plugin = await node.plugin(a=True, b=True, c=True, d=True)
         plugin.preferred = ["d", "b"]
         await plugin.register()
-        await shows(manager, 4, 4)
+        await wait_for_devices(manager, 4, 4)
         assert await take(manager, "p", 2) == ["b", "d"]
         assert plugin.prefer_calls == [(["a", "b", "c", "d"], [], 2)]
         # What can't be had of the preference is filled up.
@@ -117,7 +117,7 @@ async def test_the_same_wish_twice_is_one_device(node: Node) -> None:
         plugin = await node.plugin(a=True, b=True, c=True)
         plugin.preferred = ["c", "c", "unknown"]
         await plugin.register()
-        await shows(manager, 3, 3)
+        await wait_for_devices(manager, 3, 3)
         assert await take(manager, "p", 2) == ["a", "c"]
 
 
@@ -126,7 +126,7 @@ async def test_init_containers_leave_their_devices_to_the_pod(node: Node) -> Non
         plugin = await node.plugin(a=True, b=True, c=True, d=True)
         plugin.preferred = []
         await plugin.register()
-        await shows(manager, 4, 4)
+        await wait_for_devices(manager, 4, 4)
         assert await take(manager, "p", 2, "init-1", reusable=True) == ["a", "b"]
         assert await take(manager, "p", 1, "init-2", reusable=True) == ["a"]
         assert await take(manager, "q", 1) == ["c"]
@@ -141,7 +141,7 @@ async def test_a_refusal_of_the_plugin_assigns_nothing(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
         await plugin.register()
-        await shows(manager, 1, 1)
+        await wait_for_devices(manager, 1, 1)
         plugin.refuse = True
         with pytest.raises(errors.DeviceError, match="the plugin says no"):
             await take(manager, "p", 1)
@@ -154,7 +154,7 @@ async def test_one_resource_that_fails_assigns_none_of_the_others(node: Node) ->
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
         await plugin.register()
-        await shows(manager, 1, 1)
+        await wait_for_devices(manager, 1, 1)
         with pytest.raises(errors.DeviceError, match=r"no device plugin serves example\.com/zebra"):
             await manager.allocate("u", "ns", "p", "c", {OTHER: 1, "example.com/zebra": 1})
         assert await take(manager, "q", 1) == ["a"]
@@ -171,7 +171,7 @@ async def test_a_plugin_that_wants_to_know_of_each_start_is_told(node: Node) -> 
         plugin = await node.plugin(a=True)
         plugin.pre_start = True
         await plugin.register()
-        await shows(manager, 1, 1)
+        await wait_for_devices(manager, 1, 1)
         await take(manager, "p", 1)
         await take(manager, "p", 1)
         assert plugin.started == [["a"], ["a"]]
@@ -181,7 +181,7 @@ async def test_a_plugin_that_wants_to_know_of_each_start_is_told(node: Node) -> 
 async def test_our_agent_hands_over_its_gpus(node: Node) -> None:
     async with node.manager() as manager:
         await node.agent()
-        await shows(manager, 4, 4, GPU)
+        await wait_for_devices(manager, 4, 4, GPU)
         first = await manager.allocate("u", "ns", "p", "c", {GPU: 2})
         second = await manager.allocate("v", "ns", "q", "c", {GPU: 2})
         assert len({*first.device_ids[GPU], *second.device_ids[GPU]}) == 4
@@ -204,6 +204,6 @@ async def test_a_plugin_that_can_not_be_followed_counts_as_gone(
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
         await plugin.register()
-        await shows(manager, 1, 0)
+        await wait_for_devices(manager, 1, 0)
         with pytest.raises(errors.DeviceError, match="no device plugin serves"):
             await manager.allocate("u", "default", "p", "main", {"example.com/other": 1})

@@ -12,7 +12,7 @@ from gpuyard._proto import pod_resources_pb2_grpc as rpc
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.devices.pod_resources import PodResourcesServer
 
-from .conftest import Node, shows
+from .conftest import Node, wait_for_devices
 
 OTHER = "example.com/other"
 
@@ -32,7 +32,7 @@ async def test_says_who_holds_what(node: Node) -> None:
     async with node.manager() as manager, asking(manager, node.folder / "pr/kubelet.sock") as stub:
         plugin = await node.plugin(a=True, b=True, c=False)
         await plugin.register()
-        await shows(manager, 3, 2)
+        await wait_for_devices(manager, 3, 2)
         assert not (await stub.List(pb.ListPodResourcesRequest())).pod_resources
         await manager.allocate("u", "ns", "p", "main", {OTHER: 2})
 
@@ -58,7 +58,7 @@ async def test_lists_healthy_devices_as_allocatable(node: Node) -> None:
     async with node.manager() as manager, asking(manager, node.folder / "kubelet.sock") as stub:
         plugin = await node.plugin(a=True, b=False)
         await plugin.register()
-        await shows(manager, 2, 1)
+        await wait_for_devices(manager, 2, 1)
         answer = await stub.GetAllocatableResources(pb.AllocatableResourcesRequest())
         assert [list(one.device_ids) for one in answer.devices] == [["a"]]
 
@@ -68,5 +68,5 @@ async def test_a_socket_that_was_left_behind_is_replaced(node: Node) -> None:
     async with node.manager() as manager:
         for _ in range(2):
             async with asking(manager, socket) as stub:
-                await stub.List(pb.ListPodResourcesRequest())
+                assert not (await stub.List(pb.ListPodResourcesRequest())).pod_resources
             socket.touch()
