@@ -96,12 +96,12 @@ def test_a_context_that_is_not_there(yard: Yard) -> None:
     assert "/nowhere" in said
 
 
-def test_a_token_that_is_wrong_is_refused(own_yard: Yard) -> None:
-    text = own_yard.paths.kubeconfig.read_text()
-    token = own_yard.paths.token.read_text().strip()
+def test_a_token_that_is_wrong_is_refused(yard: Yard) -> None:
+    text = yard.paths.kubeconfig.read_text()
+    token = yard.paths.token.read_text().strip()
     context = YAML(typ="safe").load(text)["current-context"]
-    file = own_yard.script("kubeconfig", text.replace(token, "x" * len(token)))
-    said = own_yard.refused(1, "ps", "--context", context, env={"KUBECONFIG": str(file)})
+    file = yard.script("kubeconfig", text.replace(token, "x" * len(token)))
+    said = yard.refused(1, "ps", "--context", context, env={"KUBECONFIG": str(file)})
     assert "Unauthorized" in said or "credentials" in said.lower() or "token" in said.lower()
     assert token not in said
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.waiting import until
 
-from .conftest import Yard
+from .conftest import Yard, make_yard
 from .shell import TIMEOUT_S
 
 #: What a daemon may grow by under any of this; a flood of headers took 1.9 GB, idle TLS 840 MB.
@@ -79,11 +79,19 @@ def open_tls(context: ssl.SSLContext, place: tuple[str, int]) -> ssl.SSLSocket |
         return None
 
 
-def test_headers_without_end(own_yard: Yard) -> None:
-    pid, place = own_yard.status()["daemon_pid"], address(own_yard)
+@pytest.fixture(scope="module")
+def besieged() -> Iterator[Yard]:
+    """A yard of these tests: none of them may leave it worse than it was."""
+    with make_yard() as yard:
+        yard.ok("up", "--simulate", "H100:8")
+        yield yard
+
+
+def test_headers_without_end(besieged: Yard) -> None:
+    pid, place = besieged.status()["daemon_pid"], address(besieged)
     before = memory_bytes(pid)
     for _ in range(5):
-        connection = open_tls(trusting(own_yard), place)
+        connection = open_tls(trusting(besieged), place)
         assert connection is not None
         sent = 0
         with connection, pytest.raises(OSError):
@@ -92,11 +100,11 @@ def test_headers_without_end(own_yard: Yard) -> None:
                 connection.sendall(b"x: " + b"a" * 65_000 + b"\r\n")
                 sent += 65_000
         assert memory_bytes(pid) - before < MAX_GROWTH_BYTES
-    assert version_with_token(own_yard, *place)
+    assert version_with_token(besieged, *place)
 
 
-def test_thousands_of_idle_connections(own_yard: Yard) -> None:
-    pid, place, context = own_yard.status()["daemon_pid"], address(own_yard), trusting(own_yard)
+def test_thousands_of_idle_connections(besieged: Yard) -> None:
+    pid, place, context = besieged.status()["daemon_pid"], address(besieged), trusting(besieged)
     before, files = memory_bytes(pid), descriptors(pid)
     opened: list[socket.socket] = []
     with many_files(), contextlib.ExitStack() as stack:
@@ -110,21 +118,21 @@ def test_thousands_of_idle_connections(own_yard: Yard) -> None:
         assert len(opened) > 1_000
         assert memory_bytes(pid) - before < MAX_GROWTH_BYTES
         assert descriptors(pid) - files < 100
-        assert version_with_token(own_yard, *place)
-        assert own_yard.get("/version")["gitVersion"]
+        assert version_with_token(besieged, *place)
+        assert besieged.get("/version")["gitVersion"]
         # Nobody needs to come for the last ones to be ended.
         until(lambda: descriptors(pid) <= files + 4, "the yard has ended what showed no token")
-        assert version_with_token(own_yard, *place)
+        assert version_with_token(besieged, *place)
 
 
-def test_a_daemon_without_descriptors_lives(own_yard: Yard) -> None:
-    pid, place = own_yard.status()["daemon_pid"], address(own_yard)
-    log = own_yard.paths.daemon_log
+def test_a_daemon_without_descriptors_lives(besieged: Yard) -> None:
+    pid, place = besieged.status()["daemon_pid"], address(besieged)
+    log = besieged.paths.daemon_log
     lines = len(log.read_text().splitlines())
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     connected = http.client.HTTPConnection("localhost", timeout=TIMEOUT_S)
     connected.sock = socket.socket(socket.AF_UNIX)
-    connected.sock.connect(str(own_yard.paths.api_socket))
+    connected.sock.connect(str(besieged.paths.api_socket))
     beaten = heartbeat(connected)
     # None is left: nothing can be accepted or opened.
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors(pid), hard))
@@ -134,14 +142,14 @@ def test_a_daemon_without_descriptors_lives(own_yard: Yard) -> None:
             stack.enter_context(socket.create_connection(place, timeout=TIMEOUT_S))
         waiting = socket.socket(socket.AF_UNIX)
         stack.enter_context(waiting).settimeout(TIMEOUT_S)
-        waiting.connect(str(own_yard.paths.api_socket))
+        waiting.connect(str(besieged.paths.api_socket))
         waiting.sendall(b"GET /apis/coordination.k8s.io/v1/leases HTTP/1.1\r\nhost: a\r\n\r\n")
         until(lambda: heartbeat(connected) != beaten, "the heartbeat goes on")
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
         assert waiting.recv(15) == b"HTTP/1.1 200 OK"
-        assert version_with_token(own_yard, *place)
-    assert own_yard.status()["daemon_pid"] == pid
-    (node,) = own_yard.json("nodes")
+        assert version_with_token(besieged, *place)
+    assert besieged.status()["daemon_pid"] == pid
+    (node,) = besieged.json("nodes")
     assert node["ready"] is True
-    own_yard.ok("run", "-n", "after", "--", "true")
+    besieged.ok("run", "-n", "after", "--", "true")
     assert len(log.read_text().splitlines()) - lines < 100

@@ -16,12 +16,12 @@ from .conftest import Yard, alive
 from .shell import CANARY
 
 
-def test_up_twice(own_yard: Yard) -> None:
-    pid = own_yard.status()["daemon_pid"]
-    assert "The yard is up already" in own_yard.ok("up")
-    assert own_yard.status()["daemon_pid"] == pid
-    assert own_yard.json("up")["started"] is False
-    said = own_yard.refused(1, "up", "--simulate", "B200:4")
+def test_up_twice(yard: Yard) -> None:
+    pid = yard.status()["daemon_pid"]
+    assert "The yard is up already" in yard.ok("up")
+    assert yard.status()["daemon_pid"] == pid
+    assert yard.json("up")["started"] is False
+    said = yard.refused(1, "up", "--simulate", "B200:4")
     assert "it simulates H100:8, not B200:4" in said and "gpuyard down --keep" in said
 
 
@@ -92,15 +92,15 @@ def test_down_stop_ends_everything(own_yard: Yard) -> None:
     assert "contradict" in own_yard.refused(2, "down", "--stop", "--keep")
 
 
-def test_a_second_daemon_on_the_same_data_is_refused(own_yard: Yard) -> None:
+def test_a_second_daemon_on_the_same_data_is_refused(yard: Yard) -> None:
     daemon = [sys.executable, "-m", "gpuyard.local.daemon"]
     done = subprocess.run(
-        daemon, env=own_yard.environ, capture_output=True, text=True, timeout=60, check=False
+        daemon, env=yard.environ, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1
-    assert str(own_yard.home) in done.stderr and str(own_yard.status()["daemon_pid"]) in done.stderr
+    assert str(yard.home) in done.stderr and str(yard.status()["daemon_pid"]) in done.stderr
     assert "Traceback" not in done.stderr
-    assert own_yard.ok("run", "--gpus", "1", "--", "echo", "still here") == "still here\n"
+    assert yard.ok("run", "--gpus", "1", "--", "echo", "still here") == "still here\n"
 
 
 def test_many_commands_start_one_yard(stopped_yard: Yard) -> None:
@@ -128,8 +128,8 @@ def test_a_port_in_use(stopped_yard: Yard) -> None:
     assert stopped_yard.status()["api"] == f"https://127.0.0.1:{port}"
 
 
-def test_the_daemon_has_nothing_of_the_shell(own_yard: Yard) -> None:
-    for pid in (own_yard.status()["daemon_pid"], own_yard.status()["agent_pid"]):
+def test_the_daemon_has_nothing_of_the_shell(yard: Yard) -> None:
+    for pid in (yard.status()["daemon_pid"], yard.status()["agent_pid"]):
         with open(f"/proc/{pid}/environ") as file:
             assert next(iter(CANARY)) not in file.read()
 
