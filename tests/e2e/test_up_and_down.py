@@ -94,9 +94,7 @@ def test_down_stop_ends_everything(own_yard: Yard) -> None:
 
 def test_a_second_daemon_on_the_same_data_is_refused(yard: Yard) -> None:
     daemon = [sys.executable, "-m", "gpuyard.local.daemon"]
-    done = subprocess.run(
-        daemon, env=yard.environ, capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run(daemon, env=yard.environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert str(yard.home) in done.stderr and str(yard.status()["daemon_pid"]) in done.stderr
     assert "Traceback" not in done.stderr

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from gpuyard.building.image_summary import summarise
 from gpuyard.compatibility.inspect import read_images
-from gpuyard.images.oci import OCI_INDEX, Index, Platform
+from gpuyard.images.oci import OCI_INDEX, Descriptor, Index, Manifest, Platform, parse_manifest
 from gpuyard.images.places import Places
-from gpuyard.images.transfer import copy_image
+from gpuyard.images.store import ImageStore
+from gpuyard.images.transfer import Blob, ensure_blobs
 from tests.registry.fake import FakeRegistry
 from tests.unit.images.conftest import Workshop, workshop
 
@@ -31,11 +33,21 @@ async def base(workshop: Workshop, fake: FakeRegistry) -> AsyncIterator[str]:
         entries = []
         for tag, platform in (("12", _AMD64), ("arm", _ARM64)):
             source = await places.open(f"oci:{workshop.folder / 'base'}:{tag}")
-            copied = await copy_image(source.store, target.store, tag)
+            copied = await _copy(source.store, target.store, tag)
             entries.append(replace(copied, platform=platform))
         await target.store.put_manifest(Index(tuple(entries)).to_bytes(), OCI_INDEX, "v1")
     fake.log.clear()
     yield name
+
+
+async def _copy(source: ImageStore, target: ImageStore, tag: str) -> Descriptor:
+    """An image of one platform; by digest alone."""
+    found, content = await source.get_manifest(tag)
+    manifest = parse_manifest(content, found.media_type)
+    assert isinstance(manifest, Manifest)
+    blobs = [Blob(blob, partial(source.open_blob, blob)) for blob in (manifest.config, *manifest.layers)]
+    await ensure_blobs(target, blobs)
+    return await target.put_manifest(content, found.media_type, None)
 
 
 def _asked(fake: FakeRegistry) -> Counter[str]:

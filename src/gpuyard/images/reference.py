@@ -75,20 +75,6 @@ class ImageReference:
         """The same repository by digest alone."""
         return replace(self, tag="", digest=digest)
 
-    def renamed(self, names: dict[str, str]) -> ImageReference:
-        """The same image by the name that others use for its registry.
-
-        Args:
-            names: registry or registry/path prefix as pushed → the same as pulled; the longest
-                prefix that ends at a slash or at the end wins. Without a match nothing changes.
-        """
-        for prefix in sorted(names, key=len, reverse=True):
-            if self.name == prefix or self.name.startswith(prefix.rstrip("/") + "/"):
-                name = names[prefix].rstrip("/") + self.name[len(prefix.rstrip("/")) :]
-                registry, repository = _split(name)
-                return replace(self, registry=registry, repository=repository)
-        return self
-
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""

@@ -112,18 +112,6 @@ def test_what_is_no_manifest_is_damaged(content: bytes) -> None:
         oci.parse_manifest(content)
 
 
-def test_a_platform_is_chosen_and_attestations_are_not() -> None:
-    def entry(name: str) -> Descriptor:
-        return Descriptor(oci.OCI_MANIFEST, oci.digest_of(name.encode()), 1, {}, Platform.parse(name))
-
-    index = Index((entry("unknown/unknown"), entry("linux/arm64/v8"), entry("linux/amd64")))
-    chosen = index.select(Platform("linux", "arm64"))
-    assert chosen is not None
-    assert str(chosen.platform) == "linux/arm64/v8"
-    assert index.select(Platform("linux", "s390x")) is None
-    assert [str(platform) for platform in index.platforms] == ["linux/arm64/v8", "linux/amd64"]
-
-
 def test_a_config_survives_with_what_is_not_understood() -> None:
     raw = {
         "architecture": "amd64",

@@ -79,17 +79,3 @@ def test_a_digest_wins_over_a_tag() -> None:
     pinned = reference.pinned(Digest(_DIGEST))
     assert pinned.target == _DIGEST
     assert str(pinned) == f"a.b/c@{_DIGEST}"
-
-
-@pytest.mark.parametrize(
-    ("text", "renamed"),
-    [
-        ("localhost:5000/team/train:v1", "registry.yard:5000/team/train:v1"),
-        ("localhost:5000/big/train:v1", "mirror.example/of/big/train:v1"),
-        ("localhost:5000/bigger/train:v1", "registry.yard:5000/bigger/train:v1"),
-        ("localhost:50001/x:v1", "localhost:50001/x:v1"),
-    ],
-)
-def test_registries_have_another_name_for_pulling(text: str, renamed: str) -> None:
-    names = {"localhost:5000": "registry.yard:5000", "localhost:5000/big/": "mirror.example/of/big"}
-    assert str(ImageReference.parse(text).renamed(names)) == renamed

@@ -144,11 +144,6 @@ class LayoutStore:
                 found.append(replace(entry, annotations=document.annotations, artifact_type=kind))
         return tuple(found)
 
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """Every tag, in order of index.json."""
-        return tuple(filter(None, map(_tag, self._index().manifests)))
-
     def _index(self) -> oci.Index:
         with self._reading(self.name), self._files.open("index.json") as file:
             content = file.read(MOST_DOCUMENT)

@@ -13,7 +13,6 @@ from gpuyard.images.oci.descriptor import (
     OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
-    Platform,
 )
 from gpuyard.images.oci.document import canonical, parse_object, present, strings_of
 
@@ -67,16 +66,6 @@ class Index:
             }
             | present(annotations=dict(self.annotations))
         )
-
-    def select(self, wanted: Platform) -> Descriptor | None:
-        """The first manifest for the platform; attestations (platform unknown/unknown) never match."""
-        return next((m for m in self.manifests if m.platform is not None and m.platform.runs(wanted)), None)
-
-    @property
-    def platforms(self) -> tuple[Platform, ...]:
-        """What there is to choose from."""
-        named = (m.platform for m in self.manifests if m.platform is not None)
-        return tuple(platform for platform in named if platform.os not in ("", "unknown"))
 
 
 def parse_manifest(content: bytes, media_type: str = "") -> Manifest | Index:

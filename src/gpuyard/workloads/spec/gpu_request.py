@@ -33,11 +33,6 @@ class GpuRequest:
     count: int = 0
     models: tuple[GpuModel, ...] = ()
 
-    @property
-    def model(self) -> GpuModel | None:
-        """The model asked for, the most usual one where several would do; None for any."""
-        return self.models[0] if self.models else None
-
 
 def parse_gpus(text: str) -> GpuRequest:
     """Reads a GPU string.

@@ -16,7 +16,7 @@ from gpuyard.images.layout.reference import LayoutReference
 from gpuyard.images.layout.store import LayoutStore, open_layout
 from gpuyard.images.oci import Descriptor, Digest
 from gpuyard.images.store import Content, read_blob
-from gpuyard.images.transfer import Blob, Transferred, copy_image, ensure_blobs
+from gpuyard.images.transfer import Blob, ensure_blobs
 
 _LAYER = os.urandom(600_000)
 _BLOB = Descriptor.for_bytes(oci.OCI_LAYER, _LAYER)
@@ -112,7 +112,6 @@ async def test_a_tag_moves_and_others_stay(tmp_path: Path) -> None:
         await _image(store, tag="v1")
         await _image(store, tag="v2")
         moved = await _image(store, b"new", tag="v1")
-        assert sorted(store.tags) == ["v1", "v2"]
         assert await store.find_manifest("v1") == moved
         assert await store.find_manifest("v2") != moved
         with pytest.raises(errors.ImageNotFound, match="no tag 'v3'") as caught:
@@ -122,8 +121,8 @@ async def test_a_tag_moves_and_others_stay(tmp_path: Path) -> None:
 
 async def test_tags_written_at_once_are_all_there(tmp_path: Path) -> None:
     async with open_layout(tmp_path / "o", write=True) as store:
-        await asyncio.gather(*(_image(store, bytes([n]), f"v{n}") for n in range(8)))
-        assert sorted(store.tags) == [f"v{n}" for n in range(8)]
+        made = await asyncio.gather(*(_image(store, bytes([n]), f"v{n}") for n in range(8)))
+        assert [await store.find_manifest(f"v{n}") for n in range(8)] == made
 
 
 async def test_whole_names_as_tags_are_understood(tmp_path: Path) -> None:
@@ -181,20 +180,7 @@ async def test_referrers(tmp_path: Path) -> None:
         assert await store.referrers(pushed.digest) == ()
 
 
-async def test_images_move_between_layouts(tmp_path: Path) -> None:
-    async with (
-        open_layout(tmp_path / "a", write=True) as source,
-        open_layout(tmp_path / "b.tar", archive=True, write=True) as target,
-    ):
-        image = await _image(source)
-        assert await copy_image(source, target, "v1", "copy") == image
-        outcomes = await ensure_blobs(target, [Blob(_BLOB, _content(b"never read"))])
-        assert outcomes == {_BLOB.digest: Transferred.PRESENT}
-    async with open_layout(tmp_path / "b.tar", archive=True) as copied:
-        assert await copied.find_manifest("copy") == image
-
-
-async def test_the_first_failure_stops_a_copy_and_no_tag_is_written(tmp_path: Path) -> None:
+async def test_the_first_failure_stops_a_copy(tmp_path: Path) -> None:
     async with (
         open_layout(tmp_path / "a", write=True) as source,
         open_layout(tmp_path / "b", write=True) as target,
@@ -202,8 +188,8 @@ async def test_the_first_failure_stops_a_copy_and_no_tag_is_written(tmp_path: Pa
         await _image(source)
         (tmp_path / "a/blobs/sha256" / _BLOB.digest[7:]).write_bytes(b"?")
         with pytest.raises(errors.ImageDamaged):
-            await copy_image(source, target, "v1", "v1")
-        assert target.tags == ()
+            await ensure_blobs(target, [Blob(_BLOB, lambda: source.open_blob(_BLOB))])
+        assert not await target.has_blob(_BLOB.digest)
 
 
 async def test_what_is_no_layout(tmp_path: Path) -> None:

@@ -304,7 +304,7 @@ async def test_a_clock_that_is_set_neither_holds_nor_hurries_restarts(host: Host
         assert _state(pod)["state"]["waiting"]["reason"] == "CrashLoopBackOff"
         await host.passes(created, lambda pod: waits(pod, 3))
         await host.api.delete(PODS, "a", "default")
-        await host.gone("a")
+        await host.until_gone("a")
 
 
 async def test_restart_always_also_after_success(host: Host) -> None:

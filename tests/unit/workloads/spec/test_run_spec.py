@@ -64,7 +64,7 @@ affinity:
 def test_every_key_is_read() -> None:
     spec = load(FULL)
     assert (spec.name, spec.run, spec.python) == ("train-1", "train.py --lr 0.1", "/usr/bin/python3")
-    assert (spec.gpus.count, spec.gpus.model and spec.gpus.model.name) == (2, "H100")
+    assert (spec.gpus.count, spec.gpus.models[0].name) == (2, "H100")
     assert (spec.cpus, spec.memory, spec.shm) == ("500m", "16Gi", "4Gi")
     assert (spec.workdir, spec.retries, spec.priority) == ("~/code", 2, "high")
     assert spec.env == {"EPOCHS": "3"}
@@ -166,7 +166,7 @@ def test_flags_equal_the_file_and_win() -> None:
                 "priority", "node_selector"):  # fmt: skip
         assert getattr(by_flags, key) == getattr(by_file, key), key
     both = load(FULL, gpus="4", env=("EPOCHS=9", "X=a=b", "E="), memory="1Gi", shm="1Gi", retries="0")
-    assert (both.gpus.count, both.gpus.model, both.memory, both.retries) == (4, None, "1Gi", 0)
+    assert (both.gpus.count, both.gpus.models, both.memory, both.retries) == (4, (), "1Gi", 0)
     assert both.env == {"EPOCHS": "9", "X": "a=b", "E": ""}
     assert both.cpus == "500m"
     assert load("run: [a]\nimage: x", run=("b", "c"), image="y").run == ("b", "c")
