@@ -8,11 +8,10 @@ import signal
 import threading
 from pathlib import Path
 
-import pytest
-
 from tests.waiting import until
 
 from .conftest import Yard, alive, kill, processes
+from .shell import Command
 
 #: Counts until it may end; says its own pid as the host knows it, from the outside of any namespace.
 STEADY = "i=0; until [ -e end ]; do i=$((i+1)); echo $i; sleep 0.01; done; echo last; exit 5"
@@ -35,6 +34,12 @@ def comm(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
+
+
+def wait_for_more(follower: Command) -> None:
+    """Returns when it has printed twenty lines more."""
+    seen = len(follower.out.splitlines())
+    until(lambda: len(follower.out.splitlines()) > seen + 20, "the follower goes on")
 
 
 def assert_complete(lines: list[str]) -> None:
@@ -133,8 +138,7 @@ def test_a_follower_neither_loses_nor_doubles_a_line(own_yard: Yard) -> None:
     follower.wait_for("\n20\n")
     own_yard.kill_daemon()
     own_yard.ok("up")
-    seen = len(follower.out.splitlines())
-    until(lambda: len(follower.out.splitlines()) > seen + 20, "the follower goes on")
+    wait_for_more(follower)
     own_yard.kill_daemon()
     own_yard.script("end", "")
     own_yard.ok("up")
@@ -144,25 +148,26 @@ def test_a_follower_neither_loses_nor_doubles_a_line(own_yard: Yard) -> None:
     assert result.out == own_yard.ok("logs", "steady")
 
 
-@pytest.mark.parametrize("arguments", [(), ("--tail", "5")], ids=["whole", "tail"])
-def test_a_follower_outlives_an_orderly_restart(own_yard: Yard, arguments: tuple[str, ...]) -> None:
+def test_followers_outlive_an_orderly_restart(own_yard: Yard) -> None:
     own_yard.background("steady", "--", "sh", "-c", STEADY)
     own_yard.wait_for_line("steady", "20")
-    follower = own_yard.start("logs", "-f", *arguments, "steady")
-    until(lambda: follower.out, "the follower follows")
+    followers = [own_yard.start("logs", "-f", *arguments, "steady") for arguments in ((), ("--tail", "5"))]
+    until(lambda: all(follower.out for follower in followers), "the followers follow")
     own_yard.ok("down", "--keep")
-    follower.wait_for("the yard is away; steady goes on, waiting")
+    for follower in followers:
+        follower.wait_for("the yard is away; steady goes on, waiting")
     own_yard.ok("up")
-    seen = len(follower.out.splitlines())
-    until(lambda: len(follower.out.splitlines()) > seen + 20, "the follower goes on")
+    for follower in followers:
+        wait_for_more(follower)
     own_yard.script("end", "")
-    result = follower.finish()
-    assert result.code == 5
-    assert result.out.endswith("last\n")
-    if not arguments:
-        assert_complete(result.out.splitlines())
+    whole, tail = (follower.finish() for follower in followers)
+    assert whole.code == tail.code == 5
+    assert_complete(whole.out.splitlines())
+    lines = tail.out.splitlines()
+    assert lines == whole.out.splitlines()[-len(lines) :]
     # A line of ours, none of the library's log.
-    assert "trying again" not in result.err and "doesn't answer" not in result.err
+    for result in (whole, tail):
+        assert "trying again" not in result.err and "doesn't answer" not in result.err
 
 
 def test_a_follower_of_a_waiting_run_sees_it_start(own_yard: Yard) -> None:

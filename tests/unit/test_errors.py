@@ -6,6 +6,7 @@ import ast
 import builtins
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -79,11 +80,14 @@ def test_misuse_ends_with_2_and_every_other_failure_with_1(kind: type[errors.Gpu
     assert kind.exit_code == (2 if issubclass(kind, errors.UsageError) else 1)
 
 
-def _modules() -> Iterator[tuple[str, ast.Module]]:
-    for file in sorted(SOURCE.rglob("*.py")):
-        name = file.relative_to(SOURCE).as_posix()
-        if not name.startswith("_proto/") and name != "errors.py":
-            yield name, ast.parse(file.read_text())
+@cache
+def _modules() -> list[tuple[str, ast.Module]]:
+    names = {file.relative_to(SOURCE).as_posix(): file for file in sorted(SOURCE.rglob("*.py"))}
+    return [
+        (name, ast.parse(file.read_text()))
+        for name, file in names.items()
+        if not name.startswith("_proto/") and name != "errors.py"
+    ]
 
 
 def _is_exception(base: ast.expr) -> bool:

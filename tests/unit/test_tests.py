@@ -48,6 +48,7 @@ def _is_fixture(function: Function) -> bool:
     return any("fixture" in ast.unparse(decorator) for decorator in function.decorator_list)
 
 
+@cache
 def _used(function: Function) -> set[str]:
     """The names of whatever a function calls or hands on, without what comes before their last dot."""
     nodes = list(ast.walk(function))
@@ -65,9 +66,12 @@ def _asserting() -> set[str]:
     ambiguous |= {name for known in (str, list, dict, set, Path) for name in dir(known)}
     found = {"raises", "fail", "warns"}
     found |= {f.name for f in used if any(isinstance(node, ast.Assert) for node in ast.walk(f))}
-    while more := {f.name for f, names in used.items() if names & (found - ambiguous)} - found:
+    while True:
+        failing = found - ambiguous
+        more = {f.name for f, names in used.items() if not names.isdisjoint(failing)} - found
+        if not more:
+            return found
         found |= more
-    return found
 
 
 def test_every_test_can_fail() -> None:

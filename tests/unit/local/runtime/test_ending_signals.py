@@ -163,7 +163,7 @@ async def test_a_program_before_a_pipe_can_save(start: Start, folder: Path, shel
     line = f"{sys.executable} ck.py 2>&1 | tee log.txt"
     container = await start(shell, "-c", line)
     await until_async(container.log_path.read_text, "it prints up", lambda log: "up" in log)
-    await asyncio.gather(container.stop(20), container.wait())
+    await asyncio.gather(container.stop(LONG_S), container.wait())
     assert (folder / "checkpoint").read_text() == "whole"
     assert (folder / "log.txt").read_text().splitlines()[-1] == "saving 49"
     assert container.log_path.read_text().splitlines()[-1] == "saving 49"
