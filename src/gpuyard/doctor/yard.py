@@ -51,7 +51,16 @@ def _disk(facts: YardFacts) -> Check:
     remedy += "or set GPUYARD_HOME to a folder elsewhere"
     if facts.free_bytes < LEAST_FREE_BYTES:
         return broken("disk", f"{text}, {LEAST_FREE_BYTES // MIB} MiB are needed", remedy)
-    return warning("disk", text, remedy) if facts.free_bytes < _LITTLE_BYTES else ok("disk", text)
+    if facts.free_bytes < _LITTLE_BYTES:
+        return warning("disk", text, remedy)
+    if facts.bounds_logs:
+        return ok("disk", text)
+    return warning(
+        "disk",
+        f"{text}; its file system can't free the front of a file, so logs of runs grow without bound",
+        "set GPUYARD_HOME to a folder of a local disk (ext4, XFS, btrfs, tmpfs), or NFS 4.2; or keep an eye "
+        "on it: `gpuyard rm` removes a run's logs",
+    )
 
 
 def _settings(facts: YardFacts) -> Check:

@@ -18,6 +18,7 @@ from gpuyard.doctor.cluster_facts import or_error
 from gpuyard.doctor.progress import Progress
 from gpuyard.doctor.registry import RegistryFact, look_at_registry
 from gpuyard.kube.objects import EVENTS, NODES, Manifest, ObjectKey
+from gpuyard.local.disk import frees_fronts
 from gpuyard.local.lifecycle import daemon_pid
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import RunningYard, Settings, load_running, load_settings
@@ -33,6 +34,7 @@ class YardFacts:
     Attributes:
         folder: None when data can be kept there and nobody else reaches the sockets.
         free_bytes: of the file system that the data is on.
+        bounds_logs: whether that can free the front of a file, as a log at its bound needs.
         pid: of the daemon; 0 when it doesn't run.
         running: what the daemon said of itself when it was ready.
         api: None when a yard of this release answers.
@@ -52,6 +54,7 @@ class YardFacts:
     registry: RegistryFact
     set_aside: Sequence[str] | errors.GpuyardError = ()
     health_mistakes: Sequence[str] = ()
+    bounds_logs: bool = True
 
 
 async def look_at_yard(
@@ -80,6 +83,7 @@ async def look_at_yard(
         api=api,
         node=node,
         set_aside=set_aside,
+        bounds_logs=await asyncio.to_thread(frees_fronts, _nearest(paths.data_dir)),
         health_mistakes=_health_mistakes(paths, settings, running),
         registry=await progress.at("registry", look_at_registry(asked, environ)),
     )

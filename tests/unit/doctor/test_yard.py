@@ -82,6 +82,7 @@ def test_a_stopped_yard() -> None:
         ),
         ({"free_bytes": 1 << 20}, "disk", State.BROKEN, "1 MiB free for /data"),
         ({"free_bytes": 1 << 30}, "disk", State.WARNING, "1024 MiB free"),
+        ({"bounds_logs": False}, "disk", State.WARNING, "logs of runs grow without bound"),
         (
             {"settings": errors.YardError("can't be read", remedy="r")},
             "settings",

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gpuyard import errors
+from gpuyard.local.disk import KEEP_SIZE, fallocate
 from gpuyard.local.runtime.procfs import ProcessStat, parse_stat
 from gpuyard.local.runtime.regular_files import open_regular
 from gpuyard.local.runtime.values import Exit, ExitReason
@@ -41,8 +42,6 @@ TMP = "tmp"
 
 #: PID_MAX_LIMIT of Linux.
 _MAX_PID = 1 << 22
-#: Linux' FALLOC_FL_KEEP_SIZE.
-_KEEP_SIZE = 0x01
 _PROMISED_BYTES = 8192
 _DECODER = json.JSONDecoder()
 _NEVER = datetime.fromtimestamp(0, UTC)
@@ -108,12 +107,11 @@ def create(path: Path, *, boot_id: str, name: str, isolation: str, started_at: d
 def _promise(journal: int) -> None:
     """Has the file system keep the file's first block for the other values: an exit code must not be lost on
     a disk that was filled meanwhile. The size stays, since the others append."""
-    import ctypes  # cheap where it is loaded already, and Python has no other way
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.fallocate64.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-    if libc.fallocate64(journal, _KEEP_SIZE, 0, _PROMISED_BYTES) and ctypes.get_errno() == errno.ENOSPC:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    try:
+        fallocate(journal, KEEP_SIZE, 0, _PROMISED_BYTES)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
 
 
 def _sync_folder(folder: Path) -> None:
