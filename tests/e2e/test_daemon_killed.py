@@ -56,7 +56,8 @@ def test_a_run_goes_on_with_the_same_process_and_whole_logs(own_yard: Yard) -> N
     assert alive(shell)
     for arguments in (("ps",), ("status",)):
         said = own_yard.refused(1, *arguments)
-        assert "the yard is stopped, but 1 of its runs goes on (pod steady-" in said and "gpuyard up" in said
+        assert f"stopped (data in {own_yard.home}), but 1 of its runs goes on (pod steady-" in said
+        assert "gpuyard up" in said
     assert "1 of its runs goes on (pod steady-" in own_yard.ok("down")
     said = own_yard.refused(1, "down", "--stop")
     assert "1 of its runs goes on" in said and "gpuyard up && gpuyard down --stop" in said

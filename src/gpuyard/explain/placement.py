@@ -279,7 +279,7 @@ def _about_models(request: PodRequest, snapshot: Snapshot) -> str:
             models.setdefault(model, []).append(node.name)
     there = ", ".join(f"{model} (node {few(names)})" for model, names in sorted(models.items()))
     wanted = models_in_words(wanted_models(request))
-    return f"needs the GPU model {wanted}; there is {there or 'no known model'}"
+    return f"the GPU model it needs is {wanted}; there is {there or 'no known model'}"
 
 
 def _about_size(request: PodRequest, snapshot: Snapshot) -> str:

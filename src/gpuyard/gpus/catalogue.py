@@ -66,10 +66,10 @@ def find_models(text: str) -> tuple[GpuModel, ...]:
 
 
 def in_words(names: Sequence[str]) -> str:
-    """Names of models as a user would say them: all that "A100" can mean are `A100 (any)`."""
+    """Names of models as a user would say them: all that "A100" can mean are `any A100`."""
     word = names[0].partition("-")[0] if names else ""
     if len(names) > 1 and {model.name for model in find_models(word)} == set(names):
-        return f"{word} (any)"
+        return f"any {word}"
     return " or ".join(names)
 
 

@@ -87,7 +87,7 @@ def stopped(paths: YardPaths) -> errors.YardStopped:
         )
     if going_on := survivors_text(paths):
         return errors.YardStopped(
-            f"the yard is stopped, but {going_on} (data in {paths.data_dir})",
+            f"the yard is stopped (data in {paths.data_dir}), but {going_on}",
             remedy="`gpuyard up` starts it and finds them again",
         )
     return errors.YardStopped(

@@ -126,7 +126,7 @@ def test_what_holds_it_now(
             request(4, affinity=(A100,)),
             [node("a", labels={MODEL: "H100"}), node("b", labels={MODEL: "H100"}), node("c")],
             Blocker.MODEL,
-            "needs the GPU model A100; there is H100 (node a, b)",
+            "the GPU model it needs is A100; there is H100 (node a, b)",
             id="no such model",
         ),
         pytest.param(

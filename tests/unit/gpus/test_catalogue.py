@@ -136,7 +136,7 @@ def test_every_row_is_sound(model: GpuModel) -> None:
 
 
 def test_names_in_words() -> None:
-    assert in_words([model.name for model in find_models("A100")]) == "A100 (any)"
+    assert in_words([model.name for model in find_models("A100")]) == "any A100"
     assert in_words(["A100-40GB", "A100-80GB"]) == "A100-40GB or A100-80GB"
     assert (in_words(["H100"]), in_words([])) == ("H100", "")
 
