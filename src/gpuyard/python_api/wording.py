@@ -28,8 +28,8 @@ _ARGUMENTS = {name.replace("_", "-"): name for name in SPEC.keys} | {
 _WORDS = re.compile(
     r"`gpuyard run (?P<quoted>[^`]+)`|(?<!`)gpuyard run (?P<bare>[^`]+)$"
     r"|`[^`]*`|\b(?:gpuyard|kubectl) [a-z].*"  # other commands stay as they are
-    r"|--env (?P<variable>[A-Z_]+)|--context (?P<context>yard)"
-    r"|(?<![\w-])--(?P<option>[a-z-]+)(?: (?:NAME|PATH|gpu)\b)?|(?P<file>(?:after )?(?<![\w-])-f\b)"
+    r"|--env (?P<variable>[A-Z_]+)(?:=(?P<value>\w+))?|--context (?P<context>yard)"
+    r"|(?<![\w-])--(?P<option>[a-z-]+)(?: (?:NAME|PATH|MODEL:N|gpu)\b)?|(?P<file>(?:after )?(?<![\w-])-f\b)"
 )
 
 
@@ -43,7 +43,8 @@ def _said(match: re.Match[str]) -> str:
         call = _call(command)
         return match[0] if call is None else f"`{call}`" if match["quoted"] else call
     if match["variable"]:
-        return f'env={{"{match["variable"]}": None}}'
+        value = f'"{match["value"]}"' if match["value"] else "None"
+        return f'env={{"{match["variable"]}": {value}}}'
     if match["context"]:
         return 'context="yard"'
     if match["file"]:

@@ -25,6 +25,8 @@ SOURCE = Path(gpuyard.__file__).parent
         ("--wait submits it all the same", "wait=True submits it all the same"),
         ("choose another --name, or add --replace", "choose another name=, or add replace=True"),
         ("--env PYTHONPATH passes it on", 'env={"PYTHONPATH": None} passes it on'),
+        ("--env A_B=1 gives numbers", 'env={"A_B": "1"} gives numbers'),
+        ("with more memory (--gpus MODEL:N);", "with more memory (gpus=);"),
         ("or run it here with --context yard", 'or run it here with context="yard"'),
         ("name another with --namespace", "name another with namespace="),
         ("raise --memory above 32Mi", "raise memory= above 32Mi"),
@@ -103,11 +105,12 @@ def texts(module: Path) -> Iterator[str]:
 _FOR_PROGRAMS = {
     "--pythonpath", "--context yard", "--show-toplevel", "--cached", "--others", "--exclude-standard",
     "--split-string", "--check-hash-based-pycs", "--version", "--help", "--force", "--api-socket",
-    "--grace", "--signal", "--to",
+    "--grace", "--signal", "--to", "--platform", "--from-literal", "--from-file", "--docker-server",
+    "--master", "--overwrite", "--kubeconfig",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("package", ["runs", "workloads"])
+@pytest.mark.parametrize("package", ["runs", "workloads", "explain"])
 def test_no_advice_keeps_an_option_that_python_hasnt(package: str) -> None:
     left = {
         option

@@ -21,13 +21,13 @@ PYTHON_LINES = (
         r"CUBLAS_STATUS_ALLOC_FAILED",
         "the memory of the GPU is used up",
         "use a smaller batch, lower precision or checkpointed activations, or a GPU with more memory "
-        "(--gpu-type); PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in env helps against fragments",
+        "(--gpus MODEL:N); PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in env helps against fragments",
     ),
     known(
         Cause.GPU_ID_IS_UUID,
         r"invalid literal for int\(\) with base 10: '(?:GPU|MIG)-",
         "the program takes CUDA_VISIBLE_DEVICES for numbers, and a run finds the UUIDs of its GPUs there",
-        "set GPUYARD_CUDA_INDEXES=1 in the run's env, and it finds numbers; or count with "
+        "give it numbers by --env GPUYARD_CUDA_INDEXES=1, or count with "
         "torch.cuda.device_count()",
     ),
     known(

@@ -32,7 +32,8 @@ def in_snapshot(host: HostContext, spec: RunSpec, name: str, snapshots: Path) ->
     """The context in a snapshot that is still to be taken, below the folder `snapshots`.
 
     Raises:
-        UsageError: the run's folder is in no git repository, or its script is named by an absolute path.
+        UsageError: the run's folder is in no git repository, or its script is named by an absolute path or
+            ignored.
     """
     workdir = Path(host.workdir).resolve()
     source = Path(_git(workdir, "rev-parse", "--show-toplevel").decode().rstrip("\n"))
@@ -42,6 +43,8 @@ def in_snapshot(host: HostContext, spec: RunSpec, name: str, snapshots: Path) ->
             f"{script} is an absolute path, which leads out of the snapshot",
             remedy=f"name it from the run's folder: {os.path.relpath(script, workdir)}",
         )
+    if script and not Path(script).is_absolute():
+        _check_known(workdir / script)
     target = snapshots / f"{name}-{uuid4().hex[:12]}"
     snapshot = Snapshot(PurePosixPath(source), PurePosixPath(target), host.workdir)
     return dataclasses.replace(host, workdir=str(target / workdir.relative_to(source)), snapshot=snapshot)
@@ -90,10 +93,23 @@ def take_snapshot(source: Path, target: Path, workdir: Path) -> None:
         ) from error
 
 
+def _check_known(script: Path) -> None:
+    if script.exists() and not _list(script.parent, "--", f":(literal){script.name}"):
+        raise errors.UsageError(
+            f"git ignores {script}, so a snapshot doesn't have it",
+            remedy="take it out of .gitignore, or submit without a snapshot",
+        )
+
+
+def _list(folder: Path, *paths: str) -> list[str]:
+    """Files that git knows or doesn't ignore, below the folder."""
+    listed = _git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard", *paths)
+    return [os.fsdecode(raw) for raw in listed.split(b"\0") if raw]
+
+
 def _files(folder: Path) -> Iterator[str]:
     """Files and links that git knows or doesn't ignore and that are there; those of submodules, too."""
-    listed = _git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    for name in dict.fromkeys(os.fsdecode(raw) for raw in listed.split(b"\0") if raw):
+    for name in dict.fromkeys(_list(folder)):
         path = folder / name
         if path.is_symlink() or path.is_file():
             yield name

@@ -113,6 +113,8 @@ def load_spec(
     findings = Findings(unknown_key)
     found = SPEC(tree.root, (), findings)
     env, unset = _fill_env(tree.root.get("env"), shell, layer.flags)
+    misnamed = {path for path, _ in findings.all}
+    unset = [(path, message) for path, message in unset if path not in misnamed]
     wrong = (*findings.all, *unset, *_across(tree.root, layer.flags))
     problems += [where.problem(path, message) for path, message in wrong]
     if problems:

@@ -34,7 +34,7 @@ Recorded = Callable[..., Ladder]
         ("no-priority", "admission/no_priority_class", "no PriorityClass nope", "leave --priority out"),
         ("no-runtimeclass", "admission/no_runtime_class", "no RuntimeClass nope", "leave runtimeClassName"),
         ("too-large", "nodes/too_large", "needs 9 GPUs, the largest node node-a has 8", "ask for 8 GPUs"),
-        ("hostname", "nodes/model", "the GPU model it needs is H200; there is H100", "use H100 instead of H200"),
+        ("hostname", "nodes/model", "it needs is H200; there is H100", "use H100 instead of H200"),
         ("selector", "nodes/selector", "hasn't the label hardware-typ=nvidia-gpu",
          "select hardware-type=nvidia-gpu instead of hardware-typ=nvidia-gpu"),
         ("taint", "nodes/taints", "the taint nvidia.com/gpu=present:NoSchedule", "tolerate the taint"),

@@ -95,3 +95,13 @@ async def test_one_that_is_too_large_is_refused_and_leaves_nothing(
         async with taken(host.snapshot, host.workdir):
             pass
     assert list((tmp_path / "snapshots").iterdir()) == []
+
+
+def test_a_script_that_git_ignores_is_told_before_the_submit(code: Path, tmp_path: Path) -> None:
+    (code / "data/a.py").write_text("")
+    for run in (("data/a.py",), ("python", "./data/a.py")):
+        with pytest.raises(errors.UsageError, match=r"git ignores .*a\.py, so a snapshot doesn't have it"):
+            in_snapshot(context(code), RunSpec(run=run, snapshot=True), "a", tmp_path)
+    (code / "new*.py").write_text("")
+    for script in ("link/train.py", "src/train.py", "new*.py"):
+        in_snapshot(context(code), RunSpec(run=("python", script), snapshot=True), "a", tmp_path)

@@ -479,3 +479,8 @@ def test_timeouts(written: str, seconds: int) -> None:
 def test_what_is_no_timeout(written: str) -> None:
     [problem] = problems(f"run: x\ntimeout: {written or chr(39) * 2}")
     assert (problem.path, problem.line) == ("timeout", 2)
+
+
+def test_a_name_that_can_t_be_a_variable_s_is_told_once() -> None:
+    [problem] = problems("run: x\nenv: {A B: }")
+    assert "can't name an environment variable" in problem.message
