@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from tests.waiting import until
@@ -117,8 +118,24 @@ def test_output_that_is_no_longer_kept_leaves_a_gap_that_says_so(yard: Yard) -> 
 
 def test_lines_of_a_yard_have_no_times(yard: Yard) -> None:
     yard.ok("run", "-n", "timed", "--", "echo", "hi")
-    for options in (("--since", "10m"), ("--timestamps",), ("-f", "--timestamps")):
+    for options in (("--timestamps",), ("-f", "--timestamps")):
         assert "carry no times" in yard.refused(2, "logs", *options, "timed")
+
+
+def test_since_on_a_yard_is_all_or_nothing_and_says_so_as_kubectl_gets_it(yard: Yard) -> None:
+    yard.ok("run", "-n", "new", "--", "echo", "hi")
+    for options in (("--since", "10m"), ("-f", "--since", "10m"), ("--since", "10m", "--tail", "1")):
+        done = yard.call("logs", *options, "new")
+        assert (done.code, done.out) == (0, "hi\n")
+        assert "no times of lines" in done.err
+    pod = yard.get("/api/v1/namespaces/default/pods?labelSelector=gpuyard.io/run=new")["items"][0]
+    uid = pod["metadata"]["uid"]
+    [log] = (yard.paths.pods_dir / uid).rglob("log")
+    hours_ago = log.stat().st_mtime - 7200
+    os.utime(log, (hours_ago, hours_ago))
+    for options in (("--since", "1h"), ("-f", "--since", "1h")):
+        assert yard.ok("logs", *options, "new") == ""
+    assert yard.ok("logs", "--since", "3h", "new") == "hi\n"
 
 
 def test_output_that_nobody_takes_is_our_failure_once_the_run_is_there(yard: Yard) -> None:

@@ -107,11 +107,11 @@ def log_place(headers: Mapping[str, str], options: LogOptions, *, restarts: bool
 
     Args:
         headers: of an earlier answer of the same server, which say whether it is a yard.
-        options: which part; those with times are for clusters only.
+        options: which part; times of lines are for clusters only.
         restarts: whether the container may be started again, with a log of its own each time.
     """
     if "gpuyard-version" in headers:
-        return OffsetPlace(options.tail_lines)
+        return OffsetPlace(options)
     return TimedPlace(options, restarts=restarts)
 
 
@@ -120,8 +120,8 @@ class OffsetPlace:
 
     ends_early = False
 
-    def __init__(self, tail_lines: int | None = None) -> None:
-        self._tail_lines = tail_lines
+    def __init__(self, options: LogOptions = _WHOLE) -> None:
+        self._options = options
         self._start = -1
         #: The first byte of this start's log that hasn't been printed.
         self._due = 0
@@ -133,7 +133,8 @@ class OffsetPlace:
 
     def query(self) -> LogQuery:
         """See `LogPlace`."""
-        return LogQuery(self._tail_lines if self._start < 0 else None, accept=LOG_FRAMES)
+        wanted = self._options if self._start < 0 else _WHOLE
+        return LogQuery(wanted.tail_lines, since_s=wanted.since_s, accept=LOG_FRAMES)
 
     def begin(self, headers: Mapping[str, str]) -> None:
         """See `LogPlace`."""
@@ -142,8 +143,8 @@ class OffsetPlace:
         self._in_frames = headers.get("content-type", "") == LOG_FRAMES
         self._is_over = start < self._start
         if start > self._start:
-            # What lies before the last lines isn't missing.
-            self._due = self._offset if self._start < 0 and self._tail_lines is not None else 0
+            # What lies before the part that is wanted isn't missing.
+            self._due = self._offset if self._start < 0 and not self._options.is_whole else 0
             self._start = start
 
     def fresh(self, piece: bytes) -> list[bytes | Gap]:

@@ -211,7 +211,7 @@ def test_a_yard_says_where_streams_begin() -> None:
 
 
 def test_a_yard_s_last_lines_are_asked_for_once() -> None:
-    place = OffsetPlace(1)
+    place = OffsetPlace(LogOptions(tail_lines=1))
     assert place.query().tail_lines == 1
     place.begin(headers(4))
     assert place.fresh(b"two\n") == [b"two\n"]
@@ -253,3 +253,11 @@ def test_gaps_of_a_yard_s_log_are_where_they_are(size: int) -> None:
 
 def test_any_other_server_is_a_cluster() -> None:
     assert isinstance(log_place({}, LogOptions(3), restarts=False), TimedPlace)
+
+
+def test_an_offset_place_asks_once_for_what_is_new_and_misses_nothing_before_it() -> None:
+    place = OffsetPlace(LogOptions(since_s=60))
+    assert place.query() == LogQuery(since_s=60, accept=LOG_FRAMES)
+    place.begin({LOG_OFFSET: "100"})
+    assert place.fresh(b"new") == [b"new"]
+    assert place.query() == LogQuery(accept=LOG_FRAMES)

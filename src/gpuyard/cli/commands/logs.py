@@ -6,6 +6,8 @@ import click
 
 from gpuyard.cli.options.shared import Span, complete_runs, target_options
 
+_NO_TIMES = "A yard keeps no times of lines: this is all of each attempt that has printed in that time"
+
 
 @click.command(
     "logs",
@@ -25,7 +27,7 @@ Examples:
     "since_s",
     type=Span(),
     metavar="TIME",
-    help="On a cluster: only what is newer, such as 90s, 10m or 1h30m.",
+    help="Only what is newer, such as 90s or 10m; on a yard all of an attempt that printed in that time.",
 )
 @click.option("--timestamps", is_flag=True, help="On a cluster: each line with its time.")
 def command(
@@ -39,14 +41,16 @@ def command(
 ) -> None:
     """Print what a run's processes wrote; with several attempts, one after the other.
 
-    A yard keeps no times of lines.
+    A yard keeps no times of lines, only when an attempt printed last.
     """
     import sys
 
     from gpuyard.cli.attachment import attached
     from gpuyard.cli.call import call
     from gpuyard.cli.follow import follow_to_exit, print_logs
+    from gpuyard.cli.output.notices import print_notice
     from gpuyard.client.log_place import LogOptions
+    from gpuyard.runs.notices import Notice
     from gpuyard.runs.run import find_run
     from gpuyard.runs.target import Target
 
@@ -56,6 +60,8 @@ def command(
     options = LogOptions(tail, since_s, timestamps)
 
     async def work(target: Target) -> int:
+        if target.is_yard and since_s is not None:
+            print_notice(Notice(_NO_TIMES))
         run = await find_run(target, name, ask_nodes=False)
         if not follow:
             await print_logs(target, run, options)

@@ -67,7 +67,7 @@ def start_of(pod: Manifest) -> int | None:
 
 def check_options(target: Target, options: LogOptions) -> None:
     """Raises UsageError for what the target can't do: processes of a yard write their logs without times."""
-    if target.is_yard and (options.since_s is not None or options.timestamps):
+    if target.is_yard and options.timestamps:
         raise errors.UsageError(
             "the lines of a yard's logs carry no times",
             remedy="ask for the last lines (--tail), or let the program print the time itself",
