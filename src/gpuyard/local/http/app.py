@@ -83,6 +83,12 @@ class ApiApp:
 
     async def _route(self, request: Request) -> Response | Stream:
         path = request.path
+        if (user := request.headers.get(b"impersonate-user")) is not None:
+            # Done as the yard's own user it would be done with rights that nobody meant.
+            raise errors.Forbidden(
+                f'users "{user.decode("latin-1")}" is forbidden: this gpuyard yard has one user, whom nobody '
+                "can impersonate"
+            )
         target = parse_target(path, self._kinds)
         if target is not None:
             return await self._resources.answer(target, request)

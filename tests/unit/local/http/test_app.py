@@ -340,3 +340,8 @@ async def test_a_question_is_answered_and_not_kept(served: Served) -> None:
         400,
         "BadRequest",
     )
+
+
+async def test_nobody_else_s_rights_are_lent(served: Served) -> None:
+    said = refused(await served.http.get(PODS, headers={"Impersonate-User": "bob"}), 403, "Forbidden")
+    assert said.startswith('users "bob" is forbidden')
