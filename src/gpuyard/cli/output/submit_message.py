@@ -16,8 +16,8 @@ from gpuyard.workloads.resolved_run import ResolvedRun
 
 
 def submitted_text(run: ResolvedRun, environ: Mapping[str, str], *, simulated: bool) -> str:
-    """`Submitted train-x7k2q (2 GPUs, simulated)`, with the interpreter where it isn't obvious, and with the
-    script where it was taken along to an image.
+    """`Submitted train-x7k2q (2 GPUs, simulated)`, with the interpreter where it isn't obvious, with the
+    script where it was taken along to an image, and with what becomes of a copy of the code.
 
     Args:
         run: that was submitted.
@@ -27,7 +27,11 @@ def submitted_text(run: ResolvedRun, environ: Mapping[str, str], *, simulated: b
     count = run.spec.gpus.count
     gpus = f"{count} GPU{'s' if count > 1 else ''}" if count else "no GPUs"
     text = f"Submitted {run.name} ({gpus}{', simulated' if count and simulated else ''})"
-    return text + (f" with {run.script.path} from here" if run.script else _interpreter(run, environ))
+    text += f" with {run.script.path} from here" if run.script else _interpreter(run, environ)
+    if run.host is not None and run.host.snapshot is not None:
+        source = run.host.snapshot.source
+        text += f". It runs in a copy of {source}; `gpuyard rm` removes that with all that it writes there"
+    return text
 
 
 def _interpreter(run: ResolvedRun, environ: Mapping[str, str]) -> str:

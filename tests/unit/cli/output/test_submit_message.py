@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from gpuyard.cli.output.submit_message import stdin_has_data, submitted_text
-from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
+from gpuyard.workloads.resolved_run import HostContext, ResolvedRun, Snapshot
 from gpuyard.workloads.spec.gpu_request import GpuRequest
 from gpuyard.workloads.spec.run_spec import RunSpec
 
@@ -47,6 +47,14 @@ def test_gpuyards_own_is_named_unless_it_has_torch(tmp_path: Path, monkeypatch: 
     (tmp_path / "torch.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     assert text(spec, OWN, VIRTUAL_ENV=sys.prefix).endswith("(no GPUs)")
+
+
+def test_what_becomes_of_a_copy_of_the_code_is_told() -> None:
+    copy = Snapshot(PurePosixPath("/home/me/code"), PurePosixPath("/data/train-x-1"), "/home/me/code")
+    host = HostContext("/usr/bin/python3", "/data/train-x-1", "/bin", "/root", "root", snapshot=copy)
+    run = ResolvedRun(RunSpec(run=("true",), snapshot=True), "train-x", "default", host=host)
+    said = submitted_text(run, {}, simulated=False)
+    assert said.startswith("Submitted train-x (no GPUs). It runs in a copy of /home/me/code; `gpuyard rm`")
 
 
 def test_data_on_standard_input(tmp_path: Path) -> None:
