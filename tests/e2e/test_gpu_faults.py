@@ -52,7 +52,7 @@ def test_the_xid_reaches_explain_and_goes_again(gpus: Yard) -> None:
     assert f"it runs, but GPU 0 of node {node} {said}" in explained
     assert explained.count("XID 79") == 1 and "held" not in explained
     assert "stop it and submit it again" in explained
-    assert "it is simulated, and healthy again" in explained and "drain" not in explained
+    assert "take it out of simulated-health.json" in explained and "drain" not in explained
 
     # One that waits for all of them is told the same.
     yard.ok("run", "-d", "-n", "waiter", "--gpus", "8", "--", "true")

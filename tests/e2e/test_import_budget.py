@@ -27,7 +27,7 @@ BUDGETS = {
     ("show", "one"): (45, set()),
     ("stop", "one"): (41, set()),
     # click looks among long options first for what `-d` may be.
-    ("run", "-d", "--", "/bin/true"): (78, {"difflib"}),
+    ("run", "-d", "--", "/bin/true"): (79, {"difflib"}),
     ("explain", "one"): (104, {"difflib"}),
     ("doctor",): (63, {"difflib", "shutil"}),
 }

@@ -13,7 +13,6 @@ from typing import TypeVar
 from gpuyard import errors
 from gpuyard.client.rest import RestApi
 from gpuyard.client.supervision import SET_ASIDE, set_aside_text
-from gpuyard.devices.simulated import parse_simulation, read_health, simulate
 from gpuyard.doctor.cluster_facts import or_error
 from gpuyard.doctor.progress import Progress
 from gpuyard.doctor.registry import RegistryFact, look_at_registry
@@ -109,6 +108,11 @@ def _health_mistakes(
 ) -> Sequence[str]:
     if running is None or isinstance(settings, errors.GpuyardError) or not settings.simulate:
         return ()
+    if not paths.simulated_health.exists():
+        return ()
+    # Most have none.
+    from gpuyard.devices.simulated import parse_simulation, read_health, simulate
+
     inventory = simulate(parse_simulation(settings.simulate), seed=running.node)
     return read_health(paths.simulated_health, inventory)[1]
 

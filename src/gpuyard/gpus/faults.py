@@ -31,9 +31,7 @@ _REPLACE = "{empty} and have the GPU replaced"
 _LOOK = "see the node's kernel log for lines with Xid, and nvidia-smi -q -i {index}"
 #: Before anything is done to a GPU, nothing may run on it.
 _ON_CLUSTER, _ON_YARD = "drain the node", "end what runs here (`gpuyard down --stop`)"
-_SIMULATED = (
-    "it is simulated, and healthy again once simulated-health.json in the data folder doesn't name it"
-)
+_SIMULATED = "take it out of simulated-health.json in the data folder: it is simulated"
 #: Reason → what it means (empty: it says so itself), and what mends it.
 _KNOWN = {
     "XID 32": ("invalid or corrupted push buffer stream", _RESET),
