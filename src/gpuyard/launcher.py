@@ -7,27 +7,29 @@ old or no device is visible. So this checks, without importing torch:
 2. libcuda.so.1 loads, starts and counts at least as many devices,
 3. the driver's CUDA suits the CUDA that the installed torch was built with.
 
-GPUYARD_CUDA_INDEXES=1 gives the command numbers in CUDA_VISIBLE_DEVICES instead of UUIDs, for programs that
-read it as such.
-
 What fails ends the run with exit code 78 and the reason on standard error. GPUYARD_ALLOW_CPU=1 goes on all
-the same; GPUYARD_SIMULATED=1 (set with simulated GPUs) satisfies every check.
+the same; GPUYARD_SIMULATED=1 (set with simulated GPUs) satisfies every check. GPUYARD_CUDA_INDEXES=1 puts
+numbers in the place of UUIDs into CUDA_VISIBLE_DEVICES, for programs that read it as such.
 
     python launcher.py [--pythonpath FOLDERS] [--] COMMAND [ARGUMENT...]
 
 --pythonpath puts folders (colons between them, relative to the working folder) before those of PYTHONPATH: a
 script that travelled to an image finds the modules there as if it lay beside them.
 
-One file, standard library only, Python 3.6 and later: it is copied into images, or travels to them in a
-ConfigMap. It replaces itself by the command, so signals and the exit code are the command's own: 127 when
-there is none, 126 when it can't run.
+It replaces itself by the command; 127 is the exit code when there is none, 126 when it can't run. As the
+first process of a container, with which all others end, it stays and starts the command: see `stay`.
+
+One file, standard library only, Python 3.6 and later: it is copied into images, or travels in a ConfigMap.
 """
 # pathlib would double the time that this takes.
-# ruff: noqa: PTH100, PTH118, PTH123, PTH208
+# ruff: noqa: PTH100, PTH110, PTH116, PTH118, PTH123, PTH208
 
 # Annotations are quoted, and not evaluated: older Pythons have no `list[str]`.
 import os
+import signal
+import stat
 import sys
+import time
 
 if False:  # typing would cost every run's start
     from typing import Any
@@ -55,7 +57,6 @@ for index in range(count.value):
     assert not cuda.cuDeviceGetUuid(made, device)
     print("GPU-" + str(uuid.UUID(bytes=bytes(made))))
 """
-_LIST_TIMEOUT_S = 60
 
 # CUresult, cuda.h.
 _CUDA_ERRORS = {
@@ -68,18 +69,18 @@ _CUDA_ERRORS = {
     804: "the image's forward compatibility libraries don't support this GPU; remove /usr/local/cuda/compat",
 }
 
+#: What a container is stopped with.
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+#: How long the reader of a pipe may work on what is left in it.
+_DRAIN_S = 5.0
+
 
 class Unfit(Exception):
     """Why the run can't have the GPUs that it asked for."""
 
 
 def main(argv: "list[str]", dev: str = "/dev") -> int:
-    """Checks, then becomes the command; returns only when it can't.
-
-    Args:
-        argv: `sys.argv`.
-        dev: the folder of device nodes.
-    """
+    """Checks, then becomes the command of these arguments; returns only when it can't."""
     words = argv[1:]
     if len(words) > 1 and words[0] == "--pythonpath":
         _add_to_path(words[1])
@@ -176,10 +177,8 @@ def _use_indexes() -> None:
     wanted = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     if not wanted or all(name.isdigit() for name in wanted):
         return
-    if _is_on("GPUYARD_SIMULATED"):
-        numbers = {name: index for index, name in enumerate(wanted)}
-    else:
-        numbers = {uuid: index for index, uuid in enumerate(_list_uuids())}
+    uuids = wanted if _is_on("GPUYARD_SIMULATED") else _list_uuids()
+    numbers = {uuid: index for index, uuid in enumerate(uuids)}
     # A UUID may be shortened as long as it is unique; an instance of MIG has no number.
     found = [[number for uuid, number in numbers.items() if uuid.startswith(name)] for name in wanted]
     if any(len(each) != 1 for each in found):
@@ -198,18 +197,12 @@ def _list_uuids() -> "list[str]":
 
     environment = dict(os.environ, CUDA_DEVICE_ORDER="PCI_BUS_ID")
     environment.pop("CUDA_VISIBLE_DEVICES", None)
+    listing, quiet = [sys.executable, "-c", _LIST_UUIDS], subprocess.DEVNULL
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _LIST_UUIDS],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_LIST_TIMEOUT_S,
-            check=False,
-        )
+        printed = subprocess.check_output(listing, env=environment, stderr=quiet, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return []
-    return done.stdout.decode("ascii", "replace").split() if done.returncode == 0 else []
+    return printed.decode("ascii", "replace").split()
 
 
 def _has_mig(dev: str) -> bool:
@@ -279,35 +272,118 @@ def _cuda_of(folder: str, version: str, names: "list[str]") -> str:
 
 
 def _open_files() -> "set[int]":
-    found: set[int] = set()
     try:
-        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+        names = os.listdir("/proc/self/fd")
     except OSError:
-        return found
-    for number in numbers:
-        # The one that listed them is closed again, and its number is free for the next.
-        try:
-            os.fstat(number)
-            found.add(number)
-        except OSError:
-            continue
-    return found
+        return set()
+    # The one that listed them is closed again, and its number is free for the next.
+    return {int(name) for name in names if os.path.exists("/proc/self/fd/" + name)}
 
 
 def _become(command: "list[str]") -> int:
-    import signal
-
     # Python ignores these two, and what is ignored stays so in the command.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)  # noqa: S606 - this is what a launcher is for
-    except FileNotFoundError:
-        _say(f"{command[0]}: there is no such command")
-        return EXIT_NOT_FOUND
     except OSError as error:
-        _say(f"{command[0]} can't be started: {error.strerror}")
-        return EXIT_NOT_EXECUTABLE
+        missing = isinstance(error, FileNotFoundError)
+        why = ": there is no such command" if missing else f" can't be started: {error.strerror}"
+        _say(command[0] + why)
+        return EXIT_NOT_FOUND if missing else EXIT_NOT_EXECUTABLE
+
+
+def stay(run: "Any") -> int:
+    """Runs it in a child, and gives its exit code, 128 + n after signal n. Zombies are reaped meanwhile.
+
+    Signals go to the child alone: its workers are its own to stop. When it has ended of one, which a shell
+    does, what it started is told, and waited for: it may be saving.
+    """
+    if os.getpid() != 1:  # whose children all orphans are
+        try:
+            import ctypes
+
+            ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+        except (ImportError, OSError, AttributeError):
+            pass
+    # Blocked, none is lost, not even one that process 1 doesn't handle. Faults of our own can't wait.
+    taken = set(signal.Signals) - {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, taken)
+    command = os.fork()
+    if not command:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return int(run())
+    passed, ended = [], _reap()
+    while command not in ended:
+        got = signal.sigwaitinfo(taken)
+        if got.si_signo != signal.SIGCHLD:
+            passed.append(got.si_signo)
+            # SI_KERNEL, a terminal's key: all of its group got that.
+            if got.si_code != 0x80:
+                _send(command, got.si_signo)
+        ended = _reap()
+    stops = [by for by in passed if by in _STOPPING or ended[command] == 128 + by]
+    due: dict[int, float] = {}
+    while stops and _end_children(stops[-1], due):
+        signal.sigtimedwait(taken, 0.02)
+        _reap()
+    return ended[command]
+
+
+def _end_children(by: int, due: "dict[int, float]") -> bool:
+    """Tells children by a signal, each at the time that `due` keeps here; False when there are none.
+
+    Tee isn't told in `python train.py | tee log`: it ends with its last writer, and what that prints while it
+    saves is to be read. What has another parent is told when that has ended, since it is our child then.
+    """
+    children, readers = _look()
+    now = time.monotonic()
+    for pid in children:
+        if pid in readers:
+            due[pid] = now + _DRAIN_S
+        elif due.get(pid, now) <= now:
+            _send(pid, by)
+            due[pid] = float("inf")
+    return bool(children)
+
+
+def _look() -> "tuple[set[int], set[int]]":
+    """Our children, and all whose standard input is a pipe that another's output goes to."""
+    children: set[int] = set()
+    pipes: dict[tuple[int, int], tuple[set[int], set[int]]] = {}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                state, parent = file.read().rpartition(b") ")[2].split()[:2]
+            if int(parent) == os.getpid() and state not in (b"Z", b"X"):
+                children.add(pid)
+            for number in {"0", "1", "2"}.intersection(os.listdir(f"/proc/{pid}/fd")):
+                found = os.stat(f"/proc/{pid}/fd/{number}")
+                if stat.S_ISFIFO(found.st_mode):
+                    pipes.setdefault((found.st_dev, found.st_ino), (set(), set()))[number > "0"].add(pid)
+        except OSError:  # it has ended
+            continue
+    return children, {pid for reading, writing in pipes.values() for pid in reading if writing - {pid}}
+
+
+def _reap() -> "dict[int, int]":
+    """The exit codes of the children that have ended."""
+    codes: dict[int, int] = {}
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return codes
+        if not pid:
+            return codes
+        codes[pid] = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except PermissionError:  # it became another user's
+        pass
 
 
 def _is_on(name: str) -> bool:
@@ -315,9 +391,10 @@ def _is_on(name: str) -> bool:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"gpuyard: {text}\n")
-    sys.stderr.flush()
+    print(f"gpuyard: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    # The parent of a container's first process is outside.
+    first = os.getpid() == 1 or os.getppid() == 0
+    sys.exit(stay(lambda: main(sys.argv)) if first else main(sys.argv))

@@ -12,6 +12,7 @@ import pytest
 
 from gpuyard.local.runtime.podman.host import Podman
 from tests.e2e.conftest import Yard, own_yard, shared_yard, stopped_yard, yard
+from tests.e2e.test_stop_and_rm import PIPED, PIPED_SAYS
 from tests.images.conftest import Site, debian_tar, site
 from tests.waiting import until
 
@@ -111,6 +112,19 @@ def test_every_command_with_gpus_is_checked(yard: Yard, debian: str, command: tu
     yard.api("POST", "/apis/batch/v1/namespaces/default/jobs", job)
     assert yard.wait_for("one", "failed")["exit_code"] == 78
     assert "no GPU's device node is there" in yard.ok("logs", "one")
+
+
+@pytest.mark.parametrize("gpus", [(), ("--gpus", "1")])
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_a_program_before_tee_saves_when_its_run_is_stopped(
+    yard: Yard, debian: str, shell: str, gpus: tuple[str, ...]
+) -> None:
+    yard.ok("run", "-d", "-n", "piped", "--image", debian, *gpus, "--shell", shell, "--", PIPED)
+    yard.wait_for_line("piped", "ready")
+    yard.ok("stop", "piped")
+    found = yard.state("piped")
+    assert (found["state"], found["exit_code"]) == ("stopped", 143)
+    assert yard.ok("logs", "piped") == PIPED_SAYS
 
 
 def test_a_run_waits_for_its_config_map(yard: Yard, debian: str) -> None:

@@ -33,6 +33,26 @@ def test_stop_lets_the_run_save_its_work(target: Shell) -> None:
     assert target.ok("stop", "careful") == "careful has ended already.\n"
 
 
+#: A line of shell, and what it prints when it is stopped after its first word.
+PIPED = "python3 -c '" + CAREFUL.replace("sys.exit(7)", """
+    for step in range(50):
+        print("step", step, flush=True)
+        time.sleep(0.005)
+    sys.exit(7)
+""") + "' 2>&1 | tee /tmp/log; echo never"  # fmt: skip
+PIPED_SAYS = "ready\nsaved\n" + "".join(f"step {step}\n" for step in range(50))
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_a_program_before_tee_saves_when_its_run_is_stopped(target: Shell, shell: str) -> None:
+    target.ok("run", "-d", "-n", "piped", "--shell", shell, "--", PIPED)
+    target.wait_for_line("piped", "ready")
+    target.ok("stop", "piped")
+    found = target.state("piped")
+    assert (found["state"], found["exit_code"]) == ("stopped", 143)
+    assert target.ok("logs", "piped") == PIPED_SAYS
+
+
 def test_stop_says_what_it_waits_for(target: Shell) -> None:
     deaf = f"trap '' TERM; echo ready; {target.waiting}; exit 0"
     target.background("deaf", "--", "sh", "-c", deaf)

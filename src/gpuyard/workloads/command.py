@@ -23,6 +23,7 @@ _SHELL_OPTIONS = {
     **dict.fromkeys(("bash", "ksh", "zsh"), ("-eo", "pipefail")),
     **dict.fromkeys(("ash", "dash", "sh"), ("-e",)),
 }
+_OTHER_SHELLS = frozenset({"csh", "fish", "tcsh"})
 #: Words that only a shell understands at the start of a command.
 _SHELL_WORDS = frozenset(
     {".", ":", "!", "{", "case", "cd", "eval", "exec", "exit", "export", "for", "if", "set", "source",
@@ -164,6 +165,14 @@ def subject(argv: Sequence[str]) -> str:
 def is_python(program: str) -> bool:
     """Whether this names a Python interpreter."""
     return re.fullmatch(_PYTHON, PurePosixPath(program).name) is not None
+
+
+def posix_shell_of(argv: Sequence[str]) -> str | None:
+    """A shell that an image with this command has, where the command is a shell or a script of one."""
+    program = PurePosixPath(argv[0])
+    if program.name in _SHELL_OPTIONS:
+        return argv[0]
+    return "/bin/sh" if program.name in _OTHER_SHELLS or program.suffix == ".sh" else None
 
 
 def reads_standard_input(argv: Sequence[str]) -> bool:

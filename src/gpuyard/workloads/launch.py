@@ -1,9 +1,10 @@
 """How the command of a run in an image is started, and the files that the image lacks for it (pure).
 
-The launcher goes first where GPUs were asked for: it checks that they are there. A script of the submitting
-machine is always started by it: the launcher makes the modules in the image's working folder importable,
-beside which the script isn't. Both files are in one immutable ConfigMap, which is named after the run and
-its content and is mounted at `FOLDER`.
+The launcher goes first where GPUs were asked for: it checks that they are there. So it does before a shell,
+which doesn't pass signals on: the launcher has what the shell started save when the run is stopped. A script
+of the submitting machine is always started by it: the launcher makes the modules in the image's working
+folder importable, beside which the script isn't. Both files are in one immutable ConfigMap, which is named
+after the run and its content and is mounted at `FOLDER`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.references import escape_references
 from gpuyard.kube.wellknown import ENV_ALLOW_CPU, LABEL_RUN
-from gpuyard.workloads.command import is_python, resolve_command
+from gpuyard.workloads.command import is_python, posix_shell_of, resolve_command
 from gpuyard.workloads.resolved_run import ResolvedRun, Script
 
 FOLDER = "/etc/gpuyard"
@@ -31,13 +32,8 @@ _VOLUME = "gpuyard"
 _SCRIPT_KEY, _LAUNCHER_KEY = "script", "launcher.py"
 _DIGITS = 10
 #: Before a command that says nothing of a Python to look with. No part of it is anybody's input.
-_BY_SHELL = (
-    "/bin/sh",
-    "-c",
-    f'command -v python3 >/dev/null 2>&1 && exec python3 {LAUNCHER} -- "$@"; '
-    'echo "gpuyard: no python3 in this image: its GPUs are not checked" >&2; exec "$@"',
-    "sh",
-)
+_BY_PYTHON3 = f'command -v python3 >/dev/null 2>&1 && exec python3 {LAUNCHER} -- "$@"; '
+_UNCHECKED = 'echo "gpuyard: no python3 in this image: its GPUs are not checked" >&2; '
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,8 @@ def launch(run: ResolvedRun) -> Launch:
         python, _, *arguments = command
         place = escape_references(_place(run.script))
         return _mounted(run, [*_with_modules(python, run.script), python, place, *arguments])
-    if not spec.gpus.count:
+    shell = posix_shell_of(command)
+    if not spec.gpus.count and shell is None:
         return Launch(command)
     if run.entrypoint:
         # A command takes the place of the image's entry point, and with it of the launcher there.
@@ -78,10 +75,11 @@ def launch(run: ResolvedRun) -> Launch:
     if is_python(command[0]):
         # Its torch is the one that the command would import.
         return _mounted(run, [command[0], LAUNCHER, "--", *command])
-    if allows_cpu(spec.env):
+    if shell is None and allows_cpu(spec.env):
         # An image without a shell can't be started so; whoever has one says that nothing is to be checked.
         return Launch(command)
-    return _mounted(run, [*_BY_SHELL, *command])
+    script = _BY_PYTHON3 + (_UNCHECKED if spec.gpus.count else "") + 'exec "$@"'
+    return _mounted(run, [shell or "/bin/sh", "-c", script, "sh", *command])
 
 
 def allows_cpu(env: Mapping[str, str]) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from gpuyard.kube.names import is_label
 from gpuyard.kube.references import expand_references
+from gpuyard.workloads.command import resolve_command
 from gpuyard.workloads.launch import LAUNCHER
 from gpuyard.workloads.names import MAX_LENGTH
 from gpuyard.workloads.render import render
@@ -20,10 +21,10 @@ TEXT = "the launcher"
 RUN = "/etc/gpuyard/run"
 
 
-def resolved(*run: str, gpus: str = "", name: str = "train", **more: Any) -> ResolvedRun:
+def resolved(*run: str, line: str = "", gpus: str = "", name: str = "train", **more: Any) -> ResolvedRun:
     decided = {key: more.pop(key) for key in ("script", "entrypoint", "launcher") if key in more}
     request = parse_gpus(gpus) if gpus else GpuRequest()
-    spec = RunSpec(run=run, image="python:3.12", gpus=request, **more)
+    spec = RunSpec(run=line or run, image="python:3.12", gpus=request, **more)
     return ResolvedRun(spec, name, "ml", image="python:3.12", **{"launcher": TEXT, **decided})
 
 
@@ -120,9 +121,40 @@ def test_a_script_of_the_image_s_own_is_checked_too() -> None:
 
 
 @pytest.mark.parametrize("entrypoint", [(), ("python", "launcher.py")])
-def test_without_gpus_and_script_nothing_travels(entrypoint: tuple[str, ...]) -> None:
-    [job] = render(resolved("torchrun", "train.py", entrypoint=entrypoint))
-    assert command_of(job) == ["torchrun", "train.py"]
+@pytest.mark.parametrize("run", [("torchrun", "train.py"), ("python", "train.py"), ("/server.shop",)])
+def test_without_gpus_script_and_shell_nothing_travels(
+    run: tuple[str, ...], entrypoint: tuple[str, ...]
+) -> None:
+    [job] = render(resolved(*run, entrypoint=entrypoint))
+    assert command_of(job) == list(run)
+
+
+@pytest.mark.parametrize(
+    ("line", "more", "shell"),
+    [
+        ("python ck.py | tee log", {}, "/bin/sh"),
+        ("python ck.py", {"shell": "bash"}, "bash"),
+        ("python ck.py", {"shell": "/busybox/sh -e"}, "/busybox/sh"),
+        ("python ck.py", {"shell": "fish"}, "/bin/sh"),
+        ("bash train.sh", {}, "bash"),
+        ("./train.sh --epochs 3", {}, "/bin/sh"),
+        ("python ck.py | tee log", {"env": {"GPUYARD_ALLOW_CPU": "1"}, "gpus": "1"}, "/bin/sh"),
+    ],
+)
+def test_a_shell_is_started_by_the_launcher_which_passes_signals_on(
+    line: str, more: dict[str, Any], shell: str
+) -> None:
+    config_map, job = render(resolved(line=line, **more))
+    assert config_map["data"] == {"launcher.py": TEXT}
+    own = resolve_command(line, None, more.get("shell"))
+    first, *words = command_of(job)
+    assert (first, words[0], tuple(words[3:])) == (shell, "-c", own)
+
+
+def test_a_shell_in_an_image_with_the_launcher_needs_no_other() -> None:
+    entrypoint = ("/opt/gpuyard/venv/bin/python", "/opt/gpuyard/launcher.py", "--")
+    [job] = render(resolved("bash", "train.sh", entrypoint=entrypoint))
+    assert command_of(job) == [*entrypoint, "bash", "train.sh"]
 
 
 def test_an_image_s_own_launcher_is_enough() -> None:
@@ -134,9 +166,9 @@ def test_an_image_s_own_launcher_is_enough() -> None:
     assert command_of(job) == [*entrypoint, "torchrun", "x.py"]
 
 
-def run_by_shell(folder: Path, *run: str, python: bool) -> subprocess.CompletedProcess[str]:
+def run_by_shell(folder: Path, *run: str, python: bool, gpus: str = "1") -> subprocess.CompletedProcess[str]:
     """Runs the command as it would be, with a python3 that prints its arguments, or without one."""
-    _, job = render(resolved(*run, gpus="1"))
+    _, job = render(resolved(*run, gpus=gpus))
     (folder / "bin").mkdir()
     if python:
         (folder / "bin/python3").write_text('#!/bin/sh\nprintf "[%s]" "$@"')
@@ -165,6 +197,11 @@ def test_an_image_without_python3_runs_all_the_same_and_says_so(tmp_path: Path) 
     done = run_by_shell(tmp_path, "tool", *ODD, python=False)
     assert (done.returncode, done.stdout) == (7, "".join(f"({word})" for word in ODD))
     assert done.stderr == "gpuyard: no python3 in this image: its GPUs are not checked\n"
+
+
+def test_a_shell_without_gpus_in_an_image_without_python3_is_just_started(tmp_path: Path) -> None:
+    done = run_by_shell(tmp_path, "/bin/sh", "-c", "tool a; exit 3", python=False, gpus="")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "(a)", "")
 
 
 def test_a_run_that_may_go_on_without_gpus_needs_no_shell() -> None:

@@ -136,10 +136,12 @@ def pipe_readers(pids: Iterable[int]) -> set[int]:
 
 
 def has_default_action(pid: int, number: int) -> bool:
-    """Whether a process neither handles nor ignores this signal; False when it is gone."""
+    """Whether a process neither handles, ignores nor waits for this signal; False when it is gone."""
+    # A signal that process 1 waits for, as the launcher and tini do, is only blocked.
+    names = ("SigBlk:", "SigIgn:", "SigCgt:")
     status = _read(pid, "status").decode(errors="replace")
-    sets = dict(line.split(":\t") for line in status.splitlines() if line.startswith(("SigIgn:", "SigCgt:")))
-    return len(sets) == 2 and not any(int(each, 16) >> (number - 1) & 1 for each in sets.values())
+    sets = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(names)]
+    return len(sets) == len(names) and not any(each >> (number - 1) & 1 for each in sets)
 
 
 def innermost_pid(pid: int) -> int | None:

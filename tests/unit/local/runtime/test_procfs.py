@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -40,6 +42,17 @@ def test_whether_a_signal_has_its_default_action(handler: Any, default: bool) ->
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert not procfs.has_default_action(2**22 + 1, signal.SIGUSR2)
+
+
+def test_a_signal_that_is_waited_for_has_no_default_action() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", "import signal; signal.sigwait({signal.SIGUSR2})"],
+        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2}) and None,
+    ) as waiting:
+        assert procfs.has_default_action(waiting.pid, signal.SIGUSR1)
+        assert not procfs.has_default_action(waiting.pid, signal.SIGUSR2)
+        waiting.send_signal(signal.SIGUSR2)
+    assert waiting.returncode == 0
 
 
 def test_own_process() -> None:
