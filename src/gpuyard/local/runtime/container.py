@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 0.002
 _POLL_MAX_S = 0.05
+#: How long the reader of a pipe may work on what is left in it.
+_DRAIN_S = 5.0
 #: A sandbox that hasn't named its first process by then never will.
 _SETUP_S = 2.0
 
@@ -96,9 +99,8 @@ class Container:
     async def wait(self) -> Exit:
         """Waits until the command has ended, ends what it left behind, and says how it ended.
 
-        Processes left behind are killed at once or, when the container is being stopped, get SIGTERM and the
-        rest of the grace, the readers of a pipe once its writers have ended. Nothing of the container is
-        alive when this returns.
+        Processes left behind are killed at once or, when the container is being stopped, are told and get
+        the rest of the grace. Nothing of the container is alive when this returns.
         """
         await self._ended.wait()
         journal = await patiently(self._journal)
@@ -178,19 +180,29 @@ class Container:
             pause_s = min(pause_s * 2, _POLL_MAX_S)
 
     async def _end_leftovers(self, members: Members) -> None:
-        terminated: set[int] = set()
+        due: dict[int, float] = {}
         pause_s = _POLL_S
         while left := await patiently(members.alive):
             if self._kill_at is None or self._is_overdue():
                 await patiently(members.kill)
             else:
-                # In `python train.py | tee log` tee would end first, and what Python prints as it saves would
-                # meet a broken pipe. A reader ends with its last writer.
-                due = left - terminated - await patiently(partial(procfs.pipe_readers, left))
-                send(due, signal.SIGTERM)
-                terminated |= due
+                await patiently(partial(self._tell, left, due))
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _POLL_MAX_S)
+
+    def _tell(self, left: set[int], due: dict[int, float]) -> None:
+        """Signals each of these that has no parent of its own, at the time that `due` keeps for it.
+
+        What has one is that one's to stop: a training saves with the help of its workers. In
+        `python train.py | tee log` tee isn't told: it ends with its last writer, and what that prints while
+        it saves is to be read. A program gets the signal of the stop if it handles it.
+        """
+        by, now = self._signal or signal.SIGTERM, time.monotonic()
+        due |= dict.fromkeys(procfs.pipe_readers(left), now + _DRAIN_S)
+        for pid in procfs.topmost(left):
+            if due.get(pid, now) <= now:
+                send([pid], by if procfs.handles(pid, by) else signal.SIGTERM)
+                due[pid] = float("inf")
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -135,13 +135,28 @@ def pipe_readers(pids: Iterable[int]) -> set[int]:
     return {pid for pid, pipe in inputs.items() if outputs.get(pipe, set()) - {pid}}
 
 
+def topmost(pids: set[int]) -> set[int]:
+    """Those whose parent isn't among them; process 1 of their namespace, to which orphans go, is none."""
+    parents = {stat.pid: stat.parent for stat in map(read_stat, pids) if stat is not None}
+    return {pid for pid, parent in parents.items() if parent not in pids or innermost_pid(parent) == 1}
+
+
 def has_default_action(pid: int, number: int) -> bool:
     """Whether a process neither handles, ignores nor waits for this signal; False when it is gone."""
     # A signal that process 1 waits for, as the launcher and tini do, is only blocked.
-    names = ("SigBlk:", "SigIgn:", "SigCgt:")
+    return _signal_is_in(pid, number, "SigBlk", "SigIgn", "SigCgt") is False
+
+
+def handles(pid: int, number: int) -> bool:
+    """Whether a process has a handler for this signal."""
+    return _signal_is_in(pid, number, "SigCgt") is True
+
+
+def _signal_is_in(pid: int, number: int, *names: str) -> bool | None:
+    """Whether one of these sets of a process's signals has this one; None when it is gone."""
     status = _read(pid, "status").decode(errors="replace")
-    sets = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(names)]
-    return len(sets) == len(names) and not any(each >> (number - 1) & 1 for each in sets)
+    sets = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Sig"))
+    return any(int(sets[name], 16) >> (number - 1) & 1 for name in names) if sets else None
 
 
 def innermost_pid(pid: int) -> int | None:

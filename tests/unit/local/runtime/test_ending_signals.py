@@ -167,3 +167,41 @@ async def test_a_program_before_a_pipe_can_save(start: Start, folder: Path, shel
     assert (folder / "checkpoint").read_text() == "whole"
     assert (folder / "log.txt").read_text().splitlines()[-1] == "saving 49"
     assert container.log_path.read_text().splitlines()[-1] == "saving 49"
+
+
+async def test_workers_of_a_program_that_a_shell_started_are_left_to_it(start: Start, folder: Path) -> None:
+    """A data loader's worker that gets SIGTERM, too, breaks the training before it has saved."""
+    (folder / "train.py").write_text(
+        "import os, signal, subprocess, time\n"
+        "worker = subprocess.Popen(['sleep', '60'])\n"
+        "def save(*_):\n"
+        "    time.sleep(0.2); print('worker', worker.poll(), flush=True); os._exit(0)\n"
+        "signal.signal(15, save); print('up', flush=True); time.sleep(60)\n"
+    )
+    container = await start("bash", "-c", f"({PYTHON} train.py; echo never); echo never")
+    await until_async(container.log_path.read_bytes, "it prints")
+    assert await _stopped(container, LONG_S) == 128 + signal.SIGTERM
+    assert container.log_path.read_bytes() == b"up\nworker None\n"
+
+
+async def test_a_slow_reader_gets_to_its_end(start: Start, folder: Path) -> None:
+    (folder / "ck.py").write_text(_SAVES)
+    line = f"{PYTHON} ck.py | while read line; do echo $line; sleep 0.01; done"
+    container = await start("bash", "-c", line)
+    await until_async(container.log_path.read_bytes, "it prints")
+    assert await _stopped(container, LONG_S) == 128 + signal.SIGTERM
+    assert container.log_path.read_text().splitlines() == ["up", *(f"saving {n}" for n in range(50))]
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+async def test_a_program_before_a_pipe_gets_the_signal_that_was_chosen(
+    start: Start, folder: Path, shell: str
+) -> None:
+    (folder / "ck.py").write_text(_SAVES.replace("SIGTERM", "SIGUSR1"))
+    container = await start(shell, "-c", f"{PYTHON} ck.py 2>&1 | tee log.txt")
+    await until_async(container.log_path.read_bytes, "it prints")
+    waiting = asyncio.create_task(container.wait(), name="wait")
+    await container.stop(LONG_S, signal.SIGUSR1)
+    await waiting
+    assert (folder / "checkpoint").read_text() == "whole"
+    assert (folder / "log.txt").read_text().splitlines()[-1] == "saving 49"

@@ -119,3 +119,16 @@ def test_descendants_of_a_tree() -> None:
     assert procfs.descendants(2, table) == {3, 4}
     assert procfs.descendants(6, table) == {6}  # no endless walk, whatever /proc says
     assert procfs.descendants(9, table) == set()
+
+
+def test_who_has_no_parent_of_its_own() -> None:
+    line = "sh -c 'echo $$; sleep 600; true'; true"
+    with subprocess.Popen(["sh", "-c", line], stdout=subprocess.PIPE, text=True) as outer:
+        assert outer.stdout is not None
+        inner = int(outer.stdout.readline())
+        assert procfs.topmost({outer.pid, inner, os.getpid(), 2**22 + 1}) == {os.getpid()}
+        assert procfs.topmost({outer.pid, inner}) == {outer.pid}
+        assert procfs.topmost({inner}) == {inner}
+        os.kill(outer.pid, signal.SIGKILL)
+        for pid in procfs.descendants(inner, procfs.all_processes()) | {inner}:
+            os.kill(pid, signal.SIGKILL)
