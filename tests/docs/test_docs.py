@@ -229,6 +229,23 @@ def test_there_are_specs_in_the_documents() -> None:
     assert len(SPECS) >= 2
 
 
+def test_the_training_that_saves_does_so_as_it_stands_there(tmp_path: Path) -> None:
+    page = ROOT / "docs/how-to/save-when-stopped.md"
+    [program] = [text for language, text in blocks(page) if language == "python"]
+    (tmp_path / "train.py").write_text(program)
+    start = 0
+    for _ in range(2):
+        with subprocess.Popen(
+            [sys.executable, "train.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        ) as training:
+            assert training.stdout is not None
+            assert training.stdout.readline() == f"from step {start}\n"
+            training.terminate()
+            said = re.fullmatch(r"saved step (\d+)\n", training.stdout.read())
+        assert training.returncode == 143 and said
+        start = int(said[1]) + 1
+
+
 def test_the_walks_name_modules_that_are_there() -> None:
     text = (ROOT / "docs/explanation/three-walks.md").read_text()
     modules = [path.as_posix() for path in (ROOT / "src/gpuyard").rglob("*.py")]
