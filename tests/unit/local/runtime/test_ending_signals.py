@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.values import ExitReason
 from tests.waiting import until_async
@@ -135,8 +136,9 @@ async def test_death_by_a_signal_of_its_own(start: Start, number: signal.Signals
 async def test_keeper_of_the_exit_code_killed_by_somebody_else(start: Start) -> None:
     container = await start("sh", "-c", "echo up; sleep 60")
     await until_async(container.log_path.read_bytes, "it prints")
-    journal = (container.folder / "journal").read_text().splitlines()[1]
-    os.kill(int(journal.split('"')[3].split()[0]), signal.SIGKILL)
+    journal = journals.read(container.folder / journals.JOURNAL)
+    assert journal is not None and journal.started is not None
+    os.kill(journal.started.pid, signal.SIGKILL)
     exit_ = await container.wait()
     assert (exit_.code, exit_.reason) == (137, ExitReason.UNKNOWN)
     assert _left_of(container) == []
