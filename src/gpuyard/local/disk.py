@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from pathlib import Path
 
 MIB = 1 << 20
@@ -40,6 +39,8 @@ def frees_fronts(folder: Path) -> bool:
 
     It is tried with a file that leaves nothing behind; True also where that can't be done.
     """
+    import tempfile  # long to import, and commands need only `shortage`
+
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_TRIAL_BYTES))
