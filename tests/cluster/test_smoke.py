@@ -78,6 +78,12 @@ def test_servers_of_other_apis_can_tell_whom_the_api_server_speaks_for(cluster: 
     assert data["requestheader-client-ca-file"] != data["client-ca-file"]
 
 
+def test_a_watch_that_etcd_cannot_serve_is_refused_so_that_clients_watch_otherwise(cluster: Cluster) -> None:
+    how = "watch=1&timeoutSeconds=1&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=1"
+    with pytest.raises(ClusterError, match="unless the WatchList feature gate is enabled"):
+        cluster.kubectl("get", "--raw", f"/api/v1/namespaces?{how}&sendInitialEvents=1")
+
+
 def test_pods_reach_nothing_outside(pods: Pods) -> None:
     # 192.0.2.0/24 is nobody's (RFC 5737); without a route it fails at once, and nothing is ever sent.
     pods.create("client", node="node-a")
