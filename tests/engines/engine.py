@@ -55,7 +55,7 @@ class Engine:
         arguments: Sequence[str] = (),
         without: Sequence[str] = (),
     ) -> None:
-        """Installs it; returns when its Deployments are available.
+        """Installs it; returns when its kinds are served and its Deployments available.
 
         Args:
             manifests: folders of the module that kustomize reads.
@@ -76,6 +76,7 @@ class Engine:
         # What another applies as well, such as a certificate of its own, is its to change.
         apply = ("apply", "--server-side", "--force-conflicts", "-k", str(self.folder))
         cluster.kubectl(*apply, timeout_s=_READY_S)
+        cluster.kubectl("wait", "crds", "--all", "--for=condition=Established", "--timeout=50s")
         for name in images:
             deployment = (f"--namespace={self.namespace}", f"deployment/{name}")
             try:
