@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.atomic_files import replace_file
 from gpuyard.devices.inventory import Device, DeviceNode, Inventory
 from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.wellknown import ENV_SIMULATED
@@ -60,16 +61,13 @@ def publish(folder: Path, inventory: Inventory) -> None:
         DeviceError: the folder can't be written.
     """
     path = folder / SPEC_FILE
-    # Runtimes read *.json and *.yaml: this is neither.
-    beside = folder / f"{SPEC_FILE}.new"
     try:
         if not inventory.devices:
             remove(folder)
             return
         folder.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(cdi_spec(inventory), indent=2) + "\n")
-        beside.chmod(0o644)
-        beside.replace(path)
+        # Runtimes read *.json and *.yaml: an unfinished file is neither.
+        replace_file(path, f"{json.dumps(cdi_spec(inventory), indent=2)}\n".encode(), mode=0o644)
     except OSError as error:
         raise errors.DeviceError(
             f"can't write the CDI spec {path}: {error.strerror}",

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.atomic_files import replace_file
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,8 @@ def write_marks(path: Path, marks: NodeMarks) -> None:
     Raises:
         DeviceError: it can't be written.
     """
-    beside = path.with_name(f"{path.name}.new")
     try:
-        beside.write_text(json.dumps(asdict(marks)))
-        beside.chmod(0o644)
-        beside.replace(path)
+        replace_file(path, json.dumps(asdict(marks)).encode(), mode=0o644)
     except OSError as error:
         raise errors.DeviceError(
             f"can't write the node's marks {path}: {error.strerror}",

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from gpuyard import errors
+from gpuyard.atomic_files import PREFIX as UNFINISHED
 from gpuyard.building.secrets import looks_secret
-from gpuyard.images.atomic_files import PREFIX as UNFINISHED
 from gpuyard.images.layers import PIECE, Entry
 from gpuyard.images.user_file import read_user_file
 

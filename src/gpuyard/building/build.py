@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.atomic_files import sweep
 from gpuyard.building.application import Application, read_application
 from gpuyard.building.environment import WORKDIR
 from gpuyard.building.lock import NAME as LOCK_NAME
@@ -19,7 +20,6 @@ from gpuyard.building.lock import write_lock
 from gpuyard.building.plan import Planner, PlatformPlan, Reporter
 from gpuyard.building.platform_build import BuiltImage, PlatformBuild, Recipe
 from gpuyard.building.revision import record_revision, source_revision
-from gpuyard.images.atomic_files import sweep
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import EPOCH, compression
 from gpuyard.images.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, Index, Platform

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.atomic_files import replace_file
 from gpuyard.building.python.wheels import Wheel
-from gpuyard.images.atomic_files import unfinished_file
 from gpuyard.images.oci import Digest, parse_digest
 from gpuyard.images.user_file import read_user_file
 
@@ -156,13 +156,9 @@ def _platform(raw: Mapping[str, Any]) -> PlatformLock:
 def write_lock(path: Path, lock: Lock) -> None:
     """Replaces the file at once; raises UsageError when the folder can't be written."""
     try:
-        with unfinished_file(path.parent) as file:
-            file.write(lock.to_text().encode())
-            file.flush()
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(file.name).chmod(0o666 & ~umask)
-            Path(file.name).replace(path)
+        umask = os.umask(0)
+        os.umask(umask)
+        replace_file(path, lock.to_text().encode(), mode=0o666 & ~umask)
     except OSError as error:
         raise errors.UsageError(
             f"can't write {path}: {error.strerror}", remedy="make the folder writable"

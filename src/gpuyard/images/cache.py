@@ -16,7 +16,7 @@ from typing import IO, Any
 import orjson
 
 from gpuyard import errors
-from gpuyard.images.atomic_files import sweep, unfinished_file
+from gpuyard.atomic_files import sweep, unfinished_file
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:

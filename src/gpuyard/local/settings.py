@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
-import os
 import stat
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -102,20 +100,13 @@ def write_private(file: Path, text: str) -> None:
     Raises:
         StoreFull, StoreUnwritable: it can't be written; the old text is untouched.
     """
+    from gpuyard.atomic_files import replace_file  # Commands that only read need it not.
+
     if _says(file, text):
         return
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
+        replace_file(file, text.encode(), mode=0o600)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         kind = errors.StoreFull if error.errno == errno.ENOSPC else errors.StoreUnwritable
         raise kind(
             f"can't write {file}: {error.strerror}", remedy="free some space or mend the permissions"

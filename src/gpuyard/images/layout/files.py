@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
 from gpuyard import errors
-from gpuyard.images.atomic_files import unfinished_file
+from gpuyard.atomic_files import unfinished_file
 from gpuyard.images.oci import Digest
 
 #: 1980-01-01: zip tools reject earlier, and images use the same.
@@ -122,13 +122,6 @@ def pack(folder: Path, path: Path) -> None:
                 entry.size, entry.mtime, entry.mode = source.stat().st_size, _MTIME, 0o644
                 with source.open("rb") as content:
                     tar.addfile(entry, content)
-        _finish(file, path)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file beside its place and renames it."""
-    with unfinished_file(path.parent) as file:
-        file.write(content)
         _finish(file, path)
 
 

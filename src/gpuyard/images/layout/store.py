@@ -17,15 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.atomic_files import replace_file, sweep, unfinished_file, unfinished_folder
 from gpuyard.images import oci
-from gpuyard.images.atomic_files import sweep, unfinished_file, unfinished_folder
 from gpuyard.images.layout.files import (
     Files,
     FileUpload,
     Folder,
     open_archive,
     pack,
-    write_atomically,
     writing,
 )
 from gpuyard.images.oci import Descriptor, Digest
@@ -164,7 +163,7 @@ class LayoutStore:
                 for e in index.manifests
                 if (_tag(e) != tag if tag else (e.digest, _tag(e)) != (entry.digest, ""))
             ]
-            write_atomically(root / "index.json", replace(index, manifests=(*kept, entry)).to_bytes())
+            replace_file(root / "index.json", replace(index, manifests=(*kept, entry)).to_bytes(), mode=0o644)
 
     def _root(self) -> Path:
         if self._writable is None:
@@ -238,9 +237,9 @@ def _make(folder: Path) -> None:
     with writing(str(folder)):
         (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
         if not (folder / "index.json").exists():
-            write_atomically(folder / "index.json", oci.Index(()).to_bytes())
+            replace_file(folder / "index.json", oci.Index(()).to_bytes(), mode=0o644)
         if not (folder / "oci-layout").exists():
-            write_atomically(folder / "oci-layout", _MARK)
+            replace_file(folder / "oci-layout", _MARK, mode=0o644)
 
 
 def _tag(entry: Descriptor) -> str:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gpuyard import errors
+from gpuyard.atomic_files import sync_folder
 from gpuyard.local.disk import KEEP_SIZE, fallocate
 from gpuyard.local.runtime.procfs import ProcessStat, parse_stat
 from gpuyard.local.runtime.regular_files import open_regular
@@ -92,7 +93,7 @@ def create(path: Path, *, boot_id: str, name: str, isolation: str, started_at: d
             _append(journal, intent)
             _promise(journal)
             os.fsync(journal)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except OSError:
             os.close(journal)
             path.unlink()
@@ -112,14 +113,6 @@ def _promise(journal: int) -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read(path: Path) -> Journal | None:

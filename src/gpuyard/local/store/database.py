@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from gpuyard import errors
+from gpuyard.atomic_files import sync_folder
 from gpuyard.local.store.lock import full, unusable
 from gpuyard.local.store.reserve import (
     CHECKPOINT_PAGES,
@@ -208,11 +209,7 @@ def _make(path: Path) -> None:
     finally:
         connection.close()
     new.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def _check(path: Path) -> None:

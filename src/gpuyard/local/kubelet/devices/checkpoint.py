@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.atomic_files import replace_file
 
 _VERSION = 1
 _LOG = logging.getLogger(__name__)
@@ -77,15 +77,8 @@ def write_checkpoint(path: Path, assignments: Iterable[Assignment]) -> None:
         CheckpointError: it can't be written; the old file is still there.
     """
     raw = {"version": _VERSION, "assignments": [asdict(one) for one in assignments]}
-    beside = path.with_name(path.name + ".new")
     try:
-        number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            json.dump(raw, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        _sync_folder(path.parent)
+        replace_file(path, json.dumps(raw).encode(), mode=0o600)
     except OSError as error:
         raise errors.CheckpointError(
             f"can't write the device checkpoint {path}: {error.strerror}",
@@ -167,11 +160,3 @@ def _text(raw: object) -> str:
 
 def _texts(raw: Mapping[str, Any]) -> dict[str, str]:
     return {key: _text(value) for key, value in raw.items()}
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

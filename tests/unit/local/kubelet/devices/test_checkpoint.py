@@ -109,9 +109,9 @@ async def test_a_checkpoint_that_cannot_be_written_assigns_nothing(node: Node) -
         plugin = await node.plugin(a=True)
         await plugin.register()
         await wait_for_devices(manager, 1, 1)
-        node.checkpoint.with_name("devices.json.new").mkdir()
+        node.checkpoint.mkdir()
         with pytest.raises(errors.DeviceError, match="can't write the device checkpoint"):
             await manager.allocate("u", "ns", "p", "c", {OTHER: 1})
         assert manager.assignments() == ()
-        node.checkpoint.with_name("devices.json.new").rmdir()
+        node.checkpoint.rmdir()
         assert (await manager.allocate("v", "ns", "q", "c", {OTHER: 1})).device_ids == {OTHER: ("a",)}

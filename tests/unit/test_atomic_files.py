@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.images.atomic_files import PREFIX, sweep, unfinished_file, unfinished_folder
-from tests.unit.images.conftest import MakeWheel, Workshop
+from gpuyard.atomic_files import PREFIX, sweep, unfinished_file, unfinished_folder
+from tests.unit.images.conftest import MakeWheel, Workshop, make_wheel, workshop
+
+__all__ = ["make_wheel", "workshop"]
 
 
 def leftovers(folder: Path) -> list[str]:
