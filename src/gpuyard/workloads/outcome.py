@@ -1,4 +1,4 @@
-"""How a pod ended, read from its status: exit code, signal, or what befell its node."""
+"""How a pod ended, read from its status: exit code, signal, its user's stop, or its node's fate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from enum import StrEnum
 from typing import Any
 
 from gpuyard.kube.conditions import find_condition
+from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.pods import container_statuses
+from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT, ANNOTATION_STOPPED_BY
 
 
 class Reason(StrEnum):
@@ -66,8 +68,18 @@ _NAMED = {
 }  # fmt: skip
 
 
+#: How a Job was stopped of which nothing had started, see ANNOTATION_STOPPED_BY.
+SUSPENDING = "suspending"
 #: Of runc and crun, and what containerd puts before it.
 _AT_THE_START = "unable to start container process: "
+
+
+def is_stopped(job: Mapping[str, Any]) -> bool:
+    """Whether the Job's user asked for its end, and nobody resumed it since."""
+    annotations = annotations_of(job)
+    if ANNOTATION_STOPPED_AT not in annotations:
+        return False
+    return annotations.get(ANNOTATION_STOPPED_BY) != SUSPENDING or bool(job["spec"].get("suspend"))
 
 
 def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:

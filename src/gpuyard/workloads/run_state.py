@@ -20,8 +20,7 @@ from gpuyard.kube.wellknown import (
     LABEL_RUN,
     LABEL_SIMULATED,
 )
-from gpuyard.workloads.outcome import Reason, container_state, exit_code, why_failed
-from gpuyard.workloads.stopping import is_stopped
+from gpuyard.workloads.outcome import Reason, container_state, exit_code, is_stopped, why_failed
 
 __all__ = ["Reason", "RunState", "State", "run_state"]
 

@@ -18,8 +18,7 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_STOPPED_AT,
     ANNOTATION_STOPPED_BY,
 )
-
-_SUSPENDING = "suspending"
+from gpuyard.workloads.outcome import SUSPENDING, is_stopped
 
 
 class StopPatches(NamedTuple):
@@ -90,20 +89,12 @@ def stop_patches(
     ending: dict[str, Any] = {"backoffLimit": allowed} if started else {"suspend": True}
     marks = {
         ANNOTATION_STOPPED_AT: before or format_time(now),
-        ANNOTATION_STOPPED_BY: None if started else _SUSPENDING,
+        ANNOTATION_STOPPED_BY: None if started else SUSPENDING,
     }
     return StopPatches(
         {"metadata": {"annotations": marks}, "spec": ending},
         {name: {**options.patch(), "spec": {"activeDeadlineSeconds": 1}} for name in started},
     )
-
-
-def is_stopped(job: Mapping[str, Any]) -> bool:
-    """Whether the Job's user asked for its end, and nobody resumed it since."""
-    annotations = annotations_of(job)
-    if ANNOTATION_STOPPED_AT not in annotations:
-        return False
-    return annotations.get(ANNOTATION_STOPPED_BY) != _SUSPENDING or bool(job["spec"].get("suspend"))
 
 
 def _is_started(pod: Mapping[str, Any]) -> bool:

@@ -23,7 +23,7 @@ from gpuyard.kube.ages import Age
 from gpuyard.kube.conditions import find_condition, with_condition
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.timestamps import format_time
-from gpuyard.workloads.stopping import is_stopped
+from gpuyard.workloads.outcome import is_stopped
 
 EventType: TypeAlias = Literal["Normal", "Warning"]
 

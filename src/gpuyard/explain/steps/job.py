@@ -10,7 +10,7 @@ from gpuyard.explain.run_objects import RunObjects
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import key_of, labels_of
 from gpuyard.kube.wellknown import LABEL_KUEUE_QUEUE
-from gpuyard.workloads.stopping import is_stopped
+from gpuyard.workloads.outcome import is_stopped
 
 #: Conditions of a Workload that hold it while they have this status, the most telling first.
 _KUEUE_HOLDS = {"QuotaReserved": "False", "Evicted": "True"}
