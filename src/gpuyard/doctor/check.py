@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.tenancy.access import denied, remedy_for
+from gpuyard.tenancy.access import Refusal, RefusedBy
 
 
 class State(StrEnum):
@@ -90,9 +90,9 @@ def skipped(name: str, message: str, remedy: str = "") -> Check:
 def unseen(name: str, error: errors.GpuyardError) -> Check:
     """A check whose facts couldn't be had: skipped when it is for want of rights, else broken."""
     if isinstance(error, errors.Forbidden):
-        if found := denied(error.message):
-            user, action = found
-            return skipped(name, f"{user} may not {action}", remedy_for(user, [action]))
+        refusal = Refusal.of(error.message)
+        if refusal.by is RefusedBy.ROLES:
+            return skipped(name, f"{refusal.user} may not {refusal.action}", refusal.remedy)
         return skipped(name, error.message)
     if isinstance(error, errors.NotFound):
         return skipped(name, "this cluster doesn't serve what it would look at")

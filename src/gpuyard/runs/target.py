@@ -128,14 +128,7 @@ def choice_file() -> Path:
 
 def _add_remedy(error: errors.Forbidden) -> None:
     """Gives a 403 its remedy, unless it has one: the role that would allow it, or what else says no."""
-    if error.remedy:
-        return
-    from gpuyard.tenancy.access import denied, remedy_for
+    if not error.remedy:
+        from gpuyard.tenancy.access import Refusal
 
-    if found := denied(error.message):
-        user, action = found
-        error.remedy = remedy_for(user, [action])
-    elif "exceeded quota" in error.message:
-        error.remedy = "remove what isn't needed any more (`gpuyard ps` lists runs), or have the quota raised"
-    elif "is being terminated" in error.message:
-        error.remedy = "wait until the namespace is gone and make it again, or name another with --namespace"
+        error.remedy = Refusal.of(error.message).remedy

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from gpuyard.tenancy.roles import PEOPLE
 
@@ -45,13 +46,52 @@ _CLUSTER_WIDE = frozenset(
 )
 
 
-def denied(message: str) -> tuple[str, Action] | None:
-    """Who was refused, and what, in a message of the API server; None when roles aren't what it is about."""
-    found = _DENIED.search(message)
-    if found is None:
-        return None
-    namespace = found["namespace"] or ""
-    return found["user"], Action(found["verb"], found["group"], found["resource"], namespace)
+class RefusedBy(Enum):
+    """What says no to a request with a 403."""
+
+    ROLES = auto()
+    QUOTA = auto()
+    ENDING_NAMESPACE = auto()
+    SOMETHING_ELSE = auto()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A 403 as its message tells it: the API server says it nowhere else.
+
+    Attributes:
+        user, action: who may not do what, where roles say no.
+    """
+
+    by: RefusedBy
+    user: str = ""
+    action: Action | None = None
+
+    @classmethod
+    def of(cls, message: str) -> Refusal:
+        """Read from a message of the API server."""
+        if found := _DENIED.search(message):
+            action = Action(found["verb"], found["group"], found["resource"], found["namespace"] or "")
+            return cls(RefusedBy.ROLES, found["user"], action)
+        if "exceeded quota" in message:
+            return cls(RefusedBy.QUOTA)
+        if "is being terminated" in message:
+            return cls(RefusedBy.ENDING_NAMESPACE)
+        return cls(RefusedBy.SOMETHING_ELSE)
+
+    @property
+    def remedy(self) -> str:
+        """The role that would allow it, or what to do about what else says no; empty when not known."""
+        if self.action is not None:
+            return remedy_for(self.user, [self.action])
+        return _REMEDIES.get(self.by, "")
+
+
+_REMEDIES = {
+    RefusedBy.QUOTA: "remove what isn't needed any more (`gpuyard ps` lists runs), or have the quota raised",
+    RefusedBy.ENDING_NAMESPACE: "wait until the namespace is gone and make it again, "
+    "or name another with --namespace",
+}
 
 
 def role_for(actions: Iterable[Action]) -> str:

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from gpuyard.tenancy.access import Action, binding_command, denied, remedy_for, role_for
+from gpuyard.tenancy.access import Action, Refusal, RefusedBy, binding_command, remedy_for, role_for
 from gpuyard.tenancy.roles import PEOPLE
 
 JOBS = Action("create", "batch", "jobs", "team")
@@ -38,19 +38,34 @@ ANN = "ann"
     ],
 )
 def test_refusals_are_read(message: str, user: str, action: Action) -> None:
-    assert denied(message) == (user, action)
+    assert Refusal.of(message) == Refusal(RefusedBy.ROLES, user, action)
 
 
 @pytest.mark.parametrize(
-    "message",
+    ("message", "by", "remedy"),
     [
-        'pods "p" is forbidden: violates PodSecurity "restricted:latest": privileged',
-        'jobs.batch "j" is forbidden: exceeded quota: q, requested: count/jobs.batch=1, used: …',
-        "",
+        (
+            'pods "p" is forbidden: violates PodSecurity "restricted:latest": privileged',
+            RefusedBy.SOMETHING_ELSE,
+            "",
+        ),
+        (
+            'jobs.batch "j" is forbidden: exceeded quota: q, requested: count/jobs.batch=1, used: …',
+            RefusedBy.QUOTA,
+            "have the quota raised",
+        ),
+        (
+            'jobs.batch "j" is forbidden: unable to create new content in namespace ml because it is being '
+            "terminated",
+            RefusedBy.ENDING_NAMESPACE,
+            "--namespace",
+        ),
+        ("", RefusedBy.SOMETHING_ELSE, ""),
     ],
 )
-def test_what_roles_are_not_about(message: str) -> None:
-    assert denied(message) is None
+def test_what_roles_are_not_about(message: str, by: RefusedBy, remedy: str) -> None:
+    assert Refusal.of(message) == Refusal(by)
+    assert remedy in Refusal(by).remedy
 
 
 def test_actions_in_words() -> None:

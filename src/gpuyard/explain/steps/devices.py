@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 
 from gpuyard.explain.causes import Cause
@@ -30,6 +31,12 @@ _TOO_FEW = re.compile(
 )
 _OUT_OF = re.compile(r"resource: (?P<resource>[^\s,]+), requested: (?P<asked>\d+), used: (?P<used>\d+)")
 _CDI = re.compile(r"unresolvable CDI devices (?P<devices>[^\s\"]+)")
+#: A kubelet says why by its words alone; the first of these that it says counts.
+_REJECTIONS = (
+    (Cause.NO_HEALTHY_DEVICES, _NO_HEALTHY),
+    (Cause.OUT_OF_DEVICES, _TOO_FEW),
+    (Cause.OUT_OF_DEVICES, _OUT_OF),
+)
 _LONGEST = 400
 #: A GPU that doesn't answer is noticed within so long, and the program may have ended of it before.
 _NOTICED_AFTER = timedelta(seconds=15)
@@ -41,40 +48,69 @@ SEE_PLUGIN = Remedy(
 _AGAIN = Remedy("submit it again: the scheduler then places it by what is there now")
 
 
+@dataclass(frozen=True)
+class _Rejection:
+    """A pod that its node refused.
+
+    Attributes:
+        cause: ALLOCATE_FAILED where the kubelet's words tell no more.
+        reason, said: the kubelet's.
+        resource, asked: what it was about, and how many of it the pod asks for.
+        free, used: how many of it there are; empty where that isn't said.
+    """
+
+    cause: Cause
+    reason: str
+    said: str
+    resource: str = ""
+    asked: str = ""
+    free: str = ""
+    used: str = ""
+
+    @classmethod
+    def of(cls, pod: Manifest) -> _Rejection | None:
+        """None for a pod that its node took."""
+        status = pod.get("status") or {}
+        reason, said = str(status.get("reason") or ""), str(status.get("message") or "")
+        if reason != "UnexpectedAdmissionError" and not reason.startswith("OutOf"):
+            return None
+        for cause, pattern in _REJECTIONS:
+            if match := pattern.search(said):
+                return cls(cause, reason, said, **match.groupdict())
+        return cls(Cause.ALLOCATE_FAILED, reason, said)
+
+
 def find_devices(objects: RunObjects) -> Finding | None:
     """What about its devices ended, holds or endangers the pod."""
     pod = objects.pod
     if pod is None:
         return None
-    status = pod.get("status") or {}
-    reason, said = str(status.get("reason") or ""), str(status.get("message") or "")
-    if reason == "UnexpectedAdmissionError" or reason.startswith("OutOf"):
-        return _rejected(pod, reason, said)
+    if rejection := _Rejection.of(pod):
+        return _rejected(pod, rejection)
     for _, waiting in waiting_containers(pod):
         if match := _CDI.search(str(waiting.get("message") or "")):
             return _no_cdi(pod, match, str(waiting["message"]))
     return _fault(pod, objects.node) or _unhealthy(pod)
 
 
-def _rejected(pod: Manifest, reason: str, said: str) -> Finding:
+def _rejected(pod: Manifest, rejection: _Rejection) -> Finding:
     node = str(pod["spec"].get("nodeName", ""))
-    evidence = (f"node {node} says: {said[:_LONGEST]}",)
-    owner = Owner("Node", node)
-    if match := _NO_HEALTHY.search(said):
-        text = (
-            f"node {node} refused the pod: none of its {match['resource']} is healthy, or its plugin is gone"
-        )
-        return Finding(Step.DEVICES, Cause.NO_HEALTHY_DEVICES, text, owner, evidence, (_AGAIN, SEE_PLUGIN))
-    if match := _TOO_FEW.search(said) or _OUT_OF.search(said):
-        groups = match.groupdict()
-        there = f"{groups['free']} free" if "free" in groups else f"{groups['used']} in use"
-        text = (
-            f"node {node} refused the pod: it asks for {match['asked']} {match['resource']}, and {there}; "
-            "something else took them in between"
-        )
-        return Finding(Step.DEVICES, Cause.OUT_OF_DEVICES, text, owner, evidence, (_AGAIN,))
-    text = f"node {node} refused the pod ({reason})"
-    return Finding(Step.DEVICES, Cause.ALLOCATE_FAILED, text, owner, evidence, (_AGAIN, SEE_PLUGIN))
+    remedies: tuple[Remedy, ...] = (_AGAIN, SEE_PLUGIN)
+    match rejection.cause:
+        case Cause.NO_HEALTHY_DEVICES:
+            why = f": none of its {rejection.resource} is healthy, or its plugin is gone"
+        case Cause.OUT_OF_DEVICES:
+            there = f"{rejection.free} free" if rejection.free else f"{rejection.used} in use"
+            why = (
+                f": it asks for {rejection.asked} {rejection.resource}, and {there}; "
+                "something else took them in between"
+            )
+            remedies = (_AGAIN,)
+        case _:
+            why = f" ({rejection.reason})"
+    evidence = (f"node {node} says: {rejection.said[:_LONGEST]}",)
+    text = f"node {node} refused the pod{why}"
+    return Finding(Step.DEVICES, rejection.cause, text, Owner("Node", node), evidence, remedies)
 
 
 def _no_cdi(pod: Manifest, match: re.Match[str], said: str) -> Finding:
