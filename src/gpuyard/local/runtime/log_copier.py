@@ -33,18 +33,31 @@ KEEP_BYTES = 64 << 20
 
 # dd writes what each read gives at once; 32 reads make at most 16 MiB, after which the bound is looked at.
 # Its report has a line `0+0 records in` at the end of the pipe, and begins its last one with the number of
-# bytes. `command eval`: where no process can be made, dash would end, and take the container with it. Each
-# `$(…)` that fails so costs it two descriptors, so it waits for a `sleep` that can be started.
+# bytes. `command eval`: where no process can be made, dash would end, and take the container with it. Then the
+# shell copies lines itself, slowly, as long as it has to: all but NUL bytes. Each `$(…)` that fails costs it
+# two descriptors: with none left it goes on with what it has.
 _SCRIPT = r"""
 keep=$1
 trap '' HUP INT TERM PIPE XFSZ
 newline='
 '
-exec 3>&1 4<&0 >/dev/null 2>&1
+exec 3>&1 4<&0 2>/dev/null
+copy_lines() {
+  exec <&4
+  lines=0
+  while [ "$((lines += 1))" -le 100 ]; do
+    if ! IFS= read -r line; then
+      printf %s "$line"
+      return 1
+    fi
+    printf '%s\n' "$line" || lost=1
+    total=$((total + ${#line} + 1))
+  done
+}
 copy() {
   total=0 free=0 lost=
   while :; do
-    if [ "$lost" ] && printf '\n(output is missing here: the log could not be written)\n' >&3; then lost=; fi
+    if [ "$lost" ] && printf '\n(output is missing here: the log could not be written)\n'; then lost=; fi
     report=
     if [ "$lost" ]; then
       command eval 'report=$(dd bs=524288 count=1 2>&1 <&4 >/dev/null)'
@@ -54,18 +67,16 @@ copy() {
     elif [ "$report" ]; then
       lost=1
     fi
+    if ! [ "$report" ] && ! copy_lines; then break; fi
     front=$(((total - keep) / 65536 * 65536))
     if [ "$front" -gt "$free" ] && command eval 'fallocate -p -o 0 -l "$front" /proc/self/fd/3'; then
       free=$front
     fi
-    case "$newline$report" in
-      "$newline") until command eval 'sleep 1'; do :; done ;;
-      *"${newline}0+0 records in$newline"*) break ;;
-    esac
+    case "$newline$report" in *"${newline}0+0 records in$newline"*) break ;; esac
   done
 }
-# Without them the loop would never see the end of the pipe.
-command -v dd && command -v sleep || exit 127
+# Without it lines would be copied one by one for ever.
+command -v dd >/dev/null || exit 127
 copy &
 """
 
@@ -145,13 +156,13 @@ def _is_written(log_path: Path) -> bool:
 def _is_drained(log_path: Path, readers: set[int]) -> bool:
     """Whether what was in the pipe when this was first asked is in the log by now.
 
-    It is when the pipe is empty and a dd waits in it for more; or when several dd came one after another, as
-    they do beside a writer that never pauses: each takes all that is there and writes it before the next one
+    It is when the pipe is empty and its reader waits in it for more; or when several dd came one after another,
+    as they do beside a writer that never pauses: each takes all that is there and writes it before the next one
     starts. A log without a copier gets nothing more.
 
     Args:
         log_path: of the log.
-        readers: the pids of dd that were seen; this adds to them.
+        readers: the pids of readers that were seen; this adds to them.
     """
     try:
         copiers = _copiers(log_path)
@@ -159,7 +170,7 @@ def _is_drained(log_path: Path, readers: set[int]) -> bool:
             if not is_reader:
                 continue
             readers.add(pid)
-            # In this order: a dd that waits after the pipe was seen empty has written what was in it.
+            # In this order: a reader that waits after the pipe was seen empty has written what was in it.
             if _unread_bytes(pid) == 0 and _waits_in_pipe(pid):
                 return True
     except OSError as error:
@@ -171,14 +182,15 @@ def _is_drained(log_path: Path, readers: set[int]) -> bool:
 
 
 def _copiers(log_path: Path) -> dict[int, bool]:
-    """The shell that copies into this log and its dd by pid, each with whether it is dd."""
-    log, found = os.path.realpath(log_path), {}
-    for pid in procfs.all_processes():
+    """The shell that copies into this log and its dd by pid, each with whether it reads the pipe now."""
+    log, found, parents = os.path.realpath(log_path), {}, set[int]()
+    for pid, stat in procfs.all_processes().items():
         if procfs.descriptor_target(pid, _LOG_FD) == log:
             pipe = procfs.descriptor_target(pid, _PIPE_FD)
             if pipe.startswith("pipe:"):
                 found[pid] = procfs.descriptor_target(pid, 0) == pipe
-    return found
+                parents.add(stat.parent)
+    return {pid: reads and pid not in parents for pid, reads in found.items()}
 
 
 def _unread_bytes(pid: int) -> int | None:
