@@ -11,6 +11,7 @@
     │   └── ServiceUnavailable 503, Timeout 504, StorageFull 507
     ├── ConnectionFailed            no API answers at the address
     │   └── Stalled                 one began to, or took the request, and says nothing any more
+    ├── ElectionError               who leads no longer can't stop what it does
     ├── YardError                   the local yard can't start, stop or be found
     │   ├── YardStopped, YardBusy, VersionMismatch
     ├── StoreError                  the yard's database
@@ -219,6 +220,10 @@ class ConnectionFailed(GpuyardError):
 
 class Stalled(ConnectionFailed):
     """An API took the request and has said nothing for as long as we wait."""
+
+
+class ElectionError(GpuyardError):
+    """A candidate that has lost its Lease still does the leader's work."""
 
 
 class YardError(GpuyardError):

@@ -33,9 +33,9 @@ KEEP_BYTES = 64 << 20
 
 # dd writes what each read gives at once; 32 reads make at most 16 MiB, after which the bound is looked at.
 # Its report has a line `0+0 records in` at the end of the pipe, and begins its last one with the number of
-# bytes. `command eval`: where no process can be made, dash would end, and take the container with it. Then the
-# shell copies lines itself, slowly, as long as it has to: all but NUL bytes. Each `$(…)` that fails costs it
-# two descriptors: with none left it goes on with what it has.
+# bytes. `command eval`: where no process can be made, dash would end, and take the container with it. Then
+# the shell copies lines itself, slowly, as long as it has to: all but NUL bytes. Each `$(…)` that fails costs
+# it two descriptors: with none left it goes on with what it has.
 _SCRIPT = r"""
 keep=$1
 trap '' HUP INT TERM PIPE XFSZ
@@ -156,9 +156,9 @@ def _is_written(log_path: Path) -> bool:
 def _is_drained(log_path: Path, readers: set[int]) -> bool:
     """Whether what was in the pipe when this was first asked is in the log by now.
 
-    It is when the pipe is empty and its reader waits in it for more; or when several dd came one after another,
-    as they do beside a writer that never pauses: each takes all that is there and writes it before the next one
-    starts. A log without a copier gets nothing more.
+    It is when the pipe is empty and its reader waits in it for more; or when several dd came one after
+    another, as they do beside a writer that never pauses: each takes all that is there and writes it before
+    the next one starts. A log without a copier gets nothing more.
 
     Args:
         log_path: of the log.
