@@ -21,7 +21,7 @@ from gpuyard.runs.following.run_events import (
     follow,
     read_logs,
 )
-from gpuyard.runs.run import ENDED, Run, exit_code_of, state_text
+from gpuyard.runs.run import ENDED, Run, exit_code_of, oom_text, state_text
 from gpuyard.runs.target import Target
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ async def print_logs(target: Target, run: Run, options: LogOptions) -> None:
     if not has_begun:
         none = "There is no output." if run.state.state in ENDED else "No output yet; -f waits for it."
         click.echo(f"{state_text(run).rstrip('.')}. {none}", err=True)
+    if lost := oom_text(run):
+        click.echo(lost, err=True)
 
 
 def outcome_text(run: Run) -> str:
@@ -127,6 +129,8 @@ async def follow_to_exit(target: Target, name: str, options: LogOptions = WHOLE_
     assert isinstance(event, Ended)
     run = event.run
     click.echo(outcome_text(run), err=True)
+    if lost := oom_text(run):
+        click.echo(lost, err=True)
     if run.state.state == "failed":
         from gpuyard.cli.output.diagnoses import first_cause
         from gpuyard.runs.explaining.diagnosis import diagnose_run

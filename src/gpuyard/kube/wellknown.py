@@ -47,6 +47,8 @@ ANNOTATION_ISOLATION = "gpuyard.io/isolation"
 ANNOTATION_NOT_APPLIED = "gpuyard.io/not-applied"
 #: On pods of a yard: comma-separated ids of the devices allotted to it.
 ANNOTATION_DEVICES = "gpuyard.io/devices"
+#: On pods of a yard: how many of its processes the kernel has killed for lack of memory.
+ANNOTATION_OOM_KILLS = "gpuyard.io/oom-kills"
 #: On nodes of a yard: "cpu,memory" where cgroups enforce limits, else "none".
 ANNOTATION_ENFORCED = "gpuyard.io/enforced"
 #: On nodes whose agent finds no GPUs: why, with the remedy.

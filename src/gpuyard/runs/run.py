@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gpuyard import errors
 from gpuyard.kube.names import is_label
 from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, annotations_of, controller_of, labels_of, uid_of
-from gpuyard.kube.pods import is_terminal
+from gpuyard.kube.pods import is_terminal, oom_kills, oom_kills_text
 from gpuyard.kube.wellknown import ANNOTATION_SUBMITTED_AT, LABEL_GPU_MODEL, LABEL_RUN, LABEL_SIMULATED
 from gpuyard.runs.target import Target
 from gpuyard.workloads.run_state import RunState, run_state
@@ -41,6 +41,13 @@ def state_text(run: Run) -> str:
     if state.message:
         text += f": {state.message}"
     return text
+
+
+def oom_text(run: Run) -> str:
+    """What the kernel killed of it for memory, also where it goes on or ended well; empty for nothing."""
+    if not (count := sum(map(oom_kills, run.pods))):
+        return ""
+    return f"{oom_kills_text(count)}: raise --memory, or use less (fewer workers, smaller batches)"
 
 
 def exit_code_of(run: Run) -> int:

@@ -50,7 +50,7 @@ class Reason(StrEnum):
 _OUT_OF = "OutOf"
 #: Reasons that a pod or its container carries, and what they are called here.
 _NAMED = {
-    "OOMKilled": (Reason.OOM_KILLED, "it used more memory than its limit"),
+    "OOMKilled": (Reason.OOM_KILLED, "the kernel killed it for lack of memory"),
     "DeadlineExceeded": (Reason.DEADLINE_EXCEEDED, "it ran longer than its timeout"),
     "Evicted": (Reason.EVICTED, "its node evicted it"),
     "TerminationByKubelet": (Reason.EVICTED, "its node evicted it"),
@@ -95,7 +95,7 @@ def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
             message = str(source.get("message") or "").rpartition(_AT_THE_START)[2]
             if known[0] is Reason.DEADLINE_EXCEEDED:
                 message = ""  # the kubelet says no more than that there was a deadline
-            return known[0], message or known[1] + _limit_text(pod, known[0])
+            return known[0], message or _with_limit(pod, *known)
     if str(status.get("reason", "")).startswith(_OUT_OF):
         return Reason.START_ERROR, str(status.get("message") or "its node refused it")
     code = exit_code(pod)
@@ -117,16 +117,16 @@ def _failed_init(pod: Mapping[str, Any]) -> tuple[str, int] | None:
     return None
 
 
-def _limit_text(pod: Mapping[str, Any], reason: Reason) -> str:
-    """` of 16Gi` of a pod that was killed at its memory limit, ` of 90 s` of one that ran too long."""
+def _with_limit(pod: Mapping[str, Any], reason: Reason, text: str) -> str:
+    """The text with the pod's own limit of what it had too much of, where it has one."""
     deadline_s = pod.get("spec", {}).get("activeDeadlineSeconds")
-    if reason is Reason.DEADLINE_EXCEEDED:
-        return f" of {deadline_s} s" if deadline_s is not None else ""
+    if reason is Reason.DEADLINE_EXCEEDED and deadline_s is not None:
+        return f"{text} of {deadline_s} s"
     for container in pod.get("spec", {}).get("containers") or ():
         memory = ((container.get("resources") or {}).get("limits") or {}).get("memory")
         if memory and reason is Reason.OOM_KILLED:
-            return f" of {memory}"
-    return ""
+            return f"it used more memory than its limit of {memory}"
+    return text
 
 
 def _signal_name(code: int) -> str | None:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gpuyard.runs.run import Run, exit_code_of, make_run
+from gpuyard.kube.wellknown import ANNOTATION_OOM_KILLS
+from gpuyard.runs.run import Run, exit_code_of, make_run, oom_text
 
 
 def run_of(condition: str, phase: str, exit_code: int | None, **annotations: str) -> Run:
@@ -42,3 +43,13 @@ def run_of(condition: str, phase: str, exit_code: int | None, **annotations: str
 )
 def test_the_exit_code_is_that_of_the_process_where_there_is_one(run: Run, code: int) -> None:
     assert exit_code_of(run) == code
+
+
+def test_what_was_killed_for_memory_is_told_of_a_run_that_went_well() -> None:
+    run = run_of("Complete", "Succeeded", 0)
+    assert oom_text(run) == ""
+    for count in ("", "no number", "9" * 5000):
+        run.pods[0]["metadata"]["annotations"] = {ANNOTATION_OOM_KILLS: count}
+        assert oom_text(run) == ""
+    run.pods[0]["metadata"]["annotations"] = {ANNOTATION_OOM_KILLS: "2"}
+    assert oom_text(run).startswith("the kernel killed 2 of its processes for lack of memory: raise --memory")

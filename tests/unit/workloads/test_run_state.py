@@ -244,6 +244,11 @@ def test_messages_carry_the_details() -> None:
     assert message("deadline of the Job") == "Job: DeadlineExceeded"
 
 
+def test_what_was_killed_without_a_limit_is_not_told_of_one() -> None:
+    ended = failed(137, ended={"reason": "OOMKilled"})
+    assert run_state(job(TRIED), [ended]).message == "the kernel killed it for lack of memory"
+
+
 def test_a_schedulers_message_comes_without_its_account_of_preemption() -> None:
     said = (
         "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. no new claims to deallocate, "

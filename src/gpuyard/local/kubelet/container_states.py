@@ -5,7 +5,7 @@ The last start is found in the pod's folder or, where that is lost, in the pod's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +45,7 @@ class ContainerState:
         obstacle: why it can't be started for now (reason, message).
         stop_grace_s: what its processes were given, None as long as nobody stops them.
         pull: of its image, where it has one.
+        lost: processes that the kernel killed for lack of memory, in starts that have ended.
     """
 
     spec: Manifest
@@ -59,6 +60,7 @@ class ContainerState:
     obstacle: tuple[str, str] = ("", "")
     stop_grace_s: float | None = None
     pull: Pull = field(default_factory=Pull)
+    lost: int = 0
 
     @property
     def name(self) -> str:
@@ -69,6 +71,11 @@ class ContainerState:
     def is_running(self) -> bool:
         """Whether its last start goes on, as far as is known."""
         return self.container is not None
+
+    @property
+    def oom_kills(self) -> int:
+        """How many of its processes the kernel killed for lack of memory."""
+        return self.lost + (self.container.oom_kills() if self.container else 0)
 
     @property
     def next_attempt(self) -> int:
@@ -116,7 +123,7 @@ class ContainerState:
     def end(self, exit_: Exit, back_off: BackOff, now_s: float) -> None:
         """Notes the end of its last start."""
         assert self.current is not None
-        self.container = None
+        self.lost, self.container = self.oom_kills, None
         self.current = Run(self.current.attempt, self.current.started_at, exit_)
         ran_s = (exit_.finished_at - self.current.started_at).total_seconds()
         if self.began_s is not None:
@@ -165,6 +172,14 @@ class ContainerState:
             waiting=waiting,
             image_id=self.pull.image.name if self.pull.image else "",
         )
+
+
+def waiting_of(state: ContainerState, states: Sequence[ContainerState], pod: Manifest) -> tuple[str, str]:
+    """As `ContainerState.waiting`, with regard to the init containers before it."""
+    reason, message = state.waiting(pod)
+    inits_left = any(each.is_init and not each.observed().succeeded for each in states)
+    waits_for_them = reason == "ContainerCreating" and not state.is_init and inits_left
+    return ("PodInitializing" if waits_for_them else reason, message)
 
 
 def container_states(pod: Manifest) -> list[ContainerState]:

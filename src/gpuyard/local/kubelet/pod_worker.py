@@ -12,12 +12,13 @@ from typing import Any, Literal
 from gpuyard import errors
 from gpuyard.kube.ages import Ages
 from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
+from gpuyard.kube.pods import oom_kills, oom_kills_text
 from gpuyard.kube.requests import effective_requests
 from gpuyard.kube.timestamps import later, parse_time
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.local.kubelet.admission import Rejection, admit, refused_by_devices
 from gpuyard.local.kubelet.config_volumes import write_config_maps
-from gpuyard.local.kubelet.container_states import ContainerState, container_states
+from gpuyard.local.kubelet.container_states import ContainerState, container_states, waiting_of
 from gpuyard.local.kubelet.containers import device_requests, start_container
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation
@@ -33,8 +34,8 @@ from gpuyard.workloads.stopping import StopOptions
 
 log = logging.getLogger(__name__)
 
-#: A status that lasts shorter than this isn't written: most of it is a process that ends at once.
-_SETTLE_S = 0.03
+#: Nothing wakes us when the kernel kills a process of a container: it is looked for.
+_OOM_LOOK_S = 10.0
 _RETRY_S = 0.1
 _RETRY_MAX_S = 30.0
 _DEADLINE = Rejection("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
@@ -66,7 +67,7 @@ class PodWorker:
         self._age(self._started_at)
         self._allocations: dict[str, ContainerAllocation] = {}
         self._writer = PodWriter(context.api, pod)
-        self._unsettled_since: float | None = None
+        self._oom_kills = oom_kills(pod)
         self._ended_by: Rejection | None = None
         self.is_removed = False
         self._admitted = self._annotated = False
@@ -344,6 +345,7 @@ class PodWorker:
         await asyncio.to_thread(self._folder.remove_volumes)
         if self.is_removed:
             return
+        await self._tell_oom_kills()
         await self._writer.write_status(self._make_status(done=True))
         if "deletionTimestamp" in self.pod["metadata"]:
             with suppress(errors.NotFound, errors.Conflict):
@@ -352,21 +354,23 @@ class PodWorker:
     # -- what the API is told ---------------------------------------------------------------------------
 
     async def _report(self, wake_at_s: float | None) -> float:
-        """Writes the status if it has changed and is likely to last."""
+        """Tells what has changed; returns when to look again."""
         now_s = self._now_s()
         wake_at_s = now_s + _NOT_BY_TIME_S if wake_at_s is None else wake_at_s
-        status = self._make_status(done=False)
-        if self._writer.is_written(status):
-            self._unsettled_since = None
-            return wake_at_s
-        if self._unsettled_since is None:
-            self._unsettled_since = now_s
-        settled_at_s = self._unsettled_since + _SETTLE_S
-        if settled_at_s > now_s:
-            return min(wake_at_s, settled_at_s)
-        await self._writer.write_status(status)
-        self._unsettled_since = None
-        return wake_at_s
+        if self._context.runtimes.cgroups.memory and any(state.is_running for state in self.states):
+            wake_at_s = min(wake_at_s, now_s + _OOM_LOOK_S)
+        await self._tell_oom_kills()
+        settled_at_s = await self._writer.settle(self._make_status(done=False), now_s)
+        return wake_at_s if settled_at_s is None else min(wake_at_s, settled_at_s)
+
+    async def _tell_oom_kills(self) -> None:
+        """Says what the kernel killed, also while the pod goes on without it."""
+        count = sum(state.oom_kills for state in self.states)
+        if count <= self._oom_kills:
+            return
+        await self._writer.note_oom_kills(count)
+        self._oom_kills = count
+        self._tell("Warning", "OOMKilling", oom_kills_text(count))
 
     def _make_status(self, *, done: bool) -> dict[str, Any]:
         phase = phase_of([state.observed() for state in self.states], done=done)
@@ -384,11 +388,7 @@ class PodWorker:
     def _waiting(self, state: ContainerState) -> tuple[str, str]:
         if self._is_ending:
             return ("", "") if state.current else ("ContainerCreating", "")
-        reason, message = state.waiting(self.pod)
-        if reason == "ContainerCreating" and not state.is_init:
-            inits_left = any(s.is_init and not s.observed().succeeded for s in self.states)
-            return ("PodInitializing" if inits_left else reason, message)
-        return (reason, message)
+        return waiting_of(state, self.states, self.pod)
 
     def _tell(self, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         if self.is_removed:

@@ -13,11 +13,15 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_DEVICES,
     ANNOTATION_ISOLATION,
     ANNOTATION_NOT_APPLIED,
+    ANNOTATION_OOM_KILLS,
     ENV_SIMULATED,
     LABEL_SIMULATED,
 )
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation
 from gpuyard.local.kubelet.environment import CUDA_VISIBLE_DEVICES
+
+#: A status that lasts shorter than this isn't written: most of it is a process that ends at once.
+_SETTLE_S = 0.03
 
 
 class PodWriter:
@@ -33,10 +37,24 @@ class PodWriter:
         self._key = key_of(pod)
         self._uid = uid_of(pod)
         self._annotations = annotations_of(pod)
+        self._unsettled_since_s: float | None = None
 
-    def is_written(self, status: Mapping[str, Any]) -> bool:
-        """Whether writing this status would change nothing."""
-        return all(self.status.get(field) == value for field, value in status.items())
+    async def settle(self, status: Mapping[str, Any], now_s: float) -> float | None:
+        """Writes a status that changes something and is likely to last; else says when to come again with it.
+
+        Raises:
+            GpuyardError: it can't be written now.
+        """
+        if all(self.status.get(field) == value for field, value in status.items()):
+            self._unsettled_since_s = None
+            return None
+        if self._unsettled_since_s is None:
+            self._unsettled_since_s = now_s
+        if (settled_at_s := self._unsettled_since_s + _SETTLE_S) > now_s:
+            return settled_at_s
+        await self.write_status(status)
+        self._unsettled_since_s = None
+        return None
 
     async def write_status(self, status: Mapping[str, Any]) -> None:
         """Replaces the fields of the status that are given; None removes one.
@@ -67,6 +85,14 @@ class PodWriter:
         wanted = {name: text for name, text in texts.items() if text}
         if not wanted.items() <= self._annotations.items():
             await self._patch({"metadata": {"annotations": wanted}}, "")
+
+    async def note_oom_kills(self, count: int) -> None:
+        """Says how many of its processes the kernel has killed for lack of memory.
+
+        Raises:
+            GpuyardError: it can't be written now.
+        """
+        await self._patch({"metadata": {"annotations": {ANNOTATION_OOM_KILLS: str(count)}}}, "")
 
     async def _patch(self, patch: Mapping[str, Any], subresource: str) -> None:
         # With another uid than the pod's the server answers Conflict.

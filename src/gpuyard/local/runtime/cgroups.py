@@ -53,7 +53,8 @@ class Cgroups:
         if self.cpu is None or self.memory is None:
             return []
         cpu, memory = self.cpu / name, self.memory / name
-        folders = [] if limits == Limits() else [cpu, memory]
+        # That of memory always: it counts what the kernel kills, also for the memory of the whole machine.
+        folders = [memory] if limits == Limits() else [cpu, memory]
         if self.processes is not None:
             folders.append(self.processes / name)
         folders = list(dict.fromkeys(folders))
@@ -77,18 +78,19 @@ class Cgroups:
                 (memory / "memory.oom.group").write_text("1")
         return folders
 
-    def was_out_of_memory(self, name: str) -> bool:
-        """Whether the kernel killed anything of the container for lack of memory."""
+    def oom_kills(self, name: str) -> int:
+        """How many processes of the container the kernel has killed for lack of memory, its own or the
+        machine's; 0 also once the groups are removed."""
         if self.memory is None:
-            return False
+            return 0
         for file in ("memory.events", "memory.oom_control"):
             try:
                 text = (self.memory / name / file).read_text()
             except OSError:
                 continue
             counts = dict(line.split() for line in text.splitlines())
-            return int(counts.get("oom_kill", "0")) > 0
-        return False
+            return int(counts.get("oom_kill", "0"))
+        return 0
 
     def pids(self, name: str) -> set[int]:
         """Processes of the container, on this host."""

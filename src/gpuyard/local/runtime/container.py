@@ -69,6 +69,7 @@ class Container:
         self._ended = asyncio.Event()
         self._signal: signal.Signals | None = None
         self._kill_at: float | None = None
+        self._oom_kills = 0
         if pidfd is None:
             self._ended.set()
         else:
@@ -83,6 +84,12 @@ class Container:
     def started_at(self) -> datetime:
         """When it was started, also after an adoption."""
         return self._journal().started_at
+
+    def oom_kills(self) -> int:
+        """How many of its processes the kernel has killed for lack of memory, as far as cgroups tell."""
+        # Once its groups are removed the last count stands.
+        self._oom_kills = max(self._oom_kills, self._cgroups.oom_kills(self._journal().name))
+        return self._oom_kills
 
     def close(self) -> None:
         """Stops watching. The processes go on."""
@@ -119,7 +126,7 @@ class Container:
             journal,
             self.log_path,
             signalled=self._signal,
-            out_of_memory=self._cgroups.was_out_of_memory(journal.name),
+            out_of_memory=self.oom_kills() > 0,
             now=self._clock(),
         )
 

@@ -15,9 +15,10 @@ from gpuyard.explain.placement import Explanation, explain
 from gpuyard.explain.run_objects import Ended
 from gpuyard.explain.steps.volumes import required_places
 from gpuyard.kube.objects import Manifest
+from gpuyard.kube.pods import oom_kills
 from gpuyard.runs.explaining.diagnosis import diagnose_lines, read_lines
 from gpuyard.runs.explaining.evidence import Evidence, decisive_pod, read_evidence, read_names
-from gpuyard.runs.run import ENDED, Run, is_alive, state_text
+from gpuyard.runs.run import ENDED, Run, is_alive, oom_text, state_text
 from gpuyard.runs.target import Target
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot
@@ -58,7 +59,8 @@ class Answer:
             said += self.ladder.lines()
         elif self.explanation:
             said += self.explanation.lines()
-        return [self.say(line) for line in (*said, *self.unfit)]
+        lost = filter(None, [oom_text(self.run)])
+        return [self.say(line) for line in (*said, *self.unfit, *lost)]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -72,6 +74,7 @@ class Answer:
             "ladder": self.ladder.to_json(),
             "explanation": self.explanation.to_json() if self.explanation else None,
             "diagnoses": [diagnosis.to_json() for diagnosis in self.diagnoses],
+            "oom_kills": sum(map(oom_kills, self.run.pods)),
         }
 
 

@@ -43,25 +43,28 @@ def test_values_for_version_1(tmp_path: Path) -> None:
     assert (tmp_path / "memory/c/memory.limit_in_bytes").read_text() == "4096"
 
 
-def test_nothing_is_made_without_limits(tmp_path: Path) -> None:
-    assert Cgroups(tmp_path, tmp_path).create("c", Limits()) == []
+def test_without_limits_kills_are_counted_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "memory").mkdir()
+    assert Cgroups(tmp_path / "cpu", tmp_path / "memory").create("c", Limits()) == [tmp_path / "memory/c"]
+    assert list((tmp_path / "memory/c").iterdir()) == []
     assert Cgroups().create("c", Limits(cpu_milli=100)) == []
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "killed"),
+    ("file", "text", "count"),
     [
-        ("memory.events", "low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\n", True),
-        ("memory.events", "low 0\nmax 7\noom 0\noom_kill 0\n", False),
-        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", True),
-        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n", False),
+        ("memory.events", "low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\n", 1),
+        ("memory.events", "low 0\nmax 7\noom 0\noom_kill 0\n", 0),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", 2),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n", 0),
     ],
 )
-def test_out_of_memory(tmp_path: Path, file: str, text: str, killed: bool) -> None:
+def test_kills_for_memory_are_counted(tmp_path: Path, file: str, text: str, count: int) -> None:
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / file).write_text(text)
-    assert Cgroups(tmp_path, tmp_path).was_out_of_memory("c") is killed
+    assert Cgroups(tmp_path, tmp_path).oom_kills("c") == count
+    assert Cgroups(tmp_path, tmp_path).oom_kills("removed") == Cgroups().oom_kills("c") == 0
 
 
 def test_enforced() -> None:
@@ -111,7 +114,7 @@ def test_a_container_without_limits_has_one_of_processes(tmp_path: Path) -> None
     for name in ("cpu", "memory", "pids"):
         (tmp_path / name).mkdir()
     cgroups = Cgroups(tmp_path / "cpu", tmp_path / "memory", tmp_path / "pids", 100)
-    assert cgroups.create("c", Limits()) == [tmp_path / "pids/c"]
+    assert cgroups.create("c", Limits()) == [tmp_path / "memory/c", tmp_path / "pids/c"]
     assert (tmp_path / "pids/c/pids.max").read_text() == "100"
     assert len(cgroups.create("d", Limits(cpu_milli=100))) == 3
 
