@@ -185,9 +185,9 @@ async def test_a_folder_that_cannot_be_written_for_now(host: Host) -> None:
 async def test_devices_that_cannot_be_written_down_for_now(host: Host) -> None:
     """As on a full disk: the pod waits and says so, and goes on by itself."""
     plugin = OtherPlugin(host.paths.device_plugins_dir, "test.com/dev", {"d": True}, "other.sock")
-    in_the_way = host.paths.device_checkpoint.with_name("devices.json.new")
-    in_the_way.mkdir()
+    in_the_way = host.paths.device_checkpoint
     async with host.running():
+        in_the_way.mkdir()
         await plugin.serve()
         try:
             await plugin.register()
