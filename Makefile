@@ -41,7 +41,7 @@ test-cluster: cluster-parts    ## Run the tests that need a real Kubernetes, on 
 	$(BIN)/python -m pytest -m cluster tests/cluster --last-failed --last-failed-no-failures none
 
 ENGINES ?= $(notdir $(patsubst %/,%,$(wildcard tools/engines/*/)))
-test-engines: cluster-parts    ## Run GPU workloads through engines such as Kueue on a real Kubernetes.
+test-engines: cluster-parts    ## Run GPU workloads through Kueue, Argo Workflows and KEDA on a real Kubernetes.
 	@nice tools/engines/build $(ENGINES) >/dev/null
 	$(BIN)/python -m pytest -m engines $(ENGINES:%=tests/engines/test_%.py)
 
