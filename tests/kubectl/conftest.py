@@ -19,9 +19,9 @@ import pytest
 from gpuyard import errors
 from gpuyard.kube.objects import NAMESPACES, Manifest
 from gpuyard.local.http.app import ApiApp
-from gpuyard.local.http.certificates import Pki
-from gpuyard.local.http.credentials import load_or_make_token, write_kubeconfig
-from gpuyard.local.http.server import Listeners, serve
+from gpuyard.local.http.server.certificates import Pki
+from gpuyard.local.http.server.credentials import load_or_make_token, write_kubeconfig
+from gpuyard.local.http.server.listeners import Listeners, serve
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.pod_logs import Log, LogOptions
 from gpuyard.local.objects.verbs import ObjectApi, utc_now

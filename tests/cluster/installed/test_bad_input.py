@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.local.http.certificates import Pki
+from gpuyard.local.http.server.certificates import Pki
 from tests.cluster.gpuyard_on import CONTEXT, Gpuyard
 from tests.cluster.installed.users import account, as_user, certificate
 

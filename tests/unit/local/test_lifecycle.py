@@ -17,11 +17,11 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.local import lifecycle
-from gpuyard.local.daemon import Report
-from gpuyard.local.daemon_log import MAX_LOG_BYTES
+from gpuyard.local.daemon.__main__ import Report
+from gpuyard.local.daemon.log import MAX_LOG_BYTES
+from gpuyard.local.daemon.yard import Yard
 from gpuyard.local.paths import YardPaths, find_paths
 from gpuyard.local.settings import load_running
-from gpuyard.local.yard import Yard
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from gpuyard.client.api import ObjectList, Propagation
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import JOBS, PODS, Resource
 from gpuyard.local.http.app import ApiApp
-from gpuyard.local.http.certificates import Pki
-from gpuyard.local.http.server import Listeners, serve
+from gpuyard.local.http.server.certificates import Pki
+from gpuyard.local.http.server.listeners import Listeners, serve
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.store import Store

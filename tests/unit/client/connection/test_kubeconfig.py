@@ -21,7 +21,7 @@ from gpuyard.client.connection.kubeconfig import (
     kubeconfig_files,
     load_connection,
 )
-from gpuyard.local.http.certificates import Pki
+from gpuyard.local.http.server.certificates import Pki
 
 
 @pytest.fixture(scope="module")

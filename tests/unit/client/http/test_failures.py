@@ -26,7 +26,7 @@ from gpuyard.client.connection.kubeconfig import Connection
 from gpuyard.client.http.failures import connection_failed
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import NODES
-from gpuyard.local.http.certificates import Pki
+from gpuyard.local.http.server.certificates import Pki
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 FILE = Path("/home/ann/.kube/config")

@@ -14,9 +14,10 @@ from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import CONFIG_MAPS, PODS, SECRETS, Manifest, annotations_of
 from gpuyard.kube.pods import oom_kills
 from gpuyard.kube.wellknown import ANNOTATION_DEVICES, ANNOTATION_ISOLATION, IMAGE_PROCESS
-from gpuyard.local.kubelet import lifecycle, pod_worker
-from gpuyard.local.kubelet.lifecycle import BackOff
-from gpuyard.local.kubelet.pod_writer import PodWriter
+from gpuyard.local.kubelet.back_off import BackOff
+from gpuyard.local.kubelet.pods import plan as plans
+from gpuyard.local.kubelet.pods import worker
+from gpuyard.local.kubelet.pods.writer import PodWriter
 from gpuyard.local.runtime.cgroups import find_cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.runtimes import Runtimes
@@ -541,7 +542,7 @@ async def test_a_pod_removed_by_force_while_its_worker_is_replaced_loses_its_pro
 ) -> None:
     tripped = asyncio.Event()
     trip = [ValueError("a bug")]
-    plan = lifecycle.plan
+    plan = plans.plan
 
     def fails(observed: Any, **facts: Any) -> Any:
         if trip and observed[0].running:
@@ -549,7 +550,7 @@ async def test_a_pod_removed_by_force_while_its_worker_is_replaced_loses_its_pro
             raise trip.pop()
         return plan(observed, **facts)
 
-    monkeypatch.setattr(pod_worker, "plan", fails)
+    monkeypatch.setattr(worker, "plan", fails)
     async with host.running(back_off=BackOff(obstacle_s=0.5)):
         pod = await host.create("a", *_FOREVER)
         await asyncio.wait_for(tripped.wait(), 60)

@@ -25,11 +25,15 @@ from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.controllers.scheduler import Scheduler
 from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, PODS, SECRETS, ObjectKey, Resource
-from gpuyard.local.agent_process import AgentProcess
+from gpuyard.local.daemon.agent_process import AgentProcess
+from gpuyard.local.daemon.parts import Parts
+from gpuyard.local.daemon.readiness import Readiness
+from gpuyard.local.daemon.runtime_folder import RuntimeFolder
+from gpuyard.local.daemon.snapshots import Snapshots
 from gpuyard.local.http.app import ApiApp
-from gpuyard.local.http.certificates import Pki
-from gpuyard.local.http.credentials import load_or_make_token, write_kubeconfig
-from gpuyard.local.http.server import Listeners, serve
+from gpuyard.local.http.server.certificates import Pki
+from gpuyard.local.http.server.credentials import load_or_make_token, write_kubeconfig
+from gpuyard.local.http.server.listeners import Listeners, serve
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.devices.pod_resources import PodResourcesServer
 from gpuyard.local.kubelet.devices.registration import KUBELET_SOCKET
@@ -37,15 +41,11 @@ from gpuyard.local.kubelet.kubelet import Kubelet
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.stored import find_fault
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
-from gpuyard.local.parts import Parts
 from gpuyard.local.paths import YardPaths
-from gpuyard.local.readiness import Readiness
 from gpuyard.local.running_file import RunningFile
 from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.local.runtime.runtimes import Runtimes
-from gpuyard.local.runtime_folder import RuntimeFolder
 from gpuyard.local.settings import Settings, load_settings, save_settings
-from gpuyard.local.snapshots import Snapshots
 from gpuyard.local.store import Store
 
 #: `doctor` names at most so many objects that were set aside.

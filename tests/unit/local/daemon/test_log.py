@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.local.daemon_log import BoundedHandler, RepeatFilter
+from gpuyard.local.daemon.log import BoundedHandler, RepeatFilter
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from pathlib import Path
 import uvicorn
 
 from gpuyard import errors
-from gpuyard.local.http.access import Guard
 from gpuyard.local.http.app import ApiApp, AsgiApp
-from gpuyard.local.http.certificates import Pki
-from gpuyard.local.http.connections import Acceptor, BoundedProtocol, max_connections
+from gpuyard.local.http.server.access import Guard
+from gpuyard.local.http.server.certificates import Pki
+from gpuyard.local.http.server.connections import Acceptor, BoundedProtocol, max_connections
 
 log = logging.getLogger(__name__)
 

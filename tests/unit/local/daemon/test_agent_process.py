@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.local.agent_process import AgentProcess
+from gpuyard.local.daemon.agent_process import AgentProcess
 from gpuyard.local.paths import YardPaths
 from tests.waiting import until_async
 
@@ -105,7 +105,7 @@ async def test_cancelling_ends_the_agent(paths: YardPaths) -> None:
 
 
 async def test_one_that_does_not_hear_is_killed(paths: YardPaths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpuyard.local.agent_process._STOP_S", 0.1)
+    monkeypatch.setattr("gpuyard.local.daemon.agent_process._STOP_S", 0.1)
     async with running(paths) as pids:
         pid = await after(pids)
         os.kill(pid, signal.SIGSTOP)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuyard.local.kubelet.lifecycle import BackOff, Observed, Plan, phase_of, plan
+from gpuyard.local.kubelet.pods.plan import BackOff, Observed, Plan, phase_of, plan
 
 NOW = 1000.0
 LATER = NOW + 10

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.local.conftest import TOKEN, Served
 
-from .test_app import MAPS, refused
+from ..test_app import MAPS, refused
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 BEARER = {"Authorization": f"Bearer {TOKEN}"}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.local.kubelet.pod_status import ContainerView, Run, pod_status, rejected_status
+from gpuyard.local.kubelet.pods.status import ContainerView, Run, pod_status, rejected_status
 from gpuyard.local.runtime.values import Exit, ExitReason
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

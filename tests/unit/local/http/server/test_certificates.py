@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from gpuyard import errors
-from gpuyard.local.http.certificates import Pki
+from gpuyard.local.http.server.certificates import Pki
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 
@@ -97,7 +97,7 @@ def test_a_mismatch_while_running_is_said(pki: Pki) -> None:
 def test_a_look_at_good_certificates_imports_no_cryptography(pki: Pki) -> None:
     code = (
         "import sys; from pathlib import Path; from datetime import datetime;"
-        "from gpuyard.local.http.certificates import Pki;"
+        "from gpuyard.local.http.server.certificates import Pki;"
         f"pki = Pki(Path({str(pki.folder)!r})); now = datetime.fromisoformat({NOW.isoformat()!r});"
         "assert not pki.ensure(now);"
         "pki.context(); sys.exit('cryptography' in sys.modules)"

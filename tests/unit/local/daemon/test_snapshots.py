@@ -9,8 +9,8 @@ import pytest
 from gpuyard.client.api import Propagation
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import JOBS
+from gpuyard.local.daemon.snapshots import Snapshots
 from gpuyard.local.objects.verbs import ObjectApi
-from gpuyard.local.snapshots import Snapshots
 from tests.waiting import until_async
 
 OURS = "train-0123456789ab"

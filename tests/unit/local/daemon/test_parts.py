@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from gpuyard import errors
-from gpuyard.local.parts import Parts
+from gpuyard.local.daemon.parts import Parts
 
 
 async def test_parts_end_in_the_reverse_order_of_their_start() -> None:

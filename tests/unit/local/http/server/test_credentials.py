@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from gpuyard import errors
-from gpuyard.local.http.credentials import load_or_make_token, write_kubeconfig
+from gpuyard.local.http.server.credentials import load_or_make_token, write_kubeconfig
 
 
 def test_a_token_is_made_once(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuyard.local.kubelet.admission import admit
+from gpuyard.local.kubelet.pods.rejection import admit
 
 ALLOCATABLE = {"cpu": 4000, "memory": 1 << 30, "pods": 3}
 

@@ -15,9 +15,9 @@ from gpuyard.kube.objects import Manifest, key_of, uid_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.local.kubelet.image_pulls import Pull
-from gpuyard.local.kubelet.lifecycle import NEVER, ON_FAILURE, BackOff, Observed
 from gpuyard.local.kubelet.pod_folders import PodFolder
-from gpuyard.local.kubelet.pod_status import ContainerView, Run
+from gpuyard.local.kubelet.pods.plan import NEVER, ON_FAILURE, BackOff, Observed
+from gpuyard.local.kubelet.pods.status import ContainerView, Run
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.runtimes import Runtimes

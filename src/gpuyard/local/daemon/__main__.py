@@ -13,9 +13,9 @@ import sys
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.local.daemon_log import log_to_standard_error
+from gpuyard.local.daemon.log import log_to_standard_error
+from gpuyard.local.daemon.yard import Periods, Yard
 from gpuyard.local.paths import find_paths
-from gpuyard.local.yard import Periods, Yard
 
 log = logging.getLogger("gpuyard.daemon")
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.local.http import connections, server
 from gpuyard.local.http.app import ApiApp
-from gpuyard.local.http.connections import MAX_HEAD_BYTES
+from gpuyard.local.http.server import connections
+from gpuyard.local.http.server import listeners as server
+from gpuyard.local.http.server.connections import MAX_HEAD_BYTES
 from gpuyard.local.objects.verbs import ObjectApi
 from tests.unit.local.conftest import TOKEN, MemoryLogs, Served, serving, trusting
 from tests.waiting import until_async

@@ -16,8 +16,8 @@ from gpuyard import errors
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import CONFIG_MAPS, NAMESPACES, PODS
 from gpuyard.local.http.app import ApiApp
-from gpuyard.local.http.certificates import Pki
-from gpuyard.local.http.server import Listeners, serve
+from gpuyard.local.http.server.certificates import Pki
+from gpuyard.local.http.server.listeners import Listeners, serve
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.pod_logs import Log
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
@@ -25,8 +25,8 @@ from gpuyard.local.store import Store
 from tests.unit.local.conftest import TOKEN, Clock, Served, serving
 from tests.waiting import until_async
 
-from .test_app import MAPS, pod, refused
-from .test_app import PODS as PODS_PATH
+from ..test_app import MAPS, pod, refused
+from ..test_app import PODS as PODS_PATH
 
 
 def test_a_port_in_use_is_named(folder: Path) -> None:

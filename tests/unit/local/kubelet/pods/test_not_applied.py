@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.local.kubelet.not_applied import not_applied
+from gpuyard.local.kubelet.pods.not_applied import not_applied
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.podman.runtime import PodmanRuntime
 from gpuyard.local.runtime.process.runtime import ProcessRuntime

@@ -16,18 +16,18 @@ from gpuyard.kube.pods import oom_kills, oom_kills_text
 from gpuyard.kube.requests import effective_requests
 from gpuyard.kube.timestamps import later, parse_time
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
-from gpuyard.local.kubelet.admission import Rejection, admit, refused_by_devices
 from gpuyard.local.kubelet.config_volumes import write_config_maps
-from gpuyard.local.kubelet.container_states import ContainerState, container_states, waiting_of
 from gpuyard.local.kubelet.containers import device_requests, start_container
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation
 from gpuyard.local.kubelet.image_pulls import CannotGet
-from gpuyard.local.kubelet.lifecycle import phase_of, plan, stop_grace_s
-from gpuyard.local.kubelet.not_applied import not_applied
 from gpuyard.local.kubelet.pod_folders import PodFolder, PodRecord
-from gpuyard.local.kubelet.pod_status import pod_status, rejected_status
-from gpuyard.local.kubelet.pod_writer import PodWriter
+from gpuyard.local.kubelet.pods.container_states import ContainerState, container_states, waiting_of
+from gpuyard.local.kubelet.pods.not_applied import not_applied
+from gpuyard.local.kubelet.pods.plan import phase_of, plan, stop_grace_s
+from gpuyard.local.kubelet.pods.rejection import Rejection, admit, refused_by_devices
+from gpuyard.local.kubelet.pods.status import pod_status, rejected_status
+from gpuyard.local.kubelet.pods.writer import PodWriter
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.values import Exit, ExitReason
 from gpuyard.workloads.stopping import StopOptions
