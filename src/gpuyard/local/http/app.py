@@ -14,7 +14,6 @@ from typing import Any
 from gpuyard import __version__, errors
 from gpuyard.local.http.answers import Response, Stream, failure
 from gpuyard.local.http.documents import Documents
-from gpuyard.local.http.not_served import not_served
 from gpuyard.local.http.request import ClientGone, Message, Receive, Request, parse_request, parse_target
 from gpuyard.local.http.resources import Resources
 from gpuyard.local.http.watches import BOOKMARK_S, Watches
@@ -31,6 +30,8 @@ Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _VERSION_HEADER = (b"gpuyard-version", __version__.encode())
+#: Kubernetes' own sentence comes first: clients look for it.
+_KUBERNETES = "the server could not find the requested resource"
 
 
 class ApiApp:
@@ -169,3 +170,18 @@ def describe_bug(error: BaseException) -> str:
         trace = trace.tb_next
     where = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
     return f"{type(error).__name__}: {error}{where}".replace("\n", " ")
+
+
+def not_served(path: str, kinds: Kinds) -> str:
+    """The message for a path at which nothing is served."""
+    words = [word for word in path.split("/") if word]
+    if words[:1] not in (["api"], ["apis"]):
+        return _KUBERNETES
+    by_plural = {kind.resource.plural: kind for kind in kinds if kind.review is None}
+    spec = next((by_plural[word] for word in reversed(words) if word in by_plural), None)
+    place = words.index(spec.resource.plural) if spec and spec.resource.plural in words else -1
+    if spec is not None and spec.resource.plural != "namespaces" and len(words) - place == 3:
+        served = ", ".join(sub.name for sub in spec.subresources)
+        but = f", but {served}" if served else ""
+        return f"{_KUBERNETES}: this gpuyard yard serves no {words[-1]} of {words[place]}{but}"
+    return f"{_KUBERNETES}: this gpuyard yard serves {', '.join(sorted(by_plural))}"

@@ -10,8 +10,9 @@ import orjson
 
 from gpuyard import errors
 from gpuyard.client.log_place import LOG_FRAMES
+from gpuyard.kube.objects import Manifest, annotations_of
+from gpuyard.kube.timestamps import LONGEST_S
 from gpuyard.local.http.answers import Page, Response, Stream, list_body, object_body, success
-from gpuyard.local.http.log_requests import choose_container, parse_log_options
 from gpuyard.local.http.negotiation import Form, choose_form
 from gpuyard.local.http.paging import Pager
 from gpuyard.local.http.request import Request, Target
@@ -20,7 +21,7 @@ from gpuyard.local.objects.admission import FieldValidation, WriteOptions, decod
 from gpuyard.local.objects.deletion import orphans_by_default, parse_delete_options
 from gpuyard.local.objects.kinds.fields import invalid_object, invalid_options, unsupported
 from gpuyard.local.objects.kinds.kind import ServedApi, Subresource
-from gpuyard.local.objects.pod_logs import PodLogs
+from gpuyard.local.objects.pod_logs import LogOptions, PodLogs
 from gpuyard.local.objects.selection import parse_selection
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.objects.writes import Answer
@@ -207,3 +208,48 @@ def _write_options(request: Request) -> WriteOptions:
 
 #: Over HTTP unknown fields get a warning unless the client asks for more, as on any cluster.
 _DEFAULT = WriteOptions(field_validation="Warn")
+
+
+def parse_log_options(request: Request) -> LogOptions:
+    """Reads the query of a log request.
+
+    Raises:
+        BadRequest: a parameter is wrong, or asks for something that the yard doesn't serve.
+    """
+    for name in ("sinceTime", "timestamps"):
+        if request.query.get(name) not in (None, "", "false"):
+            raise errors.BadRequest(f"{name} is not served by this yard: its logs carry no times")
+    if request.query.get("stream") not in (None, "", "All"):
+        raise errors.BadRequest("stream: the yard keeps stdout and stderr in one log; only All is served")
+    since_s = request.number("sinceSeconds")
+    return LogOptions(
+        follow=request.flag("follow"),
+        tail_lines=request.number("tailLines"),
+        limit_bytes=request.number("limitBytes"),
+        since_s=None if since_s is None else min(since_s, LONGEST_S),
+        previous=request.flag("previous"),
+        in_frames=request.headers.get(b"accept") == LOG_FRAMES.encode(),
+    )
+
+
+def choose_container(pod: Manifest, wanted: str) -> str:
+    """The container that a log request means.
+
+    Raises:
+        BadRequest: it names none of the pod's, or none where the pod has several, or the pod has no node yet.
+    """
+    name, spec = pod["metadata"]["name"], pod["spec"]
+    names = [c["name"] for field in ("initContainers", "containers") for c in spec.get(field) or ()]
+    if not wanted:
+        main = [c["name"] for c in spec["containers"]]
+        default = annotations_of(pod).get("kubectl.kubernetes.io/default-container")
+        if len(main) > 1 and default not in main:
+            raise errors.BadRequest(
+                f"a container name must be specified for pod {name}, choose one of: [{' '.join(names)}]"
+            )
+        wanted = default if default is not None and default in main else main[0]
+    elif wanted not in names:
+        raise errors.BadRequest(f"container {wanted} is not valid for pod {name}")
+    if not spec.get("nodeName"):
+        raise errors.BadRequest(f"pod {name} does not have a host assigned")
+    return wanted

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from gpuyard.client.api import KubeApi
 from gpuyard.client.events import EventRecorder
+from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.logs import KubeletLogs
 from gpuyard.local.kubelet.node import NodeReporter
-from gpuyard.local.kubelet.pods.plan import BackOff
 from gpuyard.local.kubelet.ports import PortPool
 from gpuyard.local.runtime.runtimes import Runtimes
 

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from gpuyard import errors
 from gpuyard.images.reference import ImageReference
-from gpuyard.local.kubelet.pods.plan import BackOff
+from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.runtime.podman.host import Image, Podman
 
 #: An OCI image layout on this host, in place of a registry: `oci:/folder` or `oci:/folder:tag`.

@@ -15,6 +15,7 @@ from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
 from gpuyard.kube.pods import is_terminal
+from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.device_recovery import told_devices
 from gpuyard.local.kubelet.devices.manager import DeviceManager
@@ -22,7 +23,6 @@ from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.logs import KubeletLogs
 from gpuyard.local.kubelet.node import HEARTBEAT_S, NodeReporter
 from gpuyard.local.kubelet.pod_folders import PodFolder, pod_folders
-from gpuyard.local.kubelet.pods.plan import BackOff
 from gpuyard.local.kubelet.pods.worker import PodWorker
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime import journal as journals

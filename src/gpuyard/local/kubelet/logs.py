@@ -1,8 +1,13 @@
-"""Container logs for the API: the files of `runtime`, read without anything of the daemon's state."""
+"""Container logs for the API: the files of `runtime`, read without anything of the daemon's state.
+
+The file of one start only ever grows, and what is too old is punched out of its front (see
+`runtime.log_copier`): offsets stay what they were.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
@@ -13,7 +18,6 @@ from gpuyard import errors
 from gpuyard.client.log_place import frame
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.pods import container_statuses
-from gpuyard.local.kubelet.log_files import next_data, start_of_tail
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.objects.pod_logs import Log, LogOptions
 from gpuyard.local.runtime import journal as journals
@@ -22,6 +26,7 @@ from gpuyard.local.runtime.regular_files import open_regular
 _PIECE = 64 * 1024
 _POLL_S = 0.02
 _POLL_MAX_S = 0.2
+_BLOCK = 64 * 1024
 
 
 class KubeletLogs:
@@ -140,3 +145,45 @@ def _no_start(pod: Manifest, container: str) -> str:
     if status.get("phase") == "Failed":
         return f"{named} never started: {status.get('message') or status.get('reason') or 'the pod failed'}"
     return f"{named} is waiting to start: ContainerCreating"
+
+
+def next_data(descriptor: int, position: int) -> int:
+    """`position`, or where it lies in a hole, the start of the first line behind it."""
+    # The size first: what is appended after the look for data must not be skipped with the hole before it.
+    size = os.fstat(descriptor).st_size
+    try:
+        data = os.lseek(descriptor, position, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # at the end, or nothing but a hole up to it
+            return max(position, size)
+        return position  # a file system without holes
+    if data == position:
+        return position
+    newline_from = data - 1
+    while block := os.pread(descriptor, _BLOCK, newline_from):
+        newline = block.find(b"\n")
+        if newline >= 0:
+            return newline_from + newline + 1
+        newline_from += len(block)
+    return data  # one endless line: better torn than lost
+
+
+def start_of_tail(descriptor: int, lines: int) -> int:
+    """Where the last `lines` lines begin; the text after the last newline counts as one."""
+    begin, end = next_data(descriptor, 0), os.fstat(descriptor).st_size
+    if lines == 0:
+        return end
+    position, left = end, lines
+    # The newline that ends the last line begins none.
+    if end > begin and os.pread(descriptor, 1, end - 1) == b"\n":
+        position -= 1
+    while position > begin:
+        start = max(begin, position - _BLOCK)
+        block = os.pread(descriptor, position - start, start)
+        at = len(block)
+        while (at := block.rfind(b"\n", 0, at)) >= 0:
+            left -= 1
+            if left == 0:
+                return start + at + 1
+        position = start
+    return begin

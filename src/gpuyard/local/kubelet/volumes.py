@@ -1,18 +1,28 @@
-"""Volumes of a pod: emptyDir, in memory as /dev/shm or as a folder of the pod's own, and ConfigMaps."""
+"""Volumes of a pod: emptyDir, in memory as /dev/shm or as a folder of the pod's own, and ConfigMaps.
+
+Source: kubernetes `pkg/volume/configmap/configmap.go`. A cluster's kubelet also brings later changes of a
+ConfigMap in; here a pod keeps what there was when it started.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.kube.objects import CONFIG_MAPS, Manifest, key_of
 from gpuyard.kube.quantity import to_int
+from gpuyard.local.kubelet.context import KubeletContext
+from gpuyard.local.kubelet.pod_folders import PodFolder, VolumeFile
 from gpuyard.local.runtime.values import Mount
 
 _SHM = "/dev/shm"
+_READABLE = 0o444
 
 
 @dataclass(frozen=True)
@@ -66,3 +76,48 @@ def container_volumes(
         mounts.append(Mount(folder / mount["name"], target, read_only))
     # A mount would hide what was mounted below it before.
     return ContainerVolumes(tuple(sorted(mounts, key=lambda m: m.container_path)), shm_bytes, has_shm)
+
+
+async def write_config_maps(context: KubeletContext, pod: Manifest, folder: PodFolder) -> None:
+    """Writes a pod's volumes with what a ConfigMap holds: files in its folder, once, before its first start.
+
+    Raises:
+        MountError: a ConfigMap or one of its keys isn't there (yet), or the files can't be written.
+    """
+    spec = pod["spec"]
+    # On a cluster the files belong to that group. Here nobody else comes near the pod's folder.
+    widened = _READABLE if (spec.get("securityContext") or {}).get("fsGroup") is not None else 0
+    for volume in spec.get("volumes") or ():
+        if (source := volume.get("configMap")) is None:
+            continue
+        try:
+            config_map: Manifest = await context.api.get(CONFIG_MAPS, source["name"], key_of(pod).namespace)
+        except errors.NotFound:
+            if not source.get("optional"):
+                raise _failed(volume, f'configmap "{source["name"]}" not found') from None
+            config_map = {}
+        files = list(_files(volume, source, config_map, widened))
+        await asyncio.to_thread(folder.write_volume, volume["name"], files)
+
+
+def _files(
+    volume: Mapping[str, Any], source: Mapping[str, Any], config_map: Manifest, widened: int
+) -> Iterator[VolumeFile]:
+    content = {key: text.encode() for key, text in (config_map.get("data") or {}).items()}
+    binary = config_map.get("binaryData") or {}
+    content |= {key: base64.b64decode(text) for key, text in binary.items()}
+    usual = source.get("defaultMode", 0o644)
+    items = source.get("items") or [{"key": key, "path": key} for key in content]
+    for item in items:
+        if item["key"] in content:
+            mode = item.get("mode", usual) | widened
+            yield VolumeFile(item["path"], content[item["key"]], mode)
+        elif not source.get("optional"):
+            raise _failed(volume, f"configmap references non-existent config key: {item['key']}")
+
+
+def _failed(volume: Mapping[str, Any], why: str) -> errors.MountError:
+    return errors.MountError(
+        f'MountVolume.SetUp failed for volume "{volume["name"]}" : {why}',
+        remedy="create it: the pod waits for it",
+    )

@@ -16,9 +16,9 @@ from gpuyard.client.informer import Informer
 from gpuyard.errors import BadRequest
 from gpuyard.kube.objects import EVENTS, PODS, Manifest
 from gpuyard.kube.wellknown import IMAGE_PROCESS, RUNTIME_CLASS_PROCESS
+from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.kubelet import Kubelet
-from gpuyard.local.kubelet.pods.plan import BackOff
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.pod_logs import LogOptions
 from gpuyard.local.objects.verbs import ObjectApi

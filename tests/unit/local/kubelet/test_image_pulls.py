@@ -1,7 +1,7 @@
 import pytest
 
+from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.image_pulls import CannotGet, Images, Pull, resolve_name
-from gpuyard.local.kubelet.pods.plan import BackOff
 from gpuyard.local.runtime.podman.host import Image, Podman
 
 NOW = 1000.0

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from gpuyard import errors
 from gpuyard.client.log_place import LOG_FRAMES, Gap, OffsetPlace
-from gpuyard.local.kubelet.log_files import next_data, start_of_tail
-from gpuyard.local.kubelet.logs import KubeletLogs
+from gpuyard.local.kubelet.logs import KubeletLogs, next_data, start_of_tail
 from gpuyard.local.objects.pod_logs import LogOptions
 
 POD: dict[str, Any] = {"metadata": {"name": "p", "uid": "u"}}

@@ -14,9 +14,10 @@ from typing import Any
 from gpuyard.kube.objects import Manifest, key_of, uid_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.timestamps import parse_time
+from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.image_pulls import Pull
 from gpuyard.local.kubelet.pod_folders import PodFolder
-from gpuyard.local.kubelet.pods.plan import NEVER, ON_FAILURE, BackOff, Observed
+from gpuyard.local.kubelet.pods.plan import NEVER, ON_FAILURE, Observed
 from gpuyard.local.kubelet.pods.status import ContainerView, Run
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.container import Container

@@ -16,7 +16,6 @@ from gpuyard.kube.pods import oom_kills, oom_kills_text
 from gpuyard.kube.requests import effective_requests
 from gpuyard.kube.timestamps import later, parse_time
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
-from gpuyard.local.kubelet.config_volumes import write_config_maps
 from gpuyard.local.kubelet.containers import device_requests, start_container
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation
@@ -28,6 +27,7 @@ from gpuyard.local.kubelet.pods.plan import phase_of, plan, stop_grace_s
 from gpuyard.local.kubelet.pods.rejection import Rejection, admit, refused_by_devices
 from gpuyard.local.kubelet.pods.status import pod_status, rejected_status
 from gpuyard.local.kubelet.pods.writer import PodWriter
+from gpuyard.local.kubelet.volumes import write_config_maps
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.values import Exit, ExitReason
 from gpuyard.workloads.stopping import StopOptions

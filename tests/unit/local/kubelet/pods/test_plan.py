@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuyard.local.kubelet.pods.plan import BackOff, Observed, Plan, phase_of, plan
+from gpuyard.local.kubelet.pods.plan import Observed, Plan, phase_of, plan
 
 NOW = 1000.0
 LATER = NOW + 10
@@ -148,9 +148,3 @@ def test_laws(containers: list[Observed], policy: str, ending: bool, deadline: f
         assert phase_of(containers, done=True) in ("Succeeded", "Failed")
     # It never waits for something that doesn't come.
     assert step.done or step.start or running or step.wake_at_s is not None
-
-
-def test_back_off_doubles_from_ten_seconds_to_five_minutes() -> None:
-    back_off = BackOff()
-    assert [back_off.delay_s(n) for n in range(1, 9)] == [0, 10, 20, 40, 80, 160, 300, 300]
-    assert back_off.delay_s(10**6) == 300

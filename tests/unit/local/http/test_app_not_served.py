@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuyard.local.http.not_served import not_served
+from gpuyard.local.http.app import not_served
 from gpuyard.local.objects.kinds.served import yard_kinds
 
 START = "the server could not find the requested resource"

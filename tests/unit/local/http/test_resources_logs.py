@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gpuyard.kube.timestamps import LONGEST_S
-from gpuyard.local.http.log_requests import parse_log_options
 from gpuyard.local.http.request import Request, parse_request
+from gpuyard.local.http.resources import parse_log_options
 
 
 def request(query: str) -> Request:
