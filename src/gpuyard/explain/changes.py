@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 
 from gpuyard.explain.holders import Holder, smallest_release
 from gpuyard.gpus.catalogue import in_words as models_in_words
+from gpuyard.kube.nodes import format_taint
 from gpuyard.kube.selectors import Requirement
-from gpuyard.kube.taints import format_taint
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL
 from gpuyard.scheduling.amounts import affordable, in_words, number, quantity
 from gpuyard.scheduling.fit import (

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+_PREEMPTION = r"(?s)\s*(?:no new claims to deallocate,|preemption: ).*"
 
 
 def find_condition(manifest: Mapping[str, Any], type_: str) -> Mapping[str, Any] | None:
@@ -49,3 +52,8 @@ def with_condition(
     if not replaced:
         result.append(new)
     return result
+
+
+def without_preemption(message: str) -> str:
+    """kube-scheduler's message without its account of claims and of what preemption could do."""
+    return re.sub(_PREEMPTION, "", message)

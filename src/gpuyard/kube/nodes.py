@@ -1,4 +1,7 @@
-"""What a node's object says of its readiness and of its disk."""
+"""What a node's object says: its readiness, its disk, its taints, and who tolerates them.
+
+Source: k8s.io/api/core/v1 `Toleration.ToleratesTaint`.
+"""
 
 from __future__ import annotations
 
@@ -29,3 +32,20 @@ def disk_pressure_text(node: Mapping[str, Any]) -> str:
     if condition.get("status") != "True":
         return ""
     return str(condition.get("message") or condition.get("reason") or "its disk is full")
+
+
+def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    """Whether this toleration covers this taint (empty key with Exists covers all)."""
+    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
+        return False
+    if toleration.get("key") and toleration["key"] != taint.get("key"):
+        return False
+    if toleration.get("operator", "Equal") == "Exists":
+        return True
+    return bool(toleration.get("key")) and (toleration.get("value") or "") == (taint.get("value") or "")
+
+
+def format_taint(taint: Mapping[str, Any]) -> str:
+    """`key=value:Effect`, as kubectl prints it."""
+    value = f"={taint['value']}" if taint.get("value") else ""
+    return f"{taint.get('key', '')}{value}:{taint.get('effect', '')}"

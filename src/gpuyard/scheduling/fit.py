@@ -11,9 +11,9 @@ from enum import IntEnum
 from typing import Any, ClassVar, TypeAlias
 
 from gpuyard.gpus.catalogue import in_words as models_in_words
+from gpuyard.kube.nodes import format_taint, tolerates
 from gpuyard.kube.requests import PODS
 from gpuyard.kube.selectors import Requirement
-from gpuyard.kube.taints import format_taint, tolerates
 from gpuyard.kube.wellknown import (
     LABEL_GPU_MODEL,
     TAINT_NOT_READY,

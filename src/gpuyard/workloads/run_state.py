@@ -9,8 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from gpuyard.gpus.resources import pod_gpus
-from gpuyard.kube.conditions import condition_is_true, find_condition
-from gpuyard.kube.messages import without_preemption
+from gpuyard.kube.conditions import condition_is_true, find_condition, without_preemption
 from gpuyard.kube.objects import annotations_of, labels_of
 from gpuyard.kube.pods import PULL_REASONS, container_statuses, is_terminal
 from gpuyard.kube.timestamps import format_time, parse_time

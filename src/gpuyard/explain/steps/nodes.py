@@ -11,8 +11,7 @@ from gpuyard.explain.messages import find_meaning, meaning
 from gpuyard.explain.placement import Blocker, Explanation
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.explain.steps.devices import SEE_PLUGIN, mend
-from gpuyard.kube.conditions import find_condition
-from gpuyard.kube.messages import without_preemption
+from gpuyard.kube.conditions import find_condition, without_preemption
 from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.scheduling.fit import Cordoned, NotReady

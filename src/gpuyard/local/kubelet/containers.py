@@ -31,8 +31,7 @@ from gpuyard.local.kubelet.volumes import container_volumes
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.podman.cdi import CdiEdits, resolve
 from gpuyard.local.runtime.podman.host import Image
-from gpuyard.local.runtime.process.programs import DEFAULT_PATH
-from gpuyard.local.runtime.values import ContainerSpec, DeviceNode, ImageRun, Limits, Mount
+from gpuyard.local.runtime.values import DEFAULT_PATH, ContainerSpec, DeviceNode, ImageRun, Limits, Mount
 
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime import procfs
-from gpuyard.local.runtime.process.programs import DEFAULT_PATH
+from gpuyard.local.runtime.values import DEFAULT_PATH
 
 #: What a log keeps of its end.
 KEEP_BYTES = 64 << 20

@@ -10,6 +10,8 @@ from pathlib import Path
 
 #: Set in the environment of every container: which one a process belongs to.
 ENV_CONTAINER = "GPUYARD_CONTAINER"
+#: Where programs are looked for that nobody said a PATH for.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)

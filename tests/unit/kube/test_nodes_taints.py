@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuyard.kube.taints import format_taint, tolerates
+from gpuyard.kube.nodes import format_taint, tolerates
 
 TAINT = {"key": "dedicated", "value": "ml", "effect": "NoSchedule"}
 
