@@ -14,7 +14,8 @@ from gpuyard.controllers.event_expiry import EventExpiry
 from gpuyard.controllers.garbage import GarbageCollector
 from gpuyard.controllers.job.controller import JobController
 from gpuyard.controllers.namespaces import NamespaceController
-from gpuyard.controllers.nodes import NodeLifecycle, PodCollector
+from gpuyard.controllers.node_lifecycle import NodeLifecycle
+from gpuyard.controllers.pod_collector import PodCollector
 from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.kube.objects import JOBS, LEASES, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, Resource
 

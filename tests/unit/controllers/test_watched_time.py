@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from gpuyard.controllers.nodes import NodeLifecycle
+from gpuyard.controllers.node_lifecycle import NodeLifecycle
 from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.kube.conditions import condition_is_true
-from gpuyard.kube.objects import LEASES, NODES
+from gpuyard.kube.objects import LEASES, NODES, ObjectKey
 
 from .conftest import Clock, Yard
 
@@ -41,7 +41,8 @@ async def test_a_process_that_stood_still_condemns_no_node(yard: Yard, clock: Cl
         await yard.api.create(NODES, {"metadata": {"name": "a"}})
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "up"}
         await yard.api.patch(NODES, "a", {"status": {"conditions": [ready]}}, subresource="status")
-        await yard.until(lambda: lifecycle.watches("a"))
+        await yard.until(lambda: ObjectKey("", "a") in yard.informers[NODES].objects)
+        assert await lifecycle.look("a") == 40
         # SIGSTOP for 50 s, and a wall clock a day ahead.
         boot_time.now += 50
         clock.advance(86_400)

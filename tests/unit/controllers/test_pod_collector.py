@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from gpuyard.controllers.pod_collector import PodCollector
+from gpuyard.kube.objects import NODES, PODS
+
+from .conftest import Clock, Yard
+
+
+async def pod(yard: Yard, name: str, on: str) -> None:
+    container = {"name": "main", "image": "gpuyard.io/host-process", "command": ["true"]}
+    spec = {"containers": [container], "runtimeClassName": "gpuyard-process"}
+    await yard.api.create(PODS, {"metadata": {"name": name, "namespace": "default"}, "spec": spec})
+    await yard.api.bind("default", name, on)
+
+
+@pytest.mark.parametrize("returns", [False, True])
+async def test_pods_of_a_vanished_node_go_when_it_stays_away(yard: Yard, clock: Clock, returns: bool) -> None:
+    await yard.api.create(NODES, {"metadata": {"name": "a"}})
+    for name in ("running", "done"):
+        await pod(yard, name, on="a")
+    await yard.api.patch(PODS, "done", {"status": {"phase": "Succeeded"}}, "default", subresource="status")
+    collector = PodCollector(yard.api, clock, clock.seconds, yard.informers[NODES], yard.informers[PODS])
+    async with yard.running(collector):
+        await yard.until(lambda: len(yard.informers[PODS].objects) == 2)
+        await yard.api.delete(NODES, "a")
+        await yard.until(lambda: not yard.informers[NODES].objects)
+        assert await collector.look("a") == 40
+        if returns:
+            await yard.api.create(NODES, {"metadata": {"name": "a"}})
+            await yard.until(lambda: len(yard.informers[NODES].objects) == 1)
+        clock.advance(41)
+        await yard.api.patch(PODS, "running", {"metadata": {"labels": {"poke": "1"}}}, "default")
+        if returns:
+            assert await collector.look("a") is None
+            assert len(yard.objects(PODS)) == 2
+        else:
+            await yard.until(lambda: [p["metadata"]["name"] for p in yard.objects(PODS)] == ["done"])
