@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gpuyard.doctor.check import Check, NodeFinding, Report, State
+from gpuyard.doctor.check import Check, CheckState, NodeFinding, Report
 from tests.docs.test_docs import read, section
 from tests.unit.doctor.test_cluster import ORDER as CLUSTER
 from tests.unit.doctor.test_yard import ORDER as YARD
@@ -26,9 +26,9 @@ def test_every_check_is_documented_in_its_order() -> None:
 
 
 def test_every_key_is_documented() -> None:
-    check = Check("n", State.OK, "m", nodes=(NodeFinding("a", State.OK, "m"),))
+    check = Check("n", CheckState.OK, "m", nodes=(NodeFinding("a", CheckState.OK, "m"),))
     raw = Report("yard", "", (check,)).to_json()
     text = section(read("json.md"), "## doctor")
     assert rows(text) == [*raw, *raw["checks"][0]]
     assert all(f"`{key}`" in text for key in raw["checks"][0]["nodes"][0])
-    assert all(f"`{outcome}`" in text for outcome in State)
+    assert all(f"`{outcome}`" in text for outcome in CheckState)

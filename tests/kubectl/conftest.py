@@ -23,7 +23,7 @@ from gpuyard.local.http.server.certificates import Pki
 from gpuyard.local.http.server.credentials import load_or_make_token, write_kubeconfig
 from gpuyard.local.http.server.listeners import Listeners, serve
 from gpuyard.local.objects.kinds.served import yard_kinds
-from gpuyard.local.objects.pod_logs import Log, LogOptions
+from gpuyard.local.objects.pod_logs import Log, PodLogOptions
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.store import Store
 
@@ -38,14 +38,14 @@ class NumberedLogs:
     def __init__(self) -> None:
         self.more = asyncio.Event()
 
-    async def open_log(self, pod: Manifest, container: str, options: LogOptions) -> Log:
+    async def open_log(self, pod: Manifest, container: str, options: PodLogOptions) -> Log:
         if options.previous:
             raise errors.BadRequest(
                 f'previous terminated container "{container}" in pod "{pod["metadata"]["name"]}" not found'
             )
         return Log(self._lines(options))
 
-    async def _lines(self, options: LogOptions) -> AsyncGenerator[bytes, None]:
+    async def _lines(self, options: PodLogOptions) -> AsyncGenerator[bytes, None]:
         lines = [f"line {number}\n".encode() for number in range(1, 6)]
         for line in lines[-options.tail_lines :] if options.tail_lines else lines:
             yield line

@@ -18,7 +18,7 @@ from gpuyard.images.oci import Descriptor
 from gpuyard.images.reference import ImageReference
 from gpuyard.images.registry.client import RegistryClient
 from gpuyard.images.registry.credentials import Credentials
-from gpuyard.images.registry.http import Http
+from gpuyard.images.registry.http import RegistryHttp
 from gpuyard.images.registry.settings import RegistrySettings
 from gpuyard.images.store import Content, ImageStore
 from tests.registry.fake import FakeRegistry
@@ -151,7 +151,7 @@ async def connect(pauses: Pauses) -> AsyncIterator[Connect]:
 
     def make(credentials: Credentials | None = None, **settings: object) -> RegistryClient:
         chosen = RegistrySettings(**settings)  # type: ignore[arg-type]
-        http = Http(chosen, sleep=pauses.sleep, jitter=lambda: 0.0)
+        http = RegistryHttp(chosen, sleep=pauses.sleep, jitter=lambda: 0.0)
         made.append(RegistryClient(chosen, Known(credentials), http=http))
         return made[-1]
 

@@ -13,7 +13,7 @@ from gpuyard.images import oci
 from gpuyard.images.oci import Descriptor
 from gpuyard.images.registry import answers
 from gpuyard.images.registry.credentials import Credentials
-from gpuyard.images.registry.http import Http
+from gpuyard.images.registry.http import RegistryHttp
 from gpuyard.images.registry.settings import RegistrySettings
 from gpuyard.images.transfer import Blob, Transferred, ensure_blobs
 from tests.registry.conftest import Connect, Pauses, content_of, push_image, push_stream, read, ref
@@ -129,7 +129,7 @@ async def test_busy_answers_are_waited_for_as_asked(
 
 async def test_a_pause_ends_at_a_date_too(pauses: Pauses) -> None:
     now = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
-    http = Http(RegistrySettings(), sleep=pauses.sleep, jitter=lambda: 0.0, now=lambda: now)
+    http = RegistryHttp(RegistrySettings(), sleep=pauses.sleep, jitter=lambda: 0.0, now=lambda: now)
     assert await http.pause(1, {"retry-after": "Thu, 01 Jan 2026 12:00:09 GMT"})
     assert not await http.pause(1, {"retry-after": "Thu, 01 Jan 2026 12:05:00 GMT"})
     assert pauses == [9.0]

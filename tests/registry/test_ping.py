@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.doctor.check import Check, State
+from gpuyard.doctor.check import Check, CheckState
 from gpuyard.doctor.registry import RegistryFact, judge, look_at_registry
 from gpuyard.images.registry.credentials import Credentials
 from tests.registry.conftest import Connect, docker_registry, free_port, push_image, ref
@@ -40,9 +40,9 @@ async def test_one_that_wants_to_know_us(tmp_path: Path, connect: Connect) -> No
         entry = {"auth": b64encode(b"me:pass word").decode()}
         (tmp_path / "config.json").write_text(json.dumps({"auths": {registry: entry}}))
         found = await look(RegistryFact(registry, asked=True), DOCKER_CONFIG=str(tmp_path))
-        assert (found.outcome, found.message) == (State.OK, f"{registry} answers")
+        assert (found.outcome, found.message) == (CheckState.OK, f"{registry} answers")
         found = await look(RegistryFact(registry, asked=True), DOCKER_CONFIG="/nowhere")
-        assert found.outcome is State.BROKEN and f"docker login {registry}" in found.remedy
+        assert found.outcome is CheckState.BROKEN and f"docker login {registry}" in found.remedy
 
 
 async def look(fact: RegistryFact, **environ: str) -> Check:
@@ -52,21 +52,21 @@ async def look(fact: RegistryFact, **environ: str) -> Check:
 async def test_none_there() -> None:
     gone = f"127.0.0.1:{free_port()}"
     found = await look(RegistryFact(gone, asked=True))
-    assert found.outcome is State.BROKEN and gone in found.message
+    assert found.outcome is CheckState.BROKEN and gone in found.message
     # Nobody asked: the nodes may reach it all the same.
     found = await look(RegistryFact().of_agents(f"{gone}/agent:v1"))
-    assert found.outcome is State.WARNING and "the agents' registry" in found.message
+    assert found.outcome is CheckState.WARNING and "the agents' registry" in found.message
 
 
 async def test_images(registry: str, connect: Connect) -> None:
     await push_image(connect().repository(ref(registry, "doctor/image"), push=True), b"layer")
     found = await look(RegistryFact(image=f"{registry}/doctor/image:v1", asked=True))
     assert (found.outcome, found.message) == (
-        State.OK,
+        CheckState.OK,
         f"{registry}/doctor/image:v1 can be read from here",
     )
     found = await look(RegistryFact(image=f"{registry}/doctor/image:v2", asked=True))
-    assert found.outcome is State.BROKEN
+    assert found.outcome is CheckState.BROKEN
     assert found.message == f"there is no image {registry}/doctor/image:v2"
 
 
@@ -74,9 +74,9 @@ async def test_images(registry: str, connect: Connect) -> None:
     "fact", [RegistryFact("Not a host", asked=True), RegistryFact(image="A/b", asked=True)]
 )
 async def test_what_is_no_name(fact: RegistryFact) -> None:
-    assert (await look(fact)).outcome is State.BROKEN
+    assert (await look(fact)).outcome is CheckState.BROKEN
 
 
 async def test_nothing_to_look_at() -> None:
-    assert (await look(RegistryFact().of_agents(""))).outcome is State.SKIPPED
-    assert (await look(RegistryFact().of_agents("no image"))).outcome is State.SKIPPED
+    assert (await look(RegistryFact().of_agents(""))).outcome is CheckState.SKIPPED
+    assert (await look(RegistryFact().of_agents("no image"))).outcome is CheckState.SKIPPED

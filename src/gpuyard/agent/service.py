@@ -24,7 +24,7 @@ _RETRY_S = 1.0
 _RETRY_MAX_S = 30.0
 
 
-class _Files:
+class _NodeFiles:
     """The marks and the CDI spec of the last inventory."""
 
     def __init__(self, cdi_dir: Path | None, marks_file: Path | None) -> None:
@@ -89,7 +89,7 @@ async def run_agent(
         cdi_dir: where container runtimes look for CDI specs; None to write none.
         marks_file: where the follower reads what to write on the node, see `labelling`; None to write none.
     """
-    files = _Files(cdi_dir, marks_file)
+    files = _NodeFiles(cdi_dir, marks_file)
     plugin: Plugin | None = None
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(files.keep(), name="files")

@@ -14,7 +14,7 @@ import click
 from gpuyard import errors
 from gpuyard.building.build import BuildRequest, BuildResult, build
 from gpuyard.building.request import BuildOptions, request_of_spec, request_without_spec
-from gpuyard.cli.output.progress import Progress
+from gpuyard.cli.output.progress import BuildProgress
 from gpuyard.cli.output.results import megabytes, print_json
 from gpuyard.images.cache import Cache, cache_folder
 from gpuyard.images.places import Places
@@ -68,7 +68,7 @@ def build_for_run(run: ResolvedRun, folder: Path, environ: Mapping[str, str]) ->
         folder: of the spec file.
         environ: the command's, with what is said of registries.
     """
-    progress = Progress()
+    progress = BuildProgress()
     try:
         image = asyncio.run(build_run_image(run, folder, environ, progress))
     finally:
@@ -80,7 +80,7 @@ def build_for_run(run: ResolvedRun, folder: Path, environ: Mapping[str, str]) ->
 
 def run_build(request: BuildRequest, environ: Mapping[str, str]) -> BuildResult:
     """Runs one build with progress on standard error."""
-    progress = Progress()
+    progress = BuildProgress()
 
     async def work() -> BuildResult:
         async with Places(environ) as places:

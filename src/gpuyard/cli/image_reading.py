@@ -31,10 +31,10 @@ async def read_image(reference: str, environ: Mapping[str, str], *, layers: bool
         ImageNotFound: it isn't there, or not for Linux.
         ImageError: it can't be read.
     """
-    from gpuyard.cli.output.progress import Progress
+    from gpuyard.cli.output.progress import BuildProgress
     from gpuyard.compatibility.inspect import read_images
 
-    progress = Progress()
+    progress = BuildProgress()
     try:
         images = await read_images(
             reference,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpuyard import errors
 from gpuyard.client.api import ObjectList, PatchType, Propagation, WatchEvent
-from gpuyard.client.http.exchange import ANSWER_TIMEOUT_S, Answer, Http, Request
+from gpuyard.client.http.exchange import ANSWER_TIMEOUT_S, ClientRequest, ClientResponse, Http
 from gpuyard.client.http.unix_http import UnixHttp
 from gpuyard.kube.objects import Manifest, Resource, with_kind
 from gpuyard.kube.status import error_of
@@ -265,7 +265,7 @@ class RestApi:
         content_type: str = "application/json",
         params: Mapping[str, str] | None = None,
     ) -> Manifest:
-        request = Request(method, path, params or {}, _encoded(body), content_type)
+        request = ClientRequest(method, path, params or {}, _encoded(body), content_type)
         async with self._answer(request) as answer:
             content = await answer.read()
         found = _object(content)
@@ -276,7 +276,7 @@ class RestApi:
         return found
 
     @asynccontextmanager
-    async def _answer(self, request: Request) -> AsyncIterator[Answer]:
+    async def _answer(self, request: ClientRequest) -> AsyncIterator[ClientResponse]:
         """Sends it, again when the server is too busy and says when to: it hasn't done it then."""
         for left in reversed(range(_ATTEMPTS)):
             async with self._http.send(request) as answer:
@@ -290,20 +290,20 @@ class RestApi:
     @asynccontextmanager
     async def _stream(
         self, path: str, params: Mapping[str, str], silence_timeout_s: float | None, accept: str = "*/*"
-    ) -> AsyncIterator[Answer]:
-        request = Request("GET", path, params, accept=accept, silence_timeout_s=silence_timeout_s)
+    ) -> AsyncIterator[ClientResponse]:
+        request = ClientRequest("GET", path, params, accept=accept, silence_timeout_s=silence_timeout_s)
         async with self._answer(request) as answer:
             if answer.status >= 400:
                 content = await answer.read()
                 raise self._refusal(answer, content, _object(content))
             yield answer
 
-    def _not_an_api(self, answer: Answer, content: bytes) -> errors.GpuyardError:
+    def _not_an_api(self, answer: ClientResponse, content: bytes) -> errors.GpuyardError:
         from gpuyard.client.http.failures import not_an_api
 
         return not_an_api(self.server, answer, content, self._connection)
 
-    def _refusal(self, answer: Answer, content: bytes, found: Manifest | None) -> errors.GpuyardError:
+    def _refusal(self, answer: ClientResponse, content: bytes, found: Manifest | None) -> errors.GpuyardError:
         """The error that an answer stands for."""
         from gpuyard.client.connection.credentials import why_unauthorized
         from gpuyard.client.http.failures import is_page, readable
@@ -377,7 +377,7 @@ def _object(content: bytes) -> Manifest | None:
     return found if isinstance(found, dict) else None
 
 
-def _pause(answer: Answer) -> float | None:
+def _pause(answer: ClientResponse) -> float | None:
     """For how long a busy server asks to be left alone, in seconds; None when it isn't busy or doesn't say.
 
     Source: client-go's rest.WithRetry, which repeats any request that was answered with 429 or 5xx and

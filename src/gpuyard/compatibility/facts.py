@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gpuyard.compatibility.version import Architectures, Capability, Target, Version
+from gpuyard.compatibility.version import Architectures, Capability, CodeTarget, Version
 
 _FILE = Path(__file__).with_name("facts.toml")
 
@@ -75,7 +75,7 @@ class TorchRelease:
 
 
 @dataclass(frozen=True)
-class Container:
+class NvidiaContainer:
     """One of NVIDIA's PyTorch containers."""
 
     tag: Version
@@ -131,7 +131,7 @@ class Facts:
     torch_builds: Mapping[tuple[Version, str], Architectures]
     exclusions: tuple[Exclusion, ...]
     renamed: Mapping[Capability, Capability]
-    containers: Mapping[Version, Container]
+    containers: Mapping[Version, NvidiaContainer]
     container_capabilities: tuple[tuple[Version, Capability], ...]
     gpus: tuple[Gpu, ...]
     products: tuple[Product, ...]
@@ -212,7 +212,7 @@ class Facts:
         reached = [capability for first, capability in self.container_capabilities if first <= tag]
         return reached[-1] if reached else None
 
-    def runs_on(self, target: Target, device: Capability, cuda: Version | None) -> bool:
+    def runs_on(self, target: CodeTarget, device: Capability, cuda: Version | None) -> bool:
         """The cubin rule: same major version, minor no less, with the exceptions listed."""
         code, device = (self.renamed.get(c, c) for c in (target.capability, device))
         if target.suffix == "a":
@@ -301,8 +301,8 @@ def _torch(row: Mapping[str, Any], published: Mapping[Version, Sequence[str]]) -
     )
 
 
-def _container(row: Mapping[str, Any]) -> Container:
-    return Container(
+def _container(row: Mapping[str, Any]) -> NvidiaContainer:
+    return NvidiaContainer(
         _version(row["tag"]),
         row.get("torch", ""),
         _version(row["cuda"]),

@@ -25,7 +25,7 @@ _TELLING = (
 
 
 @dataclass(frozen=True)
-class Report:
+class FleetReport:
     """What became of one image on a set of nodes.
 
     Attributes:
@@ -48,12 +48,12 @@ class Report:
         """Names of the nodes that it won't run on."""
         return frozenset(verdict.offer.name for verdict in self.verdicts if verdict.fails)
 
-    def without_gpus(self) -> Report:
+    def without_gpus(self) -> FleetReport:
         """For a run that may go on without GPUs."""
         return replace(self, verdicts=tuple(verdict.without_gpus() for verdict in self.verdicts))
 
 
-def judge_all(needs: Sequence[Need], offers: Sequence[Offer], facts: Facts) -> Report:
+def judge_all(needs: Sequence[Need], offers: Sequence[Offer], facts: Facts) -> FleetReport:
     """The verdict of each node over the image, by the platform that it would pull.
 
     Args:
@@ -66,15 +66,15 @@ def judge_all(needs: Sequence[Need], offers: Sequence[Offer], facts: Facts) -> R
     verdicts = tuple(replace(kinds[offer.kind], offer=offer) for offer in offers)
     failing = [verdict.offer for verdict in verdicts if verdict.fails]
     suggestion = nearest_fit(_pulled(needs, failing[0]), failing, facts) if failing else None
-    return Report(needs[0], verdicts, suggestion)
+    return FleetReport(needs[0], verdicts, suggestion)
 
 
-def judge_machines(needs: Sequence[Need], offers: Sequence[Offer]) -> Report:
+def judge_machines(needs: Sequence[Need], offers: Sequence[Offer]) -> FleetReport:
     """As `judge_all`, for a run that asks for no GPUs: by CPU architecture alone."""
-    return Report(needs[0], tuple(judge_machine(_pulled(needs, offer), offer) for offer in offers), None)
+    return FleetReport(needs[0], tuple(judge_machine(_pulled(needs, offer), offer) for offer in offers), None)
 
 
-def exclusion(report: Report, labels: Mapping[str, Mapping[str, str]]) -> dict[str, Any] | None:
+def exclusion(report: FleetReport, labels: Mapping[str, Mapping[str, str]]) -> dict[str, Any] | None:
     """A node affinity expression that keeps pods off the nodes that fail; None when none does.
 
     By a label that all of them have and whose values no other node has, so that nodes which join later are

@@ -1,6 +1,6 @@
 """Will an image run on a node: the rules, in the order in which a process would meet them (pure).
 
-Each rule that has something to say gives a `Reason` with the numbers it compared and what would mend it.
+Each rule that has something to say gives a `VerdictReason` with the numbers it compared and what would mend it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from gpuyard.compatibility.facts import Facts, Gpu
 from gpuyard.compatibility.need import Need
 from gpuyard.compatibility.offer import Injection, Offer
-from gpuyard.compatibility.verdict import Fit, Reason, Rule, Verdict
+from gpuyard.compatibility.verdict import Fit, Rule, Verdict, VerdictReason
 from gpuyard.compatibility.version import Capability, Version
 
 
@@ -33,7 +33,7 @@ def judge_machine(need: Need, offer: Offer) -> Verdict:
     """The verdict over an image that needs no GPU."""
     if not need.machine or not offer.machine or need.machine == offer.machine:
         return Verdict(offer, ())
-    reason = Reason(
+    reason = VerdictReason(
         Rule.MACHINE,
         Fit.FAILS,
         f"the image is for {need.machine}, the node's CPU is {offer.machine}",
@@ -44,23 +44,23 @@ def judge_machine(need: Need, offer: Offer) -> Verdict:
     return Verdict(offer, (reason,))
 
 
-def _no_cuda(need: Need) -> Reason:
+def _no_cuda(need: Need) -> VerdictReason:
     """Nothing told of a CUDA so far; the layers may, once."""
     if not need.layers_read:
         message = "nothing that is known of the image says which CUDA it uses"
         remedy = "`gpuyard image check --read-layers` looks into its layers for a torch"
-        return Reason(Rule.NO_CUDA, Fit.UNKNOWN, message, remedy=remedy)
+        return VerdictReason(Rule.NO_CUDA, Fit.UNKNOWN, message, remedy=remedy)
     lacking = "its torch doesn't say" if need.torch else "there is no torch in its layers, and nothing says"
-    return Reason(Rule.NO_CUDA, Fit.UNKNOWN, f"{lacking} which CUDA it uses")
+    return VerdictReason(Rule.NO_CUDA, Fit.UNKNOWN, f"{lacking} which CUDA it uses")
 
 
-def _cpu_torch(need: Need, offer: Offer) -> Reason:
+def _cpu_torch(need: Need, offer: Offer) -> VerdictReason:
     """A torch that doesn't know of GPUs; on simulated ones the launcher lets it go on."""
     text = f"its torch {need.torch} ({need.torch_source}) is built without CUDA"
     if offer.simulated:
-        return Reason(Rule.CPU_TORCH, Fit.NOTES, f"{text}; on simulated GPUs it may run all the same")
+        return VerdictReason(Rule.CPU_TORCH, Fit.NOTES, f"{text}; on simulated GPUs it may run all the same")
     index = "from one of the CUDA indexes of https://download.pytorch.org/whl"
-    return Reason(
+    return VerdictReason(
         Rule.CPU_TORCH,
         Fit.FAILS,
         f"{text}, so it would train on the CPU",
@@ -70,13 +70,13 @@ def _cpu_torch(need: Need, offer: Offer) -> Reason:
     )
 
 
-def _gpu_and_driver(offer: Offer, facts: Facts) -> Iterator[Reason]:
+def _gpu_and_driver(offer: Offer, facts: Facts) -> Iterator[VerdictReason]:
     """Whether the driver drives the GPU at all."""
     gpu = facts.gpu(offer.capability) if offer.capability else None
     if gpu is None or offer.driver is None:
         return
     if gpu.last_driver is not None and offer.driver.major > gpu.last_driver:
-        yield Reason(
+        yield VerdictReason(
             Rule.GPU_DROPPED,
             Fit.FAILS,
             f"drivers after {gpu.last_driver} no longer drive {gpu.architecture} GPUs "
@@ -87,7 +87,7 @@ def _gpu_and_driver(offer: Offer, facts: Facts) -> Iterator[Reason]:
         )
     # A node that runs is proof that its driver drives its GPU: the first branch isn't told per board.
     if not offer.observed and gpu.first_driver is not None and offer.driver.major < gpu.first_driver:
-        yield Reason(
+        yield VerdictReason(
             Rule.GPU_TOO_NEW,
             Fit.FAILS,
             f"the driver {offer.driver} is older than the first for {gpu.architecture} GPUs "
@@ -98,7 +98,7 @@ def _gpu_and_driver(offer: Offer, facts: Facts) -> Iterator[Reason]:
         )
 
 
-def _cuda(need: Need, cuda: Version, offer: Offer, facts: Facts) -> Iterator[Reason]:
+def _cuda(need: Need, cuda: Version, offer: Offer, facts: Facts) -> Iterator[VerdictReason]:
     """Driver against CUDA, then code against GPU with the CUDA that the driver ends up offering."""
     forward, note = _forward(need, cuda, offer, facts)
     offered = forward or offer.cuda
@@ -107,7 +107,7 @@ def _cuda(need: Need, cuda: Version, offer: Offer, facts: Facts) -> Iterator[Rea
         if forward is None:
             yield driver if note is None else _with_message(driver, note)
             return
-        yield Reason(
+        yield VerdictReason(
             Rule.FORWARD,
             Fit.NOTES,
             f"runs by forward compatibility: the image brings the driver library of CUDA {forward}, "
@@ -120,11 +120,11 @@ def _cuda(need: Need, cuda: Version, offer: Offer, facts: Facts) -> Iterator[Rea
     yield from _code(need, cuda, offered, offer, facts)
 
 
-def _driver(cuda: Version, offer: Offer, facts: Facts) -> Reason | None:
+def _driver(cuda: Version, offer: Offer, facts: Facts) -> VerdictReason | None:
     """The node's own driver against the CUDA of the image; None when all of it works."""
     full, least = facts.full_floor(cuda), facts.minor_floor(cuda)
     if offer.driver is None and offer.cuda is None:
-        return Reason(
+        return VerdictReason(
             Rule.DRIVER_UNKNOWN,
             Fit.UNKNOWN,
             f"needs CUDA {cuda}, and the node doesn't say which driver it has",
@@ -137,7 +137,7 @@ def _driver(cuda: Version, offer: Offer, facts: Facts) -> Reason | None:
     floor = least or full
     needs = f"driver {floor}" if floor else f"a driver for CUDA {cuda.minor}"
     if least and _reaches(offer, least, Version((cuda.major, 0))):
-        return Reason(
+        return VerdictReason(
             Rule.MINOR_VERSION,
             Fit.NOTES,
             f"runs by minor-version compatibility: CUDA {cuda} comes with "
@@ -147,7 +147,7 @@ def _driver(cuda: Version, offer: Offer, facts: Facts) -> Reason | None:
             has=has,
         )
     known = f" (CUDA {offer.cuda})" if offer.driver and offer.cuda else ""
-    return Reason(
+    return VerdictReason(
         Rule.DRIVER_TOO_OLD,
         Fit.FAILS,
         f"CUDA {cuda} needs {needs} or newer, the node has {has}{known}",
@@ -198,19 +198,21 @@ def _forward(need: Need, cuda: Version, offer: Offer, facts: Facts) -> tuple[Ver
     return need.compat.minor, None
 
 
-def _with_message(reason: Reason, more: str) -> Reason:
+def _with_message(reason: VerdictReason, more: str) -> VerdictReason:
     return replace(reason, message=f"{reason.message}; {more}")
 
 
-def _code(need: Need, cuda: Version, offered: Version | None, offer: Offer, facts: Facts) -> Iterator[Reason]:
+def _code(
+    need: Need, cuda: Version, offered: Version | None, offer: Offer, facts: Facts
+) -> Iterator[VerdictReason]:
     """Whether the image's GPU code runs on this GPU."""
     device = offer.capability
     if device is None:
         message = "the node doesn't say which compute capability its GPUs have"
-        yield Reason(Rule.CAPABILITY_UNKNOWN, Fit.UNKNOWN, message)
+        yield VerdictReason(Rule.CAPABILITY_UNKNOWN, Fit.UNKNOWN, message)
         return
     if need.least_capability and device < need.least_capability:
-        yield Reason(
+        yield VerdictReason(
             Rule.NO_KERNEL_IMAGE,
             Fit.FAILS,
             f"NVIDIA's container {need.container} runs on compute capability {need.least_capability} or "
@@ -225,14 +227,14 @@ def _code(need: Need, cuda: Version, offered: Version | None, offer: Offer, fact
         yield _ptx(need, cuda, offered, device)
 
 
-def _ptx(need: Need, cuda: Version, offered: Version | None, device: Capability) -> Reason:
+def _ptx(need: Need, cuda: Version, offered: Version | None, device: Capability) -> VerdictReason:
     """The verdict when no machine code fits: PTX may, if the driver is new enough to compile it."""
     assert need.architectures is not None
     built = f"is built for {need.architectures}"
     subject = f"torch {need.torch}" if need.torch else "its code"
     sm = f"sm_{device.major}{device.minor}"
     if not any(ptx <= device for ptx in need.architectures.ptx):
-        return Reason(
+        return VerdictReason(
             Rule.NO_KERNEL_IMAGE,
             Fit.FAILS,
             f"{subject} {built}, the GPU is {sm}: no kernel image is available for it",
@@ -242,9 +244,9 @@ def _ptx(need: Need, cuda: Version, offered: Version | None, device: Capability)
         )
     if offered is None:
         message = f"{subject} {built}; on {sm} its PTX is compiled by the driver, whose CUDA isn't known"
-        return Reason(Rule.PTX, Fit.UNKNOWN, message, needs=f"CUDA {cuda.minor}")
+        return VerdictReason(Rule.PTX, Fit.UNKNOWN, message, needs=f"CUDA {cuda.minor}")
     if offered.minor < cuda.minor:
-        return Reason(
+        return VerdictReason(
             Rule.PTX,
             Fit.FAILS,
             f"{subject} {built}; on {sm} only its PTX could run, which needs a driver for CUDA {cuda.minor}, "
@@ -253,7 +255,7 @@ def _ptx(need: Need, cuda: Version, offered: Version | None, device: Capability)
             has=f"CUDA {offered.minor}",
             remedy=f"use a build for {sm}, or a driver for CUDA {cuda.minor}",
         )
-    return Reason(
+    return VerdictReason(
         Rule.PTX,
         Fit.NOTES,
         f"{subject} {built}; on {sm} its PTX is compiled by the driver, so the first start is slow",
@@ -266,14 +268,14 @@ def _dropped(gpu: Gpu, cuda: Version) -> bool:
     return gpu.last_cuda is not None and cuda.parts[: len(gpu.last_cuda.parts)] > gpu.last_cuda.parts
 
 
-def _window(cuda: Version, device: Capability, facts: Facts) -> Iterator[Reason]:
+def _window(cuda: Version, device: Capability, facts: Facts) -> Iterator[VerdictReason]:
     """Without knowing what the code was built for: whether its CUDA knows this GPU at all."""
     gpu = facts.gpu(device)
     if gpu is None or gpu.first_cuda is None:
         message = f"which CUDA runs on compute capability {device} isn't known to this release of gpuyard"
-        yield Reason(Rule.CAPABILITY_UNKNOWN, Fit.UNKNOWN, message)
+        yield VerdictReason(Rule.CAPABILITY_UNKNOWN, Fit.UNKNOWN, message)
     elif _dropped(gpu, cuda):
-        yield Reason(
+        yield VerdictReason(
             Rule.CUDA_DROPPED_GPU,
             Fit.FAILS,
             f"CUDA {cuda} has dropped {gpu.architecture} GPUs (compute capability {device}); "
@@ -283,7 +285,7 @@ def _window(cuda: Version, device: Capability, facts: Facts) -> Iterator[Reason]
             remedy=f"use an image for CUDA {gpu.last_cuda}",
         )
     elif cuda.minor < gpu.first_cuda.minor:
-        yield Reason(
+        yield VerdictReason(
             Rule.CUDA_BEFORE_GPU,
             Fit.UNKNOWN,
             f"CUDA {cuda} is older than the first for {gpu.architecture} GPUs of compute capability "
@@ -294,7 +296,7 @@ def _window(cuda: Version, device: Capability, facts: Facts) -> Iterator[Reason]
         )
 
 
-def _requirements(need: Need, offer: Offer) -> Iterator[Reason]:
+def _requirements(need: Need, offer: Offer) -> Iterator[VerdictReason]:
     """NVIDIA_REQUIRE_*, against the kernel driver as the toolkit does it."""
     for requirement in need.requirements:
         if requirement.holds(offer.properties()) is not False:
@@ -302,7 +304,7 @@ def _requirements(need: Need, offer: Offer) -> Iterator[Reason]:
         properties = ", ".join(f"{name} {value}" for name, value in offer.properties().items() if value)
         text = f"{requirement.variable} ({_short(str(requirement))}) doesn't hold for {properties}"
         if offer.injection is Injection.LEGACY:
-            yield Reason(
+            yield VerdictReason(
                 Rule.REQUIRE,
                 Fit.FAILS,
                 f"{text}, and this node's container runtime refuses it",
@@ -312,7 +314,7 @@ def _requirements(need: Need, offer: Offer) -> Iterator[Reason]:
                 "against it, NVIDIA_DISABLE_REQUIRE=1 in the run's env is safe",
             )
             return
-        yield Reason(
+        yield VerdictReason(
             Rule.REQUIRE,
             Fit.NOTES,
             text

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from gpuyard.compatibility.facts import Facts, variant_cuda
-from gpuyard.compatibility.nvidia_require import Requirement, requirements_of
+from gpuyard.compatibility.nvidia_require import NvidiaRequirement, requirements_of
 from gpuyard.compatibility.version import Architectures, Capability, Version
 from gpuyard.images.contents.torch import NO_CUDA, Installed, Torch
 
@@ -53,7 +53,7 @@ class Traits:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ImageFact:
     """One fact about an image, where it was found, and whether the need follows from it."""
 
     what: str
@@ -97,10 +97,10 @@ class Need:
     architectures: Architectures | None = None
     least_capability: Capability | None = None
     compat: Version | None = None
-    requirements: tuple[Requirement, ...] = ()
+    requirements: tuple[NvidiaRequirement, ...] = ()
     container: Version | None = None
     layers_read: bool = False
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[ImageFact, ...] = ()
 
 
 def need_of(image: Traits, facts: Facts) -> Need:
@@ -114,18 +114,18 @@ def need_of(image: Traits, facts: Facts) -> Need:
     said_too = tuple(f for f in declared.findings if (f.what, f.value) != ("torch", torch.version))
     declared = replace(declared, findings=said_too)
     source = _source(torch, image)
-    told = Finding("torch", torch.version, source)
+    told = ImageFact("torch", torch.version, source)
     from_base = bool(torch.folder)
     need = replace(
         declared, torch=torch.version, torch_source=source, pip_torch=not from_base, base_torch=from_base
     )
     if torch.without_cuda:
-        findings = (told, Finding("CUDA", NO_CUDA, _why_without(torch)), *_unused(declared.findings))
+        findings = (told, ImageFact("CUDA", NO_CUDA, _why_without(torch)), *_unused(declared.findings))
         return replace(need, cpu_only=True, cuda=None, cuda_source="", architectures=None, findings=findings)
     if _is_container(torch, declared):
         return _with_runtime(replace(need, findings=(told, *declared.findings)), found)
     found += _torch_findings(torch, image.machine, facts, pinned=bool(found))
-    best = max(found, key=_cuda, default=Finding("CUDA", str(declared.cuda or ""), declared.cuda_source))
+    best = max(found, key=_cuda, default=ImageFact("CUDA", str(declared.cuda or ""), declared.cuda_source))
     cuda = _version(best.value)
     return replace(
         need,
@@ -154,7 +154,7 @@ def _is_container(torch: Torch, declared: Need) -> bool:
     return bool(torch.folder and month and month == declared.container and declared.cuda)
 
 
-def _with_runtime(need: Need, found: list[Finding]) -> Need:
+def _with_runtime(need: Need, found: list[ImageFact]) -> Need:
     """The need with a CUDA runtime in the image that isn't torch's; the newer CUDA counts."""
     if not found:
         return need
@@ -187,13 +187,13 @@ def _architectures(
     return facts.torch_architectures(version, cuda, declared.machine or "amd64")
 
 
-def _runtime_findings(runtime: str) -> Iterator[Finding]:
+def _runtime_findings(runtime: str) -> Iterator[ImageFact]:
     if version := _version(runtime):
         # The third number of a runtime is its build, not CUDA's patch release.
-        yield Finding("CUDA", str(version.minor), f"nvidia-cuda-runtime=={runtime}")
+        yield ImageFact("CUDA", str(version.minor), f"nvidia-cuda-runtime=={runtime}")
 
 
-def _torch_findings(torch: Torch, machine: str, facts: Facts, *, pinned: bool) -> Iterator[Finding]:
+def _torch_findings(torch: Torch, machine: str, facts: Facts, *, pinned: bool) -> Iterator[ImageFact]:
     """CUDA versions that a torch tells of.
 
     Args:
@@ -203,24 +203,24 @@ def _torch_findings(torch: Torch, machine: str, facts: Facts, *, pinned: bool) -
         pinned: a runtime is installed beside it.
     """
     if _version(torch.cuda):
-        yield Finding("CUDA", torch.cuda, "torch/version.py")
+        yield ImageFact("CUDA", torch.cuda, "torch/version.py")
         return
     if cuda := variant_cuda(torch.local):
-        yield Finding("CUDA", str(cuda), f"torch=={torch.version}")
+        yield ImageFact("CUDA", str(cuda), f"torch=={torch.version}")
         return
     version = _version(torch.version)
     # What PyPI has is known for this machine alone, and another build looks the same from outside.
     if version and not (torch.local or pinned or torch.folder) and machine in ("amd64", ""):
         release = facts.torch.get(version.minor)
         if release and release.cuda:
-            yield Finding("CUDA", str(release.cuda), f"torch=={torch.version}, as PyPI has it")
+            yield ImageFact("CUDA", str(release.cuda), f"torch=={torch.version}, as PyPI has it")
 
 
-def _cuda(finding: Finding) -> Version:
+def _cuda(finding: ImageFact) -> Version:
     return Version.parse(finding.value)
 
 
-def _unused(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+def _unused(findings: tuple[ImageFact, ...]) -> tuple[ImageFact, ...]:
     return tuple(replace(finding, counts=False) for finding in findings)
 
 
@@ -267,7 +267,7 @@ def _declared_torch(
     return "", ""
 
 
-def _declared_findings(image: Traits, installed: Torch | None, facts: Facts) -> Iterator[Finding]:
+def _declared_findings(image: Traits, installed: Torch | None, facts: Facts) -> Iterator[ImageFact]:
     """What environment and tag say, the image's own word before what its tag lets expect."""
     env, reference = image.env, image.base or image.reference
     tagged = _NGC.search(reference)
@@ -280,24 +280,24 @@ def _declared_findings(image: Traits, installed: Torch | None, facts: Facts) -> 
     ):
         if not month and _version(said):
             month = said
-            yield Finding("container", month, source)
+            yield ImageFact("container", month, source)
     if env.get("PYTORCH_VERSION"):
-        yield Finding("torch", env["PYTORCH_VERSION"], "env PYTORCH_VERSION")
+        yield ImageFact("torch", env["PYTORCH_VERSION"], "env PYTORCH_VERSION")
     if match := _PYTORCH.search(reference):
-        yield Finding("CUDA", match[2], "tag")
+        yield ImageFact("CUDA", match[2], "tag")
     for variable in ("CUDA_VERSION", "NV_CUDA_CUDART_VERSION"):
         if found := _version(env.get(variable, "")):
             # As above: the cudart package's third number is its build.
             value = found if variable == "CUDA_VERSION" else found.minor
-            yield Finding("CUDA", str(value), f"env {variable}")
+            yield ImageFact("CUDA", str(value), f"env {variable}")
     container = facts.containers.get(_version(month) or Version(()))
     if container:
-        yield Finding("CUDA", str(container.cuda), f"NVIDIA's container of {container.tag}")
+        yield ImageFact("CUDA", str(container.cuda), f"NVIDIA's container of {container.tag}")
     if match := _CUDA_TAG.search(reference):
-        yield Finding("CUDA", match[1], "tag")
+        yield ImageFact("CUDA", match[1], "tag")
 
 
-def _first_counts(findings: list[Finding]) -> tuple[Finding, ...]:
+def _first_counts(findings: list[ImageFact]) -> tuple[ImageFact, ...]:
     seen: set[str] = set()
     marked = []
     for finding in findings:

@@ -60,7 +60,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Requirement:
+class NvidiaRequirement:
     """One variable: alternatives, of each of which all terms must hold."""
 
     variable: str
@@ -74,7 +74,7 @@ class Requirement:
         return " ".join(",".join(map(str, terms)) for terms in self.alternatives)
 
 
-def parse_requirement(variable: str, text: str) -> Requirement:
+def parse_requirement(variable: str, text: str) -> NvidiaRequirement:
     """Reads one variable's value.
 
     Raises:
@@ -89,10 +89,10 @@ def parse_requirement(variable: str, text: str) -> Requirement:
                 raise ValueError(f"{variable}: {part!r} is no requirement such as cuda>=12.4")
             terms.append(Term(match["property"], match["operator"], match["value"]))
         alternatives.append(tuple(terms))
-    return Requirement(variable, tuple(alternatives))
+    return NvidiaRequirement(variable, tuple(alternatives))
 
 
-def requirements_of(env: Mapping[str, str]) -> tuple[Requirement, ...]:
+def requirements_of(env: Mapping[str, str]) -> tuple[NvidiaRequirement, ...]:
     """All that must hold for an image with this environment; none when it switches them off.
 
     What can't be read is left out, as a runtime would refuse it before any node is looked at.

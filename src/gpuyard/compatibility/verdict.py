@@ -38,7 +38,7 @@ class Rule(StrEnum):
 
 
 @dataclass(frozen=True)
-class Reason:
+class VerdictReason:
     """One thing to know about an image on a node.
 
     Attributes:
@@ -74,7 +74,7 @@ class Verdict:
     """Whether an image runs there, and why."""
 
     offer: Offer
-    reasons: tuple[Reason, ...]
+    reasons: tuple[VerdictReason, ...]
 
     @property
     def outcome(self) -> Fit:
@@ -89,7 +89,7 @@ class Verdict:
         return self.outcome is Fit.FAILS
 
     @property
-    def decisive(self) -> Reason | None:
+    def decisive(self) -> VerdictReason | None:
         """The first reason of the gravest kind."""
         return next((reason for reason in self.reasons if reason.outcome is self.outcome), None)
 

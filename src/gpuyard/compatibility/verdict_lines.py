@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpuyard.compatibility.fleet import Report
+from gpuyard.compatibility.fleet import FleetReport
 from gpuyard.compatibility.verdict import Rule
 from gpuyard.kube.wellknown import ENV_ALLOW_CPU
 
 
-def table(report: Report) -> list[str]:
+def table(report: FleetReport) -> list[str]:
     """One line a node: its GPU and driver, or without GPUs its CPU, and the verdict with its first reason."""
     gpus = any(verdict.offer.product or verdict.offer.driver for verdict in report.verdicts)
     rows: list[Sequence[str]] = [("NODE", "GPU", "DRIVER", "VERDICT") if gpus else ("NODE", "CPU", "VERDICT")]
@@ -24,7 +24,7 @@ def table(report: Report) -> list[str]:
     return [f"  {line.rstrip()}" for line in cells]
 
 
-def suggestion_lines(report: Report) -> list[str]:
+def suggestion_lines(report: FleetReport) -> list[str]:
     """What to do instead; the reason's own remedy where no image is known that would run."""
     reasons = [v.decisive for v in report.verdicts if v.fails and v.decisive]
     lines = [report.suggestion.how] if report.suggestion else [r.remedy for r in reasons if r.remedy]

@@ -71,7 +71,7 @@ class Capability:
 
 
 @dataclass(frozen=True, order=True)
-class Target:
+class CodeTarget:
     """What machine code was made for: `sm_90`, `sm_90a` (that capability alone), `sm_120f` (its family)."""
 
     capability: Capability
@@ -85,7 +85,7 @@ class Target:
 class Architectures:
     """What a program's GPU code can run on: machine code, and PTX that the driver compiles."""
 
-    cubins: frozenset[Target]
+    cubins: frozenset[CodeTarget]
     ptx: frozenset[Capability] = frozenset()
 
     @classmethod
@@ -95,7 +95,7 @@ class Architectures:
         Raises:
             ValueError: a word that is none of these.
         """
-        cubins: set[Target] = set()
+        cubins: set[CodeTarget] = set()
         ptx: set[Capability] = set()
         for word in words:
             text, plus, _ = word.partition("+")
@@ -106,7 +106,7 @@ class Architectures:
             if plus or text.startswith("compute_"):
                 ptx.add(capability)
             if not text.startswith("compute_"):
-                cubins.add(Target(capability, match[3]))
+                cubins.add(CodeTarget(capability, match[3]))
         return cls(frozenset(cubins), frozenset(ptx))
 
     def __str__(self) -> str:

@@ -35,7 +35,7 @@ _RETRY_MAX_S = 30.0
 
 
 @dataclass(frozen=True)
-class _Waiting:
+class _PendingPod:
     """A pending pod, as last seen and as parsed."""
 
     pod: Manifest
@@ -61,8 +61,8 @@ class Scheduler:
         self._bound: dict[ObjectKey, PodRequest] = {}
         self._assumed: dict[ObjectKey, PodRequest] = {}
         #: Pods for the next round, and those that wait until something changes.
-        self._pending: dict[ObjectKey, _Waiting] = {}
-        self._stuck: dict[ObjectKey, _Waiting] = {}
+        self._pending: dict[ObjectKey, _PendingPod] = {}
+        self._stuck: dict[ObjectKey, _PendingPod] = {}
         #: Who came first among those of one second.
         self._arrivals: dict[ObjectKey, int] = {}
         self._count = itertools.count()
@@ -119,7 +119,7 @@ class Scheduler:
             self._stuck[key] = replace(self._stuck[key], pod=new)
             return
         self._stuck.pop(key, None)
-        self._pending[key] = _Waiting(new, _of_its_types(PodRequest.of(new)))
+        self._pending[key] = _PendingPod(new, _of_its_types(PodRequest.of(new)))
         self._arrivals.setdefault(key, next(self._count))
         self._wake.set()
 
@@ -155,7 +155,7 @@ class Scheduler:
                 tasks.append(group.create_task(self._guarded(work, waiting), name=f"schedule-{request.key}"))
         return not all(task.result() for task in tasks)
 
-    async def _guarded(self, work: Coroutine[Any, Any, bool], waiting: _Waiting) -> bool:
+    async def _guarded(self, work: Coroutine[Any, Any, bool], waiting: _PendingPod) -> bool:
         """Does the work of one pod; what it trips over is reported, and it is tried again."""
         key = waiting.request.key
         with self._supervisor.guard(NAME, self._pods.reference(key)):
@@ -164,7 +164,7 @@ class Scheduler:
             self._pending.setdefault(key, waiting)
         return False
 
-    async def _bind(self, waiting: _Waiting, node: str) -> bool:
+    async def _bind(self, waiting: _PendingPod, node: str) -> bool:
         """Binds; False when it has to be tried again."""
         pod, key, uid = waiting.pod, waiting.request.key, waiting.request.uid
         async with self._writes:
@@ -186,7 +186,7 @@ class Scheduler:
             await self._events.record(pod, "Normal", "Scheduled", message)
             return True
 
-    async def _report_stuck(self, waiting: _Waiting, message: str) -> bool:
+    async def _report_stuck(self, waiting: _PendingPod, message: str) -> bool:
         """Sets PodScheduled=False and writes the event, unless that is what the pod says already."""
         pod, key = waiting.pod, waiting.request.key
         known = find_condition(pod, "PodScheduled") or {}

@@ -35,7 +35,7 @@ _Event: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _GpuState:
     """What a GPU said when it was asked; empty texts when all is well.
 
     Attributes:
@@ -84,7 +84,7 @@ class HealthTracker:
             health = replace(known.health, reason=reason)
         self._sick[uuid] = _Sick(health, now_s, by_event=True)
 
-    def probed(self, uuid: str, answer: _Answer, now_s: float) -> None:
+    def probed(self, uuid: str, answer: _GpuState, now_s: float) -> None:
         """The GPU was asked."""
         known = self._sick.get(uuid)
         if answer.fault:
@@ -189,7 +189,7 @@ def _wait(events: Any) -> list[_Event | None]:
     return [(uuid, faults.xid(event.eventData) if is_xid else faults.ECC)]
 
 
-def _probe(uuid: str) -> _Answer:
+def _probe(uuid: str) -> _GpuState:
     try:
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
         ask(None, pynvml.nvmlDeviceGetPciInfo, handle)
@@ -197,18 +197,18 @@ def _probe(uuid: str) -> _Answer:
         pages = ask(0, pynvml.nvmlDeviceGetRetiredPagesPendingStatus, handle)
         _, _, pending, failed = ask((0, 0, 0, 0), pynvml.nvmlDeviceGetRemappedRows, handle)
     except pynvml.NVMLError_ResetRequired:
-        return _Answer(fault=faults.RESET_REQUIRED)
+        return _GpuState(fault=faults.RESET_REQUIRED)
     except pynvml.NVMLError_NoPermission:
-        return _Answer(fault=faults.NO_PERMISSION)
+        return _GpuState(fault=faults.NO_PERMISSION)
     except (pynvml.NVMLError_GpuIsLost, pynvml.NVMLError_NotFound):
-        return _Answer(fault=faults.LOST)
+        return _GpuState(fault=faults.LOST)
     except pynvml.NVMLError as error:
-        return _Answer(fault=f"no answer: {error}")
+        return _GpuState(fault=f"no answer: {error}")
     if failed:
-        return _Answer(fault=faults.ROW_REMAP_FAILED)
+        return _GpuState(fault=faults.ROW_REMAP_FAILED)
     if pending:
-        return _Answer(pending=faults.ROW_REMAP_PENDING)
-    return _Answer(pending=faults.PAGES_PENDING) if pages else _Answer()
+        return _GpuState(pending=faults.ROW_REMAP_PENDING)
+    return _GpuState(pending=faults.PAGES_PENDING) if pages else _GpuState()
 
 
 def _say(before: Mapping[str, Health], after: Mapping[str, Health]) -> None:

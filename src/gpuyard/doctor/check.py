@@ -11,7 +11,7 @@ from gpuyard import errors
 from gpuyard.tenancy.access import Refusal, RefusedBy
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     """How a link is; the last is the worst."""
 
     SKIPPED = "skipped"
@@ -20,12 +20,12 @@ class State(StrEnum):
     BROKEN = "broken"
 
 
-_BY_WEIGHT = list(State)
+_BY_WEIGHT = list(CheckState)
 
 
-def worst(outcomes: Sequence[State]) -> State:
+def worst(outcomes: Sequence[CheckState]) -> CheckState:
     """The one that counts for all; skipped when there is none."""
-    return max(outcomes, key=_BY_WEIGHT.index, default=State.SKIPPED)
+    return max(outcomes, key=_BY_WEIGHT.index, default=CheckState.SKIPPED)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class NodeFinding:
     """What a check found on one node."""
 
     node: str
-    outcome: State
+    outcome: CheckState
     message: str
     remedy: str = ""
 
@@ -50,7 +50,7 @@ class Check:
     """
 
     name: str
-    outcome: State
+    outcome: CheckState
     message: str
     remedy: str = ""
     nodes: tuple[NodeFinding, ...] = ()
@@ -69,22 +69,22 @@ class Check:
 
 def ok(name: str, message: str) -> Check:
     """Nothing to do."""
-    return Check(name, State.OK, message)
+    return Check(name, CheckState.OK, message)
 
 
 def warning(name: str, message: str, remedy: str) -> Check:
     """Runs go, and not all is as somebody may think."""
-    return Check(name, State.WARNING, message, remedy)
+    return Check(name, CheckState.WARNING, message, remedy)
 
 
 def broken(name: str, message: str, remedy: str) -> Check:
     """Runs don't go."""
-    return Check(name, State.BROKEN, message, remedy)
+    return Check(name, CheckState.BROKEN, message, remedy)
 
 
 def skipped(name: str, message: str, remedy: str = "") -> Check:
     """Nobody could look, or there is nothing to look at."""
-    return Check(name, State.SKIPPED, message, remedy)
+    return Check(name, CheckState.SKIPPED, message, remedy)
 
 
 def unseen(name: str, error: errors.GpuyardError) -> Check:
@@ -109,9 +109,9 @@ def of_nodes(name: str, findings: Sequence[NodeFinding], well: str) -> Check:
     """
     outcome = worst([finding.outcome for finding in findings])
     first = next(finding for finding in findings if finding.outcome is outcome)
-    if outcome is State.OK:
+    if outcome is CheckState.OK:
         return Check(name, outcome, well, nodes=tuple(findings))
-    bad = sum(finding.outcome in (State.WARNING, State.BROKEN) for finding in findings)
+    bad = sum(finding.outcome in (CheckState.WARNING, CheckState.BROKEN) for finding in findings)
     count = f" ({bad} of {len(findings)} nodes)" if len(findings) > 1 and bad > 1 else ""
     return Check(name, outcome, f"{first.node}: {first.message}{count}", first.remedy, tuple(findings))
 
@@ -133,7 +133,7 @@ class Report:
     @property
     def first_broken(self) -> Check | None:
         """What to mend first: what comes after it may be its consequence."""
-        return next((check for check in self.checks if check.outcome is State.BROKEN), None)
+        return next((check for check in self.checks if check.outcome is CheckState.BROKEN), None)
 
     def to_json(self) -> dict[str, Any]:
         """The documented keys."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gpuyard.doctor.check import Check, NodeFinding, State, broken, of_nodes, ok, skipped, warning
+from gpuyard.doctor.check import Check, CheckState, NodeFinding, broken, of_nodes, ok, skipped, warning
 from gpuyard.doctor.cluster_facts import Items
 from gpuyard.doctor.injection import cdi_finding, judge_toolkit, runtime_text
 from gpuyard.gpus.faults import in_one_line, node_faults
@@ -126,7 +126,7 @@ class GpuNodes:
         models = sorted({_model(node) for node in nodes})
         well = f"{total} on {len(nodes)} node{'s' if len(nodes) > 1 else ''}: {', '.join(models)}"
         found = of_nodes("gpus", [_gpus(node) for node in nodes], well)
-        if total or found.outcome is State.BROKEN:
+        if total or found.outcome is CheckState.BROKEN:
             return found
         return broken("gpus", f"no GPU can be had: {found.message}", found.remedy)
 
@@ -170,10 +170,10 @@ class GpuNodes:
 
 def _agent(node: str, pod: Manifest) -> NodeFinding:
     if condition_is_true(pod, "Ready"):
-        return NodeFinding(node, State.OK, "ready")
+        return NodeFinding(node, CheckState.OK, "ready")
     why = why_not_running(pod) or "it isn't ready"
     namespace, name = key_of(pod)
-    return NodeFinding(node, State.BROKEN, why, f"see more: kubectl describe pod {name} -n {namespace}")
+    return NodeFinding(node, CheckState.BROKEN, why, f"see more: kubectl describe pod {name} -n {namespace}")
 
 
 def _gpus(node: Manifest) -> NodeFinding:
@@ -185,17 +185,17 @@ def _gpus(node: Manifest) -> NodeFinding:
     )
     if why := not_ready_text(node):
         return NodeFinding(
-            name, State.WARNING, f"the node is {why} ({usable} GPUs)", f"kubectl describe node {name}"
+            name, CheckState.WARNING, f"the node is {why} ({usable} GPUs)", f"kubectl describe node {name}"
         )
     if not total:
         return NodeFinding(
             name,
-            State.BROKEN,
+            CheckState.BROKEN,
             "is labelled as if it had GPUs, and has none",
             "is its agent running, and registered? Labels stay when a plugin goes",
         )
     if usable < total:
-        outcome = State.WARNING if usable else State.BROKEN
+        outcome = CheckState.WARNING if usable else CheckState.BROKEN
         which = f"{total - usable} of" if usable else "none of"
         state = "can't be had" if usable else "can be had"
         faults = node_faults(node)
@@ -211,22 +211,22 @@ def _gpus(node: Manifest) -> NodeFinding:
     if labelled.isdecimal() and int(labelled) != total:
         return NodeFinding(
             name,
-            State.WARNING,
+            CheckState.WARNING,
             f"has {total} GPUs, and its label {LABEL_GPU_COUNT} says {labelled}",
             "the labeller mends its label within a minute; another's label is its owner's to mend",
         )
     if node["spec"].get("unschedulable"):
-        return NodeFinding(name, State.WARNING, "is cordoned", f"kubectl uncordon {name}")
-    return NodeFinding(name, State.OK, f"{usable} × {_model(node)}")
+        return NodeFinding(name, CheckState.WARNING, "is cordoned", f"kubectl uncordon {name}")
+    return NodeFinding(name, CheckState.OK, f"{usable} × {_model(node)}")
 
 
 def _driver_finding(node: Manifest) -> NodeFinding:
     name, driver = key_of(node).name, _driver(node)
     if driver:
-        return NodeFinding(name, State.OK, driver)
+        return NodeFinding(name, CheckState.OK, driver)
     return NodeFinding(
         name,
-        State.WARNING,
+        CheckState.WARNING,
         f"nobody says which driver it has (label {_LABEL_DRIVER})",
         "gpuyard's agent, or NVIDIA's GPU feature discovery, sets it; images aren't checked without",
     )

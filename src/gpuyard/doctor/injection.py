@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gpuyard.doctor.check import Check, NodeFinding, State, broken, ok, skipped
+from gpuyard.doctor.check import Check, CheckState, NodeFinding, broken, ok, skipped
 from gpuyard.gpus.resources import has_simulated_gpus
 from gpuyard.kube.objects import Manifest, key_of, labels_of
 from gpuyard.kube.wellknown import LABEL_GPU_INJECTION
@@ -51,18 +51,18 @@ def cdi_finding(node: Manifest) -> NodeFinding:
     """Whether a node's runtime takes devices by CDI without being told."""
     name, text = key_of(node).name, runtime_text(node)
     if labels_of(node).get(LABEL_GPU_INJECTION) == "legacy":
-        return NodeFinding(name, State.OK, f"{text}: GPUs come by NVIDIA's runtime, says its label")
+        return NodeFinding(name, CheckState.OK, f"{text}: GPUs come by NVIDIA's runtime, says its label")
     runtime, _, version = text.partition(" ")
     since = _CDI_SINCE.get(runtime)
     number = _version(version)
     # Device nodes of simulated GPUs come without CDI as well, and there is no driver to bring.
-    lacking = State.WARNING if has_simulated_gpus(node) else State.BROKEN
+    lacking = CheckState.WARNING if has_simulated_gpus(node) else CheckState.BROKEN
     libraries = "without it containers get GPUs, but not the driver's libraries"
     legacy = f"or, where NVIDIA's runtime is the default one, label the node {LABEL_GPU_INJECTION}=legacy"
     if since is None or number is None:
         return NodeFinding(
             name,
-            State.WARNING,
+            CheckState.WARNING,
             f"nobody knows whether {text} takes CDI; {libraries}",
             legacy.capitalize(),
         )
@@ -76,7 +76,7 @@ def cdi_finding(node: Manifest) -> NodeFinding:
     if number < since[1]:
         return NodeFinding(
             name,
-            State.WARNING,
+            CheckState.WARNING,
             f"{text} takes CDI only when told to; {libraries}",
             f"set enable_cdi = true in its configuration, {legacy}",
         )
@@ -84,11 +84,11 @@ def cdi_finding(node: Manifest) -> NodeFinding:
     if (found := _version(kubelet)) and found < _KUBELET_CDI:
         return NodeFinding(
             name,
-            State.WARNING,
+            CheckState.WARNING,
             f"its kubelet {kubelet} passes CDI on only with the gate DevicePluginCDIDevices; {libraries}",
             f"upgrade it to {_KUBELET_CDI[0]}.{_KUBELET_CDI[1]}, {legacy}",
         )
-    return NodeFinding(name, State.OK, text)
+    return NodeFinding(name, CheckState.OK, text)
 
 
 def runtime_text(node: Manifest) -> str:

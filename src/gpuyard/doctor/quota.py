@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gpuyard.doctor.check import Check, State, ok
+from gpuyard.doctor.check import Check, CheckState, ok
 from gpuyard.gpus.resources import GPU_QUOTA_KEY, quota_counts_nothing
 from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.scheduling.amounts import number
@@ -40,7 +40,7 @@ def judge(quotas: Sequence[Manifest], limit_ranges: Sequence[Manifest], namespac
     ]
     if troubles:
         remedies = dict.fromkeys(remedy for _, remedy in troubles)
-        return Check(_NAME, State.WARNING, "; ".join(text for text, _ in troubles), "\n".join(remedies))
+        return Check(_NAME, CheckState.WARNING, "; ".join(text for text, _ in troubles), "\n".join(remedies))
     left = [text for quota in quotas if (text := _gpus_left(quota))]
     return ok(_NAME, "; ".join(left) or f"{namespace} has one, and not of GPUs")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gpuyard import errors
 from gpuyard.doctor import registry
-from gpuyard.doctor.check import Check, Report, State, broken, ok, skipped, unseen, warning
+from gpuyard.doctor.check import Check, CheckState, Report, broken, ok, skipped, unseen, warning
 from gpuyard.doctor.yard_facts import YardFacts
 from gpuyard.gpus.faults import in_one_line, node_faults
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
@@ -30,7 +30,7 @@ _MAX_NAMED = 5
 def judge(facts: YardFacts) -> Report:
     """Every check in the order of the chain; those that a broken one leaves nothing for are skipped."""
     checks = [_folder(facts), _disk(facts), _settings(facts), _daemon(facts), _api(facts)]
-    lost = next((check.name for check in checks if check.outcome is State.BROKEN), "node")
+    lost = next((check.name for check in checks if check.outcome is CheckState.BROKEN), "node")
     for name, look in _OF_NODE.items():
         if isinstance(facts.node, errors.GpuyardError):
             checks.append(skipped(name, f"{lost} comes first"))

@@ -192,7 +192,7 @@ Change: TypeAlias = AskFor | UseModel | Tolerate | UseLabel | DropSelector | Dro
 
 
 @dataclass(frozen=True)
-class Plan:
+class ChangeSet:
     """Changes that together let the pod run on a node."""
 
     node: str
@@ -219,14 +219,14 @@ class Plan:
         return {"node": self.node, "changes": [c.to_json() for c in self.changes], "text": str(self)}
 
 
-def find_plans(request: PodRequest, snapshot: Snapshot) -> tuple[Plan, ...]:
+def find_plans(request: PodRequest, snapshot: Snapshot) -> tuple[ChangeSet, ...]:
     """The best plan of each sort, the smallest first: ask otherwise, ask for less, take from others.
 
     Nothing is found where every node is away, cordoned, or too small for what can't be asked otherwise.
     """
-    otherwise: list[Plan] = []
-    smaller: list[Plan] = []
-    taking: list[Plan] = []
+    otherwise: list[ChangeSet] = []
+    smaller: list[ChangeSet] = []
+    taking: list[ChangeSet] = []
     for node in snapshot.nodes.values():
         fixed = _suited(request, node)
         if fixed is None:
@@ -234,14 +234,14 @@ def find_plans(request: PodRequest, snapshot: Snapshot) -> tuple[Plan, ...]:
         changes, suited = fixed
         short = [m for m in fit(suited, node) if isinstance(m, Insufficient)]
         if not short:
-            otherwise.append(Plan(node.name, changes))
+            otherwise.append(ChangeSet(node.name, changes))
             continue
         if all(affordable(m.resource, m.free) > 0 for m in short):
             less = tuple(AskFor(m.resource, affordable(m.resource, m.free), m.needs) for m in short)
-            smaller.append(Plan(node.name, changes + less))
+            smaller.append(ChangeSet(node.name, changes + less))
         missing = {m.resource: m.needs - m.free for m in short}
         if holders := smallest_release(node.pods, missing, request.key.namespace):
-            taking.append(Plan(node.name, (*changes, Release(holders))))
+            taking.append(ChangeSet(node.name, (*changes, Release(holders))))
     best = (_best(otherwise), _best(smaller), _best(taking))
     found = (plan for plan in best if plan and plan.changes and plan.works(request, snapshot))
     return tuple(sorted(found, key=lambda plan: len(plan.changes)))
@@ -285,11 +285,11 @@ def _meant(requirement: Requirement, node: NodeState) -> Requirement | None:
     return None
 
 
-def _best(plans: Iterable[Plan]) -> Plan | None:
+def _best(plans: Iterable[ChangeSet]) -> ChangeSet | None:
     return min(plans, key=_size, default=None)
 
 
-def _size(plan: Plan) -> tuple[int, int, int, float, str]:
+def _size(plan: ChangeSet) -> tuple[int, int, int, float, str]:
     """Fewer changes; taking from the less important and from fewer; giving up less."""
     taken = [h for c in plan.changes if isinstance(c, Release) for h in c.holders if not h.ending]
     given_up = sum(1 - c.amount / c.instead_of for c in plan.changes if isinstance(c, AskFor))

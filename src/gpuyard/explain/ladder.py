@@ -10,7 +10,7 @@ from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import Finding, Remedy, Step
 from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.placement import Blocker, Explanation
-from gpuyard.explain.run_objects import Ended, RunObjects
+from gpuyard.explain.run_objects import RunEnd, RunObjects
 from gpuyard.explain.steps.admission import find_admission
 from gpuyard.explain.steps.devices import find_devices
 from gpuyard.explain.steps.disk import find_disk
@@ -87,7 +87,7 @@ def climb(
     objects: RunObjects,
     explanation: Explanation | None,
     *,
-    ended: Ended | None = None,
+    ended: RunEnd | None = None,
     causes: Sequence[Diagnosis] = (),
     over: bool = False,
 ) -> Ladder:
@@ -108,7 +108,7 @@ def climb(
 
 
 def _findings(
-    objects: RunObjects, explanation: Explanation | None, ended: Ended | None, causes: Sequence[Diagnosis]
+    objects: RunObjects, explanation: Explanation | None, ended: RunEnd | None, causes: Sequence[Diagnosis]
 ) -> Iterator[Finding]:
     if ended is not None:
         # What came before the end is past; the end of a container that never began is its start's.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from gpuyard.explain.changes import Plan, find_plans
+from gpuyard.explain.changes import ChangeSet, find_plans
 from gpuyard.explain.device_plugins import about_health, about_plugins, without_plugin
 from gpuyard.explain.holders import Holder, holders_of
 from gpuyard.explain.node_labels import about_labels, few
@@ -147,7 +147,7 @@ class Explanation:
     headline: str
     never: bool
     nodes: tuple[NodeReport, ...]
-    plans: tuple[Plan, ...]
+    plans: tuple[ChangeSet, ...]
     hints: tuple[str, ...] = ()
     incomplete: bool = False
 

@@ -11,7 +11,7 @@ from gpuyard.workloads.outcome import Reason
 
 
 @dataclass(frozen=True)
-class Ended:
+class RunEnd:
     """How a run ended, or its last attempt.
 
     Attributes:

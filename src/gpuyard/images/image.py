@@ -123,7 +123,7 @@ async def open_images(
         ImageNotFound: there is no such image.
         ImageDamaged: a document isn't what it should be.
     """
-    reader = _Reader(place.store, called or place.text, cache)
+    reader = _DocumentReader(place.store, called or place.text, cache)
     if ":" in place.target and (kept := reader.kept(Digest(place.target))):
         return OpenedImages(kept.digest, (kept,))
     found, content = await place.store.get_manifest(place.target)
@@ -146,7 +146,7 @@ async def open_images(
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _DocumentReader:
     """Reads documents of one store, and names it in errors."""
 
     store: ImageStore

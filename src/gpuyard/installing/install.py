@@ -168,7 +168,7 @@ async def _check_namespaces(api: RestApi, name: str) -> None:
 
 
 @dataclass(frozen=True)
-class Change:
+class ObjectChange:
     """One object that an install changed: `DaemonSet gpuyard-system/gpuyard-agent`, `created`."""
 
     what: str
@@ -176,8 +176,8 @@ class Change:
 
 
 async def send(
-    api: RestApi, options: InstallOptions, on_change: Callable[[Change], None]
-) -> tuple[Change, ...]:
+    api: RestApi, options: InstallOptions, on_change: Callable[[ObjectChange], None]
+) -> tuple[ObjectChange, ...]:
     """Applies every manifest, then takes away what an earlier install with other options made.
 
     Args:
@@ -185,10 +185,10 @@ async def send(
         options: what is to be installed.
         on_change: called with each change once it is made.
     """
-    changes: list[Change] = []
+    changes: list[ObjectChange] = []
 
     def note(what: str, outcome: str) -> None:
-        changes.append(Change(what, outcome))
+        changes.append(ObjectChange(what, outcome))
         on_change(changes[-1])
 
     manifests = install(options)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from gpuyard import __version__, errors
-from gpuyard.client.http.exchange import Answer, Request
+from gpuyard.client.http.exchange import ClientRequest, ClientResponse
 from gpuyard.client.http.unix_http import UnixHttp
 from gpuyard.local.paths import YardPaths
 
@@ -42,7 +42,7 @@ class YardHttp:
                 raise stopped(self._paths) from error
 
     @asynccontextmanager
-    async def send(self, request: Request) -> AsyncIterator[Answer]:
+    async def send(self, request: ClientRequest) -> AsyncIterator[ClientResponse]:
         """See `Http.send`."""
         async with self._http.send(request) as answer:
             check_release(answer.headers)

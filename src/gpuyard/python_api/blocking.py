@@ -170,7 +170,7 @@ class LoopThread:
             if not self.is_open:
                 work.close()
                 raise _closed()
-            waiting = _Waiting(self._loop, work)
+            waiting = _Work(self._loop, work)
         try:
             return waiting.result()
         except asyncio.CancelledError as error:
@@ -193,13 +193,13 @@ class LoopThread:
             if not self.is_open:
                 return
             self.is_open = False
-        _Waiting(self._loop, _end_others()).result()
+        _Work(self._loop, _end_others()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
 
-class _Waiting(Generic[Result]):
+class _Work(Generic[Result]):
     """Work on another thread's loop, and its end."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Result]) -> None:

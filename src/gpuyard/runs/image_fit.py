@@ -19,7 +19,7 @@ from gpuyard.scheduling.snapshot import NodeState
 from gpuyard.workloads.launch import allows_cpu
 
 if TYPE_CHECKING:
-    from gpuyard.compatibility.fleet import Report
+    from gpuyard.compatibility.fleet import FleetReport
     from gpuyard.compatibility.need import Traits
 
 #: What a build gives its images as entry point.
@@ -114,7 +114,7 @@ def check_before_submit(
 
 def _judge_for_run(
     job: Manifest, images: Sequence[Traits], nodes: Sequence[Manifest], notify: Notify
-) -> Report:
+) -> FleetReport:
     """The verdicts; without the GPUs' where the run may go on without them and no node would do."""
     report = _judge(job, images, nodes)
     if not report.none_fits or not _allows_cpu(job["spec"]["template"]["spec"]):
@@ -127,7 +127,7 @@ def _judge_for_run(
     return report
 
 
-def _fits_nowhere(report: Report) -> errors.UsageError:
+def _fits_nowhere(report: FleetReport) -> errors.UsageError:
     from gpuyard.compatibility.verdict_lines import suggestion_lines, table
 
     return errors.UsageError(
@@ -181,7 +181,7 @@ async def _read(pod: Mapping[str, Any], environ: Mapping[str, str], read_as: str
         return await read_images(read_as or pod["containers"][0]["image"], environ, machines)
 
 
-def _judge(job: Manifest, images: Sequence[Traits], nodes: Sequence[Manifest]) -> Report:
+def _judge(job: Manifest, images: Sequence[Traits], nodes: Sequence[Manifest]) -> FleetReport:
     """The verdicts as far as a run cares."""
     pod = job["spec"]["template"]["spec"]
     if not wants_check(pod):
@@ -189,7 +189,7 @@ def _judge(job: Manifest, images: Sequence[Traits], nodes: Sequence[Manifest]) -
     return judge_nodes(images, nodes)
 
 
-def _judge_machines(images: Sequence[Traits], nodes: Sequence[Manifest]) -> Report:
+def _judge_machines(images: Sequence[Traits], nodes: Sequence[Manifest]) -> FleetReport:
     from gpuyard.compatibility.fleet import judge_machines
     from gpuyard.compatibility.need import Need
     from gpuyard.compatibility.offer import Offer, machine_of
@@ -200,11 +200,11 @@ def _judge_machines(images: Sequence[Traits], nodes: Sequence[Manifest]) -> Repo
     )
 
 
-def _first_note(report: Report) -> str:
+def _first_note(report: FleetReport) -> str:
     return next((v.decisive.message for v in report.verdicts if v.decisive and not v.fails), "")
 
 
-def judge_nodes(images: Sequence[Traits], nodes: Sequence[Manifest]) -> Report:
+def judge_nodes(images: Sequence[Traits], nodes: Sequence[Manifest]) -> FleetReport:
     """The verdicts over an image on the GPUs of these nodes."""
     from gpuyard.compatibility.facts import load_facts
     from gpuyard.compatibility.fleet import judge_all

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TypeAlias
 
 #: A command line as text, or an argv.
-Run: TypeAlias = str | tuple[str, ...]
+CommandLine: TypeAlias = str | tuple[str, ...]
 
 # Nobody knows at submit whether an image has bash, so the shell that every image has looks. The line is `$0`.
 _CHOOSE = (
@@ -85,7 +85,7 @@ def split_shell(shell: str) -> tuple[str, ...]:
     return words if len(words) > 1 else (*words, *_SHELL_OPTIONS.get(PurePosixPath(words[0]).name, ()))
 
 
-def split_run(run: Run, shell: str | None = None) -> tuple[str, ...]:
+def split_run(run: CommandLine, shell: str | None = None) -> tuple[str, ...]:
     """The argv as written: words of a plain line, or those that have a shell run the text.
 
     Args:
@@ -112,7 +112,7 @@ def split_run(run: Run, shell: str | None = None) -> tuple[str, ...]:
     return split_run(words)
 
 
-def resolve_command(run: Run, python_path: str | None, shell: str | None = None) -> tuple[str, ...]:
+def resolve_command(run: CommandLine, python_path: str | None, shell: str | None = None) -> tuple[str, ...]:
     """The argv to start.
 
     A script (`train.py …`) gets the interpreter before it, and `python` or `python3` becomes the
@@ -184,7 +184,7 @@ def reads_standard_input(argv: Sequence[str]) -> bool:
     )
 
 
-def display(run: Run) -> str:
+def display(run: CommandLine) -> str:
     """The command as its user would recognise it, on one line."""
     return " ".join(run.split()) if isinstance(run, str) else shlex.join(run)
 

@@ -12,7 +12,7 @@ from gpuyard.workloads.spec.run_spec import RunSpec
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class CodeSnapshot:
     """A copy of the code that a run goes on with, whatever becomes of the original.
 
     Attributes:
@@ -47,7 +47,7 @@ class HostContext:
     lang: str = ""
     virtual_env: str = ""
     pythonpath: str = ""
-    snapshot: Snapshot | None = None
+    snapshot: CodeSnapshot | None = None
 
     @property
     def search_path(self) -> str:

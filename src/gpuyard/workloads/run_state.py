@@ -122,7 +122,7 @@ def run_state(
 
 
 @dataclass(frozen=True)
-class _Verdict:
+class _RunVerdict:
     state: State
     reason: Reason
     message: str = ""
@@ -130,30 +130,30 @@ class _Verdict:
 
 def _verdict(
     job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, Any]]
-) -> _Verdict:
+) -> _RunVerdict:
     stopped = is_stopped(job)
     live = [pod for pod in last if not is_terminal(pod)]
     if condition_is_true(job, "Complete"):
-        return _Verdict(State.SUCCEEDED, Reason.COMPLETED)
+        return _RunVerdict(State.SUCCEEDED, Reason.COMPLETED)
     if stopped and not live and (condition_is_true(job, "Failed") or job["spec"].get("suspend")):
-        return _Verdict(State.STOPPED, Reason.STOPPED_BY_USER)
+        return _RunVerdict(State.STOPPED, Reason.STOPPED_BY_USER)
     if condition_is_true(job, "Failed"):
         return _failed(job, last)
     if live:
         verdict = _alive(live)
         if stopped:
-            return _Verdict(verdict.state, Reason.STOPPING)
+            return _RunVerdict(verdict.state, Reason.STOPPING)
         return verdict
     if stopped:
-        return _Verdict(State.RUNNING if pods else State.PENDING, Reason.STOPPING)
+        return _RunVerdict(State.RUNNING if pods else State.PENDING, Reason.STOPPING)
     if job["spec"].get("suspend"):
-        return _Verdict(State.PENDING, Reason.SUSPENDED, "the Job is suspended")
+        return _RunVerdict(State.PENDING, Reason.SUSPENDED, "the Job is suspended")
     return _between(job, pods, last)
 
 
 def _between(
     job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, Any]]
-) -> _Verdict:
+) -> _RunVerdict:
     """No pod is alive and the Job isn't closed: its controller is about to close it or to try again."""
     # A pod that is being deleted counts as failed, however it ends.
     kept = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
@@ -161,41 +161,43 @@ def _between(
     if "Failed" in phases and phases.count("Failed") > int(job["spec"].get("backoffLimit", 6)):
         return _failed(job, last)
     if phases.count("Succeeded") >= int(job["spec"].get("completions") or 1):
-        return _Verdict(State.SUCCEEDED, Reason.COMPLETED)
+        return _RunVerdict(State.SUCCEEDED, Reason.COMPLETED)
     failed = _first_failed(last)
     if failed is not None:
         why = why_failed(failed)[1]
-        return _Verdict(State.PENDING, Reason.BACK_OFF, f"the next attempt starts soon; the last one: {why}")
-    return _Verdict(State.PENDING, Reason.WAITING_FOR_POD, "no pod has been created yet")
+        return _RunVerdict(
+            State.PENDING, Reason.BACK_OFF, f"the next attempt starts soon; the last one: {why}"
+        )
+    return _RunVerdict(State.PENDING, Reason.WAITING_FOR_POD, "no pod has been created yet")
 
 
-def _alive(pods: Sequence[Mapping[str, Any]]) -> _Verdict:
+def _alive(pods: Sequence[Mapping[str, Any]]) -> _RunVerdict:
     """The least advanced pod decides: a run with several is running when all of them are."""
     order = [State.PENDING, State.STARTING, State.RUNNING]
     return min((_pod_verdict(pod) for pod in pods), key=lambda verdict: order.index(verdict.state))
 
 
-def _pod_verdict(pod: Mapping[str, Any]) -> _Verdict:
+def _pod_verdict(pod: Mapping[str, Any]) -> _RunVerdict:
     scheduled = find_condition(pod, "PodScheduled") or {}
     if not pod["spec"].get("nodeName"):
         message = without_preemption(str(scheduled.get("message", "")))
         if scheduled.get("reason") in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED):
-            return _Verdict(State.PENDING, Reason(scheduled["reason"]), message)
-        return _Verdict(State.PENDING, Reason.WAITING_FOR_SCHEDULER, message)
+            return _RunVerdict(State.PENDING, Reason(scheduled["reason"]), message)
+        return _RunVerdict(State.PENDING, Reason.WAITING_FOR_SCHEDULER, message)
     waiting = _waiting(pod)
     if waiting is not None:
         reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
         if reason in PULL_REASONS:
-            return _Verdict(State.STARTING, Reason.IMAGE_PULL, message or reason)
+            return _RunVerdict(State.STARTING, Reason.IMAGE_PULL, message or reason)
         if reason == "CrashLoopBackOff":
-            return _Verdict(State.PENDING, Reason.BACK_OFF, message)
+            return _RunVerdict(State.PENDING, Reason.BACK_OFF, message)
         if reason.endswith("Error"):
-            return _Verdict(State.STARTING, Reason.START_ERROR, message or reason)
-        return _Verdict(State.STARTING, Reason.STARTING, message)
+            return _RunVerdict(State.STARTING, Reason.START_ERROR, message or reason)
+        return _RunVerdict(State.STARTING, Reason.STARTING, message)
     # A kubelet tells of a short container that it has ended while the pod is still Pending.
     if pod.get("status", {}).get("phase") == "Running" or container_state(pod, "terminated") is not None:
-        return _Verdict(State.RUNNING, Reason.RUNNING)
-    return _Verdict(State.STARTING, Reason.STARTING)
+        return _RunVerdict(State.RUNNING, Reason.RUNNING)
+    return _RunVerdict(State.STARTING, Reason.STARTING)
 
 
 def _waiting(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -207,15 +209,15 @@ def _waiting(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return container_state(pod, "waiting")
 
 
-def _failed(job: Mapping[str, Any], last: Sequence[Mapping[str, Any]]) -> _Verdict:
+def _failed(job: Mapping[str, Any], last: Sequence[Mapping[str, Any]]) -> _RunVerdict:
     condition = find_condition(job, "Failed") or {}
     if condition.get("reason") == "DeadlineExceeded":
-        return _Verdict(State.FAILED, Reason.DEADLINE_EXCEEDED, str(condition.get("message", "")))
+        return _RunVerdict(State.FAILED, Reason.DEADLINE_EXCEEDED, str(condition.get("message", "")))
     failed = _first_failed(last)
     if failed is None:
-        return _Verdict(State.FAILED, Reason.JOB_FAILED, str(condition.get("message", "")))
+        return _RunVerdict(State.FAILED, Reason.JOB_FAILED, str(condition.get("message", "")))
     reason, message = why_failed(failed)
-    return _Verdict(State.FAILED, reason, message)
+    return _RunVerdict(State.FAILED, reason, message)
 
 
 def _exit_code(last: Sequence[Mapping[str, Any]]) -> int | None:

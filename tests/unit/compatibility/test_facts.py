@@ -7,7 +7,7 @@ from importlib import resources
 import pytest
 
 from gpuyard.compatibility.facts import load_facts, variant_cuda, variant_name
-from gpuyard.compatibility.version import Architectures, Capability, Target, Version
+from gpuyard.compatibility.version import Architectures, Capability, CodeTarget, Version
 from gpuyard.gpus.catalogue import MODELS
 
 FACTS = load_facts()
@@ -140,7 +140,7 @@ def test_the_cubin_rule(code: str, device: str, cuda: str, runs: bool) -> None:
     [target] = Architectures.parse([code]).cubins
     assert FACTS.runs_on(target, Capability.parse(device), Version.parse(cuda)) is runs
     assert str(target) == f"sm_{code}"
-    assert isinstance(target, Target)
+    assert isinstance(target, CodeTarget)
 
 
 def test_variants() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gpuyard.compatibility.facts import load_facts
-from gpuyard.compatibility.fleet import Report, exclusion, judge_all
+from gpuyard.compatibility.fleet import FleetReport, exclusion, judge_all
 from gpuyard.compatibility.need import Traits, need_of
 from gpuyard.compatibility.offer import Offer, stated_offer
 from tests.unit.compatibility.images import ngc, nvidia_cuda, pip, pytorch
@@ -17,7 +17,7 @@ def offer(name: str, gpu: str, driver: str) -> Offer:
     return replace(stated_offer(gpu, driver, FACTS), name=name, observed=True)
 
 
-def report_of(image: Traits, *offers: Offer) -> Report:
+def report_of(image: Traits, *offers: Offer) -> FleetReport:
     return judge_all([need_of(image, FACTS)], offers, FACTS)
 
 

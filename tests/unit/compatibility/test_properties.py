@@ -8,13 +8,13 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from gpuyard.compatibility.facts import load_facts
-from gpuyard.compatibility.fleet import Report, exclusion, judge_all
+from gpuyard.compatibility.fleet import FleetReport, exclusion, judge_all
 from gpuyard.compatibility.judge import judge
 from gpuyard.compatibility.need import Traits, need_of
 from gpuyard.compatibility.nvidia_require import Term, parse_requirement
 from gpuyard.compatibility.offer import Offer, stated_offer
-from gpuyard.compatibility.verdict import Fit, Reason, Rule, Verdict
-from gpuyard.compatibility.version import Architectures, Capability, Target, Version
+from gpuyard.compatibility.verdict import Fit, Rule, Verdict, VerdictReason
+from gpuyard.compatibility.version import Architectures, Capability, CodeTarget, Version
 from gpuyard.gpus.catalogue import MODELS
 from gpuyard.images.contents.torch import LABELS, Installed, Torch
 from tests.unit.compatibility.images import ngc, nvidia_cuda, pip, pytorch
@@ -138,9 +138,9 @@ def test_pods_are_kept_off_exactly_the_nodes_that_fail(nodes: dict[str, tuple[bo
         | {"kubernetes.io/hostname": name}
         for name, (_, found) in nodes.items()
     }
-    reason = Reason(Rule.DRIVER_TOO_OLD, Fit.FAILS, "")
+    reason = VerdictReason(Rule.DRIVER_TOO_OLD, Fit.FAILS, "")
     verdicts = tuple(Verdict(Offer(name), (reason,) if bad else ()) for name, (bad, _) in nodes.items())
-    report = Report(need_of(Traits("x"), FACTS), verdicts, None)
+    report = FleetReport(need_of(Traits("x"), FACTS), verdicts, None)
     clause = exclusion(report, labels)
     event("none" if clause is None else clause["key"])
     expression = clause or {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": []}
@@ -176,7 +176,7 @@ real = st.sampled_from([gpu.capability for gpu in FACTS.gpus])
 capabilities = real | st.builds(Capability, st.integers(3, 13), st.integers(0, 9))
 architectures = st.builds(
     Architectures,
-    st.frozensets(st.builds(Target, capabilities, st.sampled_from(["", "a", "f"])), max_size=6),
+    st.frozensets(st.builds(CodeTarget, capabilities, st.sampled_from(["", "a", "f"])), max_size=6),
     st.frozensets(capabilities, max_size=3),
 )
 
@@ -187,7 +187,7 @@ def test_more_architectures_never_turn_fits_into_fails(
 ) -> None:
     offer = replace(offer_of(gpu, driver), observed=True)
     if own and offer.capability:
-        some = replace(some, cubins=some.cubins | {Target(offer.capability)})
+        some = replace(some, cubins=some.cubins | {CodeTarget(offer.capability)})
     both = Architectures(some.cubins | more.cubins, some.ptx | more.ptx)
     need = replace(need_of(image, FACTS), least_capability=None)
     before = judge(replace(need, architectures=some), offer, FACTS)

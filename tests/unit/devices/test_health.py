@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard.devices.follow import follow
-from gpuyard.devices.health import HealthTracker, _Answer, watch_health
+from gpuyard.devices.health import HealthTracker, _GpuState, watch_health
 from gpuyard.devices.inventory import Absence, Backend, Health
 from gpuyard.devices.nvml import Nvml
 
@@ -114,25 +114,25 @@ def test_a_fault_during_recovery_starts_the_quiet_time_again() -> None:
     health = tracker()
     health.fault("a", "XID 48", 0)
     health.fault("a", "XID 48", 20)
-    health.probed("a", _Answer(), 40)
+    health.probed("a", _GpuState(), 40)
     assert health.unhealthy == {"a": Health("XID 48", NOON)}
-    health.probed("a", _Answer(), 50)
+    health.probed("a", _GpuState(), 50)
     assert health.unhealthy == {}
 
 
 def test_the_first_of_several_xids_is_the_reason() -> None:
     health = tracker()
-    health.probed("a", _Answer(fault="lost"), 0)
+    health.probed("a", _GpuState(fault="lost"), 0)
     health.fault("a", "XID 79", 1)
     health.fault("a", "XID 154", 2)
-    health.probed("a", _Answer(fault="lost"), 5)
+    health.probed("a", _GpuState(fault="lost"), 5)
     assert health.unhealthy["a"].reason == "XID 79"
 
 
 def test_a_gpu_that_says_it_is_broken_is_unhealthy_without_an_event() -> None:
     health = tracker()
-    health.probed("a", _Answer(fault="row remap failed"), 0)
-    health.probed("b", _Answer(pending="row remap pending"), 0)
+    health.probed("a", _GpuState(fault="row remap failed"), 0)
+    health.probed("b", _GpuState(pending="row remap pending"), 0)
     assert health.unhealthy == {"a": Health("row remap failed", NOON)}
 
 

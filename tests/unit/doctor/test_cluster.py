@@ -12,7 +12,7 @@ import pytest
 from gpuyard import errors
 from gpuyard.client.connection.credentials import Origin, Proof
 from gpuyard.client.connection.kubeconfig import Connection
-from gpuyard.doctor.check import Check, Report, State
+from gpuyard.doctor.check import Check, CheckState, Report
 from gpuyard.doctor.cluster import judge
 from gpuyard.doctor.cluster_facts import ClusterFacts
 from gpuyard.doctor.permissions import needed
@@ -129,8 +129,8 @@ def test_a_cluster_without_a_fault() -> None:
     report = judge(well(nodes=[node(labels={"gpuyard.io/simulated": "true"})]))
     assert [check.name for check in report.checks] == ORDER
     outcomes = {check.name: check.outcome for check in report.checks}
-    assert outcomes.pop("toolkit") is State.SKIPPED
-    assert set(outcomes.values()) == {State.OK}, report
+    assert outcomes.pop("toolkit") is CheckState.SKIPPED
+    assert set(outcomes.values()) == {CheckState.OK}, report
     assert report.first_broken is None
     assert check(report, "gpus").message == "8 on 1 node: H100 (simulated)"
     assert check(report, "driver").message == "580.95.05 (simulated)"
@@ -148,14 +148,14 @@ def test_without_a_kubeconfig_the_rest_is_skipped() -> None:
     first, *rest = report.checks
     assert (first.name, first.outcome, first.remedy) == (
         "kubeconfig",
-        State.BROKEN,
+        CheckState.BROKEN,
         "contexts there: none",
     )
     assert report.first_broken is first
     # The registry has nothing to do with the cluster's API.
-    assert {c.outcome for c in rest if c.name != "registry"} == {State.SKIPPED}
+    assert {c.outcome for c in rest if c.name != "registry"} == {CheckState.SKIPPED}
     assert {c.message for c in rest if c.name != "registry"} == {"kubeconfig comes first"}
-    assert check(report, "registry").outcome is State.OK
+    assert check(report, "registry").outcome is CheckState.OK
 
 
 def test_an_api_that_does_not_answer() -> None:
@@ -168,13 +168,13 @@ def test_an_api_that_does_not_answer() -> None:
 def test_an_old_cluster_is_looked_at_all_the_same() -> None:
     report = judge(well(version=(1, 27)))
     assert check(report, "api").message == "this cluster is Kubernetes 1.27, and gpuyard needs 1.28 or later"
-    assert check(report, "quota").outcome is State.OK
+    assert check(report, "quota").outcome is CheckState.OK
 
 
 def test_credentials_that_are_not_taken() -> None:
     refused = errors.Unauthorized("…: the token of user 'ann' expired", remedy="get a new one")
     report = judge(well(version=refused, user=refused))
-    assert check(report, "api").outcome is State.OK
+    assert check(report, "api").outcome is CheckState.OK
     assert report.first_broken == check(report, "credentials")
     assert check(report, "permissions").message == "credentials comes first"
 
@@ -183,19 +183,19 @@ def test_strangers_are_told() -> None:
     assert "without credentials" in look("credentials", user="system:anonymous").message
     # A server may keep its version, and who we are, to itself.
     shy = judge(well(version=forbidden("x"), user=""))
-    assert [check(shy, name).outcome for name in ("api", "credentials")] == [State.OK, State.OK]
+    assert [check(shy, name).outcome for name in ("api", "credentials")] == [CheckState.OK, CheckState.OK]
 
 
 @pytest.mark.parametrize(
     ("tenant", "outcome", "said"),
     [
-        (errors.NotFound("no"), State.BROKEN, "there is no namespace team"),
-        ({"metadata": {"deletionTimestamp": "now"}}, State.BROKEN, "is being deleted"),
-        (forbidden("namespaces"), State.SKIPPED, "ann may not list namespaces"),
-        (errors.InternalError("etcd is away", remedy="wait"), State.BROKEN, "etcd is away"),
+        (errors.NotFound("no"), CheckState.BROKEN, "there is no namespace team"),
+        ({"metadata": {"deletionTimestamp": "now"}}, CheckState.BROKEN, "is being deleted"),
+        (forbidden("namespaces"), CheckState.SKIPPED, "ann may not list namespaces"),
+        (errors.InternalError("etcd is away", remedy="wait"), CheckState.BROKEN, "etcd is away"),
     ],
 )
-def test_namespaces(tenant: object, outcome: State, said: str) -> None:
+def test_namespaces(tenant: object, outcome: CheckState, said: str) -> None:
     found = look("namespace", tenant=tenant)
     assert found.outcome is outcome and said in found.message
 
@@ -210,7 +210,7 @@ def allowed(*missing: Action) -> dict[Action, bool]:
 def test_what_is_missing_in_the_namespace_is_broken() -> None:
     gaps = (Action("create", "batch", "jobs", "team"), Action("patch", "batch", "jobs", "team"))
     found = look("permissions", allowed=allowed(*gaps, Action("get", "", "pods/log", "team")))
-    assert found.outcome is State.BROKEN
+    assert found.outcome is CheckState.BROKEN
     assert found.message == "ann may not create,patch jobs.batch; get pods/log in namespace team"
     assert found.remedy.startswith("gpuyard-submitter allows it")
     assert "--user=ann --namespace=team" in found.remedy
@@ -219,7 +219,7 @@ def test_what_is_missing_in_the_namespace_is_broken() -> None:
 def test_what_is_missing_in_the_cluster_is_a_warning() -> None:
     found = look("permissions", allowed=allowed(Action("list", "", "nodes"), Action("list", "", "pods")))
     assert (found.outcome, found.message) == (
-        State.WARNING,
+        CheckState.WARNING,
         "ann may not list nodes; list pods in the cluster: `explain`, `nodes` and placement know less",
     )
     assert "kubectl create clusterrolebinding gpuyard-viewer-ann" in found.remedy
@@ -247,27 +247,27 @@ def test_each_needed_verb_is_in_a_role() -> None:
 def test_half_an_install() -> None:
     some = parts(["ClusterRole gpuyard-viewer", "PriorityClass gpuyard-low"], simulate="H100:8")
     found = look("install", installed=some)
-    assert found.outcome is State.BROKEN
+    assert found.outcome is CheckState.BROKEN
     assert "there is no ClusterRole gpuyard-viewer, no PriorityClass gpuyard-low" in found.message
 
 
 def test_no_install() -> None:
     nothing: dict[Resource, Any] = {kind: [] for kind in KINDS}
     bare = well(installed=nothing, pods=[], nodes=[node(gpus=0, labels={"gpuyard.io/gpu-model": ""})])
-    assert check(judge(bare), "install").outcome is State.BROKEN
-    assert check(judge(bare), "agents").outcome is State.SKIPPED
+    assert check(judge(bare), "install").outcome is CheckState.BROKEN
+    assert check(judge(bare), "agents").outcome is CheckState.SKIPPED
     found = check(judge(replace(bare, nodes=[node()])), "install")
-    assert (found.outcome, "something else serves the GPUs" in found.message) == (State.WARNING, True)
+    assert (found.outcome, "something else serves the GPUs" in found.message) == (CheckState.WARNING, True)
 
 
 def test_what_may_not_be_seen_is_said() -> None:
     hidden: dict[Resource, Any] = {kind: forbidden(kind.plural) for kind in KINDS}
     found = look("install", installed=hidden)
-    assert found.outcome is State.SKIPPED and "ann may not list daemonsets" in found.message
+    assert found.outcome is CheckState.SKIPPED and "ann may not list daemonsets" in found.message
     partly = parts(simulate="H100:8") | {CLUSTER_ROLES: forbidden("clusterroles")}
     found = look("install", installed=partly)
     assert (found.outcome, found.message) == (
-        State.OK,
+        CheckState.OK,
         "complete, in gpuyard-system; of clusterroles you may see nothing",
     )
 
@@ -275,7 +275,7 @@ def test_what_may_not_be_seen_is_said() -> None:
 def test_nodes_that_may_not_be_seen() -> None:
     for name in ("agents", "plugins", "gpus", "driver", "toolkit", "cdi"):
         found = look(name, nodes=forbidden(NODES.plural))
-        assert (found.outcome, found.message) == (State.SKIPPED, "ann may not list nodes")
+        assert (found.outcome, found.message) == (CheckState.SKIPPED, "ann may not list nodes")
         assert "gpuyard-viewer allows it" in found.remedy
 
 
@@ -288,26 +288,30 @@ def storage_class(name: str, **annotations: str) -> Manifest:
 
 def test_storage() -> None:
     found = look("storage", storage_classes=[storage_class("slow"), storage_class("fast")])
-    assert found.outcome is State.WARNING
+    assert found.outcome is CheckState.WARNING
     assert (
         "kubectl annotate storageclass fast storageclass.kubernetes.io/is-default-class=true" in found.remedy
     )
     assert "install a storage driver" in look("storage", storage_classes=[]).remedy
     beta = {"storageclass.beta.kubernetes.io/is-default-class": "true"}
-    assert look("storage", storage_classes=[storage_class("old", **beta)]).outcome is State.OK
+    assert look("storage", storage_classes=[storage_class("old", **beta)]).outcome is CheckState.OK
 
 
 @pytest.mark.parametrize(
     ("fact", "outcome", "said"),
     [
-        (RegistryFact(), State.SKIPPED, "--registry"),
-        (RegistryFact("r:5000"), State.OK, "r:5000 answers"),
-        (RegistryFact("r:5000", "r:5000/a:1", asked=True), State.OK, "r:5000/a:1 can be read from here"),
-        (RegistryFact("r", asked=True, failure=errors.RegistryUnavailable("away")), State.BROKEN, "away"),
-        (RegistryFact("r", failure=errors.RegistryUnavailable("away")), State.WARNING, "away"),
+        (RegistryFact(), CheckState.SKIPPED, "--registry"),
+        (RegistryFact("r:5000"), CheckState.OK, "r:5000 answers"),
+        (RegistryFact("r:5000", "r:5000/a:1", asked=True), CheckState.OK, "r:5000/a:1 can be read from here"),
+        (
+            RegistryFact("r", asked=True, failure=errors.RegistryUnavailable("away")),
+            CheckState.BROKEN,
+            "away",
+        ),
+        (RegistryFact("r", failure=errors.RegistryUnavailable("away")), CheckState.WARNING, "away"),
     ],
 )
-def test_registries(fact: RegistryFact, outcome: State, said: str) -> None:
+def test_registries(fact: RegistryFact, outcome: CheckState, said: str) -> None:
     found = look("registry", registry=fact)
     assert found.outcome is outcome and said in found.message
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.doctor.check import State
+from gpuyard.doctor.check import CheckState
 from gpuyard.kube.objects import DAEMON_SETS, RUNTIME_CLASSES, Manifest
 
 from .test_cluster import agent, look, node, parts
@@ -30,10 +30,10 @@ def foreign(name: str = "a", image: str = "nvcr.io/nvidia/k8s-device-plugin:v0.1
 def test_an_agent_that_does_not_run_says_why() -> None:
     waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
     found = look("agents", pods=[agent("a"), agent("b", "False", waiting)], nodes=[node("a"), node("b")])
-    assert found.outcome is State.BROKEN
+    assert found.outcome is CheckState.BROKEN
     assert found.message == "b: plugin ImagePullBackOff Back-off pulling image"
     assert found.remedy == "see more: kubectl describe pod agent-b -n gpuyard-system"
-    assert [(n.node, n.outcome) for n in found.nodes] == [("a", State.OK), ("b", State.BROKEN)]
+    assert [(n.node, n.outcome) for n in found.nodes] == [("a", CheckState.OK), ("b", CheckState.BROKEN)]
 
 
 def test_agents_without_pods() -> None:
@@ -52,7 +52,7 @@ def test_agents_without_pods() -> None:
 
 def test_two_plugins_on_a_node() -> None:
     found = look("plugins", pods=[agent(), foreign()])
-    assert found.outcome is State.BROKEN
+    assert found.outcome is CheckState.BROKEN
     assert (
         "daemonset/nvidia-device-plugin -n kube-system serves GPUs beside gpuyard's agent on a"
         in found.message
@@ -63,14 +63,14 @@ def test_two_plugins_on_a_node() -> None:
 def test_another_plugin_elsewhere_is_fine() -> None:
     found = look("plugins", pods=[agent(), foreign("b")], nodes=[node("a"), node("b")])
     assert (found.outcome, found.message) == (
-        State.OK,
+        CheckState.OK,
         "daemonset/nvidia-device-plugin -n kube-system serves b",
     )
 
 
 def test_gpus_that_no_pod_serves() -> None:
     found = look("plugins", nodes=[node("a"), node("b")])
-    assert found.outcome is State.WARNING
+    assert found.outcome is CheckState.WARNING
     assert "GPUs of b are served by what is no pod" in found.message
     assert "--node-selector" in found.remedy
 
@@ -81,15 +81,15 @@ def test_gpus_that_no_pod_serves() -> None:
 @pytest.mark.parametrize(
     ("changed", "outcome", "said"),
     [
-        (node(usable=7), State.WARNING, "a: 1 of its 8 GPUs can't be had"),
-        (node(usable=0), State.BROKEN, "a: none of its 8 GPUs can be had"),
-        (node(gpus=0), State.BROKEN, "labelled as if it had GPUs"),
-        (node(labels={"nvidia.com/gpu.count": "4"}), State.WARNING, "nvidia.com/gpu.count says 4"),
-        (node(ready="Unknown"), State.WARNING, "is not ready"),
-        (node(spec={"unschedulable": True}), State.WARNING, "is cordoned"),
+        (node(usable=7), CheckState.WARNING, "a: 1 of its 8 GPUs can't be had"),
+        (node(usable=0), CheckState.BROKEN, "a: none of its 8 GPUs can be had"),
+        (node(gpus=0), CheckState.BROKEN, "labelled as if it had GPUs"),
+        (node(labels={"nvidia.com/gpu.count": "4"}), CheckState.WARNING, "nvidia.com/gpu.count says 4"),
+        (node(ready="Unknown"), CheckState.WARNING, "is not ready"),
+        (node(spec={"unschedulable": True}), CheckState.WARNING, "is cordoned"),
     ],
 )
-def test_gpus(changed: Manifest, outcome: State, said: str) -> None:
+def test_gpus(changed: Manifest, outcome: CheckState, said: str) -> None:
     found = look("gpus", nodes=[changed])
     assert found.outcome is outcome and said in found.message and found.remedy
 
@@ -104,13 +104,13 @@ def test_one_bad_node_among_several() -> None:
 def test_no_gpus_at_all() -> None:
     cpu: Manifest = {"metadata": {"name": "cpu"}, "status": {}, "spec": {}}
     found = look("gpus", nodes=[cpu])
-    assert found.outcome is State.BROKEN and "no node has GPUs" in found.message
-    assert look("driver", nodes=[cpu]).outcome is look("cdi", nodes=[cpu]).outcome is State.SKIPPED
+    assert found.outcome is CheckState.BROKEN and "no node has GPUs" in found.message
+    assert look("driver", nodes=[cpu]).outcome is look("cdi", nodes=[cpu]).outcome is CheckState.SKIPPED
 
 
 def test_a_driver_that_nobody_tells() -> None:
     found = look("driver", nodes=[node(labels={"nvidia.com/cuda.driver-version.full": ""})])
-    assert found.outcome is State.WARNING and "nobody says which driver" in found.message
+    assert found.outcome is CheckState.WARNING and "nobody says which driver" in found.message
 
 
 # -- toolkit --------------------------------------------------------------------------------------------
@@ -119,30 +119,33 @@ def test_a_driver_that_nobody_tells() -> None:
 @pytest.mark.parametrize(
     ("tag", "outcome"),
     [
-        ("v1.17.8-ubi8", State.OK),
-        ("1.20.0", State.OK),
-        ("v1.17.7", State.BROKEN),
-        ("v1.9.0", State.BROKEN),
+        ("v1.17.8-ubi8", CheckState.OK),
+        ("1.20.0", CheckState.OK),
+        ("v1.17.7", CheckState.BROKEN),
+        ("v1.9.0", CheckState.BROKEN),
     ],
 )
-def test_toolkits(tag: str, outcome: State) -> None:
+def test_toolkits(tag: str, outcome: CheckState) -> None:
     toolkit = foreign(image=f"nvcr.io/nvidia/k8s/container-toolkit:{tag}")
     toolkit["spec"]["volumes"] = []
     found = look("toolkit", pods=[agent(), toolkit], installed=parts())
     assert found.outcome is outcome, found
     assert found.message.startswith("agents reach the driver by NVIDIA's runtime (gpuyard-nvidia)")
-    assert ("CVE-2025-23266" in found.remedy) is (outcome is State.BROKEN)
+    assert ("CVE-2025-23266" in found.remedy) is (outcome is CheckState.BROKEN)
 
 
 def test_a_toolkit_that_can_not_be_seen() -> None:
     found = look("toolkit", installed=parts(driver_access="privileged"))
-    assert found.outcome is State.SKIPPED and "nvidia-ctk --version" in found.remedy
+    assert found.outcome is CheckState.SKIPPED and "nvidia-ctk --version" in found.remedy
 
 
 def test_a_runtime_class_that_is_gone() -> None:
     installed: Any = parts() | {RUNTIME_CLASSES: []}
     found = look("toolkit", installed=installed)
-    assert found.outcome is State.BROKEN and "RuntimeClass gpuyard-nvidia, which isn't there" in found.message
+    assert (
+        found.outcome is CheckState.BROKEN
+        and "RuntimeClass gpuyard-nvidia, which isn't there" in found.message
+    )
 
 
 def test_simulated_gpus_need_none() -> None:
@@ -155,17 +158,17 @@ def test_simulated_gpus_need_none() -> None:
 @pytest.mark.parametrize(
     ("runtime", "outcome", "said"),
     [
-        ("containerd://2.0.1", State.OK, "containerd 2.0.1: on by default"),
-        ("containerd://2.1.5+unknown", State.OK, "containerd 2.1.5"),
-        ("containerd://1.7.27-k3s1", State.WARNING, "takes CDI only when told to"),
-        ("containerd://1.6.20~ds1", State.BROKEN, "knows no CDI"),
-        ("cri-o://1.30.2", State.OK, "cri-o 1.30.2"),
-        ("cri-o://1.23.1", State.BROKEN, "knows no CDI"),
-        ("docker://24.0.7", State.WARNING, "nobody knows whether docker 24.0.7 takes CDI"),
-        ("", State.WARNING, "nobody knows whether an unknown runtime takes CDI"),
+        ("containerd://2.0.1", CheckState.OK, "containerd 2.0.1: on by default"),
+        ("containerd://2.1.5+unknown", CheckState.OK, "containerd 2.1.5"),
+        ("containerd://1.7.27-k3s1", CheckState.WARNING, "takes CDI only when told to"),
+        ("containerd://1.6.20~ds1", CheckState.BROKEN, "knows no CDI"),
+        ("cri-o://1.30.2", CheckState.OK, "cri-o 1.30.2"),
+        ("cri-o://1.23.1", CheckState.BROKEN, "knows no CDI"),
+        ("docker://24.0.7", CheckState.WARNING, "nobody knows whether docker 24.0.7 takes CDI"),
+        ("", CheckState.WARNING, "nobody knows whether an unknown runtime takes CDI"),
     ],
 )
-def test_runtimes(runtime: str, outcome: State, said: str) -> None:
+def test_runtimes(runtime: str, outcome: CheckState, said: str) -> None:
     found = look("cdi", nodes=[node(runtime=runtime)])
     assert found.outcome is outcome and said in found.message, found
 
@@ -173,8 +176,8 @@ def test_runtimes(runtime: str, outcome: State, said: str) -> None:
 def test_cdi_is_not_all() -> None:
     old = "containerd://1.6.20"
     # Device nodes of simulated GPUs come without it.
-    assert look("cdi", nodes=[node(runtime=old, labels=SIMULATED)]).outcome is State.WARNING
+    assert look("cdi", nodes=[node(runtime=old, labels=SIMULATED)]).outcome is CheckState.WARNING
     legacy = node(runtime=old, labels={"gpuyard.io/gpu-injection": "legacy"})
-    assert look("cdi", nodes=[legacy]).outcome is State.OK
+    assert look("cdi", nodes=[legacy]).outcome is CheckState.OK
     found = look("cdi", nodes=[node(kubelet="v1.28.9")])
-    assert found.outcome is State.WARNING and "DevicePluginCDIDevices" in found.message
+    assert found.outcome is CheckState.WARNING and "DevicePluginCDIDevices" in found.message

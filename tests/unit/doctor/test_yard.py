@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.doctor.check import Check, Report, State
+from gpuyard.doctor.check import Check, CheckState, Report
 from gpuyard.doctor.progress import Progress
 from gpuyard.doctor.registry import RegistryFact
 from gpuyard.doctor.yard import judge
@@ -58,7 +58,7 @@ def look(name: str, **changes: Any) -> Check:
 def test_a_yard_without_a_fault() -> None:
     report = judge(well())
     assert [check.name for check in report.checks] == ORDER
-    assert {check.outcome for check in report.checks[:-1]} == {State.OK}, report
+    assert {check.outcome for check in report.checks[:-1]} == {CheckState.OK}, report
     assert check(report, "gpus").message == "8 × H100 (simulated)"
     assert report.first_broken is None
 
@@ -77,7 +77,7 @@ def test_a_stopped_yard() -> None:
         (
             {"folder": errors.YardError("belongs to another user", remedy="r")},
             "folder",
-            State.BROKEN,
+            CheckState.BROKEN,
             "another",
         ),
         ({"free_bytes": 1 << 20}, "disk", State.BROKEN, "1 MiB free for /data"),
@@ -86,47 +86,47 @@ def test_a_stopped_yard() -> None:
         (
             {"settings": errors.YardError("can't be read", remedy="r")},
             "settings",
-            State.BROKEN,
+            CheckState.BROKEN,
             "can't be read",
         ),
-        ({"settings": Settings(simulate="H100:8")}, "settings", State.OK, "simulates H100:8"),
+        ({"settings": Settings(simulate="H100:8")}, "settings", CheckState.OK, "simulates H100:8"),
         (
             {"pid": errors.YardError("another user's", remedy="r")},
             "daemon",
-            State.BROKEN,
+            CheckState.BROKEN,
             "another user's",
         ),
-        ({"api": errors.VersionMismatch("of 0.0", remedy="restart")}, "api", State.BROKEN, "of 0.0"),
+        ({"api": errors.VersionMismatch("of 0.0", remedy="restart")}, "api", CheckState.BROKEN, "of 0.0"),
         (
             {"set_aside": [f"Pod default/{name}: it is no JSON" for name in "abcdefg"]},
             "objects",
-            State.WARNING,
+            CheckState.WARNING,
             "7 set aside: Pod default/a: it is no JSON; Pod default/b",
         ),
-        ({"node": node(ready="False")}, "node", State.BROKEN, "vm is not ready"),
-        ({"running": replace(RUNNING, agent_pid=0)}, "agent", State.BROKEN, "isn't running"),
+        ({"node": node(ready="False")}, "node", CheckState.BROKEN, "vm is not ready"),
+        ({"running": replace(RUNNING, agent_pid=0)}, "agent", CheckState.BROKEN, "isn't running"),
         (
             {"node": node("0", "0", no_gpus="no driver")},
             "gpus",
-            State.BROKEN,
+            CheckState.BROKEN,
             "there are none: no driver",
         ),
-        ({"node": node(usable="6")}, "gpus", State.WARNING, "2 of 8 GPUs can't be had (simulated)"),
-        ({"node": node(isolation="none")}, "isolation", State.WARNING, "each other's processes"),
-        ({"node": node(enforced="none")}, "cgroups", State.WARNING, "not enforced"),
+        ({"node": node(usable="6")}, "gpus", CheckState.WARNING, "2 of 8 GPUs can't be had (simulated)"),
+        ({"node": node(isolation="none")}, "isolation", CheckState.WARNING, "each other's processes"),
+        ({"node": node(enforced="none")}, "cgroups", CheckState.WARNING, "not enforced"),
         (
             {"node": node(containers="none: no podman")},
             "podman",
-            State.WARNING,
+            CheckState.WARNING,
             "can't go here: no podman",
         ),
-        ({"node": node(containers="podman")}, "podman", State.SKIPPED, "being tried"),
+        ({"node": node(containers="podman")}, "podman", CheckState.SKIPPED, "being tried"),
     ],
 )
-def test_links(changes: dict[str, Any], name: str, outcome: State, said: str) -> None:
+def test_links(changes: dict[str, Any], name: str, outcome: CheckState, said: str) -> None:
     found = look(name, **changes)
     assert found.outcome is outcome and said in found.message
-    assert bool(found.remedy) is (outcome in (State.WARNING, State.BROKEN))
+    assert bool(found.remedy) is (outcome in (CheckState.WARNING, CheckState.BROKEN))
 
 
 async def test_progress_starts_nothing(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ async def test_a_folder_that_is_no_folder(tmp_path: Path) -> None:
 
 def test_mistakes_in_the_file_of_unhealthy_gpus_are_told() -> None:
     found = look("gpus", health_mistakes=("there is no GPU '9'",))
-    assert found.outcome is State.WARNING
+    assert found.outcome is CheckState.WARNING
     assert "simulated-health.json has mistakes: there is no GPU '9'" in found.message
     assert "mend /data/simulated-health.json" in found.remedy
 

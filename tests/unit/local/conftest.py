@@ -20,7 +20,7 @@ from gpuyard.local.http.app import ApiApp
 from gpuyard.local.http.server.certificates import Pki
 from gpuyard.local.http.server.listeners import Listeners, serve
 from gpuyard.local.objects.kinds.served import yard_kinds
-from gpuyard.local.objects.pod_logs import Log, LogOptions
+from gpuyard.local.objects.pod_logs import Log, PodLogOptions
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
 from gpuyard.local.store import Store
 
@@ -65,11 +65,11 @@ class MemoryLogs:
 
     text: dict[str, list[bytes]] = field(default_factory=dict)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    asked: list[LogOptions] = field(default_factory=list)
+    asked: list[PodLogOptions] = field(default_factory=list)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def open_log(self, pod: Manifest, container: str, options: LogOptions) -> Log:
+    async def open_log(self, pod: Manifest, container: str, options: PodLogOptions) -> Log:
         if container not in self.text:
             name = pod["metadata"]["name"]
             raise errors.BadRequest(
@@ -78,7 +78,7 @@ class MemoryLogs:
         self.asked.append(options)
         return Log(self._pieces(self.text[container], options))
 
-    async def _pieces(self, pieces: list[bytes], options: LogOptions) -> AsyncGenerator[bytes, None]:
+    async def _pieces(self, pieces: list[bytes], options: PodLogOptions) -> AsyncGenerator[bytes, None]:
         self.opened.set()
         try:
             for piece in pieces:

@@ -17,7 +17,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.local import lifecycle
-from gpuyard.local.daemon.__main__ import Report
+from gpuyard.local.daemon.__main__ import StartReport
 from gpuyard.local.daemon.log import MAX_LOG_BYTES
 from gpuyard.local.daemon.yard import Yard
 from gpuyard.local.paths import YardPaths, find_paths
@@ -50,7 +50,7 @@ def test_a_yard_that_ended_leaves_nothing_in_its_runtime_folder(paths: YardPaths
 async def test_a_daemon_makes_the_folders_that_an_ending_one_removed(paths: YardPaths) -> None:
     paths.data_dir.mkdir(exist_ok=True)
     reader, writer = os.pipe()
-    yard = Yard(paths, simulate=None, port=None, on_ready=Report(writer).ready)
+    yard = Yard(paths, simulate=None, port=None, on_ready=StartReport(writer).ready)
     running = asyncio.create_task(yard.run(), name="yard")
     try:
         async with asyncio.timeout(60):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard import __version__, errors
-from gpuyard.client.http.exchange import Request
+from gpuyard.client.http.exchange import ClientRequest
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.yard_http import YardHttp
 
@@ -25,7 +25,7 @@ async def ask(folder: Path, *headers: str) -> int:
         http = YardHttp(paths)
         try:
             await http.connect()
-            async with http.send(Request("GET", "/version")) as found:
+            async with http.send(ClientRequest("GET", "/version")) as found:
                 return found.status
         finally:
             await http.aclose()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gpuyard.workloads.spec.overrides import Flag, Form
+from gpuyard.workloads.spec.overrides import Flag, FlagForm
 
-_FORMS: Mapping[str, tuple[str, Form]] = {
-    "env": ("env", Form.ENTRY_OR_KEY),
-    "node_selector": ("node-selector", Form.ENTRY),
-    "image_pull_secrets": ("image-pull-secret", Form.ITEM),
-    "tolerations": ("toleration", Form.TOLERATION),
-    "affinity": ("affinity", Form.YAML),
+_FORMS: Mapping[str, tuple[str, FlagForm]] = {
+    "env": ("env", FlagForm.ENTRY_OR_KEY),
+    "node_selector": ("node-selector", FlagForm.ENTRY),
+    "image_pull_secrets": ("image-pull-secret", FlagForm.ITEM),
+    "tolerations": ("toleration", FlagForm.TOLERATION),
+    "affinity": ("affinity", FlagForm.YAML),
 }
 
 
@@ -23,7 +23,7 @@ def flags_of(**values: Any) -> list[Flag]:
         if key == "run":
             flags.append(Flag("the command", ("run",), value))
             continue
-        name, form = _FORMS.get(key, (key, Form.VALUE))
+        name, form = _FORMS.get(key, (key, FlagForm.VALUE))
         path = ("resources", key) if key in ("gpus", "cpus", "memory", "shm") else (key,)
         texts = value if isinstance(value, tuple) else () if value is None else (value,)
         flags += [Flag(f"--{name}", path, text, form) for text in texts]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuyard.workloads.command import (
-    Run,
+    CommandLine,
     display,
     needed_script,
     needs_shell,
@@ -43,7 +43,7 @@ PYTHON = "/venv/bin/python3"
         (("sh", "", "x"), ["sh", "", "x"]),
     ],
 )
-def test_plain_commands_become_an_argv(run: Run, argv: list[str]) -> None:
+def test_plain_commands_become_an_argv(run: CommandLine, argv: list[str]) -> None:
     assert list(resolve_command(run, PYTHON)) == argv
 
 
@@ -119,7 +119,7 @@ def test_quoted_syntax_is_plain(line: str) -> None:
 
 
 @pytest.mark.parametrize("run", ["", "  \n", (), ("",), "''", "echo 'a", 'echo "a', "a\\"])
-def test_what_is_no_command(run: Run) -> None:
+def test_what_is_no_command(run: CommandLine) -> None:
     with pytest.raises(ValueError, match=r"nothing to run|not a command line"):
         resolve_command(run, PYTHON)
 

@@ -16,7 +16,7 @@ from gpuyard.cli.options.registry import registry_environ, registry_options
 from gpuyard.cli.options.shared import output_option, target_options
 
 if TYPE_CHECKING:
-    from gpuyard.compatibility.fleet import Report
+    from gpuyard.compatibility.fleet import FleetReport
     from gpuyard.compatibility.need import Need, Traits
     from gpuyard.runs.target import Target
 
@@ -74,7 +74,7 @@ def command(
     sys.exit(1 if report.none_fits else 0)
 
 
-def _check_stated(read: Reading, gpu: str, driver: str) -> Report:
+def _check_stated(read: Reading, gpu: str, driver: str) -> FleetReport:
     import asyncio
 
     from gpuyard.compatibility.facts import load_facts
@@ -93,13 +93,13 @@ def _check_stated(read: Reading, gpu: str, driver: str) -> Report:
     return judge_all(needs, [offer], facts)
 
 
-def _check_nodes(read: Reading, context: str | None, namespace: str | None) -> Report:
+def _check_nodes(read: Reading, context: str | None, namespace: str | None) -> FleetReport:
     from gpuyard.cli.call import call
     from gpuyard.compatibility.offer import has_gpus
     from gpuyard.kube.objects import NODES
     from gpuyard.runs.image_fit import judge_nodes
 
-    async def work(target: Target) -> Report:
+    async def work(target: Target) -> FleetReport:
         nodes = [node for node in (await target.api.list(NODES)).items if has_gpus(node)]
         if not nodes:
             raise errors.UsageError(
@@ -111,7 +111,7 @@ def _check_nodes(read: Reading, context: str | None, namespace: str | None) -> R
     return call(work, context=context, namespace=namespace)
 
 
-def to_json(report: Report) -> dict[str, Any]:
+def to_json(report: FleetReport) -> dict[str, Any]:
     """The need with where each fact came from, a verdict a node, and the nearest image that would fit."""
     need, suggestion = report.need, report.suggestion
     return {
@@ -156,7 +156,7 @@ def _cuda(need: Need) -> str:
     return f"{need.cuda} (from {need.cuda_source})" if need.cuda else "none that is known of"
 
 
-def _print(report: Report) -> None:
+def _print(report: FleetReport) -> None:
     from gpuyard.cli.output.results import print_fields
     from gpuyard.compatibility.verdict_lines import suggestion_lines
 

@@ -33,13 +33,13 @@ def command(
     """Make a base image of a root file system: TAR is a .tar or .tar.gz, such as mmdebstrap writes."""
     from gpuyard.building.image_import import import_root
     from gpuyard.cli.options.registry import registry_environ
-    from gpuyard.cli.output.progress import Progress
+    from gpuyard.cli.output.progress import BuildProgress
     from gpuyard.cli.output.results import print_json
     from gpuyard.images import layers
     from gpuyard.images.oci import Platform
     from gpuyard.images.places import Places
 
-    progress = Progress()
+    progress = BuildProgress()
     wanted = Platform.parse(platform)
     environment = dict(map(_variable, env))
 

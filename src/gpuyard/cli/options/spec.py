@@ -34,12 +34,12 @@ def spec_option(
     """
 
     def keep(context: click.Context, option: click.Parameter, value: Any) -> None:
-        from gpuyard.workloads.spec.overrides import Flag, Form
+        from gpuyard.workloads.spec.overrides import Flag, FlagForm
 
         for text in (value,) if isinstance(value, str) else value or ():
             if form == "yaml" and text.startswith("@"):
                 text = _read_text(Path(text.removeprefix("@")))
-            flag = Flag(option.opts[-1], tuple(key.split(".")), text, Form[form.upper()])
+            flag = Flag(option.opts[-1], tuple(key.split(".")), text, FlagForm[form.upper()])
             flags_of(context).append(flag)
 
     return click.option(

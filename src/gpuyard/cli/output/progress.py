@@ -13,7 +13,7 @@ _EVERY_S = 0.1
 _MB = 1e6
 
 
-class Progress:
+class BuildProgress:
     """Implements `building.plan.Reporter`."""
 
     def __init__(self, *, quiet: bool = False) -> None:

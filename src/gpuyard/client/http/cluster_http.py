@@ -10,7 +10,7 @@ import httpx
 from gpuyard import errors
 from gpuyard.client.connection.credentials import masked
 from gpuyard.client.connection.kubeconfig import Connection
-from gpuyard.client.http.exchange import CONNECT_TIMEOUT_S, Answer, Request
+from gpuyard.client.http.exchange import CONNECT_TIMEOUT_S, ClientRequest, ClientResponse
 from gpuyard.client.http.failures import connection_failed
 
 
@@ -39,7 +39,7 @@ class ClusterHttp:
             ) from error
 
     @asynccontextmanager
-    async def send(self, request: Request) -> AsyncIterator[Answer]:
+    async def send(self, request: ClientRequest) -> AsyncIterator[ClientResponse]:
         """See `Http.send`."""
         headers = {"Accept": request.accept}
         if request.content is not None:
@@ -62,7 +62,9 @@ class ClusterHttp:
         try:
             response = await self._client.send(built, stream=True)
             try:
-                yield Answer(request.path, response.status_code, response.headers, response.aiter_bytes())
+                yield ClientResponse(
+                    request.path, response.status_code, response.headers, response.aiter_bytes()
+                )
             finally:
                 await response.aclose()
         except httpx.HTTPError as error:

@@ -19,7 +19,7 @@ ANSWER_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
-class Request:
+class ClientRequest:
     """What is asked.
 
     Attributes:
@@ -55,7 +55,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ClientResponse:
     """An answer whose body is still to be read, once: by `read`, or piece by piece.
 
     Attributes:
@@ -91,7 +91,7 @@ class Answer:
 class Http(Protocol):
     """Carries requests to one API, over as many connections as are needed at once."""
 
-    def send(self, request: Request) -> AbstractAsyncContextManager[Answer]:
+    def send(self, request: ClientRequest) -> AbstractAsyncContextManager[ClientResponse]:
         """The answer, as long as the context is open.
 
         Raises:

@@ -13,7 +13,7 @@ import httpx
 from gpuyard import errors
 from gpuyard.client.connection.credentials import masked
 from gpuyard.client.connection.kubeconfig import Connection
-from gpuyard.client.http.exchange import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, Answer
+from gpuyard.client.http.exchange import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, ClientResponse
 
 #: OpenSSL's X509_V_ERR_*.
 _EXPIRED, _NOT_YET = 10, 9
@@ -107,7 +107,7 @@ def _tls_failed(server: str, error: ssl.SSLError, connection: Connection | None)
 
 
 def not_an_api(
-    server: str, answer: Answer, content: bytes, connection: Connection | None
+    server: str, answer: ClientResponse, content: bytes, connection: Connection | None
 ) -> errors.ConnectionFailed:
     """The error for an answer that no Kubernetes API gives; `content` is its body."""
     what = answer.headers.get("content-type", "").partition(";")[0] or "nothing that says what it is"
@@ -120,7 +120,7 @@ def not_an_api(
     )
 
 
-def is_page(answer: Answer, content: bytes) -> bool:
+def is_page(answer: ClientResponse, content: bytes) -> bool:
     """Whether an answer is a web page: a proxy's, or another server's."""
     kind = answer.headers.get("content-type", "")
     return "html" in kind or content.lstrip()[:1] == b"<"

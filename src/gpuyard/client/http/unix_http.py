@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.client.http.exchange import CONNECT_TIMEOUT_S, Answer, Request
+from gpuyard.client.http.exchange import CONNECT_TIMEOUT_S, ClientRequest, ClientResponse
 
 _MAX_HEAD_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 18
@@ -24,7 +24,7 @@ class UnixHttp:
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
-        self._idle: list[_Connection] = []
+        self._idle: list[_UnixConnection] = []
         self._is_closed = False
 
     async def connect(self) -> None:
@@ -36,7 +36,7 @@ class UnixHttp:
         self._idle.append(await self._opened())
 
     @asynccontextmanager
-    async def send(self, request: Request) -> AsyncIterator[Answer]:
+    async def send(self, request: ClientRequest) -> AsyncIterator[ClientResponse]:
         """See `Http.send`."""
         connection, answer = await self._asked(request)
         try:
@@ -56,7 +56,7 @@ class UnixHttp:
         # The event loop lets go of a closed socket in its next turn.
         await asyncio.sleep(0)
 
-    async def _asked(self, request: Request) -> tuple[_Connection, Answer]:
+    async def _asked(self, request: ClientRequest) -> tuple[_UnixConnection, ClientResponse]:
         kept = self._kept()
         if kept is not None:
             try:
@@ -68,7 +68,7 @@ class UnixHttp:
         opened = await self._opened()
         return opened, await opened.ask(request)
 
-    def _kept(self) -> _Connection | None:
+    def _kept(self) -> _UnixConnection | None:
         while self._idle:
             connection = self._idle.pop()
             if not connection.has_ended:
@@ -76,7 +76,7 @@ class UnixHttp:
             connection.close()
         return None
 
-    async def _opened(self) -> _Connection:
+    async def _opened(self) -> _UnixConnection:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 opened = await asyncio.open_unix_connection(self._socket, limit=_MAX_HEAD_BYTES)
@@ -86,10 +86,10 @@ class UnixHttp:
             raise _silent(self._socket, f"no connection within {CONNECT_TIMEOUT_S:.0f} s") from error
         except OSError as error:
             raise _silent(self._socket, error.strerror or str(error)) from error
-        return _Connection(self._socket, *opened)
+        return _UnixConnection(self._socket, *opened)
 
 
-class _Connection:
+class _UnixConnection:
     """One connection; carries one exchange after another."""
 
     def __init__(self, socket: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -112,7 +112,7 @@ class _Connection:
         """Closes it; nothing of ours is still to be sent by then."""
         self._writer.close()
 
-    async def ask(self, request: Request) -> Answer:
+    async def ask(self, request: ClientRequest) -> ClientResponse:
         """Sends the request and reads the answer's head."""
         self.is_free = False
         try:
@@ -123,9 +123,9 @@ class _Connection:
         except BaseException:
             self.close()
             raise
-        return Answer(request.path, status, headers, self._pieces(request, headers))
+        return ClientResponse(request.path, status, headers, self._pieces(request, headers))
 
-    async def _pieces(self, request: Request, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
+    async def _pieces(self, request: ClientRequest, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
         if "transfer-encoding" in headers:
             while True:
                 async with self._step(request):
@@ -155,7 +155,7 @@ class _Connection:
                 yield piece
         self.is_free = headers.get("connection", "").lower() != "close"
 
-    async def _exactly(self, request: Request, left: int) -> AsyncIterator[bytes]:
+    async def _exactly(self, request: ClientRequest, left: int) -> AsyncIterator[bytes]:
         while left:
             async with self._step(request):
                 piece = await self._reader.read(min(left, _PIECE_BYTES))
@@ -165,7 +165,7 @@ class _Connection:
             yield piece
 
     @asynccontextmanager
-    async def _step(self, request: Request) -> AsyncIterator[None]:
+    async def _step(self, request: ClientRequest) -> AsyncIterator[None]:
         """Bounds one step of an exchange, and says in our words what went wrong with it."""
         try:
             async with asyncio.timeout(request.silence_timeout_s):
@@ -181,7 +181,7 @@ class _Connection:
             raise _silent(self._socket, f"what answers there doesn't speak HTTP ({error})") from error
 
 
-def _head(request: Request) -> bytes:
+def _head(request: ClientRequest) -> bytes:
     lines = [f"{request.method} {request.target} HTTP/1.1", "Host: localhost", f"Accept: {request.accept}"]
     if request.content is not None:
         lines += [f"Content-Type: {request.content_type}", f"Content-Length: {len(request.content)}"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from gpuyard.controllers.job.status import (
-    Verdict,
+    JobVerdict,
     completed_indexes,
     has_valid_index,
     succeeded_count,
@@ -24,7 +24,7 @@ _MAX_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
-class Plan:
+class JobPlan:
     """What to do with the pods.
 
     Attributes:
@@ -40,34 +40,36 @@ class Plan:
     wait_s: float | None = None
 
 
-def plan(job: JobView, pods: Sequence[PodView], verdict: Verdict | None, age: Age, backoff_s: float) -> Plan:
+def plan(
+    job: JobView, pods: Sequence[PodView], verdict: JobVerdict | None, age: Age, backoff_s: float
+) -> JobPlan:
     """Decides; deleting goes before creating. `backoff_s` is the delay after one failure."""
     active = [pod for pod in pods if pod.active]
     if verdict is not None:
-        return Plan(delete=tuple(active), counts=not verdict.succeeded)
+        return JobPlan(delete=tuple(active), counts=not verdict.succeeded)
     if job.deleting:
-        return Plan()
+        return JobPlan()
     # An active pod without the finalizer was being deleted uncounted when the controller stopped.
     surplus = [pod for pod in active if job.suspended or not pod.tracked]
     wanted = _wanted(job, pods, len(active))
     surplus += _surplus(job, [pod for pod in active if pod not in surplus], wanted)
     if surplus:
-        return Plan(delete=tuple(surplus[:_MAX_AT_ONCE]))
+        return JobPlan(delete=tuple(surplus[:_MAX_AT_ONCE]))
     holding = active + [pod for pod in pods if pod.terminating and job.replaces_only_failed]
     missing = min(wanted - len(holding), _MAX_AT_ONCE)
     if job.suspended or missing <= 0:
-        return Plan()
+        return JobPlan()
     wait_s = _backoff_left_s(pods, age, backoff_s)
     if wait_s > 0:
-        return Plan(wait_s=wait_s)
+        return JobPlan(wait_s=wait_s)
     if not job.indexed:
-        return Plan(create=(None,) * missing)
+        return JobPlan(create=(None,) * missing)
     taken = completed_indexes(job, pods) | {pod.index for pod in holding}
     free = (index for index in range(job.completions or 0) if index not in taken)
-    return Plan(create=tuple(islice(free, missing)))
+    return JobPlan(create=tuple(islice(free, missing)))
 
 
-def next_look_s(job: JobView, todo: Plan, age: Age) -> float | None:
+def next_look_s(job: JobView, todo: JobPlan, age: Age) -> float | None:
     """Seconds until something is due that no event will tell: the end of a back-off, or of the Job's time."""
     waits = [] if todo.wait_s is None else [todo.wait_s]
     left_s = time_left_s(job, age)

@@ -32,7 +32,7 @@ _MAX_UNCOUNTED = 500
 
 
 @dataclass(frozen=True)
-class Verdict:
+class JobVerdict:
     """How the Job ends, once that is decided; its pods may still be ending."""
 
     succeeded: bool
@@ -94,22 +94,22 @@ def _uncounted(job: JobView, pods: Sequence[PodView]) -> list[PodView]:
     return [pod for pod in pods if pod.tracked and pod.uid not in known and has_valid_index(job, pod)]
 
 
-def judge(job: JobView, pods: Sequence[PodView], age: Age) -> Verdict | None:
+def judge(job: JobView, pods: Sequence[PodView], age: Age) -> JobVerdict | None:
     """Whether the Job's end is decided; a verdict that is written in its status stands."""
     for type_, succeeded in (("SuccessCriteriaMet", True), ("FailureTarget", False)):
         if job.has(type_):
             condition = find_condition({"status": job.status}, type_) or {}
-            return Verdict(succeeded, condition.get("reason", ""), condition.get("message", ""))
+            return JobVerdict(succeeded, condition.get("reason", ""), condition.get("message", ""))
     if failed_count(job, pods) > job.backoff_limit or _restarted_too_often(job, pods):
-        return Verdict(False, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+        return JobVerdict(False, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
     left_s = time_left_s(job, age)
     if left_s is not None and left_s <= 0:
-        return Verdict(False, "DeadlineExceeded", "Job was active longer than specified deadline")
+        return JobVerdict(False, "DeadlineExceeded", "Job was active longer than specified deadline")
     if any(pod.active for pod in pods):
         return None
     succeeded_pods = succeeded_count(job, pods)
     if succeeded_pods >= (1 if job.completions is None else job.completions):
-        return Verdict(True, "CompletionsReached", "Reached expected number of succeeded pods")
+        return JobVerdict(True, "CompletionsReached", "Reached expected number of succeeded pods")
     return None
 
 
@@ -130,7 +130,7 @@ def _restarted_too_often(job: JobView, pods: Sequence[PodView]) -> bool:
     return restarts > 0 and restarts >= job.backoff_limit
 
 
-def account(job: JobView, pods: Sequence[PodView], verdict: Verdict | None, now: datetime) -> Account:
+def account(job: JobView, pods: Sequence[PodView], verdict: JobVerdict | None, now: datetime) -> Account:
     """The status that these pods call for; once it is written, the same pods call for no other."""
     tracked = {pod.uid for pod in pods if pod.tracked}
     succeeded_uids = [uid for uid in job.uncounted_succeeded if uid in tracked]
@@ -158,7 +158,7 @@ def account(job: JobView, pods: Sequence[PodView], verdict: Verdict | None, now:
 def _record(
     job: JobView,
     pods: Sequence[PodView],
-    verdict: Verdict | None,
+    verdict: JobVerdict | None,
     succeeded_uids: list[str],
     failed_uids: list[str],
 ) -> list[PodView]:
@@ -181,7 +181,7 @@ def _record(
     return release
 
 
-def _may_release(job: JobView, pod: PodView, verdict: Verdict | None) -> bool:
+def _may_release(job: JobView, pod: PodView, verdict: JobVerdict | None) -> bool:
     if pod.phase == "Succeeded" or is_failed(job, pod) or job.deleting:
         return True
     return verdict is not None and pod.deleting
@@ -208,7 +208,7 @@ def _set_start(status: dict[str, Any], job: JobView, now: datetime) -> None:
 
 
 def _set_conditions(
-    status: dict[str, Any], job: JobView, verdict: Verdict | None, settled: bool, now: datetime
+    status: dict[str, Any], job: JobView, verdict: JobVerdict | None, settled: bool, now: datetime
 ) -> bool:
     at = format_time(now)
     conditions: list[dict[str, Any]] = [dict(c) for c in status.get("conditions") or ()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from gpuyard.explain.causes import Cause
-from gpuyard.explain.changes import Plan, Release
+from gpuyard.explain.changes import ChangeSet, Release
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.messages import find_meaning, meaning
 from gpuyard.explain.placement import Blocker, Explanation
@@ -143,7 +143,7 @@ def _remedies(explanation: Explanation) -> list[Remedy]:
     return remedies
 
 
-def _by(plan: Plan) -> By:
+def _by(plan: ChangeSet) -> By:
     others = [h for c in plan.changes if isinstance(c, Release) for h in c.holders if not h.is_near]
     return By.OPERATOR if others else By.YOU
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.output.diagnosis import Diagnosis
-from gpuyard.explain.run_objects import Ended, RunObjects
+from gpuyard.explain.run_objects import RunEnd, RunObjects
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.workloads.outcome import Reason
@@ -32,7 +32,7 @@ _CODES = {
 }
 
 
-def find_process(objects: RunObjects, ended: Ended | None, causes: Sequence[Diagnosis]) -> Finding | None:
+def find_process(objects: RunObjects, ended: RunEnd | None, causes: Sequence[Diagnosis]) -> Finding | None:
     """Why the run failed, its output's own words first.
 
     Args:
@@ -61,7 +61,7 @@ def find_process(objects: RunObjects, ended: Ended | None, causes: Sequence[Diag
     )
 
 
-def _advice(ended: Ended, node: str, pod: Manifest | None) -> tuple[Owner | None, tuple[Remedy, ...]]:
+def _advice(ended: RunEnd, node: str, pod: Manifest | None) -> tuple[Owner | None, tuple[Remedy, ...]]:
     on_node = Owner("Node", node) if node else None
     match ended.reason:
         case Reason.EXIT_CODE | Reason.SIGNAL:

@@ -47,7 +47,7 @@ class _Header(tarfile.TarInfo):
         return found
 
 
-class _Reading:
+class _TarStream:
     """A tar's stream that ends."""
 
     def __init__(self, tar: IO[bytes]) -> None:
@@ -95,7 +95,7 @@ class Overlay:
         upper = Overlay()
         gone: list[str] = []
         try:
-            reading = cast("IO[bytes]", _Reading(tar))
+            reading = cast("IO[bytes]", _TarStream(tar))
             with tarfile.open(fileobj=reading, mode="r|", bufsize=1 << 18, tarinfo=_Header) as archive:
                 for info in archive:
                     archive.members = []  # type: ignore[attr-defined] # Else it remembers every file of the base.

@@ -21,7 +21,7 @@ _CERTIFICATE_REMEDY = "if it is your own authority's, trust its certificate with
 
 
 @dataclass(frozen=True)
-class Answer:
+class RegistryResponse:
     """A response with its body; `url` is the one that answered, after redirects."""
 
     status: int
@@ -41,7 +41,7 @@ class Answer:
         return url_of(text, self.url) if text else None
 
 
-def error_of(answer: Answer, what: str) -> errors.ImageError:
+def error_of(answer: RegistryResponse, what: str) -> errors.ImageError:
     """What to raise for an answer that isn't success.
 
     Args:
@@ -74,7 +74,7 @@ def error_of(answer: Answer, what: str) -> errors.ImageError:
     return kind(f"{what}: {host_of(answer.url)} answered {status}{said}")
 
 
-def _said(answer: Answer) -> str:
+def _said(answer: RegistryResponse) -> str:
     """The registry's own words, in brackets."""
     try:
         first = orjson.loads(answer.content)["errors"][0]
@@ -111,11 +111,11 @@ def unreachable(url: httpx.URL, error: httpx.TransportError) -> errors.RegistryE
     )
 
 
-async def read_answer(response: httpx.Response) -> Answer:
+async def read_answer(response: httpx.Response) -> RegistryResponse:
     """Reads the body of a response, up to a size that no document of a registry has."""
     if _READ not in response.extensions:
         response.extensions[_READ] = b"" if response.request.method == "HEAD" else await _read(response)
-    return Answer(response.status_code, response.headers, response.extensions[_READ], response.url)
+    return RegistryResponse(response.status_code, response.headers, response.extensions[_READ], response.url)
 
 
 async def _read(response: httpx.Response) -> bytes:

@@ -15,9 +15,9 @@ import httpx
 import orjson
 
 from gpuyard import errors
-from gpuyard.images.registry.answers import Answer, error_of, url_of
+from gpuyard.images.registry.answers import RegistryResponse, error_of, url_of
 from gpuyard.images.registry.credentials import Credentials, CredentialSource
-from gpuyard.images.registry.http import Http
+from gpuyard.images.registry.http import RegistryHttp
 
 _CLIENT_ID = "gpuyard"
 #: The specification's life of a token that names none.
@@ -68,7 +68,7 @@ class Authorizer:
         self,
         registry: str,
         credentials: CredentialSource,
-        http: Http,
+        http: RegistryHttp,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
@@ -138,7 +138,7 @@ class Authorizer:
         # A tenth early, so that a token isn't sent that ends on its way.
         return _Token(value, started + life_s * 0.9)
 
-    async def _ask(self, realm: str, service: str, scopes: Sequence[str]) -> Answer:
+    async def _ask(self, realm: str, service: str, scopes: Sequence[str]) -> RegistryResponse:
         credentials = self._credentials
         if credentials is not None and credentials.identity_token:
             form = httpx.QueryParams(

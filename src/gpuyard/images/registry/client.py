@@ -11,7 +11,7 @@ from gpuyard.images.reference import ImageReference
 from gpuyard.images.registry.answers import error_of
 from gpuyard.images.registry.auth import Authorizer
 from gpuyard.images.registry.credentials import CredentialSource, DockerCredentials
-from gpuyard.images.registry.http import Http
+from gpuyard.images.registry.http import RegistryHttp
 from gpuyard.images.registry.repository import RegistryStore
 from gpuyard.images.registry.settings import RegistrySettings, address_of
 
@@ -31,12 +31,12 @@ class RegistryClient:
         settings: RegistrySettings,
         credentials: CredentialSource,
         *,
-        http: Http | None = None,
+        http: RegistryHttp | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self.settings = settings
         self._credentials = credentials
-        self._http = http or Http(settings)
+        self._http = http or RegistryHttp(settings)
         self._clock = clock
         self._authorizers: dict[str, Authorizer] = {}
 

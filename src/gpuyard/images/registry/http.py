@@ -14,7 +14,7 @@ from typing import Protocol
 import httpx
 
 from gpuyard import errors
-from gpuyard.images.registry.answers import Answer, host_of, read_answer, unreachable, url_of
+from gpuyard.images.registry.answers import RegistryResponse, host_of, read_answer, unreachable, url_of
 from gpuyard.images.registry.settings import RegistrySettings, is_loopback
 
 _MAX_REDIRECTS = 5
@@ -36,7 +36,7 @@ class Authority(Protocol):
         """Takes the headers of url's 401; True when another try has something new to show."""
 
 
-class Http:
+class RegistryHttp:
     """Requests to registries, their token servers and the storage that they redirect to.
 
     Args:
@@ -76,7 +76,7 @@ class Http:
         authority: Authority | None = None,
         once: bool = False,
         private: bool = False,
-    ) -> Answer:
+    ) -> RegistryResponse:
         """Sends a request and reads its answer, whatever its status.
 
         Args:

@@ -14,9 +14,9 @@ import httpx
 from gpuyard import errors
 from gpuyard.images import oci
 from gpuyard.images.oci import Descriptor, Digest
-from gpuyard.images.registry.answers import Answer, error_of, read_answer
+from gpuyard.images.registry.answers import RegistryResponse, error_of, read_answer
 from gpuyard.images.registry.auth import Authorizer, ScopedAuthority
-from gpuyard.images.registry.http import Http
+from gpuyard.images.registry.http import RegistryHttp
 from gpuyard.images.registry.uploads import ChunkedUpload
 from gpuyard.images.store import Content
 
@@ -27,7 +27,7 @@ class RegistryStore:
     """Implements `store.ImageStore`; made by `RegistryClient.repository`, whose connections it uses."""
 
     def __init__(
-        self, http: Http, authorizer: Authorizer, address: str, registry: str, repository: str
+        self, http: RegistryHttp, authorizer: Authorizer, address: str, registry: str, repository: str
     ) -> None:
         self._http = http
         self._authorizer = authorizer
@@ -216,10 +216,10 @@ class RegistryStore:
 
     async def _request(
         self, method: str, path: str, authority: ScopedAuthority, headers: dict[str, str] | None = None
-    ) -> Answer:
+    ) -> RegistryResponse:
         return await self._http.request(method, self._base.join(path), headers=headers, authority=authority)
 
-    def _expect(self, answer: Answer, status: int, what: str) -> None:
+    def _expect(self, answer: RegistryResponse, status: int, what: str) -> None:
         if answer.status != status:
             raise error_of(answer, what)
 

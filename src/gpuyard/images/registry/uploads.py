@@ -13,8 +13,8 @@ import httpx
 
 from gpuyard import errors
 from gpuyard.images.oci import Digest
-from gpuyard.images.registry.answers import Answer, error_of
-from gpuyard.images.registry.http import Authority, Http
+from gpuyard.images.registry.answers import RegistryResponse, error_of
+from gpuyard.images.registry.http import Authority, RegistryHttp
 
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 _SMALLEST_CHUNK = 1 << 20
@@ -31,7 +31,7 @@ class ChunkedUpload:
         where: repository, as messages call it.
     """
 
-    def __init__(self, http: Http, authority: Authority, start_url: httpx.URL, where: str) -> None:
+    def __init__(self, http: RegistryHttp, authority: Authority, start_url: httpx.URL, where: str) -> None:
         self._http = http
         self._authority = authority
         self._start_url = start_url
@@ -113,7 +113,7 @@ class ChunkedUpload:
 
     async def _try(
         self, method: str, url: httpx.URL, content: memoryview, content_range: str = ""
-    ) -> Answer | None:
+    ) -> RegistryResponse | None:
         """One attempt; None when the connection was cut, so that nobody knows what arrived."""
         headers = {"Content-Type": "application/octet-stream"}
         if content_range:
@@ -155,7 +155,7 @@ class ChunkedUpload:
         del self._buffer[: arrived - self._sent]
         self._sent = arrived
 
-    def _follow(self, answer: Answer) -> None:
+    def _follow(self, answer: RegistryResponse) -> None:
         location = answer.location
         if location:
             self._location = location
@@ -167,12 +167,12 @@ class ChunkedUpload:
             raise errors.UploadLost(f"uploading to {self._where}: no upload is open")
         return self._location
 
-    def _check(self, answer: Answer, digest: Digest) -> None:
+    def _check(self, answer: RegistryResponse, digest: Digest) -> None:
         stored = answer.headers.get("docker-content-digest", digest)
         if stored != digest:
             raise errors.ImageDamaged(f"{self._where} stored {stored} where {digest} was sent")
 
-    def _refused(self, answer: Answer, digest: Digest | None = None) -> errors.ImageError:
+    def _refused(self, answer: RegistryResponse, digest: Digest | None = None) -> errors.ImageError:
         if answer.status == 404:
             return errors.UploadLost(f"uploading to {self._where}: the registry has forgotten the upload")
         if digest is not None and answer.status == 400 and b"DIGEST_INVALID" in answer.content:

@@ -22,7 +22,7 @@ log = logging.getLogger("gpuyard.daemon")
 _MAX_OPEN_FILES = 65_536
 
 
-class Report:
+class StartReport:
     """The one line that the starting command waits for, on a pipe that it gave us."""
 
     def __init__(self, descriptor: int) -> None:
@@ -62,7 +62,7 @@ def main() -> int:
     options = parser.parse_args()
     _allow_many_files()
     log_to_standard_error()
-    report = Report(options.ready_fd)
+    report = StartReport(options.ready_fd)
     try:
         asyncio.run(_run(options, report))
     except errors.GpuyardError as error:
@@ -78,7 +78,7 @@ def main() -> int:
     return 0
 
 
-async def _run(options: argparse.Namespace, report: Report) -> None:
+async def _run(options: argparse.Namespace, report: StartReport) -> None:
     paths = find_paths(os.environ)
     paths.make_folders()
     yard = Yard(

@@ -69,7 +69,7 @@ class BoundedHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Repeated:
     at: float
     more: int = 0
 
@@ -80,7 +80,7 @@ class RepeatFilter(logging.Filter):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._seen: dict[tuple[str, int, str], _Seen] = {}
+        self._seen: dict[tuple[str, int, str], _Repeated] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be written."""
@@ -92,7 +92,7 @@ class RepeatFilter(logging.Filter):
         if seen is not None and seen.more:
             record.msg, record.args = f"{line[2]} (and {seen.more} times more before)", ()
         self._seen.pop(line, None)
-        self._seen[line] = _Seen(now)
+        self._seen[line] = _Repeated(now)
         if len(self._seen) > _MAX_REMEMBERED:
             del self._seen[next(iter(self._seen))]
         return True

@@ -15,7 +15,7 @@ import orjson
 
 from gpuyard import errors
 from gpuyard.local.http.answers import Page
-from gpuyard.local.http.request import Request, Target
+from gpuyard.local.http.request import Request, ResourcePath
 from gpuyard.local.objects.kinds.fields import forbidden, invalid_options, unsupported
 from gpuyard.local.objects.parameters import parse_version
 from gpuyard.local.objects.selection import parse_selection
@@ -31,7 +31,7 @@ _EXPIRED = (
 
 
 @dataclass(frozen=True)
-class _Snapshot:
+class _WholeList:
     """The whole answer to one list; the bytes are shared with the store."""
 
     path: str
@@ -48,10 +48,10 @@ class Pager:
 
     def __init__(self, api: ObjectApi) -> None:
         self._api = api
-        self._snapshots: OrderedDict[int, _Snapshot] = OrderedDict()
+        self._snapshots: OrderedDict[int, _WholeList] = OrderedDict()
         self._next_id = 0
 
-    def page(self, target: Target, request: Request) -> Page:
+    def page(self, target: ResourcePath, request: Request) -> Page:
         """The piece that a request asks for.
 
         Raises:
@@ -83,16 +83,16 @@ class Pager:
         following = _write_token(number, start + len(values))
         return Page(values, snapshot.revision, following, None if snapshot.selected else remaining)
 
-    def _take(self, target: Target, request: Request) -> _Snapshot:
+    def _take(self, target: ResourcePath, request: Request) -> _WholeList:
         query = request.query
         selection = parse_selection(
             target.spec, query.get("labelSelector", ""), query.get("fieldSelector", "")
         )
         items, revision = self._api.list_raw(target.spec, target.namespace, selection)
         _check_version(query.get("resourceVersion", ""), query.get("resourceVersionMatch", ""), revision)
-        return _Snapshot(request.path, [item.value for item in items], revision, not selection.is_empty)
+        return _WholeList(request.path, [item.value for item in items], revision, not selection.is_empty)
 
-    def _keep(self, snapshot: _Snapshot) -> int:
+    def _keep(self, snapshot: _WholeList) -> int:
         self._next_id += 1
         self._snapshots[self._next_id] = snapshot
         if len(self._snapshots) > _KEPT:

@@ -119,7 +119,7 @@ class ClientGone(Exception):
 
 
 @dataclass(frozen=True)
-class Target:
+class ResourcePath:
     """What a resource path names: a collection (empty `name`), an object or its subresource.
 
     `namespace` is None for all namespaces and for cluster-scoped kinds.
@@ -143,7 +143,7 @@ def parse_request(scope: Mapping[str, Any], receive: Receive) -> Request:
     return Request(scope["method"], scope["path"], query, dict(scope["headers"]), receive)
 
 
-def parse_target(path: str, kinds: Kinds) -> Target | None:
+def parse_target(path: str, kinds: Kinds) -> ResourcePath | None:
     """Reads `/api/v1/…` and `/apis/GROUP/VERSION/…`; None when nothing is served there."""
     parts = path.split("/")[1:]
     if parts[-1:] == [""]:
@@ -169,9 +169,9 @@ def parse_target(path: str, kinds: Kinds) -> Target | None:
     if len(rest) > 1 and (spec.review is not None or (spec.resource.namespaced and namespace is None)):
         return None
     if len(rest) < 3:
-        return Target(spec, namespace, rest[1] if len(rest) == 2 else "")
+        return ResourcePath(spec, namespace, rest[1] if len(rest) == 2 else "")
     part = spec.subresource(rest[2])
-    return None if part is None else Target(spec, namespace, rest[1], part)
+    return None if part is None else ResourcePath(spec, namespace, rest[1], part)
 
 
 def _require_media_type(given: str, served: tuple[str, ...]) -> None:

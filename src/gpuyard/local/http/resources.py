@@ -15,22 +15,22 @@ from gpuyard.kube.timestamps import LONGEST_S
 from gpuyard.local.http.answers import Page, Response, Stream, list_body, object_body, success
 from gpuyard.local.http.negotiation import Form, choose_form
 from gpuyard.local.http.paging import Pager
-from gpuyard.local.http.request import Request, Target
+from gpuyard.local.http.request import Request, ResourcePath
 from gpuyard.local.http.watches import Watches
 from gpuyard.local.objects.admission import FieldValidation, WriteOptions, decode, is_dry_run
 from gpuyard.local.objects.deletion import orphans_by_default, parse_delete_options
 from gpuyard.local.objects.kinds.fields import invalid_object, invalid_options, unsupported
 from gpuyard.local.objects.kinds.kind import ServedApi, Subresource
-from gpuyard.local.objects.pod_logs import LogOptions, PodLogs
+from gpuyard.local.objects.pod_logs import PodLogOptions, PodLogs
 from gpuyard.local.objects.selection import parse_selection
 from gpuyard.local.objects.verbs import ObjectApi
-from gpuyard.local.objects.writes import Answer
+from gpuyard.local.objects.writes import WrittenObject
 
 #: For `client.log_place`: which byte of the log the answer begins with, and of which start of the container.
 _LOG_OFFSET, _LOG_START = b"gpuyard-log-offset", b"gpuyard-log-start"
 
 Answered = Response | Stream
-_Handler = Callable[[Target, Request], Awaitable[Answered]]
+_Handler = Callable[[ResourcePath, Request], Awaitable[Answered]]
 
 
 class Resources:
@@ -52,7 +52,7 @@ class Resources:
             "deletecollection": self._delete_collection,
         }
 
-    async def answer(self, target: Target, request: Request) -> Answered:
+    async def answer(self, target: ResourcePath, request: Request) -> Answered:
         """Does what the request asks.
 
         Raises:
@@ -68,14 +68,14 @@ class Resources:
             return await self._create_below(target, part, request)
         return await self._verbs[verb](target, request)
 
-    async def _get(self, target: Target, request: Request) -> Answered:
+    async def _get(self, target: ResourcePath, request: Request) -> Answered:
         form = _form(request)
         if request.flag("watch"):
             return self._watches.open(target, request, form)
         stored = self._api.get_raw(target.spec, target.key)
         return Response(200, self._body(target, stored.value, form, request))
 
-    async def _list(self, target: Target, request: Request) -> Answered:
+    async def _list(self, target: ResourcePath, request: Request) -> Answered:
         form = _form(request)
         if request.flag("watch"):
             return self._watches.open(target, request, form)
@@ -83,7 +83,7 @@ class Resources:
         include = request.query.get("includeObject", "")
         return Response(200, list_body(target.spec, page, form, include, self._api.clock()))
 
-    async def _create(self, target: Target, request: Request) -> Answered:
+    async def _create(self, target: ResourcePath, request: Request) -> Answered:
         form, options = _form(request), _write_options(request)
         if target.spec.review is not None:
             return self._written(target, request, form, await self._review(target, request, options), 201)
@@ -92,7 +92,7 @@ class Resources:
         )
         return self._written(target, request, form, answer, 201)
 
-    async def _review(self, target: Target, request: Request, options: WriteOptions) -> Answer:
+    async def _review(self, target: ResourcePath, request: Request, options: WriteOptions) -> WrittenObject:
         """The question as it was asked, with what this server says to it."""
         spec = target.spec
         assert spec.review is not None
@@ -100,15 +100,15 @@ class Resources:
         if found := spec.validate(asked, None):
             raise invalid_object(spec, "", found)
         answered = {**asked, "status": spec.review(asked, self._served)}
-        return Answer(answered, orjson.dumps(answered), warnings)
+        return WrittenObject(answered, orjson.dumps(answered), warnings)
 
-    async def _update(self, target: Target, request: Request) -> Answered:
+    async def _update(self, target: ResourcePath, request: Request) -> Answered:
         form, options = _form(request), _write_options(request)
         manifest = await request.json()
         answer = await self._api.update_raw(target.spec, target.key, manifest, target.subresource, options)
         return self._written(target, request, form, answer, 200)
 
-    async def _patch(self, target: Target, request: Request) -> Answered:
+    async def _patch(self, target: ResourcePath, request: Request) -> Answered:
         form, options = _form(request), _write_options(request)
         patch, patch_type = await request.patch()
         answer = await self._api.patch_raw(
@@ -116,7 +116,7 @@ class Resources:
         )
         return self._written(target, request, form, answer, 200)
 
-    async def _delete(self, target: Target, request: Request) -> Answered:
+    async def _delete(self, target: ResourcePath, request: Request) -> Answered:
         form = _form(request)
         options = parse_delete_options(await request.json(optional=True), request.query)
         answer = await self._api.delete_raw(target.spec, target.key, options)
@@ -126,7 +126,7 @@ class Resources:
             answer = replace(answer, warnings=(_ORPHANS,))
         return self._written(target, request, form, answer, 200)
 
-    async def _delete_collection(self, target: Target, request: Request) -> Answered:
+    async def _delete_collection(self, target: ResourcePath, request: Request) -> Answered:
         form = _form(request)
         options = parse_delete_options(await request.json(optional=True), request.query)
         query = request.query
@@ -143,14 +143,14 @@ class Resources:
         page = Page(deleted, revision)
         return Response(200, list_body(target.spec, page, form, "", self._api.clock()))
 
-    async def _create_below(self, target: Target, part: Subresource, request: Request) -> Answered:
+    async def _create_below(self, target: ResourcePath, part: Subresource, request: Request) -> Answered:
         options = _write_options(request)
         answer = await self._api.create_below_raw(
             target.spec, target.key, part, await request.json(), options
         )
         return replace(success(target.spec, target.name, "", 201), warnings=answer.warnings)
 
-    async def _log(self, target: Target, request: Request) -> Answered:
+    async def _log(self, target: ResourcePath, request: Request) -> Answered:
         if self._logs is None:
             raise errors.ServiceUnavailable("this server has no kubelet that keeps logs")
         options = parse_log_options(request)
@@ -161,11 +161,13 @@ class Resources:
         media_type = LOG_FRAMES.encode() if options.in_frames else b"text/plain"
         return Stream(log.pieces, media_type, place)
 
-    def _written(self, target: Target, request: Request, form: Form, answer: Answer, status: int) -> Response:
+    def _written(
+        self, target: ResourcePath, request: Request, form: Form, answer: WrittenObject, status: int
+    ) -> Response:
         body = self._body(target, answer.value, form, request)
         return Response(status, body, warnings=answer.warnings)
 
-    def _body(self, target: Target, value: bytes, form: Form, request: Request) -> bytes:
+    def _body(self, target: ResourcePath, value: bytes, form: Form, request: Request) -> bytes:
         if form is Form.PLAIN:
             return value
         include = request.query.get("includeObject", "")
@@ -178,7 +180,7 @@ _ORPHANS = (
 )
 
 
-def _verb(target: Target, method: str) -> str:
+def _verb(target: ResourcePath, method: str) -> str:
     """The verb of a method; empty when there is none, as for creating without a namespace."""
     if not target.name:
         placed = target.namespace is not None or not target.spec.resource.namespaced
@@ -210,7 +212,7 @@ def _write_options(request: Request) -> WriteOptions:
 _DEFAULT = WriteOptions(field_validation="Warn")
 
 
-def parse_log_options(request: Request) -> LogOptions:
+def parse_log_options(request: Request) -> PodLogOptions:
     """Reads the query of a log request.
 
     Raises:
@@ -222,7 +224,7 @@ def parse_log_options(request: Request) -> LogOptions:
     if request.query.get("stream") not in (None, "", "All"):
         raise errors.BadRequest("stream: the yard keeps stdout and stderr in one log; only All is served")
     since_s = request.number("sinceSeconds")
-    return LogOptions(
+    return PodLogOptions(
         follow=request.flag("follow"),
         tail_lines=request.number("tailLines"),
         limit_bytes=request.number("limitBytes"),

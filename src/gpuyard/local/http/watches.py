@@ -15,7 +15,7 @@ from gpuyard.kube.objects import Manifest
 from gpuyard.kube.status import status_of
 from gpuyard.local.http.answers import Stream, event_object
 from gpuyard.local.http.negotiation import Form
-from gpuyard.local.http.request import Request, Target
+from gpuyard.local.http.request import Request, ResourcePath
 from gpuyard.local.objects.kinds.fields import forbidden, invalid_options
 from gpuyard.local.objects.kinds.kind import KindSpec
 from gpuyard.local.objects.parameters import parse_version
@@ -37,7 +37,7 @@ class Watches:
         self._api = api
         self._bookmark_s = bookmark_s
 
-    def open(self, target: Target, request: Request, form: Form) -> Stream:
+    def open(self, target: ResourcePath, request: Request, form: Form) -> Stream:
         """Starts where the request says.
 
         Raises:

@@ -30,8 +30,8 @@ from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.volumes import container_volumes
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.podman.cdi import CdiEdits, resolve
-from gpuyard.local.runtime.podman.host import Image
-from gpuyard.local.runtime.values import DEFAULT_PATH, ContainerSpec, DeviceNode, ImageRun, Limits, Mount
+from gpuyard.local.runtime.podman.host import PodmanImage
+from gpuyard.local.runtime.values import DEFAULT_PATH, ContainerSpec, HostDevice, ImageRun, Limits, Mount
 
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 
@@ -43,7 +43,7 @@ async def start_container(
     attempt: int,
     allocation: ContainerAllocation,
     master_port: int,
-    image: Image | None,
+    image: PodmanImage | None,
 ) -> Container:
     """Starts one container of a pod.
 
@@ -79,7 +79,7 @@ async def start_container(
     for mount in volumes.mounts:
         await asyncio.to_thread(folder.make_volume, mount.host_path.name)
     plugin_mounts = [Mount(Path(m.host_path), m.container_path, m.read_only) for m in allocation.mounts]
-    devices = {d.container_path: DeviceNode(d.host_path, d.container_path) for d in allocation.devices}
+    devices = {d.container_path: HostDevice(d.host_path, d.container_path) for d in allocation.devices}
     devices |= {d.container_path: d for d in edits.devices}
     spec = ContainerSpec(
         name=folder.start_name(container["name"], attempt),
@@ -177,7 +177,7 @@ async def _data(
 def _image_run(
     pod_spec: Mapping[str, Any],
     container: Mapping[str, Any],
-    image: Image,
+    image: PodmanImage,
     environment: Mapping[str, str],
 ) -> ImageRun:
     command = tuple(expand_words(container.get("command") or (), environment))
@@ -199,7 +199,7 @@ def _image_run(
     )
 
 
-def _user(pod_spec: Mapping[str, Any], container: Mapping[str, Any], image: Image) -> str:
+def _user(pod_spec: Mapping[str, Any], container: Mapping[str, Any], image: PodmanImage) -> str:
     """UID and GID for podman; empty for the image's own.
 
     Raises:

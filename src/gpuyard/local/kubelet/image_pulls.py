@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from gpuyard import errors
 from gpuyard.images.reference import ImageReference
 from gpuyard.local.kubelet.back_off import BackOff
-from gpuyard.local.runtime.podman.host import Image, Podman
+from gpuyard.local.runtime.podman.host import Podman, PodmanImage
 
 #: An OCI image layout on this host, in place of a registry: `oci:/folder` or `oci:/folder:tag`.
 LAYOUT = "oci:"
@@ -24,7 +24,7 @@ class Images:
         self._podman = podman
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def get(self, name: str, policy: str) -> Image:
+    async def get(self, name: str, policy: str) -> PodmanImage:
         """The image, pulled when the policy says so. A layout is looked at again each time.
 
         Args:
@@ -80,14 +80,14 @@ class Pull:
         retry_at_s: no pull before this, on a steady clock.
     """
 
-    image: Image | None = None
+    image: PodmanImage | None = None
     is_due: bool = True
     task: asyncio.Task[None] | None = None
     failures: int = 0
     error: CannotGet | None = None
     retry_at_s: float = 0.0
 
-    def succeeded(self, image: Image) -> None:
+    def succeeded(self, image: PodmanImage) -> None:
         """It is there."""
         self.image, self.is_due, self.task = image, False, None
         self.failures, self.error = 0, None

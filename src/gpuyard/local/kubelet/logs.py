@@ -19,7 +19,7 @@ from gpuyard.client.log_place import frame
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.local.kubelet.pod_folders import PodFolder
-from gpuyard.local.objects.pod_logs import Log, LogOptions
+from gpuyard.local.objects.pod_logs import Log, PodLogOptions
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.regular_files import open_regular
 
@@ -45,7 +45,7 @@ class KubeletLogs:
                 return
         self._ended.add(folder)
 
-    async def open_log(self, pod: Manifest, container: str, options: LogOptions) -> Log:
+    async def open_log(self, pod: Manifest, container: str, options: PodLogOptions) -> Log:
         """See `PodLogs.open_log`. A followed log ends with the start that it belongs to."""
         folder = self._choose(pod, container, options.previous)
         descriptor: int | None
@@ -79,7 +79,7 @@ class KubeletLogs:
         return folder.attempt(container, attempts[-2])
 
     async def _read(
-        self, folder: Path, descriptor: int | None, options: LogOptions, position: int
+        self, folder: Path, descriptor: int | None, options: PodLogOptions, position: int
     ) -> AsyncGenerator[bytes, None]:
         if descriptor is None:
             yield b""
@@ -103,7 +103,7 @@ class KubeletLogs:
         finally:
             os.close(descriptor)
 
-    def _start(self, descriptor: int, options: LogOptions) -> int:
+    def _start(self, descriptor: int, options: PodLogOptions) -> int:
         if options.since_s is not None:
             # Lines carry no times: either something of it is that new, or nothing is.
             written = datetime.fromtimestamp(os.fstat(descriptor).st_mtime, UTC)

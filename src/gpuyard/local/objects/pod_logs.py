@@ -10,7 +10,7 @@ from gpuyard.kube.objects import Manifest
 
 
 @dataclass(frozen=True)
-class LogOptions:
+class PodLogOptions:
     """Which part of a log; source: `v1.PodLogOptions`.
 
     Attributes:
@@ -49,7 +49,7 @@ class Log:
 class PodLogs(Protocol):
     """Reads container logs."""
 
-    async def open_log(self, pod: Manifest, container: str, options: LogOptions) -> Log:
+    async def open_log(self, pod: Manifest, container: str, options: PodLogOptions) -> Log:
         """Opens a log; awaiting it says whether there is one, and doesn't wait for output.
 
         The pod is assigned to a node and has the container.

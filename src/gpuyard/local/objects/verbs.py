@@ -21,7 +21,7 @@ from gpuyard.local.objects.parameters import parse_version
 from gpuyard.local.objects.patches import apply_patch
 from gpuyard.local.objects.selection import Selection, parse_selection
 from gpuyard.local.objects.view import View
-from gpuyard.local.objects.writes import Answer, Writer
+from gpuyard.local.objects.writes import Writer, WrittenObject
 from gpuyard.local.store import Store, Stored
 from gpuyard.tenancy.install import priority_classes
 
@@ -149,7 +149,7 @@ class ObjectApi:
 
     async def create_raw(
         self, spec: KindSpec, namespace: str, manifest: Mapping[str, Any], options: WriteOptions
-    ) -> Answer:
+    ) -> WrittenObject:
         """Creates an object; `manifest` isn't changed."""
         if spec.resource.namespaced and not namespace:
             raise errors.BadRequest("an empty namespace may not be set during creation")
@@ -172,7 +172,7 @@ class ObjectApi:
         manifest: Mapping[str, Any],
         subresource: Subresource | None,
         options: WriteOptions,
-    ) -> Answer:
+    ) -> WrittenObject:
         """Replaces an object or a part of it; `manifest` isn't changed."""
         return await self._writer.change(
             spec, key, lambda _old: manifest, subresource=subresource, options=options
@@ -203,7 +203,7 @@ class ObjectApi:
         patch_type: PatchType,
         subresource: Subresource | None,
         options: WriteOptions,
-    ) -> Answer:
+    ) -> WrittenObject:
         """Changes some fields of an object, or of a part of it."""
         return await self._writer.change(
             spec,
@@ -228,7 +228,7 @@ class ObjectApi:
         options = DeleteOptions(grace_period_s, propagation, uid or "")
         await self.delete_raw(spec, key_for(spec, namespace, name), options)
 
-    async def delete_raw(self, spec: KindSpec, key: ObjectKey, options: DeleteOptions) -> Answer:
+    async def delete_raw(self, spec: KindSpec, key: ObjectKey, options: DeleteOptions) -> WrittenObject:
         """Deletes an object or marks it; the answer says which."""
         return await self._writer.delete(spec, key, options)
 
@@ -243,7 +243,7 @@ class ObjectApi:
 
     async def create_below_raw(
         self, spec: KindSpec, key: ObjectKey, part: Subresource, given: Any, options: WriteOptions
-    ) -> Answer:
+    ) -> WrittenObject:
         """Does to an object what a body says that is created below it: a binding, an eviction."""
         body, warnings = admit_body(spec, key, part, given, options)
         if part.deletes is not None:

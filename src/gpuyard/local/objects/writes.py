@@ -26,7 +26,7 @@ _RACE_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
-class Answer:
+class WrittenObject:
     """An object as it is after a write, decoded and encoded; `gone` when the write removed it."""
 
     manifest: Manifest
@@ -76,7 +76,7 @@ class Writer:
         options: WriteOptions,
         *,
         checked: bool = True,
-    ) -> Answer:
+    ) -> WrittenObject:
         """Completes, checks and stores a new object; `given` isn't changed.
 
         `checked=False` is for the server's own objects, which rules for users would refuse.
@@ -101,7 +101,7 @@ class Writer:
         options: WriteOptions,
         *,
         checked: bool,
-    ) -> Answer:
+    ) -> WrittenObject:
         manifest, warnings = decode(spec.resource, given, options)
         if manifest["metadata"].get("resourceVersion"):
             raise errors.BadRequest("resourceVersion should not be set on objects to be created")
@@ -114,7 +114,7 @@ class Writer:
         spec.default(manifest)
         if checked:
             check_rules(spec, manifest, None)
-        return Answer(manifest, await self._insert(spec, manifest, options), warnings)
+        return WrittenObject(manifest, await self._insert(spec, manifest, options), warnings)
 
     async def change(
         self,
@@ -125,7 +125,7 @@ class Writer:
         subresource: Subresource | None = None,
         options: WriteOptions = DEFAULT,
         checked: bool = True,
-    ) -> Answer:
+    ) -> WrittenObject:
         """Stores what `change` makes of the object; it gets a copy that it may keep and change.
 
         Args:
@@ -142,7 +142,7 @@ class Writer:
             Conflict, BadRequest, Invalid: what `change` made breaks a precondition or a rule.
         """
 
-        async def attempt(stored: Stored) -> Answer:
+        async def attempt(stored: Stored) -> WrittenObject:
             old = orjson.loads(stored.value)
             given = change(orjson.loads(stored.value))
             warnings: tuple[str, ...] = ()
@@ -151,14 +151,14 @@ class Writer:
             else:
                 new = dict(given)
             if new == old:
-                return Answer(old, stored.value, warnings)
+                return WrittenObject(old, stored.value, warnings)
             if is_released(new):
-                return Answer(new, await self._remove(spec, stored, new, options), warnings, gone=True)
-            return Answer(new, await self._replace(spec, stored, new, options), warnings)
+                return WrittenObject(new, await self._remove(spec, stored, new, options), warnings, gone=True)
+            return WrittenObject(new, await self._replace(spec, stored, new, options), warnings)
 
         return await self._in_turn(spec, key, attempt)
 
-    async def delete(self, spec: KindSpec, key: ObjectKey, options: DeleteOptions) -> Answer:
+    async def delete(self, spec: KindSpec, key: ObjectKey, options: DeleteOptions) -> WrittenObject:
         """Removes the object, or marks it for those who hold it.
 
         Raises:
@@ -166,7 +166,7 @@ class Writer:
             Conflict: a precondition fails.
         """
 
-        async def attempt(stored: Stored) -> Answer:
+        async def attempt(stored: Stored) -> WrittenObject:
             old = orjson.loads(stored.value)
             meta.check_delete_preconditions(spec, old, options.uid, options.resource_version)
             marked = mark_deleted(spec, old, options, self._clock())
@@ -175,22 +175,22 @@ class Writer:
                 if spec.graceful:
                     at = format_time(self._clock())
                     old["metadata"] |= {"deletionTimestamp": at, "deletionGracePeriodSeconds": 0}
-                return Answer(old, await self._remove(spec, stored, old, write), gone=True)
+                return WrittenObject(old, await self._remove(spec, stored, old, write), gone=True)
             if marked == old:
-                return Answer(old, stored.value)
+                return WrittenObject(old, stored.value)
             if spec.resource != NAMESPACES or options.dry_run:
-                return Answer(marked, await self._replace(spec, stored, marked, write))
+                return WrittenObject(marked, await self._replace(spec, stored, marked, write))
             self._terminating.add(key.name)
             try:
-                return Answer(marked, await self._replace(spec, stored, marked, write))
+                return WrittenObject(marked, await self._replace(spec, stored, marked, write))
             finally:
                 self._terminating.discard(key.name)
 
         return await self._in_turn(spec, key, attempt)
 
     async def _in_turn(
-        self, spec: KindSpec, key: ObjectKey, attempt: Callable[[Stored], Awaitable[Answer]]
-    ) -> Answer:
+        self, spec: KindSpec, key: ObjectKey, attempt: Callable[[Stored], Awaitable[WrittenObject]]
+    ) -> WrittenObject:
         """Runs one attempt at a time on each object, on its committed state."""
         lock = self._locks.setdefault((spec.resource.qualified, key), asyncio.Lock())
         async with lock:

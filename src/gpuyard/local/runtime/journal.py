@@ -130,7 +130,7 @@ def read(path: Path) -> Journal | None:
         return None
     except OSError as error:
         raise errors.ProcessError(f"can't read {path}: {error.strerror}") from error
-    members = _Members(path, values)
+    members = _Record(path, values)
     return Journal(
         boot_id=members.get("boot-id", _text) or "",
         name=members.get("name", _text) or "",
@@ -178,7 +178,7 @@ def append_exit(path: Path, exit_: Exit) -> None:
 
 
 @dataclass(frozen=True)
-class _Members:
+class _Record:
     """What a journal holds, each member read by a function that raises what is wrong with it."""
 
     path: Path

@@ -15,7 +15,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True)
-class DeviceNode:
+class HostDevice:
     """A device of the host and the path that the container sees it under."""
 
     host_path: str
@@ -93,7 +93,7 @@ class ContainerSpec:
     argv: Sequence[str]
     env: Mapping[str, str]
     working_dir: str
-    devices: Sequence[DeviceNode] = ()
+    devices: Sequence[HostDevice] = ()
     mounts: Sequence[Mount] = ()
     shm_bytes: int | None = None
     limits: Limits = field(default_factory=Limits)

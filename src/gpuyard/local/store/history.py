@@ -16,7 +16,7 @@ MAX_BYTES = 64 << 20
 _SWEEP_PART = 20
 
 
-class History:
+class EventHistory:
     """Holds the events of the revisions `compacted + 1` to `revision`, without gaps.
 
     Belongs to one loop. Watches keep only a position, so that a slow one costs nothing and holds up nobody:

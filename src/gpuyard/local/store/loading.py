@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.local.store.database import Database, Row
-from gpuyard.local.store.history import MAX_BYTES, History
+from gpuyard.local.store.history import MAX_BYTES, EventHistory
 from gpuyard.local.store.objects import Objects
 from gpuyard.local.store.values import Event, Stored
 
@@ -24,7 +24,7 @@ def load(
     max_changes: int,
     max_bytes: int = MAX_BYTES,
     find_fault: FindFault = lambda row: "",
-) -> tuple[Objects, History]:
+) -> tuple[Objects, EventHistory]:
     """Plays every row again: the latest objects, and the last events with their previous states.
 
     Compaction has left gaps among the older rows; the history starts behind the last of them. The rows that
@@ -33,7 +33,7 @@ def load(
     A row with a fault is set aside: its object is as it was before, or isn't there. A deletion holds,
     whatever its row says.
     """
-    objects, history = Objects(), History(max_changes, max_bytes)
+    objects, history = Objects(), EventHistory(max_changes, max_bytes)
     faults: list[tuple[int, str]] = []
     for row in database.rows():
         if row.revision != history.revision + 1:

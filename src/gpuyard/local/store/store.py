@@ -17,7 +17,7 @@ from gpuyard import errors
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.local.store.batch import Batch
 from gpuyard.local.store.database import Database, Fault, Synchronous
-from gpuyard.local.store.history import MAX_BYTES, MAX_CHANGES, History
+from gpuyard.local.store.history import MAX_BYTES, MAX_CHANGES, EventHistory
 from gpuyard.local.store.loading import FindFault, load
 from gpuyard.local.store.lock import FolderLock
 from gpuyard.local.store.objects import Objects
@@ -34,7 +34,7 @@ _MAX_BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
+class _PendingChange:
     """A change and whoever waits for it. A waiter that was cancelled has a future that is done."""
 
     change: Change
@@ -56,7 +56,7 @@ class Store:
         self,
         database: Database,
         objects: Objects,
-        history: History,
+        history: EventHistory,
         lock: FolderLock,
         thread: ThreadPoolExecutor,
     ) -> None:
@@ -66,7 +66,7 @@ class Store:
         self._history = history
         self._lock = lock
         self._thread = thread
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_PendingChange] = deque()
         self._wake = asyncio.Event()
         self._closing = False
         self._committer = asyncio.create_task(self._commit_all(), name="store-committer")
@@ -154,7 +154,7 @@ class Store:
         if self._closing or self._committer.done():
             raise _closed()
         future: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(change, future))
+        self._waiting.append(_PendingChange(change, future))
         self._wake.set()
         return await future
 
@@ -192,7 +192,7 @@ class Store:
         finally:
             _fail(self._waiting, _closed())
 
-    async def _commit(self, taken: Sequence[_Waiting]) -> None:
+    async def _commit(self, taken: Sequence[_PendingChange]) -> None:
         """Commits what passes and tells everybody. No answer goes out before the commit.
 
         That holds for refusals too: they may rest on an earlier change of this batch, which hasn't happened
@@ -243,7 +243,7 @@ def _load(
     synchronous: Synchronous,
     reserve_bytes: int,
     find_fault: FindFault,
-) -> tuple[Database, Objects, History]:
+) -> tuple[Database, Objects, EventHistory]:
     database = Database(path, synchronous, reserve_bytes=reserve_bytes)
     try:
         return database, *load(database, max_changes, max_bytes, find_fault)
@@ -259,7 +259,7 @@ def _attempt(batch: Batch, change: Change) -> Stored | Exception:
         return error
 
 
-def _settle(waiting: _Waiting, outcome: Stored | Exception) -> None:
+def _settle(waiting: _PendingChange, outcome: Stored | Exception) -> None:
     if waiting.future.done():
         return
     if isinstance(outcome, Exception):
@@ -268,7 +268,7 @@ def _settle(waiting: _Waiting, outcome: Stored | Exception) -> None:
         waiting.future.set_result(outcome)
 
 
-def _fail(waiting: Iterable[_Waiting], error: errors.StoreError) -> None:
+def _fail(waiting: Iterable[_PendingChange], error: errors.StoreError) -> None:
     """Fails whoever has no answer yet. Each gets a copy, since a raised error collects tracebacks."""
     for each in waiting:
         if not each.future.done():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gpuyard.local.store.history import History
+from gpuyard.local.store.history import EventHistory
 from gpuyard.local.store.values import Event
 
 #: Events handed out in a row before other tasks get a turn, should the reader itself never wait.
@@ -22,7 +22,7 @@ class Watch:
             says, and where another watch can go on.
     """
 
-    def __init__(self, history: History, resource: str, namespace: str | None, after: int) -> None:
+    def __init__(self, history: EventHistory, resource: str, namespace: str | None, after: int) -> None:
         """Raises Gone when the history doesn't reach back to `after`."""
         history.after(after)
         self.revision = after

@@ -12,7 +12,7 @@ from gpuyard.explain.ladder import Ladder, climb
 from gpuyard.explain.missing_objects import KIND_TO_LIST
 from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.placement import Explanation, explain
-from gpuyard.explain.run_objects import Ended
+from gpuyard.explain.run_objects import RunEnd
 from gpuyard.explain.steps.volumes import required_places
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.pods import oom_kills
@@ -142,14 +142,14 @@ def _place(evidence: Evidence) -> Explanation:
     return dataclasses.replace(explanation, incomplete=evidence.incomplete)
 
 
-def _ended(run: Run, output: Sequence[str]) -> Ended | None:
+def _ended(run: Run, output: Sequence[str]) -> RunEnd | None:
     """How the run, or its last attempt, failed."""
     state, pod = run.state, decisive_pod(run)
     tail = tuple(line[:_MAX_LINE_LENGTH] for line in output if line.strip())[-_TAIL_LINES:]
     if state.state == "failed":
-        return Ended(state.reason, state.message, state.exit_code, tail)
+        return RunEnd(state.reason, state.message, state.exit_code, tail)
     if state.reason == Reason.BACK_OFF and pod is not None and not is_alive(pod):
-        return Ended(why_failed(pod)[0], state.message, exit_code(pod), tail)
+        return RunEnd(why_failed(pod)[0], state.message, exit_code(pod), tail)
     return None
 
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 from gpuyard import errors
 from gpuyard.local.runtime.removal import remove_tree
 from gpuyard.workloads.command import needed_script, resolve_command
-from gpuyard.workloads.resolved_run import HostContext, Snapshot
+from gpuyard.workloads.resolved_run import CodeSnapshot, HostContext
 from gpuyard.workloads.spec.run_spec import RunSpec
 
 MAX_FILES = 20_000
@@ -46,12 +46,12 @@ def in_snapshot(host: HostContext, spec: RunSpec, name: str, snapshots: Path) ->
     if script and not Path(script).is_absolute():
         _check_known(workdir / script)
     target = snapshots / f"{name}-{uuid4().hex[:12]}"
-    snapshot = Snapshot(PurePosixPath(source), PurePosixPath(target), host.workdir)
+    snapshot = CodeSnapshot(PurePosixPath(source), PurePosixPath(target), host.workdir)
     return dataclasses.replace(host, workdir=str(target / workdir.relative_to(source)), snapshot=snapshot)
 
 
 @contextlib.asynccontextmanager
-async def taken(snapshot: Snapshot, workdir: str) -> AsyncIterator[None]:
+async def taken(snapshot: CodeSnapshot, workdir: str) -> AsyncIterator[None]:
     """Takes a run's snapshot, and takes it back when the block fails.
 
     Raises:

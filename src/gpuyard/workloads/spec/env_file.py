@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpuyard.errors import Problem, SpecError
-from gpuyard.workloads.spec.overrides import Flag, Form
+from gpuyard.workloads.spec.overrides import Flag, FlagForm
 
 _EXPORT = "export "
 
@@ -33,7 +33,7 @@ def parse_env_file(content: bytes, source: str) -> list[Flag]:
             continue
         key, equals, value = stripped.partition("=")
         entry = f"{key.rstrip()}{equals}{_unquoted(value.strip())}"
-        flags.append(Flag(f"{source}:{number}", ("env",), entry, Form.ENTRY_OR_KEY))
+        flags.append(Flag(f"{source}:{number}", ("env",), entry, FlagForm.ENTRY_OR_KEY))
     return flags
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from gpuyard.kube.names import is_subdomain
 from gpuyard.kube.quantity import parse_quantity
-from gpuyard.workloads.command import Run, split_run, split_shell
+from gpuyard.workloads.command import CommandLine, split_run, split_shell
 from gpuyard.workloads.names import name_problem
 from gpuyard.workloads.spec.affinity import AFFINITY, TOLERATION
 from gpuyard.workloads.spec.gpu_request import FORM, GpuRequest, parse_gpus
@@ -79,7 +79,7 @@ def _gpus(written: Any) -> GpuRequest:
     return parse_gpus(written)
 
 
-def parse_run(written: Any) -> Run:
+def parse_run(written: Any) -> CommandLine:
     """What `run` says.
 
     Raises:

@@ -16,7 +16,7 @@ from gpuyard.workloads.spec.text_tree import Node, Path, UnreadableYaml
 _TOLERATION = r"(?P<key>[^=:]*)(?:=(?P<value>[^:]*))?(?::(?P<effect>\w+))?"
 
 
-class Form(Enum):
+class FlagForm(Enum):
     """How the text of a flag is written, and what it does to the key."""
 
     #: The text takes the place of the file's.
@@ -47,7 +47,7 @@ class Flag:
     name: str
     path: Path
     value: Node | tuple[str, ...]
-    form: Form = Form.VALUE
+    form: FlagForm = FlagForm.VALUE
 
 
 class FlagLayer:
@@ -73,20 +73,20 @@ class FlagLayer:
             self._put(flag.path, list(flag.value) if isinstance(flag.value, tuple) else flag.value, flag.name)
             return
         match flag.form:
-            case Form.VALUE:
+            case FlagForm.VALUE:
                 self._put(flag.path, flag.value, flag.name)
-            case Form.ENTRY | Form.ENTRY_OR_KEY:
+            case FlagForm.ENTRY | FlagForm.ENTRY_OR_KEY:
                 self._enter(flag, flag.value)
-            case Form.ITEM:
+            case FlagForm.ITEM:
                 self._append(flag.path, flag.value, flag.name)
-            case Form.TOLERATION:
+            case FlagForm.TOLERATION:
                 self._tolerate(flag, flag.value)
-            case Form.YAML:
+            case FlagForm.YAML:
                 self._put_yaml(flag, flag.value)
 
     def _enter(self, flag: Flag, text: str) -> None:
         key, equals, value = text.partition("=")
-        if flag.form is Form.ENTRY_OR_KEY:
+        if flag.form is FlagForm.ENTRY_OR_KEY:
             self._put((*flag.path, key), value if equals else None, f"{flag.name} {key}")
         elif equals:
             self._put((*flag.path, key), value, flag.name)

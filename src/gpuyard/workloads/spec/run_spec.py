@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpuyard.errors import Problem, SpecError
 from gpuyard.kube.quantity import parse_quantity
-from gpuyard.workloads.command import Run, script_for_shell
+from gpuyard.workloads.command import CommandLine, script_for_shell
 from gpuyard.workloads.spec.gpu_request import GpuRequest
 from gpuyard.workloads.spec.model import SPEC, parse_run, unknown_key
 from gpuyard.workloads.spec.overrides import Flag, FlagLayer
@@ -45,7 +45,7 @@ class ImageBuild:
     platforms: tuple[str, ...] = ()
     allow_secrets: tuple[str, ...] = ()
     pull_repository: str | None = None
-    run: Run | None = None
+    run: CommandLine | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class RunSpec:
         tolerations, affinity: as Kubernetes writes them.
     """
 
-    run: Run
+    run: CommandLine
     shell: str | None = None
     name: str | None = None
     gpus: GpuRequest = field(default_factory=GpuRequest)
@@ -248,7 +248,7 @@ def _image_build(raw: Mapping[str, Any], written: Node) -> ImageBuild:
     )
 
 
-def _own_run(written: Node) -> Run | None:
+def _own_run(written: Node) -> CommandLine | None:
     """The file's command, where it has one."""
     try:
         return parse_run(written) if written != "null" else None

@@ -11,7 +11,7 @@ from gpuyard import errors
 from gpuyard.cli.commands.run import command
 from gpuyard.cli.options.spec import SpecOption, flags_of
 from gpuyard.workloads.spec.model import RESOURCES, SPEC
-from gpuyard.workloads.spec.overrides import Flag, Form
+from gpuyard.workloads.spec.overrides import Flag, FlagForm
 from gpuyard.workloads.spec.run_spec import RunSpec
 
 
@@ -35,8 +35,8 @@ def test_an_option_lays_its_text_on_its_key() -> None:
     assert parse("--gpus", "2", "-n", "a", "--env", "A=1", "--env", "B") == [
         Flag("--gpus", ("resources", "gpus"), "2"),
         Flag("--name", ("name",), "a"),
-        Flag("--env", ("env",), "A=1", Form.ENTRY_OR_KEY),
-        Flag("--env", ("env",), "B", Form.ENTRY_OR_KEY),
+        Flag("--env", ("env",), "A=1", FlagForm.ENTRY_OR_KEY),
+        Flag("--env", ("env",), "B", FlagForm.ENTRY_OR_KEY),
     ]
     assert parse("x") == []
 
@@ -44,6 +44,6 @@ def test_an_option_lays_its_text_on_its_key() -> None:
 def test_yaml_may_come_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "affinity.yaml").write_text("podAffinity: {}")
     [flag] = parse("--affinity", f"@{tmp_path}/affinity.yaml")
-    assert flag == Flag("--affinity", ("affinity",), "podAffinity: {}", Form.YAML)
+    assert flag == Flag("--affinity", ("affinity",), "podAffinity: {}", FlagForm.YAML)
     with pytest.raises(errors.UsageError, match="can't read"):
         parse("--affinity", f"@{tmp_path}/none.yaml")

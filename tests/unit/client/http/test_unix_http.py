@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuyard import errors
-from gpuyard.client.http.exchange import Request
+from gpuyard.client.http.exchange import ClientRequest
 from gpuyard.client.http.unix_http import UnixHttp
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-GET = Request("GET", "/version")
+GET = ClientRequest("GET", "/version")
 
 
 @asynccontextmanager
@@ -59,7 +59,7 @@ def saying(*pieces: bytes, connections: list[int] | None = None) -> Handler:
     return handle
 
 
-async def read(http: UnixHttp, request: Request = GET) -> bytes:
+async def read(http: UnixHttp, request: ClientRequest = GET) -> bytes:
     async with http.send(request) as answer:
         return await answer.read()
 
@@ -155,7 +155,7 @@ async def test_a_body_without_a_length_ends_with_the_connection() -> None:
 async def test_silence_is_not_waited_out() -> None:
     async with served(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")) as http:
         with pytest.raises(errors.Stalled, match="doesn't answer"):
-            await read(http, Request("GET", "/log", silence_timeout_s=0.05))
+            await read(http, ClientRequest("GET", "/log", silence_timeout_s=0.05))
 
 
 async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
@@ -172,9 +172,9 @@ async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
 @pytest.mark.parametrize("path", ["/a\nb", "/a\x00b", "/a\udcffb", "/a\r\nX: y"])
 def test_a_path_can_not_say_more_than_a_path(path: str) -> None:
     with pytest.raises(errors.UsageError, match="can't be asked for"):
-        Request("GET", path)
+        ClientRequest("GET", path)
 
 
 def test_a_target_is_escaped() -> None:
-    request = Request("GET", "/a b/ü?x", {"labelSelector": "a in (b,c)", "x": "ä&"})
+    request = ClientRequest("GET", "/a b/ü?x", {"labelSelector": "a in (b,c)", "x": "ä&"})
     assert request.target == "/a%20b/%C3%BC%3Fx?labelSelector=a+in+%28b%2Cc%29&x=%C3%A4%26"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gpuyard.controllers.job.plan import Plan, next_look_s, plan
-from gpuyard.controllers.job.status import Verdict
+from gpuyard.controllers.job.plan import JobPlan, next_look_s, plan
+from gpuyard.controllers.job.status import JobVerdict
 from gpuyard.controllers.job.view import JobView, PodView
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -48,7 +48,7 @@ def test_how_many_pods_are_made(
 
 def test_a_failed_job_kills_what_runs_and_counts_it(make_job: MakeJob, make_pod: MakePod) -> None:
     pods = [make_pod("a"), make_pod("b", "Pending"), make_pod("c", "Failed"), make_pod("d", deleting=True)]
-    result = plan(make_job(completions=9, parallelism=9), pods, Verdict(False, "r", "m"), age, 10)
+    result = plan(make_job(completions=9, parallelism=9), pods, JobVerdict(False, "r", "m"), age, 10)
     assert ([pod.uid for pod in result.delete], result.counts, result.create) == (["a", "b"], True, ())
 
 
@@ -164,4 +164,4 @@ def test_a_deleted_pod_is_replaced_at_once(make_job: MakeJob, make_pod: MakePod)
 def test_the_next_look_is_at_what_is_due_first(
     make_job: MakeJob, job: dict[str, Any], wait_s: float | None, look_s: float | None
 ) -> None:
-    assert next_look_s(make_job(**job), Plan(wait_s=wait_s), age) == look_s
+    assert next_look_s(make_job(**job), JobPlan(wait_s=wait_s), age) == look_s

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gpuyard.controllers.job.status import (
-    Verdict,
+    JobVerdict,
     account,
     failed_count,
     judge,
@@ -19,8 +19,8 @@ from gpuyard.controllers.job.view import JobView, PodView
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 AT = "2026-01-31T12:00:00Z"
-FAILED = Verdict(False, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
-DONE = Verdict(True, "CompletionsReached", "Reached expected number of succeeded pods")
+FAILED = JobVerdict(False, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+DONE = JobVerdict(True, "CompletionsReached", "Reached expected number of succeeded pods")
 
 REACHED, BACKOFF, DEADLINE = "CompletionsReached", "BackoffLimitExceeded", "DeadlineExceeded"
 
@@ -102,7 +102,7 @@ def test_messages_are_kubernetes_own(make_job: MakeJob, make_pod: MakePod) -> No
     assert judge(make_job(backoff_limit=0), [make_pod("a", "Failed")], age) == FAILED
     assert judge(make_job(), [make_pod("a", "Succeeded")], age) == DONE
     late = judge(make_job(deadline_s=1, started_at=NOW - timedelta(seconds=5)), [make_pod("a")], age)
-    assert late == Verdict(False, "DeadlineExceeded", "Job was active longer than specified deadline")
+    assert late == JobVerdict(False, "DeadlineExceeded", "Job was active longer than specified deadline")
 
 
 def test_the_deadline_counts_from_the_start(make_job: MakeJob) -> None:

@@ -11,7 +11,7 @@ import pytest
 from gpuyard.explain.ladder import Ladder, climb
 from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.placement import Explanation, explain
-from gpuyard.explain.run_objects import Ended, RunObjects
+from gpuyard.explain.run_objects import RunEnd, RunObjects
 from gpuyard.explain.steps.volumes import required_places
 from gpuyard.kube.objects import labels_of
 from gpuyard.scheduling.requests import PodRequest
@@ -60,7 +60,7 @@ def recorded() -> Callable[..., Ladder]:
         state = run_state(objects.job, pods) if "parallelism" in objects.job["spec"] else None
         ended = None
         if state is not None and state.state == "failed":
-            ended = Ended(state.reason, state.message, state.exit_code)
+            ended = RunEnd(state.reason, state.message, state.exit_code)
         return climb(objects, explanation_of(objects, nodes), ended=ended, causes=causes)
 
     return climbed

@@ -13,7 +13,7 @@ from gpuyard.explain.finding import Finding
 from gpuyard.explain.ladder import climb
 from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.placement import explain
-from gpuyard.explain.run_objects import Ended, RunObjects
+from gpuyard.explain.run_objects import RunEnd, RunObjects
 from gpuyard.explain.steps.admission import find_admission
 from gpuyard.explain.steps.devices import find_devices
 from gpuyard.explain.steps.image import find_image, registry_of
@@ -358,7 +358,7 @@ def test_pods_that_may_not_be_seen_are_what_is_in_the_way() -> None:
     ],
 )
 def test_what_an_exit_code_means(code: int, reason: str, words: str) -> None:
-    found = find_process(RunObjects(job(), pod()), Ended(Reason(reason), "exited", code, ("a", "b")), ())
+    found = find_process(RunObjects(job(), pod()), RunEnd(Reason(reason), "exited", code, ("a", "b")), ())
     assert found is not None and words in found.headline
     assert found.evidence == ("its last lines: a", "  b")
 
@@ -371,7 +371,7 @@ def test_a_whole_line_in_quotes_is_no_program() -> None:
 
 
 def test_a_command_that_the_shell_misses_is_looked_for_in_the_image_only_where_there_is_one() -> None:
-    ended = Ended(Reason.EXIT_CODE, "exited with 127", 127)
+    ended = RunEnd(Reason.EXIT_CODE, "exited with 127", 127)
     in_image = find_process(RunObjects(job(), pod()), ended, ())
     assert in_image is not None and "image" in str(in_image.remedies[0])
     process = pod()
@@ -383,11 +383,11 @@ def test_a_command_that_the_shell_misses_is_looked_for_in_the_image_only_where_t
 
 @pytest.mark.parametrize("reason", ["Evicted", "Preempted", "NodeLost", "NodeRebooted", "DeadlineExceeded"])
 def test_what_befell_it_from_outside_has_a_remedy(reason: str) -> None:
-    found = find_process(RunObjects(job(), pod()), Ended(Reason(reason), "", None), ())
+    found = find_process(RunObjects(job(), pod()), RunEnd(Reason(reason), "", None), ())
     assert found is not None and found.remedies
 
 
 def test_evidence_is_no_dump() -> None:
     many = "\n".join("x" for _ in range(40))
-    ended = Ended(Reason.EXIT_CODE, "exited with 1", 1, tuple(many.splitlines()))
+    ended = RunEnd(Reason.EXIT_CODE, "exited with 1", 1, tuple(many.splitlines()))
     assert len(climb(RunObjects(job(), pod(phase="Failed")), None, ended=ended, over=True).lines()) <= 17

@@ -20,7 +20,7 @@ from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.kubelet import Kubelet
 from gpuyard.local.objects.kinds.served import yard_kinds
-from gpuyard.local.objects.pod_logs import LogOptions
+from gpuyard.local.objects.pod_logs import PodLogOptions
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime.cgroups import Cgroups
@@ -143,7 +143,7 @@ class Host:
 
     async def log(self, name: str, container: str = "main", **options: Any) -> str:
         assert self.kubelet is not None
-        log = await self.kubelet.logs.open_log(await self.get(name), container, LogOptions(**options))
+        log = await self.kubelet.logs.open_log(await self.get(name), container, PodLogOptions(**options))
         return b"".join([piece async for piece in log.pieces]).decode()
 
     def folder(self, pod: Mapping[str, Any]) -> Path:

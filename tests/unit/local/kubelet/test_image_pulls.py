@@ -2,7 +2,7 @@ import pytest
 
 from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.image_pulls import CannotGet, Images, Pull, resolve_name
-from gpuyard.local.runtime.podman.host import Image, Podman
+from gpuyard.local.runtime.podman.host import Podman, PodmanImage
 
 NOW = 1000.0
 
@@ -49,7 +49,7 @@ def test_tries_come_later_each_time_until_one_succeeds() -> None:
             "ImagePullBackOff", 'Back-off pulling image "a:b": ErrImagePull: why',
         )  # fmt: skip
         now = pull.retry_at_s
-    pull.succeeded(Image("id", "a@sha256:0"))
+    pull.succeeded(PodmanImage("id", "a@sha256:0"))
     assert (pull.is_due, pull.backed_off("a:b", NOW)) == (False, None)
 
 

@@ -19,7 +19,7 @@ from gpuyard import errors
 from gpuyard.kube.objects import PODS, Manifest
 from gpuyard.kube.wellknown import IMAGE_PROCESS
 from gpuyard.local.objects.kinds.served import yard_kinds
-from gpuyard.local.objects.pod_logs import LogOptions
+from gpuyard.local.objects.pod_logs import PodLogOptions
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime import procfs
@@ -283,7 +283,7 @@ async def test_a_follower_ends_with_the_container(host: Host, folder: Path) -> N
     async with host.running() as kubelet:
         await host.create("a", "sh", "-c", _WAIT, main={"workingDir": str(folder)})
         pod = await host.until("a", _is_running)
-        pieces = (await kubelet.logs.open_log(pod, "main", LogOptions(follow=True))).pieces
+        pieces = (await kubelet.logs.open_log(pod, "main", PodLogOptions(follow=True))).pieces
         assert await anext(pieces) == b"before\n"
         (folder / "go").touch()
         assert [piece async for piece in pieces] == [b"after\n"]
@@ -293,7 +293,7 @@ async def test_a_follower_that_leaves_early(host: Host) -> None:
     async with host.running() as kubelet:
         await host.create("a", "sh", "-c", "echo up; exec sleep 60")
         await host.says("a", "up")
-        pieces = (await kubelet.logs.open_log(await host.get("a"), "main", LogOptions(follow=True))).pieces
+        pieces = (await kubelet.logs.open_log(await host.get("a"), "main", PodLogOptions(follow=True))).pieces
         assert await anext(pieces) == b"up\n"
         descriptors = len(os.listdir("/proc/self/fd"))
         await pieces.aclose()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gpuyard import errors
 from gpuyard.client.log_place import LOG_FRAMES, Gap, OffsetPlace
 from gpuyard.local.kubelet.logs import KubeletLogs, next_data, start_of_tail
-from gpuyard.local.objects.pod_logs import LogOptions
+from gpuyard.local.objects.pod_logs import PodLogOptions
 
 POD: dict[str, Any] = {"metadata": {"name": "p", "uid": "u"}}
 NOW = datetime.now(UTC)
@@ -34,7 +34,7 @@ def log(tmp_path: Path) -> Iterator[Path]:
 
 async def _read(log: Path, now: datetime = NOW, **options: Any) -> bytes:
     logs = KubeletLogs(log.parents[3], lambda: now)
-    pieces = (await logs.open_log(POD, "main", LogOptions(**options))).pieces
+    pieces = (await logs.open_log(POD, "main", PodLogOptions(**options))).pieces
     return b"".join([piece async for piece in pieces])
 
 
@@ -113,7 +113,7 @@ async def test_only_a_file_is_read(log: Path, kind: str, name: str) -> None:
 async def test_no_log_says_why(log: Path, status: dict[str, Any], text: str) -> None:
     logs = KubeletLogs(log.parents[3], lambda: NOW)
     with pytest.raises(errors.BadRequest, match=text):
-        await logs.open_log({**POD, "status": status}, "other", LogOptions())
+        await logs.open_log({**POD, "status": status}, "other", PodLogOptions())
 
 
 @given(
@@ -171,7 +171,7 @@ async def test_a_reader_that_is_overtaken_by_the_hole_goes_on_behind_it(log: Pat
     text = _numbered(8192)
     log.write_bytes(text)
     logs = KubeletLogs(log.parents[3], lambda: NOW)
-    pieces = (await logs.open_log(POD, "main", LogOptions())).pieces
+    pieces = (await logs.open_log(POD, "main", PodLogOptions())).pieces
     first = await anext(pieces)
     drop_front(log, 64 << 10)
     rest = b"".join([piece async for piece in pieces])
@@ -187,7 +187,9 @@ async def test_frames_say_what_is_missing(log: Path) -> None:
     text = _numbered(8192)
     log.write_bytes(text)
     drop_front(log, 256 << 10)
-    opened = await KubeletLogs(log.parents[3], lambda: NOW).open_log(POD, "main", LogOptions(in_frames=True))
+    opened = await KubeletLogs(log.parents[3], lambda: NOW).open_log(
+        POD, "main", PodLogOptions(in_frames=True)
+    )
     place = OffsetPlace()
     place.begin({"content-type": LOG_FRAMES})
     found = place.fresh(await anext(opened.pieces))
@@ -217,12 +219,12 @@ async def test_where_the_first_piece_begins(log: Path) -> None:
     logs = KubeletLogs(log.parents[3], lambda: NOW)
     text = _numbered(8192)
     log.write_bytes(text)
-    for options in (LogOptions(), LogOptions(tail_lines=3), LogOptions(tail_lines=0)):
+    for options in (PodLogOptions(), PodLogOptions(tail_lines=3), PodLogOptions(tail_lines=0)):
         opened = await logs.open_log(POD, "main", options)
         assert opened.offset is not None
         assert b"".join([piece async for piece in opened.pieces]) == text[opened.offset :]
     drop_front(log, 64 << 10)
-    opened = await logs.open_log(POD, "main", LogOptions())
+    opened = await logs.open_log(POD, "main", PodLogOptions())
     assert opened.offset
     assert b"".join([piece async for piece in opened.pieces]) == text[opened.offset :]
 
@@ -257,7 +259,7 @@ async def test_a_followed_log_ends_where_the_journal_can_not_be_told(log: Path) 
     journal = log.with_name("journal")
     journal.write_text('{"boot-id": "b", "name": "n"}\n')
     logs = KubeletLogs(log.parents[3], lambda: NOW)
-    pieces = (await logs.open_log(POD, "main", LogOptions(follow=True))).pieces
+    pieces = (await logs.open_log(POD, "main", PodLogOptions(follow=True))).pieces
     assert await anext(pieces) == b"one\ntwo\nthree\n"
     logs.end(log.parent)
     async with asyncio.timeout(60):
@@ -266,6 +268,6 @@ async def test_a_followed_log_ends_where_the_journal_can_not_be_told(log: Path) 
 
 async def test_a_log_that_nobody_reads_holds_nothing_once_it_is_closed(log: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    opened = await KubeletLogs(log.parents[3], lambda: NOW).open_log(POD, "main", LogOptions())
+    opened = await KubeletLogs(log.parents[3], lambda: NOW).open_log(POD, "main", PodLogOptions())
     await opened.pieces.aclose()
     assert len(os.listdir("/proc/self/fd")) == before

@@ -21,9 +21,9 @@ from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import (
     ENV_CONTAINER,
     ContainerSpec,
-    DeviceNode,
     Exit,
     ExitReason,
+    HostDevice,
     Mount,
 )
 from tests.waiting import until_async
@@ -232,7 +232,7 @@ class TestBubblewrap:
     async def test_own_dev_tmp_shm_and_processes(self, start: Start, folder: Path) -> None:
         found = await _look(
             start,
-            devices=[DeviceNode("/dev/null", "/dev/nvidia0"), DeviceNode("/dev/zero", "/dev/nvidiactl")],
+            devices=[HostDevice("/dev/null", "/dev/nvidia0"), HostDevice("/dev/zero", "/dev/nvidiactl")],
             shm_bytes=32 << 20,
         )
         usual = {"core", "fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout"}
@@ -260,8 +260,8 @@ class TestBubblewrap:
     @pytest.mark.parametrize(
         ("fields", "text"),
         [
-            ({"devices": [DeviceNode("/dev/nvidia77", "/dev/nvidia77")]}, "/dev/nvidia77 isn't there"),
-            ({"devices": [DeviceNode("/dev/null", "/opt/null")]}, "only under /dev"),
+            ({"devices": [HostDevice("/dev/nvidia77", "/dev/nvidia77")]}, "/dev/nvidia77 isn't there"),
+            ({"devices": [HostDevice("/dev/null", "/opt/null")]}, "only under /dev"),
             ({"mounts": [Mount(Path("/usr"), "/no/such/place")]}, "there is no such folder on this host"),
             ({"mounts": [Mount(Path("/usr"), "usr")]}, "isn't absolute"),
         ],

@@ -6,7 +6,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.kube.objects import ObjectKey
-from gpuyard.local.store.history import History
+from gpuyard.local.store.history import EventHistory
 from gpuyard.local.store.values import Event, EventType, Stored
 
 
@@ -17,9 +17,9 @@ def _event(type_: EventType, revision: int, previous: int | None = None) -> Even
     return Event(type_, state(revision), None if previous is None else state(previous))
 
 
-def _filled(limit: int) -> History:
+def _filled(limit: int) -> EventHistory:
     """Revisions 1 to 5 of one object's life, and its next one's first."""
-    history = History(limit)
+    history = EventHistory(limit)
     for event in (
         _event("ADDED", 1),
         _event("MODIFIED", 2, 1),
@@ -31,7 +31,7 @@ def _filled(limit: int) -> History:
     return history
 
 
-def _revisions(history: History) -> list[int]:
+def _revisions(history: EventHistory) -> list[int]:
     found = []
     position = history.compacted
     while (event := history.after(position)) is not None:
@@ -71,7 +71,7 @@ def test_a_sweep_is_bounded_and_goes_on_where_it_was() -> None:
 
 
 def test_little_garbage_waits_for_more() -> None:
-    history = History(100)
+    history = EventHistory(100)
     history.append(_event("ADDED", 1))
     for revision in range(2, 105):
         history.append(_event("MODIFIED", revision, revision - 1))
@@ -100,7 +100,7 @@ async def test_everybody_who_waits_is_woken() -> None:
 
 
 def test_it_keeps_no_more_bytes_than_it_may() -> None:
-    history = History(100, 50)
+    history = EventHistory(100, 50)
     for revision in range(1, 21):
         stored = Stored("pods", ObjectKey("default", "a"), b"x" * 10, revision, 1)
         previous = stored._replace(revision=revision - 1) if revision > 1 else None

@@ -8,7 +8,7 @@ import pytest
 
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.local.store.database import Database, Row
-from gpuyard.local.store.history import History
+from gpuyard.local.store.history import EventHistory
 from gpuyard.local.store.loading import load
 from gpuyard.local.store.values import Event
 
@@ -36,7 +36,7 @@ def _life(name: str, revisions: Sequence[int], *, deleted: bool = False) -> list
     ]
 
 
-def _events(history: History) -> list[Event]:
+def _events(history: EventHistory) -> list[Event]:
     found: list[Event] = []
     position = history.compacted
     while (event := history.after(position)) is not None:

@@ -22,7 +22,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class DeviceNode:
+class DeviceSpec:
     """A device node to show in a container; `permissions` is a subset of "rwm"."""
 
     container_path: str
@@ -31,7 +31,7 @@ class DeviceNode:
 
 
 @dataclass(frozen=True)
-class Mount:
+class DeviceMount:
     """A path of the host to mount into a container."""
 
     container_path: str
@@ -45,8 +45,8 @@ class ContainerAllocation:
 
     device_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     envs: Mapping[str, str] = field(default_factory=dict)
-    devices: tuple[DeviceNode, ...] = ()
-    mounts: tuple[Mount, ...] = ()
+    devices: tuple[DeviceSpec, ...] = ()
+    mounts: tuple[DeviceMount, ...] = ()
     cdi_devices: tuple[str, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
 
@@ -131,7 +131,7 @@ def _assignment(raw: Mapping[str, Any]) -> Assignment:
             device_ids={key: tuple(map(_text, ids)) for key, ids in inner["device_ids"].items()},
             envs=_texts(inner["envs"]),
             devices=tuple(
-                DeviceNode(
+                DeviceSpec(
                     container_path=_text(one["container_path"]),
                     host_path=_text(one["host_path"]),
                     permissions=_text(one["permissions"]),
@@ -139,7 +139,7 @@ def _assignment(raw: Mapping[str, Any]) -> Assignment:
                 for one in inner["devices"]
             ),
             mounts=tuple(
-                Mount(
+                DeviceMount(
                     container_path=_text(one["container_path"]),
                     host_path=_text(one["host_path"]),
                     read_only=bool(one["read_only"]),

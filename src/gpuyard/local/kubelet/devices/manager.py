@@ -23,15 +23,13 @@ from gpuyard.client.supervision import Supervisor
 from gpuyard.local.kubelet.devices.checkpoint import (
     Assignment,
     ContainerAllocation,
-    DeviceNode,
-    Mount,
     read_checkpoint,
     write_checkpoint,
 )
 from gpuyard.local.kubelet.devices.plugin_client import PluginClient, PluginDevice
 from gpuyard.local.kubelet.devices.registration import KUBELET_SOCKET, Registration
 
-__all__ = ["Assignment", "ContainerAllocation", "DeviceCount", "DeviceManager", "DeviceNode", "Mount"]
+__all__ = ["Assignment", "ContainerAllocation", "DeviceCount", "DeviceManager"]
 
 _LONGEST_SOCKET_PATH = 107
 _LOG = logging.getLogger(__name__)

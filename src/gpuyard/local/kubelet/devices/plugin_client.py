@@ -12,7 +12,7 @@ import grpc.aio
 from gpuyard import errors
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
-from gpuyard.local.kubelet.devices.checkpoint import ContainerAllocation, DeviceNode, Mount
+from gpuyard.local.kubelet.devices.checkpoint import ContainerAllocation, DeviceMount, DeviceSpec
 
 _DIAL_S = 10.0
 _PREFER_S = 1.0
@@ -125,8 +125,8 @@ class PluginClient:
         return ContainerAllocation(
             device_ids={self.resource: tuple(ids)},
             envs=dict(answer.envs),
-            devices=tuple(DeviceNode(d.container_path, d.host_path, d.permissions) for d in answer.devices),
-            mounts=tuple(Mount(m.container_path, m.host_path, m.read_only) for m in answer.mounts),
+            devices=tuple(DeviceSpec(d.container_path, d.host_path, d.permissions) for d in answer.devices),
+            mounts=tuple(DeviceMount(m.container_path, m.host_path, m.read_only) for m in answer.mounts),
             cdi_devices=tuple(device.name for device in answer.cdi_devices),
             annotations=dict(answer.annotations),
         )

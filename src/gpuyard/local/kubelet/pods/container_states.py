@@ -18,7 +18,7 @@ from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.image_pulls import Pull
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.pods.plan import NEVER, ON_FAILURE, Observed
-from gpuyard.local.kubelet.pods.status import ContainerView, Run
+from gpuyard.local.kubelet.pods.status import ContainerRun, ContainerView
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.runtimes import Runtimes
@@ -51,8 +51,8 @@ class ContainerState:
 
     spec: Manifest
     is_init: bool
-    current: Run | None = None
-    previous: Run | None = None
+    current: ContainerRun | None = None
+    previous: ContainerRun | None = None
     container: Container | None = None
     began_s: float | None = None
     failures: int = 0
@@ -99,12 +99,14 @@ class ContainerState:
                 await runtimes.end_lost(folder.start_name(self.name, number))
             else:
                 self.container = found if isinstance(found, Container) else None
-                self.current = Run(number, _started_at(path), found if isinstance(found, Exit) else None)
+                self.current = ContainerRun(
+                    number, _started_at(path), found if isinstance(found, Exit) else None
+                )
         if attempts and self.current is not None:
             path = folder.attempt(self.name, attempts[-1])
             ended = await runtimes.adopt(path)
             if isinstance(ended, Exit):
-                self.previous = Run(attempts[-1], _started_at(path), ended)
+                self.previous = ContainerRun(attempts[-1], _started_at(path), ended)
         recorded = _last_run(pod, self.name) if self.container is None else None
         if recorded is not None and recorded.attempt >= self.next_attempt:
             await runtimes.end_lost(folder.start_name(self.name, recorded.attempt))
@@ -113,7 +115,7 @@ class ContainerState:
     def begin(self, container: Container | None, started_at: datetime, now_s: float) -> None:
         """Notes a start; without a container it is one that failed, and `end` follows."""
         self.previous = self.current
-        self.current = Run(self.next_attempt, started_at)
+        self.current = ContainerRun(self.next_attempt, started_at)
         self.container = container
         self.began_s = now_s
         self.delay_s = 0.0
@@ -125,7 +127,7 @@ class ContainerState:
         """Notes the end of its last start."""
         assert self.current is not None
         self.lost, self.container = self.oom_kills, None
-        self.current = Run(self.current.attempt, self.current.started_at, exit_)
+        self.current = ContainerRun(self.current.attempt, self.current.started_at, exit_)
         ran_s = (exit_.finished_at - self.current.started_at).total_seconds()
         if self.began_s is not None:
             ran_s = now_s - self.began_s
@@ -194,22 +196,22 @@ def _started_at(path: Path) -> datetime:
     return (journals.read(path / journals.JOURNAL) or journals.Journal()).started_at
 
 
-def _last_run(pod: Manifest, container: str) -> Run | None:
+def _last_run(pod: Manifest, container: str) -> ContainerRun | None:
     """The last start of a container that its status knows of; None when it was never started."""
     recorded = next((one for one in container_statuses(pod, init=True) if one["name"] == container), None)
     if recorded is None:
         return None
     state, attempt = recorded.get("state") or {}, int(recorded.get("restartCount") or 0)
     if "running" in state:
-        return Run(attempt, _moment(pod, state["running"], "startedAt"))
+        return ContainerRun(attempt, _moment(pod, state["running"], "startedAt"))
     # While it waits for its next start, the end of the last is told beside it.
     ended = state.get("terminated") or (recorded.get("lastState") or {}).get("terminated")
     if not ended:
         return None
-    return Run(attempt, _moment(pod, ended, "startedAt"), _exit(pod, ended))
+    return ContainerRun(attempt, _moment(pod, ended, "startedAt"), _exit(pod, ended))
 
 
-def _lost(run: Run, now: datetime) -> Run:
+def _lost(run: ContainerRun, now: datetime) -> ContainerRun:
     """The same start once nothing of it can be found: its end is unknown, unless it was told."""
     if run.exit is not None:
         return run

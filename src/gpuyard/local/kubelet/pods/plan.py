@@ -39,7 +39,7 @@ class Observed:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PodPlan:
     """The next step.
 
     Attributes:
@@ -64,7 +64,7 @@ def plan(
     ending: bool,
     deadline_s: float | None,
     now_s: float,
-) -> Plan:
+) -> PodPlan:
     """Decides the next step.
 
     Args:
@@ -75,35 +75,35 @@ def plan(
     """
     running = any(container.running for container in containers)
     if ending:
-        return Plan(stop=running, done=not running)
+        return PodPlan(stop=running, done=not running)
     step = _next(containers, restart_policy, now_s)
     if deadline_s is None or step.done:
         return step
     if deadline_s <= now_s:
-        return Plan(stop=running, done=not running, expired=True)
+        return PodPlan(stop=running, done=not running, expired=True)
     return replace(step, wake_at_s=deadline_s if step.wake_at_s is None else min(step.wake_at_s, deadline_s))
 
 
-def _next(containers: Sequence[Observed], restart_policy: str, now_s: float) -> Plan:
+def _next(containers: Sequence[Observed], restart_policy: str, now_s: float) -> PodPlan:
     """The step without regard to deadlines."""
     for container in (c for c in containers if c.is_init):
         if container.succeeded:
             continue
         # As in Kubernetes, Always means OnFailure to an init container.
         if container.exit_code is not None and restart_policy == NEVER:
-            return Plan(done=True)
+            return PodPlan(done=True)
         return _starts([] if container.running else [container], now_s)
     mains = [c for c in containers if not c.is_init]
     wanted = [c for c in mains if not c.running and _wants_start(c, restart_policy)]
     if not wanted and not any(c.running for c in mains):
-        return Plan(done=True)
+        return PodPlan(done=True)
     return _starts(wanted, now_s)
 
 
-def _starts(wanted: Sequence[Observed], now_s: float) -> Plan:
+def _starts(wanted: Sequence[Observed], now_s: float) -> PodPlan:
     due = [c for c in wanted if c.not_before_s is None or c.not_before_s <= now_s]
     times = [c.not_before_s for c in wanted if c.not_before_s is not None and c.not_before_s > now_s]
-    return Plan(start=tuple(c.name for c in due), wake_at_s=min(times, default=None))
+    return PodPlan(start=tuple(c.name for c in due), wake_at_s=min(times, default=None))
 
 
 def _wants_start(container: Observed, restart_policy: str) -> bool:

@@ -21,7 +21,7 @@ from gpuyard.local.runtime.values import Exit
 
 
 @dataclass(frozen=True)
-class Run:
+class ContainerRun:
     """One start of a container; `attempt` counts from 0, `exit` is None while it runs."""
 
     attempt: int
@@ -43,8 +43,8 @@ class ContainerView:
     name: str
     is_init: bool
     image: str
-    current: Run | None = None
-    previous: Run | None = None
+    current: ContainerRun | None = None
+    previous: ContainerRun | None = None
     waiting: tuple[str, str] = ("", "")
     image_id: str = ""
 
@@ -137,7 +137,7 @@ def _container(place: str, container: ContainerView, idle: str) -> dict[str, Any
     return status
 
 
-def _terminated(place: str, name: str, run: Run) -> dict[str, Any] | None:
+def _terminated(place: str, name: str, run: ContainerRun) -> dict[str, Any] | None:
     if run.exit is None:
         return None
     return {
@@ -150,7 +150,7 @@ def _terminated(place: str, name: str, run: Run) -> dict[str, Any] | None:
     }
 
 
-def _id(place: str, name: str, run: Run) -> str:
+def _id(place: str, name: str, run: ContainerRun) -> str:
     return f"{place}/{name}/{run.attempt}"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.local.runtime.values import DeviceNode, Mount
+from gpuyard.local.runtime.values import HostDevice, Mount
 
 #: Fields of containerEdits that are honoured; a spec that needs more can't be.
 _KNOWN = {"deviceNodes", "env", "mounts"}
@@ -24,7 +24,7 @@ _KNOWN = {"deviceNodes", "env", "mounts"}
 class CdiEdits:
     """What a container gets for its devices; each thing once."""
 
-    devices: tuple[DeviceNode, ...] = ()
+    devices: tuple[HostDevice, ...] = ()
     mounts: tuple[Mount, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
 
@@ -70,7 +70,7 @@ def _read(folder: Path) -> list[Mapping[str, Any]]:
 
 
 def _merge(edits: list[Mapping[str, Any]], folder: Path) -> CdiEdits:
-    devices: dict[str, DeviceNode] = {}
+    devices: dict[str, HostDevice] = {}
     mounts: dict[str, Mount] = {}
     env: dict[str, str] = {}
     for one in edits:
@@ -78,7 +78,7 @@ def _merge(edits: list[Mapping[str, Any]], folder: Path) -> CdiEdits:
             raise errors.DeviceError(f"a CDI spec in {folder} uses what a yard doesn't: {', '.join(more)}")
         for node in one.get("deviceNodes") or ():
             path = node["path"]
-            devices[path] = DeviceNode(node.get("hostPath") or path, path)
+            devices[path] = HostDevice(node.get("hostPath") or path, path)
         for mount in one.get("mounts") or ():
             path = mount["containerPath"]
             mounts[path] = Mount(Path(mount["hostPath"]), path, read_only="ro" in mount.get("options", ()))

@@ -32,7 +32,7 @@ _REMOVE_PAUSES_S = (0.1, 1.0, 0.0)
 
 
 @dataclass(frozen=True)
-class Image:
+class PodmanImage:
     """An image that podman has.
 
     Attributes:
@@ -47,7 +47,7 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Ended:
+class ContainerEnd:
     """How a container ended; `finished_at` is aware UTC."""
 
     exit_code: int
@@ -125,11 +125,11 @@ class Podman:
 
     # -- images -----------------------------------------------------------------------------------------
 
-    async def find_image(self, reference: str) -> Image | None:
+    async def find_image(self, reference: str) -> PodmanImage | None:
         """The image, if podman has it."""
         return await self._inspect(reference, reference)
 
-    async def _inspect(self, image: str, reference: str) -> Image | None:
+    async def _inspect(self, image: str, reference: str) -> PodmanImage | None:
         code, output, _ = await self._run(["image", "inspect", "--format", "json", image])
         if code != 0:
             return None
@@ -139,9 +139,9 @@ class Podman:
             name for name in raw.get("RepoDigests") or () if name.startswith(f"{_repository(reference)}@")
         ]
         name = next(iter(digests), reference)
-        return Image(raw["Id"], name, (raw.get("Config") or {}).get("User") or "")
+        return PodmanImage(raw["Id"], name, (raw.get("Config") or {}).get("User") or "")
 
-    async def pull(self, reference: str, *, plain_http: bool = False) -> Image:
+    async def pull(self, reference: str, *, plain_http: bool = False) -> PodmanImage:
         """Gets it from its registry or OCI layout; may take minutes. Cancelling it ends the pull.
 
         Args:
@@ -162,7 +162,7 @@ class Podman:
 
     # -- containers -------------------------------------------------------------------------------------
 
-    async def ended(self, name: str) -> Ended | None:
+    async def ended(self, name: str) -> ContainerEnd | None:
         """How a container ended; None when podman doesn't know it or has no end of it.
 
         Raises:
@@ -174,7 +174,7 @@ class Podman:
         state = json.loads(output)
         if state["Status"] not in ("exited", "stopped", "stopping"):
             return None
-        return Ended(
+        return ContainerEnd(
             int(state["ExitCode"]),
             bool(state["OOMKilled"]),
             datetime.fromisoformat(state["FinishedAt"]).astimezone(UTC),

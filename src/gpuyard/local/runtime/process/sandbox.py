@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.local.runtime.trials import trial_folder
-from gpuyard.local.runtime.values import ContainerSpec, DeviceNode
+from gpuyard.local.runtime.values import ContainerSpec, HostDevice
 
 BUBBLEWRAP = "bubblewrap"
 
@@ -60,7 +60,7 @@ async def find_isolation(search_path: str) -> Isolation:
             argv=["/bin/sh", "-c", ": > /dev/gpuyard-trial && : > /tmp/file"],
             env={},
             working_dir="/",
-            devices=[DeviceNode("/dev/null", "/dev/gpuyard-trial")],
+            devices=[HostDevice("/dev/null", "/dev/gpuyard-trial")],
             shm_bytes=1 << 20,
         )
         process = await asyncio.create_subprocess_exec(
@@ -154,7 +154,7 @@ def _tmp_entries(paths: Iterable[str]) -> Iterable[Path]:
                     yield entry
 
 
-def _check_device(device: DeviceNode) -> None:
+def _check_device(device: HostDevice) -> None:
     if not device.container_path.startswith("/dev/"):
         raise errors.StartError(
             f"the device {device.host_path} can't be shown as {device.container_path}: only under /dev"

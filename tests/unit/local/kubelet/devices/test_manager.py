@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.local.kubelet.devices.manager import ContainerAllocation, DeviceManager, DeviceNode, Mount
+from gpuyard.local.kubelet.devices.checkpoint import DeviceMount, DeviceSpec
+from gpuyard.local.kubelet.devices.manager import ContainerAllocation, DeviceManager
 from gpuyard.local.kubelet.devices.plugin_client import PluginClient
 
 from .conftest import Node, wait_for_devices
@@ -27,8 +28,8 @@ async def test_passes_on_everything_that_the_plugin_says(node: Node) -> None:
         assert await manager.allocate("u", "ns", "p", "c", {OTHER: 1}) == ContainerAllocation(
             device_ids={OTHER: ("a",)},
             envs={"OTHER": "a"},
-            devices=(DeviceNode("/dev/a", "/dev/null", "r"),),
-            mounts=(Mount("/opt/other", "/tmp", True),),
+            devices=(DeviceSpec("/dev/a", "/dev/null", "r"),),
+            mounts=(DeviceMount("/opt/other", "/tmp", True),),
             cdi_devices=("example.com/other=a",),
             annotations={"other": "yes"},
         )

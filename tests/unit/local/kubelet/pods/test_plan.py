@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuyard.local.kubelet.pods.plan import Observed, Plan, phase_of, plan
+from gpuyard.local.kubelet.pods.plan import Observed, PodPlan, phase_of, plan
 
 NOW = 1000.0
 LATER = NOW + 10
@@ -25,60 +25,60 @@ def _end(code: int, name: str = "main", *, init: bool = False, not_before_s: flo
 
 def _plan(
     *containers: Observed, policy: str = "Never", ending: bool = False, deadline: float | None = None
-) -> Plan:
+) -> PodPlan:
     return plan(containers, restart_policy=policy, ending=ending, deadline_s=deadline, now_s=NOW)
 
 
 @pytest.mark.parametrize(
     ("containers", "policy", "expected"),
     [
-        ([_new()], "Never", Plan(start=("main",))),
-        ([_new("a"), _new("b")], "Never", Plan(start=("a", "b"))),
-        ([_run()], "Never", Plan()),
-        ([_end(0)], "Never", Plan(done=True)),
-        ([_end(1)], "Never", Plan(done=True)),
-        ([_end(0)], "OnFailure", Plan(done=True)),
-        ([_end(1)], "OnFailure", Plan(start=("main",))),
-        ([_end(1, not_before_s=LATER)], "OnFailure", Plan(wake_at_s=LATER)),
-        ([_end(1, not_before_s=EARLIER)], "OnFailure", Plan(start=("main",))),
-        ([_end(0)], "Always", Plan(start=("main",))),
-        ([_end(1, "a"), _run("b")], "Never", Plan()),
-        ([_end(1, "a"), _run("b")], "OnFailure", Plan(start=("a",))),
+        ([_new()], "Never", PodPlan(start=("main",))),
+        ([_new("a"), _new("b")], "Never", PodPlan(start=("a", "b"))),
+        ([_run()], "Never", PodPlan()),
+        ([_end(0)], "Never", PodPlan(done=True)),
+        ([_end(1)], "Never", PodPlan(done=True)),
+        ([_end(0)], "OnFailure", PodPlan(done=True)),
+        ([_end(1)], "OnFailure", PodPlan(start=("main",))),
+        ([_end(1, not_before_s=LATER)], "OnFailure", PodPlan(wake_at_s=LATER)),
+        ([_end(1, not_before_s=EARLIER)], "OnFailure", PodPlan(start=("main",))),
+        ([_end(0)], "Always", PodPlan(start=("main",))),
+        ([_end(1, "a"), _run("b")], "Never", PodPlan()),
+        ([_end(1, "a"), _run("b")], "OnFailure", PodPlan(start=("a",))),
         # Init containers: one after the other, before all others.
-        ([_new("i", init=True), _new("j", init=True), _new()], "Never", Plan(start=("i",))),
-        ([_run("i", init=True), _new("j", init=True), _new()], "Never", Plan()),
-        ([_end(0, "i", init=True), _new("j", init=True), _new()], "Never", Plan(start=("j",))),
-        ([_end(0, "i", init=True), _end(0, "j", init=True), _new()], "Never", Plan(start=("main",))),
-        ([_end(1, "i", init=True), _new()], "Never", Plan(done=True)),
-        ([_end(1, "i", init=True), _new()], "OnFailure", Plan(start=("i",))),
-        ([_end(1, "i", init=True, not_before_s=LATER), _new()], "Always", Plan(wake_at_s=LATER)),
+        ([_new("i", init=True), _new("j", init=True), _new()], "Never", PodPlan(start=("i",))),
+        ([_run("i", init=True), _new("j", init=True), _new()], "Never", PodPlan()),
+        ([_end(0, "i", init=True), _new("j", init=True), _new()], "Never", PodPlan(start=("j",))),
+        ([_end(0, "i", init=True), _end(0, "j", init=True), _new()], "Never", PodPlan(start=("main",))),
+        ([_end(1, "i", init=True), _new()], "Never", PodPlan(done=True)),
+        ([_end(1, "i", init=True), _new()], "OnFailure", PodPlan(start=("i",))),
+        ([_end(1, "i", init=True, not_before_s=LATER), _new()], "Always", PodPlan(wake_at_s=LATER)),
         # It ended well once: that it did so before the others is enough.
-        ([_end(0, "i", init=True), _end(0)], "Always", Plan(start=("main",))),
+        ([_end(0, "i", init=True), _end(0)], "Always", PodPlan(start=("main",))),
         # An obstacle such as a missing ConfigMap.
-        ([_new(not_before_s=LATER)], "Never", Plan(wake_at_s=LATER)),
+        ([_new(not_before_s=LATER)], "Never", PodPlan(wake_at_s=LATER)),
     ],
 )
-def test_next_step(containers: list[Observed], policy: str, expected: Plan) -> None:
+def test_next_step(containers: list[Observed], policy: str, expected: PodPlan) -> None:
     assert _plan(*containers, policy=policy) == expected
 
 
 def test_ending() -> None:
-    assert _plan(_run(), ending=True) == Plan(stop=True)
-    assert _plan(_new(), ending=True) == Plan(done=True)
-    assert _plan(_end(1), policy="Always", ending=True) == Plan(done=True)
+    assert _plan(_run(), ending=True) == PodPlan(stop=True)
+    assert _plan(_new(), ending=True) == PodPlan(done=True)
+    assert _plan(_end(1), policy="Always", ending=True) == PodPlan(done=True)
 
 
 def test_deadline() -> None:
-    assert _plan(_run(), deadline=LATER) == Plan(wake_at_s=LATER)
-    assert _plan(_run(), deadline=NOW) == Plan(stop=True, expired=True)
-    assert _plan(_new(), deadline=EARLIER) == Plan(done=True, expired=True)
-    assert _plan(_end(1, not_before_s=LATER), policy="Always", deadline=EARLIER) == Plan(
+    assert _plan(_run(), deadline=LATER) == PodPlan(wake_at_s=LATER)
+    assert _plan(_run(), deadline=NOW) == PodPlan(stop=True, expired=True)
+    assert _plan(_new(), deadline=EARLIER) == PodPlan(done=True, expired=True)
+    assert _plan(_end(1, not_before_s=LATER), policy="Always", deadline=EARLIER) == PodPlan(
         done=True, expired=True
     )
     # What was over before the deadline is not touched by it.
-    assert _plan(_end(0), deadline=EARLIER) == Plan(done=True)
+    assert _plan(_end(0), deadline=EARLIER) == PodPlan(done=True)
     soon = NOW + 1
-    assert _plan(_end(1, not_before_s=LATER), policy="Always", deadline=soon) == Plan(wake_at_s=soon)
+    assert _plan(_end(1, not_before_s=LATER), policy="Always", deadline=soon) == PodPlan(wake_at_s=soon)
 
 
 @pytest.mark.parametrize(

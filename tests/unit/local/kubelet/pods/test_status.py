@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.local.kubelet.pods.status import ContainerView, Run, pod_status, rejected_status
+from gpuyard.local.kubelet.pods.status import ContainerRun, ContainerView, pod_status, rejected_status
 from gpuyard.local.runtime.values import Exit, ExitReason
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -14,9 +14,9 @@ POD: dict[str, Any] = {
     "spec": {"runtimeClassName": "gpuyard-process"},
     "status": {"qosClass": "BestEffort"},
 }
-RUNNING = Run(0, NOW)
-FAILED = Run(0, NOW, Exit(3, ExitReason.ERROR, NOW + timedelta(seconds=5)))
-DONE = Run(0, NOW, Exit(0, ExitReason.COMPLETED, NOW + timedelta(seconds=5)))
+RUNNING = ContainerRun(0, NOW)
+FAILED = ContainerRun(0, NOW, Exit(3, ExitReason.ERROR, NOW + timedelta(seconds=5)))
+DONE = ContainerRun(0, NOW, Exit(0, ExitReason.COMPLETED, NOW + timedelta(seconds=5)))
 
 
 def _status(
@@ -25,7 +25,9 @@ def _status(
     return pod_status(pod, containers, phase=phase, started_at=NOW, now=NOW, **fields)
 
 
-def _view(current: Run | None = None, previous: Run | None = None, **fields: Any) -> ContainerView:
+def _view(
+    current: ContainerRun | None = None, previous: ContainerRun | None = None, **fields: Any
+) -> ContainerView:
     return ContainerView("main", fields.pop("is_init", False), "image", current, previous, **fields)
 
 
@@ -37,8 +39,8 @@ def _view(current: Run | None = None, previous: Run | None = None, **fields: Any
         (_view(RUNNING), "running", "", 0),
         (_view(FAILED), "terminated 3", "", 0),
         (_view(FAILED, waiting=("CrashLoopBackOff", "wait")), "waiting CrashLoopBackOff", "terminated 3", 0),
-        (_view(Run(1, NOW), FAILED), "running", "terminated 3", 1),
-        (_view(Run(2, NOW, DONE.exit), FAILED), "terminated 0", "terminated 3", 2),
+        (_view(ContainerRun(1, NOW), FAILED), "running", "terminated 3", 1),
+        (_view(ContainerRun(2, NOW, DONE.exit), FAILED), "terminated 0", "terminated 3", 2),
     ],
 )
 def test_container_state(view: ContainerView, state: str, last: str, count: int) -> None:
@@ -58,7 +60,7 @@ def test_a_container_of_podman_has_its_image_by_digest() -> None:
 
 def test_terminated_has_everything() -> None:
     exit_ = Exit(137, ExitReason.OOM_KILLED, NOW + timedelta(seconds=1), "too much")
-    found = _status(_view(Run(4, NOW, exit_)))["containerStatuses"][0]
+    found = _status(_view(ContainerRun(4, NOW, exit_)))["containerStatuses"][0]
     assert found["state"]["terminated"] == {
         "exitCode": 137,
         "reason": "OOMKilled",

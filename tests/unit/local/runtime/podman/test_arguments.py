@@ -6,7 +6,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.local.runtime.podman.arguments import run_args, split_environment
-from gpuyard.local.runtime.values import ContainerSpec, DeviceNode, ImageRun, Limits, Mount
+from gpuyard.local.runtime.values import ContainerSpec, HostDevice, ImageRun, Limits, Mount
 
 SPEC = ContainerSpec("u_main_0", ["-c", "x y"], {"A": "1"}, "/work", image=ImageRun("sha"))
 
@@ -57,7 +57,7 @@ def test_shm(shm_bytes: int | None, size: list[str]) -> None:
 def test_devices_mounts_and_limits() -> None:
     spec = replace(
         SPEC,
-        devices=[DeviceNode("/dev/null", "/dev/nvidia0")],
+        devices=[HostDevice("/dev/null", "/dev/nvidia0")],
         mounts=[Mount(Path("/v"), "/tmp"), Mount(Path("/r"), "/r", read_only=True)],
         limits=Limits(1500, 1 << 30),
     )

@@ -6,7 +6,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.local.runtime.podman.cdi import CdiEdits, resolve
-from gpuyard.local.runtime.values import DeviceNode, Mount
+from gpuyard.local.runtime.values import HostDevice, Mount
 
 
 def write(folder: Path, **fields: Any) -> None:
@@ -35,9 +35,9 @@ def test_each_edit_once(tmp_path: Path) -> None:
     write(tmp_path)
     assert resolve(tmp_path, ["nvidia.com/gpu=0", "nvidia.com/gpu=all"]) == CdiEdits(
         (
-            DeviceNode("/dev/nvidiactl", "/dev/nvidiactl"),
-            DeviceNode("/dev/null", "/dev/nvidia0"),
-            DeviceNode("/dev/null", "/dev/nvidia1"),
+            HostDevice("/dev/nvidiactl", "/dev/nvidiactl"),
+            HostDevice("/dev/null", "/dev/nvidia0"),
+            HostDevice("/dev/null", "/dev/nvidia1"),
         ),
         (Mount(Path("/lib/a"), "/lib/b", read_only=True),),
         (("NVIDIA_VISIBLE_DEVICES", "void"),),

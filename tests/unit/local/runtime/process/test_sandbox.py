@@ -16,7 +16,7 @@ from gpuyard.local.runtime.process.sandbox import (
     named_in_tmp,
 )
 from gpuyard.local.runtime.runtimes import Runtimes
-from gpuyard.local.runtime.values import ContainerSpec, DeviceNode
+from gpuyard.local.runtime.values import ContainerSpec, HostDevice
 
 
 def _spec(*argv: str, working_dir: str = "/", **env: str) -> ContainerSpec:
@@ -63,7 +63,7 @@ def test_a_workdir_that_is_tmp_itself_leaves_tmp_shared(tmp_path: Path) -> None:
 
 def test_devices_come_after_the_fresh_dev(tmp_path: Path) -> None:
     spec = ContainerSpec(
-        "c", ["true"], {}, "/", devices=[DeviceNode("/dev/null", "/dev/nvidia3")], shm_bytes=4096
+        "c", ["true"], {}, "/", devices=[HostDevice("/dev/null", "/dev/nvidia3")], shm_bytes=4096
     )
     args = bubblewrap_args(spec, tmp_path)
     text = " ".join(args)
