@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,15 @@ import gpuyard
 
 SOURCE, TESTS = Path(gpuyard.__file__).parent, Path(__file__).parent
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 60
+#: A folder is read as a list: most have up to 12 modules. More is a folder with parts.
+MAX_FOLDER_MODULES = 14
+#: Lists of one kind, as long as what they list.
+LISTS = {"cli/commands": "one command a file", "local/objects/kinds": "one kind of the API a file"}
+#: Names that two classes have.
+SHARED_CLASS_NAMES = {
+    "Run": "the Python API's name for what `runs.run.Run` knows",
+    "Yard": "the Python API's name for what is connected to; `local.daemon.yard.Yard` is the process",
+}
 #: Programs of their own, which say on their standard output or error what their caller reads there.
 PROGRAMS = {"agent/command.py", "launcher.py"}
 #: Tests of more than one module, which no single module's name fits.
@@ -58,6 +68,27 @@ def test_every_name_can_be_guessed() -> None:
     folders = {part for module in MODULES for part in Path(module).with_suffix("").parts}
     assert not folders & {"utils", "common", "core", "helpers", "misc", "told", "slots", "subjects", "shown"}
     assert not folders & {"submitted", "absent", "hints", "carrying", "origin", "tree"}
+
+
+def test_a_folder_can_be_read_as_a_list() -> None:
+    counts = Counter(
+        Path(module).parent.as_posix() for module in MODULES if not module.endswith("__init__.py")
+    )
+    assert set(LISTS) <= set(counts)
+    too_long = {folder: count for folder, count in counts.items() if count > MAX_FOLDER_MODULES}
+    assert too_long.keys() <= set(LISTS), too_long
+
+
+def test_one_word_names_one_class() -> None:
+    """An underscore makes no other word of it."""
+    homes: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in ast.walk(ast.parse((SOURCE / module).read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name.lstrip("_"), []).append(module)
+    assert {
+        name: where for name, where in homes.items() if len(where) > 1
+    }.keys() == SHARED_CLASS_NAMES.keys()
 
 
 @pytest.mark.parametrize("test", sorted(t.relative_to(TESTS).as_posix() for t in TESTS.rglob("test_*.py")))

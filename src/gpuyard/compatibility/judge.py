@@ -1,6 +1,6 @@
 """Will an image run on a node: the rules, in the order in which a process would meet them (pure).
 
-Each rule that has something to say gives a `VerdictReason` with the numbers it compared and what would mend it.
+Each rule that has something to say gives a `VerdictReason`: the numbers it compared and what would mend it.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.members import Members, Namespace
-from gpuyard.local.runtime.process.members import Session
 from gpuyard.local.runtime.process.programs import check_working_dir, find_program
 from gpuyard.local.runtime.process.sandbox import BUBBLEWRAP, Isolation, bubblewrap_args, check_word_count
+from gpuyard.local.runtime.process.session import Session
 from gpuyard.local.runtime.process.shell import JOURNAL_FD, shell_argv
 from gpuyard.local.runtime.runtime import Applied
 from gpuyard.local.runtime.spawn import Descriptors, Starts, check_text, pidfd_of, popen
