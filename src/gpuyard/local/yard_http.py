@@ -17,7 +17,7 @@ _REACHABLE_POLL_S = 0.05
 
 
 class YardHttp:
-    """Implements `client.http.Http`; raises VersionMismatch where the yard was started by another release.
+    """Implements `client.http.exchange.Http`; a yard that another release started raises VersionMismatch.
 
     Each answer says so; to ask for it first would be a request more for each command.
     """

@@ -28,7 +28,7 @@ def spec_option(
     Args:
         declarations: as click has them.
         key: of the spec, such as `resources.gpus`.
-        form: name of a `workloads.overrides.Form`, in lower case; all but `value` and `yaml` can be
+        form: name of a `workloads.spec.overrides.FlagForm`, in lower case; all but `value` and `yaml` can be
             repeated; `yaml` may also be @FILE.
         attributes: more of the option's.
     """

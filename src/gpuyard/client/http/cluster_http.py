@@ -15,7 +15,7 @@ from gpuyard.client.http.failures import connection_failed
 
 
 class ClusterHttp:
-    """Implements `client.http.Http`."""
+    """Implements `client.http.exchange.Http`."""
 
     def __init__(self, connection: Connection) -> None:
         """Raises UsageError when nothing could be sent with such a connection."""

@@ -20,7 +20,7 @@ _PIECE_BYTES = 1 << 18
 
 
 class UnixHttp:
-    """Implements `client.http.Http`."""
+    """Implements `client.http.exchange.Http`."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket

@@ -35,7 +35,7 @@ _KUBERNETES = "the server could not find the requested resource"
 
 
 class ApiApp:
-    """Serves an ObjectApi. Who may call it is decided by who listens (see `server` and `access`)."""
+    """Serves an ObjectApi. Who may call it is decided by who listens (see `server`)."""
 
     def __init__(
         self, api: ObjectApi, *, logs: PodLogs | None = None, bookmark_s: float = BOOKMARK_S
