@@ -80,9 +80,9 @@ def test_a_stopped_yard() -> None:
             CheckState.BROKEN,
             "another",
         ),
-        ({"free_bytes": 1 << 20}, "disk", State.BROKEN, "1 MiB free for /data"),
-        ({"free_bytes": 1 << 30}, "disk", State.WARNING, "1024 MiB free"),
-        ({"bounds_logs": False}, "disk", State.WARNING, "logs of runs grow without bound"),
+        ({"free_bytes": 1 << 20}, "disk", CheckState.BROKEN, "1 MiB free for /data"),
+        ({"free_bytes": 1 << 30}, "disk", CheckState.WARNING, "1024 MiB free"),
+        ({"bounds_logs": False}, "disk", CheckState.WARNING, "logs of runs grow without bound"),
         (
             {"settings": errors.YardError("can't be read", remedy="r")},
             "settings",
