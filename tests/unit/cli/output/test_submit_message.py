@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from gpuyard.cli.output.submit_message import stdin_has_data, submitted_text
-from gpuyard.workloads.resolved_run import HostContext, ResolvedRun, Snapshot
+from gpuyard.workloads.resolved_run import CodeSnapshot, HostContext, ResolvedRun
 from gpuyard.workloads.spec.gpu_request import GpuRequest
 from gpuyard.workloads.spec.run_spec import RunSpec
 
@@ -50,7 +50,7 @@ def test_gpuyards_own_is_named_unless_it_has_torch(tmp_path: Path, monkeypatch: 
 
 
 def test_what_becomes_of_a_copy_of_the_code_is_told() -> None:
-    copy = Snapshot(PurePosixPath("/home/me/code"), PurePosixPath("/data/train-x-1"), "/home/me/code")
+    copy = CodeSnapshot(PurePosixPath("/home/me/code"), PurePosixPath("/data/train-x-1"), "/home/me/code")
     host = HostContext("/usr/bin/python3", "/data/train-x-1", "/bin", "/root", "root", snapshot=copy)
     run = ResolvedRun(RunSpec(run=("true",), snapshot=True), "train-x", "default", host=host)
     said = submitted_text(run, {}, simulated=False)
