@@ -22,8 +22,8 @@ from gpuyard.agent.marks_file import NodeMarks, read_marks, write_marks
 from gpuyard.building.lock import Lock, PlatformLock, read_lock, write_lock
 from gpuyard.images.cache import Cache
 from gpuyard.images.oci import Digest
-from gpuyard.local.http.certificates import Pki
-from gpuyard.local.http.credentials import load_or_make_token, write_kubeconfig
+from gpuyard.local.http.server.certificates import Pki
+from gpuyard.local.http.server.credentials import load_or_make_token, write_kubeconfig
 from gpuyard.local.kubelet.devices.checkpoint import (
     Assignment,
     ContainerAllocation,
