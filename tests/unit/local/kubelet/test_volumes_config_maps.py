@@ -44,6 +44,10 @@ async def _create(host: Host, name: str, script: str = SHOW, **source: Any) -> M
     return pod
 
 
+def _containers(pod: Manifest) -> list[Manifest]:
+    return list(pod["status"].get("containerStatuses") or ())
+
+
 async def _told(host: Host) -> list[str]:
     """What events of failed mounts say, once there is one."""
     events = await host.events("FailedMount")
@@ -92,9 +96,9 @@ async def test_a_pod_waits_for_its_config_map_and_says_so(host: Host) -> None:
         await _create(host, "a")
         message = 'MountVolume.SetUp failed for volume "v" : configmap "c" not found'
         assert await _told(host) == [message]
-        pod = await host.until("a", lambda p: "containerStatuses" in p["status"])
+        state = {"waiting": {"reason": "ContainerCreating", "message": message}}
+        pod = await host.until("a", lambda p: any(c["state"] == state for c in _containers(p)))
         assert pod["status"]["phase"] == "Pending"
-        assert pod["status"]["containerStatuses"][0]["state"] == {"waiting": {"reason": "ContainerCreating"}}
         await _make(host)
         assert (await host.finished("a"))["status"]["phase"] == "Succeeded"
 
