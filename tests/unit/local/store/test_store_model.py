@@ -261,5 +261,5 @@ async def _drain(watcher: Watcher) -> bool:
 
 TestStore = pytest.mark.slow(StoreMachine.TestCase)
 TestStore.settings = settings(
-    max_examples=500, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=150, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
