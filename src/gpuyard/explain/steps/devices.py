@@ -49,7 +49,7 @@ _AGAIN = Remedy("submit it again: the scheduler then places it by what is there 
 
 
 @dataclass(frozen=True)
-class _Rejection:
+class _PluginRefusal:
     """A pod that its node refused.
 
     Attributes:
@@ -68,7 +68,7 @@ class _Rejection:
     used: str = ""
 
     @classmethod
-    def of(cls, pod: Manifest) -> _Rejection | None:
+    def of(cls, pod: Manifest) -> _PluginRefusal | None:
         """None for a pod that its node took."""
         status = pod.get("status") or {}
         reason, said = str(status.get("reason") or ""), str(status.get("message") or "")
@@ -85,7 +85,7 @@ def find_devices(objects: RunObjects) -> Finding | None:
     pod = objects.pod
     if pod is None:
         return None
-    if rejection := _Rejection.of(pod):
+    if rejection := _PluginRefusal.of(pod):
         return _rejected(pod, rejection)
     for _, waiting in waiting_containers(pod):
         if match := _CDI.search(str(waiting.get("message") or "")):
@@ -93,7 +93,7 @@ def find_devices(objects: RunObjects) -> Finding | None:
     return _fault(pod, objects.node) or _unhealthy(pod)
 
 
-def _rejected(pod: Manifest, rejection: _Rejection) -> Finding:
+def _rejected(pod: Manifest, rejection: _PluginRefusal) -> Finding:
     node = str(pod["spec"].get("nodeName", ""))
     remedies: tuple[Remedy, ...] = (_AGAIN, SEE_PLUGIN)
     match rejection.cause:
