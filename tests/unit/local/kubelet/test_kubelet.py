@@ -479,7 +479,7 @@ async def test_a_pod_that_goes_on_without_a_process_that_was_killed_for_memory(
     if cgroups.enforced == "none" or cgroups.cpu == cgroups.memory:
         cgroups.remove_all()
         pytest.skip("no cgroups of version 1 can be made here; with version 2 the kernel kills all at once")
-    monkeypatch.setattr(pod_worker, "_OOM_LOOK_S", 0.02)
+    monkeypatch.setattr(worker, "_OOM_LOOK_S", 0.02)
     host.runtime = Runtimes(host.runtime.process.isolation, cgroups, utc_now)
     script = """if True:
         import os, time
