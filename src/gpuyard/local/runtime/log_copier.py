@@ -22,6 +22,7 @@ import subprocess
 import sys
 import termios
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from gpuyard.local.runtime import journal as journals
@@ -34,8 +35,8 @@ KEEP_BYTES = 64 << 20
 # dd writes what each read gives at once; 32 reads make at most 16 MiB, after which the bound is looked at.
 # Its report has a line `0+0 records in` at the end of the pipe, and begins its last one with the number of
 # bytes. `command eval`: where no process can be made, dash would end, and take the container with it. Then
-# the shell copies lines itself, slowly, as long as it has to: all but NUL bytes. Each `$(…)` that fails costs
-# it two descriptors: with none left it goes on with what it has.
+# the shell copies lines itself, slowly, as long as it has to: all but NUL bytes, and each only once it is
+# complete. Each `$(…)` that fails costs it two descriptors: with none left it goes on with what it has.
 _SCRIPT = r"""
 keep=$1
 trap '' HUP INT TERM PIPE XFSZ
@@ -82,13 +83,15 @@ copy &
 
 _PIPE_BYTES = 512 << 10
 _POLL_S = 0.001
-_POLL_MAX_S = 0.05
+_POLL_MAX_S = 0.5
+#: A copier ends a few milliseconds after the last writer: few waits have to look at its processes.
+_LOOK_FROM_S = 0.05
 #: Descriptors of the copier's shell and of its dd, see `_SCRIPT`.
 _LOG_FD, _PIPE_FD = 3, 4
 #: The first may have been at its last write; the second has read from its start on; the third comes after it.
 _ENOUGH_READERS = 3
-#: Where Linux lets the reader of an empty pipe sleep: since 6.11, before, and before 5.5.
-_PIPE_READS = ("anon_pipe_read", "pipe_read", "pipe_wait")
+#: What it read last is written within microseconds, unless a disk keeps it: then it doesn't sleep lightly.
+_ENOUGH_IDLE_LOOKS = 3
 
 
 def start_copier(log_path: Path, keep_bytes: int = KEEP_BYTES) -> int:
@@ -136,14 +139,33 @@ async def wait_until_copied(log_path: Path) -> bool:
         False when a process that escaped holds the pipe, maybe for ever. What it prints later still gets into
         the log.
     """
-    pause_s, readers = _POLL_S, set[int]()
+    pause_s, seen = _POLL_S, _Seen(set())
     while _is_written(log_path):
-        # A copier ends a few milliseconds after the last writer: few waits have to look at its processes.
-        if pause_s == _POLL_MAX_S and await asyncio.to_thread(_is_drained, log_path, readers):
+        if pause_s >= _LOOK_FROM_S and await asyncio.to_thread(_is_drained, log_path, seen):
             return False
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _POLL_MAX_S)
     return True
+
+
+@dataclass
+class _Seen:
+    """What the looks at a copier have shown.
+
+    Attributes:
+        readers: the pids of those that read its pipe.
+        idle: the one that slept beside an empty pipe at the last look.
+        idle_looks: at how many looks in a row it did.
+    """
+
+    readers: set[int]
+    idle: int | None = None
+    idle_looks: int = 0
+
+    def add(self, readers: set[int], idle: int | None) -> None:
+        self.readers |= readers
+        self.idle_looks = self.idle_looks + 1 if idle == self.idle else 1
+        self.idle = idle
 
 
 def _is_written(log_path: Path) -> bool:
@@ -153,32 +175,29 @@ def _is_written(log_path: Path) -> bool:
         return procfs.is_shortage(error)  # else somebody removed or replaced it
 
 
-def _is_drained(log_path: Path, readers: set[int]) -> bool:
+def _is_drained(log_path: Path, seen: _Seen) -> bool:
     """Whether what was in the pipe when this was first asked is in the log by now.
 
-    It is when the pipe is empty and its reader waits in it for more; or when several dd came one after
-    another, as they do beside a writer that never pauses: each takes all that is there and writes it before
-    the next one starts. A log without a copier gets nothing more.
+    It is when its reader sleeps beside an empty pipe at several looks in a row; or when several dd came one
+    after another, as they do beside a writer that never pauses: each takes all that is there and writes it
+    before the next one starts. A log without a copier gets nothing more.
 
     Args:
         log_path: of the log.
-        readers: the pids of readers that were seen; this adds to them.
+        seen: what was seen before; this adds to it.
     """
     try:
         copiers = _copiers(log_path)
-        for pid, is_reader in copiers.items():
-            if not is_reader:
-                continue
-            readers.add(pid)
-            # In this order: a reader that waits after the pipe was seen empty has written what was in it.
-            if _unread_bytes(pid) == 0 and _waits_in_pipe(pid):
-                return True
+        readers = {pid for pid, reads in copiers.items() if reads}
+        seen.add(readers, next((pid for pid in readers if _unread_bytes(pid) == 0 and _sleeps(pid)), None))
     except OSError as error:
         if procfs.is_shortage(error):
             return False
         raise
+    if seen.idle is not None and seen.idle_looks >= _ENOUGH_IDLE_LOOKS:
+        return True
     # A copier that has just ended left no lock.
-    return len(readers) >= _ENOUGH_READERS if copiers else _is_written(log_path)
+    return len(seen.readers) >= _ENOUGH_READERS if copiers else _is_written(log_path)
 
 
 def _copiers(log_path: Path) -> dict[int, bool]:
@@ -205,8 +224,7 @@ def _unread_bytes(pid: int) -> int | None:
         os.close(pipe)
 
 
-def _waits_in_pipe(pid: int) -> bool:
-    """Whether it sleeps until something is in the pipe, and not until a file system took what it writes."""
+def _sleeps(pid: int) -> bool:
+    """Whether it waits for something; not for its turn, a disk, or somebody to let it go on."""
     stat = procfs.read_stat(pid)
-    # Some kernels don't tell where a process sleeps.
-    return stat is not None and stat.state == "S" and procfs.wait_channel(pid) in ("", "0", *_PIPE_READS)
+    return stat is not None and stat.state == "S"

@@ -116,11 +116,6 @@ def descriptor_target(pid: int, number: int) -> str:
         return ""
 
 
-def wait_channel(pid: int) -> str:
-    """The function of the kernel in which a process sleeps; empty or 0 where that isn't told."""
-    return _read(pid, "wchan").decode(errors="replace")
-
-
 def pipe_readers(pids: Iterable[int]) -> set[int]:
     """Those whose standard input is a pipe that another of them has as its output: `tee` in `a | tee`."""
     inputs: dict[int, str] = {}

@@ -134,15 +134,15 @@ class Looks:
         self.count = 0
         look = log_copier._is_drained
 
-        def counted(log_path: Path, readers: set[int]) -> bool:
+        def counted(log_path: Path, seen: log_copier._Seen) -> bool:
             self.count += 1
-            return look(log_path, readers)
+            return look(log_path, seen)
 
         monkeypatch.setattr(log_copier, "_is_drained", counted)
 
     async def until_more(self, waiting: asyncio.Task[bool]) -> None:
-        """Until it has looked three times more, or has ended."""
-        enough = self.count + 3
+        """Until it has looked more often than an idle copier is looked at, or has ended."""
+        enough = self.count + 5
         await until_async(lambda: self.count >= enough or waiting.done(), "it looks at the copier")
 
 

@@ -69,7 +69,6 @@ def test_own_process() -> None:
     [
         procfs.read_stat,
         procfs.innermost_pid,
-        procfs.wait_channel,
         lambda pid: procfs.has_default_action(pid, signal.SIGUSR2),
         lambda pid: procfs.with_environment("A=b", [pid]),
         lambda pid: procfs.all_processes(),
