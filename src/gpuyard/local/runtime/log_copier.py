@@ -139,7 +139,7 @@ async def wait_until_copied(log_path: Path) -> bool:
         False when a process that escaped holds the pipe, maybe for ever. What it prints later still gets into
         the log.
     """
-    pause_s, seen = _POLL_S, _Seen(set())
+    pause_s, seen = _POLL_S, _CopierLooks(set())
     while _is_written(log_path):
         if pause_s >= _LOOK_FROM_S and await asyncio.to_thread(_is_drained, log_path, seen):
             return False
@@ -149,7 +149,7 @@ async def wait_until_copied(log_path: Path) -> bool:
 
 
 @dataclass
-class _Seen:
+class _CopierLooks:
     """What the looks at a copier have shown.
 
     Attributes:
@@ -175,7 +175,7 @@ def _is_written(log_path: Path) -> bool:
         return procfs.is_shortage(error)  # else somebody removed or replaced it
 
 
-def _is_drained(log_path: Path, seen: _Seen) -> bool:
+def _is_drained(log_path: Path, seen: _CopierLooks) -> bool:
     """Whether what was in the pipe when this was first asked is in the log by now.
 
     It is when its reader sleeps beside an empty pipe at several looks in a row; or when several dd came one

@@ -134,7 +134,7 @@ class Looks:
         self.count = 0
         look = log_copier._is_drained
 
-        def counted(log_path: Path, seen: log_copier._Seen) -> bool:
+        def counted(log_path: Path, seen: log_copier._CopierLooks) -> bool:
             self.count += 1
             return look(log_path, seen)
 
