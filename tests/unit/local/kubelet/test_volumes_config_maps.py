@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,12 +93,28 @@ async def test_nobody_writes_there(host: Host) -> None:
         assert not (host.folder(pod) / "volumes.d").exists()
 
 
+async def test_what_keeps_a_volume_from_being_written_is_in_the_status(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk there may be no room for an event."""
+    await _make(host)
+
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    async with host.running():
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_bytes", full)
+            await _create(host, "a")
+            await host.until("a", lambda p: any("No space left" in str(c["state"]) for c in _containers(p)))
+        assert (await host.finished("a"))["status"]["phase"] == "Succeeded"
+
+
 async def test_a_pod_waits_for_its_config_map_and_says_so(host: Host) -> None:
     async with host.running():
         await _create(host, "a")
-        message = 'MountVolume.SetUp failed for volume "v" : configmap "c" not found'
-        assert await _told(host) == [message]
-        state = {"waiting": {"reason": "ContainerCreating", "message": message}}
+        assert await _told(host) == ['MountVolume.SetUp failed for volume "v" : configmap "c" not found']
+        state = {"waiting": {"reason": "ContainerCreating"}}
         pod = await host.until("a", lambda p: any(c["state"] == state for c in _containers(p)))
         assert pod["status"]["phase"] == "Pending"
         await _make(host)

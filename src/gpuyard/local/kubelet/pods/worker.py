@@ -245,9 +245,10 @@ class PodWorker:
             await write_config_maps(self._context, self.pod, self._folder)
         except errors.MountError as error:
             self._tell("Warning", "FailedMount", error.message)
+            # On a full disk there may be no room for an event.
+            unwritten = error.message if isinstance(error.__cause__, OSError) else ""
             for state in due:
-                # In the status, too: on a full disk there may be no room for an event.
-                state.obstacle = ("ContainerCreating", error.message)
+                state.obstacle = ("ContainerCreating", unwritten)
                 state.not_before_s = self._now_s() + self._context.back_off.obstacle_s
             return False
         self._mounted = True
