@@ -155,3 +155,12 @@ def test_a_run_over_its_timeout_ends_and_keeps_its_output(yard: Yard) -> None:
     assert (state["state"], state["reason"]) == ("failed", "DeadlineExceeded")
     assert yard.ok("logs", "long") == "began\n"
     assert "give it more time: --timeout" in yard.ok("explain", "long")
+
+
+def test_a_run_that_saves_when_its_time_is_over_is_no_success(yard: Yard) -> None:
+    save = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\ntime.sleep(600)"
+    yard.script("save.py", save)
+    done = yard.call("run", "-n", "save", "--timeout", "3s", "save.py")
+    assert (done.code, yard.state("save")["exit_code"]) == (124, 0), done.err
+    waited = yard.call("wait", "save")
+    assert (waited.code, waited.out.partition(":")[0]) == (124, "save failed")

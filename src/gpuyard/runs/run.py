@@ -12,7 +12,7 @@ from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, annotations_of, co
 from gpuyard.kube.pods import is_terminal, oom_kills, oom_kills_text
 from gpuyard.kube.wellknown import ANNOTATION_SUBMITTED_AT, LABEL_GPU_MODEL, LABEL_RUN, LABEL_SIMULATED
 from gpuyard.runs.target import Target
-from gpuyard.workloads.run_state import RunState, run_state
+from gpuyard.workloads.run_state import Reason, RunState, run_state
 
 #: States that a run doesn't leave any more.
 ENDED = frozenset({"succeeded", "failed", "stopped"})
@@ -51,10 +51,15 @@ def oom_text(run: Run) -> str:
 
 
 def exit_code_of(run: Run) -> int:
-    """What `gpuyard run` ends with: the process's own code, 125 when it has none."""
-    if run.state.state == "succeeded":
+    """What `gpuyard run` and `wait` end with: 0 for a run that succeeded, and for no other.
+
+    Else the process's own code. Where it has none, or ended well all the same (it saved on SIGTERM): 124 for a
+    timeout, as timeout(1) has it, 125 for the rest.
+    """
+    state = run.state
+    if state.state == "succeeded":
         return 0
-    return 125 if run.state.exit_code is None else run.state.exit_code
+    return state.exit_code or (124 if state.reason is Reason.DEADLINE_EXCEEDED else 125)
 
 
 def has_ended(run: Run) -> bool:

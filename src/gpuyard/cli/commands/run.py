@@ -55,9 +55,10 @@ Examples:
   gpuyard run -f gpuyard.yaml --dry-run -o yaml
 
 \b
-Exit code: that of the process (128+n for signal n); 125 when gpuyard
-itself failed after the submit, 2 for misuse before it. Ctrl-C detaches
-with 0; the run goes on.
+Exit code: that of the process (128+n for signal n), never 0 for a run
+that failed or was stopped: then 124 for a timeout, else 125. 125 too
+when gpuyard itself failed after the submit, 2 for misuse before it.
+Ctrl-C detaches with 0; the run goes on.
 """,
 )
 @click.argument("command_line", metavar="[SCRIPT|COMMAND]...", nargs=-1, shell_complete=complete_scripts)

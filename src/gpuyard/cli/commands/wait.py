@@ -24,8 +24,9 @@ Examples:
   gpuyard wait --timeout 8h train-a train-b
 
 \b
-Exit code: 0 when all succeeded, else that of the first that ended
-otherwise; 124 when the time is over. Ctrl-C ends the waiting alone.
+Exit code: 0 when all succeeded, else what `gpuyard run` would end with
+for the first that didn't; 124 when the time is over. Ctrl-C ends the
+waiting alone.
 """,
 )
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_runs)
