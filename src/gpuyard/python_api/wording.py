@@ -68,11 +68,15 @@ def _call(command: str) -> str | None:
         elif option == "--env":
             name, _, setting = value.partition("=")
             given.append(f"env={ {name: setting}!r}")
+        elif option == "--shell":
+            given.append(f"shell={value!r}")
         else:
             return None
     if words[:1] == ["--"]:
         words.pop(0)
-    return f"run({', '.join([*([repr(words)] if words else []), *given])})"
+    # A shell reads a line, which is text.
+    run: str | list[str] = words[0] if len(words) == 1 and "--shell" in command else words
+    return f"run({', '.join([*([repr(run)] if words else []), *given])})"
 
 
 @contextmanager

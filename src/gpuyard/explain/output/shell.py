@@ -15,6 +15,6 @@ SHELL_LINES = (
         r"(?:source|\[\[|shopt|declare|typeset|function|pushd|popd|mapfile): not found|"
         r"(?:Bad substitution|Syntax error: \"\(\" unexpected|Syntax error: redirection unexpected))",
         "sh ran what only bash understands",
-        "run it with bash: `gpuyard run -- bash -c '…'`; a script starts with #!/bin/bash",
+        "run it with bash: `gpuyard run --shell bash -- '…'`; a script starts with #!/bin/bash",
     ),
 )  # fmt: skip

@@ -109,7 +109,8 @@ _OTHER = meaning(
 
 #: Of a command line in quotes, which was taken for the name of a program.
 _WHOLE_LINE = Remedy(
-    "write its words without quotes around all of them, or give the line to a shell: bash -c '…'"
+    "write its words without quotes around all of them, or let a shell read the line: "
+    "`gpuyard run --shell bash -- '…'`"
 )
 
 

@@ -112,7 +112,8 @@ def _without_quotes(line: str) -> str:
     The user's own shell would run a part of a line such as `python a.py; echo done` by itself, here.
     """
     if needs_shell(line):
-        return f"let a shell read it: gpuyard run … -- bash -c {shlex.quote(line)}"
+        # With `bash -c` a line would succeed whenever its last part does: `python train.py | tee log`.
+        return f"let a shell read it: gpuyard run … --shell bash -- {shlex.quote(line)}"
     return f"leave the quotes out: gpuyard run … -- {' '.join(line.split())}"
 
 

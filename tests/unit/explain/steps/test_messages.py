@@ -367,7 +367,7 @@ def test_a_whole_line_in_quotes_is_no_program() -> None:
     text = 'exec: "python a.py; echo done": executable file not found in $PATH'
     found = find_start(RunObjects(job(), waiting("RunContainerError", text)))
     assert found is not None and found.cause is Cause.NO_EXECUTABLE
-    assert [str(remedy).endswith("bash -c '…'") for remedy in found.remedies] == [True]
+    assert [str(remedy).endswith("`gpuyard run --shell bash -- '…'`") for remedy in found.remedies] == [True]
 
 
 def test_a_command_that_the_shell_misses_is_looked_for_in_the_image_only_where_there_is_one() -> None:
