@@ -30,10 +30,10 @@ is followed by the run's own output, unless `-d` detaches.
 | 0 | done; also when Ctrl-C detached from a run that goes on |
 | 1 | it couldn't be done: the yard is stopped, the API said no, a file can't be written |
 | 2 | misuse, and nothing was submitted: see below |
-| 124 | a run was over its `--timeout`, and its process ended with 0 or without a code; `wait`: its own `--timeout` is over |
-| 125 | a run failed or was stopped, and its process ended with 0 or without a code; `run`: gpuyard itself failed after the submit |
+| 124 | `wait --timeout` is over; or a run was over its `--timeout`, and its process has no code but 0 |
+| 125 | a run failed or was stopped, and its process has no code but 0; or `run` itself failed after the submit |
 | 130 | Ctrl-C before there was anything to detach from |
-| any | `run`, `wait` and `logs -f` end with the code of the run's process, 128+n for signal n, of the last attempt |
+| any | `run`, `wait` and `logs -f` end with the code of the run's last process, 128+n for signal n |
 
 A run that ended without success never gives 0, also where its process saved on SIGTERM and ended well.
 Misuse is a wrong option or spec, a file that isn't there, a name that is taken or unknown, and a run that no

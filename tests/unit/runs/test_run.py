@@ -8,7 +8,9 @@ from gpuyard.kube.wellknown import ANNOTATION_OOM_KILLS
 from gpuyard.runs.run import Run, exit_code_of, make_run, oom_text
 
 
-def run_of(condition: str, phase: str, exit_code: int | None, *, pod_reason: str = "", **annotations: str) -> Run:
+def run_of(
+    condition: str, phase: str, exit_code: int | None, *, pod_reason: str = "", **annotations: str
+) -> Run:
     terminated = {"exitCode": exit_code, "finishedAt": "2026-01-31T12:00:00Z"}
     status: dict[str, Any] = {"phase": phase, "reason": pod_reason}
     if exit_code is not None:
