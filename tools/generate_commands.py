@@ -31,7 +31,7 @@ is followed by the run's own output, unless `-d` detaches.
 | 1 | it couldn't be done: the yard is stopped, the API said no, a file can't be written |
 | 2 | misuse, and nothing was submitted: see below |
 | 124 | `wait --timeout` is over; or a run was over its `--timeout`, and its process has no code but 0 |
-| 125 | a run failed or was stopped, and its process has no code but 0; or `run` itself failed after the submit |
+| 125 | a run failed or was stopped, and its process has no code but 0; `run`: or gpuyard itself failed |
 | 130 | Ctrl-C before there was anything to detach from |
 | any | `run`, `wait` and `logs -f` end with the code of the run's last process, 128+n for signal n |
 

@@ -53,8 +53,8 @@ def oom_text(run: Run) -> str:
 def exit_code_of(run: Run) -> int:
     """What `gpuyard run` and `wait` end with: 0 for a run that succeeded, and for no other.
 
-    Else the process's own code. Where it has none, or ended well all the same (it saved on SIGTERM): 124 for a
-    timeout, as timeout(1) has it, 125 for the rest.
+    Else the process's own code. Where it has none, or ended well all the same (it saved on SIGTERM): 124 for
+    a timeout, as timeout(1) has it, 125 for the rest.
     """
     state = run.state
     if state.state == "succeeded":

@@ -43,7 +43,7 @@ class RunState:
         message: one sentence with the details, or empty.
         exit_code: of the last attempt once the run has ended (128+n for signal n), of the first failing
             rank where it has several pods; None while it goes on, or when no process has ended. A run that
-            was stopped or timed out may have 0, where its process saved and ended well: `state` tells success.
+            was stopped or timed out may have 0, where its process saved and ended well.
         gpus: asked for, over all pods that run at a time.
         simulated: whether it has, or had, simulated GPUs.
         nodes: where its pods are or were, sorted.
