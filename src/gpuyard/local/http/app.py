@@ -32,6 +32,9 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 _VERSION_HEADER = (b"gpuyard-version", __version__.encode())
 #: Kubernetes' own sentence comes first: clients look for it.
 _KUBERNETES = "the server could not find the requested resource"
+#: What begins so is a user, a group, a uid or something else of whom the request is to be done as. Done as the
+#: yard's own user it would be done with rights that nobody meant.
+_IMPERSONATION = b"impersonate-"
 
 
 class ApiApp:
@@ -84,12 +87,9 @@ class ApiApp:
 
     async def _route(self, request: Request) -> Response | Stream:
         path = request.path
-        if (user := request.headers.get(b"impersonate-user")) is not None:
-            # Done as the yard's own user it would be done with rights that nobody meant.
-            raise errors.Forbidden(
-                f'users "{user.decode("latin-1")}" is forbidden: this gpuyard yard has one user, whom nobody '
-                "can impersonate"
-            )
+        for name, value in request.headers.items():
+            if name.startswith(_IMPERSONATION):
+                raise errors.Forbidden(_not_lent(name, value))
         target = parse_target(path, self._kinds)
         if target is not None:
             return await self._resources.answer(target, request)
@@ -155,6 +155,11 @@ async def send_response(response: Response, send: Send) -> None:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})
+
+
+def _not_lent(header: bytes, value: bytes) -> str:
+    whom = f'{header.removeprefix(_IMPERSONATION).decode("latin-1")} "{value.decode("latin-1")}"'
+    return f"{whom} is forbidden: this gpuyard yard has one user, whom nobody can impersonate"
 
 
 def _warning(text: str) -> bytes:

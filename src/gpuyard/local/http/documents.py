@@ -15,7 +15,7 @@ from gpuyard.local.objects.kinds.registry import Kinds
 #: The release whose API this is a part of; `kubectl version` must be able to parse it.
 KUBERNETES_VERSION = "1.34.0"
 
-_OTHER_PATHS = ("/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
+_OTHER_PATHS = ("/", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
 HEALTH_PATHS = ("/healthz", "/livez", "/readyz")
 
 _VERSION = orjson.dumps(
@@ -47,8 +47,8 @@ class Documents:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Where there is a document, those of OpenAPI's groups left out."""
-        return tuple(sorted((*self._discovery.paths(), *_OTHER_PATHS)))
+        """Where there is a document."""
+        return tuple(sorted((*self._discovery.paths(), *self._openapi.paths(), *_OTHER_PATHS)))
 
     def find(self, request: Request) -> Response | None:
         """The document at a path that isn't a resource's; None when there is none.

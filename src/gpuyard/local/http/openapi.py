@@ -7,7 +7,7 @@ Source: kube-openapi's documents as kube-apiserver serves them under /openapi/v3
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from importlib import resources
 from typing import Any
@@ -73,6 +73,10 @@ class OpenApi:
         for spec in kinds:
             self._by_group.setdefault(_group_path(spec.resource), []).append(spec)
         self._documents: dict[str, bytes] = {}
+
+    def paths(self) -> Iterable[str]:
+        """Where there is the document of a group and version."""
+        return (f"{_ROOT}/{name}" for name in self._by_group)
 
     def document(self, path: str) -> bytes | None:
         """The index at `/openapi/v3`, or the document of one group and version below it; None elsewhere."""

@@ -342,6 +342,17 @@ async def test_a_question_is_answered_and_not_kept(served: Served) -> None:
     )
 
 
-async def test_nobody_else_s_rights_are_lent(served: Served) -> None:
-    said = refused(await served.http.get(PODS, headers={"Impersonate-User": "bob"}), 403, "Forbidden")
-    assert said.startswith('users "bob" is forbidden')
+@pytest.mark.parametrize(
+    "header", ["Impersonate-User", "Impersonate-Group", "IMPERSONATE-UID", "impersonate-Extra-scopes"]
+)
+async def test_nobody_else_s_rights_are_lent(served: Served, header: str) -> None:
+    said = refused(await served.http.get(PODS, headers={header: "bob"}), 403, "Forbidden")
+    whom = header.lower().removeprefix("impersonate-")
+    assert said.startswith(f'{whom} "bob" is forbidden')
+
+
+async def test_the_review_knows_each_document_there_is(served: Served) -> None:
+    listed = (await served.http.get("/")).json()["paths"]
+    assert "/openapi/v3/apis/batch/v1" in listed
+    for path in listed:
+        assert (await served.http.get(path)).status_code == 200

@@ -44,10 +44,19 @@ def _answer_access(review: Manifest, served: ServedApi) -> Manifest:
 
 def _refused_resource(asked: Manifest, kinds: Iterable[KindSpec]) -> str:
     """Why not; empty for what is served."""
-    verb, group, plural = (str(asked.get(name, "")) for name in ("verb", "group", "resource"))
-    part = str(asked.get("subresource", ""))
-    verbs = [set(found) for name, found in _served(kinds) if _is_asked(name, group, plural, part)]
+    verb, group, version, plural, part = (
+        str(asked.get(name) or "") for name in ("verb", "group", "version", "resource", "subresource")
+    )
+    verbs = [
+        found
+        for resource, name, found in _served(kinds)
+        if group in (_ANY, resource.group)
+        and version in ("", _ANY, resource.version)
+        and plural in (_ANY, resource.plural)
+        and _is_part(name, plural, part)
+    ]
     named = f"{plural}{part and f'/{part}'}{f'.{group}' if group and group != _ANY else ''}"
+    named += f" of version {version}" if version and version != _ANY else ""
     if not verbs:
         return f"this gpuyard yard serves no {named}"
     if verb != _ANY and not any(verb in found for found in verbs):
@@ -55,22 +64,19 @@ def _refused_resource(asked: Manifest, kinds: Iterable[KindSpec]) -> str:
     return ""
 
 
-def _is_asked(name: tuple[str, str, str], *asked: str) -> bool:
-    """Whether group, plural and subresource are these; all subresources of all resources are `*` too."""
-    group, plural, part = asked
-    return all(
-        wanted in (_ANY, found)
-        for wanted, found in zip((group, plural, _ANY if plural == _ANY else part), name, strict=True)
-    )
+def _is_part(name: str, plural: str, asked: str) -> bool:
+    """Whether a subresource is asked for; `pods/*` are those of pods without pods, and `*` is all of all."""
+    if asked == _ANY:
+        return bool(name)
+    return asked == name or (plural == _ANY and not asked)
 
 
-def _served(kinds: Iterable[KindSpec]) -> Iterator[tuple[tuple[str, str, str], tuple[str, ...]]]:
-    """Verbs by group, plural and subresource."""
+def _served(kinds: Iterable[KindSpec]) -> Iterator[tuple[Resource, str, tuple[str, ...]]]:
+    """Verbs by resource and subresource, which is empty for the resource itself."""
     for spec in kinds:
-        group, plural = spec.resource.group, spec.resource.plural
-        yield (group, plural, ""), spec.verbs
+        yield spec.resource, "", spec.verbs
         for part in spec.subresources:
-            yield (group, plural, part.name), part.verbs
+            yield spec.resource, part.name, part.verbs
 
 
 def _refused_path(asked: Manifest, paths: Iterable[str]) -> str:
@@ -78,7 +84,7 @@ def _refused_path(asked: Manifest, paths: Iterable[str]) -> str:
     if verb not in ("get", _ANY):
         return f"this gpuyard yard's documents are only read, not {verb or 'asked for without a verb'}"
     begin = path.removesuffix(_ANY)
-    there = begin != path or path == "/" or path in paths or path.startswith("/openapi/v3/")
+    there = any(served.startswith(begin) for served in paths) if begin != path else path in paths
     return "" if there else f"this gpuyard yard serves nothing at {path}"
 
 
@@ -86,10 +92,14 @@ def _answer_rules(review: Manifest, served: ServedApi) -> Manifest:
     if not (review.get("spec") or {}).get("namespace"):
         raise errors.BadRequest("no namespace on request")
     rules = [
-        {"verbs": list(verbs), "apiGroups": [group], "resources": [plural + (part and f"/{part}")]}
-        for (group, plural, part), verbs in _served(served.kinds)
+        {
+            "verbs": list(verbs),
+            "apiGroups": [resource.group],
+            "resources": [resource.plural + (part and f"/{part}")],
+        }
+        for resource, part, verbs in _served(served.kinds)
     ]
-    paths = {"verbs": ["get"], "nonResourceURLs": [*served.paths, "/openapi/v3/*"]}
+    paths = {"verbs": ["get"], "nonResourceURLs": list(served.paths)}
     return {"resourceRules": rules, "nonResourceRules": [paths], "incomplete": False}
 
 

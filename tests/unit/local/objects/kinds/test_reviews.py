@@ -10,7 +10,7 @@ from gpuyard.local.objects.kinds.kind import ServedApi
 from gpuyard.local.objects.kinds.reviews import REVIEWS
 from gpuyard.local.objects.kinds.served import yard_kinds
 
-SERVED = ServedApi((*yard_kinds(), *REVIEWS), ("/healthz", "/version"))
+SERVED = ServedApi((*yard_kinds(), *REVIEWS), ("/", "/healthz", "/openapi/v3/apis/batch/v1", "/version"))
 WHO, ACCESS, RULES = REVIEWS
 
 
@@ -28,7 +28,10 @@ def may(**spec: Any) -> tuple[bool, str]:
         ("get", "", "pods", "log"),
         ("create", "", "pods", "eviction"),
         ("*", "*", "*", ""),
+        ("*", "*", "*", "*"),
+        ("list", "*", "*", ""),
         ("get", "*", "pods", "*"),
+        ("get", "", "*", "log"),
         ("create", "authorization.k8s.io", "selfsubjectaccessreviews", ""),
     ],
 )
@@ -37,12 +40,23 @@ def test_what_is_served_may_be_done(verb: str, group: str, resource: str, subres
     assert may(resourceAttributes={**asked, "namespace": "a"})[0]
 
 
+@pytest.mark.parametrize("version", ["v1", "*", "", None])
+def test_the_version_that_is_served(version: str | None) -> None:
+    asked = {"verb": "create", "group": "batch", "resource": "jobs", "version": version}
+    assert may(resourceAttributes=asked)[0]
+
+
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
         ({"verb": "get", "group": "apps", "resource": "deployments"}, "serves no deployments.apps"),
         ({"verb": "create", "resource": "jobs"}, "serves no jobs"),
         ({"verb": "create", "resource": "pods", "subresource": "exec"}, "serves no pods/exec"),
+        ({"verb": "create", "group": "batch", "resource": "jobs", "version": "v1beta1"}, "of version v1beta1"),
+        ({"verb": "get", "resource": "pods", "subresource": "log", "version": "v2"}, "pods/log of version v2"),
+        ({"verb": "list", "resource": "pods", "subresource": "*"}, "the verb list of pods/*"),
+        ({"verb": "list", "resource": "*", "subresource": "log"}, "the verb list of */log"),
+        ({"verb": "get", "resource": "configmaps", "subresource": "*"}, "serves no configmaps/*"),
         ({"verb": "deletecollection", "resource": "namespaces"}, "the verb deletecollection of namespaces"),
         ({"verb": "impersonate", "resource": "serviceaccounts"}, "the verb impersonate of serviceaccounts"),
         ({"verb": "get", "group": "authentication.k8s.io", "resource": "selfsubjectreviews"}, "the verb get"),
@@ -61,6 +75,15 @@ def test_what_is_not_served_is_refused_with_the_reason(asked: dict[str, str], wh
         ("/openapi/v3/apis/batch/v1", "get", True),
         ("/", "get", True),
         ("*", "*", True),
+        ("/*", "get", True),
+        ("/ver*", "get", True),
+        ("/version*", "get", True),
+        ("/openapi/v3/*", "get", True),
+        ("/nothing*", "get", False),
+        ("/version/*", "get", False),
+        ("version*", "get", False),
+        ("/openapi/v3/apis/apps/v1", "get", False),
+        ("", "get", False),
         ("/metrics", "get", False),
         ("/version", "post", False),
     ],
