@@ -54,6 +54,10 @@ def test_the_xid_reaches_explain_and_goes_again(gpus: Yard) -> None:
     assert "stop it and submit it again" in explained
     assert "take it out of simulated-health.json" in explained and "drain" not in explained
 
+    told = yard.json("explain", "trainer")
+    assert told["blocked"] is None and told["threatened"]["cause"] == "unhealthy_device"
+    assert {step["step"]: step["state"] for step in told["ladder"]}["devices"] == "passed"
+
     # One that waits for all of them is told the same.
     yard.ok("run", "-d", "-n", "waiter", "--gpus", "8", "--", "true")
     until(lambda: f"GPU 0 {said}" in yard.ok("explain", "waiter"), "the run that waits knows why")

@@ -32,10 +32,10 @@ class Ladder:
     """What each step says.
 
     Attributes:
-        findings: of the steps that hold the run, in the order of the steps.
+        findings: what holds the run or threatens it, in the order of the steps.
         reached: the step that it is at.
         over: nothing of it goes on any more.
-        runs: a process of it runs: what is found threatens it, and doesn't hold it.
+        runs: a process of it runs.
     """
 
     findings: tuple[Finding, ...]
@@ -46,21 +46,24 @@ class Ladder:
     @property
     def blocking(self) -> Finding | None:
         """The first that holds it: the answer."""
-        return self.findings[0] if self.findings else None
+        return None if self.threat or not self.findings else self.findings[0]
+
+    @property
+    def threat(self) -> Finding | None:
+        """The first where the run goes on all the same: a GPU became unhealthy under it."""
+        sick = bool(self.findings) and self.findings[0].cause is Cause.UNHEALTHY_DEVICE
+        return self.findings[0] if self.runs and sick else None
 
     def lines(self) -> list[str]:
         """For people: the step that holds it, the evidence, what would help, and what comes after."""
-        if self.blocking is None:
+        if not self.findings:
             return []
         first, *further = self.findings
         evidence = first.evidence
         if len(evidence) > _MOST_LINES:
             evidence = (*evidence[: _MOST_LINES - 1], f"… and {len(evidence) - _MOST_LINES + 1} more lines")
         where = f"{'failed' if self.over else 'held'} at {first.step}: "
-        said = [
-            f"{'it runs, but ' if self.runs and first.step is Step.DEVICES else where}{first.headline}",
-            *evidence,
-        ]
+        said = [f"{'it runs, but ' if self.threat else where}{first.headline}", *evidence]
         for number, remedy in enumerate(first.remedies):
             said.append(f"{'or' if number else first.lead}: {remedy}")
         return said + [f"after that, {finding.step}: {finding.headline}" for finding in further]
@@ -74,7 +77,7 @@ class Ladder:
 
     def _state(self, step: Step) -> str:
         order = list(Step)
-        if any(finding.step is step for finding in self.findings):
+        if any(finding.step is step for finding in self.findings if finding is not self.threat):
             return "blocked"
         if order.index(step) < order.index(self.reached) or (self.over and not self.findings):
             return "passed"

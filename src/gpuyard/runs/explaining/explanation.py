@@ -67,10 +67,11 @@ class Answer:
 
     def to_json(self) -> dict[str, Any]:
         """The stable keys of `explain -o json`."""
-        blocking = self.ladder.blocking
+        blocking, threat = self.ladder.blocking, self.ladder.threat
         return {
             "run": self.run.state.to_json(),
             "blocked": blocking.to_json() if blocking else None,
+            "threatened": threat.to_json() if threat else None,
             "ladder": self.ladder.to_json(),
             "explanation": self.explanation.to_json() if self.explanation else None,
             "diagnoses": [diagnosis.to_json() for diagnosis in self.diagnoses],

@@ -183,10 +183,23 @@ def test_a_sick_device_under_a_running_pod() -> None:
     health = [{"resourceID": "GPU-1", "health": "Unhealthy"}, {"resourceID": "GPU-2", "health": "Healthy"}]
     container = {"allocatedResourcesStatus": [{"name": "nvidia.com/gpu", "resources": health}]}
     ladder = climb(RunObjects(job(), pod({"running": {}}, phase="Running", container=container)), None)
-    assert ladder.blocking is not None
-    assert (ladder.blocking.step, ladder.blocking.cause) == ("devices", "unhealthy_device")
-    assert ladder.blocking.evidence == ("nvidia.com/gpu GPU-1: Unhealthy",)
-    assert climb(RunObjects(job(), pod({"running": {}}, phase="Running")), None).blocking is None
+    assert ladder.threat is not None and ladder.blocking is None
+    assert (ladder.threat.step, ladder.threat.cause) == ("devices", "unhealthy_device")
+    assert ladder.threat.evidence == ("nvidia.com/gpu GPU-1: Unhealthy",)
+    states = {step["step"]: (step["state"], step["headline"]) for step in ladder.to_json()}
+    assert states["devices"] == ("passed", ladder.threat.headline)
+    assert states["process"] == ("under_way", None)
+    assert climb(RunObjects(job(), pod({"running": {}}, phase="Running")), None).threat is None
+
+
+def test_a_sick_device_holds_what_no_longer_runs() -> None:
+    """Nor does a program that isn't there for the moment run on: it is to start again on that device."""
+    health = [{"resourceID": "GPU-1", "health": "Unhealthy"}]
+    container = {"allocatedResourcesStatus": [{"name": "nvidia.com/gpu", "resources": health}]}
+    waits = pod({"waiting": {"reason": "ContainerCreating"}}, phase="Pending", container=container)
+    ladder = climb(RunObjects(job(), waits), None)
+    assert ladder.threat is None and ladder.blocking is not None
+    assert ladder.blocking.cause == "unhealthy_device"
 
 
 SINCE = "2026-01-31T12:03:00Z"
