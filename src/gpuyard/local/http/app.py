@@ -32,8 +32,8 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 _VERSION_HEADER = (b"gpuyard-version", __version__.encode())
 #: Kubernetes' own sentence comes first: clients look for it.
 _KUBERNETES = "the server could not find the requested resource"
-#: What begins so is a user, a group, a uid or something else of whom the request is to be done as. Done as the
-#: yard's own user it would be done with rights that nobody meant.
+#: What begins so names a user, a group or a uid. Done as the yard's own user, one with it would be done
+#: with rights that nobody meant.
 _IMPERSONATION = b"impersonate-"
 
 
