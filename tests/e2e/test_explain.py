@@ -114,6 +114,23 @@ def test_the_queue_goes_by_priority_and_then_by_age(yard: Yard) -> None:
     yard.api("DELETE", f"{path}/urgent")
 
 
+def test_what_others_in_the_queue_would_take_isnt_offered(yard: Yard) -> None:
+    yard.background("x0", "--gpus", "8", "--", "sleep", "600")
+    for name, more in (("x1", ()), ("x2", ()), ("x3", ("--priority", "high"))):
+        yard.ok("run", "-d", "-n", name, "--gpus", "8", *more, "--", "sleep", "600")
+        yard.wait_for(name, "pending")
+    assert "what would run now: stop run x0" in yard.ok("explain", "x3")
+    first, second = yard.ok("explain", "x1"), yard.ok("explain", "x2")
+    assert "run x3 is ahead of it" in first and "stop run x0" not in first
+    assert "run x3 is ahead of it" in second and "stop run x0" not in second
+    yard.ok("rm", "--force", "x3")
+    assert "what would run now: stop run x0" in yard.ok("explain", "x1")
+    assert "run x1 is ahead of it" in yard.ok("explain", "x2")
+    yard.ok("stop", "x0")
+    yard.wait_for("x1", "running")
+    assert yard.wait_for("x2", "pending")["state"] == "pending"
+
+
 def test_explain_for_machines_is_json_in_every_state(target: Shell) -> None:
     target.ok("run", "-n", "over", "--", "true")
     assert json.loads(target.ok("explain", "over", "-o", "json"))["run"]["state"] == "succeeded"

@@ -19,7 +19,7 @@ from gpuyard.kube.objects import PODS, Manifest, ObjectKey, key_of
 from gpuyard.kube.timestamps import format_time
 from gpuyard.scheduling.decide import decide, order
 from gpuyard.scheduling.requests import PodRequest
-from gpuyard.scheduling.snapshot import NodeState, Snapshot, holds
+from gpuyard.scheduling.snapshot import NodeState, Snapshot, holds, waits
 
 log = logging.getLogger(__name__)
 
@@ -243,11 +243,4 @@ def _of_its_types(parsed: Parsed) -> Parsed:
 
 def _is_waiting(pod: Manifest) -> bool:
     """Whether the pod is ours to place."""
-    spec = pod["spec"]
-    return (
-        not spec.get("nodeName")
-        and not spec.get("schedulingGates")
-        and not pod["metadata"].get("deletionTimestamp")
-        and spec.get("schedulerName", NAME) == NAME
-        and (pod.get("status") or {}).get("phase", "Pending") == "Pending"
-    )
+    return waits(pod) and pod["spec"].get("schedulerName", NAME) == NAME

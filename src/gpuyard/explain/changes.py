@@ -1,32 +1,23 @@
-"""Changes that would let a pod run, found by trying them: each plan is applied and fits before it is told."""
+"""What can be changed so that a pod may run: what it asks for, who holds it, which GPUs are healthy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, TypeAlias
 
-from gpuyard.explain.holders import Holder, smallest_release
+from gpuyard.explain.holders import Holder
 from gpuyard.gpus.catalogue import in_words as models_in_words
+from gpuyard.gpus.faults import GpuFault
 from gpuyard.kube.nodes import format_taint
 from gpuyard.kube.selectors import Requirement
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL
-from gpuyard.scheduling.amounts import affordable, in_words, number, quantity
-from gpuyard.scheduling.fit import (
-    Insufficient,
-    LabelMismatch,
-    Untolerated,
-    WrongModel,
-    fit,
-    wanted_models,
-)
+from gpuyard.scheduling.amounts import in_words, number, quantity
+from gpuyard.scheduling.fit import wanted_models
 from gpuyard.scheduling.requests import NodeTerm, PodRequest
-from gpuyard.scheduling.snapshot import PASSING_TAINTS, NodeState, Snapshot
+from gpuyard.scheduling.snapshot import NodeState, Snapshot
 
-_MOST_FIXES = 20
-#: How alike two words are when one is the other mistyped; `node-a` and `node-b` aren't.
-_LIKENESS = 0.85
+_MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -68,8 +59,8 @@ class UseModel:
 
     def _renamed(self, requirements: tuple[Requirement, ...]) -> tuple[Requirement, ...]:
         new = (Requirement(LABEL_GPU_MODEL, "In", (self.model,)),) if self.model else ()
-        found = any(_names_model(r) for r in requirements)
-        return tuple(r for r in requirements if not _names_model(r)) + (new if found else ())
+        found = any(names_model(r) for r in requirements)
+        return tuple(r for r in requirements if not names_model(r)) + (new if found else ())
 
     def __str__(self) -> str:
         return f"use {self.model or 'any GPU model'} instead of {models_in_words(self.instead_of)}"
@@ -171,16 +162,16 @@ class Release:
         """The request as it is: the nodes change."""
         return request
 
-    def release(self, snapshot: Snapshot) -> Snapshot:
+    def alter(self, snapshot: Snapshot) -> Snapshot:
         """The nodes without what these hold."""
         return snapshot.without_pods(lambda pod: any(holder.owns(pod) for holder in self.holders))
 
     def __str__(self) -> str:
         stop = [h.title for h in self.holders if not h.ending]
         wait = [h.title for h in self.holders if h.ending]
-        parts = [f"stop {_and(stop)}"] if stop else []
+        parts = [f"stop {joined(stop)}"] if stop else []
         if wait:
-            parts.append(f"wait for {_and(wait)} to end")
+            parts.append(f"wait for {joined(wait)} to end")
         return " and ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
@@ -188,116 +179,43 @@ class Release:
         return {"kind": "release", "holders": [h.to_json() for h in self.holders]}
 
 
-Change: TypeAlias = AskFor | UseModel | Tolerate | UseLabel | DropSelector | DropAffinity | Release
-
-
 @dataclass(frozen=True)
-class ChangeSet:
-    """Changes that together let the pod run on a node."""
+class Mend:
+    """Mend unhealthy GPUs of a node, so that `amount` more of the resource can be had."""
 
     node: str
-    changes: tuple[Change, ...]
+    faults: tuple[GpuFault, ...]
+    resource: str
+    amount: int
 
-    def apply(self, request: PodRequest, snapshot: Snapshot) -> tuple[PodRequest, Snapshot]:
-        """What would be asked, and of what, once the changes are made."""
-        for change in self.changes:
-            request = change.apply(request)
-            if isinstance(change, Release):
-                snapshot = change.release(snapshot)
-        return request, snapshot
+    def apply(self, request: PodRequest) -> PodRequest:
+        """The request as it is: the node changes."""
+        return request
 
-    def works(self, request: PodRequest, snapshot: Snapshot) -> bool:
-        """Whether the pod then fits on the node."""
-        request, snapshot = self.apply(request, snapshot)
-        return not fit(request, snapshot.nodes[self.node])
+    def alter(self, snapshot: Snapshot) -> Snapshot:
+        """The nodes with these GPUs healthy."""
+        return Snapshot({**snapshot.nodes, self.node: self.mended(snapshot.nodes[self.node])})
+
+    def mended(self, node: NodeState) -> NodeState:
+        """The node with these GPUs healthy."""
+        amount = self.amount + node.allocatable.get(self.resource, 0)
+        return replace(node, allocatable={**node.allocatable, self.resource: amount})
 
     def __str__(self) -> str:
-        return f"{_and([str(change) for change in self.changes])} (node {self.node})"
+        if len(self.faults) > _MOST_NAMED:
+            return f"mend {len(self.faults)} GPUs"
+        return f"mend GPU{'s'[len(self.faults) == 1 :]} {joined([str(fault.index) for fault in self.faults])}"
 
     def to_json(self) -> dict[str, Any]:
-        """`{"node": …, "changes": […], "text": …}`."""
-        return {"node": self.node, "changes": [c.to_json() for c in self.changes], "text": str(self)}
+        """`{"kind": "mend", "gpus": […]}`."""
+        return {"kind": "mend", "gpus": [fault.to_json() for fault in self.faults]}
 
 
-def find_plans(request: PodRequest, snapshot: Snapshot) -> tuple[ChangeSet, ...]:
-    """The best plan of each sort, the smallest first: ask otherwise, ask for less, take from others.
-
-    Nothing is found where every node is away, cordoned, or too small for what can't be asked otherwise.
-    """
-    otherwise: list[ChangeSet] = []
-    smaller: list[ChangeSet] = []
-    taking: list[ChangeSet] = []
-    for node in snapshot.nodes.values():
-        fixed = _suited(request, node)
-        if fixed is None:
-            continue
-        changes, suited = fixed
-        short = [m for m in fit(suited, node) if isinstance(m, Insufficient)]
-        if not short:
-            otherwise.append(ChangeSet(node.name, changes))
-            continue
-        if all(affordable(m.resource, m.free) > 0 for m in short):
-            less = tuple(AskFor(m.resource, affordable(m.resource, m.free), m.needs) for m in short)
-            smaller.append(ChangeSet(node.name, changes + less))
-        missing = {m.resource: m.needs - m.free for m in short}
-        if holders := smallest_release(node.pods, missing, request.key.namespace):
-            taking.append(ChangeSet(node.name, (*changes, Release(holders))))
-    best = (_best(otherwise), _best(smaller), _best(taking))
-    found = (plan for plan in best if plan and plan.changes and plan.works(request, snapshot))
-    return tuple(sorted(found, key=lambda plan: len(plan.changes)))
+Change: TypeAlias = AskFor | UseModel | Tolerate | UseLabel | DropSelector | DropAffinity | Release | Mend
 
 
-def _suited(request: PodRequest, node: NodeState) -> tuple[tuple[Change, ...], PodRequest] | None:
-    """The request changed until only resources are in its way there, and by which changes."""
-    changes: list[Change] = []
-    for _ in range(_MOST_FIXES):
-        misfit = next(iter(fit(request, node)), None)
-        match misfit:
-            case None | Insufficient():
-                return tuple(changes), request
-            case Untolerated() if not misfit.key.startswith(PASSING_TAINTS):
-                change: Change = Tolerate(misfit.taint)
-            case WrongModel():
-                change = UseModel(misfit.actual, misfit.wanted)
-            case LabelMismatch():
-                change = _other_labels(misfit, node)
-            case _:
-                return None
-        changes.append(change)
-        request = change.apply(request)
-    return None
-
-
-def _other_labels(misfit: LabelMismatch, node: NodeState) -> Change:
-    others = tuple(r for r in misfit.selector if not _names_model(r))
-    for requirement in others:
-        if meant := _meant(requirement, node):
-            return UseLabel(meant, requirement)
-    return DropSelector(others) if others else DropAffinity()
-
-
-def _meant(requirement: Requirement, node: NodeState) -> Requirement | None:
-    """The node's label of which this is a misspelling, if there is one."""
-    value = requirement.values[0]
-    key = next(iter(get_close_matches(requirement.key, node.labels, n=1, cutoff=_LIKENESS)), "")
-    if key and get_close_matches(value, [node.labels[key]], n=1, cutoff=_LIKENESS):
-        return Requirement(key, "In", (node.labels[key],))
-    return None
-
-
-def _best(plans: Iterable[ChangeSet]) -> ChangeSet | None:
-    return min(plans, key=_size, default=None)
-
-
-def _size(plan: ChangeSet) -> tuple[int, int, int, float, str]:
-    """Fewer changes; taking from the less important and from fewer; giving up less."""
-    taken = [h for c in plan.changes if isinstance(c, Release) for h in c.holders if not h.ending]
-    given_up = sum(1 - c.amount / c.instead_of for c in plan.changes if isinstance(c, AskFor))
-    importance = max((h.priority for h in taken), default=0) if taken else -(2**31)
-    return len(plan.changes), importance, len(taken), given_up, plan.node
-
-
-def _names_model(requirement: Requirement) -> bool:
+def names_model(requirement: Requirement) -> bool:
+    """Whether it is about the GPU model."""
     return requirement.key == LABEL_GPU_MODEL and requirement.operator == "In"
 
 
@@ -305,5 +223,9 @@ def _pair(requirement: Requirement) -> str:
     return f"{requirement.key}={requirement.values[0]}"
 
 
-def _and(words: list[str]) -> str:
-    return " and ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else "".join(words)
+def joined(words: list[str]) -> str:
+    """`a, b and c`, of at least one."""
+    *others, last = words
+    # What has an "and" of its own ends with a comma.
+    between = ", and " if any(" and " in word for word in words) else " and "
+    return between.join((", ".join(others), last)) if others else last

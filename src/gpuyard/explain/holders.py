@@ -39,8 +39,7 @@ class Holder:
     @property
     def title(self) -> str:
         """`run train-a`, `deployment default/web`."""
-        near = self.kind == "run" and self.is_near
-        return f"{self.kind} {self.name}" if near else f"{self.kind} {self.namespace}/{self.name}"
+        return _title(self.namespace, self.kind, self.name, self.is_near)
 
     def owns(self, pod: PodRequest) -> bool:
         """Whether this pod, on whatever node, is one of the holder's."""
@@ -68,6 +67,15 @@ class Holder:
             "since": self.since,
             "ending": self.ending,
         }
+
+
+def title_of(pod: PodRequest, home: str) -> str:
+    """What people would stop to end this pod, as one of namespace `home` calls it."""
+    return _title(pod.key.namespace, *pod.holder, pod.key.namespace == home)
+
+
+def _title(namespace: str, kind: str, name: str, is_near: bool) -> str:
+    return f"{kind} {name}" if kind == "run" and is_near else f"{kind} {namespace}/{name}"
 
 
 def holders_of(pods: Iterable[PodRequest], resources: Collection[str], home: str) -> tuple[Holder, ...]:

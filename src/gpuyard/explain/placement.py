@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from gpuyard.explain.changes import ChangeSet, find_plans
 from gpuyard.explain.device_plugins import about_health, about_plugins, without_plugin
 from gpuyard.explain.holders import Holder, holders_of
 from gpuyard.explain.node_labels import about_labels, few
+from gpuyard.explain.plans import ChangeSet, find_plans
 from gpuyard.gpus.catalogue import in_words as models_in_words
 from gpuyard.gpus.faults import GpuFault, in_one_line
 from gpuyard.gpus.resources import gpus_in, is_gpu
@@ -195,19 +195,27 @@ class Explanation:
         }
 
 
-def explain(request: PodRequest, snapshot: Snapshot) -> Explanation:
-    """Why the pod isn't placed now. The pod must not be among the snapshot's own."""
-    return could_ever_fit(request, snapshot) or _explain(request, snapshot, never=False)
+def explain(request: PodRequest, snapshot: Snapshot, queue: Sequence[PodRequest] = ()) -> Explanation:
+    """Why the pod isn't placed now.
+
+    Args:
+        request: the pod, which must not be among the snapshot's own.
+        snapshot: the nodes.
+        queue: all pods that wait, in the scheduler's order.
+    """
+    return could_ever_fit(request, snapshot) or _explain(request, snapshot, queue, never=False)
 
 
 def could_ever_fit(request: PodRequest, snapshot: Snapshot) -> Explanation | None:
     """None when the pod fits some node that is empty, ready and healthy; else why none would do."""
     if decide(request, snapshot.at_its_best()).node is not None:
         return None
-    return _explain(request, snapshot, never=True)
+    return _explain(request, snapshot, (), never=True)
 
 
-def _explain(request: PodRequest, snapshot: Snapshot, *, never: bool) -> Explanation:
+def _explain(
+    request: PodRequest, snapshot: Snapshot, queue: Sequence[PodRequest], *, never: bool
+) -> Explanation:
     # What is held or sick now has no part in what could never run.
     judged = snapshot.at_its_best() if never else snapshot
     reports = [NodeReport.of(request, node) for node in judged.nodes.values()]
@@ -218,13 +226,25 @@ def _explain(request: PodRequest, snapshot: Snapshot, *, never: bool) -> Explana
     headline = _headline(blocker, request, judged, reports)
     if never:
         headline = f"no node could ever run this: {headline}"
-    plans = find_plans(request, judged) if blocker else ()
+    plans = find_plans(request, judged, queue) if blocker else ()
     hints: tuple[str, ...] = ()
     if blocker is Blocker.NO_GPUS:
         hints = about_plugins(snapshot)
     elif blocker is Blocker.SELECTOR:
         hints = about_labels(request, snapshot)
+    if blocker and queue:
+        hints += _about_queue(request, judged, queue)
     return Explanation(blocker, headline, never, tuple(reports), plans, hints)
+
+
+def _about_queue(request: PodRequest, snapshot: Snapshot, queue: Sequence[PodRequest]) -> tuple[str, ...]:
+    """Who would take what a change would free for it."""
+    plans = find_plans(request, snapshot)
+    ahead = dict.fromkeys(name for plan in plans for name in plan.overtakers(request, snapshot, queue))
+    if not ahead:
+        return ()
+    verb = "is" if len(ahead) == 1 else "are"
+    return (f"{few(list(ahead))} {verb} ahead of it, and would get what becomes free",)
 
 
 def _distance(report: NodeReport) -> tuple[int, int]:

@@ -127,6 +127,17 @@ class Snapshot:
         return Snapshot({name: node.at_its_best() for name, node in self.nodes.items()})
 
 
+def waits(pod: Manifest) -> bool:
+    """Whether a scheduler looks for a node for it."""
+    spec = pod["spec"]
+    return (
+        not spec.get("nodeName")
+        and not spec.get("schedulingGates")
+        and not pod["metadata"].get("deletionTimestamp")
+        and (pod.get("status") or {}).get("phase", "Pending") == "Pending"
+    )
+
+
 def holds(pod: Manifest) -> bool:
     """Whether the pod takes something from a node: bound, and not finished."""
     return bool((pod.get("spec") or {}).get("nodeName")) and not is_terminal(pod)

@@ -164,10 +164,9 @@ def _fault(pod: Manifest, node: Manifest | None) -> Finding | None:
     )
 
 
-def mend(fault: GpuFault, place: str = "") -> Remedy:
-    """What mends the GPU; on a cluster `place` goes before it."""
-    text, yard_text = place + fault.remedy(on_yard=False), fault.remedy(on_yard=True)
-    return Remedy(text, By.OPERATOR, yard_text=yard_text)
+def mend(fault: GpuFault) -> Remedy:
+    """What mends the GPU."""
+    return Remedy(fault.remedy(on_yard=False), By.OPERATOR, yard_text=fault.remedy(on_yard=True))
 
 
 def _held(pod: Manifest) -> set[str]:

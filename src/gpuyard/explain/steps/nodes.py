@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from gpuyard.explain.causes import Cause
-from gpuyard.explain.changes import ChangeSet, Release
+from gpuyard.explain.changes import Mend, Release
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.messages import find_meaning, meaning
 from gpuyard.explain.placement import Blocker, Explanation
+from gpuyard.explain.plans import ChangeSet
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.explain.steps.devices import SEE_PLUGIN, mend
 from gpuyard.kube.conditions import find_condition, without_preemption
@@ -19,6 +21,11 @@ from gpuyard.scheduling.fit import Cordoned, NotReady
 _MAX_MENDS = 3
 _RESTART_YARD = (
     "see what is wrong (`gpuyard doctor`), or restart the yard: `gpuyard down --keep && gpuyard up`"
+)
+_SIMULATE = replace(
+    SEE_PLUGIN,
+    yard_text="simulate some: `gpuyard down --keep && gpuyard up --simulate H100:8`; "
+    "`gpuyard doctor` says why it has none",
 )
 _UNAVAILABLE = re.compile(r"(?P<free>\d+)/(?P<all>\d+) nodes are available: (?P<reasons>.*)", re.DOTALL)
 
@@ -122,7 +129,7 @@ def _owner(explanation: Explanation) -> Owner | None:
 
 
 def _remedies(explanation: Explanation) -> list[Remedy]:
-    remedies = [Remedy(str(plan), _by(plan)) for plan in explanation.plans]
+    remedies = [_remedy(plan) for plan in explanation.plans]
     for node in explanation.nodes:
         if len(node.misfits) == 1 and isinstance(node.misfits[0], Cordoned):
             command = f"kubectl uncordon {node.name}"
@@ -133,24 +140,31 @@ def _remedies(explanation: Explanation) -> list[Remedy]:
             back = f"bring node {node.name} back"
             remedies.append(Remedy(back, By.OPERATOR, command, yard_text=_RESTART_YARD))
             break
-    sick = [(node.name, fault) for node in explanation.nodes for fault in node.faults]
-    if sick and explanation.blocker in (Blocker.UNHEALTHY, Blocker.BUSY):
-        # Of those of one kind, one: the same mends each.
-        mends = dict.fromkeys(mend(fault, f"node {name}: ") for name, fault in sick)
-        remedies += list(mends)[:_MAX_MENDS]
-    elif explanation.blocker in (Blocker.UNHEALTHY, Blocker.NO_GPUS):
+    if explanation.blocker is Blocker.NO_GPUS:
+        remedies.append(_SIMULATE)
+    elif explanation.blocker is Blocker.UNHEALTHY and not any(node.faults for node in explanation.nodes):
         remedies.append(SEE_PLUGIN)
     return remedies
 
 
-def _by(plan: ChangeSet) -> By:
-    others = [h for c in plan.changes if isinstance(c, Release) for h in c.holders if not h.is_near]
-    return By.OPERATOR if others else By.YOU
+def _remedy(plan: ChangeSet) -> Remedy:
+    """The plan, with what mends the GPUs that it wants mended."""
+    faults = [fault for change in plan.changes if isinstance(change, Mend) for fault in change.faults]
+    if not faults:
+        others = [h for c in plan.changes if isinstance(c, Release) for h in c.holders if not h.is_near]
+        return Remedy(str(plan), By.OPERATOR if others else By.YOU)
+    # Of those of one kind, one: the same mends each.
+    mends = list(dict.fromkeys(map(mend, faults)))[:_MAX_MENDS]
+    text, yard_text = (
+        "; ".join(texts) for texts in zip(*((m.text, m.yard_text) for m in mends), strict=True)
+    )
+    return Remedy(f"{plan}: {text}", By.OPERATOR, yard_text=f"{plan}: {yard_text}")
 
 
 def _agent_lines(objects: RunObjects, explanation: Explanation) -> list[str]:
-    """Of a node whose GPUs nobody serves: what became of our agent there."""
-    if explanation.blocker not in (Blocker.UNHEALTHY, Blocker.NO_GPUS) or not explanation.nodes:
+    """Of a node whose GPUs nobody serves: what became of our agent there, which on a yard is no pod."""
+    unserved = explanation.blocker in (Blocker.UNHEALTHY, Blocker.NO_GPUS)
+    if objects.is_yard or not unserved or not explanation.nodes:
         return []
     name = explanation.nodes[0].name
     agents = [pod for pod in objects.agents if pod["spec"].get("nodeName") == name]

@@ -14,14 +14,15 @@ from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.placement import Explanation, explain
 from gpuyard.explain.run_objects import RunEnd
 from gpuyard.explain.steps.volumes import required_places
-from gpuyard.kube.objects import Manifest
+from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.kube.pods import oom_kills
 from gpuyard.runs.explaining.diagnosis import diagnose_lines, read_lines
 from gpuyard.runs.explaining.evidence import Evidence, decisive_pod, read_evidence, read_names
 from gpuyard.runs.run import ENDED, Run, is_alive, oom_text, state_text
 from gpuyard.runs.target import Target
+from gpuyard.scheduling.decide import order
 from gpuyard.scheduling.requests import PodRequest
-from gpuyard.scheduling.snapshot import Snapshot
+from gpuyard.scheduling.snapshot import Snapshot, waits
 from gpuyard.workloads.outcome import Reason, exit_code, why_failed
 
 _TAIL_LINES = 5
@@ -139,8 +140,21 @@ def _place(evidence: Evidence) -> Explanation:
     pod = objects.pod
     request = PodRequest.of(pod) if pod and is_alive(pod) else PodRequest.of_template(objects.job)
     request = dataclasses.replace(request, volumes=required_places(objects))
-    explanation = explain(request, Snapshot.of(evidence.nodes, evidence.pods))
+    explanation = explain(request, Snapshot.of(evidence.nodes, evidence.pods), _queue(evidence))
     return dataclasses.replace(explanation, incomplete=evidence.incomplete)
+
+
+def _queue(evidence: Evidence) -> Sequence[PodRequest]:
+    """The pods that can be seen to wait for the scheduler of the run's, in its order."""
+    name = evidence.objects.spec.get("schedulerName")
+    pods = [pod for pod in evidence.pods if waits(pod) and pod["spec"].get("schedulerName") == name]
+    # Of those of one second, the one that was told first that it fits nowhere came first.
+    arrivals = {key_of(pod): int(version) for pod in pods if (version := _version(pod)).isdecimal()}
+    return order(map(PodRequest.of, pods), arrivals)
+
+
+def _version(pod: Manifest) -> str:
+    return str(pod["metadata"].get("resourceVersion", ""))
 
 
 def _ended(run: Run, output: Sequence[str]) -> RunEnd | None:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from gpuyard.explain.changes import find_plans
+from gpuyard.explain.plans import find_plans
+from gpuyard.gpus.faults import GpuFault
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.kube.selectors import Requirement
 from gpuyard.scheduling.requests import NodeTerm, PodRequest
@@ -210,3 +211,105 @@ def test_as_json(snapshot_of: SnapshotOf) -> None:
             "text": "drop the node selector zone=z and stop run t (node a)",
         },
     ]
+
+
+def sick(*pods: PodRequest, faults: int = 1) -> NodeState:
+    """A node of eight GPUs of which some are unhealthy."""
+    known = tuple(GpuFault(7 - n, f"GPU-{7 - n}", "XID 79", "") for n in range(faults))
+    state = node("a", 8 - faults, capacity={GPU: 8, "cpu": 16000, "pods": 110}, faults=known)
+    return state.with_pods(pods)
+
+
+@pytest.mark.parametrize(
+    ("asked", "state", "plans"),
+    [
+        pytest.param(request(8), sick(), ["ask for 7 GPUs instead of 8", "mend GPU 7"], id="alone"),
+        pytest.param(
+            request(8),
+            sick(held(4, "t"), held(3, "u")),
+            ["stop run t and run u, and mend GPU 7"],
+            id="held as well",
+        ),
+        pytest.param(
+            request(8),
+            sick(held(4, "t"), held(4, "u")),
+            ["stop run t and run u, and mend GPU 7"],
+            id="held, the unhealthy one, too",
+        ),
+        pytest.param(request(3), sick(held(7, "t")), ["stop run t"], id="it needs no mending"),
+        pytest.param(
+            request(2),
+            sick(held(6, "t")),
+            ["ask for 1 GPU instead of 2", "stop run t", "mend GPU 7"],
+            id="either",
+        ),
+        pytest.param(
+            request(7),
+            sick(faults=3),
+            ["ask for 5 GPUs instead of 7", "mend GPUs 7 and 6"],
+            id="no more than needed",
+        ),
+    ],
+)
+def test_mending_is_told_where_it_was_tried(
+    asked: PodRequest, state: NodeState, plans: list[str], snapshot_of: SnapshotOf
+) -> None:
+    snapshot = snapshot_of(state)
+    found = find_plans(asked, snapshot)
+    assert [str(plan) for plan in found] == [f"{plan} (node a)" for plan in plans]
+    assert all(plan.works(asked, snapshot) for plan in found)
+
+
+def pending(name: str, gpus: int, *, priority: int = 0, **fields: object) -> PodRequest:
+    resources = {GPU: gpus, "cpu": 1000, "pods": 1}
+    return PodRequest(ObjectKey("d", name), resources=resources, run=name, priority=priority, **fields)  # type: ignore[arg-type]
+
+
+X1 = pending("x1", 8)
+
+
+@pytest.mark.parametrize(
+    ("queue", "plans", "ahead"),
+    [
+        pytest.param([X1], ["stop run x0"], [], id="nobody else waits"),
+        pytest.param([X1, pending("x2", 8)], ["stop run x0"], [], id="only a younger one"),
+        pytest.param([pending("x2", 8, priority=9), X1], [], ["run x2"], id="a more important one"),
+        pytest.param([pending("x2", 1), X1], [], ["run x2"], id="one that leaves too little"),
+        pytest.param([pending("x2", 16), X1], ["stop run x0"], [], id="one that wouldn't fit either"),
+        pytest.param([pending("x2", 8, selector=(ZONE,)), X1], ["stop run x0"], [], id="one for other nodes"),
+        pytest.param(
+            [pending("x3", 4), pending("x2", 4), pending("x4", 4), X1], [], ["run x3", "run x2"], id="several"
+        ),
+        pytest.param([pending("x1-0", 8), X1], [], ["run x1-0"], id="an older one"),
+    ],
+)
+def test_what_others_would_take_is_not_offered(
+    queue: list[PodRequest], plans: list[str], ahead: list[str], snapshot_of: SnapshotOf
+) -> None:
+    snapshot = snapshot_of(node("a", 8, held(8, "x0")))
+    assert [str(plan) for plan in find_plans(X1, snapshot, queue)] == [f"{plan} (node a)" for plan in plans]
+    (stop,) = find_plans(X1, snapshot)
+    assert stop.overtakers(X1, snapshot, queue) == ahead
+
+
+def test_pods_of_the_same_run_are_not_ahead_of_it(snapshot_of: SnapshotOf) -> None:
+    snapshot = snapshot_of(node("a", 8, held(8, "x0")))
+    sibling = PodRequest(ObjectKey("d", "x1-sibling"), resources=X1.resources, run="x1")
+    assert find_plans(X1, snapshot, [sibling, X1])
+
+
+def test_who_submits_again_is_behind_all_that_wait(snapshot_of: SnapshotOf) -> None:
+    snapshot = snapshot_of(node("a", 8, held(8, "x0"), taints=TAINTS))
+    tolerant = pending("x2", 8, tolerations=({"operator": "Exists"},))
+    assert find_plans(X1, snapshot, [X1])
+    assert find_plans(X1, snapshot, [X1, tolerant]) == ()
+    assert find_plans(X1, snapshot, [X1, pending("x3", 8)]), "that one wouldn't go there"
+
+
+def test_another_node_is_offered_where_one_goes_to_others(snapshot_of: SnapshotOf) -> None:
+    snapshot = snapshot_of(
+        node("a", 8, held(8, "t"), labels={"zone": "z"}), node("b", 8, held(8, "u", priority=9))
+    )
+    first = pending("x2", 8, selector=(ZONE,))
+    assert [str(plan) for plan in find_plans(X1, snapshot)] == ["stop run t (node a)"]
+    assert [str(plan) for plan in find_plans(X1, snapshot, [first, X1])] == ["stop run u (node b)"]
