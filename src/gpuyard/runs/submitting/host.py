@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.runs.submitting.program import check_program, find_program
+from gpuyard.runs.submitting.program import check_program, find_program, quoted_line
 from gpuyard.workloads.command import is_by_path, needed_script, resolve_command
 from gpuyard.workloads.resolved_run import HostContext
 from gpuyard.workloads.spec.run_spec import RunSpec
@@ -34,7 +34,7 @@ def host_context(spec: RunSpec, base: Path, environ: Mapping[str, str]) -> HostC
     argv = resolve_command(spec.run, str(python), spec.shell)
     script = needed_script(argv)
     if script:
-        _check_script(workdir, script)
+        _check_script(workdir, script, quoted_line(spec.run))
     virtual_env = environ.get("VIRTUAL_ENV", "")
     context = HostContext(
         python=str(python),
@@ -50,14 +50,18 @@ def host_context(spec: RunSpec, base: Path, environ: Mapping[str, str]) -> HostC
     return context
 
 
-def _check_script(workdir: Path, script: str) -> None:
+def _check_script(workdir: Path, script: str, if_a_line: errors.UsageError | None) -> None:
+    """Raises UsageError where it isn't there: `if_a_line` where its name is rather a line in quotes."""
     path = workdir / script
     try:
         if not path.exists():
+            near = _nearest_file(path)
+            if if_a_line and " " not in near:
+                raise if_a_line
             where = "" if Path(script).is_absolute() else f" (in {workdir})"
             raise errors.UsageError(
                 f"{script} isn't there{where}",
-                remedy=_nearest_file(path) or "name a file that is, or another --workdir",
+                remedy=f"did you mean {near}?" if near else "name a file that is, or another --workdir",
             )
         if path.is_dir() and not (path / "__main__.py").exists():
             raise errors.UsageError(f"{script} is a folder without a __main__.py", remedy="name a script")
@@ -69,12 +73,12 @@ def _check_script(workdir: Path, script: str) -> None:
 
 
 def _nearest_file(missing: Path) -> str:
-    """A question that names the script of the same folder whose name is most like the missing one's."""
-    scripts = [file.name for file in missing.parent.glob(f"*{missing.suffix}") if file.is_file()]
+    """The script of the same folder whose name is most like the missing one's; empty for none."""
+    scripts = [file.stem for file in missing.parent.glob(f"*{missing.suffix}") if file.is_file()]
     import difflib
 
-    near = difflib.get_close_matches(missing.name, sorted(scripts), n=1)
-    return f"did you mean {near[0]}?" if near else ""
+    near = difflib.get_close_matches(missing.stem, sorted(scripts), n=1)
+    return near[0] + missing.suffix if near else ""
 
 
 def _workdir(spec: RunSpec, base: Path) -> Path:

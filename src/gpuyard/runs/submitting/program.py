@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.workloads.command import needs_shell
+from gpuyard.workloads.command import CommandLine, is_python, needs_shell
 
 #: Linux reads no more of a script's `#!` line (execve(2)).
 _MAX_FIRST_LINE = 256
@@ -78,8 +78,8 @@ def _interpreted(name: str, workdir: Path) -> str:
 def _missing(argv: Sequence[str], workdir: Path) -> tuple[str, str]:
     """Message and remedy."""
     name, here = argv[0], workdir / argv[0]
-    if len(argv) == 1 and len(name.split()) > 1:
-        return f"there is no program {name!r}", _without_quotes(name)
+    if line := quoted_line(tuple(argv)):
+        return line.message, line.remedy
     if re.match(_ASSIGNMENT, name):
         rest = shlex.join(argv[1:]) or "COMMAND"
         return (
@@ -104,6 +104,21 @@ def _missing(argv: Sequence[str], workdir: Path) -> tuple[str, str]:
         return "there is no program torchrun on PATH", remedy
     near = _nearest_script(name, workdir)
     return f"there is no program {name} on PATH", near or "install it, or give its path"
+
+
+def quoted_line(run: CommandLine) -> errors.UsageError | None:
+    """The error for a whole command line in quotes, which looks like the name of one file; None for others."""
+    if isinstance(run, str) or len(run) > 1 or len(run[0].split()) < 2:
+        return None
+    return errors.UsageError(f"there is no program {run[0]!r}", remedy=_without_quotes(run[0]))
+
+
+def begins_with_python(line: str) -> bool:
+    """Whether the first word, after variables, is an interpreter: a line, and not the name of a script."""
+    words = line.split()
+    while len(words) > 1 and re.match(_ASSIGNMENT, words[0]):
+        words.pop(0)
+    return len(words) > 1 and is_python(words[0])
 
 
 def _without_quotes(line: str) -> str:

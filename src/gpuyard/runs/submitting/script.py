@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuyard import errors
+from gpuyard.runs.submitting.program import begins_with_python, quoted_line
 from gpuyard.workloads.command import split_run
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def take_script(spec: RunSpec, folder: Path) -> Script | None:
         folder: that the script's path starts from: the spec file's, or the current one.
 
     Raises:
-        UsageError: it is there and can't travel.
+        UsageError: it is there and can't travel, or it is a whole command line in quotes.
     """
     path = split_run(spec.run, spec.shell)[0]
     if not spec.image or not path.endswith(".py"):
@@ -35,6 +36,9 @@ def take_script(spec: RunSpec, folder: Path) -> Script | None:
 
     room = MAX_CONFIG_MAP_BYTES - len(launcher_text().encode())
     content = _read(folder / path, room + 1)
+    # The image may have any file; one of such a name it hasn't.
+    if content is None and begins_with_python(path) and (error := quoted_line(spec.run)):
+        raise error
     return Script(path, _text(folder / path, content, room)) if content is not None else None
 
 

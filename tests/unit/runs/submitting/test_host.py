@@ -177,3 +177,27 @@ def test_a_script_that_is_misspelt(run: tuple[str, ...], remedy: str, tmp_path: 
     with pytest.raises(errors.UsageError, match="isn't there") as caught:
         host_context(RunSpec(run=run, python=sys.executable), tmp_path, {"PATH": "/usr/bin:/bin"})
     assert caught.value.remedy == remedy
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("python ck.py", "leave the quotes out: gpuyard run … -- python ck.py"),
+        ("python src/train.py --lr 1", "leave the quotes out: gpuyard run … -- python src/train.py --lr 1"),
+        ("bash jobs/job.sh 3", "leave the quotes out: gpuyard run … -- bash jobs/job.sh 3"),
+        ("LR=2 python train.py", "let a shell read it: gpuyard run … --shell bash -- 'LR=2 python train.py'"),
+        ("cd src && train.py", "let a shell read it: gpuyard run … --shell bash -- 'cd src && train.py'"),
+        ("my traning.py", "did you mean my training.py?"),
+        ("a b.py", None),
+    ],
+)
+def test_a_line_in_quotes_that_looks_like_a_path(line: str, remedy: str | None, tmp_path: Path) -> None:
+    for name in ("ck.py", "train.py", "my training.py", "a b.py"):
+        (tmp_path / name).write_text("")
+    spec, environ = RunSpec(run=(line,), python=sys.executable), {"PATH": "/usr/bin:/bin"}
+    if remedy is None:  # a name may have blanks
+        host_context(spec, tmp_path, environ)
+        return
+    with pytest.raises(errors.UsageError) as caught:
+        host_context(spec, tmp_path, environ)
+    assert caught.value.remedy == remedy

@@ -77,3 +77,14 @@ def test_what_a_cluster_may_have(spec: RunSpec) -> None:
     check_for_cluster(spec)
     with pytest.raises(errors.UsageError):  # The same without what makes it right.
         check_for_cluster(replace(spec, image="", build=None))
+
+
+@pytest.mark.parametrize("line", ["python train.py", "LR=2 python3.12 train.py"])
+def test_a_line_in_quotes_is_no_script_of_an_image(line: str, tmp_path: Path) -> None:
+    with pytest.raises(errors.UsageError, match="there is no program") as caught:
+        resolved(RunSpec(run=(line,), image="i:1"), tmp_path)
+    assert "gpuyard run …" in caught.value.remedy
+    # A script of the image's own may have such a name, and one of this folder has any.
+    assert resolved(RunSpec(run=("my train.py",), image="i:1"), tmp_path).script is None
+    (tmp_path / line).write_text("")
+    assert resolved(RunSpec(run=(line,), image="i:1"), tmp_path).script == Script(line, "")
