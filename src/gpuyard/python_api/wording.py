@@ -28,6 +28,7 @@ _ARGUMENTS = {name.replace("_", "-"): name for name in SPEC.keys} | {
 _WORDS = re.compile(
     r"`gpuyard run (?P<quoted>[^`]+)`|(?<!`)gpuyard run (?P<bare>[^`]+)$"
     r"|`[^`]*`|\b(?:gpuyard|kubectl) [a-z].*"  # other commands stay as they are
+    r"|(?P<unknown>\w+=): unknown key; did you mean '(?:resources\.)?(?P<meant>\w+)'"
     r"|--env (?P<variable>[A-Z_]+)(?:=(?P<value>\w+))?|--context (?P<context>yard)"
     r"|(?<![\w-])--(?P<option>[a-z-]+)(?: (?:NAME|PATH|MODEL:N|gpu)\b)?|(?P<file>(?:after )?(?<![\w-])-f\b)"
 )
@@ -42,6 +43,9 @@ def _said(match: re.Match[str]) -> str:
     if command := match["quoted"] or match["bare"]:
         call = _call(command)
         return match[0] if call is None else f"`{call}`" if match["quoted"] else call
+    if match["unknown"]:
+        meant = "command" if match["meant"] == "run" else match["meant"]
+        return f"{match['unknown']}: no such argument; did you mean {meant}="
     if match["variable"]:
         value = f'"{match["value"]}"' if match["value"] else "None"
         return f'env={{"{match["variable"]}": {value}}}'

@@ -46,7 +46,8 @@ def host_context(spec: RunSpec, base: Path, environ: Mapping[str, str]) -> HostC
         pythonpath=environ.get("PYTHONPATH", ""),
         virtual_env=virtual_env if virtual_env and python.is_relative_to(virtual_env) else "",
     )
-    check_program(argv, workdir, spec.env.get("PATH") or context.search_path)
+    own_path = spec.env.get("PATH")
+    check_program(argv, workdir, own_path or context.search_path, own_path=bool(own_path))
     return context
 
 

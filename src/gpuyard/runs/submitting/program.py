@@ -5,6 +5,7 @@ Looked at before the submit: afterwards the same mistake costs a run that failed
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -16,16 +17,20 @@ from gpuyard.workloads.command import CommandLine, is_python, needs_shell
 
 #: Linux reads no more of a script's `#!` line (execve(2)).
 _MAX_FIRST_LINE = 256
+#: From this ratio on a name is probably another, mistyped: `bsah` is just as like `bash`.
+_ALIKE = 0.75
+_NOT_ON_PATH = " on PATH"
 _ASSIGNMENT = r"[A-Za-z_][A-Za-z0-9_]*="
 
 
-def check_program(argv: Sequence[str], workdir: Path, path: str) -> None:
+def check_program(argv: Sequence[str], workdir: Path, path: str, *, own_path: bool = False) -> None:
     """Looks for the program as execvp(3) will.
 
     Args:
         argv: of the process.
         workdir: that it starts in.
         path: the PATH that it gets.
+        own_path: whether the run itself sets that, and not the shell.
 
     Raises:
         UsageError: it isn't there or can't be executed; the remedy is what was probably meant.
@@ -36,9 +41,12 @@ def check_program(argv: Sequence[str], workdir: Path, path: str) -> None:
             raise _not_executable(name, workdir)
         return
     # A relative folder in PATH starts from the process's own folder, not from ours.
-    folders = [str(workdir / folder) for folder in path.split(":")]
-    if find_program(name, ":".join(folders)) is None:
-        message, remedy = _missing(argv, workdir)
+    folders = ":".join(str(workdir / folder) for folder in path.split(":"))
+    if find_program(name, folders) is None:
+        message, remedy = _missing(argv, workdir, folders)
+        if own_path and message.endswith(_NOT_ON_PATH):
+            message += f", which --env or the spec sets to {path!r}"
+            remedy = _mended_path(path)
         raise errors.UsageError(message, remedy=remedy)
 
 
@@ -75,7 +83,7 @@ def _interpreted(name: str, workdir: Path) -> str:
     return shlex.join([*(words or ["sh"]), name])
 
 
-def _missing(argv: Sequence[str], workdir: Path) -> tuple[str, str]:
+def _missing(argv: Sequence[str], workdir: Path, path: str) -> tuple[str, str]:
     """Message and remedy."""
     name, here = argv[0], workdir / argv[0]
     if line := quoted_line(tuple(argv)):
@@ -101,13 +109,21 @@ def _missing(argv: Sequence[str], workdir: Path) -> tuple[str, str]:
         return f"{name} isn't on PATH; a program of this folder needs ./", f"write: gpuyard run {how}"
     if name == "torchrun":
         remedy = "activate the environment that has PyTorch, or write: python -m torch.distributed.run"
-        return "there is no program torchrun on PATH", remedy
-    near = _nearest_script(name, workdir)
-    return f"there is no program {name} on PATH", near or "install it, or give its path"
+        return f"there is no program torchrun{_NOT_ON_PATH}", remedy
+    near = _nearest_program(name, path)
+    if not near or (workdir / f"{name}.py").is_file():
+        near = _nearest_script(name, workdir) or near
+    return f"there is no program {name}{_NOT_ON_PATH}", near or "install it, or give its path"
+
+
+def _mended_path(path: str) -> str:
+    if "$" in path:
+        return "nothing expands $PATH in it: with --env let your shell do that, in double quotes"
+    return "leave PATH to your shell, or add the folder of the program to it"
 
 
 def quoted_line(run: CommandLine) -> errors.UsageError | None:
-    """The error for a whole command line in quotes, which looks like the name of one file; None for others."""
+    """The error for a whole command line in quotes, which looks like the name of one file; None for none."""
     if isinstance(run, str) or len(run) > 1 or len(run[0].split()) < 2:
         return None
     return errors.UsageError(f"there is no program {run[0]!r}", remedy=_without_quotes(run[0]))
@@ -132,10 +148,24 @@ def _without_quotes(line: str) -> str:
     return f"leave the quotes out: gpuyard run … -- {' '.join(line.split())}"
 
 
+def _nearest_program(name: str, path: str) -> str:
+    """A hint that names the program of this PATH whose name is most like `name`."""
+    import difflib
+
+    # These two are there as the run's interpreter, whatever that is called.
+    names = {"python", "python3"}
+    for folder in path.split(":"):
+        with contextlib.suppress(OSError):
+            names.update(file.name for file in Path(folder).iterdir())
+    near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=_ALIKE)
+    found = (word for word in near if is_python(word) or find_program(word, path))
+    return next((f"did you mean {word}?" for word in found), "")
+
+
 def _nearest_script(name: str, folder: Path) -> str:
     """A hint that names a Python script of the folder: the nearest to `name`, or the only one."""
     import difflib
 
-    scripts = sorted(file.name for file in folder.glob("*.py"))
-    near = difflib.get_close_matches(f"{name}.py", scripts, n=1) if name else scripts
-    return f"did you mean {near[0]}?" if len(near) == 1 else ""
+    scripts = sorted(file.stem for file in folder.glob("*.py"))
+    near = difflib.get_close_matches(name, scripts, n=1) if name else scripts
+    return f"did you mean {near[0]}.py?" if len(near) == 1 else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import UTC, datetime
 
 from gpuyard import errors
@@ -168,9 +168,17 @@ async def with_priority_class(target: Target, run: ResolvedRun) -> ResolvedRun:
         return run
     if PRIORITY_PREFIX + name in known:
         return _named(run, PRIORITY_PREFIX + name)
-    raise errors.UsageError(
-        f"there is no PriorityClass {name!r}", remedy=f"there are: {', '.join(sorted(known)) or 'none'}"
-    )
+    raise errors.UsageError(f"there is no PriorityClass {name!r}", remedy=_priorities(name, known))
+
+
+def _priorities(name: str, known: Set[str]) -> str:
+    """Which there are, by their short names where those do, and the one that was probably meant."""
+    import difflib
+
+    short = {full.removeprefix(PRIORITY_PREFIX) for full in known}
+    near = difflib.get_close_matches(name.removeprefix(PRIORITY_PREFIX), sorted(short), n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return f"{meant}there are: {', '.join(sorted(short)) or 'none'}"
 
 
 def with_own_priority_class(run: ResolvedRun) -> ResolvedRun:

@@ -36,8 +36,8 @@ _MOST_BYTES = 2**60
 _ALSO_KNOWN_AS = {
     "command": "run", "cmd": "run", "args": "run", "script": "run", "entrypoint": "run",
     "environment": "env", "accelerators": "resources.gpus", "gpu": "resources.gpus",
-    "nvidia.com/gpu": "resources.gpus", "mem": "resources.memory", "backoffLimit": "retries",
-    "priorityClassName": "priority",
+    "nvidia.com/gpu": "resources.gpus", "cpu": "resources.cpus", "mem": "resources.memory",
+    "backoffLimit": "retries", "priorityClassName": "priority",
 }  # fmt: skip
 
 

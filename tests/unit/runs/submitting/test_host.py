@@ -167,12 +167,14 @@ def test_a_shim_is_asked_in_the_folder_of_the_run(tmp_path: Path) -> None:
         (("python", "agrs.py", "--lr", "1"), "did you mean args.py?"),
         (("src/trian.py",), "did you mean train.py?"),
         (("unlike.py",), "name a file that is, or another --workdir"),
+        # The ending makes no two names alike.
+        (("b.py",), "name a file that is, or another --workdir"),
         (("nowhere/args.py",), "name a file that is, or another --workdir"),
     ],
 )
 def test_a_script_that_is_misspelt(run: tuple[str, ...], remedy: str, tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
-    for name in ("args.py", "model.py", "src/train.py", "args.txt"):
+    for name in ("args.py", "model.py", "a.py", "src/train.py", "args.txt"):
         (tmp_path / name).write_text("")
     with pytest.raises(errors.UsageError, match="isn't there") as caught:
         host_context(RunSpec(run=run, python=sys.executable), tmp_path, {"PATH": "/usr/bin:/bin"})

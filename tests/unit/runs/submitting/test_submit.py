@@ -12,15 +12,16 @@ import pytest
 from gpuyard import errors
 from gpuyard.cli.output.notices import print_notice
 from gpuyard.client.rest import RestApi
-from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, Manifest
+from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, PRIORITY_CLASSES, Manifest
 from gpuyard.kube.wellknown import ANNOTATION_SUBMITTED_AT
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
-from gpuyard.runs.submitting.submit import fit_to_nodes, submit
+from gpuyard.runs.submitting.submit import fit_to_nodes, submit, with_priority_class
 from gpuyard.runs.target import Target
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun, Script
+from gpuyard.workloads.spec.run_spec import RunSpec
 from tests.e2e.test_dry_run import assert_within
 from tests.unit.runs.layouts import write_image
 from tests.unit.runs.test_image_fit import CUDA_13, DRIVER, node, run_of
@@ -73,3 +74,13 @@ async def test_what_fits_no_node_is_refused_before_anything_is_made(target: Targ
     assert (await target.api.list(CONFIG_MAPS, "default")).items == []
     await submit(target, run, print_notice, environ={}, wait=True)
     assert len((await target.api.list(CONFIG_MAPS, "default")).items) == 1
+
+
+async def test_a_priority_that_is_misspelt(target: Target) -> None:
+    urgent = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "value": 1}
+    await target.api.create(PRIORITY_CLASSES, urgent | {"metadata": {"name": "urgent"}})
+    run = ResolvedRun(RunSpec(run=("true",), priority="hihg"), "a", "default", image="i:1")
+    with pytest.raises(errors.UsageError, match="there is no PriorityClass 'hihg'") as caught:
+        await with_priority_class(target, run)
+    assert caught.value.remedy.startswith("did you mean high? there are: high, low, ")
+    assert caught.value.remedy.endswith(", urgent")

@@ -253,6 +253,7 @@ ONE_PROBLEM = {
     "rum: x\nrun: x": ("rum", 1, "did you mean 'run'?"),
     "run: x\nresorces: {}": ("resorces", 2, "did you mean 'resources'?"),
     "run: x\nresources:\n  gpu: 2": ("resources.gpu", 3, "did you mean 'gpus'?"),
+    "run: x\ncpu: 2": ("cpu", 2, "did you mean 'resources.cpus'?"),
     "run: x\ngpus: 2": ("gpus", 2, "did you mean 'resources.gpus'?"),
     "run: x\nenvironment: {}": ("environment", 2, "did you mean 'env'?"),
     "run: x\nresources:\n  env: {}": ("resources.env", 3, "belongs at the top level"),
