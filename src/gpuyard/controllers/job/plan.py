@@ -11,6 +11,7 @@ from gpuyard.controllers.job.status import (
     JobVerdict,
     completed_indexes,
     has_valid_index,
+    is_decided,
     succeeded_count,
     time_left_s,
 )
@@ -73,8 +74,9 @@ def next_look_s(job: JobView, todo: JobPlan, age: Age) -> float | None:
     """Seconds until something is due that no event will tell: the end of a back-off, or of the Job's time."""
     waits = [] if todo.wait_s is None else [todo.wait_s]
     left_s = time_left_s(job, age)
-    if left_s is not None and left_s > 0:
-        waits.append(left_s)
+    if left_s is not None and not is_decided(job):
+        # It may have run out since the Job was judged.
+        waits.append(max(left_s, 0.0))
     return min(waits, default=None)
 
 
@@ -112,9 +114,12 @@ def _backoff_left_s(pods: Sequence[PodView], age: Age, backoff_s: float) -> floa
 
     It is read off the pods, which stay until their Job goes, and so survives a restart.
     """
-    ages = [(age(pod.finished_at), pod.phase) for pod in pods if pod.terminal and pod.finished_at]
-    last_success_s = min((age_s for age_s, phase in ages if phase == "Succeeded"), default=math.inf)
-    failures = [age_s for age_s, phase in ages if phase == "Failed" and age_s < last_success_s]
+    ends = [(pod.finished_at, pod.phase) for pod in pods if pod.terminal and pod.finished_at]
+    # Each age is asked for once, since it grows meanwhile: ends in the same second have the same. The times
+    # themselves tell no order where the wall clock was set between them.
+    ages = {at: age(at) for at, _ in ends}
+    last_success_s = min((ages[at] for at, phase in ends if phase == "Succeeded"), default=math.inf)
+    failures = [ages[at] for at, phase in ends if phase == "Failed" and ages[at] < last_success_s]
     if not failures:
         return 0.0
     delay_s = min(backoff_s * 2.0 ** min(len(failures) - 1, 30), _MAX_BACKOFF_S)

@@ -29,6 +29,8 @@ EventType: TypeAlias = Literal["Normal", "Warning"]
 
 #: Outcomes that wait between two writes; keeps the status small whatever the Job's size.
 _MAX_UNCOUNTED = 500
+#: Conditions that hold a verdict, and whether it is a success.
+_DECISIONS = {"SuccessCriteriaMet": True, "FailureTarget": False}
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def _uncounted(job: JobView, pods: Sequence[PodView]) -> list[PodView]:
 
 def judge(job: JobView, pods: Sequence[PodView], age: Age) -> JobVerdict | None:
     """Whether the Job's end is decided; a verdict that is written in its status stands."""
-    for type_, succeeded in (("SuccessCriteriaMet", True), ("FailureTarget", False)):
+    for type_, succeeded in _DECISIONS.items():
         if job.has(type_):
             condition = find_condition({"status": job.status}, type_) or {}
             return JobVerdict(succeeded, condition.get("reason", ""), condition.get("message", ""))
@@ -111,6 +113,11 @@ def judge(job: JobView, pods: Sequence[PodView], age: Age) -> JobVerdict | None:
     if succeeded_pods >= (1 if job.completions is None else job.completions):
         return JobVerdict(True, "CompletionsReached", "Reached expected number of succeeded pods")
     return None
+
+
+def is_decided(job: JobView) -> bool:
+    """Whether a verdict is written in its status."""
+    return any(job.has(type_) for type_ in _DECISIONS)
 
 
 def time_left_s(job: JobView, age: Age) -> float | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,8 +10,11 @@ import pytest
 from gpuyard.controllers.job.plan import JobPlan, next_look_s, plan
 from gpuyard.controllers.job.status import JobVerdict
 from gpuyard.controllers.job.view import JobView, PodView
+from gpuyard.kube.ages import Ages
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+
+_FAILING = {"conditions": [{"type": "FailureTarget", "status": "True"}]}
 
 MakeJob = Callable[..., JobView]
 MakePod = Callable[..., PodView]
@@ -147,6 +151,29 @@ def test_a_success_ends_the_backoff(make_job: MakeJob, make_pod: MakePod) -> Non
     assert plan(make_job(completions=3), pods, None, age, 10).wait_s == 8.0
 
 
+@pytest.mark.parametrize("order", [("Succeeded", "Failed"), ("Failed", "Succeeded")])
+def test_a_failure_in_the_second_of_a_success_is_not_after_it(
+    make_job: MakeJob, make_pod: MakePod, order: tuple[str, str]
+) -> None:
+    """Whichever pod is listed first, on a clock that goes on between two looks at it."""
+    looks = itertools.count()
+    pods = [make_pod(phase, phase, finished_at=NOW) for phase in order]
+    todo = plan(make_job(completions=3), pods, None, lambda moment: age(moment) + next(looks) * 1e-6, 10)
+    assert (todo.create, todo.wait_s) == ((None,), None)
+
+
+def test_a_failure_after_a_success_is_so_on_a_clock_that_was_set_back(
+    make_job: MakeJob, make_pod: MakePod
+) -> None:
+    wall, steady_s = NOW, 0.0
+    ages = Ages(lambda: wall, lambda: steady_s)
+    pods = [make_pod("a", "Succeeded", finished_at=NOW)]
+    assert plan(make_job(completions=3), pods, None, ages, 10).wait_s is None
+    wall, steady_s = NOW - timedelta(days=1), 5.0
+    pods.append(make_pod("b", "Failed", finished_at=wall))
+    assert plan(make_job(completions=3), pods, None, ages, 10).wait_s == 10.0
+
+
 def test_a_deleted_pod_is_replaced_at_once(make_job: MakeJob, make_pod: MakePod) -> None:
     assert plan(make_job(), [make_pod("a", deleting=True)], None, age, 10).create == (None,)
 
@@ -158,7 +185,9 @@ def test_a_deleted_pod_is_replaced_at_once(make_job: MakeJob, make_pod: MakePod)
         ({}, 5.0, 5.0),
         ({"deadline_s": 60}, None, 60.0),
         ({"deadline_s": 60}, 5.0, 5.0),
-        ({"deadline_s": 60, "started_at": NOW - timedelta(seconds=70)}, None, None),
+        # It passed since the Job was judged, unless that is written.
+        ({"deadline_s": 60, "started_at": NOW - timedelta(seconds=70)}, None, 0.0),
+        ({"deadline_s": 60, "started_at": NOW - timedelta(seconds=70), "status": _FAILING}, None, None),
     ],
 )
 def test_the_next_look_is_at_what_is_due_first(
