@@ -30,12 +30,14 @@ log = logging.getLogger(__name__)
 class Terms:
     """How long a Lease lasts, how long its holder tries to renew it, and how often everybody looks at it.
 
-    `renew_s` is less than `lease_s`: a leader that can't reach the API stops before another one starts.
+    A leader's work has ended `margin_s` before the end of the Lease, which leaves room for a slow loop. So
+    `renew_s` is less than `lease_s` without it: who can't reach the API stops before another one starts.
     """
 
     lease_s: float = 15.0
     renew_s: float = 10.0
     retry_s: float = 2.0
+    margin_s: float = 1.0
 
 
 def seconds_since_boot() -> float:
@@ -75,6 +77,8 @@ class LeaderElection:
         #: What the Lease said when it was last seen to change, and when that was.
         self._seen: object = None
         self._seen_at_s = seconds()
+        #: Others may count from the moment when the Lease was written, which is before its answer.
+        self._renewed_at_s = self._seen_at_s
         self.is_leader = False
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
@@ -83,32 +87,32 @@ class LeaderElection:
 
         Raises:
             ElectionError: `lead` goes on after it was cancelled, while another may lead: end this process.
-            Exception: what `lead` raised.
+            Exception: what `lead` raised, or what nobody foresaw in an attempt to renew the Lease.
         """
         try:
             while True:
-                # Others may count from the moment when the Lease was written, which is before its answer.
-                asked_at_s = self._seconds()
+                self._renewed_at_s = self._seconds()
                 while not await self._try():
                     await self._sleep(self._terms.retry_s)
-                    asked_at_s = self._seconds()
-                if self._is_late(asked_at_s):
+                    self._renewed_at_s = self._seconds()
+                if self._renewal_left_s() <= 0:
                     continue
                 log.info("%s leads by %s", self._identity, self._lease)
-                await self._lead(lead, asked_at_s)
+                await self._lead(lead)
                 log.warning("%s no longer leads by %s", self._identity, self._lease)
         finally:
             if not self.is_leader:
                 await self._release()
 
-    async def _lead(self, lead: Callable[[], Awaitable[None]], renewed_at_s: float) -> None:
+    async def _lead(self, lead: Callable[[], Awaitable[None]]) -> None:
         self.is_leader = True
         work = asyncio.ensure_future(lead())
-        renewal = asyncio.create_task(self._renew(renewed_at_s), name=f"renew {self._lease}")
+        renewal = asyncio.create_task(self._renew(), name=f"renew {self._lease}")
         try:
             await asyncio.wait((work, renewal), return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
+            for ended in (work, renewal):
+                if ended.done():
+                    ended.result()
         finally:
             # First the work, then the right to it.
             work.cancel()
@@ -117,8 +121,9 @@ class LeaderElection:
             self.is_leader = False
 
     async def _until_ended(self, work: asyncio.Future[None]) -> None:
-        """Waits for as long as nobody else may lead, once this candidate can't renew any more."""
-        left_s = self._terms.lease_s - self._terms.renew_s
+        """Waits for as long as nobody else may lead; at least for one turn of the loop."""
+        terms = self._terms
+        left_s = max(0.0, self._renewed_at_s + terms.lease_s - terms.margin_s - self._seconds())
         if not await self._ends_within(left_s, work):
             raise errors.ElectionError(
                 f"{self._identity} lost {self._lease}, and its leader's work hasn't ended in {left_s:g} s",
@@ -133,23 +138,24 @@ class LeaderElection:
             time_is_up.cancel()
         return work.done()
 
-    def _is_late(self, renewed_at_s: float) -> bool:
-        return self._seconds() - renewed_at_s >= self._terms.renew_s
+    def _renewal_left_s(self) -> float:
+        """Until the time to renew the Lease is over."""
+        return self._renewed_at_s + self._terms.renew_s - self._seconds()
 
-    async def _renew(self, renewed_at_s: float) -> None:
+    async def _renew(self) -> None:
         """Returns when the Lease is lost: it is another's, or couldn't be renewed in time."""
-        while not self._is_late(renewed_at_s):
+        while self._renewal_left_s() > 0:
             await self._sleep(self._terms.retry_s)
-            if self._is_late(renewed_at_s):
+            if self._renewal_left_s() <= 0:
                 return
             started_at_s = self._seconds()
             attempt = asyncio.create_task(self._try(), name=f"take {self._lease}")
             try:
-                await self._ends_within(renewed_at_s + self._terms.renew_s - started_at_s, attempt)
+                await self._ends_within(self._renewal_left_s(), attempt)
             finally:
                 attempt.cancel()
             if attempt.done() and attempt.result():
-                renewed_at_s = started_at_s
+                self._renewed_at_s = started_at_s
             elif self._holder not in ("", self._identity):
                 return
 

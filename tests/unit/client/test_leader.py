@@ -38,6 +38,9 @@ class SteadyClock:
         return self.now
 
     async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
         woken = asyncio.Event()
         heapq.heappush(self._sleepers, (self.now + seconds, next(self._count), woken))
         await woken.wait()
@@ -49,12 +52,13 @@ class SteadyClock:
 
 
 class SlowAnswers:
-    """An API whose answers are held back once they were made."""
+    """An API whose answers are held back once they were made, and which may fail once."""
 
     def __init__(self, api: ObjectApi) -> None:
         self._api = api
         self.let_go = asyncio.Event()
         self.let_go.set()
+        self.fault: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
         verb = getattr(self._api, name)
@@ -62,6 +66,9 @@ class SlowAnswers:
         async def answer(*args: Any, **options: Any) -> Any:
             made = await verb(*args, **options)
             await self.let_go.wait()
+            fault, self.fault = self.fault, None
+            if fault is not None:
+                raise fault
             return made
 
         return answer
@@ -246,9 +253,44 @@ async def test_a_leader_whose_work_does_not_end_says_so_before_another_leads(ele
     slow.let_go.clear()
     # It can't renew, nor end: both would lead after the lease.
     await election.until(one.task.done)
-    with pytest.raises(errors.ElectionError, match="hasn't ended in 5 s"):
+    with pytest.raises(errors.ElectionError, match="hasn't ended in 4 s"):
         await one.task
     slow.let_go.set()
     assert election.lease()["holderIdentity"] == "one"
     one.may_end.set()
     await until_async(lambda: not one.leads, "its work has ended")
+
+
+async def test_work_that_outlives_a_suspend_is_not_waited_for(election: Election) -> None:
+    """The Lease is over when the leader wakes up: another may lead already."""
+    one = election.candidate("one")
+    await election.until(lambda: one.leads)
+    one.may_end.clear()
+    woke_at = election.clock.now + 3600
+    election.clock.advance(3600)
+    try:
+        await until_async(one.task.done, "it gives up, though no time passes")
+        with pytest.raises(errors.ElectionError, match="hasn't ended in 0 s"):
+            await one.task
+        assert election.clock.now == woke_at
+    finally:
+        one.may_end.set()
+    await until_async(lambda: not one.leads, "its work has ended")
+
+
+async def test_work_that_ends_at_once_after_a_suspend_is_begun_again(election: Election) -> None:
+    one = election.candidate("one")
+    await election.until(lambda: one.leads)
+    election.clock.advance(3600)
+    await election.until(lambda: one.times == 2 and one.leads)
+
+
+async def test_what_the_renewal_trips_over_is_raised(election: Election) -> None:
+    answers = SlowAnswers(election.api)
+    one = election.candidate("one", api=answers)
+    await election.until(lambda: one.leads)
+    answers.fault = ValueError("not foreseen")
+    await election.until(one.task.done)
+    with pytest.raises(ValueError, match="not foreseen"):
+        await one.task
+    assert (one.leads, election.lease()["holderIdentity"]) == (False, "")
