@@ -8,8 +8,6 @@ import pwd
 import shutil
 import sqlite3
 import ssl
-import subprocess
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.small_disk import mounted
 from tests.waiting import until
 
 from .conftest import Refused, Yard, make_yard
@@ -205,16 +204,8 @@ def test_a_very_long_data_folder(stopped_yard: Yard) -> None:
 @pytest.fixture
 def small_disk(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system of its own with a few megabytes; a test can ask for another number."""
-    folder = Path(tempfile.mkdtemp(prefix="gy-disk-", dir="/tmp"))
-    size = f"size={getattr(request, 'param', 24)}m,mode=700"
-    mount = ["mount", "-t", "tmpfs", "-o", size, "none", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        folder.rmdir()
-        pytest.skip(f"can't mount a small file system: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-    folder.rmdir()
+    with mounted("tmpfs", getattr(request, "param", 24)) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -125,6 +125,7 @@ class OffsetPlace:
         self._start = -1
         #: The first byte of this start's log that hasn't been printed.
         self._due = 0
+        self._is_open = False  # whether the last line printed isn't whole
         # Of the present stream: whether it is in frames; whether it is of an earlier start; where its next
         # piece stands; the beginning of a frame.
         self._in_frames = self._is_over = False
@@ -169,11 +170,14 @@ class OffsetPlace:
     def _new(self, offset: int, text: bytes) -> list[bytes | Gap]:
         found: list[bytes | Gap] = []
         if (missing := offset - self._due) > 0:
+            if self._is_open:
+                found.append(b"\n")
             found.append(Gap(f"({missing} bytes are missing here: the yard keeps the newest output only)"))
             self._due = offset
         if new := text[self._due - offset :]:
             found.append(new)
             self._due += len(new)
+            self._is_open = not new.endswith(b"\n")
         return found
 
 

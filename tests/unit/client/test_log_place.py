@@ -234,6 +234,14 @@ def test_a_yard_s_log_whose_front_was_dropped_before_anybody_read() -> None:
     assert place.fresh(b"three\n") == [missing(8), b"three\n"]
 
 
+def test_a_line_that_a_gap_cuts_does_not_become_part_of_another() -> None:
+    place = OffsetPlace()
+    place.begin(headers(0) | {"content-type": LOG_FRAMES})
+    assert place.fresh(frame(0, b"one\ntw") + frame(20, b"nine\n")) == [
+        b"one\ntw", b"\n", missing(14), b"nine\n",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("size", [1, 5, 100])
 def test_gaps_of_a_yard_s_log_are_where_they_are(size: int) -> None:
     framed = headers(3) | {"content-type": LOG_FRAMES}

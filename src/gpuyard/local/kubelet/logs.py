@@ -86,16 +86,22 @@ class KubeletLogs:
             return
         try:
             yield b""
-            left = options.limit_bytes
+            left, is_open = options.limit_bytes, False
             pause_s = _POLL_S
             while True:
                 # First whether it has ended, then the rest: nothing that came between is missed.
                 over = not options.follow or folder in self._ended or _has_ended(folder)
                 while piece := _read_piece(descriptor, position, left):
-                    text, position = piece
+                    before, (text, position) = position, piece
                     left = None if left is None else left - len(text)
                     pause_s = _POLL_S
-                    yield frame(position - len(text), text) if options.in_frames else text
+                    if options.in_frames:
+                        yield frame(position - len(text), text)
+                    else:
+                        # The rest of a line that was punched out mustn't become part of another.
+                        is_cut = is_open and position - len(text) > before
+                        yield b"\n" + text if is_cut else text
+                    is_open = not text.endswith(b"\n")
                 if over or left == 0:
                     return
                 await asyncio.sleep(pause_s)

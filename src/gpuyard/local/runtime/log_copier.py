@@ -55,18 +55,22 @@ copy_lines() {
     total=$((total + ${#line} + 1))
   done
 }
+tell_lost() {
+  printf '\n(output is missing here: the log could not be written)\n' && lost=
+}
 copy() {
   total=0 free=0 lost=
   while :; do
-    if [ "$lost" ] && printf '\n(output is missing here: the log could not be written)\n'; then lost=; fi
+    if [ "$lost" ]; then tell_lost; fi
     report=
     if [ "$lost" ]; then
       command eval 'report=$(dd bs=524288 count=1 2>&1 <&4 >/dev/null)'
-    elif command eval 'report=$(dd bs=524288 count=32 2>&1 <&4 >&3)'; then
-      bytes=${report##*records out$newline}
-      total=$((total + ${bytes%% *}))
-    elif [ "$report" ]; then
-      lost=1
+    else
+      command eval 'report=$(dd bs=524288 count=32 2>&1 <&4 >&3)' || [ ! "$report" ] || lost=1
+      case "$report" in *"records out$newline"*)
+        bytes=${report##*records out$newline}
+        total=$((total + ${bytes%% *}))
+      esac
     fi
     if ! [ "$report" ] && ! copy_lines; then break; fi
     front=$(((total - keep) / 65536 * 65536))
@@ -75,6 +79,10 @@ copy() {
     fi
     case "$newline$report" in *"${newline}0+0 records in$newline"*) break ;; esac
   done
+  # Still no space: the sentence gets that of the log's oldest lines.
+  if [ "$lost" ] && ! tell_lost && [ "$total" -gt 131072 ]; then
+    command eval 'fallocate -p -o "$free" -l 65536 /proc/self/fd/3' && tell_lost
+  fi
 }
 # Without it lines would be copied one by one for ever.
 command -v dd >/dev/null || exit 127

@@ -168,15 +168,17 @@ async def test_reading_starts_behind_the_hole(log: Path) -> None:
 
 
 async def test_a_reader_that_is_overtaken_by_the_hole_goes_on_behind_it(log: Path) -> None:
-    text = _numbered(8192)
+    text = b"odd\n" + _numbered(8192)
     log.write_bytes(text)
     logs = KubeletLogs(log.parents[3], lambda: NOW)
     pieces = (await logs.open_log(POD, "main", PodLogOptions())).pieces
     first = await anext(pieces)
+    assert not first.endswith(b"\n")
     drop_front(log, 64 << 10)
     rest = b"".join([piece async for piece in pieces])
     assert text.startswith(first)
-    assert text.endswith(rest)
+    # The line that was cut ends here.
+    assert rest.startswith(b"\n") and text.endswith(b"\n" + rest[1:])
     assert rest
     assert b"\0" not in rest
     assert len(rest) < 80 << 10

@@ -13,12 +13,14 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 import gpuyard
 from gpuyard.local.runtime import log_copier
 from gpuyard.local.runtime.log_copier import start_copier, wait_until_copied
+from tests.small_disk import mounted
 from tests.waiting import until_async
 
 
@@ -62,6 +64,7 @@ async def test_a_full_disk_ends_nobody_and_is_told(tmp_path: Path) -> None:
     script = f"""
 import asyncio, os, resource, subprocess, sys
 from pathlib import Path
+from typing import Literal
 from gpuyard.local.runtime.log_copier import start_copier, wait_until_copied
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
 output = start_copier(Path({str(log)!r}))
@@ -75,6 +78,21 @@ sys.exit(done.returncode)
     assert done.returncode == 0
     assert log.stat().st_size == 1 << 16
     assert log.read_bytes().startswith(b"1\n2\n3\n")
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+async def test_what_a_disk_that_stays_full_cost_is_told(kind: Literal["tmpfs", "ext4"]) -> None:
+    with mounted(kind, 4) as folder:
+        output = start_copier(folder / "log")
+        written = subprocess.run(["seq", "1000000"], stdout=output, check=False)
+        os.close(output)
+        assert await wait_until_copied(folder / "log")
+        assert written.returncode == 0
+        with (folder / "log").open("rb") as log:
+            kept = log.read()
+        assert kept.endswith(b"\n(output is missing here: the log could not be written)\n")
+        # The beginning made room for that.
+        assert kept.startswith(bytes(65536)) and b"\n20000\n" in kept
 
 
 async def test_it_ends_with_the_last_writer_and_not_before(tmp_path: Path) -> None:
@@ -275,6 +293,7 @@ async def test_what_a_full_disk_cost_is_told_in_its_place(tmp_path: Path) -> Non
 _NO_PROCESS = """
 import asyncio, os, resource, signal, sys
 from pathlib import Path
+from typing import Literal
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.log_copier import start_copier, wait_until_copied
 

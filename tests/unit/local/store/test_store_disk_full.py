@@ -4,7 +4,6 @@ import asyncio
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,40 +12,21 @@ import pytest
 from gpuyard import errors
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.local.store import Change, Store, Stored
+from tests.small_disk import mounted
 
 
 @pytest.fixture(params=["tmpfs", "ext4"])
 def small_disk(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system of its own with one megabyte."""
-    yield from _mounted(request.param, 1)
+    with mounted(request.param, 1) as folder:
+        yield folder
 
 
 @pytest.fixture(params=["tmpfs", "ext4"])
 def disk(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system of its own with room for the store's reserve."""
-    yield from _mounted(request.param, 24)
-
-
-def _mounted(kind: str, megabytes: int) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    image = folder.with_suffix(".img")
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=700", "none", str(folder)]
-    if kind == "ext4":
-        with image.open("wb") as file:
-            file.truncate(megabytes << 20)
-        made = subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], capture_output=True, check=False)
-        if made.returncode:
-            pytest.skip("can't make a file system in a file")
-        mount = ["mount", "-o", "loop", str(image), str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        folder.rmdir()
-        image.unlink(missing_ok=True)
-        pytest.skip(f"can't mount a small file system: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-    folder.rmdir()
-    image.unlink(missing_ok=True)
+    with mounted(request.param, 24) as folder:
+        yield folder
 
 
 def _fill(folder: Path) -> Path:
