@@ -17,7 +17,7 @@ import asyncio, os, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from gpuyard.local.runtime.runtimes import Runtimes
-from gpuyard.local.runtime.values import ContainerSpec, DeviceNode, Limits
+from gpuyard.local.runtime.values import ContainerSpec, HostDevice, Limits
 
 async def main():
     folder = Path(sys.argv[1])
@@ -25,7 +25,7 @@ async def main():
     print(runtime.process.isolation.level, runtime.process.isolation.warning, runtime.cgroups.enforced)
     script = "id -u; ls /dev | grep nvidia; echo in >/tmp/file; trap 'exit 6' TERM; touch up; "
     script += "while :; do sleep 0.01; done"
-    devices = [DeviceNode("/dev/null", "/dev/nvidia0")]
+    devices = [HostDevice("/dev/null", "/dev/nvidia0")]
     spec = ContainerSpec("test-user", ["sh", "-c", script], {"PATH": "/usr/bin:/bin"}, str(folder),
                          devices=devices, shm_bytes=1 << 20, limits=Limits(1000, 1 << 30))
     container = await runtime.start(folder / "s", spec)
