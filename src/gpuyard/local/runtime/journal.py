@@ -19,11 +19,11 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any
 
 from gpuyard import errors
 from gpuyard.atomic_files import sync_folder
@@ -34,8 +34,6 @@ from gpuyard.local.runtime.values import Exit, ExitReason
 
 log = logging.getLogger(__name__)
 
-Value = TypeVar("Value")
-
 #: Files and folders of one start.
 JOURNAL = "journal"
 LOG = "log"
@@ -44,6 +42,10 @@ TMP = "tmp"
 #: PID_MAX_LIMIT of Linux.
 _MAX_PID = 1 << 22
 _PROMISED_BYTES = 8192
+#: A whole journal has a few KiB. Of a longer file so much of its start and of its end is read.
+_MAX_READ_BYTES = 128 << 10
+#: A torn value has two braces at most; each try costs the length of the line.
+_MAX_TRIES_PER_LINE = 64
 _DECODER = json.JSONDecoder()
 _NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -117,32 +119,29 @@ def _promise(journal: int) -> None:
 
 def read(path: Path) -> Journal | None:
     """The journal, None when there is no file. What isn't as it was written is left out, as if the host had
-    crashed before it was: torn lines, values of another type.
+    crashed before it was: torn lines, values of another type, the middle of a file that is too long.
 
     Raises:
         ProcessError: it can't be read.
     """
     try:
         with os.fdopen(open_regular(path), "rb") as file:
-            values = _values(file.read().decode(errors="replace"))
+            text = _text_of(file)
             written_at = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise errors.ProcessError(f"can't read {path}: {error.strerror}") from error
-    members = _Record(path, values)
-    return Journal(
-        boot_id=members.get("boot-id", _text) or "",
-        name=members.get("name", _text) or "",
-        isolation=members.get("isolation", _text) or "",
-        started_at=members.get("started-at", _moment) or written_at,
-        started=members.get("stat", _stat),
-        init_pid=members.get("child-pid", _pid),
-        pid_namespace=members.get("pid-namespace", _number),
-        exit_code=members.get("exit-code", _number),
-        exit=members.get("exit", _exit),
-        written_at=written_at,
-    )
+    members, faults = _members(text)
+    for name, fault in faults.items():
+        log.warning("%s: its %r can't be understood and is left out: %r", path, name, fault)
+    return Journal(**{"started_at": written_at, **members}, written_at=written_at)
+
+
+def _text_of(file: IO[bytes]) -> str:
+    head = file.read(_MAX_READ_BYTES)
+    file.seek(max(len(head), os.fstat(file.fileno()).st_size - _MAX_READ_BYTES))
+    return b"\n".join((head, file.read(_MAX_READ_BYTES))).decode(errors="replace")
 
 
 def is_locked(path: Path) -> bool:
@@ -177,27 +176,10 @@ def append_exit(path: Path, exit_: Exit) -> None:
         raise errors.ProcessError(f"can't write {path}: {error.strerror}") from error
 
 
-@dataclass(frozen=True)
-class _Record:
-    """What a journal holds, each member read by a function that raises what is wrong with it."""
-
-    path: Path
-    values: Mapping[str, Any]
-
-    def get(self, name: str, read: Callable[[Any], Value]) -> Value | None:
-        """The member; None, with a warning, for one that can't be read."""
-        if name not in self.values:
-            return None
-        try:
-            return read(self.values[name])
-        except (ValueError, TypeError, KeyError, OverflowError) as error:
-            log.warning("%s: its %r can't be understood and is left out: %r", self.path, name, error)
-            return None
-
-
 def _text(raw: object) -> str:
     if not isinstance(raw, str):
         raise TypeError(f"{raw!r} is no text")
+    raw.encode()  # JSON can hold half a character, which nothing can be written with
     return raw
 
 
@@ -242,18 +224,51 @@ def _append(descriptor: int, value: Mapping[str, Any]) -> None:
         left = left[os.write(descriptor, left) :]
 
 
-def _values(text: str) -> dict[str, Any]:
+#: Each member of a value, the field that it becomes, and what reads it or raises what is wrong with it.
+_READERS: Mapping[str, tuple[str, Callable[[Any], object]]] = {
+    "boot-id": ("boot_id", _text),
+    "name": ("name", _text),
+    "isolation": ("isolation", _text),
+    "started-at": ("started_at", _moment),
+    "stat": ("started", _stat),
+    "child-pid": ("init_pid", _pid),
+    "pid-namespace": ("pid_namespace", _number),
+    "exit-code": ("exit_code", _number),
+    "exit": ("exit", _exit),
+}
+
+
+def _members(text: str) -> tuple[dict[str, Any], dict[str, Exception]]:
+    """Fields of a journal, each as it was last told, and by member what the last one that can't be read has.
+
+    One that can't be read leaves an earlier one as it is.
+    """
+    fields: dict[str, Any] = {}
+    faults: dict[str, Exception] = {}
+    for name, raw in _told(text):
+        if name not in _READERS:
+            continue
+        field, read_member = _READERS[name]
+        try:
+            fields[field] = read_member(raw)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            faults[name] = error
+    return fields, faults
+
+
+def _told(text: str) -> Iterator[tuple[str, Any]]:
     """All members of the JSON objects one after another; what isn't whole is skipped.
 
-    Bubblewrap's values have lines of their own but may share one with the rest of a torn value.
+    No value has more than a line. Bubblewrap's may share one with the rest of a torn value.
     """
-    members: dict[str, Any] = {}
-    position = 0
-    while (position := text.find("{", position)) >= 0:
-        try:
-            value, position = _DECODER.raw_decode(text, position)
-        except (ValueError, RecursionError):
-            position += 1
-            continue
-        members.update(value)
-    return members
+    for line in text.split("\n"):
+        position = 0
+        for _ in range(_MAX_TRIES_PER_LINE):
+            if (position := line.find("{", position)) < 0:
+                break
+            try:
+                value, position = _DECODER.raw_decode(line, position)
+            except (ValueError, RecursionError):
+                position += 1
+            else:
+                yield from value.items()

@@ -69,6 +69,39 @@ def test_a_member_of_another_type_is_left_out_and_named(
     assert repr(name) in caplog.text
 
 
+@pytest.mark.parametrize("name", sorted(_WHOLE))
+@pytest.mark.parametrize("value", ["1e400", "5.5", "-1", "{}", '"\\ud800"'])
+def test_a_later_value_that_cannot_be_read_leaves_the_earlier_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, value: str
+) -> None:
+    assert _journal(tmp_path, f'{json.dumps(_WHOLE)}\n{{"{name}": {value}}}\n') == _journal(
+        tmp_path, json.dumps(_WHOLE)
+    )
+    assert repr(name) in caplog.text
+
+
+@pytest.mark.parametrize(
+    "middle",
+    ["[" * 200_000 + "{" * 200_000, '{"exit":' * 100_000, "{\n" * 200_000, '{"stat": 5}\n' * 50_000],
+    ids=["brackets", "nested", "lines", "values"],
+)
+def test_no_flood_hides_what_is_written_around_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, middle: str
+) -> None:
+    """Each try to read from another brace would cost the whole rest of the file."""
+    end = json.dumps({"exit": _WHOLE["exit"]})
+    start = json.dumps({name: value for name, value in _WHOLE.items() if name != "exit"})
+    assert _journal(tmp_path, f"{start}\n{middle}\n{end}") == _journal(tmp_path, json.dumps(_WHOLE))
+    assert caplog.text.count("\n") <= 1, "a warning for each value would flood the daemon's log"
+
+
+def test_a_file_that_fits_into_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_text(json.dumps(_WHOLE))
+    os.truncate(path, 1 << 40)
+    assert (_read(path).name, _read(path).exit_code) == ("uid_main_0", 3)
+
+
 @given(values=st.lists(_JSON, max_size=4), name=st.sampled_from(sorted(_WHOLE)), odd=_JSON)
 def test_no_valid_json_makes_the_reader_fail(
     tmp_path_factory: pytest.TempPathFactory, values: list[Any], name: str, odd: Any
