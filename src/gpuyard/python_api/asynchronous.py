@@ -26,7 +26,7 @@ from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.runs.run import find_run, list_runs
 from gpuyard.runs.stopping import remove_run, stop_run
 from gpuyard.runs.submitting.resolve import check_for_cluster, resolve
-from gpuyard.runs.submitting.spec_file import read_spec_file
+from gpuyard.runs.submitting.spec_file import read_spec_file, unexpanded
 from gpuyard.runs.submitting.submit import submit
 from gpuyard.runs.target import Target, goes_to_yard, open_target
 from gpuyard.workloads.run_state import RunState
@@ -121,6 +121,8 @@ class AsyncYard:
         target = self.target
         path = Path(file) if file is not None else None
         flags = flags_of(run=command, gpus=gpus, env=env, **keys)
+        for notice in unexpanded(flags):
+            self._notify(notice)
         source = str(path) if path else "this call"
         spec = load_spec(read_spec_file(path) if path else None, source, flags, os.environ)
         if spec.build is not None:

@@ -221,13 +221,15 @@ class Submission:
         return await attached(target, self.run.name, self._after_submit(target), ours=True)
 
     async def _after_submit(self, target: Target) -> int:
-        from gpuyard.cli.output.submit_message import stdin_has_data
+        from gpuyard.cli.output.submit_message import stdin_has_data, torch_note
         from gpuyard.workloads.command import reads_standard_input, split_run
 
         if self.output:
             await _print_run(target, self.run.name, self.output)
         else:
             click.echo(await self._message(target), err=True)
+            if note := torch_note(self.run):
+                click.echo(note, err=True)
         argv = split_run(self.run.spec.run, self.run.spec.shell)
         if reads_standard_input(argv):
             click.echo(
@@ -277,7 +279,8 @@ def _build(
 
 
 def _load(command_line: tuple[str, ...], file: Path | None, env_files: tuple[Path, ...]) -> RunSpec:
-    from gpuyard.runs.submitting.spec_file import read_spec_file
+    from gpuyard.cli.output.notices import print_notice
+    from gpuyard.runs.submitting.spec_file import read_spec_file, unexpanded
     from gpuyard.workloads.spec.env_file import parse_env_file
     from gpuyard.workloads.spec.overrides import Flag
     from gpuyard.workloads.spec.run_spec import load_spec
@@ -291,6 +294,8 @@ def _load(command_line: tuple[str, ...], file: Path | None, env_files: tuple[Pat
         for flag in parse_env_file(read_spec_file(path, "a file of K=V"), str(path))
     ]
     flags += flags_of(click.get_current_context())
+    for notice in unexpanded(flags):
+        print_notice(notice)
     if command_line:
         is_line = len(command_line) == 1 and any(flag.path == ("shell",) for flag in flags)
         flags.append(Flag("the command", ("run",), command_line[0] if is_line else command_line))

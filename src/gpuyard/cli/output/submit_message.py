@@ -8,11 +8,14 @@ import os
 import stat
 import sys
 import termios
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gpuyard.workloads.command import resolve_command, split_run
+from gpuyard.workloads.command import needed_script, resolve_command, split_run
 from gpuyard.workloads.resolved_run import ResolvedRun
+
+#: A script imports torch before this.
+_MAX_SCRIPT_BYTES = 1 << 20
 
 
 def submitted_text(run: ResolvedRun, environ: Mapping[str, str], *, simulated: bool) -> str:
@@ -41,15 +44,33 @@ def _interpreter(run: ResolvedRun, environ: Mapping[str, str]) -> str:
     chosen = resolve_command(run.spec.run, run.host.python, run.spec.shell)[0]
     if chosen == split_run(run.spec.run, run.spec.shell)[0]:
         return ""
-    if is_own_python(chosen):
-        from importlib.util import find_spec
-
-        # Where gpuyard was installed beside PyTorch its environment is the user's.
-        if find_spec("torch"):
-            return ""
-        return f" with gpuyard's own {chosen}, which has no torch: --python names another"
     virtual_env = environ.get("VIRTUAL_ENV")
     return "" if virtual_env and Path(chosen).is_relative_to(virtual_env) else f" with {chosen}"
+
+
+def torch_note(run: ResolvedRun) -> str:
+    """What to do where a script that speaks of torch gets gpuyard's own interpreter; empty for nothing."""
+    if run.host is None or run.spec.python:
+        return ""
+    argv = resolve_command(run.spec.run, run.host.python, run.spec.shell)
+    if argv[0] == split_run(run.spec.run, run.spec.shell)[0] or not is_own_python(argv[0]):
+        return ""
+    from importlib.util import find_spec
+
+    # Where gpuyard was installed beside PyTorch its environment is the user's.
+    if find_spec("torch") or not _mentions_torch(argv, Path(run.host.workdir)):
+        return ""
+    return f"Note: {argv[0]} is gpuyard's own Python, which has no torch: --python names another"
+
+
+def _mentions_torch(argv: Sequence[str], workdir: Path) -> bool:
+    if any("torch" in word for word in argv[1:]):
+        return True
+    try:
+        with (workdir / (needed_script(argv) or "")).open("rb") as file:
+            return b"torch" in file.read(_MAX_SCRIPT_BYTES)
+    except OSError:
+        return False
 
 
 def is_own_python(python: str) -> bool:

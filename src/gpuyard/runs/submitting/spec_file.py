@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.runs.notices import Notice, NoticeKind
+from gpuyard.workloads.spec.overrides import Flag
 
 #: More is no spec, but /dev/zero or a checkpoint.
 _MAX_BYTES = 4 << 20
+#: `$NAME` as shells' variables are mostly called: a password may have a dollar before small letters.
+_VARIABLE = r"\$(?:[A-Z_][A-Z0-9_]+\b|\{[A-Za-z_][A-Za-z0-9_]*\})"
 
 
 def read_spec_file(file: Path, what: str = "a spec file") -> bytes:
@@ -30,3 +36,18 @@ def read_spec_file(file: Path, what: str = "a spec file") -> bytes:
     if len(content) > _MAX_BYTES:
         raise errors.UsageError(f"{file} has more than {_MAX_BYTES >> 20} MiB", remedy=f"name {what}")
     return content
+
+
+def unexpanded(flags: Sequence[Flag]) -> Iterator[Notice]:
+    """Tells of variables that somebody may expect to be replaced by their values, as a shell does it.
+
+    Args:
+        flags: of which those that set an entry of `env` are looked at; their values may be secret.
+    """
+    for flag in flags:
+        if flag.path[0] != "env" or not isinstance(flag.value, str):
+            continue
+        key, _, value = flag.value.partition("=") if len(flag.path) == 1 else (flag.path[1], "", flag.value)
+        if re.search(_VARIABLE, value):
+            text = f"{flag.name}: the value of {key} has a $NAME in it, which nothing expands"
+            yield Notice(text, NoticeKind.WARNING)

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from gpuyard.cli.output.submit_message import stdin_has_data, submitted_text
+from gpuyard.cli.output.submit_message import stdin_has_data, submitted_text, torch_note
 from gpuyard.workloads.resolved_run import CodeSnapshot, HostContext, ResolvedRun
 from gpuyard.workloads.spec.gpu_request import GpuRequest
 from gpuyard.workloads.spec.run_spec import RunSpec
@@ -33,6 +33,7 @@ def test_an_interpreter_that_was_found_is_named() -> None:
     spec = RunSpec(run=("train.py",))
     assert text(spec, "/usr/bin/python3").endswith("(no GPUs) with /usr/bin/python3")
     assert text(spec, "/venv/bin/python", VIRTUAL_ENV="/venv").endswith("(no GPUs)")
+    assert text(spec, OWN, VIRTUAL_ENV=sys.prefix).endswith("(no GPUs)")
 
 
 def test_one_that_was_named_is_not() -> None:
@@ -40,13 +41,32 @@ def test_one_that_was_named_is_not() -> None:
     assert text(RunSpec(run=("/usr/bin/python3", "train.py")), "/usr/bin/python3").endswith("GPUs)")
 
 
-def test_gpuyards_own_is_named_unless_it_has_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = RunSpec(run=("train.py",))
-    said = text(spec, OWN, VIRTUAL_ENV=sys.prefix)
-    assert said.endswith(f"with gpuyard's own {OWN}, which has no torch: --python names another")
+def note(folder: Path, *words: str, python: str | None = None) -> str:
+    host = HostContext(python=OWN, workdir=str(folder), path="/bin", home="/root", user="root")
+    return torch_note(ResolvedRun(RunSpec(run=words, python=python), "train-x", "default", host=host))
+
+
+def test_gpuyards_own_is_warned_of_where_a_script_speaks_of_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train.py").write_text("import os\nfrom torch import nn\n")
+    (tmp_path / "plain.py").write_text("import os\n")
+    said = f"Note: {OWN} is gpuyard's own Python, which has no torch: --python names another"
+    assert note(tmp_path, "train.py") == said
+    assert note(tmp_path, "python", "-u", "train.py") == said
+    assert note(tmp_path, "python", "-m", "torch.distributed.run", "plain.py") == said
+    for words in (
+        ("plain.py",),
+        ("missing.py",),
+        ("python", "-c", "1"),
+        ("cat", "train.py"),
+        (OWN, "train.py"),
+    ):
+        assert note(tmp_path, *words) == ""
+    assert note(tmp_path, "train.py", python=OWN) == ""
     (tmp_path / "torch.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    assert text(spec, OWN, VIRTUAL_ENV=sys.prefix).endswith("(no GPUs)")
+    assert note(tmp_path, "train.py") == ""
 
 
 def test_what_becomes_of_a_copy_of_the_code_is_told() -> None:

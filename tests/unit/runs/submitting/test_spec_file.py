@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.runs.submitting.spec_file import read_spec_file
+from gpuyard.runs.notices import NoticeKind
+from gpuyard.runs.submitting.spec_file import read_spec_file, unexpanded
+from gpuyard.workloads.spec.overrides import Flag, FlagForm
 
 
 def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
@@ -27,3 +29,28 @@ def test_what_is_not_there_is_named_with_what_it_should_be(tmp_path: Path) -> No
 def test_what_never_ends_is_not_read_to_its_end() -> None:
     with pytest.raises(errors.UsageError, match="/dev/zero has more than 4 MiB"):
         read_spec_file(Path("/dev/zero"))
+
+
+def test_a_variable_in_a_value_that_nothing_expands_is_told() -> None:
+    env = FlagForm.ENTRY_OR_KEY
+    flags = [
+        Flag(".env:3", ("env",), "PATH=$PATH:/secret", env),
+        Flag("--env", ("env",), "DATA=${HOME}/secret", env),
+        Flag("env['CACHE']", ("env", "CACHE"), "$HOME/secret"),
+        # What passwords and formats look like, what stands alone, and what is no value of env.
+        *(
+            Flag("--env", ("env",), f"A={value}", env)
+            for value in ("pa$word", "$5", "a$", "$$", "$(HOME)", "")
+        ),
+        Flag("--env", ("env",), "$HOME", env),
+        Flag("env['B']", ("env", "B"), None),
+        Flag("the command", ("run",), "echo $HOME"),
+    ]
+    told = list(unexpanded(flags))
+    assert [notice.text.partition(" has ")[0] for notice in told] == [
+        ".env:3: the value of PATH",
+        "--env: the value of DATA",
+        "env['CACHE']: the value of CACHE",
+    ]
+    assert {notice.kind for notice in told} == {NoticeKind.WARNING}
+    assert "secret" not in str(told)
