@@ -71,8 +71,14 @@ _CUDA_ERRORS = {
 
 #: What a container is stopped with.
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+#: After it a stop isn't what a command ended of, unless it died of it: the usual grace of Kubernetes.
+_STOP_S = 30.0
 #: How long the reader of a pipe may work on what is left in it.
 _DRAIN_S = 5.0
+#: How long what a stopped command left may take. Nodes kill it after a grace; a kill by hand has none.
+_LEFT_S = 3600.0
+#: The si_code of a signal by a terminal's key, which all of its process group gets.
+_SI_KERNEL = 0x80
 
 
 class Unfit(Exception):
@@ -83,7 +89,9 @@ def main(argv: "list[str]", dev: str = "/dev") -> int:
     """Checks, then becomes the command of these arguments; returns only when it can't."""
     words = argv[1:]
     if len(words) > 1 and words[0] == "--pythonpath":
-        _add_to_path(words[1])
+        # Absolute, since the command's own processes may work elsewhere.
+        added = [os.path.abspath(folder) for folder in words[1].split(":")]
+        os.environ["PYTHONPATH"] = ":".join(filter(None, [*added, os.environ.get("PYTHONPATH")]))
         words = words[2:]
     command = words[1:] if words[:1] == ["--"] else words
     if not command:
@@ -102,13 +110,6 @@ def main(argv: "list[str]", dev: str = "/dev") -> int:
                 return EXIT_UNFIT
             _say("going on without them, as GPUYARD_ALLOW_CPU says")
     return _become(command)
-
-
-def _add_to_path(folders: str) -> None:
-    # Absolute, since the command's own processes may work elsewhere.
-    added = [os.path.abspath(folder) for folder in folders.split(":")]
-    before = os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = ":".join([*added, before] if before else added)
 
 
 def check(asked: int, dev: str) -> None:
@@ -130,15 +131,11 @@ def check(asked: int, dev: str) -> None:
         )
     torch = find_torch(sys.path)
     if torch is not None:
-        _check_torch(torch, driver_cuda)
+        _check_torch(*torch, driver_cuda)
 
 
 def _check_nodes(dev: str) -> None:
-    try:
-        names = os.listdir(dev)
-    except OSError:
-        names = []
-    if not any(name.startswith(_NODES) for name in names):
+    if not any(name.startswith(_NODES) for name in _names_in(dev)):
         raise Unfit(
             "no GPU's device node is there: the container runtime didn't bring any in "
             f"(NVIDIA_VISIBLE_DEVICES={os.environ.get('NVIDIA_VISIBLE_DEVICES', '')}); "
@@ -206,15 +203,13 @@ def _list_uuids() -> "list[str]":
 
 
 def _has_mig(dev: str) -> bool:
-    try:
-        names = os.listdir(os.path.join(dev, "nvidia-caps"))
-    except OSError:
+    names = _names_in(os.path.join(dev, "nvidia-caps"))
+    if not names:
         return "MIG-" in os.environ.get("NVIDIA_VISIBLE_DEVICES", "")
     return any(name.startswith("nvidia-cap") and name not in _MIG_MANAGING for name in names)
 
 
-def _check_torch(torch: "tuple[str, str]", driver_cuda: "tuple[int, int]") -> None:
-    version, cuda = torch
+def _check_torch(version: str, cuda: str, driver_cuda: "tuple[int, int]") -> None:
     if cuda == "none":
         raise Unfit(f"torch {version} is built without CUDA: it would train on the CPU; install a CUDA build")
     major = cuda.partition(".")[0]
@@ -235,21 +230,12 @@ def find_torch(path: "list[str]") -> "tuple[str, str] | None":
     From the names of the packages' metadata folders and torch/version.py, which is read as text.
     """
     for folder in path:
-        try:
-            names = os.listdir(folder or ".")
-        except OSError:
-            continue
-        version = _version_of("torch", names)
-        if version:
-            return version, _cuda_of(folder, version, names)
+        names = _names_in(folder or ".")
+        for name in names:
+            if name.startswith("torch-") and name.endswith((".dist-info", ".egg-info")):
+                version = name[len("torch-") :].rpartition(".")[0]
+                return version, _cuda_of(folder, version, names)
     return None
-
-
-def _version_of(project: str, names: "list[str]") -> str:
-    for name in names:
-        if name.startswith(project + "-") and name.endswith((".dist-info", ".egg-info")):
-            return name[len(project) + 1 :].rpartition(".")[0]
-    return ""
 
 
 def _cuda_of(folder: str, version: str, names: "list[str]") -> str:
@@ -272,12 +258,15 @@ def _cuda_of(folder: str, version: str, names: "list[str]") -> str:
 
 
 def _open_files() -> "set[int]":
-    try:
-        names = os.listdir("/proc/self/fd")
-    except OSError:
-        return set()
     # The one that listed them is closed again, and its number is free for the next.
-    return {int(name) for name in names if os.path.exists("/proc/self/fd/" + name)}
+    return {int(name) for name in _names_in("/proc/self/fd") if os.path.exists("/proc/self/fd/" + name)}
+
+
+def _names_in(folder: str) -> "list[str]":
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _become(command: "list[str]") -> int:
@@ -296,8 +285,8 @@ def _become(command: "list[str]") -> int:
 def stay(run: "Any") -> int:
     """Runs it in a child, and gives its exit code, 128 + n after signal n. Zombies are reaped meanwhile.
 
-    Signals go to the child alone: its workers are its own to stop. When it has ended of one, which a shell
-    does, what it started is told, and waited for: it may be saving.
+    Signals go to the child alone: its workers are its own to stop. When it has died of one, as a shell does,
+    or ended soon after a stop, what it started is told, and waited for: it may be saving.
     """
     if os.getpid() != 1:  # whose children all orphans are
         try:
@@ -313,50 +302,61 @@ def stay(run: "Any") -> int:
     if not command:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return int(run())
-    passed, ended = [], _reap()
+    passed, ended = {}, _reap()
     while command not in ended:
         got = signal.sigwaitinfo(taken)
         if got.si_signo != signal.SIGCHLD:
-            passed.append(got.si_signo)
-            # SI_KERNEL, a terminal's key: all of its group got that.
-            if got.si_code != 0x80:
+            passed[got.si_signo] = time.monotonic()
+            if got.si_code != _SI_KERNEL:
                 _send(command, got.si_signo)
         ended = _reap()
-    stops = [by for by in passed if by in _STOPPING or ended[command] == 128 + by]
+    code, soon = ended[command], time.monotonic() - _STOP_S
+    stops = [(at, by) for by, at in passed.items() if code == 128 + by or (by in _STOPPING and at > soon)]
+    if stops:
+        _end_children(max(stops)[1], taken)
+    return code
+
+
+def _end_children(by: int, taken: "set[signal.Signals]") -> None:
+    """Tells what the command left by the signal of the stop or of a later one, and waits for it."""
     due: dict[int, float] = {}
-    while stops and _end_children(stops[-1], due):
-        signal.sigtimedwait(taken, 0.02)
+    give_up_at = time.monotonic() + _LEFT_S
+    while _tell_children(by, due) and time.monotonic() < give_up_at:
+        got = signal.sigtimedwait(taken, 0.02)
+        if got and got.si_signo in _STOPPING and got.si_code != _SI_KERNEL:
+            by = got.si_signo
+            # Who has been told is told again; a reader keeps its time.
+            due = {pid: at for pid, at in due.items() if at < float("inf")}
         _reap()
-    return ended[command]
 
 
-def _end_children(by: int, due: "dict[int, float]") -> bool:
-    """Tells children by a signal, each at the time that `due` keeps here; False when there are none.
+def _tell_children(by: int, due: "dict[int, float]") -> bool:
+    """Signals each child at the time that `due` keeps here; False when there are none.
 
     Tee isn't told in `python train.py | tee log`: it ends with its last writer, and what that prints while it
-    saves is to be read. What has another parent is told when that has ended, since it is our child then.
+    saves is to be read. What has another parent is told when that has ended, since it is our child then. A
+    program gets the signal of the stop if it handles it.
     """
-    children, readers = _look()
-    now = time.monotonic()
-    for pid in children:
+    (children, readers), now = _look(), time.monotonic()
+    for pid, handled in children.items():
         if pid in readers:
             due[pid] = now + _DRAIN_S
         elif due.get(pid, now) <= now:
-            _send(pid, by)
+            _send(pid, by if handled >> (by - 1) & 1 else signal.SIGTERM)
             due[pid] = float("inf")
     return bool(children)
 
 
-def _look() -> "tuple[set[int], set[int]]":
-    """Our children, and all whose standard input is a pipe that another's output goes to."""
-    children: set[int] = set()
+def _look() -> "tuple[dict[int, int], set[int]]":
+    """Our children with the signals that they handle, and all who read from a pipe that others write to."""
+    children: dict[int, int] = {}
     pipes: dict[tuple[int, int], tuple[set[int], set[int]]] = {}
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                state, parent = file.read().rpartition(b") ")[2].split()[:2]
-            if int(parent) == os.getpid() and state not in (b"Z", b"X"):
-                children.add(pid)
+            with open(f"/proc/{pid}/status", errors="replace") as file:
+                status = dict(line.split(":", 1) for line in file)
+            if int(status["PPid"]) == os.getpid() and status["State"].split()[0] not in "ZX":
+                children[pid] = int(status.get("SigCgt", "0"), 16)
             for number in {"0", "1", "2"}.intersection(os.listdir(f"/proc/{pid}/fd")):
                 found = os.stat(f"/proc/{pid}/fd/{number}")
                 if stat.S_ISFIFO(found.st_mode):
@@ -369,14 +369,14 @@ def _look() -> "tuple[set[int], set[int]]":
 def _reap() -> "dict[int, int]":
     """The exit codes of the children that have ended."""
     codes: dict[int, int] = {}
-    while True:
-        try:
+    try:
+        while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return codes
-        if not pid:
-            return codes
-        codes[pid] = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+            if not pid:
+                return codes
+            codes[pid] = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    except ChildProcessError:
+        return codes
 
 
 def _send(pid: int, number: int) -> None:

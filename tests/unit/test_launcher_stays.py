@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,14 @@ signal.signal(signal.SIGTERM, save)
 print("up", flush=True)
 while True:
     time.sleep(1)
+"""
+#: The launcher with other times than its own.
+_LIMITED = """
+import sys
+from gpuyard import launcher
+assert {limits}.keys() <= vars(launcher).keys()
+vars(launcher).update({limits})
+sys.exit(launcher.stay(lambda: launcher.main(sys.argv)))
 """
 WHOLE = ["up", *(f"saving {step}" for step in range(50))]
 
@@ -89,10 +97,13 @@ def entered(request: pytest.FixtureRequest) -> Iterator[list[str]]:
 def start(entered: list[str], tmp_path: Path) -> Iterator[Start]:
     started: list[Started] = []
 
-    def start_one(*command: str, stdin: int = subprocess.DEVNULL, **env: str) -> Started:
+    def start_one(
+        *command: str, stdin: int = subprocess.DEVNULL, limits: Mapping[str, float] | None = None, **env: str
+    ) -> Started:
         log = tmp_path / "output"
-        # nsenter goes to the other's folder.
-        there = ["env", f"--chdir={tmp_path}", PYTHON, launcher.__file__, "--", *command]
+        by = ["-c", _LIMITED.format(limits=limits)] if limits else [launcher.__file__]
+        # nsenter goes to the other's folder; a background job, as these tests may be, ignores SIGQUIT.
+        there = ["env", f"--chdir={tmp_path}", "--default-signal", PYTHON, *by, "--", *command]
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*entered, *there],
@@ -141,6 +152,92 @@ def test_a_slow_reader_gets_to_its_end(start: Start) -> None:
     run.wait_for("up")
     run.send(signal.SIGTERM)
     assert run.ended() == (128 + signal.SIGTERM, WHOLE)
+
+
+def test_a_further_stop_does_not_hurry_a_reader(start: Start) -> None:
+    line = f"{PYTHON} train.py | while read line; do echo $line; sleep 0.01; done"
+    run = start("bash", "-c", line)
+    run.wait_for("up")
+    run.send(signal.SIGTERM)
+    run.wait_for("saving 35")  # its writer has long ended
+    run.send(signal.SIGTERM)
+    assert run.ended() == (128 + signal.SIGTERM, WHOLE)
+
+
+#: Lives on after SIGINT, and ends of SIGTERM.
+_OUTLIVES_INT = """
+import signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: print("INT", flush=True))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(print("TERM", flush=True)))
+print("up", flush=True)
+while True:
+    time.sleep(1)
+"""
+
+
+def test_a_stop_while_it_waits_is_passed_on_to_what_is_left(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(_OUTLIVES_INT)
+    run = start("sh", "-c", f"{PYTHON} train.py & wait")
+    run.wait_for("up")
+    run.send(signal.SIGINT)
+    run.wait_for("INT")
+    run.send(signal.SIGTERM)
+    assert run.ended() == (128 + signal.SIGINT, ["up", "INT", "TERM"])
+
+
+def test_a_signal_that_stops_nothing_does_not_end_what_is_left(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(_OUTLIVES_INT)
+    run = start("sh", "-c", f"{PYTHON} train.py & wait")
+    run.wait_for("up")
+    run.send(signal.SIGINT)
+    run.wait_for("INT")
+    run.send(signal.SIGWINCH)
+    run.send(signal.SIGINT)
+    until(lambda: run.printed.count("INT"), "it is told again", lambda told: told == 2)
+    run.send(signal.SIGTERM)
+    assert run.ended() == (128 + signal.SIGINT, ["up", "INT", "INT", "TERM"])
+
+
+#: Takes SIGINT for "save now", goes on, and ends by itself. Its helper ignores SIGINT, as a shell has it.
+_GOES_ON = "trap 'echo checkpoint' INT; {helper} & echo up; while [ ! -e enough ]; do sleep 0.01; done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_what_ignores_the_stop_gets_sigterm(start: Start, number: signal.Signals, tmp_path: Path) -> None:
+    line = _GOES_ON.format(helper="sleep 600").replace("INT", number.name[3:])
+    run = start("sh", "-c", line)
+    run.wait_for("up")
+    run.send(number)
+    run.wait_for("checkpoint")
+    (tmp_path / "enough").touch()
+    assert run.ended() == (0, ["up", "checkpoint"])
+
+
+_IGNORES = "(trap '' INT TERM; sleep 600)"
+
+
+def test_a_stop_that_the_command_outlived_is_none(start: Start, tmp_path: Path) -> None:
+    """What it leaves is killed with the container, as if nobody had signalled it."""
+    run = start("sh", "-c", _GOES_ON.format(helper=_IGNORES), limits={"_STOP_S": 0.0})
+    run.wait_for("up")
+    run.send(signal.SIGINT)
+    run.wait_for("checkpoint")
+    (tmp_path / "enough").touch()
+    assert run.ended() == (0, ["up", "checkpoint"])
+
+
+def test_who_dies_of_a_late_stop_was_stopped(start: Start, tmp_path: Path) -> None:
+    run = start("bash", "-c", f"{PYTHON} train.py | tee log.txt", limits={"_STOP_S": 0.0})
+    run.wait_for("up")
+    run.send(signal.SIGTERM)
+    assert run.ended() == (128 + signal.SIGTERM, WHOLE)
+
+
+def test_what_outlives_the_stop_does_not_hold_the_container_for_ever(start: Start) -> None:
+    run = start("sh", "-c", f"{_IGNORES} & echo up; wait", limits={"_LEFT_S": 0.1})
+    run.wait_for("up")
+    run.send(signal.SIGTERM)
+    assert run.ended() == (128 + signal.SIGTERM, ["up"])
 
 
 _WITH_WORKER = """
