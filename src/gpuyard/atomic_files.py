@@ -113,7 +113,8 @@ def sweep(folder: Path) -> None:
 def _remove(path: Path) -> None:
     # Whoever can't be asked, or may not be removed by this user, is left to the next sweep.
     with suppress(OSError):
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        # A FIFO of that name would wait for its other end.
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.is_dir():

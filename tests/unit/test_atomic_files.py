@@ -46,6 +46,7 @@ def test_what_nobody_writes_is(tmp_path: Path) -> None:
     (tmp_path / f"{PREFIX}folder" / "blobs").mkdir(parents=True)
     (tmp_path / f"{PREFIX}link").symlink_to(tmp_path / "mine")
     (tmp_path / "mine").write_text("")
+    os.mkfifo(tmp_path / f"{PREFIX}fifo")
     sweep(tmp_path)
     # A link is none of ours, and what it leads to even less.
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{PREFIX}link", "mine"]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.atomic_files import replace_file
+from gpuyard.regular_files import read_regular
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def read_marks(path: Path) -> NodeMarks | None:
         DeviceError: it isn't what `write_marks` writes.
     """
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(read_regular(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

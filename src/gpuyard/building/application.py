@@ -19,7 +19,7 @@ from gpuyard import errors
 from gpuyard.atomic_files import PREFIX as UNFINISHED
 from gpuyard.building.secrets import looks_secret
 from gpuyard.images.layers import PIECE, Entry
-from gpuyard.images.user_file import read_user_file
+from gpuyard.regular_files import read_regular
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -167,7 +167,7 @@ class _Rules:
 
 def _read_rules(file: Path, folder: str) -> list[_Rules]:
     try:
-        text = read_user_file(file).decode("utf-8", "surrogateescape")
+        text = read_regular(file).decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return []
     except OSError as error:

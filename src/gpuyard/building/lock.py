@@ -18,7 +18,7 @@ from gpuyard import errors
 from gpuyard.atomic_files import replace_file
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.oci import Digest, parse_digest
-from gpuyard.images.user_file import read_user_file
+from gpuyard.regular_files import read_regular
 
 NAME = "gpuyard.lock"
 _VERSION = 1
@@ -110,7 +110,7 @@ def read_lock(path: Path) -> Lock | None:
         UsageError: it can't be read, or something in it is wrong.
     """
     try:
-        text = read_user_file(path).decode("utf-8")
+        text = read_regular(path).decode("utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

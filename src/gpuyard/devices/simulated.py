@@ -20,6 +20,7 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.devices.inventory import Backend, Device, DeviceNode, Health, Inventory, Link, PcieLevel
 from gpuyard.gpus.catalogue import GpuModel, find_model, nearest
+from gpuyard.regular_files import read_regular
 
 #: As many as a device plugin's list and a node's slots can sensibly show.
 MOST_GPUS = 64
@@ -149,7 +150,7 @@ def read_health(path: Path, inventory: Inventory) -> tuple[dict[str, str], tuple
     An entry that is wrong makes nothing unhealthy, and the others count.
     """
     try:
-        raw = json.loads(path.read_bytes())
+        raw = json.loads(read_regular(path))
     except FileNotFoundError:
         return {}, ()
     except (OSError, ValueError, RecursionError) as error:

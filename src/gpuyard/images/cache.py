@@ -17,6 +17,7 @@ import orjson
 
 from gpuyard import errors
 from gpuyard.atomic_files import sweep, unfinished_file
+from gpuyard.regular_files import read_regular
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
@@ -40,7 +41,7 @@ class Cache:
     def read(self, kind: str, name: str) -> dict[str, Any] | None:
         """A small JSON entry; None when it isn't there or isn't readable as one."""
         try:
-            found = orjson.loads(self.path(kind, name).read_bytes())
+            found = orjson.loads(read_regular(self.path(kind, name)))
         except (OSError, orjson.JSONDecodeError):
             return None
         return found if isinstance(found, dict) else None

@@ -13,10 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import RunningYard, Settings, load_running
+from gpuyard.regular_files import open_regular
 
 _START_TIMEOUT_S = 60.0
 #: The other command gives up before that.
@@ -54,7 +56,7 @@ def daemon_pid(paths: YardPaths) -> int:
         YardError: the lock is another user's.
     """
     try:
-        with paths.lock.open() as lock:
+        with os.fdopen(open_regular(paths.lock, follow_links=True)) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
@@ -97,13 +99,7 @@ def start(
 @contextlib.contextmanager
 def _one_at_a_time(paths: YardPaths, on_wait: Callable[[str], None]) -> Iterator[None]:
     """Commands that would start the same yard at once take turns: the later ones find it running."""
-    try:
-        turn = os.open(paths.starting, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise errors.StoreUnwritable(
-            f"can't write {paths.starting}: {error.strerror}",
-            remedy="mend the permissions of the folder, or set GPUYARD_HOME to another",
-        ) from error
+    turn = _open(paths.starting, os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + _TURN_TIMEOUT_S
     try:
         while not _locked(turn):
@@ -117,6 +113,16 @@ def _one_at_a_time(paths: YardPaths, on_wait: Callable[[str], None]) -> Iterator
         yield
     finally:
         os.close(turn)
+
+
+def _open(path: Path, flags: int) -> int:
+    try:
+        return open_regular(path, flags)
+    except OSError as error:
+        raise errors.StoreUnwritable(
+            f"can't write {path}: {error.strerror}",
+            remedy=f"mend its permissions, or remove {path}; or set GPUYARD_HOME to another folder",
+        ) from error
 
 
 def _locked(descriptor: int) -> bool:
@@ -185,15 +191,8 @@ def _spawn(
     kept |= {"GPUYARD_HOME": str(paths.data_dir), "MALLOC_ARENA_MAX": "2"}
     # Its chatter would fill the log: errors only.
     kept |= {"GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "ERROR"}
-    try:
-        # Read, too: the daemon keeps the newest part of it.
-        descriptor = os.open(paths.daemon_log, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise errors.StoreUnwritable(
-            f"can't write {paths.daemon_log}: {error.strerror}",
-            remedy="mend the permissions of the folder, or set GPUYARD_HOME to another",
-        ) from error
-    with os.fdopen(descriptor, "ab") as log:
+    # Read, too: the daemon keeps the newest part of it.
+    with os.fdopen(_open(paths.daemon_log, os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "gpuyard.local.daemon", *arguments],
             stdin=subprocess.DEVNULL,

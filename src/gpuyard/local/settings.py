@@ -9,8 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.regular_files import read_regular
 
 _HIGHEST_PORT = 65_535
+#: What JSON of another shape makes of the reading.
+_WRONG = (ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,17 @@ def load_settings(file: Path) -> Settings:
         YardError: the file isn't what `save_settings` wrote.
     """
     try:
-        raw = json.loads(file.read_text())
+        raw = json.loads(read_regular(file))
         settings = Settings(simulate=str(raw.get("simulate", "")), port=int(raw.get("port", 0)))
         if not 0 <= settings.port <= _HIGHEST_PORT:
             raise ValueError(f"{settings.port} is no port")
         return settings
     except FileNotFoundError:
         return Settings()
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, *_WRONG) as error:
+        why = error.strerror if isinstance(error, OSError) else error
         raise errors.YardError(
-            f"the settings in {file} can't be read: {error}",
+            f"the settings in {file} can't be read: {why}",
             remedy=f"remove {file} and say `gpuyard up` again",
         ) from error
 
@@ -82,9 +86,9 @@ def save_settings(file: Path, settings: Settings) -> None:
 def load_running(file: Path) -> RunningYard | None:
     """What the daemon last said, or None when it never started or left cleanly."""
     try:
-        running = RunningYard(**json.loads(file.read_text()))
+        running = RunningYard(**json.loads(read_regular(file)))
         return replace(running, set_aside=tuple(map(str, running.set_aside)))
-    except (OSError, ValueError, TypeError):
+    except (OSError, *_WRONG):
         return None
 
 
@@ -115,6 +119,8 @@ def write_private(file: Path, text: str) -> None:
 
 def _says(file: Path, text: str) -> bool:
     try:
-        return file.read_text() == text and file.lstat().st_mode & 0o177777 == stat.S_IFREG | 0o600
-    except (OSError, ValueError):
+        # Its mode first: what is no file isn't opened.
+        is_private = file.lstat().st_mode & 0o177777 == stat.S_IFREG | 0o600
+        return is_private and read_regular(file) == text.encode()
+    except OSError:
         return False

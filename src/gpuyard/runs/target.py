@@ -15,6 +15,7 @@ from gpuyard.client.rest import RestApi
 from gpuyard.kube.names import is_label
 from gpuyard.local.paths import find_paths
 from gpuyard.local.yard_http import YardHttp
+from gpuyard.regular_files import read_regular
 
 #: The name that `gpuyard use` and `--context` give the local yard.
 YARD = "yard"
@@ -107,7 +108,7 @@ def check_namespace(namespace: str | None) -> None:
 def chosen_context() -> str:
     """What `gpuyard use` chose; empty for the yard."""
     try:
-        choice = json.loads(choice_file().read_text())
+        choice = json.loads(read_regular(choice_file()))
         return str(choice["context"])
     except FileNotFoundError:
         return ""

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import os
 from contextlib import aclosing
 from pathlib import Path
 
@@ -110,6 +111,15 @@ def test_mistakes_are_told_and_the_rest_counts(tmp_path: Path, text: str, mistak
     reasons, mistakes = read_health(control, inventory)
     assert [mistake in told for told in mistakes] == [True]
     assert reasons == ({inventory.devices[1].uuid: "lost"} if "lost" in text else {})
+
+
+def test_a_fifo_as_control_file_is_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "health.json")
+    reasons, mistakes = read_health(
+        tmp_path / "health.json", simulate(parse_simulation("H100:2"), seed="node")
+    )
+    assert reasons == {}
+    assert ["it isn't a regular file" in told for told in mistakes] == [True]
 
 
 async def test_a_broken_control_file_breaks_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

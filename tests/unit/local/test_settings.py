@@ -44,7 +44,11 @@ def test_settings_of_another_release_come_back_as_far_as_they_go(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b'{"port": ', b"[]", b'{"port": "many"}', b'{"port": null}', b'{"port": 65536}', b"\xff"]
+    "text",
+    [
+        *(b"", b'{"port": ', b"[]", b'{"port": "many"}', b'{"port": null}', b'{"port": 65536}', b"\xff"),
+        *(b'{"port": 1e400}', b"[" * 100_000),
+    ],
 )
 def test_damaged_settings_are_named_with_the_remedy(tmp_path: Path, text: bytes) -> None:
     file = tmp_path / "settings.json"
@@ -52,6 +56,12 @@ def test_damaged_settings_are_named_with_the_remedy(tmp_path: Path, text: bytes)
     with pytest.raises(errors.YardError, match=f"the settings in {file} can't be read") as caught:
         load_settings(file)
     assert caught.value.remedy == f"remove {file} and say `gpuyard up` again"
+
+
+def test_a_fifo_in_the_place_of_the_settings_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "settings.json")
+    with pytest.raises(errors.YardError, match=r"settings\.json can't be read: it isn't a regular file"):
+        load_settings(tmp_path / "settings.json")
 
 
 def test_what_a_start_says_counts_and_the_rest_is_kept() -> None:
@@ -69,10 +79,17 @@ def test_what_the_daemon_says_comes_back(tmp_path: Path) -> None:
     assert mode(file) == 0o600
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b'{"daemon_pid": 1}', b'{"other": 1}', b"\xff"])
+@pytest.mark.parametrize("text", [b"", b"[]", b'{"daemon_pid": 1}', b'{"other": 1}', b"\xff", b"[" * 100_000])
 def test_what_no_daemon_said_is_nothing(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "yard.json").write_bytes(text)
     assert load_running(tmp_path / "yard.json") is None
+
+
+def test_a_fifo_says_nothing_and_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "yard.json", 0o600)
+    assert load_running(tmp_path / "yard.json") is None
+    save_running(tmp_path / "yard.json", RUNNING)
+    assert load_running(tmp_path / "yard.json") == RUNNING
 
 
 def test_a_reader_has_the_old_text_or_the_new(tmp_path: Path) -> None:

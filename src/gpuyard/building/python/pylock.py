@@ -19,7 +19,7 @@ from gpuyard.building.python.uv_process import run_uv
 from gpuyard.building.python.wheels import Wheel, wheel_file
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.oci import Platform
-from gpuyard.images.user_file import read_user_file
+from gpuyard.regular_files import read_regular
 
 if TYPE_CHECKING:
     from packaging.pylock import Package, Pylock
@@ -107,7 +107,7 @@ def _project(requirements: Path) -> Path:
 
 def _read(path: Path) -> str:
     try:
-        return read_user_file(path).decode("utf-8")
+        return read_regular(path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it isn't text in UTF-8"
         raise errors.UsageError(

@@ -16,7 +16,7 @@ from gpuyard.building.python.uv_process import run_uv
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.contents.contents import ImageContents, normalise
 from gpuyard.images.oci import Platform
-from gpuyard.images.user_file import read_user_file
+from gpuyard.regular_files import read_regular
 
 #: glibc versions that uv knows a platform for, besides 2.17.
 _GLIBC = (28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
@@ -233,7 +233,7 @@ def allows(requirement: str, version: str) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
-        return read_user_file(path)
+        return read_regular(path)
     except OSError as error:
         raise errors.UsageError(
             f"can't read the requirements {path}: {error.strerror}",

@@ -19,7 +19,7 @@ import orjson
 from gpuyard import errors
 from gpuyard.images.reference import DOCKER_HUB
 from gpuyard.images.subprocesses import outputs
-from gpuyard.images.user_file import read_user_file
+from gpuyard.regular_files import read_regular
 
 _HUB_KEY = "https://index.docker.io/v1/"
 _HELPER_TIMEOUT_S = 30.0
@@ -85,7 +85,7 @@ class DockerCredentials:
     def _config(self) -> Mapping[str, Any]:
         if self._raw is None:
             try:
-                raw = orjson.loads(read_user_file(self._path))
+                raw = orjson.loads(read_regular(self._path))
             except FileNotFoundError:
                 raw = {}
             except (OSError, orjson.JSONDecodeError) as error:

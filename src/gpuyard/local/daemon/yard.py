@@ -47,6 +47,7 @@ from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.settings import Settings, load_settings, save_settings
 from gpuyard.local.store import Store
+from gpuyard.regular_files import read_regular
 
 #: `doctor` names at most so many objects that were set aside.
 _MAX_TOLD_SET_ASIDE = 50
@@ -175,7 +176,7 @@ class Yard:
         pki.ensure(utc_now())
         listeners = Listeners.open(paths.api_socket, settings.port)
         save_settings(paths.settings, replace(settings, port=listeners.port))
-        ca_pem = pki.ca_certificate.read_bytes()
+        ca_pem = read_regular(pki.ca_certificate)
         write_kubeconfig(paths.kubeconfig, port=listeners.port, ca_pem=ca_pem, token=token)
         app = ApiApp(api, logs=kubelet.logs)
         parts.run(serve(app, listeners, token=token, pki=pki, clock=utc_now), "api")

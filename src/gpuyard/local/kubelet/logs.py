@@ -21,7 +21,7 @@ from gpuyard.kube.pods import container_statuses
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.objects.pod_logs import Log, PodLogOptions
 from gpuyard.local.runtime import journal as journals
-from gpuyard.local.runtime.regular_files import open_regular
+from gpuyard.regular_files import open_regular
 
 _PIECE = 64 * 1024
 _POLL_S = 0.02

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.atomic_files import replace_file
-from gpuyard.local.runtime.regular_files import open_regular
 from gpuyard.local.runtime.removal import remove_tree
+from gpuyard.regular_files import open_regular
 
 _VOLUMES = "volumes.d"
 _RECORD = "pod.json"

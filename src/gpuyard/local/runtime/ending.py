@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 
 from gpuyard.local.runtime.journal import Journal
-from gpuyard.local.runtime.regular_files import open_regular
 from gpuyard.local.runtime.values import Exit, ExitReason
+from gpuyard.regular_files import open_regular
 
 _LAST_WORDS_BYTES = 1024
 #: As containerd has it for a container that was lost with its host.

@@ -29,8 +29,8 @@ from gpuyard import errors
 from gpuyard.atomic_files import sync_folder
 from gpuyard.local.disk import KEEP_SIZE, fallocate
 from gpuyard.local.runtime.procfs import ProcessStat, parse_stat
-from gpuyard.local.runtime.regular_files import open_regular
 from gpuyard.local.runtime.values import Exit, ExitReason
+from gpuyard.regular_files import open_regular
 
 log = logging.getLogger(__name__)
 

@@ -24,6 +24,7 @@ from gpuyard.local.store.reserve import (
     prepare_log,
 )
 from gpuyard.local.store.schema import MIGRATIONS, migrate, version_of
+from gpuyard.regular_files import open_regular
 
 #: How much a commit survives: FULL a power cut, OFF only the death of the process.
 Synchronous = Literal["FULL", "OFF"]
@@ -75,6 +76,7 @@ class Database:
         """
         self.path = path
         with _translated(path):
+            _check_beside(path)
             if not path.exists():
                 _make(path)
             elif path.stat().st_mode & 0o077:
@@ -210,6 +212,22 @@ def _make(path: Path) -> None:
         connection.close()
     new.rename(path)
     sync_folder(path.parent)
+
+
+def _check_beside(path: Path) -> None:
+    """Refuses what is no file under the names that SQLite opens by itself: it would wait for a FIFO.
+
+    Raises:
+        StoreUnwritable: there is one.
+    """
+    for suffix in ("-wal", "-wal.kept", "-journal"):
+        file = path.with_name(path.name + suffix)
+        try:
+            os.close(open_regular(file, follow_links=True))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise unusable(file, error) from error
 
 
 def _check(path: Path) -> None:

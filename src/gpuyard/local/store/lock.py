@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.regular_files import open_regular
 
 _RETRY_S = 0.02
 
@@ -35,7 +36,7 @@ class FolderLock:
         """
         self.path = path
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._fd = open_regular(path, os.O_RDWR | os.O_CREAT, follow_links=True)
         except OSError as error:
             raise unusable(path, error) from error
         try:
@@ -77,6 +78,10 @@ def unusable(path: Path, error: OSError) -> errors.StoreError:
     """What an OSError on a file of the data folder means to its user."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return full(path)
+    if path.exists() and not path.is_file():
+        return errors.StoreUnwritable(
+            f"{path} isn't a regular file", remedy=f"remove {path}, and say `gpuyard up` again"
+        )
     return errors.StoreUnwritable(
         f"can't write {path}: {error.strerror}",
         remedy="give this user write permission on the folder, or set GPUYARD_HOME to one that has it",

@@ -18,6 +18,8 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
+from gpuyard.regular_files import open_regular
+
 #: Enough for the ends of about a hundred runs, and for the heartbeats of the history beside them.
 RESERVE_BYTES = 4 << 20
 _PIECE_BYTES = 64 << 10
@@ -114,7 +116,7 @@ def log_of(path: Path) -> Path:
 def log_has_changes(path: Path) -> bool:
     """Whether the log of a database may hold something that isn't in the file yet."""
     try:
-        with log_of(path).open("rb") as file:
+        with os.fdopen(open_regular(log_of(path)), "rb") as file:
             return any(file.read(_LOG_HEADER_BYTES))
     except FileNotFoundError:
         return False
@@ -130,7 +132,7 @@ def prepare_log(path: Path) -> None:
             _blank(kept)
             kept.rename(log)
     with suppress(OSError):
-        descriptor = os.open(log, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = open_regular(log, os.O_RDWR | os.O_CREAT)
         try:
             size = os.fstat(descriptor).st_size
             if size < _LOG_BYTES:
@@ -176,7 +178,7 @@ def _kept(path: Path) -> Path:
 
 def _blank(log: Path) -> None:
     """Has the log count as empty: whoever puts another database beside it mustn't get its changes."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    descriptor = open_regular(log, os.O_WRONLY)
     try:
         os.pwrite(descriptor, bytes(_LOG_HEADER_BYTES), 0)
         os.fsync(descriptor)

@@ -164,6 +164,15 @@ def test_a_log_without_its_database_is_not_played_into_a_new_one(tmp_path: Path)
     assert not path.exists()
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-wal.kept", "-journal"])
+def test_a_fifo_beside_it_is_named(tmp_path: Path, suffix: str) -> None:
+    _make(tmp_path / "store.db")
+    (tmp_path / f"store.db{suffix}").unlink(missing_ok=True)
+    os.mkfifo(tmp_path / f"store.db{suffix}")
+    with pytest.raises(errors.StoreUnwritable, match=f"store.db{suffix} isn't a regular file"):
+        Database(tmp_path / "store.db", "OFF")
+
+
 def test_the_remedy_for_damage_works(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     path.write_bytes(b"garbage" * 1000)

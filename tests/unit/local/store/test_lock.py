@@ -77,3 +77,10 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(errors.StoreUnwritable, match="Not a directory") as caught:
         FolderLock(tmp_path / "data" / "lock")
     assert "GPUYARD_HOME" in caught.value.remedy
+
+
+def test_a_fifo_in_its_place_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    with pytest.raises(errors.StoreUnwritable, match="lock isn't a regular file") as caught:
+        FolderLock(tmp_path / "lock")
+    assert f"remove {tmp_path / 'lock'}" in caught.value.remedy

@@ -7,6 +7,7 @@ the idle daemon 10 MB.
 from __future__ import annotations
 
 import hashlib
+import os
 import ssl
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from gpuyard import errors
 from gpuyard.local.settings import write_private
+from gpuyard.regular_files import open_regular, read_regular
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -90,12 +92,12 @@ class Pki:
     def _is_signed_by_ca(self) -> bool:
         """False when somebody died between making a new CA and its server's certificate."""
         try:
-            return self.server_certificate.read_text().split("\n")[1] == self._authority_line()
+            return read_regular(self.server_certificate).decode().split("\n")[1] == self._authority_line()
         except (OSError, ValueError, IndexError):
             return False
 
     def _authority_line(self) -> str:
-        return f"{_AUTHORITY}{hashlib.sha256(self.ca_certificate.read_bytes()).hexdigest()}"
+        return f"{_AUTHORITY}{hashlib.sha256(read_regular(self.ca_certificate)).hexdigest()}"
 
     def context(self) -> ssl.SSLContext:
         """A server's TLS context with the current certificate; `load` refreshes it."""
@@ -111,7 +113,7 @@ class Pki:
             YardError: the files don't fit together.
         """
         try:
-            context.load_cert_chain(self.server_certificate, self.server_key)
+            _load_chain(context, self.server_certificate, self.server_key)
         except (OSError, ssl.SSLError) as error:
             raise errors.YardError(
                 f"the certificate in {self.folder} can't be used: {error}",
@@ -149,8 +151,14 @@ class Pki:
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
         from cryptography.x509.oid import ExtendedKeyUsageOID
 
-        ca = x509.load_pem_x509_certificate(self.ca_certificate.read_bytes())
-        ca_key = load_pem_private_key(self.ca_key.read_bytes(), None)
+        try:
+            ca = x509.load_pem_x509_certificate(read_regular(self.ca_certificate))
+            ca_key = load_pem_private_key(read_regular(self.ca_key), None)
+        except (OSError, ValueError) as error:
+            raise errors.YardError(
+                f"the authority in {self.folder} can't be used: {error}",
+                remedy="`gpuyard down --keep && gpuyard up` makes a new one",
+            ) from error
         assert isinstance(ca_key, EllipticCurvePrivateKey)
         key = _new_key()
         names = x509.SubjectAlternativeName(
@@ -198,12 +206,18 @@ class Pki:
 def _is_good(certificate: Path, key: Path, now: datetime) -> bool:
     """Whether both files are there, belong together and serve for a while yet."""
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-        first_line = certificate.read_text().partition("\n")[0]
+        _load_chain(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key)
+        first_line = read_regular(certificate).decode().partition("\n")[0]
         expires = datetime.fromisoformat(first_line.removeprefix(_EXPIRES))
     except (OSError, ValueError):
         return False
     return expires - now >= RENEW_BEFORE
+
+
+def _load_chain(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    for file in (certificate, key):
+        os.close(open_regular(file, follow_links=True))  # OpenSSL would wait for a FIFO's other end
+    context.load_cert_chain(certificate, key)
 
 
 def _name(common_name: str) -> x509.Name:

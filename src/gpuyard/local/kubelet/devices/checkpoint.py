@@ -16,6 +16,7 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.atomic_files import replace_file
+from gpuyard.regular_files import read_regular
 
 _VERSION = 1
 _LOG = logging.getLogger(__name__)
@@ -95,11 +96,14 @@ def read_checkpoint(path: Path, now: datetime) -> tuple[Assignment, ...]:
         DeviceError: the file is there and can't be read.
     """
     try:
-        text = path.read_bytes()
+        text = read_regular(path)
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise errors.DeviceError(f"can't read the device checkpoint {path}: {error.strerror}") from error
+        raise errors.DeviceError(
+            f"can't read the device checkpoint {path}: {error.strerror}",
+            remedy=f"mend its permissions, or remove {path}: the pods tell, too, which devices they have",
+        ) from error
     try:
         raw = json.loads(text)
         if raw["version"] != _VERSION:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
 import ssl
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -103,3 +105,24 @@ def test_a_look_at_good_certificates_imports_no_cryptography(pki: Pki) -> None:
         "pki.context(); sys.exit('cryptography' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["ca.crt", "ca.key", "server.crt", "server.key"])
+def test_a_fifo_counts_as_missing(pki: Pki, name: str) -> None:
+    (pki.folder / name).unlink()
+    os.mkfifo(pki.folder / name)
+    assert pki.ensure(NOW)
+    pki.context()
+    assert (pki.folder / name).is_file()
+
+
+@pytest.mark.parametrize("name", ["ca.crt", "ca.key"])
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch, Path.exists], ids=["fifo", "empty", "missing"])
+def test_a_renewal_names_the_authority_that_it_cannot_read(
+    pki: Pki, name: str, make: Callable[[Path], object]
+) -> None:
+    (pki.folder / name).unlink()
+    make(pki.folder / name)
+    with pytest.raises(errors.YardError, match=f"the authority in {pki.folder} can't be used") as caught:
+        pki.renew_server(NOW + timedelta(days=336))
+    assert "gpuyard up" in caught.value.remedy

@@ -115,3 +115,11 @@ async def test_a_checkpoint_that_cannot_be_written_assigns_nothing(node: Node) -
         assert manager.assignments() == ()
         node.checkpoint.rmdir()
         assert (await manager.allocate("v", "ns", "q", "c", {OTHER: 1})).device_ids == {OTHER: ("a",)}
+
+
+async def test_a_fifo_in_the_place_of_the_checkpoint_is_named(node: Node) -> None:
+    os.mkfifo(node.checkpoint)
+    with pytest.raises(errors.DeviceError, match="it isn't a regular file") as caught:
+        async with node.manager():
+            pass
+    assert f"remove {node.checkpoint}" in caught.value.remedy
