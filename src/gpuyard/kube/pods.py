@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gpuyard.kube.objects import annotations_of
-from gpuyard.kube.wellknown import ANNOTATION_OOM_KILLS
-
 #: Why a container waits whose image can't be had. Source: kubernetes `pkg/kubelet/images/types.go`.
 PULL_REASONS = frozenset(
     {
@@ -47,14 +44,3 @@ def why_not_running(pod: Mapping[str, Any]) -> str:
         if condition["type"] == "PodScheduled" and condition["status"] != "True":
             return str(condition.get("message", ""))
     return "" if status.get("phase") == "Running" else f"the pod is {status.get('phase')}"
-
-
-def oom_kills(pod: Mapping[str, Any]) -> int:
-    """How many of its processes the kernel has killed for lack of memory, as a yard's kubelet counts them."""
-    count = annotations_of(pod).get(ANNOTATION_OOM_KILLS, "")
-    return int(count) if count.isascii() and count.isdecimal() and len(count) < 10 else 0
-
-
-def oom_kills_text(count: int) -> str:
-    """`the kernel killed 2 of its processes for lack of memory`."""
-    return f"the kernel killed {count} of its processes for lack of memory"

@@ -49,6 +49,10 @@ ANNOTATION_NOT_APPLIED = "gpuyard.io/not-applied"
 ANNOTATION_DEVICES = "gpuyard.io/devices"
 #: On pods of a yard: how many of its processes the kernel has killed for lack of memory.
 ANNOTATION_OOM_KILLS = "gpuyard.io/oom-kills"
+#: On such pods: "limit" where the container reached its own, "node" where memory was short outside of it.
+ANNOTATION_OOM_CAUSE = "gpuyard.io/oom-cause"
+#: On such pods: how many of them are of which start, `main/1=2`, so that a new kubelet counts on from there.
+ANNOTATION_OOM_KILLS_BY_START = "gpuyard.io/oom-kills-by-start"
 #: On nodes of a yard: "cpu,memory" where cgroups enforce limits, else "none".
 ANNOTATION_ENFORCED = "gpuyard.io/enforced"
 #: On nodes whose agent finds no GPUs: why, with the remedy.

@@ -9,9 +9,16 @@ from dataclasses import dataclass
 from gpuyard import errors
 from gpuyard.kube.names import is_label
 from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, annotations_of, controller_of, labels_of, uid_of
-from gpuyard.kube.pods import is_terminal, oom_kills, oom_kills_text
+from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.wellknown import ANNOTATION_SUBMITTED_AT, LABEL_GPU_MODEL, LABEL_RUN, LABEL_SIMULATED
 from gpuyard.runs.target import Target
+from gpuyard.workloads.memory_kills import (
+    oom_advice,
+    oom_cause,
+    oom_kills,
+    oom_kills_text,
+    oom_reason,
+)
 from gpuyard.workloads.run_state import Reason, RunState, run_state
 
 #: States that a run doesn't leave any more.
@@ -45,9 +52,11 @@ def state_text(run: Run) -> str:
 
 def oom_text(run: Run) -> str:
     """What the kernel killed of it for memory, also where it goes on or ended well; empty for nothing."""
-    if not (count := sum(map(oom_kills, run.pods))):
+    lossy = [pod for pod in run.pods if oom_kills(pod)]
+    if not lossy:
         return ""
-    return f"{oom_kills_text(count)}: raise --memory, or use less (fewer workers, smaller batches)"
+    text, last = oom_kills_text(sum(map(oom_kills, lossy))), lossy[-1]
+    return f"{text}: {oom_reason(last, oom_cause(last))}; {oom_advice(last)}"
 
 
 def exit_code_of(run: Run) -> int:

@@ -11,6 +11,7 @@ from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT, ANNOTATION_STOPPED_BY
+from gpuyard.workloads.memory_kills import oom_cause, oom_reason
 
 
 class Reason(StrEnum):
@@ -95,7 +96,7 @@ def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
             message = str(source.get("message") or "").rpartition(_AT_THE_START)[2]
             if known[0] is Reason.DEADLINE_EXCEEDED:
                 message = ""  # the kubelet says no more than that there was a deadline
-            return known[0], message or _with_limit(pod, *known)
+            return known[0], message or _in_words(pod, *known)
     if str(status.get("reason", "")).startswith(_OUT_OF):
         return Reason.START_ERROR, str(status.get("message") or "its node refused it")
     code = exit_code(pod)
@@ -117,16 +118,12 @@ def _failed_init(pod: Mapping[str, Any]) -> tuple[str, int] | None:
     return None
 
 
-def _with_limit(pod: Mapping[str, Any], reason: Reason, text: str) -> str:
+def _in_words(pod: Mapping[str, Any], reason: Reason, text: str) -> str:
     """The text with the pod's own limit of what it had too much of, where it has one."""
     deadline_s = pod.get("spec", {}).get("activeDeadlineSeconds")
     if reason is Reason.DEADLINE_EXCEEDED and deadline_s is not None:
         return f"{text} of {deadline_s} s"
-    for container in pod.get("spec", {}).get("containers") or ():
-        memory = ((container.get("resources") or {}).get("limits") or {}).get("memory")
-        if memory and reason is Reason.OOM_KILLED:
-            return f"it used more memory than its limit of {memory}"
-    return text
+    return f"{text}: {oom_reason(pod, oom_cause(pod))}" if reason is Reason.OOM_KILLED else text
 
 
 def _signal_name(code: int) -> str | None:

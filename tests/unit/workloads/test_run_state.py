@@ -246,7 +246,10 @@ def test_messages_carry_the_details() -> None:
 
 def test_what_was_killed_without_a_limit_is_not_told_of_one() -> None:
     ended = failed(137, ended={"reason": "OOMKilled"})
-    assert run_state(job(TRIED), [ended]).message == "the kernel killed it for lack of memory"
+    assert run_state(job(TRIED), [ended]).message == (
+        "the kernel killed it for lack of memory: "
+        "the memory of its node, or of a cgroup above its own, was used up"
+    )
 
 
 def test_a_schedulers_message_comes_without_its_account_of_preemption() -> None:

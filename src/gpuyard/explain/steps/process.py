@@ -10,6 +10,7 @@ from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.run_objects import RunEnd, RunObjects
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
+from gpuyard.workloads.memory_kills import OomCause, oom_advice, oom_cause
 from gpuyard.workloads.outcome import Reason
 
 _LONGEST = 300
@@ -70,8 +71,8 @@ def _advice(ended: RunEnd, node: str, pod: Manifest | None) -> tuple[Owner | Non
             known = _CODES.get(ended.exit_code or 0)
             return None, (Remedy(known[1] if known else "see the end of its output"),)
         case Reason.OOM_KILLED:
-            limit = _memory_limit(pod)
-            return None, (Remedy(f"raise --memory{f' above {limit}' if limit else ''}, or use less"),)
+            outside = pod is not None and oom_cause(pod) is OomCause.NODE
+            return on_node if outside else None, (Remedy(oom_advice(pod or {})),)
         case Reason.DEADLINE_EXCEEDED:
             return None, (Remedy("give it more time: --timeout (activeDeadlineSeconds of its pods or Job)"),)
         case Reason.EVICTED:
@@ -86,11 +87,3 @@ def _advice(ended: RunEnd, node: str, pod: Manifest | None) -> tuple[Owner | Non
 
 def _is_in_image(pod: Manifest | None) -> bool:
     return pod is not None and pod["spec"].get("runtimeClassName") != RUNTIME_CLASS_PROCESS
-
-
-def _memory_limit(pod: Manifest | None) -> str:
-    for container in (pod or {}).get("spec", {}).get("containers") or ():
-        limits = (container.get("resources") or {}).get("limits") or {}
-        if memory := limits.get("memory"):
-            return str(memory)
-    return ""

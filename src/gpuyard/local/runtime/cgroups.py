@@ -9,13 +9,16 @@ Source: cgroups(7) and the kernel's documentation of v1 and v2.
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.values import Limits
+from gpuyard.workloads.memory_kills import OomCause
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,8 @@ _LEAST_QUOTA_US = 1_000
 _TRIAL_S = 10.0
 #: Processes and threads of one container; a host with less room gives half of it.
 _MAX_PROCESSES = 32_768
+#: A name from a damaged journal may be another: nothing below may take the folder of all for a container's.
+_NAME = re.compile(r"[\w-][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -62,38 +67,68 @@ class Cgroups:
             folder.mkdir(exist_ok=True)
         if self.processes is not None:
             (self.processes / name / "pids.max").write_text(str(self.max_processes))
-        unified = cpu == memory
         if limits.cpu_milli is not None:
             quota_us = max(limits.cpu_milli * _PERIOD_US // 1000, _LEAST_QUOTA_US)
-            if unified:
+            if self._unified:
                 (cpu / "cpu.max").write_text(f"{quota_us} {_PERIOD_US}")
             else:
                 (cpu / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
                 (cpu / "cpu.cfs_quota_us").write_text(str(quota_us))
         if limits.memory_bytes is not None:
-            file = "memory.max" if unified else "memory.limit_in_bytes"
+            file = "memory.max" if self._unified else "memory.limit_in_bytes"
             (memory / file).write_text(str(limits.memory_bytes))
-            if unified:
+            if self._unified:
                 # As the kubelet does: a trainer that lost one of its workers only hangs.
                 (memory / "memory.oom.group").write_text("1")
         return folders
 
     def oom_kills(self, name: str) -> int:
         """How many processes of the container the kernel has killed for lack of memory, its own or the
-        machine's; 0 also once the groups are removed."""
-        if self.memory is None:
-            return 0
-        for file in ("memory.events", "memory.oom_control"):
-            try:
-                text = (self.memory / name / file).read_text()
-            except OSError:
-                continue
-            counts = dict(line.split() for line in text.splitlines())
-            return int(counts.get("oom_kill", "0"))
-        return 0
+        machine's; 0 also once the groups are removed.
+
+        Raises:
+            OSError: this process has no descriptor or memory left to look.
+        """
+        return self._counts(name, "memory.events" if self._unified else "memory.oom_control").get(
+            "oom_kill", 0
+        )
+
+    def oom_cause(self, name: str) -> OomCause | None:
+        """Whether it was for the container's own limit; None where the kernel doesn't tell.
+
+        Raises:
+            OSError: as `oom_kills`.
+        """
+        if self._unified:
+            at_limit = self._counts(name, "memory.events.local").get("oom")
+        else:
+            # Also when it could free what it kept of files: a container at its limit may die for another's.
+            at_limit = self._counts(name, "memory.failcnt").get("")
+        if at_limit is None:
+            return None
+        return OomCause.LIMIT if at_limit else OomCause.NODE
+
+    @property
+    def _unified(self) -> bool:
+        return self.cpu == self.memory
+
+    def _counts(self, name: str, file: str) -> dict[str, int]:
+        """The numbers in a file of the container's group of memory, by what stands before each."""
+        if self.memory is None or not _NAME.fullmatch(name):
+            return {}
+        try:
+            text = (self.memory / name / file).read_text()
+        except OSError as error:
+            if procfs.is_shortage(error):
+                raise
+            return {}
+        lines = (line.rpartition(" ") for line in text.splitlines())
+        return {key: int(number) for key, _, number in lines}
 
     def pids(self, name: str) -> set[int]:
         """Processes of the container, on this host."""
+        if not _NAME.fullmatch(name):
+            return set()
         for parent in (self.processes, self.cpu):
             if parent is not None:
                 with suppress(OSError):
@@ -102,6 +137,8 @@ class Cgroups:
 
     def remove(self, name: str) -> None:
         """Removes the container's groups, of which no process is left."""
+        if not _NAME.fullmatch(name):
+            return
         for parent in {self.cpu, self.memory, self.processes} - {None}:
             assert parent is not None
             try:

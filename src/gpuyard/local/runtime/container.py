@@ -23,6 +23,7 @@ from gpuyard.local.runtime.log_copier import wait_until_copied
 from gpuyard.local.runtime.members import Members, patiently, send
 from gpuyard.local.runtime.removal import remove_tree
 from gpuyard.local.runtime.values import Exit
+from gpuyard.workloads.memory_kills import OomCause
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,19 @@ class Container:
 
     One task awaits `wait`; any other may call `stop`. Cancelling either leaves the processes alone; `close`
     lets go of them, so that another Runtime can adopt them.
+
+    Attributes:
+        folder: of this start.
+        name: of this start, unique on this host.
+        started_at: when it was started, also after an adoption.
+        oom_kills: how many of its processes the kernel has killed for lack of memory, when last looked for.
+        oom_cause: where memory was short then.
     """
 
     def __init__(
         self,
         folder: Path,
+        begun: Journal,
         pid: int,
         pidfd: int | None,
         cgroups: Cgroups,
@@ -54,6 +63,7 @@ class Container:
 
         Args:
             folder: of this start.
+            begun: its journal as it begins.
             pid: of the started process.
             pidfd: of the same, None when it has ended already. It is the handle's to close.
             cgroups: where its limits are.
@@ -61,6 +71,9 @@ class Container:
             members: a look at its processes, as far as the journal tells yet.
         """
         self.folder = folder
+        self.name, self.started_at = begun.name, begun.started_at
+        self.oom_kills = 0
+        self.oom_cause: OomCause | None = None
         self._pid = pid
         self._pidfd = pidfd
         self._cgroups = cgroups
@@ -69,7 +82,6 @@ class Container:
         self._ended = asyncio.Event()
         self._signal: signal.Signals | None = None
         self._kill_at: float | None = None
-        self._oom_kills = 0
         if pidfd is None:
             self._ended.set()
         else:
@@ -81,15 +93,20 @@ class Container:
         return self.folder / journals.LOG
 
     @property
-    def started_at(self) -> datetime:
-        """When it was started, also after an adoption."""
-        return self._journal().started_at
+    def counts_oom_kills(self) -> bool:
+        """Whether it has a cgroup of ours, which counts them."""
+        return self._cgroups.memory is not None
 
-    def oom_kills(self) -> int:
-        """How many of its processes the kernel has killed for lack of memory, as far as cgroups tell."""
+    def look_for_oom_kills(self) -> None:
+        """Counts what the kernel has killed of it for lack of memory.
+
+        Raises:
+            OSError: this process has no descriptor or memory left to look.
+        """
         # Once its groups are removed the last count stands.
-        self._oom_kills = max(self._oom_kills, self._cgroups.oom_kills(self._journal().name))
-        return self._oom_kills
+        if (count := self._cgroups.oom_kills(self.name)) > self.oom_kills:
+            self.oom_cause = self._cgroups.oom_cause(self.name)
+            self.oom_kills = count
 
     def close(self) -> None:
         """Stops watching. The processes go on."""
@@ -116,9 +133,10 @@ class Container:
         self._reap()
         self.close()
         if not await wait_until_copied(self.log_path):
-            log.warning("%s: a process that left the container holds its output open", journal.name)
+            log.warning("%s: a process that left the container holds its output open", self.name)
+        await patiently(self.look_for_oom_kills)
         exit_ = await self._conclude(journal)
-        await asyncio.to_thread(self._finish, journal.name, exit_)
+        await asyncio.to_thread(self._finish, exit_)
         return exit_
 
     async def _conclude(self, journal: Journal) -> Exit:
@@ -126,7 +144,7 @@ class Container:
             journal,
             self.log_path,
             signalled=self._signal,
-            out_of_memory=self.oom_kills() > 0,
+            out_of_memory=self.oom_kills > 0,
             now=self._clock(),
         )
 
@@ -134,13 +152,13 @@ class Container:
         with suppress(ChildProcessError):  # adopted
             os.waitpid(self._pid, os.WNOHANG)
 
-    def _finish(self, name: str, exit_: Exit) -> None:
+    def _finish(self, exit_: Exit) -> None:
         try:
             journals.append_exit(self.folder / journals.JOURNAL, exit_)
         except errors.ProcessError as error:
             # The exit code is in the journal already: a later look comes to the same end.
             log.warning("%s", error)
-        self._cgroups.remove(name)
+        self._cgroups.remove(self.name)
         remove_tree(self.folder / journals.TMP)
 
     async def stop(self, grace_s: float, by: signal.Signals = signal.SIGTERM) -> None:

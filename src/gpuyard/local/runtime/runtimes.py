@@ -66,7 +66,7 @@ class Runtimes:
         starts = Starts(clock, self._boot_id, log_keep_bytes)
         self.cgroups = cgroups
         self.process = ProcessRuntime(isolation, cgroups, starts)
-        self.podman = PodmanRuntime(podman or Podman(None, ""), cgroups, starts)
+        self.podman = PodmanRuntime(podman or Podman(None, ""), starts)
 
     @classmethod
     async def open(

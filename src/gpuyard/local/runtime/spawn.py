@@ -55,15 +55,15 @@ class Starts:
     boot_id: str
     log_keep_bytes: int = KEEP_BYTES
 
-    async def open(self, folder: Path, name: str, isolation: str) -> Descriptors:
+    async def open(self, folder: Path, name: str, isolation: str, started_at: datetime) -> Descriptors:
         """Makes the folder with its journal and its log; the descriptors are the caller's.
 
         Raises:
             ProcessError: they can't be made.
         """
-        return await _to_the_end(asyncio.to_thread(self._prepare, folder, name, isolation))
+        return await _to_the_end(asyncio.to_thread(self._prepare, folder, name, isolation, started_at))
 
-    def _prepare(self, folder: Path, name: str, isolation: str) -> Descriptors:
+    def _prepare(self, folder: Path, name: str, isolation: str, started_at: datetime) -> Descriptors:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -73,7 +73,7 @@ class Starts:
             boot_id=self.boot_id,
             name=name,
             isolation=isolation,
-            started_at=self.clock(),
+            started_at=started_at,
         )
         try:
             return Descriptors(journal, start_copier(folder / journals.LOG, self.log_keep_bytes))

@@ -15,7 +15,6 @@ from gpuyard.explain.placement import Explanation, explain
 from gpuyard.explain.run_objects import RunEnd
 from gpuyard.explain.steps.volumes import required_places
 from gpuyard.kube.objects import Manifest, key_of
-from gpuyard.kube.pods import oom_kills
 from gpuyard.runs.explaining.diagnosis import diagnose_lines, read_lines
 from gpuyard.runs.explaining.evidence import Evidence, decisive_pod, read_evidence, read_names
 from gpuyard.runs.run import ENDED, Run, is_alive, oom_text, state_text
@@ -23,6 +22,7 @@ from gpuyard.runs.target import Target
 from gpuyard.scheduling.decide import order
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot, waits
+from gpuyard.workloads.memory_kills import oom_kills
 from gpuyard.workloads.outcome import Reason, exit_code, why_failed
 
 _TAIL_LINES = 5

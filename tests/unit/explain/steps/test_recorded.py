@@ -65,7 +65,7 @@ Recorded = Callable[..., Ladder]
         ("crashloop", "process/crash_loop", "ends each time it is started", "see its output"),
         ("exit3", "process/exit_code", "exited with 3", "see the end of its output"),
         ("init", "process/exit_code", "init container prep exited with 4", "see the end"),
-        ("oom", "process/oom_killed", "more memory than its limit of 32Mi", "raise --memory above 32Mi"),
+        ("oom", "process/oom_killed", "reached its memory limit of 32Mi, or", "raise --memory above 32Mi"),
         ("pod-deadline", "process/deadline_exceeded", "it ran longer than its timeout", "more time"),
     ],
 )  # fmt: skip

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,16 @@ import pytest
 from gpuyard import errors
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import CONFIG_MAPS, PODS, SECRETS, Manifest, annotations_of
-from gpuyard.kube.pods import oom_kills
 from gpuyard.kube.wellknown import ANNOTATION_DEVICES, ANNOTATION_ISOLATION, IMAGE_PROCESS
 from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.pods import plan as plans
 from gpuyard.local.kubelet.pods import worker
 from gpuyard.local.kubelet.pods.writer import PodWriter
-from gpuyard.local.runtime.cgroups import find_cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import ContainerSpec
 
-from .conftest import Host, utc_now
+from .conftest import Host
 from .devices.conftest import OtherPlugin
 
 _SHOW_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
@@ -470,37 +467,6 @@ async def test_volumes(host: Host) -> None:
         else:
             assert (await host.log("b")).split() == [str(16 << 20), "x"]
             assert not (host.folder(pod) / "volumes.d").exists()
-
-
-async def test_a_pod_that_goes_on_without_a_process_that_was_killed_for_memory(
-    host: Host, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cgroups = find_cgroups(f"gpuyard-test-{os.getpid()}")
-    if cgroups.enforced == "none" or cgroups.cpu == cgroups.memory:
-        cgroups.remove_all()
-        pytest.skip("no cgroups of version 1 can be made here; with version 2 the kernel kills all at once")
-    monkeypatch.setattr(worker, "_OOM_LOOK_S", 0.02)
-    host.runtime = Runtimes(host.runtime.process.isolation, cgroups, utc_now)
-    script = """if True:
-        import os, time
-        child = os.fork()
-        if not child:
-            b"x" * (400 << 20)
-        os.waitpid(child, 0)
-        while not os.path.exists("end"):
-            time.sleep(0.01)
-    """
-    main = {"workingDir": str(folder), "resources": {"limits": {"memory": "64Mi"}}}
-    async with host.running():
-        await host.create("a", "/usr/bin/python3", "-c", script, main=main)
-        pod = await host.until("a", lambda pod: oom_kills(pod) == 1)
-        assert pod["status"]["phase"] == "Running"
-        assert await host.messages("OOMKilling") == [
-            "the kernel killed 1 of its processes for lack of memory"
-        ]
-        (folder / "end").touch()
-        pod = await host.finished("a")
-    assert (pod["status"]["phase"], oom_kills(pod)) == ("Succeeded", 1)
 
 
 async def test_many_pods_at_once(host: Host) -> None:

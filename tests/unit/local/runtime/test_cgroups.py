@@ -6,12 +6,17 @@ import dataclasses
 import os
 import signal
 import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.cgroups import Cgroups, find_cgroups
+from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.process.sandbox import no_isolation
 from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import ContainerSpec, ExitReason, Limits
@@ -52,19 +57,71 @@ def test_without_limits_kills_are_counted_all_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "count"),
+    ("cpu", "files", "count", "cause"),
     [
-        ("memory.events", "low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\n", 1),
-        ("memory.events", "low 0\nmax 7\noom 0\noom_kill 0\n", 0),
-        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", 2),
-        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n", 0),
+        (
+            "m",
+            {"memory__events": "max 7\noom 1\noom_kill 3\n", "memory__events__local": "oom 1\n"},
+            3,
+            "limit",
+        ),
+        (
+            "m",
+            {"memory__events": "max 0\noom 0\noom_kill 1\n", "memory__events__local": "oom 0\n"},
+            1,
+            "node",
+        ),
+        ("m", {"memory__events": "max 7\noom 0\noom_kill 1\n"}, 1, None),
+        ("m", {"memory__events": "max 7\noom 0\noom_kill 0\n"}, 0, None),
+        ("c", {"memory__oom_control": "under_oom 0\noom_kill 2\n", "memory__failcnt": "118\n"}, 2, "limit"),
+        ("c", {"memory__oom_control": "under_oom 0\noom_kill 2\n", "memory__failcnt": "0\n"}, 2, "node"),
+        ("c", {"memory__oom_control": "oom_kill_disable 0\nunder_oom 0\n"}, 0, None),
     ],
 )
-def test_kills_for_memory_are_counted(tmp_path: Path, file: str, text: str, count: int) -> None:
-    (tmp_path / "c").mkdir()
-    (tmp_path / "c" / file).write_text(text)
-    assert Cgroups(tmp_path, tmp_path).oom_kills("c") == count
-    assert Cgroups(tmp_path, tmp_path).oom_kills("removed") == Cgroups().oom_kills("c") == 0
+def test_kills_for_memory_are_counted(
+    tmp_path: Path, cpu: str, files: dict[str, str], count: int, cause: str | None
+) -> None:
+    _files(tmp_path / "m/c", **files)
+    cgroups = Cgroups(tmp_path / cpu, tmp_path / "m")
+    assert (cgroups.oom_kills("c"), cgroups.oom_cause("c")) == (count, cause)
+    assert cgroups.oom_kills("removed") == Cgroups().oom_kills("c") == 0
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../m", "a/b", "\0"])
+def test_a_damaged_name_is_no_group(tmp_path: Path, name: str) -> None:
+    _files(
+        tmp_path / "m", memory__events="oom_kill 7\n", memory__events__local="oom 7\n", cgroup__procs="1\n"
+    )
+    _files(tmp_path / "m/a/b", memory__events="oom_kill 7\n")
+    cgroups = Cgroups(tmp_path / "m", tmp_path / "m")
+    assert (cgroups.oom_kills(name), cgroups.oom_cause(name), cgroups.pids(name)) == (0, None, set())
+    empty = Cgroups(tmp_path / "c/c", tmp_path / "c/c")
+    (tmp_path / "c/c").mkdir(parents=True)
+    empty.remove(name)
+    assert (tmp_path / "c/c").exists()
+
+
+@pytest.mark.parametrize(
+    ("whole", "own", "cause"), [(None, 64, "limit"), (64, 2048, "node"), (64, None, "node")]
+)
+async def test_whose_limit_it_was(folder: Path, whole: int | None, own: int | None, cause: str) -> None:
+    """With the kernel's own cgroups, of which that of all containers has a limit too."""
+    cgroups = await asyncio.to_thread(find_cgroups, f"gpuyard-test-{os.getpid()}")
+    try:
+        if cgroups.memory is None:
+            pytest.skip("no cgroup can be written here")
+        if whole is not None:
+            file = "memory.max" if cgroups.cpu == cgroups.memory else "memory.limit_in_bytes"
+            (cgroups.memory / file).write_text(str(whole << 20))
+        limits = Limits() if own is None else Limits(memory_bytes=own << 20)
+        argv = ["/usr/bin/python3", "-c", "b'x' * (400 << 20)"]
+        container = await Runtimes(no_isolation("test"), cgroups, _now).start(
+            folder / "s", ContainerSpec(f"hog-{folder.name}", argv, {}, "/", limits=limits)
+        )
+        assert (await container.wait()).reason == ExitReason.OOM_KILLED
+        assert (container.oom_kills > 0, container.oom_cause) == (True, cause)
+    finally:
+        cgroups.remove_all()
 
 
 def test_enforced() -> None:
@@ -140,3 +197,50 @@ def test_a_fork_bomb_ends_at_its_limit() -> None:
                     os.kill(pid, signal.SIGKILL)
         cgroups.remove("bomb")
         cgroups.remove_all()
+
+
+class _ShortOnce(Cgroups):
+    """Lets its first look for kills happen while this process can open nothing."""
+
+    shortages: ClassVar[list[Callable[[], AbstractContextManager[None]]]] = []
+
+    def oom_kills(self, name: str) -> int:
+        with self.shortages.pop()() if self.shortages else contextlib.nullcontext():
+            return super().oom_kills(name)
+
+
+async def _start_with_kills(folder: Path, argv: list[str]) -> tuple[Container, Path]:
+    """A container in groups that are plain folders, where the whole yard has lost seven."""
+    for name in ("cpu", "memory"):
+        _files(folder / name, memory__oom_control="oom_kill 7\n", memory__failcnt="7\n")
+    cgroups = _ShortOnce(folder / "cpu", folder / "memory")
+    name = f"test-{folder.name}"
+    container = await Runtimes(no_isolation("test"), cgroups, _now).start(
+        folder / "s", ContainerSpec(name, argv, {"PATH": "/usr/bin:/bin"}, "/")
+    )
+    return container, folder / "memory" / name
+
+
+async def test_kills_are_seen_at_the_end_also_when_descriptors_were_short(
+    folder: Path, no_descriptors: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container, group = await _start_with_kills(folder, ["sh", "-c", "exit 3"])
+    _files(group, memory__oom_control="oom_kill 1\n", memory__failcnt="0\n")
+    monkeypatch.setattr(_ShortOnce, "shortages", [no_descriptors])
+    exit_ = await container.wait()
+    assert not _ShortOnce.shortages
+    assert (exit_.code, exit_.reason, container.oom_cause) == (3, ExitReason.OOM_KILLED, "node")
+
+
+async def test_a_lost_journal_takes_neither_name_nor_start(folder: Path) -> None:
+    container, group = await _start_with_kills(folder, ["sleep", "600"])
+    started_at, journal = container.started_at, container.folder / journals.JOURNAL
+    journal.rename(folder / "kept")
+    container.look_for_oom_kills()
+    assert (container.oom_kills, container.started_at) == (0, started_at)
+    _files(group, memory__oom_control="oom_kill 2\n")
+    container.look_for_oom_kills()
+    assert container.oom_kills == 2
+    (folder / "kept").rename(journal)
+    await container.stop(0)
+    await container.wait()

@@ -46,7 +46,6 @@ class ContainerState:
         obstacle: why it can't be started for now (reason, message).
         stop_grace_s: what its processes were given, None as long as nobody stops them.
         pull: of its image, where it has one.
-        lost: processes that the kernel killed for lack of memory, in starts that have ended.
     """
 
     spec: Manifest
@@ -61,7 +60,6 @@ class ContainerState:
     obstacle: tuple[str, str] = ("", "")
     stop_grace_s: float | None = None
     pull: Pull = field(default_factory=Pull)
-    lost: int = 0
 
     @property
     def name(self) -> str:
@@ -72,11 +70,6 @@ class ContainerState:
     def is_running(self) -> bool:
         """Whether its last start goes on, as far as is known."""
         return self.container is not None
-
-    @property
-    def oom_kills(self) -> int:
-        """How many of its processes the kernel killed for lack of memory."""
-        return self.lost + (self.container.oom_kills() if self.container else 0)
 
     @property
     def next_attempt(self) -> int:
@@ -99,9 +92,9 @@ class ContainerState:
                 await runtimes.end_lost(folder.start_name(self.name, number))
             else:
                 self.container = found if isinstance(found, Container) else None
-                self.current = ContainerRun(
-                    number, _started_at(path), found if isinstance(found, Exit) else None
-                )
+                exit_ = found if isinstance(found, Exit) else None
+                started_at = _started_at(path) if self.container is None else self.container.started_at
+                self.current = ContainerRun(number, started_at, exit_)
         if attempts and self.current is not None:
             path = folder.attempt(self.name, attempts[-1])
             ended = await runtimes.adopt(path)
@@ -126,7 +119,7 @@ class ContainerState:
     def end(self, exit_: Exit, back_off: BackOff, now_s: float) -> None:
         """Notes the end of its last start."""
         assert self.current is not None
-        self.lost, self.container = self.oom_kills, None
+        self.container = None
         self.current = ContainerRun(self.current.attempt, self.current.started_at, exit_)
         ran_s = (exit_.finished_at - self.current.started_at).total_seconds()
         if self.began_s is not None:

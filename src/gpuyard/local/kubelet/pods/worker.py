@@ -12,7 +12,6 @@ from typing import Any, Literal
 from gpuyard import errors
 from gpuyard.kube.ages import Ages
 from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
-from gpuyard.kube.pods import oom_kills, oom_kills_text
 from gpuyard.kube.requests import effective_requests
 from gpuyard.kube.timestamps import later, parse_time
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
@@ -23,6 +22,7 @@ from gpuyard.local.kubelet.image_pulls import CannotGet
 from gpuyard.local.kubelet.pod_folders import PodFolder, PodRecord
 from gpuyard.local.kubelet.pods.container_states import ContainerState, container_states, waiting_of
 from gpuyard.local.kubelet.pods.not_applied import not_applied
+from gpuyard.local.kubelet.pods.oom_kills import OomKills
 from gpuyard.local.kubelet.pods.plan import phase_of, plan, stop_grace_s
 from gpuyard.local.kubelet.pods.rejection import Rejection, admit, refused_by_devices
 from gpuyard.local.kubelet.pods.status import pod_status, rejected_status
@@ -67,7 +67,7 @@ class PodWorker:
         self._age(self._started_at)
         self._allocations: dict[str, ContainerAllocation] = {}
         self._writer = PodWriter(context.api, pod)
-        self._oom_kills = oom_kills(pod)
+        self._oom_kills = OomKills(pod)
         self._ended_by: Rejection | None = None
         self.is_removed = False
         self._admitted = self._annotated = False
@@ -114,13 +114,21 @@ class PodWorker:
                         wake_at_s = self._now_s() + retry_s
                         retry_s = min(retry_s * 2, _RETRY_MAX_S)
                     if wake_at_s is not None:
-                        with suppress(TimeoutError):
-                            async with asyncio.timeout_at(wake_at_s):
-                                await self._wake.wait()
+                        await self._sleep(wake_at_s)
         finally:
             for state in self.states:
                 if state.container is not None:
                     state.container.close()
+
+    async def _sleep(self, until_s: float) -> None:
+        """Until then, or until something happens that calls for a step."""
+        while not self._wake.is_set() and (now_s := self._now_s()) < until_s:
+            counts = any(state.container and state.container.counts_oom_kills for state in self.states)
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(min(until_s, now_s + _OOM_LOOK_S) if counts else until_s):
+                    await self._wake.wait()
+            if self._oom_kills.look(self.states):
+                return
 
     # -- steps ------------------------------------------------------------------------------------------
 
@@ -163,15 +171,15 @@ class PodWorker:
     async def _restore(self) -> None:
         """Takes over what an earlier kubelet started."""
         for state in self.states:
-            known = state.container
             await state.restore(self._context.runtimes, self._folder, self.pod, self._context.clock())
-            if state.container is not None and known is None:
+        # Once all are there: what can't be read now is read again, and each is watched once.
+        for state in self.states:
+            if state.container is not None:
                 self._watch(state, state.container)
         if any(state.current is not None for state in self.states):
             self._context.held[self.uid] = effective_requests(self.pod["spec"])
             self._admitted = self._annotated = self._mounted = True
-        record = self._folder.read_record()
-        if record is not None:
+        if record := self._folder.read_record():
             self._context.ports.keep(self.uid, record.master_port)
         seconds = self.pod["spec"].get("activeDeadlineSeconds")
         ends = [s.current.exit for s in self.states if not s.is_init and s.current and s.current.exit]
@@ -318,6 +326,7 @@ class PodWorker:
         self._group.create_task(watch(), name=f"container {self.uid}/{state.name}")
 
     def _ended(self, state: ContainerState, exit_: Exit) -> None:
+        self._oom_kills.add(state)
         state.end(exit_, self._context.back_off, self._now_s())
         self._wake.set()
         if state.delay_s > 0 and self._waiting(state)[0]:
@@ -358,28 +367,21 @@ class PodWorker:
         """Tells what has changed; returns when to look again."""
         now_s = self._now_s()
         wake_at_s = now_s + _NOT_BY_TIME_S if wake_at_s is None else wake_at_s
-        if self._context.runtimes.cgroups.memory and any(state.is_running for state in self.states):
-            wake_at_s = min(wake_at_s, now_s + _OOM_LOOK_S)
         await self._tell_oom_kills()
         settled_at_s = await self._writer.settle(self._make_status(done=False), now_s)
         return wake_at_s if settled_at_s is None else min(wake_at_s, settled_at_s)
 
     async def _tell_oom_kills(self) -> None:
         """Says what the kernel killed, also while the pod goes on without it."""
-        count = sum(state.oom_kills for state in self.states)
-        if count <= self._oom_kills:
-            return
-        await self._writer.note_oom_kills(count)
-        self._oom_kills = count
-        self._tell("Warning", "OOMKilling", oom_kills_text(count))
+        if text := await self._oom_kills.tell(self.states, self._writer):
+            self._tell("Warning", "OOMKilling", text)
 
     def _make_status(self, *, done: bool) -> dict[str, Any]:
-        phase = phase_of([state.observed() for state in self.states], done=done)
         ended_by = self._ended_by if done else None
         return pod_status(
             {**self.pod, "status": {**(self.pod.get("status") or {}), **self._writer.status}},
             [state.view(("", "") if done else self._waiting(state)) for state in self.states],
-            phase="Failed" if ended_by else phase,
+            phase="Failed" if ended_by else phase_of([state.observed() for state in self.states], done=done),
             reason=ended_by.reason if ended_by else "",
             message=ended_by.message if ended_by else "",
             started_at=self._started_at,

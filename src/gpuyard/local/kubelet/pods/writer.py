@@ -13,7 +13,6 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_DEVICES,
     ANNOTATION_ISOLATION,
     ANNOTATION_NOT_APPLIED,
-    ANNOTATION_OOM_KILLS,
     ENV_SIMULATED,
     LABEL_SIMULATED,
 )
@@ -84,15 +83,15 @@ class PodWriter:
         }
         wanted = {name: text for name, text in texts.items() if text}
         if not wanted.items() <= self._annotations.items():
-            await self._patch({"metadata": {"annotations": wanted}}, "")
+            await self.patch_annotations(wanted)
 
-    async def note_oom_kills(self, count: int) -> None:
-        """Says how many of its processes the kernel has killed for lack of memory.
+    async def patch_annotations(self, annotations: Mapping[str, str | None]) -> None:
+        """Sets these; None removes one.
 
         Raises:
             GpuyardError: it can't be written now.
         """
-        await self._patch({"metadata": {"annotations": {ANNOTATION_OOM_KILLS: str(count)}}}, "")
+        await self._patch({"metadata": {"annotations": annotations}}, "")
 
     async def _patch(self, patch: Mapping[str, Any], subresource: str) -> None:
         # With another uid than the pod's the server answers Conflict.

@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from gpuyard import errors
@@ -22,7 +23,7 @@ from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.ending import KILLED_CODE, last_line
 from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.log_copier import wait_until_copied
-from gpuyard.local.runtime.members import Namespace, send
+from gpuyard.local.runtime.members import Namespace, patiently, send
 from gpuyard.local.runtime.podman.arguments import (
     CONMON_PID,
     ENV_FILE,
@@ -68,27 +69,26 @@ class PodmanRuntime:
 
     applied = Applied(PODMAN, mounts=True, pod_security=_SECURITY, container_security=_SECURITY)
 
-    def __init__(self, host: Podman, cgroups: Cgroups, starts: Starts) -> None:
+    def __init__(self, host: Podman, starts: Starts) -> None:
         """Makes it; `host` refuses every start before its probe."""
         self.host = host
-        self._cgroups = cgroups
         self._starts = starts
 
     async def start(self, folder: Path, spec: ContainerSpec) -> Container:
         """See `Runtime.start`."""
         await self.host.ready()
-        opened = await self._starts.open(folder, spec.name, PODMAN)
+        opened = await self._starts.open(folder, spec.name, PODMAN, self._starts.clock())
         pid = self._starts.launch(folder, opened, lambda: self._spawn(folder, spec, opened))
         # When this is cancelled the shell goes on, and what it starts is there to be adopted.
         code = await exit_code(pid)
-        started = journals.read(folder / journals.JOURNAL)
+        started = await patiently(partial(journals.read, folder / journals.JOURNAL))
         if code != 0 or started is None or started.started is None:
             await wait_until_copied(folder / journals.LOG)
             failure = start_error(folder, code)
             self._starts.note_start_error(folder, failure)
             await self.host.remove(spec.name)
             raise failure
-        return self.attach(folder, started)
+        return self._container(folder, started, await patiently(partial(pidfd_of, started.started)))
 
     def _spawn(self, folder: Path, spec: ContainerSpec, opened: Descriptors) -> int:
         check_text(spec, by_shell=False)
@@ -98,8 +98,11 @@ class PodmanRuntime:
     def attach(self, folder: Path, journal: Journal) -> Container:
         """See `Runtime.attach`."""
         assert journal.started is not None
-        pid, pidfd = journal.started.pid, pidfd_of(journal.started)
-        return PodmanContainer(folder, pid, pidfd, self._cgroups, self._starts.clock, self.host)
+        return self._container(folder, journal, pidfd_of(journal.started))
+
+    def _container(self, folder: Path, journal: Journal, pidfd: int | None) -> Container:
+        assert journal.started is not None
+        return PodmanContainer(folder, journal, journal.started.pid, pidfd, self._starts.clock, self.host)
 
     async def discard(self, name: str) -> None:
         """See `Runtime.discard`: podman may know a container of which the shell couldn't tell us."""
@@ -185,14 +188,15 @@ class PodmanContainer(Container):
     def __init__(
         self,
         folder: Path,
+        begun: Journal,
         pid: int,
         pidfd: int | None,
-        cgroups: Cgroups,
         clock: Callable[[], datetime],
         podman: Podman,
     ) -> None:
         """Makes the handle; the arguments are those of `Container`, with conmon as the process."""
-        super().__init__(folder, pid, pidfd, cgroups, clock, _PodmanNamespace)
+        # Its cgroups are podman's.
+        super().__init__(folder, begun, pid, pidfd, Cgroups(), clock, _PodmanNamespace)
         self._podman = podman
         self._killed_for: signal.Signals | None = None
 
@@ -206,7 +210,7 @@ class PodmanContainer(Container):
             await super()._send(command, by)
             return
         send([command], signal.SIGSTOP)
-        await self._end_leftovers(_WithoutCommand(self._journal()))
+        await self._end_leftovers(_WithoutCommand(await patiently(self._journal)))
         if not self._is_overdue():
             self._killed_for = by
         send([command], signal.SIGKILL)
@@ -214,7 +218,7 @@ class PodmanContainer(Container):
     async def wait(self) -> Exit:
         """See `Container.wait`."""
         exit_ = await super().wait()
-        await self._podman.remove(self._journal().name)
+        await self._podman.remove(self.name)
         return exit_
 
     async def _conclude(self, journal: Journal) -> Exit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from gpuyard import errors
@@ -11,7 +12,7 @@ from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.journal import Journal
-from gpuyard.local.runtime.members import Members, Namespace
+from gpuyard.local.runtime.members import Members, Namespace, patiently
 from gpuyard.local.runtime.process.programs import check_working_dir, find_program
 from gpuyard.local.runtime.process.sandbox import BUBBLEWRAP, Isolation, bubblewrap_args, check_word_count
 from gpuyard.local.runtime.process.session import Session
@@ -42,24 +43,25 @@ class ProcessRuntime:
 
     async def start(self, folder: Path, spec: ContainerSpec) -> Container:
         """See `Runtime.start`."""
-        opened = await self._starts.open(folder, spec.name, self.isolation.level)
+        begun = Journal(name=spec.name, started_at=self._starts.clock())
+        opened = await self._starts.open(folder, begun.name, self.isolation.level, begun.started_at)
         try:
             pid = self._starts.launch(folder, opened, lambda: self._spawn(folder, spec, opened))
         except errors.StartError:
             self.cgroups.remove(spec.name)
             raise
-        return self._container(folder, pid, os.pidfd_open(pid))
+        return self._container(folder, begun, pid, await patiently(partial(os.pidfd_open, pid)))
 
     def attach(self, folder: Path, journal: Journal) -> Container:
         """See `Runtime.attach`."""
         assert journal.started is not None
-        return self._container(folder, journal.started.pid, pidfd_of(journal.started))
+        return self._container(folder, journal, journal.started.pid, pidfd_of(journal.started))
 
     async def discard(self, name: str) -> None:
         """See `Runtime.discard`: a process that never got going leaves nothing."""
 
-    def _container(self, folder: Path, pid: int, pidfd: int | None) -> Container:
-        return Container(folder, pid, pidfd, self.cgroups, self._starts.clock, self._members)
+    def _container(self, folder: Path, begun: Journal, pid: int, pidfd: int | None) -> Container:
+        return Container(folder, begun, pid, pidfd, self.cgroups, self._starts.clock, self._members)
 
     def _members(self, journal: Journal) -> Members:
         # The container may have been started by an earlier daemon, with another isolation than this one's.
