@@ -134,6 +134,8 @@ async def _pump(stream: Stream, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": True})
     async for piece in stream.pieces:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
+        # Others have their turn, and this task learns that its client has left before it writes on.
+        await asyncio.sleep(0)
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -26,6 +26,8 @@ MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 10.0
 #: From the connection to the first request with a token, the TLS handshake included.
 UNKNOWN_TIMEOUT_S = 10.0
+#: From the client's last byte to the end of the answer that it still reads.
+END_TIMEOUT_S = 30.0
 #: Connections without a token at a time: each has 280 kB of TLS buffers.
 MAX_UNKNOWN = 64
 MAX_CONNECTIONS = 1024
@@ -174,6 +176,9 @@ class BoundedProtocol(HttpToolsProtocol):
         #: Bytes since the last piece of a body: of a head, or of the trailers behind a body.
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._end_timer: asyncio.TimerHandle | None = None
+        #: Whether a request came while another is being answered.
+        self._pipelined = False
 
     def abort(self) -> None:
         """Ends the connection at once."""
@@ -182,20 +187,41 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
-        if self._head_timer is not None:
-            self._head_timer.cancel()
+        for timer in (self._head_timer, self._end_timer):
+            if timer is not None:
+                timer.cancel()
         self._acceptor.leave(self)
         super().connection_lost(exc)
+        # uvicorn cancels it only where the client said that it leaves, and it would hold the TLS buffers.
+        self._unset_keepalive_if_required()
+        # A request knows the protocol and is known by it. Cut apart, both go now and not with the next
+        # garbage collection: an idle daemon has few.
+        unset: Any = None
+        self.scope = self.cycle = unset
+
+    def eof_received(self) -> None:
+        """The client sends no more: asyncio ends the connection, but waits for the answer to be read."""
+        self._end_timer = self.loop.call_later(END_TIMEOUT_S, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """Reads on, and counts what is no body."""
+        if self._pipelined:
+            return
         self._head_bytes += len(data)
         super().data_received(data)
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("")
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """A request begins.
+
+        One behind another that is being answered isn't taken: uvicorn would read no further, and so nobody
+        would learn that the client of a watch has left. Its connection ends with the answer.
+        """
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._pipelined = True
+            self.cycle.keep_alive = False
+            raise ValueError("one request at a time")
         super().on_message_begin()
         self._head_bytes = 0
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.abort)
@@ -219,6 +245,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuses what is no request, or has too large a head; uvicorn calls it for the first."""
+        if self._pipelined:
+            return
         code, text = 400, b"this is no HTTP request"
         if self._head_bytes > MAX_HEAD_BYTES:
             code, text = 431, b"the request line and headers are limited to %d bytes" % MAX_HEAD_BYTES
