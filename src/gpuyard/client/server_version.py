@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from gpuyard import errors
+from gpuyard.advice import advice
 from gpuyard.client.rest import RestApi
 
 OLDEST = (1, 28)
@@ -37,7 +38,7 @@ async def check_version(api: RestApi) -> tuple[int, int]:
     """
     version = await cluster_version(api)
     if version < OLDEST:
-        raise errors.UsageError(too_old(version), remedy=TOO_OLD_REMEDY)
+        raise errors.UsageError(too_old(version), remedy=advice(TOO_OLD_REMEDY))
     return version
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from gpuyard.advice import advice
 from gpuyard.explain.holders import Holder
 from gpuyard.gpus.catalogue import in_words as models_in_words
 from gpuyard.gpus.faults import GpuFault
@@ -84,7 +85,7 @@ class Tolerate:
         return replace(request, tolerations=(*request.tolerations, toleration))
 
     def __str__(self) -> str:
-        option = f" with --toleration {self.taint['key']}" if self.taint["key"] else ""
+        option = f" with {advice('--toleration')} {self.taint['key']}" if self.taint["key"] else ""
         return f"tolerate the taint {format_taint(self.taint)}{option}"
 
     def to_json(self) -> dict[str, Any]:

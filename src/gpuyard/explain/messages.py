@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from gpuyard.advice import advice
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import Finding, Owner, Remedy, Step
 
@@ -37,7 +38,7 @@ class Meaning:
         """
         remedies = tuple(
             Remedy(
-                remedy.text.format(**names),
+                advice(remedy.text).format(**names),
                 remedy.by,
                 remedy.command.format(**names),
                 remedy.yard_text.format(**names),

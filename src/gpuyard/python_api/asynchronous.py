@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from gpuyard.client.log_place import Gap, LogOptions
 from gpuyard.local import lifecycle
 from gpuyard.local.paths import find_paths
 from gpuyard.python_api.spec_keys import flags_of
-from gpuyard.python_api.wording import in_python, speaks_python
+from gpuyard.python_api.wording import name_arguments, speaks_python
 from gpuyard.runs.explaining.explanation import Answer, explain_with_output
 from gpuyard.runs.following import run_events as following
 from gpuyard.runs.following.pod_log import LogEvent, Output
@@ -124,7 +123,10 @@ class AsyncYard:
         for notice in unexpanded(flags):
             self._notify(notice)
         source = str(path) if path else "this call"
-        spec = load_spec(read_spec_file(path) if path else None, source, flags, os.environ)
+        try:
+            spec = load_spec(read_spec_file(path) if path else None, source, flags, os.environ)
+        except errors.SpecError as error:
+            raise name_arguments(error) from None
         if spec.build is not None:
             raise errors.UsageError(
                 "an image that has to be built first isn't built from Python",
@@ -209,8 +211,7 @@ class AsyncRun:
     async def explain(self) -> Answer:
         """Why it waits or failed; `str()` of it is what `gpuyard explain` prints, in Python's words."""
         target = self._yard.target
-        answer = await explain_with_output(target, await find_run(target, self.name))
-        return dataclasses.replace(answer, say=in_python)
+        return await explain_with_output(target, await find_run(target, self.name))
 
     async def stop(self) -> RunState:
         """Asks its processes to end, and waits until they have; its logs and exit code stay."""

@@ -1,19 +1,21 @@
 """What commands advise, said in Python: `--name` is `name=` there, and `gpuyard run a.py` is `run(['a.py'])`.
 
-Errors are worded once, for commands and spec files; who calls from Python has neither before their eyes.
+Errors are worded for commands and spec files; who calls from Python has neither before their eyes. So
+`gpuyard.advice` asks for these words where an error is made.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import re
-import shlex
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar, cast
 
 from gpuyard import errors
+from gpuyard.advice import RunCall, Wording, worded
 from gpuyard.workloads.spec.model import SPEC
 
 Kind = TypeVar("Kind", bound=type)
@@ -25,27 +27,34 @@ _ARGUMENTS = {name.replace("_", "-"): name for name in SPEC.keys} | {
     name: name for name in ("gpus", "cpus", "memory", "shm", "context", "namespace", *_SWITCHES)
 } | _RENAMED  # fmt: skip
 
-_WORDS = re.compile(
-    r"`gpuyard run (?P<quoted>[^`]+)`|(?<!`)gpuyard run (?P<bare>[^`]+)$"
+_OPTION = re.compile(
+    r"`gpuyard run --shell bash -- (?P<line>'…')`"
     r"|`[^`]*`|\b(?:gpuyard|kubectl) [a-z].*"  # other commands stay as they are
-    r"|(?P<unknown>\w+=): unknown key; did you mean '(?:resources\.)?(?P<meant>\w+)'"
     r"|--env (?P<variable>[A-Z_]+)(?:=(?P<value>\w+))?|--context (?P<context>yard)"
-    r"|(?<![\w-])--(?P<option>[a-z-]+)(?: (?:NAME|PATH|MODEL:N|gpu)\b)?|(?P<file>(?:after )?(?<![\w-])-f\b)"
+    r"|(?<![\w-])--(?P<option>[a-z-]+)(?: (?:NAME|MODEL:N)\b)?|(?P<file>(?:after )?(?<![\w-])-f\b)"
 )
 
 
-def in_python(text: str) -> str:
-    """The text with arguments of `run` and `connect` for options, and calls for `gpuyard run`."""
-    return _WORDS.sub(_said, text)
+class PythonWording(Wording):
+    """Arguments of `run` and `connect` for options, and calls for `gpuyard run`."""
+
+    def options(self, text: str) -> str:
+        """`memory=` for `--memory`."""
+        return _OPTION.sub(_argument, text)
+
+    def run(self, call: RunCall) -> str:
+        """A call of `Yard.run`."""
+        name, _, value = call.env.partition("=")
+        given = [repr(call.words[0] if call.by_shell else list(call.words))] if call.words else []
+        given += [f"file={call.file!r}"] if call.file else []
+        given += [f"env={ {name: value}!r}"] if call.env else []
+        given += [f"shell={call.by_shell!r}"] if call.by_shell else []
+        return f"run({', '.join(given)})"
 
 
-def _said(match: re.Match[str]) -> str:
-    if command := match["quoted"] or match["bare"]:
-        call = _call(command)
-        return match[0] if call is None else f"`{call}`" if match["quoted"] else call
-    if match["unknown"]:
-        meant = "command" if match["meant"] == "run" else match["meant"]
-        return f"{match['unknown']}: no such argument; did you mean {meant}="
+def _argument(match: re.Match[str]) -> str:
+    if match["line"]:
+        return f"`run({match['line']}, shell='bash')`"
     if match["variable"]:
         value = f'"{match["value"]}"' if match["value"] else "None"
         return f'env={{"{match["variable"]}": {value}}}'
@@ -58,41 +67,29 @@ def _said(match: re.Match[str]) -> str:
     return match[0]
 
 
-def _call(command: str) -> str | None:
-    """`gpuyard run` with these arguments as a call; None where an option has no argument here."""
-    try:
-        words = shlex.split(command.removeprefix("… "))
-    except ValueError:
-        return None
-    given = []
-    while words and words[0].startswith("-") and words[0] != "--":
-        option, value = words.pop(0), words.pop(0) if words else ""
-        if option == "-f":
-            given.append(f"file={value!r}")
-        elif option == "--env":
-            name, _, setting = value.partition("=")
-            given.append(f"env={ {name: setting}!r}")
-        elif option == "--shell":
-            given.append(f"shell={value!r}")
-        else:
-            return None
-    if words[:1] == ["--"]:
-        words.pop(0)
-    # A shell reads a line, which is text.
-    run: str | list[str] = words[0] if len(words) == 1 and "--shell" in command else words
-    return f"run({', '.join([*([repr(run)] if words else []), *given])})"
+def name_arguments(error: errors.SpecError) -> errors.SpecError:
+    """The same with arguments for keys where a key of the call was meant; those of a file stay."""
+    return errors.SpecError(error.source, [_as_argument(problem) for problem in error.problems])
+
+
+def _as_argument(problem: errors.Problem) -> errors.Problem:
+    match = re.fullmatch(r"unknown key; did you mean '(?:resources\.)?(\w+)'\?", problem.message)
+    if match is None or not problem.path.endswith("="):
+        return problem
+    meant = "command" if match[1] == "run" else match[1]
+    return dataclasses.replace(problem, message=f"no such argument; did you mean {meant}=?")
 
 
 @contextmanager
-def _saying() -> Iterator[None]:
-    try:
-        yield
-    except errors.GpuyardError as error:
-        error.message, error.remedy = in_python(error.message), in_python(error.remedy)
-        error.args = (error.message,)
-        # What Python prints below the traceback; a remedy may have come after the error was made.
-        error.__notes__ = [error.remedy] if error.remedy else []
-        raise
+def _worded() -> Iterator[None]:
+    with worded(PythonWording()):
+        try:
+            yield
+        except errors.GpuyardError as error:
+            # What Python prints below the traceback; a remedy may have come after the error was made.
+            if error.remedy and error.remedy not in getattr(error, "__notes__", ()):
+                error.add_note(error.remedy)
+            raise
 
 
 def speaks_python(kind: Kind) -> Kind:
@@ -108,16 +105,21 @@ def _speaking(function: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(function)
         async def iterate(*args: Any, **keys: Any) -> AsyncGenerator[Any, None]:
-            with _saying():
-                async with aclosing(function(*args, **keys)) as items:
-                    async for item in items:
-                        yield item
+            async with aclosing(function(*args, **keys)) as items:
+                while True:
+                    # Only for a step: what its caller does meanwhile is worded as before.
+                    with _worded():
+                        try:
+                            item = await anext(items)
+                        except StopAsyncIteration:
+                            return
+                    yield item
 
         return iterate
 
     @functools.wraps(function)
     async def call(*args: Any, **keys: Any) -> Any:
-        with _saying():
+        with _worded():
             return await function(*args, **keys)
 
     return cast("Callable[..., Any]", call)

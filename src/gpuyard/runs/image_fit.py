@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gpuyard import errors
+from gpuyard.advice import advice
 from gpuyard.gpus.resources import pod_gpus
 from gpuyard.kube.objects import Manifest, labels_of
 from gpuyard.kube.wellknown import ENV_ALLOW_CPU, RUNTIME_CLASS_PROCESS
@@ -68,8 +69,8 @@ async def read_run_image(
         return await _read(pod, environ, read_as)
     except errors.ImageNotFound as error:
         if refuse:
-            remedy = f"{error.remedy}; --wait submits it all the same, for when the image comes"
-            raise errors.UsageError(error.message, remedy=remedy) from error
+            wait = advice("--wait submits it all the same, for when the image comes")
+            raise errors.UsageError(error.message, remedy=f"{error.remedy}; {wait}") from error
         why = error.message
     except (errors.ImageError, errors.ConnectionFailed, TimeoutError) as error:
         why = error.message if isinstance(error, errors.GpuyardError) else "its registry takes too long"
@@ -132,7 +133,7 @@ def _fits_nowhere(report: FleetReport) -> errors.UsageError:
 
     return errors.UsageError(
         "\n".join([f"no node can run {report.need.reference}:", *table(report)]),
-        remedy="; ".join([*suggestion_lines(report), "--wait submits it all the same"]),
+        remedy="; ".join([*suggestion_lines(report), advice("--wait submits it all the same")]),
     )
 
 

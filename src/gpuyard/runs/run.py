@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from gpuyard import errors
+from gpuyard.advice import advice
 from gpuyard.kube.names import is_label
 from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, annotations_of, controller_of, labels_of, uid_of
 from gpuyard.kube.pods import is_terminal
@@ -55,8 +56,8 @@ def oom_text(run: Run) -> str:
     lossy = [pod for pod in run.pods if oom_kills(pod)]
     if not lossy:
         return ""
-    text, last = oom_kills_text(sum(map(oom_kills, lossy))), lossy[-1]
-    return f"{text}: {oom_reason(last, oom_cause(last))}; {oom_advice(last)}"
+    help_ = advice("raise --memory, or use less (fewer workers, smaller batches)")
+    return f"{oom_kills_text(count)}: {help_}"
 
 
 def exit_code_of(run: Run) -> int:

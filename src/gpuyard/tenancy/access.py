@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from gpuyard.advice import advice
 from gpuyard.tenancy.roles import PEOPLE
 
 #: As Kubernetes says no: k8s.io/apiserver, pkg/endpoints/handlers/responsewriters/errors.go.
@@ -84,7 +85,7 @@ class Refusal:
         """The role that would allow it, or what to do about what else says no; empty when not known."""
         if self.action is not None:
             return remedy_for(self.user, [self.action])
-        return _REMEDIES.get(self.by, "")
+        return advice(_REMEDIES.get(self.by, ""))
 
 
 _REMEDIES = {

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.advice import advice
 from gpuyard.client.connection.credentials import Origin, Proof
 from gpuyard.client.connection.exec_plugin import exec_token
 
@@ -98,7 +99,7 @@ def _no_context(files: Sequence[Path], context: str, known: Sequence[str]) -> er
     if not any(file.exists() for file in files):
         return errors.UsageError(
             f"there is no kubeconfig, and so no context {context!r}: {_names(files)} isn't there",
-            remedy="KUBECONFIG says which files are read; `--context yard` is this machine's yard",
+            remedy=advice("KUBECONFIG says which files are read; --context yard is this machine's yard"),
         )
     near = difflib.get_close_matches(context, known, n=1)
     meant = f"did you mean {near[0]}? " if near else ""

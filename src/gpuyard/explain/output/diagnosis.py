@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gpuyard.advice import advice
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.output.cuda import CUDA_LINES
 from gpuyard.explain.output.python import PASS_PYTHONPATH, PYTHON_LINES
@@ -65,7 +66,7 @@ def diagnose(
                 if known.cause is Cause.MODULE_MISSING and has_pythonpath and not in_image:
                     remedy = PASS_PYTHONPATH
                 meaning = known.meaning.format(**groups, python=python)
-                found.setdefault(known.cause, Diagnosis(known.cause, line, meaning, remedy))
+                found.setdefault(known.cause, Diagnosis(known.cause, line, meaning, advice(remedy)))
                 break
     return list(found.values())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from gpuyard.advice import advice
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.missing_objects import nearest
@@ -99,7 +100,7 @@ def _missing(kind: str, cause: Cause, usage: str) -> Callable[[RunObjects, re.Ma
             f"there is no {kind} {name}" + (f" in namespace {namespace}" if namespace else ""),
             Owner(kind, name, namespace),
             (f"there are: {', '.join(sorted(known))}",) if known else (),
-            (Remedy(nearest(name, known, usage)), Remedy(f"make the {kind} {name}", By.OPERATOR)),
+            (Remedy(nearest(name, known, advice(usage))), Remedy(f"make the {kind} {name}", By.OPERATOR)),
         )
 
     return finding

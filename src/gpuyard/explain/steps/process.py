@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gpuyard.advice import advice
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.output.diagnosis import Diagnosis
@@ -69,19 +70,28 @@ def _advice(ended: RunEnd, node: str, pod: Manifest | None) -> tuple[Owner | Non
             if ended.exit_code == _NOT_FOUND and _is_in_image(pod):
                 return None, (Remedy("name a program that the image has"),)
             known = _CODES.get(ended.exit_code or 0)
-            return None, (Remedy(known[1] if known else "see the end of its output"),)
+            return None, (Remedy(advice(known[1]) if known else "see the end of its output"),)
         case Reason.OOM_KILLED:
-            outside = pod is not None and oom_cause(pod) is OomCause.NODE
-            return on_node if outside else None, (Remedy(oom_advice(pod or {})),)
+            limit = _memory_limit(pod)
+            return None, (
+                Remedy(f"{advice('raise --memory')}{f' above {limit}' if limit else ''}, or use less"),
+            )
         case Reason.DEADLINE_EXCEEDED:
-            return None, (Remedy("give it more time: --timeout (activeDeadlineSeconds of its pods or Job)"),)
+            return None, (
+                Remedy(advice("give it more time: --timeout (activeDeadlineSeconds of its pods or Job)")),
+            )
         case Reason.EVICTED:
-            ask = "ask for what it uses (--memory, ephemeral-storage): what asks for little is evicted first"
+            ask = advice(
+                "ask for what it uses (--memory, ephemeral-storage): what asks for little is evicted first"
+            )
             return on_node, (Remedy(ask), Remedy(f"see what is short on node {node}", By.OPERATOR))
         case Reason.PREEMPTED:
-            return None, (Remedy(_AGAIN), Remedy("use a PriorityClass that matters more: --priority"))
+            return None, (
+                Remedy(advice(_AGAIN)),
+                Remedy(advice("use a PriorityClass that matters more: --priority")),
+            )
         case Reason.NODE_LOST | Reason.NODE_REBOOTED:
-            return on_node, (Remedy(_AGAIN),)
+            return on_node, (Remedy(advice(_AGAIN)),)
     return None, ()
 
 

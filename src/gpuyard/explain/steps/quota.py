@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from gpuyard.advice import advice
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.holders import Holder, holders_of, smallest_release
@@ -201,7 +202,7 @@ def _unset(objects: RunObjects, name: str, what: str, said: str) -> Finding:
     for key in keys:
         resource = counted_resource(key)
         free = f" (at most {number(resource, left[key].free)})" if key in left else ""
-        flags.setdefault(_FLAGS.get(resource, f"resources.{key}"), free)
+        flags.setdefault(advice(_FLAGS.get(resource, "")) or f"resources.{key}", free)
     asked = " and ".join(flag + free for flag, free in flags.items())
     return Finding(
         Step.QUOTA,

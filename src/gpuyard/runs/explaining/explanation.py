@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from gpuyard.advice import Wording, worded, wording
 from gpuyard.explain.ladder import Ladder, climb
 from gpuyard.explain.missing_objects import KIND_TO_LIST
 from gpuyard.explain.output.diagnosis import Diagnosis
@@ -38,7 +39,7 @@ class Answer:
         nodes: that were looked at.
         diagnoses: what its output is known to mean.
         unfit: lines about the nodes that its image doesn't run on, and what would.
-        say: puts a line, which names options of commands, into its reader's words.
+        wording: of whoever asked.
     """
 
     run: Run
@@ -47,7 +48,7 @@ class Answer:
     nodes: Sequence[Manifest]
     diagnoses: Sequence[Diagnosis] = ()
     unfit: Sequence[str] = ()
-    say: Callable[[str], str] = str
+    wording: Wording = field(default_factory=wording)
 
     def __repr__(self) -> str:
         """Short, in a notebook: the manifests that were read may hold the run's secrets."""
@@ -56,18 +57,23 @@ class Answer:
     def lines(self) -> list[str]:
         """For people: its state, then each finding, or the nodes' arithmetic."""
         said = [state_text(self.run)]
-        if self.ladder.findings:
-            said += self.ladder.lines()
-        elif self.explanation:
-            said += self.explanation.lines()
-        lost = filter(None, [oom_text(self.run)])
-        return [self.say(line) for line in (*said, *self.unfit, *lost)]
+        with worded(self.wording):
+            if self.ladder.findings:
+                said += self.ladder.lines()
+            elif self.explanation:
+                said += self.explanation.lines()
+            lost = filter(None, [oom_text(self.run)])
+            return [*said, *self.unfit, *lost]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
     def to_json(self) -> dict[str, Any]:
         """The stable keys of `explain -o json`."""
+        with worded(self.wording):
+            return self._to_json()
+
+    def _to_json(self) -> dict[str, Any]:
         blocking, threat = self.ladder.blocking, self.ladder.threat
         return {
             "run": self.run.state.to_json(),

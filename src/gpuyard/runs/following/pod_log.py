@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.advice import advice
 from gpuyard.client.log_place import Gap, LogOptions, log_place
 from gpuyard.kube.objects import PODS, Manifest, labels_of, uid_of
 from gpuyard.kube.pods import container_statuses
@@ -70,7 +71,7 @@ def check_options(target: Target, options: LogOptions) -> None:
     if target.is_yard and options.timestamps:
         raise errors.UsageError(
             "the lines of a yard's logs carry no times",
-            remedy="ask for the last lines (--tail), or let the program print the time itself",
+            remedy=advice("ask for the last lines (--tail), or let the program print the time itself"),
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.advice import advice
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, Manifest, uid_of
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.runs.target import Target
@@ -69,7 +70,7 @@ async def _create(target: Target, manifests: Sequence[Manifest], notify: Notify)
     except errors.NotFound as error:
         raise errors.UsageError(
             f"there is no namespace {target.namespace!r}",
-            remedy="make it (`kubectl create namespace NAME`), or leave --namespace out",
+            remedy=advice("make it (`kubectl create namespace NAME`), or leave --namespace out"),
         ) from error
     except errors.AlreadyExists as error:
         raise _taken(target, job["metadata"]["name"]) from error
@@ -97,7 +98,7 @@ async def _create_config_map(target: Target, config_map: Manifest, job: Manifest
         if found.get("data") != config_map["data"]:
             raise errors.UsageError(
                 f"there is a ConfigMap {name} already, and it isn't this run's",
-                remedy="delete it (`kubectl delete configmap`), or choose another --name",
+                remedy=advice("delete it (`kubectl delete configmap`), or choose another --name"),
             )
         if not found["metadata"].get("ownerReferences"):
             return
@@ -108,7 +109,7 @@ async def _create_config_map(target: Target, config_map: Manifest, job: Manifest
             await target.api.delete(CONFIG_MAPS, name, target.namespace, uid=uid_of(found))
     raise errors.UsageError(
         f"the ConfigMap {name} of an earlier run is being deleted, and stays",
-        remedy="`kubectl describe configmap` shows its finalizers; or choose another --name",
+        remedy=advice("`kubectl describe configmap` shows its finalizers; or choose another --name"),
     )
 
 
@@ -174,5 +175,5 @@ def _mounts(job: Manifest, config_map: str) -> bool:
 def _taken(target: Target, name: str) -> errors.UsageError:
     return errors.UsageError(
         f"there is a run {name!r} already (see `{target.command('show', name)}`)",
-        remedy="choose another --name, or add --replace, which removes it with its logs",
+        remedy=advice("choose another --name, or add --replace, which removes it with its logs"),
     )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.advice import advice
 from gpuyard.runs.submitting.program import check_program, find_program, quoted_line
 from gpuyard.workloads.command import is_by_path, needed_script, resolve_command
 from gpuyard.workloads.resolved_run import HostContext
@@ -62,7 +63,9 @@ def _check_script(workdir: Path, script: str, if_a_line: errors.UsageError | Non
             where = "" if Path(script).is_absolute() else f" (in {workdir})"
             raise errors.UsageError(
                 f"{script} isn't there{where}",
-                remedy=f"did you mean {near}?" if near else "name a file that is, or another --workdir",
+                remedy=f"did you mean {near}?"
+                if near
+                else advice("name a file that is, or another --workdir"),
             )
         if path.is_dir() and not (path / "__main__.py").exists():
             raise errors.UsageError(f"{script} is a folder without a __main__.py", remedy="name a script")
@@ -93,7 +96,8 @@ def _workdir(spec: RunSpec, base: Path) -> Path:
         return Path(os.path.abspath(workdir))  # noqa: PTH100 - resolve() would replace links of the user's
     except FileNotFoundError as error:
         raise errors.UsageError(
-            "the current folder was removed", remedy="go to one that is there, or name an absolute --workdir"
+            "the current folder was removed",
+            remedy=advice("go to one that is there, or name an absolute --workdir"),
         ) from error
     except OSError as error:
         raise errors.UsageError(
@@ -127,7 +131,9 @@ def find_python(
             return own
     found = find_program("python3", search_path)
     if found is None:
-        raise errors.UsageError("there is no python3 on PATH", remedy="name an interpreter with --python")
+        raise errors.UsageError(
+            "there is no python3 on PATH", remedy=advice("name an interpreter with --python")
+        )
     return found if keep_shim else _without_shim(found, workdir, environ)
 
 
@@ -150,6 +156,6 @@ def _without_shim(python: Path, workdir: Path, environ: Mapping[str, str]) -> Pa
         reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         raise errors.UsageError(
             f"{python} doesn't start: {reason[-1] if reason else error}",
-            remedy="name an interpreter with --python",
+            remedy=advice("name an interpreter with --python"),
         ) from error
     return Path(asked.stdout.strip() or python)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.advice import advice, run_call
 from gpuyard.workloads.command import CommandLine, is_python, needs_shell
 
 #: Linux reads no more of a script's `#!` line (execve(2)).
@@ -45,7 +46,7 @@ def check_program(argv: Sequence[str], workdir: Path, path: str, *, own_path: bo
     if find_program(name, folders) is None:
         message, remedy = _missing(argv, workdir, folders)
         if own_path and message.endswith(_NOT_ON_PATH):
-            message += f", which --env or the spec sets to {path!r}"
+            message += f", which {advice('--env or the spec')} sets to {path!r}"
             remedy = _mended_path(path)
         raise errors.UsageError(message, remedy=remedy)
 
@@ -60,13 +61,13 @@ def find_program(name: str, path: str) -> Path | None:
 
 
 def _not_executable(name: str, workdir: Path) -> errors.UsageError:
-    by_interpreter = f", or run it by its interpreter: gpuyard run -- {_interpreted(name, workdir)}"
+    by_interpreter = f", or run it by its interpreter: {run_call(_interpreted(name, workdir))}"
     return errors.UsageError(
         f"{name} isn't executable", remedy=f"chmod +x {shlex.quote(name)}{by_interpreter}"
     )
 
 
-def _interpreted(name: str, workdir: Path) -> str:
+def _interpreted(name: str, workdir: Path) -> list[str]:
     """The command that runs this script without its being executable, by the interpreter of its `#!` line.
 
     A script without such a line is run by sh, as execvp(3) does it.
@@ -80,7 +81,7 @@ def _interpreted(name: str, workdir: Path) -> str:
     if words and Path(words[0]).name == "env":
         # `env -S` splits what follows into words, which a command line does anyway.
         words = [word for word in words[1:] if word not in ("-S", "--split-string")]
-    return shlex.join([*(words or ["sh"]), name])
+    return [*(words or ["sh"]), name]
 
 
 def _missing(argv: Sequence[str], workdir: Path, path: str) -> tuple[str, str]:
@@ -89,14 +90,13 @@ def _missing(argv: Sequence[str], workdir: Path, path: str) -> tuple[str, str]:
     if line := quoted_line(tuple(argv)):
         return line.message, line.remedy
     if re.match(_ASSIGNMENT, name):
-        rest = shlex.join(argv[1:]) or "COMMAND"
         return (
             f"{name} sets a variable, which only a shell does",
-            f"write: gpuyard run --env {shlex.quote(name)} -- {rest}",
+            f"write: {run_call(argv[1:] or ('COMMAND',), env=name)}",
         )
     suffix = Path(name).suffix
     if suffix in (".yaml", ".yml") and here.is_file():
-        return f"{name} is no script; a spec file goes after -f", f"write: gpuyard run -f {shlex.quote(name)}"
+        return f"{name} is no script; {advice('a spec file goes after -f')}", f"write: {run_call(file=name)}"
     if suffix == ".ipynb":
         return (
             f"{name} is a notebook, and only scripts run",
@@ -105,8 +105,8 @@ def _missing(argv: Sequence[str], workdir: Path, path: str) -> tuple[str, str]:
     if here.is_dir():
         return f"{name} is a folder, not a program", _nearest_script("", here) or "name the script in it"
     if here.is_file():
-        how = f"./{name}" if os.access(here, os.X_OK) else f"-- {_interpreted(name, workdir)}"
-        return f"{name} isn't on PATH; a program of this folder needs ./", f"write: gpuyard run {how}"
+        words = [f"./{name}"] if os.access(here, os.X_OK) else _interpreted(name, workdir)
+        return f"{name} isn't on PATH; a program of this folder needs ./", f"write: {run_call(words)}"
     if name == "torchrun":
         remedy = "activate the environment that has PyTorch, or write: python -m torch.distributed.run"
         return f"there is no program torchrun{_NOT_ON_PATH}", remedy
@@ -118,7 +118,7 @@ def _missing(argv: Sequence[str], workdir: Path, path: str) -> tuple[str, str]:
 
 def _mended_path(path: str) -> str:
     if "$" in path:
-        return "nothing expands $PATH in it: with --env let your shell do that, in double quotes"
+        return advice("nothing expands $PATH in it: with --env let your shell do that, in double quotes")
     return "leave PATH to your shell, or add the folder of the program to it"
 
 
@@ -144,8 +144,13 @@ def _without_quotes(line: str) -> str:
     """
     if needs_shell(line):
         # With `bash -c` a line would succeed whenever its last part does: `python train.py | tee log`.
-        return f"let a shell read it: gpuyard run … --shell bash -- {shlex.quote(line)}"
-    return f"leave the quotes out: gpuyard run … -- {' '.join(line.split())}"
+        return f"let a shell read it: {run_call((line,), by_shell='bash', more=True)}"
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        # A quote that isn't closed.
+        words = line.split()
+    return f"leave the quotes out: {run_call(words, more=True)}"
 
 
 def _nearest_program(name: str, path: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.advice import advice
 from gpuyard.runs.submitting.host import host_context
 from gpuyard.runs.submitting.script import launcher_text, take_script
 from gpuyard.workloads.command import split_run, subject
@@ -63,7 +64,7 @@ def check_for_cluster(spec: RunSpec) -> None:
     if not image:
         raise errors.UsageError(
             "a run without an image is a process of this machine, and the command goes to a cluster",
-            remedy="add `image` (--image), or run it here with --context yard",
+            remedy=advice("add `image` (--image), or run it here with --context yard"),
         )
     if image.startswith(_LAYOUT):
         raise errors.UsageError(

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence, Set
 from datetime import UTC, datetime
 
 from gpuyard import errors
+from gpuyard.advice import advice
 from gpuyard.client.server_version import check_version
 from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of
 from gpuyard.runs.notices import Notify
@@ -134,7 +135,7 @@ async def _refuse_misfit(target: Target, job: Manifest, nodes: Sequence[Manifest
     explanation = could_ever_fit(request, Snapshot.of(nodes, pods or ()))
     if explanation is None:
         return
-    remedy = "--wait submits it all the same, for when such a node comes"
+    remedy = advice("--wait submits it all the same, for when such a node comes")
     if explanation.blocker is Blocker.NO_GPUS and target.is_yard:
         remedy = (
             "this yard has no GPUs: `gpuyard up --simulate H100:8` simulates some; "

@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
+from gpuyard.advice import advice
 from gpuyard.kube.names import is_subdomain
 from gpuyard.kube.quantity import parse_quantity
 from gpuyard.workloads.command import CommandLine, split_run, split_shell
@@ -104,7 +105,9 @@ def _env_name(written: str) -> str:
     if not re.fullmatch(_ENV_NAME, written):
         raise ValueError("can't name an environment variable; use letters, digits, '_', '.' and '-'")
     if written in ALLOCATED_ENV:
-        raise ValueError("is set by the allocation of GPUs; ask for GPUs with resources.gpus (--gpus)")
+        raise ValueError(
+            advice("is set by the allocation of GPUs; ask for GPUs with resources.gpus (--gpus)")
+        )
     return written
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from gpuyard.advice import advice
 from gpuyard.errors import Problem, SpecError
 from gpuyard.kube.quantity import parse_quantity
 from gpuyard.workloads.command import CommandLine, script_for_shell
@@ -217,7 +218,7 @@ def _across(root: Mapping[str, Node], flags: Mapping[Path, str]) -> Iterator[tup
     if isinstance(root.get("image"), str) and isinstance(workdir, str) and not workdir.startswith("/"):
         yield ("workdir",), f"{workdir!r} must be an absolute path when the run has an image"
     if root.get("image_pull_secrets") and not root.get("image"):
-        yield ("image_pull_secrets",), "a run without an image pulls none; add `image` (--image)"
+        yield ("image_pull_secrets",), advice("a run without an image pulls none; add `image` (--image)")
     if root.get("snapshot") == "true" and root.get("image"):
         words = "a run in an image has the code that is in it; leave it out, or build an image of the folder"
         yield ("snapshot",), words
