@@ -154,7 +154,7 @@ def test_what_a_failed_run_says_is_explained_at_its_end_and_later(target: Shell)
 def test_a_bus_error_without_a_word_is_explained(target: Shell) -> None:
     died = target.call("run", "-n", "bus", "--", "python3", "-c", "import os; os.kill(os.getpid(), 7)")
     assert "--shm" in died.err
-    assert target.json("explain", "bus")["blocked"]["cause"] == "SharedMemoryFull"
+    assert target.json("explain", "bus")["blocked"]["cause"] == "BusError"
 
 
 def test_a_module_of_the_shells_pythonpath_is_passed_on_as_is_said(yard: Yard) -> None:
@@ -164,3 +164,14 @@ def test_a_module_of_the_shells_pythonpath_is_passed_on_as_is_said(yard: Yard) -
     failed = yard.call("run", "--", "python3", "-c", "import mylib", env=env)
     assert "--env PYTHONPATH passes it on" in failed.err and "/usr/bin/python3" not in failed.err
     yard.ok("run", "--env", "PYTHONPATH", "--", "python3", "-c", "import mylib", env=env)
+
+
+def test_a_module_of_the_runs_folder_is_found_as_is_said(yard: Yard) -> None:
+    for file in ("scripts/t.py", "pkg/__init__.py"):
+        (yard.work / file).parent.mkdir()
+        (yard.work / file).touch()
+    (yard.work / "scripts" / "t.py").write_text("import pkg")
+    failed = yard.call("run", "scripts/t.py")
+    assert "--env PYTHONPATH=. " in failed.err and "python -m scripts.t" in failed.err
+    yard.ok("run", "--env", "PYTHONPATH=.", "scripts/t.py")
+    yard.ok("run", "--", "python", "-m", "scripts.t")

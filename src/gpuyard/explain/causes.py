@@ -134,6 +134,7 @@ class Cause(StrEnum):
     CUDA_OUT_OF_MEMORY = "CudaOutOfMemory"
     GPU_ID_IS_UUID = "GpuIdIsUuid"
     SHARED_MEMORY_FULL = "SharedMemoryFull"
+    BUS_ERROR = "BusError"
     DISK_FULL = "DiskFull"
     PORT_IN_USE = "PortInUse"
     CHILD_KILLED = "ChildKilled"

@@ -30,7 +30,7 @@ _ARGUMENTS = {name.replace("_", "-"): name for name in SPEC.keys} | {
 _OPTION = re.compile(
     r"`gpuyard run --shell bash -- (?P<line>'…')`"
     r"|`[^`]*`|\b(?:gpuyard|kubectl) [a-z].*"  # other commands stay as they are
-    r"|--env (?P<variable>[A-Z_]+)(?:=(?P<value>\w+))?|--context (?P<context>yard)"
+    r"|--env (?P<variable>[A-Z_]+)(?:=(?P<value>[\w./]+))?|--context (?P<context>yard)"
     r"|(?<![\w-])--(?P<option>[a-z-]+)(?: (?:NAME|MODEL:N)\b)?|(?P<file>(?:after )?(?<![\w-])-f\b)"
 )
 

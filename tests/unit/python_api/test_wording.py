@@ -40,6 +40,7 @@ PYTHON = PythonWording()
         ("name another with --namespace", "name another with namespace="),
         ("raise --memory above 32Mi", "raise memory= above 32Mi"),
         ("with --toleration gpu", "with tolerations="),
+        ("folder: --env PYTHONPATH=. adds", 'folder: env={"PYTHONPATH": "."} adds'),
         ("`gpuyard ps --namespace a` lists runs", "`gpuyard ps --namespace a` lists runs"),
         ("kubectl create secret generic a --image=b", "kubectl create secret generic a --image=b"),
         ("leave --master_port out", "leave --master_port out"),

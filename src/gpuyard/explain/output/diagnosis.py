@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gpuyard.advice import advice
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.output.cuda import CUDA_LINES
-from gpuyard.explain.output.python import PASS_PYTHONPATH, PYTHON_LINES
+from gpuyard.explain.output.python import PYTHON_LINES, RunPython, missing_module
 from gpuyard.explain.output.shell import SHELL_LINES
 from gpuyard.explain.output.system import SYSTEM_LINES
 
@@ -44,17 +44,15 @@ _LINES = (*CUDA_LINES, *PYTHON_LINES, *SHELL_LINES, *SYSTEM_LINES)
 def diagnose(
     lines: Iterable[str],
     *,
-    python: str = "the Python that ran it",
+    python: RunPython = RunPython(),  # noqa: B008 - it can't change
     in_image: bool = False,
-    has_pythonpath: bool = False,
 ) -> list[Diagnosis]:
     """Each cause once, in the order in which the output names them first.
 
     Args:
         lines: of the output.
-        python: what to call the interpreter, its path where that is known.
+        python: what is known of the interpreter.
         in_image: the run is in an image, not a process of a host.
-        has_pythonpath: the shell that submitted the run had a PYTHONPATH, which the run was not given.
     """
     found: dict[Cause, Diagnosis] = {}
     for raw in lines:
@@ -63,11 +61,14 @@ def diagnose(
             if match := known.pattern.search(line):
                 groups = {name: _readable(name, text or "") for name, text in match.groupdict().items()}
                 remedy = known.in_image if in_image else known.remedy
-                if known.cause is Cause.MODULE_MISSING and has_pythonpath and not in_image:
-                    remedy = PASS_PYTHONPATH
-                meaning = known.meaning.format(**groups, python=python)
-                found.setdefault(known.cause, Diagnosis(known.cause, line, meaning, advice(remedy)))
+                remedy = advice(remedy)
+                if known.cause is Cause.MODULE_MISSING:
+                    remedy = missing_module(groups["module"], python, remedy if in_image else "")
+                meaning = known.meaning.format(**groups, python=python.name)
+                found.setdefault(known.cause, Diagnosis(known.cause, line, meaning, remedy))
                 break
+    if Cause.SHARED_MEMORY_FULL in found:
+        found.pop(Cause.BUS_ERROR, None)
     return list(found.values())
 
 

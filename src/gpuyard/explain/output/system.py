@@ -12,10 +12,18 @@ from gpuyard.explain.output.known_lines import known
 SYSTEM_LINES = (
     known(
         Cause.SHARED_MEMORY_FULL,
-        r"(?i)\bbus error\b|SIGBUS|insufficient shared memory|out of shared memory|"
+        r"(?i)insufficient shared memory|out of shared memory|DataLoader worker .*bus error|"
         r"(?:/dev/shm|</?torch_\d).*no space left on device|no space left on device.*/dev/shm",
         "/dev/shm was full: workers hand over their batches through it",
         "raise --shm, or use fewer workers (num_workers)",
+    ),
+    known(
+        Cause.BUS_ERROR,
+        r"(?i)\bbus error\b|SIGBUS",
+        "memory that it had mapped was gone: most often /dev/shm was full, through which workers hand over "
+        "their batches; else a mapped file shrank, or the disk behind it was full",
+        "raise --shm, or use fewer workers (num_workers); else replace a mapped file instead of writing "
+        "into it, and free some room on its disk",
     ),
     known(
         Cause.DISK_FULL,

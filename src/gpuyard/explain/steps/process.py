@@ -23,7 +23,10 @@ _CODES = {
     126: ("the command was found and isn't executable", "run it through its interpreter"),
     127: ("the shell found no such command", "name a program that is on the PATH of the run"),
     134: ("the program aborted itself (SIGABRT)", "see the end of its output"),
-    135: ("a bus error (SIGBUS): often /dev/shm is full", "raise --shm"),
+    135: (
+        "a bus error (SIGBUS): often /dev/shm is full; else a mapped file shrank, or its disk is full",
+        "raise --shm; else replace a mapped file instead of writing into it, or free some room",
+    ),
     136: ("an arithmetic error (SIGFPE)", "see the end of its output"),
     137: (
         "killed (SIGKILL): by the kernel for memory outside its own limit, or by somebody",

@@ -1,9 +1,12 @@
 # ruff: noqa: E501 - the texts are as they are printed
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gpuyard.explain.output.diagnosis import diagnose
+from gpuyard.explain.output.python import RunPython
 
 #: Texts as the programs print them.
 LINES = [
@@ -78,13 +81,15 @@ def test_numbers_are_told() -> None:
 
 
 def test_the_interpreter_is_named() -> None:
-    [found] = diagnose(["ModuleNotFoundError: No module named 'torch.cuda'"], python="/venv/bin/python")
-    assert found.cause == "torch isn't installed for /venv/bin/python"
+    [found] = diagnose(
+        ["ModuleNotFoundError: No module named 'torch.cuda'"], python=RunPython("/venv/bin/python")
+    )
+    assert found.cause == "torch.cuda isn't installed for /venv/bin/python"
 
 
 def test_in_an_image_another_interpreter_of_this_machine_is_no_remedy() -> None:
     missing = ["ModuleNotFoundError: No module named 'einops'"]
-    [found] = diagnose(missing, python="python3", in_image=True)
+    [found] = diagnose(missing, python=RunPython("python3"), in_image=True)
     assert found.cause == "einops isn't installed for python3"
     assert "gpuyard build --requirements" in found.remedy and "--python" not in found.remedy
     [found] = diagnose(missing)
@@ -100,11 +105,56 @@ def test_ordinary_output_says_nothing() -> None:
     assert diagnose(["step 803 loss 0.2", "RuntimeError: shapes differ", "CUDA is on", "x" * 100_000]) == []
 
 
+def remedy_of(module: str, *, in_image: bool = False, **known: Any) -> str:
+    line = f"ModuleNotFoundError: No module named '{module}'"
+    [found] = diagnose([line], python=RunPython(**known), in_image=in_image)
+    return found.remedy
+
+
 def test_a_shell_with_a_pythonpath_is_told_to_pass_it_on() -> None:
-    line = "ModuleNotFoundError: No module named 'mylib'"
-    [plain] = diagnose([line])
-    [found] = diagnose([line], has_pythonpath=True)
-    [image] = diagnose([line], has_pythonpath=True, in_image=True)
-    assert "--python" in plain.remedy and "--env PYTHONPATH" in plain.remedy
-    assert "--env PYTHONPATH" in found.remedy and "--python" not in found.remedy
-    assert "PYTHONPATH" not in image.remedy
+    plain, found = remedy_of("mylib"), remedy_of("mylib", has_pythonpath=True)
+    assert "--python" in plain and "PYTHONPATH" not in plain
+    assert "--env PYTHONPATH passes it on" in found and "--python" not in found
+    assert "PYTHONPATH" not in remedy_of("mylib", has_pythonpath=True, in_image=True)
+
+
+def test_another_interpreter_is_named_where_one_is_known() -> None:
+    assert "such as" not in remedy_of("mylib")
+    assert remedy_of("mylib", other="/usr/bin/python3").endswith("by --python, such as /usr/bin/python3")
+
+
+def test_a_module_of_the_runs_own_folder() -> None:
+    def find(module: str) -> str:
+        return {"pkg.sub": ".", "lib": "src"}.get(module, "")
+
+    assert "--env PYTHONPATH=. " in remedy_of("pkg.sub", find_module=find)
+    assert "python -m" not in remedy_of("pkg.sub", find_module=find)
+    assert remedy_of("pkg.sub", find_module=find, as_module="scripts.t").endswith("python -m scripts.t")
+    below = remedy_of("lib", find_module=find, as_module="scripts.t", has_pythonpath=True)
+    assert "--env PYTHONPATH=src " in below and "python -m" not in below
+    assert "PYTHONPATH" not in remedy_of("lib", find_module=find, in_image=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "meant"),
+    [("torhc", "torch"), ("nmupy", "numpy"), ("trasformers", "transformers"), ("sklaern.svm", "sklearn")],
+)
+def test_a_mistyped_module(module: str, meant: str) -> None:
+    assert remedy_of(module).startswith(f"did you mean {meant}? Else install it")
+    assert remedy_of(module, in_image=True).startswith(f"did you mean {meant}? Else use an image")
+
+
+@pytest.mark.parametrize("module", ["torch", "torchx", "numpy_financial", "mylib", "torch.cuda", "models"])
+def test_a_module_of_its_own_name_isnt_mistyped(module: str) -> None:
+    assert "did you mean" not in remedy_of(module)
+
+
+@pytest.mark.parametrize(
+    "line", ["Fatal Python error: Bus error", "Bus error (core dumped)", "was killed by SIGBUS"]
+)
+def test_a_bus_error_alone_doesnt_say_what_was_gone(line: str) -> None:
+    [found] = diagnose([line])
+    assert found.key == "BusError"
+    assert "most often /dev/shm was full" in found.cause and "a mapped file shrank" in found.cause
+    worker = "RuntimeError: DataLoader worker (pid 212) is killed by signal: Bus error."
+    assert [each.key for each in diagnose([line, worker])] == ["SharedMemoryFull"]

@@ -42,7 +42,7 @@ def found_in(code: str, python: str = sys.executable, **env: str) -> list[Diagno
         (Cause.PORT_IN_USE, "import socket as s; a = s.create_server(('127.0.0.1', 0)); s.create_server(a.getsockname())"),
         (Cause.OWN_TMP, "open('/tmp/gpuyard-no-such/data.bin')"),
         (Cause.CHILD_KILLED, "import subprocess as s; s.run(['sh', '-c', 'kill -9 $$'], check=True)"),
-        (Cause.SHARED_MEMORY_FULL, "import subprocess as s; s.run(['sh', '-c', 'kill -BUS $$'], check=True)"),
+        (Cause.BUS_ERROR, "import subprocess as s; s.run(['sh', '-c', 'kill -BUS $$'], check=True)"),
         (Cause.CHILD_KILLED, "import os; from concurrent.futures import ProcessPoolExecutor as P; "
          "P(1).submit(os.abort).result()"),
     ],
