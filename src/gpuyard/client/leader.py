@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +19,7 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi
+from gpuyard.kube.ages import seconds_since_boot
 from gpuyard.kube.objects import LEASES, Manifest, ObjectKey, with_kind
 from gpuyard.kube.timestamps import format_micro_time
 
@@ -40,11 +40,6 @@ class Terms:
     margin_s: float = 1.0
 
 
-def seconds_since_boot() -> float:
-    """Goes on while the machine is suspended: a leader that slept has lost its Lease."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 class LeaderElection:
     """One candidate for one Lease. `run` does the leader's work whenever this candidate leads.
 
@@ -52,7 +47,7 @@ class LeaderElection:
         lease: namespace and name of the Lease.
         identity: of this candidate, unlike that of any other.
         clock: aware UTC now, only written for people to read.
-        seconds: a steady clock.
+        seconds: a steady clock that goes on in a suspend: a leader that slept has lost its Lease.
         sleep: as `asyncio.sleep`.
     """
 

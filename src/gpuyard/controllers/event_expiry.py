@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi
 from gpuyard.client.supervision import ObjectReference, Supervisor
-from gpuyard.kube.ages import Ages
+from gpuyard.kube.ages import Ages, seconds_since_boot
 from gpuyard.kube.objects import EVENTS, Manifest, key_of, uid_of
 from gpuyard.kube.timestamps import parse_time
 
@@ -30,7 +29,7 @@ class EventExpiry:
         *,
         lifetime: timedelta = LIFETIME,
         interval_s: float = 600.0,
-        seconds: Callable[[], float] = time.monotonic,
+        seconds: Callable[[], float] = seconds_since_boot,
     ) -> None:
         self._api = api
         self._age = Ages(clock, seconds)

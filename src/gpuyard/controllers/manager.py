@@ -17,6 +17,7 @@ from gpuyard.controllers.namespaces import NamespaceController
 from gpuyard.controllers.node_lifecycle import NodeLifecycle
 from gpuyard.controllers.pod_collector import PodCollector
 from gpuyard.controllers.watched_time import WatchedTime
+from gpuyard.kube.ages import seconds_since_boot
 from gpuyard.kube.objects import JOBS, LEASES, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, Resource
 
 #: Kinds whose informers `ControllerManager` needs.
@@ -40,6 +41,7 @@ class ControllerManager:
         job_backoff_s: delay before a Job's pod is made again after one failure (10 on a cluster).
         node_grace_s: how long a node may be silent before it counts as unreachable.
         watched: the time that counts as silence; it is run here.
+        seconds: a steady clock that goes on in a suspend.
     """
 
     def __init__(
@@ -53,12 +55,15 @@ class ControllerManager:
         job_backoff_s: float = 10.0,
         node_grace_s: float = 40.0,
         watched: WatchedTime | None = None,
+        seconds: Callable[[], float] = seconds_since_boot,
     ) -> None:
         nodes, pods = informers[NODES], informers[PODS]
         self._supervisor = supervisor
         watched = watched or WatchedTime()
+        jobs = JobController(api, clock, informers[JOBS], pods, backoff_s=job_backoff_s, seconds=seconds)
+        watched.on_pause(jobs.wake)
         self._parts: dict[str, _Controller] = {
-            "jobs": JobController(api, clock, informers[JOBS], pods, backoff_s=job_backoff_s),
+            "jobs": jobs,
             "garbage": GarbageCollector(api, informers, supervisor),
             "namespaces": NamespaceController(
                 api, clock, informers[NAMESPACES], informers[SERVICE_ACCOUNTS], resources
@@ -68,7 +73,7 @@ class ControllerManager:
             ),
             "pod-collector": PodCollector(api, clock, watched, nodes, pods),
             "watched-time": watched,
-            "event-expiry": EventExpiry(api, clock, supervisor),
+            "event-expiry": EventExpiry(api, clock, supervisor, seconds=seconds),
         }
 
     async def run(self) -> None:

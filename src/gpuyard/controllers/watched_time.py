@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
+from gpuyard.kube.ages import seconds_since_boot
+
 _STEP_S = 1.0
-
-
-def _boot_time() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class WatchedTime:
@@ -24,7 +21,7 @@ class WatchedTime:
         boot_time: seconds that go on while the machine is suspended, unlike those of a loop's timers.
     """
 
-    def __init__(self, boot_time: Callable[[], float] = _boot_time) -> None:
+    def __init__(self, boot_time: Callable[[], float] = seconds_since_boot) -> None:
         self._boot_time = boot_time
         self._looked_at = boot_time()
         self._seconds = 0.0

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import TypeAlias
 
 #: Seconds since a stored time.
 Age: TypeAlias = Callable[[datetime], float]
+
+
+def seconds_since_boot() -> float:
+    """The steady clock for whatever is stored or waited for. It goes on while the machine is suspended, as
+    the wall clock does, so that a restart of this process counts a time no longer than before. Timers of a
+    loop don't: see `controllers.watched_time` for what wakes those who wait."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Ages:
@@ -19,7 +27,7 @@ class Ages:
 
     Args:
         clock: aware UTC now.
-        seconds: a steady clock.
+        seconds: a steady clock that goes on in a suspend, such as `seconds_since_boot`.
     """
 
     def __init__(self, clock: Callable[[], datetime], seconds: Callable[[], float]) -> None:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from gpuyard.client.supervision import Supervisor
 from gpuyard.controllers.manager import FOLLOWED, ControllerManager
-from gpuyard.kube.objects import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS, uid_of
+from gpuyard.controllers.watched_time import WatchedTime
+from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NAMESPACES, SERVICE_ACCOUNTS, uid_of
 from gpuyard.local.objects.kinds.served import yard_kinds
 
-from .conftest import Yard
+from .conftest import Clock, Yard
 
 
 async def test_all_controllers_run_over_one_set_of_informers(yard: Yard) -> None:
@@ -25,3 +26,18 @@ async def test_all_controllers_run_over_one_set_of_informers(yard: Yard) -> None
         await yard.until(lambda: yard.object(SERVICE_ACCOUNTS, "default", "team"))
         await yard.api.delete(NAMESPACES, "team")
         await yard.until(lambda: yard.object(NAMESPACES, "team") is None)
+
+
+async def test_a_deadline_that_passed_in_a_suspend_is_seen_when_it_is_over(yard: Yard, clock: Clock) -> None:
+    """The loop's timers stood still meanwhile."""
+    resources = [kind.resource for kind in yard_kinds()]
+    watched = WatchedTime(clock.seconds)
+    manager = ControllerManager(
+        yard.api, clock, yard.informers, resources, Supervisor(), watched=watched, seconds=clock.seconds
+    )
+    async with yard.running(manager):
+        await yard.api.create(JOBS, yard.a_job(activeDeadlineSeconds=3600))
+        await yard.until(lambda: yard.job().get("status", {}).get("active") == 1)
+        clock.advance(3600)
+        watched()
+        await yard.until(lambda: yard.job_is("FailureTarget"))

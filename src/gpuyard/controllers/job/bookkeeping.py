@@ -7,13 +7,12 @@ order of answer and event matters.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from gpuyard.controllers.job.view import PodView, view_pod
-from gpuyard.kube.ages import Ages
+from gpuyard.kube.ages import Ages, seconds_since_boot
 from gpuyard.kube.objects import Manifest, ObjectKey, key_of, uid_of
 
 #: A pod that no event has shown by then is looked up.
@@ -34,7 +33,9 @@ class Bookkeeping:
         seconds: a steady clock.
     """
 
-    def __init__(self, clock: Callable[[], datetime], seconds: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], datetime], seconds: Callable[[], float] = seconds_since_boot
+    ) -> None:
         #: Of the times in the Job and its pods.
         self.age = Ages(clock, seconds)
         self._seconds = seconds

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import Callable
 from datetime import datetime
 
@@ -19,6 +18,7 @@ from gpuyard.controllers.job.plan import next_look_s, plan
 from gpuyard.controllers.job.pod_control import PodControl
 from gpuyard.controllers.job.status import Account, account, judge, news
 from gpuyard.controllers.job.view import JobView, PodView, view_job, view_pod
+from gpuyard.kube.ages import seconds_since_boot
 from gpuyard.kube.objects import JOBS, Manifest, ObjectKey, controller_of, key_of, uid_of, with_kind
 
 _WORKERS = 8
@@ -34,7 +34,7 @@ class JobController:
     Args:
         jobs, pods: informers that someone else runs.
         backoff_s: delay before a pod is made again after one failure; it doubles up to six minutes.
-        seconds: a steady clock.
+        seconds: a steady clock that goes on in a suspend; see `wake`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class JobController:
         *,
         backoff_s: float = 10.0,
         rng: random.Random | None = None,
-        seconds: Callable[[], float] = time.monotonic,
+        seconds: Callable[[], float] = seconds_since_boot,
     ) -> None:
         self._api = api
         self._clock = clock
@@ -63,6 +63,11 @@ class JobController:
         )
         jobs.add_handler(self._on_job)
         pods.add_handler(self._on_pod)
+
+    def wake(self) -> None:
+        """This process stood still: looks at all Jobs, whose timers are late by that."""
+        for key in self._jobs.objects:
+            self._queue.add(key)
 
     async def run(self) -> None:
         """Works until cancelled."""

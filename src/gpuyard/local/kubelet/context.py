@@ -26,9 +26,10 @@ class KubeletContext:
         held: requests of admitted pods by uid; cpu in millicores, memory in bytes.
         images: for containers that have one.
         logs: of the containers.
+        seconds: a steady clock that goes on in a suspend.
         cdi_dir: where the agent writes its CDI spec.
         devices_due_s: until when device plugins of an earlier start may still be on their way, on the
-            loop's clock.
+            loop's clock: they sleep in a suspend, too.
     """
 
     api: KubeApi
@@ -37,6 +38,7 @@ class KubeletContext:
     events: EventRecorder
     node: NodeReporter
     clock: Callable[[], datetime]
+    seconds: Callable[[], float]
     pods_dir: Path
     back_off: BackOff
     devices_due_s: float

@@ -13,6 +13,7 @@ from gpuyard import errors
 from gpuyard.client.api import KubeApi
 from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
+from gpuyard.kube.ages import seconds_since_boot
 from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.local.kubelet.back_off import BackOff
@@ -56,6 +57,7 @@ class Kubelet:
         back_off: BackOff | None = None,
         devices_due_s: float = _DEVICES_DUE_S,
         heartbeat_s: float = HEARTBEAT_S,
+        seconds: Callable[[], float] = seconds_since_boot,
     ) -> None:
         """Makes the kubelet in the loop that it will run in; nothing happens before `run`.
 
@@ -70,6 +72,7 @@ class Kubelet:
             back_off: between restarts of a container; None for Kubernetes' own.
             devices_due_s: how long after the start a pod waits for its device plugin.
             heartbeat_s: between two signs of life of the node.
+            seconds: a steady clock that goes on in a suspend; see `wake`.
         """
         self.logs = KubeletLogs(paths.pods_dir, clock)
         self._name = node_name
@@ -86,6 +89,7 @@ class Kubelet:
             events=EventRecorder(api, "kubelet", clock, host=node_name),
             node=self._node,
             clock=clock,
+            seconds=seconds,
             pods_dir=paths.pods_dir,
             back_off=back_off or BackOff(),
             devices_due_s=asyncio.get_running_loop().time() + devices_due_s,
@@ -100,8 +104,11 @@ class Kubelet:
         pods.add_handler(self._on_pod)
 
     def wake(self) -> None:
-        """This process stood still: has the node report itself alive at once."""
+        """This process stood still: has the node report itself alive at once, and looks at all pods, since
+        the loop's timers are late by that."""
         self._node.wake()
+        for worker in self._workers.values():
+            worker.update(worker.pod)
 
     async def run(self) -> None:
         """Works until cancelled."""

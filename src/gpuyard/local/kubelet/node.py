@@ -14,6 +14,7 @@ from typing import Any
 
 from gpuyard import __version__, errors
 from gpuyard.client.api import KubeApi
+from gpuyard.kube.ages import seconds_since_boot
 from gpuyard.kube.conditions import condition_is_true, with_condition
 from gpuyard.kube.nodes import DISK_PRESSURE
 from gpuyard.kube.objects import LEASES, NODES, Manifest
@@ -63,6 +64,7 @@ class NodeReporter:
         *,
         data_dir: Path = Path("/"),
         heartbeat_s: float = HEARTBEAT_S,
+        seconds: Callable[[], float] = seconds_since_boot,
     ) -> None:
         self.name = name
         self._api = api
@@ -71,6 +73,7 @@ class NodeReporter:
         self._clock = clock
         self._data_dir = data_dir
         self._heartbeat_s = heartbeat_s
+        self._seconds = seconds
         self._changed = asyncio.Event()
         self._registered = False
         self._cpus = len(os.sched_getaffinity(0))
@@ -99,8 +102,7 @@ class NodeReporter:
     async def run(self) -> None:
         """Registers the node, then reports changes at once and itself alive until cancelled."""
         # By a clock that nobody sets: what the wall clock says may be a day off by the next look.
-        seconds = asyncio.get_running_loop().time
-        status_due_s = seconds()
+        status_due_s = self._seconds()
         while True:
             self._changed.clear()
             pause_s = self._heartbeat_s
@@ -111,9 +113,9 @@ class NodeReporter:
                     await self._register()
                 # The sign of life first: whoever judges this node by its silence hears at once of it.
                 await self._beat()
-                if seconds() >= status_due_s or not await self._is_current():
+                if self._seconds() >= status_due_s or not await self._is_current():
                     await self._report()
-                    status_due_s = seconds() + _STATUS_S
+                    status_due_s = self._seconds() + _STATUS_S
             except errors.GpuyardError as error:
                 # Somebody may have deleted the node, as one does to make it register anew.
                 self._registered = False

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
+from gpuyard.kube.ages import seconds_since_boot
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import CONFIG_MAPS, PODS, SECRETS, Manifest, annotations_of
 from gpuyard.kube.wellknown import ANNOTATION_DEVICES, ANNOTATION_ISOLATION, IMAGE_PROCESS
@@ -540,3 +541,26 @@ async def test_what_a_pod_got_is_written_though_the_first_try_fails(
         pod = await host.finished("a")
     assert not refusals
     assert ANNOTATION_ISOLATION in pod["metadata"]["annotations"]
+
+
+async def test_time_in_a_suspend_counts_for_a_deadline_before_and_after_a_restart(host: Host) -> None:
+    slept_s = 0.0
+    host.clock = lambda: datetime.now(UTC) + timedelta(seconds=slept_s)
+
+    def seconds() -> float:
+        return seconds_since_boot() + slept_s
+
+    async with host.running(seconds=seconds) as kubelet:
+        await host.create("a", *_FOREVER, activeDeadlineSeconds=3600)
+        await host.create("b", *_FOREVER, activeDeadlineSeconds=7200)
+        await host.until("a", _is_running)
+        await host.until("b", _is_running)
+        slept_s = 3600.0
+        # No timer of the loop is due by then.
+        kubelet.wake()
+        assert (await host.finished("a"))["status"]["reason"] == "DeadlineExceeded"
+        assert _is_running(await host.get("b"))
+    async with host.running(seconds=seconds) as kubelet:
+        slept_s = 7200.0
+        kubelet.wake()
+        assert (await host.finished("b"))["status"]["reason"] == "DeadlineExceeded"

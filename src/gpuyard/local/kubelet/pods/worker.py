@@ -62,7 +62,7 @@ class PodWorker:
         self._folder = PodFolder(context.pods_dir / self.uid)
         started_at = (pod.get("status") or {}).get("startTime")
         self._started_at = parse_time(started_at) if started_at else context.clock()
-        self._now_s = asyncio.get_running_loop().time
+        self._now_s = context.seconds
         self._age = Ages(context.clock, self._now_s)
         self._age(self._started_at)
         self._allocations: dict[str, ContainerAllocation] = {}
@@ -114,7 +114,9 @@ class PodWorker:
                         wake_at_s = self._now_s() + retry_s
                         retry_s = min(retry_s * 2, _RETRY_MAX_S)
                     if wake_at_s is not None:
-                        await self._sleep(wake_at_s)
+                        with suppress(TimeoutError):
+                            async with asyncio.timeout(wake_at_s - self._now_s()):
+                                await self._wake.wait()
         finally:
             for state in self.states:
                 if state.container is not None:
@@ -212,7 +214,7 @@ class PodWorker:
         except errors.DeviceError as error:
             del context.held[self.uid]
             await context.devices.release(self.uid)
-            if now_s < context.devices_due_s:
+            if asyncio.get_running_loop().time() < context.devices_due_s:
                 return now_s + _RETRY_S
             return refused_by_devices(error.message)
         for state in self.states:
