@@ -56,8 +56,8 @@ def oom_text(run: Run) -> str:
     lossy = [pod for pod in run.pods if oom_kills(pod)]
     if not lossy:
         return ""
-    help_ = advice("raise --memory, or use less (fewer workers, smaller batches)")
-    return f"{oom_kills_text(count)}: {help_}"
+    text, last = oom_kills_text(sum(map(oom_kills, lossy))), lossy[-1]
+    return f"{text}: {oom_reason(last, oom_cause(last))}; {oom_advice(last)}"
 
 
 def exit_code_of(run: Run) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from gpuyard.advice import advice
 from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.wellknown import ANNOTATION_OOM_CAUSE, ANNOTATION_OOM_KILLS
 
@@ -53,14 +54,14 @@ def oom_reason(pod: Mapping[str, Any], cause: OomCause | None) -> str:
 def oom_advice(pod: Mapping[str, Any]) -> str:
     """What would help."""
     limit, use_less = _limit(pod), "use less (fewer workers, smaller batches)"
-    higher = f"raise --memory above {limit}" if limit else "raise --memory"
+    higher = advice("raise --memory") + (f" above {limit}" if limit else "")
     node = (pod.get("spec") or {}).get("nodeName")
     outside = f"run less beside it{f' on node {node}' if node else ''}, or give that more memory"
     match oom_cause(pod):
         case OomCause.LIMIT:
             return f"{higher}, or {use_less}"
         case OomCause.NODE:
-            return f"{outside}, or {use_less}; a higher --memory doesn't help"
+            return f"{outside}, or {use_less}; {advice("a higher --memory doesn't help")}"
     return f"{higher}, or {use_less}; if its node was full, {outside}"
 
 

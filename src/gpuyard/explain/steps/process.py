@@ -75,10 +75,8 @@ def _advice(ended: RunEnd, node: str, pod: Manifest | None) -> tuple[Owner | Non
             known = _CODES.get(ended.exit_code or 0)
             return None, (Remedy(advice(known[1]) if known else "see the end of its output"),)
         case Reason.OOM_KILLED:
-            limit = _memory_limit(pod)
-            return None, (
-                Remedy(f"{advice('raise --memory')}{f' above {limit}' if limit else ''}, or use less"),
-            )
+            outside = pod is not None and oom_cause(pod) is OomCause.NODE
+            return on_node if outside else None, (Remedy(oom_advice(pod or {})),)
         case Reason.DEADLINE_EXCEEDED:
             return None, (
                 Remedy(advice("give it more time: --timeout (activeDeadlineSeconds of its pods or Job)")),

@@ -114,9 +114,7 @@ class PodWorker:
                         wake_at_s = self._now_s() + retry_s
                         retry_s = min(retry_s * 2, _RETRY_MAX_S)
                     if wake_at_s is not None:
-                        with suppress(TimeoutError):
-                            async with asyncio.timeout(wake_at_s - self._now_s()):
-                                await self._wake.wait()
+                        await self._sleep(wake_at_s)
         finally:
             for state in self.states:
                 if state.container is not None:
@@ -126,8 +124,9 @@ class PodWorker:
         """Until then, or until something happens that calls for a step."""
         while not self._wake.is_set() and (now_s := self._now_s()) < until_s:
             counts = any(state.container and state.container.counts_oom_kills for state in self.states)
+            due_s = min(until_s, now_s + _OOM_LOOK_S) if counts else until_s
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(min(until_s, now_s + _OOM_LOOK_S) if counts else until_s):
+                async with asyncio.timeout(due_s - now_s):
                     await self._wake.wait()
             if self._oom_kills.look(self.states):
                 return
