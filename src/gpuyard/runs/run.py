@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from gpuyard import errors
-from gpuyard.advice import advice
 from gpuyard.kube.names import is_label
 from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, annotations_of, controller_of, labels_of, uid_of
 from gpuyard.kube.pods import is_terminal

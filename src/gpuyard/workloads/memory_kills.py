@@ -61,7 +61,7 @@ def oom_advice(pod: Mapping[str, Any]) -> str:
         case OomCause.LIMIT:
             return f"{higher}, or {use_less}"
         case OomCause.NODE:
-            return f"{outside}, or {use_less}; {advice("a higher --memory doesn't help")}"
+            return f"{outside}, or {use_less}; " + advice("a higher --memory doesn't help")
     return f"{higher}, or {use_less}; if its node was full, {outside}"
 
 

@@ -118,7 +118,7 @@ def _missing(argv: Sequence[str], workdir: Path, path: str) -> tuple[str, str]:
 
 def _mended_path(path: str) -> str:
     if "$" in path:
-        return advice("nothing expands $PATH in it: with --env let your shell do that, in double quotes")
+        return "nothing expands $PATH in it: write out its folders, or let your shell do it, in double quotes"
     return "leave PATH to your shell, or add the folder of the program to it"
 
 
