@@ -22,7 +22,7 @@ PYTHON = sys.executable
 
 #: Saves for longer than anybody looks for processes, and prints meanwhile.
 SAVES = """
-import pathlib, signal, sys, time
+import os, pathlib, signal, sys, time
 def save(number, frame):
     for step in range(50):
         print("saving", step, flush=True)
@@ -30,7 +30,7 @@ def save(number, frame):
     pathlib.Path("checkpoint").write_text("whole")
     sys.exit(0)
 signal.signal(signal.SIGTERM, save)
-print("up", flush=True)
+os.write(1, b"up\n")  # a handler that prints may come at once
 while True:
     time.sleep(1)
 """
@@ -166,10 +166,10 @@ def test_a_further_stop_does_not_hurry_a_reader(start: Start) -> None:
 
 #: Lives on after SIGINT, and ends of SIGTERM.
 _OUTLIVES_INT = """
-import signal, sys, time
+import os, signal, sys, time
 signal.signal(signal.SIGINT, lambda *_: print("INT", flush=True))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(print("TERM", flush=True)))
-print("up", flush=True)
+os.write(1, b"up\n")  # a handler that prints may come at once
 while True:
     time.sleep(1)
 """
@@ -248,7 +248,7 @@ def save(*_):
     print("worker", worker.poll(), flush=True)
     os._exit(5)
 signal.signal(signal.SIGTERM, save)
-print("up", flush=True)
+os.write(1, b"up\n")  # a handler that prints may come at once
 time.sleep(600)
 """
 

@@ -124,9 +124,8 @@ class PodWorker:
         """Until then, or until something happens that calls for a step."""
         while not self._wake.is_set() and (now_s := self._now_s()) < until_s:
             counts = any(state.container and state.container.counts_oom_kills for state in self.states)
-            due_s = min(until_s, now_s + _OOM_LOOK_S) if counts else until_s
             with suppress(TimeoutError):
-                async with asyncio.timeout(due_s - now_s):
+                async with asyncio.timeout(min(until_s - now_s, _OOM_LOOK_S if counts else _NOT_BY_TIME_S)):
                     await self._wake.wait()
             if self._oom_kills.look(self.states):
                 return
