@@ -15,7 +15,7 @@ from gpuyard.images.reference import ImageReference
 
 #: What `gpuyard.agent` and `gpuyard.agent.labelling` import of ours.
 _PACKAGES = ("_proto", "agent", "client", "devices", "gpus", "kube", "tenancy")
-_MODULES = ("__init__.py", "errors.py")
+_MODULES = ("__init__.py", "advice.py", "atomic_files.py", "errors.py", "regular_files.py")
 #: And of others, in the versions that are installed here.
 _REQUIREMENTS = ("grpcio", "httpx", "nvidia-ml-py", "orjson", "protobuf")
 _WORKDIR = "/opt/gpuyard/agent"
