@@ -30,7 +30,7 @@ def save(number, frame):
     pathlib.Path("checkpoint").write_text("whole")
     sys.exit(0)
 signal.signal(signal.SIGTERM, save)
-os.write(1, b"up\n")  # a handler that prints may come at once
+os.write(1, b"up\\n")  # a handler that prints may come at once
 while True:
     time.sleep(1)
 """
@@ -169,7 +169,7 @@ _OUTLIVES_INT = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, lambda *_: print("INT", flush=True))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(print("TERM", flush=True)))
-os.write(1, b"up\n")  # a handler that prints may come at once
+os.write(1, b"up\\n")  # a handler that prints may come at once
 while True:
     time.sleep(1)
 """
@@ -248,7 +248,7 @@ def save(*_):
     print("worker", worker.poll(), flush=True)
     os._exit(5)
 signal.signal(signal.SIGTERM, save)
-os.write(1, b"up\n")  # a handler that prints may come at once
+os.write(1, b"up\\n")  # a handler that prints may come at once
 time.sleep(600)
 """
 
