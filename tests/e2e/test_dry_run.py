@@ -18,7 +18,7 @@ from .conftest import Yard
 
 ARGUMENTS = (
     *("-n", "dry", "--gpus", "H100:2", "--cpus", "1500m", "--memory", "1Gi", "--shm", "64Mi"),
-    *("--env", "TEXT=on", "--env", "COST=$HOME", "--retries", "3", "--toleration", "dedicated=ml:NoSchedule"),
+    *("--env", "TEXT=on", "--env", "COST=$home", "--retries", "3", "--toleration", "dedicated=ml:NoSchedule"),
     *("--node-selector", "kubernetes.io/os=linux", "--priority", "system-node-critical"),
 )
 COMMAND = ("--", "printf", "%s", "$(PATH)", "a b")
