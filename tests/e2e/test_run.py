@@ -124,7 +124,7 @@ def test_a_module_that_is_not_there_names_the_interpreter(yard: Yard) -> None:
     result = yard.call("run", "-n", "lost", "--gpus", "1", "--python", "/usr/bin/python3", "train.py")
     assert result.code == 1
     assert "Submitted lost (1 GPU, simulated)\n" in result.err
-    assert "no_such_module isn't installed for /usr/bin/python3: install it for this interpreter" in result.err
+    assert "no_such_module isn't installed for /usr/bin/python3: install it" in result.err
     for command in ("explain", "show"):
         assert "no_such_module isn't installed for /usr/bin/python3" in yard.ok(command, "lost")
 
