@@ -13,10 +13,6 @@ from gpuyard.advice import advice
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.output.known_lines import known
 
-_PASS_PYTHONPATH = (
-    "the shell that submitted it had a PYTHONPATH, and runs don't get it by themselves: --env PYTHONPATH "
-    "passes it on; else install the module for this interpreter"
-)
 #: What is often imported, and mistyped.
 _WELL_KNOWN = (
     "accelerate", "bitsandbytes", "cupy", "datasets", "deepspeed", "diffusers", "einops", "fairscale",
@@ -72,7 +68,10 @@ def missing_module(module: str, python: RunPython, in_image: str) -> str:
     if in_image:
         remedy = in_image
     elif python.has_pythonpath:
-        remedy = advice(_PASS_PYTHONPATH)
+        remedy = advice(
+            "the shell that submitted it had a PYTHONPATH, and runs don't get it by themselves: --env PYTHONPATH "
+            "passes it on; else install the module for this interpreter"
+        )
     else:
         such_as = f", such as {python.other}" if python.other else ""
         remedy = advice("install it for this interpreter, or name another one by --python") + such_as
