@@ -69,8 +69,8 @@ def missing_module(module: str, python: RunPython, in_image: str) -> str:
         remedy = in_image
     elif python.has_pythonpath:
         remedy = advice(
-            "the shell that submitted it had a PYTHONPATH, and runs don't get it by themselves: --env PYTHONPATH "
-            "passes it on; else install the module for this interpreter"
+            "the shell that submitted it had a PYTHONPATH, and runs don't get it by themselves: "
+            "--env PYTHONPATH passes it on; else install the module for this interpreter"
         )
     else:
         such_as = f", such as {python.other}" if python.other else ""
