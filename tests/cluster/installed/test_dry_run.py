@@ -16,7 +16,7 @@ from tests.e2e.test_dry_run import assert_within
 _PATHS = {"ConfigMap": "configmaps", "Job": "jobs.batch"}
 _RUNS = {
     "script": (
-        *("--gpus=H100:2", "--memory=64Mi", "--shm=16Mi", "--env=TEXT=on", "--env=COST=$HOME", "--retries=3"),
+        *("--gpus=H100:2", "--memory=64Mi", "--shm=16Mi", "--env=TEXT=on", "--env=COST=$home", "--retries=3"),
         *("--node-selector=kubernetes.io/os=linux", "--toleration=dedicated=ml:NoSchedule", "train.py"),
         *("--", "--epochs", "$(PATH)"),
     ),
