@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.small_disk import mounted
 from tests.waiting import until
 
 from .conftest import Yard, make_yard
@@ -19,7 +17,7 @@ from .conftest import Yard, make_yard
 @pytest.fixture(params=["tmpfs", "ext4"])
 def small_yard(request: pytest.FixtureRequest) -> Iterator[Yard]:
     """A running yard of the test's own, whose data folder is a disk of 160 MiB."""
-    with make_yard() as yard, SmallDisk(str(request.param), yard.home):
+    with make_yard() as yard, mounted(request.param, 160, yard.home):
         yard.ok("up", "--simulate", "H100:8")
         try:
             yield yard
@@ -27,32 +25,6 @@ def small_yard(request: pytest.FixtureRequest) -> Iterator[Yard]:
             (yard.home / "ballast").unlink(missing_ok=True)
             yard.call("down", "--stop")
             yard.kill_rest()
-
-
-class SmallDisk:
-    """A file system of 160 MiB, mounted on a folder."""
-
-    def __init__(self, kind: str, folder: Path) -> None:
-        self._folder = folder
-        self._image = Path(tempfile.mkstemp(dir="/tmp")[1])
-        self._mount = ["mount", "-t", "tmpfs", "-o", "size=160m,mode=700", "none", str(folder)]
-        if kind == "ext4":
-            os.truncate(self._image, 160 << 20)
-            made = subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(self._image)], check=False)
-            if made.returncode:
-                pytest.skip("can't make a file system in a file")
-            self._mount = ["mount", "-o", "loop", str(self._image), str(folder)]
-
-    def __enter__(self) -> None:
-        done = subprocess.run(self._mount, capture_output=True, text=True, check=False)
-        if done.returncode:
-            self._image.unlink()
-            pytest.skip(f"can't mount a small file system: {done.stderr.strip()}")
-
-    def __exit__(self, *_: object) -> None:
-        # Lazily: the copier of a log may hold it for a moment more.
-        subprocess.run(["umount", "-l", str(self._folder)], check=True)
-        self._image.unlink()
 
 
 def _fill(yard: Yard) -> Path:
