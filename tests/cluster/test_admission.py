@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.tenancy.admission_policies import tenant_policy
+from gpuyard.tenancy.policies.tenants import tenant_policy
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
 from tests.waiting import until

@@ -19,10 +19,11 @@ from gpuyard.kube.objects import (
     Resource,
     key_of,
 )
-from gpuyard.tenancy.admission_policies import labeller_policy, tenant_policy
 from gpuyard.tenancy.daemonset import daemon_set
 from gpuyard.tenancy.names import AGENT, LABELLER, LABELS, PRIORITY_PREFIX, RUNTIME_CLASS
 from gpuyard.tenancy.options import POLICY, WITH_RUNTIME_CLASS, InstallOptions
+from gpuyard.tenancy.policies.labeller import labeller_policy
+from gpuyard.tenancy.policies.tenants import tenant_policy
 from gpuyard.tenancy.roles import roles
 from gpuyard.tenancy.template import Only, resolve
 
