@@ -66,7 +66,7 @@ async def _call(
 ) -> Result:
     # What a library logs isn't for the user: commands say themselves what matters, once and in their words.
     logging.getLogger("gpuyard").addHandler(logging.NullHandler())
-    async with open_target(context, namespace) as target:
+    async with open_target(context, namespace, print_notice) as target:
         if target.is_yard and (problem := shortage(find_paths(os.environ).data_dir)):
             print_notice(Notice(f"{problem}; until then new runs are refused or wait"))
         try:

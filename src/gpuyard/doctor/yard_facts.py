@@ -21,6 +21,7 @@ from gpuyard.local.disk import frees_fronts
 from gpuyard.local.lifecycle import daemon_pid
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import RunningYard, Settings, load_running, load_settings
+from gpuyard.local.silence import silence_of
 from gpuyard.local.status import check_yard
 
 Result = TypeVar("Result")
@@ -34,7 +35,7 @@ class YardFacts:
         folder: None when data can be kept there and nobody else reaches the sockets.
         free_bytes: of the file system that the data is on.
         bounds_logs: whether that can free the front of a file, as a log at its bound needs.
-        pid: of the daemon; 0 when it doesn't run.
+        pid: of the daemon; 0 when it doesn't run, an error when it can't answer.
         running: what the daemon said of itself when it was ready.
         api: None when a yard of this release answers.
         node: the yard's own.
@@ -60,12 +61,12 @@ async def look_at_yard(
     paths: YardPaths, asked: RegistryFact, environ: Mapping[str, str], progress: Progress
 ) -> YardFacts:
     """Looks at everything, starts nothing, and never fails."""
-    pid, running = _tried(daemon_pid, paths), load_running(paths.running)
+    pid, running = _tried(_pid, paths), load_running(paths.running)
     folder = _folder(paths)
-    api: errors.GpuyardError | None = folder
+    api = folder or (pid if isinstance(pid, errors.GpuyardError) else None)
     node: Manifest | errors.GpuyardError = errors.YardStopped("the yard is stopped")
     set_aside: Sequence[str] | errors.GpuyardError = ()
-    if folder is None:
+    if api is None:
         async with RestApi(unix_socket=paths.api_socket) as rest:
             api = await progress.at("API", or_error(check_yard(rest, paths)))
             if running is not None and not isinstance(api, errors.YardStopped):
@@ -86,6 +87,14 @@ async def look_at_yard(
         health_mistakes=_health_mistakes(paths, settings, running),
         registry=await progress.at("registry", look_at_registry(asked, environ)),
     )
+
+
+def _pid(paths: YardPaths) -> int:
+    """Raises YardError for a daemon that nobody need ask, since it stands still."""
+    pid = daemon_pid(paths)
+    if pid and (silence := silence_of(pid)).is_stopped:
+        raise errors.YardError(silence.text, remedy=silence.remedy)
+    return pid
 
 
 async def _set_aside(rest: RestApi, running: RunningYard) -> Sequence[str]:

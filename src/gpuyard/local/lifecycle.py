@@ -8,6 +8,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,12 +19,15 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import RunningYard, Settings, load_running
+from gpuyard.local.silence import PATIENCE_S, silence_of
 from gpuyard.regular_files import open_regular
 
 _START_TIMEOUT_S = 60.0
 #: The other command gives up before that.
 _TURN_TIMEOUT_S = 2 * _START_TIMEOUT_S
 _STOP_TIMEOUT_S = 30.0
+_KILL_TIMEOUT_S = 5.0
+_ANSWER_TIMEOUT_S = 10.0
 _MENDING_TIMEOUT_S = 10.0
 _LAST_BREATH_S = 5.0
 _POLL_S = 0.05
@@ -169,17 +173,47 @@ def _start(
 
 def _running(paths: YardPaths, on_wait: Callable[[str], None]) -> RunningYard | None:
     """The yard that runs. One whose files were taken out of /tmp makes them again within seconds; one that
-    is ending is waited for."""
+    is ending is waited for.
+
+    Raises:
+        YardError: it doesn't answer.
+    """
     deadline = time.monotonic() + _MENDING_TIMEOUT_S
     while pid := daemon_pid(paths):
         running = load_running(paths.running)
-        if running and running.daemon_pid == pid and paths.api_socket.exists():
+        if running and running.daemon_pid == pid and _answers(paths, pid, on_wait):
             return running
         if time.monotonic() > deadline:
             return None
         on_wait(f"the yard (pid {pid}) is making its sockets, or ending")
         time.sleep(_POLL_S)
     return None
+
+
+def _answers(paths: YardPaths, pid: int, on_wait: Callable[[str], None]) -> bool:
+    """Whether the daemon takes a request and answers it; False when its socket isn't there, or is closed.
+
+    Raises:
+        YardError: it takes it and is silent.
+    """
+    due = time.monotonic() + _ANSWER_TIMEOUT_S
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE_S)
+        try:
+            connection.connect(str(paths.api_socket))
+            connection.sendall(b"GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        except OSError:
+            return False
+        while True:
+            try:
+                return bool(connection.recv(1))
+            except TimeoutError as error:
+                silence = silence_of(pid)
+                if silence.is_stopped or time.monotonic() > due:
+                    raise errors.YardError(silence.text, remedy=silence.remedy) from error
+                on_wait(f"{silence.text} yet")
+            except OSError:
+                return False
 
 
 def _spawn(
@@ -238,11 +272,24 @@ def _end_of(process: subprocess.Popen[bytes]) -> str:
     )
 
 
-def stop(paths: YardPaths) -> bool:
+def wake(paths: YardPaths) -> int:
+    """Lets a daemon go on that somebody has stopped (SIGSTOP); its pid, 0 when none is."""
+    pid = daemon_pid(paths)
+    if not pid or not silence_of(pid).is_stopped:
+        return 0
+    with contextlib.suppress(OSError):  # another user's, or it has ended
+        os.kill(pid, signal.SIGCONT)
+    return pid
+
+
+def stop(paths: YardPaths, on_wait: Callable[[str], None] = lambda text: None) -> bool:
     """Ends the daemon and its agent; processes of runs stay. False when it wasn't running.
 
+    One that doesn't end in time is killed: the next start goes on from what the store and the runs' folders
+    have, as after a crash.
+
     Raises:
-        YardError: it didn't end in time.
+        YardError: it doesn't even end of that.
     """
     pid = daemon_pid(paths)
     if not pid:
@@ -253,16 +300,29 @@ def stop(paths: YardPaths) -> bool:
         return True
     try:
         signal.pidfd_send_signal(handle, signal.SIGTERM)
-        if not select.select([handle], [], [], _STOP_TIMEOUT_S)[0]:
-            raise errors.YardError(
-                f"the yard (pid {pid}) didn't stop in {_STOP_TIMEOUT_S:.0f} s",
-                remedy=f"see {paths.daemon_log}",
-            )
+        # One that was stopped gets it only now.
+        signal.pidfd_send_signal(handle, signal.SIGCONT)
+        if _ends(handle, PATIENCE_S):
+            return True
+        on_wait(f"the yard (pid {pid}) is ending")
+        if _ends(handle, _STOP_TIMEOUT_S):
+            return True
+        on_wait(f"the yard (pid {pid}) didn't end within {_STOP_TIMEOUT_S:.0f} s, and is killed")
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        if not _ends(handle, _KILL_TIMEOUT_S):
+            silence = silence_of(pid)
+            raise errors.YardError(f"{silence.text}, and can't be killed", remedy=silence.remedy)
+    except ProcessLookupError:
+        pass  # it has ended meanwhile
     except PermissionError as error:
         raise errors.YardError(f"the yard (pid {pid}) belongs to another user") from error
     finally:
         os.close(handle)
     return True
+
+
+def _ends(handle: int, timeout_s: float) -> bool:
+    return bool(select.select([handle], [], [], timeout_s)[0])
 
 
 def differs(settings: Settings, *, simulate: str | None, port: int | None) -> str:

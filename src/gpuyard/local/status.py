@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gpuyard import __version__, errors
@@ -21,7 +21,7 @@ from gpuyard.kube.wellknown import (
 )
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import load_running
-from gpuyard.local.yard_http import check_release, stopped, until_reachable
+from gpuyard.local.yard_http import YardHttp, check_release, stopped, until_reachable
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class YardStatus:
     versions: Mapping[str, str]
 
 
-async def yard_status(paths: YardPaths) -> YardStatus:
-    """What there is to know of the yard.
+async def yard_status(paths: YardPaths, on_silence: Callable[[str], None] = lambda text: None) -> YardStatus:
+    """What there is to know of the yard; `on_silence` is told once that it doesn't answer yet.
 
     Raises:
         YardStopped: there is no running yard.
@@ -85,7 +85,7 @@ async def yard_status(paths: YardPaths) -> YardStatus:
     if running is None:
         raise stopped(paths)
     try:
-        node, server = await _ask(paths, running.node)
+        node, server = await _ask(paths, running.node, on_silence)
     except errors.ConnectionFailed as error:
         raise stopped(paths) from error
     except errors.NotFound as error:
@@ -119,8 +119,10 @@ async def yard_status(paths: YardPaths) -> YardStatus:
     )
 
 
-async def _ask(paths: YardPaths, node: str) -> tuple[Manifest, str]:
-    async with RestApi(unix_socket=paths.api_socket) as api:
+async def _ask(paths: YardPaths, node: str, on_silence: Callable[[str], None]) -> tuple[Manifest, str]:
+    http = YardHttp(paths, on_silence, any_release=True)
+    async with RestApi(unix_socket=paths.api_socket, http=http) as api:
+        await http.connect()
         found, version = await asyncio.gather(api.get(NODES, node), api.get_path("/version"))
         return found, str(version.get("gitVersion", ""))
 

@@ -64,7 +64,8 @@ class AsyncYard:
         """
         if goes_to_yard(self._context):
             await asyncio.to_thread(lifecycle.start, find_paths(os.environ))
-        self._target = await self._stack.enter_async_context(open_target(self._context, self._namespace))
+        target = open_target(self._context, self._namespace, self._notify)
+        self._target = await self._stack.enter_async_context(target)
         return self
 
     async def __aexit__(

@@ -16,6 +16,7 @@ from gpuyard.kube.names import is_label
 from gpuyard.local.paths import find_paths
 from gpuyard.local.yard_http import YardHttp
 from gpuyard.regular_files import read_regular
+from gpuyard.runs.notices import Notice, Notify, ignore
 
 #: The name that `gpuyard use` and `--context` give the local yard.
 YARD = "yard"
@@ -37,12 +38,15 @@ class Target:
 
 
 @contextlib.asynccontextmanager
-async def open_target(context: str | None = None, namespace: str | None = None) -> AsyncIterator[Target]:
+async def open_target(
+    context: str | None = None, namespace: str | None = None, notify: Notify = ignore
+) -> AsyncIterator[Target]:
     """Opens the target for as long as the block runs. What still asks its API must end within the block.
 
     Args:
         context: name of a kubeconfig's context, or YARD; None for what `gpuyard use` chose.
         namespace: None for the context's own.
+        notify: told when a yard doesn't answer yet.
 
     Raises:
         UsageError: there is no such context, or the namespace can't be one.
@@ -69,7 +73,7 @@ async def open_target(context: str | None = None, namespace: str | None = None) 
         return
     paths = find_paths(os.environ)
     paths.check_runtime_dir()
-    http = YardHttp(paths)
+    http = YardHttp(paths, lambda text: notify(Notice(text)))
     async with RestApi(unix_socket=paths.api_socket, http=http) as api:
         await http.connect()
         yield Target(api, namespace or "default", is_yard=True, options=options)

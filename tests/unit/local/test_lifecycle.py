@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from gpuyard.local.daemon.__main__ import StartReport
 from gpuyard.local.daemon.log import MAX_LOG_BYTES
 from gpuyard.local.daemon.yard import Yard
 from gpuyard.local.paths import YardPaths, find_paths
-from gpuyard.local.settings import load_running
+from gpuyard.local.settings import RunningYard, load_running, save_running
 
 
 @pytest.fixture
@@ -121,6 +122,54 @@ def test_the_wait_for_another_command_is_told_and_has_an_end(
     finally:
         os.close(other)
     assert said[0] == "another command is starting the yard"
+
+
+@pytest.fixture
+def hung_daemon(paths: YardPaths) -> Iterator[int]:
+    """The pid of a daemon that has all of a daemon's files, takes connections, and heeds nothing."""
+    paths.make_folders()
+    script = (
+        "import fcntl, os, signal, socket, sys\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "lock = open(sys.argv[1], 'w')\n"
+        "fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "print(os.getpid(), file=lock, flush=True)\n"
+        "listener = socket.socket(socket.AF_UNIX)\n"
+        "listener.bind(sys.argv[2])\n"
+        "listener.listen()\n"
+        "print('ready', flush=True)\n"
+        "signal.pause()\n"
+    )
+    words = [sys.executable, "-c", script, str(paths.lock), str(paths.api_socket)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        save_running(paths.running, RunningYard(process.pid, 0, "https://127.0.0.1:1", "n", "1", ""))
+        yield process.pid
+        process.kill()
+
+
+def test_a_daemon_that_does_not_answer_is_not_up(
+    paths: YardPaths, hung_daemon: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(lifecycle, "_ANSWER_TIMEOUT_S", 0.1)
+    said: list[str] = []
+    with pytest.raises(errors.YardError) as caught:
+        lifecycle.start(paths, on_wait=said.append)
+    silent = f'the yard (pid {hung_daemon}, state "sleeping") doesn\'t answer'
+    assert caught.value.message == silent and "down --keep" in caught.value.remedy
+    assert said[0] == f"{silent} yet"
+
+
+def test_a_daemon_that_does_not_end_is_killed(
+    paths: YardPaths, hung_daemon: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(lifecycle, "_STOP_TIMEOUT_S", 0.0)
+    said: list[str] = []
+    assert lifecycle.stop(paths, said.append)
+    assert lifecycle.daemon_pid(paths) == 0
+    assert said[0] == f"the yard (pid {hung_daemon}) is ending" and "is killed" in said[1]
 
 
 def test_somebody_elses_lock_on_the_folder_is_in_nobodys_way(

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+from gpuyard import errors
+
+if TYPE_CHECKING:
+    from gpuyard.local.paths import YardPaths
 
 
 @click.command(
@@ -21,12 +28,11 @@ def command(keep: bool, stop_runs: bool) -> None:
     import os
     from dataclasses import replace
 
-    from gpuyard import errors
     from gpuyard.cli.call import call
     from gpuyard.cli.output.notices import print_notice
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths
-    from gpuyard.local.survivors import survivors_text
+    from gpuyard.runs.notices import Notice
     from gpuyard.runs.run import Run, has_ended, list_runs
     from gpuyard.runs.stopping import stop_run, wait_until_ended
     from gpuyard.runs.target import YARD, Target
@@ -50,18 +56,10 @@ def command(keep: bool, stop_runs: bool) -> None:
             click.echo(f"Stopped {run.name}.")
 
     if not lifecycle.daemon_pid(paths):
-        going_on = survivors_text(paths)
-        if going_on and stop_runs:
-            raise errors.YardError(
-                f"the yard was down already, but {going_on}",
-                remedy="`gpuyard up && gpuyard down --stop` finds and stops them",
-            )
-        click.echo(
-            f"The yard was down already, but {going_on}; `gpuyard up` finds them again."
-            if going_on
-            else "The yard was down already."
-        )
+        _was_down(paths, stop_runs)
         return
+    if pid := lifecycle.wake(paths):
+        print_notice(Notice(f"the yard (pid {pid}) was stopped; it goes on, to end in order"))
     if not keep:
         try:
             alive = call(alive_runs, context=YARD)
@@ -75,4 +73,32 @@ def command(keep: bool, stop_runs: bool) -> None:
             )
         if alive:
             call(end, context=YARD)
-    click.echo("The yard is down." if lifecycle.stop(paths) else "The yard was down already.")
+    _end_daemon(paths)
+
+
+def _was_down(paths: YardPaths, stop_runs: bool) -> None:
+    from gpuyard.local.survivors import survivors_text
+
+    going_on = survivors_text(paths)
+    if going_on and stop_runs:
+        raise errors.YardError(
+            f"the yard was down already, but {going_on}",
+            remedy="`gpuyard up && gpuyard down --stop` finds and stops them",
+        )
+    click.echo(
+        f"The yard was down already, but {going_on}; `gpuyard up` finds them again."
+        if going_on
+        else "The yard was down already."
+    )
+
+
+def _end_daemon(paths: YardPaths) -> None:
+    from gpuyard.cli.output.results import StatusLine
+    from gpuyard.local import lifecycle
+
+    line = StatusLine()
+    try:
+        was_up = lifecycle.stop(paths, line.show)
+    finally:
+        line.clear()
+    click.echo("The yard is down." if was_up else "The yard was down already.")

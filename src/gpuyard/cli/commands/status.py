@@ -37,11 +37,15 @@ def command(context: str | None, output: str | None) -> None:
         _cluster(context, output)
         return
 
-    from gpuyard.cli.output.results import print_fields, print_json
+    from gpuyard.cli.output.results import StatusLine, print_fields, print_json
     from gpuyard.local.paths import find_paths
     from gpuyard.local.status import yard_status
 
-    status = asyncio.run(yard_status(find_paths(os.environ)))
+    line = StatusLine()
+    try:
+        status = asyncio.run(yard_status(find_paths(os.environ), line.show))
+    finally:
+        line.clear()
     if output == "json":
         print_json(asdict(status))
         return
