@@ -3,6 +3,7 @@
 One board has many names: NVML says "NVIDIA H100 80GB HBM3", GPU feature discovery's label
 "NVIDIA-H100-80GB-HBM3", a cloud "nvidia-h100-80gb", and people "H100". All of them lead to one `GpuModel`
 whose `name` is what gpuyard writes on nodes (label gpuyard.io/gpu-model) and asks for in node affinity.
+A part of a board, a MIG device or a virtual GPU ("NVIDIA H100XM-20C"), leads to the board.
 """
 
 from __future__ import annotations
@@ -14,10 +15,26 @@ from functools import cache
 
 from gpuyard.gpus.models import ROWS
 
-#: Words that say who made or sells the board, never which one it is.
-_NOISE = frozenset({"nvidia", "amd", "tesla", "geforce", "instinct", "simulated"})
-#: What GPU feature discovery appends to the product of a shared or partitioned GPU.
-_DISCOVERY_SUFFIX = r"(?:-shared|-mig-(?:invalid|\d.*))+$"
+#: Words that say who made or sells the board, or of which kind it is, never which one it is.
+_NOISE = frozenset({
+    "nvidia", "amd", "tesla", "quadro", "geforce", "grid", "instinct", "jetson", "tegra", "blackwell", "gpu",
+    "generation", "edition", "simulated", "(nvgpu)",
+})  # fmt: skip
+#: What GPU feature discovery appends to the product of a shared or partitioned GPU, and NVIDIA to the name of
+#: a laptop's that is otherwise called as the board.
+_SUFFIX = r"(?:-shared|-mig-(?:invalid|\d.*)|-with-max-q-design)+$"
+_LIKENESS = 0.6
+#: The type of a virtual GPU: `-1-10C` is a slice of 10 GB. Its board is named in another way for some.
+_VGPU_TYPE = r"-(?:\d-)?\d+(?:[ACQ]|B4?)(?:ME|GFX)?$"
+#: Source: NVIDIA Virtual GPU Software User Guide, "Virtual GPU Types Reference".
+_VGPU_BOARDS = {
+    "P100X": "P100", "V100": "V100-PCIe", "V100X": "V100", "V100D": "V100-PCIe-32GB", "V100DX": "V100-32GB",
+    "V100L": "V100-PCIe", "RTX6000P": "RTX-6000", "RTX8000P": "RTX-8000",
+    "A100": "A100-40GB-PCIe", "A100X": "A100-40GB", "A100D": "A100-80GB-PCIe", "A100DX": "A100-80GB",
+    "A800D": "A800-PCIe", "A800DX": "A800", "H100": "H100-PCIe", "H100L": "H100-NVL", "H100XM": "H100",
+    "H100XL": "H100", "H100XS": "H100", "H800XM": "H800", "H20X": "H20-141GB", "H200X": "H200",
+    "H200": "H200-NVL", "B200X": "B200", "RTX Pro 6000 Blackwell DC": "RTX-PRO-6000",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,7 +49,7 @@ class GpuModel:
         compute_capability: CUDA compute capability (major, minor); None for AMD.
         family: architecture as GPU feature discovery spells it ("hopper").
         nvlink: NVLinks per GPU; None where the board has none of its own.
-        form: "SXM5", "PCIe", "OAM", "superchip" or "SoC".
+        form: "SXM5", "PCIe", "OAM", "laptop", "superchip" or "SoC".
     """
 
     name: str
@@ -75,17 +92,37 @@ def in_words(names: Sequence[str]) -> str:
 
 def nearest(text: str) -> str | None:
     """The name of the model whose spelling looks most like `text`, for error messages."""
-    index = _index()
-    import difflib
+    from difflib import SequenceMatcher
 
-    close = difflib.get_close_matches(_key(text), index, n=1, cutoff=0.6)
-    return index[close[0]][0].name if close else None
+    key, index = _key(text), _index()
+
+    def likeness(other: str) -> tuple[float, bool]:
+        # By the ratio alone `rtx4900` is as like `rtx4000` as `rtx4090`.
+        return SequenceMatcher(None, other, key).ratio(), sorted(other) == sorted(key)
+
+    likest = max(index, key=likeness)
+    return index[likest][0].name if likeness(likest)[0] >= _LIKENESS else None
 
 
 def _key(text: str) -> str:
-    """Case, separators, vendor words and discovery's suffixes don't count: `NVIDIA-L40S` → `l40s`."""
-    words = re.sub(_DISCOVERY_SUFFIX, "", "-".join(re.split(r"[\s_/-]+", text.strip().lower()))).split("-")
-    return "".join(word for word in words if word not in _NOISE)
+    """Case, separators, vendor words and suffixes of parts don't count: `NVIDIA-L40S` → `l40s`."""
+    name = re.sub(_SUFFIX, "", _joined(text))
+    if (board := re.sub(_VGPU_TYPE, "", name, flags=re.IGNORECASE)) != name:
+        name = _joined(_vgpu_boards().get(_plain(board), board))
+    return _plain(name)
+
+
+def _joined(text: str) -> str:
+    return "-".join(re.split(r"[\s_/-]+", text.strip().lower()))
+
+
+def _plain(name: str) -> str:
+    return "".join(word for word in name.replace("mobile", "laptop").split("-") if word not in _NOISE)
+
+
+@cache
+def _vgpu_boards() -> Mapping[str, str]:
+    return {_plain(_joined(board)): model for board, model in _VGPU_BOARDS.items()}
 
 
 @cache

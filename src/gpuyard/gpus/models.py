@@ -1,26 +1,44 @@
-"""The table behind the catalogue: one row a GPU model that people run.
+"""The table behind the catalogue: one row a GPU model that people run. As of November 2026 (`AS_OF`).
 
 Memory is what NVML reports with a current driver and the board's default ECC setting. Sources: NVIDIA's
 and AMD's data sheets for memory, links and form; compute capabilities from NVIDIA's list
-(https://developer.nvidia.com/cuda-gpus). Only links that every board of the model has are counted: a card
-that can get an optional NVLink bridge has none here.
+(https://developer.nvidia.com/cuda-gpus), Rubin's from pytorch/pytorch#190654; products from the table of
+supported GPUs in NVIDIA/open-gpu-kernel-modules, README.md. Only links that every board of the model has are
+counted: a card that can get an optional NVLink bridge has none here.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final, TypeAlias
+
+#: When the rows were last compared with their sources.
+AS_OF: Final = "2026-11"
 
 #: name, NVML product, memory MiB, compute capability, family, NVLinks, form, further spellings.
 Row: TypeAlias = tuple[str, str, int, tuple[int, int] | None, str, int | None, str, tuple[str, ...]]
+
+
+def _laptop(board: str, memory_mib: int, capability: tuple[int, int], family: str, *others: str) -> Row:
+    """The row of a GPU that laptops have; `others` are those of its name that have other memory."""
+    name = re.sub("GeForce | (?:Blackwell )?Generation", "", board).replace(" ", "-")
+    others = (board.removeprefix("GeForce RTX "), *others)
+    spellings = (f"{board} Embedded GPU", *(f"{other} Laptop GPU" for other in others))
+    product = f"NVIDIA {board} Laptop GPU"
+    return f"{name}-Laptop", product, memory_mib, capability, family, None, "laptop", spellings
+
 
 # A spelling may stand in several rows: "A100" is any A100, and the first row is the one meant when
 # only one can be.
 ROWS: Final[tuple[Row, ...]] = (
     # Data centre, Kepler to Turing.
     ("K80", "Tesla K80", 11441, (3, 7), "kepler", None, "PCIe", ()),
+    ("M10", "Tesla M10", 8129, (5, 0), "maxwell", None, "PCIe", ()),
+    ("M40", "Tesla M40 24GB", 22945, (5, 2), "maxwell", None, "PCIe", ("M40-24GB", "Tesla M40")),
     ("M60", "Tesla M60", 7680, (5, 2), "maxwell", None, "PCIe", ()),
     ("P4", "Tesla P4", 7680, (6, 1), "pascal", None, "PCIe", ()),
     ("P40", "Tesla P40", 23040, (6, 1), "pascal", None, "PCIe", ()),
+    ("P6", "Tesla P6", 16384, (6, 1), "pascal", None, "MXM", ()),
     ("P100", "Tesla P100-SXM2-16GB", 16384, (6, 0), "pascal", 4, "SXM2", ("P100-16GB", "P100-SXM2")),
     ("P100-PCIe", "Tesla P100-PCIE-16GB", 16384, (6, 0), "pascal", None, "PCIe", ("P100", "P100-16GB")),
     ("V100", "Tesla V100-SXM2-16GB", 16384, (7, 0), "volta", 6, "SXM2",
@@ -31,6 +49,7 @@ ROWS: Final[tuple[Row, ...]] = (
     ("V100-PCIe-32GB", "Tesla V100-PCIE-32GB", 32768, (7, 0), "volta", None, "PCIe",
         ("V100", "V100-32GB", "V100-PCIe")),
     ("V100S", "Tesla V100S-PCIE-32GB", 32768, (7, 0), "volta", None, "PCIe", ("V100S-32GB",)),
+    ("GV100", "Quadro GV100", 32768, (7, 0), "volta", None, "PCIe", ()),
     ("TITAN-V", "NVIDIA TITAN V", 12288, (7, 0), "volta", None, "PCIe", ()),
     ("T4", "Tesla T4", 15360, (7, 5), "turing", None, "PCIe", ("T4-16GB",)),
     ("T4G", "NVIDIA T4G", 15360, (7, 5), "turing", None, "PCIe", ()),
@@ -43,6 +62,9 @@ ROWS: Final[tuple[Row, ...]] = (
         ("A100", "A100-40GB", "A100-PCIe")),
     ("A100-80GB-PCIe", "NVIDIA A100 80GB PCIe", 81920, (8, 0), "ampere", None, "PCIe",
         ("A100", "A100-80GB", "A100-PCIe", "A100-PCIE-80GB")),
+    ("A100-64GB", "NVIDIA A100-SXM-64GB", 65536, (8, 0), "ampere", 12, "SXM4", ("A100", "A100-SXM4-64GB")),
+    ("A100X", "NVIDIA A100X", 81920, (8, 0), "ampere", None, "PCIe", ("A100X-80GB",)),
+    ("A30X", "NVIDIA A30X", 24576, (8, 0), "ampere", None, "PCIe", ()),
     ("A800", "NVIDIA A800-SXM4-80GB", 81920, (8, 0), "ampere", 8, "SXM4", ("A800-80GB", "A800-SXM")),
     ("A800-PCIe", "NVIDIA A800 80GB PCIe", 81920, (8, 0), "ampere", None, "PCIe", ("A800", "A800-80GB")),
     ("A30", "NVIDIA A30", 24576, (8, 0), "ampere", None, "PCIe", ("A30-24GB",)),
@@ -52,6 +74,7 @@ ROWS: Final[tuple[Row, ...]] = (
     ("A16", "NVIDIA A16", 15356, (8, 6), "ampere", None, "PCIe", ()),
     ("A2", "NVIDIA A2", 15356, (8, 6), "ampere", None, "PCIe", ()),
     # Data centre, Ada.
+    ("L2", "NVIDIA L2", 23034, (8, 9), "ada-lovelace", None, "PCIe", ("L2-24GB",)),
     ("L4", "NVIDIA L4", 23034, (8, 9), "ada-lovelace", None, "PCIe", ("L4-24GB",)),
     ("L20", "NVIDIA L20", 46068, (8, 9), "ada-lovelace", None, "PCIe", ()),
     ("L40", "NVIDIA L40", 46068, (8, 9), "ada-lovelace", None, "PCIe", ("L40-48GB",)),
@@ -66,6 +89,7 @@ ROWS: Final[tuple[Row, ...]] = (
         ("H100", "H100-94GB", "H100NVL", "H100-NVL-94GB")),
     ("H800", "NVIDIA H800", 81559, (9, 0), "hopper", 8, "SXM5", ("H800-SXM5", "H800-80GB")),
     ("H20", "NVIDIA H20", 97871, (9, 0), "hopper", 18, "SXM5", ("H20-96GB", "H20-SXM5")),
+    ("H20-141GB", "NVIDIA H20-3e", 143771, (9, 0), "hopper", 18, "SXM5", ("H20", "H20-SXM5")),
     ("H200", "NVIDIA H200", 143771, (9, 0), "hopper", 18, "SXM5",
         ("H200-SXM5", "H200-SXM", "H200-141GB", "H200-SXM-141GB", "H200-141GB-HBM3e")),
     ("H200-NVL", "NVIDIA H200 NVL", 143771, (9, 0), "hopper", None, "PCIe", ("H200", "H200-141GB")),
@@ -79,37 +103,95 @@ ROWS: Final[tuple[Row, ...]] = (
     ("B300", "NVIDIA B300 SXM6 AC", 275040, (10, 3), "blackwell", 18, "SXM6",
         ("B300-SXM6", "B300-SXM", "B300-288GB")),
     ("GB300", "NVIDIA GB300", 284208, (10, 3), "blackwell", 18, "superchip", ("GB300-NVL72", "GB300-288GB")),
+    # Data centre, Rubin. NVML's names and the links were not seen anywhere yet.
+    ("R200", "NVIDIA R200", 294912, (10, 7), "rubin", None, "SXM", ("R200-288GB", "R200-SXM", "Rubin")),
+    ("R100", "NVIDIA R100", 294912, (10, 7), "rubin", None, "SXM", ("R100-288GB", "GR100", "Rubin")),
+    ("VR200", "NVIDIA VR200", 294912, (10, 7), "rubin", None, "superchip",
+        ("VR200-NVL72", "VR200-NVL144", "Vera-Rubin", "Rubin")),
+    # Systems on a chip, which share the machine's memory: what their modules have of it, less what the
+    # firmware keeps. NVML calls every Orin "Orin (nvgpu)" and every Thor "NVIDIA Thor".
     ("GB10", "NVIDIA GB10", 124610, (12, 1), "blackwell", None, "SoC", ("DGX-Spark",)),
+    ("Jetson-AGX-Thor", "NVIDIA Thor", 125790, (11, 0), "blackwell", None, "SoC",
+        ("Thor", "T5000", "Jetson T5000", "Jetson Thor", "IGX Thor", "AGX Thor 128GB")),
+    ("Jetson-T4000", "NVIDIA Jetson T4000", 62800, (11, 0), "blackwell", None, "SoC", ("Thor",)),
+    ("Jetson-AGX-Orin", "Orin (nvgpu)", 62843, (8, 7), "ampere", None, "SoC",
+        ("Orin", "Orin AGX", "AGX Orin 64GB", "AGX Orin 32GB", "IGX Orin")),
+    ("Jetson-Orin-NX", "NVIDIA Jetson Orin NX", 15656, (8, 7), "ampere", None, "SoC",
+        ("Orin", "Orin NX 16GB", "Orin NX 8GB")),
+    ("Jetson-Orin-Nano", "NVIDIA Jetson Orin Nano", 7620, (8, 7), "ampere", None, "SoC",
+        ("Orin", "Orin Nano Super", "Orin Nano 8GB", "Orin Nano 4GB")),
+    ("Jetson-AGX-Xavier", "NVIDIA Jetson AGX Xavier", 31920, (7, 2), "volta", None, "SoC",
+        ("Xavier", "AGX Xavier 32GB", "AGX Xavier 64GB", "Jetson Xavier NX")),
     # Workstation.
+    ("GP100", "Quadro GP100", 16384, (6, 0), "pascal", None, "PCIe", ()),
+    ("P2000", "Quadro P2000", 5120, (6, 1), "pascal", None, "PCIe", ("P2200",)),
+    ("P4000", "Quadro P4000", 8192, (6, 1), "pascal", None, "PCIe", ()),
+    ("P5000", "Quadro P5000", 16384, (6, 1), "pascal", None, "PCIe", ()),
+    ("P6000", "Quadro P6000", 24576, (6, 1), "pascal", None, "PCIe", ()),
+    ("T400", "NVIDIA T400 4GB", 4096, (7, 5), "turing", None, "PCIe", ("T400", "T400 2GB")),
+    ("T600", "NVIDIA T600", 4096, (7, 5), "turing", None, "PCIe", ("T600 Laptop", "T500")),
+    ("T1000", "NVIDIA T1000 8GB", 8192, (7, 5), "turing", None, "PCIe", ("T1000", "T1000 4GB", "T1200")),
     ("RTX-4000", "Quadro RTX 4000", 8192, (7, 5), "turing", None, "PCIe", ("Quadro-RTX-4000",)),
     ("RTX-5000", "Quadro RTX 5000", 16384, (7, 5), "turing", None, "PCIe", ("Quadro-RTX-5000",)),
     ("RTX-6000", "Quadro RTX 6000", 24576, (7, 5), "turing", None, "PCIe", ("Quadro-RTX-6000",)),
     ("RTX-8000", "Quadro RTX 8000", 49152, (7, 5), "turing", None, "PCIe", ("Quadro-RTX-8000",)),
     ("TITAN-RTX", "NVIDIA TITAN RTX", 24576, (7, 5), "turing", None, "PCIe", ()),
-    ("RTX-A2000", "NVIDIA RTX A2000 12GB", 12282, (8, 6), "ampere", None, "PCIe", ("A2000",)),
+    ("RTX-A400", "NVIDIA RTX A400", 4094, (8, 6), "ampere", None, "PCIe", ("A400",)),
+    ("RTX-A1000", "NVIDIA RTX A1000", 8188, (8, 6), "ampere", None, "PCIe", ("A1000",)),
+    ("RTX-A2000", "NVIDIA RTX A2000 12GB", 12282, (8, 6), "ampere", None, "PCIe", ("A2000", "RTX A2000 6GB")),
     ("RTX-A4000", "NVIDIA RTX A4000", 16376, (8, 6), "ampere", None, "PCIe", ("A4000",)),
     ("RTX-A4500", "NVIDIA RTX A4500", 20470, (8, 6), "ampere", None, "PCIe", ("A4500",)),
     ("RTX-A5000", "NVIDIA RTX A5000", 24564, (8, 6), "ampere", None, "PCIe", ("A5000",)),
+    ("RTX-A5500", "NVIDIA RTX A5500", 24564, (8, 6), "ampere", None, "PCIe", ("A5500",)),
     ("RTX-A6000", "NVIDIA RTX A6000", 49140, (8, 6), "ampere", None, "PCIe", ("A6000", "A6000-48GB")),
-    ("RTX-2000-Ada", "NVIDIA RTX 2000 Ada Generation", 16380, (8, 9), "ada-lovelace", None, "PCIe", ()),
+    ("RTX-2000-Ada", "NVIDIA RTX 2000 Ada Generation", 16380, (8, 9), "ada-lovelace", None, "PCIe",
+        ("RTX 2000E Ada Generation",)),
     ("RTX-4000-Ada", "NVIDIA RTX 4000 Ada Generation", 20475, (8, 9), "ada-lovelace", None, "PCIe",
         ("RTX4000-Ada", "RTX 4000 SFF Ada Generation")),
+    ("RTX-4500-Ada", "NVIDIA RTX 4500 Ada Generation", 24570, (8, 9), "ada-lovelace", None, "PCIe", ()),
     ("RTX-5000-Ada", "NVIDIA RTX 5000 Ada Generation", 32760, (8, 9), "ada-lovelace", None, "PCIe", ()),
+    ("RTX-5880-Ada", "NVIDIA RTX 5880 Ada Generation", 49140, (8, 9), "ada-lovelace", None, "PCIe", ()),
     ("RTX-6000-Ada", "NVIDIA RTX 6000 Ada Generation", 49140, (8, 9), "ada-lovelace", None, "PCIe",
         ("6000-Ada", "A6000-Ada")),
-    ("RTX-PRO-4000", "NVIDIA RTX PRO 4000 Blackwell", 24467, (12, 0), "blackwell", None, "PCIe", ()),
+    ("RTX-PRO-2000", "NVIDIA RTX PRO 2000 Blackwell", 16311, (12, 0), "blackwell", None, "PCIe", ()),
+    ("RTX-PRO-4000", "NVIDIA RTX PRO 4000 Blackwell", 24467, (12, 0), "blackwell", None, "PCIe",
+        ("RTX PRO 4000 Blackwell SFF Edition",)),
     ("RTX-PRO-4500", "NVIDIA RTX PRO 4500 Blackwell", 32623, (12, 0), "blackwell", None, "PCIe", ()),
-    ("RTX-PRO-5000", "NVIDIA RTX PRO 5000 Blackwell", 48935, (12, 0), "blackwell", None, "PCIe", ()),
+    ("RTX-PRO-4500-Server", "NVIDIA RTX PRO 4500 Blackwell Server Edition", 32623, (12, 0), "blackwell",
+        None, "PCIe", ("RTX-PRO-4500", "RTX-PRO-4500-SE")),
+    ("RTX-PRO-5000", "NVIDIA RTX PRO 5000 Blackwell", 48935, (12, 0), "blackwell", None, "PCIe",
+        ("RTX-PRO-5000-48GB",)),
+    ("RTX-PRO-5000-72GB", "NVIDIA RTX PRO 5000 72GB Blackwell", 73415, (12, 0), "blackwell", None, "PCIe",
+        ("RTX-PRO-5000",)),
     ("RTX-PRO-6000", "NVIDIA RTX PRO 6000 Blackwell Server Edition", 97887, (12, 0), "blackwell",
-        None, "PCIe",
-        ("RTX PRO 6000 Blackwell Workstation Edition", "RTX PRO 6000 Blackwell Max-Q Workstation Edition",
-         "RTX PRO 6000 Blackwell", "RTX-PRO-6000-SE", "RTX-PRO-6000-WS", "PRO-6000", "RTX6000-PRO")),
+        None, "PCIe", ("RTX-PRO-6000-SE", "PRO-6000", "RTX6000-PRO", "RTX-PRO-6000-DC")),
+    ("RTX-PRO-6000-WS", "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 97887, (12, 0), "blackwell",
+        None, "PCIe", ("RTX-PRO-6000", "PRO-6000", "RTX6000-PRO")),
+    ("RTX-PRO-6000-Max-Q", "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", 97887, (12, 0),
+        "blackwell", None, "PCIe", ("RTX-PRO-6000", "PRO-6000", "RTX6000-PRO", "RTX-PRO-6000-WS-Max-Q")),
     # GeForce. The bare number is how people say them.
+    ("GTX-1050-Ti", "NVIDIA GeForce GTX 1050 Ti", 4096, (6, 1), "pascal", None, "PCIe", ("1050-Ti",)),
+    ("GTX-1060", "NVIDIA GeForce GTX 1060 6GB", 6144, (6, 1), "pascal", None, "PCIe",
+        ("1060", "GTX-1060-3GB")),
+    ("GTX-1070", "NVIDIA GeForce GTX 1070", 8192, (6, 1), "pascal", None, "PCIe", ("1070",)),
+    ("GTX-1070-Ti", "NVIDIA GeForce GTX 1070 Ti", 8192, (6, 1), "pascal", None, "PCIe", ("1070-Ti",)),
     ("GTX-1080", "NVIDIA GeForce GTX 1080", 8192, (6, 1), "pascal", None, "PCIe", ("1080",)),
     ("GTX-1080-Ti", "NVIDIA GeForce GTX 1080 Ti", 11264, (6, 1), "pascal", None, "PCIe", ("1080-Ti",)),
+    ("TITAN-X-Pascal", "NVIDIA TITAN X (Pascal)", 12288, (6, 1), "pascal", None, "PCIe", ()),
+    ("TITAN-Xp", "NVIDIA TITAN Xp", 12288, (6, 1), "pascal", None, "PCIe", ()),
+    ("GTX-1650", "NVIDIA GeForce GTX 1650", 4096, (7, 5), "turing", None, "PCIe",
+        ("1650", "GTX-1650-SUPER", "GTX-1650-Ti")),
+    ("GTX-1660", "NVIDIA GeForce GTX 1660", 6144, (7, 5), "turing", None, "PCIe", ("1660", "GTX-1660-SUPER")),
+    ("GTX-1660-Ti", "NVIDIA GeForce GTX 1660 Ti", 6144, (7, 5), "turing", None, "PCIe", ("1660-Ti",)),
+    ("RTX-2060", "NVIDIA GeForce RTX 2060", 6144, (7, 5), "turing", None, "PCIe", ("2060",)),
+    ("RTX-2060-SUPER", "NVIDIA GeForce RTX 2060 SUPER", 8192, (7, 5), "turing", None, "PCIe", ()),
     ("RTX-2070", "NVIDIA GeForce RTX 2070", 8192, (7, 5), "turing", None, "PCIe", ("2070",)),
+    ("RTX-2070-SUPER", "NVIDIA GeForce RTX 2070 SUPER", 8192, (7, 5), "turing", None, "PCIe", ()),
     ("RTX-2080", "NVIDIA GeForce RTX 2080", 8192, (7, 5), "turing", None, "PCIe", ("2080",)),
+    ("RTX-2080-SUPER", "NVIDIA GeForce RTX 2080 SUPER", 8192, (7, 5), "turing", None, "PCIe", ()),
     ("RTX-2080-Ti", "NVIDIA GeForce RTX 2080 Ti", 11264, (7, 5), "turing", None, "PCIe", ("2080-Ti",)),
+    ("RTX-2050", "NVIDIA GeForce RTX 2050", 4096, (8, 6), "ampere", None, "laptop", ()),
+    ("RTX-3050", "NVIDIA GeForce RTX 3050", 8192, (8, 6), "ampere", None, "PCIe", ("3050", "RTX-3050-OEM")),
     ("RTX-3060", "NVIDIA GeForce RTX 3060", 12288, (8, 6), "ampere", None, "PCIe", ("3060",)),
     ("RTX-3060-Ti", "NVIDIA GeForce RTX 3060 Ti", 8192, (8, 6), "ampere", None, "PCIe", ("3060-Ti",)),
     ("RTX-3070", "NVIDIA GeForce RTX 3070", 8192, (8, 6), "ampere", None, "PCIe", ("3070",)),
@@ -123,13 +205,61 @@ ROWS: Final[tuple[Row, ...]] = (
     ("RTX-4070", "NVIDIA GeForce RTX 4070", 12282, (8, 9), "ada-lovelace", None, "PCIe", ("4070",)),
     ("RTX-4070-SUPER", "NVIDIA GeForce RTX 4070 SUPER", 12282, (8, 9), "ada-lovelace", None, "PCIe", ()),
     ("RTX-4070-Ti", "NVIDIA GeForce RTX 4070 Ti", 12282, (8, 9), "ada-lovelace", None, "PCIe", ("4070-Ti",)),
+    ("RTX-4070-Ti-SUPER", "NVIDIA GeForce RTX 4070 Ti SUPER", 16376, (8, 9), "ada-lovelace", None, "PCIe",
+        ()),
     ("RTX-4080", "NVIDIA GeForce RTX 4080", 16376, (8, 9), "ada-lovelace", None, "PCIe", ("4080",)),
     ("RTX-4080-SUPER", "NVIDIA GeForce RTX 4080 SUPER", 16376, (8, 9), "ada-lovelace", None, "PCIe", ()),
     ("RTX-4090", "NVIDIA GeForce RTX 4090", 24564, (8, 9), "ada-lovelace", None, "PCIe", ("4090",)),
+    ("RTX-4090-D", "NVIDIA GeForce RTX 4090 D", 24564, (8, 9), "ada-lovelace", None, "PCIe", ("4090-D",)),
+    ("RTX-5050", "NVIDIA GeForce RTX 5050", 8151, (12, 0), "blackwell", None, "PCIe", ("5050",)),
+    ("RTX-5060", "NVIDIA GeForce RTX 5060", 8151, (12, 0), "blackwell", None, "PCIe", ("5060",)),
+    ("RTX-5060-Ti", "NVIDIA GeForce RTX 5060 Ti", 16311, (12, 0), "blackwell", None, "PCIe", ("5060-Ti",)),
     ("RTX-5070", "NVIDIA GeForce RTX 5070", 12227, (12, 0), "blackwell", None, "PCIe", ("5070",)),
     ("RTX-5070-Ti", "NVIDIA GeForce RTX 5070 Ti", 16303, (12, 0), "blackwell", None, "PCIe", ("5070-Ti",)),
     ("RTX-5080", "NVIDIA GeForce RTX 5080", 16303, (12, 0), "blackwell", None, "PCIe", ("5080",)),
     ("RTX-5090", "NVIDIA GeForce RTX 5090", 32607, (12, 0), "blackwell", None, "PCIe", ("5090",)),
+    ("RTX-5090-D", "NVIDIA GeForce RTX 5090 D", 32607, (12, 0), "blackwell", None, "PCIe", ("5090-D",)),
+    ("RTX-5090-D-v2", "NVIDIA GeForce RTX 5090 D v2", 24463, (12, 0), "blackwell", None, "PCIe", ()),
+    # In laptops, from Ampere on; those before have the names of boards. Some are sold with other memory, too.
+    _laptop("GeForce RTX 3050", 4096, (8, 6), "ampere", "RTX 3050 6GB", "RTX 3050 4GB", "RTX 3050 A"),
+    _laptop("GeForce RTX 3050 Ti", 4096, (8, 6), "ampere"),
+    _laptop("GeForce RTX 3060", 6144, (8, 6), "ampere"),
+    _laptop("GeForce RTX 3070", 8192, (8, 6), "ampere"),
+    _laptop("GeForce RTX 3070 Ti", 8192, (8, 6), "ampere"),
+    _laptop("GeForce RTX 3080", 16384, (8, 6), "ampere"),
+    _laptop("GeForce RTX 3080 Ti", 16384, (8, 6), "ampere"),
+    _laptop("GeForce RTX 4050", 6141, (8, 9), "ada-lovelace"),
+    _laptop("GeForce RTX 4060", 8188, (8, 9), "ada-lovelace"),
+    _laptop("GeForce RTX 4070", 8188, (8, 9), "ada-lovelace"),
+    _laptop("GeForce RTX 4080", 12282, (8, 9), "ada-lovelace"),
+    _laptop("GeForce RTX 4090", 16376, (8, 9), "ada-lovelace"),
+    _laptop("GeForce RTX 5050", 8151, (12, 0), "blackwell"),
+    _laptop("GeForce RTX 5060", 8151, (12, 0), "blackwell"),
+    _laptop("GeForce RTX 5070", 8151, (12, 0), "blackwell"),
+    _laptop("GeForce RTX 5070 Ti", 12227, (12, 0), "blackwell"),
+    _laptop("GeForce RTX 5080", 16303, (12, 0), "blackwell"),
+    _laptop("GeForce RTX 5090", 24463, (12, 0), "blackwell"),
+    _laptop("RTX A500", 4096, (8, 6), "ampere"),
+    _laptop("RTX A1000", 4096, (8, 6), "ampere", "RTX A1000 6GB"),
+    _laptop("RTX A2000", 4096, (8, 6), "ampere", "RTX A2000 8GB"),
+    _laptop("RTX A3000", 6144, (8, 6), "ampere", "RTX A3000 12GB"),
+    _laptop("RTX A4000", 8192, (8, 6), "ampere"),
+    _laptop("RTX A4500", 16384, (8, 6), "ampere"),
+    _laptop("RTX A5000", 16384, (8, 6), "ampere"),
+    _laptop("RTX A5500", 16384, (8, 6), "ampere"),
+    _laptop("RTX 500 Ada Generation", 4096, (8, 9), "ada-lovelace"),
+    _laptop("RTX 1000 Ada Generation", 6144, (8, 9), "ada-lovelace"),
+    _laptop("RTX 2000 Ada Generation", 8188, (8, 9), "ada-lovelace"),
+    _laptop("RTX 3000 Ada Generation", 8188, (8, 9), "ada-lovelace"),
+    _laptop("RTX 3500 Ada Generation", 12282, (8, 9), "ada-lovelace"),
+    _laptop("RTX 4000 Ada Generation", 12282, (8, 9), "ada-lovelace"),
+    _laptop("RTX 5000 Ada Generation", 16376, (8, 9), "ada-lovelace"),
+    _laptop("RTX PRO 500 Blackwell Generation", 6144, (12, 0), "blackwell"),
+    _laptop("RTX PRO 1000 Blackwell Generation", 8151, (12, 0), "blackwell"),
+    _laptop("RTX PRO 2000 Blackwell Generation", 8151, (12, 0), "blackwell"),
+    _laptop("RTX PRO 3000 Blackwell Generation", 12227, (12, 0), "blackwell"),
+    _laptop("RTX PRO 4000 Blackwell Generation", 16303, (12, 0), "blackwell"),
+    _laptop("RTX PRO 5000 Blackwell Generation", 24463, (12, 0), "blackwell"),
     # AMD Instinct: no CUDA, so no compute capability, and Infinity Fabric instead of NVLink.
     ("MI210", "AMD Instinct MI210", 65520, None, "cdna2", None, "PCIe", ()),
     ("MI250X", "AMD Instinct MI250X", 65520, None, "cdna2", None, "OAM", ("MI250X-OAM",)),

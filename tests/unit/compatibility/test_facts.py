@@ -3,15 +3,43 @@ from __future__ import annotations
 import re
 import tomllib
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
 from gpuyard.compatibility.facts import load_facts, variant_cuda, variant_name
 from gpuyard.compatibility.version import Architectures, Capability, CodeTarget, Version
+from gpuyard.gpus import models
 from gpuyard.gpus.catalogue import MODELS
 
 FACTS = load_facts()
 RAW = tomllib.loads(resources.files("gpuyard.compatibility").joinpath("facts.toml").read_text("utf-8"))
+TABLES = {name: rows for name, rows in RAW.items() if name != "as_of"}
+#: Month in which each table was last compared with its sources.
+AS_OF = {**RAW["as_of"], "GPU models": models.AS_OF}
+CHANGELOG = Path(__file__).parents[3] / "CHANGELOG.md"
+
+
+def older_than_a_release(as_of: dict[str, str], changelog: str) -> set[str]:
+    """The tables of which a release knows less than was to be known in its month."""
+    released = max(re.findall(r"^## \[\d\S*\] - (\d{4}-\d\d)-\d\d$", changelog, re.MULTILINE), default="")
+    return {table for table, month in as_of.items() if month < released}
+
+
+def test_no_table_is_older_than_a_release() -> None:
+    # docs/how-to/bring-the-tables-up-to-date.md says what to do.
+    assert older_than_a_release(AS_OF, CHANGELOG.read_text("utf-8")) == set()
+
+
+def test_every_table_says_when_it_was_compared_with_its_sources() -> None:
+    assert set(RAW["as_of"]) == set(TABLES)
+    assert all(re.fullmatch(r"20\d\d-(0[1-9]|1[0-2])", month) for month in AS_OF.values())
+
+
+def test_a_table_older_than_a_release_is_named() -> None:
+    changelog = "# Changelog\n\n## [Unreleased]\n\n## [0.3.0] - 2027-02-03\n\n## [0.2.0] - 2026-12-01\n"
+    assert older_than_a_release({"gpu": "2027-01", "torch": "2027-02"}, changelog) == {"gpu"}
+    assert older_than_a_release({"gpu": "2026-11"}, "## [Unreleased]\n") == set()
 
 
 def test_every_row_says_where_it_comes_from() -> None:
@@ -22,18 +50,18 @@ def test_every_row_says_where_it_comes_from() -> None:
         .partition("\n\n")[0]
     )
     known = set(re.findall(r"^#   ([A-Z0-9]+) ", head, re.MULTILINE))
-    for table, rows in RAW.items():
+    for table, rows in TABLES.items():
         for row in rows:
             assert row["source"], (table, row)
             assert set(row["source"].split(",")) <= known, (table, row)
 
 
 def test_the_tables_have_every_row() -> None:
-    sizes = {name: len(rows) for name, rows in RAW.items()}
-    assert sizes["toolkit"] == 62
-    assert sizes["torch"] == 17
-    assert sizes["ngc"] == 44
-    assert sizes["gpu"] == 20
+    sizes = {name: len(rows) for name, rows in TABLES.items()}
+    assert sizes["toolkit"] == 68
+    assert sizes["torch"] == 18
+    assert sizes["ngc"] == 45
+    assert sizes["gpu"] == 21
 
 
 def test_floors_and_branches_rise_with_cuda() -> None:
@@ -57,6 +85,7 @@ def test_a_driver_is_found_by_patch_release_else_by_the_nearest_below() -> None:
     assert str(FACTS.full_floor(Version.parse("12.6.2"))) == "560.35.03"
     assert str(FACTS.full_floor(Version.parse("12.6"))) == "560.28.03"
     assert str(FACTS.full_floor(Version.parse("13.4.3"))) == "615.61"
+    assert str(FACTS.full_floor(Version.parse("13.5"))) == "620"
     assert str(FACTS.full_floor(Version.parse("12.5.0.019"))) == "555.42.02"
     assert FACTS.full_floor(Version.parse("12.7")) is None
     assert FACTS.full_floor(Version.parse("14.0")) is None
@@ -141,6 +170,14 @@ def test_the_cubin_rule(code: str, device: str, cuda: str, runs: bool) -> None:
     assert FACTS.runs_on(target, Capability.parse(device), Version.parse(cuda)) is runs
     assert str(target) == f"sm_{code}"
     assert isinstance(target, CodeTarget)
+
+
+def test_what_is_new_by_november_2026() -> None:
+    torch = FACTS.torch[Version.parse("2.15")]
+    assert (str(torch.cuda), [str(cuda) for cuda in torch.variants]) == ("13.2", ["13.0", "13.2"])
+    assert str(FACTS.driver_cuda(Version.parse("620.10.01"))) == "13.5"
+    assert FACTS.containers[Version.parse("26.09")].torch == "2.14.0a0+b2c75dd062"
+    assert all(Version.parse(f"26.{month:02}") in FACTS.containers for month in range(4, 11))
 
 
 def test_variants() -> None:

@@ -31,7 +31,7 @@ def report_of(image: Traits, *offers: Offer) -> FleetReport:
         (pytorch("2.11.0", "13.0"), "H100", "560.35.05", "torch 2.11.0+cu129"),
         (ngc("25.10"), "RTX 4090", "550.54.15", "nvcr.io/nvidia/pytorch:25.06-py3"),
         (ngc("24.06"), "B200", "470.82.01", None),
-        (nvidia_cuda("13.0.0"), "V100", "580.95.05", "nvidia/cuda:12.9.1-base-ubuntu22.04"),
+        (nvidia_cuda("13.0.0"), "V100", "580.95.05", "nvidia/cuda:12.9.2-base-ubuntu22.04"),
         (Traits("debian:12", "arm64"), "H100", "550.54.15", None),
     ],
 )

@@ -187,7 +187,7 @@ def test_only_pytorch_s_own_builds_have_the_published_architectures(image: Trait
         ),
         (Traits("mine:1", env={"PYTORCH_VERSION": "2.3.1"}), "2.3.1", "env PYTORCH_VERSION"),
         (ngc("24.06"), "2.4.0a0+f70bd71a48", "NVIDIA's container of 24.06"),
-        (ngc("26.06"), "", ""),  # which torch it has isn't known
+        (ngc("26.10"), "", ""),  # which torch it has isn't known
         (ngc("27.01"), "", ""),
         (pip("2.5.1"), "2.5.1", "a wheel of the build"),
     ],

@@ -41,7 +41,65 @@ SPELLINGS = {
     "NVIDIA RTX A6000": "RTX-A6000",
     "NVIDIA RTX 6000 Ada Generation": "RTX-6000-Ada",
     "NVIDIA RTX PRO 6000 Blackwell Server Edition": "RTX-PRO-6000",
-    "NVIDIA RTX PRO 6000 Blackwell Workstation Edition": "RTX-PRO-6000",
+    "NVIDIA RTX PRO 6000 Blackwell Workstation Edition": "RTX-PRO-6000-WS",
+    "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition": "RTX-PRO-6000-Max-Q",
+    "NVIDIA RTX PRO 2000 Blackwell": "RTX-PRO-2000",
+    "NVIDIA RTX PRO 4500 Blackwell": "RTX-PRO-4500",
+    "NVIDIA RTX PRO 4500 Blackwell Server Edition": "RTX-PRO-4500-Server",
+    "NVIDIA RTX PRO 5000 Blackwell": "RTX-PRO-5000",
+    "NVIDIA RTX PRO 5000 72GB Blackwell": "RTX-PRO-5000-72GB",
+    "NVIDIA RTX 4500 Ada Generation": "RTX-4500-Ada",
+    "NVIDIA RTX A1000": "RTX-A1000",
+    "NVIDIA T400 4GB": "T400",
+    "NVIDIA T1000": "T1000",
+    "NVIDIA T1000 8GB": "T1000",
+    "NVIDIA L2": "L2",
+    "NVIDIA A100X": "A100X",
+    "NVIDIA GeForce RTX 4070 Ti SUPER": "RTX-4070-Ti-SUPER",
+    "NVIDIA GeForce RTX 4090 D": "RTX-4090-D",
+    "NVIDIA GeForce RTX 5090 D": "RTX-5090-D",
+    "NVIDIA GeForce RTX 5090 D v2": "RTX-5090-D-v2",
+    "NVIDIA GeForce GTX 1660 SUPER": "GTX-1660",
+    "NVIDIA TITAN X (Pascal)": "TITAN-X-Pascal",
+    "NVIDIA Thor": "Jetson-AGX-Thor",
+    "Orin (nvgpu)": "Jetson-AGX-Orin",
+    "NVIDIA Tegra Orin (nvgpu)": "Jetson-AGX-Orin",
+    # Laptops
+    "NVIDIA GeForce RTX 4090 Laptop GPU": "RTX-4090-Laptop",
+    "NVIDIA GeForce RTX 3050Ti Laptop GPU": "RTX-3050-Ti-Laptop",
+    "NVIDIA-GeForce-RTX-5070-Ti-Laptop-GPU-SHARED": "RTX-5070-Ti-Laptop",
+    "NVIDIA RTX A2000 8GB Laptop GPU": "RTX-A2000-Laptop",
+    "NVIDIA RTX A1000 Embedded GPU": "RTX-A1000-Laptop",
+    "NVIDIA RTX 3500 Ada Generation Laptop GPU": "RTX-3500-Ada-Laptop",
+    "NVIDIA RTX PRO 2000 Blackwell Generation Laptop GPU": "RTX-PRO-2000-Laptop",
+    "RTX 4060 Mobile": "RTX-4060-Laptop",
+    "NVIDIA GeForce RTX 2080 Super with Max-Q Design": "RTX-2080-SUPER",
+    "Quadro RTX 5000 with Max-Q Design": "RTX-5000",
+    # Virtual GPUs
+    "GRID T4-16Q": "T4",
+    "GRID T4-1B4": "T4",
+    "GRID P40-24Q": "P40",
+    "GRID M60-8Q": "M60",
+    "GRID V100DX-32C": "V100-32GB",
+    "GRID V100D-8Q": "V100-PCIe-32GB",
+    "GRID RTX6000-24Q": "RTX-6000",
+    "GRID RTX6000P-6Q": "RTX-6000",
+    "GRID A100X-40C": "A100-40GB",
+    "GRID A100DX-80C": "A100-80GB",
+    "GRID A100DX-1-10C": "A100-80GB",
+    "GRID A100-1-5CME": "A100-40GB-PCIe",
+    "GRID-A100D-10C": "A100-80GB-PCIe",
+    "NVIDIA A40-48Q": "A40",
+    "NVIDIA-A10-24Q": "A10",
+    "NVIDIA-A16-4C-SHARED": "A16",
+    "NVIDIA H100XM-80C": "H100",
+    "NVIDIA H100-1-10C": "H100-PCIe",
+    "NVIDIA L40S-24Q": "L40S",
+    "NVIDIA L4-24C": "L4",
+    "NVIDIA RTXA6000-48Q": "RTX-A6000",
+    "NVIDIA RTX6000-Ada-48Q": "RTX-6000-Ada",
+    "NVIDIA RTX Pro 6000 Blackwell DC-96Q": "RTX-PRO-6000",
+    "NVIDIA RTX Pro 6000 Blackwell DC-4-96Q": "RTX-PRO-6000",
     "NVIDIA GeForce RTX 3090": "RTX-3090",
     "GeForce RTX 3090": "RTX-3090",
     "NVIDIA GeForce RTX 4070 Ti": "RTX-4070-Ti",
@@ -85,6 +143,27 @@ SPELLINGS = {
     "A6000": "RTX-A6000",
     "RTX6000-Ada": "RTX-6000-Ada",
     "mi300x": "MI300X",
+    "R100": "R100",
+    "R200": "R200",
+    "Rubin": "R200",
+    "Jetson AGX Thor": "Jetson-AGX-Thor",
+    "AGX Thor": "Jetson-AGX-Thor",
+    "T5000": "Jetson-AGX-Thor",
+    "Jetson T4000": "Jetson-T4000",
+    "AGX Orin": "Jetson-AGX-Orin",
+    "Jetson AGX Orin 64GB": "Jetson-AGX-Orin",
+    "Orin Nano": "Jetson-Orin-Nano",
+    "jetson-orin-nano": "Jetson-Orin-Nano",
+    "Orin NX": "Jetson-Orin-NX",
+    "RTX PRO 6000": "RTX-PRO-6000",
+    "RTX 6000 Ada": "RTX-6000-Ada",
+    "RTX 4070 Ti Super": "RTX-4070-Ti-SUPER",
+    "4090D": "RTX-4090-D",
+    "5090 D": "RTX-5090-D",
+    "RTX 4500 Ada": "RTX-4500-Ada",
+    "A1000": "RTX-A1000",
+    "A100X": "A100X",
+    "4090 Laptop": "RTX-4090-Laptop",
     # Ours
     "Simulated H100": "H100",
     "Simulated-A100-80GB": "A100-80GB",
@@ -110,6 +189,10 @@ def test_a_loose_name_means_every_variant() -> None:
     assert [m.name for m in find_models("A100-80GB")] == ["A100-80GB", "A100-80GB-PCIe"]
     assert [m.name for m in find_models("H100-PCIe")] == ["H100-PCIe"]
     assert [m.name for m in find_models("H100-SXM")] == ["H100"]
+    assert [m.name for m in find_models("RTX PRO 6000")] == [
+        "RTX-PRO-6000", "RTX-PRO-6000-WS", "RTX-PRO-6000-Max-Q"
+    ]  # fmt: skip
+    assert "Jetson-Orin-Nano" in {m.name for m in find_models("Orin")}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +214,7 @@ def test_every_row_is_sound(model: GpuModel) -> None:
     assert find_model(model.product.replace(" ", "-")) is model
     assert all(model in find_models(spelling) for spelling in model.spellings)
     assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", model.name), "a label value"
-    assert 4096 <= model.memory_mib <= 400_000
+    assert 4000 <= model.memory_mib <= 400_000
     assert (model.compute_capability is None) == model.product.startswith("AMD")
 
 
