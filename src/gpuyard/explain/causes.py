@@ -11,7 +11,9 @@ class Cause(StrEnum):
     # its Job
     SUSPENDED = "suspended"
     QUEUED = "queued"
+    NO_KUEUE = "no_kueue"
     GATED = "gated"
+    MANAGED = "managed"
     DELETING = "deleting"
 
     # quota
@@ -34,6 +36,8 @@ class Cause(StrEnum):
     REFUSED = "refused"
 
     # nodes: those of Blocker, and what the scheduler says
+    NO_SCHEDULER = "no_scheduler"
+    NO_RESOURCE_CLAIM = "no_resource_claim"
     NO_NODES = "no_nodes"
     NODE = "node"
     TAINTS = "taints"
@@ -44,6 +48,9 @@ class Cause(StrEnum):
     PORTS = "ports"
     POD_AFFINITY = "pod_affinity"
     SPREAD = "spread"
+    SPREAD_LABEL = "spread_label"
+    NO_RESOURCE = "no_resource"
+    CLAIM_UNMET = "claim_unmet"
     VOLUME_COUNT = "volume_count"
     SCHEDULER = "scheduler"
 

@@ -43,6 +43,27 @@ class AskFor:
 
 
 @dataclass(frozen=True)
+class UseResource:
+    """Ask for a device by the name that the node has for it."""
+
+    resource: str
+    instead_of: str
+
+    def apply(self, request: PodRequest) -> PodRequest:
+        """The request with as many of the other one."""
+        amounts = dict(request.resources)
+        amounts[self.resource] = amounts.pop(self.instead_of) + amounts.get(self.resource, 0)
+        return replace(request, resources=amounts)
+
+    def __str__(self) -> str:
+        return f"ask for {self.resource} instead of {self.instead_of}"
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"kind": "use_resource", "resource": …, "instead_of": …}`."""
+        return {"kind": "use_resource", "resource": self.resource, "instead_of": self.instead_of}
+
+
+@dataclass(frozen=True)
 class UseModel:
     """Ask for another GPU model, or for any (empty) where the node's isn't known."""
 
@@ -212,7 +233,9 @@ class Mend:
         return {"kind": "mend", "gpus": [fault.to_json() for fault in self.faults]}
 
 
-Change: TypeAlias = AskFor | UseModel | Tolerate | UseLabel | DropSelector | DropAffinity | Release | Mend
+Change: TypeAlias = (
+    AskFor | UseResource | UseModel | Tolerate | UseLabel | DropSelector | DropAffinity | Release | Mend
+)
 
 
 def names_model(requirement: Requirement) -> bool:

@@ -12,6 +12,7 @@ from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.placement import Blocker, Explanation
 from gpuyard.explain.run_objects import RunEnd, RunObjects
 from gpuyard.explain.steps.admission import find_admission
+from gpuyard.explain.steps.claims import find_claims
 from gpuyard.explain.steps.devices import find_devices
 from gpuyard.explain.steps.disk import find_disk
 from gpuyard.explain.steps.image import find_image
@@ -50,9 +51,9 @@ class Ladder:
 
     @property
     def threat(self) -> Finding | None:
-        """The first where the run goes on all the same: a GPU became unhealthy under it."""
-        sick = bool(self.findings) and self.findings[0].cause is Cause.UNHEALTHY_DEVICE
-        return self.findings[0] if self.runs and sick else None
+        """The first where the run may go on: a GPU became unhealthy under it, or its node is away."""
+        endangered = bool(self.findings) and self.findings[0].cause in (Cause.UNHEALTHY_DEVICE, Cause.NODE)
+        return self.findings[0] if self.runs and endangered else None
 
     def lines(self) -> list[str]:
         """For people: the step that holds it, the evidence, what would help, and what comes after."""
@@ -127,11 +128,15 @@ def _findings(
         yield disk
         return
     elsewhere = explanation is not None and explanation.blocker is Blocker.VOLUMES
+    claims, nodes = find_claims(objects), find_nodes(objects, explanation)
+    if claims and nodes and nodes.cause is Cause.SCHEDULER:
+        nodes = None  # The scheduler looks at no pod without its claims.
     found = (
         find_job(objects),
         find_quota(objects),
         find_admission(objects),
-        find_nodes(objects, explanation),
+        claims,
+        nodes,
         find_volumes(objects, elsewhere=elsewhere),
         find_image(objects),
         find_devices(objects),

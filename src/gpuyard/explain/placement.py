@@ -11,6 +11,7 @@ from typing import Any
 from gpuyard.explain.device_plugins import about_health, about_plugins, without_plugin
 from gpuyard.explain.holders import Holder, holders_of
 from gpuyard.explain.node_labels import about_labels, few
+from gpuyard.explain.node_resources import about_resources, nowhere, what_is_there
 from gpuyard.explain.plans import ChangeSet, find_plans
 from gpuyard.gpus.catalogue import in_words as models_in_words
 from gpuyard.gpus.faults import GpuFault, in_one_line
@@ -29,6 +30,7 @@ class Blocker(StrEnum):
 
     NO_NODES = "no_nodes"
     NO_GPUS = "no_gpus"
+    NO_RESOURCE = "no_resource"
     NODE = "node"
     TAINTS = "taints"
     SELECTOR = "selector"
@@ -220,7 +222,7 @@ def _explain(
     judged = snapshot.at_its_best() if never else snapshot
     reports = [NodeReport.of(request, node) for node in judged.nodes.values()]
     reports.sort(key=lambda report: (_distance(report), report.name))
-    blocker = _blocker(reports, request, never)
+    blocker = _blocker(reports, request, judged, never)
     if blocker is Blocker.BUSY and without_plugin(request, snapshot):
         blocker = Blocker.UNHEALTHY
     headline = _headline(blocker, request, judged, reports)
@@ -230,6 +232,8 @@ def _explain(
     hints: tuple[str, ...] = ()
     if blocker is Blocker.NO_GPUS:
         hints = about_plugins(snapshot)
+    elif blocker is Blocker.NO_RESOURCE:
+        hints = about_resources(request, judged)
     elif blocker is Blocker.SELECTOR:
         hints = about_labels(request, snapshot)
     if blocker and queue:
@@ -252,15 +256,17 @@ def _distance(report: NodeReport) -> tuple[int, int]:
     return len(failed), min((_TELLING.index(each) for each in failed), default=0)
 
 
-def _blocker(reports: list[NodeReport], request: PodRequest, never: bool) -> Blocker | None:
+def _blocker(
+    reports: list[NodeReport], request: PodRequest, snapshot: Snapshot, never: bool
+) -> Blocker | None:
     if not reports:
         return Blocker.NO_NODES
     nearest = min(reports, key=_distance)
     if not nearest.misfits:
         return None
-    gpus = (a.total for r in reports for a in r.arithmetic if is_gpu(a.resource))
-    if gpus_in(request.resources) and not any(gpus):
-        return Blocker.NO_GPUS
+    if missing := nowhere(request, snapshot):
+        gpus = is_gpu(missing[0]) and not what_is_there(missing[0], snapshot)
+        return Blocker.NO_GPUS if gpus else Blocker.NO_RESOURCE
     first = nearest.misfits[0].filter
     if first is Filter.RESOURCES:
         return Blocker.TOO_LARGE if never else Blocker.BUSY
@@ -278,6 +284,8 @@ def _headline(
         case Blocker.NO_GPUS:
             asked = ", ".join(in_words(r, n) for r, n in request.resources.items() if is_gpu(r))
             return f"needs {asked}, and no node has any"
+        case Blocker.NO_RESOURCE:
+            return f"no node offers {' or '.join(nowhere(request, snapshot))}"
         case Blocker.MODEL:
             return _about_models(request, snapshot)
         case Blocker.TOO_LARGE:

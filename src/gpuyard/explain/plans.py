@@ -18,10 +18,12 @@ from gpuyard.explain.changes import (
     Tolerate,
     UseLabel,
     UseModel,
+    UseResource,
     joined,
     names_model,
 )
 from gpuyard.explain.holders import smallest_release, title_of
+from gpuyard.explain.node_resources import meant_by, nowhere
 from gpuyard.gpus.resources import is_gpu
 from gpuyard.kube.selectors import Requirement
 from gpuyard.scheduling.amounts import affordable
@@ -102,8 +104,9 @@ def find_plans(
     smaller: list[ChangeSet] = []
     taking: list[ChangeSet] = []
     mending: list[ChangeSet] = []
+    unknown = nowhere(request, snapshot)
     for node in snapshot.nodes.values():
-        fixed = _suited(request, node)
+        fixed = _suited(request, node, unknown)
         if fixed is None:
             continue
         changes, suited = fixed
@@ -162,16 +165,26 @@ def _find_mend(node: NodeState, missing: Mapping[str, int]) -> Mend | None:
     return None
 
 
-def _suited(request: PodRequest, node: NodeState) -> tuple[tuple[Change, ...], PodRequest] | None:
-    """The request changed until only resources are in its way there, and by which changes."""
-    changes: list[Change] = []
+def _suited(
+    request: PodRequest, node: NodeState, unknown: Sequence[str]
+) -> tuple[tuple[Change, ...], PodRequest] | None:
+    """The request changed until only resources are in its way there, and by which changes.
+
+    Args:
+        request: the pod.
+        node: where it is to go.
+        unknown: devices of the request that no node has.
+    """
+    changes: list[Change] = [UseResource(m[0], name) for name in unknown if (m := meant_by(name, node))]
+    for change in changes:
+        request = change.apply(request)
     for _ in range(_MOST_FIXES):
         misfit = next(iter(fit(request, node)), None)
         match misfit:
             case None | Insufficient():
                 return tuple(changes), request
             case Untolerated() if not misfit.key.startswith(PASSING_TAINTS):
-                change: Change = Tolerate(misfit.taint)
+                change = Tolerate(misfit.taint)
             case WrongModel():
                 change = UseModel(misfit.actual, misfit.wanted)
             case LabelMismatch():

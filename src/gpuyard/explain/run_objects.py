@@ -40,6 +40,10 @@ class RunObjects:
         claims: PersistentVolumeClaims of the namespace.
         volumes, classes: PersistentVolumes and StorageClasses.
         workloads: what Kueue made for a Job that waits in one of its queues.
+        resource_claims, claim_templates: of the namespace, for a pod that names one and has no node.
+        nodes: every node, for a run that waits for one.
+        has_kueue: whether the server serves Kueue's objects; only known of a Job that waits for it.
+        place: what Kueue says of its place in the queue; empty where it doesn't.
         names: names that there are of a kind (`ConfigMap`, `PriorityClass`), for nearest spellings.
         agents: pods of gpuyard's agent.
         unreadable: plurals of what the user may not list, with `all ` where it was asked for everywhere.
@@ -58,6 +62,11 @@ class RunObjects:
     volumes: Sequence[Manifest] = ()
     classes: Sequence[Manifest] = ()
     workloads: Sequence[Manifest] = ()
+    resource_claims: Sequence[Manifest] = ()
+    claim_templates: Sequence[Manifest] = ()
+    nodes: Sequence[Manifest] = ()
+    has_kueue: bool = True
+    place: str = ""
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     agents: Sequence[Manifest] = ()
     unreadable: frozenset[str] = frozenset()

@@ -114,6 +114,19 @@ LIMIT_RANGES = Resource("", "v1", "LimitRange", "limitranges")
 WORKLOADS = tuple(
     Resource("kueue.x-k8s.io", version, "Workload", "workloads") for version in ("v1beta2", "v1beta1")
 )
+RESOURCE_CLAIMS = Resource("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims")
+RESOURCE_CLAIM_TEMPLATES = Resource(
+    "resource.k8s.io", "v1", "ResourceClaimTemplate", "resourceclaimtemplates"
+)
+
+
+def pending_workloads(queue: str) -> tuple[Resource, ...]:
+    """Who waits in one of Kueue's LocalQueues, as its visibility API has it, in versions like WORKLOADS."""
+    plural = f"localqueues/{queue}/pendingworkloads"
+    group, kind = "visibility.kueue.x-k8s.io", "PendingWorkloadsSummary"
+    return tuple(Resource(group, version, kind, plural) for version in ("v1beta2", "v1beta1"))
+
+
 #: Created to ask, and kept nowhere: may I, and who am I.
 ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False

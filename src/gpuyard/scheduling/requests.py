@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gpuyard.kube.objects import Manifest, ObjectKey, controller_of, labels_of
@@ -114,6 +114,18 @@ class PodRequest:
         metadata = {**(template.get("metadata") or {}), "name": job["metadata"].get("name", "")}
         metadata["namespace"] = job["metadata"].get("namespace", "")
         return cls.of({"metadata": metadata, "spec": template["spec"]})
+
+    def with_device_tolerations(self) -> PodRequest:
+        """Tolerating the taints that are named after its devices, as ExtendedResourceToleration has it.
+
+        An API server may have that admission plugin; only the pods that it has taken in tell.
+        """
+        added = [
+            {"key": resource, "operator": "Exists", "effect": "NoSchedule"}
+            for resource in self.resources
+            if "/" in resource
+        ]
+        return replace(self, tolerations=(*self.tolerations, *added))
 
 
 def _owner(manifest: Manifest) -> tuple[str, str]:

@@ -54,8 +54,16 @@ def submit(gpuyard: Gpuyard, team: str, image: str, name: str, *words: str) -> N
     gpuyard.ok("run", *options, *words[:before], *words[before:])
 
 
-def make_job(gpuyard: Gpuyard, team: str, name: str, **spec: Any) -> None:
-    """A Job that kubectl makes, within "restricted" unless `spec` says otherwise."""
+def make_job(
+    gpuyard: Gpuyard,
+    team: str,
+    name: str,
+    *,
+    job: dict[str, Any] | None = None,
+    labels: dict[str, str] | None = None,
+    **spec: Any,
+) -> None:
+    """A Job that kubectl makes, within "restricted" unless `spec`, its pod's, says otherwise."""
     container = {
         "name": "main",
         "image": f"{gpuyard.cluster.registry}/busybox:1",
@@ -74,8 +82,8 @@ def make_job(gpuyard: Gpuyard, team: str, name: str, **spec: Any) -> None:
     raw = {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": name},
-        "spec": {"backoffLimit": 0, "template": {"spec": template}},
+        "metadata": {"name": name, "labels": labels or {}},
+        "spec": {"backoffLimit": 0, "template": {"spec": template}, **(job or {})},
     }
     gpuyard.cluster.kubectl("create", f"-n={team}", "-f", "-", stdin=raw)
 
@@ -205,6 +213,57 @@ def test_a_claim_that_is_not_there(gpuyard: Gpuyard, team: str, explained: Expla
         said = explained(f"job/{name}", wanted)
         assert said["blocked"]["owner"]["name"] == volume
     assert texts(explained("job/absent", "volumes/no_claim"))[0] == "use datasets instead of dataset"
+
+
+def test_what_no_scheduler_and_no_node_knows(gpuyard: Gpuyard, team: str, explained: Explained) -> None:
+    def asks_for(resource: str) -> dict[str, Any]:
+        return {"container": {"resources": {"limits": {resource: 1}}}}
+
+    claims = [{"name": "gpu", "resourceClaimName": "gpuss"}]
+    make_claim(gpuyard, team, "gpus")
+    claiming = {"resources": {"claims": [{"name": "gpu"}]}}
+    spread = {"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}
+    for name, cause, remedy, spec in (
+        ("stranger", "no_scheduler", "leave schedulerName out", {"schedulerName": "nope"}),
+        # It would wait for a toleration as well, if the scheduler looked at it.
+        ("claims", "no_resource_claim", "use gpus instead of gpuss",
+         {"resourceClaims": claims, "container": claiming, "tolerations": []}),
+        ("plural", "no_resource", "ask for nvidia.com/gpu instead of nvidia.com/gpus (", asks_for(f"{GPU}s")),
+        ("mig", "no_resource", "ask for nvidia.com/gpu instead of nvidia.com/mig-1g.10gb",
+         asks_for("nvidia.com/mig-1g.10gb")),
+        ("spread", "spread_label", "leave that constraint out", {"topologySpreadConstraints": [spread]}),
+    ):  # fmt: skip
+        make_job(gpuyard, team, name, **spec)
+        said = explained(f"job/{name}", f"nodes/{cause}")
+        assert texts(said)[0].startswith(remedy)
+
+
+def make_claim(gpuyard: Gpuyard, team: str, name: str) -> None:
+    """A ResourceClaim of devices that nobody serves."""
+    request = {"name": "r", "exactly": {"deviceClassName": "nope"}}
+    raw = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaim",
+        "metadata": {"name": name},
+        "spec": {"devices": {"requests": [request]}},
+    }
+    gpuyard.cluster.kubectl("create", f"-n={team}", "-f", "-", stdin=raw)
+
+
+def test_a_job_that_has_no_pod_yet(gpuyard: Gpuyard, team: str, explained: Explained) -> None:
+    """This API server adds the toleration of a GPU's taint to its pod, which the Job needn't have."""
+    gpu = {"resources": {"limits": {GPU: 1}}}
+    make_job(gpuyard, team, "foreign", job={"managedBy": "example.com/other"}, container=gpu, tolerations=[])
+    said = explained("job/foreign", "job/managed")
+    assert "example.com/other (managedBy), which has made none" in said["blocked"]["headline"]
+    assert said["explanation"]["blocker"] is None, said["explanation"]
+
+
+def test_kueue_s_label_without_kueue(gpuyard: Gpuyard, team: str, explained: Explained) -> None:
+    label = {"kueue.x-k8s.io/queue-name": "team"}
+    make_job(gpuyard, team, "queued", labels=label, job={"suspend": True})
+    said = explained("job/queued", "job/no_kueue")
+    assert "Kueue isn't installed here" in said["blocked"]["headline"]
 
 
 def test_a_config_map_that_is_not_there(gpuyard: Gpuyard, team: str, explained: Explained) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -251,6 +252,66 @@ def test_says_when_nothing_would_help(snapshot_of: SnapshotOf) -> None:
     assert explain(request(4), snapshot_of(node("a", 0))).lines()[-1] == (
         "no change of this request alone would let it run"
     )
+
+
+def offers(name: str, **devices: int) -> NodeState:
+    resources = {
+        **{key.replace("_", "/", 1): count for key, count in devices.items()},
+        "cpu": 16000,
+        "pods": 110,
+    }
+    return NodeState(name, allocatable=resources, capacity=resources)
+
+
+def asks(resource: str) -> PodRequest:
+    return PodRequest(ObjectKey("d", "p"), resources={resource: 1, "cpu": 1000, "pods": 1})
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "blocker", "hint", "plans"),
+    [
+        ("nvidia.com/gpus", {"nvidia.com_gpu": 8}, "no_resource",
+         "instead of nvidia.com/gpus there is nvidia.com/gpu (node a)",
+         ["ask for nvidia.com/gpu instead of nvidia.com/gpus (node a)"]),
+        ("nivida.com/gpu", {"nvidia.com_gpu": 8}, "no_resource",
+         "instead of nivida.com/gpu there is nvidia.com/gpu (node a)",
+         ["ask for nvidia.com/gpu instead of nivida.com/gpu (node a)"]),
+        ("nvidia.com/mig-1g.10gb", {"nvidia.com_mig-2g.20gb": 3, "nvidia.com_gpu": 1}, "no_resource",
+         "instead of nvidia.com/mig-1g.10gb there is "
+         "nvidia.com/mig-2g.20gb (node a), nvidia.com/gpu (node a)",
+         ["ask for nvidia.com/mig-2g.20gb instead of nvidia.com/mig-1g.10gb (node a)"]),
+        # Time-slicing may rename what it shares.
+        ("nvidia.com/gpu", {"nvidia.com_gpu.shared": 8}, "no_resource",
+         "instead of nvidia.com/gpu there is nvidia.com/gpu.shared (node a)",
+         ["ask for nvidia.com/gpu.shared instead of nvidia.com/gpu (node a)"]),
+        # Another vendor's won't run the same program.
+        ("nvidia.com/gpu", {"amd.com_gpu": 8}, "no_resource",
+         "instead of nvidia.com/gpu there is amd.com/gpu (node a)", []),
+        ("rdma/hca", {"nvidia.com_gpu": 8}, "no_resource",
+         "no device plugin that serves rdma/hca runs anywhere", []),
+        ("nvidia.com/gpu", {}, "no_gpus", None, []),
+    ],
+)  # fmt: skip
+def test_a_device_that_no_node_has_by_that_name(
+    asked: str, there: dict[str, int], blocker: str, hint: str | None, plans: list[str],
+    snapshot_of: SnapshotOf,
+) -> None:  # fmt: skip
+    found = explain(asks(asked), snapshot_of(offers("a", **there)))
+    assert (found.blocker, found.never) == (blocker, True)
+    assert list(found.hints) == ([hint] if hint else [])
+    assert [str(plan) for plan in found.plans] == plans
+
+
+def test_a_device_that_is_there_and_held_is_asked_for_by_no_other_name(snapshot_of: SnapshotOf) -> None:
+    nodes = (
+        offers("a", **{"nvidia.com_mig-1g.10gb": 0, "nvidia.com_gpu": 8}),
+        offers("b", **{"nvidia.com_mig-1g.10gb": 7}),
+    )
+    found = explain(
+        replace(asks("nvidia.com/mig-1g.10gb"), resources={"nvidia.com/mig-1g.10gb": 8}), snapshot_of(*nodes)
+    )
+    assert found.blocker is Blocker.TOO_LARGE
+    assert not any("instead of nvidia.com/mig" in str(plan) for plan in found.plans)
 
 
 def test_as_json(snapshot_of: SnapshotOf) -> None:

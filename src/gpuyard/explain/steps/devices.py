@@ -172,7 +172,7 @@ def mend(fault: GpuFault) -> Remedy:
 def _held(pod: Manifest) -> set[str]:
     """The devices that it has, by id; empty where nobody tells."""
     told = annotations_of(pod).get(ANNOTATION_DEVICES, "")
-    return {*filter(None, told.split(",")), *(device for _, device, _ in _health(pod))}
+    return {*filter(None, told.split(",")), *(device for _, device, _, _ in _health(pod))}
 
 
 def _happened_under(pod: Manifest, since: str) -> bool:
@@ -191,7 +191,9 @@ def _happened_under(pod: Manifest, since: str) -> bool:
 def _unhealthy(pod: Manifest) -> Finding | None:
     """Devices that it holds and that are sick: it goes on, but what it computes there may not."""
     sick = [
-        f"{resource} {device}: {health}" for resource, device, health in _health(pod) if health == "Unhealthy"
+        f"{resource} {device}: {health}{f': {message}' if message else ''}"
+        for resource, device, health, message in _health(pod)
+        if health == "Unhealthy"
     ]
     if not sick:
         return None
@@ -209,8 +211,10 @@ def _unhealthy(pod: Manifest) -> Finding | None:
     )
 
 
-def _health(pod: Manifest) -> Iterator[tuple[str, str, str]]:
+def _health(pod: Manifest) -> Iterator[tuple[str, str, str, str]]:
+    """Of each device that it holds its resource, its id, its health and, from 1.36 on, why."""
     for container in container_statuses(pod, init=True):
         for resource in container.get("allocatedResourcesStatus") or ():
             for device in resource.get("resources") or ():
-                yield resource["name"], str(device.get("resourceID", "")), str(device.get("health", ""))
+                health, message = str(device.get("health", "")), str(device.get("message") or "")
+                yield resource["name"], str(device.get("resourceID", "")), health, message

@@ -12,6 +12,8 @@ from gpuyard.kube.objects import key_of, labels_of
 from gpuyard.kube.wellknown import LABEL_KUEUE_QUEUE
 from gpuyard.workloads.outcome import is_stopped
 
+#: Who makes the pods of a Job that names nobody.
+_JOB_CONTROLLER = "kubernetes.io/job-controller"
 #: Conditions of a Workload that hold it while they have this status, the most telling first.
 _KUEUE_HOLDS = {"QuotaReserved": "False", "Evicted": "True"}
 
@@ -27,6 +29,15 @@ def find_job(objects: RunObjects) -> Finding | None:
     # What its user stopped before it had started is suspended, and held by nobody.
     if job["spec"].get("suspend") and not is_stopped(job):
         return _suspended(objects, name)
+    manager = job["spec"].get("managedBy") or _JOB_CONTROLLER
+    if pod is None and manager != _JOB_CONTROLLER:
+        return Finding(
+            Step.JOB,
+            Cause.MANAGED,
+            f"its pods are to come from {manager} (managedBy), which has made none",
+            Owner("Job", name, objects.namespace),
+            remedies=(Remedy(f"see that {manager} runs", By.OPERATOR),),
+        )
     gates = [str(gate["name"]) for gate in (pod or {}).get("spec", {}).get("schedulingGates") or ()]
     if pod is not None and gates:
         return Finding(
@@ -41,15 +52,33 @@ def find_job(objects: RunObjects) -> Finding | None:
 
 def _suspended(objects: RunObjects, name: str) -> Finding:
     owner = Owner("Job", name, objects.namespace)
-    if queue := labels_of(objects.job).get(LABEL_KUEUE_QUEUE):
-        text = f"its Job is suspended until Kueue admits it from queue {queue}"
-        command = f"kubectl get workloads -n {objects.namespace}"
-        remedy = Remedy("see its place in the queue", command=command)
-        holder = Owner("LocalQueue", queue, objects.namespace)
-        return Finding(Step.JOB, Cause.QUEUED, text, holder, tuple(_kueue_says(objects)), (remedy,))
     command = f"""kubectl patch job {name} -n {objects.namespace} -p '{{"spec":{{"suspend":false}}}}'"""
+    queue = labels_of(objects.job).get(LABEL_KUEUE_QUEUE)
+    if queue and objects.has_kueue:
+        return _queued(objects, queue)
+    if queue:
+        return Finding(
+            Step.JOB,
+            Cause.NO_KUEUE,
+            f"its Job is suspended and asks for Kueue's queue {queue}, and Kueue isn't installed here",
+            owner,
+            (f"label {LABEL_KUEUE_QUEUE}={queue}",),
+            (Remedy("let it go on without a queue", By.YOU, command), Remedy("install Kueue", By.OPERATOR)),
+        )
     remedy = Remedy("let it go on", By.YOU, command)
     return Finding(Step.JOB, Cause.SUSPENDED, "somebody suspended its Job", owner, (), (remedy,))
+
+
+def _queued(objects: RunObjects, queue: str) -> Finding:
+    command = f"kubectl get workloads -n {objects.namespace}"
+    remedies = [Remedy("see who waits in the queue", command=command)]
+    text = f"its Job is suspended until Kueue admits it from queue {queue}"
+    if off := [key_of(w).name for w in objects.workloads if (w.get("spec") or {}).get("active") is False]:
+        text = f"its Job is suspended, and Kueue is told not to admit it from queue {queue}"
+        patch = f"""-n {objects.namespace} --type=merge -p '{{"spec":{{"active":true}}}}'"""
+        remedies.insert(0, Remedy("let Kueue admit it", By.YOU, f"kubectl patch workload {off[0]} {patch}"))
+    holder = Owner("LocalQueue", queue, objects.namespace)
+    return Finding(Step.JOB, Cause.QUEUED, text, holder, tuple(_kueue_says(objects)), tuple(remedies))
 
 
 def _kueue_says(objects: RunObjects) -> Iterator[str]:
@@ -59,3 +88,9 @@ def _kueue_says(objects: RunObjects) -> Iterator[str]:
             condition = find_condition(workload, type_) or {}
             if condition.get("status") == status and condition.get("message"):
                 yield f"Kueue says: {condition['message']}"
+        for check in (workload.get("status") or {}).get("admissionChecks") or ():
+            if check.get("state") != "Ready":
+                message = f": {check['message']}" if check.get("message") else ""
+                yield f"Kueue says: admission check {check['name']} is {check.get('state')}{message}"
+    if objects.place:
+        yield f"Kueue says: {objects.place}"

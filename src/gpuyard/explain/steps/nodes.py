@@ -9,16 +9,22 @@ from gpuyard.explain.causes import Cause
 from gpuyard.explain.changes import Mend, Release
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.messages import find_meaning, meaning
+from gpuyard.explain.missing_objects import nearest
 from gpuyard.explain.placement import Blocker, Explanation
 from gpuyard.explain.plans import ChangeSet
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.explain.steps.devices import SEE_PLUGIN, mend
+from gpuyard.explain.steps.spread import find_spread_label
 from gpuyard.kube.conditions import find_condition, without_preemption
+from gpuyard.kube.nodes import not_ready_text
 from gpuyard.kube.objects import Manifest, key_of
-from gpuyard.kube.pods import container_statuses
+from gpuyard.kube.pods import container_statuses, is_terminal
+from gpuyard.kube.wellknown import TAINT_UNREACHABLE
 from gpuyard.scheduling.fit import Cordoned, NotReady
 
 _MAX_MENDS = 3
+DEFAULT_SCHEDULER = "default-scheduler"
+GATED = "SchedulingGated"
 _RESTART_YARD = (
     "see what is wrong (`gpuyard doctor`), or restart the yard: `gpuyard down --keep && gpuyard up`"
 )
@@ -57,6 +63,13 @@ _MEANINGS = (
         Remedy("mend podAffinity and podAntiAffinity in `affinity`"),
     ),
     meaning(
+        Cause.CLAIM_UNMET,
+        "cannot allocate all claims|device class .* does not exist",
+        "no node has the devices that its ResourceClaims ask for, free",
+        Remedy("ask for other devices in the ResourceClaim, or wait for others to end"),
+        Remedy("see what the nodes offer", command="kubectl get resourceslices,deviceclasses"),
+    ),
+    meaning(
         Cause.SPREAD,
         "topology spread constraints",
         "its topologySpreadConstraints leave no node",
@@ -72,9 +85,13 @@ _MEANINGS = (
 
 
 def scheduler_message(pod: Manifest | None) -> str:
-    """Why the scheduler says that it found no node; empty when it hasn't said so."""
+    """Why the scheduler says that it found no node; empty when it hasn't said so.
+
+    Also why it hasn't looked for one: where a server writes what its PreEnqueue plugins say (KEP-5501), and
+    where a request can't be read (`SchedulerError`).
+    """
     condition = (pod and find_condition(pod, "PodScheduled")) or {}
-    if condition.get("status") == "True" or condition.get("reason") != "Unschedulable":
+    if condition.get("status") == "True" or condition.get("reason") == GATED:
         return ""
     return without_preemption(str(condition.get("message") or ""))
 
@@ -87,17 +104,21 @@ def find_nodes(objects: RunObjects, explanation: Explanation | None) -> Finding 
         explanation: None where the user may not read nodes.
     """
     if objects.pod is not None and objects.pod["spec"].get("nodeName"):
-        return None
+        return _lost_node(objects.pod, objects.node)
     said = scheduler_message(objects.pod)
+    if found := _unseen(objects) or _not_tried(objects.pod, said):
+        return found
     if explanation is None:
         return _from_message(said) if said and not _about_volumes(said) else None
     if explanation.blocker is None:
-        return _against(explanation, said)
+        return _against(objects, explanation, said)
     if explanation.blocker is Blocker.VOLUMES:
         return None  # the next step's
     step = Step.DEVICES if explanation.blocker in (Blocker.UNHEALTHY, Blocker.NO_GPUS) else Step.NODES
     remedies = tuple(_remedies(explanation))
     evidence = [*explanation.node_lines(), *_agent_lines(objects, explanation), *_incomplete(explanation)]
+    if objects.pod is None:
+        evidence.append("its Job has no pod yet: what the API server adds to pods isn't looked at")
     if not remedies:
         now = "" if explanation.never else " now"
         evidence.append(f"no change of this request alone would let it run{now}")
@@ -110,6 +131,89 @@ def find_nodes(objects: RunObjects, explanation: Explanation | None) -> Finding 
         remedies,
         "what could run" if explanation.never else "what would run now",
     )
+
+
+def _unseen(objects: RunObjects) -> Finding | None:
+    """A pod of which the scheduler that it names has said nothing, if it isn't the usual one."""
+    pod = objects.pod
+    name = str(objects.spec.get("schedulerName") or DEFAULT_SCHEDULER)
+    if pod is None or name == DEFAULT_SCHEDULER or find_condition(pod, "PodScheduled"):
+        return None
+    if objects.last_event("FailedScheduling", of=pod):
+        return None
+    placed = {str(p["spec"].get("schedulerName")) for p in objects.neighbours if p["spec"].get("nodeName")}
+    known = sorted(placed | {DEFAULT_SCHEDULER})
+    before = name in placed
+    return Finding(
+        Step.NODES,
+        Cause.NO_SCHEDULER,
+        f"its schedulerName is {name}, and no scheduler of that name has said anything of it"
+        + (", though one has placed other pods here" if before else ""),
+        Owner("Pod", key_of(pod).name, objects.namespace),
+        (f"pods of this namespace were placed by {', '.join(sorted(placed))}",) if placed else (),
+        (
+            *(() if before else (Remedy(nearest(name, known, "leave schedulerName out of its pod's spec")),)),
+            Remedy(f"see that the scheduler {name} runs", By.OPERATOR),
+        ),
+    )
+
+
+def _not_yet(objects: RunObjects, explanation: Explanation) -> Finding | None:
+    """A pod that fits, and of which the scheduler has said nothing yet."""
+    if objects.pod is None or find_condition(objects.pod, "PodScheduled"):
+        return None
+    claims = objects.spec.get("resourceClaims") and "resourceclaims" in objects.unreadable
+    runs = "kubectl get pods -n kube-system -l component=kube-scheduler"
+    return Finding(
+        Step.NODES,
+        Cause.SCHEDULER,
+        f"it {explanation.headline}, and the scheduler hasn't looked at it yet",
+        evidence=("one of its ResourceClaims may be missing: you may not list them",) if claims else (),
+        remedies=(
+            Remedy("wait: a scheduler that runs does so within seconds"),
+            Remedy("see that it runs", By.OPERATOR, runs, yard_text=_RESTART_YARD),
+        ),
+    )
+
+
+def _not_tried(pod: Manifest | None, said: str) -> Finding | None:
+    """The scheduler's own reason for which it doesn't even look for a node."""
+    condition = (pod and find_condition(pod, "PodScheduled")) or {}
+    if not said or condition.get("reason") in ("Unschedulable", None):
+        return None
+    return Finding(
+        Step.NODES,
+        Cause.SCHEDULER,
+        f"the scheduler doesn't look for a node: {said}",
+        evidence=(f"the scheduler says: {condition['reason']}: {said}",),
+        remedies=(Remedy("mend what it says; it then tries again by itself"),),
+    )
+
+
+def _lost_node(pod: Manifest, node: Manifest | None) -> Finding | None:
+    """The node that it is on, where that is away: what becomes of the pod nobody can say."""
+    if node is None or is_terminal(pod) or find_condition(node, "Ready") is None:
+        return None
+    if not (why := not_ready_text(node)):
+        return None
+    name = key_of(node).name
+    command = f"kubectl describe node {name}"
+    wait = Remedy(f"wait until the node is back; {_given_up(pod)}")
+    back = Remedy(f"bring node {name} back", By.OPERATOR, command, yard_text=_RESTART_YARD)
+    owner = Owner("Node", name)
+    return Finding(Step.NODES, Cause.NODE, f"its node {name} is {why}", owner, (), (wait, back))
+
+
+def _given_up(pod: Manifest) -> str:
+    """What the control plane does about a pod of a node that stays away."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return "its pod is given up already, and stays until the node says that it has ended"
+    waits = [
+        str(each["tolerationSeconds"])
+        for each in pod["spec"].get("tolerations") or ()
+        if each.get("key") == TAINT_UNREACHABLE and each.get("tolerationSeconds") is not None
+    ]
+    return f"its pod is given up {waits[0]} s after the node fell silent" if waits else "its pod stays there"
 
 
 def _incomplete(explanation: Explanation) -> tuple[str, ...]:
@@ -209,11 +313,15 @@ def _from_message(said: str) -> Finding:
     )
 
 
-def _against(explanation: Explanation, said: str) -> Finding | None:
+def _against(objects: RunObjects, explanation: Explanation, said: str) -> Finding | None:
     """Our arithmetic finds a node, and the scheduler none: it looks at more, or sees more, or is late."""
-    if not said or _about_volumes(said):
+    if not said:
+        return _not_yet(objects, explanation)
+    if _about_volumes(said):
         return None
     quoted = f"the scheduler says: {said}"
+    if finding := find_spread_label(objects, said, quoted):
+        return finding
     if found := find_meaning(_MEANINGS, said):
         return found[0].finding(Step.NODES, quoted, {})
     if "Insufficient" in said and explanation.incomplete:

@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpuyard import errors
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.explain.steps.volumes import claim_names
 from gpuyard.kube.nodes import disk_pressure_text
@@ -20,18 +19,20 @@ from gpuyard.kube.objects import (
     PERSISTENT_VOLUMES,
     PODS,
     PRIORITY_CLASSES,
+    RESOURCE_CLAIM_TEMPLATES,
+    RESOURCE_CLAIMS,
     RESOURCE_QUOTAS,
     RUNTIME_CLASSES,
     SERVICE_ACCOUNTS,
     STORAGE_CLASSES,
-    WORKLOADS,
     Manifest,
-    Resource,
     key_of,
     labels_of,
     uid_of,
 )
-from gpuyard.kube.wellknown import LABEL_KUEUE_JOB_UID, LABEL_KUEUE_QUEUE, LABEL_PART_OF
+from gpuyard.kube.wellknown import LABEL_PART_OF
+from gpuyard.runs.explaining.queue import read_queue
+from gpuyard.runs.explaining.reader import Reader
 from gpuyard.runs.run import ENDED, Run, is_alive
 from gpuyard.runs.target import Target
 from gpuyard.tenancy.names import PART_OF
@@ -65,50 +66,13 @@ class Evidence:
     incomplete: bool
 
 
-class _Reader:
-    """Lists objects; what the user may not list, or the server doesn't serve, is an empty list."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self.unreadable: set[str] = set()
-
-    async def list(
-        self,
-        resource: Resource,
-        namespace: str | None = None,
-        *,
-        label_selector: str = "",
-        field_selector: str = "",
-        wanted: bool = True,
-    ) -> Sequence[Manifest]:
-        """Every object, nothing unless wanted; `unreadable` then has the plural of what was refused."""
-        if not wanted:
-            return ()
-        try:
-            found = await self._target.api.list(
-                resource, namespace, label_selector=label_selector, field_selector=field_selector
-            )
-            return found.items
-        except errors.Forbidden:
-            self.unreadable.add(resource.plural if namespace else f"all {resource.plural}")
-        except errors.NotFound:
-            pass  # a yard doesn't serve all of them
-        return ()
-
-    async def node_of(self, pod: Manifest | None) -> Manifest | None:
-        """The node that a pod is on, if it is, and if the user may read it."""
-        name = pod["spec"].get("nodeName") if pod else None
-        found = await self.list(NODES, field_selector=f"metadata.name={name}", wanted=bool(name))
-        return found[0] if found else None
-
-
 async def read_evidence(target: Target, run: Run) -> Evidence:
     """Reads it, with as many questions at once as there are.
 
     Raises:
         ConnectionFailed, ApiError: the API doesn't answer; what it forbids is left out.
     """
-    reader = _Reader(target)
+    reader = Reader(target)
     pod = decisive_pod(run)
     placed = pod is not None and is_alive(pod) and bool(pod["spec"].get("nodeName"))
     waits = run.state.state == "pending" and not placed
@@ -124,6 +88,7 @@ async def read_evidence(target: Target, run: Run) -> Evidence:
         dataclasses.replace(
             objects,
             node=its_node,
+            nodes=nodes,
             full_disk=next(filter(None, map(disk_pressure_text, around)), ""),
             agents=[p for p in everywhere if labels_of(p).get(LABEL_PART_OF) == PART_OF],
             unreadable=frozenset(reader.unreadable),
@@ -139,7 +104,7 @@ async def read_names(target: Target, kind: str) -> list[str]:
     """The names that there are of one of NAMED_KINDS; none where the user may not list them."""
     resource = NAMED_KINDS[kind]
     namespace = target.namespace if resource.namespaced else None
-    return [key_of(item).name for item in await _Reader(target).list(resource, namespace)]
+    return [key_of(item).name for item in await Reader(target).list(resource, namespace)]
 
 
 def decisive_pod(run: Run) -> Manifest | None:
@@ -155,35 +120,44 @@ def decisive_pod(run: Run) -> Manifest | None:
     return None
 
 
-async def _read_objects(reader: _Reader, target: Target, run: Run, pod: Manifest | None) -> RunObjects:
+async def _read_objects(reader: Reader, target: Target, run: Run, pod: Manifest | None) -> RunObjects:
     namespace = target.namespace
     if run.state.state in ENDED:
         return RunObjects(run.job, pod, is_yard=target.is_yard)
     unplaced = pod is None or not pod["spec"].get("nodeName")
     spec = pod["spec"] if pod else run.job["spec"]["template"]["spec"]
     claims = unplaced and any(claim_names(spec, key_of(pod).name if pod else ""))
+    devices = unplaced and bool(spec.get("resourceClaims"))
     about = f"involvedObject.uid={uid_of(pod if pod else run.job)}"
     of_claims = "involvedObject.kind=PersistentVolumeClaim"
     (
-        events,
-        claim_events,
-        quotas,
-        limit_ranges,
-        neighbours,
-        its_claims,
-        volumes,
-        classes,
-        workloads,
+        (
+            events,
+            claim_events,
+            quotas,
+            limit_ranges,
+            neighbours,
+            its_claims,
+            volumes,
+            classes,
+            resource_claims,
+            claim_templates,
+        ),
+        queue,
     ) = await asyncio.gather(
-        reader.list(EVENTS, namespace, field_selector=about),
-        reader.list(EVENTS, namespace, field_selector=of_claims, wanted=claims),
-        reader.list(RESOURCE_QUOTAS, namespace, wanted=pod is None),
-        reader.list(LIMIT_RANGES, namespace, wanted=pod is None),
-        reader.list(PODS, namespace, wanted=unplaced),
-        reader.list(PERSISTENT_VOLUME_CLAIMS, namespace, wanted=claims),
-        reader.list(PERSISTENT_VOLUMES, wanted=claims),
-        reader.list(STORAGE_CLASSES, wanted=claims),
-        _read_workloads(reader, run.job),
+        asyncio.gather(
+            reader.list(EVENTS, namespace, field_selector=about),
+            reader.list(EVENTS, namespace, field_selector=of_claims, wanted=claims),
+            reader.list(RESOURCE_QUOTAS, namespace, wanted=pod is None),
+            reader.list(LIMIT_RANGES, namespace, wanted=pod is None),
+            reader.list(PODS, namespace, wanted=unplaced),
+            reader.list(PERSISTENT_VOLUME_CLAIMS, namespace, wanted=claims),
+            reader.list(PERSISTENT_VOLUMES, wanted=claims),
+            reader.list(STORAGE_CLASSES, wanted=claims),
+            reader.list(RESOURCE_CLAIMS, namespace, wanted=devices),
+            reader.list(RESOURCE_CLAIM_TEMPLATES, namespace, wanted=devices),
+        ),
+        read_queue(reader, run.job),
     )
     return RunObjects(
         job=run.job,
@@ -195,20 +169,13 @@ async def _read_objects(reader: _Reader, target: Target, run: Run, pod: Manifest
         claims=its_claims,
         volumes=volumes,
         classes=classes,
-        workloads=workloads,
+        resource_claims=resource_claims,
+        claim_templates=claim_templates,
+        workloads=queue.workloads,
+        has_kueue=queue.is_served,
+        place=queue.place,
         is_yard=target.is_yard,
     )
-
-
-async def _read_workloads(reader: _Reader, job: Manifest) -> Sequence[Manifest]:
-    """Kueue's, of a Job that it may hold."""
-    if not job["spec"].get("suspend") or LABEL_KUEUE_QUEUE not in labels_of(job):
-        return ()
-    selector = f"{LABEL_KUEUE_JOB_UID}={uid_of(job)}"
-    for resource in WORKLOADS:
-        if found := await reader.list(resource, key_of(job).namespace, label_selector=selector):
-            return found
-    return ()
 
 
 def _progress(pod: Manifest) -> int:

@@ -144,7 +144,10 @@ def _place(evidence: Evidence) -> Explanation:
     """The nodes' arithmetic."""
     objects = evidence.objects
     pod = objects.pod
-    request = PodRequest.of(pod) if pod and is_alive(pod) else PodRequest.of_template(objects.job)
+    alive = pod is not None and is_alive(pod)
+    request = PodRequest.of(pod) if pod and alive else PodRequest.of_template(objects.job)
+    # Of a pod that isn't there yet nobody knows what the API server will add to it.
+    request = request if alive else request.with_device_tolerations()
     request = dataclasses.replace(request, volumes=required_places(objects))
     explanation = explain(request, Snapshot.of(evidence.nodes, evidence.pods), _queue(evidence))
     return dataclasses.replace(explanation, incomplete=evidence.incomplete)

@@ -13,7 +13,7 @@ from gpuyard.explain.output.diagnosis import Diagnosis
 from gpuyard.explain.placement import Explanation, explain
 from gpuyard.explain.run_objects import RunEnd, RunObjects
 from gpuyard.explain.steps.volumes import required_places
-from gpuyard.kube.objects import labels_of
+from gpuyard.kube.objects import Manifest, labels_of
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot
 from gpuyard.workloads.run_state import run_state
@@ -33,7 +33,7 @@ def objects_of(name: str) -> RunObjects:
     pod = pods[0] if pods else None
     job = raw["job"] or {"metadata": pod["metadata"], "spec": {"template": {"spec": pod["spec"]}}}  # type: ignore[index]
     lists = ("events", "quotas", "limit_ranges", "neighbours", "claims", "volumes", "classes")
-    return RunObjects(job, pod, **{key: raw.get(key, ()) for key in lists})
+    return RunObjects(job, pod, node=raw.get("node"), **{key: raw.get(key, ()) for key in lists})
 
 
 def explanation_of(objects: RunObjects, nodes: str) -> Explanation | None:
@@ -48,14 +48,19 @@ def explanation_of(objects: RunObjects, nodes: str) -> Explanation | None:
 
 @pytest.fixture
 def recorded() -> Callable[..., Ladder]:
-    """The ladder over a recording: `recorded(NAME, nodes=…, causes=…, further fields of RunObjects)`."""
+    """The ladder over a recording: `recorded(NAME, nodes=…, around=…, causes=…, fields of RunObjects)`."""
 
     def climbed(
-        name: str, *, nodes: str = "nodes", causes: Sequence[Diagnosis] = (), **fields: Any
+        name: str,
+        *,
+        nodes: str = "nodes",
+        around: Sequence[Manifest] = (),
+        causes: Sequence[Diagnosis] = (),
+        **fields: Any,
     ) -> Ladder:
-        objects = dataclasses.replace(objects_of(name), **fields)
-        around = [pod for pod in read(nodes).get("pods", ()) if "app.kubernetes.io/part-of" in labels_of(pod)]
-        objects = dataclasses.replace(objects, agents=around)
+        objects = dataclasses.replace(objects_of(name), nodes=around or read(nodes)["nodes"], **fields)
+        agents = [pod for pod in read(nodes).get("pods", ()) if "app.kubernetes.io/part-of" in labels_of(pod)]
+        objects = dataclasses.replace(objects, agents=agents)
         pods = [objects.pod] if objects.pod else []
         state = run_state(objects.job, pods) if "parallelism" in objects.job["spec"] else None
         ended = None

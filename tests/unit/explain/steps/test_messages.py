@@ -180,12 +180,13 @@ def test_what_a_kubelet_refuses(reason: str, message: str, cause: str) -> None:
 
 
 def test_a_sick_device_under_a_running_pod() -> None:
-    health = [{"resourceID": "GPU-1", "health": "Unhealthy"}, {"resourceID": "GPU-2", "health": "Healthy"}]
+    sick = {"resourceID": "GPU-1", "health": "Unhealthy", "message": "ECC errors"}
+    health = [sick, {"resourceID": "GPU-2", "health": "Healthy"}]
     container = {"allocatedResourcesStatus": [{"name": "nvidia.com/gpu", "resources": health}]}
     ladder = climb(RunObjects(job(), pod({"running": {}}, phase="Running", container=container)), None)
     assert ladder.threat is not None and ladder.blocking is None
     assert (ladder.threat.step, ladder.threat.cause) == ("devices", "unhealthy_device")
-    assert ladder.threat.evidence == ("nvidia.com/gpu GPU-1: Unhealthy",)
+    assert ladder.threat.evidence == ("nvidia.com/gpu GPU-1: Unhealthy: ECC errors",)
     states = {step["step"]: (step["state"], step["headline"]) for step in ladder.to_json()}
     assert states["devices"] == ("passed", ladder.threat.headline)
     assert states["process"] == ("under_way", None)

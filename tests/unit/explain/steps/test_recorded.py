@@ -11,6 +11,7 @@ from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import Finding, Owner
 from gpuyard.explain.ladder import Ladder
 from gpuyard.explain.output.diagnosis import Diagnosis
+from tests.unit.explain.steps.conftest import objects_of
 
 Recorded = Callable[..., Ladder]
 
@@ -38,6 +39,15 @@ Recorded = Callable[..., Ladder]
         ("selector", "nodes/selector", "hasn't the label hardware-typ=nvidia-gpu",
          "select hardware-type=nvidia-gpu instead of hardware-typ=nvidia-gpu"),
         ("taint", "nodes/taints", "the taint nvidia.com/gpu=present:NoSchedule", "tolerate the taint"),
+        ("managed", "job/managed", "are to come from example.com/other", "see that example.com/other runs"),
+        ("no-scheduler", "nodes/no_scheduler", "no scheduler of that name", "leave schedulerName out"),
+        ("no-resource-claim", "nodes/no_resource_claim", "no ResourceClaim nope in namespace cases", "make"),
+        ("no-claim-template", "nodes/no_resource_claim", "no ResourceClaimTemplate nope", "make"),
+        ("resource-name", "nodes/no_resource", "no node offers nvidia.com/gpus",
+         "ask for nvidia.com/gpu instead of nvidia.com/gpus and tolerate the taint"),
+        ("mig", "nodes/no_resource", "no node offers nvidia.com/mig-1g.10gb",
+         "ask for nvidia.com/gpu instead of nvidia.com/mig-1g.10gb"),
+        ("spread-label", "nodes/spread_label", "no node has the label rack", "leave that constraint out"),
         ("antiaff", "nodes/pod_affinity", "affinity to other pods", "mend podAffinity"),
         ("hostport", "nodes/ports", "the hostPort that it asks for", "leave hostPort out"),
         ("no-pvc", "volumes/no_claim", "no PersistentVolumeClaim nope in namespace xrec", "make the claim"),
@@ -211,3 +221,76 @@ def test_what_a_later_step_will_say_comes_last(recorded: Recorded) -> None:
     assert (
         ladder.lines()[-1] == "after that, volumes: there is no PersistentVolumeClaim nope in namespace xrec"
     )
+
+
+def test_what_comes_after_a_missing_claim_is_said_too_and_no_more(recorded: Recorded) -> None:
+    said = recorded("no-resource-claim")
+    assert [str(f.cause) for f in said.findings] == ["no_resource_claim", "taints"]
+    # The scheduler looks at no pod whose claims aren't there.
+    assert [str(f.cause) for f in recorded("no-claim-template").findings] == ["no_resource_claim"]
+
+
+def test_claims_that_may_not_be_listed_are_told_of(recorded: Recorded) -> None:
+    tolerant = {"key": "nvidia.com/gpu", "operator": "Exists"}
+    pod = objects_of("no-resource-claim").pod
+    assert pod is not None
+    pod = {**pod, "spec": {**pod["spec"], "tolerations": [tolerant]}}
+    found = blocking(recorded("no-resource-claim", pod=pod, unreadable=frozenset({"resourceclaims"})))
+    assert (found.cause, found.evidence) == (
+        "scheduler", ("one of its ResourceClaims may be missing: you may not list them",),
+    )  # fmt: skip
+
+
+def test_a_near_name_of_a_claim_is_told(recorded: Recorded) -> None:
+    claims = [{"metadata": {"name": "nopes", "namespace": "cases"}}]
+    found = blocking(recorded("no-resource-claim", resource_claims=claims))
+    assert str(found.remedies[0]) == "use nopes instead of nope"
+
+
+def test_a_scheduler_that_has_placed_others_is_known(recorded: Recorded) -> None:
+    other = {"metadata": {"name": "o"}, "spec": {"nodeName": "node-a", "schedulerName": "nope"}}
+    found = blocking(recorded("no-scheduler", neighbours=[other]))
+    assert "though one has placed other pods here" in found.headline
+    assert [str(r) for r in found.remedies] == ["see that the scheduler nope runs (whoever runs the cluster)"]
+
+
+def test_a_label_for_spreading_that_is_nearly_spelt_so(recorded: Recorded) -> None:
+    labelled = [{"metadata": {"name": "node-a", "labels": {"racks": "1"}}}]
+    found = blocking(recorded("spread-label", around=labelled))
+    assert str(found.remedies[0]) == "use racks instead of rack"
+
+
+def test_kueue_s_label_where_there_is_no_kueue(recorded: Recorded) -> None:
+    found = blocking(recorded("no-kueue", has_kueue=False))
+    assert (found.step, found.cause) == ("job", "no_kueue")
+    assert found.headline.endswith("asks for Kueue's queue team, and Kueue isn't installed here")
+    assert found.remedies[0].command.startswith("kubectl patch job kueue -n cases")
+
+
+def test_a_run_on_a_node_that_went_away_may_go_on(recorded: Recorded) -> None:
+    ladder = recorded("node-gone")
+    assert ladder.blocking is None and ladder.threat is not None
+    assert ladder.lines()[0] == (
+        "it runs, but its node node-b is not ready since 2026-11-29 09:12:31 UTC: the kubelet fell silent"
+    )
+    assert "its pod is given up 300 s after the node fell silent" in str(ladder.threat.remedies[0])
+
+
+def test_a_pod_whose_node_went_away_before_it_began_is_held(recorded: Recorded) -> None:
+    pod = objects_of("node-gone").pod
+    assert pod is not None
+    found = blocking(recorded("node-gone", pod={**pod, "status": {"phase": "Pending"}}))
+    assert (found.step, found.cause, found.owner) == ("nodes", "node", Owner("Node", "node-b"))
+
+
+def test_what_keeps_a_pod_from_the_scheduler_s_queue_comes_before_the_arithmetic(recorded: Recorded) -> None:
+    pod = objects_of("taint").pod
+    assert pod is not None
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "NotReadyForScheduling",
+        "message": "waiting for minCount pods from a gang to appear in scheduling queue",
+    }
+    found = blocking(recorded("taint", pod={**pod, "status": {"conditions": [condition]}}))
+    assert found.headline == f"the scheduler doesn't look for a node: {condition['message']}"
