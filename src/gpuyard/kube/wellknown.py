@@ -19,6 +19,10 @@ LABEL_HARDWARE_TYPE = "hardware-type"
 HARDWARE_TYPE = "nvidia-gpu"
 #: On namespaces: whose they are. The admission policy of an install holds in those that have it.
 LABEL_TENANT = "gpuyard.io/tenant"
+#: Beside it: the highest value of a PriorityClass that pods there may have; 0 without it.
+LABEL_MAX_PRIORITY = "gpuyard.io/max-priority"
+#: On RuntimeClasses: "false" where an administrator knows that its handler gives GPUs to nobody.
+LABEL_GIVES_GPUS = "gpuyard.io/gives-gpus"
 #: On everything that an install makes: "gpuyard".
 LABEL_PART_OF = "app.kubernetes.io/part-of"
 #: On nodes of a cluster: the labels that are there because of gpuyard, and whether its taint is.

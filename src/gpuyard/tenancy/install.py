@@ -23,7 +23,7 @@ from gpuyard.tenancy.daemonset import daemon_set
 from gpuyard.tenancy.names import AGENT, LABELLER, LABELS, PRIORITY_PREFIX, RUNTIME_CLASS
 from gpuyard.tenancy.options import POLICY, WITH_RUNTIME_CLASS, InstallOptions
 from gpuyard.tenancy.policies.labeller import labeller_policy
-from gpuyard.tenancy.policies.tenants import tenant_policy
+from gpuyard.tenancy.policies.tenants import tenant_policies
 from gpuyard.tenancy.roles import roles
 from gpuyard.tenancy.template import Only, resolve
 
@@ -49,7 +49,7 @@ def template() -> list[Any]:
         *roles(),
         *priority_classes(),
         Only(WITH_RUNTIME_CLASS, _runtime_class()),
-        *(Only(POLICY, manifest) for manifest in (*labeller_policy(), *tenant_policy())),
+        *(Only(POLICY, manifest) for manifest in (*labeller_policy(), *tenant_policies())),
         daemon_set(),
     ]
 

@@ -13,6 +13,8 @@ NAMESPACE = "gpuyard-system"
 AGENT = "gpuyard-agent"
 LABELLER = "gpuyard-labeller"
 TENANTS = "gpuyard-tenants"
+TENANTS_RUNTIMES = "gpuyard-tenants-runtimes"
+TENANTS_PRIORITIES = "gpuyard-tenants-priorities"
 RUNTIME_CLASS = "gpuyard-nvidia"
 PLUGIN_CONTAINER, LABELLER_CONTAINER = "plugin", "labeller"
 #: Of the PriorityClasses: runs may leave it out.

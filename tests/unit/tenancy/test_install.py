@@ -108,7 +108,12 @@ def test_taint_and_policy_are_options() -> None:
     assert "--taint" in container(EVERYTHING, "labeller")["args"]
     assert "--taint" not in container(REAL, "labeller")["args"]
     policies = [m for m in install(EVERYTHING) if m["kind"] == "ValidatingAdmissionPolicy"]
-    assert [key_of(m).name for m in policies] == ["gpuyard-labeller", "gpuyard-tenants"]
+    assert [key_of(m).name for m in policies] == [
+        "gpuyard-labeller",
+        "gpuyard-tenants",
+        "gpuyard-tenants-runtimes",
+        "gpuyard-tenants-priorities",
+    ]
     assert "system:serviceaccount:gpus:gpuyard-labeller" in str(policies[0])
     assert "ValidatingAdmissionPolicy" not in {m["kind"] for m in install(REAL)}
 

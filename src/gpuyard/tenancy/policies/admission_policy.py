@@ -20,19 +20,17 @@ def admission_policy(name: str, spec: dict[str, Any], match: dict[str, Any]) -> 
     Args:
         name: of both.
         spec: the policy's.
-        match: which requests the binding is about, beyond what the policy says; empty for all.
+        match: what the binding's spec says besides: of which requests (`matchResources`) and objects
+            (`paramRef`) the policy holds; empty for all.
     """
     metadata = {"name": name, "labels": dict(LABELS)}
-    binding: dict[str, Any] = {"policyName": name, "validationActions": ["Deny"]}
-    if match:
-        binding["matchResources"] = match
     return [
         {"apiVersion": _API, "kind": "ValidatingAdmissionPolicy", "metadata": metadata, "spec": spec},
         {
             "apiVersion": _API,
             "kind": "ValidatingAdmissionPolicyBinding",
             "metadata": {**metadata, "labels": dict(LABELS)},
-            "spec": binding,
+            "spec": {"policyName": name, "validationActions": ["Deny"], **match},
         },
     ]
 
