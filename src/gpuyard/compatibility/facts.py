@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +38,20 @@ class Forward:
     """The driver branches on which a compat package of this CUDA (and later ones) works.
 
     Attributes:
-        base: oldest driver of each branch that does; empty when only `excluded` is stated.
-        excluded: branches that don't.
+        base: oldest driver of each branch that does.
+        contested: branches of which NVIDIA's own sources disagree.
     """
 
     cuda: Version
     base: tuple[Version, ...]
-    excluded: frozenset[int]
+    contested: frozenset[int]
     source: str
 
-    def works_on(self, driver: Version) -> bool:
-        """Whether NVIDIA names this driver's branch as a base."""
-        if self.base:
-            return any(b.major == driver.major and b <= driver for b in self.base)
-        return driver.major not in self.excluded
+    def works_on(self, driver: Version) -> bool | None:
+        """Whether NVIDIA names this driver's branch as a base; None where its sources disagree."""
+        if driver.major in self.contested:
+            return None
+        return any(b.major == driver.major and b <= driver for b in self.base)
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Product:
-    """How a product's name tells its brand, and whether it is made for data centres."""
+    """How a product's name tells its brand, and whether it is made for data centres; None: it depends."""
 
     pattern: re.Pattern[str]
     brand: str
-    data_center: bool
+    data_center: bool | None
 
 
 @dataclass(frozen=True)
@@ -129,18 +129,29 @@ class Facts:
     torch: Mapping[Version, TorchRelease]
     torch_variants: Mapping[tuple[Version, Version], Architectures]
     torch_builds: Mapping[tuple[Version, str], Architectures]
+    torch_arm64: tuple[tuple[Version, Version], ...]
     exclusions: tuple[Exclusion, ...]
     renamed: Mapping[Capability, Capability]
     containers: Mapping[Version, NvidiaContainer]
     container_capabilities: tuple[tuple[Version, Capability], ...]
+    container_builds: tuple[tuple[Version, str, Architectures], ...]
     gpus: tuple[Gpu, ...]
     products: tuple[Product, ...]
 
     def full_floor(self, cuda: Version) -> Version | None:
         """The oldest driver with all functions of this CUDA; of a minor version, of its first release."""
-        same = [t for t in self.toolkits if t.cuda.minor == cuda.minor and t.driver is not None]
+        same = self._shipped.get(cuda.minor, ())
         reached = [t for t in same if t.cuda <= cuda]
         return (reached[-1] if reached else same[0]).driver if same else None
+
+    @cached_property
+    def _shipped(self) -> Mapping[Version, Sequence[Toolkit]]:
+        """Toolkits that came with a driver, by their minor version."""
+        shipped: dict[Version, list[Toolkit]] = {}
+        for toolkit in self.toolkits:
+            if toolkit.driver is not None:
+                shipped.setdefault(toolkit.cuda.minor, []).append(toolkit)
+        return shipped
 
     def minor_floor(self, cuda: Version) -> Version | None:
         """The oldest driver that runs this CUDA by minor-version compatibility; None where there is none."""
@@ -187,6 +198,18 @@ class Facts:
                 return release.architectures
         return self.torch_builds.get((cuda.minor, machine))
 
+    def pypi_cuda(self, torch: Version, machine: str) -> Version | None:
+        """The CUDA of PyPI's wheel of this torch; None: it has none, or nobody knows (`pypi_is_cpu`)."""
+        if machine == "arm64":
+            reached = [cuda for first, cuda in self.torch_arm64 if first <= torch.minor]
+            return reached[-1] if reached else None
+        release = self.torch.get(torch.minor)
+        return release.cuda if release else None
+
+    def pypi_is_cpu(self, torch: Version, machine: str) -> bool:
+        """Whether PyPI's wheel of this torch is known to be built for the CPU alone."""
+        return machine == "arm64" and torch.minor < self.torch_arm64[0][0]
+
     def gpu(self, capability: Capability) -> Gpu | None:
         """The row of this capability, else of the next lower one of its major version."""
         capability = self.renamed.get(capability, capability)
@@ -210,6 +233,11 @@ class Facts:
     def container_capability(self, tag: Version) -> Capability | None:
         """The oldest compute capability that NVIDIA's container of this month runs on."""
         reached = [capability for first, capability in self.container_capabilities if first <= tag]
+        return reached[-1] if reached else None
+
+    def container_architectures(self, tag: Version, machine: str) -> Architectures | None:
+        """What the torch in NVIDIA's container of this month was built for; None when nobody knows."""
+        reached = [built for first, cpu, built in self.container_builds if cpu == machine and first <= tag]
         return reached[-1] if reached else None
 
     def runs_on(self, target: CodeTarget, device: Capability, cuda: Version | None) -> bool:
@@ -247,7 +275,7 @@ def load_facts() -> Facts:
             Forward(
                 _version(row["cuda"]),
                 tuple(map(_version, row.get("base", ()))),
-                frozenset(row.get("excluded", ())),
+                frozenset(row.get("contested", ())),
                 row["source"],
             )
             for row in raw["forward"]
@@ -261,15 +289,21 @@ def load_facts() -> Facts:
             (_version(row["cuda"]), row["machine"]): Architectures.parse(row["architectures"])
             for row in raw["torch_build"]
         },
+        torch_arm64=tuple((_version(r["release"]), _version(r["cuda"])) for r in raw["torch_pypi_arm64"]),
         exclusions=tuple(map(_exclusion, raw["cubin_exclusion"])),
         renamed={Capability.parse(r["old"]): Capability.parse(r["new"]) for r in raw["renamed_capability"]},
         containers={_version(row["tag"]): _container(row) for row in raw["ngc"]},
         container_capabilities=tuple(
             (_version(row["tag"]), Capability.parse(row["capability"])) for row in raw["ngc_capability"]
         ),
+        container_builds=tuple(
+            (_version(row["tag"]), row["machine"], Architectures.parse(row["architectures"]))
+            for row in raw["ngc_architectures"]
+        ),
         gpus=tuple(map(_gpu, raw["gpu"])),
         products=tuple(
-            Product(re.compile(row["pattern"]), row["brand"], row["data_center"]) for row in raw["product"]
+            Product(re.compile(row["pattern"]), row["brand"], row.get("data_center"))
+            for row in raw["product"]
         ),
     )
 

@@ -7,16 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from gpuyard.compatibility.facts import Facts, Gpu
+from gpuyard.compatibility.forward import Library, Loaded, loaded_library
 from gpuyard.compatibility.need import Need
 from gpuyard.compatibility.offer import Injection, Offer
+from gpuyard.compatibility.remedy import remedied
 from gpuyard.compatibility.verdict import Fit, Rule, Verdict, VerdictReason
 from gpuyard.compatibility.version import Capability, Version
 
 
 def judge(need: Need, offer: Offer, facts: Facts) -> Verdict:
-    """The verdict over one image on one node."""
+    """The verdict over one image on one node, with what would mend it."""
+    reasons_of = partial(_reasons, facts=facts)
+    return Verdict(offer, tuple(remedied(_reasons(need, offer, facts), need, offer, facts, reasons_of)))
+
+
+def fits(need: Need, offer: Offer, facts: Facts) -> bool:
+    """Whether it is known that the image runs there."""
+    return Verdict(offer, tuple(_reasons(need, offer, facts))).outcome in (Fit.FITS, Fit.NOTES)
+
+
+def _reasons(need: Need, offer: Offer, facts: Facts) -> list[VerdictReason]:
+    """All that the rules have to say, without what would mend it."""
     reasons = list(judge_machine(need, offer).reasons)
     reasons += _gpu_and_driver(offer, facts)
     if need.cpu_only:
@@ -25,8 +39,7 @@ def judge(need: Need, offer: Offer, facts: Facts) -> Verdict:
         reasons.append(_no_cuda(need))
     else:
         reasons += _cuda(need, need.cuda, offer, facts)
-    reasons += _requirements(need, offer)
-    return Verdict(offer, tuple(reasons))
+    return [*reasons, *_requirements(need, offer)]
 
 
 def judge_machine(need: Need, offer: Offer) -> Verdict:
@@ -83,7 +96,6 @@ def _gpu_and_driver(offer: Offer, facts: Facts) -> Iterator[VerdictReason]:
             f"(compute capability {offer.capability}), and the driver is {offer.driver}",
             needs=f"driver {gpu.last_driver} at most",
             has=str(offer.driver),
-            remedy=f"install a driver of branch {gpu.last_driver} on the node",
         )
     # A node that runs is proof that its driver drives its GPU: the first branch isn't told per board.
     if not offer.observed and gpu.first_driver is not None and offer.driver.major < gpu.first_driver:
@@ -94,30 +106,69 @@ def _gpu_and_driver(offer: Offer, facts: Facts) -> Iterator[VerdictReason]:
             f"(compute capability {offer.capability}), {gpu.first_driver}",
             needs=f"driver {gpu.first_driver}",
             has=str(offer.driver),
-            remedy=f"install a driver of branch {gpu.first_driver} or newer",
         )
 
 
 def _cuda(need: Need, cuda: Version, offer: Offer, facts: Facts) -> Iterator[VerdictReason]:
-    """Driver against CUDA, then code against GPU with the CUDA that the driver ends up offering."""
-    forward, note = _forward(need, cuda, offer, facts)
-    offered = forward or offer.cuda
+    """Driver against CUDA, then code against GPU with the CUDA that the driver library ends up offering."""
+    loaded = loaded_library(need, offer, facts)
     driver = _driver(cuda, offer, facts)
-    if driver is not None and driver.outcome is Fit.FAILS:
-        if forward is None:
-            yield driver if note is None else _with_message(driver, note)
-            return
-        yield VerdictReason(
-            Rule.FORWARD,
-            Fit.NOTES,
-            f"runs by forward compatibility: the image brings the driver library of CUDA {forward}, "
-            f"and driver {offer.driver} is one that it works on",
-            needs=driver.needs,
-            has=driver.has,
-        )
+    offered = offer.cuda
+    if loaded.library is Library.IMAGE and need.compat and _covers(need.compat, cuda, facts):
+        offered = need.compat
+        yield _by_forward(need.compat, cuda, offer, facts)
+    elif driver is not None and driver.outcome is Fit.FAILS and loaded.library is not Library.UNKNOWN:
+        short = need.compat is not None and need.compat.minor < cuda.minor
+        only = f"its forward compatibility package is only for CUDA {need.compat}" if short else ""
+        why = loaded.why or only
+        yield replace(driver, message=f"{driver.message}; {why}") if why else driver
+    elif loaded.may_fail(need, driver) and need.compat:
+        yield _no_forward(need.compat, loaded, driver, offer, facts)
     elif driver is not None:
         yield driver
-    yield from _code(need, cuda, offered, offer, facts)
+    failing = driver is not None and driver.outcome is Fit.FAILS and offered is offer.cuda
+    for reason in _code(need, cuda, offered, offer, facts):
+        if reason.outcome is Fit.FAILS or not failing:
+            yield reason
+
+
+def _covers(compat: Version, cuda: Version, facts: Facts) -> bool:
+    """Whether the library of this compat package runs a program made with this CUDA."""
+    bundled, least = facts.full_floor(compat), facts.oldest_driver(cuda)
+    return bundled is not None and least is not None and bundled >= least
+
+
+def _by_forward(compat: Version, cuda: Version, offer: Offer, facts: Facts) -> VerdictReason:
+    return VerdictReason(
+        Rule.FORWARD,
+        Fit.NOTES,
+        f"runs by forward compatibility: the image brings the driver library of CUDA {compat.minor}, "
+        f"and driver {offer.driver} is one that it works on",
+        needs=f"driver {facts.oldest_driver(cuda)}",
+        has=str(offer.driver),
+    )
+
+
+def _no_forward(
+    compat: Version, loaded: Loaded, driver: VerdictReason | None, offer: Offer, facts: Facts
+) -> VerdictReason:
+    """The image brings a driver library that this node can't load, or nobody knows whether it can."""
+    has = str(offer.driver) if offer.driver else f"CUDA {offer.cuda}"
+    needs = f"driver {facts.full_floor(compat)}"
+    brings = f"the image brings the driver library of CUDA {compat.minor}"
+    if loaded.library is Library.REFUSED:
+        message = (
+            f"{brings}, and NVIDIA's container runtime puts it before that of driver {has}, which ends in "
+            f"error 804: {loaded.why}"
+        )
+        return VerdictReason(Rule.FORWARD, Fit.FAILS, message, needs=needs, has=has)
+    message = f"{brings}; {loaded.why}"
+    if loaded.library is Library.WRONG_BRANCH:
+        message += "; NVIDIA's container toolkit before 1.19.1 loads it all the same (error 803)"
+    elif driver is not None and driver.outcome is Fit.FAILS:
+        message = f"{driver.message}; {message}"
+        needs = driver.needs
+    return VerdictReason(Rule.FORWARD, Fit.UNKNOWN, message, needs=needs, has=has)
 
 
 def _driver(cuda: Version, offer: Offer, facts: Facts) -> VerdictReason | None:
@@ -153,21 +204,7 @@ def _driver(cuda: Version, offer: Offer, facts: Facts) -> VerdictReason | None:
         f"CUDA {cuda} needs {needs} or newer, the node has {has}{known}",
         needs=needs,
         has=has,
-        remedy=_update(needs, floor, cuda, offer, facts),
     )
-
-
-def _update(needs: str, floor: Version | None, cuda: Version, offer: Offer, facts: Facts) -> str:
-    """What an administrator or the user can do about an old driver."""
-    gpu = facts.gpu(offer.capability) if offer.capability else None
-    if gpu and _dropped(gpu, cuda):
-        older = offer.cuda.major if offer.cuda else gpu.last_cuda
-        return f"use an image for CUDA {older}: no driver runs this one on {gpu.architecture} GPUs"
-    branch = facts.supported_branch(floor, gpu) if floor else None
-    install = f"install {needs} or newer"
-    if branch:
-        install += f" (NVIDIA supports branch {branch.driver} until {branch.until})"
-    return f"use an image for CUDA {offer.cuda.major}, or {install}" if offer.cuda else install
 
 
 def _reaches(offer: Offer, floor: Version | None, cuda: Version) -> bool:
@@ -175,31 +212,6 @@ def _reaches(offer: Offer, floor: Version | None, cuda: Version) -> bool:
     if offer.driver is not None and floor is not None:
         return offer.driver >= floor
     return offer.cuda is not None and offer.cuda.minor >= cuda.minor
-
-
-def _forward(need: Need, cuda: Version, offer: Offer, facts: Facts) -> tuple[Version | None, str | None]:
-    """The CUDA that the image's compat package gives on this node, or why it gives none."""
-    if need.compat is None or offer.driver is None:
-        return None, None
-    bundled = facts.full_floor(need.compat)
-    if bundled is None or bundled.major <= offer.driver.major:
-        return None, None
-    least = facts.oldest_driver(cuda)
-    if least is None or bundled < least:
-        return None, f"its forward compatibility package is only for CUDA {need.compat}"
-    if offer.data_center is False:
-        return None, f"forward compatibility is for data-centre GPUs only, not for {offer.product}"
-    rule = facts.forward_rule(need.compat)
-    if rule is None or not rule.works_on(offer.driver):
-        return None, f"its forward compatibility package doesn't work on driver branch {offer.driver.major}"
-    named = [r for r in need.requirements if r.variable == "NVIDIA_REQUIRE_CUDA"]
-    if any(r.holds(offer.properties()) is False for r in named):
-        return None, f"the image doesn't name driver branch {offer.driver.major} as one that it works on"
-    return need.compat.minor, None
-
-
-def _with_message(reason: VerdictReason, more: str) -> VerdictReason:
-    return replace(reason, message=f"{reason.message}; {more}")
 
 
 def _code(
@@ -219,7 +231,6 @@ def _code(
             f"newer, the GPU has {device}",
             needs=str(need.least_capability),
             has=str(device),
-            remedy="use an older container, or a newer GPU",
         )
     elif need.architectures is None:
         yield from _window(cuda, device, facts)
@@ -232,7 +243,7 @@ def _ptx(need: Need, cuda: Version, offered: Version | None, device: Capability)
     assert need.architectures is not None
     built = f"is built for {need.architectures}"
     subject = f"torch {need.torch}" if need.torch else "its code"
-    sm = f"sm_{device.major}{device.minor}"
+    sm = device.sm
     if not any(ptx <= device for ptx in need.architectures.ptx):
         return VerdictReason(
             Rule.NO_KERNEL_IMAGE,
@@ -240,7 +251,6 @@ def _ptx(need: Need, cuda: Version, offered: Version | None, device: Capability)
             f"{subject} {built}, the GPU is {sm}: no kernel image is available for it",
             needs=sm,
             has=str(need.architectures),
-            remedy=f"use a build for {sm}",
         )
     if offered is None:
         message = f"{subject} {built}; on {sm} its PTX is compiled by the driver, whose CUDA isn't known"
@@ -253,7 +263,6 @@ def _ptx(need: Need, cuda: Version, offered: Version | None, device: Capability)
             f"and this one is for {offered.minor} (error 222)",
             needs=f"CUDA {cuda.minor}",
             has=f"CUDA {offered.minor}",
-            remedy=f"use a build for {sm}, or a driver for CUDA {cuda.minor}",
         )
     return VerdictReason(
         Rule.PTX,
@@ -282,7 +291,6 @@ def _window(cuda: Version, device: Capability, facts: Facts) -> Iterator[Verdict
             f"the last for them is {gpu.last_cuda}",
             needs=f"CUDA {gpu.last_cuda} at most",
             has=f"CUDA {cuda}",
-            remedy=f"use an image for CUDA {gpu.last_cuda}",
         )
     elif cuda.minor < gpu.first_cuda.minor:
         yield VerdictReason(
@@ -292,7 +300,6 @@ def _window(cuda: Version, device: Capability, facts: Facts) -> Iterator[Verdict
             f"{device}, {gpu.first_cuda}: it runs there only if the image has PTX",
             needs=f"CUDA {gpu.first_cuda}",
             has=f"CUDA {cuda}",
-            remedy=f"use an image for CUDA {gpu.first_cuda} or newer",
         )
 
 
@@ -310,8 +317,6 @@ def _requirements(need: Need, offer: Offer) -> Iterator[VerdictReason]:
                 f"{text}, and this node's container runtime refuses it",
                 needs=str(requirement),
                 has=properties,
-                remedy="use an older image, or let the node inject GPUs by CDI; where nothing else is said "
-                "against it, NVIDIA_DISABLE_REQUIRE=1 in the run's env is safe",
             )
             return
         yield VerdictReason(
@@ -325,7 +330,6 @@ def _requirements(need: Need, offer: Offer) -> Iterator[VerdictReason]:
             ),
             needs=str(requirement),
             has=properties,
-            remedy="NVIDIA_DISABLE_REQUIRE=1 in the run's env is safe where nothing else is said against it",
         )
 
 

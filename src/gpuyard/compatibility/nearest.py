@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from gpuyard.compatibility.facts import Facts, variant_name
-from gpuyard.compatibility.judge import judge
+from gpuyard.compatibility.judge import fits
 from gpuyard.compatibility.need import Need
+from gpuyard.compatibility.nvidia_require import NvidiaRequirement, parse_requirement
 from gpuyard.compatibility.offer import Offer
-from gpuyard.compatibility.verdict import Fit
 from gpuyard.compatibility.version import Version
 
 _INDEX = "https://download.pytorch.org/whl/"
@@ -39,15 +39,11 @@ def nearest_fit(need: Need, offers: Sequence[Offer], facts: Facts) -> Suggestion
     best: Suggestion | None = None
     kinds = {offer.kind for offer in offers}
     for candidate, name, how in _candidates(need, facts):
-        fitting = {kind for kind in kinds if _runs(candidate, kind, facts)}
+        fitting = {kind for kind in kinds if fits(candidate, kind, facts)}
         nodes = tuple(offer.name for offer in offers if offer.kind in fitting)
         if nodes and (best is None or len(nodes) > len(best.nodes)):
             best = Suggestion(name, how, nodes)
     return best
-
-
-def _runs(need: Need, offer: Offer, facts: Facts) -> bool:
-    return judge(need, offer, facts).outcome in (Fit.FITS, Fit.NOTES)
 
 
 def _candidates(need: Need, facts: Facts) -> Iterator[tuple[Need, str, str]]:
@@ -71,9 +67,10 @@ def _containers(need: Need, facts: Facts) -> Iterator[tuple[Need, str, str]]:
             need,
             cuda=container.cuda,
             torch=container.torch,
-            architectures=None,
+            architectures=facts.container_architectures(container.tag, need.machine or "amd64"),
             least_capability=facts.container_capability(container.tag),
             compat=container.cuda,
+            compat_by_script=True,
             requirements=(),
             container=container.tag,
         )
@@ -133,6 +130,14 @@ def _toolkits(need: Need, facts: Facts) -> Iterator[tuple[Need, str, str]]:
     older = [cuda for cuda in reversed(releases) if cuda < wanted]
     newer = [cuda for cuda in releases if cuda > wanted]
     for cuda in (*older, *newer):
-        candidate = replace(need, cuda=cuda, compat=cuda.minor if need.compat else None, requirements=())
+        candidate = replace(need, cuda=cuda, compat=cuda.minor, requirements=(_requirement(cuda, facts),))
         name = re.sub(r"(nvidia/cuda:)[0-9.]+", rf"\g<1>{cuda}", need.reference)
         yield candidate, name, f"use {name}"
+
+
+def _requirement(cuda: Version, facts: Facts) -> NvidiaRequirement:
+    """What nvidia/cuda asks for: the CUDA of its own, or a driver branch that its compat package works on."""
+    rule = facts.forward_rule(cuda)
+    branches = {base.major for base in rule.base} if rule else set()
+    words = [f"cuda>={cuda.minor}", *(f"driver>={b},driver<{b + 1}" for b in sorted(branches))]
+    return parse_requirement("NVIDIA_REQUIRE_CUDA", " ".join(words))

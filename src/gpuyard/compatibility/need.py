@@ -79,6 +79,8 @@ class Need:
         architectures: what its GPU code was built for; None: not known.
         least_capability: below which its maker says that it doesn't run.
         compat: CUDA of the forward compatibility package in it; None: it has none.
+        compat_by_script: its own start script tries the package, and leaves it off where it fails; without,
+            NVIDIA's container runtime puts it first untried.
         requirements: its NVIDIA_REQUIRE_* variables.
         container: month of NVIDIA's PyTorch container that it is or is based on.
         layers_read: what isn't known of it isn't in its layers either.
@@ -97,6 +99,7 @@ class Need:
     architectures: Architectures | None = None
     least_capability: Capability | None = None
     compat: Version | None = None
+    compat_by_script: bool = False
     requirements: tuple[NvidiaRequirement, ...] = ()
     container: Version | None = None
     layers_read: bool = False
@@ -119,8 +122,9 @@ def need_of(image: Traits, facts: Facts) -> Need:
     need = replace(
         declared, torch=torch.version, torch_source=source, pip_torch=not from_base, base_torch=from_base
     )
-    if torch.without_cuda:
-        findings = (told, ImageFact("CUDA", NO_CUDA, _why_without(torch)), *_unused(declared.findings))
+    if torch.without_cuda or _is_pypi_s_cpu(installed, image.machine, facts):
+        why = _why_without(torch, image.machine)
+        findings = (told, ImageFact("CUDA", NO_CUDA, why), *_unused(declared.findings))
         return replace(need, cpu_only=True, cuda=None, cuda_source="", architectures=None, findings=findings)
     if _is_container(torch, declared):
         return _with_runtime(replace(need, findings=(told, *declared.findings)), found)
@@ -144,8 +148,19 @@ def _source(torch: Torch, image: Traits) -> str:
     return f"the base's, in {torch.folder}" if image.base else f"in {torch.folder}"
 
 
-def _why_without(torch: Torch) -> str:
-    return "torch/version.py" if torch.cuda else f"torch=={torch.version}"
+def _why_without(torch: Torch, machine: str) -> str:
+    if torch.without_cuda:
+        return "torch/version.py" if torch.cuda else f"torch=={torch.version}"
+    return f"torch=={torch.version}, as PyPI has it for {machine}"
+
+
+def _is_pypi_s_cpu(installed: Installed, machine: str, facts: Facts) -> bool:
+    """Whether the torch is a wheel that PyPI has for the CPU alone: others say `+cu126`, or pin a CUDA."""
+    torch = installed.torch
+    if torch is None or torch.local or torch.folder or torch.cuda or installed.runtime:
+        return False
+    version = _version(torch.version)
+    return version is not None and facts.pypi_is_cpu(version, machine)
 
 
 def _is_container(torch: Torch, declared: Need) -> bool:
@@ -209,11 +224,11 @@ def _torch_findings(torch: Torch, machine: str, facts: Facts, *, pinned: bool) -
         yield ImageFact("CUDA", str(cuda), f"torch=={torch.version}")
         return
     version = _version(torch.version)
-    # What PyPI has is known for this machine alone, and another build looks the same from outside.
-    if version and not (torch.local or pinned or torch.folder) and machine in ("amd64", ""):
-        release = facts.torch.get(version.minor)
-        if release and release.cuda:
-            yield ImageFact("CUDA", str(release.cuda), f"torch=={torch.version}, as PyPI has it")
+    # Another build looks the same from outside, but such a one isn't known to lie around.
+    if version is None or torch.local or pinned or torch.folder:
+        return
+    if cuda := facts.pypi_cuda(version, machine or "amd64"):
+        yield ImageFact("CUDA", str(cuda), f"torch=={torch.version}, as PyPI has it")
 
 
 def _cuda(finding: ImageFact) -> Version:
@@ -233,7 +248,10 @@ def _declared(image: Traits, installed: Torch | None, facts: Facts) -> Need:
     tagged = _PYTORCH.search(reference)
     torch, torch_source = _declared_torch(env, tagged[1] if tagged else "", month, facts)
     version = Version.parse(cuda.value) if cuda else None
-    architectures = _declared_architectures(env) if month else None
+    architectures = None
+    if month:
+        known = facts.container_architectures(month, image.machine or "amd64")
+        architectures = _declared_architectures(env) or known
     torch_version = _version(torch)
     if not month and torch_version and version:
         architectures = facts.torch_architectures(torch_version, version, image.machine or "amd64")
@@ -246,7 +264,8 @@ def _declared(image: Traits, installed: Torch | None, facts: Facts) -> Need:
         torch_source=torch_source,
         architectures=architectures,
         least_capability=facts.container_capability(month) if month else None,
-        compat=_compat(env, version if month else None),
+        compat=_compat(env, reference, version, container=month is not None),
+        compat_by_script=month is not None,
         requirements=requirements_of(env),
         container=month,
         findings=_first_counts(findings),
@@ -314,12 +333,21 @@ def _declared_architectures(env: Mapping[str, str]) -> Architectures | None:
         return None
 
 
-def _compat(env: Mapping[str, str], container_cuda: Version | None) -> Version | None:
-    """CUDA of the compat package; NVIDIA's own containers all have one."""
+def _compat(
+    env: Mapping[str, str], reference: str, cuda: Version | None, *, container: bool
+) -> Version | None:
+    """CUDA of the compat package.
+
+    NVIDIA's PyTorch containers and nvidia/cuda all have one. Configs of nvidia/cuda name it up to CUDA 12.4;
+    later ones, and what is built on them, are known by NV_CUDA_CUDART_VERSION, which nobody else sets.
+    """
     match = _COMPAT.search(env.get("NV_CUDA_COMPAT_PACKAGE", ""))
     if match:
         return Version.parse(f"{match[1]}.{match[2]}")
-    return container_cuda
+    if container:
+        return cuda
+    has_one = bool(env.get("NV_CUDA_CUDART_VERSION") or _CUDA_TAG.search(reference))
+    return cuda.minor if cuda and has_one else None
 
 
 def _version(text: str) -> Version | None:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from gpuyard.compatibility.facts import Facts
+from gpuyard.compatibility.facts import Facts, Product
 from gpuyard.compatibility.version import Capability, Version
-from gpuyard.gpus.catalogue import find_model, nearest
+from gpuyard.gpus.catalogue import GpuModel, find_model, nearest
 from gpuyard.gpus.resources import is_gpu
 from gpuyard.kube.objects import Manifest, labels_of
 from gpuyard.kube.wellknown import LABEL_GPU_INJECTION, LABEL_GPU_MODEL, LABEL_GPU_PRODUCT, LABEL_SIMULATED
@@ -40,7 +40,8 @@ class Offer:
         capability: of its GPUs (a node's are taken to be alike).
         product: name of the GPU.
         brand: NVML's word for the product line.
-        data_center: whether the product is one for data centres, as forward compatibility asks.
+        data_center: whether the product is one for data centres, as forward compatibility asks; None also
+            where that depends on the system that it is in.
         machine: CPU architecture as Kubernetes writes it.
         injection: how GPUs get into containers.
         observed: a node that runs: its driver does drive its GPU.
@@ -90,7 +91,7 @@ def offer_of(node: Manifest, facts: Facts) -> Offer:
         capability = Capability(*model.compute_capability)
     driver = _version_label(labels, _DRIVER)
     cuda = _version_label(labels, _RUNTIME)
-    kind = facts.product(model.product if model else product)
+    kind = _kind(product, model, facts)
     injection = labels.get(LABEL_GPU_INJECTION, "")
     return Offer(
         name=node["metadata"]["name"],
@@ -133,7 +134,8 @@ def stated_offer(gpu: str, driver: str, facts: Facts) -> Offer:
     if model and model.compute_capability:
         capability = Capability(*model.compute_capability)
     product = model.product if model else gpu
-    kind = facts.product(product)
+    kind = _kind(gpu, model, facts)
+    jetson = row is not None and all(name.startswith("Jetson") for name in row.models)
     return Offer(
         name=f"{model.name if model else gpu}" + (f" with driver {version}" if version else ""),
         driver=version,
@@ -142,8 +144,14 @@ def stated_offer(gpu: str, driver: str, facts: Facts) -> Offer:
         product=product,
         brand=kind.brand if kind else "",
         data_center=kind.data_center if kind else None,
-        machine="arm64" if model and model.form in ("superchip", "SoC") else "",
+        machine="arm64" if jetson or (model and model.form in ("superchip", "SoC")) else "",
     )
+
+
+def _kind(said: str, model: GpuModel | None, facts: Facts) -> Product | None:
+    """Brand and class of a product: an edition that is named counts before the model's most usual one."""
+    edition = re.search(r"workstation|max-?q|laptop|server", said, re.IGNORECASE)
+    return facts.product(model.product if model and not edition else said)
 
 
 _DRIVER = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 _VERSION = re.compile(r"\s*[rRvV]?([0-9]{1,9}(?:\.[0-9]{1,9})*)")
 _TARGET = re.compile(r"(?:sm_|compute_)?([0-9]{1,2})\.?([0-9])([af]?)", re.ASCII)
@@ -39,7 +40,7 @@ class Version:
         """The first number: of a driver, its branch."""
         return self.parts[0]
 
-    @property
+    @cached_property
     def minor(self) -> Version:
         """The first two numbers; 13 is 13.0."""
         parts = (*self.parts, 0)[:2]
@@ -65,6 +66,11 @@ class Capability:
         """
         major, minor = Version.parse(text).minor.parts
         return cls(major, minor)
+
+    @property
+    def sm(self) -> str:
+        """As code for it is called: `sm_90`."""
+        return f"sm_{self.major}{self.minor}"
 
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}"

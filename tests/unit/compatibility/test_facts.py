@@ -61,7 +61,7 @@ def test_the_tables_have_every_row() -> None:
     assert sizes["toolkit"] == 68
     assert sizes["torch"] == 18
     assert sizes["ngc"] == 45
-    assert sizes["gpu"] == 21
+    assert sizes["gpu"] == 20
 
 
 def test_floors_and_branches_rise_with_cuda() -> None:
@@ -94,12 +94,13 @@ def test_a_driver_is_found_by_patch_release_else_by_the_nearest_below() -> None:
 @pytest.mark.parametrize(
     ("least", "gpu", "branch"),
     [
-        ("450.80.02", "H100", 580),  # of those that will do, the one that is mended longest
+        ("450.80.02", "H100", 620),  # of those that will do, the one that is mended longest
         ("525.60.13", "V100", 580),
         ("525.60.13", "K80", None),  # 470 is no longer mended
-        ("590.44.01", "H100", 595),
+        ("590.44.01", "H100", 620),
         ("590.44.01", "V100", None),
-        ("615.61", "H100", None),
+        ("615.61", "H100", 620),
+        ("625.10", "H100", None),
     ],
 )
 def test_the_branch_to_install(least: str, gpu: str, branch: int | None) -> None:
@@ -139,14 +140,19 @@ def test_models_that_the_catalogue_lacks(name: str, capability: str) -> None:
         ("NVIDIA GeForce RTX 4090", "geforcertx", False),
         ("NVIDIA-GeForce-GTX-1080-Ti", "geforce", False),
         ("NVIDIA TITAN RTX", "titanrtx", False),
-        ("Quadro RTX 8000", "quadrortx", False),
-        ("NVIDIA RTX A6000", "nvidiartx", False),
+        ("Quadro RTX 8000", "quadrortx", None),
+        ("NVIDIA RTX A6000", "nvidiartx", None),
+        ("NVIDIA RTX A4000", "nvidiartx", False),
+        ("NVIDIA T1000 8GB", "nvidiartx", False),
+        ("Tesla T4", "tesla", True),
+        ("NVIDIA Jetson AGX Thor", "nvidia", True),
+        ("GRID A100D-40C", "grid", True),
         ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "nvidia", True),
         ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "nvidiartx", False),
-        ("NVIDIA GB10", "nvidia", False),
+        ("NVIDIA GB10", "nvidia", None),
     ],
 )
-def test_products(name: str, brand: str, data_center: bool) -> None:
+def test_products(name: str, brand: str, data_center: bool | None) -> None:
     product = FACTS.product(name)
     assert product is not None
     assert (product.brand, product.data_center) == (brand, data_center)

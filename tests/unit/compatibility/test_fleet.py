@@ -32,6 +32,10 @@ def report_of(image: Traits, *offers: Offer) -> FleetReport:
         (ngc("25.10"), "RTX 4090", "550.54.15", "nvcr.io/nvidia/pytorch:25.06-py3"),
         (ngc("24.06"), "B200", "470.82.01", None),
         (nvidia_cuda("13.0.0"), "V100", "580.95.05", "nvidia/cuda:12.9.2-base-ubuntu22.04"),
+        (ngc("25.10"), "V100", "535.104.05", "nvcr.io/nvidia/pytorch:24.12-py3"),
+        (ngc("25.06"), "V100", "580.95.05", "nvcr.io/nvidia/pytorch:24.12-py3"),
+        (nvidia_cuda("13.1.1"), "RTX 5090", "580.126.09", "nvidia/cuda:13.0.3-base-ubuntu22.04"),
+        (nvidia_cuda("12.4.1"), "RTX 4090", "535.183.01", "nvidia/cuda:12.2.2-base-ubuntu22.04"),
         (Traits("debian:12", "arm64"), "H100", "550.54.15", None),
     ],
 )
@@ -40,6 +44,14 @@ def test_the_nearest_that_would_fit(image: Traits, gpu: str, driver: str, name: 
     report = report_of(image, replace(node, observed=False))
     assert report.none_fits
     assert (report.suggestion.name if report.suggestion else None) == name
+
+
+def test_a_container_for_a_jetson() -> None:
+    image = replace(ngc("25.04"), machine="arm64")
+    report = report_of(image, stated_offer("Jetson Thor", "580.00", FACTS))
+    assert report.none_fits
+    assert report.suggestion is not None
+    assert report.suggestion.name == "nvcr.io/nvidia/pytorch:25.08-py3"
 
 
 def test_the_suggestion_is_for_most_nodes() -> None:
@@ -52,10 +64,10 @@ def test_the_suggestion_is_for_most_nodes() -> None:
     report = report_of(image, *nodes)
     assert report.none_fits
     assert report.suggestion is not None
-    assert (report.suggestion.name, report.suggestion.nodes) == ("torch 2.11.0+cu129", ("a", "b", "c"))
+    assert (report.suggestion.name, report.suggestion.nodes) == ("torch 2.10.0+cu128", ("a", "b", "c"))
     assert report.suggestion.how == (
-        "install torch==2.11.0 from https://download.pytorch.org/whl/cu129 (CUDA 12.9): "
-        "--index-url https://download.pytorch.org/whl/cu129"
+        "install torch==2.10.0 from https://download.pytorch.org/whl/cu128 (CUDA 12.8): "
+        "--index-url https://download.pytorch.org/whl/cu128"
     )
 
 

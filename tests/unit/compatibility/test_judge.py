@@ -42,7 +42,7 @@ TABLE = [
     (pip("2.0.1", "11.7.99"), "450.51.06", "T4", FAILS, Rule.DRIVER_TOO_OLD),  # just below it
     (nvidia_cuda("11.0.3"), "450.36.06", "T4", NOTES, Rule.MINOR_VERSION),  # UV: 11.0 has its own floor
     (pip("2.14.0", "13.0.96"), "580", "H100", NOTES, Rule.MINOR_VERSION),  # MVC 13.x: 580, full 580.65.06
-    (ngc("26.03"), "580.95.05", "H100", NOTES, Rule.MINOR_VERSION),  # E: all 13.x tags run on R580
+    (ngc("26.03"), "580.95.05", "H100", NOTES, Rule.FORWARD),  # E: all 13.x tags run on R580
     (pip("2.13.0", "13.0.96"), "575.57.08", "H100", FAILS, Rule.DRIVER_TOO_OLD),  # D: 2.13 from PyPI is 13.0
     (pip("2.11.0", "13.0.96"), "570.124.06", "B200", FAILS, Rule.DRIVER_TOO_OLD),  # D practical rule: R570
     (pip("2.11.0"), "550.54.15", "A100", FAILS, Rule.DRIVER_TOO_OLD),  # D: PyPI's 2.11.0 without a pin
@@ -51,14 +51,28 @@ TABLE = [
     # Local version tags, and what wins (I).
     (pip("2.11.0+cu126"), "535.104.05", "V100", NOTES, Rule.MINOR_VERSION),  # the remedy of D: cu126 variant
     (pip("2.7.1+cu128"), "570.124.06", "RTX 5090", FITS, None),  # D: 2.7.0 cu128 has sm_120
-    (pip("2.5.1", "12.4.127", base=nvidia_cuda("13.0.0")), "535.104.05", "H100", NOTES, Rule.MINOR_VERSION),
+    (pip("2.5.1", "12.4.127", base=nvidia_cuda("13.0.0")), "535.104.05", "H100", NOTES, Rule.FORWARD),
     (pip("2.5.1+cpu"), "550.54.15", "H100", FAILS, Rule.CPU_TORCH),  # H: not compiled with CUDA
     # Forward compatibility (B): data-centre products, and branches that NVIDIA names.
     (ngc("25.10"), "535.104.05", "H100", NOTES, Rule.FORWARD),  # B >=12.6: R535 isn't excluded
     (ngc("25.10"), "545.23.06", "H100", FAILS, Rule.DRIVER_TOO_OLD),  # B >=12.6: R545 is
     (ngc("25.10"), "555.42.02", "A100", FAILS, Rule.DRIVER_TOO_OLD),  # and R555
     (ngc("25.10"), "535.104.05", "RTX 4090", FAILS, Rule.DRIVER_TOO_OLD),  # B: not on GeForce (804)
-    (ngc("25.10"), "535.104.05", "RTX-A6000", FAILS, Rule.DRIVER_TOO_OLD),  # nor on workstations
+    (ngc("25.10"), "535.104.05", "RTX-A4000", FAILS, Rule.DRIVER_TOO_OLD),  # nor on workstations
+    (ngc("25.10"), "535.104.05", "RTX-A6000", UNKNOWN, Rule.FORWARD),  # but in NGC-ready servers
+    (ngc("25.10"), "560.35.03", "H100", UNKNOWN, Rule.FORWARD),  # contested among NVIDIA's own pages
+    (ngc("25.10"), "525.85.12", "H100", UNKNOWN, Rule.FORWARD),
+    # The package of nvidia/cuda goes first whatever the GPU (804), a container's own script tries it.
+    (nvidia_cuda("13.1.1"), "580.126.09", "RTX 5090", FAILS, Rule.FORWARD),
+    (nvidia_cuda("12.4.1"), "535.183.01", "RTX 4090", FAILS, Rule.FORWARD),
+    (nvidia_cuda("11.3.1"), "460.80", "GTX 1080 Ti", FAILS, Rule.FORWARD),
+    (nvidia_cuda("12.9.1"), "550.54.15", "RTX-A4000", FAILS, Rule.FORWARD),
+    (nvidia_cuda("12.9.1"), "550.54.15", "RTX-A6000", UNKNOWN, Rule.FORWARD),
+    (nvidia_cuda("12.4.1"), "550.54.15", "RTX 4090", FITS, None),
+    (pip("2.5.1", "12.4.127", base=nvidia_cuda("12.8.1")), "535.104.05", "RTX 4090", FAILS, Rule.FORWARD),
+    (pip("2.5.1", "12.4.127"), "535.104.05", "RTX 4090", NOTES, Rule.MINOR_VERSION),
+    (ngc("25.04"), "550.54.15", "RTX 4090", NOTES, Rule.MINOR_VERSION),
+    (nvidia_cuda("12.8.1"), "545.23.06", "H100", UNKNOWN, Rule.FORWARD),  # not named: 803 by older toolkits
     (ngc("23.08"), "470.57.02", "A100", NOTES, Rule.FORWARD),  # B 12.2.1: 470.57+
     (ngc("23.08"), "460.32.03", "A100", FAILS, Rule.DRIVER_TOO_OLD),  # B 12.2.1: not R460
     (ngc("23.05"), "515.65.01", "A100", NOTES, Rule.FORWARD),  # B 12.1.1: 515.65+
@@ -86,6 +100,17 @@ TABLE = [
     (replace(OLD_ARM, machine="arm64"), "580.65.06", "GB200", FITS, None),  # 13.0 aarch64 has sm_100
     (pip("2.11.0+cu126", machine="arm64"), "580.65.06", "GH200", FITS, None),  # 12.6 aarch64: 80 90
     (pip("2.11.0+cu126", machine="arm64"), "580.65.06", "GB200", FAILS, Rule.NO_KERNEL_IMAGE),
+    (pip("2.10.0", machine="arm64"), "580.65.06", "GB200", FAILS, Rule.CPU_TORCH),  # PYPI: before 2.11
+    (pip("2.11.0", machine="arm64"), "580.65.06", "GB200", FITS, None),
+    (pip("2.9.1+cu128", machine="arm64"), "580.65.06", "GB200", FITS, None),  # A64
+    (pip("2.9.1+cu128", machine="arm64"), "580.00", "Jetson Thor", FAILS, Rule.NO_KERNEL_IMAGE),
+    (pip("2.9.1+cu130", machine="arm64"), "580.00", "Jetson Thor", NOTES, Rule.MINOR_VERSION),
+    (pip("2.11.0+cu128"), "580.65.06", "V100", FAILS, Rule.NO_KERNEL_IMAGE),  # V211
+    (pip("2.10.0+cu128"), "580.65.06", "V100", FITS, None),
+    (pip("2.7.1+cu118"), "570.124.06", "RTX 5090", FAILS, Rule.NO_KERNEL_IMAGE),  # BLDR: no sm_120, no PTX
+    (ngc("25.01"), "570.86.10", "V100", FAILS, Rule.NO_KERNEL_IMAGE),  # NGCT: 7.5 from 25.01 on
+    (ngc("24.12"), "560.35.05", "V100", FITS, None),
+    (nvidia_cuda("12.8.1"), "580.00", "Jetson Thor", FAILS, Rule.MACHINE),  # a Jetson is an arm64 machine
     # Generations: what CUDA knows, and what drivers still drive (F).
     (nvidia_cuda("13.0.0"), "580.95.05", "V100", FAILS, Rule.CUDA_DROPPED_GPU),  # F 7.0: last CUDA 12
     (nvidia_cuda("12.9.1"), "580.95.05", "V100", FITS, None),
@@ -111,7 +136,7 @@ TABLE = [
     (conda("2.11.0+cu130", "13.0"), "580.65.06", "V100", FAILS, Rule.NO_KERNEL_IMAGE),
     (conda("2.5.1+cpu", "none"), "580.65.06", "H100", FAILS, Rule.CPU_TORCH),
     (ngc_renamed("2.4.0a0+f70bd71a48.nv24.6", "12.5"), "555.42.02", "H100", FITS, None),  # E 24.06
-    (ngc_renamed("2.4.0a0+f70bd71a48.nv24.6", "12.5"), "550.54.15", "H100", NOTES, Rule.MINOR_VERSION),
+    (ngc_renamed("2.4.0a0+f70bd71a48.nv24.6", "12.5"), "550.54.15", "H100", NOTES, Rule.FORWARD),
     (ngc_renamed("2.9.0a0+145a3a7bda.nv25.10", "13.0"), "535.104.05", "H100", NOTES, Rule.FORWARD),  # E 25.10
     (ngc_renamed("2.9.0a0+145a3a7bda.nv25.10", "13.0"), "535.104.05", "RTX 4090", FAILS, Rule.DRIVER_TOO_OLD),
     (ngc_renamed("2.11.0a0+eb65b36914.nv26.2", "13.1"), "580.95.05", "P100", FAILS, Rule.NO_KERNEL_IMAGE),
@@ -147,16 +172,14 @@ def test_combination(image: Traits, driver: str, gpu: str, outcome: Fit, rule: R
 @pytest.mark.parametrize(
     ("image", "driver", "gpu", "legacy"),
     [
-        # B: 12.8 images no longer name GeForce, so the legacy runtime refuses what MVC would run.
-        (nvidia_cuda("12.8.1"), "535.104.05", "RTX 4090", FAILS),
+        # C: CUDA_VERSION alone asks for that CUDA, so the legacy runtime refuses what MVC would run.
+        (Traits("own", env={"CUDA_VERSION": "12.8.1"}), "535.104.05", "RTX 4090", FAILS),
         (nvidia_cuda("12.8.1"), "570.124.06", "RTX 4090", FITS),
         (nvidia_cuda("12.8.1"), "535.104.05", "H100", NOTES),
-        (nvidia_cuda("12.4.1"), "535.104.05", "RTX 4090", NOTES),
         # 12.4.1 names 470, 525 and 535: on R545 the legacy runtime refuses it.
         (nvidia_cuda("12.4.1"), "545.23.06", "H100", FAILS),
-        # C: CUDA_VERSION alone asks for that CUDA.
         (nvidia_cuda("12.2.2"), "530.30.02", "A100", FAILS),
-        (nvidia_cuda("12.8.1", NVIDIA_DISABLE_REQUIRE="true"), "535.104.05", "RTX 4090", NOTES),
+        (nvidia_cuda("12.8.1", NVIDIA_DISABLE_REQUIRE="true"), "545.23.06", "H100", UNKNOWN),
         (nvidia_cuda("12.8.1", NVIDIA_REQUIRE_JETPACK="csv-mounts=all"), "570.124.06", "H100", FITS),
         # Two variables are both required.
         (nvidia_cuda("12.8.1", NVIDIA_REQUIRE_ARCH="arch>=8.0"), "570.124.06", "T4", FAILS),
@@ -184,7 +207,7 @@ def test_layers_that_were_read_are_not_to_be_read_again() -> None:
 def test_ptx_needs_a_driver_no_older_than_its_toolkit() -> None:
     # D 2.14.0 has PTX 120; a capability that comes after it runs that if the driver knows the CUDA.
     need = need_of(pip("2.14.0+cu132"), FACTS)
-    rubin = replace(stated_offer("B200", "595.45.04", FACTS), capability=FACTS.gpus[-1].capability)
+    rubin = replace(stated_offer("B200", "595.45.04", FACTS), capability=Capability(13, 0))
     assert [r.rule for r in judge(need, rubin, FACTS).reasons] == [Rule.PTX]
     assert judge(need, rubin, FACTS).outcome is NOTES
     old = stated_offer("B200", "580.95.05", FACTS)
@@ -199,7 +222,7 @@ def test_a_cuda_that_is_newer_than_all_known() -> None:
     assert reason.message == (
         "CUDA 14.0.0 needs a driver for CUDA 14.0 or newer, the node has 580.95.05 (CUDA 13.0)"
     )
-    assert reason.remedy == "use an image for CUDA 13, or install a driver for CUDA 14.0 or newer"
+    assert reason.remedy == "use an image for CUDA 11.8 to 13.0"
 
 
 def test_on_simulated_gpus_a_torch_without_cuda_may_run() -> None:
@@ -271,7 +294,8 @@ def test_a_reason_has_both_numbers_and_a_remedy() -> None:
     assert (reason.needs, reason.has) == ("driver 580", "535.104.05")
     assert reason.message == "CUDA 13.0 needs driver 580 or newer, the node has 535.104.05 (CUDA 12.2)"
     assert reason.remedy == (
-        "use an image for CUDA 12, or install driver 580 or newer (NVIDIA supports branch 580 until 2028-06)"
+        "use an image for CUDA 11.8 to 12.2, "
+        "or install driver 580 or newer (NVIDIA supports branch 620 until 2029-09)"
     )
     assert reason.to_json()["rule"] == "DriverTooOld"
 

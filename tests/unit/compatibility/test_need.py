@@ -30,8 +30,8 @@ FACTS = load_facts()
         (pip("2.7.1+cu128", "12.6.77"), "12.8", "torch==2.7.1+cu128"),  # the higher of the two
         (pip("2.10.0"), "12.8", "torch==2.10.0, as PyPI has it"),
         (pip("2.5.1", "12.4.127", base=nvidia_cuda("13.0.0")), "12.4", "nvidia-cuda-runtime==12.4.127"),
-        (pip("2.10.0", machine="arm64"), None, ""),  # PyPI's is known for x86_64 alone
-        (pip("2.10.0", machine="arm64", base=nvidia_cuda("12.8.1")), "12.8.1", "env CUDA_VERSION"),
+        (pip("2.10.0", machine="arm64", base=nvidia_cuda("12.8.1")), None, ""),  # PyPI's is for the CPU
+        (pip("2.11.0", machine="arm64"), "13.0", "torch==2.11.0, as PyPI has it"),
         # What the base's own torch says of itself, whatever is declared around it.
         (conda("2.5.1", "12.4"), "12.4", "torch/version.py"),
         (replace(conda("2.5.1", "12.4"), env={"CUDA_VERSION": "11.8.0"}), "12.4", "torch/version.py"),
@@ -152,9 +152,9 @@ def test_a_wheel_comes_before_the_base_s_torch() -> None:
     [
         (pip("2.5.1", "12.4.127"), True),
         (pip("2.10.0"), True),
-        (pip("2.10.0", machine="arm64", base=nvidia_cuda("13.0.0")), True),
+        (pip("2.10.0+cu130", machine="arm64", base=nvidia_cuda("13.0.0")), True),
         (pip("2.99.0", "13.0.96"), True),  # by its CUDA's list
-        (pip("2.99.0", "12.4.127"), False),
+        (pip("2.99.0", "12.5.82"), False),
         (pip("main", "12.4.127"), False),
         (conda("2.5.1+cu124", "12.4"), True),  # a wheel, by its tag
         (replace(conda("2.5.1", "12.4"), env={"PYTORCH_VERSION": "2.5.1"}), True),  # pytorch/pytorch says so
@@ -208,7 +208,12 @@ def test_an_image_s_word_for_its_torch_is_among_the_findings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "source"), [(pip("2.5.1+cpu"), "torch==2.5.1+cpu"), (debian(), "torch/version.py")]
+    ("image", "source"),
+    [
+        (pip("2.5.1+cpu"), "torch==2.5.1+cpu"),
+        (debian(), "torch/version.py"),
+        (pip("2.9.1", machine="arm64"), "torch==2.9.1, as PyPI has it for arm64"),
+    ],
 )
 def test_how_it_is_known_that_a_torch_has_no_cuda(image: Traits, source: str) -> None:
     [finding] = [f for f in need_of(image, FACTS).findings if f.what == "CUDA"]

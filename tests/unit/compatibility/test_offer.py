@@ -74,11 +74,13 @@ H100 = discovered("NVIDIA-H100-80GB-HBM3", "550.107.02", "12.4", "9.0", "hopper"
         (discovered("NVIDIA-B200", "570.124.06", "12.8", "10.0", "blackwell"),
          "570.124.06", "12.8", "10.0", "nvidia", True),
         (discovered("NVIDIA-GB10", "580.95.05", "13.0", "12.1", "blackwell"),
-         "580.95.05", "13.0", "12.1", "nvidia", False),
+         "580.95.05", "13.0", "12.1", "nvidia", None),
         (discovered("NVIDIA-GeForce-RTX-4090", "550.54.15", "12.4", "8.9", "ada-lovelace"),
          "550.54.15", "12.4", "8.9", "geforcertx", False),
         (discovered("NVIDIA-RTX-A6000", "535.183.01", "12.2", "8.6", "ampere"),
-         "535.183.01", "12.2", "8.6", "nvidiartx", False),
+         "535.183.01", "12.2", "8.6", "nvidiartx", None),
+        (discovered("NVIDIA-RTX-PRO-6000-Blackwell-Workstation-Edition", "580.95.05", "13.0", "12.0",
+                    "blackwell"), "580.95.05", "13.0", "12.0", "nvidiartx", False),
         # A driver of two numbers: there is no revision.
         (discovered("NVIDIA-H100-80GB-HBM3", "615.61", "13.4", "9.0", "hopper"),
          "615.61", "13.4", "9.0", "nvidia", True),
@@ -89,7 +91,7 @@ H100 = discovered("NVIDIA-H100-80GB-HBM3", "550.107.02", "12.4", "9.0", "hopper"
         (before_0_14("GeForce-GTX-1080-Ti", "455.32", "11.1", "6.1"),
          "455.32", "11.1", "6.1", "geforce", False),
         # A product that nobody has heard of yet: what the labels say of it, and no word of its class.
-        (discovered("NVIDIA-Rubin-Something", "615.61", "13.4", "13.0", "rubin"),
+        (discovered("NVIDIA-Feynman-Something", "615.61", "13.4", "13.0", "rubin"),
          "615.61", "13.4", "13.0", "", None),
     ],
     ids=lambda value: value.get("nvidia.com/gpu.product") if isinstance(value, dict) else "",
@@ -161,6 +163,9 @@ def test_stated() -> None:
     offer = stated_offer("h100", "535.104.05", FACTS)
     assert (offer.name, str(offer.cuda), offer.observed) == ("H100 with driver 535.104.05", "12.2", False)
     assert stated_offer("GH200", "", FACTS).machine == "arm64"
+    assert stated_offer("Jetson Thor", "", FACTS).machine == "arm64"
+    workstation = stated_offer("RTX PRO 6000 Blackwell Workstation Edition", "", FACTS)
+    assert (workstation.data_center, workstation.brand) == (False, "nvidiartx")
     assert str(stated_offer("K20", "R470", FACTS).capability) == "3.5"
 
 
