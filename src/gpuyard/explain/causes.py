@@ -127,6 +127,7 @@ class Cause(StrEnum):
     DRIVER_MISMATCH = "DriverMismatch"
     FORWARD_COMPATIBILITY_UNSUPPORTED = "ForwardCompatibilityUnsupported"
     FABRIC_NOT_READY = "FabricNotReady"
+    GPU_NOT_DRIVEN = "GpuNotDriven"
     NO_DRIVER = "NoDriver"
     TORCH_WITHOUT_CUDA = "TorchWithoutCuda"
     MODULE_MISSING = "ModuleMissing"

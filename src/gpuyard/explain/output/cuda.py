@@ -1,19 +1,46 @@
 """Lines about CUDA, its driver and its libraries.
 
-The texts are those of libcudart 13 and libc10_cuda of torch 2.14, of NVIDIA's container toolkit, and of the
-dynamic linker; older spellings are matched too.
+The texts are those of libcudart 13 and libc10_cuda of torch 2.14, of NVIDIA's container toolkit, of the start
+script of NVIDIA's containers, of NVIDIA's kernel module, and of the dynamic linker; older spellings are
+matched too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gpuyard.explain.causes import Cause
+from gpuyard.explain.output.kernels import OTHER_BUILD
 from gpuyard.explain.output.known_lines import known
 
 _OTHER_IMAGE = (
     "use an image or a torch for an older CUDA (`gpuyard image check` names one), or update the driver"
 )
 _MOUNT = "set runtimeClassName nvidia on the pod or as the node's default, and ask for GPUs with --gpus"
-_OTHER_BUILD = "install a torch that has kernels for this GPU: `gpuyard image check` names a variant"
+_MISSING = r": cannot open shared object file"
+#: Libraries that torch's wheels link and images rarely have, and the wheels that bring them.
+_WHEELS = {
+    r"cudss": "nvidia-cudss-cu12 or nvidia-cudss-cu13",
+    r"cusparseLt": "nvidia-cusparselt-cu12 or nvidia-cusparselt-cu13",
+    r"nvshmem\w*": "nvidia-nvshmem-cu12 or nvidia-nvshmem-cu13",
+    r"cufile\w*": "nvidia-cufile-cu12, or nvidia-cufile for CUDA 13",
+    r"nvpl_\w+": "nvpl-blas or nvpl-lapack: it is one for Arm CPUs",
+}
+
+
+def _falls_back(lines: Sequence[str], at: int) -> bool:
+    """Whether it is why NVIDIA's container runs by the driver's own library: that it does is no failure."""
+    return any("Minor Version Compatibility" in line for line in lines[max(0, at - 6) : at])
+
+
+def _does_without(lines: Sequence[str], at: int) -> bool:
+    """Whether a program says of a library that it goes on without: TensorFlow and torchvision do."""
+    return "dlerror: " in lines[at] or "Failed to load image Python extension" in lines[at]
+
+
+def _is_available(lines: Sequence[str], at: int) -> bool:
+    return not any("UNAVAILABLE" in line for line in lines[at : at + 3])
+
 
 # In the order in which one line is tried: the texts with numbers before those that they contain.
 CUDA_LINES = (
@@ -54,7 +81,7 @@ CUDA_LINES = (
         Cause.PTX_TOO_NEW,
         r"provided PTX was compiled with an unsupported toolchain",
         "the image has no machine code for this GPU, and its PTX is newer than the driver (error 222)",
-        _OTHER_BUILD + "; a newer driver helps too",
+        OTHER_BUILD + "; a newer driver helps too",
     ),
     known(
         Cause.NO_PTX_COMPILER,
@@ -63,43 +90,82 @@ CUDA_LINES = (
         "set NVIDIA_DRIVER_CAPABILITIES=compute,utility in the run's env; unset CUDA_DISABLE_PTX_JIT",
     ),
     known(
-        Cause.NO_KERNEL_IMAGE,
-        r"no kernel image is available for execution on the device|device kernel image is invalid",
-        "the image's GPU code wasn't built for this GPU (error 209 or 200)",
-        _OTHER_BUILD,
+        Cause.DRIVER_TOO_OLD,
+        r"built for NVIDIA Driver Release (?P<built>[\d.]+) or later",
+        "the image was made for driver {built} or newer, the node's is older, and the image's compat "
+        "libraries don't work there",
+        _OTHER_IMAGE,
+        unless=_is_available,
     ),
     known(
-        Cause.NO_KERNEL_IMAGE,
-        r"with CUDA capability (?P<sm>sm_\d+[af]?) is not compatible with the current PyTorch",
-        "torch has no kernels for {sm}, this GPU's architecture",
-        _OTHER_BUILD,
-    ),
-    known(
-        Cause.NO_KERNEL_IMAGE,
-        r"Found GPU\d+ .* which is of compute capability \(CC\) (?P<capability>[\d.]+)|"
-        r"does not include kernels for this GPU|No published PyTorch CUDA builds for release",
-        "torch has no kernels for this GPU",
-        _OTHER_BUILD,
+        Cause.DRIVER_TOO_OLD,
+        r"version (?P<driver>[\d.]*) ?was detected and compatibility mode is UNAVAILABLE",
+        "the image was made for a newer driver than the node's {driver}, and its compat libraries don't work "
+        "there",
+        _OTHER_IMAGE,
     ),
     known(
         Cause.DRIVER_MISMATCH,
-        r"unsupported display driver ?/ ?cuda driver combination|Driver/library version mismatch|Error 803",
+        r"(?i)unsupported display driver ?/ ?cuda driver combination|error 803|"
+        r"cuInit\(0?\)(?:=| returned )803",
+        "the driver's library and its kernel module are of different versions: the image's compat libraries, "
+        "which this driver doesn't take, come before the driver's own, or the driver was updated without a "
+        "reboot (error 803)",
+        "reboot the node; where LD_LIBRARY_PATH names a compat folder, take it out",
+        "let the driver's library come first: where a file in the image's /etc/ld.so.conf.d names "
+        "/usr/local/cuda/compat, as in vllm's from 0.15 on, set LD_LIBRARY_PATH in env to the folders of the "
+        "driver's (/usr/local/nvidia/lib64:/usr/lib/x86_64-linux-gnu); where LD_LIBRARY_PATH names compat, "
+        "take it out. If every image fails so, reboot the node",
+        unless=_falls_back,
+    ),
+    known(
+        Cause.DRIVER_MISMATCH,
+        r"Driver/library version mismatch",
         "the driver's library and its kernel module are of different versions: the driver was updated "
-        "without a reboot, or the image brings compat libraries that this driver doesn't take (error 803)",
-        "reboot the node, or take /usr/local/cuda/compat out of LD_LIBRARY_PATH",
+        "without a reboot",
+        "reboot the node",
     ),
     known(
         Cause.FORWARD_COMPATIBILITY_UNSUPPORTED,
-        r"forward compatibility was attempted on non supported HW|Error 804",
+        r"(?i)forward compatibility was attempted on non supported HW|error 804|"
+        r"cuInit\(0?\)(?:=| returned )804",
         "the image brings CUDA's forward compatibility libraries, which only data-centre GPUs take "
         "(error 804)",
         "use an image for the driver's CUDA or older, or take /usr/local/cuda/compat out of it",
+        unless=_falls_back,
     ),
     known(
         Cause.FABRIC_NOT_READY,
-        r"system not yet initialized|Error 802",
+        r"(?i)system not yet initialized|error 802|cuInit\(0?\)(?:=| returned )802",
         "the NVSwitch fabric of the node isn't up (error 802)",
         "start nvidia-fabricmanager on the node, of the driver's exact version",
+        unless=_falls_back,
+    ),
+    known(
+        Cause.GPU_NOT_DRIVEN,
+        r"supported through the NVIDIA (?P<branch>[\w.]+) Legacy drivers",
+        "the node's driver is too new for this GPU and ignores it: {branch} is the last one that drives it",
+        "install that driver on the node, or take the GPU out",
+    ),
+    known(
+        Cause.GPU_NOT_DRIVEN,
+        r"not supported by open(?: nvidia\.ko|$)|nvidia\.ko because it does not include the required GPU",
+        "the node has NVIDIA's open kernel modules, and this GPU, older than Turing, needs the proprietary "
+        "ones",
+        "install the driver with its proprietary kernel modules on the node, of branch 580 or older",
+    ),
+    known(
+        Cause.GPU_NOT_DRIVEN,
+        r"requires use of the NVIDIA open kernel modules",
+        "the node has NVIDIA's proprietary kernel modules, and this GPU, Blackwell or newer, needs the open "
+        "ones",
+        "install the driver with its open kernel modules on the node",
+    ),
+    known(
+        Cause.NO_CDI_DEVICE,
+        r"unresolvable CDI devices (?P<devices>[^\s\"]+)",
+        "no CDI file of the node has {devices}, or two have it",
+        "see what `gpuyard doctor` says of the node: make its CDI file again, or take the second one away",
     ),
     known(
         Cause.NO_DRIVER,
@@ -113,6 +179,7 @@ CUDA_LINES = (
         r"libcuda\.so\.1: cannot open shared object file",
         "the driver's library isn't in the container",
         _MOUNT,
+        unless=_does_without,
     ),
     known(
         Cause.TORCH_WITHOUT_CUDA,
@@ -128,10 +195,21 @@ CUDA_LINES = (
     ),
     known(
         Cause.LIBRARY_MISSING,
-        r"(?P<library>lib(?:cudart|cublas\w*|cudnn\w*|nccl|nvrtc|cufft|curand|cusparse|cusolver)\.so\.\d+): "
-        r"cannot open shared object file",
+        r"(?P<library>lib(?:cudart|cublas\w*|cudnn\w*|nccl|nvrtc\S*|cufft\w*|curand|cusparse|"
+        rf"cusolver\w*|cupti|nvJitLink)\.so\.\d+){_MISSING}",
         "{library}, which the program was linked with, isn't in the image",
         "install the nvidia-* wheel that has it, or build the program for the CUDA that the image has",
+        unless=_does_without,
+    ),
+    *(
+        known(
+            Cause.LIBRARY_MISSING,
+            rf"(?P<library>lib{name}\.so[.\d]*){_MISSING}",
+            "{library}, which the program was linked with, isn't in the image",
+            f"install the wheel that has it, {wheel}",
+            unless=_does_without,
+        )
+        for name, wheel in _WHEELS.items()
     ),
     known(
         Cause.WRONG_CPU_ARCHITECTURE,
@@ -148,9 +226,10 @@ CUDA_LINES = (
     ),
     known(
         Cause.NO_DEVICE,
-        r"no CUDA-capable device is detected|No CUDA GPUs are available",
+        r"(?i)no CUDA-capable device is detected|No CUDA GPUs are available",
         "CUDA sees no GPU: none was allotted, or CUDA_VISIBLE_DEVICES hides it (error 100)",
         "ask for GPUs with --gpus, and don't set CUDA_VISIBLE_DEVICES in the program",
+        unless=_falls_back,
     ),
     known(
         Cause.DEVICE_BUSY,
@@ -160,9 +239,12 @@ CUDA_LINES = (
     ),
     known(
         Cause.SYMBOL_NOT_FOUND,
-        r"\bnamed symbol not found",
-        "the driver and the CUDA libraries don't agree (error 500)",
-        _OTHER_IMAGE,
+        r"(?i)\bnamed symbol not found",
+        "a library's GPU code isn't made for this CUDA or this GPU (error 500): on a Jetson it is a wheel "
+        "for Arm servers (SBSA), whose CUDA isn't L4T's",
+        "on a Jetson install the wheels made for its JetPack, or build the library there; elsewhere "
+        + _OTHER_IMAGE,
+        unless=_falls_back,
     ),
     known(
         Cause.INITIALIZATION_FAILED,

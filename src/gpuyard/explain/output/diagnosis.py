@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gpuyard.advice import advice
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.output.cuda import CUDA_LINES
+from gpuyard.explain.output.kernels import KERNEL_LINES
 from gpuyard.explain.output.python import PYTHON_LINES, RunPython, missing_module
 from gpuyard.explain.output.shell import SHELL_LINES
 from gpuyard.explain.output.system import SYSTEM_LINES
@@ -38,7 +39,7 @@ class Diagnosis:
         return {"key": self.key, "line": self.line, "cause": self.cause, "remedy": self.remedy}
 
 
-_LINES = (*CUDA_LINES, *PYTHON_LINES, *SHELL_LINES, *SYSTEM_LINES)
+_LINES = (*CUDA_LINES, *KERNEL_LINES, *PYTHON_LINES, *SHELL_LINES, *SYSTEM_LINES)
 
 
 def diagnose(
@@ -55,10 +56,12 @@ def diagnose(
         in_image: the run is in an image, not a process of a host.
     """
     found: dict[Cause, Diagnosis] = {}
-    for raw in lines:
-        line = _ANSI.sub("", raw)[:_MOST_CHARACTERS].strip()
+    texts = [_ANSI.sub("", raw)[:_MOST_CHARACTERS].strip() for raw in lines]
+    for at, line in enumerate(texts):
         for known in _LINES:
             if match := known.pattern.search(line):
+                if known.unless(texts, at):
+                    break
                 groups = {name: _readable(name, text or "") for name, text in match.groupdict().items()}
                 remedy = known.in_image if in_image else known.remedy
                 remedy = advice(remedy)

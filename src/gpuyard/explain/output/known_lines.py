@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from gpuyard.explain.causes import Cause
+
+#: Of all lines, and the place of the one that matched: whether those around it say that it ends nothing.
+Unless: TypeAlias = Callable[[Sequence[str], int], bool]
+
+
+def _never(lines: Sequence[str], at: int) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -20,8 +29,11 @@ class KnownLine:
     meaning: str
     remedy: str
     in_image: str
+    unless: Unless
 
 
-def known(cause: Cause, pattern: str, meaning: str, remedy: str, in_image: str = "") -> KnownLine:
+def known(
+    cause: Cause, pattern: str, meaning: str, remedy: str, in_image: str = "", unless: Unless = _never
+) -> KnownLine:
     """A known line by the text of its pattern."""
-    return KnownLine(cause, re.compile(pattern), meaning, remedy, in_image or remedy)
+    return KnownLine(cause, re.compile(pattern), meaning, remedy, in_image or remedy, unless)

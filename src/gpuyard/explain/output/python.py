@@ -5,7 +5,7 @@ The texts are those of Python 3.11 and torch 1.13 to 2.9.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -78,6 +78,10 @@ def missing_module(module: str, python: RunPython, in_image: str) -> str:
     return f"did you mean {meant}? Else {remedy}" if (meant := _meant(module)) else remedy
 
 
+def _xformers_goes_on(lines: Sequence[str], at: int) -> bool:
+    return any("A matching Triton is not available" in line for line in lines[max(0, at - 12) : at])
+
+
 def _meant(module: str) -> str:
     """The well-known module of which this is a misspelling; `torchx` is none of torch."""
     name = module.partition(".")[0]
@@ -107,5 +111,6 @@ PYTHON_LINES = (
         "{module} isn't installed for {python}",
         "",  # `missing_module` says it
         "use an image that has it, or make one that has: `gpuyard build --requirements FILE`",
+        unless=_xformers_goes_on,
     ),
 )  # fmt: skip

@@ -105,6 +105,100 @@ def test_ordinary_output_says_nothing() -> None:
     assert diagnose(["step 803 loss 0.2", "RuntimeError: shapes differ", "CUDA is on", "x" * 100_000]) == []
 
 
+#: Warnings and notes as programs that go on print them.
+NOTICES = [
+    # The start script of NVIDIA's containers: shinit_v2, entrypoint.d; triton-inference-server/server#8279
+    """WARNING: CUDA Minor Version Compatibility mode ENABLED.
+  Using driver version 525.147.05 which has support for CUDA 12.0.  This container
+  was built with CUDA 12.9 and will be run in Minor Version Compatibility mode.
+  CUDA Forward Compatibility is preferred over Minor Version Compatibility for use
+  with this container but was unavailable:
+  [[System has unsupported display driver / cuda driver combination (CUDA_ERROR_SYSTEM_DRIVER_MISMATCH) cuInit()=803]]
+  See https://docs.nvidia.com/deploy/cuda-compatibility/ for details.""",
+    """WARNING: CUDA Minor Version Compatibility mode ENABLED.
+  Using driver version 510.108.03 which has support for CUDA 11.6.  This container
+  was built with CUDA 11.8 and will be run in Minor Version Compatibility mode.
+  CUDA Forward Compatibility is preferred over Minor Version Compatibility for use
+  with this container but was unavailable:
+  [[Forward compatibility was attempted on non supported HW (CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE) cuInit()=804]]""",
+    """WARNING: CUDA Minor Version Compatibility mode ENABLED.
+  CUDA Forward Compatibility is preferred over Minor Version Compatibility for use
+  with this container but was unavailable:
+  [[No CUDA-capable device is detected (CUDA_ERROR_NO_DEVICE) cuInit()=100]]""",
+    """NOTE: CUDA Forward Compatibility mode ENABLED.
+  Using CUDA 12.4 driver version 550.54.14 with kernel driver version 535.104.05.
+  See https://docs.nvidia.com/deploy/cuda-compatibility/ for details.""",
+    "NOTE: Legacy NVIDIA Driver detected.  Compatibility mode ENABLED.",
+    """NOTE: The SHMEM allocation limit is set to the default of 64MB.  This may be
+   insufficient for PyTorch.  NVIDIA recommends the use of the following flags:
+   docker run --gpus all --ipc=host --ulimit memlock=-1 --ulimit stack=67108864 ...""",
+    "NOTE: MOFED driver for multi-node communication was not detected.",
+    "WARNING: Detected NVIDIA GB10 GPU, which may not yet be supported in this version of the container",
+    "WARNING: Detected NVIDIA GeForce RTX 3090 GPU, which is not yet supported in this version of the container",
+    """WARNING: The NVIDIA Driver was not detected.  GPU functionality will not be available.
+   Use the NVIDIA Container Toolkit to start this container with GPU support; see""",
+    # TensorFlow
+    "I external/local_tsl/tsl/cuda/cudart_stub.cc:32] Could not find cuda drivers on your machine, GPU will not be used.",
+    "W tensorflow/stream_executor/platform/default/dso_loader.cc:64] Could not load dynamic library 'libcudart.so.11.0'; dlerror: "
+    "libcudart.so.11.0: cannot open shared object file: No such file or directory",
+    "W tensorflow/stream_executor/platform/default/dso_loader.cc:64] Could not load dynamic library 'libcuda.so.1'; dlerror: "
+    "libcuda.so.1: cannot open shared object file: No such file or directory",
+    "W tensorflow/compiler/xla/stream_executor/platform/default/dso_loader.cc:64] Could not load dynamic library 'libnvinfer.so.7'; "
+    "dlerror: libnvinfer.so.7: cannot open shared object file: No such file or directory",
+    "I tensorflow/stream_executor/cuda/cudart_stub.cc:29] Ignore above cudart dlerror if you do not have a GPU set up on your machine.",
+    "W tensorflow/compiler/tf2tensorrt/utils/py_utils.cc:38] TF-TRT Warning: Could not find TensorRT",
+    "E external/local_xla/xla/stream_executor/cuda/cuda_dnn.cc:9261] Unable to register cuDNN factory: Attempting to register factory "
+    "for plugin cuDNN when one has already been registered",
+    # JAX
+    "INFO:jax._src.xla_bridge:Unable to initialize backend 'rocm': NOT_FOUND: Could not find registered platform with name: \"rocm\"",
+    "INFO:jax._src.xla_bridge:Unable to initialize backend 'tpu': INTERNAL: Failed to open libtpu.so: libtpu.so: cannot open shared "
+    "object file: No such file or directory",
+    "An NVIDIA GPU may be present on this machine, but a CUDA-enabled jaxlib is not installed. Falling back to cpu.",
+    # torch, torchvision, xformers
+    "UserWarning: Can't initialize NVML",
+    "UserWarning: torch.cuda.amp.GradScaler is enabled, but CUDA is not available.  Disabling.",
+    "UserWarning: 'pin_memory' argument is set as true but no accelerator is found, then device pinned memory won't be used.",
+    "UserWarning: Attempting to run cuBLAS, but there was no current CUDA context! Attempting to set the primary context...",
+    "UserWarning: This DataLoader will create 16 worker processes in total. Our suggested max number of worker in current system is 8",
+    "FutureWarning: The pynvml package is deprecated. Please install nvidia-ml-py instead.",
+    "[W CUDAAllocatorConfig.h:28] Warning: expandable_segments not supported on this platform (function operator())",
+    "[W socket.cpp:697] [c10d] The client socket has failed to connect to [localhost]:29500 (errno: 99 - Cannot assign requested "
+    "address).",
+    "[W socket.cpp:464] [c10d] The server socket cannot be initialized on [::]:29500 (errno: 97 - Address family not supported by "
+    "protocol).",
+    "[rank0]:[W528 11:36:41.374093261 ProcessGroupNCCL.cpp:1505] Warning: WARNING: destroy_process_group() was not called before "
+    "program exit, which can leak resources.",
+    "torchvision/io/image.py:13: UserWarning: Failed to load image Python extension: libcudart.so.11.0: cannot open shared object "
+    "file: No such file or directory",
+    "torchvision/io/image.py:13: UserWarning: Failed to load image Python extension: 'libcudart.so.12: cannot open shared object "
+    "file: No such file or directory'If you don't plan on using image functionality from `torchvision.io`, you can ignore this",
+    "WARNING[XFORMERS]: xFormers can't load C++/CUDA extensions. xFormers was built for: PyTorch 2.1.2+cu121 with CUDA 1201",
+    """A matching Triton is not available, some optimizations will not be enabled
+Traceback (most recent call last):
+  File "/usr/lib/python3.11/site-packages/xformers/__init__.py", line 57, in _is_triton_available
+    import triton  # noqa
+ModuleNotFoundError: No module named 'triton'""",
+    # NCCL, DeepSpeed, bitsandbytes, vLLM, ptxas, torchrun
+    "NCCL INFO NET/Plugin : dlerror=libnccl-net.so: cannot open shared object file: No such file or directory No plugin found",
+    "NCCL INFO cudaDriverVersion 12040",
+    "[WARNING]  async_io requires the dev libaio .so object and headers but these were not found.",
+    "Could not find the bitsandbytes CUDA binary at PosixPath('/usr/lib/bitsandbytes/libbitsandbytes_cuda129.so')",
+    "The installed version of bitsandbytes was compiled without GPU support. 8-bit optimizers, 8-bit multiplication, and GPU "
+    "quantization are unavailable.",
+    "WARNING 06-12 [topk_topp_sampler.py:59] FlashInfer is not available. Falling back to the PyTorch-native implementation of "
+    "top-p & top-k sampling.",
+    "ptxas warning : Value of threads per SM for entry kernel is out of range. .minnctapersm will be ignored",
+    "Setting OMP_NUM_THREADS environment variable for each process to be 1 in default, to avoid your system being overloaded",
+    # NVIDIA's kernel module
+    "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  580.82.07  Release Build  (root@)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("notice", NOTICES, ids=range(len(NOTICES)))
+def test_a_notice_of_a_program_that_goes_on_is_no_cause(notice: str) -> None:
+    assert diagnose(notice.splitlines(), in_image=True) == []
+
+
 def remedy_of(module: str, *, in_image: bool = False, **known: Any) -> str:
     line = f"ModuleNotFoundError: No module named '{module}'"
     [found] = diagnose([line], python=RunPython(**known), in_image=in_image)
