@@ -13,7 +13,6 @@ from gpuyard.explain.causes import Cause
 from gpuyard.explain.output.known_lines import known
 
 OTHER_BUILD = "install a torch that has kernels for this GPU: `gpuyard image check` names a variant"
-_OTHER_LIBRARY = "install a build of it for this GPU, do without it, or choose other GPUs (--gpus MODEL:N)"
 _OTHER_GPU = "use an image that supports this GPU: `gpuyard image check` names one"
 
 #: A warning of torch's begins so, and has so many lines.
@@ -110,7 +109,7 @@ KERNEL_LINES = (
         r"GPU with CUDA capability (?P<major>\d+) (?P<minor>\d) is not supported",
         "flash-attention, or another library, has no kernels for this GPU, whose compute capability is "
         "{major}.{minor}",
-        _OTHER_LIBRARY,
+        "install a build of it for this GPU, do without it, or choose other GPUs (--gpus MODEL:N)",
     ),
     known(
         Cause.NO_KERNEL_IMAGE,
