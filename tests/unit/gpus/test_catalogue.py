@@ -155,6 +155,7 @@ SPELLINGS = {
     "Orin Nano": "Jetson-Orin-Nano",
     "jetson-orin-nano": "Jetson-Orin-Nano",
     "Orin NX": "Jetson-Orin-NX",
+    "NVIDIA Jetson Orin Nano Super Developer Kit": "Jetson-Orin-Nano",
     "RTX PRO 6000": "RTX-PRO-6000",
     "RTX 6000 Ada": "RTX-6000-Ada",
     "RTX 4070 Ti Super": "RTX-4070-Ti-SUPER",

@@ -38,10 +38,6 @@ def _does_without(lines: Sequence[str], at: int) -> bool:
     return "dlerror: " in lines[at] or "Failed to load image Python extension" in lines[at]
 
 
-def _is_available(lines: Sequence[str], at: int) -> bool:
-    return not any("UNAVAILABLE" in line for line in lines[at : at + 3])
-
-
 # In the order in which one line is tried: the texts with numbers before those that they contain.
 CUDA_LINES = (
     known(
@@ -95,7 +91,6 @@ CUDA_LINES = (
         "the image was made for driver {built} or newer, the node's is older, and the image's compat "
         "libraries don't work there",
         _OTHER_IMAGE,
-        unless=_is_available,
     ),
     known(
         Cause.DRIVER_TOO_OLD,
