@@ -18,7 +18,6 @@ script that travelled to an image finds the modules there as if it lay beside th
 
 It replaces itself by the command; 127 is the exit code when there is none, 126 when it can't run. As the
 first process of a container, with which all others end, it stays and starts the command: see `stay`.
-
 One file, standard library only, Python 3.6 and later: it is copied into images, or travels in a ConfigMap.
 """
 # pathlib would double the time that this takes.
@@ -34,8 +33,7 @@ import time
 if False:  # typing would cost every run's start
     from typing import Any
 
-#: EX_CONFIG of sysexits.h: what was asked for and what is there don't agree.
-EXIT_UNFIT = 78
+EXIT_UNFIT = 78  # EX_CONFIG of sysexits.h
 EXIT_USAGE = 64
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
@@ -114,7 +112,12 @@ def main(argv: "list[str]", dev: str = "/dev") -> int:
 
 def check(asked: int, dev: str) -> None:
     """Raises Unfit unless `asked` GPUs can be used."""
-    _check_nodes(dev)
+    given = "NVIDIA_VISIBLE_DEVICES=" + os.environ.get("NVIDIA_VISIBLE_DEVICES", "")
+    if not any(name.startswith(_NODES) for name in _names_in(dev)):
+        raise Unfit(
+            f"no GPU's device node is there: the container runtime didn't bring any in ({given}); "
+            "set the pod's runtimeClassName to nvidia, or see to the node's container toolkit"
+        )
     before = _open_files()
     driver_cuda, count = _ask_driver()
     # The command must not inherit what libcuda opened.
@@ -123,24 +126,15 @@ def check(asked: int, dev: str) -> None:
             os.set_inheritable(descriptor, False)
         except OSError:
             continue
+    capabilities = _names_in(os.path.join(dev, "nvidia-caps"))
+    instances = [name for name in capabilities if name.startswith("nvidia-cap") and name not in _MIG_MANAGING]
     # CUDA shows a process one MIG instance, however many it was given.
-    if count < (1 if _has_mig(dev) else asked):
-        raise Unfit(
-            f"CUDA sees only {count} (NVIDIA_VISIBLE_DEVICES={os.environ.get('NVIDIA_VISIBLE_DEVICES', '')}, "
-            f"CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', '')})"
-        )
+    if count < (1 if instances or (not capabilities and "MIG-" in given) else asked):
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        raise Unfit(f"CUDA sees only {count} ({given}, CUDA_VISIBLE_DEVICES={visible})")
     torch = find_torch(sys.path)
     if torch is not None:
         _check_torch(*torch, driver_cuda)
-
-
-def _check_nodes(dev: str) -> None:
-    if not any(name.startswith(_NODES) for name in _names_in(dev)):
-        raise Unfit(
-            "no GPU's device node is there: the container runtime didn't bring any in "
-            f"(NVIDIA_VISIBLE_DEVICES={os.environ.get('NVIDIA_VISIBLE_DEVICES', '')}); "
-            "set the pod's runtimeClassName to nvidia, or see to the node's container toolkit"
-        )
 
 
 def _ask_driver() -> "tuple[tuple[int, int], int]":
@@ -186,12 +180,10 @@ def _use_indexes() -> None:
 
 
 def _list_uuids() -> "list[str]":
-    """Of every GPU that CUDA could use here, in the order of the PCI bus; empty when it can't be asked.
-
-    CUDA reads the environment once in a process, so another one asks it.
-    """
+    """Of every GPU that CUDA could use here, in the order of the PCI bus; empty when it can't be asked."""
     import subprocess
 
+    # CUDA reads the environment once in a process, so another one asks it.
     environment = dict(os.environ, CUDA_DEVICE_ORDER="PCI_BUS_ID")
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     listing, quiet = [sys.executable, "-c", _LIST_UUIDS], subprocess.DEVNULL
@@ -202,21 +194,12 @@ def _list_uuids() -> "list[str]":
     return printed.decode("ascii", "replace").split()
 
 
-def _has_mig(dev: str) -> bool:
-    names = _names_in(os.path.join(dev, "nvidia-caps"))
-    if not names:
-        return "MIG-" in os.environ.get("NVIDIA_VISIBLE_DEVICES", "")
-    return any(name.startswith("nvidia-cap") and name not in _MIG_MANAGING for name in names)
-
-
 def _check_torch(version: str, cuda: str, driver_cuda: "tuple[int, int]") -> None:
     if cuda == "none":
         raise Unfit(f"torch {version} is built without CUDA: it would train on the CPU; install a CUDA build")
     major = cuda.partition(".")[0]
-    if not major.isdigit():
-        return
     # From CUDA 11 on a driver runs every minor version of its own major version, and all older ones.
-    if driver_cuda[0] < int(major):
+    if major.isdigit() and driver_cuda[0] < int(major):
         raise Unfit(
             f"torch {version} is built for CUDA {cuda}, while the driver is for CUDA {driver_cuda[0]}."
             f"{driver_cuda[1]}: it would train on the CPU; install a torch for CUDA {driver_cuda[0]}, "
@@ -225,10 +208,7 @@ def _check_torch(version: str, cuda: str, driver_cuda: "tuple[int, int]") -> Non
 
 
 def find_torch(path: "list[str]") -> "tuple[str, str] | None":
-    """The torch that `import torch` would find: its version and its CUDA ("12.4", "none", "" unknown).
-
-    From the names of the packages' metadata folders and torch/version.py, which is read as text.
-    """
+    """The torch that `import torch` would find: its version and its CUDA ("12.4", "none", "" unknown)."""
     for folder in path:
         names = _names_in(folder or ".")
         for name in names:
@@ -333,9 +313,8 @@ def _end_children(by: int, taken: "set[signal.Signals]") -> None:
 def _tell_children(by: int, due: "dict[int, float]") -> bool:
     """Signals each child at the time that `due` keeps here; False when there are none.
 
-    Tee isn't told in `python train.py | tee log`: it ends with its last writer, and what that prints while it
-    saves is to be read. What has another parent is told when that has ended, since it is our child then. A
-    program gets the signal of the stop if it handles it.
+    Tee isn't told in `python train.py | tee log`: it ends with its last writer, whose last words count.
+    What has another parent is told when that has ended: then it is our child.
     """
     (children, readers), now = _look(), time.monotonic()
     for pid, handled in children.items():

@@ -5,7 +5,7 @@ The last start is found in the pod's folder or, where that is lost, in the pod's
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from gpuyard.kube.objects import Manifest, key_of, uid_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.local.kubelet.back_off import BackOff
-from gpuyard.local.kubelet.image_pulls import Pull
+from gpuyard.local.kubelet.image_pulls import CannotGet, Images, Pull
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.pods.plan import NEVER, ON_FAILURE, Observed
 from gpuyard.local.kubelet.pods.status import ContainerRun, ContainerView
@@ -127,6 +127,20 @@ class ContainerState:
         self.failures = 1 if ran_s >= back_off.reset_s else self.failures + 1
         self.delay_s = back_off.delay_s(self.failures)
         self.not_before_s = now_s + self.delay_s
+
+    async def get_image(self, images: Images, back_off: BackOff, seconds: Callable[[], float]) -> str:
+        """Gets the image of the next start; says what failed, for an event, else nothing."""
+        name = str(self.spec["image"])
+        try:
+            self.pull.succeeded(await images.get(name, self.spec["imagePullPolicy"]))
+        except CannotGet as error:
+            self.pull.failed(error, back_off, seconds())
+            self.obstacle = (error.reason, error.message)
+            # Long enough to be seen before the back-off is.
+            self.not_before_s = seconds() + back_off.obstacle_s
+            return f'Failed to pull image "{name}": {error.message}'
+        self.obstacle, self.not_before_s = ("", ""), None
+        return ""
 
     def observed(self) -> Observed:
         """For the plan."""

@@ -12,19 +12,17 @@ from typing import Any, Literal
 from gpuyard import errors
 from gpuyard.kube.ages import Ages
 from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
-from gpuyard.kube.requests import effective_requests
 from gpuyard.kube.timestamps import later, parse_time
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
-from gpuyard.local.kubelet.containers import device_requests, start_container
+from gpuyard.local.kubelet.containers import start_container
 from gpuyard.local.kubelet.context import KubeletContext
-from gpuyard.local.kubelet.devices.manager import ContainerAllocation
-from gpuyard.local.kubelet.image_pulls import CannotGet
-from gpuyard.local.kubelet.pod_folders import PodFolder, PodRecord
+from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.pods.container_states import ContainerState, container_states, waiting_of
 from gpuyard.local.kubelet.pods.not_applied import not_applied
 from gpuyard.local.kubelet.pods.oom_kills import OomKills
 from gpuyard.local.kubelet.pods.plan import phase_of, plan, stop_grace_s
-from gpuyard.local.kubelet.pods.rejection import Rejection, admit, refused_by_devices
+from gpuyard.local.kubelet.pods.rejection import Rejection, refused_by_devices
+from gpuyard.local.kubelet.pods.reservation import Reservation
 from gpuyard.local.kubelet.pods.status import pod_status, rejected_status
 from gpuyard.local.kubelet.pods.writer import PodWriter
 from gpuyard.local.kubelet.volumes import write_config_maps
@@ -65,7 +63,7 @@ class PodWorker:
         self._now_s = context.seconds
         self._age = Ages(context.clock, self._now_s)
         self._age(self._started_at)
-        self._allocations: dict[str, ContainerAllocation] = {}
+        self._reservation = Reservation(context, pod, self._folder)
         self._writer = PodWriter(context.api, pod)
         self._oom_kills = OomKills(pod)
         self._ended_by: Rejection | None = None
@@ -176,11 +174,8 @@ class PodWorker:
         for state in self.states:
             if state.container is not None:
                 self._watch(state, state.container)
-        if any(state.current is not None for state in self.states):
-            self._context.held[self.uid] = effective_requests(self.pod["spec"])
+        if self._reservation.restore(self.states):
             self._admitted = self._annotated = self._mounted = True
-        if record := self._folder.read_record():
-            self._context.ports.keep(self.uid, record.master_port)
         seconds = self.pod["spec"].get("activeDeadlineSeconds")
         ends = [s.current.exit for s in self.states if not s.is_init and s.current and s.current.exit]
         if seconds is not None and any(e.finished_at >= later(self._started_at, seconds) for e in ends):
@@ -193,28 +188,20 @@ class PodWorker:
 
     async def _admit(self, now_s: float) -> Rejection | float | None:
         """Reserves what the pod asks for; a moment when that is to be tried again."""
-        context, spec = self._context, self.pod["spec"]
-        requests = effective_requests(spec)
-        others = [held for uid, held in context.held.items() if uid != self.uid]
-        rejection = admit(requests, others, context.node.allocatable)
-        if rejection is not None:
-            return rejection
-        context.held[self.uid] = requests
+        context = self._context
         try:
-            for state in self.states:
-                self._allocations[state.name] = await self._allocate(state)
-            self._folder.write_record(PodRecord(*key_of(self.pod), context.ports.take(self.uid)))
+            rejection = await self._reservation.take(self.states)
         except (errors.CheckpointError, errors.ProcessError) as error:
             # It passes, as a full disk does: the pod keeps what it has, and says what it waits for.
             for state in self.states:
                 state.obstacle = ("CreateContainerError", error.in_one_line)
             return await self._report(now_s + context.back_off.obstacle_s)
         except errors.DeviceError as error:
-            del context.held[self.uid]
-            await context.devices.release(self.uid)
             if asyncio.get_running_loop().time() < context.devices_due_s:
                 return now_s + _RETRY_S
             return refused_by_devices(error.message)
+        if rejection is not None:
+            return rejection
         for state in self.states:
             state.obstacle = ("", "")
         self._admitted = True
@@ -225,14 +212,8 @@ class PodWorker:
         context, spec = self._context, self.pod["spec"]
         applied = context.runtimes.choose(image=not self._is_process).applied
         fields = not_applied(spec, applied)
-        await self._writer.annotate(applied.isolation, list(self._allocations.values()), fields)
+        await self._writer.annotate(applied.isolation, list(self._reservation.allocations.values()), fields)
         self._annotated = True
-
-    async def _allocate(self, state: ContainerState) -> ContainerAllocation:
-        key = key_of(self.pod)
-        return await self._context.devices.allocate(
-            self.uid, key.namespace, key.name, state.name, device_requests(state.spec), reusable=state.is_init
-        )
 
     async def _reject(self, rejection: Rejection) -> None:
         log.info("pod %s: %s", key_of(self.pod), rejection.message)
@@ -268,8 +249,8 @@ class PodWorker:
             self._get_image(state)
             return
         try:
-            allocation = self._allocations.pop(state.name, None) or await self._allocate(state)
-            port, image = context.ports.take(self.uid), state.pull.image
+            allocation = await self._reservation.devices_of(state)
+            port, image = self._reservation.master_port, state.pull.image
             container = await start_container(context, self.pod, state.spec, attempt, allocation, port, image)
         except errors.StartError as error:
             state.begin(None, context.clock(), self._now_s())
@@ -305,16 +286,8 @@ class PodWorker:
             )
 
     async def _pull(self, state: ContainerState) -> None:
-        context, name = self._context, state.spec["image"]
-        try:
-            state.pull.succeeded(await context.images.get(name, state.spec["imagePullPolicy"]))
-            state.obstacle, state.not_before_s = ("", ""), None
-        except CannotGet as error:
-            state.pull.failed(error, context.back_off, self._now_s())
-            state.obstacle = (error.reason, error.message)
-            # Long enough to be seen before the back-off is.
-            state.not_before_s = self._now_s() + context.back_off.obstacle_s
-            self._tell("Warning", "Failed", f'Failed to pull image "{name}": {error.message}')
+        if failure := await state.get_image(self._context.images, self._context.back_off, self._now_s):
+            self._tell("Warning", "Failed", failure)
         self._wake.set()
 
     def _watch(self, state: ContainerState, container: Container) -> None:
@@ -349,9 +322,7 @@ class PodWorker:
         for state in self.states:
             if state.pull.task is not None:
                 state.pull.task.cancel()
-        await context.devices.release(self.uid)
-        context.ports.give_back(self.uid)
-        context.held.pop(self.uid, None)
+        await self._reservation.give_back()
         await asyncio.to_thread(self._folder.remove_volumes)
         if self.is_removed:
             return
