@@ -32,9 +32,6 @@ async def test_only_snapshots_go_with_their_jobs(api: ObjectApi, tmp_path: Path,
     folder = tmp_path / "snapshots"
     for path in (folder / OURS, folder / "keep", tmp_path / "keep"):
         path.mkdir(parents=True)
-    left = folder / "left-0123456789ab"
-    left.mkdir()
-    os.utime(left, (0, 0))
     jobs = Informer(api, JOBS)
     snapshots = Snapshots(folder, jobs)
     await _make_job(api, "odd", name)
@@ -42,7 +39,7 @@ async def test_only_snapshots_go_with_their_jobs(api: ObjectApi, tmp_path: Path,
     await _make_job(api, "copy", OURS)
     async with asyncio.TaskGroup() as group, asyncio.timeout(60):
         tasks = [group.create_task(jobs.run()), group.create_task(snapshots.run())]
-        await until_async(lambda: not left.exists(), "what nobody owns is removed")
+        await until_async(lambda: len(jobs.objects) == 3, "the Jobs are known")
         for job in ("odd", "ours"):
             await api.delete(JOBS, job, "default", propagation=Propagation.BACKGROUND)
         await until_async(lambda: len(jobs.objects), "one Job is left", lambda count: count <= 1)
@@ -52,3 +49,40 @@ async def test_only_snapshots_go_with_their_jobs(api: ObjectApi, tmp_path: Path,
         for task in tasks:
             task.cancel()
     assert (folder / "keep").exists() and (tmp_path / "keep").exists()
+
+
+@pytest.mark.parametrize("moment", [0, 4_000_000_000])
+async def test_what_no_submit_claims_is_removed_whatever_the_clock_said(
+    api: ObjectApi, tmp_path: Path, moment: int
+) -> None:
+    kept, left = (tmp_path / f"{name}-0123456789ab" for name in ("kept", "left"))
+    for path in (kept, left):
+        path.mkdir()
+        os.utime(path, (moment, moment))
+    jobs = Informer(api, JOBS)
+    snapshots = Snapshots(tmp_path, jobs, submit_timeout_s=0.05)
+    await _make_job(api, "kept", kept.name)
+    async with asyncio.TaskGroup() as group, asyncio.timeout(60):
+        tasks = [group.create_task(jobs.run()), group.create_task(snapshots.run())]
+        await until_async(lambda: not left.exists(), "what nobody owns is removed")
+        for task in tasks:
+            task.cancel()
+    assert kept.exists()
+
+
+async def test_a_submit_under_way_at_the_start_keeps_its_snapshot(api: ObjectApi, tmp_path: Path) -> None:
+    (tmp_path / OURS).mkdir()
+    os.utime(tmp_path / OURS, (0, 0))
+    jobs = Informer(api, JOBS)
+    snapshots = Snapshots(tmp_path, jobs)
+    await _make_job(api, "other", "other-0123456789ab")
+    (tmp_path / "other-0123456789ab").mkdir()
+    async with asyncio.TaskGroup() as group, asyncio.timeout(60):
+        tasks = [group.create_task(jobs.run()), group.create_task(snapshots.run())]
+        await until_async(lambda: len(jobs.objects) == 1, "the Jobs are known")
+        await api.delete(JOBS, "other", "default", propagation=Propagation.BACKGROUND)
+        # They are removed one after another, so ours would be gone by then.
+        await until_async(lambda: not (tmp_path / "other-0123456789ab").exists(), "the other is removed")
+        assert (tmp_path / OURS).exists()
+        for task in tasks:
+            task.cancel()
