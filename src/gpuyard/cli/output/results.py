@@ -20,7 +20,14 @@ def print_json(value: object) -> None:
     """One indented JSON document."""
     import orjson
 
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        import json
+
+        # A folder's name may be no UTF-8: its bytes are escaped then.
+        text = json.dumps(value, indent=2).encode() + b"\n"
+    sys.stdout.buffer.write(text)
     sys.stdout.buffer.flush()
 
 

@@ -14,6 +14,7 @@ from gpuyard.runs.submitting.program import check_program, find_program, quoted_
 from gpuyard.workloads.command import is_by_path, needed_script, resolve_command
 from gpuyard.workloads.resolved_run import HostContext
 from gpuyard.workloads.spec.run_spec import RunSpec
+from gpuyard.workloads.spec.text_tree import is_text
 
 _SHIM_TIMEOUT_S = 20
 
@@ -47,9 +48,30 @@ def host_context(spec: RunSpec, base: Path, environ: Mapping[str, str]) -> HostC
         pythonpath=environ.get("PYTHONPATH", ""),
         virtual_env=virtual_env if virtual_env and python.is_relative_to(virtual_env) else "",
     )
+    _check_text(context)
     own_path = spec.env.get("PATH")
     check_program(argv, workdir, own_path or context.search_path, own_path=bool(own_path))
     return context
+
+
+def _check_text(context: HostContext) -> None:
+    """Raises UsageError for bytes that are no UTF-8: a shell hands on any, and the API takes only text."""
+    values = {
+        "the workdir": context.workdir,
+        "the path of the interpreter": context.python,
+        "PATH": context.path,
+        "HOME": context.home,
+        "USER": context.user,
+        "LANG": context.lang,
+        "PYTHONPATH": context.pythonpath,
+        "VIRTUAL_ENV": context.virtual_env,
+    }
+    for what, value in values.items():
+        if not is_text(value):
+            raise errors.UsageError(
+                f"{what} isn't text in UTF-8: {os.fsencode(value)!r}",
+                remedy="rename what it names" if what.startswith("the ") else f"set {what} to other text",
+            )
 
 
 def _check_script(workdir: Path, script: str, if_a_line: errors.UsageError | None) -> None:

@@ -19,10 +19,20 @@ from gpuyard.workloads.spec.model import SPEC, parse_run, unknown_key
 from gpuyard.workloads.spec.overrides import Flag, FlagLayer
 from gpuyard.workloads.spec.schema import Findings
 from gpuyard.workloads.spec.shell_variables import expand
-from gpuyard.workloads.spec.text_tree import Node, Path, Tree, UnreadableYaml, format_path
+from gpuyard.workloads.spec.text_tree import (
+    Node,
+    Path,
+    Tree,
+    UnreadableYaml,
+    format_path,
+    is_text,
+    places_of_no_text,
+)
 
 if TYPE_CHECKING:
     from decimal import Decimal
+
+_NO_TEXT = "the value isn't text in UTF-8"
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,7 @@ def load_spec(
     found = SPEC(tree.root, (), findings)
     env, unset = _fill_env(tree.root.get("env"), shell, layer.flags)
     misnamed = {path for path, _ in findings.all}
+    unset += [(path, _NO_TEXT) for path in places_of_no_text(tree.root) if path[0] != "env"]
     unset = [(path, message) for path, message in unset if path not in misnamed]
     wrong = (*findings.all, *unset, *_across(tree.root, layer.flags))
     problems += [where.problem(path, message) for path, message in wrong]
@@ -189,14 +200,10 @@ def _fill_env(
             remedy = f"export {name}, or give it a value ({empty} for an empty one)"
             problems.append((path, f"has no value and isn't set in your shell; {remedy}"))
         elif isinstance(text, str):
-            if not _is_plain(text):
-                problems.append((path, "the value isn't text in UTF-8"))
+            if not is_text(text):
+                problems.append((path, _NO_TEXT))
             env[name] = text
     return env, problems
-
-
-def _is_plain(text: str) -> bool:
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _across(root: Mapping[str, Node], flags: Mapping[Path, str]) -> Iterator[tuple[Path, str]]:

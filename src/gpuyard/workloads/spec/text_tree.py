@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -44,3 +45,21 @@ def format_path(path: Path) -> str:
         else:
             text += f".{part}" if text else part
     return text
+
+
+def is_text(value: str) -> bool:
+    """Whether the API and a process take it: UTF-8, without NUL. Any other byte of a shell is half a surrogate
+    pair here."""
+    return "\0" not in value and (
+        value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
+    )
+
+
+def places_of_no_text(node: Node, path: Path = ()) -> Iterator[Path]:
+    """Where a tree has values that aren't text."""
+    if isinstance(node, str):
+        if not is_text(node):
+            yield path
+        return
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node or ()):
+        yield from places_of_no_text(value, (*path, key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import subprocess
@@ -193,3 +194,8 @@ def test_the_status_line_on_a_terminal_is_rewritten_in_place() -> None:
 )
 def test_what_is_there_is_never_nothing(size: int, text: str) -> None:
     assert megabytes(size) == text
+
+
+def test_json_of_a_name_that_is_no_text(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    print_json({"folder": "/a\udcff"})
+    assert json.loads(capfdbinary.readouterr().out) == {"folder": "/a\udcff"}

@@ -96,6 +96,22 @@ def test_what_is_not_there_is_named(spec: RunSpec, message: str, tmp_path: Path)
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("name", ["PATH", "HOME", "USER", "LANG", "PYTHONPATH"])
+def test_a_variable_of_the_shell_that_is_no_text_is_named(name: str, tmp_path: Path) -> None:
+    environ = {"PATH": "/usr/bin:/bin"}
+    environ[name] = environ.get(name, "") + ":/a\udcff"
+    with pytest.raises(errors.UsageError, match=rf"{name} isn't text in UTF-8: b'.*\\xff'") as caught:
+        host_context(SPEC, tmp_path, environ)
+    assert caught.value.remedy == f"set {name} to other text"
+
+
+def test_a_workdir_whose_name_is_no_text(tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff"))
+    odd.mkdir()
+    with pytest.raises(errors.UsageError, match=r"the workdir isn't text in UTF-8: b'.*a\\xff'"):
+        host_context(SPEC, odd, {"PATH": "/usr/bin:/bin"})
+
+
 def test_scripts_that_are_there_pass(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("")
     (tmp_path / "folder.py").mkdir()

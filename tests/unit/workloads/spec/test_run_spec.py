@@ -370,6 +370,10 @@ def test_a_slip_is_told_with_its_place_and_remedy(text: str, expected: tuple[str
         ({"tolerations": (":",)}, "--toleration", "write for example"),
         ({"run": ("",)}, "the command", "nothing to run"),
         ({"image": "a", "workdir": "b"}, "--workdir", "absolute"),
+        ({"run": ("echo", "a\ud800")}, "the command", "isn't text in UTF-8"),
+        ({"run": "echo \udcff"}, "the command", "isn't text in UTF-8"),
+        ({"workdir": "/a\0b"}, "--workdir", "isn't text in UTF-8"),
+        ({"env": ("A=\udcff",)}, "--env A", "isn't text in UTF-8"),
     ],
 )
 def test_a_problem_of_a_flag_names_the_flag(flags: dict[str, Any], path: str, part: str) -> None:
