@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.small_disk import mounted
 from tests.waiting import until
 
 from .conftest import Yard, make_yard
+from .shell import NOWHERE
 
 
 @pytest.fixture(params=["tmpfs", "ext4"])
@@ -64,7 +66,7 @@ def test_runs_end_and_are_removed_on_a_full_disk(small_yard: Yard) -> None:
     until(lambda: _condition(yard, "DiskPressure")["status"] == "True", "the node says so")
     assert str(yard.home) in _condition(yard, "DiskPressure")["message"]
     assert _condition(yard, "Ready")["status"] == "True"
-    assert "MiB are needed" in yard.call("doctor").out
+    assert "8 MiB are needed: until then new runs may be refused, or wait" in yard.call("doctor").out
 
     ballast.unlink()
     # It was refused at once, or it waited for space.
@@ -72,6 +74,19 @@ def test_runs_end_and_are_removed_on_a_full_disk(small_yard: Yard) -> None:
     assert submitted.code == 0 or "no space left" in submitted.err, submitted
     assert "seen" in yard.ok("run", "--gpus", "8", "--", "echo", "seen")
     until(lambda: _condition(yard, "DiskPressure")["status"] == "False", "the node says so")
+
+
+def test_runs_start_on_a_disk_that_is_nearly_full(small_yard: Yard) -> None:
+    yard = small_yard
+    with (yard.home / "ballast").open("wb") as ballast:
+        os.posix_fallocate(ballast.fileno(), 0, shutil.disk_usage(yard.home).free - (32 << 20))
+    ran = yard.call("run", "--gpus", "8", "--", "echo", "seen")
+    assert (ran.code, ran.out) == (0, "seen\n")
+    assert f"the disk that holds {yard.home} is nearly full: " in ran.err
+    yard.ok("run", "-d", "--wait", "-n", "waits", *NOWHERE[1:], "--", "true")
+    assert "full" not in yard.ok("explain", "waits")
+    assert "MiB are needed" not in yard.call("doctor").out
+    assert _condition(yard, "DiskPressure")["status"] == "False"
 
 
 def test_a_run_that_gets_its_gpus_on_a_full_disk_waits_for_space(small_yard: Yard) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gpuyard import errors
 from gpuyard.cli.output.notices import print_notice
-from gpuyard.local.disk import shortage
+from gpuyard.local.disk import disk_warning
 from gpuyard.local.paths import find_paths
 from gpuyard.runs.notices import Notice
 from gpuyard.runs.target import Target, goes_to_yard, open_target
@@ -67,8 +67,8 @@ async def _call(
     # What a library logs isn't for the user: commands say themselves what matters, once and in their words.
     logging.getLogger("gpuyard").addHandler(logging.NullHandler())
     async with open_target(context, namespace, print_notice) as target:
-        if target.is_yard and (problem := shortage(find_paths(os.environ).data_dir)):
-            print_notice(Notice(f"{problem}; until then new runs are refused or wait"))
+        if target.is_yard and (text := disk_warning(find_paths(os.environ).data_dir)):
+            print_notice(Notice(text))
         try:
             return await work(target)
         finally:

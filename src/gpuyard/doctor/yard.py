@@ -19,9 +19,9 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_NO_GPUS,
     LABEL_GPU_MODEL,
 )
-from gpuyard.local.disk import LEAST_FREE_BYTES, MIB
+from gpuyard.local.disk import LEAST_FREE_BYTES, MIB, REFUSED_OR_WAIT
 
-#: The store stops taking writes when the disk is full; logs and images need room as well.
+#: Logs, checkpoints and images need room.
 _LITTLE_BYTES = 2048 * MIB
 #: Objects that a message names.
 _MAX_NAMED = 5
@@ -50,7 +50,8 @@ def _disk(facts: YardFacts) -> Check:
     remedy = "free some space: `gpuyard rm NAME` works on a full disk, too, and takes a run's logs along; "
     remedy += "or set GPUYARD_HOME to a folder elsewhere"
     if facts.free_bytes < LEAST_FREE_BYTES:
-        return broken("disk", f"{text}, {LEAST_FREE_BYTES // MIB} MiB are needed", remedy)
+        needed = f"{LEAST_FREE_BYTES // MIB} MiB are needed: until then {REFUSED_OR_WAIT}"
+        return broken("disk", f"{text}, {needed}", remedy)
     if facts.free_bytes < _LITTLE_BYTES:
         return warning("disk", text, remedy)
     if facts.bounds_logs:

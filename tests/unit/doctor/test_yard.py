@@ -80,7 +80,13 @@ def test_a_stopped_yard() -> None:
             CheckState.BROKEN,
             "another",
         ),
-        ({"free_bytes": 1 << 20}, "disk", CheckState.BROKEN, "1 MiB free for /data"),
+        (
+            {"free_bytes": 1 << 20},
+            "disk",
+            CheckState.BROKEN,
+            "1 MiB free for /data, 8 MiB are needed: until then new runs may be refused, or wait",
+        ),
+        ({"free_bytes": 32 << 20}, "disk", CheckState.WARNING, "32 MiB free for /data"),
         ({"free_bytes": 1 << 30}, "disk", CheckState.WARNING, "1024 MiB free"),
         ({"bounds_logs": False}, "disk", CheckState.WARNING, "logs of runs grow without bound"),
         (

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.local.disk import KEEP_SIZE, fallocate, frees_fronts
+from gpuyard.local.disk import KEEP_SIZE, disk_warning, fallocate, frees_fronts, shortage
+from tests.small_disk import mounted
 
 
 @pytest.fixture
@@ -22,6 +23,24 @@ def ramfs(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("can't mount a file system")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "full", "said"),
+    [
+        (4, True, "is full: 4 MiB are free, 8 MiB are needed; until then new runs may be refused, or wait"),
+        (20, False, "is nearly full: 20 MiB are free; below 8 MiB new runs may be refused, or wait"),
+        (100, False, ""),
+    ],
+)
+def test_what_is_said_by_what_is_free(megabytes: int, full: bool, said: str) -> None:
+    with mounted("tmpfs", megabytes) as folder:
+        assert bool(shortage(folder)) == full
+        assert disk_warning(folder) == (said and f"the disk that holds {folder} {said}")
+
+
+def test_nobody_can_tell(tmp_path: Path) -> None:
+    assert disk_warning(tmp_path / "gone") == ""
 
 
 def test_a_front_is_freed_where_the_file_system_can(tmp_path: Path) -> None:

@@ -48,8 +48,7 @@ def format_path(path: Path) -> str:
 
 
 def is_text(value: str) -> bool:
-    """Whether the API and a process take it: UTF-8, without NUL. Any other byte of a shell is half a surrogate
-    pair here."""
+    """Whether the API and a process take it: UTF-8, no NUL. Other bytes are half a surrogate pair each."""
     return "\0" not in value and (
         value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
     )

@@ -9,7 +9,7 @@ import pytest
 from gpuyard.explain.ladder import climb
 from gpuyard.explain.run_objects import RunObjects
 
-FULL = "the disk that holds /home/u/yard is full: 3 MiB are free, 64 MiB are needed"
+FULL = "the disk that holds /home/u/yard is full: 3 MiB are free, 8 MiB are needed"
 NO_SPACE = "can't write the device checkpoint /home/u/yard/devices.json: No space left on device"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.kube.objects import ObjectKey
+from gpuyard.local.disk import shortage
 from gpuyard.local.store import Change, Store, Stored
 from tests.small_disk import mounted
 
@@ -148,6 +150,20 @@ async def test_changes_and_deletions_have_a_reserve_on_a_full_disk(disk: Path) -
     assert {s.key: s.value for s in store.list("pods", None)[0]} == shown
     await store.write(_delete(store.list("pods", None)[0][0]))
     ballast.unlink()
+    await store.write(_create("after"))
+    await store.close()
+
+
+async def test_what_does_not_count_as_full_takes_new_objects_whatever_was_before(disk: Path) -> None:
+    store = await Store.open(disk / "store.db")
+    made = await store.write(_create("before"))
+    ballast = _fill(disk)
+    await _fill_up(store)
+    await store.write(_replace(made))
+    with pytest.raises(errors.StoreFull):
+        await store.write(_create("refused"))
+    while shortage(disk):
+        os.truncate(ballast, ballast.stat().st_size - (64 << 10))
     await store.write(_create("after"))
     await store.close()
 
