@@ -27,7 +27,7 @@ Examples:
     "since_s",
     type=Span(),
     metavar="TIME",
-    help="Only what is newer, such as 90s or 10m; on a yard all of an attempt that printed in that time.",
+    help="Only what is newer, such as 90s or 10m; on a yard, whose lines have no times, whole attempts.",
 )
 @click.option("--timestamps", is_flag=True, help="On a cluster: each line with its time.")
 def command(
