@@ -72,7 +72,7 @@ def test_the_chart_renders_to_an_install(helm: str, tmp_path: Path, name: str) -
     file = tmp_path / "values.json"
     file.write_text(json.dumps({"image": IMAGE, **values}))
     command = [helm, "template", "gpuyard", str(ROOT / "deploy/helm/gpuyard"), f"--values={file}"]
-    done = subprocess.run([*command, "--kube-version=1.34.0"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "--kube-version=1.37.0"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert parsed(done.stdout) == by_name(install(options))
 

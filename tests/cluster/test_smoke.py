@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +13,10 @@ from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
 from tests.cluster.harness.objects import Pods, container
 from tests.cluster.harness.parts import DNS_ADDRESS, FRONT_PROXY
+from tests.contract.recordings import NEWEST
 from tests.waiting import until
 
+TOOLS = Path(__file__).parents[2] / "tools/cluster"
 NODES = ("node-a", "node-b")
 #: Gets / by HTTP; Debian's static busybox has a wget that crashes.
 GET = r"printf 'GET / HTTP/1.0\r\n\r\n' | nc {host} {port}"
@@ -24,8 +29,19 @@ def test_both_nodes_are_ready(cluster: Cluster) -> None:
 def test_versions_are_those_that_were_asked_for(cluster: Cluster) -> None:
     nodes = json.loads(cluster.kubectl("get", "nodes", "-o=json"))["items"]
     info = [node["status"]["nodeInfo"] for node in nodes]
-    assert {node["kubeletVersion"] for node in info} == {"v1.34.3"}
-    assert {node["containerRuntimeVersion"].split("+")[0] for node in info} == {"containerd://2.1.5"}
+    kubernetes = _required(f"kubernetes/{os.environ.get('KUBERNETES', NEWEST)}", "k8s.io/kubernetes")
+    assert cluster.version == kubernetes
+    assert {node["kubeletVersion"] for node in info} == {kubernetes}
+    containerd = _required("containerd", "github.com/containerd/containerd/v2")
+    assert {node["containerRuntimeVersion"] for node in info} == {f"containerd://{containerd[1:]}+unknown"}
+
+
+def _required(folder: str, module: str) -> str:
+    """The version of a module that a part's go.mod asks for."""
+    text = (TOOLS / folder / "go.mod").read_text()
+    found = re.search(rf"^\s*{re.escape(module)} (v\S+)", text, re.MULTILINE)
+    assert found
+    return found[1]
 
 
 @pytest.mark.parametrize("node", NODES)

@@ -21,9 +21,7 @@ def main() -> int:
     options = parser.parse_args()
     cases = [case for case in load_cases().values() if options.only in case.id]
     if not options.yard:
-        recordings.save(
-            recordings.KUBERNETES, {**recordings.load(recordings.KUBERNETES), **_of_kubernetes(cases)}
-        )
+        _record_kubernetes(cases)
     with targets.yard() as target:
         found = _checked(run_cases(cases, target))
     unlike = _unlike(found)
@@ -35,12 +33,23 @@ def main() -> int:
     return 1 if unlike else 0
 
 
-def _of_kubernetes(cases: list[Case]) -> dict[str, Any]:
+def _record_kubernetes(cases: list[Case]) -> None:
+    """Keeps what the cluster does; of an older Kubernetes where it differs from the newest."""
+    minor, found = _of_kubernetes(cases)
+    path, truth = recordings.of_kubernetes(minor), recordings.load(recordings.KUBERNETES)
+    known = {**recordings.load(path), **found}
+    if minor != recordings.NEWEST:
+        known = {name: seen for name, seen in known.items() if seen != truth.get(name)}
+    recordings.save(path, known)
+
+
+def _of_kubernetes(cases: list[Case]) -> tuple[str, dict[str, Any]]:
+    """Its minor version, and what it did."""
     running = Cluster.open(DEFAULT_FOLDER)
     cluster = running or Cluster.up(DEFAULT_FOLDER, lambda line: print(line, file=sys.stderr))
     try:
         with targets.kubernetes(cluster) as target:
-            return _checked(run_cases(cases, target))
+            return cluster.minor, _checked(run_cases(cases, target))
     finally:
         if running is None:
             Cluster.down(DEFAULT_FOLDER)

@@ -1,7 +1,7 @@
 """Recorded observations, and the page that is made of them.
 
-`recorded/kubernetes.json` has what the real kube-apiserver does in every case, `recorded/yard.json` what the
-yard does in those of `differences`.
+`recorded/kubernetes.json` has what the real kube-apiserver does in every case, `kubernetes-1.35.json` what
+that older one does otherwise, and `yard.json` what the yard does in the cases of `differences`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from tests.contract.registry import Case, load_cases
 
 _RECORDED = Path(__file__).with_name("recorded")
 KUBERNETES = _RECORDED / "kubernetes.json"
+#: The version that it is of.
+NEWEST = "1.37"
 YARD = _RECORDED / "yard.json"
 PAGE = Path(__file__).parents[2] / "docs/reference/conformance.md"
 
@@ -25,7 +27,7 @@ _HEAD = """\
 
 <!-- Written by `make conformance` from tests/contract. -->
 
-The same {count} cases of API behaviour ran against the yard and against a real Kubernetes 1.34 (etcd,
+The same {count} cases of API behaviour ran against the yard and against a real Kubernetes {newest} (etcd,
 kube-apiserver, controllers, scheduler and kubelet). In {equal} the yard does the same, in {different} it
 differs, {unserved} it doesn't serve. A case compares whole answers: codes, reasons, messages, field paths,
 and what is stored.
@@ -39,6 +41,11 @@ _VERDICTS = ("equal", "different", "unserved")
 def load(path: Path) -> dict[str, Any]:
     """Observations by case; none when nothing was recorded."""
     return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def of_kubernetes(minor: str) -> Path:
+    """What a version does; of an older one, where it differs from the newest."""
+    return KUBERNETES if minor == NEWEST else _RECORDED / f"kubernetes-{minor}.json"
 
 
 def save(path: Path, observations: Mapping[str, Any]) -> None:
@@ -67,15 +74,34 @@ def page() -> str:
     for case in load_cases().values():
         areas.setdefault(case.area, []).append(case)
     counts = Counter(verdict(case) for cases in areas.values() for case in cases)
-    lines = [_HEAD.format(count=counts.total(), **{name: counts[name] for name in _VERDICTS})]
+    lines = [_HEAD.format(newest=NEWEST, count=counts.total(), **{name: counts[name] for name in _VERDICTS})]
     lines += ["| area | equal | different | unserved |", "| --- | --- | --- | --- |"]
     for area, cases in areas.items():
         found = Counter(map(verdict, cases))
         lines.append(f"| [{area}](#{area}) | " + " | ".join(str(found[name]) for name in _VERDICTS) + " |")
+    lines += _older()
     for area, cases in areas.items():
         lines += ["", f"## {area.capitalize()}", "", "| behaviour | yard |", "| --- | --- |"]
         lines += [f"| {_cell(case.title)} | {_cell(_result(case))} |" for case in cases]
     return "\n".join(lines) + "\n"
+
+
+def _older() -> list[str]:
+    """What older versions do otherwise."""
+    lines = [
+        "",
+        "## Older Kubernetes",
+        "",
+        f"These cases go otherwise than on {NEWEST}, which the yard follows.",
+        "",
+    ]
+    lines += ["| behaviour | on |", "| --- | --- |"]
+    older: dict[str, list[str]] = {}
+    for path in sorted(_RECORDED.glob("kubernetes-*.json")):
+        for name in load(path):
+            older.setdefault(name, []).append(path.stem.removeprefix("kubernetes-"))
+    cases = load_cases()
+    return lines + [f"| {_cell(cases[name].title)} | {', '.join(minors)} |" for name, minors in older.items()]
 
 
 def _result(case: Case) -> str:

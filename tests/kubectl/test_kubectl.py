@@ -348,7 +348,7 @@ def test_get_watch_only(yard: Yard, namespace: str) -> None:
 
 def test_version_and_resources(yard: Yard) -> None:
     version = orjson.loads(yard.kubectl("version", "-o", "json"))["serverVersion"]
-    assert version["gitVersion"].startswith("v1.34.0+gpuyard-")
+    assert version["gitVersion"].startswith("v1.37.0+gpuyard-")
     resources = [row[0] for row in rows(yard.kubectl("api-resources", "--no-headers"))]
     assert resources == [
         "configmaps", "events", "namespaces", "nodes", "pods", "secrets", "serviceaccounts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -81,6 +82,17 @@ class Cluster:
         """Name of the cluster's cgroup below the root of every hierarchy."""
         return f"gpuyard-cluster-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}"
 
+    @functools.cached_property
+    def version(self) -> str:
+        """Of its parts, as they report it: `v1.37.2`."""
+        reported = json.loads(self.kubectl("version", "-o=json"))
+        return str(reported["serverVersion"]["gitVersion"])
+
+    @property
+    def minor(self) -> str:
+        """`1.37`."""
+        return ".".join(self.version.removeprefix("v").split(".")[:2])
+
     # What a test does with it.
 
     def kubectl(self, *arguments: str, stdin: object = None, timeout_s: float = 60) -> str:
@@ -104,8 +116,9 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For kubectl."""
-        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "KUBECONFIG": str(self.kubeconfig)}
+        """For kubectl: the cluster's own."""
+        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
+        return {"PATH": path, "HOME": str(self.folder), "KUBECONFIG": str(self.kubeconfig)}
 
     def on_node(self, node: str, *argv: str) -> str:
         """Runs a command as a process of the node's machine."""
@@ -295,7 +308,7 @@ class Cluster:
     def _argv(self, name: str, node: str) -> list[str]:
         built, pki = self.folder / "bin", self.folder / "pki"
         if name == "etcd":
-            return parts.etcd(self.folder / "etcd")
+            return parts.etcd(built, self.folder / "etcd")
         if name == "registry":
             return ["docker-registry", "serve", str(self.folder / "registry.yaml")]
         if name == "kube-apiserver":

@@ -60,10 +60,10 @@ def nodes(folder: Path) -> tuple[Node, ...]:
     )
 
 
-def etcd(data: Path) -> list[str]:
+def etcd(bin: Path, data: Path) -> list[str]:
     """Etcd, durable as in production."""
     return [
-        "etcd",
+        str(bin / "etcd"),
         f"--data-dir={data}",
         f"--listen-client-urls={_ETCD}",
         f"--advertise-client-urls={_ETCD}",
@@ -83,9 +83,7 @@ def apiserver(bin: Path, pki: Path) -> list[str]:
         f"--service-cluster-ip-range={SERVICE_NETWORK}",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction,ExtendedResourceToleration",
-        # Debian's etcd can't tell how far a watch is: a watch that begins with what there is would fail after
-        # it began, and clients would list again and again. What is off is refused at once, and they watch.
-        "--feature-gates=ResourceHealthStatus=true,WatchList=false",
+        "--feature-gates=ResourceHealthStatus=true",
         "--allow-privileged=true",
         "--profiling=false",
         f"--client-ca-file={pki}/ca.crt",
@@ -211,7 +209,7 @@ def kubelet(bin: Path, node: Node, kubeconfig: Path, config: Path) -> list[str]:
 
 
 def containerd_config(registry: str) -> str:
-    """Config version 3, containerd 2.1."""
+    """Config version 3, containerd 2.1 and later."""
     return f"""\
 version = 3
 root = "/var/lib/containerd"

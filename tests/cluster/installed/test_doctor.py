@@ -42,7 +42,7 @@ def test_a_cluster_without_a_fault(gpuyard: Gpuyard, image: str, team: str) -> N
         "plugins",
     ):
         assert found[name]["outcome"] == "ok", found[name]
-    assert found["api"]["message"] == "Kubernetes 1.34"
+    assert found["api"]["message"] == f"Kubernetes {gpuyard.cluster.minor}"
     assert found["credentials"]["message"] == "the API knows you as admin"
     nodes = dict.fromkeys(gpuyard.cluster.nodes, f"{GPUS} × H100 (simulated)")
     assert {n["name"]: n["message"] for n in found["gpus"]["nodes"]} == nodes

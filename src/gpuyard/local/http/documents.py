@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 
 from gpuyard import __version__
+from gpuyard.local import KUBERNETES_VERSION
 from gpuyard.local.http.answers import Response
 from gpuyard.local.http.discovery import AGGREGATED, Discovery
 from gpuyard.local.http.negotiation import JSON_RANGES, not_acceptable
@@ -12,16 +13,13 @@ from gpuyard.local.http.openapi import OpenApi
 from gpuyard.local.http.request import Request
 from gpuyard.local.objects.kinds.registry import Kinds
 
-#: The release whose API this is a part of; `kubectl version` must be able to parse it.
-KUBERNETES_VERSION = "1.34.0"
-
 _OTHER_PATHS = ("/", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
 HEALTH_PATHS = ("/healthz", "/livez", "/readyz")
 
 _VERSION = orjson.dumps(
     {
         "major": "1",
-        "minor": "34",
+        "minor": KUBERNETES_VERSION.split(".")[1],
         "gitVersion": f"v{KUBERNETES_VERSION}+gpuyard-{__version__}",
         "gitCommit": "",
         "gitTreeState": "clean",

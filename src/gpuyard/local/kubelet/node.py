@@ -25,6 +25,7 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_ISOLATION,
     LABEL_HOSTNAME,
 )
+from gpuyard.local import KUBERNETES_VERSION
 from gpuyard.local.disk import shortage
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.environment import POD_IP
@@ -47,8 +48,7 @@ _NO_PRESSURE = (
     ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
 )
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-#: What kubectl shows as the node's version; it parses it as one of Kubernetes.
-_VERSION = f"v1.34.0+gpuyard-{__version__}"
+_VERSION = f"v{KUBERNETES_VERSION}+gpuyard-{__version__}"
 
 
 class NodeReporter:

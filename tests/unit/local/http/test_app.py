@@ -46,7 +46,7 @@ def refused(response: httpx.Response, code: int, reason: str) -> str:
 
 async def test_documents(served: Served) -> None:
     version = (await served.http.get("/version")).json()
-    assert version["gitVersion"] == f"v1.34.0+gpuyard-{__version__}"
+    assert version["gitVersion"] == f"v1.37.0+gpuyard-{__version__}"
     for path in ("/healthz", "/livez", "/readyz"):
         response = await served.http.get(path)
         assert (response.status_code, response.text) == (200, "ok")

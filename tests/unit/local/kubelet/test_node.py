@@ -73,7 +73,7 @@ async def test_registration(host: Host, devices: Devices) -> None:
     assert to_int(status["allocatable"]["memory"]) > 1 << 28
     assert status["allocatable"]["pods"] == "500"
     assert {"type": "InternalIP", "address": "127.0.0.1"} in status["addresses"]
-    assert status["nodeInfo"]["kubeletVersion"].startswith("v1.34.0+gpuyard-")
+    assert status["nodeInfo"]["kubeletVersion"].startswith("v1.37.0+gpuyard-")
 
 
 def _gpus(node: Manifest) -> tuple[str | None, str | None]:
