@@ -113,7 +113,7 @@ def test_what_a_killed_start_left_goes_with_the_next_down(folder: Path) -> None:
 def test_a_part_that_fails_is_named_and_nothing_is_left(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "etcd", lambda data: ["sh", "-c", "sleep 0.5; echo no disk; exit 1"])
+    monkeypatch.setattr(parts, "etcd", lambda _bin, _data: ["sh", "-c", "sleep 0.5; echo no disk; exit 1"])
     with pytest.raises(ClusterError, match="etcd ended: no disk"):
         Cluster.up(folder, lambda line: None)
     assert traces(folder) == []

@@ -94,10 +94,14 @@ def test_servers_of_other_apis_can_tell_whom_the_api_server_speaks_for(cluster: 
     assert data["requestheader-client-ca-file"] != data["client-ca-file"]
 
 
-def test_a_watch_that_etcd_cannot_serve_is_refused_so_that_clients_watch_otherwise(cluster: Cluster) -> None:
-    how = "watch=1&timeoutSeconds=1&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=1"
-    with pytest.raises(ClusterError, match="unless the WatchList feature gate is enabled"):
-        cluster.kubectl("get", "--raw", f"/api/v1/namespaces?{how}&sendInitialEvents=1")
+def test_a_watch_may_begin_with_what_there_is(cluster: Cluster) -> None:
+    how = "watch=1&timeoutSeconds=5&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=1"
+    lines = cluster.kubectl("get", "--raw", f"/api/v1/namespaces?{how}&sendInitialEvents=1").splitlines()
+    seen = [json.loads(line) for line in lines]
+    types = [event["type"] for event in seen]
+    assert "kube-system" in {e["object"]["metadata"].get("name") for e in seen[: types.index("BOOKMARK")]}
+    last = seen[types.index("BOOKMARK")]["object"]["metadata"]
+    assert last["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
 def test_pods_reach_nothing_outside(pods: Pods) -> None:

@@ -209,6 +209,8 @@ def _gauges(pods: Sequence[PodView]) -> dict[str, Any]:
 
 def _set_start(status: dict[str, Any], job: JobView, now: datetime) -> None:
     """The clock of activeDeadlineSeconds starts with the first pods, and anew when the Job is resumed."""
+    if job.suspended and not job.has("Suspended"):
+        status.pop("startTime", None)
     resumed = not job.suspended and job.has("Suspended")
     if (job.started_at is None and not job.suspended) or resumed:
         status["startTime"] = format_time(now)

@@ -239,14 +239,15 @@ def _validate_owners(owners: Sequence[Mapping[str, Any]]) -> list[FieldError]:
     path = "metadata.ownerReferences"
     found: list[FieldError] = []
     controllers: list[str] = []
-    for owner in owners:
-        for field in ("apiVersion", "kind", "name", "uid"):
-            if not owner.get(field):
-                what = "version " if field == "apiVersion" else ""
-                found.append(invalid(f"{path}.{field}", "", f"{what}must not be empty"))
+    for index, owner in enumerate(owners):
+        place = f"{path}[{index}]"
+        fields = ("apiVersion", "kind", "name", "uid")
+        found += [
+            required(f"{place}.{field}", "must not be empty") for field in fields if not owner.get(field)
+        ]
         if owner.get("apiVersion") == "v1" and owner.get("kind") == "Event":
             detail = "/v1, Kind=Event is disallowed from being an owner"
-            found.append(invalid(path, owner, detail))
+            found.append(invalid(place, owner, detail))
         if owner.get("controller"):
             controllers.append(f"{owner.get('kind', '')}/{owner.get('name', '')}")
     if len(controllers) > 1:

@@ -30,11 +30,11 @@ NAMESPACE = yard_kinds().of(NAMESPACES)
             {"name": "a", "labels": {"x": "a b"}},
             'metadata.labels: Invalid value: "a b": a valid label must be',
         ),
-        ({"name": "a", "labels": {"x": "v" * 64}}, "must be no more than 63 characters"),
+        ({"name": "a", "labels": {"x": "v" * 64}}, "must be no more than 63 bytes"),
         ({"name": "a", "labels": {"-x": "v"}}, "name part must consist of alphanumeric characters"),
         ({"name": "a", "labels": {"Team_/x": "v"}}, "prefix part a lowercase RFC 1123 subdomain"),
         ({"name": "a", "labels": {"a/": "v"}}, "name part must be non-empty"),
-        ({"name": "a", "labels": {"k" * 64: "v"}}, "name part must be no more than 63 characters"),
+        ({"name": "a", "labels": {"k" * 64: "v"}}, "name part must be no more than 63 bytes"),
         ({"name": "a", "annotations": {"Any-Key": "any value\n"}}, None),
         (
             {"name": "a", "annotations": {"k": "v" * 262144}},
@@ -43,7 +43,7 @@ NAMESPACE = yard_kinds().of(NAMESPACES)
         ({"name": "a", "finalizers": ["a b"]}, "metadata.finalizers: Invalid value"),
         (
             {"name": "a", "ownerReferences": [{"kind": "Job"}]},
-            "metadata.ownerReferences.uid: Invalid value",
+            "metadata.ownerReferences[0].uid: Required value",
         ),
     ],
 )

@@ -177,8 +177,10 @@ def _verdicts(containers: Sequence[ContainerView], phase: str) -> list[tuple[str
     if unfinished:
         why = f"containers with incomplete status: [{' '.join(unfinished)}]"
         initialized = ("False", "ContainersNotInitialized", why)
+    gone = ("False", "PodSandboxNotReady", "pod sandbox is not ready")
+    startable: tuple[str, str, str] = gone if over else ("True", "", "")
     return [
-        ("PodReadyToStartContainers", "False" if over else "True", "", ""),
+        ("PodReadyToStartContainers", *startable),
         ("Initialized", *initialized),
         ("Ready", *ready),
         ("ContainersReady", *ready),

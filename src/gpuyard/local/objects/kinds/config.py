@@ -132,5 +132,5 @@ SERVICE_ACCOUNT = KindSpec(
     resource=SERVICE_ACCOUNTS,
     needs_version=True,
     short_names=("sa",),
-    columns=(NAME, _count("secrets"), AGE),
+    columns=(NAME, AGE),
 )

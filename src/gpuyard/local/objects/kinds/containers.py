@@ -121,7 +121,7 @@ def _validate_variable(path: str, variable: Mapping[str, Any]) -> list[FieldErro
     place = f"{path}.valueFrom"
     given = [name for name in _SOURCES if name in source]
     if not given:
-        choices = "`fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"
+        choices = "`fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
         return [*found, invalid(place, "", f"must specify one of: {choices}")]
     if variable.get("value"):
         return [*found, invalid(place, "", "may not be specified when `value` is not empty")]

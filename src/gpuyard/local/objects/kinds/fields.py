@@ -133,7 +133,7 @@ def check_key(path: str, key: str) -> list[FieldError]:
     """A key of a label, annotation, taint or resource: `[prefix/]name`."""
     prefix, slash, name = key.rpartition("/")
     if "/" in prefix:
-        return [invalid(path, key, f"a qualified name {_NAME_RULE} {_PREFIX_RULE}")]
+        return [invalid(path, key, f"a valid label key {_NAME_RULE} {_PREFIX_RULE}")]
     if slash and not prefix:
         return [invalid(path, key, "prefix part must be non-empty")]
     if slash and not is_subdomain(prefix):
@@ -141,14 +141,14 @@ def check_key(path: str, key: str) -> list[FieldError]:
     if not name:
         return [invalid(path, key, "name part must be non-empty")]
     if len(name) > 63:
-        return [invalid(path, key, "name part must be no more than 63 characters")]
+        return [invalid(path, key, "name part must be no more than 63 bytes")]
     return [] if _QUALIFIED_NAME.fullmatch(name) else [invalid(path, key, KEY_RULE)]
 
 
 def check_label_value(path: str, value: str) -> list[FieldError]:
     """A value of a label."""
     if len(value) > 63:
-        return [invalid(path, value, "must be no more than 63 characters")]
+        return [invalid(path, value, "must be no more than 63 bytes")]
     return [] if _LABEL_VALUE.fullmatch(value) else [invalid(path, value, VALUE_RULE)]
 
 

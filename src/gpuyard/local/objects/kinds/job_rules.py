@@ -130,7 +130,7 @@ def _validate_match(spec: Mapping[str, Any]) -> list[FieldError]:
 def _validate_update(
     new: Mapping[str, Any], old: Mapping[str, Any], status: Mapping[str, Any]
 ) -> list[FieldError]:
-    found = check_immutable("spec", new, old, *_IMMUTABLE) + _validate_match(new)
+    found = _validate_match(new) + check_immutable("spec", new, old, *_IMMUTABLE)
     found += _validate_completions(new, old)
     template, before = new.get("template") or {}, old.get("template") or {}
     if old.get("suspend") and not status.get("startTime"):

@@ -84,7 +84,7 @@ def test_the_template_follows_the_rules_of_pods(job: Manifest) -> None:
 
 def test_the_name_must_fit_into_a_label(job: Manifest) -> None:
     job["metadata"]["name"] = "a" * 64
-    assert "must be no more than 63 characters" in str(create(JOB, job)[1])
+    assert "must be no more than 63 bytes" in str(create(JOB, job)[1])
 
 
 @pytest.mark.parametrize(
