@@ -6,7 +6,7 @@ from gpuyard.compatibility.need import Traits
 from gpuyard.images.contents.torch import Installed, Torch
 
 _BRANDS_BEFORE_12_8 = "tesla unknown nvidia nvidiartx geforce geforcertx quadro quadrortx titan titanrtx"
-_BRANDS_FROM_12_8 = "unknown grid tesla nvidia quadro quadrortx nvidiartx vapps vpc vcs vws cloudgaming"
+_BRANDS_FROM_12_6 = "unknown grid tesla nvidia quadro quadrortx nvidiartx vapps vpc vcs vws cloudgaming"
 
 
 def require(cuda: str, branches: tuple[int, ...], brands: str) -> str:
@@ -15,20 +15,27 @@ def require(cuda: str, branches: tuple[int, ...], brands: str) -> str:
     return " ".join([f"cuda>={cuda}", *rows])
 
 
+# As the configs of these images have it; of the others it isn't known, and the toolkit goes by CUDA_VERSION.
 REQUIRE = {
     "12.4": require("12.4", (470, 525, 535), _BRANDS_BEFORE_12_8),
-    "12.8": require("12.8", (470, 535, 550), _BRANDS_FROM_12_8),
-    "13.0": require("13.0", (535, 550, 565), _BRANDS_FROM_12_8),
+    "12.6": require("12.6", (470, 535, 550), _BRANDS_FROM_12_6),
+    "12.8": require("12.8", (470, 535, 550, 560, 565), _BRANDS_FROM_12_6),
+    "12.9": require("12.9", (535, 550, 560, 565, 570), _BRANDS_FROM_12_6),
+    "13.0": require("13.0", (535, 550, 565, 570, 575), _BRANDS_FROM_12_6),
+    "13.1": require("13.1", (535, 550, 570, 575, 580), _BRANDS_FROM_12_6),
+    "13.3": require("13.3", (535, 550, 560, 565, 570, 580), _BRANDS_FROM_12_6),
 }
 
 
 def nvidia_cuda(version: str, machine: str = "amd64", **env: str) -> Traits:
-    """nvidia/cuda:VERSION-base-ubuntu22.04, which has a compat package."""
+    """nvidia/cuda:VERSION-base-ubuntu22.04, with its compat package, which configs up to CUDA 12.4 name."""
     minor = ".".join(version.split(".")[:2])
+    old = tuple(map(int, minor.split("."))) <= (12, 4)
     declared = {
         "NVARCH": "x86_64" if machine == "amd64" else "sbsa",
         "CUDA_VERSION": version,
-        "NV_CUDA_COMPAT_PACKAGE": f"cuda-compat-{minor.replace('.', '-')}",
+        "NV_CUDA_CUDART_VERSION": f"{minor}.99-1",
+        **({"NV_CUDA_COMPAT_PACKAGE": f"cuda-compat-{minor.replace('.', '-')}"} if old else {}),
         **({"NVIDIA_REQUIRE_CUDA": REQUIRE[minor]} if minor in REQUIRE else {}),
         **env,
     }

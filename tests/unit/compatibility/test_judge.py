@@ -81,7 +81,8 @@ TABLE = [
     (ngc("24.04"), "470.57.02", "T4", NOTES, Rule.FORWARD),  # B 12.4: 470.57+
     (nvidia_cuda("12.4.1"), "470.82.01", "V100", NOTES, Rule.FORWARD),  # B: 12.4.1 names {470,525,535}
     (nvidia_cuda("13.0.0"), "550.54.15", "H100", NOTES, Rule.FORWARD),  # B: 13.0 names {535,550,565}
-    (nvidia_cuda("13.0.0"), "570.86.10", "H100", FAILS, Rule.DRIVER_TOO_OLD),  # the image doesn't name R570
+    (nvidia_cuda("13.0.0"), "570.86.10", "H100", NOTES, Rule.FORWARD),  # DKR: and R570, R575
+    (nvidia_cuda("13.0.0"), "560.35.03", "H100", FAILS, Rule.DRIVER_TOO_OLD),  # the image doesn't name R560
     (pip("2.11.0", "13.0.96", base=nvidia_cuda("12.8.1")), "535.104.05", "H100", FAILS, Rule.DRIVER_TOO_OLD),
     (pip("2.11.0", "13.0.96"), "535.104.05", "H100", FAILS, Rule.DRIVER_TOO_OLD),  # B: pip has no compat
     # Machine code and PTX (D).

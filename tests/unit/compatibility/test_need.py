@@ -88,8 +88,25 @@ def test_torch_from_pip_makes_the_base_s_cuda_not_count() -> None:
         "a wheel of the build": True,
         "nvidia-cuda-runtime==12.4.127": True,
         "env CUDA_VERSION": False,
+        "env NV_CUDA_CUDART_VERSION": False,
     }
     assert str(need.compat) == "13.0"
+
+
+@pytest.mark.parametrize(
+    ("image", "compat", "by_script"),
+    [
+        (nvidia_cuda("12.4.1"), "12.4", False),  # NV_CUDA_COMPAT_PACKAGE
+        (nvidia_cuda("13.1.1"), "13.1", False),  # NV_CUDA_CUDART_VERSION, as configs from 12.6 on have it
+        (Traits("nvidia/cuda:12.9.1-runtime-ubuntu24.04"), "12.9", False),
+        (ngc("25.10"), "13.0.2", True),
+        (Traits("own", env={"CUDA_VERSION": "12.8.1"}), None, False),
+        (pytorch("2.5.1", "12.4"), None, False),
+    ],
+)
+def test_images_that_bring_a_driver_library(image: Traits, compat: str | None, by_script: bool) -> None:
+    need = need_of(image, FACTS)
+    assert (str(need.compat) if need.compat else None, need.compat_by_script) == (compat, by_script)
 
 
 def test_a_package_on_top_of_nvidia_s_torch_leaves_it_alone() -> None:
@@ -134,7 +151,7 @@ def test_cuda_around_a_torch_without_it_changes_nothing() -> None:
     need = need_of(replace(debian(), env=nvidia_cuda("12.4.1").env), FACTS)
     assert (need.cpu_only, need.cuda) == (True, None)
     assert {f.source: f.counts for f in need.findings if f.what == "CUDA"} == {
-        "torch/version.py": True, "env CUDA_VERSION": False,
+        "torch/version.py": True, "env CUDA_VERSION": False, "env NV_CUDA_CUDART_VERSION": False,
     }  # fmt: skip
 
 
