@@ -18,7 +18,7 @@ import pynvml
 
 from gpuyard import errors
 from gpuyard.devices.inventory import Absence, Backend, Device, DeviceNode, Inventory, Link, PcieLevel
-from gpuyard.gpus.catalogue import find_model
+from gpuyard.gpus.catalogue import find_model, is_virtual
 
 _LIBRARY = "libnvidia-ml.so.1"
 _LIBRARY_FOLDERS = (
@@ -133,7 +133,7 @@ class Nvml:
 
     def _described(self, index: int, uuid: str, handle: Any) -> Device:
         product = ask("", pynvml.nvmlDeviceGetName, handle)
-        model = find_model(product)
+        model = None if is_virtual(product) else find_model(product)
         memory = ask(None, pynvml.nvmlDeviceGetMemoryInfo, handle)
         bus_id = _sysfs_bus_id(handle)
         minor = ask(index, pynvml.nvmlDeviceGetMinorNumber, handle)

@@ -82,6 +82,11 @@ def find_models(text: str) -> tuple[GpuModel, ...]:
     return _index().get(_key(text), ())
 
 
+def is_virtual(product: str) -> bool:
+    """Whether a product that NVML reports is a virtual GPU, a part of the board that `find_model` names."""
+    return re.search(_VGPU_TYPE, _joined(product), re.IGNORECASE) is not None
+
+
 def in_words(names: Sequence[str]) -> str:
     """Names of models as a user would say them: all that "A100" can mean are `any A100`."""
     word = names[0].partition("-")[0] if names else ""

@@ -33,6 +33,7 @@ def _laptop(board: str, memory_mib: int, capability: tuple[int, int], family: st
 ROWS: Final[tuple[Row, ...]] = (
     # Data centre, Kepler to Turing.
     ("K80", "Tesla K80", 11441, (3, 7), "kepler", None, "PCIe", ()),
+    ("K40", "Tesla K40m", 11441, (3, 5), "kepler", None, "PCIe", ("K40c", "K40s")),
     ("M10", "Tesla M10", 8129, (5, 0), "maxwell", None, "PCIe", ()),
     ("M40", "Tesla M40 24GB", 22945, (5, 2), "maxwell", None, "PCIe", ("M40-24GB", "Tesla M40")),
     ("M60", "Tesla M60", 7680, (5, 2), "maxwell", None, "PCIe", ()),
@@ -123,6 +124,8 @@ ROWS: Final[tuple[Row, ...]] = (
     ("Jetson-AGX-Xavier", "NVIDIA Jetson AGX Xavier", 31920, (7, 2), "volta", None, "SoC",
         ("Xavier", "AGX Xavier 32GB", "AGX Xavier 64GB", "Jetson Xavier NX")),
     # Workstation.
+    ("M4000", "Quadro M4000", 8192, (5, 2), "maxwell", None, "PCIe", ()),
+    ("M6000", "Quadro M6000", 12288, (5, 2), "maxwell", None, "PCIe", ("Quadro M6000 24GB",)),
     ("GP100", "Quadro GP100", 16384, (6, 0), "pascal", None, "PCIe", ()),
     ("P2000", "Quadro P2000", 5120, (6, 1), "pascal", None, "PCIe", ("P2200",)),
     ("P4000", "Quadro P4000", 8192, (6, 1), "pascal", None, "PCIe", ()),
@@ -131,6 +134,8 @@ ROWS: Final[tuple[Row, ...]] = (
     ("T400", "NVIDIA T400 4GB", 4096, (7, 5), "turing", None, "PCIe", ("T400", "T400 2GB")),
     ("T600", "NVIDIA T600", 4096, (7, 5), "turing", None, "PCIe", ("T600 Laptop", "T500")),
     ("T1000", "NVIDIA T1000 8GB", 8192, (7, 5), "turing", None, "PCIe", ("T1000", "T1000 4GB", "T1200")),
+    ("T2000", "Quadro T2000", 4096, (7, 5), "turing", None, "laptop", ()),
+    ("RTX-3000", "Quadro RTX 3000", 6144, (7, 5), "turing", None, "laptop", ()),
     ("RTX-4000", "Quadro RTX 4000", 8192, (7, 5), "turing", None, "PCIe", ("Quadro-RTX-4000",)),
     ("RTX-5000", "Quadro RTX 5000", 16384, (7, 5), "turing", None, "PCIe", ("Quadro-RTX-5000",)),
     ("RTX-6000", "Quadro RTX 6000", 24576, (7, 5), "turing", None, "PCIe", ("Quadro-RTX-6000",)),
@@ -170,6 +175,10 @@ ROWS: Final[tuple[Row, ...]] = (
     ("RTX-PRO-6000-Max-Q", "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", 97887, (12, 0),
         "blackwell", None, "PCIe", ("RTX-PRO-6000", "PRO-6000", "RTX6000-PRO", "RTX-PRO-6000-WS-Max-Q")),
     # GeForce. The bare number is how people say them.
+    ("GTX-970", "NVIDIA GeForce GTX 970", 4096, (5, 2), "maxwell", None, "PCIe", ("970",)),
+    ("GTX-980", "NVIDIA GeForce GTX 980", 4096, (5, 2), "maxwell", None, "PCIe", ("980",)),
+    ("GTX-980-Ti", "NVIDIA GeForce GTX 980 Ti", 6144, (5, 2), "maxwell", None, "PCIe", ("980-Ti",)),
+    ("TITAN-X", "NVIDIA GeForce GTX TITAN X", 12288, (5, 2), "maxwell", None, "PCIe", ("GTX-TITAN-X",)),
     ("GTX-1050-Ti", "NVIDIA GeForce GTX 1050 Ti", 4096, (6, 1), "pascal", None, "PCIe", ("1050-Ti",)),
     ("GTX-1060", "NVIDIA GeForce GTX 1060 6GB", 6144, (6, 1), "pascal", None, "PCIe",
         ("1060", "GTX-1060-3GB")),

@@ -103,7 +103,8 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, device_t *device) {
 }
 int nvmlDeviceGetName(device_t d, char *text, unsigned length) {
     DEVICE_CALL(d);
-    snprintf(text, length, "NVIDIA H100 80GB HBM3");
+    const char *name = getenv("NVML_STUB_NAME");
+    snprintf(text, length, "%s", name ? name : "NVIDIA H100 80GB HBM3");
     return SUCCESS;
 }
 int nvmlDeviceGetMemoryInfo(device_t d, memory_t *memory) {

@@ -94,6 +94,12 @@ def test_a_gpu_without_a_name_is_still_served(root: Path, monkeypatch: pytest.Mo
     assert [(gpu.product, gpu.model) for gpu in read(root).devices] == [("", "")] * 4
 
 
+def test_a_virtual_gpu_is_no_whole_board(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Who asks for an H100 doesn't mean 20 GB of one.
+    monkeypatch.setenv("NVML_STUB_NAME", "NVIDIA H100XM-20C")
+    assert [(gpu.product, gpu.model) for gpu in read(root).devices] == [("NVIDIA H100XM-20C", "")] * 4
+
+
 def test_a_lost_gpu_is_left_out(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "lost").write_text("1\n")
     monkeypatch.setenv("NVML_STUB_LOST", str(tmp_path / "lost"))

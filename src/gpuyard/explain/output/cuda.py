@@ -62,7 +62,7 @@ CUDA_LINES = (
     ),
     known(
         Cause.DRIVER_TOO_OLD,
-        r"CUDA driver version is insufficient for CUDA runtime version",
+        r"CUDA driver version is insufficient for CUDA runtime version|cudaErrorInsufficientDriver\b",
         "the node's driver is older than the image's CUDA runs on at all (error 35)",
         _OTHER_IMAGE,
     ),
@@ -75,13 +75,15 @@ CUDA_LINES = (
     ),
     known(
         Cause.PTX_TOO_NEW,
-        r"provided PTX was compiled with an unsupported toolchain",
+        r"provided PTX was compiled with an unsupported toolchain|CUDA_ERROR_UNSUPPORTED_PTX_VERSION|"
+        r"cudaErrorUnsupportedPtxVersion|Unsupported \.version [\d.]+; current version is",
         "the image has no machine code for this GPU, and its PTX is newer than the driver (error 222)",
         OTHER_BUILD + "; a newer driver helps too",
     ),
     known(
         Cause.NO_PTX_COMPILER,
-        r"PTX JIT compiler library not found|PTX JIT compilation was disabled",
+        r"PTX JIT compiler library not found|PTX JIT compilation was disabled|"
+        r"CUDA_ERROR_JIT_COMPILER_NOT_FOUND|cudaErrorJitCompilerNotFound",
         "the driver's PTX compiler isn't in the container (error 221 or 223)",
         "set NVIDIA_DRIVER_CAPABILITIES=compute,utility in the run's env; unset CUDA_DISABLE_PTX_JIT",
     ),
@@ -102,7 +104,7 @@ CUDA_LINES = (
     known(
         Cause.DRIVER_MISMATCH,
         r"(?i)unsupported display driver ?/ ?cuda driver combination|error 803|"
-        r"cuInit\(0?\)(?:=| returned )803",
+        r"cuInit\(0?\)(?:=| returned )803|CUDA_ERROR_SYSTEM_DRIVER_MISMATCH|cudaErrorSystemDriverMismatch",
         "the driver's library and its kernel module are of different versions: the image's compat libraries, "
         "which this driver doesn't take, come before the driver's own, or the driver was updated without a "
         "reboot (error 803)",
@@ -123,7 +125,8 @@ CUDA_LINES = (
     known(
         Cause.FORWARD_COMPATIBILITY_UNSUPPORTED,
         r"(?i)forward compatibility was attempted on non supported HW|error 804|"
-        r"cuInit\(0?\)(?:=| returned )804",
+        r"cuInit\(0?\)(?:=| returned )804|CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE|"
+        r"cudaErrorCompatNotSupportedOnDevice",
         "the image brings CUDA's forward compatibility libraries, which only data-centre GPUs take "
         "(error 804)",
         "use an image for the driver's CUDA or older, or take /usr/local/cuda/compat out of it",
@@ -131,7 +134,8 @@ CUDA_LINES = (
     ),
     known(
         Cause.FABRIC_NOT_READY,
-        r"(?i)system not yet initialized|error 802|cuInit\(0?\)(?:=| returned )802",
+        r"(?i)system not yet initialized|error 802|cuInit\(0?\)(?:=| returned )802|"
+        r"CUDA_ERROR_SYSTEM_NOT_READY|cudaErrorSystemNotReady",
         "the NVSwitch fabric of the node isn't up (error 802)",
         "start nvidia-fabricmanager on the node, of the driver's exact version",
         unless=_falls_back,
@@ -224,7 +228,7 @@ CUDA_LINES = (
         r"(?i)no CUDA-capable device is detected|No CUDA GPUs are available",
         "CUDA sees no GPU: none was allotted, or CUDA_VISIBLE_DEVICES hides it (error 100)",
         "ask for GPUs with --gpus, and don't set CUDA_VISIBLE_DEVICES in the program",
-        unless=_falls_back,
+        unless=lambda lines, at: _falls_back(lines, at) or "failed call to cuInit" in lines[at],
     ),
     known(
         Cause.DEVICE_BUSY,

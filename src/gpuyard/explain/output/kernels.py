@@ -63,7 +63,8 @@ def _names_the_gpu(lines: Sequence[str], at: int) -> bool:
 KERNEL_LINES = (
     known(
         Cause.NO_KERNEL_IMAGE,
-        r"no kernel image is available for execution on the device|device kernel image is invalid",
+        r"no kernel image is available for execution on the device|device kernel image is invalid|"
+        r"CUDA_ERROR_NO_BINARY_FOR_GPU|cudaErrorNoKernelImageForDevice",
         "the image's GPU code wasn't built for this GPU (error 209 or 200)",
         OTHER_BUILD,
     ),

@@ -68,6 +68,17 @@ def found_in(text: str, *, in_image: bool = True) -> list[Diagnosis]:
         ("NVRM: installed in this system requires use of the NVIDIA open kernel modules.", [Cause.GPU_NOT_DRIVEN], "open"),
         (LEGACY, [Cause.GPU_NOT_DRIVEN], "470.xx"),
         (ORIN, [Cause.SYMBOL_NOT_FOUND], "SBSA"),
+        # numba/numba, of a wheel that is newer than the driver: the names alone
+        ("numba.cuda.cudadrv.driver.LinkerError: [222] Call to cuLinkAddData results in CUDA_ERROR_UNSUPPORTED_PTX_VERSION\n"
+         "ptxas application ptx input, line 9; fatal   : Unsupported .version 8.5; current version is '8.2'",
+         [Cause.PTX_TOO_NEW], "222"),
+        ("numba.cuda.cudadrv.driver.CudaAPIError: [209] Call to cuModuleLoadDataEx results in CUDA_ERROR_NO_BINARY_FOR_GPU",
+         [Cause.NO_KERNEL_IMAGE], "209"),
+        ("E external/local_xla/xla/stream_executor/cuda/cuda_driver.cc:266] failed call to cuInit: "
+         "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE: forward compatibility was attempted on non supported HW",
+         [Cause.FORWARD_COMPATIBILITY_UNSUPPORTED], "804"),
+        ("RuntimeError: cuInit failed: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", [Cause.DRIVER_MISMATCH], "803"),
+        ("RuntimeError: cudaErrorSystemNotReady", [Cause.FABRIC_NOT_READY], "802"),
     ],
 )  # fmt: skip
 def test_what_reports_say(text: str, causes: list[Cause], said: str) -> None:
