@@ -13,17 +13,18 @@ import pytest
 from ruamel.yaml import YAML
 
 from gpuyard.tenancy.install import install
-from gpuyard.tenancy.options import DriverAccess, InstallOptions
+from gpuyard.tenancy.options import TOLERATE_ALL, DriverAccess, InstallOptions
 from tests.cluster.harness.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "registry.example.com/gpuyard/agent:v1"
+SKU = {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}
 #: What the chart is told, and the same for an install.
 VALUES = {
     "defaults": ({}, InstallOptions(IMAGE)),
     "simulated": (
-        {"simulate": "H100:8", "taint": True},
-        InstallOptions(IMAGE, simulate="H100:8", taint=True),
+        {"simulate": "H100:8", "taint": True, "tolerations": [SKU]},
+        InstallOptions(IMAGE, simulate="H100:8", taint=True, tolerations=(SKU,)),
     ),
     "privileged": (
         {
@@ -44,11 +45,19 @@ VALUES = {
 COMPONENTS = {
     "none": ((), InstallOptions(IMAGE)),
     "simulated": (("simulate", "taint"), InstallOptions(IMAGE, simulate="H100:8", taint=True)),
+    "tolerant": (
+        ("taint", "tolerate-all"),
+        InstallOptions(IMAGE, taint=True, tolerations=(TOLERATE_ALL,)),
+    ),
+    "old": (("before-1.30",), InstallOptions(IMAGE, confine=False)),
     "privileged": (
         ("privileged", "taint", "policy"),
         InstallOptions(IMAGE, driver_access=DriverAccess.PRIVILEGED, taint=True, policy=True),
     ),
 }
+
+
+OLD = {"1.29.0": InstallOptions(IMAGE, confine=False), "1.30.0-eks-1": InstallOptions(IMAGE)}
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +84,13 @@ def test_the_chart_renders_to_an_install(helm: str, tmp_path: Path, name: str) -
     done = subprocess.run([*command, "--kube-version=1.37.0"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert parsed(done.stdout) == by_name(install(options))
+
+
+@pytest.mark.parametrize("version", OLD)
+def test_the_chart_confines_labellers_where_the_cluster_can(helm: str, version: str) -> None:
+    command = [helm, "template", "gpuyard", str(ROOT / "deploy/helm/gpuyard"), f"--set=image={IMAGE}"]
+    done = subprocess.run([*command, f"--kube-version={version}"], capture_output=True, text=True, check=True)
+    assert parsed(done.stdout) == by_name(install(OLD[version]))
 
 
 @pytest.mark.parametrize("name", COMPONENTS)

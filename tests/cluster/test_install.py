@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,9 @@ def image(gpuyard: Gpuyard, before: object, request: pytest.FixtureRequest) -> I
     done = gpuyard.run("image", "import", str(tar), f"--tag={base}")
     assert done.code == 0, done
     try:
-        gpuyard.ok("install", f"--base={base}", f"--image={tag}", *OPTIONS)
+        done = gpuyard("install", f"--base={base}", f"--image={tag}", *OPTIONS)
+        # A lock that goes with a temporary folder is nobody's.
+        assert (done.code, "gpuyard.lock" in done.err) == (0, False), done
         yield gpuyard.json("status")["image"]
     finally:
         gpuyard.ok("uninstall", "--force")
@@ -113,6 +117,7 @@ def test_nodes_show_their_gpus(cluster: Cluster, installed: str) -> None:
             "gpuyard.io/gpu-model": "H100",
             "gpuyard.io/simulated": "true",
             "nvidia.com/gpu.product": "Simulated-NVIDIA-H100-80GB-HBM3",
+            "nvidia.com/gpu.present": "true",
             "nvidia.com/gpu.count": "8",
             "nvidia.com/gpu.memory": "81559",
             "nvidia.com/gpu.compute.major": "9",
@@ -139,8 +144,10 @@ def test_installing_again_changes_nothing(gpuyard: Gpuyard, installed: str) -> N
         return {key: item["metadata"]["resourceVersion"] for key, item in objects(gpuyard.cluster).items()}
 
     first = versions()
-    assert "Nothing changed" in gpuyard.ok("install", f"--image={installed}", *OPTIONS)
-    assert versions() == first
+    tag = f"{gpuyard.cluster.registry}/gpuyard/agent:test"
+    for image in (installed, tag):  # By the digest that it was installed with, and by the tag that means it.
+        assert "Nothing changed" in gpuyard.ok("install", f"--image={image}", *OPTIONS)
+        assert versions() == first
 
 
 def test_a_pod_gets_its_gpus_by_cdi(gpuyard: Gpuyard, pods: Pods, installed: str) -> None:
@@ -190,22 +197,45 @@ def test_the_labeller_may_touch_nodes_only(cluster: Cluster, installed: str) -> 
     allowed = cluster.kubectl("auth", "can-i", "--list", account)
     rows = [line.split() for line in allowed.splitlines()[1:]]
     assert [row for row in rows if row[0] == "nodes"] == [["nodes", "[]", "[]", "[get", "patch]"]]
+    own = ["daemonsets.apps", "[]", "[gpuyard-agent]", "[get]"]
+    assert [row for row in rows if row[0].startswith("daemonsets")] == [own]
     assert not [row for row in rows if row[0] in {"*.*", "pods", "secrets"}]
     assert in_agent(cluster, "labeller", "id", "-u") == "65534\n"
 
 
-def test_a_labeller_keeps_to_its_node(cluster: Cluster, installed: str) -> None:
-    # Nobody's token, so to speak: it is bound to no pod, and so to no node.
-    account = f"--as=system:serviceaccount:{SYSTEM}:gpuyard-labeller"
+#: With the agent's own token: a patch of each node, and what the API server says.
+TRY = """
+import asyncio, sys
+from gpuyard import errors
+from gpuyard.agent import labelling
+from gpuyard.kube.objects import NODES
+async def work():
+    async with labelling._in_cluster() as api:
+        for node, patch in (
+            ("node-b", {"metadata": {"labels": {"nvidia.com/gpu.count": "9"}}}),
+            ("node-a", {"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}}),
+            ("node-a", {"spec": {"unschedulable": True}}),
+        ):
+            try:
+                await api.patch(NODES, node, patch)
+                print("done")
+            except errors.GpuyardError as error:
+                print(error.message)
+asyncio.run(work())
+"""
 
-    def refusal() -> str:
-        try:
-            cluster.kubectl("label", "node", "node-b", "nvidia.com/gpu.count=9", "--overwrite", account)
-        except ClusterError as error:
-            return str(error)
-        return ""
 
-    assert until(refusal, "the policy holds", lambda said: "a labeller changes its own node only" in said)
+def test_a_labeller_keeps_to_its_node(gpuyard: Gpuyard, image: str) -> None:
+    # Without --policy.
+    gpuyard.ok("install", f"--image={image}", "--simulate=H100:8", "--taint")
+    for node in NODES:
+        until(lambda node=node: TAINT in taints(gpuyard.cluster, node), f"{node} is tainted")  # type: ignore[misc]
+    before = [marks(gpuyard.cluster, node) for node in NODES]
+    said = in_agent(gpuyard.cluster, "labeller", "python3", "-c", TRY).splitlines()
+    assert "a labeller changes its own node only" in said[0]
+    assert "a labeller changes labels that describe GPUs only" in said[1]
+    assert "it doesn't cordon" in said[2]
+    assert [marks(gpuyard.cluster, node) for node in NODES] == before
 
 
 #: Marks the labeller's node as its follower does, with a fault that there isn't.
@@ -267,11 +297,86 @@ def test_a_half_done_install_is_told_and_completed(gpuyard: Gpuyard, installed: 
     assert gpuyard.json("status")["missing"] == []
 
 
+def test_a_rule_that_is_gone_from_a_role_is_told_and_put_back(gpuyard: Gpuyard, installed: str) -> None:
+    less = [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]
+    patch = json.dumps({"rules": less})
+    gpuyard.cluster.kubectl("patch", "clusterrole", "gpuyard-labeller", "--type=merge", f"--patch={patch}")
+    [changed] = gpuyard.json("status")["changed"]
+    assert changed.startswith("ClusterRole gpuyard-labeller (rules")
+    doctor = gpuyard("doctor")
+    assert doctor.code == 1 and "The first broken link: install: this isn't as gpuyard" in doctor.out, doctor
+    [command] = [line.strip() for line in doctor.out.splitlines() if "→ run gpuyard install" in line]
+    assert "ClusterRole gpuyard-labeller changed" in gpuyard.run(*shlex.split(command)[3:]).out
+    assert gpuyard.json("status")["changed"] == []
+    assert "Nothing changed" in gpuyard.ok("install", f"--image={installed}", *OPTIONS)
+
+
 def test_options_that_are_dropped_are_undone(gpuyard: Gpuyard, installed: str) -> None:
     said = gpuyard.ok("install", f"--image={installed}", "--simulate=H100:8")
     assert "ValidatingAdmissionPolicy gpuyard-tenants deleted" in said
     for node in NODES:
         until(lambda node=node: TAINT not in taints(gpuyard.cluster, node), f"{node} isn't tainted")  # type: ignore[misc]
+
+
+def test_deselected_nodes_lose_their_marks(gpuyard: Gpuyard, before: dict[str, Any], installed: str) -> None:
+    cluster = gpuyard.cluster
+    elsewhere = ("--node-selector", "kubernetes.io/hostname=node-b")
+    said = gpuyard.ok("install", f"--image={installed}", *OPTIONS, *elsewhere)
+    assert "node node-a: labels and taint removed" in said
+    assert "Agents run on node-b." in said
+    assert marks(cluster, "node-a") == before["node-a"]
+    assert TAINT in taints(cluster, "node-b")
+    # As kustomize and the chart do it: only the DaemonSet changes, and the labeller sees to the rest.
+    patch = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": "node-a"}}}}}
+    cluster.kubectl("patch", "daemonset", "gpuyard-agent", f"-n={SYSTEM}", f"--patch={json.dumps(patch)}")
+    until(lambda: marks(cluster, "node-b") == before["node-b"], "node-b is as it was")
+    until(lambda: TAINT in taints(cluster, "node-a"), "node-a is marked")
+    # As after a labeller that was killed.
+    cluster.kubectl("annotate", "node", "node-b", "gpuyard.io/labels-set=nvidia.com/gpu.count")
+    cluster.kubectl("label", "node", "node-b", "nvidia.com/gpu.count=8")
+    said = gpuyard("doctor").out
+    assert "node-b: has gpuyard's labels or taint, and is to have no agent: it lacks the label" in said
+    [command] = [line.strip() for line in said.splitlines() if "gpuyard install" in line]
+    assert "as it is installed, takes them away" in command
+    elsewhere = ("--node-selector", "kubernetes.io/hostname=node-a")
+    said = gpuyard.ok("install", f"--image={installed}", *OPTIONS, *elsewhere)
+    assert "node node-b: labels and taint removed" in said
+    assert marks(cluster, "node-b") == before["node-b"]
+
+
+def test_nodes_with_taints_of_their_own(gpuyard: Gpuyard, image: str) -> None:
+    cluster, taint = gpuyard.cluster, "sku=gpu:NoSchedule"
+    gpuyard.ok("uninstall", "--force")
+    cluster.kubectl("taint", "nodes", *NODES, taint)
+    try:
+        done = gpuyard("install", f"--image={image}", "--simulate=H100:8")
+        assert (
+            done.code,
+            "with 0 agents, because node node-a has the taint sku=gpu:NoSchedule" in done.err,
+        ) == (1, True)
+        assert f"add --toleration {taint}, or --tolerate-all" in done.err
+        assert f"there are 0 agents: node node-a has the taint {taint}" in gpuyard("doctor").out
+        said = gpuyard.ok("install", f"--image={image}", "--simulate=H100:8", f"--toleration={taint}")
+        assert "Agents run on node-a, node-b." in said
+        # A taint that comes later leaves the agent that runs, and it is counted.
+        cluster.kubectl("taint", "node", "node-b", "dedicated=ml:NoSchedule")
+        # Its controller looks at nodes that it leaves as they are only when something else changes.
+        agents = ("daemonset", "gpuyard-agent", f"-n={SYSTEM}")
+        cluster.kubectl("annotate", *agents, "test.example/look=1")
+        until(lambda: misscheduled(cluster) == 1, "the controller has seen it")
+        assert gpuyard.json("status")["agents"] == {"ready": 2, "wanted": 2}
+        assert "2 of 2 run" in gpuyard("doctor").out
+        said = gpuyard.ok("install", f"--image={image}", "--simulate=H100:8", "--tolerate-all")
+        assert "Agents run on node-a, node-b." in said
+        assert gpuyard.json("status")["agents"] == {"ready": 2, "wanted": 2}
+    finally:
+        cluster.kubectl("taint", "nodes", *NODES, f"{taint}-")
+        cluster.kubectl("taint", "node", "node-b", "dedicated=ml:NoSchedule-")
+
+
+def misscheduled(cluster: Cluster) -> int:
+    path = "-o=jsonpath={.status.numberMisscheduled}"
+    return int(cluster.kubectl("get", "daemonset", "gpuyard-agent", f"-n={SYSTEM}", path))
 
 
 def test_uninstall_refuses_while_gpus_are_used(gpuyard: Gpuyard, pods: Pods, installed: str) -> None:
@@ -367,6 +472,18 @@ def foreign_daemon_set(registry: str) -> dict[str, Any]:
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
+
+
+def test_the_image_can_be_built_without_a_cluster(gpuyard: Gpuyard, image: str, tmp_path: Path) -> None:
+    """For a registry that only others reach, and for the chart: it is the same image."""
+    base, file = f"{gpuyard.cluster.registry}/debian:12", tmp_path / "agent.tar"
+    done = gpuyard.run("install", f"--base={base}", f"--image=oci-archive:{file}:v1", "--build-only")
+    assert done.code == 0, done
+    with tarfile.open(file) as archive:
+        index = archive.extractfile("index.json")
+        assert index is not None
+        [manifest] = json.load(index)["manifests"]
+    assert image.endswith(f"@{manifest['digest']}")
 
 
 def test_an_image_that_isnt_there(gpuyard: Gpuyard, image: str) -> None:

@@ -3,6 +3,8 @@
 It is a process of its own: only this part needs the right to change nodes, and the HTTP client that it
 loads would double the memory of the agent. On a cluster it is a container beside the agent's, with an
 account of its own; a yard starts it beside its agent.
+
+On a cluster it takes away what it wrote when the node is to have no agent any more. It stays for a restart.
 """
 
 from __future__ import annotations
@@ -17,20 +19,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.agent.labels import is_own
 from gpuyard.agent.marks_file import NodeMarks, read_marks
 from gpuyard.agent.stdin import on_stdin_closed
 from gpuyard.client.api import KubeApi
 from gpuyard.client.rest import RestApi
-from gpuyard.kube.objects import NODES
+from gpuyard.kube.nodes import daemon_misfit
+from gpuyard.kube.objects import DAEMON_SETS, NODES, ObjectKey
 from gpuyard.kube.wellknown import HARDWARE_TYPE, LABEL_HARDWARE_TYPE
-from gpuyard.tenancy.node_marks import REPORTS, mark_patch
+from gpuyard.tenancy.node_marks import GPU_LABELS, REPORTS, mark_patch
 
 _RETRY_S = 0.2
 _RETRY_MAX_S = 5.0
 _LOOK_S = 0.2
 #: Labels that someone took off, and a node that was made anew, are noticed after so long.
 _CHECK_S = 60.0
+#: Of the ten seconds until a kubelet kills it.
+_LEAVE_S = 8.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -41,7 +45,7 @@ async def mark_node(api: KubeApi, node: str, marks: NodeMarks, *, taint: bool) -
         marks: of the GPUs; without labels the node has none, and gets no taint.
         taint: whether a node with GPUs keeps pods without a GPU request away.
     """
-    labels = {name: value for name, value in marks.labels.items() if is_own(name)}
+    labels = {name: value for name, value in marks.labels.items() if name in GPU_LABELS}
     if labels:
         labels[LABEL_HARDWARE_TYPE] = HARDWARE_TYPE
     reports = {name: marks.annotations.get(name, "") for name in REPORTS}
@@ -49,6 +53,36 @@ async def mark_node(api: KubeApi, node: str, marks: NodeMarks, *, taint: bool) -
     if patch:
         await api.patch(NODES, node, patch)
     return bool(patch)
+
+
+async def unmark_node(api: KubeApi, node: str) -> bool:
+    """Takes everything of ours off the node; whether there was anything. It may be gone."""
+    while True:
+        try:
+            patch = mark_patch(await api.get(NODES, node), {}, {}, taint=False)
+            if patch:
+                await api.patch(NODES, node, patch)
+            return bool(patch)
+        except errors.NotFound:
+            return False
+        except errors.Conflict:  # Somebody wrote the node in between.
+            await asyncio.sleep(_RETRY_S)
+
+
+async def leave_node(api: KubeApi, node: str, daemon_set: ObjectKey) -> bool:
+    """Takes everything of ours off a node on which the DaemonSet has no pod any more; whether it did.
+
+    So it is when the DaemonSet is gone, and when its node selector or its tolerations leave the node out.
+    """
+    try:
+        agent = await api.get(DAEMON_SETS, daemon_set.name, daemon_set.namespace)
+        pod = agent["spec"]["template"]["spec"]
+        going = "deletionTimestamp" in agent["metadata"]
+        if not going and not daemon_misfit(await api.get(NODES, node), pod):
+            return False
+    except errors.NotFound:
+        pass
+    return await unmark_node(api, node)
 
 
 async def follow_marks(
@@ -92,15 +126,34 @@ def _in_cluster() -> RestApi:
 
 
 async def _main(options: argparse.Namespace) -> None:
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    if options.exit_with_stdin:
-        on_stdin_closed(task.cancel)
     socket: Path | None = options.api_socket
     open_api = (lambda: RestApi(unix_socket=socket)) if socket else _in_cluster
-    await follow_marks(open_api, options.node, options.follow, taint=options.taint)
+    following = asyncio.create_task(
+        follow_marks(open_api, options.node, options.follow, taint=options.taint), name="follow the marks"
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, following.cancel)
+    if options.exit_with_stdin:
+        on_stdin_closed(following.cancel)
+    await asyncio.wait([following])
+    if not following.cancelled():
+        following.result()
+    elif options.daemon_set:
+        await _leave(open_api, options.node, options.daemon_set)
+
+
+async def _leave(open_api: Callable[[], RestApi], node: str, daemon_set: ObjectKey) -> None:
+    try:
+        async with asyncio.timeout(_LEAVE_S), open_api() as api:
+            if await leave_node(api, node, daemon_set):
+                _LOG.info("node %s is to have no agent any more: its marks are taken away", node)
+    except (errors.ApiError, errors.ConnectionFailed, TimeoutError) as error:
+        _LOG.warning("can't look whether node %s is still to have an agent: %s", node, error)
+
+
+def _object_key(text: str) -> ObjectKey:
+    namespace, _, name = text.partition("/")
+    return ObjectKey(namespace, name)
 
 
 def main() -> int:
@@ -112,14 +165,17 @@ def main() -> int:
     parser.add_argument("--follow", type=Path, required=True, metavar="FILE", help="the agent's --marks-file")
     parser.add_argument("--api-socket", type=Path, help="unix socket of the API; without it the cluster's")
     parser.add_argument("--taint", action="store_true", help="taint a node with GPUs")
+    parser.add_argument(
+        "--daemon-set",
+        type=_object_key,
+        metavar="NAMESPACE/NAME",
+        help="it runs in a pod of it: at the end it unmarks a node that is to have none",
+    )
     parser.add_argument("--exit-with-stdin", action="store_true", help="exit when standard input ends")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s agent: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        asyncio.run(_main(options))
-    except asyncio.CancelledError:
-        pass
+    asyncio.run(_main(options))
     return 0
 
 

@@ -1,6 +1,6 @@
 """What is written on a node because of its GPUs (pure): labels that describe them, and their faults.
 
-The labels are those of NVIDIA's GPU feature discovery, and two of our own.
+The labels are those of NVIDIA's GPU feature discovery, and two of our own: `tenancy.node_marks.GPU_LABELS`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,6 @@ from gpuyard.kube.wellknown import (
     LABEL_SIMULATED,
 )
 
-_OWN = (
-    "nvidia.com/gpu.",
-    "nvidia.com/cuda.",
-    "nvidia.com/mig.",
-    "nvidia.com/mps.",
-    LABEL_GPU_MODEL,
-    LABEL_SIMULATED,
-)
 #: Compute capability → architecture, as GPU feature discovery spells it. The entry that counts is the
 #: last one that isn't above the GPU's.
 _FAMILIES = (
@@ -69,6 +61,7 @@ def node_labels(inventory: Inventory) -> dict[str, str]:
     gpu = inventory.devices[0]
     major, minor = gpu.compute_capability
     labels = {
+        "nvidia.com/gpu.present": "true",
         LABEL_GPU_COUNT: str(len(inventory.devices)),
         LABEL_GPU_PRODUCT: label_value(gpu.product),
         "nvidia.com/gpu.memory": str(gpu.memory_mib),
@@ -92,11 +85,6 @@ def family(compute_capability: tuple[int, int]) -> str:
 def label_value(text: str) -> str:
     """`text` as a label value: what isn't allowed becomes a hyphen, at most 63 characters."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:63].strip("-_.")
-
-
-def is_own(name: str) -> bool:
-    """Whether a label is one of those that describe GPUs."""
-    return name.startswith(_OWN)
 
 
 def _versions(inventory: Inventory) -> dict[str, str]:

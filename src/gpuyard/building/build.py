@@ -37,6 +37,7 @@ class BuildRequest:
         root: folder of the application's files.
         requirements: file with what to install, if any.
         lock: gpuyard.lock; beside the application by default.
+        lock_stays: whether it is anybody's after the build; else nobody hears of it.
         platforms: at least one; several make an index.
         workdir: absolute path in the image.
         command: what a container of the image starts when it is told nothing; empty for the base's own.
@@ -55,6 +56,7 @@ class BuildRequest:
     root: Path
     requirements: Path | None = None
     lock: Path | None = None
+    lock_stays: bool = True
     platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
     workdir: str = WORKDIR
     command: tuple[str, ...] = ()
@@ -137,7 +139,16 @@ async def _build(
     reporter: Reporter,
 ) -> BuildResult:
     lock_path = request.lock or request.root / LOCK_NAME
-    planner = Planner(base, request.requirements, lock_path, request.upgrade, cache, environ, reporter)
+    planner = Planner(
+        base,
+        request.requirements,
+        lock_path,
+        request.upgrade,
+        cache,
+        environ,
+        reporter,
+        tells_lock=request.lock_stays,
+    )
     plans, lock, is_new = await planner.plan(request.platforms)
     if is_new:
         write_lock(lock_path, lock)

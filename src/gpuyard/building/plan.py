@@ -65,6 +65,7 @@ class Planner:
         requirements: None without any.
         lock_path: of gpuyard.lock.
         upgrade: lock anew although nothing changed.
+        tells_lock: whether the reporter hears that the lock is new, and what changed in it.
     """
 
     base: Place
@@ -74,6 +75,7 @@ class Planner:
     cache: Cache
     environ: Mapping[str, str]
     reporter: Reporter
+    tells_lock: bool = True
 
     async def plan(self, platforms: Sequence[Platform]) -> tuple[list[PlatformPlan], Lock, bool]:
         """The plans, the lock, and whether the lock is new.
@@ -99,7 +101,8 @@ class Planner:
         )
         if lock == old:
             return plans, lock, False
-        self._tell(old, lock, reason)
+        if self.tells_lock:
+            self._tell(old, lock, reason)
         return plans, lock, True
 
     async def _bases(self, platforms: Sequence[Platform], locked: Lock | None) -> _Bases:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gpuyard import errors
+from gpuyard import __version__, errors
 from gpuyard.client.connection.credentials import masked
 from gpuyard.client.server_version import OLDEST, TOO_OLD_REMEDY, too_old, version_text
 from gpuyard.doctor import permissions, quota, registry
@@ -14,8 +14,11 @@ from gpuyard.doctor.gpu_nodes import GpuNodes
 from gpuyard.gpus.resources import allocatable_gpus
 from gpuyard.kube.objects import key_of
 from gpuyard.kube.storage import DEFAULT_CLASS, is_default_class
-from gpuyard.tenancy.install import missing_parts
+from gpuyard.tenancy.installed import install_command, install_state
+from gpuyard.tenancy.options import ADMISSION_SINCE
 
+#: Without what an install gives by these, an agent or a user is forbidden something.
+_RIGHTS = ("ClusterRole", "ServiceAccount", "Namespace")
 _CONTEXT, _API, _CREDENTIALS = "kubeconfig", "api", "credentials"
 
 
@@ -120,13 +123,18 @@ def _install(facts: ClusterFacts) -> Check:
                 "runs go all the same; `--gpus MODEL:N` needs the label gpuyard.io/gpu-model on nodes",
             )
         return broken(name, "gpuyard isn't installed on this cluster", "see `gpuyard install --help`")
-    missing = [part for part in missing_parts(found) if part.split(" ")[0] not in {k.kind for k in hidden}]
+    confine = isinstance(facts.version, errors.GpuyardError) or facts.version >= ADMISSION_SINCE
+    state = install_state(found, confine=confine)
+    again = "run `gpuyard install` again, with the options of the first time"
+    if state.options:
+        again = f"run {install_command(state.options, facts.context)}"
+    missing = [part for part in state.missing if part.split(" ")[0] not in {k.kind for k in hidden}]
     if missing:
-        return broken(
-            name,
-            f"the install is half done: there is no {', no '.join(missing)}",
-            "run `gpuyard install` again, with the options of the first time",
-        )
+        return broken(name, f"the install is half done: there is no {', no '.join(missing)}", again)
+    if state.changed:
+        message = f"this isn't as gpuyard {__version__} installs it: {', '.join(state.changed)}"
+        needed = any(part.startswith(_RIGHTS) for part in state.changed)
+        return broken(name, message, again) if needed else warning(name, message, again)
     namespace = next((key_of(item).name for kind, item in found if kind.kind == "Namespace"), "")
     part = f"; of {', '.join(kind.plural for kind in hidden)} you may see nothing" if hidden else ""
     return ok(name, (f"complete, in {namespace}" if namespace else "complete") + part)

@@ -11,7 +11,7 @@ from gpuyard.doctor.injection import cdi_finding, judge_toolkit, runtime_text
 from gpuyard.gpus.faults import in_one_line, node_faults
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.conditions import condition_is_true
-from gpuyard.kube.nodes import not_ready_text
+from gpuyard.kube.nodes import daemon_misfit, not_ready_text
 from gpuyard.kube.objects import DAEMON_SETS, RUNTIME_CLASSES, Manifest, Resource, key_of, labels_of
 from gpuyard.kube.pods import why_not_running
 from gpuyard.kube.wellknown import (
@@ -19,8 +19,10 @@ from gpuyard.kube.wellknown import (
     LABEL_GPU_MODEL,
     LABEL_PART_OF,
 )
+from gpuyard.tenancy.agent_nodes import why_no_agent
 from gpuyard.tenancy.foreign_plugins import foreign_plugins, served_by_no_pod
-from gpuyard.tenancy.names import AGENT, PART_OF
+from gpuyard.tenancy.names import AGENT, LABELLER_CONTAINER, PART_OF
+from gpuyard.tenancy.node_marks import is_marked
 
 _LABEL_DRIVER = "nvidia.com/cuda.driver-version.full"
 
@@ -60,25 +62,25 @@ class GpuNodes:
 
     @property
     def with_gpus(self) -> list[Manifest]:
-        """Those that have some, or are labelled so."""
-        return [n for n in self.nodes if capacity_gpus(n) or LABEL_GPU_MODEL in labels_of(n)]
+        """Those that have some, or are labelled so; not those from which an agent was taken with its GPUs."""
+        return [
+            node
+            for node in self.nodes
+            if (capacity_gpus(node) or LABEL_GPU_MODEL in labels_of(node))
+            and (allocatable_gpus(node) or not self._unwanted(node))
+        ]
 
     def agents_run(self) -> Check:
-        """Whether every node that is to have one has one that is ready."""
+        """Whether every node that is to have one has one that works; and no other node is marked."""
         name = "agents"
+        left = self._left()
         if self.agent is None and not self.agents:
-            return skipped(name, "no agent is installed")
+            return of_nodes(name, left, "") if left else skipped(name, "no agent is installed")
         status = (self.agent or {}).get("status", {})
         wanted = status.get("desiredNumberScheduled", len(self.agents))
-        if not wanted and self.agent is not None:
-            selector = self.agent["spec"]["template"]["spec"].get("nodeSelector") or {}
-            labels = ",".join(f"{key}={value}" for key, value in selector.items())
-            return broken(
-                name,
-                f"no node has the labels {labels}, so that none has an agent",
-                "label the nodes with GPUs, or install with another --node-selector",
-            )
-        findings = [_agent(node, pod) for node, pod in sorted(self.agents.items())]
+        if not self.agents and not wanted and self.agent is not None:
+            why, remedy = why_no_agent(self.nodes, self.agent["spec"]["template"]["spec"])
+            return broken(name, f"there are 0 agents: {why}", f"{remedy}, and install again")
         lacking = wanted - len(self.agents)
         if lacking > 0:
             return broken(
@@ -86,7 +88,32 @@ class GpuNodes:
                 f"{lacking} of {wanted} agents have no pod",
                 f"see why: kubectl describe daemonset {AGENT} -n {_namespace(self.agent)}",
             )
-        return of_nodes(name, findings, f"{len(findings)} of {wanted} run")
+        by_name = {key_of(node).name: node for node in self.nodes}
+        findings = [_agent(node, pod, by_name.get(node)) for node, pod in sorted(self.agents.items())]
+        return of_nodes(name, [*findings, *left], f"{len(findings)} of {max(wanted, len(findings))} run")
+
+    def _unwanted(self, node: Manifest) -> str:
+        """Why a node without an agent is to have none; empty when it has one, is to, or nobody knows."""
+        if key_of(node).name in self.agents or (self.agent is None and self.agents):
+            return ""
+        if self.agent is None:
+            return "none is installed"
+        misfit = daemon_misfit(node, self.agent["spec"]["template"]["spec"])
+        return f"it {misfit}" if misfit else ""
+
+    def _left(self) -> list[NodeFinding]:
+        """The nodes with labels, a taint or reports of ours that are to have no agent."""
+        again = "`gpuyard install` again, as it is installed," if self.agent else "`gpuyard uninstall`"
+        return [
+            NodeFinding(
+                key_of(node).name,
+                CheckState.WARNING,
+                f"has gpuyard's labels or taint, and is to have no agent: {why}",
+                f"{again} takes them away",
+            )
+            for node in self.nodes
+            if is_marked(node) and (why := self._unwanted(node))
+        ]
 
     def plugins(self) -> Check:
         """Whether anything but our agents serves GPUs: two plugins of one node take them from each other."""
@@ -168,12 +195,20 @@ class GpuNodes:
         return of_nodes("cdi", [cdi_finding(node) for node in nodes], f"{', '.join(runtimes)}: on by default")
 
 
-def _agent(node: str, pod: Manifest) -> NodeFinding:
-    if condition_is_true(pod, "Ready"):
-        return NodeFinding(node, CheckState.OK, "ready")
-    why = why_not_running(pod) or "it isn't ready"
-    namespace, name = key_of(pod)
-    return NodeFinding(node, CheckState.BROKEN, why, f"see more: kubectl describe pod {name} -n {namespace}")
+def _agent(name: str, pod: Manifest, node: Manifest | None) -> NodeFinding:
+    namespace, pod_name = key_of(pod)
+    if not condition_is_true(pod, "Ready"):
+        why = why_not_running(pod) or "it isn't ready"
+        see = f"see more: kubectl describe pod {pod_name} -n {namespace}"
+        return NodeFinding(name, CheckState.BROKEN, why, see)
+    if node and capacity_gpus(node) and not is_marked(node) and LABEL_GPU_MODEL not in labels_of(node):
+        return NodeFinding(
+            name,
+            CheckState.WARNING,
+            "its labeller has written nothing on the node",
+            f"its log says why: kubectl logs {pod_name} -n {namespace} -c {LABELLER_CONTAINER}",
+        )
+    return NodeFinding(name, CheckState.OK, "ready")
 
 
 def _gpus(node: Manifest) -> NodeFinding:

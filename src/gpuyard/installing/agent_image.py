@@ -5,19 +5,30 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 import gpuyard
+from gpuyard import errors
 from gpuyard.building.build import BuildRequest
+from gpuyard.client.apply import find
+from gpuyard.client.rest import RestApi
+from gpuyard.images.places import Places
 from gpuyard.images.reference import ImageReference
+from gpuyard.images.registry.settings import RegistrySettings
+from gpuyard.kube.objects import DAEMON_SETS, ObjectKey
+from gpuyard.tenancy.daemonset import options_of
+from gpuyard.tenancy.names import AGENT
+from gpuyard.tenancy.options import InstallOptions
 
 #: What `gpuyard.agent` and `gpuyard.agent.labelling` import of ours.
 _PACKAGES = ("_proto", "agent", "client", "devices", "gpus", "kube", "tenancy")
 _MODULES = ("__init__.py", "advice.py", "atomic_files.py", "errors.py", "regular_files.py")
 #: And of others, in the versions that are installed here.
 _REQUIREMENTS = ("grpcio", "httpx", "nvidia-ml-py", "orjson", "protobuf")
+#: It's asked whether a tag still means what is installed, and not waited for.
+_ONE_TRY = RegistrySettings(attempts=1, timeout_s=10.0)
 _WORKDIR = "/opt/gpuyard/agent"
 
 
@@ -47,9 +58,37 @@ def agent_build(base: str, tag: str, pulled_as: str | None) -> Iterator[BuildReq
             root=root,
             requirements=requirements,
             lock=Path(folder, "gpuyard.lock"),
+            lock_stays=False,
             workdir=_WORKDIR,
             pull_repository=pull,
         )
+
+
+async def as_installed(api: RestApi, options: InstallOptions, environ: Mapping[str, str]) -> str:
+    """The options' image by its digest, where agents run one of its repository by digest.
+
+    `--base` installs them so. A tag in its place would start every agent anew, also when it means the same.
+
+    Args:
+        api: of the cluster.
+        options: of an install.
+        environ: what is said of registries. One that can't be asked from here leaves the name as it is.
+    """
+    image = options.image
+    agent = await find(api, DAEMON_SETS, ObjectKey(options.namespace, AGENT))
+    installed = options_of(agent, InstallOptions("")).image if agent else ""
+    named = ImageReference.parse(image)
+    if named.digest or not installed or not (there := ImageReference.parse(installed)).digest:
+        return image
+    if named.name != there.name:
+        return image
+    try:
+        async with Places(environ, _ONE_TRY) as places:
+            place = await places.open(image)
+            found = await place.store.find_manifest(place.target)
+    except errors.ImageError:
+        return image
+    return str(named.pinned(found.digest)) if found else image
 
 
 def _copy(folder: Path) -> None:

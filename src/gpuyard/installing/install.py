@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gpuyard import errors
@@ -13,6 +13,7 @@ from gpuyard.client.server_version import check_version, version_text
 from gpuyard.devices.simulated import parse_simulation
 from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.names import is_label
+from gpuyard.kube.nodes import EFFECTS, DaemonMisfit, parse_toleration
 from gpuyard.kube.objects import (
     DAEMON_SETS,
     NAMESPACES,
@@ -25,12 +26,12 @@ from gpuyard.kube.objects import (
     labels_of,
 )
 from gpuyard.kube.pods import why_not_running
+from gpuyard.tenancy.agent_nodes import kept_off, why_no_agent
 from gpuyard.tenancy.foreign_plugins import foreign_plugins, served_by_no_pod
 from gpuyard.tenancy.install import KINDS, install, resource_of, title
 from gpuyard.tenancy.names import AGENT, LABELS, SELECTOR
-from gpuyard.tenancy.options import DriverAccess, InstallOptions
+from gpuyard.tenancy.options import ADMISSION_SINCE, TOLERATE_ALL, DriverAccess, InstallOptions
 
-_POLICY_SINCE = (1, 30)
 _LOOK_S = 0.5
 #: Longer than a kubelet takes to tell that a plugin is gone: it writes its node's status every 10 s.
 _GONE_S = 15.0
@@ -43,7 +44,9 @@ def install_options(
     simulate: str | None,
     driver_access: str,
     node_selector: Sequence[str],
+    toleration: Sequence[str],
     *,
+    tolerate_all: bool,
     taint: bool,
     policy: bool,
 ) -> InstallOptions:
@@ -61,6 +64,7 @@ def install_options(
         driver_access=DriverAccess(driver_access),
         taint=taint,
         policy=policy,
+        tolerations=(TOLERATE_ALL,) if tolerate_all else tuple(map(_toleration, toleration)),
     )
     if namespace:
         if not is_label(namespace):
@@ -82,6 +86,16 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _toleration(text: str) -> dict[str, str]:
+    found = parse_toleration(text)
+    if found is None or found.get("effect", EFFECTS[0]) not in EFFECTS:
+        raise errors.UsageError(
+            f"{text!r} is no toleration",
+            remedy="write --toleration KEY[=VALUE][:EFFECT], as kubectl writes taints: sku=gpu:NoSchedule",
+        )
+    return found
+
+
 async def check_cluster(
     api: RestApi,
     options: InstallOptions,
@@ -89,8 +103,8 @@ async def check_cluster(
     on_wait: Callable[[str], None],
     force: bool = False,
     gone_s: float = _GONE_S,
-) -> None:
-    """Raises UsageError for a cluster that this install doesn't fit; nothing has been sent then.
+) -> InstallOptions:
+    """The options as this cluster can have them: labellers aren't confined on an old one.
 
     Args:
         api: of the cluster.
@@ -98,17 +112,21 @@ async def check_cluster(
         on_wait: called with what is waited for.
         force: also where something else serves the GPUs.
         gone_s: how long nodes may go on counting the GPUs of a plugin that is gone.
+
+    Raises:
+        UsageError: the install doesn't fit this cluster; nothing has been sent then.
     """
     version = await check_version(api)
-    if options.policy and version < _POLICY_SINCE:
+    if options.policy and version < ADMISSION_SINCE:
         raise errors.UsageError(
             f"this cluster is Kubernetes {version_text(version)}, and --policy needs "
-            f"{version_text(_POLICY_SINCE)}: there is no ValidatingAdmissionPolicy before",
+            f"{version_text(ADMISSION_SINCE)}: there is no ValidatingAdmissionPolicy before",
             remedy="install without --policy, and keep tenants' pods in check by other means",
         )
     await _check_namespaces(api, options.namespace)
     if not force:
         await _check_plugins(api, options, gone_s, on_wait)
+    return replace(options, confine=version >= ADMISSION_SINCE)
 
 
 async def _check_plugins(
@@ -213,22 +231,36 @@ async def installed(api: RestApi) -> list[tuple[Resource, Manifest]]:
 async def wait_for_agents(
     api: RestApi, namespace: str, timeout_s: float, on_wait: Callable[[str], None]
 ) -> Sequence[str]:
-    """The nodes with an agent, once each runs as the DaemonSet says now; none when none matches.
+    """The nodes with an agent, once each runs as the DaemonSet says now: at least one.
 
     Raises:
-        GpuyardError: some don't after that time; the message says which and why.
+        GpuyardError: some don't after that time, or there is no node for any; the message says which and why.
     """
     try:
         async with asyncio.timeout(timeout_s):
             while (nodes := await _agents(api, namespace, on_wait)) is None:
                 await asyncio.sleep(_LOOK_S)
-            return nodes
     except TimeoutError:
         raise errors.GpuyardError(
             f"gpuyard is installed, and after {timeout_s:.0f} s not all agents run: "
             f"{await _why_not(api, namespace)}",
             remedy=f"mend that and install again, or look closer: kubectl describe pods -n {namespace}",
         ) from None
+    if not nodes:
+        why, remedy = why_no_agent((await api.list(NODES)).items, await agent_pod(api, namespace))
+        raise errors.GpuyardError(f"gpuyard is installed, with 0 agents, because {why}", remedy=remedy)
+    return nodes
+
+
+async def agent_pod(api: RestApi, namespace: str) -> Manifest:
+    """`spec` of the pods that the DaemonSet makes."""
+    pod: Manifest = (await api.get(DAEMON_SETS, AGENT, namespace))["spec"]["template"]["spec"]
+    return pod
+
+
+async def agents_kept_off(api: RestApi, namespace: str) -> Mapping[str, DaemonMisfit]:
+    """The nodes that are selected and have none, for a taint; without those of the control plane."""
+    return kept_off((await api.list(NODES)).items, await agent_pod(api, namespace))
 
 
 async def _agents(api: RestApi, namespace: str, on_wait: Callable[[str], None]) -> Sequence[str] | None:
@@ -240,8 +272,12 @@ async def _agents(api: RestApi, namespace: str, on_wait: Callable[[str], None]) 
     on_wait(f"{ready} of {wanted} agents run")
     if status.get("updatedNumberScheduled", 0) != wanted or ready != wanted:
         return None
+    if not wanted:
+        return ()
     pods = (await api.list(PODS, namespace, label_selector=SELECTOR)).items
-    return sorted(pod["spec"].get("nodeName", "") for pod in pods)
+    return sorted(
+        {pod["spec"].get("nodeName", "") for pod in pods if not pod["metadata"].get("deletionTimestamp")}
+    )
 
 
 async def _why_not(api: RestApi, namespace: str) -> str:

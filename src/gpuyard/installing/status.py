@@ -11,24 +11,27 @@ from gpuyard.client.rest import RestApi
 from gpuyard.client.server_version import cluster_version, version_text
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.installing.install import installed
+from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import not_ready_text
 from gpuyard.kube.objects import (
     DAEMON_SETS,
     NAMESPACES,
     NODES,
+    PODS,
     Manifest,
     ObjectKey,
     key_of,
     labels_of,
 )
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL
-from gpuyard.tenancy.install import missing_parts
-from gpuyard.tenancy.names import AGENT
+from gpuyard.tenancy.installed import install_state
+from gpuyard.tenancy.names import AGENT, SELECTOR
+from gpuyard.tenancy.options import ADMISSION_SINCE
 
 
 @dataclass(frozen=True)
 class AgentCounts:
-    """How many agents are ready, of how many."""
+    """On how many nodes an agent is ready, of how many that are to have one, or have one still."""
 
     ready: int
     wanted: int
@@ -54,6 +57,7 @@ class ClusterStatus:
         version: of Kubernetes.
         namespace: of the install; None without one.
         missing: what a half-done install lacks, `Kind name`.
+        changed: what isn't as an install with these options makes it, and where.
         image: of the agents; None without any.
     """
 
@@ -62,6 +66,7 @@ class ClusterStatus:
     installed: bool
     namespace: str | None
     missing: Sequence[str]
+    changed: Sequence[str]
     image: str | None
     agents: AgentCounts
     nodes: Sequence[NodeStatus]
@@ -74,17 +79,29 @@ async def cluster_status(api: RestApi) -> ClusterStatus:
     found, nodes = await asyncio.gather(installed(api), api.list(NODES))
     namespace = next((key_of(item).name for kind, item in found if kind == NAMESPACES), "")
     agent = await find(api, DAEMON_SETS, ObjectKey(namespace, AGENT)) if namespace else None
-    status = (agent or {}).get("status", {})
+    state = install_state(found, confine=version >= ADMISSION_SINCE)
     return ClusterStatus(
         api=api.server,
         version=version_text(version),
         installed=bool(found),
         namespace=namespace or None,
-        missing=missing_parts(found),
+        missing=state.missing,
+        changed=state.changed,
         image=_image(agent),
-        agents=AgentCounts(status.get("numberReady", 0), status.get("desiredNumberScheduled", 0)),
+        agents=await _agents(api, agent),
         nodes=[_node(node) for node in nodes.items],
     )
+
+
+async def _agents(api: RestApi, agent: Manifest | None) -> AgentCounts:
+    if agent is None:
+        return AgentCounts(0, 0)
+    # `numberReady` leaves out a node that was tainted when it had an agent already; it keeps that.
+    pods = (await api.list(PODS, key_of(agent).namespace, label_selector=SELECTOR)).items
+    ready = {pod["spec"].get("nodeName") for pod in pods if condition_is_true(pod, "Ready")}
+    status = agent.get("status", {})
+    wanted = status.get("desiredNumberScheduled", 0) + status.get("numberMisscheduled", 0)
+    return AgentCounts(len(ready), wanted)
 
 
 def _image(agent: Manifest | None) -> str | None:

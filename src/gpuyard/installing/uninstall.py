@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from gpuyard import errors
+from gpuyard.agent.labelling import unmark_node
 from gpuyard.client.apply import delete
 from gpuyard.client.rest import RestApi
 from gpuyard.gpus.resources import gpus_in
@@ -16,11 +17,10 @@ from gpuyard.kube.wellknown import LABEL_PART_OF
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.tenancy.install import title
 from gpuyard.tenancy.names import PART_OF, SELECTOR
-from gpuyard.tenancy.node_marks import is_marked, mark_patch
+from gpuyard.tenancy.node_marks import is_marked
 
 _AGENTS_S = 60.0
 _OBJECT_S = 60.0
-_TRIES = 10
 _SHOWN = 5
 
 
@@ -48,7 +48,7 @@ async def uninstall(api: RestApi, *, force: bool, say: Callable[[str], None]) ->
             await _delete_agents(api, manifest, force=force, say=say)
     # The labeller is gone: nothing puts the marks back.
     for node in marked:
-        await _unmark(api, key_of(node).name)
+        await unmark_node(api, key_of(node).name)
         say(f"node {key_of(node).name}: labels and taint removed")
     for resource, manifest in found:
         if resource != DAEMON_SETS:
@@ -90,19 +90,6 @@ async def _delete_agents(api: RestApi, agents: Manifest, *, force: bool, say: Ca
 
 async def _agent_pods(api: RestApi, agents: Manifest) -> Sequence[Manifest]:
     return (await api.list(PODS, key_of(agents).namespace, label_selector=SELECTOR)).items
-
-
-async def _unmark(api: RestApi, name: str) -> None:
-    for left in reversed(range(_TRIES)):
-        try:
-            if patch := mark_patch(await api.get(NODES, name), {}, {}, taint=False):
-                await api.patch(NODES, name, patch)
-            return
-        except errors.NotFound:
-            return
-        except errors.Conflict:  # The node's status was written in between.
-            if not left:
-                raise
 
 
 async def _delete(api: RestApi, resource: Resource, manifest: Manifest, say: Callable[[str], None]) -> None:

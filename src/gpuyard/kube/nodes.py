@@ -5,12 +5,20 @@ Source: k8s.io/api/core/v1 `Toleration.ToleratesTaint`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gpuyard.kube.conditions import find_condition
+from gpuyard.kube.objects import labels_of
 
 DISK_PRESSURE = "DiskPressure"
+EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_TOLERATION = re.compile(r"(?P<key>[^=:]+)(?:=(?P<value>[^:]*))?(?::(?P<effect>\w+))?")
+#: The DaemonSet controller has its pods tolerate what it says of a node's state itself.
+#: Source: k8s.io/kubernetes/pkg/controller/daemon/util `AddOrUpdateDaemonPodTolerations`.
+_STATE_TAINTS = "node.kubernetes.io/"
 
 
 def not_ready_text(node: Mapping[str, Any]) -> str:
@@ -49,3 +57,54 @@ def format_taint(taint: Mapping[str, Any]) -> str:
     """`key=value:Effect`, as kubectl prints it."""
     value = f"={taint['value']}" if taint.get("value") else ""
     return f"{taint.get('key', '')}{value}:{taint.get('effect', '')}"
+
+
+def parse_toleration(text: str) -> dict[str, str] | None:
+    """`KEY[=VALUE][:EFFECT]`, as kubectl writes taints; None when it isn't that."""
+    match = _TOLERATION.fullmatch(text)
+    if match is None:
+        return None
+    found = {"key": match["key"], "operator": "Equal" if match["value"] else "Exists"}
+    return found | {name: match[name] for name in ("value", "effect") if match[name]}
+
+
+@dataclass(frozen=True)
+class DaemonMisfit:
+    """Why a DaemonSet has no pod for a node.
+
+    Attributes:
+        labels: of its node selector, those that the node hasn't, `NAME=VALUE`.
+        taints: of the node, those that its pods don't tolerate.
+    """
+
+    labels: tuple[str, ...] = ()
+    taints: tuple[Mapping[str, Any], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.labels or self.taints)
+
+    def __str__(self) -> str:
+        if self.labels:
+            return f"lacks the label {', '.join(self.labels)}"
+        return f"has the taint {', '.join(map(format_taint, self.taints))}"
+
+
+def daemon_misfit(node: Mapping[str, Any], pod: Mapping[str, Any]) -> DaemonMisfit:
+    """Why no such pod is made for the node; false when one is.
+
+    Args:
+        node: its object.
+        pod: `spec` of the DaemonSet's template.
+    """
+    selector, labels = pod.get("nodeSelector") or {}, labels_of(node)
+    tolerations: Sequence[Mapping[str, Any]] = pod.get("tolerations") or ()
+    return DaemonMisfit(
+        tuple(f"{name}={value}" for name, value in selector.items() if labels.get(name) != value),
+        tuple(
+            taint
+            for taint in node.get("spec", {}).get("taints") or ()
+            if taint.get("effect") in ("NoSchedule", "NoExecute")
+            and not taint.get("key", "").startswith(_STATE_TAINTS)
+            and not any(tolerates(toleration, taint) for toleration in tolerations)
+        ),
+    )

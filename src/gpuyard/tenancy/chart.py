@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.tenancy.install import install, resource_of, template
-from gpuyard.tenancy.options import DriverAccess, InstallOptions
+from gpuyard.tenancy.options import OWN_TOLERATION, TOLERATE_ALL, DriverAccess, InstallOptions
 from gpuyard.tenancy.template import chart
 
 #: Writes documents of one stream.
@@ -24,6 +25,14 @@ COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     "privileged": {"driver_access": DriverAccess.PRIVILEGED},
     "taint": {"taint": True},
     "policy": {"policy": True},
+    "before-1.30": {"confine": False},
+    "tolerate-all": {"tolerations": (TOLERATE_ALL,)},
+}
+#: What an install adds to the values.
+_EXPRESSIONS = {
+    "tolerations": "(concat (list (dict {})) .Values.tolerations)".format(
+        " ".join(json.dumps(word) for pair in OWN_TOLERATION.items() for word in pair)
+    )
 }
 
 
@@ -39,7 +48,7 @@ def helm_chart(version: str, to_yaml: ToYaml) -> dict[str, str]:
         "kubeVersion": ">=1.28.0-0",
     }
     files = {"Chart.yaml": _NOTE + to_yaml([about]), "values.yaml": _values()}
-    for name, text in chart(template(), to_yaml):
+    for name, text in chart(template(), to_yaml, _EXPRESSIONS):
         files[f"templates/{name}"] = text
     return files
 
@@ -57,6 +66,9 @@ simulate: ""
 driverAccess: {options.driver_access}
 # Labels of the nodes that get an agent.
 nodeSelector: {json.dumps(dict(options.node_selector))}
+# Taints of those nodes that agents are to run in spite of, besides {GPU_RESOURCE}: such as
+# [{{key: sku, operator: Equal, value: gpu, effect: NoSchedule}}]; [{{operator: Exists}}] for all taints.
+tolerations: []
 # Keep pods without a GPU request off nodes with GPUs.
 taint: false
 # Check tenants' pods at admission; needs Kubernetes 1.30.

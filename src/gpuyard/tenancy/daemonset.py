@@ -6,17 +6,21 @@ credentials, and neither a privilege nor a folder of the node.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from gpuyard.gpus.resources import GPU_RESOURCE
+from gpuyard.kube.objects import Manifest
 from gpuyard.tenancy.names import AGENT, LABELLER, LABELLER_CONTAINER, LABELS, PLUGIN_CONTAINER, RUNTIME_CLASS
 from gpuyard.tenancy.options import (
     NOT_PRIVILEGED,
     NOT_RUNTIME_CLASS,
+    OWN_TOLERATION,
     PRIVILEGED,
     SIMULATED,
     TAINT,
     WITH_RUNTIME_CLASS,
+    DriverAccess,
+    InstallOptions,
 )
 from gpuyard.tenancy.template import Only
 
@@ -28,6 +32,7 @@ _SHARED = "/run/gpuyard"
 _MARKS_FILE = f"{_SHARED}/marks.json"
 _CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SELECTOR = {**LABELS, "app.kubernetes.io/component": "agent"}
+_SIMULATE, _TAINT = "--simulate=", "--taint"
 _NOBODY = 65534
 #: The kubelet makes a new one when four fifths of it have passed.
 _TOKEN_S = 3600
@@ -47,6 +52,24 @@ def daemon_set() -> dict[str, Any]:
     }
 
 
+def options_of(agent: Manifest, options: InstallOptions) -> InstallOptions:
+    """The options that a cluster's DaemonSet was made with; where it doesn't say, those that are given."""
+    pod = agent["spec"]["template"]["spec"]
+    containers = {container["name"]: container for container in pod["containers"]}
+    plugin, labeller = containers.get(PLUGIN_CONTAINER, {}), containers.get(LABELLER_CONTAINER, {})
+    simulate = next((arg for arg in plugin.get("args") or () if arg.startswith(_SIMULATE)), "")
+    privileged = (plugin.get("securityContext") or {}).get("privileged", False)
+    return replace(
+        options,
+        image=plugin.get("image", ""),
+        simulate=simulate.removeprefix(_SIMULATE),
+        driver_access=DriverAccess.PRIVILEGED if privileged else DriverAccess.RUNTIMECLASS,
+        taint=_TAINT in (labeller.get("args") or ()),
+        node_selector=dict(pod.get("nodeSelector") or {}),
+        tolerations=tuple(each for each in pod.get("tolerations") or () if each != OWN_TOLERATION),
+    )
+
+
 def _pod() -> dict[str, Any]:
     return {
         "serviceAccountName": LABELLER,
@@ -55,7 +78,7 @@ def _pod() -> dict[str, Any]:
         "priorityClassName": "system-node-critical",
         "runtimeClassName": Only(WITH_RUNTIME_CLASS, RUNTIME_CLASS),
         "nodeSelector": "@json:nodeSelector@",
-        "tolerations": [{"key": GPU_RESOURCE, "operator": "Exists"}],
+        "tolerations": "@json:tolerations@",
         "terminationGracePeriodSeconds": 10,
         "containers": [_plugin(), _labeller()],
         "volumes": [
@@ -80,7 +103,7 @@ def _plugin() -> dict[str, Any]:
             "--remove-cdi-on-exit",
             f"--marks-file={_MARKS_FILE}",
             "--node=$(NODE_NAME)",
-            Only(SIMULATED, "--simulate=@simulate@"),
+            Only(SIMULATED, f"{_SIMULATE}@simulate@"),
             Only(PRIVILEGED, f"--driver-root={_DRIVER_ROOT}"),
         ],
         "env": [
@@ -124,7 +147,12 @@ def _labeller() -> dict[str, Any]:
         "name": LABELLER_CONTAINER,
         "image": "@image@",
         "command": ["python3", "-m", "gpuyard.agent.labelling"],
-        "args": ["--node=$(NODE_NAME)", f"--follow={_MARKS_FILE}", Only(TAINT, "--taint")],
+        "args": [
+            "--node=$(NODE_NAME)",
+            f"--follow={_MARKS_FILE}",
+            Only(TAINT, _TAINT),
+            f"--daemon-set=@namespace@/{AGENT}",
+        ],
         "env": [*_env(), {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
         "securityContext": {
             "runAsUser": _NOBODY,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from gpuyard.kube.objects import (
@@ -20,8 +19,8 @@ from gpuyard.kube.objects import (
     key_of,
 )
 from gpuyard.tenancy.daemonset import daemon_set
-from gpuyard.tenancy.names import AGENT, LABELLER, LABELS, PRIORITY_PREFIX, RUNTIME_CLASS
-from gpuyard.tenancy.options import POLICY, WITH_RUNTIME_CLASS, InstallOptions
+from gpuyard.tenancy.names import LABELLER, LABELS, PRIORITY_PREFIX, RUNTIME_CLASS
+from gpuyard.tenancy.options import CONFINE, OWN_TOLERATION, POLICY, WITH_RUNTIME_CLASS, InstallOptions
 from gpuyard.tenancy.policies.labeller import labeller_policy
 from gpuyard.tenancy.policies.tenants import tenant_policies
 from gpuyard.tenancy.roles import roles
@@ -49,7 +48,8 @@ def template() -> list[Any]:
         *roles(),
         *priority_classes(),
         Only(WITH_RUNTIME_CLASS, _runtime_class()),
-        *(Only(POLICY, manifest) for manifest in (*labeller_policy(), *tenant_policies())),
+        *(Only(CONFINE, manifest) for manifest in labeller_policy()),
+        *(Only(POLICY, manifest) for manifest in tenant_policies()),
         daemon_set(),
     ]
 
@@ -61,6 +61,7 @@ def install(options: InstallOptions) -> list[Manifest]:
         "namespace": options.namespace,
         "simulate": options.simulate,
         "nodeSelector": dict(options.node_selector),
+        "tolerations": [dict(each) for each in (OWN_TOLERATION, *options.tolerations)],
     }
     manifests: list[Manifest] = resolve(template(), options, values)
     return manifests
@@ -74,28 +75,6 @@ def resource_of(manifest: Manifest) -> Resource:
 def title(manifest: Manifest) -> str:
     """`DaemonSet gpuyard-system/gpuyard-agent`."""
     return f"{manifest['kind']} {key_of(manifest)}"
-
-
-def missing_parts(found: Sequence[tuple[Resource, Manifest]]) -> list[str]:
-    """What a half-done install lacks, `Kind name`; nothing when there is none at all.
-
-    Args:
-        found: every object of an install that is there, with its resource.
-    """
-    if not found:
-        return []
-    namespace = next((key_of(item).name for kind, item in found if kind == NAMESPACES), "")
-    agent = next((item for kind, item in found if kind == DAEMON_SETS and key_of(item).name == AGENT), None)
-    there = {title({"kind": kind.kind, **item}) for kind, item in found}
-    return [name for name in _required(namespace, agent) if name not in there]
-
-
-def _required(namespace: str, agent: Manifest | None) -> list[str]:
-    """What each install has, and what this one needs besides."""
-    options = InstallOptions(image="", namespace=namespace or InstallOptions("").namespace)
-    always = [title(manifest) for manifest in install(options) if manifest["kind"] != RUNTIME_CLASSES.kind]
-    pod = agent["spec"]["template"]["spec"] if agent else {}
-    return [*always, *([f"RuntimeClass {RUNTIME_CLASS}"] if pod.get("runtimeClassName") else [])]
 
 
 def _namespace() -> dict[str, Any]:

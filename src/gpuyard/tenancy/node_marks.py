@@ -15,8 +15,35 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_LABELS_SET,
     ANNOTATION_NO_GPUS,
     ANNOTATION_TAINT_SET,
+    LABEL_GPU_COUNT,
+    LABEL_GPU_MODEL,
+    LABEL_GPU_PRODUCT,
+    LABEL_SIMULATED,
 )
 
+#: What a node with GPUs is labelled with because of them: names of NVIDIA's GPU feature discovery, the one by
+#: which its operator and many manifests choose nodes (gpu.present), and two of our own. Others' names have
+#: the same prefixes (`nvidia.com/gpu.deploy.…` starts NVIDIA's pods): ours are these and no more.
+GPU_LABELS = (
+    "nvidia.com/gpu.present",
+    LABEL_GPU_COUNT,
+    LABEL_GPU_PRODUCT,
+    "nvidia.com/gpu.memory",
+    "nvidia.com/gpu.replicas",
+    "nvidia.com/gpu.sharing-strategy",
+    "nvidia.com/gpu.family",
+    "nvidia.com/gpu.compute.major",
+    "nvidia.com/gpu.compute.minor",
+    LABEL_GPU_MODEL,
+    LABEL_SIMULATED,
+    "nvidia.com/cuda.driver-version.full",
+    "nvidia.com/cuda.driver-version.major",
+    "nvidia.com/cuda.driver-version.minor",
+    "nvidia.com/cuda.driver-version.revision",
+    "nvidia.com/cuda.runtime-version.full",
+    "nvidia.com/cuda.runtime-version.major",
+    "nvidia.com/cuda.runtime-version.minor",
+)
 TAINT = {"key": GPU_RESOURCE, "value": "present", "effect": "NoSchedule"}
 
 #: Annotations that say what is wrong with a node's GPUs.

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.tenancy.names import NAMESPACE
 from gpuyard.tenancy.template import Condition
 
+#: The first Kubernetes with ValidatingAdmissionPolicy, and with tokens that say where their pod runs.
+ADMISSION_SINCE = (1, 30)
+#: Of agents, always: else their own taint would keep them off.
+OWN_TOLERATION = {"key": GPU_RESOURCE, "operator": "Exists"}
+TOLERATE_ALL = {"operator": "Exists"}
 _LINUX = {"kubernetes.io/os": "linux"}
 
 
@@ -33,8 +39,10 @@ class InstallOptions:
         simulate: simulated GPUs for every node, such as `H100:8`; empty for the real ones.
         driver_access: for real GPUs.
         taint: whether nodes with GPUs keep pods without a GPU request away.
-        policy: whether tenants' pods are checked at admission. It needs Kubernetes 1.30.
+        policy: whether tenants' pods are checked at admission. It needs ADMISSION_SINCE.
+        confine: whether admission keeps each labeller to its node. It needs the same.
         node_selector: labels of the nodes that get an agent.
+        tolerations: of the agents besides that of gpuyard's own taint, as Kubernetes writes them.
     """
 
     image: str
@@ -43,7 +51,9 @@ class InstallOptions:
     driver_access: DriverAccess = DriverAccess.RUNTIMECLASS
     taint: bool = False
     policy: bool = False
+    confine: bool = True
     node_selector: Mapping[str, str] = field(default_factory=lambda: dict(_LINUX))
+    tolerations: Sequence[Mapping[str, str]] = ()
 
 
 def _runtime_class(options: InstallOptions) -> bool:
@@ -68,3 +78,7 @@ NOT_PRIVILEGED = Condition[InstallOptions](
 )
 TAINT = Condition[InstallOptions](lambda options: options.taint, ".Values.taint")
 POLICY = Condition[InstallOptions](lambda options: options.policy, ".Values.policy")
+CONFINE = Condition[InstallOptions](
+    lambda options: options.confine,
+    'semverCompare ">={}.{}.0-0" .Capabilities.KubeVersion.Version'.format(*ADMISSION_SINCE),
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gpuyard.tenancy.names import LABELLER, LABELS
+from gpuyard.tenancy.names import AGENT, LABELLER, LABELS
 
 _READ = ["get", "list", "watch"]
 _RBAC = "rbac.authorization.k8s.io"
@@ -18,8 +18,15 @@ _RBAC = "rbac.authorization.k8s.io"
 def roles() -> list[dict[str, Any]]:
     """The ClusterRoles, and the labeller's binding."""
     return [
-        # To read a node and to patch its labels, annotations and taints; no status, and no other kind.
-        _role(LABELLER, [_rule([""], ["nodes"], ["get", "patch"])]),
+        # To read a node and to patch its labels, annotations and taints, and no status; and to see, when it
+        # is told to end, whether its DaemonSet still wants the node.
+        _role(
+            LABELLER,
+            [
+                _rule([""], ["nodes"], ["get", "patch"]),
+                {**_rule(["apps"], ["daemonsets"], ["get"]), "resourceNames": [AGENT]},
+            ],
+        ),
         {
             "apiVersion": f"{_RBAC}/v1",
             "kind": "ClusterRoleBinding",

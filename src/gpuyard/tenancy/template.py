@@ -64,19 +64,22 @@ def _there(value: Any, options: Any) -> bool:
 
 
 def chart(
-    manifests: Sequence[Any], to_yaml: Callable[[Sequence[Mapping[str, Any]]], str]
+    manifests: Sequence[Any],
+    to_yaml: Callable[[Sequence[Mapping[str, Any]]], str],
+    expressions: Mapping[str, str],
 ) -> Iterator[tuple[str, str]]:
     """Each manifest as a Helm template: its file name and its text.
 
     Args:
         manifests: trees with `kind` and `metadata.name`.
         to_yaml: writes plain manifests, every text on one line, in double quotes unless it is a plain word.
+        expressions: what stands for `@name@` where that isn't the chart's value of this name.
     """
     numbers = count()
     for manifest in manifests:
         whole = manifest if isinstance(manifest, Only) else None
         tree = manifest.value if isinstance(manifest, Only) else manifest
-        text = _finish(to_yaml([_marked(tree, numbers)]))
+        text = _finish(to_yaml([_marked(tree, numbers)]), expressions)
         if whole:
             text = f"{{{{- if {whole.condition.helm} }}}}\n{text}{{{{- end }}}}\n"
         yield f"{tree['kind'].lower()}-{tree['metadata']['name'].strip('@')}.yaml", text
@@ -109,18 +112,18 @@ def _marked(tree: Any, numbers: Iterator[int]) -> Any:
     return tree
 
 
-def _finish(text: str) -> str:
+def _finish(text: str, expressions: Mapping[str, str]) -> str:
     lines: list[str] = []
     for line in text.splitlines():
         if mark := _MARK.match(line):
             condition = mark[2].replace('\\"', '"')
             lines.append(f"{{{{- if {condition} }}}}" if mark[1] == "if" else "{{- end }}")
         else:
-            lines.append(_PART.sub(_value, line))
+            lines.append(_PART.sub(lambda found: _value(found, expressions), line))
     return "\n".join(lines) + "\n"
 
 
-def _value(found: re.Match[str]) -> str:
-    if found[1]:
-        return f"{{{{ toJson .Values.{found[1]} }}}}"
-    return f"{{{{ .Values.{found[2]} }}}}"
+def _value(found: re.Match[str], expressions: Mapping[str, str]) -> str:
+    name = found[1] or found[2]
+    value = expressions.get(name, f".Values.{name}")
+    return f"{{{{ toJson {value} }}}}" if found[1] else f"{{{{ {value} }}}}"

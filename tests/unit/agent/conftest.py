@@ -15,6 +15,8 @@ class NodeApi:
     Attributes:
         labels: the node's; None while the node doesn't exist.
         annotations, taints: the node's.
+        refuses_agents: whether nobody may see that DaemonSet.
+        agents: the DaemonSet gpuyard-system/gpuyard-agent; None where there is none.
         asked: one entry for each request, the method.
     """
 
@@ -23,6 +25,8 @@ class NodeApi:
         self.labels: dict[str, str] | None = None
         self.annotations: dict[str, str] = {}
         self.taints: list[dict[str, str]] = []
+        self.agents: dict[str, Any] | None = None
+        self.refuses_agents = False
         self.asked: asyncio.Queue[str] = asyncio.Queue()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,6 +46,10 @@ class NodeApi:
         self.asked.put_nowait(method)
 
     def _reply(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        if self.refuses_agents and "/daemonsets/" in path:
+            return 403, {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "you may not"}
+        if path.endswith("/namespaces/gpuyard-system/daemonsets/gpuyard-agent") and self.agents:
+            return 200, self.agents
         if path.partition("?")[0] != "/api/v1/nodes/here" or self.labels is None:
             return 404, {"kind": "Status", "code": 404, "reason": "NotFound", "message": "no such node"}
         if method == "PATCH":

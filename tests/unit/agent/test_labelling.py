@@ -6,9 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from gpuyard.agent.labelling import follow_marks, mark_node
+import pytest
+
+from gpuyard.agent.labelling import follow_marks, leave_node, mark_node
 from gpuyard.agent.marks_file import NodeMarks, write_marks
 from gpuyard.client.rest import RestApi
+from gpuyard.kube.objects import ObjectKey
 
 from .conftest import NodeApi
 
@@ -94,11 +97,70 @@ async def test_why_there_are_no_gpus_comes_and_goes(node_api: NodeApi) -> None:
 
 async def test_what_is_anothers_is_not_taken_from_the_file(node_api: NodeApi) -> None:
     node_api.labels = {}
-    labels = {**GPU, "node-role.kubernetes.io/control-plane": ""}
+    # NVIDIA's operator acts on the first.
+    labels = {**GPU, "nvidia.com/gpu.deploy.driver": "true", "node-role.kubernetes.io/control-plane": ""}
     async with RestApi(unix_socket=node_api.socket) as api:
         await mark_node(api, "here", NodeMarks(labels, {**FAULT, "example.com/mine": "x"}), taint=False)
     assert node_api.labels == WANTED
     assert node_api.annotations.keys() == {"gpuyard.io/gpu-health", "gpuyard.io/labels-set"}
+
+
+AGENTS = ObjectKey("gpuyard-system", "gpuyard-agent")
+
+
+def agents(pod: dict[str, Any], **metadata: str) -> dict[str, Any]:
+    own = {"key": "nvidia.com/gpu", "operator": "Exists"}
+    pod = {**pod, "tolerations": [own, *pod.get("tolerations", ())]}
+    return {"metadata": {"name": AGENTS.name, **metadata}, "spec": {"template": {"spec": pod}}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "stays"),
+    [
+        (agents({"nodeSelector": {"zone": "a"}}), True),
+        (agents({"nodeSelector": {"zone": "b"}}), False),
+        (agents({"tolerations": [{"key": "sku", "operator": "Exists"}]}), True),
+        (agents({}, deletionTimestamp="2026-01-31T12:03:00Z"), False),
+        (None, False),
+    ],
+)
+async def test_marks_go_with_the_last_agent(
+    node_api: NodeApi, tmp_path: Path, wanted: dict[str, Any] | None, stays: bool
+) -> None:
+    node_api.labels, node_api.agents = {"zone": "a"}, wanted
+    file = tmp_path / "marks.json"
+    write_marks(file, NodeMarks(GPU, FAULT))
+    words = (f"--follow={file}", f"--api-socket={node_api.socket}", f"--daemon-set={AGENTS}", "--taint")
+    process = await start(*words)
+    await asked(node_api, "PATCH")
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 60) == 0
+    left = {"zone": "a", **WANTED} if stays else {"zone": "a"}
+    assert (node_api.labels, bool(node_api.taints), bool(node_api.annotations)) == (left, stays, stays)
+
+
+async def test_an_agent_that_does_not_tolerate_its_nodes_taint_is_the_last(node_api: NodeApi) -> None:
+    node_api.labels, node_api.agents = {}, agents({})
+    async with RestApi(unix_socket=node_api.socket) as api:
+        await mark_node(api, "here", NodeMarks(GPU), taint=False)
+        assert not await leave_node(api, "here", AGENTS)
+        node_api.taints = [{"key": "sku", "value": "gpu", "effect": "NoSchedule"}]
+        assert await leave_node(api, "here", AGENTS)
+    assert (node_api.labels, node_api.annotations, len(node_api.taints)) == ({}, {}, 1)
+
+
+async def test_a_labeller_that_may_not_look_leaves_the_marks(node_api: NodeApi, tmp_path: Path) -> None:
+    node_api.labels = {}
+    file = tmp_path / "marks.json"
+    write_marks(file, NodeMarks(GPU))
+    words = (f"--follow={file}", f"--api-socket={node_api.socket}", f"--daemon-set={AGENTS}")
+    process = await start(*words, stderr=asyncio.subprocess.PIPE)
+    await asked(node_api, "PATCH")
+    node_api.refuses_agents = True
+    process.terminate()
+    _, said = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0 and b"can't look whether node here is still to have an agent" in said
+    assert node_api.labels == WANTED
 
 
 async def start(*words: str, **streams: Any) -> asyncio.subprocess.Process:

@@ -7,6 +7,7 @@ from gpuyard.agent.labels import family, label_value, node_labels, node_marks
 from gpuyard.devices.inventory import Backend, Health, Inventory
 from gpuyard.devices.simulated import parse_simulation, simulate
 from gpuyard.gpus.faults import GpuFault, node_faults
+from gpuyard.tenancy.node_marks import GPU_LABELS
 
 SIMULATED = simulate(parse_simulation("H100:8"), seed="node")
 
@@ -20,6 +21,7 @@ def real() -> Inventory:
 
 def test_real_gpus_have_nvidias_labels() -> None:
     assert node_labels(real()) == {
+        "nvidia.com/gpu.present": "true",
         "nvidia.com/gpu.count": "8",
         "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
         "nvidia.com/gpu.memory": "81559",
@@ -37,6 +39,10 @@ def test_real_gpus_have_nvidias_labels() -> None:
         "nvidia.com/cuda.runtime-version.minor": "4",
         "gpuyard.io/gpu-model": "H100",
     }
+
+
+def test_labels_are_those_that_a_labeller_may_write() -> None:
+    assert {*node_labels(real()), *node_labels(SIMULATED)} == set(GPU_LABELS)
 
 
 def test_simulated_gpus_say_so_twice() -> None:

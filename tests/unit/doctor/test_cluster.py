@@ -17,7 +17,7 @@ from gpuyard.doctor.cluster import judge
 from gpuyard.doctor.cluster_facts import ClusterFacts
 from gpuyard.doctor.permissions import needed
 from gpuyard.doctor.registry import RegistryFact
-from gpuyard.kube.objects import CLUSTER_ROLES, DAEMON_SETS, NODES, Manifest, Resource
+from gpuyard.kube.objects import ADMISSION_BINDINGS, CLUSTER_ROLES, DAEMON_SETS, NODES, Manifest, Resource
 from gpuyard.tenancy.access import Action
 from gpuyard.tenancy.install import KINDS, install, resource_of
 from gpuyard.tenancy.options import InstallOptions
@@ -37,7 +37,7 @@ def node(name: str = "a", *, gpus: int = 8, usable: int | None = None, **changes
         "gpuyard.io/gpu-model": "H100",
     }
     return {
-        "metadata": {"name": name, "labels": labels | changes.get("labels", {})},
+        "metadata": {"name": name, "labels": _with(labels, changes.get("labels", {}))},
         "spec": changes.get("spec", {}),
         "status": {
             "capacity": {"nvidia.com/gpu": str(gpus)},
@@ -49,6 +49,10 @@ def node(name: str = "a", *, gpus: int = 8, usable: int | None = None, **changes
             },
         },
     }
+
+
+def _with(labels: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in {**labels, **changes}.items() if value is not None}
 
 
 def agent(name: str = "a", ready: str = "True", waiting: Mapping[str, Any] | None = None) -> Manifest:
@@ -68,9 +72,7 @@ def agent(name: str = "a", ready: str = "True", waiting: Mapping[str, Any] | Non
     }
 
 
-def parts(
-    without: Sequence[str] = (), **options: Any
-) -> dict[Resource, Sequence[Manifest] | errors.GpuyardError]:
+def parts(without: Sequence[str] = (), **options: Any) -> dict[Resource, Any]:
     """What an install has made, as a cluster lists it."""
     found: dict[Resource, Any] = {kind: [] for kind in KINDS}
     for manifest in install(InstallOptions("registry.example.com/agent:v1", **options)):
@@ -249,6 +251,37 @@ def test_half_an_install() -> None:
     found = look("install", installed=some)
     assert found.outcome is CheckState.BROKEN
     assert "there is no ClusterRole gpuyard-viewer, no PriorityClass gpuyard-low" in found.message
+
+
+def test_a_rule_that_was_taken_from_a_role_is_named() -> None:
+    some = parts(simulate="H100:8", taint=True)
+    role = next(r for r in some[CLUSTER_ROLES] if r["metadata"]["name"] == "gpuyard-labeller")
+    role["rules"][0]["verbs"].remove("patch")
+    found = look("install", installed=some)
+    assert found.outcome is CheckState.BROKEN
+    assert (
+        "isn't as gpuyard" in found.message
+        and "ClusterRole gpuyard-labeller (rules[0].verbs)" in found.message
+    )
+    assert found.remedy == (
+        "run gpuyard install --context gpu --image registry.example.com/agent:v1 --simulate H100:8 --taint"
+    )
+
+
+def test_a_policy_that_only_watches_is_warned_of() -> None:
+    some = parts(simulate="H100:8")
+    some[ADMISSION_BINDINGS][0]["spec"]["validationActions"] = ["Audit"]
+    found = look("install", installed=some)
+    assert (
+        found.outcome is CheckState.WARNING
+        and "gpuyard-labeller (spec.validationActions[0])" in found.message
+    )
+
+
+def test_an_old_cluster_has_no_policy_to_miss() -> None:
+    old = parts(simulate="H100:8", confine=False)
+    assert look("install", installed=old, version=(1, 29)).outcome is CheckState.OK
+    assert "no ValidatingAdmissionPolicy gpuyard-labeller" in look("install", installed=old).message
 
 
 def test_no_install() -> None:

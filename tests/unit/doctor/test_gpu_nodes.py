@@ -47,6 +47,56 @@ def test_agents_without_pods() -> None:
     )
 
 
+def marked(changed: Manifest) -> Manifest:
+    changed["metadata"]["annotations"] = {"gpuyard.io/labels-set": "nvidia.com/gpu.count"}
+    return changed
+
+
+SKU = {"taints": [{"key": "sku", "value": "gpu", "effect": "NoSchedule"}]}
+
+
+def test_a_taint_that_keeps_every_agent_off_is_named() -> None:
+    installed: Any = parts(simulate="H100:8")
+    installed[DAEMON_SETS][0]["status"] = {"desiredNumberScheduled": 0}
+    found = look("agents", installed=installed, pods=[], nodes=[node(spec=SKU)])
+    assert found.message == "there are 0 agents: node a has the taint sku=gpu:NoSchedule"
+    assert "--toleration sku=gpu:NoSchedule" in found.remedy
+
+
+def test_an_agent_that_came_before_the_taint_counts() -> None:
+    installed: Any = parts(simulate="H100:8")
+    installed[DAEMON_SETS][0]["status"] = {"desiredNumberScheduled": 0, "numberMisscheduled": 1}
+    found = look("agents", installed=installed, nodes=[marked(node(spec=SKU))])
+    assert (found.outcome, found.message) == (CheckState.OK, "1 of 1 run")
+
+
+def test_nodes_that_were_deselected_and_are_still_marked_are_named() -> None:
+    installed: Any = parts(simulate="H100:8", node_selector={"gpu": "yes"})
+    nodes = [node("a", labels={"gpu": "yes"}), marked(node("b", usable=0)), node("c", usable=0)]
+    found = look("agents", installed=installed, nodes=nodes)
+    assert found.outcome is CheckState.WARNING
+    assert (
+        found.message
+        == "b: has gpuyard's labels or taint, and is to have no agent: it lacks the label gpu=yes"
+    )
+    assert found.remedy == "`gpuyard install` again, as it is installed, takes them away"
+    # Its GPUs are gone, as they should be.
+    assert look("gpus", installed=installed, nodes=nodes).outcome is CheckState.OK
+
+
+def test_marks_that_an_install_left_are_named() -> None:
+    nothing: Any = {kind: [] for kind in parts()}
+    found = look("agents", installed=nothing, pods=[], nodes=[marked(node(usable=0))])
+    assert found.outcome is CheckState.WARNING and "none is installed" in found.message
+    assert found.remedy == "`gpuyard uninstall` takes them away"
+
+
+def test_a_labeller_that_writes_nothing_is_named() -> None:
+    found = look("agents", nodes=[node(labels={"gpuyard.io/gpu-model": None})])
+    assert found.outcome is CheckState.WARNING and "its labeller has written nothing" in found.message
+    assert found.remedy.endswith("kubectl logs agent-a -n gpuyard-system -c labeller")
+
+
 # -- plugins --------------------------------------------------------------------------------------------
 
 

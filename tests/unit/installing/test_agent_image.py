@@ -1,12 +1,22 @@
-"""What goes into the agent's image is all that the programs in it import of ours."""
+"""The agent's image has all that the programs in it import of ours, and is installed by one name."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-from gpuyard.installing.agent_image import agent_build
+import pytest
+
+from gpuyard.client.rest import RestApi
+from gpuyard.installing.agent_image import agent_build, as_installed
+from gpuyard.tenancy.install import install
+from gpuyard.tenancy.options import InstallOptions
 
 #: Each module by itself, also those that are imported only when they are needed.
 _IMPORT_ALL = """
@@ -34,3 +44,80 @@ def test_every_module_of_the_image_finds_what_it_imports(tmp_path: Path) -> None
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.strip() == str(request.root / "gpuyard/__init__.py")
+
+
+MANIFEST = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[]}'
+DIGEST = "sha256:" + hashlib.sha256(MANIFEST).hexdigest()
+
+
+class Servers:
+    """A cluster's API with a DaemonSet, and a registry with one image of one tag.
+
+    Attributes:
+        registry: its address.
+        installed: the image of the agents; empty where there are none.
+    """
+
+    def __init__(self) -> None:
+        self.registry = ""
+        self.installed = ""
+
+    async def api(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        options = InstallOptions(self.installed)
+        await _answer(writer, json.dumps(install(options)[-1]).encode() if self.installed else None)
+
+    async def images(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        method, path, _ = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ", 2)
+        there = path in ("/v2/", "/v2/team/agent/manifests/v1", f"/v2/team/agent/manifests/{DIGEST}")
+        await _answer(writer, MANIFEST if there else None, body=method != "HEAD")
+
+    async def as_installed(self, image: str) -> str:
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            socket = Path(folder, "api")
+            async with (
+                await asyncio.start_unix_server(self.api, socket),
+                RestApi(unix_socket=socket) as api,
+            ):
+                return await as_installed(api, InstallOptions(image), {})
+
+
+async def _answer(writer: asyncio.StreamWriter, content: bytes | None, *, body: bool = True) -> None:
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    head = f"HTTP/1.1 {200 if content else 404} X\r\nContent-Length: {len(content or b'')}\r\n"
+    head += f"Content-Type: {kind}\r\nDocker-Content-Digest: {DIGEST}\r\nConnection: close\r\n\r\n"
+    writer.write(head.encode() + (content or b"" if body else b""))
+    await writer.drain()
+    writer.close()
+
+
+@pytest.fixture
+async def servers() -> AsyncIterator[Servers]:
+    servers = Servers()
+    async with await asyncio.start_server(servers.images, "127.0.0.1", 0) as server:
+        servers.registry = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield servers
+
+
+async def test_a_tag_that_means_what_is_installed_is_left_as_its_digest(servers: Servers) -> None:
+    servers.installed = f"{servers.registry}/team/agent@{DIGEST}"
+    assert await servers.as_installed(f"{servers.registry}/team/agent:v1") == servers.installed
+
+
+async def test_a_tag_that_means_another_image_is_installed_by_its_digest(servers: Servers) -> None:
+    servers.installed = f"{servers.registry}/team/agent@sha256:{'0' * 64}"
+    pinned = f"{servers.registry}/team/agent@{DIGEST}"
+    assert await servers.as_installed(f"{servers.registry}/team/agent:v1") == pinned
+
+
+async def test_names_stay_where_nothing_is_installed_by_digest_or_known(servers: Servers) -> None:
+    tag = f"{servers.registry}/team/agent:v1"
+    assert await servers.as_installed(tag) == tag
+    servers.installed = tag
+    assert await servers.as_installed(tag) == tag
+    servers.installed = f"{servers.registry}/team/agent@{DIGEST}"
+    for other in (f"{servers.registry}/team/agent:v2", f"{servers.registry}/other/agent:v1"):
+        assert await servers.as_installed(other) == other
+    # A registry that only nodes reach.
+    servers.installed = f"127.0.0.1:1/team/agent@{DIGEST}"
+    assert await servers.as_installed("127.0.0.1:1/team/agent:v1") == "127.0.0.1:1/team/agent:v1"

@@ -20,6 +20,8 @@ def options(**changes: Any) -> InstallOptions:
         "simulate": None,
         "driver_access": "runtimeclass",
         "node_selector": (),
+        "toleration": (),
+        "tolerate_all": False,
         "taint": False,
         "policy": False,
     }
@@ -37,6 +39,15 @@ def test_values_are_completed() -> None:
     assert made.namespace == "gpus"
 
 
+def test_taints_are_tolerated_as_kubectl_writes_them() -> None:
+    assert options(toleration=("sku=gpu:NoSchedule", "dedicated=ml", "spot")).tolerations == (
+        {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"},
+        {"key": "dedicated", "operator": "Equal", "value": "ml"},
+        {"key": "spot", "operator": "Exists"},
+    )
+    assert options(toleration=("spot",), tolerate_all=True).tolerations == ({"operator": "Exists"},)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -44,6 +55,8 @@ def test_values_are_completed() -> None:
         ({"simulate": "H100:0"}, "no number of GPUs"),
         ({"namespace": "Kube_System"}, "can't be a namespace's name"),
         ({"node_selector": ("gpu",)}, "is no label"),
+        ({"toleration": ("=gpu:NoSchedule",)}, "is no toleration"),
+        ({"toleration": ("sku=gpu:NoSchedul",)}, "is no toleration"),
     ],
 )
 def test_wrong_values(changes: dict[str, Any], message: str) -> None:
@@ -85,14 +98,14 @@ class Cluster:
         await writer.drain()
         writer.close()
 
-    async def check(self, options: InstallOptions, **how: Any) -> None:
+    async def check(self, options: InstallOptions, **how: Any) -> InstallOptions:
         with tempfile.TemporaryDirectory(dir="/tmp") as folder:
             socket = Path(folder, "api")
             async with (
                 await asyncio.start_unix_server(self.answer, socket),
                 RestApi(unix_socket=socket) as api,
             ):
-                await check_cluster(api, options, on_wait=print, **how)
+                return await check_cluster(api, options, on_wait=print, **how)
 
 
 async def test_old_clusters_are_refused() -> None:
@@ -105,6 +118,11 @@ async def test_the_policy_needs_a_newer_one() -> None:
     with pytest.raises(errors.UsageError, match=r"1\.29, and --policy needs 1\.30"):
         await Cluster(major="1", minor="29").check(options(policy=True))
     await Cluster(major="1", minor="30").check(options(policy=True))
+
+
+async def test_labellers_are_confined_where_the_cluster_can() -> None:
+    assert not (await Cluster(major="1", minor="29").check(options())).confine
+    assert (await Cluster(major="1", minor="30").check(options())).confine
 
 
 async def test_namespaces_of_others_are_left_alone() -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from gpuyard.kube.objects import key_of, labels_of
 from gpuyard.tenancy.install import KINDS, install, resource_of
 from gpuyard.tenancy.names import LABELS
-from gpuyard.tenancy.options import DriverAccess, InstallOptions
+from gpuyard.tenancy.options import TOLERATE_ALL, DriverAccess, InstallOptions
 
 IMAGE = "registry.example.com/gpuyard/agent:v1"
 SIMULATED = InstallOptions(IMAGE, simulate="H100:8")
@@ -107,21 +108,39 @@ def test_simulated_gpus_need_nothing_of_a_driver() -> None:
 def test_taint_and_policy_are_options() -> None:
     assert "--taint" in container(EVERYTHING, "labeller")["args"]
     assert "--taint" not in container(REAL, "labeller")["args"]
-    policies = [m for m in install(EVERYTHING) if m["kind"] == "ValidatingAdmissionPolicy"]
-    assert [key_of(m).name for m in policies] == [
-        "gpuyard-labeller",
-        "gpuyard-tenants",
-        "gpuyard-tenants-runtimes",
-        "gpuyard-tenants-priorities",
-    ]
-    assert "system:serviceaccount:gpus:gpuyard-labeller" in str(policies[0])
-    assert "ValidatingAdmissionPolicy" not in {m["kind"] for m in install(REAL)}
+    tenants = {"gpuyard-tenants", "gpuyard-tenants-runtimes", "gpuyard-tenants-priorities"}
+    assert policies(EVERYTHING).keys() == {"gpuyard-labeller", *tenants}
+    assert policies(REAL).keys() == {"gpuyard-labeller"}
 
 
-def test_the_labeller_has_one_right() -> None:
+def policies(options: InstallOptions) -> dict[str, Any]:
+    kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    found = {kind: {key_of(m).name: m for m in install(options) if m["kind"] == kind} for kind in kinds}
+    assert found[kinds[0]].keys() == found[kinds[1]].keys()
+    return found[kinds[0]]
+
+
+def test_labellers_are_confined_where_the_cluster_can() -> None:
+    assert "system:serviceaccount:gpus:gpuyard-labeller" in str(policies(EVERYTHING)["gpuyard-labeller"])
+    assert policies(replace(REAL, confine=False)) == {}
+
+
+def test_agents_tolerate_their_own_taint_and_what_is_named() -> None:
+    own = {"key": "nvidia.com/gpu", "operator": "Exists"}
+    assert pod(REAL)["tolerations"] == [own]
+    assert pod(replace(REAL, tolerations=(TOLERATE_ALL,)))["tolerations"] == [own, {"operator": "Exists"}]
+
+
+def test_the_labeller_has_two_rights() -> None:
     manifests = {(m["kind"], key_of(m).name): m for m in install(EVERYTHING)}
     assert manifests["ClusterRole", "gpuyard-labeller"]["rules"] == [
-        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"]}
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"]},
+        {
+            "apiGroups": ["apps"],
+            "resources": ["daemonsets"],
+            "verbs": ["get"],
+            "resourceNames": ["gpuyard-agent"],
+        },
     ]
     assert manifests["ClusterRoleBinding", "gpuyard-labeller"]["subjects"] == [
         {"kind": "ServiceAccount", "name": "gpuyard-labeller", "namespace": "gpus"}

@@ -23,6 +23,7 @@ TREE: dict[str, Any] = {
     "image": "@image@",
     "text": "before @image@ after",
     "selector": "@json:selector@",
+    "more": "@json:more@",
     "switch": Only(ON, {"deep": [1]}),
     "items": ["always", Only(ON, {"name": "on"}), Only(OFF, "off")],
 }
@@ -30,20 +31,21 @@ TREE: dict[str, Any] = {
 
 @pytest.mark.parametrize("on", [True, False])
 def test_parts_are_there_under_their_condition(on: bool) -> None:
-    got = resolve(TREE, Options(on), {"image": "i", "selector": {"a": "b"}})
+    got = resolve(TREE, Options(on), {"image": "i", "selector": {"a": "b"}, "more": [1]})
     assert got == {
         "kind": "Thing",
         "metadata": {"name": "thing"},
         "image": "i",
         "text": "before i after",
         "selector": {"a": "b"},
+        "more": [1],
         **({"switch": {"deep": [1]}} if on else {}),
         "items": ["always", {"name": "on"} if on else "off"],
     }
 
 
 def test_a_chart_has_the_same_parts() -> None:
-    ((name, text),) = chart([Only(OFF, TREE)], to_yaml)
+    ((name, text),) = chart([Only(OFF, TREE)], to_yaml, {"more": "(list .Values.more)"})
     assert name == "thing-thing.yaml"
     assert (
         text
@@ -55,6 +57,7 @@ metadata:
 image: "{{ .Values.image }}"
 text: "before {{ .Values.image }} after"
 selector: {{ toJson .Values.selector }}
+more: {{ toJson (list .Values.more) }}
 {{- if eq .Values.on "yes" }}
 switch:
   deep:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,8 @@ from gpuyard.cli.options.registry import registry_options
 from gpuyard.cli.options.shared import Span, complete_clusters
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gpuyard.client.rest import RestApi
     from gpuyard.kube.objects import Manifest
     from gpuyard.tenancy.options import InstallOptions
@@ -43,6 +45,7 @@ changes nothing.
 @click.option(
     "--push", metavar="IMAGE", help="With --base: push there, when the nodes have another name for it."
 )
+@click.option("--build-only", is_flag=True, help="Build the image, print its name, and install nothing.")
 @click.option("--simulate", metavar="MODEL:N", help="Give every node simulated GPUs, such as H100:8.")
 @click.option(
     "--driver-access",
@@ -52,6 +55,13 @@ changes nothing.
     help="How agents reach the driver: by NVIDIA's container runtime, or as privileged containers.",
 )
 @click.option("--node-selector", metavar="K=V", multiple=True, help="Only nodes with this label.")
+@click.option(
+    "--toleration",
+    metavar="K[=V][:EFFECT]",
+    multiple=True,
+    help="Also nodes with this taint, such as sku=gpu:NoSchedule.",
+)
+@click.option("--tolerate-all", is_flag=True, help="Also nodes with any taint.")
 @click.option("--taint", is_flag=True, help="Keep pods without a GPU request off nodes with GPUs.")
 @click.option("--policy", is_flag=True, help="Check tenants' pods at admission (Kubernetes 1.30 or later).")
 @click.option("--force", is_flag=True, help="Also where another device plugin seems to serve the GPUs.")
@@ -70,15 +80,10 @@ changes nothing.
 @registry_options
 def command(
     context: str | None,
-    namespace: str | None,
     image: str | None,
     base: str | None,
     push: str | None,
-    simulate: str | None,
-    driver_access: str,
-    node_selector: tuple[str, ...],
-    taint: bool,
-    policy: bool,
+    build_only: bool,
     force: bool,
     no_wait: bool,
     timeout_s: int,
@@ -86,6 +91,7 @@ def command(
     output: str | None,
     plain_http: tuple[str, ...],
     registry_ca: Path | None,
+    **chosen: Any,
 ) -> None:
     """Install the agents on a cluster: device plugin, node labels, roles, priorities.
 
@@ -95,8 +101,8 @@ def command(
 
     from gpuyard.cli.call import call_cluster
     from gpuyard.cli.options.registry import registry_environ
-    from gpuyard.cli.output.results import StatusLine
-    from gpuyard.installing.install import check_cluster, install_options
+    from gpuyard.installing.agent_image import as_installed
+    from gpuyard.installing.install import install_options
     from gpuyard.tenancy.install import install
 
     if output and not dry_run:
@@ -105,34 +111,57 @@ def command(
         raise click.UsageError("--dry-run builds nothing: name an image that is there with --image alone.")
     if not image:
         raise click.UsageError("Name the agent's image with --image; --base builds it and pushes it there.")
-    if push and not base:
-        raise click.UsageError("--push is about an image that is built: add --base.")
-    options = install_options(
-        image, namespace, simulate, driver_access, node_selector, taint=taint, policy=policy
-    )
+    if (push or build_only) and not base:
+        raise click.UsageError("--push and --build-only are about an image that is built: add --base.")
+    environ = registry_environ(plain_http, registry_ca)
+    if base and build_only:
+        click.echo(_build(base, image, push, environ))
+        return
+    options = install_options(image, **chosen)
     if dry_run:
         _print(install(options), output)
         return
+    options = call_cluster(lambda api: _check(api, options, force), context)
+    if base:
+        image = _build(base, image, push, environ)
+    else:
+        image = call_cluster(lambda api: as_installed(api, options, environ), context)
+    options = replace(options, image=image)
+    call_cluster(lambda api: _send(api, options, None if no_wait else timeout_s), context)
+
+
+async def _check(api: RestApi, options: InstallOptions, force: bool) -> InstallOptions:
+    """The options as the cluster can have them, after a look at what is there."""
+    from gpuyard.cli.output.results import StatusLine
+    from gpuyard.installing.install import check_cluster
+
     line = StatusLine()
     try:
-        call_cluster(lambda api: check_cluster(api, options, on_wait=line.show, force=force), context)
+        options = await check_cluster(api, options, on_wait=line.show, force=force)
     finally:
         line.clear()
-    if base:
-        from gpuyard.cli.building import run_build
-        from gpuyard.installing.agent_image import agent_build
+    if not options.confine:
+        click.echo(UNCONFINED, err=True)
+    return options
 
-        environ = registry_environ(plain_http, registry_ca)
-        with agent_build(base, push or image, image if push else None) as request:
-            options = replace(options, image=run_build(request, environ).reference)
-    call_cluster(lambda api: _send(api, options, None if no_wait else timeout_s), context)
+
+def _build(base: str, image: str, push: str | None, environ: Mapping[str, str]) -> str:
+    """Builds the agent's image and pushes it; its name for the nodes, by digest."""
+    from gpuyard.cli.building import run_build
+    from gpuyard.installing.agent_image import agent_build
+
+    with agent_build(base, push or image, image if push else None) as request:
+        return run_build(request, environ).reference
 
 
 async def _send(api: RestApi, options: InstallOptions, timeout_s: float | None) -> None:
     """Installs, and prints what changes; with a timeout, until the agents run."""
     from gpuyard.cli.output.results import StatusLine
-    from gpuyard.installing.install import send, wait_for_agents
+    from gpuyard.installing.deselected import marked_nodes, unmark_deselected
+    from gpuyard.installing.install import agents_kept_off, send, wait_for_agents
+    from gpuyard.tenancy.agent_nodes import toleration_flags
 
+    marked = await marked_nodes(api)
     if not await send(api, options, lambda change: click.echo(f"{change.what} {change.outcome}")):
         click.echo("Nothing changed: it is installed like that already.")
     if timeout_s is None:
@@ -142,10 +171,11 @@ async def _send(api: RestApi, options: InstallOptions, timeout_s: float | None) 
         nodes = await wait_for_agents(api, options.namespace, timeout_s, line.show)
     finally:
         line.clear()
-    if not nodes:
-        selector = ",".join(f"{name}={value}" for name, value in options.node_selector.items())
-        click.echo(f"There is no agent: no node has the labels {selector}.")
-        return
+        await unmark_deselected(api, options.namespace, marked, click.echo)
+    for name, misfit in (await agents_kept_off(api, options.namespace)).items():
+        click.echo(
+            f"No agent on {name}: it {misfit}, and there is no {toleration_flags([misfit])}.", err=True
+        )
     click.echo(f"Agents run on {', '.join(nodes)}.")
 
 
@@ -157,3 +187,8 @@ def _print(manifests: list[Manifest], output: str | None) -> None:
         print_json({"apiVersion": "v1", "kind": "List", "items": manifests})
     else:
         click.echo(to_yaml(manifests), nl=False)
+
+
+UNCONFINED = """\
+warning: this Kubernetes is older than 1.30, where admission can keep each labeller to its own node: whoever
+is root on one node with an agent can take its labeller's token, and change every node's labels and taints."""

@@ -100,6 +100,7 @@ def _print_cluster(status: ClusterStatus) -> None:
                 f"in {status.namespace}" if status.installed else "no: see `gpuyard install`",
             ),
             ("Missing", ", ".join(status.missing)),
+            ("Changed", ", ".join(status.changed)),
             ("Image", status.image or ""),
             ("Agents", f"{agents.ready} of {agents.wanted} run" if status.installed else ""),
             *(("Node", _describe(node)) for node in status.nodes),
@@ -107,6 +108,8 @@ def _print_cluster(status: ClusterStatus) -> None:
     )
     if status.missing:
         click.echo("The install is half done: run `gpuyard install` again to complete it.", err=True)
+    elif status.changed:
+        click.echo("It isn't as this gpuyard installs it: `gpuyard doctor` says how to mend that.", err=True)
 
 
 def _describe(node: NodeStatus) -> str:

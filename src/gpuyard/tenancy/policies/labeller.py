@@ -1,54 +1,84 @@
-"""What a labeller may change: its own node, and there what an install marks nodes with."""
+"""Each labeller changes its own node only, and there only what an install marks nodes with.
+
+RBAC can't bind an account to the node of its pod. The token of a pod's account says which node that is
+(`authentication.kubernetes.io/node-name`, on by default since Kubernetes 1.30), and so admission can.
+Source: KEP-4193, "Improve service account tokens".
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.wellknown import ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET, LABEL_HARDWARE_TYPE
 from gpuyard.tenancy.names import LABELLER
-from gpuyard.tenancy.node_marks import REPORTS
+from gpuyard.tenancy.node_marks import GPU_LABELS, REPORTS, TAINT
 from gpuyard.tenancy.policies.admission_policy import admission_policy, cel_list, resource_rule
+
+_NODE = 'request.userInfo.?extra[?"authentication.kubernetes.io/node-name"].orValue([""])'
+#: Whoever sets the last two has the garbage collector delete the node, or nobody.
+_METADATA = {"finalizers": "[]", "ownerReferences": "[]"}
+#: All of a node's spec but its taints.
+_SPEC = {
+    "unschedulable": "false",
+    "providerID": '""',
+    "podCIDR": '""',
+    "podCIDRs": "[]",
+    "externalID": '""',
+}
 
 
 def labeller_policy() -> list[dict[str, Any]]:
-    """A labeller changes its own node only, and there only what an install marks nodes with."""
-    allowed = f'(n.startsWith("nvidia.com/") || n.startsWith("gpuyard.io/") || n == "{LABEL_HARDWARE_TYPE}")'
-    annotations = cel_list((ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET, *REPORTS))
-    others = f'.filter(t, t.key != "{GPU_RESOURCE}")'
-    node = 'request.userInfo.?extra[?"authentication.kubernetes.io/node-name"].orValue([""])'
-    rules = [
-        (f"object.metadata.name in {node}", "a labeller changes its own node only"),
-        (_unchanged("labels", allowed), "a labeller changes labels of GPUs only"),
-        (_unchanged("annotations", f"n in {annotations}"), "a labeller changes its own annotations only"),
-        (
-            f"object.spec.?taints.orValue([]){others} == oldObject.spec.?taints.orValue([]){others}",
-            f"a labeller changes the taint {GPU_RESOURCE} only",
-        ),
-        (
-            "object.spec.?unschedulable.orValue(false) == oldObject.spec.?unschedulable.orValue(false)",
-            "a labeller doesn't cordon nodes",
-        ),
-    ]
+    """The policy, and its binding."""
+    account = f'request.userInfo.username == "system:serviceaccount:@namespace@:{LABELLER}"'
     spec = {
         "failurePolicy": "Fail",
         "matchConstraints": {"resourceRules": [resource_rule("", ["nodes"], ["UPDATE"])]},
-        "matchConditions": [
+        "matchConditions": [{"name": "the-labeller", "expression": account}],
+        "variables": [
+            {"name": "labels", "expression": cel_list((*GPU_LABELS, LABEL_HARDWARE_TYPE))},
             {
-                "name": "the-labeller",
-                "expression": f'request.userInfo.username == "system:serviceaccount:@namespace@:{LABELLER}"',
-            }
+                "name": "annotations",
+                "expression": cel_list((ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET, *REPORTS)),
+            },
         ],
         "validations": [
-            {"expression": expression, "message": f"gpuyard: {message}"} for expression, message in rules
+            {"expression": expression, "message": f"gpuyard: {message}"} for expression, message in _rules()
         ],
     }
     return admission_policy(LABELLER, spec, {})
 
 
-def _unchanged(field: str, allowed: str) -> str:
+def _rules() -> list[tuple[str, str]]:
+    ours = f't.key == "{TAINT["key"]}" && t.effect == "{TAINT["effect"]}"'
+    taints = f"spec.?taints.orValue([]).filter(t, !({ours}))"
+    return [
+        (f"object.metadata.name in {_NODE}", "a labeller changes its own node only"),
+        (_foreign_stays("labels"), "a labeller changes labels that describe GPUs only"),
+        (_foreign_stays("annotations"), "a labeller changes its own annotations only"),
+        (
+            f"object.{taints} == oldObject.{taints}",
+            f"a labeller changes the taint {TAINT['key']}:{TAINT['effect']} only",
+        ),
+        (
+            " && ".join(_same(f"spec.?{field}", empty) for field, empty in _SPEC.items()),
+            "a labeller changes nothing of a node's spec but its taint: it doesn't cordon",
+        ),
+        (
+            " && ".join(_same(f"metadata.?{field}", empty) for field, empty in _METADATA.items()),
+            "a labeller sets neither owners nor finalizers",
+        ),
+    ]
+
+
+def _foreign_stays(field: str) -> str:
+    """All entries of a map but those of the variable's names are as they were."""
+    names = f"variables.{field}"
     new, old = (f"{state}.metadata.?{field}.orValue({{}})" for state in ("object", "oldObject"))
     return (
-        f"{new}.all(n, {allowed} || (n in {old} && {old}[n] == {new}[n]))"
-        f" && {old}.all(n, {allowed} || n in {new})"
+        f"{new}.all(n, n in {names} || (n in {old} && {old}[n] == {new}[n]))"
+        f" && {old}.all(n, n in {names} || n in {new})"
     )
+
+
+def _same(path: str, empty: str) -> str:
+    return f"object.{path}.orValue({empty}) == oldObject.{path}.orValue({empty})"

@@ -5,15 +5,13 @@ A flag names the key that it sets, so that nothing here knows the keys.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from gpuyard.errors import Problem
+from gpuyard.kube.nodes import parse_toleration
 from gpuyard.workloads.spec.text_tree import Node, Path, UnreadableYaml
-
-_TOLERATION = r"(?P<key>[^=:]*)(?:=(?P<value>[^:]*))?(?::(?P<effect>\w+))?"
 
 
 class FlagForm(Enum):
@@ -116,13 +114,12 @@ class FlagLayer:
             self.flags[flag.path] = flag.name
 
     def _tolerate(self, flag: Flag, text: str) -> None:
-        match = re.fullmatch(_TOLERATION, text)
-        if match is None or not match["key"]:
+        found = parse_toleration(text)
+        if found is None:
             example = "nvidia.com/gpu:NoSchedule or dedicated=ml:NoSchedule"
             self.problems.append(Problem(flag.name, f"{text!r} isn't one; write for example {example}"))
             return
-        new: dict[str, Node] = {"key": match["key"], "operator": "Equal" if match["value"] else "Exists"}
-        new |= {key: match[key] for key in ("value", "effect") if match[key]}
+        new: dict[str, Node] = {**found}
         self._append(flag.path, new, flag.name)
 
     def _append(self, path: Path, value: Node, flag: str) -> None:

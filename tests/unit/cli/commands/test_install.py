@@ -17,6 +17,7 @@ IMAGE = "registry.example.com/gpuyard/agent:v1"
         ([f"--image={IMAGE}", "-o", "yaml"], "--dry-run"),
         ([f"--image={IMAGE}", "--base=a", "--dry-run"], "builds nothing"),
         ([f"--image={IMAGE}", "--push=a"], "--base"),
+        ([f"--image={IMAGE}", "--build-only"], "--base"),
         ([f"--image={IMAGE}", "--driver-access=root"], "runtimeclass"),
     ],
 )
