@@ -20,13 +20,13 @@ from bench.images import debian
 from bench.row import Row, Unavailable
 from bench.yard import GPUYARD, environ_for, running_yard
 from tests.cluster.harness import namespaces, parts
-from tests.cluster.harness.agent import Agent, allocatable
+from tests.cluster.harness.agent import Agent, allocatable, resident_bytes
 from tests.cluster.harness.cluster import Cluster
 from tests.waiting import until
 
 _CONTEXT = "gpuyard-test"
 _NODE = "node-a"
-_TIMES = 7
+_TIMES = 9
 _GPUS = 8
 #: An API server with etcd takes about 200 a second.
 _CREATES = 2000
@@ -116,7 +116,7 @@ def _kubectl_run(cluster: Cluster, name: str, manifest: Path) -> None:
 
 
 def _agent(cluster: Cluster, work: Path) -> list[Row]:
-    """The slowest of each, as the kubelet sees it."""
+    """How long the kubelet takes to see it: of the starts the median, else the slowest."""
     node = cluster.nodes[_NODE]
     socket = node.folder / "lib/kubelet/device-plugins/kubelet.sock"
     agent = Agent(cluster, _NODE, work, f"H100:{_GPUS}")
@@ -137,7 +137,7 @@ def _agent(cluster: Cluster, work: Path) -> list[Row]:
         _until(lambda: not allocatable(node), "the GPUs go")
     nvidia = "NVIDIA's plugin"
     return [
-        Row("agent, start to registered", max(starts), "s", 0.8, nvidia, 0.03),
+        Row("agent, start to registered", statistics.median(starts), "s", 0.5, nvidia, 0.03),
         Row("kubelet.sock back, registered", max(returns), "s", 1.0, nvidia, 0),
         Row("plugin with 8 GPUs, resident", memory / 1e6, "MB", 60, nvidia, 32),
     ]
@@ -165,11 +165,7 @@ def _installed(cluster: Cluster, work: Path) -> list[Row]:
         cluster, work, "install", f"--context={_CONTEXT}", f"--base={base}", f"--image={agent}",
         f"--simulate=H100:{_GPUS}",
     )  # fmt: skip
-    status = cluster.kubectl(
-        "exec", "-n=gpuyard-system", "daemonset/gpuyard-agent", "-c=labeller", "--", "cat", "/proc/1/status"
-    )
-    kilobytes = next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]
-    return [Row("labeller with 8 GPUs, resident", int(kilobytes) * 1024 / 1e6, "MB", 60, "", 0)]
+    return [Row("labeller with 8 GPUs, resident", resident_bytes(cluster, "labeller") / 1e6, "MB", 60, "", 0)]
 
 
 def _creates(cluster: Cluster) -> Row:

@@ -28,7 +28,8 @@
     │   │   └── ResolveError        no set of wheels meets the requirements on this base
     │   └── CacheError              the build's cache can't be written
     ├── DeviceError                 the GPUs of this node, or the plugin that owns them
-    │   └── CheckpointError         who has which device can't be written down (yet)
+    │   ├── CheckpointError         who has which device can't be written down (yet)
+    │   └── CdiFolderGone           this process's CDI folder isn't the node's any more
     └── ProcessError                a pod's process can't be started or found again
         ├── StartError              this one can't be started on this host as it is asked for
         ├── MountError              what a volume is to hold isn't there (yet), or can't be written
@@ -316,6 +317,10 @@ class DeviceError(GpuyardError):
 
 class CheckpointError(DeviceError):
     """Who has which device can't be written down (yet), as on a full disk; nothing was assigned."""
+
+
+class CdiFolderGone(DeviceError):
+    """The CDI folder that this process sees isn't the one that its path names on the node any more."""
 
 
 class ProcessError(GpuyardError):

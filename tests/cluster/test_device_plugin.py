@@ -102,7 +102,7 @@ def test_a_cdi_device_is_visible_once(agent: Agent, pods: Pods) -> None:
 
 def sorted_by_index(agent: Agent) -> list[str]:
     """The UUIDs of the node's GPUs, in the driver's order, from its CDI spec."""
-    spec = json.loads((agent.node.cdi_dir / "gpuyard-nvidia-gpu.json").read_text())
+    spec = json.loads((agent.node.cdi_dir / "gpuyard.io-gpu.json").read_text())
     by_node = {
         device["containerEdits"]["deviceNodes"][0]["path"]: device["name"]
         for device in spec["devices"]

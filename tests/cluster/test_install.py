@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from gpuyard.gpus.cdi import SPEC_FILE
 from tests.cluster.gpuyard_on import Gpuyard
-from tests.cluster.harness.agent import Agent
+from tests.cluster.harness.agent import Agent, resident_bytes
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
-from tests.cluster.harness.objects import Pods, wait_for_gpus
+from tests.cluster.harness.objects import Pods, container, wait_for_gpus
+from tests.cluster.harness.parts import Node
 from tests.images.conftest import debian_tar  # noqa: F401
 from tests.waiting import until
 
@@ -161,7 +163,7 @@ def test_a_pod_gets_its_gpus_by_cdi(gpuyard: Gpuyard, pods: Pods, installed: str
 
 
 def cdi_file(cluster: Cluster, node: str) -> str:
-    return (cluster.nodes[node].cdi_dir / "gpuyard-nvidia-gpu.json").read_text()
+    return (cluster.nodes[node].cdi_dir / SPEC_FILE).read_text()
 
 
 def test_pods_without_gpus_stay_off_tainted_nodes(pods: Pods, installed: str) -> None:
@@ -175,14 +177,14 @@ def test_pods_without_gpus_stay_off_tainted_nodes(pods: Pods, installed: str) ->
 
 
 def test_the_plugin_has_no_rights_and_no_credentials(cluster: Cluster, installed: str) -> None:
-    status = in_agent(cluster, "plugin", "cat", "/proc/1/status")
+    status = in_agent(cluster, "plugin", "cat", "/proc/self/status")
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert fields["CapEff"].strip() == fields["CapBnd"].strip() == "0" * 16
     assert fields["NoNewPrivs"] == "1"
     for command in (("ls", "/var/run/secrets/kubernetes.io"), ("touch", "/here")):
         with pytest.raises(ClusterError, match=r"No such file|Read-only file system"):
             in_agent(cluster, "plugin", *command)
-    mounts = in_agent(cluster, "plugin", "cat", "/proc/1/mounts")
+    mounts = in_agent(cluster, "plugin", "cat", "/proc/self/mounts")
     folders = {
         "/var/lib/kubelet/device-plugins",
         "/var/lib/kubelet/pod-resources",
@@ -276,9 +278,44 @@ def test_labels_come_back_with_the_agent(cluster: Cluster, installed: str) -> No
 
 @pytest.mark.parametrize("container", ["plugin", "labeller"])
 def test_memory(cluster: Cluster, installed: str, container: str) -> None:
-    status = in_agent(cluster, container, "cat", "/proc/1/status")
-    resident_kib = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
-    assert resident_kib < 60 * MIB
+    assert resident_bytes(cluster, container) < 60 * MIB * 1024
+
+
+#: A job of one GPU that fails for good with its first pod.
+def one_gpu_job(name: str, registry: str) -> dict[str, Any]:
+    pod = {
+        "restartPolicy": "Never",
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+        "containers": [container("main", registry, "true", gpus=1)],
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name},
+        "spec": {"backoffLimit": 0, "template": {"spec": pod}},
+    }
+
+
+def test_pods_get_their_gpus_while_agents_are_rolled_out(
+    cluster: Cluster, pods: Pods, installed: str
+) -> None:
+    """Without a new agent beside the old one, several of them end with UnexpectedAdmissionError."""
+    agents = ("daemonset/gpuyard-agent", f"--namespace={SYSTEM}")
+    cluster.kubectl("rollout", "restart", *agents)
+    names: list[str] = []
+    while "successfully rolled out" not in cluster.kubectl("rollout", "status", *agents, "--watch=false"):
+        names.append(f"job-{len(names)}")
+        pods.kubectl("create", "-f", "-", stdin=one_gpu_job(names[-1], cluster.registry))
+    assert names
+    pods.kubectl("wait", "--for=condition=complete", "--timeout=120s", *(f"job/{name}" for name in names))
+    # Of the old agents no socket and no claim on the spec is left.
+    for node in cluster.nodes.values():
+        until(lambda node=node: len(plugin_sockets(node)) == 1, "one agent serves")  # type: ignore[misc]
+        assert (node.cdi_dir / SPEC_FILE).exists()
+
+
+def plugin_sockets(node: Node) -> list[Path]:
+    return list((node.folder / "lib/kubelet/device-plugins").glob("gpuyard-*.sock"))
 
 
 def test_a_half_done_install_is_told_and_completed(gpuyard: Gpuyard, installed: str) -> None:

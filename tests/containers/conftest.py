@@ -15,11 +15,14 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpuyard.agent.cdi_file import CdiFile
+from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.service import run_agent
 from gpuyard.devices.follow import follow
 from gpuyard.devices.simulated import parse_simulation
@@ -132,7 +135,8 @@ class ImageHost(Host):
     async def with_gpus(self, simulated: str) -> AsyncIterator[None]:
         """Runs an agent beside."""
         inventories = follow(parse_simulation(simulated), seed="node", control=None, driver_root=Path("/"))
-        work = run_agent(inventories, self.paths.device_plugins_dir, cdi_dir=self.paths.cdi_dir)
+        plugins, cdi = self.paths.device_plugins_dir, CdiFile(self.paths.cdi_dir, lambda: datetime.now(UTC))
+        work = run_agent(inventories, plugins, OwnSockets(plugins), cdi=cdi)
         agent = asyncio.create_task(work, name="agent")
         try:
             yield

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.agent.cdi import publish
+from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.marks_file import NodeMarks, read_marks, write_marks
 from gpuyard.building.lock import Lock, PlatformLock, read_lock, write_lock
 from gpuyard.images.cache import Cache
@@ -146,7 +146,9 @@ _WRITERS = {
         lambda folder: read_marks(folder / "f"),
     ),
     "CDI": Writer(
-        lambda folder, n: publish(folder, replace(INVENTORY, devices=INVENTORY.devices[: 1 + n % 2])),
+        lambda folder, n: CdiFile(folder, lambda: datetime.now(UTC)).publish(
+            replace(INVENTORY, devices=INVENTORY.devices[: 1 + n % 2])
+        ),
         lambda folder: [path.read_bytes() for path in folder.glob("*.json")],
     ),
     "lock": Writer(

@@ -1,4 +1,4 @@
-"""The CDI spec of a node's GPUs: what stands behind a name such as nvidia.com/gpu=0.
+"""The CDI spec of a node's GPUs (pure): what stands behind a name such as gpuyard.io/gpu=0.
 
 It has no hooks: those would run as root on paths that an image controls.
 Source: the CDI specification (https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md).
@@ -6,19 +6,13 @@ Source: the CDI specification (https://github.com/cncf-tags/container-device-int
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from gpuyard import errors
-from gpuyard.atomic_files import replace_file
 from gpuyard.devices.inventory import Device, DeviceNode, Inventory
-from gpuyard.gpus.resources import GPU_RESOURCE
+from gpuyard.gpus.cdi import KIND
 from gpuyard.kube.wellknown import ENV_SIMULATED
 
-SPEC_FILE = "gpuyard-nvidia-gpu.json"
-KIND = GPU_RESOURCE
 #: The first version with hostPath, and with device names that begin with a digit.
 _VERSION = "0.5.0"
 
@@ -47,29 +41,3 @@ def cdi_spec(inventory: Inventory) -> dict[str, Any]:
 
 def _nodes(nodes: Iterable[DeviceNode]) -> list[dict[str, str]]:
     return [{"path": node.path, "hostPath": node.host_path, "permissions": "rw"} for node in nodes]
-
-
-def remove(folder: Path) -> None:
-    """Takes the spec away. Containers that run keep their GPUs; none can be started with them any more."""
-    (folder / SPEC_FILE).unlink(missing_ok=True)
-
-
-def publish(folder: Path, inventory: Inventory) -> None:
-    """Puts the spec of these GPUs into the folder, whole or not at all; takes it away when there are none.
-
-    Raises:
-        DeviceError: the folder can't be written.
-    """
-    path = folder / SPEC_FILE
-    try:
-        if not inventory.devices:
-            remove(folder)
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        # Runtimes read *.json and *.yaml: an unfinished file is neither.
-        replace_file(path, f"{json.dumps(cdi_spec(inventory), indent=2)}\n".encode(), mode=0o644)
-    except OSError as error:
-        raise errors.DeviceError(
-            f"can't write the CDI spec {path}: {error.strerror}",
-            remedy="mend the folder's permissions, or name another with --cdi-dir",
-        ) from error

@@ -7,21 +7,28 @@ import asyncio
 import logging
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.agent.cdi import remove
+from gpuyard.agent.cdi_file import CdiFile
+from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.service import run_agent
 from gpuyard.agent.stdin import on_stdin_closed
 from gpuyard.devices.follow import follow
 from gpuyard.devices.simulated import parse_simulation
 
+#: Told to end by these. They wait from the very first line on until there is somebody to take them: see
+#: `__main__`.
+_ENDINGS = (signal.SIGTERM, signal.SIGINT)
+
 
 async def _run(options: argparse.Namespace) -> None:
     task = asyncio.current_task()
     assert task is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDINGS:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)
     if options.exit_with_stdin:
         on_stdin_closed(task.cancel)
     inventories = follow(
@@ -30,13 +37,27 @@ async def _run(options: argparse.Namespace) -> None:
         control=options.simulated_health,
         driver_root=options.driver_root,
     )
+    sockets = OwnSockets(options.plugins_dir)
+    cdi = CdiFile(options.cdi_dir, lambda: datetime.now(UTC)) if options.cdi_dir else None
+    if options.ready_file:
+        options.ready_file.unlink(missing_ok=True)
     try:
         await run_agent(
-            inventories, options.plugins_dir, cdi_dir=options.cdi_dir, marks_file=options.marks_file
+            inventories,
+            options.plugins_dir,
+            sockets,
+            cdi=cdi,
+            marks_file=options.marks_file,
+            on_ready=options.ready_file.touch if options.ready_file else lambda: None,
         )
+    except ExceptionGroup as group:
+        if isinstance(group.exceptions[0], errors.GpuyardError):
+            raise group.exceptions[0] from None
+        raise
     finally:
-        if options.cdi_dir and options.remove_cdi_on_exit:
-            remove(options.cdi_dir)
+        # The spec of an agent that has taken over is its own.
+        if cdi and options.remove_cdi_on_exit and not sockets.is_survived():
+            cdi.remove()
         await inventories.aclose()
 
 
@@ -56,6 +77,7 @@ def main() -> int:
     parser.add_argument("--cdi-dir", type=Path, help="write a CDI spec of the GPUs into this folder")
     parser.add_argument("--remove-cdi-on-exit", action="store_true", help="take that spec away at the end")
     parser.add_argument("--marks-file", type=Path, help="write here what the node is marked with")
+    parser.add_argument("--ready-file", type=Path, help="make this file once the kubelet knows the GPUs")
     parser.add_argument("--node", help="its name: its simulated GPUs are its own")
     parser.add_argument("--exit-with-stdin", action="store_true", help="exit when standard input ends")
     options = parser.parse_args()

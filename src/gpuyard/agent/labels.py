@@ -6,12 +6,15 @@ The labels are those of NVIDIA's GPU feature discovery, and two of our own: `ten
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from gpuyard.agent.marks_file import NodeMarks
 from gpuyard.devices.inventory import Device, Inventory
+from gpuyard.gpus.cdi import CdiFault, format_cdi_faults
 from gpuyard.gpus.faults import GpuFault, format_faults
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import (
+    ANNOTATION_CDI,
     ANNOTATION_GPU_HEALTH,
     ANNOTATION_NO_GPUS,
     LABEL_GPU_COUNT,
@@ -35,13 +38,14 @@ _FAMILIES = (
 )
 
 
-def node_marks(inventory: Inventory) -> NodeMarks:
+def node_marks(inventory: Inventory, cdi_faults: Sequence[CdiFault] = ()) -> NodeMarks:
     """Everything that is to be written on the node."""
     return NodeMarks(
         node_labels(inventory),
         {
             ANNOTATION_NO_GPUS: "" if inventory.devices else inventory.detail,
             ANNOTATION_GPU_HEALTH: format_faults(map(_fault, inventory.unhealthy)),
+            ANNOTATION_CDI: format_cdi_faults(cdi_faults),
         },
     )
 

@@ -7,102 +7,127 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.agent.cdi import publish
+from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.labels import node_marks
-from gpuyard.agent.marks_file import write_marks
+from gpuyard.agent.marks_file import NodeMarks, write_marks
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin
+from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.devices.inventory import Inventory
 
 _LOG = logging.getLogger(__name__)
 
-_RETRY_S = 1.0
-_RETRY_MAX_S = 30.0
+#: What something else did to our files is mended within twice that.
+_LOOK_S = 0.5
 
 
 class _NodeFiles:
     """The marks and the CDI spec of the last inventory."""
 
-    def __init__(self, cdi_dir: Path | None, marks_file: Path | None) -> None:
+    def __init__(
+        self, cdi: CdiFile | None, marks_file: Path | None, is_superseded: Callable[[], bool]
+    ) -> None:
         #: Why the CDI spec isn't that of the last inventory; empty when it is.
         self.cdi_fault = ""
-        self._cdi_dir = cdi_dir
+        self._cdi = cdi
         self._marks_file = marks_file
+        #: Whether the files are another agent's now.
+        self._is_superseded = is_superseded
+        self._marks: NodeMarks | None = None
         self._inventory: Inventory | None = None
-        self._writing = asyncio.Lock()
-        self._unwritten = asyncio.Event()
+        self._published: Inventory | None = None
+        self._said = ""
 
-    async def write(self, inventory: Inventory) -> None:
+    def write(self, inventory: Inventory) -> None:
         """Writes both; what fails is left to `keep`."""
         self._inventory = inventory
-        await self._write()
+        self._bring_up_to_date()
 
     async def keep(self) -> None:
-        """Tries again, until cancelled, what couldn't be written."""
-        retry_s = _RETRY_S
-        while True:
-            await self._unwritten.wait()
-            await asyncio.sleep(retry_s)
-            await self._write()
-            retry_s = min(retry_s * 2, _RETRY_MAX_S) if self._unwritten.is_set() else _RETRY_S
+        """Writes again, until cancelled, what something else changed and what couldn't be written.
 
-    async def _write(self) -> None:
-        async with self._writing:
-            inventory = self._inventory
-            assert inventory is not None
-            marks_fault = cdi_fault = ""
-            if self._marks_file is not None:
-                try:
-                    write_marks(self._marks_file, node_marks(inventory))
-                except errors.DeviceError as error:
-                    marks_fault = error.message
-            if self._cdi_dir is not None:
-                try:
-                    await asyncio.to_thread(publish, self._cdi_dir, inventory)
-                except errors.DeviceError as error:
-                    cdi_fault = error.message
-            self.cdi_fault = cdi_fault
-        faults = [fault for fault in (marks_fault, cdi_fault) if fault]
-        if faults:
-            _LOG.warning("%s; trying again", "; ".join(faults))
-            self._unwritten.set()
-        else:
-            self._unwritten.clear()
+        Raises:
+            CdiFolderGone: this process can't write the spec any more.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            self._bring_up_to_date()
+
+    def _bring_up_to_date(self) -> None:
+        # In no thread: what one writes after the end of all this nobody would remove.
+        inventory = self._inventory
+        if inventory is None or self._is_superseded():
+            return
+        faults: list[str] = []
+        cdi_fault = ""
+        if self._cdi is not None:
+            try:
+                if inventory is self._published:
+                    self._cdi.look()
+                else:
+                    self._published = inventory
+                    self._cdi.publish(inventory)
+            except errors.CdiFolderGone:
+                raise
+            except errors.DeviceError as error:
+                cdi_fault = error.message
+        self.cdi_fault = cdi_fault
+        cdi_faults = self._cdi.faults() if self._cdi is not None else ()
+        marks = node_marks(inventory, cdi_faults)
+        if self._marks_file is not None and (marks != self._marks or not self._marks_file.exists()):
+            try:
+                write_marks(self._marks_file, marks)
+                self._marks = marks
+            except errors.DeviceError as error:
+                faults.append(error.message)
+        said = "; ".join([*faults, *map(str, cdi_faults)])
+        if said and said != self._said:
+            _LOG.warning("%s", said)
+        self._said = said
 
 
 async def run_agent(
     inventories: AsyncIterator[Inventory],
     plugins_dir: Path,
+    sockets: OwnSockets,
     *,
-    cdi_dir: Path | None = None,
+    cdi: CdiFile | None = None,
     marks_file: Path | None = None,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves each inventory as it comes, until cancelled; serves nothing until there is a first GPU.
 
     Args:
         inventories: the GPUs now, and again after every change.
         plugins_dir: the kubelet's folder of device plugin sockets.
-        cdi_dir: where container runtimes look for CDI specs; None to write none.
+        sockets: of this process, in that folder.
+        cdi: the spec that container runtimes read; None for none.
         marks_file: where the follower reads what to write on the node, see `labelling`; None to write none.
+        on_ready: called once the kubelet knows the GPUs, and when there are none.
+
+    Raises:
+        CdiFolderGone: only a process that starts anew can write the spec.
     """
-    files = _NodeFiles(cdi_dir, marks_file)
+    files = _NodeFiles(cdi, marks_file, sockets.is_superseded)
     plugin: Plugin | None = None
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(files.keep(), name="files")
         async for inventory in inventories:
             # First the marks: whoever sees fewer GPUs is to find the reason there. And first the CDI spec,
             # then its names: a container may be started right after.
-            await files.write(inventory)
+            files.write(inventory)
             if plugin is not None:
                 plugin.update(inventory)
             elif inventory.devices:
-                plugin = Plugin(inventory, by_cdi=cdi_dir is not None, find_fault=lambda: files.cdi_fault)
-                group.create_task(keep_registered(plugin, plugins_dir), name="device plugin")
+                plugin = Plugin(inventory, by_cdi=cdi is not None, find_fault=lambda: files.cdi_fault)
+                serving = keep_registered(plugin, plugins_dir, sockets, on_registered=on_ready)
+                group.create_task(serving, name="device plugin")
                 _LOG.info("serving %d GPUs (%s)", len(inventory.devices), inventory.backend)
             else:
                 _LOG.warning("no GPUs to serve: %s", inventory.detail)
+                on_ready()
         keeping.cancel()

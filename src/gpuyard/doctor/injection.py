@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from gpuyard.doctor.check import Check, CheckState, NodeFinding, broken, ok, skipped
+from gpuyard.gpus.cdi import node_cdi_faults
 from gpuyard.gpus.resources import has_simulated_gpus
 from gpuyard.kube.objects import Manifest, key_of, labels_of
 from gpuyard.kube.wellknown import LABEL_GPU_INJECTION
@@ -17,6 +18,7 @@ _TOOLKIT = re.compile(r"container-toolkit:v?(\d+)\.(\d+)\.(\d+)")
 _CDI_SINCE = {"containerd": ((1, 7), (2, 0)), "cri-o": ((1, 24), (1, 24))}
 #: The kubelet passes a plugin's CDI names on without a feature gate.
 _KUBELET_CDI = (1, 29)
+_MAX_SHOWN = 2
 
 
 def judge_toolkit(name: str, access: str, pods: Sequence[Manifest]) -> Check:
@@ -48,8 +50,11 @@ def judge_toolkit(name: str, access: str, pods: Sequence[Manifest]) -> Check:
 
 
 def cdi_finding(node: Manifest) -> NodeFinding:
-    """Whether a node's runtime takes devices by CDI without being told."""
+    """Whether a node's runtime takes devices by CDI without being told, and finds those of the agent."""
     name, text = key_of(node).name, runtime_text(node)
+    if faults := node_cdi_faults(node):
+        state = CheckState.BROKEN if faults[0].is_broken else CheckState.WARNING
+        return NodeFinding(name, state, "; ".join(map(str, faults[:_MAX_SHOWN])), faults[0].remedy)
     if labels_of(node).get(LABEL_GPU_INJECTION) == "legacy":
         return NodeFinding(name, CheckState.OK, f"{text}: GPUs come by NVIDIA's runtime, says its label")
     runtime, _, version = text.partition(" ")

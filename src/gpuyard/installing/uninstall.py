@@ -9,6 +9,7 @@ from gpuyard import errors
 from gpuyard.agent.labelling import unmark_node
 from gpuyard.client.apply import delete
 from gpuyard.client.rest import RestApi
+from gpuyard.gpus.cdi import FOLDER, SPEC_FILE
 from gpuyard.gpus.resources import gpus_in
 from gpuyard.installing.install import installed
 from gpuyard.kube.objects import DAEMON_SETS, NAMESPACES, NODES, PODS, Manifest, Resource, key_of, labels_of
@@ -85,7 +86,7 @@ async def _delete_agents(api: RestApi, agents: Manifest, *, force: bool, say: Ca
         )
     for pod in left:
         await api.delete(PODS, key_of(pod).name, key_of(pod).namespace, grace_period_s=0)
-    say(f"{name} deleted; on {nodes} a file may be left: /var/run/cdi/gpuyard-nvidia-gpu.json")
+    say(f"{name} deleted; on {nodes} a file may be left: {FOLDER}/{SPEC_FILE}")
 
 
 async def _agent_pods(api: RestApi, agents: Manifest) -> Sequence[Manifest]:

@@ -63,6 +63,8 @@ ANNOTATION_ENFORCED = "gpuyard.io/enforced"
 ANNOTATION_NO_GPUS = "gpuyard.io/no-gpus"
 #: On nodes with unhealthy GPUs: which, why and since when, see `gpus.faults`.
 ANNOTATION_GPU_HEALTH = "gpuyard.io/gpu-health"
+#: On nodes whose CDI spec isn't what the agent wrote, or isn't the only one, see `gpus.cdi`.
+ANNOTATION_CDI = "gpuyard.io/cdi"
 #: On nodes of a yard: "podman 4.3.1", or "none: " and why images can't run there.
 ANNOTATION_CONTAINERS = "gpuyard.io/containers"
 

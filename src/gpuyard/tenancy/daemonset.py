@@ -30,6 +30,8 @@ _CDI = "/var/run/cdi"
 _DRIVER_ROOT = "/driver-root"
 _SHARED = "/run/gpuyard"
 _MARKS_FILE = f"{_SHARED}/marks.json"
+_READY_FILE = f"{_SHARED}/ready"
+_NOT_READY = "the kubelet doesn't know its GPUs yet"
 _CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SELECTOR = {**LABELS, "app.kubernetes.io/component": "agent"}
 _SIMULATE, _TAINT = "--simulate=", "--taint"
@@ -46,7 +48,12 @@ def daemon_set() -> dict[str, Any]:
         "metadata": {"name": AGENT, "namespace": "@namespace@", "labels": dict(_SELECTOR)},
         "spec": {
             "selector": {"matchLabels": dict(_SELECTOR)},
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
+            # The next agent of a node starts beside the one that serves, and that one ends once the kubelet
+            # knows the next: a pod that comes meanwhile gets its GPUs.
+            "updateStrategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": "10%", "maxUnavailable": 0},
+            },
             "template": {"metadata": {"labels": dict(_SELECTOR)}, "spec": _pod()},
         },
     }
@@ -80,6 +87,10 @@ def _pod() -> dict[str, Any]:
         "nodeSelector": "@json:nodeSelector@",
         "tolerations": "@json:tolerations@",
         "terminationGracePeriodSeconds": 10,
+        # The first process of a PID namespace loses signals that come before it has a handler, and would be
+        # killed 10 s after a SIGTERM that came while Python started. The two share no user, so that neither
+        # can do anything to the other.
+        "shareProcessNamespace": True,
         "containers": [_plugin(), _labeller()],
         "volumes": [
             _host_path("device-plugins", _PLUGINS, "Directory"),
@@ -102,6 +113,7 @@ def _plugin() -> dict[str, Any]:
             f"--cdi-dir={_CDI}",
             "--remove-cdi-on-exit",
             f"--marks-file={_MARKS_FILE}",
+            f"--ready-file={_READY_FILE}",
             "--node=$(NODE_NAME)",
             Only(SIMULATED, f"{_SIMULATE}@simulate@"),
             Only(PRIVILEGED, f"--driver-root={_DRIVER_ROOT}"),
@@ -123,6 +135,7 @@ def _plugin() -> dict[str, Any]:
             "capabilities": Only(NOT_PRIVILEGED, {"drop": ["ALL"]}),
             "seccompProfile": Only(NOT_PRIVILEGED, {"type": "RuntimeDefault"}),
         },
+        "startupProbe": _startup_probe(),
         "resources": _resources(),
         "volumeMounts": [
             {"name": "device-plugins", "mountPath": _PLUGINS},
@@ -178,6 +191,17 @@ def _env() -> list[dict[str, Any]]:
         # The root file system is read-only: looking for somewhere to write byte code costs time.
         {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
     ]
+
+
+def _startup_probe() -> dict[str, Any]:
+    """Whether the kubelet knows the GPUs; once it does nobody asks again. A driver may load for minutes."""
+    look = f"import os, sys; os.path.exists('{_READY_FILE}') or sys.exit(\"{_NOT_READY}\")"
+    return {
+        "exec": {"command": ["python3", "-I", "-S", "-c", look]},
+        "periodSeconds": 1,
+        "timeoutSeconds": 10,
+        "failureThreshold": 600,
+    }
 
 
 def _resources() -> dict[str, Any]:

@@ -78,6 +78,20 @@ class Agent:
         draft.rename(self.folder / "health.json")
 
 
+def resident_bytes(cluster: Cluster, container: str) -> int:
+    """Of the agent's process in one of the containers of an install, where it isn't the first process."""
+    module = {"plugin": "gpuyard.agent", "labeller": "gpuyard.agent.labelling"}[container]
+    look = (
+        "import pathlib\n"
+        "for folder in pathlib.Path('/proc').glob('[0-9]*'):\n"
+        f"    if folder.joinpath('cmdline').read_bytes().split(bytes(1))[1:3] == [b'-m', b'{module}']:\n"
+        "        print(folder.joinpath('status').read_text())\n"
+    )
+    where = ("-n=gpuyard-system", "daemonset/gpuyard-agent", f"-c={container}")
+    status = cluster.kubectl("exec", *where, "--", "python3", "-c", look)
+    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) * 1024
+
+
 def held(node: Node) -> dict[tuple[str, str, str], tuple[str, ...]]:
     """Which container holds which GPUs, says the kubelet: by namespace, pod, container."""
     with grpc.insecure_channel(f"unix:{node.pod_resources_socket}") as channel:

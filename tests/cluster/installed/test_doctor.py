@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from gpuyard.gpus.cdi import SPEC_FILE
 from tests.cluster.gpuyard_on import Gpuyard
+from tests.cluster.harness.objects import wait_for_gpus
 from tests.cluster.installed.conftest import GPUS
 from tests.cluster.installed.test_bad_input import grant
 from tests.cluster.installed.users import account, as_user, certificate
@@ -163,3 +166,82 @@ def test_no_way_there(gpuyard: Gpuyard, tmp_path: Path) -> None:
     assert checks(raw)["registry"]["outcome"] == "ok"
     done = gpuyard.run("doctor", "--context=elsewhere")
     assert done.code == 1 and "The first broken link: kubeconfig: no context 'elsewhere'" in done.out
+
+
+def cdi_check(gpuyard: Gpuyard) -> tuple[str, str, str]:
+    """Outcome, message and remedy."""
+    check = checks(report(gpuyard)[1])["cdi"]
+    return check["outcome"], check["message"], check["remedy"] or ""
+
+
+def test_a_second_file_with_the_agents_cdi_devices(gpuyard: Gpuyard, image: str, team: str) -> None:
+    node = gpuyard.cluster.nodes["node-a"]
+    words = ("run", f"--namespace={team}", f"--image={image}", "--gpus=1", "-d", "--name=held")
+    selector = "--node-selector=kubernetes.io/hostname=node-a"
+
+    def outcome() -> str:
+        return cdi_check(gpuyard)[0]
+
+    other = node.cdi_dir / "copy.json"
+    other.write_bytes((node.cdi_dir / SPEC_FILE).read_bytes())
+    try:
+        until(outcome, "the duplicate is seen", lambda found: found == "broken")
+        _, message, remedy = cdi_check(gpuyard)
+        assert message.startswith("node-a: /var/run/cdi/copy.json has CDI devices of the same names"), message
+        assert "remove /var/run/cdi/copy.json" in remedy
+        gpuyard.ok(*words, selector, "--", "true")
+
+        def blocked() -> dict[str, Any]:
+            return gpuyard.json("explain", "held", f"--namespace={team}")["blocked"] or {}
+
+        said = until(blocked, "it is explained", lambda found: found.get("cause") == "no_cdi_device")
+        assert "/var/run/cdi/copy.json has CDI devices of the same names" in said["headline"]
+    finally:
+        other.unlink()
+    # The container that waited starts by itself.
+    gpuyard.ok("wait", "held", f"--namespace={team}")
+    until(outcome, "all is well again", lambda found: found == "ok")
+
+
+def test_nvidias_own_cdi_file_is_in_nobodys_way(gpuyard: Gpuyard, image: str, team: str) -> None:
+    """As `nvidia-ctk cdi generate` and `nvidia-cdi-refresh` write it: other kind, same names."""
+    written = []
+    for node in gpuyard.cluster.nodes.values():
+        text = (node.cdi_dir / SPEC_FILE).read_text().replace("gpuyard.io/gpu", "nvidia.com/gpu")
+        written.append(node.cdi_dir / "nvidia.yaml")
+        written[-1].write_text(text)
+    try:
+        gpuyard.ok("run", f"--namespace={team}", f"--image={image}", "--gpus=1", "--", "true")
+        assert cdi_check(gpuyard)[0] == "ok"
+    finally:
+        for path in written:
+            path.unlink()
+
+
+def test_a_cdi_file_that_something_changes(gpuyard: Gpuyard, image: str, team: str) -> None:
+    node = gpuyard.cluster.nodes["node-b"]
+    path, whole = node.cdi_dir / SPEC_FILE, (node.cdi_dir / SPEC_FILE).read_text()
+    for harm, what in ((path.unlink, "deleted"), (lambda: path.write_text("{}"), "changed")):
+        harm()
+        until(lambda: path.exists() and path.read_text() == whole, "the agent has written it again")
+
+        def told(what: str = what) -> bool:
+            outcome, message, _ = cdi_check(gpuyard)
+            return outcome == "warning" and f"/var/run/cdi/{SPEC_FILE} was {what} at " in message
+
+        until(told, f"doctor says that it was {what}")
+    selector = "--node-selector=kubernetes.io/hostname=node-b"
+    gpuyard.ok("run", f"--namespace={team}", f"--image={image}", "--gpus=1", selector, "--", "true")
+
+
+def test_a_cdi_folder_that_is_made_anew(gpuyard: Gpuyard, image: str, team: str) -> None:
+    """The agent's mount is of the old one: its container starts again, and sees the new."""
+    folder = gpuyard.cluster.nodes["node-b"].cdi_dir
+    whole = (folder / SPEC_FILE).read_text()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    until(lambda: (folder / SPEC_FILE).exists(), "the agent has written it again")
+    assert (folder / SPEC_FILE).read_text() == whole
+    wait_for_gpus(gpuyard.cluster, "node-b", GPUS, GPUS)
+    selector = "--node-selector=kubernetes.io/hostname=node-b"
+    gpuyard.ok("run", f"--namespace={team}", f"--image={image}", "--gpus=1", selector, "--", "true")

@@ -1,12 +1,7 @@
-import json
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
-
-from gpuyard import errors
-from gpuyard.agent.cdi import SPEC_FILE, cdi_spec, publish, qualified_name
-from gpuyard.devices.inventory import Absence, Backend, DeviceNode, Inventory
+from gpuyard.agent.cdi import cdi_spec, qualified_name
+from gpuyard.devices.inventory import Backend, DeviceNode, Inventory
 from gpuyard.devices.simulated import parse_simulation, simulate
 
 INVENTORY = simulate(parse_simulation("H100:2"), seed="node")
@@ -29,7 +24,7 @@ def test_each_gpu_is_found_by_index_and_uuid_and_all_by_all() -> None:
 def test_a_simulated_gpu_is_dev_null_and_says_so() -> None:
     spec = cdi_spec(INVENTORY)
     assert spec["cdiVersion"] == "0.5.0"
-    assert spec["kind"] == "nvidia.com/gpu"
+    assert spec["kind"] == "gpuyard.io/gpu"
     assert spec["devices"][0]["containerEdits"]["deviceNodes"] == [
         {"path": "/dev/nvidia0", "hostPath": "/dev/null", "permissions": "rw"}
     ]
@@ -45,31 +40,5 @@ def test_real_gpus_come_with_the_common_nodes_and_without_the_mark() -> None:
     ]
 
 
-def test_publishes_for_everybody_to_read_and_leaves_no_other_file(tmp_path: Path) -> None:
-    folder = tmp_path / "run" / "cdi"
-    publish(folder, INVENTORY)
-    publish(folder, replace(INVENTORY, devices=INVENTORY.devices[:1]))
-    assert [path.name for path in folder.iterdir()] == [SPEC_FILE]
-    assert (folder / SPEC_FILE).stat().st_mode & 0o777 == 0o644
-    names = [device["name"] for device in json.loads((folder / SPEC_FILE).read_text())["devices"]]
-    assert names == ["0", UUIDS[0], "all"]
-
-
-def test_the_spec_goes_with_the_gpus(tmp_path: Path) -> None:
-    publish(tmp_path, INVENTORY)
-    gone = Inventory(Backend.NONE, absence=Absence.NO_DRIVER)
-    publish(tmp_path, gone)
-    publish(tmp_path, gone)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(errors.DeviceError) as caught:
-        publish(tmp_path / "file" / "cdi", INVENTORY)
-    assert str(tmp_path / "file" / "cdi") in caught.value.message
-    assert "--cdi-dir" in caught.value.remedy
-
-
 def test_the_name_is_fully_qualified() -> None:
-    assert qualified_name(INVENTORY.devices[0]) == f"nvidia.com/gpu={UUIDS[0]}"
+    assert qualified_name(INVENTORY.devices[0]) == f"gpuyard.io/gpu={UUIDS[0]}"

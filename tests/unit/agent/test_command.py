@@ -1,5 +1,6 @@
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard.agent.marks_file import read_marks
+from gpuyard.gpus.cdi import SPEC_FILE
 
 Agent = Callable[..., Awaitable[asyncio.subprocess.Process]]
 
@@ -50,6 +52,39 @@ async def test_ends_on_sigterm(agent: Agent) -> None:
     assert await asyncio.wait_for(process.wait(), 60) == 0
     assert process.stderr is not None
     assert await process.stderr.read() == b""
+
+
+async def test_a_sigterm_while_it_is_being_loaded_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first process of a container has no default for it. Of an agent that was killed a spec is left."""
+    began, go_on = tmp_path / "began", tmp_path / "go-on"
+    os.mkfifo(began)
+    os.mkfifo(go_on)
+    (tmp_path / "cdi").mkdir()
+    (tmp_path / "cdi" / SPEC_FILE).touch()
+    (tmp_path / "modules").mkdir()
+    # In the place of what is loaded last.
+    (tmp_path / "modules" / "grpc.py").write_text(
+        f"open({str(began)!r}, 'w').close()\nopen({str(go_on)!r}).close()\n"
+        f"import importlib, sys\nsys.path.remove({str(tmp_path / 'modules')!r})\ndel sys.modules['grpc']\n"
+        "sys.modules['grpc'] = importlib.import_module('grpc')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gpuyard.agent", "--plugins-dir", str(tmp_path), "--simulate=H100:8"),
+        *("--cdi-dir", str(tmp_path / "cdi"), "--remove-cdi-on-exit"),
+    )
+    try:
+        await asyncio.to_thread(began.read_bytes)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(go_on.write_bytes, b"")
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert list((tmp_path / "cdi").iterdir()) == []
 
 
 async def test_ends_with_standard_input(agent: Agent) -> None:
@@ -94,7 +129,7 @@ async def test_without_gpus_it_says_why(agent: Agent, tmp_path: Path) -> None:
 async def test_writes_the_cdi_spec_before_it_serves(agent: Agent, tmp_path: Path) -> None:
     process = await agent("--simulate", "H100:8", "--cdi-dir", str(tmp_path / "cdi"))
     await said(process, "serving")
-    spec = json.loads((tmp_path / "cdi" / "gpuyard-nvidia-gpu.json").read_text())
+    spec = json.loads((tmp_path / "cdi" / SPEC_FILE).read_text())
     assert len(spec["devices"]) == 8 + 8 + 1
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import grpc
 import pytest
 
 from gpuyard._proto import device_plugin_pb2 as pb
-from gpuyard.agent.marks_file import read_marks
+from gpuyard.agent.cdi_file import CdiFile
+from gpuyard.agent.marks_file import NodeMarks, read_marks
+from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.service import run_agent
-from gpuyard.devices.inventory import Health, Inventory
+from gpuyard.devices.inventory import Absence, Backend, Health, Inventory
 from gpuyard.devices.simulated import parse_simulation, simulate
+from gpuyard.gpus.cdi import SPEC_FILE, node_cdi_faults
 from tests.unit.agent.plugin.conftest import Kubelet
 from tests.waiting import until_async
 
@@ -33,7 +37,14 @@ def folder() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def agent(folder: Path, inventories: asyncio.Queue[Inventory], **files: Path) -> AsyncIterator[Kubelet]:
+async def agent(
+    folder: Path,
+    inventories: asyncio.Queue[Inventory],
+    *,
+    cdi_dir: Path | None = None,
+    marks_file: Path | None = None,
+    on_ready: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Kubelet]:
     kubelet = Kubelet(folder / "plugins")
     await kubelet.start()
 
@@ -41,7 +52,10 @@ async def agent(folder: Path, inventories: asyncio.Queue[Inventory], **files: Pa
         while True:
             yield await inventories.get()
 
-    task = asyncio.create_task(run_agent(follow(), kubelet.folder, **files), name="agent")
+    cdi = CdiFile(cdi_dir, lambda: datetime.now(UTC)) if cdi_dir else None
+    sockets = OwnSockets(kubelet.folder)
+    work = run_agent(follow(), kubelet.folder, sockets, cdi=cdi, marks_file=marks_file, on_ready=on_ready)
+    task = asyncio.create_task(work, name="agent")
     try:
         yield kubelet
     finally:
@@ -57,8 +71,7 @@ async def soon(queue: asyncio.Queue[Any]) -> Any:
 
 @pytest.fixture(autouse=True)
 def retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpuyard.agent.service._RETRY_S", 0.001)
-    monkeypatch.setattr("gpuyard.agent.service._RETRY_MAX_S", 0.01)
+    monkeypatch.setattr("gpuyard.agent.service._LOOK_S", 0.001)
 
 
 async def test_marks_that_can_not_be_written_take_no_gpu_away(folder: Path) -> None:
@@ -91,3 +104,56 @@ async def test_without_its_cdi_spec_a_gpu_is_listed_and_not_handed_over(folder: 
         )
         (handed,) = given.container_responses
         assert handed.cdi_devices
+
+
+async def test_a_spec_that_something_deletes_comes_back_and_the_node_is_told(folder: Path) -> None:
+    cdi, marks, inventories = folder / "cdi", folder / "marks.json", asyncio.Queue[Inventory]()
+    async with agent(folder, inventories, cdi_dir=cdi, marks_file=marks) as kubelet:
+        inventories.put_nowait(INVENTORY)
+        await soon(kubelet.registered)
+        (cdi / SPEC_FILE).unlink()
+        await until_async((cdi / SPEC_FILE).exists, "the spec is back")
+        await until_async(lambda: told(marks) == ["rewritten"], "the node is told")
+        (cdi / "copy.json").write_bytes((cdi / SPEC_FILE).read_bytes())
+        await until_async(lambda: told(marks) == ["duplicate", "rewritten"], "the node is told of the copy")
+        (cdi / "copy.json").unlink()
+        await until_async(lambda: told(marks) == ["rewritten"], "the node is told that it is gone")
+
+
+def told(file: Path) -> list[str]:
+    marks = read_marks(file) or NodeMarks()
+    node = {"metadata": {"name": "here", "annotations": dict(marks.annotations)}}
+    return [str(fault.trouble) for fault in node_cdi_faults(node)]
+
+
+async def test_the_files_are_the_next_agents_once_it_has_come(folder: Path) -> None:
+    cdi, marks, inventories = folder / "cdi", folder / "marks.json", asyncio.Queue[Inventory]()
+    async with agent(folder, inventories, cdi_dir=cdi, marks_file=marks) as kubelet:
+        inventories.put_nowait(INVENTORY)
+        await soon(kubelet.registered)
+        later = OwnSockets(kubelet.folder)
+        later.renew()
+        later.path.touch()
+        (cdi / SPEC_FILE).write_text("of the next agent")
+        marks.unlink()
+        # What it serves goes on.
+        inventories.put_nowait(INVENTORY.with_health({SECOND: Health("XID 79")}))
+        while (await soon(kubelet.lists))[SECOND] != "Unhealthy":
+            pass
+        assert (cdi / SPEC_FILE).read_text() == "of the next agent" and not marks.exists()
+        later.path.unlink()
+        await until_async(lambda: read_marks(marks), "the marks are this one's again")
+        assert SECOND in (cdi / SPEC_FILE).read_text()
+
+
+async def test_is_ready_once_the_kubelet_knows_it_and_where_there_is_nothing_to_know(folder: Path) -> None:
+    ready, inventories = asyncio.Event(), asyncio.Queue[Inventory]()
+    async with agent(folder, inventories, on_ready=ready.set) as kubelet:
+        kubelet.refusals = 1
+        inventories.put_nowait(INVENTORY)
+        await soon(kubelet.registered)
+        await asyncio.wait_for(ready.wait(), 60)
+    ready.clear()
+    async with agent(folder, inventories, on_ready=ready.set):
+        inventories.put_nowait(Inventory(Backend.NONE, absence=Absence.NO_DRIVER))
+        await asyncio.wait_for(ready.wait(), 60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -231,3 +232,20 @@ def test_cdi_is_not_all() -> None:
     assert look("cdi", nodes=[legacy]).outcome is CheckState.OK
     found = look("cdi", nodes=[node(kubelet="v1.28.9")])
     assert found.outcome is CheckState.WARNING and "DevicePluginCDIDevices" in found.message
+
+
+@pytest.mark.parametrize(
+    ("trouble", "outcome", "said"),
+    [
+        ("duplicate", CheckState.BROKEN, "/var/run/cdi/copy.json has CDI devices of the same names"),
+        ("unwritten", CheckState.BROKEN, "can't write its CDI spec /var/run/cdi/copy.json: why"),
+        ("rewritten", CheckState.WARNING, "/var/run/cdi/copy.json was why; the agent has written it again"),
+    ],
+)
+def test_what_the_agent_says_of_its_cdi_spec(trouble: str, outcome: CheckState, said: str) -> None:
+    raw = [{"trouble": trouble, "file": "/var/run/cdi/copy.json", "detail": "why"}]
+    here = node(labels=SIMULATED)
+    here["metadata"]["annotations"] = {"gpuyard.io/cdi": json.dumps(raw)}
+    found = look("cdi", nodes=[here])
+    assert found.outcome is outcome and said in found.message, found
+    assert found.remedy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from gpuyard import errors
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
 from gpuyard.agent.plugin.server import Plugin
+from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.gpus.resources import GPU_RESOURCE
 
-ENDPOINT = "nvidia.sock"
 _API_VERSION = "v1beta1"
 #: A kubelet that starts removes every socket of the folder and makes its own: looking at two files five
 #: times a second is cheap, and quick enough to be back within a second.
@@ -26,29 +26,40 @@ _LOOK_S = 0.2
 _REGISTER_S = 12.0
 _RETRY_S = 0.5
 _RETRY_MAX_S = 10.0
-#: After Register the kubelet opens ListAndWatch. One that holds no stream has forgotten us: kubelets 1.34
-#: and 1.35 drop whoever is registered when the stream of a predecessor ends.
+#: After Register the kubelet opens ListAndWatch. One that holds no stream has forgotten us.
 _NO_STREAM_S = 2.0
+#: Kubelets 1.34 and 1.35 drop whoever is registered when the stream of a predecessor ends: they close ours,
+#: and mark what is registered a moment later. Whoever registers in between is marked, and never asked again.
+_LOST_STREAM_S = 0.1
 _LOG = logging.getLogger(__name__)
 
 #: Tells one kubelet.sock from the next on the same path.
 _Identity = tuple[int, int, int]
 
 
-async def keep_registered(plugin: Plugin, plugins_dir: Path) -> None:
+async def keep_registered(
+    plugin: Plugin,
+    plugins_dir: Path,
+    sockets: OwnSockets,
+    *,
+    on_registered: Callable[[], None] = lambda: None,
+) -> None:
     """Serves the plugin and registers it, again whenever the kubelet has lost it. Runs until cancelled.
 
-    Each round stops the old server fully, serves on a fresh socket, and only then registers.
+    Each round serves on a fresh socket, and only then registers. Once another agent has come after this one,
+    it serves whoever still asks, and leaves the rest to that one for as long as it is there.
     """
     retry_s = _RETRY_S
     while True:
         kubelet = await _kubelet(plugins_dir)
         try:
-            async with _serving(plugin, plugins_dir / ENDPOINT):
-                await _register(plugins_dir)
+            async with _serving(plugin, sockets):
+                await _register(plugins_dir, sockets)
+                sockets.remove_earlier()
                 _LOG.info("registered %s with the kubelet", GPU_RESOURCE)
+                on_registered()
                 retry_s = _RETRY_S
-                reason = await _forgotten(plugin, plugins_dir, kubelet)
+                reason = await _forgotten(plugin, plugins_dir, sockets, kubelet)
             _LOG.info("registering again: %s", reason)
         except errors.DeviceError as error:
             _LOG.warning("%s; trying again in %.1f s", error.message, retry_s)
@@ -63,20 +74,22 @@ async def _kubelet(plugins_dir: Path) -> _Identity:
         await asyncio.sleep(_LOOK_S)
 
 
-async def _forgotten(plugin: Plugin, plugins_dir: Path, kubelet: _Identity) -> str:
+async def _forgotten(plugin: Plugin, plugins_dir: Path, sockets: OwnSockets, kubelet: _Identity) -> str:
     """Returns, with the reason, once the kubelet that we registered with no longer knows us."""
     loop = asyncio.get_running_loop()
-    last_stream = loop.time()
+    last_stream, patience_s = loop.time(), _NO_STREAM_S
     while True:
-        if _identity(plugins_dir) != kubelet:
-            return "the kubelet's socket is gone or another one"
-        if not (plugins_dir / ENDPOINT).exists():
-            return "our socket was removed"
         if plugin.streams:
-            last_stream = loop.time()
-        elif loop.time() - last_stream > _NO_STREAM_S:
+            last_stream, patience_s = loop.time(), _LOST_STREAM_S
+        if sockets.is_superseded():
+            last_stream, patience_s = loop.time(), _NO_STREAM_S
+        elif _identity(plugins_dir) != kubelet:
+            return "the kubelet's socket is gone or another one"
+        elif not sockets.path.exists():
+            return "our socket was removed"
+        elif loop.time() - last_stream > patience_s:
             return "the kubelet holds no stream"
-        await asyncio.sleep(_LOOK_S)
+        await plugin.stream_ends(_LOOK_S if plugin.streams else _LOST_STREAM_S)
 
 
 async def _pause(plugins_dir: Path, kubelet: _Identity, pause_s: float) -> None:
@@ -88,12 +101,13 @@ async def _pause(plugins_dir: Path, kubelet: _Identity, pause_s: float) -> None:
 
 
 @asynccontextmanager
-async def _serving(plugin: Plugin, socket: Path) -> AsyncIterator[None]:
+async def _serving(plugin: Plugin, sockets: OwnSockets) -> AsyncIterator[None]:
+    sockets.renew()
+    socket = sockets.path
     server = grpc.aio.server()
     rpc.add_DevicePluginServicer_to_server(plugin, server)
     try:
         try:
-            socket.unlink(missing_ok=True)
             server.add_insecure_port(f"unix:{socket}")
         except (OSError, RuntimeError) as error:
             raise errors.DeviceError(f"the device plugin can't listen on {socket}: {error}") from error
@@ -101,14 +115,15 @@ async def _serving(plugin: Plugin, socket: Path) -> AsyncIterator[None]:
         yield
     finally:
         await server.stop(grace=None)
+        socket.unlink(missing_ok=True)
 
 
-async def _register(plugins_dir: Path) -> None:
+async def _register(plugins_dir: Path, sockets: OwnSockets) -> None:
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
     async with grpc.aio.insecure_channel(f"unix:{plugins_dir / 'kubelet.sock'}", options) as channel:
         request = pb.RegisterRequest(
             version=_API_VERSION,
-            endpoint=ENDPOINT,
+            endpoint=sockets.path.name,
             resource_name=GPU_RESOURCE,
             options=pb.DevicePluginOptions(get_preferred_allocation_available=True),
         )

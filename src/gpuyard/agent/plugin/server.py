@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -86,7 +87,16 @@ class Plugin(rpc.DevicePluginServicer):
         self._by_cdi = by_cdi
         self._find_fault = find_fault
         self._changed = asyncio.Event()
+        self._ended = asyncio.Event()
         self.streams = 0
+
+    async def stream_ends(self, timeout_s: float) -> None:
+        """Returns at the end of a ListAndWatch call since the last time, or after the timeout."""
+        # wait_for of Python 3.11 loses a cancellation that comes with the event.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._ended.wait()
+        self._ended.clear()
 
     def update(self, inventory: Inventory) -> None:
         """Shows another inventory; open streams get it at once."""
@@ -108,6 +118,7 @@ class Plugin(rpc.DevicePluginServicer):
                 await changed.wait()
         finally:
             self.streams -= 1
+            self._ended.set()
 
     async def GetPreferredAllocation(
         self, request: pb.PreferredAllocationRequest, context: Any

@@ -15,6 +15,7 @@ from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.explain.steps.image import waiting_containers
+from gpuyard.gpus.cdi import FOLDER, node_cdi_faults
 from gpuyard.gpus.faults import GpuFault, node_faults
 from gpuyard.gpus.resources import pod_gpus
 from gpuyard.kube.objects import Manifest, annotations_of, key_of
@@ -89,7 +90,7 @@ def find_devices(objects: RunObjects) -> Finding | None:
         return _rejected(pod, rejection)
     for _, waiting in waiting_containers(pod):
         if match := _CDI.search(str(waiting.get("message") or "")):
-            return _no_cdi(pod, match, str(waiting["message"]))
+            return _no_cdi(objects, match, str(waiting["message"]))
     return _fault(pod, objects.node) or _unhealthy(pod)
 
 
@@ -113,21 +114,28 @@ def _rejected(pod: Manifest, rejection: _PluginRefusal) -> Finding:
     return Finding(Step.DEVICES, rejection.cause, text, Owner("Node", node), evidence, remedies)
 
 
-def _no_cdi(pod: Manifest, match: re.Match[str], said: str) -> Finding:
+def _no_cdi(objects: RunObjects, match: re.Match[str], said: str) -> Finding:
+    pod = objects.pod
+    assert pod is not None
     node = str(pod["spec"].get("nodeName", ""))
+    faults = node_cdi_faults(objects.node) if objects.node else ()
+    broken = [fault for fault in faults if fault.is_broken]
+    remedies = [Remedy(fault.remedy, By.OPERATOR) for fault in broken] or [
+        Remedy(
+            f"see that the runtime reads {FOLDER}, and that no other file there has devices of the kind "
+            f"{match['devices'].partition('=')[0]}: two files with the same names make it resolve neither "
+            "(`gpuyard doctor`)",
+            By.OPERATOR,
+        )
+    ]
     return Finding(
         Step.DEVICES,
         Cause.NO_CDI_DEVICE,
-        f"the container runtime of node {node} doesn't know CDI device {match['devices']}",
+        f"the container runtime of node {node} doesn't know CDI device {match['devices']}"
+        + (f": {broken[0]}" if broken else ""),
         Owner("Node", node),
-        (f"the runtime says: {said[:_LONGEST]}",),
-        (
-            Remedy(
-                "have the agent write its CDI file again: restart its pod on that node, and see that the "
-                "runtime reads /var/run/cdi",
-                By.OPERATOR,
-            ),
-        ),
+        (f"the runtime says: {said[:_LONGEST]}", *map(str, faults)),
+        tuple(remedies),
     )
 
 

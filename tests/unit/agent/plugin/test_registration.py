@@ -7,8 +7,10 @@ import pytest
 
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin
+from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.devices.inventory import Health
 from gpuyard.devices.simulated import parse_simulation, simulate
+from tests.waiting import until_async
 
 from .conftest import Kubelet
 
@@ -18,7 +20,8 @@ ALL_HEALTHY = {gpu.uuid: "Healthy" for gpu in INVENTORY.devices}
 
 @asynccontextmanager
 async def running(plugin: Plugin, kubelet: Kubelet) -> AsyncIterator[None]:
-    task = asyncio.create_task(keep_registered(plugin, kubelet.folder), name="plugin")
+    work = keep_registered(plugin, kubelet.folder, OwnSockets(kubelet.folder))
+    task = asyncio.create_task(work, name="plugin")
     try:
         yield
     finally:
@@ -34,7 +37,8 @@ async def soon(queue: asyncio.Queue[Any]) -> Any:
 async def test_registers_and_lists(kubelet: Kubelet) -> None:
     async with running(Plugin(INVENTORY), kubelet):
         request = await soon(kubelet.registered)
-        assert (request.version, request.endpoint) == ("v1beta1", "nvidia.sock")
+        assert request.version == "v1beta1"
+        assert (kubelet.folder / request.endpoint).is_socket()
         assert request.resource_name == "nvidia.com/gpu"
         assert request.options.get_preferred_allocation_available
         assert not request.options.pre_start_required
@@ -66,10 +70,12 @@ async def test_registers_with_a_kubelet_that_comes_later_and_again(kubelet: Kube
 
 async def test_registers_again_when_its_socket_is_removed(kubelet: Kubelet) -> None:
     async with running(Plugin(INVENTORY), kubelet):
-        await soon(kubelet.registered)
-        (kubelet.folder / "nvidia.sock").unlink()
-        await soon(kubelet.registered)
-        assert (kubelet.folder / "nvidia.sock").exists()
+        first = await soon(kubelet.registered)
+        (kubelet.folder / first.endpoint).unlink()
+        second = await soon(kubelet.registered)
+        assert (kubelet.folder / second.endpoint).is_socket()
+        # A kubelet that knows the first still takes no other of that name.
+        assert first.endpoint != second.endpoint
 
 
 async def test_registers_again_when_the_kubelet_dropped_the_stream(kubelet: Kubelet) -> None:
@@ -91,4 +97,24 @@ async def test_tries_again_after_a_refusal(kubelet: Kubelet, caplog: pytest.LogC
 async def test_leaves_no_socket_behind(kubelet: Kubelet) -> None:
     async with running(Plugin(INVENTORY), kubelet):
         await soon(kubelet.registered)
-    assert not (kubelet.folder / "nvidia.sock").exists()
+    assert [path.name for path in kubelet.folder.iterdir()] == ["kubelet.sock"]
+
+
+async def test_the_next_one_takes_over_while_this_one_serves(kubelet: Kubelet) -> None:
+    old, new = Plugin(INVENTORY), Plugin(INVENTORY)
+    async with running(old, kubelet):
+        await soon(kubelet.registered)
+        assert await soon(kubelet.lists) == ALL_HEALTHY
+        async with running(new, kubelet):
+            second = await soon(kubelet.registered)
+            assert await soon(kubelet.lists) == ALL_HEALTHY
+            gone = f"the old one's socket is gone: {second.endpoint}"
+            await until_async(lambda: len(list(kubelet.folder.glob("gpuyard-*"))) == 1, gone)
+            # Both streams go on, and the old one doesn't come back for its socket.
+            for plugin in (old, new):
+                plugin.update(INVENTORY)
+                assert await soon(kubelet.lists) == ALL_HEALTHY
+            assert kubelet.registered.empty()
+        # The new one has gone, as when a rollout is taken back.
+        await soon(kubelet.registered)
+        assert await soon(kubelet.lists) == ALL_HEALTHY

@@ -10,6 +10,7 @@ from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin, describe, hand_over
+from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.devices.inventory import Backend, DeviceNode, Inventory
 from gpuyard.devices.simulated import parse_simulation, simulate
 
@@ -22,7 +23,9 @@ UUIDS = [gpu.uuid for gpu in INVENTORY.devices]
 @pytest.fixture
 async def stub(kubelet: Kubelet) -> AsyncIterator[rpc.DevicePluginStub]:
     """The plugin as a kubelet calls it, over its socket."""
-    task = asyncio.create_task(keep_registered(Plugin(INVENTORY), kubelet.folder), name="plugin")
+    task = asyncio.create_task(
+        keep_registered(Plugin(INVENTORY), kubelet.folder, OwnSockets(kubelet.folder)), name="plugin"
+    )
     await asyncio.wait_for(kubelet.registered.get(), 60)
     assert kubelet.plugin is not None
     yield kubelet.plugin
@@ -103,4 +106,4 @@ def test_numa_node_is_the_topology() -> None:
 def test_gpus_are_named_for_cdi_only_where_there_is_a_spec() -> None:
     assert not hand_over(INVENTORY, UUIDS[:2]).cdi_devices
     named = hand_over(INVENTORY, UUIDS[1::-1], by_cdi=True).cdi_devices
-    assert [device.name for device in named] == [f"nvidia.com/gpu={uuid}" for uuid in UUIDS[:2]]
+    assert [device.name for device in named] == [f"gpuyard.io/gpu={uuid}" for uuid in UUIDS[:2]]

@@ -70,3 +70,38 @@ def test_a_yard_s_user_is_told_what_fits_one_machine(simulated: bool, advice: st
     said = running(is_yard=True, simulated=simulated)
     assert said[3].startswith(advice)
     assert not any("drain" in line or "whoever" in line for line in said)
+
+
+def without_cdi(*, annotation: str) -> tuple[str, list[str], list[str]]:
+    """Headline, evidence and remedies for a container that waits for a CDI device."""
+    node = {"kind": "Node", "metadata": {"name": "vm", "annotations": {"gpuyard.io/cdi": annotation}}}
+    message = "CDI device injection failed: unresolvable CDI devices gpuyard.io/gpu=GPU-1"
+    waiting = {"reason": "CreateContainerError", "message": message}
+    pod: dict[str, Any] = {
+        "kind": "Pod",
+        "metadata": {"name": "a", "namespace": "n"},
+        "spec": {"nodeName": "vm", "containers": [{"name": "main"}]},
+        "status": {
+            "phase": "Pending",
+            "containerStatuses": [{"name": "main", "restartCount": 0, "state": {"waiting": waiting}}],
+        },
+    }
+    job = {"metadata": {"name": "a", "namespace": "n"}, "spec": {"template": {"spec": pod["spec"]}}}
+    found = climb(RunObjects(job, pod, node=node), None).blocking
+    assert found is not None and found.cause == "no_cdi_device"
+    return found.headline, list(found.evidence), [remedy.text for remedy in found.remedies]
+
+
+def test_a_second_cdi_file_is_named() -> None:
+    raw = [{"trouble": "duplicate", "file": "/var/run/cdi/copy.json", "detail": ""}]
+    headline, _, remedies = without_cdi(annotation=json.dumps(raw))
+    assert "/var/run/cdi/copy.json has CDI devices of the same names" in headline
+    assert remedies[0].startswith("remove /var/run/cdi/copy.json from the node")
+
+
+def test_a_cdi_file_that_was_written_again_is_evidence() -> None:
+    raw = [{"trouble": "rewritten", "file": "/f", "detail": "deleted at 12:03 UTC"}]
+    headline, evidence, remedies = without_cdi(annotation=json.dumps(raw))
+    assert headline.endswith("doesn't know CDI device gpuyard.io/gpu=GPU-1")
+    assert "the CDI spec /f was deleted at 12:03 UTC; the agent has written it again" in evidence
+    assert "no other file" in remedies[0]

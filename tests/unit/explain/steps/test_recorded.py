@@ -63,7 +63,7 @@ Recorded = Callable[..., Ladder]
         ("image-nohost", "image/registry_unreachable", "registry registry.invalid doesn't answer", "check"),
         ("image-invalid", "image/image_name", "'UPPER case:1' isn't an image's name", "in lower case"),
         ("image-never", "image/image_never_pulled", "imagePullPolicy Never", "leave imagePullPolicy out"),
-        ("no-cdi", "devices/no_cdi_device", "doesn't know CDI device nvidia.com/gpu=GPU-", "CDI file"),
+        ("no-cdi", "devices/no_cdi_device", "doesn't know CDI device nvidia.com/gpu=GPU-", "no other file"),
         ("no-healthy-devices", "devices/no_healthy_devices", "node node-a refused the pod", "submit it"),
         ("too-few-devices", "devices/out_of_devices", "asks for 3 nvidia.com/gpu, and 2 free", "submit it"),
         ("bad-runtimeclass", "start/no_runtime", "has no handler nope", "leave runtimeClassName out"),
