@@ -90,14 +90,18 @@ def gpus(agent: Agent, pods: Pods, run: str) -> int:
     )
 
 
-def held_at_job(gpuyard: Gpuyard, pods: Pods, name: str) -> dict[str, Any]:
-    """What `explain` says of a run that Kueue has judged."""
+def held_at_job(gpuyard: Gpuyard, pods: Pods, name: str, word: str = "quota") -> dict[str, Any]:
+    """What `explain` says of a run that Kueue has judged, once it says a word."""
 
     def blocked() -> dict[str, Any]:
         said: dict[str, Any] = gpuyard.json("explain", name, f"--namespace={pods.namespace}")
         return said["blocked"] or {}
 
-    return until(blocked, f"explain says what Kueue has against {name}", lambda found: found.get("evidence"))
+    return until(
+        blocked,
+        f"explain says what Kueue has against {name}",
+        lambda found: word in str(found.get("evidence")),
+    )
 
 
 def test_a_run_starts_when_its_queue_has_room(
@@ -109,13 +113,86 @@ def test_a_run_starts_when_its_queue_has_room(
     found = held_at_job(gpuyard, pods, "second")
     assert (found["step"], found["cause"]) == ("job", "queued")
     assert found["owner"] == {"kind": "LocalQueue", "namespace": pods.namespace, "name": "default"}
-    (said,) = found["evidence"]
+    said = found["evidence"][0]
     assert f"insufficient unused quota for {GPU} in flavor {pods.namespace}, 1 more needed" in said
     assert job(pods, "second")["spec"]["suspend"]
     assert gpus(agent, pods, "second") == 0
     gpuyard.ok("stop", "first", f"--namespace={pods.namespace}")
     until(lambda: gpus(agent, pods, "second") == 2, "the second run has its GPUs")
     assert gpuyard.json("explain", "second", f"--namespace={pods.namespace}")["blocked"] is None
+
+
+def test_a_run_that_is_stopped_while_it_waits_is_never_let_in(
+    gpuyard: Gpuyard, agent: Agent, pods: Pods, submit: Callable[[str, int], None]
+) -> None:
+    namespace = f"--namespace={pods.namespace}"
+    submit("first", 2)
+    until(lambda: gpus(agent, pods, "first") == 2, "the first run has its GPUs")
+    submit("stopped", 1)
+    submit("removed", 1)
+    submit("third", 1)
+    found = held_at_job(gpuyard, pods, "third", "in its LocalQueue")
+    assert found["evidence"][-1] == "Kueue says: place 3 in its LocalQueue, and 3 in the ClusterQueue"
+    gpuyard.ok("stop", "stopped", namespace)
+    gpuyard.ok("rm", "--force", "removed", namespace)
+    assert state(gpuyard, pods, "stopped") == "stopped"
+    (active,) = (w["spec"]["active"] for w in workloads(pods) if "stopped" in w["metadata"]["name"])
+    assert active is False
+    gpuyard.ok("stop", "first", namespace)
+    # Whoever waited behind it gets what became free.
+    until(lambda: gpus(agent, pods, "third") == 1, "the third run has its GPU")
+    assert job(pods, "stopped")["spec"]["suspend"]
+    assert state(gpuyard, pods, "stopped") == "stopped"
+    assert not [w for w in workloads(pods) if "removed" in w["metadata"]["name"]]
+
+
+def state(gpuyard: Gpuyard, pods: Pods, name: str) -> str:
+    """As `ps` has it."""
+    rows = gpuyard.json("ps", f"--namespace={pods.namespace}")
+    return next(str(row["state"]) for row in rows if row["name"] == name)
+
+
+def workloads(pods: Pods) -> list[dict[str, Any]]:
+    raw: list[dict[str, Any]] = json.loads(pods.kubectl("get", "workloads", "-o=json"))["items"]
+    return raw
+
+
+def test_an_admission_check_that_nobody_passes(
+    cluster: Cluster,
+    gpuyard: Gpuyard,
+    agent: Agent,
+    pods: Pods,
+    queue: str,
+    submit: Callable[[str, int], None],
+) -> None:
+    check = {"kind": "AdmissionCheck", "metadata": {"name": pods.namespace}}
+    raw = {"apiVersion": API, **check, "spec": {"controllerName": "example.com/budget"}}
+    strategy = {"admissionChecks": [{"name": pods.namespace}]}
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=raw)
+    active = {"status": {"conditions": [condition("Active")]}}
+    cluster.kubectl(
+        "patch",
+        "admissioncheck",
+        pods.namespace,
+        "--subresource=status",
+        "--type=merge",
+        f"-p={json.dumps(active)}",
+    )
+    try:
+        patch = json.dumps({"spec": {"admissionChecksStrategy": strategy}})
+        cluster.kubectl("patch", "clusterqueue", pods.namespace, "--type=merge", f"-p={patch}")
+        submit("checked", 1)
+        found = held_at_job(gpuyard, pods, "checked", "admission check")
+        assert f"Kueue says: admission check {pods.namespace} is Pending" in found["evidence"]
+    finally:
+        patch = json.dumps({"spec": {"admissionChecksStrategy": None}})
+        cluster.kubectl("patch", "clusterqueue", pods.namespace, "--type=merge", f"-p={patch}")
+        cluster.kubectl("delete", "admissioncheck", pods.namespace, "--wait=false")
+
+
+def condition(type_: str) -> dict[str, str]:
+    moment = "2026-01-31T12:00:00Z"
+    return {"type": type_, "status": "True", "reason": type_, "message": "", "lastTransitionTime": moment}
 
 
 def test_a_run_that_its_queue_can_never_hold(

@@ -12,6 +12,7 @@ from gpuyard import errors
 from gpuyard.client.api import Propagation
 from gpuyard.kube.objects import JOBS, PODS, Manifest, controller_of, uid_of
 from gpuyard.kube.wellknown import LABEL_RUN
+from gpuyard.runs.kueue import leave_queue
 from gpuyard.runs.notices import Notice, Notify, ignore
 from gpuyard.runs.run import Run, find_run, has_ended, is_alive
 from gpuyard.runs.target import Target
@@ -29,6 +30,7 @@ async def stop_run(target: Target, name: str, options: StopOptions = _USUAL) -> 
 
     Raises:
         UsageError: there is no such run, or a cluster is asked for what only a yard's kubelet does.
+        Timeout, Forbidden: it waits in a queue of Kueue, and can't be taken out of it.
     """
     if options != _USUAL and not target.is_yard:
         raise errors.UsageError(
@@ -41,6 +43,9 @@ async def stop_run(target: Target, name: str, options: StopOptions = _USUAL) -> 
     patches = stop_patches(run.job, run.pods, datetime.now(UTC), options)
     if patches.job:
         await target.api.patch(JOBS, run.job["metadata"]["name"], patches.job, target.namespace)
+    if patches.job and not patches.pods:
+        # Nothing of it runs: it may wait in a queue, which would let it in later.
+        await leave_queue(target, run)
     for pod_name, patch in patches.pods.items():
         with contextlib.suppress(errors.NotFound):
             await target.api.patch(PODS, pod_name, patch, target.namespace)

@@ -46,8 +46,11 @@ def _viewer() -> list[dict[str, Any]]:
         _rule([""], ["nodes", "persistentvolumes"], _READ),
         _rule(["storage.k8s.io"], ["storageclasses"], _READ),
         _rule(["scheduling.k8s.io"], ["priorityclasses"], _READ),
-        # Where Kueue is: why it doesn't admit a run.
+        # Devices that a pod asks for by a claim.
+        _rule(["resource.k8s.io"], ["resourceclaims", "resourceclaimtemplates"], _READ),
+        # Where Kueue is: why it doesn't admit a run, and its place in the queue.
         _rule(["kueue.x-k8s.io"], ["workloads"], _READ),
+        _rule(["visibility.kueue.x-k8s.io"], ["localqueues/pendingworkloads"], ["get"]),
     ]
 
 
@@ -58,6 +61,8 @@ def _submitter() -> list[dict[str, Any]]:
         # `stop` ends a run's pods by a deadline.
         _rule([""], ["pods"], ["patch"]),
         _rule([""], ["configmaps"], ["create", "patch", "delete"]),
+        # What waits in a queue of Kueue is stopped there.
+        _rule(["kueue.x-k8s.io"], ["workloads"], ["patch"]),
     ]
 
 

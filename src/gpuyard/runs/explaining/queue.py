@@ -18,7 +18,7 @@ class QueueFacts:
     Attributes:
         workloads: what Kueue made for the Job.
         is_served: whether the server knows Kueue's objects; True also where nobody asked.
-        place: who waits before it, in words; empty where nobody says.
+        place: in words; empty where nobody says.
     """
 
     workloads: Sequence[Manifest] = ()
@@ -47,6 +47,7 @@ async def _read_place(reader: Reader, queue: str, namespace: str, workloads: Seq
             continue  # An aggregated API may be away, without the rest of Kueue being so.
         for item in pending:
             if item["metadata"]["name"] in names:
-                own, all_ = item["positionInLocalQueue"], item["positionInClusterQueue"]
-                return f"{own} wait before it in its LocalQueue, and {all_} in the ClusterQueue"
+                # They count from 0.
+                own, all_ = item["positionInLocalQueue"] + 1, item["positionInClusterQueue"] + 1
+                return f"place {own} in its LocalQueue, and {all_} in the ClusterQueue"
     return ""

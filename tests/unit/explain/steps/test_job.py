@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,3 +69,27 @@ def test_a_job_that_kueue_holds(conditions: tuple[Manifest, ...], evidence: tupl
     assert found.headline == "its Job is suspended until Kueue admits it from queue team"
     assert found.owner == Owner("LocalQueue", "team", "n")
     assert found.evidence == evidence
+
+
+def test_what_a_workload_that_has_its_quota_still_waits_for() -> None:
+    checks = [
+        {"name": "ready", "state": "Ready", "message": ""},
+        {"name": "budget", "state": "Pending", "message": ""},
+        {"name": "nodes", "state": "Retry", "message": "no capacity"},
+    ]
+    workload = {
+        "status": {"conditions": [{"type": "QuotaReserved", "status": "True"}], "admissionChecks": checks}
+    }
+    found = find_job(replace(queued(), workloads=[workload], place="place 3 in its LocalQueue"))
+    assert found is not None and found.evidence == (
+        "Kueue says: admission check budget is Pending",
+        "Kueue says: admission check nodes is Retry: no capacity",
+        "Kueue says: place 3 in its LocalQueue",
+    )
+
+
+def test_a_workload_that_is_not_to_be_admitted() -> None:
+    workload = {"metadata": {"name": "job-a-1"}, "spec": {"active": False}}
+    found = find_job(replace(queued(), workloads=[workload]))
+    assert found is not None and found.headline.endswith("Kueue is told not to admit it from queue team")
+    assert found.remedies[0].command.startswith("kubectl patch workload job-a-1 -n n --type=merge")
