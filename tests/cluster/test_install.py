@@ -535,6 +535,28 @@ def test_an_image_that_isnt_there(gpuyard: Gpuyard, image: str) -> None:
     assert "ErrImagePull" in first or "ImagePullBackOff" in first
 
 
+def test_ways_to_a_driver_that_isnt_there(gpuyard: Gpuyard, image: str) -> None:
+    """What the node and the agent say of it is what `install` and `doctor` say."""
+
+    def broken() -> dict[str, Any]:
+        report = json.loads(gpuyard("doctor", "-o", "json").out)
+        return {check["name"]: check for check in report["checks"] if check["outcome"] == "broken"}
+
+    why = 'no runtime for "nvidia" is configured'
+    try:
+        done = gpuyard("install", f"--image={image}", "--timeout=10s")
+        assert done.code == 1 and why in done.err, done
+        agents = until(broken, "doctor says why agents don't run", lambda found: "agents" in found)["agents"]
+        assert why in agents["message"] and "--driver-access privileged" in agents["remedy"]
+        gpuyard.ok("install", f"--image={image}", "--driver-access=privileged")
+        gpus = until(
+            broken, "doctor says why there are no GPUs", lambda f: "driver root" in str(f.get("gpus"))
+        )
+        assert "no libnvidia-ml.so.1 under the driver root" in gpus["gpus"]["message"]
+    finally:
+        gpuyard.ok("uninstall", "--force")
+
+
 def test_the_yard_is_no_cluster(gpuyard: Gpuyard) -> None:
     done = gpuyard.run("install", "--image=a/b:1")
     assert done.code == 2

@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.tenancy.access import Refusal, RefusedBy
+from gpuyard.tenancy.access import Refusal, RefusedBy, role_for
+from gpuyard.tenancy.roles import OPERATOR
 
 
 class CheckState(StrEnum):
@@ -91,6 +92,10 @@ def unseen(name: str, error: errors.GpuyardError) -> Check:
     """A check whose facts couldn't be had: skipped when it is for want of rights, else broken."""
     if isinstance(error, errors.Forbidden):
         refusal = Refusal.of(error.message)
+        if refusal.action is not None and role_for([refusal.action]) in ("", OPERATOR):
+            # Nobody needs it for runs of their own.
+            text = f"{refusal.user} may not {refusal.action}, which is for whoever runs the cluster"
+            return skipped(name, text)
         if refusal.by is RefusedBy.ROLES:
             return skipped(name, f"{refusal.user} may not {refusal.action}", refusal.remedy)
         return skipped(name, error.message)

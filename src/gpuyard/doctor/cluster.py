@@ -12,9 +12,12 @@ from gpuyard.doctor.check import Check, Report, broken, ok, skipped, unseen, war
 from gpuyard.doctor.cluster_facts import ClusterFacts
 from gpuyard.doctor.gpu_nodes import GpuNodes
 from gpuyard.gpus.resources import allocatable_gpus
-from gpuyard.kube.objects import key_of
+from gpuyard.kube.objects import DAEMON_SETS, Manifest, Resource, key_of, labels_of
 from gpuyard.kube.storage import DEFAULT_CLASS, is_default_class
+from gpuyard.kube.wellknown import LABEL_PART_OF
+from gpuyard.tenancy.install import title
 from gpuyard.tenancy.installed import install_command, install_state
+from gpuyard.tenancy.names import PART_OF
 from gpuyard.tenancy.options import ADMISSION_SINCE
 
 #: Without what an install gives by these, an agent or a user is forbidden something.
@@ -113,8 +116,8 @@ def _install(facts: ClusterFacts) -> Check:
     seen = {kind: items for kind, items in facts.installed.items() if not isinstance(items, Exception)}
     hidden = {kind: items for kind, items in facts.installed.items() if isinstance(items, errors.Forbidden)}
     found = [(kind, item) for kind, items in seen.items() for item in items]
-    if not found and hidden:
-        return unseen(name, next(iter(hidden.values())))
+    if DAEMON_SETS in hidden:
+        return _seen_in_part(facts, found) or unseen(name, hidden[DAEMON_SETS])
     if not found:
         if not isinstance(facts.nodes, Exception) and any(map(allocatable_gpus, facts.nodes)):
             return warning(
@@ -140,13 +143,27 @@ def _install(facts: ClusterFacts) -> Check:
     return ok(name, (f"complete, in {namespace}" if namespace else "complete") + part)
 
 
+def _seen_in_part(facts: ClusterFacts, found: Sequence[tuple[Resource, Manifest]]) -> Check | None:
+    """What those see of an install who aren't to see all of it; None when that is nothing."""
+    pods = () if isinstance(facts.pods, errors.GpuyardError) else facts.pods
+    agents = [key_of(pod) for pod in pods if labels_of(pod).get(LABEL_PART_OF) == PART_OF]
+    if not agents and not found:
+        return None
+    seen = (
+        f"its agents are in {agents[0].namespace}"
+        if agents
+        else f"{title({'kind': found[0][0].kind, **found[0][1]})} is there"
+    )
+    return ok("install", f"{seen}; the rest is for whoever runs the cluster")
+
+
 def _of_nodes(look: Callable[[GpuNodes], Check], name: str) -> Callable[[ClusterFacts], Check]:
     def check(facts: ClusterFacts) -> Check:
         if isinstance(facts.nodes, errors.GpuyardError):
             return unseen(name, facts.nodes)
         if isinstance(facts.pods, errors.GpuyardError):
             return unseen(name, facts.pods)
-        return look(GpuNodes.of(facts.nodes, facts.pods, facts.installed))
+        return look(GpuNodes.of(facts.nodes, facts.pods, facts.installed, facts.warnings))
 
     return check
 

@@ -16,9 +16,11 @@ from gpuyard.client.server_version import cluster_version
 from gpuyard.doctor import permissions
 from gpuyard.doctor.progress import Progress
 from gpuyard.doctor.registry import RegistryFact, look_at_registry
+from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import (
     ACCESS_REVIEWS,
     DAEMON_SETS,
+    EVENTS,
     LIMIT_RANGES,
     NAMESPACES,
     NODES,
@@ -29,10 +31,12 @@ from gpuyard.kube.objects import (
     Manifest,
     Resource,
     key_of,
+    labels_of,
 )
+from gpuyard.kube.wellknown import LABEL_PART_OF
 from gpuyard.tenancy.access import Action
 from gpuyard.tenancy.install import KINDS
-from gpuyard.tenancy.names import AGENT, SELECTOR
+from gpuyard.tenancy.names import AGENT, PART_OF, SELECTOR
 
 Result = TypeVar("Result")
 #: Objects, or why they couldn't be read.
@@ -51,6 +55,7 @@ class ClusterFacts:
         tenant: the namespace's own object.
         allowed: of each action that commands need, whether the user may.
         installed: of each kind of an install, the objects that are there.
+        warnings: events of that type where the agents are, if one of these isn't ready.
     """
 
     context: str
@@ -64,6 +69,7 @@ class ClusterFacts:
     installed: Mapping[Resource, Items] = field(default_factory=dict)
     nodes: Items = _NOT_ASKED
     pods: Items = _NOT_ASKED
+    warnings: Items = ()
     storage_classes: Items = _NOT_ASKED
     quotas: Items = _NOT_ASKED
     limit_ranges: Items = _NOT_ASKED
@@ -138,17 +144,28 @@ async def _look(api: RestApi, known: ClusterFacts, asker: _Asker) -> ClusterFact
         parts = {
             kind: group.create_task(asker.items(kind, selector=SELECTOR), name=kind.plural) for kind in KINDS
         }
+    listed = pods.result()
     return replace(
         known,
+        warnings=await _warnings(asker, listed),
         tenant=tenant.result(),
         allowed=_all(actions, [task.result() for task in allowed]),
         installed={kind: task.result() for kind, task in parts.items()},
         nodes=nodes.result(),
-        pods=pods.result(),
+        pods=listed,
         storage_classes=classes.result(),
         quotas=quotas.result(),
         limit_ranges=ranges.result(),
     )
+
+
+async def _warnings(asker: _Asker, pods: Items) -> Items:
+    if isinstance(pods, errors.GpuyardError):
+        return ()
+    agents = [pod for pod in pods if labels_of(pod).get(LABEL_PART_OF) == PART_OF]
+    if all(condition_is_true(pod, "Ready") for pod in agents):
+        return ()
+    return await asker.items(EVENTS, key_of(agents[0]).namespace, fields="type=Warning")
 
 
 class _Asker:
@@ -164,9 +181,12 @@ class _Asker:
         async with self._turns:
             return await self._progress.at(what, or_error(question()))
 
-    async def items(self, resource: Resource, namespace: str | None = None, selector: str = "") -> Items:
+    async def items(
+        self, resource: Resource, namespace: str | None = None, selector: str = "", fields: str = ""
+    ) -> Items:
         listed = await self.ask(
-            resource.plural, lambda: self._api.list(resource, namespace, label_selector=selector)
+            resource.plural,
+            lambda: self._api.list(resource, namespace, label_selector=selector, field_selector=fields),
         )
         return listed if isinstance(listed, errors.GpuyardError) else listed.items
 

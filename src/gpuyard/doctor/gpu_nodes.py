@@ -12,9 +12,18 @@ from gpuyard.gpus.faults import in_one_line, node_faults
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import daemon_misfit, not_ready_text
-from gpuyard.kube.objects import DAEMON_SETS, RUNTIME_CLASSES, Manifest, Resource, key_of, labels_of
+from gpuyard.kube.objects import (
+    DAEMON_SETS,
+    RUNTIME_CLASSES,
+    Manifest,
+    Resource,
+    annotations_of,
+    key_of,
+    labels_of,
+)
 from gpuyard.kube.pods import why_not_running
 from gpuyard.kube.wellknown import (
+    ANNOTATION_NO_GPUS,
     LABEL_GPU_COUNT,
     LABEL_GPU_MODEL,
     LABEL_PART_OF,
@@ -27,6 +36,15 @@ from gpuyard.tenancy.node_marks import is_marked
 _LABEL_DRIVER = "nvidia.com/cuda.driver-version.full"
 
 
+#: As containerd says that NVIDIA's runtime, by which agents reach the driver, isn't set up.
+_NO_HANDLER = 'no runtime for "nvidia" is configured'
+_TOOLKIT = (
+    "set NVIDIA's container toolkit up there (nvidia-ctk runtime configure), or install again with "
+    "--driver-access privileged"
+)
+_NO_GPUS_REMEDY = "mend that on the node, or install with another --driver-access"
+
+
 @dataclass(frozen=True)
 class GpuNodes:
     """The nodes of a cluster that have GPUs, or should.
@@ -36,6 +54,7 @@ class GpuNodes:
         pods: all of the cluster.
         agents: pods of the install, by node.
         agent: the DaemonSet; None when there is none, or nobody may see it.
+        warnings: events of that type where the agents are.
         runtime_classes: names of those that the install made; None when nobody may see them.
     """
 
@@ -44,10 +63,15 @@ class GpuNodes:
     agents: Mapping[str, Manifest]
     agent: Manifest | None
     runtime_classes: frozenset[str] | None
+    warnings: Sequence[Manifest] = ()
 
     @classmethod
     def of(
-        cls, nodes: Sequence[Manifest], pods: Sequence[Manifest], installed: Mapping[Resource, Items]
+        cls,
+        nodes: Sequence[Manifest],
+        pods: Sequence[Manifest],
+        installed: Mapping[Resource, Items],
+        warnings: Items = (),
     ) -> GpuNodes:
         """From what was listed."""
         sets, classes = installed.get(DAEMON_SETS, ()), installed.get(RUNTIME_CLASSES, ())
@@ -58,7 +82,8 @@ class GpuNodes:
             if labels_of(pod).get(LABEL_PART_OF) == PART_OF and pod["spec"].get("nodeName")
         }
         names = None if isinstance(classes, Exception) else frozenset(key_of(c).name for c in classes)
-        return cls(nodes, pods, agents, found[0] if found else None, names)
+        told = () if isinstance(warnings, Exception) else warnings
+        return cls(nodes, pods, agents, found[0] if found else None, names, told)
 
     @property
     def with_gpus(self) -> list[Manifest]:
@@ -89,7 +114,9 @@ class GpuNodes:
                 f"see why: kubectl describe daemonset {AGENT} -n {_namespace(self.agent)}",
             )
         by_name = {key_of(node).name: node for node in self.nodes}
-        findings = [_agent(node, pod, by_name.get(node)) for node, pod in sorted(self.agents.items())]
+        findings = [
+            _agent(node, pod, by_name.get(node), self.warnings) for node, pod in sorted(self.agents.items())
+        ]
         return of_nodes(name, [*findings, *left], f"{len(findings)} of {max(wanted, len(findings))} run")
 
     def _unwanted(self, node: Manifest) -> str:
@@ -142,6 +169,10 @@ class GpuNodes:
     def gpus(self) -> Check:
         """Whether there are GPUs, all healthy and as many as the labels say."""
         nodes = self.with_gpus
+        none = [(key_of(node).name, why) for node in self.nodes if (why := _no_gpus(node))]
+        if not nodes and none:
+            more = f" ({len(none)} nodes)" if len(none) > 1 else ""
+            return broken("gpus", f"no node has GPUs: {none[0][0]}: {none[0][1]}{more}", _NO_GPUS_REMEDY)
         if not nodes:
             return broken(
                 "gpus",
@@ -195,10 +226,12 @@ class GpuNodes:
         return of_nodes("cdi", [cdi_finding(node) for node in nodes], f"{', '.join(runtimes)}: on by default")
 
 
-def _agent(name: str, pod: Manifest, node: Manifest | None) -> NodeFinding:
+def _agent(name: str, pod: Manifest, node: Manifest | None, warnings: Sequence[Manifest]) -> NodeFinding:
     namespace, pod_name = key_of(pod)
     if not condition_is_true(pod, "Ready"):
-        why = why_not_running(pod) or "it isn't ready"
+        why = why_not_running(pod, warnings) or "it isn't ready"
+        if _NO_HANDLER in why:
+            return NodeFinding(name, CheckState.BROKEN, why, _TOOLKIT)
         see = f"see more: kubectl describe pod {pod_name} -n {namespace}"
         return NodeFinding(name, CheckState.BROKEN, why, see)
     if node and capacity_gpus(node) and not is_marked(node) and LABEL_GPU_MODEL not in labels_of(node):
@@ -222,6 +255,8 @@ def _gpus(node: Manifest) -> NodeFinding:
         return NodeFinding(
             name, CheckState.WARNING, f"the node is {why} ({usable} GPUs)", f"kubectl describe node {name}"
         )
+    if not usable and (none := _no_gpus(node)):
+        return NodeFinding(name, CheckState.BROKEN, f"has no GPUs to give: {none}", _NO_GPUS_REMEDY)
     if not total:
         return NodeFinding(
             name,
@@ -253,6 +288,11 @@ def _gpus(node: Manifest) -> NodeFinding:
     if node["spec"].get("unschedulable"):
         return NodeFinding(name, CheckState.WARNING, "is cordoned", f"kubectl uncordon {name}")
     return NodeFinding(name, CheckState.OK, f"{usable} × {_model(node)}")
+
+
+def _no_gpus(node: Manifest) -> str:
+    """Why a node has none, as its agent says; empty where it doesn't."""
+    return annotations_of(node).get(ANNOTATION_NO_GPUS, "")
 
 
 def _driver_finding(node: Manifest) -> NodeFinding:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from gpuyard.doctor.check import Check, broken, ok, warning
 from gpuyard.tenancy.access import Action, binding_command, role_for
+from gpuyard.tenancy.roles import CAPACITY
 
 _RUN = {
     ("batch", "jobs"): ("get", "list", "watch", "create", "patch", "delete"),
@@ -20,6 +21,8 @@ _LOOK = {
     ("", "pods"): ("list",),
     ("scheduling.k8s.io", "priorityclasses"): ("get", "list"),
 }
+#: What comes with it, since RBAC knows no fields.
+_SEEN = "all that pods of every namespace say of themselves, env too, and none of their logs"
 
 
 def needed(namespace: str) -> list[Action]:
@@ -50,7 +53,8 @@ def judge(allowed: Mapping[Action, bool], user: str, namespace: str) -> Check:
     for actions, where in ((here, namespace), (anywhere, "")):
         if actions:
             command = binding_command(role := role_for(actions), user, where)
-            remedies.append(f"{role} allows it; an administrator gives it: {command}")
+            seen = f": {_SEEN}" if role == CAPACITY else ""
+            remedies.append(f"{role} allows it{seen}; an administrator gives it: {command}")
     remedy = "\n".join(remedies)
     if here:
         text = f"{user} may not {_grouped(here)} in namespace {namespace}"

@@ -33,10 +33,12 @@ def about_health(request: PodRequest, snapshot: Snapshot) -> str:
 
 
 def about_plugins(snapshot: Snapshot) -> tuple[str, ...]:
-    """Nodes that are labelled for GPUs and offer none."""
-    return tuple(
-        f"node {node.name} is labelled for {node.labels[LABEL_GPU_COUNT]} GPUs and offers none: "
-        "no device plugin serves them"
-        for node in snapshot.nodes.values()
-        if node.labels.get(LABEL_GPU_COUNT, "0") != "0"
-    )
+    """Nodes that offer no GPUs, as their agent says or though they are labelled for some."""
+    lines = []
+    for node in snapshot.nodes.values():
+        if node.no_gpus:
+            lines.append(f"node {node.name} has no GPUs to give, says its agent: {node.no_gpus}")
+        elif node.labels.get(LABEL_GPU_COUNT, "0") != "0":
+            labelled = f"node {node.name} is labelled for {node.labels[LABEL_GPU_COUNT]} GPUs"
+            lines.append(f"{labelled} and offers none: no device plugin serves them")
+    return tuple(lines)

@@ -16,6 +16,7 @@ from gpuyard.kube.names import is_label
 from gpuyard.kube.nodes import EFFECTS, DaemonMisfit, parse_toleration
 from gpuyard.kube.objects import (
     DAEMON_SETS,
+    EVENTS,
     NAMESPACES,
     NODES,
     PODS,
@@ -281,9 +282,10 @@ async def _agents(api: RestApi, namespace: str, on_wait: Callable[[str], None]) 
 
 
 async def _why_not(api: RestApi, namespace: str) -> str:
+    events = (await api.list(EVENTS, namespace, field_selector="type=Warning")).items
     reasons = [
         f"{pod['spec'].get('nodeName') or 'no node'}: {reason}"
         for pod in (await api.list(PODS, namespace, label_selector=SELECTOR)).items
-        if (reason := why_not_running(pod))
+        if (reason := why_not_running(pod, events))
     ]
     return "; ".join(sorted(reasons)[:3]) or "their pods aren't there yet"

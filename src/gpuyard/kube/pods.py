@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+_RPC = re.compile(r"rpc error: code = \w+ desc = ")
+_LONGEST_WARNING = 300
 
 #: Why a container waits whose image can't be had. Source: kubernetes `pkg/kubelet/images/types.go`.
 PULL_REASONS = frozenset(
@@ -32,15 +36,33 @@ def container_statuses(pod: Mapping[str, Any], *, init: bool = False) -> Iterato
     yield from status.get("containerStatuses") or ()
 
 
-def why_not_running(pod: Mapping[str, Any]) -> str:
-    """Why a pod doesn't run; empty when it does."""
+def why_not_running(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Why a pod doesn't run; empty when it does.
+
+    Args:
+        pod: as the API has it.
+        events: of its namespace; what its status doesn't tell (no sandbox, no volume) one of its own may.
+    """
     status = pod.get("status", {})
     for container in container_statuses(pod):
         if waiting := container.get("state", {}).get("waiting"):
             ended = (container.get("lastState", {}).get("terminated") or {}).get("exitCode")
             last = f" (it ended with {ended})" if ended is not None else ""
-            return f"{container['name']} {waiting.get('reason')}{last} {waiting.get('message', '')}".strip()
+            message = waiting.get("message") or _last_warning(pod, events)
+            return f"{container['name']} {waiting.get('reason')}{last} {message}".strip()
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] != "True":
             return str(condition.get("message", ""))
-    return "" if status.get("phase") == "Running" else f"the pod is {status.get('phase')}"
+    if status.get("phase") == "Running":
+        return ""
+    return f"the pod is {status.get('phase')} {_last_warning(pod, events)}".strip()
+
+
+def _last_warning(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> str:
+    """The message of the newest event of type Warning about it, without the layers of who passed it on."""
+    about = [
+        (str(event.get("lastTimestamp") or event.get("eventTime") or ""), str(event.get("message") or ""))
+        for event in events
+        if event.get("type") == "Warning" and event["involvedObject"].get("uid") == pod["metadata"].get("uid")
+    ]
+    return _RPC.sub("", max(about, default=("", ""))[1])[:_LONGEST_WARNING]

@@ -9,9 +9,10 @@ from typing import Any
 from gpuyard.gpus.faults import GpuFault, node_faults
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import not_ready_text
-from gpuyard.kube.objects import Manifest, labels_of
+from gpuyard.kube.objects import Manifest, annotations_of, labels_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.requests import parse_resources
+from gpuyard.kube.wellknown import ANNOTATION_NO_GPUS
 from gpuyard.scheduling.requests import PodRequest
 
 #: Taints that the control plane sets and takes away by itself.
@@ -28,6 +29,7 @@ class NodeState:
         ready: its kubelet says so.
         faults: its unhealthy GPUs, as far as its agent tells.
         not_ready: `not ready`, since when and why; empty when it is ready.
+        no_gpus: why it has none to give, as its agent says; empty where it doesn't.
         unschedulable: cordoned.
         pods: the pods bound to it that have not finished, terminating ones included.
         allotted: the sum of their requests.
@@ -44,6 +46,7 @@ class NodeState:
     allotted: Mapping[str, int] = field(default_factory=dict)
     not_ready: str = ""
     faults: tuple[GpuFault, ...] = ()
+    no_gpus: str = ""
 
     @classmethod
     def of(cls, manifest: Manifest) -> NodeState:
@@ -60,6 +63,7 @@ class NodeState:
             unschedulable=bool(spec.get("unschedulable")),
             not_ready=not_ready_text(manifest),
             faults=node_faults(manifest),
+            no_gpus=annotations_of(manifest).get(ANNOTATION_NO_GPUS, ""),
         )
 
     def free(self, resource: str) -> int:

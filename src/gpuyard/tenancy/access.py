@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from gpuyard.advice import advice
-from gpuyard.tenancy.roles import PEOPLE
+from gpuyard.tenancy.roles import FOR_THE_CLUSTER, PEOPLE
 
 #: As Kubernetes says no: k8s.io/apiserver, pkg/endpoints/handlers/responsewriters/errors.go.
 _DENIED = re.compile(
@@ -99,6 +99,8 @@ def role_for(actions: Iterable[Action]) -> str:
     """The least of our roles for people that allows all of these; empty when none does."""
     wanted = list(actions)
     for name, rules in PEOPLE.items():
+        if name in FOR_THE_CLUSTER and any(action.namespace for action in wanted):
+            continue
         if all(any(_allows(rule, action) for rule in rules()) for action in wanted):
             return name
     return ""

@@ -1,7 +1,8 @@
-"""Who may do what: the labeller, which changes nodes, and three roles for people.
+"""Who may do what: the labeller, which changes nodes, and roles for people.
 
 The people's roles are bound to nobody: a RoleBinding in a namespace gives them there. Nodes and
-PriorityClasses belong to no namespace, so `explain` and `nodes` need a ClusterRoleBinding.
+PriorityClasses belong to no namespace, and what others hold is in theirs: for `explain` and `nodes` there are
+two roles that are bound in the whole cluster, and that read no logs.
 """
 
 from __future__ import annotations
@@ -38,14 +39,28 @@ def roles() -> list[dict[str, Any]]:
     ]
 
 
+def _nodes() -> list[dict[str, Any]]:
+    return [
+        _rule([""], ["nodes", "persistentvolumes"], _READ),
+        _rule(["storage.k8s.io"], ["storageclasses"], _READ),
+        _rule(["scheduling.k8s.io"], ["priorityclasses"], _READ),
+        _rule(["node.k8s.io"], ["runtimeclasses"], _READ),
+    ]
+
+
+def _capacity() -> list[dict[str, Any]]:
+    # RBAC knows no fields: who may count what pods ask for sees the rest of their specs, too.
+    return [*_nodes(), _rule([""], ["pods"], _READ)]
+
+
 def _viewer() -> list[dict[str, Any]]:
     return [
         _rule([""], ["pods", "pods/log", "events", "configmaps", "resourcequotas", "limitranges"], _READ),
         _rule([""], ["persistentvolumeclaims"], _READ),
         _rule(["batch"], ["jobs"], _READ),
-        _rule([""], ["nodes", "persistentvolumes"], _READ),
-        _rule(["storage.k8s.io"], ["storageclasses"], _READ),
-        _rule(["scheduling.k8s.io"], ["priorityclasses"], _READ),
+        # Bound in a namespace it gives that one, and no other.
+        _rule([""], ["namespaces"], ["get"]),
+        *_nodes(),
         # Devices that a pod asks for by a claim.
         _rule(["resource.k8s.io"], ["resourceclaims", "resourceclaimtemplates"], _READ),
         # Where Kueue is: why it doesn't admit a run, and its place in the queue.
@@ -76,7 +91,6 @@ def _operator() -> list[dict[str, Any]]:
         # The rest of an install, for `status` and `doctor`.
         _rule([""], ["serviceaccounts"], _READ),
         _rule([_RBAC], ["clusterroles", "clusterrolebindings"], _READ),
-        _rule(["node.k8s.io"], ["runtimeclasses"], _READ),
         _rule(
             ["admissionregistration.k8s.io"],
             ["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
@@ -85,12 +99,19 @@ def _operator() -> list[dict[str, Any]]:
     ]
 
 
+CAPACITY, OPERATOR = "gpuyard-capacity", "gpuyard-operator"
 #: The roles for people, each with more rights than the one before it.
 PEOPLE: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "gpuyard-nodes": _nodes,
+    CAPACITY: _capacity,
     "gpuyard-viewer": _viewer,
     "gpuyard-submitter": _submitter,
-    "gpuyard-operator": _operator,
+    OPERATOR: _operator,
 }
+
+
+#: Those that are bound in the whole cluster.
+FOR_THE_CLUSTER = frozenset({"gpuyard-nodes", CAPACITY})
 
 
 def _rule(groups: Iterable[str], resources: Iterable[str], verbs: Iterable[str]) -> dict[str, Any]:

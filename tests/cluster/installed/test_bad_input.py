@@ -162,7 +162,7 @@ def test_nodes_belong_to_no_namespace(gpuyard: Gpuyard, team: str, tmp_path: Pat
     bob = account(gpuyard, tmp_path, team)
     said = refused(bob, 1, "nodes")
     assert "at the cluster scope" in said
-    assert f"kubectl create clusterrolebinding gpuyard-viewer-{team}-bob" in said
+    assert f"kubectl create clusterrolebinding gpuyard-nodes-{team}-bob" in said
 
 
 @pytest.mark.parametrize("command", ["install --image=a.example.com/b:1", "uninstall"])

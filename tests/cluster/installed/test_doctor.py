@@ -11,6 +11,7 @@ from typing import Any
 
 from gpuyard.gpus.cdi import SPEC_FILE
 from tests.cluster.gpuyard_on import Gpuyard
+from tests.cluster.harness.namespaces import ClusterError
 from tests.cluster.harness.objects import wait_for_gpus
 from tests.cluster.installed.conftest import GPUS
 from tests.cluster.installed.test_bad_input import grant
@@ -76,6 +77,18 @@ def test_for_people(gpuyard: Gpuyard, team: str) -> None:
     )
 
 
+LOGS = ["pods", "--subresource=log"]
+
+
+def may_get(gpuyard: Gpuyard, user: str, *what: str) -> bool:
+    """Whether the user may get it in a namespace that isn't theirs."""
+    try:
+        gpuyard.cluster.kubectl("auth", "can-i", f"--as={user}", "-n=kube-system", "get", *what)
+    except ClusterError:
+        return False
+    return True
+
+
 def test_few_rights(gpuyard: Gpuyard, team: str, tmp_path: Path) -> None:
     bob = account(gpuyard, tmp_path, team)
     code, raw = report(bob, f"--namespace={team}")
@@ -87,6 +100,7 @@ def test_few_rights(gpuyard: Gpuyard, team: str, tmp_path: Path) -> None:
         f"{who} may not get,list,watch,create,patch,delete jobs.batch;"
     )
     assert found["gpus"]["outcome"] == "skipped" and found["gpus"]["message"] == f"{who} may not list nodes"
+    assert "daemonsets" in found["install"]["message"] and found["install"]["remedy"] is None
     here, everywhere = found["permissions"]["remedy"].splitlines()
     grant(gpuyard, here)
     code, raw = report(bob, f"--namespace={team}")
@@ -94,10 +108,14 @@ def test_few_rights(gpuyard: Gpuyard, team: str, tmp_path: Path) -> None:
     grant(gpuyard, everywhere)
     try:
         code, raw = report(bob, f"--namespace={team}")
-        assert checks(raw)["permissions"]["outcome"] == "ok", raw
-        assert checks(raw)["gpus"]["outcome"] == "ok", raw
+        found = checks(raw)
+        assert found["permissions"]["outcome"] == found["gpus"]["outcome"] == "ok", raw
+        assert found["install"]["message"].startswith("its agents are in gpuyard-system"), raw
+        # Whoever counts what others hold reads nothing that they print or keep.
+        assert may_get(gpuyard, who, "pods")
+        assert not any(may_get(gpuyard, who, *what) for what in (["configmaps"], ["secrets"], LOGS))
     finally:
-        gpuyard.cluster.kubectl("delete", "clusterrolebinding", f"gpuyard-viewer-{team}-bob")
+        gpuyard.cluster.kubectl("delete", "clusterrolebinding", f"gpuyard-capacity-{team}-bob")
 
 
 def test_operators_see_all_of_an_install(gpuyard: Gpuyard, team: str, tmp_path: Path) -> None:

@@ -224,7 +224,8 @@ def test_what_is_missing_in_the_cluster_is_a_warning() -> None:
         CheckState.WARNING,
         "ann may not list nodes; list pods in the cluster: `explain`, `nodes` and placement know less",
     )
-    assert "kubectl create clusterrolebinding gpuyard-viewer-ann" in found.remedy
+    assert "kubectl create clusterrolebinding gpuyard-capacity-ann" in found.remedy
+    assert "env too, and none of their logs" in found.remedy
 
 
 def test_both_come_with_both_commands() -> None:
@@ -233,7 +234,7 @@ def test_both_come_with_both_commands() -> None:
     assert "delete jobs.batch in namespace team, nor get nodes in the cluster" in found.message
     assert [line.split(" ")[0] for line in found.remedy.splitlines()] == [
         "gpuyard-submitter",
-        "gpuyard-viewer",
+        "gpuyard-nodes",
     ]
 
 
@@ -296,7 +297,14 @@ def test_no_install() -> None:
 def test_what_may_not_be_seen_is_said() -> None:
     hidden: dict[Resource, Any] = {kind: forbidden(kind.plural) for kind in KINDS}
     found = look("install", installed=hidden)
+    assert (found.outcome, found.message) == (
+        CheckState.OK,
+        "its agents are in gpuyard-system; the rest is for whoever runs the cluster",
+    )
+    found = look("install", installed=hidden, pods=[])
     assert found.outcome is CheckState.SKIPPED and "ann may not list daemonsets" in found.message
+    # No role is named: who submits runs needs none for that.
+    assert (found.message.endswith("which is for whoever runs the cluster"), found.remedy) == (True, "")
     partly = parts(simulate="H100:8") | {CLUSTER_ROLES: forbidden("clusterroles")}
     found = look("install", installed=partly)
     assert (found.outcome, found.message) == (
@@ -309,7 +317,7 @@ def test_nodes_that_may_not_be_seen() -> None:
     for name in ("agents", "plugins", "gpus", "driver", "toolkit", "cdi"):
         found = look(name, nodes=forbidden(NODES.plural))
         assert (found.outcome, found.message) == (CheckState.SKIPPED, "ann may not list nodes")
-        assert "gpuyard-viewer allows it" in found.remedy
+        assert "gpuyard-nodes allows it" in found.remedy
 
 
 # -- storage, registry ----------------------------------------------------------------------------------

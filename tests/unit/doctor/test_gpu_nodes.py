@@ -37,6 +37,25 @@ def test_an_agent_that_does_not_run_says_why() -> None:
     assert [(n.node, n.outcome) for n in found.nodes] == [("a", CheckState.OK), ("b", CheckState.BROKEN)]
 
 
+def test_an_agent_without_a_sandbox_says_what_its_node_says() -> None:
+    waiting = agent("a", "False", {"reason": "ContainerCreating"})
+    uid = waiting["metadata"].setdefault("uid", "1")
+
+    def event(text: str, moment: str, about: str = uid) -> Manifest:
+        return {
+            "type": "Warning",
+            "message": text,
+            "lastTimestamp": f"2026-01-31T12:00:{moment}Z",
+            "involvedObject": {"uid": about},
+        }
+
+    said = 'rpc error: code = Unknown desc = no runtime for "nvidia" is configured'
+    warnings = [event("old", "00"), event(said, "10"), event("another's", "20", "2")]
+    found = look("agents", pods=[waiting], warnings=warnings)
+    assert found.message == 'a: plugin ContainerCreating no runtime for "nvidia" is configured'
+    assert "--driver-access privileged" in found.remedy
+
+
 def test_agents_without_pods() -> None:
     installed: Any = parts(simulate="H100:8")
     installed[DAEMON_SETS][0]["status"] = {"desiredNumberScheduled": 3}
@@ -143,6 +162,25 @@ def test_gpus_that_no_pod_serves() -> None:
 def test_gpus(changed: Manifest, outcome: CheckState, said: str) -> None:
     found = look("gpus", nodes=[changed])
     assert found.outcome is outcome and said in found.message and found.remedy
+
+
+WHY = {"gpuyard.io/no-gpus": "there is no libnvidia-ml.so.1"}
+
+
+def test_nodes_that_have_no_gpus_say_why() -> None:
+    driverless = node(gpus=0, labels={"gpuyard.io/gpu-model": ""})
+    del driverless["metadata"]["labels"]["gpuyard.io/gpu-model"]
+    driverless["metadata"]["annotations"] = WHY
+    found = look("gpus", nodes=[driverless])
+    assert (found.outcome, found.message) == (
+        CheckState.BROKEN,
+        "no node has GPUs: a: there is no libnvidia-ml.so.1",
+    )
+    # Where others have some it is a node like any.
+    assert look("gpus", nodes=[node("b"), driverless]).outcome is CheckState.OK
+    lost = node(usable=0)
+    lost["metadata"]["annotations"] = WHY
+    assert look("gpus", nodes=[lost]).message == "a: has no GPUs to give: there is no libnvidia-ml.so.1"
 
 
 def test_one_bad_node_among_several() -> None:

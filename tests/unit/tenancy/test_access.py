@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from itertools import pairwise
 
 import pytest
 
@@ -82,6 +83,11 @@ def test_actions_in_words() -> None:
     ("actions", "role"),
     [
         ([NODES, Action("get", "", "pods/log", "team")], "gpuyard-viewer"),
+        ([NODES], "gpuyard-nodes"),
+        ([NODES, Action("list", "", "pods")], "gpuyard-capacity"),
+        # In a namespace the narrow ones are of no use.
+        ([Action("list", "", "pods", "team")], "gpuyard-viewer"),
+        ([Action("get", "", "namespaces", "team")], "gpuyard-viewer"),
         ([JOBS], "gpuyard-submitter"),
         ([NODES, JOBS], "gpuyard-submitter"),
         ([Action("patch", "", "nodes")], "gpuyard-operator"),
@@ -94,8 +100,24 @@ def test_the_least_role_is_named(actions: list[Action], role: str) -> None:
 
 
 def test_each_role_has_what_the_one_before_has() -> None:
-    rules = [{str(rule) for rule in make()} for make in PEOPLE.values()]
-    assert rules[0] < rules[1] < rules[2]
+    rights = [
+        {(group, r, verb) for rule in make() for group in rule["apiGroups"] for r in rule["resources"]
+         for verb in rule["verbs"]}
+        for make in PEOPLE.values()
+    ]  # fmt: skip
+    assert all(less < more for less, more in pairwise(rights))
+
+
+def test_counting_what_others_hold_reads_none_of_their_logs() -> None:
+    rights = {resource for rule in PEOPLE["gpuyard-capacity"]() for resource in rule["resources"]}
+    assert rights == {
+        "nodes",
+        "persistentvolumes",
+        "storageclasses",
+        "priorityclasses",
+        "runtimeclasses",
+        "pods",
+    }
 
 
 def test_how_a_role_is_given() -> None:
