@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gpuyard.doctor.check import Check, broken, ok, warning
 from gpuyard.tenancy.access import Action, binding_command, role_for
-from gpuyard.tenancy.roles import CAPACITY
+from gpuyard.tenancy.names import CAPACITY_ROLE
 
 _RUN = {
     ("batch", "jobs"): ("get", "list", "watch", "create", "patch", "delete"),
@@ -53,7 +53,7 @@ def judge(allowed: Mapping[Action, bool], user: str, namespace: str) -> Check:
     for actions, where in ((here, namespace), (anywhere, "")):
         if actions:
             command = binding_command(role := role_for(actions), user, where)
-            seen = f": {_SEEN}" if role == CAPACITY else ""
+            seen = f": {_SEEN}" if role == CAPACITY_ROLE else ""
             remedies.append(f"{role} allows it{seen}; an administrator gives it: {command}")
     remedy = "\n".join(remedies)
     if here:

@@ -28,7 +28,7 @@ async def leave_queue(target: Target, run: Run) -> None:
         Forbidden: the user may not list or patch Workloads.
     """
     queue = labels_of(run.job).get(LABEL_KUEUE_QUEUE)
-    if not queue or target.is_yard:
+    if not queue:
         return
     # Kueue makes the Workload a moment after the Job.
     for _ in range(_TRIES):

@@ -12,7 +12,6 @@ from gpuyard import errors
 from gpuyard.client.api import Propagation
 from gpuyard.kube.objects import JOBS, PODS, Manifest, controller_of, uid_of
 from gpuyard.kube.wellknown import LABEL_RUN
-from gpuyard.runs.kueue import leave_queue
 from gpuyard.runs.notices import Notice, Notify, ignore
 from gpuyard.runs.run import Run, find_run, has_ended, is_alive
 from gpuyard.runs.target import Target
@@ -43,8 +42,10 @@ async def stop_run(target: Target, name: str, options: StopOptions = _USUAL) -> 
     patches = stop_patches(run.job, run.pods, datetime.now(UTC), options)
     if patches.job:
         await target.api.patch(JOBS, run.job["metadata"]["name"], patches.job, target.namespace)
-    if patches.job and not patches.pods:
+    if patches.job and not patches.pods and not target.is_yard:
         # Nothing of it runs: it may wait in a queue, which would let it in later.
+        from gpuyard.runs.kueue import leave_queue
+
         await leave_queue(target, run)
     for pod_name, patch in patches.pods.items():
         with contextlib.suppress(errors.NotFound):

@@ -19,3 +19,5 @@ RUNTIME_CLASS = "gpuyard-nvidia"
 PLUGIN_CONTAINER, LABELLER_CONTAINER = "plugin", "labeller"
 #: Of the PriorityClasses: runs may leave it out.
 PRIORITY_PREFIX = "gpuyard-"
+#: The ClusterRole of who counts what others hold.
+CAPACITY_ROLE = "gpuyard-capacity"

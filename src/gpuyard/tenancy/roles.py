@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gpuyard.tenancy.names import AGENT, LABELLER, LABELS
+from gpuyard.tenancy.names import CAPACITY_ROLE, AGENT, LABELLER, LABELS
 
 _READ = ["get", "list", "watch"]
 _RBAC = "rbac.authorization.k8s.io"
@@ -99,11 +99,11 @@ def _operator() -> list[dict[str, Any]]:
     ]
 
 
-CAPACITY, OPERATOR = "gpuyard-capacity", "gpuyard-operator"
+OPERATOR = "gpuyard-operator"
 #: The roles for people, each with more rights than the one before it.
 PEOPLE: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "gpuyard-nodes": _nodes,
-    CAPACITY: _capacity,
+    CAPACITY_ROLE: _capacity,
     "gpuyard-viewer": _viewer,
     "gpuyard-submitter": _submitter,
     OPERATOR: _operator,
@@ -111,7 +111,7 @@ PEOPLE: dict[str, Callable[[], list[dict[str, Any]]]] = {
 
 
 #: Those that are bound in the whole cluster.
-FOR_THE_CLUSTER = frozenset({"gpuyard-nodes", CAPACITY})
+FOR_THE_CLUSTER = frozenset({"gpuyard-nodes", CAPACITY_ROLE})
 
 
 def _rule(groups: Iterable[str], resources: Iterable[str], verbs: Iterable[str]) -> dict[str, Any]:

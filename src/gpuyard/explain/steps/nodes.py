@@ -21,7 +21,7 @@ from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.kube.pods import container_statuses, is_terminal
 from gpuyard.kube.wellknown import TAINT_UNREACHABLE
 from gpuyard.scheduling.fit import Cordoned, NotReady
-from gpuyard.tenancy.roles import CAPACITY
+from gpuyard.tenancy.names import CAPACITY_ROLE
 
 _MAX_MENDS = 3
 DEFAULT_SCHEDULER = "default-scheduler"
@@ -34,7 +34,7 @@ _SIMULATE = replace(
     yard_text="simulate some: `gpuyard down --keep && gpuyard up --simulate H100:8`; "
     "`gpuyard doctor` says why it has none",
 )
-_BIND = f"kubectl create clusterrolebinding NAME --clusterrole={CAPACITY} --user=YOU"
+_BIND = f"kubectl create clusterrolebinding NAME --clusterrole={CAPACITY_ROLE} --user=YOU"
 _UNAVAILABLE = re.compile(r"(?P<free>\d+)/(?P<all>\d+) nodes are available: (?P<reasons>.*)", re.DOTALL)
 
 
@@ -310,7 +310,7 @@ def _from_message(said: str) -> Finding:
         evidence=("you may not list nodes, so these are the scheduler's words alone",),
         remedies=(
             Remedy("ask for less, or for other nodes, or wait"),
-            Remedy(f"let you see nodes, and what pods ask for: role {CAPACITY}", By.OPERATOR, _BIND),
+            Remedy(f"let you see nodes, and what pods ask for: role {CAPACITY_ROLE}", By.OPERATOR, _BIND),
         ),
     )
 
@@ -335,7 +335,7 @@ def _against(objects: RunObjects, explanation: Explanation, said: str) -> Findin
             (quoted, *explanation.node_lines(8), *_incomplete(explanation)),
             (
                 Remedy("ask for less, or wait"),
-                Remedy(f"let you see what others' pods ask for: role {CAPACITY}", By.OPERATOR, _BIND),
+                Remedy(f"let you see what others' pods ask for: role {CAPACITY_ROLE}", By.OPERATOR, _BIND),
             ),
         )
     return Finding(

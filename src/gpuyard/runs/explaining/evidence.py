@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.explain.steps.volumes import claim_names
@@ -30,13 +31,15 @@ from gpuyard.kube.objects import (
     labels_of,
     uid_of,
 )
-from gpuyard.kube.wellknown import LABEL_PART_OF
-from gpuyard.runs.explaining.queue import read_queue
+from gpuyard.kube.wellknown import LABEL_KUEUE_QUEUE, LABEL_PART_OF
 from gpuyard.runs.explaining.reader import Reader
 from gpuyard.runs.run import ENDED, Run, is_alive
 from gpuyard.runs.target import Target
 from gpuyard.tenancy.names import PART_OF
 from gpuyard.workloads.outcome import Reason, container_state
+
+if TYPE_CHECKING:
+    from gpuyard.runs.explaining.queue import QueueFacts
 
 #: Kinds whose names are looked up when one that is named isn't there. Of Secrets the values would come, too.
 NAMED_KINDS = {
@@ -157,7 +160,7 @@ async def _read_objects(reader: Reader, target: Target, run: Run, pod: Manifest 
             reader.list(RESOURCE_CLAIMS, namespace, wanted=devices),
             reader.list(RESOURCE_CLAIM_TEMPLATES, namespace, wanted=devices),
         ),
-        read_queue(reader, run.job),
+        _read_queue(reader, run.job),
     )
     return RunObjects(
         job=run.job,
@@ -171,11 +174,21 @@ async def _read_objects(reader: Reader, target: Target, run: Run, pod: Manifest 
         classes=classes,
         resource_claims=resource_claims,
         claim_templates=claim_templates,
-        workloads=queue.workloads,
-        has_kueue=queue.is_served,
-        place=queue.place,
+        workloads=queue.workloads if queue else (),
+        has_kueue=queue is None or queue.is_served,
+        place=queue.place if queue else "",
         is_yard=target.is_yard,
     )
+
+
+async def _read_queue(reader: Reader, job: Manifest) -> QueueFacts | None:
+    """What Kueue knows of a Job that it may hold."""
+    queue = labels_of(job).get(LABEL_KUEUE_QUEUE)
+    if not job["spec"].get("suspend") or not queue:
+        return None
+    from gpuyard.runs.explaining.queue import read_queue
+
+    return await read_queue(reader, job, queue)
 
 
 def _progress(pod: Manifest) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpuyard import errors
-from gpuyard.kube.objects import WORKLOADS, Manifest, key_of, labels_of, pending_workloads, uid_of
-from gpuyard.kube.wellknown import LABEL_KUEUE_JOB_UID, LABEL_KUEUE_QUEUE
+from gpuyard.kube.objects import WORKLOADS, Manifest, key_of, pending_workloads, uid_of
+from gpuyard.kube.wellknown import LABEL_KUEUE_JOB_UID
 from gpuyard.runs.explaining.reader import Reader
 
 
@@ -17,7 +17,7 @@ class QueueFacts:
 
     Attributes:
         workloads: what Kueue made for the Job.
-        is_served: whether the server knows Kueue's objects; True also where nobody asked.
+        is_served: whether the server knows Kueue's objects.
         place: in words; empty where nobody says.
     """
 
@@ -26,11 +26,9 @@ class QueueFacts:
     place: str = ""
 
 
-async def read_queue(reader: Reader, job: Manifest) -> QueueFacts:
-    """What Kueue knows of a Job that it may hold."""
-    queue, namespace = labels_of(job).get(LABEL_KUEUE_QUEUE), key_of(job).namespace
-    if not job["spec"].get("suspend") or not queue:
-        return QueueFacts()
+async def read_queue(reader: Reader, job: Manifest, queue: str) -> QueueFacts:
+    """What Kueue knows of a Job that it may hold in a queue."""
+    namespace = key_of(job).namespace
     selector = f"{LABEL_KUEUE_JOB_UID}={uid_of(job)}"
     for resource in WORKLOADS:
         if found := await reader.list(resource, namespace, label_selector=selector):
