@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gpuyard.tenancy.names import CAPACITY_ROLE, AGENT, LABELLER, LABELS
+from gpuyard.tenancy.names import AGENT, CAPACITY_ROLE, LABELLER, LABELS
 
 _READ = ["get", "list", "watch"]
 _RBAC = "rbac.authorization.k8s.io"
