@@ -29,7 +29,7 @@ BUDGETS = {
     # click looks among long options first for what `-d` may be.
     ("run", "-d", "--", "/bin/true"): (80, {"difflib"}),
     ("explain", "one"): (108, {"difflib"}),
-    ("doctor",): (70, {"difflib", "shutil"}),
+    ("doctor",): (72, {"difflib", "shutil"}),
 }
 
 

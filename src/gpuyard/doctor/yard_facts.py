@@ -21,7 +21,6 @@ from gpuyard.local.disk import frees_fronts
 from gpuyard.local.lifecycle import daemon_pid
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import RunningYard, Settings, load_running, load_settings
-from gpuyard.local.silence import silence_of
 from gpuyard.local.status import check_yard
 
 Result = TypeVar("Result")
@@ -91,6 +90,8 @@ async def look_at_yard(
 
 def _pid(paths: YardPaths) -> int:
     """Raises YardError for a daemon that nobody need ask, since it stands still."""
+    from gpuyard.local.silence import silence_of
+
     pid = daemon_pid(paths)
     if pid and (silence := silence_of(pid)).is_stopped:
         raise errors.YardError(silence.text, remedy=silence.remedy)

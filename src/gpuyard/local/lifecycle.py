@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.client.http.exchange import PATIENCE_S
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import RunningYard, Settings, load_running
-from gpuyard.local.silence import PATIENCE_S, silence_of
 from gpuyard.regular_files import open_regular
 
 _START_TIMEOUT_S = 60.0
@@ -208,6 +208,8 @@ def _answers(paths: YardPaths, pid: int, on_wait: Callable[[str], None]) -> bool
             try:
                 return bool(connection.recv(1))
             except TimeoutError as error:
+                from gpuyard.local.silence import silence_of
+
                 silence = silence_of(pid)
                 if silence.is_stopped or time.monotonic() > due:
                     raise errors.YardError(silence.text, remedy=silence.remedy) from error
@@ -274,6 +276,8 @@ def _end_of(process: subprocess.Popen[bytes]) -> str:
 
 def wake(paths: YardPaths) -> int:
     """Lets a daemon go on that somebody has stopped (SIGSTOP); its pid, 0 when none is."""
+    from gpuyard.local.silence import silence_of
+
     pid = daemon_pid(paths)
     if not pid or not silence_of(pid).is_stopped:
         return 0
@@ -310,6 +314,8 @@ def stop(paths: YardPaths, on_wait: Callable[[str], None] = lambda text: None) -
         on_wait(f"the yard (pid {pid}) didn't end within {_STOP_TIMEOUT_S:.0f} s, and is killed")
         signal.pidfd_send_signal(handle, signal.SIGKILL)
         if not _ends(handle, _KILL_TIMEOUT_S):
+            from gpuyard.local.silence import silence_of
+
             silence = silence_of(pid)
             raise errors.YardError(f"{silence.text}, and can't be killed", remedy=silence.remedy)
     except ProcessLookupError:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from gpuyard.local.runtime.procfs import read_stat
 
-#: After so long without an answer a command says what it waits for.
-PATIENCE_S = 1.5
 _STOPPED, _TRACED, _WAITS_FOR_DISK = "T", "t", "D"
 #: As the kernel calls them.
 _STATES = {

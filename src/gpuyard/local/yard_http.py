@@ -6,13 +6,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from gpuyard import __version__, errors
-from gpuyard.client.http.exchange import ClientRequest, ClientResponse
+from gpuyard.client.http.exchange import PATIENCE_S, ClientRequest, ClientResponse
 from gpuyard.client.http.unix_http import UnixHttp
 from gpuyard.local.paths import YardPaths
-from gpuyard.local.settings import load_running
-from gpuyard.local.silence import PATIENCE_S, Silence, silence_of
+
+if TYPE_CHECKING:
+    from gpuyard.local.silence import Silence
 
 _REACHABLE_S = 10.0
 _REACHABLE_POLL_S = 0.05
@@ -91,6 +93,10 @@ class YardHttp:
 
     def _look(self) -> None:
         """Looks whether the yard is silent; while it stands still, streams are, too."""
+        # Most commands are over before the first look.
+        from gpuyard.local.settings import load_running
+        from gpuyard.local.silence import silence_of
+
         running = load_running(self._paths.running)
         self._seen_still = (
             self._seen_still + 1 if running and silence_of(running.daemon_pid).is_stopped else 0
@@ -129,6 +135,7 @@ def check_release(headers: Mapping[str, str]) -> None:
 def silence_of_yard(paths: YardPaths) -> Silence | None:
     """What is to be said of a yard that doesn't answer; None when it doesn't run."""
     from gpuyard.local.lifecycle import daemon_pid
+    from gpuyard.local.silence import silence_of
 
     pid = daemon_pid(paths)
     return silence_of(pid) if pid else None

@@ -16,6 +16,8 @@ from gpuyard import errors
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
+#: After so long without an answer a command says what it waits for.
+PATIENCE_S = 1.5
 
 
 @dataclass(frozen=True)
