@@ -17,7 +17,7 @@ from typing import Any
 from tests.cluster.gpuyard_on import CONTEXT
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
-from tests.e2e.shell import CANARY, Shell
+from tests.e2e.shell import CANARY, Shell, eviction
 from tests.waiting import until
 
 #: The nodes are tainted, and runs without GPUs don't tolerate it by themselves.
@@ -32,6 +32,10 @@ class ClusterShell(Shell):
 
     def get(self, path: str) -> Any:
         return json.loads(self.cluster.kubectl("get", "--raw", path))
+
+    def evict(self, pod: str) -> None:
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
+        self.cluster.kubectl("create", f"--raw={path}", "-f", "-", stdin=eviction(pod, self.namespace))
 
     def printed(self, name: str) -> str:
         try:

@@ -21,7 +21,6 @@ UNSERVED: dict[str, str] = {
     "discovery.quotas": "a yard has one user",
     "discovery.token": _NO_ACCOUNTS,
     "discovery.exec_in_pod": "a process of the machine can be reached from any terminal",
-    "jobs.failure_policy": "422 with the field; retries are counted by backoffLimit",
     "jobs.success_policy": "422 with the field",
     "jobs.backoff_per_index": "422 with the field",
     "lifecycle.log_with_times": "400; logs are kept as they were written, without times",

@@ -22,7 +22,7 @@ import pytest
 from gpuyard.local.paths import YardPaths, find_paths
 from tests.waiting import until
 
-from .shell import CANARY, TIMEOUT_S, Shell
+from .shell import CANARY, TIMEOUT_S, Shell, eviction
 
 
 class Refused(Exception):
@@ -41,6 +41,9 @@ class Yard(Shell):
 
     def get(self, path: str) -> Any:
         return self.api("GET", path)
+
+    def evict(self, pod: str) -> None:
+        self.api("POST", f"/api/v1/namespaces/default/pods/{pod}/eviction", eviction(pod, "default"))
 
     def printed(self, name: str) -> str:
         pods = self.get(f"/api/v1/namespaces/default/pods?labelSelector=gpuyard.io/run={name}")["items"]

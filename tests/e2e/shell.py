@@ -106,6 +106,12 @@ class Command:
             file.close()
 
 
+def eviction(pod: str, namespace: str) -> dict[str, Any]:
+    """What is created below a pod to evict it."""
+    metadata = {"name": pod, "namespace": namespace}
+    return {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+
+
 @dataclass
 class Shell(ABC):
     """Where a user calls gpuyard.
@@ -132,6 +138,10 @@ class Shell(ABC):
     @abstractmethod
     def get(self, path: str) -> Any:
         """What the API has at this path."""
+
+    @abstractmethod
+    def evict(self, pod: str) -> None:
+        """Asks for the end of a pod of the namespace as `kubectl drain` does."""
 
     @abstractmethod
     def printed(self, name: str) -> str:

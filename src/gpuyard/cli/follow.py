@@ -15,6 +15,7 @@ from gpuyard.runs.following.pod_log import Away, Back, Output
 from gpuyard.runs.following.run_events import (
     WHOLE_LOG,
     AttemptBegan,
+    CutShort,
     Ended,
     Event,
     Waits,
@@ -56,6 +57,9 @@ class Screen:
                 self.line.clear()
                 if not is_only:
                     self._output.say(f"── attempt {number} ──")
+            case CutShort(attempt):
+                self.line.clear()
+                self._output.say(f"── {attempt.word} here: {attempt.message}; the next attempt follows ──")
             case Away(text):
                 self._output.end_line()
                 self.line.show(text)
@@ -107,7 +111,7 @@ def outcome_text(run: Run) -> str:
     """How it ended, in one line."""
     state = run.state
     if state.state == "succeeded":
-        return f"{state.name} succeeded"
+        return f"{state.name} succeeded" + (f": {state.message}" if state.message else "")
     detail = "by you" if state.reason == Reason.STOPPED_BY_USER else state.message or state.reason
     # Those two messages are the exit code in words.
     if state.exit_code is not None and state.reason not in (Reason.EXIT_CODE, Reason.SIGNAL):
@@ -116,12 +120,15 @@ def outcome_text(run: Run) -> str:
     return f"{state.name} {state.state}{colon} {detail}"
 
 
-async def follow_to_exit(target: Target, name: str, options: LogOptions = WHOLE_LOG) -> int:
-    """Follows, says how the run ended and gives the exit code."""
+async def follow_to_exit(
+    target: Target, name: str, options: LogOptions = WHOLE_LOG, *, is_new: bool = False
+) -> int:
+    """Follows, says how the run ended and gives the exit code; see `follow`."""
     screen = Screen(target)
     refresh_s = _REFRESH_S if screen.line.live else None
     try:
-        async with aclosing(follow(target, name, options, refresh_s=refresh_s)) as events:
+        following = follow(target, name, options, refresh_s=refresh_s, is_new=is_new)
+        async with aclosing(following) as events:
             async for event in events:
                 screen.show(event)
     finally:

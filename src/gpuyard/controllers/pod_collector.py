@@ -1,10 +1,11 @@
-"""Pods whose node is gone."""
+"""Pods that no kubelet ends: their node is gone, or they never had one."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi
@@ -20,7 +21,8 @@ _GRACE_S = 40.0
 
 
 class PodCollector:
-    """Fails and removes pods that are bound to a node which no longer exists.
+    """Fails and removes pods that are bound to a node which no longer exists, and deleted pods that never
+    were bound; what holds those, as a Job's finalizer does, waits for their end.
 
     Unlike a cluster's pod garbage collector it leaves finished pods: on a yard they are the record of a run.
     """
@@ -62,14 +64,22 @@ class PodCollector:
 
     def _on_pod(self, _old: Manifest | None, new: Manifest | None) -> None:
         node = _node_of(new)
-        if node and ObjectKey("", node) not in self._nodes.objects:
+        if ObjectKey("", node) not in self._nodes.objects if node else _is_deleted(new):
             self._queue.add(node)
 
     async def look(self, node: str) -> float | None:
         """Gives a missing node time to come back, makes sure that it is gone, and removes its pods.
 
+        Args:
+            node: its name; empty for deleted pods without a node.
+
         Returns the seconds until it is to be looked at again; None for a node that misses nothing.
         """
+        if not node:
+            for pod in list(self._pods.objects.values()):
+                if not _node_of(pod) and _is_deleted(pod) and not is_terminal(pod):
+                    await self._remove(pod)
+            return None
         stranded = [
             pod for pod in self._pods.objects.values() if _node_of(pod) == node and not is_terminal(pod)
         ]
@@ -84,27 +94,28 @@ class PodCollector:
             await self._api.get(NODES, node)
             return self._grace_s
         for pod in stranded:
-            with contextlib.suppress(errors.NotFound, errors.Conflict):
-                await self._remove(pod)
+            status = pod.get("status") or {}
+            conditions = with_condition(
+                status.get("conditions") or (),
+                "DisruptionTarget",
+                "True",
+                now=format_time(self._clock()),
+                reason="DeletionByPodGC",
+                message="PodGC: node no longer exists",
+            )
+            await self._remove(pod, conditions=conditions)
         return None
 
-    async def _remove(self, pod: Manifest) -> None:
-        key, now = key_of(pod), format_time(self._clock())
-        status = pod.get("status") or {}
-        conditions = with_condition(
-            status.get("conditions") or (),
-            "DisruptionTarget",
-            "True",
-            now=now,
-            reason="DeletionByPodGC",
-            message="PodGC: node no longer exists",
-        )
-        patch = {
-            "metadata": {"uid": uid_of(pod)},
-            "status": {"phase": "Failed", "conditions": conditions},
-        }
-        await self._api.patch(PODS, key.name, patch, key.namespace, subresource="status")
-        await self._api.delete(PODS, key.name, key.namespace, grace_period_s=0, uid=uid_of(pod))
+    async def _remove(self, pod: Manifest, **status: Any) -> None:
+        key = key_of(pod)
+        patch = {"metadata": {"uid": uid_of(pod)}, "status": {"phase": "Failed", **status}}
+        with contextlib.suppress(errors.NotFound, errors.Conflict):
+            await self._api.patch(PODS, key.name, patch, key.namespace, subresource="status")
+            await self._api.delete(PODS, key.name, key.namespace, grace_period_s=0, uid=uid_of(pod))
+
+
+def _is_deleted(pod: Manifest | None) -> bool:
+    return bool(pod and pod["metadata"].get("deletionTimestamp"))
 
 
 def _node_of(pod: Manifest | None) -> str:

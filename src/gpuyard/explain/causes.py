@@ -112,6 +112,7 @@ class Cause(StrEnum):
     DEADLINE_EXCEEDED = "deadline_exceeded"
     EVICTED = "evicted"
     PREEMPTED = "preempted"
+    DRAINED = "drained"
     NODE_REBOOTED = "node_rebooted"
     NODE_LOST = "node_lost"
     JOB_FAILED = "job_failed"

@@ -17,13 +17,19 @@ from gpuyard.kube.wellknown import (
     IMAGE_PROCESS,
     RUNTIME_CLASS_PROCESS,
 )
+from gpuyard.runs.attempts import LostAttempt, gone_attempts, gone_pods_events
 from gpuyard.runs.explaining.diagnosis import diagnose_run
 from gpuyard.runs.run import Run, find_run, gpu_models
 from gpuyard.runs.target import Target
 from gpuyard.workloads.command import is_python
+from gpuyard.workloads.outcome import why_failed
 
 if TYPE_CHECKING:
     from gpuyard.explain.output.diagnosis import Diagnosis
+
+
+#: Events of a Job's controller that gives up.
+_GIVEN_UP = ("BackoffLimitExceeded", "PodFailurePolicy")
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Attempt:
         exit_code: None while its process goes on, or when it never had one.
         devices: UUIDs of its GPUs, in the order in which the process counts them.
         not_applied: field paths of the pod's spec that its node doesn't apply.
+        reason, message: how it failed; None otherwise.
     """
 
     pod: str
@@ -43,6 +50,8 @@ class Attempt:
     devices: tuple[str, ...]
     isolation: str | None
     not_applied: tuple[str, ...]
+    reason: str | None = None
+    message: str | None = None
 
     @classmethod
     def of(cls, pod: Manifest) -> Attempt:
@@ -61,6 +70,15 @@ class Attempt:
             devices=_split(annotations.get(ANNOTATION_DEVICES)),
             isolation=annotations.get(ANNOTATION_ISOLATION),
             not_applied=_split(annotations.get(ANNOTATION_NOT_APPLIED)),
+            **_failure(pod),
+        )
+
+    @classmethod
+    def gone(cls, lost: LostAttempt) -> Attempt:
+        """One whose pod is gone."""
+        reason = str(lost.reason or "Deleted")
+        return cls(
+            lost.pod, None, lost.node or None, None, (), None, (), reason, lost.message or "its pod is gone"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -73,6 +91,8 @@ class Attempt:
             "devices": list(self.devices),
             "isolation": self.isolation,
             "not_applied": list(self.not_applied),
+            "reason": self.reason,
+            "message": self.message,
         }
 
 
@@ -84,12 +104,14 @@ class Description:
         events: of the run and its pods, oldest first.
         diagnoses: causes that its output names, where it failed.
         models: of the GPUs, by node name, as far as known.
+        gone: attempts whose pods are deleted.
     """
 
     run: Run
     events: Sequence[Manifest] = ()
     diagnoses: Sequence[Diagnosis] = ()
     models: Mapping[str, str] | None = None
+    gone: Sequence[LostAttempt] = ()
 
     @property
     def container(self) -> Mapping[str, Any]:
@@ -123,8 +145,8 @@ class Description:
 
     @property
     def attempts(self) -> list[Attempt]:
-        """Its pods, in the order of their creation."""
-        return [Attempt.of(pod) for pod in self.run.pods]
+        """Its pods, in the order of their creation; those that are gone were before the others."""
+        return [*map(Attempt.gone, self.gone), *map(Attempt.of, self.run.pods)]
 
     def to_json(self) -> dict[str, Any]:
         """The keys of `ps -o json`, and those of `show -o json` besides."""
@@ -147,10 +169,15 @@ async def describe_run(target: Target, name: str) -> Description:
         UsageError: there is no such run.
     """
     run = await find_run(target, name)
-    events, models, diagnoses = await asyncio.gather(
-        _events(target, run), gpu_models(target, run.state.nodes), diagnose_run(target, run)
+    gone = await gone_attempts(target, run.job, run.pods)
+    events, models, diagnoses, of_gone = await asyncio.gather(
+        _events(target, run),
+        gpu_models(target, run.state.nodes),
+        diagnose_run(target, run),
+        gone_pods_events(target, gone),
     )
-    return Description(run, in_order(telling_events(run, events)), diagnoses, models)
+    told = in_order(telling_events(run, [*events, *of_gone]))
+    return Description(run, told, diagnoses, models, gone)
 
 
 async def _events(target: Target, run: Run) -> list[Manifest]:
@@ -164,10 +191,10 @@ async def _events(target: Target, run: Run) -> list[Manifest]:
 
 def telling_events(run: Run, events: Sequence[Manifest]) -> list[Manifest]:
     """Without the one that misleads: a run is stopped by allowing it no more attempts, and then its Job's
-    controller warns of the back-off limit."""
+    controller warns that it gave up."""
     if run.state.state != "stopped":
         return list(events)
-    return [event for event in events if event.get("reason") != "BackoffLimitExceeded"]
+    return [event for event in events if event.get("reason") not in _GIVEN_UP]
 
 
 def in_order(events: Sequence[Manifest]) -> list[Manifest]:
@@ -179,6 +206,13 @@ def in_order(events: Sequence[Manifest]) -> list[Manifest]:
         return moment, int(version) if version.isdecimal() else 0
 
     return sorted(events, key=key)
+
+
+def _failure(pod: Manifest) -> dict[str, str]:
+    if pod.get("status", {}).get("phase") != "Failed":
+        return {}
+    reason, message = why_failed(pod)
+    return {"reason": str(reason), "message": message}
 
 
 def _event_json(event: Manifest) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpuyard import errors
 from gpuyard.kube.names import is_label
@@ -98,7 +98,23 @@ async def list_runs(target: Target, *, all_namespaces: bool = False) -> list[Run
         simulated_nodes(target),
     )
     runs = [make_run(job, pods.items, simulated) for job in jobs.items]
-    return sorted(runs, key=_submit_order)
+    return sorted(
+        await asyncio.gather(*(_after_last_attempt(target, run) for run in runs)), key=_submit_order
+    )
+
+
+async def _after_last_attempt(target: Target, run: Run) -> Run:
+    """The run with what became of its last attempt for a state, where it has no pod any more to tell."""
+    if run.state.reason is not Reason.WAITING_FOR_POD or not run.job.get("status", {}).get("startTime"):
+        return run
+    from gpuyard.runs.attempts import gone_attempts
+
+    gone = await gone_attempts(target, run.job, run.pods)
+    if not gone:
+        return run
+    message = f"the next attempt starts soon; the last one was {gone[-1].text}"
+    reason = gone[-1].reason or Reason.BACK_OFF
+    return replace(run, state=replace(run.state, reason=reason, message=message))
 
 
 def _submit_order(run: Run) -> tuple[str, str, str]:
@@ -127,7 +143,7 @@ async def find_run(target: Target, name: str, *, ask_nodes: bool = True) -> Run:
     )
     if not jobs.items:
         raise await _no_such_run(target, name)
-    return make_run(jobs.items[0], pods.items, simulated)
+    return await _after_last_attempt(target, make_run(jobs.items[0], pods.items, simulated))
 
 
 async def _no_nodes() -> frozenset[str]:

@@ -15,6 +15,7 @@ from gpuyard.kube.wellknown import LABEL_RUN
 from gpuyard.runs.notices import Notice, Notify, ignore
 from gpuyard.runs.run import Run, find_run, has_ended, is_alive
 from gpuyard.runs.target import Target
+from gpuyard.workloads.outcome import is_stopped
 from gpuyard.workloads.stopping import StopOptions, stop_patches
 
 _POLL_S = 0.1
@@ -66,8 +67,17 @@ async def wait_until_ended(target: Target, name: str, notify: Notify = ignore) -
         run = await find_run(target, name, ask_nodes=False)
         if has_ended(run):
             return run
+        if is_stopped(run.job) and any(map(_goes_on, run.pods)):
+            # Its node was drained meanwhile, say, and its Job's controller has made another.
+            await stop_run(target, name)
         late.say(run)
         await asyncio.sleep(_POLL_S)
+
+
+def _goes_on(pod: Manifest) -> bool:
+    """Whether nobody has asked the pod to end."""
+    is_asked = pod["metadata"].get("deletionTimestamp") or pod["spec"].get("activeDeadlineSeconds") == 1
+    return is_alive(pod) and not is_asked
 
 
 class _Late:

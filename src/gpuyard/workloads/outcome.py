@@ -40,6 +40,7 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     EVICTED = "Evicted"
     PREEMPTED = "Preempted"
+    DRAINED = "Drained"
     NODE_REBOOTED = "NodeRebooted"
     NODE_LOST = "NodeLost"
     JOB_FAILED = "JobFailed"
@@ -54,19 +55,25 @@ _NAMED = {
     "OOMKilled": (Reason.OOM_KILLED, "the kernel killed it for lack of memory"),
     "DeadlineExceeded": (Reason.DEADLINE_EXCEEDED, "it ran longer than its timeout"),
     "Evicted": (Reason.EVICTED, "its node evicted it"),
-    "TerminationByKubelet": (Reason.EVICTED, "its node evicted it"),
-    "Preempted": (Reason.PREEMPTED, "a run of higher priority took its place"),
-    "PreemptionByScheduler": (Reason.PREEMPTED, "a run of higher priority took its place"),
+    "Preempted": (Reason.PREEMPTED, "a pod of higher priority took its place"),
     "NodeRebooted": (Reason.NODE_REBOOTED, "its node rebooted"),
     "NodeLost": (Reason.NODE_LOST, "its node was lost"),
-    "DeletionByTaintManager": (Reason.NODE_LOST, "its node was lost"),
-    "DeletionByPodGC": (Reason.NODE_LOST, "its node was lost"),
     "ContainerStatusUnknown": (Reason.NODE_LOST, "what became of its process is unknown"),
     "StartError": (Reason.START_ERROR, "its process could not be started"),
     "ContainerCannotRun": (Reason.START_ERROR, "its process could not be started"),
     "CreateContainerError": (Reason.START_ERROR, "its process could not be started"),
     "UnexpectedAdmissionError": (Reason.START_ERROR, "its node refused it"),
 }  # fmt: skip
+#: Reasons of the condition DisruptionTarget. Their own messages say less, but for a kubelet's.
+_DISRUPTIONS = {
+    "PreemptionByScheduler": _NAMED["Preempted"],
+    "EvictionByEvictionAPI": (Reason.DRAINED, "it was evicted through the API, as `kubectl drain` does"),
+    "TerminationByKubelet": _NAMED["Evicted"],
+    "DeletionByTaintManager": (Reason.EVICTED, "its node got a taint (NoExecute) that it doesn't tolerate"),
+    "DeletionByDeviceTaintManager": (Reason.EVICTED, "its device got a taint that it doesn't tolerate"),
+    "DeletionByPodGC": _NAMED["NodeLost"],
+}
+_SILENT = (Reason.NODE_LOST, "its node doesn't answer, and has to confirm that its process is over")
 
 
 #: How a Job was stopped of which nothing had started, see ANNOTATION_STOPPED_BY.
@@ -89,14 +96,15 @@ def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
         return Reason.JOB_FAILED, "its pod is gone"
     status = pod.get("status", {})
     ended = container_state(pod, "terminated") or {}
-    disruption = find_condition(pod, "DisruptionTarget") or {}
-    for source in (status, ended, disruption):
+    for source in (status, ended):
         if known := _NAMED.get(str(source.get("reason", ""))):
             # What the runtime was doing step by step comes before what went wrong.
             message = str(source.get("message") or "").rpartition(_AT_THE_START)[2]
             if known[0] is Reason.DEADLINE_EXCEEDED:
                 message = ""  # the kubelet says no more than that there was a deadline
             return known[0], message or _in_words(pod, *known)
+    if disruption := disruption_of(pod):
+        return disruption
     if str(status.get("reason", "")).startswith(_OUT_OF):
         return Reason.START_ERROR, str(status.get("message") or "its node refused it")
     code = exit_code(pod)
@@ -107,6 +115,35 @@ def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
     if signal_name := _signal_name(code):
         return Reason.SIGNAL, f"ended by {signal_name}"
     return Reason.EXIT_CODE, f"exited with {code}"
+
+
+def disruption_of(pod: Mapping[str, Any]) -> tuple[Reason, str] | None:
+    """Who ends, or ended, the pod for the sake of others, and why; None for a pod that is left alone.
+
+    Source: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions.
+    """
+    condition = find_condition(pod, "DisruptionTarget") or {}
+    if condition.get("status") != "True":
+        return None
+    said = str(condition.get("reason") or "")
+    if said == "DeletionByTaintManager" and _is_silent(pod):
+        return _SILENT
+    reason, text = _DISRUPTIONS.get(said, (Reason.EVICTED, str(condition.get("message") or said)))
+    if said == "TerminationByKubelet":
+        text = str(condition.get("message") or text)
+    return reason, text
+
+
+def _is_silent(pod: Mapping[str, Any]) -> bool:
+    """Whether its container runs, as far as its kubelet told, while the cluster says that it isn't ready."""
+    ready = find_condition(pod, "Ready") or {}
+    return ready.get("status") == "False" and container_state(pod, "running") is not None
+
+
+def is_refused(pod: Mapping[str, Any]) -> bool:
+    """Whether a kubelet never took the pod on: it failed, and nothing of it has run."""
+    status = pod.get("status", {})
+    return status.get("phase") == "Failed" and find_condition(pod, "Initialized") is None
 
 
 def _failed_init(pod: Mapping[str, Any]) -> tuple[str, int] | None:

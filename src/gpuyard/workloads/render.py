@@ -27,6 +27,7 @@ from gpuyard.kube.wellknown import (
 )
 from gpuyard.workloads.command import display, resolve_command
 from gpuyard.workloads.launch import Launch, launch
+from gpuyard.workloads.pod_failure_policy import retry_fields
 from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
 from gpuyard.workloads.spec.run_spec import RunSpec
 
@@ -78,7 +79,7 @@ def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
             "annotations": annotations,
         },
         "spec": {
-            "backoffLimit": run.spec.retries,
+            **retry_fields(run.spec.retries),
             "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
         },
     }

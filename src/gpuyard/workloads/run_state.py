@@ -19,7 +19,15 @@ from gpuyard.kube.wellknown import (
     LABEL_RUN,
     LABEL_SIMULATED,
 )
-from gpuyard.workloads.outcome import Reason, container_state, exit_code, is_stopped, why_failed
+from gpuyard.workloads.outcome import (
+    Reason,
+    container_state,
+    disruption_of,
+    exit_code,
+    is_stopped,
+    why_failed,
+)
+from gpuyard.workloads.pod_failure_policy import is_over
 
 __all__ = ["Reason", "RunState", "State", "run_state"]
 
@@ -135,7 +143,7 @@ def _verdict(
     stopped = is_stopped(job)
     live = [pod for pod in last if not is_terminal(pod)]
     if condition_is_true(job, "Complete"):
-        return _RunVerdict(State.SUCCEEDED, Reason.COMPLETED)
+        return _RunVerdict(State.SUCCEEDED, Reason.COMPLETED, _why_ended_early(last))
     if stopped and not live and (condition_is_true(job, "Failed") or job["spec"].get("suspend")):
         return _RunVerdict(State.STOPPED, Reason.STOPPED_BY_USER)
     if condition_is_true(job, "Failed"):
@@ -159,23 +167,38 @@ def _between(
     # A pod that is being deleted counts as failed, however it ends.
     kept = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
     phases = [pod.get("status", {}).get("phase") for pod in kept]
-    if "Failed" in phases and phases.count("Failed") > int(job["spec"].get("backoffLimit", 6)):
+    if is_over(job, [pod for pod, phase in zip(kept, phases, strict=True) if phase == "Failed"]):
         return _failed(job, last)
     if phases.count("Succeeded") >= int(job["spec"].get("completions") or 1):
-        return _RunVerdict(State.SUCCEEDED, Reason.COMPLETED)
+        return _RunVerdict(State.SUCCEEDED, Reason.COMPLETED, _why_ended_early(last))
     failed = _first_failed(last)
     if failed is not None:
-        why = why_failed(failed)[1]
-        return _RunVerdict(
-            State.PENDING, Reason.BACK_OFF, f"the next attempt starts soon; the last one: {why}"
-        )
-    return _RunVerdict(State.PENDING, Reason.WAITING_FOR_POD, "no pod has been created yet")
+        disruption, (_, why) = disruption_of(failed), why_failed(failed)
+        reason = disruption[0] if disruption else Reason.BACK_OFF
+        return _RunVerdict(State.PENDING, reason, f"the next attempt starts soon; the last one: {why}")
+    return _RunVerdict(State.PENDING, Reason.WAITING_FOR_POD, "it has no pod yet")
+
+
+def _why_ended_early(last: Sequence[Mapping[str, Any]]) -> str:
+    """Why a success may be none: a process that saves and ends well when it is told to is no failure."""
+    for pod in last:
+        if disruption := disruption_of(pod):
+            return f"its process ended with 0 when it was told to end: {disruption[1]}"
+    return ""
 
 
 def _alive(pods: Sequence[Mapping[str, Any]]) -> _RunVerdict:
-    """The least advanced pod decides: a run with several is running when all of them are."""
+    """The least advanced pod decides: a run with several is running when all of them are. Of one that is
+    being ended for the sake of others, that is the reason."""
     order = [State.PENDING, State.STARTING, State.RUNNING]
-    return min((_pod_verdict(pod) for pod in pods), key=lambda verdict: order.index(verdict.state))
+    verdict = min((_pod_verdict(pod) for pod in pods), key=lambda verdict: order.index(verdict.state))
+    for pod in pods:
+        if disruption := disruption_of(pod):
+            reason, why = disruption
+            return _RunVerdict(
+                verdict.state, reason, f"{why}; it is being ended, and the next attempt follows"
+            )
+    return verdict
 
 
 def _pod_verdict(pod: Mapping[str, Any]) -> _RunVerdict:

@@ -19,6 +19,7 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_STOPPED_BY,
 )
 from gpuyard.workloads.outcome import SUSPENDING, is_stopped
+from gpuyard.workloads.pod_failure_policy import counts
 
 
 class StopPatches(NamedTuple):
@@ -71,7 +72,8 @@ def stop_patches(
     Deleting pods would lose their logs. So the Job gets no further attempts, and each started pod a
     deadline that has passed: its kubelet ends it with grace, and it stays, Failed, with its exit code.
     The failures before are still allowed, since a Job that has failed deletes what runs. While nothing has
-    started there is nothing to keep, and the Job is suspended; see `is_stopped` for who resumes it.
+    started, or what has is being deleted, there is nothing to keep, and the Job is suspended, since its
+    controller makes a pod again that was disrupted; see `is_stopped` for who resumes it.
 
     Args:
         job: the run's Job.
@@ -84,7 +86,8 @@ def stop_patches(
     pods = list(pods)
     started = [pod["metadata"]["name"] for pod in pods if _is_started(pod)]
     before = annotations_of(job).get(ANNOTATION_STOPPED_AT) if is_stopped(job) else None
-    failed = sum(pod.get("status", {}).get("phase") == "Failed" for pod in pods)
+    policy = job["spec"].get("podFailurePolicy")
+    failed = sum(pod.get("status", {}).get("phase") == "Failed" and counts(policy, pod) for pod in pods)
     allowed = max(failed, int(job.get("status", {}).get("failed") or 0))
     ending: dict[str, Any] = {"backoffLimit": allowed} if started else {"suspend": True}
     marks = {
@@ -98,5 +101,7 @@ def stop_patches(
 
 
 def _is_started(pod: Mapping[str, Any]) -> bool:
-    """Whether a kubelet has taken the pod on (from then on its deadline counts) and it hasn't ended."""
+    """Whether a kubelet has taken the pod on, so that its deadline counts, and it stays when it ends."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
     return bool(pod.get("status", {}).get("startTime")) and not is_terminal(pod)

@@ -6,6 +6,7 @@ import inspect
 from types import ModuleType
 
 from tests.e2e import (
+    test_disruptions,
     test_environment,
     test_explain,
     test_interrupt,
@@ -17,7 +18,7 @@ from tests.e2e import (
 
 _MODULES = (
     *(test_run, test_environment, test_logs, test_interrupt),
-    *(test_stop_and_rm, test_listing, test_explain),
+    *(test_stop_and_rm, test_listing, test_explain, test_disruptions),
 )
 
 

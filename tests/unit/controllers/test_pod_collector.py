@@ -15,6 +15,20 @@ async def pod(yard: Yard, name: str, on: str) -> None:
     await yard.api.bind("default", name, on)
 
 
+async def test_a_deleted_pod_without_a_node_ends_so_that_its_job_lets_it_go(yard: Yard, clock: Clock) -> None:
+    """A Job that replaces only what has failed would wait for its end for ever."""
+    container = {"name": "main", "image": "gpuyard.io/host-process", "command": ["true"]}
+    spec = {"containers": [container], "runtimeClassName": "gpuyard-process"}
+    metadata = {"name": "p", "namespace": "default", "finalizers": ["example.com/held"]}
+    await yard.api.create(PODS, {"metadata": metadata, "spec": spec})
+    collector = PodCollector(yard.api, clock, clock.seconds, yard.informers[NODES], yard.informers[PODS])
+    async with yard.running(collector):
+        await yard.api.delete(PODS, "p", "default")
+        await yard.until(lambda: [pod["status"]["phase"] for pod in yard.objects(PODS)] == ["Failed"])
+        await yard.api.patch(PODS, "p", {"metadata": {"finalizers": None}}, "default")
+    assert yard.objects(PODS) == []
+
+
 @pytest.mark.parametrize("returns", [False, True])
 async def test_pods_of_a_vanished_node_go_when_it_stays_away(yard: Yard, clock: Clock, returns: bool) -> None:
     await yard.api.create(NODES, {"metadata": {"name": "a"}})

@@ -8,7 +8,8 @@ from gpuyard.workloads.outcome import Reason
 #: Reasons of a run that has failed.
 FAILED = {
     Reason.EXIT_CODE, Reason.SIGNAL, Reason.OOM_KILLED, Reason.START_ERROR, Reason.DEADLINE_EXCEEDED,
-    Reason.EVICTED, Reason.PREEMPTED, Reason.NODE_REBOOTED, Reason.NODE_LOST, Reason.JOB_FAILED,
+    Reason.EVICTED, Reason.PREEMPTED, Reason.DRAINED, Reason.NODE_REBOOTED, Reason.NODE_LOST,
+    Reason.JOB_FAILED,
 }  # fmt: skip
 
 

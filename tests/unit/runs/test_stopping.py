@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gpuyard import errors
-from gpuyard.client.api import ObjectList, Propagation
-from gpuyard.client.rest import RestApi
-from gpuyard.kube.objects import JOBS, PODS, Resource
-from gpuyard.local.http.app import ApiApp
-from gpuyard.local.http.server.certificates import Pki
-from gpuyard.local.http.server.listeners import Listeners, serve
-from gpuyard.local.objects.kinds.served import yard_kinds
-from gpuyard.local.objects.verbs import ObjectApi, utc_now
-from gpuyard.local.store import Store
+from gpuyard.client.api import Propagation
+from gpuyard.kube.objects import JOBS, PODS
 from gpuyard.runs.run import find_run
 from gpuyard.runs.stopping import remove_run, stop_run, wait_until_ended
 from gpuyard.runs.target import Target
+
+from .conftest import CountingApi
 
 NOW = "2026-01-31T12:00:00Z"
 CONTAINER = {"name": "main", "image": "gpuyard.io/host-process", "command": ["true"]}
 POD_SPEC = {"runtimeClassName": "gpuyard-process", "restartPolicy": "Never", "containers": [CONTAINER]}
 LABELS = {"gpuyard.io/run": "a"}
-
-
-class CountingApi(RestApi):
-    """Says when it has been asked for pods: `looks` has one entry for each time."""
-
-    looks: asyncio.Queue[None]
-
-    async def list(
-        self,
-        resource: Resource,
-        namespace: str | None = None,
-        *,
-        label_selector: str = "",
-        field_selector: str = "",
-    ) -> ObjectList:
-        found = await super().list(
-            resource, namespace, label_selector=label_selector, field_selector=field_selector
-        )
-        if resource == PODS:
-            self.looks.put_nowait(None)
-        return found
 
 
 async def goes_on(target: Target, task: asyncio.Task[Any]) -> None:
@@ -60,33 +30,6 @@ async def goes_on(target: Target, task: asyncio.Task[Any]) -> None:
     for _ in range(3):
         await asyncio.wait_for(target.api.looks.get(), 60)
     assert not task.done()
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Short enough for the path of a socket."""
-    made = Path(tempfile.mkdtemp(dir="/tmp"))
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture
-async def target(folder: Path) -> AsyncIterator[Target]:
-    """The default namespace of an API without controllers."""
-    store = await Store.open(folder / "store.db", max_changes=200, synchronous="OFF")
-    api = ObjectApi(store, yard_kinds())
-    await api.bootstrap()
-    pki = Pki(folder)
-    pki.ensure(utc_now())
-    app, listeners = ApiApp(api), Listeners.open(folder / "api.sock", 0)
-    task = asyncio.create_task(serve(app, listeners, token="t" * 64, pki=pki, clock=utc_now), name="server")
-    client = CountingApi(unix_socket=folder / "api.sock")
-    client.looks = asyncio.Queue()
-    async with client:
-        yield Target(client, "default", is_yard=True)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    await store.close()
 
 
 async def make_job(target: Target) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from gpuyard.kube.quantity import parse_quantity, to_int
 from gpuyard.kube.references import expand_references
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_RUN
 from gpuyard.workloads.names import MAX_LENGTH
+from gpuyard.workloads.pod_failure_policy import MAX_REFUSALS
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
 from gpuyard.workloads.spec.gpu_request import GpuRequest, parse_gpus
@@ -180,7 +181,7 @@ def test_rendering_is_deterministic_and_sound(spec: RunSpec, name: str) -> None:
     template = job["spec"]["template"]
     assert job["metadata"]["labels"] == template["metadata"]["labels"] == {LABEL_RUN: name}
     assert job["metadata"]["labels"] is not template["metadata"]["labels"]
-    assert job["spec"]["backoffLimit"] == spec.retries
+    assert job["spec"]["backoffLimit"] == (spec.retries or MAX_REFUSALS)
     assert template["spec"]["restartPolicy"] == "Never"
     [container] = template["spec"]["containers"]
     resources = container.get("resources", {"requests": {}, "limits": {}})

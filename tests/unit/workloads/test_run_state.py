@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard.kube.pods import PULL_REASONS
+from gpuyard.workloads.pod_failure_policy import retry_fields
 from gpuyard.workloads.run_state import Reason, RunState, State, run_state
 
 #: The condition of a Job that has no attempt left.
@@ -76,6 +77,12 @@ def condition(type_: str, reason: str, message: str = "") -> dict[str, Any]:
     return {"conditions": [{"type": type_, "status": "False", "reason": reason, "message": message}]}
 
 
+def disrupted(reason: str, ready: str = "True") -> dict[str, Any]:
+    target = {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "in its own words"}
+    return {"conditions": [{"type": "Ready", "status": ready}, target]}
+
+
+POLICY = retry_fields(0)
 RUNNING = {"running": {"startedAt": "2026-01-31T12:05:00Z"}}
 SUCCEEDED = pod("Succeeded", state=terminated(0, reason="Completed"))
 
@@ -141,8 +148,26 @@ CASES = {
     "deadline of the Job": (job(("Failed", "DeadlineExceeded")), [], "failed", "DeadlineExceeded", None),
     "evicted": (job(TRIED), [failed(137, reason="Evicted")], "failed", "Evicted", 137),
     "preempted": (
-        job(TRIED),
-        [failed(143, **condition("DisruptionTarget", "PreemptionByScheduler"))], "failed", "Preempted", 143),
+        job(TRIED), [failed(143, **disrupted("PreemptionByScheduler"))], "failed", "Preempted", 143),
+    "no disruption any more": (
+        job(TRIED), [failed(143, **condition("DisruptionTarget", "PreemptionByScheduler"))],
+        "failed", "Signal", 143),
+    "being preempted": (
+        job(), [pod("Running", state=RUNNING, **disrupted("PreemptionByScheduler"))],
+        "running", "Preempted", None),
+    "drained, made again": (
+        job(**POLICY), [failed(143, **disrupted("EvictionByEvictionAPI"))], "pending", "Drained", None),
+    "evicted, made again": (
+        job(**POLICY), [failed(137, reason="Evicted", **disrupted("TerminationByKubelet"))],
+        "pending", "Evicted", None),
+    "tainted": (
+        job(**POLICY), [failed(137, **disrupted("DeletionByTaintManager"))], "pending", "Evicted", None),
+    "on a node that doesn't answer": (
+        job(), [pod("Running", state=RUNNING, **disrupted("DeletionByTaintManager", ready="False"))],
+        "running", "NodeLost", None),
+    "refused, made again": (
+        job(**POLICY), [pod("Failed", reason="UnexpectedAdmissionError")], "pending", "BackOff", None),
+    "failed by a rule, Job still open": (job(**POLICY), [failed(3)], "failed", "ExitCode", 3),
     "rebooted": (
         job(TRIED), [pod("Failed", reason="NodeRebooted")],
         "failed", "NodeRebooted", None),

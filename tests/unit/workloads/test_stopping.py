@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gpuyard.workloads.pod_failure_policy import retry_fields
 from gpuyard.workloads.stopping import StopOptions, stop_patches
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -38,6 +39,20 @@ def test_failed_attempts_do_not_fail_the_job_before_the_present_one_has_ended() 
     assert stop_patches(job(), attempts, NOW).job["spec"] == {"backoffLimit": 2}
     counted = job() | {"status": {"failed": 3}}
     assert stop_patches(counted, attempts, NOW).job["spec"] == {"backoffLimit": 3}
+
+
+def test_a_failure_that_is_ignored_allows_no_further_attempt() -> None:
+    disrupted = pod("a", "Failed", True)
+    disrupted["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True"}]
+    run = job() | {"spec": retry_fields(3)}
+    patches = stop_patches(run, [disrupted, pod("b", "Running", True)], NOW)
+    assert patches.job["spec"] == {"backoffLimit": 0}
+
+
+def test_what_is_being_deleted_is_left_to_end_and_not_made_again() -> None:
+    drained = pod("p", "Running", True)
+    drained["metadata"]["deletionTimestamp"] = _AT
+    assert stop_patches(job(), [drained], NOW) == ({"metadata": SUSPENDING, "spec": {"suspend": True}}, {})
 
 
 def test_a_starting_pod_counts_as_started() -> None:

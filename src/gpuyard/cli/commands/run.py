@@ -243,7 +243,7 @@ class Submission:
             return 0
         from gpuyard.cli.follow import follow_to_exit
 
-        return await follow_to_exit(target, self.run.name)
+        return await follow_to_exit(target, self.run.name, is_new=True)
 
     async def _message(self, target: Target) -> str:
         from gpuyard.cli.output.submit_message import submitted_text

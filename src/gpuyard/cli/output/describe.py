@@ -24,6 +24,7 @@ def print_description(description: Description) -> None:
         print_fields(
             [
                 ("  Phase", attempt.phase or ""),
+                ("  Ended", f"{attempt.reason}: {attempt.message}" if attempt.reason else ""),
                 ("  Exit code", "" if attempt.exit_code is None else str(attempt.exit_code)),
                 ("  Devices", "\n".join(device_texts(attempt, description.models or {}))),
                 ("  Isolation", attempt.isolation or ""),

@@ -7,7 +7,7 @@ loses nothing and counts nothing twice:
     2. the tracking finalizer is taken off the pod, which may vanish from then on,
     3. the uid leaves the list and the counter goes up, in one write.
 
-Source: Kubernetes 1.34, enhancement 2307 (job tracking without lingering pods).
+Sources: Kubernetes 1.34, enhancements 2307 (job tracking without lingering pods), 3329 (podFailurePolicy).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from gpuyard.kube.conditions import find_condition, with_condition
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.timestamps import format_time
 from gpuyard.workloads.outcome import is_stopped
+from gpuyard.workloads.pod_failure_policy import MatchedRule, PodFailureAction, matched_rule
 
 EventType: TypeAlias = Literal["Normal", "Warning"]
 
@@ -86,8 +87,28 @@ def succeeded_count(job: JobView, pods: Sequence[PodView]) -> int:
 
 def failed_count(job: JobView, pods: Sequence[PodView]) -> int:
     """Failures so far, those that aren't counted for good included."""
-    new = sum(1 for pod in _uncounted(job, pods) if is_failed(job, pod))
+    new = sum(1 for pod in _uncounted(job, pods) if is_failed(job, pod) and not _is_ignored(job, pod))
     return job.failed + len(job.uncounted_failed) + new
+
+
+def _rule(job: JobView, pod: PodView) -> MatchedRule | None:
+    """The rule of the Job's podFailurePolicy that the failed pod matches; None counts it."""
+    metadata = {"namespace": pod.key.namespace, "name": pod.key.name}
+    return matched_rule(job.failure_policy, {"metadata": metadata, "status": pod.status})
+
+
+def _is_ignored(job: JobView, pod: PodView) -> bool:
+    rule = _rule(job, pod)
+    return rule is not None and rule.action is PodFailureAction.IGNORE
+
+
+def _failed_by_rule(job: JobView, pods: Sequence[PodView]) -> JobVerdict | None:
+    """The verdict of the first pod that a rule fails the Job for."""
+    for pod in pods:
+        rule = _rule(job, pod) if is_failed(job, pod) else None
+        if rule is not None and rule.action is PodFailureAction.FAIL_JOB:
+            return JobVerdict(False, "PodFailurePolicy", rule.message)
+    return None
 
 
 def _uncounted(job: JobView, pods: Sequence[PodView]) -> list[PodView]:
@@ -102,6 +123,8 @@ def judge(job: JobView, pods: Sequence[PodView], age: Age) -> JobVerdict | None:
         if job.has(type_):
             condition = find_condition({"status": job.status}, type_) or {}
             return JobVerdict(succeeded, condition.get("reason", ""), condition.get("message", ""))
+    if verdict := _failed_by_rule(job, pods):
+        return verdict
     if failed_count(job, pods) > job.backoff_limit or _restarted_too_often(job, pods):
         return JobVerdict(False, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
     left_s = time_left_s(job, age)
@@ -183,6 +206,8 @@ def _record(
             # The index is enough to know it again.
             if not job.indexed:
                 succeeded_uids.append(pod.uid)
+        elif _is_ignored(job, pod):
+            continue
         elif is_failed(job, pod) or (verdict is not None and not verdict.succeeded):
             failed_uids.append(pod.uid)
     return release

@@ -6,7 +6,7 @@ Source: batch/v1 Job of Kubernetes 1.34, https://kubernetes.io/docs/concepts/wor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -49,6 +49,7 @@ class JobView:
     uncounted_succeeded: tuple[str, ...]
     uncounted_failed: tuple[str, ...]
     status: Mapping[str, Any]
+    failure_policy: Mapping[str, Any] | None = None
 
     @property
     def finished_at(self) -> datetime | None:
@@ -73,6 +74,7 @@ class PodView:
         index: completion index, None without a valid one.
         restarts: of its containers, in place.
         finished_at: when its last container ended, for a pod that failed or succeeded.
+        status: as its kubelet wrote it, for a podFailurePolicy.
     """
 
     key: ObjectKey
@@ -87,6 +89,7 @@ class PodView:
     restarts: int
     created_at: str
     finished_at: datetime | None
+    status: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def terminal(self) -> bool:
@@ -132,6 +135,7 @@ def view_job(manifest: Manifest) -> JobView:
         uncounted_succeeded=tuple(uncounted.get("succeeded") or ()),
         uncounted_failed=tuple(uncounted.get("failed") or ()),
         status=status,
+        failure_policy=spec.get("podFailurePolicy"),
     )
 
 
@@ -155,6 +159,7 @@ def view_pod(manifest: Manifest) -> PodView:
         ),
         created_at=metadata.get("creationTimestamp", ""),
         finished_at=_finished_at(manifest) if is_terminal(manifest) else None,
+        status=status,
     )
 
 

@@ -18,6 +18,7 @@ from gpuyard.explain.steps.image import waiting_containers
 from gpuyard.gpus.cdi import FOLDER, node_cdi_faults
 from gpuyard.gpus.faults import GpuFault, node_faults
 from gpuyard.gpus.resources import pod_gpus
+from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import Manifest, annotations_of, key_of
 from gpuyard.kube.pods import container_statuses, is_terminal
 from gpuyard.kube.timestamps import parse_time
@@ -47,6 +48,7 @@ SEE_PLUGIN = Remedy(
     yard_text="see what is wrong: `gpuyard doctor`",
 )
 _AGAIN = Remedy("submit it again: the scheduler then places it by what is there now")
+_BY_ITSELF = Remedy("wait: it is made again by itself, and placed by what is there then")
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,21 @@ def find_devices(objects: RunObjects) -> Finding | None:
     if pod is None:
         return None
     if rejection := _PluginRefusal.of(pod):
-        return _rejected(pod, rejection)
+        return _rejected(pod, rejection, _is_tried_again(objects.job))
     for _, waiting in waiting_containers(pod):
         if match := _CDI.search(str(waiting.get("message") or "")):
             return _no_cdi(objects, match, str(waiting["message"]))
     return _fault(pod, objects.node) or _unhealthy(pod)
 
 
-def _rejected(pod: Manifest, rejection: _PluginRefusal) -> Finding:
+def _is_tried_again(job: Manifest) -> bool:
+    return job["spec"].get("backoffLimit", 0) > 0 and not condition_is_true(job, "Failed")
+
+
+def _rejected(pod: Manifest, rejection: _PluginRefusal, is_tried_again: bool) -> Finding:
     node = str(pod["spec"].get("nodeName", ""))
-    remedies: tuple[Remedy, ...] = (_AGAIN, SEE_PLUGIN)
+    again = _BY_ITSELF if is_tried_again else _AGAIN
+    remedies: tuple[Remedy, ...] = (again, SEE_PLUGIN)
     match rejection.cause:
         case Cause.NO_HEALTHY_DEVICES:
             why = f": none of its {rejection.resource} is healthy, or its plugin is gone"
@@ -106,7 +113,7 @@ def _rejected(pod: Manifest, rejection: _PluginRefusal) -> Finding:
                 f": it asks for {rejection.asked} {rejection.resource}, and {there}; "
                 "something else took them in between"
             )
-            remedies = (_AGAIN,)
+            remedies = (again,)
         case _:
             why = f" ({rejection.reason})"
     evidence = (f"node {node} says: {rejection.said[:_LONGEST]}",)

@@ -16,6 +16,7 @@ from gpuyard.workloads.outcome import Reason
 
 _LONGEST = 300
 _AGAIN = "submit it again; with --retries it would have been tried again by itself"
+_BY_ITSELF = "wait: it is made again by itself, and loses no retry by that"
 #: Of a shell that doesn't find the command.
 _NOT_FOUND = 127
 #: What is known of an exit code or a signal, and what to do.
@@ -88,9 +89,11 @@ def _advice(ended: RunEnd, node: str, pod: Manifest | None) -> tuple[Owner | Non
             return on_node, (Remedy(ask), Remedy(f"see what is short on node {node}", By.OPERATOR))
         case Reason.PREEMPTED:
             return None, (
-                Remedy(advice(_AGAIN)),
+                Remedy(_BY_ITSELF),
                 Remedy(advice("use a PriorityClass that matters more: --priority")),
             )
+        case Reason.DRAINED:
+            return on_node, (Remedy(_BY_ITSELF),)
         case Reason.NODE_LOST | Reason.NODE_REBOOTED:
             return on_node, (Remedy(advice(_AGAIN)),)
     return None, ()

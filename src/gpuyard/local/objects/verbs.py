@@ -246,16 +246,20 @@ class ObjectApi:
     ) -> WrittenObject:
         """Does to an object what a body says that is created below it: a binding, an eviction."""
         body, warnings = admit_body(spec, key, part, given, options)
+        apply, now = part.apply, self.clock()
+        assert apply is not None, f"nothing can be created as {part.name}"
+        deletion = None
         if part.deletes is not None:
             dry_run = {"dryRun": "All"} if options.dry_run else {}
-            answer = await self.delete_raw(spec, key, parse_delete_options(part.deletes(body), dry_run))
-        else:
-            apply, now = part.apply, self.clock()
-            assert apply is not None, f"{part.name} has neither apply nor deletes"
-            # `apply` keeps the rules itself: a binding sets what no update may.
-            answer = await self._writer.change(
-                spec, key, lambda old: apply(spec, old, body, now), options=options, checked=False
-            )
+            deletion = parse_delete_options(part.deletes(body), dry_run)
+            options = replace(options, dry_run=deletion.dry_run)
+        # `apply` keeps the rules itself: a binding sets what no update may.
+        answer = await self._writer.change(
+            spec, key, lambda old: apply(spec, old, body, now), options=options, checked=False
+        )
+        if deletion is not None:
+            # The version was checked, and isn't that any more.
+            answer = await self.delete_raw(spec, key, replace(deletion, resource_version=""))
         return replace(answer, warnings=warnings)
 
 

@@ -36,7 +36,7 @@ from gpuyard.runs.explaining.reader import Reader
 from gpuyard.runs.run import ENDED, Run, is_alive
 from gpuyard.runs.target import Target
 from gpuyard.tenancy.names import PART_OF
-from gpuyard.workloads.outcome import Reason, container_state
+from gpuyard.workloads.outcome import container_state
 
 if TYPE_CHECKING:
     from gpuyard.runs.explaining.queue import QueueFacts
@@ -116,7 +116,7 @@ def decisive_pod(run: Run) -> Manifest | None:
     if alive:
         return min(alive, key=_progress)
     failed = [pod for pod in run.pods if pod.get("status", {}).get("phase") == "Failed"]
-    if run.state.reason == Reason.BACK_OFF:
+    if run.state.state == "pending":
         return failed[-1] if failed else None
     if run.state.state in ENDED:
         return min(failed, key=_finished, default=run.pods[-1] if run.pods else None)

@@ -16,6 +16,7 @@ from gpuyard.explain.placement import Explanation, explain
 from gpuyard.explain.run_objects import RunEnd
 from gpuyard.explain.steps.volumes import required_places
 from gpuyard.kube.objects import Manifest, key_of
+from gpuyard.runs.attempts import LostAttempt, gone_attempts
 from gpuyard.runs.explaining.diagnosis import diagnose_lines, read_lines
 from gpuyard.runs.explaining.evidence import Evidence, decisive_pod, read_evidence, read_names
 from gpuyard.runs.run import ENDED, Run, is_alive, oom_text, state_text
@@ -24,7 +25,7 @@ from gpuyard.scheduling.decide import order
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot, waits
 from gpuyard.workloads.memory_kills import oom_kills
-from gpuyard.workloads.outcome import Reason, exit_code, why_failed
+from gpuyard.workloads.outcome import exit_code, why_failed
 
 _TAIL_LINES = 5
 _MAX_LINE_LENGTH = 200
@@ -39,6 +40,7 @@ class Answer:
         nodes: that were looked at.
         diagnoses: what its output is known to mean.
         unfit: lines about the nodes that its image doesn't run on, and what would.
+        gone: attempts whose pods are deleted.
         wording: of whoever asked.
     """
 
@@ -48,6 +50,7 @@ class Answer:
     nodes: Sequence[Manifest]
     diagnoses: Sequence[Diagnosis] = ()
     unfit: Sequence[str] = ()
+    gone: Sequence[LostAttempt] = ()
     wording: Wording = field(default_factory=wording)
 
     def __repr__(self) -> str:
@@ -62,6 +65,7 @@ class Answer:
                 said += self.ladder.lines()
             elif self.explanation:
                 said += self.explanation.lines()
+            said += [f"before that, an attempt was {attempt.text}" for attempt in self.gone]
             lost = filter(None, [oom_text(self.run)])
             return [*said, *self.unfit, *lost]
 
@@ -82,6 +86,7 @@ class Answer:
             "ladder": self.ladder.to_json(),
             "explanation": self.explanation.to_json() if self.explanation else None,
             "diagnoses": [diagnosis.to_json() for diagnosis in self.diagnoses],
+            "gone": [attempt.to_json() for attempt in self.gone],
             "oom_kills": sum(map(oom_kills, self.run.pods)),
         }
 
@@ -99,6 +104,7 @@ async def explain_with_output(target: Target, run: Run, environ: Mapping[str, st
     """
     said, printed = await read_lines(target, run)
     answer = await explain_run(target, run, diagnose_lines(run, said, printed), printed)
+    answer = dataclasses.replace(answer, gone=await gone_attempts(target, run.job, run.pods))
     if answer.explanation is None:
         return answer
     from gpuyard.runs.image_fit import unfit_lines
@@ -172,7 +178,7 @@ def _ended(run: Run, output: Sequence[str]) -> RunEnd | None:
     tail = tuple(line[:_MAX_LINE_LENGTH] for line in output if line.strip())[-_TAIL_LINES:]
     if state.state == "failed":
         return RunEnd(state.reason, state.message, state.exit_code, tail)
-    if state.reason == Reason.BACK_OFF and pod is not None and not is_alive(pod):
+    if state.state == "pending" and pod is not None and not is_alive(pod):
         return RunEnd(why_failed(pod)[0], state.message, exit_code(pod), tail)
     return None
 

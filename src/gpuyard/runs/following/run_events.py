@@ -7,17 +7,19 @@ generator, or cancelling the task that iterates, ends the following; the run goe
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpuyard import errors
-from gpuyard.client.log_place import LogOptions
+from gpuyard.client.log_place import Gap, LogOptions
 from gpuyard.kube.objects import Manifest, uid_of
+from gpuyard.runs.attempts import LostAttempt, gone_attempts, is_cut_short, lost_attempt
 from gpuyard.runs.following.pod_log import Away, Back, LogEvent, PodLog, away_text, check_options, start_of
 from gpuyard.runs.run import Run, has_ended
 from gpuyard.runs.target import Target
+from gpuyard.workloads.outcome import is_stopped
 
 if TYPE_CHECKING:
     from gpuyard.runs.following.run_watch import RunWatch
@@ -38,6 +40,13 @@ class AttemptBegan:
 
 
 @dataclass(frozen=True)
+class CutShort:
+    """The output of an attempt ends here, since others ended it or its node refused it; the next follows."""
+
+    attempt: LostAttempt
+
+
+@dataclass(frozen=True)
 class Waits:
     """The run has nothing to print; `waiting` says what for, where that may last."""
 
@@ -52,11 +61,16 @@ class Ended:
     run: Run
 
 
-Event = LogEvent | AttemptBegan | Waits | Ended
+Event = LogEvent | AttemptBegan | CutShort | Waits | Ended
 
 
 async def follow(
-    target: Target, name: str, options: LogOptions = WHOLE_LOG, *, refresh_s: float | None = None
+    target: Target,
+    name: str,
+    options: LogOptions = WHOLE_LOG,
+    *,
+    refresh_s: float | None = None,
+    is_new: bool = False,
 ) -> AsyncGenerator[Event, None]:
     """Follows a run to its end.
 
@@ -66,6 +80,7 @@ async def follow(
         options: which part of each attempt's log.
         refresh_s: how often `Waits` comes again, as what others hold changes without any change of the
             run's own; None for whoever wants it only when it lasts, and anew when the run changes.
+        is_new: it was submitted just now, so that no attempt has come and gone.
 
     Raises:
         UsageError: the target can't do what the options say.
@@ -77,8 +92,7 @@ async def follow(
 
     check_options(target, options)
     watch = RunWatch(target, name)
-    logs: dict[str, PodLog] = {}
-    read: set[tuple[str, int]] = set()
+    attempts = _Attempts(target, options, is_new=is_new)
     is_away = False
     async with watch.watching():
         while True:
@@ -89,16 +103,13 @@ async def follow(
                 await watch.change()
                 continue
             run = watch.run
-            due = _next_log(run, read)
-            if due is not None:
-                pod, start = due
-                if uid_of(pod) not in logs:
-                    yield AttemptBegan(len(logs) + 1, is_only=not logs and len(_with_output(run)) == 1)
-                    logs[uid_of(pod)] = PodLog(target, pod, options)
-                async with aclosing(logs[uid_of(pod)].follow(start)) as log:
-                    async for event in log:
+            due = attempts.next_log(run)
+            if cut := attempts.next_cut(run, watch.gone):
+                yield CutShort(await lost_attempt(target, cut))
+            elif due is not None:
+                async with aclosing(attempts.read(run, *due)) as events:
+                    async for event in events:
                         yield event
-                read.add((uid_of(pod), start))
             elif has_ended(run):
                 yield Ended(run)
                 return
@@ -112,16 +123,71 @@ async def follow(
                         yield said
 
 
-def _next_log(run: Run, read: set[tuple[str, int]]) -> tuple[Manifest, int] | None:
-    """The first pod that has output of a start which hasn't been read, and that start."""
-    for pod in run.pods:
-        start, uid = start_of(pod), uid_of(pod)
-        if start is None or (uid, start) in read:
-            continue
-        # While it waits to be started again there is nothing new.
-        if start >= 0 or not any(uid == other for other, _ in read):
-            return pod, start
-    return None
+class _Attempts:
+    """What has been read of a run's attempts, and said of how they ended."""
+
+    def __init__(self, target: Target, options: LogOptions, *, is_new: bool) -> None:
+        self._target = target
+        self._options = options
+        self._logs: dict[str, PodLog] = {}
+        self._read: set[tuple[str, int]] = set()
+        self._told: set[str] = set()
+        #: Those whose pods were gone when the following began; None until that is known.
+        self._before: list[LostAttempt] | None = [] if is_new else None
+
+    def next_log(self, run: Run) -> tuple[Manifest, int] | None:
+        """The first pod that has output of a start which hasn't been read, and that start."""
+        for pod in run.pods:
+            start, uid = start_of(pod), uid_of(pod)
+            if start is None or (uid, start) in self._read:
+                continue
+            # While it waits to be started again there is nothing new.
+            if start >= 0 or not any(uid == other for other, _ in self._read):
+                return pod, start
+        return None
+
+    async def read(
+        self, run: Run, pod: Manifest, start: int
+    ) -> AsyncGenerator[LogEvent | AttemptBegan, None]:
+        """The output of this start, to its end."""
+        uid = uid_of(pod)
+        if self._before is None:
+            self._before = await gone_attempts(self._target, run.job, run.pods)
+            for gap in _unreadable(self._before) if self._options.is_whole else ():
+                yield gap
+        if uid not in self._logs:
+            number = len(self._before) + len(self._logs) + 1
+            yield AttemptBegan(number, is_only=number == 1 and len(_with_output(run)) == 1)
+            self._logs[uid] = PodLog(self._target, pod, self._options)
+        async with aclosing(self._logs[uid].follow(start)) as log:
+            async for event in log:
+                yield event
+        self._read.add((uid, start))
+
+    def next_cut(self, run: Run, gone: Sequence[Manifest]) -> Manifest | None:
+        """The first pod that was cut short, whose output is read and of which nothing was said, where
+        another follows.
+
+        Args:
+            run: as it is now.
+            gone: its pods that are deleted.
+        """
+        if is_stopped(run.job) or has_ended(run):
+            return None
+        for pod in (*gone, *run.pods):
+            uid, start, is_gone = uid_of(pod), start_of(pod), pod in gone
+            if uid in self._told or not is_cut_short(pod, is_gone=is_gone):
+                continue
+            if is_gone or start is None or (uid, start) in self._read:
+                self._told.add(uid)
+                return pod
+        return None
+
+
+def _unreadable(attempts: Sequence[LostAttempt]) -> Iterator[Gap]:
+    for number, attempt in enumerate(attempts, 1):
+        at = f" at {attempt.ended}" if attempt.ended else ""
+        yield Gap(f"(attempt {number} was {attempt.text}{at}; its pod {attempt.pod} is gone, and its output)")
 
 
 def _with_output(run: Run) -> list[Manifest]:
@@ -161,7 +227,7 @@ async def _wait(target: Target, watch: RunWatch, refresh_s: float | None) -> Asy
 
 async def read_logs(
     target: Target, run: Run, options: LogOptions = WHOLE_LOG
-) -> AsyncGenerator[LogEvent | AttemptBegan, None]:
+) -> AsyncGenerator[LogEvent | AttemptBegan | CutShort, None]:
     """What the run has printed so far, attempt after attempt; last lines are those of the last one.
 
     Raises:
@@ -169,11 +235,17 @@ async def read_logs(
         ApiError, ConnectionFailed: it can't be read.
     """
     check_options(target, options)
-    pods = _with_output(run)
-    for number, pod in enumerate(pods, 1):
-        if options.tail_lines is not None and number < len(pods):
+    gone = await gone_attempts(target, run.job, run.pods) if options.is_whole else []
+    for said in _unreadable(gone):
+        yield said
+    pods = [pod for pod in run.pods if start_of(pod) is not None or is_cut_short(pod)]
+    for number, pod in enumerate(pods, len(gone) + 1):
+        if options.tail_lines is not None and pod is not pods[-1]:
             continue
-        yield AttemptBegan(number, is_only=len(pods) == 1 or options.tail_lines is not None)
-        async with aclosing(PodLog(target, pod, options).read()) as log:
-            async for event in log:
-                yield event
+        if start_of(pod) is not None:
+            yield AttemptBegan(number, is_only=len(pods) + len(gone) == 1 or options.tail_lines is not None)
+            async with aclosing(PodLog(target, pod, options).read()) as log:
+                async for event in log:
+                    yield event
+        if is_cut_short(pod) and not has_ended(run):
+            yield CutShort(await lost_attempt(target, pod))

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from gpuyard import errors
 from gpuyard.client.informer import Informer
-from gpuyard.kube.objects import JOBS, PODS, uid_of
+from gpuyard.kube.objects import JOBS, PODS, Manifest, uid_of
 from gpuyard.kube.wellknown import LABEL_RUN
 from gpuyard.runs.following.pod_log import AWAY_S
 from gpuyard.runs.run import Run, has_ended, make_run
 from gpuyard.runs.target import Target
+from gpuyard.workloads.outcome import Reason
 
 _CHECK_S = 1.0
 
@@ -32,6 +34,8 @@ class RunWatch:
         self._away_since: float | None = None
         self._job_uid = ""
         self._tasks: list[asyncio.Task[None]] = []
+        self._gone: dict[str, Manifest] = {}
+        self._pods.add_handler(self._keep_gone)
         for informer in (self._jobs, self._pods):
             informer.add_handler(lambda old, new: self._changed.set())
 
@@ -74,8 +78,22 @@ class RunWatch:
             if self._job_uid not in ("", uid_of(job)):
                 break
             self._job_uid = uid_of(job)
-            return make_run(job, list(self._pods.objects.values()))
+            run = make_run(job, list(self._pods.objects.values()))
+            if run.state.reason is not Reason.WAITING_FOR_POD or not self._gone:
+                return run
+            # What the last pod was last seen in says what it waits for.
+            ended = [{**pod, "status": {**pod["status"], "phase": "Failed"}} for pod in self._gone.values()]
+            return replace(run, state=make_run(job, ended).state)
         raise errors.GpuyardError(f"{self._name} was removed while it was followed")
+
+    @property
+    def gone(self) -> list[Manifest]:
+        """Pods that were there and are deleted, as they were last."""
+        return list(self._gone.values())
+
+    def _keep_gone(self, old: Manifest | None, new: Manifest | None) -> None:
+        if new is None and old is not None:
+            self._gone[uid_of(old)] = old
 
     async def change(self, within_s: float = math.inf) -> bool:
         """Waits until the run changes, or the API goes away or comes back; False when nothing did in time.

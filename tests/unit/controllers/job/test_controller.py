@@ -12,8 +12,9 @@ from gpuyard.client.supervision import Supervisor
 from gpuyard.controllers.garbage import GarbageCollector
 from gpuyard.controllers.job.controller import JobController
 from gpuyard.kube.conditions import condition_is_true, find_condition
-from gpuyard.kube.objects import JOBS, PODS, Manifest, annotations_of
+from gpuyard.kube.objects import JOBS, PODS, Manifest, ObjectKey, annotations_of
 from gpuyard.kube.timestamps import format_time
+from gpuyard.local.objects.admission import DEFAULT
 from tests.unit.controllers.conftest import Clock
 
 # The fixture `yard` and its `clock` are of conftest's classes, which test files can't import.
@@ -52,6 +53,30 @@ async def test_a_pod_that_succeeds_completes_its_job(yard: Yard) -> None:
     [pod] = yard.pods()
     assert FINALIZER not in pod["metadata"].get("finalizers", [])
     assert yard.reasons() == ["Completed", "SuccessfulCreate"]
+
+
+async def test_a_drained_pod_is_made_again_and_counts_for_nothing(yard: Yard) -> None:
+    rules = [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+    async with yard.running(controller(yard)):
+        await yard.api.create(JOBS, yard.a_job(backoffLimit=0, podFailurePolicy={"rules": rules}))
+        await yard.until(lambda: yard.pods("Pending"))
+        [first] = yard.pods()
+        name = first["metadata"]["name"]
+        await yard.api.bind("default", name, "node-a")
+        eviction = {"metadata": {"name": name}}
+        spec = yard.api.kinds.of(PODS)
+        await yard.api.create_below_raw(
+            spec, ObjectKey("default", name), spec.subresource("eviction"), eviction, DEFAULT
+        )
+        [first] = yard.pods()
+        # Only once it has ended: two of them would write the same checkpoint.
+        assert [c["type"] for c in first["status"]["conditions"]] == ["PodScheduled", "DisruptionTarget"]
+        await yard.touch("while it ends")
+        await yard.end_pod(first, "Failed")
+        await yard.api.delete(PODS, name, "default", grace_period_s=0)
+        await yard.until(lambda: [p for p in yard.pods("Pending") if p["metadata"]["name"] != name])
+    assert "failed" not in yard.job()["status"]
+    assert len(yard.pods()) == 1
 
 
 async def test_a_finished_job_is_left_alone(yard: Yard) -> None:

@@ -98,6 +98,48 @@ def test_how_a_job_ends(
     assert (verdict.reason if verdict else None) == reason
 
 
+POLICY = {
+    "rules": [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}},
+        {"action": "Count", "onExitCodes": {"operator": "NotIn", "values": [0]}},
+    ]
+}
+DISRUPTED = {"conditions": [{"type": "DisruptionTarget", "status": "True"}]}
+
+
+def exited(code: int) -> dict[str, Any]:
+    return {"containerStatuses": [{"name": "main", "state": {"terminated": {"exitCode": code}}}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "limit", "reason"),
+    [
+        (DISRUPTED, 0, None),
+        (exited(42), 6, "PodFailurePolicy"),
+        (exited(1), 0, BACKOFF),
+        (exited(1), 1, None),
+        ({}, 0, BACKOFF),
+        (DISRUPTED | exited(42), 0, None),
+    ],
+)
+def test_a_failure_policy_says_what_a_failure_means(
+    make_job: MakeJob, make_pod: MakePod, status: dict[str, Any], limit: int, reason: str | None
+) -> None:
+    job = make_job(failure_policy=POLICY, backoff_limit=limit)
+    verdict = judge(job, [make_pod("a", "Failed", status=status)], age)
+    assert (verdict.reason if verdict else None) == reason
+
+
+def test_an_ignored_failure_is_released_uncounted(make_job: MakeJob, make_pod: MakePod) -> None:
+    job = make_job(failure_policy=POLICY)
+    result = account(job, [make_pod("a", "Failed", status=DISRUPTED)], None, NOW)
+    assert [pod.uid for pod in result.release] == ["a"]
+    assert result.status["uncountedTerminatedPods"] == {}
+    failed = account(job, [make_pod("a", "Failed", status=exited(1))], None, NOW)
+    assert failed.status["uncountedTerminatedPods"] == {"failed": ["a"]}
+
+
 def test_messages_are_kubernetes_own(make_job: MakeJob, make_pod: MakePod) -> None:
     assert judge(make_job(backoff_limit=0), [make_pod("a", "Failed")], age) == FAILED
     assert judge(make_job(), [make_pod("a", "Succeeded")], age) == DONE

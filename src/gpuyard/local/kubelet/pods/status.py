@@ -19,6 +19,10 @@ from gpuyard.local.kubelet.environment import POD_IP
 from gpuyard.local.runtime.podman.host import PODMAN
 from gpuyard.local.runtime.values import Exit
 
+#: Types of the conditions that are a kubelet's. Others may write theirs at any time, and a strategic merge
+#: patch of these alone leaves them as they are.
+_OWN_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+
 
 @dataclass(frozen=True)
 class ContainerRun:
@@ -69,7 +73,7 @@ def pod_status(
     started_at: datetime,
     now: datetime,
 ) -> dict[str, Any]:
-    """The whole status. A merge patch of it leaves nothing of an older one, but conditions of others."""
+    """The whole status, for a strategic merge patch."""
     old = pod.get("status") or {}
     place = f"{_runtime_of(pod)}://{uid_of(pod)}"
     status: dict[str, Any] = {
@@ -93,10 +97,11 @@ def pod_status(
 
 
 def rejected_status(pod: Manifest, *, reason: str, message: str, now: datetime) -> dict[str, Any]:
-    """Of a pod that the node doesn't run."""
+    """The same of a pod that the node doesn't run: no condition of the kubelet's is left, as on a cluster."""
     old = pod.get("status") or {}
     return {
         "phase": "Failed",
+        "conditions": [{"type": type_, "$patch": "delete"} for type_ in _OWN_CONDITIONS],
         "reason": reason,
         "message": message,
         "startTime": old.get("startTime") or format_time(now),
@@ -157,10 +162,12 @@ def _id(place: str, name: str, run: ContainerRun) -> str:
 def _conditions(
     pod: Manifest, containers: Sequence[ContainerView], phase: str, now: str
 ) -> list[dict[str, Any]]:
-    conditions: Sequence[Mapping[str, Any]] = (pod.get("status") or {}).get("conditions") or ()
+    old: Sequence[Mapping[str, Any]] = (pod.get("status") or {}).get("conditions") or ()
+    conditions = [dict(condition) for condition in old if condition["type"] in _OWN_CONDITIONS]
     for type_, status, reason, message in _verdicts(containers, phase):
         conditions = with_condition(conditions, type_, status, now=now, reason=reason, message=message)
-    return [dict(condition) for condition in conditions]
+    # What a patch doesn't name stays.
+    return [{"reason": None, "message": None, **condition} for condition in conditions]
 
 
 def _verdicts(containers: Sequence[ContainerView], phase: str) -> list[tuple[str, str, str, str]]:

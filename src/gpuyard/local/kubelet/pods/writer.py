@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.client.api import KubeApi
+from gpuyard.client.api import KubeApi, PatchType
 from gpuyard.kube.objects import PODS, Manifest, annotations_of, key_of, uid_of
 from gpuyard.kube.wellknown import (
     ANNOTATION_DEVICES,
@@ -58,10 +58,13 @@ class PodWriter:
     async def write_status(self, status: Mapping[str, Any]) -> None:
         """Replaces the fields of the status that are given; None removes one.
 
+        Args:
+            status: a strategic merge patch, since others have conditions in it, too.
+
         Raises:
             GpuyardError: it can't be written now.
         """
-        await self._patch({"status": status}, "status")
+        await self._patch({"status": status}, "status", PatchType.STRATEGIC)
         self.status = status
 
     async def annotate(
@@ -93,7 +96,9 @@ class PodWriter:
         """
         await self._patch({"metadata": {"annotations": annotations}}, "")
 
-    async def _patch(self, patch: Mapping[str, Any], subresource: str) -> None:
+    async def _patch(
+        self, patch: Mapping[str, Any], subresource: str, patch_type: PatchType = PatchType.MERGE
+    ) -> None:
         # With another uid than the pod's the server answers Conflict.
         metadata = {**patch.get("metadata", {}), "uid": self._uid}
         with suppress(errors.NotFound, errors.Conflict):
@@ -103,6 +108,7 @@ class PodWriter:
                 {**patch, "metadata": metadata},
                 self._key.namespace,
                 subresource=subresource,
+                patch_type=patch_type,
             )
 
 

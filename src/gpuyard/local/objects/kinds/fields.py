@@ -52,6 +52,11 @@ def invalid(path: str, value: Any, detail: str) -> FieldError:
     return FieldError(path, "FieldValueInvalid", f"Invalid value: {_shown(value)}: {detail}")
 
 
+def invalid_here(path: str, detail: str) -> FieldError:
+    """As `invalid`, of something too large to show."""
+    return FieldError(path, "FieldValueInvalid", f"Invalid value: {detail}")
+
+
 def required(path: str, detail: str = "") -> FieldError:
     """A field that must be there."""
     return FieldError(path, "FieldValueRequired", "Required value" + (f": {detail}" if detail else ""))
@@ -83,6 +88,14 @@ def not_found(path: str, value: Any) -> FieldError:
 def too_long(path: str, limit: int) -> FieldError:
     """Text or data over its limit in bytes; of a whole object the path is `[]`."""
     return FieldError(path, "FieldValueTooLong", f"Too long: may not be more than {limit} bytes")
+
+
+def check_at_most(path: str, items: Sequence[Any], limit: int) -> list[FieldError]:
+    """A list of so many items at most."""
+    if len(items) <= limit:
+        return []
+    text = f"Too many: {len(items)}: must have at most {limit} items"
+    return [FieldError(path, "FieldValueTooMany", text)]
 
 
 def invalid_object(spec: KindSpec, name: str, found: Sequence[FieldError]) -> errors.Invalid:

@@ -6,19 +6,22 @@ Source: kubernetes `pkg/apis/batch/validation`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.wellknown import LABEL_JOB_UID
 from gpuyard.local.objects.kinds.fields import (
+    check_at_most,
     check_immutable,
     check_key,
     check_labels,
     check_not_negative,
     check_one_of,
+    duplicate,
     forbidden,
     invalid,
+    invalid_here,
     required,
     too_long,
     unsupported,
@@ -41,14 +44,20 @@ _IMMUTABLE = (
 #: Parts of the template that may change as long as no pod was made of it.
 _SCHEDULING = ("nodeSelector", "tolerations", "affinity", "schedulingGates")
 #: What Kubernetes takes and the job controller here doesn't do.
-_NOT_SERVED = ("podFailurePolicy", "successPolicy", "backoffLimitPerIndex", "maxFailedIndexes")
+_NOT_SERVED = ("successPolicy", "backoffLimitPerIndex", "maxFailedIndexes")
+_MAX_RULES = 20
+_MAX_PATTERNS = 20
+_MAX_EXIT_CODES = 255
+_ACTIONS = ("Count", "FailIndex", "FailJob", "Ignore")
+_OPERATORS = ("In", "NotIn")
+_CONDITION_STATUSES = ("False", "True", "Unknown")
 
 
 def validate_job(job: Manifest, old: Manifest | None) -> list[FieldError]:
     """Broken rules of a Job, against the one that it replaces when there is one."""
     spec = job.get("spec") or {}
     found = _validate_spec(spec) + _validate_status(job.get("status") or {})
-    found += _validate_template(spec.get("template") or {})
+    found += _validate_template(spec.get("template") or {}, has_failure_policy="podFailurePolicy" in spec)
     found += [
         forbidden(f"spec.{name}", "this yard's job controller doesn't do this yet; leave it out")
         for name in _NOT_SERVED
@@ -75,9 +84,76 @@ def _validate_spec(spec: Mapping[str, Any]) -> list[FieldError]:
         if spec.get("parallelism", 0) > _MAX_PARALLELISM:
             detail = f"must be less than or equal to {_MAX_PARALLELISM} when completion mode is Indexed"
             found.append(invalid("spec.parallelism", spec["parallelism"], detail))
+    failures = spec.get("podFailurePolicy")
+    if failures is not None:
+        found += _validate_failure_policy(spec, failures.get("rules") or ())
     policy = spec.get("podReplacementPolicy", "")
-    found += check_one_of("spec.podReplacementPolicy", policy, _REPLACEMENT_POLICIES)
+    supported = _REPLACEMENT_POLICIES if failures is None else _REPLACEMENT_POLICIES[:1]
+    found += check_one_of("spec.podReplacementPolicy", policy, supported)
     return found
+
+
+def _validate_failure_policy(spec: Mapping[str, Any], rules: Sequence[Mapping[str, Any]]) -> list[FieldError]:
+    path, pod = "spec.podFailurePolicy.rules", (spec.get("template") or {}).get("spec") or {}
+    names = {
+        container.get("name", "")
+        for kind in ("containers", "initContainers")
+        for container in pod.get(kind) or ()
+    }
+    found = check_at_most(path, rules, _MAX_RULES)
+    for number, rule in enumerate(rules):
+        found += _validate_failure_rule(f"{path}[{number}]", rule, names)
+    return found
+
+
+def _validate_failure_rule(path: str, rule: Mapping[str, Any], names: Collection[str]) -> list[FieldError]:
+    action, codes = rule.get("action", ""), rule.get("onExitCodes")
+    patterns = rule.get("onPodConditions") or ()
+    found = _check_choice(f"{path}.action", action, _ACTIONS)
+    if action == "FailIndex":
+        # The yard doesn't serve that field.
+        found.append(invalid(f"{path}.action", action, "requires the backoffLimitPerIndex to be set"))
+    if codes is not None:
+        found += _validate_exit_codes(f"{path}.onExitCodes", codes, names)
+    found += check_at_most(f"{path}.onPodConditions", patterns, _MAX_PATTERNS)
+    for number, pattern in enumerate(patterns):
+        place = f"{path}.onPodConditions[{number}]"
+        found += check_key(f"{place}.type", pattern.get("type", ""))
+        found += _check_choice(f"{place}.status", pattern.get("status", ""), _CONDITION_STATUSES)
+    if codes is not None and patterns:
+        detail = "specifying both OnExitCodes and OnPodConditions is not supported"
+        found.append(invalid_here(path, detail))
+    if codes is None and not patterns:
+        found.append(invalid_here(path, "specifying one of OnExitCodes and OnPodConditions is required"))
+    return found
+
+
+def _validate_exit_codes(path: str, codes: Mapping[str, Any], names: Collection[str]) -> list[FieldError]:
+    found = _check_choice(f"{path}.operator", codes.get("operator", ""), _OPERATORS)
+    container, values = codes.get("containerName"), codes.get("values") or []
+    if container is not None and container not in names:
+        detail = "must be one of the container or initContainer names in the pod template"
+        found.append(invalid(f"{path}.containerName", container, detail))
+    if not values:
+        found.append(invalid(f"{path}.values", values, "at least one value is required"))
+    found += check_at_most(f"{path}.values", values, _MAX_EXIT_CODES)
+    for number, value in enumerate(values):
+        if value == 0 and codes.get("operator") == "In":
+            detail = "must not be 0 for the In operator"
+            found.append(invalid(f"{path}.values[{number}]", value, detail))
+        if value in values[:number]:
+            found.append(duplicate(f"{path}.values[{number}]", value))
+    if list(values) != sorted(values):
+        found.append(invalid(f"{path}.values", values, "must be ordered"))
+    return found
+
+
+def _check_choice(path: str, value: str, supported: Sequence[str]) -> list[FieldError]:
+    """As `check_one_of`; when absent the error says what there is to choose from."""
+    if not value:
+        choice = " ".join(f'"{name}"' for name in supported)
+        return [required(path, f"valid values: [{choice}]")]
+    return check_one_of(path, value, supported)
 
 
 def _validate_status(status: Mapping[str, Any]) -> list[FieldError]:
@@ -88,7 +164,7 @@ def _validate_status(status: Mapping[str, Any]) -> list[FieldError]:
     ]
 
 
-def _validate_template(template: Mapping[str, Any]) -> list[FieldError]:
+def _validate_template(template: Mapping[str, Any], *, has_failure_policy: bool) -> list[FieldError]:
     path, metadata = "spec.template", template.get("metadata") or {}
     found = check_labels(f"{path}.labels", metadata.get("labels") or {})
     for key in metadata.get("annotations") or {}:
@@ -101,6 +177,9 @@ def _validate_template(template: Mapping[str, Any]) -> list[FieldError]:
         found.append(required(f"{path}.spec.restartPolicy", 'valid values: "OnFailure", "Never"'))
     elif policy not in _RESTART_POLICIES:
         found.append(unsupported(f"{path}.spec.restartPolicy", policy, _RESTART_POLICIES))
+    elif has_failure_policy and policy != "Never":
+        detail = 'only "Never" is supported when podFailurePolicy is specified'
+        found.append(invalid(f"{path}.spec.restartPolicy", policy, detail))
     return found
 
 

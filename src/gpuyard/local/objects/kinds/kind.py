@@ -56,7 +56,7 @@ class Subresource:
         verbs: get, update, patch or create.
         merge: for update and patch: what is stored, from the object and what was written in its place.
         apply: for create: what the body makes of the object.
-        deletes: for create that deletes the object: the `DeleteOptions` in the body.
+        deletes: for create that deletes the object, after `apply`: the `DeleteOptions` in the body.
         streams: a get opens a stream of whoever runs the containers, instead of reading the object.
     """
 

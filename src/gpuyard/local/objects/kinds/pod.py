@@ -21,7 +21,7 @@ from gpuyard.local.objects.kinds.kind import (
     Subresource,
     status_subresource,
 )
-from gpuyard.local.objects.kinds.pod_binding import bound
+from gpuyard.local.objects.kinds.pod_binding import bound, evicted
 from gpuyard.local.objects.kinds.pod_cells import POD_COLUMNS
 from gpuyard.local.objects.kinds.pod_spec import default_pod_spec, validate_pod_spec
 from gpuyard.local.objects.kinds.pod_update import validate_pod_update
@@ -161,8 +161,14 @@ POD = KindSpec(
     subresources=(
         status_subresource(PODS),
         Subresource("binding", _BINDINGS, ("create",), apply=bound),
-        # The yard has no disruption budgets that could forbid it: an eviction is a delete.
-        Subresource("eviction", _EVICTIONS, ("create",), deletes=lambda e: e.get("deleteOptions") or {}),
+        # The yard has no disruption budgets that could forbid it: an eviction is a delete with a reason.
+        Subresource(
+            "eviction",
+            _EVICTIONS,
+            ("create",),
+            apply=evicted,
+            deletes=lambda e: e.get("deleteOptions") or {},
+        ),
         Subresource("log", PODS, ("get",), streams=True),
     ),
 )

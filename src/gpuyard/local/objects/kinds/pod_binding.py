@@ -1,4 +1,7 @@
-"""What `pods/binding` makes of a pod (pure). Source: `pkg/registry/core/pod/storage/storage.go`."""
+"""What `pods/binding` and `pods/eviction` make of a pod (pure).
+
+Sources: kubernetes `pkg/registry/core/pod/storage/storage.go` and `eviction.go`.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,26 @@ def bound(spec: KindSpec, pod: Manifest, binding: Manifest, now: datetime) -> Ma
         had = pod["metadata"].get("annotations") or {}
         result["metadata"] = {**pod["metadata"], "annotations": {**had, **annotations}}
     return result
+
+
+def evicted(spec: KindSpec, pod: Manifest, eviction: Manifest, now: datetime) -> Manifest:
+    """The pod with the condition DisruptionTarget, as a `policy/v1.Eviction` leaves it before it is deleted.
+
+    Raises:
+        Conflict: the eviction means another pod, or another version of it.
+    """
+    preconditions = (eviction.get("deleteOptions") or {}).get("preconditions") or {}
+    check_preconditions(spec, pod, preconditions.get("uid"), preconditions.get("resourceVersion"))
+    status = pod.get("status") or {}
+    conditions = with_condition(
+        status.get("conditions") or (),
+        "DisruptionTarget",
+        "True",
+        now=format_time(now),
+        reason="EvictionByEvictionAPI",
+        message="Eviction API: evicting",
+    )
+    return {**pod, "status": {**status, "conditions": conditions}}
 
 
 def _target(binding: Manifest, name: str) -> str:

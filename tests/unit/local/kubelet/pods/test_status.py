@@ -88,13 +88,13 @@ def test_terminated_has_everything() -> None:
 )
 def test_conditions(views: list[ContainerView], phase: str, expected: dict[str, str]) -> None:
     found = _status(*views, phase=phase)["conditions"]
-    short = {c["type"]: f"{c['status']} {c.get('reason', '')}".strip() for c in found}
+    short = {c["type"]: f"{c['status']} {c['reason'] or ''}".strip() for c in found}
     assert {name: short[name] for name in expected} == expected
     assert short["ContainersReady"] == short["Ready"]
     assert short["PodScheduled"] == "True"
 
 
-def test_conditions_of_others_and_old_times_stay() -> None:
+def test_old_times_stay_and_conditions_of_others_are_left_alone() -> None:
     old = [
         {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2025-01-01T00:00:00Z"},
         {"type": "DisruptionTarget", "status": "True", "lastTransitionTime": "2025-01-01T00:00:00Z"},
@@ -102,7 +102,7 @@ def test_conditions_of_others_and_old_times_stay() -> None:
     found = _status(_view(RUNNING), pod={**POD, "status": {"conditions": old}})["conditions"]
     by_type = {condition["type"]: condition for condition in found}
     assert by_type["PodScheduled"]["lastTransitionTime"] == "2025-01-01T00:00:00Z"
-    assert by_type["DisruptionTarget"] == old[1]
+    assert "DisruptionTarget" not in by_type
     assert by_type["Ready"]["lastTransitionTime"] == "2026-01-01T12:00:00Z"
 
 
@@ -123,8 +123,10 @@ def test_init_containers_are_apart() -> None:
 
 def test_rejected() -> None:
     found = rejected_status(POD, reason="OutOfcpu", message="too much", now=NOW)
+    kept = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
     assert found == {
         "phase": "Failed",
+        "conditions": [{"type": type_, "$patch": "delete"} for type_ in kept],
         "reason": "OutOfcpu",
         "message": "too much",
         "startTime": "2026-01-01T12:00:00Z",

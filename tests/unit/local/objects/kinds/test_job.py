@@ -35,6 +35,29 @@ def test_parallelism_without_completions_is_a_work_queue(job: Manifest) -> None:
     assert "completions" not in create(JOB, job)[0]["spec"]
 
 
+RULES = "spec.podFailurePolicy.rules"
+
+
+def failing(*rules: Manifest) -> Manifest:
+    return {"podFailurePolicy": {"rules": list(rules)}}
+
+
+def on_codes(values: list[int], **fields: Any) -> Manifest:
+    return {"action": "Count", "onExitCodes": {"operator": "In", "values": values, **fields}}
+
+
+def test_a_failure_policy_keeps_to_pods_that_have_failed(job: Manifest) -> None:
+    job["spec"] |= failing({"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]})
+    stored, found = create(JOB, job)
+    assert found == []
+    assert stored["spec"]["podReplacementPolicy"] == "Failed"
+    [rule] = stored["spec"]["podFailurePolicy"]["rules"]
+    assert rule["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    job["spec"]["template"]["spec"]["restartPolicy"] = "OnFailure"
+    _, found = create(JOB, job)
+    assert [error.path for error in found] == ["spec.template.spec.restartPolicy"]
+
+
 @pytest.mark.parametrize(
     ("spec", "where", "message"),
     [
@@ -49,7 +72,30 @@ def test_parallelism_without_completions_is_a_work_queue(job: Manifest) -> None:
         ({"manualSelector": True}, "spec.selector", "Required value"),
         ({"manualSelector": True, "selector": {"matchLabels": {"a": "b"}}}, "spec.template.metadata.labels",
          "`selector` does not match template `labels`"),
-        ({"podFailurePolicy": {"rules": []}}, "spec.podFailurePolicy", "this yard's job controller"),
+        ({"podFailurePolicy": {"rules": []}, "podReplacementPolicy": "TerminatingOrFailed"},
+         "spec.podReplacementPolicy",
+         'Unsupported value: "TerminatingOrFailed": supported values: "Failed"'),
+        (failing({"action": "Stop"}), f"{RULES}[0].action",
+         'Unsupported value: "Stop": supported values: "Count", "FailIndex", "FailJob", "Ignore"'),
+        (failing({"action": "FailIndex"}), f"{RULES}[0].action",
+         'Invalid value: "FailIndex": requires the backoffLimitPerIndex to be set'),
+        (failing({"action": "Count"}), f"{RULES}[0]",
+         "Invalid value: specifying one of OnExitCodes and OnPodConditions is required"),
+        (failing(*[{"action": "Count"}] * 21), RULES, "Too many: 21: must have at most 20 items"),
+        (failing(on_codes([3, 2])), f"{RULES}[0].onExitCodes.values", "must be ordered"),
+        (failing(on_codes([2, 2])), f"{RULES}[0].onExitCodes.values[1]", "Duplicate value: 2"),
+        (failing(on_codes([0])), f"{RULES}[0].onExitCodes.values[0]", "must not be 0 for the In operator"),
+        (failing(on_codes([])), f"{RULES}[0].onExitCodes.values", "at least one value is required"),
+        (failing(on_codes([1], operator="Near")), f"{RULES}[0].onExitCodes.operator",
+         'Unsupported value: "Near": supported values: "In", "NotIn"'),
+        (failing(on_codes([1], containerName="other")), f"{RULES}[0].onExitCodes.containerName",
+         "must be one of the container or initContainer names in the pod template"),
+        (failing({**on_codes([1]), "onPodConditions": [{"type": "a"}]}), f"{RULES}[0]",
+         "specifying both OnExitCodes and OnPodConditions is not supported"),
+        (failing({"action": "Ignore", "onPodConditions": [{"type": "a", "status": "Maybe"}]}),
+         f"{RULES}[0].onPodConditions[0].status", 'supported values: "False", "True", "Unknown"'),
+        (failing({"action": "Ignore", "onPodConditions": [{"type": "a b"}]}),
+         f"{RULES}[0].onPodConditions[0].type", "name part must consist of"),
         ({"backoffLimitPerIndex": 1}, "spec.backoffLimitPerIndex", "this yard's job controller"),
     ],
 )  # fmt: skip
