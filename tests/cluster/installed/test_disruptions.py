@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from tests.cluster.gpuyard_on import Gpuyard
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.objects import wait_for_gpus
 from tests.cluster.shell import ClusterShell
@@ -16,7 +14,7 @@ from tests.waiting import until
 from .conftest import GPUS
 
 RUNS = 20
-#: At once: the window in which a node's kubelet still counts GPUs whose plugin is gone is under a second.
+#: For each restart: the window in which a kubelet counts GPUs whose plugin is gone is about a second.
 AT_ONCE = 5
 
 
@@ -32,26 +30,15 @@ def drained(cluster: Cluster, node: str) -> Iterator[None]:
         cluster.kubectl("uncordon", node)
 
 
-def rendered(target: ClusterShell, *words: str) -> dict[str, Any]:
-    """The Job that a run would be."""
-    done = target.call("run", "--dry-run", "-o", "json", *words)
+def render(target: ClusterShell, names: list[str], *words: str) -> list[object]:
+    """The objects of a run of these words under each name."""
+    done = target.call("run", "--dry-run", "-o", "json", "-n", "name-to-be", *words)
     assert done.code == 0, done.err
-    found = json.loads(done.out)
-    items = found["items"] if found["kind"] == "List" else [found]
-    job: dict[str, Any] = items[-1]
-    return job
+    return [json.loads(done.out.replace("name-to-be", name)) for name in names]
 
 
-def create(target: ClusterShell, job: Mapping[str, Any], names: list[str]) -> None:
-    """Makes this Job once under each name, all in one request of kubectl."""
-    items = [json.loads(json.dumps(job).replace(job["metadata"]["name"], name)) for name in names]
-    target.cluster.kubectl(
-        "create",
-        f"-n={target.namespace}",
-        "-f",
-        "-",
-        stdin={"apiVersion": "v1", "kind": "List", "items": items},
-    )
+def create(target: ClusterShell, rendered: object) -> None:
+    target.cluster.kubectl("create", f"-n={target.namespace}", "-f", "-", stdin=rendered)
 
 
 def successes(target: ClusterShell, names: list[str]) -> list[str]:
@@ -124,27 +111,32 @@ def test_a_preempted_run_says_by_whom_and_is_made_again(target: ClusterShell) ->
     assert f"── preempted here: a pod of higher priority took its place {by_whom}" in result.err
 
 
-def test_runs_made_while_the_agent_restarts_succeed(gpuyard: Gpuyard, target: ClusterShell) -> None:
+def test_runs_made_while_the_agent_restarts_succeed(target: ClusterShell) -> None:
     cluster = target.cluster
     node = sorted(cluster.nodes)[0]
-    job = rendered(target, "-n", "restart-0", "--gpus", "1", "--node-selector",
-                   f"kubernetes.io/hostname={node}", "--", "true")  # fmt: skip
+    here = ("--gpus", "1", "--node-selector", f"kubernetes.io/hostname={node}", "--", "true")
+    agent = ("--selector=app.kubernetes.io/component=agent", f"--field-selector=spec.nodeName={node}")
     names = [f"made-{number}" for number in range(RUNS)]
     for start in range(0, RUNS, AT_ONCE):
+        some = names[start : start + AT_ONCE]
+        runs = render(target, some, *here)
         wait_for_gpus(cluster, node, GPUS, GPUS)
-        cluster.kubectl("delete", "pod", "-n=gpuyard-system", "--selector=app.kubernetes.io/component=agent",
-                        f"--field-selector=spec.nodeName={node}", "--wait=false")  # fmt: skip
-        create(target, job, names[start : start + AT_ONCE])
-        successes(target, names[start : start + AT_ONCE])
-    assert successes(target, names) == names
+        cluster.kubectl("delete", "pod", "-n=gpuyard-system", *agent, "--wait=false")
+        # One by one, so that some fall into the window.
+        for run in runs:
+            create(target, run)
+        assert successes(target, some) == some
 
 
 def test_runs_that_are_drained_succeed(target: ClusterShell) -> None:
-    job = rendered(target, "-n", "drain-0", "--gpus", "1", "--", "sh", "-c", "sleep 20")
     names = [f"drained-{number}" for number in range(RUNS)]
-    create(target, job, names)
-    until(lambda: [run for run in target.json("ps") if run["state"] == "running"], "they run",
-          lambda running: len(running) == 2 * GPUS, timeout_s=120)  # fmt: skip
+    for run in render(target, names, "--gpus", "1", "--", "sh", "-c", "sleep 20"):
+        create(target, run)
+
+    def running() -> int:
+        return sum(run["state"] == "running" for run in target.json("ps"))
+
+    until(running, "they run", lambda count: count == 2 * GPUS, timeout_s=120)
     with drained(target.cluster, sorted(target.cluster.nodes)[0]):
         pass
     assert successes(target, names) == names
