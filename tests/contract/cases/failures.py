@@ -48,7 +48,7 @@ def _ended(api: Api) -> Any:
     return [pick(job, "status.failed"), found]
 
 
-def defaults(api: Api) -> Any:
+def policy_defaults(api: Api) -> Any:
     """A condition is meant to be True, and only pods that have failed are replaced."""
     spec = _job(api, "exit 0", _DISRUPTED, suspend=True)["spec"]
     return pick(spec, "podFailurePolicy", "podReplacementPolicy", "backoffLimit")
