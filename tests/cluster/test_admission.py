@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from gpuyard.tenancy.policies.tenants import tenant_policies
+from gpuyard.tenancy.policies.void import void_policy
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
 from tests.waiting import until
@@ -470,3 +471,96 @@ def test_the_api_server_itself_keeps_claims_from_devices_of_others(cluster: Clus
         claim |= {"metadata": {"name": "a"}, "spec": spec if kind == "ResourceClaim" else {"spec": spec}}
         with pytest.raises(ClusterError, match="admin-access"):
             cluster.kubectl("create", f"-n={tenant.name}", "--dry-run=server", "-f", "-", stdin=claim)
+
+
+@pytest.fixture(scope="module")
+def void(cluster: Cluster, tenant: Tenant) -> Iterator[Tenant]:
+    """The tenant, whose containers without GPUs are given the variable as well."""
+    if "mutatingadmissionpolicies" not in cluster.kubectl(
+        "get", "--raw=/apis/admissionregistration.k8s.io/v1"
+    ):
+        pytest.skip("MutatingAdmissionPolicy is there from Kubernetes 1.36 on")
+    policy, binding = void_policy()
+    for manifest in (policy, binding):
+        manifest["metadata"] = {"name": f"void-{tenant.suffix}"}
+    binding["spec"]["policyName"] = f"void-{tenant.suffix}"
+    made = {"apiVersion": "v1", "kind": "List", "items": [policy, binding]}
+    cluster.kubectl("create", "-f", "-", stdin=made)
+    try:
+        until(lambda: variables(tenant, pod("probe", Case())) == {"main": "void"}, "the policy holds")
+        yield tenant
+    finally:
+        cluster.kubectl("delete", "-f", "-", stdin=made)
+        until(lambda: variables(tenant, pod("probe", Case())) == {"main": None}, "it holds no more")
+
+
+def variables(tenant: Tenant, made: dict[str, Any]) -> dict[str, str | None]:
+    """NVIDIA_VISIBLE_DEVICES of each container of a pod, as the API server would take it."""
+    command = ("create", f"-n={tenant.name}", "--dry-run=server", "-o=json", "-f", "-")
+    return variables_of(json.loads(tenant.cluster.kubectl(*command, stdin=made)))
+
+
+def variables_of(there: dict[str, Any]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for kind in ("containers", "initContainers", "ephemeralContainers"):
+        for container in there["spec"].get(kind, ()):
+            env = {entry["name"]: entry.get("value") for entry in container.get("env", ())}
+            found[container["name"]] = env.get("NVIDIA_VISIBLE_DEVICES")
+    return found
+
+
+def test_containers_without_gpus_are_given_the_variable(void: Tenant) -> None:
+    made = pod("many", Case(), "sidecar")
+    made["spec"]["containers"] = [
+        {"name": name, "image": "busybox:1", **container}
+        for name, container in {
+            "plain": {},
+            "from": ENV_FROM,
+            "others": env("A", value="b"),
+            "twice": {"env": [{"name": "A", "value": "b"}, {"name": "A", "value": "c"}]},
+            "said": VOID,
+            "card": limits("nvidia.com/hostdev"),
+            "none": limits("nvidia.com/gpu", 0),
+            "gpu": GPU,
+            "shared": limits("nvidia.com/gpu.shared"),
+            "another-plugin": limits("nvidia.com/a100-gpu"),
+            "mig": limits("nvidia.com/mig-1g.10gb") | ENV_FROM,
+        }.items()
+    ]
+    given = dict.fromkeys(("plain", "from", "others", "twice", "said", "card", "none", "first"), "void")
+    kept = dict.fromkeys(("gpu", "shared", "another-plugin", "mig"))
+    assert variables(void, made) == given | kept
+
+
+def test_what_was_said_is_not_overwritten(void: Tenant) -> None:
+    for said in (ALL, env("NVIDIA_VISIBLE_DEVICES", **SECRET)):
+        assert PAST in void.refusal(Case("", said))
+
+
+def test_a_runtime_class_needs_no_word_then(void: Tenant) -> None:
+    assert variables(void, pod("of-a-class", Case("", {}, NVIDIA), "init")) == {
+        "main": "void",
+        "first": "void",
+    }
+
+
+def test_containers_that_are_added_are_given_it_too(cluster: Cluster, void: Tenant) -> None:
+    cluster.kubectl("create", f"-n={void.name}", "-f", "-", stdin=pod("grows", Case("", GPU, NVIDIA)))
+    for name in ("first", "second"):
+        debug = (
+            "debug",
+            f"-n={void.name}",
+            "grows",
+            "--image=busybox:1",
+            f"--container={name}",
+            "--",
+            "true",
+        )
+        cluster.kubectl(*debug)
+    there = json.loads(cluster.kubectl("get", f"-n={void.name}", "pod/grows", "-o=json"))
+    assert variables_of(there) == {"main": None, "first": "void", "second": "void"}
+
+
+def test_other_namespaces_are_given_nothing(cluster: Cluster, namespace: str, void: Tenant) -> None:
+    elsewhere = Tenant(cluster, namespace, void.suffix)
+    assert variables(elsewhere, pod("probe", Case())) == {"main": None}

@@ -30,6 +30,7 @@ VALUES = {
         {
             "driverAccess": "privileged",
             "policy": True,
+            "void": True,
             "namespace": "gpus",
             "nodeSelector": {"gpu": "yes"},
         },
@@ -38,6 +39,7 @@ VALUES = {
             namespace="gpus",
             driver_access=DriverAccess.PRIVILEGED,
             policy=True,
+            void=True,
             node_selector={"kubernetes.io/os": "linux", "gpu": "yes"},
         ),
     ),
@@ -51,8 +53,8 @@ COMPONENTS = {
     ),
     "old": (("before-1.30",), InstallOptions(IMAGE, confine=False)),
     "privileged": (
-        ("privileged", "taint", "policy"),
-        InstallOptions(IMAGE, driver_access=DriverAccess.PRIVILEGED, taint=True, policy=True),
+        ("privileged", "taint", "policy", "void"),
+        InstallOptions(IMAGE, driver_access=DriverAccess.PRIVILEGED, taint=True, policy=True, void=True),
     ),
 }
 

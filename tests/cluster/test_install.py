@@ -141,6 +141,17 @@ def test_what_is_there_is_what_a_dry_run_prints(gpuyard: Gpuyard, installed: str
     assert len(printed) == len([key for key in there if not key.startswith("Pod ")])
 
 
+def test_the_word_for_containers_without_gpus_comes_and_goes(gpuyard: Gpuyard, installed: str) -> None:
+    served = gpuyard.cluster.kubectl("get", "--raw=/apis/admissionregistration.k8s.io/v1")
+    if "mutatingadmissionpolicies" not in served:
+        pytest.skip("MutatingAdmissionPolicy is there from Kubernetes 1.36 on")
+    said = gpuyard.ok("install", f"--image={installed}", *OPTIONS, "--void")
+    assert "MutatingAdmissionPolicy gpuyard-tenants-void created" in said
+    assert gpuyard.json("status")["missing"] == []
+    said = gpuyard.ok("install", f"--image={installed}", *OPTIONS)
+    assert "MutatingAdmissionPolicy gpuyard-tenants-void deleted" in said
+
+
 def test_installing_again_changes_nothing(gpuyard: Gpuyard, installed: str) -> None:
     def versions() -> dict[str, str]:
         return {key: item["metadata"]["resourceVersion"] for key, item in objects(gpuyard.cluster).items()}

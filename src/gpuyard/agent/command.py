@@ -7,7 +7,9 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from gpuyard import errors
@@ -17,6 +19,7 @@ from gpuyard.agent.service import run_agent
 from gpuyard.agent.stdin import on_stdin_closed
 from gpuyard.devices.follow import follow
 from gpuyard.devices.simulated import parse_simulation
+from gpuyard.gpus.exposure import Exposure
 
 #: Told to end by these. They wait from the very first line on until there is somebody to take them: see
 #: `__main__`.
@@ -48,6 +51,7 @@ async def _run(options: argparse.Namespace) -> None:
             sockets,
             cdi=cdi,
             marks_file=options.marks_file,
+            find_exposure=_exposure_in(options.host_root),
             on_ready=options.ready_file.touch if options.ready_file else lambda: None,
         )
     except ExceptionGroup as group:
@@ -59,6 +63,15 @@ async def _run(options: argparse.Namespace) -> None:
         if cdi and options.remove_cdi_on_exit and not sockets.is_survived():
             cdi.remove()
         await inventories.aclose()
+
+
+def _exposure_in(host_root: Path | None) -> Callable[[], Exposure]:
+    if host_root is None:
+        return Exposure
+    # Others start without reading it.
+    from gpuyard.agent.exposure import find_exposure
+
+    return partial(find_exposure, host_root)
 
 
 def main() -> int:
@@ -77,6 +90,7 @@ def main() -> int:
     parser.add_argument("--cdi-dir", type=Path, help="write a CDI spec of the GPUs into this folder")
     parser.add_argument("--remove-cdi-on-exit", action="store_true", help="take that spec away at the end")
     parser.add_argument("--marks-file", type=Path, help="write here what the node is marked with")
+    parser.add_argument("--host-root", type=Path, help="where the node's own files are, if they can be seen")
     parser.add_argument("--ready-file", type=Path, help="make this file once the kubelet knows the GPUs")
     parser.add_argument("--node", help="its name: its simulated GPUs are its own")
     parser.add_argument("--exit-with-stdin", action="store_true", help="exit when standard input ends")

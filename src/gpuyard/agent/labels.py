@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from gpuyard.agent.marks_file import NodeMarks
 from gpuyard.devices.inventory import Device, Inventory
 from gpuyard.gpus.cdi import CdiFault, format_cdi_faults
+from gpuyard.gpus.exposure import Exposure
 from gpuyard.gpus.faults import GpuFault, format_faults
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import (
     ANNOTATION_CDI,
+    ANNOTATION_GPU_EXPOSURE,
     ANNOTATION_GPU_HEALTH,
     ANNOTATION_NO_GPUS,
     LABEL_GPU_COUNT,
@@ -38,7 +40,9 @@ _FAMILIES = (
 )
 
 
-def node_marks(inventory: Inventory, cdi_faults: Sequence[CdiFault] = ()) -> NodeMarks:
+def node_marks(
+    inventory: Inventory, cdi_faults: Sequence[CdiFault] = (), exposure: Exposure | None = None
+) -> NodeMarks:
     """Everything that is to be written on the node."""
     return NodeMarks(
         node_labels(inventory),
@@ -46,6 +50,7 @@ def node_marks(inventory: Inventory, cdi_faults: Sequence[CdiFault] = ()) -> Nod
             ANNOTATION_NO_GPUS: "" if inventory.devices else inventory.detail,
             ANNOTATION_GPU_HEALTH: format_faults(map(_fault, inventory.unhealthy)),
             ANNOTATION_CDI: format_cdi_faults(cdi_faults),
+            ANNOTATION_GPU_EXPOSURE: str(exposure or ""),
         },
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from itertools import count
 from pathlib import Path
 
 from gpuyard import errors
@@ -18,18 +19,25 @@ from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.devices.inventory import Inventory
+from gpuyard.gpus.exposure import Exposure
 
 _LOG = logging.getLogger(__name__)
 
 #: What something else did to our files is mended within twice that.
 _LOOK_S = 0.5
+#: Of so many looks one is at what the node's runtime is told, too: administrators change that.
+_LOOKS_PER_EXPOSURE = 120
 
 
 class _NodeFiles:
     """The marks and the CDI spec of the last inventory."""
 
     def __init__(
-        self, cdi: CdiFile | None, marks_file: Path | None, is_superseded: Callable[[], bool]
+        self,
+        cdi: CdiFile | None,
+        marks_file: Path | None,
+        find_exposure: Callable[[], Exposure],
+        is_superseded: Callable[[], bool],
     ) -> None:
         #: Why the CDI spec isn't that of the last inventory; empty when it is.
         self.cdi_fault = ""
@@ -37,6 +45,8 @@ class _NodeFiles:
         self._marks_file = marks_file
         #: Whether the files are another agent's now.
         self._is_superseded = is_superseded
+        self._find_exposure = find_exposure
+        self._exposure = Exposure()
         self._marks: NodeMarks | None = None
         self._inventory: Inventory | None = None
         self._published: Inventory | None = None
@@ -45,6 +55,7 @@ class _NodeFiles:
     def write(self, inventory: Inventory) -> None:
         """Writes both; what fails is left to `keep`."""
         self._inventory = inventory
+        self._exposure = self._find_exposure()
         self._bring_up_to_date()
 
     async def keep(self) -> None:
@@ -53,8 +64,10 @@ class _NodeFiles:
         Raises:
             CdiFolderGone: this process can't write the spec any more.
         """
-        while True:
+        for look in count(1):
             await asyncio.sleep(_LOOK_S)
+            if look % _LOOKS_PER_EXPOSURE == 0:
+                self._exposure = self._find_exposure()
             self._bring_up_to_date()
 
     def _bring_up_to_date(self) -> None:
@@ -77,7 +90,7 @@ class _NodeFiles:
                 cdi_fault = error.message
         self.cdi_fault = cdi_fault
         cdi_faults = self._cdi.faults() if self._cdi is not None else ()
-        marks = node_marks(inventory, cdi_faults)
+        marks = node_marks(inventory, cdi_faults, self._exposure)
         if self._marks_file is not None and (marks != self._marks or not self._marks_file.exists()):
             try:
                 write_marks(self._marks_file, marks)
@@ -97,6 +110,7 @@ async def run_agent(
     *,
     cdi: CdiFile | None = None,
     marks_file: Path | None = None,
+    find_exposure: Callable[[], Exposure] = Exposure,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves each inventory as it comes, until cancelled; serves nothing until there is a first GPU.
@@ -107,12 +121,13 @@ async def run_agent(
         sockets: of this process, in that folder.
         cdi: the spec that container runtimes read; None for none.
         marks_file: where the follower reads what to write on the node, see `labelling`; None to write none.
+        find_exposure: says whether images can choose GPUs on this node, as far as its files tell.
         on_ready: called once the kubelet knows the GPUs, and when there are none.
 
     Raises:
         CdiFolderGone: only a process that starts anew can write the spec.
     """
-    files = _NodeFiles(cdi, marks_file, sockets.is_superseded)
+    files = _NodeFiles(cdi, marks_file, find_exposure, sockets.is_superseded)
     plugin: Plugin | None = None
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(files.keep(), name="files")

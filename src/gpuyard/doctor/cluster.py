@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from gpuyard import __version__, errors
 from gpuyard.client.connection.credentials import masked
 from gpuyard.client.server_version import OLDEST, TOO_OLD_REMEDY, too_old, version_text
-from gpuyard.doctor import permissions, quota, registry
+from gpuyard.doctor import permissions, quota, registry, tenants
 from gpuyard.doctor.check import Check, Report, broken, ok, skipped, unseen, warning
 from gpuyard.doctor.cluster_facts import ClusterFacts
 from gpuyard.doctor.gpu_nodes import GpuNodes
@@ -208,6 +208,7 @@ _CHECKS: dict[str, Callable[[ClusterFacts], Check]] = {
     "driver": _of_nodes(GpuNodes.drivers, "driver"),
     "toolkit": _of_nodes(GpuNodes.toolkit, "toolkit"),
     "cdi": _of_nodes(GpuNodes.cdi, "cdi"),
+    "tenants": tenants.judge,
     "registry": lambda facts: registry.judge(facts.registry),
     "storage": _storage,
     "quota": _quota,

@@ -24,6 +24,7 @@ from gpuyard.kube.objects import (
     LIMIT_RANGES,
     NAMESPACES,
     NODES,
+    PERSISTENT_VOLUMES,
     PODS,
     RESOURCE_QUOTAS,
     SELF_REVIEWS,
@@ -33,7 +34,7 @@ from gpuyard.kube.objects import (
     key_of,
     labels_of,
 )
-from gpuyard.kube.wellknown import LABEL_PART_OF
+from gpuyard.kube.wellknown import LABEL_PART_OF, LABEL_TENANT
 from gpuyard.tenancy.access import Action
 from gpuyard.tenancy.install import KINDS
 from gpuyard.tenancy.names import AGENT, PART_OF, SELECTOR
@@ -56,6 +57,7 @@ class ClusterFacts:
         allowed: of each action that commands need, whether the user may.
         installed: of each kind of an install, the objects that are there.
         warnings: events of that type where the agents are, if one of these isn't ready.
+        tenants: the namespaces that carry the tenant label.
     """
 
     context: str
@@ -71,6 +73,8 @@ class ClusterFacts:
     pods: Items = _NOT_ASKED
     warnings: Items = ()
     storage_classes: Items = _NOT_ASKED
+    tenants: Items = _NOT_ASKED
+    persistent_volumes: Items = _NOT_ASKED
     quotas: Items = _NOT_ASKED
     limit_ranges: Items = _NOT_ASKED
 
@@ -130,9 +134,11 @@ async def _look(api: RestApi, known: ClusterFacts, asker: _Asker) -> ClusterFact
         tenant = group.create_task(
             asker.ask("namespace", lambda: api.get(NAMESPACES, namespace)), name="namespace"
         )
-        nodes, pods, classes = (
-            group.create_task(asker.items(kind), name=kind.plural) for kind in (NODES, PODS, STORAGE_CLASSES)
+        nodes, pods, classes, volumes = (
+            group.create_task(asker.items(kind), name=kind.plural)
+            for kind in (NODES, PODS, STORAGE_CLASSES, PERSISTENT_VOLUMES)
         )
+        tenants = group.create_task(asker.items(NAMESPACES, selector=LABEL_TENANT), name="tenants")
         quotas, ranges = (
             group.create_task(asker.items(kind, namespace), name=kind.plural)
             for kind in (RESOURCE_QUOTAS, LIMIT_RANGES)
@@ -154,6 +160,8 @@ async def _look(api: RestApi, known: ClusterFacts, asker: _Asker) -> ClusterFact
         nodes=nodes.result(),
         pods=listed,
         storage_classes=classes.result(),
+        tenants=tenants.result(),
+        persistent_volumes=volumes.result(),
         quotas=quotas.result(),
         limit_ranges=ranges.result(),
     )

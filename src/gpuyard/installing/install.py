@@ -33,6 +33,7 @@ from gpuyard.tenancy.install import KINDS, install, resource_of, title
 from gpuyard.tenancy.names import AGENT, LABELS, SELECTOR
 from gpuyard.tenancy.options import ADMISSION_SINCE, TOLERATE_ALL, DriverAccess, InstallOptions
 
+_VOID_SINCE = (1, 36)
 _LOOK_S = 0.5
 #: Longer than a kubelet takes to tell that a plugin is gone: it writes its node's status every 10 s.
 _GONE_S = 15.0
@@ -50,6 +51,7 @@ def install_options(
     tolerate_all: bool,
     taint: bool,
     policy: bool,
+    void: bool,
 ) -> InstallOptions:
     """What the command line says.
 
@@ -66,6 +68,7 @@ def install_options(
         taint=taint,
         policy=policy,
         tolerations=(TOLERATE_ALL,) if tolerate_all else tuple(map(_toleration, toleration)),
+        void=void,
     )
     if namespace:
         if not is_label(namespace):
@@ -123,6 +126,12 @@ async def check_cluster(
             f"this cluster is Kubernetes {version_text(version)}, and --policy needs "
             f"{version_text(ADMISSION_SINCE)}: there is no ValidatingAdmissionPolicy before",
             remedy="install without --policy, and keep tenants' pods in check by other means",
+        )
+    if options.void and version < _VOID_SINCE:
+        raise errors.UsageError(
+            f"this cluster is Kubernetes {version_text(version)}, and --void needs "
+            f"{version_text(_VOID_SINCE)}: there is no MutatingAdmissionPolicy before",
+            remedy="install without --void, and keep NVIDIA's runtime from being the default one on nodes",
         )
     await _check_namespaces(api, options.namespace)
     if not force:

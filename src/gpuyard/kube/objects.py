@@ -148,3 +148,17 @@ ADMISSION_BINDINGS = Resource(
     "validatingadmissionpolicybindings",
     namespaced=False,
 )
+MUTATION_POLICIES = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "MutatingAdmissionPolicy",
+    "mutatingadmissionpolicies",
+    namespaced=False,
+)
+MUTATION_BINDINGS = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "MutatingAdmissionPolicyBinding",
+    "mutatingadmissionpolicybindings",
+    namespaced=False,
+)

@@ -65,6 +65,8 @@ ANNOTATION_NO_GPUS = "gpuyard.io/no-gpus"
 ANNOTATION_GPU_HEALTH = "gpuyard.io/gpu-health"
 #: On nodes whose CDI spec isn't what the agent wrote, or isn't the only one, see `gpus.cdi`.
 ANNOTATION_CDI = "gpuyard.io/cdi"
+#: On nodes whose agent sees their files: whether images can choose GPUs there, see `gpus.exposure`.
+ANNOTATION_GPU_EXPOSURE = "gpuyard.io/gpu-exposure"
 #: On nodes of a yard: "podman 4.3.1", or "none: " and why images can't run there.
 ANNOTATION_CONTAINERS = "gpuyard.io/containers"
 

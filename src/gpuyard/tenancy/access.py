@@ -44,6 +44,7 @@ class Action:
 _CLUSTER_WIDE = frozenset(
     {"nodes", "namespaces", "priorityclasses", "storageclasses", "clusterroles", "clusterrolebindings"}
     | {"runtimeclasses", "validatingadmissionpolicies", "validatingadmissionpolicybindings"}
+    | {"mutatingadmissionpolicies", "mutatingadmissionpolicybindings", "persistentvolumes"}
 )
 
 

@@ -25,6 +25,7 @@ COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     "privileged": {"driver_access": DriverAccess.PRIVILEGED},
     "taint": {"taint": True},
     "policy": {"policy": True},
+    "void": {"void": True},
     "before-1.30": {"confine": False},
     "tolerate-all": {"tolerations": (TOLERATE_ALL,)},
 }
@@ -73,6 +74,8 @@ tolerations: []
 taint: false
 # Check tenants' pods at admission; needs Kubernetes 1.30.
 policy: false
+# Give tenants' containers without GPUs NVIDIA_VISIBLE_DEVICES=void; needs Kubernetes 1.36.
+void: false
 """
 
 

@@ -117,6 +117,7 @@ def _plugin() -> dict[str, Any]:
             "--node=$(NODE_NAME)",
             Only(SIMULATED, f"{_SIMULATE}@simulate@"),
             Only(PRIVILEGED, f"--driver-root={_DRIVER_ROOT}"),
+            Only(PRIVILEGED, f"--host-root={_DRIVER_ROOT}"),
         ],
         "env": [
             *_env(),

@@ -10,6 +10,8 @@ from gpuyard.kube.objects import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
     DAEMON_SETS,
+    MUTATION_BINDINGS,
+    MUTATION_POLICIES,
     NAMESPACES,
     PRIORITY_CLASSES,
     RUNTIME_CLASSES,
@@ -20,9 +22,10 @@ from gpuyard.kube.objects import (
 )
 from gpuyard.tenancy.daemonset import daemon_set
 from gpuyard.tenancy.names import LABELLER, LABELS, PRIORITY_PREFIX, RUNTIME_CLASS
-from gpuyard.tenancy.options import CONFINE, OWN_TOLERATION, POLICY, WITH_RUNTIME_CLASS, InstallOptions
+from gpuyard.tenancy.options import CONFINE, OWN_TOLERATION, POLICY, VOID, WITH_RUNTIME_CLASS, InstallOptions
 from gpuyard.tenancy.policies.labeller import labeller_policy
 from gpuyard.tenancy.policies.tenants import tenant_policies
+from gpuyard.tenancy.policies.void import void_policy
 from gpuyard.tenancy.roles import roles
 from gpuyard.tenancy.template import Only, resolve
 
@@ -31,6 +34,8 @@ KINDS: tuple[Resource, ...] = (
     DAEMON_SETS,
     ADMISSION_BINDINGS,
     ADMISSION_POLICIES,
+    MUTATION_BINDINGS,
+    MUTATION_POLICIES,
     RUNTIME_CLASSES,
     PRIORITY_CLASSES,
     CLUSTER_ROLE_BINDINGS,
@@ -50,6 +55,7 @@ def template() -> list[Any]:
         Only(WITH_RUNTIME_CLASS, _runtime_class()),
         *(Only(CONFINE, manifest) for manifest in labeller_policy()),
         *(Only(POLICY, manifest) for manifest in tenant_policies()),
+        *(Only(VOID, manifest) for manifest in void_policy()),
         daemon_set(),
     ]
 

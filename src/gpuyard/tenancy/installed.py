@@ -11,7 +11,7 @@ from gpuyard.kube.nodes import format_taint
 from gpuyard.kube.objects import DAEMON_SETS, NAMESPACES, RUNTIME_CLASSES, Manifest, Resource, key_of
 from gpuyard.tenancy.daemonset import options_of
 from gpuyard.tenancy.install import install, title
-from gpuyard.tenancy.names import AGENT, TENANTS
+from gpuyard.tenancy.names import AGENT, TENANTS, TENANTS_VOID
 from gpuyard.tenancy.options import TOLERATE_ALL, InstallOptions
 
 #: People add to it on purpose: a secret for pulls, a variable, a toleration.
@@ -44,8 +44,8 @@ def install_state(found: Sequence[tuple[Resource, Manifest]], *, confine: bool) 
         return InstallState()
     there = {title({"kind": kind.kind, **item}): item for kind, item in found}
     agent = next((item for kind, item in found if kind == DAEMON_SETS and key_of(item).name == AGENT), None)
-    policy = any(key_of(item).name == TENANTS for _, item in found)
-    options = InstallOptions("", policy=policy, confine=confine)
+    policy, void = (any(key_of(item).name == name for _, item in found) for name in (TENANTS, TENANTS_VOID))
+    options = InstallOptions("", policy=policy, void=void, confine=confine)
     names = [key_of(item).name for kind, item in found if kind == NAMESPACES]
     if agent:
         options = replace(options_of(agent, options), namespace=key_of(agent).namespace)
@@ -80,6 +80,7 @@ def install_command(options: InstallOptions, context: str) -> str:
         words += ["--tolerate-all"] if everything else ["--toleration", format_taint(toleration).rstrip(":")]
     words += ["--taint"] if options.taint else []
     words += ["--policy"] if options.policy else []
+    words += ["--void"] if options.void else []
     return shlex.join(words)
 
 

@@ -15,6 +15,7 @@ LABELLER = "gpuyard-labeller"
 TENANTS = "gpuyard-tenants"
 TENANTS_RUNTIMES = "gpuyard-tenants-runtimes"
 TENANTS_PRIORITIES = "gpuyard-tenants-priorities"
+TENANTS_VOID = "gpuyard-tenants-void"
 RUNTIME_CLASS = "gpuyard-nvidia"
 PLUGIN_CONTAINER, LABELLER_CONTAINER = "plugin", "labeller"
 #: Of the PriorityClasses: runs may leave it out.

@@ -12,6 +12,7 @@ from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.objects import annotations_of, labels_of
 from gpuyard.kube.wellknown import (
     ANNOTATION_CDI,
+    ANNOTATION_GPU_EXPOSURE,
     ANNOTATION_GPU_HEALTH,
     ANNOTATION_LABELS_SET,
     ANNOTATION_NO_GPUS,
@@ -48,7 +49,7 @@ GPU_LABELS = (
 TAINT = {"key": GPU_RESOURCE, "value": "present", "effect": "NoSchedule"}
 
 #: Annotations that say what is wrong with a node's GPUs.
-REPORTS = (ANNOTATION_NO_GPUS, ANNOTATION_GPU_HEALTH, ANNOTATION_CDI)
+REPORTS = (ANNOTATION_NO_GPUS, ANNOTATION_GPU_HEALTH, ANNOTATION_CDI, ANNOTATION_GPU_EXPOSURE)
 
 
 def is_marked(node: Mapping[str, Any]) -> bool:

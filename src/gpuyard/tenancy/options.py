@@ -41,6 +41,8 @@ class InstallOptions:
         taint: whether nodes with GPUs keep pods without a GPU request away.
         policy: whether tenants' pods are checked at admission. It needs ADMISSION_SINCE.
         confine: whether admission keeps each labeller to its node. It needs the same.
+        void: whether tenants' containers without GPUs are given NVIDIA_VISIBLE_DEVICES=void. It needs
+            Kubernetes 1.36.
         node_selector: labels of the nodes that get an agent.
         tolerations: of the agents besides that of gpuyard's own taint, as Kubernetes writes them.
     """
@@ -52,6 +54,7 @@ class InstallOptions:
     taint: bool = False
     policy: bool = False
     confine: bool = True
+    void: bool = False
     node_selector: Mapping[str, str] = field(default_factory=lambda: dict(_LINUX))
     tolerations: Sequence[Mapping[str, str]] = ()
 
@@ -82,3 +85,4 @@ CONFINE = Condition[InstallOptions](
     lambda options: options.confine,
     'semverCompare ">={}.{}.0-0" .Capabilities.KubeVersion.Version'.format(*ADMISSION_SINCE),
 )
+VOID = Condition[InstallOptions](lambda options: options.void, ".Values.void")

@@ -93,7 +93,10 @@ def _operator() -> list[dict[str, Any]]:
         _rule([_RBAC], ["clusterroles", "clusterrolebindings"], _READ),
         _rule(
             ["admissionregistration.k8s.io"],
-            ["validatingadmissionpolicies", "validatingadmissionpolicybindings"],
+            [
+                *("validatingadmissionpolicies", "validatingadmissionpolicybindings"),
+                *("mutatingadmissionpolicies", "mutatingadmissionpolicybindings"),
+            ],
             _READ,
         ),
     ]

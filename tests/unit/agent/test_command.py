@@ -126,6 +126,17 @@ async def test_without_gpus_it_says_why(agent: Agent, tmp_path: Path) -> None:
     assert (marks.labels, str(tmp_path) in marks.annotations["gpuyard.io/no-gpus"]) == ({}, True)
 
 
+async def test_says_what_images_can_do_on_the_node_whose_files_it_sees(agent: Agent, tmp_path: Path) -> None:
+    file, host = tmp_path / "marks.json", tmp_path / "host"
+    (host / "etc/nvidia-container-runtime").mkdir(parents=True)
+    (host / "etc/nvidia-container-runtime/config.toml").write_text("")
+    process = await agent("--simulate=H100:4", f"--marks-file={file}", f"--host-root={host}")
+    await said(process, "serving")
+    marks = read_marks(file)
+    assert marks is not None
+    assert marks.annotations["gpuyard.io/gpu-exposure"] == "variable=yes"
+
+
 async def test_writes_the_cdi_spec_before_it_serves(agent: Agent, tmp_path: Path) -> None:
     process = await agent("--simulate", "H100:8", "--cdi-dir", str(tmp_path / "cdi"))
     await said(process, "serving")

@@ -15,6 +15,7 @@ import grpc
 import pytest
 
 from gpuyard._proto import device_plugin_pb2 as pb
+from gpuyard.agent import service
 from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.marks_file import NodeMarks, read_marks
 from gpuyard.agent.plugin.sockets import OwnSockets
@@ -22,6 +23,7 @@ from gpuyard.agent.service import run_agent
 from gpuyard.devices.inventory import Absence, Backend, Health, Inventory
 from gpuyard.devices.simulated import parse_simulation, simulate
 from gpuyard.gpus.cdi import SPEC_FILE, node_cdi_faults
+from gpuyard.gpus.exposure import Exposure
 from tests.unit.agent.plugin.conftest import Kubelet
 from tests.waiting import until_async
 
@@ -43,6 +45,7 @@ async def agent(
     *,
     cdi_dir: Path | None = None,
     marks_file: Path | None = None,
+    find_exposure: Callable[[], Exposure] = Exposure,
     on_ready: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Kubelet]:
     kubelet = Kubelet(folder / "plugins")
@@ -54,7 +57,15 @@ async def agent(
 
     cdi = CdiFile(cdi_dir, lambda: datetime.now(UTC)) if cdi_dir else None
     sockets = OwnSockets(kubelet.folder)
-    work = run_agent(follow(), kubelet.folder, sockets, cdi=cdi, marks_file=marks_file, on_ready=on_ready)
+    work = run_agent(
+        follow(),
+        kubelet.folder,
+        sockets,
+        cdi=cdi,
+        marks_file=marks_file,
+        find_exposure=find_exposure,
+        on_ready=on_ready,
+    )
     task = asyncio.create_task(work, name="agent")
     try:
         yield kubelet
@@ -157,3 +168,21 @@ async def test_is_ready_once_the_kubelet_knows_it_and_where_there_is_nothing_to_
     async with agent(folder, inventories, on_ready=ready.set):
         inventories.put_nowait(Inventory(Backend.NONE, absence=Absence.NO_DRIVER))
         await asyncio.wait_for(ready.wait(), 60)
+
+
+async def test_what_the_nodes_runtime_is_told_is_looked_at_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_LOOKS_PER_EXPOSURE", 1)
+    file, inventories = folder / "marks.json", asyncio.Queue[Inventory]()
+    told = [Exposure(default_runtime=True)]
+
+    def said() -> str:
+        marks = read_marks(file)
+        return marks.annotations["gpuyard.io/gpu-exposure"] if marks else ""
+
+    inventories.put_nowait(INVENTORY)
+    async with agent(folder, inventories, marks_file=file, find_exposure=lambda: told[-1]):
+        await until_async(lambda: said() == "default-runtime=yes", "it is written")
+        told.append(Exposure(default_runtime=False))
+        await until_async(lambda: said() == "default-runtime=no", "it is written again")

@@ -25,7 +25,7 @@ from gpuyard.tenancy.options import InstallOptions
 FILE = Path("/home/ann/.kube/config")
 ORDER = [
     "kubeconfig", "api", "credentials", "namespace", "permissions", "install", "agents", "plugins", "gpus",
-    "driver", "toolkit", "cdi", "registry", "storage", "quota",
+    "driver", "toolkit", "cdi", "tenants", "registry", "storage", "quota",
 ]  # fmt: skip
 
 
@@ -106,6 +106,8 @@ def well(**changes: Any) -> ClusterFacts:
                 }
             }
         ],
+        tenants=[],
+        persistent_volumes=[],
         quotas=[],
         limit_ranges=[],
     )
@@ -132,6 +134,7 @@ def test_a_cluster_without_a_fault() -> None:
     assert [check.name for check in report.checks] == ORDER
     outcomes = {check.name: check.outcome for check in report.checks}
     assert outcomes.pop("toolkit") is CheckState.SKIPPED
+    assert outcomes.pop("tenants") is CheckState.SKIPPED
     assert set(outcomes.values()) == {CheckState.OK}, report
     assert report.first_broken is None
     assert check(report, "gpus").message == "8 on 1 node: H100 (simulated)"

@@ -24,6 +24,7 @@ def options(**changes: Any) -> InstallOptions:
         "tolerate_all": False,
         "taint": False,
         "policy": False,
+        "void": False,
     }
     return install_options(IMAGE, **(given | changes))
 
@@ -123,6 +124,12 @@ async def test_the_policy_needs_a_newer_one() -> None:
 async def test_labellers_are_confined_where_the_cluster_can() -> None:
     assert not (await Cluster(major="1", minor="29").check(options())).confine
     assert (await Cluster(major="1", minor="30").check(options())).confine
+
+
+async def test_the_word_for_containers_without_gpus_needs_a_newer_one() -> None:
+    with pytest.raises(errors.UsageError, match=r"1\.35, and --void needs 1\.36"):
+        await Cluster(major="1", minor="35").check(options(void=True))
+    await Cluster(major="1", minor="36").check(options(void=True))
 
 
 async def test_namespaces_of_others_are_left_alone() -> None:

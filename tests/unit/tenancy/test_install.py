@@ -12,7 +12,7 @@ IMAGE = "registry.example.com/gpuyard/agent:v1"
 SIMULATED = InstallOptions(IMAGE, simulate="H100:8")
 REAL = InstallOptions(IMAGE)
 PRIVILEGED = InstallOptions(IMAGE, driver_access=DriverAccess.PRIVILEGED)
-EVERYTHING = InstallOptions(IMAGE, namespace="gpus", taint=True, policy=True)
+EVERYTHING = InstallOptions(IMAGE, namespace="gpus", taint=True, policy=True, void=True)
 ALL = [SIMULATED, REAL, PRIVILEGED, EVERYTHING]
 
 
@@ -65,7 +65,8 @@ def test_the_plugin_is_root_without_rights(options: InstallOptions) -> None:
 
 def test_privileged_is_chosen() -> None:
     assert container(PRIVILEGED, "plugin")["securityContext"]["privileged"] is True
-    assert "--driver-root=/driver-root" in container(PRIVILEGED, "plugin")["args"]
+    arguments = container(PRIVILEGED, "plugin")["args"]
+    assert "--driver-root=/driver-root" in arguments and "--host-root=/driver-root" in arguments
     assert env(PRIVILEGED)["NVIDIA_VISIBLE_DEVICES"] == "void"
     assert "runtimeClassName" not in pod(PRIVILEGED)
     assert "privileged" not in container(PRIVILEGED, "labeller")["securityContext"]
@@ -111,6 +112,11 @@ def test_taint_and_policy_are_options() -> None:
     tenants = {"gpuyard-tenants", "gpuyard-tenants-runtimes", "gpuyard-tenants-priorities"}
     assert policies(EVERYTHING).keys() == {"gpuyard-labeller", *tenants}
     assert policies(REAL).keys() == {"gpuyard-labeller"}
+    mutating = [m for m in install(EVERYTHING) if m["kind"].startswith("Mutating")]
+    assert [(m["kind"], key_of(m).name) for m in mutating] == [
+        ("MutatingAdmissionPolicy", "gpuyard-tenants-void"),
+        ("MutatingAdmissionPolicyBinding", "gpuyard-tenants-void"),
+    ]
 
 
 def policies(options: InstallOptions) -> dict[str, Any]:

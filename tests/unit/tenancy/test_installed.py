@@ -22,6 +22,7 @@ EVERYTHING = InstallOptions(
     driver_access=DriverAccess.PRIVILEGED,
     taint=True,
     policy=True,
+    void=True,
     node_selector={"kubernetes.io/os": "linux", "gpu": "yes"},
     tolerations=(
         {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"},
@@ -142,6 +143,6 @@ def test_the_command_that_is_named_installs_the_same(options: InstallOptions) ->
     with Context(command) as context:
         command.parse_args(context, words[4:])
         given = context.params
-    names = ("image", "namespace", "simulate", "driver_access", "node_selector", "taint", "policy")
+    names = ("image", "namespace", "simulate", "driver_access", "node_selector", "taint", "policy", "void")
     more = ("toleration", "tolerate_all")
     assert install_options(**{name: given[name] for name in (*names, *more)}) == options

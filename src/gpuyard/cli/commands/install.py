@@ -64,6 +64,11 @@ changes nothing.
 @click.option("--tolerate-all", is_flag=True, help="Also nodes with any taint.")
 @click.option("--taint", is_flag=True, help="Keep pods without a GPU request off nodes with GPUs.")
 @click.option("--policy", is_flag=True, help="Check tenants' pods at admission (Kubernetes 1.30 or later).")
+@click.option(
+    "--void",
+    is_flag=True,
+    help="Give tenants' containers without GPUs NVIDIA_VISIBLE_DEVICES=void (Kubernetes 1.36 or later).",
+)
 @click.option("--force", is_flag=True, help="Also where another device plugin seems to serve the GPUs.")
 @click.option("--no-wait", is_flag=True, help="Return once sent, not once the agents run.")
 @click.option(

@@ -1,4 +1,4 @@
-"""A ValidatingAdmissionPolicy with its binding.
+"""An admission policy with its binding.
 
 Source: https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/ (GA in
 Kubernetes 1.30).
@@ -7,6 +7,7 @@ Kubernetes 1.30).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import Any
 
 from gpuyard.tenancy.names import LABELS
@@ -14,23 +15,34 @@ from gpuyard.tenancy.names import LABELS
 _API = "admissionregistration.k8s.io/v1"
 
 
-def admission_policy(name: str, spec: dict[str, Any], match: dict[str, Any]) -> list[dict[str, Any]]:
-    """A policy and its binding, which denies.
+class Policy(StrEnum):
+    """What a policy does with requests: refuses some, or changes them."""
+
+    VALIDATING = "ValidatingAdmissionPolicy"
+    MUTATING = "MutatingAdmissionPolicy"
+
+
+def admission_policy(
+    name: str, spec: dict[str, Any], match: dict[str, Any], kind: Policy = Policy.VALIDATING
+) -> list[dict[str, Any]]:
+    """A policy and its binding.
 
     Args:
         name: of both.
         spec: the policy's.
         match: what the binding's spec says besides: of which requests (`matchResources`) and objects
             (`paramRef`) the policy holds; empty for all.
+        kind: of policy.
     """
     metadata = {"name": name, "labels": dict(LABELS)}
+    actions = {"validationActions": ["Deny"]} if kind is Policy.VALIDATING else {}
     return [
-        {"apiVersion": _API, "kind": "ValidatingAdmissionPolicy", "metadata": metadata, "spec": spec},
+        {"apiVersion": _API, "kind": str(kind), "metadata": metadata, "spec": spec},
         {
             "apiVersion": _API,
-            "kind": "ValidatingAdmissionPolicyBinding",
+            "kind": f"{kind}Binding",
             "metadata": {**metadata, "labels": dict(LABELS)},
-            "spec": {"policyName": name, "validationActions": ["Deny"], **match},
+            "spec": {"policyName": name, **actions, **match},
         },
     ]
 

@@ -45,11 +45,22 @@ _ANNOTATIONS = (
 
 _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 #: They report static pods; a namespace can't be closed to them.
-_NOT_A_KUBELET = (
+NOT_A_KUBELET = (
     '!(request.userInfo.username.startsWith("system:node:")'
     ' && "system:nodes" in request.userInfo.?groups.orValue([]))'
 )
 
+#: What a binding's spec says of the namespaces.
+OF_TENANTS = {
+    "matchResources": {
+        "namespaceSelector": {"matchExpressions": [{"key": LABEL_TENANT, "operator": "Exists"}]}
+    }
+}
+#: What an update of `pods/ephemeralcontainers` adds.
+NEW_EPHEMERAL = (
+    "object.spec.?ephemeralContainers.orValue([]).filter(c,"
+    " !oldObject.spec.?ephemeralContainers.orValue([]).exists(o, o.name == c.name))"
+)
 _SUBRESOURCE = 'request.?subResource.orValue("")'
 #: A pod that was there before its namespace became a tenant's must still be able to change and to go: of an
 #: update only what it adds is looked at.
@@ -59,9 +70,7 @@ _CONTAINERS = {
     "expression": (
         "variables.creates"
         " ? object.spec.containers + object.spec.?initContainers.orValue([])"
-        f' : {_SUBRESOURCE} == "ephemeralcontainers"'
-        " ? object.spec.?ephemeralContainers.orValue([]).filter(c,"
-        " !oldObject.spec.?ephemeralContainers.orValue([]).exists(o, o.name == c.name)) : []"
+        f' : {_SUBRESOURCE} == "ephemeralcontainers" ? {NEW_EPHEMERAL} : []'
     ),
 }
 _BEFORE = {
@@ -164,15 +173,11 @@ def _policy(
                 resource_rule("", ["pods/ephemeralcontainers"], ["UPDATE"]),
             ]
         },
-        "matchConditions": [{"name": "not-a-kubelet", "expression": _NOT_A_KUBELET}],
+        "matchConditions": [{"name": "not-a-kubelet", "expression": NOT_A_KUBELET}],
         "variables": variables,
         "validations": validations,
     }
-    match: dict[str, Any] = {
-        "matchResources": {
-            "namespaceSelector": {"matchExpressions": [{"key": LABEL_TENANT, "operator": "Exists"}]}
-        }
-    }
+    match: dict[str, Any] = dict(OF_TENANTS)
     if each:
         version, kind = each.split()
         spec["paramKind"] = {"apiVersion": version, "kind": kind}
