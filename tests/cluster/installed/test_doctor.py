@@ -52,7 +52,7 @@ def test_a_cluster_without_a_fault(gpuyard: Gpuyard, image: str, team: str) -> N
     assert {n["name"]: n["message"] for n in found["gpus"]["nodes"]} == nodes
     assert {n["message"] for n in found["driver"]["nodes"]} == {"580.95.05 (simulated)"}
     assert found["toolkit"]["outcome"] == "skipped"
-    assert found["cdi"]["message"].startswith("containerd 2.1.5")
+    assert found["cdi"]["message"].startswith("containerd 2.")
     assert found["registry"]["message"] == f"{image} can be read from here"
     assert found["quota"]["message"] == f"{team} has none"
 
