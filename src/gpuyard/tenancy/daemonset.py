@@ -165,9 +165,14 @@ def _labeller() -> dict[str, Any]:
             "--node=$(NODE_NAME)",
             f"--follow={_MARKS_FILE}",
             Only(TAINT, _TAINT),
-            f"--daemon-set=@namespace@/{AGENT}",
+            f"--daemon-set=$(NAMESPACE)/{AGENT}",
         ],
-        "env": [*_env(), {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}],
+        "env": [
+            *_env(),
+            # Not written out: kustomize may have moved the install.
+            {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"},
+        ],
         "securityContext": {
             "runAsUser": _NOBODY,
             "runAsGroup": _NOBODY,

@@ -126,7 +126,7 @@ def command(
     if dry_run:
         _print(install(options), output)
         return
-    options = call_cluster(lambda api: _check(api, options, force), context)
+    options = call_cluster(lambda api: check(api, options, force=force), context)
     if base:
         image = _build(base, image, push, environ)
     else:
@@ -135,7 +135,7 @@ def command(
     call_cluster(lambda api: _send(api, options, None if no_wait else timeout_s), context)
 
 
-async def _check(api: RestApi, options: InstallOptions, force: bool) -> InstallOptions:
+async def check(api: RestApi, options: InstallOptions, *, force: bool) -> InstallOptions:
     """The options as the cluster can have them, after a look at what is there."""
     from gpuyard.cli.output.results import StatusLine
     from gpuyard.installing.install import check_cluster

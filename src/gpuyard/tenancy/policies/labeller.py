@@ -29,7 +29,8 @@ _SPEC = {
 
 def labeller_policy() -> list[dict[str, Any]]:
     """The policy, and its binding."""
-    account = f'request.userInfo.username == "system:serviceaccount:@namespace@:{LABELLER}"'
+    # In whatever namespace: kustomize may have moved the install, and doesn't look into expressions.
+    account = f'request.userInfo.username.matches("^system:serviceaccount:[^:]+:{LABELLER}$")'
     spec = {
         "failurePolicy": "Fail",
         "matchConstraints": {"resourceRules": [resource_rule("", ["nodes"], ["UPDATE"])]},
