@@ -3,6 +3,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -43,7 +44,8 @@ async def test_on_an_old_cluster_it_says_what_a_labellers_token_can_do(
 ) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[1]
-        there = {"major": "1", "minor": minor} if path == "/version" else {"items": []}
+        version = {"major": "1", "minor": minor}
+        there: dict[str, Any] = version if path == "/version" else {"items": []}
         body = json.dumps(there).encode()
         code = 404 if "/namespaces/" in path else 200
         writer.write(
