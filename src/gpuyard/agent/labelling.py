@@ -16,7 +16,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from gpuyard import errors
 from gpuyard.agent.marks_file import NodeMarks, read_marks
@@ -24,15 +26,17 @@ from gpuyard.agent.stdin import on_stdin_closed
 from gpuyard.client.api import KubeApi
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.nodes import daemon_misfit
-from gpuyard.kube.objects import DAEMON_SETS, NODES, ObjectKey
+from gpuyard.kube.objects import DAEMON_SETS, NODES, Manifest, ObjectKey
 from gpuyard.kube.wellknown import HARDWARE_TYPE, LABEL_HARDWARE_TYPE
 from gpuyard.tenancy.node_marks import GPU_LABELS, REPORTS, mark_patch
 
 _RETRY_S = 0.2
 _RETRY_MAX_S = 5.0
 _LOOK_S = 0.2
-#: Labels that someone took off, and a node that was made anew, are noticed after so long.
+#: Where the node can't be watched, what someone took off it is noticed after so long.
 _CHECK_S = 60.0
+#: While agents change, two of them mark the node, and may not agree.
+_AT_MOST_EVERY_S = 1.0
 #: Of the ten seconds until a kubelet kills it.
 _LEAVE_S = 8.0
 _LOG = logging.getLogger(__name__)
@@ -45,14 +49,18 @@ async def mark_node(api: KubeApi, node: str, marks: NodeMarks, *, taint: bool) -
         marks: of the GPUs; without labels the node has none, and gets no taint.
         taint: whether a node with GPUs keeps pods without a GPU request away.
     """
+    patch = _missing(await api.get(NODES, node), marks, taint=taint)
+    if patch:
+        await api.patch(NODES, node, patch)
+    return bool(patch)
+
+
+def _missing(node: Manifest, marks: NodeMarks, *, taint: bool) -> dict[str, Any]:
     labels = {name: value for name, value in marks.labels.items() if name in GPU_LABELS}
     if labels:
         labels[LABEL_HARDWARE_TYPE] = HARDWARE_TYPE
     reports = {name: marks.annotations.get(name, "") for name in REPORTS}
-    patch = mark_patch(await api.get(NODES, node), labels, reports, taint=taint and bool(labels))
-    if patch:
-        await api.patch(NODES, node, patch)
-    return bool(patch)
+    return mark_patch(node, labels, reports, taint=taint and bool(labels))
 
 
 async def unmark_node(api: KubeApi, node: str) -> bool:
@@ -88,7 +96,9 @@ async def leave_node(api: KubeApi, node: str, daemon_set: ObjectKey) -> bool:
 async def follow_marks(
     open_api: Callable[[], RestApi], node: str, file: Path, *, taint: bool, check_s: float = _CHECK_S
 ) -> None:
-    """Marks the node whenever the file changes, and looks again now and then. Runs until cancelled.
+    """Marks the node whenever the file changes or the node does, and looks again now and then.
+
+    Runs until cancelled.
 
     Args:
         open_api: a client of the node's API, with the credentials of now.
@@ -97,25 +107,85 @@ async def follow_marks(
         taint: see `mark_node`.
         check_s: how often the node is looked at when the file stays the same.
     """
-    loop = asyncio.get_running_loop()
-    done: NodeMarks | None = None
-    checked, retry_s, said = 0.0, _RETRY_S, ""
-    while True:
-        try:
-            marks = read_marks(file)
-            if marks is not None and (marks != done or loop.time() - checked > check_s):
-                async with open_api() as api:
-                    changed = await mark_node(api, node, marks, taint=taint)
-                if changed:
-                    _LOG.info("node %s is marked: %d labels", node, len(marks.labels))
-                done, checked, retry_s, said = marks, loop.time(), _RETRY_S, ""
-            await asyncio.sleep(_LOOK_S)
-        except (errors.ApiError, errors.ConnectionFailed, errors.DeviceError) as error:
-            if error.message != said:
-                said = error.message
-                _LOG.warning("can't mark node %s yet: %s", node, said)
+    follower = _Follower(open_api, node, file, taint=taint, check_s=check_s)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follower.follow_node(), name="follow the node")
+        await follower.follow_file()
+
+
+class _Follower:
+    """What `follow_marks` does; its arguments."""
+
+    def __init__(
+        self, open_api: Callable[[], RestApi], node: str, file: Path, *, taint: bool, check_s: float
+    ) -> None:
+        self._open_api = open_api
+        self._node = node
+        self._file = file
+        self._taint = taint
+        self._check_s = check_s
+        self._done: NodeMarks | None = None
+        #: The node was seen without what was done to it.
+        self._lost = asyncio.Event()
+        #: The last that was seen of it since it was last asked for.
+        self._seen: Manifest | None = None
+
+    async def follow_file(self) -> None:
+        """Marks the node. Runs until cancelled."""
+        loop = asyncio.get_running_loop()
+        checked, retry_s, said = 0.0, _RETRY_S, ""
+        while True:
+            try:
+                marks = read_marks(self._file)
+                is_stale = self._lost.is_set() or loop.time() - checked > self._check_s
+                if marks is not None and (marks != self._done or is_stale):
+                    self._lost.clear()
+                    self._seen = None
+                    async with self._open_api() as api:
+                        changed = await mark_node(api, self._node, marks, taint=self._taint)
+                    self._done = marks
+                    if self._seen is not None:
+                        self._look(self._seen)
+                    checked, retry_s, said = loop.time(), _RETRY_S, ""
+                    if changed:
+                        _LOG.info("node %s is marked: %d labels", self._node, len(marks.labels))
+                        await asyncio.sleep(_AT_MOST_EVERY_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_S):
+                        await self._lost.wait()
+            except (errors.ApiError, errors.ConnectionFailed, errors.DeviceError) as error:
+                self._lost.set()
+                if error.message != said:
+                    said = error.message
+                    _LOG.warning("can't mark node %s yet: %s", self._node, said)
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 1.5, _RETRY_MAX_S)
+
+    async def follow_node(self) -> None:
+        """Looks at each state of the node, also of one that is made anew. Ends where it may not."""
+        retry_s = _RETRY_S
+        while True:
+            try:
+                async with self._open_api() as api:
+                    node = await api.get(NODES, self._node)
+                    self._look(node)
+                    version = node["metadata"]["resourceVersion"]
+                    selector = f"metadata.name={self._node}"
+                    async for event in api.watch(NODES, resource_version=version, field_selector=selector):
+                        retry_s = _RETRY_S
+                        if event.type in ("ADDED", "MODIFIED"):
+                            self._look(event.object)
+            except errors.Forbidden:
+                return  # An install of before may not watch: the node is looked at now and then.
+            except (errors.ApiError, errors.ConnectionFailed):
+                pass  # Whoever marks the node says what is the matter.
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 1.5, _RETRY_MAX_S)
+
+    def _look(self, node: Manifest) -> None:
+        self._seen = node
+        if self._done is not None and _missing(node, self._done, taint=self._taint):
+            self._lost.set()
 
 
 def _in_cluster() -> RestApi:

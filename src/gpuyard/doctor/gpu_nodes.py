@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gpuyard.doctor.check import Check, CheckState, NodeFinding, broken, of_nodes, ok, skipped, warning
 from gpuyard.doctor.cluster_facts import Items
 from gpuyard.doctor.injection import cdi_finding, judge_toolkit, runtime_text
-from gpuyard.gpus.faults import in_one_line, node_faults
+from gpuyard.gpus.faults import in_one_line, node_faults, why_none
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import daemon_misfit, not_ready_text
@@ -269,14 +269,15 @@ def _gpus(node: Manifest) -> NodeFinding:
         which = f"{total - usable} of" if usable else "none of"
         state = "can't be had" if usable else "can be had"
         faults = node_faults(node)
-        why = f": {in_one_line(faults)}" if faults else ""
+        why = in_one_line(faults) if usable else why_none(faults, labels_of(node), total)
+        if faults and why == in_one_line(faults):
+            remedy = faults[0].remedy(on_yard=False)
+        elif usable:
+            remedy = "the log of their device plugin on that node says which are unhealthy, and why"
+        else:
+            remedy = f"see whether a pod of the plugin runs there: kubectl get pods -A -o wide | grep {name}"
         return NodeFinding(
-            name,
-            outcome,
-            f"{which} its {total} GPUs {state}{why}",
-            faults[0].remedy(on_yard=False)
-            if faults
-            else "they are unhealthy, or their plugin is gone: the agent's log says which and why",
+            name, outcome, f"{which} its {total} GPUs {state}" + (f": {why}" if why else ""), remedy
         )
     if labelled.isdecimal() and int(labelled) != total:
         return NodeFinding(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gpuyard.gpus.faults import in_one_line
+from gpuyard.gpus.faults import why_none
 from gpuyard.kube.wellknown import LABEL_GPU_COUNT
 from gpuyard.scheduling.amounts import in_words
 from gpuyard.scheduling.fit import fit
@@ -28,7 +28,7 @@ def about_health(request: PodRequest, snapshot: Snapshot) -> str:
     node = without_plugin(request, snapshot)[0]
     resource = next(r for r in request.resources if node.capacity.get(r) and not node.allocatable.get(r))
     needs, there = in_words(resource, request.resources[resource]), node.capacity[resource]
-    why = in_one_line(node.faults) or "its device plugin is gone, or says that all are unhealthy"
+    why = why_none(node.faults, node.labels, there)
     return f"needs {needs}, and none of the {in_words(resource, there)} of node {node.name} can be had: {why}"
 
 

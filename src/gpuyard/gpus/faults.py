@@ -15,7 +15,7 @@ from typing import Any
 
 from gpuyard.gpus.resources import has_simulated_gpus
 from gpuyard.kube.objects import annotations_of
-from gpuyard.kube.wellknown import ANNOTATION_GPU_HEALTH
+from gpuyard.kube.wellknown import ANNOTATION_GPU_HEALTH, LABEL_GPU_MODEL
 
 LOST = "lost"
 ECC = "uncorrectable ECC error"
@@ -137,6 +137,25 @@ def in_one_line(faults: Sequence[GpuFault]) -> str:
     """The first two, and how many more."""
     more = f", and {len(faults) - _MAX_SHOWN} more" if len(faults) > _MAX_SHOWN else ""
     return "; ".join(map(str, faults[:_MAX_SHOWN])) + more
+
+
+def says_health(labels: Mapping[str, str]) -> bool:
+    """Whether gpuyard's agent labels the node: it names each unhealthy GPU before the kubelet hears of it."""
+    return LABEL_GPU_MODEL in labels
+
+
+def why_none(faults: Sequence[GpuFault], labels: Mapping[str, str], total: int) -> str:
+    """Why none of a node's GPUs can be had, though it has some.
+
+    Args:
+        faults, labels: of the node.
+        total: how many GPUs it has.
+    """
+    if faults and (len(faults) >= total or not says_health(labels)):
+        return in_one_line(faults)
+    if says_health(labels):
+        return "its device plugin is gone: the agent calls none of them unhealthy"
+    return "its device plugin is gone, or says that all are unhealthy: it isn't gpuyard's, and names none"
 
 
 def _fault(raw: Any, simulated: bool) -> GpuFault | None:

@@ -19,12 +19,12 @@ _RBAC = "rbac.authorization.k8s.io"
 def roles() -> list[dict[str, Any]]:
     """The ClusterRoles, and the labeller's binding."""
     return [
-        # To read a node and to patch its labels, annotations and taints, and no status; and to see, when it
+        # To follow a node and to patch its labels, annotations and taints, and no status; and to see, when it
         # is told to end, whether its DaemonSet still wants the node.
         _role(
             LABELLER,
             [
-                _rule([""], ["nodes"], ["get", "patch"]),
+                _rule([""], ["nodes"], ["get", "watch", "patch"]),
                 {**_rule(["apps"], ["daemonsets"], ["get"]), "resourceNames": [AGENT]},
             ],
         ),

@@ -17,7 +17,7 @@ class NodeApi:
         annotations, taints: the node's.
         refuses_agents: whether nobody may see that DaemonSet.
         agents: the DaemonSet gpuyard-system/gpuyard-agent; None where there is none.
-        asked: one entry for each request, the method.
+        asked: one entry for each request, the method; WATCH for one that goes on.
     """
 
     def __init__(self, socket: Path) -> None:
@@ -28,12 +28,31 @@ class NodeApi:
         self.agents: dict[str, Any] | None = None
         self.refuses_agents = False
         self.asked: asyncio.Queue[str] = asyncio.Queue()
+        self._watches: list[asyncio.StreamWriter] = []
+
+    async def register_anew(self) -> None:
+        """The node is deleted and made again, as a kubelet makes it; whoever watches sees it."""
+        self.labels, self.annotations, self.taints = {}, {}, []
+        _, node = self._reply("GET", "/api/v1/nodes/here", b"")
+        event = json.dumps({"type": "ADDED", "object": node}).encode() + b"\n"
+        for writer in self._watches:
+            writer.write(b"%x\r\n%s\r\n" % (len(event), event))
+            await writer.drain()
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         method, path, _ = head.split(" ", 2)
         headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
         body = await reader.readexactly(int(headers.get("content-length", 0)))
+        if path.startswith("/api/v1/nodes?") and "watch=true" in path:
+            assert "fieldSelector=metadata.name%3Dhere" in path
+            writer.write(b"HTTP/1.1 200 x\r\ntransfer-encoding: chunked\r\n\r\n")
+            self._watches.append(writer)
+            self.asked.put_nowait("WATCH")
+            await reader.read()
+            self._watches.remove(writer)
+            writer.close()
+            return
         code, manifest = self._reply(method, path, body)
         payload = json.dumps(manifest).encode()
         writer.write(

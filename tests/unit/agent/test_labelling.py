@@ -75,6 +75,18 @@ async def test_marks_that_are_lost_come_back(node_api: NodeApi, tmp_path: Path) 
             node_api.labels, node_api.annotations = {}, {}
 
 
+async def test_a_node_that_registers_anew_is_marked_without_a_look(node_api: NodeApi, tmp_path: Path) -> None:
+    node_api.labels = {}
+    write_marks(tmp_path / "marks.json", NodeMarks(GPU))
+    async with following(node_api, tmp_path / "marks.json", check_s=3600):
+        seen = {await asyncio.wait_for(node_api.asked.get(), 60)}
+        while not {"PATCH", "WATCH"} <= seen:
+            seen.add(await asyncio.wait_for(node_api.asked.get(), 60))
+        await node_api.register_anew()
+        await asked(node_api, "PATCH")
+        assert node_api.labels == WANTED
+
+
 async def test_marks_a_node_and_unmarks_it(node_api: NodeApi) -> None:
     node_api.labels = {"zone": "a"}
     async with RestApi(unix_socket=node_api.socket) as api:

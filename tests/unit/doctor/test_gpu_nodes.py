@@ -152,7 +152,16 @@ def test_gpus_that_no_pod_serves() -> None:
     ("changed", "outcome", "said"),
     [
         (node(usable=7), CheckState.WARNING, "a: 1 of its 8 GPUs can't be had"),
-        (node(usable=0), CheckState.BROKEN, "a: none of its 8 GPUs can be had"),
+        (
+            node(usable=0),
+            CheckState.BROKEN,
+            "a: none of its 8 GPUs can be had: its device plugin is gone: the agent calls none of them",
+        ),
+        (
+            node(usable=0, labels={"gpuyard.io/gpu-model": None}),
+            CheckState.BROKEN,
+            "a: none of its 8 GPUs can be had: its device plugin is gone, or says that all are unhealthy",
+        ),
         (node(gpus=0), CheckState.BROKEN, "labelled as if it had GPUs"),
         (node(labels={"nvidia.com/gpu.count": "4"}), CheckState.WARNING, "nvidia.com/gpu.count says 4"),
         (node(ready="Unknown"), CheckState.WARNING, "is not ready"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.gpus.faults import GpuFault, format_faults, in_one_line, node_faults
+from gpuyard.gpus.faults import GpuFault, format_faults, in_one_line, node_faults, why_none
 
 LOST = GpuFault(3, "GPU-3", "XID 79", "2026-01-31T12:03:59Z")
 
@@ -32,6 +32,26 @@ def test_many_are_counted() -> None:
     faults = [GpuFault(n, "", "lost", "") for n in range(8)]
     assert in_one_line(faults).endswith(", and 6 more")
     assert in_one_line([]) == ""
+
+
+OURS = {"gpuyard.io/gpu-model": "H100"}
+
+
+@pytest.mark.parametrize(
+    ("faults", "labels", "said"),
+    [
+        ([LOST, LOST], OURS, "GPU 3 is unhealthy: XID 79"),
+        ([LOST], {}, "GPU 3 is unhealthy: XID 79"),
+        # The agent would have named the other, too.
+        ([LOST], OURS, "its device plugin is gone: "),
+        ([], OURS, "its device plugin is gone: "),
+        ([], {}, "its device plugin is gone, or says that all are unhealthy"),
+    ],
+)
+def test_none_that_can_be_had_are_unhealthy_or_unserved(
+    faults: list[GpuFault], labels: dict[str, str], said: str
+) -> None:
+    assert why_none(faults, labels, total=2).startswith(said)
 
 
 def test_what_is_written_is_read() -> None:

@@ -140,7 +140,7 @@ def test_agents_tolerate_their_own_taint_and_what_is_named() -> None:
 def test_the_labeller_has_two_rights() -> None:
     manifests = {(m["kind"], key_of(m).name): m for m in install(EVERYTHING)}
     assert manifests["ClusterRole", "gpuyard-labeller"]["rules"] == [
-        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"]},
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "watch", "patch"]},
         {
             "apiGroups": ["apps"],
             "resources": ["daemonsets"],

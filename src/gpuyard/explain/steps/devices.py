@@ -16,10 +16,10 @@ from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.explain.steps.image import waiting_containers
 from gpuyard.gpus.cdi import FOLDER, node_cdi_faults
-from gpuyard.gpus.faults import GpuFault, node_faults
+from gpuyard.gpus.faults import GpuFault, in_one_line, node_faults, says_health
 from gpuyard.gpus.resources import pod_gpus
 from gpuyard.kube.conditions import condition_is_true
-from gpuyard.kube.objects import Manifest, annotations_of, key_of
+from gpuyard.kube.objects import Manifest, annotations_of, key_of, labels_of
 from gpuyard.kube.pods import container_statuses, is_terminal
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import ANNOTATION_DEVICES
@@ -89,7 +89,7 @@ def find_devices(objects: RunObjects) -> Finding | None:
     if pod is None:
         return None
     if rejection := _PluginRefusal.of(pod):
-        return _rejected(pod, rejection, _is_tried_again(objects.job))
+        return _rejected(objects, rejection)
     for _, waiting in waiting_containers(pod):
         if match := _CDI.search(str(waiting.get("message") or "")):
             return _no_cdi(objects, match, str(waiting["message"]))
@@ -100,13 +100,22 @@ def _is_tried_again(job: Manifest) -> bool:
     return job["spec"].get("backoffLimit", 0) > 0 and not condition_is_true(job, "Failed")
 
 
-def _rejected(pod: Manifest, rejection: _PluginRefusal, is_tried_again: bool) -> Finding:
+def _rejected(objects: RunObjects, rejection: _PluginRefusal) -> Finding:
+    pod, on = objects.pod, objects.node
+    assert pod is not None
     node = str(pod["spec"].get("nodeName", ""))
-    again = _BY_ITSELF if is_tried_again else _AGAIN
+    again = _BY_ITSELF if _is_tried_again(objects.job) else _AGAIN
     remedies: tuple[Remedy, ...] = (again, SEE_PLUGIN)
     match rejection.cause:
         case Cause.NO_HEALTHY_DEVICES:
             why = f": none of its {rejection.resource} is healthy, or its plugin is gone"
+            if on is not None and (faults := node_faults(on)):
+                why = f": none of its {rejection.resource} could be had: {in_one_line(faults)}"
+            elif on is not None and says_health(labels_of(on)):
+                why = (
+                    f": no device plugin served its {rejection.resource} at that moment, as while its agent "
+                    "is made anew"
+                )
         case Cause.OUT_OF_DEVICES:
             there = f"{rejection.free} free" if rejection.free else f"{rejection.used} in use"
             why = (

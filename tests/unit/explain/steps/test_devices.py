@@ -105,3 +105,31 @@ def test_a_cdi_file_that_was_written_again_is_evidence() -> None:
     assert headline.endswith("doesn't know CDI device gpuyard.io/gpu=GPU-1")
     assert "the CDI spec /f was deleted at 12:03 UTC; the agent has written it again" in evidence
     assert "no other file" in remedies[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "raw", "said"),
+    [
+        ({"gpuyard.io/gpu-model": "H100"}, [], "no device plugin served its nvidia.com/gpu at that moment"),
+        ({}, [], "none of its nvidia.com/gpu is healthy, or its plugin is gone"),
+        (
+            {"gpuyard.io/gpu-model": "H100"},
+            [{"index": 3, "uuid": "GPU-3", "reason": "XID 79", "since": "2026-01-31T12:03:59Z"}],
+            "none of its nvidia.com/gpu could be had: GPU 3 is unhealthy: XID 79",
+        ),
+    ],
+)
+def test_a_pod_that_its_node_refused(labels: dict[str, str], raw: list[Any], said: str) -> None:
+    annotations = {"gpuyard.io/gpu-health": json.dumps(raw)}
+    node = {"kind": "Node", "metadata": {"name": "vm", "labels": labels, "annotations": annotations}}
+    message = "no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu"
+    pod: dict[str, Any] = {
+        "kind": "Pod",
+        "metadata": {"name": "a", "namespace": "n"},
+        "spec": {"nodeName": "vm", "containers": [{"name": "main"}]},
+        "status": {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": message},
+    }
+    job = {"metadata": {"name": "a", "namespace": "n"}, "spec": {"template": {"spec": pod["spec"]}}}
+    found = climb(RunObjects(job, pod, node=node), None).blocking
+    assert found is not None and found.cause == "no_healthy_devices"
+    assert f"node vm refused the pod: {said}" in found.headline
