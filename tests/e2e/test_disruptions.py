@@ -54,6 +54,16 @@ def test_an_evicted_run_is_made_again_without_retries(target: Shell) -> None:
     assert "── attempt 2 ──" in result.err
 
 
+def test_a_run_that_ends_well_when_it_is_evicted_says_that_it_may_not_be_done(target: Shell) -> None:
+    line = "trap 'exit 0' TERM; echo begin; while :; do sleep 0.05; done"
+    command = target.start("run", "-n", "saved", "--", "sh", "-c", line)
+    command.wait_for("begin")
+    evict(target, "saved")
+    result = command.finish()
+    assert (result.code, result.out) == (0, "begin\n")
+    assert "saved succeeded: its process ended with 0 when it was told to end: it was evicted" in result.err
+
+
 def test_while_it_ends_its_state_says_why(target: Shell) -> None:
     line = f"trap '' TERM; echo begin; {target.waiting}; exit 7"
     target.background("ending", "--", "sh", "-c", line)

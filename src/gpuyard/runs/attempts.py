@@ -6,18 +6,20 @@ The pods of most are deleted, and their output with them: what is left of those 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.kube.objects import EVENTS, NODES, Manifest, uid_of
+from gpuyard.kube.objects import EVENTS, NODES, PODS, Manifest, uid_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.runs.target import Target
 from gpuyard.workloads.outcome import Reason, disruption_of, is_refused, why_failed
 
 _CREATED = re.compile(r"Created pod: (\S+)")
+_PREEMPTED = re.compile(r"Preempted by pod (?P<uid>\S+) on node (?P<node>\S+)")
 #: Reasons of events on a pod that tell why it was deleted.
 _TELLING = {
     "Preempted": (Reason.PREEMPTED, "a pod of higher priority took its place"),
@@ -80,7 +82,7 @@ async def lost_attempt(target: Target, pod: Manifest) -> LostAttempt:
     reason, message = disruption or why_failed(pod)
     if reason is Reason.PREEMPTED:
         events = await _events(target, f"involvedObject.uid={uid_of(pod)},reason=Preempted")
-        message += "".join(map(_by_whom, events[-1:]))
+        message += await _by_whom(target, events[-1]) if events else ""
     return LostAttempt(pod["metadata"]["name"], reason, message, pod["spec"].get("nodeName", ""))
 
 
@@ -117,19 +119,34 @@ async def _gone_attempt(target: Target, pod: str) -> LostAttempt:
         return LostAttempt(pod, None, "", node, ended)
     reason, message = _TELLING[told["reason"]]
     message = message or str(told.get("message") or "its node evicted it")
-    return LostAttempt(pod, reason, message + _by_whom(told), node, ended)
+    return LostAttempt(pod, reason, message + await _by_whom(target, told), node, ended)
 
 
 def _about(pod: str) -> str:
     return f"involvedObject.kind=Pod,involvedObject.name={pod}"
 
 
-def _by_whom(event: Mapping[str, Any]) -> str:
-    """` (pod team-b/urgent-x)` for an event that names who preempted."""
+async def _by_whom(target: Target, event: Mapping[str, Any]) -> str:
+    """` (pod team-b/urgent-x)` for an event that tells who preempted: by its name, else by its uid alone, as
+    kube-scheduler 1.37 does."""
     related = event.get("related") or {}
-    if not related.get("name"):
+    if related.get("name"):
+        return f" ({str(related.get('kind', '')).lower()} {related.get('namespace', '')}/{related['name']})"
+    told = _PREEMPTED.search(str(event.get("message") or ""))
+    if told is None:
         return ""
-    return f" ({str(related.get('kind', '')).lower()} {related.get('namespace', '')}/{related['name']})"
+    for pod in await _pods_on(target, told["node"]):
+        if uid_of(pod) == told["uid"]:
+            return f" (pod {pod['metadata']['namespace']}/{pod['metadata']['name']})"
+    return f" (pod {told['uid']})"
+
+
+async def _pods_on(target: Target, node: str) -> Sequence[Manifest]:
+    """The node's pods of all namespaces, or those of the run's own, as the user may list them."""
+    for namespace in (None, target.namespace):
+        with contextlib.suppress(errors.Forbidden):
+            return (await target.api.list(PODS, namespace, field_selector=f"spec.nodeName={node}")).items
+    return ()
 
 
 def _host(event: Mapping[str, Any]) -> str:

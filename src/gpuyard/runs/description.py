@@ -17,7 +17,13 @@ from gpuyard.kube.wellknown import (
     IMAGE_PROCESS,
     RUNTIME_CLASS_PROCESS,
 )
-from gpuyard.runs.attempts import LostAttempt, gone_attempts, gone_pods_events
+from gpuyard.runs.attempts import (
+    LostAttempt,
+    gone_attempts,
+    gone_pods_events,
+    is_cut_short,
+    lost_attempt,
+)
 from gpuyard.runs.explaining.diagnosis import diagnose_run
 from gpuyard.runs.run import Run, find_run, gpu_models
 from gpuyard.runs.target import Target
@@ -54,8 +60,8 @@ class Attempt:
     message: str | None = None
 
     @classmethod
-    def of(cls, pod: Manifest) -> Attempt:
-        """Reads a pod."""
+    def of(cls, pod: Manifest, lost: LostAttempt | None = None) -> Attempt:
+        """Reads a pod; `lost` says why it was cut short, if it was."""
         annotations = annotations_of(pod)
         ended = [
             container["state"]["terminated"]
@@ -70,7 +76,7 @@ class Attempt:
             devices=_split(annotations.get(ANNOTATION_DEVICES)),
             isolation=annotations.get(ANNOTATION_ISOLATION),
             not_applied=_split(annotations.get(ANNOTATION_NOT_APPLIED)),
-            **_failure(pod),
+            **({"reason": str(lost.reason), "message": lost.message} if lost else _failure(pod)),
         )
 
     @classmethod
@@ -105,6 +111,7 @@ class Description:
         diagnoses: causes that its output names, where it failed.
         models: of the GPUs, by node name, as far as known.
         gone: attempts whose pods are deleted.
+        cut: attempts that others ended, and whose pods are there.
     """
 
     run: Run
@@ -112,6 +119,7 @@ class Description:
     diagnoses: Sequence[Diagnosis] = ()
     models: Mapping[str, str] | None = None
     gone: Sequence[LostAttempt] = ()
+    cut: Sequence[LostAttempt] = ()
 
     @property
     def container(self) -> Mapping[str, Any]:
@@ -146,7 +154,9 @@ class Description:
     @property
     def attempts(self) -> list[Attempt]:
         """Its pods, in the order of their creation; those that are gone were before the others."""
-        return [*map(Attempt.gone, self.gone), *map(Attempt.of, self.run.pods)]
+        cut = {attempt.pod: attempt for attempt in self.cut}
+        there = [Attempt.of(pod, cut.get(pod["metadata"]["name"])) for pod in self.run.pods]
+        return [*map(Attempt.gone, self.gone), *there]
 
     def to_json(self) -> dict[str, Any]:
         """The keys of `ps -o json`, and those of `show -o json` besides."""
@@ -170,6 +180,7 @@ async def describe_run(target: Target, name: str) -> Description:
     """
     run = await find_run(target, name)
     gone = await gone_attempts(target, run.job, run.pods)
+    cut = await asyncio.gather(*(lost_attempt(target, pod) for pod in run.pods if is_cut_short(pod)))
     events, models, diagnoses, of_gone = await asyncio.gather(
         _events(target, run),
         gpu_models(target, run.state.nodes),
@@ -177,7 +188,7 @@ async def describe_run(target: Target, name: str) -> Description:
         gone_pods_events(target, gone),
     )
     told = in_order(telling_events(run, [*events, *of_gone]))
-    return Description(run, told, diagnoses, models, gone)
+    return Description(run, told, diagnoses, models, gone, cut)
 
 
 async def _events(target: Target, run: Run) -> list[Manifest]:

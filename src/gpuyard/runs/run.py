@@ -19,7 +19,7 @@ from gpuyard.workloads.memory_kills import (
     oom_kills_text,
     oom_reason,
 )
-from gpuyard.workloads.run_state import Reason, RunState, run_state
+from gpuyard.workloads.run_state import EARLY_SUCCESS, Reason, RunState, run_state
 
 #: States that a run doesn't leave any more.
 ENDED = frozenset({"succeeded", "failed", "stopped"})
@@ -105,16 +105,21 @@ async def list_runs(target: Target, *, all_namespaces: bool = False) -> list[Run
 
 async def _after_last_attempt(target: Target, run: Run) -> Run:
     """The run with what became of its last attempt for a state, where it has no pod any more to tell."""
-    if run.state.reason is not Reason.WAITING_FOR_POD or not run.job.get("status", {}).get("startTime"):
+    state, has_begun = run.state, bool(run.job.get("status", {}).get("startTime"))
+    if run.pods or not has_begun or state.reason not in (Reason.WAITING_FOR_POD, Reason.COMPLETED):
         return run
     from gpuyard.runs.attempts import gone_attempts
 
     gone = await gone_attempts(target, run.job, run.pods)
     if not gone:
         return run
-    message = f"the next attempt starts soon; the last one was {gone[-1].text}"
-    reason = gone[-1].reason or Reason.BACK_OFF
-    return replace(run, state=replace(run.state, reason=reason, message=message))
+    last = gone[-1]
+    if state.reason is Reason.WAITING_FOR_POD:
+        message = f"the next attempt starts soon; the last one was {last.text}"
+        state = replace(state, reason=last.reason or Reason.BACK_OFF, message=message)
+    elif last.reason is not None:
+        state = replace(state, message=EARLY_SUCCESS.format(why=last.message))
+    return replace(run, state=state)
 
 
 def _submit_order(run: Run) -> tuple[str, str, str]:

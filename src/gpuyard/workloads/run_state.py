@@ -29,7 +29,11 @@ from gpuyard.workloads.outcome import (
 )
 from gpuyard.workloads.pod_failure_policy import is_over
 
-__all__ = ["Reason", "RunState", "State", "run_state"]
+__all__ = ["EARLY_SUCCESS", "Reason", "RunState", "State", "run_state"]
+
+
+#: Of a run that has succeeded as far as its Job can tell.
+EARLY_SUCCESS = "its process ended with 0 when it was told to end: {why}"
 
 
 class State(StrEnum):
@@ -183,7 +187,7 @@ def _why_ended_early(last: Sequence[Mapping[str, Any]]) -> str:
     """Why a success may be none: a process that saves and ends well when it is told to is no failure."""
     for pod in last:
         if disruption := disruption_of(pod):
-            return f"its process ended with 0 when it was told to end: {disruption[1]}"
+            return EARLY_SUCCESS.format(why=disruption[1])
     return ""
 
 

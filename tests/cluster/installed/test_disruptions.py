@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.objects import wait_for_gpus
@@ -30,7 +31,7 @@ def drained(cluster: Cluster, node: str) -> Iterator[None]:
         cluster.kubectl("uncordon", node)
 
 
-def render(target: ClusterShell, names: list[str], *words: str) -> list[object]:
+def render(target: ClusterShell, names: list[str], *words: str) -> list[Any]:
     """The objects of a run of these words under each name."""
     done = target.call("run", "--dry-run", "-o", "json", "-n", "name-to-be", *words)
     assert done.code == 0, done.err
@@ -109,6 +110,26 @@ def test_a_preempted_run_says_by_whom_and_is_made_again(target: ClusterShell) ->
     result = command.finish()
     assert (result.code, result.out) == (0, "begin\nbegin\n"), result.err
     assert f"── preempted here: a pod of higher priority took its place {by_whom}" in result.err
+
+
+def test_a_refused_run_is_made_again_and_says_so(target: ClusterShell) -> None:
+    """Put on its node past the scheduler, since nothing else is refused for sure."""
+    node = sorted(target.cluster.nodes)[0]
+    [run] = render(target, ["refused"], "--cpus", "1000", "--", "true")
+    run["spec"]["template"]["spec"]["nodeName"] = node
+    create(target, run)
+    follower = target.start("logs", "-f", "refused")
+    twice = until(lambda: target.json("show", "refused"), "it is made again",
+                  lambda found: len(found["attempts"]) == 2)  # fmt: skip
+    assert (twice["state"], twice["reason"]) == ("pending", "BackOff")
+    assert {attempt["reason"] for attempt in twice["attempts"]} == {"StartError"}
+    explained = target.ok("explain", "refused")
+    assert f"node {node} refused the pod" in explained
+    assert "wait: it is made again by itself" in explained
+    follower.wait_for("── refused by its node here: Pod was rejected: Node didn't have enough resource: cpu")
+    target.ok("stop", "refused")
+    follower.finish()
+    assert target.json("ps", "--all")[0]["state"] == "stopped"
 
 
 def test_runs_made_while_the_agent_restarts_succeed(target: ClusterShell) -> None:

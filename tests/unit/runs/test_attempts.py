@@ -70,6 +70,17 @@ async def test_events_name_who_preempted_a_pod_that_is_gone(target: Target, job:
     assert await gone_attempts(target, job, [{"metadata": {"name": "a-1"}}]) == []
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_preemptor_is_found_by_its_uid(target: Target, job: Manifest, is_there: bool) -> None:
+    spec = {**POD_SPEC, "nodeName": "node.b"}
+    raw = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "urgent-x"}, "spec": spec}
+    uid = (await target.api.create(PODS, raw, "default"))["metadata"]["uid"] if is_there else "u-9"
+    await made(target, job, "a-1")
+    await tell(target, of("a-1"), "Preempted", f"Preempted by pod {uid} on node node.b")
+    [found] = await gone_attempts(target, job, [])
+    assert found.message.endswith("(pod default/urgent-x)" if is_there else "(pod u-9)")
+
+
 async def test_a_run_without_a_pod_says_what_became_of_its_last_one(target: Target, job: Manifest) -> None:
     await preempted(target, job)
     [listed] = await list_runs(target)
@@ -84,6 +95,31 @@ async def test_a_run_without_a_pod_says_what_became_of_its_last_one(target: Targ
     ]
     [attempt] = (await describe_run(target, "a")).to_json()["attempts"]
     assert (attempt["pod"], attempt["reason"], attempt["message"]) == ("a-1", "Preempted", BY_WHOM)
+
+
+async def test_a_success_whose_pod_others_deleted_may_be_none(target: Target, job: Manifest) -> None:
+    await preempted(target, job)
+    done = [{"type": type_, "status": "True"} for type_ in ("SuccessCriteriaMet", "Complete")]
+    status = {"conditions": done, "completionTime": NOW}
+    await target.api.patch(JOBS, "a", {"status": status}, "default", subresource="status")
+    state = (await find_run(target, "a")).state
+    assert (state.state, state.message) == (
+        "succeeded",
+        f"its process ended with 0 when it was told to end: {BY_WHOM}",
+    )
+
+
+async def test_a_pod_that_is_there_still_says_by_whom(target: Target, job: Manifest) -> None:
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "a", "uid": job["metadata"]["uid"]}
+    metadata = {"name": "a-1", "labels": LABELS, "ownerReferences": [owner | {"controller": True}]}
+    made_pod = await target.api.create(
+        PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": POD_SPEC}, "default"
+    )
+    cut = {"phase": "Failed", "conditions": pod("Failed", "DisruptionTarget")["status"]["conditions"]}
+    await target.api.patch(PODS, "a-1", {"status": cut}, "default", subresource="status")
+    await tell(target, {**of("a-1"), "uid": made_pod["metadata"]["uid"]}, "Preempted", related=URGENT)
+    [attempt] = (await describe_run(target, "a")).to_json()["attempts"]
+    assert (attempt["phase"], attempt["reason"], attempt["message"]) == ("Failed", "Preempted", BY_WHOM)
 
 
 @pytest.mark.parametrize("cordoned", [True, False])

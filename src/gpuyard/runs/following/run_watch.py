@@ -79,10 +79,12 @@ class RunWatch:
                 break
             self._job_uid = uid_of(job)
             run = make_run(job, list(self._pods.objects.values()))
-            if run.state.reason is not Reason.WAITING_FOR_POD or not self._gone:
+            if run.pods or not self._gone:
                 return run
-            # What the last pod was last seen in says what it waits for.
-            ended = [{**pod, "status": {**pod["status"], "phase": "Failed"}} for pod in self._gone.values()]
+            # Its last pod, as it was seen last, says what it waits for, or why it ended so soon.
+            ended = list(self._gone.values())
+            if run.state.reason is Reason.WAITING_FOR_POD:
+                ended = [{**pod, "status": {**pod["status"], "phase": "Failed"}} for pod in ended]
             return replace(run, state=make_run(job, ended).state)
         raise errors.GpuyardError(f"{self._name} was removed while it was followed")
 

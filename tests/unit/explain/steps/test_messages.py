@@ -179,6 +179,18 @@ def test_what_a_kubelet_refuses(reason: str, message: str, cause: str) -> None:
     assert (found.cause, found.owner and found.owner.name) == (cause, "n1")
 
 
+@pytest.mark.parametrize(
+    ("limit", "failed", "remedy"),
+    [(6, False, "wait: it is made again"), (6, True, "submit it"), (0, False, "submit it")],
+)
+def test_what_is_refused_and_tried_again_need_not_be_submitted(limit: int, failed: bool, remedy: str) -> None:
+    tried = job()
+    tried["spec"]["backoffLimit"] = limit
+    tried["status"] = {"conditions": [{"type": "Failed", "status": "True"}] if failed else []}
+    found = find_devices(RunObjects(tried, pod(phase="Failed", reason="UnexpectedAdmissionError")))
+    assert found is not None and remedy in str(found.remedies[0])
+
+
 def test_a_sick_device_under_a_running_pod() -> None:
     sick = {"resourceID": "GPU-1", "health": "Unhealthy", "message": "ECC errors"}
     health = [sick, {"resourceID": "GPU-2", "health": "Healthy"}]
