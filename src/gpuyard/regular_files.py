@@ -38,16 +38,20 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, *, follow_links: bool = F
     raise _not_regular(path, mode)
 
 
-def read_regular(path: Path) -> bytes:
+def read_regular(path: Path, *, max_bytes: int = _MAX_BYTES) -> bytes:
     """The whole content of a small file, also through links.
 
+    Args:
+        path: of the file.
+        max_bytes: of it; by default, more than a person or a lock writes.
+
     Raises:
-        OSError: as of `open_regular`, or it is larger than a person or a lock writes.
+        OSError: as of `open_regular`, or it is larger.
     """
     with os.fdopen(open_regular(path, follow_links=True), "rb") as file:
-        if os.fstat(file.fileno()).st_size > _MAX_BYTES:
-            raise OSError(errno.EFBIG, f"it is larger than {_MAX_BYTES >> 20} MiB", str(path))
-        return file.read(_MAX_BYTES)
+        if os.fstat(file.fileno()).st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"it is larger than {max_bytes >> 20} MiB", str(path))
+        return file.read(max_bytes)
 
 
 def _not_regular(path: Path, mode: int) -> OSError:

@@ -15,6 +15,14 @@ def test_a_file_is_read_through_links(tmp_path: Path) -> None:
     assert read_regular(tmp_path / "b") == b"x\0y"
 
 
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(1 << 20))
+    assert read_regular(tmp_path / "a", max_bytes=1 << 20) == bytes(1 << 20)
+    (tmp_path / "a").write_bytes(bytes((1 << 20) + 1))
+    with pytest.raises(OSError, match="it is larger than 1 MiB"):
+        read_regular(tmp_path / "a", max_bytes=1 << 20)
+
+
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "endless").symlink_to("/dev/zero")

@@ -28,8 +28,10 @@ from gpuyard.regular_files import read_regular
 _EARLIER_FILE = "gpuyard-nvidia-gpu.json"
 _SUFFIXES = {".json", ".yaml"}
 _OF_OUR_KIND = re.compile(
-    rb"""["']?kind["']?\s*:\s*["']?""" + re.escape(KIND).encode() + rb"""["']?\s*[,}\n]"""
+    rb"""["']?kind["']?\s*:\s*["']?""" + re.escape(KIND).encode() + rb"""["']?\s*(?:[,}\n#]|\Z)"""
 )
+#: A spec of many GPUs has some hundred KiB. A larger file would stop the agent while it is read.
+_MAX_BYTES = 4 << 20
 #: What something else did to the file is told for so long.
 _TOLD_FOR = timedelta(minutes=10)
 
@@ -180,8 +182,8 @@ class CdiFile:
 
     def _has_ours(self, name: str) -> bool:
         # As text: most such files are in YAML and NVIDIA's, and a parser is more than the agent has room for.
-        text = read_regular(self.folder / name)
-        return bool(_OF_OUR_KIND.search(text)) and any(uuid in text for uuid in self._names)
+        text = read_regular(self.folder / name, max_bytes=_MAX_BYTES)
+        return any(uuid in text for uuid in self._names) and bool(_OF_OUR_KIND.search(text))
 
 
 def _identity(found: os.stat_result) -> _Identity:

@@ -6,6 +6,7 @@ NVIDIA/nvidia-container-toolkit internal/config and cmd/nvidia-ctk-installer.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,6 +30,8 @@ _TOOLKIT = (
     "etc/nvidia-container-runtime/config.toml",
     "usr/local/nvidia/toolkit/.config/nvidia-container-runtime/config.toml",
 )
+#: No configuration is larger.
+_MAX_BYTES = 4 << 20
 _ACCEPT = "accept-nvidia-visible-devices-envvar-when-unprivileged"
 #: Of containerd's configuration in versions 2 and 3.
 _PLUGINS = ("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime")
@@ -87,9 +90,14 @@ def _is_nvidia(tables: list[Mapping[str, Any]], key: str) -> bool:
 
 def _read_all(root: Path, pattern: str) -> Iterator[Mapping[str, Any]]:
     """The files that there are and that can be read."""
-    for path in sorted(root.glob(pattern)):
+    try:
+        # As Go looks for files: `**` goes no deeper than `*`.
+        paths = sorted(root.glob(re.sub(r"\*+", "*", pattern)))
+    except (OSError, ValueError, NotImplementedError):
+        return  # Such a name can't be searched for, and is no file's.
+    for path in paths:
         try:
-            yield tomllib.loads(read_regular(path).decode())
+            yield tomllib.loads(read_regular(path, max_bytes=_MAX_BYTES).decode())
         except (OSError, ValueError, RecursionError):
             continue
 

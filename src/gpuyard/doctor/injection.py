@@ -63,27 +63,27 @@ def cdi_finding(node: Manifest) -> NodeFinding:
     # Device nodes of simulated GPUs come without CDI as well, and there is no driver to bring.
     lacking = CheckState.WARNING if has_simulated_gpus(node) else CheckState.BROKEN
     libraries = "without it containers get GPUs, but not the driver's libraries"
-    legacy = f"or, where NVIDIA's runtime is the default one, label the node {LABEL_GPU_INJECTION}=legacy"
+    legacy = f"where NVIDIA's runtime is the default one, label the node {LABEL_GPU_INJECTION}=legacy"
     if since is None or number is None:
         return NodeFinding(
             name,
             CheckState.WARNING,
             f"nobody knows whether {text} takes CDI; {libraries}",
-            legacy.capitalize(),
+            legacy,
         )
     if number < since[0]:
         return NodeFinding(
             name,
             lacking,
             f"{text} knows no CDI; {libraries}",
-            f"upgrade it to {since[1][0]}.{since[1][1]}, {legacy}",
+            f"upgrade it to {since[1][0]}.{since[1][1]}, or, {legacy}",
         )
     if number < since[1]:
         return NodeFinding(
             name,
             CheckState.WARNING,
             f"{text} takes CDI only when told to; {libraries}",
-            f"set enable_cdi = true in its configuration, {legacy}",
+            f"set enable_cdi = true in its configuration, or, {legacy}",
         )
     kubelet = str(node.get("status", {}).get("nodeInfo", {}).get("kubeletVersion", "")).removeprefix("v")
     if (found := _version(kubelet)) and found < _KUBELET_CDI:
@@ -91,7 +91,7 @@ def cdi_finding(node: Manifest) -> NodeFinding:
             name,
             CheckState.WARNING,
             f"its kubelet {kubelet} passes CDI on only with the gate DevicePluginCDIDevices; {libraries}",
-            f"upgrade it to {_KUBELET_CDI[0]}.{_KUBELET_CDI[1]}, {legacy}",
+            f"upgrade it to {_KUBELET_CDI[0]}.{_KUBELET_CDI[1]}, or, {legacy}",
         )
     return NodeFinding(name, CheckState.OK, text)
 

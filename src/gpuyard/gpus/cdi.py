@@ -81,8 +81,8 @@ class CdiFault:
 
 
 def format_cdi_faults(faults: Iterable[CdiFault]) -> str:
-    """The annotation's value; empty when there are none."""
-    raw = [asdict(fault) for fault in faults]
+    """The annotation's value, with the worst of them; empty when there are none."""
+    raw = [asdict(fault) for fault in _worst_first(faults)[:_MAX_FAULTS]]
     return json.dumps(raw, separators=(",", ":")) if raw else ""
 
 
@@ -93,8 +93,12 @@ def node_cdi_faults(node: Mapping[str, Any]) -> tuple[CdiFault, ...]:
     except (ValueError, RecursionError):
         return ()
     found = map(_fault, raw[:_MAX_FAULTS]) if isinstance(raw, list) else ()
+    return tuple(_worst_first(filter(None, found)))
+
+
+def _worst_first(faults: Iterable[CdiFault]) -> list[CdiFault]:
     order = list(CdiTrouble)
-    return tuple(sorted(filter(None, found), key=lambda fault: order.index(fault.trouble)))
+    return sorted(faults, key=lambda fault: order.index(fault.trouble))
 
 
 def _fault(raw: Any) -> CdiFault | None:

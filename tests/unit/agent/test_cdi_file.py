@@ -174,6 +174,8 @@ DUPLICATES = {
     "copy.json": json.dumps(cdi_spec(INVENTORY), indent=2),
     "nvidia.yaml": f'---\ncdiVersion: 0.5.0\nkind: "gpuyard.io/gpu"\ndevices:\n- name: {UUIDS[1]}\n',
     "bare.yaml": f"kind: gpuyard.io/gpu\ndevices: [{{name: {UUIDS[0]}}}]\n",
+    "last.yaml": f"devices: [{{name: {UUIDS[0]}}}]\nkind: gpuyard.io/gpu",
+    "comment.yaml": f"kind: gpuyard.io/gpu  # a copy\r\ndevices: [{{name: {UUIDS[0]}}}]\r\n",
     "short.json": json.dumps(cdi_spec(INVENTORY), separators=(",", ":")),
 }
 
@@ -200,6 +202,15 @@ def test_other_files_are_nobodys_business(cdi: CdiFile, name: str, text: str) ->
     (cdi.folder / name).write_text(text)
     (cdi.folder / "gone.json").symlink_to("nowhere")
     os.mkfifo(cdi.folder / "pipe.json")
+    assert cdi.faults() == ()
+
+
+def test_a_file_that_is_too_large_for_a_spec_is_not_read(cdi: CdiFile) -> None:
+    spec = json.dumps(cdi_spec(INVENTORY))
+    other = cdi.folder / "other.json"
+    other.write_text(spec + " " * ((4 << 20) - len(spec)))
+    assert cdi.faults() != ()
+    other.write_text(spec + " " * (4 << 20))
     assert cdi.faults() == ()
 
 

@@ -107,6 +107,18 @@ def test_of_two_toolkits_the_open_one_counts(tmp_path: Path) -> None:
     assert find_exposure(tmp_path).variable is False
 
 
+@pytest.mark.parametrize("name", ["/", "//etc/x.toml", "", "/etc/**x", "/etc/\\u0000", "/[", "~", "../../.."])
+def test_imports_that_name_no_file(tmp_path: Path, name: str) -> None:
+    write(tmp_path, {CONTAINERD: f'imports = ["{name}"]\n' + default("nvidia")})
+    assert find_exposure(tmp_path).default_runtime is True
+
+
+def test_imports_are_no_deeper_than_containerd_looks(tmp_path: Path) -> None:
+    deep = {"etc/a/b/c.toml": default("nvidia")}
+    write(tmp_path, {CONTAINERD: 'imports = ["/etc/**/*.toml"]\n' + default("runc"), **deep})
+    assert find_exposure(tmp_path).default_runtime is False
+
+
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / CONTAINERD).mkdir(parents=True)
     (tmp_path / TOOLKIT).parent.mkdir(parents=True)

@@ -269,6 +269,9 @@ def test_simulated_gpus_need_none() -> None:
 def test_runtimes(runtime: str, outcome: CheckState, said: str) -> None:
     found = look("cdi", nodes=[node(runtime=runtime)])
     assert found.outcome is outcome and said in found.message, found
+    if outcome is not CheckState.OK:
+        assert "where NVIDIA's runtime is the default one" in found.remedy
+        assert not found.remedy.startswith("Or")
 
 
 def test_cdi_is_not_all() -> None:

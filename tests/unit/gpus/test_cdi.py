@@ -35,6 +35,14 @@ def test_what_is_not_readable_is_left_out(text: str) -> None:
     assert node_cdi_faults(node(text)) == ()
 
 
+def test_a_folder_full_of_duplicates_says_as_much_as_an_annotation_holds() -> None:
+    many = [CdiFault(CdiTrouble.DUPLICATE, f"/var/run/cdi/{number}.json") for number in range(10_000)]
+    text = format_cdi_faults([*many, FAULTS[1]])
+    # Of all annotations of an object together, 256 KiB.
+    assert len(text) < 16_000
+    assert node_cdi_faults(node(text))[0] == many[0]
+
+
 def test_nothing_gets_to_a_terminal_that_is_not_text() -> None:
     raw = [{"trouble": "duplicate", "file": "\x1b[2J" + "x" * 10_000}]
     (fault,) = node_cdi_faults(node(json.dumps(raw)))

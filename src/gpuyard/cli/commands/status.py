@@ -97,7 +97,7 @@ def _print_cluster(status: ClusterStatus) -> None:
             ("Kubernetes", status.version),
             (
                 "Installed",
-                f"in {status.namespace}" if status.installed else "no: see `gpuyard install`",
+                f"in {status.namespace or 'part'}" if status.installed else "no: see `gpuyard install`",
             ),
             ("Missing", ", ".join(status.missing)),
             ("Changed", ", ".join(status.changed)),
