@@ -41,8 +41,12 @@ class BenchYard:
 
 
 def environ_for(home: Path) -> dict[str, str]:
-    """This process's environment without its own settings of gpuyard; data go to the folder."""
-    others = {name: value for name, value in os.environ.items() if not name.startswith("GPUYARD_")}
+    """This process's environment without its own settings of gpuyard; data go to the folder.
+
+    Commands keep what Python compiles, as in an install of a user's, where pip did that.
+    """
+    own = ("GPUYARD_", "PYTHONDONTWRITEBYTECODE")
+    others = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return others | {"GPUYARD_HOME": str(home)}
 
 

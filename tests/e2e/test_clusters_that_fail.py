@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -92,6 +93,18 @@ def test_an_old_cluster_is_refused(yard: Yard, api: Api, tmp_path: Path, command
     assert "this cluster is Kubernetes 1.27, and gpuyard needs 1.28 or later" in said
     assert "upgrade the cluster" in said
     assert not any(asked.startswith("POST") for asked in api.asked)
+
+
+def test_an_old_cluster_is_refused_whatever_the_registry_does(yard: Yard, api: Api, tmp_path: Path) -> None:
+    """Both are asked at once: one that never answers holds up no refusal."""
+    api.says("/version", {"major": "1", "minor": "27"})
+    shell = {"KUBECONFIG": str(api.kubeconfig(tmp_path))}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        image = f"127.0.0.1:{silent.getsockname()[1]}/x:1"
+        said = yard.refused(
+            2, "run", "--context", "lab", "--gpus=1", "--image", image, "--", "true", env=shell
+        )
+    assert "this cluster is Kubernetes 1.27" in said and "registry" not in said
 
 
 def test_doctor_says_that_a_cluster_is_old(yard: Yard, api: Api, tmp_path: Path) -> None:

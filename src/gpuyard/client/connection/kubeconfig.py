@@ -9,10 +9,13 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
+import json
 import os
 import ssl
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -153,13 +156,25 @@ def _merge(documents: Sequence[tuple[Path, Mapping[str, Any]]]) -> dict[str, _Se
 
 
 def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.UsageError(f"can't read the kubeconfig {file}: {error}") from error
+    return _parse(file, text)
+
+
+@lru_cache(maxsize=8)
+def _parse(file: Path, text: str) -> Mapping[str, Any]:
+    """Once a command, which may ask for its namespace before it connects."""
+    with suppress(ValueError, RecursionError):
+        # JSON is YAML, and what reads YAML takes a while to load.
+        if isinstance(document := json.loads(text), Mapping):
+            return document
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
-        document = YAML(typ="safe", pure=True).load(file.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise errors.UsageError(f"can't read the kubeconfig {file}: {error}") from error
+        document = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         raise errors.UsageError(f"the kubeconfig {file} is not YAML: {error}") from error
     except RecursionError:
@@ -195,10 +210,10 @@ def _tls(
 ) -> ssl.SSLContext | None:
     if not str(cluster[1].get("server", "")).startswith("https://"):
         return None
-    context = ssl.create_default_context()
     try:
-        if authority := _material(cluster, "certificate-authority"):
-            context = ssl.create_default_context(cadata=authority.decode())
+        authority = _material(cluster, "certificate-authority")
+        # Given one, the machine's own authorities aren't trusted, nor read.
+        context = ssl.create_default_context(cadata=authority.decode() if authority else None)
         if cluster[1].get("insecure-skip-tls-verify"):
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE

@@ -48,9 +48,18 @@ async def submit(
         UsageError: it would never run, its priority class isn't there, the name is taken, or the cluster
             is too old.
     """
-    if not target.is_yard:
-        await check_version(target.api)
-    fitted = await fit_to_nodes(target, run, notify, environ=environ, refuse=not wait, read_as=read_as)
+    fitting = asyncio.create_task(
+        fit_to_nodes(target, run, notify, environ=environ, refuse=not wait, read_as=read_as),
+        name="fit to nodes",
+    )
+    try:
+        # Meanwhile: each answer takes a while, and the run waits for all of them.
+        if not target.is_yard:
+            await check_version(target.api)
+        fitted = await fitting
+    finally:
+        fitting.cancel()
+        await asyncio.gather(fitting, return_exceptions=True)
     if replace:
         from gpuyard.runs.run import find_run
         from gpuyard.runs.stopping import remove_run

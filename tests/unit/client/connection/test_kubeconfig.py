@@ -213,6 +213,20 @@ def test_an_exec_plugin_that_fails(
     assert str(file) in caught.value.message and caught.value.remedy == remedy
 
 
+def test_yaml_says_what_json_does_and_a_changed_file_is_read_anew(tmp_path: Path) -> None:
+    written = load(write(tmp_path, context={"namespace": "team"}))
+    file = tmp_path / "config"
+    file.write_text(
+        "# of a cloud\n"
+        "clusters:\n- name: c\n  cluster:\n    server: https://10.0.0.1:6443\n"
+        "users:\n- name: u\n  user: {}\n"
+        "contexts:\n- name: lab\n  context: {cluster: c, user: u, namespace: team}\n"
+    )
+    assert (load(file).server, load(file).namespace) == (written.server, written.namespace)
+    file.write_text(file.read_text().replace("namespace: team", "namespace: other"))
+    assert context_namespace([file], "lab") == load(file).namespace == "other"
+
+
 def test_files_are_merged_and_the_first_wins(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):
