@@ -52,7 +52,7 @@ class GpuNodes:
     Attributes:
         nodes: all of the cluster.
         pods: all of the cluster.
-        agents: pods of the install, by node.
+        agents: pods of the install, by node; where one takes over from another, the one that is ready.
         agent: the DaemonSet; None when there is none, or nobody may see it.
         warnings: events of that type where the agents are.
         runtime_classes: names of those that the install made; None when nobody may see them.
@@ -76,11 +76,8 @@ class GpuNodes:
         """From what was listed."""
         sets, classes = installed.get(DAEMON_SETS, ()), installed.get(RUNTIME_CLASSES, ())
         found = [] if isinstance(sets, Exception) else [s for s in sets if key_of(s).name == AGENT]
-        agents = {
-            pod["spec"]["nodeName"]: pod
-            for pod in pods
-            if labels_of(pod).get(LABEL_PART_OF) == PART_OF and pod["spec"].get("nodeName")
-        }
+        ours = sorted(filter(_is_agent, pods), key=lambda pod: condition_is_true(pod, "Ready"))
+        agents = {pod["spec"]["nodeName"]: pod for pod in ours}
         names = None if isinstance(classes, Exception) else frozenset(key_of(c).name for c in classes)
         told = () if isinstance(warnings, Exception) else warnings
         return cls(nodes, pods, agents, found[0] if found else None, names, told)
@@ -117,7 +114,24 @@ class GpuNodes:
         findings = [
             _agent(node, pod, by_name.get(node), self.warnings) for node, pod in sorted(self.agents.items())
         ]
-        return of_nodes(name, [*findings, *left], f"{len(findings)} of {max(wanted, len(findings))} run")
+        return of_nodes(
+            name, [*findings, *self._waiting(), *left], f"{len(findings)} of {max(wanted, len(findings))} run"
+        )
+
+    def _waiting(self) -> list[NodeFinding]:
+        """The agents that are to take over from one that is ready, and can't."""
+        return [
+            NodeFinding(
+                node,
+                CheckState.WARNING,
+                f"its next agent can't take over: {why}",
+                f"see more: kubectl describe pod {key_of(pod).name} -n {key_of(pod).namespace}",
+            )
+            for pod in filter(_is_agent, self.pods)
+            if pod is not self.agents[node := pod["spec"]["nodeName"]]
+            and not pod["metadata"].get("deletionTimestamp")
+            and (why := why_not_running(pod, self.warnings))
+        ]
 
     def _unwanted(self, node: Manifest) -> str:
         """Why a node without an agent is to have none; empty when it has one, is to, or nobody knows."""
@@ -224,6 +238,10 @@ class GpuNodes:
             return skipped("cdi", "no node has GPUs")
         runtimes = sorted({runtime_text(node) for node in nodes})
         return of_nodes("cdi", [cdi_finding(node) for node in nodes], f"{', '.join(runtimes)}: on by default")
+
+
+def _is_agent(pod: Manifest) -> bool:
+    return labels_of(pod).get(LABEL_PART_OF) == PART_OF and bool(pod["spec"].get("nodeName"))
 
 
 def _agent(name: str, pod: Manifest, node: Manifest | None, warnings: Sequence[Manifest]) -> NodeFinding:

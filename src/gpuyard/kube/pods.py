@@ -37,7 +37,7 @@ def container_statuses(pod: Mapping[str, Any], *, init: bool = False) -> Iterato
 
 
 def why_not_running(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Why a pod doesn't run; empty when it does.
+    """Why a pod doesn't run, or has begun to and isn't ready; empty when it does.
 
     Args:
         pod: as the API has it.
@@ -54,7 +54,8 @@ def why_not_running(pod: Mapping[str, Any], events: Sequence[Mapping[str, Any]] 
         if condition["type"] == "PodScheduled" and condition["status"] != "True":
             return str(condition.get("message", ""))
     if status.get("phase") == "Running":
-        return ""
+        begun = [c["name"] for c in container_statuses(pod) if c.get("started") is False]
+        return f"{begun[0]} isn't ready {_last_warning(pod, events)}".strip() if begun else ""
     return f"the pod is {status.get('phase')} {_last_warning(pod, events)}".strip()
 
 

@@ -299,3 +299,12 @@ def test_what_the_agent_says_of_its_cdi_spec(trouble: str, outcome: CheckState, 
     found = look("cdi", nodes=[here])
     assert found.outcome is outcome and said in found.message, found
     assert found.remedy
+
+
+def test_an_agent_that_can_not_take_over() -> None:
+    stuck = agent(ready="False", waiting={"reason": "ErrImagePull"})
+    stuck["metadata"]["name"] = "agent-next"
+    for pods in ([agent(), stuck], [stuck, agent()]):
+        found = look("agents", nodes=[marked(node())], pods=pods)
+        assert found.outcome is CheckState.WARNING
+        assert found.message.startswith("a: its next agent can't take over: plugin ErrImagePull")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.kube.pods import container_statuses, is_terminal
+from gpuyard.kube.pods import container_statuses, is_terminal, why_not_running
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,11 @@ def test_init_containers_come_first_and_only_when_asked_for() -> None:
     assert [one["name"] for one in container_statuses(pod)] == ["main"]
     assert [one["name"] for one in container_statuses(pod, init=True)] == ["init", "main"]
     assert list(container_statuses({"status": {"containerStatuses": None}}, init=True)) == []
+
+
+@pytest.mark.parametrize(("started", "why"), [(True, ""), (False, "plugin isn't ready Startup probe failed")])
+def test_what_has_begun_and_is_not_ready(started: bool, why: str) -> None:
+    statuses = [{"name": "plugin", "state": {"running": {}}, "started": started}]
+    pod = {"metadata": {"uid": "u"}, "status": {"phase": "Running", "containerStatuses": statuses}}
+    event = {"type": "Warning", "involvedObject": {"uid": "u"}, "message": "Startup probe failed"}
+    assert why_not_running(pod, [event]) == why
