@@ -12,6 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -90,6 +91,9 @@ class CdiFile:
                 "sees the one in its place",
                 remedy="start the agent again, as its container does by itself",
             )
+        # Not before: until this agent has registered, an earlier one hands over by the names in that file.
+        with suppress(OSError):
+            (self.folder / _EARLIER_FILE).unlink(missing_ok=True)
         if self._fault:
             self._write()
         elif self._content and (what := self._changed_by_others()):
@@ -127,7 +131,6 @@ class CdiFile:
                 return
             # Only at first: later, whoever made the folders above makes them again, with their modes.
             self.folder.mkdir(parents=not self._written, exist_ok=True)
-            (self.folder / _EARLIER_FILE).unlink(missing_ok=True)
             if self.path.is_dir() and not self.path.is_symlink():
                 # Nothing else there can't be replaced. One that isn't empty is somebody's, and stays.
                 self.path.rmdir()
