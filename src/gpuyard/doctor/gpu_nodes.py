@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gpuyard.doctor.check import Check, CheckState, NodeFinding, broken, of_nodes, ok, skipped, warning
 from gpuyard.doctor.cluster_facts import Items
 from gpuyard.doctor.injection import cdi_finding, judge_toolkit, runtime_text
-from gpuyard.gpus.faults import in_one_line, node_faults, why_none
+from gpuyard.gpus.faults import in_one_line, no_gpus_text, node_faults, why_none
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import daemon_misfit, not_ready_text
@@ -17,13 +17,11 @@ from gpuyard.kube.objects import (
     RUNTIME_CLASSES,
     Manifest,
     Resource,
-    annotations_of,
     key_of,
     labels_of,
 )
 from gpuyard.kube.pods import why_not_running
 from gpuyard.kube.wellknown import (
-    ANNOTATION_NO_GPUS,
     LABEL_GPU_COUNT,
     LABEL_GPU_MODEL,
     LABEL_PART_OF,
@@ -183,7 +181,7 @@ class GpuNodes:
     def gpus(self) -> Check:
         """Whether there are GPUs, all healthy and as many as the labels say."""
         nodes = self.with_gpus
-        none = [(key_of(node).name, why) for node in self.nodes if (why := _no_gpus(node))]
+        none = [(key_of(node).name, why) for node in self.nodes if (why := no_gpus_text(node))]
         if not nodes and none:
             more = f" ({len(none)} nodes)" if len(none) > 1 else ""
             return broken("gpus", f"no node has GPUs: {none[0][0]}: {none[0][1]}{more}", _NO_GPUS_REMEDY)
@@ -273,7 +271,7 @@ def _gpus(node: Manifest) -> NodeFinding:
         return NodeFinding(
             name, CheckState.WARNING, f"the node is {why} ({usable} GPUs)", f"kubectl describe node {name}"
         )
-    if not usable and (none := _no_gpus(node)):
+    if not usable and (none := no_gpus_text(node)):
         return NodeFinding(name, CheckState.BROKEN, f"has no GPUs to give: {none}", _NO_GPUS_REMEDY)
     if not total:
         return NodeFinding(
@@ -307,11 +305,6 @@ def _gpus(node: Manifest) -> NodeFinding:
     if node["spec"].get("unschedulable"):
         return NodeFinding(name, CheckState.WARNING, "is cordoned", f"kubectl uncordon {name}")
     return NodeFinding(name, CheckState.OK, f"{usable} × {_model(node)}")
-
-
-def _no_gpus(node: Manifest) -> str:
-    """Why a node has none, as its agent says; empty where it doesn't."""
-    return annotations_of(node).get(ANNOTATION_NO_GPUS, "")
 
 
 def _driver_finding(node: Manifest) -> NodeFinding:

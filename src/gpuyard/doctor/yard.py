@@ -8,7 +8,7 @@ from gpuyard import errors
 from gpuyard.doctor import registry
 from gpuyard.doctor.check import Check, CheckState, Report, broken, ok, skipped, unseen, warning
 from gpuyard.doctor.yard_facts import YardFacts
-from gpuyard.gpus.faults import in_one_line, node_faults
+from gpuyard.gpus.faults import in_one_line, no_gpus_text, node_faults
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.nodes import not_ready_text
 from gpuyard.kube.objects import Manifest, annotations_of, labels_of
@@ -16,7 +16,6 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_CONTAINERS,
     ANNOTATION_ENFORCED,
     ANNOTATION_ISOLATION,
-    ANNOTATION_NO_GPUS,
     LABEL_GPU_MODEL,
 )
 from gpuyard.local.disk import LEAST_FREE_BYTES, MIB, REFUSED_OR_WAIT
@@ -134,7 +133,7 @@ def _gpus(facts: YardFacts, node: Manifest) -> Check:
     total, usable = capacity_gpus(node), allocatable_gpus(node)
     simulated = " (simulated)" if has_simulated_gpus(node) else ""
     if not total:
-        why = annotations_of(node).get(ANNOTATION_NO_GPUS) or "none were found"
+        why = no_gpus_text(node) or "none were found"
         return broken("gpus", f"there are none: {why}", "`gpuyard up --simulate H100:8` simulates some")
     if facts.health_mistakes:
         file, mistakes = facts.paths.simulated_health, "; ".join(facts.health_mistakes[:_MAX_NAMED])

@@ -15,7 +15,7 @@ from typing import Any
 
 from gpuyard.gpus.resources import has_simulated_gpus
 from gpuyard.kube.objects import annotations_of
-from gpuyard.kube.wellknown import ANNOTATION_GPU_HEALTH, LABEL_GPU_MODEL
+from gpuyard.kube.wellknown import ANNOTATION_GPU_HEALTH, ANNOTATION_NO_GPUS, LABEL_GPU_MODEL
 
 LOST = "lost"
 ECC = "uncorrectable ECC error"
@@ -63,6 +63,7 @@ _KNOWN = {
 }
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?Z")
 _MAX_REASON_LENGTH = 100
+_MAX_WHY_LENGTH = 500
 #: More than any node has.
 _MAX_FAULTS = 256
 _MAX_SHOWN = 2
@@ -142,6 +143,13 @@ def in_one_line(faults: Sequence[GpuFault]) -> str:
 def says_health(labels: Mapping[str, str]) -> bool:
     """Whether gpuyard's agent labels the node: it names each unhealthy GPU before the kubelet hears of it."""
     return LABEL_GPU_MODEL in labels
+
+
+def no_gpus_text(node: Mapping[str, Any]) -> str:
+    """Why a node has no GPUs to give, as its agent says; empty where it doesn't."""
+    # Anybody who may write nodes may write it, and it goes to terminals.
+    told = annotations_of(node).get(ANNOTATION_NO_GPUS, "")
+    return "".join(filter(str.isprintable, told))[:_MAX_WHY_LENGTH]
 
 
 def why_none(faults: Sequence[GpuFault], labels: Mapping[str, str], total: int) -> str:

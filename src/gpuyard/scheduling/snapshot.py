@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gpuyard.gpus.faults import GpuFault, node_faults
+from gpuyard.gpus.faults import GpuFault, no_gpus_text, node_faults
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import not_ready_text
-from gpuyard.kube.objects import Manifest, annotations_of, labels_of
+from gpuyard.kube.objects import Manifest, labels_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.requests import parse_resources
-from gpuyard.kube.wellknown import ANNOTATION_NO_GPUS
 from gpuyard.scheduling.requests import PodRequest
 
 #: Taints that the control plane sets and takes away by itself.
@@ -63,7 +62,7 @@ class NodeState:
             unschedulable=bool(spec.get("unschedulable")),
             not_ready=not_ready_text(manifest),
             faults=node_faults(manifest),
-            no_gpus=annotations_of(manifest).get(ANNOTATION_NO_GPUS, ""),
+            no_gpus=no_gpus_text(manifest),
         )
 
     def free(self, resource: str) -> int:

@@ -173,7 +173,8 @@ def test_gpus(changed: Manifest, outcome: CheckState, said: str) -> None:
     assert found.outcome is outcome and said in found.message and found.remedy
 
 
-WHY = {"gpuyard.io/no-gpus": "there is no libnvidia-ml.so.1"}
+# What can't be printed doesn't reach a terminal.
+WHY = {"gpuyard.io/no-gpus": "there is no libnvidia-ml.so.1\x1b\n"}
 
 
 def test_nodes_that_have_no_gpus_say_why() -> None:

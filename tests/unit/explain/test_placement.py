@@ -235,6 +235,16 @@ def test_the_reason_of_unhealthy_gpus_is_told(snapshot_of: SnapshotOf) -> None:
     assert explanation.to_json()["nodes"][0]["faults"][0]["reason"] == "XID 79"
 
 
+def test_why_a_node_has_none_to_give_is_said_as_its_agent_does(snapshot_of: SnapshotOf) -> None:
+    why = "there is no libnvidia-ml.so.1"
+    gone = node("a", 2, allocatable={"cpu": 16000, "pods": 110}, no_gpus=why)
+    assert explain(request(1), snapshot_of(gone)).headline.endswith(f"of node a can be had: {why}")
+    never = node("a", 0, no_gpus=why)
+    assert explain(request(1), snapshot_of(never)).hints == (
+        f"node a has no GPUs to give, says its agent: {why}",
+    )
+
+
 def test_lines_stop_after_the_nearest_nodes(snapshot_of: SnapshotOf) -> None:
     snapshot = snapshot_of(*(node(f"n{number}", 2) for number in range(9)))
     lines = explain(request(4), snapshot).node_lines(limit=4)
