@@ -247,7 +247,8 @@ def test_delete_waits_for_what_holds_the_object(yard: Yard, namespace: str) -> N
     held = pod() | {"metadata": {"name": "trainer", "finalizers": ["gpuyard.io/test"]}}
     create(yard, namespace, held)
     deleting = yard.start("-n", namespace, "delete", "pod", "trainer")
-    assert next_lines(deleting, 1) == [["pod", '"trainer"', "deleted"]]
+    # Newer ones say from where.
+    assert next_lines(deleting, 1)[0][:3] == ["pod", '"trainer"', "deleted"]
     yard.kubectl("-n", namespace, "wait", "pod/trainer", "--for=jsonpath={.metadata.deletionTimestamp}")
     assert deleting.poll() is None
     yard.do(yard.api.patch(PODS, "trainer", {"metadata": {"finalizers": None}}, namespace))
@@ -257,8 +258,8 @@ def test_delete_waits_for_what_holds_the_object(yard: Yard, namespace: str) -> N
 
 def test_delete(yard: Yard, namespace: str) -> None:
     create(yard, namespace, pod("a"), pod("b"), pod("c"), job())
-    assert yard.kubectl("-n", namespace, "delete", "pod", "a") == 'pod "a" deleted\n'
-    assert yard.kubectl("-n", namespace, "delete", "job", "sweep") == 'job.batch "sweep" deleted\n'
+    assert yard.kubectl("-n", namespace, "delete", "pod", "a").startswith('pod "a" deleted')
+    assert yard.kubectl("-n", namespace, "delete", "job", "sweep").startswith('job.batch "sweep" deleted')
     run_pod(yard, namespace, "b")
     yard.kubectl("-n", namespace, "delete", "pod", "b", "--wait=false", "--grace-period=5")
     found = yard.do(yard.api.get(PODS, "b", namespace))["metadata"]
