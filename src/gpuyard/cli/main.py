@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from gpuyard import __version__, errors
+from gpuyard.cli.output.terminal_text import make_streams_plain
 
 #: name → (section, one line of help). The line is here so that `--help` imports no command.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -165,6 +166,7 @@ def main() -> NoReturn:
     """The console script: never a traceback for what a user or the world did wrong."""
     # Imports make many objects, and none is garbage; a command that lasts is looked through all the same.
     gc.set_threshold(_GARBAGE_AFTER)
+    make_streams_plain()
     try:
         _check_text(sys.argv)
         code = cli.main(standalone_mode=False)

@@ -159,7 +159,7 @@ async def unfit_lines(
         return []
     try:
         images = await _read(pod, environ)
-    except (errors.ImageError, errors.ConnectionFailed, TimeoutError):
+    except (errors.ImageError, errors.ImageReferenceError, errors.ConnectionFailed, TimeoutError):
         return []
     if not images:
         return []

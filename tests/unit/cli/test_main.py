@@ -20,6 +20,14 @@ def test_an_argument_that_is_no_text_is_named(words: tuple[bytes, ...]) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_terminal_obeys_no_text_of_others() -> None:
+    program = [sys.executable, "-m", "gpuyard"]
+    done = subprocess.run([*program, "run", "a\x1b[2J\r\u202e.py"], capture_output=True, text=True)
+    # Sequences for colours click takes out where there is no terminal.
+    assert "a\\x0d\\u202e.py" in done.stderr
+    assert done.stderr.replace("\n", "").isprintable()
+
+
 def test_a_current_folder_that_is_gone_is_said(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     command = 'mkdir "$1"; cd "$1"; rmdir "$1"; exec "$2" -m gpuyard build --base "oci:$3:x" -t "oci:$3:y"'

@@ -239,6 +239,12 @@ async def test_explain_names_the_nodes_that_won_t_do(image: str) -> None:
     assert await unfit_lines(job_of(image), [node("b", "580.95.05")]) == []
 
 
+async def test_explain_looks_at_no_image_whose_name_is_none() -> None:
+    job = job_of("a")
+    job["spec"]["template"]["spec"]["containers"][0]["image"] = "Not/A:Name!"
+    assert await unfit_lines(job, [node("a", "535.104.05")]) == []
+
+
 async def test_an_index_is_read_for_each_platform(tmp_path: Path) -> None:
     reference = await write_image(tmp_path / "layout", "linux/amd64", "linux/arm64", env=CUDA_13)
     images = await read_images(reference, {"HOME": str(tmp_path)})

@@ -11,6 +11,8 @@ from typing import TextIO
 
 import click
 
+from gpuyard.cli.output.terminal_text import plain
+
 _GAP = "   "
 #: Cells aren't cut to less.
 _LEAST = 10
@@ -35,7 +37,7 @@ def print_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, flexible: int = -1, drop: Sequence[str] = ()
 ) -> None:
     """Columns side by side, made to fit a terminal that is too narrow: see `fit_table`."""
-    table = [list(header), *(list(row) for row in rows)]
+    table = [list(header), *([plain(cell).replace("\n", " ") for cell in row] for row in rows)]
     if sys.stdout.isatty():
         table = fit_table(table, _columns(sys.stdout), flexible=flexible, drop=drop)
     for line in table_lines(table):
@@ -160,15 +162,20 @@ class StatusLine:
         if text == self._shown:
             return
         if self.live:
-            sys.stderr.write("\r\x1b[K" + _cut(text, _columns(sys.stderr) - 1))
+            self._rewrite(_cut(plain(text), _columns(sys.stderr) - 1))
         elif text:
             sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+            sys.stderr.flush()
         self._shown = text
 
     def clear(self) -> None:
         """Takes the line away before other output."""
         if self.live and self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            self._rewrite("")
         self._shown = ""
+
+    def _rewrite(self, text: str) -> None:
+        # As bytes: of the text streams no control character comes out.
+        sys.stderr.flush()
+        sys.stderr.buffer.write(f"\r\x1b[K{text}".encode(errors="replace"))
+        sys.stderr.buffer.flush()
