@@ -1,7 +1,7 @@
 """What may reach a terminal of texts that others wrote: names, messages of events and of containers, answers.
 
-A terminal obeys control characters: they clear it, write over lines, set its title. Kubernetes lets whoever has
-a pod or writes an event put them into what others read (CVE-2021-25743 of kubectl).
+A terminal obeys control characters: they clear it, write over lines, set its title. Kubernetes lets whoever
+has a pod or writes an event put them into what others read (CVE-2021-25743 of kubectl).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WRITTEN = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for cod
 
 
 def plain(text: str) -> str:
-    """The text with its control characters written out: `\\x1b`."""
+    r"""The text with its control characters written out: `\x1b`."""
     return text.translate(_WRITTEN)
 
 
