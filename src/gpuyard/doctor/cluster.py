@@ -9,15 +9,13 @@ from gpuyard.client.connection.credentials import masked
 from gpuyard.client.server_version import OLDEST, TOO_OLD_REMEDY, too_old, version_text
 from gpuyard.doctor import permissions, quota, registry, tenants
 from gpuyard.doctor.check import Check, Report, broken, ok, skipped, unseen, warning
-from gpuyard.doctor.cluster_facts import ClusterFacts
+from gpuyard.doctor.cluster_facts import ClusterFacts, agents_among
 from gpuyard.doctor.gpu_nodes import GpuNodes
 from gpuyard.gpus.resources import allocatable_gpus
-from gpuyard.kube.objects import DAEMON_SETS, Manifest, Resource, key_of, labels_of
+from gpuyard.kube.objects import DAEMON_SETS, Manifest, Resource, key_of
 from gpuyard.kube.storage import DEFAULT_CLASS, is_default_class
-from gpuyard.kube.wellknown import LABEL_PART_OF
 from gpuyard.tenancy.install import title
 from gpuyard.tenancy.installed import install_command, install_state
-from gpuyard.tenancy.names import PART_OF
 from gpuyard.tenancy.options import ADMISSION_SINCE
 
 #: Without what an install gives by these, an agent or a user is forbidden something.
@@ -145,8 +143,7 @@ def _install(facts: ClusterFacts) -> Check:
 
 def _seen_in_part(facts: ClusterFacts, found: Sequence[tuple[Resource, Manifest]]) -> Check | None:
     """What those see of an install who aren't to see all of it; None when that is nothing."""
-    pods = () if isinstance(facts.pods, errors.GpuyardError) else facts.pods
-    agents = [key_of(pod) for pod in pods if labels_of(pod).get(LABEL_PART_OF) == PART_OF]
+    agents = [key_of(pod) for pod in agents_among(facts.pods, facts.installed)]
     if not agents and not found:
         return None
     seen = (

@@ -37,6 +37,7 @@ from gpuyard.kube.objects import (
 from gpuyard.kube.wellknown import LABEL_PART_OF, LABEL_TENANT
 from gpuyard.tenancy.access import Action
 from gpuyard.tenancy.install import KINDS
+from gpuyard.tenancy.installed import of_install
 from gpuyard.tenancy.names import AGENT, PART_OF, SELECTOR
 
 Result = TypeVar("Result")
@@ -151,12 +152,19 @@ async def _look(api: RestApi, known: ClusterFacts, asker: _Asker) -> ClusterFact
             kind: group.create_task(asker.items(kind, selector=SELECTOR), name=kind.plural) for kind in KINDS
         }
     listed = pods.result()
+    installed = {kind: task.result() for kind, task in parts.items()}
+    namespaces = installed[NAMESPACES]
+    if not isinstance(namespaces, errors.GpuyardError):
+        installed = {
+            kind: items if isinstance(items, errors.GpuyardError) else of_install(items, namespaces)
+            for kind, items in installed.items()
+        }
     return replace(
         known,
-        warnings=await _warnings(asker, listed),
+        warnings=await _warnings(asker, agents_among(listed, installed)),
         tenant=tenant.result(),
         allowed=_all(actions, [task.result() for task in allowed]),
-        installed={kind: task.result() for kind, task in parts.items()},
+        installed=installed,
         nodes=nodes.result(),
         pods=listed,
         storage_classes=classes.result(),
@@ -167,10 +175,16 @@ async def _look(api: RestApi, known: ClusterFacts, asker: _Asker) -> ClusterFact
     )
 
 
-async def _warnings(asker: _Asker, pods: Items) -> Items:
+def agents_among(pods: Items, installed: Mapping[Resource, Items]) -> Sequence[Manifest]:
+    """The pods of the install; where its namespace can't be seen, all that are labelled so."""
     if isinstance(pods, errors.GpuyardError):
         return ()
-    agents = [pod for pod in pods if labels_of(pod).get(LABEL_PART_OF) == PART_OF]
+    labelled = [pod for pod in pods if labels_of(pod).get(LABEL_PART_OF) == PART_OF]
+    namespaces = installed.get(NAMESPACES, ())
+    return labelled if isinstance(namespaces, errors.GpuyardError) else of_install(labelled, namespaces)
+
+
+async def _warnings(asker: _Asker, agents: Sequence[Manifest]) -> Items:
     if all(condition_is_true(pod, "Ready") for pod in agents):
         return ()
     return await asker.items(EVENTS, key_of(agents[0]).namespace, fields="type=Warning")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gpuyard.doctor.check import Check, CheckState, NodeFinding, broken, of_nodes, ok, skipped, warning
-from gpuyard.doctor.cluster_facts import Items
+from gpuyard.doctor.cluster_facts import Items, agents_among
 from gpuyard.doctor.injection import cdi_finding, judge_toolkit, runtime_text
 from gpuyard.gpus.faults import in_one_line, no_gpus_text, node_faults, why_none
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
@@ -24,11 +24,10 @@ from gpuyard.kube.pods import why_not_running
 from gpuyard.kube.wellknown import (
     LABEL_GPU_COUNT,
     LABEL_GPU_MODEL,
-    LABEL_PART_OF,
 )
 from gpuyard.tenancy.agent_nodes import why_no_agent
 from gpuyard.tenancy.foreign_plugins import foreign_plugins, served_by_no_pod
-from gpuyard.tenancy.names import AGENT, LABELLER_CONTAINER, PART_OF
+from gpuyard.tenancy.names import AGENT, LABELLER_CONTAINER
 from gpuyard.tenancy.node_marks import is_marked
 
 _LABEL_DRIVER = "nvidia.com/cuda.driver-version.full"
@@ -53,6 +52,7 @@ class GpuNodes:
         agents: pods of the install, by node; where one takes over from another, the one that is ready.
         agent: the DaemonSet; None when there is none, or nobody may see it.
         warnings: events of that type where the agents are.
+        placed: all pods of the install that are on nodes.
         runtime_classes: names of those that the install made; None when nobody may see them.
     """
 
@@ -62,6 +62,7 @@ class GpuNodes:
     agent: Manifest | None
     runtime_classes: frozenset[str] | None
     warnings: Sequence[Manifest] = ()
+    placed: Sequence[Manifest] = ()
 
     @classmethod
     def of(
@@ -74,11 +75,12 @@ class GpuNodes:
         """From what was listed."""
         sets, classes = installed.get(DAEMON_SETS, ()), installed.get(RUNTIME_CLASSES, ())
         found = [] if isinstance(sets, Exception) else [s for s in sets if key_of(s).name == AGENT]
-        ours = sorted(filter(_is_agent, pods), key=lambda pod: condition_is_true(pod, "Ready"))
-        agents = {pod["spec"]["nodeName"]: pod for pod in ours}
+        placed = [pod for pod in agents_among(pods, installed) if pod["spec"].get("nodeName")]
+        placed.sort(key=lambda pod: condition_is_true(pod, "Ready"))
+        agents = {pod["spec"]["nodeName"]: pod for pod in placed}
         names = None if isinstance(classes, Exception) else frozenset(key_of(c).name for c in classes)
         told = () if isinstance(warnings, Exception) else warnings
-        return cls(nodes, pods, agents, found[0] if found else None, names, told)
+        return cls(nodes, pods, agents, found[0] if found else None, names, told, placed)
 
     @property
     def with_gpus(self) -> list[Manifest]:
@@ -125,7 +127,7 @@ class GpuNodes:
                 f"its next agent can't take over: {why}",
                 f"see more: kubectl describe pod {key_of(pod).name} -n {key_of(pod).namespace}",
             )
-            for pod in filter(_is_agent, self.pods)
+            for pod in self.placed
             if pod is not self.agents[node := pod["spec"]["nodeName"]]
             and not pod["metadata"].get("deletionTimestamp")
             and (why := why_not_running(pod, self.warnings))
@@ -236,10 +238,6 @@ class GpuNodes:
             return skipped("cdi", "no node has GPUs")
         runtimes = sorted({runtime_text(node) for node in nodes})
         return of_nodes("cdi", [cdi_finding(node) for node in nodes], f"{', '.join(runtimes)}: on by default")
-
-
-def _is_agent(pod: Manifest) -> bool:
-    return labels_of(pod).get(LABEL_PART_OF) == PART_OF and bool(pod["spec"].get("nodeName"))
 
 
 def _agent(name: str, pod: Manifest, node: Manifest | None, warnings: Sequence[Manifest]) -> NodeFinding:

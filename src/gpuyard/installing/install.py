@@ -30,6 +30,7 @@ from gpuyard.kube.pods import why_not_running
 from gpuyard.tenancy.agent_nodes import kept_off, why_no_agent
 from gpuyard.tenancy.foreign_plugins import foreign_plugins, served_by_no_pod
 from gpuyard.tenancy.install import KINDS, install, resource_of, title
+from gpuyard.tenancy.installed import of_install
 from gpuyard.tenancy.names import AGENT, LABELS, SELECTOR
 from gpuyard.tenancy.options import ADMISSION_SINCE, TOLERATE_ALL, DriverAccess, InstallOptions
 
@@ -235,7 +236,8 @@ async def send(
 async def installed(api: RestApi) -> list[tuple[Resource, Manifest]]:
     """Everything of an install that is on the cluster, in the order in which it is to be deleted."""
     found = await asyncio.gather(*(labelled(api, kind, SELECTOR) for kind in KINDS))
-    return [(kind, item) for kind, items in zip(KINDS, found, strict=True) for item in items]
+    listed = dict(zip(KINDS, found, strict=True))
+    return [(kind, item) for kind in KINDS for item in of_install(listed[kind], listed[NAMESPACES])]
 
 
 async def wait_for_agents(

@@ -33,6 +33,17 @@ class InstallState:
     options: InstallOptions | None = None
 
 
+def of_install(items: Iterable[Manifest], namespaces: Iterable[Manifest]) -> list[Manifest]:
+    """Without what has an install's labels in another's namespace, where anybody may write labels.
+
+    Args:
+        items: that have them.
+        namespaces: that have them: only who runs the cluster may write those.
+    """
+    names = {"", *(key_of(namespace).name for namespace in namespaces)}
+    return [item for item in items if key_of(item).namespace in names]
+
+
 def install_state(found: Sequence[tuple[Resource, Manifest]], *, confine: bool) -> InstallState:
     """How whole what is there is; nothing is missing where there is nothing at all.
 
