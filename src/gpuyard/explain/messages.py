@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -36,11 +37,13 @@ class Meaning:
             names: what is filled in.
             owner: whose it is; None for the run's own.
         """
+        # Whoever reads them pastes commands, and a pod may give its image any name.
+        words = {name: shlex.quote(value) for name, value in names.items()}
         remedies = tuple(
             Remedy(
                 advice(remedy.text).format(**names),
                 remedy.by,
-                remedy.command.format(**names),
+                remedy.command.format(**words),
                 remedy.yard_text.format(**names),
             )
             for remedy in self.remedies

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -34,9 +35,11 @@ def find_missing_object(objects: RunObjects, step: Step, said: str, evidence: st
         return None
     kind, name = _KINDS.get(match["kind"] or "", "object"), match["name"] or match["object"]
     known = objects.names.get(kind, ())
+    # A pod may name anything.
+    word = shlex.quote(name)
     make = {
-        "ConfigMap": f"kubectl create configmap {name} -n {objects.namespace} --from-file=…",
-        "Secret": f"kubectl create secret generic {name} -n {objects.namespace} --from-literal=…",
+        "ConfigMap": f"kubectl create configmap {word} -n {objects.namespace} --from-file=…",
+        "Secret": f"kubectl create secret generic {word} -n {objects.namespace} --from-literal=…",
     }
     remedies = [Remedy("make it, and the run goes on by itself", command=make.get(kind, ""))]
     if usage := nearest(name, known, ""):

@@ -5,6 +5,7 @@ Source: kubernetes `pkg/scheduler/framework/plugins/podtopologyspread/common.go`
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from gpuyard.explain.causes import Cause
@@ -39,7 +40,7 @@ def find_spread_label(objects: RunObjects, said: str, evidence: str) -> Finding 
         (
             *map(Remedy, instead),
             Remedy("leave that constraint out, or use whenUnsatisfiable: ScheduleAnyway"),
-            Remedy("label the nodes", By.OPERATOR, f"kubectl label node NODE {key}=VALUE"),
+            Remedy("label the nodes", By.OPERATOR, f"kubectl label node NODE {shlex.quote(key)}=VALUE"),
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -105,6 +106,25 @@ def test_who_may_pull(secrets: tuple[str, ...], is_yard: bool, words: str) -> No
     assert found is not None
     first = found.remedies[0]
     assert words in str(first.on_yard() if is_yard else first)
+
+
+def commands(finding: Finding | None) -> list[list[str]]:
+    """Of the remedies, as a shell reads them."""
+    assert finding is not None
+    return [shlex.split(remedy.command) for remedy in finding.remedies if remedy.command]
+
+
+def test_a_command_is_one_whatever_the_run_names_things() -> None:
+    """The API takes any text for an image and a ConfigMap; whoever is asked for help pastes the command."""
+    registry = "evil.example.com; reboot #"
+    image = pod({"waiting": {"reason": "ErrImagePull", "message": "401 Unauthorized"}})
+    image["spec"]["containers"][0]["image"] = f"{registry}/a:1"
+    (login,) = commands(find_image(RunObjects(job(), image)))
+    assert login[-2:] == [f"--docker-server={registry}", "…"]
+    name = "a; reboot #"
+    held = waiting("CreateContainerConfigError", f'configmap "{name}" not found')
+    (make,) = commands(find_start(RunObjects(job(), held)))
+    assert make == ["kubectl", "create", "configmap", name, "-n", "ml", "--from-file=…"]
 
 
 def test_before_1_32_only_the_event_says_why() -> None:
