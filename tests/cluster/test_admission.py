@@ -97,6 +97,29 @@ CASES: dict[str, Case] = {
     "host-path": Case("hostPath volumes reach", {}, volume(hostPath={"path": "/dev"})),
     "flex-volume": Case("hostPath volumes reach", {}, volume(flexVolume={"driver": "a/b"})),
     "git-repo": Case("hostPath volumes reach", {}, volume(gitRepo={"repository": "r"})),
+    "disk-of-the-node": Case("hostPath volumes reach", {}, volume(fc={"wwids": ["3600508b400105e21-part1"]})),
+    "iscsi": Case(
+        "hostPath volumes reach",
+        {},
+        volume(iscsi={"targetPortal": "10.0.0.1:3260", "iqn": "iqn.2001-04.com.example:a", "lun": 0}),
+    ),
+    "disk-of-a-cloud": Case("hostPath volumes reach", {}, volume(gcePersistentDisk={"pdName": "another's"})),
+    "config": Case(
+        "",
+        {},
+        {
+            "volumes": [
+                {"name": "a", "configMap": {"name": "a"}},
+                {"name": "b", "secret": {"secretName": "a"}},
+                {"name": "c", "projected": {"sources": [{"configMap": {"name": "a"}}]}},
+                {
+                    "name": "d",
+                    "downwardAPI": {"items": [{"path": "a", "fieldRef": {"fieldPath": "metadata.name"}}]},
+                },
+                {"name": "e", "csi": {"driver": "a.example.com"}},
+            ]
+        },
+    ),
     "nfs": Case("", mounts("/data"), volume(nfs={"server": "s", "path": "/"})),
     "claim": Case("", mounts("/data"), CLAIM),
     "image-volume": Case("", mounts("/models"), volume(image={"reference": "models:1"})),

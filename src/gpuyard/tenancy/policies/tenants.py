@@ -42,6 +42,13 @@ _ANNOTATIONS = (
     *("devices.noderesource.dev", "cdi-devices.noderesource.dev", "mounts.noderesource.dev"),
     *("devices.gke.io/container.", "io.kubernetes.cri-o.Devices"),
 )
+#: Those of Pod Security's "restricted", and two more that bring neither a device nor a file of the node.
+#: `fc` mounts any disk of the node that is in /dev/disk/by-id (kubernetes, pkg/volume/fc/fc_util.go), that of
+#: its own file system too; disks of a cloud are other machines'.
+_VOLUMES = (
+    *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "nfs"),
+    *("persistentVolumeClaim", "projected", "secret"),
+)
 
 _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
 #: They report static pods; a namespace can't be closed to them.
@@ -215,13 +222,13 @@ def _device_rules() -> list[tuple[str, str]]:
 def _node_rules() -> list[tuple[str, str]]:
     """What reaches the node, and so all that runs there."""
     capabilities = ", ".join(_CAPABILITIES)
+    volumes = " || ".join(f"has(v.{kind})" for kind in _VOLUMES)
     selinux = f's.?seLinuxOptions.?type.orValue("") in {cel_list(_SELINUX_TYPES)}'
     return [
         (
-            f"{_SPEC}object.spec.?volumes.orValue([]).all(v,"
-            " !has(v.hostPath) && !has(v.flexVolume) && !has(v.gitRepo))",
-            "hostPath volumes reach the node's devices and files, and flexVolume and gitRepo run programs "
-            "there: use another kind of volume",
+            f"{_SPEC}object.spec.?volumes.orValue([]).all(v, {volumes})",
+            "hostPath volumes reach the node's devices and files, and others attach disks or run programs "
+            f"there: tenants may use only {', '.join(_VOLUMES)}",
         ),
         (
             f"{_CONTEXT}!s.?privileged.orValue(false) && !s.?windowsOptions.?hostProcess.orValue(false))",
