@@ -19,12 +19,14 @@ class RunEnd:
         message: one clause.
         exit_code: of the process that failed first; None when none has ended.
         tail: the last lines of its output.
+        is_followed: whether another attempt is made by itself.
     """
 
     reason: Reason
     message: str
     exit_code: int | None
     tail: tuple[str, ...] = ()
+    is_followed: bool = False
 
 
 @dataclass(frozen=True)

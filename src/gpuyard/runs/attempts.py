@@ -26,6 +26,9 @@ _TELLING = {
     "Evicted": (Reason.EVICTED, ""),
     "TaintManagerEviction": (Reason.EVICTED, "its node got a taint (NoExecute) that it doesn't tolerate"),
 }
+#: With the last of them also when the taint went in time. Source: kubernetes
+#: `pkg/controller/tainteviction/taint_eviction.go`, `emitCancelPodDeletionEvent`.
+_CANCELLED = "Cancelling deletion"
 _WORDS = {
     Reason.PREEMPTED: "preempted",
     Reason.DRAINED: "drained",
@@ -109,7 +112,7 @@ async def gone_pods_events(target: Target, gone: Sequence[LostAttempt]) -> list[
 
 async def _gone_attempt(target: Target, pod: str) -> LostAttempt:
     events = await _events(target, _about(pod))
-    told = next((event for event in reversed(events) if event.get("reason") in _TELLING), None)
+    told = next(filter(_tells, reversed(events)), None)
     killing = [event for event in events if event.get("reason") == "Killing"]
     node = next((host for event in reversed(events) if (host := _host(event))), "")
     ended = str(_moment((told and [told]) or killing or events[-1:]))
@@ -120,6 +123,10 @@ async def _gone_attempt(target: Target, pod: str) -> LostAttempt:
     reason, message = _TELLING[told["reason"]]
     message = message or str(told.get("message") or "its node evicted it")
     return LostAttempt(pod, reason, message + await _by_whom(target, told), node, ended)
+
+
+def _tells(event: Mapping[str, Any]) -> bool:
+    return event.get("reason") in _TELLING and not str(event.get("message")).startswith(_CANCELLED)
 
 
 def _about(pod: str) -> str:

@@ -82,11 +82,11 @@ def is_over(job: Mapping[str, Any], failed: Sequence[Mapping[str, Any]]) -> bool
     """Whether these failed pods end the Job, before its controller says so."""
     spec = job["spec"]
     policy = spec.get("podFailurePolicy")
-    rules = [matched_rule(policy, pod) for pod in failed]
-    if any(rule and rule.action is PodFailureAction.FAIL_JOB for rule in rules):
-        return True
-    counted = sum(rule is None or rule.action is not PodFailureAction.IGNORE for rule in rules)
-    return counted > int(spec.get("backoffLimit", 6))
+    for pod in failed:
+        rule = matched_rule(policy, pod)
+        if rule is not None and rule.action is PodFailureAction.FAIL_JOB:
+            return True
+    return sum(counts(policy, pod) for pod in failed) > int(spec.get("backoffLimit", 6))
 
 
 def _why(rule: Mapping[str, Any], pod: Mapping[str, Any]) -> str:

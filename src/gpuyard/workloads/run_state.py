@@ -153,7 +153,7 @@ def _verdict(
     if condition_is_true(job, "Failed"):
         return _failed(job, last)
     if live:
-        verdict = _alive(live)
+        verdict = _alive(job, live)
         if stopped:
             return _RunVerdict(verdict.state, Reason.STOPPING)
         return verdict
@@ -191,7 +191,7 @@ def _why_ended_early(last: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
-def _alive(pods: Sequence[Mapping[str, Any]]) -> _RunVerdict:
+def _alive(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> _RunVerdict:
     """The least advanced pod decides: a run with several is running when all of them are. Of one that is
     being ended for the sake of others, that is the reason."""
     order = [State.PENDING, State.STARTING, State.RUNNING]
@@ -199,9 +199,8 @@ def _alive(pods: Sequence[Mapping[str, Any]]) -> _RunVerdict:
     for pod in pods:
         if disruption := disruption_of(pod):
             reason, why = disruption
-            return _RunVerdict(
-                verdict.state, reason, f"{why}; it is being ended, and the next attempt follows"
-            )
+            then = "its Job makes no other" if is_over(job, [pod]) else "the next attempt follows"
+            return _RunVerdict(verdict.state, reason, f"{why}; it is being ended, and {then}")
     return verdict
 
 

@@ -150,6 +150,13 @@ async def test_what_other_events_tell(
     assert attempt.reason is Reason.EVICTED and found in attempt.message
 
 
+async def test_a_taint_that_went_again_in_time_evicted_nobody(target: Target, job: Manifest) -> None:
+    await made(target, job, "a-1")
+    await tell(target, of("a-1"), "TaintManagerEviction", "Cancelling deletion of Pod default/a-1")
+    [attempt] = await gone_attempts(target, job, [])
+    assert (attempt.reason, attempt.text) == (None, "deleted")
+
+
 def pod(phase: str, *conditions: str, **status: Any) -> Manifest:
     written = [{"type": type_, "status": "True", "reason": "PreemptionByScheduler"} for type_ in conditions]
     metadata = {"name": "a-1", "uid": "u-1"}

@@ -269,6 +269,16 @@ def test_messages_carry_the_details() -> None:
     assert message("deadline of the Job") == "Job: DeadlineExceeded"
 
 
+@pytest.mark.parametrize("reason", ["PreemptionByScheduler", "EvictionByEvictionAPI"])
+def test_another_attempt_is_promised_only_where_the_job_makes_one(reason: str) -> None:
+    ending = pod("Running", state=RUNNING, **disrupted(reason))
+    follows = "it is being ended, and the next attempt follows"
+    assert run_state(job(**POLICY), [ending]).message.endswith(follows)
+    assert run_state(job(backoffLimit=1), [ending]).message.endswith(follows)
+    # Of before runs had a policy, or made by others: a disruption is a failure as any.
+    assert run_state(job(), [ending]).message.endswith("; it is being ended, and its Job makes no other")
+
+
 def test_what_was_killed_without_a_limit_is_not_told_of_one() -> None:
     ended = failed(137, ended={"reason": "OOMKilled"})
     assert run_state(job(TRIED), [ended]).message == (

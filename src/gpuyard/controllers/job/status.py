@@ -24,7 +24,7 @@ from gpuyard.kube.conditions import find_condition, with_condition
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.timestamps import format_time
 from gpuyard.workloads.outcome import is_stopped
-from gpuyard.workloads.pod_failure_policy import MatchedRule, PodFailureAction, matched_rule
+from gpuyard.workloads.pod_failure_policy import PodFailureAction, counts, matched_rule
 
 EventType: TypeAlias = Literal["Normal", "Warning"]
 
@@ -87,25 +87,24 @@ def succeeded_count(job: JobView, pods: Sequence[PodView]) -> int:
 
 def failed_count(job: JobView, pods: Sequence[PodView]) -> int:
     """Failures so far, those that aren't counted for good included."""
-    new = sum(1 for pod in _uncounted(job, pods) if is_failed(job, pod) and not _is_ignored(job, pod))
+    new = sum(1 for pod in _uncounted(job, pods) if is_failed(job, pod) and _counts(job, pod))
     return job.failed + len(job.uncounted_failed) + new
 
 
-def _rule(job: JobView, pod: PodView) -> MatchedRule | None:
-    """The rule of the Job's podFailurePolicy that the failed pod matches; None counts it."""
+def _raw(pod: PodView) -> Mapping[str, Any]:
+    """What a podFailurePolicy looks at."""
     metadata = {"namespace": pod.key.namespace, "name": pod.key.name}
-    return matched_rule(job.failure_policy, {"metadata": metadata, "status": pod.status})
+    return {"metadata": metadata, "status": pod.status}
 
 
-def _is_ignored(job: JobView, pod: PodView) -> bool:
-    rule = _rule(job, pod)
-    return rule is not None and rule.action is PodFailureAction.IGNORE
+def _counts(job: JobView, pod: PodView) -> bool:
+    return counts(job.failure_policy, _raw(pod))
 
 
 def _failed_by_rule(job: JobView, pods: Sequence[PodView]) -> JobVerdict | None:
     """The verdict of the first pod that a rule fails the Job for."""
     for pod in pods:
-        rule = _rule(job, pod) if is_failed(job, pod) else None
+        rule = matched_rule(job.failure_policy, _raw(pod)) if is_failed(job, pod) else None
         if rule is not None and rule.action is PodFailureAction.FAIL_JOB:
             return JobVerdict(False, "PodFailurePolicy", rule.message)
     return None
@@ -206,7 +205,7 @@ def _record(
             # The index is enough to know it again.
             if not job.indexed:
                 succeeded_uids.append(pod.uid)
-        elif _is_ignored(job, pod):
+        elif not _counts(job, pod):
             continue
         elif is_failed(job, pod) or (verdict is not None and not verdict.succeeded):
             failed_uids.append(pod.uid)

@@ -16,7 +16,7 @@ from gpuyard.workloads.outcome import Reason
 
 _LONGEST = 300
 _AGAIN = "submit it again; with --retries it would have been tried again by itself"
-_BY_ITSELF = "wait: it is made again by itself, and loses no retry by that"
+_BY_ITSELF = "wait: it is made again by itself"
 #: Of a shell that doesn't find the command.
 _NOT_FOUND = 127
 #: What is known of an exit code or a signal, and what to do.
@@ -69,6 +69,7 @@ def find_process(objects: RunObjects, ended: RunEnd | None, causes: Sequence[Dia
 
 def _advice(ended: RunEnd, node: str, pod: Manifest | None) -> tuple[Owner | None, tuple[Remedy, ...]]:
     on_node = Owner("Node", node) if node else None
+    again = Remedy(_BY_ITSELF if ended.is_followed else advice(_AGAIN))
     match ended.reason:
         case Reason.EXIT_CODE | Reason.SIGNAL:
             if ended.exit_code == _NOT_FOUND and _is_in_image(pod):
@@ -86,16 +87,11 @@ def _advice(ended: RunEnd, node: str, pod: Manifest | None) -> tuple[Owner | Non
             ask = advice(
                 "ask for what it uses (--memory, ephemeral-storage): what asks for little is evicted first"
             )
-            return on_node, (Remedy(ask), Remedy(f"see what is short on node {node}", By.OPERATOR))
+            return on_node, (again, Remedy(ask), Remedy(f"see what is short on node {node}", By.OPERATOR))
         case Reason.PREEMPTED:
-            return None, (
-                Remedy(_BY_ITSELF),
-                Remedy(advice("use a PriorityClass that matters more: --priority")),
-            )
-        case Reason.DRAINED:
-            return on_node, (Remedy(_BY_ITSELF),)
-        case Reason.NODE_LOST | Reason.NODE_REBOOTED:
-            return on_node, (Remedy(advice(_AGAIN)),)
+            return None, (again, Remedy(advice("use a PriorityClass that matters more: --priority")))
+        case Reason.DRAINED | Reason.NODE_LOST | Reason.NODE_REBOOTED:
+            return on_node, (again,)
     return None, ()
 
 

@@ -179,7 +179,7 @@ def _ended(run: Run, output: Sequence[str]) -> RunEnd | None:
     if state.state == "failed":
         return RunEnd(state.reason, state.message, state.exit_code, tail)
     if state.state == "pending" and pod is not None and not is_alive(pod):
-        return RunEnd(why_failed(pod)[0], state.message, exit_code(pod), tail)
+        return RunEnd(why_failed(pod)[0], state.message, exit_code(pod), tail, is_followed=True)
     return None
 
 

@@ -20,6 +20,7 @@ from gpuyard.runs.following.pod_log import Away, Back, LogEvent, PodLog, away_te
 from gpuyard.runs.run import Run, has_ended
 from gpuyard.runs.target import Target
 from gpuyard.workloads.outcome import is_stopped
+from gpuyard.workloads.pod_failure_policy import is_over
 
 if TYPE_CHECKING:
     from gpuyard.runs.following.run_watch import RunWatch
@@ -172,11 +173,9 @@ class _Attempts:
             run: as it is now.
             gone: its pods that are deleted.
         """
-        if is_stopped(run.job) or has_ended(run):
-            return None
         for pod in (*gone, *run.pods):
             uid, start, is_gone = uid_of(pod), start_of(pod), pod in gone
-            if uid in self._told or not is_cut_short(pod, is_gone=is_gone):
+            if uid in self._told or not is_cut_short(pod, is_gone=is_gone) or not _is_made_again(run, pod):
                 continue
             if is_gone or start is None or (uid, start) in self._read:
                 self._told.add(uid)
@@ -188,6 +187,11 @@ def _unreadable(attempts: Sequence[LostAttempt]) -> Iterator[Gap]:
     for number, attempt in enumerate(attempts, 1):
         at = f" at {attempt.ended}" if attempt.ended else ""
         yield Gap(f"(attempt {number} was {attempt.text}{at}; its pod {attempt.pod} is gone, and its output)")
+
+
+def _is_made_again(run: Run, pod: Manifest) -> bool:
+    """Whether another attempt follows this one, which is over."""
+    return not (is_stopped(run.job) or has_ended(run) or is_over(run.job, [pod]))
 
 
 def _with_output(run: Run) -> list[Manifest]:
@@ -247,5 +251,5 @@ async def read_logs(
             async with aclosing(PodLog(target, pod, options).read()) as log:
                 async for event in log:
                     yield event
-        if is_cut_short(pod) and not has_ended(run):
+        if is_cut_short(pod) and _is_made_again(run, pod):
             yield CutShort(await lost_attempt(target, pod))

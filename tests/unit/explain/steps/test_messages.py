@@ -427,10 +427,20 @@ def test_a_command_that_the_shell_misses_is_looked_for_in_the_image_only_where_t
     assert "PATH" in str(on_host.remedies[0])
 
 
-@pytest.mark.parametrize("reason", ["Evicted", "Preempted", "NodeLost", "NodeRebooted", "DeadlineExceeded"])
-def test_what_befell_it_from_outside_has_a_remedy(reason: str) -> None:
-    found = find_process(RunObjects(job(), pod()), RunEnd(Reason(reason), "", None), ())
-    assert found is not None and found.remedies
+@pytest.mark.parametrize("reason", ["Evicted", "Preempted", "Drained", "NodeLost", "NodeRebooted"])
+def test_who_was_ended_by_others_waits_only_where_another_attempt_follows(reason: str) -> None:
+    firsts = []
+    for is_followed in (True, False):
+        ended = RunEnd(Reason(reason), "", None, is_followed=is_followed)
+        found = find_process(RunObjects(job(), pod()), ended, ())
+        assert found is not None
+        firsts.append(str(found.remedies[0]).partition(":")[0].partition(";")[0])
+    assert firsts == ["wait", "submit it again"]
+
+
+def test_who_was_out_of_time_gets_more() -> None:
+    found = find_process(RunObjects(job(), pod()), RunEnd(Reason.DEADLINE_EXCEEDED, "", None), ())
+    assert found is not None and "--timeout" in str(found.remedies[0])
 
 
 def test_evidence_is_no_dump() -> None:
