@@ -147,6 +147,13 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{file.name} has no heading for #{anchor}"
 
 
+def test_no_two_decisions_have_one_number() -> None:
+    pages = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
+    numbers = [page.name[:4] for page in pages]
+    assert [number for number in numbers if numbers.count(number) > 1] == []
+    assert [p.name for p in pages if not p.read_text().startswith(f"# {int(p.name[:4])}. ")] == []
+
+
 def test_every_document_is_reachable_from_the_readme() -> None:
     found, waiting = set[Path](), [ROOT / "README.md"]
     while waiting:

@@ -32,9 +32,8 @@ from gpuyard.tenancy.foreign_plugins import foreign_plugins, served_by_no_pod
 from gpuyard.tenancy.install import KINDS, install, resource_of, title
 from gpuyard.tenancy.installed import of_install
 from gpuyard.tenancy.names import AGENT, LABELS, SELECTOR
-from gpuyard.tenancy.options import ADMISSION_SINCE, TOLERATE_ALL, DriverAccess, InstallOptions
+from gpuyard.tenancy.options import ADMISSION_SINCE, TOLERATE_ALL, VOID_SINCE, DriverAccess, InstallOptions
 
-_VOID_SINCE = (1, 36)
 _LOOK_S = 0.5
 #: Longer than a kubelet takes to tell that a plugin is gone: it writes its node's status every 10 s.
 _GONE_S = 15.0
@@ -128,10 +127,10 @@ async def check_cluster(
             f"{version_text(ADMISSION_SINCE)}: there is no ValidatingAdmissionPolicy before",
             remedy="install without --policy, and keep tenants' pods in check by other means",
         )
-    if options.void and version < _VOID_SINCE:
+    if options.void and version < VOID_SINCE:
         raise errors.UsageError(
             f"this cluster is Kubernetes {version_text(version)}, and --void needs "
-            f"{version_text(_VOID_SINCE)}: there is no MutatingAdmissionPolicy before",
+            f"{version_text(VOID_SINCE)}: there is no MutatingAdmissionPolicy before",
             remedy="install without --void, and keep NVIDIA's runtime from being the default one on nodes",
         )
     await _check_namespaces(api, options.namespace)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from gpuyard.gpus.cdi import FOLDER
 from gpuyard.kube.objects import Manifest
 from gpuyard.tenancy.names import AGENT, LABELLER, LABELLER_CONTAINER, LABELS, PLUGIN_CONTAINER, RUNTIME_CLASS
 from gpuyard.tenancy.options import (
@@ -26,7 +27,6 @@ from gpuyard.tenancy.template import Only
 
 _PLUGINS = "/var/lib/kubelet/device-plugins"
 _POD_RESOURCES = "/var/lib/kubelet/pod-resources"
-_CDI = "/var/run/cdi"
 _DRIVER_ROOT = "/driver-root"
 _SHARED = "/run/gpuyard"
 _MARKS_FILE = f"{_SHARED}/marks.json"
@@ -95,7 +95,7 @@ def _pod() -> dict[str, Any]:
         "volumes": [
             _host_path("device-plugins", _PLUGINS, "Directory"),
             _host_path("pod-resources", _POD_RESOURCES, "Directory"),
-            _host_path("cdi", _CDI, "DirectoryOrCreate"),
+            _host_path("cdi", FOLDER, "DirectoryOrCreate"),
             {"name": "shared", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
             _credentials(),
             Only(PRIVILEGED, _host_path("driver-root", "/", "Directory")),
@@ -110,7 +110,7 @@ def _plugin() -> dict[str, Any]:
         "command": ["python3", "-m", "gpuyard.agent"],
         "args": [
             f"--plugins-dir={_PLUGINS}",
-            f"--cdi-dir={_CDI}",
+            f"--cdi-dir={FOLDER}",
             "--remove-cdi-on-exit",
             f"--marks-file={_MARKS_FILE}",
             f"--ready-file={_READY_FILE}",
@@ -141,7 +141,7 @@ def _plugin() -> dict[str, Any]:
         "volumeMounts": [
             {"name": "device-plugins", "mountPath": _PLUGINS},
             {"name": "pod-resources", "mountPath": _POD_RESOURCES, "readOnly": True},
-            {"name": "cdi", "mountPath": _CDI},
+            {"name": "cdi", "mountPath": FOLDER},
             {"name": "shared", "mountPath": _SHARED},
             Only(
                 PRIVILEGED,

@@ -12,6 +12,8 @@ from gpuyard.tenancy.template import Condition
 
 #: The first Kubernetes with ValidatingAdmissionPolicy, and with tokens that say where their pod runs.
 ADMISSION_SINCE = (1, 30)
+#: The first with MutatingAdmissionPolicy.
+VOID_SINCE = (1, 36)
 #: Of agents, always: else their own taint would keep them off.
 OWN_TOLERATION = {"key": GPU_RESOURCE, "operator": "Exists"}
 TOLERATE_ALL = {"operator": "Exists"}
@@ -42,7 +44,7 @@ class InstallOptions:
         policy: whether tenants' pods are checked at admission. It needs ADMISSION_SINCE.
         confine: whether admission keeps each labeller to its node. It needs the same.
         void: whether tenants' containers without GPUs are given NVIDIA_VISIBLE_DEVICES=void. It needs
-            Kubernetes 1.36.
+            VOID_SINCE.
         node_selector: labels of the nodes that get an agent.
         tolerations: of the agents besides that of gpuyard's own taint, as Kubernetes writes them.
     """

@@ -5,14 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gpuyard.client.rest import RestApi
 from gpuyard.runs.following.pod_log import Output
-from gpuyard.runs.following.run_events import AttemptBegan, Ended, Waits, follow
+from gpuyard.runs.following.run_events import (
+    AttemptBegan,
+    CutShort,
+    Ended,
+    Waits,
+    follow,
+    read_logs,
+)
+from gpuyard.runs.run import make_run
 from gpuyard.runs.target import Target
+from gpuyard.workloads.pod_failure_policy import retry_fields
 
 MOMENT = "2026-01-31T12:00:00Z"
 LABELS = {"gpuyard.io/run": "a"}
@@ -68,24 +80,46 @@ class Api:
         writer.close()
 
 
-async def test_a_run_that_is_over_is_one_attempt_with_its_output() -> None:
-    served = Api(job("Complete"), ended_pod())
+@asynccontextmanager
+async def served(job: dict[str, Any], *pods: dict[str, Any]) -> AsyncIterator[Target]:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        socket = Path(folder, "api")
-        async with await asyncio.start_unix_server(served.handle, socket), RestApi(unix_socket=socket) as api:
-            events = [event async for event in follow(Target(api, "n", is_yard=True), "a")]
+        socket, handle = Path(folder, "api"), Api(job, *pods).handle
+        async with await asyncio.start_unix_server(handle, socket), RestApi(unix_socket=socket) as api:
+            yield Target(api, "n", is_yard=True)
+
+
+async def test_a_run_that_is_over_is_one_attempt_with_its_output() -> None:
+    async with served(job("Complete"), ended_pod()) as target:
+        events = [event async for event in follow(target, "a")]
     assert events[:2] == [AttemptBegan(1, is_only=True), Output(b"hi\n")]
     [end] = events[2:]
     assert isinstance(end, Ended) and end.run.state.state == "succeeded"
 
 
+@pytest.mark.parametrize(
+    ("fields", "is_stopped", "follows"),
+    [(retry_fields(0), False, True), ({"backoffLimit": 0}, False, False), (retry_fields(0), True, False)],
+)
+async def test_a_next_attempt_is_told_of_only_where_one_follows(
+    fields: dict[str, Any], is_stopped: bool, follows: bool
+) -> None:
+    drained = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+    initialized = {"type": "Initialized", "status": "True"}
+    own, pod = job(), ended_pod()
+    own["spec"] |= fields
+    if is_stopped:
+        own["metadata"]["annotations"] = {"gpuyard.io/stopped-at": MOMENT}
+    pod["status"] |= {"phase": "Failed", "conditions": [initialized, drained]}
+    async with served(own, pod) as target:
+        events = [event async for event in read_logs(target, make_run(own, [pod]))]
+    assert Output(b"hi\n") in events
+    assert any(isinstance(event, CutShort) for event in events) == follows
+
+
 async def test_who_has_heard_enough_leaves_and_no_task_stays_behind() -> None:
-    served = Api(job())
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        socket = Path(folder, "api")
-        async with await asyncio.start_unix_server(served.handle, socket), RestApi(unix_socket=socket) as api:
-            async with aclosing(follow(Target(api, "n", is_yard=True), "a", refresh_s=1)) as events:
-                event = await anext(events)
-            assert isinstance(event, Waits) and event.run.state.state == "pending"
-            names = {task.get_name() for task in asyncio.all_tasks()}
-            assert not any(name.startswith(("watch", "first list")) for name in names)
+    async with served(job()) as target:
+        async with aclosing(follow(target, "a", refresh_s=1)) as events:
+            event = await anext(events)
+        assert isinstance(event, Waits) and event.run.state.state == "pending"
+        names = {task.get_name() for task in asyncio.all_tasks()}
+        assert not any(name.startswith(("watch", "first list")) for name in names)
