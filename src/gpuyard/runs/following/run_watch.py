@@ -18,6 +18,8 @@ from gpuyard.runs.target import Target
 from gpuyard.workloads.outcome import Reason
 
 _CHECK_S = 1.0
+#: What a Job without pods says when it knows no more than that they are gone.
+_SAYS_LITTLE = (Reason.WAITING_FOR_POD, Reason.JOB_FAILED, Reason.COMPLETED)
 
 
 class RunWatch:
@@ -79,11 +81,11 @@ class RunWatch:
                 break
             self._job_uid = uid_of(job)
             run = make_run(job, list(self._pods.objects.values()))
-            if run.pods or not self._gone:
+            if run.pods or not self._gone or run.state.reason not in _SAYS_LITTLE:
                 return run
             # Its last pod, as it was seen last, says what it waits for, or why it ended so soon.
             ended = list(self._gone.values())
-            if run.state.reason is Reason.WAITING_FOR_POD:
+            if run.state.reason is not Reason.COMPLETED:
                 ended = [{**pod, "status": {**pod["status"], "phase": "Failed"}} for pod in ended]
             return replace(run, state=make_run(job, ended).state)
         raise errors.GpuyardError(f"{self._name} was removed while it was followed")
