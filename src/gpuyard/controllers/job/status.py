@@ -102,9 +102,13 @@ def _counts(job: JobView, pod: PodView) -> bool:
 
 
 def _failed_by_rule(job: JobView, pods: Sequence[PodView]) -> JobVerdict | None:
-    """The verdict of the first pod that a rule fails the Job for."""
+    """The verdict of the first pod that a rule fails the Job for.
+
+    Kubernetes' controller looks also at pods that it deletes itself: suspending a Job may fail it there.
+    """
     for pod in pods:
-        rule = matched_rule(job.failure_policy, _raw(pod)) if is_failed(job, pod) else None
+        looked_at = pod.tracked and is_failed(job, pod)
+        rule = matched_rule(job.failure_policy, _raw(pod)) if looked_at else None
         if rule is not None and rule.action is PodFailureAction.FAIL_JOB:
             return JobVerdict(False, "PodFailurePolicy", rule.message)
     return None

@@ -131,6 +131,11 @@ def test_a_failure_policy_says_what_a_failure_means(
     assert (verdict.reason if verdict else None) == reason
 
 
+def test_a_pod_that_is_deleted_for_a_suspension_fails_nothing(make_job: MakeJob, make_pod: MakePod) -> None:
+    pod = make_pod("a", "Failed", status=exited(42), tracked=False, deleting=True)
+    assert judge(make_job(failure_policy=POLICY, suspended=True), [pod], age) is None
+
+
 def test_an_ignored_failure_is_released_uncounted(make_job: MakeJob, make_pod: MakePod) -> None:
     job = make_job(failure_policy=POLICY)
     result = account(job, [make_pod("a", "Failed", status=DISRUPTED)], None, NOW)

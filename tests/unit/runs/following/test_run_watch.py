@@ -44,7 +44,7 @@ async def test_a_run_that_is_stopped_before_it_starts_ends(target: Target, pod: 
     ending = asyncio.create_task(watch_to_end(target, "a", lambda run: seen.set()), name="watch")
     await seen.wait()
     await suspend(target, **STOPPED)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         run = await ending
     assert (run.state.state, run.state.reason) == ("stopped", "StoppedByUser")
 
@@ -55,7 +55,7 @@ async def test_a_run_that_is_suspended_waits_whatever_its_last_pod_was_in(
     running = {"phase": "Running", "startTime": NOW}
     await target.api.patch(PODS, "a-1", {"status": running}, "default", subresource="status")
     watch = RunWatch(target, "a")
-    async with watch.watching(), asyncio.timeout(10):
+    async with watch.watching(), asyncio.timeout(60):
         while not watch.is_synced or not watch.run.pods:
             await watch.change()
         await suspend(target)
