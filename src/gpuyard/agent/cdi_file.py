@@ -60,7 +60,7 @@ class CdiFile:
     _changes: int = 0
     _change: str = ""
     _changed: datetime | None = None
-    _duplicates: dict[str, tuple[_Identity, bool]] = field(default_factory=dict)
+    _seen: dict[str, tuple[_Identity, CdiTrouble | None]] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -75,7 +75,7 @@ class CdiFile:
         """
         self._names = frozenset(gpu.uuid.encode() for gpu in inventory.devices)
         self._content = f"{json.dumps(cdi_spec(inventory), indent=2)}\n".encode() if self._names else b""
-        self._duplicates.clear()
+        self._seen.clear()
         self._write()
 
     def look(self) -> None:
@@ -107,7 +107,7 @@ class CdiFile:
 
     def faults(self) -> tuple[CdiFault, ...]:
         """What is wrong now, or was lately."""
-        found = [CdiFault(CdiTrouble.DUPLICATE, str(self.folder / name)) for name in self._others()]
+        found = [CdiFault(trouble, str(self.folder / name)) for name, trouble in self._others()]
         if self._fault:
             found.append(CdiFault(CdiTrouble.UNWRITTEN, str(self.path), self._fault))
         if self._changed is not None and self.now() - self._changed < _TOLD_FOR:
@@ -166,22 +166,30 @@ class CdiFile:
             return ""
         return what
 
-    def _others(self) -> list[str]:
-        """Files with devices of our kind and our names."""
-        seen: dict[str, tuple[_Identity, bool]] = {}
+    def _others(self) -> list[tuple[str, CdiTrouble]]:
+        """Files that keep the runtime from our devices."""
+        seen: dict[str, tuple[_Identity, CdiTrouble | None]] = {}
         try:
             names = {path.name for path in self.folder.iterdir() if path.suffix in _SUFFIXES} - {SPEC_FILE}
         except OSError:
             return []
         for name in sorted(names):
             try:
-                identity = _identity((self.folder / name).stat())
-                known = self._duplicates.get(name)
-                seen[name] = known if known and known[0] == identity else (identity, self._has_ours(name))
+                found = (self.folder / name).stat()
+                known = self._seen.get(name)
+                if known and known[0] == _identity(found):
+                    seen[name] = known
+                else:
+                    seen[name] = (_identity(found), self._trouble(name, found))
             except OSError:
                 continue  # It is gone, or the runtime can't read it either.
-        self._duplicates = seen
-        return [name for name, (_, is_duplicate) in seen.items() if is_duplicate]
+        self._seen = seen
+        return [(name, trouble) for name, (_, trouble) in seen.items() if trouble]
+
+    def _trouble(self, name: str, found: os.stat_result) -> CdiTrouble | None:
+        if stat.S_ISFIFO(found.st_mode):
+            return CdiTrouble.PIPE
+        return CdiTrouble.DUPLICATE if self._has_ours(name) else None
 
     def _has_ours(self, name: str) -> bool:
         # As text: most such files are in YAML and NVIDIA's, and a parser is more than the agent has room for.

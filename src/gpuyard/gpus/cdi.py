@@ -30,6 +30,7 @@ _MAX_FAULTS = 16
 class CdiTrouble(StrEnum):
     """What is wrong; the first is the worst."""
 
+    PIPE = "pipe"
     DUPLICATE = "duplicate"
     UNWRITTEN = "unwritten"
     REWRITTEN = "rewritten"
@@ -40,7 +41,7 @@ class CdiFault:
     """One fault.
 
     Attributes:
-        file: the other spec of a DUPLICATE, else our own.
+        file: the PIPE, the other spec of a DUPLICATE, else our own.
         detail: why it can't be written, or what something else did to it and when.
     """
 
@@ -55,6 +56,11 @@ class CdiFault:
 
     def __str__(self) -> str:
         match self.trouble:
+            case CdiTrouble.PIPE:
+                return (
+                    f"{self.file} is a pipe: the container runtime waits for its other end, and starts no "
+                    "container with GPUs"
+                )
             case CdiTrouble.DUPLICATE:
                 return (
                     f"{self.file} has CDI devices of the same names as the agent's own spec: the container "
@@ -69,6 +75,8 @@ class CdiFault:
     def remedy(self) -> str:
         """For whoever runs the node."""
         match self.trouble:
+            case CdiTrouble.PIPE:
+                return f"remove {self.file} from the node, and restart the container runtime there"
             case CdiTrouble.DUPLICATE:
                 return f"remove {self.file} from the node; waiting containers then start by themselves"
             case CdiTrouble.UNWRITTEN:

@@ -204,8 +204,15 @@ def test_another_file_with_its_devices_is_named(cdi: CdiFile, name: str) -> None
 def test_other_files_are_nobodys_business(cdi: CdiFile, name: str, text: str) -> None:
     (cdi.folder / name).write_text(text)
     (cdi.folder / "gone.json").symlink_to("nowhere")
-    os.mkfifo(cdi.folder / "pipe.json")
+    os.mkfifo(cdi.folder / "pipe")
     assert cdi.faults() == ()
+
+
+def test_a_pipe_for_which_the_runtime_waits_is_named(cdi: CdiFile) -> None:
+    os.mkfifo(cdi.folder / "pipe.json")
+    (cdi.folder / "link.yaml").symlink_to("pipe.json")
+    names = ("link.yaml", "pipe.json")
+    assert cdi.faults() == tuple(CdiFault(CdiTrouble.PIPE, str(cdi.folder / name)) for name in names)
 
 
 def test_a_file_that_is_too_large_for_a_spec_is_not_read(cdi: CdiFile) -> None:

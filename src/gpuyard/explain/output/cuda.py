@@ -162,7 +162,7 @@ CUDA_LINES = (
     ),
     known(
         Cause.NO_CDI_DEVICE,
-        r"unresolvable CDI devices (?P<devices>[^\s\"]+)",
+        r"unresolvable CDI devices (?P<devices>[^\s\",]+)",
         "no CDI file of the node has {devices}, or two have it",
         "see what `gpuyard doctor` says of the node: make its CDI file again, or take the second one away",
     ),

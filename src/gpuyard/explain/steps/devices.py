@@ -32,7 +32,7 @@ _TOO_FEW = re.compile(
     r"Requested: (?P<asked>\d+), Available: (?P<free>\d+)"
 )
 _OUT_OF = re.compile(r"resource: (?P<resource>[^\s,]+), requested: (?P<asked>\d+), used: (?P<used>\d+)")
-_CDI = re.compile(r"unresolvable CDI devices (?P<devices>[^\s\"]+)")
+_CDI = re.compile(r"unresolvable CDI devices (?P<devices>[^\s\",]+)")
 #: A kubelet says why by its words alone; the first of these that it says counts.
 _REJECTIONS = (
     (Cause.NO_HEALTHY_DEVICES, _NO_HEALTHY),

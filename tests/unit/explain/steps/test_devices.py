@@ -75,7 +75,9 @@ def test_a_yard_s_user_is_told_what_fits_one_machine(simulated: bool, advice: st
 def without_cdi(*, annotation: str) -> tuple[str, list[str], list[str]]:
     """Headline, evidence and remedies for a container that waits for a CDI device."""
     node = {"kind": "Node", "metadata": {"name": "vm", "annotations": {"gpuyard.io/cdi": annotation}}}
-    message = "CDI device injection failed: unresolvable CDI devices gpuyard.io/gpu=GPU-1"
+    message = (
+        "CDI device injection failed: unresolvable CDI devices gpuyard.io/gpu=GPU-1, gpuyard.io/gpu=GPU-2"
+    )
     waiting = {"reason": "CreateContainerError", "message": message}
     pod: dict[str, Any] = {
         "kind": "Pod",
