@@ -157,6 +157,26 @@ def workloads(pods: Pods) -> list[dict[str, Any]]:
     return raw
 
 
+def test_a_run_that_gives_its_place_to_another_waits_again(
+    gpuyard: Gpuyard, agent: Agent, pods: Pods, submit: Callable[[str, int], None]
+) -> None:
+    submit("first", 1)
+    until(lambda: gpus(agent, pods, "first") == 1, "the run has its GPU")
+    # Rules by exit code would fail it now and then, not each time.
+    assert len(job(pods, "first")["spec"]["podFailurePolicy"]["rules"]) == 1
+    workload = pods.kubectl("get", "workloads", "-o=name").strip()
+    for active in (False, True):
+        patch = json.dumps({"spec": {"active": active}})
+        pods.kubectl("patch", workload, "--type=merge", f"-p={patch}")
+        until(
+            lambda: gpus(agent, pods, "first"),
+            "it gives its GPU away, or has one again",
+            lambda held, active=active: held == int(active),  # type: ignore[misc]
+        )
+    types = {c["type"] for c in job(pods, "first")["status"]["conditions"] if c["status"] == "True"}
+    assert not types & {"Failed", "FailureTarget"}
+
+
 def test_an_admission_check_that_nobody_passes(
     cluster: Cluster,
     gpuyard: Gpuyard,

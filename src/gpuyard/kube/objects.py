@@ -110,9 +110,12 @@ CLUSTER_ROLE_BINDINGS = Resource(
 STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False)
 RESOURCE_QUOTAS = Resource("", "v1", "ResourceQuota", "resourcequotas")
 LIMIT_RANGES = Resource("", "v1", "LimitRange", "limitranges")
-#: Kueue's place for a Job in a queue, in the versions that it serves, the newest first.
+#: Kueue's place for a Job in a queue, and the queue, in the versions that it serves, the newest first.
 WORKLOADS = tuple(
     Resource("kueue.x-k8s.io", version, "Workload", "workloads") for version in ("v1beta2", "v1beta1")
+)
+LOCAL_QUEUES = tuple(
+    Resource("kueue.x-k8s.io", version, "LocalQueue", "localqueues") for version in ("v1beta2", "v1beta1")
 )
 RESOURCE_CLAIMS = Resource("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims")
 RESOURCE_CLAIM_TEMPLATES = Resource(

@@ -11,13 +11,28 @@ import asyncio
 from collections.abc import Sequence
 
 from gpuyard import errors
-from gpuyard.kube.objects import WORKLOADS, Manifest, Resource, key_of, labels_of, uid_of
+from gpuyard.kube.objects import LOCAL_QUEUES, WORKLOADS, Manifest, Resource, key_of, labels_of, uid_of
 from gpuyard.kube.wellknown import LABEL_KUEUE_JOB_UID, LABEL_KUEUE_QUEUE
 from gpuyard.runs.run import Run
 from gpuyard.runs.target import Target
 
+#: The LocalQueue that every Job of its namespace joins.
+_DEFAULT_QUEUE = "default"
 _POLL_S = 0.1
 _TRIES = 50
+
+
+async def joins_queue(target: Target) -> bool:
+    """Whether Kueue takes the target's runs into a queue; no where the user may not see its queues."""
+    for resource in LOCAL_QUEUES:
+        try:
+            await target.api.get(resource, _DEFAULT_QUEUE, target.namespace)
+        except errors.NotFound:
+            continue
+        except errors.Forbidden:
+            return False
+        return True
+    return False
 
 
 async def leave_queue(target: Target, run: Run) -> None:

@@ -64,7 +64,7 @@ def _viewer() -> list[dict[str, Any]]:
         # Devices that a pod asks for by a claim.
         _rule(["resource.k8s.io"], ["resourceclaims", "resourceclaimtemplates"], _READ),
         # Where Kueue is: why it doesn't admit a run, and its place in the queue.
-        _rule(["kueue.x-k8s.io"], ["workloads"], _READ),
+        _rule(["kueue.x-k8s.io"], ["workloads", "localqueues"], _READ),
         _rule(["visibility.kueue.x-k8s.io"], ["localqueues/pendingworkloads"], ["get"]),
     ]
 

@@ -48,17 +48,19 @@ class MatchedRule:
     message: str
 
 
-def retry_fields(retries: int) -> dict[str, Any]:
+def retry_fields(retries: int, *, is_queued: bool = False) -> dict[str, Any]:
     """The fields of a run's Job that say which failures end it.
 
     No rule can name a pod that its kubelet refused: it has no exit code and no condition. Rules name what ran
     instead, so that in a run without retries nothing else counts towards the limit. With retries the limit
-    has to count what ran, and a refusal with it.
+    has to count what ran, and a refusal with it. So it is in a queue, too, which suspends a Job to give its
+    place away: that counts no failures, but rules would look at the pods that it ends.
     """
     rules: list[dict[str, Any]] = [_DISRUPTED]
-    if not retries:
+    if not retries and not is_queued:
         rules += [_ENDED_BADLY, _TAKEN_ON]
-    return {"backoffLimit": retries or MAX_REFUSALS, "podFailurePolicy": {"rules": rules}}
+        return {"backoffLimit": MAX_REFUSALS, "podFailurePolicy": {"rules": rules}}
+    return {"backoffLimit": retries, "podFailurePolicy": {"rules": rules}}
 
 
 def matched_rule(policy: Mapping[str, Any] | None, pod: Mapping[str, Any]) -> MatchedRule | None:

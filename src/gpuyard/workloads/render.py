@@ -79,7 +79,7 @@ def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
             "annotations": annotations,
         },
         "spec": {
-            **retry_fields(run.spec.retries),
+            **retry_fields(run.spec.retries, is_queued=run.is_queued),
             "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
         },
     }

@@ -88,6 +88,7 @@ class ResolvedRun:
         script: goes with the run to its image; None where the image has all.
         launcher: its text, for an image that has none.
         excluded_nodes: a node selector requirement that keeps the run off nodes where it wouldn't run.
+        is_queued: a queue lets it run, and may take its place away again: it suspends the Job.
         submitted_at: in UTC; None as long as nothing is sent.
     """
 
@@ -100,6 +101,7 @@ class ResolvedRun:
     script: Script | None = None
     launcher: str = ""
     excluded_nodes: Mapping[str, Any] | None = None
+    is_queued: bool = False
     submitted_at: datetime | None = None
 
     def __post_init__(self) -> None:

@@ -64,6 +64,13 @@ def test_with_retries_a_refusal_is_one_of_them() -> None:
     assert is_over(job(2), [REFUSED, FAILED, FAILED])
 
 
+def test_what_a_queue_ends_by_suspending_fails_no_job() -> None:
+    fields = retry_fields(0, is_queued=True)
+    assert matched_rule(fields["podFailurePolicy"], pod("Initialized=True", code=143)) is None
+    assert fields["backoffLimit"] == 0
+    assert matched_rule(fields["podFailurePolicy"], DRAINED)
+
+
 def test_the_job_s_condition_names_the_exit_code() -> None:
     policy = job(0)["spec"]["podFailurePolicy"]
     text = "Container main for pod team/p failed with exit code 3 matching FailJob rule at index 1"

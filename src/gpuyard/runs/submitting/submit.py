@@ -86,7 +86,7 @@ async def fit_to_nodes(
     refuse: bool,
     read_as: str = "",
 ) -> ResolvedRun:
-    """The run kept off nodes that won't do, with its image's launcher and the name of its PriorityClass.
+    """The run kept off nodes that won't do, with its image's launcher, its PriorityClass and its queue known.
 
     Args:
         target: where it goes.
@@ -110,18 +110,31 @@ async def fit_to_nodes(
     from gpuyard.runs.image_fit import check_before_submit, read_run_image, wants_check
 
     if not refuse and not wants_check(job["spec"]["template"]["spec"]):
-        return run
+        return dataclasses.replace(run, is_queued=await _is_queued(target))
     # A yard may have the image in podman's own storage.
     believe = refuse and not target.is_yard
-    nodes, images = await asyncio.gather(
-        _visible(target, NODES), read_run_image(job, environ, notify, read_as=read_as, refuse=believe)
+    nodes, images, is_queued = await asyncio.gather(
+        _visible(target, NODES),
+        read_run_image(job, environ, notify, read_as=read_as, refuse=believe),
+        _is_queued(target),
     )
     if refuse:
         await _refuse_misfit(target, job, nodes)
     image = check_before_submit(job, images, nodes or (), notify, refuse=refuse)
     return dataclasses.replace(
-        run, entrypoint=run.entrypoint or image.entrypoint, excluded_nodes=image.excluded_nodes
+        run,
+        entrypoint=run.entrypoint or image.entrypoint,
+        excluded_nodes=image.excluded_nodes,
+        is_queued=is_queued,
     )
+
+
+async def _is_queued(target: Target) -> bool:
+    if target.is_yard:
+        return False
+    from gpuyard.runs.kueue import joins_queue
+
+    return await joins_queue(target)
 
 
 async def _refuse_misfit(target: Target, job: Manifest, nodes: Sequence[Manifest] | None) -> None:
