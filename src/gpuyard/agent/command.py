@@ -69,7 +69,7 @@ def _exposure_in(host_root: Path | None) -> Callable[[], Exposure]:
     if host_root is None:
         return Exposure
     # Others start without reading it.
-    from gpuyard.agent.exposure import find_exposure
+    from gpuyard.agent.container_runtimes import find_exposure
 
     return partial(find_exposure, host_root)
 

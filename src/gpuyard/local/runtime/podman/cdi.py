@@ -30,7 +30,7 @@ class CdiEdits:
 
 
 def resolve(folder: Path, names: Iterable[str]) -> CdiEdits:
-    """The edits for fully qualified names, such as `nvidia.com/gpu=0`.
+    """The edits for fully qualified names, such as `gpuyard.io/gpu=0`.
 
     Raises:
         DeviceError: a spec can't be read, or no spec has the device.

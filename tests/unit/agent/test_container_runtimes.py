@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.agent.exposure import find_exposure
+from gpuyard.agent.container_runtimes import find_exposure
 from gpuyard.gpus.exposure import Exposure
 
 CONTAINERD = "etc/containerd/config.toml"
