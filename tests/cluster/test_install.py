@@ -322,7 +322,10 @@ def test_pods_get_their_gpus_while_agents_are_rolled_out(
         names.append(f"job-{len(names)}")
         pods.kubectl("create", "-f", "-", stdin=one_gpu_job(names[-1], cluster.registry))
     assert names
-    pods.kubectl("wait", "--for=condition=complete", "--timeout=120s", *(f"job/{name}" for name in names))
+    jobs = [f"job/{name}" for name in names]
+    waiting = ("wait", f"--namespace={pods.namespace}", "--for=condition=complete", "--timeout=300s")
+    # A busy machine takes long to roll out, which makes many Jobs.
+    cluster.kubectl(*waiting, *jobs, timeout_s=310)
     # Of the old agents no socket and no claim on the spec is left.
     for node in cluster.nodes.values():
         until(lambda node=node: len(plugin_sockets(node)) == 1, "one agent serves")  # type: ignore[misc]
