@@ -26,6 +26,27 @@ from .test_cluster import node
 KNOWN: dict[str, Any] = {"major": "1", "minor": "34", "status": {"userInfo": {"username": "ann"}}}
 
 
+async def send(writer: asyncio.StreamWriter, raw: object) -> None:
+    """Answers a question, the last of its connection."""
+    content = json.dumps(raw).encode()
+    writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(content))
+    writer.write(content)
+    await writer.drain()
+    writer.close()
+
+
+def kubeconfig(folder: Path, listening: asyncio.Server) -> Path:
+    """A file whose context `gpu` leads to this server."""
+    address = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    config = {
+        "clusters": [{"name": "gpu", "cluster": {"server": address}}],
+        "contexts": [{"name": "gpu", "context": {"cluster": "gpu"}}],
+    }
+    file = folder / "config"
+    file.write_text(json.dumps(config))
+    return file
+
+
 async def test_an_interrupt_leaves_no_question_behind(tmp_path: Path) -> None:
     """More are waiting for their turn than are asked at once; warnings are errors here."""
     busy, over = asyncio.Event(), asyncio.Event()
@@ -36,21 +57,10 @@ async def test_an_interrupt_leaves_no_question_behind(tmp_path: Path) -> None:
         if len(asked) > 2:
             busy.set()
             await over.wait()
-        content = json.dumps(KNOWN).encode()
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(content))
-        writer.write(content)
-        await writer.drain()
-        writer.close()
+        await send(writer, KNOWN)
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
-        address = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-        config = {
-            "clusters": [{"name": "gpu", "cluster": {"server": address}}],
-            "contexts": [{"name": "gpu", "context": {"cluster": "gpu"}}],
-        }
-        file = tmp_path / "config"
-        file.write_text(json.dumps(config))
-        environ = {"KUBECONFIG": str(file)}
+        environ = {"KUBECONFIG": str(kubeconfig(tmp_path, listening))}
         task = asyncio.create_task(look_at_cluster("gpu", "ml", RegistryFact(), environ, Progress()))
         await busy.wait()
         task.cancel()
@@ -67,21 +77,10 @@ async def look(folder: Path, there: Mapping[str, Sequence[Manifest]]) -> Cluster
         path, _, query = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode().partition("?")
         items = [] if "tenant" in query else there.get(path.rpartition("/")[2], ())
         known = {**KNOWN, "status": {**KNOWN["status"], "allowed": True}, "metadata": {"name": "ml"}}
-        content = json.dumps({**known, "items": list(items)}).encode()
-        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(content))
-        writer.write(content)
-        await writer.drain()
-        writer.close()
+        await send(writer, {**known, "items": list(items)})
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
-        address = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-        config = {
-            "clusters": [{"name": "gpu", "cluster": {"server": address}}],
-            "contexts": [{"name": "gpu", "context": {"cluster": "gpu"}}],
-        }
-        file = folder / "config"
-        file.write_text(json.dumps(config))
-        environ = {"KUBECONFIG": str(file), "HOME": str(folder)}
+        environ = {"KUBECONFIG": str(kubeconfig(folder, listening)), "HOME": str(folder)}
         return await look_at_cluster("gpu", "ml", RegistryFact(), environ, Progress())
 
 
