@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gpuyard import errors
@@ -48,6 +48,7 @@ class LostAttempt:
         message: one clause.
         node: where it was, as far as that is known.
         ended: when, RFC 3339; empty where nobody knows.
+        events: of its pod, where that is gone.
     """
 
     pod: str
@@ -55,6 +56,7 @@ class LostAttempt:
     message: str
     node: str = ""
     ended: str = ""
+    events: Sequence[Manifest] = field(default=(), compare=False, repr=False)
 
     @property
     def word(self) -> str:
@@ -67,7 +69,7 @@ class LostAttempt:
         return f"{self.word}: {self.message}" if self.message else self.word
 
     def to_json(self) -> dict[str, Any]:
-        """All fields."""
+        """All but the events."""
         reason = str(self.reason) if self.reason else None
         named = {"node": self.node or None, "ended_at": self.ended or None}
         return {"pod": self.pod, "reason": reason, "message": self.message, **named}
@@ -104,33 +106,23 @@ async def gone_attempts(target: Target, job: Manifest, pods: Sequence[Manifest])
     return list(await asyncio.gather(*(_gone_attempt(target, name) for name in gone)))
 
 
-async def gone_pods_events(target: Target, gone: Sequence[LostAttempt]) -> list[Manifest]:
-    """The events of the pods of these attempts."""
-    lists = await asyncio.gather(*(_events(target, _about(attempt.pod)) for attempt in gone))
-    return [event for one in lists for event in one]
-
-
 async def _gone_attempt(target: Target, pod: str) -> LostAttempt:
-    events = await _events(target, _about(pod))
+    events = await _events(target, f"involvedObject.kind=Pod,involvedObject.name={pod}")
     told = next(filter(_tells, reversed(events)), None)
     killing = [event for event in events if event.get("reason") == "Killing"]
     node = next((host for event in reversed(events) if (host := _host(event))), "")
     ended = str(_moment((told and [told]) or killing or events[-1:]))
     if told is None:
         if killing and await _is_cordoned(target, node):
-            return LostAttempt(pod, Reason.DRAINED, f"its node {node} takes no new pods", node, ended)
-        return LostAttempt(pod, None, "", node, ended)
+            return LostAttempt(pod, Reason.DRAINED, f"its node {node} takes no new pods", node, ended, events)
+        return LostAttempt(pod, None, "", node, ended, events)
     reason, message = _TELLING[told["reason"]]
     message = message or str(told.get("message") or "its node evicted it")
-    return LostAttempt(pod, reason, message + await _by_whom(target, told), node, ended)
+    return LostAttempt(pod, reason, message + await _by_whom(target, told), node, ended, events)
 
 
 def _tells(event: Mapping[str, Any]) -> bool:
     return event.get("reason") in _TELLING and not str(event.get("message")).startswith(_CANCELLED)
-
-
-def _about(pod: str) -> str:
-    return f"involvedObject.kind=Pod,involvedObject.name={pod}"
 
 
 async def _by_whom(target: Target, event: Mapping[str, Any]) -> str:

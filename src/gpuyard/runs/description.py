@@ -20,7 +20,6 @@ from gpuyard.kube.wellknown import (
 from gpuyard.runs.attempts import (
     LostAttempt,
     gone_attempts,
-    gone_pods_events,
     is_cut_short,
     lost_attempt,
 )
@@ -179,14 +178,14 @@ async def describe_run(target: Target, name: str) -> Description:
         UsageError: there is no such run.
     """
     run = await find_run(target, name)
-    gone = await gone_attempts(target, run.job, run.pods)
-    cut = await asyncio.gather(*(lost_attempt(target, pod) for pod in run.pods if is_cut_short(pod)))
-    events, models, diagnoses, of_gone = await asyncio.gather(
+    gone, cut, events, models, diagnoses = await asyncio.gather(
+        gone_attempts(target, run.job, run.pods),
+        asyncio.gather(*(lost_attempt(target, pod) for pod in run.pods if is_cut_short(pod))),
         _events(target, run),
         gpu_models(target, run.state.nodes),
         diagnose_run(target, run),
-        gone_pods_events(target, gone),
     )
+    of_gone = (event for attempt in gone for event in attempt.events)
     told = in_order(telling_events(run, [*events, *of_gone]))
     return Description(run, told, diagnoses, models, gone, cut)
 
