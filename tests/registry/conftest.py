@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.building.layer_upload import upload_new
+from gpuyard.building.layers.layer_upload import upload_new
 from gpuyard.images import oci
 from gpuyard.images.layers import Packer, compression
 from gpuyard.images.oci import Descriptor

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.building.application import Application
-from gpuyard.building.environment import LAUNCHER, UID, home_entries
 from gpuyard.building.image_config import image_annotations, image_config
-from gpuyard.building.layer_upload import PackedFile, descriptor_of, upload_new
+from gpuyard.building.layers.application_layer import ApplicationLayer
+from gpuyard.building.layers.layer_upload import PackedFile, descriptor_of, upload_new
+from gpuyard.building.layers.planned_layer import PlannedLayer, known_layer, remember_layer
+from gpuyard.building.layers.wheel_layers import WheelLayer, WheelStock, group_wheels
 from gpuyard.building.lock import NAME as LOCK_NAME
 from gpuyard.building.plan import PlatformPlan, Reporter
-from gpuyard.building.python.byte_code import Compiler, compile_wheel, find_compiler
-from gpuyard.building.python.wheel_layers import MOST_LAYERS, WheelLayer, group_wheels
-from gpuyard.building.python.wheels import Wheel, WheelFetcher, missing_wheels, wheel_path
+from gpuyard.building.python.byte_code import Compiler, find_compiler
 from gpuyard.building.sbom import EMPTY, MEDIA_TYPE, cyclonedx, sbom_manifest
 from gpuyard.images.cache import Cache
-from gpuyard.images.layers import Compression, Entry, Layer, Packer, with_parents
+from gpuyard.images.layers import Compression, Layer
 from gpuyard.images.oci import OCI_CONFIG, OCI_EMPTY, OCI_MANIFEST, Descriptor, Digest, Manifest
 from gpuyard.images.places import Place
 from gpuyard.images.transfer import Blob, ensure_blob, ensure_blobs
 
-_LAUNCHER_FILE = Path(__file__).parent.parent / "launcher.py"
+#: Container runtimes mount at most this many layers.
+_MOST_LAYERS = 127
 #: Packing is bound by the processor; more at once would only hold more memory.
 _PACKING = 2
 
@@ -81,6 +81,20 @@ class BuiltImage:
 
 
 @dataclass
+class _Pending:
+    """A layer on its way.
+
+    Attributes:
+        known: once it was packed, now or before.
+        packed: its bytes, where they had to be packed to know it.
+    """
+
+    planned: PlannedLayer
+    known: Layer | None = None
+    packed: PackedFile | None = None
+
+
+@dataclass
 class PlatformBuild:
     """Builds for one platform; `run` once."""
 
@@ -97,19 +111,49 @@ class PlatformBuild:
             ImageError: something can't be read, made or sent.
         """
         compiler = await self._find_compiler()
-        wheel_layers = self._wheel_layers(compiler)
-        async with self._packed_application() as application:
-            known = {layer: found for layer in wheel_layers if (found := layer.known(self.cache))}
+        pending = [_Pending(planned) for planned in self._planned(compiler)]
+        with ExitStack() as files:
+            for layer in pending:
+                if layer.planned.key:
+                    layer.known = known_layer(self.cache, layer.planned.key)
+                else:
+                    layer.packed = await PackedFile.pack(layer.planned.pack(), self.cache)
+                    files.callback(layer.packed.close)
+                    layer.known = layer.packed.layer
             image = None
-            if len(known) == len(wheel_layers):
-                image = self._image(wheel_layers, known, application.layer, compiler)
+            if all(layer.known for layer in pending):
+                image = self._image(pending, compiler)
                 if await self.recipe.target.store.find_manifest(image.manifest.digest):
                     return replace(image, unchanged=True)
-            known |= await self._send_layers(wheel_layers, known, application, compiler, image)
+            await self._send_layers(pending, image)
         if image is None:
-            image = self._image(wheel_layers, known, application.layer, compiler)
+            image = self._image(pending, compiler)
             await self._send_documents(image)
         return image
+
+    def _planned(self, compiler: Compiler | None) -> list[PlannedLayer]:
+        """The image's layers, the lowest first: what seldom changes lies below what often does."""
+        recipe, plan = self.recipe, self.plan
+        application = ApplicationLayer(
+            recipe.application,
+            plan.environment,
+            plan.contents.passwd,
+            recipe.workdir,
+            recipe.created,
+            recipe.compression,
+        )
+        left = _MOST_LAYERS - len(plan.base.manifest.layers) - 1
+        if left < 1:
+            raise errors.BuildError(
+                f"the base has {_MOST_LAYERS - 1 - left} layers, and an image can have {_MOST_LAYERS}",
+                remedy="flatten the base: `gpuyard image import` makes one layer of a root file system",
+            )
+        stock = WheelStock(plan, compiler, recipe.folder, self.cache, self.environ, self.reporter)
+        wheels = [
+            WheelLayer(group, stock, recipe.created, recipe.compression)
+            for group in group_wheels(plan.lock.wheels, left)
+        ]
+        return [*wheels, application]
 
     async def _find_compiler(self) -> Compiler | None:
         if not self.recipe.byte_code or not self.plan.lock.wheels:
@@ -129,163 +173,64 @@ class PlatformBuild:
             )
         return compiler
 
-    def _wheel_layers(self, compiler: Compiler | None) -> list[WheelLayer]:
-        # One layer is the application's.
-        left = MOST_LAYERS - len(self.plan.base.manifest.layers) - 1
-        if left < 1:
-            raise errors.BuildError(
-                f"the base has {MOST_LAYERS - 1 - left} layers, and an image can have {MOST_LAYERS}",
-                remedy="flatten the base: `gpuyard image import` makes one layer of a root file system",
-            )
-        version = compiler.version if compiler else ""
-        return [
-            WheelLayer(group, self.plan.environment, version, self.recipe.created, self.recipe.compression)
-            for group in group_wheels(self.plan.lock.wheels, left)
-        ]
-
-    @asynccontextmanager
-    async def _packed_application(self) -> AsyncIterator[PackedFile]:
-        entries = [
-            *home_entries(self.plan.contents.passwd),
-            *self.plan.environment.entries(),
-            Entry.of_bytes(LAUNCHER.strip("/"), _LAUNCHER_FILE.read_bytes()),
-            *self.recipe.application.entries(self.recipe.workdir, UID),
-        ]
-        packed = await PackedFile.pack(
-            Packer.of_entries(with_parents(entries), self.recipe.created, self.recipe.compression), self.cache
-        )
-        try:
-            yield packed
-        finally:
-            packed.close()
-
-    async def _send_layers(
-        self,
-        wheel_layers: Sequence[WheelLayer],
-        known: Mapping[WheelLayer, Layer],
-        application: PackedFile,
-        compiler: Compiler | None,
-        image: BuiltImage | None,
-    ) -> dict[WheelLayer, Layer]:
-        """Has every layer in the store, and the image's documents when they are known already.
-
-        Returns:
-            The layers of wheels that were made for the first time.
-        """
+    async def _send_layers(self, pending: Sequence[_Pending], image: BuiltImage | None) -> None:
+        """Has every layer in the store, and the image's documents when they are known already."""
+        store = self.recipe.target.store
         mount_from = self.recipe.target.mount_from(self.recipe.base)
         base_blobs = [
             Blob(blob, _opener(self.recipe.base, blob), mount_from) for blob in self.plan.base.manifest.layers
         ]
-        made: dict[WheelLayer, Layer] = {}
         packing = asyncio.Semaphore(_PACKING)
-
-        async def wheels(layer: WheelLayer) -> None:
-            found = known.get(layer)
-            if found and await self.recipe.target.store.has_blob(found.blob.digest):
-                return
-            codes = await self._prepare(layer.wheels, compiler)
-            async with packing:
-                made[layer] = await self._send_wheels(layer, found, codes)
-
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(
-                    ensure_blobs(self.recipe.target.store, base_blobs, progress=self._sending("base")),
-                    name="base layers",
-                )
-                tasks.create_task(
-                    ensure_blob(self.recipe.target.store, application.blob, self._sending("application")),
-                    name="application layer",
+                    ensure_blobs(store, base_blobs, progress=self._sending("base")), name="base layers"
                 )
                 if image:
                     tasks.create_task(self._send_documents(image), name="config and SBOM")
-                for layer in wheel_layers:
-                    tasks.create_task(wheels(layer), name=f"layer of {layer.title}")
+                for layer in pending:
+                    tasks.create_task(self._send(layer, packing), name=f"layer of {layer.planned.title}")
         except* errors.GpuyardError as group:
             raise _first(group) from None
-        return made
 
-    async def _send_wheels(self, layer: WheelLayer, found: Layer | None, codes: dict[Wheel, Path]) -> Layer:
-        total = sum(wheel.size for wheel in layer.wheels)
+    async def _send(self, layer: _Pending, packing: asyncio.Semaphore) -> None:
+        store = self.recipe.target.store
+        if layer.packed:
+            await ensure_blob(store, layer.packed.blob, self._sending(layer.planned.title))
+        elif not (layer.known and await store.has_blob(layer.known.blob.digest)):
+            await layer.planned.prepare()
+            async with packing:
+                layer.known = await self._pack(layer.planned, layer.known)
+
+    async def _pack(self, planned: PlannedLayer, known: Layer | None) -> Layer:
         sent = 0
 
         def count(size: int) -> None:
             nonlocal sent
             sent += size
-            # Wheels are compressed better than layers are, so the total is a guess.
-            self.reporter.bytes(f"layer of {layer.title}", sent, max(sent, total))
+            self.reporter.bytes(f"layer of {planned.title}", sent, max(sent, planned.size))
 
-        packed = await upload_new(self.recipe.target.store, lambda: layer.pack(self.cache, codes), count)
-        if found and packed != found:
+        packed = await upload_new(self.recipe.target.store, planned.pack, count)
+        if known and packed != known:
             raise errors.BuildError(
-                f"the layer of {layer.title} came out other than before: {packed.blob.digest}",
+                f"the layer of {planned.title} came out other than before: {packed.blob.digest}",
                 remedy="a file of the cache may be damaged: remove the cache folder and build again",
             )
-        layer.remember(self.cache, packed)
+        remember_layer(self.cache, planned.key, packed)
         return packed
-
-    async def _prepare(self, wheels: Sequence[Wheel], compiler: Compiler | None) -> dict[Wheel, Path]:
-        """Has the wheels in the cache, and their byte code; returns the latter."""
-        codes: dict[Wheel, Path] = {}
-        compiling = asyncio.Semaphore(os.cpu_count() or 1)
-
-        async def compiled(wheel: Wheel) -> None:
-            if compiler:
-                async with compiling:
-                    path = wheel_path(self.cache, wheel)
-                    site = self.plan.environment.site_packages
-                    codes[wheel] = await compile_wheel(self.cache, path, wheel.sha256, compiler, site)
-
-        missing = missing_wheels(self.cache, wheels)
-        sources = {wheel: self.plan.sources[wheel] for wheel in missing if wheel in self.plan.sources}
-        if unknown := [wheel for wheel in missing if wheel not in sources]:
-            from gpuyard.building.python.resolve import Resolver
-
-            resolver = Resolver(self.environ, self.recipe.folder, self.plan.platform, self.plan.contents)
-            sources |= await resolver.locate(unknown, self.plan.requirements)
-        async with asyncio.TaskGroup() as tasks:
-            for wheel in wheels:
-                if wheel not in sources:
-                    tasks.create_task(compiled(wheel), name=f"compile {wheel.file}")
-            if sources:
-                fetching = WheelFetcher(self.cache, self.environ).fetch(
-                    sources,
-                    then=compiled,
-                    progress=lambda n, of: self.reporter.bytes("fetching wheels", n, of),
-                )
-                tasks.create_task(fetching, name="fetch wheels")
-        self._warn_of_conflicts(wheels)
-        return codes
-
-    def _warn_of_conflicts(self, wheels: Sequence[Wheel]) -> None:
-        """The base's packages aren't resolved anew: that one of them won't do shows when wheels are there."""
-        from gpuyard.building.python.conflicts import unmet
-        from gpuyard.building.python.platform_tags import environment
-
-        installed = {wheel.name for wheel in self.plan.lock.wheels}
-        base = {name: v for name, v in self.plan.contents.packages.items() if name not in installed}
-        variables = environment(self.plan.platform, self.plan.environment.python.minor)
-        for wheel in wheels:
-            for text in unmet(wheel, wheel_path(self.cache, wheel), base, variables):
-                self.reporter.say(f"warning: {text}; require it yourself to have it installed")
 
     def _sending(self, what: str) -> Callable[[Digest, int, int], None]:
         return lambda digest, done, total: self.reporter.bytes(f"{what} layer {digest[7:19]}", done, total)
 
-    def _image(
-        self,
-        wheel_layers: Sequence[WheelLayer],
-        known: Mapping[WheelLayer, Layer],
-        application: Layer,
-        compiler: Compiler | None,
-    ) -> BuiltImage:
+    def _image(self, pending: Sequence[_Pending], compiler: Compiler | None) -> BuiltImage:
         plan = self.plan
-        layers = (*((layer.title, known[layer]) for layer in wheel_layers), ("application", application))
+        layers = [(layer.planned, layer.known) for layer in pending if layer.known]
+        assert len(layers) == len(pending), "each layer is known or was made"
         config = image_config(
             plan.base,
             plan.contents,
             plan.environment,
-            [*((layer.holds, known[layer]) for layer in wheel_layers), layers[-1]],
+            [(planned.holds, layer) for planned, layer in layers],
             plan.lock.wheels,
             workdir=self.recipe.workdir,
             command=self.recipe.command,
@@ -306,7 +251,8 @@ class PlatformBuild:
             ),
             annotations=annotations,
         )
-        return BuiltImage(config, manifest.to_bytes(), annotations, layers)
+        made = tuple((planned.title, layer) for planned, layer in layers)
+        return BuiltImage(config, manifest.to_bytes(), annotations, made)
 
     async def _send_documents(self, image: BuiltImage) -> None:
         """Config and SBOM; the SBOM may name an image that comes later, and the image comes last."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from gpuyard.building.application import Application
-from gpuyard.building.layer_upload import descriptor_of
+from gpuyard.building.layers.layer_upload import descriptor_of
 from gpuyard.building.sbom import EMPTY
 from gpuyard.images.oci import OCI_EMPTY, OCI_MANIFEST, Descriptor, Digest, Manifest
 from gpuyard.images.store import ImageStore

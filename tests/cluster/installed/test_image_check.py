@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.building.layer_upload import descriptor_of
+from gpuyard.building.layers.layer_upload import descriptor_of
 from gpuyard.images.oci import OCI_CONFIG, OCI_MANIFEST, Config, Manifest, Platform, parse_manifest
 from gpuyard.images.places import Places
 from gpuyard.images.store import read_blob

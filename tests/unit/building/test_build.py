@@ -14,8 +14,8 @@ import pytest
 from gpuyard import errors
 from gpuyard.building.environment import PREFIX
 from gpuyard.building.image_summary import summarise
+from gpuyard.building.layers.wheel_layers import group_wheels
 from gpuyard.building.python import wheels
-from gpuyard.building.python.wheel_layers import group_wheels
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.contents.torch import LABELS, Installed, Torch
 from gpuyard.images.layers import compression

@@ -1,1 +1,1 @@
-"""The Python environment of an image: requirements to wheels, wheels to layers."""
+"""The Python environment of an image: requirements to wheels, and wheels to files."""

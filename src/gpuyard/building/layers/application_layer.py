@@ -1,0 +1,51 @@
+"""The layer of the user's files, and of the few of ours that each image needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuyard.building.application import Application
+from gpuyard.building.environment import LAUNCHER, UID, Environment, home_entries
+from gpuyard.images.layers import Compression, Entry, Packer, with_parents
+
+_LAUNCHER_FILE = Path(__file__).parents[2] / "launcher.py"
+
+
+@dataclass(frozen=True)
+class ApplicationLayer:
+    """A planned layer without a key: to pack its files is what tells whether one of them changed.
+
+    Attributes:
+        passwd: the base's /etc/passwd.
+        workdir: absolute path in the image.
+        mtime: of everything in it, Unix time in seconds.
+    """
+
+    application: Application
+    environment: Environment
+    passwd: str
+    workdir: str
+    mtime: int
+    compression: Compression
+    title: str = "application"
+    holds: str = "application"
+    key: str = ""
+
+    @property
+    def size(self) -> int:
+        """See `PlannedLayer`."""
+        return self.application.size
+
+    async def prepare(self) -> None:
+        """See `PlannedLayer`."""
+
+    def pack(self) -> Packer:
+        """See `PlannedLayer`."""
+        entries = [
+            *home_entries(self.passwd),
+            *self.environment.entries(),
+            Entry.of_bytes(LAUNCHER.strip("/"), _LAUNCHER_FILE.read_bytes()),
+            *self.application.entries(self.workdir, UID),
+        ]
+        return Packer.of_entries(with_parents(entries), self.mtime, self.compression)

@@ -1,0 +1,164 @@
+"""Layers of wheels: one for each large one, one for the rest; known by what they are made of."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpuyard.building.environment import PREFIX
+from gpuyard.building.layers.planned_layer import layer_key
+from gpuyard.building.plan import PlatformPlan, Reporter
+from gpuyard.building.python.byte_code import Compiler, compile_wheel
+from gpuyard.building.python.wheels import Wheel, WheelFetcher, missing_wheels, wheel_path
+from gpuyard.images.cache import Cache
+from gpuyard.images.layers import Compression, Entry, Packer, with_parents
+
+#: Raised whenever this code makes another layer of the same wheels.
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class WheelStock:
+    """Has wheels and their byte code on this machine.
+
+    Attributes:
+        plan: of the platform that they are for.
+        compiler: None for no byte code.
+        folder: where uv looks for its configuration.
+    """
+
+    plan: PlatformPlan
+    compiler: Compiler | None
+    folder: Path
+    cache: Cache
+    environ: Mapping[str, str]
+    reporter: Reporter
+
+    async def prepare(self, wheels: Sequence[Wheel]) -> dict[Wheel, Path]:
+        """Has the wheels in the cache, and their byte code; returns the latter."""
+        codes: dict[Wheel, Path] = {}
+        compiling = asyncio.Semaphore(os.cpu_count() or 1)
+
+        async def compiled(wheel: Wheel) -> None:
+            if self.compiler:
+                async with compiling:
+                    path = wheel_path(self.cache, wheel)
+                    site = self.plan.environment.site_packages
+                    codes[wheel] = await compile_wheel(self.cache, path, wheel.sha256, self.compiler, site)
+
+        sources = await self._sources(missing_wheels(self.cache, wheels))
+        async with asyncio.TaskGroup() as tasks:
+            for wheel in wheels:
+                if wheel not in sources:
+                    tasks.create_task(compiled(wheel), name=f"compile {wheel.file}")
+            if sources:
+                fetching = WheelFetcher(self.cache, self.environ).fetch(
+                    sources,
+                    then=compiled,
+                    progress=lambda n, of: self.reporter.bytes("fetching wheels", n, of),
+                )
+                tasks.create_task(fetching, name="fetch wheels")
+        self._warn_of_conflicts(wheels)
+        return codes
+
+    async def _sources(self, missing: Sequence[Wheel]) -> dict[Wheel, str]:
+        sources = {wheel: self.plan.sources[wheel] for wheel in missing if wheel in self.plan.sources}
+        if unknown := [wheel for wheel in missing if wheel not in sources]:
+            from gpuyard.building.python.resolve import Resolver
+
+            resolver = Resolver(self.environ, self.folder, self.plan.platform, self.plan.contents)
+            sources |= await resolver.locate(unknown, self.plan.requirements)
+        return sources
+
+    def _warn_of_conflicts(self, wheels: Sequence[Wheel]) -> None:
+        """The base's packages aren't resolved anew: that one of them won't do shows when wheels are there."""
+        from gpuyard.building.python.conflicts import unmet
+        from gpuyard.building.python.platform_tags import environment
+
+        installed = {wheel.name for wheel in self.plan.lock.wheels}
+        base = {name: v for name, v in self.plan.contents.packages.items() if name not in installed}
+        variables = environment(self.plan.platform, self.plan.environment.python.minor)
+        for wheel in wheels:
+            for text in unmet(wheel, wheel_path(self.cache, wheel), base, variables):
+                self.reporter.say(f"warning: {text}; require it yourself to have it installed")
+
+
+@dataclass(frozen=True)
+class WheelLayer:
+    """A planned layer.
+
+    Attributes:
+        wheels: sorted; a later one's file wins where two have the same.
+        stock: where the wheels come from.
+        mtime: of everything in it, Unix time in seconds.
+    """
+
+    wheels: tuple[Wheel, ...]
+    stock: WheelStock
+    mtime: int
+    compression: Compression
+    _codes: dict[Wheel, Path] = field(default_factory=dict, init=False, compare=False)
+
+    @property
+    def title(self) -> str:
+        """For people: the wheel, or how many."""
+        if len(self.wheels) == 1:
+            return f"{self.wheels[0].name} {self.wheels[0].version}"
+        return f"{len(self.wheels)} wheels"
+
+    @property
+    def holds(self) -> str:
+        """Every wheel, for the image's history."""
+        return ", ".join(f"{wheel.name} {wheel.version}" for wheel in self.wheels)
+
+    @property
+    def key(self) -> str:
+        """See `PlannedLayer`."""
+        compiler = self.stock.compiler
+        parts = [str(_FORMAT), PREFIX, self.stock.plan.environment.python.version]
+        parts += [compiler.version if compiler else "", str(self.mtime), self.compression.name]
+        return layer_key(*parts, *(wheel.sha256 for wheel in self.wheels))
+
+    @property
+    def size(self) -> int:
+        """Of the wheels, which are compressed better than layers are."""
+        return sum(wheel.size for wheel in self.wheels)
+
+    async def prepare(self) -> None:
+        """See `PlannedLayer`."""
+        self._codes.update(await self.stock.prepare(self.wheels))
+
+    def pack(self) -> Packer:
+        """Packs the wheels as they lie in the cache, with the zips of their byte code."""
+        return Packer.of_entries(self._entries(), self.mtime, self.compression)
+
+    def _entries(self) -> Iterator[Entry]:
+        # Only for what isn't packed yet: a build that finds its layers doesn't wait for this.
+        from gpuyard.building.python.wheel_files import InstalledWheel
+        from gpuyard.building.python.zip_file import ZipFile
+
+        with ExitStack() as stack:
+            entries: list[Entry] = []
+            for wheel in self.wheels:
+                opened = stack.enter_context(ZipFile(wheel_path(self.stock.cache, wheel), wheel.file))
+                compiled = self._codes.get(wheel)
+                codes = stack.enter_context(ZipFile(compiled)) if compiled else None
+                entries += InstalledWheel(opened, codes, self.stock.plan.environment).entries()
+            yield from with_parents(entries)
+
+
+def group_wheels(wheels: Sequence[Wheel], layers_left: int) -> list[tuple[Wheel, ...]]:
+    """Which wheels share a layer: the large ones have their own as long as there are layers left.
+
+    Args:
+        wheels: of the lock.
+        layers_left: how many layers the image may get for wheels; at least 1.
+    """
+    largest = sorted((wheel for wheel in wheels if wheel.large), key=lambda wheel: -wheel.size)
+    alone = sorted(largest[: layers_left - 1])
+    rest = tuple(sorted(set(wheels) - set(alone)))
+    return [(wheel,) for wheel in alone] + ([rest] if rest else [])
