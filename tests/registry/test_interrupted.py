@@ -38,7 +38,9 @@ async def _interrupted(fake: FakeRegistry, workshop: Workshop, *arguments: str) 
             process.kill()
             await process.wait()
     assert process.returncode is not None
-    return process.returncode, "\n".join(line for line in err.decode().split("\n") if "lock written" not in line)
+    return process.returncode, "\n".join(
+        line for line in err.decode().split("\n") if "lock written" not in line
+    )
 
 
 @pytest.mark.parametrize(

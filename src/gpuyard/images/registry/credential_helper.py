@@ -38,7 +38,9 @@ async def ask_helper(
     program = f"docker-credential-{helper}"
     if not _NAME.fullmatch(helper):
         raise errors.ImageError(f"{file} names a credential helper {helper!r}, which can't be a program")
-    code, out, err = await _run(program, server, environ, f"install or mend {program}, or take it out of {file}")
+    code, out, err = await _run(
+        program, server, environ, f"install or mend {program}, or take it out of {file}"
+    )
     if code == 0:
         return _answer(program, out)
     if b"credentials not found" in out:

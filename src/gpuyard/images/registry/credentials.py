@@ -131,7 +131,7 @@ class _AuthFile:
         return str(self._table("credHelpers").get(registry) or self._raw.get("credsStore") or "")
 
     def entry(self, registry: str, repository: str) -> Credentials | None:
-        """What `auths` says: for the longest part of REGISTRY/REPOSITORY, else for the registry by any name."""
+        """What `auths` says: for the longest part of the name, else for the registry as it may be called."""
         auths = self._table("auths")
         keys = [*_parts(registry, repository), *(key for key in auths if _host(key) == _host(registry))]
         for key in keys:
