@@ -41,10 +41,8 @@ def build_image(
     """
     request = _read_request(file, options)
     # As Docker does; who means to overwrite another tag should hear of it.
-    for target in request.targets:
-        if not re.search(r":[^/]+$", target.removeprefix("oci:").removeprefix("oci-archive:")):
-            which = f" for {target}" if len(request.targets) > 1 else ""
-            click.echo(f"Using default tag: latest{which}", err=True)
+    if not re.search(r":[^/]+$", request.target.removeprefix("oci:").removeprefix("oci-archive:")):
+        click.echo("Using default tag: latest", err=True)
     return run_build(request, environ)
 
 
@@ -105,8 +103,7 @@ def print_result(result: BuildResult, output: str | None) -> None:
             click.echo(f"{prefix}{title}: {megabytes(layer.blob.size)}", err=True)
     if result.unchanged:
         click.echo("Nothing changed: it was there already.", err=True)
-    for reference in (result.reference, *result.elsewhere):
-        click.echo(reference)
+    click.echo(result.reference)
 
 
 def result_json(result: BuildResult) -> dict[str, Any]:
@@ -114,8 +111,6 @@ def result_json(result: BuildResult) -> dict[str, Any]:
     return {
         "reference": result.reference,
         "tag": result.tag,
-        "tags": result.tags,
-        "elsewhere": result.elsewhere,
         "digest": result.digest,
         "unchanged": result.unchanged,
         "platforms": {

@@ -22,6 +22,8 @@ from gpuyard.images.places import Places
 from gpuyard.images.store import read_blob
 
 MakeWheel = Callable[..., Path]
+#: Of a tar or a layer: content by path.
+Files = Mapping[str, bytes | str]
 
 #: What glibc's own file says of itself.
 LIBC = b"\x7fELF...GNU C Library (Debian GLIBC 2.36-9) stable release version 2.36.\n"
@@ -70,7 +72,7 @@ def make_wheel(tmp_path: Path) -> MakeWheel:
     return make
 
 
-def tar_of(files: Mapping[str, bytes | str]) -> bytes:
+def tar_of(files: Files) -> bytes:
     """A tar; a value `-> TARGET` is a symbolic link, `=> TARGET` a hard link, a path ending in / a folder."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
@@ -142,7 +144,7 @@ class Workshop:
         return Cache(self.folder / "cache")
 
     async def make_base(
-        self, files: Mapping[str, bytes | str] | None = None, platform: str = "linux/amd64", name: str = "12"
+        self, files: Files | None = None, platform: str = "linux/amd64", name: str = "12"
     ) -> None:
         rootfs = self.folder / "rootfs.tar"
         rootfs.write_bytes(tar_of(debian_files() if files is None else files))

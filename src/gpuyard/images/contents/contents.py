@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpuyard.images.contents.folders import Folders
 from gpuyard.images.contents.torch import Torch
+
+PASSWD = "etc/passwd"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class ImageContents:
         libc_version: such as (2, 36); (0, 0) when not known.
         passwd: text of /etc/passwd.
         torch: the one that the Python imports, and what its version.py says of CUDA.
+        folders: where its links lead and whose its folders are.
+        passwd_path: where /etc/passwd is, links followed, without a leading slash.
     """
 
     python: Interpreter | None = None
@@ -49,6 +54,8 @@ class ImageContents:
     libc_version: tuple[int, int] = (0, 0)
     passwd: str = ""
     torch: Torch | None = None
+    folders: Folders = field(default_factory=Folders)
+    passwd_path: str = PASSWD
 
     def to_json(self) -> dict[str, Any]:
         """For the cache."""
@@ -59,6 +66,8 @@ class ImageContents:
             "libc_version": list(self.libc_version),
             "passwd": self.passwd,
             "torch": [self.torch.version, self.torch.folder, self.torch.cuda] if self.torch else None,
+            "folders": self.folders.to_json(),
+            "passwd_path": self.passwd_path,
         }
 
     @classmethod
@@ -67,7 +76,16 @@ class ImageContents:
         python = Interpreter(*raw["python"]) if raw["python"] else None
         major, minor = raw["libc_version"]
         torch = Torch(*raw["torch"]) if raw["torch"] else None
-        return cls(python, raw["packages"], raw["libc"], (major, minor), raw["passwd"], torch)
+        return cls(
+            python,
+            raw["packages"],
+            raw["libc"],
+            (major, minor),
+            raw["passwd"],
+            torch,
+            Folders.of(raw["folders"]),
+            raw["passwd_path"],
+        )
 
 
 def normalise(name: str) -> str:

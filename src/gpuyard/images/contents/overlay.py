@@ -1,7 +1,7 @@
 """The file system that an image's layers make together, as far as somebody wants to know it.
 
-A base has hundreds of thousands of files; kept are links, Python interpreters and the few files whose
-content a caller asks for.
+A base has hundreds of thousands of files; kept are links, folders, Python interpreters and the few files
+of which a caller asks for something. Of the others only a number is kept, eight bytes for each.
 """
 
 from __future__ import annotations
@@ -9,16 +9,21 @@ from __future__ import annotations
 import posixpath
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Self, TypeAlias, cast
 
 from gpuyard import errors
+from gpuyard.images.contents.elf import Elf
+from gpuyard.images.contents.folders import A_CIRCLE, A_FILE, PLAIN, FolderMode, Folders, nearest
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _MOST_LINKS = 40
-_KEPT = re.compile(r"(?:.*/)?(?:python3?(?:\.\d+)?|ld-musl-[^/]+\.so\.1|pyvenv\.cfg)")
+#: What somebody may take for a folder to write into: near the root, and not among the system's.
+_SHALLOW = re.compile(r"(?!(?:usr|etc|proc|sys|dev|run|boot|s?bin|lib[^/]*)/)[^/]+(?:/[^/]+)?")
+_KEPT = re.compile(rf"(?:.*/)?(?:python3?(?:\.\d+)?|ld-musl-[^/]+\.so\.1|pyvenv\.cfg)|{_SHALLOW.pattern}")
 
 
 #: An extended header holds names, attributes and access lists: a larger one only fills the memory.
@@ -75,16 +80,31 @@ class Member:
     size: int
 
 
-#: Says what to keep of a file and under which path, or None.
-Keep: TypeAlias = Callable[[Member, IO[bytes]], "tuple[str, bytes] | None"]
+#: What is kept of a file: its content, or what it says to the loader.
+Kept: TypeAlias = "bytes | Elf"
+#: Says what to keep of a file, and under which paths.
+Keep: TypeAlias = Callable[[Member, IO[bytes]], "Iterator[tuple[str, Kept]]"]
+
+
+@dataclass(frozen=True)
+class _LayerFiles:
+    """One layer's files, as numbers for their paths, and what the layer takes away of those below it."""
+
+    paths: array[int]
+    gone: tuple[str, ...]
 
 
 @dataclass
 class Overlay:
-    """Paths have no leading slash. `links` and `files` are what is kept."""
+    """Paths have no leading slash. `links`, `folders` and `files` are what is kept.
+
+    A folder has no mode where no layer lists it, but only what is in it.
+    """
 
     links: dict[str, str] = field(default_factory=dict)
-    files: dict[str, bytes | None] = field(default_factory=dict)
+    folders: dict[str, FolderMode | None] = field(default_factory=dict)
+    files: dict[str, Kept | None] = field(default_factory=dict)
+    _layers: list[_LayerFiles] = field(default_factory=list)
 
     def apply(self, tar: IO[bytes], keep: Keep) -> None:
         """Lays one layer over what is there.
@@ -93,6 +113,7 @@ class Overlay:
             ImageDamaged: the stream isn't a tar.
         """
         upper = Overlay()
+        paths = array("q")
         gone: list[str] = []
         try:
             reading = cast("IO[bytes]", _TarStream(tar))
@@ -105,21 +126,47 @@ class Overlay:
                         gone.append(folder + "/")
                     elif name.startswith(_WHITEOUT):
                         gone.append(posixpath.join(folder, name.removeprefix(_WHITEOUT)))
+                    elif info.isdir():
+                        upper.add_folder(path, info)
                     else:
+                        if path in self.folders:
+                            gone.append(path)
+                        upper.add_parents(folder)
+                        if not info.issym():
+                            paths.append(hash(path))
                         self._take(upper, archive, info, path, keep)
         except (tarfile.TarError, ValueError, IndexError, OverflowError) as error:
             # The others are the tarfile module's own slips on sparse files that say nonsense.
             raise errors.ImageDamaged(f"a layer is not a tar archive: {error}") from error
+        self._lay(upper, gone)
+        self._layers.append(_LayerFiles(paths, tuple(gone)))
+
+    def _lay(self, upper: Overlay, gone: list[str]) -> None:
         self._remove(gone)
+        for path, mode in upper.folders.items():
+            if mode:
+                self.links.pop(path, None)
+                self.files.pop(path, None)
+            if mode or path not in self.folders:
+                self.folders[path] = mode
         self.links |= upper.links
         self.files |= upper.files
+
+    def add_folder(self, path: str, info: tarfile.TarInfo) -> None:
+        """Notes a folder as a layer has it."""
+        self.links.pop(path, None)
+        self.folders[path] = FolderMode(info.mode & 0o7777, info.uid, info.gid)
+        self.add_parents(path.rpartition("/")[0])
+
+    def add_parents(self, folder: str) -> None:
+        """Notes a folder that something lies in, with the folders that lead to it."""
+        while folder and folder not in self.folders and folder not in self.links:
+            self.folders[folder] = None
+            folder = folder.rpartition("/")[0]
 
     def _take(
         self, upper: Overlay, archive: tarfile.TarFile, info: tarfile.TarInfo, path: str, keep: Keep
     ) -> None:
-        if info.isdir():
-            self.links.pop(path, None)
-            return
         self.links.pop(path, None)
         self.files.pop(path, None)
         if info.issym():
@@ -134,50 +181,86 @@ class Overlay:
         if _KEPT.fullmatch(path):
             upper.files[path] = None
         if info.isreg() and (content := archive.extractfile(info)) is not None:
-            kept = keep(Member(path, info.size), content)
-            if kept is not None:
-                upper.files[kept[0]] = kept[1]
+            upper.files.update(keep(Member(path, info.size), content))
 
     def _remove(self, gone: list[str]) -> None:
         """Drops what whiteouts name: a path with all below it, or (ending in a slash) only what is below."""
         if not gone:
             return
-        exact = {path for path in gone if not path.endswith("/")}
-        below = tuple(path.rstrip("/") + "/" for path in gone)
-        for kept in (self.links, self.files):
+        exact, below = _exact_and_below(gone)
+        kept: dict[str, str] | dict[str, FolderMode | None] | dict[str, Kept | None]
+        for kept in (self.links, self.folders, self.files):
             for path in [path for path in kept if path in exact or path.startswith(below)]:
                 del kept[path]
 
+    def real_path(self, path: str) -> str | None:
+        """Where a path leads through links; None where they go in a circle."""
+        waiting, found, links = path.split("/")[::-1], "", 0
+        while waiting:
+            part = waiting.pop()
+            if part == "..":
+                found = found.rpartition("/")[0]
+            elif part not in ("", "."):
+                step = f"{found}/{part}" if found else part
+                if (target := self.links.get(step)) is None:
+                    found = step
+                    continue
+                links += 1
+                if links > _MOST_LINKS:
+                    return None
+                if target.startswith("/"):
+                    found = ""
+                waiting += target.split("/")[::-1]
+        return found
+
     def resolve(self, path: str) -> str | None:
         """The kept file that a path leads to through links, or None."""
-        for _ in range(_MOST_LINKS):
-            path = posixpath.normpath("/" + path).strip("/")
-            step = self._follow(path)
-            if step is None:
-                return path if path in self.files else None
-            path = step
-        return None
-
-    def _follow(self, path: str) -> str | None:
-        """The path with its first link replaced; None without one."""
-        parts = path.split("/")
-        for index in range(1, len(parts) + 1):
-            head = "/".join(parts[:index])
-            if (target := self.links.get(head)) is not None:
-                return posixpath.join("/", posixpath.dirname(head), target, *parts[index:])
-        return None
+        found = self.real_path(path)
+        return found if found in self.files else None
 
     def names_in(self, folder: str) -> list[str]:
         """Names of kept files directly in a folder, sorted; the folder may be a link."""
-        inside = folder
-        for _ in range(_MOST_LINKS):
-            step = self._follow(posixpath.normpath("/" + inside).strip("/"))
-            if step is None:
-                break
-            inside = step
-        prefix = posixpath.normpath("/" + inside).strip("/") + "/"
-        return sorted(path[len(prefix) :] for path in self.files if path.rpartition("/")[0] + "/" == prefix)
+        inside = self.real_path(folder)
+        return sorted(name for parent, _, name in (p.rpartition("/") for p in self.files) if parent == inside)
+
+    def placing(self) -> Folders:
+        """What a build must know to lay files over these."""
+        links: dict[str, str] = {}
+        obstacles = {path: A_FILE for path in self.files if _SHALLOW.fullmatch(path)}
+        for path in self.links:
+            target = self.real_path(path)
+            if target is None:
+                obstacles[path] = A_CIRCLE
+            else:
+                links[path] = target
+        # A link to nothing is as good as one to a folder, which a layer makes.
+        files = self._files_among(set(links.values()) - self.folders.keys() - {""})
+        for path in [path for path, target in links.items() if target in files]:
+            del links[path]
+            if _SHALLOW.fullmatch(path):
+                obstacles[path] = A_FILE
+        special = {path: mode for path, mode in self.folders.items() if mode and mode != PLAIN}
+        return Folders(links, special, nearest(obstacles))
+
+    def _files_among(self, paths: set[str]) -> set[str]:
+        """Those of the paths that are files, whether or not something of them is kept."""
+        numbers = {hash(path): path for path in paths}
+        found: set[str] = set()
+        for layer in self._layers:
+            exact, below = _exact_and_below(layer.gone)
+            found = {path for path in found if path not in exact and not path.startswith(below)}
+            found |= {numbers[number] for number in layer.paths if number in numbers}
+        return found
 
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """Kept files with their content, by path."""
-        return ((path, content) for path, content in sorted(self.files.items()) if content is not None)
+        return ((path, found) for path, found in sorted(self.files.items()) if isinstance(found, bytes))
+
+    def libraries(self) -> Iterator[tuple[str, Elf]]:
+        """Shared libraries, by path."""
+        return ((path, found) for path, found in sorted(self.files.items()) if isinstance(found, Elf))
+
+
+def _exact_and_below(gone: Iterable[str]) -> tuple[set[str], tuple[str, ...]]:
+    exact = {path for path in gone if not path.endswith("/")}
+    return exact, tuple(path.rstrip("/") + "/" for path in gone)

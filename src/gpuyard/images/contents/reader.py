@@ -7,16 +7,20 @@ found is kept in the cache.
 from __future__ import annotations
 
 import asyncio
+import io
 import posixpath
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import IO
 
-from gpuyard.images.contents.contents import ImageContents, Interpreter, normalise
+from gpuyard.images.contents.contents import PASSWD, ImageContents, Interpreter, normalise
+from gpuyard.images.contents.elf import read_elf
 from gpuyard.images.contents.layer_stream import LayerStream
-from gpuyard.images.contents.overlay import Member, Overlay
+from gpuyard.images.contents.metadata import Metadata, read_egg_requires, read_metadata
+from gpuyard.images.contents.overlay import Kept, Member, Overlay
+from gpuyard.images.contents.system import BaseSystem, is_library, is_system_file
 from gpuyard.images.contents.torch import Torch, built_cuda
 from gpuyard.images.oci import Descriptor
 from gpuyard.images.store import ImageStore
@@ -24,11 +28,12 @@ from gpuyard.images.store import ImageStore
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INTERPRETER = re.compile(r"python3\.(\d{1,3})")
 _METADATA = re.compile(r"[^/]+\.(?:dist-info/METADATA|egg-info/PKG-INFO|egg-info)")
+_EGG_REQUIRES = re.compile(r"[^/]+\.egg-info/requires\.txt")
 _GLIBC = re.compile(rb"GNU C Library [^\n]{0,200}?release version (\d{1,4})\.(\d{1,4})(?!\d)")
 _MUSL = re.compile(r"lib/ld-musl-[^/]+\.so\.1")
-_HEADER_NAME = re.compile(rb"^Name:[ \t]*(\S+)", re.MULTILINE)
-_HEADER_VERSION = re.compile(rb"^Version:[ \t]*(\S+)", re.MULTILINE)
-_MOST_METADATA = 1 << 16
+_MOST_METADATA = 1 << 18
+_MOST_SMALL = 1 << 16
+_MOST_SYSTEM_FILE = 32 << 20
 _MOST_LIBC = 8 << 20
 #: Folders under a prefix's lib/python3.N or lib/python3 that a system interpreter imports from.
 _SITE = re.compile(
@@ -40,15 +45,13 @@ _TORCH_VERSION = "torch/version.py"
 async def read_layers(
     store: ImageStore,
     layers: Sequence[Descriptor],
-    env: Mapping[str, str],
     progress: Callable[[int, int], None],
-) -> ImageContents:
+) -> ContentsReader:
     """Reads all layers of an image, one after the other.
 
     Args:
         store: where they are.
         layers: from the lowest to the highest.
-        env: of the image's config.
         progress: told the bytes read so far and in all.
 
     Raises:
@@ -65,7 +68,7 @@ async def read_layers(
 
     for layer in layers:
         await _read_layer(store, layer, reader, count)
-    return reader.contents(env)
+    return reader
 
 
 async def _read_layer(
@@ -78,14 +81,22 @@ async def _read_layer(
             async for piece in pieces:
                 progress(len(piece))
                 await asyncio.to_thread(pipe.put, piece)
-    except BaseException:
-        # It is why the layer ends in the middle, which the reader finds out and has no reason for.
+    finally:
         await asyncio.to_thread(pipe.put, b"")
-        await asyncio.wait([thread])
-        thread.exception()
-        raise
-    await asyncio.to_thread(pipe.put, b"")
-    await thread
+        await thread
+
+
+@dataclass(frozen=True)
+class _Package:
+    """A package that the image's Python imports, and the folder that it lies in."""
+
+    metadata: Metadata
+    folder: str
+    egg_requires: tuple[str, ...]
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        return self.metadata.requires or self.egg_requires
 
 
 @dataclass
@@ -104,16 +115,52 @@ class ContentsReader:
         Args:
             env: of its config: PATH decides which Python is meant.
         """
-        python = self._python(env.get("PATH") or _PATH)
+        python = self._python(env)
         libc, version = self._libc()
-        passwd = self.files.files.get("etc/passwd") or b""
         found = self._packages(python) if python else {}
-        packages = {name: version for name, (version, _) in found.items()}
-        torch = self._torch(*found["torch"]) if "torch" in found else None
-        return ImageContents(python, packages, libc, version, passwd.decode("utf-8", "replace"), torch)
+        packages = {name: package.metadata.version for name, package in found.items()}
+        torch = self._torch(found["torch"]) if "torch" in found else None
+        users = self.files.real_path(PASSWD)
+        passwd = self._content(users or PASSWD)
+        return ImageContents(
+            python,
+            packages,
+            libc,
+            version,
+            passwd.decode("utf-8", "replace"),
+            torch,
+            folders=self.files.placing(),
+            passwd_path=users or PASSWD,
+        )
 
-    def _python(self, path: str) -> Interpreter | None:
-        for folder in path.split(":"):
+    def system(self, env: Mapping[str, str]) -> BaseSystem:
+        """What the image says of itself as a system.
+
+        Args:
+            env: of its config, as for `contents`.
+        """
+        python = self._python(env)
+        found = self._packages(python) if python else {}
+        files = {path: content for path, content in self.files.contents() if is_system_file(path)}
+        links: dict[str, str] = {}
+        for path in self.files.links:
+            if is_system_file(path) and (target := self.files.resolve(path)):
+                files[path] = self._content(target)
+            elif is_library(path) and (target := self.files.real_path(path)):
+                links[path] = target
+        return BaseSystem(
+            files,
+            dict(self.files.libraries()),
+            links,
+            {name: package.requires for name, package in found.items()},
+        )
+
+    def _content(self, path: str) -> bytes:
+        found = self.files.files.get(path)
+        return found if isinstance(found, bytes) else b""
+
+    def _python(self, env: Mapping[str, str]) -> Interpreter | None:
+        for folder in (env.get("PATH") or _PATH).split(":"):
             for name in ("python3", "python", *self.files.names_in(folder)):
                 found = self.files.resolve(posixpath.join(folder, name))
                 match = _INTERPRETER.fullmatch(found.rpartition("/")[2]) if found else None
@@ -123,14 +170,14 @@ class ContentsReader:
                     return Interpreter("/" + found, int(match[1]), venv)
         return None
 
-    def _packages(self, python: Interpreter) -> dict[str, tuple[str, str]]:
-        """Name → version and folder of what the interpreter imports, where it looks first."""
+    def _packages(self, python: Interpreter) -> dict[str, _Package]:
+        """By name, what the interpreter imports, where it looks first."""
         prefix = posixpath.dirname(posixpath.dirname(python.path)).strip("/")
         # Debian's interpreter imports from both; one of its own under /usr/local doesn't see Debian's.
         prefixes = ["usr/local", "usr"] if prefix in ("usr", "") else [prefix]
         if python.venv:
             prefixes.insert(0, python.venv.strip("/"))
-        found: list[tuple[int, str, str, str]] = []
+        found: list[tuple[int, str, _Package]] = []
         for path, content in self.files.contents():
             match = _SITE.fullmatch(path)
             if (
@@ -139,17 +186,22 @@ class ContentsReader:
                 or match["minor"] not in (None, str(python.minor))
             ):
                 continue
-            name, version = _HEADER_NAME.search(content), _HEADER_VERSION.search(content)
-            if name and version:
-                words = (normalise(_text(name[1])), _text(version[1]), match["folder"])
-                found.append((prefixes.index(match["prefix"]), *words))
+            metadata = read_metadata(content)
+            if metadata.name and metadata.version:
+                package = _Package(metadata, match["folder"], self._egg_requires(path))
+                found.append((prefixes.index(match["prefix"]), normalise(metadata.name), package))
         # The first prefix comes last, and so counts.
         ordered = sorted(found, key=lambda each: -each[0])
-        return dict(sorted((name, (version, folder)) for _, name, version, folder in ordered))
+        return dict(sorted({name: package for _, name, package in ordered}.items(), key=lambda each: each[0]))
 
-    def _torch(self, version: str, folder: str) -> Torch:
-        content = self.files.files.get(f"{folder}/{_TORCH_VERSION}") or b""
-        return Torch(version, "/" + folder, built_cuda(_text(content)))
+    def _egg_requires(self, path: str) -> tuple[str, ...]:
+        """What older packages require, in a file beside their metadata."""
+        folder, _, name = path.rpartition("/")
+        return read_egg_requires(self._content(f"{folder}/requires.txt")) if name == "PKG-INFO" else ()
+
+    def _torch(self, package: _Package) -> Torch:
+        content = self._content(f"{package.folder}/{_TORCH_VERSION}")
+        return Torch(package.metadata.version, "/" + package.folder, built_cuda(_text(content)))
 
     def _libc(self) -> tuple[str, tuple[int, int]]:
         for path, content in self.files.contents():
@@ -160,19 +212,31 @@ class ContentsReader:
         return ("musl", (1, 1)) if musl else ("", (0, 0))
 
 
-def _wanted(member: Member, content: IO[bytes]) -> tuple[str, bytes] | None:
-    """What of a file is kept, and under which path: package metadata, the C library's version, users."""
+def _wanted(member: Member, content: IO[bytes]) -> Iterator[tuple[str, Kept]]:
+    """What of a file is kept, and under which path."""
     path = member.path
-    name = path.rpartition("/")[2]
-    if path == "etc/passwd":
-        return path, content.read(_MOST_METADATA)
+    folder, _, name = path.rpartition("/")
     inner = path.partition("-packages/")[2]
-    if inner == _TORCH_VERSION or _METADATA.fullmatch(inner):
-        return path, content.read(_MOST_METADATA)
-    if name == "libc.so.6" or (name.startswith("libc-2.") and name.endswith(".so")):
-        match = _GLIBC.search(content.read(_MOST_LIBC))
-        return (path.rpartition("/")[0] + "/libc.version", b"%s.%s" % match.groups()) if match else None
-    return None
+    if _METADATA.fullmatch(inner):
+        # Only the header: descriptions are long.
+        yield path, content.read(_MOST_METADATA).replace(b"\r\n", b"\n").partition(b"\n\n")[0]
+    elif (
+        inner == _TORCH_VERSION
+        or _EGG_REQUIRES.fullmatch(inner)
+        or (name == "passwd" and folder[:3] == "etc")
+    ):
+        yield path, content.read(_MOST_SMALL)
+    elif name == "libc.so.6" or (name.startswith("libc-2.") and name.endswith(".so")):
+        library = content.read(_MOST_LIBC)
+        if match := _GLIBC.search(library):
+            yield f"{folder}/libc.version", b"%s.%s" % match.groups()
+        if elf := read_elf(io.BytesIO(library)):
+            yield path, elf
+    elif is_system_file(path):
+        if member.size <= _MOST_SYSTEM_FILE:
+            yield path, content.read()
+    elif is_library(path) and (elf := read_elf(content)):
+        yield path, elf
 
 
 def _text(content: bytes) -> str:

@@ -4,7 +4,7 @@ import gzip
 import io
 import tarfile
 import tracemalloc
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
 import pytest
 import zstandard
@@ -15,9 +15,7 @@ from gpuyard.images.contents.layer_stream import LayerStream
 from gpuyard.images.contents.reader import ContentsReader, read_layers
 from gpuyard.images.contents.torch import Torch
 from gpuyard.images.oci import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
-from tests.unit.images.conftest import LIBC, debian_files, tar_of
-
-Files = Mapping[str, bytes | str]
+from tests.unit.images.conftest import LIBC, Files, debian_files, tar_of
 
 
 def contents(*layers: Files, path: str = "") -> ImageContents:
@@ -147,6 +145,18 @@ def test_a_torch_that_doesn_t_say_its_cuda() -> None:
     assert contents(debian_files() | metadata).torch == Torch("2.0", "/usr/lib/python3/dist-packages", "")
 
 
+def test_a_package_that_two_folders_have_counts_where_python_looks_first() -> None:
+    own = "usr/local/lib/python3.11/dist-packages/PyYAML-5.4.dist-info/METADATA"
+    found = contents(debian_files(), {own: "Name: PyYAML\nVersion: 5.4\n"})
+    assert found.packages == {"pyyaml": "5.4"}
+
+
+def test_users_are_read_where_a_link_leads() -> None:
+    found = contents({"etc/passwd": "-> static/passwd", "etc/static/passwd": "root:x:0:0::/root:/bin/sh\n"})
+    assert (found.passwd_path, found.passwd) == ("etc/static/passwd", "root:x:0:0::/root:/bin/sh\n")
+    assert ImageContents.of(found.to_json()) == found
+
+
 def test_folders_that_are_links_are_followed() -> None:
     found = contents({"bin": "-> usr/bin", "usr/bin/python3.9": b"elf"}, path="/bin")
     assert found.python == Interpreter("/usr/bin/python3.9", 9)
@@ -218,8 +228,8 @@ TAR = tar_of(debian_files())
 async def test_layers_are_read_as_they_are_compressed(media_type: str, content: bytes) -> None:
     blob = Descriptor.for_bytes(media_type, content)
     seen: list[tuple[int, int]] = []
-    found = await read_layers(OneBlob(content), [blob], {}, lambda *told: seen.append(told))  # type: ignore[arg-type]
-    assert found.packages == {"pyyaml": "6.0"}
+    found = await read_layers(OneBlob(content), [blob], lambda *told: seen.append(told))  # type: ignore[arg-type]
+    assert found.contents({}).packages == {"pyyaml": "6.0"}
     assert seen[-1] == (len(content), len(content))
 
 
@@ -231,7 +241,7 @@ async def test_layers_are_read_as_they_are_compressed(media_type: str, content: 
 async def test_a_damaged_layer_is_named(content: bytes) -> None:
     blob = Descriptor.for_bytes(OCI_LAYER_GZIP, content)
     with pytest.raises(errors.ImageDamaged, match="a layer"):
-        await read_layers(OneBlob(content), [blob], {}, lambda done, total: None)  # type: ignore[arg-type]
+        await read_layers(OneBlob(content), [blob], lambda done, total: None)  # type: ignore[arg-type]
 
 
 def header(name: str, kind: bytes, size: int, text: str = "") -> bytes:
