@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,16 @@ class Application:
     def size(self) -> int:
         """All files' bytes."""
         return sum(state.st_size for _, state in self.files)
+
+    def only(self, paths: Iterable[str]) -> Application:
+        """With these files alone."""
+        chosen = frozenset(paths)
+        return replace(self, files=tuple(file for file in self.files if file[0] in chosen))
+
+    def without(self, paths: Iterable[str]) -> Application:
+        """With all files but these."""
+        left_out = frozenset(paths)
+        return replace(self, files=tuple(file for file in self.files if file[0] not in left_out))
 
     def entries(self, workdir: str, owner: int) -> Iterator[Entry]:
         """As members of a layer, under `workdir` of the image; folders belong to `owner`."""

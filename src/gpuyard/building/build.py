@@ -15,6 +15,7 @@ from gpuyard import errors
 from gpuyard.atomic_files import sweep
 from gpuyard.building.application import Application, read_application
 from gpuyard.building.environment import WORKDIR
+from gpuyard.building.layers.large_files import large_files
 from gpuyard.building.lock import NAME as LOCK_NAME
 from gpuyard.building.lock import write_lock
 from gpuyard.building.plan import Planner, PlatformPlan, Reporter
@@ -162,6 +163,7 @@ async def _build(
         byte_code=request.byte_code,
         created=request.created,
         folder=lock_path.parent.absolute(),
+        file_digests=await _file_digests(application, cache, reporter),
     )
     images = [await PlatformBuild(plan, recipe, cache, environ, reporter).run() for plan in plans]
     content, media_type = images[0].manifest_json, OCI_MANIFEST
@@ -178,6 +180,18 @@ async def _build(
         manifest=manifest,
         platforms={str(plan.platform): image for plan, image in zip(plans, images, strict=True)},
     )
+
+
+async def _file_digests(application: Application, cache: Cache, reporter: Reporter) -> dict[str, str]:
+    sizes = large_files(application)
+    if not sizes:
+        return {}
+    from gpuyard.building.layers.file_digests import FileDigests
+
+    def progress(done: int, total: int) -> None:
+        reporter.bytes("reading large files", done, total)
+
+    return await FileDigests(application.root, cache, progress).digests(sizes)
 
 
 async def _make_index(target: Place, plans: Sequence[PlatformPlan], images: Sequence[BuiltImage]) -> bytes:

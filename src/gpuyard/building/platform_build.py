@@ -12,6 +12,7 @@ from gpuyard import errors
 from gpuyard.building.application import Application
 from gpuyard.building.image_config import image_annotations, image_config
 from gpuyard.building.layers.application_layer import ApplicationLayer
+from gpuyard.building.layers.large_files import LargeFileLayer, group_files, large_files
 from gpuyard.building.layers.layer_upload import PackedFile, descriptor_of, upload_new
 from gpuyard.building.layers.planned_layer import PlannedLayer, known_layer, remember_layer
 from gpuyard.building.layers.wheel_layers import WheelLayer, WheelStock, group_wheels
@@ -45,6 +46,7 @@ class Recipe:
         byte_code: whether wheels are compiled.
         created: Unix time of everything in the image, seconds.
         folder: where uv looks for its configuration.
+        file_digests: of the application's large files: SHA-256 by path.
     """
 
     base: Place
@@ -56,6 +58,7 @@ class Recipe:
     byte_code: bool
     created: int
     folder: Path
+    file_digests: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -134,26 +137,37 @@ class PlatformBuild:
     def _planned(self, compiler: Compiler | None) -> list[PlannedLayer]:
         """The image's layers, the lowest first: what seldom changes lies below what often does."""
         recipe, plan = self.recipe, self.plan
-        application = ApplicationLayer(
-            recipe.application,
-            plan.environment,
-            plan.contents.passwd,
-            recipe.workdir,
-            recipe.created,
-            recipe.compression,
-        )
         left = _MOST_LAYERS - len(plan.base.manifest.layers) - 1
         if left < 1:
             raise errors.BuildError(
                 f"the base has {_MOST_LAYERS - 1 - left} layers, and an image can have {_MOST_LAYERS}",
                 remedy="flatten the base: `gpuyard image import` makes one layer of a root file system",
             )
+        files = [
+            LargeFileLayer(
+                recipe.application.only(paths),
+                recipe.file_digests,
+                recipe.workdir,
+                recipe.created,
+                recipe.compression,
+            )
+            # One layer is the wheels'.
+            for paths in group_files(large_files(recipe.application), left - 1)
+        ]
         stock = WheelStock(plan, compiler, recipe.folder, self.cache, self.environ, self.reporter)
         wheels = [
             WheelLayer(group, stock, recipe.created, recipe.compression)
-            for group in group_wheels(plan.lock.wheels, left)
+            for group in group_wheels(plan.lock.wheels, left - len(files))
         ]
-        return [*wheels, application]
+        application = ApplicationLayer(
+            recipe.application.without(path for layer in files for path, _ in layer.application.files),
+            plan.environment,
+            plan.contents.passwd,
+            recipe.workdir,
+            recipe.created,
+            recipe.compression,
+        )
+        return [*wheels, *files, application]
 
     async def _find_compiler(self) -> Compiler | None:
         if not self.recipe.byte_code or not self.plan.lock.wheels:
