@@ -176,7 +176,12 @@ async def test_names_of_any_bytes_are_remembered(folder: Folder) -> None:
 async def test_a_damaged_memory_is_as_good_as_none(folder: Folder) -> None:
     await folder.digest()
     (entry,) = (folder.cache.folder / "file-digests").iterdir()
-    for content in (b"[]", b"\xff", b'{"at_ns": 1, "files": {"model.bin": [1]}}', b'{"at_ns": "x", "files": {}}'):
+    for content in (
+        b"[]",
+        b"\xff",
+        b'{"at_ns": 1, "files": {"model.bin": [1]}}',
+        b'{"at_ns": "x", "files": {}}',
+    ):
         entry.write_bytes(content)
         assert await folder.digest() == sha256(b"first")
     assert folder.reads == 5
