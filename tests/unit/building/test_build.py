@@ -17,6 +17,7 @@ from gpuyard.building.image_summary import summarise
 from gpuyard.building.layers.wheel_layers import group_wheels
 from gpuyard.building.python import wheels
 from gpuyard.building.python.wheels import Wheel
+from gpuyard.images.contents import kept
 from gpuyard.images.contents.torch import LABELS, Installed, Torch
 from gpuyard.images.layers import compression
 from gpuyard.images.places import Places
@@ -383,7 +384,7 @@ async def test_a_cache_that_cannot_be_written_leaves_the_tag_as_it_was(
 async def test_a_damaged_cache_is_as_good_as_none(workshop: Workshop, content: bytes) -> None:
     await workshop.build()
     before, _ = await workshop.read()
-    for kind in ("bases", "base-contents-2"):
+    for kind in ("bases", kept._KIND):
         for entry in (workshop.folder / "cache" / kind).iterdir():
             entry.write_bytes(content)
     assert (await workshop.build()).unchanged
