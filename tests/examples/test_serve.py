@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -153,6 +154,6 @@ def test_it_serves_on_a_yard_until_it_is_stopped(folder: Path, own_yard: Yard) -
 def test_weights_go_into_an_image_and_not_into_git(folder: Path) -> None:
     (folder / "weights.pt").touch()
     (folder / "gpuyard.lock").touch()
-    names = [name for name, _ in read_application(folder).files]
+    names = [name for name, _ in read_application(folder, os.environ).files]
     assert "weights.pt" in names and "serve.py" in names and "gpuyard.lock" not in names
     assert (folder / ".gitignore").read_text().split() == ["gpuyard.lock", "weights.pt"]

@@ -15,9 +15,13 @@ __all__ = ["make_wheel"]
 
 pytestmark = pytest.mark.xdist_group("images")
 
-_SEE = """
+_SEE = r"""
 import demo, getpass, json, os, sys, tempfile, yaml
 open("written-here", "w").close()
+open("outputs/written", "w").close()
+open(b"latin-\xe9.txt", "a").close()
+os.rename("train.py", "moved.py")
+os.rename("moved.py", "train.py")
 open(os.path.expanduser("~/written-at-home"), "w").close()
 print(json.dumps({
     "demo": demo.__file__, "cached": os.path.exists(demo.__cached__), "yaml": yaml.__file__,
@@ -40,6 +44,8 @@ def test_an_image_with_wheels_runs(
         entry_points="[console_scripts]\nsay-hello = demo:main\n",
     )
     offer(tmp_path, app)
+    (app / "outputs").mkdir()
+    (app / "latin-\udce9.txt").write_text("shipped")
     (app / "requirements.txt").write_text("demo\npyyaml\n")
     image = f"{site.registry}/me/wheels:v1"
     words = ("build", "--base", site.base, "--requirements", "requirements.txt", "-t", image, "-o", "json")

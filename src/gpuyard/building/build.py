@@ -118,7 +118,9 @@ async def build(
     cache.sweep()
     sweep((request.lock or request.root / LOCK_NAME).parent)
     own = (LOCK_NAME, *_archive_inside(request))
-    application = read_application(request.root, allow_secrets=request.allow_secrets, leave_out=own)
+    application = read_application(request.root, environ, allow_secrets=request.allow_secrets, leave_out=own)
+    for notice in application.notices:
+        reporter.say(notice)
     for warning in application.warnings:
         reporter.say(f"warning: {warning}")
     revision = asyncio.create_task(source_revision(application, environ), name="source revision")

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from gpuyard.building.application import Application
 from gpuyard.building.layers.layer_upload import descriptor_of
 from gpuyard.building.sbom import EMPTY
+from gpuyard.building.workdir.git import Repository, git_environ, read_text
 from gpuyard.images.oci import OCI_EMPTY, OCI_MANIFEST, Descriptor, Digest, Manifest
 from gpuyard.images.store import ImageStore
 from gpuyard.images.subprocesses import outputs
@@ -25,8 +26,6 @@ DIRTY = "-dirty"
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _GIT = ("git", "--no-optional-locks", "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames")
-#: Set in git's own hooks, of which a build may be one: they would mean another repository than the workdir's.
-_ELSEWHERE = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"})
 #: Of a repository that is looked through for changes; then nothing is said of a commit.
 _LONGEST_S = 5.0
 
@@ -76,9 +75,9 @@ async def source_revision(application: Application, environ: Mapping[str, str]) 
     Empty outside a repository, before its first commit, and where git can't be asked.
     """
     root = application.root.absolute()
-    top = next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), None)
-    commit = _head(_git_folder(top / ".git")) if top else ""
-    if not top or not commit:
+    repository = Repository.above(root)
+    commit = _head(repository) if repository else ""
+    if not repository or not commit:
         return ""
     try:
         async with asyncio.timeout(_LONGEST_S):
@@ -87,7 +86,7 @@ async def source_revision(application: Application, environ: Mapping[str, str]) 
         return ""
     if changed is None:
         return ""
-    prefix = "" if top == root else f"{root.relative_to(top).as_posix()}/"
+    prefix = "".join(f"{part}/" for part in root.relative_to(repository.top).parts)
     packed = [f"{prefix}{path}" for path, _ in application.files]
     return f"{commit}{DIRTY}" if _concerns(changed, packed) else commit
 
@@ -97,7 +96,7 @@ async def _changed(root: Path, environ: Mapping[str, str]) -> list[tuple[str, st
     process = await asyncio.create_subprocess_exec(
         *_GIT, "--", ".",
         cwd=root,
-        env={name: value for name, value in environ.items() if name not in _ELSEWHERE},
+        env=git_environ(environ),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -118,28 +117,14 @@ def _concerns(changed: list[tuple[str, str]], packed: list[str]) -> bool:
     return any("D" in letters or path.rstrip("/") in known for letters, path in changed)
 
 
-def _git_folder(git: Path) -> Path:
-    """A worktree's .git is a file that names the folder."""
-    text = _read(git) if git.is_file() else ""
-    return git.parent / text.removeprefix("gitdir: ").strip() if text.startswith("gitdir: ") else git
-
-
-def _head(git: Path) -> str:
+def _head(repository: Repository) -> str:
     """The commit's hash, read from git's own files: most folders are in no repository, or need no git."""
-    head = _read(git / "HEAD").strip()
+    head = read_text(repository.folder / "HEAD").strip()
     if not head.startswith("ref: "):
         return head if _COMMIT.fullmatch(head) else ""
     name = head.removeprefix("ref: ")
-    common = git / (_read(git / "commondir").strip() or ".")
-    commit = _read(common / name).strip()
+    commit = read_text(repository.common / name).strip()
     if not commit:
-        lines = (line.split(" ") for line in _read(common / "packed-refs").splitlines())
+        lines = (line.split(" ") for line in read_text(repository.common / "packed-refs").splitlines())
         commit = next((words[0] for words in lines if words[1:] == [name]), "")
     return commit if _COMMIT.fullmatch(commit) else ""
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace")
-    except OSError:
-        return ""

@@ -75,7 +75,7 @@ async def test_the_command_is_the_one_asked_for_else_the_bases(workshop: Worksho
     assert config.container.cmd == ("python", "serve.py")
 
 
-async def test_files_are_sorted_owned_by_root_and_dated_alike(workshop: Workshop) -> None:
+async def test_files_are_sorted_the_users_own_and_dated_alike(workshop: Workshop) -> None:
     (workshop.app / "pkg").mkdir()
     (workshop.app / "pkg" / "b.py").write_text("")
     (workshop.app / "run.sh").write_text("")
@@ -85,7 +85,9 @@ async def test_files_are_sorted_owned_by_root_and_dated_alike(workshop: Workshop
     assert list(members) == sorted(members)
     assert {info.mtime for info, _ in members.values()} == {315532800}
     assert {info.uname + info.gname for info, _ in members.values()} == {""}
-    assert {info.uid for info, _ in members.values() if not info.isdir()} == {0}
+    owners = {name: (info.uid, info.gid) for name, (info, _) in members.items()}
+    assert {owners[name] for name in owners if name.startswith("workspace")} == {(1000, 1000)}
+    assert {owners[name] for name in owners if name.startswith("opt")} == {(0, 0)}
     assert members["workspace/run.sh"][0].mode == 0o755
     assert members["workspace/pkg/b.py"][0].mode == 0o644
     assert members["workspace/pkg"][0].uid == 1000

@@ -38,7 +38,7 @@ def git_commit(folder: Path, *words: str) -> str:
 
 
 async def revision(folder: Path) -> str:
-    return await source_revision(read_application(folder), os.environ)
+    return await source_revision(read_application(folder, os.environ), os.environ)
 
 
 async def revisions(workshop: Workshop, target: str | None = None) -> list[str]:
@@ -124,7 +124,10 @@ async def test_changes_of_what_is_packed_are_told(tmp_path: Path) -> None:
     (app / "run.log").write_text("y\n")
     (tmp_path / "outside.py").write_text("y\n")
     (app / "gpuyard.lock").write_text("y\n")
-    assert await source_revision(read_application(app, leave_out=("gpuyard.lock",)), os.environ) == commit
+    assert (
+        await source_revision(read_application(app, os.environ, leave_out=("gpuyard.lock",)), os.environ)
+        == commit
+    )
     (app / "gpuyard.lock").unlink()
 
     (app / "sub" / "ä new.py").write_text("x\n")
@@ -141,7 +144,7 @@ async def test_a_hook_s_own_repository_is_not_meant(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x\n")
     commit = git_commit(tmp_path)
     environ = os.environ | {"GIT_DIR": "/nowhere", "GIT_INDEX_FILE": "/nowhere"}
-    assert await source_revision(read_application(tmp_path), environ) == commit
+    assert await source_revision(read_application(tmp_path, os.environ), environ) == commit
 
 
 async def test_no_commit_no_revision(tmp_path: Path) -> None:
@@ -151,7 +154,7 @@ async def test_no_commit_no_revision(tmp_path: Path) -> None:
     assert await revision(tmp_path) == ""
     git_commit(tmp_path)
     # Where git can't be asked, nobody knows whether the files are the commit's.
-    assert await source_revision(read_application(tmp_path), {"PATH": "/nowhere"}) == ""
+    assert await source_revision(read_application(tmp_path, os.environ), {"PATH": "/nowhere"}) == ""
 
 
 async def test_a_worktree_has_its_own(tmp_path: Path) -> None:

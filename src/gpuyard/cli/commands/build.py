@@ -63,7 +63,7 @@ def command(
     """Build an image from this folder, a base and its requirements, and push it.
 
     The files are those of the spec's folder (or its workdir, or the current folder) without what
-    .gitignore and .gpuyardignore name.
+    .gitignore and .gpuyardignore, else .dockerignore, name.
     """
     # What is imported from here on stays; looking through it for garbage again and again costs 30 ms.
     gc.set_threshold(50_000)

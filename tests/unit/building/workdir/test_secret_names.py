@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.building.secrets import looks_secret
+from gpuyard.building.workdir.secret_names import looks_secret
 
 SECRET = """
 .env  .env.local  .env.production  prod.env  .envrc  sub/.env  .ENV  .env.bak  .env~  id_rsa  id_rsa.bak

@@ -1,0 +1,1 @@
+"""The user's folder: which of its files go into an image."""

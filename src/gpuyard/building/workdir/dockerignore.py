@@ -1,0 +1,148 @@
+"""`.dockerignore` as Docker reads it, which isn't as git reads its own.
+
+Patterns begin at the root, `*` stays within a folder and `**` doesn't, what matches a folder matches all that
+is in it, and `!` takes back even what is in a folder that is left out. After github.com/moby/patternmatcher
+(`ignorefile.ReadAll`, `PatternMatcher.MatchesOrParentMatches`) and, for a pattern's syntax, Go's
+`path/filepath.Match`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+NAME = ".dockerignore"
+_WILD = re.compile(r"[*?\[\\]")
+
+
+@dataclass(frozen=True)
+class DockerPattern:
+    """One line.
+
+    Attributes:
+        line: as people are told: its number in the file, from 1, and its text.
+        text: as it counts: without `!`, with no slash around it.
+        takes_back: whether it began with `!`.
+        matches: finds out about a path, or one of the folders that it lies in.
+    """
+
+    line: str
+    text: str
+    takes_back: bool
+    matches: re.Pattern[str]
+
+
+@dataclass(frozen=True)
+class DockerIgnore:
+    """The patterns of one file, in order."""
+
+    patterns: tuple[DockerPattern, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> DockerIgnore:
+        """From a file's text.
+
+        Raises:
+            ValueError: a pattern isn't one; the message says which.
+        """
+        return cls(tuple(_patterns(text.removeprefix("\ufeff").splitlines())))
+
+    def verdict(self, path: str) -> tuple[bool, str] | None:
+        """Whether a path stays out, and the line that says so; None when no line concerns it."""
+        left_out, line = False, ""
+        for pattern in self.patterns:
+            # A line that would change nothing isn't asked, as in the original.
+            if pattern.takes_back == left_out and pattern.matches.match(path):
+                left_out, line = not pattern.takes_back, pattern.line
+        return (left_out, line) if line else None
+
+    def may_take_back_below(self, folder: str) -> bool:
+        """Whether a line could take back something in a folder that is left out."""
+        return any(
+            pattern.takes_back
+            and ("**" in pattern.text or pattern.text.count("/") > folder.count("/"))
+            and (
+                (fixed := _fixed_part(pattern.text)).startswith(f"{folder}/")
+                or f"{folder}/".startswith(fixed)
+            )
+            for pattern in self.patterns
+        )
+
+
+def _fixed_part(pattern: str) -> str:
+    """What all that it matches begins with."""
+    wild = _WILD.search(pattern)
+    return pattern[: wild.start()] if wild else f"{pattern}/"
+
+
+def _patterns(lines: Iterable[str]) -> Iterator[DockerPattern]:
+    for number, written in enumerate(lines, 1):
+        text = written.strip()
+        if not text or written.startswith("#"):
+            continue
+        takes_back = text.startswith("!")
+        text = text[1:].strip() if takes_back else text
+        if not text:
+            raise ValueError(f"line {number}: there is nothing after the !")
+        # As Go's filepath.Clean has it; of a leading slash the root is meant all the same.
+        text = os.path.normpath(text).lstrip("/") or "/"
+        try:
+            yield DockerPattern(
+                f"{number}: {written.strip()}", text, takes_back, re.compile(_expression(text), re.DOTALL)
+            )
+        except (ValueError, re.error) as error:
+            raise ValueError(f"line {number}: {written.strip()}: {error}") from None
+
+
+def _expression(pattern: str) -> str:
+    """A regular expression for paths that it matches, and for all that lies in them."""
+    found, kind, at = "", "exact", 0
+    while at < len(pattern):
+        first, char = at == 0, pattern[at]
+        at += 1
+        if char == "*" and pattern.startswith("*", at):
+            at += 2 if pattern.startswith("/", at + 1) else 1
+            if at < len(pattern):
+                found, kind = f"{found}(?:.*/)?", "wild"
+            else:
+                found, kind = f"{found}.*", "prefix" if kind == "exact" else "wild"
+            kind = "suffix" if first else kind
+            continue
+        if char == "[":
+            char, at = _characters(pattern, at)
+        elif char == "\\":
+            if at == len(pattern):
+                raise ValueError("a backslash at its end")
+            char, at = re.escape(pattern[at]), at + 1
+        elif char not in "*?":
+            found += re.escape(char)
+            continue
+        found, kind = found + {"*": "[^/]*", "?": "[^/]"}.get(char, char), "wild"
+    if kind == "suffix":  # `**` and no other wildcard: also `**file` matches `dir/a-file`.
+        rest = pattern.removeprefix("**")
+        found = f"(?:.*/)?{re.escape(rest[1:])}" if rest.startswith("/") else f".*{re.escape(rest)}"
+    return rf"(?:{found})(?:/.*)?\Z"
+
+
+def _characters(pattern: str, at: int) -> tuple[str, int]:
+    """What stands in brackets, as a regular expression, and where it ends."""
+    negated = pattern.startswith("^", at)
+    at += negated
+    ranges: list[str] = []
+    while not (ranges and pattern.startswith("]", at)):
+        low, at = _character(pattern, at)
+        high = low
+        if pattern.startswith("-", at):
+            high, at = _character(pattern, at + 1)
+        ranges.append(f"{low}-{high}")
+    return f"[{'^' if negated else ''}{''.join(ranges)}]", at + 1
+
+
+def _character(pattern: str, at: int) -> tuple[str, int]:
+    escaped = pattern.startswith("\\", at)
+    char = pattern[at + escaped : at + escaped + 1]
+    if not char or (char in "-]" and not escaped):
+        raise ValueError("brackets that hold no characters, or don't end")
+    return re.escape(char), at + escaped + 1

@@ -1,0 +1,135 @@
+"""What git knows of a workdir: where its repository is, which files it tracks although it ignores them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+_GIT = ("git", "--no-optional-locks")
+#: Set in git's own hooks, of which a build may be one: they would mean another repository than the workdir's.
+_ELSEWHERE = frozenset(
+    {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"}
+)
+#: Of one question: a folder on a network that doesn't answer is no reason to wait for ever.
+_LONGEST_S = 10.0
+
+
+def git_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a git that is to find the repository by the folder that it starts in."""
+    return {name: value for name, value in environ.items() if name not in _ELSEWHERE}
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository with a working tree.
+
+    Attributes:
+        top: folder of the working tree.
+        folder: git's own: `.git`, or what a worktree's or a submodule's `.git` file names.
+        common: the part of it that worktrees share.
+    """
+
+    top: Path
+    folder: Path
+    common: Path
+
+    @classmethod
+    def above(cls, path: Path) -> Repository | None:
+        """The one that a folder is in, if any.
+
+        Args:
+            path: absolute.
+        """
+        top = next((folder for folder in (path, *path.parents) if (folder / ".git").exists()), None)
+        return cls.at(top) if top else None
+
+    @classmethod
+    def at(cls, top: Path) -> Repository:
+        """The one whose working tree begins at a folder."""
+        git = top / ".git"
+        text = read_text(git) if git.is_file() else ""
+        if text.startswith("gitdir: "):
+            git = top / text.removeprefix("gitdir: ").strip()
+        return cls(top, git, git / (read_text(git / "commondir").strip() or "."))
+
+    @property
+    def exclude_file(self) -> Path:
+        """Rules of this clone that aren't committed."""
+        return self.common / "info" / "exclude"
+
+
+def read_text(path: Path) -> str:
+    """Of one of git's small files; empty where it can't be read."""
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+class GitAnswers:
+    """Two questions to git about one folder, asked while the caller does other things.
+
+    Args:
+        folder: in the working tree.
+        environ: the command's.
+    """
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self._environ = git_environ(environ)
+        self._folder = folder
+        self._tracked = self._ask("ls-files", "-z", "--cached", "--ignored", "--exclude-standard")
+        self._excludes = self._ask("config", "--null", "--type=path", "--get", "core.excludesFile")
+        #: Why git didn't say what it tracks; empty when it did or wasn't asked.
+        self.failure = ""
+
+    def _ask(self, *words: str) -> subprocess.Popen[bytes] | OSError:
+        try:
+            return subprocess.Popen(
+                (*_GIT, *words),
+                cwd=self._folder,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        except OSError as error:
+            return error
+
+    @cached_property
+    def tracked(self) -> frozenset[str]:
+        """Paths relative to the folder of what is tracked and ignored, and of the folders that lead there."""
+        answer, self.failure = self._hear(self._tracked)
+        paths = [path for path in answer.split("\0") if path]
+        parents = (str(parent) for path in paths for parent in PurePosixPath(path).parents)
+        return frozenset((*paths, *parents))
+
+    def excludes_file(self) -> Path:
+        """The user's own rules for all repositories: `core.excludesFile`, or where git looks without it."""
+        found, _ = self._hear(self._excludes)
+        if found:
+            return self._folder / found.rstrip("\0")
+        home = Path(self._environ.get("HOME") or "/nonexistent")
+        return Path(self._environ.get("XDG_CONFIG_HOME") or home / ".config") / "git" / "ignore"
+
+    def _hear(self, process: subprocess.Popen[bytes] | OSError) -> tuple[str, str]:
+        """What git wrote, and why it failed."""
+        if isinstance(process, OSError):
+            return "", f"git: {process.strerror}"
+        try:
+            out, err = process.communicate(timeout=_LONGEST_S)
+        except subprocess.TimeoutExpired:
+            return "", f"git doesn't answer within {_LONGEST_S:.0f} s"
+        if process.returncode in (0, 1):  # `git config --get` ends with 1 where nothing is set
+            return out.decode("utf-8", "surrogateescape"), ""
+        lines = err.decode("utf-8", "replace").strip().splitlines()
+        return "", lines[0] if lines else f"git ended with {process.returncode}"
+
+    def close(self) -> None:
+        """Ends questions whose answer nobody wants."""
+        for process in (self._tracked, self._excludes):
+            if isinstance(process, subprocess.Popen):
+                with process:
+                    process.kill()
