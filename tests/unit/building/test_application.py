@@ -123,6 +123,14 @@ def test_empty_folders_go_in_but_those_that_only_byte_code_is_left_of(tmp_path: 
     }
 
 
+def test_some_of_the_files_come_with_their_folders_alone(tmp_path: Path) -> None:
+    write(tmp_path, "a/b/c", "a/d", "e/f")
+    (tmp_path / "empty").mkdir()
+    application = read_application(tmp_path, os.environ)
+    assert application.only(["a/b/c"]).folders == ("a", "a/b")
+    assert application.without(["a/b/c"]).folders == ("a", "a/b", "e", "empty")
+
+
 def test_what_is_no_file_is_said_and_left_out(tmp_path: Path) -> None:
     write(tmp_path, "a.py")
     os.mkfifo(tmp_path / "pipe")

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpuyard import errors
+from gpuyard.building.workdir.walk import changed
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import PIECE
 from gpuyard.regular_files import open_regular
@@ -63,14 +63,6 @@ def file_system_time_ns(folder: Path, device: int) -> int | None:
     except OSError:
         return None
     return found.st_ctime_ns if found.st_dev == device and found.st_mtime_ns != found.st_ctime_ns else None
-
-
-def changed(file: Path) -> errors.BuildError:
-    """For a file that isn't what it was when the build began."""
-    return errors.BuildError(
-        f"{file} changed while the image was built",
-        remedy="build again when nothing writes there, or list it in .gpuyardignore",
-    )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from gpuyard.building.application import Application
 from gpuyard.building.environment import UID
 from gpuyard.building.layers.planned_layer import layer_key
+from gpuyard.building.workdir.walk import changed
 from gpuyard.images.layers import FILE, Compression, Entry, Packer, with_parents
 
 #: Bytes above which a file doesn't lie in the application's layer, which is packed on every build.
@@ -91,8 +92,6 @@ class LargeFileLayer:
         return ((entry, paths.get(entry.path, "")) for entry in with_parents(entries))
 
     def _checked(self, entry: Entry, path: str) -> Callable[[], Iterable[bytes]]:
-        from gpuyard.building.layers.file_digests import changed
-
         def read() -> Iterator[bytes]:
             assert entry.content
             found = hashlib.sha256()

@@ -46,10 +46,10 @@ _SPECIAL = {
 }
 
 
-def changed(path: Path, why: str | None) -> errors.BuildError:
-    """What was there a moment ago isn't any more, or is something else."""
+def changed(path: Path, why: str | None = None) -> errors.BuildError:
+    """For what isn't there any more, or isn't what it was when the build began."""
     return errors.BuildError(
-        f"{path} changed while the image was built: {why}",
+        f"{path} changed while the image was built" + (f": {why}" if why else ""),
         remedy="build again when nothing writes there, or list it in .gpuyardignore",
     )
 
