@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gpuyard import errors
 from gpuyard.building.workdir.walk import changed
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import PIECE
