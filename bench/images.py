@@ -112,7 +112,7 @@ def _in_process(site: _Site) -> float:
         "from gpuyard.cli.building import build_image\n"
         "import gpuyard.images.registry.client\n"
         "began = time.perf_counter()\n"
-        f"build_image(None, BuildOptions(base={site.base!r}, tag={f'{site.registry}/me/line:v1'!r}))\n"
+        f"build_image(None, BuildOptions(base={site.base!r}, tags=({f'{site.registry}/me/line:v1'!r},)))\n"
         "Path(sys.argv[1]).write_text(str(time.perf_counter() - began))\n"
     )
     told = site.folder / "told"
@@ -151,7 +151,7 @@ def _large_wheel(site: _Site) -> Row:
         "from pathlib import Path\n"
         "from gpuyard.building.request import BuildOptions\n"
         "from gpuyard.cli.building import build_image\n"
-        f"flags = BuildOptions(base={site.base!r}, tag={f'{site.registry}/me/large:v1'!r},\n"
+        f"flags = BuildOptions(base={site.base!r}, tags=({f'{site.registry}/me/large:v1'!r},),\n"
         f"    requirements=Path({str(requirements)!r}))\n"
         "build_image(None, flags)\n"
         "Path(sys.argv[1]).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))\n"

@@ -125,7 +125,7 @@ class Known:
     def __init__(self, credentials: Credentials | None = None) -> None:
         self.credentials = credentials
 
-    async def find(self, registry: str) -> Credentials | None:
+    async def find(self, registry: str, repository: str = "") -> Credentials | None:
         return self.credentials
 
 

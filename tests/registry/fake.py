@@ -38,7 +38,7 @@ class Fault:
 
     keep: bytes of the body that arrive before the connection is cut; answer: sent instead of the work;
     after: the work is done and the connection is cut before the answer; send: bytes of the answer's body
-    that are sent before the cut.
+    that are sent before the cut; hang: nothing comes any more where a cut would be, until the client leaves.
     """
 
     pattern: str
@@ -47,6 +47,7 @@ class Fault:
     answer: Response | None = None
     after: bool = False
     send: int | None = None
+    hang: bool = False
 
 
 class FakeRegistry:
@@ -67,6 +68,7 @@ class FakeRegistry:
         self.user = ""  # with tokens: required of the token server as "user:password"
         self.tokens: dict[str, int] = {}
         self.redirect = ""
+        self.hanging = 0  # how many requests met a fault that hangs
         self.port = 0
         self._server: asyncio.Server | None = None
 
@@ -112,12 +114,21 @@ class FakeRegistry:
             writer.transport.abort()
             return False
         request.body = await reader.readexactly(length)
+        if fault and fault.hang and fault.send is None:
+            await self._hang(reader)
+            return False
         response = fault.answer if fault and fault.answer else self._answer(request)
         if fault and fault.after:
             writer.transport.abort()
             return False
         await self._write(writer, request, response, fault.send if fault else None)
+        if fault and fault.hang:
+            await self._hang(reader)
         return fault is None or fault.send is None
+
+    async def _hang(self, reader: asyncio.StreamReader) -> None:
+        self.hanging += 1
+        await reader.read(1)
 
     def _fault(self, line: str) -> Fault | None:
         for fault in self.faults:

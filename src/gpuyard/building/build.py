@@ -50,6 +50,7 @@ class BuildRequest:
         base_name: what the lock and the image call the base, where that is another than `base`: a layout's
             path as the user wrote it, which is the same on each machine.
         pull_repository: the name that nodes pull the image by, where that is another than the target's.
+        tags: further names for the same image, in the target's repository or elsewhere.
     """
 
     base: str
@@ -68,6 +69,12 @@ class BuildRequest:
     created: int = EPOCH
     base_name: str | None = None
     pull_repository: str | None = None
+    tags: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """All names that the image gets, the first of which it is built into."""
+        return tuple(dict.fromkeys((self.target, *self.tags)))
 
 
 @dataclass(frozen=True)
@@ -77,15 +84,22 @@ class BuildResult:
     Attributes:
         reference: the image by digest, by the name that nodes know it by.
         pushed: the same where it was pushed.
-        tag: as it was asked for.
+        tags: as they were asked for, the first being where it was built into.
+        elsewhere: the image by digest in the other places that it was pushed to.
         manifest: the image's, or the index over several platforms.
     """
 
     reference: str
     pushed: str
-    tag: str
+    tags: tuple[str, ...]
+    elsewhere: tuple[str, ...]
     manifest: Descriptor
     platforms: Mapping[str, BuiltImage]
+
+    @property
+    def tag(self) -> str:
+        """The first one."""
+        return self.tags[0]
 
     @property
     def digest(self) -> Digest:
@@ -107,12 +121,7 @@ async def build(
         UsageError: the request, the lock or the application's files can't be taken.
         ImageError: the base, the wheels or the target fail; nothing was tagged.
     """
-    target = await places.open(request.target, write=True)
-    if not target.tag:
-        raise errors.UsageError(
-            f"{request.target} is a digest, and an image gets its digest from what it holds",
-            remedy="name a tag",
-        )
+    targets = [await _open_target(places, text) for text in request.targets]
     base = await places.open(request.base)
     base = replace(base, text=request.base_name or base.text)
     cache.sweep()
@@ -125,7 +134,7 @@ async def build(
         reporter.say(f"warning: {warning}")
     revision = asyncio.create_task(source_revision(application, environ), name="source revision")
     try:
-        return await _build(request, base, target, application, revision, cache, environ, reporter)
+        return await _build(request, base, targets, application, revision, cache, environ, reporter)
     finally:
         revision.cancel()
         await asyncio.gather(revision, return_exceptions=True)
@@ -134,13 +143,14 @@ async def build(
 async def _build(
     request: BuildRequest,
     base: Place,
-    target: Place,
+    targets: Sequence[Place],
     application: Application,
     revision: asyncio.Task[str],
     cache: Cache,
     environ: Mapping[str, str],
     reporter: Reporter,
 ) -> BuildResult:
+    target, *others = targets
     lock_path = request.lock or request.root / LOCK_NAME
     planner = Planner(
         base,
@@ -173,12 +183,19 @@ async def _build(
         content, media_type = await _make_index(target, plans, images), OCI_INDEX
     manifest = Descriptor.for_bytes(media_type, content)
     known = all(image.unchanged for image in images)
-    await record_revision(target.store, manifest, await revision, may_be_known=known)
-    await target.store.put_manifest(content, media_type, target.tag)
+    await _send_on(target, others, manifest, content, reporter)
+    for store in {place.store.name: place.store for place in targets}.values():
+        may_be_known = known or store is not target.store
+        await record_revision(store, manifest, await revision, may_be_known=may_be_known)
+    for place in targets:
+        await place.store.put_manifest(content, media_type, place.tag)
+    pushed = target.pinned(manifest.digest)
+    elsewhere = dict.fromkeys(place.pinned(manifest.digest) for place in others)
     return BuildResult(
         reference=_pulled_as(request.pull_repository, target).pinned(manifest.digest),
-        pushed=target.pinned(manifest.digest),
-        tag=target.text,
+        pushed=pushed,
+        tags=tuple(place.text for place in targets),
+        elsewhere=tuple(name for name in elsewhere if name != pushed),
         manifest=manifest,
         platforms={str(plan.platform): image for plan, image in zip(plans, images, strict=True)},
     )
@@ -196,6 +213,36 @@ async def _file_digests(application: Application, cache: Cache, reporter: Report
     return await FileDigests(application.root, cache, progress).digests(sizes)
 
 
+async def _open_target(places: Places, text: str) -> Place:
+    target = await places.open(text, write=True)
+    if not target.tag:
+        raise errors.UsageError(
+            f"{text} is a digest, and an image gets its digest from what it holds", remedy="name a tag"
+        )
+    return target
+
+
+async def _send_on(
+    target: Place, others: Sequence[Place], manifest: Descriptor, content: bytes, reporter: Reporter
+) -> None:
+    """Has in the other places all that the manifest names; none has a tag of it yet."""
+    if all(place.store.name == target.store.name for place in others):
+        return
+    from gpuyard.building.sbom import MEDIA_TYPE as SBOM
+    from gpuyard.images.copying import copy_contents  # Most builds have one place, and imports cost time.
+
+    # By digest alone, so that it can be read from there.
+    await target.store.put_manifest(content, manifest.media_type)
+    for place in others:
+        await copy_contents(
+            target,
+            place,
+            manifest,
+            artifacts=(SBOM,),
+            progress=lambda digest, done, total: reporter.bytes(f"layer {digest[7:19]}", done, total),
+        )
+
+
 async def _make_index(target: Place, plans: Sequence[PlatformPlan], images: Sequence[BuiltImage]) -> bytes:
     """The index over several platforms, whose images are in the store."""
     for image in images:
@@ -209,17 +256,18 @@ async def _make_index(target: Place, plans: Sequence[PlatformPlan], images: Sequ
 
 
 def _archive_inside(request: BuildRequest) -> Iterator[str]:
-    """The target's path below the application's folder: the last build's archive is no part of the next."""
-    if not request.target.startswith("oci"):
-        return
-    from gpuyard.images.layout.reference import (
-        LayoutReference,  # Only where it is needed: it costs start-up time.
-    )
+    """The targets' paths below the application's folder: the last build's archive is no part of the next."""
+    for target in request.targets:
+        if not target.startswith("oci"):
+            continue
+        from gpuyard.images.layout.reference import (
+            LayoutReference,  # Only where it is needed: it costs start-up time.
+        )
 
-    layout = LayoutReference.parse(request.target)
-    root = request.root.absolute()
-    if layout and layout.archive and layout.path.absolute().is_relative_to(root):
-        yield str(layout.path.absolute().relative_to(root))
+        layout = LayoutReference.parse(target)
+        root = request.root.absolute()
+        if layout and layout.archive and layout.path.absolute().is_relative_to(root):
+            yield str(layout.path.absolute().relative_to(root))
 
 
 def _pulled_as(repository: str | None, target: Place) -> Place:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from gpuyard.building.lock import NAME as LOCK_NAME
 from gpuyard.images.layers import EPOCH
 from gpuyard.images.layout.reference import LayoutReference
 from gpuyard.images.oci import Platform
+from gpuyard.images.reference import TAG, ImageReference
 from gpuyard.workloads.command import resolve_command
-from gpuyard.workloads.spec.run_spec import RunSpec
+from gpuyard.workloads.spec.run_spec import ImageBuild, RunSpec
 
 _DEFAULT_PLATFORM = "linux/amd64"
 
@@ -26,7 +27,7 @@ class BuildOptions:
 
     base: str | None = None
     requirements: Path | None = None
-    tag: str | None = None
+    tags: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
     workdir: str | None = None
     compression: str | None = None
@@ -69,7 +70,7 @@ def request_of_spec(
     merged = replace(
         options,
         base=options.base or _beside(folder, wanted.base),
-        tag=options.tag or _beside(folder, wanted.repository),
+        tags=options.tags or tuple(_beside(folder, tag) for tag in _tags(wanted)),
         requirements=options.requirements or (folder / wanted.requirements if wanted.requirements else None),
         platforms=options.platforms or wanted.platforms,
         allow_secrets=(*options.allow_secrets, *wanted.allow_secrets),
@@ -77,10 +78,24 @@ def request_of_spec(
     return replace(
         _request(merged, root, workdir, environ),
         lock=folder / LOCK_NAME,
-        pull_repository=wanted.pull_repository if not options.tag else None,
+        pull_repository=wanted.pull_repository if not options.tags else None,
         base_name=None if options.base else _layout_name(wanted.base),
         command=resolve_command(wanted.run, spec.python, spec.shell) if wanted.run else (),
     )
+
+
+def _tags(wanted: ImageBuild) -> Iterator[str]:
+    """The image's names: one that is a tag alone is of the repository."""
+    yield wanted.repository
+    layout = LayoutReference.parse(wanted.repository)
+    for tag in wanted.tags:
+        if not TAG.fullmatch(tag):
+            yield tag
+        elif layout:
+            yield str(replace(layout, tag=tag))
+        else:
+            parsed = ImageReference.parse(wanted.repository)
+            yield f"{parsed.registry}/{parsed.repository}:{tag}"
 
 
 def _beside(folder: Path, image: str) -> str:
@@ -101,14 +116,14 @@ def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[s
             "there is no base image to build on",
             remedy="name one with --base, such as python:3.11-slim, or under image.base in the spec (-f)",
         )
-    if not options.tag:
+    if not options.tags:
         raise errors.UsageError(
             "there is no name for the image",
             remedy="name one with -t, such as registry.example.com/me/train:v1",
         )
     return BuildRequest(
         base=options.base,
-        target=options.tag,
+        target=options.tags[0],
         root=root,
         requirements=options.requirements,
         platforms=tuple(dict.fromkeys(map(Platform.parse, options.platforms or (_DEFAULT_PLATFORM,)))),
@@ -118,6 +133,7 @@ def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[s
         allow_secrets=options.allow_secrets,
         upgrade=options.upgrade,
         created=_epoch(environ),
+        tags=options.tags[1:],
     )
 
 

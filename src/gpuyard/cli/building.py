@@ -41,8 +41,10 @@ def build_image(
     """
     request = _read_request(file, options)
     # As Docker does; who means to overwrite another tag should hear of it.
-    if not re.search(r":[^/]+$", request.target.removeprefix("oci:").removeprefix("oci-archive:")):
-        click.echo("Using default tag: latest", err=True)
+    for target in request.targets:
+        if not re.search(r":[^/]+$", target.removeprefix("oci:").removeprefix("oci-archive:")):
+            which = f" for {target}" if len(request.targets) > 1 else ""
+            click.echo(f"Using default tag: latest{which}", err=True)
     return run_build(request, environ)
 
 
@@ -103,7 +105,8 @@ def print_result(result: BuildResult, output: str | None) -> None:
             click.echo(f"{prefix}{title}: {megabytes(layer.blob.size)}", err=True)
     if result.unchanged:
         click.echo("Nothing changed: it was there already.", err=True)
-    click.echo(result.reference)
+    for reference in (result.reference, *result.elsewhere):
+        click.echo(reference)
 
 
 def result_json(result: BuildResult) -> dict[str, Any]:
@@ -111,6 +114,8 @@ def result_json(result: BuildResult) -> dict[str, Any]:
     return {
         "reference": result.reference,
         "tag": result.tag,
+        "tags": result.tags,
+        "elsewhere": result.elsewhere,
         "digest": result.digest,
         "unchanged": result.unchanged,
         "platforms": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,7 @@ class Places:
         self._settings = settings
         self._stack = AsyncExitStack()
         self._client: RegistryClient | None = None
+        self._written: dict[Path, ImageStore] = {}  # archives, each written once for all of its tags
 
     async def __aenter__(self) -> Places:
         return self
@@ -93,6 +95,11 @@ class Places:
 
         layout = LayoutReference.parse(text)
         assert layout is not None
-        opening = open_layout(layout.path, archive=layout.archive, write=write)
-        store = await self._stack.enter_async_context(opening)
+        written = layout.path.absolute() if layout.archive and write else None
+        store = self._written.get(written) if written else None
+        if store is None:
+            opening = open_layout(layout.path, archive=layout.archive, write=write)
+            store = await self._stack.enter_async_context(opening)
+        if written:
+            self._written[written] = store
         return Place(store, layout.tag, layout.tag, None, str(layout))

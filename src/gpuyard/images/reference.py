@@ -14,7 +14,7 @@ _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?")
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MAX_NAME = 255
 _NO_DIGEST = Digest("")
@@ -49,7 +49,7 @@ class ImageReference:
         tag = ""
         if ":" in name.rpartition("/")[2]:
             name, _, tag = name.rpartition(":")
-            if not _TAG.fullmatch(tag):
+            if not TAG.fullmatch(tag):
                 raise _wrong(text, f"the tag {tag!r} is not 1 to 128 letters, digits, '_', '.' or '-'")
         registry, repository = _split(name)
         if not _REGISTRY.fullmatch(registry):

@@ -32,7 +32,14 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
     metavar="FILE",
     help="What to install: requirements.txt, pylock.toml, uv.lock.",
 )
-@click.option("-t", "--tag", metavar="IMAGE", help="Where the image goes.")
+@click.option(
+    "-t",
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="IMAGE",
+    help="Where the image goes; repeat for further names, also in other registries.",
+)
 @click.option(
     "--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Repeat for an index of several."
 )
@@ -49,7 +56,7 @@ def command(
     file: Path | None,
     base: str | None,
     requirements: Path | None,
-    tag: str | None,
+    tags: tuple[str, ...],
     platforms: tuple[str, ...],
     workdir: str | None,
     compression: str | None,
@@ -74,7 +81,7 @@ def command(
     options = BuildOptions(
         base=base,
         requirements=requirements,
-        tag=tag,
+        tags=tags,
         platforms=platforms,
         workdir=workdir,
         compression=compression,

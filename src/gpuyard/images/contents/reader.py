@@ -81,9 +81,14 @@ async def _read_layer(
             async for piece in pieces:
                 progress(len(piece))
                 await asyncio.to_thread(pipe.put, piece)
-    finally:
+    except BaseException:
+        # It is why the layer ends in the middle, which the reader finds out and has no reason for.
         await asyncio.to_thread(pipe.put, b"")
-        await thread
+        await asyncio.wait([thread])
+        thread.exception()
+        raise
+    await asyncio.to_thread(pipe.put, b"")
+    await thread
 
 
 @dataclass(frozen=True)

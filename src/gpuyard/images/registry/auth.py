@@ -77,27 +77,41 @@ class Authorizer:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._challenge: Challenge | None = None
-        self._credentials: Credentials | None = None
+        self._credentials: dict[str, Credentials | None] = {}  # of each repository
         self._tokens: dict[frozenset[str], _Token] = {}
         self._wanted: dict[frozenset[str], set[str]] = {}  # what the registry itself named for ours
 
-    def scoped(self, address: httpx.URL, *scopes: str) -> ScopedAuthority:
-        """The authority for requests that need these scopes, sent to the registry's own address only."""
-        return ScopedAuthority(self, address, frozenset(scopes))
+    def scoped(self, address: httpx.URL, repository: str, *scopes: str) -> ScopedAuthority:
+        """The authority for requests that need these scopes, sent to the registry's own address only.
 
-    async def header(self, scopes: frozenset[str]) -> str | None:
+        Args:
+            address: the registry's.
+            repository: whose credentials count; empty for the registry's.
+            scopes: as tokens have them.
+        """
+        return ScopedAuthority(self, address, repository, frozenset(scopes))
+
+    async def header(self, repository: str, scopes: frozenset[str]) -> str | None:
         """Authorization for the scopes; None until a challenge told what is wanted."""
         if self._challenge is None:
             return None
-        if self._challenge.scheme == "basic":
-            return self._credentials.basic if self._credentials else None
         async with self._lock:
+            if self._challenge.scheme == "basic":
+                credentials = await self._known(repository)
+                return credentials.basic if credentials else None
             token = self._tokens.get(scopes)
             if token is None or token.until <= self._clock():
-                token = self._tokens[scopes] = await self._fetch(self._challenge, scopes)
+                token = self._tokens[scopes] = await self._fetch(self._challenge, repository, scopes)
             return f"Bearer {token.value}"
 
-    async def challenged(self, headers: httpx.Headers, scopes: frozenset[str], sent: str | None) -> bool:
+    async def _known(self, repository: str) -> Credentials | None:
+        if repository not in self._credentials:
+            self._credentials[repository] = await self._source.find(self._registry, repository)
+        return self._credentials[repository]
+
+    async def challenged(
+        self, headers: httpx.Headers, repository: str, scopes: frozenset[str], sent: str | None
+    ) -> bool:
         """Takes a 401; True when `header` now yields something other than what was sent."""
         offers = {c.scheme: c for c in reversed(parse_challenges(headers.get_list("www-authenticate")))}
         async with self._lock:
@@ -111,17 +125,17 @@ class Authorizer:
                 self._challenge = offers["basic"]
             else:
                 return False
-            if self._credentials is None:
-                self._credentials = await self._source.find(self._registry)
+            credentials = await self._known(repository)
         if self._challenge.scheme == "basic":
-            return self._credentials is not None and self._credentials.basic != sent
+            return credentials is not None and credentials.basic != sent
         return True
 
-    async def _fetch(self, challenge: Challenge, scopes: frozenset[str]) -> _Token:
+    async def _fetch(self, challenge: Challenge, repository: str, scopes: frozenset[str]) -> _Token:
         asked = challenge.parameters
         wanted = _merged(scopes | self._wanted.get(scopes, set()))
         started = self._clock()
-        answer = await self._ask(asked["realm"], asked.get("service", ""), wanted)
+        credentials = await self._known(repository)
+        answer = await self._ask(credentials, asked["realm"], asked.get("service", ""), wanted)
         if answer.status != 200:
             raise error_of(answer, f"getting a token for {self._registry}")
         try:
@@ -138,8 +152,9 @@ class Authorizer:
         # A tenth early, so that a token isn't sent that ends on its way.
         return _Token(value, started + life_s * 0.9)
 
-    async def _ask(self, realm: str, service: str, scopes: Sequence[str]) -> RegistryResponse:
-        credentials = self._credentials
+    async def _ask(
+        self, credentials: Credentials | None, realm: str, service: str, scopes: Sequence[str]
+    ) -> RegistryResponse:
         if credentials is not None and credentials.identity_token:
             form = httpx.QueryParams(
                 {
@@ -181,15 +196,18 @@ class ScopedAuthority:
 
     authorizer: Authorizer
     address: httpx.URL
+    repository: str
     scopes: frozenset[str]
 
     async def header(self, url: httpx.URL) -> str | None:
         """See `Authority.header`."""
-        return await self.authorizer.header(self.scopes) if self._ours(url) else None
+        return await self.authorizer.header(self.repository, self.scopes) if self._ours(url) else None
 
     async def challenged(self, url: httpx.URL, headers: httpx.Headers, sent: str | None) -> bool:
         """See `Authority.challenged`; storage has no say in who gets the registry's credentials."""
-        return self._ours(url) and await self.authorizer.challenged(headers, self.scopes, sent)
+        return self._ours(url) and await self.authorizer.challenged(
+            headers, self.repository, self.scopes, sent
+        )
 
     def _ours(self, url: httpx.URL) -> bool:
         return url.netloc == self.address.netloc

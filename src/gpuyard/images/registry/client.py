@@ -10,7 +10,7 @@ import httpx
 from gpuyard.images.reference import ImageReference
 from gpuyard.images.registry.answers import error_of
 from gpuyard.images.registry.auth import Authorizer
-from gpuyard.images.registry.credentials import CredentialSource, DockerCredentials
+from gpuyard.images.registry.credentials import CredentialSource, StoredCredentials
 from gpuyard.images.registry.http import RegistryHttp
 from gpuyard.images.registry.repository import RegistryStore
 from gpuyard.images.registry.settings import RegistrySettings, address_of
@@ -44,9 +44,9 @@ class RegistryClient:
     def from_environ(
         cls, environ: Mapping[str, str], settings: RegistrySettings | None = None
     ) -> RegistryClient:
-        """With Docker's credentials and what is trusted as the environment has them."""
+        """With the credentials of Docker and podman, and what is trusted as the environment has them."""
         chosen = (settings or RegistrySettings()).with_environ(environ)
-        return cls(chosen, DockerCredentials.from_environ(environ))
+        return cls(chosen, StoredCredentials.from_environ(environ))
 
     async def __aenter__(self) -> RegistryClient:
         return self
@@ -72,7 +72,7 @@ class RegistryClient:
         """
         name = ImageReference.parse(f"{registry}/ping").registry
         address = httpx.URL(address_of(name, self.settings))
-        authority = self._authorizer(name).scoped(address)
+        authority = self._authorizer(name).scoped(address, "")
         answer = await self._http.request("GET", address.join("/v2/"), authority=authority)
         if answer.status != 200:
             raise error_of(answer, f"asking {name} whether it is a registry")

@@ -35,8 +35,8 @@ class RegistryStore:
         self._base = httpx.URL(f"{address}/v2/{repository}/")
         self._repository = repository
         self.name = f"{registry}/{repository}"
-        self._pull = authorizer.scoped(self._address, f"repository:{repository}:pull")
-        self._push = authorizer.scoped(self._address, f"repository:{repository}:pull,push")
+        self._pull = authorizer.scoped(self._address, repository, f"repository:{repository}:pull")
+        self._push = authorizer.scoped(self._address, repository, f"repository:{repository}:pull,push")
         self._reader = self._pull
 
     def for_push(self) -> RegistryStore:
@@ -151,6 +151,7 @@ class RegistryStore:
         """See `ImageStore.mount_blob`: any refusal only means that the blob is to be uploaded."""
         both = self._authorizer.scoped(
             self._address,
+            self._repository,
             f"repository:{self._repository}:pull,push",
             f"repository:{from_repository}:pull",
         )

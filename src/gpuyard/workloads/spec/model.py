@@ -184,6 +184,7 @@ _IMAGE_BUILD = Fields(
         "platforms": items(text(_platform), least=1),
         "allow_secrets": items(_TEXT),
         "pull_repository": _IMAGE,
+        "tags": items(_IMAGE),
     },
     required=dict.fromkeys(("base", "repository"), "this key is needed"),
 )

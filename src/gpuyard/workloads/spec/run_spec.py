@@ -48,6 +48,7 @@ class ImageBuild:
         pull_repository: the name that nodes pull it by, where that is another.
         run: the file's own, whatever the flags say; None where it has none. The image starts it when it is
             told nothing else.
+        tags: further names for it; one without a repository is a tag of `repository`.
     """
 
     base: str
@@ -57,6 +58,7 @@ class ImageBuild:
     allow_secrets: tuple[str, ...] = ()
     pull_repository: str | None = None
     run: CommandLine | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,7 @@ def _image_build(raw: Mapping[str, Any], written: Node) -> ImageBuild:
         allow_secrets=tuple(raw.get("allow_secrets", ())),
         pull_repository=raw.get("pull_repository"),
         run=_own_run(written),
+        tags=tuple(raw.get("tags", ())),
     )
 
 

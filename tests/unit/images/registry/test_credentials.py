@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from gpuyard import errors
-from gpuyard.images.registry import credentials
-from gpuyard.images.registry.credentials import Credentials, DockerCredentials
+from gpuyard.images.registry import credential_helper
+from gpuyard.images.registry.credentials import Credentials, StoredCredentials, auth_files
 
 _AUTH = base64.b64encode(b"me:pass:word").decode()
 _ME = Credentials("me", "pass:word")
@@ -20,10 +21,10 @@ def docker(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _source(folder: Path, config: object) -> DockerCredentials:
+def _source(folder: Path, config: object) -> StoredCredentials:
     (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
     environ = {"DOCKER_CONFIG": str(folder), "PATH": f"{folder}/bin:/usr/bin:/bin"}
-    return DockerCredentials.from_environ(environ)
+    return StoredCredentials.from_environ(environ)
 
 
 def _helper(folder: Path, name: str, script: str) -> None:
@@ -67,7 +68,7 @@ async def test_entries_come_in_several_forms(docker: Path) -> None:
 
 
 async def test_no_file_means_no_credentials(docker: Path) -> None:
-    assert await DockerCredentials.from_environ({"HOME": str(docker)}).find("a") is None
+    assert await StoredCredentials.from_environ({"HOME": str(docker)}).find("a") is None
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ async def test_a_damaged_file_is_named(docker: Path) -> None:
     (docker / "config.json").unlink()
     (docker / "config.json").mkdir()
     with pytest.raises(errors.ImageError, match="Is a directory"):
-        await DockerCredentials(docker / "config.json", {}).find("reg")
+        await StoredCredentials.from_environ({"DOCKER_CONFIG": str(docker)}).find("reg")
 
 
 async def test_a_registrys_helper_comes_before_the_store_and_the_file(docker: Path) -> None:
@@ -114,12 +115,12 @@ async def test_a_helper_that_knows_nothing_leaves_it_to_the_file(docker: Path) -
 @pytest.mark.parametrize(
     ("script", "why"),
     [
-        ("echo hunter2; exit 3", "failed for a with exit code 3"),
+        ("""echo '{"Username": "me", "Secret": "hunter2"}'; exit 3""", "failed for a with exit code 3"),
         ("echo hunter2", "answer that can't be read"),
         ("echo '[\"hunter2\"]'", "answer that can't be read"),
     ],
 )
-async def test_a_failing_helper_is_named_and_its_words_are_not_shown(
+async def test_a_failing_helper_is_named_and_its_answer_is_not_shown(
     docker: Path, script: str, why: str
 ) -> None:
     _helper(docker, "bad", script)
@@ -131,7 +132,7 @@ async def test_a_failing_helper_is_named_and_its_words_are_not_shown(
 async def test_a_helper_that_hangs_is_given_up_with_what_it_started(
     docker: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(credentials, "_HELPER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(credential_helper, "_TIMEOUT_S", 0.2)
     _helper(docker, "slow", "sleep 600; echo")
     with pytest.raises(errors.ImageError, match="docker-credential-slow gave no answer within"):
         await _source(docker, {"credsStore": "slow"}).find("a")
@@ -142,7 +143,7 @@ async def test_helpers_are_programs_not_commands(docker: Path) -> None:
         await _source(docker, {"credsStore": "gone"}).find("a")
     for name in ("../../tmp/x", "x; touch y", ""):
         (docker / "config.json").write_text(json.dumps({"credHelpers": {"a": name}}))
-        source = DockerCredentials(docker / "config.json", {"PATH": "/usr/bin"})
+        source = StoredCredentials.from_environ({"DOCKER_CONFIG": str(docker), "PATH": "/usr/bin"})
         if name:
             with pytest.raises(errors.ImageError, match="can't be a program"):
                 await source.find("a")
@@ -152,3 +153,98 @@ async def test_helpers_are_programs_not_commands(docker: Path) -> None:
 
 def test_secrets_are_not_in_reprs() -> None:
     assert "hunter2" not in repr(Credentials("me", "hunter2", "hunter2"))
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        # By the protocol a helper tells on standard output why it failed.
+        ("echo 'you are logged out: run aws sso login'; exit 1", "you are logged out: run aws sso login"),
+        ("echo '  '; echo 'no keychain' >&2; exit 2", "no keychain"),
+        ("printf 'one\\ntwo \\033[31mred\\n'; exit 1", r"one two \[31mred"),
+        ("printf 'x%.0s' $(seq 5000); exit 1", "x{300}…"),
+    ],
+)
+async def test_a_failing_helper_is_quoted(docker: Path, script: str, words: str) -> None:
+    _helper(docker, "out", script)
+    with pytest.raises(errors.ImageError) as caught:
+        await _source(docker, {"credsStore": "out"}).find("a")
+    assert re.search(rf"exit code \d: {words}$", caught.value.message)
+
+
+def _write(path: Path, config: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(config))
+
+
+def _auths(**entries: str) -> dict[str, object]:
+    return {
+        "auths": {
+            key.replace("_", "/"): {"auth": base64.b64encode(f"{user}:x".encode()).decode()}
+            for key, user in entries.items()
+        }
+    }
+
+
+async def _user(environ: dict[str, str], registry: str = "reg", repository: str = "") -> str:
+    found = await StoredCredentials.from_environ(environ).find(registry, repository)
+    return found.username if found else ""
+
+
+async def test_files_are_read_in_the_order_of_podman(tmp_path: Path) -> None:
+    """containers-auth.json(5): the run's folder, the user's configuration, Docker's file."""
+    home, run, config = tmp_path / "home", tmp_path / "run", tmp_path / "config"
+    environ = {"HOME": str(home), "XDG_RUNTIME_DIR": str(run), "XDG_CONFIG_HOME": str(config)}
+    _write(home / ".docker" / "config.json", _auths(reg="docker", other="docker"))
+    assert await _user(environ) == "docker"
+    _write(config / "containers" / "auth.json", _auths(reg="config"))
+    assert await _user(environ) == "config"
+    _write(run / "containers" / "auth.json", _auths(reg="run"))
+    assert await _user(environ) == "run"
+    assert await _user(environ, "other") == "docker"
+    del environ["XDG_CONFIG_HOME"], environ["XDG_RUNTIME_DIR"]
+    _write(home / ".config" / "containers" / "auth.json", _auths(reg="home"))
+    assert await _user(environ) == "home"
+
+
+def test_without_a_folder_of_the_run_the_file_is_the_users_own() -> None:
+    assert str(auth_files({"HOME": "/home/me"}, 1234)[0]) == "/run/containers/1234/auth.json"
+
+
+async def test_a_file_that_is_named_is_the_only_one(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    _write(tmp_path / ".docker" / "config.json", _auths(reg="home"))
+    _write(tmp_path / "run" / "containers" / "auth.json", _auths(reg="run"))
+    _write(tmp_path / "docker" / "config.json", _auths(reg="docker"))
+    _write(tmp_path / "mine.json", _auths(reg="mine"))
+    environ["DOCKER_CONFIG"] = str(tmp_path / "docker")
+    assert await _user(environ) == "docker"
+    environ["REGISTRY_AUTH_FILE"] = str(tmp_path / "mine.json")
+    assert await _user(environ) == "mine"
+    assert await _user(environ, "other") == ""
+    environ["REGISTRY_AUTH_FILE"] = str(tmp_path / "gone.json")
+    with pytest.raises(errors.ImageError, match=r"gone.json can't be read: No such file") as caught:
+        await _user(environ)
+    assert "REGISTRY_AUTH_FILE" in caught.value.remedy
+
+
+async def test_the_longest_namespace_counts(tmp_path: Path) -> None:
+    entries = _auths(reg="all", reg_team="team", reg_team_app="app", reg2_team="two")
+    _write(tmp_path / "auth.json", entries)
+    environ = {"REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}
+    assert await _user(environ, "reg", "team/app") == "app"
+    assert await _user(environ, "reg", "team/app/sub") == "app"
+    assert await _user(environ, "reg", "team/apple") == "team"
+    assert await _user(environ, "reg", "other/app") == "all"
+    assert await _user(environ, "reg") == "all"
+    assert await _user(environ, "reg2", "team/x") == "two"
+    assert await _user(environ, "reg2", "other") == ""
+    assert await _user(environ, "reg2") == ""
+
+
+async def test_a_namespace_of_docker_hub(tmp_path: Path) -> None:
+    entries = {"auths": {"docker.io/me": {"auth": _AUTH}}}
+    _write(tmp_path / "auth.json", entries)
+    environ = {"REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}
+    assert await _user(environ, "docker.io", "me/app") == "me"
+    assert await _user(environ, "docker.io", "library/python") == ""

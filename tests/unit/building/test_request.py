@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gpuyard.building.build import BuildRequest
+from gpuyard.building.request import BuildOptions, request_of_spec, request_without_spec
+from gpuyard.workloads.spec.run_spec import load_spec
+
+
+def _request(folder: Path, text: str, options: BuildOptions | None = None) -> BuildRequest:
+    spec = load_spec(f"run: x\nimage:\n  base: b\n{text}", "gpuyard.yaml", [], {})
+    return request_of_spec(spec, folder, options or BuildOptions(), {})
+
+
+@pytest.mark.parametrize(
+    ("repository", "tags"),
+    [
+        ("reg:5000/me/app:v1", ["reg:5000/me/app:latest", "other/app:v1"]),
+        ("reg:5000/me/app", ["reg:5000/me/app:latest", "other/app:v1"]),
+        ("me/app:v1", ["docker.io/me/app:latest", "other/app:v1"]),
+    ],
+)
+def test_a_tag_alone_is_of_the_repository(tmp_path: Path, repository: str, tags: list[str]) -> None:
+    found = _request(tmp_path, f"  repository: {repository}\n  tags: [latest, other/app:v1]\n")
+    assert (found.target, list(found.tags)) == (repository, tags)
+
+
+def test_tags_of_a_layout(tmp_path: Path) -> None:
+    found = _request(tmp_path, "  repository: oci:out:v1\n  tags: [latest, 'oci:copy:v1']\n")
+    assert found.targets == (
+        f"oci:{tmp_path}/out:v1",
+        f"oci:{tmp_path}/out:latest",
+        f"oci:{tmp_path}/copy:v1",
+    )
+
+
+def test_flags_take_the_place_of_all_of_them(tmp_path: Path) -> None:
+    options = BuildOptions(tags=("mine:1", "mine:2", "mine:1"))
+    found = _request(tmp_path, "  repository: r:1\n  tags: [latest]\n  pull_repository: p\n", options)
+    assert found.targets == ("mine:1", "mine:2") and found.pull_repository is None
+    options = BuildOptions(base="b", tags=("mine:1", "mine:2"))
+    assert request_without_spec(options, {}).targets == ("mine:1", "mine:2")
