@@ -65,6 +65,22 @@ def unfinished_folder(folder: Path) -> Iterator[Path]:
         os.close(handle)
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A new folder among the machine's temporary files, gone at the block's end; what killed programs left of
+    theirs goes before.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    import tempfile  # Only where it is needed: it costs start-up time.
+
+    folder = Path(tempfile.gettempdir())
+    sweep(folder)
+    with unfinished_folder(folder) as made:
+        yield made
+
+
 def replace_file(path: Path, content: bytes, *, mode: int, durable: bool = True) -> None:
     """Gives a file this content and mode. Whoever reads it, or starts again after a kill at any moment, finds
     the old content or the new.

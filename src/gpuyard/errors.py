@@ -276,7 +276,15 @@ class RegistryError(ImageError):
 
 
 class RegistryUnavailable(RegistryError):
-    """The registry gives no answer, cuts connections, or fails in a way that passes."""
+    """The registry gives no answer, cuts connections, or fails in a way that passes.
+
+    Attributes:
+        retry_after: how long it asks to wait, as its header says it; empty where it doesn't.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", retry_after: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after = retry_after
 
 
 class UploadLost(RegistryError):

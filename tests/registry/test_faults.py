@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -137,7 +139,7 @@ async def test_a_pause_ends_at_a_date_too(pauses: Pauses) -> None:
 
 async def test_a_registry_that_stays_busy_is_given_up(fake: FakeRegistry, connect: Connect) -> None:
     fake.faults = [Fault("HEAD", 99, answer=Response(429, {"Retry-After": "3600"}))]
-    with pytest.raises(errors.RegistryUnavailable, match="slow down"):
+    with pytest.raises(errors.RegistryUnavailable, match="rate limit"):
         await connect().repository(ref(fake.name)).has_blob(_BLOB.digest)
     assert len(fake.log) == 1
     fake.faults = [Fault("HEAD", 99, answer=Response(503))]
@@ -387,3 +389,81 @@ async def test_proxies_are_for_others_than_loopback(
         assert proxy.log == [f"HEAD /v2/a/blobs/{_BLOB.digest}"]
     finally:
         await proxy.stop()
+
+
+async def test_a_proxy_that_is_none_is_said_with_its_variable(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:port")
+    with pytest.raises(errors.UsageError, match="HTTPS_PROXY is 'http://proxy:port'"):
+        await connect().repository(ref("registry.example")).has_blob(_BLOB.digest)
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:hunter2@127.0.0.1:1")
+    with pytest.raises(errors.RegistryUnavailable, match=r"through the proxy http://…@127.0.0.1:1: "):
+        await connect().repository(ref("registry.example")).has_blob(_BLOB.digest)
+
+
+async def test_hosts_without_a_proxy_are_written_in_any_form(
+    fake: FakeRegistry, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "[fe80::1]:5000,fe80::/10,foo:bar")
+    assert not await connect().repository(ref(fake.name)).has_blob(_BLOB.digest)
+
+
+_SLOW = {"Retry-After": "5400"}
+_SAID = b'{"errors": [{"code": "TOOMANYREQUESTS", "message": "pull rate limit"}]}'
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize(
+    ("pattern", "work"),
+    [
+        ("HEAD .*/blobs/", "look"),
+        ("GET .*/blobs/", "read"),
+        ("POST", "push"),
+        ("PATCH", "push"),
+        ("PUT", "push"),
+    ],
+)
+@pytest.mark.parametrize("headers", [{}, _SLOW], ids=["soon", "much later"])
+async def test_a_rate_limit_is_named_with_who_is_limited_and_until_when(
+    fake: FakeRegistry, connect: Connect, pattern: str, work: str, known: bool, headers: dict[str, str]
+) -> None:
+    fake.token_uses, fake.user = 99, "me:hunter2" if known else ""
+    if work == "read":
+        fake.blobs["a", _BLOB.digest] = _LAYER
+    fake.faults = [Fault(pattern, 99, answer=Response(429, headers, _SAID))]
+    client = connect(Credentials("me", "hunter2") if known else None, chunk_bytes=_CHUNK)
+    store = client.repository(ref(fake.name), push=True)
+    await store.find_manifest("v1")  # so that it is known who we are
+    works: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+        "look": lambda: store.has_blob(_BLOB.digest),
+        "read": lambda: read(store, _BLOB),
+        "push": lambda: store.put_blob(_BLOB.digest, _BLOB.size, content_of(_LAYER)),
+    }
+    with pytest.raises(errors.RegistryUnavailable) as caught:
+        await works[work]()
+    message, remedy = caught.value.message, caught.value.remedy
+    assert f"{fake.name} takes no more requests for now (429, a rate limit)" in message
+    assert ("as me" if known else "you aren't logged in there") in message
+    assert ("docker login" in remedy) != known
+    assert ("in 2h" in remedy) == bool(headers)
+    assert ("TOOMANYREQUESTS: pull rate limit" in message) == (work != "look")  # a HEAD's answer has no words
+    assert fake.count(pattern) == (1 if headers else 5)
+
+
+async def test_the_limit_of_a_token_server(fake: FakeRegistry, connect: Connect) -> None:
+    fake.token_uses = 1
+    fake.faults = [Fault("GET /token", 99, answer=Response(429, _SLOW))]
+    with pytest.raises(errors.RegistryUnavailable, match=r"getting a token .*a rate limit.*aren't logged in"):
+        await connect().repository(ref(fake.name)).has_blob(_BLOB.digest)
+
+
+async def test_a_chunk_that_never_arrives_says_why(fake: FakeRegistry, connect: Connect) -> None:
+    fake.faults = [Fault("PATCH", 99, keep=0)]
+    with pytest.raises(errors.RegistryUnavailable, match=r"uploading to .*: 127.0.0.1:\d+ doesn't answer"):
+        await _put(fake, connect)
+    fake.faults = [Fault("PUT", 99, answer=Response(503))]
+    with pytest.raises(errors.RegistryUnavailable, match=r"uploading to .*: 127.0.0.1:\d+ answered 503"):
+        await _put(fake, connect)

@@ -68,8 +68,7 @@ async def test_a_build(
     # What was begun is taken back where the registry knew of it, and only an empty session where it didn't.
     assert not any(fake.uploads.values())
     assert ("app", "v1") not in fake.manifests
-    left = [path for path in workshop.folder.rglob("*") if path.name.startswith(PREFIX)]
-    assert left == []
+    assert not [path for path in workshop.folder.rglob("*") if path.name.startswith(PREFIX)]
 
 
 @pytest.mark.parametrize(

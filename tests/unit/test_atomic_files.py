@@ -5,14 +5,16 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from gpuyard.atomic_files import PREFIX, sweep, unfinished_file, unfinished_folder
+from gpuyard.atomic_files import PREFIX, sweep, temporary_folder, unfinished_file, unfinished_folder
 from tests.unit.images.conftest import MakeWheel, Workshop, make_wheel, workshop
 
 __all__ = ["make_wheel", "workshop"]
@@ -128,3 +130,27 @@ async def test_unfinished_files_of_another_build_stay_out(workshop: Workshop, na
         first = await workshop.build()
     assert not [path for path in await workshop.layer(-1) if PREFIX in path]
     assert first.digest
+
+
+def test_a_temporary_folder_of_a_killed_program_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    program = (
+        "from gpuyard.atomic_files import temporary_folder\n"
+        "with temporary_folder() as made:\n    (made / 'file').write_text('')\n    print(made, flush=True)\n"
+        "    input()\n"
+    )
+    environ = {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], env=environ, stdin=-1, stdout=-1, text=True
+    ) as other:
+        assert other.stdout is not None
+        lives = Path(other.stdout.readline().strip())
+        with temporary_folder() as mine:
+            assert set(tmp_path.iterdir()) == {lives, mine}
+        assert set(tmp_path.iterdir()) == {lives}
+        other.kill()
+    with temporary_folder() as mine:
+        assert set(tmp_path.iterdir()) == {mine}
+    assert set(tmp_path.iterdir()) == set()

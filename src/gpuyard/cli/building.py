@@ -16,7 +16,7 @@ from gpuyard.building.build import BuildRequest, BuildResult, build
 from gpuyard.building.request import BuildOptions, request_of_spec, request_without_spec
 from gpuyard.cli.output.progress import BuildProgress
 from gpuyard.cli.output.results import megabytes, print_json
-from gpuyard.images.cache import Cache, cache_folder
+from gpuyard.images.cache import Cache
 from gpuyard.images.places import Places
 from gpuyard.runs.submitting.image_build import RunImage, build_run_image
 from gpuyard.runs.submitting.spec_file import read_spec_file
@@ -86,7 +86,7 @@ def run_build(request: BuildRequest, environ: Mapping[str, str]) -> BuildResult:
 
     async def work() -> BuildResult:
         async with Places(environ) as places:
-            return await build(request, places, Cache(cache_folder(environ)), environ, progress)
+            return await build(request, places, Cache.from_environ(environ), environ, progress)
 
     try:
         return asyncio.run(work())

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from gpuyard.compatibility.facts import load_facts
 from gpuyard.compatibility.need import Traits, need_of
-from gpuyard.images.cache import Cache, cache_folder
+from gpuyard.images.cache import Cache
 from gpuyard.images.contents.kept import ReadProgress, kept_contents, read_contents
 from gpuyard.images.contents.torch import Installed
 from gpuyard.images.image import Image, open_images
@@ -39,7 +39,7 @@ async def read_images(
     Raises:
         ImageError: it isn't there, can't be read, or the registry doesn't answer.
     """
-    cache = Cache(cache_folder(environ))
+    cache = Cache.from_environ(environ)
     wanted = [Platform("linux", machine) for machine in (_ANY if machines is None else machines)]
     async with Places(environ, None if layers else _HASTY) as places:
         opened = await open_images(await places.open(reference), wanted, called=reference)

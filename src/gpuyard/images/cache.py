@@ -30,9 +30,20 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
 
 @dataclass(frozen=True)
 class Cache:
-    """Files under one folder, mode 0700; written beside their place and moved there when whole."""
+    """Files under one folder, mode 0700; written beside their place and moved there when whole.
+
+    Attributes:
+        folder: all of it.
+        variable: of the environment, that would put it elsewhere.
+    """
 
     folder: Path
+    variable: str = "XDG_CACHE_HOME"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Cache:
+        """Where the environment has it."""
+        return cls(cache_folder(environ), "GPUYARD_HOME" if environ.get("GPUYARD_HOME") else cls.variable)
 
     def path(self, kind: str, name: str) -> Path:
         """Where an entry is, whether or not it is there."""
@@ -74,6 +85,13 @@ class Cache:
             for kind in self.folder.iterdir():
                 sweep(kind)
 
+    @property
+    def _move(self) -> str:
+        if self.variable == "GPUYARD_HOME":
+            # Another GPUYARD_HOME would be another yard.
+            return f"make {self.folder} a link to a folder"
+        return f"set {self.variable} to a folder"
+
     @contextmanager
     def reporting(self) -> Iterator[None]:
         """Turns failures of the file system into CacheError; raises others as they are."""
@@ -83,9 +101,9 @@ class Cache:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise errors.CacheError(
                     f"the disk is full: the build's cache {self.folder} can't grow",
-                    remedy="free some space, or set XDG_CACHE_HOME to a folder on a larger disk",
+                    remedy=f"free some space, or {self._move} on a larger disk",
                 ) from error
             raise errors.CacheError(
                 f"can't write the build's cache {self.folder}: {error.strerror or error}",
-                remedy="mend the folder, or set XDG_CACHE_HOME to one that you may write",
+                remedy=f"mend the folder, or {self._move} that you may write",
             ) from error

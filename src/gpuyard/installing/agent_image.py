@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 import gpuyard
 from gpuyard import errors
+from gpuyard.atomic_files import temporary_folder
 from gpuyard.building.build import BuildRequest
 from gpuyard.client.apply import find
 from gpuyard.client.rest import RestApi
@@ -24,7 +24,7 @@ from gpuyard.tenancy.options import InstallOptions
 
 #: What `gpuyard.agent` and `gpuyard.agent.labelling` import of ours.
 _PACKAGES = ("_proto", "agent", "client", "devices", "gpus", "kube", "tenancy")
-_MODULES = ("__init__.py", "advice.py", "atomic_files.py", "errors.py", "regular_files.py")
+_MODULES = ("__init__.py", "advice.py", "atomic_files.py", "errors.py", "http_proxies.py", "regular_files.py")
 #: And of others, in the versions that are installed here.
 _REQUIREMENTS = ("grpcio", "httpx", "nvidia-ml-py", "orjson", "protobuf")
 #: It's asked whether a tag still means what is installed, and not waited for.
@@ -48,8 +48,8 @@ def agent_build(base: str, tag: str, pulled_as: str | None) -> Iterator[BuildReq
     if pulled_as:
         reference = ImageReference.parse(pulled_as)
         pull = f"{reference.registry}/{reference.repository}"
-    with tempfile.TemporaryDirectory(prefix="gpuyard-agent-") as folder:
-        root, requirements = Path(folder, "agent"), Path(folder, "requirements.txt")
+    with temporary_folder() as folder:
+        root, requirements = folder / "agent", folder / "requirements.txt"
         _copy(root / "gpuyard")
         requirements.write_text("".join(f"{name}=={version(name)}\n" for name in _REQUIREMENTS))
         yield BuildRequest(
@@ -57,7 +57,7 @@ def agent_build(base: str, tag: str, pulled_as: str | None) -> Iterator[BuildReq
             target=tag,
             root=root,
             requirements=requirements,
-            lock=Path(folder, "gpuyard.lock"),
+            lock=folder / "gpuyard.lock",
             lock_stays=False,
             workdir=_WORKDIR,
             pull_repository=pull,

@@ -46,7 +46,24 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
     full = pytest.raises(errors.CacheError, match="the disk is full")
     with full as caught, cache.reporting(), Path("/dev/full").open("wb") as file:
         file.write(b"x" * 100_000)
-    assert "XDG_CACHE_HOME" in caught.value.remedy
+    assert "set XDG_CACHE_HOME to a folder on a larger disk" in caught.value.remedy
+
+
+def test_advice_is_about_what_has_an_effect(tmp_path: Path) -> None:
+    """GPUYARD_HOME is before XDG_CACHE_HOME, and moves the yard with it."""
+    environ = {"GPUYARD_HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "unused")}
+    (tmp_path / "home").write_text("")
+    cache = Cache.from_environ(environ)
+    with pytest.raises(errors.CacheError) as caught:
+        cache.write("kind", "a", {})
+    assert "XDG_CACHE_HOME" not in caught.value.remedy
+    assert f"make {cache.folder} a link to a folder" in caught.value.remedy
+    (tmp_path / "home").unlink()
+    for folder in ("home", "large"):
+        (tmp_path / folder).mkdir()
+    cache.folder.symlink_to(tmp_path / "large")
+    cache.write("kind", "a", {"b": 1})
+    assert (tmp_path / "large" / "kind" / "a").exists() and cache.read("kind", "a") == {"b": 1}
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.atomic_files import temporary_folder
 from gpuyard.building.python.platform_tags import LIKELY_GLIBC, machine
 from gpuyard.building.python.pylock import is_lock, lock_files, locked_wheels, resolved_wheels
 from gpuyard.building.python.uv_process import run_uv
@@ -97,8 +97,8 @@ class Resolver:
             where = requirements.name
             found = await locked_wheels(requirements, self.platform, self.contents, self.environ)
         else:
-            with tempfile.TemporaryDirectory(prefix="gpuyard-") as folder:
-                pins = Path(folder) / "pins.txt"
+            with temporary_folder() as folder:
+                pins = folder / "pins.txt"
                 pins.write_text("".join(f"{w.name}=={w.version} --hash=sha256:{w.sha256}\n" for w in wheels))
                 found = await self._compile(pins, {}, (), "--no-deps")
         by_hash = {wheel.sha256: source for wheel, source in found.items()}
@@ -114,11 +114,11 @@ class Resolver:
         self, requirements: Path, excluded: Iterable[str], preferred: Iterable[Wheel], *options: str
     ) -> dict[Wheel, str]:
         assert self.contents.python is not None
-        with tempfile.TemporaryDirectory(prefix="gpuyard-") as folder:
-            output = Path(folder) / "pylock.toml"
+        with temporary_folder() as folder:
+            output = folder / "pylock.toml"
             if pins := "".join(_preference(wheel) for wheel in preferred):
                 output.write_text(f'lock-version = "1.0"\ncreated-by = "gpuyard"\n{pins}')
-            excludes = Path(folder) / "excludes.txt"
+            excludes = folder / "excludes.txt"
             excludes.write_text("".join(f"{name}\n" for name in sorted(excluded)))
             done = await run_uv(
                 (

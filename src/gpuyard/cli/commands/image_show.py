@@ -42,7 +42,7 @@ def command(
     from gpuyard.compatibility.facts import load_facts
     from gpuyard.compatibility.inspect import traits_of
     from gpuyard.compatibility.need import need_of
-    from gpuyard.images.cache import Cache, cache_folder
+    from gpuyard.images.cache import Cache
     from gpuyard.images.contents.kept import kept_contents
     from gpuyard.images.places import Places
 
@@ -57,7 +57,7 @@ def command(
         asyncio.run(read_image(image, environ, layers=True))
     facts = load_facts()
     documents = []
-    cache = Cache(cache_folder(environ))
+    cache = Cache.from_environ(environ)
     for number, shown in enumerate(asyncio.run(work())):
         known = traits_of(image, shown.image, cache)
         contents = kept_contents(shown.image.digest, cache)

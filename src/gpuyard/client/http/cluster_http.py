@@ -12,6 +12,7 @@ from gpuyard.client.connection.credentials import masked
 from gpuyard.client.connection.kubeconfig import Connection
 from gpuyard.client.http.exchange import CONNECT_TIMEOUT_S, ClientRequest, ClientResponse
 from gpuyard.client.http.failures import connection_failed
+from gpuyard.http_proxies import ProxyingTransport
 
 
 class ClusterHttp:
@@ -23,14 +24,16 @@ class ClusterHttp:
         self._server = masked(connection.server)
         name = connection.tls_server_name
         self._extensions = {"sni_hostname": name} if name else {}
+        tls = connection.tls if connection.tls is not None else httpx.create_ssl_context()
         try:
             self._client = httpx.AsyncClient(
                 base_url=connection.server,
-                verify=connection.tls if connection.tls is not None else True,
                 headers=connection.headers,
-                proxy=connection.proxy,
+                transport=httpx.AsyncHTTPTransport(verify=tls, proxy=connection.proxy)
+                if connection.proxy
+                else ProxyingTransport(tls),
             )
-        except (httpx.InvalidURL, ValueError) as error:
+        except (httpx.InvalidURL, ValueError, ImportError) as error:  # ImportError: SOCKS isn't spoken
             # A header's text may be a token: not in the message.
             reason = "the token isn't ASCII" if isinstance(error, UnicodeError) else str(error)
             raise errors.UsageError(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import httpx
 import orjson
 
 from gpuyard import errors
+from gpuyard.http_proxies import proxy_in_use
 
 _MAX_ANSWER = 16 << 20
 #: Where a response keeps a body that was read already.
@@ -22,12 +27,18 @@ _CERTIFICATE_REMEDY = "if it is your own authority's, trust its certificate with
 
 @dataclass(frozen=True)
 class RegistryResponse:
-    """A response with its body; `url` is the one that answered, after redirects."""
+    """A response with its body.
+
+    Attributes:
+        url: the one that answered, after redirects.
+        account: who asked; empty for an anonymous request.
+    """
 
     status: int
     headers: httpx.Headers
     content: bytes
     url: httpx.URL
+    account: str = ""
 
     @property
     def passing(self) -> bool:
@@ -66,12 +77,46 @@ def error_of(answer: RegistryResponse, what: str) -> errors.ImageError:
             remedy="check registry, repository and tag; some registries say this when you aren't logged in",
         )
     if status == 429:
-        return errors.RegistryUnavailable(
-            f"{what}: {host_of(answer.url)} asks to slow down (429){said}",
-            remedy="try again later, or log in: limits are higher for known users",
-        )
-    kind = errors.RegistryUnavailable if answer.passing else errors.RegistryError
-    return kind(f"{what}: {host_of(answer.url)} answered {status}{said}")
+        return _rate_limited(answer, what, said)
+    message = f"{what}: {host_of(answer.url)} answered {status}{said}"
+    if answer.passing:
+        return errors.RegistryUnavailable(message, retry_after=answer.headers.get("retry-after", ""))
+    return errors.RegistryError(message)
+
+
+def _rate_limited(answer: RegistryResponse, what: str, said: str) -> errors.RegistryUnavailable:
+    host, wish = host_of(answer.url), answer.headers.get("retry-after", "")
+    who = f"it counts what you ask as {answer.account}" if answer.account else "you aren't logged in there"
+    seconds = retry_after_s(wish, datetime.now(UTC))
+    later = f"try again in {_span(seconds)}" if seconds else "try again later"
+    if answer.account:
+        remedy = f"{later}, or take the image from another registry"
+    else:
+        login = f"docker login {_login_name(answer.url)}".strip()
+        remedy = f"log in, since limits are higher for known users: {login}; or {later}"
+    return errors.RegistryUnavailable(
+        f"{what}: {host} takes no more requests for now (429, a rate limit), and {who}{said}",
+        remedy=remedy,
+        retry_after=wish,
+    )
+
+
+def retry_after_s(value: str, now: datetime) -> float:
+    """Seconds that a Retry-After asks for, in either of its forms; 0 for none that can be read."""
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def _span(seconds: float) -> str:
+    """Rounded up, so that nobody comes too early: 40s, 2min, 2h."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds > size:
+            return f"{math.ceil(seconds / size)}{unit}"
+    return f"{math.ceil(seconds)}s"
 
 
 def _said(answer: RegistryResponse) -> str:
@@ -105,17 +150,26 @@ def unreachable(url: httpx.URL, error: httpx.TransportError) -> errors.RegistryE
     reason = str(error) or {"ReadTimeout": "no answer in time"}.get(
         type(error).__name__, type(error).__name__
     )
+    proxy = proxy_in_use(url, os.environ)
+    way = f" through the proxy {proxy}" if proxy else ""
     return errors.RegistryUnavailable(
-        f"{host_of(url)} doesn't answer: {reason}",
+        f"{host_of(url)} doesn't answer{way}: {reason}",
         remedy="check the registry's name and your network (HTTPS_PROXY, NO_PROXY)",
     )
 
 
-async def read_answer(response: httpx.Response) -> RegistryResponse:
-    """Reads the body of a response, up to a size that no document of a registry has."""
+async def read_answer(response: httpx.Response, account: str = "") -> RegistryResponse:
+    """Reads the body of a response, up to a size that no document of a registry has.
+
+    Args:
+        response: streamed.
+        account: who asked.
+    """
     if _READ not in response.extensions:
         response.extensions[_READ] = b"" if response.request.method == "HEAD" else await _read(response)
-    return RegistryResponse(response.status_code, response.headers, response.extensions[_READ], response.url)
+    return RegistryResponse(
+        response.status_code, response.headers, response.extensions[_READ], response.url, account
+    )
 
 
 async def _read(response: httpx.Response) -> bytes:

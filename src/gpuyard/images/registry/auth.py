@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx
 import orjson
@@ -104,6 +104,11 @@ class Authorizer:
                 token = self._tokens[scopes] = await self._fetch(self._challenge, repository, scopes)
             return f"Bearer {token.value}"
 
+    def account(self, repository: str) -> str:
+        """Who we are for a repository; empty while that wasn't asked for, or nobody is known."""
+        found = self._credentials.get(repository)
+        return (found.username or "the user of your token") if found else ""
+
     async def _known(self, repository: str) -> Credentials | None:
         if repository not in self._credentials:
             self._credentials[repository] = await self._source.find(self._registry, repository)
@@ -137,7 +142,8 @@ class Authorizer:
         credentials = await self._known(repository)
         answer = await self._ask(credentials, asked["realm"], asked.get("service", ""), wanted)
         if answer.status != 200:
-            raise error_of(answer, f"getting a token for {self._registry}")
+            known = replace(answer, account=self.account(repository))
+            raise error_of(known, f"getting a token for {self._registry}")
         try:
             raw = orjson.loads(answer.content)
             value = str(raw.get("token") or raw["access_token"])
@@ -208,6 +214,11 @@ class ScopedAuthority:
         return self._ours(url) and await self.authorizer.challenged(
             headers, self.repository, self.scopes, sent
         )
+
+    @property
+    def account(self) -> str:
+        """See `Authority.account`."""
+        return self.authorizer.account(self.repository)
 
     def _ours(self, url: httpx.URL) -> bool:
         return url.netloc == self.address.netloc

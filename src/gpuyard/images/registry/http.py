@@ -8,13 +8,20 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 import httpx
 
 from gpuyard import errors
-from gpuyard.images.registry.answers import RegistryResponse, host_of, read_answer, unreachable, url_of
+from gpuyard.http_proxies import ProxyingTransport
+from gpuyard.images.registry.answers import (
+    RegistryResponse,
+    host_of,
+    read_answer,
+    retry_after_s,
+    unreachable,
+    url_of,
+)
 from gpuyard.images.registry.settings import RegistrySettings, is_loopback
 
 _MAX_REDIRECTS = 5
@@ -23,7 +30,6 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 #: A registry that asks for a longer pause is given up, so that a command doesn't seem to hang.
 _LONGEST_RETRY_AFTER_S = 60.0
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_LOOPBACK_PATTERNS = ("all://localhost", "all://*.localhost", "all://127.0.0.1", "all://[::1]")
 
 
 class Authority(Protocol):
@@ -34,6 +40,10 @@ class Authority(Protocol):
 
     async def challenged(self, url: httpx.URL, headers: httpx.Headers, sent: str | None) -> bool:
         """Takes the headers of url's 401; True when another try has something new to show."""
+
+    @property
+    def account(self) -> str:
+        """Who we are there; empty while requests are anonymous."""
 
 
 class RegistryHttp:
@@ -99,7 +109,7 @@ class RegistryHttp:
             try:
                 sending = self._send(method, address, headers or {}, content, authority, private=private)
                 async with sending as response:
-                    answer = await read_answer(response)
+                    answer = await read_answer(response, authority.account if authority else "")
             except errors.RegistryUnavailable:
                 # A host that was never there is more likely misspelt than busy, and one that was silent
                 # twice has nothing to say.
@@ -123,19 +133,11 @@ class RegistryHttp:
     async def pause(self, attempt: int, headers: Mapping[str, str] | None = None) -> bool:
         """Waits before attempt + 1: as Retry-After says, else longer each time; False to give up at once."""
         pause_s = min(_FIRST_PAUSE_S * 2 ** (attempt - 1), _LONGEST_PAUSE_S) * (0.5 + self._jitter() / 2)
-        wish_s = self._retry_after_s((headers or {}).get("retry-after", ""))
+        wish_s = retry_after_s((headers or {}).get("retry-after", ""), self._now())
         if wish_s > _LONGEST_RETRY_AFTER_S:
             return False
         await self._sleep(max(pause_s, wish_s))
         return True
-
-    def _retry_after_s(self, value: str) -> float:
-        if value.strip().isdecimal():
-            return float(value)
-        try:
-            return max(0.0, (parsedate_to_datetime(value) - self._now()).total_seconds())
-        except (ValueError, TypeError):
-            return 0.0
 
     @asynccontextmanager
     async def _send(
@@ -217,12 +219,11 @@ class RegistryHttp:
         if scheme not in self._clients:
             # A context without authorities: were TLS ever spoken here, nothing would be trusted.
             tls = self._trusted() if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            limits = httpx.Limits(max_connections=4 * self.settings.parallel)
             self._clients[scheme] = httpx.AsyncClient(
-                verify=tls,
+                transport=ProxyingTransport(tls, limits),
                 timeout=httpx.Timeout(self.settings.timeout_s, connect=10.0),
-                limits=httpx.Limits(max_connections=4 * self.settings.parallel),
                 headers={"User-Agent": "gpuyard", "Accept-Encoding": "identity"},
-                mounts=dict.fromkeys(_LOOPBACK_PATTERNS),
             )
         return self._clients[scheme]
 

@@ -91,11 +91,11 @@ class RegistryStore:
                         sha256.update(piece)
                         yield piece
                 break
-            except errors.RegistryUnavailable:
+            except errors.RegistryUnavailable as error:
                 failures = 1 if received > start else failures + 1
-                if failures >= self._http.settings.attempts:
+                wish = {"retry-after": error.retry_after}
+                if failures >= self._http.settings.attempts or not await self._http.pause(failures, wish):
                     raise
-                await self._http.pause(failures)
         if received != blob.size or f"sha256:{sha256.hexdigest()}" != blob.digest:
             raise _damaged(what, f"{received} of {blob.size} bytes came, or others than pushed")
 
@@ -104,7 +104,7 @@ class RegistryStore:
         url = self._base.join(f"blobs/{blob.digest}")
         async with self._http.stream(url, headers, self._reader) as response:
             if response.status_code not in (200, 206):
-                raise error_of(await read_answer(response), what)
+                raise error_of(await read_answer(response, self._reader.account), what)
             skip = start if response.status_code == 200 else 0
             async for piece in response.aiter_raw():
                 if skip >= len(piece):

@@ -8,6 +8,7 @@ refuses a repeated chunk with 416 and can't tell how far it got.
 from __future__ import annotations
 
 import re
+from typing import TypeAlias
 
 import httpx
 
@@ -19,6 +20,9 @@ from gpuyard.images.registry.http import Authority, RegistryHttp
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 _SMALLEST_CHUNK = 1 << 20
 _LARGEST_CHUNK = 64 << 20
+
+#: What became of a request: an answer, or none.
+_Outcome: TypeAlias = RegistryResponse | errors.RegistryUnavailable
 
 
 class ChunkedUpload:
@@ -59,23 +63,26 @@ class ChunkedUpload:
 
     async def commit(self, digest: Digest) -> None:
         """See `BlobUpload.commit`; the last chunk travels with the request that ends the upload."""
-        for attempt in range(1, self._http.settings.attempts + 1):
+        attempts = self._http.settings.attempts
+        for attempt in range(1, attempts + 1):
             location = self._session()
             url = location.copy_merge_params({"digest": digest})
             with memoryview(self._buffer) as rest:
                 answer = await self._try("PUT", url, rest)
-            if answer is not None and answer.status in (200, 201, 204):
-                self._check(answer, digest)
-                self._location = None
-                return
-            if answer is not None and not answer.passing and answer.status != 401:
-                raise self._refused(answer, digest)
-            await self._http.pause(attempt, answer.headers if answer else None)
+            if not isinstance(answer, errors.RegistryUnavailable):
+                if answer.status in (200, 201, 204):
+                    self._check(answer, digest)
+                    self._location = None
+                    return
+                if not answer.passing and answer.status != 401:
+                    raise self._refused(answer, digest)
+            await self._pause(attempt, answer)
             if await self._is_there(digest):
                 self._location = None
                 return
-            await self._resume()
-        raise errors.RegistryUnavailable(f"uploading to {self._where}: the last step failed again and again")
+            if attempt < attempts:
+                await self._resume()
+        raise self._given_up(answer)
 
     async def cancel(self) -> None:
         """Drops the session if it is still open; a registry that can't keeps it until it purges."""
@@ -93,28 +100,29 @@ class ChunkedUpload:
             content_range = f"{self._sent}-{self._sent + length - 1}"
             with memoryview(self._buffer) as whole, whole[:length] as chunk:
                 answer = await self._try("PATCH", self._session(), chunk, content_range)
-            if answer is not None and answer.status in (200, 201, 202, 204):
+            status = 0 if isinstance(answer, errors.RegistryUnavailable) else answer.status
+            if not isinstance(answer, errors.RegistryUnavailable) and status in (200, 201, 202, 204):
                 self._follow(answer)
                 self._acknowledge(self._sent + length)
                 return
-            if answer is not None and answer.status == 413 and self._chunk_bytes > _SMALLEST_CHUNK:
+            if status == 413 and self._chunk_bytes > _SMALLEST_CHUNK:
                 self._chunk_bytes //= 2
-            elif answer is not None and answer.status != 416 and not answer.passing:
+            elif not isinstance(answer, errors.RegistryUnavailable) and status != 416 and not answer.passing:
                 raise self._refused(answer)
             else:
-                await self._http.pause(attempt, answer.headers if answer else None)
+                await self._pause(attempt, answer)
             before = self._sent
             await self._resume()
             if self._sent > before:
                 return
-            if answer is not None and answer.status == 416:
+            if status == 416:
                 raise errors.UploadLost(f"uploading to {self._where}: the registry contradicts itself")
-        raise errors.RegistryUnavailable(f"uploading to {self._where}: a chunk failed again and again")
+        raise self._given_up(answer)
 
     async def _try(
         self, method: str, url: httpx.URL, content: memoryview, content_range: str = ""
-    ) -> RegistryResponse | None:
-        """One attempt; None when the connection was cut, so that nobody knows what arrived."""
+    ) -> _Outcome:
+        """One attempt; the error when the connection was cut, so that nobody knows what arrived."""
         headers = {"Content-Type": "application/octet-stream"}
         if content_range:
             headers["Content-Range"] = content_range
@@ -122,8 +130,21 @@ class ChunkedUpload:
             return await self._http.request(
                 method, url, headers=headers, content=content, authority=self._authority, once=True
             )
-        except errors.RegistryUnavailable:
-            return None
+        except errors.RegistryUnavailable as error:
+            return error
+
+    async def _pause(self, attempt: int, answer: _Outcome) -> None:
+        """Waits before the next attempt; raises what was the matter when the registry asks for longer."""
+        headers = None if isinstance(answer, errors.RegistryUnavailable) else answer.headers
+        if not await self._http.pause(attempt, headers):
+            raise self._given_up(answer)
+
+    def _given_up(self, answer: _Outcome) -> errors.ImageError:
+        if isinstance(answer, errors.RegistryUnavailable):
+            return errors.RegistryUnavailable(
+                f"uploading to {self._where}: {answer.message}", remedy=answer.remedy
+            )
+        return error_of(answer, f"uploading to {self._where}")
 
     async def _resume(self) -> None:
         """Asks how much arrived and drops that from the buffer; raises UploadLost when it can't be told."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from gpuyard.building.build import build
 from gpuyard.building.plan import Reporter
 from gpuyard.building.request import BuildOptions, request_of_spec
-from gpuyard.images.cache import Cache, cache_folder
+from gpuyard.images.cache import Cache
 from gpuyard.images.places import Places
 from gpuyard.workloads.resolved_run import ResolvedRun
 
@@ -46,5 +46,5 @@ async def build_run_image(
     """
     request = request_of_spec(run.spec, folder, BuildOptions(), environ)
     async with Places(environ) as places:
-        built = await build(request, places, Cache(cache_folder(environ)), environ, reporter)
+        built = await build(request, places, Cache.from_environ(environ), environ, reporter)
     return RunImage(replace(run, image=built.reference), built.pushed, built.unchanged)

@@ -141,6 +141,8 @@ def test_passwords_in_addresses_stay_out_of_messages(server: str, error: httpx.H
     connection = Connection(server, proxy="http://ann:s3cret@p:3128")
     with pytest.raises(errors.UsageError) as caught:
         RestApi(replace(connection, proxy="nonsense://ann:s3cret@p"))
+    with pytest.raises(errors.UsageError, match="proxy-url"):
+        RestApi(replace(connection, proxy="socks5://p"))
     api = RestApi(replace(connection, proxy=None))
     found = connection_failed(api.server, error, connection)
     assert "s3cret" not in f"{caught.value} {api.server} {found.message} {found.remedy}"

@@ -1,0 +1,131 @@
+"""Which proxy a request goes through: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, for all of our clients.
+
+httpx reads them itself, but ends in its own errors at a value that it can't read, and takes 10.0.0.0/8 for a
+host. Source of what NO_PROXY may hold: golang.org/x/net/http/httpproxy, by which kubectl and podman read it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import ssl
+from collections.abc import Mapping
+
+import httpx
+
+from gpuyard import errors
+
+_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+_REMEDY = "write for example http://proxy.example.com:3128, or unset it"
+
+
+def proxy_for(url: httpx.URL, environ: Mapping[str, str]) -> str | None:
+    """The proxy's address for a request; None to go there directly, as to this machine always.
+
+    Raises:
+        UsageError: the variable that counts holds no address of a proxy.
+    """
+    names = [
+        name for scheme in (url.scheme, "all") for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper())
+    ]
+    name = next((name for name in names if environ.get(name)), None)
+    # A request to a CGI program sets HTTP_PROXY by its header `Proxy`.
+    if name is None or (name == "HTTP_PROXY" and "REQUEST_METHOD" in environ):
+        return None
+    if _is_direct(url, environ.get("no_proxy") or environ.get("NO_PROXY") or ""):
+        return None
+    return _checked(name, environ[name].strip())
+
+
+def proxy_in_use(url: httpx.URL, environ: Mapping[str, str]) -> str:
+    """The proxy as messages name it, without its password; empty without."""
+    found = proxy_for(url, environ)
+    return _masked(found) if found else ""
+
+
+def _checked(name: str, value: str) -> str:
+    text = value if "://" in value else f"http://{value}"
+    try:
+        address = httpx.URL(text)
+        wrong = "names no host" if not address.host else ""
+    except httpx.InvalidURL as error:
+        address, wrong = httpx.URL(), f"is no address: {str(error).lower()}"
+    if not wrong and address.scheme not in ("http", "https"):
+        wrong = f"is a proxy of the kind {address.scheme}, and only http and https are spoken"
+    if wrong:
+        raise errors.UsageError(f"{name} is {_masked(value)!r}, which {wrong}", remedy=_REMEDY)
+    return text
+
+
+def _masked(address: str) -> str:
+    return re.sub(r"^((?:[^:/@]+://)?).*@", r"\1…@", address)
+
+
+def _is_direct(url: httpx.URL, no_proxy: str) -> bool:
+    host = url.host.lower().rstrip(".")
+    address = _address(host)
+    if host == "localhost" or host.endswith(".localhost") or (address and address.is_loopback):
+        return True
+    port = str(url.port or {"https": 443}.get(url.scheme, 80))
+    for entry in re.split(r"[,\s]+", no_proxy.lower()):
+        named, own_port = _split(entry.rpartition("://")[2])
+        if entry == "*" or (named and own_port in ("", port) and _matches(named, host, address)):
+            return True
+    return False
+
+
+def _split(entry: str) -> tuple[str, str]:
+    """Name or address, and the port if any: `host:80`, `[::1]:80`; `::1` has none."""
+    match = re.fullmatch(r"\[([^\]]*)\](?::(\d+))?|([^:]*)(?::(\d+))?", entry)
+    return (match[1] or match[3] or "", match[2] or match[4] or "") if match else (entry, "")
+
+
+def _matches(named: str, host: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address | None) -> bool:
+    if address is not None:
+        try:
+            return address in ipaddress.ip_network(named, strict=False)
+        except ValueError:
+            return False
+    below = named.removeprefix("*")
+    return host.endswith(below) if below.startswith(".") else host == below or host.endswith(f".{below}")
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+class ProxyingTransport(httpx.AsyncBaseTransport):
+    """A client's transport that goes through the proxy of each request, or directly.
+
+    Args:
+        verify: who is trusted.
+        limits: of connections, for each proxy.
+        environ: the process's own unless given.
+    """
+
+    def __init__(
+        self,
+        verify: ssl.SSLContext,
+        limits: httpx.Limits = _LIMITS,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._verify, self._limits, self._environ = verify, limits, environ
+        self._transports: dict[str | None, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """See httpx; raises UsageError for a proxy that can't be one."""
+        proxy = proxy_for(request.url, self._environ)
+        if proxy not in self._transports:
+            self._transports[proxy] = httpx.AsyncHTTPTransport(
+                verify=self._verify, limits=self._limits, trust_env=False, proxy=proxy
+            )
+        return await self._transports[proxy].handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        for transport in self._transports.values():
+            await transport.aclose()
