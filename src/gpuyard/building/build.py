@@ -51,6 +51,7 @@ class BuildRequest:
             path as the user wrote it, which is the same on each machine.
         pull_repository: the name that nodes pull the image by, where that is another than the target's.
         tags: further names for the same image, in the target's repository or elsewhere.
+        allow_missing_libraries: names of shared libraries that wheels may lack.
     """
 
     base: str
@@ -70,6 +71,7 @@ class BuildRequest:
     base_name: str | None = None
     pull_repository: str | None = None
     tags: tuple[str, ...] = ()
+    allow_missing_libraries: tuple[str, ...] = ()
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -176,6 +178,7 @@ async def _build(
         created=request.created,
         folder=lock_path.parent.absolute(),
         file_digests=await _file_digests(application, cache, reporter),
+        allow_missing_libraries=request.allow_missing_libraries,
     )
     images = [await PlatformBuild(plan, recipe, cache, environ, reporter).run() for plan in plans]
     content, media_type = images[0].manifest_json, OCI_MANIFEST

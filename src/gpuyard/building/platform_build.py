@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gpuyard import errors
@@ -14,7 +14,7 @@ from gpuyard.building.image_config import image_annotations, image_config
 from gpuyard.building.layers.application_layer import ApplicationLayer
 from gpuyard.building.layers.large_files import LargeFileLayer, group_files, large_files
 from gpuyard.building.layers.layer_upload import PackedFile, descriptor_of, upload_new
-from gpuyard.building.layers.planned_layer import PlannedLayer, known_layer, remember_layer
+from gpuyard.building.layers.planned_layer import PlannedLayer, known_layer, layer_key, remember_layer
 from gpuyard.building.layers.wheel_layers import WheelLayer, WheelStock, group_wheels
 from gpuyard.building.lock import NAME as LOCK_NAME
 from gpuyard.building.plan import PlatformPlan, Reporter
@@ -28,6 +28,8 @@ from gpuyard.images.transfer import Blob, ensure_blob, ensure_blobs
 
 #: Container runtimes mount at most this many layers.
 _MOST_LAYERS = 127
+#: Wheels that were seen to find their libraries.
+_LIBRARIES = "libraries-found"
 #: Packing is bound by the processor; more at once would only hold more memory.
 _PACKING = 2
 
@@ -47,6 +49,7 @@ class Recipe:
         created: Unix time of everything in the image, seconds.
         folder: where uv looks for its configuration.
         file_digests: of the application's large files: SHA-256 by path.
+        allow_missing_libraries: names of shared libraries that wheels may lack.
     """
 
     base: Place
@@ -59,6 +62,7 @@ class Recipe:
     created: int
     folder: Path
     file_digests: Mapping[str, str]
+    allow_missing_libraries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,13 @@ class _Pending:
     Attributes:
         known: once it was packed, now or before.
         packed: its bytes, where they had to be packed to know it.
+        ready: set when what it is made of is on this machine, or isn't needed.
     """
 
     planned: PlannedLayer
     known: Layer | None = None
     packed: PackedFile | None = None
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass
@@ -202,6 +208,8 @@ class PlatformBuild:
                 )
                 if image:
                     tasks.create_task(self._send_documents(image), name="config and SBOM")
+                if (mark := self._libraries_mark()) and not self.cache.path(_LIBRARIES, mark).exists():
+                    tasks.create_task(self._check_libraries(pending, mark), name="shared libraries")
                 for layer in pending:
                     tasks.create_task(self._send(layer, packing), name=f"layer of {layer.planned.title}")
         except* errors.GpuyardError as group:
@@ -210,11 +218,41 @@ class PlatformBuild:
     async def _send(self, layer: _Pending, packing: asyncio.Semaphore) -> None:
         store = self.recipe.target.store
         if layer.packed:
+            layer.ready.set()
             await ensure_blob(store, layer.packed.blob, self._sending(layer.planned.title))
         elif not (layer.known and await store.has_blob(layer.known.blob.digest)):
             await layer.planned.prepare()
+            layer.ready.set()
             async with packing:
                 layer.known = await self._pack(layer.planned, layer.known)
+        layer.ready.set()
+
+    def _libraries_mark(self) -> str:
+        """Digest of all that decides whether the wheels find their libraries; empty without wheels."""
+        wheels = self.plan.lock.wheels
+        if all(wheel.file.endswith("-any.whl") for wheel in wheels):
+            return ""
+        return layer_key(
+            "libraries 1",
+            self.plan.base.digest,
+            *self.recipe.allow_missing_libraries,
+            *(wheel.sha256 for wheel in wheels),
+        )
+
+    async def _check_libraries(self, pending: Sequence[_Pending], mark: str) -> None:
+        """Refuses an image whose wheels can't be imported; once for the same base and wheels."""
+        from gpuyard.building.libraries.check import LibraryCheck
+        from gpuyard.images.contents.kept import read_system
+
+        for layer in pending:
+            await layer.ready.wait()
+        system = await read_system(self.plan.base, self.cache, self._reading)
+        allowed = self.recipe.allow_missing_libraries
+        await LibraryCheck(self.plan, system, self.cache, allowed=allowed).run(self.reporter.say)
+        self.cache.write(_LIBRARIES, mark, {})
+
+    def _reading(self, done: int, total: int) -> None:
+        self.reporter.bytes(f"reading the base {self.plan.base.digest[7:19]}", done, total)
 
     async def _pack(self, planned: PlannedLayer, known: Layer | None) -> Layer:
         sent = 0

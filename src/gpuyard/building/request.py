@@ -34,6 +34,7 @@ class BuildOptions:
     allow_secrets: tuple[str, ...] = ()
     byte_code: bool = True
     upgrade: bool = False
+    allow_missing_libraries: tuple[str, ...] = ()
 
 
 def request_without_spec(options: BuildOptions, environ: Mapping[str, str]) -> BuildRequest:
@@ -74,6 +75,7 @@ def request_of_spec(
         requirements=options.requirements or (folder / wanted.requirements if wanted.requirements else None),
         platforms=options.platforms or wanted.platforms,
         allow_secrets=(*options.allow_secrets, *wanted.allow_secrets),
+        allow_missing_libraries=(*options.allow_missing_libraries, *wanted.allow_missing_libraries),
     )
     return replace(
         _request(merged, root, workdir, environ),
@@ -134,6 +136,7 @@ def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[s
         upgrade=options.upgrade,
         created=_epoch(environ),
         tags=options.tags[1:],
+        allow_missing_libraries=options.allow_missing_libraries,
     )
 
 

@@ -48,6 +48,13 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
 @click.option(
     "--allow-secrets", multiple=True, metavar="NAME", help="Let a file in that looks like a secret."
 )
+@click.option(
+    "--allow-missing-library",
+    "allow_missing_libraries",
+    multiple=True,
+    metavar="SONAME",
+    help="Build although a wheel lacks this library.",
+)
 @click.option("--no-byte-code", is_flag=True, help="Don't compile wheels: smaller, slower to import.")
 @click.option("--upgrade", is_flag=True, help="Lock the base and the requirements anew.")
 @registry_options
@@ -61,6 +68,7 @@ def command(
     workdir: str | None,
     compression: str | None,
     allow_secrets: tuple[str, ...],
+    allow_missing_libraries: tuple[str, ...],
     no_byte_code: bool,
     upgrade: bool,
     plain_http: tuple[str, ...],
@@ -88,6 +96,7 @@ def command(
         allow_secrets=allow_secrets,
         byte_code=not no_byte_code,
         upgrade=upgrade,
+        allow_missing_libraries=allow_missing_libraries,
     )
     result = build_image(file, options, registry_environ(plain_http, registry_ca))
     print_result(result, output)

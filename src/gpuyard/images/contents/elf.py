@@ -60,6 +60,13 @@ class Elf:
     runpath: tuple[str, ...] = ()
     versions: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Elf:
+        """From the cache, where it lies as `dataclasses.asdict` gives it."""
+        lists = {name: tuple(raw[name]) for name in ("needed", "rpath", "runpath")}
+        versions = {soname: tuple(found) for soname, found in raw["versions"].items()}
+        return cls(**{**raw, **lists, "versions": versions})
+
 
 def read_elf(file: Readable) -> Elf | None:
     """Reads an ELF file of any machine, no further than needed.

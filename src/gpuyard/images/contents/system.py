@@ -64,13 +64,7 @@ class BaseSystem:
         """From the cache."""
         return cls(
             {path: content.encode("latin-1") for path, content in raw["files"].items()},
-            {path: _elf(elf) for path, elf in raw["libraries"].items()},
+            {path: Elf.of(elf) for path, elf in raw["libraries"].items()},
             raw["library_links"],
             {name: tuple(lines) for name, lines in raw["requires"].items()},
         )
-
-
-def _elf(raw: Mapping[str, Any]) -> Elf:
-    lists = {name: tuple(raw[name]) for name in ("needed", "rpath", "runpath")}
-    versions = {soname: tuple(found) for soname, found in raw["versions"].items()}
-    return Elf(**{**raw, **lists, "versions": versions})

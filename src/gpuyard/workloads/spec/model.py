@@ -185,6 +185,7 @@ _IMAGE_BUILD = Fields(
         "allow_secrets": items(_TEXT),
         "pull_repository": _IMAGE,
         "tags": items(_IMAGE),
+        "allow_missing_libraries": items(_TEXT),
     },
     required=dict.fromkeys(("base", "repository"), "this key is needed"),
 )

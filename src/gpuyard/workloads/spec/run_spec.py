@@ -49,6 +49,7 @@ class ImageBuild:
         run: the file's own, whatever the flags say; None where it has none. The image starts it when it is
             told nothing else.
         tags: further names for it; one without a repository is a tag of `repository`.
+        allow_missing_libraries: names of shared libraries that its wheels may lack.
     """
 
     base: str
@@ -59,6 +60,7 @@ class ImageBuild:
     pull_repository: str | None = None
     run: CommandLine | None = None
     tags: tuple[str, ...] = ()
+    allow_missing_libraries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,7 @@ def _image_build(raw: Mapping[str, Any], written: Node) -> ImageBuild:
         pull_repository=raw.get("pull_repository"),
         run=_own_run(written),
         tags=tuple(raw.get("tags", ())),
+        allow_missing_libraries=tuple(raw.get("allow_missing_libraries", ())),
     )
 
 

@@ -1,0 +1,171 @@
+"""Whether the wheels of an image can be imported: each finds the shared libraries that it needs.
+
+What can't be imported at all fails the build; what a package may do without is a warning. Whoever is sure
+of it names a library that is to be taken as there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from gpuyard import errors
+from gpuyard.building.libraries.debian_packages import is_debian, os_release, packages_of
+from gpuyard.building.libraries.missing import GLIBC, Available, Missing, missing_of, names_of
+from gpuyard.building.libraries.module_imports import Import
+from gpuyard.building.libraries.wheel_libraries import WheelLibraries, installed_path, read_wheel_libraries
+from gpuyard.building.plan import PlatformPlan
+from gpuyard.building.python.wheels import wheel_path
+from gpuyard.building.python.zip_file import ZipFile
+from gpuyard.images.cache import Cache
+from gpuyard.images.contents.contents import ImageContents
+from gpuyard.images.contents.elf import AARCH64, ARM, I386, X86_64
+from gpuyard.images.contents.system import BaseSystem
+
+#: `e_machine` and bits of what a platform's Python loads.
+_MACHINES = {"amd64": (X86_64, 64), "arm64": (AARCH64, 64), "386": (I386, 32), "arm": (ARM, 32)}
+#: Distributions that are there without windows, too.
+_WITHOUT_WINDOWS = {
+    "opencv-python": "opencv-python-headless",
+    "opencv-contrib-python": "opencv-contrib-python-headless",
+}
+_MOST_NAMES = 12
+
+
+@dataclass(frozen=True)
+class LibraryCheck:
+    """The check of one platform's wheels; those that aren't on this machine are left out.
+
+    Attributes:
+        system: of the base.
+        brought: names of the libraries that the build's own layers of system packages bring.
+        allowed: names of libraries that are taken as there.
+    """
+
+    plan: PlatformPlan
+    system: BaseSystem
+    cache: Cache
+    brought: frozenset[str] = frozenset()
+    allowed: tuple[str, ...] = ()
+
+    async def run(self, say: Callable[[str], None]) -> None:
+        """Looks at all wheels.
+
+        Args:
+            say: told of what isn't sure to fail.
+
+        Raises:
+            BuildError: a package can't be imported.
+        """
+        missing = await asyncio.to_thread(self.missing)
+        if warned := [each for each in missing if each.certainty != Import.CERTAIN]:
+            for each in warned:
+                say(f"warning: {self._some(each)}; {self._remedy([each])}")
+        if failing := [each for each in missing if each.certainty == Import.CERTAIN]:
+            raise errors.BuildError(
+                "; ".join(map(self._all, failing)),
+                remedy=f"{self._remedy(failing)}; to build all the same, name what is missing with "
+                "--allow-missing-library",
+            )
+
+    def missing(self) -> list[Missing]:
+        """What the wheels lack."""
+        machine = _MACHINES.get(self.plan.platform.architecture)
+        names = set(names_of(self.system.libraries, self.system.library_links, machine)) if machine else set()
+        if machine is None or not names:
+            return []  # Nobody knows what such a base has.
+        found = [
+            read_wheel_libraries(wheel, self.cache)
+            for wheel in self.plan.lock.wheels
+            if wheel_path(self.cache, wheel).exists()
+        ]
+        for each in found:
+            names.update(names_of(each.libraries, (), machine))
+        available = Available(machine, names | self.brought | {*self.allowed}, self._glibc())
+        return [one for each in found for one in self._missing(each, available)]
+
+    def _missing(self, found: WheelLibraries, available: Available) -> Sequence[Missing]:
+        with contextlib.ExitStack() as stack:
+            members = _WheelSource(found, self.cache, stack)
+            return missing_of(found, available, members.paths, members.read)
+
+    def _glibc(self) -> tuple[int, int]:
+        """Not known where it is to be taken as new enough."""
+        contents: ImageContents = self.plan.contents
+        return (0, 0) if contents.libc != "glibc" or GLIBC in self.allowed else contents.libc_version
+
+    def _all(self, missing: Missing) -> str:
+        wheel = missing.wheel
+        return f"{wheel.name} {wheel.version} can't be imported: {self._needs('it', missing)}"
+
+    def _some(self, missing: Missing) -> str:
+        needs = self._needs(missing.module, missing)
+        return f"a part of {missing.wheel.name} {missing.wheel.version} can't be imported: {needs}"
+
+    def _needs(self, what: str, missing: Missing) -> str:
+        words: list[str] = []
+        if sonames := [name for name in missing.sonames if name != GLIBC]:
+            words.append(f"{_listed(sonames)}, which the image lacks")
+        if missing.glibc != (0, 0):
+            needed, there = (".".join(map(str, v)) for v in (missing.glibc, self.plan.contents.libc_version))
+            words.append(f"glibc {needed}, and the base has {there}")
+        return f"{what} needs {', and '.join(words)}"
+
+    def _remedy(self, missing: Sequence[Missing]) -> str:
+        sonames = sorted({name for each in missing for name in each.sonames} - {GLIBC})
+        words: list[str] = []
+        if sonames:
+            words.append(self._packages(sonames))
+        if any(each.glibc != (0, 0) for each in missing):
+            words.append("choose a newer base for glibc, or an older version")
+        others = [other for each in missing if (other := _WITHOUT_WINDOWS.get(each.wheel.name))]
+        if others:
+            words.append(f"or require {_listed(others)} instead")
+        return ", ".join(words)
+
+    def _packages(self, sonames: Iterable[str]) -> str:
+        release = os_release(self.system.files)
+        packages, unknown = packages_of(sonames, release)
+        brings = f"`system_packages: [{', '.join(packages)}]` brings" if packages else ""
+        if not is_debian(release):
+            debian = f" (Debian's packages {_listed(packages)})" if packages else ""
+            return f"choose a base that has them{debian}"
+        if not unknown:
+            return f"{brings} what is missing"
+        rest = f"find the package of {_listed(unknown)} with `apt-file search`"
+        return f"{brings} some of it; {rest}" if brings else rest
+
+
+class _WheelSource:
+    """A wheel's files, opened when somebody wants them."""
+
+    def __init__(self, found: WheelLibraries, cache: Cache, stack: contextlib.ExitStack) -> None:
+        self._found = found
+        self._cache = cache
+        self._stack = stack
+        self._archive: ZipFile | None = None
+
+    def _opened(self) -> ZipFile:
+        if self._archive is None:
+            wheel = self._found.wheel
+            self._archive = self._stack.enter_context(ZipFile(wheel_path(self._cache, wheel), wheel.file))
+        return self._archive
+
+    def paths(self) -> Iterable[str]:
+        """All files, below site-packages."""
+        return [installed_path(member.filename) for member in self._opened().members]
+
+    def read(self, path: str) -> bytes:
+        """One file's content."""
+        archive = self._opened()
+        return next(archive.read(m) for m in archive.members if installed_path(m.filename) == path)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """`a, b and c`, and how many more where there are many."""
+    found = list(dict.fromkeys(names))
+    if len(found) > _MOST_NAMES:
+        return f"{', '.join(found[:_MOST_NAMES])} and {len(found) - _MOST_NAMES} more"
+    return " and ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.building.platform_build import PlatformBuild
+from gpuyard.images.contents.elf import AARCH64, Elf, Readable, read_elf
+from gpuyard.images.oci import Platform
+from tests.unit.images.conftest import MakeWheel, Workshop, debian_files
+from tests.unit.images.elf_files import make_elf
+
+TAG = "cp311-cp311-linux_x86_64"
+CV2 = {"cv2/__init__.py": "", "cv2/cv2.abi3.so": make_elf("", ["libGL.so.1", "libc.so.6", "libxcb.so.1"])}
+
+
+async def make_base(workshop: Workshop, more: Mapping[str, bytes | str] | None = None) -> None:
+    """With one library, so that it is known what it has."""
+    release = "ID=debian\nVERSION_ID=12\n"
+    libraries = {"usr/lib/x86_64-linux-gnu/libz.so.1": make_elf("libz.so.1")}
+    await workshop.make_base({**debian_files(), "etc/os-release": release, **libraries, **(more or {})})
+
+
+async def test_a_wheel_that_cannot_be_imported(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    await make_base(workshop)
+    make_wheel("opencv_python", "4.10", CV2, tag=TAG)
+    requirements = workshop.require("opencv-python")
+    with pytest.raises(errors.BuildError) as caught:
+        await workshop.build(requirements=requirements)
+    assert str(caught.value).startswith(
+        "opencv-python 4.10 can't be imported: it needs libGL.so.1 and libxcb.so.1, which the image lacks"
+    )
+    remedy = caught.value.remedy or ""
+    assert "`system_packages: [libgl1, libxcb1]`" in remedy
+    assert "opencv-python-headless" in remedy and "--allow-missing-library" in remedy
+    # All its layers are known now, and the lock is: it is refused all the same.
+    with pytest.raises(errors.BuildError, match="can't be imported"):
+        await workshop.build(requirements=requirements)
+    allowed = ("libGL.so.1", "libxcb.so.1")
+    await workshop.build(requirements=requirements, allow_missing_libraries=allowed)
+
+
+async def test_a_base_or_another_wheel_brings_it(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    await make_base(
+        workshop,
+        {
+            "usr/lib/x86_64-linux-gnu/libGL.so.1.7.0": make_elf("libGL.so.1"),
+            "usr/lib/x86_64-linux-gnu/libGL.so.1": "-> libGL.so.1.7.0",
+        },
+    )
+    make_wheel("opencv_python", "4.10", CV2, tag=TAG, requires=("xcb",))
+    make_wheel("xcb", files={"xcb/lib/libxcb.so.1": make_elf("libxcb.so.1")}, tag="py3-none-linux_x86_64")
+    await workshop.build(requirements=workshop.require("opencv-python"))
+    assert not [text for text in workshop.heard.said if "import" in text]
+
+
+async def test_a_part_that_a_package_may_do_without(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    await make_base(workshop)
+    files = {
+        "pygame/__init__.py": "try:\n  import pygame.mixer\nexcept ImportError:\n  pass\n",
+        "pygame/mixer.cpython-311-x86_64-linux-gnu.so": make_elf("", ["libodd.so.2", "libX11.so.6"]),
+    }
+    make_wheel("pygame", files=files, tag=TAG)
+    await workshop.build(requirements=workshop.require("pygame"))
+    (said,) = [text for text in workshop.heard.said if "import" in text]
+    assert said.startswith(
+        "warning: a part of pygame 1.0 can't be imported: pygame/mixer.cpython-311-x86_64-linux-gnu.so needs "
+        "libX11.so.6 and libodd.so.2, which the image lacks; `system_packages: [libx11-6]` brings some of it"
+    )
+
+
+async def test_a_wheel_newer_than_the_bases_glibc(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    await make_base(workshop)
+    module = make_elf("", ["libc.so.6"], versions={"libc.so.6": ["GLIBC_2.99"]})
+    make_wheel("new", files={"new.abi3.so": module}, tag=TAG)
+    with pytest.raises(errors.BuildError, match=r"it needs glibc 2\.99, and the base has 2\.36"):
+        await workshop.build(requirements=workshop.require("new"))
+    await workshop.build(requirements=workshop.require("new"), allow_missing_libraries=("libc.so.6",))
+
+
+async def test_a_base_of_another_distribution(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    await make_base(workshop, {"etc/os-release": "ID=rocky\n"})
+    make_wheel("opencv_python", "4.10", CV2, tag=TAG)
+    with pytest.raises(errors.BuildError) as caught:
+        await workshop.build(requirements=workshop.require("opencv-python"))
+    assert "choose a base that has them (Debian's packages libgl1 and libxcb1)" in (caught.value.remedy or "")
+
+
+async def test_a_wheel_is_read_once(
+    workshop: Workshop, make_wheel: MakeWheel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_base(workshop)
+    make_wheel("plain", files={"plain.abi3.so": make_elf("", ["libc.so.6", "libz.so.1"])}, tag=TAG)
+    read: list[Readable] = []
+
+    def reading(file: Readable) -> Elf | None:
+        read.append(file)
+        return read_elf(file)
+
+    monkeypatch.setattr("gpuyard.building.libraries.wheel_libraries.read_elf", reading)
+    requirements = workshop.require("plain")
+    await workshop.build(requirements=requirements)
+    (workshop.app / "train.py").write_text("print('changed')\n")
+    await workshop.build(requirements=requirements)
+    await make_base(workshop, {"etc/new": b"x"})
+    await workshop.build(requirements=requirements, upgrade=True)
+    assert len(read) == 1
+
+
+async def test_an_edit_looks_at_no_library(
+    workshop: Workshop, make_wheel: MakeWheel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_base(workshop)
+    make_wheel("plain", files={"plain.abi3.so": make_elf("", ["libc.so.6"])}, tag=TAG)
+    await workshop.build(requirements=workshop.require("plain"))
+    looked: list[object] = []
+    monkeypatch.setattr(PlatformBuild, "_check_libraries", looked.append)
+    (workshop.app / "train.py").write_text("print('changed')\n")
+    assert not (await workshop.build(requirements=workshop.require("plain"))).unchanged
+    assert looked == []
+
+
+async def test_an_arm_image_has_arms_libraries(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    libraries = {"usr/lib/aarch64-linux-gnu/libGL.so.1": make_elf("libGL.so.1", machine=AARCH64)}
+    await workshop.make_base({**debian_files(), **libraries}, platform="linux/arm64")
+    module = make_elf("", ["libGL.so.1", "libxcb.so.1"], machine=AARCH64)
+    make_wheel("see", files={"see.abi3.so": module}, tag="cp311-cp311-linux_aarch64")
+    with pytest.raises(errors.BuildError, match=r"it needs libxcb\.so\.1, which"):
+        await workshop.build(requirements=workshop.require("see"), platforms=(Platform("linux", "arm64"),))
