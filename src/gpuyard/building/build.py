@@ -14,6 +14,7 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.atomic_files import sweep
 from gpuyard.building.application import Application, read_application
+from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.environment import WORKDIR
 from gpuyard.building.layers.large_files import large_files
 from gpuyard.building.lock import NAME as LOCK_NAME
@@ -52,6 +53,7 @@ class BuildRequest:
         pull_repository: the name that nodes pull the image by, where that is another than the target's.
         tags: further names for the same image, in the target's repository or elsewhere.
         allow_missing_libraries: names of shared libraries that wheels may lack.
+        copies: files and folders of other images.
     """
 
     base: str
@@ -72,6 +74,7 @@ class BuildRequest:
     pull_repository: str | None = None
     tags: tuple[str, ...] = ()
     allow_missing_libraries: tuple[str, ...] = ()
+    copies: tuple[CopiedPath, ...] = ()
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -126,6 +129,7 @@ async def build(
     targets = [await _open_target(places, text) for text in request.targets]
     base = await places.open(request.base)
     base = replace(base, text=request.base_name or base.text)
+    copies = [(copied, await places.open(copied.opened or copied.image)) for copied in request.copies]
     cache.sweep()
     sweep((request.lock or request.root / LOCK_NAME).parent)
     own = (LOCK_NAME, *_archive_inside(request))
@@ -136,7 +140,7 @@ async def build(
         reporter.say(f"warning: {warning}")
     revision = asyncio.create_task(source_revision(application, environ), name="source revision")
     try:
-        return await _build(request, base, targets, application, revision, cache, environ, reporter)
+        return await _build(request, base, copies, targets, application, revision, cache, environ, reporter)
     finally:
         revision.cancel()
         await asyncio.gather(revision, return_exceptions=True)
@@ -145,6 +149,7 @@ async def build(
 async def _build(
     request: BuildRequest,
     base: Place,
+    copies: Sequence[tuple[CopiedPath, Place]],
     targets: Sequence[Place],
     application: Application,
     revision: asyncio.Task[str],
@@ -163,23 +168,13 @@ async def _build(
         environ,
         reporter,
         tells_lock=request.lock_stays,
+        copies=copies,
     )
     plans, lock, is_new = await planner.plan(request.platforms)
     if is_new:
         write_lock(lock_path, lock)
-    recipe = Recipe(
-        base=base,
-        target=target,
-        application=application,
-        workdir=request.workdir,
-        command=request.command,
-        compression=compression(request.compression),
-        byte_code=request.byte_code,
-        created=request.created,
-        folder=lock_path.parent.absolute(),
-        file_digests=await _file_digests(application, cache, reporter),
-        allow_missing_libraries=request.allow_missing_libraries,
-    )
+    digests = await _file_digests(application, cache, reporter)
+    recipe = _recipe(request, base, target, application, digests)
     images = [await PlatformBuild(plan, recipe, cache, environ, reporter).run() for plan in plans]
     content, media_type = images[0].manifest_json, OCI_MANIFEST
     if len(images) > 1:
@@ -201,6 +196,29 @@ async def _build(
         elsewhere=tuple(name for name in elsewhere if name != pushed),
         manifest=manifest,
         platforms={str(plan.platform): image for plan, image in zip(plans, images, strict=True)},
+    )
+
+
+def _recipe(
+    request: BuildRequest,
+    base: Place,
+    target: Place,
+    application: Application,
+    file_digests: Mapping[str, str],
+) -> Recipe:
+    return Recipe(
+        base=base,
+        target=target,
+        application=application,
+        workdir=request.workdir,
+        command=request.command,
+        compression=compression(request.compression),
+        byte_code=request.byte_code,
+        created=request.created,
+        folder=(request.lock or request.root / LOCK_NAME).parent.absolute(),
+        file_digests=file_digests,
+        allow_missing_libraries=request.allow_missing_libraries,
+        copies=request.copies,
     )
 
 

@@ -38,6 +38,7 @@ class PlatformLock:
         from_base: name → version of what the requirements name and the base brings.
         wheels: sorted.
         byte_code: what compiled them where the lock was made, such as cpython 3.11.2, or none.
+        copied: digest of the manifest of each image that files are copied from, by its name.
     """
 
     base_digest: Digest
@@ -45,6 +46,7 @@ class PlatformLock:
     from_base: Mapping[str, str] = field(default_factory=dict, hash=False)
     wheels: tuple[Wheel, ...] = ()
     byte_code: str = ""
+    copied: Mapping[str, Digest] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,9 @@ class Lock:
                 lines.append(f"from-base = {{ {', '.join(pairs)} }}")
             if platform.byte_code:
                 lines.append(f"byte-code = {_quoted(platform.byte_code)}")
+            if platform.copied:
+                pairs = (f"{_quoted(n)} = {_quoted(d)}" for n, d in sorted(platform.copied.items()))
+                lines.append(f"copied = {{ {', '.join(pairs)} }}")
             if platform.wheels:
                 lines.append("wheels = [")
                 lines += [f"  {_wheel_line(wheel)}," for wheel in sorted(platform.wheels)]
@@ -150,6 +155,7 @@ def _platform(raw: Mapping[str, Any]) -> PlatformLock:
             for wheel in raw.get("wheels", ())
         ),
         str(raw.get("byte-code", "")),
+        {str(name): parse_digest(digest) for name, digest in raw.get("copied", {}).items()},
     )
 
 
@@ -186,4 +192,9 @@ def changes(old: PlatformLock | None, new: PlatformLock) -> Sequence[str]:
             words.append(f"- {name} {was}")
         elif was != now:
             words.append(f"{name} {was} → {now}")
+    copied = old.copied if old else {}
+    for name in sorted(copied.keys() | new.copied.keys()):
+        digests = [digest[7:19] for images in (copied, new.copied) if (digest := images.get(name))]
+        if copied.get(name) != new.copied.get(name):
+            words.append(f"{name} {' → '.join(digests)}")
     return words

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from gpuyard import errors
+from gpuyard.building.copied_images import CopiedPath, open_copied
 from gpuyard.building.environment import Environment
 from gpuyard.building.lock import Lock, PlatformLock, changes, read_lock, requirements_digest
 from gpuyard.building.python.byte_code import find_compiler
@@ -37,6 +38,7 @@ class PlatformPlan:
     Attributes:
         requirements: where wheels may be looked up, if there are any.
         sources: where the index has wheels that were resolved just now; others are looked up when needed.
+        copied: the images that files are copied from, by their names.
     """
 
     platform: Platform
@@ -46,6 +48,7 @@ class PlatformPlan:
     lock: PlatformLock
     requirements: Path | None
     sources: Mapping[Wheel, str]
+    copied: Mapping[str, Image] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Planner:
         lock_path: of gpuyard.lock.
         upgrade: lock anew although nothing changed.
         tells_lock: whether the reporter hears that the lock is new, and what changed in it.
+        copies: what comes from other images, and where these are.
     """
 
     base: Place
@@ -76,6 +80,7 @@ class Planner:
     environ: Mapping[str, str]
     reporter: Reporter
     tells_lock: bool = True
+    copies: Sequence[tuple[CopiedPath, Place]] = ()
 
     async def plan(self, platforms: Sequence[Platform]) -> tuple[list[PlatformPlan], Lock, bool]:
         """The plans, the lock, and whether the lock is new.
@@ -94,7 +99,8 @@ class Planner:
         plans: list[PlatformPlan] = []
         for platform in platforms:
             was = old.platforms.get(str(platform)) if old else None
-            plans.append(await self._platform(platform, bases.images[platform], was, same_base, bool(reason)))
+            plan = await self._platform(platform, bases.images[platform], was, same_base, bool(reason))
+            plans.append(await self._with_copied(plan, was))
         kept = dict(old.platforms) if old and not reason else {}
         lock = Lock(
             self.base.text, bases.digest, digest, kept | {str(plan.platform): plan.lock for plan in plans}
@@ -139,6 +145,15 @@ class Planner:
                 remedy="push or copy the image again",
             )
         return found
+
+    async def _with_copied(self, plan: PlatformPlan, was: PlatformLock | None) -> PlatformPlan:
+        """With the images that files are copied from, as they are locked or as their names lead to."""
+        if not self.copies:
+            return replace(plan, lock=replace(plan.lock, copied={}))
+        locked = was.copied if was and not self.upgrade else {}
+        copied = await open_copied(self.copies, plan.platform, locked, self.cache)
+        digests = {name: image.digest for name, image in copied.items()}
+        return replace(plan, lock=replace(plan.lock, copied=digests), copied=copied)
 
     @property
     def _called(self) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.building.application import Application
+from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.image_config import image_annotations, image_config
 from gpuyard.building.layers.application_layer import ApplicationLayer
 from gpuyard.building.layers.large_files import LargeFileLayer, group_files, large_files
@@ -50,6 +51,7 @@ class Recipe:
         folder: where uv looks for its configuration.
         file_digests: of the application's large files: SHA-256 by path.
         allow_missing_libraries: names of shared libraries that wheels may lack.
+        copies: files and folders of other images.
     """
 
     base: Place
@@ -63,6 +65,7 @@ class Recipe:
     folder: Path
     file_digests: Mapping[str, str]
     allow_missing_libraries: tuple[str, ...] = ()
+    copies: Sequence[CopiedPath] = ()
 
 
 @dataclass(frozen=True)
@@ -143,10 +146,11 @@ class PlatformBuild:
     def _planned(self, compiler: Compiler | None) -> list[PlannedLayer]:
         """The image's layers, the lowest first: what seldom changes lies below what often does."""
         recipe, plan = self.recipe, self.plan
-        left = _MOST_LAYERS - len(plan.base.manifest.layers) - 1
+        left = _MOST_LAYERS - len(plan.base.manifest.layers) - len(recipe.copies) - 1
         if left < 1:
             raise errors.BuildError(
-                f"the base has {_MOST_LAYERS - 1 - left} layers, and an image can have {_MOST_LAYERS}",
+                f"the base and what is copied have {_MOST_LAYERS - 1 - left} layers, and an image can have "
+                f"{_MOST_LAYERS}",
                 remedy="flatten the base: `gpuyard image import` makes one layer of a root file system",
             )
         files = [
@@ -173,7 +177,17 @@ class PlatformBuild:
             recipe.created,
             recipe.compression,
         )
-        return [*wheels, *files, application]
+        return [*self._copied(), *wheels, *files, application]
+
+    def _copied(self) -> Iterator[PlannedLayer]:
+        for each in self.recipe.copies:
+            from gpuyard.building.layers.copied_layer import CopiedLayer  # Few builds need it.
+
+            recipe = self.recipe
+            image = self.plan.copied[each.image]
+            yield CopiedLayer(
+                each, image, recipe.workdir, recipe.created, recipe.compression, self.cache, self.reporter
+            )
 
     async def _find_compiler(self) -> Compiler | None:
         if not self.recipe.byte_code or not self.plan.lock.wheels:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.building.build import BuildRequest
+from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.environment import WORKDIR
 from gpuyard.building.lock import NAME as LOCK_NAME
 from gpuyard.images.layers import EPOCH
@@ -35,6 +36,7 @@ class BuildOptions:
     byte_code: bool = True
     upgrade: bool = False
     allow_missing_libraries: tuple[str, ...] = ()
+    copy_from: tuple[str, ...] = ()
 
 
 def request_without_spec(options: BuildOptions, environ: Mapping[str, str]) -> BuildRequest:
@@ -83,6 +85,10 @@ def request_of_spec(
         pull_repository=wanted.pull_repository if not options.tags else None,
         base_name=None if options.base else _layout_name(wanted.base),
         command=resolve_command(wanted.run, spec.python, spec.shell) if wanted.run else (),
+        copies=(
+            *(_copied_beside(folder, CopiedPath.parse(text)) for text in wanted.copy_from),
+            *(CopiedPath.parse(text) for text in options.copy_from),
+        ),
     )
 
 
@@ -104,6 +110,10 @@ def _beside(folder: Path, image: str) -> str:
     """A layout that a spec names is relative to the spec."""
     layout = LayoutReference.parse(image)
     return image if layout is None else str(replace(layout, path=folder.absolute() / layout.path))
+
+
+def _copied_beside(folder: Path, copied: CopiedPath) -> CopiedPath:
+    return replace(copied, opened=_beside(folder, copied.image))
 
 
 def _layout_name(image: str) -> str | None:
@@ -137,6 +147,7 @@ def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[s
         created=_epoch(environ),
         tags=options.tags[1:],
         allow_missing_libraries=options.allow_missing_libraries,
+        copies=tuple(map(CopiedPath.parse, options.copy_from)),
     )
 
 

@@ -42,3 +42,14 @@ def test_flags_take_the_place_of_all_of_them(tmp_path: Path) -> None:
     assert found.targets == ("mine:1", "mine:2") and found.pull_repository is None
     options = BuildOptions(base="b", tags=("mine:1", "mine:2"))
     assert request_without_spec(options, {}).targets == ("mine:1", "mine:2")
+
+
+def test_copies_of_a_spec_and_of_flags_add_up(tmp_path: Path) -> None:
+    options = BuildOptions(copy_from=("oci:tools:/b",))
+    text = "  repository: r:1\n  copy_from: ['oci:tools:v1:/a:/opt/a', 'uv:0.5:/uv']\n"
+    found = _request(tmp_path, text, options)
+    assert [(str(copied), copied.opened) for copied in found.copies] == [
+        ("/a of oci:tools:v1", f"oci:{tmp_path}/tools:v1"),
+        ("/uv of uv:0.5", "uv:0.5"),
+        ("/b of oci:tools", ""),
+    ]

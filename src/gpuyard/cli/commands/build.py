@@ -56,6 +56,12 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
     help="Build although a wheel lacks this library.",
 )
 @click.option("--no-byte-code", is_flag=True, help="Don't compile wheels: smaller, slower to import.")
+@click.option(
+    "--copy-from",
+    multiple=True,
+    metavar="IMAGE:/PATH[:/DEST]",
+    help="Copy a file or folder of another image.",
+)
 @click.option("--upgrade", is_flag=True, help="Lock the base and the requirements anew.")
 @registry_options
 @output_option()
@@ -70,6 +76,7 @@ def command(
     allow_secrets: tuple[str, ...],
     allow_missing_libraries: tuple[str, ...],
     no_byte_code: bool,
+    copy_from: tuple[str, ...],
     upgrade: bool,
     plain_http: tuple[str, ...],
     registry_ca: Path | None,
@@ -97,6 +104,7 @@ def command(
         byte_code=not no_byte_code,
         upgrade=upgrade,
         allow_missing_libraries=allow_missing_libraries,
+        copy_from=copy_from,
     )
     result = build_image(file, options, registry_environ(plain_http, registry_ca))
     print_result(result, output)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from typing import IO, cast
 
 from isal import isal_zlib
 
 from gpuyard import errors
+from gpuyard.images.oci import Descriptor
+from gpuyard.images.store import ImageStore
 
 _MOST_WAITING = 8
 _BLOCK = 1 << 20
@@ -111,3 +115,37 @@ class LayerStream:
                 raise errors.ImageDamaged("a layer ends in the middle")
         except isal_zlib.error as error:  # type: ignore[misc]
             raise errors.ImageDamaged(f"a layer is not gzip: {error}") from error
+
+
+async def stream_layer(
+    store: ImageStore,
+    layer: Descriptor,
+    read: Callable[[IO[bytes]], None],
+    progress: Callable[[int], None],
+) -> None:
+    """Has a layer's tar read in a thread while it arrives.
+
+    Args:
+        store: where the layer is.
+        layer: in whatever compression.
+        read: takes the tar; may leave before its end.
+        progress: told how many bytes more arrived.
+
+    Raises:
+        ImageDamaged: the layer can't be read.
+    """
+    pipe = LayerStream(layer.media_type)
+    thread = asyncio.ensure_future(asyncio.to_thread(pipe.feed, read))
+    try:
+        async with aclosing(store.open_blob(layer)) as pieces:
+            async for piece in pieces:
+                progress(len(piece))
+                await asyncio.to_thread(pipe.put, piece)
+    except BaseException:
+        # It is why the layer ends in the middle, which the reader finds out and has no reason for.
+        await asyncio.to_thread(pipe.put, b"")
+        await asyncio.wait([thread])
+        thread.exception()
+        raise
+    await asyncio.to_thread(pipe.put, b"")
+    await thread

@@ -11,6 +11,7 @@ import re
 import tarfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Self, TypeAlias, cast
 
@@ -72,6 +73,34 @@ def _damaged(why: str) -> errors.ImageDamaged:
     return errors.ImageDamaged(f"a layer is not a tar archive: {why}", remedy="make the image again")
 
 
+@contextmanager
+def open_layer(tar: IO[bytes]) -> Iterator[tarfile.TarFile]:
+    """A layer's tar, to be read once from the beginning on; what is wrong with it is ImageDamaged."""
+    try:
+        reading = cast("IO[bytes]", _TarStream(tar))
+        with tarfile.open(fileobj=reading, mode="r|", bufsize=1 << 18, tarinfo=_Header) as archive:
+            yield archive
+    except (tarfile.TarError, ValueError, IndexError, OverflowError) as error:
+        # The others are the tarfile module's own slips on sparse files that say nonsense.
+        raise errors.ImageDamaged(f"a layer is not a tar archive: {error}") from error
+
+
+def layer_members(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str]]:
+    """Each member with its path, without a leading slash."""
+    for info in archive:
+        archive.members = []  # type: ignore[attr-defined] # Else it remembers every file of the layer.
+        yield info, posixpath.normpath("/" + info.name).strip("/")
+
+
+def whiteout(path: str) -> str | None:
+    """What a member takes away of the layers below: a path with all below it, or (ending in a slash) only
+    what is below. None for a member that is there."""
+    folder, _, name = path.rpartition("/")
+    if name == _OPAQUE:
+        return folder + "/"
+    return posixpath.join(folder, name.removeprefix(_WHITEOUT)) if name.startswith(_WHITEOUT) else None
+
+
 @dataclass(frozen=True)
 class Member:
     """A regular file met while reading: its path without a leading slash, and its size in bytes."""
@@ -115,29 +144,19 @@ class Overlay:
         upper = Overlay()
         paths = array("q")
         gone: list[str] = []
-        try:
-            reading = cast("IO[bytes]", _TarStream(tar))
-            with tarfile.open(fileobj=reading, mode="r|", bufsize=1 << 18, tarinfo=_Header) as archive:
-                for info in archive:
-                    archive.members = []  # type: ignore[attr-defined] # Else it remembers every file of the base.
-                    path = posixpath.normpath("/" + info.name).strip("/")
-                    folder, _, name = path.rpartition("/")
-                    if name == _OPAQUE:
-                        gone.append(folder + "/")
-                    elif name.startswith(_WHITEOUT):
-                        gone.append(posixpath.join(folder, name.removeprefix(_WHITEOUT)))
-                    elif info.isdir():
-                        upper.add_folder(path, info)
-                    else:
-                        if path in self.folders:
-                            gone.append(path)
-                        upper.add_parents(folder)
-                        if not info.issym():
-                            paths.append(hash(path))
-                        self._take(upper, archive, info, path, keep)
-        except (tarfile.TarError, ValueError, IndexError, OverflowError) as error:
-            # The others are the tarfile module's own slips on sparse files that say nonsense.
-            raise errors.ImageDamaged(f"a layer is not a tar archive: {error}") from error
+        with open_layer(tar) as archive:
+            for info, path in layer_members(archive):
+                if (taken := whiteout(path)) is not None:
+                    gone.append(taken)
+                elif info.isdir():
+                    upper.add_folder(path, info)
+                else:
+                    if path in self.folders:
+                        gone.append(path)
+                    upper.add_parents(path.rpartition("/")[0])
+                    if not info.issym():
+                        paths.append(hash(path))
+                    self._take(upper, archive, info, path, keep)
         self._lay(upper, gone)
         self._layers.append(_LayerFiles(paths, tuple(gone)))
 

@@ -6,18 +6,16 @@ found is kept in the cache.
 
 from __future__ import annotations
 
-import asyncio
 import io
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import IO
 
 from gpuyard.images.contents.contents import PASSWD, ImageContents, Interpreter, normalise
 from gpuyard.images.contents.elf import read_elf
-from gpuyard.images.contents.layer_stream import LayerStream
+from gpuyard.images.contents.layer_stream import stream_layer
 from gpuyard.images.contents.metadata import Metadata, read_egg_requires, read_metadata
 from gpuyard.images.contents.overlay import Kept, Member, Overlay
 from gpuyard.images.contents.system import BaseSystem, is_library, is_system_file
@@ -67,28 +65,8 @@ async def read_layers(
         progress(done, total)
 
     for layer in layers:
-        await _read_layer(store, layer, reader, count)
+        await stream_layer(store, layer, reader.read_layer, count)
     return reader
-
-
-async def _read_layer(
-    store: ImageStore, layer: Descriptor, reader: ContentsReader, progress: Callable[[int], None]
-) -> None:
-    pipe = LayerStream(layer.media_type)
-    thread = asyncio.ensure_future(asyncio.to_thread(pipe.feed, reader.read_layer))
-    try:
-        async with aclosing(store.open_blob(layer)) as pieces:
-            async for piece in pieces:
-                progress(len(piece))
-                await asyncio.to_thread(pipe.put, piece)
-    except BaseException:
-        # It is why the layer ends in the middle, which the reader finds out and has no reason for.
-        await asyncio.to_thread(pipe.put, b"")
-        await asyncio.wait([thread])
-        thread.exception()
-        raise
-    await asyncio.to_thread(pipe.put, b"")
-    await thread
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,15 @@ def _platform(written: str) -> str:
     return written
 
 
+def _copied(written: str) -> str:
+    # What is an image's name, and what a path of it, is for the build to tell.
+    if ":/" not in written[1:]:
+        raise ValueError(
+            f"{written!r} names no file of an image; write IMAGE:/path or IMAGE:/path:/destination"
+        )
+    return written
+
+
 _TEXT = text(_not_blank)
 _IMAGE = text(_image)
 
@@ -186,6 +195,7 @@ _IMAGE_BUILD = Fields(
         "pull_repository": _IMAGE,
         "tags": items(_IMAGE),
         "allow_missing_libraries": items(_TEXT),
+        "copy_from": items(text(_copied)),
     },
     required=dict.fromkeys(("base", "repository"), "this key is needed"),
 )

@@ -50,6 +50,7 @@ class ImageBuild:
             told nothing else.
         tags: further names for it; one without a repository is a tag of `repository`.
         allow_missing_libraries: names of shared libraries that its wheels may lack.
+        copy_from: files and folders of other images, each as IMAGE:/path or IMAGE:/path:/destination.
     """
 
     base: str
@@ -61,6 +62,7 @@ class ImageBuild:
     run: CommandLine | None = None
     tags: tuple[str, ...] = ()
     allow_missing_libraries: tuple[str, ...] = ()
+    copy_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -259,6 +261,7 @@ def _image_build(raw: Mapping[str, Any], written: Node) -> ImageBuild:
         run=_own_run(written),
         tags=tuple(raw.get("tags", ())),
         allow_missing_libraries=tuple(raw.get("allow_missing_libraries", ())),
+        copy_from=tuple(raw.get("copy_from", ())),
     )
 
 

@@ -16,11 +16,21 @@ def test_a_mapping_is_an_image_to_build() -> None:
         "run: x\nworkdir: src\nimage:\n  base: b\n  repository: r:1\n  requirements: q.txt\n"
         "  platforms: [linux/amd64, linux/arm64/v8]\n  allow_secrets: [.env]\n  pull_repository: p\n"
         "  tags: [latest, other/r:2]\n  allow_missing_libraries: [libGL.so.1]\n"
+        "  copy_from: ['uv:0.5:/uv:/bin/']\n"
     )
     assert spec.image is None
     platforms = ("linux/amd64", "linux/arm64/v8")
     assert spec.build == ImageBuild(
-        "b", "r:1", "q.txt", platforms, (".env",), "p", "x", ("latest", "other/r:2"), ("libGL.so.1",)
+        "b",
+        "r:1",
+        "q.txt",
+        platforms,
+        (".env",),
+        "p",
+        "x",
+        tags=("latest", "other/r:2"),
+        allow_missing_libraries=("libGL.so.1",),
+        copy_from=("uv:0.5:/uv:/bin/",),
     )
 
 
