@@ -93,6 +93,39 @@ def test_an_image_starts_what_its_spec_says_in_its_bases_environment(
     assert (refused.code, "write --env NAME=VALUE" in refused.err) == (2, True)
 
 
+def test_a_wrapper_of_the_base_and_what_is_baked_are_there_when_the_command_starts(
+    site: Site, containers: Containers, app: Path, tmp_path: Path
+) -> None:
+    wrapper = tmp_path / "nvidia_entrypoint.sh"
+    wrapper.write_text('#!/bin/sh\necho checks\nexport FOUND_BY=$TOOL/lib\nexec "$@"\n')
+    wrapper.chmod(0o755)
+    name = containers.run("buildah", "from", "--tls-verify=false", site.base).strip()
+    containers.run("buildah", "copy", "-q", name, str(wrapper), "/opt/nvidia/nvidia_entrypoint.sh")
+    containers.run("buildah", "config", "--entrypoint", '["/opt/nvidia/nvidia_entrypoint.sh"]', name)
+    base = f"oci:{containers.folder / 'wrapped'}:v1"
+    containers.run("buildah", "commit", "-q", name, base)
+    containers.run("buildah", "rm", name)
+    image = f"{site.registry}/me/wrapped:v1"
+    (app / "where.py").write_text(
+        "import os\nprint(os.environ['FOUND_BY'], os.environ['PATH'].split(':')[1])\n"
+    )
+    (app / "gpuyard.yaml").write_text(
+        f"run: python where.py\nenv: {{TOOL: {{value: /opt/tool, bake: true}}, OTHER: of the run}}\n"
+        f"image: {{base: '{base}', repository: '{image}', labels: {{team: ml}}}}\n"
+    )
+    site.ok("build", "-f", "gpuyard.yaml", "--env", "PATH=/opt/tool/bin:${PATH}", cwd=app)
+    assert containers.start(image) == "checks\n/opt/tool/lib /opt/tool/bin\n"
+    (shown,) = site.ok("image", "show", image, "-o", "json").json["platforms"]
+    assert (shown["env"]["TOOL"], "OTHER" in shown["env"], shown["labels"]["team"]) == (
+        "/opt/tool",
+        False,
+        "ml",
+    )
+    assert shown["entry_point"][0] == "/opt/nvidia/nvidia_entrypoint.sh" and shown["built_by_gpuyard"]
+    printed = site.ok("image", "show", image).out
+    assert "TOOL=/opt/tool" in printed and "team=ml" in printed and "Command:      python where.py" in printed
+
+
 def test_zstd_layers_run_too(site: Site, containers: Containers, app: Path) -> None:
     image = f"{site.registry}/me/zstd:v1"
     result = site.ok(

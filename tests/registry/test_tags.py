@@ -106,3 +106,13 @@ async def test_tags_of_one_archive(workshop: Workshop, tmp_path: Path) -> None:
 async def test_a_digest_is_no_name_for_a_further_one_either(workshop: Workshop) -> None:
     with pytest.raises(errors.UsageError, match="is a digest"):
         await workshop.build(tags=(f"reg.example/app@sha256:{'0' * 64}",))
+
+
+async def test_another_variable_sends_the_config_alone(
+    base: str, fake: FakeRegistry, workshop: Workshop
+) -> None:
+    target = f"{fake.name}/app:v1"
+    await workshop.build(base=base, target=target, env={"A": "1"})
+    fake.log.clear()
+    await workshop.build(base=base, target=target, env={"A": "2"}, labels={"b": "c"})
+    assert fake.count("PUT /v2/app/blobs/uploads/") == 1

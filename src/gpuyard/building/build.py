@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.atomic_files import sweep
 from gpuyard.building.application import Application, read_application
 from gpuyard.building.copied_images import CopiedPath
+from gpuyard.building.entry_point import entry_point
 from gpuyard.building.environment import WORKDIR
 from gpuyard.building.layers.large_files import large_files
 from gpuyard.building.lock import NAME as LOCK_NAME
@@ -24,7 +25,7 @@ from gpuyard.building.platform_build import BuiltImage, PlatformBuild, Recipe
 from gpuyard.building.revision import record_revision, source_revision
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import EPOCH, compression
-from gpuyard.images.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Digest, Index, Platform
+from gpuyard.images.oci import OCI_INDEX, OCI_MANIFEST, Config, Descriptor, Digest, Index, Platform
 from gpuyard.images.places import Place, Places
 from gpuyard.images.reference import ImageReference
 
@@ -54,6 +55,8 @@ class BuildRequest:
         tags: further names for the same image, in the target's repository or elsewhere.
         allow_missing_libraries: names of shared libraries that wheels may lack.
         copies: files and folders of other images.
+        env: variables of the image, over the base's.
+        labels: of the image, over the base's.
     """
 
     base: str
@@ -75,6 +78,8 @@ class BuildRequest:
     tags: tuple[str, ...] = ()
     allow_missing_libraries: tuple[str, ...] = ()
     copies: tuple[CopiedPath, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -105,6 +110,12 @@ class BuildResult:
     def tag(self) -> str:
         """The first one."""
         return self.tags[0]
+
+    @property
+    def entrypoint(self) -> tuple[str, ...]:
+        """Of its containers; that of all platforms, whose bases are one image's."""
+        first = next(iter(self.platforms.values()))
+        return Config.parse(first.config_json).container.entrypoint
 
     @property
     def digest(self) -> Digest:
@@ -173,6 +184,8 @@ async def _build(
     plans, lock, is_new = await planner.plan(request.platforms)
     if is_new:
         write_lock(lock_path, lock)
+        if request.lock_stays:
+            _tell_entry_points(plans, request.command, reporter)
     digests = await _file_digests(application, cache, reporter)
     recipe = _recipe(request, base, target, application, digests)
     images = [await PlatformBuild(plan, recipe, cache, environ, reporter).run() for plan in plans]
@@ -219,6 +232,8 @@ def _recipe(
         file_digests=file_digests,
         allow_missing_libraries=request.allow_missing_libraries,
         copies=request.copies,
+        env=request.env,
+        labels=request.labels,
     )
 
 
@@ -262,6 +277,13 @@ async def _send_on(
             artifacts=(SBOM,),
             progress=lambda digest, done, total: reporter.bytes(f"layer {digest[7:19]}", done, total),
         )
+
+
+def _tell_entry_points(plans: Sequence[PlatformPlan], command: Sequence[str], reporter: Reporter) -> None:
+    """Says what became of the base's own; once, while the base stays the same."""
+    starts = [entry_point(plan.base.config.container, command) for plan in plans]
+    for words in dict.fromkeys(start.left_out for start in starts if start.left_out):
+        reporter.say(words)
 
 
 async def _make_index(target: Place, plans: Sequence[PlatformPlan], images: Sequence[BuiltImage]) -> bytes:

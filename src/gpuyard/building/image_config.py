@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from gpuyard.building.environment import ENTRYPOINT, HOME, LABEL_PYTHON, PREFIX, UID, USER, Environment
+from gpuyard.building.entry_point import entry_point
+from gpuyard.building.environment import HOME, LABEL_PYTHON, PREFIX, UID, USER, Environment
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.contents.torch import LABELS, Installed
@@ -13,6 +14,7 @@ from gpuyard.images.image import Image
 from gpuyard.images.layers import Layer
 from gpuyard.images.oci import Config, ContainerConfig, History
 from gpuyard.kube.timestamps import format_time
+from gpuyard.workloads.spec.baked import with_own
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TOOL = "gpuyard build"
@@ -28,11 +30,13 @@ def image_config(
     workdir: str,
     command: Sequence[str],
     created: int,
+    env: Mapping[str, str],
+    labels: Mapping[str, str],
 ) -> Config:
     """How a container of the image starts.
 
     Args:
-        base: what it stands on; its environment, labels and ports are kept, its entrypoint is not.
+        base: what it stands on; its environment, labels and ports are kept; for its entry point see there.
         contents: what it holds; with the wheels it gives the labels that tell of torch and CUDA.
         environment: the image's virtual environment.
         layers: what the build adds, each with what it holds.
@@ -40,27 +44,34 @@ def image_config(
         workdir: absolute path in the image.
         command: what it starts when it is told nothing; empty for the base's own.
         created: Unix time in seconds.
+        env: over the base's variables; a value may name its own variable, for the base's value.
+        labels: over the base's.
     """
     container = base.config.container
     own = container.environment
-    own["PATH"] = f"{PREFIX}/bin:{own.get('PATH') or _DEFAULT_PATH}"
+    own.setdefault("PATH", _DEFAULT_PATH)
+    own |= {name: with_own(name, value, own.get(name, "")) for name, value in env.items()}
+    # A base of ours has it already.
+    own["PATH"] = f"{PREFIX}/bin:{(own['PATH'] or _DEFAULT_PATH).removeprefix(f'{PREFIX}/bin:')}"
     own |= {"VIRTUAL_ENV": PREFIX, "HOME": HOME, "USER": USER, "LOGNAME": USER}
     installed = Installed.seen(
         {wheel.name: wheel.version for wheel in wheels}, contents.packages, contents.torch
     )
-    labels = {name: value for name, value in container.labels.items() if name not in LABELS}
-    labels |= {LABEL_PYTHON: environment.python.version} | installed.labels()
+    all_labels = {name: value for name, value in container.labels.items() if name not in LABELS}
+    all_labels |= labels
+    all_labels |= {LABEL_PYTHON: environment.python.version} | installed.labels()
     other = {name: value for name, value in container.other.items() if name not in ("Healthcheck", "OnBuild")}
     when = timestamp(created)
+    start = entry_point(container, command)
     return Config(
         platform=base.config.platform,
         container=ContainerConfig(
             user=f"{UID}:{UID}",
             env=tuple(f"{name}={value}" for name, value in own.items()),
-            entrypoint=ENTRYPOINT,
-            cmd=tuple(command) or container.cmd or ("python",),
+            entrypoint=start.entrypoint,
+            cmd=start.cmd,
             working_dir=workdir,
-            labels=labels,
+            labels=all_labels,
             other=other,
         ),
         diff_ids=(*base.config.diff_ids, *(layer.diff_id for _, layer in layers)),

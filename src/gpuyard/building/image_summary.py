@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpuyard import errors
-from gpuyard.building.environment import LABEL_PYTHON, PREFIX
+from gpuyard.building.environment import ENTRYPOINT, LABEL_PYTHON
 from gpuyard.building.revision import ANNOTATION as REVISION
 from gpuyard.building.revision import recorded_revision
 from gpuyard.images.image import Image, open_images
@@ -51,5 +51,5 @@ def _summary(image: Image, revision: str) -> ImageSummary:
         image,
         python=container.labels.get(LABEL_PYTHON) or container.environment.get("PYTHON_VERSION", ""),
         revision=revision or written,
-        built=container.entrypoint[:1] == (f"{PREFIX}/bin/python",),
+        built=container.entrypoint[-len(ENTRYPOINT) :] == ENTRYPOINT,
     )

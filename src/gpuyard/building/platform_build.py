@@ -52,6 +52,7 @@ class Recipe:
         file_digests: of the application's large files: SHA-256 by path.
         allow_missing_libraries: names of shared libraries that wheels may lack.
         copies: files and folders of other images.
+        env, labels: of the image, over the base's.
     """
 
     base: Place
@@ -66,6 +67,8 @@ class Recipe:
     file_digests: Mapping[str, str]
     allow_missing_libraries: tuple[str, ...] = ()
     copies: Sequence[CopiedPath] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -301,6 +304,8 @@ class PlatformBuild:
             workdir=self.recipe.workdir,
             command=self.recipe.command,
             created=self.recipe.created,
+            env=self.recipe.env,
+            labels=self.recipe.labels,
         ).to_bytes()
         annotations = image_annotations(
             self.recipe.base.text,

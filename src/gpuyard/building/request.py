@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from gpuyard.images.layout.reference import LayoutReference
 from gpuyard.images.oci import Platform
 from gpuyard.images.reference import TAG, ImageReference
 from gpuyard.workloads.command import resolve_command
+from gpuyard.workloads.spec.baked import check_label, check_variable
+from gpuyard.workloads.spec.model import env_name
 from gpuyard.workloads.spec.run_spec import ImageBuild, RunSpec
 
 _DEFAULT_PLATFORM = "linux/amd64"
@@ -37,6 +39,8 @@ class BuildOptions:
     upgrade: bool = False
     allow_missing_libraries: tuple[str, ...] = ()
     copy_from: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 def request_without_spec(options: BuildOptions, environ: Mapping[str, str]) -> BuildRequest:
@@ -69,7 +73,8 @@ def request_of_spec(
     workdir = spec.workdir if spec.workdir and absolute else WORKDIR
     if (wanted := spec.build) is None:
         request = _request(options, root, workdir, environ)
-        return replace(request, command=resolve_command(spec.run, spec.python, spec.shell))
+        command = resolve_command(spec.run, spec.python, spec.shell)
+        return replace(request, command=command, env={**spec.baked, **request.env})
     merged = replace(
         options,
         base=options.base or _beside(folder, wanted.base),
@@ -79,8 +84,9 @@ def request_of_spec(
         allow_secrets=(*options.allow_secrets, *wanted.allow_secrets),
         allow_missing_libraries=(*options.allow_missing_libraries, *wanted.allow_missing_libraries),
     )
+    request = _request(merged, root, workdir, environ)
     return replace(
-        _request(merged, root, workdir, environ),
+        request,
         lock=folder / LOCK_NAME,
         pull_repository=wanted.pull_repository if not options.tags else None,
         base_name=None if options.base else _layout_name(wanted.base),
@@ -89,6 +95,8 @@ def request_of_spec(
             *(_copied_beside(folder, CopiedPath.parse(text)) for text in wanted.copy_from),
             *(CopiedPath.parse(text) for text in options.copy_from),
         ),
+        env={**spec.baked, **request.env},
+        labels={**wanted.labels, **request.labels},
     )
 
 
@@ -148,7 +156,29 @@ def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[s
         tags=options.tags[1:],
         allow_missing_libraries=options.allow_missing_libraries,
         copies=tuple(map(CopiedPath.parse, options.copy_from)),
+        env=_pairs("--env", options.env, _check_variable),
+        labels=_pairs("--label", options.labels, lambda name, value: check_label(name)),
     )
+
+
+def _check_variable(name: str, value: str) -> None:
+    env_name(name)
+    check_variable(name, value)
+
+
+def _pairs(flag: str, texts: Iterable[str], check: Callable[[str, str], None]) -> dict[str, str]:
+    """NAME=VALUE of a flag that is repeated."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise errors.UsageError(f"{flag} {text} has no value", remedy=f"write {flag} NAME=VALUE")
+        try:
+            check(name, value)
+        except ValueError as error:
+            raise errors.UsageError(f"{flag} {text}: {name!r} {error}") from error
+        found[name] = value
+    return found
 
 
 def _workdir(text: str) -> str:

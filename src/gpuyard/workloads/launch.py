@@ -66,7 +66,9 @@ def launch(run: ResolvedRun) -> Launch:
         place = escape_references(_place(run.script))
         return _mounted(run, [*_with_modules(python, run.script), python, place, *arguments])
     shell = posix_shell_of(command)
-    if not spec.gpus.count and shell is None:
+    # A wrapper of the image's base sets what its libraries are found by.
+    is_wrapped = bool(run.entrypoint) and not is_python(run.entrypoint[0])
+    if not spec.gpus.count and shell is None and not is_wrapped:
         return Launch(command)
     if run.entrypoint:
         # A command takes the place of the image's entry point, and with it of the launcher there.

@@ -84,7 +84,7 @@ class ResolvedRun:
         namespace: where its objects are to live.
         host: the submitting shell, for a process of the yard's host; None for a run in an image.
         image: as nodes pull it; empty for a process.
-        entrypoint: of the image, where that is known and is gpuyard's launcher.
+        entrypoint: of the image, where that is known and is gpuyard's launcher, maybe behind a wrapper.
         script: goes with the run to its image; None where the image has all.
         launcher: its text, for an image that has none.
         excluded_nodes: a node selector requirement that keeps the run off nodes where it wouldn't run.

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gpuyard import errors
 from gpuyard.building.build import BuildRequest
 from gpuyard.building.request import BuildOptions, request_of_spec, request_without_spec
 from gpuyard.workloads.spec.run_spec import load_spec
@@ -53,3 +55,33 @@ def test_copies_of_a_spec_and_of_flags_add_up(tmp_path: Path) -> None:
         ("/uv of uv:0.5", "uv:0.5"),
         ("/b of oci:tools", ""),
     ]
+
+
+def test_variables_and_labels_of_flags_win_over_the_specs(tmp_path: Path) -> None:
+    text = "run: x\nenv: {A: {value: '1', bake: true}, B: {value: '1', bake: true}, C: c}\n"
+    image = "image: {base: b, repository: r:1, labels: {a: '1', b: '1'}}\n"
+    options = BuildOptions(env=("B=2=3", "D="), labels=("b=2", "c="))
+    found = request_of_spec(load_spec(text + image, "gpuyard.yaml", [], {}), tmp_path, options, {})
+    assert found.env == {"A": "1", "B": "2=3", "D": ""}
+    assert found.labels == {"a": "1", "b": "2", "c": ""}
+    # A spec without an image to build, and --base with -t.
+    named = replace(options, base="b", tags=("r:1",))
+    found = request_of_spec(load_spec(text, "gpuyard.yaml", [], {}), tmp_path, named, {})
+    assert found.env == {"A": "1", "B": "2=3", "D": ""}
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (BuildOptions(env=("A",)), "--env A has no value"),
+        (BuildOptions(env=("1 2=x",)), "can't name an environment variable"),
+        (BuildOptions(env=("HOME=/x",)), "'HOME' is the image's own"),
+        (BuildOptions(env=("A=${B}",)), "isn't filled in"),
+        (BuildOptions(labels=("A",)), "--label A has no value"),
+        (BuildOptions(labels=("=x",)), "can't be the name of a label"),
+        (BuildOptions(labels=("io.gpuyard.torch=x",)), "gpuyard keeps for itself"),
+    ],
+)
+def test_what_cannot_be_written_into_an_image(options: BuildOptions, why: str) -> None:
+    with pytest.raises(errors.UsageError, match=why):
+        request_without_spec(replace(options, base="b", tags=("r:1",)), {})

@@ -166,6 +166,18 @@ def test_an_image_s_own_launcher_is_enough() -> None:
     assert command_of(job) == [*entrypoint, "torchrun", "x.py"]
 
 
+def test_a_wrapper_of_the_image_goes_before_every_command() -> None:
+    """It sets what the image's libraries are found by, with GPUs or without."""
+    entrypoint = (
+        "/opt/nvidia/nvidia_entrypoint.sh",
+        "/opt/gpuyard/venv/bin/python",
+        "/opt/gpuyard/launcher.py",
+    )
+    for gpus in ("1", ""):
+        [job] = render(resolved("trtexec", "x", gpus=gpus, entrypoint=entrypoint))
+        assert command_of(job) == [*entrypoint, "trtexec", "x"]
+
+
 def run_by_shell(folder: Path, *run: str, python: bool, gpus: str = "1") -> subprocess.CompletedProcess[str]:
     """Runs the command as it would be, with a python3 that prints its arguments, or without one."""
     _, job = render(resolved(*run, gpus=gpus))

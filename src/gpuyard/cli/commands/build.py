@@ -63,6 +63,10 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
     help="Copy a file or folder of another image.",
 )
 @click.option("--upgrade", is_flag=True, help="Lock the base and the requirements anew.")
+@click.option(
+    "--env", multiple=True, metavar="K=V", help="Variable in the image; with ${K} of the base's value."
+)
+@click.option("--label", "labels", multiple=True, metavar="K=V", help="Label of the image.")
 @registry_options
 @output_option()
 def command(
@@ -78,6 +82,8 @@ def command(
     no_byte_code: bool,
     copy_from: tuple[str, ...],
     upgrade: bool,
+    env: tuple[str, ...],
+    labels: tuple[str, ...],
     plain_http: tuple[str, ...],
     registry_ca: Path | None,
     output: str | None,
@@ -105,6 +111,8 @@ def command(
         upgrade=upgrade,
         allow_missing_libraries=allow_missing_libraries,
         copy_from=copy_from,
+        env=env,
+        labels=labels,
     )
     result = build_image(file, options, registry_environ(plain_http, registry_ca))
     print_result(result, output)

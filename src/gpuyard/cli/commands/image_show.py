@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,8 @@ def _print(reference: str, shown: ImageSummary, need: Need, facts: Facts) -> Non
             ("Driver", f"{driver} or newer (`gpuyard image check` says where it runs)" if driver else ""),
             ("User", container.user),
             ("Workdir", container.working_dir),
+            ("Entry point", shlex.join(container.entrypoint)),
+            ("Command", shlex.join(container.cmd)),
         ]
     )
     click.echo()
@@ -112,6 +115,9 @@ def _print(reference: str, shown: ImageSummary, need: Need, facts: Facts) -> Non
         for number, (layer, text) in enumerate(shown.image.layers, 1)
     ]
     print_table(("LAYER", "SIZE", "DIGEST", "HOLDS"), rows)
+    labels = [f"{name}={value}" for name, value in sorted(container.labels.items())]
+    click.echo()
+    print_fields([("Environment", "\n".join(container.env)), ("Labels", "\n".join(labels))])
 
 
 def _to_json(shown: ImageSummary, need: Need, facts: Facts) -> dict[str, Any]:
@@ -130,6 +136,10 @@ def _to_json(shown: ImageSummary, need: Need, facts: Facts) -> dict[str, Any]:
         "oldest_driver": _driver(need, facts),
         "user": shown.image.config.container.user,
         "workdir": shown.image.config.container.working_dir,
+        "entry_point": list(shown.image.config.container.entrypoint),
+        "command": list(shown.image.config.container.cmd),
+        "env": shown.image.config.container.environment,
+        "labels": dict(shown.image.config.container.labels),
         "layers": [
             {"digest": layer.digest, "size": layer.size, "media_type": layer.media_type, "holds": text}
             for layer, text in shown.image.layers

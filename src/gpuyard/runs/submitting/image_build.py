@@ -47,4 +47,6 @@ async def build_run_image(
     request = request_of_spec(run.spec, folder, BuildOptions(), environ)
     async with Places(environ) as places:
         built = await build(request, places, Cache.from_environ(environ), environ, reporter)
-    return RunImage(replace(run, image=built.reference), built.pushed, built.unchanged)
+    return RunImage(
+        replace(run, image=built.reference, entrypoint=built.entrypoint), built.pushed, built.unchanged
+    )

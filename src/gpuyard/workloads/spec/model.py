@@ -12,6 +12,7 @@ from gpuyard.kube.quantity import parse_quantity
 from gpuyard.workloads.command import CommandLine, split_run, split_shell
 from gpuyard.workloads.names import name_problem
 from gpuyard.workloads.spec.affinity import AFFINITY, TOLERATION
+from gpuyard.workloads.spec.baked import check_label, check_variable
 from gpuyard.workloads.spec.gpu_request import FORM, GpuRequest, parse_gpus
 from gpuyard.workloads.spec.schema import Fields, Findings, entries, items, maybe, text, value, whole_number
 from gpuyard.workloads.spec.text_tree import Node, Path
@@ -101,7 +102,8 @@ def _shell(written: str) -> str:
     return written
 
 
-def _env_name(written: str) -> str:
+def env_name(written: str) -> str:
+    """A variable's name; raises ValueError for what can't be one, or is set by the allocation."""
     if not re.fullmatch(_ENV_NAME, written):
         raise ValueError("can't name an environment variable; use letters, digits, '_', '.' and '-'")
     if written in ALLOCATED_ENV:
@@ -179,6 +181,11 @@ def _copied(written: str) -> str:
     return written
 
 
+def _label(written: str) -> str:
+    check_label(written)
+    return written
+
+
 _TEXT = text(_not_blank)
 _IMAGE = text(_image)
 
@@ -196,6 +203,7 @@ _IMAGE_BUILD = Fields(
         "tags": items(_IMAGE),
         "allow_missing_libraries": items(_TEXT),
         "copy_from": items(text(_copied)),
+        "labels": entries(_label, text()),
     },
     required=dict.fromkeys(("base", "repository"), "this key is needed"),
 )
@@ -206,13 +214,26 @@ def _read_image(node: Node, path: Path, findings: Findings) -> Any:
     return (_IMAGE_BUILD if isinstance(node, dict) else _IMAGE)(node, path, findings)
 
 
+_BAKED = Fields({"value": text(), "bake": value(_flag)}, required={"value": "write the value"})
+
+
+def _read_variable(node: Node, path: Path, findings: Findings) -> Any:
+    """Text, nothing, or a mapping that says whether it is written into an image."""
+    if not isinstance(node, dict) or not node.keys() & _BAKED.keys.keys():
+        return maybe(text())(node, path, findings)
+    found = _BAKED(node, path, findings)
+    if found.get("bake") and isinstance(found.get("value"), str):
+        value(lambda written: check_variable(str(path[-1]), written))(node["value"], path, findings)
+    return found
+
+
 #: A spec file.
 SPEC = Fields(
     {
         "name": text(_name),
         "resources": RESOURCES,
         "workdir": _TEXT,
-        "env": entries(_env_name, maybe(text())),
+        "env": entries(env_name, _read_variable),
         "run": value(parse_run),
         "shell": text(_shell),
         "python": _TEXT,

@@ -6,7 +6,7 @@ Every problem is reported at once, each with its line (or flag) and what would m
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ class ImageBuild:
         tags: further names for it; one without a repository is a tag of `repository`.
         allow_missing_libraries: names of shared libraries that its wheels may lack.
         copy_from: files and folders of other images, each as IMAGE:/path or IMAGE:/path:/destination.
+        labels: of the image.
     """
 
     base: str
@@ -63,6 +64,7 @@ class ImageBuild:
     tags: tuple[str, ...] = ()
     allow_missing_libraries: tuple[str, ...] = ()
     copy_from: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ class RunSpec:
         name: None until one is generated.
         run: a command line or an argv; see `command.resolve_command`.
         shell: what runs a command line; None for one of our choice, where one is needed.
-        env: complete: values from the caller's shell are filled in.
+        env: complete: values from the caller's shell are filled in; without what the image to build has.
+        baked: what is written into an image that is built: the file's own, whatever the flags say.
         retries: attempts after the first.
         timeout: how long one attempt may run; None for any time.
         snapshot: whether it runs in a copy of the code as it is at the submit.
@@ -93,6 +96,7 @@ class RunSpec:
     shm: str | None = None
     workdir: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    baked: Mapping[str, str] = field(default_factory=dict)
     python: str | None = None
     snapshot: bool = False
     image: str | None = None
@@ -122,6 +126,7 @@ def load_spec(
     """
     tree = _read(text, source)
     written = tree.root.get("run")
+    baked = _baked(tree.root.get("env"))
     layer = FlagLayer(tree.root)
     layer.lay(flags)
     _drop_null(tree.root)
@@ -129,7 +134,8 @@ def load_spec(
     where = _Where(tree.lines, layer.flags)
     findings = Findings(unknown_key)
     found = SPEC(tree.root, (), findings)
-    env, unset = _fill_env(tree.root.get("env"), shell, layer.flags)
+    builds = isinstance(tree.root.get("image"), dict)
+    env, unset = _fill_env(_texts(tree.root.get("env"), builds=builds), shell, layer.flags)
     misnamed = {path for path, _ in findings.all}
     unset += [(path, _NO_TEXT) for path in places_of_no_text(tree.root) if path[0] != "env"]
     unset = [(path, message) for path, message in unset if path not in misnamed]
@@ -137,7 +143,7 @@ def load_spec(
     problems += [where.problem(path, message) for path, message in wrong]
     if problems:
         raise SpecError(source, sorted(problems, key=lambda problem: (problem.line == 0, problem.line)))
-    return _run_spec(found, env, written)
+    return replace(_run_spec(found, env, written), baked=baked)
 
 
 def _read(text: str | bytes | None, source: str) -> Tree:
@@ -181,6 +187,28 @@ class _Where:
             if line := self.lines.get(path[:length]):
                 return Problem(format_path(path), message, line)
         return Problem(format_path(path), message)
+
+
+def _is_baked(node: Node) -> bool:
+    return isinstance(node, dict) and node.get("bake") == "true"
+
+
+def _baked(raw: Node) -> dict[str, str]:
+    """What the environment has for the image, where it is written rightly."""
+    found = raw.items() if isinstance(raw, dict) else ()
+    return {
+        name: str(node["value"])
+        for name, node in found
+        if isinstance(node, dict) and _is_baked(node) and isinstance(node.get("value"), str)
+    }
+
+
+def _texts(raw: Node, *, builds: bool) -> Node:
+    """The environment with each variable as text, without those that the image to build has."""
+    if not isinstance(raw, dict):
+        return raw
+    kept = {name: node for name, node in raw.items() if not (builds and _is_baked(node))}
+    return {name: node.get("value") if isinstance(node, dict) else node for name, node in kept.items()}
 
 
 def _fill_env(
@@ -262,6 +290,7 @@ def _image_build(raw: Mapping[str, Any], written: Node) -> ImageBuild:
         tags=tuple(raw.get("tags", ())),
         allow_missing_libraries=tuple(raw.get("allow_missing_libraries", ())),
         copy_from=tuple(raw.get("copy_from", ())),
+        labels=dict(raw.get("labels", {})),
     )
 
 

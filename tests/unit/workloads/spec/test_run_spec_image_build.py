@@ -86,3 +86,64 @@ def test_a_relative_workdir_needs_no_path_in_the_image_when_it_is_built() -> Non
     assert load("run: x\nworkdir: src\nimage: {base: b, repository: r}\n").workdir == "src"
     with pytest.raises(errors.SpecError, match="absolute path"):
         load("run: x\nworkdir: src\nimage: there:1\n")
+
+
+_BUILD = "image: {base: b, repository: r}\n"
+
+
+def test_what_is_baked_is_the_images_and_not_the_runs() -> None:
+    text = "run: x\nenv:\n  A: {value: '1', bake: true}\n  B: {value: 'b', bake: false}\n  C: c\n"
+    spec = load(text + _BUILD)
+    assert (spec.baked, spec.env) == ({"A": "1"}, {"B": "b", "C": "c"})
+    # Nothing is built: then it is the run's.
+    for other in ("", "image: there:1\n"):
+        spec = load(text + other)
+        assert (spec.baked, spec.env) == ({"A": "1"}, {"A": "1", "B": "b", "C": "c"})
+
+
+def test_a_flag_is_the_runs_and_the_image_stays_as_it_is() -> None:
+    spec = load("run: x\nenv: {A: {value: '1', bake: true}}\n" + _BUILD, env=("A=2",))
+    assert (spec.baked, spec.env) == ({"A": "1"}, {"A": "2"})
+
+
+@pytest.mark.parametrize(
+    ("env", "path", "why"),
+    [
+        ("{HOME: {value: /x, bake: true}}", "env.HOME", "is the image's own"),
+        ("{VIRTUAL_ENV: {value: /x, bake: true}}", "env.VIRTUAL_ENV", "is the image's own"),
+        ("{PATH: {value: /x, bake: true}}", "env.PATH", "write for example /opt/tool/bin:${PATH}"),
+        ("{A: {value: 'x${USER}', bake: true}}", "env.A", "'${USER}' isn't filled in"),
+        ("{A: {value: 'x${', bake: true}}", "env.A", "isn't filled in"),
+        ("{A: {bake: true}}", "env.A.value", "write the value"),
+        ("{A: {value: x, bake: yes}}", "env.A.bake", "neither true nor false"),
+        ("{A: {value: x, bak: true}}", "env.A.bak", "did you mean 'bake'?"),
+        ("{A: {value: [x], bake: true}}", "env.A.value", "must be text"),
+        (
+            "{CUDA_VISIBLE_DEVICES: {value: '0', bake: true}}",
+            "env.CUDA_VISIBLE_DEVICES",
+            "allocation of GPUs",
+        ),
+    ],
+)
+def test_what_cannot_be_baked(env: str, path: str, why: str) -> None:
+    with pytest.raises(errors.SpecError) as caught:
+        load(f"run: x\nenv: {env}\n" + _BUILD)
+    [problem] = caught.value.problems
+    assert problem.path == path and why in problem.message
+
+
+def test_a_baked_value_may_name_the_bases_own() -> None:
+    spec = load("run: x\nenv: {PATH: {value: '/opt/x:${PATH}', bake: true}}\n" + _BUILD)
+    assert spec.baked == {"PATH": "/opt/x:${PATH}"} and spec.env == {}
+
+
+def test_labels() -> None:
+    spec = load("run: x\nimage: {base: b, repository: r, labels: {a.b/c: 'd e', E: ''}}\n")
+    assert spec.build is not None and spec.build.labels == {"a.b/c": "d e", "E": ""}
+    for name, why in (
+        ("io.gpuyard.x", "keeps for itself"),
+        ("'a b'", "can't be the name"),
+        ("''", "can't be"),
+    ):
+        with pytest.raises(errors.SpecError, match=why):
+            load(f"run: x\nimage: {{base: b, repository: r, labels: {{{name}: x}}}}\n")
