@@ -48,18 +48,11 @@ def image_config(
         labels: over the base's.
     """
     container = base.config.container
-    own = container.environment
-    own.setdefault("PATH", _DEFAULT_PATH)
-    own |= {name: with_own(name, value, own.get(name, "")) for name, value in env.items()}
-    # A base of ours has it already.
-    own["PATH"] = f"{PREFIX}/bin:{(own['PATH'] or _DEFAULT_PATH).removeprefix(f'{PREFIX}/bin:')}"
-    own |= {"VIRTUAL_ENV": PREFIX, "HOME": HOME, "USER": USER, "LOGNAME": USER}
     installed = Installed.seen(
         {wheel.name: wheel.version for wheel in wheels}, contents.packages, contents.torch
     )
     all_labels = {name: value for name, value in container.labels.items() if name not in LABELS}
-    all_labels |= labels
-    all_labels |= {LABEL_PYTHON: environment.python.version} | installed.labels()
+    all_labels |= dict(labels) | {LABEL_PYTHON: environment.python.version} | installed.labels()
     other = {name: value for name, value in container.other.items() if name not in ("Healthcheck", "OnBuild")}
     when = timestamp(created)
     start = entry_point(container, command)
@@ -67,7 +60,7 @@ def image_config(
         platform=base.config.platform,
         container=ContainerConfig(
             user=f"{UID}:{UID}",
-            env=tuple(f"{name}={value}" for name, value in own.items()),
+            env=tuple(f"{name}={value}" for name, value in _variables(container, env).items()),
             entrypoint=start.entrypoint,
             cmd=start.cmd,
             working_dir=workdir,
@@ -81,6 +74,15 @@ def image_config(
         ),
         created=when,
     )
+
+
+def _variables(base: ContainerConfig, env: Mapping[str, str]) -> dict[str, str]:
+    found = base.environment
+    # A base of ours has our folder already.
+    found["PATH"] = (found.get("PATH") or _DEFAULT_PATH).removeprefix(f"{PREFIX}/bin:")
+    found |= {name: with_own(name, value, found.get(name, "")) for name, value in env.items()}
+    found["PATH"] = f"{PREFIX}/bin:{found['PATH']}"
+    return found | {"VIRTUAL_ENV": PREFIX, "HOME": HOME, "USER": USER, "LOGNAME": USER}
 
 
 def _base_history(base: Image) -> tuple[History, ...]:
