@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gpuyard import errors
 from gpuyard.building.copied_images import CopiedPath, open_copied
@@ -19,6 +19,10 @@ from gpuyard.images.contents.kept import read_contents
 from gpuyard.images.image import Image, OpenedImages, open_images
 from gpuyard.images.oci import Digest, Platform
 from gpuyard.images.places import Place
+
+if TYPE_CHECKING:
+    from gpuyard.building.project.project import Project
+    from gpuyard.building.project.requested import Requested
 
 
 class Reporter(Protocol):
@@ -39,6 +43,8 @@ class PlatformPlan:
         requirements: where wheels may be looked up, if there are any.
         sources: where the index has wheels that were resolved just now; others are looked up when needed.
         copied: the images that files are copied from, by their names.
+        requested: what the requirements ask for besides wheels.
+        projects: the user's own that are installed.
     """
 
     platform: Platform
@@ -49,6 +55,8 @@ class PlatformPlan:
     requirements: Path | None
     sources: Mapping[Wheel, str]
     copied: Mapping[str, Image] = field(default_factory=dict)
+    requested: Requested | None = None
+    projects: tuple[Project, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,15 +100,18 @@ class Planner:
             ResolveError: no wheels meet the requirements.
         """
         old = read_lock(self.lock_path)
-        digest = self._requirements_digest()
+        requested = await self._requested()
+        digest = self._requirements_digest(requested)
         reason = self._why_new(old, digest)
         same_base = old is not None and old.base == self.base.text and not self.upgrade
         bases = await self._bases(platforms, old if same_base else None)
         plans: list[PlatformPlan] = []
         for platform in platforms:
             was = old.platforms.get(str(platform)) if old else None
-            plan = await self._platform(platform, bases.images[platform], was, same_base, bool(reason))
-            plans.append(await self._with_copied(plan, was))
+            plan = await self._platform(
+                platform, bases.images[platform], was, same_base, bool(reason), requested
+            )
+            plans.append(self._with_projects(await self._with_copied(plan, was), requested))
         kept = dict(old.platforms) if old and not reason else {}
         lock = Lock(
             self.base.text, bases.digest, digest, kept | {str(plan.platform): plan.lock for plan in plans}
@@ -159,12 +170,36 @@ class Planner:
     def _called(self) -> str:
         return f"the base {self.base.text}"
 
-    def _requirements_digest(self) -> str:
+    async def _requested(self) -> Requested | None:
+        """What the requirements ask for besides wheels, read before uv sees them."""
         if self.requirements is None:
+            return None
+        from gpuyard.building.project.project import read_project
+        from gpuyard.building.project.reading import read_requested
+
+        async def read(folder: Path) -> Project:
+            return read_project(folder, self.environ)
+
+        return await read_requested(self.requirements, read, self.environ)
+
+    def _with_projects(self, plan: PlatformPlan, requested: Requested | None) -> PlatformPlan:
+        if requested is None or not requested.projects:
+            return plan
+        from gpuyard.building.project.requested import projects_for
+        from gpuyard.building.python.platform_tags import environment
+
+        python = plan.environment.python
+        variables = environment(plan.platform, python.minor)
+        projects = projects_for(requested, python.version, variables, self._called)
+        return replace(plan, requested=requested, projects=projects)
+
+    def _requirements_digest(self, requested: Requested | None) -> str:
+        if self.requirements is None or requested is None:
             return ""
         from gpuyard.building.python.resolve import read_requirements
 
-        return requirements_digest(read_requirements(self.requirements))
+        own = [requested.fingerprint] if requested.fingerprint else []
+        return requirements_digest([*read_requirements(self.requirements), *own])
 
     def _why_new(self, old: Lock | None, digest: str) -> str:
         if old is None:
@@ -193,7 +228,13 @@ class Planner:
         )
 
     async def _platform(
-        self, platform: Platform, base: Image, was: PlatformLock | None, same_base: bool, fresh: bool
+        self,
+        platform: Platform,
+        base: Image,
+        was: PlatformLock | None,
+        same_base: bool,
+        fresh: bool,
+        requested: Requested | None,
     ) -> PlatformPlan:
         contents = await read_contents(base, self.cache, self._reading(base))
         if contents.python is None:
@@ -204,14 +245,19 @@ class Planner:
         environment = Environment(contents.python)
         if was and not fresh and same_base:
             return PlatformPlan(platform, base, contents, environment, was, self.requirements, {})
-        lock, sources = await self._resolve(platform, contents, base, was)
+        lock, sources = await self._resolve(platform, contents, base, was, requested)
         return PlatformPlan(platform, base, contents, environment, lock, self.requirements, sources)
 
     def _reading(self, base: Image) -> Callable[[int, int], None]:
         return lambda done, total: self.reporter.bytes(f"reading the base {base.digest[7:19]}", done, total)
 
     async def _resolve(
-        self, platform: Platform, contents: ImageContents, base: Image, was: PlatformLock | None
+        self,
+        platform: Platform,
+        contents: ImageContents,
+        base: Image,
+        was: PlatformLock | None,
+        requested: Requested | None,
     ) -> tuple[PlatformLock, Mapping[Wheel, str]]:
         assert contents.python is not None
         if self.requirements is None:
@@ -221,7 +267,7 @@ class Planner:
 
         self.reporter.bytes(f"resolving {self.requirements.name} for {platform}", 0, 0)
         preferred = was.wheels if was and not self.upgrade else ()
-        resolver = Resolver(self.environ, self.lock_path.parent.absolute(), platform, contents)
+        resolver = Resolver(self.environ, self.lock_path.parent.absolute(), platform, contents, requested)
         found = await resolver.resolve(self.requirements, preferred)
         for name, version in sorted(found.base_packages.items()):
             self.reporter.say(f"{name} {version} comes with the base and is not installed again")

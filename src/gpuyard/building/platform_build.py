@@ -22,7 +22,7 @@ from gpuyard.building.plan import PlatformPlan, Reporter
 from gpuyard.building.python.byte_code import Compiler, find_compiler
 from gpuyard.building.sbom import EMPTY, MEDIA_TYPE, cyclonedx, sbom_manifest
 from gpuyard.images.cache import Cache
-from gpuyard.images.layers import Compression, Layer
+from gpuyard.images.layers import Compression, Entry, Layer
 from gpuyard.images.oci import OCI_CONFIG, OCI_EMPTY, OCI_MANIFEST, Descriptor, Digest, Manifest
 from gpuyard.images.places import Place
 from gpuyard.images.transfer import Blob, ensure_blob, ensure_blobs
@@ -179,6 +179,7 @@ class PlatformBuild:
             recipe.workdir,
             recipe.created,
             recipe.compression,
+            self._project_entries(),
         )
         return [*self._copied(), *wheels, *files, application]
 
@@ -191,6 +192,20 @@ class PlatformBuild:
             yield CopiedLayer(
                 each, image, recipe.workdir, recipe.created, recipe.compression, self.cache, self.reporter
             )
+
+    def _project_entries(self) -> Sequence[Entry]:
+        if not self.plan.projects:
+            return ()
+        from gpuyard.building.project.installed import Workdir, project_entries
+
+        application, environment = self.recipe.application, self.plan.environment
+        files = frozenset(path for path, _ in application.files)
+        workdir = Workdir(application.root.absolute(), files, self.recipe.workdir)
+        return [
+            entry
+            for project in self.plan.projects
+            for entry in project_entries(project, workdir, environment)
+        ]
 
     async def _find_compiler(self) -> Compiler | None:
         if not self.recipe.byte_code or not self.plan.lock.wheels:

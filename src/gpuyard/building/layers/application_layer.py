@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class ApplicationLayer:
         passwd: the base's /etc/passwd.
         workdir: absolute path in the image.
         mtime: of everything in it, Unix time in seconds.
+        projects: what the user's own projects have beside their code.
     """
 
     application: Application
@@ -28,6 +30,7 @@ class ApplicationLayer:
     workdir: str
     mtime: int
     compression: Compression
+    projects: Sequence[Entry] = ()
     title: str = "application"
     holds: str = "application"
     key: str = ""
@@ -46,6 +49,7 @@ class ApplicationLayer:
             *home_entries(self.passwd),
             *self.environment.entries(),
             Entry.of_bytes(LAUNCHER.strip("/"), _LAUNCHER_FILE.read_bytes()),
+            *self.projects,
             *self.application.entries(self.workdir, UID),
         ]
         return Packer.of_entries(with_parents(entries), self.mtime, self.compression)

@@ -70,7 +70,8 @@ class WheelStock:
         if unknown := [wheel for wheel in missing if wheel not in sources]:
             from gpuyard.building.python.resolve import Resolver
 
-            resolver = Resolver(self.environ, self.folder, self.plan.platform, self.plan.contents)
+            plan = self.plan
+            resolver = Resolver(self.environ, self.folder, plan.platform, plan.contents, plan.requested)
             sources |= await resolver.locate(unknown, self.plan.requirements)
         return sources
 

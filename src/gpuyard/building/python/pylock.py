@@ -68,7 +68,10 @@ async def locked_wheels(
         raise errors.ResolveError(
             f"{place}: {error}", remedy="lock for the base's Python and platform, or choose another base"
         ) from error
-    return dict(_wheel(package, source, requirements) for package, source in found)
+    # Projects of this machine are found, and read, by themselves.
+    return dict(
+        _wheel(package, source, requirements) for package, source in found if package.directory is None
+    )
 
 
 def resolved_wheels(pylock: Path) -> dict[Wheel, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.atomic_files import temporary_folder
+from gpuyard.building.project.requested import Requested
 from gpuyard.building.python.platform_tags import LIKELY_GLIBC, machine
 from gpuyard.building.python.pylock import is_lock, lock_files, locked_wheels, resolved_wheels
 from gpuyard.building.python.uv_process import run_uv
@@ -45,12 +46,14 @@ class Resolver:
         platform: of the image.
         contents: what the base holds; it must have a Python.
         folder: where uv looks for its configuration, and above it.
+        requested: what the requirements ask for besides wheels.
     """
 
     environ: Mapping[str, str]
     folder: Path
     platform: Platform
     contents: ImageContents
+    requested: Requested | None = None
 
     async def resolve(self, requirements: Path, preferred: Iterable[Wheel] = ()) -> Resolved:
         """Finds wheels for a requirements file; what the base has and the file allows is left out.
@@ -66,6 +69,8 @@ class Resolver:
         if is_lock(requirements):
             return await self._take_lock(requirements)
         asked = direct_requirements(requirements)
+        for name, texts in self.requested.asked.items() if self.requested else ():
+            asked[name] = [*asked.get(name, ()), *texts]
         excluded = {
             name: version
             for name, version in self.contents.packages.items()
@@ -119,10 +124,13 @@ class Resolver:
             if pins := "".join(_preference(wheel) for wheel in preferred):
                 output.write_text(f'lock-version = "1.0"\ncreated-by = "gpuyard"\n{pins}')
             excludes = folder / "excludes.txt"
-            excludes.write_text("".join(f"{name}\n" for name in sorted(excluded)))
+            files, own = [requirements.absolute()], set[str]()
+            if self.requested and self.requested.path == requirements:
+                files, own = self.requested.inputs(folder), set(self.requested.projects)
+            excludes.write_text("".join(f"{name}\n" for name in sorted({*excluded, *own})))
             done = await run_uv(
                 (
-                    "pip", "compile", str(requirements.absolute()),
+                    "pip", "compile", *map(str, files),
                     "--format", "pylock.toml", "--output-file", str(output), "--no-header", "--quiet",
                     "--only-binary", ":all:",
                     "--python-version", self.contents.python.version,
@@ -131,11 +139,12 @@ class Resolver:
                 ),
                 folder=self.folder,
                 environ=self.environ,
+                reads=requirement_files(requirements),
             )  # fmt: skip
             if done.code:
                 raise errors.ResolveError(
                     f"no wheels meet {requirements.name} for Python {self.contents.python.version} on "
-                    f"{self.platform}:\n{done.err}",
+                    f"{self.platform}:\n{done.err.replace(f'{folder}/', '')}",
                     remedy="change the requirements or the base; gpuyard installs wheels only, never sources",
                 )
             return await asyncio.to_thread(resolved_wheels, output)

@@ -15,19 +15,10 @@ from dataclasses import dataclass
 
 from gpuyard import errors
 from gpuyard.building.environment import PREFIX, Environment
+from gpuyard.building.python.entry_points import script_entries
 from gpuyard.building.python.zip_file import ZipFile
 from gpuyard.images.layers import Entry
 
-_SCRIPT = """\
-#!{python}
-import sys
-from {module} import {first}
-if __name__ == "__main__":
-    sys.argv[0] = sys.argv[0].removesuffix(".exe")
-    sys.exit({call}())
-"""
-_ENTRY_POINT = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<call>[\w.]+)\s*(?:\[.*\])?")
-_SCRIPT_NAME = re.compile(r"(?!\.+$)[\w.-]+")
 _DIST_INFO = re.compile(r"[^/]+\.dist-info/WHEEL")
 
 
@@ -140,20 +131,8 @@ class InstalledWheel:
             parser.read_string(self.wheel.read(info).decode("utf-8", "replace"))
         except configparser.Error as error:
             raise errors.BuildError(f"{self.wheel.name}: entry_points.txt can't be read: {error}") from error
-        for section in ("console_scripts", "gui_scripts"):
-            for name, value in parser.items(section) if parser.has_section(section) else ():
-                match = _ENTRY_POINT.fullmatch(value.strip())
-                if not match or not _SCRIPT_NAME.fullmatch(name):
-                    raise errors.BuildError(
-                        f"{self.wheel.name} has an entry point that can't be: {name} = {value}"
-                    )
-                text = _SCRIPT.format(
-                    python=self.environment.interpreter,
-                    module=match["module"],
-                    first=match["call"].partition(".")[0],
-                    call=match["call"],
-                )
-                yield Entry.of_bytes(f"{PREFIX.strip('/')}/bin/{name}", text.encode(), mode=0o755)
+        sections = {name: dict(parser.items(name)) for name in parser.sections()}
+        yield from script_entries(sections, self.environment, self.wheel.name)
 
 
 def _entry(archive: ZipFile, info: zipfile.ZipInfo, path: str, mode: int) -> Entry:

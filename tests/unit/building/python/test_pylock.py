@@ -123,7 +123,6 @@ async def test_a_bound_on_python_is_held_against_the_minor_version(tmp_path: Pat
         (package("a", ("py3-none-any", "")).replace("sha256", "md5"), errors.BuildError, "no sha256"),
         ("[[packages]]\nname = 'a'\nvcs = {type = 'git', url = 'https://x', commit-id = '1'}\n",
          errors.BuildError, "no wheel of a"),
-        ("[[packages]]\nname = 'a'\ndirectory = {path = '.'}\n", errors.BuildError, "no wheel of a"),
         ("[[packages]]\nname = 'a'\nversion = '2'\n[packages.sdist]\nurl = 'https://x/a-2.tar.gz'\n"
          f"hashes = {{sha256 = '{A}'}}\n", errors.BuildError, "no wheel of a 2"),
         (package("a", ("py3-none-any", A)) * 2, errors.ResolveError, "Multiple packages"),

@@ -1,0 +1,215 @@
+"""Reads requirements for the user's own projects and for sources, before uv sees them.
+
+uv would run their builds to learn what they require. It is then given the rest, with the projects' own
+requirements in their place.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gpuyard import errors
+from gpuyard.building.project.backends import poetry
+from gpuyard.building.project.metadata import ProjectMetadata
+from gpuyard.building.project.project import Project, is_package, is_project
+from gpuyard.building.project.pyproject import NAME, Pyproject, Table, read_pyproject
+from gpuyard.building.project.requested import (
+    INCLUDE,
+    LISTS,
+    AskedProject,
+    Needs,
+    Requested,
+    logical_lines,
+    requirement_name,
+)
+from gpuyard.building.project.requirement_lines import Kind, RequirementLine, local_path, parse_line
+from gpuyard.building.project.workspace import sources_of
+from gpuyard.building.python.pylock import UV_LOCK, is_lock
+from gpuyard.images.contents.contents import normalise
+from gpuyard.regular_files import read_regular
+
+_PROJECT_FILES = (NAME, "setup.cfg", "setup.py", UV_LOCK)
+
+#: Reads a project, or builds it where the user wants that.
+ReadProject = Callable[[Path], Awaitable[Project]]
+
+
+class _RequirementsReader:
+    """Goes from requirements to projects and from those to the projects that they require."""
+
+    def __init__(self, path: Path, read: ReadProject, environ: Mapping[str, str]) -> None:
+        self.found = Requested(path)
+        self._read = read
+        self._environ = environ
+        self._seen: set[tuple[Path, tuple[str, ...]]] = set()
+
+    async def file(self, path: Path) -> None:
+        """A requirements file with those that it includes."""
+        path = path.absolute()
+        if path in self.found.lines:
+            return
+        changed = self.found.lines[path] = {}
+        for number, text in logical_lines(path):
+            line = parse_line(text, path.parent, self._environ)
+            match = INCLUDE.match(text)
+            if match and match["option"] in LISTS and "://" not in match["path"]:
+                await self.file(path.parent / match["path"])
+            elif line.kind is Kind.FOLDER:
+                folder = local_path(line.where, path.parent)
+                assert folder is not None
+                await self.project(folder, line.extras, line.marker, asked_by=f"{path.name}: {line.text}")
+                changed[number] = ""
+            elif line.kind is not Kind.OTHER:
+                raise _refused(path, line)
+
+    async def project(
+        self, folder: Path, extras: tuple[str, ...], marker: str, *, asked_by: str, whole: bool = True
+    ) -> None:
+        """A project with what it requires; whole where it is to be installed, too."""
+        folder = Path(folder.resolve())
+        if (folder, extras) in self._seen:
+            return
+        self._seen.add((folder, extras))
+        if not is_project(folder):
+            raise errors.UsageError(
+                f"{asked_by}: {folder} has no pyproject.toml, setup.cfg or setup.py",
+                remedy="name a project's folder, or a file that ends in .whl",
+            )
+        pyproject = read_pyproject(folder)
+        sources = sources_of(pyproject)
+        if whole:
+            project = await self._read(folder)
+            metadata = project.metadata
+            self.found.projects.setdefault(metadata.key, AskedProject(project, marker))
+        else:
+            metadata = _declared_only(pyproject)
+        self._refuse_sources(folder, metadata.required(extras), sources.others)
+        requires = [
+            _under(text, marker)
+            for text in metadata.required(extras)
+            if not await self._local(text, folder, sources.folders, marker)
+        ]
+        before = self.found.needs.get(folder)
+        kept = dict.fromkeys((*(before.requires if before else ()), *requires))
+        self.found.needs[folder] = Needs(metadata.key, tuple(kept), sources.others, sources.indexes)
+
+    async def _local(self, text: str, folder: Path, folders: Mapping[str, Path], marker: str) -> bool:
+        """Follows a requirement that is a project of this machine; False of others."""
+        from packaging.requirements import Requirement
+
+        requirement = Requirement(text)
+        place = folders.get(normalise(requirement.name))
+        if requirement.url is not None:
+            line = parse_line(f"{requirement.name} @ {requirement.url}", folder, self._environ)
+            if line.kind is Kind.SOURCES:
+                raise _refused(folder / NAME, line)
+            place = local_path(line.where, folder) if line.kind is Kind.FOLDER else None
+        if place is None:
+            return False
+        both = _both(marker, str(requirement.marker or ""))
+        inner = read_pyproject(place)
+        await self.project(
+            place, tuple(sorted(requirement.extras)), both, asked_by=str(folder), whole=_is_wanted(inner)
+        )
+        return True
+
+    def _refuse_sources(self, folder: Path, requires: list[str], others: Mapping[str, Any]) -> None:
+        """[tool.uv.sources] may lead to repositories and archives of sources, too."""
+        wanted = {normalise(requirement_name(text)) for text in requires}
+        for name, raw in others.items():
+            for one in raw if isinstance(raw, list) else [raw]:
+                where = str(one.get("git") or one.get("url") or one.get("path") or "")
+                if normalise(name) in wanted and where and ("git" in one or not where.endswith(".whl")):
+                    line = RequirementLine(Kind.SOURCES, f"{name} from {where}", where, name)
+                    raise _refused(folder / NAME, line)
+
+
+async def read_requested(path: Path, read: ReadProject, environ: Mapping[str, str]) -> Requested:
+    """Reads a requirements file for the projects and the sources that it asks for; nothing is run.
+
+    Args:
+        path: a requirements file, a project's pyproject.toml, setup.cfg or setup.py, or a lock.
+        read: reads a project.
+        environ: for variables in requirements.
+
+    Raises:
+        UsageError: a file can't be read or says nonsense.
+        BuildError: it asks for sources, which only a build makes into something to install.
+    """
+    reader = _RequirementsReader(path, read, environ)
+    if path.name in _PROJECT_FILES:
+        folder = path.absolute().parent
+        whole = path.name not in (NAME, UV_LOCK) or is_package(read_pyproject(folder))
+        reader.found.instead = True
+        if (folder / NAME).is_file() or path.name != UV_LOCK:
+            await reader.project(folder, (), "", asked_by=str(path), whole=whole)
+    elif is_lock(path):
+        for place, marker in _locked_folders(path):
+            await reader.project(place, (), marker, asked_by=str(path))
+    else:
+        await reader.file(path)
+    return reader.found
+
+
+def _locked_folders(path: Path) -> Iterator[tuple[Path, str]]:
+    """Projects of this machine that a pylock.toml names."""
+    for package in Table(_toml(path), str(path)).raw.get("packages", ()):
+        directory = package.get("directory") if isinstance(package, dict) else None
+        if isinstance(directory, dict) and isinstance(directory.get("path"), str):
+            yield path.absolute().parent / directory["path"], str(package.get("marker", ""))
+
+
+def _toml(path: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(read_regular(path).decode("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return {}  # The lock's own reader says it better.
+
+
+def _declared_only(pyproject: Pyproject) -> ProjectMetadata:
+    """The requirements of a project that isn't to be installed."""
+    if "project" not in pyproject.table:
+        return ProjectMetadata.of_project(
+            Table({"version": "0", **poetry.declared(pyproject, {}).raw}, str(pyproject.path))
+        )
+    project = pyproject.project
+    if dynamic := {"dependencies", "optional-dependencies"}.intersection(project.texts("dynamic")):
+        raise pyproject.not_static(f"{' and '.join(sorted(dynamic))} are dynamic")
+    return ProjectMetadata.of_project(Table({**project.raw, "version": "0"}, project.place))
+
+
+def _is_wanted(pyproject: Pyproject) -> bool:
+    """Whether a project that another requires is to be installed: by the rule of uv."""
+    return not pyproject.table.raw or is_package(pyproject)
+
+
+def _both(one: str, other: str) -> str:
+    return f"({one}) and ({other})" if one and other else one or other
+
+
+def _under(text: str, marker: str) -> str:
+    """A requirement that holds only where a marker does."""
+    from packaging.requirements import Requirement
+
+    requirement = Requirement(text)
+    own = str(requirement.marker or "")
+    requirement.marker = None
+    both = _both(own, marker)
+    return f"{requirement} ; {both}" if both else str(requirement)
+
+
+def _refused(path: Path, line: RequirementLine) -> errors.BuildError:
+    what = {
+        Kind.SOURCES: f"asks for sources: {line.text}",
+        Kind.NO_BINARY: f"asks for a build of {line.where}: {line.text}",
+        Kind.REMOTE: f"includes {line.where}, which may ask for builds",
+    }[line.kind]
+    remedy = {
+        Kind.SOURCES: "require a wheel of it",
+        Kind.NO_BINARY: "take the line out: wheels are taken where there are some",
+        Kind.REMOTE: "fetch it and include the file",
+    }[line.kind]
+    return errors.BuildError(f"{path.name} {what}; gpuyard runs no build of it", remedy=remedy)

@@ -1,0 +1,190 @@
+"""What requirements ask for besides wheels: the user's own projects, and the rest, without them, for uv."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gpuyard import errors
+from gpuyard.building.project.project import Project
+from gpuyard.building.project.pyproject import NAME
+from gpuyard.building.project.toml import to_toml
+from gpuyard.images.contents.contents import normalise
+from gpuyard.regular_files import read_regular
+
+INCLUDE = re.compile(r"(?P<option>-r|-c|-f|--requirement|--constraint|--find-links)[\s=]*(?P<path>\S+)")
+LISTS = ("-r", "--requirement")
+
+
+@dataclass(frozen=True)
+class AskedProject:
+    """A project that is to be in the image.
+
+    Attributes:
+        marker: of the environments in which it is; empty for all.
+    """
+
+    project: Project
+    marker: str = ""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one asked project requires of others.
+
+    Attributes:
+        requires: requirements (PEP 508).
+        sources, indexes: [tool.uv.sources] and [[tool.uv.index]] for them.
+    """
+
+    name: str
+    requires: tuple[str, ...]
+    sources: Mapping[str, Any]
+    indexes: tuple[Mapping[str, Any], ...]
+
+    def to_text(self) -> str:
+        """A pyproject.toml that requires the same."""
+        names = {normalise(name) for text in self.requires if (name := requirement_name(text))}
+        uv = {
+            "sources": {name: raw for name, raw in self.sources.items() if normalise(name) in names},
+            "index": list(self.indexes),
+        }
+        project = {"name": self.name, "version": "0", "dependencies": list(self.requires)}
+        return to_toml(
+            {"project": project, "tool": {"uv": {key: value for key, value in uv.items() if value}}}
+        )
+
+
+@dataclass
+class Requested:
+    """What a requirements file asks for besides wheels; `read_requested` makes it.
+
+    Attributes:
+        path: of the file.
+        projects: by normalised name.
+    """
+
+    path: Path
+    projects: dict[str, AskedProject] = field(default_factory=dict)
+    needs: dict[Path, Needs] = field(default_factory=dict)
+    lines: dict[Path, dict[int, str]] = field(default_factory=dict)
+    instead: bool = False
+
+    @property
+    def asked(self) -> dict[str, list[str]]:
+        """What the projects require of others: normalised name → requirements."""
+        found: dict[str, list[str]] = {}
+        for text in self._required():
+            found.setdefault(normalise(requirement_name(text)), []).append(text)
+        return found
+
+    def _required(self) -> Iterator[str]:
+        for needs in self.needs.values():
+            yield from (
+                text for text in needs.requires if normalise(requirement_name(text)) not in self.projects
+            )
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What of the projects decides which wheels there are: changes with it, not with their code."""
+        needs = [(n.name, n.requires, n.sources, n.indexes) for n in self.needs.values()]
+        text = json.dumps(needs, sort_keys=True, default=str) if needs else ""
+        return text.replace(str(self.path.absolute().parent), ".").encode()
+
+    def inputs(self, folder: Path) -> list[Path]:
+        """The files that uv is to read; those that aren't the user's own are written into `folder`."""
+        folder = folder / "requested"
+        folder.mkdir()
+        found = [] if self.instead else [self._written(folder, self.path.absolute())]
+        for index, needs in enumerate(self.needs.values()):
+            place = folder / str(index)
+            place.mkdir()
+            left = tuple(
+                text for text in needs.requires if normalise(requirement_name(text)) not in self.projects
+            )
+            text = Needs(needs.name, left, needs.sources, needs.indexes).to_text()
+            (place / NAME).write_text(text, "utf-8")
+            found.append(place / NAME)
+        return found
+
+    def _written(self, folder: Path, path: Path) -> Path:
+        """A requirements file without its projects; itself where no file of those it includes has any."""
+        if not any(self.lines.values()):
+            return path
+        place = folder / f"{len(list(folder.iterdir()))}-{path.name}"
+        place.touch()
+        changed = self.lines.get(path.absolute(), {})
+        lines = logical_lines(path)
+        text = "\n".join(changed.get(number, self._moved(line, path, folder)) for number, line in lines)
+        place.write_text(text + "\n", "utf-8")
+        return place
+
+    def _moved(self, line: str, path: Path, folder: Path) -> str:
+        """A line whose paths hold from another folder, too."""
+        match = INCLUDE.match(line)
+        if match and "://" not in match["path"]:
+            target = (path.parent / match["path"]).absolute()
+            if match["option"] in LISTS and target in self.lines:
+                target = self._written(folder, target)
+            return f"{match['option']} {target}"
+        return line
+
+
+def logical_lines(path: Path) -> list[tuple[int, str]]:
+    """Lines with those joined that go on, numbered; comments are empty lines."""
+    try:
+        text = read_regular(path).decode("utf-8")
+    except OSError as error:
+        raise errors.UsageError(
+            f"can't read the requirements {path}: {error.strerror}",
+            remedy="name a requirements file that is there",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise errors.UsageError(
+            f"can't read the requirements {path}: it isn't text in UTF-8", remedy="save it as UTF-8"
+        ) from error
+    joined = text.replace("\\\n", " ").splitlines()
+    return [(number, re.sub(r"(?:^|\s+)#.*", "", line).strip()) for number, line in enumerate(joined)]
+
+
+def requirement_name(text: str) -> str:
+    """The name that a requirement begins with, as it is written."""
+    match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)
+    return match[0] if match else ""
+
+
+def projects_for(
+    requested: Requested, python: str, environment: Mapping[str, str], place: str
+) -> tuple[Project, ...]:
+    """The projects that are to be in one image.
+
+    Args:
+        requested: by its requirements.
+        python: of the base, such as 3.11.
+        environment: its marker variables.
+        place: what messages call it.
+
+    Raises:
+        ResolveError: one doesn't run on the base's Python.
+    """
+    from packaging.markers import Marker
+    from packaging.specifiers import SpecifierSet
+
+    found = []
+    for asked in requested.projects.values():
+        if asked.marker and not Marker(asked.marker).evaluate({**environment, "extra": ""}):
+            continue
+        metadata = asked.project.metadata
+        bound = SpecifierSet(metadata.requires_python)
+        # The base's Python is known by its minor version: any release of it may do.
+        if not any(bound.contains(f"{python}.{patch}") for patch in (0, 99)):
+            raise errors.ResolveError(
+                f"{metadata.name} requires Python {metadata.requires_python}, and {place} has {python}",
+                remedy="choose another base, or change requires-python",
+            )
+        found.append(asked.project)
+    return tuple(found)

@@ -1,0 +1,113 @@
+"""Where a project's requirements come from when not from an index: [tool.uv.sources] and workspaces.
+
+Source: uv 0.9, docs "Managing dependencies", "Dependency sources" and "Using workspaces".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpuyard import errors
+from gpuyard.building.project.pyproject import NAME, Pyproject, Table, read_pyproject
+from gpuyard.images.contents.contents import normalise
+
+
+@dataclass(frozen=True)
+class ProjectSources:
+    """What holds for one project, its workspace's included.
+
+    Attributes:
+        folders: projects of this machine, by normalised name.
+        others: what uv is to be told, by name as written; paths in it are absolute.
+        indexes: [[tool.uv.index]], paths in them absolute.
+    """
+
+    folders: Mapping[str, Path]
+    others: Mapping[str, Any]
+    indexes: tuple[Mapping[str, Any], ...]
+
+
+def sources_of(pyproject: Pyproject) -> ProjectSources:
+    """The sources of a project.
+
+    Raises:
+        UsageError: one names a member that the workspace hasn't.
+        BuildError: one leads to this machine under a condition.
+    """
+    root = _workspace(pyproject)
+    folders: dict[str, Path] = {}
+    others: dict[str, Any] = {}
+    indexes: list[Mapping[str, Any]] = []
+    for owner in dict.fromkeys((root, pyproject) if root else (pyproject,)):
+        for name, raw in owner.tool("uv", "sources").raw.items():
+            folders.pop(normalise(name), None)
+            others.pop(name, None)
+            if (folder := _folder(owner, root, name, raw)) is not None:
+                folders[normalise(name)] = folder
+            else:
+                others[name] = _absolute(owner, raw)
+        found = owner.tool("uv").raw.get("index", [])
+        indexes += [_absolute(owner, index) for index in found if isinstance(index, dict)]
+    return ProjectSources(folders, others, tuple(indexes))
+
+
+def _workspace(pyproject: Pyproject) -> Pyproject | None:
+    """The root of the workspace that a project is a member of, or is itself."""
+    for folder in (pyproject.folder, *pyproject.folder.parents):
+        if not (folder / NAME).is_file():
+            continue
+        found = read_pyproject(folder)
+        if "workspace" in found.tool("uv"):
+            return found if folder == pyproject.folder or pyproject.folder in _members(found) else None
+    return None
+
+
+def _members(root: Pyproject) -> Iterator[Path]:
+    workspace = root.tool("uv", "workspace")
+    excluded = {path for pattern in workspace.texts("exclude") for path in root.folder.glob(pattern)}
+    for pattern in workspace.texts("members"):
+        for path in sorted(root.folder.glob(pattern)):
+            if path not in excluded and (path / NAME).is_file():
+                yield Path(path.resolve()) if ".." in path.parts else path
+
+
+def _folder(owner: Pyproject, root: Pyproject | None, name: str, raw: Any) -> Path | None:
+    """The folder of a source that is a project of this machine."""
+    if isinstance(raw, list):
+        if any(isinstance(one, dict) and ("workspace" in one or _path(owner, one)) for one in raw):
+            raise owner.not_static(f"the source of {name} is a folder under a condition")
+        return None
+    if not isinstance(raw, dict):
+        raise errors.UsageError(f"{owner.path}: tool.uv.sources.{name} must be a table")
+    if raw.get("workspace"):
+        for member in (root.folder, *_members(root)) if root else ():
+            if normalise(read_pyproject(member).project.text("name")) == normalise(name):
+                return member
+        raise errors.UsageError(
+            f"{owner.path}: tool.uv.sources.{name} is a member of the workspace, which has none of that name",
+            remedy="add it to tool.uv.workspace.members",
+        )
+    return _path(owner, raw)
+
+
+def _path(owner: Pyproject, raw: Mapping[str, Any]) -> Path | None:
+    path = Table(raw, str(owner.path)).text("path")
+    folder = owner.folder / path
+    return folder if path and folder.is_dir() else None
+
+
+def _absolute(owner: Pyproject, raw: Any) -> Any:
+    """A source or an index with paths that hold from elsewhere, too."""
+    if isinstance(raw, list):
+        return [_absolute(owner, one) for one in raw]
+    if not isinstance(raw, dict):
+        return raw
+    found = dict(raw)
+    for key in ("path", "url"):
+        text = found.get(key)
+        if isinstance(text, str) and "://" not in text and not text.startswith("file:"):
+            found[key] = str((owner.folder / text).absolute())
+    return found
