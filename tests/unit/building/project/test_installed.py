@@ -16,7 +16,7 @@ from gpuyard.images.contents.contents import Interpreter
 from gpuyard.images.layers import Entry, with_parents
 from tests.unit.building.project.conftest import WriteFiles
 
-ENVIRONMENT = Environment(Interpreter(f"/usr/bin/python3.{sys.version_info[1]}", 3, sys.version_info[1]))
+ENVIRONMENT = Environment(Interpreter(f"/usr/bin/python3.{sys.version_info[1]}", sys.version_info[1]))
 SITE = ENVIRONMENT.site_packages.strip("/")
 PYPROJECT = """\
 [build-system]
