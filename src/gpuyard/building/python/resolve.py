@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from gpuyard import errors
 from gpuyard.atomic_files import temporary_folder
-from gpuyard.building.project.requested import Requested
 from gpuyard.building.python.platform_tags import LIKELY_GLIBC, machine
 from gpuyard.building.python.pylock import is_lock, lock_files, locked_wheels, resolved_wheels
 from gpuyard.building.python.uv_process import run_uv
@@ -37,6 +37,23 @@ class Resolved:
     base_packages: Mapping[str, str]
 
 
+class OwnProjects(Protocol):
+    """Projects of the user's own, which are installed otherwise: `project.requested` has them."""
+
+    path: Path
+
+    @property
+    def projects(self) -> Mapping[str, object]:
+        """Them by normalised name; no index is to be asked for these."""
+
+    @property
+    def asked(self) -> Mapping[str, Sequence[str]]:
+        """What they require of others: normalised name → requirements."""
+
+    def inputs(self, folder: Path) -> list[Path]:
+        """The requirements without them, and their own ones; what has to be written goes into `folder`."""
+
+
 @dataclass(frozen=True)
 class Resolver:
     """Runs `uv pip compile` for one base and platform, with uv's own configuration of indexes.
@@ -46,14 +63,14 @@ class Resolver:
         platform: of the image.
         contents: what the base holds; it must have a Python.
         folder: where uv looks for its configuration, and above it.
-        requested: what the requirements ask for besides wheels.
+        own: the user's own projects that the requirements ask for.
     """
 
     environ: Mapping[str, str]
     folder: Path
     platform: Platform
     contents: ImageContents
-    requested: Requested | None = None
+    own: OwnProjects | None = None
 
     async def resolve(self, requirements: Path, preferred: Iterable[Wheel] = ()) -> Resolved:
         """Finds wheels for a requirements file; what the base has and the file allows is left out.
@@ -69,7 +86,7 @@ class Resolver:
         if is_lock(requirements):
             return await self._take_lock(requirements)
         asked = direct_requirements(requirements)
-        for name, texts in self.requested.asked.items() if self.requested else ():
+        for name, texts in self.own.asked.items() if self.own else ():
             asked[name] = [*asked.get(name, ()), *texts]
         excluded = {
             name: version
@@ -125,8 +142,8 @@ class Resolver:
                 output.write_text(f'lock-version = "1.0"\ncreated-by = "gpuyard"\n{pins}')
             excludes = folder / "excludes.txt"
             files, own = [requirements.absolute()], set[str]()
-            if self.requested and self.requested.path == requirements:
-                files, own = self.requested.inputs(folder), set(self.requested.projects)
+            if self.own and self.own.path == requirements:
+                files, own = self.own.inputs(folder), set(self.own.projects)
             excludes.write_text("".join(f"{name}\n" for name in sorted({*excluded, *own})))
             done = await run_uv(
                 (
