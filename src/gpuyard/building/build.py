@@ -180,6 +180,7 @@ async def _build(
         reporter,
         tells_lock=request.lock_stays,
         copies=copies,
+        workdir=request.workdir,
     )
     plans, lock, is_new = await planner.plan(request.platforms)
     if is_new:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gpuyard.images.contents.contents import Interpreter
+from gpuyard.images.contents.contents import ImageContents, Interpreter
 from gpuyard.images.layers import Entry
 
 PREFIX = "/opt/gpuyard/venv"
@@ -58,16 +58,16 @@ class Environment:
             yield Entry.of_bytes(f"{site}/_base.pth", inner.encode())
 
 
-def home_entries(passwd: str) -> Iterator[Entry]:
+def home_entries(base: ImageContents) -> Iterator[Entry]:
     """What an unprivileged user needs: a home, /tmp, and a name for its number where none has it.
 
     Args:
-        passwd: the base's /etc/passwd.
+        base: what is in the base.
     """
     yield Entry.folder(HOME.strip("/"), owner=UID)
     yield Entry.folder("tmp", mode=0o1777)
-    lines = passwd.splitlines()
+    lines = base.passwd.splitlines()
     taken = any(line.split(":")[:1] == [USER] or line.split(":")[2:3] == [str(UID)] for line in lines)
     if lines and not taken:
         added = f"{USER}:x:{UID}:{UID}::{HOME}:/bin/sh"
-        yield Entry.of_bytes("etc/passwd", "\n".join([*lines, added, ""]).encode())
+        yield Entry.of_bytes(base.passwd_path, "\n".join([*lines, added, ""]).encode())

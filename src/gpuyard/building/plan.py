@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from gpuyard import errors
 from gpuyard.building.copied_images import CopiedPath, open_copied
-from gpuyard.building.environment import Environment
+from gpuyard.building.environment import WORKDIR, Environment
 from gpuyard.building.lock import Lock, PlatformLock, changes, read_lock, requirements_digest
 from gpuyard.building.python.byte_code import find_compiler
 from gpuyard.building.python.wheels import Wheel, WheelFetcher
+from gpuyard.building.workdir.base_folders import check_folders
 from gpuyard.images.cache import Cache
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.contents.kept import read_contents
@@ -78,6 +79,7 @@ class Planner:
         upgrade: lock anew although nothing changed.
         tells_lock: whether the reporter hears that the lock is new, and what changed in it.
         copies: what comes from other images, and where these are.
+        workdir: absolute path in the image; the base must have room for it.
     """
 
     base: Place
@@ -89,6 +91,7 @@ class Planner:
     reporter: Reporter
     tells_lock: bool = True
     copies: Sequence[tuple[CopiedPath, Place]] = ()
+    workdir: str = WORKDIR
 
     async def plan(self, platforms: Sequence[Platform]) -> tuple[list[PlatformPlan], Lock, bool]:
         """The plans, the lock, and whether the lock is new.
@@ -242,6 +245,7 @@ class Planner:
                 f"the base {self.base.text} has no Python 3 on its PATH",
                 remedy="choose a base with Python: python:3.11-slim, pytorch/pytorch, or Debian with python3",
             )
+        check_folders(contents, self.workdir, self._called)
         environment = Environment(contents.python)
         if was and not fresh and same_base:
             return PlatformPlan(platform, base, contents, environment, was, self.requirements, {})

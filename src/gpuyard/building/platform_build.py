@@ -160,6 +160,7 @@ class PlatformBuild:
             LargeFileLayer(
                 recipe.application.only(paths),
                 recipe.file_digests,
+                plan.contents.folders,
                 recipe.workdir,
                 recipe.created,
                 recipe.compression,
@@ -175,7 +176,7 @@ class PlatformBuild:
         application = ApplicationLayer(
             recipe.application.without(path for layer in files for path, _ in layer.application.files),
             plan.environment,
-            plan.contents.passwd,
+            plan.contents,
             recipe.workdir,
             recipe.created,
             recipe.compression,
@@ -188,9 +189,15 @@ class PlatformBuild:
             from gpuyard.building.layers.copied_layer import CopiedLayer  # Few builds need it.
 
             recipe = self.recipe
-            image = self.plan.copied[each.image]
             yield CopiedLayer(
-                each, image, recipe.workdir, recipe.created, recipe.compression, self.cache, self.reporter
+                each,
+                self.plan.copied[each.image],
+                self.plan.contents.folders,
+                recipe.workdir,
+                recipe.created,
+                recipe.compression,
+                self.cache,
+                self.reporter,
             )
 
     def _project_entries(self) -> Sequence[Entry]:

@@ -12,6 +12,7 @@ from gpuyard.building.build import BuildRequest
 from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.environment import WORKDIR
 from gpuyard.building.lock import NAME as LOCK_NAME
+from gpuyard.building.workdir.base_folders import refuse_system_folder
 from gpuyard.images.layers import EPOCH
 from gpuyard.images.layout.reference import LayoutReference
 from gpuyard.images.oci import Platform
@@ -182,12 +183,13 @@ def _pairs(flag: str, texts: Iterable[str], check: Callable[[str, str], None]) -
 
 
 def _workdir(text: str) -> str:
-    path = os.path.normpath(text)
-    if not path.startswith("/") or path == "/":
+    path = "/" + os.path.normpath(text).strip("/")
+    if not text.startswith("/"):
         raise errors.UsageError(
             f"the workdir {text!r} must be an absolute path in the image",
             remedy="write for example /workspace",
         )
+    refuse_system_folder(path.strip("/"), f"the workdir {path}")
     return path
 
 

@@ -43,7 +43,8 @@ class Entry:
         mode: permission bits.
         kind: FILE, LINK or FOLDER.
         target: where a link points.
-        owner: uid and gid alike.
+        owner: uid, and gid where there is no `group`.
+        group: gid.
     """
 
     path: str
@@ -53,11 +54,17 @@ class Entry:
     kind: bytes = FILE
     target: str = ""
     owner: int = 0
+    group: int | None = None
+
+    @property
+    def gid(self) -> int:
+        """The group's number."""
+        return self.owner if self.group is None else self.group
 
     @classmethod
-    def folder(cls, path: str, *, mode: int = 0o755, owner: int = 0) -> Entry:
+    def folder(cls, path: str, *, mode: int = 0o755, owner: int = 0, group: int | None = None) -> Entry:
         """A folder."""
-        return cls(path, mode=mode, kind=FOLDER, owner=owner)
+        return cls(path, mode=mode, kind=FOLDER, owner=owner, group=group)
 
     @classmethod
     def link(cls, path: str, target: str) -> Entry:
@@ -114,13 +121,14 @@ def _header(entry: Entry, mtime: int) -> bytes:
     name = entry.path + ("/" if entry.kind == FOLDER else "")
     raw = name.encode("utf-8", "surrogateescape")
     target = entry.target.encode("utf-8", "surrogateescape")
-    if len(raw) > 100 or len(target) > 100 or entry.size >= 8**11 or not (raw.isascii() and target.isascii()):
+    plain = raw.isascii() and target.isascii() and entry.owner < 8**7 and entry.gid < 8**7
+    if len(raw) > 100 or len(target) > 100 or entry.size >= 8**11 or not plain:
         return _pax_header(entry, name, mtime)
     fields = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0        %s%sustar\00000" % (
         raw.ljust(100, b"\0"),
         entry.mode,
         entry.owner,
-        entry.owner,
+        entry.gid,
         entry.size,
         mtime,
         entry.kind,
@@ -135,7 +143,7 @@ def _pax_header(entry: Entry, name: str, mtime: int) -> bytes:
 
     info = tarfile.TarInfo(name)
     info.mode, info.size, info.mtime, info.type = entry.mode, entry.size, mtime, entry.kind
-    info.uid = info.gid = entry.owner
+    info.uid, info.gid = entry.owner, entry.gid
     info.linkname = entry.target
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 

@@ -23,7 +23,7 @@ from gpuyard.images.layers import compression
 from gpuyard.images.places import Places
 from gpuyard.images.store import read_blob
 from tests.unit.building.test_revision import git_commit
-from tests.unit.images.conftest import MakeWheel, Workshop, debian_files
+from tests.unit.images.conftest import Files, MakeWheel, Workshop, debian_files
 
 SITE = f"{PREFIX.strip('/')}/lib/python3.11/site-packages"
 
@@ -149,6 +149,63 @@ async def test_annotations_name_base_and_compressor(workshop: Workshop) -> None:
     assert found["org.opencontainers.image.base.name"] == workshop.base
     assert found["org.opencontainers.image.base.digest"] == base.digest
     assert found["io.gpuyard.compression"] == compression().name
+
+
+async def test_files_go_where_the_bases_links_lead(workshop: Workshop) -> None:
+    files = debian_files() | {
+        "workspace": "-> /data/ws",
+        "data/ws/old.txt": "",
+        "home": "-> var/home",
+        "opt": "-> o",
+    }
+    await workshop.make_base(
+        files | {"etc/passwd": "-> static/passwd", "etc/static/passwd": "root:x:0:0::/:/bin/sh"}
+    )
+    await workshop.build()
+    _, config = await workshop.read()
+    assert config.container.working_dir == "/workspace"
+    members = await workshop.layer(-1)
+    assert members["data/ws/train.py"][1] == b"print('hello')\n"
+    assert members["data/ws"][0].uid == members["var/home/gpuyard"][0].uid == 1000
+    assert b"gpuyard:x:1000" in members["etc/static/passwd"][1]
+    assert "o/gpuyard/launcher.py" in members
+    assert not {"workspace", "home", "opt", "bin", "etc/passwd"} & members.keys()
+
+
+async def test_wheels_follow_the_bases_links_too(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    make_wheel("demo")
+    requirements = workshop.require("demo")
+    plain = await workshop.build(requirements=requirements)
+    await workshop.make_base(debian_files() | {"opt": "-> var/opt"}, name="13")
+    base = workshop.base.removesuffix(":12") + ":13"
+    linked = await workshop.build(requirements=requirements, base=base)
+    wheels, again = (result.platforms["linux/amd64"].layers[0] for result in (plain, linked))
+    assert wheels[1] != again[1]
+    members = await workshop.layer(-2)
+    assert f"var/{SITE}/demo/__init__.py" in members
+    assert "opt" not in members
+
+
+@pytest.mark.parametrize(
+    ("files", "workdir", "words"),
+    [
+        ({"workspace": "-> etc", "etc/x": ""}, "/workspace", "workdir /workspace is /etc in the base"),
+        ({}, "/bin", "the workdir /bin is /usr/bin in the base, which belongs to the system"),
+        ({"w": "-> v", "v": "-> w"}, "/w", "/w is a link that leads in a circle in the base oci:"),
+        (
+            {"w": "-> srv/model.bin", "srv/model.bin": "x"},
+            "/w",
+            "/w is a file, or a link to one in the base oci:",
+        ),
+    ],
+)
+async def test_a_base_without_room_for_the_workdir_is_refused_before_anything_is_resolved(
+    workshop: Workshop, files: Files, workdir: str, words: str
+) -> None:
+    await workshop.make_base({**debian_files(), **files})
+    with pytest.raises(errors.UsageError, match=words):
+        await workshop.build(workdir=workdir, requirements=workshop.require("not-there"))
+    assert not (workshop.app / "gpuyard.lock").exists()
 
 
 async def test_a_second_build_sends_nothing(workshop: Workshop) -> None:

@@ -85,3 +85,20 @@ def test_variables_and_labels_of_flags_win_over_the_specs(tmp_path: Path) -> Non
 def test_what_cannot_be_written_into_an_image(options: BuildOptions, why: str) -> None:
     with pytest.raises(errors.UsageError, match=why):
         request_without_spec(replace(options, base="b", tags=("r:1",)), {})
+
+
+def workdir(text: str) -> str:
+    return request_without_spec(BuildOptions(base="b:1", tags=("t:1",), workdir=text), {}).workdir
+
+
+@pytest.mark.parametrize("text", ["/etc", "//etc", "/usr/..//etc", "/", "/.", "/opt/../usr/", "/proc/../sys"])
+def test_the_systems_folders_are_refused_before_anything_is_read(text: str) -> None:
+    with pytest.raises(errors.UsageError, match=r"^the workdir /\w* belongs to the system") as caught:
+        workdir(text)
+    assert "/workspace" in (caught.value.remedy or "")
+
+
+def test_a_workdir_is_absolute() -> None:
+    with pytest.raises(errors.UsageError, match="must be an absolute path in the image"):
+        workdir("code")
+    assert workdir("//srv/./code/") == "/srv/code"

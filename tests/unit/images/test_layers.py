@@ -105,3 +105,13 @@ def test_a_path_is_a_file_or_a_folder() -> None:
         with_parents([Entry.link("a", "b"), Entry.of_bytes("a/c", b"")])
     entries = with_parents([Entry.folder("a"), Entry.of_bytes("a/b", b"")])
     assert [entry.path for entry in entries] == ["a", "a/b"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "group"), [(33, 44), (8**7 - 1, 0), (8**7, 5), (4294967294, 4294967294), (1000, None)]
+)
+def test_owner_and_group_of_any_size(owner: int, group: int | None) -> None:
+    tar = b"".join(tar_pieces([Entry.folder("data", mode=0o2770, owner=owner, group=group)], 0))
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        (info,) = archive.getmembers()
+    assert (info.uid, info.gid, info.mode) == (owner, owner if group is None else group, 0o2770)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from gpuyard.building.application import Application
 from gpuyard.building.environment import LAUNCHER, UID, Environment, home_entries
-from gpuyard.images.layers import Compression, Entry, Packer, with_parents
+from gpuyard.building.layers.placement import placed
+from gpuyard.images.contents.contents import ImageContents
+from gpuyard.images.layers import Compression, Entry, Packer
 
 _LAUNCHER_FILE = Path(__file__).parents[2] / "launcher.py"
 
@@ -18,7 +20,7 @@ class ApplicationLayer:
     """A planned layer without a key: to pack its files is what tells whether one of them changed.
 
     Attributes:
-        passwd: the base's /etc/passwd.
+        contents: of the base.
         workdir: absolute path in the image.
         mtime: of everything in it, Unix time in seconds.
         projects: what the user's own projects have beside their code.
@@ -26,7 +28,7 @@ class ApplicationLayer:
 
     application: Application
     environment: Environment
-    passwd: str
+    contents: ImageContents
     workdir: str
     mtime: int
     compression: Compression
@@ -46,10 +48,10 @@ class ApplicationLayer:
     def pack(self) -> Packer:
         """See `PlannedLayer`."""
         entries = [
-            *home_entries(self.passwd),
+            *home_entries(self.contents),
             *self.environment.entries(),
             Entry.of_bytes(LAUNCHER.strip("/"), _LAUNCHER_FILE.read_bytes()),
             *self.projects,
             *self.application.entries(self.workdir, UID),
         ]
-        return Packer.of_entries(with_parents(entries), self.mtime, self.compression)
+        return Packer.of_entries(placed(entries, self.contents.folders), self.mtime, self.compression)

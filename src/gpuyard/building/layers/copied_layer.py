@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from gpuyard import errors
 from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.environment import UID
+from gpuyard.building.layers.placement import ground, placed
 from gpuyard.building.layers.planned_layer import layer_key
 from gpuyard.building.plan import Reporter
 from gpuyard.images.cache import Cache
+from gpuyard.images.contents.folders import Folders
 from gpuyard.images.contents.subtree import Subtree, read_subtree
 from gpuyard.images.image import Image
-from gpuyard.images.layers import Compression, Packer, with_parents
+from gpuyard.images.layers import Compression, Packer
 
 #: Raised whenever this code makes another layer of the same image.
 _FORMAT = "copied 1"
@@ -27,12 +29,14 @@ class CopiedLayer:
 
     Attributes:
         image: for the platform that the layer is for.
+        folders: of the base.
         workdir: of the new image; what goes there belongs to its user, the rest to root.
         mtime: of everything in it, Unix time in seconds.
     """
 
     copied: CopiedPath
     image: Image
+    folders: Folders
     workdir: str
     mtime: int
     compression: Compression
@@ -56,7 +60,9 @@ class CopiedLayer:
         """See `PlannedLayer`."""
         copied = self.copied
         parts = (copied.path, copied.destination, str(self._owner), str(self.mtime), self.compression.name)
-        return layer_key(_FORMAT, self.image.digest, *map(repr, parts))
+        return layer_key(
+            _FORMAT, self.image.digest, *map(repr, parts), ground(copied.destination, self.folders)
+        )
 
     @property
     def _owner(self) -> int:
@@ -85,7 +91,7 @@ class CopiedLayer:
         """See `PlannedLayer`."""
         (found,) = self._read
         entries = found.entries(self.copied.place(is_folder=found.is_folder), self._owner)
-        return Packer.of_entries(with_parents(entries), self.mtime, self.compression)
+        return Packer.of_entries(placed(entries, self.folders), self.mtime, self.compression)
 
     def _progress(self, done: int, total: int) -> None:
         self.reporter.bytes(f"reading {self.copied.image}", done, total)

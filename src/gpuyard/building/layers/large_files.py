@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 
 from gpuyard.building.application import Application
 from gpuyard.building.environment import UID
+from gpuyard.building.layers.placement import placed
 from gpuyard.building.layers.planned_layer import layer_key
 from gpuyard.building.workdir.walk import changed
-from gpuyard.images.layers import FILE, Compression, Entry, Packer, with_parents
+from gpuyard.images.contents.folders import Folders
+from gpuyard.images.layers import FILE, Compression, Entry, Packer
 
 #: Bytes above which a file doesn't lie in the application's layer, which is packed on every build.
 SHARED_BYTES = 1_000_000
@@ -36,12 +38,14 @@ class LargeFileLayer:
     Attributes:
         application: with these files only.
         digests: SHA-256 of each, by path.
+        folders: of the base.
         workdir: absolute path in the image.
         mtime: of everything in it, Unix time in seconds.
     """
 
     application: Application
     digests: Mapping[str, str]
+    folders: Folders
     workdir: str
     mtime: int
     compression: Compression
@@ -63,7 +67,7 @@ class LargeFileLayer:
     def key(self) -> str:
         """See `PlannedLayer`."""
         members = (
-            repr((entry.path, entry.kind, entry.mode, entry.owner, self.digests.get(path, "")))
+            repr((entry.path, entry.kind, entry.mode, entry.owner, entry.gid, self.digests.get(path, "")))
             for entry, path in self._members()
         )
         return layer_key(_FORMAT, str(self.mtime), self.compression.name, *members)
@@ -87,9 +91,9 @@ class LargeFileLayer:
     def _members(self) -> Iterator[tuple[Entry, str]]:
         """All members of the layer, each with its path in the workdir where it is a file."""
         entries = list(self.application.entries(self.workdir, UID))
-        places = [entry.path for entry in entries if entry.kind == FILE]
-        paths = dict(zip(places, (path for path, _ in self.application.files), strict=True))
-        return ((entry, paths.get(entry.path, "")) for entry in with_parents(entries))
+        contents = [entry.content for entry in entries if entry.kind == FILE]
+        paths = dict(zip(contents, (path for path, _ in self.application.files), strict=True))
+        return ((entry, paths.get(entry.content, "")) for entry in placed(entries, self.folders))
 
     def _checked(self, entry: Entry, path: str) -> Callable[[], Iterable[bytes]]:
         def read() -> Iterator[bytes]:

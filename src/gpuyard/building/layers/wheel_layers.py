@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpuyard.building.environment import PREFIX
+from gpuyard.building.layers.placement import ground, placed
 from gpuyard.building.layers.planned_layer import layer_key
 from gpuyard.building.plan import PlatformPlan, Reporter
 from gpuyard.building.python.byte_code import Compiler, compile_wheel
 from gpuyard.building.python.wheels import Wheel, WheelFetcher, missing_wheels, wheel_path
 from gpuyard.images.cache import Cache
-from gpuyard.images.layers import Compression, Entry, Packer, with_parents
+from gpuyard.images.layers import Compression, Entry, Packer
 
 #: Raised whenever this code makes another layer of the same wheels.
 _FORMAT = 1
@@ -122,6 +123,7 @@ class WheelLayer:
         compiler = self.stock.compiler
         parts = [str(_FORMAT), PREFIX, self.stock.plan.environment.python.version]
         parts += [compiler.version if compiler else "", str(self.mtime), self.compression.name]
+        parts += filter(None, [ground(PREFIX, self.stock.plan.contents.folders)])
         return layer_key(*parts, *(wheel.sha256 for wheel in self.wheels))
 
     @property
@@ -149,7 +151,7 @@ class WheelLayer:
                 compiled = self._codes.get(wheel)
                 codes = stack.enter_context(ZipFile(compiled)) if compiled else None
                 entries += InstalledWheel(opened, codes, self.stock.plan.environment).entries()
-            yield from with_parents(entries)
+            yield from placed(entries, self.stock.plan.contents.folders)
 
 
 def group_wheels(wheels: Sequence[Wheel], layers_left: int) -> list[tuple[Wheel, ...]]:

@@ -55,6 +55,16 @@ class Folders:
                 found = self.links.get(step, step)
         return found
 
+    def obstacle(self, path: str) -> str | None:
+        """What of a path that is to be a folder can't be one: a file, or a link to one or in a circle."""
+        found = ""
+        for part in path.strip("/").split("/"):
+            step = f"{found}/{part}" if found else part
+            if step in self.obstacles:
+                return step
+            found = self.links.get(step, step)
+        return None
+
     def mode(self, path: str) -> FolderMode:
         """Of a folder; PLAIN for one that isn't there.
 

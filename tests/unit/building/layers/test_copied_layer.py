@@ -107,3 +107,10 @@ async def test_the_same_copy_elsewhere_gives_the_same_image(tools: Tools, tmp_pa
     shutil.rmtree(tools.workshop.folder / "out")
     second = await tools.build("/opt/models", "/uv:/usr/bin/uv")
     assert second.digest == first.digest and not second.unchanged
+
+
+async def test_what_is_copied_goes_where_the_bases_links_lead(tools: Tools) -> None:
+    await tools.build("/uv:/bin/")
+    members = await tools.workshop.layer(-2)
+    assert "usr/bin/uv" in members
+    assert "bin" not in members
