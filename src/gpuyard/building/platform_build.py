@@ -247,7 +247,7 @@ class PlatformBuild:
                 )
                 if image:
                     tasks.create_task(self._send_documents(image), name="config and SBOM")
-                if (mark := self._libraries_mark()) and not self.cache.path(_LIBRARIES, mark).exists():
+                if (mark := self._libraries_mark(pending)) and not self.cache.path(_LIBRARIES, mark).exists():
                     tasks.create_task(self._check_libraries(pending, mark), name="shared libraries")
                 for layer in pending:
                     tasks.create_task(self._send(layer, packing), name=f"layer of {layer.planned.title}")
@@ -266,32 +266,26 @@ class PlatformBuild:
                 layer.known = await self._pack(layer.planned, layer.known)
         layer.ready.set()
 
-    def _libraries_mark(self) -> str:
+    def _libraries_mark(self, pending: Sequence[_Pending]) -> str:
         """Digest of all that decides whether the wheels find their libraries; empty without wheels."""
-        wheels = self.plan.lock.wheels
-        if all(wheel.file.endswith("-any.whl") for wheel in wheels):
+        if all(wheel.file.endswith("-any.whl") for wheel in self.plan.lock.wheels):
             return ""
+        keys = [each.planned.key for each in pending if not isinstance(each.planned, LargeFileLayer)]
         return layer_key(
-            "libraries 1",
-            self.plan.base.digest,
-            *self.recipe.allow_missing_libraries,
-            *(wheel.sha256 for wheel in wheels),
+            "libraries 1", self.plan.base.digest, *self.recipe.allow_missing_libraries, *filter(None, keys)
         )
 
     async def _check_libraries(self, pending: Sequence[_Pending], mark: str) -> None:
-        """Refuses an image whose wheels can't be imported; once for the same base and wheels."""
-        from gpuyard.building.libraries.check import LibraryCheck
-        from gpuyard.images.contents.kept import read_system
+        """Refuses an image whose wheels can't be imported; once for the same base and layers."""
+        from gpuyard.building.libraries.check import check_libraries
 
         for layer in pending:
             await layer.ready.wait()
-        system = await read_system(self.plan.base, self.cache, self._reading)
+        planned = [layer.planned for layer in pending]
+        files = [path for path, _ in self.recipe.application.files]
         allowed = self.recipe.allow_missing_libraries
-        await LibraryCheck(self.plan, system, self.cache, allowed=allowed).run(self.reporter.say)
+        await check_libraries(self.plan, planned, files, allowed, self.cache, self.reporter)
         self.cache.write(_LIBRARIES, mark, {})
-
-    def _reading(self, done: int, total: int) -> None:
-        self.reporter.bytes(f"reading the base {self.plan.base.digest[7:19]}", done, total)
 
     async def _pack(self, planned: PlannedLayer, known: Layer | None) -> Layer:
         sent = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gpuyard import errors
@@ -13,7 +14,9 @@ from gpuyard.building.layers.placement import ground, placed
 from gpuyard.building.layers.planned_layer import layer_key
 from gpuyard.building.plan import Reporter
 from gpuyard.images.cache import Cache
+from gpuyard.images.contents.elf import Elf
 from gpuyard.images.contents.folders import Folders
+from gpuyard.images.contents.kept import read_system
 from gpuyard.images.contents.subtree import Subtree, read_subtree
 from gpuyard.images.image import Image
 from gpuyard.images.layers import Compression, Packer
@@ -92,6 +95,19 @@ class CopiedLayer:
         (found,) = self._read
         entries = found.entries(self.copied.place(is_folder=found.is_folder), self._owner)
         return Packer.of_entries(placed(entries, self.folders), self.mtime, self.compression)
+
+    async def read_libraries(self) -> Mapping[str, Elf]:
+        """See `BringsLibraries`: those below the path, whether or not the loader will look there."""
+        system = await read_system(self.image, self.cache, self._progress)
+        links = {
+            path: system.libraries[to] for path, to in system.library_links.items() if to in system.libraries
+        }
+        inside = self.copied.path.strip("/")
+        return {
+            path: elf
+            for path, elf in {**system.libraries, **links}.items()
+            if not inside or f"{path}/".startswith(f"{inside}/")
+        }
 
     def _progress(self, done: int, total: int) -> None:
         self.reporter.bytes(f"reading {self.copied.image}", done, total)

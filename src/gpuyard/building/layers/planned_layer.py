@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import Layer, Packer
+
+if TYPE_CHECKING:
+    from gpuyard.images.contents.elf import Elf
 
 _KIND = "layers"
 
@@ -38,6 +42,14 @@ class PlannedLayer(Protocol):
 
     def pack(self) -> Packer:
         """Begins the packing, after `prepare`; once more when an upload was lost."""
+
+
+@runtime_checkable
+class BringsLibraries(Protocol):
+    """A planned layer with shared libraries for the system's loader."""
+
+    async def read_libraries(self) -> Mapping[str, Elf]:
+        """What it has, by path; links by their names, too. Called after `prepare`, where that is called."""
 
 
 def layer_key(*parts: str) -> str:

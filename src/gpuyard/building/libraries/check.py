@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpuyard import errors
+from gpuyard.building.layers.planned_layer import BringsLibraries, PlannedLayer
 from gpuyard.building.libraries.debian_packages import is_debian, os_release, packages_of
-from gpuyard.building.libraries.missing import GLIBC, Available, Missing, missing_of, names_of
+from gpuyard.building.libraries.missing import GLIBC, Available, Loader, Missing, missing_of, names_of
 from gpuyard.building.libraries.module_imports import Import
 from gpuyard.building.libraries.wheel_libraries import WheelLibraries, installed_path, read_wheel_libraries
-from gpuyard.building.plan import PlatformPlan
+from gpuyard.building.plan import PlatformPlan, Reporter
 from gpuyard.building.python.wheels import wheel_path
 from gpuyard.building.python.zip_file import ZipFile
 from gpuyard.images.cache import Cache
 from gpuyard.images.contents.contents import ImageContents
-from gpuyard.images.contents.elf import AARCH64, ARM, I386, X86_64
-from gpuyard.images.contents.system import BaseSystem
+from gpuyard.images.contents.elf import AARCH64, ARM, I386, X86_64, Elf
+from gpuyard.images.contents.kept import read_system
+from gpuyard.images.contents.system import is_library
 
 #: `e_machine` and bits of what a platform's Python loads.
 _MACHINES = {"amd64": (X86_64, 64), "arm64": (AARCH64, 64), "386": (I386, 32), "arm": (ARM, 32)}
@@ -34,21 +36,52 @@ _WITHOUT_WINDOWS = {
 _MOST_NAMES = 12
 
 
+async def check_libraries(
+    plan: PlatformPlan,
+    layers: Iterable[PlannedLayer],
+    files: Iterable[str],
+    allowed: Iterable[str],
+    cache: Cache,
+    reporter: Reporter,
+) -> None:
+    """Looks at all wheels of an image; those that aren't on this machine are left out.
+
+    Args:
+        layers: that the build adds.
+        files: of the application: who has a library among them knows how it gets loaded.
+        allowed: names of libraries that are taken as there.
+
+    Raises:
+        BuildError: a package can't be imported.
+    """
+    what = f"reading the base {plan.base.digest[7:19]}"
+    system = await read_system(plan.base, cache, lambda done, total: reporter.bytes(what, done, total))
+    libraries = dict(system.libraries)
+    names = {path.rpartition("/")[2] for path in (*files, *system.library_links) if is_library(f"/{path}")}
+    for layer in layers:
+        if isinstance(layer, BringsLibraries):
+            libraries |= await layer.read_libraries()
+    check = _LibraryCheck(plan, os_release(system.files), libraries, names, frozenset(allowed), cache)
+    await check.run(reporter.say)
+
+
 @dataclass(frozen=True)
-class LibraryCheck:
-    """The check of one platform's wheels; those that aren't on this machine are left out.
+class _LibraryCheck:
+    """The check of one platform's wheels.
 
     Attributes:
-        system: of the base.
-        brought: names of the libraries that the build's own layers of system packages bring.
+        release: of the base.
+        libraries: of the image, but for those of wheels.
+        named: further names by which libraries are there.
         allowed: names of libraries that are taken as there.
     """
 
     plan: PlatformPlan
-    system: BaseSystem
+    release: Mapping[str, str]
+    libraries: Mapping[str, Elf]
+    named: Collection[str]
+    allowed: frozenset[str]
     cache: Cache
-    brought: frozenset[str] = frozenset()
-    allowed: tuple[str, ...] = ()
 
     async def run(self, say: Callable[[str], None]) -> None:
         """Looks at all wheels.
@@ -73,7 +106,7 @@ class LibraryCheck:
     def missing(self) -> list[Missing]:
         """What the wheels lack."""
         machine = _MACHINES.get(self.plan.platform.architecture)
-        names = set(names_of(self.system.libraries, self.system.library_links, machine)) if machine else set()
+        names = set(names_of(self.libraries, (), machine)) if machine else set()
         if machine is None or not names:
             return []  # Nobody knows what such a base has.
         found = [
@@ -83,13 +116,14 @@ class LibraryCheck:
         ]
         for each in found:
             names.update(names_of(each.libraries, (), machine))
-        available = Available(machine, names | self.brought | {*self.allowed}, self._glibc())
-        return [one for each in found for one in self._missing(each, available)]
+        available = Available(machine, names | {*self.named} | self.allowed, self._glibc())
+        loader = Loader([each.libraries for each in found], available)
+        return [one for each in found for one in self._missing(each, loader)]
 
-    def _missing(self, found: WheelLibraries, available: Available) -> Sequence[Missing]:
+    def _missing(self, found: WheelLibraries, loader: Loader) -> Sequence[Missing]:
         with contextlib.ExitStack() as stack:
-            members = _WheelSource(found, self.cache, stack)
-            return missing_of(found, available, members.paths, members.read)
+            source = _WheelSource(found, self.cache, stack)
+            return missing_of(found, loader, source.paths, source.read)
 
     def _glibc(self) -> tuple[int, int]:
         """Not known where it is to be taken as new enough."""
@@ -126,10 +160,9 @@ class LibraryCheck:
         return ", ".join(words)
 
     def _packages(self, sonames: Iterable[str]) -> str:
-        release = os_release(self.system.files)
-        packages, unknown = packages_of(sonames, release)
+        packages, unknown = packages_of(sonames, self.release)
         brings = f"`system_packages: [{', '.join(packages)}]` brings" if packages else ""
-        if not is_debian(release):
+        if not is_debian(self.release):
             debian = f" (Debian's packages {_listed(packages)})" if packages else ""
             return f"choose a base that has them{debian}"
         if not unknown:

@@ -75,7 +75,7 @@ def names_of(libraries: Mapping[str, Elf], links: Iterable[str], machine: tuple[
 
 def missing_of(
     found: WheelLibraries,
-    available: Available,
+    loader: Loader,
     paths: Callable[[], Iterable[str]],
     read: Callable[[str], bytes],
 ) -> list[Missing]:
@@ -83,12 +83,11 @@ def missing_of(
 
     Args:
         found: the wheel's libraries.
-        available: in the image.
+        loader: knows all wheels'.
         paths: the wheel's files below site-packages; asked for only when a library is missing.
         read: content of one.
     """
-    loader = _Loading(found.libraries, available)
-    if not any(map(loader.lacks, found.libraries.values())):
+    if not any(map(loader.lacked_by, found.libraries)):
         return []
     entries = imported_extensions(ModuleFiles.of(paths()), read) or _lone_library(found.libraries)
     missing: list[Missing] = []
@@ -98,7 +97,7 @@ def missing_of(
         modules: list[str] = []
         glibc = (0, 0)
         for path in sorted(path for path, sure in entries.items() if sure == certainty):
-            if path in found.libraries and (lacked := loader.lacked_by(path)):
+            if lacked := loader.lacked_by(path):
                 modules.append(path)
                 sonames |= lacked.sonames
                 glibc = max(glibc, lacked.glibc)
@@ -125,28 +124,39 @@ class _Lacked:
         return bool(self.sonames)
 
 
-class _Loading:
-    """Loads a wheel's libraries as the loader would, with what they need of the same wheel."""
+class Loader:
+    """Loads libraries as the system's loader would, with what they need of each other.
 
-    def __init__(self, libraries: Mapping[str, Elf], available: Available) -> None:
-        self._libraries = libraries
+    Args:
+        wheels: the libraries of each, by path below site-packages; of two for one path the later wins.
+        available: in the image.
+    """
+
+    def __init__(self, wheels: Iterable[Mapping[str, Elf]], available: Available) -> None:
         self._available = available
+        self._libraries: dict[str, Elf] = {}
+        self._wheel: dict[str, int] = {}
         self._by_name: dict[str, list[str]] = {}
-        for path, elf in libraries.items():
+        for number, libraries in enumerate(wheels):
+            self._libraries |= libraries
+            self._wheel |= dict.fromkeys(libraries, number)
+        for path, elf in self._libraries.items():
             for name in {path.rpartition("/")[2], elf.soname} - {""}:
                 self._by_name.setdefault(name, []).append(path)
 
-    def lacks(self, elf: Elf) -> bool:
-        """Whether a library itself can't be loaded for want of something."""
-        return bool(self._missing(elf)) or bool(self._too_new(elf))
+    def _named(self, name: str, path: str) -> Iterable[str]:
+        """Libraries of a name; for one that needs it, those of its own wheel come first."""
+        found = self._by_name.get(name, ())
+        return [each for each in found if self._wheel[each] == self._wheel[path]] or found
 
     def lacked_by(self, path: str) -> _Lacked:
-        """What is missing for a library and all that it needs."""
+        """What is missing for a library and all that it needs; nothing for a path that isn't one's."""
         found = _Lacked()
         seen = {path}
-        waiting = deque([path])
+        waiting = deque([path] if path in self._libraries else [])
         while waiting:
-            elf = self._libraries[waiting.popleft()]
+            current = waiting.popleft()
+            elf = self._libraries[current]
             if (elf.machine, elf.bits) != self._available.machine:
                 continue
             found.sonames.update(self._missing(elf))
@@ -154,7 +164,7 @@ class _Loading:
                 found.glibc = max(found.glibc, version)
                 found.sonames.add(GLIBC)
             for name in elf.needed:
-                for inner in self._by_name.get(name, ()):
+                for inner in self._named(name, current):
                     if inner not in seen:
                         seen.add(inner)
                         waiting.append(inner)

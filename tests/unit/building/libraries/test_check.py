@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from gpuyard import errors
+from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.platform_build import PlatformBuild
 from gpuyard.images.contents.elf import AARCH64, Elf, Readable, read_elf
 from gpuyard.images.oci import Platform
@@ -15,11 +16,15 @@ TAG = "cp311-cp311-linux_x86_64"
 CV2 = {"cv2/__init__.py": "", "cv2/cv2.abi3.so": make_elf("", ["libGL.so.1", "libc.so.6", "libxcb.so.1"])}
 
 
-async def make_base(workshop: Workshop, more: Mapping[str, bytes | str] | None = None) -> None:
+async def make_base(
+    workshop: Workshop, more: Mapping[str, bytes | str] | None = None, name: str = "12"
+) -> None:
     """With one library, so that it is known what it has."""
     release = "ID=debian\nVERSION_ID=12\n"
     libraries = {"usr/lib/x86_64-linux-gnu/libz.so.1": make_elf("libz.so.1")}
-    await workshop.make_base({**debian_files(), "etc/os-release": release, **libraries, **(more or {})})
+    await workshop.make_base(
+        {**debian_files(), "etc/os-release": release, **libraries, **(more or {})}, name=name
+    )
 
 
 async def test_a_wheel_that_cannot_be_imported(workshop: Workshop, make_wheel: MakeWheel) -> None:
@@ -53,6 +58,25 @@ async def test_a_base_or_another_wheel_brings_it(workshop: Workshop, make_wheel:
     make_wheel("xcb", files={"xcb/lib/libxcb.so.1": make_elf("libxcb.so.1")}, tag="py3-none-linux_x86_64")
     await workshop.build(requirements=workshop.require("opencv-python"))
     assert not [text for text in workshop.heard.said if "import" in text]
+
+
+async def test_what_is_copied_or_shipped_counts(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    await make_base(workshop)
+    other = make_elf("libxcb.so.1")
+    libraries: dict[str, bytes | str] = {
+        "opt/gl/libGL.so.1.7.0": make_elf("libGL.so.1"),
+        "opt/gl/libGL.so.1": "-> libGL.so.1.7.0",
+        "opt/other/libxcb.so.1": other,
+    }
+    await make_base(workshop, libraries, name="gl")
+    make_wheel("opencv_python", "4.10", CV2, tag=TAG)
+    requirements = workshop.require("opencv-python")
+    copies = (CopiedPath.parse(f"oci:{workshop.folder / 'base'}:gl:/opt/gl"),)
+    with pytest.raises(errors.BuildError, match=r"it needs libxcb\.so\.1, which"):
+        await workshop.build(requirements=requirements, copies=copies)
+    (workshop.app / "lib").mkdir()
+    (workshop.app / "lib" / "libxcb.so.1").write_bytes(other)
+    await workshop.build(requirements=requirements, copies=copies)
 
 
 async def test_a_part_that_a_package_may_do_without(workshop: Workshop, make_wheel: MakeWheel) -> None:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import pytest
 
-from gpuyard.building.libraries.missing import Available, Missing, missing_of, names_of
+from gpuyard.building.libraries.missing import Available, Loader, Missing, missing_of, names_of
 from gpuyard.building.libraries.module_imports import Import
 from gpuyard.building.libraries.wheel_libraries import WheelLibraries
 from gpuyard.building.python.wheels import Wheel
@@ -24,14 +25,15 @@ def missing(
     sources: Mapping[str, str] | None = None,
     base: Sequence[str] = ("libz.so.1",),
     glibc: tuple[int, int] = (2, 36),
+    others: Mapping[str, Elf] = MappingProxyType({}),
 ) -> list[Missing]:
     files = {**dict.fromkeys(libraries, ""), **(sources or {})}
-    names = {*base, *names_of(libraries, (), MACHINE)}
+    available = Available(MACHINE, {*base, *names_of({**others, **libraries}, (), MACHINE)}, glibc)
     return missing_of(
         WheelLibraries(WHEEL, libraries),
-        Available(MACHINE, names, glibc),
+        Loader([libraries, others], available),
         lambda: files,
-        lambda p: files[p].encode(),
+        lambda path: files[path].encode(),
     )
 
 
@@ -46,6 +48,25 @@ def test_what_a_package_needs_of_nobody() -> None:
         {"cv2/__init__.py": ""},
     )
     assert found == [Missing(WHEEL, Import.CERTAIN, ("libGL.so.1",), "cv2/cv2.abi3.so")]
+
+
+def test_what_another_wheels_library_needs() -> None:
+    """As PyQt6 gets Qt from a wheel of its own."""
+    found = missing(
+        {"PyQt6/QtGui.abi3.so": lib("libQt6Gui.so.6")},
+        {"PyQt6/__init__.py": ""},
+        others={"PyQt6/Qt6/lib/libQt6Gui.so.6": lib("libGL.so.1", soname="libQt6Gui.so.6")},
+    )
+    assert found == [Missing(WHEEL, Import.OFFERED, ("libGL.so.1",), "PyQt6/QtGui.abi3.so")]
+
+
+def test_a_wheels_own_library_comes_first() -> None:
+    found = missing(
+        {"a/a.abi3.so": lib("libavdevice.so.62"), "a.libs/libavdevice.so.62": lib()},
+        {"a/__init__.py": ""},
+        others={"b.libs/libavdevice.so.62": lib("libxcb.so.1")},
+    )
+    assert found == []
 
 
 def test_nothing() -> None:
