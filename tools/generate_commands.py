@@ -68,7 +68,9 @@ def describe(command: click.Command, context: click.Context, group: str = "") ->
     yield f"`gpuyard {name} {usage}`\n"
     yield inspect.cleandoc(command.help or "") + "\n"
     options = [
-        p for p in command.get_params(context) if isinstance(p, click.Option) and "--help" not in p.opts
+        p
+        for p in command.get_params(context)
+        if isinstance(p, click.Option) and "--help" not in p.opts and not p.hidden
     ]
     if options:
         yield "| option | |\n| --- | --- |"

@@ -268,7 +268,7 @@ def test_a_secret_is_refused_before_anything_is_sent(site: Site, app: Path) -> N
     words = ("build", "--base", site.base, "-t", f"{site.registry}/me/none:v1")
     done = site.gpuyard(*words, cwd=app)
     assert done.code == 2
-    assert ".env" in done.err and "--allow-secrets .env" in done.err
+    assert ".env" in done.err and "--allow-secret .env" in done.err
     assert site.tags("me/none") == []
 
 

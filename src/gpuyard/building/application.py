@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from gpuyard import errors
-from gpuyard.building.workdir.secret_names import looks_secret
+from gpuyard.building.workdir.secret_search import SecretSearch
 from gpuyard.building.workdir.walk import Walk, changed
+from gpuyard.images.cache import Cache
 from gpuyard.images.layers import PIECE, Entry
 
 #: Files above this size are named in a warning.
@@ -116,6 +117,7 @@ def read_application(
     *,
     allow_secrets: Sequence[str] = (),
     leave_out: Sequence[str] = (),
+    cache: Cache | None = None,
 ) -> Application:
     """Finds the files.
 
@@ -123,7 +125,8 @@ def read_application(
         root: the workdir.
         environ: git is asked in it.
         leave_out: paths relative to the workdir that never go in.
-        allow_secrets: file names or paths relative to the workdir that may go in although they look secret.
+        allow_secrets: what may go in although it looks secret, see `SecretSearch`.
+        cache: remembers what was looked into.
 
     Raises:
         UsageError: there is a file that looks like a secret; a folder can't be read.
@@ -131,25 +134,15 @@ def read_application(
     walk = Walk(root, environ)
     walk.run()
     files = sorted((path, state) for path, state in walk.files if path not in leave_out)
-    secret = [path for path, _ in files if looks_secret(root, path) and not _allowed(path, allow_secrets)]
-    if secret:
-        names = ", ".join(secret[:10]) + (f" and {len(secret) - 10} more" if len(secret) > 10 else "")
-        raise errors.UsageError(
-            f"the image would hold what looks like secrets: {names}",
-            remedy=f"list them in .gpuyardignore, or build with --allow-secrets {secret[0]}",
-        )
+    secrets = SecretSearch(root, allow_secrets, cache).warnings(files)
     return Application(
         root,
         tuple(files),
         tuple(sorted(walk.folders)),
         tuple(walk.left_out),
         tuple(walk.notices),
-        (*walk.warnings, *_nothing(root, files, walk.left_out), *_large(files)),
+        (*walk.warnings, *secrets, *_nothing(root, files, walk.left_out), *_large(files)),
     )
-
-
-def _allowed(path: str, names: Sequence[str]) -> bool:
-    return any(name in (path, path.rpartition("/")[2]) for name in names)
 
 
 def _nothing(root: Path, files: Sequence[object], left_out: Sequence[object]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from gpuyard.building.lock import write_lock
 from gpuyard.building.plan import Planner, PlatformPlan, Reporter
 from gpuyard.building.platform_build import BuiltImage, PlatformBuild, Recipe
 from gpuyard.building.revision import record_revision, source_revision
+from gpuyard.building.workdir.secret_search import refuse_secret_values
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import EPOCH, compression
 from gpuyard.images.oci import OCI_INDEX, OCI_MANIFEST, Config, Descriptor, Digest, Index, Platform
@@ -46,7 +47,7 @@ class BuildRequest:
         command: what a container of the image starts when it is told nothing; empty for the base's own.
         compression: "gzip" or "zstd".
         byte_code: whether wheels are compiled.
-        allow_secrets: names of files that may go in although they look secret.
+        allow_secrets: files, folders or patterns of what may go in although it looks secret.
         upgrade: lock anew.
         created: Unix time of everything in the image, seconds.
         base_name: what the lock and the image call the base, where that is another than `base`: a layout's
@@ -144,7 +145,14 @@ async def build(
     cache.sweep()
     sweep((request.lock or request.root / LOCK_NAME).parent)
     own = (LOCK_NAME, *_archive_inside(request))
-    application = read_application(request.root, environ, allow_secrets=request.allow_secrets, leave_out=own)
+    application = read_application(
+        request.root, environ, allow_secrets=request.allow_secrets, leave_out=own, cache=cache
+    )
+    refuse_secret_values(
+        {f"the variable {name}": f"{name}={value}" for name, value in request.env.items()}
+        | {f"the label {name}": value for name, value in request.labels.items()}
+        | {"the command": " ".join(request.command)}
+    )
     for notice in application.notices:
         reporter.say(notice)
     for warning in application.warnings:

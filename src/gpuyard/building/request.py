@@ -27,8 +27,13 @@ _DEFAULT_PLATFORM = "linux/amd64"
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What wins over a spec, and what no spec says; None and empty leave the spec's word."""
+    """What wins over a spec, and what no spec says; None and empty leave the spec's word.
 
+    Attributes:
+        folder: with the files; the spec's workdir or folder, else the current one by default.
+    """
+
+    folder: Path | None = None
     base: str | None = None
     requirements: Path | None = None
     tags: tuple[str, ...] = ()
@@ -45,12 +50,12 @@ class BuildOptions:
 
 
 def request_without_spec(options: BuildOptions, environ: Mapping[str, str]) -> BuildRequest:
-    """A build of the current folder.
+    """A build of a folder, by default the current one.
 
     Raises:
         UsageError: something is missing or wrong.
     """
-    return _request(options, Path(), options.workdir or WORKDIR, environ)
+    return _request(options, options.folder or Path(), options.workdir or WORKDIR, environ)
 
 
 def request_of_spec(
@@ -68,9 +73,7 @@ def request_of_spec(
         UsageError: something is missing or wrong.
     """
     absolute = (spec.workdir or "").startswith("/")
-    root = folder if absolute or not spec.workdir else folder / spec.workdir
-    if not root.is_dir():
-        raise errors.UsageError(f"workdir {root} isn't a folder here", remedy="name the folder with the code")
+    root = options.folder or (folder if absolute or not spec.workdir else folder / spec.workdir)
     workdir = spec.workdir if spec.workdir and absolute else WORKDIR
     if (wanted := spec.build) is None:
         request = _request(options, root, workdir, environ)
@@ -132,10 +135,14 @@ def _layout_name(image: str) -> str | None:
 
 
 def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[str, str]) -> BuildRequest:
+    if not root.is_dir():
+        raise errors.UsageError(f"{root} isn't a folder here", remedy="name the folder with the code")
     if not options.base:
+        spec = root / "gpuyard.yaml"
+        under = f"take the spec's: -f {spec}" if spec.is_file() else "under image.base in the spec (-f)"
         raise errors.UsageError(
             "there is no base image to build on",
-            remedy="name one with --base, such as python:3.11-slim, or under image.base in the spec (-f)",
+            remedy=f"name one with --base, such as python:3.11-slim, or {under}",
         )
     if not options.tags:
         raise errors.UsageError(

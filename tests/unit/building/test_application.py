@@ -19,8 +19,8 @@ def write(root: Path, *paths: str, text: str = "x") -> None:
         (root / path).write_text(text)
 
 
-def found(root: Path, **options: tuple[str, ...]) -> list[str]:
-    return [path for path, _ in read_application(root, os.environ, **options).files]
+def found(root: Path, *, allow: tuple[str, ...] = ()) -> list[str]:
+    return [path for path, _ in read_application(root, os.environ, allow_secrets=allow).files]
 
 
 def test_files_are_sorted_by_path(tmp_path: Path) -> None:
@@ -185,36 +185,6 @@ def test_a_workdir_of_which_nothing_goes_in_is_said(tmp_path: Path) -> None:
     (tmp_path / ".gpuyardignore").write_text("*\n")
     (warning,) = read_application(tmp_path, os.environ).warnings
     assert warning == f"no file of {tmp_path} goes into the image: ignore files name all of them"
-
-
-@pytest.mark.parametrize(
-    "name",
-    [".env", "conf/.env.production", "id_rsa", ".ssh/id_ed25519", "kubeconfig", "dev.kubeconfig",
-     "kubeconfig.yaml", "id_ed25519_sk", ".netrc", ".aws/credentials", ".docker/config.json", "cert.p12",
-     "Kubeconfig"],
-)  # fmt: skip
-def test_what_looks_like_a_secret_is_refused(tmp_path: Path, name: str) -> None:
-    write(tmp_path, "a.py", name)
-    with pytest.raises(errors.UsageError) as caught:
-        read_application(tmp_path, os.environ)
-    assert name in caught.value.message
-    assert "--allow-secrets" in caught.value.remedy
-    assert name in found(tmp_path, allow_secrets=(name,))
-    assert name in found(tmp_path, allow_secrets=(name.rpartition("/")[2],))
-
-
-def test_a_key_file_is_refused_for_what_it_holds(tmp_path: Path) -> None:
-    write(tmp_path, "ca.pem", text="-----BEGIN CERTIFICATE-----")
-    assert found(tmp_path) == ["ca.pem"]
-    write(tmp_path, "server.key", text="-----BEGIN RSA PRIVATE KEY-----")
-    with pytest.raises(errors.UsageError, match=r"server\.key"):
-        read_application(tmp_path, os.environ)
-
-
-@pytest.mark.parametrize("name", [".env.example", "environment.yml", "tokens.py", "kube.py", "env.py"])
-def test_what_only_resembles_a_secret_is_taken(tmp_path: Path, name: str) -> None:
-    write(tmp_path, name)
-    assert found(tmp_path) == [name]
 
 
 def test_an_ignored_secret_is_no_matter(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -23,6 +24,7 @@ from gpuyard.images.layers import compression
 from gpuyard.images.places import Places
 from gpuyard.images.store import read_blob
 from tests.unit.building.test_revision import git_commit
+from tests.unit.building.workdir.test_secret_contents import checked
 from tests.unit.images.conftest import Files, MakeWheel, Workshop, debian_files
 
 SITE = f"{PREFIX.strip('/')}/lib/python3.11/site-packages"
@@ -499,3 +501,11 @@ async def test_a_wheel_s_torch_takes_the_place_of_the_base_s_in_the_labels(
     _, config = await workshop.read(on_top)
     installed = Installed.of_labels(config.container.labels)
     assert installed.torch == Torch("2.6.0+cpu")
+
+
+@pytest.mark.parametrize("where", ["env", "labels", "command"])
+async def test_what_is_baked_holds_no_secret(workshop: Workshop, where: str) -> None:
+    token = checked("ghp")
+    values: dict[str, Any] = {"env": {"GH": token}, "labels": {"gh": token}, "command": ("curl", token)}
+    with pytest.raises(errors.UsageError, match="a token of GitHub"):
+        await workshop.build(**{where: values[where]})

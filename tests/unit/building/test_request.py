@@ -102,3 +102,31 @@ def test_a_workdir_is_absolute() -> None:
     with pytest.raises(errors.UsageError, match="must be an absolute path in the image"):
         workdir("code")
     assert workdir("//srv/./code/") == "/srv/code"
+
+
+def test_a_folder_takes_the_place_of_the_specs(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    options = BuildOptions(folder=tmp_path / "other")
+    found = _request(tmp_path, "  repository: me/app\nworkdir: nowhere\n", options)
+    assert (found.root, found.lock) == (tmp_path / "other", tmp_path / "gpuyard.lock")
+    found = request_without_spec(replace(options, base="b", tags=("t",)), {})
+    assert (found.root, found.lock) == (tmp_path / "other", None)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "a.py", "https://github.com/me/app.git"])
+def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.py").write_text("")
+    with pytest.raises(errors.UsageError, match=f"{Path(name)} isn't a folder here"):
+        request_without_spec(BuildOptions(folder=tmp_path / name, base="b", tags=("t",)), {})
+    with pytest.raises(errors.UsageError, match=f"{Path(name)} isn't a folder here"):
+        _request(tmp_path, f"  repository: me/app\nworkdir: {name}\n")
+
+
+def test_without_a_base_the_folders_spec_is_named(tmp_path: Path) -> None:
+    with pytest.raises(errors.UsageError) as caught:
+        request_without_spec(BuildOptions(folder=tmp_path), {})
+    assert caught.value.remedy.endswith("or under image.base in the spec (-f)")
+    (tmp_path / "gpuyard.yaml").write_text("")
+    with pytest.raises(errors.UsageError) as caught:
+        request_without_spec(BuildOptions(folder=tmp_path), {})
+    assert caught.value.remedy.endswith(f"or take the spec's: -f {tmp_path}/gpuyard.yaml")

@@ -24,6 +24,7 @@ The image goes to a registry, to a folder (oci:DIR:TAG) or to a file (oci-archiv
 no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes it anew.
 """,
 )
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
 @click.option("-f", "--file", type=click.Path(path_type=Path), help="Spec file with `image:`; flags win.")
 @click.option("--base", metavar="IMAGE", help="Image to build on; it must have Python.")
 @click.option(
@@ -46,7 +47,11 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
 @click.option("--workdir", metavar="DIR", help="Folder in the image (default: /workspace).")
 @click.option("--compression", type=click.Choice(["gzip", "zstd"]), help="Of layers (default: gzip).")
 @click.option(
-    "--allow-secrets", multiple=True, metavar="NAME", help="Let a file in that looks like a secret."
+    "--allow-secret",
+    "allow_secrets",
+    multiple=True,
+    metavar="PATH",
+    help="Let a file in that looks like a secret; a folder or a pattern, too.",
 )
 @click.option(
     "--allow-missing-library",
@@ -55,6 +60,7 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
     metavar="SONAME",
     help="Build although a wheel lacks this library.",
 )
+@click.option("--allow-secrets", "allowed_by_old_name", multiple=True, hidden=True)
 @click.option("--no-byte-code", is_flag=True, help="Don't compile wheels: smaller, slower to import.")
 @click.option(
     "--copy-from",
@@ -70,6 +76,7 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
 @registry_options
 @output_option()
 def command(
+    folder: Path | None,
     file: Path | None,
     base: str | None,
     requirements: Path | None,
@@ -79,6 +86,7 @@ def command(
     compression: str | None,
     allow_secrets: tuple[str, ...],
     allow_missing_libraries: tuple[str, ...],
+    allowed_by_old_name: tuple[str, ...],
     no_byte_code: bool,
     copy_from: tuple[str, ...],
     upgrade: bool,
@@ -88,9 +96,9 @@ def command(
     registry_ca: Path | None,
     output: str | None,
 ) -> None:
-    """Build an image from this folder, a base and its requirements, and push it.
+    """Build an image from a folder, a base and its requirements, and push it.
 
-    The files are those of the spec's folder (or its workdir, or the current folder) without what
+    The files are those of FOLDER (default: the spec's workdir or folder, else the current one) without what
     .gitignore and .gpuyardignore, else .dockerignore, name.
     """
     # What is imported from here on stays; looking through it for garbage again and again costs 30 ms.
@@ -99,14 +107,17 @@ def command(
     from gpuyard.cli.building import build_image, print_result
     from gpuyard.cli.options.registry import registry_environ
 
+    if allowed_by_old_name:
+        click.echo("--allow-secrets is --allow-secret now, and goes away with the next release", err=True)
     options = BuildOptions(
+        folder=folder,
         base=base,
         requirements=requirements,
         tags=tags,
         platforms=platforms,
         workdir=workdir,
         compression=compression,
-        allow_secrets=allow_secrets,
+        allow_secrets=(*allow_secrets, *allowed_by_old_name),
         byte_code=not no_byte_code,
         upgrade=upgrade,
         allow_missing_libraries=allow_missing_libraries,

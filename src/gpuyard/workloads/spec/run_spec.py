@@ -44,7 +44,7 @@ class ImageBuild:
         repository: where it goes, with a tag if one is wanted.
         requirements: file with what to install, relative to the spec's folder.
         platforms: such as linux/amd64; empty for the default.
-        allow_secrets: names of files that may go in although they look secret.
+        allow_secrets: files, folders or patterns of what may go in although it looks secret.
         pull_repository: the name that nodes pull it by, where that is another.
         run: the file's own, whatever the flags say; None where it has none. The image starts it when it is
             told nothing else.

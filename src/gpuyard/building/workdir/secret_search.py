@@ -1,0 +1,173 @@
+"""Which files of a workdir look like secrets, by their names and by what they hold; which of them may go in.
+
+What was harmless isn't looked into again as long as the file system says that it is the same: path, size,
+times and inode (`FileState`). That is remembered only of files that were last changed before the
+file system's clock was read, since a later change then moves their ctime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpuyard import errors
+from gpuyard.building.layers.file_digests import FileState, file_system_time_ns
+from gpuyard.building.workdir.secret_names import looks_secret
+from gpuyard.images.cache import Cache
+from gpuyard.regular_files import open_regular
+
+if TYPE_CHECKING:
+    from gpuyard.building.workdir.secret_contents import SecretFound
+
+#: Larger files aren't looked into, but for notebooks, which hold pictures beside what their cells printed.
+MOST_BYTES, MOST_BYTES_OF_NOTEBOOKS = 1_000_000, 32_000_000
+#: A file with a NUL byte in as many is no text; git says the same of 8000.
+_TEXT_BYTES = 8192
+_MOST_NAMED = 10
+#: Raised whenever more secrets are found than before.
+_FORMAT = 1
+_KIND = "harmless-files"
+
+
+@dataclass(frozen=True)
+class SecretSearch:
+    """Looks through the files of one workdir.
+
+    Attributes:
+        root: the workdir.
+        allowed: what may go in: names, paths relative to the workdir, folders, patterns of these.
+        cache: where it is remembered what holds none; None forgets.
+        now_ns: this machine's time.
+    """
+
+    root: Path
+    allowed: Sequence[str]
+    cache: Cache | None = None
+    now_ns: Callable[[], int] = time.time_ns
+
+    def warnings(self, files: Iterable[tuple[str, os.stat_result]]) -> list[str]:
+        """What the user should know of files that go in.
+
+        Raises:
+            UsageError: one of them looks like a secret.
+        """
+        suspects = dict(self._suspects(files))
+        used = {pattern for pattern in self.allowed for path in suspects if _matches(pattern, path)}
+        refused = {
+            path: found
+            for path, found in suspects.items()
+            if not any(_matches(pattern, path) for pattern in used)
+        }
+        if refused:
+            rows = [row for path, found in refused.items() for row in _rows(path, found)]
+            more = [f"and {len(rows) - _MOST_NAMED} more"] if len(rows) > _MOST_NAMED else []
+            raise errors.UsageError(
+                "the image would hold what looks like secrets:\n  " + "\n  ".join(rows[:_MOST_NAMED] + more),
+                remedy=f"list them in .gpuyardignore, or build with --allow-secret {next(iter(refused))}",
+            )
+        return [
+            f"no file that looks like a secret matches {pattern}, which is allowed"
+            for pattern in self.allowed
+            if pattern not in used
+        ]
+
+    def _suspects(
+        self, files: Iterable[tuple[str, os.stat_result]]
+    ) -> Iterator[tuple[str, list[SecretFound]]]:
+        remembered = self._remembered()
+        harmless: dict[str, list[int]] = {}
+        settled_ns = self._settled_ns() if self.cache else 0
+        for path, state in files:
+            if not stat.S_ISREG(state.st_mode):
+                continue
+            now, key = [*FileState.of(state)], path if path.isascii() else _key(path)
+            if remembered.get(key) == now:
+                harmless[key] = now
+            elif (found := self._look_into(path, state.st_size)) or looks_secret(self.root, path):
+                yield path, found
+            elif state.st_ctime_ns < settled_ns:
+                harmless[key] = now
+        if self.cache and harmless != remembered:
+            kept = {"format": _FORMAT, "at_ns": self.now_ns(), "files": harmless}
+            self.cache.write(_KIND, self._entry, kept)
+
+    def _look_into(self, path: str, size: int) -> list[SecretFound]:
+        if size > (MOST_BYTES_OF_NOTEBOOKS if path.endswith(".ipynb") else MOST_BYTES):
+            return []
+        # What can't be read is the packing's to tell.
+        with suppress(OSError), os.fdopen(open_regular(self.root / path), "rb") as file:
+            begins = file.read(_TEXT_BYTES)
+            if b"\0" not in begins:
+                # Only where there is something to look into: its expressions cost start-up time.
+                from gpuyard.building.workdir.secret_contents import find_secrets
+
+                return find_secrets(begins + file.read(MOST_BYTES_OF_NOTEBOOKS))
+        return []
+
+    @property
+    def _entry(self) -> str:
+        return f"{hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()}.json"
+
+    def _remembered(self) -> Mapping[str, Any]:
+        kept = (self.cache.read(_KIND, self._entry) if self.cache else None) or {}
+        files, at_ns = kept.get("files"), kept.get("at_ns")
+        if kept.get("format") != _FORMAT or not isinstance(files, dict) or not isinstance(at_ns, int):
+            return {}
+        return files if at_ns <= self.now_ns() else {}
+
+    def _settled_ns(self) -> int:
+        with suppress(OSError):
+            return file_system_time_ns(self.root, self.root.stat().st_dev) or 0
+        return 0
+
+
+def refuse_secret_values(values: Mapping[str, str]) -> None:
+    """For what goes into an image's config, which all can read who pull the image.
+
+    Args:
+        values: by what people call them.
+
+    Raises:
+        UsageError: one of them looks like a secret.
+    """
+    if not any(values.values()):
+        return
+    from gpuyard.building.workdir.secret_contents import find_secrets
+
+    for called, value in values.items():
+        if found := find_secrets(value.encode("utf-8", "surrogateescape")):
+            raise errors.UsageError(
+                f"the image would hold what looks like a secret: {called} has {found[0].kind} "
+                f"({found[0].begins}…)",
+                remedy="give it to the run instead, as a variable that isn't baked or from a Secret",
+            )
+
+
+def _rows(path: str, found: Sequence[SecretFound]) -> Iterator[str]:
+    if not found:
+        yield f"{path} (by its name)"
+    for secret in found:
+        yield f"{path}:{secret.line}: {secret.kind} ({secret.begins}…)"
+
+
+def _matches(pattern: str, path: str) -> bool:
+    name, pattern = path.rpartition("/")[2], pattern.removeprefix("./").rstrip("/")
+    return (
+        path.startswith(f"{pattern}/")
+        or fnmatchcase(path, pattern)
+        or fnmatchcase(name, pattern)
+        or path == pattern
+    )
+
+
+def _key(path: str) -> str:
+    """A path as JSON can hold it, whatever its bytes."""
+    return os.fsencode(path).decode("latin-1")
