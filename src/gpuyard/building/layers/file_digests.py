@@ -20,50 +20,21 @@ import asyncio
 import errno
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gpuyard import errors
+from gpuyard.building.workdir.file_state import FileState, file_system_time_ns
 from gpuyard.building.workdir.walk import changed
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import PIECE
 from gpuyard.regular_files import open_regular
 
 _KIND = "file-digests"
-
-
-class FileState(NamedTuple):
-    """What a file is known by, beside its path."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> FileState:
-        """Of what stat says."""
-        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-
-
-def file_system_time_ns(folder: Path, device: int) -> int | None:
-    """The time by the clock of the file system, which is `device`; None where nobody can tell.
-
-    That is: the folder can't be written or is on another one, or ctime there is no more than mtime, which
-    programs set as they like.
-    """
-    try:
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            os.utime(probe.fileno(), ns=(0, 0))
-            found = os.fstat(probe.fileno())
-    except OSError:
-        return None
-    return found.st_ctime_ns if found.st_dev == device and found.st_mtime_ns != found.st_ctime_ns else None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuyard import errors
-from gpuyard.building.layers.file_digests import FileState, file_system_time_ns
+from gpuyard.building.workdir.file_state import FileState, file_system_time_ns
 from gpuyard.building.workdir.secret_names import looks_secret
 from gpuyard.images.cache import Cache
 from gpuyard.regular_files import open_regular

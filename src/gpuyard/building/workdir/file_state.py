@@ -1,0 +1,37 @@
+"""What tells that a file is as it was, without reading it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+
+class FileState(NamedTuple):
+    """What a file is known by, beside its path."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> FileState:
+        """Of what stat says."""
+        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def file_system_time_ns(folder: Path, device: int) -> int | None:
+    """The time by the clock of the file system, which is `device`; None where nobody can tell.
+
+    That is: the folder can't be written or is on another one, or ctime there is no more than mtime, which
+    programs set as they like.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            os.utime(probe.fileno(), ns=(0, 0))
+            found = os.fstat(probe.fileno())
+    except OSError:
+        return None
+    return found.st_ctime_ns if found.st_dev == device and found.st_mtime_ns != found.st_ctime_ns else None
