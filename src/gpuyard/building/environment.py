@@ -6,7 +6,7 @@ twice. It is written by us, not by `venv`: nothing of the base runs during a bui
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gpuyard.images.contents.contents import ImageContents, Interpreter
@@ -52,10 +52,26 @@ class Environment:
             yield Entry.link(f"{root}/bin/{name}", "python")
         site = self.site_packages.strip("/")
         yield Entry.folder(site)
-        if self.python.venv:
+        # A base of ours has this environment already, with what it sees.
+        if self.python.venv and self.python.venv != PREFIX:
             # The base's interpreter is in an environment of its own, which ours wouldn't see.
             inner = f"{self.python.venv}/lib/python{self.python.version}/site-packages\n"
             yield Entry.of_bytes(f"{site}/_base.pth", inner.encode())
+
+
+def names_replaced(
+    environment: Environment, packages: Mapping[str, str], names: Iterable[str]
+) -> tuple[str, ...]:
+    """Of names of wheels, those that a base of ours has already, maybe in the environment that they go into.
+
+    Other bases have folders of their own, which ours goes before.
+
+    Args:
+        packages: what the base brings: version by name.
+    """
+    if environment.python.venv != PREFIX:
+        return ()
+    return tuple(sorted(name for name in names if name in packages))
 
 
 def home_entries(base: ImageContents) -> Iterator[Entry]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.building.application import Application
 from gpuyard.building.copied_images import CopiedPath
+from gpuyard.building.environment import names_replaced
 from gpuyard.building.image_config import image_annotations, image_config
 from gpuyard.building.layers.application_layer import ApplicationLayer
 from gpuyard.building.layers.large_files import LargeFileLayer, group_files, large_files
@@ -149,7 +150,8 @@ class PlatformBuild:
     def _planned(self, compiler: Compiler | None) -> list[PlannedLayer]:
         """The image's layers, the lowest first: what seldom changes lies below what often does."""
         recipe, plan = self.recipe, self.plan
-        left = _MOST_LAYERS - len(plan.base.manifest.layers) - len(recipe.copies) - 1
+        below = list(self._below_wheels())
+        left = _MOST_LAYERS - len(plan.base.manifest.layers) - len(below) - 1
         if left < 1:
             raise errors.BuildError(
                 f"the base and what is copied have {_MOST_LAYERS - 1 - left} layers, and an image can have "
@@ -182,9 +184,17 @@ class PlatformBuild:
             recipe.compression,
             self._project_entries(),
         )
-        return [*self._copied(), *wheels, *files, application]
+        return [*below, *wheels, *files, application]
 
-    def _copied(self) -> Iterator[PlannedLayer]:
+    def _below_wheels(self) -> Iterator[PlannedLayer]:
+        names = [wheel.name for wheel in self.plan.lock.wheels]
+        if replaced := names_replaced(self.plan.environment, self.plan.contents.packages, names):
+            from gpuyard.building.layers.removal_layer import RemovalLayer
+
+            plan, recipe = self.plan, self.recipe
+            yield RemovalLayer(
+                plan.base, replaced, plan.environment, recipe.created, recipe.compression, self.reporter
+            )
         for each in self.recipe.copies:
             from gpuyard.building.layers.copied_layer import CopiedLayer  # Few builds need it.
 

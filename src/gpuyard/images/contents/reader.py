@@ -26,6 +26,7 @@ from gpuyard.images.store import ImageStore
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INTERPRETER = re.compile(r"python3\.(\d{1,3})")
 _METADATA = re.compile(r"[^/]+\.(?:dist-info/METADATA|egg-info/PKG-INFO|egg-info)")
+_PTH = re.compile(r"[^/]+\.pth")
 _EGG_REQUIRES = re.compile(r"[^/]+\.egg-info/requires\.txt")
 _GLIBC = re.compile(rb"GNU C Library [^\n]{0,200}?release version (\d{1,4})\.(\d{1,4})(?!\d)")
 _MUSL = re.compile(r"lib/ld-musl-[^/]+\.so\.1")
@@ -159,7 +160,7 @@ class ContentsReader:
         # Debian's interpreter imports from both; one of its own under /usr/local doesn't see Debian's.
         prefixes = ["usr/local", "usr"] if prefix in ("usr", "") else [prefix]
         if python.venv:
-            prefixes.insert(0, python.venv.strip("/"))
+            prefixes[:0] = [python.venv.strip("/"), *self._seen_by(python)]
         found: list[tuple[int, str, _Package]] = []
         for path, content in self.files.contents():
             match = _SITE.fullmatch(path)
@@ -176,6 +177,16 @@ class ContentsReader:
         # The first prefix comes last, and so counts.
         ordered = sorted(found, key=lambda each: -each[0])
         return dict(sorted({name: package for _, name, package in ordered}.items(), key=lambda each: each[0]))
+
+    def _seen_by(self, python: Interpreter) -> Iterator[str]:
+        """Prefixes of other environments that files of the Python's own environment name (`*.pth`)."""
+        site = f"{python.venv.strip('/')}/lib/python{python.version}/site-packages"
+        for path, content in self.files.contents():
+            if path.startswith(f"{site}/") and _PTH.fullmatch(path[len(site) + 1 :]):
+                for line in _text(content).splitlines():
+                    match = _SITE.fullmatch(f"{line.strip('/')}/x") if line.startswith("/") else None
+                    if match:
+                        yield match["prefix"]
 
     def _egg_requires(self, path: str) -> tuple[str, ...]:
         """What older packages require, in a file beside their metadata."""
@@ -206,6 +217,7 @@ def _wanted(member: Member, content: IO[bytes]) -> Iterator[tuple[str, Kept]]:
     elif (
         inner == _TORCH_VERSION
         or _EGG_REQUIRES.fullmatch(inner)
+        or _PTH.fullmatch(inner)
         or (name == "passwd" and folder[:3] == "etc")
     ):
         yield path, content.read(_MOST_SMALL)
