@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpuyard import errors
 from gpuyard.building.build import BuildRequest
@@ -19,8 +20,9 @@ from gpuyard.images.oci import Platform
 from gpuyard.images.reference import TAG, ImageReference
 from gpuyard.workloads.command import resolve_command
 from gpuyard.workloads.spec.baked import check_label, check_variable
-from gpuyard.workloads.spec.model import env_name
-from gpuyard.workloads.spec.run_spec import ImageBuild, RunSpec
+
+if TYPE_CHECKING:
+    from gpuyard.workloads.spec.run_spec import ImageBuild, RunSpec
 
 _DEFAULT_PLATFORM = "linux/amd64"
 
@@ -170,6 +172,9 @@ def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[s
 
 
 def _check_variable(name: str, value: str) -> None:
+    # With all of a spec's checks, which a build without a spec doesn't need.
+    from gpuyard.workloads.spec.model import env_name
+
     env_name(name)
     check_variable(name, value)
 

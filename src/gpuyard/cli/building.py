@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,11 +18,10 @@ from gpuyard.cli.output.progress import BuildProgress
 from gpuyard.cli.output.results import megabytes, print_json
 from gpuyard.images.cache import Cache
 from gpuyard.images.places import Places
-from gpuyard.runs.submitting.image_build import RunImage, build_run_image
-from gpuyard.runs.submitting.spec_file import read_spec_file
-from gpuyard.workloads.resolved_run import ResolvedRun
-from gpuyard.workloads.spec.overrides import Flag
-from gpuyard.workloads.spec.run_spec import load_spec
+
+if TYPE_CHECKING:
+    from gpuyard.runs.submitting.image_build import RunImage
+    from gpuyard.workloads.resolved_run import ResolvedRun
 
 
 def build_image(
@@ -51,6 +50,11 @@ def build_image(
 def _read_request(file: Path | None, options: BuildOptions) -> BuildRequest:
     if file is None:
         return request_without_spec(options, os.environ)
+    # What reads specs and knows of runs is a fifth of all that a build imports.
+    from gpuyard.runs.submitting.spec_file import read_spec_file
+    from gpuyard.workloads.spec.overrides import Flag
+    from gpuyard.workloads.spec.run_spec import load_spec
+
     text = read_spec_file(file)
     flags = [Flag("--workdir", ("workdir",), options.workdir)] if options.workdir is not None else []
     spec = load_spec(text, str(file), flags, os.environ)
@@ -70,6 +74,8 @@ def build_for_run(run: ResolvedRun, folder: Path, environ: Mapping[str, str]) ->
         folder: of the spec file.
         environ: the command's, with what is said of registries.
     """
+    from gpuyard.runs.submitting.image_build import build_run_image
+
     progress = BuildProgress()
     try:
         image = asyncio.run(build_run_image(run, folder, environ, progress))

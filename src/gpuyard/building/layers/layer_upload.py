@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
+import io
 from collections.abc import AsyncIterator, Callable
 from typing import IO
 
@@ -54,11 +54,14 @@ class PackedFile:
         """Packs it; raises CacheError when there is no space for it."""
         with cache.reporting():
             cache.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = tempfile.SpooledTemporaryFile(_MOST_IN_MEMORY, dir=str(cache.folder))  # noqa: SIM115
+        file: IO[bytes] = io.BytesIO()
 
         def write() -> None:
+            nonlocal file
             for piece in packer:
                 with cache.reporting():
+                    if isinstance(file, io.BytesIO) and file.tell() + len(piece) > _MOST_IN_MEMORY:
+                        file = _moved(file, cache)
                     file.write(piece)
 
         try:
@@ -81,6 +84,15 @@ class PackedFile:
     def close(self) -> None:
         """Drops the bytes."""
         self._file.close()
+
+
+def _moved(memory: io.BytesIO, cache: Cache) -> IO[bytes]:
+    """The same bytes in a file without a name."""
+    import tempfile  # Few layers need it, and it costs start-up time.
+
+    file = tempfile.TemporaryFile(dir=cache.folder)  # noqa: SIM115
+    file.write(memory.getbuffer())
+    return file
 
 
 def descriptor_of(media_type: str, content: bytes) -> tuple[Descriptor, Blob]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.building.python.zip_file import ZipFile
 from gpuyard.images.cache import Cache
 from gpuyard.images.subprocesses import outputs
 
@@ -76,6 +75,8 @@ async def compile_wheel(
             last = said.decode("utf-8", "replace").strip().splitlines()[-1:]
             if last and "No space left" in last[0]:
                 raise OSError(28, "No space left on device")
+            from gpuyard.building.python.zip_file import ZipFile
+
             with ZipFile(wheel):  # else the wheel itself is what is wrong, and this says so
                 pass
             raise errors.BuildError(
