@@ -18,8 +18,9 @@ from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.entry_point import entry_point
 from gpuyard.building.environment import WORKDIR
 from gpuyard.building.layers.large_files import large_files
+from gpuyard.building.layers.wheel_layers import check_wheels
 from gpuyard.building.lock import NAME as LOCK_NAME
-from gpuyard.building.lock import write_lock
+from gpuyard.building.lock import Keeping, write_lock
 from gpuyard.building.plan import Planner, PlatformPlan, Reporter
 from gpuyard.building.platform_build import BuiltImage, PlatformBuild, Recipe
 from gpuyard.building.revision import record_revision, source_revision
@@ -54,6 +55,7 @@ class BuildRequest:
             path as the user wrote it, which is the same on each machine.
         pull_repository: the name that nodes pull the image by, where that is another than the target's.
         tags: further names for the same image, in the target's repository or elsewhere.
+        keeping: what becomes of the lock.
         allow_missing_libraries: names of shared libraries that wheels may lack.
         copies: files and folders of other images.
         env: variables of the image, over the base's.
@@ -76,6 +78,7 @@ class BuildRequest:
     created: int = EPOCH
     base_name: str | None = None
     pull_repository: str | None = None
+    keeping: Keeping = Keeping.UP_TO_DATE
     tags: tuple[str, ...] = ()
     allow_missing_libraries: tuple[str, ...] = ()
     copies: tuple[CopiedPath, ...] = ()
@@ -186,18 +189,23 @@ async def _build(
         cache,
         environ,
         reporter,
-        tells_lock=request.lock_stays,
+        keeping=request.keeping,
         copies=copies,
         workdir=request.workdir,
     )
-    plans, lock, is_new = await planner.plan(request.platforms)
-    if is_new:
-        write_lock(lock_path, lock)
-        if request.lock_stays:
-            _tell_entry_points(plans, request.command, reporter)
+    plans, lock, news = await planner.plan(request.platforms)
+    if news and request.lock_stays:
+        _tell_entry_points(plans, request.command, reporter)
     digests = await _file_digests(application, cache, reporter)
     recipe = _recipe(request, base, target, application, digests)
     images = [await PlatformBuild(plan, recipe, cache, environ, reporter).run() for plan in plans]
+    if news:
+        # By now every wheel of it was fetched, and is what it says.
+        for plan in plans:
+            check_wheels(plan, plan.lock.wheels, recipe.folder, cache, environ)
+        write_lock(lock_path, lock)
+    if news and request.lock_stays:
+        reporter.say(f"{lock_path.name} written: {news}")
     content, media_type = images[0].manifest_json, OCI_MANIFEST
     if len(images) > 1:
         content, media_type = await _make_index(target, plans, images), OCI_INDEX

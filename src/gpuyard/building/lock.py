@@ -1,7 +1,7 @@
 """gpuyard.lock: the base by digest and the wheels by hash, per platform. Made to be committed and read.
 
 It changes only when the requirements or the base's name change, a platform is added, or on --upgrade.
-It holds no addresses: where a wheel is, is the index's business.
+It holds no addresses: where a wheel is, is the index's business. Only of one that is a file here, it says so.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.atomic_files import replace_file
+from gpuyard.atomic_files import replace_file, unfinished_file
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.oci import Digest, parse_digest
 from gpuyard.regular_files import read_regular
@@ -26,6 +27,20 @@ _HEADER = """\
 # Made by `gpuyard build`, to be committed: the same lock and files make the same image.
 # `gpuyard build --upgrade` makes it anew.
 """
+
+
+class Keeping(Enum):
+    """What becomes of the lock of a build.
+
+    Attributes:
+        UP_TO_DATE: it is made anew when what it locks has changed.
+        LOCKED: the build fails where it would be made anew.
+        FROZEN: it is followed as it is.
+    """
+
+    UP_TO_DATE = "up to date"
+    LOCKED = "locked"
+    FROZEN = "frozen"
 
 
 @dataclass(frozen=True)
@@ -99,7 +114,8 @@ class Lock:
 
 
 def _wheel_line(wheel: Wheel) -> str:
-    return f'{{ file = "{wheel.file}", size = {wheel.size}, sha256 = "{wheel.sha256}" }}'
+    path = f", path = {_quoted(wheel.path)}" if wheel.path else ""
+    return f'{{ file = "{wheel.file}", size = {wheel.size}, sha256 = "{wheel.sha256}"{path} }}'
 
 
 def _quoted(text: str) -> str:
@@ -151,12 +167,26 @@ def _platform(raw: Mapping[str, Any]) -> PlatformLock:
         str(raw.get("python", "")),
         dict(raw.get("from-base", {})),
         tuple(
-            Wheel(str(wheel["file"]), str(wheel.get("sha256", "")), int(wheel.get("size", 0)))
+            Wheel(
+                str(wheel["file"]),
+                str(wheel.get("sha256", "")),
+                int(wheel.get("size", 0)),
+                str(wheel.get("path", "")),
+            )
             for wheel in raw.get("wheels", ())
         ),
         str(raw.get("byte-code", "")),
         {str(name): parse_digest(digest) for name, digest in raw.get("copied", {}).items()},
     )
+
+
+def check_writable(path: Path) -> None:
+    """Whether the lock could be written; raises UsageError before a build has worked for nothing."""
+    try:
+        with unfinished_file(path.parent):
+            pass
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def write_lock(path: Path, lock: Lock) -> None:
@@ -166,9 +196,14 @@ def write_lock(path: Path, lock: Lock) -> None:
         os.umask(umask)
         replace_file(path, lock.to_text().encode(), mode=0o666 & ~umask)
     except OSError as error:
-        raise errors.UsageError(
-            f"can't write {path}: {error.strerror}", remedy="make the folder writable"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> errors.UsageError:
+    return errors.UsageError(
+        f"can't write {path}: {error.strerror}",
+        remedy="make the folder writable, or take a lock as it is with --frozen",
+    )
 
 
 def requirements_digest(texts: Iterable[bytes]) -> str:
@@ -180,18 +215,20 @@ def requirements_digest(texts: Iterable[bytes]) -> str:
 
 
 def changes(old: PlatformLock | None, new: PlatformLock) -> Sequence[str]:
-    """What a new lock changes, in words: `numpy 1.26.4 → 2.0.0`."""
-    before = {wheel.name: wheel.version for wheel in old.wheels} if old else {}
-    after = {wheel.name: wheel.version for wheel in new.wheels}
+    """What a new lock changes, in words: `numpy 1.26.4 → 2.0.0`, `mine 1.0 (another file)`."""
+    before = {wheel.name: wheel for wheel in old.wheels} if old else {}
+    after = {wheel.name: wheel for wheel in new.wheels}
     words = []
     for name in sorted(before.keys() | after.keys()):
         was, now = before.get(name), after.get(name)
         if was is None:
-            words.append(f"+ {name} {now}")
+            words.append(f"+ {name} {after[name].version}")
         elif now is None:
-            words.append(f"- {name} {was}")
-        elif was != now:
-            words.append(f"{name} {was} → {now}")
+            words.append(f"- {name} {was.version}")
+        elif was.version != now.version:
+            words.append(f"{name} {was.version} → {now.version}")
+        elif was.sha256 != now.sha256:
+            words.append(f"{name} {now.version} (another file)")
     copied = old.copied if old else {}
     for name in sorted(copied.keys() | new.copied.keys()):
         digests = [digest[7:19] for images in (copied, new.copied) if (digest := images.get(name))]

@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Protocol
 from gpuyard import errors
 from gpuyard.building.copied_images import CopiedPath, open_copied
 from gpuyard.building.environment import WORKDIR, Environment
-from gpuyard.building.lock import Lock, PlatformLock, changes, read_lock, requirements_digest
+from gpuyard.building.lock import (
+    Keeping,
+    Lock,
+    PlatformLock,
+    changes,
+    check_writable,
+    read_lock,
+    requirements_digest,
+)
 from gpuyard.building.python.byte_code import find_compiler
-from gpuyard.building.python.wheels import Wheel, WheelFetcher
+from gpuyard.building.python.wheels import Wheel
 from gpuyard.building.workdir.base_folders import check_folders
 from gpuyard.images.cache import Cache
 from gpuyard.images.contents.contents import ImageContents
-from gpuyard.images.contents.kept import read_contents
+from gpuyard.images.contents.kept import read_contents, read_system
 from gpuyard.images.image import Image, OpenedImages, open_images
 from gpuyard.images.oci import Digest, Platform
 from gpuyard.images.places import Place
@@ -46,6 +54,7 @@ class PlatformPlan:
         copied: the images that files are copied from, by their names.
         requested: what the requirements ask for besides wheels.
         projects: the user's own that are installed.
+        base_requires: by name what the base's packages require, where it was resolved just now.
     """
 
     platform: Platform
@@ -58,6 +67,7 @@ class PlatformPlan:
     copied: Mapping[str, Image] = field(default_factory=dict)
     requested: Requested | None = None
     projects: tuple[Project, ...] = ()
+    base_requires: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -77,9 +87,9 @@ class Planner:
         requirements: None without any.
         lock_path: of gpuyard.lock.
         upgrade: lock anew although nothing changed.
-        tells_lock: whether the reporter hears that the lock is new, and what changed in it.
         copies: what comes from other images, and where these are.
         workdir: absolute path in the image; the base must have room for it.
+        keeping: whether the lock may change, and whether it is looked at whether it should.
     """
 
     base: Place
@@ -89,23 +99,28 @@ class Planner:
     cache: Cache
     environ: Mapping[str, str]
     reporter: Reporter
-    tells_lock: bool = True
     copies: Sequence[tuple[CopiedPath, Place]] = ()
     workdir: str = WORKDIR
+    keeping: Keeping = Keeping.UP_TO_DATE
 
-    async def plan(self, platforms: Sequence[Platform]) -> tuple[list[PlatformPlan], Lock, bool]:
-        """The plans, the lock, and whether the lock is new.
+    async def plan(self, platforms: Sequence[Platform]) -> tuple[list[PlatformPlan], Lock, str]:
+        """The plans, the lock, and what is new in it, in words; empty when it is as it was.
 
         Raises:
-            UsageError: the lock or the requirements can't be read.
+            UsageError: the lock or the requirements can't be read, or the lock couldn't be written.
             ImageNotFound: there is no base for a platform.
-            BuildError: the base has no Python.
+            BuildError: the base has no Python, or a lock that is to stay would change.
             ResolveError: no wheels meet the requirements.
         """
         old = read_lock(self.lock_path)
         requested = await self._requested()
+        if self.keeping is Keeping.FROZEN:
+            return await self._follow(old, platforms, requested)
         digest = self._requirements_digest(requested)
         reason = self._why_new(old, digest)
+        missing = old is None or any(str(platform) not in old.platforms for platform in platforms)
+        if reason or missing:
+            self._check_writable()
         same_base = old is not None and old.base == self.base.text and not self.upgrade
         bases = await self._bases(platforms, old if same_base else None)
         plans: list[PlatformPlan] = []
@@ -120,10 +135,49 @@ class Planner:
             self.base.text, bases.digest, digest, kept | {str(plan.platform): plan.lock for plan in plans}
         )
         if lock == old:
-            return plans, lock, False
-        if self.tells_lock:
-            self._tell(old, lock, reason)
-        return plans, lock, True
+            return plans, lock, ""
+        self._check_writable()
+        news = self._news(old, lock, reason)
+        if self.keeping is Keeping.LOCKED:
+            raise errors.BuildError(
+                f"{self.lock_path.name} is not up to date, and --locked lets nobody change it: {news}",
+                remedy="build without --locked, and commit the new lock",
+            )
+        return plans, lock, news
+
+    def _check_writable(self) -> None:
+        """Said before the work, and not after it."""
+        if self.keeping is Keeping.UP_TO_DATE:
+            check_writable(self.lock_path)
+
+    async def _follow(
+        self, lock: Lock | None, platforms: Sequence[Platform], requested: Requested | None
+    ) -> tuple[list[PlatformPlan], Lock, str]:
+        """The plans by the lock as it is; raises UsageError where it isn't one for them."""
+        if lock is None:
+            raise self._not_frozen("there is none")
+        if lock.base != self.base.text:
+            raise self._not_frozen(f"its base is {lock.base} and not {self.base.text}")
+        if missing := [str(platform) for platform in platforms if str(platform) not in lock.platforms]:
+            raise self._not_frozen(f"it has nothing for {', '.join(missing)}")
+        bases = await self._bases(platforms, lock)
+        plans = []
+        for platform in platforms:
+            was = lock.platforms[str(platform)]
+            plan = await self._platform(platform, bases.images[platform], was, True, False, requested)
+            plan = self._with_projects(await self._with_copied(plan, was), requested)
+            if plan.lock != was:
+                raise self._not_frozen(
+                    f"it says other things for {platform}: {', '.join(changes(was, plan.lock))}"
+                )
+            plans.append(plan)
+        return plans, lock, ""
+
+    def _not_frozen(self, why: str) -> errors.UsageError:
+        return errors.UsageError(
+            f"--frozen takes {self.lock_path} as it is, and {why}",
+            remedy="build without --frozen once, and commit the lock",
+        )
 
     async def _bases(self, platforms: Sequence[Platform], locked: Lock | None) -> _Bases:
         """The base for each platform: by the lock's digest where it has one, else what its name leads to."""
@@ -199,10 +253,11 @@ class Planner:
     def _requirements_digest(self, requested: Requested | None) -> str:
         if self.requirements is None or requested is None:
             return ""
-        from gpuyard.building.python.resolve import read_requirements
+        from gpuyard.building.python.resolving.requirements_file import Requirements
 
         own = [requested.fingerprint] if requested.fingerprint else []
-        return requirements_digest([*read_requirements(self.requirements), *own])
+        texts = Requirements(self.requirements, self.environ).contents()
+        return requirements_digest([*texts, *own])
 
     def _why_new(self, old: Lock | None, digest: str) -> str:
         if old is None:
@@ -213,9 +268,14 @@ class Planner:
             return f"the base is {self.base.text} instead of {old.base}"
         if old.requirements != digest:
             return "the requirements changed" if digest else "there are no requirements any more"
+        wheels = [wheel for platform in old.platforms.values() for wheel in platform.wheels if wheel.path]
+        if wheels:
+            from gpuyard.building.python.resolving.local_wheels import changed
+
+            return ", ".join(changed(wheels, self.lock_path.parent.absolute(), self.cache))
         return ""
 
-    def _tell(self, old: Lock | None, new: Lock, reason: str) -> None:
+    def _news(self, old: Lock | None, new: Lock, reason: str) -> str:
         words: list[str] = []
         for name, platform in new.platforms.items():
             was = old.platforms.get(name) if old else None
@@ -225,10 +285,8 @@ class Planner:
                 words += changes(was, platform)
                 if was.base_digest != platform.base_digest:
                     words.append(f"base {was.base_digest[7:19]} → {platform.base_digest[7:19]}")
-        text = f"{self.lock_path.name} written" + (f" ({reason})" if reason else "")
-        self.reporter.say(
-            text + (": " + ", ".join(words[:20]) if words else "") + (", …" if words[20:] else "")
-        )
+        more = ", …" if words[20:] else ""
+        return ": ".join(part for part in (reason, ", ".join(words[:20]) + more) if part)
 
     async def _platform(
         self,
@@ -249,8 +307,13 @@ class Planner:
         environment = Environment(contents.python)
         if was and not fresh and same_base:
             return PlatformPlan(platform, base, contents, environment, was, self.requirements, {})
-        lock, sources = await self._resolve(platform, contents, base, was, requested)
-        return PlatformPlan(platform, base, contents, environment, lock, self.requirements, sources)
+        requires: Mapping[str, Sequence[str]] = {}
+        if self.requirements:
+            requires = (await read_system(base, self.cache, self._reading(base))).requires
+        lock, sources = await self._resolve(platform, contents, requires, base, was, requested)
+        return PlatformPlan(
+            platform, base, contents, environment, lock, self.requirements, sources, base_requires=requires
+        )
 
     def _reading(self, base: Image) -> Callable[[int, int], None]:
         return lambda done, total: self.reporter.bytes(f"reading the base {base.digest[7:19]}", done, total)
@@ -259,6 +322,7 @@ class Planner:
         self,
         platform: Platform,
         contents: ImageContents,
+        requires: Mapping[str, Sequence[str]],
         base: Image,
         was: PlatformLock | None,
         requested: Requested | None,
@@ -267,15 +331,18 @@ class Planner:
         if self.requirements is None:
             return PlatformLock(base.digest), {}
         from gpuyard.building.python.conflicts import replaced
+        from gpuyard.building.python.index.fetching import wheel_fetcher
         from gpuyard.building.python.resolve import Resolver
 
         self.reporter.bytes(f"resolving {self.requirements.name} for {platform}", 0, 0)
         preferred = was.wheels if was and not self.upgrade else ()
-        resolver = Resolver(self.environ, self.lock_path.parent.absolute(), platform, contents, requested)
+        folder = self.lock_path.parent.absolute()
+        resolver = Resolver(self.environ, folder, platform, contents, requires, requested)
         found = await resolver.resolve(self.requirements, preferred)
         for name, version in sorted(found.base_packages.items()):
             self.reporter.say(f"{name} {version} comes with the base and is not installed again")
-        sources = await WheelFetcher(self.cache, self.environ).measured(found.sources)
+        fetcher = wheel_fetcher(self.cache, self.environ, folder, self.requirements)
+        sources = await fetcher.measured(found.sources)
         wheels = tuple(sorted(sources))
         if other := replaced(wheels, contents.packages):
             self.reporter.say(

@@ -9,12 +9,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gpuyard import errors
 from gpuyard.building.environment import PREFIX
 from gpuyard.building.layers.placement import ground, placed
 from gpuyard.building.layers.planned_layer import layer_key
 from gpuyard.building.plan import PlatformPlan, Reporter
 from gpuyard.building.python.byte_code import Compiler, compile_wheel
-from gpuyard.building.python.wheels import Wheel, WheelFetcher, missing_wheels, wheel_path
+from gpuyard.building.python.wheels import Wheel, missing_wheels, wheel_path
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import Compression, Entry, Packer
 
@@ -57,13 +58,16 @@ class WheelStock:
                 if wheel not in sources:
                     tasks.create_task(compiled(wheel), name=f"compile {wheel.file}")
             if sources:
-                fetching = WheelFetcher(self.cache, self.environ).fetch(
+                from gpuyard.building.python.index.fetching import wheel_fetcher
+
+                fetcher = wheel_fetcher(self.cache, self.environ, self.folder, self.plan.requirements)
+                fetching = fetcher.fetch(
                     sources,
                     then=compiled,
                     progress=lambda n, of: self.reporter.bytes("fetching wheels", n, of),
                 )
                 tasks.create_task(fetching, name="fetch wheels")
-        self._warn_of_conflicts(wheels)
+        check_wheels(self.plan, wheels, self.folder, self.cache, self.environ)
         return codes
 
     async def _sources(self, missing: Sequence[Wheel]) -> dict[Wheel, str]:
@@ -72,21 +76,49 @@ class WheelStock:
             from gpuyard.building.python.resolve import Resolver
 
             plan = self.plan
-            resolver = Resolver(self.environ, self.folder, plan.platform, plan.contents, plan.requested)
+            resolver = Resolver(self.environ, self.folder, plan.platform, plan.contents, own=plan.requested)
             sources |= await resolver.locate(unknown, self.plan.requirements)
         return sources
 
-    def _warn_of_conflicts(self, wheels: Sequence[Wheel]) -> None:
-        """The base's packages aren't resolved anew: that one of them won't do shows when wheels are there."""
-        from gpuyard.building.python.conflicts import unmet
-        from gpuyard.building.python.platform_tags import environment
 
-        installed = {wheel.name for wheel in self.plan.lock.wheels}
-        base = {name: v for name, v in self.plan.contents.packages.items() if name not in installed}
-        variables = environment(self.plan.platform, self.plan.environment.python.minor)
-        for wheel in wheels:
-            for text in unmet(wheel, wheel_path(self.cache, wheel), base, variables):
-                self.reporter.say(f"warning: {text}; require it yourself to have it installed")
+def check_wheels(
+    plan: PlatformPlan, wheels: Sequence[Wheel], folder: Path, cache: Cache, environ: Mapping[str, str]
+) -> None:
+    """Holds what wheels require against what the image will have, as far as they are on this machine.
+
+    Args:
+        plan: of the platform that they are for.
+        wheels: some of the plan's.
+        folder: where uv looks for its configuration, which may override a requirement.
+
+    Raises:
+        BuildError: the image couldn't import them.
+    """
+    from gpuyard.building.python.conflicts import InImage
+    from gpuyard.building.python.index.settings import read_settings
+    from gpuyard.building.python.platform_tags import environment
+    from gpuyard.building.python.pylock import is_lock
+    from gpuyard.building.python.resolving.requirements_file import Requirements
+
+    image = InImage(
+        {wheel.name: wheel.version for wheel in plan.lock.wheels},
+        plan.contents.packages,
+        plan.base_requires,
+        environment(plan.platform, plan.environment.python.minor),
+    )
+    files = {wheel: path for wheel in wheels if (path := wheel_path(cache, wheel)).exists()}
+    # A resolver knows what it left out; a lock may be of other requirements than the base was made for.
+    taken = plan.requirements is not None and is_lock(plan.requirements)
+    found = list(image.unmet(files, missing=taken))
+    if not found:
+        return
+    asked = Requirements(plan.requirements, environ) if plan.requirements else None
+    overridden = read_settings(environ, folder, asked).overridden
+    if said := [text for name, text in found if name not in overridden]:
+        raise errors.BuildError(
+            "the image couldn't import what it has: " + "; ".join(said),
+            remedy="lock anew: with the tool that wrote the lock, or with --upgrade",
+        )
 
 
 @dataclass(frozen=True)

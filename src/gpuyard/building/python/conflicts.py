@@ -6,10 +6,16 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gpuyard.building.python.resolving.base_packages import Requires, is_version, same_version
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.contents.contents import normalise
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 _METADATA = re.compile(r"[^/]+\.dist-info/METADATA")
 _REQUIRES = re.compile(r"^Requires-Dist:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
@@ -25,32 +31,86 @@ def replaced(wheels: Iterable[Wheel], base: Mapping[str, str]) -> list[str]:
     return [
         f"{wheel.name} {wheel.version} (the base has {base[wheel.name]})"
         for wheel in sorted(wheels)
-        if wheel.name in base and not _equal(wheel.version, base[wheel.name])
+        if wheel.name in base and not same_version(wheel.version, base[wheel.name])
     ]
 
 
-def unmet(wheel: Wheel, path: Path, base: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[str]:
-    """What a wheel requires and gets from the base in a version that won't do.
+@dataclass(frozen=True)
+class InImage:
+    """What the Python of an image will import.
 
-    Args:
-        wheel: which one.
-        path: of the file.
-        base: version by name of what the base brings and the build doesn't install.
-        environment: the base's marker variables.
+    Attributes:
+        wheels: version by name of what is installed.
+        base: version by name of what the base brings; where a wheel has the name, the wheel counts.
+        requires: by name what the base's packages require.
+        variables: the base's marker variables.
     """
+
+    wheels: Mapping[str, str]
+    base: Mapping[str, str]
+    requires: Requires
+    variables: Mapping[str, str]
+
+    def unmet(self, files: Mapping[Wheel, Path], *, missing: bool) -> Iterator[tuple[str, str]]:
+        """What wheels require, also through packages of the base, and don't get: its name, and words for it.
+
+        Args:
+            files: the wheels to look at.
+            missing: whether a requirement that is nowhere counts, too.
+        """
+        waiting = [
+            (f"{wheel.name} {wheel.version}", wheel.name, _REQUIRES.findall(_metadata(path)), "")
+            for wheel, path in sorted(files.items())
+        ]
+        seen: set[tuple[str, str]] = set()
+        told: set[str] = set()
+        while waiting:
+            who, owner, texts, extra = waiting.pop(0)
+            of_base = owner not in self.wheels
+            for requirement in filter(None, map(_parsed, texts)):
+                if not self._applies(requirement, extra):
+                    continue
+                name = normalise(requirement.name)
+                if (said := self._said(requirement, of_base)) and (missing or name in self.base):
+                    text = f"{who} requires {requirement.name}{requirement.specifier}, and {said}"
+                    if text not in told:
+                        told.add(text)
+                        yield name, text
+                for wanted in ("", *sorted(requirement.extras)):
+                    if name in self.base and name not in self.wheels and (name, wanted) not in seen:
+                        seen.add((name, wanted))
+                        through = (
+                            f"{who} requires {requirement.name}, and the base's {name} {self.base[name]}"
+                        )
+                        waiting.append((through, name, list(self.requires.get(name, ())), wanted))
+
+    def _applies(self, requirement: Requirement, extra: str) -> bool:
+        return requirement.marker is None or requirement.marker.evaluate({**self.variables, "extra": extra})
+
+    def _said(self, requirement: Requirement, of_base: bool) -> str:
+        """How the image falls short of it; empty when it doesn't, or the base alone does."""
+        name = normalise(requirement.name)
+        version = self.wheels.get(name) or self.base.get(name)
+        if version is None:
+            return "" if of_base else "neither the base nor a wheel brings it"
+        if name not in self.wheels and of_base:
+            return ""
+        if (
+            requirement.url
+            or not is_version(version)
+            or requirement.specifier.contains(version, prereleases=True)
+        ):
+            return ""
+        return f"{'a wheel' if name in self.wheels else 'the base'} brings {version}"
+
+
+def _parsed(text: str) -> Requirement | None:
     from packaging.requirements import InvalidRequirement, Requirement
 
-    for text in _REQUIRES.findall(_metadata(path)):
-        try:
-            requirement = Requirement(text)
-        except InvalidRequirement:
-            continue
-        version = base.get(normalise(requirement.name))
-        if version is None or requirement.specifier.contains(version, prereleases=True):
-            continue
-        if requirement.marker is None or requirement.marker.evaluate({**environment, "extra": ""}):
-            asked = f"{requirement.name}{requirement.specifier}"
-            yield f"{wheel.name} {wheel.version} requires {asked}, and the base brings {version}"
+    try:
+        return Requirement(text)
+    except InvalidRequirement:
+        return None
 
 
 def _metadata(path: Path) -> str:
@@ -62,12 +122,3 @@ def _metadata(path: Path) -> str:
     except (OSError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError, EOFError):
         return ""
     return content.decode("utf-8", "replace").replace("\r\n", "\n").partition("\n\n")[0]
-
-
-def _equal(one: str, other: str) -> bool:
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        return Version(one) == Version(other)
-    except InvalidVersion:
-        return one == other

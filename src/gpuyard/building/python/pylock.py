@@ -88,6 +88,15 @@ def resolved_wheels(pylock: Path) -> dict[Wheel, str]:
     return found
 
 
+def all_wheels(pylock: Path) -> dict[Wheel, str]:
+    """Every wheel of each package in a pylock.toml that uv made; raises as `resolved_wheels` does."""
+    return dict(
+        _wheel(package, source, pylock)
+        for package in _parse(pylock, _read(pylock)).packages
+        for source in package.wheels or (package.archive,)
+    )
+
+
 async def _text(requirements: Path, environ: Mapping[str, str]) -> str:
     if requirements.name != UV_LOCK:
         return _read(requirements)

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from gpuyard import errors
 from gpuyard.atomic_files import temporary_folder
 from gpuyard.building.python.platform_tags import LIKELY_GLIBC, machine
-from gpuyard.building.python.pylock import is_lock, lock_files, locked_wheels, resolved_wheels
-from gpuyard.building.python.uv_process import run_uv
+from gpuyard.building.python.pylock import all_wheels, is_lock, locked_wheels, resolved_wheels
+from gpuyard.building.python.resolving.base_packages import BaseWheels, Requires, met_by_itself, same_version
+from gpuyard.building.python.resolving.local_wheels import with_paths
+from gpuyard.building.python.resolving.requirements_file import Requirements
+from gpuyard.building.python.resolving.resolve_errors import NO_SOLUTION, unresolved
+from gpuyard.building.python.uv_process import UvDone, run_uv
 from gpuyard.building.python.wheels import Wheel
-from gpuyard.images.contents.contents import ImageContents, normalise
+from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.oci import Platform
-from gpuyard.regular_files import read_regular
 
 #: glibc versions that uv knows a platform for, besides 2.17.
 _GLIBC = (28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 _OLD_GLIBC = 17
+_OUTPUT = "pylock.toml"
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,10 @@ class Resolver:
 
     Attributes:
         environ: of the uv process.
+        folder: of the lock; where uv looks for its configuration, and above it.
         platform: of the image.
         contents: what the base holds; it must have a Python.
-        folder: where uv looks for its configuration, and above it.
+        requires: by name what the base's packages require.
         own: the user's own projects that the requirements ask for.
     """
 
@@ -70,101 +74,165 @@ class Resolver:
     folder: Path
     platform: Platform
     contents: ImageContents
+    requires: Requires = field(default_factory=dict, hash=False)
     own: OwnProjects | None = None
 
-    async def resolve(self, requirements: Path, preferred: Iterable[Wheel] = ()) -> Resolved:
-        """Finds wheels for a requirements file; what the base has and the file allows is left out.
+    async def resolve(self, path: Path, preferred: Iterable[Wheel] = ()) -> Resolved:
+        """Finds wheels for a requirements file, less what the base has in a version that all allow.
 
         Args:
-            requirements: in any form that uv reads.
+            path: of requirements in any form that uv reads.
             preferred: versions to keep where the requirements allow them.
 
         Raises:
             ResolveError: with uv's own reason.
             BuildError: a package comes without a wheel or without a hash, or with none that the file gives.
         """
-        if is_lock(requirements):
-            return await self._take_lock(requirements)
-        asked = direct_requirements(requirements)
+        requirements = Requirements(path.absolute(), self.environ)
+        if is_lock(path):
+            return await self._take_lock(requirements.path)
+        requirements.check_hashes_given()
+        asked = requirements.asked()
         for name, texts in self.own.asked.items() if self.own else ():
             asked[name] = [*asked.get(name, ()), *texts]
-        excluded = {
-            name: version
+        kept = [
+            f"{name}=={version}"
             for name, version in self.contents.packages.items()
-            if all(allows(line, version) for line in asked.get(name, ()))
+            if name in asked and all(allows(text, version) for text in asked[name])
+        ]
+        found = await self._compile(requirements, preferred, kept=kept, offline=0 < len(asked) == len(kept))
+        there = {
+            wheel.name: self.contents.packages[wheel.name]
+            for wheel in found
+            if self._is_there(wheel, asked.get(wheel.name, ()))
         }
-        sources = await self._compile(requirements, excluded, preferred)
-        _check_hashes(sources, requirements)
-        return Resolved(sources, {name: excluded[name] for name in asked if name in excluded})
+        sources = {wheel: source for wheel, source in found.items() if wheel.name not in there}
+        requirements.check_hashes(sources)
+        return Resolved(
+            with_paths(sources, self.folder), {name: there[name] for name in asked if name in there}
+        )
 
-    async def _take_lock(self, requirements: Path) -> Resolved:
+    def _is_there(self, wheel: Wheel, asked: Iterable[str]) -> bool:
+        """Whether the base brings what was found; what is asked for by its place is installed anyway."""
+        version = self.contents.packages.get(wheel.name)
+        by_place = any("@" in text.partition(";")[0] or ".whl" in text for text in asked)
+        return version is not None and not by_place and same_version(wheel.version, version)
+
+    async def _take_lock(self, path: Path) -> Resolved:
         """The wheels of a lock, less what the base has in the very version."""
-        sources = await locked_wheels(requirements, self.platform, self.contents, self.environ)
+        sources = await locked_wheels(path, self.platform, self.contents, self.environ)
         there = {
             wheel.name: version
             for wheel in sources
             if (version := self.contents.packages.get(wheel.name))
             and allows(f"{wheel.name}=={wheel.version}", version)
         }
-        return Resolved({w: source for w, source in sources.items() if w.name not in there}, there)
+        left = {wheel: source for wheel, source in sources.items() if wheel.name not in there}
+        return Resolved(with_paths(left, self.folder), there)
 
-    async def locate(self, wheels: Sequence[Wheel], requirements: Path | None = None) -> dict[Wheel, str]:
-        """Where wheels are that gpuyard.lock names: in the requirements when they are a lock, else the index.
+    async def locate(self, wheels: Sequence[Wheel], path: Path | None = None) -> dict[Wheel, str]:
+        """Where wheels of gpuyard.lock are: where it says, in requirements that are a lock, else the index.
 
         Raises:
             BuildError: it has one no longer.
         """
+        local = {wheel: str(self.folder / wheel.path) for wheel in wheels if wheel.path}
+        wanted = [wheel for wheel in wheels if not wheel.path]
+        if not wanted:
+            return local
         where = "the package index"
-        if requirements and is_lock(requirements):
-            where = requirements.name
-            found = await locked_wheels(requirements, self.platform, self.contents, self.environ)
+        if path and is_lock(path):
+            where = path.name
+            found = await locked_wheels(path.absolute(), self.platform, self.contents, self.environ)
         else:
-            with temporary_folder() as folder:
-                pins = folder / "pins.txt"
-                pins.write_text("".join(f"{w.name}=={w.version} --hash=sha256:{w.sha256}\n" for w in wheels))
-                found = await self._compile(pins, {}, (), "--no-deps")
+            found = await self._pinned(wanted, path)
         by_hash = {wheel.sha256: source for wheel, source in found.items()}
-        gone = [wheel.file for wheel in wheels if wheel.sha256 not in by_hash]
+        gone = [wheel.file for wheel in wanted if wheel.sha256 not in by_hash]
         if gone:
             raise errors.BuildError(
                 f"{where} has no more what gpuyard.lock names: {', '.join(gone)}",
                 remedy="build with --upgrade to lock what it has now",
             )
-        return {wheel: by_hash[wheel.sha256] for wheel in wheels}
+        return local | {wheel: by_hash[wheel.sha256] for wheel in wanted}
+
+    async def _pinned(self, wheels: Iterable[Wheel], path: Path | None) -> dict[Wheel, str]:
+        """All files of the versions; the requirements beside them say which index each comes from."""
+        with temporary_folder() as folder:
+            pins = folder / "pins.txt"
+            pins.write_text("".join(f"{wheel.name}=={wheel.version}\n" for wheel in wheels))
+            requirements = Requirements(path.absolute() if path else pins, self.environ)
+            return await self._compile(requirements, (), "--no-deps", str(pins), all_files=True)
 
     async def _compile(
-        self, requirements: Path, excluded: Iterable[str], preferred: Iterable[Wheel], *options: str
+        self,
+        requirements: Requirements,
+        preferred: Iterable[Wheel],
+        *more: str,
+        kept: Sequence[str] = (),
+        offline: bool = False,
+        all_files: bool = False,
     ) -> dict[Wheel, str]:
-        assert self.contents.python is not None
+        """Runs uv.
+
+        Args:
+            requirements: whose folder relative paths in it start from.
+            preferred: besides what the base brings.
+            more: options and files of requirements.
+            kept: what of the base the requirements name and allow.
+            offline: whether that may be all, so that no index needs to be asked.
+            all_files: of each version, and not just the fitting one.
+        """
+        packages = self.contents.packages
         with temporary_folder() as folder:
-            output = folder / "pylock.toml"
-            if pins := "".join(_preference(wheel) for wheel in preferred):
-                output.write_text(f'lock-version = "1.0"\ncreated-by = "gpuyard"\n{pins}')
-            excludes = folder / "excludes.txt"
-            files, own = [requirements.absolute()], set[str]()
-            if self.own and self.own.path == requirements:
-                files, own = self.own.inputs(folder), set(self.own.projects)
-            excludes.write_text("".join(f"{name}\n" for name in sorted({*excluded, *own})))
-            done = await run_uv(
-                (
-                    "pip", "compile", *map(str, files),
-                    "--format", "pylock.toml", "--output-file", str(output), "--no-header", "--quiet",
-                    "--only-binary", ":all:",
-                    "--python-version", self.contents.python.version,
-                    "--python-platform", python_platform(self.platform, self.contents),
-                    "--excludes", str(excludes), *options,
-                ),
-                folder=self.folder,
-                environ=self.environ,
-                reads=requirement_files(requirements),
-            )  # fmt: skip
-            if done.code:
-                raise errors.ResolveError(
-                    f"no wheels meet {requirements.name} for Python {self.contents.python.version} on "
-                    f"{self.platform}:\n{done.err.replace(f'{folder}/', '')}",
-                    remedy="change the requirements or the base; gpuyard installs wheels only, never sources",
+            constraints = folder / "kept.txt"
+            constraints.write_text("".join(f"{text}\n" for text in kept))
+            base = BaseWheels.write(folder / "base", packages, self.requires)
+            preference = base.preferences() + "".join(map(_preference, preferred))
+            words = [*self._words(requirements.path, folder), *more]
+            keep = ("--find-links", str(base.folder), "--constraints", str(constraints))
+
+            async def run(*options: str) -> UvDone:
+                output = folder / _OUTPUT
+                output.write_text(f'lock-version = "1.0"\ncreated-by = "gpuyard"\n{preference}')
+                return await run_uv(
+                    (*words, *options, "--output-file", str(output)),
+                    folder=requirements.path.parent,
+                    environ=self.environ,
+                    reads=requirements.files(),
                 )
-            return await asyncio.to_thread(resolved_wheels, output)
+
+            done = await run("--no-index", *keep) if offline else None
+            if done is None or done.code:
+                done = await run(*keep)
+            if done.code and NO_SOLUTION in done.err and not more:
+                # The base's own packages may require what nobody has any more: then they count as they are.
+                met = met_by_itself(packages, self.requires)
+                as_it_is = BaseWheels.write(folder / "as-it-is", packages, met)
+                done = await run("--find-links", str(as_it_is.folder))
+            if done.code:
+                assert self.contents.python is not None
+                place = f"Python {self.contents.python.version} on {self.platform}"
+                said = done.err.replace(f"{folder}/", "")
+                raise unresolved(said, f"{requirements.path.name} for {place}", packages)
+            return await asyncio.to_thread(all_wheels if all_files else resolved_wheels, folder / _OUTPUT)
+
+    def _words(self, path: Path, folder: Path) -> list[str]:
+        """What is the same of each run for a file of requirements."""
+        assert self.contents.python is not None
+        files, own = [path], list[str]()
+        if self.own and self.own.path.absolute() == path:
+            files, own = self.own.inputs(folder), sorted(self.own.projects)
+        excludes = folder / "excludes.txt"
+        excludes.write_text("".join(f"{name}\n" for name in own))
+        return [
+            "pip", "compile", *map(str, files),
+            "--format", "pylock.toml", "--no-header", "--quiet",
+            "--only-binary", ":all:",
+            "--python-version", self.contents.python.version,
+            "--python-platform", python_platform(self.platform, self.contents),
+            "--project", str(self.folder),
+            "--excludes", str(excludes),
+        ]  # fmt: skip
 
 
 def python_platform(platform: Platform, contents: ImageContents) -> str:
@@ -181,70 +249,6 @@ def _preference(wheel: Wheel) -> str:
     return f'[[packages]]\nname = "{wheel.name}"\nversion = "{wheel.version}"\n'
 
 
-def requirement_files(requirements: Path) -> list[Path]:
-    """The file and all that it includes by -r and -c, each once; of a lock what its content is in.
-
-    Raises:
-        UsageError: one can't be read.
-    """
-    if is_lock(requirements):
-        return lock_files(requirements)
-    found: list[Path] = []
-    waiting = [requirements]
-    while waiting:
-        path = waiting.pop(0)
-        if path.exists() and any(path.samefile(other) for other in found):
-            continue
-        found.append(path)
-        for line in _lines(path):
-            match = re.match(r"(?:-r|-c|--requirement|--constraint)[\s=]*(\S+)", line)
-            if match and "://" not in match[1]:
-                waiting.append(path.parent / match[1])
-    return found
-
-
-def read_requirements(requirements: Path) -> list[bytes]:
-    """The bytes of the file and of all that it includes; raises UsageError."""
-    return [_read(path) for path in requirement_files(requirements)]
-
-
-def direct_requirements(requirements: Path) -> dict[str, list[str]]:
-    """What the files ask for: normalised name → requirement texts. pyproject.toml gives none."""
-    asked: dict[str, list[str]] = {}
-    if requirements.suffix == ".toml":
-        return asked
-    for path in requirement_files(requirements):
-        for line in _lines(path):
-            text = re.split(r"\s--hash|\s+#", line)[0].strip()
-            match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)
-            if match:
-                asked.setdefault(normalise(match[0]), []).append(text)
-    return asked
-
-
-def _check_hashes(wheels: Iterable[Wheel], requirements: Path) -> None:
-    """Holds wheels against the file's `--hash` options, which uv hands on only to installs."""
-    given = _hashes(requirements)
-    for wheel in wheels:
-        if wheel.name in given and f"sha256:{wheel.sha256}" not in given[wheel.name]:
-            raise errors.BuildError(
-                f"{wheel.file} has none of the hashes that {requirements.name} gives for {wheel.name}: "
-                f"its own is sha256:{wheel.sha256}",
-                remedy="lock the requirements anew for the base's Python and platform",
-            )
-
-
-def _hashes(requirements: Path) -> dict[str, set[str]]:
-    """Normalised name → hashes that the files give for it; pyproject.toml gives none."""
-    found: dict[str, set[str]] = {}
-    for path in requirement_files(requirements) if requirements.suffix != ".toml" else ():
-        for line in _lines(path):
-            hashes = re.findall(r"\s--hash[=\s]\s*(\S+)", line)
-            if hashes and (match := re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line)):
-                found.setdefault(normalise(match[0]), set()).update(text.lower() for text in hashes)
-    return found
-
-
 def allows(requirement: str, version: str) -> bool:
     """Whether a version that the base has meets a requirement; prereleases and local versions may."""
     from packaging.requirements import InvalidRequirement, Requirement
@@ -255,24 +259,3 @@ def allows(requirement: str, version: str) -> bool:
         return parsed.url is None and parsed.specifier.contains(Version(version), prereleases=True)
     except (InvalidRequirement, InvalidVersion):
         return False
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_regular(path)
-    except OSError as error:
-        raise errors.UsageError(
-            f"can't read the requirements {path}: {error.strerror}",
-            remedy="name a requirements file that is there",
-        ) from error
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = _read(path).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise errors.UsageError(
-            f"can't read the requirements {path}: it isn't text in UTF-8", remedy="save it as UTF-8"
-        ) from error
-    joined = text.replace("\\\n", " ")
-    return [line.strip() for line in joined.splitlines() if line.strip() and not line.strip().startswith("#")]

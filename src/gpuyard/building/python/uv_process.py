@@ -1,9 +1,10 @@
-"""Runs uv, which comes with gpuyard: with the environment that it needs, and without builds."""
+"""Runs uv, which comes with gpuyard, and programs that it would run: with the environment that they need."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,27 +43,43 @@ async def run_uv(
     environ: Mapping[str, str],
     reads: Iterable[Path] = (),
     builds: bool = False,
+    sent: bytes | None = None,
 ) -> UvDone:
     """Runs it to its end; killed when the caller is cancelled.
 
     Args:
         arguments: subcommand and options.
-        folder: where it looks for its configuration, and above it.
+        folder: where it is run, and looks for its configuration unless `--project` names another.
         environ: of which it gets what it needs.
         reads: requirements files, whose `${NAME}` are needed, too.
         builds: whether it may run builds.
+        sent: its standard input.
     """
     import uv
 
+    words = (uv.find_uv_bin(), *arguments, "--no-progress", "--color", "never")
+    env = uv_environ(environ, reads) | ({} if builds else {"PYTHONPATH": str(_NO_BUILDS)})
+    return await _run(words, folder, env, sent)
+
+
+async def run_program(
+    name: str, arguments: Sequence[str], *, folder: Path, environ: Mapping[str, str]
+) -> UvDone | None:
+    """The same for a program on the PATH of `environ`; None when it isn't there."""
+    found = shutil.which(name, path=environ.get("PATH", ""))
+    return await _run((found, *arguments), folder, environ, None) if found else None
+
+
+async def _run(words: Sequence[str], folder: Path, environ: Mapping[str, str], sent: bytes | None) -> UvDone:
     process = await asyncio.create_subprocess_exec(
-        uv.find_uv_bin(), *arguments, "--no-progress", "--color", "never",
+        *words,
         cwd=folder,
-        env=uv_environ(environ, reads) | ({} if builds else {"PYTHONPATH": str(_NO_BUILDS)}),
-        stdin=asyncio.subprocess.DEVNULL,
+        env=environ,
+        stdin=asyncio.subprocess.DEVNULL if sent is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await outputs(process)
+    )
+    out, err = await outputs(process, sent)
     assert process.returncode is not None
     return UvDone(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace").strip())
 

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from gpuyard import errors
-from gpuyard.building.python.resolve import allows, direct_requirements, python_platform, requirement_files
+from gpuyard.building.python.resolve import allows, python_platform
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.oci import Platform
 
@@ -48,22 +46,3 @@ def test_the_platform_as_uv_names_it(platform: str, libc: str, version: tuple[in
 def test_a_platform_without_wheels() -> None:
     with pytest.raises(errors.BuildError, match="no wheels for linux/s390x"):
         python_platform(Platform.parse("linux/s390x"), ImageContents())
-
-
-def test_files_that_include_others(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "r.txt").write_text("-r sub/a.txt\n-c c.txt # why\nPyYAML>=5 \\\n  --hash=sha256:00\n")
-    (tmp_path / "sub/a.txt").write_text("torch\n-r ../r.txt\n")
-    (tmp_path / "c.txt").write_text("numpy<2  # a comment\n")
-    names = [path.name for path in requirement_files(tmp_path / "r.txt")]
-    assert names[:3] == ["r.txt", "a.txt", "c.txt"]
-    assert direct_requirements(tmp_path / "r.txt") == {
-        "pyyaml": ["PyYAML>=5"],
-        "torch": ["torch"],
-        "numpy": ["numpy<2"],
-    }
-
-
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(errors.UsageError, match="No such file"):
-        requirement_files(tmp_path / "requirements.txt")

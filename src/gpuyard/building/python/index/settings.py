@@ -1,0 +1,158 @@
+"""What uv's configuration says of package indexes: variables, files, and options of requirements files.
+
+uv reads it for itself when it resolves. This is for what it doesn't do: to hand out the wheels' files.
+See uv's documentation, "Configuration files" and "Package indexes".
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from gpuyard.building.python.resolving.requirements_file import Requirements
+from gpuyard.images.contents.contents import normalise
+from gpuyard.regular_files import read_regular
+
+_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
+_KEYS = ("index-url", "extra-index-url", "find-links")
+_OVERRIDES = ("override-dependencies", "exclude-dependencies")
+_TRUE = ("1", "true", "yes", "on", "y", "t")
+
+
+@dataclass(frozen=True)
+class PackageIndex:
+    """A package index, or a page of links.
+
+    Attributes:
+        url: with the user and password that it is known to have.
+        authenticate: `auto`, `always` or `never`.
+    """
+
+    url: str
+    authenticate: str = "auto"
+
+
+@dataclass(frozen=True)
+class UvSettings:
+    """What there is for a build.
+
+    Attributes:
+        indexes: those named first win.
+        keyring: whether the program `keyring` is asked.
+        insecure_hosts: those whose certificates nobody checks, as `HOST` or `HOST:PORT`.
+        overridden: normalised names of packages whose requirements the user overrides or leaves out.
+    """
+
+    indexes: tuple[PackageIndex, ...] = ()
+    keyring: bool = False
+    insecure_hosts: tuple[str, ...] = ()
+    overridden: frozenset[str] = frozenset()
+
+
+def read_settings(
+    environ: Mapping[str, str], folder: Path, requirements: Requirements | None = None
+) -> UvSettings:
+    """Reads them as uv would.
+
+    Args:
+        environ: of the uv process.
+        folder: where uv looks for its configuration, and above it.
+        requirements: for the indexes that the files name, and those of a project beside them.
+    """
+    tables = list(_tables(environ, folder))
+    if requirements and requirements.path.name in ("pyproject.toml", "uv.lock"):
+        tables.insert(0, _table(requirements.path.with_name("pyproject.toml")))
+    indexes = [PackageIndex(url) for url in requirements.indexes()] if requirements else []
+    indexes += _of_variables(environ)
+    indexes += [index for table in tables for index in _of_table(table, environ)]
+    provider = environ.get("UV_KEYRING_PROVIDER") or _first(tables, "keyring-provider")
+    hosts = [*re.split(r"[\s,]+", environ.get("UV_INSECURE_HOST", "")), *_all(tables, "allow-insecure-host")]
+    return UvSettings(
+        tuple(dict.fromkeys(indexes)),
+        provider == "subprocess",
+        tuple(host.partition("://")[2] or host for host in hosts if host),
+        frozenset(_name(text) for key in _OVERRIDES for text in _all(tables, key)),
+    )
+
+
+def _name(requirement: str) -> str:
+    return normalise(re.split(r"[^A-Za-z0-9._-]", requirement.strip())[0])
+
+
+def _tables(environ: Mapping[str, str], folder: Path) -> Iterator[Mapping[str, Any]]:
+    """uv's tables that count, the nearest first."""
+    if named := environ.get("UV_CONFIG_FILE"):
+        yield _table(folder / named)
+        return
+    if environ.get("UV_NO_CONFIG", "").lower() in _TRUE:
+        return
+    for parent in (folder.absolute(), *folder.absolute().parents):
+        if found := _table(parent / "uv.toml") or _table(parent / "pyproject.toml"):
+            yield found
+            break
+    home = environ.get("HOME") or str(Path.home())
+    yield _table(Path(environ.get("XDG_CONFIG_HOME") or f"{home}/.config") / "uv/uv.toml")
+    for system in (*environ.get("XDG_CONFIG_DIRS", "").split(":"), "/etc"):
+        if system:
+            yield _table(Path(system) / "uv/uv.toml")
+
+
+def _table(path: Path) -> Mapping[str, Any]:
+    """Empty where there is none, and where it can't be read, which uv itself will say."""
+    try:
+        raw = tomllib.loads(read_regular(path).decode())
+    except (OSError, ValueError):
+        return {}
+    found = raw.get("tool", {}).get("uv", {}) if path.name == "pyproject.toml" else raw
+    return found if isinstance(found, dict) else {}
+
+
+def _of_variables(environ: Mapping[str, str]) -> Iterator[PackageIndex]:
+    for variable in _VARIABLES:
+        for word in re.split(r"[\s,]+" if variable == "UV_FIND_LINKS" else r"\s+", environ.get(variable, "")):
+            name, _, url = word.partition("=") if "=" in word.partition("://")[0] else ("", "", word)
+            if "://" in url:
+                yield PackageIndex(_with_variables(url, name, environ))
+
+
+def _of_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[PackageIndex]:
+    for raw in _list(table.get("index")):
+        if isinstance(raw, dict) and isinstance(raw.get("url"), str):
+            url = _with_variables(raw["url"], str(raw.get("name", "")), environ)
+            yield PackageIndex(url, str(raw.get("authenticate", "auto")))
+    for key in _KEYS:
+        yield from (PackageIndex(url) for url in _texts(table, key) if "://" in url)
+
+
+def _with_variables(url: str, name: str, environ: Mapping[str, str]) -> str:
+    """The URL with what UV_INDEX_NAME_USERNAME and UV_INDEX_NAME_PASSWORD say for it."""
+    prefix = f"UV_INDEX_{re.sub(r'[^A-Z0-9]', '_', name.upper())}"
+    user, password = environ.get(f"{prefix}_USERNAME"), environ.get(f"{prefix}_PASSWORD")
+    if not name or (user is None and password is None):
+        return url
+    parts = urlsplit(url)
+    login = f"{quote(user or parts.username or '', safe='')}:{quote(password or '', safe='')}"
+    return parts._replace(netloc=f"{login}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def _texts(table: Mapping[str, Any], key: str) -> list[str]:
+    pip = table.get("pip", {})
+    found = [*_list(table.get(key)), *(_list(pip.get(key)) if isinstance(pip, dict) else ())]
+    return [text for text in found if isinstance(text, str)]
+
+
+def _all(tables: list[Mapping[str, Any]], key: str) -> list[str]:
+    return [text for table in tables for text in _texts(table, key)]
+
+
+def _first(tables: list[Mapping[str, Any]], key: str) -> str:
+    return next(iter(_all(tables, key)), "")
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]

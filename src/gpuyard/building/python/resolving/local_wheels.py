@@ -1,0 +1,68 @@
+"""Wheels that come from files of this machine: `./dist/x.whl`, `--find-links dist`.
+
+The lock says of each where it was. A build looks there again, so a wheel that was made anew under its old
+name is noticed, and no index is asked for a package of that name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from gpuyard.building.python.wheels import LARGE_BYTES, Wheel, local_path
+from gpuyard.images.cache import Cache
+from gpuyard.regular_files import open_regular
+
+_KIND = "hashes"
+
+
+def with_paths(sources: Mapping[Wheel, str], folder: Path) -> dict[Wheel, str]:
+    """The same, the local ones with their path as it is seen from the lock's folder.
+
+    A path that shares nothing with the folder stays absolute.
+    """
+    found = {}
+    for wheel, source in sources.items():
+        path = local_path(source)
+        if path is not None:
+            path = Path(os.path.normpath(folder / path))
+            shared = os.path.commonpath([path, folder]) != "/"
+            seen = os.path.relpath(path, folder) if shared else str(path)
+            found[replace(wheel, path=seen)] = str(path)
+        else:
+            found[wheel] = source
+    return found
+
+
+def changed(wheels: Iterable[Wheel], folder: Path, cache: Cache) -> list[str]:
+    """What became of local wheels since they were locked, in words."""
+    said = []
+    for wheel in sorted(set(wheels)):
+        if wheel.path:
+            found = _hash(folder / wheel.path, cache)
+            if found is None:
+                said.append(f"{wheel.path} is there no longer")
+            elif found != wheel.sha256:
+                said.append(f"{wheel.path} was made anew")
+    return said
+
+
+def _hash(path: Path, cache: Cache) -> str | None:
+    """A file's hash, None without a file; remembered of a large one, for the file as it is."""
+    try:
+        with os.fdopen(open_regular(path, follow_links=True), "rb") as file:
+            seen = os.fstat(file.fileno())
+            mark = [seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns]
+            key = f"{hashlib.sha256(str(path).encode()).hexdigest()}.json"
+            known = cache.read(_KIND, key) if seen.st_size > LARGE_BYTES else None
+            if known and known.get("mark") == mark:
+                return str(known["sha256"])
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, KeyError):
+        return None
+    if seen.st_size > LARGE_BYTES:
+        cache.write(_KIND, key, {"mark": mark, "sha256": found})
+    return found
