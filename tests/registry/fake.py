@@ -38,7 +38,8 @@ class Fault:
 
     keep: bytes of the body that arrive before the connection is cut; answer: sent instead of the work;
     after: the work is done and the connection is cut before the answer; send: bytes of the answer's body
-    that are sent before the cut; hang: nothing comes any more where a cut would be, until the client leaves.
+    that are sent before the cut; hang: nothing comes any more where a cut would be, until the client leaves;
+    hold: the work is done, and the answer waits for it.
     """
 
     pattern: str
@@ -48,6 +49,7 @@ class Fault:
     after: bool = False
     send: int | None = None
     hang: bool = False
+    hold: asyncio.Event | None = None
 
 
 class FakeRegistry:
@@ -118,6 +120,9 @@ class FakeRegistry:
             await self._hang(reader)
             return False
         response = fault.answer if fault and fault.answer else self._answer(request)
+        if fault and fault.hold:
+            self.hanging += 1
+            await fault.hold.wait()
         if fault and fault.after:
             writer.transport.abort()
             return False
@@ -181,7 +186,9 @@ class FakeRegistry:
         return self.tokens[token] >= 0
 
     def _upload(self, request: Request, repository: str, session: str) -> Response:
-        here = {"Location": f"/v2/{repository}/blobs/uploads/{session}"}
+        def here(size: int) -> dict[str, str]:
+            return {"Location": f"/v2/{repository}/blobs/uploads/{session}?_state={size}"}
+
         if request.method == "POST":
             if "mount" in request.query:
                 digest = request.query["mount"][0]
@@ -191,14 +198,17 @@ class FakeRegistry:
             self.sessions += 1
             session = str(self.sessions)
             self.uploads[session] = b""
-            return Response(202, {"Location": f"/v2/{repository}/blobs/uploads/{session}"})
+            return Response(202, here(0))
         if session not in self.uploads:
             return _error(404, "BLOB_UPLOAD_UNKNOWN")
         held = self.uploads[session]
+        if request.method == "DELETE" and request.query.get("_state") != [str(len(held))]:
+            # As docker-registry: what it has isn't what it told last.
+            return _error(404, "BLOB_UPLOAD_INVALID")
         if request.method == "GET":
             if not self.status_known:
                 return _error(405, "UNSUPPORTED")
-            return Response(204, here | {"Range": f"0-{max(len(held) - 1, 0)}"})
+            return Response(204, here(len(held)) | {"Range": f"0-{max(len(held) - 1, 0)}"})
         if request.method == "DELETE":
             del self.uploads[session]
             return Response(204)
@@ -209,7 +219,9 @@ class FakeRegistry:
             if start != len(held):
                 return _error(416, "RANGE_INVALID")
             self.uploads[session] = held + request.body
-            return Response(202, here | {"Range": f"0-{len(held + request.body) - 1}"})
+            return Response(
+                202, here(len(held + request.body)) | {"Range": f"0-{len(held + request.body) - 1}"}
+            )
         digest = request.query["digest"][0]
         content = held + request.body
         if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:

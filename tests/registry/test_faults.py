@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import os
 from collections.abc import Callable, Coroutine
@@ -13,13 +14,14 @@ import pytest
 from gpuyard import errors
 from gpuyard.images import oci
 from gpuyard.images.oci import Descriptor
-from gpuyard.images.registry import answers
+from gpuyard.images.registry import answers, uploads
 from gpuyard.images.registry.credentials import Credentials
 from gpuyard.images.registry.http import RegistryHttp
 from gpuyard.images.registry.settings import RegistrySettings
 from gpuyard.images.transfer import Blob, Transferred, ensure_blobs
 from tests.registry.conftest import Connect, Pauses, content_of, push_image, push_stream, read, ref
 from tests.registry.fake import FakeRegistry, Fault, Response
+from tests.waiting import until_async
 
 _CHUNK = 1 << 16
 _LAYER = os.urandom(5 * _CHUNK + 77)
@@ -467,3 +469,32 @@ async def test_a_chunk_that_never_arrives_says_why(fake: FakeRegistry, connect: 
     fake.faults = [Fault("PUT", 99, answer=Response(503))]
     with pytest.raises(errors.RegistryUnavailable, match=r"uploading to .*: 127.0.0.1:\d+ answered 503"):
         await _put(fake, connect)
+
+
+async def test_an_upload_that_is_given_up_is_dropped_once_its_chunk_has_arrived(
+    fake: FakeRegistry, connect: Connect
+) -> None:
+    """docker-registry drops none that has more than it told of: it would stay for a week."""
+    answer = asyncio.Event()
+    fake.faults = [Fault("PATCH", hold=answer)]
+    upload = asyncio.create_task(_put(fake, connect))
+    await until_async(lambda: fake.hanging, "a chunk arrives")
+    upload.cancel()
+    still, _ = await asyncio.wait([upload], timeout=0)
+    answer.set()
+    assert still == set()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert fake.uploads == {} and fake.count("DELETE") == 1
+
+
+async def test_a_chunk_without_an_answer_is_not_waited_for(
+    fake: FakeRegistry, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_SETTLE_S", 0.05)
+    fake.faults = [Fault("PATCH", hang=True)]
+    upload = asyncio.create_task(_put(fake, connect))
+    await until_async(lambda: fake.hanging, "a chunk arrives")
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload

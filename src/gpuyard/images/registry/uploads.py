@@ -7,6 +7,7 @@ refuses a repeated chunk with 416 and can't tell how far it got.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TypeAlias
 
@@ -20,6 +21,7 @@ from gpuyard.images.registry.http import Authority, RegistryHttp
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 _SMALLEST_CHUNK = 1 << 20
 _LARGEST_CHUNK = 64 << 20
+_SETTLE_S = 2.0
 
 #: What became of a request: an answer, or none.
 _Outcome: TypeAlias = RegistryResponse | errors.RegistryUnavailable
@@ -126,12 +128,28 @@ class ChunkedUpload:
         headers = {"Content-Type": "application/octet-stream"}
         if content_range:
             headers["Content-Range"] = content_range
-        try:
-            return await self._http.request(
+        sending = asyncio.ensure_future(
+            self._http.request(
                 method, url, headers=headers, content=content, authority=self._authority, once=True
             )
+        )
+        try:
+            return await asyncio.shield(sending)
         except errors.RegistryUnavailable as error:
             return error
+        except asyncio.CancelledError:
+            await self._settle(sending)
+            raise
+
+    async def _settle(self, sending: asyncio.Future[RegistryResponse]) -> None:
+        """Lets a chunk arrive that is on its way when the upload is given up: docker-registry drops no upload
+        that has more than it told of, and keeps it for a week."""
+        await asyncio.wait([sending], timeout=_SETTLE_S)
+        if not sending.done():
+            sending.cancel()
+        [answer] = await asyncio.gather(sending, return_exceptions=True)
+        if isinstance(answer, RegistryResponse) and answer.status in (200, 201, 202, 204):
+            self._follow(answer)
 
     async def _pause(self, attempt: int, answer: _Outcome) -> None:
         """Waits before the next attempt; raises what was the matter when the registry asks for longer."""
