@@ -28,6 +28,7 @@ PROGRAMS = {"agent/command.py", "launcher.py"}
 ACROSS_MODULES = {
     "test_house.py": "the whole tree",
     "test_tests.py": "the tests themselves",
+    "building/test_from_a_dockerfile.py": "the page docs/how-to/from-a-dockerfile.md",
     "compatibility/test_properties.py": "what need, offer, judge and fleet hold together",
     "explain/steps/test_messages.py": "the words of every step",
     "explain/steps/test_recorded.py": "every step over the same recordings",
