@@ -147,15 +147,7 @@ async def build(
     copies = [(copied, await places.open(copied.opened or copied.image)) for copied in request.copies]
     cache.sweep()
     sweep((request.lock or request.root / LOCK_NAME).parent)
-    own = (LOCK_NAME, *_archive_inside(request))
-    application = read_application(
-        request.root, environ, allow_secrets=request.allow_secrets, leave_out=own, cache=cache
-    )
-    refuse_secret_values(
-        {f"the variable {name}": f"{name}={value}" for name, value in request.env.items()}
-        | {f"the label {name}": value for name, value in request.labels.items()}
-        | {"the command": " ".join(request.command)}
-    )
+    application = read_files(request, cache, environ)
     for notice in application.notices:
         reporter.say(notice)
     for warning in application.warnings:
@@ -166,6 +158,24 @@ async def build(
     finally:
         revision.cancel()
         await asyncio.gather(revision, return_exceptions=True)
+
+
+def read_files(request: BuildRequest, cache: Cache, environ: Mapping[str, str]) -> Application:
+    """The files that a build takes.
+
+    Raises:
+        UsageError: one of them, or what the request says, looks like a secret; one can't be read.
+    """
+    own = (LOCK_NAME, *_archive_inside(request))
+    application = read_application(
+        request.root, environ, allow_secrets=request.allow_secrets, leave_out=own, cache=cache
+    )
+    refuse_secret_values(
+        {f"the variable {name}": f"{name}={value}" for name, value in request.env.items()}
+        | {f"the label {name}": value for name, value in request.labels.items()}
+        | {"the command": " ".join(request.command)}
+    )
+    return application
 
 
 async def _build(

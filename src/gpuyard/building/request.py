@@ -33,9 +33,11 @@ class BuildOptions:
 
     Attributes:
         folder: with the files; the spec's workdir or folder, else the current one by default.
+        only_listed: nothing is built, and neither base nor name is needed.
     """
 
     folder: Path | None = None
+    only_listed: bool = False
     base: str | None = None
     requirements: Path | None = None
     tags: tuple[str, ...] = ()
@@ -139,21 +141,21 @@ def _layout_name(image: str) -> str | None:
 def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[str, str]) -> BuildRequest:
     if not root.is_dir():
         raise errors.UsageError(f"{root} isn't a folder here", remedy="name the folder with the code")
-    if not options.base:
+    if not options.base and not options.only_listed:
         spec = root / "gpuyard.yaml"
         under = f"take the spec's: -f {spec}" if spec.is_file() else "under image.base in the spec (-f)"
         raise errors.UsageError(
             "there is no base image to build on",
             remedy=f"name one with --base, such as python:3.11-slim, or {under}",
         )
-    if not options.tags:
+    if not options.tags and not options.only_listed:
         raise errors.UsageError(
             "there is no name for the image",
             remedy="name one with -t, such as registry.example.com/me/train:v1",
         )
     return BuildRequest(
-        base=options.base,
-        target=options.tags[0],
+        base=options.base or "",
+        target=next(iter(options.tags), ""),
         root=root,
         requirements=options.requirements,
         platforms=tuple(dict.fromkeys(map(Platform.parse, options.platforms or (_DEFAULT_PLATFORM,)))),

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from gpuyard.images.cache import Cache
 from gpuyard.images.places import Places
 
 if TYPE_CHECKING:
+    from gpuyard.building.listing import Listing
     from gpuyard.runs.submitting.image_build import RunImage
     from gpuyard.workloads.resolved_run import ResolvedRun
 
@@ -47,6 +49,18 @@ def build_image(
     return run_build(request, environ)
 
 
+def list_files(file: Path | None, options: BuildOptions, environ: Mapping[str, str] = os.environ) -> Listing:
+    """What a build of a spec file and flags would put into the image.
+
+    Raises:
+        UsageError: something is missing or wrong; a file looks like a secret.
+    """
+    from gpuyard.building.listing import list_build
+
+    request = _read_request(file, replace(options, only_listed=True))
+    return list_build(request, Cache.from_environ(environ), environ)
+
+
 def _read_request(file: Path | None, options: BuildOptions) -> BuildRequest:
     if file is None:
         return request_without_spec(options, os.environ)
@@ -58,7 +72,7 @@ def _read_request(file: Path | None, options: BuildOptions) -> BuildRequest:
     text = read_spec_file(file)
     flags = [Flag("--workdir", ("workdir",), options.workdir)] if options.workdir is not None else []
     spec = load_spec(text, str(file), flags, os.environ)
-    if spec.build is None and not options.base:
+    if spec.build is None and not options.base and not options.only_listed:
         raise errors.UsageError(
             f"{file} has nothing to build: its `image` is {spec.image or 'left out'}",
             remedy="write image: {base: IMAGE, repository: IMAGE}, or give --base and -t",

@@ -116,7 +116,7 @@ def test_empty_folders_go_in_but_those_that_only_byte_code_is_left_of(tmp_path: 
     application = read_application(tmp_path, os.environ)
     assert application.folders == ("checkpoints", "checkpoints/best", "logs", "outputs")
     assert dict(application.left_out) == {
-        ".venv/": "a virtual environment never goes into an image",
+        ".venv/": "it is a virtual environment",
         "logs/a.log": ".gitignore:1: *.log",
         "removed/inner/__pycache__/": "never goes into an image",
         "wandb/": ".gitignore:2: wandb/",

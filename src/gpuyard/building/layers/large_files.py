@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gpuyard.building.application import Application
@@ -29,6 +29,11 @@ MOST_ALONE = 16
 #: Raised whenever this code makes another layer of the same files.
 _FORMAT = "large files 1"
 _MOST_NAMED = 10
+
+
+def title_of_files(paths: Sequence[str]) -> str:
+    """Of the layer that large files are in."""
+    return paths[0] if len(paths) == 1 else f"{len(paths)} large files"
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,7 @@ class LargeFileLayer:
     @property
     def title(self) -> str:
         """The file, or how many."""
-        paths = [path for path, _ in self.application.files]
-        return paths[0] if len(paths) == 1 else f"{len(paths)} large files"
+        return title_of_files([path for path, _ in self.application.files])
 
     @property
     def holds(self) -> str:

@@ -121,6 +121,11 @@ def check_wheels(
         )
 
 
+def title_of_wheels(wheels: Sequence[Wheel]) -> str:
+    """Of the layer that they are in."""
+    return f"{wheels[0].name} {wheels[0].version}" if len(wheels) == 1 else f"{len(wheels)} wheels"
+
+
 @dataclass(frozen=True)
 class WheelLayer:
     """A planned layer.
@@ -140,9 +145,7 @@ class WheelLayer:
     @property
     def title(self) -> str:
         """For people: the wheel, or how many."""
-        if len(self.wheels) == 1:
-            return f"{self.wheels[0].name} {self.wheels[0].version}"
-        return f"{len(self.wheels)} wheels"
+        return title_of_wheels(self.wheels)
 
     @property
     def holds(self) -> str:

@@ -35,7 +35,7 @@ _NEVER_FOLDERS = frozenset(
 )
 _NEVER_FILES = frozenset({".DS_Store", ".git"})
 #: A folder with one of these is a virtual environment of this machine, or images as files.
-_NOT_OURS = {"pyvenv.cfg": "a virtual environment", "oci-layout": "images as files"}
+_NOT_OURS = {"pyvenv.cfg": "it is a virtual environment", "oci-layout": "it holds images"}
 _NEVER_SUFFIXES = (".pyc", ".pyo")
 _MOST_FOLDERS = 200
 _SPECIAL = {
@@ -168,7 +168,7 @@ class Walk:
         children = self._children(folder)
         names = {child.name for child in children}
         if folder and (not_ours := names & _NOT_OURS.keys()):
-            self.left_out.append((folder, f"{_NOT_OURS[min(not_ours)]} {NEVER}"))
+            self.left_out.append((folder, _NOT_OURS[min(not_ours)]))
             return False
         if ignored and ".git" in names:  # a submodule, which is tracked as a whole
             ignored = shy = False

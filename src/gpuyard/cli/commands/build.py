@@ -68,6 +68,8 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
     metavar="IMAGE:/PATH[:/DEST]",
     help="Copy a file or folder of another image.",
 )
+@click.option("--list", "listed", is_flag=True, help="Build nothing: print what would go in, largest first.")
+@click.option("--ignored", is_flag=True, help="With --list: print what stays out, and why.")
 @click.option("--upgrade", is_flag=True, help="Lock the base and the requirements anew.")
 @click.option(
     "--env", multiple=True, metavar="K=V", help="Variable in the image; with ${K} of the base's value."
@@ -89,6 +91,8 @@ def command(
     allowed_by_old_name: tuple[str, ...],
     no_byte_code: bool,
     copy_from: tuple[str, ...],
+    listed: bool,
+    ignored: bool,
     upgrade: bool,
     env: tuple[str, ...],
     labels: tuple[str, ...],
@@ -104,7 +108,7 @@ def command(
     # What is imported from here on stays; looking through it for garbage again and again costs 30 ms.
     gc.set_threshold(50_000)
     from gpuyard.building.request import BuildOptions
-    from gpuyard.cli.building import build_image, print_result
+    from gpuyard.cli.building import build_image, list_files, print_result
     from gpuyard.cli.options.registry import registry_environ
 
     if allowed_by_old_name:
@@ -125,5 +129,13 @@ def command(
         env=env,
         labels=labels,
     )
+    if ignored and not listed:
+        raise click.UsageError("--ignored is said of --list")
+    if listed:
+        from gpuyard.cli.output.build_listing import print_listing
+
+        listing = list_files(file, options, registry_environ(plain_http, registry_ca))
+        print_listing(listing, output, ignored=ignored)
+        return
     result = build_image(file, options, registry_environ(plain_http, registry_ca))
     print_result(result, output)
