@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -78,27 +79,16 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
 @registry_options
 @output_option()
 def command(
-    folder: Path | None,
     file: Path | None,
-    base: str | None,
-    requirements: Path | None,
-    tags: tuple[str, ...],
-    platforms: tuple[str, ...],
-    workdir: str | None,
-    compression: str | None,
     allow_secrets: tuple[str, ...],
-    allow_missing_libraries: tuple[str, ...],
     allowed_by_old_name: tuple[str, ...],
     no_byte_code: bool,
-    copy_from: tuple[str, ...],
     listed: bool,
     ignored: bool,
-    upgrade: bool,
-    env: tuple[str, ...],
-    labels: tuple[str, ...],
     plain_http: tuple[str, ...],
     registry_ca: Path | None,
     output: str | None,
+    **chosen: Any,
 ) -> None:
     """Build an image from a folder, a base and its requirements, and push it.
 
@@ -113,29 +103,15 @@ def command(
 
     if allowed_by_old_name:
         click.echo("--allow-secrets is --allow-secret now, and goes away with the next release", err=True)
-    options = BuildOptions(
-        folder=folder,
-        base=base,
-        requirements=requirements,
-        tags=tags,
-        platforms=platforms,
-        workdir=workdir,
-        compression=compression,
-        allow_secrets=(*allow_secrets, *allowed_by_old_name),
-        byte_code=not no_byte_code,
-        upgrade=upgrade,
-        allow_missing_libraries=allow_missing_libraries,
-        copy_from=copy_from,
-        env=env,
-        labels=labels,
-    )
     if ignored and not listed:
         raise click.UsageError("--ignored is said of --list")
+    options = BuildOptions(
+        allow_secrets=(*allow_secrets, *allowed_by_old_name), byte_code=not no_byte_code, **chosen
+    )
+    environ = registry_environ(plain_http, registry_ca)
     if listed:
         from gpuyard.cli.output.build_listing import print_listing
 
-        listing = list_files(file, options, registry_environ(plain_http, registry_ca))
-        print_listing(listing, output, ignored=ignored)
-        return
-    result = build_image(file, options, registry_environ(plain_http, registry_ca))
-    print_result(result, output)
+        print_listing(list_files(file, options, environ), output, ignored=ignored)
+    else:
+        print_result(build_image(file, options, environ), output)
