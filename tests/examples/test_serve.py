@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.building.application import read_application
+from gpuyard.building.workdir.application import read_application
 from tests.e2e.conftest import Yard, own_yard, stopped_yard
 from tests.examples.test_scripts import EXAMPLES, PYTHON, _torch, clean_env
 from tests.waiting import until

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.atomic_files import sweep
-from gpuyard.building.application import Application, read_application
 from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.entry_point import entry_point
 from gpuyard.building.environment import WORKDIR
@@ -24,6 +23,7 @@ from gpuyard.building.lock import Keeping, write_lock
 from gpuyard.building.plan import Planner, PlatformPlan, Reporter
 from gpuyard.building.platform_build import BuiltImage, PlatformBuild, Recipe
 from gpuyard.building.revision import record_revision, source_revision
+from gpuyard.building.workdir.application import Application, read_application
 from gpuyard.building.workdir.secret_search import refuse_secret_values
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import EPOCH, compression

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuyard.building.application import Application
 from gpuyard.building.build import BuildRequest, read_files
 from gpuyard.building.layers.large_files import group_files, large_files, title_of_files
 from gpuyard.building.layers.wheel_layers import group_wheels, title_of_wheels
 from gpuyard.building.lock import NAME as LOCK_NAME
 from gpuyard.building.lock import PlatformLock, read_lock
+from gpuyard.building.workdir.application import Application
 from gpuyard.images.cache import Cache
 
 APPLICATION = "application"

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.building.application import Application
 from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.environment import names_replaced
 from gpuyard.building.image_config import image_annotations, image_config
@@ -22,6 +21,7 @@ from gpuyard.building.lock import NAME as LOCK_NAME
 from gpuyard.building.plan import PlatformPlan, Reporter
 from gpuyard.building.python.byte_code import Compiler, find_compiler
 from gpuyard.building.sbom import EMPTY, MEDIA_TYPE, cyclonedx, sbom_manifest
+from gpuyard.building.workdir.application import Application
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import Compression, Entry, Layer
 from gpuyard.images.oci import OCI_CONFIG, OCI_EMPTY, OCI_MANIFEST, Descriptor, Digest, Manifest

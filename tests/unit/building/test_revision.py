@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.building.application import read_application
 from gpuyard.building.image_summary import summarise
 from gpuyard.building.revision import ANNOTATION, ARTIFACT, source_revision
+from gpuyard.building.workdir.application import read_application
 from gpuyard.images.oci import Manifest, parse_manifest
 from gpuyard.images.places import Places
 from tests.unit.images.conftest import Workshop

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuyard.building.application import Application
 from gpuyard.building.environment import LAUNCHER, UID, Environment, home_entries
 from gpuyard.building.layers.placement import placed
+from gpuyard.building.workdir.application import Application
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.layers import Compression, Entry, Packer
 

@@ -11,10 +11,10 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gpuyard.building.application import Application
 from gpuyard.building.environment import UID
 from gpuyard.building.layers.placement import placed
 from gpuyard.building.layers.planned_layer import layer_key
+from gpuyard.building.workdir.application import Application
 from gpuyard.building.workdir.walk import changed
 from gpuyard.images.contents.folders import Folders
 from gpuyard.images.layers import FILE, Compression, Entry, Packer

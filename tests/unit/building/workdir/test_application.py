@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.building.application import LARGE_BYTES, read_application
+from gpuyard.building.workdir.application import LARGE_BYTES, read_application
 from gpuyard.images.layers import PIECE, tar_pieces, with_parents
 
 
