@@ -60,6 +60,7 @@ class BuildRequest:
         copies: files and folders of other images.
         env: variables of the image, over the base's.
         labels: of the image, over the base's.
+        system_packages: what to install of the base's distribution: NAME or NAME=VERSION.
     """
 
     base: str
@@ -84,6 +85,7 @@ class BuildRequest:
     copies: tuple[CopiedPath, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    system_packages: tuple[str, ...] = ()
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -202,6 +204,7 @@ async def _build(
         keeping=request.keeping,
         copies=copies,
         workdir=request.workdir,
+        system_packages=request.system_packages,
     )
     plans, lock, news = await planner.plan(request.platforms)
     if news and request.lock_stays:

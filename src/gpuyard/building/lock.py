@@ -18,6 +18,7 @@ from typing import Any
 from gpuyard import errors
 from gpuyard.atomic_files import replace_file, unfinished_file
 from gpuyard.building.python.wheels import Wheel
+from gpuyard.building.system_packages.locked import SystemPackage
 from gpuyard.images.oci import Digest, parse_digest
 from gpuyard.regular_files import read_regular
 
@@ -54,6 +55,7 @@ class PlatformLock:
         wheels: sorted.
         byte_code: what compiled them where the lock was made, such as cpython 3.11.2, or none.
         copied: digest of the manifest of each image that files are copied from, by its name.
+        system_packages: sorted.
     """
 
     base_digest: Digest
@@ -62,6 +64,7 @@ class PlatformLock:
     wheels: tuple[Wheel, ...] = ()
     byte_code: str = ""
     copied: Mapping[str, Digest] = field(default_factory=dict, hash=False)
+    system_packages: tuple[SystemPackage, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,14 @@ class Lock:
         base_digest: what that was when it was locked: an index or a manifest.
         requirements: digest of the requirements' text, empty without any.
         platforms: by name, such as linux/amd64.
+        system_packages: what was asked for of them, in the user's words, sorted.
     """
 
     base: str
     base_digest: Digest
     requirements: str
     platforms: Mapping[str, PlatformLock]
+    system_packages: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         """TOML, the same for equal locks."""
@@ -89,6 +94,8 @@ class Lock:
             f"base-digest = {_quoted(self.base_digest)}",
             f"requirements = {_quoted(self.requirements)}",
         ]
+        if self.system_packages:
+            lines.append(f"system-packages = [{', '.join(map(_quoted, self.system_packages))}]")
         for name, platform in sorted(self.platforms.items()):
             lines += [
                 "",
@@ -109,6 +116,10 @@ class Lock:
             if platform.wheels:
                 lines.append("wheels = [")
                 lines += [f"  {_wheel_line(wheel)}," for wheel in sorted(platform.wheels)]
+                lines.append("]")
+            if platform.system_packages:
+                lines.append("system-packages = [")
+                lines += [f"  {package.to_toml()}," for package in platform.system_packages]
                 lines.append("]")
         return "\n".join(lines) + "\n"
 
@@ -149,6 +160,7 @@ def read_lock(path: Path) -> Lock | None:
             parse_digest(raw["base-digest"]),
             str(raw["requirements"]),
             {str(platform["name"]): _platform(platform) for platform in raw.get("platform", ())},
+            tuple(map(str, raw.get("system-packages", ()))),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -177,6 +189,7 @@ def _platform(raw: Mapping[str, Any]) -> PlatformLock:
         ),
         str(raw.get("byte-code", "")),
         {str(name): parse_digest(digest) for name, digest in raw.get("copied", {}).items()},
+        tuple(map(SystemPackage.of, raw.get("system-packages", ()))),
     )
 
 
@@ -216,8 +229,7 @@ def requirements_digest(texts: Iterable[bytes]) -> str:
 
 def changes(old: PlatformLock | None, new: PlatformLock) -> Sequence[str]:
     """What a new lock changes, in words: `numpy 1.26.4 → 2.0.0`, `mine 1.0 (another file)`."""
-    before = {wheel.name: wheel for wheel in old.wheels} if old else {}
-    after = {wheel.name: wheel for wheel in new.wheels}
+    before, after = _by_name(old), _by_name(new)
     words = []
     for name in sorted(before.keys() | after.keys()):
         was, now = before.get(name), after.get(name)
@@ -235,3 +247,10 @@ def changes(old: PlatformLock | None, new: PlatformLock) -> Sequence[str]:
         if copied.get(name) != new.copied.get(name):
             words.append(f"{name} {' → '.join(digests)}")
     return words
+
+
+def _by_name(lock: PlatformLock | None) -> dict[str, Wheel | SystemPackage]:
+    if lock is None:
+        return {}
+    wheels: dict[str, Wheel | SystemPackage] = {wheel.name: wheel for wheel in lock.wheels}
+    return wheels | {package.name: package for package in lock.system_packages}

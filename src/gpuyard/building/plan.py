@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,6 +22,7 @@ from gpuyard.building.lock import (
 )
 from gpuyard.building.python.byte_code import find_compiler
 from gpuyard.building.python.wheels import Wheel
+from gpuyard.building.system_packages.locked import SystemPackage, debian_arch
 from gpuyard.building.workdir.base_folders import check_folders
 from gpuyard.images.cache import Cache
 from gpuyard.images.contents.contents import ImageContents
@@ -90,6 +92,7 @@ class Planner:
         copies: what comes from other images, and where these are.
         workdir: absolute path in the image; the base must have room for it.
         keeping: whether the lock may change, and whether it is looked at whether it should.
+        system_packages: what is to be installed of the base's distribution.
     """
 
     base: Place
@@ -102,6 +105,7 @@ class Planner:
     copies: Sequence[tuple[CopiedPath, Place]] = ()
     workdir: str = WORKDIR
     keeping: Keeping = Keeping.UP_TO_DATE
+    system_packages: tuple[str, ...] = ()
 
     async def plan(self, platforms: Sequence[Platform]) -> tuple[list[PlatformPlan], Lock, str]:
         """The plans, the lock, and what is new in it, in words; empty when it is as it was.
@@ -132,7 +136,11 @@ class Planner:
             plans.append(self._with_projects(await self._with_copied(plan, was), requested))
         kept = dict(old.platforms) if old and not reason else {}
         lock = Lock(
-            self.base.text, bases.digest, digest, kept | {str(plan.platform): plan.lock for plan in plans}
+            self.base.text,
+            bases.digest,
+            digest,
+            kept | {str(plan.platform): plan.lock for plan in plans},
+            tuple(sorted(set(self.system_packages))),
         )
         if lock == old:
             return plans, lock, ""
@@ -268,6 +276,8 @@ class Planner:
             return f"the base is {self.base.text} instead of {old.base}"
         if old.requirements != digest:
             return "the requirements changed" if digest else "there are no requirements any more"
+        if set(old.system_packages) != set(self.system_packages):
+            return "other system packages are asked for"
         wheels = [wheel for platform in old.platforms.values() for wheel in platform.wheels if wheel.path]
         if wheels:
             from gpuyard.building.python.resolving.local_wheels import changed
@@ -311,9 +321,24 @@ class Planner:
         if self.requirements:
             requires = (await read_system(base, self.cache, self._reading(base))).requires
         lock, sources = await self._resolve(platform, contents, requires, base, was, requested)
+        if self.system_packages:
+            lock = replace(lock, system_packages=await self._choose(platform, base, was))
         return PlatformPlan(
             platform, base, contents, environment, lock, self.requirements, sources, base_requires=requires
         )
+
+    async def _choose(
+        self, platform: Platform, base: Image, was: PlatformLock | None
+    ) -> tuple[SystemPackage, ...]:
+        """The system packages, from the base's archives."""
+        from gpuyard.building.system_packages.choose import Chooser
+
+        self.reporter.bytes(f"choosing system packages for {platform}", 0, 0)
+        arch = debian_arch(platform)
+        system = await read_system(base, self.cache, self._reading(base))
+        chooser = Chooser(self.base.text, system.files, arch, self.cache, self.environ, self.reporter.say)
+        preferred = was.system_packages if was and not self.upgrade else ()
+        return await chooser.choose(self.system_packages, datetime.now(UTC), preferred)
 
     def _reading(self, base: Image) -> Callable[[int, int], None]:
         return lambda done, total: self.reporter.bytes(f"reading the base {base.digest[7:19]}", done, total)

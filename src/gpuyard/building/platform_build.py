@@ -154,8 +154,8 @@ class PlatformBuild:
         left = _MOST_LAYERS - len(plan.base.manifest.layers) - len(below) - 1
         if left < 1:
             raise errors.BuildError(
-                f"the base and what is copied have {_MOST_LAYERS - 1 - left} layers, and an image can have "
-                f"{_MOST_LAYERS}",
+                f"the base, system packages and what is copied have {_MOST_LAYERS - 1 - left} layers, and an "
+                f"image can have {_MOST_LAYERS}",
                 remedy="flatten the base: `gpuyard image import` makes one layer of a root file system",
             )
         files = [
@@ -187,6 +187,7 @@ class PlatformBuild:
         return [*below, *wheels, *files, application]
 
     def _below_wheels(self) -> Iterator[PlannedLayer]:
+        yield from self._system_layers()
         names = [wheel.name for wheel in self.plan.lock.wheels]
         if replaced := names_replaced(self.plan.environment, self.plan.contents.packages, names):
             from gpuyard.building.layers.removal_layer import RemovalLayer
@@ -222,6 +223,25 @@ class PlatformBuild:
             entry
             for project in self.plan.projects
             for entry in project_entries(project, workdir, environment)
+        ]
+
+    def _system_layers(self) -> Sequence[PlannedLayer]:
+        """One of system packages, where there are any."""
+        if not self.plan.lock.system_packages:
+            return ()
+        from gpuyard.building.layers.system_layer import system_layer  # Few builds have one.
+
+        recipe = self.recipe
+        return [
+            system_layer(
+                self.plan,
+                recipe.base.text,
+                recipe.created,
+                recipe.compression,
+                self.cache,
+                self.environ,
+                self.reporter,
+            )
         ]
 
     async def _find_compiler(self) -> Compiler | None:

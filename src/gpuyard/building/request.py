@@ -51,6 +51,7 @@ class BuildOptions:
     copy_from: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    system_packages: tuple[str, ...] = ()
 
 
 def request_without_spec(options: BuildOptions, environ: Mapping[str, str]) -> BuildRequest:
@@ -89,6 +90,7 @@ def request_of_spec(
         tags=options.tags or tuple(_beside(folder, tag) for tag in _tags(wanted)),
         requirements=options.requirements or (folder / wanted.requirements if wanted.requirements else None),
         platforms=options.platforms or wanted.platforms,
+        system_packages=options.system_packages or wanted.system_packages,
         allow_secrets=(*options.allow_secrets, *wanted.allow_secrets),
         allow_missing_libraries=(*options.allow_missing_libraries, *wanted.allow_missing_libraries),
     )
@@ -164,6 +166,7 @@ def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[s
         byte_code=options.byte_code,
         allow_secrets=options.allow_secrets,
         upgrade=options.upgrade,
+        system_packages=options.system_packages,
         created=_epoch(environ),
         tags=options.tags[1:],
         allow_missing_libraries=options.allow_missing_libraries,

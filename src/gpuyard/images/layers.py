@@ -29,7 +29,7 @@ PIECE = 1 << 20
 _LEVEL_GZIP = 1
 _LEVEL_ZSTD = 3
 
-FILE, LINK, FOLDER = b"0", b"2", b"5"
+FILE, HARD_LINK, LINK, FOLDER = b"0", b"1", b"2", b"5"
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Entry:
         size: of a file in bytes; 0 for others.
         content: opens a file's bytes, once; they must be exactly `size`.
         mode: permission bits.
-        kind: FILE, LINK or FOLDER.
-        target: where a link points.
+        kind: FILE, LINK, FOLDER, or HARD_LINK to an entry before it.
+        target: where a link points; of a hard link a path like `path`.
         owner: uid, and gid where there is no `group`.
         group: gid.
     """

@@ -45,6 +45,13 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
 @click.option(
     "--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Repeat for an index of several."
 )
+@click.option(
+    "--system-package",
+    "system_packages",
+    multiple=True,
+    metavar="NAME",
+    help="A package of the base's Debian or Ubuntu, such as libgl1, or NAME=VERSION; repeat for more.",
+)
 @click.option("--workdir", metavar="DIR", help="Folder in the image (default: /workspace).")
 @click.option("--compression", type=click.Choice(["gzip", "zstd"]), help="Of layers (default: gzip).")
 @click.option(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: The numbers change with what is kept: older entries lack it.
 _KIND = "base-contents-4"
 #: Large, and few builds need it: no part of what each build reads.
-_SYSTEM = "base-system-1"
+_SYSTEM = "base-system-2"
 
 #: Told the bytes of the layers read so far and in all.
 ReadProgress = Callable[[int, int], None]

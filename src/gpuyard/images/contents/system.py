@@ -13,6 +13,8 @@ from gpuyard.images.contents.elf import Elf
 _FILES = re.compile(
     r"(?:usr/lib|etc)/os-release"
     r"|var/lib/dpkg/(?:status|arch|diversions|statoverride|status\.d/[^/]+|alternatives/[^/]+)"
+    r"|var/lib/dpkg/(?:info/[^/]+\.list|triggers/[^/]+)"
+    r"|var/lib/apt/extended_states"
     r"|etc/apt/(?:sources\.list|preferences|apt\.conf|trusted\.gpg)"
     r"|etc/apt/(?:sources\.list|preferences|apt\.conf|trusted\.gpg|keyrings|auth\.conf)(?:\.d)?/[^/]+"
     r"|usr/share/keyrings/[^/]+"

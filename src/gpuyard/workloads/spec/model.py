@@ -204,6 +204,7 @@ _IMAGE_BUILD = Fields(
         "allow_missing_libraries": items(_TEXT),
         "copy_from": items(text(_copied)),
         "labels": entries(_label, text()),
+        "system_packages": items(_TEXT),
     },
     required=dict.fromkeys(("base", "repository"), "this key is needed"),
 )

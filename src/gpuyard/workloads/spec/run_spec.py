@@ -52,6 +52,7 @@ class ImageBuild:
         allow_missing_libraries: names of shared libraries that its wheels may lack.
         copy_from: files and folders of other images, each as IMAGE:/path or IMAGE:/path:/destination.
         labels: of the image.
+        system_packages: what to install of the base's distribution.
     """
 
     base: str
@@ -65,6 +66,7 @@ class ImageBuild:
     allow_missing_libraries: tuple[str, ...] = ()
     copy_from: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    system_packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -291,6 +293,7 @@ def _image_build(raw: Mapping[str, Any], written: Node) -> ImageBuild:
         allow_missing_libraries=tuple(raw.get("allow_missing_libraries", ())),
         copy_from=tuple(raw.get("copy_from", ())),
         labels=dict(raw.get("labels", {})),
+        system_packages=tuple(raw.get("system_packages", ())),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuyard.building.libraries.loader_cache import LoaderCache, loader_cache
+from gpuyard.building.system_packages.unpacking.loader_cache import LoaderCache, loader_cache
 from gpuyard.images.contents.elf import AARCH64, I386, X86_64, read_elf
 from tests.unit.images.elf_files import make_elf
 

@@ -1,0 +1,1 @@
+"""What archives of packages offer: their addresses in the base, signatures, indexes."""

@@ -1,0 +1,207 @@
+"""The base's archives, opened: each one's index fetched and its signature checked."""
+
+from __future__ import annotations
+
+import asyncio
+import bz2
+import gzip
+import hashlib
+import lzma
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.building.system_packages.archives.fetch import Fetcher, open_fetcher
+from gpuyard.building.system_packages.archives.release import IndexFile, ReleaseFile
+from gpuyard.building.system_packages.archives.signatures import Keyring
+from gpuyard.building.system_packages.archives.sources import AptSource, AptSources
+from gpuyard.images.cache import Cache
+
+_RELEASES, _INDEXES = "apt-releases", "apt-indexes"
+#: Most wanted first: what is small to fetch.
+_PACKINGS = (".xz", ".zst", ".gz", ".bz2", "")
+
+
+@dataclass(frozen=True)
+class PackageArchive:
+    """One source with its signed index.
+
+    Attributes:
+        number: its place in the base's list.
+    """
+
+    source: AptSource
+    release: ReleaseFile
+    number: int
+
+
+@dataclass(frozen=True)
+class Archives:
+    """All of a base's archives."""
+
+    opened: tuple[PackageArchive, ...]
+    arch: str
+    fetcher: Fetcher
+    cache: Cache
+
+    async def fetch_indexes(
+        self, path: str, of: Callable[[ReleaseFile], bool] = lambda release: True
+    ) -> list[tuple[PackageArchive, str, bytes]]:
+        """An index of each archive and component that has it: the archive, the component, its bytes.
+
+        Args:
+            path: below a component's folder, without the packing's ending: `binary-amd64/Packages`; in an
+                archive without components, its last part.
+            of: which archives are asked.
+
+        Raises:
+            BuildError: one can't be fetched, or isn't what the archive signed.
+        """
+        wanted = []
+        for archive in filter(lambda archive: of(archive.release), self.opened):
+            for component in archive.source.components or ("",):
+                name = f"{component}/{path}" if component else path.rpartition("/")[2]
+                if file := _smallest(archive.release, name):
+                    wanted.append((archive, component, file))
+        contents = await asyncio.gather(*(self._index(archive, file) for archive, _, file in wanted))
+        return [(a, component, content) for (a, component, _), content in zip(wanted, contents, strict=True)]
+
+    async def _index(self, archive: PackageArchive, file: IndexFile) -> bytes:
+        folder, _, _ = file.path.rpartition("/")
+        base = archive.source.dists
+        urls = [base + file.path]
+        if archive.release.by_hash:
+            urls.insert(0, f"{base}{folder + '/' if folder else ''}by-hash/SHA256/{file.sha256}")
+        for url in urls:
+            path = await self.fetcher.fetch(url, file.sha256, file.size, _INDEXES, file.sha256)
+            if path is not None:
+                return await asyncio.to_thread(_unpacked, path, file.path)
+        raise errors.BuildError(
+            f"{archive.source} lists {file.path} and hasn't got it",
+            remedy="the mirror is being renewed or damaged: build again later, or use another "
+            "(GPUYARD_APT_MIRRORS)",
+        )
+
+
+@asynccontextmanager
+async def open_archives(
+    sources: AptSources,
+    arch: str,
+    files: Mapping[str, bytes],
+    cache: Cache,
+    environ: Mapping[str, str],
+    now: datetime,
+    say: Callable[[str], None],
+) -> AsyncIterator[Archives]:
+    """Fetches and checks the index of every source.
+
+    Args:
+        sources: of the base.
+        arch: Debian's name of the architecture.
+        files: of the base, for its keyrings.
+        cache: where indexes are kept, and the newest Release that each source ever gave.
+        environ: for further certificate authorities.
+        now: against which an index is too old or too new.
+        say: told what the user should read.
+
+    Raises:
+        BuildError: one can't be reached, isn't signed by a key of the base's, or is outdated.
+    """
+    async with open_fetcher(cache, environ) as fetcher:
+        opening = _Opening(fetcher, files, cache, now, say)
+        opened = await asyncio.gather(*(opening.open(source) for source in sources.found))
+        archives = tuple(
+            PackageArchive(s, r, n) for n, (s, r) in enumerate(zip(sources.found, opened, strict=True))
+        )
+        yield Archives(archives, arch, fetcher, cache)
+
+
+@dataclass(frozen=True)
+class _Opening:
+    fetcher: Fetcher
+    files: Mapping[str, bytes]
+    cache: Cache
+    now: datetime
+    say: Callable[[str], None]
+
+    async def open(self, source: AptSource) -> ReleaseFile:
+        signed = await self._signed(source)
+        release = ReleaseFile.parse(signed, source)
+        release = self._newest(source, release)
+        release.check_dates(source, self.now)
+        return release
+
+    async def _signed(self, source: AptSource) -> bytes:
+        """The Release's text, from InRelease or from Release with its signature apart."""
+        content = await self.fetcher.get(source.dists + "InRelease")
+        signature = None
+        if content is None:
+            content = await self.fetcher.get(source.dists + "Release")
+            if content is None:
+                raise errors.BuildError(
+                    f"{source.dists} has neither InRelease nor Release: {source} of the base's "
+                    f"{source.where} isn't there any more",
+                    remedy="choose a newer base, or name another place for it with "
+                    "GPUYARD_APT_MIRRORS=FROM=TO (Debian's old releases are at archive.debian.org)",
+                )
+            if not source.trusted:
+                signature = await self.fetcher.get(source.dists + "Release.gpg")
+                if signature is None:
+                    raise errors.BuildError(
+                        f"the index of {source} isn't signed",
+                        remedy="leave the source out (GPUYARD_APT_MIRRORS), or have it signed; a base whose "
+                        "own source says trusted=yes takes it as it is",
+                    )
+        if source.trusted:
+            self.say(f"{source}: its signature isn't checked, since {source.where} of the base trusts it")
+            return _clear_text(content)
+        return Keyring(source, self.files).verified(content, signature)
+
+    def _newest(self, source: AptSource, release: ReleaseFile) -> ReleaseFile:
+        """Nobody may hand out an older index than this machine has seen from the same address."""
+        name = hashlib.sha256(f"{source.uri} {source.suite}".encode()).hexdigest() + ".json"
+        kept = self.cache.read(_RELEASES, name) or {}
+        if kept and release.date:
+            before = ReleaseFile.parse(str(kept.get("text", "")).encode(), source)
+            if before.date and before.date > release.date:
+                self.say(
+                    f"{source} offers an index of {release.date:%Y-%m-%d %H:%M}, and had one of "
+                    f"{before.date:%Y-%m-%d %H:%M} before: that one is used"
+                )
+                return before
+        if kept.get("text") != release.text:
+            self.cache.write(_RELEASES, name, {"text": release.text})
+        return release
+
+
+def _clear_text(content: bytes) -> bytes:
+    """What is between the marks of a text that is signed within."""
+    if not content.startswith(b"-----BEGIN PGP SIGNED MESSAGE-----"):
+        return content
+    _, _, rest = content.replace(b"\r\n", b"\n").partition(b"\n\n")
+    return rest.partition(b"\n-----BEGIN PGP SIGNATURE-----")[0] + b"\n"
+
+
+def _smallest(release: ReleaseFile, name: str) -> IndexFile | None:
+    return next((file for end in _PACKINGS if (file := release.files.get(name + end))), None)
+
+
+def _unpacked(path: Path, name: str) -> bytes:
+    content = path.read_bytes()
+    try:
+        if name.endswith(".xz"):
+            return lzma.decompress(content)
+        if name.endswith(".gz"):
+            return gzip.decompress(content)
+        if name.endswith(".bz2"):
+            return bz2.decompress(content)
+        if name.endswith(".zst"):
+            import zstandard
+
+            return zstandard.ZstdDecompressor().decompressobj().decompress(content)
+    except (OSError, lzma.LZMAError, ValueError, EOFError) as error:
+        raise errors.BuildError(f"the index {name} can't be unpacked: {error}") from error
+    return content

@@ -1,0 +1,179 @@
+"""HTTP to archives: small files as a whole, large ones into the cache under their hash."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from gpuyard import errors
+from gpuyard.images.cache import Cache
+
+if TYPE_CHECKING:
+    import httpx
+
+#: A PEM file with further certificate authorities.
+ENV_CA_FILE = "GPUYARD_APT_CA"
+_ATTEMPTS = 4
+_PARALLEL = 6
+_TIMEOUT_S = 60.0
+_MOST_SMALL = 16 << 20
+_ABSENT, _PASSES = (403, 404, 410), (408, 429)
+
+
+@dataclass(frozen=True)
+class Fetcher:
+    """Asks archives.
+
+    Attributes:
+        cache: where files go.
+        pause_s: before a second attempt; it doubles with each further one.
+    """
+
+    client: httpx.AsyncClient
+    cache: Cache
+    slots: asyncio.Semaphore
+    pause_s: float = 0.5
+
+    async def get(self, url: str) -> bytes | None:
+        """A small file, or None where there is none; raises BuildError."""
+        found = bytearray()
+
+        def take(piece: bytes) -> None:
+            found.extend(piece)
+            if len(found) > _MOST_SMALL:
+                raise errors.BuildError(
+                    f"{_masked(url)} is larger than any such file",
+                    remedy="see that the address is an archive of packages",
+                )
+
+        return bytes(found) if await self._attempts(url, found.clear, take) else None
+
+    async def fetch(
+        self,
+        url: str,
+        sha256: str,
+        size: int,
+        kind: str,
+        name: str,
+        count: Callable[[int], None] | None = None,
+    ) -> Path | None:
+        """A file of known hash, from the cache or into it; None where there is none.
+
+        Args:
+            url: where it is.
+            sha256: hex digits of its hash.
+            size: in bytes.
+            kind: the cache's folder.
+            name: in it.
+            count: told how many bytes more have come; less than none when they come again.
+
+        Raises:
+            BuildError: it can't be had, or is another file.
+        """
+        path = self.cache.path(kind, name)
+        if path.exists():
+            return path
+        taken, hashed = 0, hashlib.sha256()
+        with ExitStack() as stack:
+            opened: list[IO[bytes]] = []
+
+            def restart() -> None:
+                nonlocal taken, hashed
+                if not opened:
+                    # Not before there is something: a file gets its name at the block's end.
+                    opened.append(stack.enter_context(self.cache.new_file(kind, name)))
+                if count:
+                    count(-taken)
+                taken, hashed = 0, hashlib.sha256()
+                opened[0].seek(0)
+                opened[0].truncate()
+
+            def take(piece: bytes) -> None:
+                nonlocal taken
+                taken += len(piece)
+                if taken > size:
+                    raise _other(url, f"more than {size} bytes")
+                hashed.update(piece)
+                opened[0].write(piece)
+                if count:
+                    count(len(piece))
+
+            if not await self._attempts(url, restart, take) and not opened:
+                return None
+            # A file that turns out to be another one must not get the name that only verified files have.
+            if taken != size or hashed.hexdigest() != sha256:
+                raise _other(url, f"{taken} bytes with SHA256 {hashed.hexdigest()}")
+        return path
+
+    async def _attempts(self, url: str, restart: Callable[[], object], take: Callable[[bytes], None]) -> bool:
+        """Streams a file, from its beginning each time; False where there is none."""
+        import httpx
+
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                async with (
+                    self.slots,
+                    self.client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
+                ):
+                    response.raise_for_status()
+                    restart()
+                    async for piece in response.aiter_bytes(1 << 18):
+                        take(piece)
+                    return True
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
+                if status in _ABSENT:
+                    return False
+                if attempt == _ATTEMPTS or (400 <= status < 500 and status not in _PASSES):
+                    reason = f"status {status}" if status else str(error) or type(error).__name__
+                    raise errors.BuildError(
+                        f"can't fetch {_masked(url)}: {reason}",
+                        remedy="see that this machine reaches it, or name a mirror that it does reach with "
+                        "GPUYARD_APT_MIRRORS=FROM=TO; proxies come from HTTP_PROXY and HTTPS_PROXY, further "
+                        f"certificate authorities from {ENV_CA_FILE}",
+                    ) from error
+            await asyncio.sleep(self.pause_s * 2 ** (attempt - 1))
+        raise AssertionError("the last attempt returns or raises")
+
+
+@asynccontextmanager
+async def open_fetcher(cache: Cache, environ: Mapping[str, str]) -> AsyncIterator[Fetcher]:
+    """A fetcher with its connections.
+
+    Raises:
+        UsageError: the file of certificate authorities can't be read.
+    """
+    import httpx
+
+    context = httpx.create_ssl_context()
+    context.load_default_certs()
+    if file := environ.get(ENV_CA_FILE):
+        try:
+            context.load_verify_locations(file)
+        except OSError as error:
+            raise errors.UsageError(
+                f"can't read the certificates of {ENV_CA_FILE}, {file}: {error.strerror or error}",
+                remedy="name a PEM file",
+            ) from error
+    async with httpx.AsyncClient(verify=context, follow_redirects=True, timeout=_TIMEOUT_S) as client:
+        yield Fetcher(client, cache, asyncio.Semaphore(_PARALLEL))
+
+
+def _other(url: str, what: str) -> errors.BuildError:
+    return errors.BuildError(
+        f"{_masked(url)} is not the file that its archive's signed index names: it has {what}",
+        remedy="the mirror is being renewed or damaged: build again later, or use another "
+        "(GPUYARD_APT_MIRRORS)",
+    )
+
+
+def _masked(url: str) -> str:
+    """Without a user and password."""
+    scheme, slashes, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"

@@ -1,0 +1,1 @@
+"""Which packages an image needs beside those of its base: versions, relations, the choice."""

@@ -1,0 +1,1 @@
+"""Packages as files of an image: what dpkg would have made of them."""

@@ -1,0 +1,325 @@
+"""A package's file (deb(5)), read once, when it comes: its control files, and its files as a list and a tar.
+
+The tar is kept packed with zstd: packages are packed with xz, which takes ten times as long to unpack.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import lzma
+import posixpath
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple, cast
+
+from gpuyard import errors
+from gpuyard.building.system_packages.control import Fields, parse_fields
+from gpuyard.images.contents.elf import Elf, read_elf
+from gpuyard.images.contents.system import is_library
+from gpuyard.images.layers import FILE, FOLDER, HARD_LINK, LINK
+
+_MAGIC = b"!<arch>\n"
+_HEADER = 60
+_PIECE = 1 << 18
+_MOST_CONTROL = 64 << 20
+_KINDS = {
+    tarfile.REGTYPE: FILE,
+    tarfile.AREGTYPE: FILE,
+    tarfile.DIRTYPE: FOLDER,
+    tarfile.SYMTYPE: LINK,
+    tarfile.LNKTYPE: HARD_LINK,
+}
+
+
+class DebMember(NamedTuple):
+    """One file of a package.
+
+    Attributes:
+        path: as the package has it, without a leading slash; empty for the root.
+        kind: FILE, FOLDER, LINK or HARD_LINK.
+        target: of links; of a hard link a path like `path`.
+        offset: where its bytes begin in the package's tar.
+    """
+
+    path: str
+    kind: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    offset: int
+    target: str
+
+
+@dataclass(frozen=True)
+class Deb:
+    """What a package holds.
+
+    Attributes:
+        control: text of its control file.
+        extra: its other control files by name: scripts, md5sums, conffiles, triggers, shlibs.
+        members: in the order of its tar.
+        conffiles: MD5 by path.
+        libraries: its shared libraries by path.
+    """
+
+    control: str
+    extra: Mapping[str, str]
+    members: tuple[DebMember, ...]
+    conffiles: Mapping[str, str]
+    libraries: Mapping[str, Elf]
+
+    @property
+    def fields(self) -> Fields:
+        """Of its control file."""
+        return parse_fields(self.control)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the cache."""
+        return {
+            "control": self.control,
+            "extra": dict(self.extra),
+            "members": [[m.path, m.kind.decode(), *m[2:]] for m in self.members],
+            "conffiles": dict(self.conffiles),
+            "libraries": {path: asdict(elf) for path, elf in self.libraries.items()},
+        }
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Deb:
+        """From the cache."""
+        return cls(
+            raw["control"],
+            raw["extra"],
+            tuple(DebMember(path, kind.encode(), *rest) for path, kind, *rest in raw["members"]),
+            raw["conffiles"],
+            {path: Elf.of(elf) for path, elf in raw["libraries"].items()},
+        )
+
+
+def unpack_deb(path: Path, name: str, kept: IO[bytes]) -> Deb:
+    """Reads all of a package once.
+
+    Args:
+        path: of the file.
+        name: of the package, for messages.
+        kept: gets the tar of its files, packed with zstd.
+
+    Raises:
+        BuildError: it isn't a package, or has a file that can't be in an image.
+    """
+    try:
+        with path.open("rb") as file:
+            parts = _parts(file, name)
+            control, extra = _read_control(parts, name)
+            listed = [line.split()[-1] for line in extra.get("conffiles", "").splitlines() if line.strip()]
+            return _read_data(parts, name, control, extra, {word.strip("/") for word in listed}, kept)
+    except (OSError, EOFError, lzma.LZMAError, tarfile.TarError, ValueError) as error:
+        raise _damaged(name, str(error)) from error
+
+
+def _read_control(parts: Mapping[str, tuple[str, IO[bytes]]], name: str) -> tuple[str, dict[str, str]]:
+    found: dict[str, str] = {}
+    with _tar(_unpacked(parts, "control.tar", name)) as tar:
+        for info in tar:
+            if info.isreg() and info.size < _MOST_CONTROL and (file := tar.extractfile(info)):
+                found[posixpath.normpath(info.name)] = file.read().decode("utf-8", "surrogateescape")
+    if "control" not in found:
+        raise _damaged(name, "it has no control file")
+    return found.pop("control"), found
+
+
+def _read_data(
+    parts: Mapping[str, tuple[str, IO[bytes]]],
+    name: str,
+    control: str,
+    extra: Mapping[str, str],
+    conffiles: set[str],
+    kept: IO[bytes],
+) -> Deb:
+    members: list[DebMember] = []
+    md5s: dict[str, str] = {}
+    libraries: dict[str, Elf] = {}
+    copied = _Copied(_unpacked(parts, "data.tar", name), kept)
+    with _tar(cast("IO[bytes]", copied)) as tar:
+        for info in tar:
+            tar.members = []  # type: ignore[attr-defined] # Else it remembers every file.
+            path = _inside(info.name, name)
+            kind = _KINDS.get(info.type)
+            if kind is None:
+                raise _damaged(name, f"/{path} is a device or a FIFO, which no image needs")
+            target = _inside(info.linkname, name) if kind == HARD_LINK else info.linkname
+            size = info.size if kind == FILE else 0
+            members.append(
+                DebMember(path, kind, info.mode & 0o7777, info.uid, info.gid, size, info.offset_data, target)
+            )
+            if kind == FILE and path in conffiles:
+                content = cast("IO[bytes]", tar.extractfile(info)).read()
+                md5s[path] = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            elif kind == FILE and is_library(path) and (elf := _elf(tar, info)):
+                libraries[path] = elf
+    copied.finish()
+    return Deb(control, extra, tuple(members), md5s, libraries)
+
+
+def _elf(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Elf | None:
+    return read_elf(cast("IO[bytes]", tar.extractfile(info)))
+
+
+class _Copied:
+    """A stream that is read, and packed with zstd on the way."""
+
+    def __init__(self, file: IO[bytes], kept: IO[bytes]) -> None:
+        import zstandard
+
+        self._file = file
+        # It needn't be the same on two machines: nothing of it goes into an image.
+        self._writer: Any = zstandard.ZstdCompressor(level=1).stream_writer(kept, closefd=False)
+
+    def read(self, size: int) -> bytes:
+        piece = self._file.read(size)
+        self._writer.write(piece)
+        return piece
+
+    def finish(self) -> None:
+        """Reads what is left."""
+        while self.read(_PIECE):
+            pass
+        self._writer.close()
+
+
+class ForwardTar:
+    """The kept tar of a package, read forwards.
+
+    Args:
+        path: of the file.
+        name: of the package, for messages.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._name = name
+        self._at = 0
+
+    def __enter__(self) -> ForwardTar:
+        import zstandard
+
+        self._file = self._path.open("rb")
+        self._tar = zstandard.ZstdDecompressor().stream_reader(self._file)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def pieces(self, start: int, size: int) -> Iterator[bytes]:
+        """A member's bytes; those before it are passed over.
+
+        Args:
+            start: where it begins in the tar; not before the end of what was read already.
+            size: in bytes.
+
+        Raises:
+            BuildError: the tar ends too soon, or is damaged.
+        """
+        while self._at < start:
+            self._read(min(_PIECE, start - self._at))
+        for at in range(0, size, _PIECE):
+            yield self._read(min(_PIECE, size - at))
+
+    def _read(self, size: int) -> bytes:
+        """Exactly so many bytes: what a compressor makes of a layer depends on where its input is cut."""
+        import zstandard
+
+        try:
+            piece: bytes = self._tar.read(size)
+            while len(piece) < size and (more := self._tar.read(size - len(piece))):
+                piece += more
+        except (zstandard.ZstdError, OSError) as error:
+            raise _unkept(self._name, str(error)) from error
+        if len(piece) < size:
+            raise _unkept(self._name, "it ends too soon")
+        self._at += size
+        return piece
+
+
+@contextmanager
+def _tar(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
+    with tarfile.open(
+        fileobj=file, mode="r|", bufsize=_PIECE, encoding="utf-8", errors="surrogateescape"
+    ) as tar:
+        yield tar
+
+
+def _parts(file: IO[bytes], name: str) -> dict[str, tuple[str, IO[bytes]]]:
+    """Members of the ar archive: control.tar and data.tar, each with its packing's ending."""
+    if file.read(len(_MAGIC)) != _MAGIC:
+        raise _damaged(name, "it isn't an ar archive")
+    found: dict[str, tuple[str, IO[bytes]]] = {}
+    while len(header := file.read(_HEADER)) == _HEADER:
+        label, size = header[:16].decode("ascii").strip().rstrip("/"), int(header[48:58])
+        base, tar, end = label.partition(".tar")
+        if tar:
+            found[base + tar] = (end, cast("IO[bytes]", _ArMember(file, file.tell(), size)))
+        file.seek(size + size % 2, 1)
+    return found
+
+
+class _ArMember:
+    """A part of a file, as a file."""
+
+    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
+        self._file = file
+        self._at = start
+        self._end = start + size
+
+    def read(self, size: int = -1) -> bytes:
+        left = self._end - self._at
+        self._file.seek(self._at)
+        piece = self._file.read(left if size < 0 else min(size, left))
+        self._at += len(piece)
+        return piece
+
+
+def _unpacked(parts: Mapping[str, tuple[str, IO[bytes]]], which: str, name: str) -> IO[bytes]:
+    if which not in parts:
+        raise _damaged(name, f"it has no {which}")
+    end, part = parts[which]
+    match end:
+        case ".xz" | ".lzma":
+            return cast("IO[bytes]", lzma.LZMAFile(part))
+        case ".gz":
+            return cast("IO[bytes]", gzip.GzipFile(fileobj=part))
+        case ".zst":
+            import zstandard
+
+            return cast(
+                "IO[bytes]", zstandard.ZstdDecompressor().stream_reader(part, read_across_frames=True)
+            )
+        case ".bz2":
+            return cast("IO[bytes]", bz2.BZ2File(part))
+        case "":
+            return part
+        case _:
+            raise ValueError(f"nobody knows how to unpack .tar{end}")
+
+
+def _inside(path: str, name: str) -> str:
+    found = posixpath.normpath("/" + path).lstrip("/")
+    if ".." in path.split("/"):
+        raise _damaged(name, f"it has a file {path}")
+    return found
+
+
+def _damaged(name: str, why: str) -> errors.BuildError:
+    return errors.BuildError(f"the package {name} can't be unpacked: {why}", remedy="tell its distribution")
+
+
+def _unkept(name: str, why: str) -> errors.BuildError:
+    return errors.BuildError(
+        f"what the cache keeps of the package {name} can't be read: {why}",
+        remedy="remove the cache folder and build again",
+    )

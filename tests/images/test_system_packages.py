@@ -1,0 +1,54 @@
+"""Packages of the base's Debian in an image, from the real archive, as dpkg, apt and the loader see them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.images.conftest import Containers, Site
+
+pytestmark = pytest.mark.xdist_group("images")
+
+_SPEC = """\
+name: gl
+python: python3
+run: main.py
+image:
+  base: {base}
+  repository: {image}
+  system_packages: [libgl1]
+"""
+_MAIN = "import ctypes\nctypes.CDLL('libGL.so.1')\nprint('libGL is there')\n"
+
+
+def test_a_library_of_the_distributions_is_locked_unpacked_and_loaded(
+    site: Site, containers: Containers, app: Path, tmp_path: Path
+) -> None:
+    image = f"{site.registry}/me/gl:v1"
+    (app / "main.py").write_text(_MAIN)
+    (app / "gpuyard.yaml").write_text(_SPEC.format(base=site.base, image=image))
+    built = site.ok("build", "-f", "gpuyard.yaml", "-o", "json", cwd=app).json
+    assert [layer["title"] for layer in built["platforms"]["linux/amd64"]["layers"]] == [
+        "40 system packages",
+        "application",
+    ]
+    lock = tomllib.loads((app / "gpuyard.lock").read_text())
+    assert lock["system-packages"] == ["libgl1"]
+    locked = {package["name"]: package for package in lock["platform"][0]["system-packages"]}
+    assert locked["libgl1"]["asked"] is True and "asked" not in locked["libglvnd0"]
+
+    assert containers.start(built["reference"], "python3", "main.py") == "libGL is there\n"
+    see = (
+        "set -e; dpkg --audit; dpkg -V; apt-get check -qq -o Debug::NoLocking=1; "
+        "dpkg-query -W -f '${Version}\\n' libgl1"
+    )
+    assert containers.start(built["reference"], "sh", "-c", see) == locked["libgl1"]["version"] + "\n"
+
+    # Another machine, with nothing in its cache, makes the same image of the lock; this one finds it.
+    elsewhere = f"{site.registry}/other/gl:v1"
+    words = ("build", "-f", "gpuyard.yaml", "-t", elsewhere, "-o", "json")
+    assert site.ok(*words, cwd=app, home=tmp_path / "elsewhere").json["digest"] == built["digest"]
+    again = site.ok("build", "-f", "gpuyard.yaml", cwd=app)
+    assert "it was there already" in again.err

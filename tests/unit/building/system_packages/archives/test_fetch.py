@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gpuyard import errors
+from gpuyard.building.system_packages.archives.fetch import Fetcher, open_fetcher
+from gpuyard.images.cache import Cache
+from tests.unit.building.system_packages.debian_archive import DebianArchive
+
+CONTENT = b"some bytes" * 1000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+async def fetcher(tmp_path: Path) -> AsyncIterator[Fetcher]:
+    async with httpx.AsyncClient() as client:
+        yield Fetcher(client, Cache(tmp_path), asyncio.Semaphore(2), pause_s=0)
+
+
+async def test_a_file_is_fetched_once_and_counted(archive: DebianArchive, fetcher: Fetcher) -> None:
+    archive.files["a.deb"] = CONTENT
+    counted: list[int] = []
+    for _ in range(2):
+        path = await fetcher.fetch(
+            f"{archive.address}/a.deb", SHA256, len(CONTENT), "debs", "x", counted.append
+        )
+        assert path is not None and path.read_bytes() == CONTENT
+    assert sum(counted) == len(CONTENT) and archive.served == ["a.deb"]
+
+
+async def test_what_is_not_there_is_none(archive: DebianArchive, fetcher: Fetcher) -> None:
+    assert await fetcher.get(f"{archive.address}/x") is None
+    assert await fetcher.fetch(f"{archive.address}/x", SHA256, 1, "debs", "x") is None
+    assert not fetcher.cache.path("debs", "x").exists()
+
+
+@pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT + b"x", CONTENT[:-1] + b"x"])
+async def test_another_file_is_not_kept(archive: DebianArchive, fetcher: Fetcher, content: bytes) -> None:
+    archive.files["a.deb"] = content
+    with pytest.raises(errors.BuildError, match="is not the file"):
+        await fetcher.fetch(f"{archive.address}/a.deb", SHA256, len(CONTENT), "debs", "x")
+    assert not fetcher.cache.path("debs", "x").exists()
+
+
+async def test_who_does_not_answer_is_told_without_a_password_and_with_a_way_out(fetcher: Fetcher) -> None:
+    with pytest.raises(errors.BuildError, match=r"can't fetch http://127\.0\.0\.1:9/InRelease") as caught:
+        await fetcher.get("http://me:secret@127.0.0.1:9/InRelease")
+    assert "secret" not in caught.value.message
+    assert "GPUYARD_APT_MIRRORS" in caught.value.remedy and "HTTPS_PROXY" in caught.value.remedy
+
+
+async def test_certificates_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    with pytest.raises(errors.UsageError, match="GPUYARD_APT_CA"):
+        async with open_fetcher(Cache(tmp_path), {"GPUYARD_APT_CA": str(tmp_path / "none.pem")}):
+            pytest.fail("there is no such file")
