@@ -23,6 +23,11 @@ from gpuyard.images.oci import Digest, parse_digest
 from gpuyard.regular_files import read_regular
 
 NAME = "gpuyard.lock"
+#: Set to 1, they say the same as `--locked` and `--frozen`.
+ENV_LOCKED = "GPUYARD_LOCKED"
+ENV_FROZEN = "GPUYARD_FROZEN"
+
+_TRUE = ("1", "true", "yes", "on")
 _VERSION = 1
 _HEADER = """\
 # Made by `gpuyard build`, to be committed: the same lock and files make the same image.
@@ -42,6 +47,25 @@ class Keeping(Enum):
     UP_TO_DATE = "up to date"
     LOCKED = "locked"
     FROZEN = "frozen"
+
+
+def keeping_of(environ: Mapping[str, str]) -> Keeping:
+    """What the environment says, which the flags `--locked` and `--frozen` are put into, too.
+
+    Raises:
+        UsageError: it says both.
+    """
+    named = {
+        Keeping.LOCKED: environ.get(ENV_LOCKED, ""),
+        Keeping.FROZEN: environ.get(ENV_FROZEN, ""),
+    }
+    said = [keeping for keeping, text in named.items() if text.lower() in _TRUE]
+    if len(said) > 1:
+        raise errors.UsageError(
+            f"--locked ({ENV_LOCKED}) looks whether {NAME} is up to date, --frozen ({ENV_FROZEN}) doesn't",
+            remedy="give one of them",
+        )
+    return said[0] if said else Keeping.UP_TO_DATE
 
 
 @dataclass(frozen=True)

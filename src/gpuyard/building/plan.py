@@ -143,6 +143,7 @@ class Planner:
             tuple(sorted(set(self.system_packages))),
         )
         if lock == old:
+            self._tell_newer(lock)
             return plans, lock, ""
         self._check_writable()
         news = self._news(old, lock, reason)
@@ -284,6 +285,17 @@ class Planner:
 
             return ", ".join(changed(wheels, self.lock_path.parent.absolute(), self.cache))
         return ""
+
+    def _tell_newer(self, lock: Lock) -> None:
+        """A folder of wheels is an index, of which the lock keeps the versions; but nobody sees that."""
+        wheels = {wheel for platform in lock.platforms.values() for wheel in platform.wheels if wheel.path}
+        if wheels and self.requirements:
+            from gpuyard.building.python.resolving.local_wheels import newer
+            from gpuyard.building.python.resolving.requirements_file import Requirements
+
+            asked = Requirements(self.requirements, self.environ).asked()
+            for text in newer(wheels, self.lock_path.parent.absolute(), asked):
+                self.reporter.say(f"{self.lock_path.name} keeps to {text}; --upgrade takes the newer one")
 
     def _news(self, old: Lock | None, new: Lock, reason: str) -> str:
         words: list[str] = []

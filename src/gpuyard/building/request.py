@@ -13,6 +13,7 @@ from gpuyard.building.build import BuildRequest
 from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.environment import WORKDIR
 from gpuyard.building.lock import NAME as LOCK_NAME
+from gpuyard.building.lock import Keeping, keeping_of
 from gpuyard.building.workdir.base_folders import refuse_system_folder
 from gpuyard.images.layers import EPOCH
 from gpuyard.images.layout.reference import LayoutReference
@@ -72,7 +73,7 @@ def request_of_spec(
         spec: of a run.
         folder: of the spec file.
         options: what wins over the spec.
-        environ: SOURCE_DATE_EPOCH counts.
+        environ: SOURCE_DATE_EPOCH, GPUYARD_LOCKED and GPUYARD_FROZEN count.
 
     Raises:
         UsageError: something is missing or wrong.
@@ -155,6 +156,12 @@ def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[s
             "there is no name for the image",
             remedy="name one with -t, such as registry.example.com/me/train:v1",
         )
+    keeping = keeping_of(environ)
+    if options.upgrade and keeping is not Keeping.UP_TO_DATE:
+        raise errors.UsageError(
+            f"--upgrade makes {LOCK_NAME} anew, and --{keeping.value} keeps it as it is",
+            remedy="give one of them",
+        )
     return BuildRequest(
         base=options.base or "",
         target=next(iter(options.tags), ""),
@@ -167,6 +174,7 @@ def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[s
         allow_secrets=options.allow_secrets,
         upgrade=options.upgrade,
         system_packages=options.system_packages,
+        keeping=keeping,
         created=_epoch(environ),
         tags=options.tags[1:],
         allow_missing_libraries=options.allow_missing_libraries,

@@ -40,7 +40,7 @@ def build_image(
         UsageError: something is missing or wrong.
         ImageError: the build failed.
     """
-    request = _read_request(file, options)
+    request = _read_request(file, options, environ)
     # As Docker does; who means to overwrite another tag should hear of it.
     for target in request.targets:
         if not re.search(r":[^/]+$", target.removeprefix("oci:").removeprefix("oci-archive:")):
@@ -57,13 +57,13 @@ def list_files(file: Path | None, options: BuildOptions, environ: Mapping[str, s
     """
     from gpuyard.building.listing import list_build
 
-    request = _read_request(file, replace(options, only_listed=True))
+    request = _read_request(file, replace(options, only_listed=True), environ)
     return list_build(request, Cache.from_environ(environ), environ)
 
 
-def _read_request(file: Path | None, options: BuildOptions) -> BuildRequest:
+def _read_request(file: Path | None, options: BuildOptions, environ: Mapping[str, str]) -> BuildRequest:
     if file is None:
-        return request_without_spec(options, os.environ)
+        return request_without_spec(options, environ)
     # What reads specs and knows of runs is a fifth of all that a build imports.
     from gpuyard.runs.submitting.spec_file import read_spec_file
     from gpuyard.workloads.spec.overrides import Flag
@@ -71,13 +71,13 @@ def _read_request(file: Path | None, options: BuildOptions) -> BuildRequest:
 
     text = read_spec_file(file)
     flags = [Flag("--workdir", ("workdir",), options.workdir)] if options.workdir is not None else []
-    spec = load_spec(text, str(file), flags, os.environ)
+    spec = load_spec(text, str(file), flags, environ)
     if spec.build is None and not options.base and not options.only_listed:
         raise errors.UsageError(
             f"{file} has nothing to build: its `image` is {spec.image or 'left out'}",
             remedy="write image: {base: IMAGE, repository: IMAGE}, or give --base and -t",
         )
-    return request_of_spec(spec, file.parent, options, os.environ)
+    return request_of_spec(spec, file.parent, options, environ)
 
 
 def build_for_run(run: ResolvedRun, folder: Path, environ: Mapping[str, str]) -> RunImage:

@@ -22,6 +22,7 @@ from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.contents import kept
 from gpuyard.images.contents.torch import LABELS, Installed, Torch
 from gpuyard.images.layers import compression
+from gpuyard.images.oci import Platform
 from gpuyard.images.places import Places
 from gpuyard.images.store import read_blob
 from tests.unit.building.test_revision import git_commit
@@ -511,3 +512,62 @@ async def test_what_is_baked_holds_no_secret(workshop: Workshop, where: str) -> 
     values: dict[str, Any] = {"env": {"GH": token}, "labels": {"gh": token}, "command": ("curl", token)}
     with pytest.raises(errors.UsageError, match="a token of GitHub"):
         await workshop.build(**{where: values[where]})
+
+
+async def test_a_locked_build_says_what_would_change(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    make_wheel("demo")
+    make_wheel("more")
+    requirements = workshop.require("demo")
+    with pytest.raises(errors.BuildError, match=r"not up to date, and --locked .*: there was none"):
+        await workshop.build(requirements=requirements, keeping=Keeping.LOCKED)
+    assert not (workshop.app / "gpuyard.lock").exists()
+    await workshop.build(requirements=requirements)
+    await workshop.build(requirements=requirements, keeping=Keeping.LOCKED)
+    before = (workshop.app / "gpuyard.lock").read_text()
+    workshop.require("demo", "more")
+    with pytest.raises(errors.BuildError, match=r"the requirements changed: \+ more 1\.0") as caught:
+        await workshop.build(requirements=requirements, keeping=Keeping.LOCKED)
+    assert caught.value.exit_code == 1
+    assert (workshop.app / "gpuyard.lock").read_text() == before
+
+
+async def test_a_frozen_build_takes_the_lock_as_it_is(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    make_wheel("demo")
+    requirements = workshop.require("demo")
+    first = await workshop.build(requirements=requirements)
+    lock = workshop.app / "gpuyard.lock"
+    before = lock.stat().st_mtime_ns
+    workshop.require("demo", "nowhere")
+    again = await workshop.build(requirements=requirements, keeping=Keeping.FROZEN)
+    assert again.digest == first.digest and lock.stat().st_mtime_ns == before
+    # It finds wheels that the cache has lost.
+    shutil.rmtree(workshop.folder / "cache")
+    shutil.rmtree(workshop.folder / "out")
+    again = await workshop.build(requirements=requirements, keeping=Keeping.FROZEN)
+    assert again.digest == first.digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lock": Path("/nowhere/gpuyard.lock")}, "there is none"),
+        ({"platforms": (Platform("linux", "arm64"),)}, "it has nothing for linux/arm64"),
+        ({"base_name": "python:3.11"}, r"its base is oci:.* and not python:3\.11"),
+    ],
+)
+async def test_a_frozen_build_needs_a_lock_for_it(
+    workshop: Workshop, changes: dict[str, object], words: str
+) -> None:
+    await workshop.build()
+    with pytest.raises(errors.UsageError, match=f"--frozen takes .*gpuyard.lock as it is, and {words}"):
+        await workshop.build(keeping=Keeping.FROZEN, **changes)
+
+
+async def test_a_lock_that_can_t_be_written_is_said_before_the_work(
+    workshop: Workshop, make_wheel: MakeWheel
+) -> None:
+    make_wheel("demo")
+    with pytest.raises(errors.UsageError, match=r"can't write /proc/gpuyard\.lock") as caught:
+        await workshop.build(requirements=workshop.require("demo"), lock=Path("/proc/gpuyard.lock"))
+    assert "--frozen" in caught.value.remedy
+    assert not (workshop.folder / "cache/wheels").exists() and workshop.heard.said == []

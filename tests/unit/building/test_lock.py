@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard import errors
-from gpuyard.building.lock import Lock, PlatformLock, changes, read_lock, requirements_digest, write_lock
+from gpuyard.building.lock import (
+    Keeping,
+    Lock,
+    PlatformLock,
+    changes,
+    keeping_of,
+    read_lock,
+    requirements_digest,
+    write_lock,
+)
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.oci import Digest
 
@@ -94,3 +103,20 @@ def test_a_platform_of_nonsense_is_no_lock(tmp_path: Path, platform: str) -> Non
     path.write_text(f'{head}[[platform]]\nname = "linux/amd64"\nbase-digest = "{DIGEST}"\n{platform}\n')
     with pytest.raises(errors.UsageError, match="can't be read as a lock"):
         read_lock(path)
+
+
+@pytest.mark.parametrize(
+    ("environ", "keeping"),
+    [
+        ({}, Keeping.UP_TO_DATE),
+        ({"GPUYARD_LOCKED": "1", "GPUYARD_FROZEN": ""}, Keeping.LOCKED),
+        ({"GPUYARD_LOCKED": "0", "GPUYARD_FROZEN": "True"}, Keeping.FROZEN),
+    ],
+)
+def test_what_becomes_of_the_lock_by_the_environment(environ: dict[str, str], keeping: Keeping) -> None:
+    assert keeping_of(environ) is keeping
+
+
+def test_locked_and_frozen_at_once() -> None:
+    with pytest.raises(errors.UsageError, match=r"--frozen .* doesn't"):
+        keeping_of({"GPUYARD_LOCKED": "1", "GPUYARD_FROZEN": "1"})

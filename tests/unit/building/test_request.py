@@ -130,3 +130,11 @@ def test_without_a_base_the_folders_spec_is_named(tmp_path: Path) -> None:
     with pytest.raises(errors.UsageError) as caught:
         request_without_spec(BuildOptions(folder=tmp_path), {})
     assert caught.value.remedy.endswith(f"or take the spec's: -f {tmp_path}/gpuyard.yaml")
+
+
+@pytest.mark.parametrize("name", ["GPUYARD_LOCKED", "GPUYARD_FROZEN"])
+def test_a_lock_that_stays_and_upgrade(tmp_path: Path, name: str) -> None:
+    options = BuildOptions(folder=tmp_path, base="b", tags=("t:v1",))
+    assert request_without_spec(options, {name: "1"}).keeping.value == name[8:].lower()
+    with pytest.raises(errors.UsageError, match=f"--upgrade .*, and --{name[8:].lower()} keeps it"):
+        request_without_spec(replace(options, upgrade=True), {name: "1"})

@@ -14,6 +14,7 @@ from gpuyard.building.python.platform_tags import LIKELY_GLIBC, machine
 from gpuyard.building.python.pylock import all_wheels, is_lock, locked_wheels, resolved_wheels
 from gpuyard.building.python.resolving.base_packages import BaseWheels, Requires, met_by_itself, same_version
 from gpuyard.building.python.resolving.local_wheels import with_paths
+from gpuyard.building.python.resolving.lock_age import check_age
 from gpuyard.building.python.resolving.requirements_file import Requirements
 from gpuyard.building.python.resolving.resolve_errors import NO_SOLUTION, unresolved
 from gpuyard.building.python.uv_process import UvDone, run_uv
@@ -120,6 +121,7 @@ class Resolver:
 
     async def _take_lock(self, path: Path) -> Resolved:
         """The wheels of a lock, less what the base has in the very version."""
+        await check_age(path, self.environ)
         sources = await locked_wheels(path, self.platform, self.contents, self.environ)
         there = {
             wheel.name: version

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from gpuyard.cli.options.lock import lock_environ, lock_options
 from gpuyard.cli.options.registry import registry_options
 from gpuyard.cli.options.shared import output_option
 
@@ -79,6 +80,7 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
 @click.option("--list", "listed", is_flag=True, help="Build nothing: print what would go in, largest first.")
 @click.option("--ignored", is_flag=True, help="With --list: print what stays out, and why.")
 @click.option("--upgrade", is_flag=True, help="Lock the base and the requirements anew.")
+@lock_options
 @click.option(
     "--env", multiple=True, metavar="K=V", help="Variable in the image; with ${K} of the base's value."
 )
@@ -92,6 +94,8 @@ def command(
     no_byte_code: bool,
     listed: bool,
     ignored: bool,
+    locked: bool,
+    frozen: bool,
     plain_http: tuple[str, ...],
     registry_ca: Path | None,
     output: str | None,
@@ -115,7 +119,7 @@ def command(
     options = BuildOptions(
         allow_secrets=(*allow_secrets, *allowed_by_old_name), byte_code=not no_byte_code, **chosen
     )
-    environ = registry_environ(plain_http, registry_ca)
+    environ = lock_environ(registry_environ(plain_http, registry_ca), locked=locked, frozen=frozen)
     if listed:
         from gpuyard.cli.output.build_listing import print_listing
 

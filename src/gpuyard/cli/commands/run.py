@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gpuyard.cli.options.lock import lock_environ, lock_options
 from gpuyard.cli.options.registry import registry_environ, registry_options
 from gpuyard.cli.options.shared import complete_files, complete_folders, complete_scripts, target_options
 from gpuyard.cli.options.spec import flags_of, spec_option
@@ -144,6 +145,7 @@ Ctrl-C detaches with 0; the run goes on.
 @click.option("--dry-run", is_flag=True, help="Print the manifests and send nothing.")
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), help="Print for machines.")
 @registry_options
+@lock_options
 @target_options
 def command(
     command_line: tuple[str, ...],
@@ -158,6 +160,8 @@ def command(
     namespace: str | None,
     plain_http: tuple[str, ...],
     registry_ca: Path | None,
+    locked: bool,
+    frozen: bool,
 ) -> None:
     """Run a script or command on GPUs and follow its output.
 
@@ -176,7 +180,7 @@ def command(
         check_for_cluster(spec)
     # Mistakes in the spec are told before a yard is started for them.
     run = resolve(spec, base, os.environ, namespace=namespace_of(context, namespace))
-    environ = registry_environ(plain_http, registry_ca)
+    environ = lock_environ(registry_environ(plain_http, registry_ca), locked=locked, frozen=frozen)
     if dry_run:
         from gpuyard.cli.dry_run import print_dry_run
 

@@ -11,10 +11,15 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpuyard.building.python.wheels import LARGE_BYTES, Wheel, local_path
 from gpuyard.images.cache import Cache
+from gpuyard.images.contents.contents import normalise
 from gpuyard.regular_files import open_regular
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 _KIND = "hashes"
 
@@ -48,6 +53,42 @@ def changed(wheels: Iterable[Wheel], folder: Path, cache: Cache) -> list[str]:
             elif found != wheel.sha256:
                 said.append(f"{wheel.path} was made anew")
     return said
+
+
+def newer(wheels: Iterable[Wheel], folder: Path, asked: Mapping[str, Iterable[str]]) -> list[str]:
+    """Where a wheel's folder has a newer one that the requirements allow, too: `mine 1.0, and dist has 1.1`.
+
+    Args:
+        wheels: local ones of a lock.
+        folder: of the lock.
+        asked: requirements by name; who asks for a file by its place wants no other.
+    """
+    from packaging.version import InvalidVersion, Version
+
+    said = []
+    for wheel in sorted(wheels):
+        place = (folder / wheel.path).parent
+        for file in sorted(path.name for path in place.iterdir()) if place.is_dir() else ():
+            name, _, rest = file.partition("-")
+            try:
+                found = Version(rest.partition("-")[0])
+                is_newer = found > Version(wheel.version)
+            except InvalidVersion:
+                continue
+            allowed = all(_allows(text, found) for text in asked.get(wheel.name, ()))
+            if is_newer and allowed and file.endswith(".whl") and normalise(name) == wheel.name:
+                said.append(f"{wheel.name} {wheel.version}, and {Path(wheel.path).parent} has {found}")
+    return list(dict.fromkeys(said))
+
+
+def _allows(requirement: str, version: Version) -> bool:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        parsed = Requirement(requirement)
+    except InvalidRequirement:
+        return False
+    return parsed.url is None and parsed.specifier.contains(version)
 
 
 def _hash(path: Path, cache: Cache) -> str | None:

@@ -118,3 +118,25 @@ def test_a_large_wheel_is_read_once_while_it_stays_as_it_is(tmp_path: Path) -> N
     with path.open("r+b") as file:
         file.truncate(60_000_000)
     assert changed([wheel], tmp_path, cache) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["-f dist", "mine"], ["keeps to mine 1.0, and ../dist has 1.1; --upgrade takes the newer one"]),
+        (["-f dist", "mine<1.1"], []),
+        (["-f dist", "mine @ ./dist/mine-1.0-py3-none-any.whl"], []),
+    ],
+)  # fmt: skip
+async def test_a_newer_local_wheel_is_told_of(
+    workshop: Workshop, make_wheel: MakeWheel, lines: list[str], said: list[str]
+) -> None:
+    make_local(make_wheel, workshop.folder / "dist", "old = 1\n")
+    requirements = workshop.require(*lines)
+    await workshop.build(requirements=requirements)
+    make_local(make_wheel, workshop.folder / "dist", "new = 1\n", "1.1")
+    make_local(make_wheel, workshop.folder / "dist", "older = 1\n", "0.9")
+    workshop.heard.said.clear()
+    await workshop.build(requirements=requirements)
+    assert await installed(workshop) == "old = 1\n"
+    assert [text[13:] for text in workshop.heard.said if "keeps to" in text] == said
