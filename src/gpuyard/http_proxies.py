@@ -7,20 +7,32 @@ host. Source of what NO_PROXY may hold: golang.org/x/net/http/httpproxy, by whic
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-import ssl
 from collections.abc import Mapping
-
-import httpx
+from typing import Protocol
 
 from gpuyard import errors
 
-_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
 _REMEDY = "write for example http://proxy.example.com:3128, or unset it"
 
 
-def proxy_for(url: httpx.URL, environ: Mapping[str, str]) -> str | None:
+class Address(Protocol):
+    """A URL, whoever made it."""
+
+    @property
+    def scheme(self) -> str:
+        """In lower case."""
+
+    @property
+    def host(self) -> str:
+        """Without brackets."""
+
+    @property
+    def port(self) -> int | None:
+        """None for the scheme's own."""
+
+
+def proxy_for(url: Address, environ: Mapping[str, str]) -> str | None:
     """The proxy's address for a request; None to go there directly, as to this machine always.
 
     Raises:
@@ -38,13 +50,15 @@ def proxy_for(url: httpx.URL, environ: Mapping[str, str]) -> str | None:
     return _checked(name, environ[name].strip())
 
 
-def proxy_in_use(url: httpx.URL, environ: Mapping[str, str]) -> str:
+def proxy_in_use(url: Address, environ: Mapping[str, str]) -> str:
     """The proxy as messages name it, without its password; empty without."""
     found = proxy_for(url, environ)
     return _masked(found) if found else ""
 
 
 def _checked(name: str, value: str) -> str:
+    import httpx  # Only where there is a proxy: it costs start-up time.
+
     text = value if "://" in value else f"http://{value}"
     try:
         address = httpx.URL(text)
@@ -62,7 +76,7 @@ def _masked(address: str) -> str:
     return re.sub(r"^((?:[^:/@]+://)?).*@", r"\1…@", address)
 
 
-def _is_direct(url: httpx.URL, no_proxy: str) -> bool:
+def _is_direct(url: Address, no_proxy: str) -> bool:
     host = url.host.lower().rstrip(".")
     address = _address(host)
     if host == "localhost" or host.endswith(".localhost") or (address and address.is_loopback):
@@ -96,36 +110,3 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
-
-
-class ProxyingTransport(httpx.AsyncBaseTransport):
-    """A client's transport that goes through the proxy of each request, or directly.
-
-    Args:
-        verify: who is trusted.
-        limits: of connections, for each proxy.
-        environ: the process's own unless given.
-    """
-
-    def __init__(
-        self,
-        verify: ssl.SSLContext,
-        limits: httpx.Limits = _LIMITS,
-        environ: Mapping[str, str] = os.environ,
-    ) -> None:
-        self._verify, self._limits, self._environ = verify, limits, environ
-        self._transports: dict[str | None, httpx.AsyncHTTPTransport] = {}
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """See httpx; raises UsageError for a proxy that can't be one."""
-        proxy = proxy_for(request.url, self._environ)
-        if proxy not in self._transports:
-            self._transports[proxy] = httpx.AsyncHTTPTransport(
-                verify=self._verify, limits=self._limits, trust_env=False, proxy=proxy
-            )
-        return await self._transports[proxy].handle_async_request(request)
-
-    async def aclose(self) -> None:
-        """Closes every connection."""
-        for transport in self._transports.values():
-            await transport.aclose()

@@ -24,7 +24,15 @@ from gpuyard.tenancy.options import InstallOptions
 
 #: What `gpuyard.agent` and `gpuyard.agent.labelling` import of ours.
 _PACKAGES = ("_proto", "agent", "client", "devices", "gpus", "kube", "tenancy")
-_MODULES = ("__init__.py", "advice.py", "atomic_files.py", "errors.py", "http_proxies.py", "regular_files.py")
+_MODULES = (
+    "__init__.py",
+    "advice.py",
+    "atomic_files.py",
+    "errors.py",
+    "http_proxies.py",
+    "proxying_transport.py",
+    "regular_files.py",
+)
 #: And of others, in the versions that are installed here.
 _REQUIREMENTS = ("grpcio", "httpx", "nvidia-ml-py", "orjson", "protobuf")
 #: It's asked whether a tag still means what is installed, and not waited for.

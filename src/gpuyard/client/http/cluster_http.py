@@ -12,7 +12,7 @@ from gpuyard.client.connection.credentials import masked
 from gpuyard.client.connection.kubeconfig import Connection
 from gpuyard.client.http.exchange import CONNECT_TIMEOUT_S, ClientRequest, ClientResponse
 from gpuyard.client.http.failures import connection_failed
-from gpuyard.http_proxies import ProxyingTransport
+from gpuyard.proxying_transport import ProxyingTransport
 
 
 class ClusterHttp:

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-import httpx
 import orjson
 
 from gpuyard import errors
 from gpuyard.http_proxies import proxy_in_use
+from gpuyard.images.registry.responses import Headers, HttpResponse
+from gpuyard.images.registry.urls import Url
 
 _MAX_ANSWER = 16 << 20
-#: Where a response keeps a body that was read already.
-_READ = "gpuyard.read"
 #: Documents are small: one that is still on its way after this long has no end.
 _LONGEST_ANSWER_S = 120.0
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -35,9 +34,9 @@ class RegistryResponse:
     """
 
     status: int
-    headers: httpx.Headers
+    headers: Headers
     content: bytes
-    url: httpx.URL
+    url: Url
     account: str = ""
 
     @property
@@ -46,7 +45,7 @@ class RegistryResponse:
         return self.status in _PASSING
 
     @property
-    def location(self) -> httpx.URL | None:
+    def location(self) -> Url | None:
         """Where it leads to; raises RegistryError when that is no URL."""
         text = self.headers.get("location")
         return url_of(text, self.url) if text else None
@@ -129,7 +128,7 @@ def _said(answer: RegistryResponse) -> str:
     return f" ({words[:300]})" if words else ""
 
 
-def unreachable(url: httpx.URL, error: httpx.TransportError) -> errors.RegistryError:
+def unreachable(url: Url, error: Exception) -> errors.RegistryError:
     """What to raise for a host that can't be spoken to."""
     cause: BaseException | None = error
     while cause is not None:
@@ -147,9 +146,8 @@ def unreachable(url: httpx.URL, error: httpx.TransportError) -> errors.RegistryE
                 remedy=f"if it is meant to be plain HTTP, allow it with --plain-http {host_of(url)}",
             )
         cause = cause.__cause__ or cause.__context__
-    reason = str(error) or {"ReadTimeout": "no answer in time"}.get(
-        type(error).__name__, type(error).__name__
-    )
+    words = (error.strerror or "").lower() if isinstance(error, OSError) else ""
+    reason = words or str(error) or type(error).__name__
     proxy = proxy_in_use(url, os.environ)
     way = f" through the proxy {proxy}" if proxy else ""
     return errors.RegistryUnavailable(
@@ -158,25 +156,23 @@ def unreachable(url: httpx.URL, error: httpx.TransportError) -> errors.RegistryE
     )
 
 
-async def read_answer(response: httpx.Response, account: str = "") -> RegistryResponse:
+async def read_answer(response: HttpResponse, account: str = "") -> RegistryResponse:
     """Reads the body of a response, up to a size that no document of a registry has.
 
     Args:
         response: streamed.
         account: who asked.
     """
-    if _READ not in response.extensions:
-        response.extensions[_READ] = b"" if response.request.method == "HEAD" else await _read(response)
-    return RegistryResponse(
-        response.status_code, response.headers, response.extensions[_READ], response.url, account
-    )
+    if response.content is None:
+        response.content = b"" if response.method == "HEAD" else await _read(response)
+    return RegistryResponse(response.status_code, response.headers, response.content, response.url, account)
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def _read(response: HttpResponse) -> bytes:
     pieces, size = [], 0
     try:
         async with asyncio.timeout(_LONGEST_ANSWER_S):
-            async for piece in response.aiter_raw():
+            async for piece in response.pieces:
                 size += len(piece)
                 if size > _MAX_ANSWER:
                     raise errors.RegistryError(
@@ -191,19 +187,19 @@ async def _read(response: httpx.Response) -> bytes:
     return b"".join(pieces)
 
 
-def url_of(text: str, base: httpx.URL | None = None) -> httpx.URL:
+def url_of(text: str, base: Url | None = None) -> Url:
     """A URL that a server names, relative to base; raises RegistryError when it is none."""
     try:
-        return base.join(text) if base else httpx.URL(text)
-    except (httpx.InvalidURL, ValueError) as error:
+        return base.join(text) if base else Url.parse(text)
+    except ValueError as error:
         by = f"{host_of(base)} names" if base else "a registry names"
         raise errors.RegistryError(f"{by} an address that can't be one: {text[:200]!r}") from error
 
 
-def _login_name(url: httpx.URL) -> str:
+def _login_name(url: Url) -> str:
     return "" if url.host.endswith(".docker.io") else host_of(url)
 
 
-def host_of(url: httpx.URL) -> str:
+def host_of(url: Url) -> str:
     """Its host, with the port if any."""
-    return url.netloc.decode()
+    return url.netloc

@@ -10,14 +10,16 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from urllib.parse import urlencode
 
-import httpx
 import orjson
 
 from gpuyard import errors
 from gpuyard.images.registry.answers import RegistryResponse, error_of, url_of
 from gpuyard.images.registry.credentials import Credentials, CredentialSource
 from gpuyard.images.registry.http import RegistryHttp
+from gpuyard.images.registry.responses import Headers
+from gpuyard.images.registry.urls import Url
 
 _CLIENT_ID = "gpuyard"
 #: The specification's life of a token that names none.
@@ -81,7 +83,7 @@ class Authorizer:
         self._tokens: dict[frozenset[str], _Token] = {}
         self._wanted: dict[frozenset[str], set[str]] = {}  # what the registry itself named for ours
 
-    def scoped(self, address: httpx.URL, repository: str, *scopes: str) -> ScopedAuthority:
+    def scoped(self, address: Url, repository: str, *scopes: str) -> ScopedAuthority:
         """The authority for requests that need these scopes, sent to the registry's own address only.
 
         Args:
@@ -115,7 +117,7 @@ class Authorizer:
         return self._credentials[repository]
 
     async def challenged(
-        self, headers: httpx.Headers, repository: str, scopes: frozenset[str], sent: str | None
+        self, headers: Headers, repository: str, scopes: frozenset[str], sent: str | None
     ) -> bool:
         """Takes a 401; True when `header` now yields something other than what was sent."""
         offers = {c.scheme: c for c in reversed(parse_challenges(headers.get_list("www-authenticate")))}
@@ -162,7 +164,7 @@ class Authorizer:
         self, credentials: Credentials | None, realm: str, service: str, scopes: Sequence[str]
     ) -> RegistryResponse:
         if credentials is not None and credentials.identity_token:
-            form = httpx.QueryParams(
+            form = urlencode(
                 {
                     "grant_type": "refresh_token",
                     "refresh_token": credentials.identity_token,
@@ -172,14 +174,10 @@ class Authorizer:
                 }
             )
             kind = {"Content-Type": "application/x-www-form-urlencoded"}
-            body = str(form).encode()
+            body = form.encode()
             return await self._http.request("POST", realm, headers=kind, content=body, private=True)
-        url = url_of(realm)
-        url = url.copy_with(
-            params=url.params.merge(
-                {"service": service, "scope": list(scopes)} if service else {"scope": list(scopes)}
-            )
-        )
+        named = {"service": service} if service else {}
+        url = url_of(realm).with_parameters({**named, "scope": scopes})
         headers = {"Authorization": credentials.basic} if credentials else {}
         return await self._http.request("GET", url, headers=headers, private=bool(credentials))
 
@@ -201,15 +199,15 @@ class ScopedAuthority:
     """
 
     authorizer: Authorizer
-    address: httpx.URL
+    address: Url
     repository: str
     scopes: frozenset[str]
 
-    async def header(self, url: httpx.URL) -> str | None:
+    async def header(self, url: Url) -> str | None:
         """See `Authority.header`."""
         return await self.authorizer.header(self.repository, self.scopes) if self._ours(url) else None
 
-    async def challenged(self, url: httpx.URL, headers: httpx.Headers, sent: str | None) -> bool:
+    async def challenged(self, url: Url, headers: Headers, sent: str | None) -> bool:
         """See `Authority.challenged`; storage has no say in who gets the registry's credentials."""
         return self._ours(url) and await self.authorizer.challenged(
             headers, self.repository, self.scopes, sent
@@ -220,5 +218,5 @@ class ScopedAuthority:
         """See `Authority.account`."""
         return self.authorizer.account(self.repository)
 
-    def _ours(self, url: httpx.URL) -> bool:
+    def _ours(self, url: Url) -> bool:
         return url.netloc == self.address.netloc

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
-import httpx
-
 from gpuyard.images.reference import ImageReference
 from gpuyard.images.registry.answers import error_of
 from gpuyard.images.registry.auth import Authorizer
@@ -14,6 +12,7 @@ from gpuyard.images.registry.credentials import CredentialSource, StoredCredenti
 from gpuyard.images.registry.http import RegistryHttp
 from gpuyard.images.registry.repository import RegistryStore
 from gpuyard.images.registry.settings import RegistrySettings, address_of
+from gpuyard.images.registry.urls import Url
 
 
 class RegistryClient:
@@ -71,7 +70,7 @@ class RegistryClient:
             RegistryError: there is none, it doesn't answer, or it wants other credentials.
         """
         name = ImageReference.parse(f"{registry}/ping").registry
-        address = httpx.URL(address_of(name, self.settings))
+        address = Url.parse(address_of(name, self.settings))
         authority = self._authorizer(name).scoped(address, "")
         answer = await self._http.request("GET", address.join("/v2/"), authority=authority)
         if answer.status != 200:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Protocol
 
-import httpx
-
 from gpuyard import errors
-from gpuyard.http_proxies import ProxyingTransport
+from gpuyard.http_proxies import proxy_for
 from gpuyard.images.registry.answers import (
     RegistryResponse,
     host_of,
@@ -22,28 +21,56 @@ from gpuyard.images.registry.answers import (
     unreachable,
     url_of,
 )
+from gpuyard.images.registry.connections import Body, Connections
+from gpuyard.images.registry.responses import Headers, HttpResponse
 from gpuyard.images.registry.settings import RegistrySettings, is_loopback
+from gpuyard.images.registry.urls import Url
 
 _MAX_REDIRECTS = 5
-_PIECE_BYTES = 1 << 18
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 #: A registry that asks for a longer pause is given up, so that a command doesn't seem to hang.
 _LONGEST_RETRY_AFTER_S = 60.0
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "gpuyard"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Authority(Protocol):
     """Gives requests their Authorization header."""
 
-    async def header(self, url: httpx.URL) -> str | None:
+    async def header(self, url: Url) -> str | None:
         """For a request to url; None to send none."""
 
-    async def challenged(self, url: httpx.URL, headers: httpx.Headers, sent: str | None) -> bool:
+    async def challenged(self, url: Url, headers: Headers, sent: str | None) -> bool:
         """Takes the headers of url's 401; True when another try has something new to show."""
 
     @property
     def account(self) -> str:
         """Who we are there; empty while requests are anonymous."""
+
+
+class Carrier(Protocol):
+    """Sends requests, directly or through a proxy."""
+
+    def send(
+        self,
+        method: str,
+        url: Url,
+        headers: Mapping[str, str],
+        content: Body,
+        reached: Callable[[], None],
+    ) -> AbstractAsyncContextManager[HttpResponse]:
+        """One request and the head of its answer; its body is read within the block, or never.
+
+        Args:
+            reached: called when there is a connection.
+
+        Raises:
+            OSError, EOFError: there is none, or it broke.
+            ValueError: what answers doesn't speak HTTP.
+        """
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
 
 
 class RegistryHttp:
@@ -66,20 +93,22 @@ class RegistryHttp:
     ) -> None:
         self.settings = settings
         self._sleep, self._jitter, self._now = sleep, jitter, now
-        self._clients: dict[str, httpx.AsyncClient] = {}
+        self._direct = Connections(settings.timeout_s, 4 * settings.parallel, self._trusted)
+        self._proxied: Carrier | None = None
         self._reached: set[str] = set()
         self._encrypted: set[str] = set()  # on loopback, and found to want TLS
 
     async def aclose(self) -> None:
         """Closes every connection."""
-        for client in self._clients.values():
-            await client.aclose()
-        self._clients.clear()
+        await self._direct.aclose()
+        if self._proxied:
+            await self._proxied.aclose()
+            self._proxied = None
 
     async def request(
         self,
         method: str,
-        url: httpx.URL | str,
+        url: Url | str,
         *,
         headers: Mapping[str, str] | None = None,
         content: bytes | memoryview | None = None,
@@ -102,7 +131,7 @@ class RegistryHttp:
             RegistryUnavailable: no answer, after every attempt.
             RegistryError: it can't be spoken to as things are (TLS, plain HTTP).
         """
-        address = url if isinstance(url, httpx.URL) else url_of(url)
+        address = _address(url)
         started = self._now()
         for attempt in range(1, self.settings.attempts + 1):
             last = once or attempt == self.settings.attempts
@@ -124,13 +153,13 @@ class RegistryHttp:
 
     @asynccontextmanager
     async def stream(
-        self, url: httpx.URL | str, headers: Mapping[str, str], authority: Authority | None
-    ) -> AsyncIterator[httpx.Response]:
+        self, url: Url | str, headers: Mapping[str, str], authority: Authority | None
+    ) -> AsyncIterator[HttpResponse]:
         """One GET whose body the caller reads; nothing is repeated. Cuts raise RegistryUnavailable."""
-        async with self._send("GET", httpx.URL(url), headers, None, authority) as response:
+        async with self._send("GET", _address(url), headers, None, authority) as response:
             yield response
 
-    async def pause(self, attempt: int, headers: Mapping[str, str] | None = None) -> bool:
+    async def pause(self, attempt: int, headers: Headers | Mapping[str, str] | None = None) -> bool:
         """Waits before attempt + 1: as Retry-After says, else longer each time; False to give up at once."""
         pause_s = min(_FIRST_PAUSE_S * 2 ** (attempt - 1), _LONGEST_PAUSE_S) * (0.5 + self._jitter() / 2)
         wish_s = retry_after_s((headers or {}).get("retry-after", ""), self._now())
@@ -143,18 +172,18 @@ class RegistryHttp:
     async def _send(
         self,
         method: str,
-        url: httpx.URL,
+        url: Url,
         headers: Mapping[str, str],
         content: bytes | memoryview | None,
         authority: Authority | None,
         *,
         private: bool = False,
-    ) -> AsyncIterator[httpx.Response]:
+    ) -> AsyncIterator[HttpResponse]:
         """One attempt: follows redirects, and answers one 401 with fresh credentials."""
         challenged, hops = False, 0
         while True:
             if host_of(url) in self._encrypted:
-                url = url.copy_with(scheme="https")
+                url = url.with_scheme("https")
             self._refuse_plain(url)
             authorization = await authority.header(url) if authority else None
             extra = {"Authorization": authorization} if authorization else {}
@@ -175,60 +204,48 @@ class RegistryHttp:
                 yield response
                 return
 
-    async def _wants_tls(self, url: httpx.URL, response: httpx.Response) -> bool:
+    async def _wants_tls(self, url: Url, response: HttpResponse) -> bool:
         """Whether a server on loopback says that it wants TLS, as Go's and nginx do in plain words."""
         if url.scheme == "https" or not is_loopback(url.host):
             return False
-        if response.request.method == "HEAD":  # whose answer has no words
+        if response.method == "HEAD":  # whose answer has no words
             async with self._open("GET", url, {}, None) as worded:
                 return b"HTTPS" in (await read_answer(worded)).content[:500]
         return b"HTTPS" in (await read_answer(response)).content[:500]
 
     @asynccontextmanager
     async def _open(
-        self, method: str, url: httpx.URL, headers: Mapping[str, str], content: bytes | memoryview | None
-    ) -> AsyncIterator[httpx.Response]:
-        client = self._client(url.scheme)
-        if content is None or len(content) <= _PIECE_BYTES:
-            request = client.build_request(
-                method, url, headers=headers, content=None if content is None else bytes(content)
-            )
-        else:
-            length = {"Content-Length": str(len(content))}
-            request = client.build_request(
-                method, url, headers={**headers, **length}, content=_pieces(content)
-            )
+        self, method: str, url: Url, headers: Mapping[str, str], content: Body
+    ) -> AsyncIterator[HttpResponse]:
+        carrier = self._carrier(url)
+        reached = lambda: self._reached.add(host_of(url))  # noqa: E731
         try:
-            response = await client.send(request, stream=True)
-            self._reached.add(host_of(url))
-            try:
+            async with carrier.send(method, url, {**_HEADERS, **headers}, content, reached) as response:
                 yield response
-            finally:
-                await response.aclose()
-        except httpx.TransportError as error:
-            if not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-                self._reached.add(host_of(url))
+        except (OSError, EOFError, asyncio.IncompleteReadError) as error:
             raise unreachable(url, error) from error
-        except (httpx.InvalidURL, httpx.DecodingError) as error:
+        except ValueError as error:
             raise errors.RegistryError(
                 f"{host_of(url)} gave an answer that can't be read: {error}"
             ) from error
 
-    def _client(self, scheme: str) -> httpx.AsyncClient:
-        """One client per scheme: the plain one costs no reading of certificates."""
-        if scheme not in self._clients:
-            # A context without authorities: were TLS ever spoken here, nothing would be trusted.
-            tls = self._trusted() if scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            limits = httpx.Limits(max_connections=4 * self.settings.parallel)
-            self._clients[scheme] = httpx.AsyncClient(
-                transport=ProxyingTransport(tls, limits),
-                timeout=httpx.Timeout(self.settings.timeout_s, connect=10.0),
-                headers={"User-Agent": "gpuyard", "Accept-Encoding": "identity"},
-            )
-        return self._clients[scheme]
+    def _carrier(self, url: Url) -> Carrier:
+        if proxy_for(url, os.environ) is None:
+            return self._direct
+        if self._proxied is None:
+            from gpuyard.images.registry.proxied import ProxiedConnections
+
+            most = 4 * self.settings.parallel
+            self._proxied = ProxiedConnections(self.settings.timeout_s, most, self._trusted)
+        return self._proxied
 
     def _trusted(self) -> ssl.SSLContext:
-        context = httpx.create_ssl_context()
+        import certifi  # Only for HTTPS.
+
+        named, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+        context = ssl.create_default_context(
+            cafile=named or (None if folder else certifi.where()), capath=None if named else folder
+        )
         context.load_default_certs()
         if self.settings.ca_file is not None:
             try:
@@ -240,7 +257,7 @@ class RegistryHttp:
                 ) from error
         return context
 
-    def _refuse_plain(self, url: httpx.URL) -> None:
+    def _refuse_plain(self, url: Url) -> None:
         if url.scheme == "https" or (url.scheme == "http" and self.settings.allows_plain(url.host, url.port)):
             return
         raise errors.RegistryError(
@@ -249,13 +266,11 @@ class RegistryHttp:
         )
 
 
-async def _pieces(content: bytes | memoryview) -> AsyncIterator[bytes]:
-    """A large body a little at a time: sent as a whole, each layer below would copy all of it."""
-    for start in range(0, len(content), _PIECE_BYTES):
-        yield bytes(content[start : start + _PIECE_BYTES])
+def _address(url: Url | str) -> Url:
+    return url if isinstance(url, Url) else url_of(url)
 
 
-def _redirected(url: httpx.URL, location: str, *, private: bool) -> httpx.URL:
+def _redirected(url: Url, location: str, *, private: bool) -> Url:
     there = url_of(location, url)
     if private and not _samehost_of(url, there):
         raise errors.RegistryError(
@@ -265,7 +280,7 @@ def _redirected(url: httpx.URL, location: str, *, private: bool) -> httpx.URL:
     return there
 
 
-def _samehost_of(one: httpx.URL, other: httpx.URL) -> bool:
+def _samehost_of(one: Url, other: Url) -> bool:
     """Whether both are served by the same; plain HTTP may lead on to HTTPS."""
     upgraded = one.scheme == "http" and other.scheme == "https"
     return one.host == other.host and (one.port == other.port or (upgraded and other.port is None))

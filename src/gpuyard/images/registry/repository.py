@@ -9,8 +9,6 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
-import httpx
-
 from gpuyard import errors
 from gpuyard.images import oci
 from gpuyard.images.oci import Descriptor, Digest
@@ -18,6 +16,7 @@ from gpuyard.images.registry.answers import RegistryResponse, error_of, read_ans
 from gpuyard.images.registry.auth import Authorizer, ScopedAuthority
 from gpuyard.images.registry.http import RegistryHttp
 from gpuyard.images.registry.uploads import ChunkedUpload
+from gpuyard.images.registry.urls import Url
 from gpuyard.images.store import Content
 
 _ACCEPT = ", ".join((oci.OCI_INDEX, oci.OCI_MANIFEST, oci.DOCKER_LIST, oci.DOCKER_MANIFEST))
@@ -31,8 +30,8 @@ class RegistryStore:
     ) -> None:
         self._http = http
         self._authorizer = authorizer
-        self._address = httpx.URL(address)
-        self._base = httpx.URL(f"{address}/v2/{repository}/")
+        self._address = Url.parse(address)
+        self._base = Url.parse(f"{address}/v2/{repository}/")
         self._repository = repository
         self.name = f"{registry}/{repository}"
         self._pull = authorizer.scoped(self._address, repository, f"repository:{repository}:pull")
@@ -106,7 +105,7 @@ class RegistryStore:
             if response.status_code not in (200, 206):
                 raise error_of(await read_answer(response, self._reader.account), what)
             skip = start if response.status_code == 200 else 0
-            async for piece in response.aiter_raw():
+            async for piece in response.pieces:
                 if skip >= len(piece):
                     skip -= len(piece)
                     continue
@@ -155,7 +154,7 @@ class RegistryStore:
             f"repository:{self._repository}:pull,push",
             f"repository:{from_repository}:pull",
         )
-        url = self._base.join("blobs/uploads/").copy_merge_params({"mount": digest, "from": from_repository})
+        url = self._base.join("blobs/uploads/").with_parameters({"mount": digest, "from": from_repository})
         try:
             answer = await self._http.request("POST", url, content=b"", authority=both, once=True)
             if answer.status == 202 and (session := answer.location):

@@ -11,12 +11,11 @@ import asyncio
 import re
 from typing import TypeAlias
 
-import httpx
-
 from gpuyard import errors
 from gpuyard.images.oci import Digest
 from gpuyard.images.registry.answers import RegistryResponse, error_of
 from gpuyard.images.registry.http import Authority, RegistryHttp
+from gpuyard.images.registry.urls import Url
 
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 _SMALLEST_CHUNK = 1 << 20
@@ -37,13 +36,13 @@ class ChunkedUpload:
         where: repository, as messages call it.
     """
 
-    def __init__(self, http: RegistryHttp, authority: Authority, start_url: httpx.URL, where: str) -> None:
+    def __init__(self, http: RegistryHttp, authority: Authority, start_url: Url, where: str) -> None:
         self._http = http
         self._authority = authority
         self._start_url = start_url
         self._where = where
         self._chunk_bytes = http.settings.chunk_bytes
-        self._location: httpx.URL | None = None
+        self._location: Url | None = None
         self._buffer = bytearray()
         self._sent = 0  # bytes that the registry has acknowledged
 
@@ -68,7 +67,7 @@ class ChunkedUpload:
         attempts = self._http.settings.attempts
         for attempt in range(1, attempts + 1):
             location = self._session()
-            url = location.copy_merge_params({"digest": digest})
+            url = location.with_parameters({"digest": digest})
             with memoryview(self._buffer) as rest:
                 answer = await self._try("PUT", url, rest)
             if not isinstance(answer, errors.RegistryUnavailable):
@@ -121,9 +120,7 @@ class ChunkedUpload:
                 raise errors.UploadLost(f"uploading to {self._where}: the registry contradicts itself")
         raise self._given_up(answer)
 
-    async def _try(
-        self, method: str, url: httpx.URL, content: memoryview, content_range: str = ""
-    ) -> _Outcome:
+    async def _try(self, method: str, url: Url, content: memoryview, content_range: str = "") -> _Outcome:
         """One attempt; the error when the connection was cut, so that nobody knows what arrived."""
         headers = {"Content-Type": "application/octet-stream"}
         if content_range:
@@ -201,7 +198,7 @@ class ChunkedUpload:
         elif self._location is None:
             raise errors.RegistryError(f"starting an upload to {self._where}: the answer names no location")
 
-    def _session(self) -> httpx.URL:
+    def _session(self) -> Url:
         if self._location is None:
             raise errors.UploadLost(f"uploading to {self._where}: no upload is open")
         return self._location

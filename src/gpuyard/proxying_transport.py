@@ -1,0 +1,46 @@
+"""httpx through the proxies that the environment names, as all of our clients read them."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+
+import httpx
+
+from gpuyard.http_proxies import proxy_for
+
+_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20)
+
+
+class ProxyingTransport(httpx.AsyncBaseTransport):
+    """A client's transport that goes through the proxy of each request, or directly.
+
+    Args:
+        verify: who is trusted.
+        limits: of connections, for each proxy.
+        environ: the process's own unless given.
+    """
+
+    def __init__(
+        self,
+        verify: ssl.SSLContext,
+        limits: httpx.Limits = _LIMITS,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._verify, self._limits, self._environ = verify, limits, environ
+        self._transports: dict[str | None, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """See httpx; raises UsageError for a proxy that can't be one."""
+        proxy = proxy_for(request.url, self._environ)
+        if proxy not in self._transports:
+            self._transports[proxy] = httpx.AsyncHTTPTransport(
+                verify=self._verify, limits=self._limits, trust_env=False, proxy=proxy
+            )
+        return await self._transports[proxy].handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        for transport in self._transports.values():
+            await transport.aclose()
