@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from gpuyard import errors
 from gpuyard.building.layers.planned_layer import BringsLibraries, PlannedLayer
@@ -172,28 +174,28 @@ class _LibraryCheck:
 
 
 class _WheelSource:
-    """A wheel's files, opened when somebody wants them."""
+    """A wheel's files by their paths below site-packages, opened when somebody wants them."""
 
     def __init__(self, found: WheelLibraries, cache: Cache, stack: contextlib.ExitStack) -> None:
-        self._found = found
+        self._wheel = found.wheel
         self._cache = cache
         self._stack = stack
-        self._archive: ZipFile | None = None
-
-    def _opened(self) -> ZipFile:
-        if self._archive is None:
-            wheel = self._found.wheel
-            self._archive = self._stack.enter_context(ZipFile(wheel_path(self._cache, wheel), wheel.file))
-        return self._archive
 
     def paths(self) -> Iterable[str]:
-        """All files, below site-packages."""
-        return [installed_path(member.filename) for member in self._opened().members]
+        """All files."""
+        return self._members
 
     def read(self, path: str) -> bytes:
         """One file's content."""
-        archive = self._opened()
-        return next(archive.read(m) for m in archive.members if installed_path(m.filename) == path)
+        return self._archive.read(self._members[path])
+
+    @cached_property
+    def _archive(self) -> ZipFile:
+        return self._stack.enter_context(ZipFile(wheel_path(self._cache, self._wheel), self._wheel.file))
+
+    @cached_property
+    def _members(self) -> dict[str, zipfile.ZipInfo]:
+        return {installed_path(member.filename): member for member in self._archive.members}
 
 
 def _listed(names: Iterable[str]) -> str:
