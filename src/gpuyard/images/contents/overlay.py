@@ -19,7 +19,7 @@ from gpuyard import errors
 from gpuyard.images.contents.elf import Elf
 from gpuyard.images.contents.folders import A_CIRCLE, A_FILE, PLAIN, FolderMode, Folders, nearest
 
-_WHITEOUT = ".wh."
+WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _MOST_LINKS = 40
 #: What somebody may take for a folder to write into: near the root, and not among the system's.
@@ -47,9 +47,9 @@ class _Header(tarfile.TarInfo):
             found = super().frombuf(buf, encoding, errors)
         except _BROKEN as error:
             # tarfile takes such a header for the end of the archive, unless it is the first.
-            raise _damaged(str(error)) from error
+            raise ValueError(str(error)) from error
         if found.size < 0 or (found.type in _EXTENDED and found.size > _MOST_HEADER):
-            raise _damaged(f"{found.name!r} says that it has {found.size} bytes")
+            raise ValueError(f"{found.name!r} says that it has {found.size} bytes")
         return found
 
 
@@ -65,24 +65,22 @@ class _TarStream:
         if not piece:
             self._empty += 1
             if self._empty > _MOST_EMPTY:
-                raise _damaged("it ends in the middle of a file")
+                raise ValueError("it ends in the middle of a file")
         return piece
 
 
-def _damaged(why: str) -> errors.ImageDamaged:
-    return errors.ImageDamaged(f"a layer is not a tar archive: {why}", remedy="make the image again")
-
-
 @contextmanager
-def open_layer(tar: IO[bytes]) -> Iterator[tarfile.TarFile]:
-    """A layer's tar, to be read once from the beginning on; what is wrong with it is ImageDamaged."""
+def open_layer(tar: IO[bytes], what: str = "a layer") -> Iterator[tarfile.TarFile]:
+    """A tar that somebody else made, to be read once from the beginning on; what is wrong is ImageDamaged."""
     try:
         reading = cast("IO[bytes]", _TarStream(tar))
         with tarfile.open(fileobj=reading, mode="r|", bufsize=1 << 18, tarinfo=_Header) as archive:
             yield archive
     except (tarfile.TarError, ValueError, IndexError, OverflowError) as error:
         # The others are the tarfile module's own slips on sparse files that say nonsense.
-        raise errors.ImageDamaged(f"a layer is not a tar archive: {error}") from error
+        raise errors.ImageDamaged(
+            f"{what} is not a tar archive: {error}", remedy="make the image again"
+        ) from error
 
 
 def layer_members(archive: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, str]]:
@@ -98,7 +96,7 @@ def whiteout(path: str) -> str | None:
     folder, _, name = path.rpartition("/")
     if name == _OPAQUE:
         return folder + "/"
-    return posixpath.join(folder, name.removeprefix(_WHITEOUT)) if name.startswith(_WHITEOUT) else None
+    return posixpath.join(folder, name.removeprefix(WHITEOUT)) if name.startswith(WHITEOUT) else None
 
 
 @dataclass(frozen=True)

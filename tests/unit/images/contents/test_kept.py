@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from gpuyard.images.contents.kept import kept_contents, read_contents, read_system
+from gpuyard.images.contents.kept import _SYSTEM, kept_contents, read_contents, read_system
 from gpuyard.images.image import Image, open_images
 from gpuyard.images.places import Places
 from tests.unit.images.conftest import Workshop
@@ -53,6 +53,6 @@ async def test_an_entry_of_before_is_not_misread(workshop: Workshop) -> None:
         assert (await read_contents(image, workshop.cache, reading)).python is not None
         assert (await read_system(image, workshop.cache, reading)).requires == {"pyyaml": ()}
         assert reading.times == 1
-        workshop.cache.write("base-system-1", f"{image.digest[7:]}.json", {"files": {"etc/passwd": 1}})
+        workshop.cache.write(_SYSTEM, f"{image.digest[7:]}.json", {"files": {"etc/passwd": 1}})
         assert (await read_system(image, workshop.cache, reading)).requires == {"pyyaml": ()}
         assert reading.times == 2

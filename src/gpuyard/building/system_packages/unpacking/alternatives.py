@@ -6,6 +6,7 @@ doesn't start without it.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 
 _FOLDER = "var/lib/dpkg/alternatives/"
 _LINKS = "etc/alternatives/"
+#: It becomes a file's.
+_NAME = re.compile(r"[\w+][\w+.:@-]*", re.ASCII)
 _CONTINUED = re.compile(r"\\\n[ \t]*")
 _CALL = re.compile(r"(?:^|[;&|\s])(?:/usr/s?bin/)?update-alternatives\s+(?P<words>[^\n;&|]*)")
 _ASSIGNED = re.compile(
@@ -124,9 +127,15 @@ def _install(words: Sequence[str]) -> InstallCall:
     while rest[:1] == ["--slave"]:
         _, slave_link, slave, target, *rest = rest
         links[slave], slaves[slave] = slave_link, target
-    if not link.startswith("/") or "/" in name or not path.startswith("/"):
+    if not all(map(_NAME.fullmatch, (name, *slaves))) or not all(
+        map(_is_plain, (link, path, *links.values()))
+    ):
         raise ValueError
     return InstallCall(link, name, AlternativeChoice(path, int(priority), slaves), links)
+
+
+def _is_plain(path: str) -> bool:
+    return posixpath.isabs(path) and posixpath.normpath(path) == path
 
 
 def merge(

@@ -10,23 +10,30 @@ import gzip
 import hashlib
 import lzma
 import posixpath
+import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from gpuyard import errors
-from gpuyard.building.system_packages.control import Fields, parse_fields
+from gpuyard.building.system_packages.control import Fields, parse_fields, split_paragraphs
 from gpuyard.images.contents.elf import Elf, read_elf
+from gpuyard.images.contents.overlay import WHITEOUT, open_layer
 from gpuyard.images.contents.system import is_library
 from gpuyard.images.layers import FILE, FOLDER, HARD_LINK, LINK
 
 _MAGIC = b"!<arch>\n"
 _HEADER = 60
+_TAR = "one of its parts"
 _PIECE = 1 << 18
 _MOST_CONTROL = 64 << 20
+#: A control file's name: it becomes part of a path.
+_CONTROL_NAME = re.compile(r"[a-z][a-z0-9-]*")
+#: More than any user has, and as much as a tar's header holds.
+_MOST_ID = 1 << 21
 _KINDS = {
     tarfile.REGTYPE: FILE,
     tarfile.AREGTYPE: FILE,
@@ -118,19 +125,28 @@ def unpack_deb(path: Path, name: str, kept: IO[bytes]) -> Deb:
             control, extra = _read_control(parts, name)
             listed = [line.split()[-1] for line in extra.get("conffiles", "").splitlines() if line.strip()]
             return _read_data(parts, name, control, extra, {word.strip("/") for word in listed}, kept)
-    except (OSError, EOFError, lzma.LZMAError, tarfile.TarError, ValueError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError, errors.ImageDamaged) as error:
         raise _damaged(name, str(error)) from error
 
 
 def _read_control(parts: Mapping[str, tuple[str, IO[bytes]]], name: str) -> tuple[str, dict[str, str]]:
     found: dict[str, str] = {}
-    with _tar(_unpacked(parts, "control.tar", name)) as tar:
+    left = _MOST_CONTROL
+    with open_layer(_unpacked(parts, "control.tar", name), _TAR) as tar:
         for info in tar:
-            if info.isreg() and info.size < _MOST_CONTROL and (file := tar.extractfile(info)):
-                found[posixpath.normpath(info.name)] = file.read().decode("utf-8", "surrogateescape")
-    if "control" not in found:
-        raise _damaged(name, "it has no control file")
-    return found.pop("control"), found
+            tar.members = []  # type: ignore[attr-defined] # Else it remembers every file.
+            path = posixpath.normpath(info.name)
+            left -= info.size
+            if left < 0:
+                raise _damaged(name, f"its control files have more than {_MOST_CONTROL} bytes")
+            # dpkg makes the list itself.
+            if info.isreg() and _CONTROL_NAME.fullmatch(path) and path != "list":
+                found[path] = _content(tar, info).read().decode("utf-8", "surrogateescape")
+    control = found.pop("control", "")
+    paragraphs = split_paragraphs(control)
+    if len(paragraphs) != 1 or parse_fields(paragraphs[0]).get("package") != name:
+        raise _damaged(name, "its control file isn't that of a package of this name")
+    return control, found
 
 
 def _read_data(
@@ -144,30 +160,51 @@ def _read_data(
     members: list[DebMember] = []
     md5s: dict[str, str] = {}
     libraries: dict[str, Elf] = {}
+    files: set[str] = set()
     copied = _Copied(_unpacked(parts, "data.tar", name), kept)
-    with _tar(cast("IO[bytes]", copied)) as tar:
+    with open_layer(cast("IO[bytes]", copied), _TAR) as tar:
         for info in tar:
             tar.members = []  # type: ignore[attr-defined] # Else it remembers every file.
-            path = _inside(info.name, name)
-            kind = _KINDS.get(info.type)
-            if kind is None:
-                raise _damaged(name, f"/{path} is a device or a FIFO, which no image needs")
-            target = _inside(info.linkname, name) if kind == HARD_LINK else info.linkname
-            size = info.size if kind == FILE else 0
-            members.append(
-                DebMember(path, kind, info.mode & 0o7777, info.uid, info.gid, size, info.offset_data, target)
-            )
-            if kind == FILE and path in conffiles:
-                content = cast("IO[bytes]", tar.extractfile(info)).read()
-                md5s[path] = hashlib.md5(content, usedforsecurity=False).hexdigest()
-            elif kind == FILE and is_library(path) and (elf := _elf(tar, info)):
+            member = _member(info, files, name)
+            members.append(member)
+            path = member.path
+            if member.kind == FILE and path in conffiles:
+                md5s[path] = _md5(tar, info)
+            elif member.kind == FILE and is_library(path) and (elf := read_elf(_content(tar, info))):
                 libraries[path] = elf
     copied.finish()
     return Deb(control, extra, tuple(members), md5s, libraries)
 
 
-def _elf(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Elf | None:
-    return read_elf(cast("IO[bytes]", tar.extractfile(info)))
+def _member(info: tarfile.TarInfo, files: set[str], name: str) -> DebMember:
+    """What a header says; `files` are those before it."""
+    path = _inside(info.name, name)
+    kind = _KINDS.get(info.type)
+    if kind is None or info.issparse():
+        raise _damaged(name, f"/{path} is a device, a FIFO or sparse, which no package needs")
+    if any(part.startswith(WHITEOUT) for part in path.split("/")):
+        raise _damaged(name, f"/{path} would remove a file of the base")
+    if not (0 <= info.uid < _MOST_ID and 0 <= info.gid < _MOST_ID):
+        raise _damaged(name, f"/{path} belongs to {info.uid}:{info.gid}")
+    target = _inside(info.linkname, name) if kind == HARD_LINK else info.linkname
+    if kind == HARD_LINK and target not in files:
+        raise _damaged(name, f"/{path} is a hard link to /{target}, which the package doesn't have")
+    if kind == FILE:
+        files.add(path)
+    size = info.size if kind == FILE else 0
+    return DebMember(path, kind, info.mode & 0o7777, info.uid, info.gid, size, info.offset_data, target)
+
+
+def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    return cast("IO[bytes]", tar.extractfile(info))
+
+
+def _md5(tar: tarfile.TarFile, info: tarfile.TarInfo) -> str:
+    found = hashlib.md5(usedforsecurity=False)
+    file = _content(tar, info)
+    while piece := file.read(_PIECE):
+        found.update(piece)
+    return found.hexdigest()
 
 
 class _Copied:
@@ -246,21 +283,16 @@ class ForwardTar:
         return piece
 
 
-@contextmanager
-def _tar(file: IO[bytes]) -> Iterator[tarfile.TarFile]:
-    with tarfile.open(
-        fileobj=file, mode="r|", bufsize=_PIECE, encoding="utf-8", errors="surrogateescape"
-    ) as tar:
-        yield tar
-
-
 def _parts(file: IO[bytes], name: str) -> dict[str, tuple[str, IO[bytes]]]:
     """Members of the ar archive: control.tar and data.tar, each with its packing's ending."""
     if file.read(len(_MAGIC)) != _MAGIC:
         raise _damaged(name, "it isn't an ar archive")
     found: dict[str, tuple[str, IO[bytes]]] = {}
     while len(header := file.read(_HEADER)) == _HEADER:
-        label, size = header[:16].decode("ascii").strip().rstrip("/"), int(header[48:58])
+        label, digits = header[:16].decode("ascii").strip().rstrip("/"), header[48:58].strip()
+        if not digits.isdigit() or header[58:] != b"`\n":
+            raise _damaged(name, "its ar archive is damaged")
+        size = int(digits)
         base, tar, end = label.partition(".tar")
         if tar:
             found[base + tar] = (end, cast("IO[bytes]", _ArMember(file, file.tell(), size)))

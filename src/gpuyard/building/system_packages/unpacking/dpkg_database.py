@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 
 from gpuyard.building.system_packages.control import parse_fields, split_paragraphs
@@ -12,6 +13,8 @@ STATUS_FOLDER = "var/lib/dpkg/status.d/"
 _INFO = "var/lib/dpkg/info/"
 _TRIGGERS = "var/lib/dpkg/triggers/"
 _STATES = "var/lib/apt/extended_states"
+#: A file, or a name that becomes a file's.
+_TRIGGER = re.compile(r"/\S+|[A-Za-z0-9][\w+.:@-]*", re.ASCII)
 _SCRIPTS = ("preinst", "postinst", "prerm", "postrm", "config")
 
 
@@ -89,7 +92,7 @@ def _triggers(base: Mapping[str, bytes], debs: Mapping[str, Deb]) -> Iterator[tu
     for name, deb in debs.items():
         for line in deb.extra.get("triggers", "").splitlines():
             match line.partition("#")[0].split():
-                case [directive, what] if directive.startswith("interest"):
+                case [directive, what] if directive.startswith("interest") and _TRIGGER.fullmatch(what):
                     noawait = "/noawait" if directive == "interest-noawait" else ""
                     path = _TRIGGERS + ("File" if what.startswith("/") else what)
                     said = f"{what} {name}{noawait}" if what.startswith("/") else name + noawait

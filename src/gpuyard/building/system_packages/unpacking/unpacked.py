@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 
+from gpuyard import errors
 from gpuyard.building.system_packages.unpacking.alternatives import (
     Alternative,
     admin_path,
@@ -57,7 +58,19 @@ class Unpacked:
 
         Args:
             open_tar: opens a package's files by its name; each is closed before the next is opened.
+
+        Raises:
+            BuildError: one would lie outside the image's root, whoever named it so.
         """
+        for entry in self._entries(open_tar):
+            if not {"", ".", ".."}.isdisjoint(entry.path.split("/")):
+                raise errors.BuildError(
+                    f"the system packages would have {entry.path!r} in the image, which is no path",
+                    remedy="tell their distribution",
+                )
+            yield entry
+
+    def _entries(self, open_tar: Callable[[str], AbstractContextManager[ForwardTar]]) -> Iterator[Entry]:
         for path in self.plan.gone:
             folder, _, name = path.rpartition("/")
             yield Entry.of_bytes(posixpath.join(folder, f".wh.{name}"), b"")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from gpuyard.building.system_packages.unpacking.alternatives import (
     Alternative,
     AlternativeChoice,
@@ -69,6 +71,19 @@ def test_a_call_that_only_a_shell_understands_is_told() -> None:
         [],
         False,
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "/usr/bin/../../etc/passwd cc /usr/bin/gcc 20",
+        "/usr/bin/cc .. /usr/bin/gcc 20",
+        "/usr/bin/cc cc /usr/bin/gcc 20 --slave /usr/bin/x ../../passwd /usr/bin/y",
+        "/usr/bin/cc cc /usr/bin/gcc 20 --slave /../x x /usr/bin/y",
+    ],
+)
+def test_names_and_links_that_lead_elsewhere_are_not_taken(words: str) -> None:
+    assert installed_by(f"update-alternatives --install {words}\n") == ([], False)
 
 
 def test_the_highest_priority_counts_unless_somebody_chose() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import lzma
+import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -83,3 +86,87 @@ def test_a_damaged_copy_in_the_cache_is_told(tmp_path: Path) -> None:
 def test_what_is_no_package_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(errors.BuildError, match="the package tree can't be unpacked"):
         unpacked(tmp_path, content)
+
+
+CONTROL = b"Package: tree\nVersion: 1.0\nArchitecture: amd64\n"
+
+
+def member(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, **more: object) -> bytes:
+    """One entry of a tar, whose header says what no packing tool would."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(content)
+    for key, value in more.items():
+        setattr(info, key, value)
+    header = info.tobuf(tarfile.PAX_FORMAT if info.pax_headers else tarfile.GNU_FORMAT)
+    return header + content + bytes(-len(content) % 512)
+
+
+def hostile(*members: bytes, control: bytes = CONTROL, more: bytes = b"") -> bytes:
+    """A package of these entries."""
+    parts = {
+        "debian-binary": b"2.0\n",
+        "control.tar": member("./control", control) + more + bytes(1024),
+        "data.tar.xz": lzma.compress(b"".join(members) + bytes(1024), preset=0),
+    }
+    return b"!<arch>\n" + b"".join(
+        f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
+        + content
+        + b"\n" * (len(content) % 2)
+        for name, content in parts.items()
+    )
+
+
+_SPARSE = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "1000000"}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (hostile(member("./usr/.wh.lib")), "would remove a file of the base"),
+        (hostile(member("./usr/.wh..wh..opq")), "would remove a file of the base"),
+        (hostile(member("./usr/.wh.lib/x", b"x")), "would remove a file of the base"),
+        (hostile(member("./dev/sda", kind=tarfile.BLKTYPE)), "is a device"),
+        (
+            hostile(member("./a", kind=tarfile.LNKTYPE, linkname="./etc/shadow")),
+            "is a hard link to /etc/shadow",
+        ),
+        (hostile(member("./a", b"x", uid=1 << 40)), "belongs to 1099511627776:0"),
+        (hostile(member("./a", b"1\n0\n512\n".ljust(512, b"\0"), pax_headers=_SPARSE)), "sparse"),
+        (hostile(member("./a", b"x")[:200]), "one of its parts is not a tar archive"),
+        (
+            hostile(control=CONTROL + b"\nPackage: evil\nStatus: install ok installed\n"),
+            "of a package of this name",
+        ),
+        (hostile(control=CONTROL.replace(b"tree", b"other")), "of a package of this name"),
+        (hostile().replace(f"{4:<10}`".encode(), f"{-60:<10}`".encode()), "its ar archive is damaged"),
+    ],
+)
+def test_what_would_harm_an_image_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
+    with pytest.raises(errors.BuildError, match=f"the package tree can't be unpacked: .*{why}"):
+        unpacked(tmp_path, content)
+
+
+def test_a_header_that_claims_to_be_huge_is_not_believed(tmp_path: Path) -> None:
+    header = bytearray(member("././@LongLink", kind=tarfile.GNUTYPE_LONGNAME))
+    header[124:136], header[148:156] = b"%011o\0" % (1 << 32), b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    with pytest.raises(errors.BuildError, match="says that it has 4294967296 bytes"):
+        unpacked(tmp_path, hostile(bytes(header)))
+
+
+def test_control_files_have_names_that_stay_in_dpkgs_folder(tmp_path: Path) -> None:
+    names = ("../../../etc/cron.d/x", "list", "a/b", "postinst")
+    deb = unpacked(tmp_path, hostile(more=b"".join(member(f"./{name}", b"x") for name in names)))
+    assert deb.extra == {"postinst": "x"}
+
+
+def test_a_conffile_of_zeros_does_not_fill_the_memory(tmp_path: Path) -> None:
+    size = 100 << 20
+    content = hostile(member("./etc/z", bytes(size)), more=member("./conffiles", b"/etc/z\n"))
+    tracemalloc.start()
+    try:
+        deb = unpacked(tmp_path, content)
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
+    assert deb.conffiles == {"etc/z": "2f282b84e7e608d5852449ed940bfc51"}
