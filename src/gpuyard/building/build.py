@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpuyard import errors
 from gpuyard.atomic_files import sweep
@@ -30,6 +31,9 @@ from gpuyard.images.layers import EPOCH, compression
 from gpuyard.images.oci import OCI_INDEX, OCI_MANIFEST, Config, Descriptor, Digest, Index, Platform
 from gpuyard.images.places import Place, Places
 from gpuyard.images.reference import ImageReference
+
+if TYPE_CHECKING:
+    from gpuyard.building.project.builds import Builds
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class BuildRequest:
         env: variables of the image, over the base's.
         labels: of the image, over the base's.
         system_packages: what to install of the base's distribution: NAME or NAME=VERSION.
+        build_project: whether the user's own projects are built, by their backends.
+        build_sources: names of distributions that may be built of their sources; ALL_SOURCES for all.
     """
 
     base: str
@@ -86,6 +92,8 @@ class BuildRequest:
     env: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     system_packages: tuple[str, ...] = ()
+    build_project: bool = False
+    build_sources: tuple[str, ...] = ()
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -205,6 +213,7 @@ async def _build(
         copies=copies,
         workdir=request.workdir,
         system_packages=request.system_packages,
+        builds=_builds(request, lock_path, cache, environ, reporter),
     )
     plans, lock, news = await planner.plan(request.platforms)
     if news and request.lock_stays:
@@ -307,6 +316,19 @@ async def _send_on(
             artifacts=(SBOM,),
             progress=lambda digest, done, total: reporter.bytes(f"layer {digest[7:19]}", done, total),
         )
+
+
+def _builds(
+    request: BuildRequest, lock_path: Path, cache: Cache, environ: Mapping[str, str], reporter: Reporter
+) -> Builds | None:
+    if request.requirements is None:
+        return None
+    from gpuyard.building.project.builds import Builds  # Only for requirements: it costs start-up time.
+
+    folder = lock_path.parent.absolute()
+    return Builds(
+        request.build_project, request.build_sources, cache, environ, folder, request.created, reporter.say
+    )
 
 
 def _tell_entry_points(plans: Sequence[PlatformPlan], command: Sequence[str], reporter: Reporter) -> None:
