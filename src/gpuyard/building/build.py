@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpuyard import errors
 from gpuyard.atomic_files import sweep
@@ -31,9 +30,6 @@ from gpuyard.images.layers import EPOCH, compression
 from gpuyard.images.oci import OCI_INDEX, OCI_MANIFEST, Config, Descriptor, Digest, Index, Platform
 from gpuyard.images.places import Place, Places
 from gpuyard.images.reference import ImageReference
-
-if TYPE_CHECKING:
-    from gpuyard.building.project.builds import Builds
 
 
 @dataclass(frozen=True)
@@ -201,20 +197,7 @@ async def _build(
 ) -> BuildResult:
     target, *others = targets
     lock_path = request.lock or request.root / LOCK_NAME
-    planner = Planner(
-        base,
-        request.requirements,
-        lock_path,
-        request.upgrade,
-        cache,
-        environ,
-        reporter,
-        keeping=request.keeping,
-        copies=copies,
-        workdir=request.workdir,
-        system_packages=request.system_packages,
-        builds=_builds(request, lock_path, cache, environ, reporter),
-    )
+    planner = _planner(request, base, copies, lock_path, cache, environ, reporter)
     plans, lock, news = await planner.plan(request.platforms)
     if news and request.lock_stays:
         _tell_entry_points(plans, request.command, reporter)
@@ -318,16 +301,34 @@ async def _send_on(
         )
 
 
-def _builds(
-    request: BuildRequest, lock_path: Path, cache: Cache, environ: Mapping[str, str], reporter: Reporter
-) -> Builds | None:
-    if request.requirements is None:
-        return None
-    from gpuyard.building.project.builds import Builds  # Only for requirements: it costs start-up time.
+def _planner(
+    request: BuildRequest,
+    base: Place,
+    copies: Sequence[tuple[CopiedPath, Place]],
+    lock_path: Path,
+    cache: Cache,
+    environ: Mapping[str, str],
+    reporter: Reporter,
+) -> Planner:
+    builds: Builds | None = None
+    if request.requirements is not None:
+        from gpuyard.building.project.builds import Builds  # Only for requirements: it costs start-up time.
 
-    folder = lock_path.parent.absolute()
-    return Builds(
-        request.build_project, request.build_sources, cache, environ, folder, request.created, reporter.say
+        allowed = (request.build_project, request.build_sources)
+        builds = Builds(*allowed, cache, environ, lock_path.parent.absolute(), request.created, reporter.say)
+    return Planner(
+        base,
+        request.requirements,
+        lock_path,
+        request.upgrade,
+        cache,
+        environ,
+        reporter,
+        keeping=request.keeping,
+        copies=copies,
+        workdir=request.workdir,
+        system_packages=request.system_packages,
+        builds=builds,
     )
 
 
