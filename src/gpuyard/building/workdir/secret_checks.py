@@ -7,10 +7,10 @@ import binascii
 import re
 import zlib
 
-_MADE_UP_WORDS = re.compile(
-    rb"example|placeholder|your|change.?me|dummy|fake|redact|sample|test|secret|token|passw|insert|replace|"
-    rb"abcdef|fedcba|uvwxyz|12345678|87654321|deadbeef|(.)\1\1\1\1",
-    re.IGNORECASE | re.DOTALL,
+# Expressions are compiled when they are used: few texts come so far, and each costs start-up time.
+_MADE_UP_WORDS = (
+    rb"(?is)example|placeholder|your|change.?me|dummy|fake|redact|sample|test|secret|token|passw|insert|replace|"
+    rb"abcdef|fedcba|uvwxyz|12345678|87654321|deadbeef|(.)\1\1\1\1"
 )
 _ALPHABET62 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 #: Of the emulators of Azure's storage and Cosmos DB, which are the same everywhere.
@@ -19,7 +19,7 @@ _EMULATORS = (b"Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUz", b"C2y6yDjf5/R+ob0N8A7Cgv30
 
 def _is_made_up(value: bytes) -> bool:
     """Whether a person wrote it, not a generator: words, runs, few different characters."""
-    return bool(_MADE_UP_WORDS.search(value)) or len(set(value)) < min(8, len(value) // 2)
+    return bool(re.search(_MADE_UP_WORDS, value)) or len(set(value)) < min(8, len(value) // 2)
 
 
 def is_random(match: re.Match[bytes]) -> bool:
@@ -74,15 +74,15 @@ def is_in_kubeconfig(match: re.Match[bytes]) -> bool:
 
 
 #: Users and passwords that documents write.
-_EXAMPLE_WORDS = re.compile(
-    rb"(?:my|the|some|your|db|test)?[-_.]?(?:user(?:name)?|pass|pw|pwd|admin|root|guest|postgres|mysql|redis|rabbitmq|"
-    rb"me|foo|bar|baz|spam|eggs|bob|alice|joe|john|jane|hunter2|key|login|api|name|scott|tiger|default|none|null|id)"
-    rb"\d{0,3}",
-    re.IGNORECASE,
+_EXAMPLE_WORDS = (
+    rb"(?i)(?:my|the|some|your|db|test)?[-_.]?"
+    rb"(?:user(?:name)?|pass|pw|pwd|admin|root|guest|postgres|mysql|redis|rabbitmq|me|foo|bar|baz|spam|eggs|"
+    rb"bob|alice|joe|john|jane|hunter2|key|login|api|name|scott|tiger|default|none|null|id)"
+    rb"\d{0,3}"
 )
-_LOCAL_HOST = re.compile(
-    rb"localhost|127\.|0\.0\.0\.0|10\.0\.0\.|192\.168\.|\[|1\.2\.3\.4|(?:.*\.)?example(?:\.|$)|.*\.(?:test|invalid|local)$|[^.]+$",
-    re.IGNORECASE,
+_LOCAL_HOST = (
+    rb"(?i)localhost|127\.|0\.0\.0\.0|10\.0\.0\.|192\.168\.|\[|1\.2\.3\.4|"
+    rb"(?:.*\.)?example(?:\.|$)|.*\.(?:test|invalid|local)$|[^.]+$"
 )
 
 
@@ -93,7 +93,7 @@ def is_password(match: re.Match[bytes]) -> bool:
 
 
 def _is_used(password: bytes) -> bool:
-    if _is_made_up(password) or _EXAMPLE_WORDS.fullmatch(password):
+    if _is_made_up(password) or re.fullmatch(_EXAMPLE_WORDS, password):
         return False
     return len(password) > 5 and _kinds(password) > 1
 
@@ -117,4 +117,6 @@ def is_real_login(match: re.Match[bytes]) -> bool:
     user, password = match["user"], match["secret"]
     if not _is_used(password) or password == user or re.search(rb"%(?![0-9A-Fa-f]{2})", user + password):
         return False
-    return len(password) >= 12 or not (_LOCAL_HOST.match(match["host"]) or _EXAMPLE_WORDS.fullmatch(user))
+    return len(password) >= 12 or not (
+        re.match(_LOCAL_HOST, match["host"]) or re.fullmatch(_EXAMPLE_WORDS, user)
+    )

@@ -32,6 +32,8 @@ MOST_BYTES, MOST_BYTES_OF_NOTEBOOKS = 1_000_000, 32_000_000
 #: A file with a NUL byte in as many is no text; git says the same of 8000.
 _TEXT_BYTES = 8192
 _MOST_NAMED = 10
+#: From so many files on it is worth to prepare for many.
+_MANY = 50
 #: Raised whenever more secrets are found than before.
 _FORMAT = 1
 _KIND = "harmless-files"
@@ -85,13 +87,17 @@ class SecretSearch:
         remembered = self._remembered()
         harmless: dict[str, list[int]] = {}
         settled_ns = self._settled_ns() if self.cache else 0
+        looked_into = 0
         for path, state in files:
             if not stat.S_ISREG(state.st_mode):
                 continue
             now, key = [*FileState.of(state)], path if path.isascii() else _key(path)
             if remembered.get(key) == now:
                 harmless[key] = now
-            elif (found := self._look_into(path, state.st_size)) or looks_secret(self.root, path):
+                continue
+            looked_into += 1
+            found = self._look_into(path, state.st_size, one_of_many=looked_into > _MANY)
+            if found or looks_secret(self.root, path):
                 yield path, found
             elif state.st_ctime_ns < settled_ns:
                 harmless[key] = now
@@ -99,7 +105,7 @@ class SecretSearch:
             kept = {"format": _FORMAT, "at_ns": self.now_ns(), "files": harmless}
             self.cache.write(_KIND, self._entry, kept)
 
-    def _look_into(self, path: str, size: int) -> list[SecretFound]:
+    def _look_into(self, path: str, size: int, *, one_of_many: bool) -> list[SecretFound]:
         if size > (MOST_BYTES_OF_NOTEBOOKS if path.endswith(".ipynb") else MOST_BYTES):
             return []
         # What can't be read is the packing's to tell.
@@ -109,7 +115,7 @@ class SecretSearch:
                 # Only where there is something to look into: its expressions cost start-up time.
                 from gpuyard.building.workdir.secret_contents import find_secrets
 
-                return find_secrets(begins + file.read(MOST_BYTES_OF_NOTEBOOKS))
+                return find_secrets(begins + file.read(MOST_BYTES_OF_NOTEBOOKS), one_of_many=one_of_many)
         return []
 
     @property

@@ -143,6 +143,9 @@ class Walk:
         """
         answers = GitAnswers(folder, self.environ)
         self._asked.append(answers)
+        if (folder / GITIGNORE).exists():
+            import pathspec  # noqa: F401  It's needed soon, and git answers meanwhile.
+
         prefix = "".join(f"{part}/" for part in folder.relative_to(repository.top).parts)
         rules = [
             rule

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from gpuyard import errors
+from gpuyard.building.workdir.git import git_environ
 from gpuyard.local.runtime.removal import remove_tree
 from gpuyard.workloads.command import needed_script, resolve_command
 from gpuyard.workloads.resolved_run import CodeSnapshot, HostContext
@@ -121,6 +122,7 @@ def _git(folder: Path, *arguments: str) -> bytes:
     try:
         done = subprocess.run(
             [shutil.which("git") or "git", "-C", str(folder), *arguments],
+            env=git_environ(os.environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_GIT_TIMEOUT_S,

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,11 +38,11 @@ def app(tmp_path: Path) -> Path:
 def looked_into(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What was looked into."""
     seen: list[bytes] = []
-    real: Callable[[bytes], list[SecretFound]] = secret_contents.find_secrets
+    real = secret_contents.find_secrets
 
-    def find(text: bytes) -> list[SecretFound]:
+    def find(text: bytes, *, one_of_many: bool) -> list[SecretFound]:
         seen.append(text)
-        return real(text)
+        return real(text, one_of_many=one_of_many)
 
     monkeypatch.setattr(secret_contents, "find_secrets", find)
     return seen
@@ -178,3 +177,11 @@ def test_what_the_images_config_would_tell_is_refused() -> None:
     assert caught.value.message == (
         f"the image would hold what looks like a secret: the variable GH has a token of GitHub ({token[:8]}…)"
     )
+
+
+def test_one_is_found_among_many(app: Path) -> None:
+    for number in range(120):
+        write(app, f"{number:03}.py", f"print({number})\n")
+    write(app, "110.py", SECRETS["a token of Slack"])
+    with pytest.raises(errors.UsageError, match=r"110\.py:1: a token of Slack"):
+        search(app)

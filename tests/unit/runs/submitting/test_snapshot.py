@@ -105,3 +105,15 @@ def test_a_script_that_git_ignores_is_told_before_the_submit(code: Path, tmp_pat
     (code / "new*.py").write_text("")
     for script in ("link/train.py", "src/train.py", "new*.py"):
         in_snapshot(context(code), RunSpec(run=("python", script), snapshot=True), "a", tmp_path)
+
+
+def test_the_repository_is_the_folders_not_the_one_that_a_hook_is_of(
+    code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "-q")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    host = in_snapshot(context(code / "src"), SPEC, "train", tmp_path / "snapshots")
+    assert host.snapshot is not None
+    assert str(host.snapshot.source) == str(code)
