@@ -102,6 +102,11 @@ def _locked(locked: Mapping[str, PlatformLock]) -> Iterator[ListedItem]:
 
 
 def _of_platform(lock: PlatformLock) -> Iterator[ListedItem]:
+    if packages := lock.system_packages:
+        from gpuyard.building.layers.system_layer import title_of_packages  # Few builds need it.
+
+        for package in packages:
+            yield ListedItem(package.size, title_of_packages(packages), "system package", str(package))
     for wheels in group_wheels(lock.wheels, _LAYERS_LEFT):
         for wheel in wheels:
             yield ListedItem(wheel.size, title_of_wheels(wheels), "wheel", wheel.file)
@@ -115,9 +120,9 @@ def _copies(request: BuildRequest) -> Iterator[ListedItem]:
 def _of_the_lock(
     request: BuildRequest, path: Path, wanted: Sequence[str], locked: Mapping[str, PlatformLock]
 ) -> Iterator[str]:
-    if not request.requirements:
+    if not request.requirements and not request.system_packages:
         return
     if missing := [name for name in wanted if name not in locked]:
-        yield f"{path.name} has nothing for {', '.join(missing)} yet: which wheels go in, a build finds out"
+        yield f"{path.name} has nothing for {', '.join(missing)} yet: which packages go in, a build finds out"
     else:
-        yield f"wheels are those of {path.name}; where the requirements changed, a build chooses anew"
+        yield f"packages are those of {path.name}; where what is required changed, a build chooses anew"

@@ -12,12 +12,14 @@ from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.listing import ListedItem, Listing, list_build
 from gpuyard.building.lock import NAME, Lock, PlatformLock, write_lock
 from gpuyard.building.python.wheels import Wheel
+from gpuyard.building.system_packages.locked import SystemPackage
 from gpuyard.images.cache import Cache
 from gpuyard.images.oci import Digest, Platform
 from tests.unit.images.conftest import Workshop
 
 TORCH = Wheel("torch-2.5.1-cp311-cp311-linux_x86_64.whl", "a" * 64, 800_000_000)
 SMALL = [Wheel(f"{name}-1.0-py3-none-any.whl", "b" * 64, 1000 + n) for n, name in enumerate(("six", "idna"))]
+LIBGL = SystemPackage("libgl1", "1.6.0-1", "amd64", 2_000_000, "c" * 64, "pool/libgl1_1.6.0-1_amd64.deb")
 DIGEST = Digest("sha256:" + "0" * 64)
 
 
@@ -62,7 +64,7 @@ def test_files_are_told_largest_first_with_their_layers(app: Path, tmp_path: Pat
 def test_what_is_locked_is_told_for_the_platforms_that_have_it(app: Path, tmp_path: Path) -> None:
     amd, arm, other = Platform("linux", "amd64"), Platform("linux", "arm64"), Platform("linux", "s390x")
     locks = {
-        "linux/amd64": PlatformLock(DIGEST, wheels=(*SMALL, TORCH)),
+        "linux/amd64": PlatformLock(DIGEST, wheels=(*SMALL, TORCH), system_packages=(LIBGL,)),
         "linux/arm64": PlatformLock(DIGEST, wheels=tuple(SMALL)),
     }
     write_lock(app / NAME, Lock("b", DIGEST, "", locks))
@@ -72,16 +74,17 @@ def test_what_is_locked_is_told_for_the_platforms_that_have_it(app: Path, tmp_pa
     found = listing(app, tmp_path, request)
     assert [item for item in found.items if item.kind != "file"] == [
         ListedItem(800_000_000, "torch 2.5.1", "wheel", TORCH.file, ("linux/amd64",)),
+        ListedItem(2_000_000, "libgl1 1.6.0-1", "system package", "libgl1 1.6.0-1", ("linux/amd64",)),
         ListedItem(1001, "2 wheels", "wheel", SMALL[1].file, ("linux/amd64", "linux/arm64")),
         ListedItem(1000, "2 wheels", "wheel", SMALL[0].file, ("linux/amd64", "linux/arm64")),
         ListedItem(None, "/uv of uv:0.5", "copy", "/uv of uv:0.5"),
     ]
     assert found.notices == (
-        "wheels are those of gpuyard.lock; where the requirements changed, a build chooses anew",
+        "packages are those of gpuyard.lock; where what is required changed, a build chooses anew",
     )
     found = listing(app, tmp_path, replace(request, platforms=(amd, other)))
     assert found.notices == (
-        "gpuyard.lock has nothing for linux/s390x yet: which wheels go in, a build finds out",
+        "gpuyard.lock has nothing for linux/s390x yet: which packages go in, a build finds out",
     )
     assert NAME not in [item.what for item in found.items]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gpuyard.building.layers.planned_layer import layer_key
@@ -20,6 +20,11 @@ from gpuyard.images.layers import Compression, Packer
 
 #: Raised whenever this code makes another layer of the same packages.
 _FORMAT = "system packages 1"
+
+
+def title_of_packages(packages: Sequence[SystemPackage]) -> str:
+    """Of the layer that they are in."""
+    return str(packages[0]) if len(packages) == 1 else f"{len(packages)} system packages"
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,7 @@ class SystemLayer:
     @property
     def title(self) -> str:
         """For people: the package, or how many."""
-        if len(self.packages) == 1:
-            return str(self.packages[0])
-        return f"{len(self.packages)} system packages"
+        return title_of_packages(self.packages)
 
     @property
     def holds(self) -> str:
