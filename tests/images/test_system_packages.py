@@ -52,3 +52,30 @@ def test_a_library_of_the_distributions_is_locked_unpacked_and_loaded(
     assert site.ok(*words, cwd=app, home=tmp_path / "elsewhere").json["digest"] == built["digest"]
     again = site.ok("build", "-f", "gpuyard.yaml", cwd=app)
     assert "it was there already" in again.err
+
+
+#: What people put into images most, and whether it works: each line prints what is behind it.
+_PROGRAMS = {
+    "ffmpeg -v error -f lavfi -i sine=d=1 -f wav -y /tmp/a.wav && stat -c %s /tmp/a.wav": "88278",
+    "git init -q /tmp/g && ls -d /tmp/g/.git": "/tmp/g/.git",
+    "ssh-keygen -q -t ed25519 -N '' -f /tmp/k && ls /tmp/k.pub": "/tmp/k.pub",
+    "echo 'int main(){return 0;}' > /tmp/a.cc && g++ /tmp/a.cc -o /tmp/a && /tmp/a && echo built": "built",
+    "echo 'digraph{a->b}' | dot -Tpng | head -c 4 | tail -c 3; echo": "PNG",
+    "tesseract --list-langs | grep eng": "eng",
+    "python3 -c 'import ctypes; print(ctypes.CDLL(\"libmagic.so.1\").magic_version() > 0)'": "True",
+    "python3 -c 'import ctypes; print(bool(ctypes.CDLL(\"libsndfile.so.1\").sf_version_string))'": "True",
+    "pdftotext -v 2>&1 | head -1 | cut -d' ' -f1": "pdftotext",
+    "espeak-ng -q --ipa hello | tr -d ' '": "həlˈəʊ",
+}
+
+
+def test_what_people_put_into_images_works(site: Site, containers: Containers, app: Path) -> None:
+    names = "ffmpeg git openssh-client build-essential graphviz tesseract-ocr libmagic1 libsndfile1"
+    packages = [*names.split(), "poppler-utils", "espeak-ng"]
+    flags = [word for package in packages for word in ("--system-package", package)]
+    image = f"{site.registry}/me/many:v1"
+    done = site.ok("build", "--base", site.base, "-t", image, *flags, "-o", "json", cwd=app)
+    assert "openssh-client isn't run: it makes ssh-agent setgid" in done.err
+    script = "\n".join(["export LC_ALL=C.UTF-8", *_PROGRAMS])
+    said = containers.start(done.json["reference"], "sh", "-c", script)
+    assert said.splitlines() == list(_PROGRAMS.values())

@@ -80,6 +80,7 @@ class PlatformLock:
         byte_code: what compiled them where the lock was made, such as cpython 3.11.2, or none.
         copied: digest of the manifest of each image that files are copied from, by its name.
         system_packages: sorted.
+        distribution: whose they are, such as debian; empty without any.
     """
 
     base_digest: Digest
@@ -89,6 +90,7 @@ class PlatformLock:
     byte_code: str = ""
     copied: Mapping[str, Digest] = field(default_factory=dict, hash=False)
     system_packages: tuple[SystemPackage, ...] = ()
+    distribution: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ class Lock:
                 lines.append("wheels = [")
                 lines += [f"  {_wheel_line(wheel)}," for wheel in sorted(platform.wheels)]
                 lines.append("]")
+            if platform.distribution:
+                lines.append(f"distribution = {_quoted(platform.distribution)}")
             if platform.system_packages:
                 lines.append("system-packages = [")
                 lines += [f"  {package.to_toml()}," for package in platform.system_packages]
@@ -150,8 +154,7 @@ class Lock:
 
 def _wheel_line(wheel: Wheel) -> str:
     path = f", path = {_quoted(wheel.path)}" if wheel.path else ""
-    source = f", source = {_quoted(wheel.source)}" if wheel.source else ""
-    return f'{{ file = "{wheel.file}", size = {wheel.size}, sha256 = "{wheel.sha256}"{path}{source} }}'
+    return f'{{ file = "{wheel.file}", size = {wheel.size}, sha256 = "{wheel.sha256}"{path} }}'
 
 
 def _quoted(text: str) -> str:
@@ -209,13 +212,13 @@ def _platform(raw: Mapping[str, Any]) -> PlatformLock:
                 str(wheel.get("sha256", "")),
                 int(wheel.get("size", 0)),
                 str(wheel.get("path", "")),
-                str(wheel.get("source", "")),
             )
             for wheel in raw.get("wheels", ())
         ),
         str(raw.get("byte-code", "")),
         {str(name): parse_digest(digest) for name, digest in raw.get("copied", {}).items()},
         tuple(map(SystemPackage.of, raw.get("system-packages", ()))),
+        str(raw.get("distribution", "")),
     )
 
 
@@ -280,18 +283,3 @@ def _by_name(lock: PlatformLock | None) -> dict[str, Wheel | SystemPackage]:
         return {}
     wheels: dict[str, Wheel | SystemPackage] = {wheel.name: wheel for wheel in lock.wheels}
     return wheels | {package.name: package for package in lock.system_packages}
-
-
-def lock_news(old: Lock | None, new: Lock, reason: str) -> str:
-    """What is new in a lock, in words: why, and the first of its changes."""
-    words: list[str] = []
-    for name, platform in new.platforms.items():
-        was = old.platforms.get(name) if old else None
-        if was is None and old is not None:
-            words.append(f"+ {name}")
-        elif was is not None:
-            words += changes(was, platform)
-            if was.base_digest != platform.base_digest:
-                words.append(f"base {was.base_digest[7:19]} → {platform.base_digest[7:19]}")
-    more = ", …" if words[20:] else ""
-    return ": ".join(part for part in (reason, ", ".join(words[:20]) + more) if part)

@@ -17,13 +17,12 @@ from gpuyard.building.lock import (
     PlatformLock,
     changes,
     check_writable,
-    lock_news,
     read_lock,
     requirements_digest,
 )
 from gpuyard.building.python.byte_code import find_compiler
 from gpuyard.building.python.wheels import Wheel
-from gpuyard.building.system_packages.locked import SystemPackage, debian_arch
+from gpuyard.building.system_packages.locked import debian_arch
 from gpuyard.building.workdir.base_folders import check_folders
 from gpuyard.images.cache import Cache
 from gpuyard.images.contents.contents import ImageContents
@@ -33,7 +32,6 @@ from gpuyard.images.oci import Digest, Platform
 from gpuyard.images.places import Place
 
 if TYPE_CHECKING:
-    from gpuyard.building.project.builds import Builds
     from gpuyard.building.project.project import Project
     from gpuyard.building.project.requested import Requested
 
@@ -71,7 +69,6 @@ class PlatformPlan:
     copied: Mapping[str, Image] = field(default_factory=dict)
     requested: Requested | None = None
     projects: tuple[Project, ...] = ()
-    builds: Builds | None = None
     base_requires: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
 
 
@@ -109,7 +106,6 @@ class Planner:
     workdir: str = WORKDIR
     keeping: Keeping = Keeping.UP_TO_DATE
     system_packages: tuple[str, ...] = ()
-    builds: Builds | None = None
 
     async def plan(self, platforms: Sequence[Platform]) -> tuple[list[PlatformPlan], Lock, str]:
         """The plans, the lock, and what is new in it, in words; empty when it is as it was.
@@ -121,8 +117,7 @@ class Planner:
             ResolveError: no wheels meet the requirements.
         """
         old = read_lock(self.lock_path)
-        same_base = old is not None and old.base == self.base.text and not self.upgrade
-        requested = await self._requested(platforms[0], old if same_base else None)
+        requested = await self._requested()
         if self.keeping is Keeping.FROZEN:
             return await self._follow(old, platforms, requested)
         digest = self._requirements_digest(requested)
@@ -130,6 +125,7 @@ class Planner:
         missing = old is None or any(str(platform) not in old.platforms for platform in platforms)
         if reason or missing:
             self._check_writable()
+        same_base = old is not None and old.base == self.base.text and not self.upgrade
         bases = await self._bases(platforms, old if same_base else None)
         plans: list[PlatformPlan] = []
         for platform in platforms:
@@ -150,7 +146,7 @@ class Planner:
             self._tell_newer(lock)
             return plans, lock, ""
         self._check_writable()
-        news = lock_news(old, lock, reason)
+        news = self._news(old, lock, reason)
         if self.keeping is Keeping.LOCKED:
             raise errors.BuildError(
                 f"{self.lock_path.name} is not up to date, and --locked lets nobody change it: {news}",
@@ -240,32 +236,28 @@ class Planner:
     def _called(self) -> str:
         return f"the base {self.base.text}"
 
-    async def _requested(self, platform: Platform, locked: Lock | None) -> Requested | None:
+    async def _requested(self) -> Requested | None:
         """What the requirements ask for besides wheels, read before uv sees them."""
-        if self.requirements is None or self.builds is None:
+        if self.requirements is None:
             return None
-        builder = None
-        if self.builds.project:
-            bases = await self._bases([platform], locked)
-            contents = await self._contents(bases.images[platform])
-            builder = self.builds.builder(platform, contents)
-        found = await self.builds.requested(self.requirements, builder)
-        for notice in found.notices:
-            self.reporter.say(notice)
-        return found
+        from gpuyard.building.project.project import read_project
+        from gpuyard.building.project.reading import read_requested
+
+        async def read(folder: Path) -> Project:
+            return read_project(folder, self.environ)
+
+        return await read_requested(self.requirements, read, self.environ)
 
     def _with_projects(self, plan: PlatformPlan, requested: Requested | None) -> PlatformPlan:
-        if requested is None or self.builds is None:
+        if requested is None or not requested.projects:
             return plan
-        from gpuyard.building.project.builds import fitting
         from gpuyard.building.project.requested import projects_for
         from gpuyard.building.python.platform_tags import environment
 
         python = plan.environment.python
         variables = environment(plan.platform, python.minor)
         projects = projects_for(requested, python.version, variables, self._called)
-        fitting(self.builds, plan.platform, plan.contents, projects)
-        return replace(plan, requested=requested, projects=projects, builds=self.builds)
+        return replace(plan, requested=requested, projects=projects)
 
     def _requirements_digest(self, requested: Requested | None) -> str:
         if self.requirements is None or requested is None:
@@ -305,6 +297,19 @@ class Planner:
             for text in newer(wheels, self.lock_path.parent.absolute(), asked):
                 self.reporter.say(f"{self.lock_path.name} keeps to {text}; --upgrade takes the newer one")
 
+    def _news(self, old: Lock | None, new: Lock, reason: str) -> str:
+        words: list[str] = []
+        for name, platform in new.platforms.items():
+            was = old.platforms.get(name) if old else None
+            if was is None and old is not None:
+                words.append(f"+ {name}")
+            elif was is not None:
+                words += changes(was, platform)
+                if was.base_digest != platform.base_digest:
+                    words.append(f"base {was.base_digest[7:19]} → {platform.base_digest[7:19]}")
+        more = ", …" if words[20:] else ""
+        return ": ".join(part for part in (reason, ", ".join(words[:20]) + more) if part)
+
     async def _platform(
         self,
         platform: Platform,
@@ -314,8 +319,12 @@ class Planner:
         fresh: bool,
         requested: Requested | None,
     ) -> PlatformPlan:
-        contents = await self._contents(base)
-        assert contents.python is not None
+        contents = await read_contents(base, self.cache, self._reading(base))
+        if contents.python is None:
+            raise errors.BuildError(
+                f"the base {self.base.text} has no Python 3 on its PATH",
+                remedy="choose a base with Python: python:3.11-slim, pytorch/pytorch, or Debian with python3",
+            )
         check_folders(contents, self.workdir, self._called)
         environment = Environment(contents.python)
         if was and not fresh and same_base:
@@ -325,15 +334,15 @@ class Planner:
             requires = (await read_system(base, self.cache, self._reading(base))).requires
         lock, sources = await self._resolve(platform, contents, requires, base, was, requested)
         if self.system_packages:
-            lock = replace(lock, system_packages=await self._choose(platform, base, was))
+            lock = await self._choose(platform, base, was, lock)
         return PlatformPlan(
             platform, base, contents, environment, lock, self.requirements, sources, base_requires=requires
         )
 
     async def _choose(
-        self, platform: Platform, base: Image, was: PlatformLock | None
-    ) -> tuple[SystemPackage, ...]:
-        """The system packages, from the base's archives."""
+        self, platform: Platform, base: Image, was: PlatformLock | None, lock: PlatformLock
+    ) -> PlatformLock:
+        """The lock with system packages, from the base's archives."""
         from gpuyard.building.system_packages.choose import Chooser
 
         self.reporter.bytes(f"choosing system packages for {platform}", 0, 0)
@@ -341,16 +350,8 @@ class Planner:
         system = await read_system(base, self.cache, self._reading(base))
         chooser = Chooser(self.base.text, system.files, arch, self.cache, self.environ, self.reporter.say)
         preferred = was.system_packages if was and not self.upgrade else ()
-        return await chooser.choose(self.system_packages, datetime.now(UTC), preferred)
-
-    async def _contents(self, base: Image) -> ImageContents:
-        contents = await read_contents(base, self.cache, self._reading(base))
-        if contents.python is None:
-            raise errors.BuildError(
-                f"the base {self.base.text} has no Python 3 on its PATH",
-                remedy="choose a base with Python: python:3.11-slim, pytorch/pytorch, or Debian with python3",
-            )
-        return contents
+        chosen = await chooser.choose(self.system_packages, datetime.now(UTC), preferred)
+        return replace(lock, system_packages=chosen, distribution=chooser.distribution)
 
     def _reading(self, base: Image) -> Callable[[int, int], None]:
         return lambda done, total: self.reporter.bytes(f"reading the base {base.digest[7:19]}", done, total)
@@ -380,10 +381,6 @@ class Planner:
             self.reporter.say(f"{name} {version} comes with the base and is not installed again")
         fetcher = wheel_fetcher(self.cache, self.environ, folder, self.requirements)
         sources = await fetcher.measured(found.sources)
-        if found.to_build and self.builds:
-            builder = self.builds.builder(platform, contents)
-            built = await self.builds.of_sources(found.to_build, builder, self.requirements)
-            sources |= dict.fromkeys(built, "")
         wheels = tuple(sorted(sources))
         if other := replaced(wheels, contents.packages):
             self.reporter.say(

@@ -151,8 +151,7 @@ class PlatformBuild:
         """The image's layers, the lowest first: what seldom changes lies below what often does."""
         recipe, plan = self.recipe, self.plan
         below = list(self._below_wheels())
-        built = [project.wheel for project in plan.projects if project.wheel]
-        left = _MOST_LAYERS - len(plan.base.manifest.layers) - len(below) - len(built) - 1
+        left = _MOST_LAYERS - len(plan.base.manifest.layers) - len(below) - 1
         if left < 1:
             raise errors.BuildError(
                 f"the base, system packages and what is copied have {_MOST_LAYERS - 1 - left} layers, and an "
@@ -176,8 +175,6 @@ class PlatformBuild:
             WheelLayer(group, stock, recipe.created, recipe.compression)
             for group in group_wheels(plan.lock.wheels, left - len(files))
         ]
-        # A project's wheel is another with each edit, and shares no layer with those that aren't.
-        projects = [WheelLayer((wheel,), stock, recipe.created, recipe.compression) for wheel in built]
         application = ApplicationLayer(
             recipe.application.without(path for layer in files for path, _ in layer.application.files),
             plan.environment,
@@ -187,12 +184,11 @@ class PlatformBuild:
             recipe.compression,
             self._project_entries(),
         )
-        return [*below, *wheels, *files, *projects, application]
+        return [*below, *wheels, *files, application]
 
     def _below_wheels(self) -> Iterator[PlannedLayer]:
         yield from self._system_layers()
         names = [wheel.name for wheel in self.plan.lock.wheels]
-        names += [project.metadata.key for project in self.plan.projects]
         if replaced := names_replaced(self.plan.environment, self.plan.contents.packages, names):
             from gpuyard.building.layers.removal_layer import RemovalLayer
 
@@ -216,15 +212,18 @@ class PlatformBuild:
             )
 
     def _project_entries(self) -> Sequence[Entry]:
-        read = [project for project in self.plan.projects if not project.wheel]
-        if not read:
+        if not self.plan.projects:
             return ()
         from gpuyard.building.project.installed import Workdir, project_entries
 
         application, environment = self.recipe.application, self.plan.environment
         files = frozenset(path for path, _ in application.files)
         workdir = Workdir(application.root.absolute(), files, self.recipe.workdir)
-        return [entry for project in read for entry in project_entries(project, workdir, environment)]
+        return [
+            entry
+            for project in self.plan.projects
+            for entry in project_entries(project, workdir, environment)
+        ]
 
     def _system_layers(self) -> Sequence[PlannedLayer]:
         """One of system packages, where there are any."""
@@ -246,8 +245,7 @@ class PlatformBuild:
         ]
 
     async def _find_compiler(self) -> Compiler | None:
-        wheels = [*self.plan.lock.wheels, *(project.wheel for project in self.plan.projects if project.wheel)]
-        if not self.recipe.byte_code or not wheels:
+        if not self.recipe.byte_code or not self.plan.lock.wheels:
             return None
         python = self.plan.environment.python
         compiler = await find_compiler(python.minor, self.environ)
@@ -377,7 +375,7 @@ class PlatformBuild:
         """Config and SBOM; the SBOM may name an image that comes later, and the image comes last."""
         store = self.recipe.target.store
         plan = self.plan
-        sbom = cyclonedx(self.recipe.base.text, plan.base.digest, plan.contents.packages, plan.lock.wheels)
+        sbom = cyclonedx(self.recipe.base.text, plan.base.digest, plan.contents.packages, plan.lock)
         blobs = ((OCI_CONFIG, image.config_json), (MEDIA_TYPE, sbom), (OCI_EMPTY, EMPTY))
         await ensure_blobs(store, [descriptor_of(kind, content)[1] for kind, content in blobs])
         await store.put_manifest(sbom_manifest(sbom, image.manifest).to_bytes(), OCI_MANIFEST)

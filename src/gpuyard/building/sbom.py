@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
-from gpuyard.building.python.wheels import Wheel
+from gpuyard.building.lock import PlatformLock
+from gpuyard.building.system_packages.locked import SystemPackage
 from gpuyard.images.oci import OCI_EMPTY, Descriptor, Digest, Manifest
 
 MEDIA_TYPE = "application/vnd.cyclonedx+json"
 EMPTY = b"{}"
 
 
-def cyclonedx(
-    base: str, base_digest: Digest, base_packages: Mapping[str, str], wheels: Sequence[Wheel]
-) -> bytes:
+def cyclonedx(base: str, base_digest: Digest, base_packages: Mapping[str, str], lock: PlatformLock) -> bytes:
     """A CycloneDX 1.5 document, the same for equal content: no time and no serial number.
 
     Args:
         base: the base's reference.
         base_digest: of its manifest for the image's platform.
         base_packages: Python packages that it brings, version by name.
-        wheels: those that the build added.
+        lock: names what the build added.
     """
+    wheels = lock.wheels
     added = {wheel.name for wheel in wheels}
     components: list[dict[str, Any]] = [
         {
@@ -42,6 +43,7 @@ def cyclonedx(
         _package(wheel.name, wheel.version) | {"hashes": [{"alg": "SHA-256", "content": wheel.sha256}]}
         for wheel in sorted(wheels)
     ]
+    components += [_system_package(package, lock.distribution) for package in lock.system_packages]
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
@@ -55,6 +57,21 @@ def cyclonedx(
 def _package(name: str, version: str) -> dict[str, Any]:
     url = f"pkg:pypi/{name}@{version.replace('+', '%2B')}"
     return {"type": "library", "bom-ref": url, "name": name, "version": version, "purl": url}
+
+
+def _system_package(package: SystemPackage, distribution: str) -> dict[str, Any]:
+    url = (
+        f"pkg:deb/{distribution}/{quote(package.name)}@{quote(package.version, safe=':~')}"
+        f"?arch={package.arch}"
+    )
+    return {
+        "type": "library",
+        "bom-ref": url,
+        "name": package.name,
+        "version": package.version,
+        "purl": url,
+        "hashes": [{"alg": "SHA-256", "content": package.sha256}],
+    }
 
 
 def sbom_manifest(sbom: bytes, subject: Descriptor) -> Manifest:

@@ -19,7 +19,7 @@ from gpuyard.images.contents.kept import read_system
 from gpuyard.images.layers import Compression, Packer
 
 #: Raised whenever this code makes another layer of the same packages.
-_FORMAT = "system packages 1"
+_FORMAT = "system packages 2"
 
 
 def title_of_packages(packages: Sequence[SystemPackage]) -> str:
@@ -74,7 +74,7 @@ class SystemLayer:
         """See `PlannedLayer`."""
         unpacked = await self._unpacked()
         for name, deb in unpacked.debs.items():
-            for effect in script_effects(deb.extra):
+            for effect in () if name in unpacked.made else script_effects(name, deb.extra):
                 self.say(f"the script of the system package {name} isn't run: it {effect}")
 
     def pack(self) -> Packer:

@@ -15,7 +15,6 @@ from gpuyard.building.project.backends import flit, hatchling, pdm, poetry, setu
 from gpuyard.building.project.backends import uv as uv_build
 from gpuyard.building.project.metadata import ProjectMetadata
 from gpuyard.building.project.pyproject import Part, Pyproject, Table, read_pyproject
-from gpuyard.building.python.wheels import Wheel
 
 _LEGACY = "setuptools.build_meta:__legacy__"
 
@@ -60,14 +59,12 @@ class Project:
 
     Attributes:
         folder: absolute, on this machine.
-        parts: packages and modules; none of one that was built.
-        wheel: what its build made; it is in the cache.
+        parts: packages and modules.
     """
 
     folder: Path
     metadata: ProjectMetadata
     parts: tuple[Part, ...]
-    wheel: Wheel | None = None
 
 
 def is_project(folder: Path) -> bool:

@@ -54,6 +54,8 @@ class Chooser:
         sources = read_sources(self.files, self.arch, self.environ)
         for text in sources.skipped:
             self.say(f"source of packages not used: {text}")
+        if ignored := [path for path in sorted(self.files) if path.startswith("etc/apt/preferences")]:
+            self.say(f"preferences of the base's apt aren't followed: /{', /'.join(ignored)}")
         if not sources.found:
             raise errors.BuildError(
                 f"the base {self.base} names no archive of packages for {self.arch} in /etc/apt",
@@ -61,10 +63,19 @@ class Chooser:
             )
         return sources
 
+    @property
+    def distribution(self) -> str:
+        """Such as debian or ubuntu."""
+        return self._os_release("ID").lower() or "debian"
+
     def _system(self) -> str:
+        name = self._os_release("PRETTY_NAME")
+        return f"it is {name}" if name else "it doesn't say what it is"
+
+    def _os_release(self, name: str) -> str:
         text = self.files.get("etc/os-release") or self.files.get("usr/lib/os-release") or b""
-        found = re.search(r'^PRETTY_NAME="?([^"\n]*)', text.decode("utf-8", "replace"), re.MULTILINE)
-        return f"it is {found[1]}" if found else "it doesn't say what it is"
+        found = re.search(rf"^{name}=[\"']?([^\"'\n]*)", text.decode("utf-8", "replace"), re.MULTILINE)
+        return found[1] if found else ""
 
     async def choose(
         self, words: Sequence[str], now: datetime, preferred: Sequence[SystemPackage]

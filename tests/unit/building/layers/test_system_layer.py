@@ -19,6 +19,7 @@ from gpuyard.images.contents.system import BaseSystem
 from gpuyard.images.layers import EPOCH, compression
 from tests.unit.building.system_packages.conftest import archive
 from tests.unit.building.system_packages.debian_archive import NOW, DebFile, DebianArchive, serve
+from tests.unit.building.system_packages.unpacking.test_certificates import make_certificate
 from tests.unit.images.elf_files import make_elf
 
 __all__ = ["archive"]
@@ -123,7 +124,7 @@ async def test_dpkgs_database_has_the_packages(archive: DebianArchive, tmp_path:
     assert made.text("var/lib/dpkg/info/one:amd64.list").splitlines() == listed
     assert made.text("var/lib/dpkg/info/one:amd64.md5sums") == "m  usr/share/one\n"
     assert made.members["var/lib/dpkg/info/one:amd64.postinst"].mode == 0o755
-    assert made.text("var/lib/dpkg/triggers/File") == "/usr/share/fonts one/noawait\n"
+    assert made.text("var/lib/dpkg/triggers/File") == "/usr/share/fonts one:amd64/noawait\n"
     assert "var/lib/dpkg/info/two.list" in made.members
     assert (
         made.text("var/lib/apt/extended_states") == "Package: two\nArchitecture: amd64\nAuto-Installed: 1\n\n"
@@ -222,6 +223,34 @@ async def test_the_loaders_cache_has_new_libraries(archive: DebianArchive, tmp_p
         "usr/lib/x86_64-linux-gnu/liba.so.1.0",
         "usr/lib/x86_64-linux-gnu/liba.so.1",
     }
+
+
+async def test_certificates_are_trusted_by_whoever_looks_for_them(
+    archive: DebianArchive, tmp_path: Path
+) -> None:
+    path = "usr/share/ca-certificates/mozilla/Test (R) 1.crt"
+    deb = DebFile(
+        "ca-certificates",
+        files={path: make_certificate("Test  Root")},
+        control={"postinst": "#!/bin/sh\nupdate-ca-certificates\n"},
+    )
+    made = await make(archive, tmp_path, [deb], ["ca-certificates"])
+    assert made.contents["etc/ssl/certs/ca-certificates.crt"] == deb.files[path]
+    assert made.members["etc/ssl/certs/Test_=R=_1.pem"].linkname == f"/{path}"
+    assert "etc/ca-certificates.conf" in made.members and made.said == []
+
+
+async def test_graphviz_finds_its_plugins(archive: DebianArchive, tmp_path: Path) -> None:
+    plugin = "usr/lib/x86_64-linux-gnu/graphviz/libgvplugin_core.so.6"
+    script = "#!/bin/sh\nlibgvc6-config-update -c\n"
+    deb = DebFile("libgvc6", "2.42.2-7", files={plugin: b""}, control={"postinst": script})
+    made = await make(archive, tmp_path, [deb], ["libgvc6"])
+    assert b"libgvplugin_core.so.6 core {" in made.contents["usr/lib/x86_64-linux-gnu/graphviz/config6a"]
+    assert made.said == []
+    other = DebFile("libgvc6", "3.0-1", files={plugin: b""}, control={"postinst": script})
+    made = await make(archive, tmp_path / "other", [other], ["libgvc6"])
+    assert "usr/lib/x86_64-linux-gnu/graphviz/config6a" not in made.members
+    assert len(made.said) == 1 and "list of Graphviz's plugins" in made.said[0]
 
 
 async def test_scripts_that_matter_are_told(archive: DebianArchive, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ class ReleaseFile:
         for line in fields.get("sha256", "").splitlines():
             match line.split():
                 case [sha256, size, path] if size.isdigit() and len(sha256) == 64:
+                    path = path.removeprefix("./")
                     files[path] = IndexFile(path, int(size), sha256.lower())
         if not files:
             raise errors.BuildError(

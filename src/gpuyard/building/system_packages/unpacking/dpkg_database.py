@@ -53,7 +53,7 @@ def database_files(
         return
     yield STATUS, _bytes(_status(base, debs, arch)), 0o644
     for name, deb in debs.items():
-        stem = f"{name}:{arch}" if deb.fields.get("multi-arch") == "same" else name
+        stem = _stem(name, deb, arch)
         listed = ["/."] + ["/" + m.path for m in deb.members if m.path]
         yield f"{_INFO}{stem}.list", _bytes("\n".join(listed) + "\n"), 0o644
         for kind, text in sorted(deb.extra.items()):
@@ -62,7 +62,7 @@ def database_files(
         lines = base[f"{_INFO}{owner}.list"].decode("utf-8", "surrogateescape").splitlines()
         left = [line for line in lines if line.strip("/") not in paths]
         yield f"{_INFO}{owner}.list", _bytes("\n".join(left) + "\n"), 0o644
-    yield from _triggers(base, debs)
+    yield from _triggers(base, debs, arch)
     yield _STATES, _bytes(_extended_states(base, debs, asked, arch)), 0o644
 
 
@@ -86,16 +86,24 @@ def _paragraph(deb: Deb) -> str:
     return "\n".join(lines)
 
 
-def _triggers(base: Mapping[str, bytes], debs: Mapping[str, Deb]) -> Iterator[tuple[str, bytes, int]]:
+def _stem(name: str, deb: Deb, arch: str) -> str:
+    """As dpkg calls a package that may be there for two architectures, and others."""
+    return f"{name}:{arch}" if deb.fields.get("multi-arch") == "same" else name
+
+
+def _triggers(
+    base: Mapping[str, bytes], debs: Mapping[str, Deb], arch: str
+) -> Iterator[tuple[str, bytes, int]]:
     """Who is interested in which files and names, for packages that are installed in a container later."""
     texts: dict[str, list[str]] = {}
     for name, deb in debs.items():
         for line in deb.extra.get("triggers", "").splitlines():
             match line.partition("#")[0].split():
                 case [directive, what] if directive.startswith("interest") and _TRIGGER.fullmatch(what):
+                    who = _stem(name, deb, arch)
                     noawait = "/noawait" if directive == "interest-noawait" else ""
                     path = _TRIGGERS + ("File" if what.startswith("/") else what)
-                    said = f"{what} {name}{noawait}" if what.startswith("/") else name + noawait
+                    said = f"{what} {who}{noawait}" if what.startswith("/") else who + noawait
                     texts.setdefault(path, _lines(base.get(path, b"")))
                     texts[path] = [each for each in texts[path] if each != said] + [said]
     for path, lines in sorted(texts.items()):

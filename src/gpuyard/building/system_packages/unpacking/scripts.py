@@ -41,18 +41,38 @@ _EFFECTS: tuple[tuple[str, str], ...] = (
     (r"(?:systemctl|deb-systemd-helper|update-rc\.d|invoke-rc\.d)\b", "has a service started"),
     (r"update-initramfs\b|update-grub\b|depmod\b|dkms\b", "changes how the machine boots"),
     (r"(?:mysql_install_db|pg_createcluster|initdb)\b", "creates a database"),
-    (r"db_get\b", "asks its questions"),
     (r"dbus-uuidgen\b", "gives the machine an id"),
 )
+#: Scripts that were read by people, and whose words say more, or that an image doesn't miss.
+_WELL_KNOWN: Mapping[str, tuple[str, ...]] = {
+    "dash": (),
+    "dbus": (),
+    "dbus-daemon": (),
+    "dbus-system-bus-common": ("adds the user messagebus, for a bus that no container runs",),
+    "dmsetup": (),
+    "fontconfig-config": (),
+    "libibverbs1": (),
+    "libpam-systemd": (),
+    "openssh-client": ("makes ssh-agent setgid, so that the user's other programs can't look into it",),
+    "procps": (),
+    "systemd": (),
+    "systemd-sysv": (),
+    "tzdata": (),
+    "x11-common": (),
+    "xz-utils": ("makes the old names lzma, unlzma and lzcat of xz",),
+}
 _CONTINUED = re.compile(r"\\\n[ \t]*")
 
 
-def script_effects(extra: Mapping[str, str]) -> list[str]:
+def script_effects(package: str, extra: Mapping[str, str]) -> list[str]:
     """What a package's scripts would have done that an image may miss, in words that follow `it`.
 
     Args:
+        package: its name.
         extra: its control files by name.
     """
+    if package in _WELL_KNOWN:
+        return list(_WELL_KNOWN[package])
     found: dict[str, None] = {}
     for name in _RUN:
         found |= dict.fromkeys(_effects(extra.get(name, "")))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gpuyard import errors
+from gpuyard.building.system_packages.control import parse_fields
 from gpuyard.building.system_packages.unpacking.alternatives import (
     Alternative,
     admin_path,
@@ -17,10 +18,11 @@ from gpuyard.building.system_packages.unpacking.alternatives import (
     merge,
 )
 from gpuyard.building.system_packages.unpacking.deb import Deb, ForwardTar
-from gpuyard.building.system_packages.unpacking.dpkg_database import database_files
+from gpuyard.building.system_packages.unpacking.dpkg_database import database_files, status_paragraphs
 from gpuyard.building.system_packages.unpacking.file_plan import FilePlan, FilePlanner, PlacedMember
 from gpuyard.building.system_packages.unpacking.loader_cache import PATH as LOADER_CACHE
 from gpuyard.building.system_packages.unpacking.loader_cache import loader_cache
+from gpuyard.building.system_packages.unpacking.made_files import made_entries, made_for
 from gpuyard.images.contents.elf import AARCH64, X86_64, Elf
 from gpuyard.images.contents.folders import Folders
 from gpuyard.images.contents.system import BaseSystem, is_library
@@ -83,11 +85,18 @@ class Unpacked:
             yield Entry.of_bytes(admin_path(alternative), alternative.to_text().encode())
         for path, target in sorted(self._alternative_links.items()):
             yield Entry.link(path, target)
+        yield from made_entries(self.made, self.debs, open_tar, self.folders.follow)
         yield from self._loader()
         for path, content, mode in database_files(
             self.system.files, self.debs, self.asked, self.plan.taken, self.arch
         ):
             yield Entry.of_bytes(path, content, mode=mode)
+
+    @cached_property
+    def made(self) -> frozenset[str]:
+        """Packages whose scripts have nothing left to do."""
+        paragraphs = map(parse_fields, status_paragraphs(self.system.files))
+        return made_for(self.debs, {fields.get("package", "") for fields in paragraphs})
 
     @cached_property
     def _alternatives(self) -> list[Alternative]:

@@ -29,7 +29,7 @@ exit 0
     ],
 )
 def test_what_an_image_does_not_miss_is_not_told(script: str) -> None:
-    assert script_effects({"postinst": script}) == []
+    assert script_effects("x", {"postinst": script}) == []
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,9 @@ def test_what_an_image_does_not_miss_is_not_told(script: str) -> None:
     ],
 )
 def test_what_it_would_miss_is_told(script: str, effect: str) -> None:
-    (found,) = script_effects({"postinst": f"#!/bin/sh\nset -e\n{script}\n"})
+    (found,) = script_effects("x", {"postinst": f"#!/bin/sh\nset -e\n{script}\n"})
     assert effect in found
 
 
 def test_scripts_that_run_when_a_package_goes_do_not_count() -> None:
-    assert script_effects({"postrm": "#!/bin/sh\ndeluser x\nadduser x\n"}) == []
+    assert script_effects("x", {"postrm": "#!/bin/sh\ndeluser x\nadduser x\n"}) == []

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import json
+
+from gpuyard.building.lock import PlatformLock
+from gpuyard.building.python.wheels import Wheel
+from gpuyard.building.sbom import cyclonedx
+from gpuyard.building.system_packages.locked import SystemPackage
+from gpuyard.images.oci import Digest
+
+BASE = Digest("sha256:" + "0" * 64)
+
+
+def test_all_that_is_in_an_image_is_listed_with_its_address_in_the_language_of_scanners() -> None:
+    lock = PlatformLock(
+        BASE,
+        wheels=(Wheel("demo-1.0+cu1-py3-none-any.whl", "1" * 64),),
+        system_packages=(SystemPackage("g++", "4:12.2.0-3", "amd64", 1, "2" * 64, "pool/g.deb"),),
+        distribution="debian",
+    )
+    found = json.loads(cyclonedx("debian:12", BASE, {"demo": "0.9", "yaml": "6.0"}, lock))["components"]
+    assert [each.get("purl") for each in found] == [
+        None,
+        "pkg:pypi/yaml@6.0",
+        "pkg:pypi/demo@1.0%2Bcu1",
+        "pkg:deb/debian/g%2B%2B@4:12.2.0-3?arch=amd64",
+    ]
+    assert [each["hashes"][0]["content"][0] for each in found if "hashes" in each] == ["0", "1", "2"]
