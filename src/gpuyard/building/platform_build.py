@@ -314,7 +314,7 @@ class PlatformBuild:
         planned = [layer.planned for layer in pending]
         files = [path for path, _ in self.recipe.application.files]
         allowed = self.recipe.allow_missing_libraries
-        await check_libraries(self.plan, planned, files, allowed, self.cache, self.reporter)
+        await check_libraries(self.plan, planned, files, allowed, self.cache, self.environ, self.reporter)
         self.cache.write(_LIBRARIES, mark, {})
 
     async def _pack(self, planned: PlannedLayer, known: Layer | None) -> Layer:

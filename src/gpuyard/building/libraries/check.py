@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +22,7 @@ from gpuyard.building.libraries.wheel_libraries import WheelLibraries, installed
 from gpuyard.building.plan import PlatformPlan, Reporter
 from gpuyard.building.python.wheels import wheel_path
 from gpuyard.building.python.zip_file import ZipFile
+from gpuyard.building.system_packages.locked import debian_arch
 from gpuyard.images.cache import Cache
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.contents.elf import AARCH64, ARM, I386, X86_64, Elf
@@ -36,6 +37,7 @@ _WITHOUT_WINDOWS = {
     "opencv-contrib-python": "opencv-contrib-python-headless",
 }
 _MOST_NAMES = 12
+_LOOK_UP_TIMEOUT_S = 30.0
 
 
 async def check_libraries(
@@ -44,6 +46,7 @@ async def check_libraries(
     files: Iterable[str],
     allowed: Iterable[str],
     cache: Cache,
+    environ: Mapping[str, str],
     reporter: Reporter,
 ) -> None:
     """Looks at all wheels of an image; those that aren't on this machine are left out.
@@ -63,7 +66,23 @@ async def check_libraries(
     for layer in layers:
         if isinstance(layer, BringsLibraries):
             libraries |= await layer.read_libraries()
-    check = _LibraryCheck(plan, os_release(system.files), libraries, names, frozenset(allowed), cache)
+    release = os_release(system.files)
+
+    async def look_up(sonames: Collection[str]) -> Mapping[str, str]:
+        if not sonames or not is_debian(release):
+            return {}
+        reporter.bytes("looking for the packages that bring " + ", ".join(sorted(sonames)), 0, 0)
+        from gpuyard.building.libraries.contents_index import search_archives  # Few builds come here.
+
+        try:
+            async with asyncio.timeout(_LOOK_UP_TIMEOUT_S):
+                return await search_archives(
+                    sonames, system.files, debian_arch(plan.platform), cache, environ
+                )
+        except (errors.GpuyardError, TimeoutError):
+            return {}  # What is missing is to be told, whether or not the archives can be reached.
+
+    check = _LibraryCheck(plan, release, libraries, names, frozenset(allowed), cache, look_up)
     await check.run(reporter.say)
 
 
@@ -76,6 +95,7 @@ class _LibraryCheck:
         libraries: of the image, but for those of wheels.
         named: further names by which libraries are there.
         allowed: names of libraries that are taken as there.
+        look_up: gives the packages of libraries that nobody here knows.
     """
 
     plan: PlatformPlan
@@ -84,6 +104,7 @@ class _LibraryCheck:
     named: Collection[str]
     allowed: frozenset[str]
     cache: Cache
+    look_up: Callable[[Collection[str]], Awaitable[Mapping[str, str]]]
 
     async def run(self, say: Callable[[str], None]) -> None:
         """Looks at all wheels.
@@ -97,11 +118,13 @@ class _LibraryCheck:
         missing = await asyncio.to_thread(self.missing)
         if warned := [each for each in missing if each.certainty != Import.CERTAIN]:
             for each in warned:
-                say(f"warning: {self._some(each)}; {self._remedy([each])}")
+                say(f"warning: {self._some(each)}; {self._remedy([each], {})}")
         if failing := [each for each in missing if each.certainty == Import.CERTAIN]:
+            _, unknown = packages_of({name for each in failing for name in each.sonames}, self.release)
+            known = await self.look_up([name for name in unknown if name != GLIBC])
             raise errors.BuildError(
                 "; ".join(map(self._all, failing)),
-                remedy=f"{self._remedy(failing)}; to build all the same, name what is missing with "
+                remedy=f"{self._remedy(failing, known)}; to build all the same, name what is missing with "
                 "--allow-missing-library",
             )
 
@@ -149,11 +172,11 @@ class _LibraryCheck:
             words.append(f"glibc {needed}, and the base has {there}")
         return f"{what} needs {', and '.join(words)}"
 
-    def _remedy(self, missing: Sequence[Missing]) -> str:
+    def _remedy(self, missing: Sequence[Missing], known: Mapping[str, str]) -> str:
         sonames = sorted({name for each in missing for name in each.sonames} - {GLIBC})
         words: list[str] = []
         if sonames:
-            words.append(self._packages(sonames))
+            words.append(self._packages(sonames, known))
         if any(each.glibc != (0, 0) for each in missing):
             words.append("choose a newer base for glibc, or an older version")
         others = [other for each in missing if (other := _WITHOUT_WINDOWS.get(each.wheel.name))]
@@ -161,8 +184,9 @@ class _LibraryCheck:
             words.append(f"or require {_listed(others)} instead")
         return ", ".join(words)
 
-    def _packages(self, sonames: Iterable[str]) -> str:
-        packages, unknown = packages_of(sonames, self.release)
+    def _packages(self, sonames: Collection[str], known: Mapping[str, str]) -> str:
+        packages, unknown = packages_of([name for name in sonames if name not in known], self.release)
+        packages = sorted({*packages, *(known[name] for name in sonames if name in known)})
         brings = f"`system_packages: [{', '.join(packages)}]` brings" if packages else ""
         if not is_debian(self.release):
             debian = f" (Debian's packages {_listed(packages)})" if packages else ""

@@ -9,8 +9,13 @@ from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.platform_build import PlatformBuild
 from gpuyard.images.contents.elf import AARCH64, Elf, Readable, read_elf
 from gpuyard.images.oci import Platform
+from tests.unit.building.libraries.test_contents_index import publish
+from tests.unit.building.system_packages.conftest import archive
+from tests.unit.building.system_packages.debian_archive import DebianArchive
 from tests.unit.images.conftest import MakeWheel, Workshop, debian_files
 from tests.unit.images.elf_files import make_elf
+
+__all__ = ["archive"]
 
 TAG = "cp311-cp311-linux_x86_64"
 CV2 = {"cv2/__init__.py": "", "cv2/cv2.abi3.so": make_elf("", ["libGL.so.1", "libc.so.6", "libxcb.so.1"])}
@@ -101,6 +106,22 @@ async def test_a_wheel_newer_than_the_bases_glibc(workshop: Workshop, make_wheel
     with pytest.raises(errors.BuildError, match=r"it needs glibc 2\.99, and the base has 2\.36"):
         await workshop.build(requirements=workshop.require("new"))
     await workshop.build(requirements=workshop.require("new"), allow_missing_libraries=("libc.so.6",))
+
+
+async def test_the_bases_archives_tell_the_package_of_an_odd_library(
+    workshop: Workshop, make_wheel: MakeWheel, archive: DebianArchive
+) -> None:
+    make_wheel("odd", files={"odd.abi3.so": make_elf("", ["libodd.so.1", "libGL.so.1"])}, tag=TAG)
+    requirements = workshop.require("odd")
+    await make_base(workshop, {path: content for path, content in archive.base_files().items() if content})
+    with pytest.raises(errors.BuildError) as caught:
+        await workshop.build(requirements=requirements)
+    assert "`system_packages: [libgl1]` brings some of it" in (caught.value.remedy or "")
+    assert "find the package of libodd.so.1 with `apt-file search`" in (caught.value.remedy or "")
+    publish(archive, "main/Contents-amd64.gz")
+    with pytest.raises(errors.BuildError) as caught:
+        await workshop.build(requirements=requirements)
+    assert "`system_packages: [libgl1, libodd1]` brings what is missing" in (caught.value.remedy or "")
 
 
 async def test_a_base_of_another_distribution(workshop: Workshop, make_wheel: MakeWheel) -> None:

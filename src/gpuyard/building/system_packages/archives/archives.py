@@ -70,6 +70,15 @@ class Archives:
         return [(a, component, content) for (a, component, _), content in zip(wanted, contents, strict=True)]
 
     async def _index(self, archive: PackageArchive, file: IndexFile) -> bytes:
+        path = await self.fetch_file(archive, file)
+        return await asyncio.to_thread(_unpacked, path, file.path)
+
+    async def fetch_file(self, archive: PackageArchive, file: IndexFile) -> Path:
+        """One of an archive's indexes, as it is packed.
+
+        Raises:
+            BuildError: it can't be fetched, or isn't what the archive signed.
+        """
         folder, _, _ = file.path.rpartition("/")
         base = archive.source.dists
         urls = [base + file.path]
@@ -78,7 +87,7 @@ class Archives:
         for url in urls:
             path = await self.fetcher.fetch(url, file.sha256, file.size, _INDEXES, file.sha256)
             if path is not None:
-                return await asyncio.to_thread(_unpacked, path, file.path)
+                return path
         raise errors.BuildError(
             f"{archive.source} lists {file.path} and hasn't got it",
             remedy="the mirror is being renewed or damaged: build again later, or use another "
