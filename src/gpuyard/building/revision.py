@@ -74,7 +74,7 @@ async def source_revision(application: Application, environ: Mapping[str, str]) 
 
     Empty outside a repository, before its first commit, and where git can't be asked.
     """
-    root = application.root.absolute()
+    root = application.root.resolve()
     repository = Repository.above(root)
     commit = _head(repository) if repository else ""
     if not repository or not commit:

@@ -17,6 +17,8 @@ from gpuyard.images.layers import PIECE, Entry
 
 #: Files above this size are named in a warning.
 LARGE_BYTES = 50_000_000
+#: Of links and the like that stay out: of data there may be a link for each file.
+_MOST_WARNINGS = 10
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,14 @@ def read_application(
         tuple(sorted(walk.folders)),
         tuple(walk.left_out),
         tuple(walk.notices),
-        (*walk.warnings, *secrets, *_nothing(root, files, walk.left_out), *_large(files)),
+        (*_some(walk.warnings), *secrets, *_nothing(root, files, walk.left_out), *_large(files)),
     )
+
+
+def _some(warnings: Sequence[str]) -> Iterator[str]:
+    yield from warnings[:_MOST_WARNINGS]
+    if len(warnings) > _MOST_WARNINGS:
+        yield f"{len(warnings) - _MOST_WARNINGS} more are left out: see `gpuyard build --list --ignored`"
 
 
 def _nothing(root: Path, files: Sequence[object], left_out: Sequence[object]) -> Iterator[str]:

@@ -103,7 +103,9 @@ class SecretSearch:
                 harmless[key] = now
         if self.cache and harmless != remembered:
             kept = {"format": _FORMAT, "at_ns": self.now_ns(), "files": harmless}
-            self.cache.write(_KIND, self._entry, kept)
+            # Where it can't be remembered, it is looked for again.
+            with suppress(errors.CacheError):
+                self.cache.write(_KIND, self._entry, kept)
 
     def _look_into(self, path: str, size: int, *, one_of_many: bool) -> list[SecretFound]:
         if size > (MOST_BYTES_OF_NOTEBOOKS if path.endswith(".ipynb") else MOST_BYTES):

@@ -6,6 +6,7 @@ What git tracks stays in though its rules match: so it is for git.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -113,7 +114,7 @@ class Walk:
                 answers.close()
 
     def _repository_scope(self) -> _Scope:
-        root = self.root.absolute()
+        root = self.root.resolve()
         repository = Repository.above(root)
         if repository is None:
             return _Scope()
@@ -169,6 +170,8 @@ class Walk:
             Whether it goes in.
         """
         children = self._children(folder)
+        if children is None:
+            return False
         names = {child.name for child in children}
         if folder and (not_ours := names & _NOT_OURS.keys()):
             self.left_out.append((folder, _NOT_OURS[min(not_ours)]))
@@ -195,7 +198,8 @@ class Walk:
             self.folders.append(folder[:-1])
         return goes_in
 
-    def _children(self, folder: str) -> list[os.DirEntry[str]]:
+    def _children(self, folder: str) -> list[os.DirEntry[str]] | None:
+        """What is in it; None when it is gone by now."""
         where = self.root / folder
         if folder.count("/") > _MOST_FOLDERS:
             raise errors.UsageError(
@@ -206,6 +210,8 @@ class Walk:
             with os.scandir(where) as found:
                 return sorted(found, key=lambda child: child.name)
         except OSError as error:
+            if folder and error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return None
             raise errors.UsageError(
                 f"can't read {where}: {error.strerror}",
                 remedy="mend its permissions, or list it in .gpuyardignore",

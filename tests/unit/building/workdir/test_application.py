@@ -221,6 +221,14 @@ def test_links_stay_links_and_those_that_lead_out_stay_out(tmp_path: Path) -> No
     assert targets["w/inside"] == "data/real.txt"
 
 
+def test_of_many_links_that_lead_out_some_are_named(tmp_path: Path) -> None:
+    for number in range(13):
+        (tmp_path / f"{number:02}").symlink_to("/data/x")
+    *named, last = read_application(tmp_path, os.environ).warnings[:11]
+    assert [warning[:2] for warning in named] == [f"{number:02}" for number in range(10)]
+    assert last == "3 more are left out: see `gpuyard build --list --ignored`"
+
+
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(errors.UsageError, match="nowhere"):
         read_application(tmp_path / "nowhere", os.environ)

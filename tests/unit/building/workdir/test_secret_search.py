@@ -160,6 +160,17 @@ def test_what_may_have_changed_is_looked_into(
     assert len(looked_into) == 1
 
 
+def test_where_nothing_can_be_remembered_it_is_looked_for_again(
+    app: Path, tmp_path: Path, looked_into: list[bytes]
+) -> None:
+    (tmp_path / "file").write_text("")
+    cache = Cache(tmp_path / "file" / "cache")
+    write(app, "a.py")
+    for count in (1, 2):
+        assert search(app, cache=cache) == []
+        assert len(looked_into) == count
+
+
 def test_what_has_a_secret_is_never_remembered_as_harmless(app: Path, tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
     write(app, "a.py", SECRETS["a token of Slack"])

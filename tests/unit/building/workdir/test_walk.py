@@ -228,6 +228,31 @@ def test_a_dockerignore_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         walk(tmp_path)
 
 
+def test_a_link_to_a_folder_of_a_repository_is_that_folder(repository: Path, tmp_path: Path) -> None:
+    write(
+        repository,
+        "app/a.log",
+        "app/b.log",
+        "app/c.py",
+        "app/top.txt",
+        ".gitignore",
+        text="*.log\n/app/top.txt\n",
+    )
+    git(repository, "add", "--force", "app/b.log")
+    (tmp_path / "link").symlink_to(repository / "app")
+    assert files(tmp_path / "link") == ["b.log", "c.py"]
+
+
+def test_a_folder_that_vanishes_meanwhile_is_left_out(tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    write(app, "a/.git/HEAD", "a/x", "b/y", "c/z")
+    # git is asked about the first folder, a repository, before the second is entered.
+    write(tmp_path, "bin/git", text='#!/bin/sh\n/bin/rm -rf "$PWD/../b"\nexit 1\n')
+    (tmp_path / "bin" / "git").chmod(0o755)
+    walked = walk(app, PATH=str(tmp_path / "bin"))
+    assert ([path for path, _ in walked.files], walked.folders) == (["a/x", "c/z"], ["a", "c"])
+
+
 def test_nothing_runs_git_outside_a_repository(tmp_path: Path) -> None:
     write(tmp_path, "bin/git", text=f"#!/bin/sh\ntouch {tmp_path}/asked\n")
     (tmp_path / "bin" / "git").chmod(0o755)
