@@ -369,6 +369,18 @@ async def test_a_host_that_was_never_there_is_not_tried_again(connect: Connect, 
     assert not pauses
 
 
+@pytest.mark.parametrize(
+    ("registry", "why"),
+    [
+        ("127.0.0.1:1", r"nothing listens there \(connection refused\)"),
+        ("registry.invalid", r"its name can't be resolved \("),
+    ],
+)
+async def test_a_host_that_cannot_be_reached_says_why(connect: Connect, registry: str, why: str) -> None:
+    with pytest.raises(errors.RegistryUnavailable, match=f"{registry} doesn't answer: {why}"):
+        await connect().repository(ref(registry)).has_blob(_BLOB.digest)
+
+
 async def test_a_cut_first_connection_is_tried_again(fake: FakeRegistry, connect: Connect) -> None:
     fake.faults = [Fault("HEAD", 2, keep=0)]
     assert not await connect().repository(ref(fake.name)).has_blob(_BLOB.digest)

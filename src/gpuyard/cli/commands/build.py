@@ -19,6 +19,8 @@ from gpuyard.cli.options.shared import output_option
 Examples:
   gpuyard build --base python:3.11-slim --requirements requirements.txt -t registry.example.com/me/train:v1
   gpuyard build -f gpuyard.yaml
+  gpuyard build -f gpuyard.yaml -t registry.example.com/me/train:v1 -t registry.example.com/me/train:latest
+  gpuyard build -f gpuyard.yaml --env TOKENIZERS_PARALLELISM=false --label team=ml
   gpuyard build --base oci:base -t oci-archive:train.tar
 
 \b

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import socket
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -146,14 +147,26 @@ def unreachable(url: Url, error: Exception) -> errors.RegistryError:
                 remedy=f"if it is meant to be plain HTTP, allow it with --plain-http {host_of(url)}",
             )
         cause = cause.__cause__ or cause.__context__
-    words = (error.strerror or "").lower() if isinstance(error, OSError) else ""
-    reason = words or str(error) or type(error).__name__
     proxy = proxy_in_use(url, os.environ)
     way = f" through the proxy {proxy}" if proxy else ""
     return errors.RegistryUnavailable(
-        f"{host_of(url)} doesn't answer{way}: {reason}",
+        f"{host_of(url)} doesn't answer{way}: {_why_silent(error)}",
         remedy="check the registry's name and your network (HTTPS_PROXY, NO_PROXY)",
     )
+
+
+def _why_silent(error: Exception) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return f"its name can't be resolved ({cause.strerror})"
+        if isinstance(cause, ConnectionRefusedError):
+            return "nothing listens there (connection refused)"
+        # httpx tries each address of a proxy, and has what became of them in a group.
+        inner = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else None
+        cause = inner or cause.__cause__ or cause.__context__
+    words = (error.strerror or "").lower() if isinstance(error, OSError) else ""
+    return words or str(error) or type(error).__name__
 
 
 async def read_answer(response: HttpResponse, account: str = "") -> RegistryResponse:
