@@ -17,14 +17,14 @@ class ProxyingTransport(httpx.AsyncBaseTransport):
     """A client's transport that goes through the proxy of each request, or directly.
 
     Args:
-        verify: who is trusted.
+        verify: who is trusted; False: everybody.
         limits: of connections, for each proxy.
         environ: the process's own unless given.
     """
 
     def __init__(
         self,
-        verify: ssl.SSLContext,
+        verify: ssl.SSLContext | bool,
         limits: httpx.Limits = _LIMITS,
         environ: Mapping[str, str] = os.environ,
     ) -> None:

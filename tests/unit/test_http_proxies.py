@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import httpx
 import pytest
 
+import gpuyard
 from gpuyard import errors
 from gpuyard.http_proxies import proxy_for, proxy_in_use
 
@@ -92,3 +96,16 @@ def test_a_password_is_not_in_messages() -> None:
         assert "…@proxy" in str(caught.value) and "hun" not in str(caught.value)
     assert proxy_in_use(url, {"HTTPS_PROXY": "http://me:hunter2@proxy:1"}) == "http://…@proxy:1"
     assert proxy_in_use(url, {}) == ""
+
+
+def test_every_client_of_ours_goes_through_it() -> None:
+    source = Path(gpuyard.__file__).parent
+    without = [
+        f"{file.relative_to(source)}:{node.lineno}"
+        for file in source.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("httpx.AsyncClient", "httpx.Client")
+        and "transport" not in [keyword.arg for keyword in node.keywords]
+    ]
+    assert without == []

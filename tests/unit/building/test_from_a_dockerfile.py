@@ -99,6 +99,20 @@ async def _base(bench: Bench) -> None:
     assert [layer.digest for layer in manifest.layers[:1]] == [layer.digest for layer in base.layers]
 
 
+@row("`FROM python:3.11-alpine`")
+async def _musl(bench: Bench) -> None:
+    files = {path: content for path, content in debian_files().items() if "libc.so" not in path}
+    await bench.shop.make_base(files | {"lib/ld-musl-x86_64.so.1": b"\x7fELF"})
+    bench.make_wheel("demo", tag="cp311-cp311-manylinux_2_17_x86_64")
+    bench.write("requirements.txt", "demo\n")
+    with pytest.raises(errors.ResolveError, match="musllinux") as caught:
+        await bench.build("requirements: requirements.txt")
+    assert "choose one of Debian" in caught.value.remedy
+    bench.make_wheel("demo", tag="cp311-cp311-musllinux_1_1_x86_64")
+    await bench.build("requirements: requirements.txt")
+    assert f"{_SITE}/demo/__init__.py" in await bench.files()
+
+
 @row("`FROM python@sha256:…`")
 async def _pinned(bench: Bench) -> None:
     first = await bench.build()
@@ -182,6 +196,26 @@ async def _lock(bench: Bench) -> None:
     )
     await bench.build("requirements: pylock.toml")
     assert f"{_SITE}/demo-1.0.dist-info/METADATA" in await bench.files()
+
+
+@row("`RUN pip install -e .`, `RUN poetry install`")
+async def _project(bench: Bench) -> None:
+    bench.write("src/mine/__init__.py", "def main(): pass\n")
+    bench.write(
+        "pyproject.toml",
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "mine"\nversion = "1"\n[project.scripts]\nmine = "mine:main"\n'
+        '[tool.hatch.build.targets.wheel]\npackages = ["src/mine"]\n',
+    )
+    for requirements, content in (("pyproject.toml", ""), ("requirements.txt", "-e .\n")):
+        if content:
+            bench.write(requirements, content)
+        await bench.build(f"requirements: {requirements}")
+        files = await bench.files()
+        assert f"{PREFIX.strip('/')}/bin/mine" in files and "workspace/src/mine/__init__.py" in files
+        assert any(
+            b"/workspace/src" in content for path, (_, content) in files.items() if path.endswith(".pth")
+        )
 
 
 @row("`RUN --mount=type=cache,target=/root/.cache/pip …`")

@@ -19,6 +19,7 @@ from gpuyard.building.python.index.settings import UvSettings, read_settings
 from gpuyard.building.python.resolving.requirements_file import Requirements
 from gpuyard.building.python.wheels import Wheel, local_path, wheel_path
 from gpuyard.images.cache import Cache
+from gpuyard.proxying_transport import ProxyingTransport
 
 _ATTEMPTS = 4
 _PARALLEL = 6
@@ -183,10 +184,11 @@ class WheelFetcher:
                     remedy="name a PEM file with the certificate and its key",
                 ) from error
         unchecked = {
-            f"https://{host}": httpx.AsyncHTTPTransport(verify=False)
-            for host in self._settings.insecure_hosts
+            f"https://{host}": ProxyingTransport(verify=False) for host in self._settings.insecure_hosts
         }
-        return httpx.AsyncClient(verify=context, mounts=unchecked, follow_redirects=True, timeout=_TIMEOUT_S)
+        return httpx.AsyncClient(
+            transport=ProxyingTransport(context), mounts=unchecked, follow_redirects=True, timeout=_TIMEOUT_S
+        )
 
     async def _fetch(
         self, client: httpx.AsyncClient, wheel: Wheel, source: str, count: Callable[[int], None]

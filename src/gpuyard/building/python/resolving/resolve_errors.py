@@ -56,7 +56,10 @@ def unresolved(said: str, what: str, base: Mapping[str, str]) -> errors.BuildErr
         )
     named = (name for name in sorted(base) if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", said))
     brought = ", ".join(f"{name} {base[name]}" for name in named)
+    change = "change the requirements or the base"
+    if "musllinux" in said:
+        change = "the base is Alpine, or another with musl: choose one of Debian, such as python:3.11-slim"
     return errors.ResolveError(
         f"no wheels meet {what}{f' (the base brings {brought})' if brought else ''}:\n{said}",
-        remedy="change the requirements or the base; gpuyard installs wheels only, never sources",
+        remedy=f"{change}; gpuyard installs wheels only, never sources",
     )

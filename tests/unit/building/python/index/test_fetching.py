@@ -219,3 +219,17 @@ async def test_a_login_goes_to_no_other_port(
     with pytest.raises(errors.BuildError, match="answers 401"):
         await fetcher.fetch({wheel: url}, then=then, progress=lambda done, total: None)
     assert other_index.logins == {""}
+
+
+async def test_a_proxy_that_is_none_is_said_with_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("https_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:port")
+    fetcher = WheelFetcher(Cache(tmp_path), UvSettings(), {}, tmp_path)
+    with pytest.raises(errors.UsageError, match="HTTPS_PROXY is 'http://proxy:port'"):
+        await fetcher.measured(
+            {Wheel("demo-1.0-py3-none-any.whl", "0" * 64): "https://index.invalid/demo.whl"}
+        )
