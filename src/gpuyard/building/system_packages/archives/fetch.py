@@ -150,6 +150,8 @@ async def open_fetcher(cache: Cache, environ: Mapping[str, str]) -> AsyncIterato
     """
     import httpx
 
+    from gpuyard.http_proxies import ProxyingTransport
+
     context = httpx.create_ssl_context()
     context.load_default_certs()
     if file := environ.get(ENV_CA_FILE):
@@ -160,7 +162,9 @@ async def open_fetcher(cache: Cache, environ: Mapping[str, str]) -> AsyncIterato
                 f"can't read the certificates of {ENV_CA_FILE}, {file}: {error.strerror or error}",
                 remedy="name a PEM file",
             ) from error
-    async with httpx.AsyncClient(verify=context, follow_redirects=True, timeout=_TIMEOUT_S) as client:
+    async with httpx.AsyncClient(
+        transport=ProxyingTransport(context), follow_redirects=True, timeout=_TIMEOUT_S
+    ) as client:
         yield Fetcher(client, cache, asyncio.Semaphore(_PARALLEL))
 
 
