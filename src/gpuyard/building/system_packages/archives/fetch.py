@@ -150,7 +150,7 @@ async def open_fetcher(cache: Cache, environ: Mapping[str, str]) -> AsyncIterato
     """
     import httpx
 
-    from gpuyard.http_proxies import ProxyingTransport
+    from gpuyard.proxying_transport import ProxyingTransport
 
     context = httpx.create_ssl_context()
     context.load_default_certs()
