@@ -37,7 +37,7 @@ BUDGETS = {
     ("show", "one"): (50, set()),
     ("stop", "one"): (44, set()),
     # click looks among long options first for what `-d` may be.
-    ("run", "-d", "--", "/bin/true"): (81, {"difflib"}),
+    ("run", "-d", "--", "/bin/true"): (82, {"difflib"}),
     ("explain", "one"): (108, {"difflib"}),
     ("doctor",): (72, {"difflib", "shutil"}),
 }

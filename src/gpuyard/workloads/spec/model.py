@@ -12,7 +12,6 @@ from gpuyard.kube.quantity import parse_quantity
 from gpuyard.workloads.command import CommandLine, split_run, split_shell
 from gpuyard.workloads.names import name_problem
 from gpuyard.workloads.spec.affinity import AFFINITY, TOLERATION
-from gpuyard.workloads.spec.baked import check_label, check_variable
 from gpuyard.workloads.spec.gpu_request import FORM, GpuRequest, parse_gpus
 from gpuyard.workloads.spec.schema import Fields, Findings, entries, items, maybe, text, value, whole_number
 from gpuyard.workloads.spec.text_tree import Node, Path
@@ -182,6 +181,8 @@ def _copied(written: str) -> str:
 
 
 def _label(written: str) -> str:
+    from gpuyard.workloads.spec.baked import check_label  # Few specs have any: imports cost start-up time.
+
     check_label(written)
     return written
 
@@ -222,6 +223,8 @@ def _read_variable(node: Node, path: Path, findings: Findings) -> Any:
     """Text, nothing, or a mapping that says whether it is written into an image."""
     if not isinstance(node, dict) or not node.keys() & _BAKED.keys.keys():
         return maybe(text())(node, path, findings)
+    from gpuyard.workloads.spec.baked import check_variable
+
     found = _BAKED(node, path, findings)
     if found.get("bake") and isinstance(found.get("value"), str):
         value(lambda written: check_variable(str(path[-1]), written))(node["value"], path, findings)
