@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-NAME = ".dockerignore"
+#: podman and buildah look for the first one first (containerignore(5)); both have one syntax.
+NAMES = (".containerignore", ".dockerignore")
 _WILD = re.compile(r"[*?\[\\]")
 
 

@@ -214,7 +214,7 @@ _FORMS = (
     SecretForm(
         "a refresh token of Google",
         "1//0",
-        r"(?<![\w/-])1//0(?P<secret>[\w-]{40,})",
+        r"(?<![\w/+-])1//0(?P<secret>[\w-]{40,})",
         is_random,
         5,
     ),

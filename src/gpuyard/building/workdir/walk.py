@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.atomic_files import PREFIX as UNFINISHED
-from gpuyard.building.workdir.dockerignore import NAME as DOCKERIGNORE
+from gpuyard.building.workdir.dockerignore import NAMES as DOCKERIGNORES
 from gpuyard.building.workdir.git import GitAnswers, Repository
 from gpuyard.building.workdir.ignore_files import IgnoreFile, read_dockerignore, read_git_patterns
 
@@ -101,8 +101,10 @@ class Walk:
         try:
             scope = self._repository_scope()
             ours = read_git_patterns(self.root / OURS, OURS)
-            if not ours and (ours := read_dockerignore(self.root / DOCKERIGNORE)):
-                self.notices.append(f"{DOCKERIGNORE} says what stays out, as there is no {OURS}")
+            name = next((name for name in DOCKERIGNORES if (self.root / name).exists()), "")
+            if name and not (self.root / OURS).exists():
+                ours = read_dockerignore(self.root / name)
+                self.notices.append(f"{name} says what stays out, as there is no {OURS}")
             self._folder("", replace(scope, own=ours), ignored=False, shy=False)
             self.warnings += [
                 f"{answers.failure}: files that git tracks stay out where {GITIGNORE} matches them"

@@ -178,6 +178,12 @@ def test_the_standard_librarys_own_modules_have_none(many: bool) -> None:
     } == {}
 
 
+@pytest.mark.parametrize("alphabet", [b"+/", b"-_"])
+def test_pictures_in_a_notebook_have_none(alphabet: bytes) -> None:
+    picture = base64.b64encode(random.Random(7).randbytes(2_000_000), alphabet)
+    assert find_secrets(b'"image/png": "' + picture + b'"', one_of_many=True) == []
+
+
 def test_all_of_one_file_are_told_in_order() -> None:
     text = "\n".join(
         [SECRETS["a token of Slack"], "", SECRETS["a key of Stripe"], SECRETS["a token of Slack"]]

@@ -210,6 +210,17 @@ def test_dockerignore_counts_where_there_is_none_of_ours_and_it_is_said(tmp_path
     assert walked.notices == []
 
 
+def test_containerignore_weighs_more_than_dockerignore(tmp_path: Path) -> None:
+    write(tmp_path, "a.log", "b.txt", ".dockerignore", text="*.txt\n")
+    write(tmp_path, ".containerignore", text="*.log\n.*\n")
+    walked = walk(tmp_path)
+    assert [path for path, _ in walked.files] == ["b.txt"]
+    assert walked.notices == [".containerignore says what stays out, as there is no .gpuyardignore"]
+    # One of ours counts, even one without a pattern.
+    write(tmp_path, ".gpuyardignore", text="# nothing\n")
+    assert len(walk(tmp_path).files) == 5
+
+
 def test_what_dockerignore_takes_back_comes_in_though_gitignore_names_it(tmp_path: Path) -> None:
     write(tmp_path, "model.bin", "other.bin", ".gitignore", text="*.bin\n")
     write(tmp_path, ".dockerignore", text="*\n!model.bin\n")
