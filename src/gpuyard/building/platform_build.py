@@ -26,7 +26,7 @@ from gpuyard.images.cache import Cache
 from gpuyard.images.layers import Compression, Entry, Layer
 from gpuyard.images.oci import OCI_CONFIG, OCI_EMPTY, OCI_MANIFEST, Descriptor, Digest, Manifest
 from gpuyard.images.places import Place
-from gpuyard.images.transfer import Blob, ensure_blob, ensure_blobs
+from gpuyard.images.transfer import Blob, ensure_blob, ensure_blobs, first_error
 
 #: Container runtimes mount at most this many layers.
 _MOST_LAYERS = 127
@@ -282,7 +282,7 @@ class PlatformBuild:
                 for layer in pending:
                     tasks.create_task(self._send(layer, packing), name=f"layer of {layer.planned.title}")
         except* errors.GpuyardError as group:
-            raise _first(group) from None
+            raise first_error(group) from None
 
     async def _send(self, layer: _Pending, packing: asyncio.Semaphore) -> None:
         store = self.recipe.target.store
@@ -376,19 +376,20 @@ class PlatformBuild:
         store = self.recipe.target.store
         plan = self.plan
         sbom = cyclonedx(self.recipe.base.text, plan.base.digest, plan.contents.packages, plan.lock)
-        blobs = ((OCI_CONFIG, image.config_json), (MEDIA_TYPE, sbom), (OCI_EMPTY, EMPTY))
-        await ensure_blobs(store, [descriptor_of(kind, content)[1] for kind, content in blobs])
-        await store.put_manifest(sbom_manifest(sbom, image.manifest).to_bytes(), OCI_MANIFEST)
+
+        async def attach() -> None:
+            blobs = ((MEDIA_TYPE, sbom), (OCI_EMPTY, EMPTY))
+            await ensure_blobs(store, [descriptor_of(kind, content)[1] for kind, content in blobs])
+            await store.put_manifest(sbom_manifest(sbom, image.manifest).to_bytes(), OCI_MANIFEST)
+
+        config = descriptor_of(OCI_CONFIG, image.config_json)[1]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(ensure_blob(store, config), name="config")
+                tasks.create_task(attach(), name="SBOM")
+        except* errors.GpuyardError as group:
+            raise first_error(group) from None
 
 
 def _opener(place: Place, blob: Descriptor) -> Callable[[], AsyncIterator[bytes]]:
     return lambda: place.store.open_blob(blob)
-
-
-def _first(group: BaseExceptionGroup[errors.GpuyardError]) -> errors.GpuyardError:
-    """The error that stopped the others."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, errors.GpuyardError)
-    return error

@@ -68,7 +68,7 @@ async def ensure_blobs(
             for digest, blob in unique.items():
                 tasks.create_task(ensure(blob), name=f"blob {digest[7:19]}")
     except* errors.GpuyardError as group:
-        raise _first(group) from None
+        raise first_error(group) from None
     return outcomes
 
 
@@ -83,7 +83,7 @@ def _counted(blob: Blob, progress: Progress) -> Content:
     return pieces
 
 
-def _first(group: BaseExceptionGroup[errors.GpuyardError]) -> errors.GpuyardError:
+def first_error(group: BaseExceptionGroup[errors.GpuyardError]) -> errors.GpuyardError:
     """The error that stopped the others; those that it stopped are cancellations and not in the group."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):

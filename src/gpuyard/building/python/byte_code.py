@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +36,8 @@ async def find_compiler(minor: int, environ: Mapping[str, str]) -> Compiler | No
     """An interpreter of version 3.MINOR: the one that runs this, else one on PATH; None without one."""
     if sys.version_info[:2] == (3, minor) and sys.implementation.name == "cpython":
         return Compiler(sys.executable, ".".join(map(str, sys.version_info[:3])))
+    import shutil  # Most builds need no other interpreter, and imports cost time.
+
     program = shutil.which(f"python3.{minor}", path=environ.get("PATH"))
     if program is None:
         return None

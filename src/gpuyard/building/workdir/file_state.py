@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,9 +29,24 @@ def file_system_time_ns(folder: Path, device: int) -> int | None:
     programs set as they like.
     """
     try:
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            os.utime(probe.fileno(), ns=(0, 0))
-            found = os.fstat(probe.fileno())
+        probe = _unnamed_file(folder)
+        try:
+            os.utime(probe, ns=(0, 0))
+            found = os.fstat(probe)
+        finally:
+            os.close(probe)
     except OSError:
         return None
     return found.st_ctime_ns if found.st_dev == device and found.st_mtime_ns != found.st_ctime_ns else None
+
+
+def _unnamed_file(folder: Path) -> int:
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+    import tempfile  # Few file systems need a name, and it costs start-up time.
+
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.dup(file.fileno())

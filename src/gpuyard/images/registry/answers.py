@@ -9,7 +9,6 @@ import socket
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import orjson
 
@@ -105,6 +104,10 @@ def retry_after_s(value: str, now: datetime) -> float:
     """Seconds that a Retry-After asks for, in either of its forms; 0 for none that can be read."""
     if value.strip().isdecimal():
         return float(value)
+    if not value:
+        return 0.0
+    from email.utils import parsedate_to_datetime  # Few answers have a date, and it costs start-up time.
+
     try:
         return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
     except (ValueError, TypeError):
