@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.building.system_packages.archives.fetch import Fetcher, open_fetcher
-from gpuyard.building.system_packages.archives.sources import AptSource
+from gpuyard.building.system_packages.archives.sources import AptSource, masked
 from gpuyard.building.system_packages.locked import DEBS, SystemPackage
 from gpuyard.building.system_packages.unpacking.deb import Deb, unpack_deb
 from gpuyard.images.cache import Cache
@@ -80,8 +80,9 @@ class DebStock:
             )
             if path:
                 return await asyncio.to_thread(self._unpack, package, path)
+        asked = ", ".join(map(masked, addresses))
         raise errors.BuildError(
-            f"{package} is locked, and the base's archives don't have it any more: {', '.join(addresses)}",
+            f"{package} is locked, and the base's archives don't have it any more: {asked}",
             remedy="archives drop a version when a newer one comes: lock anew with --upgrade, or name a "
             "place that keeps old ones with GPUYARD_APT_MIRRORS=FROM=TO (for Debian http://snapshot.debian.org)",
         )

@@ -115,11 +115,13 @@ class DebianArchive:
     Attributes:
         key: who signs.
         served: paths that were asked for.
+        logins: what was sent as Authorization.
     """
 
     key: Tsk = field(default_factory=lambda: Tsk.generate("archive <a@example.org>"))
     files: dict[str, bytes] = field(default_factory=dict)
     served: list[str] = field(default_factory=list)
+    logins: list[str] = field(default_factory=list)
     address: str = ""
 
     @property
@@ -199,6 +201,8 @@ def serve(archive: DebianArchive) -> Iterator[None]:
         def do_GET(self) -> None:
             path = self.path.lstrip("/").replace("%25", "%").replace("%2B", "+")
             archive.served.append(path)
+            if login := self.headers["Authorization"]:
+                archive.logins.append(login)
             content = archive.files.get(path)
             self.send_response(404 if content is None else 200)
             self.send_header("Content-Length", str(len(content or b"")))

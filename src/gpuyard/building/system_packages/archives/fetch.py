@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from gpuyard import errors
+from gpuyard.building.system_packages.archives.sources import masked
 from gpuyard.images.cache import Cache
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ class Fetcher:
     Attributes:
         cache: where files go.
         pause_s: before a second attempt; it doubles with each further one.
+        netrc: logins for addresses that have none of their own.
     """
 
     client: httpx.AsyncClient
     cache: Cache
     slots: asyncio.Semaphore
     pause_s: float = 0.5
+    netrc: httpx.Auth | None = None
 
     async def get(self, url: str) -> bytes | None:
         """A small file, or None where there is none; raises BuildError."""
@@ -47,7 +50,7 @@ class Fetcher:
             found.extend(piece)
             if len(found) > _MOST_SMALL:
                 raise errors.BuildError(
-                    f"{_masked(url)} is larger than any such file",
+                    f"{masked(url)} is larger than any such file",
                     remedy="see that the address is an archive of packages",
                 )
 
@@ -114,11 +117,13 @@ class Fetcher:
         """Streams a file, from its beginning each time; False where there is none."""
         import httpx
 
+        netrc = self.netrc if self.netrc and not httpx.URL(url).userinfo else httpx.USE_CLIENT_DEFAULT
+        headers = {"Accept-Encoding": "identity"}
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 async with (
                     self.slots,
-                    self.client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
+                    self.client.stream("GET", url, headers=headers, auth=netrc) as response,
                 ):
                     response.raise_for_status()
                     restart()
@@ -132,7 +137,7 @@ class Fetcher:
                 if attempt == _ATTEMPTS or (400 <= status < 500 and status not in _PASSES):
                     reason = f"status {status}" if status else str(error) or type(error).__name__
                     raise errors.BuildError(
-                        f"can't fetch {_masked(url)}: {reason}",
+                        f"can't fetch {masked(url)}: {reason}",
                         remedy="see that this machine reaches it, or name a mirror that it does reach with "
                         "GPUYARD_APT_MIRRORS=FROM=TO; proxies come from HTTP_PROXY and HTTPS_PROXY, further "
                         f"certificate authorities from {ENV_CA_FILE}",
@@ -165,19 +170,24 @@ async def open_fetcher(cache: Cache, environ: Mapping[str, str]) -> AsyncIterato
     async with httpx.AsyncClient(
         transport=ProxyingTransport(context), follow_redirects=True, timeout=_TIMEOUT_S
     ) as client:
-        yield Fetcher(client, cache, asyncio.Semaphore(_PARALLEL))
+        yield Fetcher(client, cache, asyncio.Semaphore(_PARALLEL), netrc=_netrc(environ))
+
+
+def _netrc(environ: Mapping[str, str]) -> httpx.Auth | None:
+    import netrc
+
+    import httpx
+
+    path = Path(environ.get("NETRC") or Path(environ.get("HOME") or Path.home()) / ".netrc")
+    try:
+        return httpx.NetRCAuth(str(path)) if path.exists() else None
+    except (OSError, netrc.NetrcParseError) as error:
+        raise errors.UsageError(f"can't read {path}: {error}", remedy="mend the file") from error
 
 
 def _other(url: str, what: str) -> errors.BuildError:
     return errors.BuildError(
-        f"{_masked(url)} is not the file that its archive's signed index names: it has {what}",
+        f"{masked(url)} is not the file that its archive's signed index names: it has {what}",
         remedy="the mirror is being renewed or damaged: build again later, or use another "
         "(GPUYARD_APT_MIRRORS)",
     )
-
-
-def _masked(url: str) -> str:
-    """Without a user and password."""
-    scheme, slashes, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"

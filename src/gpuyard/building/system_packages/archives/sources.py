@@ -47,7 +47,7 @@ class AptSource:
         return f"{self.uri}dists/{self.suite}/"
 
     def __str__(self) -> str:
-        return f"{self.uri} {self.suite}"
+        return f"{masked(self.uri)} {self.suite}"
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,13 @@ class AptSources:
 
     found: tuple[AptSource, ...]
     skipped: tuple[str, ...] = ()
+
+
+def masked(url: str) -> str:
+    """An address without a user and password, for messages."""
+    scheme, slashes, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"
 
 
 def read_sources(files: Mapping[str, bytes], arch: str, environ: Mapping[str, str]) -> AptSources:
@@ -175,7 +182,7 @@ def _mirrors(environ: Mapping[str, str]) -> Sequence[tuple[str, str]]:
         old, equals, new = word.partition("=")
         if not equals or not old.startswith(_SCHEMES) or (new and not new.startswith(_SCHEMES)):
             raise errors.UsageError(
-                f"{ENV_MIRRORS} has {word!r}",
+                f"{ENV_MIRRORS} has {masked(word)!r}",
                 remedy="write FROM=TO with two http or https addresses, or FROM= to leave one out",
             )
         pairs.append((old.rstrip("/") + "/", new.rstrip("/") + "/" if new else ""))

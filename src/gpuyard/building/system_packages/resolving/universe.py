@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -15,8 +14,6 @@ from gpuyard.building.system_packages.resolving.versions import version_key
 
 #: An index: its paragraphs' text, apt's priority and the number of its archive.
 Index: TypeAlias = tuple[str, int, int]
-
-_PROVIDES = re.compile(r"^Provides:(.*)$", re.MULTILINE)
 
 
 class Universe:
@@ -46,9 +43,8 @@ class Universe:
             for paragraph in split_paragraphs(text):
                 name = _name(paragraph)
                 self._raw[name].append((paragraph, pin, origin))
-                if found := _PROVIDES.search(paragraph):
-                    for word in found[1].split(","):
-                        self._providing[word.strip().partition(" ")[0].partition(":")[0]].add(name)
+                for word in _provided(paragraph):
+                    self._providing[word.strip().partition(" ")[0].partition(":")[0]].add(name)
         for package in self.installed.values():
             for relation in package.provides:
                 self._providing[relation.name].add(package.name)
@@ -111,6 +107,15 @@ def provided_names(package: DebianPackage) -> set[str]:
         package.name,
         *(relation.name for relation in single_relations(package.fields.get("provides", ""))),
     }
+
+
+def _provided(paragraph: str) -> list[str]:
+    """Searched for without a regular expression, which takes ten times as long, for each of 64,000."""
+    start = paragraph.find("\nProvides:")
+    if start < 0:
+        return []
+    end = paragraph.find("\n", start + 1)
+    return paragraph[start + 10 : end if end > 0 else None].split(",")
 
 
 def _name(paragraph: str) -> str:

@@ -162,6 +162,8 @@ async def test_an_older_index_than_before_is_not_taken(archive: DebianArchive, t
 
 
 async def test_an_archive_that_is_gone_is_told_with_a_way_out(archive: DebianArchive, tmp_path: Path) -> None:
+    line = f"deb {archive.address.replace('://', '://me:secret@')} stable main\n".encode()
     with pytest.raises(errors.BuildError, match="neither InRelease nor Release") as caught:
-        await names(archive, tmp_path)
+        await names(archive, tmp_path, **{"etc/apt/sources.list": line})
+    assert "secret" not in caught.value.message
     assert "GPUYARD_APT_MIRRORS" in caught.value.remedy

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -53,6 +54,17 @@ async def test_who_does_not_answer_is_told_without_a_password_and_with_a_way_out
         await fetcher.get("http://me:secret@127.0.0.1:9/InRelease")
     assert "secret" not in caught.value.message
     assert "GPUYARD_APT_MIRRORS" in caught.value.remedy and "HTTPS_PROXY" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("user", "sent"), [("", "me:secret"), ("you:other@", "you:other")])
+async def test_logins_come_from_the_address_or_else_from_netrc(
+    archive: DebianArchive, tmp_path: Path, user: str, sent: str
+) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    archive.files["x"] = b"x"
+    async with open_fetcher(Cache(tmp_path), {"HOME": str(tmp_path)}) as fetcher:
+        await fetcher.get(archive.address.replace("://", f"://{user}") + "/x")
+    assert archive.logins == ["Basic " + base64.b64encode(sent.encode()).decode()]
 
 
 async def test_certificates_that_cannot_be_read_are_told(tmp_path: Path) -> None:
