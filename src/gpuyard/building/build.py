@@ -61,6 +61,8 @@ class BuildRequest:
         env: variables of the image, over the base's.
         labels: of the image, over the base's.
         system_packages: what to install of the base's distribution: NAME or NAME=VERSION.
+        build_project: whether the user's own projects are built, by their backends.
+        build_sources: names of distributions that may be built of their sources; ALL_SOURCES for all.
     """
 
     base: str
@@ -86,6 +88,8 @@ class BuildRequest:
     env: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     system_packages: tuple[str, ...] = ()
+    build_project: bool = False
+    build_sources: tuple[str, ...] = ()
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -193,19 +197,7 @@ async def _build(
 ) -> BuildResult:
     target, *others = targets
     lock_path = request.lock or request.root / LOCK_NAME
-    planner = Planner(
-        base,
-        request.requirements,
-        lock_path,
-        request.upgrade,
-        cache,
-        environ,
-        reporter,
-        keeping=request.keeping,
-        copies=copies,
-        workdir=request.workdir,
-        system_packages=request.system_packages,
-    )
+    planner = _planner(request, base, copies, lock_path, cache, environ, reporter)
     plans, lock, news = await planner.plan(request.platforms)
     if news and request.lock_stays:
         _tell_entry_points(plans, request.command, reporter)
@@ -307,6 +299,37 @@ async def _send_on(
             artifacts=(SBOM,),
             progress=lambda digest, done, total: reporter.bytes(f"layer {digest[7:19]}", done, total),
         )
+
+
+def _planner(
+    request: BuildRequest,
+    base: Place,
+    copies: Sequence[tuple[CopiedPath, Place]],
+    lock_path: Path,
+    cache: Cache,
+    environ: Mapping[str, str],
+    reporter: Reporter,
+) -> Planner:
+    builds: Builds | None = None
+    if request.requirements is not None:
+        from gpuyard.building.project.builds import Builds  # Only for requirements: it costs start-up time.
+
+        allowed = (request.build_project, request.build_sources)
+        builds = Builds(*allowed, cache, environ, lock_path.parent.absolute(), request.created, reporter.say)
+    return Planner(
+        base,
+        request.requirements,
+        lock_path,
+        request.upgrade,
+        cache,
+        environ,
+        reporter,
+        keeping=request.keeping,
+        copies=copies,
+        workdir=request.workdir,
+        system_packages=request.system_packages,
+        builds=builds,
+    )
 
 
 def _tell_entry_points(plans: Sequence[PlatformPlan], command: Sequence[str], reporter: Reporter) -> None:

@@ -154,7 +154,8 @@ class Lock:
 
 def _wheel_line(wheel: Wheel) -> str:
     path = f", path = {_quoted(wheel.path)}" if wheel.path else ""
-    return f'{{ file = "{wheel.file}", size = {wheel.size}, sha256 = "{wheel.sha256}"{path} }}'
+    source = f", source = {_quoted(wheel.source)}" if wheel.source else ""
+    return f'{{ file = "{wheel.file}", size = {wheel.size}, sha256 = "{wheel.sha256}"{path}{source} }}'
 
 
 def _quoted(text: str) -> str:
@@ -212,6 +213,7 @@ def _platform(raw: Mapping[str, Any]) -> PlatformLock:
                 str(wheel.get("sha256", "")),
                 int(wheel.get("size", 0)),
                 str(wheel.get("path", "")),
+                str(wheel.get("source", "")),
             )
             for wheel in raw.get("wheels", ())
         ),
@@ -283,3 +285,18 @@ def _by_name(lock: PlatformLock | None) -> dict[str, Wheel | SystemPackage]:
         return {}
     wheels: dict[str, Wheel | SystemPackage] = {wheel.name: wheel for wheel in lock.wheels}
     return wheels | {package.name: package for package in lock.system_packages}
+
+
+def lock_news(old: Lock | None, new: Lock, reason: str) -> str:
+    """What is new in a lock, in words: why, and the first of its changes."""
+    words: list[str] = []
+    for name, platform in new.platforms.items():
+        was = old.platforms.get(name) if old else None
+        if was is None and old is not None:
+            words.append(f"+ {name}")
+        elif was is not None:
+            words += changes(was, platform)
+            if was.base_digest != platform.base_digest:
+                words.append(f"base {was.base_digest[7:19]} → {platform.base_digest[7:19]}")
+    more = ", …" if words[20:] else ""
+    return ": ".join(part for part in (reason, ", ".join(words[:20]) + more) if part)

@@ -17,6 +17,7 @@ from gpuyard.building.lock import (
     PlatformLock,
     changes,
     check_writable,
+    lock_news,
     read_lock,
     requirements_digest,
 )
@@ -32,6 +33,7 @@ from gpuyard.images.oci import Digest, Platform
 from gpuyard.images.places import Place
 
 if TYPE_CHECKING:
+    from gpuyard.building.project.builds import Builds
     from gpuyard.building.project.project import Project
     from gpuyard.building.project.requested import Requested
 
@@ -69,6 +71,7 @@ class PlatformPlan:
     copied: Mapping[str, Image] = field(default_factory=dict)
     requested: Requested | None = None
     projects: tuple[Project, ...] = ()
+    builds: Builds | None = None
     base_requires: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
 
 
@@ -106,6 +109,7 @@ class Planner:
     workdir: str = WORKDIR
     keeping: Keeping = Keeping.UP_TO_DATE
     system_packages: tuple[str, ...] = ()
+    builds: Builds | None = None
 
     async def plan(self, platforms: Sequence[Platform]) -> tuple[list[PlatformPlan], Lock, str]:
         """The plans, the lock, and what is new in it, in words; empty when it is as it was.
@@ -117,7 +121,8 @@ class Planner:
             ResolveError: no wheels meet the requirements.
         """
         old = read_lock(self.lock_path)
-        requested = await self._requested()
+        same_base = old is not None and old.base == self.base.text and not self.upgrade
+        requested = await self._requested(platforms[0], old if same_base else None)
         if self.keeping is Keeping.FROZEN:
             return await self._follow(old, platforms, requested)
         digest = self._requirements_digest(requested)
@@ -125,7 +130,6 @@ class Planner:
         missing = old is None or any(str(platform) not in old.platforms for platform in platforms)
         if reason or missing:
             self._check_writable()
-        same_base = old is not None and old.base == self.base.text and not self.upgrade
         bases = await self._bases(platforms, old if same_base else None)
         plans: list[PlatformPlan] = []
         for platform in platforms:
@@ -146,7 +150,7 @@ class Planner:
             self._tell_newer(lock)
             return plans, lock, ""
         self._check_writable()
-        news = self._news(old, lock, reason)
+        news = lock_news(old, lock, reason)
         if self.keeping is Keeping.LOCKED:
             raise errors.BuildError(
                 f"{self.lock_path.name} is not up to date, and --locked lets nobody change it: {news}",
@@ -236,28 +240,32 @@ class Planner:
     def _called(self) -> str:
         return f"the base {self.base.text}"
 
-    async def _requested(self) -> Requested | None:
+    async def _requested(self, platform: Platform, locked: Lock | None) -> Requested | None:
         """What the requirements ask for besides wheels, read before uv sees them."""
-        if self.requirements is None:
+        if self.requirements is None or self.builds is None:
             return None
-        from gpuyard.building.project.project import read_project
-        from gpuyard.building.project.reading import read_requested
-
-        async def read(folder: Path) -> Project:
-            return read_project(folder, self.environ)
-
-        return await read_requested(self.requirements, read, self.environ)
+        builder = None
+        if self.builds.project:
+            bases = await self._bases([platform], locked)
+            contents = await self._contents(bases.images[platform])
+            builder = self.builds.builder(platform, contents)
+        found = await self.builds.requested(self.requirements, builder)
+        for notice in found.notices:
+            self.reporter.say(notice)
+        return found
 
     def _with_projects(self, plan: PlatformPlan, requested: Requested | None) -> PlatformPlan:
-        if requested is None or not requested.projects:
+        if requested is None or self.builds is None:
             return plan
+        from gpuyard.building.project.builds import fitting
         from gpuyard.building.project.requested import projects_for
         from gpuyard.building.python.platform_tags import environment
 
         python = plan.environment.python
         variables = environment(plan.platform, python.minor)
         projects = projects_for(requested, python.version, variables, self._called)
-        return replace(plan, requested=requested, projects=projects)
+        fitting(self.builds, plan.platform, plan.contents, projects)
+        return replace(plan, requested=requested, projects=projects, builds=self.builds)
 
     def _requirements_digest(self, requested: Requested | None) -> str:
         if self.requirements is None or requested is None:
@@ -297,19 +305,6 @@ class Planner:
             for text in newer(wheels, self.lock_path.parent.absolute(), asked):
                 self.reporter.say(f"{self.lock_path.name} keeps to {text}; --upgrade takes the newer one")
 
-    def _news(self, old: Lock | None, new: Lock, reason: str) -> str:
-        words: list[str] = []
-        for name, platform in new.platforms.items():
-            was = old.platforms.get(name) if old else None
-            if was is None and old is not None:
-                words.append(f"+ {name}")
-            elif was is not None:
-                words += changes(was, platform)
-                if was.base_digest != platform.base_digest:
-                    words.append(f"base {was.base_digest[7:19]} → {platform.base_digest[7:19]}")
-        more = ", …" if words[20:] else ""
-        return ": ".join(part for part in (reason, ", ".join(words[:20]) + more) if part)
-
     async def _platform(
         self,
         platform: Platform,
@@ -319,12 +314,8 @@ class Planner:
         fresh: bool,
         requested: Requested | None,
     ) -> PlatformPlan:
-        contents = await read_contents(base, self.cache, self._reading(base))
-        if contents.python is None:
-            raise errors.BuildError(
-                f"the base {self.base.text} has no Python 3 on its PATH",
-                remedy="choose a base with Python: python:3.11-slim, pytorch/pytorch, or Debian with python3",
-            )
+        contents = await self._contents(base)
+        assert contents.python is not None
         check_folders(contents, self.workdir, self._called)
         environment = Environment(contents.python)
         if was and not fresh and same_base:
@@ -352,6 +343,15 @@ class Planner:
         preferred = was.system_packages if was and not self.upgrade else ()
         chosen = await chooser.choose(self.system_packages, datetime.now(UTC), preferred)
         return replace(lock, system_packages=chosen, distribution=chooser.distribution)
+
+    async def _contents(self, base: Image) -> ImageContents:
+        contents = await read_contents(base, self.cache, self._reading(base))
+        if contents.python is None:
+            raise errors.BuildError(
+                f"the base {self.base.text} has no Python 3 on its PATH",
+                remedy="choose a base with Python: python:3.11-slim, pytorch/pytorch, or Debian with python3",
+            )
+        return contents
 
     def _reading(self, base: Image) -> Callable[[int, int], None]:
         return lambda done, total: self.reporter.bytes(f"reading the base {base.digest[7:19]}", done, total)
@@ -381,6 +381,10 @@ class Planner:
             self.reporter.say(f"{name} {version} comes with the base and is not installed again")
         fetcher = wheel_fetcher(self.cache, self.environ, folder, self.requirements)
         sources = await fetcher.measured(found.sources)
+        if found.to_build and self.builds:
+            builder = self.builds.builder(platform, contents)
+            built = await self.builds.of_sources(found.to_build, builder, self.requirements)
+            sources |= dict.fromkeys(built, "")
         wheels = tuple(sorted(sources))
         if other := replaced(wheels, contents.packages):
             self.reporter.say(

@@ -151,7 +151,8 @@ class PlatformBuild:
         """The image's layers, the lowest first: what seldom changes lies below what often does."""
         recipe, plan = self.recipe, self.plan
         below = list(self._below_wheels())
-        left = _MOST_LAYERS - len(plan.base.manifest.layers) - len(below) - 1
+        built = [project.wheel for project in plan.projects if project.wheel]
+        left = _MOST_LAYERS - len(plan.base.manifest.layers) - len(below) - len(built) - 1
         if left < 1:
             raise errors.BuildError(
                 f"the base, system packages and what is copied have {_MOST_LAYERS - 1 - left} layers, and an "
@@ -175,6 +176,8 @@ class PlatformBuild:
             WheelLayer(group, stock, recipe.created, recipe.compression)
             for group in group_wheels(plan.lock.wheels, left - len(files))
         ]
+        # A project's wheel is another with each edit, and shares no layer with those that aren't.
+        projects = [WheelLayer((wheel,), stock, recipe.created, recipe.compression) for wheel in built]
         application = ApplicationLayer(
             recipe.application.without(path for layer in files for path, _ in layer.application.files),
             plan.environment,
@@ -184,11 +187,12 @@ class PlatformBuild:
             recipe.compression,
             self._project_entries(),
         )
-        return [*below, *wheels, *files, application]
+        return [*below, *wheels, *files, *projects, application]
 
     def _below_wheels(self) -> Iterator[PlannedLayer]:
         yield from self._system_layers()
         names = [wheel.name for wheel in self.plan.lock.wheels]
+        names += [project.metadata.key for project in self.plan.projects]
         if replaced := names_replaced(self.plan.environment, self.plan.contents.packages, names):
             from gpuyard.building.layers.removal_layer import RemovalLayer
 
@@ -212,18 +216,15 @@ class PlatformBuild:
             )
 
     def _project_entries(self) -> Sequence[Entry]:
-        if not self.plan.projects:
+        read = [project for project in self.plan.projects if not project.wheel]
+        if not read:
             return ()
         from gpuyard.building.project.installed import Workdir, project_entries
 
         application, environment = self.recipe.application, self.plan.environment
         files = frozenset(path for path, _ in application.files)
         workdir = Workdir(application.root.absolute(), files, self.recipe.workdir)
-        return [
-            entry
-            for project in self.plan.projects
-            for entry in project_entries(project, workdir, environment)
-        ]
+        return [entry for project in read for entry in project_entries(project, workdir, environment)]
 
     def _system_layers(self) -> Sequence[PlannedLayer]:
         """One of system packages, where there are any."""
@@ -245,7 +246,8 @@ class PlatformBuild:
         ]
 
     async def _find_compiler(self) -> Compiler | None:
-        if not self.recipe.byte_code or not self.plan.lock.wheels:
+        wheels = [*self.plan.lock.wheels, *(project.wheel for project in self.plan.projects if project.wheel)]
+        if not self.recipe.byte_code or not wheels:
             return None
         python = self.plan.environment.python
         compiler = await find_compiler(python.minor, self.environ)

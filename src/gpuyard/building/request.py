@@ -14,6 +14,7 @@ from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.environment import WORKDIR
 from gpuyard.building.lock import NAME as LOCK_NAME
 from gpuyard.building.lock import Keeping, keeping_of
+from gpuyard.building.python.sources import ALL_SOURCES
 from gpuyard.building.workdir.base_folders import refuse_system_folder
 from gpuyard.images.layers import EPOCH
 from gpuyard.images.layout.reference import LayoutReference
@@ -53,6 +54,8 @@ class BuildOptions:
     env: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     system_packages: tuple[str, ...] = ()
+    build_project: bool = False
+    build_sources: tuple[str, ...] = ()
 
 
 def request_without_spec(options: BuildOptions, environ: Mapping[str, str]) -> BuildRequest:
@@ -94,6 +97,8 @@ def request_of_spec(
         system_packages=options.system_packages or wanted.system_packages,
         allow_secrets=(*options.allow_secrets, *wanted.allow_secrets),
         allow_missing_libraries=(*options.allow_missing_libraries, *wanted.allow_missing_libraries),
+        build_project=options.build_project or wanted.build_project,
+        build_sources=(*options.build_sources, *_sources(wanted)),
     )
     request = _request(merged, root, workdir, environ)
     return replace(
@@ -109,6 +114,12 @@ def request_of_spec(
         env={**spec.baked, **request.env},
         labels={**wanted.labels, **request.labels},
     )
+
+
+def _sources(wanted: ImageBuild) -> tuple[str, ...]:
+    if isinstance(wanted.build_sources, bool):
+        return (ALL_SOURCES,) if wanted.build_sources else ()
+    return wanted.build_sources
 
 
 def _tags(wanted: ImageBuild) -> Iterator[str]:
@@ -181,6 +192,8 @@ def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[s
         copies=tuple(map(CopiedPath.parse, options.copy_from)),
         env=_pairs("--env", options.env, _check_variable),
         labels=_pairs("--label", options.labels, lambda name, value: check_label(name)),
+        build_project=options.build_project,
+        build_sources=options.build_sources,
     )
 
 

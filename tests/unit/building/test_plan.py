@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from gpuyard import errors
 from gpuyard.building.environment import PREFIX
+from tests.unit.building.test_revision import git_commit
 from tests.unit.images.conftest import MakeWheel, Workshop
 
 SITE = f"{PREFIX.strip('/')}/lib/python3.11/site-packages"
@@ -150,4 +153,151 @@ async def test_a_project_that_the_bases_python_is_too_old_for(workshop: Workshop
     with pytest.raises(
         errors.ResolveError, match=r"my-app requires Python >=3\.12, and the base .* has 3\.11"
     ):
+        await workshop.build(requirements=file)
+
+
+BACKEND = """\
+import os, zipfile
+
+METADATA = "Metadata-Version: 2.1\\nName: own\\nVersion: 1.0\\nRequires-Dist: demo\\n"
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = "own-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as archive:
+        def add(path, text):
+            archive.writestr(zipfile.ZipInfo(path), text)
+        add("own.py", open("own.py").read())
+        add("own-1.0.dist-info/METADATA", METADATA)
+        add("own-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        add("own-1.0.dist-info/entry_points.txt", "[console_scripts]\\nown = own:main\\n")
+        add("own-1.0.dist-info/RECORD", "")
+    return name
+
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    info = "own-1.0.dist-info"
+    os.mkdir(os.path.join(folder, info))
+    open(os.path.join(folder, info, "METADATA"), "w").write(METADATA)
+    return info
+"""
+IN_TREE = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+def write_own(folder: Path, code: str = "def main(): print('one')\n") -> Path:
+    """A project that only its own backend knows how to build."""
+    folder.mkdir(exist_ok=True)
+    (folder / "backend.py").write_text(BACKEND)
+    (folder / "pyproject.toml").write_text(IN_TREE)
+    (folder / "own.py").write_text(code)
+    return folder
+
+
+async def test_a_project_that_is_built_has_a_layer_of_its_own(
+    workshop: Workshop, make_wheel: MakeWheel
+) -> None:
+    make_wheel("demo")
+    write_own(workshop.app)
+    file = workshop.require("-e app")
+    with pytest.raises(errors.BuildError, match="its build backend lies in the project itself"):
+        await workshop.build(requirements=file)
+    result = await workshop.build(requirements=file, build_project=True)
+    (image,) = result.platforms.values()
+    assert [title for title, _ in image.layers] == ["demo 1.0", "own 1.0", "application"]
+    members = await workshop.layer(-2)
+    assert members[f"{SITE}/own.py"][1] == b"def main(): print('one')\n"
+    assert members[f"{PREFIX.strip('/')}/bin/own"][0].mode == 0o755
+    lock = (workshop.app / "gpuyard.lock").read_text()
+    assert "own-1.0" not in lock, "it changes with each edit"
+    assert any("building a wheel of" in text for text in workshop.heard.said)
+
+    write_own(workshop.app, "def main(): print('two')\n")
+    await workshop.build(requirements=file, build_project=True)
+    assert (await workshop.layer(-2))[f"{SITE}/own.py"][1] == b"def main(): print('two')\n"
+    assert (workshop.app / "gpuyard.lock").read_text() == lock
+    workshop.heard.said.clear()
+    assert (await workshop.build(requirements=file, build_project=True)).unchanged
+    assert not workshop.heard.said
+
+
+def write_archive(workshop: Workshop) -> Path:
+    """The same among the wheels, as an archive of sources."""
+    write_own(workshop.folder / "own-1.0")
+    (workshop.folder / "own-1.0/PKG-INFO").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1.0\n")
+    wheels = str(workshop.folder / "wheels" / "own-1.0")
+    return Path(shutil.make_archive(wheels, "gztar", workshop.folder, "own-1.0"))
+
+
+def write_repository(workshop: Workshop) -> Path:
+    folder = write_own(workshop.folder / "repository")
+    git_commit(folder)
+    return folder
+
+
+@pytest.mark.parametrize("asked", ["index", "archive", "git"])
+async def test_sources_are_built_when_they_are_named(
+    asked: str, workshop: Workshop, make_wheel: MakeWheel
+) -> None:
+    make_wheel("demo")
+    archive, repository = write_archive(workshop), write_repository(workshop)
+    line = {"index": "own", "archive": f"own @ file://{archive}", "git": f"own @ git+file://{repository}"}[
+        asked
+    ]
+    file = workshop.require(line)
+    with pytest.raises(errors.BuildError):
+        await workshop.build(requirements=file)
+    first = await workshop.build(requirements=file, build_sources=("Own",))
+    lock = (workshop.app / "gpuyard.lock").read_text()
+    (written,) = (line for line in lock.splitlines() if "own-1.0" in line)
+    if asked == "git":
+        commit = subprocess.check_output(["git", "-C", repository, "rev-parse", "HEAD"], text=True).strip()
+        assert f'source = "git+file://{repository}@{commit}"' in written
+    else:
+        sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
+        place = str(archive) if asked == "archive" else "own-1.0.tar.gz"
+        assert f'{place}#sha256={sha256}"' in written
+    assert f"{SITE}/own.py" in await workshop.layer(-2) and "demo-1.0" in lock
+
+    workshop.heard.said.clear()
+    assert (await workshop.build(requirements=file, build_sources=("own",))).unchanged
+    assert not workshop.heard.said, "nothing is built again"
+    shutil.rmtree(workshop.folder / "cache")
+    shutil.rmtree(workshop.folder / "out")
+    again = await workshop.build(requirements=file, build_sources=("own",))
+    assert again.digest == first.digest
+    assert any("building a wheel of" in text for text in workshop.heard.said)
+
+
+async def test_all_sources_are_built_when_none_is_named(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    make_wheel("demo")
+    write_archive(workshop)
+    await workshop.build(requirements=workshop.require("own", "demo"), build_sources=(":all:",))
+    assert 'source = "own-1.0.tar.gz#sha256=' in (workshop.app / "gpuyard.lock").read_text()
+
+
+async def test_a_wheel_that_comes_out_other_than_it_was_locked(
+    workshop: Workshop, make_wheel: MakeWheel
+) -> None:
+    make_wheel("demo")
+    archive = write_archive(workshop)
+    file = workshop.require(f"own @ file://{archive}")
+    await workshop.build(requirements=file, build_sources=("own",))
+    lock = workshop.app / "gpuyard.lock"
+    was = next(line for line in lock.read_text().splitlines() if "own-1.0" in line)
+    sha256 = was.partition('sha256 = "')[2][:64]
+    lock.write_text(lock.read_text().replace(sha256, "0" * 64))
+    shutil.rmtree(workshop.folder / "out")
+    with pytest.raises(errors.BuildError, match="is another than the lock names: its hash is " + sha256):
+        await workshop.build(requirements=file, build_sources=("own",))
+    with pytest.raises(errors.BuildError, match="asks for sources"):
+        await workshop.build(requirements=file)
+
+
+async def test_a_conda_environment_gives_wheels(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    make_wheel("demo", "1.2")
+    file = workshop.app / "environment.yml"
+    file.write_text("name: x\ndependencies: [python=3.11, demo=1.2, ffmpeg]\n")
+    await workshop.build(requirements=file)
+    assert "demo-1.2" in (workshop.app / "gpuyard.lock").read_text()
+    assert any("no Python packages: ffmpeg" in text for text in workshop.heard.said)
+    file.write_text("name: x\ndependencies: [python=3.9, demo=1.2]\n")
+    with pytest.raises(errors.ResolveError, match=r"environment\.yml requires Python ==3\.9\.\*"):
         await workshop.build(requirements=file)

@@ -57,6 +57,18 @@ def test_copies_of_a_spec_and_of_flags_add_up(tmp_path: Path) -> None:
     ]
 
 
+def test_what_may_be_built(tmp_path: Path) -> None:
+    found = _request(tmp_path, "  repository: r:1\n")
+    assert (found.build_project, found.build_sources) == (False, ())
+    text = "  repository: r:1\n  build_project: true\n  build_sources: [a]\n"
+    found = _request(tmp_path, text, BuildOptions(build_sources=("b",)))
+    assert (found.build_project, found.build_sources) == (True, ("b", "a"))
+    found = _request(tmp_path, "  repository: r:1\n  build_sources: true\n")
+    assert found.build_sources == (":all:",)
+    found = request_without_spec(BuildOptions(base="b", tags=("r:1",), build_project=True), {})
+    assert found.build_project
+
+
 def test_variables_and_labels_of_flags_win_over_the_specs(tmp_path: Path) -> None:
     text = "run: x\nenv: {A: {value: '1', bake: true}, B: {value: '1', bake: true}, C: c}\n"
     image = "image: {base: b, repository: r:1, labels: {a: '1', b: '1'}}\n"

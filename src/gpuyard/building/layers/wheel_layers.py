@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpuyard import errors
 from gpuyard.building.environment import PREFIX
@@ -18,6 +19,9 @@ from gpuyard.building.python.byte_code import Compiler, compile_wheel
 from gpuyard.building.python.wheels import Wheel, missing_wheels, wheel_path
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import Compression, Entry, Packer
+
+if TYPE_CHECKING:
+    from gpuyard.building.python.resolve import Resolver
 
 #: Raised whenever this code makes another layer of the same wheels.
 _FORMAT = 1
@@ -52,6 +56,7 @@ class WheelStock:
                     site = self.plan.environment.site_packages
                     codes[wheel] = await compile_wheel(self.cache, path, wheel.sha256, self.compiler, site)
 
+        await self._built([wheel for wheel in missing_wheels(self.cache, wheels) if wheel.source])
         sources = await self._sources(missing_wheels(self.cache, wheels))
         async with asyncio.TaskGroup() as tasks:
             for wheel in wheels:
@@ -70,14 +75,21 @@ class WheelStock:
         check_wheels(self.plan, wheels, self.folder, self.cache, self.environ)
         return codes
 
+    def _resolver(self) -> Resolver:
+        from gpuyard.building.python.resolve import Resolver
+
+        plan = self.plan
+        return Resolver(self.environ, self.folder, plan.platform, plan.contents, own=plan.requested)
+
+    async def _built(self, missing: Sequence[Wheel]) -> None:
+        if missing and self.plan.builds:
+            builder = self.plan.builds.builder(self.plan.platform, self.plan.contents)
+            await self.plan.builds.again(missing, builder, self._resolver(), self.plan.requirements)
+
     async def _sources(self, missing: Sequence[Wheel]) -> dict[Wheel, str]:
         sources = {wheel: self.plan.sources[wheel] for wheel in missing if wheel in self.plan.sources}
         if unknown := [wheel for wheel in missing if wheel not in sources]:
-            from gpuyard.building.python.resolve import Resolver
-
-            plan = self.plan
-            resolver = Resolver(self.environ, self.folder, plan.platform, plan.contents, own=plan.requested)
-            sources |= await resolver.locate(unknown, self.plan.requirements)
+            sources |= await self._resolver().locate(unknown, self.plan.requirements)
         return sources
 
 
@@ -101,7 +113,8 @@ def check_wheels(
     from gpuyard.building.python.resolving.requirements_file import Requirements
 
     image = InImage(
-        {wheel.name: wheel.version for wheel in plan.lock.wheels},
+        {wheel.name: wheel.version for wheel in plan.lock.wheels}
+        | {project.metadata.key: project.metadata.version for project in plan.projects},
         plan.contents.packages,
         plan.base_requires,
         environment(plan.platform, plan.environment.python.minor),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.building.project.pyproject import Table
 from gpuyard.images.contents.contents import normalise
 
+_EXTRA = re.compile(r"""extra == ['"]([^'"]+)['"]""")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
@@ -88,6 +90,45 @@ class ProjectMetadata:
                     f"{project.place} requires {text!r}, which can't be read: {error}", remedy="mend the file"
                 ) from error
         return found
+
+    @classmethod
+    def of_wheel(cls, path: Path) -> ProjectMetadata:
+        """From a wheel's METADATA; its entry points are installed with it.
+
+        Raises:
+            BuildError: it has none that can be read.
+        """
+        import email
+        import zipfile
+
+        from packaging.requirements import Requirement
+
+        try:
+            with zipfile.ZipFile(path) as archive:
+                name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+                header = email.message_from_bytes(archive.read(name))
+        except (OSError, zipfile.BadZipFile, StopIteration) as error:
+            raise errors.BuildError(f"{path} is not a wheel that can be read") from error
+        dependencies: list[str] = []
+        optional: dict[str, tuple[str, ...]] = {}
+        for text in header.get_all("Requires-Dist", ()):
+            requirement = Requirement(text)
+            extra = _EXTRA.search(str(requirement.marker or ""))
+            if extra is None:
+                dependencies.append(text)
+            else:
+                # Its other conditions stay; which extra it is of, is known from here.
+                marker = _EXTRA.sub("python_version >= '0'", str(requirement.marker))
+                requirement.marker = None
+                optional[extra[1]] = (*optional.get(extra[1], ()), f"{requirement} ; {marker}")
+        return cls(
+            str(header["Name"]),
+            str(header["Version"]),
+            str(header["Requires-Python"] or ""),
+            tuple(dependencies),
+            optional,
+            {},
+        )
 
     def required(self, extras: Iterable[str] = ()) -> list[str]:
         """The requirements with those of extras; an extra may name others of the same project."""

@@ -15,6 +15,7 @@ from gpuyard.building.project.backends import flit, hatchling, pdm, poetry, setu
 from gpuyard.building.project.backends import uv as uv_build
 from gpuyard.building.project.metadata import ProjectMetadata
 from gpuyard.building.project.pyproject import Part, Pyproject, Table, read_pyproject
+from gpuyard.building.python.wheels import Wheel
 
 _LEGACY = "setuptools.build_meta:__legacy__"
 
@@ -59,12 +60,14 @@ class Project:
 
     Attributes:
         folder: absolute, on this machine.
-        parts: packages and modules.
+        parts: packages and modules; none of one that was built.
+        wheel: what its build made; it is in the cache.
     """
 
     folder: Path
     metadata: ProjectMetadata
     parts: tuple[Part, ...]
+    wheel: Wheel | None = None
 
 
 def is_project(folder: Path) -> bool:

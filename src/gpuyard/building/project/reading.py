@@ -7,11 +7,12 @@ requirements in their place.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.building.project import conda
 from gpuyard.building.project.backends import poetry
 from gpuyard.building.project.metadata import ProjectMetadata
 from gpuyard.building.project.project import Project, is_package, is_project
@@ -22,15 +23,22 @@ from gpuyard.building.project.requested import (
     AskedProject,
     Needs,
     Requested,
-    logical_lines,
     requirement_name,
 )
 from gpuyard.building.project.requirement_lines import Kind, RequirementLine, local_path, parse_line
 from gpuyard.building.project.workspace import sources_of
 from gpuyard.building.python.pylock import UV_LOCK, is_lock
+from gpuyard.building.python.sources import ALL_SOURCES
 from gpuyard.images.contents.contents import normalise
 from gpuyard.regular_files import read_regular
 
+_OTHER_LOCKS = {
+    "poetry.lock": "name pyproject.toml, or export the lock: poetry export --output requirements.txt",
+    "Pipfile": "export it: pipenv requirements > requirements.txt",
+    "Pipfile.lock": "export it: pipenv requirements --hash > requirements.txt",
+    "pdm.lock": "export it: pdm export --format pylock --output pylock.toml",
+    "conda-lock.yml": "name environment.yml",
+}
 _PROJECT_FILES = (NAME, "setup.cfg", "setup.py", UV_LOCK)
 
 #: Reads a project, or builds it where the user wants that.
@@ -40,10 +48,13 @@ ReadProject = Callable[[Path], Awaitable[Project]]
 class _RequirementsReader:
     """Goes from requirements to projects and from those to the projects that they require."""
 
-    def __init__(self, path: Path, read: ReadProject, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, path: Path, read: ReadProject, environ: Mapping[str, str], builds: Collection[str]
+    ) -> None:
         self.found = Requested(path)
         self._read = read
         self._environ = environ
+        self._builds = builds
         self._seen: set[tuple[Path, tuple[str, ...]]] = set()
 
     async def file(self, path: Path) -> None:
@@ -52,7 +63,7 @@ class _RequirementsReader:
         if path in self.found.lines:
             return
         changed = self.found.lines[path] = {}
-        for number, text in logical_lines(path):
+        for number, text in self.found.logical_lines(path):
             line = parse_line(text, path.parent, self._environ)
             match = INCLUDE.match(text)
             if match and match["option"] in LISTS and "://" not in match["path"]:
@@ -63,7 +74,10 @@ class _RequirementsReader:
                 await self.project(folder, line.extras, line.marker, asked_by=f"{path.name}: {line.text}")
                 changed[number] = ""
             elif line.kind is not Kind.OTHER:
-                raise _refused(path, line)
+                self._sources(path, line)
+                if line.kind is Kind.SOURCES:
+                    changed[number] = f"{line.name} @ {line.where}" if line.name else line.where
+                    changed[number] += f" ; {line.marker}" if line.marker else ""
 
     async def project(
         self, folder: Path, extras: tuple[str, ...], marker: str, *, asked_by: str, whole: bool = True
@@ -86,7 +100,7 @@ class _RequirementsReader:
             self.found.projects.setdefault(metadata.key, AskedProject(project, marker))
         else:
             metadata = _declared_only(pyproject)
-        self._refuse_sources(folder, metadata.required(extras), sources.others)
+        self._look_at_sources(folder, metadata.required(extras), sources.others)
         requires = [
             _under(text, marker)
             for text in metadata.required(extras)
@@ -105,7 +119,7 @@ class _RequirementsReader:
         if requirement.url is not None:
             line = parse_line(f"{requirement.name} @ {requirement.url}", folder, self._environ)
             if line.kind is Kind.SOURCES:
-                raise _refused(folder / NAME, line)
+                self._sources(folder / NAME, line)
             place = local_path(line.where, folder) if line.kind is Kind.FOLDER else None
         if place is None:
             return False
@@ -116,7 +130,7 @@ class _RequirementsReader:
         )
         return True
 
-    def _refuse_sources(self, folder: Path, requires: list[str], others: Mapping[str, Any]) -> None:
+    def _look_at_sources(self, folder: Path, requires: list[str], others: Mapping[str, Any]) -> None:
         """[tool.uv.sources] may lead to repositories and archives of sources, too."""
         wanted = {normalise(requirement_name(text)) for text in requires}
         for name, raw in others.items():
@@ -124,34 +138,60 @@ class _RequirementsReader:
                 where = str(one.get("git") or one.get("url") or one.get("path") or "")
                 if normalise(name) in wanted and where and ("git" in one or not where.endswith(".whl")):
                     line = RequirementLine(Kind.SOURCES, f"{name} from {where}", where, name)
-                    raise _refused(folder / NAME, line)
+                    self._sources(folder / NAME, line)
+
+    def _sources(self, path: Path, line: RequirementLine) -> None:
+        """Refuses what would have to be built, unless that is wanted."""
+        name = line.where if line.kind is Kind.NO_BINARY else line.name
+        if line.kind is Kind.REMOTE or not (ALL_SOURCES in self._builds or normalise(name) in self._builds):
+            raise _refused(path, line)
 
 
-async def read_requested(path: Path, read: ReadProject, environ: Mapping[str, str]) -> Requested:
+async def read_requested(
+    path: Path, read: ReadProject, environ: Mapping[str, str], builds: Collection[str] = ()
+) -> Requested:
     """Reads a requirements file for the projects and the sources that it asks for; nothing is run.
 
     Args:
         path: a requirements file, a project's pyproject.toml, setup.cfg or setup.py, or a lock.
         read: reads a project.
         environ: for variables in requirements.
+        builds: normalised names of distributions that may be built; ALL_SOURCES for all.
 
     Raises:
         UsageError: a file can't be read or says nonsense.
         BuildError: it asks for sources, which only a build makes into something to install.
     """
-    reader = _RequirementsReader(path, read, environ)
+    reader = _RequirementsReader(path, read, environ, builds)
+    reader.found.builds = tuple(sorted(builds))
     if path.name in _PROJECT_FILES:
         folder = path.absolute().parent
         whole = path.name not in (NAME, UV_LOCK) or is_package(read_pyproject(folder))
         reader.found.instead = True
         if (folder / NAME).is_file() or path.name != UV_LOCK:
             await reader.project(folder, (), "", asked_by=str(path), whole=whole)
+    elif path.name in _OTHER_LOCKS:
+        raise errors.UsageError(f"{path.name} isn't read", remedy=_OTHER_LOCKS[path.name])
+    elif path.suffix in conda.SUFFIXES:
+        environment = conda.read_environment(path)
+        reader.found.text, reader.found.requires_python = environment.lines, environment.python
+        reader.found.notices = tuple(_conda_notices(path, environment))
+        await reader.file(path)
     elif is_lock(path):
         for place, marker in _locked_folders(path):
             await reader.project(place, (), marker, asked_by=str(path))
     else:
         await reader.file(path)
     return reader.found
+
+
+def _conda_notices(path: Path, environment: conda.CondaEnvironment) -> Iterator[str]:
+    yield f"{path.name}: its Python packages come as wheels of the package index, not from conda's channels"
+    if environment.left:
+        yield (
+            f"{path.name}: not taken, for they are no Python packages: {', '.join(environment.left)}; "
+            "CUDA comes with the base or with wheels, and Debian's packages by system_packages"
+        )
 
 
 def _locked_folders(path: Path) -> Iterator[tuple[Path, str]]:
@@ -202,14 +242,16 @@ def _under(text: str, marker: str) -> str:
 
 
 def _refused(path: Path, line: RequirementLine) -> errors.BuildError:
+    name = line.name or "NAME"
     what = {
         Kind.SOURCES: f"asks for sources: {line.text}",
         Kind.NO_BINARY: f"asks for a build of {line.where}: {line.text}",
         Kind.REMOTE: f"includes {line.where}, which may ask for builds",
     }[line.kind]
     remedy = {
-        Kind.SOURCES: "require a wheel of it",
-        Kind.NO_BINARY: "take the line out: wheels are taken where there are some",
+        Kind.SOURCES: f"require a wheel of it, or build it with --build-sources {name}"
+        + ("" if line.name else f": `{name} @ {line.where}`"),
+        Kind.NO_BINARY: f"take the line out, or build with --build-sources {line.where}",
         Kind.REMOTE: "fetch it and include the file",
     }[line.kind]
-    return errors.BuildError(f"{path.name} {what}; gpuyard runs no build of it", remedy=remedy)
+    return errors.BuildError(f"{path.name} {what}; no build is run unless it is asked for", remedy=remedy)

@@ -66,6 +66,13 @@ class Requested:
     Attributes:
         path: of the file.
         projects: by normalised name.
+        needs: what these, and projects that aren't installed, require of others, by their folder.
+        lines: of each requirements file what is in the place of some of its lines, by their number.
+        instead: whether the needs are all, and the file itself isn't one that uv is to read.
+        text: what counts in the place of the file's own lines.
+        builds: normalised names of distributions that are built of their sources, or ALL_SOURCES.
+        notices: what the user should know.
+        requires_python: specifier; empty for any.
     """
 
     path: Path
@@ -73,6 +80,10 @@ class Requested:
     needs: dict[Path, Needs] = field(default_factory=dict)
     lines: dict[Path, dict[int, str]] = field(default_factory=dict)
     instead: bool = False
+    text: tuple[str, ...] | None = None
+    builds: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    requires_python: str = ""
 
     @property
     def asked(self) -> dict[str, list[str]]:
@@ -113,15 +124,21 @@ class Requested:
 
     def _written(self, folder: Path, path: Path) -> Path:
         """A requirements file without its projects; itself where no file of those it includes has any."""
-        if not any(self.lines.values()):
+        if not any(self.lines.values()) and self.text is None:
             return path
         place = folder / f"{len(list(folder.iterdir()))}-{path.name}"
         place.touch()
         changed = self.lines.get(path.absolute(), {})
-        lines = logical_lines(path)
+        lines = self.logical_lines(path)
         text = "\n".join(changed.get(number, self._moved(line, path, folder)) for number, line in lines)
         place.write_text(text + "\n", "utf-8")
         return place
+
+    def logical_lines(self, path: Path) -> list[tuple[int, str]]:
+        """A file's lines with those joined that go on, numbered; comments are empty lines."""
+        if self.text is not None and path == self.path.absolute():
+            return list(enumerate(self.text))
+        return _logical_lines(path)
 
     def _moved(self, line: str, path: Path, folder: Path) -> str:
         """A line whose paths hold from another folder, too."""
@@ -134,8 +151,7 @@ class Requested:
         return line
 
 
-def logical_lines(path: Path) -> list[tuple[int, str]]:
-    """Lines with those joined that go on, numbered; comments are empty lines."""
+def _logical_lines(path: Path) -> list[tuple[int, str]]:
     try:
         text = read_regular(path).decode("utf-8")
     except OSError as error:
@@ -172,19 +188,28 @@ def projects_for(
         ResolveError: one doesn't run on the base's Python.
     """
     from packaging.markers import Marker
-    from packaging.specifiers import SpecifierSet
 
+    _check_python(requested.path.name, requested.requires_python, python, place)
     found = []
     for asked in requested.projects.values():
         if asked.marker and not Marker(asked.marker).evaluate({**environment, "extra": ""}):
             continue
         metadata = asked.project.metadata
-        bound = SpecifierSet(metadata.requires_python)
-        # The base's Python is known by its minor version: any release of it may do.
-        if not any(bound.contains(f"{python}.{patch}") for patch in (0, 99)):
-            raise errors.ResolveError(
-                f"{metadata.name} requires Python {metadata.requires_python}, and {place} has {python}",
-                remedy="choose another base, or change requires-python",
-            )
+        _check_python(metadata.name, metadata.requires_python, python, place)
         found.append(asked.project)
     return tuple(found)
+
+
+def _check_python(name: str, bound: str, python: str, place: str) -> None:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        allowed = SpecifierSet(bound)
+    except InvalidSpecifier as error:
+        raise errors.UsageError(f"{name} requires Python {bound!r}, which is no specifier") from error
+    # The base's Python is known by its minor version: any release of it may do.
+    if not any(allowed.contains(f"{python}.{patch}") for patch in (0, 99)):
+        raise errors.ResolveError(
+            f"{name} requires Python {bound}, and {place} has {python}",
+            remedy="choose another base, or change what is required",
+        )

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from gpuyard import errors
 from gpuyard.building.python.platform_tags import environment, tags
+from gpuyard.building.python.sources import ALL_SOURCES, Source, without_login
 from gpuyard.building.python.uv_process import run_uv
 from gpuyard.building.python.wheels import Wheel, wheel_file
 from gpuyard.images.contents.contents import ImageContents
@@ -43,10 +44,18 @@ def lock_files(requirements: Path) -> list[Path]:
     return [requirements, _project(requirements)] if requirements.name == UV_LOCK else [requirements]
 
 
+#: Wheels with where each is, and sources of those that there are none of.
+Found: TypeAlias = "tuple[dict[Wheel, str], dict[Source, str]]"
+
+
 async def locked_wheels(
-    requirements: Path, platform: Platform, contents: ImageContents, environ: Mapping[str, str]
-) -> dict[Wheel, str]:
-    """The wheels that a lock has for a base, each with its URL or path.
+    requirements: Path,
+    platform: Platform,
+    contents: ImageContents,
+    environ: Mapping[str, str],
+    builds: Collection[str] = (),
+) -> Found:
+    """What a lock has for a base, each with its URL or path: wheels, and sources where these may be built.
 
     Raises:
         UsageError: it can't be read as a lock.
@@ -69,32 +78,64 @@ async def locked_wheels(
             f"{place}: {error}", remedy="lock for the base's Python and platform, or choose another base"
         ) from error
     # Projects of this machine are found, and read, by themselves.
-    return dict(
-        _wheel(package, source, requirements) for package, source in found if package.directory is None
-    )
+    pairs = [(package, source) for package, source in found if package.directory is None]
+    return _sorted_out(pairs, requirements, builds)
 
 
-def resolved_wheels(pylock: Path) -> dict[Wheel, str]:
-    """The wheels of a pylock.toml that uv made for one base: the first of each package, which it likes best.
+def resolved_wheels(pylock: Path, builds: Collection[str] = ()) -> Found:
+    """What a pylock.toml has that uv made for one base: the first wheel of each package, which it likes best.
 
     Raises:
-        BuildError: a package comes without a wheel, or without a hash.
+        BuildError: a package comes without a wheel and mayn't be built, or without a hash.
     """
-    found = {}
-    for package in _parse(pylock, _read(pylock)).packages:
-        source = package.wheels[0] if package.wheels else package.archive
-        wheel, where = _wheel(package, source, pylock)
-        found[wheel] = where
-    return found
+    packages = _parse(pylock, _read(pylock)).packages
+    pairs = [
+        (package, package.wheels[0] if package.wheels else package.archive or package.sdist or package.vcs)
+        for package in packages
+    ]
+    return _sorted_out(pairs, pylock, builds)
 
 
-def all_wheels(pylock: Path) -> dict[Wheel, str]:
+def _sorted_out(pairs: Iterable[tuple[Package, object]], pylock: Path, builds: Collection[str]) -> Found:
+    wheels: dict[Wheel, str] = {}
+    sources: dict[Source, str] = {}
+    for package, found in pairs:
+        source = _source(package, found) if ALL_SOURCES in builds or package.name in builds else None
+        if source:
+            sources[source[0]] = source[1]
+        else:
+            wheel, where = _wheel(package, found, pylock)
+            wheels[wheel] = where
+    return wheels, sources
+
+
+def _source(package: Package, found: object) -> tuple[Source, str] | None:
+    """What a package is built of, and where that is; None of one that has a wheel."""
+    from packaging.pylock import PackageArchive, PackageSdist, PackageVcs
+
+    if isinstance(found, PackageVcs) and found.url:
+        url, login = without_login(found.url)
+        return Source(url, found.commit_id, found.subdirectory or "", login=login), url
+    if not isinstance(found, PackageArchive | PackageSdist):
+        return None
+    where = found.url or found.path or ""
+    file = wheel_file(where)
+    if file.endswith(".whl"):
+        return None
+    sha256 = found.hashes.get("sha256", "")
+    # Where an index has its archives is the index's business, as with wheels.
+    address = file if isinstance(found, PackageSdist) else without_login(where)[0]
+    return Source(address, sha256=sha256), where
+
+
+def all_wheels(pylock: Path, builds: Collection[str] = ()) -> dict[Wheel, str]:
     """Every wheel of each package in a pylock.toml that uv made; raises as `resolved_wheels` does."""
-    return dict(
-        _wheel(package, source, pylock)
+    pairs = [
+        (package, source)
         for package in _parse(pylock, _read(pylock)).packages
-        for source in package.wheels or (package.archive,)
-    )
+        for source in package.wheels or (package.archive or package.sdist or package.vcs,)
+    ]
+    return _sorted_out(pairs, pylock, builds)[0]
 
 
 async def _text(requirements: Path, environ: Mapping[str, str]) -> str:

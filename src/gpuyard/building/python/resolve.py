@@ -11,15 +11,17 @@ from typing import Protocol
 from gpuyard import errors
 from gpuyard.atomic_files import temporary_folder
 from gpuyard.building.python.platform_tags import LIKELY_GLIBC, machine
-from gpuyard.building.python.pylock import all_wheels, is_lock, locked_wheels, resolved_wheels
+from gpuyard.building.python.pylock import Found, all_wheels, is_lock, locked_wheels, resolved_wheels
 from gpuyard.building.python.resolving.base_packages import BaseWheels, Requires, met_by_itself, same_version
 from gpuyard.building.python.resolving.local_wheels import with_paths
 from gpuyard.building.python.resolving.lock_age import check_age
 from gpuyard.building.python.resolving.requirements_file import Requirements
 from gpuyard.building.python.resolving.resolve_errors import NO_SOLUTION, unresolved
-from gpuyard.building.python.uv_process import UvDone, run_uv
+from gpuyard.building.python.sources import ALL_SOURCES, Source
+from gpuyard.building.python.uv_process import UvDone, build_environ, run_uv
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.contents.contents import ImageContents
+from gpuyard.images.layers import EPOCH
 from gpuyard.images.oci import Platform
 
 #: glibc versions that uv knows a platform for, besides 2.17.
@@ -35,16 +37,19 @@ class Resolved:
     Attributes:
         sources: where the index has each, a URL or a path.
         base_packages: name → version of what the requirements name and the base brings.
+        to_build: where there are sources of what has no wheel.
     """
 
     sources: Mapping[Wheel, str]
     base_packages: Mapping[str, str]
+    to_build: Mapping[Source, str] = field(default_factory=dict)
 
 
 class OwnProjects(Protocol):
     """Projects of the user's own, which are installed otherwise: `project.requested` has them."""
 
     path: Path
+    builds: tuple[str, ...]
 
     @property
     def projects(self) -> Mapping[str, object]:
@@ -101,7 +106,8 @@ class Resolver:
             for name, version in self.contents.packages.items()
             if name in asked and all(allows(text, version) for text in asked[name])
         ]
-        found = await self._compile(requirements, preferred, kept=kept, offline=0 < len(asked) == len(kept))
+        offline = 0 < len(asked) == len(kept)
+        found, to_build = await self._compile(requirements, preferred, kept=kept, offline=offline)
         there = {
             wheel.name: self.contents.packages[wheel.name]
             for wheel in found
@@ -110,7 +116,9 @@ class Resolver:
         sources = {wheel: source for wheel, source in found.items() if wheel.name not in there}
         requirements.check_hashes(sources)
         return Resolved(
-            with_paths(sources, self.folder), {name: there[name] for name in asked if name in there}
+            with_paths(sources, self.folder),
+            {name: there[name] for name in asked if name in there},
+            to_build,
         )
 
     def _is_there(self, wheel: Wheel, asked: Iterable[str]) -> bool:
@@ -122,7 +130,7 @@ class Resolver:
     async def _take_lock(self, path: Path) -> Resolved:
         """The wheels of a lock, less what the base has in the very version."""
         await check_age(path, self.environ)
-        sources = await locked_wheels(path, self.platform, self.contents, self.environ)
+        sources, to_build = await self._locked(path)
         there = {
             wheel.name: version
             for wheel in sources
@@ -130,7 +138,14 @@ class Resolver:
             and allows(f"{wheel.name}=={wheel.version}", version)
         }
         left = {wheel: source for wheel, source in sources.items() if wheel.name not in there}
-        return Resolved(with_paths(left, self.folder), there)
+        return Resolved(with_paths(left, self.folder), there, to_build)
+
+    async def _locked(self, path: Path) -> Found:
+        return await locked_wheels(path, self.platform, self.contents, self.environ, self._builds)
+
+    @property
+    def _builds(self) -> tuple[str, ...]:
+        return self.own.builds if self.own else ()
 
     async def locate(self, wheels: Sequence[Wheel], path: Path | None = None) -> dict[Wheel, str]:
         """Where wheels of gpuyard.lock are: where it says, in requirements that are a lock, else the index.
@@ -145,9 +160,9 @@ class Resolver:
         where = "the package index"
         if path and is_lock(path):
             where = path.name
-            found = await locked_wheels(path.absolute(), self.platform, self.contents, self.environ)
+            found, _ = await self._locked(path.absolute())
         else:
-            found = await self._pinned(wanted, path)
+            found, _ = await self._pinned(wanted, path, all_files=True)
         by_hash = {wheel.sha256: source for wheel, source in found.items()}
         gone = [wheel.file for wheel in wanted if wheel.sha256 not in by_hash]
         if gone:
@@ -157,13 +172,31 @@ class Resolver:
             )
         return local | {wheel: by_hash[wheel.sha256] for wheel in wanted}
 
-    async def _pinned(self, wheels: Iterable[Wheel], path: Path | None) -> dict[Wheel, str]:
-        """All files of the versions; the requirements beside them say which index each comes from."""
+    async def locate_source(self, source: Source, wheel: Wheel, path: Path | None) -> str:
+        """Where the archive is that a wheel of gpuyard.lock was built of.
+
+        Raises:
+            BuildError: there is none with its hash.
+        """
+        if source.commit or "/" in source.url:
+            return source.url
+        _, found = await (
+            self._locked(path.absolute()) if path and is_lock(path) else self._pinned([wheel], path)
+        )
+        if source not in found:
+            raise errors.BuildError(
+                f"the package index has no more what {wheel.file} was built of: {source.text}",
+                remedy="build with --upgrade to lock what it has now",
+            )
+        return found[source]
+
+    async def _pinned(self, wheels: Iterable[Wheel], path: Path | None, *, all_files: bool = False) -> Found:
+        """What there is of the versions; the requirements beside them say which index each comes from."""
         with temporary_folder() as folder:
             pins = folder / "pins.txt"
             pins.write_text("".join(f"{wheel.name}=={wheel.version}\n" for wheel in wheels))
             requirements = Requirements(path.absolute() if path else pins, self.environ)
-            return await self._compile(requirements, (), "--no-deps", str(pins), all_files=True)
+            return await self._compile(requirements, (), "--no-deps", str(pins), all_files=all_files)
 
     async def _compile(
         self,
@@ -173,7 +206,7 @@ class Resolver:
         kept: Sequence[str] = (),
         offline: bool = False,
         all_files: bool = False,
-    ) -> dict[Wheel, str]:
+    ) -> Found:
         """Runs uv.
 
         Args:
@@ -196,11 +229,14 @@ class Resolver:
             async def run(*options: str) -> UvDone:
                 output = folder / _OUTPUT
                 output.write_text(f'lock-version = "1.0"\ncreated-by = "gpuyard"\n{preference}')
+                files = requirements.files()
+                environ = build_environ(self.environ, folder, EPOCH, files) if self._builds else self.environ
                 return await run_uv(
                     (*words, *options, "--output-file", str(output)),
                     folder=requirements.path.parent,
-                    environ=self.environ,
-                    reads=requirements.files(),
+                    environ=environ,
+                    reads=files,
+                    builds=bool(self._builds),
                 )
 
             done = await run("--no-index", *keep) if offline else None
@@ -216,7 +252,9 @@ class Resolver:
                 place = f"Python {self.contents.python.version} on {self.platform}"
                 said = done.err.replace(f"{folder}/", "")
                 raise unresolved(said, f"{requirements.path.name} for {place}", packages)
-            return await asyncio.to_thread(all_wheels if all_files else resolved_wheels, folder / _OUTPUT)
+            if all_files:
+                return await asyncio.to_thread(all_wheels, folder / _OUTPUT, self._builds), {}
+            return await asyncio.to_thread(resolved_wheels, folder / _OUTPUT, self._builds)
 
     def _words(self, path: Path, folder: Path) -> list[str]:
         """What is the same of each run for a file of requirements."""
@@ -229,12 +267,18 @@ class Resolver:
         return [
             "pip", "compile", *map(str, files),
             "--format", "pylock.toml", "--no-header", "--quiet",
-            "--only-binary", ":all:",
+            *self._binaries(),
             "--python-version", self.contents.python.version,
             "--python-platform", python_platform(self.platform, self.contents),
             "--project", str(self.folder),
             "--excludes", str(excludes),
         ]  # fmt: skip
+
+    def _binaries(self) -> list[str]:
+        """Which packages may be built: none but those that the user names."""
+        if ALL_SOURCES in self._builds:
+            return []
+        return ["--only-binary", ":all:", *(word for name in self._builds for word in ("--no-binary", name))]
 
 
 def python_platform(platform: Platform, contents: ImageContents) -> str:

@@ -24,6 +24,16 @@ _NEEDED = frozenset(
 _NEEDED_PREFIXES = ("UV_", "LC_", "XDG_")
 #: Keyrings of clouds have their credentials in variables of any name.
 _KEYRING = "UV_KEYRING_PROVIDER"
+#: What a compiler or a backend is told by variables; these are part of what a wheel depends on.
+_TELLING = re.compile(
+    r"(?:CC|CXX|AR|LD|NVCC|C(?:XX|PP)?FLAGS|LDFLAGS|MAKEFLAGS|PKG_CONFIG_PATH|CMAKE_\w+|CUDA_HOME|CUDA_PATH"
+    r"|TORCH_CUDA_ARCH_LIST|MAX_JOBS|RUSTFLAGS|RUSTUP_HOME|RUSTUP_TOOLCHAIN|SETUPTOOLS_SCM_PRETEND_VERSION\w*)"
+)
+#: What reaches a package index, and finds programs.
+_REACHING = re.compile(
+    r"(?:PATH|LANG|LC_\w+|TZ|UV_(?!PUBLISH_)\w+|SSL_CERT_FILE|SSL_CERT_DIR|(?:HTTPS?|ALL|NO)_PROXY)",
+    re.IGNORECASE,
+)
 _VARIABLE = re.compile(rb"\$\{([A-Z0-9_]+)\}")
 
 
@@ -50,7 +60,7 @@ async def run_uv(
     Args:
         arguments: subcommand and options.
         folder: where it is run, and looks for its configuration unless `--project` names another.
-        environ: of which it gets what it needs.
+        environ: of which it gets what it needs; all of it where it may run builds.
         reads: requirements files, whose `${NAME}` are needed, too.
         builds: whether it may run builds.
         sent: its standard input.
@@ -58,7 +68,7 @@ async def run_uv(
     import uv
 
     words = (uv.find_uv_bin(), *arguments, "--no-progress", "--color", "never")
-    env = uv_environ(environ, reads) | ({} if builds else {"PYTHONPATH": str(_NO_BUILDS)})
+    env = environ if builds else uv_environ(environ, reads) | {"PYTHONPATH": str(_NO_BUILDS)}
     return await _run(words, folder, env, sent)
 
 
@@ -97,6 +107,44 @@ def uv_environ(environ: Mapping[str, str], reads: Iterable[Path] = ()) -> dict[s
         for name, value in environ.items()
         if name.upper() in _NEEDED or name.startswith(_NEEDED_PREFIXES) or name in named
     }
+
+
+def build_environ(
+    environ: Mapping[str, str], folder: Path, created: int, reads: Iterable[Path] = ()
+) -> dict[str, str]:
+    """What a build gets: of the user's, what reaches an index, and what tells a compiler.
+
+    Args:
+        environ: the user's.
+        folder: in which it gets a home of its own.
+        created: Unix time that files in a wheel are to have, seconds.
+        reads: requirements files, whose `${NAME}` are needed, too.
+    """
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    mine = Path(environ.get("HOME") or "~").expanduser()
+    named = {name.decode() for path in reads for name in _VARIABLE.findall(_content(path))}
+    found = {
+        name: value for name, value in environ.items() if name in named or _REACHING.fullmatch(name)
+    } | told_compilers(environ)
+    found.setdefault("UV_CACHE_DIR", f"{environ.get('XDG_CACHE_HOME') or mine / '.cache'}/uv")
+    if (mine / ".rustup").is_dir():
+        found.setdefault("RUSTUP_HOME", str(mine / ".rustup"))
+    return found | {
+        "HOME": str(home),
+        # uv's own configuration, and its logins: of indexes, and by their path alone.
+        "XDG_CONFIG_HOME": environ.get("XDG_CONFIG_HOME") or str(mine / ".config"),
+        "NETRC": environ.get("NETRC") or str(mine / ".netrc"),
+        "SOURCE_DATE_EPOCH": str(created),
+        "PYTHONHASHSEED": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
+
+
+def told_compilers(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables by which compilers and backends are told something."""
+    return {name: value for name, value in environ.items() if _TELLING.fullmatch(name)}
 
 
 def _content(path: Path) -> bytes:

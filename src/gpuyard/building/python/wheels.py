@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +31,14 @@ class Wheel:
         sha256: hex digits of the file's hash.
         size: of the file in bytes; 0 when its index doesn't say.
         path: of the file here that it is, as seen from the lock's folder; empty when an index has it.
+        source: what it was built of on this machine (see `sources.Source.text`); empty when it wasn't.
     """
 
     file: str
     sha256: str
     size: int = 0
     path: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         if not _FILE.fullmatch(self.file):
@@ -69,6 +73,16 @@ def wheel_file(source: str) -> str:
 def wheel_path(cache: Cache, wheel: Wheel) -> Path:
     """Where a wheel is once it is fetched."""
     return cache.path(_KIND, f"{wheel.sha256}.whl")
+
+
+def keep_wheel(cache: Cache, path: Path) -> Wheel:
+    """A wheel that was built on this machine, put into the cache; raises CacheError."""
+    with path.open("rb") as source:
+        wheel = Wheel(path.name, hashlib.file_digest(source, "sha256").hexdigest(), path.stat().st_size)
+        source.seek(0)
+        with cache.new_file(_KIND, f"{wheel.sha256}.whl") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+    return wheel
 
 
 def missing_wheels(cache: Cache, wheels: Sequence[Wheel]) -> list[Wheel]:

@@ -87,6 +87,15 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
     "--env", multiple=True, metavar="K=V", help="Variable in the image; with ${K} of the base's value."
 )
 @click.option("--label", "labels", multiple=True, metavar="K=V", help="Label of the image.")
+@click.option("--build-project", is_flag=True, help="Build your own projects, by their backends.")
+@click.option(
+    "--build-sources",
+    multiple=True,
+    is_flag=False,
+    flag_value=":all:",
+    metavar="[NAME]",
+    help="Build what has no wheel; without a name, whatever it is.",
+)
 @registry_options
 @output_option()
 def command(

@@ -192,6 +192,13 @@ _IMAGE = text(_image)
 
 #: What a run needs of a machine.
 RESOURCES = Fields({"gpus": value(_gpus), "cpus": text(_cpus), "memory": text(_size), "shm": text(_size)})
+
+
+def _read_build_sources(node: Node, path: Path, findings: Findings) -> Any:
+    """Names of distributions, or true for all."""
+    return (items(_TEXT) if isinstance(node, list) else value(_flag))(node, path, findings)
+
+
 #: An image that is built from this folder before the run, when something changed.
 _IMAGE_BUILD = Fields(
     {
@@ -206,6 +213,8 @@ _IMAGE_BUILD = Fields(
         "copy_from": items(text(_copied)),
         "labels": entries(_label, text()),
         "system_packages": items(_TEXT),
+        "build_project": value(_flag),
+        "build_sources": _read_build_sources,
     },
     required=dict.fromkeys(("base", "repository"), "this key is needed"),
 )

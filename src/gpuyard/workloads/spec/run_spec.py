@@ -53,6 +53,8 @@ class ImageBuild:
         copy_from: files and folders of other images, each as IMAGE:/path or IMAGE:/path:/destination.
         labels: of the image.
         system_packages: what to install of the base's distribution.
+        build_project: whether the user's own projects are built, by their backends.
+        build_sources: distributions that may be built of their sources; True for all.
     """
 
     base: str
@@ -67,6 +69,8 @@ class ImageBuild:
     copy_from: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     system_packages: tuple[str, ...] = ()
+    build_project: bool = False
+    build_sources: tuple[str, ...] | bool = ()
 
 
 @dataclass(frozen=True)
@@ -281,6 +285,7 @@ def _bytes(value: Node) -> Decimal | None:
 
 
 def _image_build(raw: Mapping[str, Any], written: Node) -> ImageBuild:
+    sources = raw.get("build_sources", ())
     return ImageBuild(
         base=raw["base"],
         repository=raw["repository"],
@@ -294,6 +299,8 @@ def _image_build(raw: Mapping[str, Any], written: Node) -> ImageBuild:
         copy_from=tuple(raw.get("copy_from", ())),
         labels=dict(raw.get("labels", {})),
         system_packages=tuple(raw.get("system_packages", ())),
+        build_project=bool(raw.get("build_project")),
+        build_sources=sources if isinstance(sources, bool) else tuple(sources),
     )
 
 

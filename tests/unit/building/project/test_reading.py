@@ -207,3 +207,58 @@ async def test_a_folder_that_is_no_project(line: str, words: str, write_files: W
     with pytest.raises(errors.UsageError) as caught:
         await requested(folder / "r.txt")
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize("builds", [("x",), (":all:",)])
+@pytest.mark.parametrize(
+    ("line", "left"),
+    [
+        ("-e git+https://example.com/x.git@v1#egg=x", "x @ git+https://example.com/x.git@v1#egg=x\n"),
+        (
+            "X @ https://example.com/x-1.0.tar.gz ; python_version > '3'",
+            "X @ https://example.com/x-1.0.tar.gz ; py",
+        ),
+        ("--no-binary x", "--no-binary x\n"),
+    ],
+)
+async def test_sources_that_may_be_built_are_uvs_to_find(
+    line: str, left: str, builds: tuple[str, ...], write_files: WriteFiles, tmp_path: Path
+) -> None:
+    folder = write_files({"r.txt": f"numpy\n{line}\n"})
+    found = await read_requested(folder / "r.txt", _unread, {}, builds)
+    assert left in inputs(found, tmp_path) and found.builds == builds
+
+
+async def test_sources_without_a_name_are_built_with_all_others(write_files: WriteFiles) -> None:
+    folder = write_files({"r.txt": "git+https://example.com/x.git\n"})
+    with pytest.raises(errors.BuildError) as caught:
+        await read_requested(folder / "r.txt", _unread, {}, ("x",))
+    assert "--build-sources NAME: `NAME @ git+https://example.com/x.git`" in caught.value.remedy
+    await read_requested(folder / "r.txt", _unread, {}, (":all:",))
+
+
+async def _unread(folder: Path) -> Project:
+    raise AssertionError(folder)
+
+
+async def test_a_conda_environment(write_files: WriteFiles, tmp_path: Path) -> None:
+    folder = write_files(
+        {
+            "environment.yml": "dependencies: [python>=3.10, numpy=1.26, ffmpeg, "
+            "{pip: [-e ., wandb, -r more.txt]}]\n",
+            "more.txt": "scipy\n",
+            "pyproject.toml": pyproject("my-app", "tqdm"),
+            "my_app.py": "",
+        }
+    )
+    found = await requested(folder / "environment.yml")
+    text = inputs(found, tmp_path)
+    assert "numpy==1.26.*\n" in text and "wandb\n" in text and "-more.txt\n" in text
+    assert list(found.projects) == ["my-app"] and found.requires_python == ">=3.10"
+    assert "not from conda's channels" in found.notices[0] and "ffmpeg" in found.notices[1]
+
+
+async def test_locks_of_others_are_refused_with_a_way(write_files: WriteFiles) -> None:
+    with pytest.raises(errors.UsageError, match=r"poetry\.lock isn't read") as caught:
+        await requested(write_files({"poetry.lock": ""}) / "poetry.lock")
+    assert "poetry export" in caught.value.remedy

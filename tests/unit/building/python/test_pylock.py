@@ -36,7 +36,8 @@ def write(tmp_path: Path, text: str, name: str = "pylock.toml") -> Path:
 
 
 async def files(path: Path, platform: Platform = AMD64, contents: ImageContents = DEBIAN) -> list[str]:
-    return sorted(wheel.file for wheel in await locked_wheels(path, platform, contents, {}))
+    wheels, _ = await locked_wheels(path, platform, contents, {})
+    return sorted(wheel.file for wheel in wheels)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ async def test_the_best_wheel_for_the_base_is_taken_with_its_hash(tmp_path: Path
         ("cp311-cp311-manylinux2014_aarch64", C),
     )
     path = write(tmp_path, package("fast", *wheels))
-    ((wheel, source),) = (await locked_wheels(path, AMD64, DEBIAN, {})).items()
+    ((wheel, source),) = (await locked_wheels(path, AMD64, DEBIAN, {}))[0].items()
     assert (wheel.name, wheel.version, wheel.sha256, wheel.size) == ("fast", "1.0", B, 7)
     assert source.startswith("https://files.example/cp311-cp311-manylinux_2_17_x86_64")
     assert await files(path, ARM64) == ["fast-1.0-cp311-cp311-manylinux2014_aarch64.whl"]
@@ -94,7 +95,7 @@ async def test_markers_are_those_of_the_base(tmp_path: Path) -> None:
 async def test_a_wheel_beside_the_lock(tmp_path: Path) -> None:
     wheel = f'{{ path = "wheels/a-1.0-py3-none-any.whl", hashes = {{ sha256 = "{A}" }} }}'
     path = write(tmp_path, f'[[packages]]\nname = "a"\nversion = "1.0"\nwheels = [{wheel}]\n')
-    assert list((await locked_wheels(path, AMD64, DEBIAN, {})).values()) == [
+    assert list((await locked_wheels(path, AMD64, DEBIAN, {}))[0].values()) == [
         str(tmp_path / "wheels/a-1.0-py3-none-any.whl")
     ]
 
@@ -168,7 +169,9 @@ async def test_uv_s_lock_is_taken_without_the_project_and_its_tools(
     make_wheel("inner")
     make_wheel("tool")
     lock = uv_lock(tmp_path / "project", "demo", wheels=demo.parent)
-    found = await locked_wheels(lock, AMD64, DEBIAN, {"PATH": "", "HOME": str(tmp_path), "UV_NO_CACHE": "1"})
+    found, _ = await locked_wheels(
+        lock, AMD64, DEBIAN, {"PATH": "", "HOME": str(tmp_path), "UV_NO_CACHE": "1"}
+    )
     assert sorted(wheel.name for wheel in found) == ["demo", "inner"]
     (sha256,) = (wheel.sha256 for wheel in found if wheel.name == "demo")
     assert sha256 == hashlib.sha256(demo.read_bytes()).hexdigest()

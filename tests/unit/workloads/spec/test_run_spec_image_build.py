@@ -16,7 +16,7 @@ def test_a_mapping_is_an_image_to_build() -> None:
         "run: x\nworkdir: src\nimage:\n  base: b\n  repository: r:1\n  requirements: q.txt\n"
         "  platforms: [linux/amd64, linux/arm64/v8]\n  allow_secrets: [.env]\n  pull_repository: p\n"
         "  tags: [latest, other/r:2]\n  allow_missing_libraries: [libGL.so.1]\n"
-        "  copy_from: ['uv:0.5:/uv:/bin/']\n"
+        "  copy_from: ['uv:0.5:/uv:/bin/']\n  build_project: true\n  build_sources: [flash-attn]\n"
     )
     assert spec.image is None
     platforms = ("linux/amd64", "linux/arm64/v8")
@@ -31,7 +31,19 @@ def test_a_mapping_is_an_image_to_build() -> None:
         tags=("latest", "other/r:2"),
         allow_missing_libraries=("libGL.so.1",),
         copy_from=("uv:0.5:/uv:/bin/",),
+        build_project=True,
+        build_sources=("flash-attn",),
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "found"), [("true", True), ("false", False), ("[a]", ("a",)), ("null", ())]
+)
+def test_sources_are_named_or_all(written: str, found: object) -> None:
+    build = load(f"run: x\nimage: {{base: b, repository: r, build_sources: {written}}}\n").build
+    assert build is not None and build.build_sources == found
+    with pytest.raises(errors.SpecError, match="neither true nor false"):
+        load("run: x\nimage: {base: b, repository: r, build_sources: a}\n")
 
 
 @pytest.mark.parametrize(

@@ -169,8 +169,27 @@ class WheelFetcher:
             length = answer.headers.get("content-length", "")
             sizes.append(int(length) if length.isdecimal() else 0)
 
-        await self._patiently(wheel, source, ask)
+        await self._patiently(wheel.file, source, ask)
         return sizes[-1]
+
+    async def download(self, source: str, place: Path) -> None:
+        """Fetches an archive of sources, which the caller holds against its hash; raises BuildError."""
+        path = local_path(source)
+        if path is not None:
+            try:
+                await asyncio.to_thread(shutil.copyfile, path, place)
+            except OSError as error:
+                raise errors.BuildError(f"can't read {path}: {error.strerror}") from error
+            return
+
+        async def work() -> None:
+            async with self._client() as client, client.stream("GET", source, auth=self._login) as response:
+                response.raise_for_status()
+                with place.open("wb") as file:
+                    async for piece in response.aiter_raw(1 << 18):
+                        file.write(piece)
+
+        await self._patiently(place.name, source, work)
 
     def _client(self) -> httpx.AsyncClient:
         context = httpx.create_ssl_context()
@@ -213,9 +232,9 @@ class WheelFetcher:
                 count(-counted)
                 raise
 
-        await self._patiently(wheel, source, download)
+        await self._patiently(wheel.file, source, download)
 
-    async def _patiently(self, wheel: Wheel, url: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _patiently(self, file: str, url: str, work: Callable[[], Awaitable[None]]) -> None:
         """Does it again where that may help; raises BuildError when it won't."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -224,7 +243,7 @@ class WheelFetcher:
             except httpx.HTTPError as error:
                 status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
                 if attempt == _ATTEMPTS or (400 <= status < 500 and status not in (408, 429)):
-                    raise _unfetched(wheel, url, status, error) from error
+                    raise _unfetched(file, url, status, error) from error
                 await asyncio.sleep(self._pause_s * 2 ** (attempt - 1))
 
     async def _download(
@@ -273,17 +292,17 @@ def wheel_fetcher(
     return WheelFetcher(cache, read_settings(environ, folder, asked), environ, folder)
 
 
-def _unfetched(wheel: Wheel, url: str, status: int, error: httpx.HTTPError) -> errors.BuildError:
+def _unfetched(file: str, url: str, status: int, error: httpx.HTTPError) -> errors.BuildError:
     host = urlsplit(url).netloc.rpartition("@")[2]
     if status in (401, 403):
         return errors.BuildError(
-            f"can't fetch {wheel.file}: {host} answers {status} to the login that uv has for it, or to none",
+            f"can't fetch {file}: {host} answers {status} to the login that uv has for it, or to none",
             remedy=f"log in with `uv auth login {host}`, ~/.netrc, or UV_INDEX_NAME_USERNAME and "
             "UV_INDEX_NAME_PASSWORD",
         )
     reason = f"{host} answers {status}" if status else f"{host}: {error or type(error).__name__}"
     return errors.BuildError(
-        f"can't fetch {wheel.file}: {reason}",
+        f"can't fetch {file}: {reason}",
         remedy="see that this machine reaches the package index, and build again",
     )
 

@@ -1,0 +1,203 @@
+"""Wheels of the user's own sources, built by the sources' own backend: when asked for, in the open, isolated.
+
+A build runs whatever its authors wrote. It gets a copy of the tree, an environment without secrets and a home
+of its own; what it prints is shown when it fails. It runs as the user all the same, and may read what the
+user may.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform as machine_platform
+import re
+import shutil
+import stat
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.atomic_files import temporary_folder
+from gpuyard.building.python.byte_code import find_compiler
+from gpuyard.building.python.platform_tags import tags
+from gpuyard.building.python.uv_process import build_environ, run_uv, told_compilers
+from gpuyard.building.python.wheels import Wheel, keep_wheel, wheel_path
+from gpuyard.building.workdir.git import Repository, read_text
+from gpuyard.building.workdir.walk import Walk
+from gpuyard.images.cache import Cache
+from gpuyard.images.contents.contents import ImageContents
+from gpuyard.images.oci import Platform
+
+_KIND = "built-wheels"
+#: Above this many bytes, a file counts as what its state says, not as what it holds.
+_LARGE_BYTES = 16_000_000
+_GLIBC = re.compile(rb"GLIBC_2\.(\d+)")
+
+
+@dataclass(frozen=True)
+class WheelBuilder:
+    """Builds for one base.
+
+    Attributes:
+        contents: what the base holds; it must have a Python.
+        environ: of which a build gets what it needs.
+        folder: where uv looks for its configuration of indexes, and above it.
+        created: Unix time that files in a wheel are to have, seconds.
+        say: told of each build.
+    """
+
+    platform: Platform
+    contents: ImageContents
+    cache: Cache
+    environ: Mapping[str, str]
+    folder: Path
+    created: int
+    say: Callable[[str], None]
+
+    async def of_folder(self, project: Path) -> Wheel:
+        """The wheel of a project as it is now; one of the same files is built once.
+
+        Raises:
+            BuildError: the build fails, or makes what doesn't run on the base.
+        """
+        walk = Walk(project, self.environ)
+        walk.run()
+        repository = _repository(project)
+        key = self._key(_tree_digest(project, walk, repository))
+        if known := self._known(key):
+            self.check(known, project)
+            return known
+        with temporary_folder() as folder:
+            tree = folder / project.name
+            _copy(project, walk, tree)
+            if repository:
+                # What finds a version in git looks here, and git looks there.
+                (tree / ".git").write_text(f"gitdir: {repository.folder}\n")
+            return await self._built(tree, folder, key, project)
+
+    async def of_tree(self, tree: Path, folder: Path, name: str, digest: str) -> Wheel:
+        """The wheel of a tree that nobody else uses.
+
+        Args:
+            tree: with the sources; the build may change it.
+            folder: for what a build writes beside it.
+            name: of the sources, for messages.
+            digest: of them.
+        """
+        return await self._built(tree, folder, self._key(digest), name)
+
+    def known(self, digest: str) -> Wheel | None:
+        """The wheel of sources that was built before."""
+        return self._known(self._key(digest))
+
+    def _key(self, digest: str) -> str:
+        assert self.contents.python is not None
+        telling = sorted(told_compilers(self.environ).items())
+        parts = (digest, self.contents.python.version, machine_platform.machine(), self.created, telling)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def _known(self, key: str) -> Wheel | None:
+        raw = self.cache.read(_KIND, f"{key}.json")
+        wheel = Wheel(str(raw["file"]), str(raw["sha256"]), int(raw["size"])) if raw else None
+        return wheel if wheel and wheel_path(self.cache, wheel).exists() else None
+
+    async def _built(self, tree: Path, folder: Path, key: str, called: Path | str) -> Wheel:
+        assert self.contents.python is not None
+        self.say(f"building a wheel of {called}, which runs its build on this machine")
+        compiler = await find_compiler(self.contents.python.minor, self.environ)
+        python = [] if compiler is None else ["--python", compiler.program]
+        out = folder / "wheels"
+        done = await run_uv(
+            ("build", "--wheel", "--out-dir", str(out), *python, str(tree)),
+            folder=self.folder,
+            environ=build_environ(self.environ, folder, self.created),
+            builds=True,
+        )
+        found = sorted(out.glob("*.whl"))
+        if done.code or not found:
+            said = "\n".join(text for text in (done.out.strip(), done.err) if text)
+            raise errors.BuildError(
+                f"the build of {called} failed:\n{said.replace(str(folder) + '/', '')}",
+                remedy="mend what it says; a build has a home of its own, and only compilers' variables",
+            )
+        wheel = keep_wheel(self.cache, found[0])
+        self.check(wheel, called, exact=compiler is not None)
+        self.cache.write(
+            _KIND, f"{key}.json", {"file": wheel.file, "sha256": wheel.sha256, "size": wheel.size}
+        )
+        return wheel
+
+    def check(self, wheel: Wheel, called: Path | str, *, exact: bool = True) -> None:
+        """Refuses what wouldn't run on the base."""
+        from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+        try:
+            own = parse_wheel_filename(wheel.file)[3]
+        except InvalidWheelFilename as error:
+            raise errors.BuildError(f"the build of {called} made {wheel.file}: {error}") from error
+        assert self.contents.python is not None
+        python = self.contents.python.version
+        base = f"the base (Python {python}, {self.platform})"
+        pure = all(tag.platform == "any" for tag in own)
+        if not own.intersection(tags(self.platform, self.contents)):
+            raise errors.BuildError(
+                f"the build of {called} made {wheel.file}, which doesn't fit {base}",
+                remedy="build on a machine of the base's platform, or choose another base",
+            )
+        if not pure and not exact:
+            raise errors.BuildError(
+                f"{called} has native code, and there is no python{python} here to build it with",
+                remedy=f"put python{python} on PATH, or choose another base",
+            )
+        needed = 0 if pure else _glibc_needed(wheel_path(self.cache, wheel))
+        if needed and (self.contents.libc != "glibc" or needed > self.contents.libc_version[1]):
+            raise errors.BuildError(
+                f"the native code of {called} was built for glibc 2.{needed}, and {base} has "
+                f"{self.contents.libc or 'none'} {'.'.join(map(str, self.contents.libc_version))}",
+                remedy="build on a machine as old as the base, or choose a newer base",
+            )
+
+
+def _repository(project: Path) -> Repository | None:
+    return Repository.at(project) if (project / ".git").exists() else None
+
+
+def _tree_digest(project: Path, walk: Walk, repository: Repository | None) -> str:
+    """What of a tree decides its wheel; of git the commit does, for a version may come from it."""
+    sha256 = hashlib.sha256()
+    for path, state in sorted(walk.files):
+        sha256.update(repr((path, state.st_mode, state.st_size)).encode("utf-8", "surrogateescape"))
+        if stat.S_ISLNK(state.st_mode):
+            sha256.update(os.fsencode((project / path).readlink()))
+        elif state.st_size > _LARGE_BYTES:
+            sha256.update(repr((state.st_ino, state.st_mtime_ns, state.st_ctime_ns)).encode())
+        else:
+            sha256.update((project / path).read_bytes())
+    if repository:
+        head = read_text(repository.folder / "HEAD")
+        name = head.removeprefix("ref: ").strip()
+        sha256.update((head + read_text(repository.common / name)).encode())
+        sha256.update(read_text(repository.common / "packed-refs").encode())
+    return sha256.hexdigest()
+
+
+def _copy(project: Path, walk: Walk, tree: Path) -> None:
+    tree.mkdir()
+    for name in walk.folders:
+        (tree / name).mkdir(parents=True, exist_ok=True)
+    for path, _ in walk.files:
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(project / path, tree / path, follow_symlinks=False)
+
+
+def _glibc_needed(wheel: Path) -> int:
+    """The newest glibc 2.X whose symbols a wheel's libraries name; 0 without any."""
+    found = 0
+    with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if ".so" in Path(name).name:
+                found = max([found, *map(int, _GLIBC.findall(archive.read(name)))])
+    return found

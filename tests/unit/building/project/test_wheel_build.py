@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.building.project.metadata import ProjectMetadata
+from gpuyard.building.project.wheel_build import WheelBuilder
+from gpuyard.building.python.wheels import wheel_path
+from gpuyard.images.cache import Cache
+from gpuyard.images.contents.contents import ImageContents, Interpreter
+from gpuyard.images.layers import EPOCH
+from gpuyard.images.oci import Platform
+from tests.unit.building.project.conftest import WriteFiles
+
+MINOR = sys.version_info[1]
+PYPROJECT = """\
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
+#: A backend that needs no other: it packs what lies in `pkg`, and notes the environment that it sees.
+BACKEND = """\
+import os, sys, zipfile
+
+TAG = "py3-none-any"
+INFO = "own-1.0.dist-info"
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = f"own-1.0-{TAG}.whl"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as archive:
+        def add(path, text):
+            archive.writestr(zipfile.ZipInfo(path), text)
+        for path in sorted(os.listdir("pkg")):
+            add(f"own/{path}", open(f"pkg/{path}").read())
+        add("own/environ.txt", "\\n".join(f"{k}={v}" for k, v in sorted(os.environ.items())))
+        add(f"{INFO}/METADATA", "Metadata-Version: 2.1\\nName: own\\nVersion: 1.0\\n"
+            "Requires-Dist: numpy>=1\\nRequires-Dist: torch; extra == 'gpu'\\n")
+        add(f"{INFO}/WHEEL", f"Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: {TAG}\\n")
+        add(f"{INFO}/RECORD", "")
+    return name
+"""
+FILES = {"pyproject.toml": PYPROJECT, "backend.py": BACKEND, "pkg/__init__.py": "", "pkg/a.py": "x = 1\n"}
+
+
+@dataclass
+class Bench:
+    """A builder, and what it says."""
+
+    builder: WheelBuilder
+    said: list[str] = field(default_factory=list)
+
+    async def names(self, folder: Path) -> set[str]:
+        wheel = await self.builder.of_folder(folder)
+        with zipfile.ZipFile(wheel_path(self.builder.cache, wheel)) as archive:
+            return set(archive.namelist())
+
+    async def environ(self, folder: Path) -> dict[str, str]:
+        wheel = await self.builder.of_folder(folder)
+        with zipfile.ZipFile(wheel_path(self.builder.cache, wheel)) as archive:
+            lines = archive.read("own/environ.txt").decode().splitlines()
+        return dict(line.partition("=")[::2] for line in lines)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    said: list[str] = []
+    builder = WheelBuilder(
+        Platform.parse("linux/amd64"),
+        ImageContents(Interpreter(f"/usr/bin/python3.{MINOR}", MINOR), libc="glibc", libc_version=(2, 36)),
+        Cache(tmp_path / "cache"),
+        {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "mine"), "UV_OFFLINE": "1"},
+        tmp_path,
+        EPOCH,
+        said.append,
+    )
+    return Bench(builder, said)
+
+
+async def test_a_wheel_is_built_once_for_the_same_files(bench: Bench, write_files: WriteFiles) -> None:
+    folder = write_files({**FILES, ".gitignore": "data\n", "data/big.bin": "x"})
+    first = await bench.builder.of_folder(folder)
+    assert first.file == "own-1.0-py3-none-any.whl"
+    assert len(bench.said) == 1 and str(folder) in bench.said[0]
+    (folder / "data/more.bin").write_text("ignored")
+    assert await bench.builder.of_folder(folder) == first and len(bench.said) == 1
+    (folder / "pkg/a.py").write_text("x = 2\n")
+    assert (await bench.builder.of_folder(folder)).sha256 != first.sha256 and len(bench.said) == 2
+    assert not list(folder.rglob("*.egg-info")) and not (folder / "build").exists()
+
+
+async def test_a_wheel_that_the_cache_lost_is_built_again(bench: Bench, write_files: WriteFiles) -> None:
+    folder = write_files(FILES)
+    first = await bench.builder.of_folder(folder)
+    wheel_path(bench.builder.cache, first).unlink()
+    again = await bench.builder.of_folder(folder)
+    assert wheel_path(bench.builder.cache, again).exists() and len(bench.said) == 2
+
+
+async def test_a_build_sees_no_secrets_and_a_home_of_its_own(bench: Bench, write_files: WriteFiles) -> None:
+    environ = {
+        **bench.builder.environ,
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "UV_PUBLISH_TOKEN": "x",
+        "CFLAGS": "-O1",
+    }
+    bench.builder = replace(bench.builder, environ=environ)
+    found = await bench.environ(write_files(FILES))
+    assert not {"AWS_SECRET_ACCESS_KEY", "UV_PUBLISH_TOKEN"} & found.keys()
+    assert found["CFLAGS"] == "-O1" and found["SOURCE_DATE_EPOCH"] == str(EPOCH)
+    assert found["HOME"] != environ["HOME"] and not Path(found["HOME"]).exists()
+
+
+async def test_what_a_compiler_is_told_makes_another_wheel(bench: Bench, write_files: WriteFiles) -> None:
+    folder = write_files(FILES)
+    await bench.builder.of_folder(folder)
+    bench.builder = replace(bench.builder, environ={**bench.builder.environ, "CFLAGS": "-O1"})
+    await bench.builder.of_folder(folder)
+    assert len(bench.said) == 2
+
+
+async def test_a_failing_build_shows_what_it_said(bench: Bench, write_files: WriteFiles) -> None:
+    folder = write_files({**FILES, "backend.py": "import sys\nprint('the compiler is ill')\nsys.exit(3)\n"})
+    with pytest.raises(errors.BuildError, match="the compiler is ill") as caught:
+        await bench.builder.of_folder(folder)
+    assert f"the build of {folder} failed" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("tag", "words"),
+    [
+        ("cp39-cp39-linux_x86_64", "doesn't fit the base"),
+        (f"cp3{MINOR}-cp3{MINOR}-linux_aarch64", "doesn't fit the base"),
+        (f"cp3{MINOR}-cp3{MINOR}-macosx_11_0_arm64", "doesn't fit the base"),
+    ],
+)
+async def test_a_wheel_for_another_machine_is_refused(
+    tag: str, words: str, bench: Bench, write_files: WriteFiles
+) -> None:
+    folder = write_files({**FILES, "backend.py": BACKEND.replace("py3-none-any", tag)})
+    with pytest.raises(errors.BuildError, match=words):
+        await bench.builder.of_folder(folder)
+
+
+async def test_native_code_for_a_newer_glibc_is_refused(bench: Bench, write_files: WriteFiles) -> None:
+    native = BACKEND.replace("py3-none-any", f"cp3{MINOR}-cp3{MINOR}-linux_x86_64")
+    folder = write_files({**FILES, "backend.py": native, "pkg/a.so": "GLIBC_2.4 GLIBC_2.38"})
+    with pytest.raises(errors.BuildError, match=r"built for glibc 2\.38, and the base .* has glibc 2\.36"):
+        await bench.builder.of_folder(folder)
+    (folder / "pkg/a.so").write_text("GLIBC_2.4 GLIBC_2.17")
+    assert "own/a.so" in await bench.names(folder)
+
+
+async def test_native_code_wants_the_bases_python(bench: Bench, write_files: WriteFiles) -> None:
+    contents = replace(bench.builder.contents, python=Interpreter("/usr/bin/python3.7", 7))
+    bench.builder = replace(bench.builder, contents=contents)
+    folder = write_files(FILES)
+    assert await bench.names(folder), "what is pure is built by any"
+    (folder / "backend.py").write_text(BACKEND.replace("py3-none-any", "cp37-cp37-linux_x86_64"))
+    with pytest.raises(errors.BuildError, match=r"there is no python3\.7 here"):
+        await bench.builder.of_folder(folder)
+
+
+async def test_a_build_finds_its_commit(bench: Bench, write_files: WriteFiles) -> None:
+    backend = BACKEND.replace("import os", "import subprocess, os").replace(
+        'add("own/environ.txt"',
+        'add("own/environ.txt", subprocess.check_output(["git", "log"]))\n        add("own/e"',
+    )
+    folder = write_files({**FILES, "backend.py": backend})
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com", "-C", str(folder)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
+    first = await bench.builder.of_folder(folder)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "two"], check=True)
+    assert await bench.builder.of_folder(folder) != first, "a version may come from the commit"
+
+
+async def test_a_wheels_metadata_tell_what_it_requires(bench: Bench, write_files: WriteFiles) -> None:
+    wheel = await bench.builder.of_folder(write_files(FILES))
+    metadata = ProjectMetadata.of_wheel(wheel_path(bench.builder.cache, wheel))
+    assert (metadata.name, metadata.version) == ("own", "1.0")
+    assert metadata.required() == ["numpy>=1"]
+    assert [text.partition(" ")[0] for text in metadata.required(["gpu"])] == ["numpy>=1", "torch"]
