@@ -66,6 +66,32 @@ def test_an_image_with_wheels_runs(
     assert containers.start(result["reference"], "python", "train.py") == "hello from the image\n"
 
 
+def test_a_project_of_ones_own_is_imported_from_everywhere(
+    site: Site, containers: Containers, app: Path
+) -> None:
+    """With its console script on PATH; an edit changes the application's layer alone."""
+    (app / "src/my_app").mkdir(parents=True)
+    code = app / "src/my_app/__init__.py"
+    code.write_text("import importlib.metadata as m\n\ndef main():\n    print('one', m.version('my-app'))\n")
+    (app / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "my-app"\nversion = "1.0"\n[project.scripts]\nmy-train = "my_app:main"\n'
+    )
+    image = f"{site.registry}/me/own:v1"
+    words = ("build", "--base", site.base, "--requirements", "pyproject.toml", "-t", image, "-o", "json")
+    first = site.ok(*words, cwd=app).json
+    assert containers.start(first["reference"], "my-train") == "one 1.0\n"
+    edit = (
+        "import os, pathlib, subprocess, my_app; os.chdir('/')\n"
+        "file = pathlib.Path(my_app.__file__); file.write_text(file.read_text().replace('one', 'edited'))\n"
+        "print(file, subprocess.check_output('my-train', text=True), end='')"
+    )
+    assert containers.python(first["reference"], edit) == "/workspace/src/my_app/__init__.py edited 1.0\n"
+    code.write_text(code.read_text().replace("one", "two"))
+    second = site.ok(*words, cwd=app).json
+    assert containers.start(second["reference"], "my-train") == "two 1.0\n"
+
+
 def test_other_tools_read_it_and_build_on_it(site: Site, containers: Containers, app: Path) -> None:
     image = f"{site.registry}/me/plain:v1"
     site.ok("build", "--base", site.base, "-t", image, cwd=app)

@@ -139,7 +139,8 @@ def _tags(wanted: ImageBuild) -> Iterator[str]:
 def _beside(folder: Path, image: str) -> str:
     """A layout that a spec names is relative to the spec."""
     layout = LayoutReference.parse(image)
-    return image if layout is None else str(replace(layout, path=folder.absolute() / layout.path))
+    # A runtime that is given the path takes no `..` in it.
+    return image if layout is None else str(replace(layout, path=(folder / layout.path).resolve()))
 
 
 def _copied_beside(folder: Path, copied: CopiedPath) -> CopiedPath:

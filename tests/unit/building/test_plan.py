@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import uv
 
 from gpuyard import errors
 from gpuyard.building.environment import PREFIX
@@ -88,7 +89,7 @@ async def test_a_projects_requirements_that_are_dynamic_run_no_build(workshop: W
         PYPROJECT.replace('dependencies = ["demo"]', 'dynamic = ["dependencies"]')
     )
     (workshop.app / "setup.py").write_text(RUNS.format(ran=str(ran)))
-    with pytest.raises(errors.BuildError, match=r"setup\.py does more than call setup") as caught:
+    with pytest.raises(errors.BuildError, match=r"its setup\.py has to be run") as caught:
         await workshop.build(requirements=workshop.app / "pyproject.toml")
     assert "--build-project" in caught.value.remedy
     assert not ran.exists()
@@ -301,3 +302,41 @@ async def test_a_conda_environment_gives_wheels(workshop: Workshop, make_wheel: 
     file.write_text("name: x\ndependencies: [python=3.9, demo=1.2]\n")
     with pytest.raises(errors.ResolveError, match=r"environment\.yml requires Python ==3\.9\.\*"):
         await workshop.build(requirements=file)
+
+
+async def test_the_members_of_a_workspace_that_uv_locked(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    make_wheel("demo")
+    make_wheel("extra")
+    root = workshop.app
+    lib = root / "packages/lib"
+    (lib / "src/lib").mkdir(parents=True)
+    (lib / "src/lib/__init__.py").write_text("x = 1\n")
+    (lib / "pyproject.toml").write_text(
+        PYPROJECT.replace('"my-app"', '"lib"').replace('["demo"]', '["extra"]').replace("my_app", "lib")
+    )
+    write_project(workshop)
+    (root / "pyproject.toml").write_text(
+        PYPROJECT.replace('["demo"]', '["demo", "lib"]')
+        + "[tool.uv.workspace]\nmembers = ['packages/*']\n[tool.uv.sources]\nlib = {workspace = true}\n"
+        + f"[tool.uv]\nno-index = true\nfind-links = ['{workshop.folder}/wheels']\n"
+    )
+    subprocess.run([uv.find_uv_bin(), "lock", "-q", "--no-cache"], cwd=root, check=True)
+    result = await workshop.build(requirements=root / "uv.lock")
+    (image,) = result.platforms.values()
+    assert [title for title, _ in image.layers] == ["2 wheels", "application"]
+    members = await workshop.layer(-1)
+    assert members[f"{SITE}/__editable__.lib.pth"][1] == b"/workspace/packages/lib/src\n"
+    assert members[f"{SITE}/__editable__.my-app.pth"][1] == b"/workspace/src\n"
+    assert (await workshop.build(requirements=root / "uv.lock")).unchanged
+
+
+async def test_a_member_elsewhere_is_packed(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    make_wheel("demo")
+    lib = workshop.folder / "lib"
+    (lib / "lib").mkdir(parents=True)
+    (lib / "lib/__init__.py").write_text("x = 1\n")
+    (lib / "pyproject.toml").write_text(PYPROJECT.replace('"my-app"', '"lib"').replace("my_app", "lib"))
+    await workshop.build(requirements=workshop.require("-e lib"))
+    members = await workshop.layer(-1)
+    assert members[f"{SITE}/lib/__init__.py"][1] == b"x = 1\n"
+    assert f"{SITE}/__editable__.lib.pth" not in members

@@ -38,6 +38,12 @@ def test_tags_of_a_layout(tmp_path: Path) -> None:
     )
 
 
+def test_a_layout_beside_the_folder_has_a_path_that_runtimes_take(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    found = _request(tmp_path / "app", "  repository: oci:../out:v1\n")
+    assert found.target == f"oci:{tmp_path}/out:v1"
+
+
 def test_flags_take_the_place_of_all_of_them(tmp_path: Path) -> None:
     options = BuildOptions(tags=("mine:1", "mine:2", "mine:1"))
     found = _request(tmp_path, "  repository: r:1\n  tags: [latest]\n  pull_repository: p\n", options)

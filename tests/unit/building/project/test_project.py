@@ -109,6 +109,36 @@ CASES = {
             "setup.py": "from setuptools import setup\nsetup()\n",
         },
     ),
+    "setuptools, setup.py": (
+        "",
+        {
+            **SRC,
+            "setup.py": """\
+from pathlib import Path
+from setuptools import find_packages, setup
+
+REQUIRES = ["numpy>=1,<3", "pyyaml; sys_platform == 'linux'"]
+setup(
+    name="my-app",
+    version="1.2",
+    long_description=Path("README.md").read_text(),
+    packages=find_packages("src", exclude=["tests"]),
+    package_dir={"": "src"},
+    install_requires=REQUIRES,
+    extras_require={"gpu": ["torch>=2"]},
+    entry_points={"console_scripts": ["my-train = my_app.train:main"]},
+    python_requires=">=3.9",
+)
+""",
+        },
+    ),
+    "setuptools, setup.py of modules": (
+        "",
+        {
+            "train.py": "",
+            "setup.py": "import setuptools\nsetuptools.setup(name='a', version='1', py_modules=['train'])\n",
+        },
+    ),
     "hatchling, src": (HATCHLING + PROJECT, SRC),
     "hatchling, flat": (HATCHLING + PROJECT, FLAT),
     "hatchling, packages": (
@@ -219,14 +249,36 @@ def test_a_project_is_what_its_own_backend_makes_of_it(
     assert found == wheel_facts(build_wheel(folder))
 
 
+SETUP = "from setuptools import setup\nsetup({})\n"
 MARKER = "open('ran', 'w').close()\n"
 
 
 @pytest.mark.parametrize(
     ("pyproject", "files", "why"),
     [
-        ("", {"setup.py": MARKER + "from setuptools import setup\nsetup(name='x')\n"}, "setup.py does more"),
-        ("", {"setup.py": "from setuptools import setup\nsetup(ext_modules=[])\n"}, "setup.py does more"),
+        (
+            "",
+            {"setup.py": MARKER + "from setuptools import setup\nsetup(name='x')\n"},
+            "does more than call setup",
+        ),
+        ("", {"setup.py": "from setuptools import setup\nsetup(ext_modules=[])\n"}, "it hands ext_modules"),
+        ("", {"setup.py": SETUP.format("version=open('v').read()")}, "it computes version"),
+        (
+            "",
+            {"setup.py": "r = []\nn = r.append('x')\n" + SETUP.format("install_requires=r")},
+            "computes install_requires",
+        ),
+        ("", {"setup.py": SETUP.format("install_requires=3")}, "install_requires isn't what"),
+        ("", {"setup.py": SETUP.format("name='x'")}, "no name and version"),
+        ("", {"setup.py": SETUP.format("**more")}, "it computes what it hands"),
+        ("", {"setup.py": "def f():\n    setup(name='x')\n"}, "doesn't call setup() once"),
+        ("", {"setup.py": SETUP.format("name='x'") + SETUP.format("name='y'")}, "doesn't call setup() once"),
+        (
+            "",
+            {"setup.py": SETUP.format("name='a'"), "setup.cfg": "[options]\n"},
+            "both its setup.py and its setup.cfg",
+        ),
+        (SETUPTOOLS + PROJECT, {**SRC, "setup.py": SETUP.format("name='a'")}, "more than its [project]"),
         (SETUPTOOLS + PROJECT + '[tool.setuptools.cmdclass]\nbuild = "x.y"\n', SRC, "cmdclass"),
         (
             SETUPTOOLS + PROJECT + '[[tool.setuptools.ext-modules]]\nname = "x"\nsources = []\n',

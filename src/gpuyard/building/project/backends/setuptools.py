@@ -6,13 +6,13 @@ pyproject.toml files"; setuptools/discovery.py for what is left out of a flat la
 
 from __future__ import annotations
 
-import ast
 import configparser
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from gpuyard.building.project.backends.setup_py import NotLiteral, setup_keywords
 from gpuyard.building.project.pyproject import Part, Pyproject, Table, existing_part
 from gpuyard.building.project.static_version import from_git, literal, source_text
 
@@ -34,9 +34,14 @@ _BEYOND_PACKAGES = ("ext-modules", "cmdclass", "data-files", "script-files")
 
 def declared(pyproject: Pyproject, environ: Mapping[str, str]) -> Table:
     """[project] with the fields that [tool.setuptools.dynamic] or setup.cfg say."""
-    _refuse_programs(pyproject)
+    for key in _BEYOND_PACKAGES:
+        if key in pyproject.tool("setuptools"):
+            raise pyproject.not_static(f"tool.setuptools.{key} is set")
+    keywords = _setup_keywords(pyproject)
     if "project" not in pyproject.table:
-        return _of_setup_cfg(pyproject)
+        return _of_keywords(pyproject, keywords) if keywords else _of_setup_cfg(pyproject)
+    if keywords:
+        raise pyproject.not_static("its setup.py says more than its [project]")
     project = pyproject.project
     found = dict(project.raw)
     dynamic = pyproject.tool("setuptools", "dynamic")
@@ -53,35 +58,43 @@ def declared(pyproject: Pyproject, environ: Mapping[str, str]) -> Table:
     return Table(found, project.place)
 
 
-def _refuse_programs(pyproject: Pyproject) -> None:
+def _setup_keywords(pyproject: Pyproject) -> Mapping[str, Any]:
+    """What a setup.py says; nothing without one."""
     path = pyproject.folder / "setup.py"
-    if path.exists() and not _does_nothing(source_text(path)):
-        raise pyproject.not_static("its setup.py does more than call setup()")
-    for key in _BEYOND_PACKAGES:
-        if key in pyproject.tool("setuptools"):
-            raise pyproject.not_static(f"tool.setuptools.{key} is set")
-
-
-def _does_nothing(text: str) -> bool:
-    """Whether a setup.py only calls setup() without arguments."""
+    if not path.exists():
+        return {}
     try:
-        body = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError):
-        return False
-    return all(_is_trivial(statement) for statement in body)
+        return setup_keywords(source_text(path))
+    except NotLiteral as error:
+        raise pyproject.not_static(f"its setup.py has to be run: {error}") from error
 
 
-def _is_trivial(statement: ast.stmt) -> bool:
-    match statement:
-        case ast.Import(names=[ast.alias(name="setuptools")]) | ast.ImportFrom(module="setuptools"):
-            return True
-        case ast.Expr(value=ast.Constant()):
-            return True
-        case ast.Expr(value=ast.Call(func=ast.Name(id="setup") | ast.Attribute(attr="setup")) as call):
-            return not call.args and not call.keywords
-        case ast.If(test=ast.Compare(left=ast.Name(id="__name__")), body=body, orelse=[]):
-            return all(map(_is_trivial, body))
-    return False
+def _of_keywords(pyproject: Pyproject, keywords: Mapping[str, Any]) -> Table:
+    """A setup.py's keywords as the fields of [project]."""
+    if any(name in _setup_cfg(pyproject) for name in ("metadata", "options")):
+        raise pyproject.not_static("both its setup.py and its setup.cfg describe it")
+    if not keywords.get("name") or not keywords.get("version"):
+        raise pyproject.not_static("its setup.py states no name and version")
+    points = keywords.get("entry_points", {})
+    entry_points = {group: _pairs(_joined(lines)) for group, lines in points.items()}
+    found: dict[str, Any] = {
+        "name": keywords["name"],
+        "version": keywords["version"],
+        "requires-python": keywords.get("python_requires", ""),
+        "dependencies": _requirements(_joined(keywords.get("install_requires", ()))),
+        "optional-dependencies": {
+            extra: _requirements(_joined(texts))
+            for extra, texts in keywords.get("extras_require", {}).items()
+        },
+        "scripts": entry_points.pop("console_scripts", {}),
+        "gui-scripts": entry_points.pop("gui_scripts", {}),
+        "entry-points": entry_points,
+    }
+    return Table(found, str(pyproject.folder / "setup.py"))
+
+
+def _joined(texts: Any) -> str:
+    return texts if isinstance(texts, str) else "\n".join(map(str, texts))
 
 
 def _version(pyproject: Pyproject, dynamic: Table, environ: Mapping[str, str]) -> str:
@@ -137,7 +150,7 @@ def _files(pyproject: Pyproject, table: Table, key: str) -> list[str]:
 
 def parts(pyproject: Pyproject, name: str) -> list[Part]:
     """Packages and modules, by what is configured, else by what lies there."""
-    own = pyproject.tool("setuptools") if "project" in pyproject.table else _cfg_layout(pyproject)
+    own = pyproject.tool("setuptools") if "project" in pyproject.table else _old_layout(pyproject)
     places = own.pairs("package-dir")
     modules = own.texts("py-modules")
     if isinstance(own.raw.get("packages"), list):
@@ -265,8 +278,12 @@ def _of_setup_cfg(pyproject: Pyproject) -> Table:
     return Table(found, str(pyproject.folder / "setup.cfg"))
 
 
-def _cfg_layout(pyproject: Pyproject) -> Table:
-    """setup.cfg's packages in the form of [tool.setuptools]."""
+def _old_layout(pyproject: Pyproject) -> Table:
+    """The packages of setup.py or setup.cfg in the form of [tool.setuptools]."""
+    if keywords := _setup_keywords(pyproject):
+        names = {"packages": "packages", "package_dir": "package-dir", "py_modules": "py-modules"}
+        own = {names[name]: value for name, value in keywords.items() if name in names}
+        return Table(own, str(pyproject.folder / "setup.py"))
     cfg = _setup_cfg(pyproject)
     options = cfg.get("options", {})
     found: dict[str, Any] = {}
