@@ -28,31 +28,27 @@ _BEYOND = frozenset(
 _FINDERS = {"find_packages": False, "find_namespace_packages": True}
 
 
-class NotLiteral(ValueError):
-    """Only running it would tell; the text says what."""
-
-
 def setup_keywords(text: str) -> Mapping[str, Any]:
     """The keywords that count of the call of setup(); `packages` may be `{"find": …}`, as in pyproject.toml.
 
     Raises:
-        NotLiteral: there is none, or one of them is computed.
+        ValueError: only running it would tell, and why: there is none, or one of them is computed.
     """
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError) as error:
-        raise NotLiteral("it can't be parsed") from error
+        raise ValueError("it can't be parsed") from error
     calls = [call for call in _calls(tree) if _called(call) == "setup"]
     if len(calls) != 1 or calls[0] not in list(_outermost_calls(tree.body)):
-        raise NotLiteral("it doesn't call setup() once, at its outermost level")
+        raise ValueError("it doesn't call setup() once, at its outermost level")
     if not all(map(_is_harmless, tree.body)):
-        raise NotLiteral("it does more than call setup()")
+        raise ValueError("it does more than call setup()")
     (call,) = calls
     names = {keyword.arg for keyword in call.keywords}
     if call.args or None in names:
-        raise NotLiteral("it computes what it hands to setup()")
+        raise ValueError("it computes what it hands to setup()")
     if beyond := sorted(name for name in names if name in _BEYOND):
-        raise NotLiteral(f"it hands {', '.join(beyond)} to setup()")
+        raise ValueError(f"it hands {', '.join(beyond)} to setup()")
     values = {keyword.arg: keyword.value for keyword in call.keywords}
     constants = _constants(tree)
     return {name: _value(name, values[name], constants) for name in _COUNTING if name in values}
@@ -114,9 +110,9 @@ def _value(name: str, value: ast.expr, constants: Mapping[str, ast.expr]) -> Any
     try:
         found = ast.literal_eval(value)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-        raise NotLiteral(f"it computes {name}") from error
+        raise ValueError(f"it computes {name}") from error
     if not isinstance(found, _COUNTING[name]):
-        raise NotLiteral(f"{name} isn't what a reader can follow")
+        raise ValueError(f"{name} isn't what a reader can follow")
     return list(found) if isinstance(found, tuple) else found
 
 
@@ -127,5 +123,5 @@ def _find(call: ast.Call) -> dict[str, list[str]]:
     try:
         found = {name: ast.literal_eval(value) for name, value in arguments.items()}
     except (ValueError, TypeError) as error:
-        raise NotLiteral("it computes packages") from error
+        raise ValueError("it computes packages") from error
     return {name: [text] if isinstance(text, str) else list(text) for name, text in found.items()}

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from gpuyard.building.project.backends.setup_py import NotLiteral, setup_keywords
+from gpuyard.building.project.backends.setup_py import setup_keywords
 from gpuyard.building.project.pyproject import Part, Pyproject, Table, existing_part
 from gpuyard.building.project.static_version import from_git, literal, source_text
 
@@ -65,7 +65,7 @@ def _setup_keywords(pyproject: Pyproject) -> Mapping[str, Any]:
         return {}
     try:
         return setup_keywords(source_text(path))
-    except NotLiteral as error:
+    except ValueError as error:
         raise pyproject.not_static(f"its setup.py has to be run: {error}") from error
 
 
