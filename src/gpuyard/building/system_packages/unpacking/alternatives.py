@@ -18,9 +18,13 @@ _LINKS = "etc/alternatives/"
 _NAME = re.compile(r"[\w+][\w+.:@-]*", re.ASCII)
 _CONTINUED = re.compile(r"\\\n[ \t]*")
 _CALL = re.compile(r"(?:^|[;&|\s])(?:/usr/s?bin/)?update-alternatives\s+(?P<words>[^\n;&|]*)")
-_ASSIGNED = re.compile(
-    r"^\s*(?P<name>[A-Za-z_]\w*)=(?P<value>\"[^\"$`]*\"|'[^'$`]*'|[\w./+:-]*)\s*$", re.MULTILINE
-)
+_ASSIGNED = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<value>\"[^\"`]*\"|'[^'`]*'|[\w./+:${}-]*)")
+_FOR = re.compile(r"for\s+(?P<name>[A-Za-z_]\w*)\s+in\s+(?P<words>.*)")
+_LOOP = re.compile(r"(?:for|while|until)\b.*")
+#: Words that stand on a line of their own as well as after a semicolon.
+_KEYWORD = re.compile(r"[ \t]*;[ \t]*(?=(?:do|done|then|fi)\b)|(?<=\bdo)[ \t]+(?=\S)")
+#: More than any script does; loops in loops in loops are nobody's.
+_MOST_LINES = 20_000
 _VARIABLE = re.compile(r"\$(?:(?P<plain>\w+)|\{(?P<braced>\w+)\})")
 
 
@@ -101,23 +105,75 @@ class InstallCall:
 
 
 def installed_by(script: str) -> tuple[list[InstallCall], bool]:
-    """What a script installs, and whether all of it could be read."""
+    """What a script installs, and whether all of it could be read.
+
+    Loops over words are gone through, as ImageMagick and Java have them; conditions are taken as met, since
+    what isn't in the image is no choice in the end.
+    """
     text = _CONTINUED.sub(" ", re.sub(r"^\s*#.*$", "", script, flags=re.MULTILINE))
-    values = {m["name"]: m["value"].strip("\"'") for m in _ASSIGNED.finditer(text)}
-    found: list[InstallCall] = []
-    whole = True
-    for call in _CALL.finditer(text):
-        if "--install" not in call["words"]:
-            continue
-        words = _VARIABLE.sub(lambda m: values.get(m["plain"] or m["braced"], m[0]), call["words"])
-        try:
-            parts = shlex.split(words)
-            if "$" in words or "`" in words:
-                raise ValueError
-            found.append(_install(parts[parts.index("--install") + 1 :]))
-        except (ValueError, IndexError):
-            whole = False
-    return found, whole
+    reading = _ScriptReading()
+    reading.read([line.strip() for line in _KEYWORD.sub("\n", text).splitlines()])
+    return reading.found, reading.whole
+
+
+class _ScriptReading:
+    """Goes through a script's lines, with the values that its variables have there."""
+
+    def __init__(self) -> None:
+        self.found: list[InstallCall] = []
+        self.whole = True
+        self._values: dict[str, str] = {}
+        self._left = _MOST_LINES
+
+    def read(self, lines: Sequence[str]) -> None:
+        """Reads lines; loops again for each word."""
+        at = 0
+        while at < len(lines):
+            self._left -= 1
+            if self._left < 0:
+                self.whole = False
+                return
+            if match := _FOR.fullmatch(lines[at]):
+                end = _end_of_loop(lines, at)
+                for word in self._expanded(match["words"]).split():
+                    self._values[match["name"]] = word
+                    self.read(lines[at + 1 : end])
+                at = end
+            else:
+                self._read_line(lines[at])
+            at += 1
+
+    def _read_line(self, line: str) -> None:
+        if match := _ASSIGNED.fullmatch(line):
+            self._values[match["name"]] = self._expanded(match["value"].strip("\"'"))
+        elif line.startswith("unset "):
+            self._values |= dict.fromkeys(line.partition("|")[0].split()[1:], "")
+        for call in _CALL.finditer(line):
+            if "--install" not in call["words"]:
+                continue
+            words = self._expanded(call["words"])
+            try:
+                parts = shlex.split(words)
+                if "$" in words or "`" in words:
+                    raise ValueError
+                self.found.append(_install(parts[parts.index("--install") + 1 :]))
+            except (ValueError, IndexError):
+                self.whole = False
+
+    def _expanded(self, text: str) -> str:
+        """With the variables whose values are known."""
+        return _VARIABLE.sub(lambda m: self._values.get(m["plain"] or m["braced"], m[0]), text)
+
+
+def _end_of_loop(lines: Sequence[str], start: int) -> int:
+    """The line with a loop's `done`; the last one where there is none."""
+    depth = 0
+    for at in range(start, len(lines)):
+        depth += _LOOP.fullmatch(lines[at]) is not None
+        depth -= re.match(r"done\b", lines[at]) is not None
+        if not depth:
+            return at
+    return len(lines)
 
 
 def _install(words: Sequence[str]) -> InstallCall:

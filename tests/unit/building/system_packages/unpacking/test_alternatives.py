@@ -58,6 +58,60 @@ fi
     )
 
 
+def test_loops_over_words_are_gone_through() -> None:
+    """As the scripts of imagemagick-6.q16 and openjdk-17-jre-headless have them."""
+    script = """\
+basedir=/usr/lib/jvm/java-17
+mandir=$basedir/man
+tools='java keytool'
+for prog in compare convert; do
+    if dpkg --compare-versions "$2" lt-nl "8:6.9"; then
+        update-alternatives --remove-all $prog
+    fi
+    update-alternatives --install /usr/bin/$prog \\
+                        $prog /usr/bin/$prog-im6.q16 10000 \\
+                        --slave /usr/share/man/man1/$prog.1.gz \\
+                        $prog.1.gz /usr/share/man/man1/$prog-im6.q16.1.gz
+done
+for i in $tools; do
+    unset slave1 slave2 || true
+    if [ -e $mandir/man1/$i.1.gz ]; then
+        slave1="--slave \\
+            /usr/share/man/man1/$i.1.gz $i.1.gz $mandir/man1/$i.1.gz"
+    fi
+    update-alternatives --install /usr/bin/$i $i $basedir/bin/$i 1711 $slave1 $slave2
+done
+for x in a b; do for y in c; do update-alternatives --install /$x$y $x$y /opt/$y$x 1; done; done
+update-alternatives --install /usr/bin/jexec jexec $basedir/lib/jexec 1711
+"""
+    found, whole = installed_by(script)
+    assert whole
+    assert [(each.link, each.choice.path) for each in found] == [
+        ("/usr/bin/compare", "/usr/bin/compare-im6.q16"),
+        ("/usr/bin/convert", "/usr/bin/convert-im6.q16"),
+        ("/usr/bin/java", "/usr/lib/jvm/java-17/bin/java"),
+        ("/usr/bin/keytool", "/usr/lib/jvm/java-17/bin/keytool"),
+        ("/ac", "/opt/ca"),
+        ("/bc", "/opt/cb"),
+        ("/usr/bin/jexec", "/usr/lib/jvm/java-17/lib/jexec"),
+    ]
+    assert found[1].choice.slaves == {"convert.1.gz": "/usr/share/man/man1/convert-im6.q16.1.gz"}
+    assert found[3].slaves == {"keytool.1.gz": "/usr/share/man/man1/keytool.1.gz"}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "for i in $(ls /x); do\nupdate-alternatives --install /$i $i /opt/$i 1\ndone\n",
+        "while read i; do\nupdate-alternatives --install /$i $i /opt/$i 1\ndone\n",
+        "for i in a; do\n" * 50 + "update-alternatives --install /$j $j /opt/$j 1\n",
+        "".join(f"for v{n} in {'a ' * 50}; do\n" for n in range(20)) + "done\n" * 20,
+    ],
+)
+def test_loops_that_only_a_shell_understands_are_told(script: str) -> None:
+    assert installed_by(script) == ([], False)
+
+
 def test_a_line_that_goes_on_to_an_empty_one_ends_there() -> None:
     script = (
         "update-alternatives --quiet \\\n  --install /usr/bin/cc cc /usr/bin/gcc 20 \\\n\n"
