@@ -7,11 +7,14 @@ import bz2
 import gzip
 import hashlib
 import lzma
+import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+import zstandard
 
 from gpuyard import errors
 from gpuyard.building.system_packages.archives.fetch import Fetcher, open_fetcher
@@ -73,7 +76,8 @@ class Archives:
         # Kept packed with zstd: to unpack xz takes six times as long.
         kept = self.cache.path(_INDEXES, f"{file.sha256}.zst")
         if kept.exists():
-            return await asyncio.to_thread(_unpacked, kept, kept.name)
+            with suppress(errors.BuildError):  # A damaged entry is as good as none.
+                return await asyncio.to_thread(_unpacked, kept, kept.name)
         path = await self.fetch_file(archive, file)
         return await asyncio.to_thread(self._keep, path, file)
 
@@ -99,8 +103,6 @@ class Archives:
         )
 
     def _keep(self, path: Path, file: IndexFile) -> bytes:
-        import zstandard
-
         content = _unpacked(path, file.path)
         with self.cache.new_file(_INDEXES, f"{file.sha256}.zst") as kept:
             kept.write(zstandard.ZstdCompressor(level=1).compress(content))
@@ -221,9 +223,11 @@ def _unpacked(path: Path, name: str) -> bytes:
         if name.endswith(".bz2"):
             return bz2.decompress(content)
         if name.endswith(".zst"):
-            import zstandard
-
-            return zstandard.ZstdDecompressor().decompressobj().decompress(content)
-    except (OSError, lzma.LZMAError, ValueError, EOFError) as error:
+            inflate = zstandard.ZstdDecompressor().decompressobj()
+            unpacked: bytes = inflate.decompress(content)
+            if not inflate.eof:
+                raise EOFError("it ends too soon")
+            return unpacked
+    except (OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError, ValueError, EOFError) as error:
         raise errors.BuildError(f"the index {name} can't be unpacked: {error}") from error
     return content

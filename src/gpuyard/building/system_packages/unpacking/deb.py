@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
+import zstandard
+
 from gpuyard import errors
 from gpuyard.building.system_packages.control import Fields, parse_fields, split_paragraphs
 from gpuyard.images.contents.elf import Elf, read_elf
@@ -30,6 +32,7 @@ _HEADER = 60
 _TAR = "one of its parts"
 _PIECE = 1 << 18
 _MOST_CONTROL = 64 << 20
+_UNPACKING = (lzma.LZMAError, zlib.error, zstandard.ZstdError)
 #: A control file's name: it becomes part of a path.
 _CONTROL_NAME = re.compile(r"[a-z][a-z0-9-]*")
 #: More than any user has, and as much as a tar's header holds.
@@ -125,7 +128,7 @@ def unpack_deb(path: Path, name: str, kept: IO[bytes]) -> Deb:
             control, extra = _read_control(parts, name)
             listed = [line.split()[-1] for line in extra.get("conffiles", "").splitlines() if line.strip()]
             return _read_data(parts, name, control, extra, {word.strip("/") for word in listed}, kept)
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError, errors.ImageDamaged) as error:
+    except (*_UNPACKING, OSError, EOFError, ValueError, errors.ImageDamaged) as error:
         raise _damaged(name, str(error)) from error
 
 
@@ -211,8 +214,6 @@ class _Copied:
     """A stream that is read, and packed with zstd on the way."""
 
     def __init__(self, file: IO[bytes], kept: IO[bytes]) -> None:
-        import zstandard
-
         self._file = file
         # It needn't be the same on two machines: nothing of it goes into an image.
         self._writer: Any = zstandard.ZstdCompressor(level=1).stream_writer(kept, closefd=False)
@@ -243,8 +244,6 @@ class ForwardTar:
         self._at = 0
 
     def __enter__(self) -> ForwardTar:
-        import zstandard
-
         self._file = self._path.open("rb")
         self._tar = zstandard.ZstdDecompressor().stream_reader(self._file)
         return self
@@ -269,8 +268,6 @@ class ForwardTar:
 
     def _read(self, size: int) -> bytes:
         """Exactly so many bytes: what a compressor makes of a layer depends on where its input is cut."""
-        import zstandard
-
         try:
             piece: bytes = self._tar.read(size)
             while len(piece) < size and (more := self._tar.read(size - len(piece))):
@@ -326,8 +323,6 @@ def _unpacked(parts: Mapping[str, tuple[str, IO[bytes]]], which: str, name: str)
         case ".gz":
             return cast("IO[bytes]", gzip.GzipFile(fileobj=part))
         case ".zst":
-            import zstandard
-
             return cast(
                 "IO[bytes]", zstandard.ZstdDecompressor().stream_reader(part, read_across_frames=True)
             )

@@ -50,6 +50,17 @@ async def test_an_index_is_fetched_once(archive: DebianArchive, tmp_path: Path) 
     assert archive.served == ["dists/stable/InRelease"]
 
 
+async def test_an_index_that_is_damaged_in_the_cache_is_fetched_again(
+    archive: DebianArchive, tmp_path: Path
+) -> None:
+    archive.publish([TREE])
+    await names(archive, tmp_path)
+    (kept,) = (tmp_path / "cache" / "apt-indexes").glob("*.zst")
+    kept.write_bytes(kept.read_bytes()[:-9])
+    assert "Package: tree\n" in await names(archive, tmp_path)
+    assert "Package: tree\n" in await names(archive, tmp_path)
+
+
 async def test_an_index_of_other_bytes_is_refused(archive: DebianArchive, tmp_path: Path) -> None:
     archive.publish([TREE], by_hash=False)
     content = archive.files["dists/stable/main/binary-amd64/Packages.xz"]

@@ -61,6 +61,15 @@ def test_files_are_read_forwards_in_pieces_of_one_size(tmp_path: Path) -> None:
         assert b"".join(tar.pieces(last.offset, last.size)) == b"end"
 
 
+@pytest.mark.parametrize("packing", ["xz", "gz", "zst"])
+def test_what_is_damaged_in_the_middle_is_refused(tmp_path: Path, packing: str) -> None:
+    content = bytearray(TREE.to_bytes(packing))
+    start = content.index(b"data.tar") + 60 + 40
+    content[start : start + 60] = bytes(60)
+    with pytest.raises(errors.BuildError, match="the package tree can't be unpacked"):
+        unpacked(tmp_path, bytes(content))
+
+
 def test_a_damaged_copy_in_the_cache_is_told(tmp_path: Path) -> None:
     deb = unpacked(tmp_path, TREE.to_bytes())
     kept = tmp_path / "x.tar.zst"
