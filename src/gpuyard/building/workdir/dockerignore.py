@@ -80,21 +80,35 @@ def _fixed_part(pattern: str) -> str:
 
 def _patterns(lines: Iterable[str]) -> Iterator[DockerPattern]:
     for number, written in enumerate(lines, 1):
-        text = written.strip()
-        if not text or written.startswith("#"):
+        line = f"{number}: {written.strip()}"
+        text = "" if written.startswith("#") else _read_line(written)
+        if not text:
             continue
         takes_back = text.startswith("!")
-        text = text[1:].strip() if takes_back else text
+        text = text.removeprefix("!")
         if not text:
-            raise ValueError(f"line {number}: there is nothing after the !")
-        # As Go's filepath.Clean has it; of a leading slash the root is meant all the same.
-        text = os.path.normpath(text).lstrip("/") or "/"
+            raise ValueError(f"line {line}: there is nothing after the !")
         try:
-            yield DockerPattern(
-                f"{number}: {written.strip()}", text, takes_back, re.compile(_expression(text), re.DOTALL)
-            )
+            yield DockerPattern(line, text, takes_back, re.compile(_expression(text), re.DOTALL))
         except (ValueError, re.error) as error:
-            raise ValueError(f"line {number}: {written.strip()}: {error}") from None
+            raise ValueError(f"line {line}: {error}") from None
+
+
+def _read_line(written: str) -> str:
+    """The pattern of a line, with a `!` before it where it takes back; of a leading slash none is left."""
+    text = written.strip()
+    takes_back = text.startswith("!")
+    text = text.removeprefix("!").strip()
+    if text:
+        text = _clean(text)
+        text = text[1:] if len(text) > 1 and text.startswith("/") else text
+    text = (f"!{text}" if takes_back else text).strip()
+    return _clean(text) if text else ""
+
+
+def _clean(path: str) -> str:
+    """As Go's filepath.Clean has it."""
+    return re.sub("^//", "/", os.path.normpath(path))
 
 
 def _expression(pattern: str) -> str:
@@ -118,7 +132,7 @@ def _expression(pattern: str) -> str:
                 raise ValueError("a backslash at its end")
             char, at = re.escape(pattern[at]), at + 1
         elif char not in "*?":
-            found += re.escape(char)
+            found, kind = found + re.escape(char), "wild" if char == "]" else kind
             continue
         found, kind = found + {"*": "[^/]*", "?": "[^/]"}.get(char, char), "wild"
     if kind == "suffix":  # `**` and no other wildcard: also `**file` matches `dir/a-file`.

@@ -67,7 +67,10 @@ def read_git_patterns(file: Path, name: str, *, below: str = "", prefix: str = "
     if text is None:
         return ()
     numbered = enumerate(text.splitlines(), 1)
-    lines = tuple((number, line) for number, line in numbered if line.strip() and not line.startswith("#"))
+    # git passes over a `!` and a `/` that stand alone, and pathspec doesn't.
+    lines = tuple(
+        (number, line) for number, line in numbered if line.strip(" !/") and not line.startswith("#")
+    )
     if not lines:  # as the file that `git init` makes
         return ()
     import pathspec  # Only where there is such a file: it costs start-up time.

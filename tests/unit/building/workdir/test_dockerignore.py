@@ -55,6 +55,11 @@ def test_one_pattern(case: list[str]) -> None:
         (["! /inverted", "inverted", "! /inverted/abs/path"], "inverted/abs/path", False),
         (["./a//b/../c/"], "a/c/d", True),
         (["# x", "", "#x"], "x", None),
+        # What is left of a line after its slash is trimmed again, and may be taken back, too.
+        (["/ **"], "a/b", True),
+        (["*", "/!a"], "a", False),
+        # A bracket that closes nothing makes `**` at the beginning match folders only.
+        (["**a]"], "xa]", None),
         # Only a line that begins with it is a comment.
         ([" #x"], "#x", True),
     ],
@@ -69,7 +74,8 @@ def test_the_line_that_decides_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["!", "! ", "[]a]", "[-]", "[x-]", "[-x]", "\\", "[a-b-c]", "[", "[^", "[^bc", "a[", "[z-a]"]
+    "pattern",
+    ["!", "! ", "!/", "/!", "[]a]", "[-]", "[x-]", "[-x]", "\\", "[a-b-c]", "[", "[^", "[^bc", "a[", "[z-a]"],
 )
 def test_what_is_no_pattern_is_named_with_its_line(pattern: str) -> None:
     with pytest.raises(ValueError, match="line 2: "):
