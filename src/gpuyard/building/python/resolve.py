@@ -10,6 +10,7 @@ from typing import Protocol
 
 from gpuyard import errors
 from gpuyard.atomic_files import temporary_folder
+from gpuyard.building.python.index.settings import read_settings, with_keyring
 from gpuyard.building.python.platform_tags import LIKELY_GLIBC, machine
 from gpuyard.building.python.pylock import Found, all_wheels, is_lock, locked_wheels, resolved_wheels
 from gpuyard.building.python.resolving.base_packages import BaseWheels, Requires, met_by_itself, same_version
@@ -83,7 +84,7 @@ class Resolver:
     requires: Requires = field(default_factory=dict, hash=False)
     own: OwnProjects | None = None
 
-    async def resolve(self, path: Path, preferred: Iterable[Wheel] = ()) -> Resolved:
+    async def resolve(self, path: Path, preferred: Sequence[Wheel] = ()) -> Resolved:
         """Finds wheels for a requirements file, less what the base has in a version that all allow.
 
         Args:
@@ -201,7 +202,7 @@ class Resolver:
     async def _compile(
         self,
         requirements: Requirements,
-        preferred: Iterable[Wheel],
+        preferred: Sequence[Wheel],
         *more: str,
         kept: Sequence[str] = (),
         offline: bool = False,
@@ -219,42 +220,44 @@ class Resolver:
         """
         packages = self.contents.packages
         with temporary_folder() as folder:
-            constraints = folder / "kept.txt"
-            constraints.write_text("".join(f"{text}\n" for text in kept))
             base = BaseWheels.write(folder / "base", packages, self.requires)
-            preference = base.preferences() + "".join(map(_preference, preferred))
             words = [*self._words(requirements.path, folder), *more]
-            keep = ("--find-links", str(base.folder), "--constraints", str(constraints))
+            environ = with_keyring(self.environ, read_settings(self.environ, self.folder, requirements))
+            files = requirements.files()
+            if self._builds:
+                environ = build_environ(self.environ, folder, EPOCH, files)
+            output = folder / _OUTPUT
 
-            async def run(*options: str) -> UvDone:
-                output = folder / _OUTPUT
-                output.write_text(f'lock-version = "1.0"\ncreated-by = "gpuyard"\n{preference}')
-                files = requirements.files()
-                environ = build_environ(self.environ, folder, EPOCH, files) if self._builds else self.environ
+            async def run(base: BaseWheels, kept: Iterable[str], *options: str) -> UvDone:
+                # In a file: options of the command would take the place of what uv's variables say.
+                (folder / "kept.txt").write_text("".join(f"{text}\n" for text in kept))
+                (folder / "base.txt").write_text(f"--find-links {base.folder.as_uri()}\n-c kept.txt\n")
+                output.unlink(missing_ok=True)
+                if preference := base.preferences() + "".join(map(_preference, preferred)):
+                    output.write_text(f'lock-version = "1.0"\ncreated-by = "gpuyard"\n{preference}')
                 return await run_uv(
-                    (*words, *options, "--output-file", str(output)),
+                    (*words, str(folder / "base.txt"), *options, "--output-file", str(output)),
                     folder=requirements.path.parent,
                     environ=environ,
                     reads=files,
                     builds=bool(self._builds),
                 )
 
-            done = await run("--no-index", *keep) if offline else None
+            done = await run(base, kept, "--no-index") if offline else None
             if done is None or done.code:
-                done = await run(*keep)
+                done = await run(base, kept)
             if done.code and NO_SOLUTION in done.err and not more:
                 # The base's own packages may require what nobody has any more: then they count as they are.
                 met = met_by_itself(packages, self.requires)
-                as_it_is = BaseWheels.write(folder / "as-it-is", packages, met)
-                done = await run("--find-links", str(as_it_is.folder))
+                done = await run(BaseWheels.write(folder / "as-it-is", packages, met), ())
             if done.code:
                 assert self.contents.python is not None
                 place = f"Python {self.contents.python.version} on {self.platform}"
                 said = done.err.replace(f"{folder}/", "")
                 raise unresolved(said, f"{requirements.path.name} for {place}", packages)
             if all_files:
-                return await asyncio.to_thread(all_wheels, folder / _OUTPUT, self._builds), {}
-            return await asyncio.to_thread(resolved_wheels, folder / _OUTPUT, self._builds)
+                return await asyncio.to_thread(all_wheels, output, self._builds), {}
+            return await asyncio.to_thread(resolved_wheels, output, self._builds)
 
     def _words(self, path: Path, folder: Path) -> list[str]:
         """What is the same of each run for a file of requirements."""
@@ -264,14 +267,14 @@ class Resolver:
             files, own = self.own.inputs(folder), sorted(self.own.projects)
         excludes = folder / "excludes.txt"
         excludes.write_text("".join(f"{name}\n" for name in own))
+        excluding = ["--excludes", str(excludes)] if own else []
         return [
             "pip", "compile", *map(str, files),
             "--format", "pylock.toml", "--no-header", "--quiet",
             *self._binaries(),
             "--python-version", self.contents.python.version,
             "--python-platform", python_platform(self.platform, self.contents),
-            "--project", str(self.folder),
-            "--excludes", str(excludes),
+            "--project", str(self.folder), *excluding,
         ]  # fmt: skip
 
     def _binaries(self) -> list[str]:

@@ -22,6 +22,11 @@ _NEEDED = frozenset(
     }
 )  # fmt: skip
 _NEEDED_PREFIXES = ("UV_", "LC_", "XDG_")
+#: Variables with paths, and what separates several in one.
+_PATHS = {
+    "NETRC": "", "SSL_CERT_DIR": "", "SSL_CERT_FILE": "", "SSL_CLIENT_CERT": "", "UV_CACHE_DIR": "",
+    "UV_CONFIG_FILE": "", "UV_CONSTRAINT": " ", "UV_EXCLUDE": " ", "UV_FIND_LINKS": ",", "UV_OVERRIDE": " ",
+}  # fmt: skip
 #: Keyrings of clouds have their credentials in variables of any name.
 _KEYRING = "UV_KEYRING_PROVIDER"
 #: What a compiler or a backend is told by variables; these are part of what a wheel depends on.
@@ -68,6 +73,7 @@ async def run_uv(
     import uv
 
     words = (uv.find_uv_bin(), *arguments, "--no-progress", "--color", "never")
+    environ = {**environ, **_with_whole_paths(environ)}
     env = environ if builds else uv_environ(environ, reads) | {"PYTHONPATH": str(_NO_BUILDS)}
     return await _run(words, folder, env, sent)
 
@@ -145,6 +151,20 @@ def build_environ(
 def told_compilers(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables by which compilers and backends are told something."""
     return {name: value for name, value in environ.items() if _TELLING.fullmatch(name)}
+
+
+def _with_whole_paths(environ: Mapping[str, str]) -> dict[str, str]:
+    """Paths in variables, which start from where the user is, and not from where uv is run."""
+    found = {}
+    for name, separator in _PATHS.items():
+        if text := environ.get(name):
+            paths = text.split(separator) if separator else [text]
+            found[name] = separator.join(map(_whole, paths))
+    return found
+
+
+def _whole(path: str) -> str:
+    return path if not path or "://" in path or path.startswith("~") else str(Path(path).absolute())
 
 
 def _content(path: Path) -> bytes:

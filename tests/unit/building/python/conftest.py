@@ -70,6 +70,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.failures -= 1
             self.answer(503, b"", "text/plain")
             return
+        if not (self.server.folder / name).exists():
+            self.answer(404, b"", "text/plain")
+            return
         content = (self.server.folder / name).read_bytes()
         self.answer(200, content[::-1] if self.server.damage else content, "application/octet-stream")
 

@@ -10,6 +10,7 @@ from gpuyard.building.python.conflicts import InImage, replaced
 from gpuyard.building.python.platform_tags import environment
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.oci import Platform
+from tests.unit.building.python.conftest import use_environ
 from tests.unit.images.conftest import MakeWheel, Workshop, debian_files
 
 VARIABLES = environment(Platform("linux", "amd64"), 11)
@@ -141,3 +142,24 @@ async def test_a_lock_that_doesn_t_fit_the_base_makes_no_image(
     name = requires.partition(">")[0]
     (workshop.app / "uv.toml").write_text(f"override-dependencies = [\"{name}; python_version < '3'\"]\n")
     await workshop.build(requirements=lock)
+
+
+async def test_a_base_with_python_alone(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    files = {name: text for name, text in debian_files().items() if "PyYAML" not in name}
+    await workshop.make_base(files)
+    make_wheel("demo")
+    await workshop.build(requirements=workshop.require("demo"))
+    assert "demo-1.0" in (workshop.app / "gpuyard.lock").read_text()
+
+
+async def test_what_uv_s_variables_say_counts(
+    workshop: Workshop, make_wheel: MakeWheel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_wheel("demo")
+    make_wheel("demo", "2.0")
+    (workshop.folder / "bounds.txt").write_text("demo<2\n")
+    monkeypatch.chdir(workshop.folder)
+    use_environ(workshop, monkeypatch, UV_CONSTRAINT="bounds.txt")
+    await workshop.build(requirements=workshop.require("demo", "PyYAML"))
+    lock = (workshop.app / "gpuyard.lock").read_text()
+    assert "demo-1.0" in lock and 'from-base = { "pyyaml" = "6.0" }' in lock

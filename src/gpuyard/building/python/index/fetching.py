@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
-import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -192,22 +191,28 @@ class WheelFetcher:
         await self._patiently(place.name, source, work)
 
     def _client(self) -> httpx.AsyncClient:
-        context = httpx.create_ssl_context()
+        context = httpx.create_ssl_context(trust_env=False)
         context.load_default_certs()
-        if certificate := self._environ.get("SSL_CLIENT_CERT"):
-            try:
-                context.load_cert_chain(certificate)
-            except (OSError, ssl.SSLError) as error:
-                raise errors.UsageError(
-                    f"can't read the certificate {certificate} that SSL_CLIENT_CERT names: {error}",
-                    remedy="name a PEM file with the certificate and its key",
-                ) from error
+        self._load("SSL_CERT_FILE", context.load_verify_locations)
+        self._load("SSL_CERT_DIR", lambda folder: context.load_verify_locations(capath=folder))
+        self._load("SSL_CLIENT_CERT", context.load_cert_chain)
         unchecked = {
             f"https://{host}": ProxyingTransport(verify=False) for host in self._settings.insecure_hosts
         }
         return httpx.AsyncClient(
             transport=ProxyingTransport(context), mounts=unchecked, follow_redirects=True, timeout=_TIMEOUT_S
         )
+
+    def _load(self, variable: str, load: Callable[[str], None]) -> None:
+        """Certificates of a file that uv's variable names."""
+        if path := self._environ.get(variable):
+            try:
+                load(path)
+            except OSError as error:  # ssl.SSLError is one
+                raise errors.UsageError(
+                    f"can't read the certificates {path} that {variable} names: {error.strerror or error}",
+                    remedy="name a file of certificates in PEM, or unset it",
+                ) from error
 
     async def _fetch(
         self, client: httpx.AsyncClient, wheel: Wheel, source: str, count: Callable[[int], None]
@@ -299,6 +304,11 @@ def _unfetched(file: str, url: str, status: int, error: httpx.HTTPError) -> erro
             f"can't fetch {file}: {host} answers {status} to the login that uv has for it, or to none",
             remedy=f"log in with `uv auth login {host}`, ~/.netrc, or UV_INDEX_NAME_USERNAME and "
             "UV_INDEX_NAME_PASSWORD",
+        )
+    if status in (404, 410):
+        return errors.BuildError(
+            f"can't fetch {file}: {host} has it no longer ({status})",
+            remedy="build with --upgrade to lock what it has now",
         )
     reason = f"{host} answers {status}" if status else f"{host}: {error or type(error).__name__}"
     return errors.BuildError(

@@ -91,7 +91,7 @@ class IndexLogins:
             found = netrc.netrc(path).authenticators(host)
         except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
             return ""
-        return _basic(found[0], found[2] or "") if found else ""
+        return _basic(found[0], found[2] or "") if found and (found[0] or found[2]) else ""
 
     async def _asked_for(self, url: str, near: list[PackageIndex]) -> AsyncIterator[str]:
         places = list(dict.fromkeys(map(_bare, (url, *(index.url for index in near)))))

@@ -80,6 +80,11 @@ def read_settings(
     )
 
 
+def with_keyring(environ: Mapping[str, str], settings: UvSettings) -> dict[str, str]:
+    """The environment for uv with what its files say of a keyring, which decides what else uv gets of it."""
+    return {**environ, "UV_KEYRING_PROVIDER": "subprocess"} if settings.keyring else dict(environ)
+
+
 def _name(requirement: str) -> str:
     return normalise(re.split(r"[^A-Za-z0-9._-]", requirement.strip())[0])
 
@@ -87,7 +92,7 @@ def _name(requirement: str) -> str:
 def _tables(environ: Mapping[str, str], folder: Path) -> Iterator[Mapping[str, Any]]:
     """uv's tables that count, the nearest first."""
     if named := environ.get("UV_CONFIG_FILE"):
-        yield _table(folder / named)
+        yield _table(Path(named).absolute())
         return
     if environ.get("UV_NO_CONFIG", "").lower() in _TRUE:
         return
@@ -108,8 +113,9 @@ def _table(path: Path) -> Mapping[str, Any]:
         raw = tomllib.loads(read_regular(path).decode())
     except (OSError, ValueError):
         return {}
-    found = raw.get("tool", {}).get("uv", {}) if path.name == "pyproject.toml" else raw
-    return found if isinstance(found, dict) else {}
+    for key in ("tool", "uv") if path.name == "pyproject.toml" else ():
+        raw = raw.get(key, {}) if isinstance(raw, dict) else {}
+    return raw if isinstance(raw, dict) else {}
 
 
 def _of_variables(environ: Mapping[str, str]) -> Iterator[PackageIndex]:

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from gpuyard.building.python.index.fetching import WheelFetcher
 from gpuyard.building.python.index.settings import PackageIndex, UvSettings
 from gpuyard.building.python.wheels import Wheel, wheel_path
 from gpuyard.images.cache import Cache
+from gpuyard.local.http.server.certificates import Pki
 from tests.unit.building.python.conftest import Index, use_environ
 from tests.unit.images.conftest import MakeWheel, Workshop
 
@@ -233,3 +235,50 @@ async def test_a_proxy_that_is_none_is_said_with_its_variable(
         await fetcher.measured(
             {Wheel("demo-1.0-py3-none-any.whl", "0" * 64): "https://index.invalid/demo.whl"}
         )
+
+
+@pytest.mark.parametrize("trust", ["SSL_CERT_FILE", "UV_INSECURE_HOST"])
+async def test_an_index_with_a_certificate_of_its_own(
+    workshop: Workshop,
+    index: Index,
+    make_wheel: MakeWheel,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    trust: str,
+) -> None:
+    (tmp_path / "pki").mkdir()
+    pki = Pki(tmp_path / "pki")
+    pki.ensure(datetime.now(UTC))
+    index.socket = pki.context().wrap_socket(index.socket, server_side=True)
+    (workshop.folder / "uv.toml").unlink()
+    make_wheel("demo")
+    url = index.url().replace("http:", "https:")
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    use_environ(workshop, monkeypatch, UV_DEFAULT_INDEX=url, UV_HTTP_RETRIES="0")
+    with pytest.raises(errors.BuildError, match=r"can't reach the package index 127\.0\.0\.1"):
+        await workshop.build(requirements=workshop.require("demo"))
+    said = {"SSL_CERT_FILE": str(pki.ca_certificate), "UV_INSECURE_HOST": "127.0.0.1"}[trust]
+    use_environ(workshop, monkeypatch, **{trust: said})
+    await workshop.build(requirements=workshop.require("demo"))
+    assert index.served
+
+
+async def test_certificates_that_can_t_be_read(index: Index, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text("nonsense")
+    wheel = Wheel("demo-1.0-py3-none-any.whl", "a" * 64)
+    for variable in ("SSL_CERT_FILE", "SSL_CLIENT_CERT"):
+        fetcher = WheelFetcher(Cache(tmp_path / "cache"), UvSettings(), {variable: str(file)}, tmp_path)
+        with pytest.raises(errors.UsageError, match=f"ca.pem that {variable} names"):
+            await fetcher.measured({wheel: index.url("")})
+
+
+async def test_a_wheel_that_the_index_took_down(index: Index, make_wheel: MakeWheel, tmp_path: Path) -> None:
+    file = make_wheel("demo")
+    wheel = Wheel("gone-1.0-py3-none-any.whl", "a" * 64)
+    url = index.url().replace("/simple/", f"/files/{wheel.file}")
+    fetcher = WheelFetcher(Cache(tmp_path / "cache"), UvSettings(), {"HOME": str(tmp_path)}, tmp_path)
+    with pytest.raises(errors.BuildError, match=r"has it no longer \(404\)") as caught:
+        await fetcher.measured({wheel: url})
+    assert "--upgrade" in caught.value.remedy and "secret" not in str(caught.value)
+    assert file.name not in index.served

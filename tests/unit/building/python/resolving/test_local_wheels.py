@@ -38,6 +38,7 @@ async def installed(shop: Workshop) -> str:
         ["--find-links dist", "mine"],
         ["--find-links ${HERE}/dist", "mine"],
         ["-r sub/more.txt"],
+        ["mine"],
     ],
 )
 async def test_a_wheel_made_anew_under_its_old_name_is_noticed(
@@ -45,6 +46,9 @@ async def test_a_wheel_made_anew_under_its_old_name_is_noticed(
 ) -> None:
     """And its path starts from the requirements file's folder, wherever the build is run."""
     use_environ(workshop, monkeypatch, HERE=str(workshop.folder))
+    if lines == ["mine"]:
+        monkeypatch.chdir(workshop.folder)
+        use_environ(workshop, monkeypatch, UV_FIND_LINKS="dist")
     (workshop.folder / "sub").mkdir()
     (workshop.folder / "sub/more.txt").write_text("--find-links ../dist\nmine\n")
     make_local(make_wheel, workshop.folder / "dist", "old = 1\n")
