@@ -17,6 +17,8 @@ _INCLUDE = re.compile(r"(-r|-c|--requirement|--constraint)[\s=]*(\S+)")
 _INDEX = re.compile(r"(?:-i|-f|--index-url|--extra-index-url|--find-links)[\s=]+(\S+)")
 _HASH = re.compile(r"\s--hash[=\s]\s*(\S+)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+#: What asks for packages in a language of its own.
+_OTHERS = frozenset({".toml", ".lock", ".cfg", ".py", ".yml", ".yaml"})
 _VARIABLE = re.compile(r"\$\{([A-Za-z0-9_]+)\}")
 
 
@@ -143,8 +145,8 @@ class Requirements:
                     waiting.append((path.parent / included, constraint or match[1] in ("-c", "--constraint")))
 
     def _all_lines(self) -> Iterator[tuple[str, bool]]:
-        """Each line with whether it stands among constraints; pyproject.toml and locks give none."""
-        if self.path.suffix in (".toml", ".lock"):
+        """Each line with whether it stands among constraints; locks and files of projects give none."""
+        if self.path.suffix in _OTHERS:
             return
         for path, constraint in self._walk():
             for line in _lines(path):

@@ -85,3 +85,11 @@ def test_variables_are_put_in(tmp_path: Path) -> None:
     (tmp_path / "r.txt").write_text("--extra-index-url=https://${HOST}/simple\n-r ${WHERE}/more.txt\n")
     found = Requirements(tmp_path / "r.txt", {"WHERE": "sub", "PASSWORD": "p", "HOST": "y.example"}).indexes()
     assert found == ["https://y.example/simple", "https://me:p@x.example/links"]
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "setup.cfg", "setup.py", "environment.yml", "uv.lock"])
+def test_files_in_other_languages_have_no_lines(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("import setuptools  # --hash=sha256:0\n-i https://x.example\n")
+    requirements = Requirements(tmp_path / name, {})
+    requirements.check_hashes_given()
+    assert requirements.asked() == {} and requirements.indexes() == []
