@@ -191,29 +191,19 @@ class PlatformBuild:
 
     def _below_wheels(self) -> Iterator[PlannedLayer]:
         yield from self._system_layers()
-        names = [wheel.name for wheel in self.plan.lock.wheels]
-        names += [project.metadata.key for project in self.plan.projects]
-        if replaced := names_replaced(self.plan.environment, self.plan.contents.packages, names):
+        plan, recipe, folders = self.plan, self.recipe, self.plan.contents.folders
+        packing = recipe.created, recipe.compression
+        names = [wheel.name for wheel in plan.lock.wheels]
+        names += [project.metadata.key for project in plan.projects]
+        if replaced := names_replaced(plan.environment, plan.contents.packages, names):
             from gpuyard.building.layers.removal_layer import RemovalLayer
 
-            plan, recipe = self.plan, self.recipe
-            yield RemovalLayer(
-                plan.base, replaced, plan.environment, recipe.created, recipe.compression, self.reporter
-            )
-        for each in self.recipe.copies:
+            yield RemovalLayer(plan.base, folders, replaced, plan.environment, *packing, self.reporter)
+        for each in recipe.copies:
             from gpuyard.building.layers.copied_layer import CopiedLayer  # Few builds need it.
 
-            recipe = self.recipe
-            yield CopiedLayer(
-                each,
-                self.plan.copied[each.image],
-                self.plan.contents.folders,
-                recipe.workdir,
-                recipe.created,
-                recipe.compression,
-                self.cache,
-                self.reporter,
-            )
+            image = plan.copied[each.image]
+            yield CopiedLayer(each, image, folders, recipe.workdir, *packing, self.cache, self.reporter)
 
     def _project_entries(self) -> Sequence[Entry]:
         read = [project for project in self.plan.projects if not project.wheel]

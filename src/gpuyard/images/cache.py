@@ -7,6 +7,7 @@ complete or not there, and may be removed at any time.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -103,7 +104,17 @@ class Cache:
                     f"the disk is full: the build's cache {self.folder} can't grow",
                     remedy=f"free some space, or {self._move} on a larger disk",
                 ) from error
+            other = self._of_another()
+            mend = f"give it back (sudo chown -R {os.geteuid()} {other})" if other else "mend the folder"
             raise errors.CacheError(
                 f"can't write the build's cache {self.folder}: {error.strerror or error}",
-                remedy=f"mend the folder, or {self._move} that you may write",
+                remedy=f"{mend}, or {self._move} that you may write",
             ) from error
+
+    def _of_another(self) -> Path | None:
+        """The folder that another user made, such as root by a build with `sudo`."""
+        for folder in (self.folder.parent, self.folder, *sorted(self.folder.glob("*"))):
+            with suppress(OSError):
+                if folder.stat().st_uid != os.geteuid():
+                    return folder
+        return None

@@ -190,6 +190,40 @@ async def test_wheels_follow_the_bases_links_too(workshop: Workshop, make_wheel:
     assert "opt" not in members
 
 
+#: Of python:3.12-alpine: no glibc, busybox for a shell (docker-library/python, 3.12/alpine3.22/Dockerfile).
+ALPINE: Files = {
+    "lib/ld-musl-x86_64.so.1": b"\x7fELF",
+    "bin/sh": "-> /bin/busybox",
+    "bin/busybox": b"\x7fELF",
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
+    "usr/local/bin/python3": "-> python3.12",
+    "usr/local/bin/python3.12": b"\x7fELF",
+    "usr/local/lib/python3.12/site-packages/pip-25.dist-info/METADATA": "Name: pip\nVersion: 25\n",
+}
+
+
+async def test_alpine_gets_wheels_for_its_c_library(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    for tag in ("manylinux_2_17_x86_64", "musllinux_1_1_x86_64"):
+        make_wheel("demo", tag=f"cp312-cp312-{tag}")
+    await workshop.make_base(ALPINE)
+    result = await workshop.build(requirements=workshop.require("demo"))
+    assert "musllinux" in (workshop.app / "gpuyard.lock").read_text()
+    assert [title for title, _ in result.platforms["linux/amd64"].layers] == ["demo 1.0", "application"]
+    members = await workshop.layer(-1)
+    assert members[f"{PREFIX.strip('/')}/bin/python"][0].linkname == "/usr/local/bin/python3.12"
+    assert b"gpuyard:x:1000:1000" in members["etc/passwd"][1]
+
+
+async def test_alpine_has_no_wheels_of_what_is_made_for_glibc_alone(
+    workshop: Workshop, make_wheel: MakeWheel
+) -> None:
+    make_wheel("torch", tag="cp312-cp312-manylinux_2_28_x86_64")
+    await workshop.make_base(ALPINE)
+    with pytest.raises(errors.ResolveError) as caught:
+        await workshop.build(requirements=workshop.require("torch"))
+    assert "the base is Alpine, or another with musl" in (caught.value.remedy or "")
+
+
 @pytest.mark.parametrize(
     ("files", "workdir", "words"),
     [

@@ -78,13 +78,13 @@ def tar_of(files: Files) -> bytes:
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for path, content in files.items():
             info = tarfile.TarInfo(path.rstrip("/"))
-            data = content.encode() if isinstance(content, str) else content
+            data = os.fsencode(content) if isinstance(content, str) else content
             if path.endswith("/"):
                 info.type, data = tarfile.DIRTYPE, b""
             elif data.startswith(b"-> "):
-                info.type, info.linkname, data = tarfile.SYMTYPE, data[3:].decode(), b""
+                info.type, info.linkname, data = tarfile.SYMTYPE, os.fsdecode(data[3:]), b""
             elif data.startswith(b"=> "):
-                info.type, info.linkname, data = tarfile.LNKTYPE, data[3:].decode(), b""
+                info.type, info.linkname, data = tarfile.LNKTYPE, os.fsdecode(data[3:]), b""
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return out.getvalue()

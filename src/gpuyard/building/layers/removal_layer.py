@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from gpuyard.building.environment import PREFIX, Environment
+from gpuyard.building.layers.placement import placed
 from gpuyard.building.layers.planned_layer import layer_key
 from gpuyard.building.plan import Reporter
 from gpuyard.images.contents.contents import normalise
+from gpuyard.images.contents.folders import Folders
 from gpuyard.images.contents.layer_stream import stream_layer
 from gpuyard.images.contents.overlay import Kept, Member, Overlay
 from gpuyard.images.image import Image
-from gpuyard.images.layers import Compression, Entry, Packer, with_parents
+from gpuyard.images.layers import Compression, Entry, Packer
 
 #: Raised whenever this code makes another layer of the same base.
 _FORMAT = "removed 1"
@@ -33,10 +35,12 @@ class RemovalLayer:
 
     Attributes:
         names: normalised, sorted.
+        folders: of the base.
         mtime: of everything in it, Unix time in seconds.
     """
 
     base: Image
+    folders: Folders
     names: tuple[str, ...]
     environment: Environment
     mtime: int
@@ -62,7 +66,7 @@ class RemovalLayer:
 
     async def prepare(self) -> None:
         """Reads the base's layers for what its packages consist of."""
-        site = self.environment.site_packages.strip("/")
+        site = self.folders.follow(self.environment.site_packages)
         wanted = re.compile(re.escape(site) + r"/[^/]+\.dist-info/RECORD")
         files = Overlay()
         done = 0
@@ -78,14 +82,15 @@ class RemovalLayer:
 
         for layer in self.base.manifest.layers:
             await stream_layer(self.base.store, layer, lambda tar: files.apply(tar, keep), count)
-        self._records.update({path: _paths(site, content) for path, content in files.contents()})
+        prefix = self.folders.follow(PREFIX)
+        self._records.update({path: _paths(site, prefix, content) for path, content in files.contents()})
 
     def pack(self) -> Packer:
         """See `PlannedLayer`."""
-        return Packer.of_entries(with_parents(self._whiteouts()), self.mtime, self.compression)
+        return Packer.of_entries(placed(self._whiteouts(), self.folders), self.mtime, self.compression)
 
     def _whiteouts(self) -> Iterator[Entry]:
-        site = self.environment.site_packages.strip("/")
+        site = self.folders.follow(self.environment.site_packages)
         removed = {path for path in self._records if _name(path) in self.names}
         kept = {path for record in self._records.keys() - removed for path in self._records[record]}
         for path in sorted(gone_paths(site, {p for r in removed for p in self._records[r]}, kept)):
@@ -119,11 +124,11 @@ def _name(record: str) -> str:
     return normalise(posixpath.basename(posixpath.dirname(record)).partition("-")[0])
 
 
-def _paths(site: str, record: bytes) -> list[str]:
+def _paths(site: str, prefix: str, record: bytes) -> list[str]:
     """The files of a RECORD that are in the environment, with itself."""
     found = []
     for row in csv.reader(record.decode("utf-8", "replace").splitlines()):
         path = posixpath.normpath(posixpath.join(site, row[0])) if row else ""
-        if path.startswith(f"{PREFIX.strip('/')}/"):
+        if path.startswith(f"{prefix}/"):
             found.append(path)
     return found

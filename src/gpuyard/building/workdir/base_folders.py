@@ -6,7 +6,7 @@ import re
 
 from gpuyard import errors
 from gpuyard.building.environment import HOME, PREFIX, UID
-from gpuyard.images.contents.contents import ImageContents
+from gpuyard.images.contents.contents import ImageContents, Interpreter
 from gpuyard.images.contents.folders import A_CIRCLE, Folders, parents
 
 #: With all that is in them: programs, libraries, settings, and what a runtime mounts.
@@ -47,6 +47,27 @@ def refuse_system_folder(path: str, called: str) -> None:
             f"{called} {leads}belongs to the system, and would become the user's",
             remedy="choose a folder of its own, such as /workspace or /srv/app",
         )
+
+
+def python_of(contents: ImageContents, base: str) -> Interpreter:
+    """The base's Python.
+
+    Raises:
+        BuildError: it has none, or something that starts one that isn't known before it runs.
+    """
+    if contents.python:
+        return contents.python
+    if contents.python_script:
+        raise errors.BuildError(
+            f"the Python on the PATH of {base} is a script, {contents.python_script}, and only running it "
+            "would tell which interpreter it starts",
+            remedy="put the interpreter's own folder first on the base's PATH, such as "
+            "ENV PATH=/opt/pyenv/versions/3.12.7/bin:$PATH",
+        )
+    raise errors.BuildError(
+        f"{base} has no Python 3 on its PATH",
+        remedy="choose a base with Python: python:3.11-slim, pytorch/pytorch, or Debian with python3",
+    )
 
 
 def check_folders(contents: ImageContents, workdir: str, base: str) -> None:

@@ -46,6 +46,7 @@ class ImageContents:
         torch: the one that the Python imports, and what its version.py says of CUDA.
         folders: where its links lead and whose its folders are.
         passwd_path: where /etc/passwd is, links followed, without a leading slash.
+        python_script: what PATH finds where it is a script and no interpreter; else empty.
     """
 
     python: Interpreter | None = None
@@ -56,6 +57,7 @@ class ImageContents:
     torch: Torch | None = None
     folders: Folders = field(default_factory=Folders)
     passwd_path: str = PASSWD
+    python_script: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """For the cache."""
@@ -68,6 +70,7 @@ class ImageContents:
             "torch": [self.torch.version, self.torch.folder, self.torch.cuda] if self.torch else None,
             "folders": self.folders.to_json(),
             "passwd_path": self.passwd_path,
+            "python_script": self.python_script,
         }
 
     @classmethod
@@ -85,6 +88,7 @@ class ImageContents:
             torch,
             Folders.of(raw["folders"]),
             raw["passwd_path"],
+            raw["python_script"],
         )
 
 

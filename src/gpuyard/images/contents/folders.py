@@ -98,3 +98,12 @@ def parents(path: str) -> Iterator[str]:
     """The folders that lead to a path, the nearest first, without the root."""
     while path := path.rpartition("/")[0]:
         yield path
+
+
+def is_text(name: str) -> bool:
+    """Whether a name in a layer is UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -17,7 +17,7 @@ from typing import IO, Self, TypeAlias, cast
 
 from gpuyard import errors
 from gpuyard.images.contents.elf import Elf
-from gpuyard.images.contents.folders import A_CIRCLE, A_FILE, PLAIN, FolderMode, Folders, nearest
+from gpuyard.images.contents.folders import A_CIRCLE, A_FILE, PLAIN, FolderMode, Folders, is_text, nearest
 
 WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -192,6 +192,9 @@ class Overlay:
         if info.islnk():
             target = posixpath.normpath("/" + info.linkname).strip("/")
             for layer in (upper, self):
+                if target in layer.links:
+                    upper.links[path] = layer.links[target]
+                    return
                 if target in layer.files:
                     upper.files[path] = layer.files[target]
                     return
@@ -256,7 +259,12 @@ class Overlay:
             del links[path]
             if _SHALLOW.fullmatch(path):
                 obstacles[path] = A_FILE
-        special = {path: mode for path, mode in self.folders.items() if mode and mode != PLAIN}
+        # JSON can't hold names that aren't text, and no path of ours leads through one.
+        links = {path: target for path, target in links.items() if is_text(path + target)}
+        obstacles = {path: why for path, why in obstacles.items() if is_text(path)}
+        special = {
+            path: mode for path, mode in self.folders.items() if mode and mode != PLAIN and is_text(path)
+        }
         return Folders(links, special, nearest(obstacles))
 
     def _files_among(self, paths: set[str]) -> set[str]:

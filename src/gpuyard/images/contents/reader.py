@@ -15,6 +15,7 @@ from typing import IO
 
 from gpuyard.images.contents.contents import PASSWD, ImageContents, Interpreter, normalise
 from gpuyard.images.contents.elf import read_elf
+from gpuyard.images.contents.folders import is_text
 from gpuyard.images.contents.layer_stream import stream_layer
 from gpuyard.images.contents.metadata import Metadata, read_egg_requires, read_metadata
 from gpuyard.images.contents.overlay import Kept, Member, Overlay
@@ -25,6 +26,9 @@ from gpuyard.images.store import ImageStore
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INTERPRETER = re.compile(r"python3\.(\d{1,3})")
+#: What starts Python, by its name; where it is a script, as pyenv's are, only running it tells which.
+_PYTHON = re.compile(r"python(?:3(?:\.\d{1,3})?)?")
+_SCRIPT = b"#!"
 _METADATA = re.compile(r"[^/]+\.(?:dist-info/METADATA|egg-info/PKG-INFO|egg-info)")
 _PTH = re.compile(r"[^/]+\.pth")
 _EGG_REQUIRES = re.compile(r"[^/]+\.egg-info/requires\.txt")
@@ -99,7 +103,7 @@ class ContentsReader:
         Args:
             env: of its config: PATH decides which Python is meant.
         """
-        python = self._python(env)
+        python, script = self._python(env)
         libc, version = self._libc()
         found = self._packages(python) if python else {}
         packages = {name: package.metadata.version for name, package in found.items()}
@@ -115,6 +119,7 @@ class ContentsReader:
             torch,
             folders=self.files.placing(),
             passwd_path=users or PASSWD,
+            python_script=script,
         )
 
     def system(self, env: Mapping[str, str]) -> BaseSystem:
@@ -123,18 +128,20 @@ class ContentsReader:
         Args:
             env: of its config, as for `contents`.
         """
-        python = self._python(env)
+        python, _ = self._python(env)
         found = self._packages(python) if python else {}
-        files = {path: content for path, content in self.files.contents() if is_system_file(path)}
+        files = {
+            path: content for path, content in self.files.contents() if is_system_file(path) and is_text(path)
+        }
         links: dict[str, str] = {}
         for path in self.files.links:
             if is_system_file(path) and (target := self.files.resolve(path)):
                 files[path] = self._content(target)
-            elif is_library(path) and (target := self.files.real_path(path)):
+            elif is_library(path) and (target := self.files.real_path(path)) and is_text(path + target):
                 links[path] = target
         return BaseSystem(
             files,
-            dict(self.files.libraries()),
+            {path: elf for path, elf in self.files.libraries() if is_text(path)},
             links,
             {name: package.requires for name, package in found.items()},
         )
@@ -143,16 +150,21 @@ class ContentsReader:
         found = self.files.files.get(path)
         return found if isinstance(found, bytes) else b""
 
-    def _python(self, env: Mapping[str, str]) -> Interpreter | None:
+    def _python(self, env: Mapping[str, str]) -> tuple[Interpreter | None, str]:
+        """What PATH finds: an interpreter, or a script in its place."""
         for folder in (env.get("PATH") or _PATH).split(":"):
             for name in ("python3", "python", *self.files.names_in(folder)):
                 found = self.files.resolve(posixpath.join(folder, name))
-                match = _INTERPRETER.fullmatch(found.rpartition("/")[2]) if found else None
-                if found and match:
+                if not found:
+                    continue
+                match = _INTERPRETER.fullmatch(found.rpartition("/")[2])
+                if self._content(found).startswith(_SCRIPT) and (match or name in ("python3", "python")):
+                    return None, f"/{found}"
+                if match:
                     prefix = posixpath.dirname(folder.rstrip("/"))
                     venv = prefix if f"{prefix.strip('/')}/pyvenv.cfg" in self.files.files else ""
-                    return Interpreter("/" + found, int(match[1]), venv)
-        return None
+                    return Interpreter("/" + found, int(match[1]), venv), ""
+        return None, ""
 
     def _packages(self, python: Interpreter) -> dict[str, _Package]:
         """By name, what the interpreter imports, where it looks first."""
@@ -227,6 +239,9 @@ def _wanted(member: Member, content: IO[bytes]) -> Iterator[tuple[str, Kept]]:
             yield f"{folder}/libc.version", b"%s.%s" % match.groups()
         if elf := read_elf(io.BytesIO(library)):
             yield path, elf
+    elif _PYTHON.fullmatch(name):
+        if (start := content.read(len(_SCRIPT))) == _SCRIPT:
+            yield path, start
     elif is_system_file(path):
         if member.size <= _MOST_SYSTEM_FILE:
             yield path, content.read()

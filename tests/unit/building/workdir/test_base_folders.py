@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import pytest
 
 from gpuyard import errors
-from gpuyard.building.workdir.base_folders import check_folders, is_system_folder
+from gpuyard.building.workdir.base_folders import check_folders, is_system_folder, python_of
 from gpuyard.images.contents.contents import ImageContents, Interpreter
 from gpuyard.images.contents.folders import A_CIRCLE, A_FILE, FolderMode, Folders
 
@@ -147,3 +147,8 @@ def test_gpuyards_own_folders_need_room() -> None:
         errors.UsageError, match="own folder /opt/gpuyard/venv can't be a folder: /opt is a file"
     ):
         check(folders=Folders(obstacles={"opt": A_FILE}))
+
+
+def test_a_base_whose_python_is_a_script() -> None:
+    with pytest.raises(errors.BuildError, match=r"PATH of the base b is a script, /root/\.pyenv/shims"):
+        python_of(ImageContents(python_script="/root/.pyenv/shims/python3"), "the base b")

@@ -95,6 +95,11 @@ def test_a_higher_layer_changes_what_a_link_leads_to() -> None:
     assert folders(below, {".wh.data": ""}, {"data": "again"}).obstacles["workspace"] == A_FILE
 
 
+def test_a_hard_link_to_a_link_is_one() -> None:
+    found = folders({"data/ws/x": "", "here": "-> data/ws", "workspace": "=> here"})
+    assert found.links == {"here": "data/ws", "workspace": "data/ws"}
+
+
 def test_a_file_in_the_place_of_a_folder_takes_away_what_was_in_it() -> None:
     found = folders({"data/inner": "-> /etc", "etc/x": ""}, {"data": "a file"})
     assert found.links == {}

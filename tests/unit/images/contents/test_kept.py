@@ -3,7 +3,8 @@ from __future__ import annotations
 from gpuyard.images.contents.kept import _SYSTEM, kept_contents, read_contents, read_system
 from gpuyard.images.image import Image, open_images
 from gpuyard.images.places import Places
-from tests.unit.images.conftest import Workshop
+from tests.unit.images.conftest import Files, Workshop, debian_files
+from tests.unit.images.elf_files import make_elf
 
 
 class Reading:
@@ -56,3 +57,21 @@ async def test_an_entry_of_before_is_not_misread(workshop: Workshop) -> None:
         workshop.cache.write(_SYSTEM, f"{image.digest[7:]}.json", {"files": {"etc/passwd": 1}})
         assert (await read_system(image, workshop.cache, reading)).requires == {"pyyaml": ()}
         assert reading.times == 2
+
+
+async def test_names_that_are_no_text_do_not_end_the_reading(workshop: Workshop) -> None:
+    odd = "caf\udce9"
+    files: Files = {
+        f"srv/{odd}": "-> /data",
+        f"srv/{odd}.bin": "x",
+        f"usr/lib/lib{odd}.so.1": make_elf("libodd.so.1"),
+        "usr/lib/libodd.so": f"-> lib{odd}.so.1",
+        f"etc/apt/sources.list.d/{odd}.list": "deb http://x y z\n",
+        "srv/ws": "-> /data",
+    }
+    await workshop.make_base({**debian_files(), **files})
+    async with Places({}) as places:
+        image = await open_base(workshop, places)
+        contents = await read_contents(image, workshop.cache, Reading())
+        assert contents.folders.links == {"bin": "usr/bin", "srv/ws": "data"}
+        assert (await read_system(image, workshop.cache, Reading())).library_links == {}

@@ -50,6 +50,36 @@ def test_conda() -> None:
     assert found.packages == {"torch": "2.1.0+cu121"}
 
 
+SHIM = "#!/usr/bin/env bash\nexec pyenv exec python3 $@\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "script"),
+    [
+        ({"opt/shims/python3": SHIM, "opt/shims/python3.12": SHIM}, "/opt/shims/python3"),
+        ({"opt/shims/python3.12": SHIM}, "/opt/shims/python3.12"),
+        ({"opt/shims/python": "-> /opt/exec", "opt/exec": SHIM, "opt/shims/python3.12": b"elf"}, ""),
+        ({"opt/shims/python3.12-config": SHIM}, ""),
+    ],
+)
+def test_a_script_in_the_place_of_python_is_not_taken_for_one(files: Files, script: str) -> None:
+    found = contents(debian_files(), files, path="/opt/shims:/usr/bin")
+    assert (found.python is None, found.python_script) == (bool(script), script)
+    assert ImageContents.of(found.to_json()) == found
+
+
+def test_python_by_way_of_alternatives() -> None:
+    found = contents(
+        {
+            "usr/bin/python3": "-> /etc/alternatives/python3",
+            "etc/alternatives/python3": "-> /usr/bin/python3.12",
+            "usr/bin/python3.12": b"elf",
+            "usr/bin/python3.10": b"elf",
+        }
+    )
+    assert found.python == Interpreter("/usr/bin/python3.12", 12)
+
+
 def test_one_under_usr_local_does_not_see_debians_packages() -> None:
     found = contents(
         debian_files(),
