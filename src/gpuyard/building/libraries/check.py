@@ -157,10 +157,13 @@ class _LibraryCheck:
 
     def _all(self, missing: Missing) -> str:
         wheel = missing.wheel
-        return f"{wheel.name} {wheel.version} can't be imported: {self._needs('it', missing)}"
+        return f"{wheel.name} {wheel.version} can't be imported: {self._needs('it needs', missing)}"
 
     def _some(self, missing: Missing) -> str:
-        needs = self._needs(missing.module, missing)
+        modules = (
+            f"{missing.module} and {missing.more} more need" if missing.more else f"{missing.module} needs"
+        )
+        needs = self._needs(modules, missing)
         return f"a part of {missing.wheel.name} {missing.wheel.version} can't be imported: {needs}"
 
     def _needs(self, what: str, missing: Missing) -> str:
@@ -170,7 +173,7 @@ class _LibraryCheck:
         if missing.glibc != (0, 0):
             needed, there = (".".join(map(str, v)) for v in (missing.glibc, self.plan.contents.libc_version))
             words.append(f"glibc {needed}, and the base has {there}")
-        return f"{what} needs {', and '.join(words)}"
+        return f"{what} {', and '.join(words)}"
 
     def _remedy(self, missing: Sequence[Missing], known: Mapping[str, str]) -> str:
         sonames = sorted({name for each in missing for name in each.sonames} - {GLIBC})

@@ -32,7 +32,8 @@ class Missing:
     Attributes:
         certainty: of the surest import that fails for it.
         sonames: what the image lacks, sorted.
-        module: path of an extension module or library that can't be loaded without it.
+        module: path of an extension module or library that can't be loaded without one of them.
+        more: how many further ones there are.
         glibc: the version that it needs, where the image's is older; else (0, 0).
     """
 
@@ -41,6 +42,7 @@ class Missing:
     sonames: tuple[str, ...]
     module: str
     glibc: tuple[int, int] = (0, 0)
+    more: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ def missing_of(
                 sonames |= lacked.sonames
                 glibc = max(glibc, lacked.glibc)
         if new := sonames - known:
-            missing.append(Missing(found.wheel, certainty, tuple(sorted(new)), modules[0], glibc))
+            more = len(modules) - 1
+            missing.append(Missing(found.wheel, certainty, tuple(sorted(new)), modules[0], glibc, more))
         known |= sonames
     return missing
 

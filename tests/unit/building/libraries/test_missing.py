@@ -60,6 +60,13 @@ def test_what_another_wheels_library_needs() -> None:
     assert found == [Missing(WHEEL, Import.OFFERED, ("libGL.so.1",), "PyQt6/QtGui.abi3.so")]
 
 
+def test_several_modules_of_one_kind_are_counted() -> None:
+    found = missing(
+        {"a/QtGui.abi3.so": lib("libGL.so.1"), "a/QtQml.abi3.so": lib("libX11.so.6")}, {"a/__init__.py": ""}
+    )
+    assert found == [Missing(WHEEL, Import.OFFERED, ("libGL.so.1", "libX11.so.6"), "a/QtGui.abi3.so", more=1)]
+
+
 def test_a_wheels_own_library_comes_first() -> None:
     found = missing(
         {"a/a.abi3.so": lib("libavdevice.so.62"), "a.libs/libavdevice.so.62": lib()},
