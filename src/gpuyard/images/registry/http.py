@@ -247,6 +247,7 @@ class RegistryHttp:
             cafile=named or (None if folder else certifi.where()), capath=None if named else folder
         )
         context.load_default_certs()
+        context.set_alpn_protocols(["http/1.1"])
         if self.settings.ca_file is not None:
             try:
                 context.load_verify_locations(cafile=self.settings.ca_file)

@@ -8,9 +8,11 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.building.build import BuildResult
+from gpuyard.building.layers import large_files
 from gpuyard.building.layers.large_files import ALONE_BYTES, MOST_ALONE, SHARED_BYTES, group_files
 from gpuyard.images.oci import Digest
-from tests.unit.images.conftest import MakeWheel, Workshop
+from tests.unit.images.conftest import MakeWheel, Workshop, debian_files
+from tests.unit.images.contents.test_subtree import image_of
 
 
 def titles(result: BuildResult) -> list[str]:
@@ -99,8 +101,6 @@ async def test_the_mode_of_a_large_file_counts(workshop: Workshop) -> None:
 async def test_a_file_that_is_another_when_it_is_packed_ends_the_build(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gpuyard.building.layers import large_files
-
     write_weights(workshop)
     prepare = large_files.LargeFileLayer.prepare
 
@@ -136,3 +136,26 @@ def test_which_files_share_a_layer_depends_on_sizes_and_on_the_layers_left() -> 
     assert group_files({}, 100) == []
     many = {f"{number:03}": big for number in range(MOST_ALONE + 5)}
     assert [len(group) for group in group_files(many, 100)] == [1] * MOST_ALONE + [5]
+
+
+@pytest.mark.parametrize(("below", "files", "wheels"), [(120, 5, 1), (123, 2, 1), (124, 1, 1), (125, 0, 1)])
+async def test_an_image_never_has_more_layers_than_runtimes_mount(
+    workshop: Workshop, tmp_path: Path, make_wheel: MakeWheel, monkeypatch: pytest.MonkeyPatch,
+    below: int, files: int, wheels: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(large_files, "ALONE_BYTES", SHARED_BYTES)
+    for number in range(6):
+        (workshop.app / f"{number}.bin").write_bytes(bytes(SHARED_BYTES + 1 + number))
+        make_wheel(f"demo{number}")
+    await image_of(tmp_path, debian_files(), *({f"layer{number}": ""} for number in range(below - 1)))
+    base = f"oci:{tmp_path / 'layout'}:v1"
+    requirements = workshop.require(*(f"demo{number}" for number in range(6)))
+    result = await workshop.build(base=base, requirements=requirements)
+    assert len(titles(result)) == files + wheels + 1
+    assert len((await workshop.read())[0].layers) <= 127
+
+
+async def test_a_base_that_leaves_no_room_is_refused(workshop: Workshop, tmp_path: Path) -> None:
+    await image_of(tmp_path, debian_files(), *({f"layer{number}": ""} for number in range(125)))
+    with pytest.raises(errors.BuildError, match="126 layers, and an image can have 127"):
+        await workshop.build(base=f"oci:{tmp_path / 'layout'}:v1")
