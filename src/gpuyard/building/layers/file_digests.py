@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gpuyard import errors
@@ -123,7 +123,10 @@ class FileDigests:
 
     def _is_settled(self, path: str, file: int) -> bool:
         found = os.fstat(file)
-        now_ns = self.file_system_time_ns((self.root / path).parent, found.st_dev)
+        # Where the file's own folder can't be written, one above it may be, in the same file system.
+        folders = (self.root / parent for parent in PurePosixPath(path).parents)
+        times = (self.file_system_time_ns(folder, found.st_dev) for folder in folders)
+        now_ns = next((time_ns for time_ns in times if time_ns is not None), None)
         if now_ns is None or now_ns <= found.st_ctime_ns:
             return False
         try:

@@ -202,3 +202,19 @@ async def test_no_change_is_missed_however_fast_it_follows(tmp_path: Path) -> No
 async def test_builds_at_once_may_share_the_memory(folder: Folder) -> None:
     found = await asyncio.gather(*(folder.digest() for _ in range(8)))
     assert set(found) == {sha256(b"first")}
+
+
+async def test_a_folder_that_cannot_be_written_is_of_the_file_system_of_the_one_above(folder: Folder) -> None:
+    (folder.root / "shared").mkdir()
+    folder.file = folder.file.rename(folder.root / "shared" / "model.bin")
+    folder.let_time_pass()
+    asked: list[str] = []
+
+    def clock(place: Path, device: int) -> int | None:
+        asked.append(place.name)
+        return None if place.name == "shared" else file_system_time_ns(place, device)
+
+    for _ in range(2):
+        digests = FileDigests(folder.root, folder.cache, lambda done, total: None, file_system_time_ns=clock)
+        assert await digests.digests({"shared/model.bin": 5}) == {"shared/model.bin": sha256(b"first")}
+    assert asked == ["shared", "app"]
