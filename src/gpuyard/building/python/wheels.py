@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +76,8 @@ def wheel_path(cache: Cache, wheel: Wheel) -> Path:
 
 def keep_wheel(cache: Cache, path: Path) -> Wheel:
     """A wheel that was built on this machine, put into the cache; raises CacheError."""
+    import shutil  # Few builds make wheels, and it costs start-up time.
+
     with path.open("rb") as source:
         wheel = Wheel(path.name, hashlib.file_digest(source, "sha256").hexdigest(), path.stat().st_size)
         source.seek(0)
