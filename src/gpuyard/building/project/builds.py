@@ -57,11 +57,12 @@ class Builds:
             builder: where projects are built instead of read.
         """
 
-        from gpuyard.building.project.metadata import ProjectMetadata
-        from gpuyard.building.project.project import Project, read_project
         from gpuyard.building.project.reading import read_requested
 
         async def read(folder: Path) -> Project:
+            from gpuyard.building.project.metadata import ProjectMetadata
+            from gpuyard.building.project.project import Project, read_project
+
             if builder is None:
                 return read_project(folder, self.environ)
             wheel = await builder.of_folder(folder)

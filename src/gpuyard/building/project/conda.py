@@ -15,8 +15,6 @@ from gpuyard import errors
 from gpuyard.images.contents.contents import normalise
 from gpuyard.regular_files import read_regular
 
-SUFFIXES = (".yml", ".yaml")
-
 #: Where the index has another name, of packages that people train with.
 _NAMES = {
     "pytorch": "torch",

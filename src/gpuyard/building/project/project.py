@@ -6,13 +6,13 @@ files say it; of all others, and where they don't, only a build can tell, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from gpuyard import errors
-from gpuyard.building.project.backends import flit, hatchling, pdm, poetry, setuptools
-from gpuyard.building.project.backends import uv as uv_build
 from gpuyard.building.project.metadata import ProjectMetadata
 from gpuyard.building.project.pyproject import Part, Pyproject, Table, read_pyproject
 from gpuyard.building.python.wheels import Wheel
@@ -22,35 +22,46 @@ _LEGACY = "setuptools.build_meta:__legacy__"
 
 @dataclass(frozen=True)
 class _BuildBackend:
-    """How one backend's projects are read: see `backends`.
+    """How one backend's projects are read.
 
     Attributes:
+        module: of `backends`, loaded when there is such a project: it costs start-up time.
         harmless: distributions that may be required for a build, and change nothing that matters here.
     """
 
-    declared: Callable[[Pyproject, Mapping[str, str]], Table]
-    parts: Callable[[Pyproject, str], list[Part]]
+    module: str
     harmless: frozenset[str]
+
+    def declared(self, pyproject: Pyproject, environ: Mapping[str, str]) -> Table:
+        """See `backends`."""
+        found: Table = self._loaded.declared(pyproject, environ)
+        return found
+
+    def parts(self, pyproject: Pyproject, name: str) -> list[Part]:
+        """See `backends`."""
+        found: list[Part] = self._loaded.parts(pyproject, name)
+        return found
+
+    @property
+    def _loaded(self) -> Any:
+        return import_module(f"gpuyard.building.project.backends.{self.module}")
 
 
 _SETUPTOOLS = _BuildBackend(
-    setuptools.declared,
-    setuptools.parts,
-    frozenset({"setuptools", "wheel", "setuptools-scm", "pip", "build", "packaging"}),
+    "setuptools", frozenset({"setuptools", "wheel", "setuptools-scm", "pip", "build", "packaging"})
 )
-_POETRY = _BuildBackend(poetry.declared, poetry.parts, frozenset({"poetry-core", "poetry", "setuptools"}))
-_HATCHLING = _BuildBackend(
-    hatchling.declared, hatchling.parts, frozenset({"hatchling", "hatch-vcs", "hatch-fancy-pypi-readme"})
-)
+_POETRY = _BuildBackend("poetry", frozenset({"poetry-core", "poetry", "setuptools"}))
 _BACKENDS = {
     "setuptools.build_meta": _SETUPTOOLS,
     _LEGACY: _SETUPTOOLS,
-    "hatchling.build": _HATCHLING,
-    "flit_core.buildapi": _BuildBackend(flit.declared, flit.parts, frozenset({"flit-core"})),
-    "pdm.backend": _BuildBackend(pdm.declared, pdm.parts, frozenset({"pdm-backend"})),
+    "hatchling.build": _BuildBackend(
+        "hatchling", frozenset({"hatchling", "hatch-vcs", "hatch-fancy-pypi-readme"})
+    ),
+    "flit_core.buildapi": _BuildBackend("flit", frozenset({"flit-core"})),
+    "pdm.backend": _BuildBackend("pdm", frozenset({"pdm-backend"})),
     "poetry.core.masonry.api": _POETRY,
     "poetry.masonry.api": _POETRY,
-    "uv_build": _BuildBackend(uv_build.declared, uv_build.parts, frozenset({"uv-build"})),
+    "uv_build": _BuildBackend("uv", frozenset({"uv-build"})),
 }
 
 

@@ -149,3 +149,13 @@ def existing_part(root: Path, name: str) -> Part | None:
     if (root / f"{path}.py").is_file():
         return Part(f"{path}.py", root / f"{path}.py")
     return None
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """What a pattern of a pyproject.toml matches, sorted; raises UsageError where it is none."""
+    try:
+        return sorted(folder.glob(pattern))
+    except (ValueError, NotImplementedError) as error:
+        raise errors.UsageError(
+            f"{folder / NAME} has a pattern that can't be: {pattern!r}", remedy="mend the file"
+        ) from error

@@ -6,16 +6,13 @@ requirements in their place.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gpuyard import errors
-from gpuyard.building.project import conda
-from gpuyard.building.project.backends import poetry
-from gpuyard.building.project.metadata import ProjectMetadata
-from gpuyard.building.project.project import Project, is_package, is_project
 from gpuyard.building.project.pyproject import NAME, Pyproject, Table, read_pyproject
 from gpuyard.building.project.requested import (
     INCLUDE,
@@ -26,11 +23,15 @@ from gpuyard.building.project.requested import (
     requirement_name,
 )
 from gpuyard.building.project.requirement_lines import Kind, RequirementLine, local_path, parse_line
-from gpuyard.building.project.workspace import sources_of
 from gpuyard.building.python.pylock import UV_LOCK, is_lock
 from gpuyard.building.python.sources import ALL_SOURCES
 from gpuyard.images.contents.contents import normalise
 from gpuyard.regular_files import read_regular
+
+if TYPE_CHECKING:
+    from gpuyard.building.project.conda import CondaEnvironment
+    from gpuyard.building.project.metadata import ProjectMetadata
+    from gpuyard.building.project.project import Project
 
 _OTHER_LOCKS = {
     "poetry.lock": "name pyproject.toml, or export the lock: poetry export --output requirements.txt",
@@ -39,10 +40,11 @@ _OTHER_LOCKS = {
     "pdm.lock": "export it: pdm export --format pylock --output pylock.toml",
     "conda-lock.yml": "name environment.yml",
 }
+_CONDA_SUFFIXES = (".yml", ".yaml")
 _PROJECT_FILES = (NAME, "setup.cfg", "setup.py", UV_LOCK)
 
 #: Reads a project, or builds it where the user wants that.
-ReadProject = Callable[[Path], Awaitable[Project]]
+ReadProject: TypeAlias = "Callable[[Path], Awaitable[Project]]"
 
 
 class _RequirementsReader:
@@ -65,7 +67,7 @@ class _RequirementsReader:
         changed = self.found.lines[path] = {}
         for number, text in self.found.logical_lines(path):
             line = parse_line(text, path.parent, self._environ)
-            match = INCLUDE.match(text)
+            match = re.match(INCLUDE, text) if text.startswith("-") else None
             if match and match["option"] in LISTS and "://" not in match["path"]:
                 await self.file(path.parent / match["path"])
             elif line.kind is Kind.FOLDER:
@@ -83,6 +85,10 @@ class _RequirementsReader:
         self, folder: Path, extras: tuple[str, ...], marker: str, *, asked_by: str, whole: bool = True
     ) -> None:
         """A project with what it requires; whole where it is to be installed, too."""
+        # Most builds have no project of their own, and don't wait for this.
+        from gpuyard.building.project.project import is_project
+        from gpuyard.building.project.workspace import sources_of
+
         folder = Path(folder.resolve())
         if (folder, extras) in self._seen:
             return
@@ -135,6 +141,8 @@ class _RequirementsReader:
         wanted = {normalise(requirement_name(text)) for text in requires}
         for name, raw in others.items():
             for one in raw if isinstance(raw, list) else [raw]:
+                if not isinstance(one, dict):
+                    raise errors.UsageError(f"{folder / NAME}: tool.uv.sources.{name} must be a table")
                 where = str(one.get("git") or one.get("url") or one.get("path") or "")
                 if normalise(name) in wanted and where and ("git" in one or not where.endswith(".whl")):
                     line = RequirementLine(Kind.SOURCES, f"{name} from {where}", where, name)
@@ -165,6 +173,8 @@ async def read_requested(
     reader = _RequirementsReader(path, read, environ, builds)
     reader.found.builds = tuple(sorted(builds))
     if path.name in _PROJECT_FILES:
+        from gpuyard.building.project.project import is_package
+
         folder = path.absolute().parent
         whole = path.name not in (NAME, UV_LOCK) or is_package(read_pyproject(folder))
         reader.found.instead = True
@@ -172,8 +182,10 @@ async def read_requested(
             await reader.project(folder, (), "", asked_by=str(path), whole=whole)
     elif path.name in _OTHER_LOCKS:
         raise errors.UsageError(f"{path.name} isn't read", remedy=_OTHER_LOCKS[path.name])
-    elif path.suffix in conda.SUFFIXES:
-        environment = conda.read_environment(path)
+    elif path.suffix in _CONDA_SUFFIXES:
+        from gpuyard.building.project.conda import read_environment
+
+        environment = read_environment(path)
         reader.found.text, reader.found.requires_python = environment.lines, environment.python
         reader.found.notices = tuple(_conda_notices(path, environment))
         await reader.file(path)
@@ -185,7 +197,7 @@ async def read_requested(
     return reader.found
 
 
-def _conda_notices(path: Path, environment: conda.CondaEnvironment) -> Iterator[str]:
+def _conda_notices(path: Path, environment: CondaEnvironment) -> Iterator[str]:
     yield f"{path.name}: its Python packages come as wheels of the package index, not from conda's channels"
     if environment.left:
         yield (
@@ -211,6 +223,9 @@ def _toml(path: Path) -> Mapping[str, Any]:
 
 def _declared_only(pyproject: Pyproject) -> ProjectMetadata:
     """The requirements of a project that isn't to be installed."""
+    from gpuyard.building.project.backends import poetry
+    from gpuyard.building.project.metadata import ProjectMetadata
+
     if "project" not in pyproject.table:
         return ProjectMetadata.of_project(
             Table({"version": "0", **poetry.declared(pyproject, {}).raw}, str(pyproject.path))
@@ -223,6 +238,8 @@ def _declared_only(pyproject: Pyproject) -> ProjectMetadata:
 
 def _is_wanted(pyproject: Pyproject) -> bool:
     """Whether a project that another requires is to be installed: by the rule of uv."""
+    from gpuyard.building.project.project import is_package
+
     return not pyproject.table.raw or is_package(pyproject)
 
 

@@ -7,16 +7,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpuyard import errors
-from gpuyard.building.project.project import Project
 from gpuyard.building.project.pyproject import NAME
-from gpuyard.building.project.toml import to_toml
 from gpuyard.images.contents.contents import normalise
 from gpuyard.regular_files import read_regular
 
-INCLUDE = re.compile(r"(?P<option>-r|-c|-f|--requirement|--constraint|--find-links)[\s=]*(?P<path>\S+)")
+if TYPE_CHECKING:
+    from gpuyard.building.project.project import Project
+
+INCLUDE = r"(?P<option>-r|-c|-f|--requirement|--constraint|--find-links)[\s=]*(?P<path>\S+)"
 LISTS = ("-r", "--requirement")
 
 
@@ -48,6 +49,8 @@ class Needs:
 
     def to_text(self) -> str:
         """A pyproject.toml that requires the same."""
+        from gpuyard.building.project.toml import to_toml
+
         names = {normalise(name) for text in self.requires if (name := requirement_name(text))}
         uv = {
             "sources": {name: raw for name, raw in self.sources.items() if normalise(name) in names},
@@ -142,7 +145,7 @@ class Requested:
 
     def _moved(self, line: str, path: Path, folder: Path) -> str:
         """A line whose paths hold from another folder, too."""
-        match = INCLUDE.match(line)
+        match = re.match(INCLUDE, line)
         if match and "://" not in match["path"]:
             target = (path.parent / match["path"]).absolute()
             if match["option"] in LISTS and target in self.lines:
@@ -187,6 +190,8 @@ def projects_for(
     Raises:
         ResolveError: one doesn't run on the base's Python.
     """
+    if not requested.projects and not requested.requires_python:
+        return ()
     from packaging.markers import Marker
 
     _check_python(requested.path.name, requested.requires_python, python, place)

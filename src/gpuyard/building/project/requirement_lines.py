@@ -14,15 +14,18 @@ from enum import Enum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-_EDITABLE = re.compile(r"(?:-e|--editable)(?:[\s=]+|(?=[./]))(?P<rest>.*)")
-_NAMED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?P<extras>\[[^\]]*\])?\s*@\s*(?P<where>.*)")
-_EXTRAS = re.compile(r"(?P<where>.*?)\s*\[(?P<extras>[A-Za-z0-9._,\s-]*)\]")
-_MARKER = re.compile(r"\s+;|;\s+|;(?=\s*(?:python|sys|platform|os|extra|implementation)_)")
-_VCS = re.compile(r"(?:git|hg|svn|bzr)\+")
-_ARCHIVE = re.compile(r"\.(?:tar\.(?:gz|bz2|xz|zst|lzma)|tgz|tbz|txz|tlz|tar|zip)$")
-_NO_BINARY = re.compile(r"--no-binary[\s=]+(?P<names>\S+)")
-_REMOTE_INCLUDE = re.compile(r"(?:-r|--requirement)[\s=]*(?P<url>[a-z][a-z+]*://\S+)")
-_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+# Compiled when a line needs them, which few files have: it costs start-up time.
+_EDITABLE = r"(?:-e|--editable)(?:[\s=]+|(?=[./]))(?P<rest>.*)"
+_NAMED = r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?P<extras>\[[^\]]*\])?\s*@\s*(?P<where>.*)"
+_EXTRAS = r"(?P<where>.*?)\s*\[(?P<extras>[A-Za-z0-9._,\s-]*)\]"
+_MARKER = r"\s+;|;\s+|;(?=\s*(?:python|sys|platform|os|extra|implementation)_)"
+_VCS = r"(?:git|hg|svn|bzr)\+"
+_ARCHIVE = r"\.(?:tar\.(?:gz|bz2|xz|zst|lzma)|tgz|tbz|txz|tlz|tar|zip)$"
+_NO_BINARY = r"--no-binary[\s=]+(?P<names>\S+)"
+_REMOTE_INCLUDE = r"(?:-r|--requirement)[\s=]*(?P<url>[a-z][a-z+]*://\S+)"
+#: One of these is in each line that isn't a name with a version.
+_UNUSUAL = ("/", "@", ":", "$", ".whl", ".tar", ".tgz", ".tbz", ".txz", ".tlz", ".zip")
+_VARIABLE = r"\$\{([A-Z0-9_]+)\}"
 
 
 class Kind(Enum):
@@ -64,23 +67,25 @@ def parse_line(line: str, folder: Path, environ: Mapping[str, str]) -> Requireme
         environ: for `${NAME}` in it.
     """
     text = line.strip()
-    if match := _NO_BINARY.match(text):
+    if text[:1].isalnum() and not any(mark in text for mark in _UNUSUAL):
+        return RequirementLine(Kind.OTHER, text, text)
+    if match := re.match(_NO_BINARY, text):
         kind = Kind.OTHER if match["names"] == ":none:" else Kind.NO_BINARY
         return RequirementLine(kind, text, match["names"])
-    if match := _REMOTE_INCLUDE.match(text):
+    if match := re.match(_REMOTE_INCLUDE, text):
         return RequirementLine(Kind.REMOTE, text, match["url"])
-    editable = _EDITABLE.match(text)
+    editable = re.match(_EDITABLE, text)
     if text.startswith("-") and not editable:
         return RequirementLine(Kind.OTHER, text)
     told = re.split(r"\s--(?:hash|config-settings?)\b", editable["rest"] if editable else text)[0].strip()
-    told = _VARIABLE.sub(lambda found: environ.get(found[1], found[0]), told)
+    told = re.sub(_VARIABLE, lambda found: environ.get(found[1], found[0]), told)
     if quoted := re.fullmatch(r"(['\"])(.*)\1", told):
         told = quoted[2]
-    told, marker = [*_MARKER.split(told, maxsplit=1), ""][:2]
+    told, marker = [*re.split(_MARKER, told, maxsplit=1), ""][:2]
     name, extras, where = "", "", told.strip()
-    if (named := _NAMED.fullmatch(where)) and not _VCS.match(where):
+    if (named := re.fullmatch(_NAMED, where)) and not re.match(_VCS, where):
         name, extras, where = named["name"], (named["extras"] or "").strip("[]"), named["where"].strip()
-    elif (inner := _EXTRAS.fullmatch(where)) and _is_address(inner["where"]):
+    elif (inner := re.fullmatch(_EXTRAS, where)) and _is_address(inner["where"]):
         where, extras = inner["where"], inner["extras"]
     listed = tuple(extra.strip() for extra in extras.split(",") if extra.strip())
     kind = _kind(where, folder, addressed=bool(name or editable))
@@ -92,13 +97,13 @@ def local_path(where: str, folder: Path) -> Path | None:
     bare = where.partition("#")[0]
     if bare.startswith("file:"):
         return folder / unquote(urlsplit(bare).path)
-    if "://" in bare or _VCS.match(bare):
+    if "://" in bare or re.match(_VCS, bare):
         return None
     return folder / Path(bare).expanduser()
 
 
 def _kind(where: str, folder: Path, *, addressed: bool) -> Kind:
-    if _VCS.match(where):
+    if re.match(_VCS, where):
         return Kind.SOURCES
     path = local_path(where, folder)
     file = unquote(where.partition("#")[0].partition("?")[0])
@@ -109,7 +114,7 @@ def _kind(where: str, folder: Path, *, addressed: bool) -> Kind:
         return Kind.OTHER
     if file.endswith(".whl"):
         return Kind.OTHER
-    return Kind.SOURCES if _ARCHIVE.search(file) else Kind.FOLDER
+    return Kind.SOURCES if re.search(_ARCHIVE, file) else Kind.FOLDER
 
 
 def _is_address(text: str) -> bool:
@@ -118,7 +123,7 @@ def _is_address(text: str) -> bool:
         "://" in text
         or text.startswith((".", "~", "file:"))
         or os.sep in text.partition(" ")[0].partition("=")[0]
-        or bool(_ARCHIVE.search(text))
+        or bool(re.search(_ARCHIVE, text))
     )
 
 

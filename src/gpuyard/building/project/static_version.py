@@ -19,7 +19,7 @@ def source_text(path: Path) -> str:
     """A file's text; empty when there is none to read."""
     try:
         return read_regular(path).decode("utf-8")
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         return ""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.building.project.pyproject import NAME, Pyproject, Table, read_pyproject
+from gpuyard.building.project.pyproject import NAME, Pyproject, Table, matching, read_pyproject
 from gpuyard.images.contents.contents import normalise
 
 
@@ -67,9 +67,9 @@ def _workspace(pyproject: Pyproject) -> Pyproject | None:
 
 def _members(root: Pyproject) -> Iterator[Path]:
     workspace = root.tool("uv", "workspace")
-    excluded = {path for pattern in workspace.texts("exclude") for path in root.folder.glob(pattern)}
+    excluded = {path for pattern in workspace.texts("exclude") for path in matching(root.folder, pattern)}
     for pattern in workspace.texts("members"):
-        for path in sorted(root.folder.glob(pattern)):
+        for path in matching(root.folder, pattern):
             if path not in excluded and (path / NAME).is_file():
                 yield Path(path.resolve()) if ".." in path.parts else path
 

@@ -326,6 +326,11 @@ def test_what_only_a_build_can_tell_is_refused_and_not_run(
         ('[project]\nname = "x"\nversion = "1"\ndependencies = "numpy"\n', "must be a list"),
         ('[project]\nname = "x"\nversion = "1"\ndependencies = ["a b"]\n', "can't be read"),
         ("[tool]\nsetuptools = 1\n[project]\n", "must be a table"),
+        (
+            POETRY + PROJECT.replace('[project.scripts]\nmy-train = "my_app.train:main"', "scripts = 3"),
+            "must be a",
+        ),
+        (POETRY + "[tool.poetry]\nname = 'a'\nversion = '1'\ndependencies = 3\n", "must be a table"),
     ],
 )
 def test_a_pyproject_that_is_wrong_is_named(text: str, message: str, write_files: WriteFiles) -> None:

@@ -258,6 +258,23 @@ async def test_a_conda_environment(write_files: WriteFiles, tmp_path: Path) -> N
     assert "not from conda's channels" in found.notices[0] and "ffmpeg" in found.notices[1]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[tool.uv.sources]\nnumpy = 'x'\n",
+        "[tool.uv.workspace]\nmembers = ['']\n[tool.uv.sources]\nnumpy = {workspace = true}\n",
+        "[tool.uv.workspace]\nmembers = ['/x']\n[tool.uv.sources]\nnumpy = {workspace = true}\n",
+        "[tool.uv.sources]\nnumpy = {workspace = true}\n",
+        "[tool.uv]\nsources = 3\n",
+        "[tool.uv.sources]\nnumpy = {path = 3}\n",
+    ],
+)
+async def test_sources_that_are_none(text: str, write_files: WriteFiles) -> None:
+    folder = write_files({"pyproject.toml": pyproject("a", "numpy", more=text), "a.py": ""})
+    with pytest.raises(errors.UsageError, match=r"pyproject\.toml"):
+        await requested(folder / "pyproject.toml")
+
+
 async def test_locks_of_others_are_refused_with_a_way(write_files: WriteFiles) -> None:
     with pytest.raises(errors.UsageError, match=r"poetry\.lock isn't read") as caught:
         await requested(write_files({"poetry.lock": ""}) / "poetry.lock")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gpuyard.building.project.pyproject import Part, Pyproject, Table
+from gpuyard.building.project.pyproject import Part, Pyproject, Table, matching
 from gpuyard.building.project.static_version import from_git, matched
 
 _PATTERN = r"^__version__\s*(?::[^=]+)?=\s*(['\"])(?P<version>.+?)\1"
@@ -54,9 +54,7 @@ def parts(pyproject: Pyproject, name: str) -> list[Part]:
     tests = {"tests", *build.texts("source-includes"), *build.texts("excludes"), "build"}
     if includes := build.texts("includes"):
         paths = [
-            path
-            for pattern in includes
-            for path in sorted(pyproject.folder.glob(pattern.removesuffix("/**/*")))
+            path for pattern in includes for path in matching(pyproject.folder, pattern.removesuffix("/**/*"))
         ]
     elif root.is_dir():
         children = sorted(root.iterdir())

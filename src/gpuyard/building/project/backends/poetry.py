@@ -46,11 +46,11 @@ def declared(pyproject: Pyproject, environ: Mapping[str, str]) -> Table:
     scripts = poetry.table("scripts")
     if any(not isinstance(value, str) for value in scripts.raw.values()):
         raise pyproject.not_static("it has scripts that are files or want extras")
-    found["scripts"] = {**scripts.raw, **found.get("scripts", {})}
+    own = Table(found, pyproject.project.place)
+    found["scripts"] = {**scripts.raw, **own.pairs("scripts")}
     plugins = poetry.table("plugins")
-    found["entry-points"] = {group: plugins.pairs(group) for group in plugins.raw} | found.get(
-        "entry-points", {}
-    )
+    mine = {group: plugins.pairs(group) for group in plugins.raw}
+    found["entry-points"] = {**mine, **own.table("entry-points").raw}
     return Table(found, str(pyproject.path))
 
 
