@@ -51,6 +51,17 @@ async def test_they_are_locked_and_lie_below_all_else(workshop: Workshop, archiv
     assert archive.served == []
 
 
+async def test_what_the_base_has_is_said_and_makes_no_layer(
+    workshop: Workshop, archive: DebianArchive
+) -> None:
+    await make_base(workshop, archive)
+    publish(archive, DebFile("libc6", "2.37"))
+    (image,) = (await workshop.build(system_packages=("libc6",))).platforms.values()
+    assert [title for title, _ in image.layers] == ["application"]
+    assert "libc6 2.36 comes with the base and is not installed again" in workshop.heard.said
+    assert (await workshop.build(system_packages=("libc6",))).unchanged
+
+
 async def test_versions_stay_until_somebody_upgrades(workshop: Workshop, archive: DebianArchive) -> None:
     await make_base(workshop, archive)
     publish(archive, ONE, DebFile("lib", "1.0"))

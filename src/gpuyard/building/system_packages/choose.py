@@ -117,6 +117,9 @@ class Chooser:
         chosen = solve(universe, asked)
         for package in chosen.packages:
             refuse(package.name, chosen.chains[package.name])
+        for each in asked:
+            if (there := universe.installed.get(each.name)) and each.name not in chosen.chains:
+                self.say(f"{there} comes with the base and is not installed again")
         self._tell_upgrades(universe, chosen, installed)
         names = {each.name for each in asked}
         return tuple(

@@ -89,8 +89,14 @@ class DebStock:
 
     def _unpack(self, package: SystemPackage, path: Path) -> Deb:
         """Keeps what is in a package instead of the package."""
-        with self.cache.new_file(DEBS, f"{package.sha256}.tar.zst") as kept:
-            deb = unpack_deb(path, package.name, kept)
+        try:
+            with self.cache.new_file(DEBS, f"{package.sha256}.tar.zst") as kept:
+                deb = unpack_deb(path, package.name, kept)
+        except errors.BuildError:
+            # Another build may have done so in the meantime.
+            if not path.exists() and (found := self._kept(package)):
+                return found
+            raise
         self.cache.write(DEBS, f"{package.sha256}.json", deb.to_json())
         path.unlink(missing_ok=True)
         return deb

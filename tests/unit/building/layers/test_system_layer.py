@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import tarfile
@@ -295,6 +296,18 @@ async def test_packages_come_from_whichever_source_has_them(archive: DebianArchi
         made = await make(archive, tmp_path, [DebFile("a", files={"usr/a": b"a"})], ["a"], files)
     assert "pool/a_1.0_amd64.deb" in empty.served
     assert made.contents["usr/a"] == b"a"
+
+
+async def test_two_builds_at_once_do_not_take_packages_from_each_other(
+    archive: DebianArchive, tmp_path: Path
+) -> None:
+    debs = [DebFile(f"p{number}", files={f"usr/{number}": bytes(300_000)}) for number in range(8)]
+    made = await make(archive, tmp_path / "first", debs, [deb.name for deb in debs])
+    for attempt in range(3):
+        cache = Cache(tmp_path / f"both{attempt}")
+        stock = DebStock(made.stock.sources, cache, {}, lambda done, total: None)
+        found = await asyncio.gather(*(stock.prepare(made.layer.packages) for _ in range(4)))
+        assert all(each == found[0] for each in found) and len(found[0]) == len(debs)
 
 
 async def test_packages_are_fetched_once(archive: DebianArchive, tmp_path: Path) -> None:

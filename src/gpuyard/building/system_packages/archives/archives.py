@@ -103,7 +103,14 @@ class Archives:
         )
 
     def _keep(self, path: Path, file: IndexFile) -> bytes:
-        content = _unpacked(path, file.path)
+        try:
+            content = _unpacked(path, file.path)
+        except errors.BuildError:
+            # Another build may have done so in the meantime.
+            other = self.cache.path(_INDEXES, f"{file.sha256}.zst")
+            if not path.exists() and other.exists():
+                return _unpacked(other, other.name)
+            raise
         with self.cache.new_file(_INDEXES, f"{file.sha256}.zst") as kept:
             kept.write(zstandard.ZstdCompressor(level=1).compress(content))
         path.unlink(missing_ok=True)
@@ -214,8 +221,8 @@ def _smallest(release: ReleaseFile, name: str) -> IndexFile | None:
 
 
 def _unpacked(path: Path, name: str) -> bytes:
-    content = path.read_bytes()
     try:
+        content = path.read_bytes()
         if name.endswith(".xz"):
             return lzma.decompress(content)
         if name.endswith(".gz"):
