@@ -92,7 +92,7 @@ class DebStock:
         try:
             with self.cache.new_file(DEBS, f"{package.sha256}.tar.zst") as kept:
                 deb = unpack_deb(path, package.name, kept)
-        except errors.BuildError:
+        except errors.ImageError:
             # Another build may have done so in the meantime.
             if not path.exists() and (found := self._kept(package)):
                 return found

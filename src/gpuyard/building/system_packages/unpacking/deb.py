@@ -129,6 +129,8 @@ def unpack_deb(path: Path, name: str, kept: IO[bytes]) -> Deb:
             listed = [line.split()[-1] for line in extra.get("conffiles", "").splitlines() if line.strip()]
             return _read_data(parts, name, control, extra, {word.strip("/") for word in listed}, kept)
     except (*_UNPACKING, OSError, EOFError, ValueError, errors.ImageDamaged) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # A disk's, and not the package's: those of gzip and bz2 have no number.
         raise _damaged(name, str(error)) from error
 
 

@@ -22,7 +22,7 @@ _GENERATED_EFFECTS = {
     "dh_installsysusers": "adds users",
     "dh_installudev": "",
 }
-#: Commands whose absence shows, with what they would have done.
+#: Commands whose absence shows, with what they would have done. No service starts in any container.
 _EFFECTS: tuple[tuple[str, str], ...] = (
     (r"(?:adduser|useradd|addgroup|groupadd)\b", "adds users or groups"),
     (r"(?:chown|chgrp|chmod|dpkg-statoverride)\b", "changes owners or modes of its files"),
@@ -38,7 +38,6 @@ _EFFECTS: tuple[tuple[str, str], ...] = (
     ),
     (r"locale-gen\b", "makes locales"),
     (r"pam-auth-update\b", "changes how users log in"),
-    (r"(?:systemctl|deb-systemd-helper|update-rc\.d|invoke-rc\.d)\b", "has a service started"),
     (r"update-initramfs\b|update-grub\b|depmod\b|dkms\b", "changes how the machine boots"),
     (r"(?:mysql_install_db|pg_createcluster|initdb)\b", "creates a database"),
     (r"dbus-uuidgen\b", "gives the machine an id"),
@@ -51,13 +50,16 @@ _WELL_KNOWN: Mapping[str, tuple[str, ...]] = {
     "dbus-system-bus-common": ("adds the user messagebus, for a bus that no container runs",),
     "dmsetup": (),
     "fontconfig-config": (),
+    "libgstreamer1.0-0": (),
     "libibverbs1": (),
     "libpam-systemd": (),
     "openssh-client": ("makes ssh-agent setgid, so that the user's other programs can't look into it",),
-    "procps": (),
+    "procps": ("makes the name w of w.procps",),
+    "sudo": (),
     "systemd": (),
     "systemd-sysv": (),
     "tzdata": (),
+    "udev": (),
     "x11-common": (),
     "xz-utils": ("makes the old names lzma, unlzma and lzcat of xz",),
 }

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import io
 import lzma
 import tarfile
 import tracemalloc
@@ -68,6 +70,16 @@ def test_what_is_damaged_in_the_middle_is_refused(tmp_path: Path, packing: str) 
     content[start : start + 60] = bytes(60)
     with pytest.raises(errors.BuildError, match="the package tree can't be unpacked"):
         unpacked(tmp_path, bytes(content))
+
+
+def test_a_full_disk_is_no_fault_of_the_package(tmp_path: Path) -> None:
+    class Full(io.BytesIO):
+        def write(self, content: object, /) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "x.deb").write_bytes(TREE.to_bytes())
+    with pytest.raises(OSError, match="No space left"):
+        unpack_deb(tmp_path / "x.deb", "tree", Full())
 
 
 def test_a_damaged_copy_in_the_cache_is_told(tmp_path: Path) -> None:
