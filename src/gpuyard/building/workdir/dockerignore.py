@@ -52,7 +52,7 @@ class DockerIgnore:
 
     def verdict(self, path: str) -> tuple[bool, str] | None:
         """Whether a path stays out, and the line that says so; None when no line concerns it."""
-        left_out, line = False, ""
+        left_out, line, path = False, "", path.rstrip("/")
         for pattern in self.patterns:
             # A line that would change nothing isn't asked, as in the original.
             if pattern.takes_back == left_out and pattern.matches.match(path):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpuyard import errors
 from gpuyard.building.workdir.dockerignore import DockerIgnore
+from gpuyard.building.workdir.gitignore import GitIgnore
 from gpuyard.regular_files import read_regular
-
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
 
 
 @dataclass(frozen=True)
@@ -23,14 +19,12 @@ class IgnoreFile:
         name: as people are told.
         below: length of the path from the workdir to the file's folder, of those in the workdir.
         prefix: path from the file's folder to the workdir, of those above it.
-        lines: number and text of each line that has a pattern.
     """
 
     name: str
     below: int
     prefix: str
-    spec: GitIgnoreSpec | DockerIgnore
-    lines: tuple[tuple[int, str], ...]
+    patterns: GitIgnore | DockerIgnore
 
     def verdict(self, path: str) -> tuple[bool, str] | None:
         """Whether a path stays out, and by which line; None when no line concerns it.
@@ -38,19 +32,12 @@ class IgnoreFile:
         Args:
             path: relative to the workdir; a folder's ends in a slash.
         """
-        inner = self.prefix + path[self.below :]
-        if isinstance(self.spec, DockerIgnore):
-            found = self.spec.verdict(inner.rstrip("/"))
-            return found and (found[0], f"{self.name}:{found[1]}")
-        result = self.spec.check_file(inner)
-        if result.include is None:
-            return None
-        number, text = self.lines[result.index or 0]
-        return result.include, f"{self.name}:{number}: {text}"
+        found = self.patterns.verdict(self.prefix + path[self.below :])
+        return found and (found[0], f"{self.name}:{found[1]}")
 
     def may_take_back_below(self, folder: str) -> bool:
         """Whether a folder that it leaves out must be looked into; git's aren't."""
-        return isinstance(self.spec, DockerIgnore) and self.spec.may_take_back_below(folder)
+        return isinstance(self.patterns, DockerIgnore) and self.patterns.may_take_back_below(folder)
 
 
 def read_git_patterns(file: Path, name: str, *, below: str = "", prefix: str = "") -> tuple[IgnoreFile, ...]:
@@ -66,20 +53,9 @@ def read_git_patterns(file: Path, name: str, *, below: str = "", prefix: str = "
     text = _read(file)
     if text is None:
         return ()
-    numbered = enumerate(text.splitlines(), 1)
-    # git passes over a `!` and a `/` that stand alone, and pathspec doesn't.
-    lines = tuple(
-        (number, line) for number, line in numbered if line.strip(" !/") and not line.startswith("#")
-    )
-    if not lines:  # as the file that `git init` makes
-        return ()
-    import pathspec  # Only where there is such a file: it costs start-up time.
-
-    try:
-        spec = pathspec.GitIgnoreSpec.from_lines(line for _, line in lines)
-    except (ValueError, re.error) as error:
-        raise _unreadable(file, error) from error
-    return (IgnoreFile(name, len(below), prefix, spec, lines),)
+    found = GitIgnore.parse(text)
+    # The file that `git init` makes has none.
+    return (IgnoreFile(name, len(below), prefix, found),) if found.patterns else ()
 
 
 def read_dockerignore(file: Path) -> tuple[IgnoreFile, ...]:
@@ -92,9 +68,11 @@ def read_dockerignore(file: Path) -> tuple[IgnoreFile, ...]:
     if text is None:
         return ()
     try:
-        return (IgnoreFile(file.name, 0, "", DockerIgnore.parse(text), ()),)
+        return (IgnoreFile(file.name, 0, "", DockerIgnore.parse(text)),)
     except ValueError as error:
-        raise _unreadable(file, error) from error
+        raise errors.UsageError(
+            f"{file} has a pattern that can't be read: {error}", remedy="mend or remove the pattern"
+        ) from error
 
 
 def _read(file: Path) -> str | None:
@@ -106,9 +84,3 @@ def _read(file: Path) -> str | None:
         raise errors.UsageError(
             f"can't read {file}: {error.strerror}", remedy="mend its permissions, or remove it"
         ) from error
-
-
-def _unreadable(file: Path, error: Exception) -> errors.UsageError:
-    return errors.UsageError(
-        f"{file} has a pattern that can't be read: {error}", remedy="mend or remove the pattern"
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -133,7 +133,7 @@ class Walk:
                 prefix="/".join(above[-count:]) + "/",
             )
         scope = replace(scope, git=rules)
-        if self._by_git("", scope):
+        if _is_ignored_as_a_whole(rules, above):
             self.notices.append(f"git ignores {root} as a whole: only ignore files in it count")
             return _Scope()
         return scope
@@ -146,9 +146,6 @@ class Walk:
         """
         answers = GitAnswers(folder, self.environ)
         self._asked.append(answers)
-        if (folder / GITIGNORE).exists():
-            import pathspec  # noqa: F401  It's needed soon, and git answers meanwhile.
-
         prefix = "".join(f"{part}/" for part in folder.relative_to(repository.top).parts)
         rules = [
             rule
@@ -236,6 +233,9 @@ class Walk:
 
     def _enter(self, path: str, scope: _Scope, *, ignored: bool, shy: bool) -> bool:
         """A folder in one that was entered; whether that one has a reason to go in."""
+        if (own := _verdict(scope.own, path)) and not own[0]:
+            # What is taken back comes with all that git's files above it would keep out.
+            return self._folder(path, replace(scope, git=()), ignored=False, shy=False)
         why, ignored = self._judge(path, scope, ignored=ignored)
         if not why:
             return self._folder(path, scope, ignored=ignored, shy=ignored)
@@ -248,18 +248,12 @@ class Walk:
 
     def _judge(self, path: str, scope: _Scope, *, ignored: bool) -> tuple[str, bool]:
         """Why a path stays out, empty when it goes in; and whether git ignores it."""
-        for rule in reversed(scope.own):
-            if verdict := rule.verdict(path):
-                return (verdict[1] if verdict[0] else "", False)
-        why = "its folder is ignored" if ignored else self._by_git(path, scope)
-        if not why or self._is_tracked(path, scope):
-            return "", bool(why)
-        return why, True
-
-    def _by_git(self, path: str, scope: _Scope) -> str:
-        verdicts = (rule.verdict(path) for rule in reversed(scope.git))
-        out, why = next((found for found in verdicts if found), (False, ""))
-        return why if out else ""
+        if own := _verdict(scope.own, path):
+            return (own[1] if own[0] else "", False)
+        out, why = (True, "its folder is ignored") if ignored else _verdict(scope.git, path) or (False, "")
+        if out and not self._is_tracked(path, scope):
+            return why, True
+        return "", out
 
     def _is_tracked(self, path: str, scope: _Scope) -> bool:
         inner = path[len(scope.start) :].rstrip("/")
@@ -303,3 +297,26 @@ class Walk:
             return f"{target}, outside the workdir"
         relative = os.path.relpath(target, self.root.absolute() / folder)
         return f"{target}, which the image has elsewhere (make it relative: ln -sfn {relative} {path})"
+
+
+def _verdict(rules: Sequence[IgnoreFile], path: str) -> tuple[bool, str] | None:
+    """Of the weightiest file that has one."""
+    verdicts = (rule.verdict(path) for rule in reversed(rules))
+    return next((found for found in verdicts if found), None)
+
+
+def _is_ignored_as_a_whole(rules: Sequence[IgnoreFile], above: Sequence[str]) -> bool:
+    """Whether git ignores the workdir or a folder that it is in.
+
+    Args:
+        rules: of the repository and of the folders above the workdir.
+        above: names of the folders from the repository's top to the workdir.
+    """
+    for depth in range(1, len(above) + 1):
+        for rule in reversed(rules):
+            start = len(above) - rule.prefix.count("/")
+            if start < depth and (found := rule.patterns.verdict("/".join(above[start:depth]) + "/")):
+                if found[0]:
+                    return True
+                break
+    return False

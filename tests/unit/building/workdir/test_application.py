@@ -240,12 +240,6 @@ def test_ignore_files_that_are_none_are_refused_at_once(tmp_path: Path) -> None:
         read_application(tmp_path, os.environ)
 
 
-def test_a_pattern_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    write(tmp_path, ".gpuyardignore", text="[z-a]\n")
-    with pytest.raises(errors.UsageError, match=r"\.gpuyardignore has a pattern that can't be read"):
-        read_application(tmp_path, os.environ)
-
-
 def test_folders_without_an_end_are_refused(tmp_path: Path) -> None:
     here = os.open(tmp_path, os.O_RDONLY)
     for _ in range(250):

@@ -271,3 +271,18 @@ def test_nothing_runs_git_outside_a_repository(tmp_path: Path) -> None:
     assert files(tmp_path / "app", PATH=f"{tmp_path}/bin:{os.environ['PATH']}") == ["a.py"]
     assert not (tmp_path / "asked").exists()
     assert shutil.which("git")
+
+
+def test_a_folder_that_ours_takes_back_comes_whole(tmp_path: Path) -> None:
+    write(tmp_path, "data/a.log", "data/sub/b.bin", "data/sub/c.tmp", "other.log")
+    write(tmp_path, ".gitignore", text="data/\n*.log\n*.bin\n")
+    write(tmp_path, "data/sub/.gitignore", text="*.tmp\n")
+    write(tmp_path, ".gpuyardignore", text="!data/\n.g*\n")
+    assert sorted(path for path, _ in walk(tmp_path).files) == ["data/a.log", "data/sub/b.bin"]
+
+
+def test_a_folder_within_one_that_git_ignores_can_be_built(repository: Path) -> None:
+    write(repository, "build/app/a.py", "build/app/b.log", ".gitignore", text="build/\n*.log\n")
+    walked = walk(repository / "build" / "app")
+    assert sorted(path for path, _ in walked.files) == ["a.py", "b.log"]
+    assert walked.notices == [f"git ignores {repository}/build/app as a whole: only ignore files in it count"]

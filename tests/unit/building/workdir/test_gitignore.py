@@ -1,0 +1,105 @@
+"""Patterns of .gitignore one by one, each held against git itself."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gpuyard.building.workdir.gitignore import GitIgnore
+from tests.unit.building.test_revision import git
+
+#: Patterns, a path (a folder's ends in a slash), and whether it stays out; None when no pattern is of it.
+CASES: list[tuple[str, str, bool | None]] = [
+    ("*.log", "a.log", True),
+    ("*.log", "sub/a.log", True),
+    ("/*.log", "sub/a.log", None),
+    ("sub/*.log", "sub/a.log", True),
+    ("sub/*.log", "x/sub/a.log", None),
+    ("sub/*.log", "sub/x/a.log", None),
+    ("data/", "data/", True),
+    ("data/", "data", None),
+    ("data/", "x/data/", True),
+    ("/data/", "x/data/", None),
+    ("data", "data", True),
+    ("**/a/b", "x/y/a/b", True),
+    ("**/a/b", "a/b", True),
+    ("a/**/b", "a/b", True),
+    ("a/**/b", "a/x/y/b", True),
+    ("a/**/b", "ab", None),
+    ("a/**", "a/x/y", True),
+    ("a/**", "a", None),
+    ("a/***", "a/x/y", True),
+    ("a/**b", "a/xb", True),
+    ("a/**b", "a/x/b", None),
+    ("**", "a/b", True),
+    ("x**y", "xay", True),
+    ("?.py", "a.py", True),
+    ("a?b/c", "a/b/c", None),
+    ("[ab].py", "a.py", True),
+    ("[!ab].py", "a.py", None),
+    ("[^ab].py", "c.py", True),
+    ("[a-c]x", "bx", True),
+    ("[z-a]x", "bx", None),
+    ("[]-]x", "]x", True),
+    ("[a-]x", "-x", True),
+    ("a[/]b/c", "a/b/c", None),
+    ("a[!x]b/c", "a/b/c", None),
+    ("[[:digit:]]x", "7x", True),
+    ("[[:digit:]_]x", "_x", True),
+    ("[[:nothing:]]x", "ax", None),
+    ("[ab", "[ab", None),
+    ("a\\", "a", None),
+    ("\\#a", "#a", True),
+    ("#a", "#a", None),
+    ("\\!a", "!a", True),
+    ("\\*", "*", True),
+    ("\\*", "a", None),
+    ("a  ", "a", True),
+    ("a\\ ", "a ", True),
+    (" a", " a", True),
+    ("a\r", "a", True),
+    ("\ufeffa", "a", True),
+    ("!", "!", None),
+    ("/", "a", None),
+    ("//", "a", None),
+    ("*\n!*.py", "a.py", False),
+    ("!*.py\n*", "a.py", True),
+    ("*\n!*/", "sub/", False),
+    ("*\n!*/", "sub/a", True),
+    ("a.b", "axb", None),
+    ("a+(b)|c", "a+(b)|c", True),
+]
+
+
+@pytest.mark.parametrize(("patterns", "path", "expected"), CASES)
+def test_a_path(patterns: str, path: str, expected: bool | None) -> None:
+    verdict = GitIgnore.parse(patterns).verdict(path)
+    assert (verdict and verdict[0]) == expected
+
+
+def test_git_says_the_same(tmp_path: Path) -> None:
+    """Of each case in a folder of its own, with the path there as a file or folder."""
+    git(tmp_path, "init", "--quiet")
+    for number, (patterns, path, _) in enumerate(CASES):
+        place = tmp_path / str(number) / path
+        place.mkdir(parents=True) if path.endswith("/") else place.parent.mkdir(parents=True, exist_ok=True)
+        if not path.endswith("/"):
+            place.write_text("")
+        (tmp_path / str(number) / ".gitignore").write_text(patterns, "utf-8", newline="")
+    paths = [f"{number}/{path}" for number, (_, path, _) in enumerate(CASES)]
+    words = ("git", "check-ignore", "--no-index", "--verbose", "--non-matching", "-z", "--stdin")
+    done = subprocess.run(
+        words, cwd=tmp_path, input="\0".join(paths), capture_output=True, text=True, check=True
+    )
+    told = done.stdout.split("\0")
+    said = {
+        path: None if not source else not pattern.startswith("!")
+        for source, _, pattern, path in zip(told[::4], told[1::4], told[2::4], told[3::4], strict=False)
+    }
+    assert said == {path: expected for path, (_, _, expected) in zip(paths, CASES, strict=True)}
+
+
+def test_the_line_that_decides_is_told() -> None:
+    assert GitIgnore.parse("# all\n*\n\n!*.py\nb.*\n").verdict("src/b.py") == (True, "5: b.*")
