@@ -160,8 +160,9 @@ def test_links_of_the_base_stay_and_are_followed(layouts: Site, containers: Cont
     ("layout", "words"),
     [
         (bases.uvs(), ("the Python of the base is out of reach for user 1000", "UV_PYTHON_INSTALL_DIR")),
+        (bases.pyenvs(), ("is a script, /opt/pyenv/shims/python3,", "ENV PATH=")),
     ],
-    ids=["uv"],
+    ids=["uv", "pyenv"],
 )
 def test_a_python_that_an_image_cannot_start(
     layouts: Site, shop: Path, layout: BaseLayout, words: tuple[str, ...]

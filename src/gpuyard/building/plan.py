@@ -24,7 +24,7 @@ from gpuyard.building.lock import (
 from gpuyard.building.python.byte_code import find_compiler
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.building.system_packages.locked import debian_arch
-from gpuyard.building.workdir.base_folders import check_folders
+from gpuyard.building.workdir.base_folders import check_folders, python_of
 from gpuyard.images.cache import Cache
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.contents.kept import read_contents, read_system
@@ -346,11 +346,7 @@ class Planner:
 
     async def _contents(self, base: Image) -> ImageContents:
         contents = await read_contents(base, self.cache, self._reading(base))
-        if contents.python is None:
-            raise errors.BuildError(
-                f"the base {self.base.text} has no Python 3 on its PATH",
-                remedy="choose a base with Python: python:3.11-slim, pytorch/pytorch, or Debian with python3",
-            )
+        python_of(contents, self._called)
         return contents
 
     def _reading(self, base: Image) -> Callable[[int, int], None]:
