@@ -88,6 +88,24 @@ def test_without_a_file_here_it_is_the_image_s_own(yard: Yard, built: str) -> No
     assert yard.ok("run", "--image", built, "--gpus", "1", "--", "python", "train.py") == "the image's own\n"
 
 
+def test_an_image_that_is_built_for_the_run_brings_its_variables(yard: Yard, debian: str, site: Site) -> None:
+    yard.script("show.py", "import os\nprint(os.environ['BAKED'], os.environ['OWN'])\n")
+    spec = yard.script(
+        "gpuyard.yaml",
+        "run: python show.py\nname: baked\n"
+        "env:\n  BAKED: {value: in the image, bake: true}\n  OWN: of the run\n"
+        f"image: {{base: '{debian}', repository: '{site.registry}/built/baked:v1', labels: {{team: ml}}}}\n",
+    )
+    assert yard.ok("run", "-f", str(spec)) == "in the image of the run\n"
+    [pod] = yard.get("/api/v1/namespaces/default/pods?labelSelector=gpuyard.io/run=baked")["items"]
+    # Once, by the image.
+    assert "BAKED" not in json.dumps(pod) and "OWN" in json.dumps(pod)
+    image = pod["spec"]["containers"][0]["image"]
+    again = yard.call("run", "-f", str(spec), "--replace", "--env", "BAKED=by hand")
+    assert again.out == "by hand of the run\n" and "Built" not in again.err
+    subprocess.run(["podman", "rmi", "--force", "--ignore", image], capture_output=True, check=True)
+
+
 def test_gpus_that_are_not_there_end_the_run(yard: Yard, debian: str) -> None:
     yard.script("train.py", _TRAIN)
     # No GPU is asked of the yard, so that none is simulated either.

@@ -6,6 +6,7 @@ import re
 import tarfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from gpuyard.building.request import BuildOptions, request_of_spec
 from gpuyard.images.oci import ContainerConfig
 from gpuyard.images.places import Places
 from gpuyard.workloads.spec.run_spec import load_spec
+from tests.unit.building.layers.test_system_layer import STATUS
+from tests.unit.building.system_packages.debian_archive import DebFile, DebianArchive, serve
 from tests.unit.building.test_image_config import change_base
+from tests.unit.building.test_plan import write_repository
 from tests.unit.images.conftest import MakeWheel, Workshop, debian_files
 
 _PAGE = Path(__file__).resolve().parents[3] / "docs/how-to/from-a-dockerfile.md"
@@ -163,6 +167,45 @@ async def _flags(bench: Bench) -> None:
     assert (await bench.shop.read(target))[1].container.environment["A"] == "2"
 
 
+async def _with_tool(bench: Bench) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
+    """Files of an image with a system package, whose base has an older `old` than its archive."""
+    archive = DebianArchive()
+    with serve(archive):
+        tool = DebFile("tool", fields={"Recommends": "more"}, files={"usr/bin/tool": b"#!"})
+        archive.publish([tool, DebFile("more"), DebFile("old", "2")], date=datetime.now(UTC))
+        await bench.shop.make_base(debian_files() | archive.base_files(STATUS))
+        await bench.build("system_packages: [tool]")
+    return await bench.files()
+
+
+@row("`RUN apt-get install -y --no-install-recommends libgl1`")
+async def _system_package(bench: Bench) -> None:
+    files = await _with_tool(bench)
+    assert files["usr/bin/tool"][1] == b"#!" and b"Package: more" not in files["var/lib/dpkg/status"][1]
+    assert '"tool"' in (bench.shop.app / "gpuyard.lock").read_text()
+
+
+@row("`RUN apt-get update`, `rm -rf /var/lib/apt/lists/*`, `ENV DEBIAN_FRONTEND=…`")
+async def _no_lists(bench: Bench) -> None:
+    assert not [path for path in await _with_tool(bench) if path.startswith("var/lib/apt/lists/")]
+    assert "DEBIAN_FRONTEND" not in (await bench.shop.read())[1].container.environment
+
+
+@row("`RUN apt-get upgrade`")
+async def _no_upgrade(bench: Bench) -> None:
+    status = (await _with_tool(bench))["var/lib/dpkg/status"][1].decode()
+    assert re.search(r"Package: old\n(?:.+\n)*Version: 1\n", status)
+
+
+_CHECKS["`RUN add-apt-repository …`, `RUN echo deb … > /etc/apt/sources.list.d/…`"] = _refused("apt_sources")
+
+
+@row("`RUN apk add …`, `RUN dnf install …`")
+async def _other_packages(bench: Bench) -> None:
+    with pytest.raises(errors.BuildError, match="no packages of Debian's or Ubuntu's"):
+        await bench.build("system_packages: [tool]")
+
+
 @row("`RUN pip install -r requirements.txt`")
 async def _requirements(bench: Bench) -> None:
     bench.make_wheel("demo")
@@ -216,6 +259,26 @@ async def _project(bench: Bench) -> None:
         assert any(
             b"/workspace/src" in content for path, (_, content) in files.items() if path.endswith(".pth")
         )
+
+
+@row("`RUN pip install git+https://…`")
+async def _source(bench: Bench) -> None:
+    bench.make_wheel("demo")
+    repository = write_repository(bench.shop)
+    bench.write("requirements.txt", f"own @ git+file://{repository}\n")
+    with pytest.raises(errors.BuildError, match="sources"):
+        await bench.build("requirements: requirements.txt")
+    await bench.build("requirements: requirements.txt\nbuild_sources: [own]")
+    assert f"{_SITE}/own.py" in await bench.files()
+    assert re.search(r"repository@[0-9a-f]{40}", (bench.shop.app / "gpuyard.lock").read_text())
+
+
+@row("`RUN conda env create -f environment.yml`")
+async def _conda_environment(bench: Bench) -> None:
+    bench.make_wheel("demo")
+    bench.write("environment.yml", "name: x\ndependencies: [python=3.11, demo=1.0]\n")
+    await bench.build("requirements: environment.yml")
+    assert f"{_SITE}/demo/__init__.py" in await bench.files()
 
 
 @row("`RUN --mount=type=cache,target=/root/.cache/pip …`")
