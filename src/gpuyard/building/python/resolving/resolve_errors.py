@@ -50,7 +50,7 @@ def unresolved(said: str, what: str, base: Mapping[str, str]) -> errors.BuildErr
         )
     if missing := _MISSING.search(said):
         return errors.ResolveError(
-            f"the package index has no {missing[1]}, which {what} wants:\n{said}",
+            f"the package index has no {missing[1]}, so there are no wheels for {what}:\n{said}",
             remedy="see that the name is right and that its index is named: uv's configuration, or "
             "--extra-index-url in the requirements",
         )

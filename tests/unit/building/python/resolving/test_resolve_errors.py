@@ -14,7 +14,7 @@ from tests.unit.images.conftest import MakeWheel, Workshop
         ("http://me:secret@127.0.0.1:1/simple", "demo", r"can't reach .* 127\.0\.0\.1:1 \(Connection"),
         ("http://me:secret@nowhere.invalid/simple", "demo", r"can't reach .* nowhere\.invalid \(failed to"),
         ("http://me:wrong@{host}/simple", "demo", r"{host} wants another login \(401 Unauthorized\)"),
-        ("http://me:secret@{host}/simple", "nothing-here", "the package index has no nothing-here, which"),
+        ("http://me:secret@{host}/simple", "nothing-here", "the package index has no nothing-here, so there"),
         ("http://me:secret@{host}/simple", "demo>7", r"no wheels meet requirements\.txt for Python 3"),
         ("http://me:secret@{host}/broken", "demo", r"{host} answers 500"),
     ],
