@@ -273,7 +273,7 @@ class PlatformBuild:
                     tasks.create_task(self._check_libraries(pending, mark), name="shared libraries")
                 for layer in pending:
                     tasks.create_task(self._send(layer, packing), name=f"layer of {layer.planned.title}")
-        except* errors.GpuyardError as group:
+        except BaseExceptionGroup as group:
             raise first_error(group) from None
 
     async def _send(self, layer: _Pending, packing: asyncio.Semaphore) -> None:
@@ -379,7 +379,7 @@ class PlatformBuild:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(ensure_blob(store, config), name="config")
                 tasks.create_task(attach(), name="SBOM")
-        except* errors.GpuyardError as group:
+        except BaseExceptionGroup as group:
             raise first_error(group) from None
 
 

@@ -28,6 +28,7 @@ from gpuyard.images.oci import (
 )
 from gpuyard.images.places import Place
 from gpuyard.images.store import ImageStore, read_blob
+from gpuyard.images.transfer import first_error
 
 BASE_NAME = "org.opencontainers.image.base.name"
 BASE_DIGEST = "org.opencontainers.image.base.digest"
@@ -136,8 +137,8 @@ async def open_images(
             reading = [
                 tasks.create_task(reader.entry(entry), name=f"read {entry.digest}") for entry in wanted
             ]
-    except* errors.GpuyardError as group:
-        raise group.exceptions[0] from None
+    except BaseExceptionGroup as group:
+        raise first_error(group) from None
     images = tuple(image for task in reading if (image := task.result()))
     if wanted and not images:
         raise errors.ImageDamaged(f"{reader.called} is an index of indexes, which nothing can run")

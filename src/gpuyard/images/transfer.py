@@ -67,7 +67,7 @@ async def ensure_blobs(
         async with asyncio.TaskGroup() as tasks:
             for digest, blob in unique.items():
                 tasks.create_task(ensure(blob), name=f"blob {digest[7:19]}")
-    except* errors.GpuyardError as group:
+    except BaseExceptionGroup as group:
         raise first_error(group) from None
     return outcomes
 
@@ -83,10 +83,13 @@ def _counted(blob: Blob, progress: Progress) -> Content:
     return pieces
 
 
-def first_error(group: BaseExceptionGroup[errors.GpuyardError]) -> errors.GpuyardError:
-    """The error that stopped the others; those that it stopped are cancellations and not in the group."""
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that stopped the others; those that it stopped are cancellations and not in the group.
+
+    A group that began with a mistake of ours stays whole. To be raised in an `except BaseExceptionGroup`:
+    what is raised in an `except*` is wrapped in a group again by Python 3.11.2, which is Debian 12's.
+    """
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, errors.GpuyardError)
-    return error
+    return error if isinstance(error, errors.GpuyardError) else group

@@ -13,6 +13,7 @@ from gpuyard.building.system_packages.archives.sources import AptSource, masked
 from gpuyard.building.system_packages.locked import DEBS, SystemPackage
 from gpuyard.building.system_packages.unpacking.deb import Deb, unpack_deb
 from gpuyard.images.cache import Cache
+from gpuyard.images.transfer import first_error
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class DebStock:
                     )
                     for package in missing
                 }
-        except* errors.GpuyardError as group:
-            raise group.exceptions[0] from None
+        except BaseExceptionGroup as group:
+            raise first_error(group) from None
         return {name: task.result() for name, task in fetching.items()}
 
     async def _fetch_one(

@@ -18,6 +18,7 @@ from gpuyard.building.python.index.settings import UvSettings, read_settings
 from gpuyard.building.python.resolving.requirements_file import Requirements
 from gpuyard.building.python.wheels import Wheel, local_path, wheel_path
 from gpuyard.images.cache import Cache
+from gpuyard.images.transfer import first_error
 from gpuyard.proxying_transport import ProxyingTransport
 
 _ATTEMPTS = 4
@@ -117,8 +118,8 @@ class WheelFetcher:
             ):
                 for wheel, source in sorted(sources.items()):
                     tasks.create_task(one(client, wheel, source), name=f"fetch {wheel.file}")
-        except* errors.GpuyardError as group:
-            raise group.exceptions[0] from None
+        except BaseExceptionGroup as group:
+            raise first_error(group) from None
 
     async def measured(self, sources: Mapping[Wheel, str]) -> dict[Wheel, str]:
         """The same with the sizes that the index didn't say, as HTML indexes such as PyTorch's never do.
@@ -143,8 +144,8 @@ class WheelFetcher:
                 async with asyncio.TaskGroup() as tasks:
                     for wheel in unknown:
                         tasks.create_task(measure(wheel), name=f"size of {wheel.file}")
-            except* errors.GpuyardError as group:
-                raise group.exceptions[0] from None
+            except BaseExceptionGroup as group:
+                raise first_error(group) from None
         return {replace(w, size=sizes.get(w, w.size)): source for w, source in sources.items()}
 
     async def _size(self, client: httpx.AsyncClient, wheel: Wheel, source: str) -> int:
