@@ -243,8 +243,9 @@ async def test_sources_are_built_when_they_are_named(
         asked
     ]
     file = workshop.require(line)
-    with pytest.raises(errors.BuildError):
+    with pytest.raises(errors.BuildError) as caught:
         await workshop.build(requirements=file)
+    assert "--build-sources own" in caught.value.remedy
     first = await workshop.build(requirements=file, build_sources=("Own",))
     lock = (workshop.app / "gpuyard.lock").read_text()
     (written,) = (line for line in lock.splitlines() if "own-1.0" in line)
@@ -340,3 +341,21 @@ async def test_a_member_elsewhere_is_packed(workshop: Workshop, make_wheel: Make
     members = await workshop.layer(-1)
     assert members[f"{SITE}/lib/__init__.py"][1] == b"x = 1\n"
     assert f"{SITE}/__editable__.lib.pth" not in members
+
+
+async def test_a_lock_of_uv_may_have_sources(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    make_wheel("demo")
+    repository = write_repository(workshop)
+    (workshop.app / "pyproject.toml").write_text(
+        "[project]\nname = 'app'\nversion = '1'\nrequires-python = '>=3.9'\ndependencies = ['own']\n"
+        f"[tool.uv]\nno-index = true\nfind-links = ['{workshop.folder}/wheels']\n"
+        f"[tool.uv.sources]\nown = {{git = 'file://{repository}'}}\n"
+    )
+    subprocess.run([uv.find_uv_bin(), "lock", "-q", "--no-cache"], cwd=workshop.app, check=True)
+    lock = workshop.app / "uv.lock"
+    with pytest.raises(errors.BuildError, match="own from file") as caught:
+        await workshop.build(requirements=lock)
+    assert "--build-sources own" in caught.value.remedy
+    await workshop.build(requirements=lock, build_sources=("own",))
+    assert f'source = "git+file://{repository}@' in (workshop.app / "gpuyard.lock").read_text()
+    assert f"{SITE}/own.py" in await workshop.layer(-2)

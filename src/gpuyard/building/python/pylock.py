@@ -29,7 +29,6 @@ UV_LOCK = "uv.lock"
 
 _PYLOCK = re.compile(r"pylock\.(?:[^.]+\.)?toml")
 _EXPORT = ("export", "--frozen", "--format", "pylock.toml", "--no-emit-project", "--no-dev", "--no-header")
-_WHEELS_ONLY = "gpuyard installs wheels only, never sources"
 #: The base's Python is known by its minor version: what a lock asks of it may ask for any of these.
 _PATCHES = (0, 99)
 
@@ -204,7 +203,7 @@ def _wheel(package: Package, source: object, requirements: Path) -> tuple[Wheel,
     if not file.endswith(".whl") or not isinstance(source, PackageWheel | PackageArchive):
         raise errors.BuildError(
             f"{requirements.name} has no wheel of {name} for this base",
-            remedy=f"lock a version that has one; {_WHEELS_ONLY}",
+            remedy=f"lock a version that has one, or build it of its sources: --build-sources {package.name}",
         )
     where = source.url or str(requirements.absolute().parent / (source.path or ""))
     if "\0" in where:

@@ -16,6 +16,7 @@ _FETCHED = re.compile(
     r"(?:Failed to (?:fetch|download)|error sending request for url|wasn't found in the cache)"
 )
 _MISSING = re.compile(r"Because (\S+) was not found in the (?:package registry|provided package locations)")
+_SOURCES = re.compile(r"Wheels are required for `([^`]+)` because building from source is disabled")
 _URL = re.compile(r"https?://[^\s`)]+")
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -57,9 +58,11 @@ def unresolved(said: str, what: str, base: Mapping[str, str]) -> errors.BuildErr
     named = (name for name in sorted(base) if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", said))
     brought = ", ".join(f"{name} {base[name]}" for name in named)
     change = "change the requirements or the base"
+    sources = _SOURCES.search(said)
+    built = f", unless sources are built: --build-sources {sources[1]}" if sources else ""
     if "musllinux" in said:
         change = "the base is Alpine, or another with musl: choose one of Debian, such as python:3.11-slim"
     return errors.ResolveError(
         f"no wheels meet {what}{f' (the base brings {brought})' if brought else ''}:\n{said}",
-        remedy=f"{change}; gpuyard installs wheels only, never sources",
+        remedy=f"{change}; wheels only are installed{built}",
     )
