@@ -87,6 +87,8 @@ class Places:
             client = RegistryClient.from_environ(self._environ, self._settings)
             self._client = await self._stack.enter_async_context(client)
         opened = self._client.repository(reference, push=write)
+        if write:  # What is only read may be in the cache.
+            self._client.expect(reference)
         return Place(opened, reference.target, reference.tag, reference, str(reference))
 
     async def _open_layout(self, text: str, *, write: bool) -> Place:

@@ -62,6 +62,10 @@ class RegistryClient:
         store = RegistryStore(self._http, self._authorizer(registry), address, registry, reference.repository)
         return store.for_push() if push else store
 
+    def expect(self, reference: ImageReference) -> None:
+        """Prepares for requests to the reference's registry; within the event loop."""
+        self._http.expect(Url.parse(address_of(reference.registry, self.settings)))
+
     async def ping(self, registry: str) -> None:
         """Asks whether there is a registry (HOST[:PORT]) that takes us.
 

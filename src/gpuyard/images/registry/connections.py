@@ -50,7 +50,7 @@ class Connections:
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(most)
         self._tls = tls
-        self._context: ssl.SSLContext | None = None
+        self._context: asyncio.Task[ssl.SSLContext] | None = None
         self._idle: dict[tuple[str, str, int], list[_KeptConnection]] = {}
 
     @asynccontextmanager
@@ -75,8 +75,16 @@ class Connections:
                 else:
                     connection.close()
 
+    def expect_tls(self) -> None:
+        """Reads the trusted authorities in a thread: the first request over HTTPS waits less for them."""
+        if self._context is None:
+            self._context = asyncio.create_task(asyncio.to_thread(self._tls), name="trusted authorities")
+
     async def aclose(self) -> None:
         """Closes what waits."""
+        if self._context is not None:
+            await asyncio.gather(self._context, return_exceptions=True)
+            self._context = None
         for connections in self._idle.values():
             for connection in connections:
                 connection.close()
@@ -97,7 +105,7 @@ class Connections:
         loop = asyncio.get_running_loop()
         reader = _UnbrokenReader(limit=_MAX_HEAD_BYTES, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        context = self._trusted() if url.scheme == "https" else None
+        context = await self._trusted() if url.scheme == "https" else None
         host, port = url.address
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
@@ -112,10 +120,10 @@ class Connections:
             reader, asyncio.StreamWriter(transport, protocol, reader, loop), self._timeout_s
         )
 
-    def _trusted(self) -> ssl.SSLContext:
-        if self._context is None:
-            self._context = self._tls()
-        return self._context
+    async def _trusted(self) -> ssl.SSLContext:
+        self.expect_tls()
+        assert self._context is not None
+        return await asyncio.shield(self._context)  # others may wait for it, too
 
 
 class _KeptConnection:

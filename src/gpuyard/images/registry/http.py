@@ -98,6 +98,11 @@ class RegistryHttp:
         self._reached: set[str] = set()
         self._encrypted: set[str] = set()  # on loopback, and found to want TLS
 
+    def expect(self, url: Url) -> None:
+        """Prepares for a request that will come."""
+        if url.scheme == "https" and proxy_for(url, os.environ) is None:
+            self._direct.expect_tls()
+
     async def aclose(self) -> None:
         """Closes every connection."""
         await self._direct.aclose()

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from gpuyard import errors
 from gpuyard.images.registry.connections import PIECE_BYTES, Connections
 from gpuyard.images.registry.urls import Url
 
@@ -212,3 +213,35 @@ async def test_only_so_many_requests_are_on_their_way_at_once() -> None:
         answers = await asyncio.gather(*(ask(to, server.url) for _ in range(4)))
         assert answers == [(200, b"ok")] * 4
         assert server.connections == 1
+
+
+async def test_authorities_are_read_once_and_ahead_of_the_requests() -> None:
+    made: list[ssl.SSLContext] = []
+
+    def tls() -> ssl.SSLContext:
+        made.append(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        return made[-1]
+
+    async with Server() as server:
+        to = Connections(20.0, 4, tls)
+        to.expect_tls()
+        to.expect_tls()
+        url = server.url.with_scheme("https")
+        for _ in range(2):
+            # A server without TLS has no idea of what it is told.
+            with pytest.raises((OSError, EOFError)):
+                await ask(to, url)
+        await to.aclose()
+    assert len(made) == 1
+
+
+async def test_authorities_that_cannot_be_read_are_said_to_each_request() -> None:
+    def tls() -> ssl.SSLContext:
+        raise errors.UsageError("the certificates can't be read")
+
+    to = Connections(20.0, 4, tls)
+    to.expect_tls()
+    for _ in range(2):
+        with pytest.raises(errors.UsageError):
+            await ask(to, Url.parse("https://127.0.0.1:1/"))
+    await to.aclose()
