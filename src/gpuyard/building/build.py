@@ -207,7 +207,7 @@ async def _build(
     if news:
         # By now every wheel of it was fetched, and is what it says.
         for plan in plans:
-            check_wheels(plan, plan.lock.wheels, recipe.folder, cache, environ)
+            check_wheels(plan, plan.wheels, recipe.folder, cache, environ)
         write_lock(lock_path, lock)
     if news and request.lock_stays:
         reporter.say(f"{lock_path.name} written: {news}")

@@ -74,6 +74,11 @@ class PlatformPlan:
     builds: Builds | None = None
     base_requires: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
 
+    @property
+    def wheels(self) -> tuple[Wheel, ...]:
+        """All that are in the image: the lock's, and the user's own that were built."""
+        return (*self.lock.wheels, *(project.wheel for project in self.projects if project.wheel))
+
 
 @dataclass(frozen=True)
 class _Bases:

@@ -23,6 +23,7 @@ from gpuyard.building.python.byte_code import Compiler, find_compiler
 from gpuyard.building.sbom import EMPTY, MEDIA_TYPE, cyclonedx, sbom_manifest
 from gpuyard.building.workdir.application import Application
 from gpuyard.images.cache import Cache
+from gpuyard.images.contents.system import is_library
 from gpuyard.images.layers import Compression, Entry, Layer
 from gpuyard.images.oci import OCI_CONFIG, OCI_EMPTY, OCI_MANIFEST, Descriptor, Digest, Manifest
 from gpuyard.images.places import Place
@@ -151,7 +152,7 @@ class PlatformBuild:
         """The image's layers, the lowest first: what seldom changes lies below what often does."""
         recipe, plan = self.recipe, self.plan
         below = list(self._below_wheels())
-        built = [project.wheel for project in plan.projects if project.wheel]
+        built = [wheel for wheel in plan.wheels if wheel not in plan.lock.wheels]
         left = _MOST_LAYERS - len(plan.base.manifest.layers) - len(below) - len(built) - 1
         if left < 1:
             raise errors.BuildError(
@@ -236,8 +237,7 @@ class PlatformBuild:
         ]
 
     async def _find_compiler(self) -> Compiler | None:
-        wheels = [*self.plan.lock.wheels, *(project.wheel for project in self.plan.projects if project.wheel)]
-        if not self.recipe.byte_code or not wheels:
+        if not self.recipe.byte_code or not self.plan.wheels:
             return None
         python = self.plan.environment.python
         compiler = await find_compiler(python.minor, self.environ)
@@ -290,12 +290,15 @@ class PlatformBuild:
 
     def _libraries_mark(self, pending: Sequence[_Pending]) -> str:
         """Digest of all that decides whether the wheels find their libraries; empty without wheels."""
-        if all(wheel.file.endswith("-any.whl") for wheel in self.plan.lock.wheels):
+        if all(wheel.file.endswith("-any.whl") for wheel in self.plan.wheels):
             return ""
         keys = [each.planned.key for each in pending if not isinstance(each.planned, LargeFileLayer)]
-        return layer_key(
-            "libraries 1", self.plan.base.digest, *self.recipe.allow_missing_libraries, *filter(None, keys)
-        )
+        decides = (self.recipe.allow_missing_libraries, self._shipped_libraries(), tuple(filter(None, keys)))
+        return layer_key("libraries 2", self.plan.base.digest, repr(decides))
+
+    def _shipped_libraries(self) -> tuple[str, ...]:
+        """Paths of the application's files that look like libraries, sorted."""
+        return tuple(sorted(path for path, _ in self.recipe.application.files if is_library(f"/{path}")))
 
     async def _check_libraries(self, pending: Sequence[_Pending], mark: str) -> None:
         """Refuses an image whose wheels can't be imported; once for the same base and layers."""
@@ -304,9 +307,8 @@ class PlatformBuild:
         for layer in pending:
             await layer.ready.wait()
         planned = [layer.planned for layer in pending]
-        files = [path for path, _ in self.recipe.application.files]
-        allowed = self.recipe.allow_missing_libraries
-        await check_libraries(self.plan, planned, files, allowed, self.cache, self.environ, self.reporter)
+        shipped, allowed = self._shipped_libraries(), self.recipe.allow_missing_libraries
+        await check_libraries(self.plan, planned, shipped, allowed, self.cache, self.environ, self.reporter)
         self.cache.write(_LIBRARIES, mark, {})
 
     async def _pack(self, planned: PlannedLayer, known: Layer | None) -> Layer:
@@ -338,7 +340,7 @@ class PlatformBuild:
             plan.contents,
             plan.environment,
             [(planned.holds, layer) for planned, layer in layers],
-            plan.lock.wheels,
+            plan.wheels,
             workdir=self.recipe.workdir,
             command=self.recipe.command,
             created=self.recipe.created,
@@ -367,7 +369,9 @@ class PlatformBuild:
         """Config and SBOM; the SBOM may name an image that comes later, and the image comes last."""
         store = self.recipe.target.store
         plan = self.plan
-        sbom = cyclonedx(self.recipe.base.text, plan.base.digest, plan.contents.packages, plan.lock)
+        sbom = cyclonedx(
+            self.recipe.base.text, plan.base.digest, plan.contents.packages, plan.lock, plan.projects
+        )
 
         async def attach() -> None:
             blobs = ((MEDIA_TYPE, sbom), (OCI_EMPTY, EMPTY))

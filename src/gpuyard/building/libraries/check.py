@@ -27,7 +27,6 @@ from gpuyard.images.cache import Cache
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.contents.elf import AARCH64, ARM, I386, X86_64, Elf
 from gpuyard.images.contents.kept import read_system
-from gpuyard.images.contents.system import is_library
 
 #: `e_machine` and bits of what a platform's Python loads.
 _MACHINES = {"amd64": (X86_64, 64), "arm64": (AARCH64, 64), "386": (I386, 32), "arm": (ARM, 32)}
@@ -43,7 +42,7 @@ _LOOK_UP_TIMEOUT_S = 30.0
 async def check_libraries(
     plan: PlatformPlan,
     layers: Iterable[PlannedLayer],
-    files: Iterable[str],
+    shipped: Iterable[str],
     allowed: Iterable[str],
     cache: Cache,
     environ: Mapping[str, str],
@@ -53,7 +52,7 @@ async def check_libraries(
 
     Args:
         layers: that the build adds.
-        files: of the application: who has a library among them knows how it gets loaded.
+        shipped: paths of the application's libraries: who has one knows how it gets loaded.
         allowed: names of libraries that are taken as there.
 
     Raises:
@@ -62,7 +61,7 @@ async def check_libraries(
     what = f"reading the base {plan.base.digest[7:19]}"
     system = await read_system(plan.base, cache, lambda done, total: reporter.bytes(what, done, total))
     libraries = dict(system.libraries)
-    names = {path.rpartition("/")[2] for path in (*files, *system.library_links) if is_library(f"/{path}")}
+    names = {path.rpartition("/")[2] for path in (*shipped, *system.library_links)}
     for layer in layers:
         if isinstance(layer, BringsLibraries):
             libraries |= await layer.read_libraries()
@@ -136,7 +135,7 @@ class _LibraryCheck:
             return []  # Nobody knows what such a base has.
         found = [
             read_wheel_libraries(wheel, self.cache)
-            for wheel in self.plan.lock.wheels
+            for wheel in self.plan.wheels
             if wheel_path(self.cache, wheel).exists()
         ]
         for each in found:
@@ -150,9 +149,11 @@ class _LibraryCheck:
             source = _WheelSource(found, self.cache, stack)
             return missing_of(found, loader, source.paths, source.read)
 
-    def _glibc(self) -> tuple[int, int]:
+    def _glibc(self) -> tuple[int, int] | None:
         """Not known where it is to be taken as new enough."""
         contents: ImageContents = self.plan.contents
+        if contents.libc == "musl" and GLIBC not in self.allowed:
+            return None
         return (0, 0) if contents.libc != "glibc" or GLIBC in self.allowed else contents.libc_version
 
     def _all(self, missing: Missing) -> str:
@@ -171,8 +172,9 @@ class _LibraryCheck:
         if sonames := [name for name in missing.sonames if name != GLIBC]:
             words.append(f"{_listed(sonames)}, which the image lacks")
         if missing.glibc != (0, 0):
-            needed, there = (".".join(map(str, v)) for v in (missing.glibc, self.plan.contents.libc_version))
-            words.append(f"glibc {needed}, and the base has {there}")
+            contents: ImageContents = self.plan.contents
+            there = _version(contents.libc_version) if contents.libc == "glibc" else contents.libc
+            words.append(f"glibc {_version(missing.glibc)}, and the base has {there}")
         return f"{what} {', and '.join(words)}"
 
     def _remedy(self, missing: Sequence[Missing], known: Mapping[str, str]) -> str:
@@ -180,8 +182,11 @@ class _LibraryCheck:
         words: list[str] = []
         if sonames:
             words.append(self._packages(sonames, known))
-        if any(each.glibc != (0, 0) for each in missing):
-            words.append("choose a newer base for glibc, or an older version")
+        if newer := [each for each in missing if each.glibc != (0, 0)]:
+            base = "a newer base for glibc" if self.plan.contents.libc == "glibc" else "a base with glibc"
+            built = any(each.wheel.source or each.wheel not in self.plan.lock.wheels for each in newer)
+            instead = "build on a machine as old as the base" if built else "an older version"
+            words.append(f"choose {base}, or {instead}")
         others = [other for each in missing if (other := _WITHOUT_WINDOWS.get(each.wheel.name))]
         if others:
             words.append(f"or require {_listed(others)} instead")
@@ -223,6 +228,10 @@ class _WheelSource:
     @cached_property
     def _members(self) -> dict[str, zipfile.ZipInfo]:
         return {installed_path(member.filename): member for member in self._archive.members}
+
+
+def _version(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
 
 
 def _listed(names: Iterable[str]) -> str:

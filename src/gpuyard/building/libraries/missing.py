@@ -52,12 +52,12 @@ class Available:
     Attributes:
         machine: `e_machine` and the bits of what its Python can load.
         names: sonames and file names of the libraries in it, those of its wheels among them.
-        glibc: its version; (0, 0) where there is none.
+        glibc: its version; (0, 0) where nobody knows it, None where its C library is another.
     """
 
     machine: tuple[int, int]
     names: Collection[str]
-    glibc: tuple[int, int] = (0, 0)
+    glibc: tuple[int, int] | None = (0, 0)
 
 
 def names_of(libraries: Mapping[str, Elf], links: Iterable[str], machine: tuple[int, int]) -> Iterator[str]:
@@ -197,4 +197,4 @@ class Loader:
             if (match := _GLIBC.fullmatch(name))
         ]
         newest = max(wanted, default=(0, 0))
-        return newest if newest > self._available.glibc else None
+        return newest if newest > (self._available.glibc or (0, 0)) else None

@@ -10,12 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import platform as machine_platform
-import re
 import shutil
 import stat
-import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +31,6 @@ from gpuyard.images.oci import Platform
 _KIND = "built-wheels"
 #: Above this many bytes, a file counts as what its state says, not as what it holds.
 _LARGE_BYTES = 16_000_000
-_GLIBC = re.compile(rb"GLIBC_2\.(\d+)")
 
 
 @dataclass(frozen=True)
@@ -140,24 +136,17 @@ class WheelBuilder:
             raise errors.BuildError(f"the build of {called} made {wheel.file}: {error}") from error
         assert self.contents.python is not None
         python = self.contents.python.version
-        base = f"the base (Python {python}, {self.platform})"
         pure = all(tag.platform == "any" for tag in own)
         if not own.intersection(tags(self.platform, self.contents)):
             raise errors.BuildError(
-                f"the build of {called} made {wheel.file}, which doesn't fit {base}",
+                f"the build of {called} made {wheel.file}, which doesn't fit the base (Python {python}, "
+                f"{self.platform})",
                 remedy="build on a machine of the base's platform, or choose another base",
             )
         if not pure and not exact:
             raise errors.BuildError(
                 f"{called} has native code, and there is no python{python} here to build it with",
                 remedy=f"put python{python} on PATH, or choose another base",
-            )
-        needed = 0 if pure else _glibc_needed(wheel_path(self.cache, wheel))
-        if needed and (self.contents.libc != "glibc" or needed > self.contents.libc_version[1]):
-            raise errors.BuildError(
-                f"the native code of {called} was built for glibc 2.{needed}, and {base} has "
-                f"{self.contents.libc or 'none'} {'.'.join(map(str, self.contents.libc_version))}",
-                remedy="build on a machine as old as the base, or choose a newer base",
             )
 
 
@@ -191,13 +180,3 @@ def _copy(project: Path, walk: Walk, tree: Path) -> None:
     for path, _ in walk.files:
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(project / path, tree / path, follow_symlinks=False)
-
-
-def _glibc_needed(wheel: Path) -> int:
-    """The newest glibc 2.X whose symbols a wheel's libraries name; 0 without any."""
-    found = 0
-    with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(wheel) as archive:
-        for name in archive.namelist():
-            if ".so" in Path(name).name:
-                found = max([found, *map(int, _GLIBC.findall(archive.read(name)))])
-    return found

@@ -12,13 +12,29 @@ from gpuyard.images.oci import Platform
 from tests.unit.building.libraries.test_contents_index import publish
 from tests.unit.building.system_packages.conftest import archive
 from tests.unit.building.system_packages.debian_archive import DebianArchive
-from tests.unit.images.conftest import MakeWheel, Workshop, debian_files
+from tests.unit.images.conftest import LIBC, MakeWheel, Workshop, debian_files
 from tests.unit.images.elf_files import make_elf
 
 __all__ = ["archive"]
 
 TAG = "cp311-cp311-linux_x86_64"
 CV2 = {"cv2/__init__.py": "", "cv2/cv2.abi3.so": make_elf("", ["libGL.so.1", "libc.so.6", "libxcb.so.1"])}
+
+
+#: Of a project with native code: it packs what a compiler would have made.
+BACKEND = """\
+import os, zipfile
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    name = "own-1.0-cp311-cp311-linux_x86_64.whl"
+    with zipfile.ZipFile(os.path.join(folder, name), "w") as archive:
+        archive.write("own.abi3.so")
+        info = "own-1.0.dist-info"
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: own\\nVersion: 1.0\\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nTag: cp311-cp311-linux_x86_64\\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return name
+"""
 
 
 async def make_base(
@@ -82,6 +98,59 @@ async def test_what_is_copied_or_shipped_counts(workshop: Workshop, make_wheel: 
     (workshop.app / "lib").mkdir()
     (workshop.app / "lib" / "libxcb.so.1").write_bytes(other)
     await workshop.build(requirements=requirements, copies=copies)
+
+
+async def test_what_is_no_longer_shipped_is_missed(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    await make_base(workshop)
+    make_wheel("opencv_python", "4.10", CV2, tag=TAG)
+    requirements = workshop.require("opencv-python")
+    (workshop.app / "lib").mkdir()
+    shipped = [workshop.app / "lib" / name for name in ("libGL.so.1", "libxcb.so.1")]
+    for path in shipped:
+        path.write_bytes(make_elf(path.name))
+    await workshop.build(requirements=requirements)
+    shipped[0].unlink()
+    with pytest.raises(errors.BuildError, match=r"it needs libGL\.so\.1, which"):
+        await workshop.build(requirements=requirements)
+
+
+@pytest.mark.parametrize(
+    ("module", "libc", "words", "remedy"),
+    [
+        (
+            make_elf("", ["libGL.so.1"]),
+            LIBC,
+            r"own 1\.0 can't be imported: it needs libGL\.so\.1, which the image",
+            "system_packages: [libgl1]",
+        ),
+        (
+            make_elf("", ["libc.so.6"], versions={"libc.so.6": ["GLIBC_2.4", "GLIBC_2.99"]}),
+            LIBC,
+            r"it needs glibc 2\.99, and the base has 2\.36",
+            "build on a machine as old as the base",
+        ),
+        (
+            make_elf("", ["libc.so.6"], versions={"libc.so.6": ["GLIBC_2.4"]}),
+            b"",
+            r"it needs glibc 2\.4, and the base has musl",
+            "choose a base with glibc",
+        ),
+    ],
+    ids=["library", "newer glibc", "musl"],
+)
+async def test_a_project_of_ones_own_is_held_to_the_same(
+    workshop: Workshop, module: bytes, libc: bytes, words: str, remedy: str
+) -> None:
+    musl = {} if libc else {"lib/ld-musl-x86_64.so.1": b"\x7fELF"}
+    await make_base(workshop, {"usr/lib/x86_64-linux-gnu/libc.so.6": libc, **musl})
+    (workshop.app / "backend.py").write_text(BACKEND)
+    (workshop.app / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (workshop.app / "own.abi3.so").write_bytes(module)
+    with pytest.raises(errors.BuildError, match=words) as caught:
+        await workshop.build(requirements=workshop.app / "pyproject.toml", build_project=True)
+    assert remedy in (caught.value.remedy or "")
 
 
 async def test_a_part_that_a_package_may_do_without(workshop: Workshop, make_wheel: MakeWheel) -> None:

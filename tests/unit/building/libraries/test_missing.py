@@ -24,7 +24,7 @@ def missing(
     libraries: Mapping[str, Elf],
     sources: Mapping[str, str] | None = None,
     base: Sequence[str] = ("libz.so.1",),
-    glibc: tuple[int, int] = (2, 36),
+    glibc: tuple[int, int] | None = (2, 36),
     others: Mapping[str, Elf] = MappingProxyType({}),
 ) -> list[Missing]:
     files = {**dict.fromkeys(libraries, ""), **(sources or {})}
@@ -119,9 +119,10 @@ def test_libraries_of_another_machine_neither_need_nor_bring() -> None:
 
 
 @pytest.mark.parametrize(
-    ("base", "needed", "fails"), [((2, 36), "2.38", True), ((2, 39), "2.38", False), ((0, 0), "2.38", False)]
+    ("base", "needed", "fails"),
+    [((2, 36), "2.38", True), ((2, 39), "2.38", False), ((0, 0), "2.38", False), (None, "2.38", True)],
 )
-def test_a_glibc_that_is_too_old(base: tuple[int, int], needed: str, fails: bool) -> None:
+def test_a_glibc_that_is_too_old(base: tuple[int, int] | None, needed: str, fails: bool) -> None:
     found = missing({"a/a.abi3.so": lib(glibc=f"GLIBC_{needed}")}, {"a/__init__.py": ""}, glibc=base)
     assert found == (
         [Missing(WHEEL, Import.CERTAIN, ("libc.so.6",), "a/a.abi3.so", (2, 38))] if fails else []

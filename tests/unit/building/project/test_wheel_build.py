@@ -149,15 +149,6 @@ async def test_a_wheel_for_another_machine_is_refused(
         await bench.builder.of_folder(folder)
 
 
-async def test_native_code_for_a_newer_glibc_is_refused(bench: Bench, write_files: WriteFiles) -> None:
-    native = BACKEND.replace("py3-none-any", f"cp3{MINOR}-cp3{MINOR}-linux_x86_64")
-    folder = write_files({**FILES, "backend.py": native, "pkg/a.so": "GLIBC_2.4 GLIBC_2.38"})
-    with pytest.raises(errors.BuildError, match=r"built for glibc 2\.38, and the base .* has glibc 2\.36"):
-        await bench.builder.of_folder(folder)
-    (folder / "pkg/a.so").write_text("GLIBC_2.4 GLIBC_2.17")
-    assert "own/a.so" in await bench.names(folder)
-
-
 async def test_native_code_wants_the_bases_python(bench: Bench, write_files: WriteFiles) -> None:
     contents = replace(bench.builder.contents, python=Interpreter("/usr/bin/python3.7", 7))
     bench.builder = replace(bench.builder, contents=contents)
