@@ -6,7 +6,6 @@ requirements in their place.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -15,15 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from gpuyard import errors
 from gpuyard.building.project.pyproject import NAME, Pyproject, Table, read_pyproject
 from gpuyard.building.project.requested import (
-    INCLUDE,
-    LISTS,
     AskedProject,
     Needs,
     Requested,
     requirement_name,
 )
-from gpuyard.building.project.requirement_lines import Kind, RequirementLine, local_path, parse_line
 from gpuyard.building.python.pylock import UV_LOCK, is_lock
+from gpuyard.building.python.resolving.requirement_lines import Kind, RequirementLine, local_path, parse_line
 from gpuyard.building.python.sources import ALL_SOURCES
 from gpuyard.images.contents.contents import normalise
 from gpuyard.regular_files import read_regular
@@ -64,18 +61,20 @@ class _RequirementsReader:
         path = path.absolute()
         if path in self.found.lines:
             return
-        changed = self.found.lines[path] = {}
-        for number, text in self.found.logical_lines(path):
-            line = parse_line(text, path.parent, self._environ)
-            match = re.match(INCLUDE, text) if text.startswith("-") else None
-            if match and match["option"] in LISTS and "://" not in match["path"]:
-                await self.file(path.parent / match["path"])
+        changed = self.found.changed[path] = {}
+        texts = self.found.read_lines(path)
+        self.found.lines[path] = [parse_line(text, path.parent, self._environ) for text in texts]
+        for number, line in enumerate(self.found.lines[path]):
+            if line.kind is Kind.INCLUDE:
+                included = local_path(line.where, path.parent)
+                assert included is not None
+                await self.file(included)
             elif line.kind is Kind.FOLDER:
                 folder = local_path(line.where, path.parent)
                 assert folder is not None
                 await self.project(folder, line.extras, line.marker, asked_by=f"{path.name}: {line.text}")
                 changed[number] = ""
-            elif line.kind is not Kind.OTHER:
+            elif line.kind in (Kind.SOURCES, Kind.NO_BINARY, Kind.REMOTE):
                 self._sources(path, line)
                 if line.kind is Kind.SOURCES:
                     changed[number] = f"{line.name} @ {line.where}" if line.name else line.where

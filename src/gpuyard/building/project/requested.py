@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from gpuyard import errors
 from gpuyard.building.project.pyproject import NAME
+from gpuyard.building.python.resolving.requirement_lines import Kind, RequirementLine, local_path
+from gpuyard.building.python.resolving.requirements_file import read_lines
 from gpuyard.images.contents.contents import normalise
-from gpuyard.regular_files import read_regular
 
 if TYPE_CHECKING:
     from gpuyard.building.project.project import Project
 
-INCLUDE = r"(?P<option>-r|-c|-f|--requirement|--constraint|--find-links)[\s=]*(?P<path>\S+)"
-LISTS = ("-r", "--requirement")
+
+_MOVED = {Kind.INCLUDE: "-r", Kind.CONSTRAINTS: "-c", Kind.LINKS: "-f"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Requested:
         path: of the file.
         projects: by normalised name.
         needs: what these, and projects that aren't installed, require of others, by their folder.
-        lines: of each requirements file what is in the place of some of its lines, by their number.
+        lines: of each requirements file what its lines ask for, by their number.
+        changed: of each requirements file what is in the place of some of its lines, by their number.
         instead: whether the needs are all, and the file itself isn't one that uv is to read.
         text: what counts in the place of the file's own lines.
         builds: normalised names of distributions that are built of their sources, or ALL_SOURCES.
@@ -81,7 +83,8 @@ class Requested:
     path: Path
     projects: dict[str, AskedProject] = field(default_factory=dict)
     needs: dict[Path, Needs] = field(default_factory=dict)
-    lines: dict[Path, dict[int, str]] = field(default_factory=dict)
+    lines: dict[Path, list[RequirementLine]] = field(default_factory=dict)
+    changed: dict[Path, dict[int, str]] = field(default_factory=dict)
     instead: bool = False
     text: tuple[str, ...] | None = None
     builds: tuple[str, ...] = ()
@@ -127,47 +130,31 @@ class Requested:
 
     def _written(self, folder: Path, path: Path) -> Path:
         """A requirements file without its projects; itself where no file of those it includes has any."""
-        if not any(self.lines.values()) and self.text is None:
+        if not any(self.changed.values()) and self.text is None:
             return path
         place = folder / f"{len(list(folder.iterdir()))}-{path.name}"
         place.touch()
-        changed = self.lines.get(path.absolute(), {})
-        lines = self.logical_lines(path)
+        changed = self.changed[path]
+        lines = enumerate(self.lines[path])
         text = "\n".join(changed.get(number, self._moved(line, path, folder)) for number, line in lines)
         place.write_text(text + "\n", "utf-8")
         return place
 
-    def logical_lines(self, path: Path) -> list[tuple[int, str]]:
-        """A file's lines with those joined that go on, numbered; comments are empty lines."""
+    def read_lines(self, path: Path) -> list[str]:
+        """A file's lines with those joined that go on; comments are empty lines."""
         if self.text is not None and path == self.path.absolute():
-            return list(enumerate(self.text))
-        return _logical_lines(path)
+            return list(self.text)
+        return read_lines(path)
 
-    def _moved(self, line: str, path: Path, folder: Path) -> str:
+    def _moved(self, line: RequirementLine, path: Path, folder: Path) -> str:
         """A line whose paths hold from another folder, too."""
-        match = re.match(INCLUDE, line)
-        if match and "://" not in match["path"]:
-            target = (path.parent / match["path"]).absolute()
-            if match["option"] in LISTS and target in self.lines:
-                target = self._written(folder, target)
-            return f"{match['option']} {target}"
-        return line
-
-
-def _logical_lines(path: Path) -> list[tuple[int, str]]:
-    try:
-        text = read_regular(path).decode("utf-8")
-    except OSError as error:
-        raise errors.UsageError(
-            f"can't read the requirements {path}: {error.strerror}",
-            remedy="name a requirements file that is there",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise errors.UsageError(
-            f"can't read the requirements {path}: it isn't text in UTF-8", remedy="save it as UTF-8"
-        ) from error
-    joined = text.replace("\\\n", " ").splitlines()
-    return [(number, re.sub(r"(?:^|\s+)#.*", "", line).strip()) for number, line in enumerate(joined)]
+        option = _MOVED.get(line.kind)
+        target = local_path(line.where, path.parent.absolute()) if option else None
+        if target is None:
+            return line.text
+        if line.kind is Kind.INCLUDE:
+            target = self._written(folder, target)
+        return f"{option} {target}"
 
 
 def requirement_name(text: str) -> str:

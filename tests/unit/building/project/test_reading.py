@@ -279,3 +279,32 @@ async def test_locks_of_others_are_refused_with_a_way(write_files: WriteFiles) -
     with pytest.raises(errors.UsageError, match=r"poetry\.lock isn't read") as caught:
         await requested(write_files({"poetry.lock": ""}) / "poetry.lock")
     assert "poetry export" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['-r "inc d/more.txt"', "-r inc d/more.txt", "-r ${DIR}/more.txt", "--requirement='inc d/more.txt'"],
+)
+async def test_included_files_are_named_as_uv_reads_them(
+    line: str, write_files: WriteFiles, tmp_path: Path
+) -> None:
+    folder = write_files(
+        {
+            "r.txt": f"{line}\n",
+            "inc d/more.txt": "-e ../lib\n-c '${LIMITS}.txt'\n",
+            "inc d/limits.txt": "numpy<2\n",
+            "lib/pyproject.toml": pyproject("lib", "a"),
+            "lib/lib/__init__.py": "",
+        }
+    )
+    found = await requested(folder / "r.txt", DIR="inc d", LIMITS="limits")
+    assert list(found.projects) == ["lib"]
+    inputs(found, tmp_path)
+    (more,) = (tmp_path / "inputs").rglob("*-more.txt")
+    assert more.read_text() == f"\n-c {folder}/inc d/limits.txt\n"
+
+
+async def test_a_quoted_address_is_not_included(write_files: WriteFiles) -> None:
+    folder = write_files({"r.txt": '-r "https://x.example/more.txt"\n'})
+    with pytest.raises(errors.BuildError, match=r"includes https://x\.example/more\.txt"):
+        await requested(folder / "r.txt")

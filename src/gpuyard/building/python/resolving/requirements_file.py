@@ -5,21 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.building.python.pylock import is_lock, lock_files
+from gpuyard.building.python.resolving.requirement_lines import (
+    Kind,
+    RequirementLine,
+    local_path,
+    logical_lines,
+    parse_line,
+)
 from gpuyard.building.python.wheels import Wheel, wheel_file
 from gpuyard.images.contents.contents import normalise
 from gpuyard.regular_files import read_regular
 
-_INCLUDE = re.compile(r"(-r|-c|--requirement|--constraint)[\s=]*(\S+)")
-_INDEX = re.compile(r"(?:-i|-f|--index-url|--extra-index-url|--find-links)[\s=]+(\S+)")
-_HASH = re.compile(r"\s--hash[=\s]\s*(\S+)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 #: What asks for packages in a language of its own.
 _OTHERS = frozenset({".toml", ".lock", ".cfg", ".py", ".yml", ".yaml"})
-_VARIABLE = re.compile(r"\$\{([A-Za-z0-9_]+)\}")
+_EDITABLE = ("-e", "--editable")
 
 
 @dataclass(frozen=True)
@@ -51,18 +56,14 @@ class Requirements:
     def asked(self) -> dict[str, list[str]]:
         """What the files ask for: normalised name → requirement texts. pyproject.toml gives none."""
         asked: dict[str, list[str]] = {}
-        for line, _ in self._all_lines():
+        for line, _ in self._lines:
             if name := _name(line):
-                asked.setdefault(name, []).append(_requirement(line))
+                asked.setdefault(name, []).append(line.bare)
         return asked
 
     def indexes(self) -> list[str]:
         """The indexes and pages of links that the files' options name, variables put in."""
-        found = []
-        for line, _ in self._all_lines():
-            if match := _INDEX.match(line):
-                found.append(self._with_variables(match[1]))
-        return found
+        return [line.where for line, _ in self._lines if line.kind in (Kind.INDEX, Kind.LINKS)]
 
     def check_hashes_given(self) -> None:
         """Holds the files to pip's rule: with `--require-hashes`, or where one has a hash, all have one.
@@ -72,22 +73,19 @@ class Requirements:
         """
         lines = [
             (line, constraint)
-            for line, constraint in self._all_lines()
-            if not line.startswith("-") or re.match(r"-e\b|--editable\b", line)
+            for line, constraint in self._lines
+            if not line.text.startswith("-") or line.text.startswith(_EDITABLE)
         ]
-        options = [line for line, _ in self._all_lines()]
-        if "--require-hashes" not in options and not any(_HASH.search(line) for line, _ in lines):
+        if not self._hashes_required and not any(line.hashes for line, _ in lines):
             return
-        hashed = {_name(line) for line, _ in lines if _HASH.search(line)}
-        bare = [
-            _requirement(line) for line, constraint in lines if not constraint and _name(line) not in hashed
-        ]
+        hashed = {_name(line) for line, _ in lines if line.hashes}
+        bare = [_words(line) for line, constraint in lines if not constraint and _name(line) not in hashed]
         if bare:
             raise errors.UsageError(
                 f"{self.path.name} wants hashes, and there is none for: {', '.join(bare)}",
                 remedy="give each its --hash, as `uv pip compile --generate-hashes` does, or none any",
             )
-        loose = [_requirement(line) for line, constraint in lines if not constraint and not _is_pinned(line)]
+        loose = [_words(line) for line, constraint in lines if not constraint and not _is_pinned(line)]
         if loose:
             raise errors.UsageError(
                 f"{self.path.name} wants hashes, and these name no version that they could be of: "
@@ -102,8 +100,7 @@ class Requirements:
             BuildError: a wheel has none of those for its name, or there are none for it.
         """
         given = self._hashes()
-        wanted = given or "--require-hashes" in (line for line, _ in self._all_lines())
-        for wheel in wheels if wanted else ():
+        for wheel in wheels if given or self._hashes_required else ():
             if wheel.name not in given:
                 raise errors.BuildError(
                     f"{self.path.name} wants hashes, and there is none for {wheel.name} {wheel.version}, "
@@ -120,14 +117,14 @@ class Requirements:
     def _hashes(self) -> dict[str, set[str]]:
         """Normalised name → hashes that the files give for it."""
         found: dict[str, set[str]] = {}
-        for line, _ in self._all_lines():
-            hashes = _HASH.findall(line)
-            if hashes and (name := _name(line)):
-                found.setdefault(name, set()).update(text.lower() for text in hashes)
+        for line, _ in self._lines:
+            if line.hashes and (name := _name(line)):
+                found.setdefault(name, set()).update(line.hashes)
         return found
 
-    def _with_variables(self, text: str) -> str:
-        return _VARIABLE.sub(lambda name: self.environ.get(name[1], name[0]), text)
+    @property
+    def _hashes_required(self) -> bool:
+        return any(line.text == "--require-hashes" for line, _ in self._lines)
 
     def _walk(self) -> Iterator[tuple[Path, bool]]:
         """The file and all that it includes, each once; whether it came as constraints."""
@@ -139,35 +136,39 @@ class Requirements:
                 continue
             seen.append(path)
             yield path, constraint
-            for line in _lines(path):
-                match = _INCLUDE.match(line)
-                if match and "://" not in (included := self._with_variables(match[2])):
-                    waiting.append((path.parent / included, constraint or match[1] in ("-c", "--constraint")))
+            for line in self._of_file(path):
+                named = line.kind in (Kind.INCLUDE, Kind.CONSTRAINTS)
+                if named and (included := local_path(line.where, path.parent)):
+                    waiting.append((included, constraint or line.kind is Kind.CONSTRAINTS))
 
-    def _all_lines(self) -> Iterator[tuple[str, bool]]:
+    @cached_property
+    def _lines(self) -> tuple[tuple[RequirementLine, bool], ...]:
         """Each line with whether it stands among constraints; locks and files of projects give none."""
         if self.path.suffix in _OTHERS:
-            return
-        for path, constraint in self._walk():
-            for line in _lines(path):
-                yield line, constraint
+            return ()
+        return tuple((line, constraint) for path, constraint in self._walk() for line in self._of_file(path))
+
+    def _of_file(self, path: Path) -> list[RequirementLine]:
+        return [parse_line(text, path.parent, self.environ) for text in read_lines(path) if text]
 
 
-def _requirement(line: str) -> str:
-    return re.split(r"\s--hash|\s+#", line)[0].strip()
+def _words(line: RequirementLine) -> str:
+    """As the user wrote it, without options."""
+    return line.text.partition(" --hash")[0].strip()
 
 
-def _name(line: str) -> str:
+def _name(line: RequirementLine) -> str:
     """Normalised name of what a line asks for; empty of options, and of folders and archives of sources."""
-    text = _requirement(line)
-    if text.partition(" ")[0].partition("#")[0].endswith(".whl"):
-        return normalise(wheel_file(text.partition(" ")[0]).partition("-")[0])
-    match = _NAME.match(text)
-    return normalise(match[0]) if match and "://" not in text.partition("@")[0] else ""
+    if line.kind is not Kind.REQUIREMENT:
+        return ""
+    if line.where.partition("#")[0].endswith(".whl") and not line.name:
+        return normalise(wheel_file(line.where).partition("-")[0])
+    match = _NAME.match(line.bare)
+    return normalise(match[0]) if match else ""
 
 
-def _is_pinned(line: str) -> bool:
-    text = _requirement(line).partition(";")[0]
+def _is_pinned(line: RequirementLine) -> bool:
+    text = line.bare.partition(";")[0]
     return "@" in text or ".whl" in text or bool(re.search(r"={2,3}\s*[^*,]+$", text))
 
 
@@ -181,12 +182,11 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """The lines of a requirements file, joined where they go on; comments are empty. Raises UsageError."""
     try:
-        text = _read(path).decode("utf-8")
+        return logical_lines(_read(path).decode("utf-8"))
     except UnicodeDecodeError as error:
         raise errors.UsageError(
             f"can't read the requirements {path}: it isn't text in UTF-8", remedy="save it as UTF-8"
         ) from error
-    joined = text.replace("\\\n", " ")
-    return [line.strip() for line in joined.splitlines() if line.strip() and not line.strip().startswith("#")]

@@ -93,3 +93,24 @@ def test_files_in_other_languages_have_no_lines(tmp_path: Path, name: str) -> No
     requirements = Requirements(tmp_path / name, {})
     requirements.check_hashes_given()
     assert requirements.asked() == {} and requirements.indexes() == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '-r "inc/more.txt"',
+        "-r ${DIR}/more.txt",
+        "--requirement='inc/more.txt'",
+        "-r inc/more.txt  # why",
+        "-r file://{here}/inc/more.txt",
+        "# a comment goes not on \\\n-r inc/more.txt",
+    ],
+)
+def test_what_is_included_is_written_as_in_uv(line: str, tmp_path: Path) -> None:
+    (tmp_path / "inc").mkdir()
+    (tmp_path / "inc/more.txt").write_text('-i "https://x.example/simple"\nnumpy\n')
+    (tmp_path / "r.txt").write_text(line.replace("{here}", str(tmp_path)) + "\n")
+    requirements = Requirements(tmp_path / "r.txt", {"DIR": "inc"})
+    assert [path.name for path in requirements.files()] == ["r.txt", "more.txt"]
+    assert requirements.asked() == {"numpy": ["numpy"]}
+    assert requirements.indexes() == ["https://x.example/simple"]
