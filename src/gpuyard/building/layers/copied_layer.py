@@ -69,7 +69,8 @@ class CopiedLayer:
 
     @property
     def _owner(self) -> int:
-        return UID if f"{self.copied.destination}/".startswith(f"{self.workdir}/") else 0
+        place = self.folders.follow(self.copied.place(is_folder=True))
+        return UID if f"{place}/".startswith(f"{self.folders.follow(self.workdir)}/") else 0
 
     async def prepare(self) -> None:
         """Reads the image's layers; what counts of them lies in a file without a name."""

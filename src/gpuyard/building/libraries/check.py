@@ -15,7 +15,7 @@ from functools import cached_property
 
 from gpuyard import errors
 from gpuyard.building.layers.planned_layer import BringsLibraries, PlannedLayer
-from gpuyard.building.libraries.debian_packages import is_debian, os_release, packages_of
+from gpuyard.building.libraries.debian_packages import is_debian, packages_of
 from gpuyard.building.libraries.missing import GLIBC, Available, Loader, Missing, missing_of, names_of
 from gpuyard.building.libraries.module_imports import Import
 from gpuyard.building.libraries.wheel_libraries import WheelLibraries, installed_path, read_wheel_libraries
@@ -27,6 +27,7 @@ from gpuyard.images.cache import Cache
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.contents.elf import AARCH64, ARM, I386, X86_64, Elf
 from gpuyard.images.contents.kept import read_system
+from gpuyard.images.contents.os_release import os_release
 
 #: `e_machine` and bits of what a platform's Python loads.
 _MACHINES = {"amd64": (X86_64, 64), "arm64": (AARCH64, 64), "386": (I386, 32), "arm": (ARM, 32)}

@@ -73,17 +73,6 @@ _PACKAGE_OF = {
     for package, _, sonames in (word.partition("=") for word in _PACKAGES.split())
     for soname in sonames.split(",")
 }
-_LINE = re.compile(r"(?m)^(ID|ID_LIKE|VERSION_ID)=(.*)$")
-
-
-def os_release(files: Mapping[str, bytes]) -> dict[str, str]:
-    """ID, ID_LIKE and VERSION_ID of a system, as far as it says them.
-
-    Args:
-        files: of the system, by path.
-    """
-    content = files.get("etc/os-release") or files.get("usr/lib/os-release") or b""
-    return {name: value.strip("\"' ") for name, value in _LINE.findall(content.decode("utf-8", "replace"))}
 
 
 def is_debian(release: Mapping[str, str]) -> bool:

@@ -18,6 +18,7 @@ from gpuyard.building.system_packages.resolving.solve import Asked, Chosen, solv
 from gpuyard.building.system_packages.resolving.universe import Universe, read_installed
 from gpuyard.building.system_packages.unpacking.dpkg_database import status_paragraphs
 from gpuyard.images.cache import Cache
+from gpuyard.images.contents.os_release import os_release
 
 _ASKED = re.compile(r"(?P<name>[a-z0-9][a-z0-9.+-]*)(?::(?P<arch>[a-z0-9-]+))?(?:=(?P<version>[\w.+~:-]+))?")
 
@@ -66,16 +67,11 @@ class Chooser:
     @property
     def distribution(self) -> str:
         """Such as debian or ubuntu."""
-        return self._os_release("ID").lower() or "debian"
+        return os_release(self.files).get("ID", "").lower() or "debian"
 
     def _system(self) -> str:
-        name = self._os_release("PRETTY_NAME")
+        name = os_release(self.files).get("PRETTY_NAME")
         return f"it is {name}" if name else "it doesn't say what it is"
-
-    def _os_release(self, name: str) -> str:
-        text = self.files.get("etc/os-release") or self.files.get("usr/lib/os-release") or b""
-        found = re.search(rf"^{name}=[\"']?([^\"'\n]*)", text.decode("utf-8", "replace"), re.MULTILINE)
-        return found[1] if found else ""
 
     async def choose(
         self, words: Sequence[str], now: datetime, preferred: Sequence[SystemPackage]

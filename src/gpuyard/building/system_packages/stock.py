@@ -74,13 +74,14 @@ class DebStock:
     async def _fetch_one(
         self, fetcher: Fetcher, package: SystemPackage, addresses: Sequence[str], count: Callable[[int], None]
     ) -> Deb:
-        for address in addresses:
-            url = address + package.path.replace("%", "%25").replace("+", "%2B")
+        urls = [address + package.path.replace("%", "%25").replace("+", "%2B") for address in addresses]
+        for url in urls:
             path = await fetcher.fetch(
                 url, package.sha256, package.size, DEBS, f"{package.sha256}.deb", count
             )
             if path:
                 return await asyncio.to_thread(self._unpack, package, path)
+        fetcher.check_refused(urls)
         asked = ", ".join(map(masked, addresses))
         raise errors.BuildError(
             f"{package} is locked, and the base's archives don't have it any more: {asked}",

@@ -292,7 +292,8 @@ class Walk:
         folder = os.path.dirname(path)  # noqa: PTH120  of text
         if not target.startswith("/"):
             inside = os.path.normpath(os.path.join(folder, target))  # noqa: PTH118
-            return f"{target}, outside the workdir" if inside.startswith("..") else ""
+            leads_out = inside == ".." or inside.startswith("../")
+            return f"{target}, outside the workdir" if leads_out else ""
         if not Path(target).is_relative_to(self.root.absolute()):
             return f"{target}, outside the workdir"
         relative = os.path.relpath(target, self.root.absolute() / folder)

@@ -47,7 +47,10 @@ def _summary(listing: Listing) -> str:
     layers = ", ".join(f"{layer} {megabytes(size)}" for layer, (_, size) in list(listing.layers.items())[:5])
     more = f", and {len(listing.layers) - 5} more" if len(listing.layers) > 5 else ""
     out = f"; {len(listing.left_out)} left out (--ignored says why)" if listing.left_out else ""
-    return f"\n{total} before compression: {layers}{more}{out}" if listing.items else f"nothing{out}"
+    what = "files before compression"
+    if any(item.kind in ("wheel", "system package") for item in listing.items):
+        what += ", packages as they are fetched"
+    return f"\n{total} ({what}): {layers}{more}{out}" if listing.items else f"nothing{out}"
 
 
 def _written(text: str) -> str:

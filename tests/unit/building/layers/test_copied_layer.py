@@ -10,7 +10,7 @@ from gpuyard import errors
 from gpuyard.building.build import BuildResult
 from gpuyard.building.copied_images import CopiedPath
 from gpuyard.images.oci import Platform
-from tests.unit.images.conftest import Workshop
+from tests.unit.images.conftest import Workshop, debian_files
 
 TOOLS = {
     "uv": "uv itself",
@@ -64,6 +64,18 @@ async def test_files_of_another_image_have_layers_below_the_application_s(tools:
     assert len(warnings) == 2 and "/opt/models/licence → /usr/share/licence" in warnings[0]
     _, config = await tools.workshop.read()
     assert f"/uv of {tools.image}@sha256:" in config.history[-4].created_by
+
+
+@pytest.mark.parametrize(
+    ("destination", "owner"), [("/workspace/../srv/uv", 0), ("/srv/../workspace/uv", 1000), ("/ws/uv", 1000)]
+)
+async def test_who_owns_a_copy_is_told_by_where_it_ends_up(
+    tools: Tools, destination: str, owner: int
+) -> None:
+    await tools.workshop.make_base(debian_files() | {"ws": "-> /workspace", "workspace/": ""})
+    await tools.build(f"/uv:{destination}")
+    (uv,) = [info for path, (info, _) in (await tools.workshop.layer(-2)).items() if path.endswith("/uv")]
+    assert uv.uid == owner
 
 
 async def test_the_image_is_locked_by_digest(tools: Tools) -> None:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gpuyard.building.libraries.debian_packages import is_debian, os_release, packages_of
+from gpuyard.building.libraries.debian_packages import is_debian, packages_of
+from gpuyard.images.contents.os_release import os_release
 
 WANTED = ("libGL.so.1", "libxcb.so.1", "libglib-2.0.so.0", "libgthread-2.0.so.0", "libodd.so.3")
 

@@ -116,12 +116,14 @@ class DebianArchive:
         key: who signs.
         served: paths that were asked for.
         logins: what was sent as Authorization.
+        refused: paths of which the answer is 403.
     """
 
     key: Tsk = field(default_factory=lambda: Tsk.generate("archive <a@example.org>"))
     files: dict[str, bytes] = field(default_factory=dict)
     served: list[str] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
     address: str = ""
 
     @property
@@ -203,8 +205,8 @@ def serve(archive: DebianArchive) -> Iterator[None]:
             archive.served.append(path)
             if login := self.headers["Authorization"]:
                 archive.logins.append(login)
-            content = archive.files.get(path)
-            self.send_response(404 if content is None else 200)
+            content = None if path in archive.refused else archive.files.get(path)
+            self.send_response(403 if path in archive.refused else 404 if content is None else 200)
             self.send_header("Content-Length", str(len(content or b"")))
             self.end_headers()
             self.wfile.write(content or b"")

@@ -221,6 +221,16 @@ def test_links_stay_links_and_those_that_lead_out_stay_out(tmp_path: Path) -> No
     assert targets["w/inside"] == "data/real.txt"
 
 
+def test_names_may_begin_with_dots(tmp_path: Path) -> None:
+    # As Kubernetes lays out a volume of a ConfigMap.
+    write(tmp_path, "..2026_11_29/config", "...")
+    (tmp_path / "..data").symlink_to("..2026_11_29")
+    (tmp_path / "config").symlink_to("..data/config")
+    application = read_application(tmp_path, os.environ)
+    assert [path for path, _ in application.files] == ["...", "..2026_11_29/config", "..data", "config"]
+    assert not application.warnings
+
+
 def test_of_many_links_that_lead_out_some_are_named(tmp_path: Path) -> None:
     for number in range(13):
         (tmp_path / f"{number:02}").symlink_to("/data/x")

@@ -31,7 +31,8 @@ def test_what_goes_in_is_a_table_with_a_sum(capsys: pytest.CaptureFixture[str]) 
         "1 kB      application     caf�.txt",
         "?         /uv of uv:0.5   /uv of uv:0.5",
         "",
-        "40.0 MB before compression: weights.pt 40.0 MB, six 1.0 2 kB, application 1 kB, /uv of uv:0.5 0 kB; "
+        "40.0 MB (files before compression, packages as they are fetched): weights.pt 40.0 MB, six 1.0 2 kB, "
+        "application 1 kB, /uv of uv:0.5 0 kB; "
         "1 left out (--ignored says why)",
     ]
     assert said.err == "a notice\nwarning: a warning\n"

@@ -7,7 +7,6 @@ logins, ~/.netrc, the store of `uv auth login`, and the program `keyring` where 
 from __future__ import annotations
 
 import base64
-import netrc
 from collections.abc import AsyncIterator, Iterator, Mapping
 from itertools import takewhile
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import orjson
 
+from gpuyard.building.python.index.netrc_logins import netrc_login
 from gpuyard.building.python.index.settings import PackageIndex, UvSettings
 from gpuyard.building.python.uv_process import run_program, run_uv
 
@@ -71,8 +71,8 @@ class IndexLogins:
         for index in near:
             if header := _login(urlsplit(index.url)):
                 yield header
-        if header := self._of_netrc(parts.hostname or ""):
-            yield header
+        if login := netrc_login(self._environ, parts.hostname or ""):
+            yield _basic(*login)
 
     def _near(self, parts: SplitResult) -> list[PackageIndex]:
         """The indexes of the same scheme, host and port; that with most of the path in common first."""
@@ -83,15 +83,6 @@ class IndexLogins:
 
         same = [index for index in self._settings.indexes if _realm(urlsplit(index.url)) == _realm(parts)]
         return sorted(same, key=common, reverse=True)
-
-    def _of_netrc(self, host: str) -> str:
-        home = self._environ.get("HOME") or str(Path.home())
-        path = self._environ.get("NETRC") or f"{home}/.netrc"
-        try:
-            found = netrc.netrc(path).authenticators(host)
-        except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
-            return ""
-        return _basic(found[0], found[2] or "") if found and (found[0] or found[2]) else ""
 
     async def _asked_for(self, url: str, near: list[PackageIndex]) -> AsyncIterator[str]:
         places = list(dict.fromkeys(map(_bare, (url, *(index.url for index in near)))))

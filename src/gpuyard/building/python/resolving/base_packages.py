@@ -47,10 +47,6 @@ class BaseWheels:
             _write(folder, name, version, requires.get(name, ()))
         return cls(folder, versions)
 
-    def has_all(self, names: Iterable[str]) -> bool:
-        """Whether it has some version of each."""
-        return all(name in self.versions for name in names)
-
     def preferences(self) -> str:
         """What makes uv prefer them, as the packages of a pylock.toml."""
         return "".join(

@@ -96,6 +96,7 @@ class Archives:
             path = await self.fetcher.fetch(url, file.sha256, file.size, _INDEXES, file.sha256)
             if path is not None:
                 return path
+        self.fetcher.check_refused(urls)
         raise errors.BuildError(
             f"{archive.source} lists {file.path} and hasn't got it",
             remedy="the mirror is being renewed or damaged: build again later, or use another "
@@ -172,6 +173,7 @@ class _Opening:
         if content is None:
             content = await self.fetcher.get(source.dists + "Release")
             if content is None:
+                self.fetcher.check_refused(source.dists + name for name in ("InRelease", "Release"))
                 raise errors.BuildError(
                     f"{masked(source.dists)} has neither InRelease nor Release: {source} of the base's "
                     f"{source.where} isn't there any more",
@@ -181,6 +183,7 @@ class _Opening:
             if not source.trusted:
                 signature = await self.fetcher.get(source.dists + "Release.gpg")
                 if signature is None:
+                    self.fetcher.check_refused([source.dists + "Release.gpg"])
                     raise errors.BuildError(
                         f"the index of {source} isn't signed",
                         remedy="leave the source out (GPUYARD_APT_MIRRORS), or have it signed; a base whose "

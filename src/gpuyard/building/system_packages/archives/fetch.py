@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from gpuyard import errors
+from gpuyard.building.python.index.netrc_logins import netrc_login
 from gpuyard.building.system_packages.archives.sources import masked
 from gpuyard.images.cache import Cache
 
@@ -23,7 +24,9 @@ _ATTEMPTS = 4
 _PARALLEL = 6
 _TIMEOUT_S = 60.0
 _MOST_SMALL = 16 << 20
-_ABSENT, _PASSES = (403, 404, 410), (408, 429)
+#: Some stores answer so of what isn't there, and a proxy or a mirror of what it withholds.
+_REFUSED = 403
+_ABSENT, _PASSES = (_REFUSED, 404, 410), (408, 429)
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,25 @@ class Fetcher:
     Attributes:
         cache: where files go.
         pause_s: before a second attempt; it doubles with each further one.
-        netrc: logins for addresses that have none of their own.
+        environ: says where the logins are for addresses that have none of their own.
+        refused: addresses of which the answer was 403.
     """
 
     client: httpx.AsyncClient
     cache: Cache
     slots: asyncio.Semaphore
     pause_s: float = 0.5
-    netrc: httpx.Auth | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+
+    def check_refused(self, urls: Iterable[str]) -> None:
+        """For what none of these addresses has: raises BuildError where one says that it may not be had."""
+        for url in self.refused.intersection(urls):
+            raise errors.BuildError(
+                f"can't fetch {masked(url)}: status 403, which a mirror or a proxy says of what it withholds",
+                remedy="see that this machine may fetch it, or name a mirror that gives it out with "
+                "GPUYARD_APT_MIRRORS=FROM=TO",
+            )
 
     async def get(self, url: str) -> bytes | None:
         """A small file, or None where there is none; raises BuildError."""
@@ -117,13 +131,14 @@ class Fetcher:
         """Streams a file, from its beginning each time; False where there is none."""
         import httpx
 
-        netrc = self.netrc if self.netrc and not httpx.URL(url).userinfo else httpx.USE_CLIENT_DEFAULT
+        login = None if (parts := httpx.URL(url)).userinfo else netrc_login(self.environ, parts.host)
+        auth = httpx.BasicAuth(*login) if login else httpx.USE_CLIENT_DEFAULT
         headers = {"Accept-Encoding": "identity"}
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 async with (
                     self.slots,
-                    self.client.stream("GET", url, headers=headers, auth=netrc) as response,
+                    self.client.stream("GET", url, headers=headers, auth=auth) as response,
                 ):
                     response.raise_for_status()
                     restart()
@@ -133,6 +148,8 @@ class Fetcher:
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
                 if status in _ABSENT:
+                    if status == _REFUSED:
+                        self.refused.add(url)
                     return False
                 if attempt == _ATTEMPTS or (400 <= status < 500 and status not in _PASSES):
                     reason = f"status {status}" if status else str(error) or type(error).__name__
@@ -170,19 +187,7 @@ async def open_fetcher(cache: Cache, environ: Mapping[str, str]) -> AsyncIterato
     async with httpx.AsyncClient(
         transport=ProxyingTransport(context), follow_redirects=True, timeout=_TIMEOUT_S
     ) as client:
-        yield Fetcher(client, cache, asyncio.Semaphore(_PARALLEL), netrc=_netrc(environ))
-
-
-def _netrc(environ: Mapping[str, str]) -> httpx.Auth | None:
-    import netrc
-
-    import httpx
-
-    path = Path(environ.get("NETRC") or Path(environ.get("HOME") or Path.home()) / ".netrc")
-    try:
-        return httpx.NetRCAuth(str(path)) if path.exists() else None
-    except (OSError, netrc.NetrcParseError) as error:
-        raise errors.UsageError(f"can't read {path}: {error}", remedy="mend the file") from error
+        yield Fetcher(client, cache, asyncio.Semaphore(_PARALLEL), environ=environ)
 
 
 def _other(url: str, what: str) -> errors.BuildError:

@@ -67,6 +67,23 @@ async def test_logins_come_from_the_address_or_else_from_netrc(
     assert archive.logins == ["Basic " + base64.b64encode(sent.encode()).decode()]
 
 
+async def test_a_netrc_that_cannot_be_read_has_no_logins(archive: DebianArchive, tmp_path: Path) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login\n")
+    archive.files["x"] = b"x"
+    async with open_fetcher(Cache(tmp_path), {"HOME": str(tmp_path)}) as fetcher:
+        assert await fetcher.get(f"{archive.address}/x") == b"x"
+    assert archive.logins == []
+
+
+async def test_what_is_refused_is_not_said_to_be_gone(archive: DebianArchive, fetcher: Fetcher) -> None:
+    archive.refused = {"x"}
+    urls = [f"{archive.address}/x", f"{archive.address}/y"]
+    assert [await fetcher.get(url) for url in urls] == [None, None]
+    fetcher.check_refused(urls[1:])
+    with pytest.raises(errors.BuildError, match=r"can't fetch http.*/x: status 403"):
+        fetcher.check_refused(urls)
+
+
 async def test_certificates_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     with pytest.raises(errors.UsageError, match="GPUYARD_APT_CA"):
         async with open_fetcher(Cache(tmp_path), {"GPUYARD_APT_CA": str(tmp_path / "none.pem")}):
