@@ -19,7 +19,7 @@ from gpuyard.building.environment import WORKDIR
 from gpuyard.building.layers.large_files import large_files
 from gpuyard.building.layers.wheel_layers import check_wheels
 from gpuyard.building.lock import NAME as LOCK_NAME
-from gpuyard.building.lock import Keeping, write_lock
+from gpuyard.building.lock import Keeping, lock_names, write_lock
 from gpuyard.building.plan import Planner, PlatformPlan, Reporter
 from gpuyard.building.platform_build import BuiltImage, PlatformBuild, Recipe
 from gpuyard.building.revision import record_revision, source_revision
@@ -172,7 +172,7 @@ def read_files(request: BuildRequest, cache: Cache, environ: Mapping[str, str]) 
     Raises:
         UsageError: one of them, or what the request says, looks like a secret; one can't be read.
     """
-    own = (LOCK_NAME, *_archive_inside(request))
+    own = (*lock_names(request.root), *_archive_inside(request))
     application = read_application(
         request.root, environ, allow_secrets=request.allow_secrets, leave_out=own, cache=cache
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,21 @@ _HEADER = """\
 # Made by `gpuyard build`, to be committed: the same lock and files make the same image.
 # `gpuyard build --upgrade` makes it anew.
 """
+
+
+def lock_name(spec: str) -> str:
+    """The name of a spec's lock, which lies beside it: of gpuyard.yaml the folder's, of another its own.
+
+    Args:
+        spec: name of the spec's file.
+    """
+    name = re.sub(r"\.ya?ml$", "", spec)
+    return NAME if name == "gpuyard" else f"gpuyard.{name}.lock"
+
+
+def lock_names(folder: Path) -> list[str]:
+    """The names of all locks in a folder, and of the one that may come: none goes into an image."""
+    return [NAME, *(path.name for path in folder.glob("gpuyard.*.lock"))]
 
 
 class Keeping(Enum):

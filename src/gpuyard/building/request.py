@@ -13,7 +13,7 @@ from gpuyard.building.build import BuildRequest
 from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.environment import WORKDIR
 from gpuyard.building.lock import NAME as LOCK_NAME
-from gpuyard.building.lock import Keeping, keeping_of
+from gpuyard.building.lock import Keeping, keeping_of, lock_name
 from gpuyard.building.python.sources import ALL_SOURCES
 from gpuyard.building.workdir.base_folders import refuse_system_folder
 from gpuyard.images.layers import EPOCH
@@ -68,26 +68,27 @@ def request_without_spec(options: BuildOptions, environ: Mapping[str, str]) -> B
 
 
 def request_of_spec(
-    spec: RunSpec, folder: Path, options: BuildOptions, environ: Mapping[str, str]
+    spec: RunSpec, file: Path, options: BuildOptions, environ: Mapping[str, str]
 ) -> BuildRequest:
     """A build of a spec's image.
 
     Args:
         spec: of a run.
-        folder: of the spec file.
+        file: the spec's; paths in it start from its folder, and its lock lies beside it.
         options: what wins over the spec.
         environ: SOURCE_DATE_EPOCH, GPUYARD_LOCKED and GPUYARD_FROZEN count.
 
     Raises:
         UsageError: something is missing or wrong.
     """
+    folder, lock = file.parent, file.with_name(lock_name(file.name))
     absolute = (spec.workdir or "").startswith("/")
     root = options.folder or (folder if absolute or not spec.workdir else folder / spec.workdir)
     workdir = spec.workdir if spec.workdir and absolute else WORKDIR
     if (wanted := spec.build) is None:
         request = _request(options, root, workdir, environ)
         command = resolve_command(spec.run, spec.python, spec.shell)
-        return replace(request, command=command, env={**spec.baked, **request.env})
+        return replace(request, lock=lock, command=command, env={**spec.baked, **request.env})
     merged = replace(
         options,
         base=options.base or _beside(folder, wanted.base),
@@ -103,7 +104,7 @@ def request_of_spec(
     request = _request(merged, root, workdir, environ)
     return replace(
         request,
-        lock=folder / LOCK_NAME,
+        lock=lock,
         pull_repository=wanted.pull_repository if not options.tags else None,
         base_name=None if options.base else _layout_name(wanted.base),
         command=resolve_command(wanted.run, spec.python, spec.shell) if wanted.run else (),
@@ -157,11 +158,9 @@ def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[s
     if not root.is_dir():
         raise errors.UsageError(f"{root} isn't a folder here", remedy="name the folder with the code")
     if not options.base and not options.only_listed:
-        spec = root / "gpuyard.yaml"
-        under = f"take the spec's: -f {spec}" if spec.is_file() else "under image.base in the spec (-f)"
         raise errors.UsageError(
             "there is no base image to build on",
-            remedy=f"name one with --base, such as python:3.11-slim, or {under}",
+            remedy="name one with --base, such as python:3.11-slim, or under image.base in gpuyard.yaml",
         )
     if not options.tags and not options.only_listed:
         raise errors.UsageError(

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from gpuyard.workloads.resolved_run import ResolvedRun
 
 
+#: The spec of a folder that is built without naming one.
+SPEC_NAMES = ("gpuyard.yaml", "gpuyard.yml")
+
+
 def build_image(
     file: Path | None, options: BuildOptions, environ: Mapping[str, str] = os.environ
 ) -> BuildResult:
@@ -63,7 +67,12 @@ def list_files(file: Path | None, options: BuildOptions, environ: Mapping[str, s
 
 def _read_request(file: Path | None, options: BuildOptions, environ: Mapping[str, str]) -> BuildRequest:
     if file is None:
-        return request_without_spec(options, environ)
+        folder = options.folder or Path()
+        file = next((path for name in SPEC_NAMES if (path := folder / name).is_file()), None)
+        if file is None:
+            return request_without_spec(options, environ)
+        click.echo(f"Building what {file} says; options win over it", err=True)
+        options = replace(options, folder=None)
     # What reads specs and knows of runs is a fifth of all that a build imports.
     from gpuyard.runs.submitting.spec_file import read_spec_file
     from gpuyard.workloads.spec.overrides import Flag
@@ -77,22 +86,22 @@ def _read_request(file: Path | None, options: BuildOptions, environ: Mapping[str
             f"{file} has nothing to build: its `image` is {spec.image or 'left out'}",
             remedy="write image: {base: IMAGE, repository: IMAGE}, or give --base and -t",
         )
-    return request_of_spec(spec, file.parent, options, environ)
+    return request_of_spec(spec, file, options, environ)
 
 
-def build_for_run(run: ResolvedRun, folder: Path, environ: Mapping[str, str]) -> RunImage:
+def build_for_run(run: ResolvedRun, file: Path, environ: Mapping[str, str]) -> RunImage:
     """Builds the image of a run where something changed, with progress on standard error.
 
     Args:
         run: of a spec with `build`.
-        folder: of the spec file.
+        file: the spec's.
         environ: the command's, with what is said of registries.
     """
     from gpuyard.runs.submitting.image_build import build_run_image
 
     progress = BuildProgress()
     try:
-        image = asyncio.run(build_run_image(run, folder, environ, progress))
+        image = asyncio.run(build_run_image(run, file, environ, progress))
     finally:
         progress.done()
     if not image.unchanged:

@@ -50,7 +50,7 @@ class Bench:
             text = f"run: python train.py\n{text}"
         (self.shop.app / "gpuyard.yaml").write_text(text)
         loaded = load_spec(text, "gpuyard.yaml", [], {})
-        request = request_of_spec(loaded, self.shop.app, options or BuildOptions(), {})
+        request = request_of_spec(loaded, self.shop.app / "gpuyard.yaml", options or BuildOptions(), {})
         async with Places(self.shop.environ) as places:
             environ = self.shop.environ | self.environ
             return await build(request, places, self.shop.cache, environ, self.shop.heard)

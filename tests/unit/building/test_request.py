@@ -11,9 +11,11 @@ from gpuyard.building.request import BuildOptions, request_of_spec, request_with
 from gpuyard.workloads.spec.run_spec import load_spec
 
 
-def _request(folder: Path, text: str, options: BuildOptions | None = None) -> BuildRequest:
+def _request(
+    folder: Path, text: str, options: BuildOptions | None = None, name: str = "gpuyard.yaml"
+) -> BuildRequest:
     spec = load_spec(f"run: x\nimage:\n  base: b\n{text}", "gpuyard.yaml", [], {})
-    return request_of_spec(spec, folder, options or BuildOptions(), {})
+    return request_of_spec(spec, folder / name, options or BuildOptions(), {})
 
 
 @pytest.mark.parametrize(
@@ -79,12 +81,13 @@ def test_variables_and_labels_of_flags_win_over_the_specs(tmp_path: Path) -> Non
     text = "run: x\nenv: {A: {value: '1', bake: true}, B: {value: '1', bake: true}, C: c}\n"
     image = "image: {base: b, repository: r:1, labels: {a: '1', b: '1'}}\n"
     options = BuildOptions(env=("B=2=3", "D="), labels=("b=2", "c="))
-    found = request_of_spec(load_spec(text + image, "gpuyard.yaml", [], {}), tmp_path, options, {})
+    found = request_of_spec(load_spec(text + image, "gpuyard.yaml", [], {}), tmp_path / "x.yaml", options, {})
     assert found.env == {"A": "1", "B": "2=3", "D": ""}
     assert found.labels == {"a": "1", "b": "2", "c": ""}
     # A spec without an image to build, and --base with -t.
     named = replace(options, base="b", tags=("r:1",))
-    found = request_of_spec(load_spec(text, "gpuyard.yaml", [], {}), tmp_path, named, {})
+    found = request_of_spec(load_spec(text, "gpuyard.yaml", [], {}), tmp_path / "x.yaml", named, {})
+    assert found.lock == tmp_path / "gpuyard.x.lock"
     assert found.env == {"A": "1", "B": "2=3", "D": ""}
 
 
@@ -140,14 +143,24 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
         _request(tmp_path, f"  repository: me/app\nworkdir: {name}\n")
 
 
-def test_without_a_base_the_folders_spec_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "lock"),
+    [
+        ("gpuyard.yaml", "gpuyard.lock"),
+        ("gpuyard.yml", "gpuyard.lock"),
+        ("serve.yaml", "gpuyard.serve.lock"),
+        ("train.big.yml", "gpuyard.train.big.lock"),
+        ("job", "gpuyard.job.lock"),
+    ],
+)
+def test_each_spec_of_a_folder_has_its_lock(tmp_path: Path, name: str, lock: str) -> None:
+    assert _request(tmp_path, "  repository: r:1\n", name=name).lock == tmp_path / lock
+
+
+def test_without_a_base_it_is_said_where_one_is_named(tmp_path: Path) -> None:
     with pytest.raises(errors.UsageError) as caught:
         request_without_spec(BuildOptions(folder=tmp_path), {})
-    assert caught.value.remedy.endswith("or under image.base in the spec (-f)")
-    (tmp_path / "gpuyard.yaml").write_text("")
-    with pytest.raises(errors.UsageError) as caught:
-        request_without_spec(BuildOptions(folder=tmp_path), {})
-    assert caught.value.remedy.endswith(f"or take the spec's: -f {tmp_path}/gpuyard.yaml")
+    assert caught.value.remedy.endswith("or under image.base in gpuyard.yaml")
 
 
 @pytest.mark.parametrize("name", ["GPUYARD_LOCKED", "GPUYARD_FROZEN"])

@@ -18,7 +18,8 @@ from gpuyard.cli.options.shared import output_option
     epilog="""\b
 Examples:
   gpuyard build --base python:3.11-slim --requirements requirements.txt -t registry.example.com/me/train:v1
-  gpuyard build -f gpuyard.yaml
+  gpuyard build
+  gpuyard build -f serve.yaml
   gpuyard build -f gpuyard.yaml -t registry.example.com/me/train:v1 -t registry.example.com/me/train:latest
   gpuyard build -f gpuyard.yaml --env TOKENIZERS_PARALLELISM=false --label team=ml
   gpuyard build --base oci:base -t oci-archive:train.tar
@@ -29,7 +30,12 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
 """,
 )
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
-@click.option("-f", "--file", type=click.Path(path_type=Path), help="Spec file with `image:`; flags win.")
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path),
+    help="Spec file with `image:` (default: FOLDER's gpuyard.yaml, if any); flags win.",
+)
 @click.option("--base", metavar="IMAGE", help="Image to build on; it must have Python.")
 @click.option(
     "--requirements",

@@ -190,7 +190,9 @@ def command(
         _start_yard()
     read_as = ""
     if spec.build:
-        run, read_as = _build(run, base, environ, None if replace else spec.name, context, namespace)
+        run, read_as = _build(
+            run, file or Path("gpuyard.yaml"), environ, None if replace else spec.name, context, namespace
+        )
     submission = Submission(run, environ, read_as, replace, wait, detach, output)
     sys.exit(call(submission.to_exit, context=context, namespace=namespace))
 
@@ -264,7 +266,7 @@ class Submission:
 
 def _build(
     run: ResolvedRun,
-    base: Path,
+    file: Path,
     environ: Mapping[str, str],
     new_name: str | None,
     context: str | None,
@@ -278,7 +280,7 @@ def _build(
     if new_name:
         # A build may take minutes, and then the name is known to be taken.
         call(lambda target: check_name(target, new_name), context=context, namespace=namespace)
-    image = build_for_run(run, base, environ)
+    image = build_for_run(run, file, environ)
     return image.run, image.read_as
 
 

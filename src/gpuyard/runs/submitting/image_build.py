@@ -30,13 +30,13 @@ class RunImage:
 
 
 async def build_run_image(
-    run: ResolvedRun, folder: Path, environ: Mapping[str, str], reporter: Reporter
+    run: ResolvedRun, file: Path, environ: Mapping[str, str], reporter: Reporter
 ) -> RunImage:
     """Builds the image where something changed.
 
     Args:
         run: of a spec with `build`.
-        folder: of the spec file.
+        file: the spec's.
         environ: the caller's, with what is said of registries.
         reporter: hears how the build goes on.
 
@@ -44,7 +44,7 @@ async def build_run_image(
         UsageError: something that the image is made of is missing or wrong.
         ImageError: the build failed; nothing was tagged.
     """
-    request = request_of_spec(run.spec, folder, BuildOptions(), environ)
+    request = request_of_spec(run.spec, file, BuildOptions(), environ)
     async with Places(environ) as places:
         built = await build(request, places, Cache.from_environ(environ), environ, reporter)
     return RunImage(

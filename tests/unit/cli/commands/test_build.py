@@ -85,3 +85,36 @@ def test_locked_says_that_there_is_no_lock_and_frozen_wants_one(
     (workshop.app / "gpuyard.lock").unlink()
     monkeypatch.setenv("GPUYARD_LOCKED", "1")
     assert isinstance(built(), errors.BuildError)
+
+
+def test_a_folders_spec_is_built_without_naming_it(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GPUYARD_HOME", str(tmp_path / "home"))
+    shop = tmp_path / "shop"
+    (shop / "app").mkdir(parents=True)
+    (shop / "app/train.py").write_text("x = 1")
+    (shop / "more.txt").write_text("beside the workdir")
+    image = f"image:\n  base: {workshop.base}\n  repository: {workshop.target}\n"
+    (shop / "gpuyard.yaml").write_text(f"run: python train.py\nworkdir: app\n{image}  labels: {{a: b}}\n")
+    (shop / "other.yaml").write_text(f"run: x\nworkdir: app\n{image}")
+
+    def said(*words: str) -> str:
+        done = CliRunner().invoke(command, words)
+        assert done.exception is None, done.exception
+        return done.stderr
+
+    told = said(str(shop))
+    assert f"Building what {shop}/gpuyard.yaml says; options win over it" in told
+    assert "gpuyard.lock written" in told
+    lock = (shop / "gpuyard.lock").read_bytes()
+    listed = CliRunner().invoke(command, [str(shop), "--list"]).stdout
+    assert "train.py" in listed
+    assert "more.txt" not in listed
+    # Neither another spec of the folder nor flags for another name touch the lock.
+    assert "gpuyard.other.lock written" in said("-f", str(shop / "other.yaml"))
+    monkeypatch.chdir(shop)
+    assert "Nothing changed" in said("--base", workshop.base, "-t", workshop.target, "--locked")
+    assert (shop / "gpuyard.lock").read_bytes() == lock
+    listed = CliRunner().invoke(command, ["-f", "other.yaml", ".", "--list"]).stdout
+    assert "more.txt" in listed and "lock" not in listed
