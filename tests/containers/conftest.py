@@ -12,10 +12,11 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ import pytest
 from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.service import run_agent
+from gpuyard.devices.driver_files import find_driver_files
 from gpuyard.devices.follow import follow
-from gpuyard.devices.simulated import parse_simulation
+from gpuyard.devices.inventory import Backend, Inventory
+from gpuyard.devices.simulated import parse_simulation, simulate
 from gpuyard.kube.objects import PODS, Manifest
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
@@ -36,6 +39,7 @@ from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.local.runtime.process.sandbox import no_isolation
 from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.store import Store
+from tests.fake_driver import VERSION
 from tests.registry.conftest import docker_registry
 from tests.unit.local.kubelet.conftest import NODE, Host, utc_now
 
@@ -74,7 +78,12 @@ def tiny(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
     if skopeo is None or not _BUSYBOX.exists():
         pytest.skip("needs skopeo and busybox-static: tools/install-system-packages registry containers")
     layout = tmp_path_factory.mktemp("layout")
-    _write_layout(layout)
+    settings = {
+        "Entrypoint": ["/bin/sh", "-c"],
+        "Cmd": ["echo the image\\'s own"],
+        "Env": ["PATH=/bin", "FROM_IMAGE=yes"],
+    }
+    write_layout(layout, {"bin/busybox": _BUSYBOX}, {f"bin/{name}": "busybox" for name in _LINKS}, settings)
     with docker_registry(tmp_path_factory.mktemp("registry")) as registry:
         # A name of its own: podman's storage is the machine's.
         image = Tiny(registry, f"{registry}/test/tiny-{secrets.token_hex(4)}", layout)
@@ -86,14 +95,17 @@ def tiny(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
     subprocess.run(["podman", "rmi", "--force", "--ignore", *names], capture_output=True, check=True)
 
 
-def _write_layout(folder: Path) -> None:
-    """An OCI image layout of one layer."""
+def write_layout(
+    folder: Path, files: Mapping[str, Path], links: Mapping[str, str], settings: Mapping[str, Any]
+) -> None:
+    """An OCI image layout of one layer, tagged v1: paths and what is there, and what a container starts."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
-        tar.add(_BUSYBOX, "bin/busybox")
-        for name in _LINKS:
-            link = tarfile.TarInfo(f"bin/{name}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+        for path, content in files.items():
+            tar.add(content, path)
+        for path, target in links.items():
+            link = tarfile.TarInfo(path)
+            link.type, link.linkname = tarfile.SYMTYPE, target
             tar.addfile(link)
     (folder / "blobs/sha256").mkdir(parents=True)
 
@@ -104,11 +116,6 @@ def _write_layout(folder: Path) -> None:
         return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(content)}
 
     blob = put(layer.getvalue(), "layer.v1.tar")
-    settings = {
-        "Entrypoint": ["/bin/sh", "-c"],
-        "Cmd": ["echo the image\\'s own"],
-        "Env": ["PATH=/bin", "FROM_IMAGE=yes"],
-    }
     history = {"type": "layers", "diff_ids": [blob["digest"]]}
     config = {"architecture": "amd64", "os": "linux", "config": settings, "rootfs": history}
     manifest = {"schemaVersion": 2, "config": put(_json(config), "config.v1+json"), "layers": [blob]}
@@ -132,11 +139,22 @@ class ImageHost(Host):
         return await self.api.create(PODS, {"metadata": {"name": name, "namespace": "default"}, "spec": spec})
 
     @asynccontextmanager
-    async def with_gpus(self, simulated: str) -> AsyncIterator[None]:
-        """Runs an agent beside."""
-        inventories = follow(parse_simulation(simulated), seed="node", control=None, driver_root=Path("/"))
+    async def with_gpus(self, simulated: str, driver_root: Path | None = None) -> AsyncIterator[None]:
+        """Runs an agent beside.
+
+        Args:
+            simulated: the GPUs.
+            driver_root: of a driver that makes them real ones; None for none.
+        """
+        simulation = parse_simulation(simulated)
+        find_driver = partial(find_driver_files, driver_root) if driver_root else None
+        inventories = (
+            _real(simulate(simulation, seed="node"))
+            if driver_root
+            else follow(simulation, seed="node", control=None, driver_root=Path("/"))
+        )
         plugins, cdi = self.paths.device_plugins_dir, CdiFile(self.paths.cdi_dir, lambda: datetime.now(UTC))
-        work = run_agent(inventories, plugins, OwnSockets(plugins), cdi=cdi)
+        work = run_agent(inventories, plugins, OwnSockets(plugins), cdi=cdi, find_driver=find_driver)
         agent = asyncio.create_task(work, name="agent")
         try:
             yield
@@ -144,6 +162,12 @@ class ImageHost(Host):
             agent.cancel()
             await asyncio.gather(agent, return_exceptions=True)
             await inventories.aclose()
+
+
+async def _real(inventory: Inventory) -> AsyncGenerator[Inventory, None]:
+    """As of NVML, with the nodes of simulated ones."""
+    yield replace(inventory, backend=Backend.NVML, driver_version=VERSION)
+    await asyncio.Event().wait()
 
 
 @pytest.fixture

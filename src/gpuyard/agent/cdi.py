@@ -1,20 +1,26 @@
 """The CDI spec of a node's GPUs (pure): what stands behind a name such as gpuyard.io/gpu=0.
 
-It has no hooks: those would run as root on paths that an image controls.
+It has no hooks: those would run as root on paths that an image controls. The driver's libraries are mounted
+where every loader looks, so that nothing has to be made ready inside (docs/adr/0037).
 Source: the CDI specification (https://github.com/cncf-tags/container-device-interface/blob/main/SPEC.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from gpuyard.devices.driver_files import LIB64, DriverFile
 from gpuyard.devices.inventory import Device, DeviceNode, Inventory
 from gpuyard.gpus.cdi import KIND
 from gpuyard.kube.wellknown import ENV_SIMULATED
 
 #: The first version with hostPath, and with device names that begin with a digit.
 _VERSION = "0.5.0"
+_OPTIONS = ("ro", "nosuid", "nodev", "rbind", "rprivate")
+#: Triton asks `ldconfig -p` for the driver, which lists only what was there when the image was made.
+#: Source: triton-lang/triton third_party/nvidia/backend/driver.py (`libcuda_dirs`).
+_TRITON = "TRITON_LIBCUDA_PATH"
 
 
 def qualified_name(gpu: Device) -> str:
@@ -22,8 +28,8 @@ def qualified_name(gpu: Device) -> str:
     return f"{KIND}={gpu.uuid}"
 
 
-def cdi_spec(inventory: Inventory) -> dict[str, Any]:
-    """The spec: each GPU by its index and by its UUID, and `all` of them."""
+def cdi_spec(inventory: Inventory, driver: Sequence[DriverFile] = ()) -> dict[str, Any]:
+    """The spec: each GPU by its index and by its UUID, and `all` of them; each with the driver."""
     devices = []
     for gpu in inventory.devices:
         edits = {"deviceNodes": _nodes(gpu.nodes)}
@@ -32,12 +38,20 @@ def cdi_spec(inventory: Inventory) -> dict[str, Any]:
     devices.append({"name": "all", "containerEdits": {"deviceNodes": everything}})
     # "void" tells NVIDIA's own runtime, where it is installed, to add nothing to what CDI gives.
     env = ["NVIDIA_VISIBLE_DEVICES=void", *([f"{ENV_SIMULATED}=1"] if inventory.simulated else [])]
+    if any(file.container_path == f"{LIB64}/libcuda.so.1" for file in driver):
+        env.append(f"{_TRITON}={LIB64}")
     common = {
         "env": env,
         **({"deviceNodes": _nodes(inventory.common_nodes)} if inventory.common_nodes else {}),
+        **({"mounts": [_mount(file) for file in driver]} if driver else {}),
     }
     return {"cdiVersion": _VERSION, "kind": KIND, "devices": devices, "containerEdits": common}
 
 
 def _nodes(nodes: Iterable[DeviceNode]) -> list[dict[str, str]]:
     return [{"path": node.path, "hostPath": node.host_path, "permissions": "rw"} for node in nodes]
+
+
+def _mount(file: DriverFile) -> dict[str, Any]:
+    options = [*_OPTIONS, *(["noexec"] if file.is_socket else [])]
+    return {"hostPath": file.host_path, "containerPath": file.container_path, "options": options}

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from typing import TypeAlias
 from gpuyard import errors
 from gpuyard.agent.cdi import cdi_spec
 from gpuyard.atomic_files import replace_file
+from gpuyard.devices.driver_files import DriverFile
 from gpuyard.devices.inventory import Inventory
 from gpuyard.gpus.cdi import KIND, SPEC_FILE, CdiFault, CdiTrouble
 from gpuyard.regular_files import read_regular
@@ -67,14 +68,19 @@ class CdiFile:
         """Of the spec."""
         return self.folder / SPEC_FILE
 
-    def publish(self, inventory: Inventory) -> None:
+    def publish(self, inventory: Inventory, driver: Sequence[DriverFile] = ()) -> None:
         """Has the spec of these GPUs in the folder, whole or not at all; none when there are none.
+
+        Args:
+            inventory: the GPUs.
+            driver: what their driver brings into containers.
 
         Raises:
             DeviceError: the folder can't be written; `look` tries again.
         """
         self._names = frozenset(gpu.uuid.encode() for gpu in inventory.devices)
-        self._content = f"{json.dumps(cdi_spec(inventory), indent=2)}\n".encode() if self._names else b""
+        spec = json.dumps(cdi_spec(inventory, driver), indent=2)
+        self._content = f"{spec}\n".encode() if self._names else b""
         self._seen.clear()
         self._write()
 

@@ -17,6 +17,7 @@ from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.service import run_agent
 from gpuyard.agent.stdin import on_stdin_closed
+from gpuyard.devices.driver_files import find_driver_files
 from gpuyard.devices.follow import follow
 from gpuyard.devices.simulated import parse_simulation
 from gpuyard.gpus.exposure import Exposure
@@ -34,11 +35,13 @@ async def _run(options: argparse.Namespace) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)
     if options.exit_with_stdin:
         on_stdin_closed(task.cancel)
+    host_root = options.host_root or Path("/")
     inventories = follow(
         options.simulate,
         seed=options.node or "node",
         control=options.simulated_health,
         driver_root=options.driver_root,
+        host_root=host_root,
     )
     sockets = OwnSockets(options.plugins_dir)
     cdi = CdiFile(options.cdi_dir, lambda: datetime.now(UTC)) if options.cdi_dir else None
@@ -52,6 +55,9 @@ async def _run(options: argparse.Namespace) -> None:
             cdi=cdi,
             marks_file=options.marks_file,
             find_exposure=_exposure_in(options.host_root),
+            find_driver=partial(find_driver_files, options.driver_root, host_root=host_root)
+            if options.cdi_driver
+            else None,
             on_ready=options.ready_file.touch if options.ready_file else lambda: None,
         )
     except ExceptionGroup as group:
@@ -88,6 +94,11 @@ def main() -> int:
     )
     parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where the driver is installed")
     parser.add_argument("--cdi-dir", type=Path, help="write a CDI spec of the GPUs into this folder")
+    parser.add_argument(
+        "--cdi-driver",
+        action="store_true",
+        help="bring the driver's files by that spec: the driver root's are the node's own",
+    )
     parser.add_argument("--remove-cdi-on-exit", action="store_true", help="take that spec away at the end")
     parser.add_argument("--marks-file", type=Path, help="write here what the node is marked with")
     parser.add_argument("--host-root", type=Path, help="where the node's own files are, if they can be seen")

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count
 from pathlib import Path
+from typing import TypeAlias
 
 from gpuyard import errors
 from gpuyard.agent.cdi_file import CdiFile
@@ -18,14 +19,19 @@ from gpuyard.agent.marks_file import NodeMarks, write_marks
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin
 from gpuyard.agent.plugin.sockets import OwnSockets
-from gpuyard.devices.inventory import Inventory
+from gpuyard.devices.driver_files import DriverFile
+from gpuyard.devices.inventory import Backend, Inventory
 from gpuyard.gpus.exposure import Exposure
 
 _LOG = logging.getLogger(__name__)
 
+FindDriver: TypeAlias = Callable[[str], Sequence[DriverFile]]
+
 #: What something else did to our files is mended within twice that.
 _LOOK_S = 0.5
-#: Of so many looks one is at what the node's runtime is told, too: administrators change that.
+#: Of so many looks one is at the driver's files: it is updated, and its services come and go.
+_LOOKS_PER_DRIVER = 10
+#: And one at what the node's runtime is told: administrators change that.
 _LOOKS_PER_EXPOSURE = 120
 
 
@@ -37,6 +43,7 @@ class _NodeFiles:
         cdi: CdiFile | None,
         marks_file: Path | None,
         find_exposure: Callable[[], Exposure],
+        find_driver: FindDriver | None,
         is_superseded: Callable[[], bool],
     ) -> None:
         #: Why the CDI spec isn't that of the last inventory; empty when it is.
@@ -47,15 +54,18 @@ class _NodeFiles:
         self._is_superseded = is_superseded
         self._find_exposure = find_exposure
         self._exposure = Exposure()
+        self._find_driver = find_driver
+        self._driver: Sequence[DriverFile] = ()
         self._marks: NodeMarks | None = None
         self._inventory: Inventory | None = None
-        self._published: Inventory | None = None
+        self._published: tuple[Inventory, Sequence[DriverFile]] | None = None
         self._said = ""
 
     def write(self, inventory: Inventory) -> None:
         """Writes both; what fails is left to `keep`."""
         self._inventory = inventory
         self._exposure = self._find_exposure()
+        self._look_for_driver()
         self._bring_up_to_date()
 
     async def keep(self) -> None:
@@ -68,7 +78,19 @@ class _NodeFiles:
             await asyncio.sleep(_LOOK_S)
             if look % _LOOKS_PER_EXPOSURE == 0:
                 self._exposure = self._find_exposure()
+            if look % _LOOKS_PER_DRIVER == 0:
+                self._look_for_driver()
             self._bring_up_to_date()
+
+    def _look_for_driver(self) -> None:
+        inventory = self._inventory
+        if self._find_driver and inventory and self._wants_driver(inventory):
+            self._driver = self._find_driver(inventory.driver_version)
+        else:
+            self._driver = ()
+
+    def _wants_driver(self, inventory: Inventory) -> bool:
+        return self._find_driver is not None and inventory.backend is Backend.NVML and bool(inventory.devices)
 
     def _bring_up_to_date(self) -> None:
         # In no thread: what one writes after the end of all this nobody would remove.
@@ -79,16 +101,21 @@ class _NodeFiles:
         cdi_fault = ""
         if self._cdi is not None:
             try:
-                if inventory is self._published:
+                if self._published == (inventory, self._driver):
                     self._cdi.look()
                 else:
-                    self._published = inventory
-                    self._cdi.publish(inventory)
+                    self._published = inventory, self._driver
+                    self._cdi.publish(inventory, self._driver)
             except errors.CdiFolderGone:
                 raise
             except errors.DeviceError as error:
                 cdi_fault = error.message
         self.cdi_fault = cdi_fault
+        if self._wants_driver(inventory) and not self._driver:
+            faults.append(
+                f"no library of the NVIDIA driver {inventory.driver_version} is found: "
+                "containers from images get GPUs without the driver"
+            )
         cdi_faults = self._cdi.faults() if self._cdi is not None else ()
         marks = node_marks(inventory, cdi_faults, self._exposure)
         if self._marks_file is not None and (marks != self._marks or not self._marks_file.exists()):
@@ -111,6 +138,7 @@ async def run_agent(
     cdi: CdiFile | None = None,
     marks_file: Path | None = None,
     find_exposure: Callable[[], Exposure] = Exposure,
+    find_driver: FindDriver | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves each inventory as it comes, until cancelled; serves nothing until there is a first GPU.
@@ -122,12 +150,13 @@ async def run_agent(
         cdi: the spec that container runtimes read; None for none.
         marks_file: where the follower reads what to write on the node, see `labelling`; None to write none.
         find_exposure: says whether images can choose GPUs on this node, as far as its files tell.
+        find_driver: finds the files of a version of the driver, for the spec; None to bring none.
         on_ready: called once the kubelet knows the GPUs, and when there are none.
 
     Raises:
         CdiFolderGone: only a process that starts anew can write the spec.
     """
-    files = _NodeFiles(cdi, marks_file, find_exposure, sockets.is_superseded)
+    files = _NodeFiles(cdi, marks_file, find_exposure, find_driver, sockets.is_superseded)
     plugin: Plugin | None = None
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(files.keep(), name="files")

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("Yard", "Show the yard, or what is installed on a cluster."),
     "doctor": ("Yard", "Find out what is broken, on a yard or a cluster."),
     "nodes": ("Yard", "List nodes and their GPUs."),
+    "node": ("Yard", "Look into one node's GPUs."),
     "kubeconfig": ("Yard", "Print the path of a kubeconfig for the yard."),
     "install": ("Cluster", "Install the agents on a cluster, or change an install."),
     "uninstall": ("Cluster", "Remove gpuyard from a cluster."),

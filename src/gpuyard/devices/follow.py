@@ -22,6 +22,7 @@ async def follow(
     control: Path | None,
     driver_root: Path,
     sys_root: Path = Path("/sys"),
+    host_root: Path = Path("/"),
     look_again_s: float = _LOOK_AGAIN_S,
 ) -> AsyncGenerator[Inventory, None]:
     """The inventory at once, and again whenever it has changed; never ends by itself.
@@ -32,6 +33,7 @@ async def follow(
         control: see `simulated.watch`.
         driver_root: where the driver is installed.
         sys_root: where sysfs is mounted.
+        host_root: where the node's own file system is seen; `/` on the node itself.
         look_again_s: how often a node without GPUs is looked at again.
     """
     if simulation is not None:
@@ -41,7 +43,7 @@ async def follow(
         return
     shown: Inventory | None = None
     while True:
-        async with aclosing(_nvml(driver_root, sys_root)) as inventories:
+        async with aclosing(_nvml(driver_root, sys_root, host_root)) as inventories:
             async for inventory in inventories:
                 if inventory != shown:
                     shown = inventory
@@ -49,13 +51,13 @@ async def follow(
         await asyncio.sleep(look_again_s)
 
 
-async def _nvml(driver_root: Path, sys_root: Path) -> AsyncGenerator[Inventory, None]:
+async def _nvml(driver_root: Path, sys_root: Path, host_root: Path) -> AsyncGenerator[Inventory, None]:
     """What NVML finds; ends after the first answer when that has no GPUs."""
     # Here, since a node with simulated GPUs needs none of it.
     from gpuyard.devices import health, nvml
 
     try:
-        driver = await asyncio.to_thread(nvml.Nvml.open, driver_root, sys_root)
+        driver = await asyncio.to_thread(nvml.Nvml.open, driver_root, sys_root, host_root)
     except errors.DeviceError as error:
         absence = error.absence if isinstance(error, nvml.NoDriver) else Absence.FAILED
         yield _without_gpus(absence, error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import pynvml
 
 from gpuyard import errors
+from gpuyard.devices.driver_files import on_host
 from gpuyard.devices.inventory import Absence, Backend, Device, DeviceNode, Inventory, Link, PcieLevel
 from gpuyard.gpus.catalogue import find_model, is_virtual
 
@@ -31,6 +33,8 @@ _LIBRARY_FOLDERS = (
     "usr/lib",
 )
 _COMMON_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
+#: WSL's, and Jetson's.
+_OTHER_COMMON_NODES = ("dxg", "nvmap", "nvhost-*", "nvgpu/igpu0/*")
 _PCIE_LEVELS = {
     pynvml.NVML_TOPOLOGY_INTERNAL: PcieLevel.SAME_BOARD,
     pynvml.NVML_TOPOLOGY_SINGLE: PcieLevel.ONE_SWITCH,
@@ -42,6 +46,7 @@ _PCIE_LEVELS = {
 #: nvmlIntNvLinkDeviceType: what sits at the other end of an NVLink.
 _REMOTE_GPU, _REMOTE_SWITCH = 0, 2
 _MIB = 1 << 20
+_DRI_NAME = re.compile(r"(?:card|renderD)\d+")
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -60,18 +65,20 @@ class Nvml:
     Every method may block on the driver: call them in a thread.
     """
 
-    def __init__(self, driver_root: Path, sys_root: Path) -> None:
+    def __init__(self, driver_root: Path, sys_root: Path, host_root: Path) -> None:
         """Use `open`."""
         self._driver_root = driver_root
         self._sys_root = sys_root
+        self._host_root = host_root
 
     @classmethod
-    def open(cls, driver_root: Path, sys_root: Path = Path("/sys")) -> Nvml:
+    def open(cls, driver_root: Path, sys_root: Path = Path("/sys"), host_root: Path = Path("/")) -> Nvml:
         """Loads the library and starts it.
 
         Args:
             driver_root: where the driver is installed; `/` for the loader's normal rules.
             sys_root: where sysfs is mounted.
+            host_root: where the node's own file system is seen; `/` on the node itself.
 
         Raises:
             NoDriver: the library or the kernel module isn't there.
@@ -83,7 +90,7 @@ class Nvml:
             pynvml.nvmlInit()
         except pynvml.NVMLError as error:
             raise _start_error(error) from error
-        return cls(driver_root, sys_root)
+        return cls(driver_root, sys_root, host_root)
 
     def close(self) -> None:
         """Ends the use of the library."""
@@ -115,7 +122,7 @@ class Nvml:
             cuda_version=(cuda // 1000, cuda % 1000 // 10),
             devices=gpus,
             links=_links(gpus, [handle for _, handle in found]),
-            common_nodes=tuple(self._nodes(_COMMON_NODES)),
+            common_nodes=tuple(self._nodes((*_COMMON_NODES, *_OTHER_COMMON_NODES))),
         )
 
     def _gpu(self, index: int) -> tuple[Device, Any] | None:
@@ -150,17 +157,17 @@ class Nvml:
             pci_bus_id=bus_id,
             numa_node=_numa_node(self._sys_root, bus_id),
             minor=minor,
-            nodes=tuple(self._nodes((f"nvidia{minor}",))),
+            nodes=tuple(self._nodes((f"nvidia{minor}", *_dri_names(self._sys_root, bus_id)))),
         )
 
-    def _nodes(self, names: Sequence[str]) -> Iterator[DeviceNode]:
+    def _nodes(self, patterns: Sequence[str]) -> Iterator[DeviceNode]:
         # A driver that is installed elsewhere may have made its device nodes there, too.
         own = self._driver_root / "dev"
         folder = own if (own / "nvidiactl").exists() else Path("/dev")
-        for name in names:
+        for pattern in patterns:
             # Not every driver has every node, and asking a runtime for a missing one fails the start.
-            if (folder / name).exists():
-                yield DeviceNode(f"/dev/{name}", str(folder / name))
+            for path in sorted(folder.glob(pattern)):
+                yield DeviceNode(f"/dev/{path.relative_to(folder)}", on_host(path, self._host_root))
 
 
 def ask(default: _T, getter: Callable[..., Any], *args: Any) -> _T:
@@ -225,6 +232,15 @@ def _short_bus_id(raw: str | bytes) -> str:
     """NVML writes the domain with eight digits, sysfs with four: `00000000:3B:00.0` → `0000:3b:00.0`."""
     domain, _, rest = (raw.decode() if isinstance(raw, bytes) else raw).lower().partition(":")
     return f"{domain[-4:]}:{rest}" if rest else ""
+
+
+def _dri_names(sys_root: Path, bus_id: str) -> list[str]:
+    """The GPU's own nodes for graphics and video, such as dri/renderD128."""
+    try:
+        names = [path.name for path in (sys_root / "bus/pci/devices" / bus_id / "drm").iterdir()]
+    except OSError:
+        return []
+    return [f"dri/{name}" for name in sorted(names) if _DRI_NAME.fullmatch(name)]
 
 
 def _numa_node(sys_root: Path, bus_id: str) -> int | None:

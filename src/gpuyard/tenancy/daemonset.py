@@ -118,6 +118,7 @@ def _plugin() -> dict[str, Any]:
             Only(SIMULATED, f"{_SIMULATE}@simulate@"),
             Only(PRIVILEGED, f"--driver-root={_DRIVER_ROOT}"),
             Only(PRIVILEGED, f"--host-root={_DRIVER_ROOT}"),
+            Only(PRIVILEGED, "--cdi-driver"),
         ],
         "env": [
             *_env(),

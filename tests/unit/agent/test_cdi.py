@@ -1,6 +1,9 @@
+import os
 from dataclasses import replace
+from typing import Any
 
 from gpuyard.agent.cdi import cdi_spec, qualified_name
+from gpuyard.devices.driver_files import DriverFile
 from gpuyard.devices.inventory import Backend, DeviceNode, Inventory
 from gpuyard.devices.simulated import parse_simulation, simulate
 
@@ -42,3 +45,59 @@ def test_real_gpus_come_with_the_common_nodes_and_without_the_mark() -> None:
 
 def test_the_name_is_fully_qualified() -> None:
     assert qualified_name(INVENTORY.devices[0]) == f"gpuyard.io/gpu={UUIDS[0]}"
+
+
+DRIVER = (
+    DriverFile("/opt/libcuda.so.550.1", "/usr/lib64/libcuda.so.1"),
+    DriverFile("/run/nvidia-persistenced/socket", "/run/nvidia-persistenced/socket", is_socket=True),
+)
+_MOUNT = ["ro", "nosuid", "nodev", "rbind", "rprivate"]
+
+
+def test_the_driver_comes_with_every_gpu_and_without_a_hook() -> None:
+    edits = cdi_spec(INVENTORY, DRIVER)["containerEdits"]
+    assert edits["mounts"] == [
+        {"hostPath": DRIVER[0].host_path, "containerPath": DRIVER[0].container_path, "options": _MOUNT},
+        {
+            "hostPath": DRIVER[1].host_path,
+            "containerPath": DRIVER[1].container_path,
+            "options": [*_MOUNT, "noexec"],
+        },
+    ]
+    assert edits.keys() == {"env", "mounts"}
+    assert "TRITON_LIBCUDA_PATH=/usr/lib64" in edits["env"]
+    assert not any("TRITON" in entry for entry in cdi_spec(INVENTORY, DRIVER[1:])["containerEdits"]["env"])
+
+
+#: What the specification's schema allows: its objects have no other fields.
+SCHEMA = {
+    "": ({"cdiVersion", "kind", "devices"}, {"containerEdits", "annotations"}),
+    "devices": ({"name", "containerEdits"}, {"annotations"}),
+    "containerEdits": (set(), {"env", "deviceNodes", "mounts", "hooks"}),
+    "deviceNodes": (
+        {"path"},
+        {"hostPath", "type", "major", "minor", "fileMode", "permissions", "uid", "gid"},
+    ),
+    "mounts": ({"hostPath", "containerPath"}, {"options", "type"}),
+}
+
+
+def check(value: Any, key: str = "") -> int:
+    """Holds a spec against it; gives how many paths it has."""
+    if isinstance(value, list):
+        return sum(check(item, key) for item in value)
+    if isinstance(value, dict):
+        needed, allowed = SCHEMA[key]
+        assert needed <= value.keys() <= needed | allowed
+        return sum(check(item, name) for name, item in value.items())
+    assert isinstance(value, str)
+    if "path" not in key.lower():
+        return 0
+    assert value.startswith("/") and value == os.path.normpath(value)
+    return 1
+
+
+def test_a_spec_is_one_by_the_specifications_schema() -> None:
+    common = (DeviceNode("/dev/nvidiactl", "/run/driver/dev/nvidiactl"),)
+    spec = cdi_spec(replace(INVENTORY, backend=Backend.NVML, common_nodes=common), DRIVER)
+    assert check(spec) == 2 * (len(spec["devices"]) + 1 + len(common) + len(DRIVER))

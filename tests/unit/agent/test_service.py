@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,12 @@ from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.marks_file import NodeMarks, read_marks
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.service import run_agent
+from gpuyard.devices.driver_files import DriverFile, find_driver_files
 from gpuyard.devices.inventory import Absence, Backend, Health, Inventory
 from gpuyard.devices.simulated import parse_simulation, simulate
 from gpuyard.gpus.cdi import SPEC_FILE, node_cdi_faults
 from gpuyard.gpus.exposure import Exposure
+from tests.fake_driver import VERSION, install
 from tests.unit.agent.plugin.conftest import Kubelet
 from tests.waiting import until_async
 
@@ -46,6 +51,7 @@ async def agent(
     cdi_dir: Path | None = None,
     marks_file: Path | None = None,
     find_exposure: Callable[[], Exposure] = Exposure,
+    find_driver: Callable[[str], Sequence[DriverFile]] | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Kubelet]:
     kubelet = Kubelet(folder / "plugins")
@@ -64,6 +70,7 @@ async def agent(
         cdi=cdi,
         marks_file=marks_file,
         find_exposure=find_exposure,
+        find_driver=find_driver,
         on_ready=on_ready,
     )
     task = asyncio.create_task(work, name="agent")
@@ -186,3 +193,42 @@ async def test_what_the_nodes_runtime_is_told_is_looked_at_again(
         await until_async(lambda: said() == "default-runtime=yes", "it is written")
         told.append(Exposure(default_runtime=False))
         await until_async(lambda: said() == "default-runtime=no", "it is written again")
+
+
+def _libcuda(cdi: Path) -> str:
+    """Where the spec takes libcuda.so.1 from; empty for nowhere."""
+    mounts = json.loads((cdi / SPEC_FILE).read_text())["containerEdits"].get("mounts") or ()
+    found: dict[str, str] = {mount["containerPath"]: mount["hostPath"] for mount in mounts}
+    return found.get("/usr/lib64/libcuda.so.1", "")
+
+
+async def test_the_spec_follows_the_drivers_files(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cdi, root, inventories = folder / "cdi", folder / "root", asyncio.Queue[Inventory]()
+    find_driver = partial(find_driver_files, root)
+    real = replace(INVENTORY, backend=Backend.NVML, driver_version=VERSION)
+    async with agent(folder, inventories, cdi_dir=cdi, find_driver=find_driver) as kubelet:
+        inventories.put_nowait(real)
+        # GPUs without the driver's files are served: processes of the host need none.
+        assert await soon(kubelet.lists) == {FIRST: "Healthy", SECOND: "Healthy"}
+        assert _libcuda(cdi) == ""
+        assert f"no library of the NVIDIA driver {VERSION} is found" in caplog.text
+        libraries = install(root)
+        await until_async(lambda: _libcuda(cdi), "the driver's files are in the spec")
+        assert _libcuda(cdi) == str(libraries / f"libcuda.so.{VERSION}")
+        install(root, "580.65.06")
+        inventories.put_nowait(replace(real, driver_version="580.65.06"))
+        await until_async(lambda: "580" in _libcuda(cdi), "the next driver's files are")
+        shutil.rmtree(root)
+        await until_async(lambda: not _libcuda(cdi), "nothing is mounted that isn't there")
+
+
+async def test_simulated_gpus_have_no_driver(folder: Path) -> None:
+    cdi, inventories = folder / "cdi", asyncio.Queue[Inventory]()
+
+    def find_driver(version: str) -> Sequence[DriverFile]:
+        return [DriverFile("/libcuda", "/usr/lib64/libcuda.so.1")]
+
+    async with agent(folder, inventories, cdi_dir=cdi, find_driver=find_driver) as kubelet:
+        inventories.put_nowait(INVENTORY)
+        await soon(kubelet.lists)
+        assert _libcuda(cdi) == ""

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -44,6 +45,27 @@ def test_reads_what_the_driver_says(root: Path, tmp_path: Path) -> None:
     assert gpu.nodes == (DeviceNode("/dev/nvidia1", str(root / "dev/nvidia1")),)
     # Only the nodes that are there: no nvidia-uvm-tools, no nvidia-modeset.
     assert [node.path for node in inventory.common_nodes] == ["/dev/nvidiactl", "/dev/nvidia-uvm"]
+
+
+def test_the_gpus_own_nodes_for_video_and_wsls_and_jetsons(nvml_stub: Stub, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(nvml_stub(), root)
+    drm = tmp_path / "bus/pci/devices/0000:3b:00.0/drm"
+    for name in ("card1", "renderD128", "controlD64"):
+        (drm / name).mkdir(parents=True)
+    (root / "dev/dri").mkdir()
+    for name in ("dri/renderD128", "dri/card1", "dri/card0", "dxg", "nvhost-gpu", "nvmap"):
+        (root / "dev" / name).touch()
+    inventory = read(root, tmp_path)
+    own = [[node.path for node in gpu.nodes] for gpu in inventory.devices[:2]]
+    assert own == [["/dev/nvidia0"], ["/dev/nvidia1", "/dev/dri/card1", "/dev/dri/renderD128"]]
+    common = [node.path for node in inventory.common_nodes]
+    assert common == ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/dxg", "/dev/nvmap", "/dev/nvhost-gpu"]
+
+
+def test_in_a_container_nodes_are_named_as_the_host_has_them(root: Path) -> None:
+    with closing(Nvml.open(root, Path("/nonexistent"), root)) as nvml:
+        assert nvml.inventory().devices[0].nodes == (DeviceNode("/dev/nvidia0", "/dev/nvidia0"),)
 
 
 def test_negative_numa_node_is_none(root: Path, tmp_path: Path) -> None:

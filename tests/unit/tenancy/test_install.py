@@ -67,6 +67,8 @@ def test_privileged_is_chosen() -> None:
     assert container(PRIVILEGED, "plugin")["securityContext"]["privileged"] is True
     arguments = container(PRIVILEGED, "plugin")["args"]
     assert "--driver-root=/driver-root" in arguments and "--host-root=/driver-root" in arguments
+    # What NVIDIA's runtime shows an agent is its container's own, and no path of the node.
+    assert "--cdi-driver" in arguments and "--cdi-driver" not in container(REAL, "plugin")["args"]
     assert env(PRIVILEGED)["NVIDIA_VISIBLE_DEVICES"] == "void"
     assert "runtimeClassName" not in pod(PRIVILEGED)
     assert "privileged" not in container(PRIVILEGED, "labeller")["securityContext"]

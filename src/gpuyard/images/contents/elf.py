@@ -6,11 +6,15 @@ Sources: the System V ABI (gABI), chapter 5; the Linux Standard Base for symbol 
 
 from __future__ import annotations
 
+import os
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
+
+from gpuyard.regular_files import open_regular
 
 #: Numbers of `e_machine`.
 I386, ARM, X86_64, AARCH64 = 3, 40, 62, 183
@@ -78,6 +82,31 @@ def read_elf(file: Readable) -> Elf | None:
         return _ElfFile(_ForwardOnly(file).read_at).elf()
     except (EOFError, ValueError, struct.error):
         return None
+
+
+def read_elf_file(path: Path) -> Elf | None:
+    """Reads a file of this machine, the few pieces that count.
+
+    Returns:
+        None as of `read_elf`, and for what can't be read.
+    """
+    try:
+        descriptor = open_regular(path, follow_links=True)
+    except OSError:
+        return None
+
+    def read_at(start: int, size: int) -> bytes:
+        found = os.pread(descriptor, size, start)
+        if len(found) != size:
+            raise EOFError
+        return found
+
+    try:
+        return _ElfFile(read_at).elf()
+    except (EOFError, OSError, OverflowError, ValueError, struct.error):
+        return None
+    finally:
+        os.close(descriptor)
 
 
 _ReadAt: TypeAlias = Callable[[int, int], bytes]

@@ -44,7 +44,7 @@ class AgentProcess:
         """What finds the GPUs and serves them to the kubelet."""
         arguments = [
             *("--plugins-dir", str(paths.device_plugins_dir)),
-            *("--cdi-dir", str(paths.cdi_dir)),
+            *("--cdi-dir", str(paths.cdi_dir), "--cdi-driver"),
             *("--marks-file", str(paths.marks_file)),
             *("--node", node),
         ]

@@ -24,11 +24,16 @@ class HostDevice:
 
 @dataclass(frozen=True)
 class Mount:
-    """A file or folder of the host and the path that the container sees it under."""
+    """A file or folder of the host and the path that the container sees it under.
+
+    Attributes:
+        options: of mount(8): nosuid, nodev, noexec.
+    """
 
     host_path: Path
     container_path: str
     read_only: bool = False
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

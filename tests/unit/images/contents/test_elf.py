@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuyard.images.contents import elf
-from gpuyard.images.contents.elf import AARCH64, X86_64, Elf, read_elf
+from gpuyard.images.contents.elf import AARCH64, X86_64, Elf, read_elf, read_elf_file
 from tests.unit.images.elf_files import make_elf
 
 _FOLDERS = tuple(dict.fromkeys(Path(p) for p in ("/usr/lib", sysconfig.get_path("platlib"))))
@@ -98,6 +99,19 @@ def test_any_machine(bits: int, big_endian: bool) -> None:
     )
     assert of(content) == expected
     assert read_elf(Pipe(content)) == expected
+
+
+def test_a_file_is_read_in_the_few_pieces_that_count(tmp_path: Path) -> None:
+    path, content = tmp_path / "libx.so", make_elf("libx.so.1", ["libc.so.6"], padding=1 << 20)
+    path.write_bytes(content)
+    assert read_elf_file(path) == of(content) == Elf(64, X86_64, "libx.so.1", ("libc.so.6",))
+    for size in range(0, 400, 7):
+        path.write_bytes(content[:size])
+        assert read_elf_file(path) is None
+    assert read_elf_file(tmp_path) is None
+    assert read_elf_file(tmp_path / "gone") is None
+    os.mkfifo(tmp_path / "pipe")
+    assert read_elf_file(tmp_path / "pipe") is None
 
 
 def test_what_the_loader_has_nothing_to_do_with() -> None:

@@ -65,7 +65,7 @@ async def test_it_is_told_whose_agent_it_is(paths: YardPaths) -> None:
     assert said == [
         *("-m", "gpuyard.agent"),
         *("--plugins-dir", str(paths.device_plugins_dir)),
-        *("--cdi-dir", str(paths.cdi_dir)),
+        *("--cdi-dir", str(paths.cdi_dir), "--cdi-driver"),
         *("--marks-file", str(paths.marks_file)),
         *("--node", "node"),
         *("--simulate", "H100:2", "--simulated-health", str(paths.simulated_health)),

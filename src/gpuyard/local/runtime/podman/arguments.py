@@ -114,14 +114,15 @@ def _mount(mount: Mount) -> list[str]:
     """
     source, target = str(mount.host_path), mount.container_path
     if not {",", '"'} & set(source + target):
-        options = ",readonly" if mount.read_only else ""
-        return ["--mount", f"type=bind,source={source},target={target}{options}"]
+        options = (*(["readonly"] if mount.read_only else []), *mount.options)
+        return ["--mount", ",".join((f"type=bind,source={source},target={target}", *options))]
     if ":" in source + target:
         raise errors.StartError(
             f"podman can't mount {source} at {target}: a path has both a colon and a comma or quote",
             remedy="mount it at, or keep it in, a folder with a plainer name",
         )
-    return ["--volume", f"{source}:{target}:{'ro' if mount.read_only else 'rw'}"]
+    options = ("ro" if mount.read_only else "rw", *mount.options)
+    return ["--volume", f"{source}:{target}:{','.join(options)}"]
 
 
 def _limits(spec: ContainerSpec) -> list[str]:

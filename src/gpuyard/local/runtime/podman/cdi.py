@@ -18,6 +18,8 @@ from gpuyard.local.runtime.values import HostDevice, Mount
 
 #: Fields of containerEdits that are honoured; a spec that needs more can't be.
 _KNOWN = {"deviceNodes", "env", "mounts"}
+#: Podman mounts as rbind and rprivate by itself.
+_MOUNT_OPTIONS = ("nosuid", "nodev", "noexec")
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ def _merge(edits: list[Mapping[str, Any]], folder: Path) -> CdiEdits:
             devices[path] = HostDevice(node.get("hostPath") or path, path)
         for mount in one.get("mounts") or ():
             path = mount["containerPath"]
-            mounts[path] = Mount(Path(mount["hostPath"]), path, read_only="ro" in mount.get("options", ()))
+            options = mount.get("options") or ()
+            kept = tuple(option for option in options if option in _MOUNT_OPTIONS)
+            mounts[path] = Mount(Path(mount["hostPath"]), path, read_only="ro" in options, options=kept)
         env |= dict(entry.split("=", 1) for entry in one.get("env") or ())
     return CdiEdits(tuple(devices.values()), tuple(mounts.values()), tuple(env.items()))

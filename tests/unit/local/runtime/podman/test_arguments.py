@@ -58,7 +58,11 @@ def test_devices_mounts_and_limits() -> None:
     spec = replace(
         SPEC,
         devices=[HostDevice("/dev/null", "/dev/nvidia0")],
-        mounts=[Mount(Path("/v"), "/tmp"), Mount(Path("/r"), "/r", read_only=True)],
+        mounts=[
+            Mount(Path("/v"), "/tmp"),
+            Mount(Path("/r"), "/r", read_only=True),
+            Mount(Path("/o"), "/o", read_only=True, options=("nosuid", "nodev")),
+        ],
         limits=Limits(1500, 1 << 30),
     )
     args = args_of(spec)
@@ -66,6 +70,7 @@ def test_devices_mounts_and_limits() -> None:
     assert option(args, "--mount") == [
         "type=bind,source=/v,target=/tmp",
         "type=bind,source=/r,target=/r,readonly",
+        "type=bind,source=/o,target=/o,readonly,nosuid,nodev",
     ]
     assert option(args, "--cpu-quota") == ["150000"]
     assert option(args, "--memory") == ["1073741824b"]
@@ -74,9 +79,15 @@ def test_devices_mounts_and_limits() -> None:
 
 def test_a_comma_in_a_mount_reaches_podman_whole() -> None:
     args = args_of(
-        replace(SPEC, mounts=[Mount(Path("/a,b"), "/c"), Mount(Path("/d"), '/e"f', read_only=True)])
+        replace(
+            SPEC,
+            mounts=[
+                Mount(Path("/a,b"), "/c"),
+                Mount(Path("/d"), '/e"f', read_only=True, options=("nodev",)),
+            ],
+        )
     )
-    assert option(args, "--volume") == ["/a,b:/c:rw", '/d:/e"f:ro']
+    assert option(args, "--volume") == ["/a,b:/c:rw", '/d:/e"f:ro,nodev']
     with pytest.raises(errors.StartError, match="a colon and a comma"):
         args_of(replace(SPEC, mounts=[Mount(Path("/a,b"), "/c:d")]))
 

@@ -24,7 +24,7 @@ def write(folder: Path, **fields: Any) -> None:
         "containerEdits": {
             "env": ["NVIDIA_VISIBLE_DEVICES=void"],
             "deviceNodes": [{"path": "/dev/nvidiactl"}],
-            "mounts": [{"hostPath": "/lib/a", "containerPath": "/lib/b", "options": ["ro", "bind"]}],
+            "mounts": [{"hostPath": "/lib/a", "containerPath": "/lib/b", "options": ["ro", "nodev", "bind"]}],
         },
         **fields,
     }
@@ -39,7 +39,7 @@ def test_each_edit_once(tmp_path: Path) -> None:
             HostDevice("/dev/null", "/dev/nvidia0"),
             HostDevice("/dev/null", "/dev/nvidia1"),
         ),
-        (Mount(Path("/lib/a"), "/lib/b", read_only=True),),
+        (Mount(Path("/lib/a"), "/lib/b", read_only=True, options=("nodev",)),),
         (("NVIDIA_VISIBLE_DEVICES", "void"),),
     )
 
