@@ -219,6 +219,25 @@ async def test_a_project_that_is_built_has_a_layer_of_its_own(
     assert not workshop.heard.said
 
 
+@pytest.mark.parametrize("name", ["pyproject.toml", "uv.lock"])
+async def test_of_a_projects_file_only_what_decides_wheels_is_locked(
+    name: str, workshop: Workshop, make_wheel: MakeWheel
+) -> None:
+    make_wheel("demo")
+    write_project(workshop)
+    file = workshop.app / "pyproject.toml"
+    text = PYPROJECT + f"[tool.uv]\nno-index = true\nfind-links = ['{workshop.folder}/wheels']\n"
+    file.write_text(text)
+    subprocess.run([uv.find_uv_bin(), "lock", "-q", "--no-cache"], cwd=workshop.app, check=True)
+    await workshop.build(requirements=workshop.app / name)
+    file.write_text(text.replace("[project]", "# Ours.\n[tool.ruff]\nline-length = 100\n[project]"))
+    await workshop.build(requirements=workshop.app / name, keeping=Keeping.LOCKED)
+    for more in ('constraint-dependencies = ["demo<2"]\n', ""):
+        file.write_text(text.replace('["demo"]', '["demo>=1"]') if not more else text + more)
+        with pytest.raises(errors.BuildError, match="the requirements changed"):
+            await workshop.build(requirements=workshop.app / name, keeping=Keeping.LOCKED)
+
+
 def write_archive(workshop: Workshop) -> Path:
     """The same among the wheels, as an archive of sources."""
     write_own(workshop.folder / "own-1.0")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,38 @@ async def test_code_is_no_part_of_the_fingerprint(write_files: WriteFiles) -> No
     (folder / "pyproject.toml").write_text(pyproject("a", "numpy>=2"))
     assert (await requested(folder / "r.txt")).fingerprint != first
     assert str(folder).encode() not in first
+
+
+async def test_a_copy_of_a_workspace_has_the_same_fingerprint(
+    write_files: WriteFiles, tmp_path: Path
+) -> None:
+    """Also through a link, as some machines have their homes."""
+    wheel = "wheel-1.0-py3-none-any.whl"
+    root = (
+        "[tool.uv.workspace]\nmembers = ['packages/*']\n[[tool.uv.index]]\nurl = './wheels'\n"
+        f"[tool.uv.sources]\nwheel = {{path = 'dist/{wheel}'}}\n"
+    )
+    mine = "other @ file://{root}/other-1.0-py3-none-any.whl"
+    folder = write_files(
+        {
+            f"dist/{wheel}": "",
+            "pyproject.toml": pyproject("root", more=root),
+            "packages/a/pyproject.toml": "",
+            "packages/a/a.py": "",
+        }
+    )
+
+    async def fingerprint(folder: Path) -> bytes:
+        (folder / "packages/a/pyproject.toml").write_text(pyproject("a", "wheel", mine.format(root=folder)))
+        return (await requested(folder / "packages/a/pyproject.toml")).fingerprint
+
+    first = await fingerprint(folder)
+    copy = tmp_path / "elsewhere/deeper/project"
+    shutil.copytree(folder, copy)
+    (tmp_path / "link").symlink_to(copy)
+    assert await fingerprint(copy) == await fingerprint(tmp_path / "link") == first
+    (folder / "pyproject.toml").write_text(pyproject("root", more=root.replace("./wheels", "./others")))
+    assert await fingerprint(folder) != first
 
 
 @pytest.mark.parametrize(
