@@ -21,6 +21,7 @@ from gpuyard.building.project.requested import (
 )
 from gpuyard.building.python.pylock import UV_LOCK, is_lock
 from gpuyard.building.python.resolving.requirement_lines import Kind, RequirementLine, local_path, parse_line
+from gpuyard.building.python.resolving.requirements_file import PROJECT_FILES
 from gpuyard.building.python.sources import ALL_SOURCES
 from gpuyard.images.contents.contents import normalise
 from gpuyard.regular_files import read_regular
@@ -38,7 +39,19 @@ _OTHER_LOCKS = {
     "conda-lock.yml": "name environment.yml",
 }
 _CONDA_SUFFIXES = (".yml", ".yaml")
-_PROJECT_FILES = (NAME, "setup.cfg", "setup.py", UV_LOCK)
+#: Keys of [tool.uv] that change no wheel that is required, or are in a project's needs.
+_NO_SETTINGS = (
+    "build-backend",
+    "cache-keys",
+    "default-groups",
+    "dependency-groups",
+    "dev-dependencies",
+    "index",
+    "managed",
+    "package",
+    "sources",
+    "workspace",
+)
 
 #: Reads a project, or builds it where the user wants that.
 ReadProject: TypeAlias = "Callable[[Path], Awaitable[Project]]"
@@ -113,7 +126,9 @@ class _RequirementsReader:
         ]
         before = self.found.needs.get(folder)
         kept = dict.fromkeys((*(before.requires if before else ()), *requires))
-        self.found.needs[folder] = Needs(metadata.key, tuple(kept), sources.others, sources.indexes)
+        self.found.needs[folder] = Needs(
+            metadata.key, tuple(kept), sources.others, sources.indexes, sources.written
+        )
 
     async def _local(self, text: str, folder: Path, folders: Mapping[str, Path], marker: str) -> bool:
         """Follows a requirement that is a project of this machine; False of others."""
@@ -171,12 +186,14 @@ async def read_requested(
     """
     reader = _RequirementsReader(path, read, environ, builds)
     reader.found.builds = tuple(sorted(builds))
-    if path.name in _PROJECT_FILES:
+    if path.name in (*PROJECT_FILES, UV_LOCK):
         from gpuyard.building.project.project import is_package
 
         folder = path.absolute().parent
         whole = path.name not in (NAME, UV_LOCK) or is_package(read_pyproject(folder))
         reader.found.instead = True
+        settings = read_pyproject(folder).tool("uv").raw
+        reader.found.settings = {key: raw for key, raw in settings.items() if key not in _NO_SETTINGS}
         if (folder / NAME).is_file() or path.name != UV_LOCK:
             await reader.project(folder, (), "", asked_by=str(path), whole=whole)
     elif path.name in _OTHER_LOCKS:

@@ -41,12 +41,14 @@ class Needs:
     Attributes:
         requires: requirements (PEP 508).
         sources, indexes: [tool.uv.sources] and [[tool.uv.index]] for them.
+        written: the same as the files have it.
     """
 
     name: str
     requires: tuple[str, ...]
     sources: Mapping[str, Any]
     indexes: tuple[Mapping[str, Any], ...]
+    written: tuple[Any, ...] = ()
 
     def to_text(self) -> str:
         """A pyproject.toml that requires the same."""
@@ -78,6 +80,7 @@ class Requested:
         builds: normalised names of distributions that are built of their sources, or ALL_SOURCES.
         notices: what the user should know.
         requires_python: specifier; empty for any.
+        settings: [tool.uv] of a project's file, as far as it may decide which wheels there are.
     """
 
     path: Path
@@ -90,6 +93,7 @@ class Requested:
     builds: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     requires_python: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def asked(self) -> dict[str, list[str]]:
@@ -107,10 +111,17 @@ class Requested:
 
     @property
     def fingerprint(self) -> bytes:
-        """What of the projects decides which wheels there are: changes with it, not with their code."""
-        needs = [(n.name, n.requires, n.sources, n.indexes) for n in self.needs.values()]
-        text = json.dumps(needs, sort_keys=True, default=str) if needs else ""
-        return text.replace(str(self.path.absolute().parent), ".").encode()
+        """What of the projects decides which wheels there are: changes with it, not with their code.
+
+        A copy of all in another folder has the same.
+        """
+        decides: list[Any] = [self.settings] if self.settings else []
+        for folder, needs in self.needs.items():
+            # Poetry's paths were made absolute.
+            place = folder.as_uri()
+            decides.append((needs.name, [text.replace(place, "file:.") for text in needs.requires]))
+            decides.append(needs.written)
+        return json.dumps(decides, sort_keys=True, default=str).encode() if decides else b""
 
     def inputs(self, folder: Path) -> list[Path]:
         """The files that uv is to read; those that aren't the user's own are written into `folder`."""

@@ -23,11 +23,13 @@ class ProjectSources:
         folders: projects of this machine, by normalised name.
         others: what uv is to be told, by name as written; paths in it are absolute.
         indexes: [[tool.uv.index]], paths in them absolute.
+        written: `others` and `indexes` as the files have them, the workspace's first.
     """
 
     folders: Mapping[str, Path]
     others: Mapping[str, Any]
     indexes: tuple[Mapping[str, Any], ...]
+    written: tuple[Any, ...]
 
 
 def sources_of(pyproject: Pyproject) -> ProjectSources:
@@ -41,6 +43,7 @@ def sources_of(pyproject: Pyproject) -> ProjectSources:
     folders: dict[str, Path] = {}
     others: dict[str, Any] = {}
     indexes: list[Mapping[str, Any]] = []
+    written: list[Any] = []
     for owner in dict.fromkeys((root, pyproject) if root else (pyproject,)):
         for name, raw in owner.tool("uv", "sources").raw.items():
             folders.pop(normalise(name), None)
@@ -49,9 +52,11 @@ def sources_of(pyproject: Pyproject) -> ProjectSources:
                 folders[normalise(name)] = folder
             else:
                 others[name] = _absolute(owner, raw)
+                written.append((name, raw))
         found = owner.tool("uv").raw.get("index", [])
         indexes += [_absolute(owner, index) for index in found if isinstance(index, dict)]
-    return ProjectSources(folders, others, tuple(indexes))
+        written.append(found)
+    return ProjectSources(folders, others, tuple(indexes), tuple(written))
 
 
 def _workspace(pyproject: Pyproject) -> Pyproject | None:

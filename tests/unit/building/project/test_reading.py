@@ -178,18 +178,21 @@ async def test_a_copy_of_a_workspace_has_the_same_fingerprint(
         "[tool.uv.workspace]\nmembers = ['packages/*']\n[[tool.uv.index]]\nurl = './wheels'\n"
         f"[tool.uv.sources]\nwheel = {{path = 'dist/{wheel}'}}\n"
     )
-    mine = "other @ file://{root}/other-1.0-py3-none-any.whl"
+    poetry = (
+        '[build-system]\nrequires = ["poetry-core"]\nbuild-backend = "poetry.core.masonry.api"\n'
+        '[tool.poetry]\nname = "a"\nversion = "1.0"\n[tool.poetry.dependencies]\nwheel = "*"\n'
+        "other = {path = '../../dist/other-1.0-py3-none-any.whl'}\n"
+    )
     folder = write_files(
         {
             f"dist/{wheel}": "",
             "pyproject.toml": pyproject("root", more=root),
-            "packages/a/pyproject.toml": "",
+            "packages/a/pyproject.toml": poetry,
             "packages/a/a.py": "",
         }
     )
 
     async def fingerprint(folder: Path) -> bytes:
-        (folder / "packages/a/pyproject.toml").write_text(pyproject("a", "wheel", mine.format(root=folder)))
         return (await requested(folder / "packages/a/pyproject.toml")).fingerprint
 
     first = await fingerprint(folder)

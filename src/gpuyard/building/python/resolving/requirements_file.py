@@ -22,6 +22,8 @@ from gpuyard.images.contents.contents import normalise
 from gpuyard.regular_files import read_regular
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+#: Of these only a part decides which wheels there are, which `Requested.fingerprint` has.
+PROJECT_FILES = ("pyproject.toml", "setup.cfg", "setup.py")
 #: What asks for packages in a language of its own.
 _OTHERS = frozenset({".toml", ".lock", ".cfg", ".py", ".yml", ".yaml"})
 _EDITABLE = ("-e", "--editable")
@@ -50,8 +52,8 @@ class Requirements:
         return [path for path, _ in self._walk()]
 
     def contents(self) -> list[bytes]:
-        """The bytes of the file and of all that it includes; raises UsageError."""
-        return [_read(path) for path in self.files()]
+        """The bytes of the file and of all that it includes, but for files of projects; raises UsageError."""
+        return [_read(path) for path in self.files() if path.name not in PROJECT_FILES]
 
     def asked(self) -> dict[str, list[str]]:
         """What the files ask for: normalised name → requirement texts. pyproject.toml gives none."""
