@@ -17,6 +17,7 @@ from gpuyard.kube.timestamps import format_time
 from gpuyard.workloads.spec.baked import with_own
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PYTHONPATH = "PYTHONPATH"
 _TOOL = "gpuyard build"
 
 
@@ -60,7 +61,7 @@ def image_config(
         platform=base.config.platform,
         container=ContainerConfig(
             user=f"{UID}:{UID}",
-            env=tuple(f"{name}={value}" for name, value in _variables(container, env).items()),
+            env=tuple(f"{name}={value}" for name, value in _variables(container, environment, env).items()),
             entrypoint=start.entrypoint,
             cmd=start.cmd,
             working_dir=workdir,
@@ -76,10 +77,14 @@ def image_config(
     )
 
 
-def _variables(base: ContainerConfig, env: Mapping[str, str]) -> dict[str, str]:
+def _variables(base: ContainerConfig, environment: Environment, env: Mapping[str, str]) -> dict[str, str]:
     found = base.environment
     # A base of ours has our folder already.
     found["PATH"] = (found.get("PATH") or _DEFAULT_PATH).removeprefix(f"{PREFIX}/bin:")
+    if paths := found.get(_PYTHONPATH, "").removeprefix(f"{environment.site_packages}:"):
+        # Python looks there before its own folders, so what was locked has to be the first of them.
+        # Bases that set it: those of Apache Spark, and many that were made for one program.
+        found[_PYTHONPATH] = f"{environment.site_packages}:{paths}"
     found |= {name: with_own(name, value, found.get(name, "")) for name, value in env.items()}
     found["PATH"] = f"{PREFIX}/bin:{found['PATH']}"
     return found | {"VIRTUAL_ENV": PREFIX, "HOME": HOME, "USER": USER, "LOGNAME": USER}

@@ -24,8 +24,10 @@ EPOCH = 315532800
 
 _BLOCK = 512
 _END = b"\0" * (2 * _BLOCK)
-#: Pieces are hashed and compressed together in blocks of this size.
+#: Layers are hashed and compressed in blocks of this size, the last one excepted.
 PIECE = 1 << 20
+#: Part of a compression's name.
+_BLOCKS = f"in blocks of {PIECE >> 10} KiB"
 _LEVEL_GZIP = 1
 _LEVEL_ZSTD = 3
 
@@ -168,9 +170,11 @@ def compression(kind: str = "gzip") -> Compression:
     if kind == "zstd":
         import zstandard
 
-        return Compression(f"zstd-{_LEVEL_ZSTD} {zstandard.__version__}", OCI_LAYER_ZSTD, _start_zstd)
+        return Compression(
+            f"zstd-{_LEVEL_ZSTD} {zstandard.__version__} {_BLOCKS}", OCI_LAYER_ZSTD, _start_zstd
+        )
     return Compression(
-        f"igzip-{_LEVEL_GZIP} {isal_version}",
+        f"igzip-{_LEVEL_GZIP} {isal_version} {_BLOCKS}",
         OCI_LAYER_GZIP,
         lambda: isal_zlib.compressobj(_LEVEL_GZIP, isal_zlib.DEFLATED, 31),
     )
@@ -244,19 +248,22 @@ class Packer:
         self._layer = Layer(blob, Digest(f"sha256:{diff.hexdigest()}"), tar_bytes)
 
 
-def _joined(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in blocks of about PIECE: most files are small, and a call for each is dear."""
-    waiting: list[bytes] = []
+def _joined(pieces: Iterable[bytes]) -> Iterator[memoryview]:
+    """The same bytes in blocks of PIECE, wherever the pieces end: what igzip makes of them depends on where
+    its input is cut, and a reader gives shorter pieces when a disk, a network or a zip file does."""
+    waiting: list[bytes | memoryview] = []
     size = 0
     for piece in pieces:
         waiting.append(piece)
         size += len(piece)
         if size >= PIECE:
-            yield b"".join(waiting)
-            waiting.clear()
-            size = 0
-    if waiting:
-        yield b"".join(waiting)
+            joined = memoryview(b"".join(waiting))
+            whole = size - size % PIECE
+            for start in range(0, whole, PIECE):
+                yield joined[start : start + PIECE]
+            waiting, size = [joined[whole:]], size - whole
+    if size:
+        yield memoryview(b"".join(waiting))
 
 
 async def in_thread(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:

@@ -98,3 +98,23 @@ async def test_what_becomes_of_the_bases_program_is_said_once(workshop: Workshop
     (workshop.app / "more.py").write_text("")
     await workshop.build()
     assert not [words for words in workshop.heard.said if "entry point" in words]
+
+
+async def test_locked_wheels_come_before_the_bases_pythonpath(workshop: Workshop) -> None:
+    site = "/opt/gpuyard/venv/lib/python3.11/site-packages"
+
+    async def built(target: str, **changes: object) -> str | None:
+        await workshop.build(target=target, **changes)
+        return (await workshop.read(target))[1].container.environment.get("PYTHONPATH")
+
+    assert await built(workshop.target) is None
+    await change_base(workshop, env=("PATH=/usr/bin", "PYTHONPATH=/opt/spark/python:/opt/spark/py4j.zip"))
+    expected = f"{site}:/opt/spark/python:/opt/spark/py4j.zip"
+    assert await built(workshop.target, upgrade=True) == expected
+    # It is the same on a base of ours; whoever sets it himself may have his own code first.
+    again = f"oci:{workshop.folder / 'again'}:v1"
+    assert await built(again, base=workshop.target) == expected
+    assert (
+        await built(again, base=workshop.target, env={"PYTHONPATH": "/mine:${PYTHONPATH}"})
+        == f"/mine:{expected}"
+    )

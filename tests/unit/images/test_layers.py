@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
+import random
 import tarfile
 import zlib
 
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard import errors
-from gpuyard.images.layers import FOLDER, LINK, Entry, Packer, compression, tar_pieces, with_parents
+from gpuyard.images.layers import FOLDER, LINK, PIECE, Entry, Packer, compression, tar_pieces, with_parents
 
 names = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=120
@@ -115,3 +117,19 @@ def test_owner_and_group_of_any_size(owner: int, group: int | None) -> None:
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         (info,) = archive.getmembers()
     assert (info.uid, info.gid, info.mode) == (owner, owner if group is None else group, 0o2770)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_a_layer_is_the_same_wherever_its_pieces_end(kind: str) -> None:
+    """A disk, a pipe or a zip's member may give less than was asked for."""
+    chance = random.Random(1)
+    words = [chance.randbytes(chance.randrange(2, 12)) for _ in range(3000)]
+    tar = b" ".join(chance.choices(words, k=500_000))
+    found = []
+    for cuts in ([], [1], [PIECE - 1], [PIECE + 1, 2 * PIECE], sorted(chance.sample(range(len(tar)), 50))):
+        pieces = [tar[start:end] for start, end in itertools.pairwise([0, *cuts, len(tar)])]
+        packer = Packer(pieces, compression(kind))
+        packed = b"".join(packer)
+        assert packer.layer.blob.digest == f"sha256:{hashlib.sha256(packed).hexdigest()}"
+        found.append(packer.layer)
+    assert found == [found[0]] * len(found)

@@ -98,6 +98,8 @@ def check_folders(contents: ImageContents, workdir: str, base: str) -> None:
             f"{called} is out of reach for user {UID}, whom the image runs as: in {base}, {closed}",
             remedy="choose a workdir elsewhere, such as /workspace",
         )
+    if contents.python:
+        _refuse_closed_program(contents.python, base)
     for path in (HOME, PREFIX):
         _refuse_obstacle(folders, path, f"gpuyard's own folder {path}", base)
     for path, what in (
@@ -111,6 +113,16 @@ def check_folders(contents: ImageContents, workdir: str, base: str) -> None:
                 remedy="choose another base, or make one of it in which everybody may enter that folder: "
                 "for uv's Python set UV_PYTHON_INSTALL_DIR=/opt/python",
             )
+
+
+def _refuse_closed_program(python: Interpreter, base: str) -> None:
+    mode = python.mode
+    if mode.mode & 0o111 and not mode.lets_in(UID):
+        raise errors.BuildError(
+            f"the Python of the base can't be run by user {UID}, whom the image runs as: in {base}, "
+            f"{python.path} has mode {mode.mode:04o} and is user {mode.uid}'s",
+            remedy=f"choose another base, or make one of it in which everybody may: chmod 755 {python.path}",
+        )
 
 
 def _refuse_obstacle(folders: Folders, path: str, called: str, base: str) -> None:

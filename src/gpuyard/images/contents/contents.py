@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpuyard.images.contents.folders import Folders
+from gpuyard.images.contents.folders import PLAIN, FolderMode, Folders
 from gpuyard.images.contents.torch import Torch
 
 PASSWD = "etc/passwd"
@@ -21,11 +21,13 @@ class Interpreter:
         path: absolute, links resolved.
         minor: 11 for Python 3.11.
         venv: prefix of the virtual environment that PATH finds it in, or empty.
+        mode: of the file: who may run it.
     """
 
     path: str
     minor: int
     venv: str = ""
+    mode: FolderMode = field(default=PLAIN, compare=False)
 
     @property
     def version(self) -> str:
@@ -61,8 +63,9 @@ class ImageContents:
 
     def to_json(self) -> dict[str, Any]:
         """For the cache."""
+        python = self.python
         return {
-            "python": [self.python.path, self.python.minor, self.python.venv] if self.python else None,
+            "python": [python.path, python.minor, python.venv, list(python.mode)] if python else None,
             "packages": dict(self.packages),
             "libc": self.libc,
             "libc_version": list(self.libc_version),
@@ -76,7 +79,10 @@ class ImageContents:
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> ImageContents:
         """From the cache."""
-        python = Interpreter(*raw["python"]) if raw["python"] else None
+        python = None
+        if raw["python"]:
+            path, minor_version, venv, mode = raw["python"]
+            python = Interpreter(path, minor_version, venv, FolderMode(*mode))
         major, minor = raw["libc_version"]
         torch = Torch(*raw["torch"]) if raw["torch"] else None
         return cls(

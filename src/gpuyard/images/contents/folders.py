@@ -13,14 +13,14 @@ A_FILE, A_CIRCLE = "file", "circle"
 
 
 class FolderMode(NamedTuple):
-    """Permission bits and owner of a folder."""
+    """Permission bits and owner of a folder, or of a program."""
 
     mode: int
     uid: int
     gid: int
 
     def lets_in(self, uid: int) -> bool:
-        """Whether a user of this number, and of the group of the same number, reaches what is in it."""
+        """Whether a user of this number and group may run it or reach what is in it."""
         if self.uid == uid:
             return bool(self.mode & 0o100)
         return bool(self.mode & (0o010 if self.gid == uid else 0o001))

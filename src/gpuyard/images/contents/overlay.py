@@ -125,12 +125,13 @@ class _LayerFiles:
 class Overlay:
     """Paths have no leading slash. `links`, `folders` and `files` are what is kept.
 
-    A folder has no mode where no layer lists it, but only what is in it.
+    A folder has no mode where no layer lists it, but only what is in it. `modes` has those of some files.
     """
 
     links: dict[str, str] = field(default_factory=dict)
     folders: dict[str, FolderMode | None] = field(default_factory=dict)
     files: dict[str, Kept | None] = field(default_factory=dict)
+    modes: dict[str, FolderMode] = field(default_factory=dict)
     _layers: list[_LayerFiles] = field(default_factory=list)
 
     def apply(self, tar: IO[bytes], keep: Keep) -> None:
@@ -168,6 +169,7 @@ class Overlay:
                 self.folders[path] = mode
         self.links |= upper.links
         self.files |= upper.files
+        self.modes |= upper.modes
 
     def add_folder(self, path: str, info: tarfile.TarInfo) -> None:
         """Notes a folder as a layer has it."""
@@ -197,9 +199,12 @@ class Overlay:
                     return
                 if target in layer.files:
                     upper.files[path] = layer.files[target]
+                    if mode := layer.modes.get(target):
+                        upper.modes[path] = mode
                     return
         if _KEPT.fullmatch(path):
             upper.files[path] = None
+            upper.modes[path] = FolderMode(info.mode & 0o7777, info.uid, info.gid)
         if info.isreg() and (content := archive.extractfile(info)) is not None:
             upper.files.update(keep(Member(path, info.size), content))
 

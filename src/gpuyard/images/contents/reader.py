@@ -15,7 +15,7 @@ from typing import IO
 
 from gpuyard.images.contents.contents import PASSWD, ImageContents, Interpreter, normalise
 from gpuyard.images.contents.elf import read_elf
-from gpuyard.images.contents.folders import is_text
+from gpuyard.images.contents.folders import PLAIN, is_text
 from gpuyard.images.contents.layer_stream import stream_layer
 from gpuyard.images.contents.metadata import Metadata, read_egg_requires, read_metadata
 from gpuyard.images.contents.overlay import Kept, Member, Overlay
@@ -163,7 +163,8 @@ class ContentsReader:
                 if match:
                     prefix = posixpath.dirname(folder.rstrip("/"))
                     venv = prefix if f"{prefix.strip('/')}/pyvenv.cfg" in self.files.files else ""
-                    return Interpreter("/" + found, int(match[1]), venv), ""
+                    mode = self.files.modes.get(found, PLAIN)
+                    return Interpreter("/" + found, int(match[1]), venv, mode), ""
         return None, ""
 
     def _packages(self, python: Interpreter) -> dict[str, _Package]:

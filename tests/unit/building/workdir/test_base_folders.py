@@ -131,6 +131,27 @@ def test_a_python_that_the_user_cannot_reach() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mode", "refused"),
+    [
+        (FolderMode(0o700, 0, 0), True),
+        (FolderMode(0o750, 0, 0), True),
+        (FolderMode(0o700, 1000, 1000), False),
+        (FolderMode(0o711, 0, 0), False),
+    ],
+)
+def test_a_python_that_the_user_cannot_run(mode: FolderMode, refused: bool) -> None:
+    python = Interpreter("/opt/python/bin/python3.12", 12, mode=mode)
+    with (
+        pytest.raises(
+            errors.BuildError, match=rf"can't be run by user 1000.*mode {mode.mode:04o} and is user"
+        )
+        if refused
+        else nullcontext()
+    ):
+        check(python=python)
+
+
+@pytest.mark.parametrize(
     ("folders", "words"),
     [
         (Folders(special={"opt": FolderMode(0o750, 0, 0)}), "/opt/gpuyard/venv is out of reach"),

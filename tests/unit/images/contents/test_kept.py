@@ -47,7 +47,7 @@ async def test_an_entry_of_before_is_not_misread(workshop: Workshop) -> None:
             "passwd": "",
             "torch": None,
         }
-        for kind in ("base-contents-2", "base-contents-3"):
+        for kind in ("base-contents-2", "base-contents-3", "base-contents-4"):
             workshop.cache.write(kind, f"{image.digest[7:]}.json", old)
         workshop.cache.write("base-system-1", f"{image.digest[7:]}.json", {"files": {"etc/passwd": 1}})
         assert kept_contents(image.digest, workshop.cache) is None

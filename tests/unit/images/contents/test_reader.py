@@ -11,6 +11,7 @@ import zstandard
 
 from gpuyard import errors
 from gpuyard.images.contents.contents import ImageContents, Interpreter
+from gpuyard.images.contents.folders import FolderMode
 from gpuyard.images.contents.layer_stream import LayerStream
 from gpuyard.images.contents.reader import ContentsReader, read_layers
 from gpuyard.images.contents.torch import Torch
@@ -190,6 +191,34 @@ def test_users_are_read_where_a_link_leads() -> None:
 def test_folders_that_are_links_are_followed() -> None:
     found = contents({"bin": "-> usr/bin", "usr/bin/python3.9": b"elf"}, path="/bin")
     assert found.python == Interpreter("/usr/bin/python3.9", 9)
+
+
+def test_who_may_run_the_interpreter() -> None:
+    def layer(path: str, mode: int, link: str = "") -> bytes:
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            info = tarfile.TarInfo(path)
+            info.mode, info.uid, info.gid = mode, 5, 6
+            if link:
+                info.type, info.linkname = tarfile.LNKTYPE, link
+            archive.addfile(info)
+        return out.getvalue()
+
+    def mode_after(*layers: bytes) -> FolderMode:
+        reader = ContentsReader()
+        for each in layers:
+            reader.read_layer(io.BytesIO(each))
+        found = reader.contents({})
+        assert found.python and ImageContents.of(found.to_json()).python
+        kept = ImageContents.of(found.to_json()).python
+        assert kept and kept.mode == found.python.mode
+        return found.python.mode
+
+    closed, opened = layer("usr/bin/python3.11", 0o700), layer("usr/bin/python3.11", 0o755)
+    assert mode_after(closed) == FolderMode(0o700, 5, 6)
+    assert mode_after(closed, opened) == FolderMode(0o755, 5, 6)
+    other = layer("usr/local/bin/python3.11", 0o755, link="usr/bin/python3.11")
+    assert mode_after(closed, other) == FolderMode(0o700, 5, 6)
 
 
 def test_links_in_a_circle_lead_nowhere() -> None:
