@@ -130,7 +130,7 @@ def _in_process(site: _Site) -> float:
     code = (
         "import asyncio, os, sys, time\n"
         "from pathlib import Path\n"
-        "from gpuyard.building.request import BuildOptions\n"
+        "from gpuyard.building.options import BuildOptions\n"
         "from gpuyard.cli.building import build_image\n"
         "import gpuyard.images.registry.client\n"
         "began = time.perf_counter()\n"
@@ -256,7 +256,7 @@ def _large_wheel(site: _Site) -> Row:
     code = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from gpuyard.building.request import BuildOptions\n"
+        "from gpuyard.building.options import BuildOptions\n"
         "from gpuyard.cli.building import build_image\n"
         f"flags = BuildOptions(base={site.base!r}, tags=({f'{site.registry}/me/large:v1'!r},),\n"
         f"    requirements=Path({str(requirements)!r}))\n"

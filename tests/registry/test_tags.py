@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
+from gpuyard.building.documents.sbom import MEDIA_TYPE
 from gpuyard.building.image_summary import summarise
-from gpuyard.building.sbom import MEDIA_TYPE
 from gpuyard.images.oci import Platform
 from gpuyard.images.places import Places
 from tests.registry.fake import FakeRegistry, Fault, Response

@@ -13,8 +13,8 @@ from typing import IO, cast
 from isal import igzip
 
 from gpuyard import errors
+from gpuyard.building.documents.image_config import timestamp
 from gpuyard.building.environment import LABEL_PYTHON
-from gpuyard.building.image_config import timestamp
 from gpuyard.building.layers.layer_upload import descriptor_of, upload_new
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.contents.reader import ContentsReader

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from gpuyard.building.build import BuildRequest, read_files
+from gpuyard.building.build import read_files
 from gpuyard.building.layers.large_files import group_files, large_files, title_of_files
 from gpuyard.building.layers.wheel_layers import group_wheels, title_of_wheels
-from gpuyard.building.lock import NAME as LOCK_NAME
 from gpuyard.building.lock import PlatformLock, read_lock
+from gpuyard.building.request import BuildRequest
 from gpuyard.building.workdir.application import Application
 from gpuyard.images.cache import Cache
 
@@ -72,15 +71,14 @@ def list_build(request: BuildRequest, cache: Cache, environ: Mapping[str, str]) 
         UsageError: as of a build: a file looks like a secret, or can't be read, or the lock can't.
     """
     application = read_files(request, cache, environ)
-    path = request.lock or request.root / LOCK_NAME
-    lock = read_lock(path)
+    lock = read_lock(request.lock_path)
     wanted = [str(platform) for platform in request.platforms]
     locked = {name: lock.platforms[name] for name in wanted if name in lock.platforms} if lock else {}
     items = [*_files(application), *_locked(locked), *_copies(request)]
     return Listing(
         tuple(sorted(items, key=lambda item: (-(item.size or 0), item.what))),
         tuple(sorted(application.left_out)),
-        (*application.notices, *_of_the_lock(request, path, wanted, locked)),
+        (*application.notices, *_of_the_lock(request, wanted, locked)),
         application.warnings,
     )
 
@@ -118,11 +116,12 @@ def _copies(request: BuildRequest) -> Iterator[ListedItem]:
 
 
 def _of_the_lock(
-    request: BuildRequest, path: Path, wanted: Sequence[str], locked: Mapping[str, PlatformLock]
+    request: BuildRequest, wanted: Sequence[str], locked: Mapping[str, PlatformLock]
 ) -> Iterator[str]:
     if not request.requirements and not request.system_packages:
         return
-    if missing := [name for name in wanted if name not in locked]:
-        yield f"{path.name} has nothing for {', '.join(missing)} yet: which packages go in, a build finds out"
+    name = request.lock_path.name
+    if missing := [platform for platform in wanted if platform not in locked]:
+        yield f"{name} has nothing for {', '.join(missing)} yet: which packages go in, a build finds out"
     else:
-        yield f"packages are those of {path.name}; where what is required changed, a build chooses anew"
+        yield f"packages are those of {name}; where what is required changed, a build chooses anew"

@@ -10,9 +10,8 @@ import hashlib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,6 @@ from gpuyard.images.oci import Digest, parse_digest
 from gpuyard.regular_files import read_regular
 
 NAME = "gpuyard.lock"
-#: Set to 1, they say the same as `--locked` and `--frozen`.
-ENV_LOCKED = "GPUYARD_LOCKED"
-ENV_FROZEN = "GPUYARD_FROZEN"
-
-_TRUE = ("1", "true", "yes", "on")
 _VERSION = 1
 _HEADER = """\
 # Made by `gpuyard build`, to be committed: the same lock and files make the same image.
@@ -49,39 +43,6 @@ def lock_name(spec: str) -> str:
 def lock_names(folder: Path) -> list[str]:
     """The names of all locks in a folder, and of the one that may come: none goes into an image."""
     return [NAME, *(path.name for path in folder.glob("gpuyard.*.lock"))]
-
-
-class Keeping(Enum):
-    """What becomes of the lock of a build.
-
-    Attributes:
-        UP_TO_DATE: it is made anew when what it locks has changed.
-        LOCKED: the build fails where it would be made anew.
-        FROZEN: it is followed as it is.
-    """
-
-    UP_TO_DATE = "up to date"
-    LOCKED = "locked"
-    FROZEN = "frozen"
-
-
-def keeping_of(environ: Mapping[str, str]) -> Keeping:
-    """What the environment says, which the flags `--locked` and `--frozen` are put into, too.
-
-    Raises:
-        UsageError: it says both.
-    """
-    named = {
-        Keeping.LOCKED: environ.get(ENV_LOCKED, ""),
-        Keeping.FROZEN: environ.get(ENV_FROZEN, ""),
-    }
-    said = [keeping for keeping, text in named.items() if text.lower() in _TRUE]
-    if len(said) > 1:
-        raise errors.UsageError(
-            f"--locked ({ENV_LOCKED}) looks whether {NAME} is up to date, --frozen ({ENV_FROZEN}) doesn't",
-            remedy="give one of them",
-        )
-    return said[0] if said else Keeping.UP_TO_DATE
 
 
 @dataclass(frozen=True)
@@ -272,47 +233,3 @@ def requirements_digest(texts: Iterable[bytes]) -> str:
     for text in texts:
         sha256.update(len(text).to_bytes(8) + text)
     return f"sha256:{sha256.hexdigest()}"
-
-
-def changes(old: PlatformLock | None, new: PlatformLock) -> Sequence[str]:
-    """What a new lock changes, in words: `numpy 1.26.4 → 2.0.0`, `mine 1.0 (another file)`."""
-    before, after = _by_name(old), _by_name(new)
-    words = []
-    for name in sorted(before.keys() | after.keys()):
-        was, now = before.get(name), after.get(name)
-        if was is None:
-            words.append(f"+ {name} {after[name].version}")
-        elif now is None:
-            words.append(f"- {name} {was.version}")
-        elif was.version != now.version:
-            words.append(f"{name} {was.version} → {now.version}")
-        elif was.sha256 != now.sha256:
-            words.append(f"{name} {now.version} (another file)")
-    copied = old.copied if old else {}
-    for name in sorted(copied.keys() | new.copied.keys()):
-        digests = [digest[7:19] for images in (copied, new.copied) if (digest := images.get(name))]
-        if copied.get(name) != new.copied.get(name):
-            words.append(f"{name} {' → '.join(digests)}")
-    return words
-
-
-def _by_name(lock: PlatformLock | None) -> dict[str, Wheel | SystemPackage]:
-    if lock is None:
-        return {}
-    wheels: dict[str, Wheel | SystemPackage] = {wheel.name: wheel for wheel in lock.wheels}
-    return wheels | {package.name: package for package in lock.system_packages}
-
-
-def lock_news(old: Lock | None, new: Lock, reason: str) -> str:
-    """What is new in a lock, in words: why, and the first of its changes."""
-    words: list[str] = []
-    for name, platform in new.platforms.items():
-        was = old.platforms.get(name) if old else None
-        if was is None and old is not None:
-            words.append(f"+ {name}")
-        elif was is not None:
-            words += changes(was, platform)
-            if was.base_digest != platform.base_digest:
-                words.append(f"base {was.base_digest[7:19]} → {platform.base_digest[7:19]}")
-    more = ", …" if words[20:] else ""
-    return ": ".join(part for part in (reason, ", ".join(words[:20]) + more) if part)

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from gpuyard.building.documents.sbom import EMPTY
 from gpuyard.building.layers.layer_upload import descriptor_of
-from gpuyard.building.sbom import EMPTY
 from gpuyard.building.workdir.application import Application
 from gpuyard.building.workdir.git import Repository, git_environ, read_text
 from gpuyard.images.oci import OCI_EMPTY, OCI_MANIFEST, Descriptor, Digest, Manifest

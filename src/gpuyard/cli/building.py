@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpuyard import errors
-from gpuyard.building.build import BuildRequest, BuildResult, build
-from gpuyard.building.request import BuildOptions, request_of_spec, request_without_spec
+from gpuyard.building.build import build
+from gpuyard.building.options import BuildOptions, request_of_spec, request_without_spec
+from gpuyard.building.request import BuildRequest
+from gpuyard.building.result import BuildResult
 from gpuyard.cli.output.progress import BuildProgress
 from gpuyard.cli.output.results import megabytes, print_json
 from gpuyard.images.cache import Cache

@@ -11,7 +11,7 @@ from pathlib import Path
 import gpuyard
 from gpuyard import errors
 from gpuyard.atomic_files import temporary_folder
-from gpuyard.building.build import BuildRequest
+from gpuyard.building.request import BuildRequest
 from gpuyard.client.apply import find
 from gpuyard.client.rest import RestApi
 from gpuyard.images.places import Places

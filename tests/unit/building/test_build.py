@@ -16,9 +16,9 @@ from gpuyard import errors
 from gpuyard.building.environment import PREFIX
 from gpuyard.building.image_summary import summarise
 from gpuyard.building.layers.wheel_layers import group_wheels
-from gpuyard.building.lock import Keeping
 from gpuyard.building.python import wheels
 from gpuyard.building.python.wheels import Wheel
+from gpuyard.building.request import Keeping
 from gpuyard.images.contents import kept
 from gpuyard.images.contents.torch import LABELS, Installed, Torch
 from gpuyard.images.layers import compression

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.building.lock import Keeping
+from gpuyard.building.request import Keeping
 from tests.unit.building.system_packages.conftest import archive
 from tests.unit.building.system_packages.debian_archive import DebFile, DebianArchive
 from tests.unit.images.conftest import Workshop, debian_files

@@ -13,18 +13,19 @@ from typing import Any
 import pytest
 
 from gpuyard import errors
-from gpuyard.building.build import BuildResult, build
+from gpuyard.building.build import build
 from gpuyard.building.environment import ENTRYPOINT, PREFIX
 from gpuyard.building.lock import read_lock
-from gpuyard.building.request import BuildOptions, request_of_spec
+from gpuyard.building.options import BuildOptions, request_of_spec
+from gpuyard.building.result import BuildResult
 from gpuyard.images.oci import ContainerConfig
 from gpuyard.images.places import Places
 from gpuyard.workloads.spec.run_spec import load_spec
+from tests.unit.building.documents.test_image_config import change_base
 from tests.unit.building.layers.test_system_layer import STATUS
+from tests.unit.building.planning.test_build_plan import write_repository
 from tests.unit.building.python.conftest import serving
 from tests.unit.building.system_packages.debian_archive import DebFile, DebianArchive, serve
-from tests.unit.building.test_image_config import change_base
-from tests.unit.building.test_plan import write_repository
 from tests.unit.images.conftest import MakeWheel, Workshop, debian_files
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/how-to/from-a-dockerfile.md"

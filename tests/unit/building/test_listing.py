@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.building.build import BuildRequest
 from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.listing import ListedItem, Listing, list_build
 from gpuyard.building.lock import NAME, Lock, PlatformLock, write_lock
 from gpuyard.building.python.wheels import Wheel
+from gpuyard.building.request import BuildRequest
 from gpuyard.building.system_packages.locked import SystemPackage
 from gpuyard.images.cache import Cache
 from gpuyard.images.oci import Digest, Platform

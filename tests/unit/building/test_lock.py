@@ -7,16 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard import errors
-from gpuyard.building.lock import (
-    Keeping,
-    Lock,
-    PlatformLock,
-    changes,
-    keeping_of,
-    read_lock,
-    requirements_digest,
-    write_lock,
-)
+from gpuyard.building.lock import Lock, PlatformLock, read_lock, requirements_digest, write_lock
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.oci import Digest
 
@@ -76,16 +67,6 @@ def test_what_is_wrong_with_a_lock_is_said(tmp_path: Path, content: str, words: 
     assert caught.value.remedy
 
 
-def test_changes_are_told_by_name() -> None:
-    def locked(*pairs: tuple[str, str]) -> PlatformLock:
-        made = (Wheel(f"{name}-{version}-py3-none-any.whl", "a" * 64) for name, version in pairs)
-        return PlatformLock(DIGEST, wheels=tuple(made))
-
-    old, new = locked(("a", "1"), ("b", "1"), ("c", "1")), locked(("b", "2"), ("c", "1"), ("d", "1"))
-    assert changes(old, new) == ["- a 1", "b 1 → 2", "+ d 1"]
-    assert changes(None, new) == ["+ b 2", "+ c 1", "+ d 1"]
-
-
 def test_texts_that_are_cut_elsewhere_have_other_digests() -> None:
     assert requirements_digest([b"ab", b"c"]) != requirements_digest([b"a", b"bc"])
 
@@ -103,20 +84,3 @@ def test_a_platform_of_nonsense_is_no_lock(tmp_path: Path, platform: str) -> Non
     path.write_text(f'{head}[[platform]]\nname = "linux/amd64"\nbase-digest = "{DIGEST}"\n{platform}\n')
     with pytest.raises(errors.UsageError, match="can't be read as a lock"):
         read_lock(path)
-
-
-@pytest.mark.parametrize(
-    ("environ", "keeping"),
-    [
-        ({}, Keeping.UP_TO_DATE),
-        ({"GPUYARD_LOCKED": "1", "GPUYARD_FROZEN": ""}, Keeping.LOCKED),
-        ({"GPUYARD_LOCKED": "0", "GPUYARD_FROZEN": "True"}, Keeping.FROZEN),
-    ],
-)
-def test_what_becomes_of_the_lock_by_the_environment(environ: dict[str, str], keeping: Keeping) -> None:
-    assert keeping_of(environ) is keeping
-
-
-def test_locked_and_frozen_at_once() -> None:
-    with pytest.raises(errors.UsageError, match=r"--frozen .* doesn't"):
-        keeping_of({"GPUYARD_LOCKED": "1", "GPUYARD_FROZEN": "1"})

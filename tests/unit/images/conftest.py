@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.building.build import BuildRequest, BuildResult, build
+from gpuyard.building.build import build
 from gpuyard.building.image_import import import_root
+from gpuyard.building.request import BuildRequest
+from gpuyard.building.result import BuildResult
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import compression
 from gpuyard.images.oci import Config, Manifest, Platform, parse_manifest

@@ -12,7 +12,7 @@ from gpuyard.building.copied_images import CopiedPath
 from gpuyard.building.environment import UID
 from gpuyard.building.layers.placement import ground, placed
 from gpuyard.building.layers.planned_layer import layer_key
-from gpuyard.building.plan import Reporter
+from gpuyard.building.work import Reporter
 from gpuyard.images.cache import Cache
 from gpuyard.images.contents.elf import Elf
 from gpuyard.images.contents.folders import Folders

@@ -16,7 +16,7 @@ from typing import IO
 from gpuyard.building.environment import PREFIX, Environment
 from gpuyard.building.layers.placement import placed
 from gpuyard.building.layers.planned_layer import layer_key
-from gpuyard.building.plan import Reporter
+from gpuyard.building.work import Reporter
 from gpuyard.images.contents.contents import normalise
 from gpuyard.images.contents.folders import Folders
 from gpuyard.images.contents.layer_stream import stream_layer

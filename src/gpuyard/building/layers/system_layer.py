@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gpuyard.building.layers.planned_layer import layer_key
-from gpuyard.building.plan import PlatformPlan, Reporter
+from gpuyard.building.planning.platform_plan import PlatformPlan
 from gpuyard.building.system_packages.choose import Chooser
 from gpuyard.building.system_packages.locked import SystemPackage, debian_arch
 from gpuyard.building.system_packages.stock import DebStock
 from gpuyard.building.system_packages.unpacking.deb import ForwardTar
 from gpuyard.building.system_packages.unpacking.scripts import script_effects
 from gpuyard.building.system_packages.unpacking.unpacked import Unpacked
+from gpuyard.building.work import Reporter
 from gpuyard.images.cache import Cache
 from gpuyard.images.contents.elf import Elf
 from gpuyard.images.contents.kept import read_system

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuyard import errors
 from gpuyard.building.environment import PREFIX
 from gpuyard.building.layers.placement import ground, placed
 from gpuyard.building.layers.planned_layer import layer_key
-from gpuyard.building.plan import PlatformPlan, Reporter
+from gpuyard.building.planning.platform_plan import PlatformPlan
 from gpuyard.building.python.byte_code import Compiler, compile_wheel
 from gpuyard.building.python.wheels import Wheel, missing_wheels, wheel_path
+from gpuyard.building.work import Reporter
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import Compression, Entry, Packer
 
@@ -46,6 +46,8 @@ class WheelStock:
 
     async def prepare(self, wheels: Sequence[Wheel]) -> dict[Wheel, Path]:
         """Has the wheels in the cache, and their byte code; returns the latter."""
+        from gpuyard.building.layers.wheel_conflicts import check_wheels  # Most builds have their layers.
+
         codes: dict[Wheel, Path] = {}
         compiling = asyncio.Semaphore(os.cpu_count() or 1)
 
@@ -65,7 +67,7 @@ class WheelStock:
             if sources:
                 from gpuyard.building.python.index.fetching import wheel_fetcher
 
-                fetcher = wheel_fetcher(self.cache, self.environ, self.folder, self.plan.requirements)
+                fetcher = wheel_fetcher(self.cache, self.environ, self.folder, self._file)
                 fetching = fetcher.fetch(
                     sources,
                     then=compiled,
@@ -75,63 +77,27 @@ class WheelStock:
         check_wheels(self.plan, wheels, self.folder, self.cache, self.environ)
         return codes
 
+    @property
+    def _file(self) -> Path | None:
+        return self.plan.requirements.file if self.plan.requirements else None
+
     def _resolver(self) -> Resolver:
         from gpuyard.building.python.resolve import Resolver
 
         plan = self.plan
-        return Resolver(self.environ, self.folder, plan.platform, plan.contents, own=plan.requested)
+        own = plan.requirements.requested if plan.requirements else None
+        return Resolver(self.environ, self.folder, plan.platform, plan.contents, own=own)
 
     async def _built(self, missing: Sequence[Wheel]) -> None:
-        if missing and self.plan.builds:
-            builder = self.plan.builds.builder(self.plan.platform, self.plan.contents)
-            await self.plan.builds.again(missing, builder, self._resolver(), self.plan.requirements)
+        if missing and (requirements := self.plan.requirements):
+            builder = requirements.builds.builder(self.plan.platform, self.plan.contents)
+            await requirements.builds.again(missing, builder, self._resolver(), requirements.file)
 
     async def _sources(self, missing: Sequence[Wheel]) -> dict[Wheel, str]:
         sources = {wheel: self.plan.sources[wheel] for wheel in missing if wheel in self.plan.sources}
         if unknown := [wheel for wheel in missing if wheel not in sources]:
-            sources |= await self._resolver().locate(unknown, self.plan.requirements)
+            sources |= await self._resolver().locate(unknown, self._file)
         return sources
-
-
-def check_wheels(
-    plan: PlatformPlan, wheels: Sequence[Wheel], folder: Path, cache: Cache, environ: Mapping[str, str]
-) -> None:
-    """Holds what wheels require against what the image will have, as far as they are on this machine.
-
-    Args:
-        plan: of the platform that they are for.
-        wheels: some of the plan's.
-        folder: where uv looks for its configuration, which may override a requirement.
-
-    Raises:
-        BuildError: the image couldn't import them.
-    """
-    from gpuyard.building.python.conflicts import InImage
-    from gpuyard.building.python.index.settings import read_settings
-    from gpuyard.building.python.platform_tags import environment
-    from gpuyard.building.python.pylock import is_lock
-    from gpuyard.building.python.resolving.requirements_file import Requirements
-
-    image = InImage(
-        {wheel.name: wheel.version for wheel in plan.lock.wheels}
-        | {project.metadata.key: project.metadata.version for project in plan.projects},
-        plan.contents.packages,
-        plan.base_requires,
-        environment(plan.platform, plan.environment.python.minor),
-    )
-    files = {wheel: path for wheel in wheels if (path := wheel_path(cache, wheel)).exists()}
-    # A resolver knows what it left out; a lock may be of other requirements than the base was made for.
-    taken = plan.requirements is not None and is_lock(plan.requirements)
-    found = list(image.unmet(files, missing=taken))
-    if not found:
-        return
-    asked = Requirements(plan.requirements, environ) if plan.requirements else None
-    overridden = read_settings(environ, folder, asked).overridden
-    if said := [text for name, text in found if name not in overridden]:
-        raise errors.BuildError(
-            "the image couldn't import what it has: " + "; ".join(said),
-            remedy="lock anew: with the tool that wrote the lock, or with --upgrade",
-        )
 
 
 def title_of_wheels(wheels: Sequence[Wheel]) -> str:

@@ -19,10 +19,11 @@ from gpuyard.building.libraries.debian_packages import is_debian, packages_of
 from gpuyard.building.libraries.missing import GLIBC, Available, Loader, Missing, missing_of, names_of
 from gpuyard.building.libraries.module_imports import Import
 from gpuyard.building.libraries.wheel_libraries import WheelLibraries, installed_path, read_wheel_libraries
-from gpuyard.building.plan import PlatformPlan, Reporter
+from gpuyard.building.planning.platform_plan import PlatformPlan
 from gpuyard.building.python.wheels import wheel_path
 from gpuyard.building.python.zip_file import ZipFile
 from gpuyard.building.system_packages.locked import debian_arch
+from gpuyard.building.work import Reporter
 from gpuyard.images.cache import Cache
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.contents.elf import AARCH64, ARM, I386, X86_64, Elf

@@ -125,7 +125,7 @@ def command(
     """
     # What is imported from here on stays; looking through it for garbage again and again costs 30 ms.
     gc.set_threshold(50_000)
-    from gpuyard.building.request import BuildOptions
+    from gpuyard.building.options import BuildOptions
     from gpuyard.cli.building import build_image, list_files, print_result
     from gpuyard.cli.options.registry import registry_environ
 

@@ -24,7 +24,8 @@ def lock_environ(environ: Mapping[str, str], *, locked: bool, frozen: bool) -> d
     """An environment with what the options say laid over it."""
     if not (locked or frozen):
         return dict(environ)
-    from gpuyard.building.lock import ENV_FROZEN, ENV_LOCKED  # A run without an image has no use for it.
+    # A run without an image has no use for it.
+    from gpuyard.building.options import ENV_FROZEN, ENV_LOCKED
 
     said = {ENV_LOCKED: "1" if locked else "", ENV_FROZEN: "1" if frozen else ""}
     return {**environ, **said}

@@ -14,7 +14,7 @@ _MB = 1e6
 
 
 class BuildProgress:
-    """Implements `building.plan.Reporter`."""
+    """Implements `building.work.Reporter`."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._line = StatusLine()

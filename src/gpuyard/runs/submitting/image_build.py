@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpuyard.building.build import build
-from gpuyard.building.plan import Reporter
-from gpuyard.building.request import BuildOptions, request_of_spec
+from gpuyard.building.options import BuildOptions, request_of_spec
+from gpuyard.building.work import Reporter
 from gpuyard.images.cache import Cache
 from gpuyard.images.places import Places
 from gpuyard.workloads.resolved_run import ResolvedRun

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.building.build import BuildResult
 from gpuyard.building.copied_images import CopiedPath
+from gpuyard.building.result import BuildResult
 from gpuyard.images.oci import Platform
 from tests.unit.images.conftest import Workshop, debian_files
 

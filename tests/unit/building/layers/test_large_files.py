@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.building.build import BuildResult
 from gpuyard.building.layers import large_files
 from gpuyard.building.layers.large_files import ALONE_BYTES, MOST_ALONE, SHARED_BYTES, group_files
+from gpuyard.building.result import BuildResult
 from gpuyard.images.oci import Digest
 from tests.unit.images.conftest import MakeWheel, Workshop, debian_files
 from tests.unit.images.contents.test_subtree import image_of

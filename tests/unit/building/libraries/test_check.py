@@ -6,7 +6,6 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.building.copied_images import CopiedPath
-from gpuyard.building.platform_build import PlatformBuild
 from gpuyard.images.contents.elf import AARCH64, Elf, Readable, read_elf
 from gpuyard.images.oci import Platform
 from tests.unit.building.libraries.test_contents_index import publish
@@ -229,7 +228,7 @@ async def test_an_edit_looks_at_no_library(
     make_wheel("plain", files={"plain.abi3.so": make_elf("", ["libc.so.6"])}, tag=TAG)
     await workshop.build(requirements=workshop.require("plain"))
     looked: list[object] = []
-    monkeypatch.setattr(PlatformBuild, "_check_libraries", looked.append)
+    monkeypatch.setattr("gpuyard.building.libraries.check.check_libraries", looked.append)
     (workshop.app / "train.py").write_text("print('changed')\n")
     assert not (await workshop.build(requirements=workshop.require("plain"))).unchanged
     assert looked == []

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gpuyard.building.lock import Keeping, keeping_of
+from gpuyard.building.options import keeping_of
+from gpuyard.building.request import Keeping
 from gpuyard.cli.options.lock import lock_environ
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.building.lock import Keeping
 from gpuyard.building.python.resolving.local_wheels import changed, with_paths
 from gpuyard.building.python.wheels import Wheel
+from gpuyard.building.request import Keeping
 from gpuyard.images.cache import Cache
 from tests.unit.building.python.conftest import use_environ
 from tests.unit.images.conftest import MakeWheel, Workshop

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from gpuyard.building.entry_point import entry_point
+from gpuyard.building.documents.entry_point import entry_point
 from gpuyard.building.environment import HOME, LABEL_PYTHON, PREFIX, UID, USER, Environment
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.images.contents.contents import ImageContents

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpuyard.building.entry_point import entry_point
+from gpuyard.building.documents.entry_point import entry_point
 from gpuyard.building.environment import ENTRYPOINT
 from gpuyard.images.oci import ContainerConfig
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.building.build import BuildRequest
-from gpuyard.building.request import BuildOptions, request_of_spec, request_without_spec
+from gpuyard.building.options import BuildOptions, keeping_of, request_of_spec, request_without_spec
+from gpuyard.building.request import BuildRequest, Keeping
 from gpuyard.workloads.spec.run_spec import load_spec
 
 
@@ -169,3 +169,20 @@ def test_a_lock_that_stays_and_upgrade(tmp_path: Path, name: str) -> None:
     assert request_without_spec(options, {name: "1"}).keeping.value == name[8:].lower()
     with pytest.raises(errors.UsageError, match=f"--upgrade .*, and --{name[8:].lower()} keeps it"):
         request_without_spec(replace(options, upgrade=True), {name: "1"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "keeping"),
+    [
+        ({}, Keeping.UP_TO_DATE),
+        ({"GPUYARD_LOCKED": "1", "GPUYARD_FROZEN": ""}, Keeping.LOCKED),
+        ({"GPUYARD_LOCKED": "0", "GPUYARD_FROZEN": "True"}, Keeping.FROZEN),
+    ],
+)
+def test_what_becomes_of_the_lock_by_the_environment(environ: dict[str, str], keeping: Keeping) -> None:
+    assert keeping_of(environ) is keeping
+
+
+def test_locked_and_frozen_at_once() -> None:
+    with pytest.raises(errors.UsageError, match=r"--frozen .* doesn't"):
+        keeping_of({"GPUYARD_LOCKED": "1", "GPUYARD_FROZEN": "1"})

@@ -10,7 +10,7 @@ import uv
 
 from gpuyard import errors
 from gpuyard.building.environment import PREFIX
-from gpuyard.building.lock import Keeping
+from gpuyard.building.request import Keeping
 from tests.unit.building.test_revision import git_commit
 from tests.unit.images.conftest import MakeWheel, Workshop
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from gpuyard.building.documents.sbom import cyclonedx
 from gpuyard.building.lock import PlatformLock
 from gpuyard.building.project.metadata import ProjectMetadata
 from gpuyard.building.project.project import Project
 from gpuyard.building.python.wheels import Wheel
-from gpuyard.building.sbom import cyclonedx
 from gpuyard.building.system_packages.locked import SystemPackage
 from gpuyard.images.oci import Digest
 

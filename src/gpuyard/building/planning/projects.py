@@ -1,0 +1,55 @@
+"""The user's own projects among the requirements: read before uv sees them, and held against each base."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gpuyard.building.lock import Lock
+from gpuyard.building.planning.bases import base_contents, open_bases
+from gpuyard.building.planning.platform_plan import PlannedRequirements, PlatformPlan
+from gpuyard.building.work import BuildWork
+
+
+async def read_requirements(work: BuildWork, locked: Lock | None) -> PlannedRequirements | None:
+    """What the requirements ask for besides wheels; None without requirements.
+
+    Args:
+        work: the build.
+        locked: where it has the base. One is needed for projects that are built instead of read.
+    """
+    request = work.request
+    if request.requirements is None:
+        return None
+    from gpuyard.building.project.builds import Builds  # Only for requirements: it costs start-up time.
+
+    allowed = (request.build_project, request.build_sources)
+    builds = Builds(*allowed, work.cache, work.environ, work.folder, request.created, work.reporter.say)
+    builder = None
+    if request.build_project:
+        platform = request.platforms[0]
+        bases = await open_bases(work, [platform], locked)
+        builder = builds.builder(platform, await base_contents(work, bases.images[platform]))
+    requested = await builds.requested(request.requirements, builder)
+    for notice in requested.notices:
+        work.reporter.say(notice)
+    return PlannedRequirements(request.requirements, requested, builds)
+
+
+def with_projects(plan: PlatformPlan, work: BuildWork) -> PlatformPlan:
+    """The plan with the projects that the platform's Python gets.
+
+    Raises:
+        ResolveError: one needs another Python.
+        BuildError: what was built of one doesn't run on this base.
+    """
+    if plan.requirements is None:
+        return plan
+    from gpuyard.building.project.builds import fitting
+    from gpuyard.building.project.requested import projects_for
+    from gpuyard.building.python.platform_tags import environment
+
+    python = plan.environment.python
+    variables = environment(plan.platform, python.minor)
+    projects = projects_for(plan.requirements.requested, python.version, variables, work.base_called)
+    fitting(plan.requirements.builds, plan.platform, plan.contents, projects)
+    return replace(plan, projects=projects)
