@@ -323,6 +323,14 @@ class DeviceError(GpuyardError):
     """The GPUs of this node, or the plugin that owns them, can't do what was asked."""
 
 
+class DriverGone(DeviceError):
+    """The GPUs' driver worked, and doesn't any more for any GPU: it has to be started anew."""
+
+
+class DriverHangs(DeviceError):
+    """A call into the GPUs' driver doesn't come back."""
+
+
 class CheckpointError(DeviceError):
     """Who has which device can't be written down (yet), as on a full disk; nothing was assigned."""
 

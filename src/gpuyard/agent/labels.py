@@ -37,6 +37,8 @@ _FAMILIES = (
     ((8, 9), "ada-lovelace"),
     ((9, 0), "hopper"),
     ((10, 0), "blackwell"),
+    ((10, 7), "rubin"),
+    ((11, 0), "blackwell"),
 )
 
 

@@ -9,29 +9,45 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeAlias
 
 import pynvml
 
+from gpuyard.devices.driver_thread import DriverThread
 from gpuyard.devices.inventory import Health
-from gpuyard.devices.nvml import ask
+from gpuyard.devices.nvml import GONE, ask, gone
 from gpuyard.gpus import faults
 
 #: Faults of the application, not of the GPU, as NVIDIA's own device plugin has them.
 #: https://docs.nvidia.com/deploy/xid-errors: 13 graphics engine exception, 31 memory page fault, 43 reset
 #: by the application, 45 preemptive cleanup, 68 video processor exception, 109 context switch timeout.
 IGNORED_XIDS = frozenset({13, 31, 43, 45, 68, 109})
-#: A GPU that answers has to go so long without a fault before it counts as healthy again.
-QUIET_S = 30.0
 
-_WAIT_MS = 500
-_PROBE_S = 5.0
 _LOG = logging.getLogger(__name__)
 #: UUID and reason.
 _Event: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often the driver is asked.
+
+    Attributes:
+        quiet_s: a GPU that answers has to go so long without a fault before it counts as healthy again.
+        probe_s: each GPU is asked so often.
+        wait_s: an event is waited for so long at a time; nothing else is asked meanwhile.
+        gone_s: a driver that is gone is looked for so often, by a node that knows its GPUs.
+        look_again_s: a node without GPUs, or with some that can't be read, is looked at again so often.
+    """
+
+    quiet_s: float = 30.0
+    probe_s: float = 5.0
+    wait_s: float = 0.5
+    gone_s: float = 2.0
+    look_again_s: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,11 @@ class HealthTracker:
             health = replace(known.health, reason=reason)
         self._sick[uuid] = _Sick(health, now_s, by_event=True)
 
+    def gone(self, uuids: Iterable[str], now_s: float) -> None:
+        """The driver went away from under all of these GPUs."""
+        for uuid in uuids:
+            self.probed(uuid, _GpuState(fault=faults.DRIVER_GONE), now_s)
+
     def probed(self, uuid: str, answer: _GpuState, now_s: float) -> None:
         """The GPU was asked."""
         known = self._sick.get(uuid)
@@ -100,57 +121,70 @@ class HealthTracker:
 
 async def watch_health(
     uuids: Iterable[str],
+    thread: DriverThread,
+    health: HealthTracker,
+    pace: Pace,
     *,
-    quiet_s: float = QUIET_S,
-    probe_s: float = _PROBE_S,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    for_s: float | None = None,
 ) -> AsyncGenerator[Mapping[str, Health], None]:
     """The unhealthy GPUs by UUID, with the reason, whenever that has changed.
 
-    NVML has to be open, and to stay so until closed. Events are waited for in a thread, at most half a second
-    at a time.
+    NVML has to be open, and to stay so until closed.
+
+    Args:
+        uuids: of the GPUs.
+        thread: makes all calls into the driver.
+        health: what is known of the GPUs; the first yield says how that has changed.
+        pace: how often the driver is asked.
+        for_s: ends after so long; None for never.
+
+    Raises:
+        DriverGone: NVML has to be started anew.
+        DriverHangs: a call hasn't come back.
     """
     gpus = tuple(uuids)
     loop = asyncio.get_running_loop()
-    health = HealthTracker(quiet_s, clock)
-    events = await asyncio.to_thread(_subscribe, gpus)
-    shown: Mapping[str, Health] = {}
-    last_probe = loop.time() - probe_s
+    shown = health.unhealthy
+    begun = loop.time()
+    last_probe = begun - pace.probe_s
+    said = ""
+    events = await thread.call(_subscribe, gpus)
     try:
-        while True:
-            for event in await _in_thread(loop, events):
+        while for_s is None or loop.time() - begun < for_s:
+            found, fault = await _next_events(thread, events, pace.wait_s)
+            if fault and fault != said:
+                _LOG.warning("waiting for GPU events failed (%s): asking each GPU", fault)
+            said = fault
+            for event in found:
                 # Each is asked below: after None, which stands for all, it is all that is known.
-                last_probe = loop.time() - probe_s
+                last_probe = loop.time() - pace.probe_s
                 if event is not None:
                     health.fault(*event, loop.time())
-            if loop.time() - last_probe >= probe_s:
+            if loop.time() - last_probe >= pace.probe_s:
                 last_probe = loop.time()
                 for uuid in gpus:
-                    health.probed(uuid, await asyncio.to_thread(_probe, uuid), loop.time())
+                    health.probed(uuid, await thread.call(_probe, uuid), loop.time())
             if health.unhealthy != shown:
                 _say(shown, health.unhealthy)
                 shown = health.unhealthy
                 yield shown
     finally:
         if events is not None:
-            pynvml.nvmlEventSetFree(events)
+            await thread.finish(_free, events)
 
 
-async def _in_thread(loop: asyncio.AbstractEventLoop, events: Any) -> list[_Event | None]:
-    """Waits for events; when cancelled, until the thread is out of the driver, so that it can be closed."""
+async def _next_events(
+    thread: DriverThread, events: Any, wait_s: float
+) -> tuple[Sequence[_Event | None], str]:
+    """The next events, none after a while; and why there can't be any."""
     if events is None:
-        await asyncio.sleep(_WAIT_MS / 1000)
-        return []
-    waiting = loop.run_in_executor(None, _wait, events)
+        await asyncio.sleep(wait_s)
+        return (), ""
     try:
-        return await asyncio.shield(waiting)
-    except asyncio.CancelledError:
-        await asyncio.wait([waiting])
-        raise
+        return await thread.call(_wait, events, int(wait_s * 1000)), ""
     except pynvml.NVMLError as error:
-        _LOG.warning("waiting for GPU events failed (%s): asking each GPU", error)
-        await asyncio.sleep(_WAIT_MS / 1000)
-        return [None]
+        await asyncio.sleep(wait_s)
+        return [None], str(error)
 
 
 def _subscribe(uuids: Iterable[str]) -> Any:
@@ -172,11 +206,20 @@ def _subscribe(uuids: Iterable[str]) -> Any:
     return events
 
 
-def _wait(events: Any) -> list[_Event | None]:
+def _free(events: Any) -> None:
     try:
-        event = pynvml.nvmlEventSetWait(events, _WAIT_MS)
+        pynvml.nvmlEventSetFree(events)
+    except pynvml.NVMLError as error:
+        _LOG.warning("the driver doesn't take back its events: %s", error)
+
+
+def _wait(events: Any, wait_ms: int) -> list[_Event | None]:
+    try:
+        event = pynvml.nvmlEventSetWait(events, wait_ms)
     except pynvml.NVMLError_Timeout:
         return []
+    except GONE as error:
+        raise gone(error) from error
     is_xid = event.eventType == pynvml.nvmlEventTypeXidCriticalError
     if is_xid and event.eventData in IGNORED_XIDS:
         return []
@@ -184,7 +227,7 @@ def _wait(events: Any) -> list[_Event | None]:
     # GPUs are what we serve.
     try:
         uuid: str = pynvml.nvmlDeviceGetUUID(event.device)
-    except pynvml.NVMLError:
+    except (pynvml.NVMLError, UnicodeDecodeError):
         return [None]
     return [(uuid, faults.xid(event.eventData) if is_xid else faults.ECC)]
 
@@ -196,6 +239,8 @@ def _probe(uuid: str) -> _GpuState:
         ask(None, pynvml.nvmlDeviceGetMemoryInfo, handle)
         pages = ask(0, pynvml.nvmlDeviceGetRetiredPagesPendingStatus, handle)
         _, _, pending, failed = ask((0, 0, 0, 0), pynvml.nvmlDeviceGetRemappedRows, handle)
+    except GONE as error:
+        raise gone(error) from error
     except pynvml.NVMLError_ResetRequired:
         return _GpuState(fault=faults.RESET_REQUIRED)
     except pynvml.NVMLError_NoPermission:

@@ -149,6 +149,21 @@ class Inventory:
         """What joins two GPUs, named by UUID in either order."""
         return self.links.get((one, other)) or self.links.get((other, one)) or Link()
 
+    def after(self, known: Inventory) -> Inventory:
+        """What `known` has and this reading lacks, which is one of the same node, taken over from there.
+
+        A GPU that isn't found any more is still the node's; what it was can't be asked now.
+        """
+        ours = {device.uuid for device in self.devices} | {str(device.index) for device in self.devices}
+        lacking = [each for each in known.devices if not {each.uuid, str(each.index)} & ours]
+        if not lacking:
+            return self
+        return replace(
+            self if self.devices else known,
+            devices=tuple(sorted((*self.devices, *lacking), key=lambda each: each.index)),
+            links={**known.links, **self.links},
+        )
+
     def with_health(self, unhealthy: Mapping[str, Health]) -> Inventory:
         """The same devices, of which exactly these are unhealthy, by UUID, and the parts of these."""
         return replace(

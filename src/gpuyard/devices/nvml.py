@@ -1,7 +1,8 @@
 """GPUs as NVIDIA's driver reports them through NVML.
 
 The library is found by the loader's normal rules, or under a driver root. Drivers differ in what they
-answer: a getter that isn't supported or isn't there leaves its value at a default.
+answer: a getter that isn't supported or isn't there leaves its value at a default. So does one that fails,
+but then the reading isn't complete, and worth doing again.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ _LIBRARY_FOLDERS = (
     "lib/x86_64-linux-gnu",
     "lib/aarch64-linux-gnu",
     "usr/lib",
+    # Debian's, and where containers have a driver mounted.
+    "usr/lib/x86_64-linux-gnu/nvidia/current",
+    "usr/lib/aarch64-linux-gnu/nvidia/current",
+    "usr/local/nvidia/lib64",
+    "lib",
 )
 _COMMON_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
 #: WSL's, and Jetson's.
@@ -59,6 +65,15 @@ class NoDriver(errors.DeviceError):
         self.absence = absence
 
 
+#: What NVML says of each GPU when the driver itself is gone.
+GONE = (
+    pynvml.NVMLError_Uninitialized,
+    pynvml.NVMLError_DriverNotLoaded,
+    pynvml.NVMLError_LibraryNotFound,
+    pynvml.NVMLError_LibRmVersionMismatch,
+)
+
+
 class Nvml:
     """An initialised NVML. The process must not fork (without exec) while it is open.
 
@@ -70,6 +85,13 @@ class Nvml:
         self._driver_root = driver_root
         self._sys_root = sys_root
         self._host_root = host_root
+        self._faults: list[str] = []
+        self._faults_said: list[str] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether the driver answered everything that it knows, when it was read last."""
+        return not self._faults
 
     @classmethod
     def open(cls, driver_root: Path, sys_root: Path = Path("/sys"), host_root: Path = Path("/")) -> Nvml:
@@ -92,10 +114,13 @@ class Nvml:
             raise _start_error(error) from error
         return cls(driver_root, sys_root, host_root)
 
-    def close(self) -> None:
-        """Ends the use of the library."""
+    @staticmethod
+    def close() -> None:
+        """Ends the use of the library; nothing where it isn't started."""
         try:
             pynvml.nvmlShutdown()
+        except pynvml.NVMLError_Uninitialized:
+            pass
         except pynvml.NVMLError as error:
             _LOG.warning("NVML doesn't shut down: %s", error)
 
@@ -105,23 +130,32 @@ class Nvml:
         Raises:
             DeviceError: the driver can't even count its GPUs.
         """
+        self._faults = []
         try:
             count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as error:
             raise errors.DeviceError(f"NVML can't count the GPUs: {error}") from error
         found = [pair for index in range(count) if (pair := self._gpu(index)) is not None]
+        inventory = self._inventory(found)
+        if self._faults != self._faults_said:
+            self._faults_said = self._faults
+            for fault in self._faults:
+                _LOG.warning("NVML: %s", fault)
+        return inventory
+
+    def _inventory(self, found: Sequence[tuple[Device, Any]]) -> Inventory:
         if not found:
             return Inventory(
                 Backend.NONE, absence=Absence.NO_GPUS, detail="the NVIDIA driver is here and finds no GPU"
             )
         gpus = tuple(gpu for gpu, _ in found)
-        cuda = ask(0, pynvml.nvmlSystemGetCudaDriverVersion_v2)
+        cuda = self._ask("CUDA version", 0, pynvml.nvmlSystemGetCudaDriverVersion_v2)
         return Inventory(
             Backend.NVML,
-            driver_version=ask("", pynvml.nvmlSystemGetDriverVersion),
+            driver_version=self._ask("driver version", "", pynvml.nvmlSystemGetDriverVersion),
             cuda_version=(cuda // 1000, cuda % 1000 // 10),
             devices=gpus,
-            links=_links(gpus, [handle for _, handle in found]),
+            links=self._links(gpus, [handle for _, handle in found]),
             common_nodes=tuple(self._nodes((*_COMMON_NODES, *_OTHER_COMMON_NODES))),
         )
 
@@ -129,21 +163,28 @@ class Nvml:
         try:
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
             uuid = pynvml.nvmlDeviceGetUUID(handle)
-        except pynvml.NVMLError as error:
-            _LOG.warning("GPU %d is left out, NVML can't name it: %s", index, error)
+        # What is no text is no UUID.
+        except (pynvml.NVMLError, UnicodeDecodeError) as error:
+            self._faults.append(f"GPU {index} is left out, it can't be named: {error}")
             return None
+        return self._described(index, uuid, handle), handle
+
+    def _ask(self, what: str, default: _T, getter: Callable[..., Any], *args: Any) -> _T:
+        """What the getter answers; `default`, and a fault, when it fails."""
         try:
-            return self._described(index, uuid, handle), handle
-        except pynvml.NVMLError as error:
-            _LOG.warning("GPU %d (%s) is left out, NVML can't describe it: %s", index, uuid, error)
-            return None
+            return ask(default, getter, *args)
+        except (pynvml.NVMLError, UnicodeDecodeError) as error:
+            self._faults.append(f"no {what}: {error}")
+            return default
 
     def _described(self, index: int, uuid: str, handle: Any) -> Device:
-        product = ask("", pynvml.nvmlDeviceGetName, handle)
+        gpu = f"of GPU {index}"
+        product = self._ask(f"name {gpu}", "", pynvml.nvmlDeviceGetName, handle)
         model = None if is_virtual(product) else find_model(product)
-        memory = ask(None, pynvml.nvmlDeviceGetMemoryInfo, handle)
-        bus_id = _sysfs_bus_id(handle)
-        minor = ask(index, pynvml.nvmlDeviceGetMinorNumber, handle)
+        memory = self._ask(f"memory {gpu}", None, pynvml.nvmlDeviceGetMemoryInfo, handle)
+        pci = self._ask(f"PCI address {gpu}", None, pynvml.nvmlDeviceGetPciInfo, handle)
+        bus_id = _short_bus_id(pci.busId) if pci is not None else ""
+        minor = self._ask(f"minor number {gpu}", index, pynvml.nvmlDeviceGetMinorNumber, handle)
         known_memory = model.memory_mib if model else 0
         known_capability = (model and model.compute_capability) or (0, 0)
         return Device(
@@ -153,12 +194,38 @@ class Nvml:
             model=model.name if model else "",
             # GPUs that share the machine's memory don't report any of their own.
             memory_mib=int(memory.total) // _MIB if memory is not None else known_memory,
-            compute_capability=ask(known_capability, pynvml.nvmlDeviceGetCudaComputeCapability, handle),
+            compute_capability=self._ask(
+                f"compute capability {gpu}",
+                known_capability,
+                pynvml.nvmlDeviceGetCudaComputeCapability,
+                handle,
+            ),
             pci_bus_id=bus_id,
             numa_node=_numa_node(self._sys_root, bus_id),
             minor=minor,
             nodes=tuple(self._nodes((f"nvidia{minor}", *_dri_names(self._sys_root, bus_id)))),
         )
+
+    def _links(self, gpus: Sequence[Device], handles: Sequence[Any]) -> Mapping[tuple[str, str], Link]:
+        place_of = {gpu.pci_bus_id: place for place, gpu in enumerate(gpus) if gpu.pci_bus_id}
+        ends = [_nvlink_ends(handle, place_of) for handle in handles]
+        links = {}
+        for one, other in combinations(range(len(gpus)), 2):
+            level = self._ask(
+                f"PCIe path from GPU {gpus[one].index} to {gpus[other].index}",
+                None,
+                pynvml.nvmlDeviceGetTopologyCommonAncestor,
+                handles[one],
+                handles[other],
+            )
+            direct = max(ends[one][other], ends[other][one])
+            # Switches join all GPUs of a node, each with all of its links.
+            switched = min(ends[one][_SWITCH], ends[other][_SWITCH])
+            links[gpus[one].uuid, gpus[other].uuid] = Link(
+                PcieLevel.UNKNOWN if level is None else _PCIE_LEVELS.get(level, PcieLevel.UNKNOWN),
+                direct + switched,
+            )
+        return links
 
     def _nodes(self, patterns: Sequence[str]) -> Iterator[DeviceNode]:
         # A driver that is installed elsewhere may have made its device nodes there, too.
@@ -182,18 +249,33 @@ def ask(default: _T, getter: Callable[..., Any], *args: Any) -> _T:
     return answer
 
 
+def gone(error: pynvml.NVMLError) -> errors.DriverGone:
+    """What one of GONE means."""
+    return errors.DriverGone(
+        f"the NVIDIA driver is gone: {error}", remedy="see whether nvidia-smi works, and the kernel log"
+    )
+
+
 def _preload(driver_root: Path) -> None:
-    """Loads the library by its path: whoever asks for its SONAME later, as pynvml does, gets this one."""
-    for folder in _LIBRARY_FOLDERS:
-        path = driver_root / folder / _LIBRARY
-        if path.exists():
-            try:
-                ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
-            except OSError as error:
-                raise errors.DeviceError(
-                    f"can't load {path}: {error}", remedy="install a driver for this machine's processor"
-                ) from error
-            return
+    """Loads the library by its path, for pynvml too."""
+    fault: OSError | None = None
+    paths = [driver_root / folder / _LIBRARY for folder in _LIBRARY_FOLDERS]
+    for path in filter(Path.exists, paths):
+        try:
+            library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            # It may be the one for 32-bit programs.
+            fault = fault or error
+            continue
+        if pynvml.nvmlLib is None:
+            # pynvml asks the loader for the SONAME, which not every build of the library has.
+            pynvml.nvmlLib = library
+        return
+    if fault is not None:
+        raise errors.DeviceError(
+            f"can't load {_LIBRARY} under the driver root {driver_root}: {fault}",
+            remedy="install a driver for this machine's processor",
+        ) from fault
     raise NoDriver(
         Absence.NO_LIBRARY,
         f"there is no {_LIBRARY} under the driver root {driver_root}",
@@ -223,11 +305,6 @@ def _start_error(error: pynvml.NVMLError) -> errors.DeviceError:
     return errors.DeviceError(f"NVML doesn't start: {error}", remedy="see whether nvidia-smi works")
 
 
-def _sysfs_bus_id(handle: Any) -> str:
-    info = ask(None, pynvml.nvmlDeviceGetPciInfo, handle)
-    return _short_bus_id(info.busId) if info is not None else ""
-
-
 def _short_bus_id(raw: str | bytes) -> str:
     """NVML writes the domain with eight digits, sysfs with four: `00000000:3B:00.0` → `0000:3b:00.0`."""
     domain, _, rest = (raw.decode() if isinstance(raw, bytes) else raw).lower().partition(":")
@@ -249,22 +326,6 @@ def _numa_node(sys_root: Path, bus_id: str) -> int | None:
     except (OSError, ValueError):
         return None
     return node if node >= 0 else None
-
-
-def _links(gpus: Sequence[Device], handles: Sequence[Any]) -> Mapping[tuple[str, str], Link]:
-    place_of = {gpu.pci_bus_id: place for place, gpu in enumerate(gpus) if gpu.pci_bus_id}
-    ends = [_nvlink_ends(handle, place_of) for handle in handles]
-    links = {}
-    for one, other in combinations(range(len(gpus)), 2):
-        level = ask(None, pynvml.nvmlDeviceGetTopologyCommonAncestor, handles[one], handles[other])
-        direct = max(ends[one][other], ends[other][one])
-        # Switches join all GPUs of a node, each with all of its links.
-        switched = min(ends[one][_SWITCH], ends[other][_SWITCH])
-        links[gpus[one].uuid, gpus[other].uuid] = Link(
-            PcieLevel.UNKNOWN if level is None else _PCIE_LEVELS.get(level, PcieLevel.UNKNOWN),
-            direct + switched,
-        )
-    return links
 
 
 _SWITCH = -1

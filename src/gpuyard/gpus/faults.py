@@ -24,6 +24,7 @@ ROW_REMAP_FAILED = "row remap failed"
 PAGES_PENDING = "page retirement pending"
 RESET_REQUIRED = "reset required"
 NO_PERMISSION = "permission denied"
+DRIVER_GONE = "driver gone"
 
 _RESET = "{empty} and reset the GPU: nvidia-smi --gpu-reset -i {index}"
 _REBOOT = "{empty} and reboot it; if it comes again, have the GPU, its slot and its power checked"
@@ -59,6 +60,7 @@ _KNOWN = {
     ROW_REMAP_FAILED: ("no spare memory rows are left", _REPLACE),
     PAGES_PENDING: ("a reset takes bad memory pages out of use", _RESET),
     RESET_REQUIRED: ("", _RESET),
+    DRIVER_GONE: ("NVML answers for no GPU", "see whether nvidia-smi works on the node, and its kernel log"),
     NO_PERMISSION: ("the driver refuses the agent", "let the agent read the GPU's device files"),
 }
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?Z")

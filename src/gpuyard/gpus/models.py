@@ -3,8 +3,10 @@
 Memory is what NVML reports with a current driver and the board's default ECC setting. Sources: NVIDIA's
 and AMD's data sheets for memory, links and form; compute capabilities from NVIDIA's list
 (https://developer.nvidia.com/cuda-gpus), Rubin's from pytorch/pytorch#190654; products from the table of
-supported GPUs in NVIDIA/open-gpu-kernel-modules, README.md. Only links that every board of the model has are
-counted: a card that can get an optional NVLink bridge has none here.
+supported GPUs in NVIDIA/open-gpu-kernel-modules, README.md. What nvidia-smi said on real nodes with A100,
+H100, B200, GB200, GB300, L40S, T4 and Vera Rubin is in NVIDIA/k8s-test-infra,
+tests/e2e/go/assertions/nvidiasmi/testdata/hardware. Only links that every board of the model has are counted:
+a card that can get an optional NVLink bridge has none here.
 """
 
 from __future__ import annotations
@@ -100,14 +102,17 @@ ROWS: Final[tuple[Row, ...]] = (
     ("B100", "NVIDIA B100", 183359, (10, 0), "blackwell", 18, "SXM6", ("B100-SXM6",)),
     ("B200", "NVIDIA B200", 183359, (10, 0), "blackwell", 18, "SXM6",
         ("B200-SXM6", "B200-SXM", "B200-180GB", "B200-192GB")),
-    ("GB200", "NVIDIA GB200", 189471, (10, 0), "blackwell", 18, "superchip", ("GB200-NVL72", "GB200-192GB")),
+    ("GB200", "NVIDIA GB200", 189471, (10, 0), "blackwell", 18, "superchip",
+        ("GB200-NVL72", "GB200-NVL", "GB200-192GB")),
     ("B300", "NVIDIA B300 SXM6 AC", 275040, (10, 3), "blackwell", 18, "SXM6",
         ("B300-SXM6", "B300-SXM", "B300-288GB")),
-    ("GB300", "NVIDIA GB300", 284208, (10, 3), "blackwell", 18, "superchip", ("GB300-NVL72", "GB300-288GB")),
-    # Data centre, Rubin. NVML's names and the links were not seen anywhere yet.
+    ("GB300", "NVIDIA GB300", 284208, (10, 3), "blackwell", 18, "superchip",
+        ("GB300-NVL72", "GB300-NVL", "GB300-288GB")),
+    # Data centre, Rubin. NVML's names and the links were not seen anywhere yet: driver 615.23 calls the GPUs
+    # of a Vera Rubin tray "NVIDIA Graphics Device".
     ("R200", "NVIDIA R200", 294912, (10, 7), "rubin", None, "SXM", ("R200-288GB", "R200-SXM", "Rubin")),
     ("R100", "NVIDIA R100", 294912, (10, 7), "rubin", None, "SXM", ("R100-288GB", "GR100", "Rubin")),
-    ("VR200", "NVIDIA VR200", 294912, (10, 7), "rubin", None, "superchip",
+    ("VR200", "NVIDIA VR200", 286524, (10, 7), "rubin", None, "superchip",
         ("VR200-NVL72", "VR200-NVL144", "Vera-Rubin", "Rubin")),
     # Systems on a chip, which share the machine's memory: what their modules have of it, less what the
     # firmware keeps. NVML calls every Orin "Orin (nvgpu)" and every Thor "NVIDIA Thor".
@@ -174,6 +179,10 @@ ROWS: Final[tuple[Row, ...]] = (
         None, "PCIe", ("RTX-PRO-6000", "PRO-6000", "RTX6000-PRO")),
     ("RTX-PRO-6000-Max-Q", "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", 97887, (12, 0),
         "blackwell", None, "PCIe", ("RTX-PRO-6000", "PRO-6000", "RTX6000-PRO", "RTX-PRO-6000-WS-Max-Q")),
+    # Its name and memory are from public reports of drivers 595.58.03 to 595.80.
+    ("RTX-6000D", "NVIDIA RTX 6000D", 85651, (12, 0), "blackwell", None, "PCIe",
+        ("RTX PRO 6000D", "RTX PRO 6000D Blackwell Workstation Edition",
+         "RTX PRO 6000D Blackwell Server Edition")),
     # GeForce. The bare number is how people say them.
     ("GTX-970", "NVIDIA GeForce GTX 970", 4096, (5, 2), "maxwell", None, "PCIe", ("970",)),
     ("GTX-980", "NVIDIA GeForce GTX 980", 4096, (5, 2), "maxwell", None, "PCIe", ("980",)),
@@ -273,6 +282,8 @@ ROWS: Final[tuple[Row, ...]] = (
     ("MI210", "AMD Instinct MI210", 65520, None, "cdna2", None, "PCIe", ()),
     ("MI250X", "AMD Instinct MI250X", 65520, None, "cdna2", None, "OAM", ("MI250X-OAM",)),
     ("MI300X", "AMD Instinct MI300X", 196592, None, "cdna3", None, "OAM", ("MI300X-OAM", "MI300X-192GB")),
+    ("MI308X", "AMD Instinct MI308X", 196592, None, "cdna3", None, "OAM", ("MI308X-OAM", "MI308X-192GB")),
     ("MI325X", "AMD Instinct MI325X", 262128, None, "cdna3", None, "OAM", ("MI325X-OAM",)),
+    ("MI350X", "AMD Instinct MI350X", 294896, None, "cdna4", None, "OAM", ("MI350X-OAM",)),
     ("MI355X", "AMD Instinct MI355X", 294896, None, "cdna4", None, "OAM", ("MI355X-OAM",)),
 )  # fmt: skip

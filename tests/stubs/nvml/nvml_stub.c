@@ -8,6 +8,11 @@
  *   NVML_STUB_LOST           a file with the indices of GPUs that are lost, one a line
  *   NVML_STUB_EVENTS         a file with "INDEX TYPE DATA" a line; each line is one event, in order
  *   NVML_STUB_RESET          index of a GPU with a pending row remapping, which a reset would mend
+ *   NVML_STUB_FAULTS         a file with "FUNCTION CODE" a line: what the function returns; with the code -1 it
+ *                            doesn't return while the line is there, and an asterisk stands for any function
+ *   NVML_STUB_CALLS          a file that gets a line "FUNCTION CODE" for each fault that was met
+ *   NVML_STUB_PROFILE        "NAME;MEMORY_MIB;MAJOR.MINOR;LINKS;CUDA;DRIVER" of the GPUs, instead of an H100's
+ *   NVML_STUB_INSTANCE       the gpuInstanceId of events (0xFFFFFFFF)
  * Compiled with -DOLD_DRIVER it lacks every function that a driver of 2018 lacks.
  */
 #define _GNU_SOURCE
@@ -16,8 +21,8 @@
 #include <string.h>
 #include <time.h>
 
-enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TIMEOUT = 10, LOST = 15 };
-enum { MOST = 16, LINKS = 4, REMOTE_GPU = 0, REMOTE_SWITCH = 2 };
+enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TIMEOUT = 10, LOST = 15, HANGS = -1 };
+enum { MOST = 16, REMOTE_GPU = 0, REMOTE_SWITCH = 2 };
 
 typedef struct device { int index; } *device_t;
 typedef struct { int consumed; } *event_set_t;
@@ -53,6 +58,48 @@ static int unsupported(const char *function) {
     return 0;
 }
 
+static int fault_of(const char *function) {
+    const char *path = getenv("NVML_STUB_FAULTS");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    char name[128];
+    int found = SUCCESS, code;
+    if (!file) return SUCCESS;
+    while (!found && fscanf(file, "%127s %d", name, &code) == 2)
+        if (!strcmp(name, function) || !strcmp(name, "*")) found = code;
+    fclose(file);
+    return found;
+}
+
+static int fault(const char *function) {
+    const struct timespec step = {0, 5000000};
+    int code = fault_of(function);
+    const char *path = code ? getenv("NVML_STUB_CALLS") : NULL;
+    FILE *file = path ? fopen(path, "a") : NULL;
+    if (file) {
+        fprintf(file, "%s %d\n", function, code);
+        fclose(file);
+    }
+    while (code == HANGS) {
+        nanosleep(&step, NULL);
+        code = fault_of(function);
+    }
+    return code;
+}
+
+/* Every function that a driver can fail starts with this. */
+#define CALL() \
+    int fault_code = fault(__func__); \
+    if (fault_code) return fault_code
+
+/* The fields of NVML_STUB_PROFILE, or of an H100. */
+static const char *profile(int field, char *text, size_t length) {
+    const char *at = getenv("NVML_STUB_PROFILE");
+    if (!at) at = "NVIDIA H100 80GB HBM3;81559;9.0;4;12040;550.107.02";
+    for (; field; field--) at = strchr(at, ';') + 1;
+    snprintf(text, length, "%.*s", (int)strcspn(at, ";"), at);
+    return text;
+}
+
 static int lost(int index) {
     const char *path = getenv("NVML_STUB_LOST");
     FILE *file = path ? fopen(path, "r") : NULL;
@@ -65,27 +112,35 @@ static int lost(int index) {
 
 /* Each getter of a device starts with this. */
 #define DEVICE_CALL(d) \
+    CALL(); \
     if (unsupported(__func__)) return NOT_SUPPORTED; \
     if (!(d)) return INVALID; \
     if (lost((d)->index)) return LOST
 
 int nvmlInitWithFlags(unsigned flags) {
+    CALL();
     for (int i = 0; i < MOST; i++) devices[i].index = i;
     return number("NVML_STUB_INIT", SUCCESS);
 }
-int nvmlShutdown(void) { return SUCCESS; }
+int nvmlShutdown(void) {
+    CALL();
+    return SUCCESS;
+}
 const char *nvmlErrorString(int code) { return "an error of the stub"; }
 
 int nvmlSystemGetDriverVersion(char *text, unsigned length) {
+    CALL();
     if (unsupported(__func__)) return NOT_SUPPORTED;
-    snprintf(text, length, "550.107.02");
+    profile(5, text, length);
     return SUCCESS;
 }
 int nvmlDeviceGetCount_v2(unsigned *count) {
+    CALL();
     *count = gpus();
     return SUCCESS;
 }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, device_t *device) {
+    CALL();
     if ((int)index >= gpus()) return INVALID;
     *device = &devices[index];
     return lost(index) ? LOST : SUCCESS;
@@ -96,6 +151,7 @@ int nvmlDeviceGetUUID(device_t d, char *text, unsigned length) {
     return SUCCESS;
 }
 int nvmlDeviceGetHandleByUUID(const char *uuid, device_t *device) {
+    CALL();
     int index = atoi(strrchr(uuid, '-') + 1);
     if (index >= gpus()) return NOT_FOUND;
     *device = &devices[index];
@@ -104,12 +160,14 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, device_t *device) {
 int nvmlDeviceGetName(device_t d, char *text, unsigned length) {
     DEVICE_CALL(d);
     const char *name = getenv("NVML_STUB_NAME");
-    snprintf(text, length, "%s", name ? name : "NVIDIA H100 80GB HBM3");
+    if (name) snprintf(text, length, "%s", name);
+    else profile(0, text, length);
     return SUCCESS;
 }
 int nvmlDeviceGetMemoryInfo(device_t d, memory_t *memory) {
     DEVICE_CALL(d);
-    memory->total = 81559ULL << 20;
+    char mib[16];
+    memory->total = strtoull(profile(1, mib, sizeof mib), NULL, 10) << 20;
     memory->used = 0;
     memory->free = memory->total;
     return SUCCESS;
@@ -133,8 +191,11 @@ int nvmlDeviceGetTopologyCommonAncestor(device_t one, device_t other, unsigned *
 }
 int nvmlDeviceGetNvLinkState(device_t d, unsigned link, unsigned *active) {
     DEVICE_CALL(d);
-    if (link > LINKS) return INVALID;
-    *active = link < LINKS; /* One more link is there, and down. */
+    char links[8];
+    unsigned there = atoi(profile(3, links, sizeof links));
+    if (!there) return NOT_SUPPORTED;
+    if (link > there) return INVALID;
+    *active = link < there; /* One more link is there, and down. */
     return SUCCESS;
 }
 int nvmlDeviceGetNvLinkRemotePciInfo_v2(device_t d, unsigned link, pci_t *pci) {
@@ -149,13 +210,16 @@ int nvmlDeviceGetNvLinkRemotePciInfo_v2(device_t d, unsigned link, pci_t *pci) {
 
 #ifndef OLD_DRIVER
 int nvmlSystemGetCudaDriverVersion_v2(int *version) {
+    CALL();
     if (unsupported(__func__)) return NOT_SUPPORTED;
-    *version = 12040;
+    char cuda[8];
+    *version = atoi(profile(4, cuda, sizeof cuda));
     return SUCCESS;
 }
 int nvmlDeviceGetCudaComputeCapability(device_t d, int *major, int *minor) {
     DEVICE_CALL(d);
-    *major = 9, *minor = 0;
+    char capability[8];
+    sscanf(profile(2, capability, sizeof capability), "%d.%d", major, minor);
     return SUCCESS;
 }
 int nvmlDeviceGetNvLinkRemoteDeviceType(device_t d, unsigned link, unsigned *type) {
@@ -179,11 +243,13 @@ int nvmlDeviceGetSupportedEventTypes(device_t d, unsigned long long *types) {
     return SUCCESS;
 }
 int nvmlEventSetCreate(event_set_t *set) {
+    CALL();
     if (unsupported(__func__)) return NOT_SUPPORTED;
     *set = calloc(1, sizeof **set);
     return SUCCESS;
 }
 int nvmlEventSetFree(event_set_t set) {
+    CALL();
     free(set);
     return SUCCESS;
 }
@@ -200,7 +266,7 @@ static int next_event(event_set_t set, event_t *event) {
     for (int line = 0; fscanf(file, "%d %llu %llu", &index, &event->type, &event->data) == 3; line++)
         if (line == set->consumed) {
             event->device = &devices[index];
-            event->gpu_instance = event->compute_instance = 0xFFFFFFFF;
+            event->gpu_instance = event->compute_instance = number("NVML_STUB_INSTANCE", -1);
             set->consumed++;
             found = 1;
             break;
@@ -209,6 +275,7 @@ static int next_event(event_set_t set, event_t *event) {
     return found;
 }
 int nvmlEventSetWait_v2(event_set_t set, event_t *event, unsigned timeout_ms) {
+    CALL();
     const struct timespec step = {0, 5000000};
     for (unsigned waited = 0; waited < timeout_ms; waited += 5) {
         if (next_event(set, event)) return SUCCESS;

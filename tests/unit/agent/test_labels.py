@@ -101,6 +101,9 @@ def test_what_is_unknown_is_left_out() -> None:
         ((7, 5), "turing"),
         ((8, 6), "ampere"),
         ((8, 9), "ada-lovelace"),
+        ((10, 3), "blackwell"),
+        ((10, 7), "rubin"),
+        ((11, 0), "blackwell"),
         ((12, 0), "blackwell"),
     ],
 )

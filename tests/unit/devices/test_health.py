@@ -1,19 +1,22 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, closing
+from contextlib import aclosing, asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from gpuyard.devices.driver_thread import DriverThread
 from gpuyard.devices.follow import follow
-from gpuyard.devices.health import HealthTracker, _GpuState, watch_health
+from gpuyard.devices.health import HealthTracker, Pace, _GpuState, watch_health
 from gpuyard.devices.inventory import Absence, Backend, Health
 from gpuyard.devices.nvml import Nvml
 
 Stub = Callable[..., Path]
+Changes = AsyncIterator[Mapping[str, Health]]
 
 XID, DOUBLE_BIT_ECC = 8, 2
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 GPU = [f"GPU-00000000-0000-0000-0000-{index:012d}" for index in range(4)]
 
 
@@ -45,7 +48,17 @@ async def nvml(nvml_stub: Stub, driver: Driver) -> AsyncIterator[Nvml]:
         yield nvml
 
 
-async def following(changes: AsyncIterator[Mapping[str, Health]]) -> dict[str, str]:
+@asynccontextmanager
+async def watching(quiet_s: float = 30.0, probe_s: float = 5.0) -> AsyncIterator[Changes]:
+    thread = DriverThread()
+    tracker = HealthTracker(quiet_s, lambda: NOON)
+    pace = Pace(quiet_s=quiet_s, probe_s=probe_s)
+    async with aclosing(watch_health(GPU, thread, tracker, pace)) as changes:
+        yield changes
+    thread.end()
+
+
+async def following(changes: Changes) -> dict[str, str]:
     """The reasons of the next change."""
     found = await asyncio.wait_for(anext(changes), 60)
     assert all(health.since for health in found.values())
@@ -53,22 +66,33 @@ async def following(changes: AsyncIterator[Mapping[str, Health]]) -> dict[str, s
 
 
 async def test_xid_makes_unhealthy_and_quiet_heals(nvml: Nvml, driver: Driver) -> None:
-    async with aclosing(watch_health(GPU, quiet_s=0.2, probe_s=0.05)) as changes:
+    async with watching(quiet_s=0.2, probe_s=0.05) as changes:
         driver.report(2, XID, 48)
         assert await following(changes) == {GPU[2]: "XID 48"}
         assert await following(changes) == {}
+
+
+@pytest.mark.parametrize("instance", ["0", "-1", "3"])
+async def test_a_fault_of_whatever_instance_is_its_gpus(
+    nvml: Nvml, driver: Driver, monkeypatch: pytest.MonkeyPatch, instance: str
+) -> None:
+    # 0 and 0xFFFFFFFF are the whole GPU, others a MIG instance of it.
+    monkeypatch.setenv("NVML_STUB_INSTANCE", instance)
+    async with watching(quiet_s=60) as changes:
+        driver.report(1, XID, 79)
+        assert await following(changes) == {GPU[1]: "XID 79"}
 
 
 async def test_faults_of_the_application_are_ignored(nvml: Nvml, driver: Driver) -> None:
     for xid in (13, 31, 43, 45, 68, 109):
         driver.report(0, XID, xid)
     driver.report(1, DOUBLE_BIT_ECC, 0)
-    async with aclosing(watch_health(GPU, quiet_s=60)) as changes:
+    async with watching(quiet_s=60) as changes:
         assert await following(changes) == {GPU[1]: "uncorrectable ECC error"}
 
 
 async def test_a_lost_gpu_comes_back(nvml: Nvml, driver: Driver) -> None:
-    async with aclosing(watch_health(GPU, quiet_s=0.1, probe_s=0.05)) as changes:
+    async with watching(quiet_s=0.1, probe_s=0.05) as changes:
         driver.lose(0, 3)
         assert await following(changes) == {GPU[0]: "lost", GPU[3]: "lost"}
         driver.lose(3)
@@ -81,7 +105,7 @@ async def test_a_gpu_that_needs_a_reset_stays_unhealthy(
     nvml: Nvml, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NVML_STUB_RESET", "1")
-    async with aclosing(watch_health(GPU, quiet_s=0.2, probe_s=0.05)) as changes:
+    async with watching(quiet_s=0.2, probe_s=0.05) as changes:
         driver.report(1, XID, 63)
         assert await following(changes) == {GPU[1]: "XID 63"}
         # Once the event is past, what the GPU itself says is the reason.
@@ -98,12 +122,9 @@ async def test_a_driver_without_events_is_asked(
     nvml: Nvml, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NVML_STUB_NOT_SUPPORTED", "nvmlEventSetCreate")
-    async with aclosing(watch_health(GPU, probe_s=0.05)) as changes:
+    async with watching(probe_s=0.05) as changes:
         driver.lose(1)
         assert await following(changes) == {GPU[1]: "lost"}
-
-
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def tracker() -> HealthTracker:
@@ -152,7 +173,7 @@ async def test_follow_looks_again_for_a_driver(
 ) -> None:
     monkeypatch.setenv("NVML_STUB_INIT", "18")
     async with aclosing(
-        follow(None, seed="", control=None, driver_root=nvml_stub(), look_again_s=0.01)
+        follow(None, seed="", control=None, driver_root=nvml_stub(), pace=Pace(look_again_s=0.01))
     ) as inventories:
         broken = await anext(inventories)
         assert (broken.backend, broken.absence) == (Backend.NONE, Absence.FAILED)

@@ -148,6 +148,70 @@ def test_a_driver_that_lacks_functions_is_good_enough(nvml_stub: Stub) -> None:
     assert json.loads(done.stdout) == [[0, 0], [[9, 0]] * 4, [4, 0, 0, 0, 0, 4]]
 
 
+#: The profiles of the mock of NVML in NVIDIA/k8s-test-infra (pkg/gpu/mocknvml/configs; a GB200 has had two
+#: names there): the model, and what the stub is to say: name, MiB, compute capability, NVLinks, CUDA, driver.
+PROFILES = {
+    "T4": ("Tesla T4", 15360, (7, 5), 0, 12040, "550.163.01"),
+    "A100-40GB": ("NVIDIA A100-SXM4-40GB", 40960, (8, 0), 12, 12040, "550.163.01"),
+    "L40S": ("NVIDIA L40S", 46068, (8, 9), 0, 12040, "550.163.01"),
+    "H100": ("NVIDIA H100 80GB HBM3", 81920, (9, 0), 18, 12040, "550.163.01"),
+    "B200": ("NVIDIA B200", 196608, (10, 0), 18, 12080, "570.124.06"),
+    "GB200": ("NVIDIA GB200", 196608, (10, 0), 18, 12060, "560.35.03"),
+    "GB200 ": ("NVIDIA GB200 NVL", 196608, (10, 0), 18, 12060, "560.35.03"),
+    "GB300": ("NVIDIA GB300 NVL", 294912, (10, 0), 18, 12080, "570.124.06"),
+    # A board that this driver has no name for yet.
+    "": ("NVIDIA Graphics Device", 286524, (10, 7), 18, 13040, "615.23"),
+}
+
+
+@pytest.mark.parametrize("model", PROFILES)
+def test_the_profiles_of_the_mock(root: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    name, memory_mib, capability, links, cuda, driver = PROFILES[model]
+    said = f"{name};{memory_mib};{'.'.join(map(str, capability))};{links};{cuda};{driver}"
+    monkeypatch.setenv("NVML_STUB_PROFILE", said)
+    monkeypatch.setenv("NVML_STUB_NVSWITCH", "1")
+    inventory = read(root)
+    assert (inventory.driver_version, inventory.cuda_version[0]) == (driver, cuda // 1000)
+    assert {(gpu.product, gpu.model, gpu.memory_mib) for gpu in inventory.devices} == {
+        (name, model.strip(), memory_mib)
+    }
+    assert {gpu.compute_capability for gpu in inventory.devices} == {capability}
+    assert {link.nvlinks for link in inventory.links.values()} == {links}
+
+
+def reads_in_a_process_of_its_own(root: Path) -> tuple[str, str]:
+    """Standard error and the number of GPUs: a library is loaded once per process."""
+    script = (
+        "import sys; from pathlib import Path; from gpuyard.devices.nvml import Nvml\n"
+        "print(len(Nvml.open(Path(sys.argv[1])).inventory().devices))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(root)], capture_output=True, text=True)
+    return done.stderr, done.stdout.strip()
+
+
+def test_a_library_without_a_soname_is_good_enough(nvml_stub: Stub) -> None:
+    assert reads_in_a_process_of_its_own(nvml_stub("-Wl,-soname,")) == ("", "4")
+
+
+@pytest.mark.parametrize(
+    "folder", ["usr/lib/x86_64-linux-gnu/nvidia/current", "usr/local/nvidia/lib64", "lib"]
+)
+def test_a_library_is_found_where_drivers_are_installed(nvml_stub: Stub, tmp_path: Path, folder: str) -> None:
+    library = tmp_path / folder / "libnvidia-ml.so.1"
+    library.parent.mkdir(parents=True)
+    library.symlink_to(nvml_stub() / "usr/lib64/libnvidia-ml.so.1")
+    assert reads_in_a_process_of_its_own(tmp_path) == ("", "4")
+
+
+def test_a_library_for_other_programs_is_passed_over(nvml_stub: Stub, tmp_path: Path) -> None:
+    # As with 32-bit libraries.
+    for folder in ("usr/lib64", "lib64"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "usr/lib64/libnvidia-ml.so.1").write_bytes(b"\x7fELF\x01\x01\x01")
+    (tmp_path / "lib64/libnvidia-ml.so.1").symlink_to(nvml_stub() / "usr/lib64/libnvidia-ml.so.1")
+    assert reads_in_a_process_of_its_own(tmp_path) == ("", "4")
+
+
 def test_the_loader_finds_the_library(nvml_stub: Stub) -> None:
     script = (
         "from pathlib import Path; from gpuyard.devices.nvml import Nvml\n"

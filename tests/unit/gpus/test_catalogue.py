@@ -19,7 +19,12 @@ SPELLINGS = {
     "NVIDIA GH200 480GB": "GH200",
     "NVIDIA B200": "B200",
     "NVIDIA GB200": "GB200",
+    "NVIDIA GB200 NVL": "GB200",
     "NVIDIA B300 SXM6 AC": "B300",
+    "NVIDIA GB300": "GB300",
+    "NVIDIA GB300 NVL": "GB300",
+    "NVIDIA RTX 6000D": "RTX-6000D",
+    "NVIDIA RTX PRO 6000D": "RTX-6000D",
     "NVIDIA A100-SXM4-40GB": "A100-40GB",
     "A100-SXM4-40GB": "A100-40GB",
     "NVIDIA A100-SXM4-80GB": "A100-80GB",
@@ -106,6 +111,9 @@ SPELLINGS = {
     "NVIDIA GeForce RTX 5090": "RTX-5090",
     "Quadro RTX 6000": "RTX-6000",
     "AMD Instinct MI300X": "MI300X",
+    "AMD Instinct MI308X": "MI308X",
+    "AMD Instinct MI325X": "MI325X",
+    "AMD Instinct MI350X": "MI350X",
     "AMD_Instinct_MI300X_OAM": "MI300X",
     # GPU feature discovery's label
     "NVIDIA-H100-80GB-HBM3": "H100",
@@ -170,6 +178,33 @@ SPELLINGS = {
     "Simulated-A100-80GB": "A100-80GB",
     "simulated NVIDIA L40S": "L40S",
 }
+
+
+#: Product → MiB and compute capability, as nvidia-smi and CUDA said on real boards. Sources: the captures of
+#: NVIDIA/k8s-test-infra (tests/e2e/go/assertions/nvidiasmi/testdata/hardware), modal-labs/modal-client#2797.
+MEASURED = {
+    "Tesla T4": (15360, (7, 5)),
+    "NVIDIA A10": (23028, (8, 6)),
+    "NVIDIA A100-SXM4-40GB": (40960, (8, 0)),
+    "NVIDIA A100-SXM4-80GB": (81920, (8, 0)),
+    "NVIDIA L4": (23034, (8, 9)),
+    "NVIDIA L40S": (46068, (8, 9)),
+    "NVIDIA H100 80GB HBM3": (81559, (9, 0)),
+    "NVIDIA B200": (183359, (10, 0)),
+    "NVIDIA GB200": (189471, (10, 0)),
+    "NVIDIA GB300": (284208, (10, 3)),
+    "NVIDIA VR200": (286524, (10, 7)),
+    "NVIDIA RTX 6000D": (85651, (12, 0)),
+}
+
+
+@pytest.mark.parametrize(("product", "measured"), MEASURED.items())
+def test_memory_and_compute_capability_are_those_of_real_boards(
+    product: str, measured: tuple[int, tuple[int, int]]
+) -> None:
+    model = find_model(product)
+    assert model is not None
+    assert (model.memory_mib, model.compute_capability) == measured
 
 
 @pytest.mark.parametrize(("text", "name"), SPELLINGS.items())
