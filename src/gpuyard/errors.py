@@ -28,6 +28,8 @@
     │   │   └── ResolveError        no set of wheels meets the requirements on this base
     │   └── CacheError              the build's cache can't be written
     ├── DeviceError                 the GPUs of this node, or the plugin that owns them
+    │   ├── DriverGone              the GPUs' driver doesn't work any more: it has to be started anew
+    │   ├── DriverHangs             a call into the GPUs' driver doesn't come back
     │   ├── CheckpointError         who has which device can't be written down (yet)
     │   └── CdiFolderGone           this process's CDI folder isn't the node's any more
     └── ProcessError                a pod's process can't be started or found again
