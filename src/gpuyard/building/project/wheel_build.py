@@ -18,11 +18,12 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.atomic_files import temporary_folder
+from gpuyard.building.project.repository_copy import RepositoryState, copy_repository, read_state
 from gpuyard.building.python.byte_code import find_compiler
 from gpuyard.building.python.platform_tags import tags
 from gpuyard.building.python.uv_process import build_environ, run_uv, told_compilers
 from gpuyard.building.python.wheels import Wheel, keep_wheel, wheel_path
-from gpuyard.building.workdir.git import Repository, read_text
+from gpuyard.building.workdir.git import Repository
 from gpuyard.building.workdir.walk import Walk
 from gpuyard.images.cache import Cache
 from gpuyard.images.contents.contents import ImageContents
@@ -61,18 +62,25 @@ class WheelBuilder:
         """
         walk = Walk(project, self.environ)
         walk.run()
-        repository = _repository(project)
-        key = self._key(_tree_digest(project, walk, repository))
+        state = await self._repository_state(project)
+        key = self._key(_tree_digest(project, walk, state.text if state else ""))
         if known := self._known(key):
             self.check(known, project)
             return known
         with temporary_folder() as folder:
             tree = folder / project.name
             _copy(project, walk, tree)
-            if repository:
-                # What finds a version in git looks here, and git looks there.
-                (tree / ".git").write_text(f"gitdir: {repository.folder}\n")
+            if state and state.text:
+                await copy_repository(state.repository, tree, self.environ)
             return await self._built(tree, folder, key, project)
+
+    async def _repository_state(self, project: Path) -> RepositoryState | None:
+        if not (project / ".git").exists():
+            return None
+        state = await read_state(Repository.at(project), self.environ)
+        if state.failure:
+            self.say(f"the build of {project} is told nothing of its repository: {state.failure}")
+        return state
 
     async def of_tree(self, tree: Path, folder: Path, name: str, digest: str) -> Wheel:
         """The wheel of a tree that nobody else uses.
@@ -150,13 +158,9 @@ class WheelBuilder:
             )
 
 
-def _repository(project: Path) -> Repository | None:
-    return Repository.at(project) if (project / ".git").exists() else None
-
-
-def _tree_digest(project: Path, walk: Walk, repository: Repository | None) -> str:
-    """What of a tree decides its wheel; of git the commit does, for a version may come from it."""
-    sha256 = hashlib.sha256()
+def _tree_digest(project: Path, walk: Walk, repository: str) -> str:
+    """What of a tree decides its wheel; what git says of it does, for a version may come from there."""
+    sha256 = hashlib.sha256(repository.encode())
     for path, state in sorted(walk.files):
         sha256.update(repr((path, state.st_mode, state.st_size)).encode("utf-8", "surrogateescape"))
         if stat.S_ISLNK(state.st_mode):
@@ -165,11 +169,6 @@ def _tree_digest(project: Path, walk: Walk, repository: Repository | None) -> st
             sha256.update(repr((state.st_ino, state.st_mtime_ns, state.st_ctime_ns)).encode())
         else:
             sha256.update((project / path).read_bytes())
-    if repository:
-        head = read_text(repository.folder / "HEAD")
-        name = head.removeprefix("ref: ").strip()
-        sha256.update((head + read_text(repository.common / name)).encode())
-        sha256.update(read_text(repository.common / "packed-refs").encode())
     return sha256.hexdigest()
 
 

@@ -159,19 +159,70 @@ async def test_native_code_wants_the_bases_python(bench: Bench, write_files: Wri
         await bench.builder.of_folder(folder)
 
 
-async def test_a_build_finds_its_commit(bench: Bench, write_files: WriteFiles) -> None:
-    backend = BACKEND.replace("import os", "import subprocess, os").replace(
-        'add("own/environ.txt"',
-        'add("own/environ.txt", subprocess.check_output(["git", "log"]))\n        add("own/e"',
+def git(folder: Path, *words: str) -> str:
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    return subprocess.check_output(["git", *who, "-C", str(folder), *words], text=True)
+
+
+@pytest.fixture
+def repository(write_files: WriteFiles) -> Path:
+    """Of a project whose build asks git what its version is, and writes where it may."""
+    asks = (
+        'add("own/version.txt", subprocess.check_output(["git", "describe", "--tags", "--always", "--dirty"'
+        "]))\n"
+        '        subprocess.check_call(["git", "rm", "-q", "--cached", "pkg/a.py"])\n'
+        '        subprocess.check_call(["git", "update-ref", "refs/heads/of-the-build", "HEAD"])\n'
+        '        add("own/environ.txt"'
     )
+    backend = BACKEND.replace("import os", "import subprocess, os").replace('add("own/environ.txt"', asks)
     folder = write_files({**FILES, "backend.py": backend})
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com", "-C", str(folder)]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "add", "-A"], check=True)
-    subprocess.run([*git, "commit", "-q", "-m", "one"], check=True)
-    first = await bench.builder.of_folder(folder)
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "two"], check=True)
-    assert await bench.builder.of_folder(folder) != first, "a version may come from the commit"
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "one")
+    return folder
+
+
+async def version(bench: Bench, folder: Path) -> str:
+    wheel = await bench.builder.of_folder(folder)
+    with zipfile.ZipFile(wheel_path(bench.builder.cache, wheel)) as archive:
+        return archive.read("own/version.txt").decode().strip()
+
+
+async def test_a_build_finds_its_commit_and_its_tags(bench: Bench, repository: Path) -> None:
+    assert await version(bench, repository) == git(repository, "rev-parse", "--short", "HEAD").strip()
+    git(repository, "tag", "v1.0")
+    assert await version(bench, repository) == "v1.0"
+    git(repository, "pack-refs", "--all")
+    assert await version(bench, repository) == "v1.0" and len(bench.said) == 2
+    git(repository, "commit", "-q", "--allow-empty", "-m", "two")
+    assert (await version(bench, repository)).startswith("v1.0-1-g")
+    (repository / "new.py").write_text("")
+    assert not (await version(bench, repository)).endswith("dirty")
+    git(repository, "add", "new.py")
+    assert (await version(bench, repository)).endswith("dirty")
+
+
+@pytest.mark.parametrize("worktree", [False, True])
+async def test_a_build_has_a_repository_of_its_own(
+    worktree: bool, bench: Bench, repository: Path, tmp_path: Path
+) -> None:
+    if worktree:
+        git(repository, "worktree", "add", "-q", "--detach", str(tmp_path / "linked"))
+    folder = tmp_path / "linked" if worktree else repository
+    git(folder, "status")
+    index = Path(git(folder, "rev-parse", "--absolute-git-dir").strip(), "index")
+    before, refs = index.read_bytes(), git(folder, "for-each-ref")
+    assert not (await version(bench, folder)).endswith("dirty")
+    assert index.read_bytes() == before and git(folder, "for-each-ref") == refs
+
+
+async def test_a_repository_that_git_refuses_is_left_out_and_said(
+    bench: Bench, write_files: WriteFiles
+) -> None:
+    folder = write_files(FILES)
+    (folder / ".git").mkdir()
+    assert await bench.names(folder)
+    assert any("not a git repository" in text for text in bench.said)
 
 
 async def test_a_wheels_metadata_tell_what_it_requires(bench: Bench, write_files: WriteFiles) -> None:
