@@ -142,7 +142,7 @@ async def _file_digests(application: Application, work: BuildWork) -> dict[str, 
     sizes = large_files(application)
     if not sizes:
         return {}
-    from gpuyard.building.layers.file_digests import FileDigests
+    from gpuyard.building.workdir.file_digests import FileDigests
 
     def progress(done: int, total: int) -> None:
         work.reporter.bytes("reading large files", done, total)

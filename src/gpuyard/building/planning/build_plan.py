@@ -60,7 +60,7 @@ async def plan_build(work: BuildWork) -> BuildPlan:
     if work.request.keeping is Keeping.FROZEN:
         return await _frozen(follow(old, work), requirements, work)
     digest = digest_of(requirements, work)
-    decision = decide(old, digest, work)
+    decision = await decide(old, digest, work)
     if not all(map(decision.kept, work.request.platforms)):
         _check_writable(work)
     bases = await open_bases(work, work.request.platforms, same_base)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from gpuyard import errors
 from gpuyard.building.lock import Lock, PlatformLock, requirements_digest
@@ -61,7 +62,7 @@ def digest_of(requirements: PlannedRequirements | None, work: BuildWork) -> str:
     return requirements_digest([*texts, *([projects] if projects else [])])
 
 
-def decide(old: Lock | None, digest: str, work: BuildWork) -> LockDecision:
+async def decide(old: Lock | None, digest: str, work: BuildWork) -> LockDecision:
     """The decision by what is asked for now.
 
     Args:
@@ -69,10 +70,10 @@ def decide(old: Lock | None, digest: str, work: BuildWork) -> LockDecision:
         digest: of the requirements.
         work: the build.
     """
-    return LockDecision(old, _why_new(old, digest, work), work.request.upgrade)
+    return LockDecision(old, await _why_new(old, digest, work), work.request.upgrade)
 
 
-def _why_new(old: Lock | None, digest: str, work: BuildWork) -> str:
+async def _why_new(old: Lock | None, digest: str, work: BuildWork) -> str:
     if old is None:
         return "there was none"
     if work.request.upgrade:
@@ -86,7 +87,8 @@ def _why_new(old: Lock | None, digest: str, work: BuildWork) -> str:
     if wheels := list(_local_wheels(old)):
         from gpuyard.building.python.resolving.local_wheels import changed
 
-        return ", ".join(changed(wheels, work.folder, work.cache))
+        progress = partial(work.reporter.bytes, "reading wheels")
+        return ", ".join(await changed(wheels, work.folder, work.cache, progress))
     return ""
 
 

@@ -23,6 +23,7 @@ from gpuyard.building.python.byte_code import find_compiler
 from gpuyard.building.python.platform_tags import tags
 from gpuyard.building.python.uv_process import build_environ, run_uv, told_compilers
 from gpuyard.building.python.wheels import Wheel, keep_wheel, wheel_path
+from gpuyard.building.workdir.file_digests import FileDigests
 from gpuyard.building.workdir.git import Repository
 from gpuyard.building.workdir.walk import Walk
 from gpuyard.images.cache import Cache
@@ -30,7 +31,7 @@ from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.oci import Platform
 
 _KIND = "built-wheels"
-#: Above this many bytes, a file counts as what its state says, not as what it holds.
+#: Above this many bytes, a file's digest is remembered; smaller ones are read each time.
 _LARGE_BYTES = 16_000_000
 
 
@@ -63,7 +64,7 @@ class WheelBuilder:
         walk = Walk(project, self.environ)
         walk.run()
         state = await self._repository_state(project)
-        key = self._key(_tree_digest(project, walk, state.text if state else ""))
+        key = self._key(await self._tree_digest(project, walk, state.text if state else ""))
         if known := self._known(key):
             self.check(known, project)
             return known
@@ -81,6 +82,21 @@ class WheelBuilder:
         if state.failure:
             self.say(f"the build of {project} is told nothing of its repository: {state.failure}")
         return state
+
+    async def _tree_digest(self, project: Path, walk: Walk, repository: str) -> str:
+        """What of a tree decides its wheel; what git says of it does, for a version may come from there."""
+        large = {
+            path: s.st_size for path, s in walk.files if stat.S_ISREG(s.st_mode) and s.st_size > _LARGE_BYTES
+        }
+        digests = await FileDigests(project, self.cache, lambda done, total: None, "project").digests(large)
+        sha256 = hashlib.sha256(repository.encode())
+        for path, state in sorted(walk.files):
+            sha256.update(repr((path, state.st_mode, state.st_size)).encode("utf-8", "surrogateescape"))
+            if stat.S_ISLNK(state.st_mode):
+                sha256.update(os.fsencode((project / path).readlink()))
+            else:
+                sha256.update(digests[path].encode() if path in digests else (project / path).read_bytes())
+        return sha256.hexdigest()
 
     async def of_tree(self, tree: Path, folder: Path, name: str, digest: str) -> Wheel:
         """The wheel of a tree that nobody else uses.
@@ -156,20 +172,6 @@ class WheelBuilder:
                 f"{called} has native code, and there is no python{python} here to build it with",
                 remedy=f"put python{python} on PATH, or choose another base",
             )
-
-
-def _tree_digest(project: Path, walk: Walk, repository: str) -> str:
-    """What of a tree decides its wheel; what git says of it does, for a version may come from there."""
-    sha256 = hashlib.sha256(repository.encode())
-    for path, state in sorted(walk.files):
-        sha256.update(repr((path, state.st_mode, state.st_size)).encode("utf-8", "surrogateescape"))
-        if stat.S_ISLNK(state.st_mode):
-            sha256.update(os.fsencode((project / path).readlink()))
-        elif state.st_size > _LARGE_BYTES:
-            sha256.update(repr((state.st_ino, state.st_mtime_ns, state.st_ctime_ns)).encode())
-        else:
-            sha256.update((project / path).read_bytes())
-    return sha256.hexdigest()
 
 
 def _copy(project: Path, walk: Walk, tree: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -94,6 +95,22 @@ async def test_a_wheel_is_built_once_for_the_same_files(bench: Bench, write_file
     (folder / "pkg/a.py").write_text("x = 2\n")
     assert (await bench.builder.of_folder(folder)).sha256 != first.sha256 and len(bench.said) == 2
     assert not list(folder.rglob("*.egg-info")) and not (folder / "build").exists()
+
+
+async def test_a_large_file_counts_by_what_it_holds(bench: Bench, write_files: WriteFiles) -> None:
+    folder = write_files(FILES)
+    large = folder / "table.bin"
+    with large.open("wb") as file:
+        file.truncate(17_000_000)
+    first = await bench.builder.of_folder(folder)
+    os.utime(large)
+    shutil.copy(large, folder / "copy.bin")
+    (folder / "copy.bin").replace(large)
+    assert await bench.builder.of_folder(folder) == first and len(bench.said) == 1
+    with large.open("r+b") as file:
+        file.write(b"other")
+    await bench.builder.of_folder(folder)
+    assert len(bench.said) == 2
 
 
 async def test_a_wheel_that_the_cache_lost_is_built_again(bench: Bench, write_files: WriteFiles) -> None:

@@ -6,22 +6,19 @@ name is noticed, and no index is asked for a package of that name.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpuyard.building.python.wheels import LARGE_BYTES, Wheel, local_path
+from gpuyard.building.python.wheels import Wheel, local_path
+from gpuyard.building.workdir.file_digests import FileDigests
 from gpuyard.images.cache import Cache
 from gpuyard.images.contents.contents import normalise
-from gpuyard.regular_files import open_regular
 
 if TYPE_CHECKING:
     from packaging.version import Version
-
-_KIND = "hashes"
 
 
 def with_paths(sources: Mapping[Wheel, str], folder: Path) -> dict[Wheel, str]:
@@ -42,16 +39,28 @@ def with_paths(sources: Mapping[Wheel, str], folder: Path) -> dict[Wheel, str]:
     return found
 
 
-def changed(wheels: Iterable[Wheel], folder: Path, cache: Cache) -> list[str]:
-    """What became of local wheels since they were locked, in words."""
+async def changed(
+    wheels: Iterable[Wheel], folder: Path, cache: Cache, progress: Callable[[int, int], None]
+) -> list[str]:
+    """What became of local wheels since they were locked, in words.
+
+    Args:
+        folder: of the lock.
+        cache: remembers what those that didn't change hold.
+        progress: told of bytes read, and to be read.
+
+    Raises:
+        BuildError: one can't be read, or is being written.
+    """
     said = []
-    for wheel in sorted(set(wheels)):
-        if wheel.path:
-            found = _hash(folder / wheel.path, cache)
-            if found is None:
-                said.append(f"{wheel.path} is there no longer")
-            elif found != wheel.sha256:
-                said.append(f"{wheel.path} was made anew")
+    local = {wheel: Path((folder / wheel.path).resolve()) for wheel in sorted(set(wheels)) if wheel.path}
+    sizes = {str(path): path.stat().st_size for path in local.values() if path.is_file()}
+    hashes = await FileDigests(folder, cache, progress, "wheels").digests(sizes)
+    for wheel, path in local.items():
+        if (found := hashes.get(str(path))) is None:
+            said.append(f"{wheel.path} is there no longer")
+        elif found != wheel.sha256:
+            said.append(f"{wheel.path} was made anew")
     return said
 
 
@@ -89,21 +98,3 @@ def _allows(requirement: str, version: Version) -> bool:
     except InvalidRequirement:
         return False
     return parsed.url is None and parsed.specifier.contains(version)
-
-
-def _hash(path: Path, cache: Cache) -> str | None:
-    """A file's hash, None without a file; remembered of a large one, for the file as it is."""
-    try:
-        with os.fdopen(open_regular(path, follow_links=True), "rb") as file:
-            seen = os.fstat(file.fileno())
-            mark = [seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns]
-            key = f"{hashlib.sha256(str(path).encode()).hexdigest()}.json"
-            known = cache.read(_KIND, key) if seen.st_size > LARGE_BYTES else None
-            if known and known.get("mark") == mark:
-                return str(known["sha256"])
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, KeyError):
-        return None
-    if seen.st_size > LARGE_BYTES:
-        cache.write(_KIND, key, {"mark": mark, "sha256": found})
-    return found

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,9 +13,11 @@ from gpuyard import errors
 from gpuyard.building.python.resolving.local_wheels import changed, with_paths
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.building.request import Keeping
+from gpuyard.building.workdir.file_state import file_system_time_ns
 from gpuyard.images.cache import Cache
 from tests.unit.building.python.conftest import use_environ
 from tests.unit.images.conftest import MakeWheel, Workshop
+from tests.waiting import until
 
 PACKAGE = "opt/gpuyard/lib/python3.11/site-packages/mine/__init__.py"
 
@@ -107,21 +112,67 @@ def test_paths_are_seen_from_the_lock(tmp_path: Path) -> None:
     assert far.path == "/srv/dist/a-1-py3-none-any.whl"
 
 
-def test_a_large_wheel_is_read_once_while_it_stays_as_it_is(tmp_path: Path) -> None:
-    cache, path = Cache(tmp_path / "cache"), tmp_path / "a-1-py3-none-any.whl"
-    with path.open("wb") as file:
-        file.truncate(60_000_000)
-    wheel = Wheel(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), path=path.name)
-    assert changed([wheel], tmp_path, cache) == []
-    (kept,) = (tmp_path / "cache/hashes").iterdir()
-    kept.write_text(kept.read_text().replace(wheel.sha256, "0" * 64))
-    assert changed([wheel], tmp_path, cache) == [f"{path.name} was made anew"]  # it believed what it knew
-    with path.open("r+b") as file:
-        file.truncate(60_000_001)
-    assert changed([wheel], tmp_path, cache) == [f"{path.name} was made anew"]
-    with path.open("r+b") as file:
-        file.truncate(60_000_000)
-    assert changed([wheel], tmp_path, cache) == []
+@dataclass
+class LocalWheel:
+    """A large one, through a link, and how often it was read."""
+
+    folder: Path
+    reads: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.file.parent.mkdir()
+        with self.file.open("wb") as file:
+            file.truncate(60_000_000)
+        (self.folder / self.file.name).symlink_to(self.file)
+        sha256 = hashlib.sha256(self.file.read_bytes()).hexdigest()
+        self.wheel = Wheel(self.file.name, sha256, path=self.file.name)
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "dist/a-1-py3-none-any.whl"
+
+    def write(self, text: bytes) -> None:
+        """In place: the file's size stays."""
+        with self.file.open("r+b") as file:
+            file.write(text)
+
+    async def changed(self) -> list[str]:
+        cache = Cache(self.folder / "cache")
+        return await changed([self.wheel], self.folder, cache, lambda done, total: self.reads.append(done))
+
+
+async def test_a_large_wheel_is_read_once_while_it_stays_as_it_is(tmp_path: Path) -> None:
+    local = LocalWheel(tmp_path)
+
+    def moved() -> bool:
+        found = local.file.stat()
+        return (file_system_time_ns(tmp_path, found.st_dev) or 0) > found.st_ctime_ns
+
+    until(moved, "the file system's clock moves")
+    assert await local.changed() == [] and local.reads
+    local.reads.clear()
+    assert await local.changed() == [] and not local.reads
+    local.write(b"other")
+    assert await local.changed() == [f"{local.file.name} was made anew"]
+    local.file.unlink()
+    assert await local.changed() == [f"{local.file.name} is there no longer"]
+
+
+async def test_a_wheel_that_is_made_anew_within_a_tick_of_the_clock_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = LocalWheel(tmp_path)
+    fstat = os.fstat
+
+    def standing(file: int) -> SimpleNamespace:
+        found = fstat(file)
+        names = ("st_dev", "st_ino", "st_size", "st_mode")
+        return SimpleNamespace(st_mtime_ns=1, st_ctime_ns=1, **{name: getattr(found, name) for name in names})
+
+    monkeypatch.setattr(os, "fstat", standing)
+    assert await local.changed() == []
+    local.write(b"other")
+    assert await local.changed() == [f"{local.file.name} was made anew"]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ from gpuyard.images.cache import Cache
 from gpuyard.images.layers import PIECE
 from gpuyard.regular_files import open_regular
 
+APPLICATION = "application"
+
 _KIND = "file-digests"
 
 
@@ -42,9 +44,10 @@ class FileDigests:
     """The digests of files of one folder.
 
     Attributes:
-        root: the folder.
+        root: the folder; paths may lead out of it.
         cache: where they are remembered.
         progress: told the bytes read so far, and those of all files that have to be read.
+        purpose: who asks; each is remembered the files that it asked for last.
         now_ns: this machine's time.
         file_system_time_ns: of the file system that has a folder (see the function).
     """
@@ -52,6 +55,7 @@ class FileDigests:
     root: Path
     cache: Cache
     progress: Callable[[int, int], None]
+    purpose: str = APPLICATION
     now_ns: Callable[[], int] = time.time_ns
     file_system_time_ns: Callable[[Path, int], int | None] = file_system_time_ns
 
@@ -80,7 +84,7 @@ class FileDigests:
 
     @property
     def _entry(self) -> str:
-        return f"{hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()}.json"
+        return f"{self.purpose}-{hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()}.json"
 
     def _remembered(self) -> dict[str, Any]:
         kept = self.cache.read(_KIND, self._entry) or {}
@@ -147,9 +151,9 @@ class FileDigests:
                 os.close(file)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, errno.EIO):
+                leave_out = ", or list it in .gpuyardignore" if self.purpose == APPLICATION else ""
                 raise errors.BuildError(
-                    f"can't read {place}: {error.strerror}",
-                    remedy="mend its permissions, or list it in .gpuyardignore",
+                    f"can't read {place}: {error.strerror}", remedy=f"mend its permissions{leave_out}"
                 ) from error
             raise changed(place) from error
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.building.layers.file_digests import FileDigests
+from gpuyard.building.workdir.file_digests import FileDigests
 from gpuyard.building.workdir.file_state import file_system_time_ns
 from gpuyard.images.cache import Cache
 from tests.waiting import until
