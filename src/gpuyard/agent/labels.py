@@ -16,6 +16,7 @@ from gpuyard.gpus.faults import GpuFault, format_faults
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import (
     ANNOTATION_CDI,
+    ANNOTATION_GPU_DRIVER,
     ANNOTATION_GPU_EXPOSURE,
     ANNOTATION_GPU_HEALTH,
     ANNOTATION_NO_GPUS,
@@ -50,6 +51,7 @@ def node_marks(
         node_labels(inventory),
         {
             ANNOTATION_NO_GPUS: "" if inventory.devices else inventory.detail,
+            ANNOTATION_GPU_DRIVER: inventory.detail if inventory.devices else "",
             ANNOTATION_GPU_HEALTH: format_faults(map(_fault, inventory.unhealthy)),
             ANNOTATION_CDI: format_cdi_faults(cdi_faults),
             ANNOTATION_GPU_EXPOSURE: str(exposure or ""),

@@ -118,7 +118,7 @@ class Inventory:
     Attributes:
         backend: `simulated` marks everything that is derived from it.
         absence: why there are no GPUs; None when there are some.
-        detail: the same for people, with the remedy.
+        detail: the same for people, with the remedy; with GPUs: why their driver can't be asked now.
         driver_version: e.g. `550.107.02`; empty without a driver.
         cuda_version: the newest CUDA the driver runs, (major, minor).
         devices: in the order of their index.

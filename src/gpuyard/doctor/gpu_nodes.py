@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gpuyard.doctor.check import Check, CheckState, NodeFinding, broken, of_nodes, ok, skipped, warning
 from gpuyard.doctor.cluster_facts import Items, agents_among
 from gpuyard.doctor.injection import cdi_finding, judge_toolkit, runtime_text
-from gpuyard.gpus.faults import in_one_line, no_gpus_text, node_faults, why_none
+from gpuyard.gpus.faults import driver_text, in_one_line, no_gpus_text, node_faults, why_none
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import daemon_misfit, not_ready_text
@@ -307,6 +307,9 @@ def _gpus(node: Manifest) -> NodeFinding:
 
 def _driver_finding(node: Manifest) -> NodeFinding:
     name, driver = key_of(node).name, _driver(node)
+    if why := driver_text(node):
+        remedy = "running pods keep their GPUs; before you reboot it: kubectl drain " + name
+        return NodeFinding(name, CheckState.WARNING, why, remedy)
     if driver:
         return NodeFinding(name, CheckState.OK, driver)
     return NodeFinding(

@@ -15,7 +15,12 @@ from typing import Any
 
 from gpuyard.gpus.resources import has_simulated_gpus
 from gpuyard.kube.objects import annotations_of
-from gpuyard.kube.wellknown import ANNOTATION_GPU_HEALTH, ANNOTATION_NO_GPUS, LABEL_GPU_MODEL
+from gpuyard.kube.wellknown import (
+    ANNOTATION_GPU_DRIVER,
+    ANNOTATION_GPU_HEALTH,
+    ANNOTATION_NO_GPUS,
+    LABEL_GPU_MODEL,
+)
 
 LOST = "lost"
 ECC = "uncorrectable ECC error"
@@ -149,8 +154,17 @@ def says_health(labels: Mapping[str, str]) -> bool:
 
 def no_gpus_text(node: Mapping[str, Any]) -> str:
     """Why a node has no GPUs to give, as its agent says; empty where it doesn't."""
+    return _told(node, ANNOTATION_NO_GPUS)
+
+
+def driver_text(node: Mapping[str, Any]) -> str:
+    """Why the driver of a node's GPUs doesn't answer, as its agent says; empty where it doesn't."""
+    return _told(node, ANNOTATION_GPU_DRIVER)
+
+
+def _told(node: Mapping[str, Any], annotation: str) -> str:
     # Anybody who may write nodes may write it, and it goes to terminals.
-    told = annotations_of(node).get(ANNOTATION_NO_GPUS, "")
+    told = annotations_of(node).get(annotation, "")
     return "".join(filter(str.isprintable, told))[:_MAX_WHY_LENGTH]
 
 

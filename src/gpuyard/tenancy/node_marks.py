@@ -12,6 +12,7 @@ from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.objects import annotations_of, labels_of
 from gpuyard.kube.wellknown import (
     ANNOTATION_CDI,
+    ANNOTATION_GPU_DRIVER,
     ANNOTATION_GPU_EXPOSURE,
     ANNOTATION_GPU_HEALTH,
     ANNOTATION_LABELS_SET,
@@ -49,7 +50,13 @@ GPU_LABELS = (
 TAINT = {"key": GPU_RESOURCE, "value": "present", "effect": "NoSchedule"}
 
 #: Annotations that say what is wrong with a node's GPUs.
-REPORTS = (ANNOTATION_NO_GPUS, ANNOTATION_GPU_HEALTH, ANNOTATION_CDI, ANNOTATION_GPU_EXPOSURE)
+REPORTS = (
+    ANNOTATION_NO_GPUS,
+    ANNOTATION_GPU_HEALTH,
+    ANNOTATION_GPU_DRIVER,
+    ANNOTATION_CDI,
+    ANNOTATION_GPU_EXPOSURE,
+)
 
 
 def is_marked(node: Mapping[str, Any]) -> bool:

@@ -83,6 +83,15 @@ def test_without_gpus_the_annotation_says_why() -> None:
     assert marks.annotations["gpuyard.io/no-gpus"] == "no driver; install one"
 
 
+def test_with_gpus_the_annotation_says_what_their_driver_does() -> None:
+    marks = node_marks(replace(SIMULATED, detail="the driver doesn't answer"))
+    assert marks.labels
+    assert (marks.annotations["gpuyard.io/gpu-driver"], marks.annotations["gpuyard.io/no-gpus"]) == (
+        "the driver doesn't answer",
+        "",
+    )
+
+
 def test_no_gpus_no_labels() -> None:
     assert node_labels(Inventory(Backend.NONE)) == {}
 

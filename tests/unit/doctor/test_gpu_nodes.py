@@ -212,6 +212,19 @@ def test_a_driver_that_nobody_tells() -> None:
     assert found.outcome is CheckState.WARNING and "nobody says which driver" in found.message
 
 
+def test_a_driver_that_does_not_answer() -> None:
+    hanging = node()
+    hanging["metadata"]["annotations"] = {
+        "gpuyard.io/gpu-driver": "the NVIDIA driver doesn't answer (in wait)"
+    }
+    found = look("driver", nodes=[hanging])
+    assert (found.outcome, found.message) == (
+        CheckState.WARNING,
+        "a: the NVIDIA driver doesn't answer (in wait)",
+    )
+    assert "kubectl drain a" in found.remedy
+
+
 # -- toolkit --------------------------------------------------------------------------------------------
 
 

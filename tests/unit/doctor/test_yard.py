@@ -117,6 +117,12 @@ def test_a_stopped_yard() -> None:
             CheckState.BROKEN,
             "there are none: no driver",
         ),
+        (
+            {"node": node(gpu_driver="the NVIDIA driver doesn't answer")},
+            "gpus",
+            CheckState.WARNING,
+            "8 of 8 GPUs can be had; the NVIDIA driver doesn't answer",
+        ),
         ({"node": node(usable="6")}, "gpus", CheckState.WARNING, "2 of 8 GPUs can't be had (simulated)"),
         ({"node": node(isolation="none")}, "isolation", CheckState.WARNING, "each other's processes"),
         ({"node": node(enforced="none")}, "cgroups", CheckState.WARNING, "not enforced"),
