@@ -126,9 +126,20 @@ class _RequirementsReader:
         ]
         before = self.found.needs.get(folder)
         kept = dict.fromkeys((*(before.requires if before else ()), *requires))
+        self._take_default(folder, sources.default)
+        self.found.notices += tuple(text for text in sources.notices if text not in self.found.notices)
         self.found.needs[folder] = Needs(
             metadata.key, tuple(kept), sources.others, sources.indexes, sources.written
         )
+
+    def _take_default(self, folder: Path, index: str) -> None:
+        before = self.found.default_index
+        if index and before and index != before:
+            raise errors.UsageError(
+                f"{folder / NAME} takes {index} for all packages, and another project {before}",
+                remedy="name the same primary source in both",
+            )
+        self.found.default_index = index or before
 
     async def _local(self, text: str, folder: Path, folders: Mapping[str, Path], marker: str) -> bool:
         """Follows a requirement that is a project of this machine; False of others."""
@@ -196,6 +207,8 @@ async def read_requested(
         reader.found.settings = {key: raw for key, raw in settings.items() if key not in _NO_SETTINGS}
         if (folder / NAME).is_file() or path.name != UV_LOCK:
             await reader.project(folder, (), "", asked_by=str(path), whole=whole)
+        if path.name == NAME:
+            reader.found.notices += tuple(_groups_left_out(read_pyproject(folder)))
     elif path.name in _OTHER_LOCKS:
         raise errors.UsageError(f"{path.name} isn't read", remedy=_OTHER_LOCKS[path.name])
     elif path.suffix in _CONDA_SUFFIXES:
@@ -211,6 +224,13 @@ async def read_requested(
     else:
         await reader.file(path)
     return reader.found
+
+
+def _groups_left_out(pyproject: Pyproject) -> Iterator[str]:
+    if "poetry" in pyproject.tool():
+        from gpuyard.building.project.backends.poetry import left_out
+
+        yield from left_out(pyproject)
 
 
 def _conda_notices(path: Path, environment: CondaEnvironment) -> Iterator[str]:
@@ -243,9 +263,10 @@ def _declared_only(pyproject: Pyproject) -> ProjectMetadata:
     from gpuyard.building.project.metadata import ProjectMetadata
 
     if "project" not in pyproject.table:
-        return ProjectMetadata.of_project(
-            Table({"version": "0", **poetry.declared(pyproject, {}).raw}, str(pyproject.path))
-        )
+        declared = poetry.declared(pyproject, {}).raw
+        # Poetry wants neither of one with package-mode = false.
+        named = {"name": declared.get("name") or "unnamed", "version": declared.get("version") or "0"}
+        return ProjectMetadata.of_project(Table({**declared, **named}, str(pyproject.path)))
     project = pyproject.project
     if dynamic := {"dependencies", "optional-dependencies"}.intersection(project.texts("dynamic")):
         raise pyproject.not_static(f"{' and '.join(sorted(dynamic))} are dynamic")

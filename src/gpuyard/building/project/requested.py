@@ -81,6 +81,7 @@ class Requested:
         notices: what the user should know.
         requires_python: specifier; empty for any.
         settings: [tool.uv] of a project's file, as far as it may decide which wheels there are.
+        default_index: NAME=URL of what a project takes in the place of the usual index; empty for that.
     """
 
     path: Path
@@ -94,6 +95,7 @@ class Requested:
     notices: tuple[str, ...] = ()
     requires_python: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    default_index: str = ""
 
     @property
     def asked(self) -> dict[str, list[str]]:

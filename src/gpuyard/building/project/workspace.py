@@ -1,4 +1,5 @@
-"""Where a project's requirements come from when not from an index: [tool.uv.sources] and workspaces.
+"""Where a project's requirements come from when not from the usual index: [tool.uv.sources], workspaces
+and Poetry's sources.
 
 Source: uv 0.9, docs "Managing dependencies", "Dependency sources" and "Using workspaces".
 """
@@ -24,12 +25,16 @@ class ProjectSources:
         others: what uv is to be told, by name as written; paths in it are absolute.
         indexes: [[tool.uv.index]], paths in them absolute.
         written: `others` and `indexes` as the files have them, the workspace's first.
+        default: NAME=URL of an index that takes the place of the usual one; empty for that.
+        notices: what the user should know.
     """
 
     folders: Mapping[str, Path]
     others: Mapping[str, Any]
     indexes: tuple[Mapping[str, Any], ...]
     written: tuple[Any, ...]
+    default: str = ""
+    notices: tuple[str, ...] = ()
 
 
 def sources_of(pyproject: Pyproject) -> ProjectSources:
@@ -56,7 +61,19 @@ def sources_of(pyproject: Pyproject) -> ProjectSources:
         found = owner.tool("uv").raw.get("index", [])
         indexes += [_absolute(owner, index) for index in found if isinstance(index, dict)]
         written.append(found)
-    return ProjectSources(folders, others, tuple(indexes), tuple(written))
+    if "poetry" not in pyproject.tool():
+        return ProjectSources(folders, others, tuple(indexes), tuple(written))
+    from gpuyard.building.project.backends.poetry_sources import poetry_sources
+
+    poetry = poetry_sources(pyproject)
+    return ProjectSources(
+        folders,
+        {**poetry.sources, **others},
+        (*indexes, *poetry.indexes),
+        (*written, poetry.sources, poetry.indexes, poetry.default),
+        poetry.default,
+        poetry.notices,
+    )
 
 
 def _workspace(pyproject: Pyproject) -> Pyproject | None:

@@ -51,6 +51,7 @@ class OwnProjects(Protocol):
 
     path: Path
     builds: tuple[str, ...]
+    default_index: str
 
     @property
     def projects(self) -> Mapping[str, object]:
@@ -222,10 +223,7 @@ class Resolver:
         with temporary_folder() as folder:
             base = BaseWheels.write(folder / "base", packages, self.requires)
             words = [*self._words(requirements.path, folder), *more]
-            environ = with_keyring(self.environ, read_settings(self.environ, self.folder, requirements))
-            files = requirements.files()
-            if self._builds:
-                environ = build_environ(self.environ, folder, EPOCH, files)
+            files, environ = requirements.files(), self._uv_environ(requirements, folder)
             output = folder / _OUTPUT
 
             async def run(base: BaseWheels, kept: Iterable[str], *options: str) -> UvDone:
@@ -258,6 +256,16 @@ class Resolver:
             if all_files:
                 return await asyncio.to_thread(all_wheels, output, self._builds), {}
             return await asyncio.to_thread(resolved_wheels, output, self._builds)
+
+    def _uv_environ(self, requirements: Requirements, folder: Path) -> dict[str, str]:
+        environ = dict(self.environ)
+        if index := self.own.default_index if self.own else "":
+            # Not as an option, which other users of the machine see with the login in it.
+            environ = {name: value for name, value in environ.items() if name != "UV_INDEX_URL"}
+            environ["UV_DEFAULT_INDEX"] = index
+        if self._builds:
+            return build_environ(environ, folder, EPOCH, requirements.files())
+        return with_keyring(environ, read_settings(self.environ, self.folder, requirements))
 
     def _words(self, path: Path, folder: Path) -> list[str]:
         """What is the same of each run for a file of requirements."""

@@ -301,6 +301,7 @@ MARKER = "open('ran', 'w').close()\n"
         (HATCHLING + PROJECT + "[tool.hatch.metadata.hooks.custom]\n", SRC, "metadata hooks"),
         (HATCHLING + PROJECT, {"other/__init__.py": ""}, "named after the project"),
         (POETRY + PROJECT + '[tool.poetry.build]\nscript = "build.py"\n', SRC, "build script"),
+        (POETRY + PROJECT + '[tool.poetry]\nbuild = "build.py"\n', SRC, "build script"),
         (PDM + PROJECT, {**SRC, "pdm_build.py": MARKER}, "build hook"),
         (FLIT + DYNAMIC, {"my_app.py": "from x import __version__"}, "__version__"),
     ],

@@ -18,7 +18,7 @@ _RELEASE = re.compile(r"\d+(?:\.\d+)*")
 def declared(pyproject: Pyproject, environ: Mapping[str, str]) -> Table:
     """[project] with what [tool.poetry] says in its place."""
     poetry = pyproject.tool("poetry")
-    if "script" in poetry.table("build"):
+    if isinstance(poetry.raw.get("build"), str) or "script" in poetry.table("build"):
         raise pyproject.not_static("it has a build script")
     found = dict(pyproject.project.raw)
     if "version" not in found:
@@ -52,6 +52,20 @@ def declared(pyproject: Pyproject, environ: Mapping[str, str]) -> Table:
     mine = {group: plugins.pairs(group) for group in plugins.raw}
     found["entry-points"] = {**mine, **own.table("entry-points").raw}
     return Table(found, str(pyproject.path))
+
+
+def left_out(pyproject: Pyproject) -> Iterator[str]:
+    """Says which groups aren't taken that `poetry install` takes."""
+    poetry = pyproject.tool("poetry")
+    groups = [
+        name for name in poetry.table("group").raw if not poetry.table("group", name).flag("optional", False)
+    ]
+    groups += ["dev"] if "dev-dependencies" in poetry else []
+    if groups := [name for name in dict.fromkeys(groups) if name != "main"]:
+        yield (
+            f"{pyproject.path.name}: only Poetry's main group is taken, and not {', '.join(groups)}; "
+            f"for one: poetry export --with {groups[0]} --output requirements.txt"
+        )
 
 
 def _key(name: str) -> str:

@@ -62,11 +62,14 @@ def read_settings(
     Args:
         environ: of the uv process.
         folder: where uv looks for its configuration, and above it.
-        requirements: for the indexes that the files name, and those of a project beside them.
+        requirements: for the indexes that the files name, and those of a project beside them, Poetry's too.
     """
     tables = list(_tables(environ, folder))
     if requirements and requirements.path.name in ("pyproject.toml", "uv.lock"):
         tables.insert(0, _table(requirements.path.with_name("pyproject.toml")))
+    if requirements:
+        poetry = _table(requirements.path.with_name("pyproject.toml"), "poetry")
+        tables.append({"index": poetry.get("source")})
     indexes = [PackageIndex(url) for url in requirements.indexes()] if requirements else []
     indexes += _of_variables(environ)
     indexes += [index for table in tables for index in _of_table(table, environ)]
@@ -107,13 +110,13 @@ def _tables(environ: Mapping[str, str], folder: Path) -> Iterator[Mapping[str, A
             yield _table(Path(system) / "uv/uv.toml")
 
 
-def _table(path: Path) -> Mapping[str, Any]:
+def _table(path: Path, tool: str = "uv") -> Mapping[str, Any]:
     """Empty where there is none, and where it can't be read, which uv itself will say."""
     try:
         raw = tomllib.loads(read_regular(path).decode())
     except (OSError, ValueError):
         return {}
-    for key in ("tool", "uv") if path.name == "pyproject.toml" else ():
+    for key in ("tool", tool) if path.name == "pyproject.toml" else ():
         raw = raw.get(key, {}) if isinstance(raw, dict) else {}
     return raw if isinstance(raw, dict) else {}
 
