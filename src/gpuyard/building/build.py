@@ -82,7 +82,12 @@ def read_files(request: BuildRequest, cache: Cache, environ: Mapping[str, str]) 
     """
     own = (*lock_names(request.root), *_archive_inside(request))
     application = read_application(
-        request.root, environ, allow_secrets=request.allow_secrets, leave_out=own, cache=cache
+        request.root,
+        environ,
+        allow_secrets=request.allow_secrets,
+        leave_out=own,
+        cache=cache,
+        context=request.context,
     )
     refuse_secret_values(
         {f"the variable {name}": f"{name}={value}" for name, value in request.env.items()}

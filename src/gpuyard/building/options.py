@@ -93,7 +93,7 @@ def request_of_spec(
     if (wanted := spec.build) is None:
         request = _request(options, root, workdir, environ)
         command = resolve_command(spec.run, spec.python, spec.shell)
-        return replace(request, lock=lock, command=command, env={**spec.baked, **request.env})
+        return replace(request, lock=lock, context=folder, command=command, env={**spec.baked, **request.env})
     merged = replace(
         options,
         base=options.base or _beside(folder, wanted.base),
@@ -110,6 +110,7 @@ def request_of_spec(
     return replace(
         request,
         lock=lock,
+        context=folder,
         pull_repository=wanted.pull_repository if not options.tags else None,
         base_name=None if options.base else _layout_name(wanted.base),
         command=resolve_command(wanted.run, spec.python, spec.shell) if wanted.run else (),

@@ -36,6 +36,7 @@ class BuildRequest:
         base: where the base image is.
         target: where the image goes, with its tag.
         root: folder of the application's files.
+        context: a folder above it whose ignore files count, too: the spec's.
         requirements: file with what to install, if any.
         lock: gpuyard.lock; beside the application by default.
         lock_stays: whether it is anybody's after the build; else nobody hears of it.
@@ -86,6 +87,7 @@ class BuildRequest:
     system_packages: tuple[str, ...] = ()
     build_project: bool = False
     build_sources: tuple[str, ...] = ()
+    context: Path | None = None
 
     @property
     def lock_path(self) -> Path:

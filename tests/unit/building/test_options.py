@@ -130,6 +130,7 @@ def test_a_folder_takes_the_place_of_the_specs(tmp_path: Path) -> None:
     options = BuildOptions(folder=tmp_path / "other")
     found = _request(tmp_path, "  repository: me/app\nworkdir: nowhere\n", options)
     assert (found.root, found.lock) == (tmp_path / "other", tmp_path / "gpuyard.lock")
+    assert found.context == tmp_path, "ignore files beside the spec count"
     found = request_without_spec(replace(options, base="b", tags=("t",)), {})
     assert (found.root, found.lock) == (tmp_path / "other", None)
 

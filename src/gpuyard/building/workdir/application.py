@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from gpuyard import errors
+from gpuyard.building.workdir.large_left_out import large_left_out
 from gpuyard.building.workdir.secret_search import SecretSearch
 from gpuyard.building.workdir.walk import Walk, changed
 from gpuyard.images.cache import Cache
@@ -120,6 +121,7 @@ def read_application(
     allow_secrets: Sequence[str] = (),
     leave_out: Sequence[str] = (),
     cache: Cache | None = None,
+    context: Path | None = None,
 ) -> Application:
     """Finds the files.
 
@@ -129,11 +131,12 @@ def read_application(
         leave_out: paths relative to the workdir that never go in.
         allow_secrets: what may go in although it looks secret, see `SecretSearch`.
         cache: remembers what was looked into.
+        context: a folder above the workdir whose ignore files count, too.
 
     Raises:
         UsageError: there is a file that looks like a secret; a folder can't be read.
     """
-    walk = Walk(root, environ)
+    walk = Walk(root, environ, context)
     walk.run()
     files = sorted((path, state) for path, state in walk.files if path not in leave_out)
     secrets = SecretSearch(root, allow_secrets, cache).warnings(files)
@@ -142,7 +145,7 @@ def read_application(
         tuple(files),
         tuple(sorted(walk.folders)),
         tuple(walk.left_out),
-        tuple(walk.notices),
+        (*walk.notices, *large_left_out(root, walk.left_out)),
         (*_some(walk.warnings), *secrets, *_nothing(root, files, walk.left_out), *_large(files)),
     )
 

@@ -54,8 +54,9 @@ class DockerIgnore:
         """Whether a path stays out, and the line that says so; None when no line concerns it."""
         left_out, line, path = False, "", path.rstrip("/")
         for pattern in self.patterns:
-            # A line that would change nothing isn't asked, as in the original.
-            if pattern.takes_back == left_out and pattern.matches.match(path):
+            # One that would leave out what is left out isn't asked, as in the original; one that takes back
+            # says that git's rules don't count, too.
+            if (pattern.takes_back or not left_out) and pattern.matches.match(path):
                 left_out, line = not pattern.takes_back, pattern.line
         return (left_out, line) if line else None
 

@@ -37,7 +37,9 @@ class IgnoreFile:
 
     def may_take_back_below(self, folder: str) -> bool:
         """Whether a folder that it leaves out must be looked into; git's aren't."""
-        return isinstance(self.patterns, DockerIgnore) and self.patterns.may_take_back_below(folder)
+        return isinstance(self.patterns, DockerIgnore) and self.patterns.may_take_back_below(
+            self.prefix + folder
+        )
 
 
 def read_git_patterns(file: Path, name: str, *, below: str = "", prefix: str = "") -> tuple[IgnoreFile, ...]:
@@ -58,8 +60,12 @@ def read_git_patterns(file: Path, name: str, *, below: str = "", prefix: str = "
     return (IgnoreFile(name, len(below), prefix, found),) if found.patterns else ()
 
 
-def read_dockerignore(file: Path) -> tuple[IgnoreFile, ...]:
-    """The workdir's `.dockerignore`; nothing where there is none.
+def read_dockerignore(file: Path, name: str, *, prefix: str = "") -> tuple[IgnoreFile, ...]:
+    """The `.dockerignore` of the workdir or of a folder above it; nothing where there is none.
+
+    Args:
+        name: as people are told.
+        prefix: of its folder, see `IgnoreFile`.
 
     Raises:
         UsageError: it can't be read.
@@ -68,7 +74,7 @@ def read_dockerignore(file: Path) -> tuple[IgnoreFile, ...]:
     if text is None:
         return ()
     try:
-        return (IgnoreFile(file.name, 0, "", DockerIgnore.parse(text)),)
+        return (IgnoreFile(name, 0, prefix, DockerIgnore.parse(text)),)
     except ValueError as error:
         raise errors.UsageError(
             f"{file} has a pattern that can't be read: {error}", remedy="mend or remove the pattern"

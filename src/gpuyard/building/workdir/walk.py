@@ -77,6 +77,7 @@ class Walk:
     """Goes through a workdir once.
 
     Attributes:
+        context: a folder above the workdir whose ignore files count, too.
         files: path relative to the workdir, and its state.
         folders: those that go in, also empty ones, without a slash at the end.
         left_out: what stays out, folders with a slash at the end, and why.
@@ -85,6 +86,7 @@ class Walk:
 
     root: Path
     environ: Mapping[str, str]
+    context: Path | None = None
     files: list[tuple[str, os.stat_result]] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
@@ -100,12 +102,7 @@ class Walk:
         """
         try:
             scope = self._repository_scope()
-            ours = read_git_patterns(self.root / OURS, OURS)
-            name = next((name for name in DOCKERIGNORES if (self.root / name).exists()), "")
-            if name and not (self.root / OURS).exists():
-                ours = read_dockerignore(self.root / name)
-                self.notices.append(f"{name} says what stays out, as there is no {OURS}")
-            self._folder("", replace(scope, own=ours), ignored=False, shy=False)
+            self._folder("", replace(scope, own=self._own_rules()), ignored=False, shy=False)
             self.warnings += [
                 f"{answers.failure}: files that git tracks stay out where {GITIGNORE} matches them"
                 for answers in self._asked
@@ -114,6 +111,32 @@ class Walk:
         finally:
             for answers in self._asked:
                 answers.close()
+
+    def _own_rules(self) -> tuple[IgnoreFile, ...]:
+        """Ours, else Docker's, of the workdir and of the folders above it as far as the context."""
+        root = self.root.resolve()
+        above: tuple[str, ...] = ()
+        if self.context and root.is_relative_to(context := self.context.resolve()):
+            above = root.relative_to(context).parts
+        folders = [root.parents[count - 1] for count in range(len(above), 0, -1)] + [root]
+        names = {folder: os.path.relpath(folder, root) + "/" for folder in folders} | {root: ""}
+        prefixes = {
+            folder: "".join(f"{part}/" for part in above[index:]) for index, folder in enumerate(folders)
+        }
+        ours = [folder for folder in folders if (folder / OURS).exists()]
+        if ours:
+            rules = (read_git_patterns(f / OURS, names[f] + OURS, prefix=prefixes[f]) for f in ours)
+        else:
+            # Docker reads one, of the context; the workdir may be that of an image, too.
+            found = [
+                (folder, next((name for name in DOCKERIGNORES if (folder / name).exists()), ""))
+                for folder in dict.fromkeys((folders[0], root))
+            ]
+            found = [(folder, name) for folder, name in found if name]
+            for folder, name in found:
+                self.notices.append(f"{names[folder]}{name} says what stays out, as there is no {OURS}")
+            rules = (read_dockerignore(f / name, names[f] + name, prefix=prefixes[f]) for f, name in found)
+        return tuple(rule for some in rules for rule in some)
 
     def _repository_scope(self) -> _Scope:
         root = self.root.resolve()

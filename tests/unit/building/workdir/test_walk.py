@@ -286,3 +286,45 @@ def test_a_folder_within_one_that_git_ignores_can_be_built(repository: Path) -> 
     walked = walk(repository / "build" / "app")
     assert sorted(path for path, _ in walked.files) == ["a.py", "b.log"]
     assert walked.notices == [f"git ignores {repository}/build/app as a whole: only ignore files in it count"]
+
+
+@pytest.mark.parametrize(
+    ("context", "workdir", "text", "kept"),
+    [
+        (".gpuyardignore", "", "/app/*.bin\nsecret*\n", ["app.py", "sub/a.bin"]),
+        (
+            ".gpuyardignore",
+            "!secret.txt\n",
+            "/app/*.bin\nsecret*\n",
+            [".gpuyardignore", "app.py", "secret.txt", "sub/a.bin"],
+        ),
+        (".dockerignore", "", "app/*.bin\n**/secret*\n", ["app.py", "sub/a.bin"]),
+        (".dockerignore", "", "app\n!app/sub/a.bin\n", ["sub/a.bin"]),
+        (
+            ".dockerignore",
+            "!secret.txt\n",
+            "app\n",
+            [".gpuyardignore", "a.bin", "app.py", "secret.txt", "sub/a.bin"],
+        ),
+    ],
+)
+def test_ignore_files_of_the_specs_folder_count(
+    tmp_path: Path, context: str, workdir: str, text: str, kept: list[str]
+) -> None:
+    root = tmp_path / "app"
+    write(root, "app.py", "a.bin", "secret.txt", "sub/a.bin")
+    write(tmp_path, context, text=text)
+    if workdir:
+        write(root, ".gpuyardignore", text=workdir)
+    walked = Walk(root, {}, tmp_path)
+    walked.run()
+    assert sorted(path for path, _ in walked.files) == kept
+    assert all(why.startswith("../") for _, why in walked.left_out)
+    assert walked.notices == [
+        f"../{name} says what stays out, as there is no .gpuyardignore"
+        for name in [context] * (context == ".dockerignore" and not workdir)
+    ]
+    for elsewhere in (root, tmp_path / "other"):
+        walked = Walk(root, {}, elsewhere)
+        walked.run()
+        assert len(walked.files) == 4 + bool(workdir), "the spec is elsewhere"
