@@ -84,7 +84,7 @@ async def _why_new(old: Lock | None, digest: str, work: BuildWork) -> str:
         return "the requirements changed" if digest else "there are no requirements any more"
     if set(old.system_packages) != set(work.request.system_packages):
         return "other system packages are asked for"
-    if wheels := list(_local_wheels(old)):
+    if wheels := [w for platform in old.platforms.values() for w in platform.wheels if w.path or w.source]:
         from gpuyard.building.python.resolving.local_wheels import changed
 
         progress = partial(work.reporter.bytes, "reading wheels")

@@ -99,7 +99,7 @@ def _sorted_out(pairs: Iterable[tuple[Package, object]], pylock: Path, builds: C
     wheels: dict[Wheel, str] = {}
     sources: dict[Source, str] = {}
     for package, found in pairs:
-        source = _source(package, found) if ALL_SOURCES in builds or package.name in builds else None
+        source = _source(package, found, pylock) if ALL_SOURCES in builds or package.name in builds else None
         if source:
             sources[source[0]] = source[1]
         else:
@@ -108,7 +108,7 @@ def _sorted_out(pairs: Iterable[tuple[Package, object]], pylock: Path, builds: C
     return wheels, sources
 
 
-def _source(package: Package, found: object) -> tuple[Source, str] | None:
+def _source(package: Package, found: object, pylock: Path) -> tuple[Source, str] | None:
     """What a package is built of, and where that is; None of one that has a wheel."""
     from packaging.pylock import PackageArchive, PackageSdist, PackageVcs
 
@@ -117,7 +117,7 @@ def _source(package: Package, found: object) -> tuple[Source, str] | None:
         return Source(url, found.commit_id, found.subdirectory or "", login=login), url
     if not isinstance(found, PackageArchive | PackageSdist):
         return None
-    where = found.url or found.path or ""
+    where = found.url or str(pylock.absolute().parent / (found.path or ""))
     file = wheel_file(where)
     if file.endswith(".whl"):
         return None

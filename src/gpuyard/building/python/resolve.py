@@ -14,13 +14,13 @@ from gpuyard.building.python.index.settings import read_settings, with_keyring
 from gpuyard.building.python.platform_tags import LIKELY_GLIBC, machine
 from gpuyard.building.python.pylock import Found, all_wheels, is_lock, locked_wheels, resolved_wheels
 from gpuyard.building.python.resolving.base_packages import BaseWheels, Requires, met_by_itself, same_version
-from gpuyard.building.python.resolving.local_wheels import with_paths
+from gpuyard.building.python.resolving.local_wheels import archives_with_paths, with_paths
 from gpuyard.building.python.resolving.lock_age import check_age
 from gpuyard.building.python.resolving.requirements_file import Requirements
 from gpuyard.building.python.resolving.resolve_errors import NO_SOLUTION, unresolved
 from gpuyard.building.python.sources import ALL_SOURCES, Source
 from gpuyard.building.python.uv_process import UvDone, build_environ, run_uv
-from gpuyard.building.python.wheels import Wheel
+from gpuyard.building.python.wheels import Wheel, local_path
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.layers import EPOCH
 from gpuyard.images.oci import Platform
@@ -120,7 +120,7 @@ class Resolver:
         return Resolved(
             with_paths(sources, self.folder),
             {name: there[name] for name in asked if name in there},
-            to_build,
+            archives_with_paths(to_build, self.folder),
         )
 
     def _is_there(self, wheel: Wheel, asked: Iterable[str]) -> bool:
@@ -140,7 +140,7 @@ class Resolver:
             and allows(f"{wheel.name}=={wheel.version}", version)
         }
         left = {wheel: source for wheel, source in sources.items() if wheel.name not in there}
-        return Resolved(with_paths(left, self.folder), there, to_build)
+        return Resolved(with_paths(left, self.folder), there, archives_with_paths(to_build, self.folder))
 
     async def _locked(self, path: Path) -> Found:
         return await locked_wheels(path, self.platform, self.contents, self.environ, self._builds)
@@ -181,7 +181,8 @@ class Resolver:
             BuildError: there is none with its hash.
         """
         if source.commit or "/" in source.url:
-            return source.url
+            local = None if source.commit else local_path(source.url)
+            return str(self.folder / local) if local else source.url
         _, found = await (
             self._locked(path.absolute()) if path and is_lock(path) else self._pinned([wheel], path)
         )

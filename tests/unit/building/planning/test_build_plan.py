@@ -255,15 +255,18 @@ def write_repository(workshop: Workshop) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("asked", ["index", "archive", "git"])
+@pytest.mark.parametrize("asked", ["index", "archive", "relative", "git"])
 async def test_sources_are_built_when_they_are_named(
     asked: str, workshop: Workshop, make_wheel: MakeWheel
 ) -> None:
     make_wheel("demo")
     archive, repository = write_archive(workshop), write_repository(workshop)
-    line = {"index": "own", "archive": f"own @ file://{archive}", "git": f"own @ git+file://{repository}"}[
-        asked
-    ]
+    line = {
+        "index": "own",
+        "archive": f"own @ file://{archive}",
+        "relative": "own @ ./wheels/own-1.0.tar.gz",
+        "git": f"own @ git+file://{repository}",
+    }[asked]
     file = workshop.require(line)
     with pytest.raises(errors.BuildError) as caught:
         await workshop.build(requirements=file)
@@ -276,8 +279,9 @@ async def test_sources_are_built_when_they_are_named(
         assert f'source = "git+file://{repository}@{commit}"' in written
     else:
         sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
-        place = str(archive) if asked == "archive" else "own-1.0.tar.gz"
-        assert f'{place}#sha256={sha256}"' in written
+        # As it is seen from the lock, so that the lock holds in another place.
+        place = "own-1.0.tar.gz" if asked == "index" else "../wheels/own-1.0.tar.gz"
+        assert f'"{place}#sha256={sha256}"' in written
     assert f"{SITE}/own.py" in await workshop.layer(-2) and "demo-1.0" in lock
 
     workshop.heard.said.clear()
@@ -288,6 +292,21 @@ async def test_sources_are_built_when_they_are_named(
     again = await workshop.build(requirements=file, build_sources=("own",))
     assert again.digest == first.digest
     assert any("building a wheel of" in text for text in workshop.heard.said)
+
+
+async def test_an_archive_of_sources_made_anew_is_noticed(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    make_wheel("demo")
+    write_archive(workshop)
+    file = workshop.require("own @ ./wheels/own-1.0.tar.gz")
+    await workshop.build(requirements=file, build_sources=("own",))
+    write_own(workshop.folder / "own-1.0", "def main(): print('two')\n")
+    shutil.make_archive(str(workshop.folder / "wheels/own-1.0"), "gztar", workshop.folder, "own-1.0")
+    await workshop.build(requirements=file, build_sources=("own",))
+    assert any("../wheels/own-1.0.tar.gz was made anew" in text for text in workshop.heard.said)
+    members = [await workshop.layer(number) for number in (-2, -3)]
+    assert b"def main(): print('two')\n" in [
+        layer[f"{SITE}/own.py"][1] for layer in members if f"{SITE}/own.py" in layer
+    ]
 
 
 async def test_all_sources_are_built_when_none_is_named(workshop: Workshop, make_wheel: MakeWheel) -> None:

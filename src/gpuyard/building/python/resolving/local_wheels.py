@@ -7,11 +7,12 @@ name is noticed, and no index is asked for a package of that name.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpuyard.building.python.sources import Source
 from gpuyard.building.python.wheels import Wheel, local_path
 from gpuyard.building.workdir.file_digests import FileDigests
 from gpuyard.images.cache import Cache
@@ -31,18 +32,34 @@ def with_paths(sources: Mapping[Wheel, str], folder: Path) -> dict[Wheel, str]:
         path = local_path(source)
         if path is not None:
             path = Path(os.path.normpath(folder / path))
-            shared = os.path.commonpath([path, folder]) != "/"
-            seen = os.path.relpath(path, folder) if shared else str(path)
-            found[replace(wheel, path=seen)] = str(path)
+            found[replace(wheel, path=_seen_from(folder, path))] = str(path)
         else:
             found[wheel] = source
+    return found
+
+
+def _seen_from(folder: Path, path: Path) -> str:
+    shared = os.path.commonpath([path, folder]) != "/"
+    return os.path.relpath(path, folder) if shared else str(path)
+
+
+def archives_with_paths(sources: Mapping[Source, str], folder: Path) -> dict[Source, str]:
+    """The same for what wheels are built of, which is told from an index's archive by its slash."""
+    found = {}
+    for source, where in sources.items():
+        if not source.commit and "/" in source.url and (path := local_path(source.url)):
+            path = Path(os.path.normpath(folder / path))
+            seen = _seen_from(folder, path)
+            found[replace(source, url=seen if "/" in seen else f"./{seen}")] = str(path)
+        else:
+            found[source] = where
     return found
 
 
 async def changed(
     wheels: Iterable[Wheel], folder: Path, cache: Cache, progress: Callable[[int, int], None]
 ) -> list[str]:
-    """What became of local wheels since they were locked, in words.
+    """What became of local wheels, and of local archives of sources, since they were locked, in words.
 
     Args:
         folder: of the lock.
@@ -53,15 +70,26 @@ async def changed(
         BuildError: one can't be read, or is being written.
     """
     said = []
-    local = {wheel: Path((folder / wheel.path).resolve()) for wheel in sorted(set(wheels)) if wheel.path}
-    sizes = {str(path): path.stat().st_size for path in local.values() if path.is_file()}
+    local = dict(_local(wheels))
+    paths = {name: Path((folder / name).resolve()) for name in local}
+    sizes = {str(path): path.stat().st_size for path in paths.values() if path.is_file()}
     hashes = await FileDigests(folder, cache, progress, "wheels").digests(sizes)
-    for wheel, path in local.items():
-        if (found := hashes.get(str(path))) is None:
-            said.append(f"{wheel.path} is there no longer")
-        elif found != wheel.sha256:
-            said.append(f"{wheel.path} was made anew")
+    for name, sha256 in local.items():
+        if (found := hashes.get(str(paths[name]))) is None:
+            said.append(f"{name} is there no longer")
+        elif found != sha256:
+            said.append(f"{name} was made anew")
     return said
+
+
+def _local(wheels: Iterable[Wheel]) -> Iterator[tuple[str, str]]:
+    """Path and hash of each file of this machine that wheels are or were built of."""
+    for wheel in sorted(set(wheels)):
+        source = Source.of_text(wheel.source)
+        if wheel.path:
+            yield wheel.path, wheel.sha256
+        elif source and source.sha256 and "/" in source.url and local_path(source.url):
+            yield source.url, source.sha256
 
 
 def newer(wheels: Iterable[Wheel], folder: Path, asked: Mapping[str, Iterable[str]]) -> list[str]:
