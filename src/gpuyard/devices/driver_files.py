@@ -32,7 +32,8 @@ _OWN_FOLDERS = ("/usr/lib/wsl/lib", "/usr/lib/aarch64-linux-gnu/tegra", "/usr/li
 _WSL_STORE = "/usr/lib/wsl/drivers"
 _FOLDERS = (
     *_MULTIARCH.values(),
-    *(LIB64, "/lib64", "/usr/lib", "/usr/lib64/nvidia", "/usr/lib/nvidia", "/usr/local/lib"),
+    *(LIB64, "/lib64", "/usr/lib", "/lib", "/usr/lib64/nvidia", "/usr/lib/nvidia"),
+    *("/usr/local/lib", "/usr/local/nvidia/lib64"),
     *("/usr/lib/x86_64-linux-gnu/nvidia/current", "/usr/lib/aarch64-linux-gnu/nvidia/current"),
 )
 _CACHE = "/etc/ld.so.cache"
@@ -40,7 +41,10 @@ _CACHE_MAGIC = b"glibc-ld.so.cache1.1"
 _CACHE_HEADER = struct.Struct("<20sII20x")
 _CACHE_ENTRY = struct.Struct("<iIIIQ")
 #: Whoever has these has the driver's other libraries in the same folder.
-_SIGNS = (b"libcuda.so.1", b"libnvidia-ml.so.1")
+NVML = "libnvidia-ml.so.1"
+_SIGNS = (b"libcuda.so.1", NVML.encode())
+#: Where the GPU operator's container with a driver shows its file system.
+_OPERATORS = "run/nvidia/driver"
 _LIBRARY_NAME = re.compile(r"lib.+\.so(?:\.[0-9.]+)?")
 #: The name that compilers want, which some programs load, too.
 _LINK_NAMES = {"libcuda.so.1": "libcuda.so"}
@@ -82,7 +86,7 @@ def find_driver_files(
     into without being told: see docs/adr/0037.
 
     Args:
-        root: where the driver is installed.
+        root: where the driver is installed, or the GPU operator's driver is below.
         version: of the driver, e.g. `550.107.02`.
         host_root: where the node's own file system is seen; `/` on the node itself.
         machine: as of uname(1).
@@ -90,7 +94,7 @@ def find_driver_files(
     number = _MACHINES.get(machine)
     if number is None or not re.fullmatch(r"[0-9][0-9.]*", version):
         return ()
-    tree = _DriverRoot(root)
+    tree = _DriverRoot(driver_root_in(root))
     found: dict[str, DriverFile] = {}
 
     def add(here: Path, container_path: str, *, is_socket: bool = False) -> None:
@@ -121,6 +125,18 @@ def find_driver_files(
         if (socket := tree.find(path)) and socket.is_socket():
             add(socket, path, is_socket=True)
     return tuple(found.values())
+
+
+def driver_root_in(root: Path) -> Path:
+    """The root, or the GPU operator's below it where only that has a driver."""
+    below = root / _OPERATORS
+    return below if not find_libraries(root, NVML) and find_libraries(below, NVML) else root
+
+
+def find_libraries(root: Path, name: str) -> list[Path]:
+    """The driver's libraries of that name below a root; there may be one for 32-bit programs, too."""
+    tree = _DriverRoot(root)
+    return [path for folder in _candidates(tree) if (path := tree.find(f"{folder}/{name}"))]
 
 
 def on_host(path: Path, host_root: Path) -> str:
@@ -168,8 +184,7 @@ class _DriverRoot:
 def _libraries(tree: _DriverRoot, version: str, machine: int) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """Each library with the names that it is looked for by; of the same name the first folder's."""
     own = {tree.find(folder) for folder in _OWN_FOLDERS}
-    # Where the root's own loader finds the driver, then the usual folders.
-    folders = dict.fromkeys(map(tree.find, (*_cached_folders(tree), *_OWN_FOLDERS, *_FOLDERS)))
+    folders = dict.fromkeys(map(tree.find, _candidates(tree)))
     seen: set[str] = set()
     for folder in filter(None, folders):
         there = _names(folder)
@@ -179,13 +194,17 @@ def _libraries(tree: _DriverRoot, version: str, machine: int) -> Iterator[tuple[
             if name in seen or not of_this_driver or not _LIBRARY_NAME.fullmatch(name):
                 continue
             path = tree.find(tree.path_of(folder / name))
-            elf = _elf(path) if path else None
-            if path is None or elf is None or (elf.bits, elf.machine) != (64, machine):
+            if path is None or not (elf := _elf(path)) or not _is_of(path, machine):
                 continue
             seen.add(name)
             soname = elf.soname if _LIBRARY_NAME.fullmatch(elf.soname) and "/" not in elf.soname else ""
             names = (name, soname, _LINK_NAMES.get(soname, ""))
             yield path, tuple(dict.fromkeys(filter(None, names)))
+
+
+def _candidates(tree: _DriverRoot) -> Iterator[str]:
+    """Folders: where the root's own loader finds the driver, then the usual ones."""
+    yield from (*_cached_folders(tree), *_OWN_FOLDERS, *_FOLDERS)
 
 
 def _cached_folders(tree: _DriverRoot) -> Iterator[str]:
@@ -218,6 +237,11 @@ def _names(folder: Path) -> list[str]:
 
 def _text(content: bytes, at: int) -> bytes:
     return content[at : content.find(b"\0", at)] if at < len(content) else b""
+
+
+def _is_of(path: Path, machine: int | None) -> bool:
+    elf = _elf(path)
+    return elf is not None and (elf.bits, elf.machine) == (64, machine)
 
 
 def _elf(path: Path) -> Elf | None:

@@ -19,25 +19,10 @@ from typing import Any, TypeVar
 import pynvml
 
 from gpuyard import errors
-from gpuyard.devices.driver_files import on_host
+from gpuyard.devices.driver_files import NVML, driver_root_in, find_libraries, on_host
 from gpuyard.devices.inventory import Absence, Backend, Device, DeviceNode, Inventory, Link, PcieLevel
 from gpuyard.gpus.catalogue import find_model, is_virtual
 
-_LIBRARY = "libnvidia-ml.so.1"
-_LIBRARY_FOLDERS = (
-    "usr/lib64",
-    "usr/lib/x86_64-linux-gnu",
-    "usr/lib/aarch64-linux-gnu",
-    "lib64",
-    "lib/x86_64-linux-gnu",
-    "lib/aarch64-linux-gnu",
-    "usr/lib",
-    # Debian's, and where containers have a driver mounted.
-    "usr/lib/x86_64-linux-gnu/nvidia/current",
-    "usr/lib/aarch64-linux-gnu/nvidia/current",
-    "usr/local/nvidia/lib64",
-    "lib",
-)
 _COMMON_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
 #: WSL's, and Jetson's.
 _OTHER_COMMON_NODES = ("dxg", "nvmap", "nvhost-*", "nvgpu/igpu0/*")
@@ -98,7 +83,8 @@ class Nvml:
         """Loads the library and starts it.
 
         Args:
-            driver_root: where the driver is installed; `/` for the loader's normal rules.
+            driver_root: where the driver is installed, or the GPU operator's driver is below; `/` for the
+                loader's normal rules.
             sys_root: where sysfs is mounted.
             host_root: where the node's own file system is seen; `/` on the node itself.
 
@@ -107,6 +93,7 @@ class Nvml:
             DeviceError: they are there and don't work.
         """
         if driver_root != Path("/"):
+            driver_root = driver_root_in(driver_root)
             _preload(driver_root)
         try:
             pynvml.nvmlInit()
@@ -259,8 +246,7 @@ def gone(error: pynvml.NVMLError) -> errors.DriverGone:
 def _preload(driver_root: Path) -> None:
     """Loads the library by its path, for pynvml too."""
     fault: OSError | None = None
-    paths = [driver_root / folder / _LIBRARY for folder in _LIBRARY_FOLDERS]
-    for path in filter(Path.exists, paths):
+    for path in find_libraries(driver_root, NVML):
         try:
             library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
@@ -273,12 +259,12 @@ def _preload(driver_root: Path) -> None:
         return
     if fault is not None:
         raise errors.DeviceError(
-            f"can't load {_LIBRARY} under the driver root {driver_root}: {fault}",
+            f"can't load {NVML} under the driver root {driver_root}: {fault}",
             remedy="install a driver for this machine's processor",
         ) from fault
     raise NoDriver(
         Absence.NO_LIBRARY,
-        f"there is no {_LIBRARY} under the driver root {driver_root}",
+        f"there is no {NVML} under the driver root {driver_root}",
         remedy="name the folder that the NVIDIA driver is installed under",
     )
 
@@ -288,7 +274,7 @@ def _start_error(error: pynvml.NVMLError) -> errors.DeviceError:
     if code == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
         return NoDriver(
             Absence.NO_LIBRARY,
-            f"the NVIDIA driver isn't installed: the loader finds no {_LIBRARY}",
+            f"the NVIDIA driver isn't installed: the loader finds no {NVML}",
             remedy="install the driver, or simulate GPUs with: gpuyard up --simulate H100:8",
         )
     if code == pynvml.NVML_ERROR_DRIVER_NOT_LOADED:

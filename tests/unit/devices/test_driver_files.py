@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.devices.driver_files import DriverFile, find_driver_files
+from gpuyard.devices.driver_files import DriverFile, driver_root_in, find_driver_files
 from gpuyard.images.contents.elf import AARCH64
 from tests.fake_driver import VERSION, install, library, of_machine, program
 
@@ -161,6 +161,18 @@ def test_jetson(tmp_path: Path, folder: str) -> None:
     assert set(libraries(found)) == {"libcuda.so", "libcuda.so.1", "libcuda.so.1.1", "libnvrm_gpu.so"}
     assert found["/usr/lib/aarch64-linux-gnu/libcuda.so.1"].endswith(f"{folder}/libcuda.so.1.1")
     assert find(tmp_path, "540.3.0", "x86_64") == {}
+
+
+def test_the_gpu_operators_driver_is_found_below_the_nodes_root(tmp_path: Path) -> None:
+    folder = "run/nvidia/driver/usr/lib/x86_64-linux-gnu"
+    install(tmp_path / "run/nvidia/driver")
+    assert driver_root_in(tmp_path) == tmp_path / "run/nvidia/driver"
+    assert libraries(find(tmp_path))["libcuda.so.1"] == f"{folder}/libcuda.so.{VERSION}"
+    # Of two the node's own is the one that its kernel runs.
+    install(tmp_path)
+    assert driver_root_in(tmp_path) == tmp_path
+    assert not any("run/nvidia" in there for there in find(tmp_path).values())
+    assert driver_root_in(tmp_path / "nothing") == tmp_path / "nothing"
 
 
 def test_a_nodes_root_seen_in_a_container(tmp_path: Path) -> None:

@@ -63,6 +63,18 @@ def test_the_gpus_own_nodes_for_video_and_wsls_and_jetsons(nvml_stub: Stub, tmp_
     assert common == ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/dxg", "/dev/nvmap", "/dev/nvhost-gpu"]
 
 
+def test_the_gpu_operators_driver_below_a_nodes_root(root: Path, tmp_path: Path) -> None:
+    below = tmp_path / "run/nvidia/driver"
+    shutil.copytree(root, below)
+    # In there a link begins at the container's own root.
+    library = below / "usr/lib64/libnvidia-ml.so.1"
+    library.rename(library.with_name("libnvidia-ml.so.550.107.02"))
+    library.symlink_to("/usr/lib64/libnvidia-ml.so.550.107.02")
+    with closing(Nvml.open(tmp_path, Path("/nonexistent"), tmp_path)) as nvml:
+        nodes = nvml.inventory().devices[0].nodes
+    assert nodes == (DeviceNode("/dev/nvidia0", "/run/nvidia/driver/dev/nvidia0"),)
+
+
 def test_in_a_container_nodes_are_named_as_the_host_has_them(root: Path) -> None:
     with closing(Nvml.open(root, Path("/nonexistent"), root)) as nvml:
         assert nvml.inventory().devices[0].nodes == (DeviceNode("/dev/nvidia0", "/dev/nvidia0"),)
