@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,21 +10,7 @@ import pytest
 
 from gpuyard.local.runtime.podman.host import Podman
 from tests.containers.conftest import ImageHost, Tiny, write_layout
-from tests.fake_driver import VERSION, compiler, install, library, program
-
-#: Loads libraries by their names, and calls what is in them.
-_LOAD = """
-#include <dlfcn.h>
-#include <stdio.h>
-int main(int count, char **names) {
-    for (int at = 1; at < count; at++) {
-        void *library = dlopen(names[at], RTLD_NOW);
-        int (*answer)(void) = library ? (int (*)(void)) dlsym(library, "answer") : 0;
-        if (answer) printf("%s says %d\\n", names[at], answer());
-        else printf("%s\\n", dlerror());
-    }
-}
-"""
+from tests.fake_driver import VERSION, glibc_image, install, library, program
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +20,8 @@ def image(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     Its environment leads its loader to a library of its own.
     """
     made, layout = tmp_path_factory.mktemp("image"), tmp_path_factory.mktemp("glibc")
-    options = [compiler(), "-x", "c", "-", "-o", str(made / "load")]
-    subprocess.run(options, input=_LOAD, text=True, check=True)
-    needed = subprocess.run(["ldd", made / "load"], capture_output=True, text=True, check=True).stdout
-    files = {path.lstrip("/"): Path(path).resolve() for path in re.findall(r"(/\S+) \(", needed)}
-    old = "usr/lib/x86_64-linux-gnu/libcuda.so.470.1"
-    files |= {
-        "load": made / "load",
-        old: library(made / "libcuda.so", "libcuda.so.1", number=7),
-        "opt/own/libown.so": library(made / "libown.so", number=1),
-    }
-    links = {"usr/lib/x86_64-linux-gnu/libcuda.so.1": "libcuda.so.470.1"}
+    files, links = glibc_image(made)
+    files["opt/own/libown.so"] = library(made / "libown.so", number=1)
     write_layout(
         layout, files, links, {"Entrypoint": ["/load"], "Env": ["PATH=/", "LD_LIBRARY_PATH=/opt/own"]}
     )

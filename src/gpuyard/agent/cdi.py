@@ -31,11 +31,14 @@ def qualified_name(gpu: Device) -> str:
 def cdi_spec(inventory: Inventory, driver: Sequence[DriverFile] = ()) -> dict[str, Any]:
     """The spec: each GPU by its index and by its UUID, and `all` of them; each with the driver."""
     devices = []
-    for gpu in inventory.devices:
-        edits = {"deviceNodes": _nodes(gpu.nodes)}
+    # A runtime takes no spec that has a device without edits. WSL's GPUs have no nodes but the common one.
+    nodes_of = {gpu: nodes for gpu in inventory.devices if (nodes := gpu.nodes or inventory.common_nodes)}
+    for gpu, nodes in nodes_of.items():
+        edits = {"deviceNodes": _nodes(nodes)}
         devices += [{"name": name, "containerEdits": edits} for name in (str(gpu.index), gpu.uuid)]
-    everything = _nodes(node for gpu in inventory.devices for node in gpu.nodes)
-    devices.append({"name": "all", "containerEdits": {"deviceNodes": everything}})
+    if nodes_of:
+        everything = _nodes(dict.fromkeys(node for nodes in nodes_of.values() for node in nodes))
+        devices.append({"name": "all", "containerEdits": {"deviceNodes": everything}})
     # "void" tells NVIDIA's own runtime, where it is installed, to add nothing to what CDI gives.
     env = ["NVIDIA_VISIBLE_DEVICES=void", *([f"{ENV_SIMULATED}=1"] if inventory.simulated else [])]
     if any(file.container_path == f"{LIB64}/libcuda.so.1" for file in driver):

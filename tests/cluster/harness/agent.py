@@ -24,18 +24,27 @@ _ROOT = Path(__file__).parents[3]
 
 
 class Agent:
-    """The agent with simulated GPUs, as a process of the node's machine.
+    """The agent with simulated GPUs, or those of a driver, as a process of the node's machine.
 
     Attributes:
+        driver_root: of the driver; None for simulated GPUs.
         folder: of its log and of the file that says which GPUs are unhealthy, and why.
         process: None while it is stopped.
     """
 
-    def __init__(self, cluster: Cluster, node: str, folder: Path, gpus: str = "H100:4") -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        node: str,
+        folder: Path,
+        gpus: str = "H100:4",
+        driver_root: Path | None = None,
+    ) -> None:
         self.cluster = cluster
         self.node: Node = cluster.nodes[node]
         self.folder = folder
         self.gpus = gpus
+        self.driver_root = driver_root
         self.process: Process | None = None
 
     @property
@@ -47,9 +56,13 @@ class Agent:
         """Starts it. It isn't registered yet when this returns."""
         assert self.process is None
         argv = [
-            *(sys.executable, "-m", "gpuyard.agent", "--node", self.node.name, "--simulate", self.gpus),
+            *(sys.executable, "-m", "gpuyard.agent", "--node", self.node.name),
             *("--plugins-dir", "/var/lib/kubelet/device-plugins", "--cdi-dir", "/var/run/cdi"),
-            *("--simulated-health", str(self.folder / "health.json")),
+            *(
+                ("--driver-root", str(self.driver_root), "--cdi-driver")
+                if self.driver_root
+                else ("--simulate", self.gpus, "--simulated-health", str(self.folder / "health.json"))
+            ),
         ]
         environ = {"PYTHONPATH": str(_ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
         holder = self.cluster.state.holders[self.node.name]

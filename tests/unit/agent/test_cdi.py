@@ -43,6 +43,19 @@ def test_real_gpus_come_with_the_common_nodes_and_without_the_mark() -> None:
     ]
 
 
+def test_a_device_has_nodes_as_a_runtime_takes_no_spec_with_one_that_has_none() -> None:
+    """containerd resolved no device of such a spec (cncf-tags, pkg/cdi/device.go: "empty device edits")."""
+    first, second = INVENTORY.devices
+    bare = replace(INVENTORY, devices=(replace(first, nodes=()), second))
+    assert nodes_by_name(bare) == {name: ["/dev/nvidia1"] for name in ("1", second.uuid, "all")}
+    wsl = replace(
+        INVENTORY,
+        devices=tuple(replace(gpu, nodes=()) for gpu in INVENTORY.devices),
+        common_nodes=(DeviceNode("/dev/dxg", "/dev/dxg"),),
+    )
+    assert nodes_by_name(wsl) == {name: ["/dev/dxg"] for name in ("0", *UUIDS, "1", "all")}
+
+
 def test_the_name_is_fully_qualified() -> None:
     assert qualified_name(INVENTORY.devices[0]) == f"gpuyard.io/gpu={UUIDS[0]}"
 

@@ -7,9 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.fake_driver import VERSION, compiler, install
-
-STUB = Path(__file__).parents[3] / "stubs/nvml/nvml_stub.c"
+from tests.fake_driver import VERSION, build_nvml, install_with_nvml
 
 
 def node_cdi(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -17,20 +15,8 @@ def node_cdi(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
-def driver(root: Path, *, files: bool = True) -> Path:
-    libraries = install(root) if files else root / "usr/lib64"
-    libraries.mkdir(parents=True, exist_ok=True)
-    name = f"libnvidia-ml.so.{VERSION}" if files else "libnvidia-ml.so.1"
-    options = ["-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1", "-o", str(libraries / name)]
-    subprocess.run([compiler(), *options, str(STUB)], check=True)
-    (root / "dev").mkdir()
-    for node in ("nvidiactl", "nvidia0"):
-        (root / "dev" / node).touch()
-    return root
-
-
 def test_it_prints_what_an_agent_would_write(tmp_path: Path) -> None:
-    root = driver(tmp_path)
+    root = install_with_nvml(tmp_path)
     done = node_cdi(root, "-o", "json")
     assert (done.returncode, done.stderr) == (0, "")
     spec = json.loads(done.stdout)
@@ -47,11 +33,11 @@ def test_it_prints_what_an_agent_would_write(tmp_path: Path) -> None:
 
 
 def test_without_the_drivers_files_it_says_so(tmp_path: Path) -> None:
-    root = driver(tmp_path, files=False)
-    done = node_cdi(root, "-o", "json")
+    build_nvml(tmp_path / "usr/lib64/libnvidia-ml.so.1")
+    done = node_cdi(tmp_path, "-o", "json")
     assert done.returncode == 0
     assert "mounts" not in json.loads(done.stdout)["containerEdits"]
-    assert f"no library of the driver {VERSION} is found under {root}" in done.stderr
+    assert f"no library of the driver {VERSION} is found under {tmp_path}" in done.stderr
 
 
 def test_without_a_driver_it_says_what_to_do(tmp_path: Path) -> None:
