@@ -134,9 +134,14 @@ def driver_root_in(root: Path) -> Path:
 
 
 def find_libraries(root: Path, name: str) -> list[Path]:
-    """The driver's libraries of that name below a root; there may be one for 32-bit programs, too."""
+    """The driver's libraries of that name below a root; there may be one for 32-bit programs, too.
+
+    Whoever loads one may follow a link that leads out of the root, too.
+    """
     tree = _DriverRoot(root)
-    return [path for folder in _candidates(tree) if (path := tree.find(f"{folder}/{name}"))]
+    paths = [f"{folder}/{name}" for folder in _candidates(tree)]
+    found = (tree.find(path) or root / path.lstrip("/") for path in paths)
+    return [path for path in found if path.exists()]
 
 
 def on_host(path: Path, host_root: Path) -> str:
