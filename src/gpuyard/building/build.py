@@ -84,15 +84,15 @@ def read_files(request: BuildRequest, cache: Cache, environ: Mapping[str, str]) 
     application = read_application(
         request.root,
         environ,
-        allow_secrets=request.allow_secrets,
+        allow_secrets=request.allowed.secrets,
         leave_out=own,
         cache=cache,
         context=request.context,
     )
     refuse_secret_values(
-        {f"the variable {name}": f"{name}={value}" for name, value in request.env.items()}
-        | {f"the label {name}": value for name, value in request.labels.items()}
-        | {"the command": " ".join(request.command)}
+        {f"the variable {name}": f"{name}={value}" for name, value in request.image.env.items()}
+        | {f"the label {name}": value for name, value in request.image.labels.items()}
+        | {"the command": " ".join(request.image.command)}
     )
     return application
 
@@ -114,7 +114,7 @@ def _archive_inside(request: BuildRequest) -> Iterator[str]:
 
 async def _build(work: BuildWork, application: Application, revision: asyncio.Task[str]) -> BuildResult:
     plan = await plan_build(work)
-    lock_is_told = bool(plan.news) and work.request.lock_stays
+    lock_is_told = bool(plan.news) and work.request.locking.stays
     if lock_is_told:
         _tell_entry_points(plan.platforms, work)
     digests = await _file_digests(application, work)
@@ -138,7 +138,7 @@ async def _build(work: BuildWork, application: Application, revision: asyncio.Ta
 
 def _tell_entry_points(plans: Sequence[PlatformPlan], work: BuildWork) -> None:
     """Says what became of the base's own; once, while the base stays the same."""
-    starts = [entry_point(plan.base.config.container, work.request.command) for plan in plans]
+    starts = [entry_point(plan.base.config.container, work.request.image.command) for plan in plans]
     for words in dict.fromkeys(start.left_out for start in starts if start.left_out):
         work.reporter.say(words)
 

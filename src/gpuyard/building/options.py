@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpuyard import errors
 from gpuyard.building.copied_images import CopiedPath
@@ -14,7 +14,7 @@ from gpuyard.building.environment import WORKDIR
 from gpuyard.building.lock import NAME as LOCK_NAME
 from gpuyard.building.lock import lock_name
 from gpuyard.building.python.sources import ALL_SOURCES
-from gpuyard.building.request import BuildRequest, Keeping
+from gpuyard.building.request import Allowed, BuildRequest, ImageSettings, Keeping, LockUse
 from gpuyard.building.workdir.base_folders import refuse_system_folder
 from gpuyard.images.layers import EPOCH
 from gpuyard.images.layout.reference import LayoutReference
@@ -51,16 +51,13 @@ class BuildOptions:
     platforms: tuple[str, ...] = ()
     workdir: str | None = None
     compression: str | None = None
-    allow_secrets: tuple[str, ...] = ()
     byte_code: bool = True
     upgrade: bool = False
-    allow_missing_libraries: tuple[str, ...] = ()
     copy_from: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     system_packages: tuple[str, ...] = ()
-    build_project: bool = False
-    build_sources: tuple[str, ...] = ()
+    allowed: Allowed = field(default_factory=Allowed)
 
 
 def request_without_spec(options: BuildOptions, environ: Mapping[str, str]) -> BuildRequest:
@@ -93,7 +90,8 @@ def request_of_spec(
     if (wanted := spec.build) is None:
         request = _request(options, root, workdir, environ)
         command = resolve_command(spec.run, spec.python, spec.shell)
-        return replace(request, lock=lock, context=folder, command=command, env={**spec.baked, **request.env})
+        request = replace(request, context=folder)
+        return _with_spec(request, lock, command=command, env={**spec.baked, **request.image.env})
     merged = replace(
         options,
         base=options.base or _beside(folder, wanted.base),
@@ -101,32 +99,39 @@ def request_of_spec(
         requirements=options.requirements or (folder / wanted.requirements if wanted.requirements else None),
         platforms=options.platforms or wanted.platforms,
         system_packages=options.system_packages or wanted.system_packages,
-        allow_secrets=(*options.allow_secrets, *wanted.allow_secrets),
-        allow_missing_libraries=(*options.allow_missing_libraries, *wanted.allow_missing_libraries),
-        build_project=options.build_project or wanted.build_project,
-        build_sources=(*options.build_sources, *_sources(wanted)),
+        allowed=options.allowed | _allowed(wanted),
     )
     request = _request(merged, root, workdir, environ)
-    return replace(
+    request = replace(
         request,
-        lock=lock,
         context=folder,
         pull_repository=wanted.pull_repository if not options.tags else None,
         base_name=None if options.base else _layout_name(wanted.base),
-        command=resolve_command(wanted.run, spec.python, spec.shell) if wanted.run else (),
         copies=(
             *(_copied_beside(folder, CopiedPath.parse(text)) for text in wanted.copy_from),
             *(CopiedPath.parse(text) for text in options.copy_from),
         ),
-        env={**spec.baked, **request.env},
-        labels={**wanted.labels, **request.labels},
+    )
+    return _with_spec(
+        request,
+        lock,
+        command=resolve_command(wanted.run, spec.python, spec.shell) if wanted.run else (),
+        env={**spec.baked, **request.image.env},
+        labels={**wanted.labels, **request.image.labels},
     )
 
 
-def _sources(wanted: ImageBuild) -> tuple[str, ...]:
-    if isinstance(wanted.build_sources, bool):
-        return (ALL_SOURCES,) if wanted.build_sources else ()
-    return wanted.build_sources
+def _with_spec(request: BuildRequest, lock: Path, **settings: Any) -> BuildRequest:
+    """The request with a spec's lock, and settings of its image."""
+    image, locking = replace(request.image, **settings), replace(request.locking, file=lock)
+    return replace(request, image=image, locking=locking)
+
+
+def _allowed(wanted: ImageBuild) -> Allowed:
+    sources = wanted.build_sources
+    if isinstance(sources, bool):
+        sources = (ALL_SOURCES,) if sources else ()
+    return Allowed(wanted.allow_secrets, wanted.allow_missing_libraries, wanted.build_project, sources)
 
 
 def _tags(wanted: ImageBuild) -> Iterator[str]:
@@ -185,21 +190,19 @@ def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[s
         root=root,
         requirements=options.requirements,
         platforms=tuple(dict.fromkeys(map(Platform.parse, options.platforms or (_DEFAULT_PLATFORM,)))),
-        workdir=_workdir(workdir),
-        compression=options.compression or "gzip",
-        byte_code=options.byte_code,
-        allow_secrets=options.allow_secrets,
-        upgrade=options.upgrade,
         system_packages=options.system_packages,
-        keeping=keeping,
-        created=_epoch(environ),
-        tags=options.tags[1:],
-        allow_missing_libraries=options.allow_missing_libraries,
         copies=tuple(map(CopiedPath.parse, options.copy_from)),
-        env=_pairs("--env", options.env, _check_variable),
-        labels=_pairs("--label", options.labels, lambda name, value: check_label(name)),
-        build_project=options.build_project,
-        build_sources=options.build_sources,
+        tags=options.tags[1:],
+        image=ImageSettings(
+            workdir=_workdir(workdir),
+            env=_pairs("--env", options.env, _check_variable),
+            labels=_pairs("--label", options.labels, lambda name, value: check_label(name)),
+            created=_epoch(environ),
+            compression=options.compression or "gzip",
+            byte_code=options.byte_code,
+        ),
+        locking=LockUse(keeping=keeping, upgrade=options.upgrade),
+        allowed=options.allowed,
     )
 
 

@@ -168,16 +168,12 @@ class PlatformBuild:
             plan.environment,
             [(planned.holds, layer) for planned, layer in layers],
             plan.wheels,
-            workdir=request.workdir,
-            command=request.command,
-            created=request.created,
-            env=request.env,
-            labels=request.labels,
+            request.image,
         ).to_bytes()
         annotations = image_annotations(
             self.work.base.text,
             plan.base.digest,
-            created=request.created,
+            created=request.image.created,
             compression=self.work.compression.name,
             byte_code=str(compiler or ""),
         )

@@ -29,8 +29,72 @@ class Keeping(Enum):
 
 
 @dataclass(frozen=True)
+class LockUse:
+    """Which lock a build follows, and what may become of it.
+
+    Attributes:
+        file: gpuyard.lock; beside the application by default.
+        stays: whether it is anybody's after the build; else nobody hears of it.
+        upgrade: lock anew.
+    """
+
+    file: Path | None = None
+    stays: bool = True
+    keeping: Keeping = Keeping.UP_TO_DATE
+    upgrade: bool = False
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What a build does only because somebody says so; `|` allows what either does.
+
+    Attributes:
+        secrets: files, folders or patterns of what may go in although it looks secret.
+        missing_libraries: names of shared libraries that wheels may lack.
+        project: whether the user's own projects are built, by their backends.
+        sources: names of distributions that may be built of their sources; ALL_SOURCES for all.
+    """
+
+    secrets: tuple[str, ...] = ()
+    missing_libraries: tuple[str, ...] = ()
+    project: bool = False
+    sources: tuple[str, ...] = ()
+
+    def __or__(self, other: Allowed) -> Allowed:
+        return Allowed(
+            (*self.secrets, *other.secrets),
+            (*self.missing_libraries, *other.missing_libraries),
+            self.project or other.project,
+            (*self.sources, *other.sources),
+        )
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """How an image is made and what its config says.
+
+    Attributes:
+        workdir: absolute path in the image.
+        command: what a container of the image starts when it is told nothing; empty for the base's own.
+        env: variables of the image, over the base's; one may name its own variable, for the base's value.
+        labels: of the image, over the base's.
+        created: Unix time of everything in the image, seconds.
+        compression: "gzip" or "zstd".
+        byte_code: whether wheels are compiled.
+    """
+
+    workdir: str = WORKDIR
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created: int = EPOCH
+    compression: str = "gzip"
+    byte_code: bool = True
+
+
+@dataclass(frozen=True)
 class BuildRequest:
-    """What to build.
+    """What to build, of what, and where it goes.
 
     Attributes:
         base: where the base image is.
@@ -38,61 +102,34 @@ class BuildRequest:
         root: folder of the application's files.
         context: a folder above it whose ignore files count, too: the spec's.
         requirements: file with what to install, if any.
-        lock: gpuyard.lock; beside the application by default.
-        lock_stays: whether it is anybody's after the build; else nobody hears of it.
         platforms: at least one; several make an index.
-        workdir: absolute path in the image.
-        command: what a container of the image starts when it is told nothing; empty for the base's own.
-        compression: "gzip" or "zstd".
-        byte_code: whether wheels are compiled.
-        allow_secrets: files, folders or patterns of what may go in although it looks secret.
-        upgrade: lock anew.
-        created: Unix time of everything in the image, seconds.
+        system_packages: what to install of the base's distribution: NAME or NAME=VERSION.
+        copies: files and folders of other images.
         base_name: what the lock and the image call the base, where that is another than `base`: a layout's
             path as the user wrote it, which is the same on each machine.
-        pull_repository: the name that nodes pull the image by, where that is another than the target's.
         tags: further names for the same image, in the target's repository or elsewhere.
-        keeping: what becomes of the lock.
-        allow_missing_libraries: names of shared libraries that wheels may lack.
-        copies: files and folders of other images.
-        env: variables of the image, over the base's.
-        labels: of the image, over the base's.
-        system_packages: what to install of the base's distribution: NAME or NAME=VERSION.
-        build_project: whether the user's own projects are built, by their backends.
-        build_sources: names of distributions that may be built of their sources; ALL_SOURCES for all.
+        pull_repository: the name that nodes pull the image by, where that is another than the target's.
     """
 
     base: str
     target: str
     root: Path
     requirements: Path | None = None
-    lock: Path | None = None
-    lock_stays: bool = True
     platforms: tuple[Platform, ...] = (Platform("linux", "amd64"),)
-    workdir: str = WORKDIR
-    command: tuple[str, ...] = ()
-    compression: str = "gzip"
-    byte_code: bool = True
-    allow_secrets: tuple[str, ...] = ()
-    upgrade: bool = False
-    created: int = EPOCH
-    base_name: str | None = None
-    pull_repository: str | None = None
-    keeping: Keeping = Keeping.UP_TO_DATE
-    tags: tuple[str, ...] = ()
-    allow_missing_libraries: tuple[str, ...] = ()
-    copies: tuple[CopiedPath, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
     system_packages: tuple[str, ...] = ()
-    build_project: bool = False
-    build_sources: tuple[str, ...] = ()
+    copies: tuple[CopiedPath, ...] = ()
+    base_name: str | None = None
+    tags: tuple[str, ...] = ()
+    pull_repository: str | None = None
     context: Path | None = None
+    image: ImageSettings = ImageSettings()
+    locking: LockUse = LockUse()
+    allowed: Allowed = Allowed()
 
     @property
     def lock_path(self) -> Path:
         """Of the lock."""
-        return self.lock or self.root / LOCK_NAME
+        return self.locking.file or self.root / LOCK_NAME
 
     @property
     def targets(self) -> tuple[str, ...]:

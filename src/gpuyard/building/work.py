@@ -55,7 +55,7 @@ class BuildWork:
     @property
     def compression(self) -> Compression:
         """Of new layers."""
-        return compression(self.request.compression)
+        return compression(self.request.image.compression)
 
     @property
     def base_called(self) -> str:

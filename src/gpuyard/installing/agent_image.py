@@ -11,7 +11,7 @@ from pathlib import Path
 import gpuyard
 from gpuyard import errors
 from gpuyard.atomic_files import temporary_folder
-from gpuyard.building.request import BuildRequest
+from gpuyard.building.request import BuildRequest, ImageSettings, LockUse
 from gpuyard.client.apply import find
 from gpuyard.client.rest import RestApi
 from gpuyard.images.places import Places
@@ -65,10 +65,9 @@ def agent_build(base: str, tag: str, pulled_as: str | None) -> Iterator[BuildReq
             target=tag,
             root=root,
             requirements=requirements,
-            lock=folder / "gpuyard.lock",
-            lock_stays=False,
-            workdir=_WORKDIR,
             pull_repository=pull,
+            image=ImageSettings(workdir=_WORKDIR),
+            locking=LockUse(folder / "gpuyard.lock", stays=False),
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.building.options import BuildOptions, keeping_of, request_of_spec, request_without_spec
-from gpuyard.building.request import BuildRequest, Keeping
+from gpuyard.building.request import Allowed, BuildRequest, Keeping
 from gpuyard.workloads.spec.run_spec import load_spec
 
 
@@ -67,14 +67,14 @@ def test_copies_of_a_spec_and_of_flags_add_up(tmp_path: Path) -> None:
 
 def test_what_may_be_built(tmp_path: Path) -> None:
     found = _request(tmp_path, "  repository: r:1\n")
-    assert (found.build_project, found.build_sources) == (False, ())
+    assert (found.allowed.project, found.allowed.sources) == (False, ())
     text = "  repository: r:1\n  build_project: true\n  build_sources: [a]\n"
-    found = _request(tmp_path, text, BuildOptions(build_sources=("b",)))
-    assert (found.build_project, found.build_sources) == (True, ("b", "a"))
+    found = _request(tmp_path, text, BuildOptions(allowed=Allowed(sources=("b",))))
+    assert (found.allowed.project, found.allowed.sources) == (True, ("b", "a"))
     found = _request(tmp_path, "  repository: r:1\n  build_sources: true\n")
-    assert found.build_sources == (":all:",)
-    found = request_without_spec(BuildOptions(base="b", tags=("r:1",), build_project=True), {})
-    assert found.build_project
+    assert found.allowed.sources == (":all:",)
+    found = request_without_spec(BuildOptions(base="b", tags=("r:1",), allowed=Allowed(project=True)), {})
+    assert found.allowed.project
 
 
 def test_variables_and_labels_of_flags_win_over_the_specs(tmp_path: Path) -> None:
@@ -82,13 +82,13 @@ def test_variables_and_labels_of_flags_win_over_the_specs(tmp_path: Path) -> Non
     image = "image: {base: b, repository: r:1, labels: {a: '1', b: '1'}}\n"
     options = BuildOptions(env=("B=2=3", "D="), labels=("b=2", "c="))
     found = request_of_spec(load_spec(text + image, "gpuyard.yaml", [], {}), tmp_path / "x.yaml", options, {})
-    assert found.env == {"A": "1", "B": "2=3", "D": ""}
-    assert found.labels == {"a": "1", "b": "2", "c": ""}
+    assert found.image.env == {"A": "1", "B": "2=3", "D": ""}
+    assert found.image.labels == {"a": "1", "b": "2", "c": ""}
     # A spec without an image to build, and --base with -t.
     named = replace(options, base="b", tags=("r:1",))
     found = request_of_spec(load_spec(text, "gpuyard.yaml", [], {}), tmp_path / "x.yaml", named, {})
-    assert found.lock == tmp_path / "gpuyard.x.lock"
-    assert found.env == {"A": "1", "B": "2=3", "D": ""}
+    assert found.locking.file == tmp_path / "gpuyard.x.lock"
+    assert found.image.env == {"A": "1", "B": "2=3", "D": ""}
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_cannot_be_written_into_an_image(options: BuildOptions, why: str) -
 
 
 def workdir(text: str) -> str:
-    return request_without_spec(BuildOptions(base="b:1", tags=("t:1",), workdir=text), {}).workdir
+    return request_without_spec(BuildOptions(base="b:1", tags=("t:1",), workdir=text), {}).image.workdir
 
 
 @pytest.mark.parametrize("text", ["/etc", "//etc", "/usr/..//etc", "/", "/.", "/opt/../usr/", "/proc/../sys"])
@@ -129,10 +129,10 @@ def test_a_folder_takes_the_place_of_the_specs(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     options = BuildOptions(folder=tmp_path / "other")
     found = _request(tmp_path, "  repository: me/app\nworkdir: nowhere\n", options)
-    assert (found.root, found.lock) == (tmp_path / "other", tmp_path / "gpuyard.lock")
+    assert (found.root, found.locking.file) == (tmp_path / "other", tmp_path / "gpuyard.lock")
     assert found.context == tmp_path, "ignore files beside the spec count"
     found = request_without_spec(replace(options, base="b", tags=("t",)), {})
-    assert (found.root, found.lock) == (tmp_path / "other", None)
+    assert (found.root, found.locking.file) == (tmp_path / "other", None)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "a.py", "https://github.com/me/app.git"])
@@ -155,7 +155,7 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_each_spec_of_a_folder_has_its_lock(tmp_path: Path, name: str, lock: str) -> None:
-    assert _request(tmp_path, "  repository: r:1\n", name=name).lock == tmp_path / lock
+    assert _request(tmp_path, "  repository: r:1\n", name=name).locking.file == tmp_path / lock
 
 
 def test_without_a_base_it_is_said_where_one_is_named(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_without_a_base_it_is_said_where_one_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["GPUYARD_LOCKED", "GPUYARD_FROZEN"])
 def test_a_lock_that_stays_and_upgrade(tmp_path: Path, name: str) -> None:
     options = BuildOptions(folder=tmp_path, base="b", tags=("t:v1",))
-    assert request_without_spec(options, {name: "1"}).keeping.value == name[8:].lower()
+    assert request_without_spec(options, {name: "1"}).locking.keeping.value == name[8:].lower()
     with pytest.raises(errors.UsageError, match=f"--upgrade .*, and --{name[8:].lower()} keeps it"):
         request_without_spec(replace(options, upgrade=True), {name: "1"})
 

@@ -8,14 +8,15 @@ import os
 import tarfile
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gpuyard.building.build import build
 from gpuyard.building.image_import import import_root
-from gpuyard.building.request import BuildRequest
+from gpuyard.building.request import Allowed, BuildRequest, ImageSettings, LockUse
 from gpuyard.building.result import BuildResult
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import compression
@@ -118,6 +119,24 @@ class Heard:
         pass
 
 
+#: What tests call the parts of a request, where these have shorter names.
+_ALLOWED = {
+    "allow_secrets": "secrets",
+    "allow_missing_libraries": "missing_libraries",
+    "build_project": "project",
+    "build_sources": "sources",
+}
+
+
+def request_of(said: Mapping[str, Any]) -> BuildRequest:
+    """A request of fields and of those of its parts."""
+    left = {_ALLOWED.get(name, name): value for name, value in said.items()}
+    parts: dict[str, Any] = {}
+    for name, part in (("image", ImageSettings), ("locking", LockUse), ("allowed", Allowed)):
+        parts[name] = part(**{each.name: left.pop(each.name) for each in fields(part) if each.name in left})
+    return BuildRequest(**left, **parts)
+
+
 @dataclass
 class Workshop:
     """A folder with a base, an application, a cache and an index of wheels; no network."""
@@ -168,7 +187,7 @@ class Workshop:
         return file
 
     async def build(self, **changes: object) -> BuildResult:
-        request = BuildRequest(**({"base": self.base, "target": self.target, "root": self.app} | changes))  # type: ignore[arg-type]
+        request = request_of({"base": self.base, "target": self.target, "root": self.app} | changes)
         async with Places(self.environ) as places:
             return await build(request, places, self.cache, self.environ, self.heard)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from gpuyard.building.documents.entry_point import entry_point
 from gpuyard.building.environment import HOME, LABEL_PYTHON, PREFIX, UID, USER, Environment
@@ -16,6 +17,9 @@ from gpuyard.images.oci import Config, ContainerConfig, History
 from gpuyard.kube.timestamps import format_time
 from gpuyard.workloads.spec.baked import with_own
 
+if TYPE_CHECKING:
+    from gpuyard.building.request import ImageSettings
+
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PYTHONPATH = "PYTHONPATH"
 _TOOL = "gpuyard build"
@@ -27,12 +31,7 @@ def image_config(
     environment: Environment,
     layers: Sequence[tuple[str, Layer]],
     wheels: Sequence[Wheel],
-    *,
-    workdir: str,
-    command: Sequence[str],
-    created: int,
-    env: Mapping[str, str],
-    labels: Mapping[str, str],
+    settings: ImageSettings,
 ) -> Config:
     """How a container of the image starts.
 
@@ -42,29 +41,26 @@ def image_config(
         environment: the image's virtual environment.
         layers: what the build adds, each with what it holds.
         wheels: what is installed.
-        workdir: absolute path in the image.
-        command: what it starts when it is told nothing; empty for the base's own.
-        created: Unix time in seconds.
-        env: over the base's variables; a value may name its own variable, for the base's value.
-        labels: over the base's.
+        settings: what the request says of the image.
     """
     container = base.config.container
     installed = Installed.seen(
         {wheel.name: wheel.version for wheel in wheels}, contents.packages, contents.torch
     )
     all_labels = {name: value for name, value in container.labels.items() if name not in LABELS}
-    all_labels |= dict(labels) | {LABEL_PYTHON: environment.python.version} | installed.labels()
+    all_labels |= dict(settings.labels) | {LABEL_PYTHON: environment.python.version} | installed.labels()
     other = {name: value for name, value in container.other.items() if name not in ("Healthcheck", "OnBuild")}
-    when = timestamp(created)
-    start = entry_point(container, command)
+    when = timestamp(settings.created)
+    variables = _variables(container, environment, settings.env)
+    start = entry_point(container, settings.command)
     return Config(
         platform=base.config.platform,
         container=ContainerConfig(
             user=f"{UID}:{UID}",
-            env=tuple(f"{name}={value}" for name, value in _variables(container, environment, env).items()),
+            env=tuple(f"{name}={value}" for name, value in variables.items()),
             entrypoint=start.entrypoint,
             cmd=start.cmd,
-            working_dir=workdir,
+            working_dir=settings.workdir,
             labels=all_labels,
             other=other,
         ),

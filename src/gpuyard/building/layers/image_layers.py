@@ -66,7 +66,7 @@ class ImageLayers:
 
     @property
     def _packing(self) -> tuple[int, Compression]:
-        return self.work.request.created, self.work.compression
+        return self.work.request.image.created, self.work.compression
 
     def _system(self) -> Iterator[PlannedLayer]:
         """One of system packages, where there are any."""
@@ -96,7 +96,7 @@ class ImageLayers:
         for each in request.copies:
             from gpuyard.building.layers.copied_layer import CopiedLayer  # Few builds need it.
 
-            image, workdir = self.plan.copied[each.image], request.workdir
+            image, workdir = self.plan.copied[each.image], request.image.workdir
             yield CopiedLayer(
                 each, image, folders, workdir, *self._packing, self.work.cache, self.work.reporter
             )
@@ -111,11 +111,13 @@ class ImageLayers:
 
     def _of_files(self, paths: Sequence[str]) -> LargeFileLayer:
         files, folders = self.application.only(paths), self.plan.contents.folders
-        return LargeFileLayer(files, self.file_digests, folders, self.work.request.workdir, *self._packing)
+        return LargeFileLayer(
+            files, self.file_digests, folders, self.work.request.image.workdir, *self._packing
+        )
 
     def _application_without(self, layers: Sequence[LargeFileLayer]) -> ApplicationLayer:
         files = self.application.without(path for layer in layers for path, _ in layer.application.files)
-        workdir, projects = self.work.request.workdir, self._project_entries()
+        workdir, projects = self.work.request.image.workdir, self._project_entries()
         return ApplicationLayer(
             files, self.plan.environment, self.plan.contents, workdir, *self._packing, projects
         )
@@ -128,7 +130,7 @@ class ImageLayers:
         from gpuyard.building.project.installed import Workdir, project_entries
 
         files = frozenset(path for path, _ in self.application.files)
-        workdir = Workdir(self.application.root.absolute(), files, self.work.request.workdir)
+        workdir = Workdir(self.application.root.absolute(), files, self.work.request.image.workdir)
         return [
             entry for project in read for entry in project_entries(project, workdir, self.plan.environment)
         ]

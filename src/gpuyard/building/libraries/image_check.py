@@ -40,7 +40,7 @@ async def check_image(
     """
     from gpuyard.building.libraries.check import check_libraries  # Most builds have looked before.
 
-    shipped, allowed = _shipped(application), work.request.allow_missing_libraries
+    shipped, allowed = _shipped(application), work.request.allowed.missing_libraries
     await check_libraries(plan, layers, shipped, allowed, work.cache, work.environ, work.reporter)
     work.cache.write(_KIND, _mark(plan, layers, application, work), {})
 
@@ -50,7 +50,7 @@ def _mark(
 ) -> str:
     """Digest of all that decides whether the wheels find their libraries."""
     keys = tuple(layer.key for layer in layers if layer.key and not isinstance(layer, LargeFileLayer))
-    decides = (work.request.allow_missing_libraries, _shipped(application), keys)
+    decides = (work.request.allowed.missing_libraries, _shipped(application), keys)
     return layer_key("libraries 2", plan.base.digest, repr(decides))
 
 

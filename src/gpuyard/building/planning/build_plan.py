@@ -57,7 +57,7 @@ async def plan_build(work: BuildWork) -> BuildPlan:
     old = read_lock(work.request.lock_path)
     same_base = with_same_base(old, work)
     requirements = await read_requirements(work, same_base)
-    if work.request.keeping is Keeping.FROZEN:
+    if work.request.locking.keeping is Keeping.FROZEN:
         return await _frozen(follow(old, work), requirements, work)
     digest = digest_of(requirements, work)
     decision = await decide(old, digest, work)
@@ -110,7 +110,7 @@ def _news(decision: LockDecision, lock: Lock, work: BuildWork) -> str:
 
     _check_writable(work)
     news = lock_news(decision.old, lock, decision.reason)
-    if work.request.keeping is Keeping.LOCKED:
+    if work.request.locking.keeping is Keeping.LOCKED:
         raise errors.BuildError(
             f"{work.request.lock_path.name} is not up to date, and --locked lets nobody change it: {news}",
             remedy="build without --locked, and commit the new lock",
@@ -120,5 +120,5 @@ def _news(decision: LockDecision, lock: Lock, work: BuildWork) -> str:
 
 def _check_writable(work: BuildWork) -> None:
     """Said before the work, and not after it."""
-    if work.request.keeping is Keeping.UP_TO_DATE:
+    if work.request.locking.keeping is Keeping.UP_TO_DATE:
         check_writable(work.request.lock_path)

@@ -13,7 +13,7 @@ async def choose_compiler(plan: PlatformPlan, work: BuildWork) -> Compiler | Non
 
     The user is told where there is none, and where the lock was made with another.
     """
-    if not work.request.byte_code or not plan.wheels:
+    if not work.request.image.byte_code or not plan.wheels:
         return None
     python = plan.environment.python
     compiler = await find_compiler(python.minor, work.environ)

@@ -47,7 +47,7 @@ class LockDecision:
 
 def with_same_base(old: Lock | None, work: BuildWork) -> Lock | None:
     """The lock where its bases are still those to build on."""
-    same = old is not None and old.base == work.base.text and not work.request.upgrade
+    same = old is not None and old.base == work.base.text and not work.request.locking.upgrade
     return old if same else None
 
 
@@ -70,13 +70,13 @@ async def decide(old: Lock | None, digest: str, work: BuildWork) -> LockDecision
         digest: of the requirements.
         work: the build.
     """
-    return LockDecision(old, await _why_new(old, digest, work), work.request.upgrade)
+    return LockDecision(old, await _why_new(old, digest, work), work.request.locking.upgrade)
 
 
 async def _why_new(old: Lock | None, digest: str, work: BuildWork) -> str:
     if old is None:
         return "there was none"
-    if work.request.upgrade:
+    if work.request.locking.upgrade:
         return "--upgrade"
     if old.base != work.base.text:
         return f"the base is {work.base.text} instead of {old.base}"

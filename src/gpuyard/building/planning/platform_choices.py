@@ -40,7 +40,7 @@ async def plan_platform(
     """
     contents = await base_contents(work, base)
     assert contents.python is not None
-    check_folders(contents, work.request.workdir, work.base_called)
+    check_folders(contents, work.request.image.workdir, work.base_called)
     kept, preferred = decision.kept(platform), decision.preferred(platform)
     lock = kept or PlatformLock(base.digest)
     plan = PlatformPlan(platform, base, contents, Environment(contents.python), lock, requirements)

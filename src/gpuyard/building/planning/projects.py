@@ -22,10 +22,10 @@ async def read_requirements(work: BuildWork, locked: Lock | None) -> PlannedRequ
         return None
     from gpuyard.building.project.builds import Builds  # Only for requirements: it costs start-up time.
 
-    allowed = (request.build_project, request.build_sources)
-    builds = Builds(*allowed, work.cache, work.environ, work.folder, request.created, work.reporter.say)
+    allowed = (request.allowed.project, request.allowed.sources)
+    builds = Builds(*allowed, work.cache, work.environ, work.folder, request.image.created, work.reporter.say)
     builder = None
-    if request.build_project:
+    if request.allowed.project:
         platform = request.platforms[0]
         bases = await open_bases(work, [platform], locked)
         builder = builds.builder(platform, await base_contents(work, bases.images[platform]))

@@ -113,6 +113,9 @@ def command(
     ignored: bool,
     locked: bool,
     frozen: bool,
+    allow_missing_libraries: tuple[str, ...],
+    build_project: bool,
+    build_sources: tuple[str, ...],
     plain_http: tuple[str, ...],
     registry_ca: Path | None,
     output: str | None,
@@ -126,6 +129,7 @@ def command(
     # What is imported from here on stays; looking through it for garbage again and again costs 30 ms.
     gc.set_threshold(50_000)
     from gpuyard.building.options import BuildOptions
+    from gpuyard.building.request import Allowed
     from gpuyard.cli.building import build_image, list_files, print_result
     from gpuyard.cli.options.registry import registry_environ
 
@@ -133,9 +137,9 @@ def command(
         click.echo("--allow-secrets is --allow-secret now, and goes away with the next release", err=True)
     if ignored and not listed:
         raise click.UsageError("--ignored is said of --list")
-    options = BuildOptions(
-        allow_secrets=(*allow_secrets, *allowed_by_old_name), byte_code=not no_byte_code, **chosen
-    )
+    secrets = (*allow_secrets, *allowed_by_old_name)
+    allowed = Allowed(secrets, allow_missing_libraries, build_project, build_sources)
+    options = BuildOptions(allowed=allowed, byte_code=not no_byte_code, **chosen)
     environ = lock_environ(registry_environ(plain_http, registry_ca), locked=locked, frozen=frozen)
     if listed:
         from gpuyard.cli.output.build_listing import print_listing
