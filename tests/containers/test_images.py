@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gpuyard.kube.objects import PODS, Manifest
 from gpuyard.local.runtime.podman.host import Podman
+from gpuyard.local.runtime.podman.layout_links import own_name
 from gpuyard.local.runtime.runtimes import Runtimes
 from tests.containers.conftest import ImageHost, Tiny
 
@@ -30,6 +32,26 @@ async def test_from_an_oci_layout(host: ImageHost, tiny: Tiny) -> None:
         pod = await host.finished("p")
         assert await host.log("p") == "the image's own\n"
     assert pod["status"]["containerStatuses"][0]["imageID"] == f"oci:{tiny.layout}:v1"
+
+
+async def test_from_a_layout_whose_path_is_no_name(host: ImageHost, tiny: Tiny, tmp_path: Path) -> None:
+    layout = tmp_path / "My Images"
+    layout.symlink_to(tiny.layout)
+    async with host.running():
+        await host.create_in(f"oci:{layout}:v1", "p")
+        pod = await host.finished("p")
+        assert await host.log("p") == "the image's own\n"
+        await host.create_in(f"oci:{layout}/gone:v1", "q")
+        q = await host.until("q", lambda pod: _waiting(pod).get("reason") == "ErrImagePull")
+        assert f"can't pull oci:{layout}/gone:v1" in (said := _waiting(q)["message"])
+        assert "/tmp/gpuyard-" not in said
+    assert pod["status"]["containerStatuses"][0]["imageID"] == f"oci:{layout}:v1"
+    name = own_name(f"oci:{layout}:v1")
+    named = subprocess.run(
+        ["podman", "images", "--format", "{{.Repository}}"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert name in named and not any(other.startswith("localhost/tmp/gpuyard-") for other in named)
+    subprocess.run(["podman", "untag", name, name], check=True)
 
 
 async def test_a_missing_tag_waits_with_the_registrys_reason(host: ImageHost, tiny: Tiny) -> None:

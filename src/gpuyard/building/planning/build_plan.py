@@ -23,6 +23,7 @@ from gpuyard.building.planning.lock_decision import (
     tell_newer,
     with_same_base,
 )
+from gpuyard.building.planning.moved_layouts import tell_moved
 from gpuyard.building.planning.platform_choices import plan_platform
 from gpuyard.building.planning.platform_plan import PlannedRequirements, PlatformPlan
 from gpuyard.building.planning.projects import read_requirements
@@ -69,6 +70,7 @@ async def plan_build(work: BuildWork) -> BuildPlan:
         for platform in work.request.platforms
     ]
     lock = _new_lock(decision, digest, bases, plans, work)
+    await tell_moved(lock, work)
     if lock == old:
         tell_newer(lock, requirements, work)
         return BuildPlan(tuple(plans), lock)

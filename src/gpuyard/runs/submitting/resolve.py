@@ -18,6 +18,7 @@ from gpuyard.workloads.spec.run_spec import ImageBuild, RunSpec
 
 #: An OCI image layout: a folder of this machine in the place of a registry.
 _LAYOUT = "oci:"
+_ARCHIVE = "oci-archive:"
 
 
 def resolve(spec: RunSpec, base: Path, environ: Mapping[str, str], *, namespace: str) -> ResolvedRun:
@@ -44,6 +45,7 @@ def resolve(spec: RunSpec, base: Path, environ: Mapping[str, str], *, namespace:
 
             host = in_snapshot(host, spec, name, find_paths(environ).snapshots_dir)
         return ResolvedRun(spec, name, namespace, host=host)
+    _refuse_archive(image)
     if image.startswith(_LAYOUT):
         # The yard's daemon has a working folder of its own.
         image = _LAYOUT + os.path.normpath(base.absolute() / image.removeprefix(_LAYOUT))
@@ -66,10 +68,27 @@ def check_for_cluster(spec: RunSpec) -> None:
             "a run without an image is a process of this machine, and the command goes to a cluster",
             remedy=advice("add `image` (--image), or run it here with --context yard"),
         )
-    if image.startswith(_LAYOUT):
+    if image.startswith((_LAYOUT, _ARCHIVE)):
+        kind = "folder" if image.startswith(_LAYOUT) else "file"
         raise errors.UsageError(
-            f"{image} is a folder of this machine, and the command goes to a cluster",
+            f"{image} is a {kind} of this machine, and the command goes to a cluster",
             remedy="push the image to a registry that the cluster reaches, and name it there",
+        )
+
+
+def _refuse_archive(image: str) -> None:
+    """Podman would take an archive's tag for the image's name, which others may have."""
+    if not image.startswith((_LAYOUT, _ARCHIVE)):
+        return
+    from gpuyard.images.layout.reference import LayoutReference  # Few runs have one.
+
+    layout = LayoutReference.parse(image)
+    if layout and layout.archive:
+        folder = layout.path.with_suffix("")
+        raise errors.UsageError(
+            f"{image} is an archive, and a run on the yard takes an image from a folder or a registry",
+            remedy=f"unpack it: mkdir {folder} && tar -xf {layout.path} -C {folder}, and name "
+            f"oci:{folder}:{layout.tag}; or build into oci:FOLDER:TAG",
         )
 
 

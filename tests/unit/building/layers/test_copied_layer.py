@@ -83,8 +83,13 @@ async def test_the_image_is_locked_by_digest(tools: Tools) -> None:
     locked = tools.lock
     assert f'copied = {{ "{tools.image}" = "sha256:' in locked
     await tools.workshop.make_base({"uv": "newer"}, name="tools")
+    assert not any("keeps to" in text for text in tools.workshop.heard.said)
     assert (await tools.build("/uv")).digest == first.digest
     assert tools.lock == locked
+    before = locked.partition(f'"{tools.image}" = "sha256:')[2][:12]
+    told = tools.workshop.heard.said[-1]
+    assert told.startswith(f"gpuyard.lock keeps to {tools.image} as it was, {before}, and it is ")
+    assert told.endswith(" now; --upgrade takes the newer one")
     await tools.build("/uv", upgrade=True)
     assert (await tools.workshop.layer(-2))["uv"][1] == b"newer"
     assert tools.image in tools.workshop.heard.said[-1] and " → " in tools.workshop.heard.said[-1]

@@ -53,9 +53,18 @@ def test_a_layout_is_named_by_its_whole_path(tmp_path: Path) -> None:
     assert run.image == f"oci:{tmp_path}/layout:v1"
 
 
+@pytest.mark.parametrize("image", ["oci-archive:out/a.tar:v1", "oci:out/a.tar:v1"])
+def test_an_archive_is_refused_with_its_folder(tmp_path: Path, image: str) -> None:
+    for spec in (RunSpec(run=("a",), image=image), RunSpec(run=("a",), build=ImageBuild("b", image))):
+        with pytest.raises(errors.UsageError, match=f"^{image} is an archive") as caught:
+            resolved(spec, tmp_path)
+        assert "mkdir out/a && tar -xf out/a.tar -C out/a, and name oci:out/a:v1" in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
+        (RunSpec(run="a", image="oci-archive:x"), "oci-archive:x is a file of this machine"),
         (RunSpec(run="a"), "a run without an image is a process of this machine"),
         (RunSpec(run="a", image="oci:x"), "oci:x is a folder of this machine"),
         (RunSpec(run="a", build=ImageBuild("b", "oci:x")), "oci:x is a folder of this machine"),

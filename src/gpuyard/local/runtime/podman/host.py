@@ -8,13 +8,14 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.local.runtime.podman.arguments import LABEL_FOLDER, LABEL_YARD
+from gpuyard.local.runtime.podman.layout_links import linked, own_name, path_of
 from gpuyard.local.runtime.podman.probe import LABEL_TRIAL, Flags, find_flags
 from gpuyard.local.runtime.trials import is_left_behind, trial_folder
 
@@ -151,10 +152,17 @@ class Podman:
         Raises:
             ImageError: in the registry's words.
         """
-        args = ["pull", "--quiet", *(["--tls-verify=false"] if plain_http else []), reference]
-        code, output, complaint = await self._run(args, timeout_s=None)
+        name = own_name(reference)
+        with linked(reference) if name else nullcontext(reference) as source:
+            args = ["pull", "--quiet", *(["--tls-verify=false"] if plain_http else []), source]
+            code, output, complaint = await self._run(args, timeout_s=None)
         if code != 0:
-            raise errors.ImageError(f"can't pull {reference}: {_reason(complaint)}")
+            raise errors.ImageError(
+                f"can't pull {reference}: {_reason(complaint).replace(path_of(source), path_of(reference))}"
+            )
+        if name:
+            await self._output("tag", output.split()[-1], name)
+            await self._output("untag", name, f"localhost{path_of(source)}:latest")
         image = await self._inspect(output.split()[-1], reference)
         if image is None:
             raise errors.ImageError(f"{reference} was removed right after it was pulled")
