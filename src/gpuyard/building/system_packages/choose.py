@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -116,7 +116,7 @@ class Chooser:
         for each in asked:
             if (there := universe.installed.get(each.name)) and each.name not in chosen.chains:
                 self.say(f"{there} comes with the base and is not installed again")
-        self._tell_upgrades(universe, chosen, installed)
+        self._tell_upgrades(universe, chosen, installed, {each.name for each in asked if each.version})
         names = {each.name for each in asked}
         return tuple(
             SystemPackage(
@@ -131,8 +131,13 @@ class Chooser:
             for package in chosen.packages
         )
 
-    def _tell_upgrades(self, universe: Universe, chosen: Chosen, installed: Sequence[DebianPackage]) -> None:
-        """Says which of the base's packages are replaced; one that is there for two architectures stays."""
+    def _tell_upgrades(
+        self, universe: Universe, chosen: Chosen, installed: Sequence[DebianPackage], named: Collection[str]
+    ) -> None:
+        """Says which of the base's packages are replaced.
+
+        One that is there for two architectures stays, and one on hold, unless its version is among the named.
+        """
         foreign = {p.name: p.architecture for p in installed if p.architecture not in (self.arch, "all")}
         for package in chosen.packages:
             old = universe.installed.get(package.name)
@@ -144,6 +149,12 @@ class Chooser:
                     f"{chain} needs {package}, and the base has {old} for {foreign[package.name]} too, which "
                     "must have the same version",
                     remedy=f"use a newer base, or one without {package.name}:{foreign[package.name]}",
+                )
+            if old.is_held and package.name not in named:
+                raise errors.ResolveError(
+                    f"{chain} needs {package}, and the base holds {old} (apt-mark hold)",
+                    remedy=f"ask for {package.name}={package.version} by name to replace it all the same, or "
+                    "use a newer base",
                 )
             self.say(f"{package.name} of the base is replaced: {old.version} → {package.version} ({chain})")
 

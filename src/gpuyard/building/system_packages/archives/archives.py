@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import lzma
 import zlib
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -160,55 +161,88 @@ class _Opening:
     say: Callable[[str], None]
 
     async def open(self, source: AptSource) -> ReleaseFile:
-        signed = await self._signed(source)
-        release = ReleaseFile.parse(signed, source)
-        release = self._newest(source, release)
-        release.check_dates(source, self.now)
-        return release
-
-    async def _signed(self, source: AptSource) -> bytes:
-        """The Release's text, from InRelease or from Release with its signature apart."""
-        content = await self.fetcher.get(source.dists + "InRelease")
-        signature = None
-        if content is None:
-            content = await self.fetcher.get(source.dists + "Release")
-            if content is None:
-                self.fetcher.check_refused(source.dists + name for name in ("InRelease", "Release"))
-                raise errors.BuildError(
-                    f"{masked(source.dists)} has neither InRelease nor Release: {source} of the base's "
-                    f"{source.where} isn't there any more",
-                    remedy="choose a newer base, or name another place for it with "
-                    "GPUYARD_APT_MIRRORS=FROM=TO (Debian's old releases are at archive.debian.org)",
-                )
-            if not source.trusted:
-                signature = await self.fetcher.get(source.dists + "Release.gpg")
-                if signature is None:
-                    self.fetcher.check_refused([source.dists + "Release.gpg"])
-                    raise errors.BuildError(
-                        f"the index of {source} isn't signed",
-                        remedy="leave the source out (GPUYARD_APT_MIRRORS), or have it signed; a base whose "
-                        "own source says trusted=yes takes it as it is",
-                    )
         if source.trusted:
             self.say(f"{source}: its signature isn't checked, since {source.where} of the base trusts it")
-            return _clear_text(content)
-        return Keyring(source, self.files).verified(content, signature)
+        offered = await self._offered(source)
+        release = self._checked(source, offered)
+        release.check_dates(source, self.now)
+        return self._newest(source, offered, release)
 
-    def _newest(self, source: AptSource, release: ReleaseFile) -> ReleaseFile:
-        """Nobody may hand out an older index than this machine has seen from the same address."""
-        name = hashlib.sha256(f"{source.uri} {source.suite}".encode()).hexdigest() + ".json"
-        kept = self.cache.read(_RELEASES, name) or {}
-        if kept and release.date:
-            before = ReleaseFile.parse(str(kept.get("text", "")).encode(), source)
-            if before.date and before.date > release.date:
-                self.say(
-                    f"{source} offers an index of {release.date:%Y-%m-%d %H:%M}, and had one of "
-                    f"{before.date:%Y-%m-%d %H:%M} before: that one is used"
-                )
-                return before
-        if kept.get("text") != release.text:
-            self.cache.write(_RELEASES, name, {"text": release.text})
+    async def _offered(self, source: AptSource) -> _Signed:
+        """The Release's text, from InRelease or from Release with its signature apart."""
+        content = await self.fetcher.get(source.dists + "InRelease")
+        if content is not None:
+            return _Signed(content)
+        content = await self.fetcher.get(source.dists + "Release")
+        if content is None:
+            self.fetcher.check_refused(source.dists + name for name in ("InRelease", "Release"))
+            raise errors.BuildError(
+                f"{masked(source.dists)} has neither InRelease nor Release: {source} of the base's "
+                f"{source.where} isn't there any more",
+                remedy="choose a newer base, or name another place for it with "
+                "GPUYARD_APT_MIRRORS=FROM=TO (Debian's old releases are at archive.debian.org)",
+            )
+        if source.trusted:
+            return _Signed(content)
+        signature = await self.fetcher.get(source.dists + "Release.gpg")
+        if signature is None:
+            self.fetcher.check_refused([source.dists + "Release.gpg"])
+            raise errors.BuildError(
+                f"the index of {source} isn't signed",
+                remedy="leave the source out (GPUYARD_APT_MIRRORS), or have it signed; a base whose "
+                "own source says trusted=yes takes it as it is",
+            )
+        return _Signed(content, signature)
+
+    def _checked(self, source: AptSource, signed: _Signed) -> ReleaseFile:
+        """What is signed by a key of this base's; raises BuildError."""
+        if source.trusted:
+            return ReleaseFile.parse(_clear_text(signed.content), source)
+        text = Keyring(source, self.files).verified(signed.content, signed.signature)
+        return ReleaseFile.parse(text, source)
+
+    def _newest(self, source: AptSource, offered: _Signed, release: ReleaseFile) -> ReleaseFile:
+        """Nobody may hand out an older index than this machine has seen from the same address.
+
+        What was kept is checked again: a base that trusts other keys, or needs none, may have kept it.
+        """
+        trust = "unsigned" if source.trusted else "signed"
+        name = hashlib.sha256(f"{source.uri} {source.suite} {trust}".encode()).hexdigest() + ".json"
+        kept = _Signed.of(self.cache.read(_RELEASES, name))
+        if kept and kept != offered and release.date:
+            with suppress(errors.BuildError):
+                before = self._checked(source, kept)
+                before.check_dates(source, self.now)
+                if before.date and before.date > release.date:
+                    self.say(
+                        f"{source} offers an index of {release.date:%Y-%m-%d %H:%M}, and had one of "
+                        f"{before.date:%Y-%m-%d %H:%M} before: that one is used"
+                    )
+                    return before
+        if kept != offered:
+            self.cache.write(_RELEASES, name, offered.to_json())
         return release
+
+
+@dataclass(frozen=True)
+class _Signed:
+    """A Release as its archive gave it: signed within, or with a signature apart."""
+
+    content: bytes
+    signature: bytes | None = None
+
+    @classmethod
+    def of(cls, raw: Mapping[str, object] | None) -> _Signed | None:
+        """From the cache; None for what is none."""
+        try:
+            content, signature = (raw or {})["content"], (raw or {})["signature"]
+            return cls(b64decode(str(content)), b64decode(str(signature)) if signature else None)
+        except (KeyError, ValueError):
+            return None
+
+    def to_json(self) -> dict[str, str]:
+        signature = b64encode(self.signature).decode() if self.signature else ""
+        return {"content": b64encode(self.content).decode(), "signature": signature}
 
 
 def _clear_text(content: bytes) -> bytes:

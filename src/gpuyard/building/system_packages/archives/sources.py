@@ -118,12 +118,18 @@ def _of_line(line: str, where: str, arch: str) -> Iterator[AptSource]:
     if kind != "deb":
         return
     options: dict[str, str] = {}
+    without: set[str] = set()
     rest = rest.strip()
     if rest.startswith("["):
         inside, _, rest = rest[1:].partition("]")
         for word in inside.split():
             name, _, value = word.partition("=")
-            options[name.strip().lower().rstrip("+-")] = value
+            if name.lower() == "arch-":
+                without |= set(value.split(","))
+            else:
+                options[name.strip().lower().rstrip("+-")] = value
+    if arch in without:
+        return
     try:
         uri, suite, *components = shlex.split(rest)
     except ValueError:
@@ -148,7 +154,7 @@ def _of_fields(fields: Fields, where: str, arch: str) -> Iterator[AptSource]:
     ):
         return
     architectures = fields.get("architectures", "").split()
-    if architectures and arch not in architectures:
+    if (architectures and arch not in architectures) or arch in fields.get("architectures-remove", "").split():
         return
     signed_by = fields.get("signed-by", "")
     inline = "BEGIN PGP" in signed_by

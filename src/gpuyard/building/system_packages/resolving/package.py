@@ -47,6 +47,11 @@ class DebianPackage:
         """Such as amd64, or all."""
         return self.fields.get("architecture", "")
 
+    @property
+    def is_held(self) -> bool:
+        """Whether whoever made the base wants just this version (dpkg's selection `hold`)."""
+        return self.fields.get("status", "").partition(" ")[0] == "hold"
+
     @cached_property
     def depends(self) -> tuple[AnyOf, ...]:
         """What must be there with it. Recommended packages aren't installed."""

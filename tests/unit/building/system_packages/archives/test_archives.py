@@ -178,3 +178,38 @@ async def test_an_archive_that_is_gone_is_told_with_a_way_out(archive: DebianArc
         await names(archive, tmp_path, **{"etc/apt/sources.list": line})
     assert "secret" not in caught.value.message
     assert "GPUYARD_APT_MIRRORS" in caught.value.remedy
+
+
+@pytest.mark.parametrize("poisoner", ["[trusted=yes]", "[signed-by=/usr/share/keyrings/evil.gpg]"])
+async def test_what_another_base_trusted_is_not_taken_for_one_that_does_not(
+    archive: DebianArchive, tmp_path: Path, poisoner: str
+) -> None:
+    honest, archive.key = archive.key, Tsk.generate("evil <e@example.org>")
+    archive.publish([DebFile("tree", "6.66")], date=NOW + timedelta(minutes=30))
+    line = f"deb {poisoner} {archive.address} stable main\n".encode()
+    evil = {"usr/share/keyrings/evil.gpg": archive.keyring}
+    assert "6.66" in await names(archive, tmp_path, **{"etc/apt/sources.list": line}, **evil)
+    archive.key = honest
+    archive.publish([TREE])
+    said: list[str] = []
+    assert "6.66" not in await names(archive, tmp_path, said)
+    assert said == []
+
+
+async def test_a_refused_index_is_not_remembered(archive: DebianArchive, tmp_path: Path) -> None:
+    archive.publish([TREE], date=NOW + timedelta(days=1))
+    with pytest.raises(errors.BuildError, match="was made at"):
+        await names(archive, tmp_path)
+    archive.publish([TREE])
+    assert "tree" in await names(archive, tmp_path)
+
+
+@pytest.mark.parametrize("entry", [b'{"text":"x"}', b'{"content":"x","signature":3}', b"[]", b"\0"])
+async def test_what_is_remembered_and_cannot_be_read_counts_for_nothing(
+    archive: DebianArchive, tmp_path: Path, entry: bytes
+) -> None:
+    archive.publish([TREE])
+    await names(archive, tmp_path)
+    (kept,) = (tmp_path / "cache" / "apt-releases").iterdir()
+    kept.write_bytes(entry)
+    assert "tree" in await names(archive, tmp_path)

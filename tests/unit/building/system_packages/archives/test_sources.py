@@ -113,3 +113,10 @@ def test_what_is_no_web_address_is_told() -> None:
 def test_mirrors_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(errors.UsageError, match="GPUYARD_APT_MIRRORS"):
         found("deb http://a.example x main", GPUYARD_APT_MIRRORS=text)
+
+
+def test_an_architecture_that_is_taken_out_has_no_source() -> None:
+    assert found("deb [arch-=amd64] http://a/ s main") == ()
+    assert len(found("deb [arch-=arm64,i386] http://a/ s main")) == 1
+    fields = "Types: deb\nURIs: http://a/\nSuites: s\nComponents: main\nArchitectures-Remove: amd64\n"
+    assert found(fields, "etc/apt/sources.list.d/a.sources") == ()
