@@ -15,7 +15,7 @@ from gpuyard.building.layers.placement import ground, placed
 from gpuyard.building.layers.planned_layer import layer_key
 from gpuyard.building.planning.platform_plan import PlatformPlan
 from gpuyard.building.python.byte_code import Compiler, compile_wheel
-from gpuyard.building.python.wheels import Wheel, missing_wheels, wheel_path
+from gpuyard.building.python.wheels import Wheel, check_size, missing_wheels, wheel_path
 from gpuyard.building.work import Reporter
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import Compression, Entry, Packer
@@ -58,8 +58,9 @@ class WheelStock:
                     site = self.plan.environment.site_packages
                     codes[wheel] = await compile_wheel(self.cache, path, wheel.sha256, self.compiler, site)
 
-        await self._built([wheel for wheel in missing_wheels(self.cache, wheels) if wheel.source])
-        sources = await self._sources(missing_wheels(self.cache, wheels))
+        missing = await asyncio.to_thread(missing_wheels, self.cache, wheels)
+        await self._built([wheel for wheel in missing if wheel.source])
+        sources = await self._sources([w for w in missing if not wheel_path(self.cache, w).exists()])
         async with asyncio.TaskGroup() as tasks:
             for wheel in wheels:
                 if wheel not in sources:
@@ -138,7 +139,7 @@ class WheelLayer:
         parts = [str(_FORMAT), PREFIX, self.stock.plan.environment.python.version]
         parts += [compiler.version if compiler else "", str(self.mtime), self.compression.name]
         parts += filter(None, [ground(PREFIX, self.stock.plan.contents.folders)])
-        return layer_key(*parts, *(wheel.sha256 for wheel in self.wheels))
+        return layer_key(*parts, *(f"{wheel.file} {wheel.size} {wheel.sha256}" for wheel in self.wheels))
 
     @property
     def size(self) -> int:
@@ -161,7 +162,9 @@ class WheelLayer:
         with ExitStack() as stack:
             entries: list[Entry] = []
             for wheel in self.wheels:
-                opened = stack.enter_context(ZipFile(wheel_path(self.stock.cache, wheel), wheel.file))
+                path = wheel_path(self.stock.cache, wheel)
+                check_size(wheel, path)
+                opened = stack.enter_context(ZipFile(path, wheel.file))
                 compiled = self._codes.get(wheel)
                 codes = stack.enter_context(ZipFile(compiled)) if compiled else None
                 entries += InstalledWheel(opened, codes, self.stock.plan.environment).entries()

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from gpuyard import errors
 from gpuyard.building.environment import PREFIX, Environment
 from gpuyard.building.python.entry_points import script_entries
+from gpuyard.building.python.resolving.base_packages import same_version
 from gpuyard.building.python.zip_file import ZipFile
+from gpuyard.images.contents.contents import normalise
 from gpuyard.images.layers import Entry
 
 _DIST_INFO = re.compile(r"[^/]+\.dist-info/WHEEL")
@@ -46,6 +48,7 @@ class InstalledWheel:
         dist_info = next((name[:-6] for name in members if _DIST_INFO.fullmatch(name)), None)
         if dist_info is None:
             raise errors.BuildError(f"{self.wheel.name} is not a wheel: it has no .dist-info/WHEEL")
+        self._check_name(dist_info)
         replaced = {f"{dist_info}/{name}" for name in ("RECORD", "INSTALLER", "RECORD.jws", "RECORD.p7s")}
         known = self._known_rows(members, dist_info)
         site = self.environment.site_packages.strip("/")
@@ -67,6 +70,17 @@ class InstalledWheel:
             sorted([*rows, (posixpath.relpath(record, site), "", "")])
         )
         return [*(entry for entry, _ in found), Entry.of_bytes(record, text.getvalue().encode())]
+
+    def _check_name(self, dist_info: str) -> None:
+        """A lock's names are what the image's labels and its bill of materials tell."""
+        name, _, version = dist_info.removesuffix(".dist-info").rpartition("-")
+        of_file, version_of_file = self.wheel.name.split("-")[:2]
+        if normalise(name) != normalise(of_file) or not same_version(version, version_of_file):
+            raise errors.BuildError(
+                f"{self.wheel.name} holds {name} {version}",
+                remedy="restore gpuyard.lock as a build wrote it, or lock anew with --upgrade; a wheel that "
+                "was renamed has to be made again",
+            )
 
     def _refuse_file_as_folder(self, paths: set[str]) -> None:
         for path in sorted(paths):

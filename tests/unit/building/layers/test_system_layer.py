@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from gpuyard import errors
 from gpuyard.building.layers.system_layer import SystemLayer
@@ -316,3 +317,18 @@ async def test_packages_are_fetched_once(archive: DebianArchive, tmp_path: Path)
     await made.stock.prepare(made.layer.packages)
     assert archive.served == []
     assert not list((tmp_path / "debs").glob("*.deb"))
+
+
+async def test_bytes_that_changed_in_the_cache_are_not_shipped(
+    archive: DebianArchive, tmp_path: Path
+) -> None:
+    content = bytes(range(256)) * 40
+    made = await make(archive, tmp_path, [DebFile("tool", files={"usr/a": content})], ["tool"])
+    (kept,) = (tmp_path / "debs").glob("*.tar.zst")
+    packed = kept.read_bytes()
+    tar = zstandard.ZstdDecompressor().stream_reader(packed).read()
+    other = zstandard.ZstdCompressor(level=1).compress(tar.replace(content, content[::-1]))
+    # The same checksum over other bytes, as a disk leaves them.
+    kept.write_bytes(other[:4] + bytes([other[4] | 4]) + other[5:] + packed[-4:])
+    with pytest.raises(errors.BuildError, match="is damaged|can't be read|cache"):
+        b"".join(made.layer.pack())

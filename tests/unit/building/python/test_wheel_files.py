@@ -185,3 +185,12 @@ def test_a_file_that_is_a_folder_too_is_refused(make_wheel: MakeWheel) -> None:
     wheel = make_wheel(files={"a": "file", "a/b": "in it"})
     with pytest.raises(errors.BuildError, match=r"demo-1\.0-py3-none-any\.whl has .*/a as a file"):
         installed(wheel)
+
+
+@pytest.mark.parametrize("file", ["other-1.0-py3-none-any.whl", "demo-1.1-py3-none-any.whl"])
+def test_a_wheel_under_anothers_name_is_refused(make_wheel: MakeWheel, file: str) -> None:
+    with (
+        ZipFile(make_wheel(files={"demo.py": "1"}), file) as opened,
+        pytest.raises(errors.BuildError, match=r"holds demo 1\.0"),
+    ):
+        InstalledWheel(opened, None, ENVIRONMENT).entries()

@@ -22,9 +22,7 @@ async def choose(
 
 
 def installed(name: str, version: str, selection: str) -> str:
-    return (
-        f"Package: {name}\nStatus: {selection} ok installed\nArchitecture: amd64\nVersion: {version}\n\n"
-    )
+    return f"Package: {name}\nStatus: {selection} ok installed\nArchitecture: amd64\nVersion: {version}\n\n"
 
 
 async def test_a_package_on_hold_is_replaced_only_by_a_version_that_is_named(
@@ -32,7 +30,9 @@ async def test_a_package_on_hold_is_replaced_only_by_a_version_that_is_named(
 ) -> None:
     app = DebFile("app", fields={"Depends": "libx (>= 2.0)"})
     archive.publish([app, DebFile("libx", "2.0")])
-    with pytest.raises(errors.ResolveError, match=r"app → libx needs libx 2\.0, and the base holds libx 1\.0"):
+    with pytest.raises(
+        errors.ResolveError, match=r"app → libx needs libx 2\.0, and the base holds libx 1\.0"
+    ):
         await choose(archive, tmp_path, ["app"], installed("libx", "1.0", "hold"))
     named, said = await choose(archive, tmp_path, ["app", "libx=2.0"], installed("libx", "1.0", "hold"))
     assert "libx 2.0" in named and any("libx of the base is replaced: 1.0 → 2.0" in text for text in said)

@@ -114,7 +114,7 @@ class Archives:
                 return _unpacked(other, other.name)
             raise
         with self.cache.new_file(_INDEXES, f"{file.sha256}.zst") as kept:
-            kept.write(zstandard.ZstdCompressor(level=1).compress(content))
+            kept.write(zstandard.ZstdCompressor(level=1, write_checksum=True).compress(content))
         path.unlink(missing_ok=True)
         return content
 

@@ -154,7 +154,9 @@ def _of_fields(fields: Fields, where: str, arch: str) -> Iterator[AptSource]:
     ):
         return
     architectures = fields.get("architectures", "").split()
-    if (architectures and arch not in architectures) or arch in fields.get("architectures-remove", "").split():
+    if (architectures and arch not in architectures) or arch in fields.get(
+        "architectures-remove", ""
+    ).split():
         return
     signed_by = fields.get("signed-by", "")
     inline = "BEGIN PGP" in signed_by

@@ -218,7 +218,8 @@ class _Copied:
     def __init__(self, file: IO[bytes], kept: IO[bytes]) -> None:
         self._file = file
         # It needn't be the same on two machines: nothing of it goes into an image.
-        self._writer: Any = zstandard.ZstdCompressor(level=1).stream_writer(kept, closefd=False)
+        packer = zstandard.ZstdCompressor(level=1, write_checksum=True)
+        self._writer: Any = packer.stream_writer(kept, closefd=False)
 
     def read(self, size: int) -> bytes:
         piece = self._file.read(size)
@@ -250,8 +251,13 @@ class ForwardTar:
         self._tar = zstandard.ZstdDecompressor().stream_reader(self._file)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            # What is kept has a checksum, at its end.
+            while kind is None and self._some(_PIECE):
+                pass
+        finally:
+            self._file.close()
 
     def pieces(self, start: int, size: int) -> Iterator[bytes]:
         """A member's bytes; those before it are passed over.
@@ -270,16 +276,20 @@ class ForwardTar:
 
     def _read(self, size: int) -> bytes:
         """Exactly so many bytes: what a compressor makes of a layer depends on where its input is cut."""
-        try:
-            piece: bytes = self._tar.read(size)
-            while len(piece) < size and (more := self._tar.read(size - len(piece))):
-                piece += more
-        except (zstandard.ZstdError, OSError) as error:
-            raise _unkept(self._name, str(error)) from error
+        piece = self._some(size)
+        while len(piece) < size and (more := self._some(size - len(piece))):
+            piece += more
         if len(piece) < size:
             raise _unkept(self._name, "it ends too soon")
         self._at += size
         return piece
+
+    def _some(self, most: int) -> bytes:
+        try:
+            found: bytes = self._tar.read(most)
+        except (zstandard.ZstdError, OSError) as error:
+            raise _unkept(self._name, str(error)) from error
+        return found
 
 
 def _parts(file: IO[bytes], name: str) -> dict[str, tuple[str, IO[bytes]]]:
