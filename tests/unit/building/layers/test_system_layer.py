@@ -330,5 +330,5 @@ async def test_bytes_that_changed_in_the_cache_are_not_shipped(
     other = zstandard.ZstdCompressor(level=1).compress(tar.replace(content, content[::-1]))
     # The same checksum over other bytes, as a disk leaves them.
     kept.write_bytes(other[:4] + bytes([other[4] | 4]) + other[5:] + packed[-4:])
-    with pytest.raises(errors.BuildError, match="is damaged|can't be read|cache"):
+    with pytest.raises(errors.BuildError, match="what the cache keeps of the package tool can't be read"):
         b"".join(made.layer.pack())
