@@ -111,7 +111,7 @@ def check_size(wheel: Wheel, path: Path) -> None:
     if wheel.size and (size := path.stat().st_size) != wheel.size:
         raise errors.BuildError(
             f"{wheel.file} has {size} bytes, and the lock says {wheel.size}",
-            remedy="restore the lock as it was written, or lock anew: with the tool that wrote it, or --upgrade",
+            remedy="restore the lock as it was written, or lock anew by what wrote it",
         )
 
 
