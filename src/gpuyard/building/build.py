@@ -114,14 +114,13 @@ def _archive_inside(request: BuildRequest) -> Iterator[str]:
 
 async def _build(work: BuildWork, application: Application, revision: asyncio.Task[str]) -> BuildResult:
     plan = await plan_build(work)
-    lock_is_told = bool(plan.news) and work.request.locking.stays
-    if lock_is_told:
-        _tell_entry_points(plan.platforms, work)
     digests = await _file_digests(application, work)
     images = [await PlatformBuild(each, application, digests, work).run() for each in plan.platforms]
+    if work.request.locking.stays and not all(image.unchanged for image in images):
+        _tell_entry_points(plan.platforms, work)
     if plan.news:
         _write_lock(plan, work)
-    if lock_is_told:
+    if plan.news and work.request.locking.stays:
         work.reporter.say(f"{work.request.lock_path.name} written: {plan.news}")
     manifest = await _tag(plan.platforms, images, work, revision)
     pushed = work.target.pinned(manifest.digest)
@@ -137,7 +136,7 @@ async def _build(work: BuildWork, application: Application, revision: asyncio.Ta
 
 
 def _tell_entry_points(plans: Sequence[PlatformPlan], work: BuildWork) -> None:
-    """Says what became of the base's own; once, while the base stays the same."""
+    """Says what became of the base's own."""
     starts = [entry_point(plan.base.config.container, work.request.image.command) for plan in plans]
     for words in dict.fromkeys(start.left_out for start in starts if start.left_out):
         work.reporter.say(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +33,8 @@ ENV_FROZEN = "GPUYARD_FROZEN"
 
 _TRUE = ("1", "true", "yes", "on")
 _DEFAULT_PLATFORM = "linux/amd64"
+#: PyPA's specification "Names and normalization".
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,7 @@ def _request(options: BuildOptions, root: Path, workdir: str, environ: Mapping[s
             "there is no name for the image",
             remedy="name one with -t, such as registry.example.com/me/train:v1",
         )
+    _check_builds(options)
     keeping = keeping_of(environ)
     if options.upgrade and keeping is not Keeping.UP_TO_DATE:
         raise errors.UsageError(
@@ -224,6 +228,29 @@ def keeping_of(environ: Mapping[str, str]) -> Keeping:
             remedy="give one of them",
         )
     return said[0] if said else Keeping.UP_TO_DATE
+
+
+def _check_builds(options: BuildOptions) -> None:
+    """Raises UsageError for words that would be passed over."""
+    for name in options.allowed.sources:
+        # A flag whose value may be left out takes the next word for it.
+        if name != ALL_SOURCES and not _DISTRIBUTION.fullmatch(name):
+            raise errors.UsageError(
+                f"--build-sources {name}: that is no distribution's name",
+                remedy=f"write the folder first: gpuyard build {name} --build-sources"
+                if Path(name).is_dir()
+                else "write --build-sources NAME, or --build-sources alone for whatever has no wheel",
+            )
+    said = {
+        "--build-project": options.allowed.project,
+        "--build-sources": options.allowed.sources,
+        "--allow-missing-library": options.allowed.missing_libraries,
+    }
+    if options.requirements is None and (named := [flag for flag, value in said.items() if value]):
+        raise errors.UsageError(
+            f"{named[0]} is about what requirements ask for, and there are none",
+            remedy="name them with --requirements, or under image.requirements in the spec (-f)",
+        )
 
 
 def _check_variable(name: str, value: str) -> None:

@@ -581,6 +581,24 @@ async def test_a_frozen_build_takes_the_lock_as_it_is(workshop: Workshop, make_w
     assert again.digest == first.digest
 
 
+async def test_a_frozen_build_asks_for_no_sources(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    make_wheel("demo")
+    requirements = workshop.require("demo")
+    first = await workshop.build(requirements=requirements)
+    workshop.require(
+        "demo", "own @ git+https://x.example/own", "--no-binary demo", "-r https://x.example/r.txt"
+    )
+    with pytest.raises(errors.BuildError, match="asks for sources"):
+        await workshop.build(requirements=requirements)
+    again = await workshop.build(requirements=requirements, keeping=Keeping.FROZEN)
+    assert again.digest == first.digest
+    # Nor where wheels are looked up, which uv does by the same file.
+    shutil.rmtree(workshop.folder / "cache")
+    shutil.rmtree(workshop.folder / "out")
+    again = await workshop.build(requirements=requirements, keeping=Keeping.FROZEN)
+    assert again.digest == first.digest
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -68,13 +68,35 @@ def test_copies_of_a_spec_and_of_flags_add_up(tmp_path: Path) -> None:
 def test_what_may_be_built(tmp_path: Path) -> None:
     found = _request(tmp_path, "  repository: r:1\n")
     assert (found.allowed.project, found.allowed.sources) == (False, ())
-    text = "  repository: r:1\n  build_project: true\n  build_sources: [a]\n"
+    text = "  repository: r:1\n  requirements: r.txt\n  build_project: true\n  build_sources: [a]\n"
     found = _request(tmp_path, text, BuildOptions(allowed=Allowed(sources=("b",))))
     assert (found.allowed.project, found.allowed.sources) == (True, ("b", "a"))
-    found = _request(tmp_path, "  repository: r:1\n  build_sources: true\n")
+    found = _request(tmp_path, "  repository: r:1\n  requirements: r.txt\n  build_sources: true\n")
     assert found.allowed.sources == (":all:",)
-    found = request_without_spec(BuildOptions(base="b", tags=("r:1",), allowed=Allowed(project=True)), {})
-    assert found.allowed.project
+    options = BuildOptions(base="b", tags=("r:1",), allowed=Allowed(project=True), requirements=tmp_path / "r.txt")
+    assert request_without_spec(options, {}).allowed.project
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        BuildOptions(allowed=Allowed(project=True)),
+        BuildOptions(allowed=Allowed(sources=(":all:",))),
+        BuildOptions(allowed=Allowed(missing_libraries=("libGL.so.1",))),
+    ],
+)
+def test_what_is_said_of_requirements_needs_them(options: BuildOptions) -> None:
+    with pytest.raises(errors.UsageError, match="is about what requirements ask for, and there are none"):
+        request_without_spec(replace(options, base="b", tags=("r:1",)), {})
+
+
+def test_a_folder_is_no_distribution(tmp_path: Path) -> None:
+    options = BuildOptions(only_listed=True, requirements=tmp_path / "r.txt", allowed=Allowed(sources=(str(tmp_path),)))
+    with pytest.raises(errors.UsageError, match="that is no distribution's name") as caught:
+        request_without_spec(options, {})
+    assert f"gpuyard build {tmp_path} --build-sources" in caught.value.remedy
+    with pytest.raises(errors.UsageError, match=r"--build-sources \./app"):
+        request_without_spec(replace(options, allowed=Allowed(sources=("./app",))), {})
 
 
 def test_variables_and_labels_of_flags_win_over_the_specs(tmp_path: Path) -> None:

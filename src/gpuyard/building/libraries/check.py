@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import zipfile
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from gpuyard import errors
@@ -117,6 +117,8 @@ class _LibraryCheck:
             BuildError: a package can't be imported.
         """
         missing = await asyncio.to_thread(self.missing)
+        for name in await asyncio.to_thread(self._allowed_in_vain):
+            say(f"warning: --allow-missing-library {name} allows nothing: no wheel lacks it")
         if warned := [each for each in missing if each.certainty != Import.CERTAIN]:
             for each in warned:
                 say(f"warning: {self._some(each)}; {self._remedy([each], {})}")
@@ -128,6 +130,12 @@ class _LibraryCheck:
                 remedy=f"{self._remedy(failing, known)}; to build all the same, name what is missing with "
                 "--allow-missing-library",
             )
+
+    def _allowed_in_vain(self) -> list[str]:
+        if not self.allowed:
+            return []
+        lacked = {name for each in replace(self, allowed=frozenset()).missing() for name in each.sonames}
+        return sorted(self.allowed - lacked)
 
     def missing(self) -> list[Missing]:
         """What the wheels lack."""

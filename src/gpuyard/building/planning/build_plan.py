@@ -26,7 +26,7 @@ from gpuyard.building.planning.lock_decision import (
 from gpuyard.building.planning.moved_layouts import tell_moved
 from gpuyard.building.planning.platform_choices import plan_platform
 from gpuyard.building.planning.platform_plan import PlannedRequirements, PlatformPlan
-from gpuyard.building.planning.projects import read_requirements
+from gpuyard.building.planning.projects import read_requirements, tell_unused
 from gpuyard.building.request import Keeping
 from gpuyard.building.work import BuildWork
 
@@ -69,6 +69,7 @@ async def plan_build(work: BuildWork) -> BuildPlan:
         await plan_platform(platform, bases.images[platform], decision, requirements, work)
         for platform in work.request.platforms
     ]
+    tell_unused(requirements, plans, work)
     lock = _new_lock(decision, digest, bases, plans, work)
     await tell_moved(lock, work)
     if lock == old:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from gpuyard.building.lock import Lock
 from gpuyard.building.planning.bases import base_contents, open_bases
 from gpuyard.building.planning.platform_plan import PlannedRequirements, PlatformPlan
+from gpuyard.building.request import Keeping
 from gpuyard.building.work import BuildWork
 
 
@@ -29,10 +31,22 @@ async def read_requirements(work: BuildWork, locked: Lock | None) -> PlannedRequ
         platform = request.platforms[0]
         bases = await open_bases(work, [platform], locked)
         builder = builds.builder(platform, await base_contents(work, bases.images[platform]))
-    requested = await builds.requested(request.requirements, builder)
+    requested = await builds.requested(
+        request.requirements, builder, frozen=request.locking.keeping is Keeping.FROZEN
+    )
     for notice in requested.notices:
         work.reporter.say(notice)
     return PlannedRequirements(request.requirements, requested, builds)
+
+
+def tell_unused(
+    requirements: PlannedRequirements | None, plans: Sequence[PlatformPlan], work: BuildWork
+) -> None:
+    """Says which builds are allowed and make nothing."""
+    if requirements:
+        names = {wheel.name for plan in plans for wheel in plan.lock.wheels}
+        for text in requirements.builds.unused(requirements.requested, names):
+            work.reporter.say(f"warning: {text}")
 
 
 def with_projects(plan: PlatformPlan, work: BuildWork) -> PlatformPlan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,12 +49,13 @@ class Builds:
 
         return WheelBuilder(platform, contents, self.cache, self.environ, self.folder, self.created, self.say)
 
-    async def requested(self, path: Path, builder: WheelBuilder | None) -> Requested:
+    async def requested(self, path: Path, builder: WheelBuilder | None, *, frozen: bool) -> Requested:
         """What requirements ask for besides wheels.
 
         Args:
             path: of the requirements.
             builder: where projects are built instead of read.
+            frozen: whether wheels are those of gpuyard.lock, whatever is asked for.
         """
 
         from gpuyard.building.project.reading import read_requested
@@ -69,7 +70,18 @@ class Builds:
             metadata = ProjectMetadata.of_wheel(wheel_path(self.cache, wheel))
             return Project(folder.absolute(), metadata, (), wheel)
 
-        return await read_requested(path, read, self.environ, set(map(_key, self.sources)))
+        return await read_requested(path, read, self.environ, set(map(_key, self.sources)), frozen=frozen)
+
+    def unused(self, requested: Requested, names: Collection[str]) -> Iterator[str]:
+        """What is allowed and builds nothing, in words.
+
+        Args:
+            names: normalised, of all distributions that are required.
+        """
+        if self.project and not requested.projects:
+            yield f"--build-project builds nothing: {requested.path.name} names no project of your own"
+        for name in sorted(set(map(_key, self.sources)) - {ALL_SOURCES, *names}):
+            yield f"--build-sources {name} builds nothing: no such package goes into the image"
 
     async def of_sources(
         self, sources: Mapping[Source, str], builder: WheelBuilder, requirements: Path

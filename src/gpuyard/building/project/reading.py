@@ -61,12 +61,19 @@ class _RequirementsReader:
     """Goes from requirements to projects and from those to the projects that they require."""
 
     def __init__(
-        self, path: Path, read: ReadProject, environ: Mapping[str, str], builds: Collection[str]
+        self,
+        path: Path,
+        read: ReadProject,
+        environ: Mapping[str, str],
+        builds: Collection[str],
+        *,
+        frozen: bool,
     ) -> None:
         self.found = Requested(path)
         self._read = read
         self._environ = environ
         self._builds = builds
+        self._frozen = frozen
         self._seen: set[tuple[Path, tuple[str, ...]]] = set()
 
     async def file(self, path: Path) -> None:
@@ -88,8 +95,9 @@ class _RequirementsReader:
                 await self.project(folder, line.extras, line.marker, asked_by=f"{path.name}: {line.text}")
                 changed[number] = ""
             elif line.kind in (Kind.SOURCES, Kind.NO_BINARY, Kind.REMOTE):
-                self._sources(path, line)
-                if line.kind is Kind.SOURCES:
+                if not self._is_built(path, line):
+                    changed[number] = ""
+                elif line.kind is Kind.SOURCES:
                     changed[number] = f"{line.name} @ {line.where}" if line.name else line.where
                     changed[number] += f" ; {line.marker}" if line.marker else ""
 
@@ -118,11 +126,12 @@ class _RequirementsReader:
             self.found.projects.setdefault(metadata.key, AskedProject(project, marker))
         else:
             metadata = _declared_only(pyproject)
-        self._look_at_sources(folder, metadata.required(extras), sources.others)
+        left_out = self._not_built(folder, metadata.required(extras), sources.others)
         requires = [
             _under(text, marker)
             for text in metadata.required(extras)
-            if not await self._local(text, folder, sources.folders, marker)
+            if normalise(requirement_name(text)) not in left_out
+            and not await self._local(text, folder, sources.folders, marker)
         ]
         before = self.found.needs.get(folder)
         kept = dict.fromkeys((*(before.requires if before else ()), *requires))
@@ -142,15 +151,15 @@ class _RequirementsReader:
         self.found.default_index = index or before
 
     async def _local(self, text: str, folder: Path, folders: Mapping[str, Path], marker: str) -> bool:
-        """Follows a requirement that is a project of this machine; False of others."""
+        """Follows a requirement that is a project of this machine; False of what is left for uv."""
         from packaging.requirements import Requirement
 
         requirement = Requirement(text)
         place = folders.get(normalise(requirement.name))
         if requirement.url is not None:
             line = parse_line(f"{requirement.name} @ {requirement.url}", folder, self._environ)
-            if line.kind is Kind.SOURCES:
-                self._sources(folder / NAME, line)
+            if line.kind is Kind.SOURCES and not self._is_built(folder / NAME, line):
+                return True
             place = local_path(line.where, folder) if line.kind is Kind.FOLDER else None
         if place is None:
             return False
@@ -161,8 +170,9 @@ class _RequirementsReader:
         )
         return True
 
-    def _look_at_sources(self, folder: Path, requires: list[str], others: Mapping[str, Any]) -> None:
-        """[tool.uv.sources] may lead to repositories and archives of sources, too."""
+    def _not_built(self, folder: Path, requires: list[str], others: Mapping[str, Any]) -> set[str]:
+        """What [tool.uv.sources] has of repositories and archives of sources that nobody builds now."""
+        found = set()
         wanted = {normalise(requirement_name(text)) for text in requires}
         for name, raw in others.items():
             for one in raw if isinstance(raw, list) else [raw]:
@@ -171,17 +181,27 @@ class _RequirementsReader:
                 where = str(one.get("git") or one.get("url") or one.get("path") or "")
                 if normalise(name) in wanted and where and ("git" in one or not where.endswith(".whl")):
                     line = RequirementLine(Kind.SOURCES, f"{name} from {where}", where, name)
-                    self._sources(folder / NAME, line)
+                    if not self._is_built(folder / NAME, line):
+                        found.add(normalise(name))
+        return found
 
-    def _sources(self, path: Path, line: RequirementLine) -> None:
-        """Refuses what would have to be built, unless that is wanted."""
+    def _is_built(self, path: Path, line: RequirementLine) -> bool:
+        """Whether something is built that would have to be; else it is refused, unless the lock stands."""
         name = line.where if line.kind is Kind.NO_BINARY else line.name
-        if line.kind is Kind.REMOTE or not (ALL_SOURCES in self._builds or normalise(name) in self._builds):
-            raise _refused(path, line)
+        if line.kind is not Kind.REMOTE and {ALL_SOURCES, normalise(name)} & set(self._builds):
+            return True
+        if self._frozen:
+            return False
+        raise _refused(path, line)
 
 
 async def read_requested(
-    path: Path, read: ReadProject, environ: Mapping[str, str], builds: Collection[str] = ()
+    path: Path,
+    read: ReadProject,
+    environ: Mapping[str, str],
+    builds: Collection[str] = (),
+    *,
+    frozen: bool = False,
 ) -> Requested:
     """Reads a requirements file for the projects and the sources that it asks for; nothing is run.
 
@@ -190,12 +210,13 @@ async def read_requested(
         read: reads a project.
         environ: for variables in requirements.
         builds: normalised names of distributions that may be built; ALL_SOURCES for all.
+        frozen: whether wheels are those of gpuyard.lock, whatever is asked for.
 
     Raises:
         UsageError: a file can't be read or says nonsense.
         BuildError: it asks for sources, which only a build makes into something to install.
     """
-    reader = _RequirementsReader(path, read, environ, builds)
+    reader = _RequirementsReader(path, read, environ, builds, frozen=frozen)
     reader.found.builds = tuple(sorted(builds))
     if path.name in (*PROJECT_FILES, UV_LOCK):
         from gpuyard.building.project.project import is_package

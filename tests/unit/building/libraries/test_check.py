@@ -63,7 +63,11 @@ async def test_a_wheel_that_cannot_be_imported(workshop: Workshop, make_wheel: M
     with pytest.raises(errors.BuildError, match="can't be imported"):
         await workshop.build(requirements=requirements)
     allowed = ("libGL.so.1", "libxcb.so.1")
-    await workshop.build(requirements=requirements, allow_missing_libraries=allowed)
+    workshop.heard.said.clear()
+    await workshop.build(requirements=requirements, allow_missing_libraries=(*allowed, "libGl.so.1"))
+    assert [text for text in workshop.heard.said if "allow-missing" in text] == [
+        "warning: --allow-missing-library libGl.so.1 allows nothing: no wheel lacks it"
+    ]
 
 
 async def test_a_base_or_another_wheel_brings_it(workshop: Workshop, make_wheel: MakeWheel) -> None:
@@ -174,6 +178,7 @@ async def test_a_wheel_newer_than_the_bases_glibc(workshop: Workshop, make_wheel
     with pytest.raises(errors.BuildError, match=r"it needs glibc 2\.99, and the base has 2\.36"):
         await workshop.build(requirements=workshop.require("new"))
     await workshop.build(requirements=workshop.require("new"), allow_missing_libraries=("libc.so.6",))
+    assert not [text for text in workshop.heard.said if "allow-missing" in text]
 
 
 async def test_the_bases_archives_tell_the_package_of_an_odd_library(

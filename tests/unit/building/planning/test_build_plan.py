@@ -241,6 +241,16 @@ async def test_of_a_projects_file_only_what_decides_wheels_is_locked(
             await workshop.build(requirements=workshop.app / name, keeping=Keeping.LOCKED)
 
 
+async def test_what_is_allowed_and_builds_nothing_is_said(workshop: Workshop, make_wheel: MakeWheel) -> None:
+    make_wheel("demo")
+    file = workshop.require("demo")
+    await workshop.build(requirements=file, build_project=True, build_sources=("Nosuch", "demo", ":all:"))
+    assert [text for text in workshop.heard.said if "builds nothing" in text] == [
+        "warning: --build-project builds nothing: requirements.txt names no project of your own",
+        "warning: --build-sources nosuch builds nothing: no such package goes into the image",
+    ]
+
+
 def write_archive(workshop: Workshop) -> Path:
     """The same among the wheels, as an archive of sources."""
     write_own(workshop.folder / "own-1.0")
