@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from bench.creates import build_load, load
-from bench.images import debian
+from bench.image_site import debian
 from bench.row import Row, Unavailable
 from bench.yard import GPUYARD, environ_for, running_yard
 from tests.cluster.harness import namespaces, parts

@@ -2,76 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import compileall
-import contextlib
+import hashlib
 import os
 import random
 import shutil
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
 import gpuyard
+from bench.image_site import ImageSite, image_site
 from bench.row import Row, Unavailable
-from bench.yard import GPUYARD, environ_for
 from gpuyard.building.lock import read_lock
 from gpuyard.building.python.wheels import wheel_path
+from gpuyard.building.system_packages.archives.fetch import open_fetcher
+from gpuyard.building.system_packages.locked import DEBS
 from gpuyard.images.cache import Cache
-from tests.waiting import until
 
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpuyard-test"
 _TIMES = 11
 _WHEELS = "numpy==1.26.4\nscipy==1.13.1\npandas==2.2.3\n"
 _LARGE_BYTES = 500_000_000
 _CHECKPOINT_BYTES = 1_500_000_000
 _FIRST = ("numpy==1.26.4", "requests==2.32.5")
-_FIRST_BYTES = 20_000_000
+#: 20 MB.
+_FIRST_SIZES = (8_000_000, 4_000_000, 2_000_000, *(500_000 for _ in range(12)))
+_ARCHIVES = ("http://deb.debian.org/debian", "http://security.debian.org/debian-security")
 #: With what they need, 52 packages.
 _SYSTEM_PACKAGES = ("libgl1", "libglib2.0-0", "libsndfile1", "libxext6", "libsm6")
-
-
-@dataclass(frozen=True)
-class _Site:
-    """A registry with a Debian base, an application, and tools' own storage."""
-
-    folder: Path
-    registry: str
-
-    @property
-    def app(self) -> Path:
-        return self.folder / "app"
-
-    @property
-    def base(self) -> str:
-        return f"{self.registry}/base/debian:12"
-
-    def run(self, *words: str | Path) -> float:
-        """Seconds that a command takes."""
-        storage = {"CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf")}
-        environ = environ_for(self.folder / "home") | storage
-        began = time.perf_counter()
-        done = subprocess.run(words, cwd=self.app, env=environ, capture_output=True, text=True, check=False)
-        took = time.perf_counter() - began
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(map(str, words))} ended with {done.returncode}: {done.stderr}")
-        return took
-
-    def build(self, name: str, *words: str | Path) -> float:
-        """Seconds of `gpuyard build`."""
-        return self.run(GPUYARD, "build", "--base", self.base, "-t", f"{self.registry}/{name}", *words)
-
-    def change_a_line(self) -> None:
-        """As an editor would."""
-        (self.app / "train.py").write_text(f"print({random.random()})\n")
 
 
 def measure() -> list[Row]:
@@ -82,7 +44,7 @@ def measure() -> list[Row]:
     # As installed: a checkout under PYTHONDONTWRITEBYTECODE would compile what it imports at each call.
     compileall.compile_dir(Path(gpuyard.__file__).parent, quiet=2)
     compileall.compile_dir(Path(httpx.__file__).parents[1], quiet=2)
-    with _site() as site:
+    with image_site() as site:
         return [
             *_changed_line(site),
             *_first_build(site),
@@ -93,7 +55,7 @@ def measure() -> list[Row]:
         ]
 
 
-def _changed_line(site: _Site) -> list[Row]:
+def _changed_line(site: ImageSite) -> list[Row]:
     ours, theirs, inner = [], [], []
     for turn in range(_TIMES):
         site.change_a_line()
@@ -112,20 +74,15 @@ def _changed_line(site: _Site) -> list[Row]:
     ]
 
 
-def _buildah(site: _Site) -> float:
-    image = f"{site.registry}/peer/line:v1"
-    name = f"bench-{random.getrandbits(32)}"
-    script = (
-        f"buildah from -q --tls-verify=false --isolation chroot --name {name} {site.base} && "
-        f"buildah copy -q {name} train.py /workspace/train.py && "
-        f"buildah commit -q {name} {image} && buildah push -q --tls-verify=false {image} docker://{image}"
-    )
-    took = site.run("sh", "-ec", script)
-    site.run("buildah", "rm", name)
-    return took
+_PUSH = "buildah commit -q $name $image >/dev/null\nbuildah push -q --tls-verify=false $image docker://$image"
 
 
-def _in_process(site: _Site) -> float:
+def _buildah(site: ImageSite) -> float:
+    copy = "buildah copy -q $name train.py /workspace/train.py >/dev/null\n"
+    return site.buildah(copy + _PUSH, image=f"{site.registry}/peer/line:v1")
+
+
+def _in_process(site: ImageSite) -> float:
     """Without the start of an interpreter: what `build` itself takes once everything is imported."""
     code = (
         "import asyncio, os, sys, time\n"
@@ -142,23 +99,25 @@ def _in_process(site: _Site) -> float:
     return float(told.read_text())
 
 
-def _first_build(site: _Site) -> list[Row]:
-    """A new repository, nothing packed before; wheels are on this machine, for both."""
+def _first_build(site: ImageSite) -> list[Row]:
+    """A new repository; wheels are on this machine, and nothing else: no base, byte code or lock.
+
+    Both compile the wheels. Of the 20 MB some files are large enough for layers of their own.
+    """
     requirements = site.folder / "first.txt"
     requirements.write_text("".join(f"{line}\n" for line in _FIRST))
     data = site.app / "data"
     data.mkdir()
-    for number in range(20):
-        (data / f"{number}.bin").write_bytes(random.Random(number).randbytes(_FIRST_BYTES // 20))
+    for number, size in enumerate(_FIRST_SIZES):
+        (data / f"{number}.bin").write_bytes(random.Random(number).randbytes(size))
     ours, theirs = [], []
     site.build("me/first:v0", "--requirements", requirements)
     wheels = _cached_wheels(site)
     for number in range(4):
         site.change_a_line()
-        shutil.rmtree(site.folder / "home" / "cache" / "layers")
-        (site.app / "gpuyard.lock").unlink()
+        site.forget(but=("wheels",))
         ours.append(site.build(f"me/first{number}:v1", "--requirements", requirements))
-        theirs.append(_buildah_with_uv(site, f"peer/first{number}:v1", wheels))
+        theirs.append(_buildah_with_uv(site, f"{site.registry}/peer/first{number}:v1", wheels))
     shutil.rmtree(data)
     (site.app / "gpuyard.lock").unlink()
     command, peer = statistics.median(ours), statistics.median(theirs)
@@ -168,7 +127,7 @@ def _first_build(site: _Site) -> list[Row]:
     ]
 
 
-def _cached_wheels(site: _Site) -> Path:
+def _cached_wheels(site: ImageSite) -> Path:
     """The locked wheels under their own names."""
     folder = site.folder / "peer-wheels"
     folder.mkdir()
@@ -176,77 +135,123 @@ def _cached_wheels(site: _Site) -> Path:
     assert lock
     for platform in lock.platforms.values():
         for wheel in platform.wheels:
-            shutil.copy(wheel_path(Cache(site.folder / "home" / "cache"), wheel), folder / wheel.file)
+            shutil.copy(wheel_path(Cache(site.cache), wheel), folder / wheel.file)
     return folder
 
 
-def _buildah_with_uv(site: _Site, image: str, wheels: Path) -> float:
+def _buildah_with_uv(site: ImageSite, image: str, wheels: Path) -> float:
     """As a Dockerfile with uv does it, its wheels in a cache that is mounted."""
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    name = f"bench-{random.getrandbits(32)}"
     install = (
         "/uv/uv venv -q --system-site-packages /opt/venv && /uv/uv pip install -q --offline --no-index "
-        f"--find-links /wheels --python /opt/venv/bin/python {' '.join(_FIRST)}"
+        f"--compile-bytecode --find-links /wheels --python /opt/venv/bin/python {' '.join(_FIRST)}"
     )
     script = (
-        f"buildah from -q --tls-verify=false --isolation chroot --name {name} {site.base} && "
-        f"buildah run --isolation chroot -v {wheels}:/wheels:ro -v {Path(str(uv)).parent}:/uv:ro {name} "
-        f"-- sh -c '{install}' && buildah copy -q {name} . /workspace && "
-        f"buildah commit -q {name} {site.registry}/{image} && "
-        f"buildah push -q --tls-verify=false {site.registry}/{image} docker://{site.registry}/{image}"
+        f"buildah run --isolation chroot -v {wheels}:/wheels:ro -v {Path(str(uv)).parent}:/uv:ro $name "
+        f"-- sh -c '{install}'\nbuildah copy -q $name . /workspace >/dev/null\n"
     )
-    took = site.run("sh", "-ec", script)
-    site.run("buildah", "rm", name)
-    return took
+    return site.buildah(script + _PUSH, image=image)
 
 
-def _beside_a_checkpoint(site: _Site) -> Row:
+def _beside_a_checkpoint(site: ImageSite) -> Row:
     noise = random.Random(0).randbytes(1 << 20)
     checkpoint = site.app / "model.pt"
     with checkpoint.open("wb") as file:
         for number in range(_CHECKPOINT_BYTES // len(noise)):
             file.write(noise[number:] + noise[:number])
-    site.build("me/checkpoint:v1")
-    took = []
-    for _ in range(5):
+    (site.folder / "Dockerfile").write_text(
+        f"FROM {site.base}\nCOPY model.pt /workspace/\nCOPY train.py /workspace/\n"
+    )
+    ours, theirs = [], []
+    for turn in range(4):
         site.change_a_line()
-        took.append(site.build("me/checkpoint:v1"))
+        ours.append(site.build("me/checkpoint:v1"))
+        theirs.append(_buildah_with_layers(site, f"{site.registry}/peer/checkpoint:v1"))
+        if turn == 0:
+            for took in (ours, theirs):
+                took.clear()  # The first of each packs the checkpoint.
     checkpoint.unlink()
-    return Row("an edit beside 1.5 GB", statistics.median(took), "s", 1.0, "buildah", 0)
+    command, peer = statistics.median(ours), statistics.median(theirs)
+    return Row("an edit beside 1.5 GB", command, "s", 1.0, "buildah build --layers, now", peer)
 
 
-def _system_packages(site: _Site) -> Row:
-    """The packages are on this machine, and locked; what is measured is the layer."""
+def _buildah_with_layers(site: ImageSite, image: str) -> float:
+    """The checkpoint's layer comes from its cache."""
+    words = ("buildah", "build", "-q", "--layers", "--tls-verify=false", "--isolation", "chroot", "-t", image)
+    took = site.run(*words, "-f", site.folder / "Dockerfile", ".")
+    return took + site.run("buildah", "push", "-q", "--tls-verify=false", image, f"docker://{image}")
+
+
+def _system_packages(site: ImageSite) -> Row:
+    """The indexes and the packages as they are fetched are on this machine; they are chosen and unpacked.
+
+    The base is there, for both: this isn't about it.
+    """
     words = [word for name in _SYSTEM_PACKAGES for word in ("--system-package", name)]
     site.build("me/system:v0", *words)
-    took = []
+    debs = asyncio.run(_fetch_debs(site))
+    (lists := site.folder / "lists").mkdir()
+    volumes = f"-v {debs}:/var/cache/apt/archives -v {lists}:/var/lib/apt/lists"
+    apt = f"buildah run --isolation chroot {volumes} $name -- env DEBIAN_FRONTEND=noninteractive apt-get -qq"
+    site.buildah(f"{apt} update")
+    install = f"{apt} install -y --no-install-recommends {' '.join(_SYSTEM_PACKAGES)} >/dev/null 2>&1\n"
+    ours, theirs = [], []
     for number in range(3):
-        shutil.rmtree(site.folder / "home" / "cache" / "layers")
-        took.append(site.build(f"me/system{number}:v1", *words))
+        _forget_packages(site, debs)
+        ours.append(site.build(f"me/system{number}:v1", *words))
+        theirs.append(site.buildah(install + _PUSH, image=f"{site.registry}/peer/system{number}:v1"))
     (site.app / "gpuyard.lock").unlink()
-    return Row("52 system packages, push", statistics.median(took), "s", 3.0, "buildah", 0)
+    command, peer = statistics.median(ours), statistics.median(theirs)
+    return Row("52 system packages, push", command, "s", 3.0, "buildah with apt-get, now", peer)
 
 
-def _many_wheels(site: _Site) -> list[Row]:
+async def _fetch_debs(site: ImageSite) -> Path:
+    """The locked packages as archives have them, under apt's names for them in its cache."""
+    folder = site.folder / "debs"
+    (folder / "partial").mkdir(parents=True)
+    lock = read_lock(site.app / "gpuyard.lock")
+    assert lock
+    async with open_fetcher(Cache(site.folder / "fetched"), os.environ) as fetcher:
+        for package in next(iter(lock.platforms.values())).system_packages:
+            version = package.version.replace(":", "%3a")
+            for archive in _ARCHIVES:
+                url = f"{archive}/{package.path}".replace("+", "%2B")
+                if path := await fetcher.fetch(url, package.sha256, package.size, DEBS, package.sha256):
+                    path.rename(folder / f"{package.name}_{version}_{package.arch}.deb")
+                    break
+    return folder
+
+
+def _forget_packages(site: ImageSite, debs: Path) -> None:
+    """Leaves packages in gpuyard's cache as they were fetched: no layer, nothing of what is in them."""
+    for kind in (DEBS, "layers"):
+        shutil.rmtree(site.cache / kind)
+    (site.cache / DEBS).mkdir()
+    (site.app / "gpuyard.lock").unlink()
+    for deb in debs.glob("*.deb"):
+        shutil.copy(deb, site.cache / DEBS / f"{hashlib.sha256(deb.read_bytes()).hexdigest()}.deb")
+
+
+def _many_wheels(site: ImageSite) -> list[Row]:
     """218 MB of files. Downloads and byte code are kept by wheel, so they are measured apart."""
     requirements = site.folder / "many.txt"
     requirements.write_text(_WHEELS)
     first = site.build("me/wheels:v0", "--requirements", requirements)
     took = []
     for number in range(3):
-        shutil.rmtree(site.folder / "home" / "cache" / "layers")
+        shutil.rmtree(site.cache / "layers")
         took.append(site.build(f"me/wheels{number}:v1", "--requirements", requirements))
-    shutil.rmtree(site.folder / "home" / "cache" / "layers")
+    shutil.rmtree(site.cache / "layers")
     bare = site.build("me/bare:v1", "--requirements", requirements, "--no-byte-code")
     (site.app / "gpuyard.lock").unlink()
     return [
         Row("218 MB of wheels, push", statistics.median(took), "s", 4.0, "igzip of the layer alone", 1.5),
         Row("  without byte code", bare, "s", 4.0, "igzip of the layer alone", 1.5),
-        Row("  with download, byte code", first, "s", 60.0, "buildah", 0),
+        Row("  with download, byte code", first, "s", 60.0, "none: mostly the network", 0),
     ]
 
 
-def _large_wheel(site: _Site) -> Row:
+def _large_wheel(site: ImageSite) -> Row:
     """Peak of one process; random bytes can't be compressed, so each buffer is full."""
     wheel = _make_wheel(site.folder / "large")
     (site.app / "uv.toml").write_text(f'no-index = true\nfind-links = ["{wheel.parent}"]\n')
@@ -264,7 +269,14 @@ def _large_wheel(site: _Site) -> Row:
         "Path(sys.argv[1]).write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))\n"
     )
     site.run(sys.executable, "-c", code, told)
-    return Row("peak memory, 500 MB wheel", int(told.read_text()) / 1e3, "MB", 200, "buildah", 0)
+    return Row(
+        "peak memory, 500 MB wheel",
+        int(told.read_text()) / 1e3,
+        "MB",
+        200,
+        "none: buildah has no such step",
+        0,
+    )
 
 
 def _make_wheel(folder: Path) -> Path:
@@ -279,61 +291,3 @@ def _make_wheel(folder: Path) -> Path:
         archive.writestr("large-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr("large-1.0.dist-info/RECORD", "")
     return wheel
-
-
-@contextlib.contextmanager
-def _site() -> Iterator[_Site]:
-    folder = Path(tempfile.mkdtemp(prefix="gpuyard-bench-", dir="/tmp"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (folder / "registry.yml").write_text(
-        "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
-        f"storage: {{filesystem: {{rootdirectory: {folder}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
-    )
-    (folder / "storage.conf").write_text(
-        f'[storage]\ndriver = "overlay"\nrunroot = "{folder}/run"\ngraphroot = "{folder}/graph"\n'
-    )
-    site = _Site(folder, f"127.0.0.1:{port}")
-    site.app.mkdir()
-    with (folder / "registry.log").open("wb") as log:
-        server = subprocess.Popen(
-            ["docker-registry", "serve", folder / "registry.yml"],
-            stdout=log,
-            stderr=log,
-            env=os.environ | {"OTEL_TRACES_EXPORTER": "none"},
-        )
-    try:
-        _wait(port)
-        site.run(GPUYARD, "image", "import", debian(), "-t", site.base)
-        yield site
-    finally:
-        server.terminate()
-        server.wait()
-        subprocess.run(["umount", folder / "graph" / "overlay"], check=False, capture_output=True)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait(port: int) -> None:
-    def listens() -> bool:
-        with socket.create_connection(("127.0.0.1", port)):
-            return True
-
-    until(listens, "docker-registry listens", not_yet=OSError, timeout_s=10)
-
-
-def debian() -> Path:
-    """A Debian with Python, made once per machine; the tests use it too."""
-    made = _CACHE / "debian-12-python.tar"
-    if not made.exists():
-        _CACHE.mkdir(parents=True, exist_ok=True)
-        unfinished = made.with_suffix(".new.tar")
-        words = [
-            "mmdebstrap",
-            "--quiet",
-            "--variant=minbase",
-            "--include=python3,python3-yaml,ca-certificates",
-        ]
-        subprocess.run([*words, "bookworm", unfinished], check=True)
-        unfinished.rename(made)
-    return made
