@@ -90,6 +90,7 @@ async def _frozen(
         plan = await plan_platform(platform, bases.images[platform], decision, requirements, work)
         refuse_change(decision, plan, work)
         plans.append(plan)
+    tell_unused(requirements, plans, work)
     return BuildPlan(tuple(plans), lock)
 
 
