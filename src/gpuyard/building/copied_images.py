@@ -91,14 +91,11 @@ async def open_copied(
     for copied, place in copies:
         if copied.image in found:
             continue
-        target = replace(place, target=locked.get(copied.image, place.target))
-        opened = await open_images(target, [platform], cache=cache, called=f"the image {copied.image}")
-        image = opened.find(platform)
-        if image is None:
-            there = ", ".join(map(str, opened.platforms)) or "unnamed platforms"
-            raise errors.ImageNotFound(
-                f"the image {copied.image} is not there for {platform}, only for {there}",
-                remedy="name another image, or build for what there is with --platform",
-            )
-        found[copied.image] = image
+        target, called = (
+            replace(place, target=locked.get(copied.image, place.target)),
+            f"the image {copied.image}",
+        )
+        opened = await open_images(target, [platform], cache=cache, called=called)
+        remedy = "name another image, or build for what there is with --platform"
+        found[copied.image] = opened.fitting(platform, called, remedy)
     return found

@@ -103,6 +103,21 @@ class OpenedImages:
         """The first that runs on a platform, of those that were read."""
         return next((image for image in self.images if image.platform.runs(wanted)), None)
 
+    def fitting(self, wanted: Platform, called: str, remedy: str) -> Image:
+        """The same, where there must be one.
+
+        Args:
+            called: the image in messages.
+            remedy: what the user can do.
+
+        Raises:
+            ImageNotFound: there is none.
+        """
+        if found := self.find(wanted):
+            return found
+        there = ", ".join(map(str, self.platforms)) or "unnamed platforms"
+        raise errors.ImageNotFound(f"{called} is not there for {wanted}, only for {there}", remedy=remedy)
+
 
 async def open_images(
     place: Place,

@@ -68,13 +68,8 @@ async def _open(work: BuildWork, platforms: Sequence[Platform], digest: Digest |
 
 
 def _fitting(work: BuildWork, opened: OpenedImages, platform: Platform) -> Image:
-    found = opened.find(platform)
-    if found is None:
-        there = ", ".join(map(str, opened.platforms)) or "unnamed platforms"
-        raise errors.ImageNotFound(
-            f"{work.base_called} is not there for {platform}, only for {there}",
-            remedy="choose another --base, or build for what there is with --platform",
-        )
+    remedy = "choose another --base, or build for what there is with --platform"
+    found = opened.fitting(platform, work.base_called, remedy)
     if len(found.config.diff_ids) != len(found.manifest.layers):
         raise errors.ImageDamaged(
             f"{work.base_called} lists {len(found.manifest.layers)} layers and names others",

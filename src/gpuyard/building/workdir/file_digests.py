@@ -28,7 +28,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.building.workdir.file_state import FileState, file_system_time_ns
+from gpuyard.building.workdir.file_state import FileState, file_system_time_ns, path_key
 from gpuyard.building.workdir.walk import changed
 from gpuyard.images.cache import Cache
 from gpuyard.images.layers import PIECE
@@ -77,7 +77,7 @@ class FileDigests:
             read = await asyncio.to_thread(self._read_all, missing)
             found |= {path: digest for path, (_, digest, _) in read.items()}
             kept |= {path: (state, digest) for path, (state, digest, settled) in read.items() if settled}
-        files = {_name(path): [*state, digest] for path, (state, digest) in kept.items()}
+        files = {path_key(path): [*state, digest] for path, (state, digest) in kept.items()}
         if files != remembered:
             self.cache.write(_KIND, self._entry, {"at_ns": self.now_ns(), "files": files})
         return {path: found[path] for path in sizes}
@@ -94,7 +94,7 @@ class FileDigests:
         return files
 
     def _kept(self, path: str, remembered: Mapping[str, Any]) -> tuple[FileState, str] | None:
-        match remembered.get(_name(path)):
+        match remembered.get(path_key(path)):
             case [*state, str(digest)]:
                 # Opened, since a network's file system asks its server then, and may not for a stat alone.
                 with self._open(path) as file:
@@ -156,8 +156,3 @@ class FileDigests:
                     f"can't read {place}: {error.strerror}", remedy=f"mend its permissions{leave_out}"
                 ) from error
             raise changed(place) from error
-
-
-def _name(path: str) -> str:
-    """A path as JSON can hold it, whatever its bytes."""
-    return os.fsencode(path).decode("latin-1")

@@ -22,6 +22,11 @@ class FileState(NamedTuple):
         return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
+def path_key(path: str) -> str:
+    """A path as JSON can hold it, whatever its bytes."""
+    return path if path.isascii() else os.fsencode(path).decode("latin-1")
+
+
 def file_system_time_ns(folder: Path, device: int) -> int | None:
     """The time by the clock of the file system, which is `device`; None where nobody can tell.
 

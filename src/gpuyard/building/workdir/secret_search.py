@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpuyard import errors
-from gpuyard.building.workdir.file_state import FileState, file_system_time_ns
+from gpuyard.building.workdir.file_state import FileState, file_system_time_ns, path_key
 from gpuyard.building.workdir.secret_names import looks_secret
 from gpuyard.images.cache import Cache
 from gpuyard.regular_files import open_regular
@@ -91,7 +91,7 @@ class SecretSearch:
         for path, state in files:
             if not stat.S_ISREG(state.st_mode):
                 continue
-            now, key = [*FileState.of(state)], path if path.isascii() else _key(path)
+            now, key = [*FileState.of(state)], path_key(path)
             if remembered.get(key) == now:
                 harmless[key] = now
                 continue
@@ -174,8 +174,3 @@ def _matches(pattern: str, path: str) -> bool:
         or fnmatchcase(name, pattern)
         or path == pattern
     )
-
-
-def _key(path: str) -> str:
-    """A path as JSON can hold it, whatever its bytes."""
-    return os.fsencode(path).decode("latin-1")
