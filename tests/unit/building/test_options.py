@@ -73,7 +73,9 @@ def test_what_may_be_built(tmp_path: Path) -> None:
     assert (found.allowed.project, found.allowed.sources) == (True, ("b", "a"))
     found = _request(tmp_path, "  repository: r:1\n  requirements: r.txt\n  build_sources: true\n")
     assert found.allowed.sources == (":all:",)
-    options = BuildOptions(base="b", tags=("r:1",), allowed=Allowed(project=True), requirements=tmp_path / "r.txt")
+    options = BuildOptions(
+        base="b", tags=("r:1",), allowed=Allowed(project=True), requirements=tmp_path / "r.txt"
+    )
     assert request_without_spec(options, {}).allowed.project
 
 
@@ -91,7 +93,9 @@ def test_what_is_said_of_requirements_needs_them(options: BuildOptions) -> None:
 
 
 def test_a_folder_is_no_distribution(tmp_path: Path) -> None:
-    options = BuildOptions(only_listed=True, requirements=tmp_path / "r.txt", allowed=Allowed(sources=(str(tmp_path),)))
+    options = BuildOptions(
+        only_listed=True, requirements=tmp_path / "r.txt", allowed=Allowed(sources=(str(tmp_path),))
+    )
     with pytest.raises(errors.UsageError, match="that is no distribution's name") as caught:
         request_without_spec(options, {})
     assert f"gpuyard build {tmp_path} --build-sources" in caught.value.remedy
