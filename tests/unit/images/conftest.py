@@ -125,6 +125,8 @@ _ALLOWED = {
     "allow_missing_libraries": "missing_libraries",
     "build_project": "project",
     "build_sources": "sources",
+    "lock": "file",
+    "lock_stays": "stays",
 }
 
 
