@@ -6,14 +6,13 @@ It is no part of the image: the same files have the same digest at any commit, a
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from gpuyard.building.documents.sbom import EMPTY
 from gpuyard.building.layers.layer_upload import descriptor_of
 from gpuyard.building.workdir.application import Application
-from gpuyard.building.workdir.git import Repository, git_environ, read_text
+from gpuyard.building.workdir.git import GIT, Repository
 from gpuyard.images.oci import OCI_EMPTY, OCI_MANIFEST, Descriptor, Digest, Manifest
 from gpuyard.images.store import ImageStore
 from gpuyard.images.subprocesses import outputs
@@ -24,8 +23,10 @@ ARTIFACT = "application/vnd.gpuyard.source.v1"
 #: As other tools mark a commit whose files were changed since.
 DIRTY = "-dirty"
 
-_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_GIT = ("git", "--no-optional-locks", "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames")
+#: A submodule's git would be started with its own configuration; it is asked for itself.
+_STATUS = (
+    "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=dirty",
+)  # fmt: skip
 #: Of a repository that is looked through for changes; then nothing is said of a commit.
 _LONGEST_S = 5.0
 
@@ -76,36 +77,51 @@ async def source_revision(application: Application, environ: Mapping[str, str]) 
     """
     root = application.root.resolve()
     repository = Repository.above(root)
-    commit = _head(repository) if repository else ""
+    commit = repository.commit if repository else ""
     if not repository or not commit:
         return ""
     try:
         async with asyncio.timeout(_LONGEST_S):
-            changed = await _changed(root, environ)
+            dirty = [
+                await _is_changed(Repository.at(top), folder, packed, environ)
+                for top, folder, packed in _parts(repository, root, [path for path, _ in application.files])
+            ]
     except (OSError, TimeoutError):
         return ""
-    if changed is None:
-        return ""
-    prefix = "".join(f"{part}/" for part in root.relative_to(repository.top).parts)
-    packed = [f"{prefix}{path}" for path, _ in application.files]
-    return f"{commit}{DIRTY}" if _concerns(changed, packed) else commit
+    return "" if None in dirty else f"{commit}{DIRTY}" if True in dirty else commit
 
 
-async def _changed(root: Path, environ: Mapping[str, str]) -> list[tuple[str, str]] | None:
-    """Two letters of `git status` and a path from the repository's top; None where git refuses."""
-    process = await asyncio.create_subprocess_exec(
-        *_GIT, "--", ".",
-        cwd=root,
-        env=git_environ(environ),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    out, _ = await outputs(process)
+def _parts(repository: Repository, root: Path, packed: list[str]) -> Iterator[tuple[Path, Path, list[str]]]:
+    """Each repository that packed files are of: its top, the folder of it that is asked about, and the files
+    below the top."""
+    yield repository.top, root, [str(root.relative_to(repository.top) / path) for path in packed]
+    folders = {str(folder) for path in packed for folder in PurePosixPath(path).parents} - {"."}
+    for folder in sorted(folders):
+        if (root / folder / ".git").exists():
+            below = f"{folder}/"
+            files = [path.removeprefix(below) for path in packed if path.startswith(below)]
+            yield root / folder, root / folder, files
+
+
+async def _is_changed(
+    repository: Repository, folder: Path, packed: list[str], environ: Mapping[str, str]
+) -> bool | None:
+    """Whether packed files differ from the commit; None where git refuses."""
+    with repository.read_only(environ) as env:
+        process = await asyncio.create_subprocess_exec(
+            *GIT, *_STATUS, "--", ".",
+            cwd=folder,
+            env=env,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        out, _ = await outputs(process)
     if process.returncode:
         return None
+    # Two letters and a path from the repository's top.
     entries = out.decode("utf-8", "surrogateescape").split("\0")
-    return [(entry[:2], entry[3:]) for entry in entries if entry]
+    return _concerns([(entry[:2], entry[3:]) for entry in entries if entry], packed)
 
 
 def _concerns(changed: list[tuple[str, str]], packed: list[str]) -> bool:
@@ -115,16 +131,3 @@ def _concerns(changed: list[tuple[str, str]], packed: list[str]) -> bool:
     # A submodule is reported as its folder.
     known = {*packed, *(str(parent) for file in packed for parent in PurePosixPath(file).parents)}
     return any("D" in letters or path.rstrip("/") in known for letters, path in changed)
-
-
-def _head(repository: Repository) -> str:
-    """The commit's hash, read from git's own files: most folders are in no repository, or need no git."""
-    head = read_text(repository.folder / "HEAD").strip()
-    if not head.startswith("ref: "):
-        return head if _COMMIT.fullmatch(head) else ""
-    name = head.removeprefix("ref: ")
-    commit = read_text(repository.common / name).strip()
-    if not commit:
-        lines = (line.split(" ") for line in read_text(repository.common / "packed-refs").splitlines())
-        commit = next((words[0] for words in lines if words[1:] == [name]), "")
-    return commit if _COMMIT.fullmatch(commit) else ""

@@ -16,6 +16,8 @@ from gpuyard.building.python.wheels import Wheel
 from gpuyard.building.workdir.git import git_environ
 from gpuyard.images.subprocesses import outputs
 
+#: A folder that only looks like a bare repository is none, whose configuration would name programs.
+_NOT_HERE = ("-c", "safe.bareRepository=explicit")
 #: Puts what an address leads to into a file.
 Download = Callable[[str, Path], Awaitable[None]]
 
@@ -72,7 +74,8 @@ async def _clone(source: Source, tree: Path, builder: WheelBuilder) -> None:
     ):
         try:
             process = await asyncio.create_subprocess_exec(
-                "git", *words,
+                "git", *_NOT_HERE, *words,
+                cwd=tree.parent,
                 env=git_environ(builder.environ) | {"GIT_TERMINAL_PROMPT": "0"},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,

@@ -12,6 +12,7 @@ import os
 import platform as machine_platform
 import shutil
 import stat
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from gpuyard import errors
 from gpuyard.atomic_files import temporary_folder
 from gpuyard.building.project.repository_copy import RepositoryState, copy_repository, read_state
 from gpuyard.building.python.byte_code import find_compiler
+from gpuyard.building.python.index.settings import read_settings, with_keyring
 from gpuyard.building.python.platform_tags import tags
 from gpuyard.building.python.uv_process import build_environ, run_uv, told_compilers
 from gpuyard.building.python.wheels import Wheel, keep_wheel, wheel_path
@@ -128,13 +130,14 @@ class WheelBuilder:
         assert self.contents.python is not None
         self.say(f"building a wheel of {called}, which runs its build on this machine")
         compiler = await find_compiler(self.contents.python.minor, self.environ)
-        python = [] if compiler is None else ["--python", compiler.program]
+        environ = with_keyring(self.environ, read_settings(self.environ, self.folder))
         out = folder / "wheels"
         done = await run_uv(
-            ("build", "--wheel", "--out-dir", str(out), *python, str(tree)),
+            ("build", "--wheel", "--out-dir", str(out), str(tree)),
             folder=self.folder,
-            environ=build_environ(self.environ, folder, self.created),
+            environ=build_environ(environ, folder, self.created),
             builds=True,
+            python=compiler.program if compiler else sys.executable,
         )
         found = sorted(out.glob("*.whl"))
         if done.code or not found:

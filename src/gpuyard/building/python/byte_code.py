@@ -50,6 +50,12 @@ async def find_compiler(minor: int, environ: Mapping[str, str]) -> Compiler | No
     return Compiler(program, version) if version.startswith(f"3.{minor}.") else None
 
 
+async def find_python(minor: int, environ: Mapping[str, str]) -> str:
+    """The program of that interpreter; without one, of the one that runs this."""
+    compiler = await find_compiler(minor, environ)
+    return compiler.program if compiler else sys.executable
+
+
 async def compile_wheel(
     cache: Cache, wheel: Path, sha256: str, compiler: Compiler, site_packages: str
 ) -> Path:

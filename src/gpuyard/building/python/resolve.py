@@ -10,6 +10,7 @@ from typing import Protocol
 
 from gpuyard import errors
 from gpuyard.atomic_files import temporary_folder
+from gpuyard.building.python.byte_code import find_python
 from gpuyard.building.python.index.settings import read_settings, with_keyring
 from gpuyard.building.python.platform_tags import LIKELY_GLIBC, machine
 from gpuyard.building.python.pylock import Found, all_wheels, is_lock, locked_wheels, resolved_wheels
@@ -19,7 +20,7 @@ from gpuyard.building.python.resolving.lock_age import check_age
 from gpuyard.building.python.resolving.requirements_file import Requirements
 from gpuyard.building.python.resolving.resolve_errors import NO_SOLUTION, unresolved
 from gpuyard.building.python.sources import ALL_SOURCES, Source
-from gpuyard.building.python.uv_process import UvDone, build_environ, run_uv
+from gpuyard.building.python.uv_process import ISOLATED, UvDone, build_environ, run_uv
 from gpuyard.building.python.wheels import Wheel, local_path
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.layers import EPOCH
@@ -131,7 +132,7 @@ class Resolver:
 
     async def _take_lock(self, path: Path) -> Resolved:
         """The wheels of a lock, less what the base has in the very version."""
-        await check_age(path, self.environ)
+        await check_age(path, self.environ, await self._python())
         sources, to_build = await self._locked(path)
         there = {
             wheel.name: version
@@ -144,6 +145,10 @@ class Resolver:
 
     async def _locked(self, path: Path) -> Found:
         return await locked_wheels(path, self.platform, self.contents, self.environ, self._builds)
+
+    async def _python(self) -> str:
+        assert self.contents.python is not None
+        return await find_python(self.contents.python.minor, self.environ)
 
     @property
     def _builds(self) -> tuple[str, ...]:
@@ -225,7 +230,7 @@ class Resolver:
             base = BaseWheels.write(folder / "base", packages, self.requires)
             words = [*self._words(requirements.path, folder), *more]
             files, environ = requirements.files(), self._uv_environ(requirements, folder)
-            output = folder / _OUTPUT
+            output, python = folder / _OUTPUT, await self._python()
 
             async def run(base: BaseWheels, kept: Iterable[str], *options: str) -> UvDone:
                 # In a file: options of the command would take the place of what uv's variables say.
@@ -240,6 +245,7 @@ class Resolver:
                     environ=environ,
                     reads=files,
                     builds=bool(self._builds),
+                    python=python,
                 )
 
             done = await run(base, kept, "--no-index") if offline else None
@@ -264,9 +270,8 @@ class Resolver:
             # Not as an option, which other users of the machine see with the login in it.
             environ = {name: value for name, value in environ.items() if name != "UV_INDEX_URL"}
             environ["UV_DEFAULT_INDEX"] = index
-        if self._builds:
-            return build_environ(environ, folder, EPOCH, requirements.files())
-        return with_keyring(environ, read_settings(self.environ, self.folder, requirements))
+        environ = with_keyring(environ, read_settings(self.environ, self.folder, requirements))
+        return build_environ(environ, folder, EPOCH, requirements.files()) if self._builds else environ
 
     def _words(self, path: Path, folder: Path) -> list[str]:
         """What is the same of each run for a file of requirements."""
@@ -280,7 +285,7 @@ class Resolver:
         return [
             "pip", "compile", *map(str, files),
             "--format", "pylock.toml", "--no-header", "--quiet",
-            *self._binaries(),
+            *(() if self._builds else ISOLATED), *self._binaries(),
             "--python-version", self.contents.python.version,
             "--python-platform", python_platform(self.platform, self.contents),
             "--project", str(self.folder), *excluding,

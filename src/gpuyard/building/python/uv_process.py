@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ _PATHS = {
     "NETRC": "", "SSL_CERT_DIR": "", "SSL_CERT_FILE": "", "SSL_CLIENT_CERT": "", "UV_CACHE_DIR": "",
     "UV_CONFIG_FILE": "", "UV_CONSTRAINT": " ", "UV_EXCLUDE": " ", "UV_FIND_LINKS": ",", "UV_OVERRIDE": " ",
 }  # fmt: skip
+#: Else a uv.toml has builds run where nothing ends them: in the interpreter's own environment.
+ISOLATED = ("--build-isolation",)
 #: Keyrings of clouds have their credentials in variables of any name.
 _KEYRING = "UV_KEYRING_PROVIDER"
 #: What a compiler or a backend is told by variables; these are part of what a wheel depends on.
@@ -58,9 +61,13 @@ async def run_uv(
     environ: Mapping[str, str],
     reads: Iterable[Path] = (),
     builds: bool = False,
+    python: str = sys.executable,
     sent: bytes | None = None,
 ) -> UvDone:
     """Runs it to its end; killed when the caller is cancelled.
+
+    Neither the folder nor its files choose a program: uv would start a `.venv/bin/python` to ask it for its
+    version, what `.python-version` or a `uv.toml` name, and `keyring` for an index of the folder's.
 
     Args:
         arguments: subcommand and options.
@@ -68,13 +75,18 @@ async def run_uv(
         environ: of which it gets what it needs; all of it where it may run builds.
         reads: requirements files, whose `${NAME}` are needed, too.
         builds: whether it may run builds.
+        python: the interpreter that it asks about Python, and builds with.
         sent: its standard input.
     """
     import uv
 
-    words = (uv.find_uv_bin(), *arguments, "--no-progress", "--color", "never")
+    asked = () if arguments[0] == "auth" else ("--python", python)
+    words = (uv.find_uv_bin(), *arguments, *asked, "--no-progress", "--color", "never")
     environ = {**environ, **_with_whole_paths(environ)}
-    env = environ if builds else uv_environ(environ, reads) | {"PYTHONPATH": str(_NO_BUILDS)}
+    env = dict(environ) if builds else uv_environ(environ, reads) | {"PYTHONPATH": str(_NO_BUILDS)}
+    env.setdefault(_KEYRING, "disabled")
+    env.pop("UV_SYSTEM_PYTHON", None)  # which mayn't stand beside the next
+    env["UV_PROJECT_ENVIRONMENT"] = str(_NO_BUILDS / "none")
     return await _run(words, folder, env, sent)
 
 

@@ -167,7 +167,7 @@ class Walk:
         Args:
             start: path from the workdir to the folder, with a slash at the end unless empty.
         """
-        answers = GitAnswers(folder, self.environ)
+        answers = GitAnswers(repository, folder, self.environ)
         self._asked.append(answers)
         prefix = "".join(f"{part}/" for part in folder.relative_to(repository.top).parts)
         rules = [

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from gpuyard import errors
-from gpuyard.building.workdir.git import git_environ
+from gpuyard.building.workdir.git import GIT, Repository
 from gpuyard.local.runtime.removal import remove_tree
 from gpuyard.workloads.command import needed_script, resolve_command
 from gpuyard.workloads.resolved_run import CodeSnapshot, HostContext
@@ -26,6 +26,7 @@ from gpuyard.workloads.spec.run_spec import RunSpec
 MAX_FILES = 20_000
 MAX_BYTES = 512 << 20
 _GIT_TIMEOUT_S = 60
+_INIT = "make it a repository (`git init`), or submit without a snapshot"
 _LEAVE_OUT = "add what isn't code to .gitignore, or submit without a snapshot"
 
 
@@ -37,7 +38,7 @@ def in_snapshot(host: HostContext, spec: RunSpec, name: str, snapshots: Path) ->
             ignored.
     """
     workdir = Path(host.workdir).resolve()
-    source = Path(_git(workdir, "rev-parse", "--show-toplevel").decode().rstrip("\n"))
+    source = _repository(workdir).top
     script = needed_script(resolve_command(spec.run, host.python, spec.shell)) or ""
     if Path(script).is_absolute() and Path(script).resolve().is_relative_to(source):
         raise errors.UsageError(
@@ -118,24 +119,37 @@ def _files(folder: Path) -> Iterator[str]:
             yield from (os.path.join(name, inner) for inner in _files(path))  # noqa: PTH118 - text for git
 
 
+def _repository(folder: Path) -> Repository:
+    if repository := Repository.above(folder.absolute()):
+        return repository
+    raise errors.UsageError(
+        f"a snapshot takes what git knows of {folder}: it is not a git repository, and in none", remedy=_INIT
+    )
+
+
 def _git(folder: Path, *arguments: str) -> bytes:
+    repository = _repository(folder)
     try:
-        done = subprocess.run(
-            [shutil.which("git") or "git", "-C", str(folder), *arguments],
-            env=git_environ(os.environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_GIT_TIMEOUT_S,
-            check=False,
-        )
+        with repository.read_only(os.environ) as environ:
+            done = subprocess.run(
+                [*GIT, *arguments],
+                cwd=folder,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_GIT_TIMEOUT_S,
+                check=False,
+            )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise errors.UsageError(
             f"a snapshot takes what git knows, and git doesn't run: {error}", remedy="install git"
         ) from error
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
+        said = (
+            done.stderr.decode(errors="replace").replace(environ["GIT_DIR"], str(repository.folder)).strip()
+        )
         raise errors.UsageError(
             f"a snapshot takes what git knows of {folder}: {said}",
-            remedy="make it a repository (`git init`), or submit without a snapshot",
+            remedy=_INIT,
         )
     return done.stdout

@@ -43,7 +43,8 @@ class UvSettings:
 
     Attributes:
         indexes: those named first win.
-        keyring: whether the program `keyring` is asked.
+        keyring: whether the program `keyring` is asked, which only the user's own configuration says: the
+            folder's names the index that would get the login.
         insecure_hosts: those whose certificates nobody checks, as `HOST` or `HOST:PORT`.
         overridden: normalised names of packages whose requirements the user overrides or leaves out.
     """
@@ -64,7 +65,8 @@ def read_settings(
         folder: where uv looks for its configuration, and above it.
         requirements: for the indexes that the files name, and those of a project beside them, Poetry's too.
     """
-    tables = list(_tables(environ, folder))
+    own = list(_own_tables(environ))
+    tables = [*_near_tables(environ, folder), *own]
     if requirements and requirements.path.name in ("pyproject.toml", "uv.lock"):
         tables.insert(0, _table(requirements.path.with_name("pyproject.toml")))
     if requirements:
@@ -73,7 +75,7 @@ def read_settings(
     indexes = [PackageIndex(url) for url in requirements.indexes()] if requirements else []
     indexes += _of_variables(environ)
     indexes += [index for table in tables for index in _of_table(table, environ)]
-    provider = environ.get("UV_KEYRING_PROVIDER") or _first(tables, "keyring-provider")
+    provider = environ.get("UV_KEYRING_PROVIDER") or _first(own, "keyring-provider")
     hosts = [*re.split(r"[\s,]+", environ.get("UV_INSECURE_HOST", "")), *_all(tables, "allow-insecure-host")]
     return UvSettings(
         tuple(dict.fromkeys(indexes)),
@@ -92,17 +94,23 @@ def _name(requirement: str) -> str:
     return normalise(re.split(r"[^A-Za-z0-9._-]", requirement.strip())[0])
 
 
-def _tables(environ: Mapping[str, str], folder: Path) -> Iterator[Mapping[str, Any]]:
-    """uv's tables that count, the nearest first."""
+def _near_tables(environ: Mapping[str, str], folder: Path) -> Iterator[Mapping[str, Any]]:
+    """uv's table of the folder, or of one above it."""
+    if environ.get("UV_CONFIG_FILE") or environ.get("UV_NO_CONFIG", "").lower() in _TRUE:
+        return
+    for parent in (folder.absolute(), *folder.absolute().parents):
+        if found := _table(parent / "uv.toml") or _table(parent / "pyproject.toml"):
+            yield found
+            return
+
+
+def _own_tables(environ: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+    """uv's tables of the user and the machine."""
     if named := environ.get("UV_CONFIG_FILE"):
         yield _table(Path(named).absolute())
         return
     if environ.get("UV_NO_CONFIG", "").lower() in _TRUE:
         return
-    for parent in (folder.absolute(), *folder.absolute().parents):
-        if found := _table(parent / "uv.toml") or _table(parent / "pyproject.toml"):
-            yield found
-            break
     home = environ.get("HOME") or str(Path.home())
     yield _table(Path(environ.get("XDG_CONFIG_HOME") or f"{home}/.config") / "uv/uv.toml")
     for system in (*environ.get("XDG_CONFIG_DIRS", "").split(":"), "/etc"):

@@ -11,7 +11,7 @@ from typing import Any
 from gpuyard import errors
 from gpuyard.building.python.pylock import UV_LOCK
 from gpuyard.building.python.resolving.resolve_errors import NO_SOLUTION
-from gpuyard.building.python.uv_process import run_uv
+from gpuyard.building.python.uv_process import ISOLATED, run_uv
 from gpuyard.images.contents.contents import normalise
 from gpuyard.regular_files import read_regular
 
@@ -21,17 +21,24 @@ _REFUSED = 1
 _EXPORTED = re.compile(r"^#\s+(uv export\b.*)$", re.MULTILINE)
 
 
-async def check_age(path: Path, environ: Mapping[str, str]) -> None:
+async def check_age(path: Path, environ: Mapping[str, str], python: str) -> None:
     """Holds a uv.lock against its pyproject.toml, and a pylock.toml of `uv export` against its uv.lock.
 
     No index is asked and nothing is built: where only those could tell, the lock is taken.
+
+    Args:
+        path: of the lock.
+        environ: of which uv gets what it needs.
+        python: an interpreter that the project may allow.
 
     Raises:
         UsageError: it is older.
     """
     if path.name == UV_LOCK:
         offline = {**environ, "UV_PYTHON_DOWNLOADS": "never"}
-        done = await run_uv(("lock", "--check", "--offline"), folder=path.parent, environ=offline)
+        done = await run_uv(
+            ("lock", "--check", "--offline", *ISOLATED), folder=path.parent, environ=offline, python=python
+        )
         if done.code == _REFUSED and any(words in done.err for words in _OLD):
             raise errors.UsageError(
                 f"{path} is older than its pyproject.toml: it doesn't lock what that requires now",

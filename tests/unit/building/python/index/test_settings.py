@@ -79,9 +79,11 @@ def test_keyring_hosts_and_overrides(tmp_path: Path) -> None:
         'exclude-dependencies = ["opencv-python"]\n',
     )
     found = read(tmp_path, UV_INSECURE_HOST="c.example, d.example")
-    assert found.keyring
+    assert not found.keyring
     assert set(found.insecure_hosts) == {"a.example", "b.example:8443", "c.example", "d.example"}
     assert found.overridden == {"typing-extensions", "opencv-python"}
+    write(tmp_path / "home/.config/uv/uv.toml", 'keyring-provider = "subprocess"\n')
+    found = read(tmp_path)
     assert with_keyring({}, found) == {"UV_KEYRING_PROVIDER": "subprocess"}
     assert not read(tmp_path, UV_KEYRING_PROVIDER="disabled").keyring
 
