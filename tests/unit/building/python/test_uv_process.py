@@ -127,8 +127,8 @@ async def test_only_the_users_own_configuration_has_a_keyring_asked(
     requirements = workshop.require("demo")
     if where == "folder":
         with pytest.raises(errors.GpuyardError):
-            await workshop.build(requirements=requirements, lock=workshop.app / "gpuyard.lock")
+            await workshop.build(requirements=requirements, file=workshop.app / "gpuyard.lock")
         assert not marks.exists()
     else:
-        await workshop.build(requirements=requirements, lock=workshop.app / "gpuyard.lock")
+        await workshop.build(requirements=requirements, file=workshop.app / "gpuyard.lock")
         assert marks.exists()
