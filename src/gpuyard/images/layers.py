@@ -31,6 +31,8 @@ _BLOCKS = f"in blocks of {PIECE >> 10} KiB"
 _LEVEL_GZIP = 1
 _LEVEL_ZSTD = 3
 
+#: What a layer's names begin with that remove something, or, for what is more, a folder's content.
+WHITEOUT = ".wh."
 FILE, HARD_LINK, LINK, FOLDER = b"0", b"1", b"2", b"5"
 
 
@@ -47,6 +49,7 @@ class Entry:
         target: where a link points; of a hard link a path like `path`.
         owner: uid, and gid where there is no `group`.
         group: gid.
+        removes: whether it takes something of a lower layer away: see `removal`.
     """
 
     path: str
@@ -57,6 +60,7 @@ class Entry:
     target: str = ""
     owner: int = 0
     group: int | None = None
+    removes: bool = False
 
     @property
     def gid(self) -> int:
@@ -72,6 +76,12 @@ class Entry:
     def link(cls, path: str, target: str) -> Entry:
         """A symbolic link."""
         return cls(path, mode=0o777, kind=LINK, target=target)
+
+    @classmethod
+    def removal(cls, path: str) -> Entry:
+        """Of what a lower layer has (OCI image layer specification, "Whiteouts")."""
+        folder, slash, name = path.rpartition("/")
+        return cls(f"{folder}{slash}{WHITEOUT}{name}", removes=True)
 
     @classmethod
     def of_bytes(cls, path: str, content: bytes, *, mode: int = 0o644) -> Entry:
@@ -100,8 +110,17 @@ def with_parents(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def tar_pieces(entries: Iterable[Entry], mtime: int) -> Iterator[bytes]:
-    """A tar of the entries in the order given; headers are POSIX ustar, pax where ustar can't say it."""
+    """A tar of the entries in the order given; headers are POSIX ustar, pax where ustar can't say it.
+
+    Raises:
+        BuildError: an entry isn't what it was to be, or would take another away by its name.
+    """
     for entry in entries:
+        if not entry.removes and f"/{WHITEOUT}" in f"/{entry.path}":
+            raise errors.BuildError(
+                f"the image would have {entry.path}, and what begins with {WHITEOUT} takes other files away",
+                remedy="rename it, or leave it out: list it in .gpuyardignore, require no wheel that has it",
+            )
         yield _header(entry, mtime)
         if entry.content is None:
             continue

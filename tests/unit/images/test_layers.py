@@ -13,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard import errors
-from gpuyard.images.layers import FOLDER, LINK, PIECE, Entry, Packer, compression, tar_pieces, with_parents
+from gpuyard.images.layers import (
+    EPOCH,
+    FOLDER,
+    LINK,
+    PIECE,
+    Entry,
+    Packer,
+    compression,
+    tar_pieces,
+    with_parents,
+)
 
 names = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=120
@@ -133,3 +143,11 @@ def test_a_layer_is_the_same_wherever_its_pieces_end(kind: str) -> None:
         assert packer.layer.blob.digest == f"sha256:{hashlib.sha256(packed).hexdigest()}"
         found.append(packer.layer)
     assert found == [found[0]] * len(found)
+
+
+@pytest.mark.parametrize("path", [".wh.weights.bin", "app/.wh..wh..opq", "app/.wh.folder/a.py"])
+def test_a_name_that_would_take_files_away_is_refused(path: str) -> None:
+    with pytest.raises(errors.BuildError, match=r"takes other files away"):
+        list(tar_pieces([Entry.of_bytes(path, b"")], EPOCH))
+    assert list(tar_pieces([Entry.removal("app/weights.bin")], EPOCH))
+    assert Entry.removal("bin").path == ".wh.bin"

@@ -94,8 +94,7 @@ class RemovalLayer:
         removed = {path for path in self._records if _name(path) in self.names}
         kept = {path for record in self._records.keys() - removed for path in self._records[record]}
         for path in sorted(gone_paths(site, {p for r in removed for p in self._records[r]}, kept)):
-            folder, name = posixpath.split(path)
-            yield Entry.of_bytes(f"{folder}/.wh.{name}", b"")
+            yield Entry.removal(path)
 
 
 def gone_paths(site: str, removed: set[str], kept: set[str]) -> set[str]:

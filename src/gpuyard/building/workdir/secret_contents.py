@@ -67,8 +67,10 @@ def _token(kind: str, prefix: str, rest: str, signs: str = "") -> SecretForm:
     return SecretForm(kind, signs or prefix, rf"{_START}{prefix}(?P<secret>{rest}){_END}", is_random)
 
 
+#: Texts may be made to keep a search busy: what is repeated is bounded, or never given back (`*+`).
 _BASE64_LINES = (
-    r"(?:[\s\\\"',+>|-]|[\\]+[nrt])*(?:[A-Za-z-]+: [^\n\\]*(?:[\s]|[\\]+[nr])+)*[A-Za-z0-9+/=\s\\\"',]{64}"
+    r"(?:[\\]++[nrt]|[\s\\\"',+>|-])*+(?:[A-Za-z-]++: [^\n\\]*+(?:[\s]|[\\]++[nr])++)*+"
+    r"[A-Za-z0-9+/=\s\\\"',]{64}"
 )
 _FORMS = (
     SecretForm(
@@ -80,7 +82,7 @@ _FORMS = (
     SecretForm(
         "a private key of PuTTY",
         "PuTTY-User-Key",
-        r"PuTTY-User-Key-File-\d: [\s\S]{0,4000}?Private-Lines: \d",
+        r"PuTTY-User-Key-File-\d: (?:(?!PuTTY-User)[\s\S]){0,4000}?Private-Lines: \d",
         shown=22,
     ),
     SecretForm(
@@ -154,7 +156,7 @@ _FORMS = (
     SecretForm(
         "a key of OpenAI",
         "T3BlbkFJ",
-        rf"{_START}sk-(?P<secret>[\w-]{{20,}}T3BlbkFJ[\w-]{{20,}}){_END}",
+        rf"{_START}sk-(?P<secret>[\w-]{{20,200}}T3BlbkFJ[\w-]{{20,200}}){_END}",
         is_random,
     ),
     _token("a key of OpenRouter", "sk-or-v1-", r"[0-9a-f]{64}"),
@@ -171,7 +173,7 @@ _FORMS = (
         is_random,
         13,
     ),
-    _token("a token of Slack", "xox[abeoprs]-", r"(?:\d+-)+[A-Za-z0-9-]{18,}", "xox"),
+    _token("a token of Slack", "xox[abeoprs]-", r"(?:\d{1,20}-){1,4}[A-Za-z0-9-]{18,200}", "xox"),
     SecretForm(
         "a webhook of Slack",
         "hooks.slack.com/services",
@@ -242,7 +244,7 @@ _FORMS = (
     SecretForm(
         "a kubeconfig's token",
         "clusters:",
-        r"(?m)^\s*token: *(?P<secret>[\w.~-]{20,})\s*$",
+        r"(?m)^[ \t]*token: *(?P<secret>[\w.~-]{20,})[ \t\r]*$",
         is_in_kubeconfig,
         7,
     ),
@@ -256,7 +258,7 @@ _FORMS = (
     SecretForm(
         "a password in a URL",
         "://",
-        r"\b(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^\s/:@'\"`<>()\[\]{}|^$*,;\\?#]{1,100})"
+        r"\b(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30})://(?P<user>[^\s/:@'\"`<>()\[\]{}|^$*,;\\?#]{1,100})"
         r":(?P<secret>[^\s/@'\"`<>()\[\]{}|^$*\\?#]{1,200})@(?P<host>[A-Za-z0-9_.-]+|\[)",
         is_real_login,
     ),

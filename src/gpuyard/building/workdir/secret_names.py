@@ -37,8 +37,8 @@ SECRETS = (
 
 #: Patterns of names that are none all the same: public halves, code and words about secrets.
 HARMLESS = (
-    "*.pub", "*.py", "*.pyi", "*.pyx", "*.ipynb", "*.c", "*.cc", "*.cpp", "*.cu", "*.h", "*.go", "*.rs",
-    "*.java", "*.js", "*.ts", "*.md", "*.rst", "*.html",
+    "*.pub", "*.py", "*.pyc", "*.pyi", "*.pyx", "*.ipynb", "*.c", "*.cc", "*.cpp", "*.cu", "*.h", "*.go",
+    "*.rs", "*.java", "*.js", "*.ts", "*.md", "*.rst", "*.html",
     # What shows how the real one would look.
     "*.example", "*.sample", "*.template", "*.dist", "*.defaults", "example.*", "sample.*", "template.*",
     "*.example.*", "*.sample.*", "*.template.*", "*-example.*", "*-sample.*", "*-template.*", "*_example.*",
@@ -92,6 +92,6 @@ def looks_secret(root: Path, path: str) -> bool:
 def _holds_private_key(file: Path) -> bool:
     try:
         with file.open("rb") as opened:
-            return b"PRIVATE KEY" in opened.read(_KEY_BYTES)
+            return b"PRIVATE KEY" in opened.read(_KEY_BYTES).replace(b"\0", b"")  # also in UTF-16
     except OSError:
         return True

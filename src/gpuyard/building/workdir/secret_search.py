@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,13 +30,14 @@ if TYPE_CHECKING:
 
 #: Larger files aren't looked into, but for notebooks, which hold pictures beside what their cells printed.
 MOST_BYTES, MOST_BYTES_OF_NOTEBOOKS = 1_000_000, 32_000_000
-#: A file with a NUL byte in as many is no text; git says the same of 8000.
+#: A file with a NUL byte in as many is no text, as git has it of 8000, unless it is one but for the NULs.
 _TEXT_BYTES = 8192
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _MOST_NAMED = 10
 #: From so many files on it is worth to prepare for many.
 _MANY = 50
 #: Raised whenever more secrets are found than before.
-_FORMAT = 1
+_FORMAT = 2
 _KIND = "harmless-files"
 
 
@@ -113,11 +115,12 @@ class SecretSearch:
         # What can't be read is the packing's to tell.
         with suppress(OSError), os.fdopen(open_regular(self.root / path), "rb") as file:
             begins = file.read(_TEXT_BYTES)
-            if b"\0" not in begins:
+            if _is_text(begins):
                 # Only where there is something to look into: its expressions cost start-up time.
                 from gpuyard.building.workdir.secret_contents import find_secrets
 
-                return find_secrets(begins + file.read(MOST_BYTES_OF_NOTEBOOKS), one_of_many=one_of_many)
+                text = _plain(begins + file.read(MOST_BYTES_OF_NOTEBOOKS))
+                return find_secrets(text, one_of_many=one_of_many)
         return []
 
     @property
@@ -164,6 +167,22 @@ def _rows(path: str, found: Sequence[SecretFound]) -> Iterator[str]:
         yield f"{path} (by its name)"
     for secret in found:
         yield f"{path}:{secret.line}: {secret.kind} ({secret.begins}…)"
+
+
+def _is_text(begins: bytes) -> bool:
+    """Whether a file is one, also in UTF-16, whose ASCII has a NUL at every other place."""
+    return (
+        b"\0" not in begins
+        or begins.startswith(_UTF_16)
+        or not re.search(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f]", begins)
+    )
+
+
+def _plain(content: bytes) -> bytes:
+    """A text, so that ASCII in it is ASCII."""
+    if content.startswith(_UTF_16):
+        content = content.decode("utf-16", "replace").encode("utf-8", "replace")
+    return content.replace(b"\0", b"")
 
 
 def _matches(pattern: str, path: str) -> bool:

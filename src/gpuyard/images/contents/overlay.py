@@ -18,8 +18,8 @@ from typing import IO, Self, TypeAlias, cast
 from gpuyard import errors
 from gpuyard.images.contents.elf import Elf
 from gpuyard.images.contents.folders import A_CIRCLE, A_FILE, PLAIN, FolderMode, Folders, is_text, nearest
+from gpuyard.images.layers import WHITEOUT
 
-WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _MOST_LINKS = 40
 #: What somebody may take for a folder to write into: near the root, and not among the system's.

@@ -7,6 +7,7 @@ import random
 import re
 import string
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -193,3 +194,21 @@ def test_all_of_one_file_are_told_in_order() -> None:
         (3, "a key of Stripe"),
         (4, "a token of Slack"),
     ]
+
+
+_MANY = r"""
+from gpuyard.building.workdir.secret_contents import _SIGNS, find_secrets
+words = sorted({sign for _, signs in _SIGNS for sign in signs})
+heads = [b"", b"-----BEGIN PRIVATE KEY-----", b"xoxb-", b"sk-", b"PuTTY-User-Key-File-2: "]
+units = [b"a.", b"1-", b"A ", b"a: ", b"\\\\n", b"\n", b" ", b"\t", b"-", b"=", b"http://x:", b"a:b@"]
+for head in heads:
+    for unit in units:
+        count = 10_000 if head else 600_000 // len(unit)
+        find_secrets(b" ".join(words) + b"\n" + head + unit * count + b"_!")
+        find_secrets(b" ".join(words) + b"\n" + (head + unit) * 4_000 + b"_!")
+"""
+
+
+def test_no_text_keeps_the_search_busy() -> None:
+    """What is quadratic, or worse, in what a text repeats doesn't end; these take seconds together."""
+    subprocess.run([sys.executable, "-c", _MANY], check=True, timeout=100)

@@ -103,7 +103,7 @@ def test_what_is_allowed_in_vain_is_said(app: Path, allowed: str) -> None:
 def test_large_files_and_those_that_are_no_text_are_not_looked_into(app: Path) -> None:
     token = SECRETS["a token of Slack"]
     write(app, "large.txt", token + "\n" * MOST_BYTES)
-    (app / "model.bin").write_bytes(b"\0" + token.encode())
+    (app / "model.bin").write_bytes(b"\0\1" + token.encode())
     (app / "link").symlink_to("large.txt")
     assert search(app) == []
     write(app, "large.ipynb", " " * MOST_BYTES + token)
@@ -196,3 +196,34 @@ def test_one_is_found_among_many(app: Path) -> None:
     write(app, "110.py", SECRETS["a token of Slack"])
     with pytest.raises(errors.UsageError, match=r"110\.py:1: a token of Slack"):
         search(app)
+
+
+KEY = SECRETS["a token of Hugging Face"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        KEY.encode("utf-16"),
+        KEY.encode("utf-16-be"),
+        KEY.encode("utf-16-le"),
+        f"é 例\n{KEY}".encode("utf-16"),
+        b"\0" + KEY.encode(),
+        KEY.encode() + bytes(100),
+    ],
+)
+def test_texts_with_nul_bytes_are_looked_into(app: Path, content: bytes) -> None:
+    (app / "notes.txt").write_bytes(content)
+    with pytest.raises(errors.UsageError, match=r"notes\.txt:\d: a token of Hugging Face"):
+        search(app)
+
+
+def test_a_private_key_in_utf_16_is_one_by_its_name(app: Path) -> None:
+    (app / "server.key").write_bytes("-----BEGIN PRIVATE KEY-----".encode("utf-16-le"))
+    with pytest.raises(errors.UsageError, match=r"server\.key"):
+        search(app)
+
+
+def test_byte_code_is_none_by_its_name(app: Path) -> None:
+    (app / "kubeconfig.cpython-311.pyc").write_bytes(b"\x01\0\x02")
+    assert search(app) == []

@@ -74,8 +74,7 @@ class Unpacked:
 
     def _entries(self, open_tar: Callable[[str], AbstractContextManager[ForwardTar]]) -> Iterator[Entry]:
         for path in self.plan.gone:
-            folder, _, name = path.rpartition("/")
-            yield Entry.of_bytes(posixpath.join(folder, f".wh.{name}"), b"")
+            yield Entry.removal(path)
         for name, placed in self.plan.placed.items():
             paths = {each.member.path: each.path for each in placed}
             with open_tar(name) as tar:
