@@ -186,6 +186,13 @@ def main() -> NoReturn:
     except OSError as error:
         # Nobody below said what it was for: the current folder is gone, a disk is full.
         code = _report_os_error(error)
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # pathlib's words, wherever somebody asks for it
+            raise
+        said = f"HOME isn't set, and nobody knows user {os.getuid()}"
+        click.echo(f"Error: there is no home folder: {said}", err=True)
+        click.echo("  set HOME to a folder that you may write", err=True)
+        code = 1
     except errors.GpuyardError as error:
         click.echo(f"Error: {error.message}", err=True)
         if error.remedy:

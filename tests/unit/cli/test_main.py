@@ -39,3 +39,17 @@ def test_a_current_folder_that_is_gone_is_said(tmp_path: Path) -> None:
         "Error: No such file or directory",
         "  the current folder is gone: go to another one",
     ]
+
+
+@pytest.mark.parametrize("words", [("build", "--list", "."), ("doctor",)])
+def test_a_user_without_a_home_is_said_so(words: tuple[str, ...], tmp_path: Path) -> None:
+    nobody = "import pwd; pwd.getpwuid = {}.__getitem__; from gpuyard.cli.main import main; main()"
+    environ = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", nobody, *words], cwd=tmp_path, env=environ, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2:] == [
+        f"Error: there is no home folder: HOME isn't set, and nobody knows user {os.getuid()}",
+        "  set HOME to a folder that you may write",
+    ]

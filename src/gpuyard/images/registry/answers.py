@@ -129,6 +129,8 @@ def _said(answer: RegistryResponse) -> str:
         words = ": ".join(str(first[name]) for name in ("code", "message") if first.get(name))
     except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
         return ""
+    # In one line: a line of its own could pass for one of ours.
+    words = " ".join(words.split())
     return f" ({words[:300]})" if words else ""
 
 

@@ -211,4 +211,4 @@ for head in heads:
 
 def test_no_text_keeps_the_search_busy() -> None:
     """What is quadratic, or worse, in what a text repeats doesn't end; these take seconds together."""
-    subprocess.run([sys.executable, "-c", _MANY], check=True, timeout=100)
+    assert subprocess.run([sys.executable, "-c", _MANY], timeout=100).returncode == 0
