@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from gpuyard.images.contents.elf import AARCH64, X86_64, Elf, read_elf_file
+from gpuyard.elf import AARCH64, X86_64, Elf, read_elf_file
 from gpuyard.regular_files import read_regular
 
 #: Where the loaders of Red Hat's and SUSE's glibc look without being told; Debian's looks into its own.

@@ -28,6 +28,7 @@ _MODULES = (
     "__init__.py",
     "advice.py",
     "atomic_files.py",
+    "elf.py",
     "errors.py",
     "http_proxies.py",
     "proxying_transport.py",

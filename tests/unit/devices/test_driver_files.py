@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard.devices.driver_files import DriverFile, driver_root_in, find_driver_files
-from gpuyard.images.contents.elf import AARCH64
+from gpuyard.elf import AARCH64
 from tests.fake_driver import VERSION, install, library, of_machine, program
 
 DEBIAN, LIB64 = "/usr/lib/x86_64-linux-gnu", "/usr/lib64"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 
-from gpuyard.images.contents.elf import X86_64
+from gpuyard.elf import X86_64
 
 
 def make_elf(

@@ -13,8 +13,8 @@ from gpuyard.building.environment import UID
 from gpuyard.building.layers.placement import ground, placed
 from gpuyard.building.layers.planned_layer import layer_key
 from gpuyard.building.work import Reporter
+from gpuyard.elf import Elf
 from gpuyard.images.cache import Cache
-from gpuyard.images.contents.elf import Elf
 from gpuyard.images.contents.folders import Folders
 from gpuyard.images.contents.kept import read_system
 from gpuyard.images.contents.subtree import Subtree, read_subtree

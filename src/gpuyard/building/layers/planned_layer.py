@@ -10,7 +10,7 @@ from gpuyard.images.cache import Cache
 from gpuyard.images.layers import Layer, Packer
 
 if TYPE_CHECKING:
-    from gpuyard.images.contents.elf import Elf
+    from gpuyard.elf import Elf
 
 _KIND = "layers"
 

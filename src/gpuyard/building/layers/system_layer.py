@@ -14,8 +14,8 @@ from gpuyard.building.system_packages.unpacking.deb import ForwardTar
 from gpuyard.building.system_packages.unpacking.scripts import script_effects
 from gpuyard.building.system_packages.unpacking.unpacked import Unpacked
 from gpuyard.building.work import Reporter
+from gpuyard.elf import Elf
 from gpuyard.images.cache import Cache
-from gpuyard.images.contents.elf import Elf
 from gpuyard.images.contents.kept import read_system
 from gpuyard.images.layers import Compression, Packer
 

@@ -24,9 +24,9 @@ from gpuyard.building.python.wheels import wheel_path
 from gpuyard.building.python.zip_file import ZipFile
 from gpuyard.building.system_packages.locked import debian_arch
 from gpuyard.building.work import Reporter
+from gpuyard.elf import AARCH64, ARM, I386, X86_64, Elf
 from gpuyard.images.cache import Cache
 from gpuyard.images.contents.contents import ImageContents
-from gpuyard.images.contents.elf import AARCH64, ARM, I386, X86_64, Elf
 from gpuyard.images.contents.kept import read_system
 from gpuyard.images.contents.os_release import os_release
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from gpuyard.building.libraries.module_imports import Import, ModuleFiles, imported_extensions
 from gpuyard.building.libraries.wheel_libraries import WheelLibraries
 from gpuyard.building.python.wheels import Wheel
-from gpuyard.images.contents.elf import Elf
+from gpuyard.elf import Elf
 
 #: The C library's own, which a base has or not as a whole.
 _LIBC = re.compile(

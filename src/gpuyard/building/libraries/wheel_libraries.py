@@ -9,8 +9,8 @@ from typing import Any
 
 from gpuyard.building.python.wheels import Wheel, wheel_path
 from gpuyard.building.python.zip_file import ZipFile
+from gpuyard.elf import Elf, read_elf
 from gpuyard.images.cache import Cache
-from gpuyard.images.contents.elf import Elf, read_elf
 from gpuyard.images.contents.system import is_library
 
 #: The number changes with what is kept of a wheel.

@@ -88,21 +88,17 @@ def keep_wheel(cache: Cache, path: Path) -> Wheel:
 
 def missing_wheels(cache: Cache, wheels: Sequence[Wheel]) -> list[Wheel]:
     """Those that must be fetched: what lies in the cache is held against the hash that it is named by."""
-    return [wheel for wheel in wheels if not _is_whole(wheel_path(cache, wheel), wheel)]
+    with cache.reporting():
+        return [wheel for wheel in wheels if not _is_whole(wheel_path(cache, wheel), wheel)]
 
 
 def _is_whole(path: Path, wheel: Wheel) -> bool:
-    try:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == wheel.sha256:
-                return True
-        path.unlink(missing_ok=True)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise errors.CacheError(
-            f"can't read {path} in the build's cache: {error.strerror}", remedy="remove the file"
-        ) from error
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() == wheel.sha256:
+            return True
+    path.unlink(missing_ok=True)
     return False
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import IO, Self, TypeAlias, cast
 
 from gpuyard import errors
-from gpuyard.images.contents.elf import Elf
+from gpuyard.elf import Elf
 from gpuyard.images.contents.folders import A_CIRCLE, A_FILE, PLAIN, FolderMode, Folders, is_text, nearest
 from gpuyard.images.layers import WHITEOUT
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
+from gpuyard.elf import read_elf
 from gpuyard.images.contents.contents import PASSWD, ImageContents, Interpreter, normalise
-from gpuyard.images.contents.elf import read_elf
 from gpuyard.images.contents.folders import PLAIN, is_text
 from gpuyard.images.contents.layer_stream import stream_layer
 from gpuyard.images.contents.metadata import Metadata, read_egg_requires, read_metadata

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from gpuyard.images.contents.elf import Elf
+from gpuyard.elf import Elf
 
 #: Files that are kept whole, under a path without a leading slash.
 _FILES = re.compile(

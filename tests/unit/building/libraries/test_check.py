@@ -6,7 +6,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.building.copied_images import CopiedPath
-from gpuyard.images.contents.elf import AARCH64, Elf, Readable, read_elf
+from gpuyard.elf import AARCH64, Elf, Readable, read_elf
 from gpuyard.images.oci import Platform
 from tests.unit.building.libraries.test_contents_index import publish
 from tests.unit.building.system_packages.conftest import archive

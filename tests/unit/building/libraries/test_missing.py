@@ -9,7 +9,7 @@ from gpuyard.building.libraries.missing import Available, Loader, Missing, missi
 from gpuyard.building.libraries.module_imports import Import
 from gpuyard.building.libraries.wheel_libraries import WheelLibraries
 from gpuyard.building.python.wheels import Wheel
-from gpuyard.images.contents.elf import AARCH64, X86_64, Elf
+from gpuyard.elf import AARCH64, X86_64, Elf
 
 MACHINE = (X86_64, 64)
 WHEEL = Wheel("demo-1.0-cp311-cp311-linux_x86_64.whl", "0" * 64)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 
-from gpuyard.images.contents.elf import X86_64, Elf
+from gpuyard.elf import X86_64, Elf
 from gpuyard.images.contents.reader import ContentsReader
 from gpuyard.images.contents.system import BaseSystem
 from tests.unit.images.conftest import LIBC, Files, debian_files, tar_of

@@ -22,7 +22,7 @@ import zstandard
 
 from gpuyard import errors
 from gpuyard.building.system_packages.control import Fields, parse_fields, split_paragraphs
-from gpuyard.images.contents.elf import Elf, read_elf
+from gpuyard.elf import Elf, read_elf
 from gpuyard.images.contents.overlay import open_layer
 from gpuyard.images.contents.system import is_library
 from gpuyard.images.layers import FILE, FOLDER, HARD_LINK, LINK, WHITEOUT

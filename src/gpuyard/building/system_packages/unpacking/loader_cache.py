@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gpuyard.images.contents.elf import AARCH64, ARM, I386, X86_64, Elf
+from gpuyard.elf import AARCH64, ARM, I386, X86_64, Elf
 
 PATH = "etc/ld.so.cache"
 CONF = "etc/ld.so.conf"

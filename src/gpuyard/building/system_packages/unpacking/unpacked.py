@@ -23,7 +23,7 @@ from gpuyard.building.system_packages.unpacking.file_plan import FilePlan, FileP
 from gpuyard.building.system_packages.unpacking.loader_cache import PATH as LOADER_CACHE
 from gpuyard.building.system_packages.unpacking.loader_cache import loader_cache
 from gpuyard.building.system_packages.unpacking.made_files import made_entries, made_for
-from gpuyard.images.contents.elf import AARCH64, X86_64, Elf
+from gpuyard.elf import AARCH64, X86_64, Elf
 from gpuyard.images.contents.folders import Folders
 from gpuyard.images.contents.system import BaseSystem, is_library
 from gpuyard.images.layers import FILE, FOLDER, HARD_LINK, LINK, Entry

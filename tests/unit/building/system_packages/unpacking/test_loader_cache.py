@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuyard.building.system_packages.unpacking.loader_cache import LoaderCache, loader_cache
-from gpuyard.images.contents.elf import AARCH64, I386, X86_64, read_elf
+from gpuyard.elf import AARCH64, I386, X86_64, read_elf
 from tests.unit.images.elf_files import make_elf
 
 LDCONFIG = shutil.which("ldconfig", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or ""

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpuyard.images.contents import elf
-from gpuyard.images.contents.elf import AARCH64, X86_64, Elf, read_elf, read_elf_file
+from gpuyard import elf
+from gpuyard.elf import AARCH64, X86_64, Elf, read_elf, read_elf_file
 from tests.unit.images.elf_files import make_elf
 
 _FOLDERS = tuple(dict.fromkeys(Path(p) for p in ("/usr/lib", sysconfig.get_path("platlib"))))
