@@ -20,7 +20,8 @@
     │   ├── RegistryError           a registry refuses, fails or doesn't answer
     │   │   ├── RegistryUnavailable no answer, a cut connection, or a failure that passes
     │   │   ├── ImageUnauthorized   it wants (other) credentials, or these may not do that
-    │   │   └── UploadLost          what was uploaded so far is gone: begin the blob again
+    │   │   ├── UploadLost          what was uploaded so far is gone: begin the blob again
+    │   │   └── BlobsMissing        it lacks what a manifest names
     │   ├── ImageNotFound           no such repository, tag, manifest or blob
     │   ├── ImageDamaged            content that isn't what its digest or its format says
     │   ├── LayoutError             an OCI layout's folder or archive can't be read or written
@@ -291,6 +292,10 @@ class RegistryUnavailable(RegistryError):
 
 class UploadLost(RegistryError):
     """What was uploaded of a blob so far is gone or unknown; only its beginning again helps."""
+
+
+class BlobsMissing(RegistryError):
+    """The registry takes no manifest of what it doesn't have; it may have had it."""
 
 
 class ImageUnauthorized(RegistryError):

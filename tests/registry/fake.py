@@ -241,6 +241,10 @@ class FakeRegistry:
 
     def _manifest(self, request: Request, repository: str, target: str) -> Response:
         if request.method == "PUT":
+            named = json.loads(request.body)
+            blobs = [named["config"], *named["layers"]] if "config" in named else []
+            if any((repository, blob["digest"]) not in self.blobs for blob in blobs):
+                return _error(400, "MANIFEST_BLOB_UNKNOWN")
             digest = f"sha256:{hashlib.sha256(request.body).hexdigest()}"
             for name in (target, digest):
                 self.manifests[repository, name] = request.headers["content-type"], request.body

@@ -42,6 +42,28 @@ async def test_nothing_is_under_the_tag_unless_all_documents_were_taken(
         assert (repository, "v1") not in fake.manifests, line
 
 
+@pytest.mark.parametrize("count", [1, 2], ids=["one platform", "two platforms"])
+async def test_a_registry_that_lost_a_blob_gets_it_again(
+    workshop: Workshop, fake: FakeRegistry, base: str, count: int
+) -> None:
+    wanted = {
+        "base": base,
+        "target": f"{fake.name}/app:v1",
+        "tags": (f"{fake.name}/more:v1",),
+        "platforms": _PLATFORMS[:count],
+    }
+    first = await workshop.build(**wanted)
+    before = dict(fake.blobs)
+    for image in first.platforms.values():
+        for _, layer in image.layers:
+            for repository in ("app", "more"):
+                fake.blobs.pop((repository, layer.blob.digest), None)
+    assert fake.blobs != before
+    second = await workshop.build(**wanted)
+    assert (second.digest, second.unchanged) == (first.digest, False)
+    assert fake.blobs == before
+
+
 #: None of these is needed to build an image again after an edit, and each costs more than the packing.
 _HEAVY = frozenset(
     {"anyio", "bz2", "cryptography", "decimal", "email", "google", "grpc", "h11", "http", "httpcore", "httpx",

@@ -115,14 +115,25 @@ def _archive_inside(request: BuildRequest) -> Iterator[str]:
 async def _build(work: BuildWork, application: Application, revision: asyncio.Task[str]) -> BuildResult:
     plan = await plan_build(work)
     digests = await _file_digests(application, work)
-    images = [await PlatformBuild(each, application, digests, work).run() for each in plan.platforms]
+
+    async def images_made(*, trusting: bool) -> list[BuiltImage]:
+        return [
+            await PlatformBuild(each, application, digests, work, trusting).run() for each in plan.platforms
+        ]
+
+    images = await images_made(trusting=True)
     if work.request.locking.stays and not all(image.unchanged for image in images):
         _tell_entry_points(plan.platforms, work)
     if plan.news:
         _write_lock(plan, work)
     if plan.news and work.request.locking.stays:
         work.reporter.say(f"{work.request.lock_path.name} written: {plan.news}")
-    manifest = await _tag(plan.platforms, images, work, revision)
+    try:
+        manifest = await _tag(plan.platforms, images, work, revision)
+    except errors.BlobsMissing:
+        # A registry lost them and has the manifest still, which was taken as a sign of them.
+        images = await images_made(trusting=False)
+        manifest = await _tag(plan.platforms, images, work, revision, trusting=False)
     pushed = work.target.pinned(manifest.digest)
     elsewhere = dict.fromkeys(place.pinned(manifest.digest) for place in work.targets[1:])
     return BuildResult(
@@ -168,6 +179,8 @@ async def _tag(
     images: Sequence[BuiltImage],
     work: BuildWork,
     revision: asyncio.Task[str],
+    *,
+    trusting: bool = True,
 ) -> Descriptor:
     """Has the image in all places, with its commit, and then gives it its names; returns its manifest."""
     target = work.target
@@ -176,7 +189,7 @@ async def _tag(
         content, media_type = await _make_index(target, plans, images), OCI_INDEX
     manifest = Descriptor.for_bytes(media_type, content)
     known = all(image.unchanged for image in images)
-    await _send_on(work, manifest, content)
+    await _send_on(work, manifest, content, trusting=trusting)
     for store in {place.store.name: place.store for place in work.targets}.values():
         may_be_known = known or store is not target.store
         await record_revision(store, manifest, await revision, may_be_known=may_be_known)
@@ -188,8 +201,8 @@ async def _tag(
 async def _make_index(target: Place, plans: Sequence[PlatformPlan], images: Sequence[BuiltImage]) -> bytes:
     """The index over several platforms, whose images are in the store."""
     for image in images:
-        if not image.unchanged:
-            await target.store.put_manifest(image.manifest_json, OCI_MANIFEST)
+        # Also what is there: a registry that lost a blob of it says so.
+        await target.store.put_manifest(image.manifest_json, OCI_MANIFEST)
     entries = tuple(
         replace(image.manifest, platform=plan.base.platform)
         for image, plan in zip(images, plans, strict=True)
@@ -197,7 +210,7 @@ async def _make_index(target: Place, plans: Sequence[PlatformPlan], images: Sequ
     return Index(entries, images[0].annotations).to_bytes()
 
 
-async def _send_on(work: BuildWork, manifest: Descriptor, content: bytes) -> None:
+async def _send_on(work: BuildWork, manifest: Descriptor, content: bytes, *, trusting: bool) -> None:
     """Has in the other places all that the manifest names; none has a tag of it yet."""
     target, *others = work.targets
     if all(place.store.name == target.store.name for place in others):
@@ -214,6 +227,7 @@ async def _send_on(work: BuildWork, manifest: Descriptor, content: bytes) -> Non
             manifest,
             artifacts=(SBOM,),
             progress=lambda digest, done, total: work.reporter.bytes(f"layer {digest[7:19]}", done, total),
+            trusting=trusting,
         )
 
 

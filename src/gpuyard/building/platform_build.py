@@ -1,7 +1,7 @@
 """One platform's image: its layers made and sent where they aren't, then config, SBOM and manifest.
 
 1. The layers are listed (`layers/image_layers.py`), and what was packed before is known by its key.
-2. When all are known, so is the image; where the store has its manifest, there is nothing to do.
+2. When all are known, so is the image; where the store has it, there is nothing to do.
 3. Else the base's layers and the new ones are sent, all at once. What isn't known yet is when it is packed.
 4. Config and SBOM are sent as soon as all layers are known. The manifest is put by the caller.
 """
@@ -26,7 +26,15 @@ from gpuyard.building.result import BuiltImage
 from gpuyard.building.work import BuildWork
 from gpuyard.building.workdir.application import Application
 from gpuyard.images.layers import Layer
-from gpuyard.images.oci import OCI_CONFIG, OCI_EMPTY, OCI_MANIFEST, Descriptor, Digest, Manifest
+from gpuyard.images.oci import (
+    OCI_CONFIG,
+    OCI_EMPTY,
+    OCI_MANIFEST,
+    Descriptor,
+    Digest,
+    Manifest,
+    parse_manifest,
+)
 from gpuyard.images.places import Place
 from gpuyard.images.transfer import Blob, ensure_blob, ensure_blobs, first_error
 
@@ -57,12 +65,14 @@ class PlatformBuild:
     Attributes:
         application: the files of the workdir.
         file_digests: of the application's large files: SHA-256 by path.
+        trusting: whether a registry that has the image's manifest has all that it names.
     """
 
     plan: PlatformPlan
     application: Application
     file_digests: Mapping[str, str]
     work: BuildWork
+    trusting: bool = True
 
     async def run(self) -> BuiltImage:
         """Has in the store all that the image's manifest names; the manifest is the caller's to put.
@@ -79,13 +89,25 @@ class PlatformBuild:
             image = None
             if all(layer.known for layer in pending):
                 image = self._image(pending, compiler)
-                if await self.work.target.store.find_manifest(image.manifest.digest):
+                if await self._is_there(image):
                     return replace(image, unchanged=True)
             await self._send_layers(pending, image)
         if image is None:
             image = self._image(pending, compiler)
             await self._send_documents(image)
         return image
+
+    async def _is_there(self, image: BuiltImage) -> bool:
+        """Whether the store has the image: of a registry's blobs each costs a request, a layout's are seen."""
+        target = self.work.target
+        if not self.trusting or not await target.store.find_manifest(image.manifest.digest):
+            return False
+        if target.reference:
+            return True
+        manifest = parse_manifest(image.manifest_json)
+        assert isinstance(manifest, Manifest), "it is of one platform"
+        blobs = (manifest.config, *manifest.layers)
+        return all([await target.store.has_blob(blob.digest, blob.size) for blob in blobs])
 
     async def _look_up(self, layer: _Pending, files: ExitStack) -> None:
         """Knows a layer by its key, where it was packed before; one without a key is packed."""
@@ -130,7 +152,7 @@ class PlatformBuild:
         if layer.packed:
             layer.ready.set()
             await ensure_blob(store, layer.packed.blob, self._sending(layer.planned.title))
-        elif not (layer.known and await store.has_blob(layer.known.blob.digest)):
+        elif not (layer.known and await store.has_blob(layer.known.blob.digest, layer.known.blob.size)):
             await layer.planned.prepare()
             layer.ready.set()
             async with packing:

@@ -17,6 +17,7 @@ async def copy_contents(
     *,
     artifacts: Collection[str],
     progress: Progress | None = None,
+    trusting: bool = True,
 ) -> None:
     """Has in the target all that an image's manifest names; that itself is the caller's to put.
 
@@ -28,8 +29,11 @@ async def copy_contents(
         image: its manifest, or the index over several platforms.
         artifacts: types of what refers to an image and goes with it.
         progress: told of blobs that have to be sent.
+        trusting: whether a registry that has a manifest has what it names; a layout is always looked through.
     """
-    if source.store.name == target.store.name or await target.store.find_manifest(image.digest):
+    if source.store.name == target.store.name:
+        return
+    if trusting and target.reference and await target.store.find_manifest(image.digest):
         return
     document = parse_manifest((await source.store.get_manifest(image.digest))[1], image.media_type)
     inner = list(document.manifests) if isinstance(document, Index) else []
@@ -43,6 +47,6 @@ async def copy_contents(
     referring = await source.store.referrers(image.digest) if artifacts else ()
     inner += [entry for entry in referring if entry.artifact_type in artifacts]
     for entry in inner:
-        await copy_contents(source, target, entry, artifacts=artifacts, progress=progress)
+        await copy_contents(source, target, entry, artifacts=artifacts, progress=progress, trusting=trusting)
         found, content = await source.store.get_manifest(entry.digest)
         await target.store.put_manifest(content, found.media_type)

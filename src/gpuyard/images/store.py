@@ -49,8 +49,8 @@ class ImageStore(Protocol):
         Who may leave before the end wraps it in `contextlib.aclosing`, so that its connection goes back.
         """
 
-    async def has_blob(self, digest: Digest) -> bool:
-        """Whether the blob needs no upload."""
+    async def has_blob(self, digest: Digest, size: int | None = None) -> bool:
+        """Whether the blob needs no upload; where its size can be seen, one of another size does."""
 
     async def put_blob(self, digest: Digest, size: int, content: Content) -> None:
         """Uploads a blob of known digest (whether it is there already is the caller's question)."""

@@ -43,7 +43,7 @@ class Blob:
 async def ensure_blob(target: ImageStore, blob: Blob, progress: Progress | None = None) -> Transferred:
     """Has one blob in the target, uploading only when it is neither there nor mountable."""
     digest, size = blob.descriptor.digest, blob.descriptor.size
-    if await target.has_blob(digest):
+    if await target.has_blob(digest, size):
         return Transferred.PRESENT
     if blob.mount_from and await target.mount_blob(digest, blob.mount_from):
         return Transferred.MOUNTED

@@ -268,6 +268,34 @@ async def test_a_second_build_sends_nothing(workshop: Workshop) -> None:
     assert sorted((workshop.folder / "out/blobs/sha256").iterdir()) == blobs
 
 
+@pytest.mark.parametrize("lost", ["layers", "config", "manifest", "base"])
+@pytest.mark.parametrize("left", [None, b"short"], ids=["gone", "cut short"])
+async def test_a_layout_that_lost_something_gets_it_again(
+    workshop: Workshop, make_wheel: MakeWheel, lost: str, left: bytes | None
+) -> None:
+    make_wheel("demo")
+    requirements = workshop.require("demo")
+    elsewhere = f"oci:{workshop.folder / 'more'}:v1"
+    first = await workshop.build(requirements=requirements, tags=(elsewhere,))
+    manifest, _ = await workshop.read()
+    (image,) = first.platforms.values()
+    digests = {
+        "layers": [layer.blob.digest for _, layer in image.layers],
+        "config": [manifest.config.digest],
+        "manifest": [first.digest],
+        "base": [manifest.layers[0].digest],
+    }[lost]
+    paths = [workshop.folder / where / "blobs/sha256" / digest[7:] for digest in digests for where in ("out", "more")]
+    before = [path.read_bytes() for path in paths]
+    for path in paths:
+        path.unlink()
+        if left is not None:
+            path.write_bytes(left)
+    second = await workshop.build(requirements=requirements, tags=(elsewhere,))
+    assert (second.digest, second.unchanged) == (first.digest, False)
+    assert [path.read_bytes() for path in paths] == before
+
+
 async def test_another_compiler_of_byte_code_than_where_it_was_locked_is_said(
     workshop: Workshop, make_wheel: MakeWheel
 ) -> None:

@@ -53,6 +53,10 @@ class LayoutStore:
             return (await self.get_manifest(target))[0]
         except errors.ImageNotFound:
             return None
+        except errors.ImageDamaged:
+            if ":" not in target:
+                raise
+            return None  # What is under the digest is something else.
 
     async def get_manifest(self, target: str) -> tuple[Descriptor, bytes]:
         """See `ImageStore.get_manifest`."""
@@ -86,9 +90,10 @@ class LayoutStore:
         if received != blob.size or f"sha256:{sha256.hexdigest()}" != blob.digest:
             raise _damaged(self.name, blob.digest)
 
-    async def has_blob(self, digest: Digest) -> bool:
+    async def has_blob(self, digest: Digest, size: int | None = None) -> bool:
         """See `ImageStore.has_blob`."""
-        return self._files.size(_blob_path(digest)) is not None
+        found = self._files.size(_blob_path(digest))
+        return found is not None and size in (None, found)
 
     async def put_blob(self, digest: Digest, size: int, content: Content) -> None:
         """See `ImageStore.put_blob`."""

@@ -70,6 +70,11 @@ def error_of(answer: RegistryResponse, what: str) -> errors.ImageError:
             f"{what}: {host_of(answer.url)} doesn't allow it{said}",
             remedy="check the repository's name and what your account may do there",
         )
+    if "MANIFEST_BLOB_UNKNOWN" in said:
+        return errors.BlobsMissing(
+            f"{what}: {host_of(answer.url)} lacks what the image is made of{said}",
+            remedy="push to another repository; the registry's storage may be damaged",
+        )
     if status == 404:
         return errors.ImageNotFound(
             f"{what}: not found at {host_of(answer.url)}{said}",

@@ -112,8 +112,8 @@ class RegistryStore:
                 yield piece[skip:]
                 skip = 0
 
-    async def has_blob(self, digest: Digest) -> bool:
-        """See `ImageStore.has_blob`."""
+    async def has_blob(self, digest: Digest, size: int | None = None) -> bool:
+        """See `ImageStore.has_blob`; a registry checks what it stores, and would store it no second time."""
         answer = await self._request("HEAD", f"blobs/{digest}", self._reader)
         if answer.status != 404:
             self._expect(answer, 200, f"looking for {self.name}@{digest}")
