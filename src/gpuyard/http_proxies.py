@@ -56,6 +56,17 @@ def proxy_in_use(url: Address, environ: Mapping[str, str]) -> str:
     return _masked(found) if found else ""
 
 
+def way_to(url: str, environ: Mapping[str, str]) -> str:
+    """For a message, behind the name of what isn't reached: the proxy on the way, or nothing."""
+    import httpx  # Only where something failed: it costs start-up time.
+
+    try:
+        proxy = proxy_in_use(httpx.URL(url), environ)
+    except (errors.UsageError, httpx.InvalidURL):
+        return ""
+    return f" through the proxy {proxy}" if proxy else ""
+
+
 def _checked(name: str, value: str) -> str:
     import httpx  # Only where there is a proxy: it costs start-up time.
 

@@ -257,9 +257,27 @@ def _become(command: "list[str]") -> int:
         os.execvp(command[0], command)  # noqa: S606 - this is what a launcher is for
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
-        why = ": there is no such command" if missing else f" can't be started: {error.strerror}"
+        why = _why_missing(command[0]) if missing else f" can't be started: {error.strerror}"
         _say(command[0] + why)
         return EXIT_NOT_FOUND if missing else EXIT_NOT_EXECUTABLE
+
+
+def _why_missing(command: str) -> str:
+    """The system says the same of a program that isn't there and of one whose interpreter isn't."""
+    for folder in [""] if "/" in command else os.get_exec_path():
+        path = os.path.join(folder, command)
+        try:
+            with open(path, "rb") as file:
+                line = file.readline(256)
+        except OSError:
+            continue
+        if not line.startswith(b"#!"):
+            return " can't be started: it is there, and its loader isn't: is it made for another C library?"
+        if line.endswith(b"\r\n"):
+            return " can't be started: its lines end as on Windows (CRLF); mend it with sed -i 's/\\r$//'"
+        name = (line[2:].split() or [b""])[0].decode(errors="replace")
+        return " can't be started: its first line names {}, which isn't there".format(name)
+    return ": there is no such command"
 
 
 def stay(run: "Any") -> int:

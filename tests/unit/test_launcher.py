@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -278,6 +279,37 @@ def test_what_libcuda_opened_is_not_inherited(node: Node) -> None:
 def test_commands_that_dont_start(node: Node, command: tuple[str, ...], code: int, text: str) -> None:
     done = node.run(*command)
     assert (done.returncode, done.stderr) == (code, text)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"#!/no/python3 -u\nx = 1\n", "its first line names /no/python3, which isn't there"),
+        (b"#!/bin/sh\r\nls\r\n", "its lines end as on Windows (CRLF); mend it with sed -i 's/\\r$//'"),
+    ],
+)
+@pytest.mark.parametrize("by_path", [True, False])
+def test_a_script_whose_interpreter_is_missing(
+    node: Node, tmp_path: Path, content: bytes, text: str, by_path: bool
+) -> None:
+    script = tmp_path / "start-me"
+    script.write_bytes(content)
+    script.chmod(0o755)
+    name = str(script) if by_path else "start-me"
+    done = node.run(name, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert (done.returncode, done.stderr) == (127, f"gpuyard: {name} can't be started: {text}\n")
+
+
+def test_a_program_whose_loader_is_missing(node: Node, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    content = Path(os.path.realpath("/bin/true")).read_bytes()
+    loader = re.search(rb"/lib[\w/.-]*/ld-[\w.-]+", content)
+    assert loader
+    program.write_bytes(content.replace(loader[0], b"/no/" + b"x" * (len(loader[0]) - 4), 1))
+    program.chmod(0o755)
+    done = node.run(str(program))
+    assert done.returncode == 127
+    assert "it is there, and its loader isn't" in done.stderr
 
 
 def test_without_a_command() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,6 +37,9 @@ from gpuyard.images.transfer import ensure_blobs
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAGIC, _MAGIC_AT = b"ustar", 257
 _GZIP = b"\x1f\x8b"
+_OF_AN_IMAGE = re.compile(
+    rb"(?:\./)?(?:blobs/|oci-layout\0|index\.json\0|manifest\.json\0|repositories\0|[0-9a-f]{64}[/.])"
+)
 
 
 async def import_root(
@@ -104,7 +108,7 @@ def _check(file: Path) -> None:
                 remedy="write the archive to a file first",
             )
         with _open(file) as tar:
-            head = tar.read(512)
+            head = tar.read(1024)
     except (OSError, EOFError) as error:
         raise errors.UsageError(
             f"can't read {file}: {error}", remedy="name a .tar or .tar.gz that is there"
@@ -114,12 +118,37 @@ def _check(file: Path) -> None:
             f"{file} is not a tar archive",
             remedy="make one: mmdebstrap --variant=minbase --include=python3 bookworm rootfs.tar",
         )
+    # A tar of `.` names the folder itself first.
+    if any(_OF_AN_IMAGE.match(head, at) for at in (0, 512)):
+        _refuse_image(file)
+
+
+def _refuse_image(file: Path) -> None:
+    """For an archive whose first member is one that images begin with: raises UsageError where it is one."""
+    import tarfile  # Few come here, and it costs start-up time.
+
+    with _reading(file), _open(file) as opened, tarfile.open(fileobj=opened, mode="r|") as tar:
+        names = {member.name.removeprefix("./") for member in tar}
+    plain = f"gunzip it first, and take {file.with_suffix('')}" if _is_packed(file) else ""
+    if "index.json" in names:
+        raise errors.UsageError(
+            f"{file} is an image (an OCI archive), and no root file system",
+            remedy=plain or f"build on it as it is: --base oci-archive:{file}",
+        )
+    if "manifest.json" in names:
+        raise errors.UsageError(
+            f"{file} is an image (of docker save), and no root file system",
+            remedy=f"convert it: skopeo copy docker-archive:{file} oci:images:base; then --base oci:images:base",
+        )
+
+
+def _is_packed(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(2) == _GZIP
 
 
 def _open(file: Path) -> IO[bytes]:
-    with file.open("rb") as opened:
-        packed = opened.read(2) == _GZIP
-    if packed:
+    if _is_packed(file):
         return cast("IO[bytes]", igzip.IGzipFile(file, "rb"))  # type: ignore[no-untyped-call]
     return file.open("rb")
 

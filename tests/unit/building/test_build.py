@@ -285,7 +285,11 @@ async def test_a_layout_that_lost_something_gets_it_again(
         "manifest": [first.digest],
         "base": [manifest.layers[0].digest],
     }[lost]
-    paths = [workshop.folder / where / "blobs/sha256" / digest[7:] for digest in digests for where in ("out", "more")]
+    paths = [
+        workshop.folder / where / "blobs/sha256" / digest[7:]
+        for digest in digests
+        for where in ("out", "more")
+    ]
     before = [path.read_bytes() for path in paths]
     for path in paths:
         path.unlink()

@@ -29,6 +29,43 @@ async def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
             )
 
 
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (["blobs/sha256/x", "index.json", "oci-layout"], r"an OCI archive.*\n.*--base oci-archive:"),
+        (["oci-layout", "blobs/sha256/x", "index.json"], r"an OCI archive.*\n.*--base oci-archive:"),
+        ([".", "./blobs/sha256/x", "./index.json"], r"an OCI archive.*\n.*--base oci-archive:"),
+        (
+            ["0" * 64 + ".json", "0" * 64 + "/layer.tar", "manifest.json"],
+            r"docker save.*\n.*skopeo copy docker-",
+        ),
+        (["0" * 64 + ".tar", "manifest.json"], r"docker save.*\n.*skopeo copy docker-archive:"),
+        (["blobs/sha256/x", "etc/passwd"], ""),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+async def test_an_image_is_not_taken_for_a_root_file_system(
+    tmp_path: Path, names: list[str], why: str, packed: bool
+) -> None:
+    root = tmp_path / "saved.tar"
+    with tarfile.open(root, "w:gz" if packed else "w") as archive:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.type = tarfile.DIRTYPE if name == "." else tarfile.REGTYPE
+            archive.addfile(info)
+    async with Places({}) as places:
+        target = await places.open(f"oci:{tmp_path / 'out'}:v1", write=True)
+        wanted = target, Platform("linux", "amd64"), compression(), {}, lambda done, total: None
+        if why:
+            if packed and "OCI" in why:
+                why = "an OCI archive.*\n.*gunzip it first"
+            with pytest.raises(errors.UsageError, match=why):
+                await import_root(root, *wanted)
+        assert bool(await target.store.find_manifest("v1")) is False
+        if not why:
+            assert await import_root(root, *wanted)
+
+
 async def test_a_broken_header_in_the_middle_is_not_taken_for_the_end(tmp_path: Path) -> None:
     root = tmp_path / "root.tar"
     with tarfile.open(root, "w", format=tarfile.GNU_FORMAT) as archive:

@@ -259,7 +259,7 @@ class Resolver:
                 assert self.contents.python is not None
                 place = f"Python {self.contents.python.version} on {self.platform}"
                 said = done.err.replace(f"{folder}/", "")
-                raise unresolved(said, f"{requirements.path.name} for {place}", packages)
+                raise unresolved(said, f"{requirements.path.name} for {place}", packages, environ)
             if all_files:
                 return await asyncio.to_thread(all_wheels, output, self._builds), {}
             return await asyncio.to_thread(resolved_wheels, output, self._builds)

@@ -41,7 +41,7 @@ no root is needed. gpuyard.lock pins the base and every wheel; --upgrade makes i
     "--requirements",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="What to install: requirements.txt, pylock.toml, uv.lock.",
+    help="requirements.txt, pyproject.toml, environment.yml, pylock.toml or uv.lock: what to install.",
 )
 @click.option(
     "-t",

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import orjson
 
 from gpuyard import errors
-from gpuyard.http_proxies import proxy_in_use
+from gpuyard.http_proxies import way_to
 from gpuyard.images.registry.responses import Headers, HttpResponse
 from gpuyard.images.registry.urls import Url
 
@@ -157,10 +157,8 @@ def unreachable(url: Url, error: Exception) -> errors.RegistryError:
                 remedy=f"if it is meant to be plain HTTP, allow it with --plain-http {host_of(url)}",
             )
         cause = cause.__cause__ or cause.__context__
-    proxy = proxy_in_use(url, os.environ)
-    way = f" through the proxy {proxy}" if proxy else ""
     return errors.RegistryUnavailable(
-        f"{host_of(url)} doesn't answer{way}: {_why_silent(error)}",
+        f"{host_of(url)} doesn't answer{way_to(str(url), os.environ)}: {_why_silent(error)}",
         remedy="check the registry's name and your network (HTTPS_PROXY, NO_PROXY)",
     )
 

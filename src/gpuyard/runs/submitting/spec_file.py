@@ -24,7 +24,7 @@ def read_spec_file(file: Path, what: str = "a spec file") -> bytes:
         what: what it should be, for the remedy.
 
     Raises:
-        UsageError: it can't be read, or is too large to be one.
+        UsageError: it can't be read, is too large to be one, or is a Dockerfile.
     """
     try:
         with file.open("rb") as stream:
@@ -35,7 +35,19 @@ def read_spec_file(file: Path, what: str = "a spec file") -> bytes:
         ) from error
     if len(content) > _MAX_BYTES:
         raise errors.UsageError(f"{file} has more than {_MAX_BYTES >> 20} MiB", remedy=f"name {what}")
+    if _is_dockerfile(content):
+        raise errors.UsageError(
+            f"{file} is a Dockerfile, and a spec is needed",
+            remedy="write one by the page docs/how-to/from-a-dockerfile.md, which goes line by line",
+        )
     return content
+
+
+def _is_dockerfile(content: bytes) -> bool:
+    """Whether its first line, comments aside, is one that a Dockerfile may begin with and YAML doesn't."""
+    lines = (line.split() for line in content.splitlines())
+    first = next((words for words in lines if words and not words[0].startswith(b"#")), [])
+    return len(first) > 1 and first[0].upper() in (b"FROM", b"ARG")
 
 
 def unexpanded(flags: Sequence[Flag]) -> Iterator[Notice]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -29,6 +30,28 @@ def test_what_is_not_there_is_named_with_what_it_should_be(tmp_path: Path) -> No
 def test_what_never_ends_is_not_read_to_its_end() -> None:
     with pytest.raises(errors.UsageError, match="/dev/zero has more than 4 MiB"):
         read_spec_file(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    ("content", "is_one"),
+    [
+        ("# syntax=docker/dockerfile:1\n\nFROM python:3.11\nRUN pip install x\n", True),
+        ("ARG VERSION=3.11\nfrom python:$VERSION\n", True),
+        ("# a spec\nrun: from x\n", False),
+        ("from: x\n", False),
+        ("", False),
+    ],
+)
+def test_a_dockerfile_is_known_for_what_it_is(tmp_path: Path, content: str, is_one: bool) -> None:
+    file = tmp_path / "spec"
+    file.write_text(content)
+    if not is_one:
+        assert read_spec_file(file) == content.encode()
+        return
+    with pytest.raises(errors.UsageError, match="is a Dockerfile") as caught:
+        read_spec_file(file)
+    (page,) = re.findall(r"docs/\S+\.md", caught.value.remedy)
+    assert (Path(__file__).parents[4] / page).is_file()
 
 
 def test_a_variable_in_a_value_that_nothing_expands_is_told() -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from gpuyard import errors
+from gpuyard.http_proxies import way_to
 
 #: uv's words when it reached all it asked, and nothing fits.
 NO_SOLUTION = "No solution found"
@@ -21,14 +22,18 @@ _URL = re.compile(r"https?://[^\s`)]+")
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 
 
-def unresolved(said: str, what: str, base: Mapping[str, str]) -> errors.BuildError:
+def unresolved(
+    said: str, what: str, base: Mapping[str, str], environ: Mapping[str, str] | None = None
+) -> errors.BuildError:
     """The error for uv's own words.
 
     Args:
         said: what uv said.
         what: the requirements and what they are resolved for.
         base: version by name of what the base brings.
+        environ: uv's, which may name a proxy.
     """
+    environ = environ or {}
     said = _PASSWORD.sub("", said)
     url = found[0] if (found := _URL.search(said)) else ""
     host = re.split(r"[/?#]", url.partition("://")[2])[0] or "the package index"
@@ -46,7 +51,7 @@ def unresolved(said: str, what: str, base: Mapping[str, str]) -> errors.BuildErr
     if _FETCHED.search(said):
         reason = said.rpartition("cause: ")[2].strip()
         return errors.BuildError(
-            f"can't reach the package index {host} ({reason}), so there are no wheels for {what}:\n{said}",
+            f"can't reach the package index {host}{way_to(url, environ)} ({reason}), so there are no wheels for {what}:\n{said}",
             remedy=f"see that this machine reaches {host}, or name another index (UV_DEFAULT_INDEX)",
         )
     if missing := _MISSING.search(said):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 from gpuyard import errors
 from gpuyard.building.python.index.netrc_logins import netrc_login
 from gpuyard.building.system_packages.archives.sources import masked
+from gpuyard.http_proxies import way_to
 from gpuyard.images.cache import Cache
 
 if TYPE_CHECKING:
@@ -154,7 +156,7 @@ class Fetcher:
                 if attempt == _ATTEMPTS or (400 <= status < 500 and status not in _PASSES):
                     reason = f"status {status}" if status else str(error) or type(error).__name__
                     raise errors.BuildError(
-                        f"can't fetch {masked(url)}: {reason}",
+                        f"can't fetch {masked(url)}{way_to(url, os.environ)}: {reason}",
                         remedy="see that this machine reaches it, or name a mirror that it does reach with "
                         "GPUYARD_APT_MIRRORS=FROM=TO; proxies come from HTTP_PROXY and HTTPS_PROXY, further "
                         f"certificate authorities from {ENV_CA_FILE}",

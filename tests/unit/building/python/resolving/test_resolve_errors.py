@@ -56,3 +56,11 @@ def test_the_base_s_version_is_said_of_what_uv_names() -> None:
         {"numpy": "1.24", "num": "1"},
     )  # fmt: skip
     assert "(the base brings numpy 1.24)" in error.message
+
+
+def test_a_proxy_on_the_way_to_an_index_is_named() -> None:
+    said = "error: Failed to fetch: `https://index.invalid/simple/x/`\n  cause: Connection refused (os error 111)"
+    environ = {"HTTPS_PROXY": "http://me:secret@proxy:3128"}
+    error = unresolved(said, "requirements.txt", {}, environ)
+    assert "index.invalid through the proxy http://…@proxy:3128 (Connection refused" in error.message
+    assert "proxy" not in unresolved(said, "requirements.txt", {}, environ | {"NO_PROXY": ".invalid"}).message

@@ -56,6 +56,14 @@ async def test_who_does_not_answer_is_told_without_a_password_and_with_a_way_out
     assert "GPUYARD_APT_MIRRORS" in caught.value.remedy and "HTTPS_PROXY" in caught.value.remedy
 
 
+async def test_a_proxy_that_does_not_answer_is_named(
+    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:9")
+    with pytest.raises(errors.BuildError, match=r"InRelease through the proxy http://…@127\.0\.0\.1:9: "):
+        await fetcher.get("http://archive.invalid/InRelease")
+
+
 @pytest.mark.parametrize(("user", "sent"), [("", "me:secret"), ("you:other@", "you:other")])
 async def test_logins_come_from_the_address_or_else_from_netrc(
     archive: DebianArchive, tmp_path: Path, user: str, sent: str
