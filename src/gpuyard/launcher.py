@@ -276,7 +276,7 @@ def _why_missing(command: str) -> str:
         if line.endswith(b"\r\n"):
             return " can't be started: its lines end as on Windows (CRLF); mend it with sed -i 's/\\r$//'"
         name = (line[2:].split() or [b""])[0].decode(errors="replace")
-        return " can't be started: its first line names {}, which isn't there".format(name)
+        return f" can't be started: its first line names {name}, which isn't there"
     return ": there is no such command"
 
 

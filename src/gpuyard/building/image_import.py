@@ -138,7 +138,7 @@ def _refuse_image(file: Path) -> None:
     if "manifest.json" in names:
         raise errors.UsageError(
             f"{file} is an image (of docker save), and no root file system",
-            remedy=f"convert it: skopeo copy docker-archive:{file} oci:images:base; then --base oci:images:base",
+            remedy=f"convert it, and build on that: skopeo copy docker-archive:{file} oci:images:base",
         )
 
 

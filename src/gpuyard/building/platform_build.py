@@ -98,7 +98,7 @@ class PlatformBuild:
         return image
 
     async def _is_there(self, image: BuiltImage) -> bool:
-        """Whether the store has the image: of a registry's blobs each costs a request, a layout's are seen."""
+        """Whether the store has the image: a registry's blobs cost a request each."""
         target = self.work.target
         if not self.trusting or not await target.store.find_manifest(image.manifest.digest):
             return False

@@ -10,7 +10,7 @@ import pytest
 from gpuyard import errors
 from gpuyard.building.image_import import import_root
 from gpuyard.images.layers import compression
-from gpuyard.images.oci import Platform
+from gpuyard.images.oci import Descriptor, Platform
 from gpuyard.images.places import Places
 
 
@@ -55,15 +55,20 @@ async def test_an_image_is_not_taken_for_a_root_file_system(
             archive.addfile(info)
     async with Places({}) as places:
         target = await places.open(f"oci:{tmp_path / 'out'}:v1", write=True)
-        wanted = target, Platform("linux", "amd64"), compression(), {}, lambda done, total: None
+
+        async def imported() -> Descriptor:
+            return await import_root(
+                root, target, Platform("linux", "amd64"), compression(), {}, lambda done, total: None
+            )
+
         if why:
             if packed and "OCI" in why:
                 why = "an OCI archive.*\n.*gunzip it first"
             with pytest.raises(errors.UsageError, match=why):
-                await import_root(root, *wanted)
+                await imported()
         assert bool(await target.store.find_manifest("v1")) is False
         if not why:
-            assert await import_root(root, *wanted)
+            assert await imported()
 
 
 async def test_a_broken_header_in_the_middle_is_not_taken_for_the_end(tmp_path: Path) -> None:

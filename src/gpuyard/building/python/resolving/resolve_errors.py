@@ -51,7 +51,8 @@ def unresolved(
     if _FETCHED.search(said):
         reason = said.rpartition("cause: ")[2].strip()
         return errors.BuildError(
-            f"can't reach the package index {host}{way_to(url, environ)} ({reason}), so there are no wheels for {what}:\n{said}",
+            f"can't reach the package index {host}{way_to(url, environ)} ({reason}), so there are no wheels "
+            f"for {what}:\n{said}",
             remedy=f"see that this machine reaches {host}, or name another index (UV_DEFAULT_INDEX)",
         )
     if missing := _MISSING.search(said):

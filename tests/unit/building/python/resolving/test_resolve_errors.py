@@ -59,7 +59,7 @@ def test_the_base_s_version_is_said_of_what_uv_names() -> None:
 
 
 def test_a_proxy_on_the_way_to_an_index_is_named() -> None:
-    said = "error: Failed to fetch: `https://index.invalid/simple/x/`\n  cause: Connection refused (os error 111)"
+    said = "error: Failed to fetch: `https://index.invalid/simple/x/`\n  cause: Connection refused"
     environ = {"HTTPS_PROXY": "http://me:secret@proxy:3128"}
     error = unresolved(said, "requirements.txt", {}, environ)
     assert "index.invalid through the proxy http://…@proxy:3128 (Connection refused" in error.message
