@@ -43,8 +43,7 @@ async def build(
     cache.sweep()
     sweep(request.lock_path.parent)
     application = read_files(request, cache, environ)
-    for notice in application.notices:
-        reporter.say(notice)
+    work.tell_once(application.notices)
     for warning in application.warnings:
         reporter.say(f"warning: {warning}")
     revision = asyncio.create_task(source_revision(application, environ), name="source revision")

@@ -36,7 +36,7 @@ from gpuyard.images.oci import (
     parse_manifest,
 )
 from gpuyard.images.places import Place
-from gpuyard.images.transfer import Blob, ensure_blob, ensure_blobs, first_error
+from gpuyard.images.transfer import Blob, Transferred, ensure_blob, ensure_blobs, first_error
 
 #: Packing is bound by the processor; more at once would only hold more memory.
 _PACKING = 2
@@ -49,12 +49,14 @@ class _Pending:
     Attributes:
         known: once it was packed, now or before.
         packed: its bytes, where they had to be packed to know it.
+        present: the store had it.
         ready: set when what it is made of is on this machine, or isn't needed.
     """
 
     planned: PlannedLayer
     known: Layer | None = None
     packed: PackedFile | None = None
+    present: bool = False
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -95,7 +97,8 @@ class PlatformBuild:
         if image is None:
             image = self._image(pending, compiler)
             await self._send_documents(image)
-        return image
+        present = frozenset(layer.known.blob.digest for layer in pending if layer.known and layer.present)
+        return replace(image, present=present)
 
     async def _is_there(self, image: BuiltImage) -> bool:
         """Whether the store has the image: a registry's blobs cost a request each."""
@@ -151,8 +154,11 @@ class PlatformBuild:
         store = self.work.target.store
         if layer.packed:
             layer.ready.set()
-            await ensure_blob(store, layer.packed.blob, self._sending(layer.planned.title))
-        elif not (layer.known and await store.has_blob(layer.known.blob.digest, layer.known.blob.size)):
+            done = await ensure_blob(store, layer.packed.blob, self._sending(layer.planned.title))
+            layer.present = done is Transferred.PRESENT
+        elif layer.known and await store.has_blob(layer.known.blob.digest, layer.known.blob.size):
+            layer.present = True
+        else:
             await layer.planned.prepare()
             layer.ready.set()
             async with packing:

@@ -17,6 +17,7 @@ class BuiltImage:
         config_json, manifest_json: as they are stored.
         layers: those that the build added to the base, each with its title.
         unchanged: the store had it already.
+        present: which of the layers it had already.
     """
 
     config_json: bytes
@@ -24,6 +25,7 @@ class BuiltImage:
     annotations: Mapping[str, str]
     layers: tuple[tuple[str, Layer], ...]
     unchanged: bool = False
+    present: frozenset[Digest] = frozenset()
 
     @property
     def manifest(self) -> Descriptor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from gpuyard import errors
+from gpuyard.building.layers.planned_layer import layer_key
 from gpuyard.images.layers import Compression, compression
 
 if TYPE_CHECKING:
@@ -24,6 +27,10 @@ class Reporter(Protocol):
 
     def bytes(self, what: str, done: int, total: int) -> None:
         """Progress of one piece of work; total is 0 when it isn't known."""
+
+
+#: The cache's folder of what was said.
+_TOLD = "told"
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,15 @@ class BuildWork:
     cache: Cache
     environ: Mapping[str, str]
     reporter: Reporter
+
+    def tell_once(self, texts: Iterable[str]) -> None:
+        """Says what this machine hasn't said of the folder yet: a build follows each edit."""
+        for text in texts:
+            name = f"{layer_key('told', str(self.request.root.absolute()), text)}.json"
+            if self.cache.read(_TOLD, name) is None:
+                self.reporter.say(text)
+                with suppress(errors.CacheError):  # Then it is said again.
+                    self.cache.write(_TOLD, name, {})
 
     @property
     def target(self) -> Place:

@@ -133,7 +133,8 @@ def print_result(result: BuildResult, output: str | None) -> None:
     for name, image in result.platforms.items():
         prefix = f"{name}: " if len(result.platforms) > 1 else ""
         for title, layer in image.layers:
-            click.echo(f"{prefix}{title}: {megabytes(layer.blob.size)}", err=True)
+            known = ", there already" if layer.blob.digest in image.present else ""
+            click.echo(f"{prefix}{title}: {megabytes(layer.blob.size)}{known}", err=True)
     if result.unchanged:
         click.echo("Nothing changed: it was there already.", err=True)
     for reference in (result.reference, *result.elsewhere):

@@ -20,6 +20,7 @@ from gpuyard.building.layers.wheel_layers import group_wheels
 from gpuyard.building.python import wheels
 from gpuyard.building.python.wheels import Wheel
 from gpuyard.building.request import Keeping
+from gpuyard.building.workdir.application import LARGE_BYTES
 from gpuyard.images.contents import kept
 from gpuyard.images.contents.torch import LABELS, Installed, Torch
 from gpuyard.images.layers import compression
@@ -266,6 +267,35 @@ async def test_a_second_build_sends_nothing(workshop: Workshop) -> None:
     assert second.unchanged and not first.unchanged
     assert second.digest == first.digest
     assert sorted((workshop.folder / "out/blobs/sha256").iterdir()) == blobs
+
+
+async def test_what_is_said_of_files_is_said_once_and_layers_that_were_there_are_known(
+    workshop: Workshop, make_wheel: MakeWheel
+) -> None:
+    make_wheel("demo")
+    requirements = workshop.require("demo")
+    (workshop.app / ".dockerignore").write_text("gone\n")
+    with (workshop.app / "large.bin").open("wb") as file:
+        file.truncate(LARGE_BYTES + 1)
+
+    def said() -> list[str]:
+        texts = [text for text in workshop.heard.said if "large files" in text or "stays out" in text]
+        workshop.heard.said.clear()
+        return texts
+
+    (image,) = (await workshop.build(requirements=requirements)).platforms.values()
+    assert not image.present
+    assert len(said()) == 2
+    (workshop.app / "train.py").write_text("print('other')\n")
+    (image,) = (await workshop.build(requirements=requirements)).platforms.values()
+    assert not said()
+    new = [title for title, layer in image.layers if layer.blob.digest not in image.present]
+    assert len(new) == 1 < len(image.layers)
+    with (workshop.app / "more.bin").open("wb") as file:
+        file.truncate(LARGE_BYTES + 1)
+    await workshop.build(requirements=requirements)
+    (text,) = said()
+    assert "more.bin" in text
 
 
 @pytest.mark.parametrize("lost", ["layers", "config", "manifest", "base"])

@@ -34,8 +34,7 @@ async def read_requirements(work: BuildWork, locked: Lock | None) -> PlannedRequ
     requested = await builds.requested(
         request.requirements, builder, frozen=request.locking.keeping is Keeping.FROZEN
     )
-    for notice in requested.notices:
-        work.reporter.say(notice)
+    work.tell_once(requested.notices)
     return PlannedRequirements(request.requirements, requested, builds)
 
 

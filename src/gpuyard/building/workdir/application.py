@@ -145,8 +145,8 @@ def read_application(
         tuple(files),
         tuple(sorted(walk.folders)),
         tuple(walk.left_out),
-        (*walk.notices, *large_left_out(root, walk.left_out)),
-        (*_some(walk.warnings), *secrets, *_nothing(root, files, walk.left_out), *_large(files)),
+        (*walk.notices, *large_left_out(root, walk.left_out), *_large(files)),
+        (*_some(walk.warnings), *secrets, *_nothing(root, files, walk.left_out)),
     )
 
 

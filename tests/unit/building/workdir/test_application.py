@@ -197,9 +197,9 @@ def test_large_files_are_named_largest_first(tmp_path: Path) -> None:
     for name, size in (("small", 10), ("big.bin", LARGE_BYTES + 1), ("sub/bigger.bin", 3 * LARGE_BYTES)):
         write(tmp_path, name)
         os.truncate(tmp_path / name, size)
-    (warning,) = read_application(tmp_path, os.environ).warnings
-    assert "sub/bigger.bin (150 MB), big.bin (50 MB)" in warning
-    assert "small" not in warning
+    (notice,) = read_application(tmp_path, os.environ).notices
+    assert "sub/bigger.bin (150 MB), big.bin (50 MB)" in notice
+    assert "small" not in notice
 
 
 def test_links_stay_links_and_those_that_lead_out_stay_out(tmp_path: Path) -> None:
