@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from gpuyard import errors
-from gpuyard.building.layers.planned_layer import layer_key
 from gpuyard.images.layers import Compression, compression
+from gpuyard.images.oci import digest_of
 
 if TYPE_CHECKING:
     from gpuyard.building.copied_images import CopiedPath
@@ -57,7 +57,8 @@ class BuildWork:
     def tell_once(self, texts: Iterable[str]) -> None:
         """Says what this machine hasn't said of the folder yet: a build follows each edit."""
         for text in texts:
-            name = f"{layer_key('told', str(self.request.root.absolute()), text)}.json"
+            what = f"{self.request.root.absolute()}\n{text}".encode("utf-8", "surrogateescape")
+            name = f"{digest_of(what).removeprefix('sha256:')}.json"
             if self.cache.read(_TOLD, name) is None:
                 self.reporter.say(text)
                 with suppress(errors.CacheError):  # Then it is said again.
