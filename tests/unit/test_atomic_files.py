@@ -87,7 +87,8 @@ async def test_a_killed_build_s_leftovers_go_with_the_next_and_into_no_image(
 
     def write_lock(url: str) -> None:
         sha256 = hashlib.sha256(demo.read_bytes()).hexdigest()
-        wheel = f'{{ url = "{url}/{demo.name}", size = 9, hashes = {{ sha256 = "{sha256}" }} }}'
+        size = demo.stat().st_size
+        wheel = f'{{ url = "{url}/{demo.name}", size = {size}, hashes = {{ sha256 = "{sha256}" }} }}'
         package = f'[[packages]]\nname = "demo"\nversion = "1.0"\nwheels = [{wheel}]\n'
         lock.write_text(f'lock-version = "1.0"\ncreated-by = "me"\n{package}')
 

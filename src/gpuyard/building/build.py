@@ -148,8 +148,7 @@ async def _build(work: BuildWork, application: Application, revision: asyncio.Ta
 def _tell_entry_points(plans: Sequence[PlatformPlan], work: BuildWork) -> None:
     """Says what became of the base's own."""
     starts = [entry_point(plan.base.config.container, work.request.image.command) for plan in plans]
-    for words in dict.fromkeys(start.left_out for start in starts if start.left_out):
-        work.reporter.say(words)
+    work.tell_once(dict.fromkeys(start.left_out for start in starts if start.left_out))
 
 
 async def _file_digests(application: Application, work: BuildWork) -> dict[str, str]:

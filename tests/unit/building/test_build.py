@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import shutil
@@ -27,7 +26,6 @@ from gpuyard.images.layers import compression
 from gpuyard.images.oci import Platform
 from gpuyard.images.places import Places
 from gpuyard.images.store import read_blob
-from tests.images.bases import BaseLayout, file, stack
 from tests.unit.building.test_revision import git_commit
 from tests.unit.building.workdir.test_secret_contents import checked
 from tests.unit.images.conftest import Files, MakeWheel, Workshop, debian_files
@@ -46,17 +44,6 @@ async def test_an_image_is_the_base_and_the_application(workshop: Workshop) -> N
     members = await workshop.layer(-1)
     assert members["workspace/train.py"][1] == b"print('hello')\n"
     assert "main(" in members["opt/gpuyard/launcher.py"][1].decode()
-
-
-async def test_what_the_base_starts_no_longer_is_said_of_each_image(workshop: Workshop) -> None:
-    layout = BaseLayout((file("served", ""),), entrypoint=("serve", "--model"))
-    await asyncio.to_thread(stack, workshop.base, f"oci:{workshop.folder / 'base'}:server", layout)
-    base = f"oci:{workshop.folder / 'base'}:server"
-    for text, said in (("one", 1), ("two", 1), ("two", 0)):
-        (workshop.app / "train.py").write_text(text)
-        workshop.heard.said.clear()
-        await workshop.build(base=base)
-        assert sum("the base's entry point `serve --model`" in each for each in workshop.heard.said) == said
 
 
 async def test_the_config_starts_the_launcher_as_a_user_with_a_home(workshop: Workshop) -> None:
