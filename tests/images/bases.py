@@ -141,7 +141,7 @@ def without_shell() -> BaseLayout:
     users = "root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
     return BaseLayout(
         (
-            *(file(f"usr/bin/.wh.{name}") for name in gone),
+            *(Entry.removal(f"usr/bin/{name}") for name in gone),
             file("etc/passwd", users),
             Entry.folder("home/nonroot", mode=0o700, owner=65532),
         ),
@@ -158,9 +158,9 @@ def with_links() -> BaseLayout:
             Entry.folder("data", mode=0o711, owner=33, group=44),
             Entry.folder("data/ws", mode=0o2770, owner=33, group=44),
             file("data/ws/theirs.txt", "the base's\n"),
-            file(".wh.home"),
-            file(".wh.opt"),
-            file("etc/.wh.passwd"),
+            Entry.removal("home"),
+            Entry.removal("opt"),
+            Entry.removal("etc/passwd"),
         )
     )
 
