@@ -258,7 +258,13 @@ def test_a_cdi_folder_that_is_made_anew(gpuyard: Gpuyard, image: str, team: str)
     """The agent's mount is of the old one: its container starts again, and sees the new."""
     folder = gpuyard.cluster.nodes["node-b"].cdi_dir
     whole = (folder / SPEC_FILE).read_text()
-    shutil.rmtree(folder)
+
+    def removed() -> bool:
+        # The agent may write it again in the meantime.
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    until(removed, "the folder is gone")
     folder.mkdir()
     until(lambda: (folder / SPEC_FILE).exists(), "the agent has written it again")
     assert (folder / SPEC_FILE).read_text() == whole
