@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from gpuyard import errors
 from gpuyard.regular_files import read_regular
 
 NAME = "pyproject.toml"
+#: What of [project] only an index's page shows.
+_PAGE = frozenset({"readme", "description", "classifiers", "urls", "license"})
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,23 @@ class Pyproject:
     def tool(self, *keys: str) -> Table:
         """[tool.…]."""
         return self.table.table("tool", *keys)
+
+    def with_version(self, version: Callable[[], str]) -> Table:
+        """[project] with what is dynamic of it.
+
+        Args:
+            version: finds the version, where that is dynamic.
+
+        Raises:
+            BuildError: something else is dynamic that decides what is installed.
+        """
+        found = dict(self.project.raw)
+        for key in self.project.texts("dynamic"):
+            if key == "version":
+                found[key] = version()
+            elif key not in _PAGE:
+                raise self.not_static(f"{key} is dynamic")
+        return Table(found, self.project.place)
 
     def not_static(self, why: str) -> errors.BuildError:
         """The error for what only a build could tell."""

@@ -25,14 +25,7 @@ def declared(pyproject: Pyproject, environ: Mapping[str, str]) -> Table:
     metadata = pyproject.tool("hatch", "metadata")
     if hooks := set(metadata.table("hooks").raw) - _HARMLESS_HOOKS:
         raise pyproject.not_static(f"it has metadata hooks: {', '.join(sorted(hooks))}")
-    project = pyproject.project
-    found = dict(project.raw)
-    for key in project.texts("dynamic"):
-        if key == "version":
-            found[key] = _version(pyproject, environ)
-        elif key not in ("readme", "description", "classifiers", "urls", "license"):
-            raise pyproject.not_static(f"{key} is dynamic")
-    return Table(found, project.place)
+    return pyproject.with_version(lambda: _version(pyproject, environ))
 
 
 def _version(pyproject: Pyproject, environ: Mapping[str, str]) -> str:

@@ -15,14 +15,7 @@ _PATTERN = r"^__version__\s*(?::[^=]+)?=\s*(['\"])(?P<version>.+?)\1"
 
 def declared(pyproject: Pyproject, environ: Mapping[str, str]) -> Table:
     """[project] with the version that [tool.pdm.version] finds."""
-    project = pyproject.project
-    found = dict(project.raw)
-    for key in project.texts("dynamic"):
-        if key == "version":
-            found[key] = _version(pyproject, environ)
-        elif key not in ("readme", "description", "classifiers", "urls", "license"):
-            raise pyproject.not_static(f"{key} is dynamic")
-    return Table(found, project.place)
+    return pyproject.with_version(lambda: _version(pyproject, environ))
 
 
 def _version(pyproject: Pyproject, environ: Mapping[str, str]) -> str:
