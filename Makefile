@@ -45,7 +45,8 @@ test-cluster: cluster-parts    ## Run the tests that need a real Kubernetes, on 
 ENGINES ?= $(notdir $(patsubst %/,%,$(wildcard tools/engines/*/)))
 test-engines: cluster-parts    ## Run GPU workloads through Kueue, Argo Workflows and KEDA on a real Kubernetes.
 	@nice tools/engines/build $(ENGINES) >/dev/null
-	$(BIN)/python -m pytest -m engines $(ENGINES:%=tests/engines/test_%.py)
+	$(BIN)/python -m pytest -m engines $(ENGINES:%=tests/engines/test_%.py) || \
+	$(BIN)/python -m pytest -m engines $(ENGINES:%=tests/engines/test_%.py) --last-failed --last-failed-no-failures none
 
 soak: cluster-parts    ## The same, with what restarts and kills 50 times over.
 	GPUYARD_TEST_REPEATS=50 $(BIN)/python -m pytest -m cluster tests/cluster

@@ -143,7 +143,8 @@ def test_a_run_that_is_stopped_while_it_waits_is_never_let_in(
     until(lambda: gpus(agent, pods, "third") == 1, "the third run has its GPU")
     assert job(pods, "stopped")["spec"]["suspend"]
     assert state(gpuyard, pods, "stopped") == "stopped"
-    assert not [w for w in workloads(pods) if "removed" in w["metadata"]["name"]]
+    # Kueue lets go of the workload some time after its Job is gone.
+    until(lambda: not [w for w in workloads(pods) if "removed" in w["metadata"]["name"]], "its workload is gone")
 
 
 def state(gpuyard: Gpuyard, pods: Pods, name: str) -> str:
