@@ -25,10 +25,10 @@ import pytest
 from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.service import run_agent
-from gpuyard.devices.driver_files import find_driver_files
-from gpuyard.devices.follow import follow
+from gpuyard.devices.backend import open_backend
 from gpuyard.devices.inventory import Backend, Inventory
-from gpuyard.devices.simulated import parse_simulation, simulate
+from gpuyard.devices.nvml.driver_files import find_driver_files
+from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.kube.objects import PODS, Manifest
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
@@ -151,7 +151,7 @@ class ImageHost(Host):
         inventories = (
             _real(simulate(simulation, seed="node"))
             if driver_root
-            else follow(simulation, seed="node", control=None, driver_root=Path("/"))
+            else open_backend(simulation, seed="node", control=None, driver_root=Path("/")).inventories()
         )
         plugins, cdi = self.paths.device_plugins_dir, CdiFile(self.paths.cdi_dir, lambda: datetime.now(UTC))
         work = run_agent(inventories, plugins, OwnSockets(plugins), cdi=cdi, find_driver=find_driver)

@@ -144,7 +144,9 @@ def test_a_run_that_is_stopped_while_it_waits_is_never_let_in(
     assert job(pods, "stopped")["spec"]["suspend"]
     assert state(gpuyard, pods, "stopped") == "stopped"
     # Kueue lets go of the workload some time after its Job is gone.
-    until(lambda: not [w for w in workloads(pods) if "removed" in w["metadata"]["name"]], "its workload is gone")
+    until(
+        lambda: not [w for w in workloads(pods) if "removed" in w["metadata"]["name"]], "its workload is gone"
+    )
 
 
 def state(gpuyard: Gpuyard, pods: Pods, name: str) -> str:

@@ -20,7 +20,7 @@ SOURCE = Path(gpuyard.__file__).parent
 ELSEWHERE = {
     ("launcher.py", "Unfit"): "the launcher runs inside of pods and imports nothing of ours",
     ("workloads/spec/text_tree.py", "UnreadableYaml"): "becomes a SpecError once the file's name is known",
-    ("devices/nvml.py", "NoDriver"): "carries an enum of devices; `follow` makes a snapshot of it",
+    ("devices/nvml/library.py", "NoDriver"): "carries an enum of devices; the backend makes a snapshot of it",
     ("local/kubelet/image_pulls.py", "CannotGet"): "carries a container's waiting reason, for its status",
     ("local/objects/writes.py", "_Raced"): "the writer tries again",
     ("local/objects/kinds/schema.py", "_Mismatch"): "becomes a field's error",

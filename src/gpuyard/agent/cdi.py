@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gpuyard.devices.driver_files import LIB64, DriverFile
 from gpuyard.devices.inventory import Device, DeviceNode, Inventory
+from gpuyard.devices.nvml.driver_files import LIB64, DriverFile
 from gpuyard.gpus.cdi import KIND
 from gpuyard.kube.wellknown import ENV_SIMULATED
 

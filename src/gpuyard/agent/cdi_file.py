@@ -21,8 +21,8 @@ from typing import TypeAlias
 from gpuyard import errors
 from gpuyard.agent.cdi import cdi_spec
 from gpuyard.atomic_files import replace_file
-from gpuyard.devices.driver_files import DriverFile
 from gpuyard.devices.inventory import Inventory
+from gpuyard.devices.nvml.driver_files import DriverFile
 from gpuyard.gpus.cdi import KIND, SPEC_FILE, CdiFault, CdiTrouble
 from gpuyard.regular_files import read_regular
 

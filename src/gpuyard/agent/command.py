@@ -17,9 +17,9 @@ from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.service import run_agent
 from gpuyard.agent.stdin import on_stdin_closed
-from gpuyard.devices.driver_files import find_driver_files
-from gpuyard.devices.follow import follow
-from gpuyard.devices.simulated import parse_simulation
+from gpuyard.devices.backend import open_backend
+from gpuyard.devices.nvml.driver_files import find_driver_files
+from gpuyard.devices.simulated.simulation import parse_simulation
 from gpuyard.gpus.exposure import Exposure
 
 #: Told to end by these. They wait from the very first line on until there is somebody to take them: see
@@ -36,13 +36,14 @@ async def _run(options: argparse.Namespace) -> None:
     if options.exit_with_stdin:
         on_stdin_closed(task.cancel)
     host_root = options.host_root or Path("/")
-    inventories = follow(
+    backend = open_backend(
         options.simulate,
         seed=options.node or "node",
         control=options.simulated_health,
         driver_root=options.driver_root,
         host_root=host_root,
     )
+    inventories = backend.inventories()
     sockets = OwnSockets(options.plugins_dir)
     cdi = CdiFile(options.cdi_dir, lambda: datetime.now(UTC)) if options.cdi_dir else None
     if options.ready_file:

@@ -19,8 +19,8 @@ from gpuyard.agent.marks_file import NodeMarks, write_marks
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin
 from gpuyard.agent.plugin.sockets import OwnSockets
-from gpuyard.devices.driver_files import DriverFile
 from gpuyard.devices.inventory import Backend, Inventory
+from gpuyard.devices.nvml.driver_files import DriverFile
 from gpuyard.gpus.exposure import Exposure
 
 _LOG = logging.getLogger(__name__)

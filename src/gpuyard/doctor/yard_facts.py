@@ -121,7 +121,8 @@ def _health_mistakes(
     if not paths.simulated_health.exists():
         return ()
     # Most have none.
-    from gpuyard.devices.simulated import parse_simulation, read_health, simulate
+    from gpuyard.devices.simulated.backend import read_health
+    from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 
     inventory = simulate(parse_simulation(settings.simulate), seed=running.node)
     return read_health(paths.simulated_health, inventory)[1]

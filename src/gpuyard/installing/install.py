@@ -10,7 +10,7 @@ from gpuyard import errors
 from gpuyard.client.apply import ApplyResult, apply, delete, find, labelled
 from gpuyard.client.rest import RestApi
 from gpuyard.client.server_version import check_version, version_text
-from gpuyard.devices.simulated import parse_simulation
+from gpuyard.devices.simulated.simulation import parse_simulation
 from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.names import is_label
 from gpuyard.kube.nodes import EFFECTS, DaemonMisfit, parse_toleration

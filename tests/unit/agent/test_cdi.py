@@ -3,9 +3,9 @@ from dataclasses import replace
 from typing import Any
 
 from gpuyard.agent.cdi import cdi_spec, qualified_name
-from gpuyard.devices.driver_files import DriverFile
 from gpuyard.devices.inventory import Backend, DeviceNode, Inventory
-from gpuyard.devices.simulated import parse_simulation, simulate
+from gpuyard.devices.nvml.driver_files import DriverFile
+from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 
 INVENTORY = simulate(parse_simulation("H100:2"), seed="node")
 UUIDS = [gpu.uuid for gpu in INVENTORY.devices]

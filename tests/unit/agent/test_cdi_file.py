@@ -12,7 +12,7 @@ from gpuyard import errors
 from gpuyard.agent.cdi import cdi_spec
 from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.devices.inventory import Absence, Backend, Inventory
-from gpuyard.devices.simulated import parse_simulation, simulate
+from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.cdi import SPEC_FILE, CdiFault, CdiTrouble
 
 INVENTORY = simulate(parse_simulation("H100:2"), seed="node")

@@ -5,7 +5,7 @@ import pytest
 
 from gpuyard.agent.labels import family, label_value, node_labels, node_marks
 from gpuyard.devices.inventory import Backend, Health, Inventory
-from gpuyard.devices.simulated import parse_simulation, simulate
+from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.faults import GpuFault, node_faults
 from gpuyard.tenancy.node_marks import GPU_LABELS
 

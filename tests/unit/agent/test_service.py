@@ -23,9 +23,9 @@ from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.marks_file import NodeMarks, read_marks
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.service import run_agent
-from gpuyard.devices.driver_files import DriverFile, find_driver_files
 from gpuyard.devices.inventory import Absence, Backend, Health, Inventory
-from gpuyard.devices.simulated import parse_simulation, simulate
+from gpuyard.devices.nvml.driver_files import DriverFile, find_driver_files
+from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.cdi import SPEC_FILE, node_cdi_faults
 from gpuyard.gpus.exposure import Exposure
 from tests.fake_driver import VERSION, install

@@ -7,7 +7,7 @@ import pytest
 from gpuyard.agent.labels import node_labels
 from gpuyard.compatibility.facts import load_facts
 from gpuyard.compatibility.offer import Injection, has_gpus, machine_of, offer_of, stated_offer
-from gpuyard.devices.simulated import parse_simulation, simulate
+from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from tests.unit.compatibility.node_labels import before_0_14, discovered
 
 FACTS = load_facts()

@@ -31,8 +31,8 @@ def command(driver_root: Path, output: str) -> None:
     from gpuyard import errors
     from gpuyard.agent.cdi import cdi_spec
     from gpuyard.cli.output.results import print_json
-    from gpuyard.devices.driver_files import find_driver_files
-    from gpuyard.devices.nvml import Nvml
+    from gpuyard.devices.nvml.driver_files import find_driver_files
+    from gpuyard.devices.nvml.library import Nvml
     from gpuyard.workloads.yaml_text import to_yaml
 
     with closing(Nvml.open(driver_root)) as nvml:

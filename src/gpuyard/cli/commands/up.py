@@ -115,7 +115,7 @@ def checked_simulation(text: str) -> str:
     Raises:
         UsageError: it doesn't; the message has the form and the nearest model.
     """
-    from gpuyard.devices.simulated import parse_simulation
+    from gpuyard.devices.simulated.simulation import parse_simulation
 
     parse_simulation(text)
     return text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.client.informer import Informer
-from gpuyard.devices.simulated import parse_simulation
+from gpuyard.devices.simulated.simulation import parse_simulation
 from gpuyard.gpus.resources import GPU_RESOURCE, capacity_gpus
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import ObjectKey, labels_of

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gpuyard.agent.plugin.preferred import prefer
 from gpuyard.devices.inventory import Backend, Device, Inventory, Link, PcieLevel
-from gpuyard.devices.simulated import parse_simulation, simulate
+from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 
 
 def node(*islands: int, nvlinks: int = 4) -> Inventory:

@@ -9,7 +9,7 @@ from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.devices.inventory import Health
-from gpuyard.devices.simulated import parse_simulation, simulate
+from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from tests.waiting import until_async
 
 from .conftest import Kubelet

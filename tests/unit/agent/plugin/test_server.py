@@ -12,7 +12,7 @@ from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin, describe, hand_over
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.devices.inventory import Backend, DeviceNode, Inventory
-from gpuyard.devices.simulated import parse_simulation, simulate
+from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 
 from .conftest import Kubelet
 

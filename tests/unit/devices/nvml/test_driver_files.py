@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.devices.driver_files import DriverFile, driver_root_in, find_driver_files
+from gpuyard.devices.nvml.driver_files import DriverFile, driver_root_in, find_driver_files
 from gpuyard.elf import AARCH64
 from tests.fake_driver import VERSION, install, library, of_machine, program
 

@@ -7,20 +7,13 @@ board's links are shared out evenly; other boards have no NVLink. Four GPUs shar
 
 from __future__ import annotations
 
-import asyncio
-import json
-import logging
 import uuid as uuids
-from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import combinations
-from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.devices.inventory import Backend, Device, DeviceNode, Health, Inventory, Link, PcieLevel
+from gpuyard.devices.inventory import Backend, Device, DeviceNode, Inventory, Link, PcieLevel
 from gpuyard.gpus.catalogue import GpuModel, find_model, nearest
-from gpuyard.regular_files import read_regular
 
 #: As many as a device plugin's list and a node's slots can sensibly show.
 MOST_GPUS = 64
@@ -29,8 +22,6 @@ _NAMESPACE = uuids.UUID("5f0c8d3e-6a63-5d0a-9f0e-9b1f6d2f6c11")
 _DRIVER_VERSION = "580.95.05"
 _CUDA_VERSION = (13, 0)
 _GPUS_PER_CPU = 4
-_POLL_S = 0.2
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -107,73 +98,3 @@ def _link(model: GpuModel, one: Device, other: Device) -> Link:
     if one.index // island != other.index // island:
         return Link(pcie)
     return Link(pcie, model.nvlink if switched else max(1, model.nvlink // (island - 1)))
-
-
-async def watch(
-    simulation: Simulation, *, seed: str, control: Path | None
-) -> AsyncGenerator[Inventory, None]:
-    """The inventory at once, and again whenever the control file changes what is healthy.
-
-    Args:
-        control: a JSON file `{"unhealthy": {"GPU-…": "XID 79", …}}`, by UUID or index; all are healthy when
-            it isn't there.
-    """
-    inventory = simulate(simulation, seed=seed)
-    shown: Inventory | None = None
-    stamp: tuple[int, int, int] | None = None
-    while True:
-        found = _stamp(control)
-        if shown is None or found != stamp:
-            stamp = found
-            reasons, mistakes = read_health(control, inventory) if control else ({}, ())
-            for mistake in mistakes:
-                _LOG.warning("%s: %s", control, mistake)
-            current = inventory.with_health(_unhealthy(reasons, shown or inventory))
-            if current != shown:
-                shown = current
-                yield current
-        # Without a control file nothing ever changes.
-        await (asyncio.sleep(_POLL_S) if control else asyncio.Event().wait())
-
-
-def _stamp(path: Path | None) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat() if path else None
-    except FileNotFoundError:
-        return None
-    return (found.st_ino, found.st_mtime_ns, found.st_size) if found else None
-
-
-def read_health(path: Path, inventory: Inventory) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Which GPUs a control file makes unhealthy, and why, by UUID; and what in it can't be meant.
-
-    An entry that is wrong makes nothing unhealthy, and the others count.
-    """
-    try:
-        raw = json.loads(read_regular(path))
-    except FileNotFoundError:
-        return {}, ()
-    except (OSError, ValueError, RecursionError) as error:
-        return {}, (f"it can't be read, and all GPUs are taken as healthy: {error}",)
-    named = raw.get("unhealthy") if isinstance(raw, dict) else None
-    if not isinstance(named, dict):
-        return {}, ('it isn\'t {"unhealthy": {"3": "XID 79"}}, and all GPUs are taken as healthy',)
-    mistakes = [f"{key!r} is no key: only unhealthy is" for key in raw if key != "unhealthy"]
-    by_name = {name: gpu.uuid for gpu in inventory.devices for name in (gpu.uuid, str(gpu.index))}
-    reasons = {}
-    for name, why in named.items():
-        if name not in by_name:
-            mistakes.append(
-                f"there is no GPU {name!r}: write an index from 0 to {len(inventory.devices) - 1}, or a UUID"
-            )
-        elif not isinstance(why, str) or not why.strip():
-            mistakes.append(f"GPU {name} stays healthy: its reason must be text, such as XID 79, not {why!r}")
-        else:
-            reasons[by_name[name]] = why
-    return reasons, tuple(mistakes)
-
-
-def _unhealthy(reasons: Mapping[str, str], shown: Inventory) -> dict[str, Health]:
-    now = datetime.now(UTC)
-    before = {gpu.uuid: gpu.health.since for gpu in shown.devices}
-    return {uuid: Health(why, before[uuid] or now) for uuid, why in reasons.items()}

@@ -10,7 +10,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.devices.inventory import Absence, Backend, DeviceNode, Inventory, Link, PcieLevel
-from gpuyard.devices.nvml import NoDriver, Nvml
+from gpuyard.devices.nvml.library import NoDriver, Nvml
 
 Stub = Callable[..., Path]
 
@@ -149,7 +149,7 @@ def test_a_driver_without_gpus_says_so(root: Path, monkeypatch: pytest.MonkeyPat
 def test_a_driver_that_lacks_functions_is_good_enough(nvml_stub: Stub) -> None:
     # In a process of its own: a library of the same SONAME is loaded once per process.
     script = (
-        "import json, sys; from pathlib import Path; from gpuyard.devices.nvml import Nvml\n"
+        "import json, sys; from pathlib import Path; from gpuyard.devices.nvml.library import Nvml\n"
         "inventory = Nvml.open(Path(sys.argv[1])).inventory()\n"
         "print(json.dumps([inventory.cuda_version, [gpu.compute_capability for gpu in inventory.devices],"
         " [link.nvlinks for link in inventory.links.values()]]))"
@@ -194,7 +194,7 @@ def test_the_profiles_of_the_mock(root: Path, monkeypatch: pytest.MonkeyPatch, m
 def reads_in_a_process_of_its_own(root: Path) -> tuple[str, str]:
     """Standard error and the number of GPUs: a library is loaded once per process."""
     script = (
-        "import sys; from pathlib import Path; from gpuyard.devices.nvml import Nvml\n"
+        "import sys; from pathlib import Path; from gpuyard.devices.nvml.library import Nvml\n"
         "print(len(Nvml.open(Path(sys.argv[1])).inventory().devices))"
     )
     done = subprocess.run([sys.executable, "-c", script, str(root)], capture_output=True, text=True)
@@ -226,7 +226,7 @@ def test_a_library_for_other_programs_is_passed_over(nvml_stub: Stub, tmp_path: 
 
 def test_the_loader_finds_the_library(nvml_stub: Stub) -> None:
     script = (
-        "from pathlib import Path; from gpuyard.devices.nvml import Nvml\n"
+        "from pathlib import Path; from gpuyard.devices.nvml.library import Nvml\n"
         "print(len(Nvml.open(Path('/')).inventory().devices))"
     )
     done = subprocess.run(

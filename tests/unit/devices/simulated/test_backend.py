@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.devices.inventory import DeviceNode, Inventory, PcieLevel
-from gpuyard.devices.simulated import parse_simulation, read_health, simulate, watch
+from gpuyard.devices.simulated.backend import SimulatedBackend, read_health
+from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 
 
 def made(text: str, seed: str = "node") -> Inventory:
@@ -70,9 +72,13 @@ def test_what_cannot_be_simulated_is_refused_with_a_remedy(text: str) -> None:
     assert caught.value.remedy
 
 
+def changes(simulation: str, control: Path) -> AsyncGenerator[Inventory, None]:
+    return SimulatedBackend(parse_simulation(simulation), seed="node", control=control).inventories()
+
+
 async def test_control_file_changes_health(tmp_path: Path) -> None:
     control = tmp_path / "health.json"
-    async with aclosing(watch(parse_simulation("H100:2"), seed="node", control=control)) as inventories:
+    async with aclosing(changes("H100:2", control)) as inventories:
         inventory = await anext(inventories)
         assert [gpu.health.ok for gpu in inventory.devices] == [True, True]
         control.write_text(json.dumps({"unhealthy": {inventory.devices[0].uuid: "XID 79"}}))
@@ -125,6 +131,6 @@ def test_a_fifo_as_control_file_is_told(tmp_path: Path) -> None:
 async def test_a_broken_control_file_breaks_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     control = tmp_path / "health.json"
     control.write_text("{")
-    async with aclosing(watch(parse_simulation("H100:2"), seed="node", control=control)) as inventories:
+    async with aclosing(changes("H100:2", control)) as inventories:
         assert all(gpu.health.ok for gpu in (await anext(inventories)).devices)
     assert str(control) in caplog.text

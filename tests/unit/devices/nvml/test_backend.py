@@ -13,10 +13,10 @@ import pynvml
 import pytest
 
 from gpuyard import errors
-from gpuyard.devices.health import Pace
 from gpuyard.devices.inventory import Absence, Backend, Inventory
-from gpuyard.devices.nvml import Nvml
-from gpuyard.devices.nvml_follower import NvmlFollower
+from gpuyard.devices.nvml.backend import NvmlBackend
+from gpuyard.devices.nvml.health import Pace
+from gpuyard.devices.nvml.library import Nvml
 from tests.unit.devices.conftest import SOURCE
 from tests.waiting import until_async
 
@@ -115,7 +115,7 @@ async def follower(root: Path, call_limit_s: float | None = None) -> AsyncIterat
     seen = Seen()
 
     async def follow() -> None:
-        following = NvmlFollower(
+        following = NvmlBackend(
             root, Path("/nonexistent"), pace=pace, call_limit_s=call_limit_s
         ).inventories()
         async with aclosing(following):

@@ -15,18 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.devices.driver_thread import CALL_LIMIT_S, DriverThread
-from gpuyard.devices.health import HealthTracker, Pace, watch_health
 from gpuyard.devices.inventory import Absence, Backend, Inventory
-from gpuyard.devices.nvml import NoDriver, Nvml
+from gpuyard.devices.nvml.driver_thread import CALL_LIMIT_S, DriverThread
+from gpuyard.devices.nvml.health import HealthTracker, Pace, watch_health
+from gpuyard.devices.nvml.library import NoDriver, Nvml
 
 #: Without persistence mode every GPU of the node wakes up when NVML starts.
 _START_LIMIT_S = 60.0
 _LOG = logging.getLogger(__name__)
 
 
-class NvmlFollower:
-    """Follows the GPUs of one node.
+class NvmlBackend:
+    """The NVIDIA GPUs of one node.
 
     Args:
         driver_root: where the driver is installed.
@@ -55,6 +55,14 @@ class NvmlFollower:
 
     async def inventories(self) -> AsyncGenerator[Inventory, None]:
         """What there is at once, and again after every change; never ends by itself."""
+        shown: Inventory | None = None
+        async with aclosing(self._sessions()) as inventories:
+            async for inventory in inventories:
+                if inventory != shown:
+                    shown = inventory
+                    yield inventory
+
+    async def _sessions(self) -> AsyncGenerator[Inventory, None]:
         try:
             while True:
                 try:

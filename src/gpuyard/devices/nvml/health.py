@@ -16,9 +16,9 @@ from typing import Any, TypeAlias
 
 import pynvml
 
-from gpuyard.devices.driver_thread import DriverThread
 from gpuyard.devices.inventory import Health
-from gpuyard.devices.nvml import GONE, ask, gone
+from gpuyard.devices.nvml.driver_thread import DriverThread
+from gpuyard.devices.nvml.library import GONE, ask, gone
 from gpuyard.gpus import faults
 
 #: Faults of the application, not of the GPU, as NVIDIA's own device plugin has them.

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import pynvml
 
 from gpuyard import errors
-from gpuyard.devices.driver_files import NVML, driver_root_in, find_libraries, on_host
 from gpuyard.devices.inventory import Absence, Backend, Device, DeviceNode, Inventory, Link, PcieLevel
+from gpuyard.devices.nvml.driver_files import NVML, driver_root_in, find_libraries, on_host
 from gpuyard.gpus.catalogue import find_model, is_virtual
 
 _COMMON_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.devices.driver_thread import DriverThread
-from gpuyard.devices.follow import follow
-from gpuyard.devices.health import HealthTracker, Pace, _GpuState, watch_health
+from gpuyard.devices.backend import open_backend
 from gpuyard.devices.inventory import Absence, Backend, Health
-from gpuyard.devices.nvml import Nvml
+from gpuyard.devices.nvml.driver_thread import DriverThread
+from gpuyard.devices.nvml.health import HealthTracker, Pace, _GpuState, watch_health
+from gpuyard.devices.nvml.library import Nvml
 
 Stub = Callable[..., Path]
 Changes = AsyncIterator[Mapping[str, Health]]
@@ -159,7 +159,9 @@ def test_a_gpu_that_says_it_is_broken_is_unhealthy_without_an_event() -> None:
 
 async def test_follow_shows_health_with_the_inventory(nvml_stub: Stub, driver: Driver) -> None:
     async with aclosing(
-        follow(None, seed="", control=None, driver_root=nvml_stub(), sys_root=Path("/nonexistent"))
+        open_backend(
+            None, seed="", control=None, driver_root=nvml_stub(), sys_root=Path("/nonexistent")
+        ).inventories()
     ) as inventories:
         first = await anext(inventories)
         assert [gpu.health.ok for gpu in first.devices] == [True] * 4
@@ -173,7 +175,9 @@ async def test_follow_looks_again_for_a_driver(
 ) -> None:
     monkeypatch.setenv("NVML_STUB_INIT", "18")
     async with aclosing(
-        follow(None, seed="", control=None, driver_root=nvml_stub(), pace=Pace(look_again_s=0.01))
+        open_backend(
+            None, seed="", control=None, driver_root=nvml_stub(), pace=Pace(look_again_s=0.01)
+        ).inventories()
     ) as inventories:
         broken = await anext(inventories)
         assert (broken.backend, broken.absence) == (Backend.NONE, Absence.FAILED)

@@ -1,0 +1,1 @@
+"""NVIDIA's GPUs, as the driver reports them through NVML."""

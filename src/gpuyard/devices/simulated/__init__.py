@@ -1,0 +1,1 @@
+"""Simulated GPUs, which say that they are, wherever they show."""
