@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
+from gpuyard.gpus.mig_profiles import MigEngines
 from gpuyard.gpus.resources import GPU_RESOURCE
 
 
@@ -14,6 +15,7 @@ class Backend(StrEnum):
     """Where an inventory comes from."""
 
     NVML = "nvml"
+    AMD = "amd"
     SIMULATED = "simulated"
     NONE = "none"
 
@@ -77,6 +79,55 @@ HEALTHY = Health()
 
 
 @dataclass(frozen=True)
+class MigInstance:
+    """A part of a GPU that one container gets: a compute instance of one of its GPU instances.
+
+    Attributes:
+        index: its place among those of its GPU, as the driver counts them.
+        uuid: the driver's id, `MIG-…`.
+        profile: NVIDIA's name, e.g. `1g.10gb`, `1g.10gb+me`; `1c.3g.40gb` has not all of its GPU instance.
+        gi_id, ci_id: the driver's numbers of the GPU instance, and of the compute instance in it.
+        start, size: which of the GPU's memory slices the GPU instance has.
+        gi_slices, ci_slices: compute slices of the GPU instance and of the compute instance.
+        memory_mib: of the GPU instance, which all of its compute instances share.
+        multiprocessors: of the compute instance.
+        engines: of the GPU instance.
+        nodes: the device nodes, beside its GPU's, that allow its use.
+        health: as that of a whole GPU.
+    """
+
+    index: int
+    uuid: str
+    profile: str
+    gi_id: int
+    ci_id: int
+    start: int
+    size: int
+    gi_slices: int
+    ci_slices: int
+    memory_mib: int
+    multiprocessors: int
+    engines: MigEngines
+    nodes: tuple[DeviceNode, ...] = ()
+    health: Health = HEALTHY
+
+
+@dataclass(frozen=True)
+class Mig:
+    """How a GPU that can be split is split.
+
+    Attributes:
+        enabled: whether it is used in parts; not as a whole then, even without any.
+        pending: `enabled` after the GPU's next reset.
+        instances: in the order of their index.
+    """
+
+    enabled: bool = False
+    pending: bool = False
+    instances: tuple[MigInstance, ...] = ()
+
+
+@dataclass(frozen=True)
 class Device:
     """One GPU, or a part of one that is served as a device of its own.
 
@@ -94,6 +145,7 @@ class Device:
         health: unhealthy once it stopped answering or reported a fault that isn't the application's.
         resource: what pods ask for to get it.
         parent: UUID of the GPU that it is a part of; empty for a whole GPU.
+        mig: how it is split; None when it can't be.
     """
 
     index: int
@@ -109,6 +161,18 @@ class Device:
     health: Health = HEALTHY
     resource: str = GPU_RESOURCE
     parent: str = ""
+    mig: Mig | None = None
+
+    def with_health(self, unhealthy: Mapping[str, Health]) -> Device:
+        """The same, unhealthy if it is named by its UUID; so is each part that is, or whose GPU is."""
+        health = unhealthy.get(self.uuid) or unhealthy.get(self.parent) or HEALTHY
+        if self.mig is None:
+            return replace(self, health=health)
+        parts = (
+            replace(part, health=health if not health.ok else unhealthy.get(part.uuid, HEALTHY))
+            for part in self.mig.instances
+        )
+        return replace(self, health=health, mig=replace(self.mig, instances=tuple(parts)))
 
 
 @dataclass(frozen=True)
@@ -166,10 +230,4 @@ class Inventory:
 
     def with_health(self, unhealthy: Mapping[str, Health]) -> Inventory:
         """The same devices, of which exactly these are unhealthy, by UUID, and the parts of these."""
-        return replace(
-            self,
-            devices=tuple(
-                replace(each, health=unhealthy.get(each.uuid) or unhealthy.get(each.parent) or HEALTHY)
-                for each in self.devices
-            ),
-        )
+        return replace(self, devices=tuple(each.with_health(unhealthy) for each in self.devices))
