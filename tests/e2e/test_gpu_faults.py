@@ -57,7 +57,7 @@ def test_the_xid_reaches_explain_and_goes_again(gpus: Yard) -> None:
     assert f"it runs, but GPU 0 of node {node} {said}" in explained
     assert explained.count("XID 79") == 1 and "held" not in explained
     assert "stop it and submit it again" in explained
-    assert "take it out of simulated-health.json" in explained and "drain" not in explained
+    assert "take it away with `gpuyard node fault" in explained and "drain" not in explained
 
     told = yard.json("explain", "trainer")
     assert told["blocked"] is None and told["threatened"]["cause"] == "unhealthy_device"
@@ -90,3 +90,23 @@ def test_a_run_that_failed_with_its_gpu(gpus: Yard) -> None:
     assert "failed at devices: GPU 0 of node" in explained
     assert "XID 79 (GPU has fallen off the bus)" in explained
     assert "it ended: exit code 3" in explained or "exited with 3" in explained
+
+
+def test_a_command_puts_a_fault_on_a_gpu_and_takes_it_away(gpus: Yard) -> None:
+    node = gpus.status()["node"]
+    for fault, reason in (("79", "XID 79 (GPU has fallen off the bus)"), ("hot", "too hot")):
+        said = gpus.ok("node", "fault", "--gpu", "3", "--xid", fault)
+        assert said.startswith(f"GPU 3 of node {node} is unhealthy: {reason}") and "(simulated)" in said
+        # It returned when the node said so.
+        assert f"GPU 3 of node {node} is unhealthy: {reason}" in gpus.ok("nodes")
+    recovered = gpus.ok("node", "fault", "--gpu", "3", "--xid", "recovered", "-o", "json")
+    assert json.loads(recovered) == {"node": node, "gpu": 3, "simulated": True, "fault": None}
+    assert "unhealthy" not in gpus.ok("nodes")
+
+
+def test_a_fault_of_what_is_not_there_is_refused(gpus: Yard) -> None:
+    assert "there is no GPU 8: this yard has 8" in gpus.refused(
+        2, "node", "fault", "--gpu", "8", "--xid", "79"
+    )
+    assert "'smoke' is no fault" in gpus.refused(2, "node", "fault", "--gpu", "0", "--xid", "smoke")
+    assert healthy(gpus) == 8

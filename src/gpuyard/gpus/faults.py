@@ -30,6 +30,7 @@ PAGES_PENDING = "page retirement pending"
 RESET_REQUIRED = "reset required"
 NO_PERMISSION = "permission denied"
 DRIVER_GONE = "driver gone"
+HOT = "too hot"
 
 _RESET = "{empty} and reset the GPU: nvidia-smi --gpu-reset -i {index}"
 _REBOOT = "{empty} and reboot it; if it comes again, have the GPU, its slot and its power checked"
@@ -37,7 +38,7 @@ _REPLACE = "{empty} and have the GPU replaced"
 _LOOK = "see the node's kernel log for lines with Xid, and nvidia-smi -q -i {index}"
 #: Before anything is done to a GPU, nothing may run on it.
 _ON_CLUSTER, _ON_YARD = "drain the node", "end what runs here (`gpuyard down --stop`)"
-_SIMULATED = "take it out of simulated-health.json in the data folder: it is simulated"
+_SIMULATED = "take it away with `gpuyard node fault --gpu N --xid recovered`: it is simulated"
 #: Reason → what it means (empty: it says so itself), and what mends it.
 _KNOWN = {
     "XID 32": ("invalid or corrupted push buffer stream", _RESET),
@@ -66,6 +67,7 @@ _KNOWN = {
     PAGES_PENDING: ("a reset takes bad memory pages out of use", _RESET),
     RESET_REQUIRED: ("", _RESET),
     DRIVER_GONE: ("NVML answers for no GPU", "see whether nvidia-smi works on the node, and its kernel log"),
+    HOT: ("it is over its temperature limit", "see the node's fans and the air that it gets"),
     NO_PERMISSION: ("the driver refuses the agent", "let the agent read the GPU's device files"),
 }
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?Z")

@@ -8,6 +8,7 @@ command = SubcommandGroup(
     "node",
     {
         "cdi": "Print the CDI spec of this machine's GPUs and their driver.",
+        "fault": "Put a fault on a simulated GPU of the yard, or take it away.",
     },
     help="Look into one node's GPUs.",
 )

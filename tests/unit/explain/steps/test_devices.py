@@ -63,7 +63,7 @@ def test_of_several_faults_each_is_told_once() -> None:
     ("simulated", "advice"),
     [
         (False, "or: end what runs here (`gpuyard down --stop`) and reboot it"),
-        (True, "or: take it out of simulated-health.json"),
+        (True, "or: take it away with `gpuyard node fault"),
     ],
 )
 def test_a_yard_s_user_is_told_what_fits_one_machine(simulated: bool, advice: str) -> None:

@@ -58,8 +58,8 @@ def said(asked: int, where: dict[str, Any], *held: int, is_yard: bool = True) ->
 def test_a_gpu_is_mended_only_with_what_else_it_takes() -> None:
     lines = said(8, node(8, 1), 4, 4)
     change = "stop run w0 and run w1, and mend GPU 7 (node vm)"
-    assert f"what would run now: {change}: take it out of simulated-health.json" in lines
-    assert lines.count("simulated-health") == 1
+    assert f"what would run now: {change}: take it away with `gpuyard node fault" in lines
+    assert lines.count("gpuyard node fault") == 1
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_one_way_that_mends_several_is_told_once(is_yard: bool, way: str) -> Non
 
 
 @pytest.mark.parametrize(("gpus", "unhealthy", "advice"), [
-    (8, 8, "what would run now: mend GPUs 0 and 1 (node vm): take it out of simulated-health.json"),
+    (8, 8, "what would run now: mend GPUs 0 and 1 (node vm): take it away with `gpuyard node fault"),
     (0, 0, "what could run: simulate some: `gpuyard down --keep && gpuyard up --simulate H100:8`"),
 ])  # fmt: skip
 def test_a_yard_s_agent_is_no_pod(gpus: int, unhealthy: int, advice: str) -> None:

@@ -1,0 +1,97 @@
+"""Putting a fault on a simulated GPU of the yard, and waiting until the node says so."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.devices.simulated.fault_injection import set_fault
+from gpuyard.gpus.faults import ECC, HOT, LOST, GpuFault, node_faults, xid
+from gpuyard.gpus.resources import has_simulated_gpus
+from gpuyard.kube.objects import NODES, Manifest, labels_of
+from gpuyard.kube.wellknown import LABEL_GPU_COUNT
+from gpuyard.runs.target import Target
+
+RECOVERED = "recovered"
+#: What a fault may be called beside the number of an XID; RECOVERED takes it away.
+NAMED_FAULTS = {"lost": LOST, "hot": HOT, "ecc": ECC, RECOVERED: ""}
+_LOOK_S = 0.1
+_MAX_LOOKS = 100
+_MAX_XID = 999
+
+
+def fault_reason(text: str) -> str:
+    """The reason that a fault on the command line is: `79` is `XID 79`; empty for RECOVERED.
+
+    Raises:
+        UsageError: there is no such fault, or it makes no GPU unhealthy.
+    """
+    from gpuyard.devices.nvml.health import IGNORED_XIDS
+
+    if text in NAMED_FAULTS:
+        return NAMED_FAULTS[text]
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if not 0 < number <= _MAX_XID:
+        raise errors.UsageError(
+            f"{text!r} is no fault",
+            remedy=f"give the number of an XID such as 79, or one of {', '.join(NAMED_FAULTS)}",
+        )
+    if number in IGNORED_XIDS:
+        raise errors.UsageError(
+            f"XID {number} is a fault of the program on the GPU, which stays healthy",
+            remedy="give one that is the GPU's, such as 79 (fallen off the bus) or 48 (double bit ECC error)",
+        )
+    return xid(number)
+
+
+async def put_fault(target: Target, file: Path, gpu: int, reason: str) -> tuple[Manifest, GpuFault | None]:
+    """Puts it on the GPU; returns once the node says so: the node, and what it says of that GPU.
+
+    Args:
+        target: the yard.
+        file: its `simulated_health`.
+        gpu: index.
+        reason: empty to take it away.
+
+    Raises:
+        UsageError: there is no such GPU, or it is a real one.
+        YardError: the node doesn't follow.
+    """
+    node = await _simulated_node(target, gpu)
+    before = _fault_of(node, gpu)
+    set_fault(file, gpu, before.uuid if before else "", reason)
+    for _ in range(_MAX_LOOKS):
+        found = _fault_of(node, gpu)
+        if (found.reason if found else "") == reason:
+            return node, found
+        await asyncio.sleep(_LOOK_S)
+        node = await target.api.get(NODES, node["metadata"]["name"])
+    raise errors.YardError(
+        f"the file {file} has the fault, and the yard's node doesn't say so",
+        remedy="see `gpuyard doctor`, and daemon.log in the data folder",
+    )
+
+
+async def _simulated_node(target: Target, gpu: int) -> Manifest:
+    if not target.is_yard:
+        raise errors.UsageError(
+            "faults can be put on the simulated GPUs of a yard only",
+            remedy="use --context yard, and `gpuyard up --simulate H100:8` where that has none",
+        )
+    node = next(iter((await target.api.list(NODES)).items), None)
+    if node is None or not has_simulated_gpus(node):
+        raise errors.UsageError(
+            "this yard has no simulated GPUs, and a fault can be put on no other",
+            remedy="restart it with some: `gpuyard down`, `gpuyard up --simulate H100:8`",
+        )
+    count = int(labels_of(node).get(LABEL_GPU_COUNT, "0"))
+    if gpu >= count:
+        raise errors.UsageError(
+            f"there is no GPU {gpu}: this yard has {count}", remedy=f"give an index from 0 to {count - 1}"
+        )
+    return node
+
+
+def _fault_of(node: Manifest, gpu: int) -> GpuFault | None:
+    return next((fault for fault in node_faults(node) if fault.index == gpu), None)
