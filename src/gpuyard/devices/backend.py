@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from gpuyard.devices.inventory import Inventory
 
 if TYPE_CHECKING:
-    from gpuyard.devices.nvml.health import Pace
+    from gpuyard.devices.health import Pace
     from gpuyard.devices.simulated.simulation import Simulation
 
 

@@ -10,6 +10,9 @@ from enum import IntEnum, StrEnum
 from gpuyard.gpus.mig_profiles import MigEngines
 from gpuyard.gpus.resources import GPU_RESOURCE
 
+#: Whose a GPU is: the domain of the resource that it is offered as (`nvidia.com/gpu`) and of its labels.
+NVIDIA, AMD = "nvidia.com", "amd.com"
+
 
 class Backend(StrEnum):
     """Where an inventory comes from."""
@@ -128,6 +131,29 @@ class Mig:
 
 
 @dataclass(frozen=True)
+class AmdTraits:
+    """What AMD's driver says of a GPU besides; empty and 0 where it doesn't.
+
+    Attributes:
+        device_id: of PCI, four hexadecimal digits: `74a1`.
+        family: the kernel's word for its architecture: `AI`.
+        compute_units, simds: how many it has.
+        partition: how it is split, computation and memory: `spx_nps1`.
+        can_split_compute, can_split_memory: whether it can be split.
+        driver_src_version: of the amdgpu module.
+    """
+
+    device_id: str = ""
+    family: str = ""
+    compute_units: int = 0
+    simds: int = 0
+    partition: str = ""
+    can_split_compute: bool = False
+    can_split_memory: bool = False
+    driver_src_version: str = ""
+
+
+@dataclass(frozen=True)
 class Device:
     """One GPU, or a part of one that is served as a device of its own.
 
@@ -143,6 +169,8 @@ class Device:
         minor: N of /dev/nvidiaN.
         nodes: the device nodes that are this GPU's own.
         health: unhealthy once it stopped answering or reported a fault that isn't the application's.
+        vendor: the domain of its maker's names, such as `nvidia.com`.
+        amd: what only AMD's GPUs have.
         resource: what pods ask for to get it.
         parent: UUID of the GPU that it is a part of; empty for a whole GPU.
         mig: how it is split; None when it can't be.
@@ -159,6 +187,8 @@ class Device:
     minor: int
     nodes: tuple[DeviceNode, ...]
     health: Health = HEALTHY
+    vendor: str = NVIDIA
+    amd: AmdTraits | None = None
     resource: str = GPU_RESOURCE
     parent: str = ""
     mig: Mig | None = None

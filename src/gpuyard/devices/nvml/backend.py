@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.devices.driver_thread import CALL_LIMIT_S, DriverThread
+from gpuyard.devices.health import HealthTracker, Pace
 from gpuyard.devices.inventory import Absence, Backend, Inventory
-from gpuyard.devices.nvml.driver_thread import CALL_LIMIT_S, DriverThread
-from gpuyard.devices.nvml.health import HealthTracker, Pace, watch_health
+from gpuyard.devices.nvml.health import watch_health
 from gpuyard.devices.nvml.library import NoDriver, Nvml
 
 #: Without persistence mode every GPU of the node wakes up when NVML starts.

@@ -13,9 +13,9 @@ import pynvml
 import pytest
 
 from gpuyard import errors
+from gpuyard.devices.health import Pace
 from gpuyard.devices.inventory import Absence, Backend, Inventory
 from gpuyard.devices.nvml.backend import NvmlBackend
-from gpuyard.devices.nvml.health import Pace
 from gpuyard.devices.nvml.library import Nvml
 from tests.unit.devices.conftest import SOURCE
 from tests.waiting import until_async

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from gpuyard.devices.backend import open_backend
+from gpuyard.devices.driver_thread import DriverThread
+from gpuyard.devices.health import HealthTracker, Pace
 from gpuyard.devices.inventory import Absence, Backend, Health
-from gpuyard.devices.nvml.driver_thread import DriverThread
-from gpuyard.devices.nvml.health import HealthTracker, Pace, _GpuState, watch_health
+from gpuyard.devices.nvml.health import watch_health
 from gpuyard.devices.nvml.library import Nvml
 
 Stub = Callable[..., Path]
@@ -125,36 +126,6 @@ async def test_a_driver_without_events_is_asked(
     async with watching(probe_s=0.05) as changes:
         driver.lose(1)
         assert await following(changes) == {GPU[1]: "lost"}
-
-
-def tracker() -> HealthTracker:
-    return HealthTracker(30, lambda: NOON)
-
-
-def test_a_fault_during_recovery_starts_the_quiet_time_again() -> None:
-    health = tracker()
-    health.fault("a", "XID 48", 0)
-    health.fault("a", "XID 48", 20)
-    health.probed("a", _GpuState(), 40)
-    assert health.unhealthy == {"a": Health("XID 48", NOON)}
-    health.probed("a", _GpuState(), 50)
-    assert health.unhealthy == {}
-
-
-def test_the_first_of_several_xids_is_the_reason() -> None:
-    health = tracker()
-    health.probed("a", _GpuState(fault="lost"), 0)
-    health.fault("a", "XID 79", 1)
-    health.fault("a", "XID 154", 2)
-    health.probed("a", _GpuState(fault="lost"), 5)
-    assert health.unhealthy["a"].reason == "XID 79"
-
-
-def test_a_gpu_that_says_it_is_broken_is_unhealthy_without_an_event() -> None:
-    health = tracker()
-    health.probed("a", _GpuState(fault="row remap failed"), 0)
-    health.probed("b", _GpuState(pending="row remap pending"), 0)
-    assert health.unhealthy == {"a": Health("row remap failed", NOON)}
 
 
 async def test_follow_shows_health_with_the_inventory(nvml_stub: Stub, driver: Driver) -> None:

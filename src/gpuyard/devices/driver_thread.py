@@ -29,10 +29,16 @@ class DriverThread:
 
     Args:
         limit_s: a call that takes longer hangs.
+        driver: its name.
+        tool: the program that asks it, too.
     """
 
-    def __init__(self, limit_s: float = CALL_LIMIT_S) -> None:
+    def __init__(
+        self, limit_s: float = CALL_LIMIT_S, *, driver: str = "NVIDIA", tool: str = "nvidia-smi"
+    ) -> None:
         self._limit_s = limit_s
+        self._driver = driver
+        self._tool = tool
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future[_CallResult]] | None]
         self._calls = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -52,13 +58,13 @@ class DriverThread:
             DriverHangs: it, or a call before it, hasn't come back in time.
         """
         if self._hangs_in and self._last is not None and not self._last.done():
-            raise _hangs(self._hangs_in)
+            raise self._hangs()
         self._hangs_in = ""
         outcome = self._put(lambda: function(*args))
         await asyncio.wait([outcome], timeout=limit_s or self._limit_s)
         if not outcome.done():
             self._hangs_in = _name(function)
-            raise _hangs(self._hangs_in)
+            raise self._hangs()
         answer: _T = outcome.result().get()
         return answer
 
@@ -80,6 +86,12 @@ class DriverThread:
         """Ends the thread once the calls so far have come back."""
         self._calls.put(None)
         self._thread = None
+
+    def _hangs(self) -> errors.DriverHangs:
+        return errors.DriverHangs(
+            f"the {self._driver} driver doesn't answer (in {self._hangs_in})",
+            remedy=f"see whether {self._tool} answers, and the kernel log; such a driver needs a reboot",
+        )
 
     def _put(self, call: Callable[[], Any]) -> asyncio.Future[_CallResult]:
         self._last = asyncio.get_running_loop().create_future()
@@ -116,10 +128,3 @@ class _CallResult:
 
 def _name(function: Callable[..., object]) -> str:
     return getattr(function, "__name__", "a call").strip("_")
-
-
-def _hangs(call: str) -> errors.DriverHangs:
-    return errors.DriverHangs(
-        f"the NVIDIA driver doesn't answer (in {call})",
-        remedy="see whether nvidia-smi answers, and the kernel log; a driver that hangs needs a reboot",
-    )

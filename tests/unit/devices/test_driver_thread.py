@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from gpuyard import errors
-from gpuyard.devices.nvml.driver_thread import DriverThread
+from gpuyard.devices.driver_thread import DriverThread
 from tests.waiting import until
 
 
