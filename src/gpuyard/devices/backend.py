@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from gpuyard.devices.inventory import Inventory
+from gpuyard.devices.readings import Reading
 
 if TYPE_CHECKING:
     from gpuyard.devices.health import Pace
@@ -18,6 +19,13 @@ class GpuBackend(Protocol):
 
     def inventories(self) -> AsyncGenerator[Inventory, None]:
         """What there is at once, and again whenever it has changed; never ends by itself."""
+
+    def readings(self) -> Awaitable[Mapping[str, Reading]]:
+        """What is measured now, by UUID of each GPU and MIG instance that answers.
+
+        For who iterates over `inventories`, between and while waiting for them; none while the driver doesn't
+        answer.
+        """
 
 
 def open_backend(

@@ -31,14 +31,21 @@ class DriverThread:
         limit_s: a call that takes longer hangs.
         driver: its name.
         tool: the program that asks it, too.
+        name: of the thread.
     """
 
     def __init__(
-        self, limit_s: float = CALL_LIMIT_S, *, driver: str = "NVIDIA", tool: str = "nvidia-smi"
+        self,
+        limit_s: float = CALL_LIMIT_S,
+        *,
+        driver: str = "NVIDIA",
+        tool: str = "nvidia-smi",
+        name: str = "gpu driver",
     ) -> None:
         self._limit_s = limit_s
         self._driver = driver
         self._tool = tool
+        self._name = name
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], asyncio.Future[_CallResult]] | None]
         self._calls = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -97,7 +104,7 @@ class DriverThread:
         self._last = asyncio.get_running_loop().create_future()
         self._calls.put((call, self._last))
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="gpu driver", daemon=True)
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
         return self._last
 

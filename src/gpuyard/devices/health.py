@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from gpuyard.devices.inventory import Health
+from gpuyard.devices.readings import XidCounts
 from gpuyard.gpus import faults
 
 _LOG = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ class HealthTracker:
         self._quiet_s = quiet_s
         self._clock = clock
         self._sick: dict[str, _Sick] = {}
+        #: Of all XIDs that were reported, also of those that are no fault of a GPU.
+        self.xids = XidCounts()
 
     @property
     def unhealthy(self) -> Mapping[str, Health]:

@@ -235,6 +235,15 @@ class Inventory:
         return self.backend is Backend.SIMULATED
 
     @property
+    def uuids(self) -> tuple[str, ...]:
+        """Of each GPU, and of each part of it after it."""
+        return tuple(
+            uuid
+            for gpu in self.devices
+            for uuid in (gpu.uuid, *(part.uuid for part in (gpu.mig.instances if gpu.mig else ())))
+        )
+
+    @property
     def unhealthy(self) -> tuple[Device, ...]:
         """Those that can't be used."""
         return tuple(device for device in self.devices if not device.health.ok)

@@ -12,6 +12,8 @@
  *                            doesn't return while the line is there, and an asterisk stands for any function
  *   NVML_STUB_CALLS          a file that gets a line "FUNCTION CODE" for each fault that was met
  *   NVML_STUB_PROFILE        "NAME;MEMORY_MIB;MAJOR.MINOR;LINKS;CUDA;DRIVER" of the GPUs, instead of an H100's
+ *   NVML_STUB_PROCESSES      a file with "INDEX KIND PID MIB INSTANCE" a line: what has a GPU open; KIND is
+ *                            compute, graphics or mps
  *   NVML_STUB_INSTANCE       the gpuInstanceId of events (0xFFFFFFFF)
  * Compiled with -DOLD_DRIVER it lacks every function that a driver of 2018 lacks.
  */
@@ -207,6 +209,8 @@ int nvmlDeviceGetNvLinkRemotePciInfo_v2(device_t d, unsigned link, pci_t *pci) {
         snprintf(pci->busId, sizeof pci->busId, "00000000:%02X:00.0", 0x3a + (d->index ^ 1));
     return SUCCESS;
 }
+
+#include "nvml_readings.h"
 
 #ifndef OLD_DRIVER
 int nvmlSystemGetCudaDriverVersion_v2(int *version) {

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,13 @@ from gpuyard.devices.health import HealthTracker, Pace
 from gpuyard.devices.inventory import Absence, Backend, Inventory
 from gpuyard.devices.nvml.health import watch_health
 from gpuyard.devices.nvml.library import NoDriver, Nvml
+from gpuyard.devices.nvml.readings import read_all
+from gpuyard.devices.readings import Reading
 
 #: Without persistence mode every GPU of the node wakes up when NVML starts.
 _START_LIMIT_S = 60.0
+#: Whoever asks for readings waits no longer.
+_READ_LIMIT_S = 5.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -49,6 +53,8 @@ class NvmlBackend:
         self._pace = pace or Pace()
         self._start_limit_s = call_limit_s or _START_LIMIT_S
         self._thread = DriverThread(call_limit_s or CALL_LIMIT_S)
+        #: Another one, since the first spends its time waiting for events.
+        self._reader = DriverThread(call_limit_s or _READ_LIMIT_S, name="gpu readings")
         self._health = HealthTracker(self._pace.quiet_s, lambda: datetime.now(UTC))
         #: The last reading with GPUs, as far as health goes all well.
         self._known: Inventory | None = None
@@ -62,6 +68,18 @@ class NvmlBackend:
                 if inventory != shown:
                     shown = inventory
                     yield inventory
+
+    async def readings(self) -> Mapping[str, Reading]:
+        """What is measured now, by UUID of each GPU and MIG instance that answers.
+
+        Before there is an inventory, and while the driver is gone or hangs, there is no more than the XIDs.
+        """
+        found: Mapping[str, Reading] = {}
+        if self._known is not None:
+            # Who follows the inventories says what fails.
+            with suppress(errors.DeviceError):
+                found = await self._reader.call(read_all, self._known.uuids)
+        return self._health.xids.put_into(found)
 
     async def _sessions(self) -> AsyncGenerator[Inventory, None]:
         try:
@@ -86,6 +104,7 @@ class NvmlBackend:
                 await asyncio.sleep(self._pace.gone_s if self._known else self._pace.look_again_s)
         finally:
             self._thread.end()
+            self._reader.end()
 
     async def _session(self) -> AsyncGenerator[Inventory, None]:
         """From a start of NVML until it has to be started anew; ends when there are no GPUs."""

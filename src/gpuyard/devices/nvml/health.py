@@ -26,8 +26,8 @@ from gpuyard.gpus import faults
 IGNORED_XIDS = frozenset({13, 31, 43, 45, 68, 109})
 
 _LOG = logging.getLogger(__name__)
-#: UUID and reason.
-_Event: TypeAlias = tuple[str, str]
+#: UUID and the XID; None for an uncorrectable ECC error.
+_Event: TypeAlias = tuple[str, int | None]
 
 
 async def watch_health(
@@ -67,10 +67,11 @@ async def watch_health(
                 _LOG.warning("waiting for GPU events failed (%s): asking each GPU", fault)
             said = fault
             for event in found:
-                # Each is asked below: after None, which stands for all, it is all that is known.
-                last_probe = loop.time() - pace.probe_s
                 if event is not None:
-                    health.fault(*event, loop.time())
+                    _take(event, health, loop.time())
+                if event is None or event[1] not in IGNORED_XIDS:
+                    # Each is asked below: after None, which stands for all, it is all that is known.
+                    last_probe = loop.time() - pace.probe_s
             if loop.time() - last_probe >= pace.probe_s:
                 last_probe = loop.time()
                 for uuid in gpus:
@@ -82,6 +83,16 @@ async def watch_health(
     finally:
         if events is not None:
             await thread.finish(_free, events)
+
+
+def _take(event: _Event, health: HealthTracker, now_s: float) -> None:
+    uuid, xid = event
+    if xid is None:
+        health.fault(uuid, faults.ECC, now_s)
+        return
+    health.xids.add(uuid, xid)
+    if xid not in IGNORED_XIDS:
+        health.fault(uuid, faults.xid(xid), now_s)
 
 
 async def _next_events(
@@ -132,15 +143,13 @@ def _wait(events: Any, wait_ms: int) -> list[_Event | None]:
     except GONE as error:
         raise gone(error) from error
     is_xid = event.eventType == pynvml.nvmlEventTypeXidCriticalError
-    if is_xid and event.eventData in IGNORED_XIDS:
-        return []
     # A fault of a MIG instance (gpuInstanceId other than 0 and 0xFFFFFFFF) is one of its GPU, too: whole
     # GPUs are what we serve.
     try:
         uuid: str = pynvml.nvmlDeviceGetUUID(event.device)
     except (pynvml.NVMLError, UnicodeDecodeError):
         return [None]
-    return [(uuid, faults.xid(event.eventData) if is_xid else faults.ECC)]
+    return [(uuid, event.eventData if is_xid else None)]
 
 
 def _probe(uuid: str) -> GpuState:

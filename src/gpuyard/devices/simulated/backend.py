@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Mapping
+import re
+import time
+from collections.abc import AsyncGenerator, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from gpuyard.devices.inventory import Health, Inventory
+from gpuyard.devices.readings import Reading, XidCounts
+from gpuyard.devices.simulated.load import SimulatedLoad
 from gpuyard.devices.simulated.simulation import Simulation, simulate
+from gpuyard.gpus import faults
 from gpuyard.regular_files import read_regular
 
 _POLL_S = 0.2
+_XID = re.compile(r"XID (\d{1,9})")
+#: A GPU with one of these doesn't answer.
+_SILENT = (faults.LOST, faults.xid(79))
 _LOG = logging.getLogger(__name__)
 
 
@@ -30,6 +38,34 @@ class SimulatedBackend:
     def __init__(self, simulation: Simulation, *, seed: str, control: Path | None) -> None:
         self._inventory = simulate(simulation, seed=seed)
         self._control = control
+        self._shown: Inventory | None = None
+        self._load = SimulatedLoad(time.monotonic)
+        self._xids = XidCounts()
+
+    def set_busy(self, uuids: Collection[str]) -> None:
+        """Says which GPUs and MIG instances are allotted now: these are busy, all others are idle."""
+        self._load.set_busy(uuids)
+
+    async def readings(self) -> Mapping[str, Reading]:
+        """What would be measured now, by UUID; of none before there is an inventory.
+
+        Of a GPU that is lost there is no more than the XIDs.
+        """
+        gpus = self._shown.devices if self._shown is not None else ()
+        lost = {gpu.uuid for gpu in gpus if gpu.health.reason in _SILENT}
+        found = {uuid: each for uuid, each in self._load.readings().items() if uuid not in lost}
+        return self._xids.put_into(found)
+
+    def _show(self, inventory: Inventory) -> Inventory:
+        """This is what there is now."""
+        before = {gpu.uuid: gpu.health for gpu in self._shown.devices} if self._shown else {}
+        for gpu in inventory.devices:
+            xid = _XID.fullmatch(gpu.health.reason)
+            if xid and before.get(gpu.uuid) != gpu.health:
+                self._xids.add(gpu.uuid, int(xid[1]))
+        self._load.follow(inventory.devices)
+        self._shown = inventory
+        return inventory
 
     async def inventories(self) -> AsyncGenerator[Inventory, None]:
         """The inventory at once, and again whenever the control file changes what is healthy."""
@@ -46,7 +82,7 @@ class SimulatedBackend:
                 current = inventory.with_health(_unhealthy(reasons, shown or inventory))
                 if current != shown:
                     shown = current
-                    yield current
+                    yield self._show(current)
             # Without a control file nothing ever changes.
             await (asyncio.sleep(_POLL_S) if control else asyncio.Event().wait())
 

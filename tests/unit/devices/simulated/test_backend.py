@@ -9,8 +9,10 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.devices.inventory import DeviceNode, Inventory, PcieLevel
+from gpuyard.devices.readings import Reading
 from gpuyard.devices.simulated.backend import SimulatedBackend, read_health
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
+from tests.waiting import until_async
 
 
 def made(text: str, seed: str = "node") -> Inventory:
@@ -134,3 +136,22 @@ async def test_a_broken_control_file_breaks_nothing(tmp_path: Path, caplog: pyte
     async with aclosing(changes("H100:2", control)) as inventories:
         assert all(gpu.health.ok for gpu in (await anext(inventories)).devices)
     assert str(control) in caplog.text
+
+
+async def test_readings_follow_what_is_allotted_and_what_fails(tmp_path: Path) -> None:
+    control = tmp_path / "health.json"
+    backend = SimulatedBackend(parse_simulation("H100:3"), seed="node", control=control)
+    assert await backend.readings() == {}
+    async with aclosing(backend.inventories()) as inventories:
+        uuids = [gpu.uuid for gpu in (await anext(inventories)).devices]
+        assert [each.last_xid for each in (await backend.readings()).values()] == [0, 0, 0]
+        backend.set_busy([uuids[0]])
+        await until_async(
+            backend.readings, "a busy GPU", lambda found: (found[uuids[0]].memory_used_mib or 0) > 0
+        )
+        control.write_text(json.dumps({"unhealthy": {"1": "XID 48", "2": "XID 79"}}))
+        await anext(inventories)
+        found = await backend.readings()
+    assert [dict(found[uuid].xids) for uuid in uuids] == [{}, {48: 1}, {79: 1}]
+    assert found[uuids[1]].memory_used_mib == 0
+    assert found[uuids[2]] == Reading(xids={79: 1}, last_xid=79), "it doesn't answer"
