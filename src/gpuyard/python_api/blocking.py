@@ -178,7 +178,7 @@ class LoopThread:
 
     def iterate(self, items: AsyncGenerator[Result, None]) -> Iterator[Result]:
         """The items, each awaited when it is asked for."""
-        reading = _Reading(items)
+        reading = _ItemByItem(items)
         try:
             while (item := self.wait_for(reading.next())) is not _END:
                 yield item  # type: ignore[misc]
@@ -232,7 +232,7 @@ class _Work(Generic[Result]):
 _END = object()
 
 
-class _Reading(Generic[Result]):
+class _ItemByItem(Generic[Result]):
     """A generator that is read item by item, and closed whatever it is doing."""
 
     def __init__(self, items: AsyncGenerator[Result, None]) -> None:
