@@ -11,7 +11,14 @@ from typing import Any
 
 from gpuyard.gpus.cdi import FOLDER
 from gpuyard.kube.objects import Manifest
-from gpuyard.tenancy.names import AGENT, LABELLER, LABELLER_CONTAINER, LABELS, PLUGIN_CONTAINER, RUNTIME_CLASS
+from gpuyard.tenancy.names import (
+    AGENT,
+    AGENT_LABELS,
+    LABELLER,
+    LABELLER_CONTAINER,
+    PLUGIN_CONTAINER,
+    RUNTIME_CLASS,
+)
 from gpuyard.tenancy.options import (
     NOT_PRIVILEGED,
     NOT_RUNTIME_CLASS,
@@ -33,7 +40,6 @@ _MARKS_FILE = f"{_SHARED}/marks.json"
 _READY_FILE = f"{_SHARED}/ready"
 _NOT_READY = "the kubelet doesn't know its GPUs yet"
 _CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
-_SELECTOR = {**LABELS, "app.kubernetes.io/component": "agent"}
 _SIMULATE, _TAINT = "--simulate=", "--taint"
 _NOBODY = 65534
 #: The kubelet makes a new one when four fifths of it have passed.
@@ -45,16 +51,16 @@ def daemon_set() -> dict[str, Any]:
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
-        "metadata": {"name": AGENT, "namespace": "@namespace@", "labels": dict(_SELECTOR)},
+        "metadata": {"name": AGENT, "namespace": "@namespace@", "labels": dict(AGENT_LABELS)},
         "spec": {
-            "selector": {"matchLabels": dict(_SELECTOR)},
+            "selector": {"matchLabels": dict(AGENT_LABELS)},
             # The next agent of a node starts beside the one that serves, and that one ends once the kubelet
             # knows the next: a pod that comes meanwhile gets its GPUs.
             "updateStrategy": {
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxSurge": "10%", "maxUnavailable": 0},
             },
-            "template": {"metadata": {"labels": dict(_SELECTOR)}, "spec": _pod()},
+            "template": {"metadata": {"labels": dict(AGENT_LABELS)}, "spec": _pod()},
         },
     }
 

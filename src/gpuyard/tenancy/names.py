@@ -8,6 +8,8 @@ PART_OF = "gpuyard"
 #: On every object that an install makes; found by it again.
 LABELS = {LABEL_PART_OF: PART_OF}
 SELECTOR = f"{LABEL_PART_OF}={PART_OF}"
+#: On the agents' pods besides.
+AGENT_LABELS = {**LABELS, "app.kubernetes.io/component": "agent"}
 
 NAMESPACE = "gpuyard-system"
 AGENT = "gpuyard-agent"

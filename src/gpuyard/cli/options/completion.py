@@ -42,6 +42,19 @@ def run_names(context: str | None, namespace: str | None) -> list[str]:
         return _found(lambda: call(work, context=context, namespace=namespace))
 
 
+def node_names(context: str | None) -> list[str]:
+    """The nodes at the target; none when it doesn't answer, or the user may not list them."""
+    from gpuyard.cli.call import call
+    from gpuyard.kube.objects import NODES
+
+    async def work(target: Target) -> list[str]:
+        return [node["metadata"]["name"] for node in (await target.api.list(NODES)).items]
+
+    _be_silent()
+    with _limit():
+        return _found(lambda: call(work, context=context))
+
+
 def files_in(workdir: str, beginning: str) -> list[str]:
     """Paths below a folder that begin so, folders with a slash; none when it can't be read."""
     parent, slash, _ = beginning.rpartition("/")

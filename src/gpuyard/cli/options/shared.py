@@ -65,6 +65,13 @@ def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -
     return [name for name in found if name.startswith(incomplete) and name not in named]
 
 
+def complete_nodes(ctx: click.Context, param: click.Parameter | None, incomplete: str) -> list[str]:
+    """Names of nodes for the shell's completion."""
+    from gpuyard.cli.options.completion import node_names
+
+    return [name for name in node_names(ctx.params.get("context")) if name.startswith(incomplete)]
+
+
 def complete_contexts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The yard and the kubeconfig's contexts for the shell's completion."""
     from gpuyard.runs.target import YARD

@@ -39,7 +39,7 @@ def print_table(
     """Columns side by side, made to fit a terminal that is too narrow: see `fit_table`."""
     table = [list(header), *([plain(cell).replace("\n", " ") for cell in row] for row in rows)]
     if sys.stdout.isatty():
-        table = fit_table(table, _columns(sys.stdout), flexible=flexible, drop=drop)
+        table = fit_table(table, terminal_columns(sys.stdout), flexible=flexible, drop=drop)
     for line in table_lines(table):
         click.echo(line)
 
@@ -103,7 +103,7 @@ def _excess(table: Sequence[Sequence[str]], columns: int) -> int:
     return sum(widths) + len(_GAP) * (len(widths) - 1) - columns
 
 
-def _columns(stream: TextIO) -> int:
+def terminal_columns(stream: TextIO) -> int:
     """Width of the terminal behind a stream, or what COLUMNS says.
 
     `shutil` knows it too, and is long to import.
@@ -162,7 +162,7 @@ class StatusLine:
         if text == self._shown:
             return
         if self.live:
-            self._rewrite(_cut(plain(text), _columns(sys.stderr) - 1))
+            self._rewrite(_cut(plain(text), terminal_columns(sys.stderr) - 1))
         elif text:
             sys.stderr.write(text + "\n")
             sys.stderr.flush()

@@ -1,0 +1,95 @@
+"""What `node` says of a node's GPUs, for people."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+
+import click
+
+from gpuyard.cli.output.gpu_tables import gpu_table
+from gpuyard.cli.output.results import age, print_fields, terminal_columns
+from gpuyard.kube.timestamps import parse_time
+from gpuyard.runs.nodes.gpu_node import GpuNode, NodeGpu, SeenProcess
+
+_WIDE = 200
+
+
+def print_node(node: GpuNode) -> None:
+    """Prints it: the node, a line for each GPU, and what is to be said of some of them."""
+    simulated = " (simulated)" if node.simulated else ""
+    print_fields(
+        [
+            ("Node", node.name + (f", {node.not_ready}" if node.not_ready else "")),
+            ("GPUs", f"{node.gpu_count} × {node.model or 'GPU'}{simulated}" if node.gpu_count else "none"),
+            ("Why", node.none_because),
+            ("Driver", ", ".join(filter(None, (node.driver_version, _cuda(node))))),
+            ("Links", "\n".join(_alike(node, "links"))),
+            ("NUMA", "\n".join(_alike(node, "numa_node"))),
+            ("MIG", "\n".join(_alike(node, "mig"))),
+            ("Sharing", "\n".join(_sharing(node))),
+        ]
+    )
+    if node.gpus:
+        click.echo()
+        columns = terminal_columns(sys.stdout) if sys.stdout.isatty() else _WIDE
+        for line in gpu_table([(node, gpu) for gpu in node.gpus], with_nodes=False).lines(columns):
+            click.echo(line)
+    elif node.users:
+        click.echo(f"\nIts GPUs are held by {', '.join(dict.fromkeys(user.name for user in node.users))}.")
+    for fault in node.faults:
+        click.echo(str(fault))
+    for gpu in node.gpus:
+        for process in gpu.processes:
+            click.echo(process_text(gpu, process))
+    if node.unread and node.gpu_count:
+        click.echo(f"What its GPUs do isn't known: {node.unread}.", err=True)
+
+
+def process_text(gpu: NodeGpu, process: SeenProcess) -> str:
+    """`GPU 3: pid 4711 (python) of alice, 3h, 21.0 GiB, not a run`."""
+    since = age(parse_time(process.since), datetime.now(UTC)) if process.since else ""
+    size = "" if process.memory_mib is None else f"{process.memory_mib / 1024:.1f} GiB"
+    command, user = (
+        f" ({process.command})" if process.command else "",
+        f" of {process.user}" if process.user else "",
+    )
+    owner = "not a run" if process.foreign else ""
+    told = (f"pid {process.pid}{command}{user}", since, size, owner)
+    return f"GPU {gpu.index}: {', '.join(filter(None, told))}"
+
+
+def _cuda(node: GpuNode) -> str:
+    return f"CUDA {node.cuda_version}" if node.cuda_version else ""
+
+
+def _alike(node: GpuNode, field: str) -> list[str]:
+    """What the GPUs have in common is said once: `18 NVLinks …: GPUs 0-7`."""
+    by_value: dict[str, list[int]] = {}
+    for gpu in node.gpus:
+        value = getattr(gpu, field)
+        if value is not None and value != "":
+            by_value.setdefault(str(value), []).append(gpu.index)
+    if len(by_value) == 1 and all(len(indexes) == len(node.gpus) for indexes in by_value.values()):
+        return list(by_value)
+    return [f"{value}: {_indexes(indexes)}" for value, indexes in by_value.items()]
+
+
+def _sharing(node: GpuNode) -> list[str]:
+    shared: dict[str, list[int]] = {}
+    for gpu in node.gpus:
+        if gpu.replicas > 1:
+            shared.setdefault(f"{gpu.sharing}, {gpu.replicas} at once", []).append(gpu.index)
+    return [f"{how}: {_indexes(indexes)}" for how, indexes in shared.items()]
+
+
+def _indexes(indexes: list[int]) -> str:
+    """`GPU 3`, `GPUs 0-3, 6`."""
+    spans: list[list[int]] = []
+    for index in sorted(indexes):
+        if spans and index == spans[-1][1] + 1:
+            spans[-1][1] = index
+        else:
+            spans.append([index, index])
+    text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+    return f"{'GPU' if len(indexes) == 1 else 'GPUs'} {text}"

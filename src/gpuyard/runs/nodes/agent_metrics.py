@@ -1,0 +1,147 @@
+"""Reading the metrics of nodes' agents: by the API server's proxy on a cluster, from loopback on a yard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from gpuyard import errors
+from gpuyard.kube.conditions import condition_is_true
+from gpuyard.kube.objects import Manifest, labels_of
+from gpuyard.runs.nodes.metrics_text import MetricSample, parse_metrics
+from gpuyard.runs.target import Target
+from gpuyard.tenancy.names import AGENT_LABELS
+
+AGENT_PORT = 9400
+#: Every node is asked again after this.
+EVERY_S = 2.0
+#: A node that doesn't answer must not hold up what is shown of the others for long.
+_ANSWER_S = 5.0
+#: What a node said counts for so long when it doesn't answer.
+_STALE_S = 15.0
+#: The API server carries each answer: so many at once.
+_AT_ONCE = 16
+_MAX_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class NodeMetrics:
+    """What an agent said last; `failure` is why it said nothing, and empty when it did."""
+
+    samples: tuple[MetricSample, ...] = ()
+    failure: str = "it hasn't been asked yet"
+
+
+class AgentMetrics:
+    """Asks agents, and keeps what each said last.
+
+    Args:
+        target: where the nodes are.
+        yard_address: URL of a yard's metrics; empty where it has none.
+    """
+
+    def __init__(self, target: Target, yard_address: str = "") -> None:
+        self._target = target
+        self._yard_address = yard_address
+        self._latest: dict[str, tuple[float, NodeMetrics]] = {}
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    def of(self, node: str) -> NodeMetrics:
+        """What the node's agent said last."""
+        return self._latest.get(node, (0.0, NodeMetrics()))[1]
+
+    async def ask(self, nodes: Iterable[str], pods: Collection[Manifest]) -> None:
+        """Asks the agents of all these nodes, several at a time; returns when each has answered or hasn't.
+
+        Args:
+            nodes: by name.
+            pods: agents' pods are among them.
+        """
+        agents = agent_pods(pods)
+        async with asyncio.TaskGroup() as group:
+            for node in nodes:
+                group.create_task(self._ask(node, agents.get(node)), name=f"metrics of {node}")
+
+    async def keep_asking(self, see: Callable[[], tuple[Iterable[str], Collection[Manifest]]]) -> None:
+        """Asks again and again until cancelled; `see` gives the arguments of `ask` each time."""
+        asked: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+            while True:
+                nodes, pods = see()
+                agents = agent_pods(pods)
+                asked = {node: task for node, task in asked.items() if not task.done()}
+                for node in nodes:
+                    if node not in asked:
+                        name = f"metrics of {node}"
+                        asked[node] = group.create_task(self._ask(node, agents.get(node)), name=name)
+                await asyncio.sleep(EVERY_S)
+
+    async def _ask(self, node: str, agent: Manifest | None) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with self._slots, asyncio.timeout(_ANSWER_S):
+                found = NodeMetrics(tuple(parse_metrics(await self._text(agent))), "")
+        except TimeoutError:
+            found = NodeMetrics(failure=f"its agent doesn't answer within {_ANSWER_S:.0f} s")
+        except (errors.GpuyardError, OSError) as error:
+            found = NodeMetrics(failure=_failure_text(error))
+        at_s, before = self._latest.get(node, (0.0, found))
+        if found.failure and not before.failure and loop.time() - at_s < _STALE_S:
+            return
+        self._latest[node] = loop.time(), found
+
+    async def _text(self, agent: Manifest | None) -> str:
+        if self._target.is_yard:
+            if not self._yard_address:
+                raise errors.YardError("the yard serves no metrics (yet)")
+            return await _get_loopback(self._yard_address)
+        if agent is None:
+            raise errors.NotFound("no agent of gpuyard runs there, or you may not see it")
+        metadata = agent["metadata"]
+        path = (
+            f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}:{AGENT_PORT}/proxy/metrics"
+        )
+        return await self._target.api.get_text(path, max_bytes=_MAX_BYTES, silence_timeout_s=_ANSWER_S)
+
+
+def agent_pods(pods: Iterable[Manifest]) -> Mapping[str, Manifest]:
+    """The agent's pod of each node; one that is ready where there are two, as during an update."""
+    found: dict[str, Manifest] = {}
+    for pod in pods:
+        node = (pod.get("spec") or {}).get("nodeName")
+        if not node or not labels_of(pod).items() >= AGENT_LABELS.items():
+            continue
+        if node not in found or condition_is_true(pod, "Ready"):
+            found[node] = pod
+    return found
+
+
+def _failure_text(error: errors.GpuyardError | OSError) -> str:
+    if isinstance(error, errors.Forbidden):
+        return "you may not read it: it takes the right to get pods/proxy in gpuyard's namespace"
+    return str(error.strerror or error) if isinstance(error, OSError) else error.message
+
+
+async def _get_loopback(address: str) -> str:
+    """The body of a GET over plain HTTP/1.0: the one that answers is ours, on this machine.
+
+    A library for it would cost a command more than all the rest: see docs/adr/0011.
+    """
+    url = urlsplit(address)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    try:
+        writer.write(f"GET {url.path} HTTP/1.0\r\nHost: {url.netloc}\r\n\r\n".encode())
+        content = await reader.read(_MAX_BYTES)
+        while more := await reader.read(_MAX_BYTES):
+            content += more
+            if len(content) > _MAX_BYTES:
+                raise errors.ConnectionFailed(f"{address} answers with more than {_MAX_BYTES >> 20} MiB")
+    finally:
+        writer.close()
+    head, _, body = content.partition(b"\r\n\r\n")
+    status = head.split(b"\r\n")[0].split(b" ")
+    if status[1:2] != [b"200"]:
+        raise errors.ConnectionFailed(f"{address} answers {head[:80].decode(errors='replace')!r}")
+    return body.decode(errors="replace")

@@ -1,0 +1,213 @@
+"""All nodes with GPUs and what runs on them: read once, or followed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gpuyard import errors
+from gpuyard.gpus.faults import no_gpus_text, node_faults
+from gpuyard.gpus.resources import capacity_gpus, has_simulated_gpus, pod_gpus
+from gpuyard.kube.nodes import not_ready_text
+from gpuyard.kube.objects import NODES, PODS, Manifest, labels_of
+from gpuyard.kube.pods import is_terminal
+from gpuyard.kube.wellknown import LABEL_GPU_COUNT, LABEL_GPU_MODEL, LABEL_GPU_PRODUCT, LABEL_RUN
+from gpuyard.runs.nodes.agent_metrics import AgentMetrics, NodeMetrics
+from gpuyard.runs.nodes.gpu_metrics import gpus_of
+from gpuyard.runs.nodes.gpu_node import GpuNode, GpuUser, RunLoad, run_loads
+from gpuyard.runs.target import Target
+from gpuyard.tenancy.names import AGENT_LABELS, NAMESPACE
+
+_LABEL_DRIVER = "nvidia.com/cuda.driver-version.full"
+_LABEL_CUDA = "nvidia.com/cuda.runtime-version.full"
+_AGENTS = ",".join(f"{name}={value}" for name, value in AGENT_LABELS.items())
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Nodes with GPUs, by name, and who has their GPUs.
+
+    Attributes:
+        partial: why not all holders of GPUs are in it; empty when they are.
+    """
+
+    nodes: tuple[GpuNode, ...]
+    runs: tuple[RunLoad, ...]
+    partial: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        nodes: Iterable[Manifest],
+        pods: Iterable[Manifest],
+        metrics: Callable[[str], NodeMetrics],
+        partial: str = "",
+    ) -> Fleet:
+        """From Nodes and Pods as the API serves them, and what each node's agent says."""
+        on_node: dict[str, list[Manifest]] = {}
+        for pod in pods:
+            if (node := pod["spec"].get("nodeName")) and not is_terminal(pod):
+                on_node.setdefault(node, []).append(pod)
+        names = {node["metadata"]["name"]: node for node in nodes}
+        found = tuple(
+            _node(node, on_node.get(name, ()), metrics(name)) for name, node in sorted(names.items())
+        )
+        return cls(found, tuple(run_loads(found)), partial)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "nodes": [node.to_json() for node in self.nodes],
+            "runs": [run.to_json() for run in self.runs],
+            "partial": self.partial or None,
+        }
+
+
+def _node(node: Manifest, pods: Collection[Manifest], metrics: NodeMetrics) -> GpuNode:
+    labels, faults = labels_of(node), node_faults(node)
+    runs = {
+        (pod["metadata"]["namespace"], pod["metadata"]["name"]): labels_of(pod).get(LABEL_RUN, "")
+        for pod in pods
+    }
+    count = labels.get(LABEL_GPU_COUNT, "")
+    return GpuNode(
+        name=node["metadata"]["name"],
+        not_ready=not_ready_text(node),
+        gpu_count=int(count) if count.isascii() and count.isdigit() else capacity_gpus(node),
+        model=labels.get(LABEL_GPU_MODEL) or labels.get(LABEL_GPU_PRODUCT, ""),
+        simulated=has_simulated_gpus(node),
+        driver_version=labels.get(_LABEL_DRIVER, ""),
+        cuda_version=labels.get(_LABEL_CUDA, ""),
+        faults=faults,
+        gpus=gpus_of(metrics.samples, faults, runs),
+        users=tuple(_user(pod) for pod in pods if pod_gpus(pod["spec"])),
+        unread=metrics.failure,
+        none_because=no_gpus_text(node),
+    )
+
+
+def _user(pod: Manifest) -> GpuUser:
+    metadata = pod["metadata"]
+    return GpuUser(metadata["namespace"], metadata["name"], run=labels_of(pod).get(LABEL_RUN, ""))
+
+
+def has_gpus(node: Manifest) -> bool:
+    """Whether it is a GPU node, be they all gone now."""
+    return bool(capacity_gpus(node) or labels_of(node).get(LABEL_GPU_COUNT) or no_gpus_text(node))
+
+
+async def read_fleet(target: Target, name: str | None = None) -> Fleet:
+    """All nodes with GPUs, or the one of this name; each is asked for its metrics once.
+
+    Raises:
+        UsageError: there is no node of this name.
+        Forbidden: the user may not list nodes.
+    """
+    (listed, scope) = await asyncio.gather(target.api.list(NODES), _PodScope.find(target))
+    nodes = [node for node in listed.items if (node["metadata"]["name"] == name if name else has_gpus(node))]
+    if name and not nodes:
+        raise _no_such_node(name, [node["metadata"]["name"] for node in listed.items])
+    pods = [*(await target.api.list(PODS, scope.namespace)).items, *await scope.agents(target)]
+    metrics = AgentMetrics(target, yard_metrics_address(target))
+    await metrics.ask([node["metadata"]["name"] for node in nodes if has_gpus(node)], pods)
+    return Fleet.of(nodes, pods, metrics.of, scope.partial)
+
+
+@asynccontextmanager
+async def follow_fleet(target: Target) -> AsyncIterator[Callable[[], Fleet]]:
+    """What there is now, whenever it is asked for, until the block ends: objects are watched, and agents
+    asked every other second.
+
+    Raises:
+        Forbidden: the user may not list nodes.
+    """
+    from gpuyard.client.informer import Informer
+
+    scope = await _PodScope.find(target)
+    await target.api.list(
+        NODES, label_selector="gpuyard.io/none"
+    )  # Raises what an informer would go on after.
+    agents = await scope.agents(target)
+    informers = Informer(target.api, NODES), Informer(target.api, PODS, namespace=scope.namespace)
+    metrics = AgentMetrics(target, yard_metrics_address(target))
+
+    def see() -> tuple[list[Manifest], list[Manifest]]:
+        nodes, pods = (list(informer.objects.values()) for informer in informers)
+        return [node for node in nodes if has_gpus(node)], [*pods, *agents]
+
+    def see_names() -> tuple[Iterable[str], Collection[Manifest]]:
+        nodes, pods = see()
+        return [node["metadata"]["name"] for node in nodes], pods
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(informer.run(), name=f"follow {informer.resource.plural}")
+            for informer in informers
+        ]
+        for informer in informers:
+            await informer.synced()
+        tasks.append(group.create_task(metrics.keep_asking(see_names), name="ask the agents"))
+        try:
+            yield lambda: Fleet.of(*see(), metrics.of, _behind(informers) or scope.partial)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def _behind(informers: Iterable[Any]) -> str:
+    failure = next((informer.failure for informer in informers if informer.failure), None)
+    return f"the API doesn't answer: {failure.message}" if failure else ""
+
+
+@dataclass(frozen=True)
+class _PodScope:
+    """Which pods the user may see.
+
+    Attributes:
+        namespace: None for all.
+    """
+
+    namespace: str | None
+    partial: str = ""
+
+    @classmethod
+    async def find(cls, target: Target) -> _PodScope:
+        try:
+            # No pod has this label: it is only about the right.
+            await target.api.list(PODS, label_selector="gpuyard.io/none")
+        except errors.Forbidden:
+            why = f"you may see pods of namespace {target.namespace} only"
+            return cls(target.namespace, f"{why}: the role gpuyard-capacity shows those of all")
+        return cls(None)
+
+    async def agents(self, target: Target) -> Collection[Manifest]:
+        """The agents' pods where they aren't among all others."""
+        if self.namespace is None or self.namespace == NAMESPACE:
+            return ()
+        try:
+            return (await target.api.list(PODS, NAMESPACE, label_selector=_AGENTS)).items
+        except errors.Forbidden:
+            return ()
+
+
+def yard_metrics_address(target: Target) -> str:
+    """The URL of a yard's metrics; empty where there is none."""
+    if not target.is_yard:
+        return ""
+    from gpuyard.local.paths import find_paths
+    from gpuyard.local.settings import load_running
+
+    running = load_running(find_paths(os.environ).running)
+    return str(getattr(running, "metrics", "") or "")
+
+
+def _no_such_node(name: str, known: Collection[str]) -> errors.UsageError:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean {near[0]}?" if near else "`gpuyard nodes` lists the nodes"
+    return errors.UsageError(f"no node {name!r}", remedy=remedy)

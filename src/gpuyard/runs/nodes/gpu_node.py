@@ -1,0 +1,236 @@
+"""What there is to know of a node's GPUs at one moment (pure): as values, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gpuyard.gpus.faults import GpuFault
+
+
+@dataclass(frozen=True)
+class GpuUser:
+    """A container that a GPU, or a part of it, is allotted to.
+
+    Attributes:
+        run: the run that the pod belongs to; empty for pods of others.
+    """
+
+    namespace: str
+    pod: str
+    container: str = ""
+    run: str = ""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.run or f"{self.namespace}/{self.pod}"
+
+
+@dataclass(frozen=True)
+class GpuLoad:
+    """What is measured; None where nobody says.
+
+    Attributes:
+        utilisation_percent: part of the last moment in which any kernel ran.
+        memory_used_mib, memory_mib: of the GPU's memory, and all of it.
+        power_w: of the whole board.
+        temperature_c: of the chip.
+        energy_j: since the driver was loaded.
+    """
+
+    utilisation_percent: float | None = None
+    memory_used_mib: float | None = None
+    memory_mib: float | None = None
+    power_w: float | None = None
+    temperature_c: float | None = None
+    energy_j: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SeenProcess:
+    """A process that has the GPU open.
+
+    Attributes:
+        since: RFC 3339; empty where nobody knows.
+        foreign: no kubelet and no yard started it.
+        owner: the other yard that it belongs to, if any.
+    """
+
+    pid: int
+    command: str = ""
+    user: str = ""
+    memory_mib: float | None = None
+    since: str = ""
+    foreign: bool = False
+    owner: str = ""
+
+
+@dataclass(frozen=True)
+class GpuPart:
+    """A MIG instance.
+
+    Attributes:
+        gi_id: of its GPU instance.
+        placement: its first memory slice and how many it has, `0:4`; empty where nobody says.
+    """
+
+    gi_id: str
+    profile: str
+    uuid: str = ""
+    placement: str = ""
+    users: tuple[GpuUser, ...] = ()
+    load: GpuLoad = GpuLoad()
+
+
+@dataclass(frozen=True)
+class NodeGpu:
+    """One GPU.
+
+    Attributes:
+        index: in the driver's order; -1 where it isn't known.
+        fault: None for a healthy one.
+        links: what joins it to others, in words: `18 NVLinks to each of 0-7`.
+        numa_node: None without such a notion, and where nobody says.
+        mig: `off`, `on` or `on after a reset`; empty for a GPU that can't be split.
+        sharing: `none`, `time-slicing` or `mps`.
+        replicas: how many share it; 1 for a GPU that isn't shared.
+        users: who it is allotted to.
+        processes: that have it open.
+        parts: its MIG instances.
+    """
+
+    index: int
+    uuid: str
+    model: str = ""
+    product: str = ""
+    fault: GpuFault | None = None
+    pci_bus_id: str = ""
+    links: str = ""
+    numa_node: int | None = None
+    mig: str = ""
+    sharing: str = "none"
+    replicas: int = 1
+    load: GpuLoad = GpuLoad()
+    users: tuple[GpuUser, ...] = ()
+    processes: tuple[SeenProcess, ...] = ()
+    parts: tuple[GpuPart, ...] = ()
+
+    @property
+    def all_users(self) -> tuple[GpuUser, ...]:
+        """Of the GPU and of its parts, each once."""
+        return tuple(dict.fromkeys((*self.users, *(user for part in self.parts for user in part.users))))
+
+    @property
+    def foreign(self) -> tuple[SeenProcess, ...]:
+        """Processes on it that no run has started."""
+        return tuple(process for process in self.processes if process.foreign)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields."""
+        raw = asdict(self)
+        raw["fault"] = self.fault and self.fault.to_json()
+        return raw
+
+
+@dataclass(frozen=True)
+class GpuNode:
+    """One node and its GPUs.
+
+    Attributes:
+        not_ready: since when, and why; empty when it is ready.
+        gpu_count: as its labels say, also where the GPUs themselves can't be read.
+        model: of its first GPU.
+        driver_version: empty where nobody says.
+        gpus: in the order of their index; empty where its metrics can't be had.
+        unread: why its metrics can't be had; empty when they can.
+        none_because: why it has no GPUs, as its agent says; empty where it doesn't.
+    """
+
+    name: str
+    not_ready: str = ""
+    gpu_count: int = 0
+    model: str = ""
+    simulated: bool = False
+    driver_version: str = ""
+    cuda_version: str = ""
+    faults: tuple[GpuFault, ...] = ()
+    gpus: tuple[NodeGpu, ...] = ()
+    users: tuple[GpuUser, ...] = ()
+    unread: str = ""
+    none_because: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields but the users, who are with their GPUs where these can be read."""
+        raw = asdict(self)
+        raw["faults"] = [fault.to_json() for fault in self.faults]
+        raw["gpus"] = [gpu.to_json() for gpu in self.gpus]
+        return raw
+
+
+@dataclass(frozen=True)
+class RunLoad:
+    """What a run, or a pod of somebody else's, does on the GPUs that it has.
+
+    Attributes:
+        gpus: how many GPUs and parts of GPUs it has.
+        shared: whether others have some of them, too: what is measured is then of them together.
+    """
+
+    user: GpuUser
+    nodes: tuple[str, ...]
+    gpus: int
+    simulated: bool
+    load: GpuLoad
+    shared: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields."""
+        named = {"name": self.user.name, "namespace": self.user.namespace, "run": self.user.run or None}
+        counted = {"nodes": list(self.nodes), "gpus": self.gpus, "simulated": self.simulated}
+        return {**named, **counted, "shared": self.shared, **self.load.to_json()}
+
+
+def sum_load(loads: Iterable[GpuLoad]) -> GpuLoad:
+    """Of several GPUs: the mean utilisation, the highest temperature, and the sums of the rest."""
+    found = list(loads)
+
+    def values(field: str) -> list[float]:
+        return [value for load in found if (value := getattr(load, field)) is not None]
+
+    utilisation, temperature = values("utilisation_percent"), values("temperature_c")
+    return GpuLoad(
+        utilisation_percent=sum(utilisation) / len(utilisation) if utilisation else None,
+        temperature_c=max(temperature, default=None),
+        **{
+            field: sum(of_all) if (of_all := values(field)) else None
+            for field in ("memory_used_mib", "memory_mib", "power_w", "energy_j")
+        },
+    )
+
+
+def run_loads(nodes: Iterable[GpuNode]) -> list[RunLoad]:
+    """Who has GPUs, with what those do; by namespace and name."""
+    held: dict[tuple[str, str], list[tuple[GpuNode, GpuUser, GpuLoad, bool]]] = {}
+    for node in nodes:
+        for gpu in node.gpus:
+            for users, load in ((gpu.users, gpu.load), *((part.users, part.load) for part in gpu.parts)):
+                for user in users:
+                    row = (node, user, load, len(set(users)) > 1)
+                    held.setdefault((user.namespace, user.name), []).append(row)
+    return [
+        RunLoad(
+            user=rows[0][1],
+            nodes=tuple(dict.fromkeys(node.name for node, *_ in rows)),
+            gpus=len(rows),
+            simulated=all(node.simulated for node, *_ in rows),
+            load=sum_load(load for _, _, load, _ in rows),
+            shared=any(shared for *_, shared in rows),
+        )
+        for _, rows in sorted(held.items(), key=lambda item: item[0])
+    ]

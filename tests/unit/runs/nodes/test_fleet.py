@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.kube.objects import NODES, PODS
+from gpuyard.runs.nodes.agent_metrics import NodeMetrics
+from gpuyard.runs.nodes.fleet import Fleet, follow_fleet, read_fleet
+from gpuyard.runs.nodes.metrics_text import parse_metrics
+from gpuyard.runs.target import Target
+from tests.waiting import until_async
+
+from .layouts import METRICS, node, pod
+
+
+def metrics_of(name: str) -> NodeMetrics:
+    return NodeMetrics(tuple(parse_metrics(METRICS)), "")
+
+
+def test_runs_are_found_by_their_pods() -> None:
+    run_pod = pod("train-x1", "a", {"gpuyard.io/run": "train"})
+    fleet = Fleet.of([node("a")], [run_pod, pod("web", "a", namespace="team")], metrics_of)
+    assert [(run.user.name, run.nodes, run.gpus) for run in fleet.runs] == [
+        ("train", ("a",), 1),
+        ("team/web", ("a",), 1),
+    ]
+    assert fleet.to_json()["nodes"][0]["gpus"][0]["users"][0]["run"] == "train"
+
+
+def test_a_node_without_metrics_still_says_who_is_there() -> None:
+    labels = {"gpuyard.io/gpu-model": "H100", "gpuyard.io/simulated": "true", "nvidia.com/gpu.count": "2"}
+    over = {**pod("over", "a"), "status": {"phase": "Succeeded"}}
+    fleet = Fleet.of(
+        [node("a", labels)], [pod("web", "a"), pod("cpu", "a", gpus=0), over], lambda name: NodeMetrics()
+    )
+    [found] = fleet.nodes
+    assert (found.model, found.simulated, found.gpu_count, found.gpus) == ("H100", True, 2, ())
+    assert [user.name for user in found.users] == ["default/web"]
+    assert found.unread and fleet.runs == ()
+
+
+async def test_one_node_or_all_that_have_gpus(target: Target) -> None:
+    for manifest in (node("gpu-a"), node("gpu-b"), node("cpu", gpus=0)):
+        await target.api.create(NODES, manifest)
+    assert [found.name for found in (await read_fleet(target)).nodes] == ["gpu-a", "gpu-b"]
+    assert [found.name for found in (await read_fleet(target, "cpu")).nodes] == ["cpu"]
+    with pytest.raises(errors.UsageError, match="no node 'gpu'") as raised:
+        await read_fleet(target, "gpu")
+    assert raised.value.remedy.startswith("did you mean gpu-")
+
+
+async def test_what_is_new_is_followed(target: Target) -> None:
+    await target.api.create(NODES, node("a"))
+    async with follow_fleet(target) as see:
+        assert [found.name for found in see().nodes] == ["a"]
+        await target.api.create(NODES, node("b"))
+        await target.api.create(PODS, pod("web", "b"))
+        await until_async(
+            lambda: [user.name for found in see().nodes for user in found.users],
+            "the new pod is seen",
+            lambda names: names == ["default/web"],
+        )
