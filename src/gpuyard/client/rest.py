@@ -256,19 +256,10 @@ class RestApi:
         """Reads a path that isn't an object's, such as /version."""
         return await self._json("GET", path)
 
-    async def get_text(self, path: str, *, max_bytes: int, silence_timeout_s: float) -> str:
-        """Reads what isn't JSON, such as metrics behind the API server's proxy.
-
-        Raises:
-            ConnectionFailed: it doesn't come whole, or has more than `max_bytes`.
-        """
-        content = bytearray()
+    async def get_text(self, path: str, *, silence_timeout_s: float) -> str:
+        """Reads what isn't JSON, such as metrics behind the API server's proxy."""
         async with self._stream(path, {}, silence_timeout_s) as answer:
-            async for piece in answer.pieces:
-                content += piece
-                if len(content) > max_bytes:
-                    raise errors.ConnectionFailed(f"{path} answers with more than {max_bytes >> 20} MiB")
-        return content.decode(errors="replace")
+            return (await answer.read()).decode(errors="replace")
 
     async def _json(
         self,

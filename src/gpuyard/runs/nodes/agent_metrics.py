@@ -103,7 +103,7 @@ class AgentMetrics:
         path = (
             f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}:{AGENT_PORT}/proxy/metrics"
         )
-        return await self._target.api.get_text(path, max_bytes=_MAX_BYTES, silence_timeout_s=_ANSWER_S)
+        return await self._target.api.get_text(path, silence_timeout_s=_ANSWER_S)
 
 
 def agent_pods(pods: Iterable[Manifest]) -> Mapping[str, Manifest]:
