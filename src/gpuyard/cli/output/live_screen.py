@@ -107,4 +107,4 @@ class LiveScreen:
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         # Unlike KeyboardInterrupt it isn't caught on the way.
-        raise SystemExit(128 + number)
+        sys.exit(128 + number)
