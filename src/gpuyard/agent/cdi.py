@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gpuyard.devices.inventory import Device, DeviceNode, Inventory
+from gpuyard.devices.inventory import DeviceNode, Inventory
 from gpuyard.devices.nvml.driver_files import LIB64, DriverFile
 from gpuyard.gpus.cdi import KIND
 from gpuyard.kube.wellknown import ENV_SIMULATED
@@ -23,9 +23,9 @@ _OPTIONS = ("ro", "nosuid", "nodev", "rbind", "rprivate")
 _TRITON = "TRITON_LIBCUDA_PATH"
 
 
-def qualified_name(gpu: Device) -> str:
+def qualified_name(uuid: str) -> str:
     """What a container runtime is asked for."""
-    return f"{KIND}={gpu.uuid}"
+    return f"{KIND}={uuid}"
 
 
 def cdi_spec(inventory: Inventory, driver: Sequence[DriverFile] = ()) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.plugin.sockets import OwnSockets
+from gpuyard.agent.served import MigStrategy, Serving
 from gpuyard.agent.service import run_agent
 from gpuyard.agent.stdin import on_stdin_closed
 from gpuyard.devices.backend import open_backend
@@ -53,6 +54,7 @@ async def _run(options: argparse.Namespace) -> None:
             inventories,
             options.plugins_dir,
             sockets,
+            serving=Serving(MigStrategy(options.mig_strategy)),
             cdi=cdi,
             marks_file=options.marks_file,
             find_exposure=_exposure_in(options.host_root),
@@ -92,6 +94,12 @@ def main() -> int:
     parser.add_argument("--simulate", metavar="MODEL:N", help="serve simulated GPUs, for example H100:8")
     parser.add_argument(
         "--simulated-health", type=Path, metavar="FILE", help='JSON: {"unhealthy": {"GPU-…": "XID 79"}}'
+    )
+    parser.add_argument(
+        "--mig-strategy",
+        choices=[*MigStrategy],
+        default=MigStrategy.NONE,
+        help="how parts of GPUs are offered: not at all, as GPUs, or each profile as a resource",
     )
     parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where the driver is installed")
     parser.add_argument("--cdi-dir", type=Path, help="write a CDI spec of the GPUs into this folder")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 
 from gpuyard.agent.marks_file import NodeMarks
+from gpuyard.agent.served import Served
 from gpuyard.devices.inventory import Device, Inventory
 from gpuyard.gpus.cdi import CdiFault, format_cdi_faults
 from gpuyard.gpus.exposure import Exposure
@@ -44,13 +45,14 @@ _FAMILIES = (
 
 
 def node_marks(
-    inventory: Inventory, cdi_faults: Sequence[CdiFault] = (), exposure: Exposure | None = None
+    served: Served, cdi_faults: Sequence[CdiFault] = (), exposure: Exposure | None = None
 ) -> NodeMarks:
     """Everything that is to be written on the node."""
+    inventory = served.inventory
     return NodeMarks(
         node_labels(inventory),
         {
-            ANNOTATION_NO_GPUS: "" if inventory.devices else inventory.detail,
+            ANNOTATION_NO_GPUS: "" if served.resources else served.detail,
             ANNOTATION_GPU_DRIVER: inventory.detail if inventory.devices else "",
             ANNOTATION_GPU_HEALTH: format_faults(map(_fault, inventory.unhealthy)),
             ANNOTATION_CDI: format_cdi_faults(cdi_faults),

@@ -16,9 +16,9 @@ from gpuyard import errors
 from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.labels import node_marks
 from gpuyard.agent.marks_file import NodeMarks, write_marks
-from gpuyard.agent.plugin.registration import keep_registered
-from gpuyard.agent.plugin.server import Plugin
+from gpuyard.agent.plugin.by_resource import Plugins
 from gpuyard.agent.plugin.sockets import OwnSockets
+from gpuyard.agent.served import DEFAULT, Served, Serving, serve
 from gpuyard.devices.inventory import Backend, Inventory
 from gpuyard.devices.nvml.driver_files import DriverFile
 from gpuyard.gpus.exposure import Exposure
@@ -36,7 +36,7 @@ _LOOKS_PER_EXPOSURE = 120
 
 
 class _NodeFiles:
-    """The marks and the CDI spec of the last inventory."""
+    """The marks and the CDI spec of what is served."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class _NodeFiles:
         find_driver: FindDriver | None,
         is_superseded: Callable[[], bool],
     ) -> None:
-        #: Why the CDI spec isn't that of the last inventory; empty when it is.
+        #: Why the CDI spec isn't that of the GPUs now; empty when it is.
         self.cdi_fault = ""
         self._cdi = cdi
         self._marks_file = marks_file
@@ -57,13 +57,13 @@ class _NodeFiles:
         self._find_driver = find_driver
         self._driver: Sequence[DriverFile] = ()
         self._marks: NodeMarks | None = None
-        self._inventory: Inventory | None = None
+        self._served: Served | None = None
         self._published: tuple[Inventory, Sequence[DriverFile]] | None = None
         self._said = ""
 
-    def write(self, inventory: Inventory) -> None:
+    def write(self, served: Served) -> None:
         """Writes both; what fails is left to `keep`."""
-        self._inventory = inventory
+        self._served = served
         self._exposure = self._find_exposure()
         self._look_for_driver()
         self._bring_up_to_date()
@@ -83,7 +83,7 @@ class _NodeFiles:
             self._bring_up_to_date()
 
     def _look_for_driver(self) -> None:
-        inventory = self._inventory
+        inventory = self._served.inventory if self._served else None
         if self._find_driver and inventory and self._wants_driver(inventory):
             self._driver = self._find_driver(inventory.driver_version)
         else:
@@ -94,10 +94,11 @@ class _NodeFiles:
 
     def _bring_up_to_date(self) -> None:
         # In no thread: what one writes after the end of all this nobody would remove.
-        inventory = self._inventory
-        if inventory is None or self._is_superseded():
+        served = self._served
+        if served is None or self._is_superseded():
             return
-        faults: list[str] = []
+        inventory = served.inventory
+        faults = [str(fault) for fault in served.faults]
         cdi_fault = ""
         if self._cdi is not None:
             try:
@@ -117,7 +118,7 @@ class _NodeFiles:
                 "containers from images get GPUs without the driver"
             )
         cdi_faults = self._cdi.faults() if self._cdi is not None else ()
-        marks = node_marks(inventory, cdi_faults, self._exposure)
+        marks = node_marks(served, cdi_faults, self._exposure)
         if self._marks_file is not None and (marks != self._marks or not self._marks_file.exists()):
             try:
                 write_marks(self._marks_file, marks)
@@ -135,6 +136,7 @@ async def run_agent(
     plugins_dir: Path,
     sockets: OwnSockets,
     *,
+    serving: Serving = DEFAULT,
     cdi: CdiFile | None = None,
     marks_file: Path | None = None,
     find_exposure: Callable[[], Exposure] = Exposure,
@@ -147,6 +149,7 @@ async def run_agent(
         inventories: the GPUs now, and again after every change.
         plugins_dir: the kubelet's folder of device plugin sockets.
         sockets: of this process, in that folder.
+        serving: how the GPUs are offered.
         cdi: the spec that container runtimes read; None for none.
         marks_file: where the follower reads what to write on the node, see `labelling`; None to write none.
         find_exposure: says whether images can choose GPUs on this node, as far as its files tell.
@@ -157,21 +160,22 @@ async def run_agent(
         CdiFolderGone: only a process that starts anew can write the spec.
     """
     files = _NodeFiles(cdi, marks_file, find_exposure, find_driver, sockets.is_superseded)
-    plugin: Plugin | None = None
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(files.keep(), name="files")
+        plugins = Plugins(
+            group,
+            plugins_dir,
+            sockets,
+            by_cdi=cdi is not None,
+            find_fault=lambda: files.cdi_fault,
+            on_ready=on_ready,
+        )
         async for inventory in inventories:
+            served = serve(inventory, serving)
             # First the marks: whoever sees fewer GPUs is to find the reason there. And first the CDI spec,
             # then its names: a container may be started right after.
-            files.write(inventory)
-            if plugin is not None:
-                plugin.update(inventory)
-            elif inventory.devices:
-                plugin = Plugin(inventory, by_cdi=cdi is not None, find_fault=lambda: files.cdi_fault)
-                serving = keep_registered(plugin, plugins_dir, sockets, on_registered=on_ready)
-                group.create_task(serving, name="device plugin")
-                _LOG.info("serving %d GPUs (%s)", len(inventory.devices), inventory.backend)
-            else:
-                _LOG.warning("no GPUs to serve: %s", inventory.detail)
-                on_ready()
+            files.write(served)
+            plugins.update(served)
+            if not served.resources:
+                _LOG.warning("no GPUs to serve: %s", served.detail)
         keeping.cancel()

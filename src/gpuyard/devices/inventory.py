@@ -8,7 +8,6 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 
 from gpuyard.gpus.mig_profiles import MigEngines
-from gpuyard.gpus.resources import GPU_RESOURCE
 
 #: Whose a GPU is: the domain of the resource that it is offered as (`nvidia.com/gpu`) and of its labels.
 NVIDIA, AMD = "nvidia.com", "amd.com"
@@ -155,7 +154,7 @@ class AmdTraits:
 
 @dataclass(frozen=True)
 class Device:
-    """One GPU, or a part of one that is served as a device of its own.
+    """One GPU.
 
     Attributes:
         index: its place in the driver's enumeration.
@@ -171,8 +170,6 @@ class Device:
         health: unhealthy once it stopped answering or reported a fault that isn't the application's.
         vendor: the domain of its maker's names, such as `nvidia.com`.
         amd: what only AMD's GPUs have.
-        resource: what pods ask for to get it.
-        parent: UUID of the GPU that it is a part of; empty for a whole GPU.
         mig: how it is split; None when it can't be.
     """
 
@@ -189,13 +186,11 @@ class Device:
     health: Health = HEALTHY
     vendor: str = NVIDIA
     amd: AmdTraits | None = None
-    resource: str = GPU_RESOURCE
-    parent: str = ""
     mig: Mig | None = None
 
     def with_health(self, unhealthy: Mapping[str, Health]) -> Device:
         """The same, unhealthy if it is named by its UUID; so is each part that is, or whose GPU is."""
-        health = unhealthy.get(self.uuid) or unhealthy.get(self.parent) or HEALTHY
+        health = unhealthy.get(self.uuid) or HEALTHY
         if self.mig is None:
             return replace(self, health=health)
         parts = (

@@ -24,6 +24,11 @@ _REQUESTS, _LIMITS = "requests.", "limits."
 GPU_QUOTA_KEY = f"{_REQUESTS}{GPU_RESOURCE}"
 
 
+def mig_resource(profile: str) -> str:
+    """The resource of a MIG profile: `1g.10gb+me` → `nvidia.com/mig-1g.10gb.me`."""
+    return MIG_PREFIX + profile.replace("+", ".")
+
+
 def is_gpu(resource: str) -> bool:
     """Whether a resource is GPUs, or slices of GPUs."""
     return resource in WHOLE_GPUS or resource.startswith(MIG_PREFIX)

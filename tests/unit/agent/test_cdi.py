@@ -57,7 +57,7 @@ def test_a_device_has_nodes_as_a_runtime_takes_no_spec_with_one_that_has_none() 
 
 
 def test_the_name_is_fully_qualified() -> None:
-    assert qualified_name(INVENTORY.devices[0]) == f"gpuyard.io/gpu={UUIDS[0]}"
+    assert qualified_name(UUIDS[0]) == f"gpuyard.io/gpu={UUIDS[0]}"
 
 
 DRIVER = (

@@ -47,7 +47,7 @@ async def said(process: asyncio.subprocess.Process, text: str) -> str:
 
 async def test_ends_on_sigterm(agent: Agent) -> None:
     process = await agent("--simulate", "H100:8")
-    await said(process, "serving 8 GPUs (simulated)")
+    await said(process, "serving 8 nvidia.com/gpu (simulated)")
     process.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(process.wait(), 60) == 0
     assert process.stderr is not None

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from gpuyard.agent.labels import family, label_value, node_labels, node_marks
+from gpuyard.agent.served import serve
 from gpuyard.devices.inventory import Backend, Health, Inventory
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.faults import GpuFault, node_faults
@@ -60,31 +61,20 @@ def test_health_does_not_change_labels() -> None:
 def test_what_is_wrong_with_gpus_goes_into_an_annotation() -> None:
     third = SIMULATED.devices[3]
     since = datetime(2026, 1, 31, 12, 3, 0, tzinfo=UTC)
-    marks = node_marks(SIMULATED.with_health({third.uuid: Health("XID 79", since)}))
+    marks = node_marks(serve(SIMULATED.with_health({third.uuid: Health("XID 79", since)})))
     node = {"metadata": {"name": "a", "annotations": marks.annotations}}
     assert node_faults(node) == (GpuFault(3, third.uuid, "XID 79", "2026-01-31T12:03:00Z"),)
-    assert set(node_marks(SIMULATED).annotations.values()) == {""}
-
-
-def test_a_part_is_unhealthy_with_the_gpu_that_it_is_of() -> None:
-    whole = SIMULATED.devices[0]
-    part = replace(whole, uuid="MIG-1", resource="nvidia.com/mig-1g.10gb", parent=whole.uuid)
-    node = replace(SIMULATED, devices=(whole, part, *SIMULATED.devices[1:]))
-    assert node.with_health({whole.uuid: Health("lost")}).unhealthy == (
-        replace(whole, health=Health("lost")),
-        replace(part, health=Health("lost")),
-    )
-    assert [each.uuid for each in node.with_health({"MIG-1": Health("XID 94")}).unhealthy] == ["MIG-1"]
+    assert set(node_marks(serve(SIMULATED)).annotations.values()) == {""}
 
 
 def test_without_gpus_the_annotation_says_why() -> None:
-    marks = node_marks(Inventory(Backend.NONE, detail="no driver; install one"))
+    marks = node_marks(serve(Inventory(Backend.NONE, detail="no driver; install one")))
     assert marks.labels == {}
     assert marks.annotations["gpuyard.io/no-gpus"] == "no driver; install one"
 
 
 def test_with_gpus_the_annotation_says_what_their_driver_does() -> None:
-    marks = node_marks(replace(SIMULATED, detail="the driver doesn't answer"))
+    marks = node_marks(serve(replace(SIMULATED, detail="the driver doesn't answer")))
     assert marks.labels
     assert (marks.annotations["gpuyard.io/gpu-driver"], marks.annotations["gpuyard.io/no-gpus"]) == (
         "the driver doesn't answer",

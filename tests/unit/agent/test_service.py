@@ -149,9 +149,8 @@ async def test_the_files_are_the_next_agents_once_it_has_come(folder: Path) -> N
     async with agent(folder, inventories, cdi_dir=cdi, marks_file=marks) as kubelet:
         inventories.put_nowait(INVENTORY)
         await soon(kubelet.registered)
-        later = OwnSockets(kubelet.folder)
-        later.renew()
-        later.path.touch()
+        its = OwnSockets(kubelet.folder).new()
+        its.touch()
         (cdi / SPEC_FILE).write_text("of the next agent")
         marks.unlink()
         # What it serves goes on.
@@ -159,7 +158,7 @@ async def test_the_files_are_the_next_agents_once_it_has_come(folder: Path) -> N
         while (await soon(kubelet.lists))[SECOND] != "Unhealthy":
             pass
         assert (cdi / SPEC_FILE).read_text() == "of the next agent" and not marks.exists()
-        later.path.unlink()
+        its.unlink()
         await until_async(lambda: read_marks(marks), "the marks are this one's again")
         assert SECOND in (cdi / SPEC_FILE).read_text()
 

@@ -1,1 +1,1 @@
-"""The device plugin of nvidia.com/gpu (device plugin API v1beta1)."""
+"""The device plugins of the GPUs, one for each resource (device plugin API v1beta1)."""

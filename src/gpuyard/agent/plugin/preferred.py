@@ -1,8 +1,9 @@
-"""Which GPUs to give to a container, out of those that are free (pure).
+"""Which devices to give to a container, out of those that are free (pure).
 
-Best are GPUs with many NVLinks among them; among equals, those whose loss costs the remaining free GPUs the
-fewest NVLinks, so that a small request goes to what is left of a broken island or to the smallest
-island that fits, and whole islands stay whole; then the same two on PCIe; then the lowest indices.
+Of parts of GPUs, one of the GPU that has the fewest in use, each time. Of whole GPUs, best are those with
+many NVLinks among them; among equals, those whose loss costs the remaining free GPUs the fewest NVLinks, so
+that a small request goes to what is left of a broken island or to the smallest island that fits, and whole
+islands stay whole; then the same two on PCIe; then the lowest indices.
 
 Free GPUs fall into groups that nothing but the weakest kind of link joins: what a choice is worth is the sum
 over the groups. So each group is searched on its own, and the best ways to take 0, 1, 2… GPUs out of each
@@ -11,10 +12,12 @@ are put together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple, TypeAlias
 
+from gpuyard.agent.served import ServedDevice
 from gpuyard.devices.inventory import Inventory
 
 #: Every subset of a group is tried up to so many GPUs; subsets of a larger one are grown step by step.
@@ -41,16 +44,55 @@ def prefer(inventory: Inventory, available: Iterable[str], must: Iterable[str], 
         ValueError: a GPU is unknown, or no such set exists.
     """
     position = {gpu.uuid: place for place, gpu in enumerate(inventory.devices)}
+    wanted, fixed = _checked(position, available, must, size)
+    links = _Links(inventory, sorted(position[uuid] for uuid in wanted))
+    chosen = links.best({position[uuid] for uuid in fixed}, size)
+    return [inventory.devices[place].uuid for place in chosen]
+
+
+def prefer_parts(
+    devices: Sequence[ServedDevice], available: Iterable[str], must: Iterable[str], size: int
+) -> list[str]:
+    """`size` of the available devices that contain all of `must`: of the GPU that has the fewest in use, each
+    time one.
+
+    Args:
+        devices: of one resource, in the driver's order, which is that of the result.
+        available: ids of those that are free.
+        must: ids.
+        size: how many.
+
+    Raises:
+        ValueError: as of `prefer`.
+    """
+    wanted, chosen = _checked({device.id for device in devices}, available, must, size)
+    free: dict[int, list[str]] = {}
+    used = Counter[int]()
+    for device in devices:
+        if device.id in wanted and device.id not in chosen:
+            free.setdefault(device.gpu.index, []).append(device.id)
+        else:
+            used[device.gpu.index] += 1
+    while len(chosen) < size:
+        gpu = min(free, key=lambda index: (used[index], index))
+        chosen.add(free[gpu].pop(0))
+        used[gpu] += 1
+        if not free[gpu]:
+            del free[gpu]
+    return [device.id for device in devices if device.id in chosen]
+
+
+def _checked(
+    known: Collection[str], available: Iterable[str], must: Iterable[str], size: int
+) -> tuple[set[str], set[str]]:
     wanted, fixed = set(available), set(must)
-    if unknown := sorted((wanted | fixed) - position.keys()):
+    if unknown := sorted(one for one in wanted | fixed if one not in known):
         raise ValueError(f"this node has no GPU {', '.join(unknown)}")
     if not fixed <= wanted:
         raise ValueError(f"must be included and isn't available: {', '.join(sorted(fixed - wanted))}")
     if not len(fixed) <= size <= len(wanted):
         raise ValueError(f"no {size} of {len(wanted)} available GPUs include the {len(fixed)} that must be")
-    links = _Links(inventory, sorted(position[uuid] for uuid in wanted))
-    chosen = links.best({position[uuid] for uuid in fixed}, size)
-    return [inventory.devices[place].uuid for place in chosen]
+    return wanted, fixed
 
 
 class _Links:

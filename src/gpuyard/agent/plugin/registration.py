@@ -1,4 +1,4 @@
-"""Keeps the plugin known to the kubelet, whatever happens to the kubelet and to the sockets."""
+"""Keeps the plugin of a resource known to the kubelet, whatever happens to the kubelet and to the sockets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
 from gpuyard.agent.plugin.server import Plugin
 from gpuyard.agent.plugin.sockets import OwnSockets
-from gpuyard.gpus.resources import GPU_RESOURCE
 
 _API_VERSION = "v1beta1"
 #: A kubelet that starts removes every socket of the folder and makes its own: looking at two files five
@@ -24,6 +23,7 @@ _API_VERSION = "v1beta1"
 _LOOK_S = 0.2
 #: The kubelet dials back inside Register and gives that 10 s.
 _REGISTER_S = 12.0
+_LAST_LIST_S = 1.0
 _RETRY_S = 0.5
 _RETRY_MAX_S = 10.0
 #: After Register the kubelet opens ListAndWatch. One that holds no stream has forgotten us.
@@ -44,23 +44,27 @@ async def keep_registered(
     *,
     on_registered: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serves the plugin and registers it, again whenever the kubelet has lost it. Runs until cancelled.
+    """Serves the plugin and registers it, again whenever the kubelet has lost it.
+
+    Runs until cancelled, or until the plugin has no devices any more and the kubelet has heard that.
 
     Each round serves on a fresh socket, and only then registers. Once another agent has come after this one,
     it serves whoever still asks, and leaves the rest to that one for as long as it is there.
     """
     retry_s = _RETRY_S
-    while True:
+    while not plugin.is_over:
+        while sockets.is_superseded():
+            await asyncio.sleep(_LOOK_S)
         kubelet = await _kubelet(plugins_dir)
         try:
-            async with _serving(plugin, sockets):
-                await _register(plugins_dir, sockets)
+            async with _serving(plugin, sockets) as socket:
+                await _register(plugin.resource, socket)
                 sockets.remove_earlier()
-                _LOG.info("registered %s with the kubelet", GPU_RESOURCE)
+                _LOG.info("registered %s with the kubelet", plugin.resource)
                 on_registered()
                 retry_s = _RETRY_S
-                reason = await _forgotten(plugin, plugins_dir, sockets, kubelet)
-            _LOG.info("registering again: %s", reason)
+                reason = await _forgotten(plugin, socket, sockets, kubelet)
+            _LOG.info("the kubelet doesn't know %s any more: %s", plugin.resource, reason)
         except errors.DeviceError as error:
             _LOG.warning("%s; trying again in %.1f s", error.message, retry_s)
             await _pause(plugins_dir, kubelet, retry_s)
@@ -74,18 +78,20 @@ async def _kubelet(plugins_dir: Path) -> _Identity:
         await asyncio.sleep(_LOOK_S)
 
 
-async def _forgotten(plugin: Plugin, plugins_dir: Path, sockets: OwnSockets, kubelet: _Identity) -> str:
+async def _forgotten(plugin: Plugin, socket: Path, sockets: OwnSockets, kubelet: _Identity) -> str:
     """Returns, with the reason, once the kubelet that we registered with no longer knows us."""
     loop = asyncio.get_running_loop()
     last_stream, patience_s = loop.time(), _NO_STREAM_S
     while True:
+        if plugin.is_over and not plugin.streams:
+            return "it has no devices any more"
         if plugin.streams:
             last_stream, patience_s = loop.time(), _LOST_STREAM_S
         if sockets.is_superseded():
             last_stream, patience_s = loop.time(), _NO_STREAM_S
-        elif _identity(plugins_dir) != kubelet:
+        elif _identity(socket.parent) != kubelet:
             return "the kubelet's socket is gone or another one"
-        elif not sockets.path.exists():
+        elif not socket.exists():
             return "our socket was removed"
         elif loop.time() - last_stream > patience_s:
             return "the kubelet holds no stream"
@@ -101,9 +107,8 @@ async def _pause(plugins_dir: Path, kubelet: _Identity, pause_s: float) -> None:
 
 
 @asynccontextmanager
-async def _serving(plugin: Plugin, sockets: OwnSockets) -> AsyncIterator[None]:
-    sockets.renew()
-    socket = sockets.path
+async def _serving(plugin: Plugin, sockets: OwnSockets) -> AsyncIterator[Path]:
+    socket = sockets.new()
     server = grpc.aio.server()
     rpc.add_DevicePluginServicer_to_server(plugin, server)
     try:
@@ -112,26 +117,28 @@ async def _serving(plugin: Plugin, sockets: OwnSockets) -> AsyncIterator[None]:
         except (OSError, RuntimeError) as error:
             raise errors.DeviceError(f"the device plugin can't listen on {socket}: {error}") from error
         await server.start()
-        yield
+        yield socket
     finally:
-        await server.stop(grace=None)
-        socket.unlink(missing_ok=True)
+        # What was said last is to be read before the end of the connection.
+        await server.stop(grace=_LAST_LIST_S if plugin.is_over else None)
+        sockets.remove(socket)
 
 
-async def _register(plugins_dir: Path, sockets: OwnSockets) -> None:
+async def _register(resource: str, socket: Path) -> None:
+    kubelet = socket.with_name("kubelet.sock")
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
-    async with grpc.aio.insecure_channel(f"unix:{plugins_dir / 'kubelet.sock'}", options) as channel:
+    async with grpc.aio.insecure_channel(f"unix:{kubelet}", options) as channel:
         request = pb.RegisterRequest(
             version=_API_VERSION,
-            endpoint=sockets.path.name,
-            resource_name=GPU_RESOURCE,
+            endpoint=socket.name,
+            resource_name=resource,
             options=pb.DevicePluginOptions(get_preferred_allocation_available=True),
         )
         try:
             await rpc.RegistrationStub(channel).Register(request, timeout=_REGISTER_S)
         except grpc.aio.AioRpcError as error:
             raise errors.DeviceError(
-                f"the kubelet at {plugins_dir} doesn't take the device plugin: "
+                f"the kubelet at {kubelet} doesn't take the device plugin of {resource}: "
                 f"{error.code().name}: {error.details()}"
             ) from error
 

@@ -1,4 +1,4 @@
-"""The gRPC service that the kubelet calls: which GPUs there are, which to prefer, how to hand them over."""
+"""The gRPC service of a resource: what there is of it, what to prefer, how to hand it over."""
 
 from __future__ import annotations
 
@@ -12,68 +12,67 @@ import grpc
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
 from gpuyard.agent.cdi import qualified_name
-from gpuyard.agent.plugin.preferred import prefer
+from gpuyard.agent.plugin.preferred import prefer, prefer_parts
+from gpuyard.agent.served import Served, ServedDevice
 from gpuyard.devices.inventory import Inventory
 from gpuyard.kube.wellknown import ENV_SIMULATED
 
 HEALTHY, UNHEALTHY = "Healthy", "Unhealthy"
 
 
-def describe(inventory: Inventory) -> pb.ListAndWatchResponse:
-    """The GPUs as the kubelet lists them; the id of a device is the GPU's UUID."""
+def describe(devices: Iterable[ServedDevice]) -> pb.ListAndWatchResponse:
+    """The devices of a resource as the kubelet lists them."""
     return pb.ListAndWatchResponse(
         devices=[
             pb.Device(
-                ID=gpu.uuid,
-                health=HEALTHY if gpu.health.ok else UNHEALTHY,
+                ID=device.id,
+                health=HEALTHY if device.health.ok else UNHEALTHY,
                 topology=None
-                if gpu.numa_node is None
-                else pb.TopologyInfo(nodes=[pb.NUMANode(ID=gpu.numa_node)]),
+                if device.gpu.numa_node is None
+                else pb.TopologyInfo(nodes=[pb.NUMANode(ID=device.gpu.numa_node)]),
             )
-            for gpu in inventory.devices
+            for device in devices
         ]
     )
 
 
 def hand_over(
-    inventory: Inventory, uuids: Iterable[str], *, by_cdi: bool = False
+    inventory: Inventory, devices: Iterable[ServedDevice], *, by_cdi: bool = False
 ) -> pb.ContainerAllocateResponse:
-    """What a container needs to use these GPUs and no others.
+    """What a container needs to use these devices and no others.
 
     Device nodes are named both ways: a runtime that knows CDI takes each once, one that doesn't has them too.
 
     Args:
         inventory: of this node.
-        uuids: of the GPUs.
+        devices: what it was given of them.
         by_cdi: whether there is a CDI spec of them, see `cdi`.
-
-    Raises:
-        KeyError: a UUID isn't in the inventory.
     """
-    by_uuid = {gpu.uuid: gpu for gpu in inventory.devices}
     # In the driver's order, so that a process sees its GPUs as nvidia-smi lists them.
-    gpus = sorted((by_uuid[uuid] for uuid in uuids), key=lambda gpu: gpu.index)
-    visible = ",".join(gpu.uuid for gpu in gpus)
+    ordered = sorted(devices, key=lambda device: device.order)
+    uuids = list(dict.fromkeys(device.uuid for device in ordered))
+    visible = ",".join(uuids)
     envs = {"NVIDIA_VISIBLE_DEVICES": visible, "CUDA_VISIBLE_DEVICES": visible}
     if inventory.simulated:
         envs[ENV_SIMULATED] = "1"
-    nodes = [*inventory.common_nodes, *(node for gpu in gpus for node in gpu.nodes)]
+    nodes = dict.fromkeys((*inventory.common_nodes, *(node for each in ordered for node in each.nodes)))
     return pb.ContainerAllocateResponse(
         envs=envs,
         devices=[
             pb.DeviceSpec(container_path=node.path, host_path=node.host_path, permissions="rw")
             for node in nodes
         ],
-        cdi_devices=[pb.CDIDevice(name=qualified_name(gpu)) for gpu in gpus] if by_cdi else [],
+        cdi_devices=[pb.CDIDevice(name=qualified_name(uuid)) for uuid in uuids] if by_cdi else [],
     )
 
 
 class Plugin(rpc.DevicePluginServicer):
-    """Serves the inventory that it was last given. It belongs to one event loop.
+    """Serves one resource of what it was last given. It belongs to one event loop.
 
     Args:
-        inventory: the GPUs now.
-        by_cdi: whether containers get their GPUs by CDI name, too.
+        resource: its name, as pods ask for it.
+        served: what the node offers now.
+        by_cdi: whether containers get their devices by CDI name, too.
         find_fault: why none can be handed over now; empty when they can.
 
     Attributes:
@@ -81,14 +80,29 @@ class Plugin(rpc.DevicePluginServicer):
     """
 
     def __init__(
-        self, inventory: Inventory, *, by_cdi: bool = False, find_fault: Callable[[], str] = lambda: ""
+        self,
+        resource: str,
+        served: Served,
+        *,
+        by_cdi: bool = False,
+        find_fault: Callable[[], str] = lambda: "",
     ) -> None:
-        self._inventory = inventory
+        self.resource = resource
+        self._served = served
         self._by_cdi = by_cdi
         self._find_fault = find_fault
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self.streams = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the node has nothing of it any more."""
+        return not self._devices
+
+    @property
+    def _devices(self) -> tuple[ServedDevice, ...]:
+        return self._served.resources.get(self.resource, ())
 
     async def stream_ends(self, timeout_s: float) -> None:
         """Returns at the end of a ListAndWatch call since the last time, or after the timeout."""
@@ -98,9 +112,9 @@ class Plugin(rpc.DevicePluginServicer):
                 await self._ended.wait()
         self._ended.clear()
 
-    def update(self, inventory: Inventory) -> None:
-        """Shows another inventory; open streams get it at once."""
-        self._inventory = inventory
+    def update(self, served: Served) -> None:
+        """Shows what is offered now; open streams get it at once, and end with a resource that is no more."""
+        self._served = served
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -109,12 +123,14 @@ class Plugin(rpc.DevicePluginServicer):
         return pb.DevicePluginOptions(get_preferred_allocation_available=True)
 
     async def ListAndWatch(self, request: pb.Empty, context: Any) -> AsyncIterator[pb.ListAndWatchResponse]:
-        """All GPUs with their health, now and after each change."""
+        """All devices with their health, now and after each change; ends once there are none."""
         self.streams += 1
         try:
             while True:
-                changed = self._changed
-                yield describe(self._inventory)
+                changed, devices = self._changed, self._devices
+                yield describe(devices)
+                if not devices:
+                    return
                 await changed.wait()
         finally:
             self.streams -= 1
@@ -123,38 +139,44 @@ class Plugin(rpc.DevicePluginServicer):
     async def GetPreferredAllocation(
         self, request: pb.PreferredAllocationRequest, context: Any
     ) -> pb.PreferredAllocationResponse:
-        """The best GPUs out of those that the kubelet has free."""
+        """The best devices out of those that the kubelet has free."""
         answers = []
         for wish in request.container_requests:
             try:
-                chosen = prefer(
-                    self._inventory,
-                    wish.available_deviceIDs,
-                    wish.must_include_deviceIDs,
-                    wish.allocation_size,
+                chosen = self._prefer(
+                    wish.available_deviceIDs, wish.must_include_deviceIDs, wish.allocation_size
                 )
             except ValueError as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             answers.append(pb.ContainerPreferredAllocationResponse(deviceIDs=chosen))
         return pb.PreferredAllocationResponse(container_responses=answers)
 
+    def _prefer(self, available: Iterable[str], must: Iterable[str], size: int) -> list[str]:
+        devices = self._devices
+        if all(device.id == device.gpu.uuid for device in devices):
+            return prefer(self._served.inventory, available, must, size)
+        return prefer_parts(devices, available, must, size)
+
     async def Allocate(self, request: pb.AllocateRequest, context: Any) -> pb.AllocateResponse:
-        """Environment and device nodes for containers; INVALID_ARGUMENT for GPUs that aren't here,
+        """Environment and device nodes for containers; INVALID_ARGUMENT for devices that aren't here,
         UNAVAILABLE while there is no spec by which a container could get them."""
         if fault := self._find_fault():
             await context.abort(grpc.StatusCode.UNAVAILABLE, fault)
-        known = {gpu.uuid for gpu in self._inventory.devices}
+        by_id = {device.id: device for device in self._devices}
         for wish in request.container_requests:
-            unknown = sorted(set(wish.devices_ids) - known)
+            unknown = sorted(set(wish.devices_ids) - by_id.keys())
             if unknown:
                 await context.abort(
-                    grpc.StatusCode.INVALID_ARGUMENT, f"this node has no GPU {', '.join(unknown)}"
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    f"this node has no {self.resource} {', '.join(unknown)}",
                 )
             if len(set(wish.devices_ids)) != len(wish.devices_ids):
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a GPU is named twice")
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a device is named twice")
         return pb.AllocateResponse(
             container_responses=[
-                hand_over(self._inventory, wish.devices_ids, by_cdi=self._by_cdi)
+                hand_over(
+                    self._served.inventory, [by_id[one] for one in wish.devices_ids], by_cdi=self._by_cdi
+                )
                 for wish in request.container_requests
             ]
         )

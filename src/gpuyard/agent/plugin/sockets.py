@@ -1,8 +1,8 @@
-"""The sockets that agents of one node serve on, each under a name of its own.
+"""The sockets that agents of one node serve on, one for each resource, each under a name of its own.
 
 A rollout starts the next agent beside the one that serves, so that no moment is without a plugin. Newer
 kubelets keep both by their sockets' names, and what is left when one goes; a name is never used twice, since
-they refuse one that they know still. Later agents have later names: each knows whether it is the last.
+they refuse one that they know still. Later sockets have later names: each agent knows whether it is the last.
 Source: kubernetes 1.37 `pkg/kubelet/cm/devicemanager/manager.go` (`PluginConnected`, `PluginDisconnected`).
 """
 
@@ -23,34 +23,40 @@ class OwnSockets:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._current = ""
+        self._names: set[str] = set()
+        #: Of the last name that was made.
+        self._latest = 0
 
-    @property
-    def path(self) -> Path:
-        """Of the socket of now."""
-        return self._folder / self._current
+    def new(self) -> Path:
+        """Where to make the next one; its name is later than all that are there."""
+        latest = max(map(_stamp, self._others()), default=0)
+        self._latest = max(time.time_ns(), latest + 1, self._latest + 1)
+        name = f"{_PREFIX}{self._latest:016x}{_SUFFIX}"
+        self._names.add(name)
+        return self._folder / name
 
-    def renew(self) -> None:
-        """Gives it a name that is later than all that are there."""
-        latest = max((_stamp(name) for name in self._names()), default=0)
-        self._current = f"{_PREFIX}{max(time.time_ns(), latest + 1):016x}{_SUFFIX}"
+    def remove(self, socket: Path) -> None:
+        """Takes one of them away."""
+        socket.unlink(missing_ok=True)
+        self._names.discard(socket.name)
 
     def is_superseded(self) -> bool:
-        """Whether this one has served, and an agent that came later serves now."""
-        return bool(self._current) and self.is_survived()
+        """Whether this agent has served, and one that came later serves now."""
+        return bool(self._latest) and self.is_survived()
 
     def is_survived(self) -> bool:
         """Whether an agent is left when this one ends: a later one, or any while this one hasn't served."""
-        return any(_stamp(name) > _stamp(self._current) for name in self._names())
+        return any(_stamp(name) > self._latest for name in self._others())
 
     def remove_earlier(self) -> None:
         """Removes the sockets of agents before, which then know that they are superseded, or are gone."""
-        for name in self._names():
-            if _stamp(name) < _stamp(self._current):
+        for name in self._others():
+            if _stamp(name) < self._latest:
                 (self._folder / name).unlink(missing_ok=True)
 
-    def _names(self) -> list[str]:
-        return [path.name for path in self._folder.glob(f"{_PREFIX}*{_SUFFIX}")]
+    def _others(self) -> list[str]:
+        names = (path.name for path in self._folder.glob(f"{_PREFIX}*{_SUFFIX}"))
+        return [name for name in names if name not in self._names]
 
 
 def _stamp(name: str) -> int:

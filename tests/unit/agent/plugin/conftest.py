@@ -18,6 +18,7 @@ class Kubelet(rpc.RegistrationServicer):
 
     Attributes:
         registered: each accepted registration, in order.
+        plugin, plugins: the one that registered last, and the last of each resource.
         lists: each list of devices that a plugin sent, as id → health.
     """
 
@@ -30,6 +31,7 @@ class Kubelet(rpc.RegistrationServicer):
         self._channels: list[grpc.aio.Channel] = []
         self._server: grpc.aio.Server | None = None
         self.plugin: rpc.DevicePluginStub | None = None
+        self.plugins: dict[str, rpc.DevicePluginStub] = {}
 
     async def start(self) -> None:
         self.folder.mkdir(exist_ok=True)
@@ -63,7 +65,7 @@ class Kubelet(rpc.RegistrationServicer):
             f"unix:{self.folder / request.endpoint}", [("grpc.use_local_subchannel_pool", 1)]
         )
         self._channels.append(channel)
-        self.plugin = rpc.DevicePluginStub(channel)
+        self.plugin = self.plugins[request.resource_name] = rpc.DevicePluginStub(channel)
         await self.plugin.GetDevicePluginOptions(pb.Empty(), timeout=60)
         self._tasks.append(asyncio.create_task(self._follow(self.plugin), name="follow"))
         self.registered.put_nowait(request)

@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuyard.agent.plugin.preferred import prefer
-from gpuyard.devices.inventory import Backend, Device, Inventory, Link, PcieLevel
+from gpuyard.agent.plugin.preferred import prefer, prefer_parts
+from gpuyard.agent.served import ServedDevice
+from gpuyard.devices.inventory import Backend, Device, Inventory, Link, MigInstance, PcieLevel
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
+from gpuyard.gpus.mig_profiles import MigEngines
 
 
 def node(*islands: int, nvlinks: int = 4) -> Inventory:
@@ -168,3 +170,31 @@ def test_it_is_the_best_of_all(
     possible = (one for one in combinations(everything, size) if {str(place) for place in must} <= set(one))
     best = max(worth(chosen) for chosen in possible)
     assert worth(prefer(inventory, everything, map(str, must), size)) == best
+
+
+def parts(*of_each: int) -> Sequence[ServedDevice]:
+    """Parts `0-0`, `0-1`, `1-0`, … of so many GPUs with so many each."""
+    engines = MigEngines()
+    return tuple(
+        ServedDevice(
+            f"{gpu.index}-{place}",
+            "nvidia.com/mig-1g.10gb",
+            gpu,
+            MigInstance(place, f"{gpu.index}-{place}", "1g.10gb", place, 0, place, 1, 1, 1, 0, 0, engines),
+        )
+        for gpu, count in zip(node(len(of_each)).devices, of_each, strict=True)
+        for place in range(count)
+    )
+
+
+def test_parts_come_from_the_gpu_with_the_fewest_in_use() -> None:
+    assert prefer_parts(parts(3, 3), ids("0-1 0-2 1-0 1-1 1-2"), [], 1) == ids("1-0")
+    assert prefer_parts(parts(3, 3), ids("0-1 0-2 1-0 1-1 1-2"), [], 3) == ids("0-1 1-0 1-1")
+    assert prefer_parts(parts(3, 3), ids("0-0 0-1 0-2 1-0 1-1 1-2"), ids("1-2"), 2) == ids("0-0 1-2")
+    assert prefer_parts(parts(1, 3), ids("0-0 1-0 1-1 1-2"), [], 4) == ids("0-0 1-0 1-1 1-2")
+
+
+@pytest.mark.parametrize(("available", "must", "size"), [("0-0 7", "", 1), ("0-0", "0-1", 1), ("0-0", "", 2)])
+def test_parts_that_can_not_be_had_are_refused(available: str, must: str, size: int) -> None:
+    with pytest.raises(ValueError, match=r"GPU|available"):
+        prefer_parts(parts(2), ids(available), ids(must), size)

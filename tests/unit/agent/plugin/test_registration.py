@@ -8,14 +8,17 @@ import pytest
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin
 from gpuyard.agent.plugin.sockets import OwnSockets
+from gpuyard.agent.served import serve
 from gpuyard.devices.inventory import Health
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
+from gpuyard.gpus.resources import GPU_RESOURCE
 from tests.waiting import until_async
 
 from .conftest import Kubelet
 
-INVENTORY = simulate(parse_simulation("H100:2"), seed="node")
-ALL_HEALTHY = {gpu.uuid: "Healthy" for gpu in INVENTORY.devices}
+GPUS = simulate(parse_simulation("H100:2"), seed="node")
+SERVED = serve(GPUS)
+ALL_HEALTHY = {gpu.uuid: "Healthy" for gpu in GPUS.devices}
 
 
 @asynccontextmanager
@@ -35,7 +38,7 @@ async def soon(queue: asyncio.Queue[Any]) -> Any:
 
 
 async def test_registers_and_lists(kubelet: Kubelet) -> None:
-    async with running(Plugin(INVENTORY), kubelet):
+    async with running(Plugin(GPU_RESOURCE, SERVED), kubelet):
         request = await soon(kubelet.registered)
         assert request.version == "v1beta1"
         assert (kubelet.folder / request.endpoint).is_socket()
@@ -46,20 +49,20 @@ async def test_registers_and_lists(kubelet: Kubelet) -> None:
 
 
 async def test_health_goes_out_on_the_open_stream(kubelet: Kubelet) -> None:
-    plugin = Plugin(INVENTORY)
+    plugin = Plugin(GPU_RESOURCE, SERVED)
     async with running(plugin, kubelet):
         assert await soon(kubelet.lists) == ALL_HEALTHY
-        sick = INVENTORY.devices[1].uuid
-        plugin.update(INVENTORY.with_health({sick: Health("XID 79")}))
+        sick = GPUS.devices[1].uuid
+        plugin.update(serve(GPUS.with_health({sick: Health("XID 79")})))
         assert await soon(kubelet.lists) == ALL_HEALTHY | {sick: "Unhealthy"}
-        plugin.update(INVENTORY)
+        plugin.update(SERVED)
         assert await soon(kubelet.lists) == ALL_HEALTHY
         assert kubelet.registered.qsize() == 1
 
 
 async def test_registers_with_a_kubelet_that_comes_later_and_again(kubelet: Kubelet) -> None:
     await kubelet.stop()
-    async with running(Plugin(INVENTORY), kubelet):
+    async with running(Plugin(GPU_RESOURCE, SERVED), kubelet):
         for _ in range(3):
             await kubelet.start()
             await soon(kubelet.registered)
@@ -69,7 +72,7 @@ async def test_registers_with_a_kubelet_that_comes_later_and_again(kubelet: Kube
 
 
 async def test_registers_again_when_its_socket_is_removed(kubelet: Kubelet) -> None:
-    async with running(Plugin(INVENTORY), kubelet):
+    async with running(Plugin(GPU_RESOURCE, SERVED), kubelet):
         first = await soon(kubelet.registered)
         (kubelet.folder / first.endpoint).unlink()
         second = await soon(kubelet.registered)
@@ -79,7 +82,7 @@ async def test_registers_again_when_its_socket_is_removed(kubelet: Kubelet) -> N
 
 
 async def test_registers_again_when_the_kubelet_dropped_the_stream(kubelet: Kubelet) -> None:
-    async with running(Plugin(INVENTORY), kubelet):
+    async with running(Plugin(GPU_RESOURCE, SERVED), kubelet):
         await soon(kubelet.registered)
         assert await soon(kubelet.lists) == ALL_HEALTHY
         await kubelet.forget()
@@ -89,19 +92,19 @@ async def test_registers_again_when_the_kubelet_dropped_the_stream(kubelet: Kube
 
 async def test_tries_again_after_a_refusal(kubelet: Kubelet, caplog: pytest.LogCaptureFixture) -> None:
     kubelet.refusals = 1
-    async with running(Plugin(INVENTORY), kubelet):
+    async with running(Plugin(GPU_RESOURCE, SERVED), kubelet):
         await soon(kubelet.registered)
     assert "not now" in caplog.text
 
 
 async def test_leaves_no_socket_behind(kubelet: Kubelet) -> None:
-    async with running(Plugin(INVENTORY), kubelet):
+    async with running(Plugin(GPU_RESOURCE, SERVED), kubelet):
         await soon(kubelet.registered)
     assert [path.name for path in kubelet.folder.iterdir()] == ["kubelet.sock"]
 
 
 async def test_the_next_one_takes_over_while_this_one_serves(kubelet: Kubelet) -> None:
-    old, new = Plugin(INVENTORY), Plugin(INVENTORY)
+    old, new = Plugin(GPU_RESOURCE, SERVED), Plugin(GPU_RESOURCE, SERVED)
     async with running(old, kubelet):
         await soon(kubelet.registered)
         assert await soon(kubelet.lists) == ALL_HEALTHY
@@ -112,7 +115,7 @@ async def test_the_next_one_takes_over_while_this_one_serves(kubelet: Kubelet) -
             await until_async(lambda: len(list(kubelet.folder.glob("gpuyard-*"))) == 1, gone)
             # Both streams go on, and the old one doesn't come back for its socket.
             for plugin in (old, new):
-                plugin.update(INVENTORY)
+                plugin.update(SERVED)
                 assert await soon(kubelet.lists) == ALL_HEALTHY
             assert kubelet.registered.empty()
         # The new one has gone, as when a rollout is taken back.

@@ -1,0 +1,203 @@
+"""What a node offers of its GPUs (pure): which devices under which resource, by the options of its agent.
+
+A device is what the kubelet counts and gives to one container: a whole GPU, or a MIG instance of one. The CDI
+spec, the labels, the metrics and the device plugins all derive from one `Served`.
+Source of the MIG strategies: NVIDIA/k8s-device-plugin docs and internal/rm (`none`, `single`, `mixed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gpuyard.devices.inventory import Device, DeviceNode, Health, Inventory, MigInstance
+from gpuyard.gpus.resources import GPU_RESOURCE, mig_resource
+
+
+class MigStrategy(StrEnum):
+    """What becomes of GPUs that are split.
+
+    NONE: every GPU is offered whole, split or not.
+    SINGLE: all GPUs are split alike, and their parts are offered as if they were GPUs.
+    MIXED: parts have a resource for each profile, beside the GPUs that are whole.
+    """
+
+    NONE = "none"
+    SINGLE = "single"
+    MIXED = "mixed"
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a node's GPUs are to be offered."""
+
+    mig_strategy: MigStrategy = MigStrategy.NONE
+
+
+#: As NVIDIA's device plugin without options.
+DEFAULT = Serving()
+
+
+@dataclass(frozen=True)
+class ServedDevice:
+    """What one container gets.
+
+    Attributes:
+        id: as the kubelet knows it.
+        resource: what pods ask for to get it.
+        gpu: the GPU that it is, or is a part of.
+        instance: the part; None for a whole GPU.
+        replica: which of several containers that share it; None when it is one container's alone.
+    """
+
+    id: str
+    resource: str
+    gpu: Device
+    instance: MigInstance | None = None
+    replica: int | None = None
+
+    @property
+    def uuid(self) -> str:
+        """The driver's id of it."""
+        return self.instance.uuid if self.instance else self.gpu.uuid
+
+    @property
+    def health(self) -> Health:
+        """Its own, or its GPU's when that can't be used."""
+        return self.instance.health if self.instance and self.gpu.health.ok else self.gpu.health
+
+    @property
+    def nodes(self) -> tuple[DeviceNode, ...]:
+        """The device nodes that a container needs beside the common ones."""
+        return self.gpu.nodes + self.instance.nodes if self.instance else self.gpu.nodes
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Its place among all of a node: as the driver lists them."""
+        return (self.gpu.index, self.instance.index if self.instance else -1, self.replica or 0)
+
+
+@dataclass(frozen=True)
+class ServingFault:
+    """Why a GPU, or a part of it, isn't offered as the options ask."""
+
+    gpu: Device
+    reason: str
+
+    def __str__(self) -> str:
+        return f"GPU {self.gpu.index} {self.reason}"
+
+
+@dataclass(frozen=True)
+class Served:
+    """All that a node offers.
+
+    Attributes:
+        inventory: what it is made of.
+        serving: the options.
+        resources: the devices of each resource, in the driver's order.
+        faults: what isn't offered, and why.
+    """
+
+    inventory: Inventory
+    serving: Serving = DEFAULT
+    resources: Mapping[str, tuple[ServedDevice, ...]] = field(default_factory=dict)
+    faults: tuple[ServingFault, ...] = ()
+
+    @property
+    def devices(self) -> tuple[ServedDevice, ...]:
+        """Those of all resources."""
+        return tuple(device for devices in self.resources.values() for device in devices)
+
+    @property
+    def detail(self) -> str:
+        """For people: why a node with GPUs offers none, or not all; the inventory's own reason without."""
+        return "; ".join(map(str, self.faults)) if self.inventory.devices else self.inventory.detail
+
+
+def serve(inventory: Inventory, serving: Serving = DEFAULT) -> Served:
+    """What is offered of these GPUs.
+
+    With the strategy `single`, GPUs that aren't split alike make the node's state invalid: nothing is offered
+    then, and the faults say which GPU is to be split how.
+    """
+    if serving.mig_strategy is MigStrategy.SINGLE and any(map(_is_split, inventory.devices)):
+        faults = tuple(_single_faults(inventory.devices))
+        parts = () if faults else inventory.devices
+        devices = [_part(gpu, each, GPU_RESOURCE) for gpu in parts for each in _instances(gpu)]
+    elif serving.mig_strategy is MigStrategy.MIXED:
+        faults = tuple(fault for gpu in inventory.devices for fault in _mixed_faults(gpu))
+        devices = [device for gpu in inventory.devices for device in _mixed(gpu)]
+    else:
+        faults = ()
+        devices = [_whole(gpu) for gpu in inventory.devices]
+    return Served(inventory, serving, _by_resource(devices), faults)
+
+
+def _by_resource(devices: Iterable[ServedDevice]) -> dict[str, tuple[ServedDevice, ...]]:
+    found: dict[str, list[ServedDevice]] = {}
+    for device in sorted(devices, key=lambda device: device.order):
+        found.setdefault(device.resource, []).append(device)
+    return {resource: tuple(of_it) for resource, of_it in sorted(found.items())}
+
+
+def _whole(gpu: Device) -> ServedDevice:
+    return ServedDevice(gpu.uuid, f"{gpu.vendor}/gpu", gpu)
+
+
+def _part(gpu: Device, instance: MigInstance, resource: str) -> ServedDevice:
+    return ServedDevice(instance.uuid, resource, gpu, instance)
+
+
+def _is_split(gpu: Device) -> bool:
+    return gpu.mig is not None and gpu.mig.enabled
+
+
+def _instances(gpu: Device) -> tuple[MigInstance, ...]:
+    return gpu.mig.instances if gpu.mig is not None and gpu.mig.enabled else ()
+
+
+def _mixed(gpu: Device) -> Iterable[ServedDevice]:
+    if not _is_split(gpu):
+        return [_whole(gpu)]
+    return [_part(gpu, each, mig_resource(each.profile)) for each in _instances(gpu) if _is_entire(each)]
+
+
+def _mixed_faults(gpu: Device) -> Iterable[ServingFault]:
+    if _is_split(gpu) and not _instances(gpu):
+        yield ServingFault(gpu, "has MIG enabled and no instances: nothing of it can be had")
+    for each in _instances(gpu):
+        if not _is_entire(each):
+            yield ServingFault(gpu, _in_pieces(each))
+
+
+def _single_faults(gpus: Iterable[Device]) -> Iterable[ServingFault]:
+    """Which GPUs keep the parts of all from being offered alike."""
+    usual = ""
+    for gpu in gpus:
+        if not _is_split(gpu):
+            yield ServingFault(gpu, "is whole, and with the MIG strategy single all GPUs must be split")
+        elif not _instances(gpu):
+            yield ServingFault(gpu, "has MIG enabled and no instances, which the MIG strategy single needs")
+        for each in _instances(gpu):
+            usual = usual or each.profile
+            if not _is_entire(each):
+                yield ServingFault(gpu, _in_pieces(each))
+                break
+            if each.profile != usual:
+                reason = f"has {each.profile} where others are {usual}, and the MIG strategy single needs"
+                yield ServingFault(gpu, f"{reason} all alike: use mixed, or split all of them alike")
+                break
+
+
+def _is_entire(instance: MigInstance) -> bool:
+    """Whether it has all compute slices of its GPU instance: pieces of one share its memory and faults."""
+    return instance.ci_slices == instance.gi_slices
+
+
+def _in_pieces(instance: MigInstance) -> str:
+    return (
+        f"has {instance.profile}, with {instance.ci_slices} of {instance.gi_slices} compute slices of its "
+        "GPU instance: only instances with all of them can be had"
+    )
