@@ -46,12 +46,17 @@ def pod_gpus(spec: Mapping[str, Any]) -> int:
 
 def capacity_gpus(node: Mapping[str, Any]) -> int:
     """How many GPUs a node has, those that are unhealthy included."""
+    return sum(gpu_capacity(node).values())
+
+
+def gpu_capacity(node: Mapping[str, Any]) -> Mapping[str, int]:
+    """How many a node has of each resource that is GPUs, those that are unhealthy included."""
     return _gpus_of(node, "capacity")
 
 
 def allocatable_gpus(node: Mapping[str, Any]) -> int:
     """How many GPUs a node's pods can have."""
-    return _gpus_of(node, "allocatable")
+    return sum(_gpus_of(node, "allocatable").values())
 
 
 def has_simulated_gpus(node: Mapping[str, Any]) -> bool:
@@ -67,6 +72,6 @@ def quota_counts_nothing(key: str) -> bool:
     return is_gpu(key.removeprefix(_LIMITS))
 
 
-def _gpus_of(node: Mapping[str, Any], field: str) -> int:
+def _gpus_of(node: Mapping[str, Any], field: str) -> Mapping[str, int]:
     amounts = (node.get("status") or {}).get(field) or {}
-    return gpus_in(parse_resources({name: amount for name, amount in amounts.items() if is_gpu(name)}))
+    return parse_resources({name: amount for name, amount in amounts.items() if is_gpu(name)})

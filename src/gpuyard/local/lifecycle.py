@@ -19,9 +19,10 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.client.http.exchange import PATIENCE_S
 from gpuyard.local.paths import YardPaths
-from gpuyard.local.settings import RunningYard, Settings, load_running
+from gpuyard.local.settings import Choices, RunningYard, Settings, load_running
 from gpuyard.regular_files import open_regular
 
+_AS_CHOSEN = Choices()
 _START_TIMEOUT_S = 60.0
 #: The other command gives up before that.
 _TURN_TIMEOUT_S = 2 * _START_TIMEOUT_S
@@ -77,9 +78,8 @@ def daemon_pid(paths: YardPaths) -> int:
 
 def start(
     paths: YardPaths,
+    choices: Choices = _AS_CHOSEN,
     *,
-    simulate: str | None = None,
-    port: int | None = None,
     environ: Mapping[str, str] = os.environ,
     on_wait: Callable[[str], None] = lambda text: None,
 ) -> Started:
@@ -87,8 +87,7 @@ def start(
 
     Args:
         paths: whose yard.
-        simulate: GPUs to simulate from now on, "" for none; None keeps the last choice.
-        port: of the HTTPS API; None keeps the last choice.
+        choices: kept for the next start, too.
         environ: of the caller; a few variables of it reach the daemon.
         on_wait: told what is being waited for.
 
@@ -97,7 +96,7 @@ def start(
     """
     paths.make_folders()
     with _one_at_a_time(paths, on_wait):
-        return _start(paths, simulate, port, environ, on_wait)
+        return _start(paths, choices, environ, on_wait)
 
 
 @contextlib.contextmanager
@@ -139,19 +138,16 @@ def _locked(descriptor: int) -> bool:
 
 def _start(
     paths: YardPaths,
-    simulate: str | None,
-    port: int | None,
+    choices: Choices,
     environ: Mapping[str, str],
     on_wait: Callable[[str], None],
 ) -> Started:
     if running := _running(paths, on_wait):
         return Started(running, fresh=False)
     on_wait("starting the yard")
-    arguments = [] if simulate is None else ["--simulate", simulate]
-    arguments += [] if port is None else ["--port", str(port)]
     reader, writer = os.pipe()
     try:
-        process = _spawn(paths, [*arguments, "--ready-fd", str(writer)], writer, environ)
+        process = _spawn(paths, [*choices.arguments(), "--ready-fd", str(writer)], writer, environ)
         os.close(writer)
         writer = -1
         try:
@@ -331,10 +327,13 @@ def _ends(handle: int, timeout_s: float) -> bool:
     return bool(select.select([handle], [], [], timeout_s)[0])
 
 
-def differs(settings: Settings, *, simulate: str | None, port: int | None) -> str:
+def differs(settings: Settings, choices: Choices) -> str:
     """What a running yard would have to be restarted for; empty when nothing."""
-    if simulate is not None and simulate != settings.simulate:
-        return f"it simulates {settings.simulate or 'no GPUs'}, not {simulate or 'none'}"
-    if port is not None and port != settings.port:
-        return f"its port is {settings.port}, not {port}"
+    new = settings.chosen(choices)
+    if new.simulate != settings.simulate:
+        return f"it simulates {settings.simulate or 'no GPUs'}, not {new.simulate or 'none'}"
+    if new.port != settings.port:
+        return f"its port is {settings.port}, not {new.port}"
+    if new.mig_strategy != settings.mig_strategy:
+        return f"its MIG strategy is {settings.mig_strategy}, not {new.mig_strategy}"
     return ""

@@ -23,18 +23,31 @@ class Settings:
     Attributes:
         simulate: GPUs to simulate, such as "H100:8"; empty for the machine's own.
         port: of the HTTPS API on 127.0.0.1; 0 until the first start has picked a free one.
+        mig_strategy: how parts of GPUs are offered: none, single or mixed.
     """
 
     simulate: str = ""
     port: int = 0
+    mig_strategy: str = "none"
 
-    def chosen(self, *, simulate: str | None, port: int | None) -> Settings:
-        """These settings with what this start was told; None keeps a choice."""
-        return replace(
-            self,
-            simulate=self.simulate if simulate is None else simulate,
-            port=self.port if port is None else port,
-        )
+    def chosen(self, choices: Choices) -> Settings:
+        """These settings with what this start was told."""
+        told = {name: value for name, value in asdict(choices).items() if value is not None}
+        return replace(self, **told)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What one start is told of the settings; None keeps what is chosen already."""
+
+    simulate: str | None = None
+    port: int | None = None
+    mig_strategy: str | None = None
+
+    def arguments(self) -> list[str]:
+        """As the daemon's command line has them: `--mig-strategy=mixed`."""
+        told = {name: value for name, value in asdict(self).items() if value is not None}
+        return [f"--{name.replace('_', '-')}={value}" for name, value in told.items()]
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,11 @@ def load_settings(file: Path) -> Settings:
     """
     try:
         raw = json.loads(read_regular(file))
-        settings = Settings(simulate=str(raw.get("simulate", "")), port=int(raw.get("port", 0)))
+        settings = Settings(
+            simulate=str(raw.get("simulate", "")),
+            port=int(raw.get("port", 0)),
+            mig_strategy=str(raw.get("mig_strategy", "none")),
+        )
         if not 0 <= settings.port <= _HIGHEST_PORT:
             raise ValueError(f"{settings.port} is no port")
         return settings

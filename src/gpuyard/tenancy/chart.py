@@ -65,6 +65,8 @@ namespace: {options.namespace}
 simulate: ""
 # How agents reach the driver: runtimeclass (by NVIDIA's container runtime) or privileged.
 driverAccess: {options.driver_access}
+# How parts of split GPUs (MIG) are offered: none, single or mixed.
+migStrategy: {options.mig_strategy}
 # Labels of the nodes that get an agent.
 nodeSelector: {json.dumps(dict(options.node_selector))}
 # Taints of those nodes that agents are to run in spite of, besides {GPU_RESOURCE}: such as

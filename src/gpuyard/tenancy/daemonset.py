@@ -40,7 +40,7 @@ _MARKS_FILE = f"{_SHARED}/marks.json"
 _READY_FILE = f"{_SHARED}/ready"
 _NOT_READY = "the kubelet doesn't know its GPUs yet"
 _CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
-_SIMULATE, _TAINT = "--simulate=", "--taint"
+_SIMULATE, _MIG_STRATEGY, _TAINT = "--simulate=", "--mig-strategy=", "--taint"
 _NOBODY = 65534
 #: The kubelet makes a new one when four fifths of it have passed.
 _TOKEN_S = 3600
@@ -70,12 +70,17 @@ def options_of(agent: Manifest, options: InstallOptions) -> InstallOptions:
     pod = agent["spec"]["template"]["spec"]
     containers = {container["name"]: container for container in pod["containers"]}
     plugin, labeller = containers.get(PLUGIN_CONTAINER, {}), containers.get(LABELLER_CONTAINER, {})
-    simulate = next((arg for arg in plugin.get("args") or () if arg.startswith(_SIMULATE)), "")
+    arguments: list[str] = plugin.get("args") or []
+
+    def value_of(name: str) -> str:
+        return next((each.removeprefix(name) for each in arguments if each.startswith(name)), "")
+
     privileged = (plugin.get("securityContext") or {}).get("privileged", False)
     return replace(
         options,
         image=plugin.get("image", ""),
-        simulate=simulate.removeprefix(_SIMULATE),
+        simulate=value_of(_SIMULATE),
+        mig_strategy=value_of(_MIG_STRATEGY) or options.mig_strategy,
         driver_access=DriverAccess.PRIVILEGED if privileged else DriverAccess.RUNTIMECLASS,
         taint=_TAINT in (labeller.get("args") or ()),
         node_selector=dict(pod.get("nodeSelector") or {}),
@@ -121,6 +126,7 @@ def _plugin() -> dict[str, Any]:
             f"--marks-file={_MARKS_FILE}",
             f"--ready-file={_READY_FILE}",
             "--node=$(NODE_NAME)",
+            f"{_MIG_STRATEGY}@migStrategy@",
             Only(SIMULATED, f"{_SIMULATE}@simulate@"),
             Only(PRIVILEGED, f"--driver-root={_DRIVER_ROOT}"),
             Only(PRIVILEGED, f"--host-root={_DRIVER_ROOT}"),

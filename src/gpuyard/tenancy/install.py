@@ -66,6 +66,7 @@ def install(options: InstallOptions) -> list[Manifest]:
         "image": options.image,
         "namespace": options.namespace,
         "simulate": options.simulate,
+        "migStrategy": options.mig_strategy,
         "nodeSelector": dict(options.node_selector),
         "tolerations": [dict(each) for each in (OWN_TOLERATION, *options.tolerations)],
     }

@@ -83,6 +83,8 @@ def install_command(options: InstallOptions, context: str) -> str:
         words += ["--simulate", options.simulate]
     elif options.driver_access is not InstallOptions("").driver_access:
         words += ["--driver-access", options.driver_access]
+    if options.mig_strategy != InstallOptions("").mig_strategy:
+        words += ["--mig-strategy", options.mig_strategy]
     for name, value in options.node_selector.items():
         if InstallOptions("").node_selector.get(name) != value:
             words += ["--node-selector", f"{name}={value}"]

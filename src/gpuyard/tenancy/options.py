@@ -40,6 +40,7 @@ class InstallOptions:
         namespace: of the agent; made by the install.
         simulate: simulated GPUs for every node, such as `H100:8`; empty for the real ones.
         driver_access: for real GPUs.
+        mig_strategy: how parts of split GPUs are offered: none, single or mixed.
         taint: whether nodes with GPUs keep pods without a GPU request away.
         policy: whether tenants' pods are checked at admission. It needs ADMISSION_SINCE.
         confine: whether admission keeps each labeller to its node. It needs the same.
@@ -53,6 +54,7 @@ class InstallOptions:
     namespace: str = NAMESPACE
     simulate: str = ""
     driver_access: DriverAccess = DriverAccess.RUNTIMECLASS
+    mig_strategy: str = "none"
     taint: bool = False
     policy: bool = False
     confine: bool = True

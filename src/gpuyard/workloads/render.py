@@ -177,7 +177,7 @@ def _resources(spec: RunSpec) -> dict[str, Any]:
     if spec.memory:
         amounts["memory"] = spec.memory
     if spec.gpus.count:
-        amounts[GPU_RESOURCE] = str(spec.gpus.count)
+        amounts[spec.gpus.resource] = str(spec.gpus.count)
     return {"resources": {"requests": dict(amounts), "limits": dict(amounts)}} if amounts else {}
 
 

@@ -19,6 +19,7 @@ def options(**changes: Any) -> InstallOptions:
         "namespace": None,
         "simulate": None,
         "driver_access": "runtimeclass",
+        "mig_strategy": "none",
         "node_selector": (),
         "toleration": (),
         "tolerate_all": False,

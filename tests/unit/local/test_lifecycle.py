@@ -22,7 +22,7 @@ from gpuyard.local.daemon.__main__ import StartReport
 from gpuyard.local.daemon.log import MAX_LOG_BYTES
 from gpuyard.local.daemon.yard import Yard
 from gpuyard.local.paths import YardPaths, find_paths
-from gpuyard.local.settings import RunningYard, load_running, save_running
+from gpuyard.local.settings import Choices, RunningYard, load_running, save_running
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_yard_that_ended_leaves_nothing_in_its_runtime_folder(paths: YardPaths
 async def test_a_daemon_makes_the_folders_that_an_ending_one_removed(paths: YardPaths) -> None:
     paths.data_dir.mkdir(exist_ok=True)
     reader, writer = os.pipe()
-    yard = Yard(paths, simulate=None, port=None, on_ready=StartReport(writer).ready)
+    yard = Yard(paths, choices=Choices(), on_ready=StartReport(writer).ready)
     running = asyncio.create_task(yard.run(), name="yard")
     try:
         async with asyncio.timeout(60):
@@ -181,14 +181,14 @@ def test_somebody_elses_lock_on_the_folder_is_in_nobodys_way(
     other = os.open(paths.data_dir, os.O_RDONLY)
     try:
         fcntl.flock(other, fcntl.LOCK_EX)
-        assert lifecycle.start(paths, simulate="H100:1").fresh
+        assert lifecycle.start(paths, Choices(simulate="H100:1")).fresh
     finally:
         os.close(other)
         lifecycle.stop(paths)
 
 
 def test_the_log_has_no_chatter_of_libraries(paths: YardPaths) -> None:
-    lifecycle.start(paths, simulate="H100:1")
+    lifecycle.start(paths, Choices(simulate="H100:1"))
     lifecycle.stop(paths)
     lines = paths.daemon_log.read_text().splitlines()
     assert lines

@@ -13,6 +13,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.local.settings import (
+    Choices,
     RunningYard,
     Settings,
     load_running,
@@ -66,9 +67,15 @@ def test_a_fifo_in_the_place_of_the_settings_is_named(tmp_path: Path) -> None:
 
 def test_what_a_start_says_counts_and_the_rest_is_kept() -> None:
     kept = Settings("H100:8", 6443)
-    assert kept.chosen(simulate=None, port=None) == kept
-    assert kept.chosen(simulate="", port=None) == Settings("", 6443)
-    assert kept.chosen(simulate=None, port=0) == Settings("H100:8", 0)
+    assert kept.chosen(Choices()) == kept
+    assert kept.chosen(Choices(simulate="")) == Settings("", 6443)
+    assert kept.chosen(Choices(port=0)) == Settings("H100:8", 0)
+    assert kept.chosen(Choices(mig_strategy="mixed")) == Settings("H100:8", 6443, "mixed")
+
+
+def test_the_daemon_is_told_what_was_chosen() -> None:
+    assert Choices().arguments() == []
+    assert Choices("", 0, "single").arguments() == ["--simulate=", "--port=0", "--mig-strategy=single"]
 
 
 def test_what_the_daemon_says_comes_back(tmp_path: Path) -> None:

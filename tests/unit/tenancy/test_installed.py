@@ -20,6 +20,7 @@ EVERYTHING = InstallOptions(
     IMAGE,
     namespace="gpus",
     driver_access=DriverAccess.PRIVILEGED,
+    mig_strategy="mixed",
     taint=True,
     policy=True,
     void=True,
@@ -144,5 +145,5 @@ def test_the_command_that_is_named_installs_the_same(options: InstallOptions) ->
         command.parse_args(context, words[4:])
         given = context.params
     names = ("image", "namespace", "simulate", "driver_access", "node_selector", "taint", "policy", "void")
-    more = ("toleration", "tolerate_all")
+    more = ("mig_strategy", "toleration", "tolerate_all")
     assert install_options(**{name: given[name] for name in (*names, *more)}) == options

@@ -54,6 +54,13 @@ changes nothing.
     show_default=True,
     help="How agents reach the driver: by NVIDIA's container runtime, or as privileged containers.",
 )
+@click.option(
+    "--mig-strategy",
+    type=click.Choice(["none", "single", "mixed"]),
+    default="none",
+    show_default=True,
+    help="How parts of split GPUs are offered: not at all, as GPUs, or each profile as a resource.",
+)
 @click.option("--node-selector", metavar="K=V", multiple=True, help="Only nodes with this label.")
 @click.option(
     "--toleration",

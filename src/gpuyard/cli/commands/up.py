@@ -36,8 +36,15 @@ Examples:
     type=click.IntRange(0, 65535),
     help="Port of the HTTPS API on 127.0.0.1, kept for the next start; 0 takes a free one.",
 )
+@click.option(
+    "--mig-strategy",
+    type=click.Choice(["none", "single", "mixed"]),
+    help="How parts of split GPUs are offered: not at all, as GPUs, or each profile as a resource; kept.",
+)
 @output_option()
-def command(simulate: str | None, no_simulate: bool, port: int | None, output: str | None) -> None:
+def command(
+    simulate: str | None, no_simulate: bool, port: int | None, mig_strategy: str | None, output: str | None
+) -> None:
     """Start this machine's yard in the background.
 
     Choices are kept for the next start. A yard that runs already is left as it is; only an idle one without
@@ -45,7 +52,7 @@ def command(simulate: str | None, no_simulate: bool, port: int | None, output: s
     """
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths
-    from gpuyard.local.settings import load_settings
+    from gpuyard.local.settings import Choices, load_settings
 
     if no_simulate:
         if simulate:
@@ -53,21 +60,20 @@ def command(simulate: str | None, no_simulate: bool, port: int | None, output: s
         simulate = ""
     if simulate:
         simulate = checked_simulation(simulate)
+    choices = Choices(simulate, port, mig_strategy)
     paths = find_paths(os.environ)
     line = StatusLine()
     began = time.monotonic()
 
     def start() -> lifecycle.Started:
         try:
-            return lifecycle.start(
-                paths, simulate=simulate, port=port, on_wait=lambda text: line.show(text + " …")
-            )
+            return lifecycle.start(paths, choices, on_wait=lambda text: line.show(text + " …"))
         finally:
             line.clear()
 
     started = start()
     if not started.fresh:
-        difference = lifecycle.differs(load_settings(paths.settings), simulate=simulate, port=port)
+        difference = lifecycle.differs(load_settings(paths.settings), choices)
         if difference and simulate and _serves_nothing(paths):
             lifecycle.stop(paths)
             started = start()

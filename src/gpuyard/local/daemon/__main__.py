@@ -16,6 +16,7 @@ from gpuyard import errors
 from gpuyard.local.daemon.log import log_to_standard_error
 from gpuyard.local.daemon.yard import Periods, Yard
 from gpuyard.local.paths import find_paths
+from gpuyard.local.settings import Choices
 
 log = logging.getLogger("gpuyard.daemon")
 
@@ -53,6 +54,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="gpuyard.local.daemon", description=__doc__)
     parser.add_argument("--simulate", help="GPUs to simulate, such as H100:8; kept")
     parser.add_argument("--port", type=int, help="of the HTTPS API; kept")
+    parser.add_argument("--mig-strategy", help="how parts of GPUs are offered; kept")
     parser.add_argument("--ready-fd", type=int, default=-1, help="where to say that the yard is ready")
     periods = Periods()
     parser.add_argument(
@@ -83,8 +85,7 @@ async def _run(options: argparse.Namespace, report: StartReport) -> None:
     paths.make_folders()
     yard = Yard(
         paths,
-        simulate=options.simulate,
-        port=options.port,
+        choices=Choices(options.simulate, options.port, options.mig_strategy),
         on_ready=report.ready,
         periods=Periods(options.heartbeat_s, options.node_grace_s),
     )

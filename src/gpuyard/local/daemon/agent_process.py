@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from gpuyard.local.paths import YardPaths
+from gpuyard.local.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,12 @@ class AgentProcess:
 
     @classmethod
     def plugin(
-        cls, paths: YardPaths, node: str, simulate: str, *, on_pid: Callable[[int], None] = lambda pid: None
+        cls,
+        paths: YardPaths,
+        node: str,
+        settings: Settings,
+        *,
+        on_pid: Callable[[int], None] = lambda pid: None,
     ) -> AgentProcess:
         """What finds the GPUs and serves them to the kubelet."""
         arguments = [
@@ -47,9 +53,10 @@ class AgentProcess:
             *("--cdi-dir", str(paths.cdi_dir), "--cdi-driver"),
             *("--marks-file", str(paths.marks_file)),
             *("--node", node),
+            *("--mig-strategy", settings.mig_strategy),
         ]
-        if simulate:
-            arguments += ["--simulate", simulate, "--simulated-health", str(paths.simulated_health)]
+        if settings.simulate:
+            arguments += ["--simulate", settings.simulate, "--simulated-health", str(paths.simulated_health)]
         return cls("gpuyard.agent", arguments, on_pid=on_pid)
 
     @classmethod

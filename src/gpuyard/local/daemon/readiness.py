@@ -9,7 +9,7 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.client.informer import Informer
 from gpuyard.devices.simulated.simulation import parse_simulation
-from gpuyard.gpus.resources import GPU_RESOURCE, capacity_gpus
+from gpuyard.gpus.resources import gpu_capacity, is_gpu
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import ObjectKey, labels_of
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_SIMULATED
@@ -68,15 +68,15 @@ class Readiness:
         """Whether the node shows the GPUs that this start is to have, and none of an earlier one."""
         node = self._nodes.objects[ObjectKey("", self._node)]
         labels = labels_of(node)
-        count = capacity_gpus(node)
+        shown = gpu_capacity(node)
         if self._simulate:
             wanted = parse_simulation(self._simulate)
-            # Until the plugin has registered, the node still shows what the last start left in the store.
-            registered = self._devices.resources().get(GPU_RESOURCE)
-            if registered is None or registered.capacity != wanted.count:
+            # Until the plugins have registered, the node still shows what the last start left in the store.
+            resources = self._devices.resources()
+            registered = {name: count.capacity for name, count in resources.items() if is_gpu(name)}
+            if not registered or not all(registered.values()) or shown != registered:
                 return False
-            shown = (labels.get(LABEL_SIMULATED), labels.get(LABEL_GPU_MODEL), count)
-            return shown == ("true", wanted.model.name, wanted.count)
+            return (labels.get(LABEL_SIMULATED), labels.get(LABEL_GPU_MODEL)) == ("true", wanted.model.name)
         if LABEL_SIMULATED in labels:
             return False
-        return not Path("/dev/nvidiactl").exists() or (count > 0 and LABEL_GPU_MODEL in labels)
+        return not Path("/dev/nvidiactl").exists() or (any(shown.values()) and LABEL_GPU_MODEL in labels)

@@ -45,7 +45,7 @@ from gpuyard.local.paths import YardPaths
 from gpuyard.local.running_file import RunningFile
 from gpuyard.local.runtime.podman.host import Podman
 from gpuyard.local.runtime.runtimes import Runtimes
-from gpuyard.local.settings import Settings, load_settings, save_settings
+from gpuyard.local.settings import Choices, Settings, load_settings, save_settings
 from gpuyard.local.store import Store
 from gpuyard.regular_files import read_regular
 
@@ -73,7 +73,7 @@ class Yard:
 
     Args:
         paths: whose folders exist.
-        simulate, port: what this start was told; None keeps the last choice.
+        choices: what this start was told.
         on_ready: called once, when the yard is ready.
     """
 
@@ -81,14 +81,12 @@ class Yard:
         self,
         paths: YardPaths,
         *,
-        simulate: str | None,
-        port: int | None,
+        choices: Choices,
         on_ready: Callable[[], None],
         periods: Periods = Periods(),
     ) -> None:
         self._paths = paths
-        self._simulate = simulate
-        self._port = port
+        self._choices = choices
         self._on_ready = on_ready
         self._periods = periods
         self._folder = RuntimeFolder(paths)
@@ -103,7 +101,7 @@ class Yard:
         """Starts the parts one after another, waits for `stop`, and ends them in the reverse order."""
         async with Parts() as parts:
             store = await self._open_store(parts)
-            settings = load_settings(self._paths.settings).chosen(simulate=self._simulate, port=self._port)
+            settings = load_settings(self._paths.settings).chosen(self._choices)
             running = RunningFile(self._paths.running, self.node)
             devices = await self._start_devices(parts, settings, running)
             search_path = os.environ.get("PATH", os.defpath)
@@ -155,7 +153,7 @@ class Yard:
         parts.at_end(devices.stop)
         # Early: its interpreter starts on the other core while this one goes on.
         paths.marks_file.unlink(missing_ok=True)  # of a daemon that was killed
-        agent = AgentProcess.plugin(paths, self.node, settings.simulate, on_pid=running.note_agent)
+        agent = AgentProcess.plugin(paths, self.node, settings, on_pid=running.note_agent)
         labeller = AgentProcess.labeller(paths, self.node)
         # They report to the log alone: there is no API yet that an Event could go to.
         supervisor = Supervisor()

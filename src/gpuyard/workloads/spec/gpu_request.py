@@ -1,4 +1,4 @@
-"""What a user writes for GPUs: `2`, `H100`, `H100:2`."""
+"""What a user writes for GPUs: `2`, `H100`, `H100:2`, `1g.10gb` for a part of one (MIG)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gpuyard.gpus.catalogue import GpuModel
 
+from gpuyard.gpus.resources import GPU_RESOURCE, mig_resource
+
 FORM = "write a number, a model, or both: 2, H100, H100:2"
 #: More than any machine or cluster has; keeps typing errors out of the arithmetic.
 _MOST = 100_000
@@ -17,6 +19,8 @@ _COUNT = r"(?a)[0-9]{1,9}"
 _TIMES = r"(?ia)([0-9]{1,6})\s*[x*×]\s*([A-Za-z][\w -]*)"
 #: Docker's ways to say which.
 _WHICH = r"(?i)device=.*|[0-9]+(?:,[0-9]+)+|GPU-.*"
+#: `1g.10gb`, and as NVIDIA's resource: `nvidia.com/mig-1g.10gb.me`.
+_PROFILE = r"(?ia)(?:nvidia\.com/)?(?:mig-)?([1-9]g\.[0-9]{1,3}gb(?:[+.][a-z.]+)?)"
 #: What people write where a count belongs: `H100:2.5`, `:-1`.
 _NUMBER_LIKE = r"(?a)[-+]?[0-9.,]+"
 
@@ -26,12 +30,19 @@ class GpuRequest:
     """How many GPUs, and of which models; no models means any.
 
     Attributes:
-        count: GPUs, 0 for none.
+        count: GPUs, or parts of them, 0 for none.
         models: models that satisfy the request, the most usual first ("A100" is 40 and 80 GB).
+        profile: of MIG, for parts: `1g.10gb`; empty for GPUs as they are offered.
     """
 
     count: int = 0
     models: tuple[GpuModel, ...] = ()
+    profile: str = ""
+
+    @property
+    def resource(self) -> str:
+        """What a pod asks for."""
+        return mig_resource(self.profile) if self.profile else GPU_RESOURCE
 
 
 def parse_gpus(text: str) -> GpuRequest:
@@ -55,9 +66,13 @@ def parse_gpus(text: str) -> GpuRequest:
     name, amount = name.strip(), amount.strip()
     if not name or not re.fullmatch(_COUNT, amount) or re.fullmatch(_NUMBER_LIKE, name):
         raise ValueError(f"{text!r} is not a GPU request; {FORM}")
-    if "mig-" in name.lower():
-        raise ValueError(f"{text!r} asks for a slice of a GPU, and only whole GPUs can be asked for; {FORM}")
     count = _count(amount, text)
+    if profile := re.fullmatch(_PROFILE, name):
+        # NVIDIA's resources have a dot where its profiles have a plus.
+        size, dot, extra = re.split(r"(?<=gb)([+.]|$)", profile[1].lower(), maxsplit=1)
+        return GpuRequest(count, profile=size + ("+" if dot else "") + extra if count else "")
+    if "mig-" in name.lower() or re.fullmatch(r"(?ia)[0-9]c\.[0-9]g\..*", name):
+        raise ValueError(f"{text!r} is no part of a GPU that nodes offer; write a profile such as 1g.10gb:2")
     # Runs without GPUs are submitted without the catalogue.
     from gpuyard.gpus.catalogue import find_models, nearest
 

@@ -29,6 +29,22 @@ def test_reads(text: str, count: int, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "count", "resource"),
+    [
+        ("2", 2, "nvidia.com/gpu"),
+        ("1g.10gb", 1, "nvidia.com/mig-1g.10gb"),
+        ("3g.40gb:2", 2, "nvidia.com/mig-3g.40gb"),
+        ("MIG-1G.10GB+me:1", 1, "nvidia.com/mig-1g.10gb.me"),
+        ("nvidia.com/mig-1g.10gb.me", 1, "nvidia.com/mig-1g.10gb.me"),
+        ("1g.10gb:0", 0, "nvidia.com/gpu"),
+    ],
+)
+def test_parts_of_gpus_are_asked_for_by_their_profile(text: str, count: int, resource: str) -> None:
+    request = parse_gpus(text)
+    assert (request.count, request.resource, request.models) == (count, resource, ())
+
+
+@pytest.mark.parametrize(
     ("text", "part"),
     [
         ("", "write a number, a model, or both: 2, H100, H100:2"),
@@ -50,7 +66,8 @@ def test_reads(text: str, count: int, names: list[str]) -> None:
         ("٣", "write a number"),  # a digit, but not one of ours
         ("100001", "more than 100000"),
         ("99999999999", "is not a GPU request"),
-        ("A100-MIG-1g.5gb:1", "only whole GPUs"),
+        ("A100-MIG-1g.5gb:1", "write a profile such as 1g.10gb:2"),
+        ("1c.3g.40gb", "write a profile such as 1g.10gb:2"),
         ("80GB+", "write a number"),
     ],
 )

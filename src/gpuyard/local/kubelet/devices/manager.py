@@ -44,7 +44,7 @@ class DeviceCount:
 
 
 @dataclass
-class _Served:
+class _ServedResource:
     """One resource, while its plugin lives and for the grace period after."""
 
     client: PluginClient | None = None
@@ -72,7 +72,7 @@ class DeviceManager:
         self._checkpoint = checkpoint
         self._clock = clock
         self._grace_s = grace_s
-        self._served: dict[str, _Served] = {}
+        self._served: dict[str, _ServedResource] = {}
         self._assignments: dict[tuple[str, str], Assignment] = {}
         self._callbacks: list[Callable[[], None]] = []
         self._supervisor = Supervisor()
@@ -311,7 +311,7 @@ class DeviceManager:
             except BaseException:
                 await client.close()
                 raise
-            served = self._served.setdefault(resource, _Served())
+            served = self._served.setdefault(resource, _ServedResource())
             # The old stream is over before the new one counts, so that its end can't take the new one down.
             await _end(served)
             served.client = client
@@ -321,7 +321,7 @@ class DeviceManager:
             served.follower.add_done_callback(_report)
             _LOG.info("device plugin %s registered for %s", endpoint, resource)
 
-    async def _follow(self, served: _Served, client: PluginClient) -> None:
+    async def _follow(self, served: _ServedResource, client: PluginClient) -> None:
         # However it stops telling of its devices: nobody knows any more whether they are healthy.
         with self._supervisor.guard(f"device plugin {client.resource}"):
             async for devices in client.devices():
@@ -346,7 +346,7 @@ def _report(follower: asyncio.Task[None]) -> None:
         _LOG.error("%s is no longer followed", follower.get_name(), exc_info=error)
 
 
-async def _end(served: _Served) -> None:
+async def _end(served: _ServedResource) -> None:
     if served.follower is not None:
         served.follower.cancel()
         await asyncio.wait([served.follower])
