@@ -262,6 +262,11 @@ class Inventory:
             links={**known.links, **self.links},
         )
 
+    def with_mig(self, mig: Mapping[str, Mig]) -> Inventory:
+        """The same devices, of which these are split, by UUID."""
+        devices = (replace(each, mig=mig[each.uuid]) if each.uuid in mig else each for each in self.devices)
+        return replace(self, devices=tuple(devices))
+
     def with_health(self, unhealthy: Mapping[str, Health]) -> Inventory:
         """The same devices, of which exactly these are unhealthy, by UUID, and the parts of these."""
         return replace(self, devices=tuple(each.with_health(unhealthy) for each in self.devices))

@@ -121,11 +121,11 @@ def _health_mistakes(
     if not paths.simulated_health.exists():
         return ()
     # Most have none.
-    from gpuyard.devices.simulated.backend import read_health
     from gpuyard.devices.simulated.simulation import parse_simulation, simulate
+    from gpuyard.devices.simulated.state import read_state
 
     inventory = simulate(parse_simulation(settings.simulate), seed=running.node)
-    return read_health(paths.simulated_health, inventory)[1]
+    return read_state(paths.simulated_health, inventory)[1]
 
 
 def _folder(paths: YardPaths) -> errors.GpuyardError | None:

@@ -1,9 +1,8 @@
-"""Simulated GPUs as they change: a control file says which of them are unhealthy, and why."""
+"""Simulated GPUs as they change: a control file says which are unhealthy, and how they are split."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 import time
@@ -15,8 +14,8 @@ from gpuyard.devices.inventory import Health, Inventory
 from gpuyard.devices.readings import Reading, XidCounts
 from gpuyard.devices.simulated.load import SimulatedLoad
 from gpuyard.devices.simulated.simulation import Simulation, simulate
+from gpuyard.devices.simulated.state import SimulatedState, read_state
 from gpuyard.gpus import faults
-from gpuyard.regular_files import read_regular
 
 _POLL_S = 0.2
 _XID = re.compile(r"XID (\d{1,9})")
@@ -31,8 +30,7 @@ class SimulatedBackend:
     Args:
         simulation: what to simulate.
         seed: see `simulate`.
-        control: a JSON file `{"unhealthy": {"GPU-…": "XID 79", …}}`, by UUID or index; all are healthy when
-            it isn't there.
+        control: a JSON file, see `state`; all GPUs are healthy and whole when it isn't there.
     """
 
     def __init__(self, simulation: Simulation, *, seed: str, control: Path | None) -> None:
@@ -68,7 +66,7 @@ class SimulatedBackend:
         return inventory
 
     async def inventories(self) -> AsyncGenerator[Inventory, None]:
-        """The inventory at once, and again whenever the control file changes what is healthy."""
+        """The inventory at once, and again whenever the control file changes it."""
         control, inventory = self._control, self._inventory
         shown: Inventory | None = None
         stamp: tuple[int, int, int] | None = None
@@ -76,10 +74,11 @@ class SimulatedBackend:
             found = _stamp(control)
             if shown is None or found != stamp:
                 stamp = found
-                reasons, mistakes = read_health(control, inventory) if control else ({}, ())
+                state, mistakes = read_state(control, inventory) if control else (SimulatedState(), ())
                 for mistake in mistakes:
                     _LOG.warning("%s: %s", control, mistake)
-                current = inventory.with_health(_unhealthy(reasons, shown or inventory))
+                split = inventory.with_mig(state.mig)
+                current = split.with_health(_unhealthy(state.unhealthy, shown or inventory))
                 if current != shown:
                     shown = current
                     yield self._show(current)
@@ -93,35 +92,6 @@ def _stamp(path: Path | None) -> tuple[int, int, int] | None:
     except FileNotFoundError:
         return None
     return (found.st_ino, found.st_mtime_ns, found.st_size) if found else None
-
-
-def read_health(path: Path, inventory: Inventory) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Which GPUs a control file makes unhealthy, and why, by UUID; and what in it can't be meant.
-
-    An entry that is wrong makes nothing unhealthy, and the others count.
-    """
-    try:
-        raw = json.loads(read_regular(path))
-    except FileNotFoundError:
-        return {}, ()
-    except (OSError, ValueError, RecursionError) as error:
-        return {}, (f"it can't be read, and all GPUs are taken as healthy: {error}",)
-    named = raw.get("unhealthy") if isinstance(raw, dict) else None
-    if not isinstance(named, dict):
-        return {}, ('it isn\'t {"unhealthy": {"3": "XID 79"}}, and all GPUs are taken as healthy',)
-    mistakes = [f"{key!r} is no key: only unhealthy is" for key in raw if key != "unhealthy"]
-    by_name = {name: gpu.uuid for gpu in inventory.devices for name in (gpu.uuid, str(gpu.index))}
-    reasons = {}
-    for name, why in named.items():
-        if name not in by_name:
-            mistakes.append(
-                f"there is no GPU {name!r}: write an index from 0 to {len(inventory.devices) - 1}, or a UUID"
-            )
-        elif not isinstance(why, str) or not why.strip():
-            mistakes.append(f"GPU {name} stays healthy: its reason must be text, such as XID 79, not {why!r}")
-        else:
-            reasons[by_name[name]] = why
-    return reasons, tuple(mistakes)
 
 
 def _unhealthy(reasons: Mapping[str, str], shown: Inventory) -> dict[str, Health]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from gpuyard import errors
-from gpuyard.devices.inventory import Backend, Device, DeviceNode, Inventory, Link, PcieLevel
+from gpuyard.devices.inventory import Backend, Device, DeviceNode, Inventory, Link, Mig, PcieLevel
 from gpuyard.gpus.catalogue import GpuModel, find_model, nearest
+from gpuyard.gpus.mig_models import mig_geometry
 
 #: As many as a device plugin's list and a node's slots can sensibly show.
 MOST_GPUS = 64
@@ -85,6 +86,7 @@ def _gpu(model: GpuModel, index: int, seed: str) -> Device:
         numa_node=index // _GPUS_PER_CPU,
         minor=index,
         nodes=(DeviceNode(f"/dev/nvidia{index}", "/dev/null"),),
+        mig=Mig() if mig_geometry(model.name) else None,
     )
 
 

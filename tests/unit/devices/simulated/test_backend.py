@@ -1,6 +1,5 @@
 import asyncio
 import json
-import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -8,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.devices.inventory import DeviceNode, Inventory, PcieLevel
+from gpuyard.devices.inventory import DeviceNode, Inventory, Mig, PcieLevel
 from gpuyard.devices.readings import Reading
-from gpuyard.devices.simulated.backend import SimulatedBackend, read_health
+from gpuyard.devices.simulated.backend import SimulatedBackend
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from tests.waiting import until_async
 
@@ -96,38 +95,20 @@ async def test_control_file_changes_health(tmp_path: Path) -> None:
         assert [gpu.health.ok for gpu in inventory.devices] == [True, True]
 
 
-@pytest.mark.parametrize(
-    ("text", "mistake"),
-    [
-        ("{", "can't be read"),
-        ("[" * 100_000, "can't be read"),
-        ("[]", 'isn\'t {"unhealthy"'),
-        ('{"0": "XID 79"}', 'isn\'t {"unhealthy"'),
-        ('{"unhealthy": ["0"]}', 'isn\'t {"unhealthy"'),
-        ('{"unhealthy": {"1": "lost", "2": "XID 79"}}', "no GPU '2': write an index from 0 to 1"),
-        ('{"unhealthy": {"1": "lost", "GPU-x": "XID 79"}}', "no GPU 'GPU-x'"),
-        ('{"unhealthy": {"1": "lost", "0": ""}}', "GPU 0 stays healthy"),
-        ('{"unhealthy": {"1": "lost", "0": 79}}', "such as XID 79, not 79"),
-        ('{"unhealthy": {"1": "lost"}, "healthy": {}}', "'healthy' is no key"),
-    ],
-    ids=range(10),
-)
-def test_mistakes_are_told_and_the_rest_counts(tmp_path: Path, text: str, mistake: str) -> None:
-    control = tmp_path / "health.json"
-    control.write_text(text)
-    inventory = simulate(parse_simulation("H100:2"), seed="node")
-    reasons, mistakes = read_health(control, inventory)
-    assert [mistake in told for told in mistakes] == [True]
-    assert reasons == ({inventory.devices[1].uuid: "lost"} if "lost" in text else {})
-
-
-def test_a_fifo_as_control_file_is_told(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "health.json")
-    reasons, mistakes = read_health(
-        tmp_path / "health.json", simulate(parse_simulation("H100:2"), seed="node")
-    )
-    assert reasons == {}
-    assert ["it isn't a regular file" in told for told in mistakes] == [True]
+async def test_the_control_file_splits_gpus(tmp_path: Path) -> None:
+    control = tmp_path / "state.json"
+    async with aclosing(changes("H100:2", control)) as inventories:
+        whole = await anext(inventories)
+        assert [gpu.mig for gpu in whole.devices] == [Mig(), Mig()]
+        control.write_text('{"mig": {"1": ["3g.40gb@4", "1g.10gb@0"]}, "unhealthy": {"1": "XID 79"}}')
+        first, second = (await asyncio.wait_for(anext(inventories), 60)).devices
+        assert first.mig == Mig()
+        assert second.mig is not None
+        assert second.mig.enabled
+        assert [part.profile for part in second.mig.instances] == ["3g.40gb", "1g.10gb"]
+        assert {part.health.reason for part in second.mig.instances} == {"XID 79"}
+        control.write_text("{}")
+        assert await asyncio.wait_for(anext(inventories), 60) == whole
 
 
 async def test_a_broken_control_file_breaks_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,18 +4,18 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.devices.simulated.backend import read_health
 from gpuyard.devices.simulated.fault_injection import set_fault
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
+from gpuyard.devices.simulated.state import SimulatedState, read_state
 
 
 def test_the_backend_reads_what_is_written(tmp_path: Path) -> None:
     inventory = simulate(parse_simulation("H100:4"), seed="node")
     file, uuid = tmp_path / "health.json", inventory.devices[3].uuid
     set_fault(file, 3, "", "XID 79")
-    assert read_health(file, inventory) == ({uuid: "XID 79"}, ())
+    assert read_state(file, inventory) == (SimulatedState({uuid: "XID 79"}), ())
     set_fault(file, 3, uuid, "")
-    assert read_health(file, inventory) == ({}, ())
+    assert read_state(file, inventory) == (SimulatedState(), ())
 
 
 def test_the_rest_of_the_file_stays(tmp_path: Path) -> None:

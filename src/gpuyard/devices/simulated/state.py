@@ -1,0 +1,179 @@
+"""What a file says of simulated GPUs: which are unhealthy, how they are split, who else is on them.
+
+    {"unhealthy": {"3": "XID 79"},
+     "mig": {"0": ["3g.40gb@0", "3g.40gb@4"], "1": []},
+     "processes": [{"gpu": "3", "pid": 4711, "memory_mib": 21504, "user": "alice", "command": "python"}]}
+
+A GPU is named by its index or its UUID. Whatever is wrong is told and left out, and the rest counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gpuyard import errors
+from gpuyard.atomic_files import replace_file
+from gpuyard.devices.inventory import Device, Inventory, Mig
+from gpuyard.devices.simulated.mig import split
+from gpuyard.regular_files import read_regular
+
+_KEYS = ("unhealthy", "mig", "processes")
+
+
+@dataclass(frozen=True)
+class SimulatedProcess:
+    """A make-believe process that no run started.
+
+    Attributes:
+        gpu: UUID of the GPU that it is on.
+        memory_mib: what it holds there.
+        user, command: who runs it, and what; may be empty.
+    """
+
+    gpu: str
+    pid: int
+    memory_mib: int
+    user: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class SimulatedState:
+    """What the file says.
+
+    Attributes:
+        unhealthy: why, by the GPU's UUID.
+        mig: how the GPUs that have MIG enabled are split, by the GPU's UUID.
+        processes: who else is on them.
+    """
+
+    unhealthy: Mapping[str, str] = field(default_factory=dict)
+    mig: Mapping[str, Mig] = field(default_factory=dict)
+    processes: tuple[SimulatedProcess, ...] = ()
+
+
+def read_state(path: Path, inventory: Inventory) -> tuple[SimulatedState, tuple[str, ...]]:
+    """What the file says of these GPUs, nothing when it isn't there; and what in it can't be meant."""
+    try:
+        raw = json.loads(read_regular(path))
+    except FileNotFoundError:
+        return SimulatedState(), ()
+    except (OSError, ValueError, RecursionError) as error:
+        return SimulatedState(), (f"it can't be read, and all GPUs are taken as healthy and whole: {error}",)
+    if not isinstance(raw, dict):
+        return SimulatedState(), ('it isn\'t {"unhealthy": {"3": "XID 79"}}, and nothing in it counts',)
+    reader = _StateReader(inventory)
+    for key in raw.keys() - set(_KEYS):
+        reader.mistakes.append(f"{key!r} is no key: {', '.join(_KEYS)} are")
+    state = SimulatedState(
+        dict(reader.reasons(raw.get("unhealthy", {}))),
+        dict(reader.splits(raw.get("mig", {}))),
+        tuple(reader.processes(raw.get("processes", []))),
+    )
+    return state, tuple(reader.mistakes)
+
+
+def change_state(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Lets `change` alter what the file says, and writes it whole; the file need not be there.
+
+    Raises:
+        DeviceError: the file isn't what it has to be, or can't be written.
+    """
+    raw = _read_to_change(path)
+    change(raw)
+    try:
+        replace_file(path, json.dumps(raw, indent=2).encode() + b"\n", mode=0o600)
+    except OSError as error:
+        raise errors.DeviceError(
+            f"can't write {path}: {error.strerror}", remedy="make room there, and see who may write it"
+        ) from error
+
+
+def _read_to_change(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(read_regular(path))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, str(error)) from error
+    if not isinstance(raw, dict) or any(not isinstance(raw.get(key, {}), dict) for key in _KEYS[:2]):
+        raise _unreadable(path, 'it isn\'t {"unhealthy": {"3": "XID 79"}}')
+    return raw
+
+
+def _unreadable(path: Path, why: str) -> errors.DeviceError:
+    return errors.DeviceError(
+        f"can't read {path}: {why}", remedy="mend it, or remove it: all GPUs are healthy and whole then"
+    )
+
+
+class _StateReader:
+    """Reads the parts of the file, and gathers what is wrong."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._gpus = {name: gpu for gpu in inventory.devices for name in (gpu.uuid, str(gpu.index))}
+        self._last = len(inventory.devices) - 1
+        self.mistakes: list[str] = []
+
+    def reasons(self, raw: Any) -> Iterator[tuple[str, str]]:
+        for name, gpu, why in self._by_gpu("unhealthy", raw, '{"3": "XID 79"}'):
+            if isinstance(why, str) and why.strip():
+                yield gpu.uuid, why
+            else:
+                self.mistakes.append(
+                    f"GPU {name} stays healthy: its reason must be text, such as XID 79, not {why!r}"
+                )
+
+    def splits(self, raw: Any) -> Iterator[tuple[str, Mig]]:
+        for name, gpu, parts in self._by_gpu("mig", raw, '{"0": ["3g.40gb@0"]}'):
+            if gpu.mig is None:
+                self.mistakes.append(f"GPU {name} stays whole: a {gpu.model or 'GPU'} can't be split")
+            elif not isinstance(parts, list):
+                self.mistakes.append(
+                    f"GPU {name} stays whole: its parts must be a list such as "
+                    f'["3g.40gb@0", "3g.40gb@4"], not {parts!r}'
+                )
+            else:
+                mig, mistakes = split(gpu, parts)
+                self.mistakes += [f"GPU {name}: {each}" for each in mistakes]
+                yield gpu.uuid, mig
+
+    def processes(self, raw: Any) -> Iterator[SimulatedProcess]:
+        if not isinstance(raw, list):
+            self.mistakes.append('processes isn\'t [{"gpu": "3", "pid": 4711, "memory_mib": 21504}]')
+            return
+        for place, one in enumerate(raw):
+            process = self._process(one) if isinstance(one, dict) else None
+            if process is None:
+                self.mistakes.append(
+                    f'process {place} isn\'t {{"gpu": "3", "pid": 4711, "memory_mib": 21504}} of a GPU that'
+                    f" is there, with texts user and command: {one!r}"
+                )
+            else:
+                yield process
+
+    def _process(self, raw: dict[str, Any]) -> SimulatedProcess | None:
+        gpu = self._gpus.get(str(raw.get("gpu")))
+        pid, memory_mib = raw.get("pid"), raw.get("memory_mib", 0)
+        texts = [raw.get(name, "") for name in ("user", "command")]
+        if gpu is None or type(pid) is not int or type(memory_mib) is not int or pid <= 0 or memory_mib < 0:
+            return None
+        if not all(isinstance(text, str) for text in texts):
+            return None
+        return SimulatedProcess(gpu.uuid, pid, memory_mib, *texts)
+
+    def _by_gpu(self, key: str, raw: Any, example: str) -> Iterator[tuple[str, Device, Any]]:
+        if not isinstance(raw, dict):
+            self.mistakes.append(f"{key} isn't {example}")
+            return
+        for name, value in raw.items():
+            if name in self._gpus:
+                yield name, self._gpus[name], value
+            else:
+                self.mistakes.append(
+                    f"there is no GPU {name!r}: write an index from 0 to {self._last}, or a UUID"
+                )
