@@ -7,7 +7,7 @@ Source: the CDI specification (https://github.com/cncf-tags/container-device-int
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from gpuyard.devices.inventory import DeviceNode, Inventory
@@ -29,13 +29,17 @@ def qualified_name(uuid: str) -> str:
 
 
 def cdi_spec(inventory: Inventory, driver: Sequence[DriverFile] = ()) -> dict[str, Any]:
-    """The spec: each GPU by its index and by its UUID, and `all` of them; each with the driver."""
+    """The spec: each GPU by its index and by its UUID, and `all` of them; each with the driver.
+
+    A part of a GPU is called `0:1`, by the indexes of both, and by its UUID. A GPU that is split has no index
+    among the names, as with nvidia-ctk; its UUID stands for it with all of its parts.
+    """
     devices = []
     # A runtime takes no spec that has a device without edits. WSL's GPUs have no nodes but the common one.
-    nodes_of = {gpu: nodes for gpu in inventory.devices if (nodes := gpu.nodes or inventory.common_nodes)}
-    for gpu, nodes in nodes_of.items():
+    nodes_of = {names: nodes for names, nodes in _devices(inventory) if nodes}
+    for names, nodes in nodes_of.items():
         edits = {"deviceNodes": _nodes(nodes)}
-        devices += [{"name": name, "containerEdits": edits} for name in (str(gpu.index), gpu.uuid)]
+        devices += [{"name": name, "containerEdits": edits} for name in names]
     if nodes_of:
         everything = _nodes(dict.fromkeys(node for nodes in nodes_of.values() for node in nodes))
         devices.append({"name": "all", "containerEdits": {"deviceNodes": everything}})
@@ -49,6 +53,19 @@ def cdi_spec(inventory: Inventory, driver: Sequence[DriverFile] = ()) -> dict[st
         **({"mounts": [_mount(file) for file in driver]} if driver else {}),
     }
     return {"cdiVersion": _VERSION, "kind": KIND, "devices": devices, "containerEdits": common}
+
+
+def _devices(inventory: Inventory) -> Iterator[tuple[tuple[str, ...], tuple[DeviceNode, ...]]]:
+    """Names and nodes of everything that a container can get."""
+    for gpu in inventory.devices:
+        nodes = gpu.nodes or inventory.common_nodes
+        if gpu.mig is None or not gpu.mig.enabled:
+            yield (str(gpu.index), gpu.uuid), nodes
+            continue
+        for part in gpu.mig.instances:
+            yield (f"{gpu.index}:{part.index}", part.uuid), nodes + part.nodes
+        caps = dict.fromkeys(node for part in gpu.mig.instances for node in part.nodes)
+        yield (gpu.uuid,), (*nodes, *caps)
 
 
 def _nodes(nodes: Iterable[DeviceNode]) -> list[dict[str, str]]:

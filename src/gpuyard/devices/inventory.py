@@ -89,7 +89,8 @@ class MigInstance:
         uuid: the driver's id, `MIG-…`.
         profile: NVIDIA's name, e.g. `1g.10gb`, `1g.10gb+me`; `1c.3g.40gb` has not all of its GPU instance.
         gi_id, ci_id: the driver's numbers of the GPU instance, and of the compute instance in it.
-        start, size: which of the GPU's memory slices the GPU instance has.
+        start, size: which of the GPU's memory slices the GPU instance has; -1 and 0 where the driver
+            doesn't say, as to others than root.
         gi_slices, ci_slices: compute slices of the GPU instance and of the compute instance.
         memory_mib: of the GPU instance, which all of its compute instances share.
         multiprocessors: of the compute instance.

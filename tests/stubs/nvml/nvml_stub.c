@@ -14,6 +14,7 @@
  *   NVML_STUB_PROFILE        "NAME;MEMORY_MIB;MAJOR.MINOR;LINKS;CUDA;DRIVER" of the GPUs, instead of an H100's
  *   NVML_STUB_PROCESSES      a file with "INDEX KIND PID MIB INSTANCE" a line: what has a GPU open; KIND is
  *                            compute, graphics or mps
+ *   NVML_STUB_MIG            see nvml_stub_mig.h
  *   NVML_STUB_INSTANCE       the gpuInstanceId of events (0xFFFFFFFF)
  * Compiled with -DOLD_DRIVER it lacks every function that a driver of 2018 lacks.
  */
@@ -26,7 +27,8 @@
 enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TIMEOUT = 10, LOST = 15, HANGS = -1 };
 enum { MOST = 16, REMOTE_GPU = 0, REMOTE_SWITCH = 2 };
 
-typedef struct device { int index; } *device_t;
+/* used: a part of the GPU, whose number is gi. */
+typedef struct device { int index, gi, used; } *device_t;
 typedef struct { int consumed; } *event_set_t;
 
 typedef struct {
@@ -119,6 +121,13 @@ static int lost(int index) {
     if (!(d)) return INVALID; \
     if (lost((d)->index)) return LOST
 
+#ifdef OLD_DRIVER
+static void mig_uuid(device_t d, char *text, unsigned length) {}
+static void mig_name(device_t d, char *text, unsigned length) {}
+#else
+#include "nvml_stub_mig.h"
+#endif
+
 int nvmlInitWithFlags(unsigned flags) {
     CALL();
     for (int i = 0; i < MOST; i++) devices[i].index = i;
@@ -149,7 +158,8 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, device_t *device) {
 }
 int nvmlDeviceGetUUID(device_t d, char *text, unsigned length) {
     DEVICE_CALL(d);
-    snprintf(text, length, "GPU-00000000-0000-0000-0000-%012d", d->index);
+    if (d->used) mig_uuid(d, text, length);
+    else snprintf(text, length, "GPU-00000000-0000-0000-0000-%012d", d->index);
     return SUCCESS;
 }
 int nvmlDeviceGetHandleByUUID(const char *uuid, device_t *device) {
@@ -162,7 +172,8 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, device_t *device) {
 int nvmlDeviceGetName(device_t d, char *text, unsigned length) {
     DEVICE_CALL(d);
     const char *name = getenv("NVML_STUB_NAME");
-    if (name) snprintf(text, length, "%s", name);
+    if (d->used) mig_name(d, text, length);
+    else if (name) snprintf(text, length, "%s", name);
     else profile(0, text, length);
     return SUCCESS;
 }

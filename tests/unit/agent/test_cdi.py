@@ -5,6 +5,7 @@ from typing import Any
 from gpuyard.agent.cdi import cdi_spec, qualified_name
 from gpuyard.devices.inventory import Backend, DeviceNode, Inventory
 from gpuyard.devices.nvml.driver_files import DriverFile
+from gpuyard.devices.simulated.mig import split
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 
 INVENTORY = simulate(parse_simulation("H100:2"), seed="node")
@@ -54,6 +55,26 @@ def test_a_device_has_nodes_as_a_runtime_takes_no_spec_with_one_that_has_none() 
         common_nodes=(DeviceNode("/dev/dxg", "/dev/dxg"),),
     )
     assert nodes_by_name(wsl) == {name: ["/dev/dxg"] for name in ("0", *UUIDS, "1", "all")}
+
+
+def test_a_part_is_its_gpu_and_two_nodes_of_its_own() -> None:
+    gpu = INVENTORY.devices[1]
+    mig, _ = split(gpu, ["3g.40gb@4", "1g.10gb@0"])
+    three, one = mig.instances
+    split_up = INVENTORY.with_mig({gpu.uuid: mig})
+    caps = [f"/dev/nvidia-caps/nvidia-cap{number}" for number in (156, 157, 201, 202)]
+    own, first = "/dev/nvidia1", "/dev/nvidia0"
+    # Nobody gets a split GPU by its index, as with nvidia-ctk.
+    assert nodes_by_name(split_up) == {
+        "0": [first],
+        UUIDS[0]: [first],
+        "1:0": [own, *caps[:2]],
+        three.uuid: [own, *caps[:2]],
+        "1:1": [own, *caps[2:]],
+        one.uuid: [own, *caps[2:]],
+        UUIDS[1]: [own, *caps],
+        "all": [first, own, *caps],
+    }
 
 
 def test_the_name_is_fully_qualified() -> None:

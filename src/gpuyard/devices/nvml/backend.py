@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from gpuyard import errors
@@ -20,6 +21,7 @@ from gpuyard.devices.health import HealthTracker, Pace
 from gpuyard.devices.inventory import Absence, Backend, Inventory
 from gpuyard.devices.nvml.health import watch_health
 from gpuyard.devices.nvml.library import NoDriver, Nvml
+from gpuyard.devices.nvml.mig import mig_changed
 from gpuyard.devices.nvml.readings import read_all
 from gpuyard.devices.readings import Reading
 
@@ -124,6 +126,7 @@ class NvmlBackend:
                     self._thread,
                     self._health,
                     self._pace,
+                    changed=partial(mig_changed, found.devices),
                     for_s=None if driver.complete else self._pace.look_again_s,
                 )
                 async with aclosing(changes):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pynvml
@@ -36,6 +36,7 @@ async def watch_health(
     health: HealthTracker,
     pace: Pace,
     *,
+    changed: Callable[[], bool] = lambda: False,
     for_s: float | None = None,
 ) -> AsyncGenerator[Mapping[str, Health], None]:
     """The unhealthy GPUs by UUID, with the reason, whenever that has changed.
@@ -47,6 +48,7 @@ async def watch_health(
         thread: makes all calls into the driver.
         health: what is known of the GPUs; the first yield says how that has changed.
         pace: how often the driver is asked.
+        changed: whether the GPUs aren't any more what they were; ends then. Asked as often as the GPUs are.
         for_s: ends after so long; None for never.
 
     Raises:
@@ -76,6 +78,8 @@ async def watch_health(
                 last_probe = loop.time()
                 for uuid in gpus:
                     health.probed(uuid, await thread.call(_probe, uuid), loop.time())
+                if await thread.call(changed):
+                    return
             if health.unhealthy != shown:
                 log_changes(shown, health.unhealthy)
                 shown = health.unhealthy

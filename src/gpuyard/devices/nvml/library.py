@@ -12,6 +12,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ import pynvml
 from gpuyard import errors
 from gpuyard.devices.inventory import Absence, Backend, Device, DeviceNode, Inventory, Link, PcieLevel
 from gpuyard.devices.nvml.driver_files import NVML, driver_root_in, find_libraries, on_host
+from gpuyard.devices.nvml.mig import read_mig
 from gpuyard.gpus.catalogue import find_model, is_virtual
 
 _COMMON_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
@@ -37,6 +39,8 @@ _PCIE_LEVELS = {
 #: nvmlIntNvLinkDeviceType: what sits at the other end of an NVLink.
 _REMOTE_GPU, _REMOTE_SWITCH = 0, 2
 _MIB = 1 << 20
+#: Device nodes of a MIG instance: of its GPU instance, and of its compute instance.
+_CAPS = 2
 _DRI_NAME = re.compile(r"(?:card|renderD)\d+")
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -65,8 +69,9 @@ class Nvml:
     Every method may block on the driver: call them in a thread.
     """
 
-    def __init__(self, driver_root: Path, sys_root: Path, host_root: Path) -> None:
+    def __init__(self, driver_root: Path, sys_root: Path, host_root: Path, proc_root: Path) -> None:
         """Use `open`."""
+        self._proc_root = proc_root
         self._driver_root = driver_root
         self._sys_root = sys_root
         self._host_root = host_root
@@ -79,7 +84,13 @@ class Nvml:
         return not self._faults
 
     @classmethod
-    def open(cls, driver_root: Path, sys_root: Path = Path("/sys"), host_root: Path = Path("/")) -> Nvml:
+    def open(
+        cls,
+        driver_root: Path,
+        sys_root: Path = Path("/sys"),
+        host_root: Path = Path("/"),
+        proc_root: Path = Path("/proc"),
+    ) -> Nvml:
         """Loads the library and starts it.
 
         Args:
@@ -87,6 +98,7 @@ class Nvml:
                 loader's normal rules.
             sys_root: where sysfs is mounted.
             host_root: where the node's own file system is seen; `/` on the node itself.
+            proc_root: where procfs is mounted.
 
         Raises:
             NoDriver: the library or the kernel module isn't there.
@@ -99,7 +111,7 @@ class Nvml:
             pynvml.nvmlInit()
         except pynvml.NVMLError as error:
             raise _start_error(error) from error
-        return cls(driver_root, sys_root, host_root)
+        return cls(driver_root, sys_root, host_root, proc_root)
 
     @staticmethod
     def close() -> None:
@@ -154,7 +166,19 @@ class Nvml:
         except (pynvml.NVMLError, UnicodeDecodeError) as error:
             self._faults.append(f"GPU {index} is left out, it can't be named: {error}")
             return None
-        return self._described(index, uuid, handle), handle
+        gpu = self._described(index, uuid, handle)
+        try:
+            mig = read_mig(handle, gpu.minor, gpu.memory_mib, self._nodes, self._proc_root)
+        # One that is split must not be given out as a whole.
+        except (pynvml.NVMLError, UnicodeDecodeError) as error:
+            self._faults.append(f"GPU {index} is left out, how it is split isn't known: {error}")
+            return None
+        self._faults += [
+            f"{part.profile} ({part.uuid}) of GPU {index} lacks device nodes in /dev/nvidia-caps"
+            for part in (mig.instances if mig else ())
+            if len(part.nodes) < _CAPS
+        ]
+        return replace(gpu, mig=mig), handle
 
     def _ask(self, what: str, default: _T, getter: Callable[..., Any], *args: Any) -> _T:
         """What the getter answers; `default`, and a fault, when it fails."""

@@ -26,7 +26,7 @@ _FIRST_CAP, _CAPS_OF_GPU, _CAPS_OF_GI = 3, 135, 9
 
 
 @dataclass
-class _GpuInstance:
+class _MadeInstance:
     placement: Placement
     widths: list[int] = field(default_factory=list)
 
@@ -39,14 +39,14 @@ def split(gpu: Device, parts: Iterable[object]) -> tuple[Mig, tuple[str, ...]]:
     geometry = mig_geometry(gpu.model)
     if geometry is None:
         return Mig(enabled=True, pending=True), ("it can't be split",)
-    made: list[_GpuInstance] = []
+    made: list[_MadeInstance] = []
     mistakes = [f"{part!r} isn't there: {why}" for part in parts if (why := _put(geometry, made, part))]
     made.sort(key=lambda each: _gi_id(geometry, each.placement))
     instances = tuple(_instances(gpu, geometry, made))
     return Mig(enabled=True, pending=True, instances=instances), tuple(mistakes)
 
 
-def _put(geometry: MigGeometry, made: list[_GpuInstance], part: object) -> str:
+def _put(geometry: MigGeometry, made: list[_MadeInstance], part: object) -> str:
     name, _, start = part.partition("@") if isinstance(part, str) else ("", "", "")
     width, profile_name = split_name(name)
     profile = geometry.find(profile_name)
@@ -64,7 +64,7 @@ def _put(geometry: MigGeometry, made: list[_GpuInstance], part: object) -> str:
         return ""
     if why := geometry.obstacle([each.placement for each in made], placement):
         return why
-    made.append(_GpuInstance(placement, [width]))
+    made.append(_MadeInstance(placement, [width]))
     return ""
 
 
@@ -73,7 +73,7 @@ def _gi_id(geometry: MigGeometry, placement: Placement) -> int:
     return geometry.profiles[0].size // size - 1 + placement.start // size
 
 
-def _instances(gpu: Device, geometry: MigGeometry, made: Sequence[_GpuInstance]) -> Iterable[MigInstance]:
+def _instances(gpu: Device, geometry: MigGeometry, made: Sequence[_MadeInstance]) -> Iterable[MigInstance]:
     index = 0
     for each in made:
         profile, start = each.placement.profile, each.placement.start
