@@ -23,7 +23,7 @@ SHARED_CLASS_NAMES = {
     "Yard": "the Python API's name for what is connected to; `local.daemon.yard.Yard` is the process",
 }
 #: Programs of their own, which say on their standard output or error what their caller reads there.
-PROGRAMS = {"agent/command.py", "launcher.py"}
+PROGRAMS = {"agent/command.py", "agent/exporter.py", "launcher.py"}
 #: Tests of more than one module, which no single module's name fits.
 ACROSS_MODULES = {
     "test_house.py": "the whole tree",

@@ -6,6 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+#: What a driver can say that holds the clocks down.
+THROTTLE_REASONS = (
+    "sw_power_cap",
+    "hw_slowdown",
+    "sync_boost",
+    "sw_thermal_slowdown",
+    "hw_thermal_slowdown",
+    "hw_power_brake_slowdown",
+)
+
 
 @dataclass(frozen=True)
 class GpuProcess:
@@ -47,7 +57,7 @@ class Reading:
         correctable_remapped_rows: memory rows replaced for errors that were corrected.
         uncorrectable_remapped_rows: memory rows replaced for errors that weren't.
         row_remap_failed: no spare row was left for one.
-        throttle_reasons: what holds its clocks down now, such as `sw_power_cap`; not that it is idle.
+        throttle_reasons: what holds its clocks down now, of THROTTLE_REASONS.
         xids: how often each was reported since this process began, the application's own faults too.
         last_xid: the last of them; 0 when there was none.
         processes: that have it open.

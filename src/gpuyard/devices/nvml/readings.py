@@ -12,19 +12,12 @@ from typing import Any, Literal, TypeVar
 import pynvml
 
 from gpuyard.devices.nvml.library import GONE, gone
-from gpuyard.devices.readings import GpuProcess, Reading
+from gpuyard.devices.readings import THROTTLE_REASONS, GpuProcess, Reading
 
 _MIB = 1 << 20
 _T = TypeVar("_T")
-#: nvmlClocksEventReasons of nvml.h. Not here: that it is idle, and clocks that somebody chose.
-_THROTTLE_REASONS = {
-    0x04: "sw_power_cap",
-    0x08: "hw_slowdown",
-    0x10: "sync_boost",
-    0x20: "sw_thermal_slowdown",
-    0x40: "hw_thermal_slowdown",
-    0x80: "hw_power_brake_slowdown",
-}
+#: nvmlClocksEventReasons of nvml.h; the bits below say that it is idle, or that somebody chose its clocks.
+_THROTTLE_BITS = {0x04 << place: name for place, name in enumerate(THROTTLE_REASONS)}
 #: What the driver says for the GPU instance of a process on a whole GPU.
 _WHOLE_GPU = (0, 0xFFFFFFFF)
 #: The newest first: drivers of before 510 and before 470 lack them.
@@ -132,7 +125,7 @@ def _throttle_reasons(handle: Any) -> tuple[str, ...]:
         pynvml.nvmlDeviceGetCurrentClocksThrottleReasons,
     )
     mask = _first(getters, handle) or 0
-    return tuple(name for bit, name in _THROTTLE_REASONS.items() if mask & bit)
+    return tuple(name for bit, name in _THROTTLE_BITS.items() if mask & bit)
 
 
 def _processes(handle: Any) -> tuple[GpuProcess, ...]:

@@ -1,0 +1,96 @@
+"""Serves one text over HTTP: GET /metrics, one request a connection. It reads no body and knows no secret."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.agent.metrics.text import CONTENT_TYPE
+
+#: Whoever connects has to send its request, and to take the answer, within so long.
+_LIMIT_S = 10.0
+_MOST_HEAD_BYTES = 16 << 10
+#: Prometheus needs one; those above are closed at once.
+_MOST_CONNECTIONS = 32
+
+
+class MetricsServer:
+    """Answers until it is stopped.
+
+    Args:
+        scrape: what GET /metrics answers.
+    """
+
+    def __init__(self, scrape: Callable[[], Awaitable[str]]) -> None:
+        self._scrape = scrape
+        self._server: asyncio.Server | None = None
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def listen(self, where: Path | tuple[str, int]) -> None:
+        """Starts to answer on a unix socket, in the place of one that was left behind, or on an address.
+
+        Raises:
+            DeviceError: it can't.
+        """
+        try:
+            if isinstance(where, Path):
+                where.unlink(missing_ok=True)
+                self._server = await asyncio.start_unix_server(self._take, where, limit=_MOST_HEAD_BYTES)
+                where.chmod(0o600)
+            else:
+                self._server = await asyncio.start_server(self._take, *where, limit=_MOST_HEAD_BYTES)
+        except OSError as error:
+            raise errors.DeviceError(
+                f"can't serve metrics on {where}: {error.strerror}",
+                remedy="see what else uses it, such as another exporter on this node",
+            ) from error
+
+    async def close(self) -> None:
+        """Answers no more, nor those that wait."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._answering:
+            task.cancel()
+        if self._answering:
+            await asyncio.wait(self._answering)
+
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._answering) >= _MOST_CONNECTIONS:
+            writer.close()
+            return
+        task = asyncio.create_task(self._answer(reader, writer), name="answer")
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_LIMIT_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(await self._response(head))
+                await writer.drain()
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # Nobody who is worth an answer.
+        finally:
+            writer.close()
+
+    async def _response(self, head: bytes) -> bytes:
+        words = head.split(b"\r\n", 1)[0].split(b" ")
+        if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
+            return _http("400 Bad Request", "this is no HTTP/1 request\n")
+        method, path = words[0], words[1].partition(b"?")[0]
+        if path not in (b"/metrics", b"/healthz"):
+            return _http("404 Not Found", "there is only /metrics here\n")
+        if method not in (b"GET", b"HEAD"):
+            return _http("405 Method Not Allowed", "there is only GET here\n", "Allow: GET, HEAD\r\n")
+        body = "ok\n" if path == b"/healthz" else await self._scrape()
+        return _http("200 OK", body, without_body=method == b"HEAD")
+
+
+def _http(status: str, body: str, more: str = "", *, without_body: bool = False) -> bytes:
+    content = body.encode()
+    kind = CONTENT_TYPE if status.startswith("200") else "text/plain; charset=utf-8"
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n"
+    sent = f"{head}X-Content-Type-Options: nosniff\r\n{more}Connection: close\r\n\r\n".encode()
+    return sent if without_body else sent + content

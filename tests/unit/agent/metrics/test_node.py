@@ -1,0 +1,142 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from gpuyard.agent.metrics import families
+from gpuyard.agent.metrics.energy import EnergyAccount
+from gpuyard.agent.metrics.holdings import Holding, Holdings
+from gpuyard.agent.metrics.node import NodeScrape
+from gpuyard.devices.inventory import Health, Inventory
+from gpuyard.devices.readings import Reading
+
+
+def samples(text: str, name: str) -> Iterator[tuple[str, float]]:
+    """Labels and value of each sample of a metric."""
+    for line in text.splitlines():
+        if line.startswith(f"{name}{{"):
+            labels, _, value = line.removeprefix(f"{name}{{").rpartition("} ")
+            yield labels, float(value)
+
+
+def held(device: str, pod: str, container: str = "main") -> Holding:
+    return Holding("team", pod, container, "nvidia.com/gpu", device)
+
+
+def test_labels_are_dcgm_exporters_with_both_names_of_the_host(inventory: Inventory) -> None:
+    gpu = inventory.devices[0]
+    found = NodeScrape(
+        "node-1",
+        inventory,
+        {gpu.uuid: Reading(temperature_c=66)},
+        Holdings((held(gpu.uuid, "train-0-x7k2p"),)),
+    )
+    assert list(samples(found.text(), "DCGM_FI_DEV_GPU_TEMP")) == [
+        (
+            f'Hostname="node-1",hostname="node-1",gpu="0",UUID="{gpu.uuid}",pci_bus_id="00000000:10:00.0",'
+            'device="nvidia0",modelName="Simulated NVIDIA H100 80GB HBM3",'
+            'container="main",namespace="team",pod="train-0-x7k2p",scope="pod"',
+            66,
+        )
+    ]
+
+
+def test_what_the_driver_does_not_say_is_not_there(inventory: Inventory) -> None:
+    gpu = inventory.devices[0]
+    text = NodeScrape("n", inventory, {gpu.uuid: Reading(power_w=0.0)}).text()
+    assert [value for _, value in samples(text, "DCGM_FI_DEV_POWER_USAGE")] == [0.0]
+    assert "DCGM_FI_DEV_GPU_UTIL" not in text
+    assert "gpuyard_gpu_throttled" not in text
+    assert "gpuyard_pod_resources_age_seconds" not in text
+
+
+def test_no_value_of_a_gpu_is_told_for_two_pods(inventory: Inventory) -> None:
+    gpu, split = inventory.devices
+    readings = {
+        uuid: Reading(temperature_c=50, memory_used_mib=1000)
+        for uuid in (gpu.uuid, split.uuid, "MIG-0", "MIG-1")
+    }
+    holdings = Holdings((
+        held(f"{gpu.uuid}::0", "a-0-x7k2p"),
+        held(f"{gpu.uuid}::1", "b-0-x7k2p"),
+        held("MIG-0", "c-0-x7k2p"),
+    ))  # fmt: skip
+    text = NodeScrape("n", inventory, readings, holdings).text()
+    used = [labels for labels, _ in samples(text, "DCGM_FI_DEV_FB_USED")]
+    assert {labels.split("modelName=")[1].split(",", 1)[1] for labels in used} == {
+        'scope="gpu"',
+        'GPU_I_PROFILE="3g.40gb",GPU_I_ID="1",container="main",namespace="team",pod="c-0-x7k2p",scope="pod"',
+        'GPU_I_PROFILE="3g.40gb",GPU_I_ID="2",scope="instance"',
+    }
+    assert len(used) == 4
+    assert [value for _, value in samples(text, "gpuyard_gpu_holders")] == [2, 1]
+    shares = [labels.rsplit("pod=", 1)[1] for labels, _ in samples(text, "gpuyard_allocation")]
+    assert shares == [
+        '"a-0-x7k2p",run="a",scope="share"',
+        '"b-0-x7k2p",run="b",scope="share"',
+        '"c-0-x7k2p",run="c",scope="pod"',
+    ]
+
+
+def test_a_fault_says_why_and_since_when(inventory: Inventory) -> None:
+    since = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    gpu = inventory.devices[0]
+    sick = replace(gpu, health=Health("XID 79", since))
+    readings = {gpu.uuid: Reading(xids={13: 2, 79: 1}, last_xid=79)}
+    text = NodeScrape("n", replace(inventory, devices=(sick,), links={}), readings).text()
+    assert [value for _, value in samples(text, "gpuyard_gpu_healthy")] == [0]
+    ((labels, value),) = samples(text, "gpuyard_gpu_fault_since_seconds")
+    assert (labels.endswith('reason="XID 79"'), value) == (True, since.timestamp())
+    counted = [
+        (labels.rpartition(",")[2], value) for labels, value in samples(text, "gpuyard_gpu_xids_total")
+    ]
+    assert counted == [('xid="13"', 2), ('xid="79"', 1)]
+    assert [value for _, value in samples(text, "DCGM_FI_DEV_XID_ERRORS")] == [79]
+
+
+@pytest.mark.parametrize("reasons", [(), ("sw_power_cap", "hw_thermal_slowdown")])
+def test_each_cause_of_low_clocks_is_there_and_says_whether_it_holds(
+    inventory: Inventory, reasons: tuple[str, ...]
+) -> None:
+    readings = {inventory.devices[0].uuid: Reading(sm_clock_mhz=1, throttle_reasons=reasons)}
+    text = NodeScrape("n", inventory, readings).text()
+    found = {
+        labels.rpartition("=")[2].strip('"'): value
+        for labels, value in samples(text, "gpuyard_gpu_throttled")
+    }
+    assert len(found) == 6
+    assert {reason for reason, value in found.items() if value} == set(reasons)
+
+
+def test_a_node_says_what_it_does_not_know() -> None:
+    text = NodeScrape("n").text()
+    assert [value for _, value in samples(text, "gpuyard_pod_resources_up")] == [0]
+    assert "gpuyard_driver_up" not in text
+
+
+def test_a_driver_that_is_gone_and_a_kubelet_that_is_silent_are_told(inventory: Inventory) -> None:
+    gone = replace(inventory, detail='the "driver" is gone')
+    text = NodeScrape("n", gone, holdings_age_s=12.3456).text()
+    assert list(samples(text, "gpuyard_driver_up")) == [
+        ('Hostname="n",hostname="n",detail="the \\"driver\\" is gone"', 0)
+    ]
+    assert [value for _, value in samples(text, "gpuyard_pod_resources_age_seconds")] == [12.346]
+
+
+def test_every_family_is_named_once_with_help_and_kind(inventory: Inventory) -> None:
+    every = Reading(**{family.reading: 1 for family in families.MEASURED}, xids={79: 1}, last_xid=79)  # type: ignore[arg-type]
+    gpu, split = inventory.devices
+    sick = replace(gpu, health=Health("lost", datetime(2026, 1, 1, tzinfo=UTC)))
+    text = NodeScrape(
+        "n",
+        replace(inventory, devices=(sick, split)),
+        {gpu.uuid: every},
+        Holdings((held(gpu.uuid, "a"),)),
+        1.0,
+        True,
+        {EnergyAccount("team", "a", "pod"): 5.0},
+    ).text()
+    for family in families.FAMILIES:
+        assert text.count(f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n") == 1
+    assert text.count("# TYPE") == len(families.FAMILIES)

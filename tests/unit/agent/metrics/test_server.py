@@ -1,0 +1,87 @@
+import asyncio
+import socket as socketlib
+import stat
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.agent.metrics.server import MetricsServer
+
+
+async def scrape() -> str:
+    return 'up{pod="é"} 1\n'
+
+
+@pytest.fixture
+async def socket(tmp_path: Path) -> AsyncIterator[Path]:
+    server = MetricsServer(scrape)
+    (tmp_path / "metrics.sock").touch()
+    await server.listen(tmp_path / "metrics.sock")
+    yield tmp_path / "metrics.sock"
+    await server.close()
+
+
+async def ask(socket: Path, request: bytes, *, more: bool = False) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(socket)
+    writer.write(request)
+    if not more:
+        writer.write_eof()
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""  # It was closed before what was sent had been read.
+    finally:
+        writer.close()
+
+
+async def test_metrics_are_served_to_the_user_alone(socket: Path) -> None:
+    head, _, body = (await ask(socket, b"GET /metrics?x=1 HTTP/1.1\r\nHost: x\r\n\r\n")).partition(
+        b"\r\n\r\n"
+    )
+    assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n")
+    assert body.decode() == await scrape()
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"HEAD /metrics HTTP/1.1", b"200"),
+        (b"GET /healthz HTTP/1.0", b"200"),
+        (b"POST /metrics HTTP/1.1", b"405"),
+        (b"GET /other HTTP/1.1", b"404"),
+        (b"GET /metrics", b"400"),
+        (b"\x16\x03\x01\x00", b"400"),
+        (b"GET /metrics SPDY/3", b"400"),
+    ],
+)
+async def test_other_requests(socket: Path, request_line: bytes, status: bytes) -> None:
+    answer = await ask(socket, request_line + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert answer.endswith(b"\r\n\r\n") == request_line.startswith(b"HEAD")
+
+
+@pytest.mark.parametrize("request_", [b"GET /metrics HTTP/1.1\r\n", b"x" * 100_000, b""])
+async def test_who_sends_no_request_gets_none(socket: Path, request_: bytes) -> None:
+    assert await ask(socket, request_) == b""
+    assert (await ask(socket, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
+
+
+async def test_idle_connections_beyond_a_number_are_closed(socket: Path) -> None:
+    idle = [await asyncio.open_unix_connection(socket) for _ in range(32)]
+    assert await ask(socket, b"GET /metrics HTTP/1.1\r\n\r\n", more=True) == b""
+    for _, writer in idle:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_port_that_is_taken_is_told() -> None:
+    with closing(socketlib.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(errors.DeviceError, match="can't serve metrics") as caught:
+            await MetricsServer(scrape).listen(("127.0.0.1", port))
+    assert "another exporter" in caught.value.remedy
