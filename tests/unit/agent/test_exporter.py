@@ -23,11 +23,11 @@ class Kubelet(rpc.PodResourcesListerServicer):
 
     def __init__(self) -> None:
         self.held: dict[str, str] = {}
-        self.hangs = False
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def List(self, request: pb.ListPodResourcesRequest, context: Any) -> pb.ListPodResourcesResponse:
-        while self.hangs:
-            await asyncio.sleep(0.05)
+        await self.answers.wait()
         answer = pb.ListPodResourcesResponse()
         for pod, device in self.held.items():
             container = answer.pod_resources.add(name=pod, namespace="team").containers.add(name="main")
@@ -82,7 +82,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     finally:
         process.terminate()
         ended = await asyncio.wait_for(process.wait(), 60)
-        node.kubelet.hangs = False
+        node.kubelet.answers.set()
         await server.stop(grace=None)
     assert ended == 0
 
@@ -111,12 +111,13 @@ async def test_a_kubelet_that_does_not_answer_costs_no_gpu_and_is_told(node: Nod
     gpu = GPUS[0].uuid
     node.kubelet.held = {"train-0-x7k2p": gpu}
     await node.until("its pod", "DCGM_FI_DEV_GPU_TEMP", gpu, 'pod="train-0-x7k2p"')
-    node.kubelet.hangs = True
+    node.kubelet.answers.clear()
     text = await node.until("its silence", "gpuyard_pod_resources_up", "} 0")
     assert 'pod="train-0-x7k2p"' in text, "what it said last is served"
     assert "gpuyard_pod_resources_age_seconds" in text
     assert text.count("DCGM_FI_DEV_GPU_TEMP{") == 4
-    node.kubelet.hangs, node.kubelet.held = False, {}
+    node.kubelet.held = {}
+    node.kubelet.answers.set()
     await node.until("its answer", "gpuyard_pod_resources_up", "} 1")
 
 
