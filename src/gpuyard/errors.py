@@ -32,6 +32,7 @@
     │   ├── DriverGone              the GPUs' driver doesn't work any more: it has to be started anew
     │   ├── DriverHangs             a call into the GPUs' driver doesn't come back
     │   ├── CheckpointError         who has which device can't be written down (yet)
+    │   ├── GpuHeld                 another yard of this machine has the GPU
     │   └── CdiFolderGone           this process's CDI folder isn't the node's any more
     └── ProcessError                a pod's process can't be started or found again
         ├── StartError              this one can't be started on this host as it is asked for
@@ -340,6 +341,18 @@ class DriverHangs(DeviceError):
 
 class CheckpointError(DeviceError):
     """Who has which device can't be written down (yet), as on a full disk; nothing was assigned."""
+
+
+class GpuHeld(DeviceError):
+    """Another yard of this machine has the GPU.
+
+    Attributes:
+        gpu: its UUID.
+    """
+
+    def __init__(self, gpu: str, held: str) -> None:
+        super().__init__(f"GPU {gpu} is {held}", remedy="wait until it is released, or ask its user")
+        self.gpu = gpu
 
 
 class CdiFolderGone(DeviceError):

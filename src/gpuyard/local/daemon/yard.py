@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import platform
 import random
@@ -24,6 +25,7 @@ from gpuyard.client.supervision import ObjectReference, Supervisor, set_aside_te
 from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.controllers.scheduler import Scheduler
 from gpuyard.controllers.watched_time import WatchedTime
+from gpuyard.devices.gpu_locks import GpuLocks, find_lock_folder
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, PODS, SECRETS, ObjectKey, Resource
 from gpuyard.local.daemon.agent_process import AgentProcess
 from gpuyard.local.daemon.parts import Parts
@@ -48,6 +50,8 @@ from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.settings import Choices, Settings, load_settings, save_settings
 from gpuyard.local.store import Store
 from gpuyard.regular_files import read_regular
+
+log = logging.getLogger(__name__)
 
 #: `doctor` names at most so many objects that were set aside.
 _MAX_TOLD_SET_ASIDE = 50
@@ -148,7 +152,8 @@ class Yard:
     async def _start_devices(self, parts: Parts, settings: Settings, running: RunningFile) -> DeviceManager:
         """What hands GPUs out: the device manager, the agent beside it, and the list of who holds which."""
         paths = self._paths
-        devices = DeviceManager(paths.device_plugins_dir, paths.device_checkpoint, utc_now)
+        locks = None if settings.simulate else self._open_locks()
+        devices = DeviceManager(paths.device_plugins_dir, paths.device_checkpoint, utc_now, locks=locks)
         await devices.start()
         parts.at_end(devices.stop)
         # Early: its interpreter starts on the other core while this one goes on.
@@ -166,6 +171,17 @@ class Yard:
         self._folder.hold(paths.pod_resources_socket, pod_resources.start)
         self._folder.hold(paths.marks_file, agent.restart)
         return devices
+
+    def _open_locks(self) -> GpuLocks | None:
+        """Against the other yards of this machine: what is simulated each has for itself."""
+        folder = find_lock_folder()
+        if folder is None:
+            log.warning(
+                "no folder is root's and open to all users (/run/lock, /dev/shm or /tmp with mode 1777): "
+                "GPUs aren't locked against other yards of this machine"
+            )
+            return None
+        return GpuLocks(folder, self._paths.data_dir, utc_now)
 
     def _serve_api(self, parts: Parts, api: ObjectApi, kubelet: Kubelet, settings: Settings) -> str:
         """Serves the API on both sockets; its HTTPS address, which the kubeconfig names from now on."""

@@ -91,6 +91,7 @@ async def start_container(
         shm_bytes=0 if volumes.has_shm and volumes.shm_bytes is None else volumes.shm_bytes,
         limits=limits_of(container),
         image=_image_run(pod["spec"], container, image, environment) if image else None,
+        held=context.devices.lock_descriptors(allocation),
     )
     return await context.runtimes.start(folder.attempt(container["name"], attempt), spec)
 

@@ -21,6 +21,7 @@ import os
 import subprocess
 import sys
 import termios
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,8 +103,13 @@ _ENOUGH_READERS = 3
 _ENOUGH_IDLE_LOOKS = 3
 
 
-def start_copier(log_path: Path, keep_bytes: int = KEEP_BYTES) -> int:
+def start_copier(log_path: Path, keep_bytes: int = KEEP_BYTES, held: Sequence[int] = ()) -> int:
     """Makes the log and starts its copier; the descriptor to write to is the caller's. Takes milliseconds.
+
+    Args:
+        log_path: of the log.
+        keep_bytes: how much of its end the log keeps.
+        held: descriptors from 10 on that the copier keeps open, since it lives as long as the container.
 
     Raises:
         OSError: the log is there already or can't be made, or no process can be started.
@@ -126,6 +132,7 @@ def start_copier(log_path: Path, keep_bytes: int = KEEP_BYTES) -> int:
                 stdout=log,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
+                pass_fds=held,
                 check=True,
             )
         except BaseException as error:

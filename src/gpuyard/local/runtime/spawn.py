@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import subprocess
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -55,15 +55,26 @@ class Starts:
     boot_id: str
     log_keep_bytes: int = KEEP_BYTES
 
-    async def open(self, folder: Path, name: str, isolation: str, started_at: datetime) -> Descriptors:
+    async def open(
+        self, folder: Path, name: str, isolation: str, started_at: datetime, held: Sequence[int] = ()
+    ) -> Descriptors:
         """Makes the folder with its journal and its log; the descriptors are the caller's.
+
+        Args:
+            folder: of the start.
+            name: of the start.
+            isolation: as the journal has it.
+            started_at: as the journal has it.
+            held: see `start_copier`.
 
         Raises:
             ProcessError: they can't be made.
         """
-        return await _to_the_end(asyncio.to_thread(self._prepare, folder, name, isolation, started_at))
+        return await _to_the_end(asyncio.to_thread(self._prepare, folder, name, isolation, started_at, held))
 
-    def _prepare(self, folder: Path, name: str, isolation: str, started_at: datetime) -> Descriptors:
+    def _prepare(
+        self, folder: Path, name: str, isolation: str, started_at: datetime, held: Sequence[int]
+    ) -> Descriptors:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -76,7 +87,7 @@ class Starts:
             started_at=started_at,
         )
         try:
-            return Descriptors(journal, start_copier(folder / journals.LOG, self.log_keep_bytes))
+            return Descriptors(journal, start_copier(folder / journals.LOG, self.log_keep_bytes, held))
         except OSError as error:
             os.close(journal)
             raise _not_started(folder, error) from error

@@ -92,6 +92,8 @@ class ContainerSpec:
             else no bound.
         limits: of cpu and memory.
         image: None for a process of the host.
+        held: descriptors that something keeps open for as long as the container lives, whatever becomes of
+            this process: see `start_copier`.
     """
 
     name: str
@@ -103,6 +105,7 @@ class ContainerSpec:
     shm_bytes: int | None = None
     limits: Limits = field(default_factory=Limits)
     image: ImageRun | None = None
+    held: Sequence[int] = ()
 
 
 class ExitReason(StrEnum):

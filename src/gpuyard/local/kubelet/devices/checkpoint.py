@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -50,6 +50,18 @@ class ContainerAllocation:
     mounts: tuple[DeviceMount, ...] = ()
     cdi_devices: tuple[str, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def merged(cls, parts: Sequence[ContainerAllocation]) -> ContainerAllocation:
+        """Of several resources, as one."""
+        return cls(
+            device_ids={key: ids for part in parts for key, ids in part.device_ids.items()},
+            envs={key: value for part in parts for key, value in part.envs.items()},
+            devices=tuple(dict.fromkeys(node for part in parts for node in part.devices)),
+            mounts=tuple(dict.fromkeys(mount for part in parts for mount in part.mounts)),
+            cdi_devices=tuple(dict.fromkeys(name for part in parts for name in part.cdi_devices)),
+            annotations={key: value for part in parts for key, value in part.annotations.items()},
+        )
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,15 @@ import grpc.aio
 from gpuyard import errors
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
 from gpuyard.client.supervision import Supervisor
+from gpuyard.devices.gpu_locks import GpuLocks, gpu_of
 from gpuyard.local.kubelet.devices.checkpoint import (
     Assignment,
     ContainerAllocation,
     read_checkpoint,
     write_checkpoint,
 )
+from gpuyard.local.kubelet.devices.free import free_devices
+from gpuyard.local.kubelet.devices.locks import DeviceLocks
 from gpuyard.local.kubelet.devices.plugin_client import PluginClient, PluginDevice
 from gpuyard.local.kubelet.devices.registration import KUBELET_SOCKET, Registration
 
@@ -63,16 +66,24 @@ class DeviceManager:
         checkpoint: file of the assignments.
         clock: aware UTC now.
         grace_s: how long devices outlive their plugin, as unhealthy capacity.
+        locks: against the other yards of this machine; None where nothing is shared with them.
     """
 
     def __init__(
-        self, plugins_dir: Path, checkpoint: Path, clock: Callable[[], datetime], *, grace_s: float = 300.0
+        self,
+        plugins_dir: Path,
+        checkpoint: Path,
+        clock: Callable[[], datetime],
+        *,
+        grace_s: float = 300.0,
+        locks: GpuLocks | None = None,
     ) -> None:
         self._plugins_dir = plugins_dir
         self._checkpoint = checkpoint
         self._clock = clock
         self._grace_s = grace_s
         self._served: dict[str, _ServedResource] = {}
+        self._locks = DeviceLocks(locks)
         self._assignments: dict[tuple[str, str], Assignment] = {}
         self._callbacks: list[Callable[[], None]] = []
         self._supervisor = Supervisor()
@@ -94,6 +105,7 @@ class DeviceManager:
             )
         for assignment in await asyncio.to_thread(read_checkpoint, self._checkpoint, self._clock()):
             self._assignments[assignment.pod_uid, assignment.container] = assignment
+            await self._locks.restore(assignment.allocation.device_ids, assignment.pod)
         await self.listen()
 
     async def listen(self) -> None:
@@ -126,6 +138,7 @@ class DeviceManager:
         for served in self._served.values():
             await _end(served)
         self._served.clear()
+        self._locks.close()
 
     def resources(self) -> Mapping[str, DeviceCount]:
         """Counts by resource; a resource stays, with zeros, when its plugin is gone for good."""
@@ -142,6 +155,10 @@ class DeviceManager:
         """Who holds what, in the order of assignment."""
         return tuple(self._assignments.values())
 
+    def lock_descriptors(self, allocation: ContainerAllocation) -> Sequence[int]:
+        """What the processes beside a container inherit, so that its GPUs stay its own without this one."""
+        return self._locks.descriptors(allocation.device_ids)
+
     def on_change(self, callback: Callable[[], None]) -> None:
         """Calls `callback` in the event loop whenever `resources()` may have changed."""
         self._callbacks.append(callback)
@@ -154,6 +171,7 @@ class DeviceManager:
         container: str,
         requests: Mapping[str, int],
         *,
+        run: str = "",
         reusable: bool = False,
     ) -> ContainerAllocation:
         """Gives a container its devices; the same answer again when it has them already.
@@ -162,6 +180,7 @@ class DeviceManager:
 
         Args:
             requests: number of devices by resource; every resource named has to be served by a plugin.
+            run: what other yards are told of who holds them; empty for the pod's name.
             reusable: the container is an ordinary init container, whose devices the pod's later containers
                 may take over.
 
@@ -172,9 +191,12 @@ class DeviceManager:
         async with self._allocating:
             held = self._assignments.get((pod_uid, container))
             if held is None and any(count > 0 for count in requests.values()):
-                held = await self._assign(pod_uid, namespace, pod, container, requests, reusable)
-            elif held is not None and held.allocation == _only_ids(held.allocation):
-                held = await self._ask_again(held)
+                who = Assignment(pod_uid, namespace, pod, container, ContainerAllocation(), reusable=reusable)
+                held = await self._assign(who, requests, run or pod)
+            elif held is not None:
+                await self._locks.take(held.allocation.device_ids, run or pod)
+                if held.allocation == _only_ids(held.allocation):
+                    held = await self._ask_again(held)
         if held is None:
             return ContainerAllocation()
         for resource, ids in held.allocation.device_ids.items():
@@ -209,44 +231,45 @@ class DeviceManager:
 
     async def _drop(self, doomed: Callable[[Assignment], bool]) -> None:
         async with self._allocating:
-            kept = {key: one for key, one in self._assignments.items() if not doomed(one)}
-            if len(kept) != len(self._assignments):
+            dropped = [one for one in self._assignments.values() if doomed(one)]
+            if dropped:
+                kept = {key: one for key, one in self._assignments.items() if not doomed(one)}
                 self._assignments = kept
+                await self._unlock([one.allocation for one in dropped])
                 try:
                     await self._save(kept)
                 except errors.DeviceError as error:
                     _LOG.warning("%s; the devices are free all the same", error.message)
 
-    async def _assign(
-        self,
-        pod_uid: str,
-        namespace: str,
-        pod: str,
-        container: str,
-        requests: Mapping[str, int],
-        reusable: bool,
-    ) -> Assignment:
+    async def _unlock(self, dropped: Iterable[ContainerAllocation]) -> None:
+        kept = [one.allocation.device_ids for one in self._assignments.values()]
+        await self._locks.release([one.device_ids for one in dropped], kept)
+
+    async def _assign(self, who: Assignment, requests: Mapping[str, int], run: str) -> Assignment:
         parts: list[ContainerAllocation] = []
+        chosen: dict[str, Sequence[str]] = {}
         numa_nodes: dict[str, tuple[int, ...]] = {}
-        for resource, count in sorted(requests.items()):
-            if count <= 0:
-                continue
-            client = self._client_of(resource)
-            devices = self._served[resource].devices
-            ids = await self._choose(client, devices, pod_uid, count)
-            numa_nodes |= {one: devices[one].numa_nodes for one in ids}
-            parts.append(await client.allocate(ids))
-        assignment = Assignment(
-            pod_uid, namespace, pod, container, _merged(parts), reusable=reusable, numa_nodes=numa_nodes
-        )
-        await self._save({**self._assignments, (pod_uid, container): assignment})
+        try:
+            for resource, count in sorted(requests.items()):
+                if count <= 0:
+                    continue
+                client = self._client_of(resource)
+                devices = self._served[resource].devices
+                chosen[resource] = await self._choose(client, devices, who.pod_uid, count, run)
+                numa_nodes |= {one: devices[one].numa_nodes for one in chosen[resource]}
+                parts.append(await client.allocate(chosen[resource]))
+            assignment = replace(who, allocation=ContainerAllocation.merged(parts), numa_nodes=numa_nodes)
+            await self._save({**self._assignments, (who.pod_uid, who.container): assignment})
+        except BaseException:
+            await self._unlock([ContainerAllocation({key: tuple(ids) for key, ids in chosen.items()})])
+            raise
         return assignment
 
     async def _ask_again(self, held: Assignment) -> Assignment:
         """Completes what `recover` noted."""
         ids = held.allocation.device_ids
         parts = [await self._client_of(resource).allocate(ids[resource]) for resource in sorted(ids)]
-        again = replace(held, allocation=_merged(parts))
+        again = replace(held, allocation=ContainerAllocation.merged(parts))
         await self._save({**self._assignments, (held.pod_uid, held.container): again})
         return again
 
@@ -260,18 +283,36 @@ class DeviceManager:
         return served.client
 
     async def _choose(
-        self, client: PluginClient, devices: Mapping[str, PluginDevice], pod_uid: str, count: int
+        self,
+        client: PluginClient,
+        devices: Mapping[str, PluginDevice],
+        pod_uid: str,
+        count: int,
+        run: str,
     ) -> Sequence[str]:
-        taken, reusable = self._holdings(client.resource, pod_uid)
-        healthy = {one for one, device in devices.items() if device.healthy}
-        free = sorted((healthy - taken) | (healthy & reusable))
-        if len(free) < count:
-            raise errors.DeviceError(
-                f"{client.resource}: needs {count}, {len(free)} free "
-                f"({len(devices)} known, {len(healthy)} healthy, {len(healthy & taken)} of them assigned)",
-                remedy="wait until a run that holds some has ended, or ask for fewer",
-            )
-        must = sorted(healthy & reusable)[:count]
+        """So many devices, locked against the machine's other yards."""
+        others: dict[str, errors.GpuHeld] = {}
+        while True:
+            ids = await self._wish(client, devices, pod_uid, count, others)
+            try:
+                await self._locks.take({client.resource: ids}, run)
+                return ids
+            except errors.GpuHeld as error:
+                others |= {one: error for one in devices if gpu_of(one) == error.gpu}
+                await self._unlock([ContainerAllocation({client.resource: tuple(ids)})])
+
+    async def _wish(
+        self,
+        client: PluginClient,
+        devices: Mapping[str, PluginDevice],
+        pod_uid: str,
+        count: int,
+        others: Mapping[str, errors.GpuHeld],
+    ) -> Sequence[str]:
+        """So many devices that nobody here holds, without those that other yards have."""
+        free, must = free_devices(
+            client.resource, devices, self._assignments.values(), pod_uid, count, others
+        )
         wanted: Sequence[str] = ()
         if client.prefers and len(free) > count:
             try:
@@ -281,18 +322,6 @@ class DeviceManager:
         # A preference is a wish: what can't be had is ignored, what is missing is filled up.
         wishes = [*must, *(one for one in wanted if one in free), *free]
         return sorted(tuple(dict.fromkeys(wishes))[:count])
-
-    def _holdings(self, resource: str, pod_uid: str) -> tuple[set[str], set[str]]:
-        """Devices that some container holds, and those of them that this pod's next container may take."""
-        taken: set[str] = set()
-        reusable: set[str] = set()
-        fixed: set[str] = set()
-        for assignment in self._assignments.values():
-            ids = assignment.allocation.device_ids.get(resource, ())
-            taken.update(ids)
-            if assignment.pod_uid == pod_uid:
-                (reusable if assignment.reusable else fixed).update(ids)
-        return taken, reusable - fixed
 
     async def _save(self, assignments: dict[tuple[str, str], Assignment]) -> None:
         await asyncio.to_thread(write_checkpoint, self._checkpoint, tuple(assignments.values()))
@@ -358,17 +387,6 @@ async def _end(served: _ServedResource) -> None:
 
 def _only_ids(allocation: ContainerAllocation) -> ContainerAllocation:
     return ContainerAllocation(device_ids=allocation.device_ids)
-
-
-def _merged(parts: Sequence[ContainerAllocation]) -> ContainerAllocation:
-    return ContainerAllocation(
-        device_ids={key: ids for part in parts for key, ids in part.device_ids.items()},
-        envs={key: value for part in parts for key, value in part.envs.items()},
-        devices=tuple(dict.fromkeys(node for part in parts for node in part.devices)),
-        mounts=tuple(dict.fromkeys(mount for part in parts for mount in part.mounts)),
-        cdi_devices=tuple(dict.fromkeys(name for part in parts for name in part.cdi_devices)),
-        annotations={key: value for part in parts for key, value in part.annotations.items()},
-    )
 
 
 def _remove_sockets(folder: Path) -> None:

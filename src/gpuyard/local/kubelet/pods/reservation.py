@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gpuyard import errors
-from gpuyard.kube.objects import Manifest, key_of, uid_of
+from gpuyard.kube.objects import Manifest, key_of, labels_of, uid_of
 from gpuyard.kube.requests import effective_requests
+from gpuyard.kube.wellknown import LABEL_RUN
 from gpuyard.local.kubelet.containers import device_requests
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation
@@ -27,6 +28,7 @@ class Reservation:
         self._context = context
         self._uid = uid_of(pod)
         self._key = key_of(pod)
+        self._run = labels_of(pod).get(LABEL_RUN, "")
         self._requests = effective_requests(pod["spec"])
         self._folder = folder
 
@@ -90,5 +92,6 @@ class Reservation:
             key.name,
             state.name,
             device_requests(state.spec),
+            run=self._run,
             reusable=state.is_init,
         )

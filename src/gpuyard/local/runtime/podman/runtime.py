@@ -77,7 +77,7 @@ class PodmanRuntime:
     async def start(self, folder: Path, spec: ContainerSpec) -> Container:
         """See `Runtime.start`."""
         await self.host.ready()
-        opened = await self._starts.open(folder, spec.name, PODMAN, self._starts.clock())
+        opened = await self._starts.open(folder, spec.name, PODMAN, self._starts.clock(), spec.held)
         pid = self._starts.launch(folder, opened, lambda: self._spawn(folder, spec, opened))
         # When this is cancelled the shell goes on, and what it starts is there to be adopted.
         code = await exit_code(pid)

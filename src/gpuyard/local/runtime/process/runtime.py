@@ -44,7 +44,9 @@ class ProcessRuntime:
     async def start(self, folder: Path, spec: ContainerSpec) -> Container:
         """See `Runtime.start`."""
         begun = Journal(name=spec.name, started_at=self._starts.clock())
-        opened = await self._starts.open(folder, begun.name, self.isolation.level, begun.started_at)
+        opened = await self._starts.open(
+            folder, begun.name, self.isolation.level, begun.started_at, spec.held
+        )
         try:
             pid = self._starts.launch(folder, opened, lambda: self._spawn(folder, spec, opened))
         except errors.StartError:

@@ -1,0 +1,265 @@
+import fcntl
+import json
+import os
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.devices.gpu_locks import GpuLocks, find_lock_folder, gpu_of, held_text, yard_holds
+from tests.small_disk import mounted
+from tests.waiting import until
+
+NOW = datetime(2026, 11, 29, 14, 2, tzinfo=UTC)
+GPU, OTHER = "GPU-1", "GPU-1-2"
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+
+
+def yard(folder: Path, home: str) -> GpuLocks:
+    return GpuLocks(folder, Path(home), lambda: NOW)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """As /run/lock is; no other user may look into those of pytest."""
+    with tempfile.TemporaryDirectory(prefix="gy-lock-", dir="/tmp") as made:
+        Path(made).chmod(0o1777)
+        yield Path(made)
+
+
+def homes(folder: Path, gpu: str = GPU) -> list[str]:
+    return [hold.home for hold in yard_holds(folder, [gpu]).get(gpu, ())]
+
+
+def test_two_homes_never_have_the_same_gpu(folder: Path) -> None:
+    with closing(yard(folder, "/a")) as one, closing(yard(folder, "/b")) as other:
+        one.take(GPU, "train")
+        user = yard_holds(folder, [GPU])[GPU][0].user
+        with pytest.raises(errors.GpuHeld) as refused:
+            other.take(GPU, "mine")
+        assert refused.value.gpu == GPU
+        assert refused.value.message == (
+            f"GPU {GPU} is held by the yard of {user} (/a), run train, since 2026-11-29 14:02 UTC"
+        )
+        other.take(OTHER, "mine")
+        one.take(GPU, "again, which it has")
+        one.release(GPU)
+        other.take(GPU, "mine")
+        assert (homes(folder), homes(folder, OTHER)) == (["/b"], ["/b"])
+
+
+def test_a_lock_ends_with_the_last_process_that_holds_it(folder: Path) -> None:
+    script = "import sys; print(flush=True); sys.stdin.read()"
+    one = yard(folder, "/a")
+    one.take(GPU, "train")
+    held = one.descriptors([GPU, OTHER])
+    assert len(held) == 1
+    assert held[0] >= 10
+    run = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, pass_fds=held)
+    one.close()
+    with run, closing(yard(folder, "/b")) as other:
+        with pytest.raises(errors.GpuHeld):
+            other.take(GPU, "mine")
+        run.kill()
+        run.wait()
+        other.take(GPU, "mine")
+        assert homes(folder) == ["/b"]
+
+
+def test_the_next_process_of_a_yard_takes_what_its_run_has_and_can_release_it(folder: Path) -> None:
+    first = yard(folder, "/a")
+    first.take(GPU, "train")
+    # The run's own descriptor, which outlives its yard's.
+    escaped = os.dup(first.descriptors([GPU])[0])
+    first.close()
+    with closing(yard(folder, "/a")) as second, closing(yard(folder, "/b")) as other:
+        second.take(GPU, "train")
+        second.release(GPU)
+        other.take(GPU, "mine")
+        assert homes(folder) == ["/b"]
+    os.close(escaped)
+
+
+def test_a_yard_whose_lock_went_with_its_run_does_not_take_it_back_from_another(folder: Path) -> None:
+    yard(folder, "/a").take(GPU, "train")  # its descriptor stays open: the run goes on
+    with closing(yard(folder, "/b")) as other, pytest.raises(errors.GpuHeld):
+        other.take(GPU, "mine")
+
+
+def killed_yard(folder: Path) -> None:
+    """A yard that takes a GPU and is killed."""
+    script = (
+        "import os, sys; from pathlib import Path; from datetime import UTC, datetime\n"
+        "from gpuyard.devices.gpu_locks import GpuLocks\n"
+        "GpuLocks(Path(sys.argv[1]), Path('/killed'), lambda: datetime.now(UTC)).take('GPU-1', 'train')\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(folder)], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_what_a_killed_yard_leaves_is_in_nobodys_way_and_is_removed(folder: Path) -> None:
+    killed_yard(folder)
+    assert len(list(folder.iterdir())) == 1
+    assert homes(folder) == []
+    with closing(yard(folder, "/b")) as other:
+        other.take(GPU, "mine")
+        assert homes(folder) == ["/b"]
+        assert len(list(folder.iterdir())) == 1
+
+
+def test_of_many_at_the_same_moment_one_has_it(folder: Path) -> None:
+    yards = [yard(folder, f"/{number}") for number in range(8)]
+
+    def take(one: GpuLocks) -> bool:
+        try:
+            one.take(GPU, "train")
+        except errors.GpuHeld:
+            return False
+        return True
+
+    for _ in range(20):
+        with ThreadPoolExecutor(len(yards)) as pool:
+            got = list(pool.map(take, yards))
+        assert sum(got) <= 1
+        assert len(homes(folder)) == sum(got)
+        for one in yards:
+            one.release(GPU)
+    assert list(folder.iterdir()) == []
+
+
+def test_others_files_that_nobody_holds_stand_in_nobodys_way(folder: Path) -> None:
+    (folder / f"gpuyard.{GPU}.squatted").write_text(json.dumps({"home": "/x", "run": "r", "since": ""}))
+    (folder / f"gpuyard.{GPU}.folder").mkdir()
+    (folder / f"gpuyard.{GPU}.link").symlink_to("/etc/shadow")
+    (folder / f"gpuyard.{GPU}.dangling").symlink_to("/nonexistent/file")
+    os.mkfifo(folder / f"gpuyard.{GPU}.fifo")
+    with closing(yard(folder, "/b")) as one:
+        one.take(GPU, "mine")
+        assert homes(folder) == ["/b"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"home": 3}', "\0\x1b[2J"])
+def test_what_a_locked_file_says_may_be_anything(folder: Path, text: str) -> None:
+    script = (
+        "import fcntl, sys\nfile = open(sys.argv[1], 'r+')\nfcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "print('locked', flush=True)\nsys.stdin.read()"
+    )
+    path = folder / f"gpuyard.{GPU}.odd"
+    path.write_text(text)
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as holder,
+        closing(yard(folder, "/b")) as one,
+    ):
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"locked\n"
+        for found in yard_holds(folder, [GPU]).get(GPU, ()):
+            assert all(map(str.isprintable, (found.home, found.run, found.since)))
+        one.take(OTHER, "mine")
+        holder.kill()
+        until(lambda: not yard_holds(folder, [GPU]), "its lock ends with it")
+        one.take(GPU, "mine")
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@as_root
+def test_another_user_can_neither_make_a_left_over_count_nor_take_a_lock_away(folder: Path) -> None:
+    left = folder / f"gpuyard.{GPU}.left"
+    left.write_text(json.dumps({"home": "/root/a", "run": "train", "since": ""}))
+    left.chmod(0o644)
+    with closing(yard(folder, "/b")) as one, ExitStack() as stack:
+        one.take(OTHER, "mine")
+        (own,) = folder.glob(f"gpuyard.{OTHER}.*")
+        with another_user():
+            for path in (left, own):
+                # As much as one may lock a file that one may only read.
+                file = stack.enter_context(path.open())
+                fcntl.flock(file, fcntl.LOCK_EX)
+                fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi0q", fcntl.F_RDLCK, 0, 0, 0, 0))
+                with pytest.raises(PermissionError):
+                    path.unlink()
+                with pytest.raises(PermissionError):
+                    path.open("r+")
+            assert (homes(folder), homes(folder, OTHER)) == ([], ["/b"])
+        assert (homes(folder), homes(folder, OTHER)) == ([], ["/b"])
+
+
+@as_root
+def test_a_yard_is_its_files_owners_whatever_it_says(folder: Path) -> None:
+    with closing(yard(folder, "/a")) as other, closing(yard(folder, "/a")) as one:
+        with another_user():
+            other.take(GPU, "train")
+        with pytest.raises(errors.GpuHeld, match="yard of nobody"):
+            one.take(GPU, "mine")
+        one.release(GPU)
+        with another_user():
+            assert homes(folder) == ["/a"]
+            other.release(GPU)
+        one.take(GPU, "mine")
+
+
+@as_root
+def test_every_user_can_read_a_lock_whatever_the_umask(folder: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with closing(yard(folder, "/a")) as one:
+            one.take(GPU, "train")
+            (file,) = folder.iterdir()
+            assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    finally:
+        os.umask(before)
+
+
+def test_a_full_disk_gives_out_nothing() -> None:
+    with mounted("tmpfs", 1) as disk, closing(yard(disk, "/a")) as one:
+        with suppress(OSError), (disk / "full").open("wb", buffering=0) as full:
+            for _ in range(1024):
+                full.write(bytes(4096))
+        with pytest.raises(errors.CheckpointError, match=f"that {GPU} is taken: No space left"):
+            one.take(GPU, "train")
+        (disk / "full").unlink()
+        one.take(GPU, "train")
+        assert homes(disk) == ["/a"]
+
+
+def test_the_folder_is_the_first_that_everybody_shares(tmp_path: Path) -> None:
+    uid = os.geteuid()
+    modes = {"missing": None, "private": 0o755, "not-sticky": 0o777, "shared": 0o1777, "later": 0o1777}
+    places = [tmp_path / name for name in modes]
+    for place, mode in zip(places, modes.values(), strict=True):
+        if mode is not None:
+            place.mkdir()
+            place.chmod(mode)
+    places.insert(0, tmp_path / "link")
+    places[0].symlink_to(tmp_path / "later")
+    assert find_lock_folder(places, uid) == tmp_path / "shared"
+    assert find_lock_folder(places, uid + 1) is None
+
+
+def test_replicas_of_a_gpu_are_behind_one_lock() -> None:
+    assert [gpu_of(one) for one in ("GPU-1", "GPU-1::3", "MIG-2")] == ["GPU-1", "GPU-1", "MIG-2"]
+
+
+def test_a_home_that_says_nothing_is_held_all_the_same() -> None:
+    assert held_text("alice", "/a", "", "") == "held by the yard of alice (/a)"
