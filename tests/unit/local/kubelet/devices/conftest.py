@@ -14,6 +14,7 @@ import pytest
 
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
+from gpuyard.devices.gpu_locks import GpuLocks
 from gpuyard.local.kubelet.devices.manager import DeviceCount, DeviceManager
 
 
@@ -150,9 +151,15 @@ class Node:
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
-    async def manager(self, *, grace_s: float = 300.0) -> AsyncIterator[DeviceManager]:
+    async def manager(
+        self, *, grace_s: float = 300.0, locks: GpuLocks | None = None
+    ) -> AsyncIterator[DeviceManager]:
         manager = DeviceManager(
-            self.plugins_dir, self.checkpoint, lambda: datetime(2026, 1, 2, tzinfo=UTC), grace_s=grace_s
+            self.plugins_dir,
+            self.checkpoint,
+            lambda: datetime(2026, 1, 2, tzinfo=UTC),
+            grace_s=grace_s,
+            locks=locks,
         )
         await manager.start()
         try:
