@@ -15,6 +15,7 @@
  *   NVML_STUB_PROCESSES      a file with "INDEX KIND PID MIB INSTANCE" a line: what has a GPU open; KIND is
  *                            compute, graphics or mps
  *   NVML_STUB_MIG            see nvml_stub_mig.h
+ *   NVML_STUB_SERIAL         a number in the UUIDs of this machine's GPUs (0)
  *   NVML_STUB_INSTANCE       the gpuInstanceId of events (0xFFFFFFFF)
  * Compiled with -DOLD_DRIVER it lacks every function that a driver of 2018 lacks.
  */
@@ -159,7 +160,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, device_t *device) {
 int nvmlDeviceGetUUID(device_t d, char *text, unsigned length) {
     DEVICE_CALL(d);
     if (d->used) mig_uuid(d, text, length);
-    else snprintf(text, length, "GPU-00000000-0000-0000-0000-%012d", d->index);
+    else snprintf(text, length, "GPU-%08x-0000-0000-0000-%012d", number("NVML_STUB_SERIAL", 0), d->index);
     return SUCCESS;
 }
 int nvmlDeviceGetHandleByUUID(const char *uuid, device_t *device) {
