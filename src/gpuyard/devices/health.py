@@ -89,6 +89,11 @@ class HealthTracker:
             health = replace(known.health, reason=reason)
         self._sick[uuid] = _Sick(health, now_s, by_event=True)
 
+    def forget_others(self, uuids: Iterable[str]) -> None:
+        """Only these are there: an instance that is made anew under an old id begins well."""
+        kept = set(uuids)
+        self._sick = {uuid: sick for uuid, sick in self._sick.items() if uuid in kept}
+
     def gone(self, uuids: Iterable[str], now_s: float) -> None:
         """The driver went away from under all of these GPUs."""
         for uuid in uuids:

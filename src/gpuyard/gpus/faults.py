@@ -31,6 +31,7 @@ RESET_REQUIRED = "reset required"
 NO_PERMISSION = "permission denied"
 DRIVER_GONE = "driver gone"
 HOT = "too hot"
+NO_NODE = "device node missing"
 
 _RESET = "{empty} and reset the GPU: nvidia-smi --gpu-reset -i {index}"
 _REBOOT = "{empty} and reboot it; if it comes again, have the GPU, its slot and its power checked"
@@ -68,6 +69,10 @@ _KNOWN = {
     RESET_REQUIRED: ("", _RESET),
     DRIVER_GONE: ("NVML answers for no GPU", "see whether nvidia-smi works on the node, and its kernel log"),
     HOT: ("it is over its temperature limit", "see the node's fans and the air that it gets"),
+    NO_NODE: (
+        "nobody can open the GPU",
+        "make it again: `nvidia-modprobe -c {index}`, or `udevadm trigger`",
+    ),
     NO_PERMISSION: ("the driver refuses the agent", "let the agent read the GPU's device files"),
 }
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?Z")

@@ -35,7 +35,7 @@ int nvmlDeviceGetUtilizationRates(device_t d, utilisation_t *busy) {
 }
 int nvmlDeviceGetTemperature(device_t d, int sensor, unsigned *celsius) {
     DEVICE_CALL(d);
-    *celsius = 60 + d->index;
+    *celsius = number("NVML_STUB_TEMPERATURE", 60) + d->index;
     return SUCCESS;
 }
 int nvmlDeviceGetTemperatureThreshold(device_t d, int threshold, unsigned *celsius) {

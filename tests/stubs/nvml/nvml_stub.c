@@ -16,6 +16,7 @@
  *                            compute, graphics or mps
  *   NVML_STUB_MIG            see nvml_stub_mig.h
  *   NVML_STUB_SERIAL         a number in the UUIDs of this machine's GPUs (0)
+ *   NVML_STUB_TEMPERATURE    of the first GPU in °C (60), each other has one degree more
  *   NVML_STUB_INSTANCE       the gpuInstanceId of events (0xFFFFFFFF)
  * Compiled with -DOLD_DRIVER it lacks every function that a driver of 2018 lacks.
  */

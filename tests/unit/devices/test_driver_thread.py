@@ -26,19 +26,22 @@ async def test_answers_and_errors_come_back() -> None:
 
 
 async def test_a_call_that_hangs_keeps_one_thread_and_nobody_else(release: threading.Event) -> None:
-    thread = DriverThread(limit_s=0.05)
-    before = threading.active_count()
+    thread = DriverThread(limit_s=0.05, name="of this test")
     with pytest.raises(errors.DriverHangs, match="in wait"):
         await thread.call(release.wait)
     for _ in range(20):
         with pytest.raises(errors.DriverHangs, match="in wait"):
             await thread.call(divmod, 7, 2)
-    assert threading.active_count() == before + 1
+    assert threads() == 1
     release.set()
     await thread.idle()
     assert await thread.call(divmod, 7, 2) == (3, 1)
     thread.end()
-    until(threading.active_count, "the thread to end", lambda count: count == before)
+    until(threads, "the thread to end", lambda count: count == 0)
+
+
+def threads() -> int:
+    return [thread.name for thread in threading.enumerate()].count("of this test")
 
 
 async def test_what_has_to_be_done_is_done_once_the_driver_answers(release: threading.Event) -> None:

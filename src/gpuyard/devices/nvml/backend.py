@@ -12,7 +12,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from gpuyard import errors
@@ -21,7 +20,7 @@ from gpuyard.devices.health import HealthTracker, Pace
 from gpuyard.devices.inventory import Absence, Backend, Inventory
 from gpuyard.devices.nvml.health import watch_health
 from gpuyard.devices.nvml.library import NoDriver, Nvml
-from gpuyard.devices.nvml.mig import mig_changed
+from gpuyard.devices.nvml.presence import Presence
 from gpuyard.devices.nvml.readings import read_all
 from gpuyard.devices.readings import Reading
 
@@ -109,10 +108,12 @@ class NvmlBackend:
             self._reader.end()
 
     async def _session(self) -> AsyncGenerator[Inventory, None]:
-        """From a start of NVML until it has to be started anew; ends when there are no GPUs."""
+        """From a start of NVML until it has to be started anew, or there are no GPUs."""
         try:
             driver = await self._thread.call(Nvml.open, *self._roots, limit_s=self._start_limit_s)
             while True:
+                # Before: what changes meanwhile is read next time.
+                presence = await self._thread.call(Presence, driver)
                 found = await self._thread.call(driver.inventory, limit_s=self._start_limit_s)
                 if self._known is not None:
                     found = found.after(self._known)
@@ -122,16 +123,18 @@ class NvmlBackend:
                 self._known, self._said = found, ""
                 yield self._with_health(found)
                 changes = watch_health(
-                    [gpu.uuid for gpu in found.devices],
+                    found.devices,
+                    presence,
                     self._thread,
                     self._health,
                     self._pace,
-                    changed=partial(mig_changed, found.devices),
                     for_s=None if driver.complete else self._pace.look_again_s,
                 )
                 async with aclosing(changes):
                     async for _ in changes:
                         yield self._with_health(found)
+                if await self._thread.call(presence.is_stale):
+                    return
         finally:
             # Also after a start that came back too late.
             await self._thread.finish(Nvml.close)

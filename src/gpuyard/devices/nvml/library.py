@@ -73,7 +73,7 @@ class Nvml:
         """Use `open`."""
         self._proc_root = proc_root
         self._driver_root = driver_root
-        self._sys_root = sys_root
+        self.sys_root = sys_root
         self._host_root = host_root
         self._faults: list[str] = []
         self._faults_said: list[str] = []
@@ -212,9 +212,9 @@ class Nvml:
                 handle,
             ),
             pci_bus_id=bus_id,
-            numa_node=_numa_node(self._sys_root, bus_id),
+            numa_node=_numa_node(self.sys_root, bus_id),
             minor=minor,
-            nodes=tuple(self._nodes((f"nvidia{minor}", *_dri_names(self._sys_root, bus_id)))),
+            nodes=tuple(self._nodes((f"nvidia{minor}", *_dri_names(self.sys_root, bus_id)))),
         )
 
     def _links(self, gpus: Sequence[Device], handles: Sequence[Any]) -> Mapping[tuple[str, str], Link]:
@@ -238,10 +238,15 @@ class Nvml:
             )
         return links
 
-    def _nodes(self, patterns: Sequence[str]) -> Iterator[DeviceNode]:
+    @property
+    def dev(self) -> Path:
+        """Where the GPUs' device nodes are."""
         # A driver that is installed elsewhere may have made its device nodes there, too.
         own = self._driver_root / "dev"
-        folder = own if (own / "nvidiactl").exists() else Path("/dev")
+        return own if (own / "nvidiactl").exists() else Path("/dev")
+
+    def _nodes(self, patterns: Sequence[str]) -> Iterator[DeviceNode]:
+        folder = self.dev
         for pattern in patterns:
             # Not every driver has every node, and asking a runtime for a missing one fails the start.
             for path in sorted(folder.glob(pattern)):

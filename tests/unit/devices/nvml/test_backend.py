@@ -26,6 +26,11 @@ GPU = [f"GPU-00000000-0000-0000-0000-{index:012d}" for index in range(4)]
 CALLS = re.findall(r"^int (nvml\w+)\(", SOURCE.read_text(), re.MULTILINE)
 #: What is asked of GPUs that are there already.
 WATCHED = [
+    "nvmlDeviceGetCount_v2",
+    "nvmlDeviceGetHandleByIndex_v2",
+    "nvmlDeviceGetUUID",
+    "nvmlDeviceGetTemperature",
+    "nvmlDeviceGetTemperatureThreshold",
     "nvmlDeviceGetHandleByUUID",
     "nvmlDeviceGetPciInfo_v3",
     "nvmlDeviceGetMemoryInfo",

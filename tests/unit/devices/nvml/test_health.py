@@ -12,6 +12,7 @@ from gpuyard.devices.health import HealthTracker, Pace
 from gpuyard.devices.inventory import Absence, Backend, Health
 from gpuyard.devices.nvml.health import watch_health
 from gpuyard.devices.nvml.library import Nvml
+from gpuyard.devices.nvml.presence import Presence
 
 Stub = Callable[..., Path]
 Changes = AsyncIterator[Mapping[str, Health]]
@@ -50,11 +51,12 @@ async def nvml(nvml_stub: Stub, driver: Driver) -> AsyncIterator[Nvml]:
 
 
 @asynccontextmanager
-async def watching(quiet_s: float = 30.0, probe_s: float = 5.0) -> AsyncIterator[Changes]:
+async def watching(nvml: Nvml, quiet_s: float = 30.0, probe_s: float = 5.0) -> AsyncIterator[Changes]:
     thread = DriverThread()
     tracker = HealthTracker(quiet_s, lambda: NOON)
     pace = Pace(quiet_s=quiet_s, probe_s=probe_s)
-    async with aclosing(watch_health(GPU, thread, tracker, pace)) as changes:
+    changes = watch_health(nvml.inventory().devices, Presence(nvml), thread, tracker, pace)
+    async with aclosing(changes):
         yield changes
     thread.end()
 
@@ -67,33 +69,83 @@ async def following(changes: Changes) -> dict[str, str]:
 
 
 async def test_xid_makes_unhealthy_and_quiet_heals(nvml: Nvml, driver: Driver) -> None:
-    async with watching(quiet_s=0.2, probe_s=0.05) as changes:
+    async with watching(nvml, quiet_s=0.2, probe_s=0.05) as changes:
         driver.report(2, XID, 48)
         assert await following(changes) == {GPU[2]: "XID 48"}
         assert await following(changes) == {}
 
 
-@pytest.mark.parametrize("instance", ["0", "-1", "3"])
-async def test_a_fault_of_whatever_instance_is_its_gpus(
-    nvml: Nvml, driver: Driver, monkeypatch: pytest.MonkeyPatch, instance: str
+@pytest.mark.parametrize(
+    ("gi_id", "xid", "hit"),
+    [
+        (2, 94, 0),
+        (7, 94, 1),
+        (7, 79, None),  # All of a GPU falls off the bus.
+        (5, 94, None),  # An instance that isn't known.
+        (0, 94, None),  # 0 and 0xFFFFFFFF are the whole GPU.
+        (-1, 94, None),
+    ],
+)
+async def test_a_fault_of_an_instance_leaves_its_siblings_alone(
+    nvml: Nvml,
+    driver: Driver,
+    split: None,
+    monkeypatch: pytest.MonkeyPatch,
+    gi_id: int,
+    xid: int,
+    hit: int | None,
 ) -> None:
-    # 0 and 0xFFFFFFFF are the whole GPU, others a MIG instance of it.
-    monkeypatch.setenv("NVML_STUB_INSTANCE", instance)
-    async with watching(quiet_s=60) as changes:
-        driver.report(1, XID, 79)
-        assert await following(changes) == {GPU[1]: "XID 79"}
+    monkeypatch.setenv("NVML_STUB_INSTANCE", str(gi_id))
+    mig = nvml.inventory().devices[1].mig
+    assert mig is not None
+    uuid = GPU[1] if hit is None else mig.instances[hit].uuid
+    async with watching(nvml, quiet_s=0.2, probe_s=0.05) as changes:
+        driver.report(1, XID, xid)
+        assert await following(changes) == {uuid: f"XID {xid}"}
+        assert await following(changes) == {}
+
+
+@pytest.fixture
+def split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPU 1 has the GPU instances 2 and 7."""
+    (tmp_path / "mig").write_text("on 1\ngi 1 9 4 2 3\ngi 1 20 0 7 1\n")
+    monkeypatch.setenv("NVML_STUB_MIG", str(tmp_path / "mig"))
+
+
+async def test_a_gpu_is_too_hot_where_it_switches_itself_off(
+    nvml: Nvml, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first GPU has this temperature, each other one degree more; the stub's limit is 87 °C.
+    monkeypatch.setenv("NVML_STUB_TEMPERATURE", "85")
+    async with watching(nvml, quiet_s=0.1, probe_s=0.05) as changes:
+        assert await following(changes) == {GPU[2]: "too hot", GPU[3]: "too hot"}
+        monkeypatch.setenv("NVML_STUB_TEMPERATURE", "60")
+        assert await following(changes) == {}
+
+
+async def test_a_gpu_whose_node_is_gone_or_closed_is_unhealthy_until_it_is_back(
+    nvml: Nvml, driver: Driver, nvml_stub: Stub
+) -> None:
+    node = nvml_stub() / "dev/nvidia2"
+    async with watching(nvml, quiet_s=0.1, probe_s=0.05) as changes:
+        node.unlink()
+        try:
+            assert await following(changes) == {GPU[2]: "device node missing"}
+        finally:
+            node.touch()
+        assert await following(changes) == {}
 
 
 async def test_faults_of_the_application_are_ignored(nvml: Nvml, driver: Driver) -> None:
     for xid in (13, 31, 43, 45, 68, 109):
         driver.report(0, XID, xid)
     driver.report(1, DOUBLE_BIT_ECC, 0)
-    async with watching(quiet_s=60) as changes:
+    async with watching(nvml, quiet_s=60) as changes:
         assert await following(changes) == {GPU[1]: "uncorrectable ECC error"}
 
 
 async def test_a_lost_gpu_comes_back(nvml: Nvml, driver: Driver) -> None:
-    async with watching(quiet_s=0.1, probe_s=0.05) as changes:
+    async with watching(nvml, quiet_s=0.1, probe_s=0.05) as changes:
         driver.lose(0, 3)
         assert await following(changes) == {GPU[0]: "lost", GPU[3]: "lost"}
         driver.lose(3)
@@ -106,7 +158,7 @@ async def test_a_gpu_that_needs_a_reset_stays_unhealthy(
     nvml: Nvml, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NVML_STUB_RESET", "1")
-    async with watching(quiet_s=0.2, probe_s=0.05) as changes:
+    async with watching(nvml, quiet_s=0.2, probe_s=0.05) as changes:
         driver.report(1, XID, 63)
         assert await following(changes) == {GPU[1]: "XID 63"}
         # Once the event is past, what the GPU itself says is the reason.
@@ -123,7 +175,7 @@ async def test_a_driver_without_events_is_asked(
     nvml: Nvml, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NVML_STUB_NOT_SUPPORTED", "nvmlEventSetCreate")
-    async with watching(probe_s=0.05) as changes:
+    async with watching(nvml, probe_s=0.05) as changes:
         driver.lose(1)
         assert await following(changes) == {GPU[1]: "lost"}
 
