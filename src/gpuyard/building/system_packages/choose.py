@@ -10,6 +10,7 @@ from datetime import datetime
 
 from gpuyard import errors
 from gpuyard.building.system_packages.archives.archives import PackageArchive, open_archives
+from gpuyard.building.system_packages.archives.package_index import PackageIndex
 from gpuyard.building.system_packages.archives.sources import AptSources, read_sources
 from gpuyard.building.system_packages.locked import SystemPackage
 from gpuyard.building.system_packages.refused import refuse
@@ -100,13 +101,13 @@ class Chooser:
     def _chosen(
         self,
         asked: Sequence[Asked],
-        indexes: Sequence[tuple[PackageArchive, str, bytes]],
+        indexes: Sequence[tuple[PackageArchive, PackageIndex]],
         preferred: Sequence[SystemPackage],
     ) -> tuple[SystemPackage, ...]:
         installed = list(read_installed(status_paragraphs(self.files)))
         universe = Universe(
             installed,
-            [(text.decode("utf-8", "replace"), a.release.pin, a.number) for a, _, text in indexes],
+            [(index, archive.release.pin, archive.number) for archive, index in indexes],
             self.arch,
             {package.name: package.version for package in preferred},
         )

@@ -30,6 +30,8 @@ _KEPT = re.compile(rf"(?:.*/)?(?:python3?(?:\.\d+)?|ld-musl-[^/]+\.so\.1|pyvenv\
 #: An extended header holds names, attributes and access lists: a larger one only fills the memory.
 _MOST_HEADER = 1 << 20
 _EXTENDED = (*(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE), *(b"L", b"K"))
+#: tarfile copies what it has read ahead with each header.
+_READ_AHEAD = 1 << 15
 #: tarfile asks a few times at a tar's end, and for ever when a header says that there is more.
 _MOST_EMPTY = 64
 
@@ -74,7 +76,7 @@ def open_layer(tar: IO[bytes], what: str = "a layer") -> Iterator[tarfile.TarFil
     """A tar that somebody else made, to be read once from the beginning on; what is wrong is ImageDamaged."""
     try:
         reading = cast("IO[bytes]", _TarStream(tar))
-        with tarfile.open(fileobj=reading, mode="r|", bufsize=1 << 18, tarinfo=_Header) as archive:
+        with tarfile.open(fileobj=reading, mode="r|", bufsize=_READ_AHEAD, tarinfo=_Header) as archive:
             yield archive
     except (tarfile.TarError, ValueError, IndexError, OverflowError) as error:
         # The others are the tarfile module's own slips on sparse files that say nonsense.

@@ -19,6 +19,7 @@ import zstandard
 
 from gpuyard import errors
 from gpuyard.building.system_packages.archives.fetch import Fetcher, open_fetcher
+from gpuyard.building.system_packages.archives.package_index import PackageIndex
 from gpuyard.building.system_packages.archives.release import IndexFile, ReleaseFile
 from gpuyard.building.system_packages.archives.signatures import Keyring
 from gpuyard.building.system_packages.archives.sources import AptSource, AptSources, masked
@@ -53,8 +54,8 @@ class Archives:
 
     async def fetch_indexes(
         self, path: str, of: Callable[[ReleaseFile], bool] = lambda release: True
-    ) -> list[tuple[PackageArchive, str, bytes]]:
-        """An index of each archive and component that has it: the archive, the component, its bytes.
+    ) -> list[tuple[PackageArchive, PackageIndex]]:
+        """The index of packages of each archive and component that has it.
 
         Args:
             path: below a component's folder, without the packing's ending: `binary-amd64/Packages`; in an
@@ -69,16 +70,13 @@ class Archives:
             for component in archive.source.components or ("",):
                 name = f"{component}/{path}" if component else path.rpartition("/")[2]
                 if file := _smallest(archive.release, name):
-                    wanted.append((archive, component, file))
-        contents = await asyncio.gather(*(self._index(archive, file) for archive, _, file in wanted))
-        return [(a, component, content) for (a, component, _), content in zip(wanted, contents, strict=True)]
+                    wanted.append((archive, file))
+        indexes = await asyncio.gather(*(self._index(archive, file) for archive, file in wanted))
+        return [(archive, index) for (archive, _), index in zip(wanted, indexes, strict=True)]
 
-    async def _index(self, archive: PackageArchive, file: IndexFile) -> bytes:
-        # Kept packed with zstd: to unpack xz takes six times as long.
-        kept = self.cache.path(_INDEXES, f"{file.sha256}.zst")
-        if kept.exists():
-            with suppress(errors.BuildError):  # A damaged entry is as good as none.
-                return await asyncio.to_thread(_unpacked, kept, kept.name)
+    async def _index(self, archive: PackageArchive, file: IndexFile) -> PackageIndex:
+        with suppress(OSError, ValueError):  # A damaged entry is as good as none.
+            return await asyncio.to_thread(PackageIndex.read, self._kept(file))
         path = await self.fetch_file(archive, file)
         return await asyncio.to_thread(self._keep, path, file)
 
@@ -104,19 +102,21 @@ class Archives:
             "(GPUYARD_APT_MIRRORS)",
         )
 
-    def _keep(self, path: Path, file: IndexFile) -> bytes:
+    def _kept(self, file: IndexFile) -> Path:
+        return self.cache.path(_INDEXES, f"{file.sha256}.packages.zst")
+
+    def _keep(self, path: Path, file: IndexFile) -> PackageIndex:
         try:
-            content = _unpacked(path, file.path)
+            index = PackageIndex.parse(_unpacked(path, file.path).decode("utf-8", "replace"))
         except errors.BuildError:
             # Another build may have done so in the meantime.
-            other = self.cache.path(_INDEXES, f"{file.sha256}.zst")
-            if not path.exists() and other.exists():
-                return _unpacked(other, other.name)
+            with suppress(OSError, ValueError):
+                return PackageIndex.read(self._kept(file))
             raise
-        with self.cache.new_file(_INDEXES, f"{file.sha256}.zst") as kept:
-            kept.write(zstandard.ZstdCompressor(level=1, write_checksum=True).compress(content))
+        with self.cache.new_file(_INDEXES, self._kept(file).name) as kept:
+            index.write(kept)
         path.unlink(missing_ok=True)
-        return content
+        return index
 
 
 @asynccontextmanager

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TypeAlias
 
-from gpuyard.building.system_packages.control import parse_fields, split_paragraphs
+from gpuyard.building.system_packages.archives.package_index import PackageIndex
+from gpuyard.building.system_packages.control import parse_fields
 from gpuyard.building.system_packages.resolving.package import DebianPackage
 from gpuyard.building.system_packages.resolving.relations import Relation, single_relations
 from gpuyard.building.system_packages.resolving.versions import version_key
 
-#: An index: its paragraphs' text, apt's priority and the number of its archive.
-Index: TypeAlias = tuple[str, int, int]
+#: An index, apt's priority and the number of its archive.
+Index: TypeAlias = tuple[PackageIndex, int, int]
 
 
 class Universe:
@@ -36,25 +37,19 @@ class Universe:
         self.arch = arch
         self._preferred = preferred
         self.installed = {p.name: p for p in installed if p.architecture in (arch, "all")}
-        self._raw: defaultdict[str, list[tuple[str, int, int]]] = defaultdict(list)
+        self._indexes = indexes
         self._read: dict[str, list[DebianPackage]] = {}
-        self._providing: defaultdict[str, set[str]] = defaultdict(set)
-        for text, pin, origin in indexes:
-            for paragraph in split_paragraphs(text):
-                name = _name(paragraph)
-                self._raw[name].append((paragraph, pin, origin))
-                for word in _provided(paragraph):
-                    self._providing[word.strip().partition(" ")[0].partition(":")[0]].add(name)
+        self._provided: defaultdict[str, set[str]] = defaultdict(set)
         for package in self.installed.values():
             for relation in package.provides:
-                self._providing[relation.name].add(package.name)
+                self._provided[relation.name].add(package.name)
 
     def versions(self, name: str) -> list[DebianPackage]:
         """What there is of a package: the base's first, then newer ones, the most wanted first."""
         if name not in self._read:
             base = self.installed.get(name)
             found: dict[str, DebianPackage] = {}
-            for paragraph, pin, origin in self._raw.get(name, ()):
+            for paragraph, pin, origin in self._paragraphs(name):
                 package = DebianPackage(parse_fields(paragraph), pin=pin, origin=origin)
                 if package.architecture not in (self.arch, "all") or package.version in found:
                     continue
@@ -70,11 +65,20 @@ class Universe:
             self._read[name] = ([base] if base else []) + offered
         return self._read[name]
 
+    def _paragraphs(self, name: str) -> Iterator[tuple[str, int, int]]:
+        for index, pin, origin in self._indexes:
+            for paragraph in index.paragraphs(name):
+                yield paragraph, pin, origin
+
+    def _providing(self, name: str) -> set[str]:
+        found = {each for index, _, _ in self._indexes for each in index.providing.get(name, ())}
+        return found | self._provided.get(name, set())
+
     def providers(self, relation: Relation) -> list[DebianPackage]:
         """Packages of other names that are what a relation asks for, the most usual first."""
         found = [
             package
-            for name in sorted(self._providing.get(relation.name, ()))
+            for name in sorted(self._providing(relation.name))
             if name != relation.name
             for package in self.versions(name)
             if package.meets(relation)
@@ -83,11 +87,11 @@ class Universe:
 
     def is_known(self, name: str) -> bool:
         """Whether there is a package, or something that provides it, of this name."""
-        return bool(self.versions(name)) or name in self._providing
+        return bool(self.versions(name) or self._providing(name))
 
     def near(self, name: str) -> list[str]:
         """Names that somebody who wrote this one may have meant."""
-        names = [*self._raw, *self.installed]
+        names = [*(name for index, _, _ in self._indexes for name in index.places), *self.installed]
         begins = sorted({n for n in names if n.startswith(name) or name.startswith(n + "-")}, key=len)[:3]
         return list(dict.fromkeys([*get_close_matches(name, names, 3, 0.75), *begins]))[:4]
 
@@ -108,17 +112,3 @@ def provided_names(package: DebianPackage) -> set[str]:
         *(relation.name for relation in single_relations(package.fields.get("provides", ""))),
     }
 
-
-def _provided(paragraph: str) -> list[str]:
-    """Searched for without a regular expression, which takes ten times as long, for each of 64,000."""
-    start = paragraph.find("\nProvides:")
-    if start < 0:
-        return []
-    end = paragraph.find("\n", start + 1)
-    return paragraph[start + 10 : end if end > 0 else None].split(",")
-
-
-def _name(paragraph: str) -> str:
-    if paragraph.startswith("Package: "):
-        return paragraph[9 : paragraph.find("\n")].strip()
-    return parse_fields(paragraph).get("package", "")

@@ -16,12 +16,13 @@ TREE = DebFile("tree")
 
 
 async def names(archive: DebianArchive, tmp_path: Path, *said: list[str], **files: bytes) -> str:
-    """The index's text."""
+    """The index's paragraphs."""
     base = archive.base_files() | files
     sources = read_sources(base, "amd64", {})
     say = said[0].append if said else lambda text: None
     async with open_archives(sources, "amd64", base, Cache(tmp_path / "cache"), {}, NOW, say) as archives:
-        return "".join(text.decode() for _, _, text in await archives.fetch_indexes("binary-amd64/Packages"))
+        indexes = await archives.fetch_indexes("binary-amd64/Packages")
+        return "".join(text for _, index in indexes for name in index.places for text in index.paragraphs(name))
 
 
 @pytest.mark.parametrize("ending", [".xz", ".gz", ".zst", ""])
