@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -251,9 +252,8 @@ class Packer:
         diff, packed = hashlib.sha256(), hashlib.sha256()
         squeeze = self._how.start()
         tar_bytes = packed_bytes = 0
-        for block in _joined(self._tar):
+        for block in _read_ahead(_hashed(_joined(self._tar), diff)):
             tar_bytes += len(block)
-            diff.update(block)
             out = squeeze.compress(block)
             if out:
                 packed.update(out)
@@ -283,6 +283,21 @@ def _joined(pieces: Iterable[bytes]) -> Iterator[memoryview]:
             waiting, size = [joined[whole:]], size - whole
     if size:
         yield memoryview(b"".join(waiting))
+
+
+def _hashed(blocks: Iterable[memoryview], into: hashlib._Hash) -> Iterator[memoryview]:
+    for block in blocks:
+        into.update(block)
+        yield block
+
+
+def _read_ahead(blocks: Iterator[memoryview]) -> Iterator[memoryview]:
+    """Makes each block in a thread while the one before it is compressed."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, blocks, None)
+        while (block := following.result()) is not None:
+            following = thread.submit(next, blocks, None)
+            yield block
 
 
 async def in_thread(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:

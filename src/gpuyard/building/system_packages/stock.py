@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,11 +60,15 @@ class DebStock:
             self.progress(done, total)
 
         addresses = list(dict.fromkeys(source.uri for source in self.sources()))
+        # One is often as large as all others: it begins first, and has a core of its own.
+        missing = sorted(missing, key=lambda package: package.size, reverse=True)
+        unpacking = asyncio.Semaphore(len(os.sched_getaffinity(0)))
         try:
             async with open_fetcher(self.cache, self.environ) as fetcher, asyncio.TaskGroup() as tasks:
                 fetching = {
                     package.name: tasks.create_task(
-                        self._fetch_one(fetcher, package, addresses, count), name=f"fetch {package.name}"
+                        self._fetch_one(fetcher, package, addresses, unpacking, count),
+                        name=f"fetch {package.name}",
                     )
                     for package in missing
                 }
@@ -72,7 +77,12 @@ class DebStock:
         return {name: task.result() for name, task in fetching.items()}
 
     async def _fetch_one(
-        self, fetcher: Fetcher, package: SystemPackage, addresses: Sequence[str], count: Callable[[int], None]
+        self,
+        fetcher: Fetcher,
+        package: SystemPackage,
+        addresses: Sequence[str],
+        unpacking: asyncio.Semaphore,
+        count: Callable[[int], None],
     ) -> Deb:
         urls = [address + package.path.replace("%", "%25").replace("+", "%2B") for address in addresses]
         for url in urls:
@@ -80,7 +90,8 @@ class DebStock:
                 url, package.sha256, package.size, DEBS, f"{package.sha256}.deb", count
             )
             if path:
-                return await asyncio.to_thread(self._unpack, package, path)
+                async with unpacking:
+                    return await asyncio.to_thread(self._unpack, package, path)
         fetcher.check_refused(urls)
         asked = ", ".join(map(masked, addresses))
         raise errors.BuildError(

@@ -111,4 +111,3 @@ def provided_names(package: DebianPackage) -> set[str]:
         package.name,
         *(relation.name for relation in single_relations(package.fields.get("provides", ""))),
     }
-

@@ -31,6 +31,8 @@ _MAGIC = b"!<arch>\n"
 _HEADER = 60
 _TAR = "one of its parts"
 _PIECE = 1 << 18
+_FRAME = 1 << 20
+_PACKED_PIECE = 1 << 16
 _MOST_CONTROL = 64 << 20
 _UNPACKING = (lzma.LZMAError, zlib.error, zstandard.ZstdError)
 #: A control file's name: it becomes part of a path.
@@ -213,24 +215,59 @@ def _md5(tar: tarfile.TarFile, info: tarfile.TarInfo) -> str:
 
 
 class _Copied:
-    """A stream that is read, and packed with zstd on the way."""
+    """A stream that is read, and packed with zstd on the way.
+
+    In frames that are packed as a whole: zstd is a quarter slower with a stream.
+    """
 
     def __init__(self, file: IO[bytes], kept: IO[bytes]) -> None:
         self._file = file
+        self._kept = kept
         # It needn't be the same on two machines: nothing of it goes into an image.
-        packer = zstandard.ZstdCompressor(level=1, write_checksum=True)
-        self._writer: Any = packer.stream_writer(kept, closefd=False)
+        self._packer = zstandard.ZstdCompressor(level=1, write_checksum=True)
+        self._frame = bytearray()
 
     def read(self, size: int) -> bytes:
         piece = self._file.read(size)
-        self._writer.write(piece)
+        self._frame += piece
+        if len(self._frame) >= _FRAME:
+            self._write()
         return piece
+
+    def _write(self) -> None:
+        self._kept.write(self._packer.compress(self._frame))
+        self._frame.clear()
 
     def finish(self) -> None:
         """Reads what is left."""
         while self.read(_PIECE):
             pass
-        self._writer.close()
+        self._write()
+
+
+class _Xz:
+    """What is packed with xz or LZMA, as a file. `LZMAFile` takes longer by an eighth, for smaller pieces."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._decoder = lzma.LZMADecompressor()
+
+    def read(self, size: int) -> bytes:
+        found = b""
+        while not found:
+            if self._decoder.eof:
+                packed = self._decoder.unused_data or self._file.read(_PACKED_PIECE)
+                if not packed.strip(b"\0"):
+                    break
+                self._decoder = lzma.LZMADecompressor()
+            elif self._decoder.needs_input:
+                packed = self._file.read(_PACKED_PIECE)
+                if not packed:
+                    raise EOFError("it ends too soon")
+            else:
+                packed = b""
+            found = self._decoder.decompress(packed, size)
+        return found
 
 
 class ForwardTar:
@@ -248,12 +285,12 @@ class ForwardTar:
 
     def __enter__(self) -> ForwardTar:
         self._file = self._path.open("rb")
-        self._tar = zstandard.ZstdDecompressor().stream_reader(self._file)
+        self._tar = zstandard.ZstdDecompressor().stream_reader(self._file, read_across_frames=True)
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         try:
-            # What is kept has a checksum, at its end.
+            # What is kept has checksums, the last at its end.
             while kind is None and self._some(_PIECE):
                 pass
         finally:
@@ -331,7 +368,7 @@ def _unpacked(parts: Mapping[str, tuple[str, IO[bytes]]], which: str, name: str)
     end, part = parts[which]
     match end:
         case ".xz" | ".lzma":
-            return cast("IO[bytes]", lzma.LZMAFile(part))
+            return cast("IO[bytes]", _Xz(part))
         case ".gz":
             return cast("IO[bytes]", gzip.GzipFile(fileobj=part))
         case ".zst":

@@ -36,9 +36,7 @@ def choose(
 ) -> Chosen:
     status = paragraphs(base, "Status: install ok installed")
     index = PackageIndex.parse(paragraphs(offered))
-    universe = Universe(
-        read_installed(split_paragraphs(status)), [(index, 500, 0)], "amd64", preferred or {}
-    )
+    universe = Universe(read_installed(split_paragraphs(status)), [(index, 500, 0)], "amd64", preferred or {})
     return solve(universe, [Asked(*word.split("=")) for word in asked])
 
 

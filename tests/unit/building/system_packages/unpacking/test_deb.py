@@ -63,6 +63,15 @@ def test_files_are_read_forwards_in_pieces_of_one_size(tmp_path: Path) -> None:
         assert b"".join(tar.pieces(last.offset, last.size)) == b"end"
 
 
+def test_xz_in_several_streams_is_read_to_its_end(tmp_path: Path) -> None:
+    halves = member("./a", b"a" * 1000), member("./b", b"b") + bytes(1024)
+    streams = b"".join(map(lzma.compress, halves)) + bytes(8)
+    whole = hostile(*halves)
+    before = whole[: whole.index(b"data.tar.xz")]
+    deb = before + f"{'data.tar.xz':<48}{len(streams):<10}`\n".encode() + streams
+    assert [m.path for m in unpacked(tmp_path, deb).members] == ["a", "b"]
+
+
 @pytest.mark.parametrize("packing", ["xz", "gz", "zst"])
 def test_what_is_damaged_in_the_middle_is_refused(tmp_path: Path, packing: str) -> None:
     content = bytearray(TREE.to_bytes(packing))
