@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from isal import __version__ as isal_version
 from isal import isal_zlib
@@ -22,6 +22,8 @@ from gpuyard.images.oci import OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, Diges
 
 #: 1980-01-01: the first time that zip files can hold, so tools that pack a layer's files again accept it.
 EPOCH = 315532800
+
+_Block = TypeVar("_Block")
 
 _BLOCK = 512
 _END = b"\0" * (2 * _BLOCK)
@@ -252,7 +254,7 @@ class Packer:
         diff, packed = hashlib.sha256(), hashlib.sha256()
         squeeze = self._how.start()
         tar_bytes = packed_bytes = 0
-        for block in _read_ahead(_hashed(_joined(self._tar), diff)):
+        for block in read_ahead(_hashed(_joined(self._tar), diff)):
             tar_bytes += len(block)
             out = squeeze.compress(block)
             if out:
@@ -291,8 +293,8 @@ def _hashed(blocks: Iterable[memoryview], into: hashlib._Hash) -> Iterator[memor
         yield block
 
 
-def _read_ahead(blocks: Iterator[memoryview]) -> Iterator[memoryview]:
-    """Makes each block in a thread while the one before it is compressed."""
+def read_ahead(blocks: Iterator[_Block]) -> Generator[_Block]:
+    """Makes each block in a thread of its own while the one before it is used."""
     with ThreadPoolExecutor(1) as thread:
         following = thread.submit(next, blocks, None)
         while (block := following.result()) is not None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gpuyard.building.python.resolve import Resolver
 
 #: Raised whenever this code makes another layer of the same wheels.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""A compressed layer that arrives in pieces, read as a file by a thread: nothing of it lies on a disk."""
+"""A compressed layer that arrives in pieces, read as a file by a thread: nothing of it lies on a disk.
+
+Another thread inflates, one block ahead of the reader.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import IO, cast
 from isal import isal_zlib
 
 from gpuyard import errors
+from gpuyard.images.layers import read_ahead
 from gpuyard.images.oci import Descriptor
 from gpuyard.images.store import ImageStore
 
@@ -38,7 +42,7 @@ class LayerStream:
     def __init__(self, media_type: str) -> None:
         self._queue: queue.Queue[bytes] = queue.Queue(_MOST_WAITING)
         self._abandoned = False
-        self._pieces = self._inflated(media_type)
+        self._pieces = read_ahead(self._inflated(media_type))
         self._rest = memoryview(b"")
 
     def put(self, piece: bytes) -> None:
@@ -56,6 +60,7 @@ class LayerStream:
             read(cast("IO[bytes]", self))
         finally:
             self._abandoned = True
+            self._pieces.close()
 
     def read(self, size: int = -1) -> bytes:
         """As a file's."""
@@ -74,7 +79,13 @@ class LayerStream:
         return b"".join(found)
 
     def _raw(self) -> Iterator[bytes]:
-        while piece := self._queue.get():
+        while not self._abandoned:
+            try:
+                piece = self._queue.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if not piece:
+                return
             yield piece
 
     def _inflated(self, media_type: str) -> Iterator[bytes]:
