@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from gpuyard import errors
 from gpuyard.atomic_files import temporary_folder
@@ -67,8 +69,10 @@ async def build_source(
 
 async def _clone(source: Source, tree: Path, builder: WheelBuilder) -> None:
     """A working tree at the commit, with submodules, by the user's own git and its logins."""
+    environ = git_environ(builder.environ) | {"GIT_TERMINAL_PROMPT": "0"}
+    environ |= _logging_in(source, environ)
     for words in (
-        ("clone", "--quiet", "--no-checkout", source.with_login, str(tree)),
+        ("clone", "--quiet", "--no-checkout", source.url, str(tree)),
         ("-C", str(tree), "checkout", "--quiet", "--detach", source.commit),
         ("-C", str(tree), "submodule", "--quiet", "update", "--init", "--recursive"),
     ):
@@ -76,7 +80,7 @@ async def _clone(source: Source, tree: Path, builder: WheelBuilder) -> None:
             process = await asyncio.create_subprocess_exec(
                 "git", *_NOT_HERE, *words,
                 cwd=tree.parent,
-                env=git_environ(builder.environ) | {"GIT_TERMINAL_PROMPT": "0"},
+                env=environ,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
@@ -87,8 +91,27 @@ async def _clone(source: Source, tree: Path, builder: WheelBuilder) -> None:
             ) from error
         _, said = await outputs(process)
         if process.returncode:
-            text = said.decode("utf-8", "replace").strip().replace(source.with_login, source.url)
+            text = said.decode("utf-8", "replace").strip()
             raise errors.BuildError(
                 f"can't clone {source.url} at {source.commit[:12]}: {text}",
                 remedy="see that git reaches it with the logins it knows: `git ls-remote URL`",
             )
+
+
+def _logging_in(source: Source, environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables with which git has the URL's login for its host.
+
+    All users of a machine can read a program's arguments, and a build reads the address that a clone keeps.
+    """
+    if not source.login:
+        return {}
+    user, _, password = map(unquote, source.login.partition(":"))
+    host = urlsplit(source.url)._replace(path="/", query="").geturl()
+    login = b64encode(f"{user}:{password}".encode()).decode()
+    number = environ.get("GIT_CONFIG_COUNT", "")
+    place = int(number) if number.isdecimal() else 0
+    return {
+        "GIT_CONFIG_COUNT": str(place + 1),
+        f"GIT_CONFIG_KEY_{place}": f"http.{host}.extraHeader",
+        f"GIT_CONFIG_VALUE_{place}": f"Authorization: Basic {login}",
+    }

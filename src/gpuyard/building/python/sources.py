@@ -48,12 +48,6 @@ class Source:
             return cls(archive["where"], sha256=archive["sha256"])
         return None
 
-    @property
-    def with_login(self) -> str:
-        """The URL as this machine asks for it."""
-        parts = urlsplit(self.url)
-        return parts._replace(netloc=f"{self.login}@{parts.netloc}").geturl() if self.login else self.url
-
 
 def without_login(url: str) -> tuple[str, str]:
     """A URL without the user and password in it, and these; `git@host` of ssh is no secret and stays."""
