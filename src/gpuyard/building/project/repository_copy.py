@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.building.python.uv_process import UvDone, run_program
-from gpuyard.building.workdir.git import Repository, git_environ
+from gpuyard.building.python.uv_process import run_program
+from gpuyard.building.workdir.git import GIT, Repository
 
 #: Commit, branch, what of the tree isn't as it was committed, and the tags with what they name.
 _ASKED = (
@@ -37,41 +37,38 @@ class RepositoryState:
 
 
 async def read_state(repository: Repository, environ: Mapping[str, str]) -> RepositoryState:
-    """Asks git about a repository."""
+    """Asks git about a repository, whose own configuration names no program for it."""
     found = []
-    for words in _ASKED:
-        done = await _git(repository, words, environ)
-        if done is None or done.code:
-            return RepositoryState(repository, failure=done.err if done else "there is no git on PATH")
-        found.append(done.out)
+    with repository.read_only(environ) as reading:
+        for words in _ASKED:
+            done = await run_program(GIT[0], (*GIT[1:], *words), folder=repository.top, environ=reading)
+            if done is None:
+                return RepositoryState(repository, failure="there is no git on PATH")
+            if done.code:
+                failure = done.err.replace(reading["GIT_DIR"], str(repository.folder))
+                return RepositoryState(repository, failure=failure)
+            found.append(done.out)
     return RepositoryState(repository, "".join(found))
 
 
-async def copy_repository(repository: Repository, tree: Path, environ: Mapping[str, str]) -> None:
+def copy_repository(repository: Repository, tree: Path) -> None:
     """Makes a folder, which has the repository's files already, a working tree of its own.
 
     Raises:
-        BuildError: git fails.
+        BuildError: it can't be copied.
     """
-    own = tree / ".git"
-    config = ("config", "--file", str(own / "config"))
-    for words in (
-        ("clone", "--mirror", "--shared", "--quiet", "--template=", "--", str(repository.top), str(own)),
-        (*config, "core.bare", "false"),
-        # So that nothing is sent to where it came from.
-        (*config, "--remove-section", "remote.origin"),
-    ):
-        done = await _git(repository, words, environ)
-        if done is None or done.code:
-            why = done.err if done else "there is no git on PATH"
-            raise errors.BuildError(
-                f"can't copy the repository of {repository.top} for its build: {why}",
-                remedy="see that `git clone` can copy it",
-            )
-    for index in (*repository.folder.glob("index"), *repository.folder.glob("sharedindex.*")):
-        shutil.copy2(index, own / index.name)
-
-
-async def _git(repository: Repository, words: tuple[str, ...], environ: Mapping[str, str]) -> UvDone | None:
-    arguments = ("--no-optional-locks", *words)
-    return await run_program("git", arguments, folder=repository.top, environ=git_environ(environ))
+    own, common = tree / ".git", repository.common.resolve()
+    try:
+        (own / "objects" / "info").mkdir(parents=True)
+        (own / "objects" / "info" / "alternates").write_text(f"{common / 'objects'}\n")
+        (own / "HEAD").write_text(repository.head)
+        (own / "config").write_text(repository.settings)
+        shutil.copytree(common / "refs", own / "refs", symlinks=True)
+        indexes = (*repository.folder.glob("index"), *repository.folder.glob("sharedindex.*"))
+        for path in (*indexes, *common.glob("packed-refs"), *common.glob("shallow")):
+            shutil.copy2(path, own / path.name)
+    except OSError as error:
+        raise errors.BuildError(
+            f"can't copy the repository of {repository.top} for its build: {error}",
+            remedy="see that you may read all of it",
+        ) from error

@@ -74,7 +74,7 @@ class WheelBuilder:
             tree = folder / project.name
             _copy(project, walk, tree)
             if state and state.text:
-                await copy_repository(state.repository, tree, self.environ)
+                copy_repository(state.repository, tree)
             return await self._built(tree, folder, key, project)
 
     async def _repository_state(self, project: Path) -> RepositoryState | None:

@@ -33,6 +33,7 @@ _TELLING = {
 }  # fmt: skip
 _SECTION = re.compile(r"\s*\[\s*([A-Za-z]+)\s*\]")
 _SETTING = re.compile(r"\s*([A-Za-z]+)\s*=\s*([\w./~-]+)\s*")
+_BRANCH = re.compile(r"ref: refs/\S+")
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -80,6 +81,17 @@ class Repository:
         return self.common / "info" / "exclude"
 
     @property
+    def head(self) -> str:
+        """What is checked out: a branch, or a commit."""
+        head = read_text(self.folder / "HEAD").strip()
+        return f"{head if _COMMIT.fullmatch(head) or _BRANCH.fullmatch(head) else 'ref: refs/heads/none'}\n"
+
+    @property
+    def settings(self) -> str:
+        """What of its configuration says how to read it."""
+        return _telling(read_text(self.common / "config"))
+
+    @property
     def commit(self) -> str:
         """The hash of what is checked out, read from git's own files: most folders are in no repository, or
         need no git. Empty before the first."""
@@ -102,11 +114,11 @@ class Repository:
         looks like one counts as bare. So git gets a folder of ours that links to what is read.
         """
         with temporary_folder() as made:
-            (made / "HEAD").write_text(f"{self.commit or 'ref: refs/heads/none'}\n")
-            (made / "config").write_text(_telling(read_text(self.common / "config")))
-            for name in ("refs", "info"):
-                (made / name).mkdir()
-            (made / "objects").symlink_to(self.common / "objects")
+            (made / "HEAD").write_text(self.head)
+            (made / "config").write_text(self.settings)
+            (made / "info").mkdir()
+            for name in ("objects", "refs", "packed-refs"):
+                (made / name).symlink_to(self.common / name)
             (made / "info" / "exclude").symlink_to(self.exclude_file)
             (made / "info" / "attributes").symlink_to(self.common / "info" / "attributes")
             (made / "info" / "sparse-checkout").symlink_to(self.folder / "info" / "sparse-checkout")

@@ -233,6 +233,18 @@ async def test_a_build_has_a_repository_of_its_own(
     assert index.read_bytes() == before and git(folder, "for-each-ref") == refs
 
 
+async def test_the_configuration_of_a_repository_starts_nothing(
+    bench: Bench, repository: Path, tmp_path: Path
+) -> None:
+    git(repository, "tag", "v1.0")
+    for name in ("core.fsmonitor", "core.sshCommand", "filter.own.clean", "uploadpack.packObjectsHook"):
+        git(repository, "config", name, f"touch {tmp_path}/started-{name};")
+    (repository / ".git" / "info" / "attributes").write_text("* filter=own\n")
+    os.utime(repository / "pkg" / "a.py", (1, 1))
+    assert (await version(bench, repository)).startswith("v1.0")
+    assert list(tmp_path.glob("started-*")) == []
+
+
 async def test_a_repository_that_git_refuses_is_left_out_and_said(
     bench: Bench, write_files: WriteFiles
 ) -> None:
