@@ -10,7 +10,7 @@ from datetime import datetime
 
 from gpuyard import errors
 from gpuyard.building.system_packages.archives.archives import PackageArchive, open_archives
-from gpuyard.building.system_packages.archives.package_index import PackageIndex
+from gpuyard.building.system_packages.archives.debian_index import DebianIndex
 from gpuyard.building.system_packages.archives.sources import AptSources, read_sources
 from gpuyard.building.system_packages.locked import SystemPackage
 from gpuyard.building.system_packages.refused import refuse
@@ -101,7 +101,7 @@ class Chooser:
     def _chosen(
         self,
         asked: Sequence[Asked],
-        indexes: Sequence[tuple[PackageArchive, PackageIndex]],
+        indexes: Sequence[tuple[PackageArchive, DebianIndex]],
         preferred: Sequence[SystemPackage],
     ) -> tuple[SystemPackage, ...]:
         installed = list(read_installed(status_paragraphs(self.files)))

@@ -18,8 +18,8 @@ from pathlib import Path
 import zstandard
 
 from gpuyard import errors
+from gpuyard.building.system_packages.archives.debian_index import DebianIndex
 from gpuyard.building.system_packages.archives.fetch import Fetcher, open_fetcher
-from gpuyard.building.system_packages.archives.package_index import PackageIndex
 from gpuyard.building.system_packages.archives.release import IndexFile, ReleaseFile
 from gpuyard.building.system_packages.archives.signatures import Keyring
 from gpuyard.building.system_packages.archives.sources import AptSource, AptSources, masked
@@ -54,7 +54,7 @@ class Archives:
 
     async def fetch_indexes(
         self, path: str, of: Callable[[ReleaseFile], bool] = lambda release: True
-    ) -> list[tuple[PackageArchive, PackageIndex]]:
+    ) -> list[tuple[PackageArchive, DebianIndex]]:
         """The index of packages of each archive and component that has it.
 
         Args:
@@ -74,9 +74,9 @@ class Archives:
         indexes = await asyncio.gather(*(self._index(archive, file) for archive, file in wanted))
         return [(archive, index) for (archive, _), index in zip(wanted, indexes, strict=True)]
 
-    async def _index(self, archive: PackageArchive, file: IndexFile) -> PackageIndex:
+    async def _index(self, archive: PackageArchive, file: IndexFile) -> DebianIndex:
         with suppress(OSError, ValueError):  # A damaged entry is as good as none.
-            return await asyncio.to_thread(PackageIndex.read, self._kept(file))
+            return await asyncio.to_thread(DebianIndex.read, self._kept(file))
         path = await self.fetch_file(archive, file)
         return await asyncio.to_thread(self._keep, path, file)
 
@@ -105,13 +105,13 @@ class Archives:
     def _kept(self, file: IndexFile) -> Path:
         return self.cache.path(_INDEXES, f"{file.sha256}.packages.zst")
 
-    def _keep(self, path: Path, file: IndexFile) -> PackageIndex:
+    def _keep(self, path: Path, file: IndexFile) -> DebianIndex:
         try:
-            index = PackageIndex.parse(_unpacked(path, file.path).decode("utf-8", "replace"))
+            index = DebianIndex.parse(_unpacked(path, file.path).decode("utf-8", "replace"))
         except errors.BuildError:
             # Another build may have done so in the meantime.
             with suppress(OSError, ValueError):
-                return PackageIndex.read(self._kept(file))
+                return DebianIndex.read(self._kept(file))
             raise
         with self.cache.new_file(_INDEXES, self._kept(file).name) as kept:
             index.write(kept)

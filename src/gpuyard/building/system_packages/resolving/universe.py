@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TypeAlias
 
-from gpuyard.building.system_packages.archives.package_index import PackageIndex
+from gpuyard.building.system_packages.archives.debian_index import DebianIndex
 from gpuyard.building.system_packages.control import parse_fields
 from gpuyard.building.system_packages.resolving.package import DebianPackage
 from gpuyard.building.system_packages.resolving.relations import Relation, single_relations
 from gpuyard.building.system_packages.resolving.versions import version_key
 
 #: An index, apt's priority and the number of its archive.
-Index: TypeAlias = tuple[PackageIndex, int, int]
+Index: TypeAlias = tuple[DebianIndex, int, int]
 
 
 class Universe:

@@ -5,8 +5,6 @@ The tar is kept packed with zstd: packages are packed with xz, which takes ten t
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
 import lzma
 import posixpath
@@ -22,17 +20,15 @@ import zstandard
 
 from gpuyard import errors
 from gpuyard.building.system_packages.control import Fields, parse_fields, split_paragraphs
+from gpuyard.building.system_packages.unpacking.deb_archive import damaged, find_parts, open_part
 from gpuyard.elf import Elf, read_elf
 from gpuyard.images.contents.overlay import open_layer
 from gpuyard.images.contents.system import is_library
 from gpuyard.images.layers import FILE, FOLDER, HARD_LINK, LINK, WHITEOUT
 
-_MAGIC = b"!<arch>\n"
-_HEADER = 60
 _TAR = "one of its parts"
 _PIECE = 1 << 18
 _FRAME = 1 << 20
-_PACKED_PIECE = 1 << 16
 _MOST_CONTROL = 64 << 20
 _UNPACKING = (lzma.LZMAError, zlib.error, zstandard.ZstdError)
 #: A control file's name: it becomes part of a path.
@@ -126,33 +122,33 @@ def unpack_deb(path: Path, name: str, kept: IO[bytes]) -> Deb:
     """
     try:
         with path.open("rb") as file:
-            parts = _parts(file, name)
+            parts = find_parts(file, name)
             control, extra = _read_control(parts, name)
             listed = [line.split()[-1] for line in extra.get("conffiles", "").splitlines() if line.strip()]
             return _read_data(parts, name, control, extra, {word.strip("/") for word in listed}, kept)
     except (*_UNPACKING, OSError, EOFError, ValueError, errors.ImageDamaged) as error:
         if isinstance(error, OSError) and error.errno:
             raise  # A disk's, and not the package's: those of gzip and bz2 have no number.
-        raise _damaged(name, str(error)) from error
+        raise damaged(name, str(error)) from error
 
 
 def _read_control(parts: Mapping[str, tuple[str, IO[bytes]]], name: str) -> tuple[str, dict[str, str]]:
     found: dict[str, str] = {}
     left = _MOST_CONTROL
-    with open_layer(_unpacked(parts, "control.tar", name), _TAR) as tar:
+    with open_layer(open_part(parts, "control.tar", name), _TAR) as tar:
         for info in tar:
             tar.members = []  # type: ignore[attr-defined] # Else it remembers every file.
             path = posixpath.normpath(info.name)
             left -= info.size
             if left < 0:
-                raise _damaged(name, f"its control files have more than {_MOST_CONTROL} bytes")
+                raise damaged(name, f"its control files have more than {_MOST_CONTROL} bytes")
             # dpkg makes the list itself.
             if info.isreg() and _CONTROL_NAME.fullmatch(path) and path != "list":
                 found[path] = _content(tar, info).read().decode("utf-8", "surrogateescape")
     control = found.pop("control", "")
     paragraphs = split_paragraphs(control)
     if len(paragraphs) != 1 or parse_fields(paragraphs[0]).get("package") != name:
-        raise _damaged(name, "its control file isn't that of a package of this name")
+        raise damaged(name, "its control file isn't that of a package of this name")
     return control, found
 
 
@@ -168,7 +164,7 @@ def _read_data(
     md5s: dict[str, str] = {}
     libraries: dict[str, Elf] = {}
     files: set[str] = set()
-    copied = _Copied(_unpacked(parts, "data.tar", name), kept)
+    copied = _Copied(open_part(parts, "data.tar", name), kept)
     with open_layer(cast("IO[bytes]", copied), _TAR) as tar:
         for info in tar:
             tar.members = []  # type: ignore[attr-defined] # Else it remembers every file.
@@ -188,14 +184,14 @@ def _member(info: tarfile.TarInfo, files: set[str], name: str) -> DebMember:
     path = _inside(info.name, name)
     kind = _KINDS.get(info.type)
     if kind is None or info.issparse():
-        raise _damaged(name, f"/{path} is a device, a FIFO or sparse, which no package needs")
+        raise damaged(name, f"/{path} is a device, a FIFO or sparse, which no package needs")
     if any(part.startswith(WHITEOUT) for part in path.split("/")):
-        raise _damaged(name, f"/{path} would remove a file of the base")
+        raise damaged(name, f"/{path} would remove a file of the base")
     if not (0 <= info.uid < _MOST_ID and 0 <= info.gid < _MOST_ID):
-        raise _damaged(name, f"/{path} belongs to {info.uid}:{info.gid}")
+        raise damaged(name, f"/{path} belongs to {info.uid}:{info.gid}")
     target = _inside(info.linkname, name) if kind == HARD_LINK else info.linkname
     if kind == HARD_LINK and target not in files:
-        raise _damaged(name, f"/{path} is a hard link to /{target}, which the package doesn't have")
+        raise damaged(name, f"/{path} is a hard link to /{target}, which the package doesn't have")
     if kind == FILE:
         files.add(path)
     size = info.size if kind == FILE else 0
@@ -243,31 +239,6 @@ class _Copied:
         while self.read(_PIECE):
             pass
         self._write()
-
-
-class _Xz:
-    """What is packed with xz or LZMA, as a file. `LZMAFile` takes longer by an eighth, for smaller pieces."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._decoder = lzma.LZMADecompressor()
-
-    def read(self, size: int) -> bytes:
-        found = b""
-        while not found:
-            if self._decoder.eof:
-                packed = self._decoder.unused_data or self._file.read(_PACKED_PIECE)
-                if not packed.strip(b"\0"):
-                    break
-                self._decoder = lzma.LZMADecompressor()
-            elif self._decoder.needs_input:
-                packed = self._file.read(_PACKED_PIECE)
-                if not packed:
-                    raise EOFError("it ends too soon")
-            else:
-                packed = b""
-            found = self._decoder.decompress(packed, size)
-        return found
 
 
 class ForwardTar:
@@ -329,69 +300,11 @@ class ForwardTar:
         return found
 
 
-def _parts(file: IO[bytes], name: str) -> dict[str, tuple[str, IO[bytes]]]:
-    """Members of the ar archive: control.tar and data.tar, each with its packing's ending."""
-    if file.read(len(_MAGIC)) != _MAGIC:
-        raise _damaged(name, "it isn't an ar archive")
-    found: dict[str, tuple[str, IO[bytes]]] = {}
-    while len(header := file.read(_HEADER)) == _HEADER:
-        label, digits = header[:16].decode("ascii").strip().rstrip("/"), header[48:58].strip()
-        if not digits.isdigit() or header[58:] != b"`\n":
-            raise _damaged(name, "its ar archive is damaged")
-        size = int(digits)
-        base, tar, end = label.partition(".tar")
-        if tar:
-            found[base + tar] = (end, cast("IO[bytes]", _ArMember(file, file.tell(), size)))
-        file.seek(size + size % 2, 1)
-    return found
-
-
-class _ArMember:
-    """A part of a file, as a file."""
-
-    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
-        self._file = file
-        self._at = start
-        self._end = start + size
-
-    def read(self, size: int = -1) -> bytes:
-        left = self._end - self._at
-        self._file.seek(self._at)
-        piece = self._file.read(left if size < 0 else min(size, left))
-        self._at += len(piece)
-        return piece
-
-
-def _unpacked(parts: Mapping[str, tuple[str, IO[bytes]]], which: str, name: str) -> IO[bytes]:
-    if which not in parts:
-        raise _damaged(name, f"it has no {which}")
-    end, part = parts[which]
-    match end:
-        case ".xz" | ".lzma":
-            return cast("IO[bytes]", _Xz(part))
-        case ".gz":
-            return cast("IO[bytes]", gzip.GzipFile(fileobj=part))
-        case ".zst":
-            return cast(
-                "IO[bytes]", zstandard.ZstdDecompressor().stream_reader(part, read_across_frames=True)
-            )
-        case ".bz2":
-            return cast("IO[bytes]", bz2.BZ2File(part))
-        case "":
-            return part
-        case _:
-            raise ValueError(f"nobody knows how to unpack .tar{end}")
-
-
 def _inside(path: str, name: str) -> str:
     found = posixpath.normpath("/" + path).lstrip("/")
     if ".." in path.split("/"):
-        raise _damaged(name, f"it has a file {path}")
+        raise damaged(name, f"it has a file {path}")
     return found
-
-
-def _damaged(name: str, why: str) -> errors.BuildError:
-    return errors.BuildError(f"the package {name} can't be unpacked: {why}", remedy="tell its distribution")
 
 
 def _unkept(name: str, why: str) -> errors.BuildError:

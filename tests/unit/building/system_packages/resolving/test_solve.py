@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from gpuyard import errors
-from gpuyard.building.system_packages.archives.package_index import PackageIndex
+from gpuyard.building.system_packages.archives.debian_index import DebianIndex
 from gpuyard.building.system_packages.control import split_paragraphs
 from gpuyard.building.system_packages.resolving.solve import Asked, Chosen, solve
 from gpuyard.building.system_packages.resolving.universe import Universe, read_installed
@@ -35,7 +35,7 @@ def choose(
     asked: Sequence[str], offered: str, base: str = "", preferred: dict[str, str] | None = None
 ) -> Chosen:
     status = paragraphs(base, "Status: install ok installed")
-    index = PackageIndex.parse(paragraphs(offered))
+    index = DebianIndex.parse(paragraphs(offered))
     universe = Universe(read_installed(split_paragraphs(status)), [(index, 500, 0)], "amd64", preferred or {})
     return solve(universe, [Asked(*word.split("=")) for word in asked])
 
@@ -131,13 +131,13 @@ def test_what_is_missing_is_told_with_who_asked_for_it() -> None:
 
 def test_packages_for_other_architectures_are_not_there() -> None:
     offered = "Package: a\nVersion: 1\nArchitecture: i386\n\nPackage: b\nVersion: 1\nArchitecture: all\n"
-    universe = Universe([], [(PackageIndex.parse(offered), 500, 0)], "amd64", {})
+    universe = Universe([], [(DebianIndex.parse(offered), 500, 0)], "amd64", {})
     assert [p.name for p in solve(universe, [Asked("b")]).packages] == ["b"]
     with pytest.raises(errors.ResolveError):
         solve(universe, [Asked("a")])
 
 
 def test_what_the_archive_does_not_want_installed_by_itself_comes_last() -> None:
-    newer, older = (PackageIndex.parse(paragraphs(text)) for text in ("a 2", "a 1"))
+    newer, older = (DebianIndex.parse(paragraphs(text)) for text in ("a 2", "a 1"))
     universe = Universe([], [(newer, 1, 0), (older, 500, 1)], "amd64", {})
     assert [str(p) for p in solve(universe, [Asked("a")]).packages] == ["a 1"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard.building.system_packages.archives.package_index import PackageIndex
+from gpuyard.building.system_packages.archives.debian_index import DebianIndex
 
 TEXT = """Package: tree
 Version: 1
@@ -24,13 +24,13 @@ Description: \N{DECIDUOUS TREE}
 def kept(folder: Path) -> Path:
     path = folder / "index"
     with path.open("wb") as file:
-        PackageIndex.parse(TEXT).write(file)
+        DebianIndex.parse(TEXT).write(file)
     return path
 
 
 @pytest.mark.parametrize("again", [False, True])
 def test_packages_are_found_by_name_and_by_what_they_provide(tmp_path: Path, again: bool) -> None:
-    index = PackageIndex.read(kept(tmp_path)) if again else PackageIndex.parse(TEXT)
+    index = DebianIndex.read(kept(tmp_path)) if again else DebianIndex.parse(TEXT)
     assert list(index.paragraphs("tree")) == [
         "Package: tree\nVersion: 1\nProvides: shrub, wood:any (= 2)",
         "Package: tree\nVersion: 2\nDescription: \N{DECIDUOUS TREE}",
@@ -46,8 +46,8 @@ def test_what_is_kept_and_damaged_is_refused(tmp_path: Path, share: float) -> No
     content = bytearray(path.read_bytes())
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(ValueError, match=r"\w"):
-        PackageIndex.read(path)
+        DebianIndex.read(path)
     content[int(len(content) * share)] ^= 4
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"\w"):
-        PackageIndex.read(path)
+        DebianIndex.read(path)

@@ -22,7 +22,7 @@ _NUMBER = 8
 
 
 @dataclass(frozen=True)
-class PackageIndex:
+class DebianIndex:
     """Packages by name.
 
     Attributes:
@@ -36,7 +36,7 @@ class PackageIndex:
     providing: Mapping[str, Sequence[str]]
 
     @classmethod
-    def parse(cls, text: str) -> PackageIndex:
+    def parse(cls, text: str) -> DebianIndex:
         """Of what an archive gave out."""
         places: defaultdict[str, list[int]] = defaultdict(list)
         providing: defaultdict[str, dict[str, None]] = defaultdict(dict)
@@ -64,7 +64,7 @@ class PackageIndex:
         file.write(zstandard.ZstdCompressor(level=1, write_checksum=True).compress(b"".join(parts)))
 
     @classmethod
-    def read(cls, path: Path) -> PackageIndex:
+    def read(cls, path: Path) -> DebianIndex:
         """What `write` wrote; raises OSError, and ValueError where it is damaged."""
         try:
             raw: bytes = zstandard.ZstdDecompressor().decompress(path.read_bytes())
