@@ -32,6 +32,7 @@ command = _NodeGroup(
     {
         "show": "Show every GPU of a node, or of all nodes; `gpuyard node` alone does it, too.",
         "cdi": "Print the CDI spec of this machine's GPUs and their driver.",
+        "mig": "Split the GPUs of this machine by MIG: plan it, or do it.",
         "fault": "Put a fault on a simulated GPU of the yard, or take it away.",
     },
     help="Look into nodes' GPUs: `gpuyard node` shows all, `gpuyard node NODE` one node's.",

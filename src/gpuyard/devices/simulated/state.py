@@ -10,7 +10,7 @@ A GPU is named by its index or its UUID. Whatever is wrong is told and left out,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from gpuyard import errors
 from gpuyard.atomic_files import replace_file
 from gpuyard.devices.inventory import Device, Inventory, Mig
+from gpuyard.devices.mig_layout import GpuPlan
 from gpuyard.devices.simulated.mig import split
 from gpuyard.regular_files import read_regular
 
@@ -91,6 +92,27 @@ def change_state(path: Path, change: Callable[[dict[str, Any]], object]) -> None
         raise errors.DeviceError(
             f"can't write {path}: {error.strerror}", remedy="make room there, and see who may write it"
         ) from error
+
+
+def write_splits(path: Path, plans: Iterable[GpuPlan]) -> None:
+    """Splits simulated GPUs as the plans say.
+
+    Raises:
+        DeviceError: see `change_state`.
+    """
+
+    def put(raw: dict[str, Any]) -> None:
+        splits = raw.setdefault("mig", {})
+        for plan in plans:
+            gpu = plan.gpu
+            for name in (str(gpu.index), gpu.uuid):
+                splits.pop(name, None)
+            enabled = gpu.mig is not None and gpu.mig.enabled if plan.mode is None else plan.mode
+            if enabled:
+                kept = [f"{part.profile}@{part.start}" for part in plan.keep]
+                splits[str(gpu.index)] = kept + list(map(str, plan.create))
+
+    change_state(path, put)
 
 
 def _read_to_change(path: Path) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""This machine's GPUs as they can be split: what there is, who uses it, and the way to split it anew.
+
+It is one side of what NVIDIA's MIG manager does; a running agent sees the change by itself and offers the new
+parts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from gpuyard import errors
+from gpuyard._proto import pod_resources_pb2 as pb
+from gpuyard._proto import pod_resources_pb2_grpc as rpc
+from gpuyard.devices.inventory import Inventory
+from gpuyard.devices.mig_layout import GpuPlan, MigLayout, plan_layout
+from gpuyard.devices.simulated.simulation import Simulation
+from gpuyard.gpus.mig_models import mig_geometry
+from gpuyard.gpus.mig_profiles import MigGeometry
+
+_LIMIT_S = 5.0
+_MOST_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class SplitMachine:
+    """The GPUs of one machine.
+
+    Attributes:
+        inventory: what there is now.
+        geometries: what each GPU can be split into, by UUID.
+        apply: does what plans say; raises DeviceError when that fails.
+        processes: who has a GPU or a part of one open, for people, by UUID.
+    """
+
+    inventory: Inventory
+    geometries: Mapping[str, MigGeometry]
+    apply: Callable[[Sequence[GpuPlan]], None]
+    processes: Mapping[str, str] = field(default_factory=dict)
+
+    def plan(self, layout: MigLayout, pods: Mapping[str, str]) -> tuple[GpuPlan, ...]:
+        """What the layout asks for, where nobody loses a GPU: neither one of these pods, nor a process."""
+        return plan_layout(layout, self.inventory, {**self.processes, **pods}, self.geometries)
+
+
+@contextlib.contextmanager
+def simulated_machine(simulation: Simulation, seed: str, file: Path) -> Iterator[SplitMachine]:
+    """Simulated GPUs, which the file splits; see `devices.simulated.state`."""
+    from gpuyard.devices.simulated.simulation import simulate
+    from gpuyard.devices.simulated.state import read_state, write_splits
+
+    whole = simulate(simulation, seed=seed)
+    state, _ = read_state(file, whole)
+    inventory = whole.with_mig(state.mig)
+    yield SplitMachine(inventory, _known_geometries(inventory), lambda plans: write_splits(file, plans))
+
+
+@contextlib.contextmanager
+def real_machine(driver_root: Path) -> Iterator[SplitMachine]:
+    """The GPUs that NVML finds; what it doesn't tell, as to others than root, is the catalogue's.
+
+    Raises:
+        DeviceError: there is no driver, or no GPU.
+    """
+    from gpuyard.devices.nvml.library import Nvml
+    from gpuyard.devices.nvml.mig_change import apply_to_driver, driver_geometries, processes_by_device
+
+    with contextlib.closing(Nvml.open(driver_root)) as nvml:
+        inventory = nvml.inventory()
+        if not inventory.devices:
+            raise errors.DeviceError(inventory.detail, remedy="see whether nvidia-smi lists the GPUs")
+        geometries = {**_known_geometries(inventory), **driver_geometries(inventory)}
+        yield SplitMachine(inventory, geometries, apply_to_driver, processes_by_device(inventory))
+
+
+def _known_geometries(inventory: Inventory) -> dict[str, MigGeometry]:
+    return {gpu.uuid: found for gpu in inventory.devices if (found := mig_geometry(gpu.model))}
+
+
+async def pods_by_device(sockets: Sequence[Path]) -> dict[str, str]:
+    """Which pod has a GPU or a part of one, for people, by UUID.
+
+    Args:
+        sockets: PodResources of the kubelets of this machine.
+
+    Raises:
+        DeviceError: one of them doesn't say.
+    """
+    found: dict[str, str] = {}
+    for socket in sockets:
+        options = [("grpc.max_receive_message_length", _MOST_BYTES)]
+        async with grpc.aio.insecure_channel(f"unix:{socket}", options=options) as channel:
+            try:
+                listed = await rpc.PodResourcesListerStub(channel).List(
+                    pb.ListPodResourcesRequest(), timeout=_LIMIT_S
+                )
+            except grpc.RpcError as error:
+                raise errors.DeviceError(
+                    f"the kubelet doesn't say which pods have GPUs ({socket})",
+                    remedy="see whether it runs, and whether you may read its socket; without it running "
+                    "pods could lose their GPUs",
+                ) from error
+        for pod in listed.pod_resources:
+            for container in pod.containers:
+                for devices in container.devices:
+                    for device_id in devices.device_ids:
+                        found[device_id.partition("::")[0]] = f"pod {pod.namespace}/{pod.name}"
+    return found

@@ -1,0 +1,16 @@
+"""What the commands of `gpuyard node mig` have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+layout_argument = click.argument("layout", metavar="LAYOUT")
+
+driver_root_option = click.option(
+    "--driver-root",
+    type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
+    default=Path("/"),
+    help="Where the NVIDIA driver is installed (default: /).",
+)

@@ -1,0 +1,43 @@
+"""Splitting the GPUs of this machine: those of its yard, or a cluster's node that one is logged in to."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from gpuyard.agent.mig_manager import SplitMachine, pods_by_device, real_machine, simulated_machine
+from gpuyard.devices.mig_layout import GpuPlan, MigLayout
+from gpuyard.local.paths import YardPaths
+from gpuyard.local.settings import load_running, load_settings
+
+#: The kubelet's of a cluster's node.
+KUBELET_SOCKET = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
+
+
+def open_machine(paths: YardPaths, driver_root: Path) -> AbstractContextManager[SplitMachine]:
+    """The simulated GPUs of this machine's yard, or its real ones.
+
+    Raises:
+        DeviceError: there are none.
+    """
+    running, settings = load_running(paths.running), load_settings(paths.settings)
+    if running is None or not settings.simulate:
+        return real_machine(driver_root)
+    from gpuyard.devices.simulated.simulation import parse_simulation
+
+    return simulated_machine(parse_simulation(settings.simulate), running.node, paths.simulated_health)
+
+
+async def plan(
+    machine: SplitMachine, layout: MigLayout, paths: YardPaths, kubelet: Path = KUBELET_SOCKET
+) -> tuple[tuple[GpuPlan, ...], dict[str, str]]:
+    """What would be done; and who has what now, by UUID.
+
+    Raises:
+        UsageError: the layout names what isn't there.
+        DeviceError: it isn't known which pods have GPUs.
+    """
+    simulated = machine.inventory.simulated
+    sockets = [paths.pod_resources_socket, *([] if simulated else [kubelet])]
+    pods = await pods_by_device([socket for socket in sockets if socket.exists()])
+    return machine.plan(layout, pods), {**machine.processes, **pods}

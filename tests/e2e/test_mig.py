@@ -1,0 +1,64 @@
+"""GPUs are split while the yard runs: what is offered follows, and who runs keeps what is theirs."""
+
+from __future__ import annotations
+
+import json
+
+from tests.waiting import until
+
+from .conftest import Yard
+
+SMALL, LARGE = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
+
+
+def offered(yard: Yard) -> dict[str, str]:
+    """What pods can ask for of the GPUs, and how many of each."""
+    (node,) = yard.get("/api/v1/nodes")["items"]
+    return {name: count for name, count in node["status"]["allocatable"].items() if name.startswith("nvidia")}
+
+
+def cdi_names(yard: Yard) -> list[str]:
+    """What containers can be given, without UUIDs."""
+    spec = json.loads((yard.paths.cdi_dir / "gpuyard.io-gpu.json").read_text())
+    return [device["name"] for device in spec["devices"] if "-" not in device["name"]]
+
+
+def test_split_run_and_split_again(stopped_yard: Yard) -> None:
+    yard = stopped_yard
+    yard.ok("up", "--simulate", "H100:2", "--mig-strategy", "mixed")
+    until(lambda: offered(yard), "two whole GPUs", lambda found: found == {"nvidia.com/gpu": "2"})
+    layout = "0: 3g.40gb all 1g.10gb"
+    told = yard.ok("node", "mig", "plan", layout)
+    assert "GPU 0 (H100, simulated)\n  MIG is switched on\n  create    3g.40gb at 4\n" in told
+    assert "nobody to ask" in yard.refused(2, "node", "mig", "apply", layout)
+    assert "  created   3g.40gb at 4\n" in yard.ok("node", "mig", "apply", "--yes", layout)
+    split = {"nvidia.com/gpu": "1", SMALL: "4", LARGE: "1"}
+    until(lambda: offered(yard), "the parts are offered", lambda found: found.items() >= split.items())
+    names = ["0:0", "0:1", "0:2", "0:3", "0:4", "1", "all"]
+    until(lambda: cdi_names(yard) == names, "the CDI spec has them")
+
+    yard.background("small", "--gpus", "1g.10gb", "--", "sleep", "600")
+    told = yard.refused(1, "node", "mig", "apply", "--yes", "all: whole")
+    assert "1g.10gb@" in told and "stays: pod default/small-" in told
+    assert offered(yard).items() >= split.items()
+    # What it has stays, and the rest may go.
+    found = json.loads(yard.ok("node", "mig", "apply", "-y", "-o", "json", "0: 1g.10gb all 2g.20gb"))
+    (gpu,) = found["gpus"]
+    assert (found["applied"], found["possible"], gpu["impossible"]) == (True, True, [])
+    assert [part["profile"] for part in gpu["keep"]] == ["1g.10gb"]
+    assert gpu["keep"][0]["held_by"].startswith("pod default/small-")
+    assert {part["profile"] for part in gpu["destroy"]} == {"1g.10gb", "3g.40gb"}
+    split = {"nvidia.com/gpu": "1", SMALL: "1", "nvidia.com/mig-2g.20gb": str(len(gpu["create"]))}
+    until(lambda: offered(yard), "the new parts are offered", lambda found: found.items() >= split.items())
+    assert yard.json("show", "small")["state"] == "running"
+    yard.ok("stop", "small")
+    until(lambda: yard.call("node", "mig", "apply", "--yes", "all: whole").code == 0, "nothing is in use")
+    until(lambda: offered(yard), "the GPUs are whole", lambda found: found.get("nvidia.com/gpu") == "2")
+
+
+def test_what_is_wrong_in_a_layout_is_misuse(yard: Yard) -> None:
+    assert "has no profile 3g.20gb" in yard.refused(2, "node", "mig", "plan", "0: 3g.20gb")
+    assert "there is no GPU 9" in yard.refused(2, "node", "mig", "apply", "--yes", "9: whole")
+    told = yard.call("node", "mig", "plan", "1: 3g.40gb 3g.40gb 1g.10gb")
+    assert told.code == 1
+    assert "impossible: no room for 1g.10gb: 3g.40gb@0 is in the way; 3g.40gb@4 is in the way" in told.out

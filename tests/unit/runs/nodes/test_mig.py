@@ -1,0 +1,45 @@
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.devices.mig_layout import parse_layout
+from gpuyard.local.paths import YardPaths, find_paths
+from gpuyard.local.settings import RunningYard, Settings, save_running, save_settings
+from gpuyard.runs.nodes.mig import open_machine, plan
+from tests.fake_driver import install_with_nvml
+
+NOWHERE = Path("/nonexistent")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Iterator[YardPaths]:
+    """The folders of a yard that doesn't run."""
+    paths = find_paths({"GPUYARD_HOME": str(tmp_path / "home")})
+    paths.make_folders()
+    yield paths
+    shutil.rmtree(paths.runtime_dir)
+
+
+def test_the_yard_s_simulated_gpus(paths: YardPaths) -> None:
+    save_settings(paths.settings, Settings("H100:1"))
+    save_running(paths.running, RunningYard(1, 2, "https://127.0.0.1:1", "node", "1", "now"))
+    with open_machine(paths, NOWHERE) as machine:
+        (one,), holders = asyncio.run(plan(machine, parse_layout("all: 3g.40gb"), paths, NOWHERE))
+    assert machine.inventory.simulated
+    assert [str(new) for new in one.create] == ["3g.40gb@4"]
+    assert holders == {}
+
+
+def test_the_machine_s_own(paths: YardPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NVML_STUB_MIG", str(tmp_path / "mig"))
+    with open_machine(paths, install_with_nvml(tmp_path / "root")) as machine:
+        (one,), _ = asyncio.run(plan(machine, parse_layout("2: 7g.80gb"), paths, NOWHERE))
+        assert one.mode is True
+        silent = tmp_path / "kubelet.sock"
+        silent.touch()
+        with pytest.raises(errors.DeviceError, match="doesn't say which pods have GPUs"):
+            asyncio.run(plan(machine, parse_layout("2: 7g.80gb"), paths, silent))
