@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from gpuyard.devices.inventory import Inventory
+from gpuyard.devices.inventory import Device, Inventory
 from gpuyard.devices.readings import Reading
+from gpuyard.devices.sysfs import read_text
 
 if TYPE_CHECKING:
     from gpuyard.devices.health import Pace
     from gpuyard.devices.simulated.simulation import Simulation
+
+#: PCI's id of AMD.
+AMD_PCI = "0x1002"
+#: PCI's classes of display controllers, and of accelerators that drive no display.
+_GPU_CLASSES = ("0x03", "0x12")
 
 
 class GpuBackend(Protocol):
@@ -38,10 +47,10 @@ def open_backend(
     host_root: Path = Path("/"),
     pace: Pace | None = None,
 ) -> GpuBackend:
-    """The GPUs that are simulated, or those of this machine.
+    """The GPUs that are simulated, or those of this machine: NVIDIA's, and AMD's where it has some.
 
     Args:
-        simulation: what to simulate; None for the GPUs that NVML finds.
+        simulation: what to simulate; None for the machine's.
         seed: makes the ids of simulated GPUs this node's own.
         control: see `SimulatedBackend`.
         driver_root: where the driver is installed.
@@ -56,4 +65,100 @@ def open_backend(
         return SimulatedBackend(simulation, seed=seed, control=control)
     from gpuyard.devices.nvml.backend import NvmlBackend
 
-    return NvmlBackend(driver_root, sys_root, host_root, pace)
+    nvidia = NvmlBackend(driver_root, sys_root, host_root, pace)
+    if not has_display_device(sys_root, AMD_PCI):
+        return nvidia
+    from gpuyard.devices.amd.backend import AmdBackend
+
+    return CombinedBackend(nvidia, AmdBackend(sys_root, host_root, pace))
+
+
+def has_display_device(sys_root: Path, vendor: str) -> bool:
+    """Whether the PCI bus has a GPU of a vendor, with a driver or without.
+
+    Args:
+        sys_root: where sysfs is mounted.
+        vendor: PCI's id of it, as sysfs writes it: `0x1002`.
+    """
+    return any(
+        read_text(device / "vendor") == vendor and read_text(device / "class").startswith(_GPU_CLASSES)
+        for device in (sys_root / "bus/pci/devices").glob("*")
+    )
+
+
+class CombinedBackend:
+    """Several backends as one. Whoever has no GPUs holds up nobody else's.
+
+    Args:
+        backends: one a vendor; indexes are given in this order.
+    """
+
+    def __init__(self, *backends: GpuBackend) -> None:
+        self._backends = backends
+
+    async def inventories(self) -> AsyncGenerator[Inventory, None]:
+        """All GPUs once somebody has found some, or all have looked; and again after every change."""
+        latest: dict[int, Inventory] = {}
+        changed = asyncio.Event()
+
+        async def follow(place: int, backend: GpuBackend) -> None:
+            try:
+                async with aclosing(backend.inventories()) as inventories:
+                    async for inventory in inventories:
+                        latest[place] = inventory
+                        changed.set()
+            finally:
+                changed.set()
+
+        following = [
+            asyncio.create_task(follow(place, backend), name=f"GPUs of backend {place}")
+            for place, backend in enumerate(self._backends)
+        ]
+        try:
+            while True:
+                await changed.wait()
+                changed.clear()
+                for task in following:
+                    if task.done():
+                        task.result()
+                found = [latest[place] for place in sorted(latest)]
+                if len(found) == len(self._backends) or any(inventory.devices for inventory in found):
+                    yield combine(found)
+        finally:
+            for task in following:
+                task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
+
+    async def readings(self) -> Mapping[str, Reading]:
+        """What is measured now, by UUID, of everybody's."""
+        each = await asyncio.gather(*(backend.readings() for backend in self._backends))
+        return {uuid: reading for readings in each for uuid, reading in readings.items()}
+
+
+def combine(inventories: Sequence[Inventory]) -> Inventory:
+    """One inventory of all; where nobody has GPUs, the first says why, and what others have to say follows.
+
+    What one vendor's programs need in common goes to its own GPUs: another's have no use for it.
+    """
+    with_gpus = [inventory for inventory in inventories if inventory.devices]
+    if len(with_gpus) < 2:
+        found = with_gpus[0] if with_gpus else inventories[0]
+        return found if with_gpus else replace(found, detail=_joined(each.detail for each in inventories))
+    devices: list[Device] = []
+    for inventory in with_gpus:
+        first = max((gpu.index for gpu in devices), default=-1) + 1
+        devices += [
+            replace(gpu, index=first + gpu.index, nodes=(*inventory.common_nodes, *gpu.nodes))
+            for gpu in inventory.devices
+        ]
+    return replace(
+        with_gpus[0],
+        detail=_joined(each.detail for each in with_gpus),
+        devices=tuple(devices),
+        links={pair: link for each in with_gpus for pair, link in each.links.items()},
+        common_nodes=(),
+    )
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return "; ".join(filter(None, texts))

@@ -140,7 +140,7 @@ class AmdTraits:
         compute_units, simds: how many it has.
         partition: how it is split, computation and memory: `spx_nps1`.
         can_split_compute, can_split_memory: whether it can be split.
-        driver_src_version: of the amdgpu module.
+        driver_version, driver_src_version: of the amdgpu module; a kernel's own has no version.
     """
 
     device_id: str = ""
@@ -150,7 +150,13 @@ class AmdTraits:
     partition: str = ""
     can_split_compute: bool = False
     can_split_memory: bool = False
+    driver_version: str = ""
     driver_src_version: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it isn't a part of a GPU that is split."""
+        return self.partition.partition("_")[0] in {"", "spx"}
 
 
 @dataclass(frozen=True)

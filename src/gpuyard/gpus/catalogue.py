@@ -17,8 +17,8 @@ from gpuyard.gpus.models import ROWS
 
 #: Words that say who made or sells the board, or of which kind it is, never which one it is.
 _NOISE = frozenset({
-    "nvidia", "amd", "tesla", "quadro", "geforce", "grid", "instinct", "jetson", "tegra", "blackwell", "gpu",
-    "generation", "edition", "simulated", "(nvgpu)", "developer", "kit",
+    "nvidia", "amd", "radeon", "tesla", "quadro", "geforce", "grid", "instinct", "jetson", "tegra",
+    "blackwell", "gpu", "generation", "edition", "simulated", "(nvgpu)", "developer", "kit",
 })  # fmt: skip
 #: What GPU feature discovery appends to the product of a shared or partitioned GPU, and NVIDIA to the name of
 #: a laptop's that is otherwise called as the board.

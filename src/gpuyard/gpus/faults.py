@@ -30,11 +30,17 @@ PAGES_PENDING = "page retirement pending"
 RESET_REQUIRED = "reset required"
 NO_PERMISSION = "permission denied"
 DRIVER_GONE = "driver gone"
+#: Of AMD's GPUs.
+RAS = "uncorrectable RAS error"
+IN_RESET = "in reset"
+BAD_PAGES_PENDING = "bad memory page pending"
+BAD_PAGES_FAILED = "bad memory page in use"
 HOT = "too hot"
 NO_NODE = "device node missing"
 
 _RESET = "{empty} and reset the GPU: nvidia-smi --gpu-reset -i {index}"
 _REBOOT = "{empty} and reboot it; if it comes again, have the GPU, its slot and its power checked"
+_AMD_RESET = "{empty} and reset the GPU: amd-smi reset --gpureset --gpu {index}"
 _REPLACE = "{empty} and have the GPU replaced"
 _LOOK = "see the node's kernel log for lines with Xid, and nvidia-smi -q -i {index}"
 #: Before anything is done to a GPU, nothing may run on it.
@@ -67,11 +73,21 @@ _KNOWN = {
     ROW_REMAP_FAILED: ("no spare memory rows are left", _REPLACE),
     PAGES_PENDING: ("a reset takes bad memory pages out of use", _RESET),
     RESET_REQUIRED: ("", _RESET),
-    DRIVER_GONE: ("NVML answers for no GPU", "see whether nvidia-smi works on the node, and its kernel log"),
+    DRIVER_GONE: (
+        "it answers for no GPU",
+        "see whether nvidia-smi (or amd-smi) works on the node, and its kernel log",
+    ),
     HOT: ("it is over its temperature limit", "see the node's fans and the air that it gets"),
     NO_NODE: (
         "nobody can open the GPU",
         "make it again: `nvidia-modprobe -c {index}`, or `udevadm trigger`",
+    ),
+    RAS: ("a part of the GPU counted an error that it couldn't correct", _AMD_RESET),
+    IN_RESET: ("the driver resets it after a fault", "wait; see the node's kernel log for lines with amdgpu"),
+    BAD_PAGES_PENDING: ("a reset takes the page out of use", _AMD_RESET),
+    BAD_PAGES_FAILED: (
+        "the driver can't take it out of use",
+        _REPLACE,
     ),
     NO_PERMISSION: ("the driver refuses the agent", "let the agent read the GPU's device files"),
 }

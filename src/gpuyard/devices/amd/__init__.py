@@ -1,0 +1,1 @@
+"""AMD's GPUs, as its kernel driver shows them in sysfs."""

@@ -1,0 +1,117 @@
+"""GPUs of two vendors on one node."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.devices.amd.gpus import read_gpus
+from gpuyard.devices.backend import AMD_PCI, CombinedBackend, combine, has_display_device
+from gpuyard.devices.inventory import AMD, NVIDIA, Absence, Backend, DeviceNode, Inventory
+from gpuyard.devices.readings import Reading
+from gpuyard.devices.simulated.simulation import parse_simulation, simulate
+from tests.amd_machines import AmdMachine
+
+CONTROL = DeviceNode("/dev/nvidiactl", "/dev/nvidiactl")
+NVIDIAS = replace(
+    simulate(parse_simulation("L40S:2"), seed="a"),
+    backend=Backend.NVML,
+    common_nodes=(CONTROL,),
+    detail="slow",
+)
+NONE = Inventory(Backend.NONE, Absence.NO_LIBRARY, "no driver of NVIDIA's")
+
+
+@pytest.fixture
+def amds(tmp_path: Path) -> Inventory:
+    machine = AmdMachine("radeon", tmp_path)
+    assert has_display_device(machine.sys_root, AMD_PCI)
+    return read_gpus(machine.sys_root, tmp_path)
+
+
+class Scripted:
+    """Inventories as they are put in; None ends it by an error."""
+
+    def __init__(self) -> None:
+        self.coming: asyncio.Queue[Inventory | None] = asyncio.Queue()
+        self.ended = False
+        self.read: Mapping[str, Reading] = {}
+
+    async def readings(self) -> Mapping[str, Reading]:
+        return self.read
+
+    async def inventories(self) -> AsyncGenerator[Inventory, None]:
+        try:
+            while (inventory := await self.coming.get()) is not None:
+                yield inventory
+            raise errors.DeviceError("it broke")
+        finally:
+            self.ended = True
+
+
+def test_indexes_go_on_and_each_vendor_keeps_its_own(amds: Inventory) -> None:
+    both = combine([NVIDIAS, amds])
+    assert [(gpu.index, gpu.vendor) for gpu in both.devices] == [(0, NVIDIA), (1, NVIDIA), (2, AMD)]
+    assert (both.backend, both.driver_version) == (Backend.NVML, NVIDIAS.driver_version)
+    assert both.common_nodes == ()
+    assert [CONTROL in gpu.nodes for gpu in both.devices] == [True, True, False]
+    assert both.links == NVIDIAS.links
+    assert both.detail == "slow"
+
+
+def test_one_vendor_alone_is_as_it_was(amds: Inventory) -> None:
+    assert combine([NONE, amds]) is amds
+    assert combine([NVIDIAS, NONE]) is NVIDIAS
+
+
+def test_without_gpus_everybody_says_why() -> None:
+    other = Inventory(Backend.NONE, Absence.NO_DRIVER, "amdgpu isn't loaded")
+    assert combine([NONE, other]) == replace(NONE, detail="no driver of NVIDIA's; amdgpu isn't loaded")
+
+
+async def test_readings_are_everybodys() -> None:
+    one, other = Scripted(), Scripted()
+    one.read, other.read = {"GPU-1": Reading(power_w=1.5)}, {"GPU-2": Reading()}
+    assert await CombinedBackend(one, other).readings() == {"GPU-1": Reading(power_w=1.5), "GPU-2": Reading()}
+
+
+async def test_who_hangs_holds_up_nobody(amds: Inventory) -> None:
+    nvidia, amd = Scripted(), Scripted()
+    async with aclosing(CombinedBackend(nvidia, amd).inventories()) as inventories:
+        amd.coming.put_nowait(amds)
+        assert await anext(inventories) == amds
+        nvidia.coming.put_nowait(NVIDIAS)
+        assert await anext(inventories) == combine([NVIDIAS, amds])
+    assert nvidia.ended and amd.ended
+
+
+async def test_none_is_said_when_all_have_looked() -> None:
+    nvidia, amd = Scripted(), Scripted()
+    async with aclosing(CombinedBackend(nvidia, amd).inventories()) as inventories:
+        nvidia.coming.put_nowait(NONE)
+        first = asyncio.ensure_future(anext(inventories))
+        amd.coming.put_nowait(NONE)
+        assert not (await first).devices
+
+
+async def test_an_error_of_one_is_an_error_of_all() -> None:
+    nvidia, amd = Scripted(), Scripted()
+    async with aclosing(CombinedBackend(nvidia, amd).inventories()) as inventories:
+        amd.coming.put_nowait(None)
+        with pytest.raises(errors.DeviceError, match="it broke"):
+            await anext(inventories)
+    assert nvidia.ended
+
+
+def test_another_vendors_gpu_is_none_of_ours(tmp_path: Path) -> None:
+    device = tmp_path / "bus/pci/devices/0000:01:00.0"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text("0x1002\n")
+    (device / "class").write_text("0x040300\n")  # Its sound.
+    assert not has_display_device(tmp_path, AMD_PCI)
+    (device / "class").write_text("0x120000\n")
+    assert has_display_device(tmp_path, AMD_PCI)
