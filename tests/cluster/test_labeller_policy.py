@@ -13,6 +13,7 @@ import pytest
 
 from gpuyard.tenancy.options import InstallOptions
 from gpuyard.tenancy.policies.labeller import labeller_policy
+from gpuyard.tenancy.policies.pod_use import pod_use_policy
 from gpuyard.tenancy.roles import roles
 from gpuyard.tenancy.template import resolve
 from tests.cluster.harness.cluster import Cluster
@@ -74,6 +75,19 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+USE = annotation("gpuyard.io/gpu-use", "{}")
+#: name → the patch of a pod of the labeller's own node, and what the refusal says; "" when it is taken.
+POD_CASES: dict[str, tuple[dict[str, Any], str]] = {
+    "use": (USE, ""),
+    "use-gone": (annotation("gpuyard.io/gpu-use", None), ""),
+    "any-annotation": (annotation("cdi.k8s.io/x"), "the annotation gpuyard.io/gpu-use of pods only"),
+    "label": (label("app"), "neither labels, owners nor finalizers of a pod"),
+    "finalizer": ({"metadata": {"finalizers": ["test.example/x"]}}, "neither labels, owners nor finalizers"),
+    "owner": ({"metadata": {"ownerReferences": [OWNER]}}, "neither labels, owners nor finalizers of a pod"),
+    "image": ({"spec": {"activeDeadlineSeconds": 1}}, "changes nothing of a pod's spec"),
+}
+
+
 @dataclass
 class Labellers:
     """Accounts of labellers in a namespace, held by the policy.
@@ -98,12 +112,27 @@ class Labellers:
 
     def refusal(self, patch: object, *, node: str = OWN, pod: str = OWN, words: tuple[str, ...] = ()) -> str:
         """What the API server says against a patch of a node with a pod's token; empty when it does it."""
+        patching = ("node", node, "--type=merge", f"--patch={json.dumps(patch)}", *words)
+        return self._refusal(pod, "patch", *patching)
+
+    def pod_refusal(self, patch: object, pod: str, *, words: tuple[str, ...] = ()) -> str:
+        """The same of a patch of a pod, with the token of the labeller of OWN."""
+        patching = (
+            "pod",
+            pod,
+            f"-n={self.namespace}",
+            "--type=merge",
+            f"--patch={json.dumps(patch)}",
+            *words,
+        )
+        return self._refusal(OWN, "patch", *patching)
+
+    def _refusal(self, pod: str, *asked: str) -> str:
         raw = json.loads(self.cluster.kubeconfig.read_text())
         raw["users"] = [{"name": "labeller", "user": {"token": self.token(pod)}}]
         raw["contexts"][0]["context"]["user"] = "labeller"
         file = self.folder / f"labeller-{pod}"
         file.write_text(json.dumps(raw))
-        asked = ("patch", "node", node, "--type=merge", f"--patch={json.dumps(patch)}", *words)
         try:
             self.cluster.kubectl(f"--kubeconfig={file}", *asked, "--dry-run=server")
         except ClusterError as error:
@@ -116,10 +145,13 @@ def labellers(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """A pod of the account on each node, and what is another's on the first; an install may be there, too."""
     name = f"labellers-{secrets.token_hex(4)}"
     role, binding = roles()[:2]
-    made = resolve([*labeller_policy(), role, binding], InstallOptions(""), {"namespace": name})
-    for manifest in made:
-        manifest["metadata"] = {"name": name}
-    made[1]["spec"]["policyName"] = made[3]["roleRef"]["name"] = name
+    values = {"namespace": name}
+    made = resolve([*labeller_policy(), role, binding], InstallOptions(""), values)
+    of_pods = resolve(pod_use_policy(), InstallOptions(""), values)
+    for own, manifests in ((name, made), (f"{name}-pods", of_pods)):
+        for manifest in manifests:
+            manifest["metadata"] = {"name": own}
+        manifests[1]["spec"]["policyName"] = manifests[3]["roleRef"]["name"] = own
     pods = [
         {
             "apiVersion": "v1",
@@ -140,18 +172,19 @@ def labellers(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     theirs = f"{THEIRS['key']}={THEIRS['value']}:{THEIRS['effect']}"
     labellers = Labellers(cluster, name, tmp_path_factory.mktemp("labellers"))
     try:
-        for manifest in (*made, *pods):
+        for manifest in (*made, *of_pods, *pods):
             cluster.kubectl("create", "-f", "-", stdin=manifest)
         cluster.kubectl("label", "node", OWN, "test.example/zone=a")
         cluster.kubectl("annotate", "node", OWN, "test.example/note=a")
         cluster.kubectl("taint", "node", OWN, theirs)
         cluster.kubectl("wait", f"-n={name}", "--for=condition=PodScheduled", "pods", "--all")
         until(lambda: "it doesn't cordon" in labellers.refusal(CASES["cordon"][0]), "the policy holds")
+        until(lambda: "of its own node only" in labellers.pod_refusal(USE, OTHER), "that for pods, too")
         yield labellers
     finally:
         for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy", "clusterrolebinding"):
-            cluster.kubectl("delete", kind, name, "--ignore-not-found")
-        cluster.kubectl("delete", "clusterrole", name, "--ignore-not-found")
+            cluster.kubectl("delete", kind, name, f"{name}-pods", "--ignore-not-found")
+        cluster.kubectl("delete", "clusterrole", name, f"{name}-pods", "--ignore-not-found")
         cluster.kubectl("label", "node", OWN, "test.example/zone-")
         cluster.kubectl("annotate", "node", OWN, "test.example/note-")
         cluster.kubectl("taint", "node", OWN, f"{theirs}-")
@@ -182,6 +215,22 @@ def test_a_token_of_no_pod_changes_no_node(labellers: Labellers) -> None:
         assert "a labeller changes its own node only" in said
 
 
+@pytest.mark.parametrize("case", POD_CASES)
+def test_a_pod_of_its_own_node(labellers: Labellers, case: str) -> None:
+    patch, message = POD_CASES[case]
+    said = labellers.pod_refusal(patch, OWN)
+    assert (message in said) if message else said == ""
+
+
+def test_a_pod_of_another_node(labellers: Labellers) -> None:
+    assert "changes pods of its own node only" in labellers.pod_refusal(USE, OTHER)
+
+
+def test_a_pods_status_is_not_the_labellers(labellers: Labellers) -> None:
+    said = labellers.pod_refusal({"status": {"reason": "x"}}, OWN, words=("--subresource=status",))
+    assert 'resource "pods/status"' in said
+
+
 def test_a_nodes_status_is_not_the_labellers(labellers: Labellers) -> None:
     said = labellers.refusal(
         {"status": {"capacity": {"nvidia.com/gpu": "9"}}}, words=("--subresource=status",)
@@ -190,6 +239,7 @@ def test_a_nodes_status_is_not_the_labellers(labellers: Labellers) -> None:
 
 
 def test_the_policy_is_without_type_errors(labellers: Labellers) -> None:
-    asked = ("get", "validatingadmissionpolicy", labellers.namespace, "-o=jsonpath={.status.typeChecking}")
-    found = until(lambda: labellers.cluster.kubectl(*asked), "it is checked")
-    assert "expressionWarnings" not in found
+    for name in (labellers.namespace, f"{labellers.namespace}-pods"):
+        asked = ("get", "validatingadmissionpolicy", name, "-o=jsonpath={.status.typeChecking}")
+        found = until(lambda: labellers.cluster.kubectl(*asked), "it is checked")  # noqa: B023
+        assert "expressionWarnings" not in found

@@ -1,4 +1,5 @@
-"""`python -m gpuyard.agent.labelling`: writes on the node what the agent says in its file.
+"""`python -m gpuyard.agent.labelling`: writes on the node what the agent says in its file, and on the node's
+pods what they have used of its GPUs.
 
 It is a process of its own: only this part needs the right to change nodes, and the HTTP client that it
 loads would double the memory of the agent. On a cluster it is a container beside the agent's, with an
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.agent.gpu_use.writing import follow_use, write_last
 from gpuyard.agent.marks_file import NodeMarks, read_marks
 from gpuyard.agent.stdin import on_stdin_closed
 from gpuyard.client.api import KubeApi
@@ -198,9 +200,7 @@ def _in_cluster() -> RestApi:
 async def _main(options: argparse.Namespace) -> None:
     socket: Path | None = options.api_socket
     open_api = (lambda: RestApi(unix_socket=socket)) if socket else _in_cluster
-    following = asyncio.create_task(
-        follow_marks(open_api, options.node, options.follow, taint=options.taint), name="follow the marks"
-    )
+    following = asyncio.create_task(_follow(open_api, options), name="follow the agent")
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, following.cancel)
     if options.exit_with_stdin:
@@ -209,12 +209,24 @@ async def _main(options: argparse.Namespace) -> None:
     if not following.cancelled():
         following.result()
     elif options.daemon_set:
-        await _leave(open_api, options.node, options.daemon_set)
+        await _leave(open_api, options.node, options.daemon_set, options.use_file)
 
 
-async def _leave(open_api: Callable[[], RestApi], node: str, daemon_set: ObjectKey) -> None:
+async def _follow(open_api: Callable[[], RestApi], options: argparse.Namespace) -> None:
+    async with asyncio.TaskGroup() as group:
+        if options.use_file:
+            group.create_task(follow_use(open_api, options.node, options.use_file), name="follow the use")
+        await follow_marks(open_api, options.node, options.follow, taint=options.taint)
+
+
+async def _leave(
+    open_api: Callable[[], RestApi], node: str, daemon_set: ObjectKey, use_file: Path | None
+) -> None:
     try:
         async with asyncio.timeout(_LEAVE_S), open_api() as api:
+            if use_file:
+                with suppress(errors.ApiError, errors.DeviceError):
+                    await write_last(api, node, use_file)
             if await leave_node(api, node, daemon_set):
                 _LOG.info("node %s is to have no agent any more: its marks are taken away", node)
     except (errors.ApiError, errors.ConnectionFailed, TimeoutError) as error:
@@ -233,6 +245,9 @@ def main() -> int:
     )
     parser.add_argument("--node", required=True)
     parser.add_argument("--follow", type=Path, required=True, metavar="FILE", help="the agent's --marks-file")
+    parser.add_argument(
+        "--use-file", type=Path, help="write onto the node's pods what the exporter says in it"
+    )
     parser.add_argument("--api-socket", type=Path, help="unix socket of the API; without it the cluster's")
     parser.add_argument("--taint", action="store_true", help="taint a node with GPUs")
     parser.add_argument(

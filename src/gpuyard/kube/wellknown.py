@@ -57,6 +57,8 @@ ANNOTATION_OOM_KILLS = "gpuyard.io/oom-kills"
 ANNOTATION_OOM_CAUSE = "gpuyard.io/oom-cause"
 #: On such pods: how many of them are of which start, `main/1=2`, so that a new kubelet counts on from there.
 ANNOTATION_OOM_KILLS_BY_START = "gpuyard.io/oom-kills-by-start"
+#: On pods with GPUs: what they have used of them, see `gpus.use`.
+ANNOTATION_GPU_USE = "gpuyard.io/gpu-use"
 #: On nodes of a yard: "cpu,memory" where cgroups enforce limits, else "none".
 ANNOTATION_ENFORCED = "gpuyard.io/enforced"
 #: On nodes whose agent finds no GPUs: why, with the remedy.

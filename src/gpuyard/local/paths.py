@@ -109,6 +109,11 @@ class YardPaths:
         return self.runtime_dir / "marks.json"
 
     @property
+    def use_file(self) -> Path:
+        """What pods have used of the GPUs, until it is written onto them."""
+        return self.runtime_dir / "gpu-use.json"
+
+    @property
     def simulated_health(self) -> Path:
         """Which simulated GPUs are unhealthy, for tests: see `devices.simulated.watch`."""
         return self.data_dir / "simulated-health.json"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gpuyard.gpus.use import GpuUse
 from gpuyard.kube.objects import EVENTS, Manifest, annotations_of, uid_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.wellknown import (
@@ -24,6 +25,7 @@ from gpuyard.runs.attempts import (
     lost_attempt,
 )
 from gpuyard.runs.explaining.diagnosis import diagnose_run
+from gpuyard.runs.gpu_use import run_use
 from gpuyard.runs.run import Run, find_run, gpu_models
 from gpuyard.runs.target import Target
 from gpuyard.workloads.command import is_python
@@ -151,6 +153,11 @@ class Description:
         return annotations_of(self.run.job).get(ANNOTATION_COMMAND)
 
     @property
+    def use(self) -> GpuUse | None:
+        """What it has used of its GPUs so far; None where nobody has said so (yet)."""
+        return run_use(self.run.pods)
+
+    @property
     def attempts(self) -> list[Attempt]:
         """Its pods, in the order of their creation; those that are gone were before the others."""
         cut = {attempt.pod: attempt for attempt in self.cut}
@@ -165,6 +172,7 @@ class Description:
             "image": self.image,
             "python": self.python,
             "resources": self.container.get("resources") or {},
+            "gpu_use": self.use.summary() if self.use else None,
             "attempts": [attempt.to_json() for attempt in self.attempts],
             "events": [_event_json(event) for event in self.events],
             "diagnoses": [diagnosis.to_json() for diagnosis in self.diagnoses],

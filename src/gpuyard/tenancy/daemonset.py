@@ -37,6 +37,8 @@ _POD_RESOURCES = "/var/lib/kubelet/pod-resources"
 _DRIVER_ROOT = "/driver-root"
 _SHARED = "/run/gpuyard"
 _MARKS_FILE = f"{_SHARED}/marks.json"
+#: The exporter writes it, and the labeller reads it.
+_USE_FILE = f"{_SHARED}/gpu-use.json"
 _READY_FILE = f"{_SHARED}/ready"
 _NOT_READY = "the kubelet doesn't know its GPUs yet"
 _CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -177,6 +179,7 @@ def _labeller() -> dict[str, Any]:
         "args": [
             "--node=$(NODE_NAME)",
             f"--follow={_MARKS_FILE}",
+            f"--use-file={_USE_FILE}",
             Only(TAINT, _TAINT),
             f"--daemon-set=$(NAMESPACE)/{AGENT}",
         ],

@@ -24,6 +24,7 @@ from gpuyard.tenancy.daemonset import daemon_set
 from gpuyard.tenancy.names import LABELLER, LABELS, PRIORITY_PREFIX, RUNTIME_CLASS
 from gpuyard.tenancy.options import CONFINE, OWN_TOLERATION, POLICY, VOID, WITH_RUNTIME_CLASS, InstallOptions
 from gpuyard.tenancy.policies.labeller import labeller_policy
+from gpuyard.tenancy.policies.pod_use import pod_use_policy
 from gpuyard.tenancy.policies.tenants import tenant_policies
 from gpuyard.tenancy.policies.void import void_policy
 from gpuyard.tenancy.roles import roles
@@ -53,7 +54,7 @@ def template() -> list[Any]:
         *roles(),
         *priority_classes(),
         Only(WITH_RUNTIME_CLASS, _runtime_class()),
-        *(Only(CONFINE, manifest) for manifest in labeller_policy()),
+        *(Only(CONFINE, manifest) for manifest in (*labeller_policy(), *pod_use_policy())),
         *(Only(POLICY, manifest) for manifest in tenant_policies()),
         *(Only(VOID, manifest) for manifest in void_policy()),
         daemon_set(),

@@ -14,6 +14,7 @@ AGENT_LABELS = {**LABELS, "app.kubernetes.io/component": "agent"}
 NAMESPACE = "gpuyard-system"
 AGENT = "gpuyard-agent"
 LABELLER = "gpuyard-labeller"
+LABELLER_PODS = "gpuyard-labeller-pods"
 TENANTS = "gpuyard-tenants"
 TENANTS_RUNTIMES = "gpuyard-tenants-runtimes"
 TENANTS_PRIORITIES = "gpuyard-tenants-priorities"

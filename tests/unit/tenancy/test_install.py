@@ -112,8 +112,9 @@ def test_taint_and_policy_are_options() -> None:
     assert "--taint" in container(EVERYTHING, "labeller")["args"]
     assert "--taint" not in container(REAL, "labeller")["args"]
     tenants = {"gpuyard-tenants", "gpuyard-tenants-runtimes", "gpuyard-tenants-priorities"}
-    assert policies(EVERYTHING).keys() == {"gpuyard-labeller", *tenants}
-    assert policies(REAL).keys() == {"gpuyard-labeller"}
+    labellers = {"gpuyard-labeller", "gpuyard-labeller-pods"}
+    assert policies(EVERYTHING).keys() == {*labellers, *tenants}
+    assert policies(REAL).keys() == labellers
     mutating = [m for m in install(EVERYTHING) if m["kind"].startswith("Mutating")]
     assert [(m["kind"], key_of(m).name) for m in mutating] == [
         ("MutatingAdmissionPolicy", "gpuyard-tenants-void"),
@@ -126,6 +127,19 @@ def policies(options: InstallOptions) -> dict[str, Any]:
     found = {kind: {key_of(m).name: m for m in install(options) if m["kind"] == kind} for kind in kinds}
     assert found[kinds[0]].keys() == found[kinds[1]].keys()
     return found[kinds[0]]
+
+
+def test_the_right_to_patch_pods_comes_after_what_bounds_it_and_never_alone() -> None:
+    names = [(m["kind"], key_of(m).name) for m in install(REAL)]
+    bound = names.index(("ValidatingAdmissionPolicyBinding", "gpuyard-labeller-pods"))
+    assert bound < names.index(("ClusterRoleBinding", "gpuyard-labeller-pods"))
+    unconfined = install(replace(REAL, confine=False))
+    may = [rule for m in unconfined if m["kind"] == "ClusterRole" for rule in m["rules"]]
+    assert not [m for m in unconfined if key_of(m).name == "gpuyard-labeller-pods"]
+    labeller = next(
+        m for m in unconfined if key_of(m).name == "gpuyard-labeller" and m["kind"] == "ClusterRole"
+    )
+    assert may and not [rule for rule in labeller["rules"] if "pods" in rule["resources"]]
 
 
 def test_labellers_are_confined_where_the_cluster_can() -> None:

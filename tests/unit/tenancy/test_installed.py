@@ -77,8 +77,14 @@ def test_what_is_missing_is_named() -> None:
 def test_on_an_old_cluster_the_labellers_policy_is_not_missed() -> None:
     found = [(kind, item) for kind, item in listed(REAL) if not kind.kind.startswith("Validating")]
     assert install_state(found, confine=False).missing == ()
-    policy = "ValidatingAdmissionPolicy gpuyard-labeller"
-    assert install_state(found, confine=True).missing == (policy, policy.replace("Policy ", "PolicyBinding "))
+    policy, pods = (
+        "ValidatingAdmissionPolicy gpuyard-labeller",
+        "ValidatingAdmissionPolicy gpuyard-labeller-pods",
+    )
+    assert install_state(found, confine=True).missing == (
+        *(policy, policy.replace("Policy ", "PolicyBinding ")),
+        *(pods, pods.replace("Policy ", "PolicyBinding ")),
+    )
 
 
 def without_a_verb(there: Any) -> None:

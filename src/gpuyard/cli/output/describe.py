@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 
 from gpuyard.cli.output.diagnoses import print_diagnoses
-from gpuyard.cli.output.results import age, print_fields, print_table
+from gpuyard.cli.output.results import age, duration, print_fields, print_table
+from gpuyard.gpus.use import GpuUse
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.runs.description import Attempt, Description
@@ -62,6 +63,7 @@ def _fields(description: Description, now: datetime) -> list[tuple[str, str]]:
         ("Image", description.image or ""),
         ("Workdir", container.get("workingDir", "")),
         ("GPUs", gpus if state.gpus else ""),
+        ("GPU use", use_text(description.use, simulated=state.simulated) if description.use else ""),
         ("Limits", ", ".join(f"{name}={value}" for name, value in limits.items())),
         ("Priority", str(state.priority or "")),
         ("Nodes", ", ".join(state.nodes)),
@@ -69,6 +71,26 @@ def _fields(description: Description, now: datetime) -> list[tuple[str, str]]:
         ("Started", _ago(state.started_at, now)),
         ("Finished", _ago(state.finished_at, now)),
     ]
+
+
+def use_text(use: GpuUse, *, simulated: bool) -> str:
+    """`held 8 GPUs for 3h, 41% busy (peak 99%), memory 58.1 GiB each (peak 71.0 GiB), 5.2 kWh`."""
+    held = f"held {use.gpus} GPU{'' if use.gpus == 1 else 's'} for {duration(timedelta(seconds=use.held_s))}"
+    busy = "" if use.mean_percent is None else f"{use.mean_percent:.0f}% busy (peak {use.peak_percent:.0f}%)"
+    memory = ""
+    if use.mean_memory_mib is not None:
+        each = " each" if use.gpus > 1 else ""
+        memory = (
+            f"memory {use.mean_memory_mib / 1024:.1f} GiB{each} (peak {use.peak_memory_mib / 1024:.1f} GiB)"
+        )
+    energy = "" if use.energy_kwh is None else f"{_figures(use.energy_kwh)} kWh"
+    text = ", ".join(filter(None, (held, busy, memory, energy)))
+    return text + (" (simulated)" if simulated else "")
+
+
+def _figures(kwh: float) -> str:
+    """`5.2`; the energy of short runs isn't said to be none."""
+    return f"{kwh:.1f}" if kwh >= 0.95 else f"{kwh:.2g}" if kwh >= 0.001 else "less than 0.001"
 
 
 def device_texts(attempt: Attempt, models: Mapping[str, str]) -> list[str]:

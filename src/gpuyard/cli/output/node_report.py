@@ -12,7 +12,15 @@ from gpuyard.cli.output.results import age, print_fields, terminal_columns
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.runs.nodes.gpu_node import GpuNode, NodeGpu, SeenProcess
 
+#: Columns where the output goes to no terminal.
 _WIDE = 200
+#: On PCIe these are near; others have to go through a CPU.
+_NEAR = {
+    "same-board": "one board",
+    "one-switch": "one PCIe switch",
+    "several-switches": "PCIe switches",
+    "host-bridge": "one PCIe host bridge",
+}
 
 
 def print_node(node: GpuNode) -> None:
@@ -24,7 +32,7 @@ def print_node(node: GpuNode) -> None:
             ("GPUs", f"{node.gpu_count} × {node.model or 'GPU'}{simulated}" if node.gpu_count else "none"),
             ("Why", node.none_because),
             ("Driver", ", ".join(filter(None, (node.driver_version, _cuda(node))))),
-            ("Links", "\n".join(_alike(node, "links"))),
+            ("Links", "\n".join(link_texts(node))),
             ("NUMA", "\n".join(_alike(node, "numa_node"))),
             ("MIG", "\n".join(_alike(node, "mig"))),
             ("Sharing", "\n".join(_sharing(node))),
@@ -81,6 +89,38 @@ def _sharing(node: GpuNode) -> list[str]:
         if gpu.replicas > 1:
             shared.setdefault(f"{gpu.sharing}, {gpu.replicas} at once", []).append(gpu.index)
     return [f"{how}: {_indexes(indexes)}" for how, indexes in shared.items()]
+
+
+def link_texts(node: GpuNode) -> list[str]:
+    """`18 NVLinks between any two of GPUs 0-7`; and which are near one another on PCIe."""
+    pairs: dict[str, set[frozenset[int]]] = {}
+    for gpu in node.gpus:
+        for link in gpu.links:
+            if link.nvlinks:
+                links = f"{link.nvlinks} NVLink{'' if link.nvlinks == 1 else 's'}"
+                pairs.setdefault(links, set()).add(frozenset((gpu.index, link.peer)))
+            if link.pcie in _NEAR:
+                pairs.setdefault(_NEAR[link.pcie], set()).add(frozenset((gpu.index, link.peer)))
+    return [f"{kind} between {_pairs_text(found)}" for kind, found in pairs.items()]
+
+
+def _pairs_text(pairs: set[frozenset[int]]) -> str:
+    groups = _complete_groups(pairs)
+    if groups is None:
+        return ", ".join(" and ".join(map(str, sorted(pair))) for pair in sorted(pairs, key=sorted))
+    return f"any two of {', and of '.join(_indexes(sorted(group)) for group in groups)}"
+
+
+def _complete_groups(pairs: set[frozenset[int]]) -> list[set[int]] | None:
+    """Groups in each of which all pairs are there; None where they don't fall into such."""
+    groups: list[set[int]] = []
+    for pair in pairs:
+        touched = [group for group in groups if group & pair]
+        groups = [group for group in groups if group not in touched]
+        groups.append(set(pair).union(*touched))
+    if sum(len(group) * (len(group) - 1) // 2 for group in groups) != len(pairs):
+        return None
+    return sorted(groups, key=min)
 
 
 def _indexes(indexes: list[int]) -> str:

@@ -62,7 +62,10 @@ class AgentProcess:
     @classmethod
     def labeller(cls, paths: YardPaths, node: str) -> AgentProcess:
         """What writes on the node what the plugin found."""
-        arguments = ("--follow", str(paths.marks_file), "--api-socket", str(paths.api_socket), "--node", node)
+        arguments = (
+            *("--follow", str(paths.marks_file), "--use-file", str(paths.use_file)),
+            *("--api-socket", str(paths.api_socket), "--node", node),
+        )
         return cls("gpuyard.agent.labelling", arguments)
 
     async def run(self) -> None:

@@ -1,20 +1,25 @@
 """A node's GPUs as its agent's metrics tell of them (pure).
 
-The names are dcgm-exporter's, and ours where that has none: see docs/reference/metrics.md.
+The names are dcgm-exporter's, and ours where that has none: see `agent.metrics.families`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from gpuyard.gpus.faults import GpuFault
-from gpuyard.runs.nodes.gpu_node import GpuLoad, GpuPart, GpuUser, NodeGpu
+from gpuyard.kube.timestamps import format_time
+from gpuyard.runs.nodes.gpu_node import GpuLink, GpuLoad, GpuPart, GpuUser, NodeGpu, SeenProcess
 from gpuyard.runs.nodes.metrics_text import MetricSample
 
 #: Which run a pod belongs to, by its namespace and name.
 RunsOfPods = Mapping[tuple[str, str], str]
 
+_INFO, _LINK, _PART = "gpuyard_gpu_info", "gpuyard_gpu_nvlinks", "gpuyard_mig_instance_info"
+_ALLOCATION, _FAULT = "gpuyard_allocation", "gpuyard_gpu_fault_since_seconds"
+_PROCESS = "gpuyard_gpu_process_memory_mib"
 _MILLIJOULES = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
 #: Metric → field of a load.
 _MEASURED = {
@@ -23,7 +28,7 @@ _MEASURED = {
     "DCGM_FI_DEV_POWER_USAGE": "power_w",
     "DCGM_FI_DEV_GPU_TEMP": "temperature_c",
 }
-_MEMORY = ("DCGM_FI_DEV_FB_USED", "DCGM_FI_DEV_FB_FREE", "DCGM_FI_DEV_FB_RESERVED")
+_MIG = {"enabled": "on", "disabled": "off"}
 
 
 def gpus_of(
@@ -33,47 +38,72 @@ def gpus_of(
 
     Args:
         samples: of one node.
-        faults: of the node's GPUs.
+        faults: as the node's annotation names them; where it doesn't the samples count.
         runs: for the names of those that the GPUs are allotted to.
     """
     by_uuid: dict[str, list[MetricSample]] = {}
     for sample in samples:
         if uuid := sample.labels.get("UUID"):
             by_uuid.setdefault(uuid, []).append(sample)
-    found = (_gpu(uuid, of_gpu, faults, runs or {}) for uuid, of_gpu in by_uuid.items())
+    indexes = {uuid: _index(of_gpu) for uuid, of_gpu in by_uuid.items()}
+    links = _links((sample for of_gpu in by_uuid.values() for sample in of_gpu), indexes)
+    found = [
+        replace(
+            _gpu(indexes[uuid], uuid, of_gpu, faults, runs or {}), links=tuple(links.get(indexes[uuid], ()))
+        )
+        for uuid, of_gpu in by_uuid.items()
+    ]
     return tuple(sorted(found, key=lambda gpu: (gpu.index, gpu.uuid)))
 
 
-def _gpu(uuid: str, samples: Sequence[MetricSample], faults: Sequence[GpuFault], runs: RunsOfPods) -> NodeGpu:
+def _gpu(
+    index: int, uuid: str, samples: Sequence[MetricSample], faults: Sequence[GpuFault], runs: RunsOfPods
+) -> NodeGpu:
     own = [sample for sample in samples if not sample.labels.get("GPU_I_ID")]
     parts: dict[str, list[MetricSample]] = {}
     for sample in samples:
         if part := sample.labels.get("GPU_I_ID"):
             parts.setdefault(part, []).append(sample)
-    index = _whole(_label(samples, "gpu"))
+    info = next((sample.labels for sample in own if sample.name == _INFO), {})
     return NodeGpu(
-        index=-1 if index is None else index,
+        index=index,
         uuid=uuid,
+        model=info.get("model", ""),
         product=_label(samples, "modelName"),
+        fault=next((fault for fault in faults if fault.uuid == uuid), None) or _fault(index, uuid, own),
         pci_bus_id=_label(samples, "pci_bus_id"),
-        fault=next((fault for fault in faults if fault.uuid == uuid), None),
-        load=_load(own),
+        numa_node=_whole(info.get("numa_node", "")),
+        mig=_MIG.get(info.get("mig", ""), info.get("mig", "")),
+        sharing=info.get("sharing") or "none",
+        replicas=_whole(info.get("replicas", "")) or 1,
+        load=_load(own, _whole(info.get("memory_mib", ""))),
         users=_users(own, runs),
-        parts=tuple(_part(name, of_part, runs) for name, of_part in sorted(parts.items())),
+        processes=_processes(samples),
+        parts=tuple(
+            _part(name, of_part, runs) for name, of_part in sorted(parts.items(), key=lambda p: _order(p[0]))
+        ),
     )
 
 
 def _part(gi_id: str, samples: Sequence[MetricSample], runs: RunsOfPods) -> GpuPart:
-    return GpuPart(gi_id, _label(samples, "GPU_I_PROFILE"), users=_users(samples, runs), load=_load(samples))
+    info = next((sample.labels for sample in samples if sample.name == _PART), {})
+    place = f"{info.get('start', '')}:{info.get('size', '')}" if info else ""
+    return GpuPart(
+        gi_id=gi_id,
+        profile=_label(samples, "GPU_I_PROFILE"),
+        uuid=info.get("instance", ""),
+        placement=place,
+        users=_users(samples, runs),
+        load=_load(samples, _whole(info.get("memory_mib", ""))),
+    )
 
 
-def _load(samples: Iterable[MetricSample]) -> GpuLoad:
+def _load(samples: Iterable[MetricSample], memory_mib: int | None) -> GpuLoad:
     values = {sample.name: sample.value for sample in samples}
-    memory = [values[name] for name in _MEMORY if name in values]
     millijoules = values.get(_MILLIJOULES)
     return replace(
         GpuLoad(**{field: values.get(name) for name, field in _MEASURED.items()}),
-        memory_mib=sum(memory) if len(memory) > 1 else None,
+        memory_mib=memory_mib,
         energy_j=None if millijoules is None else millijoules / 1000,
     )
 
@@ -81,11 +111,62 @@ def _load(samples: Iterable[MetricSample]) -> GpuLoad:
 def _users(samples: Iterable[MetricSample], runs: RunsOfPods) -> tuple[GpuUser, ...]:
     found: dict[GpuUser, None] = {}
     for sample in samples:
-        namespace, pod = sample.labels.get("namespace", ""), sample.labels.get("pod", "")
-        if pod:
-            user = GpuUser(namespace, pod, sample.labels.get("container", ""), runs.get((namespace, pod), ""))
-            found[user] = None
+        labels = sample.labels
+        if sample.name == _ALLOCATION and (pod := labels.get("pod")):
+            namespace = labels.get("namespace", "")
+            run = runs.get((namespace, pod), labels.get("run", ""))
+            found[GpuUser(namespace, pod, labels.get("container", ""), run)] = None
     return tuple(found)
+
+
+def _processes(samples: Iterable[MetricSample]) -> tuple[SeenProcess, ...]:
+    return tuple(
+        SeenProcess(
+            pid=_whole(sample.labels.get("pid", "")) or 0,
+            command=sample.labels.get("command", ""),
+            user=sample.labels.get("user", ""),
+            memory_mib=sample.value,
+            since=sample.labels.get("since", ""),
+            foreign=sample.labels.get("foreign") == "true",
+        )
+        for sample in samples
+        if sample.name == _PROCESS
+    )
+
+
+def _fault(index: int, uuid: str, samples: Iterable[MetricSample]) -> GpuFault | None:
+    for sample in samples:
+        if sample.name == _FAULT:
+            return GpuFault(index, uuid, sample.labels.get("reason", ""), _moment(sample.value))
+    return None
+
+
+def _moment(seconds: float) -> str:
+    try:
+        return format_time(datetime.fromtimestamp(seconds, UTC)) if seconds > 0 else ""
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
+def _links(samples: Iterable[MetricSample], indexes: Mapping[str, int]) -> dict[int, list[GpuLink]]:
+    """Of each GPU, by index; agents name each pair once."""
+    found: dict[int, list[GpuLink]] = {}
+    for sample in samples:
+        one, other = (indexes.get(sample.labels.get(name, ""), -1) for name in ("UUID", "peer"))
+        if sample.name == _LINK and min(one, other) >= 0:
+            nvlinks, pcie = int(sample.value), sample.labels.get("pcie", "")
+            found.setdefault(one, []).append(GpuLink(other, nvlinks, pcie))
+            found.setdefault(other, []).append(GpuLink(one, nvlinks, pcie))
+    return found
+
+
+def _index(samples: Iterable[MetricSample]) -> int:
+    index = _whole(_label(samples, "gpu"))
+    return -1 if index is None else index
+
+
+def _order(text: str) -> tuple[int, str]:
+    return _whole(text) or 0, text
 
 
 def _label(samples: Iterable[MetricSample], name: str) -> str:
@@ -93,4 +174,4 @@ def _label(samples: Iterable[MetricSample], name: str) -> str:
 
 
 def _whole(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None

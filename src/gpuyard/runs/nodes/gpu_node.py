@@ -89,15 +89,30 @@ class GpuPart:
 
 
 @dataclass(frozen=True)
+class GpuLink:
+    """What joins a GPU to another of its node.
+
+    Attributes:
+        peer: the other's index.
+        nvlinks: how many there are, 0 for none.
+        pcie: how near the two are on PCIe: `host-bridge`.
+    """
+
+    peer: int
+    nvlinks: int
+    pcie: str
+
+
+@dataclass(frozen=True)
 class NodeGpu:
     """One GPU.
 
     Attributes:
         index: in the driver's order; -1 where it isn't known.
         fault: None for a healthy one.
-        links: what joins it to others, in words: `18 NVLinks to each of 0-7`.
+        links: to the node's other GPUs.
         numa_node: None without such a notion, and where nobody says.
-        mig: `off`, `on` or `on after a reset`; empty for a GPU that can't be split.
+        mig: `off` or `on`; empty for a GPU that can't be split.
         sharing: `none`, `time-slicing` or `mps`.
         replicas: how many share it; 1 for a GPU that isn't shared.
         users: who it is allotted to.
@@ -111,7 +126,7 @@ class NodeGpu:
     product: str = ""
     fault: GpuFault | None = None
     pci_bus_id: str = ""
-    links: str = ""
+    links: tuple[GpuLink, ...] = ()
     numa_node: int | None = None
     mig: str = ""
     sharing: str = "none"

@@ -14,7 +14,10 @@ from gpuyard.tenancy.names import LABELLER
 from gpuyard.tenancy.node_marks import GPU_LABELS, REPORTS, TAINT
 from gpuyard.tenancy.policies.admission_policy import admission_policy, cel_list, resource_rule
 
-_NODE = 'request.userInfo.?extra[?"authentication.kubernetes.io/node-name"].orValue([""])'
+#: In whatever namespace: kustomize may have moved the install, and doesn't look into expressions.
+ACCOUNT = f'request.userInfo.username.matches("^system:serviceaccount:[^:]+:{LABELLER}$")'
+#: A list with the node of the pod that a token is bound to.
+NODE_OF_TOKEN = 'request.userInfo.?extra[?"authentication.kubernetes.io/node-name"].orValue([""])'
 #: Whoever sets the last two has the garbage collector delete the node, or nobody.
 _METADATA = {"finalizers": "[]", "ownerReferences": "[]"}
 #: All of a node's spec but its taints.
@@ -29,12 +32,10 @@ _SPEC = {
 
 def labeller_policy() -> list[dict[str, Any]]:
     """The policy, and its binding."""
-    # In whatever namespace: kustomize may have moved the install, and doesn't look into expressions.
-    account = f'request.userInfo.username.matches("^system:serviceaccount:[^:]+:{LABELLER}$")'
     spec = {
         "failurePolicy": "Fail",
         "matchConstraints": {"resourceRules": [resource_rule("", ["nodes"], ["UPDATE"])]},
-        "matchConditions": [{"name": "the-labeller", "expression": account}],
+        "matchConditions": [{"name": "the-labeller", "expression": ACCOUNT}],
         "variables": [
             {"name": "labels", "expression": cel_list((*GPU_LABELS, LABEL_HARDWARE_TYPE))},
             {
@@ -53,7 +54,7 @@ def _rules() -> list[tuple[str, str]]:
     ours = f't.key == "{TAINT["key"]}" && t.effect == "{TAINT["effect"]}"'
     taints = f"spec.?taints.orValue([]).filter(t, !({ours}))"
     return [
-        (f"object.metadata.name in {_NODE}", "a labeller changes its own node only"),
+        (f"object.metadata.name in {NODE_OF_TOKEN}", "a labeller changes its own node only"),
         (_foreign_stays("labels"), "a labeller changes labels that describe GPUs only"),
         (_foreign_stays("annotations"), "a labeller changes its own annotations only"),
         (

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gpuyard.cli.output.describe import device_texts, print_description
+from gpuyard.cli.output.describe import device_texts, print_description, use_text
+from gpuyard.gpus.use import GpuUse
 from gpuyard.runs.description import Attempt, Description
 from gpuyard.runs.run import Run, make_run, state_text
 
@@ -55,3 +56,15 @@ def test_devices_are_numbered_as_the_process_does() -> None:
     pod = {"metadata": {"name": "a-x", "annotations": annotations}, "spec": {"nodeName": "n"}}
     assert device_texts(Attempt.of(pod), {"n": "H100"}) == ["cuda:0 H100 GPU-b", "cuda:1 H100 GPU-a"]
     assert device_texts(Attempt.of(pod), {}) == ["cuda:0 GPU-b", "cuda:1 GPU-a"]
+
+
+def test_what_a_run_used_in_one_line() -> None:
+    use = GpuUse(
+        8, 8 * 10_800, 86_400, 35_424, 99, 86_400, 86_400 * 58.1 * 1024, 71 * 1024, 86_400, 5.2 * 3.6e6
+    )
+    assert use_text(use, simulated=False) == (
+        "held 8 GPUs for 3h, 41% busy (peak 99%), memory 58.1 GiB each (peak 71.0 GiB), 5.2 kWh"
+    )
+    short = GpuUse(gpus=1, gpu_s=4, energy_gpu_s=4, energy_j=280)
+    assert use_text(short, simulated=True) == "held 1 GPU for 4s, less than 0.001 kWh (simulated)"
+    assert use_text(GpuUse(gpus=1, gpu_s=4), simulated=False) == "held 1 GPU for 4s"

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: As an agent with two GPUs serves them: the first has a run, the second is split and one part has a pod.
+#: As an agent serves them whose first GPU has a run, and whose second is split: one part of it has a pod.
 METRICS = """\
-# HELP DCGM_FI_DEV_GPU_UTIL GPU utilization (in %).
+# HELP DCGM_FI_DEV_GPU_UTIL Part of the time in which a kernel ran (%).
 # TYPE DCGM_FI_DEV_GPU_UTIL gauge
-DCGM_FI_DEV_GPU_UTIL{gpu="0",UUID="GPU-a",pci_bus_id="0000:10:00.0",modelName="H100",namespace="default",pod="train-x1",container="main"} 97
-DCGM_FI_DEV_FB_USED{gpu="0",UUID="GPU-a",namespace="default",pod="train-x1",container="main"} 70000
-DCGM_FI_DEV_FB_FREE{gpu="0",UUID="GPU-a",namespace="default",pod="train-x1",container="main"} 11000
-DCGM_FI_DEV_FB_RESERVED{gpu="0",UUID="GPU-a",namespace="default",pod="train-x1",container="main"} 559
-DCGM_FI_DEV_POWER_USAGE{gpu="0",UUID="GPU-a",namespace="default",pod="train-x1",container="main"} 640.5
-DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-a",namespace="default",pod="train-x1",container="main"} 65
+DCGM_FI_DEV_GPU_UTIL{gpu="0",UUID="GPU-a",pci_bus_id="00000000:10:00.0",modelName="NVIDIA H100",pod="train-0-x"} 97
+DCGM_FI_DEV_FB_USED{gpu="0",UUID="GPU-a",namespace="default",pod="train-0-x",scope="pod"} 70000
+DCGM_FI_DEV_POWER_USAGE{gpu="0",UUID="GPU-a",namespace="default",pod="train-0-x",scope="pod"} 640.5
+DCGM_FI_DEV_GPU_TEMP{gpu="0",UUID="GPU-a",namespace="default",pod="train-0-x",scope="pod"} 65
 DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{gpu="0",UUID="GPU-a"} 7200000
-DCGM_FI_DEV_GPU_TEMP{gpu="1",UUID="GPU-b"} 30
+DCGM_FI_DEV_GPU_TEMP{gpu="1",UUID="GPU-b",scope="gpu"} 30
 DCGM_FI_DEV_FB_USED{gpu="1",UUID="GPU-b",GPU_I_ID="2",GPU_I_PROFILE="3g.40gb",namespace="team",pod="web"} 1024
-DCGM_FI_DEV_FB_USED{gpu="1",UUID="GPU-b",GPU_I_ID="1",GPU_I_PROFILE="3g.40gb"} 0
+DCGM_FI_DEV_FB_USED{gpu="1",UUID="GPU-b",GPU_I_ID="1",GPU_I_PROFILE="3g.40gb",scope="instance"} 0
+gpuyard_gpu_info{gpu="0",UUID="GPU-a",model="H100",memory_mib="81559",numa_node="0",mig="disabled",simulated="true"} 1
+gpuyard_gpu_info{gpu="1",UUID="GPU-b",model="H100",memory_mib="81559",numa_node="1",mig="enabled",simulated="true"} 1
+gpuyard_gpu_nvlinks{gpu="0",UUID="GPU-a",peer="GPU-b",pcie="host-bridge"} 18
+gpuyard_mig_instance_info{gpu="1",UUID="GPU-b",instance="MIG-b1",GPU_I_ID="1",GPU_I_PROFILE="3g.40gb",start="0",size="4",memory_mib="40448"} 1
+gpuyard_allocation{gpu="0",UUID="GPU-a",namespace="default",pod="train-0-x",container="main",run="train",scope="pod"} 1
+gpuyard_allocation{gpu="1",UUID="GPU-b",GPU_I_ID="2",namespace="team",pod="web",container="main",scope="pod"} 1
+gpuyard_gpu_fault_since_seconds{gpu="1",UUID="GPU-b",reason="XID 79"} 1.7e9
+gpuyard_agent_info{version="1",backend="simulated"} 1
 """  # noqa: E501
 
 

@@ -18,7 +18,7 @@ def metrics_of(name: str) -> NodeMetrics:
 
 
 def test_runs_are_found_by_their_pods() -> None:
-    run_pod = pod("train-x1", "a", {"gpuyard.io/run": "train"})
+    run_pod = pod("train-0-x", "a", {"gpuyard.io/run": "train"})
     fleet = Fleet.of([node("a")], [run_pod, pod("web", "a", namespace="team")], metrics_of)
     assert [(run.user.name, run.nodes, run.gpus) for run in fleet.runs] == [
         ("train", ("a",), 1),

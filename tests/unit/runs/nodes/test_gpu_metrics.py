@@ -1,37 +1,55 @@
 from gpuyard.gpus.faults import GpuFault
 from gpuyard.runs.nodes.gpu_metrics import gpus_of
-from gpuyard.runs.nodes.gpu_node import GpuLoad, GpuUser
+from gpuyard.runs.nodes.gpu_node import GpuLink, GpuLoad, GpuUser
 from gpuyard.runs.nodes.metrics_text import parse_metrics
 
 from .layouts import METRICS
 
 
 def test_what_a_whole_gpu_does_and_whose_it_is() -> None:
-    gpu = gpus_of(parse_metrics(METRICS), runs={("default", "train-x1"): "train"})[0]
-    assert (gpu.index, gpu.uuid, gpu.product, gpu.pci_bus_id) == (0, "GPU-a", "H100", "0000:10:00.0")
+    gpu = gpus_of(parse_metrics(METRICS), runs={("default", "train-0-x"): "train-of-its-label"})[0]
+    assert (gpu.index, gpu.uuid, gpu.model, gpu.product) == (0, "GPU-a", "H100", "NVIDIA H100")
+    assert (gpu.pci_bus_id, gpu.numa_node, gpu.mig, gpu.replicas) == ("00000000:10:00.0", 0, "off", 1)
     assert gpu.load == GpuLoad(97, 70000, 81559, 640.5, 65, 7200)
-    assert gpu.users == (GpuUser("default", "train-x1", "main", "train"),)
-    assert gpu.users[0].name == "train" and gpu.parts == ()
+    assert gpu.users == (GpuUser("default", "train-0-x", "main", "train-of-its-label"),)
+    assert gpu.links == (GpuLink(1, 18, "host-bridge"),)
+    assert gpu.fault is None and gpu.parts == ()
+
+
+def test_a_run_is_named_also_where_its_pod_cannot_be_seen() -> None:
+    assert gpus_of(parse_metrics(METRICS))[0].users[0].name == "train"
 
 
 def test_parts_have_their_own_users_and_values() -> None:
     gpu = gpus_of(parse_metrics(METRICS))[1]
-    assert [(part.gi_id, part.profile, part.load.memory_used_mib) for part in gpu.parts] == [
-        ("1", "3g.40gb", 0),
-        ("2", "3g.40gb", 1024),
+    assert [(part.gi_id, part.uuid, part.placement, part.load.memory_used_mib) for part in gpu.parts] == [
+        ("1", "MIG-b1", "0:4", 0),
+        ("2", "", "", 1024),
     ]
+    assert gpu.parts[0].load.memory_mib == 40448 and gpu.mig == "on"
     # What is the GPU's own isn't a part's, and the other way round.
-    assert gpu.load == GpuLoad(temperature_c=30) and gpu.users == ()
-    assert gpu.all_users == (GpuUser("team", "web"),)
-    assert gpu.all_users[0].name == "team/web"
+    assert gpu.load == GpuLoad(temperature_c=30, memory_mib=81559) and gpu.users == ()
+    assert [user.name for user in gpu.all_users] == ["team/web"]
+    # Agents name each pair once.
+    assert gpu.links == (GpuLink(0, 18, "host-bridge"),)
 
 
-def test_a_fault_is_the_gpu_s_whose_uuid_it_names() -> None:
-    fault = GpuFault(1, "GPU-b", "XID 79", "")
-    assert [gpu.fault for gpu in gpus_of(parse_metrics(METRICS), [fault])] == [None, fault]
+def test_a_fault_is_what_the_node_says_and_else_what_its_agent_says() -> None:
+    said = GpuFault(1, "GPU-b", "XID 48", "")
+    assert [gpu.fault for gpu in gpus_of(parse_metrics(METRICS), [said])] == [None, said]
+    measured = gpus_of(parse_metrics(METRICS))[1].fault
+    assert measured == GpuFault(1, "GPU-b", "XID 79", "2023-11-14T22:13:20Z")
 
 
 def test_what_an_agent_may_send_instead() -> None:
     assert gpus_of(parse_metrics('m{gpu="0"} 1\n<html>')) == ()
-    [gpu] = gpus_of(parse_metrics('DCGM_FI_DEV_GPU_UTIL{UUID="GPU-x",gpu="first"} NaN\n'))
-    assert gpu.index == -1
+    [gpu] = gpus_of(
+        parse_metrics(
+            'DCGM_FI_DEV_GPU_UTIL{UUID="GPU-x",gpu="first"} 5\n'
+            'gpuyard_gpu_info{UUID="GPU-x",memory_mib="much",numa_node="-1"} 1\n'
+            'gpuyard_gpu_nvlinks{UUID="GPU-x",peer="GPU-gone"} 4\n'
+            'gpuyard_gpu_fault_since_seconds{UUID="GPU-x",reason="lost"} 1e300\n'
+        )
+    )
+    assert (gpu.index, gpu.load.memory_mib, gpu.numa_node, gpu.links) == (-1, None, None, ())
+    assert gpu.fault == GpuFault(-1, "GPU-x", "lost", "")

@@ -1,0 +1,111 @@
+"""The file in which the exporter says what pods have used: the labeller reads it, and the next exporter.
+
+The exporter has no right to write pods; the labeller has, and knows no GPUs.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpuyard import errors
+from gpuyard.agent.gpu_use.ledger import HeldDevice, Look, PodName, PodUse, UseLedger
+from gpuyard.atomic_files import replace_file
+from gpuyard.gpus.use import GpuUse
+from gpuyard.regular_files import read_regular
+
+
+@dataclass(frozen=True)
+class UseRecord:
+    """What the file says.
+
+    Attributes:
+        session: which ledger it is; another for each that was begun anew.
+        boot_id: of the node's boot, in which the steady clock goes on.
+    """
+
+    session: str
+    boot_id: str
+    pods: tuple[PodUse, ...] = ()
+    last: Look | None = None
+
+    @classmethod
+    def begun(cls, boot_id: str) -> UseRecord:
+        """Of a new ledger."""
+        return cls(secrets.token_hex(4), boot_id)
+
+    def ledger(self) -> UseLedger:
+        """The ledger, to be continued."""
+        return UseLedger(self.last, self.pods)
+
+    def of(self, ledger: UseLedger) -> UseRecord:
+        """With what the ledger says now."""
+        return UseRecord(self.session, self.boot_id, ledger.pods, ledger.last)
+
+
+def write_use(path: Path, record: UseRecord) -> None:
+    """Replaces the file, whole or not at all.
+
+    Raises:
+        DeviceError: it can't be written.
+    """
+    raw = {
+        "session": record.session,
+        "boot_id": record.boot_id,
+        "pods": [
+            {"id": pod.id, "name": pod.name, "use": pod.use.to_json(), "has_ended": pod.has_ended}
+            for pod in record.pods
+        ],
+        "last": record.last and _look_json(record.last),
+    }
+    try:
+        # Not onto the disk each time: after a crash of the node another boot begins another ledger.
+        replace_file(path, json.dumps(raw).encode(), mode=0o644, durable=False)
+    except OSError as error:
+        raise errors.DeviceError(
+            f"can't write what pods use, {path}: {error.strerror}", remedy="name another file with --use-file"
+        ) from error
+
+
+def read_use(path: Path) -> UseRecord | None:
+    """What the file says; None as long as there is no file.
+
+    Raises:
+        DeviceError: it isn't what `write_use` writes.
+    """
+    try:
+        raw = json.loads(read_regular(path))
+        return UseRecord(
+            str(raw["session"]),
+            str(raw["boot_id"]),
+            tuple(_pod(each) for each in raw["pods"]),
+            _look(raw["last"]) if raw["last"] else None,
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise errors.DeviceError(f"can't read what pods use, {path}: {error}") from error
+
+
+def _look_json(look: Look) -> dict[str, Any]:
+    held = [[*name, sorted(devices)] for name, devices in look.held.items()]
+    return {"at_s": look.at_s, "held": held, "energy_mj": dict(look.energy_mj)}
+
+
+def _look(raw: Mapping[str, Any]) -> Look:
+    held = {
+        PodName(namespace, pod): frozenset(HeldDevice(*device) for device in devices)
+        for namespace, pod, devices in raw["held"]
+    }
+    return Look(float(raw["at_s"]), held, {str(uuid): int(value) for uuid, value in raw["energy_mj"].items()})
+
+
+def _pod(raw: Mapping[str, Any]) -> PodUse:
+    use = GpuUse.from_json(raw["use"])
+    if use is None:
+        raise ValueError(f"pod {raw['name']} has no use")
+    return PodUse(int(raw["id"]), PodName(*raw["name"]), use, bool(raw["has_ended"]))
