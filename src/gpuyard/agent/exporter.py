@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import aclosing, suppress
 from pathlib import Path
 
@@ -23,6 +23,8 @@ if __name__ == "__main__":
     leave_out()
 
 from gpuyard import errors
+from gpuyard.agent.gpu_use.counting import count_use
+from gpuyard.agent.gpu_use.ledger import HeldDevice, PodName
 from gpuyard.agent.metrics.energy import EnergyAccounts
 from gpuyard.agent.metrics.holdings import Holdings, known
 from gpuyard.agent.metrics.node import NodeScrape
@@ -98,6 +100,21 @@ class Exporter:
             _resident_bytes(),
         ).text()
 
+    async def see_use(self) -> tuple[Mapping[PodName, Set[HeldDevice]], Mapping[str, Reading]]:
+        """Who holds which devices now, and what is measured on them.
+
+        Raises:
+            DeviceError: the GPUs aren't known yet, or the kubelet doesn't say who holds them.
+        """
+        await self._look()
+        if self._inventory is None or not self._kubelet_answers:
+            raise errors.DeviceError("nobody says yet which pods hold which GPUs")
+        held: dict[PodName, set[HeldDevice]] = {}
+        for each in self._holdings.held:
+            device = HeldDevice(each.device_id, each.uuid, each.is_share)
+            held.setdefault(PodName(each.namespace, each.pod), set()).add(device)
+        return held, self._readings
+
     async def _keep_looking(self) -> None:
         while True:
             await self._look()
@@ -153,7 +170,10 @@ async def _run(options: argparse.Namespace) -> None:
     server = MetricsServer(exporter.scrape)
     try:
         await server.listen(options.socket or (options.address, options.port))
-        await exporter.run()
+        async with asyncio.TaskGroup() as group:
+            if options.use_file:
+                group.create_task(count_use(exporter.see_use, options.use_file), name="use")
+            await exporter.run()
     finally:
         await server.close()
         await pod_resources.close()
@@ -175,6 +195,7 @@ def main() -> int:
     parser.add_argument("--simulated-health", type=Path, metavar="FILE", help="as of the agent")
     parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where the driver is installed")
     parser.add_argument("--host-root", type=Path, help="where the node's own files are, if they can be seen")
+    parser.add_argument("--use-file", type=Path, help="write here what pods use, for the labeller")
     parser.add_argument("--exit-with-stdin", action="store_true", help="exit when standard input ends")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s exporter: %(message)s")
