@@ -35,17 +35,17 @@ class SplitMachine:
         inventory: what there is now.
         geometries: what each GPU can be split into, by UUID.
         apply: does what plans say; raises DeviceError when that fails.
-        processes: who has a GPU or a part of one open, for people, by UUID.
+        users: who has a GPU or a part of one beside the pods, for people, by UUID.
     """
 
     inventory: Inventory
     geometries: Mapping[str, MigGeometry]
     apply: Callable[[Sequence[GpuPlan]], None]
-    processes: Mapping[str, str] = field(default_factory=dict)
+    users: Mapping[str, str] = field(default_factory=dict)
 
     def plan(self, layout: MigLayout, pods: Mapping[str, str]) -> tuple[GpuPlan, ...]:
-        """What the layout asks for, where nobody loses a GPU: neither one of these pods, nor a process."""
-        return plan_layout(layout, self.inventory, {**self.processes, **pods}, self.geometries)
+        """What the layout asks for, where nobody loses a GPU: neither one of these pods, nor anybody else."""
+        return plan_layout(layout, self.inventory, {**self.users, **pods}, self.geometries)
 
 
 @contextlib.contextmanager
@@ -75,7 +75,21 @@ def real_machine(driver_root: Path) -> Iterator[SplitMachine]:
         if not inventory.devices:
             raise errors.DeviceError(inventory.detail, remedy="see whether nvidia-smi lists the GPUs")
         geometries = {**_known_geometries(inventory), **driver_geometries(inventory)}
-        yield SplitMachine(inventory, geometries, apply_to_driver, processes_by_device(inventory))
+        users = {**processes_by_device(inventory), **_yards(inventory)}
+        yield SplitMachine(inventory, geometries, apply_to_driver, users)
+
+
+def _yards(inventory: Inventory) -> dict[str, str]:
+    """Runs of any user's yard: who splits GPUs is root, and has no yard here."""
+    from gpuyard.devices.gpu_locks import find_lock_folder, yard_holds
+
+    uuids = [gpu.uuid for gpu in inventory.devices]
+    uuids += [part.uuid for gpu in inventory.devices if gpu.mig for part in gpu.mig.instances]
+    holds = yard_holds(folder, uuids) if (folder := find_lock_folder()) else {}
+    return {
+        uuid: " and ".join(f"run {one.run} of the yard of {one.user} ({one.home})" for one in those)
+        for uuid, those in holds.items()
+    }
 
 
 def _known_geometries(inventory: Inventory) -> dict[str, MigGeometry]:

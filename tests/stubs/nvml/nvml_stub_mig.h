@@ -174,6 +174,7 @@ int nvmlGpuInstanceGetInfo(device_t d, gi_info_t *info) {
 }
 int nvmlDeviceGetGpuInstanceProfileInfoV(device_t d, unsigned profile, gi_profile_t *info) {
     MIG_CALL(d);
+    if (!mig_on[d->index]) return NOT_SUPPORTED;
     for (int i = 0; i < PROFILES; i++)
         if (profiles[i].number == (int)profile) {
             unsigned version = info->version;

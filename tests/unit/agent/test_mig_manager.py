@@ -1,5 +1,7 @@
 import json
+import os
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from gpuyard import errors
 from gpuyard._proto import pod_resources_pb2 as pb
 from gpuyard._proto import pod_resources_pb2_grpc as rpc
 from gpuyard.agent.mig_manager import pods_by_device, real_machine, simulated_machine
+from gpuyard.devices.gpu_locks import GpuLocks, find_lock_folder, user_name
 from gpuyard.devices.mig_layout import parse_layout
 from gpuyard.devices.simulated.simulation import parse_simulation
 from tests.fake_driver import install_with_nvml
@@ -82,6 +85,19 @@ def test_real_gpus_are_those_of_the_driver(tmp_path: Path, monkeypatch: pytest.M
         mig = machine.inventory.devices[1].mig
         assert mig is not None
         assert sorted(part.profile for part in mig.instances) == ["1g.10gb", "3g.40gb"]
+        part = mig.instances[0].uuid
+        folder = find_lock_folder()
+        assert folder is not None
+        locks = GpuLocks(folder, tmp_path, lambda: datetime(2026, 11, 29, tzinfo=UTC))
+        locks.take(part, "train")
+    try:
+        with real_machine(root) as machine:
+            (one,) = machine.plan(parse_layout("1: whole"), {})
+            assert (
+                f"run train of the yard of {user_name(os.geteuid())} ({tmp_path}) has it" in one.refusals[0]
+            )
+    finally:
+        locks.release(part)
     monkeypatch.setenv("NVML_STUB_GPUS", "0")
     with pytest.raises(errors.DeviceError, match="finds no GPU"), real_machine(root):
         pass

@@ -123,6 +123,7 @@ class _GpuChange:
         self._undo: list[_Undo] = []
         self._doing = "it can't be found"
         self._handle: Any = None
+        self._geometry: MigGeometry | None = None
 
     def make(self) -> None:
         """All steps, or none as far as that is possible."""
@@ -202,12 +203,27 @@ class _GpuChange:
         yield from found[: count.value]
 
     def _create(self, placement: Placement) -> None:
-        profile = placement.profile
         self._doing = f"creating {placement}"
+        profile = self._told(placement.profile)
         instance = self._new_instance(profile.number, placement.start, profile.size)
         self._undo.append(_Undo(f"{placement} is there", lambda: pynvml.nvmlGpuInstanceDestroy(instance)))
         compute = _add_compute(instance, profile.slices)
         self._undo.append(_Undo(f"{placement} is there", lambda: pynvml.nvmlComputeInstanceDestroy(compute)))
+
+    def _told(self, profile: MigProfile) -> MigProfile:
+        """The driver's own profile in the place of one from the catalogue, which may have another name there.
+
+        Before MIG is on the driver doesn't say what it has.
+        """
+        if profile.number is not None:
+            return profile
+        if self._geometry is None:
+            self._geometry = driver_geometry(self._handle, self._plan.gpu.memory_mib) or MigGeometry(())
+        alike = [each for each in self._geometry.profiles if _shape(each) == _shape(profile)]
+        found = self._geometry.find(profile.name) or (alike[0] if len(alike) == 1 else None)
+        if found is None:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return found
 
     def _new_instance(self, number: int | None, start: int, size: int) -> Any:
         place = pynvml.c_nvmlGpuInstancePlacement_t(start, size)
@@ -226,6 +242,11 @@ class _GpuChange:
         return errors.DeviceError(
             f"GPU {self._plan.gpu.index}: {self._doing} failed: {error}; {after}", remedy=_remedy(error)
         )
+
+
+def _shape(profile: MigProfile) -> tuple[int, int, int, str]:
+    """Slices, memory slices, how many there can be, and what follows the memory in the name."""
+    return profile.slices, profile.size, profile.most, profile.name.partition("gb")[2]
 
 
 def _by_gpu_instance(parts: Sequence[MigInstance]) -> dict[int, list[MigInstance]]:
@@ -249,6 +270,8 @@ def _remedy(error: pynvml.NVMLError) -> str:
     match error.value:
         case pynvml.NVML_ERROR_NO_PERMISSION:
             return "run it as root"
+        case pynvml.NVML_ERROR_NOT_SUPPORTED:
+            return "see which profiles this driver has: `nvidia-smi mig -lgip`"
         case pynvml.NVML_ERROR_IN_USE:
             return "stop what has the GPU open (see `fuser -v /dev/nvidia*`), monitoring too, and try again"
         case pynvml.NVML_ERROR_RESET_REQUIRED:

@@ -40,4 +40,4 @@ async def plan(
     simulated = machine.inventory.simulated
     sockets = [paths.pod_resources_socket, *([] if simulated else [kubelet])]
     pods = await pods_by_device([socket for socket in sockets if socket.exists()])
-    return machine.plan(layout, pods), {**machine.processes, **pods}
+    return machine.plan(layout, pods), {**machine.users, **pods}

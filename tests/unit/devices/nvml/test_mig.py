@@ -148,7 +148,7 @@ def test_what_the_driver_says_a_gpu_can_be_split_into(layout: Path, root: Path) 
     import pynvml
 
     with closing(Nvml.open(root, NOWHERE, Path("/"), NOWHERE)):
-        found = driver_geometry(pynvml.nvmlDeviceGetHandleByIndex(0), 81559)
+        found = driver_geometry(pynvml.nvmlDeviceGetHandleByIndex(1), 81559)
     known = mig_geometry("H100")
     assert found is not None
     assert known is not None

@@ -1,6 +1,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from gpuyard.devices.inventory import Inventory
 from gpuyard.devices.mig_layout import GpuPlan, parse_layout, plan_layout
 from gpuyard.devices.nvml.library import Nvml
 from gpuyard.devices.nvml.mig_change import apply_to_driver, driver_geometries, processes_by_device
+from gpuyard.gpus.mig_models import mig_geometry
 
 NOWHERE = Path("/nonexistent")
 
@@ -40,8 +42,11 @@ def nvml(nvml_stub: Callable[..., Path], tmp_path: Path, state: Path) -> Iterato
 
 
 def plans(nvml: Nvml, layout: str) -> tuple[GpuPlan, ...]:
-    inventory = nvml.inventory()
-    return plan_layout(parse_layout(layout), inventory, {}, driver_geometries(inventory))
+    inventory, h100 = nvml.inventory(), mig_geometry("H100")
+    assert h100 is not None
+    # Of a GPU without MIG the driver tells nothing.
+    geometries = {**{gpu.uuid: h100 for gpu in inventory.devices}, **driver_geometries(inventory)}
+    return plan_layout(parse_layout(layout), inventory, {}, geometries)
 
 
 def parts(inventory: Inventory, index: int) -> list[str]:
@@ -59,6 +64,24 @@ def test_a_plan_is_done(nvml: Nvml) -> None:
     assert parts(inventory, 2) == ["whole"]
     apply_to_driver(plans(nvml, "0-1: whole"))
     assert [parts(nvml.inventory(), index) for index in (0, 1)] == [["whole"], ["whole"]]
+
+
+def test_profiles_that_the_driver_calls_otherwise(nvml: Nvml) -> None:
+    """GB300's 7g.278gb is 7g.251gb with newer drivers."""
+    (plan,) = plans(nvml, "0: 3g.40gb 1g.10gb+me")
+    other_names = tuple(
+        replace(new, profile=replace(new.profile, name=new.profile.name.replace("0gb", "1gb")))
+        for new in plan.create
+    )
+    apply_to_driver([replace(plan, create=other_names)])
+    assert sorted(parts(nvml.inventory(), 0)) == ["1g.10gb+me@0", "3g.40gb@4"]
+    (plan,) = plans(nvml, "2: 3g.40gb")
+    (new,) = plan.create
+    unknown = replace(new, profile=replace(new.profile, slices=6))
+    unknown = replace(unknown, profile=replace(unknown.profile, name="6g.60gb"))
+    with pytest.raises(errors.DeviceError, match=r"creating 6g\.60gb@4 failed.*it is as before") as raised:
+        apply_to_driver([replace(plan, create=(unknown,))])
+    assert "nvidia-smi mig -lgip" in raised.value.remedy
 
 
 def test_nothing_to_do_asks_nothing(nvml: Nvml, state: Path, faults: Path) -> None:
