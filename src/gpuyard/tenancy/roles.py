@@ -85,6 +85,8 @@ def _operator() -> list[dict[str, Any]]:
     return [
         *_submitter(),
         _rule([""], ["pods"], ["delete"]),
+        # Bound in gpuyard's namespace: the agents' metrics, for `node` and `top`.
+        _rule([""], ["pods/proxy"], ["get"]),
         _rule([""], ["nodes"], ["patch"]),
         _rule([""], ["namespaces"], _READ),
         _rule(["apps"], ["daemonsets"], _READ),

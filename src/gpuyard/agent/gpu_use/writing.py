@@ -63,7 +63,9 @@ class UseWriter:
             ApiError, ConnectionFailed: it isn't written.
         """
         try:
-            found = await api.get(PODS, pod.name.pod, pod.name.namespace)
+            # A patch of nothing gives the pod as it is: who may patch those of one node alone needs no right to
+            # read all.
+            found = await api.patch(PODS, pod.name.pod, {}, pod.name.namespace)
             uid = self._written.get(pod.id, (uid_of(found),))[0]
             if uid_of(found) == uid and found["spec"].get("nodeName") == self._node and pod.use.gpu_s:
                 before = annotations_of(found).get(ANNOTATION_GPU_USE, "")

@@ -10,9 +10,6 @@ from gpuyard.cli.output.terminal_text import plain
 from gpuyard.runs.nodes.gpu_node import GpuLoad, GpuNode, NodeGpu, RunLoad
 
 _NOBODY = "-"
-#: Letters of a bar that is full.
-_BAR = 10
-_EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 @dataclass(frozen=True)
@@ -118,14 +115,6 @@ def node_state(node: GpuNode) -> str:
 def percent(value: float | None) -> str:
     """`41%`; `-` where nobody says."""
     return _NOBODY if value is None else f"{value:.0f}%"
-
-
-def bar(value: float | None) -> str:
-    """A bar as long as the part of a hundred."""
-    if value is None:
-        return ""
-    eighths = round(max(0.0, min(100.0, value)) * _BAR * 8 / 100)
-    return "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
 
 
 def memory(load: GpuLoad) -> str:

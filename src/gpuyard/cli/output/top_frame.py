@@ -41,9 +41,9 @@ def top_lines(fleet: Fleet, sort: str, columns: int, rows: int | None = None) ->
         rows: of the screen; None to leave nothing out.
     """
     notes = _notes(fleet)
-    blocks = [[_summary(fleet)[:columns]]]
+    blocks = [[line[:columns] for line in _summary(fleet)]]
     tables = _tables(fleet, sort)
-    room = None if rows is None else rows - 1 - len(notes) - 2 * len(tables) - bool(notes)
+    room = None if rows is None else rows - len(blocks[0]) - len(notes) - 2 * len(tables) - bool(notes)
     counts = [len(table.rows) for table in tables]
     for table, most in zip(tables, _shares(counts, room), strict=True):
         blocks.append(table.lines(columns, most))
@@ -94,7 +94,8 @@ def _shares(counts: Sequence[int], room: int | None) -> list[int | None]:
     return [shares[number] for number in range(len(counts))]
 
 
-def _summary(fleet: Fleet) -> str:
+def _summary(fleet: Fleet) -> list[str]:
+    """How many GPUs there are and what of them is had; and what they do together, where that is known."""
     gpus = [gpu for node in fleet.nodes for gpu in node.gpus]
     total, load = sum(node.gpu_count for node in fleet.nodes), sum_load(gpu.load for gpu in gpus)
     simulated = [node for node in fleet.nodes if node.simulated]
@@ -102,16 +103,18 @@ def _summary(fleet: Fleet) -> str:
         "" if not simulated else " (simulated)" if len(simulated) == len(fleet.nodes) else " (some simulated)"
     )
     sick = sum(len(node.faults) for node in fleet.nodes)
-    texts = [
+    counts = [
         f"{datetime.now(UTC):%H:%M:%S} UTC",
         f"{total} GPUs{said}",
         f"{sum(bool(gpu.all_users) for gpu in gpus)} held" if gpus else "",
         f"{sick} unhealthy" if sick else "",
+    ]
+    measured = [
         f"{percent(load.utilisation_percent)} busy" if load.utilisation_percent is not None else "",
         memory(load) if load.memory_used_mib is not None else "",
         watts(load) if load.power_w is not None else "",
     ]
-    return ", ".join(filter(None, texts))
+    return [text for texts in (counts, measured) if (text := ", ".join(filter(None, texts)))]
 
 
 def _notes(fleet: Fleet) -> list[str]:

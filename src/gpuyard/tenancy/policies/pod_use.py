@@ -36,7 +36,7 @@ def pod_use_policy() -> list[dict[str, Any]]:
             "apiVersion": f"{_RBAC}/v1",
             "kind": "ClusterRole",
             "metadata": metadata,
-            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "patch"]}],
+            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"]}],
         },
         {
             "apiVersion": f"{_RBAC}/v1",

@@ -88,6 +88,12 @@ async def test_a_pod_is_written_seldom_and_at_its_end(api: ObjectApi, clock: Clo
     assert await written(api) == ended.use
 
 
+async def test_looking_at_a_pod_does_not_change_it(api: ObjectApi, clock: Clock) -> None:
+    before = await make_pod(api)
+    await write(UseWriter("here", every_s=0.0, seconds=clock), api, record(PodUse(1, NAME, has_ended=True)))
+    assert await api.get(PODS, NAME.pod, NAME.namespace) == before
+
+
 async def test_sessions_of_agents_add_up(api: ObjectApi, clock: Clock) -> None:
     await make_pod(api)
     for session in ("a", "b", "a"):

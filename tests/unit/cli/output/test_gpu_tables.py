@@ -1,4 +1,4 @@
-from gpuyard.cli.output.gpu_tables import GpuTable, bar, gpu_table, memory, node_state, node_table, watts
+from gpuyard.cli.output.gpu_tables import GpuTable, gpu_table, memory, node_state, node_table, watts
 from gpuyard.gpus.faults import GpuFault
 from gpuyard.runs.nodes.gpu_node import GpuLoad, GpuNode, GpuPart, GpuUser, NodeGpu, SeenProcess
 
@@ -51,6 +51,5 @@ def test_a_node_says_what_is_wrong_with_it() -> None:
 
 
 def test_values_as_people_read_them() -> None:
-    assert (bar(0), bar(50), bar(100), bar(None), bar(41)) == ("", "█████", "██████████", "", "████▏")
     assert memory(GpuLoad(memory_used_mib=512)) == "0.5 GiB"
     assert watts(GpuLoad(power_w=12_345)) == "12.3 kW"
