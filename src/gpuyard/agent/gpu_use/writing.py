@@ -63,7 +63,7 @@ class UseWriter:
             ApiError, ConnectionFailed: it isn't written.
         """
         try:
-            # A patch of nothing gives the pod as it is: who may patch those of one node alone needs no right to
+            # A patch of nothing gives the pod as it is. Who may patch pods of one node needs no right then to
             # read all.
             found = await api.patch(PODS, pod.name.pod, {}, pod.name.namespace)
             uid = self._written.get(pod.id, (uid_of(found),))[0]
