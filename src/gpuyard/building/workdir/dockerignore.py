@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from gpuyard.building.workdir.wildcards import FOLDERS, STAR, expression
+
 #: podman and buildah look for the first one first (containerignore(5)); both have one syntax.
 NAMES = (".containerignore", ".dockerignore")
 _WILD = re.compile(r"[*?\[\\]")
@@ -114,16 +116,19 @@ def _clean(path: str) -> str:
 
 def _expression(pattern: str) -> str:
     """A regular expression for paths that it matches, and for all that lies in them."""
-    found, kind, at = "", "exact", 0
+    found: list[str] = []
+    kind, at = "exact", 0
     while at < len(pattern):
         first, char = at == 0, pattern[at]
         at += 1
         if char == "*" and pattern.startswith("*", at):
             at += 2 if pattern.startswith("/", at + 1) else 1
             if at < len(pattern):
-                found, kind = f"{found}(?:.*/)?", "wild"
+                found.append(FOLDERS)
+                kind = "wild"
             else:
-                found, kind = f"{found}.*", "prefix" if kind == "exact" else "wild"
+                found.append(".*")
+                kind = "prefix" if kind == "exact" else "wild"
             kind = "suffix" if first else kind
             continue
         if char == "[":
@@ -133,13 +138,15 @@ def _expression(pattern: str) -> str:
                 raise ValueError("a backslash at its end")
             char, at = re.escape(pattern[at]), at + 1
         elif char not in "*?":
-            found, kind = found + re.escape(char), "wild" if char == "]" else kind
+            found.append(re.escape(char))
+            kind = "wild" if char == "]" else kind
             continue
-        found, kind = found + {"*": "[^/]*", "?": "[^/]"}.get(char, char), "wild"
+        found.append({"*": STAR, "?": "[^/]"}.get(char, char))
+        kind = "wild"
     if kind == "suffix":  # `**` and no other wildcard: also `**file` matches `dir/a-file`.
         rest = pattern.removeprefix("**")
-        found = f"(?:.*/)?{re.escape(rest[1:])}" if rest.startswith("/") else f".*{re.escape(rest)}"
-    return rf"(?:{found})(?:/.*)?\Z"
+        found = [FOLDERS, re.escape(rest[1:])] if rest.startswith("/") else [".*", re.escape(rest)]
+    return rf"(?:{expression(found)})(?:/.*)?\Z"
 
 
 def _characters(pattern: str, at: int) -> tuple[str, int]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from gpuyard.building.workdir.wildcards import FOLDERS, STAR, expression
+
 _CLASSES = {
     "alnum": "a-zA-Z0-9", "alpha": "a-zA-Z", "blank": " \\t", "cntrl": "\\x00-\\x1f\\x7f", "digit": "0-9",
     "graph": "!-~", "lower": "a-z", "print": " -~", "punct": "!-/:-@\\[-`{-~", "space": "\\s", "upper": "A-Z",
@@ -75,16 +77,17 @@ def _pattern(number: int, written: str) -> GitPattern | None:
     only_folders = text.endswith("/")
     text = text[:-1] if only_folders else text
     any_depth = "/" not in text
-    expression = _expression(text.removeprefix("/"), any_depth=any_depth)
-    if not text.strip("/") or expression is None:
+    matching = _expression(text.removeprefix("/"), any_depth=any_depth)
+    if not text.strip("/") or matching is None:
         return None
     line = f"{number}: {written.strip()}"
-    return GitPattern(line, takes_back, only_folders, any_depth, re.compile(expression + r"\Z", re.DOTALL))
+    return GitPattern(line, takes_back, only_folders, any_depth, re.compile(matching + r"\Z", re.DOTALL))
 
 
 def _expression(pattern: str, *, any_depth: bool) -> str | None:
     """A regular expression for whole names or paths; None for what matches nothing."""
-    found, at = "", 0
+    found: list[str] = []
+    at = 0
     while at < len(pattern):
         char = pattern[at]
         if char == "*":
@@ -93,28 +96,30 @@ def _expression(pattern: str, *, any_depth: bool) -> str | None:
                 end - at > 1 and (at == 0 or pattern[at - 1] == "/") and pattern[end : end + 1] in ("", "/")
             )
             if not whole or any_depth:
-                found += "[^/]*"
+                found.append(STAR)
             elif end == len(pattern):
-                found += ".*"
+                found.append(".*")
             else:
-                found, end = f"{found}(?:.*/)?", end + 1
+                found.append(FOLDERS)
+                end += 1
             at = end
             continue
         at += 1
         if char == "?":
-            found += "[^/]"
+            found.append("[^/]")
         elif char == "[":
             characters, at = _characters(pattern, at)
             if characters is None:
                 return None
-            found += characters
+            found.append(characters)
         elif char == "\\":
             if at == len(pattern):
                 return None
-            found, at = found + re.escape(pattern[at]), at + 1
+            found.append(re.escape(pattern[at]))
+            at += 1
         else:
-            found += re.escape(char)
-    return found
+            found.append(re.escape(char))
+    return expression(found)
 
 
 def _characters(pattern: str, at: int) -> tuple[str | None, int]:
