@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from gpuyard.building.workdir.wildcards import FOLDERS, STAR, expression
+from gpuyard.building.workdir.gitignore import FOLDERS, STAR, expression
 
 #: podman and buildah look for the first one first (containerignore(5)); both have one syntax.
 NAMES = (".containerignore", ".dockerignore")

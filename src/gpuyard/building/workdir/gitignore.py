@@ -6,15 +6,18 @@ A pattern is of the path itself, not of what lies in it: who walks doesn't enter
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from gpuyard.building.workdir.wildcards import FOLDERS, STAR, expression
+from itertools import pairwise
 
 _CLASSES = {
     "alnum": "a-zA-Z0-9", "alpha": "a-zA-Z", "blank": " \\t", "cntrl": "\\x00-\\x1f\\x7f", "digit": "0-9",
     "graph": "!-~", "lower": "a-z", "print": " -~", "punct": "!-/:-@\\[-`{-~", "space": "\\s", "upper": "A-Z",
     "xdigit": "0-9A-Fa-f",
 }  # fmt: skip
+
+#: Any part of a name, and any folders.
+STAR, FOLDERS = "[^/]*", "(?:.*/)?"
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,39 @@ def _expression(pattern: str, *, any_depth: bool) -> str | None:
         else:
             found.append(re.escape(char))
     return expression(found)
+
+
+def expression(pieces: Sequence[str]) -> str:
+    """A regular expression for pieces in turn, which takes no longer for more stars.
+
+    A plain `[^/]*` for each tries every way to divide a name among them: `*a*a*a*a*b` would keep a build busy
+    for hours. Each star but the last takes the first place where what follows it fits, for good: a later one
+    leaves less for the stars after it, which can take what is between.
+
+    Args:
+        pieces: STAR, FOLDERS, and what matches one character each; what follows a star has no other wildcard.
+    """
+    found, section = "", list[str]()
+    behind_folders = False
+    for piece in pieces:
+        if piece != FOLDERS:
+            section.append(piece)
+            continue
+        found += _section(section, behind_folders=behind_folders, last=False)
+        section, behind_folders = [], True
+    return found + _section(section, behind_folders=behind_folders, last=True)
+
+
+def _section(pieces: Sequence[str], *, behind_folders: bool, last: bool) -> str:
+    """What is between two FOLDERS. One of whole folders takes the first that fit, as a star does."""
+    stars = [at for at, piece in enumerate(pieces) if piece == STAR]
+    found = "".join(pieces[: stars[0]] if stars else pieces)
+    for at, end in pairwise((*stars, len(pieces))):
+        fixed = "".join(pieces[at + 1 : end])
+        found += f"{STAR}{fixed}" if end == len(pieces) else f"(?>{STAR}?{fixed})"
+    if not behind_folders:
+        return found
+    return f"{FOLDERS}{found}" if last or pieces[-1:] != ["/"] else f"(?>(?:.*?/)??{found})"
 
 
 def _characters(pattern: str, at: int) -> tuple[str | None, int]:
