@@ -84,6 +84,7 @@ def test_status(yard: Yard) -> None:
     found = yard.status()
     keys = [
         "api",
+        "metrics",
         "data_dir",
         "daemon_pid",
         "agent_pid",

@@ -114,6 +114,11 @@ class YardPaths:
         return self.runtime_dir / "gpu-use.json"
 
     @property
+    def metrics_socket(self) -> Path:
+        """The exporter's, which the API's /metrics asks."""
+        return self.runtime_dir / "metrics.sock"
+
+    @property
     def simulated_health(self) -> Path:
         """Which simulated GPUs are unhealthy, for tests: see `devices.simulated.watch`."""
         return self.data_dir / "simulated-health.json"

@@ -56,12 +56,14 @@ class YardStatus:
     """A running yard. Its fields are the documented keys of `gpuyard status -o json`.
 
     Attributes:
+        metrics: URL of what its GPUs do, in Prometheus' words; it takes the yard's token, as all of the API.
         agent_pid: None when the agent doesn't run.
         not_ready: since when the node isn't ready, and why; None when it is.
         versions: of each program that takes part.
     """
 
     api: str
+    metrics: str
     data_dir: str
     daemon_pid: int
     agent_pid: int | None
@@ -98,6 +100,7 @@ async def yard_status(paths: YardPaths, on_silence: Callable[[str], None] = lamb
     has_containers = runtime != "none:"
     return YardStatus(
         api=running.api,
+        metrics=f"{running.api}/metrics",
         data_dir=str(paths.data_dir),
         daemon_pid=running.daemon_pid,
         agent_pid=running.agent_pid or None,

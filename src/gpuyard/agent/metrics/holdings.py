@@ -10,8 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-#: As Kubernetes names the pods of an Indexed Job, which runs are: run, index, five random characters.
-_POD_OF_RUN = re.compile(r"(.+)-\d{1,5}-[bcdfghjklmnpqrstvwxz2456789]{5}")
+_RANDOM = "[bcdfghjklmnpqrstvwxz2456789]"
+#: As Kubernetes names the pods of a Job, which a run is: its name, the index where it has one, and five
+#: random characters. A Deployment's have another random word before these.
+_POD_OF_RUN = re.compile(rf"(.+?)(?:-\d{{1,5}})?-{_RANDOM}{{5}}")
+_POD_OF_DEPLOYMENT = re.compile(rf".+-{_RANDOM}{{8,10}}-{_RANDOM}{{5}}")
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,9 @@ class Holding:
 
 
 def run_of(pod: str) -> str:
-    """The run that a pod is of, by its name; empty when it can't be one's."""
+    """The run that a pod is of, as far as its name says; empty when it can't be one's."""
     found = _POD_OF_RUN.fullmatch(pod)
-    return found[1] if found else ""
+    return found[1] if found and not _POD_OF_DEPLOYMENT.fullmatch(pod) else ""
 
 
 @dataclass(frozen=True)

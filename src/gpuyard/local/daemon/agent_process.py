@@ -1,4 +1,4 @@
-"""The yard's node agent and its labeller: child processes that the daemon starts, and again when they die."""
+"""The processes of the yard's agent: the daemon starts each, and again when it dies."""
 
 from __future__ import annotations
 
@@ -67,6 +67,19 @@ class AgentProcess:
             *("--api-socket", str(paths.api_socket), "--node", node),
         )
         return cls("gpuyard.agent.labelling", arguments)
+
+    @classmethod
+    def exporter(cls, paths: YardPaths, node: str, settings: Settings) -> AgentProcess:
+        """What says what the GPUs do."""
+        arguments = [
+            *("--pod-resources", str(paths.pod_resources_socket)),
+            *("--socket", str(paths.metrics_socket)),
+            *("--use-file", str(paths.use_file)),
+            *("--node", node),
+        ]
+        if settings.simulate:
+            arguments += ["--simulate", settings.simulate, "--simulated-health", str(paths.simulated_health)]
+        return cls("gpuyard.agent.exporter", arguments)
 
     async def run(self) -> None:
         """Keeps one process running until cancelled, then ends it."""

@@ -18,6 +18,7 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
@@ -28,6 +29,7 @@ from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.devices.gpu_locks import GpuLocks, find_lock_folder
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, PODS, SECRETS, ObjectKey, Resource
 from gpuyard.local.daemon.agent_process import AgentProcess
+from gpuyard.local.daemon.metrics import read_metrics
 from gpuyard.local.daemon.parts import Parts
 from gpuyard.local.daemon.readiness import Readiness
 from gpuyard.local.daemon.runtime_folder import RuntimeFolder
@@ -135,7 +137,7 @@ class Yard:
             readiness = Readiness(
                 self.node, informers[NODES], devices, settings.simulate, self._paths.daemon_log
             )
-            await self._until_stopped(parts, readiness, running)
+            await self._until_stopped(parts, readiness, running, settings)
 
     async def _open_store(self, parts: Parts) -> Store:
         """The store, and the folders that its lock makes ours."""
@@ -192,7 +194,7 @@ class Yard:
         save_settings(paths.settings, replace(settings, port=listeners.port))
         ca_pem = read_regular(pki.ca_certificate)
         write_kubeconfig(paths.kubeconfig, port=listeners.port, ca_pem=ca_pem, token=token)
-        app = ApiApp(api, logs=kubelet.logs)
+        app = ApiApp(api, logs=kubelet.logs, read_metrics=partial(read_metrics, paths.metrics_socket))
         parts.run(serve(app, listeners, token=token, pki=pki, clock=utc_now), "api")
         return f"https://127.0.0.1:{listeners.port}"
 
@@ -232,7 +234,9 @@ class Yard:
         parts.run(supervisor.keep("scheduler", scheduler.run), "scheduler")
         parts.run(supervisor.keep("kubelet", kubelet.run), "kubelet")
 
-    async def _until_stopped(self, parts: Parts, readiness: Readiness, running: RunningFile) -> None:
+    async def _until_stopped(
+        self, parts: Parts, readiness: Readiness, running: RunningFile, settings: Settings
+    ) -> None:
         ready = parts.task(readiness.wait(), "ready")
         stopped = parts.task(self._stop.wait(), "stop")
         await parts.wait(ready, stopped)
@@ -240,6 +244,10 @@ class Yard:
             return
         running.save()
         parts.run(running.keep(), "running file")
+        # Now: nothing that a run needs waits for it.
+        exporter = AgentProcess.exporter(self._paths, self.node, settings)
+        parts.run(exporter.run(), "exporter")
+        self._folder.hold(self._paths.metrics_socket, exporter.restart)
         self._folder.hold(self._paths.running, running.save_again)
         parts.run(self._folder.keep(), "runtime folder")
         # What start-up left behind is garbage or lives as long as the daemon.

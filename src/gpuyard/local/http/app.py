@@ -27,8 +27,11 @@ log = logging.getLogger(__name__)
 
 Scope = Mapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
+#: What the exporter says of the GPUs.
+ReadMetrics = Callable[[], Awaitable[bytes]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+METRICS_PATH = "/metrics"
 _VERSION_HEADER = (b"gpuyard-version", __version__.encode())
 #: Kubernetes' own sentence comes first: clients look for it.
 _KUBERNETES = "the server could not find the requested resource"
@@ -41,12 +44,18 @@ class ApiApp:
     """Serves an ObjectApi. Who may call it is decided by who listens (see `server`)."""
 
     def __init__(
-        self, api: ObjectApi, *, logs: PodLogs | None = None, bookmark_s: float = BOOKMARK_S
+        self,
+        api: ObjectApi,
+        *,
+        logs: PodLogs | None = None,
+        read_metrics: ReadMetrics | None = None,
+        bookmark_s: float = BOOKMARK_S,
     ) -> None:
         self._kinds = Kinds((*api.kinds, *REVIEWS))
         self._documents = Documents(self._kinds)
         served = ServedApi(self._kinds, self._documents.paths)
         self._resources = Resources(api, Watches(api, bookmark_s=bookmark_s), logs, served)
+        self._read_metrics = read_metrics
         self._streams: set[asyncio.Task[None]] = set()
         self._closing = False
 
@@ -94,6 +103,8 @@ class ApiApp:
         if target is not None:
             return await self._resources.answer(target, request)
         document = self._documents.find(request)
+        if document is None and path == METRICS_PATH and self._read_metrics and request.method == "GET":
+            return Response(200, await self._read_metrics(), b"text/plain; version=0.0.4; charset=utf-8")
         if document is None:
             raise errors.NotFound(not_served(path, self._kinds))
         if request.method != "GET":

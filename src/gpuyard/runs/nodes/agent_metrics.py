@@ -1,11 +1,10 @@
-"""Reading the metrics of nodes' agents: by the API server's proxy on a cluster, from loopback on a yard."""
+"""Reading the metrics of nodes' agents: by the API server's proxy on a cluster, from the API on a yard."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from gpuyard import errors
 from gpuyard.kube.conditions import condition_is_true
@@ -23,7 +22,6 @@ _ANSWER_S = 5.0
 _STALE_S = 15.0
 #: The API server carries each answer: so many at once.
 _AT_ONCE = 16
-_MAX_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -39,12 +37,10 @@ class AgentMetrics:
 
     Args:
         target: where the nodes are.
-        yard_address: URL of a yard's metrics; empty where it has none.
     """
 
-    def __init__(self, target: Target, yard_address: str = "") -> None:
+    def __init__(self, target: Target) -> None:
         self._target = target
-        self._yard_address = yard_address
         self._latest: dict[str, tuple[float, NodeMetrics]] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -94,9 +90,7 @@ class AgentMetrics:
 
     async def _text(self, agent: Manifest | None) -> str:
         if self._target.is_yard:
-            if not self._yard_address:
-                raise errors.YardError("the yard serves no metrics (yet)")
-            return await _get_loopback(self._yard_address)
+            return await self._target.api.get_text("/metrics", silence_timeout_s=_ANSWER_S)
         if agent is None:
             raise errors.NotFound("no agent of gpuyard runs there, or you may not see it")
         metadata = agent["metadata"]
@@ -122,26 +116,3 @@ def _failure_text(error: errors.GpuyardError | OSError) -> str:
     if isinstance(error, errors.Forbidden):
         return "you may not read it: it takes the right to get pods/proxy in gpuyard's namespace"
     return str(error.strerror or error) if isinstance(error, OSError) else error.message
-
-
-async def _get_loopback(address: str) -> str:
-    """The body of a GET over plain HTTP/1.0: the one that answers is ours, on this machine.
-
-    A library for it would cost a command more than all the rest: see docs/adr/0011.
-    """
-    url = urlsplit(address)
-    reader, writer = await asyncio.open_connection(url.hostname, url.port)
-    try:
-        writer.write(f"GET {url.path} HTTP/1.0\r\nHost: {url.netloc}\r\n\r\n".encode())
-        content = await reader.read(_MAX_BYTES)
-        while more := await reader.read(_MAX_BYTES):
-            content += more
-            if len(content) > _MAX_BYTES:
-                raise errors.ConnectionFailed(f"{address} answers with more than {_MAX_BYTES >> 20} MiB")
-    finally:
-        writer.close()
-    head, _, body = content.partition(b"\r\n\r\n")
-    status = head.split(b"\r\n")[0].split(b" ")
-    if status[1:2] != [b"200"]:
-        raise errors.ConnectionFailed(f"{address} answers {head[:80].decode(errors='replace')!r}")
-    return body.decode(errors="replace")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -112,7 +111,7 @@ async def read_fleet(target: Target, name: str | None = None) -> Fleet:
     if name and not nodes:
         raise _no_such_node(name, [node["metadata"]["name"] for node in listed.items])
     pods = [*(await target.api.list(PODS, scope.namespace)).items, *await scope.agents(target)]
-    metrics = AgentMetrics(target, yard_metrics_address(target))
+    metrics = AgentMetrics(target)
     await metrics.ask([node["metadata"]["name"] for node in nodes if has_gpus(node)], pods)
     return Fleet.of(nodes, pods, metrics.of, scope.partial)
 
@@ -133,7 +132,7 @@ async def follow_fleet(target: Target) -> AsyncIterator[Callable[[], Fleet]]:
     )  # Raises what an informer would go on after.
     agents = await scope.agents(target)
     informers = Informer(target.api, NODES), Informer(target.api, PODS, namespace=scope.namespace)
-    metrics = AgentMetrics(target, yard_metrics_address(target))
+    metrics = AgentMetrics(target)
 
     def see() -> tuple[list[Manifest], list[Manifest]]:
         nodes, pods = (list(informer.objects.values()) for informer in informers)
@@ -192,17 +191,6 @@ class _PodScope:
             return (await target.api.list(PODS, NAMESPACE, label_selector=_AGENTS)).items
         except errors.Forbidden:
             return ()
-
-
-def yard_metrics_address(target: Target) -> str:
-    """The URL of a yard's metrics; empty where there is none."""
-    if not target.is_yard:
-        return ""
-    from gpuyard.local.paths import find_paths
-    from gpuyard.local.settings import load_running
-
-    running = load_running(find_paths(os.environ).running)
-    return str(getattr(running, "metrics", "") or "")
 
 
 def _no_such_node(name: str, known: Collection[str]) -> errors.UsageError:

@@ -30,7 +30,7 @@ def test_other_devices_are_not_ours() -> None:
     [
         ("train-0-x7k2p", "train"),
         ("train-3-12-x7k2p", "train-3"),
-        ("train-x7k2p", ""),
+        ("train-x7k2p", "train"),
         ("web-6d4cf56db6-x7k2p", ""),
         ("train-0-aeiou", ""),
     ],

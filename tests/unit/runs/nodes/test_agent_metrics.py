@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from gpuyard.client.rest import RestApi
 from gpuyard.runs.nodes import agent_metrics
 from gpuyard.runs.nodes.agent_metrics import AgentMetrics, agent_pods
 from gpuyard.runs.target import Target
@@ -19,60 +21,62 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def serving(serve: Serve) -> AsyncIterator[str]:
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/metrics"
+async def serving(folder: Path, serve: Serve) -> AsyncIterator[Target]:
+    """A yard whose socket answers so."""
+    server = await asyncio.start_unix_server(serve, folder / "api.sock")
+    async with server, RestApi(unix_socket=folder / "api.sock") as api:
+        yield Target(api, "default", is_yard=True)
 
 
-def saying(answer: bytes) -> Serve:
+def saying(status: str, text: str) -> Serve:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
-        assert request.startswith(b"GET /metrics HTTP/1.0\r\n")
-        writer.write(answer)
+        assert request.startswith(b"GET /metrics HTTP/1.1\r\n")
+        head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {len(text)}\r\n\r\n"
+        writer.write(f"{head}{text}".encode())
         writer.close()
 
     return serve
 
 
-async def failure(target: Target, address: str) -> str:
-    metrics = AgentMetrics(target, address)
+async def failure(target: Target) -> str:
+    metrics = AgentMetrics(target)
     await metrics.ask(["vm"], [])
     assert metrics.of("vm").samples == ()
     return metrics.of("vm").failure
 
 
-async def test_a_yard_is_asked_on_loopback(target: Target) -> None:
-    async with serving(saying(b"HTTP/1.0 200 OK\r\n\r\nm 1\n")) as address:
-        metrics = AgentMetrics(target, address)
+async def test_a_yard_is_asked_by_its_api(folder: Path) -> None:
+    async with serving(folder, saying("200 OK", "m 1\n")) as target:
+        metrics = AgentMetrics(target)
         await metrics.ask(["vm"], [])
     assert [sample.name for sample in metrics.of("vm").samples] == ["m"] and metrics.of("vm").failure == ""
 
 
-async def test_what_cannot_be_had_is_said(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await failure(target, "") == "the yard serves no metrics (yet)"
-    async with serving(saying(b"HTTP/1.0 500 Oh\r\n\r\n")) as address:
-        assert "answers 'HTTP/1.0 500 Oh'" in await failure(target, address)
-    # Nobody listens there any more.
-    assert "Connect call failed" in await failure(target, address)
+async def test_what_cannot_be_had_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(
+        folder, saying("503 No", '{"kind":"Status","message":"the exporter is silent"}')
+    ) as yard:
+        assert "the exporter is silent" in await failure(yard)
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
 
     monkeypatch.setattr(agent_metrics, "_ANSWER_S", 0.05)
-    async with serving(silent) as address:
-        assert "doesn't answer within" in await failure(target, address)
+    (folder / "api.sock").unlink(missing_ok=True)
+    async with serving(folder, silent) as yard:
+        assert await failure(yard)
 
 
-async def test_one_that_was_asked_in_vain_keeps_for_a_while_what_it_said(target: Target) -> None:
-    answers = iter([b"HTTP/1.0 200 OK\r\n\r\nm 1\n", b"HTTP/1.0 500 Oh\r\n\r\n"])
+async def test_one_that_was_asked_in_vain_keeps_for_a_while_what_it_said(folder: Path) -> None:
+    answers = iter([saying("200 OK", "m 1\n"), saying("500 Oh", "")])
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await saying(next(answers))(reader, writer)
+        await next(answers)(reader, writer)
 
-    async with serving(serve) as address:
-        metrics = AgentMetrics(target, address)
+    async with serving(folder, serve) as target:
+        metrics = AgentMetrics(target)
         for _ in range(2):
             await metrics.ask(["vm"], [])
             assert len(metrics.of("vm").samples) == 1
