@@ -14,7 +14,7 @@ import pytest
 from gpuyard.tenancy.options import InstallOptions
 from gpuyard.tenancy.policies.labeller import labeller_policy
 from gpuyard.tenancy.policies.pod_use import pod_use_policy
-from gpuyard.tenancy.roles import roles
+from gpuyard.tenancy.roles import report_roles, roles
 from gpuyard.tenancy.template import resolve
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.namespaces import ClusterError
@@ -144,7 +144,9 @@ class Labellers:
 def labellers(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Labellers]:
     """A pod of the account on each node, and what is another's on the first; an install may be there, too."""
     name = f"labellers-{secrets.token_hex(4)}"
+    reports, _ = report_roles()
     role, binding = roles()[:2]
+    role = {**role, "rules": [*role["rules"], *reports["rules"]]}
     values = {"namespace": name}
     made = resolve([*labeller_policy(), role, binding], InstallOptions(""), values)
     of_pods = resolve(pod_use_policy(), InstallOptions(""), values)
@@ -231,11 +233,25 @@ def test_a_pods_status_is_not_the_labellers(labellers: Labellers) -> None:
     assert 'resource "pods/status"' in said
 
 
-def test_a_nodes_status_is_not_the_labellers(labellers: Labellers) -> None:
-    said = labellers.refusal(
-        {"status": {"capacity": {"nvidia.com/gpu": "9"}}}, words=("--subresource=status",)
-    )
-    assert 'resource "nodes/status"' in said
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        ({"conditions": [{"type": "GpuUnhealthy", "status": "True", "reason": "XID79"}]}, ""),
+        (
+            {"conditions": [{"type": "Ready", "status": "False", "reason": "x"}]},
+            "the conditions GpuUnhealthy",
+        ),
+        ({"capacity": {"nvidia.com/gpu": "9"}}, "nothing of a node's status but its conditions"),
+        ({"addresses": [{"type": "InternalIP", "address": "10.0.0.9"}]}, "nothing of a node's status"),
+    ],
+)
+def test_of_a_nodes_status_a_condition_is_the_labellers(
+    labellers: Labellers, status: dict[str, Any], message: str
+) -> None:
+    words = ("--subresource=status", "--type=strategic")
+    said = labellers.refusal({"status": status}, words=words)
+    assert (message in said) if message else said == ""
+    assert "its own node only" in labellers.refusal({"status": status}, node=OTHER, words=words)
 
 
 def test_the_policy_is_without_type_errors(labellers: Labellers) -> None:

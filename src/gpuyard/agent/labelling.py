@@ -18,6 +18,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ from gpuyard import errors
 from gpuyard.agent.gpu_use.writing import follow_use, write_last
 from gpuyard.agent.marks_file import NodeMarks, read_marks
 from gpuyard.agent.stdin import on_stdin_closed
-from gpuyard.client.api import KubeApi
+from gpuyard.client.api import KubeApi, PatchType
+from gpuyard.client.events import EventRecorder
 from gpuyard.client.rest import RestApi
+from gpuyard.gpus.faults import health_changes, node_faults
 from gpuyard.kube.nodes import daemon_misfit
-from gpuyard.kube.objects import DAEMON_SETS, NODES, Manifest, ObjectKey
+from gpuyard.kube.objects import DAEMON_SETS, NODES, Manifest, ObjectKey, with_kind
+from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import HARDWARE_TYPE, LABEL_HARDWARE_TYPE
-from gpuyard.tenancy.node_marks import GPU_LABELS, REPORTS, mark_patch
+from gpuyard.tenancy.node_marks import GPU_LABELS, REPORTS, condition_patch, mark_patch
 
 _RETRY_S = 0.2
 _RETRY_MAX_S = 5.0
@@ -47,14 +51,39 @@ _LOG = logging.getLogger(__name__)
 async def mark_node(api: KubeApi, node: str, marks: NodeMarks, *, taint: bool) -> bool:
     """Brings the node in line with its GPUs; whether anything was to be done.
 
+    What changes of the GPUs' health is told by events, too.
+
     Args:
         marks: of the GPUs; without labels the node has none, and gets no taint.
         taint: whether a node with GPUs keeps pods without a GPU request away.
     """
-    patch = _missing(await api.get(NODES, node), marks, taint=taint)
+    found = await api.get(NODES, node)
+    patch = _missing(found, marks, taint=taint)
     if patch:
         await api.patch(NODES, node, patch)
-    return bool(patch)
+    status = _missing_conditions(found, marks)
+    if status:
+        # An install that confines no labeller lets none write a status.
+        with suppress(errors.Forbidden):
+            await api.patch(NODES, node, status, subresource="status", patch_type=PatchType.STRATEGIC)
+    if marks.labels:
+        events = EventRecorder(api, "gpuyard-agent", _now, host=node)
+        after = node_faults({**found, "metadata": {**found["metadata"], "annotations": marks.annotations}})
+        for is_well, told in health_changes(node_faults(found), after):
+            regarding = with_kind(NODES, found)
+            if is_well:
+                await events.record(regarding, "Normal", "GpuHealthy", told)
+            else:
+                await events.record(regarding, "Warning", "GpuUnhealthy", told)
+    return bool(patch or status)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _missing_conditions(node: Manifest, marks: NodeMarks) -> dict[str, Any]:
+    return condition_patch(node, marks.problems if marks.labels else None, format_time(_now()))
 
 
 def _missing(node: Manifest, marks: NodeMarks, *, taint: bool) -> dict[str, Any]:
@@ -72,11 +101,19 @@ async def unmark_node(api: KubeApi, node: str) -> bool:
             patch = mark_patch(await api.get(NODES, node), {}, {}, taint=False)
             if patch:
                 await api.patch(NODES, node, patch)
+            with suppress(errors.Forbidden):
+                await _take_conditions(api, node)
             return bool(patch)
         except errors.NotFound:
             return False
         except errors.Conflict:  # Somebody wrote the node in between.
             await asyncio.sleep(_RETRY_S)
+
+
+async def _take_conditions(api: KubeApi, node: str) -> None:
+    status = condition_patch(await api.get(NODES, node), None, "")
+    if status:
+        await api.patch(NODES, node, status, subresource="status", patch_type=PatchType.STRATEGIC)
 
 
 async def leave_node(api: KubeApi, node: str, daemon_set: ObjectKey) -> bool:

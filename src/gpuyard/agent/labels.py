@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from gpuyard.agent.marks_file import NodeMarks
 from gpuyard.agent.served import Served
-from gpuyard.devices.inventory import Device, Inventory
+from gpuyard.devices.inventory import Health, Inventory
 from gpuyard.gpus.cdi import CdiFault, format_cdi_faults
 from gpuyard.gpus.exposure import Exposure
-from gpuyard.gpus.faults import GpuFault, format_faults
+from gpuyard.gpus.faults import GpuFault, format_faults, in_one_line
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import (
     ANNOTATION_CDI,
@@ -49,21 +49,42 @@ def node_marks(
 ) -> NodeMarks:
     """Everything that is to be written on the node."""
     inventory = served.inventory
+    faults = _faults(inventory)
     return NodeMarks(
         node_labels(inventory),
         {
             ANNOTATION_NO_GPUS: "" if served.resources else served.detail,
             ANNOTATION_GPU_DRIVER: inventory.detail if inventory.devices else "",
-            ANNOTATION_GPU_HEALTH: format_faults(map(_fault, inventory.unhealthy)),
+            ANNOTATION_GPU_HEALTH: format_faults(faults),
             ANNOTATION_CDI: format_cdi_faults(cdi_faults),
             ANNOTATION_GPU_EXPOSURE: str(exposure or ""),
         },
+        {"GpuUnhealthy": {"reason": _word(faults[0].reason), "message": in_one_line(faults)}}
+        if faults
+        else {},
     )
 
 
-def _fault(gpu: Device) -> GpuFault:
-    since = format_time(gpu.health.since) if gpu.health.since else ""
-    return GpuFault(gpu.index, gpu.uuid, gpu.health.reason, since)
+def _faults(inventory: Inventory) -> list[GpuFault]:
+    """Of each GPU that is unhealthy, and of each MIG instance that is while its GPU isn't."""
+    found = []
+    for gpu in inventory.devices:
+        if not gpu.health.ok:
+            found.append(_fault(gpu.index, gpu.uuid, gpu.health))
+            continue
+        parts = gpu.mig.instances if gpu.mig else ()
+        found += [_fault(gpu.index, part.uuid, part.health) for part in parts if not part.health.ok]
+    return found
+
+
+def _fault(index: int, uuid: str, health: Health) -> GpuFault:
+    return GpuFault(index, uuid, health.reason, format_time(health.since) if health.since else "")
+
+
+def _word(reason: str) -> str:
+    """A reason as conditions have it: `XID 79` → `XID79`, `too hot` → `TooHot`."""
+    words = re.findall(r"[A-Za-z0-9]+", reason)
+    return "".join(word[0].upper() + word[1:] for word in words)
 
 
 def node_labels(inventory: Inventory) -> dict[str, str]:

@@ -18,10 +18,14 @@ from gpuyard.regular_files import read_regular
 
 @dataclass(frozen=True)
 class NodeMarks:
-    """Labels and annotations of a node."""
+    """Labels and annotations of a node, and what is wrong: condition → its reason and its message.
+
+    Of `tenancy.node_marks.CONDITIONS` those that aren't there are false.
+    """
 
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def write_marks(path: Path, marks: NodeMarks) -> None:
@@ -51,13 +55,17 @@ def read_marks(path: Path) -> NodeMarks | None:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise errors.DeviceError(f"can't read the node's marks {path}: {error}") from error
-    if (
-        not isinstance(raw, dict)
-        or raw.keys() != {"labels", "annotations"}
-        or not all(map(_is_texts, raw.values()))
-    ):
-        raise errors.DeviceError(f"{path} is no JSON object of labels and annotations")
-    return NodeMarks(raw["labels"], raw["annotations"])
+    if not isinstance(raw, dict) or raw.keys() != {"labels", "annotations", "problems"}:
+        raise errors.DeviceError(f"{path} is no JSON object of labels, annotations and problems")
+    problems = raw["problems"]
+    parts = [
+        raw["labels"],
+        raw["annotations"],
+        *(problems.values() if isinstance(problems, dict) else [None]),
+    ]
+    if not all(map(_is_texts, parts)):
+        raise errors.DeviceError(f"{path} has what is no text as a label, an annotation or a problem")
+    return NodeMarks(raw["labels"], raw["annotations"], problems)
 
 
 def _is_texts(value: object) -> bool:

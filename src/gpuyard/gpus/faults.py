@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,12 +123,26 @@ class GpuFault:
     def on_node(self, name: str) -> str:
         """`GPU 3 of node NAME is unhealthy: XID 79 (GPU has fallen off the bus) since …`."""
         meaning, _ = _KNOWN.get(self.reason, ("", ""))
-        when = _TIME.fullmatch(self.since)
         return (
-            f"GPU {self.index}{name and f' of node {name}'} is unhealthy: {self.reason}"
+            f"{self._who}{name and f' of node {name}'} is unhealthy: {self.reason}"
             + (f" ({meaning})" if meaning else "")
-            + (f" since {when[1]} {when[2]} UTC" if when else "")
+            + self._when
         )
+
+    @property
+    def past(self) -> str:
+        """`GPU 3 is healthy again, after XID 79 since …`."""
+        return f"{self._who} is healthy again, after {self.reason}{self._when}"
+
+    @property
+    def _who(self) -> str:
+        gpu = f"GPU {self.index}"
+        return f"MIG instance {self.uuid} of {gpu}" if self.uuid.startswith("MIG-") else gpu
+
+    @property
+    def _when(self) -> str:
+        when = _TIME.fullmatch(self.since)
+        return f" since {when[1]} {when[2]} UTC" if when else ""
 
     def remedy(self, *, on_yard: bool) -> str:
         """For whoever runs the node, which on a yard is its user's own machine."""
@@ -168,6 +182,16 @@ def in_one_line(faults: Sequence[GpuFault]) -> str:
     """The first two, and how many more."""
     more = f", and {len(faults) - _MAX_SHOWN} more" if len(faults) > _MAX_SHOWN else ""
     return "; ".join(map(str, faults[:_MAX_SHOWN])) + more
+
+
+def health_changes(before: Iterable[GpuFault], after: Iterable[GpuFault]) -> Iterator[tuple[bool, str]]:
+    """What to tell of each GPU whose health changed: whether it is well now, and that in words."""
+    was, now = {fault.uuid: fault for fault in before}, {fault.uuid: fault for fault in after}
+    for uuid, fault in now.items():
+        if uuid not in was or was[uuid].reason != fault.reason:
+            yield False, f"{fault} ({uuid})"
+    for uuid in was.keys() - now.keys():
+        yield True, f"{was[uuid].past} ({uuid})"
 
 
 def says_health(labels: Mapping[str, str]) -> bool:

@@ -27,7 +27,7 @@ from gpuyard.tenancy.policies.labeller import labeller_policy
 from gpuyard.tenancy.policies.pod_use import pod_use_policy
 from gpuyard.tenancy.policies.tenants import tenant_policies
 from gpuyard.tenancy.policies.void import void_policy
-from gpuyard.tenancy.roles import roles
+from gpuyard.tenancy.roles import report_roles, roles
 from gpuyard.tenancy.template import Only, resolve
 
 #: Every kind that an install may have made, in the order in which an uninstall takes them away.
@@ -54,7 +54,7 @@ def template() -> list[Any]:
         *roles(),
         *priority_classes(),
         Only(WITH_RUNTIME_CLASS, _runtime_class()),
-        *(Only(CONFINE, manifest) for manifest in (*labeller_policy(), *pod_use_policy())),
+        *(Only(CONFINE, manifest) for manifest in (*labeller_policy(), *report_roles(), *pod_use_policy())),
         *(Only(POLICY, manifest) for manifest in tenant_policies()),
         *(Only(VOID, manifest) for manifest in void_policy()),
         daemon_set(),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpuyard.gpus.resources import GPU_RESOURCE
+from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import annotations_of, labels_of
 from gpuyard.kube.wellknown import (
     ANNOTATION_CDI,
@@ -57,6 +58,39 @@ REPORTS = (
     ANNOTATION_CDI,
     ANNOTATION_GPU_EXPOSURE,
 )
+
+
+#: Conditions that are true while something is wrong with a node's GPUs: type → reason while nothing is.
+CONDITIONS = {"GpuUnhealthy": "GpusHealthy"}
+
+
+def condition_patch(
+    node: Mapping[str, Any], problems: Mapping[str, Mapping[str, str]] | None, now: str
+) -> dict[str, Any]:
+    """A strategic merge patch of the node's status after which CONDITIONS say this; empty when they do.
+
+    Args:
+        node: as it was read.
+        problems: type → `reason` and `message` of those that are true; None for a node without GPUs, which
+            has none of these conditions.
+        now: the time, RFC 3339.
+    """
+    changed: list[dict[str, str]] = []
+    for type_, fine in CONDITIONS.items():
+        old = find_condition(node, type_)
+        if problems is None:
+            changed += [{"type": type_, "$patch": "delete"}] if old else []
+            continue
+        problem = problems.get(type_)
+        wanted = (
+            {"status": "True", **problem} if problem else {"status": "False", "reason": fine, "message": ""}
+        )
+        old = old or {}
+        if any((old.get(name) or "") != value for name, value in wanted.items()):
+            is_new = old.get("status") != wanted["status"]
+            since = now if is_new else str(old.get("lastTransitionTime", now))
+            changed.append({"type": type_, **wanted, "lastTransitionTime": since, "lastHeartbeatTime": now})
+    return {"status": {"conditions": changed}} if changed else {}
 
 
 def is_marked(node: Mapping[str, Any]) -> bool:

@@ -14,13 +14,14 @@ from gpuyard.tenancy.names import AGENT, CAPACITY_ROLE, LABELLER, LABELS
 
 _READ = ["get", "list", "watch"]
 _RBAC = "rbac.authorization.k8s.io"
+REPORTS_ROLE = f"{LABELLER}-reports"
 
 
 def roles() -> list[dict[str, Any]]:
     """The ClusterRoles, and the labeller's binding."""
     return [
-        # To follow a node and to patch its labels, annotations and taints, and no status; and to see, when it
-        # is told to end, whether its DaemonSet still wants the node.
+        # To follow a node and to patch its labels, annotations and taints; and to see, when it is told to
+        # end, whether its DaemonSet still wants the node.
         _role(
             LABELLER,
             [
@@ -28,15 +29,25 @@ def roles() -> list[dict[str, Any]]:
                 {**_rule(["apps"], ["daemonsets"], ["get"]), "resourceNames": [AGENT]},
             ],
         ),
-        {
-            "apiVersion": f"{_RBAC}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": LABELLER, "labels": dict(LABELS)},
-            "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": LABELLER},
-            "subjects": [{"kind": "ServiceAccount", "name": LABELLER, "namespace": "@namespace@"}],
-        },
+        _binding(LABELLER),
         *(_role(name, rules()) for name, rules in PEOPLE.items()),
     ]
+
+
+def report_roles() -> list[dict[str, Any]]:
+    """What lets the labeller tell faults by conditions and events, where a policy holds it to its node."""
+    rules = [_rule([""], ["nodes/status"], ["patch"]), _rule([""], ["events"], ["create"])]
+    return [_role(REPORTS_ROLE, rules), _binding(REPORTS_ROLE)]
+
+
+def _binding(role: str) -> dict[str, Any]:
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": role, "labels": dict(LABELS)},
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": LABELLER, "namespace": "@namespace@"}],
+    }
 
 
 def _nodes() -> list[dict[str, Any]]:

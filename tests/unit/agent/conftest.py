@@ -14,10 +14,12 @@ class NodeApi:
 
     Attributes:
         labels: the node's; None while the node doesn't exist.
+        conditions: of its status, by type.
+        events: what was written, as type, reason and message.
         annotations, taints: the node's.
         refuses_agents: whether nobody may see that DaemonSet.
         agents: the DaemonSet gpuyard-system/gpuyard-agent; None where there is none.
-        asked: one entry for each request, the method; WATCH for one that goes on.
+        asked: one entry for each request, the method; STATUS for a patch of it, WATCH for what goes on.
     """
 
     def __init__(self, socket: Path) -> None:
@@ -25,6 +27,8 @@ class NodeApi:
         self.labels: dict[str, str] | None = None
         self.annotations: dict[str, str] = {}
         self.taints: list[dict[str, str]] = []
+        self.conditions: dict[str, dict[str, str]] = {}
+        self.events: list[tuple[str, str, str]] = []
         self.agents: dict[str, Any] | None = None
         self.refuses_agents = False
         self.asked: asyncio.Queue[str] = asyncio.Queue()
@@ -62,13 +66,21 @@ class NodeApi:
         )
         await writer.drain()
         writer.close()
-        self.asked.put_nowait(method)
+        self.asked.put_nowait("STATUS" if "/status?" in path else method)
 
     def _reply(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
         if self.refuses_agents and "/daemonsets/" in path:
             return 403, {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "you may not"}
         if path.endswith("/namespaces/gpuyard-system/daemonsets/gpuyard-agent") and self.agents:
             return 200, self.agents
+        if method == "POST" and path.partition("?")[0] == "/api/v1/namespaces/default/events":
+            event = json.loads(body)
+            self.events.append((event["type"], event["reason"], event["message"]))
+            return 201, event
+        if path.partition("?")[0] == "/api/v1/nodes/here/status":
+            for condition in json.loads(body)["status"]["conditions"]:
+                self.conditions[condition["type"]] = condition
+            return 200, {"metadata": {"name": "here"}}
         if path.partition("?")[0] != "/api/v1/nodes/here" or self.labels is None:
             return 404, {"kind": "Status", "code": 404, "reason": "NotFound", "message": "no such node"}
         if method == "PATCH":
@@ -78,7 +90,12 @@ class NodeApi:
             self.labels = _merged(self.labels, metadata.get("labels", {}))
             self.annotations = _merged(self.annotations, metadata.get("annotations", {}))
         metadata = {"labels": self.labels, "annotations": self.annotations, "resourceVersion": "1"}
-        return 200, {"metadata": {"name": "here", **metadata}, "spec": {"taints": self.taints}}
+        status = {"conditions": list(self.conditions.values())}
+        return 200, {
+            "metadata": {"name": "here", "uid": "1", **metadata},
+            "spec": {"taints": self.taints},
+            "status": status,
+        }
 
 
 def _merged(old: dict[str, str], patch: dict[str, str | None]) -> dict[str, str]:

@@ -223,3 +223,30 @@ async def test_without_credentials_it_says_so_and_tries_again(tmp_path: Path) ->
     assert b"can't mark node here yet: KUBERNETES_SERVICE_HOST" in said
     process.terminate()
     assert await asyncio.wait_for(process.wait(), 60) == 0
+
+
+async def test_a_change_of_health_is_a_condition_and_an_event(node_api: NodeApi) -> None:
+    node_api.labels = {}
+    said = "GPU 3 is unhealthy: XID 79 (GPU has fallen off the bus) since 2026-01-31 12:00 UTC"
+    fault = '[{"index":3,"uuid":"GPU-3","reason":"XID 79","since":"2026-01-31T12:00:00Z"}]'
+    problems = {"GpuUnhealthy": {"reason": "XID79", "message": said}}
+    sick = NodeMarks(GPU, {"gpuyard.io/gpu-health": fault}, problems)
+    async with RestApi(unix_socket=node_api.socket) as api:
+        for marks, status, reason in ((NodeMarks(GPU), "False", "GpusHealthy"), (sick, "True", "XID79")):
+            assert await mark_node(api, "here", marks, taint=False)
+            assert not await mark_node(api, "here", marks, taint=False)
+            condition = node_api.conditions["GpuUnhealthy"]
+            assert (condition["status"], condition["reason"]) == (status, reason)
+        assert condition["message"] == said
+        began = condition["lastTransitionTime"]
+        assert node_api.events == [("Warning", "GpuUnhealthy", f"{said} (GPU-3)")]
+        await mark_node(api, "here", NodeMarks(GPU), taint=False)
+    assert node_api.conditions["GpuUnhealthy"]["status"] == "False"
+    assert began <= node_api.conditions["GpuUnhealthy"]["lastTransitionTime"]
+    assert node_api.events[1:] == [
+        (
+            "Normal",
+            "GpuHealthy",
+            "GPU 3 is healthy again, after XID 79 since 2026-01-31 12:00 UTC (GPU-3)",
+        )
+    ]

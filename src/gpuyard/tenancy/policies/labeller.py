@@ -1,4 +1,4 @@
-"""Each labeller changes its own node only, and there only what an install marks nodes with.
+"""Each labeller changes its own node only, and there only what an install marks nodes with, status included.
 
 RBAC can't bind an account to the node of its pod. The token of a pod's account says which node that is
 (`authentication.kubernetes.io/node-name`, on by default since Kubernetes 1.30), and so admission can.
@@ -11,7 +11,7 @@ from typing import Any
 
 from gpuyard.kube.wellknown import ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET, LABEL_HARDWARE_TYPE
 from gpuyard.tenancy.names import LABELLER
-from gpuyard.tenancy.node_marks import GPU_LABELS, REPORTS, TAINT
+from gpuyard.tenancy.node_marks import CONDITIONS, GPU_LABELS, REPORTS, TAINT
 from gpuyard.tenancy.policies.admission_policy import admission_policy, cel_list, resource_rule
 
 #: In whatever namespace: kustomize may have moved the install, and doesn't look into expressions.
@@ -20,6 +20,8 @@ ACCOUNT = f'request.userInfo.username.matches("^system:serviceaccount:[^:]+:{LAB
 NODE_OF_TOKEN = 'request.userInfo.?extra[?"authentication.kubernetes.io/node-name"].orValue([""])'
 #: Whoever sets the last two has the garbage collector delete the node, or nobody.
 _METADATA = {"finalizers": "[]", "ownerReferences": "[]"}
+#: Of a node's status what decides anything, beside its conditions.
+_STATUS = ("capacity", "allocatable", "addresses", "nodeInfo", "daemonEndpoints", "images")
 #: All of a node's spec but its taints.
 _SPEC = {
     "unschedulable": "false",
@@ -34,7 +36,7 @@ def labeller_policy() -> list[dict[str, Any]]:
     """The policy, and its binding."""
     spec = {
         "failurePolicy": "Fail",
-        "matchConstraints": {"resourceRules": [resource_rule("", ["nodes"], ["UPDATE"])]},
+        "matchConstraints": {"resourceRules": [resource_rule("", ["nodes", "nodes/status"], ["UPDATE"])]},
         "matchConditions": [{"name": "the-labeller", "expression": ACCOUNT}],
         "variables": [
             {"name": "labels", "expression": cel_list((*GPU_LABELS, LABEL_HARDWARE_TYPE))},
@@ -42,6 +44,7 @@ def labeller_policy() -> list[dict[str, Any]]:
                 "name": "annotations",
                 "expression": cel_list((ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET, *REPORTS)),
             },
+            {"name": "conditions", "expression": cel_list(CONDITIONS)},
         ],
         "validations": [
             {"expression": expression, "message": f"gpuyard: {message}"} for expression, message in _rules()
@@ -53,6 +56,7 @@ def labeller_policy() -> list[dict[str, Any]]:
 def _rules() -> list[tuple[str, str]]:
     ours = f't.key == "{TAINT["key"]}" && t.effect == "{TAINT["effect"]}"'
     taints = f"spec.?taints.orValue([]).filter(t, !({ours}))"
+    conditions = "status.?conditions.orValue([]).filter(c, !(c.type in variables.conditions))"
     return [
         (f"object.metadata.name in {NODE_OF_TOKEN}", "a labeller changes its own node only"),
         (_foreign_stays("labels"), "a labeller changes labels that describe GPUs only"),
@@ -64,6 +68,14 @@ def _rules() -> list[tuple[str, str]]:
         (
             " && ".join(_same(f"spec.?{field}", empty) for field, empty in _SPEC.items()),
             "a labeller changes nothing of a node's spec but its taint: it doesn't cordon",
+        ),
+        (
+            f"object.{conditions} == oldObject.{conditions}",
+            f"a labeller changes the conditions {', '.join(CONDITIONS)} only",
+        ),
+        (
+            " && ".join(f"object.status.?{field} == oldObject.status.?{field}" for field in _STATUS),
+            "a labeller changes nothing of a node's status but its conditions",
         ),
         (
             " && ".join(_same(f"metadata.?{field}", empty) for field, empty in _METADATA.items()),
