@@ -11,20 +11,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
-import grpc.aio
-
 from gpuyard import errors
-from gpuyard._proto import pod_resources_pb2 as pb
-from gpuyard._proto import pod_resources_pb2_grpc as rpc
+from gpuyard.agent.metrics.pod_resources import PodResources
 from gpuyard.devices.inventory import Inventory
 from gpuyard.devices.mig_layout import GpuPlan, MigLayout, plan_layout
 from gpuyard.devices.simulated.simulation import Simulation
 from gpuyard.gpus.mig_models import mig_geometry
 from gpuyard.gpus.mig_profiles import MigGeometry
 
-_LIMIT_S = 5.0
-_MOST_BYTES = 16 << 20
+#: Nobody is in a hurry here.
+_ANSWER_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -105,23 +101,12 @@ async def pods_by_device(sockets: Sequence[Path]) -> dict[str, str]:
     Raises:
         DeviceError: one of them doesn't say.
     """
-    found: dict[str, str] = {}
+    found = {}
     for socket in sockets:
-        options = [("grpc.max_receive_message_length", _MOST_BYTES)]
-        async with grpc.aio.insecure_channel(f"unix:{socket}", options=options) as channel:
-            try:
-                listed = await rpc.PodResourcesListerStub(channel).List(
-                    pb.ListPodResourcesRequest(), timeout=_LIMIT_S
-                )
-            except grpc.RpcError as error:
-                raise errors.DeviceError(
-                    f"the kubelet doesn't say which pods have GPUs ({socket})",
-                    remedy="see whether it runs, and whether you may read its socket; without it running "
-                    "pods could lose their GPUs",
-                ) from error
-        for pod in listed.pod_resources:
-            for container in pod.containers:
-                for devices in container.devices:
-                    for device_id in devices.device_ids:
-                        found[device_id.partition("::")[0]] = f"pod {pod.namespace}/{pod.name}"
+        kubelet = PodResources(socket, _ANSWER_LIMIT_S)
+        try:
+            for each in await kubelet.holdings():
+                found[each.uuid] = f"pod {each.namespace}/{each.pod}"
+        finally:
+            await kubelet.close()
     return found

@@ -46,7 +46,7 @@ async def test_who_has_what(kubelet: Path) -> None:
 
 
 async def test_a_kubelet_that_does_not_say(tmp_path: Path) -> None:
-    with pytest.raises(errors.DeviceError, match="doesn't say which pods have GPUs"):
+    with pytest.raises(errors.DeviceError, match="doesn't say which pods hold GPUs"):
         await pods_by_device([tmp_path / "gone.sock"])
 
 

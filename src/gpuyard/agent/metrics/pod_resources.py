@@ -24,10 +24,12 @@ class PodResources:
 
     Args:
         socket: the kubelet's.
+        limit_s: it has to answer within this.
     """
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, limit_s: float = _LIMIT_S) -> None:
         self._socket = socket
+        self._limit_s = limit_s
         # A kubelet that comes back is to be found at once.
         options = [
             ("grpc.max_receive_message_length", _MOST_BYTES),
@@ -44,7 +46,7 @@ class PodResources:
             DeviceError: the kubelet doesn't say.
         """
         try:
-            listed = await self._stub.List(pb.ListPodResourcesRequest(), timeout=_LIMIT_S)
+            listed = await self._stub.List(pb.ListPodResourcesRequest(), timeout=self._limit_s)
         except grpc.RpcError as error:
             why = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
             raise errors.DeviceError(

@@ -41,5 +41,5 @@ def test_the_machine_s_own(paths: YardPaths, tmp_path: Path, monkeypatch: pytest
         assert one.mode is True
         silent = tmp_path / "kubelet.sock"
         silent.touch()
-        with pytest.raises(errors.DeviceError, match="doesn't say which pods have GPUs"):
+        with pytest.raises(errors.DeviceError, match="doesn't say which pods hold GPUs"):
             asyncio.run(plan(machine, parse_layout("2: 7g.80gb"), paths, silent))
