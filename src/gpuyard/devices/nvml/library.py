@@ -144,9 +144,11 @@ class Nvml:
 
     def _inventory(self, found: Sequence[tuple[Device, Any]]) -> Inventory:
         if not found:
-            return Inventory(
-                Backend.NONE, absence=Absence.NO_GPUS, detail="the NVIDIA driver is here and finds no GPU"
-            )
+            absence, why = Absence.NO_GPUS, "the NVIDIA driver is here and finds no GPU"
+            if self._faults:
+                absence = Absence.FAILED
+                why = f"the NVIDIA driver is here, and no GPU can be read: {self._faults[0]}"
+            return Inventory(Backend.NONE, absence=absence, detail=why)
         gpus = tuple(gpu for gpu, _ in found)
         cuda = self._ask("CUDA version", 0, pynvml.nvmlSystemGetCudaDriverVersion_v2)
         return Inventory(

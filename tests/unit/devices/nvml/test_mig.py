@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard.devices.health import Pace
-from gpuyard.devices.inventory import DeviceNode, Inventory, Mig
+from gpuyard.devices.inventory import Absence, DeviceNode, Inventory, Mig
 from gpuyard.devices.nvml.backend import NvmlBackend
 from gpuyard.devices.nvml.library import Nvml
 from gpuyard.devices.nvml.mig import driver_geometry
@@ -131,6 +131,17 @@ def test_a_gpu_of_which_it_isnt_known_is_never_given_out_whole(
         assert not nvml.complete
         faults.write_text("")
         assert [gpu.index for gpu in nvml.inventory().devices] == [0, 1, 2, 3]
+
+
+def test_a_node_of_which_no_gpu_can_be_read_says_so(
+    layout: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = layout.with_name("faults")
+    faults.write_text("nvmlDeviceGetMigMode 999\n")
+    monkeypatch.setenv("NVML_STUB_FAULTS", str(faults))
+    inventory = read(root)
+    assert (inventory.devices, inventory.absence) == ((), Absence.FAILED)
+    assert "no GPU can be read: GPU 0 is left out, how it is split isn't known" in inventory.detail
 
 
 async def test_a_change_is_seen_without_a_restart(layout: Path, root: Path, tmp_path: Path) -> None:
