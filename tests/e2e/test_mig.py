@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
 
 from tests.waiting import until
 
 from .conftest import Yard
+from .shell import TIMEOUT_S
 
 SMALL, LARGE = "nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb"
 
@@ -23,6 +27,27 @@ def cdi_names(yard: Yard) -> list[str]:
     return [device["name"] for device in spec["devices"] if "-" not in device["name"]]
 
 
+def answered(yard: Yard, answer: str, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of a command that is answered on a terminal."""
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, f"{answer}\n".encode())
+        done = subprocess.run(
+            ["gpuyard", *arguments],
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=yard.environ,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        return done.returncode, done.stdout
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 def test_split_run_and_split_again(stopped_yard: Yard) -> None:
     yard = stopped_yard
     yard.ok("up", "--simulate", "H100:2", "--mig-strategy", "mixed")
@@ -31,7 +56,11 @@ def test_split_run_and_split_again(stopped_yard: Yard) -> None:
     told = yard.ok("node", "mig", "plan", layout)
     assert "GPU 0 (H100, simulated)\n  MIG is switched on\n  create    3g.40gb at 4\n" in told
     assert "nobody to ask" in yard.refused(2, "node", "mig", "apply", layout)
-    assert "  created   3g.40gb at 4\n" in yard.ok("node", "mig", "apply", "--yes", layout)
+    code, told = answered(yard, "n", "node", "mig", "apply", layout)
+    assert (code, told.count("  create    3g.40gb at 4\n"), "created" in told) == (1, 1, False)
+    assert offered(yard) == {"nvidia.com/gpu": "2"}
+    code, told = answered(yard, "y", "node", "mig", "apply", layout)
+    assert (code, "  created   3g.40gb at 4\n" in told) == (0, True)
     split = {"nvidia.com/gpu": "1", SMALL: "4", LARGE: "1"}
     until(lambda: offered(yard), "the parts are offered", lambda found: found.items() >= split.items())
     names = ["0:0", "0:1", "0:2", "0:3", "0:4", "1", "all"]
