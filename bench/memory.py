@@ -18,14 +18,14 @@ def measure() -> list[Row]:
     with running_yard() as yard:
         time.sleep(_SETTLE_S)
         daemon = yard.status()["daemon_pid"]
-        pids = (daemon, *_children(daemon))
+        pids = (daemon, *children(daemon))
         return [
-            Row(f"idle yard, {name}", sum(_megabytes(pid, name) for pid in pids), "MB", 130, peer, 608)
+            Row(f"idle yard, {name}", sum(megabytes(pid, name) for pid in pids), "MB", 130, peer, 608)
             for name, peer in (("Rss", "real Kubernetes"), ("Pss", "real Kubernetes"))
         ]
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
     parents = {
         int(status.parent.name): re.search(r"^PPid:\s+(\d+)$", status.read_text(), re.MULTILINE)
         for status in Path("/proc").glob("[0-9]*/status")
@@ -33,7 +33,7 @@ def _children(pid: int) -> list[int]:
     return [child for child, parent in parents.items() if parent is not None and int(parent[1]) == pid]
 
 
-def _megabytes(pid: int, name: str) -> float:
+def megabytes(pid: int, name: str) -> float:
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     found = re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)
     assert found is not None
