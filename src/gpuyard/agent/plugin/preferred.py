@@ -141,14 +141,32 @@ class _Links:
         loose = [place for place in members if place not in fixed]
         found: dict[int, _Choice] = {}
         if len(members) <= _MOST_TRIED:
+            totals = self._totals(members)
+            bits = {place: 1 << number for number, place in enumerate(members)}
+            rest = sum(bits.values()) - sum(bits[place] for place in core)
             for count in range(len(loose), -1, -1):
                 for more in combinations(loose, count):
-                    self._consider(found, members, (*core, *more))
+                    left = rest - sum(map(bits.__getitem__, more))
+                    nvlinks, pcie = totals[len(totals) - 1 - left]
+                    nvlinks_left, pcie_left = totals[left]
+                    choice = _Choice((nvlinks, nvlinks_left, pcie, pcie_left), (*core, *more))
+                    _keep_better(found, choice)
             return found
         for seed in [()] if core else [(), *((place,) for place in loose)]:
             for grown in self._growing(members, [*core, *seed]):
                 self._consider(found, members, grown)
         return dict(sorted(found.items(), reverse=True))
+
+    def _totals(self, members: Sequence[int]) -> Sequence[tuple[int, int]]:
+        """NVLinks and PCIe inside each subset; bit n of its place in the list stands for member n."""
+        totals = [(0, 0)]
+        for number, last in enumerate(members):
+            nvlinks, pcie = self._nvlinks[last], self._pcie[last]
+            more = [(0, 0)]
+            for place in members[:number]:
+                more += [(one + nvlinks[place], other + pcie[place]) for one, other in more]
+            totals += [(a + c, b + d) for (a, b), (c, d) in zip(totals, more, strict=True)]
+        return totals
 
     def _consider(self, found: dict[int, _Choice], members: Sequence[int], places: tuple[int, ...]) -> None:
         left = [place for place in members if place not in places]
