@@ -34,7 +34,7 @@ from gpuyard.kube.nodes import daemon_misfit
 from gpuyard.kube.objects import DAEMON_SETS, NODES, Manifest, ObjectKey, with_kind
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import HARDWARE_TYPE, LABEL_HARDWARE_TYPE
-from gpuyard.tenancy.node_marks import GPU_LABELS, REPORTS, condition_patch, mark_patch
+from gpuyard.tenancy.node_marks import REPORTS, condition_patch, is_gpu_label, mark_patch
 
 _RETRY_S = 0.2
 _RETRY_MAX_S = 5.0
@@ -87,7 +87,7 @@ def _missing_conditions(node: Manifest, marks: NodeMarks) -> dict[str, Any]:
 
 
 def _missing(node: Manifest, marks: NodeMarks, *, taint: bool) -> dict[str, Any]:
-    labels = {name: value for name, value in marks.labels.items() if name in GPU_LABELS}
+    labels = {name: value for name, value in marks.labels.items() if is_gpu_label(name)}
     if labels:
         labels[LABEL_HARDWARE_TYPE] = HARDWARE_TYPE
     reports = {name: marks.annotations.get(name, "") for name in REPORTS}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TypeAlias
 
 from gpuyard import errors
 from gpuyard.agent.cdi_file import CdiFile
-from gpuyard.agent.labels import node_marks
+from gpuyard.agent.labels.node import node_marks
 from gpuyard.agent.marks_file import NodeMarks, write_marks
 from gpuyard.agent.plugin.by_resource import Plugins
 from gpuyard.agent.plugin.sockets import OwnSockets
@@ -60,6 +61,8 @@ class _NodeFiles:
         self._served: Served | None = None
         self._published: tuple[Inventory, Sequence[DriverFile]] | None = None
         self._said = ""
+        #: One for as long as it runs: labels that change by time alone would be written for nothing.
+        self._made_s = int(time.time())
 
     def write(self, served: Served) -> None:
         """Writes both; what fails is left to `keep`."""
@@ -118,7 +121,7 @@ class _NodeFiles:
                 "containers from images get GPUs without the driver"
             )
         cdi_faults = self._cdi.faults() if self._cdi is not None else ()
-        marks = node_marks(served, cdi_faults, self._exposure)
+        marks = node_marks(served, cdi_faults, self._exposure, made_s=self._made_s)
         if self._marks_file is not None and (marks != self._marks or not self._marks_file.exists()):
             try:
                 write_marks(self._marks_file, marks)

@@ -176,6 +176,7 @@ class Device:
         nodes: the device nodes that are this GPU's own.
         health: unhealthy once it stopped answering or reported a fault that isn't the application's.
         vendor: the domain of its maker's names, such as `nvidia.com`.
+        pci_class: as in sysfs: `0x030200` drives no display, `0x030000` does; empty when it isn't known.
         amd: what only AMD's GPUs have.
         mig: how it is split; None when it can't be.
     """
@@ -192,6 +193,7 @@ class Device:
     nodes: tuple[DeviceNode, ...]
     health: Health = HEALTHY
     vendor: str = NVIDIA
+    pci_class: str = ""
     amd: AmdTraits | None = None
     mig: Mig | None = None
 
@@ -220,6 +222,9 @@ class Inventory:
         devices: in the order of their index.
         links: by pair of UUIDs in the order of `devices`.
         common_nodes: device nodes that every process with a GPU needs.
+        machine: what its maker calls it; empty when it doesn't say.
+        clique: the NVLink domain of several nodes, and the part of it, that the GPUs are in:
+            `<uuid of the domain>.<number>`; empty outside of one.
     """
 
     backend: Backend
@@ -230,6 +235,8 @@ class Inventory:
     devices: tuple[Device, ...] = ()
     links: Mapping[tuple[str, str], Link] = field(default_factory=dict)
     common_nodes: tuple[DeviceNode, ...] = ()
+    machine: str = ""
+    clique: str = ""
 
     @property
     def simulated(self) -> bool:

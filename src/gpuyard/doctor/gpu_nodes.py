@@ -9,7 +9,7 @@ from gpuyard.doctor.check import Check, CheckState, NodeFinding, broken, of_node
 from gpuyard.doctor.cluster_facts import Items, agents_among
 from gpuyard.doctor.injection import cdi_finding, judge_toolkit, runtime_text
 from gpuyard.gpus.faults import driver_text, in_one_line, no_gpus_text, node_faults, why_none
-from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
+from gpuyard.gpus.resources import GPU_RESOURCE, allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import daemon_misfit, not_ready_text
 from gpuyard.kube.objects import (
@@ -24,6 +24,7 @@ from gpuyard.kube.pods import why_not_running
 from gpuyard.kube.wellknown import (
     LABEL_GPU_COUNT,
     LABEL_GPU_MODEL,
+    LABEL_GPU_REPLICAS,
 )
 from gpuyard.tenancy.agent_nodes import why_no_agent
 from gpuyard.tenancy.foreign_plugins import foreign_plugins, served_by_no_pod
@@ -293,7 +294,10 @@ def _gpus(node: Manifest) -> NodeFinding:
         return NodeFinding(
             name, outcome, f"{which} its {total} GPUs {state}" + (f": {why}" if why else ""), remedy
         )
-    if labelled.isdecimal() and int(labelled) != total:
+    whole = (node["status"].get("capacity") or {}).get(GPU_RESOURCE, "0")
+    # Parts of GPUs, GPUs that are shared and other vendors' have labels of their own.
+    is_plain = whole == str(total) and labels_of(node).get(LABEL_GPU_REPLICAS, "1") == "1"
+    if is_plain and labelled.isdecimal() and int(labelled) != total:
         return NodeFinding(
             name,
             CheckState.WARNING,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import random
 
+#: Of the value of a label.
+_MAX_LABEL_LENGTH = 63
 _LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z"
 _SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
 #: Kubernetes' own alphabet: no vowels and no look-alikes, so that no word forms by accident.
@@ -27,3 +29,14 @@ def is_subdomain(name: str) -> bool:
 def random_suffix(rng: random.Random, length: int = 5) -> str:
     """What `generateName` appends."""
     return "".join(rng.choice(_ALPHABET) for _ in range(length))
+
+
+def label_value(text: str, suffix: str = "") -> str:
+    """A text as the value of a label: what isn't allowed becomes a hyphen, at most 63 characters.
+
+    Args:
+        text: is cut where it is too long.
+        suffix: is kept.
+    """
+    start, end = (re.sub(r"[^A-Za-z0-9_.-]+", "-", part) for part in (text, suffix))
+    return (start[: _MAX_LABEL_LENGTH - len(end)] + end).strip("-_.")

@@ -6,9 +6,21 @@ from __future__ import annotations
 LABEL_RUN = "gpuyard.io/run"
 #: On nodes: how many GPUs they have, and NVIDIA's name of the first, as GPU feature discovery has them.
 LABEL_GPU_COUNT = "nvidia.com/gpu.count"
+LABEL_GPU_REPLICAS = "nvidia.com/gpu.replicas"
 LABEL_GPU_PRODUCT = "nvidia.com/gpu.product"
 #: On nodes: the catalogue's name of the GPU model, whatever the vendor's product label says.
 LABEL_GPU_MODEL = "gpuyard.io/gpu-model"
+#: The value of that label where a node has GPUs of several models: such a node matches no model's name, since
+#: a run that asks for one could get another there.
+MIXED_MODELS = "mixed"
+#: On such nodes, with a model's name behind: how many there are of it.
+LABEL_GPU_COUNT_OF = "gpuyard.io/gpu-count."
+#: On nodes: the NVLink domain of several nodes that it is in; the most GPUs of it that NVLink (or Infinity
+#: Fabric) joins, that are below one PCIe host bridge, and that are at one NUMA node.
+LABEL_NVLINK_DOMAIN = "gpuyard.io/nvlink-domain"
+LABEL_NVLINK_ISLAND = "gpuyard.io/nvlink-island"
+LABEL_PCIE_ISLAND = "gpuyard.io/pcie-island"
+LABEL_NUMA_ISLAND = "gpuyard.io/numa-island"
 #: On nodes: "true" when the GPUs are simulated.
 LABEL_SIMULATED = "gpuyard.io/simulated"
 #: On nodes: "cdi" or "legacy", how GPUs get into containers there; whoever runs the node sets it.

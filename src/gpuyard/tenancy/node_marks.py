@@ -5,6 +5,7 @@ A node's annotations record which labels, and whether the taint, are ours: only 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,35 +20,29 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_LABELS_SET,
     ANNOTATION_NO_GPUS,
     ANNOTATION_TAINT_SET,
-    LABEL_GPU_COUNT,
-    LABEL_GPU_MODEL,
-    LABEL_GPU_PRODUCT,
-    LABEL_SIMULATED,
 )
 
-#: What a node with GPUs is labelled with because of them: names of NVIDIA's GPU feature discovery, the one by
-#: which its operator and many manifests choose nodes (gpu.present), and two of our own. Others' names have
-#: the same prefixes (`nvidia.com/gpu.deploy.…` starts NVIDIA's pods): ours are these and no more.
-GPU_LABELS = (
-    "nvidia.com/gpu.present",
-    LABEL_GPU_COUNT,
-    LABEL_GPU_PRODUCT,
-    "nvidia.com/gpu.memory",
-    "nvidia.com/gpu.replicas",
-    "nvidia.com/gpu.sharing-strategy",
-    "nvidia.com/gpu.family",
-    "nvidia.com/gpu.compute.major",
-    "nvidia.com/gpu.compute.minor",
-    LABEL_GPU_MODEL,
-    LABEL_SIMULATED,
-    "nvidia.com/cuda.driver-version.full",
-    "nvidia.com/cuda.driver-version.major",
-    "nvidia.com/cuda.driver-version.minor",
-    "nvidia.com/cuda.driver-version.revision",
-    "nvidia.com/cuda.runtime-version.full",
-    "nvidia.com/cuda.runtime-version.major",
-    "nvidia.com/cuda.runtime-version.minor",
+_PARTS = (
+    "product|count|replicas|sharing-strategy|memory|multiprocessors"
+    r"|slices\.(gi|ci)|engines\.(copy|decoder|encoder|jpeg|ofa)"
 )
+#: What a node with GPUs is labelled with because of them: names of NVIDIA's GPU feature discovery and of
+#: AMD's node labeller, the one by which NVIDIA's operator and many manifests choose nodes (gpu.present), and
+#: our own. Others' names have the same prefixes (`nvidia.com/gpu.deploy.…` starts NVIDIA's pods): ours are
+#: these and no more. It is a pattern for a whole name, in the words that Python and CEL have in common.
+GPU_LABEL_PATTERN = "|".join((
+    r"nvidia\.com/gpu\.(present|family|machine|mode|clique|compute\.(major|minor))",
+    # Of each resource: MIG profiles and models, too.
+    rf"nvidia\.com/[a-z0-9][a-z0-9.-]*\.({_PARTS})",
+    r"nvidia\.com/(gfd\.timestamp|mig\.capable|mig\.strategy|mps\.capable)",
+    r"nvidia\.com/cuda\.(driver|runtime)(-version)?\.(full|major|minor|rev|revision)",
+    r"amd\.com/gpu\.(device-id|product-name|family|vram|cu-count|simd-count)(\..+)?",
+    r"amd\.com/(gpu\.driver(-src)?-version|compute-memory-partition|(compute|memory)-partitioning-supported)",
+    # Of vendors that bring a backend of their own.
+    r"[a-z0-9.-]+/gpu\.(present|count|product|memory)",
+    r"gpuyard\.io/(gpu-model|gpu-count\..+|simulated|nvlink-domain|(nvlink|pcie|numa)-island)",
+))  # fmt: skip
+_GPU_LABEL = re.compile(GPU_LABEL_PATTERN)
 TAINT = {"key": GPU_RESOURCE, "value": "present", "effect": "NoSchedule"}
 
 #: Annotations that say what is wrong with a node's GPUs.
@@ -91,6 +86,11 @@ def condition_patch(
             since = now if is_new else str(old.get("lastTransitionTime", now))
             changed.append({"type": type_, **wanted, "lastTransitionTime": since, "lastHeartbeatTime": now})
     return {"status": {"conditions": changed}} if changed else {}
+
+
+def is_gpu_label(name: str) -> bool:
+    """Whether a label describes GPUs, and an agent writes such."""
+    return _GPU_LABEL.fullmatch(name) is not None
 
 
 def is_marked(node: Mapping[str, Any]) -> bool:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gpuyard.agent.labels import node_labels
+from gpuyard.agent.labels.node import node_labels
+from gpuyard.agent.served import serve
 from gpuyard.compatibility.facts import load_facts
 from gpuyard.compatibility.offer import Injection, has_gpus, machine_of, offer_of, stated_offer
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
@@ -122,7 +123,7 @@ def test_the_names_in_use_win_over_the_deprecated_ones() -> None:
 )
 def test_what_our_own_agent_writes(simulation: str, driver: str, capability: str) -> None:
     inventory = simulate(parse_simulation(simulation), seed="node")
-    offer = offer_of(node(node_labels(inventory)), FACTS)
+    offer = offer_of(node(node_labels(serve(inventory))), FACTS)
     assert (str(offer.driver), str(offer.cuda), str(offer.capability)) == (driver, "13.0", capability)
     assert offer.simulated and offer.data_center
     named = stated_offer(simulation.partition(":")[0], driver, FACTS)

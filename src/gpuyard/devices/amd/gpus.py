@@ -69,6 +69,7 @@ def read_gpus(sys_root: Path, host_root: Path) -> Inventory:
     return Inventory(
         Backend.AMD,
         devices=devices,
+        machine=read_text(sys_root / "class/dmi/id/product_name"),
         links=_links(chosen, devices, sys_root),
     )
 
@@ -117,6 +118,7 @@ def _device(index: int, uuid: str, gpu: KfdGpu, sys_root: Path, host_root: Path)
         minor=minor,
         nodes=tuple(_nodes(folder, minor, host_root)),
         vendor=AMD,
+        pci_class=read_text(board / "class"),
         amd=AmdTraits(
             device_id=device_id,
             family=find_family(gpu.target),

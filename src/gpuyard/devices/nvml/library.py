@@ -16,6 +16,7 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 import pynvml
 
@@ -23,6 +24,7 @@ from gpuyard import errors
 from gpuyard.devices.inventory import Absence, Backend, Device, DeviceNode, Inventory, Link, PcieLevel
 from gpuyard.devices.nvml.driver_files import NVML, driver_root_in, find_libraries, on_host
 from gpuyard.devices.nvml.mig import read_mig
+from gpuyard.devices.sysfs import read_text
 from gpuyard.gpus.catalogue import find_model, is_virtual
 
 _COMMON_NODES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset")
@@ -157,6 +159,8 @@ class Nvml:
             cuda_version=(cuda // 1000, cuda % 1000 // 10),
             devices=gpus,
             links=self._links(gpus, [handle for _, handle in found]),
+            machine=read_text(self.sys_root / "class/dmi/id/product_name"),
+            clique=next(filter(None, (self._clique(gpu.index, handle) for gpu, handle in found)), ""),
             common_nodes=tuple(self._nodes((*_COMMON_NODES, *_OTHER_COMMON_NODES))),
         )
 
@@ -216,8 +220,19 @@ class Nvml:
             pci_bus_id=bus_id,
             numa_node=_numa_node(self.sys_root, bus_id),
             minor=minor,
+            pci_class=read_text(self.sys_root / "bus/pci/devices" / bus_id / "class") if bus_id else "",
             nodes=tuple(self._nodes((f"nvidia{minor}", *_dri_names(self.sys_root, bus_id)))),
         )
+
+    def _clique(self, index: int, handle: Any) -> str:
+        """`<domain>.<clique>` of a GPU in an NVLink domain of several nodes; empty outside of one."""
+        info = pynvml.c_nvmlGpuFabricInfo_t()
+        what = f"NVLink domain of GPU {index}"
+        answer = self._ask(what, None, pynvml.nvmlDeviceGetGpuFabricInfo, handle, ctypes.byref(info))
+        if answer is None or info.state != pynvml.NVML_GPU_FABRIC_STATE_COMPLETED:
+            return ""
+        domain = bytes(info.clusterUuid)
+        return f"{UUID(bytes=domain)}.{info.cliqueId}" if any(domain) else ""
 
     def _links(self, gpus: Sequence[Device], handles: Sequence[Any]) -> Mapping[tuple[str, str], Link]:
         place_of = {gpu.pci_bus_id: place for place, gpu in enumerate(gpus) if gpu.pci_bus_id}

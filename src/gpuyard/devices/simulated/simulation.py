@@ -67,11 +67,18 @@ def simulate(simulation: Simulation, *, seed: str) -> Inventory:
         driver_version=_DRIVER_VERSION,
         cuda_version=_CUDA_VERSION,
         devices=gpus,
+        clique=_clique(simulation.model),
         links={
             (one.uuid, other.uuid): _link(simulation.model, one, other)
             for one, other in combinations(gpus, 2)
         },
     )
+
+
+def _clique(model: GpuModel) -> str:
+    """All simulated superchips of a model are in one rack, whose NVLink joins its nodes."""
+    is_rack = model.form == "superchip" and model.nvlink and "NVL72" in "".join(model.spellings)
+    return f"{uuids.uuid5(_NAMESPACE, model.name)}.1" if is_rack else ""
 
 
 def _gpu(model: GpuModel, index: int, seed: str) -> Device:

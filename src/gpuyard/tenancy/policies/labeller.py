@@ -11,7 +11,7 @@ from typing import Any
 
 from gpuyard.kube.wellknown import ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET, LABEL_HARDWARE_TYPE
 from gpuyard.tenancy.names import LABELLER
-from gpuyard.tenancy.node_marks import CONDITIONS, GPU_LABELS, REPORTS, TAINT
+from gpuyard.tenancy.node_marks import CONDITIONS, GPU_LABEL_PATTERN, REPORTS, TAINT
 from gpuyard.tenancy.policies.admission_policy import admission_policy, cel_list, resource_rule
 
 #: In whatever namespace: kustomize may have moved the install, and doesn't look into expressions.
@@ -39,10 +39,10 @@ def labeller_policy() -> list[dict[str, Any]]:
         "matchConstraints": {"resourceRules": [resource_rule("", ["nodes", "nodes/status"], ["UPDATE"])]},
         "matchConditions": [{"name": "the-labeller", "expression": ACCOUNT}],
         "variables": [
-            {"name": "labels", "expression": cel_list((*GPU_LABELS, LABEL_HARDWARE_TYPE))},
+            {"name": "labels", "expression": f'r"^({GPU_LABEL_PATTERN}|{LABEL_HARDWARE_TYPE})$"'},
             {
                 "name": "annotations",
-                "expression": cel_list((ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET, *REPORTS)),
+                "expression": f'r"^({"|".join((ANNOTATION_LABELS_SET, ANNOTATION_TAINT_SET, *REPORTS))})$"',
             },
             {"name": "conditions", "expression": cel_list(CONDITIONS)},
         ],
@@ -85,12 +85,12 @@ def _rules() -> list[tuple[str, str]]:
 
 
 def _foreign_stays(field: str) -> str:
-    """All entries of a map but those of the variable's names are as they were."""
-    names = f"variables.{field}"
+    """All entries of a map but those that the variable's pattern is of are as they were."""
+    pattern = f"variables.{field}"
     new, old = (f"{state}.metadata.?{field}.orValue({{}})" for state in ("object", "oldObject"))
     return (
-        f"{new}.all(n, n in {names} || (n in {old} && {old}[n] == {new}[n]))"
-        f" && {old}.all(n, n in {names} || n in {new})"
+        f"{new}.all(n, n.matches({pattern}) || (n in {old} && {old}[n] == {new}[n]))"
+        f" && {old}.all(n, n.matches({pattern}) || n in {new})"
     )
 
 

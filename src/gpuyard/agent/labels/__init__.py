@@ -1,0 +1,1 @@
+"""What labels say of a node's GPUs: by vendor, and all together."""
