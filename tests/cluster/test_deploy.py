@@ -52,6 +52,8 @@ COMPONENTS = {
         InstallOptions(IMAGE, taint=True, tolerations=(TOLERATE_ALL,)),
     ),
     "old": (("before-1.30",), InstallOptions(IMAGE, confine=False)),
+    "watched": (("metrics", "taint"), InstallOptions(IMAGE, metrics=True, taint=True)),
+    "watched-simulated": (("metrics-simulate",), InstallOptions(IMAGE, metrics=True, simulate="H100:8")),
     "privileged": (
         ("privileged", "taint", "policy", "void"),
         InstallOptions(IMAGE, driver_access=DriverAccess.PRIVILEGED, taint=True, policy=True, void=True),

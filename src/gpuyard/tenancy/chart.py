@@ -10,7 +10,7 @@ from typing import Any
 from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.tenancy.install import install, resource_of, template
-from gpuyard.tenancy.options import OWN_TOLERATION, TOLERATE_ALL, DriverAccess, InstallOptions
+from gpuyard.tenancy.options import METRICS_PORT, OWN_TOLERATION, TOLERATE_ALL, DriverAccess, InstallOptions
 from gpuyard.tenancy.template import chart
 
 #: Writes documents of one stream.
@@ -24,6 +24,10 @@ COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     "simulate": {"simulate": "H100:8"},
     "privileged": {"driver_access": DriverAccess.PRIVILEGED},
     "taint": {"taint": True},
+    "metrics": {"metrics": True},
+    # An exporter has what its plugin has of these: in the place of two components.
+    "metrics-simulate": {"metrics": True, "simulate": "H100:8"},
+    "metrics-privileged": {"metrics": True, "driver_access": DriverAccess.PRIVILEGED},
     "policy": {"policy": True},
     "void": {"void": True},
     "before-1.30": {"confine": False},
@@ -74,6 +78,8 @@ nodeSelector: {json.dumps(dict(options.node_selector))}
 tolerations: []
 # Keep pods without a GPU request off nodes with GPUs.
 taint: false
+# An exporter of metrics for Prometheus beside each agent, on port {METRICS_PORT} of its pod.
+metrics: false
 # Check tenants' pods at admission; needs Kubernetes 1.30.
 policy: false
 # Give tenants' containers without GPUs NVIDIA_VISIBLE_DEVICES=void; needs Kubernetes 1.36.

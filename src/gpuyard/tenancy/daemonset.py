@@ -1,7 +1,8 @@
-"""The agent of each node: one pod of two containers that share one file: what to write on the node.
+"""The agent of each node: one pod, whose containers share files: what to write on the node and its pods.
 
 The plugin holds the GPUs and the kubelet's folders, and has no credentials of the API. The labeller has
-credentials, and neither a privilege nor a folder of the node.
+credentials, and neither a privilege nor a folder of the node. The exporter, where there is one, has a port,
+looks at the GPUs and may read the kubelet's PodResources; it serves nothing to the kubelet.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from gpuyard.kube.objects import Manifest
 from gpuyard.tenancy.names import (
     AGENT,
     AGENT_LABELS,
+    EXPORTER_CONTAINER,
     LABELLER,
     LABELLER_CONTAINER,
     PLUGIN_CONTAINER,
     RUNTIME_CLASS,
 )
 from gpuyard.tenancy.options import (
+    METRICS,
+    METRICS_PORT,
     NOT_PRIVILEGED,
     NOT_RUNTIME_CLASS,
     OWN_TOLERATION,
@@ -62,7 +66,10 @@ def daemon_set() -> dict[str, Any]:
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxSurge": "10%", "maxUnavailable": 0},
             },
-            "template": {"metadata": {"labels": dict(AGENT_LABELS)}, "spec": _pod()},
+            "template": {
+                "metadata": {"labels": dict(AGENT_LABELS), "annotations": Only(METRICS, _scraped())},
+                "spec": _pod(),
+            },
         },
     }
 
@@ -84,6 +91,7 @@ def options_of(agent: Manifest, options: InstallOptions) -> InstallOptions:
         simulate=value_of(_SIMULATE),
         mig_strategy=value_of(_MIG_STRATEGY) or options.mig_strategy,
         driver_access=DriverAccess.PRIVILEGED if privileged else DriverAccess.RUNTIMECLASS,
+        metrics=EXPORTER_CONTAINER in containers,
         taint=_TAINT in (labeller.get("args") or ()),
         node_selector=dict(pod.get("nodeSelector") or {}),
         tolerations=tuple(each for each in pod.get("tolerations") or () if each != OWN_TOLERATION),
@@ -104,7 +112,7 @@ def _pod() -> dict[str, Any]:
         # killed 10 s after a SIGTERM that came while Python started. The two share no user, so that neither
         # can do anything to the other.
         "shareProcessNamespace": True,
-        "containers": [_plugin(), _labeller()],
+        "containers": [_plugin(), _labeller(), Only(METRICS, _exporter())],
         "volumes": [
             _host_path("device-plugins", _PLUGINS, "Directory"),
             _host_path("pod-resources", _POD_RESOURCES, "Directory"),
@@ -130,27 +138,11 @@ def _plugin() -> dict[str, Any]:
             "--node=$(NODE_NAME)",
             f"{_MIG_STRATEGY}@migStrategy@",
             Only(SIMULATED, f"{_SIMULATE}@simulate@"),
-            Only(PRIVILEGED, f"--driver-root={_DRIVER_ROOT}"),
-            Only(PRIVILEGED, f"--host-root={_DRIVER_ROOT}"),
+            *_driver_arguments(),
             Only(PRIVILEGED, "--cdi-driver"),
         ],
-        "env": [
-            *_env(),
-            # What NVIDIA's runtime adds to it: all GPUs and the library that lists them, or nothing.
-            Only(WITH_RUNTIME_CLASS, {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}),
-            Only(WITH_RUNTIME_CLASS, {"name": "NVIDIA_DRIVER_CAPABILITIES", "value": "utility"}),
-            Only(NOT_RUNTIME_CLASS, {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}),
-        ],
-        "securityContext": {
-            # The kubelet's folders and sockets, and the CDI folder, belong to root. Owning them is enough.
-            "runAsUser": 0,
-            "runAsGroup": 0,
-            "readOnlyRootFilesystem": True,
-            "privileged": Only(PRIVILEGED, True),
-            "allowPrivilegeEscalation": Only(NOT_PRIVILEGED, False),
-            "capabilities": Only(NOT_PRIVILEGED, {"drop": ["ALL"]}),
-            "seccompProfile": Only(NOT_PRIVILEGED, {"type": "RuntimeDefault"}),
-        },
+        "env": [*_env(), *_visible_gpus()],
+        "securityContext": _beside_the_kubelet(),
         "startupProbe": _startup_probe(),
         "resources": _resources(),
         "volumeMounts": [
@@ -158,15 +150,7 @@ def _plugin() -> dict[str, Any]:
             {"name": "pod-resources", "mountPath": _POD_RESOURCES, "readOnly": True},
             {"name": "cdi", "mountPath": FOLDER},
             {"name": "shared", "mountPath": _SHARED},
-            Only(
-                PRIVILEGED,
-                {
-                    "name": "driver-root",
-                    "mountPath": _DRIVER_ROOT,
-                    "readOnly": True,
-                    "mountPropagation": "HostToContainer",
-                },
-            ),
+            _driver_root(),
         ],
     }
 
@@ -204,6 +188,77 @@ def _labeller() -> dict[str, Any]:
             {"name": "credentials", "mountPath": _CREDENTIALS, "readOnly": True},
         ],
     }
+
+
+def _scraped() -> dict[str, str]:
+    """What a Prometheus goes by that knows no PodMonitor."""
+    return {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(METRICS_PORT),
+        "prometheus.io/path": "/metrics",
+    }
+
+
+def _exporter() -> dict[str, Any]:
+    return {
+        "name": EXPORTER_CONTAINER,
+        "image": "@image@",
+        "command": ["python3", "-m", "gpuyard.agent.exporter"],
+        "args": [
+            "--node=$(NODE_NAME)",
+            f"--pod-resources={_POD_RESOURCES}/kubelet.sock",
+            f"--port={METRICS_PORT}",
+            f"--use-file={_USE_FILE}",
+            Only(SIMULATED, f"{_SIMULATE}@simulate@"),
+            *_driver_arguments(),
+        ],
+        "env": [*_env(), *_visible_gpus()],
+        "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
+        "securityContext": _beside_the_kubelet(),
+        "resources": _resources(),
+        "volumeMounts": [
+            {"name": "pod-resources", "mountPath": _POD_RESOURCES, "readOnly": True},
+            {"name": "shared", "mountPath": _SHARED},
+            _driver_root(),
+        ],
+    }
+
+
+def _driver_arguments() -> list[Any]:
+    roots = (f"--driver-root={_DRIVER_ROOT}", f"--host-root={_DRIVER_ROOT}")
+    return [Only(PRIVILEGED, argument) for argument in roots]
+
+
+def _visible_gpus() -> list[Any]:
+    """What NVIDIA's runtime adds to a container: all GPUs and the library that lists them, or nothing."""
+    return [
+        Only(WITH_RUNTIME_CLASS, {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}),
+        Only(WITH_RUNTIME_CLASS, {"name": "NVIDIA_DRIVER_CAPABILITIES", "value": "utility"}),
+        Only(NOT_RUNTIME_CLASS, {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}),
+    ]
+
+
+def _beside_the_kubelet() -> dict[str, Any]:
+    return {
+        # The kubelet's folders and sockets, and the CDI folder, belong to root. Owning them is enough.
+        "runAsUser": 0,
+        "runAsGroup": 0,
+        "readOnlyRootFilesystem": True,
+        "privileged": Only(PRIVILEGED, True),
+        "allowPrivilegeEscalation": Only(NOT_PRIVILEGED, False),
+        "capabilities": Only(NOT_PRIVILEGED, {"drop": ["ALL"]}),
+        "seccompProfile": Only(NOT_PRIVILEGED, {"type": "RuntimeDefault"}),
+    }
+
+
+def _driver_root() -> Only:
+    mount = {
+        "name": "driver-root",
+        "mountPath": _DRIVER_ROOT,
+        "readOnly": True,
+        "mountPropagation": "HostToContainer",
+    }
+    return Only(PRIVILEGED, mount)
 
 
 def _env() -> list[dict[str, Any]]:

@@ -91,6 +91,7 @@ def install_command(options: InstallOptions, context: str) -> str:
     for toleration in options.tolerations:
         everything = toleration == TOLERATE_ALL
         words += ["--tolerate-all"] if everything else ["--toleration", format_taint(toleration).rstrip(":")]
+    words += ["--metrics"] if options.metrics else []
     words += ["--taint"] if options.taint else []
     words += ["--policy"] if options.policy else []
     words += ["--void"] if options.void else []

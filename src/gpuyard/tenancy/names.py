@@ -20,7 +20,7 @@ TENANTS_RUNTIMES = "gpuyard-tenants-runtimes"
 TENANTS_PRIORITIES = "gpuyard-tenants-priorities"
 TENANTS_VOID = "gpuyard-tenants-void"
 RUNTIME_CLASS = "gpuyard-nvidia"
-PLUGIN_CONTAINER, LABELLER_CONTAINER = "plugin", "labeller"
+PLUGIN_CONTAINER, LABELLER_CONTAINER, EXPORTER_CONTAINER = "plugin", "labeller", "exporter"
 #: Of the PriorityClasses: runs may leave it out.
 PRIORITY_PREFIX = "gpuyard-"
 #: The ClusterRole of who counts what others hold.

@@ -16,6 +16,8 @@ ADMISSION_SINCE = (1, 30)
 VOID_SINCE = (1, 36)
 #: Of agents, always: else their own taint would keep them off.
 OWN_TOLERATION = {"key": GPU_RESOURCE, "operator": "Exists"}
+#: Where dcgm-exporter's are looked for, too.
+METRICS_PORT = 9400
 TOLERATE_ALL = {"operator": "Exists"}
 _LINUX = {"kubernetes.io/os": "linux"}
 
@@ -41,6 +43,7 @@ class InstallOptions:
         simulate: simulated GPUs for every node, such as `H100:8`; empty for the real ones.
         driver_access: for real GPUs.
         mig_strategy: how parts of split GPUs are offered: none, single or mixed.
+        metrics: whether each agent has an exporter, on METRICS_PORT of its pod.
         taint: whether nodes with GPUs keep pods without a GPU request away.
         policy: whether tenants' pods are checked at admission. It needs ADMISSION_SINCE.
         confine: whether admission keeps each labeller to its node. It needs the same.
@@ -55,6 +58,7 @@ class InstallOptions:
     simulate: str = ""
     driver_access: DriverAccess = DriverAccess.RUNTIMECLASS
     mig_strategy: str = "none"
+    metrics: bool = False
     taint: bool = False
     policy: bool = False
     confine: bool = True
@@ -83,6 +87,7 @@ PRIVILEGED = Condition[InstallOptions](_privileged, _HELM_PRIVILEGED)
 NOT_PRIVILEGED = Condition[InstallOptions](
     lambda options: not _privileged(options), f"not ({_HELM_PRIVILEGED})"
 )
+METRICS = Condition[InstallOptions](lambda options: options.metrics, ".Values.metrics")
 TAINT = Condition[InstallOptions](lambda options: options.taint, ".Values.taint")
 POLICY = Condition[InstallOptions](lambda options: options.policy, ".Values.policy")
 CONFINE = Condition[InstallOptions](

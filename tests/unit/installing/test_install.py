@@ -23,6 +23,7 @@ def options(**changes: Any) -> InstallOptions:
         "node_selector": (),
         "toleration": (),
         "tolerate_all": False,
+        "metrics": False,
         "taint": False,
         "policy": False,
         "void": False,

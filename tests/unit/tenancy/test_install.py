@@ -12,7 +12,7 @@ IMAGE = "registry.example.com/gpuyard/agent:v1"
 SIMULATED = InstallOptions(IMAGE, simulate="H100:8")
 REAL = InstallOptions(IMAGE)
 PRIVILEGED = InstallOptions(IMAGE, driver_access=DriverAccess.PRIVILEGED)
-EVERYTHING = InstallOptions(IMAGE, namespace="gpus", taint=True, policy=True, void=True)
+EVERYTHING = InstallOptions(IMAGE, namespace="gpus", metrics=True, taint=True, policy=True, void=True)
 ALL = [SIMULATED, REAL, PRIVILEGED, EVERYTHING]
 
 
@@ -106,6 +106,34 @@ def test_simulated_gpus_need_nothing_of_a_driver() -> None:
     assert "--simulate=H100:8" in container(SIMULATED, "plugin")["args"]
     assert env(SIMULATED)["NVIDIA_VISIBLE_DEVICES"] == "void"
     assert "runtimeClassName" not in pod(SIMULATED)
+
+
+def test_an_exporter_has_what_its_plugin_has_of_the_gpus() -> None:
+    for options in ALL:
+        names = [each["name"] for each in pod(options)["containers"]]
+        assert ("exporter" in names) == options.metrics
+        watched = replace(options, metrics=True)
+        plugin, exporter = container(watched, "plugin"), container(watched, "exporter")
+        assert exporter["securityContext"] == plugin["securityContext"]
+        assert exporter["env"] == plugin["env"]
+        roots = ("--simulate", "--driver-root", "--host-root", "--node")
+        for argument in (each for each in plugin["args"] if each.startswith(roots)):
+            assert argument in exporter["args"]
+        mounts = {each["name"]: each.get("readOnly", False) for each in exporter["volumeMounts"]}
+        assert mounts.pop("shared") is False, "it writes what pods used"
+        assert all(mounts.values())
+        assert [each["containerPort"] for each in exporter["ports"]] == [9400]
+
+
+def test_agents_with_metrics_are_found_by_a_prometheus() -> None:
+    annotations = agent_annotations(replace(REAL, metrics=True))
+    assert annotations["prometheus.io/port"] == "9400"
+    assert agent_annotations(REAL) == {}
+
+
+def agent_annotations(options: InstallOptions) -> dict[str, str]:
+    found: dict[str, str] = install(options)[-1]["spec"]["template"]["metadata"].get("annotations", {})
+    return found
 
 
 def test_taint_and_policy_are_options() -> None:

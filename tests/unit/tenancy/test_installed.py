@@ -150,6 +150,6 @@ def test_the_command_that_is_named_installs_the_same(options: InstallOptions) ->
     with Context(command) as context:
         command.parse_args(context, words[4:])
         given = context.params
-    names = ("image", "namespace", "simulate", "driver_access", "node_selector", "taint", "policy", "void")
-    more = ("mig_strategy", "toleration", "tolerate_all")
+    names = ("image", "namespace", "simulate", "driver_access", "node_selector", "metrics", "taint")
+    more = ("policy", "void", "mig_strategy", "toleration", "tolerate_all")
     assert install_options(**{name: given[name] for name in (*names, *more)}) == options

@@ -69,6 +69,9 @@ changes nothing.
     help="Also nodes with this taint, such as sku=gpu:NoSchedule.",
 )
 @click.option("--tolerate-all", is_flag=True, help="Also nodes with any taint.")
+@click.option(
+    "--metrics", is_flag=True, help="Metrics for Prometheus beside each agent, on port 9400 of its pod."
+)
 @click.option("--taint", is_flag=True, help="Keep pods without a GPU request off nodes with GPUs.")
 @click.option("--policy", is_flag=True, help="Check tenants' pods at admission (Kubernetes 1.30 or later).")
 @click.option(
