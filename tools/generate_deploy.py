@@ -1,4 +1,4 @@
-"""Writes deploy/ from the manifests of `gpuyard install`. With --check, says what differs."""
+"""Writes deploy/helm and deploy/kustomize from what `gpuyard install` sends; --check says what differs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TARGET = Path(__file__).resolve().parent.parent / "deploy"
 
 
 def files() -> dict[Path, str]:
-    """Every file below deploy/."""
+    """Every file of both."""
     chart = {Path("helm/gpuyard", name): text for name, text in helm_chart(__version__, to_yaml).items()}
     return chart | {Path("kustomize", name): text for name, text in kustomize(to_yaml).items()}
 
@@ -24,7 +24,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     wanted = files()
-    there = {path.relative_to(TARGET) for path in TARGET.rglob("*") if path.is_file()}
+    folders = (TARGET / "helm", TARGET / "kustomize")
+    there = {path.relative_to(TARGET) for folder in folders for path in folder.rglob("*") if path.is_file()}
     stale = there - wanted.keys()
     changed = [
         path for path, text in wanted.items() if path not in there or (TARGET / path).read_text() != text
