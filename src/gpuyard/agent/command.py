@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -14,8 +16,10 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.agent.cdi_file import CdiFile
+from gpuyard.agent.config import AgentConfig, parse_config
+from gpuyard.agent.device_lists import CDI_LISTS, DeviceList, Handover, suitable_lists
 from gpuyard.agent.plugin.sockets import OwnSockets
-from gpuyard.agent.served import MigStrategy, Serving
+from gpuyard.agent.served import MigStrategy
 from gpuyard.agent.service import run_agent
 from gpuyard.agent.stdin import on_stdin_closed
 from gpuyard.devices.backend import open_backend
@@ -37,6 +41,7 @@ async def _run(options: argparse.Namespace) -> None:
     if options.exit_with_stdin:
         on_stdin_closed(task.cancel)
     host_root = options.host_root or Path("/")
+    config = _config(options).on_node(options.node or "")
     backend = open_backend(
         options.simulate,
         seed=options.node or "node",
@@ -54,7 +59,8 @@ async def _run(options: argparse.Namespace) -> None:
             inventories,
             options.plugins_dir,
             sockets,
-            serving=Serving(MigStrategy(options.mig_strategy)),
+            serving=config.serving,
+            handover=_handover(config, options),
             cdi=cdi,
             marks_file=options.marks_file,
             find_exposure=_exposure_in(options.host_root),
@@ -72,6 +78,51 @@ async def _run(options: argparse.Namespace) -> None:
         if cdi and options.remove_cdi_on_exit and not sockets.is_survived():
             cdi.remove()
         await inventories.aclose()
+
+
+def _config(options: argparse.Namespace) -> AgentConfig:
+    """What the file says; the options where it says nothing.
+
+    Raises:
+        UsageError: the file isn't one.
+    """
+    raw: object = {"version": "v1"}
+    if options.config:
+        try:
+            raw = json.loads(options.config)
+        except (ValueError, RecursionError) as error:
+            raise errors.UsageError(
+                f"--config isn't JSON: {error}", remedy="gpuyard up and install write it from YAML"
+            ) from error
+    if isinstance(raw, dict):
+        flags = {"migStrategy": options.mig_strategy, **(raw.get("flags") or {})}
+        lists = {"deviceListStrategy": options.device_list_strategy} if options.device_list_strategy else {}
+        flags["plugin"] = {**lists, **(flags.get("plugin") or {})}
+        raw = {**raw, "flags": flags}
+    return parse_config(raw)
+
+
+def _handover(config: AgentConfig, options: argparse.Namespace) -> Handover:
+    lists = config.device_lists
+    if lists is None:
+        host_root: Path | None = options.host_root
+        lists = suitable_lists(
+            has_cdi=options.cdi_dir is not None,
+            mounts_name_devices=host_root is not None and _mounts_name_devices(host_root),
+        )
+    elif lists & CDI_LISTS and not options.cdi_dir:
+        raise errors.UsageError(
+            f"{', '.join(sorted(lists & CDI_LISTS))} needs a CDI spec, and none is written",
+            remedy="name the folder for it with --cdi-dir",
+        )
+    return Handover(lists, by_index=config.by_index)
+
+
+def _mounts_name_devices(host_root: Path) -> bool:
+    # Others start without reading it.
+    from gpuyard.agent.container_runtimes import mounts_name_devices
+
+    return mounts_name_devices(host_root)
 
 
 def _exposure_in(host_root: Path | None) -> Callable[[], Exposure]:
@@ -98,8 +149,18 @@ def main() -> int:
     parser.add_argument(
         "--mig-strategy",
         choices=[*MigStrategy],
-        default=MigStrategy.NONE,
+        default=os.environ.get("MIG_STRATEGY", MigStrategy.NONE),
         help="how parts of GPUs are offered: not at all, as GPUs, or each profile as a resource",
+    )
+    parser.add_argument(
+        "--device-list-strategy",
+        default=os.environ.get("DEVICE_LIST_STRATEGY"),
+        help=f"how containers are told their devices: auto, {', '.join(DeviceList)}; several with commas",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="JSON",
+        help="all of these and sharing, as docs/how-to/share-and-split-gpus.md has it",
     )
     parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where the driver is installed")
     parser.add_argument("--cdi-dir", type=Path, help="write a CDI spec of the GPUs into this folder")

@@ -33,9 +33,19 @@ _TOOLKIT = (
 #: No configuration is larger.
 _MAX_BYTES = 4 << 20
 _ACCEPT = "accept-nvidia-visible-devices-envvar-when-unprivileged"
+_ACCEPT_MOUNTS = "accept-nvidia-visible-devices-as-volume-mounts"
 #: Of containerd's configuration in versions 2 and 3.
 _PLUGINS = ("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime")
 _NVIDIA = "nvidia"
+
+
+def mounts_name_devices(root: Path) -> bool:
+    """Whether NVIDIA's runtime of the node takes devices that mounts name.
+
+    Args:
+        root: where the node's file system is.
+    """
+    return any(raw.get(_ACCEPT_MOUNTS) is True for pattern in _TOOLKIT for raw in _read_all(root, pattern))
 
 
 def find_exposure(root: Path) -> Exposure:

@@ -8,11 +8,12 @@ Source of the MIG strategies: NVIDIA/k8s-device-plugin docs and internal/rm (`no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from gpuyard.agent.sharing import Sharing
 from gpuyard.devices.inventory import Device, DeviceNode, Health, Inventory, MigInstance
-from gpuyard.gpus.resources import GPU_RESOURCE, mig_resource
+from gpuyard.gpus.resources import GPU_RESOURCE, mig_resource, model_resource
 
 
 class MigStrategy(StrEnum):
@@ -28,11 +29,33 @@ class MigStrategy(StrEnum):
     MIXED = "mixed"
 
 
+class ModelNames(StrEnum):
+    """Whether GPUs are offered by their model, as `nvidia.com/h100`.
+
+    BESIDE: one that is free can be had by either name; a container that has it has it alone.
+    """
+
+    NO = "no"
+    BESIDE = "beside"
+    INSTEAD = "instead"
+
+
 @dataclass(frozen=True)
 class Serving:
-    """How a node's GPUs are to be offered."""
+    """How a node's GPUs are to be offered.
+
+    Attributes:
+        mig_strategy: what becomes of GPUs that are split.
+        sharing: the first rule that is about a device counts; one that no rule is about is one container's.
+        model_names: whether whole GPUs are offered by their model.
+        packed: whether parts and replicas come from the GPU that has the most in use; else from the one that
+            has the fewest.
+    """
 
     mig_strategy: MigStrategy = MigStrategy.NONE
+    sharing: tuple[Sharing, ...] = ()
+    model_names: ModelNames = ModelNames.NO
+    packed: bool = False
 
 
 #: As NVIDIA's device plugin without options.
@@ -49,6 +72,7 @@ class ServedDevice:
         gpu: the GPU that it is, or is a part of.
         instance: the part; None for a whole GPU.
         replica: which of several containers that share it; None when it is one container's alone.
+        sharing: by which rule it is shared; None when it isn't.
     """
 
     id: str
@@ -56,6 +80,7 @@ class ServedDevice:
     gpu: Device
     instance: MigInstance | None = None
     replica: int | None = None
+    sharing: Sharing | None = None
 
     @property
     def uuid(self) -> str:
@@ -107,7 +132,7 @@ class Served:
 
     @property
     def devices(self) -> tuple[ServedDevice, ...]:
-        """Those of all resources."""
+        """Those of all resources; one with two names is there twice."""
         return tuple(device for devices in self.resources.values() for device in devices)
 
     @property
@@ -132,7 +157,51 @@ def serve(inventory: Inventory, serving: Serving = DEFAULT) -> Served:
     else:
         faults = ()
         devices = [_whole(gpu) for gpu in inventory.devices]
-    return Served(inventory, serving, _by_resource(devices), faults)
+    unshared = [_shared_fault(device, serving) for device in devices]
+    offered = [
+        name for device in devices for each in _shared(device, serving) for name in _named(each, serving)
+    ]
+    return Served(inventory, serving, _by_resource(offered), (*faults, *filter(None, unshared)))
+
+
+def _rule(device: ServedDevice, serving: Serving) -> Sharing | None:
+    rules = (rule for rule in serving.sharing if rule.is_of(device.resource, device.gpu, device.instance))
+    return next(rules, None)
+
+
+def _shared(device: ServedDevice, serving: Serving) -> Iterable[ServedDevice]:
+    """A device's replicas where a rule says so; itself where none does, or where the rule can't be kept."""
+    rule = _rule(device, serving)
+    if rule is None or rule.problem(device.gpu, device.instance):
+        return [device]
+    return [
+        replace(
+            device,
+            id=f"{device.id}::{replica}",
+            resource=rule.renamed or device.resource,
+            replica=replica,
+            sharing=rule,
+        )
+        for replica in range(rule.replicas)
+    ]
+
+
+def _shared_fault(device: ServedDevice, serving: Serving) -> ServingFault | None:
+    rule = _rule(device, serving)
+    problem = rule.problem(device.gpu, device.instance) if rule else ""
+    return ServingFault(device.gpu, f"{problem}: it is one container's alone") if problem else None
+
+
+def _named(device: ServedDevice, serving: Serving) -> Iterable[ServedDevice]:
+    """A whole GPU under the name of its model, too, or under that name alone."""
+    name = model_resource(device.gpu.vendor, device.gpu.model)
+    is_whole = device.instance is None and device.resource == f"{device.gpu.vendor}/gpu"
+    if serving.model_names is ModelNames.NO or not is_whole or not name:
+        return [device]
+    by_model = replace(device, resource=name)
+    # Replicas are counted by the kubelet under one name: those of two names would be twice as many.
+    beside = serving.model_names is ModelNames.BESIDE and device.sharing is None
+    return [device, by_model] if beside else [by_model] if device.sharing is None else [device]
 
 
 def _by_resource(devices: Iterable[ServedDevice]) -> dict[str, tuple[ServedDevice, ...]]:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from gpuyard import errors
 from gpuyard.agent.cdi_file import CdiFile
+from gpuyard.agent.device_lists import PLAIN, Handover
 from gpuyard.agent.labels.node import node_marks
 from gpuyard.agent.marks_file import NodeMarks, write_marks
 from gpuyard.agent.plugin.by_resource import Plugins
@@ -140,6 +141,7 @@ async def run_agent(
     sockets: OwnSockets,
     *,
     serving: Serving = DEFAULT,
+    handover: Handover = PLAIN,
     cdi: CdiFile | None = None,
     marks_file: Path | None = None,
     find_exposure: Callable[[], Exposure] = Exposure,
@@ -153,6 +155,7 @@ async def run_agent(
         plugins_dir: the kubelet's folder of device plugin sockets.
         sockets: of this process, in that folder.
         serving: how the GPUs are offered.
+        handover: how they are named to what runs containers.
         cdi: the spec that container runtimes read; None for none.
         marks_file: where the follower reads what to write on the node, see `labelling`; None to write none.
         find_exposure: says whether images can choose GPUs on this node, as far as its files tell.
@@ -169,7 +172,7 @@ async def run_agent(
             group,
             plugins_dir,
             sockets,
-            by_cdi=cdi is not None,
+            handover=handover,
             find_fault=lambda: files.cdi_fault,
             on_ready=on_ready,
         )

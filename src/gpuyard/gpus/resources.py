@@ -18,6 +18,9 @@ GPU_RESOURCE = "nvidia.com/gpu"
 WHOLE_GPUS = frozenset({GPU_RESOURCE, "amd.com/gpu"})
 #: Of a slice: `nvidia.com/mig-1g.10gb`.
 MIG_PREFIX = "nvidia.com/mig-"
+#: Of what several containers share: `nvidia.com/gpu.shared`.
+SHARED_SUFFIX = ".shared"
+_VENDORS = frozenset({"nvidia.com", "amd.com"})
 
 _REQUESTS, _LIMITS = "requests.", "limits."
 #: The key of a ResourceQuota that limits GPUs.
@@ -29,9 +32,26 @@ def mig_resource(profile: str) -> str:
     return MIG_PREFIX + profile.replace("+", ".")
 
 
+def model_resource(vendor: str, model: str) -> str:
+    """The resource of a model of the catalogue: `nvidia.com/h100`; empty for a model that it doesn't know."""
+    return f"{vendor}/{model.lower()}" if model else ""
+
+
 def is_gpu(resource: str) -> bool:
-    """Whether a resource is GPUs, or slices of GPUs."""
-    return resource in WHOLE_GPUS or resource.startswith(MIG_PREFIX)
+    """Whether a resource is GPUs, shares of GPUs, or slices of GPUs."""
+    whole = resource.removesuffix(SHARED_SUFFIX)
+    return whole in WHOLE_GPUS or whole.startswith(MIG_PREFIX) or _is_model(whole)
+
+
+def _is_model(resource: str) -> bool:
+    vendor, _, model = resource.partition("/")
+    if vendor not in _VENDORS or not model:
+        return False
+    # Only for what may be one: the catalogue takes its time to load.
+    from gpuyard.gpus.catalogue import find_model
+
+    found = find_model(model)
+    return found is not None and found.name.lower() == model
 
 
 def gpus_in(amounts: Mapping[str, int]) -> int:
@@ -46,7 +66,7 @@ def pod_gpus(spec: Mapping[str, Any]) -> int:
 
 def capacity_gpus(node: Mapping[str, Any]) -> int:
     """How many GPUs a node has, those that are unhealthy included."""
-    return sum(gpu_capacity(node).values())
+    return _in_all(gpu_capacity(node))
 
 
 def gpu_capacity(node: Mapping[str, Any]) -> Mapping[str, int]:
@@ -56,7 +76,7 @@ def gpu_capacity(node: Mapping[str, Any]) -> Mapping[str, int]:
 
 def allocatable_gpus(node: Mapping[str, Any]) -> int:
     """How many GPUs a node's pods can have."""
-    return sum(_gpus_of(node, "allocatable").values())
+    return _in_all(_gpus_of(node, "allocatable"))
 
 
 def has_simulated_gpus(node: Mapping[str, Any]) -> bool:
@@ -70,6 +90,16 @@ def quota_counts_nothing(key: str) -> bool:
     Of devices a ResourceQuota counts requests alone: `requests.nvidia.com/gpu`.
     """
     return is_gpu(key.removeprefix(_LIMITS))
+
+
+def _in_all(amounts: Mapping[str, int]) -> int:
+    """Their sum; GPUs that are offered by their model, too, count once."""
+    whole = {name.partition("/")[0] for name, amount in amounts.items() if name in WHOLE_GPUS and amount}
+    return sum(
+        amount
+        for name, amount in amounts.items()
+        if not (_is_model(name) and name.partition("/")[0] in whole)
+    )
 
 
 def _gpus_of(node: Mapping[str, Any], field: str) -> Mapping[str, int]:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 _MAX_LABEL_LENGTH = 63
 _LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z"
 _SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\Z"
+_EXTENDED_RESOURCE = (
+    r"(?!requests\.)(?!.*kubernetes\.io/)(?=.{1,253}/)"
+    r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+)
 #: Kubernetes' own alphabet: no vowels and no look-alikes, so that no word forms by accident.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -19,6 +23,11 @@ _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 def is_label(name: str) -> bool:
     """Whether `name` is an RFC 1123 label (namespaces, runs)."""
     return re.match(_LABEL, name) is not None
+
+
+def is_extended_resource(name: str) -> bool:
+    """Whether a device plugin may serve a resource of this name."""
+    return re.fullmatch(_EXTENDED_RESOURCE, name) is not None
 
 
 def is_subdomain(name: str) -> bool:

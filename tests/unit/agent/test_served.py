@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from gpuyard.agent.served import MigStrategy, Served, ServedDevice, Serving, serve
+from gpuyard.agent.served import MigStrategy, ModelNames, Served, ServedDevice, Serving, serve
+from gpuyard.agent.sharing import Sharing, SharingStrategy
 from gpuyard.devices.inventory import AMD, Backend, Device, DeviceNode, Health, Inventory, Mig, MigInstance
 from gpuyard.gpus.mig_profiles import MigEngines
 
@@ -142,3 +143,63 @@ def test_what_it_is_made_of_says_why_there_is_nothing() -> None:
 def test_a_replica_keeps_its_gpus_place() -> None:
     device = ServedDevice("GPU-0::2", "nvidia.com/gpu", gpu(0, split=None), replica=2)
     assert device.order == (0, -1, 2)
+
+
+SLICED = Sharing(SharingStrategy.TIME_SLICING, 3, devices=("1",))
+
+
+def test_chosen_gpus_are_shared_and_the_others_are_not() -> None:
+    inventory = node(gpu(0, split=None), gpu(1, split=None))
+    served = serve(inventory, Serving(sharing=(SLICED,)))
+    assert offered(served) == {"nvidia.com/gpu": ["GPU-0", "GPU-1::0", "GPU-1::1", "GPU-1::2"]}
+    assert [device.uuid for device in served.devices] == ["GPU-0", "GPU-1", "GPU-1", "GPU-1"]
+    renamed = serve(inventory, Serving(sharing=(replace(SLICED, renamed="nvidia.com/gpu.shared"),)))
+    assert offered(renamed) == {
+        "nvidia.com/gpu": ["GPU-0"],
+        "nvidia.com/gpu.shared": ["GPU-1::0", "GPU-1::1", "GPU-1::2"],
+    }
+
+
+def test_the_first_rule_about_a_device_counts_and_parts_are_shared_too() -> None:
+    rules = (
+        Sharing(SharingStrategy.TIME_SLICING, 2, "nvidia.com/mig-1g.10gb", devices=("0:1",)),
+        Sharing(SharingStrategy.TIME_SLICING, 4, "nvidia.com/mig-1g.10gb", devices=("0:1",)),
+    )
+    served = serve(node(gpu(0, "1g.10gb", "1g.10gb")), Serving(MigStrategy.MIXED, rules))
+    assert offered(served) == {"nvidia.com/mig-1g.10gb": ["MIG-0-0", "MIG-0-1::0", "MIG-0-1::1"]}
+
+
+def test_every_replica_and_part_of_a_failed_gpu_is_unhealthy() -> None:
+    inventory = node(gpu(0, "1g.10gb", "1g.10gb"), gpu(1, split=None)).with_health({"GPU-0": Health("lost")})
+    rule = Sharing(SharingStrategy.TIME_SLICING, 2, "nvidia.com/mig-1g.10gb")
+    served = serve(inventory, Serving(MigStrategy.MIXED, (rule,)))
+    assert {device.id: device.health.ok for device in served.devices} == {
+        "GPU-1": True,
+        **{f"MIG-0-{place}::{replica}": False for place in (0, 1) for replica in (0, 1)},
+    }
+
+
+def test_what_mps_can_not_share_is_one_containers_alone_and_the_reason_is_said() -> None:
+    rule = Sharing(SharingStrategy.MPS, 2, "nvidia.com/mig-1g.10gb")
+    served = serve(node(gpu(0, "1g.10gb")), Serving(MigStrategy.MIXED, (rule,)))
+    assert offered(served) == {"nvidia.com/mig-1g.10gb": ["MIG-0-0"]}
+    (fault,) = served.faults
+    assert str(fault) == "GPU 0 is split, and MPS shares whole GPUs only: it is one container's alone"
+
+
+def test_gpus_are_offered_by_their_model_beside_or_instead() -> None:
+    inventory = node(gpu(0, split=None), replace(gpu(1, split=None), model=""), gpu(2, "1g.10gb"))
+    beside = serve(inventory, Serving(MigStrategy.MIXED, model_names=ModelNames.BESIDE))
+    assert offered(beside) == {
+        "nvidia.com/gpu": ["GPU-0", "GPU-1"],
+        "nvidia.com/h100": ["GPU-0"],
+        "nvidia.com/mig-1g.10gb": ["MIG-2-0"],
+    }
+    instead = serve(inventory, Serving(MigStrategy.MIXED, model_names=ModelNames.INSTEAD))
+    assert offered(instead) == {
+        "nvidia.com/gpu": ["GPU-1"],
+        "nvidia.com/h100": ["GPU-0"],
+        "nvidia.com/mig-1g.10gb": ["MIG-2-0"],
+    }
+    shared = serve(node(gpu(1, split=None)), Serving(sharing=(SLICED,), model_names=ModelNames.INSTEAD))
+    assert set(offered(shared)) == {"nvidia.com/gpu"}

@@ -20,6 +20,7 @@ import pytest
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard.agent import service
 from gpuyard.agent.cdi_file import CdiFile
+from gpuyard.agent.device_lists import Handover, suitable_lists
 from gpuyard.agent.marks_file import NodeMarks, read_marks
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.service import run_agent
@@ -67,6 +68,7 @@ async def agent(
         follow(),
         kubelet.folder,
         sockets,
+        handover=Handover(suitable_lists(has_cdi=cdi is not None, mounts_name_devices=False)),
         cdi=cdi,
         marks_file=marks_file,
         find_exposure=find_exposure,

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from gpuyard.agent.device_lists import Handover
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin
 from gpuyard.agent.plugin.sockets import OwnSockets
@@ -24,7 +25,7 @@ class Plugins:
         group: owns their tasks.
         plugins_dir: the kubelet's folder of device plugin sockets.
         sockets: of this process, in that folder.
-        by_cdi, find_fault: see `Plugin`.
+        handover, find_fault: see `Plugin`.
         on_ready: called once the kubelet knows every resource, and when there are none.
     """
 
@@ -34,14 +35,14 @@ class Plugins:
         plugins_dir: Path,
         sockets: OwnSockets,
         *,
-        by_cdi: bool,
+        handover: Handover,
         find_fault: Callable[[], str],
         on_ready: Callable[[], None],
     ) -> None:
         self._group = group
         self._plugins_dir = plugins_dir
         self._sockets = sockets
-        self._by_cdi = by_cdi
+        self._handover = handover
         self._find_fault = find_fault
         self._on_ready = on_ready
         self._plugins: dict[str, tuple[Plugin, asyncio.Task[None]]] = {}
@@ -61,7 +62,7 @@ class Plugins:
             self._on_ready()
 
     def _start(self, resource: str, served: Served) -> None:
-        plugin = Plugin(resource, served, by_cdi=self._by_cdi, find_fault=self._find_fault)
+        plugin = Plugin(resource, served, handover=self._handover, find_fault=self._find_fault)
         serving = keep_registered(
             plugin, self._plugins_dir, self._sockets, on_registered=lambda: self._registered(resource)
         )

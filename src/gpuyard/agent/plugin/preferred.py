@@ -1,9 +1,9 @@
 """Which devices to give to a container, out of those that are free (pure).
 
-Of parts of GPUs, one of the GPU that has the fewest in use, each time. Of whole GPUs, best are those with
-many NVLinks among them; among equals, those whose loss costs the remaining free GPUs the fewest NVLinks, so
-that a small request goes to what is left of a broken island or to the smallest island that fits, and whole
-islands stay whole; then the same two on PCIe; then the lowest indices.
+Of parts of GPUs and shares of them, one of the GPU that has the fewest in use, each time, or the most. Of
+whole GPUs, best are those with many NVLinks among them; among equals, those whose loss costs the remaining
+free GPUs the fewest NVLinks, so that a small request goes to what is left of a broken island or to the
+smallest island that fits, and whole islands stay whole; then the same two on PCIe; then the lowest indices.
 
 Free GPUs fall into groups that nothing but the weakest kind of link joins: what a choice is worth is the sum
 over the groups. So each group is searched on its own, and the best ways to take 0, 1, 2… GPUs out of each
@@ -51,10 +51,15 @@ def prefer(inventory: Inventory, available: Iterable[str], must: Iterable[str], 
 
 
 def prefer_parts(
-    devices: Sequence[ServedDevice], available: Iterable[str], must: Iterable[str], size: int
+    devices: Sequence[ServedDevice],
+    available: Iterable[str],
+    must: Iterable[str],
+    size: int,
+    *,
+    packed: bool = False,
 ) -> list[str]:
     """`size` of the available devices that contain all of `must`: of the GPU that has the fewest in use, each
-    time one.
+    time one; of the one that has the most, when they are to be packed.
 
     Args:
         devices: of one resource, in the driver's order, which is that of the result.
@@ -74,7 +79,7 @@ def prefer_parts(
         else:
             used[device.gpu.index] += 1
     while len(chosen) < size:
-        gpu = min(free, key=lambda index: (used[index], index))
+        gpu = min(free, key=lambda index: (-used[index] if packed else used[index], index))
         chosen.add(free[gpu].pop(0))
         used[gpu] += 1
         if not free[gpu]:

@@ -11,11 +11,10 @@ import grpc
 
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
-from gpuyard.agent.cdi import qualified_name
+from gpuyard.agent.device_lists import PLAIN, Handover
+from gpuyard.agent.plugin.handover import hand_over
 from gpuyard.agent.plugin.preferred import prefer, prefer_parts
 from gpuyard.agent.served import Served, ServedDevice
-from gpuyard.devices.inventory import Inventory
-from gpuyard.kube.wellknown import ENV_SIMULATED
 
 HEALTHY, UNHEALTHY = "Healthy", "Unhealthy"
 
@@ -36,43 +35,13 @@ def describe(devices: Iterable[ServedDevice]) -> pb.ListAndWatchResponse:
     )
 
 
-def hand_over(
-    inventory: Inventory, devices: Iterable[ServedDevice], *, by_cdi: bool = False
-) -> pb.ContainerAllocateResponse:
-    """What a container needs to use these devices and no others.
-
-    Device nodes are named both ways: a runtime that knows CDI takes each once, one that doesn't has them too.
-
-    Args:
-        inventory: of this node.
-        devices: what it was given of them.
-        by_cdi: whether there is a CDI spec of them, see `cdi`.
-    """
-    # In the driver's order, so that a process sees its GPUs as nvidia-smi lists them.
-    ordered = sorted(devices, key=lambda device: device.order)
-    uuids = list(dict.fromkeys(device.uuid for device in ordered))
-    visible = ",".join(uuids)
-    envs = {"NVIDIA_VISIBLE_DEVICES": visible, "CUDA_VISIBLE_DEVICES": visible}
-    if inventory.simulated:
-        envs[ENV_SIMULATED] = "1"
-    nodes = dict.fromkeys((*inventory.common_nodes, *(node for each in ordered for node in each.nodes)))
-    return pb.ContainerAllocateResponse(
-        envs=envs,
-        devices=[
-            pb.DeviceSpec(container_path=node.path, host_path=node.host_path, permissions="rw")
-            for node in nodes
-        ],
-        cdi_devices=[pb.CDIDevice(name=qualified_name(uuid)) for uuid in uuids] if by_cdi else [],
-    )
-
-
 class Plugin(rpc.DevicePluginServicer):
     """Serves one resource of what it was last given. It belongs to one event loop.
 
     Args:
         resource: its name, as pods ask for it.
         served: what the node offers now.
-        by_cdi: whether containers get their devices by CDI name, too.
+        handover: how devices are named to what runs containers.
         find_fault: why none can be handed over now; empty when they can.
 
     Attributes:
@@ -84,12 +53,12 @@ class Plugin(rpc.DevicePluginServicer):
         resource: str,
         served: Served,
         *,
-        by_cdi: bool = False,
+        handover: Handover = PLAIN,
         find_fault: Callable[[], str] = lambda: "",
     ) -> None:
         self.resource = resource
         self._served = served
-        self._by_cdi = by_cdi
+        self._handover = handover
         self._find_fault = find_fault
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
@@ -155,7 +124,7 @@ class Plugin(rpc.DevicePluginServicer):
         devices = self._devices
         if all(device.id == device.gpu.uuid for device in devices):
             return prefer(self._served.inventory, available, must, size)
-        return prefer_parts(devices, available, must, size)
+        return prefer_parts(devices, available, must, size, packed=self._served.serving.packed)
 
     async def Allocate(self, request: pb.AllocateRequest, context: Any) -> pb.AllocateResponse:
         """Environment and device nodes for containers; INVALID_ARGUMENT for devices that aren't here,
@@ -172,11 +141,16 @@ class Plugin(rpc.DevicePluginServicer):
                 )
             if len(set(wish.devices_ids)) != len(wish.devices_ids):
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a device is named twice")
+            shared = [by_id[one].sharing for one in wish.devices_ids]
+            if len(shared) > 1 and any(rule.one_at_most for rule in shared if rule):
+                await context.abort(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    f"a container can have one {self.resource}, not {len(shared)}: they are shared, and two "
+                    "may be of the same GPU",
+                )
         return pb.AllocateResponse(
             container_responses=[
-                hand_over(
-                    self._served.inventory, [by_id[one] for one in wish.devices_ids], by_cdi=self._by_cdi
-                )
+                hand_over(self._served.inventory, [by_id[one] for one in wish.devices_ids], self._handover)
                 for wish in request.container_requests
             ]
         )

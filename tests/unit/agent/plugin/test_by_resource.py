@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gpuyard._proto import device_plugin_pb2 as pb
+from gpuyard.agent.device_lists import PLAIN, Handover, suitable_lists
 from gpuyard.agent.plugin.by_resource import Plugins
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import MigStrategy, Served, Serving, serve
@@ -19,6 +20,7 @@ from tests.waiting import until_async
 
 from .conftest import Kubelet
 
+BY_CDI = Handover(suitable_lists(has_cdi=True, mounts_name_devices=False))
 GPUS = simulate(parse_simulation("H100:2"), seed="node")
 FIRST, SECOND = (gpu.uuid for gpu in GPUS.devices)
 
@@ -58,7 +60,7 @@ class Watch:
 @asynccontextmanager
 async def plugins(kubelet: Kubelet, **arguments: Any) -> AsyncIterator[Plugins]:
     options: dict[str, Any] = {
-        "by_cdi": False,
+        "handover": PLAIN,
         "find_fault": lambda: "",
         "on_ready": lambda: None,
     } | arguments
@@ -105,7 +107,7 @@ async def test_a_resource_that_is_no_more_is_listed_empty_and_its_socket_goes(ku
 
 
 async def test_each_plugin_hands_over_what_is_of_its_resource(kubelet: Kubelet) -> None:
-    async with plugins(kubelet, by_cdi=True) as served:
+    async with plugins(kubelet, handover=BY_CDI) as served:
         served.update(split("1g.10gb"))
         await Watch(kubelet).registers("nvidia.com/mig-1g.10gb")
         plugin = kubelet.plugins["nvidia.com/mig-1g.10gb"]

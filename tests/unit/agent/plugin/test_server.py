@@ -9,10 +9,10 @@ import pytest
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
 from gpuyard.agent.plugin.registration import keep_registered
-from gpuyard.agent.plugin.server import Plugin, describe, hand_over
+from gpuyard.agent.plugin.server import Plugin, describe
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import serve
-from gpuyard.devices.inventory import Backend, DeviceNode, Inventory
+from gpuyard.devices.inventory import Backend, Inventory
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.resources import GPU_RESOURCE
 
@@ -20,7 +20,6 @@ from .conftest import Kubelet
 
 INVENTORY = simulate(parse_simulation("V100:8"), seed="node")
 SERVED = serve(INVENTORY)
-GPUS = SERVED.devices
 UUIDS = [gpu.uuid for gpu in INVENTORY.devices]
 
 
@@ -93,22 +92,8 @@ async def test_pre_start_is_harmless(stub: rpc.DevicePluginStub) -> None:
     assert answer == pb.PreStartContainerResponse()
 
 
-def test_real_gpus_come_with_the_common_nodes_and_without_the_mark() -> None:
-    common = (DeviceNode("/dev/nvidiactl", "/run/driver/dev/nvidiactl"),)
-    inventory = replace(INVENTORY, backend=Backend.NVML, common_nodes=common)
-    answer = hand_over(inventory, GPUS[:1])
-    assert "GPUYARD_SIMULATED" not in answer.envs
-    assert [device.host_path for device in answer.devices] == ["/run/driver/dev/nvidiactl", "/dev/null"]
-
-
 def test_numa_node_is_the_topology() -> None:
     gpus = (INVENTORY.devices[0], replace(INVENTORY.devices[7], numa_node=None))
     near, nowhere = describe(serve(Inventory(Backend.NVML, devices=gpus)).devices).devices
     assert [node.ID for node in near.topology.nodes] == [0]
     assert not nowhere.HasField("topology")
-
-
-def test_gpus_are_named_for_cdi_only_where_there_is_a_spec() -> None:
-    assert not hand_over(INVENTORY, GPUS[:2]).cdi_devices
-    named = hand_over(INVENTORY, GPUS[1::-1], by_cdi=True).cdi_devices
-    assert [device.name for device in named] == [f"gpuyard.io/gpu={uuid}" for uuid in UUIDS[:2]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,10 @@ import grpc
 from gpuyard import errors
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
+from gpuyard.kube.names import is_extended_resource
 
 API_VERSION = "v1beta1"
 KUBELET_SOCKET = "kubelet.sock"
-_RESOURCE_NAME = re.compile(
-    r"(?!requests\.)(?!.*kubernetes\.io/)(?=.{1,253}/)"
-    r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
-)
 _LOG = logging.getLogger(__name__)
 
 
@@ -34,7 +30,7 @@ class Registration(rpc.RegistrationServicer):
         """Answers when the plugin has been dialled back; INVALID_ARGUMENT for what can't be served."""
         if request.version != API_VERSION:
             problem = f"version {request.version!r} isn't served; this kubelet serves {API_VERSION!r}"
-        elif not _RESOURCE_NAME.fullmatch(request.resource_name):
+        elif not is_extended_resource(request.resource_name):
             problem = f"{request.resource_name!r} is no name of an extended resource, such as nvidia.com/gpu"
         elif request.endpoint != Path(request.endpoint).name or request.endpoint in {
             "",

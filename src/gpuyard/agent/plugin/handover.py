@@ -1,0 +1,73 @@
+"""What a container is given with its devices: environment, device nodes, mounts, CDI names (pure).
+
+Source: NVIDIA/k8s-device-plugin internal/plugin/server.go, whose DEVICE_LIST_STRATEGY has these names.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+from gpuyard._proto import device_plugin_pb2 as pb
+from gpuyard.agent.cdi import qualified_name
+from gpuyard.agent.device_lists import PLAIN, DeviceList, Handover
+from gpuyard.agent.served import ServedDevice
+from gpuyard.devices.inventory import Inventory
+from gpuyard.kube.wellknown import ENV_SIMULATED
+
+#: Where NVIDIA's runtime looks for mounts that name devices.
+_MOUNTED = PurePosixPath("/var/run/nvidia-container-devices")
+_CDI_ANNOTATION = "cdi.k8s.io/gpuyard"
+
+
+def hand_over(
+    inventory: Inventory, devices: Iterable[ServedDevice], handover: Handover = PLAIN
+) -> pb.ContainerAllocateResponse:
+    """What a container needs to use these devices and no others.
+
+    Args:
+        inventory: of this node.
+        devices: what it was given of them.
+        handover: how they are named.
+    """
+    # In the driver's order, so that a process sees its GPUs as nvidia-smi lists them.
+    ordered = sorted(devices, key=lambda device: device.order)
+    names = {device.uuid: _index(device) if handover.by_index else device.uuid for device in ordered}
+    lists = handover.lists
+    # CUDA has no names of indexes that a container's own numbers wouldn't be taken for.
+    envs = {"CUDA_VISIBLE_DEVICES": ",".join(names)}
+    if DeviceList.VOLUME_MOUNTS in lists:
+        envs["NVIDIA_VISIBLE_DEVICES"] = str(_MOUNTED)
+    elif DeviceList.ENVVAR in lists:
+        envs["NVIDIA_VISIBLE_DEVICES"] = ",".join(names.values())
+    if inventory.simulated:
+        envs[ENV_SIMULATED] = "1"
+    qualified = [qualified_name(one) for one in names]
+    return pb.ContainerAllocateResponse(
+        envs=envs,
+        devices=_nodes(inventory, ordered) if DeviceList.DEVICE_SPECS in lists else [],
+        mounts=[
+            pb.Mount(host_path="/dev/null", container_path=str(_MOUNTED / name), read_only=True)
+            for name in names.values()
+            if DeviceList.VOLUME_MOUNTS in lists
+        ],
+        cdi_devices=[pb.CDIDevice(name=one) for one in qualified if DeviceList.CDI_CRI in lists],
+        # A key of its own for each container's call: the kubelet joins those of several resources.
+        annotations={f"{_CDI_ANNOTATION}_{uuid.uuid4()}": ",".join(qualified)}
+        if DeviceList.CDI_ANNOTATIONS in lists
+        else {},
+    )
+
+
+def _nodes(inventory: Inventory, devices: Sequence[ServedDevice]) -> list[pb.DeviceSpec]:
+    nodes = dict.fromkeys((*inventory.common_nodes, *(node for each in devices for node in each.nodes)))
+    return [
+        pb.DeviceSpec(container_path=node.path, host_path=node.host_path, permissions="rw") for node in nodes
+    ]
+
+
+def _index(device: ServedDevice) -> str:
+    """As NVIDIA's runtime has them: `3`, `3:1` for a MIG instance."""
+    gpu = str(device.gpu.index)
+    return f"{gpu}:{device.instance.index}" if device.instance else gpu
