@@ -81,6 +81,9 @@ class Case:
 CASES: dict[str, Case] = {
     "plain": Case(),
     "gpus": Case("", GPU),
+    "shared-gpus": Case("shared GPUs isolate nothing", limits("nvidia.com/gpu.shared")),
+    "shared-part": Case("shared GPUs isolate nothing", limits("nvidia.com/mig-1g.10gb.shared")),
+    "part": Case("", limits("nvidia.com/mig-1g.10gb")),
     "void": Case("", VOID),
     "other-variable": Case("", env("NVIDIA_DRIVER_CAPABILITIES", value="all")),
     "all-gpus": Case(PAST, ALL),
@@ -345,6 +348,14 @@ def test_a_big_pod_costs_no_more_than_the_server_allows(tenant: Tenant) -> None:
     ]
     big["metadata"]["annotations"] = {f"example.com/{number}": "x" * 500 for number in range(200)}
     assert tenant.refusals(big) == {"big": ""}
+
+
+def test_a_namespace_may_be_given_shared_gpus(cluster: Cluster, tenant: Tenant) -> None:
+    label = ("label", "namespace", tenant.name, "--overwrite")
+    cluster.kubectl(*label, "gpuyard.io/shared-gpus=true")
+    until(lambda: tenant.refusal(CASES["shared-gpus"]) == "", "the label counts")
+    cluster.kubectl(*label, "gpuyard.io/shared-gpus-")
+    until(lambda: tenant.refusal(CASES["shared-gpus"]) != "", "it is gone")
 
 
 def test_a_namespace_may_be_given_priorities(cluster: Cluster, tenant: Tenant) -> None:

@@ -30,13 +30,9 @@ class MigStrategy(StrEnum):
 
 
 class ModelNames(StrEnum):
-    """Whether GPUs are offered by their model, as `nvidia.com/h100`.
-
-    BESIDE: one that is free can be had by either name; a container that has it has it alone.
-    """
+    """Whether GPUs are offered by their model, as `nvidia.com/h100`."""
 
     NO = "no"
-    BESIDE = "beside"
     INSTEAD = "instead"
 
 
@@ -132,7 +128,7 @@ class Served:
 
     @property
     def devices(self) -> tuple[ServedDevice, ...]:
-        """Those of all resources; one with two names is there twice."""
+        """Those of all resources."""
         return tuple(device for devices in self.resources.values() for device in devices)
 
     @property
@@ -193,15 +189,12 @@ def _shared_fault(device: ServedDevice, serving: Serving) -> ServingFault | None
 
 
 def _named(device: ServedDevice, serving: Serving) -> Iterable[ServedDevice]:
-    """A whole GPU under the name of its model, too, or under that name alone."""
+    """A whole GPU under the name of its model, where that is asked for."""
     name = model_resource(device.gpu.vendor, device.gpu.model)
     is_whole = device.instance is None and device.resource == f"{device.gpu.vendor}/gpu"
-    if serving.model_names is ModelNames.NO or not is_whole or not name:
+    if serving.model_names is ModelNames.NO or not is_whole or device.sharing or not name:
         return [device]
-    by_model = replace(device, resource=name)
-    # Replicas are counted by the kubelet under one name: those of two names would be twice as many.
-    beside = serving.model_names is ModelNames.BESIDE and device.sharing is None
-    return [device, by_model] if beside else [by_model] if device.sharing is None else [device]
+    return [replace(device, resource=name)]
 
 
 def _by_resource(devices: Iterable[ServedDevice]) -> dict[str, tuple[ServedDevice, ...]]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gpuyard import errors
+from gpuyard.agent.config import AgentConfig, parse_config
 from gpuyard.client.apply import ApplyResult, apply, delete, find, labelled
 from gpuyard.client.rest import RestApi
 from gpuyard.client.server_version import check_version, version_text
 from gpuyard.devices.simulated.simulation import parse_simulation
-from gpuyard.gpus.resources import GPU_RESOURCE
+from gpuyard.gpus.resources import GPU_RESOURCE, SHARED_SUFFIX
 from gpuyard.kube.names import is_label
 from gpuyard.kube.nodes import EFFECTS, DaemonMisfit, parse_toleration
 from gpuyard.kube.objects import (
@@ -46,6 +48,7 @@ def install_options(
     simulate: str | None,
     driver_access: str,
     mig_strategy: str,
+    gpu_config: str,
     node_selector: Sequence[str],
     toleration: Sequence[str],
     *,
@@ -63,12 +66,15 @@ def install_options(
     from gpuyard.images.reference import ImageReference
 
     ImageReference.parse(image)
+    if policy and gpu_config:
+        _check_shared_names(parse_config(json.loads(gpu_config)))
     options = InstallOptions(
         image=image,
         simulate=str(parse_simulation(simulate)) if simulate else "",
         driver_access=DriverAccess(driver_access),
         mig_strategy=mig_strategy,
         metrics=metrics,
+        gpu_config=gpu_config,
         taint=taint,
         policy=policy,
         tolerations=(TOLERATE_ALL,) if tolerate_all else tuple(map(_toleration, toleration)),
@@ -85,6 +91,17 @@ def install_options(
         pairs = dict(_pair(text) for text in node_selector)
         options = replace(options, node_selector=dict(options.node_selector) | pairs)
     return options
+
+
+def _check_shared_names(config: AgentConfig) -> None:
+    """Admission knows what is shared by its name alone."""
+    for rule in config.serving.sharing:
+        if not (rule.renamed or rule.resource).endswith(SHARED_SUFFIX):
+            raise errors.UsageError(
+                f"with --policy tenants are kept off shared GPUs, which {rule.renamed or rule.resource} "
+                f"doesn't tell from others",
+                remedy="set renameByDefault: true in --gpu-config, or a rename that ends with .shared",
+            )
 
 
 def _pair(text: str) -> tuple[str, str]:

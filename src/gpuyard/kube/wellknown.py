@@ -33,6 +33,8 @@ HARDWARE_TYPE = "nvidia-gpu"
 LABEL_TENANT = "gpuyard.io/tenant"
 #: Beside it: the highest value of a PriorityClass that pods there may have; 0 without it.
 LABEL_MAX_PRIORITY = "gpuyard.io/max-priority"
+#: Beside it: "true" where pods may have GPUs that several containers share.
+LABEL_SHARED_GPUS = "gpuyard.io/shared-gpus"
 #: On RuntimeClasses: "false" where an administrator knows that its handler gives GPUs to nobody.
 LABEL_GIVES_GPUS = "gpuyard.io/gives-gpus"
 #: On everything that an install makes: "gpuyard".

@@ -336,4 +336,6 @@ def differs(settings: Settings, choices: Choices) -> str:
         return f"its port is {settings.port}, not {new.port}"
     if new.mig_strategy != settings.mig_strategy:
         return f"its MIG strategy is {settings.mig_strategy}, not {new.mig_strategy}"
+    if new.gpu_config != settings.gpu_config:
+        return "its GPUs are configured in another way"
     return ""

@@ -24,11 +24,13 @@ class Settings:
         simulate: GPUs to simulate, such as "H100:8"; empty for the machine's own.
         port: of the HTTPS API on 127.0.0.1; 0 until the first start has picked a free one.
         mig_strategy: how parts of GPUs are offered: none, single or mixed.
+        gpu_config: the agent's configuration, as JSON; empty for none.
     """
 
     simulate: str = ""
     port: int = 0
     mig_strategy: str = "none"
+    gpu_config: str = ""
 
     def chosen(self, choices: Choices) -> Settings:
         """These settings with what this start was told."""
@@ -43,6 +45,7 @@ class Choices:
     simulate: str | None = None
     port: int | None = None
     mig_strategy: str | None = None
+    gpu_config: str | None = None
 
     def arguments(self) -> list[str]:
         """As the daemon's command line has them: `--mig-strategy=mixed`."""
@@ -81,6 +84,7 @@ def load_settings(file: Path) -> Settings:
             simulate=str(raw.get("simulate", "")),
             port=int(raw.get("port", 0)),
             mig_strategy=str(raw.get("mig_strategy", "none")),
+            gpu_config=str(raw.get("gpu_config", "")),
         )
         if not 0 <= settings.port <= _HIGHEST_PORT:
             raise ValueError(f"{settings.port} is no port")

@@ -35,9 +35,11 @@ COMPONENTS: Mapping[str, Mapping[str, Any]] = {
 }
 #: What an install adds to the values.
 _EXPRESSIONS = {
+    # The agent's argument is JSON, and as such a text.
+    "gpuConfig": "(toJson .Values.gpuConfig)",
     "tolerations": "(concat (list (dict {})) .Values.tolerations)".format(
         " ".join(json.dumps(word) for pair in OWN_TOLERATION.items() for word in pair)
-    )
+    ),
 }
 
 
@@ -71,6 +73,8 @@ simulate: ""
 driverAccess: {options.driver_access}
 # How parts of split GPUs (MIG) are offered: none, single or mixed.
 migStrategy: {options.mig_strategy}
+# How GPUs are shared, split and named: what `gpuyard install --gpu-config` takes, with "version: v1".
+gpuConfig: {{}}
 # Labels of the nodes that get an agent.
 nodeSelector: {json.dumps(dict(options.node_selector))}
 # Taints of those nodes that agents are to run in spite of, besides {GPU_RESOURCE}: such as

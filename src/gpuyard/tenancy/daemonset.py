@@ -22,6 +22,7 @@ from gpuyard.tenancy.names import (
     RUNTIME_CLASS,
 )
 from gpuyard.tenancy.options import (
+    CONFIGURED,
     METRICS,
     METRICS_PORT,
     NOT_PRIVILEGED,
@@ -47,6 +48,7 @@ _READY_FILE = f"{_SHARED}/ready"
 _NOT_READY = "the kubelet doesn't know its GPUs yet"
 _CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SIMULATE, _MIG_STRATEGY, _TAINT = "--simulate=", "--mig-strategy=", "--taint"
+_CONFIG = "--config"
 _NOBODY = 65534
 #: The kubelet makes a new one when four fifths of it have passed.
 _TOKEN_S = 3600
@@ -90,6 +92,7 @@ def options_of(agent: Manifest, options: InstallOptions) -> InstallOptions:
         image=plugin.get("image", ""),
         simulate=value_of(_SIMULATE),
         mig_strategy=value_of(_MIG_STRATEGY) or options.mig_strategy,
+        gpu_config=arguments[arguments.index(_CONFIG) + 1] if _CONFIG in arguments else "",
         driver_access=DriverAccess.PRIVILEGED if privileged else DriverAccess.RUNTIMECLASS,
         metrics=EXPORTER_CONTAINER in containers,
         taint=_TAINT in (labeller.get("args") or ()),
@@ -137,6 +140,8 @@ def _plugin() -> dict[str, Any]:
             f"--ready-file={_READY_FILE}",
             "--node=$(NODE_NAME)",
             f"{_MIG_STRATEGY}@migStrategy@",
+            Only(CONFIGURED, _CONFIG),
+            Only(CONFIGURED, "@json:gpuConfig@"),
             Only(SIMULATED, f"{_SIMULATE}@simulate@"),
             *_driver_arguments(),
             Only(PRIVILEGED, "--cdi-driver"),

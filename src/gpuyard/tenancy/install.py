@@ -68,6 +68,7 @@ def install(options: InstallOptions) -> list[Manifest]:
         "namespace": options.namespace,
         "simulate": options.simulate,
         "migStrategy": options.mig_strategy,
+        "gpuConfig": options.gpu_config,
         "nodeSelector": dict(options.node_selector),
         "tolerations": [dict(each) for each in (OWN_TOLERATION, *options.tolerations)],
     }

@@ -85,6 +85,7 @@ def install_command(options: InstallOptions, context: str) -> str:
         words += ["--driver-access", options.driver_access]
     if options.mig_strategy != InstallOptions("").mig_strategy:
         words += ["--mig-strategy", options.mig_strategy]
+    words += ["--gpu-config", "gpus.yaml"] if options.gpu_config else []
     for name, value in options.node_selector.items():
         if InstallOptions("").node_selector.get(name) != value:
             words += ["--node-selector", f"{name}={value}"]

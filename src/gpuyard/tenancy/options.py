@@ -44,6 +44,7 @@ class InstallOptions:
         driver_access: for real GPUs.
         mig_strategy: how parts of split GPUs are offered: none, single or mixed.
         metrics: whether each agent has an exporter, on METRICS_PORT of its pod.
+        gpu_config: the agents' configuration, as JSON; empty for none.
         taint: whether nodes with GPUs keep pods without a GPU request away.
         policy: whether tenants' pods are checked at admission. It needs ADMISSION_SINCE.
         confine: whether admission keeps each labeller to its node. It needs the same.
@@ -59,6 +60,7 @@ class InstallOptions:
     driver_access: DriverAccess = DriverAccess.RUNTIMECLASS
     mig_strategy: str = "none"
     metrics: bool = False
+    gpu_config: str = ""
     taint: bool = False
     policy: bool = False
     confine: bool = True
@@ -79,6 +81,7 @@ _HELM_RUNTIME_CLASS = 'and (not .Values.simulate) (eq .Values.driverAccess "runt
 _HELM_PRIVILEGED = 'and (not .Values.simulate) (eq .Values.driverAccess "privileged")'
 
 SIMULATED = Condition[InstallOptions](lambda options: bool(options.simulate), ".Values.simulate")
+CONFIGURED = Condition[InstallOptions](lambda options: bool(options.gpu_config), ".Values.gpuConfig")
 WITH_RUNTIME_CLASS = Condition[InstallOptions](_runtime_class, _HELM_RUNTIME_CLASS)
 NOT_RUNTIME_CLASS = Condition[InstallOptions](
     lambda options: not _runtime_class(options), f"not ({_HELM_RUNTIME_CLASS})"

@@ -36,11 +36,11 @@ def test_flags() -> None:
                     "preStart": "check",
                 },
             },
-            "resources": {"byModel": "beside"},
+            "resources": {"byModel": "instead"},
         }
     )
     assert config == AgentConfig(
-        Serving(MigStrategy.MIXED, model_names=ModelNames.BESIDE, packed=True),
+        Serving(MigStrategy.MIXED, model_names=ModelNames.INSTEAD, packed=True),
         frozenset({DeviceList.CDI_ANNOTATIONS, DeviceList.ENVVAR, DeviceList.DEVICE_SPECS}),
         by_index=True,
         pre_start=PreStart.CHECK,

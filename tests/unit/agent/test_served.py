@@ -187,14 +187,8 @@ def test_what_mps_can_not_share_is_one_containers_alone_and_the_reason_is_said()
     assert str(fault) == "GPU 0 is split, and MPS shares whole GPUs only: it is one container's alone"
 
 
-def test_gpus_are_offered_by_their_model_beside_or_instead() -> None:
+def test_gpus_are_offered_by_their_model() -> None:
     inventory = node(gpu(0, split=None), replace(gpu(1, split=None), model=""), gpu(2, "1g.10gb"))
-    beside = serve(inventory, Serving(MigStrategy.MIXED, model_names=ModelNames.BESIDE))
-    assert offered(beside) == {
-        "nvidia.com/gpu": ["GPU-0", "GPU-1"],
-        "nvidia.com/h100": ["GPU-0"],
-        "nvidia.com/mig-1g.10gb": ["MIG-2-0"],
-    }
     instead = serve(inventory, Serving(MigStrategy.MIXED, model_names=ModelNames.INSTEAD))
     assert offered(instead) == {
         "nvidia.com/gpu": ["GPU-1"],

@@ -22,6 +22,9 @@ from gpuyard.gpus.resources import (
         ({"capacity": {"cpu": "8"}, "allocatable": {"cpu": "8"}}, (0, 0)),
         ({"capacity": {"nvidia.com/gpu": "8"}, "allocatable": {"nvidia.com/gpu": "6"}}, (8, 6)),
         ({"capacity": {"amd.com/gpu": "4", "nvidia.com/mig-1g.10gb": "7", "nvidia.com/mps": "1"}}, (11, 0)),
+        ({"capacity": {"nvidia.com/gpu": "2", "nvidia.com/gpu.shared": "8"}}, (10, 0)),
+        ({"capacity": {"nvidia.com/gpu": "8", "nvidia.com/h100": "8"}}, (8, 0)),
+        ({"capacity": {"nvidia.com/gpu": "0", "nvidia.com/h100": "8"}}, (8, 0)),
     ],
 )
 def test_gpus_of_a_node(status: dict[str, Any] | None, found: tuple[int, int]) -> None:

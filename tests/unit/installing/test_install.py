@@ -20,6 +20,7 @@ def options(**changes: Any) -> InstallOptions:
         "simulate": None,
         "driver_access": "runtimeclass",
         "mig_strategy": "none",
+        "gpu_config": "",
         "node_selector": (),
         "toleration": (),
         "tolerate_all": False,
@@ -177,3 +178,16 @@ async def test_a_plugin_that_has_just_gone_is_waited_for() -> None:
     cluster.nodes, cluster.later = [gpu_node("8")], [gpu_node("0")]
     await cluster.check(options(), gone_s=60)
     assert cluster.asked_for_nodes == 2
+
+
+def shared(**fields: Any) -> str:
+    resources = [{"name": "gpu", "replicas": 4, **fields}]
+    return json.dumps({"version": "v1", "sharing": {"timeSlicing": {"resources": resources}}})
+
+
+def test_with_the_policy_shared_gpus_have_a_name_that_it_knows() -> None:
+    with pytest.raises(errors.UsageError, match=r"kept off shared GPUs, which nvidia\.com/gpu doesn't tell"):
+        options(policy=True, gpu_config=shared())
+    assert options(gpu_config=shared()).gpu_config == shared()
+    renamed = shared(rename="gpu.shared")
+    assert options(policy=True, gpu_config=renamed).gpu_config == renamed

@@ -75,7 +75,9 @@ def test_what_a_start_says_counts_and_the_rest_is_kept() -> None:
 
 def test_the_daemon_is_told_what_was_chosen() -> None:
     assert Choices().arguments() == []
-    assert Choices("", 0, "single").arguments() == ["--simulate=", "--port=0", "--mig-strategy=single"]
+    assert Choices("", 0, "single", "{}").arguments() == [
+        *("--simulate=", "--port=0", "--mig-strategy=single", "--gpu-config={}")
+    ]
 
 
 def test_what_the_daemon_says_comes_back(tmp_path: Path) -> None:

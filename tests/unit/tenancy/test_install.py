@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from gpuyard.kube.objects import key_of, labels_of
+from gpuyard.tenancy.daemonset import options_of
 from gpuyard.tenancy.install import KINDS, install, resource_of
 from gpuyard.tenancy.names import LABELS
 from gpuyard.tenancy.options import TOLERATE_ALL, DriverAccess, InstallOptions
@@ -179,6 +180,14 @@ def test_agents_tolerate_their_own_taint_and_what_is_named() -> None:
     own = {"key": "nvidia.com/gpu", "operator": "Exists"}
     assert pod(REAL)["tolerations"] == [own]
     assert pod(replace(REAL, tolerations=(TOLERATE_ALL,)))["tolerations"] == [own, {"operator": "Exists"}]
+
+
+def test_agents_are_given_their_configuration_as_one_argument() -> None:
+    text = '{"version":"v1","sharing":{"timeSlicing":{"resources":[{"name":"gpu","replicas":4}]}}}'
+    arguments = pod(replace(REAL, gpu_config=text))["containers"][0]["args"]
+    assert arguments[arguments.index("--config") + 1] == text
+    assert "--config" not in pod(REAL)["containers"][0]["args"]
+    assert options_of(install(replace(REAL, gpu_config=text))[-1], InstallOptions("")).gpu_config == text
 
 
 def test_the_labeller_has_two_rights() -> None:

@@ -152,4 +152,4 @@ def test_the_command_that_is_named_installs_the_same(options: InstallOptions) ->
         given = context.params
     names = ("image", "namespace", "simulate", "driver_access", "node_selector", "metrics", "taint")
     more = ("policy", "void", "mig_strategy", "toleration", "tolerate_all")
-    assert install_options(**{name: given[name] for name in (*names, *more)}) == options
+    assert install_options(**{name: given[name] for name in (*names, *more)}, gpu_config="") == options

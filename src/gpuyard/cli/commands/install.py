@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gpuyard.cli.options.gpu_config import gpu_config_option, read_gpu_config
 from gpuyard.cli.options.registry import registry_options
 from gpuyard.cli.options.shared import Span, complete_clusters
 
@@ -61,6 +62,7 @@ changes nothing.
     show_default=True,
     help="How parts of split GPUs are offered: not at all, as GPUs, or each profile as a resource.",
 )
+@gpu_config_option
 @click.option("--node-selector", metavar="K=V", multiple=True, help="Only nodes with this label.")
 @click.option(
     "--toleration",
@@ -104,6 +106,7 @@ def command(
     timeout_s: int,
     dry_run: bool,
     output: str | None,
+    gpu_config: Path | None,
     plain_http: tuple[str, ...],
     registry_ca: Path | None,
     **chosen: Any,
@@ -132,7 +135,7 @@ def command(
     if base and build_only:
         click.echo(_build(base, image, push, environ))
         return
-    options = install_options(image, **chosen)
+    options = install_options(image, gpu_config=read_gpu_config(gpu_config) if gpu_config else "", **chosen)
     if dry_run:
         _print(install(options), output)
         return

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from gpuyard import errors
+from gpuyard.cli.options.gpu_config import gpu_config_option, read_gpu_config
 from gpuyard.cli.options.shared import output_option
 from gpuyard.cli.output.results import StatusLine, print_json
 
@@ -41,9 +43,17 @@ Examples:
     type=click.Choice(["none", "single", "mixed"]),
     help="How parts of split GPUs are offered: not at all, as GPUs, or each profile as a resource; kept.",
 )
+@gpu_config_option
+@click.option("--no-gpu-config", is_flag=True, help="Forget an earlier --gpu-config.")
 @output_option()
 def command(
-    simulate: str | None, no_simulate: bool, port: int | None, mig_strategy: str | None, output: str | None
+    simulate: str | None,
+    no_simulate: bool,
+    port: int | None,
+    mig_strategy: str | None,
+    gpu_config: Path | None,
+    no_gpu_config: bool,
+    output: str | None,
 ) -> None:
     """Start this machine's yard in the background.
 
@@ -60,7 +70,10 @@ def command(
         simulate = ""
     if simulate:
         simulate = checked_simulation(simulate)
-    choices = Choices(simulate, port, mig_strategy)
+    if gpu_config and no_gpu_config:
+        raise click.UsageError("--gpu-config and --no-gpu-config contradict each other.")
+    config = read_gpu_config(gpu_config) if gpu_config else "" if no_gpu_config else None
+    choices = Choices(simulate, port, mig_strategy, config)
     paths = find_paths(os.environ)
     line = StatusLine()
     began = time.monotonic()

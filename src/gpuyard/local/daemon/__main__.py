@@ -55,6 +55,7 @@ def main() -> int:
     parser.add_argument("--simulate", help="GPUs to simulate, such as H100:8; kept")
     parser.add_argument("--port", type=int, help="of the HTTPS API; kept")
     parser.add_argument("--mig-strategy", help="how parts of GPUs are offered; kept")
+    parser.add_argument("--gpu-config", help="the agent's configuration; kept")
     parser.add_argument("--ready-fd", type=int, default=-1, help="where to say that the yard is ready")
     periods = Periods()
     parser.add_argument(
@@ -85,7 +86,7 @@ async def _run(options: argparse.Namespace, report: StartReport) -> None:
     paths.make_folders()
     yard = Yard(
         paths,
-        choices=Choices(options.simulate, options.port, options.mig_strategy),
+        choices=Choices(options.simulate, options.port, options.mig_strategy, options.gpu_config),
         on_ready=report.ready,
         periods=Periods(options.heartbeat_s, options.node_grace_s),
     )

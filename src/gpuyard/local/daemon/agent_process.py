@@ -55,6 +55,8 @@ class AgentProcess:
             *("--node", node),
             *("--mig-strategy", settings.mig_strategy),
         ]
+        if settings.gpu_config:
+            arguments += ["--config", settings.gpu_config]
         if settings.simulate:
             arguments += ["--simulate", settings.simulate, "--simulated-health", str(paths.simulated_health)]
         return cls("gpuyard.agent", arguments, on_pid=on_pid)

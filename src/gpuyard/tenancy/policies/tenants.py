@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpuyard.gpus.resources import GPU_RESOURCE, MIG_PREFIX
-from gpuyard.kube.wellknown import LABEL_GIVES_GPUS, LABEL_MAX_PRIORITY, LABEL_TENANT
+from gpuyard.gpus.resources import GPU_RESOURCE, MIG_PREFIX, SHARED_SUFFIX
+from gpuyard.kube.wellknown import LABEL_GIVES_GPUS, LABEL_MAX_PRIORITY, LABEL_SHARED_GPUS, LABEL_TENANT
 from gpuyard.tenancy.names import TENANTS, TENANTS_PRIORITIES, TENANTS_RUNTIMES
 from gpuyard.tenancy.policies.admission_policy import admission_policy, cel_list, resource_rule
 
@@ -202,6 +202,13 @@ def _device_rules() -> list[tuple[str, str]]:
             ' || e.?value.orValue("") == "void"))',
             "NVIDIA_VISIBLE_DEVICES and its like choose GPUs past the scheduler: ask for them under "
             f"limits, {GPU_RESOURCE}; only the value void is allowed",
+        ),
+        (
+            f'{_SPEC}namespaceObject.metadata.?labels[?"{LABEL_SHARED_GPUS}"].orValue("") == "true"'
+            f' || {_EACH}["limits", "requests"].all(kind, c.?resources[?kind].orValue({{}}).all(n,'
+            f' !n.endsWith("{SHARED_SUFFIX}"))))',
+            "shared GPUs isolate nothing, and this namespace may have none: ask for whole ones, or have an "
+            f"administrator allow them: kubectl label namespace NAME {LABEL_SHARED_GPUS}=true",
         ),
         (
             f'{_EACH}c.?volumeMounts.orValue([]).all(m, !m.mountPath.contains("nvidia-container-devices")))',
