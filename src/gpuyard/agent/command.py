@@ -16,8 +16,9 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.agent.cdi_file import CdiFile
-from gpuyard.agent.config import AgentConfig, parse_config
-from gpuyard.agent.device_lists import CDI_LISTS, DeviceList, Handover, suitable_lists
+from gpuyard.agent.options.device_lists import CDI_LISTS, DeviceList, Handover, suitable_lists
+from gpuyard.agent.plugin.config import AgentConfig, PreStart, parse_config
+from gpuyard.agent.plugin.mps import find_program
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import MigStrategy
 from gpuyard.agent.service import run_agent
@@ -67,6 +68,8 @@ async def _run(options: argparse.Namespace) -> None:
             find_driver=partial(find_driver_files, options.driver_root, host_root=host_root)
             if options.cdi_driver
             else None,
+            mps_dir=options.mps_dir if config.uses_mps else None,
+            find_mps_program=partial(find_program, options.driver_root),
             on_ready=options.ready_file.touch if options.ready_file else lambda: None,
         )
     except ExceptionGroup as group:
@@ -115,7 +118,7 @@ def _handover(config: AgentConfig, options: argparse.Namespace) -> Handover:
             f"{', '.join(sorted(lists & CDI_LISTS))} needs a CDI spec, and none is written",
             remedy="name the folder for it with --cdi-dir",
         )
-    return Handover(lists, by_index=config.by_index)
+    return Handover(lists, config.by_index, checks_starts=config.pre_start is PreStart.CHECK)
 
 
 def _mounts_name_devices(host_root: Path) -> bool:
@@ -172,6 +175,9 @@ def main() -> int:
     parser.add_argument("--remove-cdi-on-exit", action="store_true", help="take that spec away at the end")
     parser.add_argument("--marks-file", type=Path, help="write here what the node is marked with")
     parser.add_argument("--host-root", type=Path, help="where the node's own files are, if they can be seen")
+    parser.add_argument(
+        "--mps-dir", type=Path, help="run MPS daemons, with their pipes and logs in this folder"
+    )
     parser.add_argument("--ready-file", type=Path, help="make this file once the kubelet knows the GPUs")
     parser.add_argument("--node", help="its name: its simulated GPUs are its own")
     parser.add_argument("--exit-with-stdin", action="store_true", help="exit when standard input ends")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from gpuyard.agent.sharing import Sharing
+from gpuyard.agent.options.sharing import Sharing
 from gpuyard.devices.inventory import Device, DeviceNode, Health, Inventory, MigInstance
 from gpuyard.gpus.resources import GPU_RESOURCE, mig_resource, model_resource
 

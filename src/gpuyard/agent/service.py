@@ -15,10 +15,11 @@ from typing import TypeAlias
 
 from gpuyard import errors
 from gpuyard.agent.cdi_file import CdiFile
-from gpuyard.agent.device_lists import PLAIN, Handover
 from gpuyard.agent.labels.node import node_marks
 from gpuyard.agent.marks_file import NodeMarks, write_marks
+from gpuyard.agent.options.device_lists import PLAIN, Handover
 from gpuyard.agent.plugin.by_resource import Plugins
+from gpuyard.agent.plugin.mps import MpsDaemons
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import DEFAULT, Served, Serving, serve
 from gpuyard.devices.inventory import Backend, Inventory
@@ -146,6 +147,8 @@ async def run_agent(
     marks_file: Path | None = None,
     find_exposure: Callable[[], Exposure] = Exposure,
     find_driver: FindDriver | None = None,
+    mps_dir: Path | None = None,
+    find_mps_program: Callable[[], Path | None] = lambda: None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves each inventory as it comes, until cancelled; serves nothing until there is a first GPU.
@@ -160,6 +163,8 @@ async def run_agent(
         marks_file: where the follower reads what to write on the node, see `labelling`; None to write none.
         find_exposure: says whether images can choose GPUs on this node, as far as its files tell.
         find_driver: finds the files of a version of the driver, for the spec; None to bring none.
+        mps_dir: for the pipes and logs of MPS daemons; None to run none.
+        find_mps_program: finds what runs them.
         on_ready: called once the kubelet knows the GPUs, and when there are none.
 
     Raises:
@@ -168,12 +173,14 @@ async def run_agent(
     files = _NodeFiles(cdi, marks_file, find_exposure, find_driver, sockets.is_superseded)
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(files.keep(), name="files")
+        daemons = MpsDaemons(group, mps_dir, find_mps_program())
         plugins = Plugins(
             group,
             plugins_dir,
             sockets,
             handover=handover,
             find_fault=lambda: files.cdi_fault,
+            find_pipes=daemons.pipes,
             on_ready=on_ready,
         )
         async for inventory in inventories:
@@ -181,7 +188,9 @@ async def run_agent(
             # First the marks: whoever sees fewer GPUs is to find the reason there. And first the CDI spec,
             # then its names: a container may be started right after.
             files.write(served)
+            daemons.update(served)
             plugins.update(served)
             if not served.resources:
                 _LOG.warning("no GPUs to serve: %s", served.detail)
+        daemons.end()
         keeping.cancel()

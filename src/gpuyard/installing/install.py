@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gpuyard import errors
-from gpuyard.agent.config import AgentConfig, parse_config
+from gpuyard.agent.plugin.config import AgentConfig, parse_config
 from gpuyard.client.apply import ApplyResult, apply, delete, find, labelled
 from gpuyard.client.rest import RestApi
 from gpuyard.client.server_version import check_version, version_text

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
+from gpuyard.agent.options.sharing import Sharing, SharingStrategy
 from gpuyard.agent.served import MigStrategy, ModelNames, Served, ServedDevice, Serving, serve
-from gpuyard.agent.sharing import Sharing, SharingStrategy
 from gpuyard.devices.inventory import AMD, Backend, Device, DeviceNode, Health, Inventory, Mig, MigInstance
 from gpuyard.gpus.mig_profiles import MigEngines
 

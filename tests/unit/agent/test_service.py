@@ -20,8 +20,8 @@ import pytest
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard.agent import service
 from gpuyard.agent.cdi_file import CdiFile
-from gpuyard.agent.device_lists import Handover, suitable_lists
 from gpuyard.agent.marks_file import NodeMarks, read_marks
+from gpuyard.agent.options.device_lists import Handover, suitable_lists
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.service import run_agent
 from gpuyard.devices.inventory import Absence, Backend, Health, Inventory

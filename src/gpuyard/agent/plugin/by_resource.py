@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from gpuyard.agent.device_lists import Handover
+from gpuyard.agent.options.device_lists import Handover
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin
 from gpuyard.agent.plugin.sockets import OwnSockets
-from gpuyard.agent.served import Served
+from gpuyard.agent.served import Served, ServedDevice
 
 #: Until the kubelet has heard that a resource has no devices any more, if there is a kubelet.
 _END_S = 5.0
@@ -25,7 +25,7 @@ class Plugins:
         group: owns their tasks.
         plugins_dir: the kubelet's folder of device plugin sockets.
         sockets: of this process, in that folder.
-        handover, find_fault: see `Plugin`.
+        handover, find_fault, find_pipes: see `Plugin`.
         on_ready: called once the kubelet knows every resource, and when there are none.
     """
 
@@ -37,6 +37,7 @@ class Plugins:
         *,
         handover: Handover,
         find_fault: Callable[[], str],
+        find_pipes: Callable[[ServedDevice], Path | None],
         on_ready: Callable[[], None],
     ) -> None:
         self._group = group
@@ -44,6 +45,7 @@ class Plugins:
         self._sockets = sockets
         self._handover = handover
         self._find_fault = find_fault
+        self._find_pipes = find_pipes
         self._on_ready = on_ready
         self._plugins: dict[str, tuple[Plugin, asyncio.Task[None]]] = {}
         self._unregistered: set[str] = set()
@@ -62,7 +64,13 @@ class Plugins:
             self._on_ready()
 
     def _start(self, resource: str, served: Served) -> None:
-        plugin = Plugin(resource, served, handover=self._handover, find_fault=self._find_fault)
+        plugin = Plugin(
+            resource,
+            served,
+            handover=self._handover,
+            find_fault=self._find_fault,
+            find_pipes=self._find_pipes,
+        )
         serving = keep_registered(
             plugin, self._plugins_dir, self._sockets, on_registered=lambda: self._registered(resource)
         )

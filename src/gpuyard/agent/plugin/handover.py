@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard.agent.cdi import qualified_name
-from gpuyard.agent.device_lists import PLAIN, DeviceList, Handover
+from gpuyard.agent.options.device_lists import PLAIN, DeviceList, Handover
 from gpuyard.agent.served import ServedDevice
 from gpuyard.devices.inventory import Inventory
 from gpuyard.kube.wellknown import ENV_SIMULATED
@@ -22,7 +22,11 @@ _CDI_ANNOTATION = "cdi.k8s.io/gpuyard"
 
 
 def hand_over(
-    inventory: Inventory, devices: Iterable[ServedDevice], handover: Handover = PLAIN
+    inventory: Inventory,
+    devices: Iterable[ServedDevice],
+    handover: Handover = PLAIN,
+    *,
+    pipes: Path | None = None,
 ) -> pb.ContainerAllocateResponse:
     """What a container needs to use these devices and no others.
 
@@ -30,6 +34,7 @@ def hand_over(
         inventory: of this node.
         devices: what it was given of them.
         handover: how they are named.
+        pipes: of the MPS daemon that it is a client of.
     """
     # In the driver's order, so that a process sees its GPUs as nvidia-smi lists them.
     ordered = sorted(devices, key=lambda device: device.order)
@@ -43,6 +48,8 @@ def hand_over(
         envs["NVIDIA_VISIBLE_DEVICES"] = ",".join(names.values())
     if inventory.simulated:
         envs[ENV_SIMULATED] = "1"
+    if pipes:
+        envs["CUDA_MPS_PIPE_DIRECTORY"] = str(pipes)
     qualified = [qualified_name(one) for one in names]
     return pb.ContainerAllocateResponse(
         envs=envs,
@@ -51,13 +58,19 @@ def hand_over(
             pb.Mount(host_path="/dev/null", container_path=str(_MOUNTED / name), read_only=True)
             for name in names.values()
             if DeviceList.VOLUME_MOUNTS in lists
-        ],
+        ]
+        # Its clients meet the daemon in shared memory, too.
+        + [pb.Mount(host_path=path, container_path=path) for path in _mps_folders(pipes)],
         cdi_devices=[pb.CDIDevice(name=one) for one in qualified if DeviceList.CDI_CRI in lists],
         # A key of its own for each container's call: the kubelet joins those of several resources.
         annotations={f"{_CDI_ANNOTATION}_{uuid.uuid4()}": ",".join(qualified)}
         if DeviceList.CDI_ANNOTATIONS in lists
         else {},
     )
+
+
+def _mps_folders(pipes: Path | None) -> tuple[str, ...]:
+    return (str(pipes), "/dev/shm") if pipes else ()
 
 
 def _nodes(inventory: Inventory, devices: Sequence[ServedDevice]) -> list[pb.DeviceSpec]:

@@ -58,7 +58,7 @@ async def keep_registered(
         kubelet = await _kubelet(plugins_dir)
         try:
             async with _serving(plugin, sockets) as socket:
-                await _register(plugin.resource, socket)
+                await _register(plugin, socket)
                 sockets.remove_earlier()
                 _LOG.info("registered %s with the kubelet", plugin.resource)
                 on_registered()
@@ -124,21 +124,21 @@ async def _serving(plugin: Plugin, sockets: OwnSockets) -> AsyncIterator[Path]:
         sockets.remove(socket)
 
 
-async def _register(resource: str, socket: Path) -> None:
+async def _register(plugin: Plugin, socket: Path) -> None:
     kubelet = socket.with_name("kubelet.sock")
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
     async with grpc.aio.insecure_channel(f"unix:{kubelet}", options) as channel:
         request = pb.RegisterRequest(
             version=_API_VERSION,
             endpoint=socket.name,
-            resource_name=resource,
-            options=pb.DevicePluginOptions(get_preferred_allocation_available=True),
+            resource_name=plugin.resource,
+            options=plugin.options(),
         )
         try:
             await rpc.RegistrationStub(channel).Register(request, timeout=_REGISTER_S)
         except grpc.aio.AioRpcError as error:
             raise errors.DeviceError(
-                f"the kubelet at {kubelet} doesn't take the device plugin of {resource}: "
+                f"the kubelet at {kubelet} doesn't take the device plugin of {plugin.resource}: "
                 f"{error.code().name}: {error.details()}"
             ) from error
 

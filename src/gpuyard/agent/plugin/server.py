@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import grpc
 
+from gpuyard import errors
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
-from gpuyard.agent.device_lists import PLAIN, Handover
+from gpuyard.agent.options.device_lists import PLAIN, Handover
 from gpuyard.agent.plugin.handover import hand_over
 from gpuyard.agent.plugin.preferred import prefer, prefer_parts
 from gpuyard.agent.served import Served, ServedDevice
@@ -43,6 +45,7 @@ class Plugin(rpc.DevicePluginServicer):
         served: what the node offers now.
         handover: how devices are named to what runs containers.
         find_fault: why none can be handed over now; empty when they can.
+        find_pipes: see `MpsDaemons.pipes`.
 
     Attributes:
         streams: ListAndWatch calls that are open now; the kubelet holds one as long as it knows us.
@@ -55,14 +58,22 @@ class Plugin(rpc.DevicePluginServicer):
         *,
         handover: Handover = PLAIN,
         find_fault: Callable[[], str] = lambda: "",
+        find_pipes: Callable[[ServedDevice], Path | None] = lambda device: None,
     ) -> None:
         self.resource = resource
         self._served = served
         self._handover = handover
         self._find_fault = find_fault
+        self._find_pipes = find_pipes
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self.streams = 0
+
+    def options(self) -> pb.DevicePluginOptions:
+        """Which of the optional calls are worth making."""
+        return pb.DevicePluginOptions(
+            get_preferred_allocation_available=True, pre_start_required=self._handover.checks_starts
+        )
 
     @property
     def is_over(self) -> bool:
@@ -88,8 +99,8 @@ class Plugin(rpc.DevicePluginServicer):
         self._changed = asyncio.Event()
 
     async def GetDevicePluginOptions(self, request: pb.Empty, context: Any) -> pb.DevicePluginOptions:
-        """Says which of the optional calls are worth making."""
-        return pb.DevicePluginOptions(get_preferred_allocation_available=True)
+        """As `options`."""
+        return self.options()
 
     async def ListAndWatch(self, request: pb.Empty, context: Any) -> AsyncIterator[pb.ListAndWatchResponse]:
         """All devices with their health, now and after each change; ends once there are none."""
@@ -148,15 +159,32 @@ class Plugin(rpc.DevicePluginServicer):
                     f"a container can have one {self.resource}, not {len(shared)}: they are shared, and two "
                     "may be of the same GPU",
                 )
-        return pb.AllocateResponse(
-            container_responses=[
-                hand_over(self._served.inventory, [by_id[one] for one in wish.devices_ids], self._handover)
-                for wish in request.container_requests
-            ]
-        )
+        try:
+            return pb.AllocateResponse(
+                container_responses=[
+                    self._hand_over([by_id[one] for one in wish.devices_ids])
+                    for wish in request.container_requests
+                ]
+            )
+        except errors.DeviceError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, error.message)
+            raise AssertionError("abort returns by raising") from error
+
+    def _hand_over(self, devices: Sequence[ServedDevice]) -> pb.ContainerAllocateResponse:
+        pipes = [found for device in devices if (found := self._find_pipes(device))]
+        return hand_over(self._served.inventory, devices, self._handover, pipes=pipes[0] if pipes else None)
 
     async def PreStartContainer(
         self, request: pb.PreStartContainerRequest, context: Any
     ) -> pb.PreStartContainerResponse:
-        """Never asked for in our options; harmless when called."""
+        """FAILED_PRECONDITION for a device that is gone or can't be used, where starts are checked."""
+        by_id = {device.id: device for device in self._devices}
+        for one in request.devices_ids if self._handover.checks_starts else ():
+            if one not in by_id:
+                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{one} isn't there any more")
+            if not (health := by_id[one].health).ok:
+                gpu = f"GPU {by_id[one].gpu.index} ({one})"
+                await context.abort(
+                    grpc.StatusCode.FAILED_PRECONDITION, f"{gpu} can't be used: {health.reason}"
+                )
         return pb.PreStartContainerResponse()

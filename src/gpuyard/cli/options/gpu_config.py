@@ -35,7 +35,7 @@ def read_gpu_config(file: Path) -> str:
     from ruamel.yaml.error import YAMLError
 
     from gpuyard import errors
-    from gpuyard.agent.config import parse_config
+    from gpuyard.agent.plugin.config import parse_config
     from gpuyard.regular_files import read_regular
 
     try:

@@ -56,7 +56,7 @@ class AgentProcess:
             *("--mig-strategy", settings.mig_strategy),
         ]
         if settings.gpu_config:
-            arguments += ["--config", settings.gpu_config]
+            arguments += ["--config", settings.gpu_config, "--mps-dir", str(paths.runtime_dir)]
         if settings.simulate:
             arguments += ["--simulate", settings.simulate, "--simulated-health", str(paths.simulated_health)]
         return cls("gpuyard.agent", arguments, on_pid=on_pid)

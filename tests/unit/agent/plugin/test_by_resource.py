@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gpuyard._proto import device_plugin_pb2 as pb
-from gpuyard.agent.device_lists import PLAIN, Handover, suitable_lists
+from gpuyard.agent.options.device_lists import PLAIN, Handover, suitable_lists
 from gpuyard.agent.plugin.by_resource import Plugins
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import MigStrategy, Served, Serving, serve
@@ -61,6 +61,7 @@ class Watch:
 async def plugins(kubelet: Kubelet, **arguments: Any) -> AsyncIterator[Plugins]:
     options: dict[str, Any] = {
         "handover": PLAIN,
+        "find_pipes": lambda device: None,
         "find_fault": lambda: "",
         "on_ready": lambda: None,
     } | arguments

@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from gpuyard.agent.device_lists import PLAIN, DeviceList, Handover, suitable_lists
+from gpuyard.agent.options.device_lists import PLAIN, DeviceList, Handover, suitable_lists
+from gpuyard.agent.options.sharing import Sharing, SharingStrategy
 from gpuyard.agent.plugin.handover import hand_over
 from gpuyard.agent.served import DEFAULT, MigStrategy, ServedDevice, Serving, serve
-from gpuyard.agent.sharing import Sharing, SharingStrategy
 from gpuyard.devices.inventory import Backend, DeviceNode, Inventory, Mig, MigInstance
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.mig_profiles import MigEngines

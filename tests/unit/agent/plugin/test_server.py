@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -8,11 +9,12 @@ import pytest
 
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
+from gpuyard.agent.options.device_lists import PLAIN
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin, describe
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import serve
-from gpuyard.devices.inventory import Backend, Inventory
+from gpuyard.devices.inventory import Backend, Health, Inventory
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.resources import GPU_RESOURCE
 
@@ -90,6 +92,43 @@ async def test_an_impossible_preference_is_an_invalid_argument(stub: rpc.DeviceP
 async def test_pre_start_is_harmless(stub: rpc.DevicePluginStub) -> None:
     answer = await stub.PreStartContainer(pb.PreStartContainerRequest(devices_ids=UUIDS[:1]))
     assert answer == pb.PreStartContainerResponse()
+
+
+async def test_a_start_on_a_gpu_that_can_not_be_used_is_refused_where_starts_are_checked(
+    kubelet: Kubelet,
+) -> None:
+    sick = serve(INVENTORY.with_health({UUIDS[3]: Health("XID 79")}))
+    plugin = Plugin(GPU_RESOURCE, sick, handover=replace(PLAIN, checks_starts=True))
+    task = asyncio.create_task(
+        keep_registered(plugin, kubelet.folder, OwnSockets(kubelet.folder)), name="plugin"
+    )
+    try:
+        request = await asyncio.wait_for(kubelet.registered.get(), 60)
+        assert request.options.pre_start_required and kubelet.plugin is not None
+        await kubelet.plugin.PreStartContainer(pb.PreStartContainerRequest(devices_ids=UUIDS[:2]))
+        for ids, why in ((UUIDS[2:4], "can't be used: XID 79"), (["GPU-7"], "isn't there any more")):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await kubelet.plugin.PreStartContainer(pb.PreStartContainerRequest(devices_ids=ids))
+            assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            assert why in (refused.value.details() or "")
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_is_too_large_or_no_message_ends_that_call_alone(
+    stub: rpc.DevicePluginStub, kubelet: Kubelet
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.Allocate(allocate(["GPU-" + "x" * (5 << 20)]))
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    (socket,) = kubelet.folder.glob("gpuyard-*.sock")
+    async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
+        raw: Any = channel.unary_unary("/v1beta1.DevicePlugin/Allocate")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await raw(b"\xff" * 100)
+    response = await stub.Allocate(allocate(UUIDS[:1]))
+    assert response.container_responses[0].envs["NVIDIA_VISIBLE_DEVICES"] == UUIDS[0]
 
 
 def test_numa_node_is_the_topology() -> None:

@@ -33,10 +33,12 @@ class Handover:
     Attributes:
         lists: all ways that are used.
         by_index: whether NVIDIA_VISIBLE_DEVICES has indexes in the place of UUIDs.
+        checks_starts: whether a container isn't started on a device that can't be used by then.
     """
 
     lists: frozenset[DeviceList]
     by_index: bool = False
+    checks_starts: bool = False
 
 
 #: Without a CDI spec.

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard import errors
-from gpuyard.agent.config import AgentConfig, PreStart, parse_config
-from gpuyard.agent.device_lists import DeviceList
+from gpuyard.agent.options.device_lists import DeviceList
+from gpuyard.agent.options.sharing import Sharing, SharingStrategy
+from gpuyard.agent.plugin.config import AgentConfig, PreStart, parse_config
 from gpuyard.agent.served import MigStrategy, ModelNames, Serving
-from gpuyard.agent.sharing import Sharing, SharingStrategy
 
 
 def sharing(kind: str, **fields: Any) -> dict[str, Any]:
@@ -90,6 +90,7 @@ def test_chosen_gpus_of_chosen_nodes_are_shared_by_mps_with_limits() -> None:
     ("raw", "said"),
     [
         ([], "the file must be a mapping"),
+        (sharing("mps", failRequestsGreaterThanOne=False), "must be true: a container is the client of one"),
         ({}, "version must be v1"),
         ({"version": "v1", "colour": 1}, "colour isn't a field that gpuyard has"),
         (

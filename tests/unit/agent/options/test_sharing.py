@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpuyard.agent.sharing import Sharing, SharingStrategy
+from gpuyard.agent.options.sharing import Sharing, SharingStrategy
 from gpuyard.devices.inventory import AMD, Mig, MigInstance
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.mig_profiles import MigEngines

@@ -13,9 +13,9 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from gpuyard import errors
-from gpuyard.agent.device_lists import DeviceList
+from gpuyard.agent.options.device_lists import DeviceList
+from gpuyard.agent.options.sharing import MAX_MPS_CLIENTS, MAX_REPLICAS, Sharing, SharingStrategy
 from gpuyard.agent.served import DEFAULT, MigStrategy, ModelNames, Serving
-from gpuyard.agent.sharing import MAX_MPS_CLIENTS, MAX_REPLICAS, Sharing, SharingStrategy
 from gpuyard.gpus.resources import GPU_RESOURCE, MIG_PREFIX, SHARED_SUFFIX, WHOLE_GPUS
 from gpuyard.kube.names import is_extended_resource
 from gpuyard.kube.quantity import to_int
@@ -31,12 +31,10 @@ class PreStart(StrEnum):
     """What is done before each start of a container.
 
     CHECK: a GPU that is unhealthy by then keeps the container from starting.
-    SCRUB: that, and nothing of what ran there before is left in the GPU's memory.
     """
 
     NONE = "none"
     CHECK = "check"
-    SCRUB = "scrub"
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def parse_config(raw: Any) -> AgentConfig:
     Raises:
         UsageError: it isn't one; the message names the field.
     """
-    top = _Fields("", raw)
+    top = _ConfigMapping("", raw)
     if top.take("version") != "v1":
         raise _wrong("version", "must be v1")
     flags = top.fields("flags")
@@ -96,7 +94,7 @@ def parse_config(raw: Any) -> AgentConfig:
     return config
 
 
-class _Fields:
+class _ConfigMapping:
     """A mapping of the file of which each field is taken once."""
 
     def __init__(self, path: str, raw: Any) -> None:
@@ -116,8 +114,8 @@ class _Fields:
         value = self._left.pop(name, None)
         return default if value is None else value
 
-    def fields(self, name: str) -> _Fields:
-        return _Fields(self.at(name), self.take(name))
+    def fields(self, name: str) -> _ConfigMapping:
+        return _ConfigMapping(self.at(name), self.take(name))
 
     def word(self, name: str, words: Iterable[str], default: str) -> str:
         value = self.take(name, default)
@@ -156,22 +154,22 @@ class _Fields:
             raise _wrong(self.at(name), f"must be a list of words, not {value!r}")
         return tuple(map(str, value))
 
-    def items(self, name: str) -> list[_Fields]:
+    def items(self, name: str) -> list[_ConfigMapping]:
         value = self.take(name, [])
         if not isinstance(value, list):
             raise _wrong(self.at(name), "must be a list")
-        return [_Fields(f"{self.at(name)}[{place}]", one) for place, one in enumerate(value)]
+        return [_ConfigMapping(f"{self.at(name)}[{place}]", one) for place, one in enumerate(value)]
 
     def end(self) -> None:
         for name in self._left:
             raise _wrong(self.at(name), f"isn't a field that gpuyard has; there are {', '.join(self._known)}")
 
 
-def _policy(plugin: _Fields) -> bool:
+def _policy(plugin: _ConfigMapping) -> bool:
     return plugin.word("allocationPolicy", ("distributed", "packed"), "distributed") == "packed"
 
 
-def _device_lists(plugin: _Fields) -> frozenset[DeviceList] | None:
+def _device_lists(plugin: _ConfigMapping) -> frozenset[DeviceList] | None:
     words = [word for text in plugin.texts("deviceListStrategy") for word in text.split(",")]
     pass_specs = plugin.flag("passDeviceSpecs", default=False)
     found = set()
@@ -187,7 +185,7 @@ def _device_lists(plugin: _Fields) -> frozenset[DeviceList] | None:
     return frozenset(found | ({DeviceList.DEVICE_SPECS} if pass_specs else set()))
 
 
-def _sharing(sharing: _Fields) -> tuple[Sharing, ...]:
+def _sharing(sharing: _ConfigMapping) -> tuple[Sharing, ...]:
     rules = [
         rule
         for name, strategy in (("timeSlicing", SharingStrategy.TIME_SLICING), ("mps", SharingStrategy.MPS))
@@ -197,10 +195,15 @@ def _sharing(sharing: _Fields) -> tuple[Sharing, ...]:
     return tuple(rules)
 
 
-def _rules(fields: _Fields, strategy: SharingStrategy) -> Iterable[Sharing]:
+def _rules(fields: _ConfigMapping, strategy: SharingStrategy) -> Iterable[Sharing]:
     is_mps = strategy is SharingStrategy.MPS
     rename = fields.flag("renameByDefault", default=False)
     one_at_most = fields.flag("failRequestsGreaterThanOne", default=is_mps)
+    if is_mps and not one_at_most:
+        raise _wrong(
+            fields.at("failRequestsGreaterThanOne"),
+            "must be true: a container is the client of one MPS daemon",
+        )
     rules = fields.items("resources")
     fields.end()
     for each in rules:
@@ -237,7 +240,7 @@ def _resource(path: str, name: Any) -> str:
     return full
 
 
-def _devices(rule: _Fields) -> tuple[str, ...]:
+def _devices(rule: _ConfigMapping) -> tuple[str, ...]:
     value = rule.take("devices", "all")
     if value == "all":
         return ()
@@ -246,7 +249,7 @@ def _devices(rule: _Fields) -> tuple[str, ...]:
     return tuple(map(str, value))
 
 
-def _memory(rule: _Fields) -> int | None:
+def _memory(rule: _ConfigMapping) -> int | None:
     value = rule.take("memory")
     if value is None:
         return None

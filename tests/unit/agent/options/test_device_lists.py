@@ -1,4 +1,4 @@
-from gpuyard.agent.device_lists import CDI_LISTS, PLAIN, DeviceList, suitable_lists
+from gpuyard.agent.options.device_lists import CDI_LISTS, PLAIN, DeviceList, suitable_lists
 
 
 def test_names_by_mounts_are_given_where_the_runtime_takes_those() -> None:

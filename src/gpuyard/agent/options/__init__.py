@@ -1,0 +1,1 @@
+"""Values of how GPUs are to be offered and handed over."""
