@@ -176,8 +176,23 @@ def plan_layout(
                 raise layout.error(f"there is no GPU {index}", there, at)
             if index in plans:
                 raise layout.error(f"GPU {index} is named before, too", "name each GPU once", at)
-            plans[index] = _plan_gpu(layout, entry, by_index[index], in_use, geometries)
+            gpu = by_index[index]
+            plan = _plan_gpu(layout, entry, gpu, in_use, geometries)
+            if why := _fixed(plan, in_use):
+                plan = GpuPlan(gpu, keep=gpu.mig.instances if gpu.mig else (), refusals=(why,))
+            plans[index] = plan
     return tuple(plans[index] for index in sorted(plans))
+
+
+def _fixed(plan: GpuPlan, in_use: Mapping[str, str]) -> str:
+    """Why nothing of a GPU may be changed, if so."""
+    gpu, holder = plan.gpu, in_use.get(plan.gpu.uuid)
+    if holder and plan.changes:
+        # Split or not: who has a split GPU has all of its parts.
+        return f"it stays as it is: {holder} has the whole GPU"
+    if gpu.mig and any(part.start < 0 or part.size < 1 for part in gpu.mig.instances):
+        return "where its parts lie is told to root only"
+    return ""
 
 
 def _plan_gpu(
@@ -196,9 +211,6 @@ def _plan_gpu(
         return GpuPlan(gpu, keep=mig.instances, refusals=(f"{gpu.product or 'it'} {why}",))
     for name in (*entry.profiles, *filter(None, [entry.fill])):
         _check_profile(layout, entry, gpu, geometry, name)
-    held = in_use.get(gpu.uuid)
-    if held and not mig.enabled:
-        return GpuPlan(gpu, refusals=(f"it can't be split now: {held} has the whole GPU",))
     return _plan_parts(entry, gpu, mig, in_use, geometry)
 
 

@@ -76,9 +76,7 @@ def test_real_gpus_are_those_of_the_driver(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("NVML_STUB_PROCESSES", str(tmp_path / "processes"))
     with real_machine(root) as machine:
         first, second = machine.plan(parse_layout("0: 1g.10gb; 1: 3g.40gb 1g.10gb"), {})
-        assert [why.partition(" has ")[0] for why in first.refusals] == [
-            "it can't be split now: process 4711"
-        ]
+        assert [why.partition(" has ")[0] for why in first.refusals] == ["it stays as it is: process 4711"]
         assert [part.profile for part in second.keep] == ["3g.40gb"]
         machine.apply([second])
     with real_machine(root) as machine:

@@ -1,6 +1,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -146,7 +147,7 @@ def test_what_cannot_be_had_and_why() -> None:
             "no room for 1g.10gb: 3g.40gb@0 is in the way; 3g.40gb@4 is in the way",
         ],
     }
-    assert described(third) == {"refusals": ["it can't be split now: run-b has the whole GPU"]}
+    assert described(third) == {"refusals": ["it stays as it is: run-b has the whole GPU"]}
 
 
 def test_a_whole_gpu_again() -> None:
@@ -161,6 +162,32 @@ def test_a_whole_gpu_again() -> None:
         "refusals": ["3g.40gb@0 stays: run-0 has it, and the layout has no place for it"],
     }
     assert one.mode is None
+
+
+@pytest.mark.parametrize("layout", ["0: whole", "0: 2g.20gb", "0: all 1g.10gb"])
+def test_who_has_a_split_gpu_whole_keeps_all_of_its_parts(layout: str) -> None:
+    inventory = node("H100", "3g.40gb@0 3g.40gb@4")
+    (gpu,) = inventory.devices
+    (one,) = plan(layout, inventory, {gpu.uuid: "pod a/b"})
+    assert described(one) == {
+        "keep": ["3g.40gb@0", "3g.40gb@4"],
+        "refusals": ["it stays as it is: pod a/b has the whole GPU"],
+    }
+    (one,) = plan("0: 3g.40gb 3g.40gb", inventory, {gpu.uuid: "pod a/b"})
+    assert (one.changes, one.refusals) == (False, ())
+
+
+@pytest.mark.parametrize("layout", ["0: whole", "0: 2g.20gb", "0: 3g.40gb all 1g.10gb", "0: 3g.40gb 3g.40gb"])
+def test_parts_of_which_only_root_is_told_where_they_lie(layout: str) -> None:
+    inventory = node("H100", "3g.40gb@0 3g.40gb@4", "")
+    first, second = inventory.devices
+    assert first.mig is not None
+    hidden = tuple(replace(part, start=-1, size=0) for part in first.mig.instances)
+    inventory = inventory.with_mig({first.uuid: replace(first.mig, instances=hidden), second.uuid: Mig()})
+    one, other = plan(f"{layout}; 1: 1g.10gb", inventory)
+    assert one.refusals == ("where its parts lie is told to root only",)
+    assert not one.changes
+    assert other.create
 
 
 def test_a_gpu_that_cannot_be_split() -> None:
