@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import pwd
@@ -39,6 +40,8 @@ _PLACES = (Path("/run/lock"), Path("/dev/shm"), Path("/tmp"))
 _EVERYBODYS_MODE = stat.S_ISVTX | 0o007
 _PREFIX, _NEW = "gpuyard.", ".gpuyard-new."
 _MAX_BYTES = 4096
+#: Of an open: it doesn't say whether the file counts.
+_CANT_LOOK = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _MAX_LENGTH = 200
 #: Two yards that lock one GPU at the same moment both step back, and try again after a time of their own.
 _TRIES, _STEP_BACK_S = 4, 0.02
@@ -55,12 +58,14 @@ class YardHold:
         home: the yard's folder, as it says itself.
         run: that holds the GPU.
         since: when it was taken, RFC 3339.
+        yard: a digest of its folder's path, by which a yard knows its own locks: `home` is cut for people.
     """
 
     uid: int
     home: str
     run: str
     since: str
+    yard: str
 
     @property
     def user(self) -> str:
@@ -80,6 +85,7 @@ class GpuLocks:
     def __init__(self, folder: Path, home: Path, clock: Callable[[], datetime]) -> None:
         self._folder = folder
         self._home = os.path.realpath(home)
+        self._yard = hashlib.sha256(os.fsencode(self._home)).hexdigest()
         self._clock = clock
         self._descriptors: dict[str, int] = {}
 
@@ -90,29 +96,43 @@ class GpuLocks:
 
         Raises:
             GpuHeld: another yard has it.
-            CheckpointError: the file can't be made.
+            CheckpointError: the file can't be made, or those of others can't be looked at.
         """
         if gpu in self._descriptors:
             return
+        try:
+            self._take(gpu, run)
+        except OSError as error:
+            raise errors.CheckpointError(
+                f"can't note in {self._folder} that {gpu} is taken: {error.strerror}",
+                remedy="make room there; yards of this machine share that folder",
+            ) from error
+
+    def _take(self, gpu: str, run: str) -> None:
         self._remove_left_overs(gpu)
         for left in reversed(range(_TRIES)):
             # First the own lock and then the look at the others': of two that do so one sees the other.
             path, descriptor = self._make(gpu, run)
-            other = self._other(gpu)
-            if other is None:
-                self._descriptors[gpu] = descriptor
-                return
-            path.unlink(missing_ok=True)
-            os.close(descriptor)
+            try:
+                other = self._other(gpu)
+                if other is None:
+                    self._descriptors[gpu] = descriptor
+                    return
+            finally:
+                if self._descriptors.get(gpu) != descriptor:
+                    _remove(path)
+                    os.close(descriptor)
             if not left:
                 raise errors.GpuHeld(gpu, held_text(other.user, other.home, other.run, other.since))
             time.sleep(random.uniform(0, _STEP_BACK_S))  # noqa: S311 - nobody gains by guessing it
 
     def release(self, gpu: str) -> None:
         """Lets others have it at once, also where a process that escaped its run still holds the lock."""
-        for path in self._files(gpu):
-            if self._is_ours(path):
-                path.unlink(missing_ok=True)
+        # A file that can't be removed is a left-over once its lock is gone.
+        with suppress(OSError):
+            for path in self._files(gpu):
+                if self._is_ours(path):
+                    _remove(path)
         if (descriptor := self._descriptors.pop(gpu, None)) is not None:
             os.close(descriptor)
 
@@ -130,27 +150,33 @@ class GpuLocks:
         """A file that is locked before anybody can see it by its name."""
         new = self._folder / f"{_NEW}{secrets.token_hex(8)}"
         path = self._folder / f"{_stem(gpu)}{secrets.token_hex(8)}"
-        text = json.dumps({"home": self._home, "run": run, "since": format_time(self._clock())})
+        text = json.dumps(
+            {
+                "home": _printable(self._home),
+                "run": _printable(run),
+                "since": format_time(self._clock()),
+                "yard": self._yard,
+            },
+            ensure_ascii=False,
+        )
+        file = open_regular(new, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
-            file = open_regular(new, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-            try:
-                descriptor = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _LEAST_DESCRIPTOR)
-            finally:
-                os.close(file)
-            try:
-                os.write(descriptor, text.encode(errors="replace"))
-                os.fchmod(descriptor, 0o644)
-                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_WRLCK))
-                new.rename(path)
-            except BaseException:
-                os.close(descriptor)
-                new.unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise errors.CheckpointError(
-                f"can't note in {self._folder} that {gpu} is taken: {error.strerror}",
-                remedy="make room there; yards of this machine share that folder",
-            ) from error
+            descriptor = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _LEAST_DESCRIPTOR)
+        except BaseException:
+            _remove(new)
+            raise
+        finally:
+            os.close(file)
+        try:
+            with os.fdopen(descriptor, "wb", closefd=False) as out:
+                out.write(text.encode())
+            os.fchmod(descriptor, 0o644)
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_WRLCK))
+            new.rename(path)
+        except BaseException:
+            os.close(descriptor)
+            _remove(new)
+            raise
         return path, descriptor
 
     def _other(self, gpu: str) -> YardHold | None:
@@ -159,7 +185,7 @@ class GpuLocks:
 
     def is_own(self, hold: YardHold) -> bool:
         """Whether it is this yard's."""
-        return (hold.uid, hold.home) == (os.geteuid(), self._home)
+        return (hold.uid, hold.yard) == (os.geteuid(), self._yard)
 
     def _is_ours(self, path: Path) -> bool:
         """Whether a file is this yard's, locked or not."""
@@ -203,7 +229,11 @@ def gpu_of(device_id: str) -> str:
 
 
 def yard_holds(folder: Path, gpus: Iterable[str]) -> Mapping[str, tuple[YardHold, ...]]:
-    """Which of these GPUs yards hold now, this user's included; without those that nobody holds."""
+    """Which of these GPUs yards hold now, this user's included; without those that nobody holds.
+
+    Raises:
+        OSError: the folder, or a file in it, can't be looked at now.
+    """
     stems = {_stem(gpu): gpu for gpu in gpus}
     found: dict[str, tuple[YardHold, ...]] = {}
     for path in _entries(folder):
@@ -216,7 +246,12 @@ def yard_holds(folder: Path, gpus: Iterable[str]) -> Mapping[str, tuple[YardHold
 def held_text(user: str, home: str, run: str, since: str) -> str:
     """`held by the yard of alice (/home/alice/.gpuyard), run train, since 2026-11-29 14:02 UTC`."""
     when = f", since {since[:10]} {since[11:16]} UTC" if since else ""
-    return f"held by the yard of {user} ({home})" + (f", run {run}" if run else "") + when
+    return (
+        f"held by the yard of {user}"
+        + (f" ({home})" if home else "")
+        + (f", run {run}" if run else "")
+        + when
+    )
 
 
 def user_name(uid: int) -> str:
@@ -232,11 +267,13 @@ def _stem(gpu: str) -> str:
 
 
 def _entries(folder: Path) -> Iterator[Path]:
-    try:
-        with os.scandir(folder) as entries:
-            yield from [Path(entry.path) for entry in entries if entry.name.startswith(_PREFIX)]
-    except OSError:
-        return
+    with os.scandir(folder) as entries:
+        yield from [Path(entry.path) for entry in entries if entry.name.startswith(_PREFIX)]
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
 
 
 def _is_locked(descriptor: int) -> bool:
@@ -251,21 +288,27 @@ def _whole_file(kind: int) -> bytes:
 
 
 def _hold(path: Path, is_locked: Callable[[int], bool] = _is_locked) -> YardHold | None:
-    """What a lock file says; None for one that doesn't count."""
+    """What a lock file says; None for one that doesn't count. One that is locked counts whatever it says."""
     try:
-        with os.fdopen(open_regular(path), "rb") as file:
-            if not is_locked(file.fileno()):
-                return None
-            uid = os.fstat(file.fileno()).st_uid
-            raw = json.loads(file.read(_MAX_BYTES))
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        descriptor = open_regular(path)
+    except OSError as error:
+        if error.errno in _CANT_LOOK:
             raise
         return None
+    with os.fdopen(descriptor, "rb") as file:
+        if not is_locked(file.fileno()):
+            return None
+        uid = os.fstat(file.fileno()).st_uid
+        text = file.read(_MAX_BYTES)
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError):
+        raw = None
     told = raw if isinstance(raw, dict) else {}
-    return YardHold(uid, *(_printable(told.get(name)) for name in ("home", "run", "since")))
+    return YardHold(uid, *(_printable(told.get(name)) for name in ("home", "run", "since", "yard")))
 
 
 def _printable(raw: Any) -> str:
-    # Another user wrote it, and it goes to terminals.
+    """For terminals; another user may have written it. It is short enough for a lock file, too."""
+    # What can't be encoded isn't printable.
     return "".join(filter(str.isprintable, str(raw or "")))[:_MAX_LENGTH]

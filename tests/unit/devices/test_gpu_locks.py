@@ -129,14 +129,62 @@ def test_of_many_at_the_same_moment_one_has_it(folder: Path) -> None:
             return False
         return True
 
-    for _ in range(20):
+    def owners() -> int:
         with ThreadPoolExecutor(len(yards)) as pool:
-            got = list(pool.map(take, yards))
-        assert sum(got) <= 1
-        assert len(homes(folder)) == sum(got)
+            got = sum(pool.map(take, yards))
+        assert got <= 1
+        assert len(homes(folder)) == got
+        return got
+
+    for _ in range(20):
+        # All may step back from each other, and ask again then, as a yard does for a pod that waits.
+        until(lambda: owners() == 1, "one of them has it")
         for one in yards:
             one.release(GPU)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("home", ["/" + "ü" * 100, "/h" * 1500, "/new\nline\x1b[2J", os.fsdecode(b"/\xff")])
+def test_a_yard_knows_its_own_locks_whatever_its_home_is_called(folder: Path, home: str) -> None:
+    run = "r\x00\U0001f600" * 2000
+    first = yard(folder, home)
+    first.take(GPU, run)
+    with closing(first), closing(yard(folder, home)) as again, closing(yard(folder, home + "x")) as other:
+        with pytest.raises(errors.GpuHeld):
+            other.take(GPU, "mine")
+        again.take(GPU, run)
+        again.release(GPU)
+        other.take(GPU, "mine")
+        assert len(homes(folder)) == 1
+
+
+def test_a_yard_that_has_no_descriptors_left_takes_nothing_and_leaves_nothing(folder: Path) -> None:
+    script = (
+        "import os, resource, sys; from pathlib import Path; from datetime import UTC, datetime\n"
+        "from gpuyard import errors; from gpuyard.devices.gpu_locks import GpuLocks\n"
+        "one = GpuLocks(Path(sys.argv[1]), Path('/few'), lambda: datetime.now(UTC))\n"
+        "for most in range(3, 15):\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (most, 4096))\n"
+        "    try: one.take('GPU-1', 'train')\n"
+        "    except errors.CheckpointError: assert not os.path.exists('/proc/self/fd/10'), most\n"
+        "    except errors.GpuHeld: print('held')\n"
+    )
+    with closing(yard(folder, "/a")) as holder:
+        holder.take(GPU, "train")
+        before = list(folder.iterdir())
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(folder)], check=False, capture_output=True, text=True
+        )
+        assert done.stderr == ""
+        assert "held" in done.stdout
+        assert list(folder.iterdir()) == before
+
+
+def test_a_folder_that_is_gone_is_said_so(folder: Path) -> None:
+    with closing(yard(folder / "gone", "/a")) as one:
+        with pytest.raises(errors.CheckpointError, match=f"that {GPU} is taken: No such file"):
+            one.take(GPU, "train")
+        one.release(GPU)
 
 
 def test_others_files_that_nobody_holds_stand_in_nobodys_way(folder: Path) -> None:
@@ -166,8 +214,12 @@ def test_what_a_locked_file_says_may_be_anything(folder: Path, text: str) -> Non
     ):
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"locked\n"
-        for found in yard_holds(folder, [GPU]).get(GPU, ()):
-            assert all(map(str.isprintable, (found.home, found.run, found.since)))
+        (found,) = yard_holds(folder, [GPU])[GPU]
+        assert all(map(str.isprintable, (found.home, found.run, found.since)))
+        # It is held, whatever it says; and it isn't taken away from a yard of the same user.
+        with pytest.raises(errors.GpuHeld):
+            one.take(GPU, "mine")
+        assert path.exists()
         one.take(OTHER, "mine")
         holder.kill()
         until(lambda: not yard_holds(folder, [GPU]), "its lock ends with it")
@@ -265,3 +317,4 @@ def test_replicas_of_a_gpu_are_behind_one_lock() -> None:
 
 def test_a_home_that_says_nothing_is_held_all_the_same() -> None:
     assert held_text("alice", "/a", "", "") == "held by the yard of alice (/a)"
+    assert held_text("alice", "", "", "") == "held by the yard of alice"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from gpuyard import errors
 from gpuyard.devices.gpu_locks import GpuLocks, gpu_of
@@ -27,12 +28,11 @@ class DeviceLocks:
         """Locks the GPUs among these; nothing happens to those that are locked already.
 
         Raises:
-            GpuHeld: another yard has one; those before it are locked now.
+            GpuHeld: another yard has one; those before it are locked now, as when this is cancelled.
             CheckpointError: a lock can't be written.
         """
         if self._locks is not None:
-            for gpu in _gpus(device_ids):
-                await asyncio.to_thread(self._locks.take, gpu, run)
+            await _to_its_end(_take_all, self._locks, _gpus(device_ids), run)
 
     async def restore(self, device_ids: Mapping[str, Sequence[str]], run: str) -> None:
         """The same for what an earlier process gave out: what isn't to be had now is asked for again before
@@ -48,8 +48,8 @@ class DeviceLocks:
         """Releases the GPUs of what is dropped that nothing of what is kept has."""
         if self._locks is not None:
             gone = {gpu for ids in dropped for gpu in _gpus(ids)}
-            for gpu in sorted(gone - {gpu for ids in kept for gpu in _gpus(ids)}):
-                await asyncio.to_thread(self._locks.release, gpu)
+            gone -= {gpu for ids in kept for gpu in _gpus(ids)}
+            await _to_its_end(_release_all, self._locks, sorted(gone))
 
     def descriptors(self, device_ids: Mapping[str, Sequence[str]]) -> Sequence[int]:
         """For the processes beside a container that holds these, see `GpuLocks.descriptors`."""
@@ -59,6 +59,31 @@ class DeviceLocks:
         """Leaves the locks to those processes."""
         if self._locks is not None:
             self._locks.close()
+
+
+def _take_all(locks: GpuLocks, gpus: Sequence[str], run: str) -> None:
+    for gpu in gpus:
+        locks.take(gpu, run)
+
+
+def _release_all(locks: GpuLocks, gpus: Sequence[str]) -> None:
+    for gpu in gpus:
+        locks.release(gpu)
+
+
+async def _to_its_end(call: Callable[..., None], *arguments: Any) -> None:
+    """In a thread. One that is cancelled goes on there: nothing else may be done with the locks meanwhile."""
+    doing = asyncio.ensure_future(asyncio.to_thread(call, *arguments))
+    cancelled: asyncio.CancelledError | None = None
+    while not doing.done():
+        try:
+            await asyncio.wait([doing])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        doing.exception()
+        raise cancelled
+    doing.result()
 
 
 def _gpus(device_ids: Mapping[str, Sequence[str]]) -> list[str]:

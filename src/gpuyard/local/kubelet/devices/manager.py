@@ -297,9 +297,11 @@ class DeviceManager:
             try:
                 await self._locks.take({client.resource: ids}, run)
                 return ids
-            except errors.GpuHeld as error:
-                others |= {one: error for one in devices if gpu_of(one) == error.gpu}
+            except BaseException as error:
                 await self._unlock([ContainerAllocation({client.resource: tuple(ids)})])
+                if not isinstance(error, errors.GpuHeld):
+                    raise
+                others |= {one: error for one in devices if gpu_of(one) == error.gpu}
 
     async def _wish(
         self,

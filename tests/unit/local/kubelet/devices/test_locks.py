@@ -1,3 +1,5 @@
+import asyncio
+import threading
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,6 +82,72 @@ async def test_a_plugin_that_refuses_leaves_nothing_locked(node: Node, folder: P
         with pytest.raises(errors.DeviceError, match="says no"):
             await take(manager, "p", 1)
         assert held(folder) == {}
+
+
+class OneFails(GpuLocks):
+    """The disk is full when it comes to b."""
+
+    def take(self, gpu: str, run: str) -> None:
+        if gpu == "b":
+            raise errors.CheckpointError("the disk is full")
+        super().take(gpu, run)
+
+
+async def test_what_was_locked_before_a_lock_fails_is_free_again(node: Node, folder: Path) -> None:
+    async with node.manager(locks=OneFails(folder, Path("/ours"), lambda: NOW)) as manager:
+        plugin = await node.plugin(GPU, a=True, b=True)
+        await plugin.register()
+        await wait_for_devices(manager, 2, 2, GPU)
+        with pytest.raises(errors.CheckpointError, match="full"):
+            await take(manager, "p", 2)
+        assert held(folder) == {}
+
+
+class Slow(GpuLocks):
+    """Says when it has begun to take one and when it has it, and waits in between."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, Path("/ours"), lambda: NOW)
+        self.begun, self.gate, self.has = threading.Event(), threading.Event(), threading.Event()
+
+    def take(self, gpu: str, run: str) -> None:
+        self.begun.set()
+        self.gate.wait()
+        super().take(gpu, run)
+        self.has.set()
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing_locked(node: Node, folder: Path) -> None:
+    slow = Slow(folder)
+    async with node.manager(locks=slow) as manager:
+        plugin = await node.plugin(GPU, a=True)
+        await plugin.register()
+        await wait_for_devices(manager, 1, 1, GPU)
+        taking = asyncio.create_task(take(manager, "p", 1))
+        await asyncio.to_thread(slow.begun.wait)
+        for _ in range(3):
+            taking.cancel()
+            await asyncio.sleep(0)
+        slow.gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await taking
+        await asyncio.to_thread(slow.has.wait)
+        assert held(folder) == {}
+        assert await take(manager, "q", 1) == ["a"]
+
+
+async def test_a_yard_starts_where_nothing_can_be_locked_now(node: Node, folder: Path) -> None:
+    async with node.manager(locks=locks(folder)) as manager:
+        plugin = await node.plugin(GPU, a=True)
+        await plugin.register()
+        await wait_for_devices(manager, 1, 1, GPU)
+        assert await take(manager, "p", 1) == ["a"]
+    async with node.manager(locks=locks(folder / "gone")) as manager:
+        again = await node.plugin(GPU, "again.sock", a=True)
+        await again.register()
+        await wait_for_devices(manager, 1, 1, GPU)
+        with pytest.raises(errors.CheckpointError, match="No such file"):
+            await take(manager, "p", 1)
 
 
 async def test_devices_that_are_no_gpus_are_a_yards_own(node: Node, folder: Path) -> None:
