@@ -256,10 +256,10 @@ class RestApi:
         """Reads a path that isn't an object's, such as /version."""
         return await self._json("GET", path)
 
-    async def get_text(self, path: str, *, silence_timeout_s: float) -> str:
+    async def get_text(self, path: str, *, silence_timeout_s: float, most_bytes: int) -> str:
         """Reads what isn't JSON, such as metrics behind the API server's proxy."""
         async with self._stream(path, {}, silence_timeout_s) as answer:
-            return (await answer.read()).decode(errors="replace")
+            return (await answer.read(most_bytes)).decode(errors="replace")
 
     async def _json(
         self,

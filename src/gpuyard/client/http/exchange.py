@@ -72,9 +72,21 @@ class ClientResponse:
     headers: Mapping[str, str]
     pieces: AsyncIterator[bytes]
 
-    async def read(self) -> bytes:
-        """The whole body."""
-        return b"".join([piece async for piece in self.pieces])
+    async def read(self, most_bytes: int | None = None) -> bytes:
+        """The whole body.
+
+        Raises:
+            ConnectionFailed: also where it is longer than `most_bytes`.
+        """
+        content = bytearray()
+        async for piece in self.pieces:
+            content += piece
+            if most_bytes is not None and len(content) > most_bytes:
+                raise errors.ConnectionFailed(
+                    f"the answer to {self.path} has more than {most_bytes >> 20} MiB",
+                    remedy="see what answers there: it isn't what gpuyard expects",
+                )
+        return bytes(content)
 
     async def lines(self) -> AsyncIterator[bytes]:
         """The lines of the body that aren't empty, as they come; the last also where no newline ends it."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from gpuyard import errors
 from gpuyard.kube.conditions import condition_is_true
-from gpuyard.kube.objects import Manifest, labels_of
+from gpuyard.kube.objects import Manifest
 from gpuyard.runs.nodes.metrics_text import MetricSample, parse_metrics
 from gpuyard.runs.target import Target
-from gpuyard.tenancy.names import AGENT_LABELS
 
 AGENT_PORT = 9400
 #: Every node is asked again after this.
@@ -20,6 +19,8 @@ EVERY_S = 2.0
 _ANSWER_S = 5.0
 #: What a node said counts for so long when it doesn't answer.
 _STALE_S = 15.0
+#: Of 16 GPUs in seven parts each it is a tenth of this.
+_MOST_BYTES = 8 << 20
 #: The API server carries each answer: so many at once.
 _AT_ONCE = 16
 
@@ -48,30 +49,30 @@ class AgentMetrics:
         """What the node's agent said last."""
         return self._latest.get(node, (0.0, NodeMetrics()))[1]
 
-    async def ask(self, nodes: Iterable[str], pods: Collection[Manifest]) -> None:
+    async def ask(self, nodes: Iterable[str], agents: Iterable[Manifest]) -> None:
         """Asks the agents of all these nodes, several at a time; returns when each has answered or hasn't.
 
         Args:
             nodes: by name.
-            pods: agents' pods are among them.
+            agents: their pods. What others claim to be isn't among them: see `fleet`.
         """
-        agents = agent_pods(pods)
+        agent_of = by_node(agents)
         async with asyncio.TaskGroup() as group:
             for node in nodes:
-                group.create_task(self._ask(node, agents.get(node)), name=f"metrics of {node}")
+                group.create_task(self._ask(node, agent_of.get(node)), name=f"metrics of {node}")
 
-    async def keep_asking(self, see: Callable[[], tuple[Iterable[str], Collection[Manifest]]]) -> None:
+    async def keep_asking(self, see: Callable[[], tuple[Iterable[str], Iterable[Manifest]]]) -> None:
         """Asks again and again until cancelled; `see` gives the arguments of `ask` each time."""
         asked: dict[str, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as group:
             while True:
-                nodes, pods = see()
-                agents = agent_pods(pods)
+                nodes, agents = see()
+                agent_of = by_node(agents)
                 asked = {node: task for node, task in asked.items() if not task.done()}
                 for node in nodes:
                     if node not in asked:
                         name = f"metrics of {node}"
-                        asked[node] = group.create_task(self._ask(node, agents.get(node)), name=name)
+                        asked[node] = group.create_task(self._ask(node, agent_of.get(node)), name=name)
                 await asyncio.sleep(EVERY_S)
 
     async def _ask(self, node: str, agent: Manifest | None) -> None:
@@ -90,24 +91,25 @@ class AgentMetrics:
 
     async def _text(self, agent: Manifest | None) -> str:
         if self._target.is_yard:
-            return await self._target.api.get_text("/metrics", silence_timeout_s=_ANSWER_S)
+            return await self._read("/metrics")
         if agent is None:
             raise errors.NotFound("no agent of gpuyard runs there, or you may not see it")
         metadata = agent["metadata"]
         path = (
             f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}:{AGENT_PORT}/proxy/metrics"
         )
-        return await self._target.api.get_text(path, silence_timeout_s=_ANSWER_S)
+        return await self._read(path)
+
+    async def _read(self, path: str) -> str:
+        return await self._target.api.get_text(path, silence_timeout_s=_ANSWER_S, most_bytes=_MOST_BYTES)
 
 
-def agent_pods(pods: Iterable[Manifest]) -> Mapping[str, Manifest]:
+def by_node(agents: Iterable[Manifest]) -> Mapping[str, Manifest]:
     """The agent's pod of each node; one that is ready where there are two, as during an update."""
     found: dict[str, Manifest] = {}
-    for pod in pods:
-        node = (pod.get("spec") or {}).get("nodeName")
-        if not node or not labels_of(pod).items() >= AGENT_LABELS.items():
-            continue
-        if node not in found or condition_is_true(pod, "Ready"):
+    for pod in agents:
+        node = pod["spec"].get("nodeName")
+        if node and (node not in found or condition_is_true(pod, "Ready")):
             found[node] = pod
     return found
 

@@ -12,14 +12,14 @@ from gpuyard import errors
 from gpuyard.gpus.faults import no_gpus_text, node_faults
 from gpuyard.gpus.resources import capacity_gpus, has_simulated_gpus, pod_gpus
 from gpuyard.kube.nodes import not_ready_text
-from gpuyard.kube.objects import NODES, PODS, Manifest, labels_of
+from gpuyard.kube.objects import NAMESPACES, NODES, PODS, Manifest, labels_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.wellknown import LABEL_GPU_COUNT, LABEL_GPU_MODEL, LABEL_GPU_PRODUCT, LABEL_RUN
 from gpuyard.runs.nodes.agent_metrics import AgentMetrics, NodeMetrics
 from gpuyard.runs.nodes.gpu_metrics import gpus_of
 from gpuyard.runs.nodes.gpu_node import GpuNode, GpuUser, RunLoad, run_loads
 from gpuyard.runs.target import Target
-from gpuyard.tenancy.names import AGENT_LABELS, NAMESPACE
+from gpuyard.tenancy.names import AGENT_LABELS, NAMESPACE, SELECTOR
 
 _LABEL_DRIVER = "nvidia.com/cuda.driver-version.full"
 _LABEL_CUDA = "nvidia.com/cuda.runtime-version.full"
@@ -110,9 +110,14 @@ async def read_fleet(target: Target, name: str | None = None) -> Fleet:
     nodes = [node for node in listed.items if (node["metadata"]["name"] == name if name else has_gpus(node))]
     if name and not nodes:
         raise _no_such_node(name, [node["metadata"]["name"] for node in listed.items])
-    pods = [*(await target.api.list(PODS, scope.namespace)).items, *await scope.agents(target)]
+    pods = (await target.api.list(PODS, scope.namespace)).items
+    agents = [
+        agent
+        for namespace in scope.agents_in
+        for agent in (await target.api.list(PODS, namespace, label_selector=_AGENTS)).items
+    ]
     metrics = AgentMetrics(target)
-    await metrics.ask([node["metadata"]["name"] for node in nodes if has_gpus(node)], pods)
+    await metrics.ask([node["metadata"]["name"] for node in nodes if has_gpus(node)], agents)
     return Fleet.of(nodes, pods, metrics.of, scope.partial)
 
 
@@ -130,17 +135,20 @@ async def follow_fleet(target: Target) -> AsyncIterator[Callable[[], Fleet]]:
     await target.api.list(
         NODES, label_selector="gpuyard.io/none"
     )  # Raises what an informer would go on after.
-    agents = await scope.agents(target)
-    informers = Informer(target.api, NODES), Informer(target.api, PODS, namespace=scope.namespace)
+    nodes, pods = Informer(target.api, NODES), Informer(target.api, PODS, namespace=scope.namespace)
+    agents = [
+        Informer(target.api, PODS, namespace=namespace, label_selector=_AGENTS)
+        for namespace in scope.agents_in
+    ]
+    informers = (nodes, pods, *agents)
     metrics = AgentMetrics(target)
 
     def see() -> tuple[list[Manifest], list[Manifest]]:
-        nodes, pods = (list(informer.objects.values()) for informer in informers)
-        return [node for node in nodes if has_gpus(node)], [*pods, *agents]
+        return [node for node in nodes.objects.values() if has_gpus(node)], list(pods.objects.values())
 
-    def see_names() -> tuple[Iterable[str], Collection[Manifest]]:
-        nodes, pods = see()
-        return [node["metadata"]["name"] for node in nodes], pods
+    def see_agents() -> tuple[list[str], list[Manifest]]:
+        names = [node["metadata"]["name"] for node in see()[0]]
+        return names, [agent for informer in agents for agent in informer.objects.values()]
 
     async with asyncio.TaskGroup() as group:
         tasks = [
@@ -149,7 +157,7 @@ async def follow_fleet(target: Target) -> AsyncIterator[Callable[[], Fleet]]:
         ]
         for informer in informers:
             await informer.synced()
-        tasks.append(group.create_task(metrics.keep_asking(see_names), name="ask the agents"))
+        tasks.append(group.create_task(metrics.keep_asking(see_agents), name="ask the agents"))
         try:
             yield lambda: Fleet.of(*see(), metrics.of, _behind(informers) or scope.partial)
         finally:
@@ -168,29 +176,41 @@ class _PodScope:
 
     Attributes:
         namespace: None for all.
+        agents_in: namespaces of gpuyard where they may see the agents' pods. Elsewhere anybody can make a pod
+            with an agent's labels.
     """
 
     namespace: str | None
+    agents_in: tuple[str, ...] = ()
     partial: str = ""
 
     @classmethod
     async def find(cls, target: Target) -> _PodScope:
-        try:
-            # No pod has this label: it is only about the right.
-            await target.api.list(PODS, label_selector="gpuyard.io/none")
-        except errors.Forbidden:
-            why = f"you may see pods of namespace {target.namespace} only"
-            return cls(target.namespace, f"{why}: the role gpuyard-capacity shows those of all")
-        return cls(None)
+        agents_in = () if target.is_yard else await _agent_namespaces(target)
+        if await _may_list_pods(target, None):
+            return cls(None, agents_in)
+        why = f"you may see pods of namespace {target.namespace} only"
+        return cls(target.namespace, agents_in, f"{why}: the role gpuyard-capacity shows those of all")
 
-    async def agents(self, target: Target) -> Collection[Manifest]:
-        """The agents' pods where they aren't among all others."""
-        if self.namespace is None or self.namespace == NAMESPACE:
-            return ()
-        try:
-            return (await target.api.list(PODS, NAMESPACE, label_selector=_AGENTS)).items
-        except errors.Forbidden:
-            return ()
+
+async def _agent_namespaces(target: Target) -> tuple[str, ...]:
+    try:
+        # Only who runs the cluster may write the labels of namespaces.
+        found = (await target.api.list(NAMESPACES, label_selector=SELECTOR)).items
+    except errors.Forbidden:
+        names = [NAMESPACE]
+    else:
+        names = [namespace["metadata"]["name"] for namespace in found]
+    return tuple([name for name in names if await _may_list_pods(target, name)])
+
+
+async def _may_list_pods(target: Target, namespace: str | None) -> bool:
+    try:
+        # No pod has this label: it is only about the right.
+        await target.api.list(PODS, namespace, label_selector="gpuyard.io/none")
+    except errors.Forbidden:
+        return False
+    return True
 
 
 def _no_such_node(name: str, known: Collection[str]) -> errors.UsageError:

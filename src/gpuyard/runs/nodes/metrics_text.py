@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,17 +25,21 @@ class MetricSample:
 def parse_metrics(text: str) -> list[MetricSample]:
     """All samples in the order in which they stand there.
 
-    Lines that are none are left out: what is no answer of an agent has no samples.
+    Lines that are none are left out: what is no answer of an agent has no samples. So are values that are no
+    number of anything (`NaN`, `+Inf`).
     """
     samples = []
-    for line in text.splitlines():
+    # Only this ends a line: a label may have what `splitlines` takes for an end, such as U+2028.
+    for line in text.split("\n"):
         if line.startswith("#") or not (found := _LINE.fullmatch(line)):
             continue
-        name, labels, value = found.groups()
+        name, labels, written = found.groups()
         try:
-            samples.append(MetricSample(name, _labels(labels or ""), float(value)))
+            value = float(written)
         except ValueError:
             continue
+        if math.isfinite(value):
+            samples.append(MetricSample(name, _labels(labels or ""), value))
     return samples
 
 

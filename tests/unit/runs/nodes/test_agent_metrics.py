@@ -11,9 +11,8 @@ import pytest
 
 from gpuyard.client.rest import RestApi
 from gpuyard.runs.nodes import agent_metrics
-from gpuyard.runs.nodes.agent_metrics import AgentMetrics, agent_pods
+from gpuyard.runs.nodes.agent_metrics import AgentMetrics, by_node
 from gpuyard.runs.target import Target
-from gpuyard.tenancy.names import AGENT_LABELS
 
 from .layouts import pod
 
@@ -69,6 +68,14 @@ async def test_what_cannot_be_had_is_said(folder: Path, monkeypatch: pytest.Monk
         assert await failure(yard)
 
 
+async def test_an_endless_answer_is_not_read_to_its_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_metrics, "_MOST_BYTES", 1 << 20)
+    async with serving(folder, saying("200 OK", "m 1\n" * (1 << 19))) as yard:
+        assert await failure(yard) == "the answer to /metrics has more than 1 MiB"
+
+
 async def test_one_that_was_asked_in_vain_keeps_for_a_while_what_it_said(folder: Path) -> None:
     answers = iter([saying("200 OK", "m 1\n"), saying("500 Oh", "")])
 
@@ -83,7 +90,7 @@ async def test_one_that_was_asked_in_vain_keeps_for_a_while_what_it_said(folder:
 
 
 def test_each_node_s_agent_is_the_one_that_is_ready() -> None:
-    old, new = (pod(name, "n", AGENT_LABELS) for name in ("old", "new"))
+    old, new = (pod(name, "n") for name in ("old", "new"))
     old["status"] = {"conditions": [{"type": "Ready", "status": "True"}]}
-    assert agent_pods([old, new, pod("other", "n"), pod("unbound", "", AGENT_LABELS)]) == {"n": old}
-    assert agent_pods([new, old]) == {"n": old}
+    assert by_node([old, new, pod("unbound", "")]) == {"n": old}
+    assert by_node([new, old]) == {"n": old}

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
+
 import pytest
 
 from gpuyard import errors
-from gpuyard.kube.objects import NODES, PODS
-from gpuyard.runs.nodes.agent_metrics import NodeMetrics
+from gpuyard.kube.objects import NAMESPACES, NODES, PODS, Manifest
+from gpuyard.runs.nodes import agent_metrics
+from gpuyard.runs.nodes.agent_metrics import AgentMetrics, NodeMetrics
 from gpuyard.runs.nodes.fleet import Fleet, follow_fleet, read_fleet
 from gpuyard.runs.nodes.metrics_text import parse_metrics
 from gpuyard.runs.target import Target
+from gpuyard.tenancy.names import AGENT_LABELS, LABELS
 from tests.waiting import until_async
 
 from .layouts import METRICS, node, pod
@@ -60,3 +65,40 @@ async def test_what_is_new_is_followed(target: Target) -> None:
             "the new pod is seen",
             lambda names: names == ["default/web"],
         )
+
+
+@pytest.fixture
+async def cluster(target: Target, monkeypatch: pytest.MonkeyPatch) -> Target:
+    """With a GPU node, a namespace of gpuyard, and a tenant's pod that claims to be an agent. Nothing answers
+    behind its proxy: what an agent says is its name here.
+    """
+
+    async def text(asker: AgentMetrics, agent: Manifest | None) -> str:
+        return f'gpuyard_gpu_info{{UUID="{agent["metadata"]["name"]}"}} 1\n' if agent else ""
+
+    monkeypatch.setattr(AgentMetrics, "_text", text)
+    monkeypatch.setattr(agent_metrics, "EVERY_S", 0.01)
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "gpus", "labels": LABELS}}
+    await target.api.create(NAMESPACES, namespace)
+    await target.api.create(NODES, node("a"))
+    await target.api.create(PODS, pod("spoofed", "a", AGENT_LABELS, gpus=0))
+    return replace(target, is_yard=False)
+
+
+def agents_seen(fleet: Fleet) -> Collection[str]:
+    return [gpu.uuid for found in fleet.nodes for gpu in found.gpus]
+
+
+async def test_only_a_pod_in_a_namespace_of_gpuyard_is_an_agent(cluster: Target) -> None:
+    assert agents_seen(await read_fleet(cluster)) == []
+    await cluster.api.create(PODS, pod("agent", "a", AGENT_LABELS, namespace="gpus", gpus=0))
+    assert agents_seen(await read_fleet(cluster)) == ["agent"]
+
+
+async def test_the_agent_after_an_update_is_the_one_that_is_asked(cluster: Target) -> None:
+    await cluster.api.create(PODS, pod("old", "a", AGENT_LABELS, namespace="gpus", gpus=0))
+    async with follow_fleet(cluster) as see:
+        await until_async(lambda: agents_seen(see()), "the first agent", lambda found: found == ["old"])
+        await cluster.api.delete(PODS, "old", "gpus", grace_period_s=0)
+        await cluster.api.create(PODS, pod("new", "a", AGENT_LABELS, namespace="gpus", gpus=0))
+        await until_async(lambda: agents_seen(see()), "the next agent", lambda found: found == ["new"])

@@ -1,5 +1,6 @@
 import pytest
 
+from gpuyard.agent.metrics.text import label_text
 from gpuyard.runs.nodes.metrics_text import MetricSample, parse_metrics
 
 
@@ -27,6 +28,16 @@ def test_labels_are_unescaped(written: str, meant: str) -> None:
     assert sample.labels == {"one": meant, "two": "2"}
 
 
-@pytest.mark.parametrize("text", ["", "<html>no</html>", "m{a=", "m one", '{"kind": "Status"}'])
+@pytest.mark.parametrize("inside", ["\u0085", "\u2028", "\x0b", "\x1c", "\r", 'a"} 1'])
+def test_no_name_of_a_process_ends_its_line(inside: str) -> None:
+    written = label_text({"command": f"py{inside}thon", "pid": "1"})
+    assert [sample.labels["command"] for sample in parse_metrics(f"m{{{written}}} 1\n")] == [
+        f"py{inside}thon"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<html>no</html>", "m{a=", "m one", '{"kind": "Status"}', "m +Inf", "m -Inf", "m NaN"]
+)
 def test_what_is_no_sample_is_left_out(text: str) -> None:
     assert parse_metrics(f"{text}\nm 1\n") == [MetricSample("m", {}, 1.0)]
