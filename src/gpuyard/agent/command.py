@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -60,7 +61,7 @@ async def _run(options: argparse.Namespace) -> None:
             inventories,
             options.plugins_dir,
             sockets,
-            serving=config.serving,
+            serving=replace(config.serving, split_whole=not options.no_split_gpus),
             handover=_handover(config, options),
             cdi=cdi,
             marks_file=options.marks_file,
@@ -164,6 +165,11 @@ def main() -> int:
         "--config",
         metavar="JSON",
         help="all of these and sharing, as docs/how-to/share-and-split-gpus.md has it",
+    )
+    parser.add_argument(
+        "--no-split-gpus",
+        action="store_true",
+        help="don't offer a split GPU whole when its parts aren't offered, as NVIDIA's device plugin does",
     )
     parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where the driver is installed")
     parser.add_argument("--cdi-dir", type=Path, help="write a CDI spec of the GPUs into this folder")

@@ -15,11 +15,13 @@ from gpuyard.agent.options.sharing import Sharing
 from gpuyard.devices.inventory import Device, DeviceNode, Health, Inventory, MigInstance
 from gpuyard.gpus.resources import GPU_RESOURCE, mig_resource, model_resource
 
+_UNOFFERED = "is split, and its parts aren't offered: use the MIG strategy mixed, or make it whole"
+
 
 class MigStrategy(StrEnum):
     """What becomes of GPUs that are split.
 
-    NONE: every GPU is offered whole, split or not.
+    NONE: every GPU is offered whole, split or not; see `Serving.split_whole`.
     SINGLE: all GPUs are split alike, and their parts are offered as if they were GPUs.
     MIXED: parts have a resource for each profile, beside the GPUs that are whole.
     """
@@ -46,12 +48,14 @@ class Serving:
         model_names: whether whole GPUs are offered by their model.
         packed: whether parts and replicas come from the GPU that has the most in use; else from the one that
             has the fewest.
+        split_whole: whether the strategy `none` offers a split GPU, as NVIDIA's device plugin does.
     """
 
     mig_strategy: MigStrategy = MigStrategy.NONE
     sharing: tuple[Sharing, ...] = ()
     model_names: ModelNames = ModelNames.NO
     packed: bool = False
+    split_whole: bool = True
 
 
 #: As NVIDIA's device plugin without options.
@@ -151,8 +155,9 @@ def serve(inventory: Inventory, serving: Serving = DEFAULT) -> Served:
         faults = tuple(fault for gpu in inventory.devices for fault in _mixed_faults(gpu))
         devices = [device for gpu in inventory.devices for device in _mixed(gpu)]
     else:
-        faults = ()
-        devices = [_whole(gpu) for gpu in inventory.devices]
+        hidden = () if serving.split_whole else tuple(filter(_is_split, inventory.devices))
+        faults = tuple(ServingFault(gpu, _UNOFFERED) for gpu in hidden)
+        devices = [_whole(gpu) for gpu in inventory.devices if gpu not in hidden]
     unshared = [_shared_fault(device, serving) for device in devices]
     offered = [
         name for device in devices for each in _shared(device, serving) for name in _named(each, serving)

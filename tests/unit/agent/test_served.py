@@ -61,6 +61,16 @@ def test_without_a_strategy_every_gpu_is_whole() -> None:
     assert served.faults == ()
 
 
+def test_a_yard_offers_no_split_gpu_whole() -> None:
+    served = serve(
+        node(gpu(0, "1g.10gb"), gpu(1, split=None), gpu(2, split=False)), Serving(split_whole=False)
+    )
+    assert offered(served) == {"nvidia.com/gpu": ["GPU-1", "GPU-2"]}
+    assert served.detail == (
+        "GPU 0 is split, and its parts aren't offered: use the MIG strategy mixed, or make it whole"
+    )
+
+
 def test_amds_gpus_have_amds_resource() -> None:
     inventory = node(replace(gpu(0, split=None), vendor=AMD))
     assert offered(serve(inventory)) == {"amd.com/gpu": ["GPU-0"]}

@@ -53,7 +53,8 @@ class AgentProcess:
             *("--cdi-dir", str(paths.cdi_dir), "--cdi-driver"),
             *("--marks-file", str(paths.marks_file)),
             *("--node", node),
-            *("--mig-strategy", settings.mig_strategy),
+            # The locks of a GPU and of its parts don't know each other (docs/adr/0038).
+            *("--mig-strategy", settings.mig_strategy, "--no-split-gpus"),
         ]
         if settings.gpu_config:
             arguments += ["--config", settings.gpu_config, "--mps-dir", str(paths.runtime_dir)]

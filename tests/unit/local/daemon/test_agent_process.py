@@ -69,6 +69,7 @@ async def test_it_is_told_whose_agent_it_is(paths: YardPaths) -> None:
         *("--cdi-dir", str(paths.cdi_dir), "--cdi-driver"),
         *("--marks-file", str(paths.marks_file)),
         *("--node", "node"),
+        *("--mig-strategy", "none", "--no-split-gpus"),
         *("--simulate", "H100:2", "--simulated-health", str(paths.simulated_health)),
         "--exit-with-stdin",
     ]
