@@ -81,7 +81,12 @@ def _yards(inventory: Inventory) -> dict[str, str]:
 
     uuids = [gpu.uuid for gpu in inventory.devices]
     uuids += [part.uuid for gpu in inventory.devices if gpu.mig for part in gpu.mig.instances]
-    holds = yard_holds(folder, uuids) if (folder := find_lock_folder()) else {}
+    try:
+        holds = yard_holds(folder, uuids) if (folder := find_lock_folder()) else {}
+    except OSError as error:
+        raise errors.DeviceError(
+            f"it isn't known which GPUs runs of yards have: {error}", remedy="run it as root"
+        ) from error
     return {
         uuid: " and ".join(f"run {one.run} of the yard of {one.user} ({one.home})" for one in those)
         for uuid, those in holds.items()

@@ -50,12 +50,14 @@ def command(layout: str, driver_root: Path, yes: bool, output: str | None) -> No
         if any(one.changes for one in plans) and not yes:
             print_plans(plans, holders, as_json=False, simulated=simulated, err=True)
             _ask()
-            # Meanwhile somebody may have got one of them.
-            again, _ = asyncio.run(plan(machine, wanted, paths))
-            if again != plans:
-                raise errors.DeviceError(
-                    "nothing was done: who has which part has changed meanwhile", remedy="look again"
-                )
+    # Meanwhile somebody may have got one of them, or split one: all of it is read again.
+    with open_machine(paths, driver_root) as machine:
+        again, holders = asyncio.run(plan(machine, wanted, paths))
+        if again != plans:
+            raise errors.DeviceError(
+                "nothing was done: the GPUs, or who has which part, have changed meanwhile",
+                remedy="look again",
+            )
         machine.apply([one for one in plans if one.changes])
     print_plans(plans, holders, as_json=as_json, simulated=simulated, done=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from gpuyard import errors
 from gpuyard.agent.mig_manager import SplitMachine, pods_by_device, real_machine, simulated_machine
 from gpuyard.devices.mig_layout import GpuPlan, MigLayout
 from gpuyard.local.paths import YardPaths
@@ -38,6 +39,30 @@ async def plan(
         DeviceError: it isn't known which pods have GPUs.
     """
     simulated = machine.inventory.simulated
-    sockets = [paths.pod_resources_socket, *([] if simulated else [kubelet])]
-    pods = await pods_by_device([socket for socket in sockets if socket.exists()])
+    sockets = [*([] if simulated or not _has_kubelet(kubelet) else [kubelet])]
+    sockets += [paths.pod_resources_socket] if _is_there(paths.pod_resources_socket) else []
+    pods = await pods_by_device(sockets)
     return machine.plan(layout, pods), {**machine.users, **pods}
+
+
+def _has_kubelet(socket: Path) -> bool:
+    """Whether a cluster's kubelet is to be asked: its pods run on while it is down."""
+    if not _is_there(socket) and _is_there(socket.parent):
+        raise errors.DeviceError(
+            f"it isn't known which pods have GPUs: no kubelet answers in {socket.parent}",
+            remedy="start the kubelet; remove that folder where there is none any more",
+        )
+    return _is_there(socket)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise errors.DeviceError(
+            f"it isn't known which pods have GPUs: can't look at {path}: {error.strerror}",
+            remedy="run it as root",
+        ) from error
+    return True

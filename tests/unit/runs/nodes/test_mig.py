@@ -1,4 +1,5 @@
 import asyncio
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from gpuyard.local.settings import RunningYard, Settings, save_running, save_set
 from gpuyard.runs.nodes.mig import open_machine, plan
 from tests.fake_driver import install_with_nvml
 
-NOWHERE = Path("/nonexistent")
+NOWHERE = Path("/nonexistent/kubelet.sock")
 
 
 @pytest.fixture
@@ -43,3 +44,24 @@ def test_the_machine_s_own(paths: YardPaths, tmp_path: Path, monkeypatch: pytest
         silent.touch()
         with pytest.raises(errors.DeviceError, match="doesn't say which pods hold GPUs"):
             asyncio.run(plan(machine, parse_layout("2: 7g.80gb"), paths, silent))
+        # Its pods run on while it is down.
+        silent.unlink()
+        with pytest.raises(errors.DeviceError, match="no kubelet answers in"):
+            asyncio.run(plan(machine, parse_layout("2: 7g.80gb"), paths, silent))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+def test_a_kubelet_that_only_root_may_ask(
+    paths: YardPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NVML_STUB_MIG", str(tmp_path / "mig"))
+    (tmp_path / "kubelet").mkdir(mode=0o700)
+    with open_machine(paths, install_with_nvml(tmp_path / "root")) as machine:
+        planned = plan(machine, parse_layout("2: 7g.80gb"), paths, tmp_path / "kubelet/kubelet.sock")
+        os.seteuid(65534)
+        try:
+            with pytest.raises(errors.DeviceError, match=r"can't look at .*kubelet\.sock: Perm") as raised:
+                asyncio.run(planned)
+        finally:
+            os.seteuid(0)
+    assert raised.value.remedy == "run it as root"
