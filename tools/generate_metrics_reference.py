@@ -35,8 +35,18 @@ is there once. `scope` says whose it is:
 | `gpu` | a GPU that nobody has, that several may share, or that is split: no pod's own |
 | `instance` | a MIG instance that no pod has for itself |
 
-Who holds a share of a GPU is in `gpuyard_allocation`, which can be joined by `Hostname` and `UUID`. `run`
-is the run's name as far as the pod's name says it: `train` for `train-0-x7k2p`.
+Who holds a share of a GPU is in `gpuyard_allocation`, which can be joined by `Hostname` and `UUID`. No
+metric says which run a pod is of: the kubelet doesn't know it, and a pod's name doesn't tell it for certain.
+`gpuyard top` and `gpuyard show` have it from the pods' label `gpuyard.io/run`; for Prometheus
+[kube-state-metrics](https://github.com/kubernetes/kube-state-metrics) has that label, with
+`--metric-labels-allowlist=pods=[gpuyard.io/run]`. The energy of each run is then
+
+```promql
+sum by (namespace, label_gpuyard_io_run) (
+  gpuyard_pod_energy_joules_total
+  * on (namespace, pod) group_left (label_gpuyard_io_run) kube_pod_labels{{label_gpuyard_io_run!=""}}
+)
+```
 """
 
 

@@ -40,7 +40,7 @@ def test_metrics_follow_a_run_and_say_whose_its_gpus_are(yard: Yard) -> None:
         "the run's two GPUs",
         lambda found: len(found) == 2,
     )
-    assert lines("gpuyard_pod_energy_joules_total", 'run="busy"')
+    assert lines("gpuyard_pod_energy_joules_total", 'pod="busy-')
     yard.ok("stop", "busy")
     until(lambda: lines("gpuyard_gpu_holders", "} 0"), "all GPUs free", lambda found: len(found) == 8)
 

@@ -188,7 +188,7 @@ def main() -> int:
     parser.add_argument(
         "--pod-resources", type=Path, required=True, metavar="SOCKET", help="the kubelet's PodResources"
     )
-    parser.add_argument("--address", default="0.0.0.0", help="where to listen (all interfaces)")
+    parser.add_argument("--address", help="where to listen (all addresses, of IPv4 and IPv6)")
     parser.add_argument("--port", type=int, default=_PORT, help=f"where to listen ({_PORT})")
     parser.add_argument("--socket", type=Path, help="listen on this unix socket instead, mode 0600")
     parser.add_argument("--simulate", metavar="MODEL:N", help="simulated GPUs, as the agent has them")

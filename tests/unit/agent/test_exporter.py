@@ -93,7 +93,7 @@ async def test_pods_come_and_go_and_their_gpus_follow(node: Node) -> None:
     node.kubelet.held = {"train-0-x7k2p": gpu}
     text = await node.until("its pod", "DCGM_FI_DEV_GPU_TEMP", gpu, 'pod="train-0-x7k2p"', 'scope="pod"')
     assert "nic-0" not in text
-    await node.until("energy of the run", "gpuyard_pod_energy_joules_total", 'run="train"')
+    await node.until("its energy", "gpuyard_pod_energy_joules_total", 'pod="train-0-x7k2p"')
     text = await node.until("memory in use", "gpuyard_gpu_holders", gpu, "} 1")
     node.kubelet.held = {}
     text = await node.until("nobody", "gpuyard_gpu_holders", gpu, "} 0")

@@ -127,14 +127,14 @@ ALLOCATION = Family(
     "gpuyard_allocation",
     "gauge",
     "A device that a container was given; the value is 1. Not there while the kubelet never said.",
-    ("resource", "device_id", "GPU_I_PROFILE", "GPU_I_ID", "container", "namespace", "pod", "run", "scope"),
+    ("resource", "device_id", "GPU_I_PROFILE", "GPU_I_ID", "container", "namespace", "pod", "scope"),
 )
 POD_ENERGY = Family(
     "gpuyard_pod_energy_joules_total",
     "counter",
     "Energy of the GPUs that a pod holds while it does (J), since the exporter started. `scope` is `pod`, or "
     "`share` where others hold the same GPU: then it is a part of the GPU's, by memory or in equal parts.",
-    ("namespace", "pod", "run", "scope"),
+    ("namespace", "pod", "scope"),
 )
 BACKEND_UP = Family(
     "gpuyard_driver_up",

@@ -5,16 +5,9 @@ A device id is the UUID of a GPU or of a MIG instance, or `UUID::n` for a share 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-
-_RANDOM = "[bcdfghjklmnpqrstvwxz2456789]"
-#: As Kubernetes names the pods of a Job, which a run is: its name, the index where it has one, and five
-#: random characters. A Deployment's have another random word before these.
-_POD_OF_RUN = re.compile(rf"(.+?)(?:-\d{{1,5}})?-{_RANDOM}{{5}}")
-_POD_OF_DEPLOYMENT = re.compile(rf".+-{_RANDOM}{{8,10}}-{_RANDOM}{{5}}")
 
 
 @dataclass(frozen=True)
@@ -36,12 +29,6 @@ class Holding:
     def is_share(self) -> bool:
         """Whether other containers may hold the same GPU or MIG instance."""
         return "::" in self.device_id
-
-
-def run_of(pod: str) -> str:
-    """The run that a pod is of, as far as its name says; empty when it can't be one's."""
-    found = _POD_OF_RUN.fullmatch(pod)
-    return found[1] if found and not _POD_OF_DEPLOYMENT.fullmatch(pod) else ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from gpuyard import __version__
 from gpuyard.agent.metrics import families
 from gpuyard.agent.metrics.energy import EnergyAccount
-from gpuyard.agent.metrics.holdings import Holdings, run_of
+from gpuyard.agent.metrics.holdings import Holdings
 from gpuyard.agent.metrics.text import MetricsText, label_text
 from gpuyard.devices.inventory import Device, Health, Inventory, MigInstance
 from gpuyard.devices.readings import THROTTLE_REASONS, Reading
@@ -91,12 +91,12 @@ class NodeScrape:
         for each in holders:
             owner = {"container": each.container, "namespace": each.namespace, "pod": each.pod}
             named = {"resource": each.resource, "device_id": each.device_id, **parts.get(each.uuid, {})}
-            more = {"run": run_of(each.pod), "scope": "share" if each.is_share else "pod"}
+            more = {"scope": "share" if each.is_share else "pod"}
             text.add(families.ALLOCATION, 1, labels, label_text({**named, **owner, **more}))
 
     def _add_pods(self, text: MetricsText, node: str) -> None:
         for account, joules in self.energy_j.items():
-            pod = {"namespace": account.namespace, "pod": account.pod, "run": run_of(account.pod)}
+            pod = {"namespace": account.namespace, "pod": account.pod}
             labels = label_text({**pod, "scope": account.scope})
             text.add(families.POD_ENERGY, round(joules, 3), node, labels)
 

@@ -28,8 +28,10 @@ class MetricsServer:
         self._server: asyncio.Server | None = None
         self._answering: set[asyncio.Task[None]] = set()
 
-    async def listen(self, where: Path | tuple[str, int]) -> None:
+    async def listen(self, where: Path | tuple[str | None, int]) -> None:
         """Starts to answer on a unix socket, in the place of one that was left behind, or on an address.
+
+        Without a host it is all addresses, of IPv4 and IPv6.
 
         Raises:
             DeviceError: it can't.

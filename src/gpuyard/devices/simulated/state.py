@@ -9,8 +9,11 @@ A GPU is named by its index or its UUID. Whatever is wrong is told and left out,
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,14 +87,28 @@ def change_state(path: Path, change: Callable[[dict[str, Any]], object]) -> None
     Raises:
         DeviceError: the file isn't what it has to be, or can't be written.
     """
-    raw = _read_to_change(path)
-    change(raw)
     try:
-        replace_file(path, json.dumps(raw, indent=2).encode() + b"\n", mode=0o600)
+        # Two who change it at once would else read the same, and the second undo what the first wrote.
+        with _locked(path):
+            raw = _read_to_change(path)
+            change(raw)
+            replace_file(path, json.dumps(raw, indent=2).encode() + b"\n", mode=0o600)
     except OSError as error:
         raise errors.DeviceError(
             f"can't write {path}: {error.strerror}", remedy="make room there, and see who may write it"
         ) from error
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Beside it: the file itself is replaced."""
+    lock = path.with_name(f".{path.name}.lock")
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_splits(path: Path, plans: Iterable[GpuPlan]) -> None:

@@ -78,7 +78,6 @@ class AgentProcess:
             *("--pod-resources", str(paths.pod_resources_socket)),
             *("--socket", str(paths.metrics_socket)),
             *("--use-file", str(paths.use_file)),
-            *("--use-file", str(paths.use_file)),
             *("--node", node),
         ]
         if settings.simulate:

@@ -114,7 +114,7 @@ def _users(samples: Iterable[MetricSample], runs: RunsOfPods) -> tuple[GpuUser, 
         labels = sample.labels
         if sample.name == _ALLOCATION and (pod := labels.get("pod")):
             namespace = labels.get("namespace", "")
-            run = runs.get((namespace, pod), labels.get("run", ""))
+            run = runs.get((namespace, pod), "")
             found[GpuUser(namespace, pod, labels.get("container", ""), run)] = None
     return tuple(found)
 

@@ -1,6 +1,4 @@
-import pytest
-
-from gpuyard.agent.metrics.holdings import Holding, Holdings, known, run_of
+from gpuyard.agent.metrics.holdings import Holding, Holdings, known
 
 
 def held(device: str, pod: str = "p", container: str = "c", namespace: str = "n") -> Holding:
@@ -23,17 +21,3 @@ def test_nobody_owns_what_two_pods_have() -> None:
 def test_other_devices_are_not_ours() -> None:
     ours = known([held("a"), held("nic-0"), held("a::1")], ["a"])
     assert [each.device_id for each in ours.held] == ["a", "a::1"]
-
-
-@pytest.mark.parametrize(
-    ("pod", "run"),
-    [
-        ("train-0-x7k2p", "train"),
-        ("train-3-12-x7k2p", "train-3"),
-        ("train-x7k2p", "train"),
-        ("web-6d4cf56db6-x7k2p", ""),
-        ("train-0-aeiou", ""),
-    ],
-)
-def test_a_pod_of_a_run_says_so_by_its_name(pod: str, run: str) -> None:
-    assert run_of(pod) == run

@@ -73,9 +73,9 @@ def test_no_value_of_a_gpu_is_told_for_two_pods(inventory: Inventory) -> None:
     assert [value for _, value in samples(text, "gpuyard_gpu_holders")] == [2, 1]
     shares = [labels.rsplit("pod=", 1)[1] for labels, _ in samples(text, "gpuyard_allocation")]
     assert shares == [
-        '"a-0-x7k2p",run="a",scope="share"',
-        '"b-0-x7k2p",run="b",scope="share"',
-        '"c-0-x7k2p",run="c",scope="pod"',
+        '"a-0-x7k2p",scope="share"',
+        '"b-0-x7k2p",scope="share"',
+        '"c-0-x7k2p",scope="pod"',
     ]
 
 

@@ -85,3 +85,18 @@ async def test_a_port_that_is_taken_is_told() -> None:
         with pytest.raises(errors.DeviceError, match="can't serve metrics") as caught:
             await MetricsServer(scrape).listen(("127.0.0.1", port))
     assert "another exporter" in caught.value.remedy
+
+
+async def test_without_an_address_it_answers_on_both_families() -> None:
+    with closing(socketlib.create_server(("::", 0), family=socketlib.AF_INET6)) as free:
+        port = free.getsockname()[1]
+    server = MetricsServer(scrape)
+    await server.listen((None, port))
+    try:
+        for address in ("127.0.0.1", "::1"):
+            reader, writer = await asyncio.open_connection(address, port)
+            writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+            writer.close()
+    finally:
+        await server.close()

@@ -1,6 +1,8 @@
 import json
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +84,28 @@ def test_a_change_leaves_the_rest(tmp_path: Path) -> None:
     change_state(file, lambda raw: raw.update(processes=[]))
     assert json.loads(file.read_text()) == {"mig": {"0": []}, "processes": []}
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_changes_at_once_lose_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    first_has_read = threading.Event()
+
+    def change_too() -> None:
+        assert first_has_read.wait(60)
+        change_state(file, lambda raw: raw.update(processes=[]))
+
+    second = threading.Thread(target=change_too)
+
+    def change(raw: dict[str, Any]) -> None:
+        first_has_read.set()
+        # It ends now where nothing holds it up.
+        second.join(0.5)
+        raw.update(mig={"0": []})
+
+    second.start()
+    change_state(file, change)
+    second.join()
+    assert json.loads(file.read_text()) == {"mig": {"0": []}, "processes": []}
 
 
 def test_what_cannot_be_read_is_not_written_over(tmp_path: Path) -> None:

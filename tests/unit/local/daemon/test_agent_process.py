@@ -143,3 +143,17 @@ async def test_a_child_ends_also_where_nobody_could_be_told_of_it(paths: YardPat
     assert not is_child(pids[0])
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_exporter_is_told_each_once(paths: YardPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    async def refuse(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        told.extend(command)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
+    with contextlib.suppress(asyncio.CancelledError):
+        await AgentProcess.exporter(paths, "node", Settings("H100:2")).run()
+    options = [word for word in told if word.startswith("--")]
+    assert "--use-file" in options and len(options) == len(set(options))

@@ -16,8 +16,8 @@ def test_what_a_whole_gpu_does_and_whose_it_is() -> None:
     assert gpu.fault is None and gpu.parts == ()
 
 
-def test_a_run_is_named_also_where_its_pod_cannot_be_seen() -> None:
-    assert gpus_of(parse_metrics(METRICS))[0].users[0].name == "train"
+def test_whose_pod_cannot_be_seen_is_named_by_it() -> None:
+    assert gpus_of(parse_metrics(METRICS))[0].users[0].name == "default/train-0-x"
 
 
 def test_parts_have_their_own_users_and_values() -> None:
