@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gpuyard import errors
-from gpuyard.agent.gpu_use.ledger import HeldDevice, PodName
+from gpuyard.agent.gpu_use.ledger import HeldDevice, PodName, PodUse
 from gpuyard.agent.gpu_use.use_file import UseRecord, read_use, write_use
 from gpuyard.devices.readings import Reading
 from gpuyard.kube.ages import seconds_since_boot
@@ -41,13 +41,16 @@ async def count_use(
     """
     record, said = _continued(file, boot_id()), ""
     ledger = record.ledger()
+    written: tuple[PodUse, ...] | None = None if file.exists() else ()
     while True:
         try:
             held, readings = await look()
             ledger.note(seconds(), held, readings)
             record = record.of(ledger)
-            if ledger.pods or file.exists():
+            # Who holds a device uses it for longer with each look. Where nobody does there is nothing new.
+            if record.pods != written:
                 write_use(file, record)
+                written = record.pods
             said = ""
         except errors.DeviceError as error:
             # What is used meanwhile is added with the next look: counters go on.

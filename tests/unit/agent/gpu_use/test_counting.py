@@ -80,3 +80,22 @@ async def test_no_file_where_no_pod_has_a_gpu(tmp_path: Path) -> None:
         await asyncio.sleep(0)
     task.cancel()
     assert not (tmp_path / "use.json").exists()
+
+
+async def test_what_says_nothing_new_is_not_written(tmp_path: Path) -> None:
+    file, seen, done = tmp_path / "use.json", count(1), asyncio.Event()
+    versions = set()
+
+    async def look() -> Seen:
+        number = next(seen)
+        if number > 3:
+            versions.add(file.stat().st_mtime_ns)
+        if number == 20:
+            done.set()
+        return ({POD: {HeldDevice("GPU-a", "GPU-a")}} if number < 3 else {}), {}
+
+    task = asyncio.create_task(count_use(look, file, every_s=0.0, boot_id=lambda: "b"))
+    async with asyncio.timeout(60):
+        await done.wait()
+    task.cancel()
+    assert len(versions) == 1
