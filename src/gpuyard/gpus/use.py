@@ -8,7 +8,7 @@ whichever agent writes last, and nothing is lost when one starts anew.
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -114,9 +114,12 @@ class GpuUse:
         if not isinstance(raw, Mapping):
             return None
         values = {field.name: raw.get(field.name, 0) for field in fields(cls)}
-        if not all(isinstance(value, int | float) and math.isfinite(value) for value in values.values()):
+        # Also an integer that no float holds is refused.
+        if not all(
+            isinstance(each, int | float) and 0 <= each <= sys.float_info.max for each in values.values()
+        ):
             return None
-        return cls(**values) if all(value >= 0 for value in values.values()) else None
+        return cls(**values)
 
 
 def pod_use(pod: Mapping[str, Any]) -> GpuUse | None:

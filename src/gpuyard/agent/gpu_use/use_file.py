@@ -6,8 +6,9 @@ The exporter has no right to write pods; the labeller has, and knows no GPUs.
 from __future__ import annotations
 
 import json
+import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gpuyard import errors
 from gpuyard.agent.gpu_use.ledger import HeldDevice, Look, PodName, PodUse, UseLedger
 from gpuyard.atomic_files import replace_file
 from gpuyard.gpus.use import GpuUse
+from gpuyard.kube.names import is_label, is_subdomain
 from gpuyard.regular_files import read_regular
 
 
@@ -87,7 +89,15 @@ def read_use(path: Path) -> UseRecord | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise errors.DeviceError(f"can't read what pods use, {path}: {error}") from error
 
 
@@ -98,14 +108,27 @@ def _look_json(look: Look) -> dict[str, Any]:
 
 def _look(raw: Mapping[str, Any]) -> Look:
     held = {
-        PodName(namespace, pod): frozenset(HeldDevice(*device) for device in devices)
+        _pod_name([namespace, pod]): frozenset(HeldDevice(*device) for device in devices)
         for namespace, pod, devices in raw["held"]
     }
-    return Look(float(raw["at_s"]), held, {str(uuid): int(value) for uuid, value in raw["energy_mj"].items()})
+    at_s = float(raw["at_s"])
+    if not math.isfinite(at_s) or not all(
+        isinstance(name, str) for each in held.values() for device in each for name in device[:2]
+    ):
+        raise ValueError("the last look isn't one")
+    return Look(at_s, held, {str(uuid): int(value) for uuid, value in raw["energy_mj"].items()})
 
 
 def _pod(raw: Mapping[str, Any]) -> PodUse:
     use = GpuUse.from_json(raw["use"])
     if use is None:
         raise ValueError(f"pod {raw['name']} has no use")
-    return PodUse(int(raw["id"]), PodName(*raw["name"]), use, bool(raw["has_ended"]))
+    return PodUse(int(raw["id"]), _pod_name(raw["name"]), use, bool(raw["has_ended"]))
+
+
+def _pod_name(raw: Iterable[Any]) -> PodName:
+    name = PodName(*raw)
+    # It becomes a path of the API.
+    if not is_label(name.namespace) or not is_subdomain(name.pod):
+        raise ValueError(f"no pod is called {name}")
+    return name
