@@ -61,12 +61,8 @@ async def mark_node(api: KubeApi, node: str, marks: NodeMarks, *, taint: bool) -
     patch = _missing(found, marks, taint=taint)
     if patch:
         await api.patch(NODES, node, patch)
-    status = _missing_conditions(found, marks)
-    if status:
-        # An install that confines no labeller lets none write a status.
-        with suppress(errors.Forbidden):
-            await api.patch(NODES, node, status, subresource="status", patch_type=PatchType.STRATEGIC)
     if marks.labels:
+        # Before the status, which may fail: what the node says by now tells no change the next time.
         events = EventRecorder(api, "gpuyard-agent", _now, host=node)
         after = node_faults({**found, "metadata": {**found["metadata"], "annotations": marks.annotations}})
         for is_well, told in health_changes(node_faults(found), after):
@@ -75,6 +71,11 @@ async def mark_node(api: KubeApi, node: str, marks: NodeMarks, *, taint: bool) -
                 await events.record(regarding, "Normal", "GpuHealthy", told)
             else:
                 await events.record(regarding, "Warning", "GpuUnhealthy", told)
+    status = _missing_conditions(found, marks)
+    if status:
+        # An install that confines no labeller lets none write a status.
+        with suppress(errors.Forbidden):
+            await api.patch(NODES, node, status, subresource="status", patch_type=PatchType.STRATEGIC)
     return bool(patch or status)
 
 
@@ -261,13 +262,16 @@ async def _leave(
 ) -> None:
     try:
         async with asyncio.timeout(_LEAVE_S), open_api() as api:
+            try:
+                if await leave_node(api, node, daemon_set):
+                    _LOG.info("node %s is to have no agent any more: its marks are taken away", node)
+            except errors.ApiError as error:
+                _LOG.warning("can't look whether node %s is still to have an agent: %s", node, error)
+            # Second: there may be many pods, and no time for all.
             if use_file:
-                with suppress(errors.ApiError, errors.DeviceError):
-                    await write_last(api, node, use_file)
-            if await leave_node(api, node, daemon_set):
-                _LOG.info("node %s is to have no agent any more: its marks are taken away", node)
-    except (errors.ApiError, errors.ConnectionFailed, TimeoutError) as error:
-        _LOG.warning("can't look whether node %s is still to have an agent: %s", node, error)
+                await write_last(api, node, use_file)
+    except (errors.ApiError, errors.ConnectionFailed, errors.DeviceError, TimeoutError) as error:
+        _LOG.warning("node %s is left with something undone: %s", node, str(error) or "no time was left")
 
 
 def _object_key(text: str) -> ObjectKey:

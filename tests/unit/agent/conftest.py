@@ -18,6 +18,8 @@ class NodeApi:
         events: what was written, as type, reason and message.
         annotations, taints: the node's.
         refuses_agents: whether nobody may see that DaemonSet.
+        fails_status: whether no status can be written now.
+        patched: the path of each patch.
         agents: the DaemonSet gpuyard-system/gpuyard-agent; None where there is none.
         asked: one entry for each request, the method; STATUS for a patch of it, WATCH for what goes on.
     """
@@ -31,6 +33,8 @@ class NodeApi:
         self.events: list[tuple[str, str, str]] = []
         self.agents: dict[str, Any] | None = None
         self.refuses_agents = False
+        self.fails_status = False
+        self.patched: list[str] = []
         self.asked: asyncio.Queue[str] = asyncio.Queue()
         self._watches: list[asyncio.StreamWriter] = []
 
@@ -69,6 +73,8 @@ class NodeApi:
         self.asked.put_nowait("STATUS" if "/status?" in path else method)
 
     def _reply(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        if method == "PATCH":
+            self.patched.append(path.partition("?")[0])
         if self.refuses_agents and "/daemonsets/" in path:
             return 403, {"kind": "Status", "code": 403, "reason": "Forbidden", "message": "you may not"}
         if path.endswith("/namespaces/gpuyard-system/daemonsets/gpuyard-agent") and self.agents:
@@ -77,6 +83,8 @@ class NodeApi:
             event = json.loads(body)
             self.events.append((event["type"], event["reason"], event["message"]))
             return 201, event
+        if path.partition("?")[0] == "/api/v1/nodes/here/status" and self.fails_status:
+            return 500, {"kind": "Status", "code": 500, "reason": "InternalError", "message": "not now"}
         if path.partition("?")[0] == "/api/v1/nodes/here/status":
             for condition in json.loads(body)["status"]["conditions"]:
                 self.conditions[condition["type"]] = condition

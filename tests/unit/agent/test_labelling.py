@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
+from gpuyard import errors
+from gpuyard.agent.gpu_use.ledger import PodName, PodUse
+from gpuyard.agent.gpu_use.use_file import UseRecord, write_use
 from gpuyard.agent.labelling import follow_marks, leave_node, mark_node
 from gpuyard.agent.marks_file import NodeMarks, write_marks
 from gpuyard.client.rest import RestApi
+from gpuyard.gpus.use import GpuUse
 from gpuyard.kube.objects import ObjectKey
 
 from .conftest import NodeApi
@@ -250,3 +254,56 @@ async def test_a_change_of_health_is_a_condition_and_an_event(node_api: NodeApi)
             "GPU 3 is healthy again, after XID 79 since 2026-01-31 12:00 UTC (GPU-3)",
         )
     ]
+
+
+async def test_a_change_of_health_is_an_event_also_when_no_status_can_be_written(node_api: NodeApi) -> None:
+    node_api.labels = {}
+    fault = '[{"index":3,"uuid":"GPU-3","reason":"XID 79","since":"2026-01-31T12:00:00Z"}]'
+    problem = {"GpuUnhealthy": {"reason": "XID79", "message": "GPU 3 is unhealthy"}}
+    sick = NodeMarks(GPU, {"gpuyard.io/gpu-health": fault}, problem)
+    async with RestApi(unix_socket=node_api.socket) as api:
+        await mark_node(api, "here", NodeMarks(GPU), taint=False)
+        node_api.fails_status = True
+        with pytest.raises(errors.ApiError):
+            await mark_node(api, "here", sick, taint=False)
+        node_api.fails_status = False
+        assert await mark_node(api, "here", sick, taint=False)
+    assert [reason for _, reason, _ in node_api.events] == ["GpuUnhealthy"]
+    assert node_api.conditions["GpuUnhealthy"]["status"] == "True"
+
+
+async def test_the_marks_go_before_what_pods_used_is_written(node_api: NodeApi, tmp_path: Path) -> None:
+    """There is time for the first in any case."""
+    node_api.labels = {}
+    marks, use = tmp_path / "marks.json", tmp_path / "use.json"
+    write_marks(marks, NodeMarks(GPU))
+    words = (f"--follow={marks}", f"--api-socket={node_api.socket}", f"--daemon-set={AGENTS}")
+    process = await start(*words, f"--use-file={use}")
+    await asked(node_api, "PATCH")
+    node_api.patched.clear()
+    write_use(use, UseRecord("s", "b", (PodUse(1, PodName("n", "a"), GpuUse(1, 60)),)))
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 60) == 0
+    order = [path for path in node_api.patched if not path.endswith("/status")]
+    assert order[-2:] == ["/api/v1/nodes/here", "/api/v1/namespaces/n/pods/a"]
+
+
+async def test_a_use_file_that_is_wrong_takes_no_marks_down(node_api: NodeApi, tmp_path: Path) -> None:
+    node_api.labels = {}
+    marks, use = tmp_path / "marks.json", tmp_path / "use.json"
+    use.write_text(
+        '{"session": "s", "boot_id": "b", "pods": [], "last": {"at_s": 1, "held": [], "energy_mj": []}}'
+    )
+    process = await start(
+        f"--follow={marks}",
+        f"--api-socket={node_api.socket}",
+        f"--use-file={use}",
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    assert b"can't write yet what pods use" in await asyncio.wait_for(process.stderr.readline(), 60)
+    write_marks(marks, NodeMarks(GPU))
+    await asked(node_api, "PATCH")
+    assert node_api.labels == WANTED
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 60) == 0
