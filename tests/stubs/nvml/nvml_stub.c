@@ -31,7 +31,8 @@ enum { MOST = 16, REMOTE_GPU = 0, REMOTE_SWITCH = 2 };
 
 /* used: a part of the GPU, whose number is gi. */
 typedef struct device { int index, gi, used; } *device_t;
-typedef struct { int consumed; } *event_set_t;
+/* registered: one bit for each GPU. */
+typedef struct { int consumed; unsigned registered; } *event_set_t;
 
 typedef struct {
     char busIdLegacy[16];
@@ -272,6 +273,7 @@ int nvmlEventSetFree(event_set_t set) {
 }
 int nvmlDeviceRegisterEvents(device_t d, unsigned long long types, event_set_t set) {
     DEVICE_CALL(d);
+    set->registered |= 1u << d->index;
     return SUCCESS;
 }
 
@@ -294,6 +296,8 @@ static int next_event(event_set_t set, event_t *event) {
 int nvmlEventSetWait_v2(event_set_t set, event_t *event, unsigned timeout_ms) {
     CALL();
     const struct timespec step = {0, 5000000};
+    for (int i = 0; i < MOST; i++)
+        if (set->registered >> i & 1 && lost(i)) return LOST;
     for (unsigned waited = 0; waited < timeout_ms; waited += 5) {
         if (next_event(set, event)) return SUCCESS;
         nanosleep(&step, NULL);

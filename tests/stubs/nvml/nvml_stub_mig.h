@@ -2,6 +2,7 @@
  *
  * NVML_STUB_MIG names a file that holds the state, and gets each change:
  *   "on GPU"                          MIG is enabled
+ *   "flips GPU"                       it will be the other way after the next reset
  *   "gi GPU PROFILE START ID WIDTH"   a GPU instance, and its compute instance with WIDTH slices; 0 for none
  * Without it no GPU can be split. NVML_STUB_MIG_RESET=1: a change of the mode needs a reset.
  */
@@ -35,7 +36,7 @@ static const struct {
 };
 enum { PROFILES = sizeof profiles / sizeof *profiles };
 
-static int mig_on[MOST];
+static int mig_on[MOST], mig_flips[MOST];
 static part_t parts[MOST * MOST_PARTS];
 static int part_count;
 static struct device mig_devices[MOST][MOST_PARTS];
@@ -47,10 +48,12 @@ static int mig_read(void) {
     int gpu;
     part_t p;
     memset(mig_on, 0, sizeof mig_on);
+    memset(mig_flips, 0, sizeof mig_flips);
     part_count = 0;
     if (!file) return path != NULL;
     while (fgets(line, sizeof line, file)) {
         if (sscanf(line, "on %d", &gpu) == 1) mig_on[gpu] = 1;
+        if (sscanf(line, "flips %d", &gpu) == 1) mig_flips[gpu] = 1;
         if (sscanf(line, "gi %d %d %d %d %d", &p.gpu, &p.profile, &p.start, &p.id, &p.width) == 5)
             parts[part_count++] = p;
     }
@@ -108,7 +111,8 @@ static void mig_name(device_t d, char *text, unsigned length) {
 int nvmlDeviceGetMigMode(device_t d, unsigned *current, unsigned *pending) {
     MIG_CALL(d);
     if (d->used) return NOT_SUPPORTED;
-    *current = *pending = mig_on[d->index];
+    *current = mig_on[d->index];
+    *pending = mig_on[d->index] != mig_flips[d->index];
     return SUCCESS;
 }
 int nvmlDeviceSetMigMode(device_t d, unsigned mode, unsigned *status) {

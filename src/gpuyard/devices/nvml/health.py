@@ -80,7 +80,8 @@ async def watch_health(
     begun = loop.time()
     last_probe = begun - pace.probe_s
     said = ""
-    events = await thread.call(_subscribe, [gpu.uuid for gpu in gpus])
+    heard = [gpu.uuid for gpu in gpus]
+    events = await thread.call(_subscribe, heard)
     try:
         while for_s is None or loop.time() - begun < for_s:
             found, fault = await _next_events(thread, events, pace.wait_s)
@@ -100,7 +101,12 @@ async def watch_health(
                 yield shown
             if loop.time() - last_probe >= pace.probe_s:
                 last_probe = loop.time()
-                await _ask_each(gpus, presence, thread, health)
+                answering = await _ask_each(gpus, presence, thread, health)
+                if events is not None and answering != heard:
+                    # While a lost GPU is among those that are waited for, no event of another comes.
+                    await thread.call(_free, events)
+                    heard, events = answering, None
+                    events = await thread.call(_subscribe, heard)
                 if await thread.call(presence.has_changed) or await thread.call(mig_changed, gpus):
                     return
     finally:
@@ -110,14 +116,19 @@ async def watch_health(
 
 async def _ask_each(
     gpus: Iterable[Device], presence: Presence, thread: DriverThread, health: HealthTracker
-) -> None:
+) -> list[str]:
+    """The UUIDs of those that aren't lost."""
     loop = asyncio.get_running_loop()
+    answering = []
     for gpu in gpus:
         answer = await thread.call(_probe, gpu, presence)
         for uuid in _uuids(gpu):
             # What isn't well in its own right is as well as its GPU.
             if uuid == gpu.uuid or uuid in health.unhealthy:
                 health.probed(uuid, answer, loop.time())
+        if answer.fault != faults.LOST:
+            answering.append(gpu.uuid)
+    return answering
 
 
 def _uuids(gpu: Device) -> Iterator[str]:

@@ -11,7 +11,7 @@ import ctypes
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -199,8 +199,7 @@ class Nvml:
         product = self._ask(f"name {gpu}", "", pynvml.nvmlDeviceGetName, handle)
         model = None if is_virtual(product) else find_model(product)
         memory = self._ask(f"memory {gpu}", None, pynvml.nvmlDeviceGetMemoryInfo, handle)
-        pci = self._ask(f"PCI address {gpu}", None, pynvml.nvmlDeviceGetPciInfo, handle)
-        bus_id = _short_bus_id(pci.busId) if pci is not None else ""
+        bus_id = self._ask(f"PCI address {gpu}", "", _bus_id, pynvml.nvmlDeviceGetPciInfo, handle)
         minor = self._ask(f"minor number {gpu}", index, pynvml.nvmlDeviceGetMinorNumber, handle)
         known_memory = model.memory_mib if model else 0
         known_capability = (model and model.compute_capability) or (0, 0)
@@ -262,7 +261,7 @@ class Nvml:
         own = self._driver_root / "dev"
         return own if (own / "nvidiactl").exists() else Path("/dev")
 
-    def _nodes(self, patterns: Sequence[str]) -> Iterator[DeviceNode]:
+    def _nodes(self, patterns: Iterable[str]) -> Iterator[DeviceNode]:
         folder = self.dev
         for pattern in patterns:
             # Not every driver has every node, and asking a runtime for a missing one fails the start.
@@ -337,9 +336,14 @@ def _start_error(error: pynvml.NVMLError) -> errors.DeviceError:
     return errors.DeviceError(f"NVML doesn't start: {error}", remedy="see whether nvidia-smi works")
 
 
-def _short_bus_id(raw: str | bytes) -> str:
-    """NVML writes the domain with eight digits, sysfs with four: `00000000:3B:00.0` → `0000:3b:00.0`."""
-    domain, _, rest = (raw.decode() if isinstance(raw, bytes) else raw).lower().partition(":")
+def _bus_id(getter: Callable[..., Any], *args: Any) -> str:
+    """NVML writes the domain with eight digits, sysfs with four: `00000000:3B:00.0` → `0000:3b:00.0`.
+
+    Raises:
+        NVMLError, UnicodeDecodeError: the driver doesn't say, or no text.
+    """
+    raw: str = getter(*args).busId
+    domain, _, rest = raw.lower().partition(":")
     return f"{domain[-4:]}:{rest}" if rest else ""
 
 
@@ -372,8 +376,8 @@ def _nvlink_ends(handle: Any, place_of: Mapping[str, int]) -> Counter[int]:
                 continue
         except pynvml.NVMLError:
             break  # It has no more links, or no NVLink at all.
-        remote = _ask_link(pynvml.nvmlDeviceGetNvLinkRemotePciInfo, handle, number)
-        place = place_of.get(_short_bus_id(remote.busId)) if remote is not None else None
+        remote = _ask_link(_bus_id, pynvml.nvmlDeviceGetNvLinkRemotePciInfo, handle, number)
+        place = place_of.get(remote) if remote is not None else None
         if place is not None:
             ends[place] += 1
         elif _ask_link(pynvml.nvmlDeviceGetNvLinkRemoteDeviceType, handle, number) in {None, _REMOTE_SWITCH}:
@@ -381,8 +385,8 @@ def _nvlink_ends(handle: Any, place_of: Mapping[str, int]) -> Counter[int]:
     return ends
 
 
-def _ask_link(getter: Callable[..., Any], handle: Any, number: int) -> Any:
+def _ask_link(getter: Callable[..., Any], *args: Any) -> Any:
     try:
-        return getter(handle, number)
-    except pynvml.NVMLError:
+        return getter(*args)
+    except (pynvml.NVMLError, UnicodeDecodeError):
         return None

@@ -11,13 +11,14 @@ from __future__ import annotations
 import ctypes
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pynvml
 
-from gpuyard.devices.inventory import Device, DeviceNode, Mig, MigInstance
+from gpuyard.devices.inventory import HEALTHY, Device, DeviceNode, Mig, MigInstance
 from gpuyard.gpus.mig_profiles import MigEngines, MigGeometry, MigProfile
 
 #: What getters answer where there is no MIG.
@@ -51,7 +52,7 @@ def read_mig(
     handle: Any,
     minor: int,
     memory_mib: int,
-    nodes: Callable[[Sequence[str]], Iterator[DeviceNode]],
+    nodes: Callable[[Iterable[str]], Iterator[DeviceNode]],
     proc: Path,
 ) -> Mig | None:
     """How a GPU is split; None when it can't be.
@@ -78,21 +79,16 @@ def mig_changed(gpus: Iterable[Device]) -> bool:
     for gpu in gpus:
         if gpu.mig is None:
             continue
-        known = tuple(part.uuid for part in gpu.mig.instances) if gpu.mig.enabled else None
+        # Not only by their ids: the driver may give those anew.
+        parts = (replace(part, nodes=(), health=HEALTHY) for part in gpu.mig.instances)
         try:
-            if _mig_uuids(pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)) != known:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+            now = read_mig(handle, gpu.minor, gpu.memory_mib, lambda _: iter(()), Path())
+            if now != replace(gpu.mig, instances=tuple(parts)):
                 return True
         except (pynvml.NVMLError, UnicodeDecodeError):
             continue
     return False
-
-
-def _mig_uuids(handle: Any) -> tuple[str, ...] | None:
-    """What a GPU's parts are called, which shows whether they have changed; None when it isn't split."""
-    mode = _mode(handle)
-    if mode is None or not mode[0]:
-        return None
-    return tuple(pynvml.nvmlDeviceGetUUID(part) for _, part in mig_handles(handle))
 
 
 def mig_handles(handle: Any) -> Iterator[tuple[int, Any]]:
@@ -182,7 +178,7 @@ class _MigReader:
         handle: Any,
         minor: int,
         memory_mib: int,
-        nodes: Callable[[Sequence[str]], Iterator[DeviceNode]],
+        nodes: Callable[[Iterable[str]], Iterator[DeviceNode]],
         proc: Path,
     ) -> None:
         self._handle = handle
@@ -220,7 +216,7 @@ class _MigReader:
                 has.sharedJpegCount,
                 has.sharedOfaCount,
             ),
-            nodes=tuple(self._nodes(tuple(self._caps(gi_id, ci_id)))),
+            nodes=tuple(self._nodes(self._caps(gi_id, ci_id))),
         )
 
     def _name(self, part: Any, info: Any, has: Any) -> str:

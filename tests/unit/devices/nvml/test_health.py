@@ -154,6 +154,25 @@ async def test_a_lost_gpu_comes_back(nvml: Nvml, driver: Driver) -> None:
         assert await following(changes) == {}
 
 
+async def test_a_lost_gpu_keeps_no_event_of_another_back(nvml: Nvml, driver: Driver) -> None:
+    """As long as it is waited for a lost GPU's events, that is all the driver says."""
+    async with watching(nvml, quiet_s=60) as changes:
+        driver.lose(0)
+        assert await following(changes) == {GPU[0]: "lost"}
+        driver.report(2, XID, 48)
+        assert await following(changes) == {GPU[0]: "lost", GPU[2]: "XID 48"}
+
+
+async def test_a_gpu_that_is_back_has_events_again(nvml: Nvml, driver: Driver) -> None:
+    async with watching(nvml, quiet_s=0.1, probe_s=0.05) as changes:
+        driver.lose(0)
+        assert await following(changes) == {GPU[0]: "lost"}
+        driver.lose()
+        assert await following(changes) == {}
+        driver.report(0, XID, 48)
+        assert await following(changes) == {GPU[0]: "XID 48"}
+
+
 async def test_a_gpu_that_needs_a_reset_stays_unhealthy(
     nvml: Nvml, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

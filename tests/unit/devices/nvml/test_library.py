@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from gpuyard import errors
@@ -258,3 +259,19 @@ def test_an_empty_driver_root_has_no_library(tmp_path: Path) -> None:
         Nvml.open(tmp_path)
     assert caught.value.absence is Absence.NO_LIBRARY
     assert str(tmp_path) in caught.value.message
+
+
+@pytest.mark.parametrize("function", ["nvmlDeviceGetPciInfo", "nvmlDeviceGetNvLinkRemotePciInfo"])
+def test_an_address_that_is_no_text_is_none(
+    nvml_stub: Stub, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    def answer(*_: object) -> object:
+        info = pynvml.nvmlPciInfo_t()
+        info.busId = b"\xff"
+        return info
+
+    monkeypatch.setattr(pynvml, function, answer)
+    with closing(Nvml.open(nvml_stub(), Path("/nonexistent"))) as nvml:
+        gpus = nvml.inventory().devices
+    assert len(gpus) == 4
+    assert (gpus[0].pci_bus_id == "") == (function == "nvmlDeviceGetPciInfo")

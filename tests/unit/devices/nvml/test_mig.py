@@ -155,6 +155,28 @@ async def test_a_change_is_seen_without_a_restart(layout: Path, root: Path, tmp_
         assert not mig_of(inventory, 2).enabled
 
 
+async def test_a_change_that_leaves_the_ids_alone_is_seen(layout: Path, root: Path) -> None:
+    backend = NvmlBackend(root, NOWHERE, pace=Pace(probe_s=0.05, wait_s=0.05, look_again_s=3600))
+    replace_text(layout, "on 1\ngi 1 9 4 2 3\n")
+    async with aclosing(backend.inventories()) as inventories:
+        before = mig_of(await anext(inventories), 1)
+        for text, places in (("gi 1 14 0 2 2", [("2g.20gb", 0)]), ("gi 1 14 2 2 2", [("2g.20gb", 2)])):
+            replace_text(layout, f"on 1\n{text}\n")
+            mig = mig_of(await asyncio.wait_for(anext(inventories), 60), 1)
+            assert [(part.profile, part.start) for part in mig.instances] == places
+            assert mig.instances[0].uuid == before.instances[0].uuid
+        replace_text(layout, "on 1\nflips 1\ngi 1 14 2 2 2\n")
+        mig = mig_of(await asyncio.wait_for(anext(inventories), 60), 1)
+        assert (mig.enabled, mig.pending) == (True, False)
+
+
+def replace_text(file: Path, text: str) -> None:
+    """At once: the stub may read it at any time."""
+    fresh = file.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(file)
+
+
 def test_what_the_driver_says_a_gpu_can_be_split_into(layout: Path, root: Path) -> None:
     import pynvml
 
