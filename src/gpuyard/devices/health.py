@@ -104,11 +104,15 @@ class HealthTracker:
         known = self._sick.get(uuid)
         if answer.fault:
             # An event says more than the silence that follows it; the quiet time begins at the end of both.
-            sick = known or _Sick(Health(answer.fault, self._clock()), now_s)
-            self._sick[uuid] = replace(sick, last_s=now_s)
+            health = known.health if known else Health("", self._clock())
+            by_event = known is not None and known.by_event
+            if not by_event:
+                health = replace(health, reason=answer.fault)
+            self._sick[uuid] = _Sick(health, now_s, by_event)
         elif known is not None and now_s - known.last_s >= self._quiet_s:
             if answer.pending:
-                self._sick[uuid] = replace(known, health=replace(known.health, reason=answer.pending))
+                health = replace(known.health, reason=answer.pending)
+                self._sick[uuid] = _Sick(health, known.last_s)
             else:
                 del self._sick[uuid]
 

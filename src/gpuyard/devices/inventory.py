@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -264,17 +264,27 @@ class Inventory:
     def after(self, known: Inventory) -> Inventory:
         """What `known` has and this reading lacks, which is one of the same node, taken over from there.
 
-        A GPU that isn't found any more is still the node's; what it was can't be asked now.
+        A GPU that isn't found any more is still the node's; what it was can't be asked now. Each keeps its
+        index, whatever number the driver gives it now; a new one gets none that another had.
         """
-        ours = {device.uuid for device in self.devices} | {str(device.index) for device in self.devices}
-        lacking = [each for each in known.devices if not {each.uuid, str(each.index)} & ours]
-        if not lacking:
-            return self
+        ours = {device.uuid for device in self.devices}
+        lacking = [each for each in known.devices if each.uuid not in ours]
+        devices = sorted((*self._numbered_as(known), *lacking), key=lambda each: each.index)
         return replace(
             self if self.devices else known,
-            devices=tuple(sorted((*self.devices, *lacking), key=lambda each: each.index)),
-            links={**known.links, **self.links},
+            devices=tuple(devices),
+            links={**known.links, **self.links} if lacking else self.links,
         )
+
+    def _numbered_as(self, known: Inventory) -> Iterator[Device]:
+        indexes = {device.uuid: device.index for device in known.devices}
+        taken = set(indexes.values())
+        for device in self.devices:
+            index = indexes.get(device.uuid, device.index)
+            if device.uuid not in indexes and index in taken:
+                index = max(taken) + 1
+            taken.add(index)
+            yield replace(device, index=index)
 
     def with_mig(self, mig: Mapping[str, Mig]) -> Inventory:
         """The same devices, of which these are split, by UUID."""

@@ -26,9 +26,9 @@ async def test_answers_and_errors_come_back() -> None:
 
 
 async def test_a_call_that_hangs_keeps_one_thread_and_nobody_else(release: threading.Event) -> None:
-    thread = DriverThread(limit_s=0.05, name="of this test")
+    thread = DriverThread(name="of this test")
     with pytest.raises(errors.DriverHangs, match="in wait"):
-        await thread.call(release.wait)
+        await thread.call(release.wait, limit_s=0.05)
     for _ in range(20):
         with pytest.raises(errors.DriverHangs, match="in wait"):
             await thread.call(divmod, 7, 2)

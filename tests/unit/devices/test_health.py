@@ -34,3 +34,20 @@ def test_a_gpu_that_says_it_is_broken_is_unhealthy_without_an_event() -> None:
     health.probed("a", GpuState(fault="row remap failed"), 0)
     health.probed("b", GpuState(pending="row remap pending"), 0)
     assert health.unhealthy == {"a": Health("row remap failed", NOON)}
+
+
+def test_the_reason_of_a_gpu_without_an_event_is_what_it_says_now() -> None:
+    health = tracker()
+    health.gone(["a"], 0)
+    health.probed("a", GpuState(fault="lost"), 5)
+    assert health.unhealthy == {"a": Health("lost", NOON)}
+    health.probed("a", GpuState(fault="too hot"), 10)
+    assert health.unhealthy == {"a": Health("too hot", NOON)}
+
+
+def test_what_comes_after_an_event_is_past_is_the_reason() -> None:
+    health = tracker()
+    health.fault("a", "XID 63", 0)
+    health.probed("a", GpuState(pending="row remap pending"), 30)
+    health.probed("a", GpuState(fault="lost"), 35)
+    assert health.unhealthy["a"].reason == "lost"

@@ -1,6 +1,7 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from gpuyard.devices.inventory import HEALTHY, Backend, Device, Health, Inventory, Mig, MigInstance
+from gpuyard.devices.inventory import HEALTHY, Backend, Device, Health, Inventory, Link, Mig, MigInstance
 from gpuyard.gpus.mig_profiles import MigEngines
 
 SICK = Health("XID 79", datetime(2026, 11, 1, tzinfo=UTC))
@@ -29,3 +30,30 @@ def test_a_gpu_s_fault_is_one_of_all_its_parts() -> None:
     assert second.health == HEALTHY
     assert health_of_parts(second) == [HEALTHY, SICK]
     assert node.with_health({"GPU-0": SICK}).with_health({}) == node
+
+
+def node_of(*uuids: str) -> Inventory:
+    """As a driver that counts what it finds."""
+    gpus = tuple(replace(split(uuid), index=index) for index, uuid in enumerate(uuids))
+    links = {(one, other): Link(nvlinks=4) for one in uuids for other in uuids if one < other}
+    return Inventory(Backend.NVML, devices=gpus, links=links)
+
+
+def numbers(inventory: Inventory) -> list[tuple[int, str]]:
+    return [(gpu.index, gpu.uuid) for gpu in inventory.devices]
+
+
+def test_a_gpu_that_is_gone_stays_the_nodes_and_the_others_keep_their_indexes() -> None:
+    known = node_of("a", "b", "c", "d")
+    after = node_of("a", "c", "d").after(known)
+    assert numbers(after) == numbers(known)
+    assert after.link("b", "c").nvlinks == 4
+    assert numbers(node_of("d", "c", "b", "a").after(known)) == numbers(known)
+
+
+def test_a_new_gpu_takes_no_known_ones_index() -> None:
+    known = node_of("a", "b")
+    assert numbers(node_of("x", "b", "y").after(known)) == [(0, "a"), (1, "b"), (2, "x"), (3, "y")]
+    # One that could not be read before has its place still.
+    some = replace(known, devices=known.devices[1:])
+    assert numbers(known.after(some)) == [(0, "a"), (1, "b")]

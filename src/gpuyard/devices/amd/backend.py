@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from gpuyard.devices.amd.health import probe, uncorrectable_errors
 from gpuyard.devices.amd.readings import read_all
 from gpuyard.devices.driver_thread import CALL_LIMIT_S, DriverThread
 from gpuyard.devices.health import GpuState, HealthTracker, Pace, log_changes
-from gpuyard.devices.inventory import Absence, Backend, Device, Inventory
+from gpuyard.devices.inventory import Absence, Backend, Inventory
 from gpuyard.devices.readings import Reading
 from gpuyard.gpus import faults
 
@@ -51,8 +51,8 @@ class AmdBackend:
         self._health = HealthTracker(self._pace.quiet_s, lambda: datetime.now(UTC))
         #: The last reading with GPUs, as far as health goes all well.
         self._known: Inventory | None = None
-        #: What each GPU's counters stood at, by UUID.
-        self._counted: dict[str, int] = {}
+        #: What each GPU's counters stood at when they could be read last, by UUID.
+        self._counted: dict[str, Mapping[str, int]] = {}
 
     async def inventories(self) -> AsyncGenerator[Inventory, None]:
         """What there is at once, and again after every change; never ends by itself."""
@@ -78,7 +78,7 @@ class AmdBackend:
         """What is measured now; none while sysfs doesn't answer."""
         if self._known is None:
             return {}
-        with suppress(errors.DeviceError):  # Who follows the inventories says it.
+        with suppress(errors.DeviceError, OSError):  # Who follows the inventories says it.
             return await self._reader.call(read_all, self._roots[0], self._known.devices)
         return {}
 
@@ -88,6 +88,9 @@ class AmdBackend:
             found, states = await self._thread.call(self._read)
         except errors.DriverHangs as error:
             return self._as_known(Absence.FAILED, error)
+        except OSError as error:
+            failed = errors.DeviceError(f"can't read the AMD GPUs: {error}", remedy="see the kernel log")
+            return self._as_known(Absence.FAILED, failed)
         except errors.DeviceError as error:
             for gpu in self._known.devices if self._known else ():
                 self._health.probed(gpu.uuid, GpuState(fault=faults.NO_PERMISSION), now_s)
@@ -99,18 +102,19 @@ class AmdBackend:
             for gpu in self._known.devices:
                 if gpu.uuid not in present:
                     self._health.probed(gpu.uuid, GpuState(fault=fault), now_s)
-            found = _with_indexes(found, self._known).after(self._known)
+            found = found.after(self._known)
         if not found.devices:
             return found
         self._known = found
         for uuid, (state, errors_counted) in states.items():
             self._health.probed(uuid, state, now_s)
-            if errors_counted > self._counted.setdefault(uuid, errors_counted):
+            before = self._counted.get(uuid, {})
+            if any(count > before.get(name, count) for name, count in errors_counted.items()):
                 self._health.fault(uuid, faults.RAS, now_s)
-            self._counted[uuid] = errors_counted
+            self._counted[uuid] = {**before, **errors_counted}
         return found.with_health(self._health.unhealthy)
 
-    def _read(self) -> tuple[Inventory, dict[str, tuple[GpuState, int]]]:
+    def _read(self) -> tuple[Inventory, dict[str, tuple[GpuState, Mapping[str, int]]]]:
         """In the driver's thread: sysfs waits for a driver that hangs."""
         sys_root, host_root = self._roots
         inventory = read_gpus(sys_root, host_root)
@@ -125,16 +129,3 @@ class AmdBackend:
         if self._known is None:
             return Inventory(Backend.NONE, absence=absence, detail=why)
         return replace(self._known.with_health(self._health.unhealthy), detail=why)
-
-
-def _with_indexes(found: Inventory, known: Inventory) -> Inventory:
-    """The same GPUs, each with the index that it had; a new one has the next."""
-    indexes = {gpu.uuid: gpu.index for gpu in known.devices}
-    free = (index for index in range(len(indexes) + len(found.devices)) if index not in indexes.values())
-
-    def renumbered() -> Iterator[Device]:
-        for gpu in found.devices:
-            index = indexes.get(gpu.uuid)
-            yield replace(gpu, index=next(free) if index is None else index)
-
-    return replace(found, devices=tuple(sorted(renumbered(), key=lambda gpu: gpu.index)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from gpuyard.devices.health import GpuState
@@ -49,10 +50,10 @@ def probe(board: Path, gpu: Device, host_root: Path) -> GpuState:
     return GpuState(pending=faults.BAD_PAGES_PENDING) if "P" in flags else GpuState()
 
 
-def uncorrectable_errors(board: Path) -> int:
-    """How many the parts of a GPU have counted since its driver was loaded."""
+def uncorrectable_errors(board: Path) -> Mapping[str, int]:
+    """How many each part of a GPU has counted since its driver was loaded, if it says so now."""
     counters = [*board.glob("ras/*_err_count"), *board.glob("ras/aca_*")]
-    return sum(int(found[1]) for path in counters if (found := _UNCORRECTABLE.search(_read(path))))
+    return {path.name: int(found[1]) for path in counters if (found := _UNCORRECTABLE.search(_read(path)))}
 
 
 def _read(path: Path) -> str:

@@ -7,10 +7,11 @@ Sources: Linux drivers/gpu/drm/amd/amdkfd/kfd_topology.c, include/uapi/linux/kfd
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuyard.devices.sysfs import read_number, read_text
+from gpuyard.devices.sysfs import read_number
 
 #: Types of links (CRAT_IOLINK_TYPE_…).
 XGMI = 11
@@ -139,5 +140,5 @@ def _read_each(folder: Path) -> Iterator[dict[str, int]]:
     except OSError:
         return
     for name in names:
-        if read_text(folder / name / "properties"):
+        with suppress(OSError):  # It went away meanwhile.
             yield read_properties(folder / name / "properties")

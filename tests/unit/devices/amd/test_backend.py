@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -106,6 +106,48 @@ async def test_errors_of_before_and_corrected_ones_are_no_fault(machine: AmdMach
         assert reasons(await anext(inventories)) == {2: faults.RAS}
 
 
+async def test_a_counter_that_can_not_be_read_for_a_while_is_no_fault(machine: AmdMachine) -> None:
+    """During a reset the driver has no counts, and after it those of before."""
+    machine.write(f"{BOARD}/ras/umc_err_count", "ue: 3\nce: 1\nde: 0")
+    async with watching(machine) as inventories:
+        assert not (await anext(inventories)).unhealthy
+        for text in ("Query currently inaccessible", "ue: 3\nce: 1\nde: 0"):
+            machine.write(f"{BOARD}/ras/umc_err_count", text)
+            # Only what changes is shown: another GPU's page shows that all have been looked at.
+            bad = "bus/pci/devices/0000:46:00.0/ras/gpu_vram_bad_pages"
+            machine.write(bad, "0x2 : 0x1000 : F")
+            assert reasons(await anext(inventories)) == {2: faults.BAD_PAGES_FAILED}
+            machine.write(bad, "")
+            assert reasons(await anext(inventories)) == {}
+        machine.write(f"{BOARD}/ras/umc_err_count", "ue: 4\nce: 1\nde: 0")
+        assert reasons(await anext(inventories)) == {1: faults.RAS}
+
+
+async def test_errors_of_reading_leave_all_as_it_is_known(
+    machine: AmdMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = AmdBackend(machine.sys_root, machine.host_root, AT_ONCE)
+    glob = Path.glob
+
+    def fail(path: Path, pattern: str) -> Iterator[Path]:
+        if fails:
+            raise OSError(5, os.strerror(5), str(path))
+        return glob(path, pattern)
+
+    fails: list[bool] = []
+    monkeypatch.setattr(Path, "glob", fail)
+    async with aclosing(backend.inventories()) as inventories:
+        before = await anext(inventories)
+        assert len(await backend.readings()) == 8
+        fails.append(True)
+        failed = await anext(inventories)
+        assert (failed.devices, failed.unhealthy) == (before.devices, ())
+        assert "Input/output error" in failed.detail
+        assert await backend.readings() == {}
+        fails.clear()
+        assert await anext(inventories) == before
+
+
 async def test_a_page_that_waits_for_a_reset_keeps_a_gpu_ill(machine: AmdMachine) -> None:
     machine.write(f"{BOARD}/ras/gpu_vram_bad_pages", "0x1 : 0x1000 : R\n0x2 : 0x1000 : P")
     async with watching(machine) as inventories:
@@ -152,14 +194,16 @@ async def test_permissions_that_change(machine: AmdMachine, monkeypatch: pytest.
 async def test_a_driver_that_hangs(machine: AmdMachine) -> None:
     busy = machine.sys_root / BOARD / "gpu_busy_percent"
     async with watching(machine, call_limit_s=0.2) as inventories:
-        before = await anext(inventories)
-        busy.unlink()
-        os.mkfifo(busy)
-        hangs = await anext(inventories)
+        # The first reading itself may take longer on a slow machine.
+        before = await until(inventories, lambda now: bool(now.devices) and not now.detail)
+        pipe = machine.host_root / "pipe"
+        os.mkfifo(pipe)
+        pipe.replace(busy)
+        hangs = await until(inventories, lambda now: bool(now.detail))
         assert "the AMD driver doesn't answer" in hangs.detail
         assert (hangs.devices, hangs.unhealthy) == (before.devices, ())
         writer = os.open(busy, os.O_WRONLY)
-        busy.unlink()
-        busy.write_text("0\n")
+        machine.write("again", "0")
+        (machine.sys_root / "again").replace(busy)
         os.close(writer)
         assert await until(inventories, lambda now: not now.detail) == before

@@ -136,3 +136,12 @@ async def test_readings_follow_what_is_allotted_and_what_fails(tmp_path: Path) -
     assert [dict(found[uuid].xids) for uuid in uuids] == [{}, {48: 1}, {79: 1}]
     assert found[uuids[1]].memory_used_mib == 0
     assert found[uuids[2]] == Reading(xids={79: 1}, last_xid=79), "it doesn't answer"
+
+
+async def test_a_control_file_that_cannot_be_looked_at_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    backend = SimulatedBackend(
+        parse_simulation("H100:2"), seed="node", control=tmp_path / "file" / "health.json"
+    )
+    async with aclosing(backend.inventories()) as inventories:
+        assert len((await anext(inventories)).devices) == 2
