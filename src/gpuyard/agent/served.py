@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gpuyard.agent.options.sharing import Sharing
-from gpuyard.devices.inventory import Device, DeviceNode, Health, Inventory, MigInstance
+from gpuyard.devices.inventory import NVIDIA, Device, DeviceNode, Health, Inventory, MigInstance
 from gpuyard.gpus.resources import GPU_RESOURCE, mig_resource, model_resource
 
 _UNOFFERED = "is split, and its parts aren't offered: use the MIG strategy mixed, or make it whole"
@@ -144,13 +144,15 @@ class Served:
 def serve(inventory: Inventory, serving: Serving = DEFAULT) -> Served:
     """What is offered of these GPUs.
 
-    With the strategy `single`, GPUs that aren't split alike make the node's state invalid: nothing is offered
-    then, and the faults say which GPU is to be split how.
+    With the strategy `single`, NVIDIA GPUs that aren't split alike make the node's state invalid: none is
+    offered then, and the faults say which GPU is to be split how.
     """
     if serving.mig_strategy is MigStrategy.SINGLE and any(map(_is_split, inventory.devices)):
-        faults = tuple(_single_faults(inventory.devices))
-        parts = () if faults else inventory.devices
+        nvidias = [gpu for gpu in inventory.devices if gpu.vendor == NVIDIA]
+        faults = tuple(_single_faults(nvidias))
+        parts = () if faults else nvidias
         devices = [_part(gpu, each, GPU_RESOURCE) for gpu in parts for each in _instances(gpu)]
+        devices += [_whole(gpu) for gpu in inventory.devices if gpu.vendor != NVIDIA]
     elif serving.mig_strategy is MigStrategy.MIXED:
         faults = tuple(fault for gpu in inventory.devices for fault in _mixed_faults(gpu))
         devices = [device for gpu in inventory.devices for device in _mixed(gpu)]

@@ -103,6 +103,12 @@ def test_single_offers_parts_as_gpus() -> None:
     assert offered(single(gpu(0, split=False), gpu(1, split=None))) == {"nvidia.com/gpu": ["GPU-0", "GPU-1"]}
 
 
+def test_single_is_about_nvidias_gpus() -> None:
+    served = single(gpu(0, "3g.40gb"), replace(gpu(1, split=None), vendor=AMD))
+    assert offered(served) == {"amd.com/gpu": ["GPU-1"], "nvidia.com/gpu": ["MIG-0-0"]}
+    assert served.faults == ()
+
+
 @pytest.mark.parametrize(
     ("gpus", "reason"),
     [

@@ -6,14 +6,14 @@ Source: NVIDIA/k8s-device-plugin internal/plugin/server.go, whose DEVICE_LIST_ST
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard.agent.cdi import qualified_name
 from gpuyard.agent.options.device_lists import PLAIN, DeviceList, Handover
 from gpuyard.agent.served import ServedDevice
-from gpuyard.devices.inventory import Inventory
+from gpuyard.devices.inventory import NVIDIA, Inventory
 from gpuyard.kube.wellknown import ENV_SIMULATED
 
 #: Where NVIDIA's runtime looks for mounts that name devices.
@@ -38,19 +38,19 @@ def hand_over(
     """
     # In the driver's order, so that a process sees its GPUs as nvidia-smi lists them.
     ordered = sorted(devices, key=lambda device: device.order)
-    names = {device.uuid: _index(device) if handover.by_index else device.uuid for device in ordered}
+    # NVIDIA's runtime and CUDA know none of others' GPUs, and fail when they are told of one.
+    names = {
+        device.uuid: _index(device) if handover.by_index else device.uuid
+        for device in ordered
+        if device.gpu.vendor == NVIDIA
+    }
     lists = handover.lists
-    # CUDA has no names of indexes that a container's own numbers wouldn't be taken for.
-    envs = {"CUDA_VISIBLE_DEVICES": ",".join(names)}
-    if DeviceList.VOLUME_MOUNTS in lists:
-        envs["NVIDIA_VISIBLE_DEVICES"] = str(_MOUNTED)
-    elif DeviceList.ENVVAR in lists:
-        envs["NVIDIA_VISIBLE_DEVICES"] = ",".join(names.values())
+    envs = _variables(names, lists) if names else {}
     if inventory.simulated:
         envs[ENV_SIMULATED] = "1"
     if pipes:
         envs["CUDA_MPS_PIPE_DIRECTORY"] = str(pipes)
-    qualified = [qualified_name(one) for one in names]
+    qualified = [qualified_name(one) for one in dict.fromkeys(device.uuid for device in ordered)]
     return pb.ContainerAllocateResponse(
         envs=envs,
         devices=_nodes(inventory, ordered) if DeviceList.DEVICE_SPECS in lists else [],
@@ -67,6 +67,16 @@ def hand_over(
         if DeviceList.CDI_ANNOTATIONS in lists
         else {},
     )
+
+
+def _variables(names: Mapping[str, str], lists: Collection[DeviceList]) -> dict[str, str]:
+    # CUDA has no names of indexes that a container's own numbers wouldn't be taken for.
+    envs = {"CUDA_VISIBLE_DEVICES": ",".join(names)}
+    if DeviceList.VOLUME_MOUNTS in lists:
+        envs["NVIDIA_VISIBLE_DEVICES"] = str(_MOUNTED)
+    elif DeviceList.ENVVAR in lists:
+        envs["NVIDIA_VISIBLE_DEVICES"] = ",".join(names.values())
+    return envs
 
 
 def _mps_folders(pipes: Path | None) -> tuple[str, ...]:

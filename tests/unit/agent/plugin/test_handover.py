@@ -7,7 +7,7 @@ from gpuyard.agent.options.device_lists import PLAIN, DeviceList, Handover, suit
 from gpuyard.agent.options.sharing import Sharing, SharingStrategy
 from gpuyard.agent.plugin.handover import hand_over
 from gpuyard.agent.served import DEFAULT, MigStrategy, ServedDevice, Serving, serve
-from gpuyard.devices.inventory import Backend, DeviceNode, Inventory, Mig, MigInstance
+from gpuyard.devices.inventory import AMD, Backend, DeviceNode, Inventory, Mig, MigInstance
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.mig_profiles import MigEngines
 
@@ -95,3 +95,12 @@ def test_what_suits_a_node(has_cdi: bool, mounts: bool) -> None:
     lists = suitable_lists(has_cdi=has_cdi, mounts_name_devices=mounts)
     assert (DeviceList.CDI_CRI in lists, DeviceList.VOLUME_MOUNTS in lists) == (has_cdi, mounts)
     assert DeviceList.DEVICE_SPECS in lists and (DeviceList.ENVVAR in lists) != mounts
+
+
+@pytest.mark.parametrize("named", [DeviceList.ENVVAR, DeviceList.VOLUME_MOUNTS])
+def test_others_gpus_are_not_named_to_nvidias_software(named: DeviceList) -> None:
+    others = tuple(replace(gpu, vendor=AMD) for gpu in REAL.devices)
+    amd = replace(REAL, backend=Backend.AMD, devices=others, common_nodes=())
+    answer = hand_over(amd, [devices(amd)[FIRST]], by(named, DeviceList.CDI_CRI))
+    assert (dict(answer.envs), list(answer.mounts)) == ({}, [])
+    assert [device.name for device in answer.cdi_devices] == [f"gpuyard.io/gpu={FIRST}"]
