@@ -76,12 +76,9 @@ async def watch_health(
     """
     loop = asyncio.get_running_loop()
     health.forget_others(uuid for gpu in gpus for uuid in _uuids(gpu))
-    shown = health.unhealthy
-    begun = loop.time()
+    shown, begun, said = health.unhealthy, loop.time(), ""
     last_probe = begun - pace.probe_s
-    said = ""
-    heard = [gpu.uuid for gpu in gpus]
-    events = await thread.call(_subscribe, heard)
+    events = await thread.call(_subscribe, heard := [gpu.uuid for gpu in gpus])
     try:
         while for_s is None or loop.time() - begun < for_s:
             found, fault = await _next_events(thread, events, pace.wait_s)
@@ -104,9 +101,8 @@ async def watch_health(
                 answering = await _ask_each(gpus, presence, thread, health)
                 if events is not None and answering != heard:
                     # While a lost GPU is among those that are waited for, no event of another comes.
-                    await thread.call(_free, events)
-                    heard, events = answering, None
-                    events = await thread.call(_subscribe, heard)
+                    old, events = events, await thread.call(_subscribe, heard := answering)
+                    await thread.call(_free, old)
                 if await thread.call(presence.has_changed) or await thread.call(mig_changed, gpus):
                     return
     finally:
