@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from gpuyard.agent.options.sharing import SharingStrategy
 from gpuyard.agent.served import MigStrategy, Served, ServedDevice
 from gpuyard.devices.inventory import NVIDIA, Device, Inventory
 from gpuyard.gpus.resources import GPU_RESOURCE
@@ -44,6 +45,7 @@ def nvidia_labels(served: Served, made_s: int) -> dict[str, str]:
         return {}
     strategy = served.serving.mig_strategy
     devices = [device for device in served.devices if device.gpu.vendor == NVIDIA]
+    mps = any(device.sharing and device.sharing.strategy is SharingStrategy.MPS for device in devices)
     labels = {
         f"{NVIDIA}/gpu.present": "true",
         f"{NVIDIA}/gfd.timestamp": str(made_s),
@@ -52,7 +54,7 @@ def nvidia_labels(served: Served, made_s: int) -> dict[str, str]:
         f"{NVIDIA}/gpu.clique": inventory.clique,
         f"{NVIDIA}/mig.capable": _truth(any(gpu.mig is not None for gpu in gpus)),
         f"{NVIDIA}/mig.strategy": "" if strategy is MigStrategy.NONE else strategy.value,
-        f"{NVIDIA}/mps.capable": "false",
+        f"{NVIDIA}/mps.capable": _truth(mps),
         **_versions(inventory),
     }
     for resource, of_it in _by_resource(devices).items():
@@ -69,9 +71,11 @@ def family(compute_capability: tuple[int, int]) -> str:
 
 
 def _by_resource(devices: Iterable[ServedDevice]) -> Mapping[str, Sequence[ServedDevice]]:
+    """By the name that a resource has where sharing renames nothing."""
     found: dict[str, list[ServedDevice]] = {}
     for device in devices:
-        found.setdefault(device.resource, []).append(device)
+        resource = device.sharing.resource if device.sharing else device.resource
+        found.setdefault(resource, []).append(device)
     return found
 
 
@@ -79,12 +83,16 @@ def _resource(resource: str, devices: Sequence[ServedDevice]) -> dict[str, str]:
     ids = {device.uuid: 0 for device in devices}
     for device in devices:
         ids[device.uuid] += 1
+    shared = {device.sharing.strategy.value for device in devices if device.sharing}
+    renamed = all(device.sharing and device.sharing.renamed for device in devices)
     product = _same(_product(device) for device in devices)
+    suffix = "-SHARED" if product and shared and not renamed else ""
     labels = {
-        f"{resource}.product": label_value(product),
+        f"{resource}.product": label_value(product, suffix),
         f"{resource}.count": str(len(ids)),
+        # Where devices differ, those that most share and that isolate least: a pod has to reckon with them.
         f"{resource}.replicas": str(max(ids.values())),
-        f"{resource}.sharing-strategy": "none",
+        f"{resource}.sharing-strategy": max(shared, default="none"),
         f"{resource}.memory": str(
             min(each.instance.memory_mib if each.instance else each.gpu.memory_mib for each in devices)
         ),

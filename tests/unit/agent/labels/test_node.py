@@ -7,7 +7,8 @@ import pytest
 
 from gpuyard.agent.labels.node import node_labels, node_marks
 from gpuyard.agent.labels.nvidia import family
-from gpuyard.agent.served import serve
+from gpuyard.agent.options.sharing import Sharing, SharingStrategy
+from gpuyard.agent.served import Serving, serve
 from gpuyard.devices.amd.gpus import read_gpus
 from gpuyard.devices.inventory import Backend, Health, Inventory
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
@@ -47,6 +48,15 @@ def test_a_mixed_node_matches_no_model_and_counts_each() -> None:
     assert labels["nvidia.com/gpu.memory"] == "46068"
     assert (labels["nvidia.com/gpu.compute.major"], labels["nvidia.com/gpu.compute.minor"]) == ("8", "9")
     assert not {"nvidia.com/gpu.product", "nvidia.com/gpu.family"} & labels.keys()
+
+
+def test_a_resource_that_sharing_renames_is_described_under_its_own_name() -> None:
+    rule = Sharing(SharingStrategy.TIME_SLICING, 4, renamed="nvidia.com/gpu.shared")
+    labels = node_labels(serve(SIMULATED, Serving(sharing=(rule,))))
+    assert labels["nvidia.com/gpu.product"] == "Simulated-NVIDIA-H100-80GB-HBM3"
+    assert (labels["nvidia.com/gpu.count"], labels["nvidia.com/gpu.replicas"]) == ("8", "4")
+    assert labels["nvidia.com/gpu.sharing-strategy"] == "time-slicing"
+    assert not [name for name in labels if "gpu.shared" in name]
 
 
 def test_several_kinds_of_amds_gpus_are_counted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ten kinds of nodes, and what is written of each: labels, and the CDI spec.
+"""Twelve kinds of nodes, and what is written of each: labels, and the CDI spec.
 
 `GPUYARD_WRITE_GOLDEN=1` writes the files again; look at what changes in them.
 """
@@ -12,6 +12,7 @@ import pytest
 
 from gpuyard.agent.cdi import cdi_spec
 from gpuyard.agent.labels.node import node_labels
+from gpuyard.agent.options.sharing import Sharing, SharingStrategy
 from gpuyard.agent.served import MigStrategy, Serving, serve
 from gpuyard.devices.amd.gpus import read_gpus
 from gpuyard.devices.inventory import Backend, DeviceNode, Inventory
@@ -60,6 +61,10 @@ NVIDIAS: dict[str, tuple[Inventory, Serving]] = {
     "h100-8-mig-mixed": (nvidia("H100:8", ["3g.40gb@0", "3g.40gb@4"], ["1g.10gb@0", "7g.80gb@0"][:1]), MIXED),
     "h100-2-mig-single": (nvidia("H100:2", ALIKE, ALIKE), SINGLE),
     "h100-2-mig-invalid": (nvidia("H100:2", ALIKE, ["3g.40gb@0"]), SINGLE),
+    "a10-2-time-slicing": (
+        nvidia("A10:2"), Serving(sharing=(Sharing(SharingStrategy.TIME_SLICING, 4, devices=("0",)),))
+    ),
+    "a10-2-mps": (nvidia("A10:2"), Serving(sharing=(Sharing(SharingStrategy.MPS, 4),))),
     "l40s-2-h100-2": (mixed_models(), Serving()),
     "gb300-4-clique": (nvidia("GB300:4"), Serving()),
     "simulated-h200-8": (simulate(parse_simulation("H200:8"), seed="golden"), Serving()),
