@@ -28,6 +28,7 @@ PROGRAMS = {"agent/command.py", "agent/exporter.py", "launcher.py"}
 ACROSS_MODULES = {
     "test_house.py": "the whole tree",
     "test_alert_rules.py": "the rules of deploy/prometheus",
+    "test_dashboard.py": "the dashboard of deploy/grafana",
     "test_tests.py": "the tests themselves",
     "building/test_from_a_dockerfile.py": "the page docs/how-to/from-a-dockerfile.md",
     "compatibility/test_properties.py": "what need, offer, judge and fleet hold together",
