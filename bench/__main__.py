@@ -12,7 +12,7 @@ from bench.row import Row, Unavailable
 
 #: One module each, with a `measure()`.
 MEASUREMENTS = (
-    *("help", "commands", "ps", "up", "memory", "agent", "first_line", "logs", "pods", "runs"),
+    *("help", "commands", "ps", "up", "memory", "agent", "exporter", "first_line", "logs", "pods", "runs"),
     *("creates", "images", "cluster"),
 )
 
