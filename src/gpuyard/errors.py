@@ -350,8 +350,8 @@ class GpuHeld(DeviceError):
         gpu: its UUID.
     """
 
-    def __init__(self, gpu: str, held: str) -> None:
-        super().__init__(f"GPU {gpu} is {held}", remedy="wait until it is released, or ask its user")
+    def __init__(self, gpu: str, owner: str) -> None:
+        super().__init__(f"GPU {gpu} is held by {owner}", remedy="wait until it is released, or ask its user")
         self.gpu = gpu
 
 

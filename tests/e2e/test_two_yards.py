@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -37,10 +38,14 @@ class RealYard:
             self._daemon = subprocess.Popen(
                 [sys.executable, "-m", "gpuyard.local.daemon"], env=self._environ, stdout=log, stderr=log
             )
-        until(self.free, "the yard has its GPUs", not_yet=(AssertionError, IndexError))
+        until(lambda: self._node()["gpus"], "the yard has GPUs", not_yet=(AssertionError, IndexError))
+
+    def _node(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.yard.json("nodes")[0]
+        return found
 
     def free(self) -> int:
-        return int(self.yard.json("nodes")[0]["gpus_free"])
+        return int(self._node()["gpus_free"])
 
     def kill(self) -> None:
         assert self._daemon is not None
@@ -63,7 +68,15 @@ class RealYard:
 
 
 @pytest.fixture
-def make_real(tmp_path: Path) -> Iterator[Callable[[], RealYard]]:
+def processes_file(tmp_path: Path) -> Path:
+    """What the stub says of processes."""
+    file = tmp_path / "processes"
+    file.touch()
+    return file
+
+
+@pytest.fixture
+def make_real(tmp_path: Path, processes_file: Path) -> Iterator[Callable[[], RealYard]]:
     """Makes yards of one machine with two GPUs."""
     if find_lock_folder() is None:
         pytest.skip("this machine has no folder that all users share")
@@ -71,6 +84,7 @@ def make_real(tmp_path: Path) -> Iterator[Callable[[], RealYard]]:
     stub = {
         "LD_LIBRARY_PATH": str(tmp_path),
         "NVML_STUB_GPUS": "2",
+        "NVML_STUB_PROCESSES": str(processes_file),
         "NVML_STUB_SERIAL": str(random.randrange(1, 1 << 31)),
     }
     with ExitStack() as stack:
@@ -94,11 +108,46 @@ def test_a_gpu_has_one_owner_through_kill_and_restart(make_real: Callable[[], Re
     one.kill()
     other.yard.ok("rm", "--force", "mine")
     assert other.run("again", 1) == {second}
+    other.yard.ok("run", "-d", "-n", "more", "--gpus", "1", *RUN)
+    owner = f"({one.yard.home}), run train, since"
+    explained = until(
+        lambda: other.yard.ok("explain", "more"), "it names the owner", lambda out: owner in out
+    )
+    assert "is held by the yard of" in explained
+    assert "wait until it is released" in explained
     one.start()
     assert one.device("train") == first
-    # Released at once.
+    # Offered to who waits for it as soon as it is released.
     one.yard.ok("rm", "--force", "train")
-    assert other.run("more", 1) == {first}
+    assert until(lambda: other.device("more"), "the other yard has it") == first
+
+
+def test_a_foreign_process_keeps_its_gpu_and_a_run_does_not(
+    make_real: Callable[[], RealYard], processes_file: Path
+) -> None:
+    yard = make_real()
+    marked = {**os.environ, "GPUYARD_CONTAINER": "uid_main_0"}
+    with subprocess.Popen(["sleep", "600"], env=marked) as foreign:
+        # What it calls itself makes it no run: no yard has the GPU.
+        processes_file.write_text(f"0 compute {foreign.pid} 21504 0\n")
+        until(yard.free, "one GPU is left", lambda free: free == 1)
+        said = f"pid {foreign.pid} (sleep)"
+        until(
+            lambda: yard.yard.ok("nodes"),
+            "it is named",
+            lambda out: said in out and "21 GiB, not a run" in out,
+        )
+        (given,) = yard.run("train", 1)
+        assert given.endswith("1")
+        foreign.kill()
+    until(yard.free, "the other GPU is free again", lambda free: free == 1)
+    # The run's own processes are its own.
+    pods = [pod.name for pod in yard.yard.paths.pods_dir.iterdir()]
+    pid = processes([f"GPUYARD_CONTAINER={pods[0]}_".encode()])[-1]
+    processes_file.write_text(f"1 compute {pid} 21504 0\n0 compute {os.getpid()} 0 0\n")
+    until(lambda: yard.yard.ok("nodes"), "it is looked at", lambda out: f"pid {os.getpid()} " in out)
+    assert f"pid {pid} " not in yard.yard.ok("nodes")
+    assert yard.free() == 1
 
 
 def test_a_yard_that_is_away_keeps_no_gpu_once_its_run_has_ended(make_real: Callable[[], RealYard]) -> None:

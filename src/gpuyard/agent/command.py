@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,8 +24,11 @@ from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import MigStrategy
 from gpuyard.agent.service import run_agent
 from gpuyard.agent.stdin import on_stdin_closed
-from gpuyard.devices.backend import open_backend
+from gpuyard.devices.backend import GpuBackend, open_backend
+from gpuyard.devices.inventory import Inventory
 from gpuyard.devices.nvml.driver_files import find_driver_files
+from gpuyard.devices.occupants import OccupantFinder, OwnYard, with_occupants
+from gpuyard.devices.processes import ProcessTable
 from gpuyard.devices.simulated.simulation import parse_simulation
 from gpuyard.gpus.exposure import Exposure
 
@@ -51,7 +54,7 @@ async def _run(options: argparse.Namespace) -> None:
         driver_root=options.driver_root,
         host_root=host_root,
     )
-    inventories = backend.inventories()
+    inventories = _with_occupants(backend, options)
     sockets = OwnSockets(options.plugins_dir)
     cdi = CdiFile(options.cdi_dir, lambda: datetime.now(UTC)) if options.cdi_dir else None
     if options.ready_file:
@@ -129,6 +132,15 @@ def _mounts_name_devices(host_root: Path) -> bool:
     return mounts_name_devices(host_root)
 
 
+def _with_occupants(backend: GpuBackend, options: argparse.Namespace) -> AsyncGenerator[Inventory, None]:
+    table, yard = ProcessTable(), None
+    if options.yard is not None:
+        yard = OwnYard(options.locks, os.geteuid(), options.yard, options.share_with_others)
+    elif not table.sees_pids:
+        return backend.inventories()  # In a pod that sees no other processes there is nothing to tell.
+    return with_occupants(backend.inventories(), backend.readings, OccupantFinder(yard, table))
+
+
 def _exposure_in(host_root: Path | None) -> Callable[[], Exposure]:
     if host_root is None:
         return Exposure
@@ -136,6 +148,16 @@ def _exposure_in(host_root: Path | None) -> Callable[[], Exposure]:
     from gpuyard.agent.container_runtimes import find_exposure
 
     return partial(find_exposure, host_root)
+
+
+def _add_yard_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--node", help="its name: its simulated GPUs are its own")
+    parser.add_argument("--exit-with-stdin", action="store_true", help="exit when standard input ends")
+    parser.add_argument("--yard", metavar="ID", help="it is of this yard, see devices.gpu_locks.yard_id")
+    parser.add_argument("--locks", type=Path, metavar="DIR", help="where that yard locks GPUs")
+    parser.add_argument(
+        "--share-with-others", action="store_true", help="also give out GPUs that foreign processes are on"
+    )
 
 
 def main() -> int:
@@ -185,8 +207,7 @@ def main() -> int:
         "--mps-dir", type=Path, help="run MPS daemons, with their pipes and logs in this folder"
     )
     parser.add_argument("--ready-file", type=Path, help="make this file once the kubelet knows the GPUs")
-    parser.add_argument("--node", help="its name: its simulated GPUs are its own")
-    parser.add_argument("--exit-with-stdin", action="store_true", help="exit when standard input ends")
+    _add_yard_options(parser)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s agent: %(message)s")
     try:

@@ -93,6 +93,11 @@ class ServedDevice:
         return self.instance.health if self.instance and self.gpu.health.ok else self.gpu.health
 
     @property
+    def usable(self) -> bool:
+        """Whether it can be given out: it is healthy, and nobody else has it."""
+        return self.health.ok and self.uuid not in self.gpu.withheld
+
+    @property
     def nodes(self) -> tuple[DeviceNode, ...]:
         """The device nodes that a container needs beside the common ones."""
         return self.gpu.nodes + self.instance.nodes if self.instance else self.gpu.nodes

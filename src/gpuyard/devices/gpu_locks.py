@@ -13,13 +13,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import pwd
-import random
 import re
-import secrets
 import stat
 import struct
 import time
@@ -31,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.gpus.occupants import yard_text
 from gpuyard.kube.timestamps import format_time
 from gpuyard.regular_files import open_regular
 
@@ -85,7 +83,7 @@ class GpuLocks:
     def __init__(self, folder: Path, home: Path, clock: Callable[[], datetime]) -> None:
         self._folder = folder
         self._home = os.path.realpath(home)
-        self._yard = hashlib.sha256(os.fsencode(self._home)).hexdigest()
+        self._yard = yard_id(home)
         self._clock = clock
         self._descriptors: dict[str, int] = {}
 
@@ -123,8 +121,8 @@ class GpuLocks:
                     _remove(path)
                     os.close(descriptor)
             if not left:
-                raise errors.GpuHeld(gpu, held_text(other.user, other.home, other.run, other.since))
-            time.sleep(random.uniform(0, _STEP_BACK_S))  # noqa: S311 - nobody gains by guessing it
+                raise errors.GpuHeld(gpu, yard_text(other.user, other.home, other.run, other.since))
+            time.sleep(_STEP_BACK_S * os.urandom(1)[0] / 255)
 
     def release(self, gpu: str) -> None:
         """Lets others have it at once, also where a process that escaped its run still holds the lock."""
@@ -148,8 +146,8 @@ class GpuLocks:
 
     def _make(self, gpu: str, run: str) -> tuple[Path, int]:
         """A file that is locked before anybody can see it by its name."""
-        new = self._folder / f"{_NEW}{secrets.token_hex(8)}"
-        path = self._folder / f"{_stem(gpu)}{secrets.token_hex(8)}"
+        new = self._folder / f"{_NEW}{os.urandom(8).hex()}"
+        path = self._folder / f"{_stem(gpu)}{os.urandom(8).hex()}"
         text = json.dumps(
             {
                 "home": _printable(self._home),
@@ -243,15 +241,11 @@ def yard_holds(folder: Path, gpus: Iterable[str]) -> Mapping[str, tuple[YardHold
     return found
 
 
-def held_text(user: str, home: str, run: str, since: str) -> str:
-    """`held by the yard of alice (/home/alice/.gpuyard), run train, since 2026-11-29 14:02 UTC`."""
-    when = f", since {since[:10]} {since[11:16]} UTC" if since else ""
-    return (
-        f"held by the yard of {user}"
-        + (f" ({home})" if home else "")
-        + (f", run {run}" if run else "")
-        + when
-    )
+def yard_id(home: Path) -> str:
+    """A digest of the path of a yard's folder."""
+    import hashlib  # It brings OpenSSL, which takes memory that an agent doesn't have.
+
+    return hashlib.sha256(os.fsencode(os.path.realpath(home))).hexdigest()
 
 
 def user_name(uid: int) -> str:

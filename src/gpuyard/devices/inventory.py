@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 
 from gpuyard.gpus.mig_profiles import MigEngines
+from gpuyard.gpus.occupants import Occupant
 
 #: Whose a GPU is: the domain of the resource that it is offered as (`nvidia.com/gpu`) and of its labels.
 NVIDIA, AMD = "nvidia.com", "amd.com"
@@ -179,6 +180,7 @@ class Device:
         pci_class: as in sysfs: `0x030200` drives no display, `0x030000` does; empty when it isn't known.
         amd: what only AMD's GPUs have.
         mig: how it is split; None when it can't be.
+        occupants: who else is on it or on its parts now.
     """
 
     index: int
@@ -196,6 +198,12 @@ class Device:
     pci_class: str = ""
     amd: AmdTraits | None = None
     mig: Mig | None = None
+    occupants: tuple[Occupant, ...] = ()
+
+    @property
+    def withheld(self) -> frozenset[str]:
+        """UUIDs, its own or of its parts, of what isn't given out since somebody else has it."""
+        return frozenset(each.uuid for each in self.occupants if each.withheld)
 
     def with_health(self, unhealthy: Mapping[str, Health]) -> Device:
         """The same, unhealthy if it is named by its UUID; so is each part that is, or whose GPU is."""

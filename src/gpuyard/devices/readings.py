@@ -26,12 +26,17 @@ class GpuProcess:
         memory_mib: of the GPU; the driver knows it of no process inside another PID namespace of WSL.
         kind: what it opened the GPU for.
         gi_id: the GPU instance that it is on; None on a GPU without MIG.
+        simulated: it is make-believe, and the machine knows nothing of it.
+        user, command: of such a process.
     """
 
     pid: int
     memory_mib: int | None
     kind: Literal["compute", "graphics"]
     gi_id: int | None = None
+    simulated: bool = False
+    user: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gpuyard.doctor.check import Check, CheckState, NodeFinding, broken, of_nodes, ok, skipped, warning
 from gpuyard.doctor.cluster_facts import Items, agents_among
 from gpuyard.doctor.injection import cdi_finding, judge_toolkit, runtime_text
-from gpuyard.gpus.faults import driver_text, in_one_line, no_gpus_text, node_faults, why_none
+from gpuyard.gpus.faults import driver_text, in_one_line, lacking, no_gpus_text, why_none
 from gpuyard.gpus.resources import GPU_RESOURCE, allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import daemon_misfit, not_ready_text
@@ -283,7 +283,7 @@ def _gpus(node: Manifest) -> NodeFinding:
         outcome = CheckState.WARNING if usable else CheckState.BROKEN
         which = f"{total - usable} of" if usable else "none of"
         state = "can't be had" if usable else "can be had"
-        faults = node_faults(node)
+        faults = lacking(node)
         why = in_one_line(faults) if usable else why_none(faults, labels_of(node), total)
         if faults and why == in_one_line(faults):
             remedy = faults[0].remedy(on_yard=False)

@@ -8,7 +8,7 @@ from gpuyard import errors
 from gpuyard.doctor import registry
 from gpuyard.doctor.check import Check, CheckState, Report, broken, ok, skipped, unseen, warning
 from gpuyard.doctor.yard_facts import YardFacts
-from gpuyard.gpus.faults import driver_text, in_one_line, no_gpus_text, node_faults
+from gpuyard.gpus.faults import driver_text, in_one_line, lacking, no_gpus_text
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.nodes import not_ready_text
 from gpuyard.kube.objects import Manifest, annotations_of, labels_of
@@ -149,7 +149,7 @@ def _gpus(facts: YardFacts, node: Manifest) -> Check:
             f"running runs keep theirs; more is in {facts.paths.daemon_log}",
         )
     if usable < total:
-        faults = node_faults(node)
+        faults = lacking(node)
         why = f": {in_one_line(faults)}" if faults else ""
         log = f"they are unhealthy; {facts.paths.daemon_log} says which and why"
         return warning(

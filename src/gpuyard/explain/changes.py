@@ -10,6 +10,7 @@ from gpuyard.advice import advice
 from gpuyard.explain.holders import Holder
 from gpuyard.gpus.catalogue import in_words as models_in_words
 from gpuyard.gpus.faults import GpuFault
+from gpuyard.gpus.occupants import Occupant
 from gpuyard.kube.nodes import format_taint
 from gpuyard.kube.selectors import Requirement
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL
@@ -203,10 +204,11 @@ class Release:
 
 @dataclass(frozen=True)
 class Mend:
-    """Mend unhealthy GPUs of a node, so that `amount` more of the resource can be had."""
+    """Mend unhealthy GPUs of a node, and wait for those that others have, so that `amount` more of the
+    resource can be had."""
 
     node: str
-    faults: tuple[GpuFault, ...]
+    faults: tuple[GpuFault | Occupant, ...]
     resource: str
     amount: int
 
@@ -224,18 +226,29 @@ class Mend:
         return replace(node, allocatable={**node.allocatable, self.resource: amount})
 
     def __str__(self) -> str:
-        if len(self.faults) > _MOST_NAMED:
-            return f"mend {len(self.faults)} GPUs"
-        return f"mend GPU{'s'[len(self.faults) == 1 :]} {joined([str(fault.index) for fault in self.faults])}"
+        sick = [each.index for each in self.faults if isinstance(each, GpuFault)]
+        taken = [each.index for each in self.faults if isinstance(each, Occupant)]
+        parts = [f"mend {_numbered(sick)}"] if sick else []
+        if taken:
+            parts.append(f"wait until others leave {_numbered(taken)}")
+        return joined(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """`{"kind": "mend", "gpus": […]}`."""
+        """`{"kind": "mend", "gpus": […]}`, those that others have with their `pid` or `home`."""
         return {"kind": "mend", "gpus": [fault.to_json() for fault in self.faults]}
 
 
 Change: TypeAlias = (
     AskFor | UseResource | UseModel | Tolerate | UseLabel | DropSelector | DropAffinity | Release | Mend
 )
+
+
+def _numbered(gpus: list[int]) -> str:
+    """`GPUs 3 and 4`; how many where they are many."""
+    gpus = list(dict.fromkeys(gpus))
+    if len(gpus) > _MOST_NAMED:
+        return f"{len(gpus)} GPUs"
+    return f"GPU{'s'[len(gpus) == 1 :]} {joined(list(map(str, gpus)))}"
 
 
 def names_model(requirement: Requirement) -> bool:

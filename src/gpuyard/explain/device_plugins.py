@@ -28,7 +28,7 @@ def about_health(request: PodRequest, snapshot: Snapshot) -> str:
     node = without_plugin(request, snapshot)[0]
     resource = next(r for r in request.resources if node.capacity.get(r) and not node.allocatable.get(r))
     needs, there = in_words(resource, request.resources[resource]), node.capacity[resource]
-    why = node.no_gpus or why_none(node.faults, node.labels, there)
+    why = node.no_gpus or why_none(node.lacking, node.labels, there)
     return f"needs {needs}, and none of the {in_words(resource, there)} of node {node.name} can be had: {why}"
 
 

@@ -15,6 +15,7 @@ from gpuyard.explain.node_resources import about_resources, nowhere, what_is_the
 from gpuyard.explain.plans import ChangeSet, find_plans
 from gpuyard.gpus.catalogue import in_words as models_in_words
 from gpuyard.gpus.faults import GpuFault, in_one_line
+from gpuyard.gpus.occupants import Occupant, withheld
 from gpuyard.gpus.resources import gpus_in, is_gpu
 from gpuyard.kube.requests import PODS
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL
@@ -51,6 +52,7 @@ class Arithmetic:
 
     Attributes:
         total: what is there for pods, with unhealthy devices.
+        others: GPUs that other yards and foreign processes have.
         free: what a pod can have; never below 0.
     """
 
@@ -60,20 +62,24 @@ class Arithmetic:
     allotted: int
     free: int
     needs: int
+    others: int = 0
 
     @classmethod
     def of(cls, resource: str, node: NodeState, needs: int) -> Arithmetic:
         """From a node."""
         allocatable = node.allocatable.get(resource, 0)
         # A node keeps some CPU and memory for itself; a device that pods can't have is a sick one.
-        unhealthy = max(node.capacity.get(resource, 0) - allocatable, 0) if "/" in resource else 0
+        lost = max(node.capacity.get(resource, 0) - allocatable, 0) if "/" in resource else 0
+        others = min(lost, len(withheld(node.occupants))) if is_gpu(resource) else 0
         allotted, free = node.allotted.get(resource, 0), max(node.free(resource), 0)
-        return cls(resource, allocatable + unhealthy, unhealthy, allotted, free, needs)
+        return cls(resource, allocatable + lost, lost - others, allotted, free, needs, others)
 
     def __str__(self) -> str:
         parts = [in_words(self.resource, self.total)]
         if self.unhealthy:
             parts.append(f"{number(self.resource, self.unhealthy)} unhealthy")
+        if self.others:
+            parts.append(f"{number(self.resource, self.others)} held by others")
         if self.free < self.total:
             parts.append(f"{number(self.resource, self.allotted)} allotted")
             parts.append(f"{number(self.resource, self.free)} free")
@@ -81,19 +87,21 @@ class Arithmetic:
 
     def to_json(self) -> dict[str, Any]:
         """All amounts as Kubernetes quantities."""
-        names = ("total", "unhealthy", "allotted", "free", "needs")
+        names = ("total", "unhealthy", "others", "allotted", "free", "needs")
         return {"resource": self.resource, **{n: quantity(self.resource, getattr(self, n)) for n in names}}
 
 
 @dataclass(frozen=True)
 class NodeReport:
-    """One node: why not, the arithmetic of everything asked for, who holds what is short, and sick GPUs."""
+    """One node: why not, the arithmetic of everything asked for, who holds what is short, sick GPUs, and who
+    else is on its GPUs."""
 
     name: str
     misfits: tuple[Misfit, ...]
     arithmetic: tuple[Arithmetic, ...]
     holders: tuple[Holder, ...]
     faults: tuple[GpuFault, ...] = ()
+    occupants: tuple[Occupant, ...] = ()
 
     @classmethod
     def of(cls, request: PodRequest, node: NodeState) -> NodeReport:
@@ -103,7 +111,9 @@ class NodeReport:
         asked = sorted((r for r in request.resources if r != PODS or PODS in short), key=by_importance)
         arithmetic = tuple(Arithmetic.of(r, node, request.resources[r]) for r in asked)
         holders = holders_of(node.pods, short, request.key.namespace)
-        return cls(node.name, misfits, arithmetic, holders, node.faults if gpus_in(request.resources) else ())
+        if not gpus_in(request.resources):
+            return cls(node.name, misfits, arithmetic, holders)
+        return cls(node.name, misfits, arithmetic, holders, node.faults, node.occupants)
 
     def lines(self) -> list[str]:
         """`node a: 8 GPUs, 6 allotted, 2 free, needs 4`, and what else there is to say, below it."""
@@ -115,6 +125,8 @@ class NodeReport:
         said = said or ["takes it: nothing is asked for"]
         if self.faults:
             said.append(in_one_line(self.faults))
+        if self.occupants:
+            said.append(in_one_line(self.occupants))
         if self.holders:
             said.append("held by " + ", ".join(h.describe(short) for h in self.holders))
         indent = " " * len(f"node {self.name}: ")
@@ -128,6 +140,7 @@ class NodeReport:
             "resources": [a.to_json() for a in self.arithmetic],
             "holders": [h.to_json() for h in self.holders],
             "faults": [f.to_json() for f in self.faults],
+            "occupants": [o.to_json() for o in self.occupants],
         }
 
 

@@ -154,13 +154,13 @@ def _ahead(
 
 
 def _find_mend(node: NodeState, missing: Mapping[str, int]) -> Mend | None:
-    """The GPUs to mend there; None where nothing that is missing is unhealthy."""
+    """The GPUs to mend or to wait for there; None where nothing that is missing is one of them."""
     for resource, count in missing.items():
         unhealthy = node.capacity.get(resource, 0) - node.allocatable.get(resource, 0)
-        if is_gpu(resource) and unhealthy > 0 and node.faults:
-            faults = node.faults[: min(count, unhealthy)]
+        if is_gpu(resource) and unhealthy > 0 and node.lacking:
+            faults = node.lacking[: min(count, unhealthy)]
             # A GPU may have several devices; all of them are healthy once all GPUs are.
-            amount = unhealthy if len(faults) == len(node.faults) else len(faults)
+            amount = unhealthy if len(faults) == len(node.lacking) else len(faults)
             return Mend(node.name, faults, resource, amount)
     return None
 

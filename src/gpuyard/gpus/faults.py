@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gpuyard.gpus.occupants import Occupant, node_occupants, withheld
 from gpuyard.gpus.resources import has_simulated_gpus
 from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.wellknown import (
@@ -178,7 +179,12 @@ def node_faults(node: Mapping[str, Any]) -> tuple[GpuFault, ...]:
     return tuple(fault for fault in found if fault is not None)
 
 
-def in_one_line(faults: Sequence[GpuFault]) -> str:
+def lacking(node: Mapping[str, Any]) -> tuple[GpuFault | Occupant, ...]:
+    """Why GPUs of a node can't be had: those that are unhealthy, then those that others have."""
+    return (*node_faults(node), *withheld(node_occupants(node)))
+
+
+def in_one_line(faults: Sequence[GpuFault | Occupant]) -> str:
     """The first two, and how many more."""
     more = f", and {len(faults) - _MAX_SHOWN} more" if len(faults) > _MAX_SHOWN else ""
     return "; ".join(map(str, faults[:_MAX_SHOWN])) + more
@@ -215,11 +221,12 @@ def _told(node: Mapping[str, Any], annotation: str) -> str:
     return "".join(filter(str.isprintable, told))[:_MAX_WHY_LENGTH]
 
 
-def why_none(faults: Sequence[GpuFault], labels: Mapping[str, str], total: int) -> str:
+def why_none(faults: Sequence[GpuFault | Occupant], labels: Mapping[str, str], total: int) -> str:
     """Why none of a node's GPUs can be had, though it has some.
 
     Args:
-        faults, labels: of the node.
+        faults: its unhealthy GPUs, and those that others have.
+        labels: of the node.
         total: how many GPUs it has.
     """
     if faults and (len(faults) >= total or not says_health(labels)):

@@ -79,6 +79,8 @@ ANNOTATION_ENFORCED = "gpuyard.io/enforced"
 ANNOTATION_NO_GPUS = "gpuyard.io/no-gpus"
 #: On nodes with unhealthy GPUs: which, why and since when, see `gpus.faults`.
 ANNOTATION_GPU_HEALTH = "gpuyard.io/gpu-health"
+#: On nodes with GPUs that somebody else is on: who, see `gpus.occupants`.
+ANNOTATION_GPU_OCCUPANTS = "gpuyard.io/gpu-occupants"
 #: On nodes whose driver hangs or is gone, and whose GPUs are served as they were: why, with the remedy.
 ANNOTATION_GPU_DRIVER = "gpuyard.io/gpu-driver"
 #: On nodes whose CDI spec isn't what the agent wrote, or isn't the only one, see `gpus.cdi`.

@@ -119,6 +119,11 @@ class YardPaths:
         return self.runtime_dir / "metrics.sock"
 
     @property
+    def locks_dir(self) -> Path:
+        """Locks of simulated GPUs, which no other yard has."""
+        return self.runtime_dir / "locks"
+
+    @property
     def simulated_health(self) -> Path:
         """Which simulated GPUs are unhealthy, for tests: see `devices.simulated.watch`."""
         return self.data_dir / "simulated-health.json"
@@ -137,7 +142,7 @@ class YardPaths:
             StoreUnwritable: no permission, or a folder belongs to somebody else.
         """
         _make_folder(self.data_dir, private=False)
-        runtime = (self.runtime_dir.parent, self.runtime_dir, self.device_plugins_dir)
+        runtime = (self.runtime_dir.parent, self.runtime_dir, self.device_plugins_dir, self.locks_dir)
         for folder in (
             self.pki_dir,
             self.pods_dir,

@@ -25,12 +25,14 @@ class Settings:
         port: of the HTTPS API on 127.0.0.1; 0 until the first start has picked a free one.
         mig_strategy: how parts of GPUs are offered: none, single or mixed.
         gpu_config: the agent's configuration, as JSON; empty for none.
+        share_with_others: whether runs get GPUs that foreign processes are on.
     """
 
     simulate: str = ""
     port: int = 0
     mig_strategy: str = "none"
     gpu_config: str = ""
+    share_with_others: bool = False
 
     def chosen(self, choices: Choices) -> Settings:
         """These settings with what this start was told."""
@@ -46,6 +48,7 @@ class Choices:
     port: int | None = None
     mig_strategy: str | None = None
     gpu_config: str | None = None
+    share_with_others: bool | None = None
 
     def arguments(self) -> list[str]:
         """As the daemon's command line has them: `--mig-strategy=mixed`."""
@@ -85,6 +88,7 @@ def load_settings(file: Path) -> Settings:
             port=int(raw.get("port", 0)),
             mig_strategy=str(raw.get("mig_strategy", "none")),
             gpu_config=str(raw.get("gpu_config", "")),
+            share_with_others=raw.get("share_with_others") is True,
         )
         if not 0 <= settings.port <= _HIGHEST_PORT:
             raise ValueError(f"{settings.port} is no port")

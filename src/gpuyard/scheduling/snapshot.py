@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gpuyard.gpus.faults import GpuFault, no_gpus_text, node_faults
+from gpuyard.gpus.occupants import Occupant, node_occupants, withheld
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import not_ready_text
 from gpuyard.kube.objects import Manifest, labels_of
@@ -27,6 +28,7 @@ class NodeState:
         capacity: what is there, unhealthy devices included.
         ready: its kubelet says so.
         faults: its unhealthy GPUs, as far as its agent tells.
+        occupants: who else is on its GPUs, as far as its agent tells.
         not_ready: `not ready`, since when and why; empty when it is ready.
         no_gpus: why it has none to give, as its agent says; empty where it doesn't.
         unschedulable: cordoned.
@@ -45,6 +47,7 @@ class NodeState:
     allotted: Mapping[str, int] = field(default_factory=dict)
     not_ready: str = ""
     faults: tuple[GpuFault, ...] = ()
+    occupants: tuple[Occupant, ...] = ()
     no_gpus: str = ""
 
     @classmethod
@@ -62,8 +65,14 @@ class NodeState:
             unschedulable=bool(spec.get("unschedulable")),
             not_ready=not_ready_text(manifest),
             faults=node_faults(manifest),
+            occupants=node_occupants(manifest),
             no_gpus=no_gpus_text(manifest),
         )
+
+    @property
+    def lacking(self) -> tuple[GpuFault | Occupant, ...]:
+        """Why GPUs of it can't be had: those that are unhealthy, then those that others have."""
+        return (*self.faults, *withheld(self.occupants))
 
     def free(self, resource: str) -> int:
         """What is left; negative when devices that pods hold became unhealthy."""
@@ -94,6 +103,7 @@ class NodeState:
             ready=True,
             unschedulable=False,
             faults=(),
+            occupants=(),
         )
 
 

@@ -17,6 +17,7 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_GPU_DRIVER,
     ANNOTATION_GPU_EXPOSURE,
     ANNOTATION_GPU_HEALTH,
+    ANNOTATION_GPU_OCCUPANTS,
     ANNOTATION_LABELS_SET,
     ANNOTATION_NO_GPUS,
     ANNOTATION_TAINT_SET,
@@ -45,10 +46,11 @@ GPU_LABEL_PATTERN = "|".join((
 _GPU_LABEL = re.compile(GPU_LABEL_PATTERN)
 TAINT = {"key": GPU_RESOURCE, "value": "present", "effect": "NoSchedule"}
 
-#: Annotations that say what is wrong with a node's GPUs.
+#: Annotations that say what is wrong with a node's GPUs, and who else is on them.
 REPORTS = (
     ANNOTATION_NO_GPUS,
     ANNOTATION_GPU_HEALTH,
+    ANNOTATION_GPU_OCCUPANTS,
     ANNOTATION_GPU_DRIVER,
     ANNOTATION_CDI,
     ANNOTATION_GPU_EXPOSURE,
@@ -56,7 +58,7 @@ REPORTS = (
 
 
 #: Conditions that are true while something is wrong with a node's GPUs: type → reason while nothing is.
-CONDITIONS = {"GpuUnhealthy": "GpusHealthy"}
+CONDITIONS = {"GpuUnhealthy": "GpusHealthy", "GpuForeignProcess": "NoForeignProcess"}
 
 
 def condition_patch(

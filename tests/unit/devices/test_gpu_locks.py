@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
-from gpuyard.devices.gpu_locks import GpuLocks, find_lock_folder, gpu_of, held_text, yard_holds
+from gpuyard.devices.gpu_locks import GpuLocks, find_lock_folder, gpu_of, yard_holds
 from tests.small_disk import mounted
 from tests.waiting import until
 
@@ -313,8 +313,3 @@ def test_the_folder_is_the_first_that_everybody_shares(tmp_path: Path) -> None:
 
 def test_replicas_of_a_gpu_are_behind_one_lock() -> None:
     assert [gpu_of(one) for one in ("GPU-1", "GPU-1::3", "MIG-2")] == ["GPU-1", "GPU-1", "MIG-2"]
-
-
-def test_a_home_that_says_nothing_is_held_all_the_same() -> None:
-    assert held_text("alice", "/a", "", "") == "held by the yard of alice (/a)"
-    assert held_text("alice", "", "", "") == "held by the yard of alice"

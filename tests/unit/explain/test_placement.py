@@ -330,7 +330,8 @@ def test_as_json(snapshot_of: SnapshotOf) -> None:
     assert (found["blocker"], found["never"]) == ("busy", False)
     assert found["nodes"][0]["misfits"] == [{"step": "resources", "text": "has 2 GPUs free, needs 4"}]
     assert found["nodes"][0]["resources"][0] == {
-        "resource": GPU, "total": "8", "unhealthy": "0", "allotted": "6", "free": "2", "needs": "4"
+        "resource": GPU, "total": "8", "unhealthy": "0", "others": "0",
+        "allotted": "6", "free": "2", "needs": "4",
     }  # fmt: skip
     assert [holder["name"] for holder in found["nodes"][0]["holders"]] == ["t"]
     assert [plan["text"] for plan in found["plans"]] == [

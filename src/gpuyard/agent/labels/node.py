@@ -18,6 +18,7 @@ from gpuyard.devices.inventory import AMD, NVIDIA, Device, Health, Inventory, Li
 from gpuyard.gpus.cdi import CdiFault, format_cdi_faults
 from gpuyard.gpus.exposure import Exposure
 from gpuyard.gpus.faults import GpuFault, format_faults, in_one_line
+from gpuyard.gpus.occupants import Occupant, format_occupants
 from gpuyard.kube.names import label_value
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import (
@@ -25,6 +26,7 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_GPU_DRIVER,
     ANNOTATION_GPU_EXPOSURE,
     ANNOTATION_GPU_HEALTH,
+    ANNOTATION_GPU_OCCUPANTS,
     ANNOTATION_NO_GPUS,
     LABEL_GPU_COUNT_OF,
     LABEL_GPU_MODEL,
@@ -47,19 +49,29 @@ def node_marks(
     """Everything that is to be written on the node."""
     inventory = served.inventory
     faults = _faults(inventory)
+    occupants = [occupant for gpu in inventory.devices for occupant in gpu.occupants]
     return NodeMarks(
         node_labels(served, made_s),
         {
             ANNOTATION_NO_GPUS: "" if served.resources else served.detail,
             ANNOTATION_GPU_DRIVER: inventory.detail if inventory.devices else "",
             ANNOTATION_GPU_HEALTH: format_faults(faults),
+            ANNOTATION_GPU_OCCUPANTS: format_occupants(occupants),
             ANNOTATION_CDI: format_cdi_faults(cdi_faults),
             ANNOTATION_GPU_EXPOSURE: str(exposure or ""),
         },
-        {"GpuUnhealthy": {"reason": _word(faults[0].reason), "message": in_one_line(faults)}}
-        if faults
-        else {},
+        _problems(faults, [occupant for occupant in occupants if occupant.pid]),
     )
+
+
+def _problems(faults: Sequence[GpuFault], foreign: Sequence[Occupant]) -> dict[str, dict[str, str]]:
+    """Conditions of the node that are true."""
+    found = {}
+    if faults:
+        found["GpuUnhealthy"] = {"reason": _word(faults[0].reason), "message": in_one_line(faults)}
+    if foreign:
+        found["GpuForeignProcess"] = {"reason": "ForeignProcess", "message": in_one_line(foreign)}
+    return found
 
 
 def _faults(inventory: Inventory) -> list[GpuFault]:

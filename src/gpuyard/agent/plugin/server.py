@@ -27,7 +27,7 @@ def describe(devices: Iterable[ServedDevice]) -> pb.ListAndWatchResponse:
         devices=[
             pb.Device(
                 ID=device.id,
-                health=HEALTHY if device.health.ok else UNHEALTHY,
+                health=HEALTHY if device.usable else UNHEALTHY,
                 topology=None
                 if device.gpu.numa_node is None
                 else pb.TopologyInfo(nodes=[pb.NUMANode(ID=device.gpu.numa_node)]),

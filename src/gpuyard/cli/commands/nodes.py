@@ -41,6 +41,7 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
             # A GPU that fell sick under its run is allotted, and not allocatable any more.
             "gpus_free": max(0, gpus_in(node.allocatable) - gpus_in(node.allotted)),
             "faults": [fault.to_json() for fault in node.faults],
+            "occupants": [occupant.to_json() for occupant in node.occupants],
             "cpu_milli": node.allocatable.get("cpu", 0),
             "cpu_milli_free": node.free("cpu"),
             "memory_bytes": node.allocatable.get("memory", 0),
@@ -64,6 +65,8 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
     for node in snapshot.nodes.values():
         for fault in node.faults:
             click.echo(fault.on_node(node.name))
+        for occupant in node.occupants:
+            click.echo(occupant.on_node(node.name))
 
 
 def _row(node: Mapping[str, Any]) -> list[str]:

@@ -28,6 +28,7 @@ Examples:
   gpuyard up                       # this machine's GPUs
   gpuyard up --simulate H100:8     # eight simulated ones; kept for the next start
   gpuyard up --no-simulate         # back to the machine's own
+  gpuyard up --share-with-others   # runs beside what others run on the GPUs
 """,
 )
 @click.option("--simulate", metavar="MODEL:COUNT", help="Simulate GPUs, such as H100:8.")
@@ -45,6 +46,11 @@ Examples:
 )
 @gpu_config_option
 @click.option("--no-gpu-config", is_flag=True, help="Forget an earlier --gpu-config.")
+@click.option(
+    "--share-with-others/--no-share-with-others",
+    default=None,
+    help="Give out GPUs, too, that processes of others are on; kept.",
+)
 @output_option()
 def command(
     simulate: str | None,
@@ -53,6 +59,7 @@ def command(
     mig_strategy: str | None,
     gpu_config: Path | None,
     no_gpu_config: bool,
+    share_with_others: bool | None,
     output: str | None,
 ) -> None:
     """Start this machine's yard in the background.
@@ -73,7 +80,7 @@ def command(
     if gpu_config and no_gpu_config:
         raise click.UsageError("--gpu-config and --no-gpu-config contradict each other.")
     config = read_gpu_config(gpu_config) if gpu_config else "" if no_gpu_config else None
-    choices = Choices(simulate, port, mig_strategy, config)
+    choices = Choices(simulate, port, mig_strategy, config, share_with_others)
     paths = find_paths(os.environ)
     line = StatusLine()
     began = time.monotonic()

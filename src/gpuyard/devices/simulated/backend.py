@@ -6,15 +6,16 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from gpuyard.devices.inventory import Health, Inventory
-from gpuyard.devices.readings import Reading, XidCounts
+from gpuyard.devices.readings import GpuProcess, Reading, XidCounts
 from gpuyard.devices.simulated.load import SimulatedLoad
 from gpuyard.devices.simulated.simulation import Simulation, simulate
-from gpuyard.devices.simulated.state import SimulatedState, read_state
+from gpuyard.devices.simulated.state import SimulatedProcess, SimulatedState, read_state
 from gpuyard.gpus import faults
 
 _POLL_S = 0.2
@@ -39,6 +40,7 @@ class SimulatedBackend:
         self._shown: Inventory | None = None
         self._load = SimulatedLoad(time.monotonic)
         self._xids = XidCounts()
+        self._processes: Mapping[str, tuple[GpuProcess, ...]] = {}
 
     def set_busy(self, uuids: Collection[str]) -> None:
         """Says which GPUs and MIG instances are allotted now: these are busy, all others are idle."""
@@ -51,7 +53,11 @@ class SimulatedBackend:
         """
         gpus = self._shown.devices if self._shown is not None else ()
         lost = {gpu.uuid for gpu in gpus if gpu.health.reason in _SILENT}
-        found = {uuid: each for uuid, each in self._load.readings().items() if uuid not in lost}
+        found = {
+            uuid: replace(each, processes=self._processes.get(uuid, ()))
+            for uuid, each in self._load.readings().items()
+            if uuid not in lost
+        }
         return self._xids.put_into(found)
 
     def _show(self, inventory: Inventory) -> Inventory:
@@ -77,6 +83,7 @@ class SimulatedBackend:
                 state, mistakes = read_state(control, inventory) if control else (SimulatedState(), ())
                 for mistake in mistakes:
                     _LOG.warning("%s: %s", control, mistake)
+                self._processes = _by_gpu(state.processes)
                 split = inventory.with_mig(state.mig)
                 current = split.with_health(_unhealthy(state.unhealthy, shown or inventory))
                 if current != shown:
@@ -92,6 +99,16 @@ def _stamp(path: Path | None) -> tuple[int, int, int] | None:
     except OSError:  # What is the matter is said by whoever reads it.
         return None
     return (found.st_ino, found.st_mtime_ns, found.st_size) if found else None
+
+
+def _by_gpu(processes: Iterable[SimulatedProcess]) -> dict[str, tuple[GpuProcess, ...]]:
+    found: dict[str, tuple[GpuProcess, ...]] = {}
+    for each in processes:
+        process = GpuProcess(
+            each.pid, each.memory_mib, "compute", simulated=True, user=each.user, command=each.command
+        )
+        found[each.gpu] = (*found.get(each.gpu, ()), process)
+    return found
 
 
 def _unhealthy(reasons: Mapping[str, str], shown: Inventory) -> dict[str, Health]:

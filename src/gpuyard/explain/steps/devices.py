@@ -16,7 +16,8 @@ from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.explain.steps.image import waiting_containers
 from gpuyard.gpus.cdi import FOLDER, node_cdi_faults
-from gpuyard.gpus.faults import GpuFault, in_one_line, node_faults, says_health
+from gpuyard.gpus.faults import GpuFault, in_one_line, lacking, node_faults, says_health
+from gpuyard.gpus.occupants import Occupant
 from gpuyard.gpus.resources import pod_gpus
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import Manifest, annotations_of, key_of, labels_of
@@ -109,8 +110,8 @@ def _rejected(objects: RunObjects, rejection: _PluginRefusal) -> Finding:
     match rejection.cause:
         case Cause.NO_HEALTHY_DEVICES:
             why = f": none of its {rejection.resource} is healthy, or its plugin is gone"
-            if on is not None and (faults := node_faults(on)):
-                why = f": none of its {rejection.resource} could be had: {in_one_line(faults)}"
+            if on is not None and (reasons := lacking(on)):
+                why = f": none of its {rejection.resource} could be had: {in_one_line(reasons)}"
             elif on is not None and says_health(labels_of(on)):
                 why = (
                     f": no device plugin served its {rejection.resource} at that moment, as while its agent "
@@ -188,8 +189,8 @@ def _fault(pod: Manifest, node: Manifest | None) -> Finding | None:
     )
 
 
-def mend(fault: GpuFault) -> Remedy:
-    """What mends the GPU."""
+def mend(fault: GpuFault | Occupant) -> Remedy:
+    """What mends the GPU, or frees it."""
     return Remedy(fault.remedy(on_yard=False), By.OPERATOR, yard_text=fault.remedy(on_yard=True))
 
 

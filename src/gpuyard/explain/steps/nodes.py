@@ -248,7 +248,9 @@ def _remedies(explanation: Explanation) -> list[Remedy]:
             break
     if explanation.blocker is Blocker.NO_GPUS:
         remedies.append(_SIMULATE)
-    elif explanation.blocker is Blocker.UNHEALTHY and not any(node.faults for node in explanation.nodes):
+    elif explanation.blocker is Blocker.UNHEALTHY and not any(
+        node.faults or node.occupants for node in explanation.nodes
+    ):
         remedies.append(SEE_PLUGIN)
     return remedies
 

@@ -56,6 +56,11 @@ def main() -> int:
     parser.add_argument("--port", type=int, help="of the HTTPS API; kept")
     parser.add_argument("--mig-strategy", help="how parts of GPUs are offered; kept")
     parser.add_argument("--gpu-config", help="the agent's configuration; kept")
+    parser.add_argument(
+        "--share-with-others",
+        type="True".__eq__,
+        help="True: runs get GPUs that others' processes are on; kept",
+    )
     parser.add_argument("--ready-fd", type=int, default=-1, help="where to say that the yard is ready")
     periods = Periods()
     parser.add_argument(
@@ -86,7 +91,13 @@ async def _run(options: argparse.Namespace, report: StartReport) -> None:
     paths.make_folders()
     yard = Yard(
         paths,
-        choices=Choices(options.simulate, options.port, options.mig_strategy, options.gpu_config),
+        choices=Choices(
+            options.simulate,
+            options.port,
+            options.mig_strategy,
+            options.gpu_config,
+            options.share_with_others,
+        ),
         on_ready=report.ready,
         periods=Periods(options.heartbeat_s, options.node_grace_s),
     )

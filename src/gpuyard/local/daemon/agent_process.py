@@ -7,7 +7,9 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from gpuyard.devices.gpu_locks import yard_id
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import Settings
 
@@ -44,10 +46,11 @@ class AgentProcess:
         paths: YardPaths,
         node: str,
         settings: Settings,
+        locks: Path | None,
         *,
         on_pid: Callable[[int], None] = lambda pid: None,
     ) -> AgentProcess:
-        """What finds the GPUs and serves them to the kubelet."""
+        """What finds the GPUs and serves them to the kubelet; `locks` is where the yard locks them."""
         arguments = [
             *("--plugins-dir", str(paths.device_plugins_dir)),
             *("--cdi-dir", str(paths.cdi_dir), "--cdi-driver"),
@@ -55,7 +58,12 @@ class AgentProcess:
             *("--node", node),
             # The locks of a GPU and of its parts don't know each other (docs/adr/0038).
             *("--mig-strategy", settings.mig_strategy, "--no-split-gpus"),
+            *("--yard", yard_id(paths.data_dir)),
         ]
+        if locks is not None:
+            arguments += ["--locks", str(locks)]
+        if settings.share_with_others:
+            arguments.append("--share-with-others")
         if settings.gpu_config:
             arguments += ["--config", settings.gpu_config, "--mps-dir", str(paths.runtime_dir)]
         if settings.simulate:

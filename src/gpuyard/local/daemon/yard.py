@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
@@ -154,13 +155,14 @@ class Yard:
     async def _start_devices(self, parts: Parts, settings: Settings, running: RunningFile) -> DeviceManager:
         """What hands GPUs out: the device manager, the agent beside it, and the list of who holds which."""
         paths = self._paths
-        locks = None if settings.simulate else self._open_locks()
+        folder = self._lock_folder(settings)
+        locks = None if folder is None else GpuLocks(folder, paths.data_dir, utc_now)
         devices = DeviceManager(paths.device_plugins_dir, paths.device_checkpoint, utc_now, locks=locks)
         await devices.start()
         parts.at_end(devices.stop)
         # Early: its interpreter starts on the other core while this one goes on.
         paths.marks_file.unlink(missing_ok=True)  # of a daemon that was killed
-        agent = AgentProcess.plugin(paths, self.node, settings, on_pid=running.note_agent)
+        agent = AgentProcess.plugin(paths, self.node, settings, folder, on_pid=running.note_agent)
         labeller = AgentProcess.labeller(paths, self.node)
         # They report to the log alone: there is no API yet that an Event could go to.
         supervisor = Supervisor()
@@ -174,16 +176,17 @@ class Yard:
         self._folder.hold(paths.marks_file, agent.restart)
         return devices
 
-    def _open_locks(self) -> GpuLocks | None:
-        """Against the other yards of this machine: what is simulated each has for itself."""
+    def _lock_folder(self, settings: Settings) -> Path | None:
+        """Where GPUs are locked against the machine's other yards; simulated ones each has for itself."""
+        if settings.simulate:
+            return self._paths.locks_dir
         folder = find_lock_folder()
         if folder is None:
             log.warning(
                 "no folder is root's and open to all users (/run/lock, /dev/shm or /tmp with mode 1777): "
                 "GPUs aren't locked against other yards of this machine"
             )
-            return None
-        return GpuLocks(folder, self._paths.data_dir, utc_now)
+        return folder
 
     def _serve_api(self, parts: Parts, api: ObjectApi, kubelet: Kubelet, settings: Settings) -> str:
         """Serves the API on both sockets; its HTTPS address, which the kubeconfig names from now on."""
