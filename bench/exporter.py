@@ -61,7 +61,6 @@ async def _measure() -> list[Row]:
             sys.executable, "-m", "gpuyard.agent.exporter", *words, stderr=asyncio.subprocess.DEVNULL
         )
         try:
-            await until_async(socket.exists, "the exporter serves", bool)
             return await _scrapes(socket, exporter.pid)
         finally:
             exporter.terminate()
@@ -70,9 +69,13 @@ async def _measure() -> list[Row]:
 
 
 async def _scrapes(socket: Path, pid: int) -> list[Row]:
-    text = ""
-    while len(re.findall("^gpuyard_allocation{", text, re.MULTILINE)) < _PODS:
-        text = await _scrape(socket)
+    text = await until_async(
+        lambda: _scrape(socket),
+        f"the exporter knows {_PODS} pods",
+        lambda text: text.count("\ngpuyard_allocation{") == _PODS,
+        # The socket is there a moment before it is listened on.
+        not_yet=OSError,
+    )
     before_s, took = _cpu_s(text), []
     for _ in range(_SCRAPES):
         await asyncio.sleep(_APART_S)
