@@ -110,7 +110,7 @@ under the name that it had, without `-SHARED`.
 
 {ours}
 
-GPUs of vendors that bring a backend of their own have four labels under the vendor's domain: `gpu.present`,
+GPUs of [other vendors](../how-to/add-a-vendor.md) have four labels under the vendor's domain: `gpu.present`,
 `gpu.count`, `gpu.product` and `gpu.memory` (MiB, the least).
 """
 

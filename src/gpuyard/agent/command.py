@@ -24,7 +24,7 @@ from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import MigStrategy
 from gpuyard.agent.service import run_agent
 from gpuyard.agent.stdin import on_stdin_closed
-from gpuyard.devices.backend import GpuBackend, open_backend
+from gpuyard.devices.backend import CombinedBackend, GpuBackend, load_backend, open_backend
 from gpuyard.devices.inventory import Inventory
 from gpuyard.devices.nvml.driver_files import find_driver_files
 from gpuyard.devices.occupants import OccupantFinder, OwnYard, with_occupants
@@ -47,13 +47,15 @@ async def _run(options: argparse.Namespace) -> None:
         on_stdin_closed(task.cancel)
     host_root = options.host_root or Path("/")
     config = _config(options).on_node(options.node or "")
-    backend = open_backend(
+    backend: GpuBackend = open_backend(
         options.simulate,
         seed=options.node or "node",
         control=options.simulated_health,
         driver_root=options.driver_root,
         host_root=host_root,
     )
+    if options.gpu_backend is not None:
+        backend = CombinedBackend(backend, load_backend(options.gpu_backend, host_root=host_root))
     inventories = _with_occupants(backend, options)
     sockets = OwnSockets(options.plugins_dir)
     cdi = CdiFile(options.cdi_dir, lambda: datetime.now(UTC)) if options.cdi_dir else None
@@ -160,8 +162,7 @@ def _add_yard_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main() -> int:
-    """Runs until SIGTERM, SIGINT or, with --exit-with-stdin, the end of standard input."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gpuyard.agent", description="Serves the GPUs of one node to its kubelet."
     )
@@ -194,6 +195,9 @@ def main() -> int:
         help="don't offer a split GPU whole when its parts aren't offered, as NVIDIA's device plugin does",
     )
     parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where the driver is installed")
+    parser.add_argument(
+        "--gpu-backend", metavar="MODULE", help="serve another vendor's GPUs, too, by this Python module"
+    )
     parser.add_argument("--cdi-dir", type=Path, help="write a CDI spec of the GPUs into this folder")
     parser.add_argument(
         "--cdi-driver",
@@ -208,7 +212,12 @@ def main() -> int:
     )
     parser.add_argument("--ready-file", type=Path, help="make this file once the kubelet knows the GPUs")
     _add_yard_options(parser)
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Runs until SIGTERM, SIGINT or, with --exit-with-stdin, the end of standard input."""
+    options = _parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s agent: %(message)s")
     try:
         options.simulate = parse_simulation(options.simulate) if options.simulate else None

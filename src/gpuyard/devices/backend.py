@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from gpuyard import errors
 from gpuyard.devices.inventory import Device, Inventory
 from gpuyard.devices.readings import Reading
 from gpuyard.devices.sysfs import read_text
@@ -71,6 +73,30 @@ def open_backend(
     from gpuyard.devices.amd.backend import AmdBackend
 
     return CombinedBackend(nvidia, AmdBackend(sys_root, host_root, pace))
+
+
+def load_backend(module: str, *, sys_root: Path = Path("/sys"), host_root: Path) -> GpuBackend:
+    """The GPUs of another vendor, by a module with a function `open_backend(sys_root, host_root)`.
+
+    Args:
+        module: its name, as Python imports it.
+        sys_root: see `open_backend`.
+        host_root: see `open_backend`.
+
+    Raises:
+        UsageError: there is no such module, it can't be loaded, or it has no such function.
+    """
+    remedy = "see docs/how-to/add-a-vendor.md; the folder with the module belongs in PYTHONPATH"
+    try:
+        found = import_module(module)
+    except (ImportError, SyntaxError, TypeError, ValueError) as error:
+        raise errors.UsageError(
+            f"--gpu-backend {module!r} can't be loaded: {error}", remedy=remedy
+        ) from error
+    opener: Callable[[Path, Path], GpuBackend] | None = getattr(found, "open_backend", None)
+    if not callable(opener):
+        raise errors.UsageError(f"--gpu-backend {module!r} has no function open_backend", remedy=remedy)
+    return opener(sys_root, host_root)
 
 
 def has_display_device(sys_root: Path, vendor: str) -> bool:

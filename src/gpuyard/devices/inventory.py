@@ -20,6 +20,7 @@ class Backend(StrEnum):
     NVML = "nvml"
     AMD = "amd"
     SIMULATED = "simulated"
+    OTHER = "other"
     NONE = "none"
 
 

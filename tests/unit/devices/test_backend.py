@@ -10,7 +10,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.devices.amd.gpus import read_gpus
-from gpuyard.devices.backend import AMD_PCI, CombinedBackend, combine, has_display_device
+from gpuyard.devices.backend import AMD_PCI, CombinedBackend, combine, has_display_device, load_backend
 from gpuyard.devices.inventory import AMD, NVIDIA, Absence, Backend, DeviceNode, Inventory
 from gpuyard.devices.readings import Reading
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
@@ -115,3 +115,24 @@ def test_another_vendors_gpu_is_none_of_ours(tmp_path: Path) -> None:
     assert not has_display_device(tmp_path, AMD_PCI)
     (device / "class").write_text("0x120000\n")
     assert has_display_device(tmp_path, AMD_PCI)
+
+
+@pytest.mark.parametrize(
+    ("module", "problem"),
+    [
+        ("acme_nowhere", "No module named"),
+        ("", "Empty module name"),
+        (".acme", "relative"),
+        ("acme_torn", "invalid syntax"),
+        ("acme_empty", "no function open_backend"),
+    ],
+)
+def test_a_module_that_opens_no_backend_is_named(
+    module: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme_torn.py").write_text("def\n")
+    (tmp_path / "acme_empty.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(errors.UsageError, match=problem) as raised:
+        load_backend(module, host_root=tmp_path)
+    assert repr(module) in raised.value.message and "PYTHONPATH" in raised.value.remedy
