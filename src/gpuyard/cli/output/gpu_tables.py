@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gpuyard.cli.output.results import fit_table, table_lines
 from gpuyard.cli.output.terminal_text import plain
+from gpuyard.gpus.occupants import Occupant
 from gpuyard.runs.nodes.gpu_node import GpuLoad, GpuNode, NodeGpu, RunLoad
 
 _NOBODY = "-"
@@ -97,8 +98,14 @@ def held_by(gpu: NodeGpu) -> str:
         names.append(f"{sum(bool(part.users) for part in gpu.parts)} of {len(gpu.parts)} parts")
     if gpu.fault:
         names.append(f"unhealthy: {gpu.fault.reason}")
-    names += [f"{process.user or 'somebody'}, pid {process.pid}, not a run" for process in gpu.foreign]
+    names += [_occupant_text(occupant) for occupant in gpu.occupants]
     return ", ".join(names) or _NOBODY
+
+
+def _occupant_text(occupant: Occupant) -> str:
+    """In the few letters that a table has; `node` says all."""
+    user = occupant.user or "somebody"
+    return f"{user}, pid {occupant.pid}, not a run" if occupant.pid else f"the yard of {user}"
 
 
 def node_state(node: GpuNode) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 
 import click
 
 from gpuyard.cli.output.gpu_tables import gpu_table
-from gpuyard.cli.output.results import age, print_fields, terminal_columns
-from gpuyard.kube.timestamps import parse_time
-from gpuyard.runs.nodes.gpu_node import GpuNode, NodeGpu, SeenProcess
+from gpuyard.cli.output.results import print_fields, terminal_columns
+from gpuyard.runs.nodes.gpu_node import GpuNode
 
 #: Columns where the output goes to no terminal.
 _WIDE = 200
@@ -47,24 +45,10 @@ def print_node(node: GpuNode) -> None:
         click.echo(f"\nIts GPUs are held by {', '.join(dict.fromkeys(user.name for user in node.users))}.")
     for fault in node.faults:
         click.echo(str(fault))
-    for gpu in node.gpus:
-        for process in gpu.processes:
-            click.echo(process_text(gpu, process))
+    for occupant in node.occupants:
+        click.echo(str(occupant))
     if node.unread and node.gpu_count:
         click.echo(f"What its GPUs do isn't known: {node.unread}.", err=True)
-
-
-def process_text(gpu: NodeGpu, process: SeenProcess) -> str:
-    """`GPU 3: pid 4711 (python) of alice, 3h, 21.0 GiB, not a run`."""
-    since = age(parse_time(process.since), datetime.now(UTC)) if process.since else ""
-    size = "" if process.memory_mib is None else f"{process.memory_mib / 1024:.1f} GiB"
-    command, user = (
-        f" ({process.command})" if process.command else "",
-        f" of {process.user}" if process.user else "",
-    )
-    owner = "not a run" if process.foreign else ""
-    told = (f"pid {process.pid}{command}{user}", since, size, owner)
-    return f"GPU {gpu.index}: {', '.join(filter(None, told))}"
 
 
 def _cuda(node: GpuNode) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.gpus.faults import no_gpus_text, node_faults
+from gpuyard.gpus.occupants import node_occupants
 from gpuyard.gpus.resources import capacity_gpus, has_simulated_gpus, pod_gpus
 from gpuyard.kube.nodes import not_ready_text
 from gpuyard.kube.objects import NAMESPACES, NODES, PODS, Manifest, labels_of
@@ -67,7 +68,7 @@ class Fleet:
 
 
 def _node(node: Manifest, pods: Collection[Manifest], metrics: NodeMetrics) -> GpuNode:
-    labels, faults = labels_of(node), node_faults(node)
+    labels, faults, occupants = labels_of(node), node_faults(node), node_occupants(node)
     runs = {
         (pod["metadata"]["namespace"], pod["metadata"]["name"]): labels_of(pod).get(LABEL_RUN, "")
         for pod in pods
@@ -82,7 +83,8 @@ def _node(node: Manifest, pods: Collection[Manifest], metrics: NodeMetrics) -> G
         driver_version=labels.get(_LABEL_DRIVER, ""),
         cuda_version=labels.get(_LABEL_CUDA, ""),
         faults=faults,
-        gpus=gpus_of(metrics.samples, faults, runs),
+        occupants=occupants,
+        gpus=gpus_of(metrics.samples, faults, runs, occupants),
         users=tuple(_user(pod) for pod in pods if pod_gpus(pod["spec"])),
         unread=metrics.failure,
         none_because=no_gpus_text(node),

@@ -10,8 +10,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from gpuyard.gpus.faults import GpuFault
+from gpuyard.gpus.occupants import Occupant
 from gpuyard.kube.timestamps import format_time
-from gpuyard.runs.nodes.gpu_node import GpuLink, GpuLoad, GpuPart, GpuUser, NodeGpu, SeenProcess
+from gpuyard.runs.nodes.gpu_node import GpuLink, GpuLoad, GpuPart, GpuUser, NodeGpu
 from gpuyard.runs.nodes.metrics_text import MetricSample
 
 #: Which run a pod belongs to, by its namespace and name.
@@ -19,7 +20,6 @@ RunsOfPods = Mapping[tuple[str, str], str]
 
 _INFO, _LINK, _PART = "gpuyard_gpu_info", "gpuyard_gpu_nvlinks", "gpuyard_mig_instance_info"
 _ALLOCATION, _FAULT = "gpuyard_allocation", "gpuyard_gpu_fault_since_seconds"
-_PROCESS = "gpuyard_gpu_process_memory_mib"
 _MILLIJOULES = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
 #: Metric → field of a load.
 _MEASURED = {
@@ -32,7 +32,10 @@ _MIG = {"enabled": "on", "disabled": "off"}
 
 
 def gpus_of(
-    samples: Iterable[MetricSample], faults: Sequence[GpuFault] = (), runs: RunsOfPods | None = None
+    samples: Iterable[MetricSample],
+    faults: Sequence[GpuFault] = (),
+    runs: RunsOfPods | None = None,
+    occupants: Sequence[Occupant] = (),
 ) -> tuple[NodeGpu, ...]:
     """The GPUs that the samples are about, by index.
 
@@ -40,6 +43,7 @@ def gpus_of(
         samples: of one node.
         faults: as the node's annotation names them; where it doesn't the samples count.
         runs: for the names of those that the GPUs are allotted to.
+        occupants: who else is on the node's GPUs.
     """
     by_uuid: dict[str, list[MetricSample]] = {}
     for sample in samples:
@@ -49,7 +53,9 @@ def gpus_of(
     links = _links((sample for of_gpu in by_uuid.values() for sample in of_gpu), indexes)
     found = [
         replace(
-            _gpu(indexes[uuid], uuid, of_gpu, faults, runs or {}), links=tuple(links.get(indexes[uuid], ()))
+            _gpu(indexes[uuid], uuid, of_gpu, faults, runs or {}),
+            links=tuple(links.get(indexes[uuid], ())),
+            occupants=tuple(each for each in occupants if each.index == indexes[uuid]),
         )
         for uuid, of_gpu in by_uuid.items()
     ]
@@ -78,7 +84,6 @@ def _gpu(
         replicas=_whole(info.get("replicas", "")) or 1,
         load=_load(own, _whole(info.get("memory_mib", ""))),
         users=_users(own, runs),
-        processes=_processes(samples),
         parts=tuple(
             _part(name, of_part, runs) for name, of_part in sorted(parts.items(), key=lambda p: _order(p[0]))
         ),
@@ -117,21 +122,6 @@ def _users(samples: Iterable[MetricSample], runs: RunsOfPods) -> tuple[GpuUser, 
             run = runs.get((namespace, pod), "")
             found[GpuUser(namespace, pod, labels.get("container", ""), run)] = None
     return tuple(found)
-
-
-def _processes(samples: Iterable[MetricSample]) -> tuple[SeenProcess, ...]:
-    return tuple(
-        SeenProcess(
-            pid=_whole(sample.labels.get("pid", "")) or 0,
-            command=sample.labels.get("command", ""),
-            user=sample.labels.get("user", ""),
-            memory_mib=sample.value,
-            since=sample.labels.get("since", ""),
-            foreign=sample.labels.get("foreign") == "true",
-        )
-        for sample in samples
-        if sample.name == _PROCESS
-    )
 
 
 def _fault(index: int, uuid: str, samples: Iterable[MetricSample]) -> GpuFault | None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gpuyard.gpus.faults import GpuFault
+from gpuyard.gpus.occupants import Occupant
 
 
 @dataclass(frozen=True)
@@ -50,25 +51,6 @@ class GpuLoad:
     def to_json(self) -> dict[str, Any]:
         """All fields."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class SeenProcess:
-    """A process that has the GPU open.
-
-    Attributes:
-        since: RFC 3339; empty where nobody knows.
-        foreign: no kubelet and no yard started it.
-        owner: the other yard that it belongs to, if any.
-    """
-
-    pid: int
-    command: str = ""
-    user: str = ""
-    memory_mib: float | None = None
-    since: str = ""
-    foreign: bool = False
-    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +98,7 @@ class NodeGpu:
         sharing: `none`, `time-slicing` or `mps`.
         replicas: how many share it; 1 for a GPU that isn't shared.
         users: who it is allotted to.
-        processes: that have it open.
+        occupants: who else is on it.
         parts: its MIG instances.
     """
 
@@ -133,7 +115,7 @@ class NodeGpu:
     replicas: int = 1
     load: GpuLoad = GpuLoad()
     users: tuple[GpuUser, ...] = ()
-    processes: tuple[SeenProcess, ...] = ()
+    occupants: tuple[Occupant, ...] = ()
     parts: tuple[GpuPart, ...] = ()
 
     @property
@@ -141,15 +123,11 @@ class NodeGpu:
         """Of the GPU and of its parts, each once."""
         return tuple(dict.fromkeys((*self.users, *(user for part in self.parts for user in part.users))))
 
-    @property
-    def foreign(self) -> tuple[SeenProcess, ...]:
-        """Processes on it that no run has started."""
-        return tuple(process for process in self.processes if process.foreign)
-
     def to_json(self) -> dict[str, Any]:
         """All fields."""
         raw = asdict(self)
         raw["fault"] = self.fault and self.fault.to_json()
+        raw["occupants"] = [occupant.to_json() for occupant in self.occupants]
         return raw
 
 
@@ -162,6 +140,7 @@ class GpuNode:
         gpu_count: as its labels say, also where the GPUs themselves can't be read.
         model: of its first GPU.
         driver_version: empty where nobody says.
+        occupants: who else is on its GPUs, be it another yard or a process that is no run.
         gpus: in the order of their index; empty where its metrics can't be had.
         unread: why its metrics can't be had; empty when they can.
         none_because: why it has no GPUs, as its agent says; empty where it doesn't.
@@ -175,6 +154,7 @@ class GpuNode:
     driver_version: str = ""
     cuda_version: str = ""
     faults: tuple[GpuFault, ...] = ()
+    occupants: tuple[Occupant, ...] = ()
     gpus: tuple[NodeGpu, ...] = ()
     users: tuple[GpuUser, ...] = ()
     unread: str = ""
@@ -184,6 +164,7 @@ class GpuNode:
         """All fields but the users, who are with their GPUs where these can be read."""
         raw = asdict(self)
         raw["faults"] = [fault.to_json() for fault in self.faults]
+        raw["occupants"] = [occupant.to_json() for occupant in self.occupants]
         raw["gpus"] = [gpu.to_json() for gpu in self.gpus]
         return raw
 

@@ -1,17 +1,18 @@
 from gpuyard.cli.output.gpu_tables import GpuTable, gpu_table, memory, node_state, node_table, watts
 from gpuyard.gpus.faults import GpuFault
-from gpuyard.runs.nodes.gpu_node import GpuLoad, GpuNode, GpuPart, GpuUser, NodeGpu, SeenProcess
+from gpuyard.gpus.occupants import Occupant
+from gpuyard.runs.nodes.gpu_node import GpuLoad, GpuNode, GpuPart, GpuUser, NodeGpu
 
 USER = GpuUser("default", "train-0", run="train")
 BUSY = GpuLoad(97, 70 * 1024, 80 * 1024, 640, 65)
 
 
 def test_each_gpu_says_what_it_does_and_who_has_it() -> None:
-    stranger = SeenProcess(4711, "python", "alice", 21 * 1024, foreign=True)
+    stranger = Occupant(2, "GPU-c", "alice", pid=4711, command="python")
     gpus = (
         NodeGpu(0, "GPU-a", load=BUSY, users=(USER,)),
         NodeGpu(1, "GPU-b", fault=GpuFault(1, "GPU-b", "XID 79", "")),
-        NodeGpu(2, "GPU-c", processes=(stranger, SeenProcess(1, foreign=False))),
+        NodeGpu(2, "GPU-c", occupants=(stranger, Occupant(2, "GPU-c", "bob", home="/home/bob"))),
         NodeGpu(3, "GPU-d", replicas=4, users=(USER,)),
         NodeGpu(4, "GPU-e", parts=(GpuPart("1", "3g.40gb", users=(USER,)), GpuPart("2", "3g.40gb"))),
     )
@@ -21,7 +22,7 @@ def test_each_gpu_says_what_it_does_and_who_has_it() -> None:
         "GPU MODEL UTIL MEMORY POWER TEMP HELD BY",
         "0 H100 97% 70.0/80 GiB 640 W 65 °C train",
         "1 H100 - - - - unhealthy: XID 79",
-        "2 H100 - - - - alice, pid 4711, not a run",
+        "2 H100 - - - - alice, pid 4711, not a run, the yard of bob",
         "3 H100 - - - - train, (1 of 4 places)",
         "4 H100 - - - - 1 of 2 parts",
         "4:1 3g.40gb - - train",

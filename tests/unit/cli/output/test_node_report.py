@@ -1,8 +1,9 @@
 import pytest
 
-from gpuyard.cli.output.node_report import link_texts, print_node, process_text
+from gpuyard.cli.output.node_report import link_texts, print_node
 from gpuyard.gpus.faults import GpuFault
-from gpuyard.runs.nodes.gpu_node import GpuLink, GpuNode, GpuUser, NodeGpu, SeenProcess
+from gpuyard.gpus.occupants import Occupant
+from gpuyard.runs.nodes.gpu_node import GpuLink, GpuNode, GpuUser, NodeGpu
 
 
 def linked(count: int, island: int, nvlinks: int) -> GpuNode:
@@ -38,12 +39,26 @@ def test_links_that_form_no_groups_are_named() -> None:
 
 def test_a_node_is_told_whole(capsys: pytest.CaptureFixture[str]) -> None:
     fault = GpuFault(1, "GPU-1", "XID 79", "2026-01-31T12:00:00Z")
-    stranger = SeenProcess(4711, "python", "alice", 21 * 1024, foreign=True)
+    stranger = Occupant(1, "GPU-1", "alice", pid=4711, command="python", memory_mib=21 * 1024)
     gpus = (
         NodeGpu(0, "GPU-0", numa_node=0, mig="off", users=(GpuUser("default", "p", run="train"),)),
-        NodeGpu(1, "GPU-1", numa_node=1, mig="off", fault=fault, processes=(stranger,)),
+        NodeGpu(1, "GPU-1", numa_node=1, mig="off", fault=fault, occupants=(stranger,)),
     )
-    print_node(GpuNode("a", "", 2, "H100", True, "580.95.05", "13.0", faults=(fault,), gpus=gpus, unread=""))
+    print_node(
+        GpuNode(
+            "a",
+            "",
+            2,
+            "H100",
+            True,
+            "580.95.05",
+            "13.0",
+            faults=(fault,),
+            occupants=(stranger,),
+            gpus=gpus,
+            unread="",
+        )
+    )
     said = capsys.readouterr().out
     for text in (
         "GPUs:     2 × H100 (simulated)",
@@ -51,7 +66,7 @@ def test_a_node_is_told_whole(capsys: pytest.CaptureFixture[str]) -> None:
         "NUMA:     0: GPU 0\n          1: GPU 1",
         "MIG:      off",
         "GPU 1 is unhealthy: XID 79 (GPU has fallen off the bus) since 2026-01-31 12:00 UTC",
-        "GPU 1: pid 4711 (python) of alice, 21.0 GiB, not a run",
+        "GPU 1: held by alice, pid 4711 (python), 21 GiB, not a run",
     ):
         assert text in said
 
@@ -62,7 +77,3 @@ def test_a_node_that_says_little(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert "Its GPUs are held by train." in out
     assert "isn't known: no agent" in err
-
-
-def test_a_process_of_a_run() -> None:
-    assert process_text(NodeGpu(3, "GPU-d"), SeenProcess(7)) == "GPU 3: pid 7"
