@@ -34,12 +34,12 @@ LOOK = frozenset(
 BUDGETS = {
     ("ps",): (43, set()),
     ("logs", "one"): (51, set()),
-    ("show", "one"): (50, set()),
+    ("show", "one"): (52, set()),
     ("stop", "one"): (44, set()),
     # click looks among long options first for what `-d` may be.
-    ("run", "-d", "--", "/bin/true"): (82, {"difflib"}),
+    ("run", "-d", "--", "/bin/true"): (84, {"difflib"}),
     ("explain", "one"): (108, {"difflib"}),
-    ("doctor",): (72, {"difflib", "shutil"}),
+    ("doctor",): (76, {"difflib", "shutil"}),
 }
 
 
