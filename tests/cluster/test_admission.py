@@ -205,7 +205,6 @@ CASES: dict[str, Case] = {
     "runtime-network-card": Case("runtimeClassName nvidia may give", limits("nvidia.com/hostdev"), NVIDIA),
     "runtime-void": Case("", VOID | ENV_FROM, NVIDIA),
     "runtime-gpu": Case("", GPU, NVIDIA),
-    "runtime-shared-gpu": Case("", limits("nvidia.com/gpu.shared"), NVIDIA),
     "runtime-mig": Case("", limits("nvidia.com/mig-1g.10gb"), NVIDIA),
     "runtime-plain": Case("", {}, {"runtimeClassName": "plain"}),
     "runtime-kata": Case("", {}, {"runtimeClassName": "kata-clh"}),
@@ -556,13 +555,12 @@ def test_containers_without_gpus_are_given_the_variable(void: Tenant) -> None:
             "card": limits("nvidia.com/hostdev"),
             "none": limits("nvidia.com/gpu", 0),
             "gpu": GPU,
-            "shared": limits("nvidia.com/gpu.shared"),
             "another-plugin": limits("nvidia.com/a100-gpu"),
             "mig": limits("nvidia.com/mig-1g.10gb") | ENV_FROM,
         }.items()
     ]
     given = dict.fromkeys(("plain", "from", "others", "twice", "said", "card", "none", "first"), "void")
-    kept = dict.fromkeys(("gpu", "shared", "another-plugin", "mig"))
+    kept = dict.fromkeys(("gpu", "another-plugin", "mig"))
     assert variables(void, made) == given | kept
 
 

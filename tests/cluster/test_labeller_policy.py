@@ -146,7 +146,9 @@ def labellers(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     name = f"labellers-{secrets.token_hex(4)}"
     reports, _ = report_roles()
     role, binding = roles()[:2]
-    role = {**role, "rules": [*role["rules"], *reports["rules"]]}
+    # kubectl looks at what it patches; a labeller doesn't.
+    look = {"apiGroups": [""], "resources": ["pods", "nodes/status"], "verbs": ["get"]}
+    role = {**role, "rules": [*role["rules"], *reports["rules"], look]}
     values = {"namespace": name}
     made = resolve([*labeller_policy(), role, binding], InstallOptions(""), values)
     of_pods = resolve(pod_use_policy(), InstallOptions(""), values)

@@ -74,7 +74,10 @@ def _rules() -> list[tuple[str, str]]:
             f"a labeller changes the conditions {', '.join(CONDITIONS)} only",
         ),
         (
-            " && ".join(f"object.status.?{field} == oldObject.status.?{field}" for field in _STATUS),
+            # The API server's types of a node leave out its amounts.
+            " && ".join(
+                f"dyn(object.status).?{field} == dyn(oldObject.status).?{field}" for field in _STATUS
+            ),
             "a labeller changes nothing of a node's status but its conditions",
         ),
         (
