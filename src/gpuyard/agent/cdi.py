@@ -32,7 +32,7 @@ def cdi_spec(inventory: Inventory, driver: Sequence[DriverFile] = ()) -> dict[st
     """The spec: each GPU by its index and by its UUID, and `all` of them; each with the driver.
 
     A part of a GPU is called `0:1`, by the indexes of both, and by its UUID. A GPU that is split has no index
-    among the names, as with nvidia-ctk; its UUID stands for it with all of its parts.
+    among the names; its UUID stands for it with all of its parts.
     """
     devices = []
     # A runtime takes no spec that has a device without edits. WSL's GPUs have no nodes but the common one.

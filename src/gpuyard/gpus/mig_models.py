@@ -4,7 +4,8 @@ Names, engines and counts are those of NVIDIA's MIG user guide, "Supported MIG P
 Memory, multiprocessors and placements are what `nvidia-smi mig -lgip` and `-lgipp` say on real GPUs: A100,
 H100 and B200 as p4d, p5 and p6-b200 were captured for Karpenter's AWS provider; A30, H100 PCIe, H100
 NVL, GH200, H200 and RTX PRO 6000 from listings that their users published. Of GB200, B300, GB300, H20, GH200
-144 GB and RTX PRO 5000 no listing is public: theirs are the nearest model's in proportion.
+144 GB and RTX PRO 5000 no listing is public: theirs are the nearest model's in proportion, as are figures of
+A100-80GB; the placements of RTX PRO 5000 and 6000 are taken to be those of A30.
 
 Where a driver can be asked, its answer goes before these; newer ones name some profiles anew (`7g.189gb`).
 """

@@ -118,7 +118,7 @@ def _component(old: Sequence[Manifest], new: Sequence[Manifest], to_yaml: ToYaml
     patches: list[dict[str, Any]] = []
     for key, manifest in before.items():
         if key not in after:
-            file = f"no-{manifest['kind'].lower()}.yaml"
+            file = f"no-{_file_name(manifest)}"
             gone: dict[str, Any] = {name: manifest[name] for name in ("apiVersion", "kind")}
             gone |= {"metadata": {"name": manifest["metadata"]["name"]}, "$patch": "delete"}
             files[file] = to_yaml([gone])
@@ -129,7 +129,7 @@ def _component(old: Sequence[Manifest], new: Sequence[Manifest], to_yaml: ToYaml
                 "kind": manifest["kind"],
                 "name": manifest["metadata"]["name"],
             }
-            file = f"{manifest['kind'].lower()}.yaml"
+            file = _file_name(manifest)
             files[file] = to_yaml([operations])
             patches.append({"target": target, "path": file})
     added = [manifest for key, manifest in after.items() if key not in before]
@@ -138,6 +138,10 @@ def _component(old: Sequence[Manifest], new: Sequence[Manifest], to_yaml: ToYaml
     component = _kustomization("Component", ["resources.yaml"] if added else [])
     files["kustomization.yaml"] = to_yaml([component | ({"patches": patches} if patches else {})])
     return files
+
+
+def _file_name(manifest: Manifest) -> str:
+    return f"{manifest['kind'].lower()}-{manifest['metadata']['name']}.yaml"
 
 
 def _operations(path: str, old: Any, new: Any) -> Iterator[dict[str, Any]]:
