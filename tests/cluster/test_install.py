@@ -207,14 +207,15 @@ def test_the_plugin_has_no_rights_and_no_credentials(cluster: Cluster, installed
     assert len(folders & {line.split()[1] for line in mounts.splitlines()}) == 3
 
 
-def test_the_labeller_may_touch_nodes_only(cluster: Cluster, installed: str) -> None:
+def test_the_labeller_may_touch_nodes_and_note_pods_use_only(cluster: Cluster, installed: str) -> None:
     account = f"--as=system:serviceaccount:{SYSTEM}:gpuyard-labeller"
     allowed = cluster.kubectl("auth", "can-i", "--list", account)
     rows = [line.split() for line in allowed.splitlines()[1:]]
     assert [row for row in rows if row[0] == "nodes"] == [["nodes", "[]", "[]", "[get", "watch", "patch]"]]
     own = ["daemonsets.apps", "[]", "[gpuyard-agent]", "[get]"]
     assert [row for row in rows if row[0].startswith("daemonsets")] == [own]
-    assert not [row for row in rows if row[0] in {"*.*", "pods", "secrets"}]
+    assert [row for row in rows if row[0] == "pods"] == [["pods", "[]", "[]", "[patch]"]]
+    assert not [row for row in rows if row[0] in {"*.*", "secrets"}]
     assert in_agent(cluster, "labeller", "id", "-u") == "65534\n"
 
 
