@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from gpuyard.agent.cdi_file import CdiFile
+from gpuyard.agent.options.device_lists import Handover, suitable_lists
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.service import run_agent
 from gpuyard.devices.backend import open_backend
@@ -154,7 +155,9 @@ class ImageHost(Host):
             else open_backend(simulation, seed="node", control=None, driver_root=Path("/")).inventories()
         )
         plugins, cdi = self.paths.device_plugins_dir, CdiFile(self.paths.cdi_dir, lambda: datetime.now(UTC))
-        work = run_agent(inventories, plugins, OwnSockets(plugins), cdi=cdi, find_driver=find_driver)
+        handover = Handover(suitable_lists(has_cdi=True, mounts_name_devices=False))
+        sockets = OwnSockets(plugins)
+        work = run_agent(inventories, plugins, sockets, cdi=cdi, find_driver=find_driver, handover=handover)
         agent = asyncio.create_task(work, name="agent")
         try:
             yield

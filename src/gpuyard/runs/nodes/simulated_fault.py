@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.advice import advice
 from gpuyard.devices.simulated.fault_injection import set_fault
 from gpuyard.gpus.faults import ECC, HOT, LOST, GpuFault, node_faults, xid
 from gpuyard.gpus.resources import has_simulated_gpus
@@ -77,7 +78,7 @@ async def _simulated_node(target: Target, gpu: int) -> Manifest:
     if not target.is_yard:
         raise errors.UsageError(
             "faults can be put on the simulated GPUs of a yard only",
-            remedy="use --context yard, and `gpuyard up --simulate H100:8` where that has none",
+            remedy=advice("use --context yard, and `gpuyard up --simulate H100:8` where that has none"),
         )
     node = next(iter((await target.api.list(NODES)).items), None)
     if node is None or not has_simulated_gpus(node):
