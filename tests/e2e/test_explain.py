@@ -28,6 +28,7 @@ def test_a_waiting_run(yard: Yard) -> None:
         "resource": "nvidia.com/gpu",
         "total": "8",
         "unhealthy": "0",
+        "others": "0",
         "allotted": "6",
         "free": "2",
         "needs": "4",
