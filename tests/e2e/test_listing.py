@@ -57,7 +57,7 @@ def test_ps_for_people(target: Shell) -> None:
     assert re.match(r"ended +failed +3 +2 \(simulated\) .*ExitCode", row)
 
 
-REST = ("resources", "attempts", "events", "diagnoses")
+REST = ("resources", "gpu_use", "attempts", "events", "diagnoses")
 
 
 def test_show(target: Shell) -> None:
@@ -117,6 +117,7 @@ def test_nodes(target: Shell) -> None:
     node = nodes[target.state("holder")["nodes"][0]]
     assert list(node) == [
         *("name", "ready", "not_ready", "gpu_model", "simulated", "gpus", "gpus_free", "faults"),
+        "occupants",
         *("cpu_milli", "cpu_milli_free", "memory_bytes", "memory_bytes_free", "pods"),
     ]
     assert (node["ready"], node["gpu_model"], node["simulated"]) == (True, "H100", True)
