@@ -9,7 +9,6 @@ _NO_ACCOUNTS = "a yard has one user, and pods have no access to its API"
 _CLIENTS_FAULT = "400 or 422 instead of 500, since it is the client's fault"
 
 UNSERVED: dict[str, str] = {
-    "discovery.metrics": "the yard has no metrics of its own",
     "discovery.deployments": "a yard runs pods and Jobs",
     "discovery.services": "processes of one machine reach one another without",
     "discovery.cron_jobs": "a yard runs pods and Jobs",

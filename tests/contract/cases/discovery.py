@@ -8,6 +8,7 @@ import httpx
 
 from tests.contract.api import Api
 from tests.contract.observations import pick, said
+from tests.waiting import until
 
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 #: The kinds that a yard serves; a cluster has more.
@@ -130,8 +131,8 @@ def root(api: Api) -> Any:
 
 
 def metrics(api: Api) -> Any:
-    """/metrics has the server's metrics."""
-    return api.get("/metrics").code
+    """/metrics has metrics; the yard's are those of its GPUs, once they are read."""
+    return until(lambda: api.get("/metrics").code, "/metrics is served", lambda code: code != 503)
 
 
 def anonymous(api: Api) -> Any:
