@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gpuyard.building.python.resolve import Resolver
 
 #: Raised whenever this code makes another layer of the same wheels.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from gpuyard.images.cache import Cache
 from gpuyard.images.subprocesses import outputs
 
 _PROGRAM = Path(__file__).with_name("compile_wheel.py")
-_KIND = "byte-code-2"
+_KIND = "byte-code-3"
 
 
 @dataclass(frozen=True)

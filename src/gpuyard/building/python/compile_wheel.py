@@ -7,6 +7,9 @@ the interpreter doesn't look at a source's time or content, which in an image ne
 
 A large wheel is compiled in parts, as many at once as there are cores. Which files are in a part depends on
 the wheel alone, and each part has a process of its own: byte code depends on what was compiled before it.
+
+A wheel's own tests stay as they are: they are half of NumPy's sources and more of pandas', and nobody imports
+them where it runs.
 """
 
 import importlib.util
@@ -89,8 +92,8 @@ def _compiled(wheel: str, names: list, site_packages: str, parent: int) -> list:
 
 
 def _place(name: str) -> str:
-    """Where a member of a wheel goes below site-packages; empty when it isn't Python or goes elsewhere."""
-    if not name.endswith(".py"):
+    """Where a member of a wheel goes below site-packages; empty when it isn't compiled or goes elsewhere."""
+    if not name.endswith(".py") or "tests" in name.split("/"):
         return ""
     top, _, rest = name.partition("/")
     if top.endswith(".data"):

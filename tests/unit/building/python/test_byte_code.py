@@ -45,6 +45,12 @@ async def test_what_cannot_be_compiled_is_left_out(tmp_path: Path) -> None:
     assert await compiled(tmp_path / "none", {}) == {}
 
 
+async def test_tests_are_not_compiled(tmp_path: Path) -> None:
+    files = dict.fromkeys(("m/tests/a.py", "tests/b.py", "m/tests.py", "m/testing/c.py"), b"x = 1\n")
+    names = [f"m/testing/__pycache__/c.{TAG}.pyc", f"m/__pycache__/tests.{TAG}.pyc"]
+    assert list(await compiled(tmp_path, files)) == names
+
+
 async def test_a_damaged_file_is_told_and_nothing_is_kept(tmp_path: Path) -> None:
     wheel = tmp_path / "w.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -53,4 +59,4 @@ async def test_a_damaged_file_is_told_and_nothing_is_kept(tmp_path: Path) -> Non
     wheel.write_bytes(wheel.read_bytes().replace(b"x = 5\n", b"x = 7\n"))
     with pytest.raises(errors.BuildError, match=r"can't compile w\.whl: .*Bad CRC-32"):
         await compile_wheel(Cache(tmp_path), wheel, "0" * 64, Compiler(sys.executable, "3"), "/site")
-    assert list((tmp_path / "byte-code-2").iterdir()) == []
+    assert list((tmp_path / "byte-code-3").iterdir()) == []
