@@ -17,10 +17,10 @@ What an agent's exporter says of its node's GPUs, in Prometheus' text format: on
 `:9400/metrics` of every agent's pod ([how](../how-to/watch-gpus-with-prometheus.md)), on a yard at the URL
 that `gpuyard status -o json` names as `metrics`, with the yard's token.
 
-Metrics of dcgm-exporter have its names and units, so that dashboards and alerts for it go on working. Of
-its default set `DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL`, `DCGM_FI_DEV_VGPU_LICENSE_STATUS` and `DCGM_FI_PROF_*`
-aren't there: they come from DCGM's own counters. What a GPU's driver doesn't say isn't there either, such
-as the utilisation of a GPU that is split.
+Metrics of dcgm-exporter have its names and units, so that dashboards and alerts for it go on working.
+`DCGM_FI_PROF_*` are what NVML's GPM counts from one look of the exporter to the next, at most two seconds:
+GPUs have it from Hopper on, and their MIG instances too. What a GPU's driver doesn't say isn't there, such as
+the utilisation of a GPU that is split.
 
 Every metric names its node: {node}. Metrics of a GPU name it: {gpu}; `pci_bus_id` as DCGM writes it.
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 #: As the stub says it of its GPUs.
 _SMI = (
     "{0}, GPU-00000000-0000-0000-0000-{0:012d}, NVIDIA H100 80GB HBM3, 550.107.02, 81559, 0, 30, 70.00, 0, "
-    "345, 00000000:3A:00.0, Disabled"
+    "345, 00000000:3A:00.0, Disabled, 9.0"
 )
 
 
@@ -56,6 +56,7 @@ def test_what_the_driver_says_is_compared_with_nvidia_smi(tmp_path: Path) -> Non
     held = {name for name, check in checks.items() if check["held"]}
     assert {"yard", "labels", "cdi", "down"} <= held, checks
     # There is no GPU behind this driver: runs are refused, and nobody can hold its memory.
-    assert not {"verify", "train", "foreign"} & held
+    assert not {"verify", "train", "foreign", "activity"} & held
+    assert "no process can use the GPU" in checks["activity"]["found"]["why"]
     assert "no GPU's device node is there" in checks["verify"]["found"]["output"]
     assert checks["allocate"]["found"]["gpus"] == 4

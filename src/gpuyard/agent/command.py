@@ -140,7 +140,7 @@ def _with_occupants(backend: GpuBackend, options: argparse.Namespace) -> AsyncGe
         yard = OwnYard(options.locks, os.geteuid(), options.yard, options.share_with_others)
     elif not table.sees_pids:
         return backend.inventories()  # In a pod that sees no other processes there is nothing to tell.
-    return with_occupants(backend.inventories(), backend.readings, OccupantFinder(yard, table))
+    return with_occupants(backend.inventories(), backend.processes, OccupantFinder(yard, table))
 
 
 def _exposure_in(host_root: Path | None) -> Callable[[], Exposure]:

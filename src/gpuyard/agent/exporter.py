@@ -125,11 +125,10 @@ class Exporter:
             inventory = self._inventory
             if inventory is None or self._clock() - self._looked_s < _FRESH_S:
                 return
-            self._readings, _ = await asyncio.gather(self._backend.readings(), self._ask_kubelet(inventory))
+            await self._ask_kubelet(inventory)
+            self._readings = await self._backend.readings(self._holdings.by_uuid)
             self._looked_s = self._clock()
             self._energy.look(inventory, self._readings, self._holdings, self._looked_s)
-            if (set_busy := getattr(self._backend, "set_busy", None)) is not None:
-                set_busy(self._holdings.by_uuid)
 
     async def _ask_kubelet(self, inventory: Inventory) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from importlib import import_module
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gpuyard import errors
 from gpuyard.devices.inventory import Device, Inventory
-from gpuyard.devices.readings import Reading
+from gpuyard.devices.readings import GpuProcess, Reading
 from gpuyard.devices.sysfs import read_text
 
 if TYPE_CHECKING:
@@ -31,12 +31,18 @@ class GpuBackend(Protocol):
     def inventories(self) -> AsyncGenerator[Inventory, None]:
         """What there is at once, and again whenever it has changed; never ends by itself."""
 
-    def readings(self) -> Awaitable[Mapping[str, Reading]]:
+    def readings(self, held: Collection[str] = ()) -> Awaitable[Mapping[str, Reading]]:
         """What is measured now, by UUID of each GPU and MIG instance that answers.
 
         For who iterates over `inventories`, between and while waiting for them; none while the driver doesn't
         answer.
+
+        Args:
+            held: UUIDs of what pods hold: where nothing real can be measured that is what is busy.
         """
+
+    def processes(self) -> Awaitable[Mapping[str, tuple[GpuProcess, ...]]]:
+        """Which processes have each GPU and MIG instance open, by its UUID; else as `readings`."""
 
 
 def open_backend(
@@ -155,10 +161,15 @@ class CombinedBackend:
                 task.cancel()
             await asyncio.gather(*following, return_exceptions=True)
 
-    async def readings(self) -> Mapping[str, Reading]:
+    async def readings(self, held: Collection[str] = ()) -> Mapping[str, Reading]:
         """What is measured now, by UUID, of everybody's."""
-        each = await asyncio.gather(*(backend.readings() for backend in self._backends))
+        each = await asyncio.gather(*(backend.readings(held) for backend in self._backends))
         return {uuid: reading for readings in each for uuid, reading in readings.items()}
+
+    async def processes(self) -> Mapping[str, tuple[GpuProcess, ...]]:
+        """Which processes have each GPU and MIG instance open, of everybody's."""
+        each = await asyncio.gather(*(backend.processes() for backend in self._backends))
+        return {uuid: of_it for processes in each for uuid, of_it in processes.items()}
 
 
 def combine(inventories: Sequence[Inventory]) -> Inventory:

@@ -11,13 +11,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from gpuyard.devices.gpu_locks import YardHold, yard_holds
 from gpuyard.devices.inventory import Device, Inventory
 from gpuyard.devices.processes import ProcessTable, Starter
-from gpuyard.devices.readings import GpuProcess, Reading
+from gpuyard.devices.readings import GpuProcess
 from gpuyard.gpus.occupants import Occupant
 from gpuyard.kube.timestamps import format_time
+
+#: By UUID of the GPU or MIG instance that they have open.
+Processes: TypeAlias = Mapping[str, tuple[GpuProcess, ...]]
 
 POLL_S = 1.0
 #: What a node's annotation says of memory is rounded to this: it would be written anew at each look.
@@ -58,7 +62,7 @@ class OccupantFinder:
         self._table = table
         self._holds: Mapping[str, Sequence[YardHold]] = {}
 
-    def find(self, inventory: Inventory, readings: Mapping[str, Reading]) -> Inventory:
+    def find(self, inventory: Inventory, processes: Processes) -> Inventory:
         """The inventory with who is on its GPUs now. Reads many small files: to be called in a thread."""
         uuids = [uuid for gpu in inventory.devices for uuid in _parts(gpu)]
         if self._yard and self._yard.locks:
@@ -74,17 +78,17 @@ class OccupantFinder:
                     occupants=tuple(
                         occupant
                         for uuid in _parts(gpu)
-                        for occupant in self._of(gpu, uuid, holds.get(uuid, ()), readings.get(uuid))
+                        for occupant in self._of(gpu, uuid, holds.get(uuid, ()), processes.get(uuid, ()))
                     ),
                 )
                 for gpu in inventory.devices
             ),
         )
-        self._table.keep(process.pid for reading in readings.values() for process in reading.processes)
+        self._table.keep(process.pid for of_it in processes.values() for process in of_it)
         return found
 
     def _of(
-        self, gpu: Device, uuid: str, holds: Sequence[YardHold], reading: Reading | None
+        self, gpu: Device, uuid: str, holds: Sequence[YardHold], processes: Sequence[GpuProcess]
     ) -> Iterator[Occupant]:
         yard = self._yard
         is_own = yard is not None and any(map(yard.is_own, holds))
@@ -93,7 +97,7 @@ class OccupantFinder:
                 yield Occupant(gpu.index, uuid, hold.user, hold.since, home=hold.home, run=hold.run)
         # What a run of ours has isn't given to anybody anyway.
         withholds = yard is not None and not yard.shares and not is_own
-        for process in reading.processes if reading else ():
+        for process in processes:
             occupant = self._foreign(gpu, uuid, process, holds)
             if occupant is not None:
                 # A desktop is on its GPU for graphics alone, and leaves it to whoever computes there.
@@ -129,7 +133,7 @@ class OccupantFinder:
 
 async def with_occupants(
     inventories: AsyncGenerator[Inventory, None],
-    read: Callable[[], Awaitable[Mapping[str, Reading]]],
+    read: Callable[[], Awaitable[Processes]],
     finder: OccupantFinder,
     poll_s: float = POLL_S,
 ) -> AsyncGenerator[Inventory, None]:
@@ -137,17 +141,17 @@ async def with_occupants(
 
     Args:
         inventories: of a backend; closed at the end.
-        read: its readings; none while its driver doesn't answer, and then those of before count.
+        read: its processes; none while its driver doesn't answer, and then those of before count.
         finder: of this node.
         poll_s: how often it is asked.
     """
     shown: Inventory | None = None
-    readings: Mapping[str, Reading] = {}
+    processes: Processes = {}
     async with aclosing(inventories), aclosing(_repeated(inventories, poll_s)) as repeated:
         async for inventory in repeated:
             if inventory.devices:
-                readings = await read() or readings
-                inventory = await asyncio.to_thread(finder.find, inventory, readings)
+                processes = await read() or processes
+                inventory = await asyncio.to_thread(finder.find, inventory, processes)
             if inventory != shown:
                 shown = inventory
                 yield inventory

@@ -63,9 +63,17 @@ class Reading:
         uncorrectable_remapped_rows: memory rows replaced for errors that weren't.
         row_remap_failed: no spare row was left for one.
         throttle_reasons: what holds its clocks down now, of THROTTLE_REASONS.
+        engine_active: part of the time since the last look in which anything computed, 0 to 1.
+        sm_active: part of its multiprocessors' time in which they had work.
+        sm_occupancy: how many warps they had, of as many as they can.
+        tensor_active: part of the time in which tensor cores worked.
+        memory_active: part of the memory's bandwidth that was used.
+        pcie_sent_bytes_per_s: over PCIe since the last look, protocol included.
+        pcie_received_bytes_per_s: the same to the GPU.
+        nvlink_mib_per_s: over all NVLinks since the last look, both ways together.
+        vgpu_licensed: a virtual GPU has its license; of one that needs none it is False.
         xids: how often each was reported since this process began, the application's own faults too.
         last_xid: the last of them; 0 when there was none.
-        processes: that have it open.
     """
 
     utilisation_percent: int | None = None
@@ -87,9 +95,17 @@ class Reading:
     uncorrectable_remapped_rows: int | None = None
     row_remap_failed: bool | None = None
     throttle_reasons: tuple[str, ...] = ()
+    engine_active: float | None = None
+    sm_active: float | None = None
+    sm_occupancy: float | None = None
+    tensor_active: float | None = None
+    memory_active: float | None = None
+    pcie_sent_bytes_per_s: int | None = None
+    pcie_received_bytes_per_s: int | None = None
+    nvlink_mib_per_s: int | None = None
+    vgpu_licensed: bool | None = None
     xids: Mapping[int, int] = field(default_factory=dict)
     last_xid: int = 0
-    processes: tuple[GpuProcess, ...] = ()
 
 
 class XidCounts:

@@ -71,7 +71,7 @@ typedef struct {
     long long timestamp, latency_us;
     unsigned type;
     int outcome;
-    union { double d; unsigned u; unsigned long long ull; } value;
+    union { double d; unsigned u; int s; unsigned long long ull; } value;
 } field_t;
 
 int nvmlDeviceGetMemoryInfo_v2(device_t d, memory_v2_t *memory) {
@@ -87,8 +87,26 @@ int nvmlDeviceGetMemoryInfo_v2(device_t d, memory_v2_t *memory) {
 int nvmlDeviceGetFieldValues(device_t d, int count, field_t *fields) {
     DEVICE_CALL(d);
     for (int i = 0; i < count; i++) {
-        fields[i].outcome = fields[i].id == 82 ? SUCCESS : NOT_SUPPORTED; /* NVML_FI_DEV_MEMORY_TEMP */
-        fields[i].value.u = 70 + d->index;
+        fields[i].outcome = SUCCESS;
+        fields[i].value.ull = 0;
+        switch (fields[i].id) {
+        case 82: /* NVML_FI_DEV_MEMORY_TEMP */
+            fields[i].type = 1;
+            fields[i].value.u = 70 + d->index;
+            break;
+        case 138: case 139: /* NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, of all links; RX */
+            fields[i].type = 3;
+            fields[i].outcome = fields[i].scope == ~0u ? SUCCESS : NOT_SUPPORTED;
+            fields[i].value.ull = number("NVML_STUB_LINK_KIB", 0);
+            break;
+        case 193: case 194: /* NVML_FI_DEV_TEMPERATURE_SHUTDOWN_TLIMIT, SLOWDOWN */
+            fields[i].type = 5;
+            fields[i].outcome = getenv("NVML_STUB_MARGIN") ? SUCCESS : NOT_SUPPORTED;
+            fields[i].value.s = fields[i].id == 193 ? -8 : -2;
+            break;
+        default:
+            fields[i].outcome = NOT_SUPPORTED;
+        }
     }
     return SUCCESS;
 }
@@ -123,5 +141,72 @@ int nvmlDeviceGetGraphicsRunningProcesses_v3(device_t d, unsigned *count, proces
 int nvmlDeviceGetMPSComputeRunningProcesses_v3(device_t d, unsigned *count, process_t *found) {
     DEVICE_CALL(d);
     return processes(d, "mps", count, found);
+}
+
+typedef struct { unsigned version; int margin; } margin_t;
+int nvmlDeviceGetMarginTemperature(device_t d, margin_t *found) {
+    DEVICE_CALL(d);
+    if (!getenv("NVML_STUB_MARGIN")) return NOT_SUPPORTED;
+    found->margin = number("NVML_STUB_MARGIN", 0) - d->index;
+    return SUCCESS;
+}
+
+typedef struct { unsigned code, state; char info[128], product[128]; unsigned enabled; unsigned expiry[4]; } license_t;
+typedef struct { int supported; unsigned count; license_t features[3]; } licenses_t;
+int nvmlDeviceGetGridLicensableFeatures_v4(device_t d, licenses_t *found) {
+    DEVICE_CALL(d);
+    memset(found, 0, sizeof *found);
+    found->supported = found->count = number("NVML_STUB_LICENSES", 0);
+    if (found->count) found->features[found->count - 1].state = 1;
+    return SUCCESS;
+}
+
+/* GPM. A sample is how many were taken of the GPU, or of the part. */
+typedef struct { int taken, who; } sample_t;
+typedef struct { unsigned id; int outcome; double value; const char *text[3]; } gpm_metric_t;
+typedef struct { unsigned version, count; sample_t *one, *other; gpm_metric_t metrics[]; } gpm_t;
+static int samples, samples_taken;
+int stub_samples(void) { return samples; }
+int nvmlGpmQueryDeviceSupport(device_t d, unsigned *support) {
+    DEVICE_CALL(d);
+    if (support[0] != 1) return VERSION_MISMATCH;
+    support[1] = !number("NVML_STUB_WITHOUT_GPM", 0);
+    return SUCCESS;
+}
+int nvmlGpmSampleAlloc(sample_t **sample) {
+    CALL();
+    *sample = calloc(1, sizeof **sample);
+    samples++;
+    return SUCCESS;
+}
+int nvmlGpmSampleFree(sample_t *sample) {
+    CALL();
+    free(sample);
+    samples--;
+    return SUCCESS;
+}
+int nvmlGpmSampleGet(device_t d, sample_t *sample) {
+    DEVICE_CALL(d);
+    if (d->used) return INVALID;
+    *sample = (sample_t){++samples_taken, d->index};
+    return SUCCESS;
+}
+int nvmlGpmMigSampleGet(device_t d, unsigned instance, sample_t *sample) {
+    DEVICE_CALL(d);
+    if (d->used || !mig_read() || !part_of(d->index, instance)) return INVALID;
+    *sample = (sample_t){++samples_taken, 10 * instance};
+    return SUCCESS;
+}
+int nvmlGpmMetricsGet(gpm_t *asked) {
+    CALL();
+    if (asked->version != 1) return VERSION_MISMATCH;
+    if (asked->one->taken >= asked->other->taken) return INVALID;
+    for (gpm_metric_t *metric = asked->metrics; metric < asked->metrics + asked->count; metric++) {
+        metric->outcome = metric->id == 3 ? number("NVML_STUB_GPM_OUTCOME", SUCCESS) : SUCCESS;
+        metric->value = metric->id + asked->other->who;
+        if (metric->id == 10) metric->value /= number("NVML_STUB_GPM_PASSED", 1); /* 0: nothing was counted */
+        if (metric->id == 5) metric->value = 100.4;
+    }
+    return SUCCESS;
 }
 #endif

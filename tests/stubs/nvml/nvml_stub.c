@@ -17,6 +17,11 @@
  *   NVML_STUB_MIG            see nvml_stub_mig.h
  *   NVML_STUB_SERIAL         a number in the UUIDs of this machine's GPUs (0)
  *   NVML_STUB_TEMPERATURE    of the first GPU in °C (60), each other has one degree more
+ *   NVML_STUB_MARGIN         of the first GPU to its limit in °C, each other has one less; none without it
+ *   NVML_STUB_LINK_KIB       what the NVLinks of each GPU have sent, and received, KiB (0)
+ *   NVML_STUB_LICENSES       how many licensed features each GPU has (0)
+ *   NVML_STUB_WITHOUT_GPM    1: the GPUs are older than Hopper
+ *   NVML_STUB_GPM_OUTCOME    of its third metric;  NVML_STUB_GPM_PASSED=0: no memory cycle was counted
  *   NVML_STUB_INSTANCE       the gpuInstanceId of events (0xFFFFFFFF)
  * Compiled with -DOLD_DRIVER it lacks every function that a driver of 2018 lacks.
  */
@@ -168,6 +173,14 @@ int nvmlDeviceGetUUID(device_t d, char *text, unsigned length) {
 int nvmlDeviceGetHandleByUUID(const char *uuid, device_t *device) {
     CALL();
     int index = atoi(strrchr(uuid, '-') + 1);
+#ifndef OLD_DRIVER
+    int gi;
+    if (sscanf(uuid, "MIG-00000000-0000-0000-0000-%6d%6d", &index, &gi) == 2) {
+        if (!mig_read() || !part_of(index, gi)) return NOT_FOUND;
+        *device = mig_handle(index, gi);
+        return lost(index) ? LOST : SUCCESS;
+    }
+#endif
     if (index >= gpus()) return NOT_FOUND;
     *device = &devices[index];
     return lost(index) ? LOST : SUCCESS;

@@ -146,6 +146,12 @@ int nvmlDeviceGetGpuInstanceId(device_t d, unsigned *id) {
     *id = part->id;
     return SUCCESS;
 }
+int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(device_t d, device_t *gpu) {
+    PART_CALL(d);
+    (void)at;
+    *gpu = &devices[d->index];
+    return SUCCESS;
+}
 int nvmlDeviceGetComputeInstanceId(device_t d, unsigned *id) {
     PART_CALL(d);
     (void)at;

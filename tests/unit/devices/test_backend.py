@@ -1,7 +1,7 @@
 """GPUs of two vendors on one node."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from gpuyard import errors
 from gpuyard.devices.amd.gpus import read_gpus
 from gpuyard.devices.backend import AMD_PCI, CombinedBackend, combine, has_display_device, load_backend
 from gpuyard.devices.inventory import AMD, NVIDIA, Absence, Backend, DeviceNode, Inventory
-from gpuyard.devices.readings import Reading
+from gpuyard.devices.readings import GpuProcess, Reading
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from tests.amd_machines import AmdMachine
 
@@ -40,9 +40,13 @@ class Scripted:
         self.coming: asyncio.Queue[Inventory | None] = asyncio.Queue()
         self.ended = False
         self.read: Mapping[str, Reading] = {}
+        self.open_by: Mapping[str, tuple[GpuProcess, ...]] = {}
 
-    async def readings(self) -> Mapping[str, Reading]:
-        return self.read
+    async def readings(self, held: Collection[str] = ()) -> Mapping[str, Reading]:
+        return {uuid: each for uuid, each in self.read.items() if not held or uuid in held}
+
+    async def processes(self) -> Mapping[str, tuple[GpuProcess, ...]]:
+        return self.open_by
 
     async def inventories(self) -> AsyncGenerator[Inventory, None]:
         try:
@@ -76,7 +80,11 @@ def test_without_gpus_everybody_says_why() -> None:
 async def test_readings_are_everybodys() -> None:
     one, other = Scripted(), Scripted()
     one.read, other.read = {"GPU-1": Reading(power_w=1.5)}, {"GPU-2": Reading()}
-    assert await CombinedBackend(one, other).readings() == {"GPU-1": Reading(power_w=1.5), "GPU-2": Reading()}
+    one.open_by, other.open_by = {"GPU-1": (GpuProcess(7, 1, "compute"),)}, {"GPU-2": ()}
+    both = CombinedBackend(one, other)
+    assert await both.readings() == {"GPU-1": Reading(power_w=1.5), "GPU-2": Reading()}
+    assert await both.readings(["GPU-2"]) == {"GPU-2": Reading()}
+    assert await both.processes() == {**one.open_by, **other.open_by}
 
 
 async def test_who_hangs_holds_up_nobody(amds: Inventory) -> None:

@@ -12,9 +12,9 @@ from gpuyard.agent.plugin.server import describe
 from gpuyard.agent.served import DEFAULT, serve
 from gpuyard.devices.gpu_locks import GpuLocks, user_name, yard_id
 from gpuyard.devices.inventory import Device, Inventory
-from gpuyard.devices.occupants import OccupantFinder, OwnYard, with_occupants
+from gpuyard.devices.occupants import OccupantFinder, OwnYard, Processes, with_occupants
 from gpuyard.devices.processes import ProcessFacts, ProcessTable, Starter
-from gpuyard.devices.readings import GpuProcess, Reading
+from gpuyard.devices.readings import GpuProcess
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.occupants import node_occupants
 from gpuyard.kube.wellknown import ANNOTATION_GPU_OCCUPANTS
@@ -44,13 +44,13 @@ def yard(folder: Path | None = None, *, shares: bool = False) -> OwnYard:
     return OwnYard(folder, os.geteuid(), yard_id(Path("/ours")), shares)
 
 
-def reading(*processes: GpuProcess) -> dict[str, Reading]:
-    return {GPU: Reading(processes=processes), OTHER: Reading()}
+def open_by(*processes: GpuProcess) -> Processes:
+    return {GPU: processes, OTHER: ()}
 
 
 def found(finder: OccupantFinder, *processes: GpuProcess) -> tuple[list[str], set[str]]:
     """Who is on the first GPU, and what isn't given out."""
-    gpus = finder.find(NODE, reading(*processes)).devices
+    gpus = finder.find(NODE, open_by(*processes)).devices
     assert not gpus[1].occupants
     return [str(each) for each in gpus[0].occupants], set(gpus[0].withheld)
 
@@ -126,7 +126,7 @@ def test_a_make_believe_process_is_as_it_is_said() -> None:
 
 
 def test_a_gpu_that_somebody_has_is_listed_as_unhealthy_and_marked() -> None:
-    inventory = OccupantFinder(yard(), Table({7: Starter.FOREIGN})).find(NODE, reading(compute(7)))
+    inventory = OccupantFinder(yard(), Table({7: Starter.FOREIGN})).find(NODE, open_by(compute(7)))
     served = serve(inventory, DEFAULT)
     (devices,) = served.resources.values()
     assert [device.health for device in describe(devices).devices] == ["Unhealthy", "Healthy"]
@@ -145,7 +145,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.coming: asyncio.Queue[Inventory] = asyncio.Queue()
-        self.readings: Mapping[str, Reading] = {}
+        self.processes: Processes = {}
         self.closed = False
 
     async def inventories(self) -> AsyncGenerator[Inventory, None]:
@@ -155,8 +155,8 @@ class Machine:
         finally:
             self.closed = True
 
-    async def read(self) -> Mapping[str, Reading]:
-        return self.readings
+    async def read(self) -> Processes:
+        return self.processes
 
 
 async def next_where(
@@ -175,10 +175,10 @@ async def test_they_come_and_go_without_a_change_of_the_gpus() -> None:
     stream = with_occupants(machine.inventories(), machine.read, OccupantFinder(yard(), table), 0.01)
     async with aclosing(stream):
         assert await anext(stream) == NODE
-        machine.readings = reading(compute(7))
+        machine.processes = open_by(compute(7))
         await next_where(stream, lambda gpus: bool(gpus[0].withheld))
         # While the driver doesn't answer, who was there is there.
-        machine.readings = {}
+        machine.processes = {}
         machine.coming.put_nowait(simulate(parse_simulation("H100:1"), seed="n"))
         assert (await next_where(stream, lambda gpus: len(gpus) == 1)).devices[0].withheld == {GPU}
         table.starters.clear()
@@ -189,16 +189,16 @@ async def test_they_come_and_go_without_a_change_of_the_gpus() -> None:
 async def test_a_process_that_grows_a_little_changes_nothing() -> None:
     machine = Machine()
     machine.coming.put_nowait(NODE)
-    machine.readings = reading(compute(7, 21_400))
+    machine.processes = open_by(compute(7, 21_400))
     finder = OccupantFinder(yard(), Table({7: Starter.FOREIGN}))
     stream = with_occupants(machine.inventories(), machine.read, finder, 0.01)
     async with aclosing(stream):
         await anext(stream)
-        machine.readings = reading(compute(7, 21_700))
+        machine.processes = open_by(compute(7, 21_700))
         waiting = asyncio.ensure_future(anext(stream))
         done, _ = await asyncio.wait([waiting], timeout=0.3)
         assert not done
-        machine.readings = reading(compute(7, 40_000))
+        machine.processes = open_by(compute(7, 40_000))
         changed = await asyncio.wait_for(waiting, 60)
         assert changed.devices[0].occupants[0].memory_mib == 39 * 1024
 

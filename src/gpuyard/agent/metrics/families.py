@@ -34,6 +34,10 @@ def _measured(name: str, kind: Literal["gauge", "counter"], reading: str, text: 
     return Family(f"DCGM_FI_DEV_{name}", kind, text, reading=reading)
 
 
+def _profiled(name: str, reading: str, text: str) -> Family:
+    return Family(f"DCGM_FI_PROF_{name}", "gauge", text, reading=reading)
+
+
 #: Of every GPU, and of every MIG instance that the driver says them of.
 MEASURED = (
     _measured("SM_CLOCK", "gauge", "sm_clock_mhz", "Clock of the multiprocessors (MHz)."),
@@ -68,6 +72,37 @@ MEASURED = (
     ),
     _measured(
         "ROW_REMAP_FAILURE", "gauge", "row_remap_failed", "Whether a bad memory row couldn't be replaced."
+    ),
+    _measured(
+        "NVLINK_BANDWIDTH_TOTAL",
+        "gauge",
+        "nvlink_mib_per_s",
+        "What its NVLinks carry, both ways together (MiB/s); a rate, which dcgm-exporter calls counter.",
+    ),
+    _measured(
+        "VGPU_LICENSE_STATUS",
+        "gauge",
+        "vgpu_licensed",
+        "Whether a virtual GPU has its license; 0 of GPUs that need none.",
+    ),
+    _profiled("GR_ENGINE_ACTIVE", "engine_active", "Ratio of time the graphics engine is active."),
+    _profiled("SM_ACTIVE", "sm_active", "The ratio of cycles an SM has at least 1 warp assigned."),
+    _profiled("SM_OCCUPANCY", "sm_occupancy", "The ratio of number of warps resident on an SM."),
+    _profiled("PIPE_TENSOR_ACTIVE", "tensor_active", "Ratio of cycles the tensor cores are active."),
+    _profiled(
+        "DRAM_ACTIVE",
+        "memory_active",
+        "Ratio of cycles the device memory interface is active sending or receiving data.",
+    ),
+    _profiled(
+        "PCIE_TX_BYTES",
+        "pcie_sent_bytes_per_s",
+        "What the GPU sent over PCIe, protocol headers and data (bytes per second).",
+    ),
+    _profiled(
+        "PCIE_RX_BYTES",
+        "pcie_received_bytes_per_s",
+        "What the GPU received over PCIe, protocol headers and data (bytes per second).",
     ),
     Family(
         "gpuyard_gpu_temperature_limit_celsius",

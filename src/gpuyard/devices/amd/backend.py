@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from gpuyard import errors
 from gpuyard.devices.amd.gpus import board_folder, read_gpus
 from gpuyard.devices.amd.health import probe, uncorrectable_errors
-from gpuyard.devices.amd.readings import read_all
+from gpuyard.devices.amd.readings import read_all, read_processes
 from gpuyard.devices.driver_thread import CALL_LIMIT_S, DriverThread
 from gpuyard.devices.health import GpuState, HealthTracker, Pace, log_changes
-from gpuyard.devices.inventory import Absence, Backend, Inventory
-from gpuyard.devices.readings import Reading
+from gpuyard.devices.inventory import Absence, Backend, Device, Inventory
+from gpuyard.devices.readings import GpuProcess, Reading
 from gpuyard.gpus import faults
 
 _LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 class AmdBackend:
@@ -74,12 +76,19 @@ class AmdBackend:
             self._thread.end()
             self._reader.end()
 
-    async def readings(self) -> Mapping[str, Reading]:
+    async def readings(self, held: Collection[str] = ()) -> Mapping[str, Reading]:
         """What is measured now; none while sysfs doesn't answer."""
+        return await self._ask(read_all)
+
+    async def processes(self) -> Mapping[str, tuple[GpuProcess, ...]]:
+        """Which processes have each GPU open; none while sysfs doesn't answer."""
+        return await self._ask(read_processes)
+
+    async def _ask(self, read: Callable[[Path, Iterable[Device]], dict[str, _T]]) -> Mapping[str, _T]:
         if self._known is None:
             return {}
         with suppress(errors.DeviceError, OSError):  # Who follows the inventories says it.
-            return await self._reader.call(read_all, self._roots[0], self._known.devices)
+            return await self._reader.call(read, self._roots[0], self._known.devices)
         return {}
 
     async def _look(self) -> Inventory:

@@ -23,16 +23,18 @@ _PROCESSES = "class/kfd/kfd/proc"
 def read_all(sys_root: Path, gpus: Iterable[Device]) -> dict[str, Reading]:
     """By UUID, of those that are there."""
     ids = gpu_ids(sys_root)
-    return {
-        gpu.uuid: _reading(sys_root, gpu, tuple(_processes(sys_root, ids[gpu.minor])))
-        for gpu in gpus
-        if gpu.minor in ids
-    }
+    return {gpu.uuid: _reading(sys_root, gpu) for gpu in gpus if gpu.minor in ids}
 
 
-def _reading(sys_root: Path, gpu: Device, processes: tuple[GpuProcess, ...]) -> Reading:
+def read_processes(sys_root: Path, gpus: Iterable[Device]) -> dict[str, tuple[GpuProcess, ...]]:
+    """Which have each GPU open; else as `read_all`."""
+    ids = gpu_ids(sys_root)
+    return {gpu.uuid: tuple(_processes(sys_root, ids[gpu.minor])) for gpu in gpus if gpu.minor in ids}
+
+
+def _reading(sys_root: Path, gpu: Device) -> Reading:
     if gpu.amd is not None and not gpu.amd.is_whole:
-        return Reading(processes=processes)
+        return Reading()
     board = board_folder(sys_root, gpu.pci_bus_id)
     total, used = (read_number(board / f"mem_info_vram_{what}") for what in ("total", "used"))
     sensors = next(iter(sorted(board.glob("hwmon/hwmon*"))), board / "hwmon")
@@ -53,7 +55,6 @@ def _reading(sys_root: Path, gpu: Device, processes: tuple[GpuProcess, ...]) -> 
         sm_clock_mhz=_scaled(clocks.get("sclk"), "input", 1_000_000),
         memory_clock_mhz=_scaled(clocks.get("mclk"), "input", 1_000_000),
         pcie_replays=read_number(board / "pcie_replay_count"),
-        processes=processes,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,11 +18,12 @@ from gpuyard import errors
 from gpuyard.devices.driver_thread import CALL_LIMIT_S, DriverThread
 from gpuyard.devices.health import HealthTracker, Pace
 from gpuyard.devices.inventory import Absence, Backend, Inventory
+from gpuyard.devices.nvml.activity import ActivityMeter
 from gpuyard.devices.nvml.health import watch_health
 from gpuyard.devices.nvml.library import NoDriver, Nvml
 from gpuyard.devices.nvml.presence import Presence
-from gpuyard.devices.nvml.readings import read_all
-from gpuyard.devices.readings import Reading
+from gpuyard.devices.nvml.readings import read_all, read_processes
+from gpuyard.devices.readings import GpuProcess, Reading
 
 #: Without persistence mode every GPU of the node wakes up when NVML starts.
 _START_LIMIT_S = 60.0
@@ -56,6 +57,7 @@ class NvmlBackend:
         self._thread = DriverThread(call_limit_s or CALL_LIMIT_S)
         #: Another one, since the first spends its time waiting for events.
         self._reader = DriverThread(call_limit_s or _READ_LIMIT_S, name="gpu readings")
+        self._meter = ActivityMeter()
         self._health = HealthTracker(self._pace.quiet_s, lambda: datetime.now(UTC))
         #: The last reading with GPUs, as far as health goes all well.
         self._known: Inventory | None = None
@@ -70,7 +72,7 @@ class NvmlBackend:
                     shown = inventory
                     yield inventory
 
-    async def readings(self) -> Mapping[str, Reading]:
+    async def readings(self, held: Collection[str] = ()) -> Mapping[str, Reading]:
         """What is measured now, by UUID of each GPU and MIG instance that answers.
 
         Before there is an inventory, and while the driver is gone or hangs, there is no more than the XIDs.
@@ -79,8 +81,15 @@ class NvmlBackend:
         if self._known is not None:
             # Who follows the inventories says what fails.
             with suppress(errors.DeviceError):
-                found = await self._reader.call(read_all, self._known.uuids)
+                found = await self._reader.call(read_all, self._known.uuids, self._meter)
         return self._health.xids.put_into(found)
+
+    async def processes(self) -> Mapping[str, tuple[GpuProcess, ...]]:
+        """Which processes have each GPU and MIG instance open, of those that answer."""
+        if self._known is not None:
+            with suppress(errors.DeviceError):
+                return await self._reader.call(read_processes, self._known.uuids)
+        return {}
 
     async def _sessions(self) -> AsyncGenerator[Inventory, None]:
         try:
@@ -136,6 +145,8 @@ class NvmlBackend:
                 if await self._thread.call(presence.is_stale):
                     return
         finally:
+            # What the meter keeps is this NVML's.
+            await self._reader.finish(self._meter.keep, ())
             # Also after a start that came back too late.
             await self._thread.finish(Nvml.close)
 

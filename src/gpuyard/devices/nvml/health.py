@@ -20,6 +20,7 @@ import pynvml
 from gpuyard.devices.driver_thread import DriverThread
 from gpuyard.devices.health import GpuState, HealthTracker, Pace, log_changes
 from gpuyard.devices.inventory import Device, Health
+from gpuyard.devices.nvml.fields import field_values
 from gpuyard.devices.nvml.library import GONE, ask, gone
 from gpuyard.devices.nvml.mig import mig_changed
 from gpuyard.devices.nvml.presence import Presence
@@ -235,12 +236,32 @@ def _heat(handle: Any) -> str:
     At the slowdown temperature below it the GPU runs slower by itself, and nothing is unsafe: metrics show
     that. One that doesn't say how warm it is isn't faulty for that.
     """
+    try:
+        return faults.HOT if _is_past_margin(handle) or _is_past_threshold(handle) else ""
+    except GONE as error:
+        raise gone(error) from error
+
+
+def _is_past_margin(handle: Any) -> bool:
+    """From Ada on: how far it is to the highest temperature to work at, and how far beyond it goes off."""
+    try:
+        (shutdown,) = field_values(handle, [pynvml.NVML_FI_DEV_TEMPERATURE_SHUTDOWN_TLIMIT])
+        # A driver that answers 0 doesn't know: the end of what it may work at isn't where it goes off.
+        return bool(shutdown and pynvml.nvmlDeviceGetMarginTemperature(handle) <= shutdown)
+    except GONE:
+        raise
+    except pynvml.NVMLError:
+        return False
+
+
+def _is_past_threshold(handle: Any) -> bool:
     shutdown = pynvml.NVML_TEMPERATURE_THRESHOLD_SHUTDOWN
     try:
         limit_c = pynvml.nvmlDeviceGetTemperatureThreshold(handle, shutdown)
-        is_hot = limit_c and pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU) >= limit_c
-    except GONE as error:
-        raise gone(error) from error
+        return (
+            bool(limit_c) and pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU) >= limit_c
+        )
+    except GONE:
+        raise
     except pynvml.NVMLError:
-        return ""
-    return faults.HOT if is_hot else ""
+        return False

@@ -6,11 +6,14 @@ value out; whether the GPU is well is `health`'s to say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import ctypes
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, Literal, TypeVar
 
 import pynvml
 
+from gpuyard.devices.nvml.activity import ActivityMeter
+from gpuyard.devices.nvml.fields import field_values
 from gpuyard.devices.nvml.library import GONE, gone
 from gpuyard.devices.readings import THROTTLE_REASONS, GpuProcess, Reading
 
@@ -20,6 +23,13 @@ _T = TypeVar("_T")
 _THROTTLE_BITS = {0x04 << place: name for place, name in enumerate(THROTTLE_REASONS)}
 #: What the driver says for the GPU instance of a process on a whole GPU.
 _WHOLE_GPU = (0, 0xFFFFFFFF)
+_ALL_LINKS = 0xFFFFFFFF
+_FIELDS = (
+    pynvml.NVML_FI_DEV_MEMORY_TEMP,
+    pynvml.NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT,
+    (pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, _ALL_LINKS),
+    (pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX, _ALL_LINKS),
+)
 #: The newest first: drivers of before 510 and before 470 lack them.
 _COMPUTE = (pynvml.nvmlDeviceGetComputeRunningProcesses_v3, pynvml.nvmlDeviceGetComputeRunningProcesses_v2)
 _GRAPHICS = (pynvml.nvmlDeviceGetGraphicsRunningProcesses_v3, pynvml.nvmlDeviceGetGraphicsRunningProcesses_v2)
@@ -29,34 +39,43 @@ _MPS = (
 )
 
 
-def read_all(uuids: Iterable[str]) -> dict[str, Reading]:
+def read_all(uuids: Collection[str], meter: ActivityMeter) -> dict[str, Reading]:
     """By UUID, of GPUs and MIG instances; without those that don't answer.
 
-    NVML has to be open. May block on the driver: call it in a thread.
+    NVML has to be open. May block on the driver: call it in a thread, the one that the meter belongs to.
 
     Raises:
         DriverGone: NVML has to be started anew.
     """
-    found = {}
+    meter.keep(uuids)
+    return {uuid: _read(uuid, handle, meter) for uuid, handle in _handles(uuids)}
+
+
+def read_processes(uuids: Iterable[str]) -> dict[str, tuple[GpuProcess, ...]]:
+    """Which have each GPU or MIG instance open; else as `read_all`."""
+    return {uuid: _processes(handle) for uuid, handle in _handles(uuids)}
+
+
+def _handles(uuids: Iterable[str]) -> Iterator[tuple[str, Any]]:
     for uuid in uuids:
         try:
-            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            yield uuid, pynvml.nvmlDeviceGetHandleByUUID(uuid)
         except GONE as error:
             raise gone(error) from error
         except pynvml.NVMLError:
             continue
-        found[uuid] = _read(handle)
-    return found
 
 
-def _read(handle: Any) -> Reading:
+def _read(uuid: str, handle: Any, meter: ActivityMeter) -> Reading:
     busy = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
     encoder = _ask(pynvml.nvmlDeviceGetEncoderUtilization, handle)
     decoder = _ask(pynvml.nvmlDeviceGetDecoderUtilization, handle)
     power_mw = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
     rows = _ask(pynvml.nvmlDeviceGetRemappedRows, handle) or (None, None, None, None)
     used_mib, free_mib, reserved_mib = _memory(handle)
-    limit = pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
+    celsius = _ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU)
+    memory_c, slowdown_c, sent_kib, received_kib = _ask(field_values, handle, _FIELDS) or (None,) * 4
+    carried_kib = None if sent_kib is None or received_kib is None else sent_kib + received_kib
     return Reading(
         utilisation_percent=busy.gpu if busy else None,
         memory_busy_percent=busy.memory if busy else None,
@@ -65,9 +84,9 @@ def _read(handle: Any) -> Reading:
         memory_used_mib=used_mib,
         memory_free_mib=free_mib,
         memory_reserved_mib=reserved_mib,
-        temperature_c=_ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
-        memory_temperature_c=_field(handle, pynvml.NVML_FI_DEV_MEMORY_TEMP),
-        temperature_limit_c=_ask(pynvml.nvmlDeviceGetTemperatureThreshold, handle, limit),
+        temperature_c=celsius,
+        memory_temperature_c=memory_c,
+        temperature_limit_c=_slowdown_c(handle, celsius, slowdown_c),
         power_w=None if power_mw is None else power_mw / 1000,
         energy_mj=_ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle),
         sm_clock_mhz=_ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
@@ -77,8 +96,32 @@ def _read(handle: Any) -> Reading:
         uncorrectable_remapped_rows=rows[1],
         row_remap_failed=None if rows[3] is None else bool(rows[3]),
         throttle_reasons=_throttle_reasons(handle),
-        processes=_processes(handle),
+        nvlink_mib_per_s=meter.link_mib_per_s(uuid, carried_kib),
+        vgpu_licensed=None if uuid.startswith("MIG-") else _vgpu_licensed(handle),
+        **meter.measure(uuid, handle),
     )
+
+
+def _slowdown_c(handle: Any, celsius: int | None, margin_then: int | None) -> int | None:
+    """From where on the GPU slows down; from Ada on drivers say how far away it is, in their own zero."""
+    threshold = pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
+    limit = _ask(pynvml.nvmlDeviceGetTemperatureThreshold, handle, threshold)
+    if limit is not None or celsius is None or margin_then is None:
+        return limit
+    margin = _ask(pynvml.nvmlDeviceGetMarginTemperature, handle)
+    return None if margin is None else celsius + margin - margin_then
+
+
+def _vgpu_licensed(handle: Any) -> bool | None:
+    """Whether any feature of vGPU has its license; a GPU that needs none has none."""
+    found = pynvml.c_nvmlGridLicensableFeatures_v4_t()
+    try:
+        # pynvml doesn't have it.
+        outcome = pynvml.nvmlLib.nvmlDeviceGetGridLicensableFeatures_v4(handle, ctypes.byref(found))
+    except AttributeError:
+        return None
+    features = found.gridLicensableFeatures[: found.licensableFeaturesCount]
+    return any(each.featureState for each in features) if outcome == pynvml.NVML_SUCCESS else None
 
 
 def _ask(getter: Callable[..., _T], *args: Any) -> _T | None:
@@ -109,13 +152,6 @@ def _memory(handle: Any) -> tuple[int | None, int | None, int | None]:
         return None, None, None
     reserved = None if found is None else found.reserved // _MIB
     return memory.used // _MIB, memory.free // _MIB, reserved
-
-
-def _field(handle: Any, number: int) -> int | None:
-    values = _ask(pynvml.nvmlDeviceGetFieldValues, handle, [number])
-    if values is None or values[0].nvmlReturn != pynvml.NVML_SUCCESS:
-        return None
-    return int(values[0].value.uiVal)
 
 
 def _throttle_reasons(handle: Any) -> tuple[str, ...]:

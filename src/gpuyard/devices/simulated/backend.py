@@ -7,7 +7,6 @@ import logging
 import re
 import time
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,23 +41,28 @@ class SimulatedBackend:
         self._xids = XidCounts()
         self._processes: Mapping[str, tuple[GpuProcess, ...]] = {}
 
-    def set_busy(self, uuids: Collection[str]) -> None:
-        """Says which GPUs and MIG instances are allotted now: these are busy, all others are idle."""
-        self._load.set_busy(uuids)
-
-    async def readings(self) -> Mapping[str, Reading]:
+    async def readings(self, held: Collection[str] = ()) -> Mapping[str, Reading]:
         """What would be measured now, by UUID; of none before there is an inventory.
 
         Of a GPU that is lost there is no more than the XIDs.
+
+        Args:
+            held: UUIDs of the GPUs and MIG instances that are busy; all others are idle.
         """
+        self._load.set_busy(held)
+        lost = self._lost()
+        return self._xids.put_into(
+            {uuid: each for uuid, each in self._load.readings().items() if uuid not in lost}
+        )
+
+    async def processes(self) -> Mapping[str, tuple[GpuProcess, ...]]:
+        """Which make-believe processes have each GPU and MIG instance open."""
+        uuids, lost = self._shown.uuids if self._shown is not None else (), self._lost()
+        return {uuid: self._processes.get(uuid, ()) for uuid in uuids if uuid not in lost}
+
+    def _lost(self) -> Collection[str]:
         gpus = self._shown.devices if self._shown is not None else ()
-        lost = {gpu.uuid for gpu in gpus if gpu.health.reason in _SILENT}
-        found = {
-            uuid: replace(each, processes=self._processes.get(uuid, ()))
-            for uuid, each in self._load.readings().items()
-            if uuid not in lost
-        }
-        return self._xids.put_into(found)
+        return {gpu.uuid for gpu in gpus if gpu.health.reason in _SILENT}
 
     def _show(self, inventory: Inventory) -> Inventory:
         """This is what there is now."""

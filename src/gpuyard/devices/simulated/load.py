@@ -36,6 +36,9 @@ _RESERVED = 0.006
 #: What a busy one has in use and how busy it is, on average and at most more or less.
 _MEMORY, _MEMORY_SWING = 0.72, 0.03
 _UTILISATION, _UTILISATION_SWING = 0.88, 0.09
+#: Families whose drivers have GPM, which says how busy the parts of a GPU are.
+_WITH_GPM = ("hopper", "blackwell")
+_PCIE_SENT_BYTES_PER_S, _PCIE_RECEIVED_BYTES_PER_S, _NVLINK_MIB_PER_S = 420e6, 2.6e9, 38_000
 _LOAD_EASE_S, _HEAT_EASE_S = 5.0, 45.0
 _COOL_C, _HOT_C, _LIMIT_C = 31.0, 66.0, 87
 
@@ -64,6 +67,8 @@ class _Load:
         model = find_model(gpu.model)
         self._memory_mib = memory_mib
         self._most_w = _POWER_W.get(gpu.model, _USUAL_POWER_W)
+        self._has_gpm = model is not None and model.family in _WITH_GPM
+        self._has_nvlink = model is not None and bool(model.nvlink)
         self._clocks_mhz = _CLOCKS_MHZ.get(model.family, _USUAL_CLOCKS_MHZ) if model else _USUAL_CLOCKS_MHZ
         rhythm = zlib.crc32(gpu.uuid.encode())
         self._phase = rhythm % 628 / 100
@@ -83,8 +88,9 @@ class _Load:
         celsius = _COOL_C + (_HOT_C - _COOL_C) * heat + 2 * load * self._swing(now_s)
         most_mhz, memory_mhz = self._clocks_mhz
         busy = self._busy(now_s)
+        reading = self._memory(now_s) if split else self.read_part(now_s)
         return replace(
-            self.read_part(now_s),
+            reading,
             # As of real ones, whose driver doesn't say this of a GPU that is split.
             utilisation_percent=None if split else round(100 * busy),
             memory_busy_percent=None if split else round(60 * busy),
@@ -98,12 +104,29 @@ class _Load:
             sm_clock_mhz=round(_IDLE_CLOCK_MHZ + (most_mhz - _IDLE_CLOCK_MHZ) * min(1.0, 2 * load)),
             memory_clock_mhz=memory_mhz,
             pcie_replays=0,
+            nvlink_mib_per_s=round(_NVLINK_MIB_PER_S * busy) if self._has_nvlink else None,
+            vgpu_licensed=False,
             correctable_remapped_rows=0,
             uncorrectable_remapped_rows=0,
             row_remap_failed=False,
         )
 
     def read_part(self, now_s: float) -> Reading:
+        busy = self._busy(now_s)
+        if not self._has_gpm:
+            return self._memory(now_s)
+        return replace(
+            self._memory(now_s),
+            engine_active=round(busy, 6),
+            sm_active=round(0.9 * busy, 6),
+            sm_occupancy=round(0.34 * busy, 6),
+            tensor_active=round(0.52 * busy, 6),
+            memory_active=round(0.41 * busy, 6),
+            pcie_sent_bytes_per_s=round(_PCIE_SENT_BYTES_PER_S * busy),
+            pcie_received_bytes_per_s=round(_PCIE_RECEIVED_BYTES_PER_S * busy),
+        )
+
+    def _memory(self, now_s: float) -> Reading:
         load = self._load.at(now_s, _LOAD_EASE_S)
         reserved = round(self._memory_mib * _RESERVED)
         used = round(self._memory_mib * load * (_MEMORY + _MEMORY_SWING * self._swing(now_s)))

@@ -2,7 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gpuyard.devices.amd.gpus import read_gpus
-from gpuyard.devices.amd.readings import read_all
+from gpuyard.devices.amd.readings import read_all, read_processes
 from gpuyard.devices.readings import GpuProcess, Reading
 from tests.amd_machines import AmdMachine
 
@@ -26,8 +26,10 @@ def test_a_board_with_all_sensors(tmp_path: Path) -> None:
             sm_clock_mhz=62,
             memory_clock_mhz=456,
             pcie_replays=0,
-            processes=(GpuProcess(4711, 21504, "compute"),),
         )
+    }
+    assert read_processes(machine.sys_root, devices) == {
+        "GPU-9e7f4de7ac7cf81b": (GpuProcess(4711, 21504, "compute"),)
     }
 
 
@@ -48,3 +50,4 @@ def test_a_part_has_nothing_of_its_own_but_processes(tmp_path: Path) -> None:
     assert gpu.amd is not None
     part = replace(gpu, amd=replace(gpu.amd, partition="cpx_nps4"))
     assert read_all(machine.sys_root, [part]) == {gpu.uuid: Reading()}
+    assert read_processes(machine.sys_root, [part]) == {gpu.uuid: ()}

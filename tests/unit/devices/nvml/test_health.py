@@ -123,6 +123,19 @@ async def test_a_gpu_is_too_hot_where_it_switches_itself_off(
         assert await following(changes) == {}
 
 
+@pytest.mark.parametrize("without", ["", "nvmlDeviceGetTemperatureThreshold"])
+async def test_from_ada_on_the_margin_says_where_it_switches_itself_off(
+    nvml: Nvml, driver: Driver, monkeypatch: pytest.MonkeyPatch, without: str
+) -> None:
+    monkeypatch.setenv("NVML_STUB_NOT_SUPPORTED", without)
+    # It goes off 8 °C beyond what it may work at; each other GPU is one degree nearer.
+    monkeypatch.setenv("NVML_STUB_MARGIN", "-6")
+    async with watching(nvml, quiet_s=0.1, probe_s=0.05) as changes:
+        assert await following(changes) == {GPU[2]: "too hot", GPU[3]: "too hot"}
+        monkeypatch.setenv("NVML_STUB_MARGIN", "52")
+        assert await following(changes) == {}
+
+
 async def test_a_gpu_whose_node_is_gone_or_closed_is_unhealthy_until_it_is_back(
     nvml: Nvml, driver: Driver, nvml_stub: Stub
 ) -> None:

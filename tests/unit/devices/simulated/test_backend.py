@@ -126,15 +126,18 @@ async def test_readings_follow_what_is_allotted_and_what_fails(tmp_path: Path) -
     async with aclosing(backend.inventories()) as inventories:
         uuids = [gpu.uuid for gpu in (await anext(inventories)).devices]
         assert [each.last_xid for each in (await backend.readings()).values()] == [0, 0, 0]
-        backend.set_busy([uuids[0]])
         await until_async(
-            backend.readings, "a busy GPU", lambda found: (found[uuids[0]].memory_used_mib or 0) > 0
+            lambda: backend.readings([uuids[0]]),
+            "a busy GPU",
+            lambda found: (found[uuids[0]].memory_used_mib or 0) > 0,
         )
+        assert set(await backend.processes()) == set(uuids)
         control.write_text(json.dumps({"unhealthy": {"1": "XID 48", "2": "XID 79"}}))
         await anext(inventories)
         found = await backend.readings()
     assert [dict(found[uuid].xids) for uuid in uuids] == [{}, {48: 1}, {79: 1}]
     assert found[uuids[1]].memory_used_mib == 0
+    assert set(await backend.processes()) == set(uuids[:2])
     assert found[uuids[2]] == Reading(xids={79: 1}, last_xid=79), "it doesn't answer"
 
 

@@ -120,3 +120,20 @@ def test_a_gpu_in_parts_is_as_busy_as_these_and_says_no_utilisation(clock: Clock
     assert 0.6 * 40448 < used < 0.8 * 40448
     load.follow((replace(gpu, mig=Mig()),))
     assert set(load.readings()) == {gpu.uuid}
+
+
+@pytest.mark.parametrize(
+    ("model", "has_gpm"), [("H200", True), ("B200", True), ("A100", False), ("MI300X", False)]
+)
+def test_gpus_from_hopper_on_say_how_busy_their_parts_are(clock: Clock, model: str, has_gpm: bool) -> None:
+    load, (gpu,) = loaded(f"{model}:1", clock)
+    load.set_busy([gpu.uuid])
+    clock.now_s += 600
+    found = load.readings()[gpu.uuid]
+    assert (found.engine_active is not None) == has_gpm
+    if has_gpm:
+        parts = (found.sm_active, found.sm_occupancy, found.tensor_active, found.memory_active)
+        assert all(0 < each < 1 for each in (found.engine_active, *parts) if each is not None)
+        assert found.engine_active == pytest.approx((found.utilisation_percent or 0) / 100, abs=0.01)
+        assert found.pcie_sent_bytes_per_s
+        assert found.pcie_received_bytes_per_s
