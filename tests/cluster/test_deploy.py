@@ -53,6 +53,11 @@ COMPONENTS = {
     ),
     "old": (("before-1.30",), InstallOptions(IMAGE, confine=False)),
     "watched": (("metrics", "taint"), InstallOptions(IMAGE, metrics=True, taint=True)),
+    "operated": (("metrics", "pod-monitor"), InstallOptions(IMAGE, metrics=True, pod_monitor=True)),
+    "operated-simulated": (
+        ("metrics-simulate", "pod-monitor", "taint"),
+        InstallOptions(IMAGE, metrics=True, pod_monitor=True, simulate="H100:8", taint=True),
+    ),
     "watched-simulated": (("metrics-simulate",), InstallOptions(IMAGE, metrics=True, simulate="H100:8")),
     "privileged": (
         ("privileged", "taint", "policy", "void"),
@@ -88,6 +93,16 @@ def test_the_chart_renders_to_an_install(helm: str, tmp_path: Path, name: str) -
     done = subprocess.run([*command, "--kube-version=1.37.0"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert parsed(done.stdout) == by_name(install(options))
+
+
+@pytest.mark.parametrize("kind", ["", "monitoring.coreos.com/v1/PodMonitor"])
+def test_the_chart_has_a_pod_monitor_where_the_cluster_knows_the_kind(helm: str, kind: str) -> None:
+    command = [helm, "template", "gpuyard", str(ROOT / "deploy/helm/gpuyard"), f"--set=image={IMAGE}"]
+    command += ["--set=metrics=true", "--kube-version=1.37.0", *([f"--api-versions={kind}"] if kind else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert parsed(done.stdout) == by_name(
+        install(InstallOptions(IMAGE, metrics=True, pod_monitor=bool(kind)))
+    )
 
 
 @pytest.mark.parametrize("version", OLD)

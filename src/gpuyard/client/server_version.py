@@ -1,4 +1,4 @@
-"""Which Kubernetes a cluster is, and whether gpuyard works with it."""
+"""Which Kubernetes a cluster is, whether gpuyard works with it, and what it serves."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from gpuyard import errors
 from gpuyard.advice import advice
 from gpuyard.client.rest import RestApi
+from gpuyard.kube.objects import Resource
 
 OLDEST = (1, 28)
 
@@ -40,6 +41,15 @@ async def check_version(api: RestApi) -> tuple[int, int]:
     if version < OLDEST:
         raise errors.UsageError(too_old(version), remedy=advice(TOO_OLD_REMEDY))
     return version
+
+
+async def serves(api: RestApi, resource: Resource) -> bool:
+    """Whether the server knows this kind in this version: by discovery, which whoever is known may read."""
+    try:
+        found = await api.get_path(resource.path().rpartition("/")[0])
+    except errors.NotFound:
+        return False
+    return any(each.get("name") == resource.plural for each in found.get("resources") or ())
 
 
 def too_old(version: tuple[int, int]) -> str:

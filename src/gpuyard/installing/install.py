@@ -11,7 +11,7 @@ from gpuyard import errors
 from gpuyard.agent.plugin.config import AgentConfig, parse_config
 from gpuyard.client.apply import ApplyResult, apply, delete, find, labelled
 from gpuyard.client.rest import RestApi
-from gpuyard.client.server_version import check_version, version_text
+from gpuyard.client.server_version import check_version, serves, version_text
 from gpuyard.devices.simulated.simulation import parse_simulation
 from gpuyard.gpus.resources import GPU_RESOURCE, SHARED_SUFFIX
 from gpuyard.kube.names import is_label
@@ -21,6 +21,7 @@ from gpuyard.kube.objects import (
     EVENTS,
     NAMESPACES,
     NODES,
+    POD_MONITORS,
     PODS,
     Manifest,
     ObjectKey,
@@ -129,7 +130,8 @@ async def check_cluster(
     force: bool = False,
     gone_s: float = _GONE_S,
 ) -> InstallOptions:
-    """The options as this cluster can have them: labellers aren't confined on an old one.
+    """The options as this cluster can have them: labellers aren't confined on an old one, and metrics are
+    found by a PodMonitor where it knows that kind.
 
     Args:
         api: of the cluster.
@@ -157,7 +159,8 @@ async def check_cluster(
     await _check_namespaces(api, options.namespace)
     if not force:
         await _check_plugins(api, options, gone_s, on_wait)
-    return replace(options, confine=version >= ADMISSION_SINCE)
+    pod_monitor = options.metrics and await serves(api, POD_MONITORS)
+    return replace(options, confine=version >= ADMISSION_SINCE, pod_monitor=pod_monitor)
 
 
 async def _check_plugins(

@@ -28,11 +28,14 @@ COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     # An exporter has what its plugin has of these: in the place of two components.
     "metrics-simulate": {"metrics": True, "simulate": "H100:8"},
     "metrics-privileged": {"metrics": True, "driver_access": DriverAccess.PRIVILEGED},
+    "pod-monitor": {"pod_monitor": True},
     "policy": {"policy": True},
     "void": {"void": True},
     "before-1.30": {"confine": False},
     "tolerate-all": {"tolerations": (TOLERATE_ALL,)},
 }
+#: What a component comes after, as a change of the base.
+_AFTER: Mapping[str, Mapping[str, Any]] = {"pod-monitor": {"metrics": True}}
 #: What an install adds to the values.
 _EXPRESSIONS = {
     # The agent's argument is JSON, and as such a text.
@@ -82,7 +85,8 @@ nodeSelector: {json.dumps(dict(options.node_selector))}
 tolerations: []
 # Keep pods without a GPU request off nodes with GPUs.
 taint: false
-# An exporter of metrics for Prometheus beside each agent, on port {METRICS_PORT} of its pod.
+# An exporter of metrics for Prometheus beside each agent, on port {METRICS_PORT} of its pod. It is found by a
+# PodMonitor where the cluster knows that kind, else by annotations.
 metrics: false
 # Check tenants' pods at admission; needs Kubernetes 1.30.
 policy: false
@@ -99,7 +103,8 @@ def kustomize(to_yaml: ToYaml) -> dict[str, str]:
         "base/install.yaml": _NOTE + to_yaml(install(base)),
     }
     for name, changes in COMPONENTS.items():
-        component = _component(install(base), install(replace(base, **changes)), to_yaml)
+        before = replace(base, **_AFTER.get(name, {}))
+        component = _component(install(before), install(replace(before, **changes)), to_yaml)
         files |= {f"components/{name}/{file}": _NOTE + text for file, text in component.items()}
     return files
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from gpuyard.gpus.cdi import FOLDER
-from gpuyard.kube.objects import Manifest
+from gpuyard.kube.objects import POD_MONITORS, Manifest, annotations_of
 from gpuyard.tenancy.names import (
     AGENT,
     AGENT_LABELS,
@@ -22,6 +22,7 @@ from gpuyard.tenancy.names import (
     RUNTIME_CLASS,
 )
 from gpuyard.tenancy.options import (
+    ANNOTATED,
     CONFIGURED,
     METRICS,
     METRICS_PORT,
@@ -50,6 +51,8 @@ _CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SIMULATE, _MIG_STRATEGY, _TAINT = "--simulate=", "--mig-strategy=", "--taint"
 _CONFIG = "--config"
 _NOBODY = 65534
+#: Of the exporter's port.
+_METRICS = "metrics"
 #: The kubelet makes a new one when four fifths of it have passed.
 _TOKEN_S = 3600
 
@@ -69,7 +72,7 @@ def daemon_set() -> dict[str, Any]:
                 "rollingUpdate": {"maxSurge": "10%", "maxUnavailable": 0},
             },
             "template": {
-                "metadata": {"labels": dict(AGENT_LABELS), "annotations": Only(METRICS, _scraped())},
+                "metadata": {"labels": dict(AGENT_LABELS), "annotations": Only(ANNOTATED, _scraped())},
                 "spec": _pod(),
             },
         },
@@ -95,6 +98,8 @@ def options_of(agent: Manifest, options: InstallOptions) -> InstallOptions:
         gpu_config=arguments[arguments.index(_CONFIG) + 1] if _CONFIG in arguments else "",
         driver_access=DriverAccess.PRIVILEGED if privileged else DriverAccess.RUNTIMECLASS,
         metrics=EXPORTER_CONTAINER in containers,
+        pod_monitor=EXPORTER_CONTAINER in containers
+        and not _scraped().items() <= annotations_of(agent["spec"]["template"]).items(),
         taint=_TAINT in (labeller.get("args") or ()),
         node_selector=dict(pod.get("nodeSelector") or {}),
         tolerations=tuple(each for each in pod.get("tolerations") or () if each != OWN_TOLERATION),
@@ -142,7 +147,7 @@ def _plugin() -> dict[str, Any]:
             f"{_MIG_STRATEGY}@migStrategy@",
             Only(CONFIGURED, _CONFIG),
             Only(CONFIGURED, "@json:gpuConfig@"),
-            Only(SIMULATED, f"{_SIMULATE}@simulate@"),
+            *_simulation(),
             *_driver_arguments(),
             Only(PRIVILEGED, "--cdi-driver"),
         ],
@@ -195,6 +200,22 @@ def _labeller() -> dict[str, Any]:
     }
 
 
+def pod_monitor() -> dict[str, Any]:
+    """What the Prometheus operator goes by."""
+    endpoint = {
+        "port": _METRICS,
+        # `pod` and the like are of who has a GPU. A GPU that nobody has would get the exporter's own.
+        "honorLabels": True,
+        "relabelings": [{"action": "labeldrop", "regex": "pod|container|namespace|endpoint"}],
+    }
+    return {
+        "apiVersion": POD_MONITORS.api_version,
+        "kind": POD_MONITORS.kind,
+        "metadata": {"name": AGENT, "namespace": "@namespace@", "labels": dict(AGENT_LABELS)},
+        "spec": {"selector": {"matchLabels": dict(AGENT_LABELS)}, "podMetricsEndpoints": [endpoint]},
+    }
+
+
 def _scraped() -> dict[str, str]:
     """What a Prometheus goes by that knows no PodMonitor."""
     return {
@@ -214,11 +235,11 @@ def _exporter() -> dict[str, Any]:
             f"--pod-resources={_POD_RESOURCES}/kubelet.sock",
             f"--port={METRICS_PORT}",
             f"--use-file={_USE_FILE}",
-            Only(SIMULATED, f"{_SIMULATE}@simulate@"),
+            *_simulation(),
             *_driver_arguments(),
         ],
         "env": [*_env(), *_visible_gpus()],
-        "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
+        "ports": [{"name": _METRICS, "containerPort": METRICS_PORT, "protocol": "TCP"}],
         "securityContext": _beside_the_kubelet(),
         "resources": _resources(),
         "volumeMounts": [
@@ -227,6 +248,11 @@ def _exporter() -> dict[str, Any]:
             _driver_root(),
         ],
     }
+
+
+def _simulation() -> list[Any]:
+    arguments = (f"{_SIMULATE}@simulate@", f"--simulated-health={_SHARED}/simulated.json")
+    return [Only(SIMULATED, argument) for argument in arguments]
 
 
 def _driver_arguments() -> list[Any]:

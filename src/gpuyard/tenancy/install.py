@@ -13,6 +13,7 @@ from gpuyard.kube.objects import (
     MUTATION_BINDINGS,
     MUTATION_POLICIES,
     NAMESPACES,
+    POD_MONITORS,
     PRIORITY_CLASSES,
     RUNTIME_CLASSES,
     SERVICE_ACCOUNTS,
@@ -20,9 +21,17 @@ from gpuyard.kube.objects import (
     Resource,
     key_of,
 )
-from gpuyard.tenancy.daemonset import daemon_set
+from gpuyard.tenancy.daemonset import daemon_set, pod_monitor
 from gpuyard.tenancy.names import LABELLER, LABELS, PRIORITY_PREFIX, RUNTIME_CLASS
-from gpuyard.tenancy.options import CONFINE, OWN_TOLERATION, POLICY, VOID, WITH_RUNTIME_CLASS, InstallOptions
+from gpuyard.tenancy.options import (
+    CONFINE,
+    OWN_TOLERATION,
+    POD_MONITOR,
+    POLICY,
+    VOID,
+    WITH_RUNTIME_CLASS,
+    InstallOptions,
+)
 from gpuyard.tenancy.policies.labeller import labeller_policy
 from gpuyard.tenancy.policies.pod_use import pod_use_policy
 from gpuyard.tenancy.policies.tenants import tenant_policies
@@ -33,6 +42,7 @@ from gpuyard.tenancy.template import Only, resolve
 #: Every kind that an install may have made, in the order in which an uninstall takes them away.
 KINDS: tuple[Resource, ...] = (
     DAEMON_SETS,
+    POD_MONITORS,
     ADMISSION_BINDINGS,
     ADMISSION_POLICIES,
     MUTATION_BINDINGS,
@@ -57,6 +67,7 @@ def template() -> list[Any]:
         *(Only(CONFINE, manifest) for manifest in (*labeller_policy(), *report_roles(), *pod_use_policy())),
         *(Only(POLICY, manifest) for manifest in tenant_policies()),
         *(Only(VOID, manifest) for manifest in void_policy()),
+        Only(POD_MONITOR, pod_monitor()),
         daemon_set(),
     ]
 

@@ -44,6 +44,7 @@ class InstallOptions:
         driver_access: for real GPUs.
         mig_strategy: how parts of split GPUs are offered: none, single or mixed.
         metrics: whether each agent has an exporter, on METRICS_PORT of its pod.
+        pod_monitor: whether a Prometheus finds the exporters by a PodMonitor; else by annotations.
         gpu_config: the agents' configuration, as JSON; empty for none.
         taint: whether nodes with GPUs keep pods without a GPU request away.
         policy: whether tenants' pods are checked at admission. It needs ADMISSION_SINCE.
@@ -60,6 +61,7 @@ class InstallOptions:
     driver_access: DriverAccess = DriverAccess.RUNTIMECLASS
     mig_strategy: str = "none"
     metrics: bool = False
+    pod_monitor: bool = False
     gpu_config: str = ""
     taint: bool = False
     policy: bool = False
@@ -80,6 +82,8 @@ def _privileged(options: InstallOptions) -> bool:
 _HELM_RUNTIME_CLASS = 'and (not .Values.simulate) (eq .Values.driverAccess "runtimeclass")'
 _HELM_PRIVILEGED = 'and (not .Values.simulate) (eq .Values.driverAccess "privileged")'
 
+_HELM_POD_MONITOR = '.Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PodMonitor"'
+
 SIMULATED = Condition[InstallOptions](lambda options: bool(options.simulate), ".Values.simulate")
 CONFIGURED = Condition[InstallOptions](lambda options: bool(options.gpu_config), ".Values.gpuConfig")
 WITH_RUNTIME_CLASS = Condition[InstallOptions](_runtime_class, _HELM_RUNTIME_CLASS)
@@ -91,6 +95,14 @@ NOT_PRIVILEGED = Condition[InstallOptions](
     lambda options: not _privileged(options), f"not ({_HELM_PRIVILEGED})"
 )
 METRICS = Condition[InstallOptions](lambda options: options.metrics, ".Values.metrics")
+# Never both, or a Prometheus that goes by both would count everything twice.
+POD_MONITOR = Condition[InstallOptions](
+    lambda options: options.metrics and options.pod_monitor, f"and .Values.metrics ({_HELM_POD_MONITOR})"
+)
+ANNOTATED = Condition[InstallOptions](
+    lambda options: options.metrics and not options.pod_monitor,
+    f"and .Values.metrics (not ({_HELM_POD_MONITOR}))",
+)
 TAINT = Condition[InstallOptions](lambda options: options.taint, ".Values.taint")
 POLICY = Condition[InstallOptions](lambda options: options.policy, ".Values.policy")
 CONFINE = Condition[InstallOptions](

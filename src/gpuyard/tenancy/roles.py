@@ -112,6 +112,7 @@ def _operator() -> list[dict[str, Any]]:
             ],
             _READ,
         ),
+        _rule(["monitoring.coreos.com"], ["podmonitors"], _READ),
     ]
 
 

@@ -16,6 +16,7 @@ from tests.images.conftest import debian_tar, torch_tar  # noqa: F401
 from tests.images.torch_images import TorchImages, build_torch_images
 
 GPUS = 8
+OPTIONS = (f"--simulate=H100:{GPUS}", "--taint")
 
 
 @pytest.fixture(scope="session")
@@ -36,8 +37,7 @@ def gpuyard(
             "install",
             f"--base={python_image(cluster)}",
             f"--image={agent}",
-            f"--simulate=H100:{GPUS}",
-            "--taint",
+            *OPTIONS,
         )
         for node in cluster.nodes:
             wait_for_gpus(cluster, node, GPUS, GPUS)

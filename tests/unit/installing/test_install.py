@@ -75,6 +75,8 @@ class Cluster:
         self.version = version
         self.namespaces: list[dict[str, Any]] = []
         self.nodes: list[dict[str, Any]] = []
+        #: The Prometheus operator's kinds, where it has been installed.
+        self.monitoring: list[str] | None = None
         #: How often it was asked for them; asked again it has `later`, when there are some.
         self.asked_for_nodes = 0
         self.later: list[dict[str, Any]] | None = None
@@ -90,6 +92,9 @@ class Cluster:
             self.asked_for_nodes += 1
             late = self.later is not None and self.asked_for_nodes > 1
             return {"items": self.later if late else self.nodes}
+        if path.startswith("/apis/monitoring.coreos.com/v1"):
+            kinds = self.monitoring
+            return {"resources": [{"name": name} for name in kinds]} if kinds else None
         return {"items": []}
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,6 +132,16 @@ async def test_the_policy_needs_a_newer_one() -> None:
 async def test_labellers_are_confined_where_the_cluster_can() -> None:
     assert not (await Cluster(major="1", minor="29").check(options())).confine
     assert (await Cluster(major="1", minor="30").check(options())).confine
+
+
+async def test_metrics_are_found_by_a_pod_monitor_where_there_is_that_kind() -> None:
+    cluster = Cluster(major="1", minor="34")
+    assert not (await cluster.check(options(metrics=True))).pod_monitor
+    cluster.monitoring = ["servicemonitors"]
+    assert not (await cluster.check(options(metrics=True))).pod_monitor
+    cluster.monitoring = ["servicemonitors", "podmonitors"]
+    assert (await cluster.check(options(metrics=True))).pod_monitor
+    assert not (await cluster.check(options())).pod_monitor
 
 
 async def test_the_word_for_containers_without_gpus_needs_a_newer_one() -> None:

@@ -14,7 +14,8 @@ SIMULATED = InstallOptions(IMAGE, simulate="H100:8")
 REAL = InstallOptions(IMAGE)
 PRIVILEGED = InstallOptions(IMAGE, driver_access=DriverAccess.PRIVILEGED)
 EVERYTHING = InstallOptions(IMAGE, namespace="gpus", metrics=True, taint=True, policy=True, void=True)
-ALL = [SIMULATED, REAL, PRIVILEGED, EVERYTHING]
+OPERATED = replace(SIMULATED, namespace="gpus", metrics=True, pod_monitor=True)
+ALL = [SIMULATED, REAL, PRIVILEGED, EVERYTHING, OPERATED]
 
 
 def pod(options: InstallOptions) -> dict[str, Any]:
@@ -104,7 +105,10 @@ def test_the_runtime_class_comes_with_its_use() -> None:
 
 
 def test_simulated_gpus_need_nothing_of_a_driver() -> None:
-    assert "--simulate=H100:8" in container(SIMULATED, "plugin")["args"]
+    arguments = container(SIMULATED, "plugin")["args"]
+    assert "--simulate=H100:8" in arguments
+    # A file that all containers of the agent see: whoever may exec into it puts faults on them.
+    assert "--simulated-health=/run/gpuyard/simulated.json" in arguments
     assert env(SIMULATED)["NVIDIA_VISIBLE_DEVICES"] == "void"
     assert "runtimeClassName" not in pod(SIMULATED)
 
@@ -126,10 +130,25 @@ def test_an_exporter_has_what_its_plugin_has_of_the_gpus() -> None:
         assert [each["containerPort"] for each in exporter["ports"]] == [9400]
 
 
-def test_agents_with_metrics_are_found_by_a_prometheus() -> None:
-    annotations = agent_annotations(replace(REAL, metrics=True))
-    assert annotations["prometheus.io/port"] == "9400"
-    assert agent_annotations(REAL) == {}
+@pytest.mark.parametrize("pod_monitor", [False, True])
+def test_agents_with_metrics_are_found_by_a_prometheus_in_one_way(pod_monitor: bool) -> None:
+    watched = replace(REAL, metrics=True, pod_monitor=pod_monitor)
+    annotations = agent_annotations(watched)
+    monitors = [m for m in install(watched) if m["kind"] == "PodMonitor"]
+    assert annotations.get("prometheus.io/port") == (None if pod_monitor else "9400")
+    assert len(monitors) == int(pod_monitor)
+    for monitor in monitors:
+        pods = monitor["spec"]["selector"]["matchLabels"]
+        assert labels_of(install(watched)[-1]["spec"]["template"]).items() >= pods.items()
+        [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+        assert endpoint["port"] in {each["name"] for each in container(watched, "exporter")["ports"]}
+    assert options_of(install(watched)[-1], InstallOptions("")).pod_monitor == pod_monitor
+
+
+def test_without_metrics_there_is_nothing_to_find() -> None:
+    bare = replace(REAL, pod_monitor=True)
+    assert agent_annotations(bare) == {}
+    assert "PodMonitor" not in {m["kind"] for m in install(bare)}
 
 
 def agent_annotations(options: InstallOptions) -> dict[str, str]:

@@ -32,7 +32,8 @@ EVERYTHING = InstallOptions(
     ),
 )
 TOLERANT = InstallOptions(IMAGE, tolerations=(TOLERATE_ALL,))
-ALL = [REAL, SIMULATED, EVERYTHING, TOLERANT]
+WATCHED = InstallOptions(IMAGE, metrics=True)
+ALL = [REAL, SIMULATED, EVERYTHING, TOLERANT, WATCHED]
 
 
 def listed(options: InstallOptions) -> list[tuple[Resource, Manifest]]:
@@ -72,6 +73,14 @@ def test_what_is_missing_is_named() -> None:
     lost = state(REAL, without="DaemonSet gpuyard-agent")
     assert (lost.missing, lost.options) == (("DaemonSet gpuyard-system/gpuyard-agent",), None)
     assert state(SIMULATED, without="DaemonSet gpuyard-agent").missing == lost.missing
+
+
+def test_a_pod_monitor_is_missed_where_nothing_else_tells_of_the_metrics() -> None:
+    monitored = InstallOptions(IMAGE, metrics=True, pod_monitor=True)
+    assert state(monitored) == InstallState(options=monitored)
+    lost = state(monitored, without="PodMonitor gpuyard-agent")
+    assert lost.missing == ("PodMonitor gpuyard-system/gpuyard-agent",)
+    assert install_command(monitored, "").endswith(" --metrics")
 
 
 def test_on_an_old_cluster_the_labellers_policy_is_not_missed() -> None:

@@ -1,0 +1,93 @@
+"""`gpuyard install --metrics` on a real Kubernetes: how a Prometheus finds the exporters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster.gpuyard_on import Gpuyard
+from tests.cluster.harness.cluster import Cluster
+from tests.cluster.installed.conftest import OPTIONS
+from tests.waiting import until
+
+SYSTEM = "--namespace=gpuyard-system"
+KIND = "podmonitors.monitoring.coreos.com"
+#: As much of the Prometheus operator's kind as it takes to keep one.
+DEFINITION = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": KIND},
+    "spec": {
+        "group": "monitoring.coreos.com",
+        "scope": "Namespaced",
+        "names": {"plural": "podmonitors", "kind": "PodMonitor"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+                },
+            }
+        ],
+    },
+}
+
+
+@pytest.fixture
+def metrics(gpuyard: Gpuyard) -> Iterator[tuple[str, ...]]:
+    """The options that add metrics to the install that there is; afterwards they are gone again."""
+    options = (f"--image={gpuyard.json('status')['image']}", *OPTIONS)
+    yield (*options, "--metrics")
+    gpuyard.ok("install", *options)
+
+
+@pytest.fixture
+def kind(cluster: Cluster) -> Iterator[str]:
+    """The cluster knows PodMonitors."""
+    cluster.kubectl("create", "-f", "-", stdin=DEFINITION)
+    try:
+        cluster.kubectl("wait", f"crd/{KIND}", "--for=condition=Established", "--timeout=60s")
+        until(lambda: "podmonitors" in discovered(cluster), "the kind is discovered")
+        yield KIND
+    finally:
+        cluster.kubectl("delete", "crd", KIND, "--ignore-not-found")
+
+
+def discovered(cluster: Cluster) -> str:
+    return cluster.kubectl("api-resources", "--api-group=monitoring.coreos.com", "--cached=false")
+
+
+def agent_annotations(cluster: Cluster) -> Any:
+    raw = json.loads(cluster.kubectl("get", "daemonset", "gpuyard-agent", SYSTEM, "-o=json"))
+    return raw["spec"]["template"]["metadata"].get("annotations") or {}
+
+
+def test_exporters_are_found_by_a_pod_monitor_where_there_is_that_kind_and_else_by_annotations(
+    gpuyard: Gpuyard, metrics: tuple[str, ...], kind: str
+) -> None:
+    cluster = gpuyard.cluster
+    assert "PodMonitor gpuyard-system/gpuyard-agent created" in gpuyard.ok("install", *metrics)
+    assert agent_annotations(cluster) == {}
+    # People add what their Prometheus chooses by.
+    cluster.kubectl("label", KIND, "gpuyard-agent", SYSTEM, "release=prometheus")
+    assert "Nothing changed" in gpuyard.ok("install", *metrics)
+    status = gpuyard.json("status")
+    assert (status["missing"], status["changed"]) == ([], [])
+
+    cluster.kubectl("delete", KIND, "gpuyard-agent", SYSTEM)
+    assert gpuyard.json("status")["missing"] == ["PodMonitor gpuyard-system/gpuyard-agent"]
+    gpuyard.ok("install", *metrics)
+    assert gpuyard.json("status")["missing"] == []
+    assert "PodMonitor gpuyard-system/gpuyard-agent deleted" in gpuyard.ok("install", *metrics[:-1])
+
+    gpuyard.ok("install", *metrics)
+    cluster.kubectl("delete", "crd", kind)
+    until(lambda: "podmonitors" not in discovered(cluster), "the kind is gone")
+    assert "DaemonSet gpuyard-system/gpuyard-agent changed" in gpuyard.ok("install", *metrics)
+    assert agent_annotations(cluster)["prometheus.io/port"] == "9400"
+    assert gpuyard.json("status")["missing"] == []
