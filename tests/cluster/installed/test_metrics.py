@@ -1,16 +1,20 @@
-"""`gpuyard install --metrics` on a real Kubernetes: how a Prometheus finds the exporters."""
+"""`gpuyard install --metrics` on a real Kubernetes: how a Prometheus finds exporters, and what it sees."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster.gpuyard_on import Gpuyard
 from tests.cluster.harness.cluster import Cluster
-from tests.cluster.installed.conftest import OPTIONS
+from tests.cluster.harness.objects import Pods
+from tests.cluster.installed.conftest import GPUS, OPTIONS
+from tests.cluster.installed.prometheus import running_prometheus
 from tests.waiting import until
 
 SYSTEM = "--namespace=gpuyard-system"
@@ -91,3 +95,56 @@ def test_exporters_are_found_by_a_pod_monitor_where_there_is_that_kind_and_else_
     assert "DaemonSet gpuyard-system/gpuyard-agent changed" in gpuyard.ok("install", *metrics)
     assert agent_annotations(cluster)["prometheus.io/port"] == "9400"
     assert gpuyard.json("status")["missing"] == []
+
+
+def test_a_prometheus_sees_the_gpus_of_all_nodes_and_an_alert_fires(
+    gpuyard: Gpuyard, metrics: tuple[str, ...], pods: Pods, tmp_path: Path
+) -> None:
+    cluster = gpuyard.cluster
+    gpuyard.ok("install", *metrics)
+    pods.create("trainer", node="node-a", gpus=1)
+    pods.wait_running("trainer")
+    with running_prometheus(cluster, tmp_path) as prometheus:
+        targets = until(
+            lambda: prometheus.get("targets")["activeTargets"],
+            "both agents are scraped",
+            lambda found: [each["health"] for each in found] == ["up", "up"],
+        )
+        assert {each["labels"]["job"] for each in targets} == {"gpuyard"}
+        measured = until(
+            lambda: prometheus.series("DCGM_FI_DEV_GPU_UTIL"),
+            "the trainer has a GPU",
+            lambda found: any("pod" in each for each in found),
+        )
+        counted = Counter(each["Hostname"] for each in measured)
+        assert counted == dict.fromkeys(cluster.nodes, GPUS)
+        [held] = [each for each in measured if "pod" in each]
+        assert (held["pod"], held["namespace"], held["UUID"]) == (
+            "trainer",
+            pods.namespace,
+            *pods.devices("trainer"),
+        )
+        rules = until(
+            lambda: [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]],
+            "all rules are evaluated",
+            lambda found: found and all(rule["health"] != "unknown" for rule in found),
+        )
+        assert [rule["name"] for rule in rules if rule["health"] != "ok"] == []
+
+        put_fault(cluster, "node-b", {"unhealthy": {"3": "XID 79"}})
+        [alert] = until(
+            lambda: [a for a in prometheus.get("alerts")["alerts"] if a["state"] == "firing"], "it fires"
+        )
+        assert alert["labels"]["alertname"] == "GpuXid"
+        assert alert["annotations"]["summary"] == "GPU 3 of node-b reported XID 79"
+
+
+def put_fault(cluster: Cluster, node: str, state: object) -> None:
+    """What `gpuyard node fault` does on a yard: says in the agent's file what is wrong with its GPUs."""
+    pod = cluster.kubectl(
+        *("get", "pods", SYSTEM, f"--field-selector=spec.nodeName={node}", "-o=name"),
+        "--selector=app.kubernetes.io/component=agent",
+    ).strip()
+    draft = "cat >/run/gpuyard/draft && mv /run/gpuyard/draft /run/gpuyard/simulated.json"
+    where = ("exec", SYSTEM, pod, "--container=plugin", "--stdin", "--", "sh", "-c", draft)
+    cluster.kubectl(*where, stdin=state)
