@@ -23,6 +23,7 @@ from gpuyard.local.daemon.log import MAX_LOG_BYTES
 from gpuyard.local.daemon.yard import Yard
 from gpuyard.local.paths import YardPaths, find_paths
 from gpuyard.local.settings import Choices, RunningYard, load_running, save_running
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -143,6 +144,8 @@ def hung_daemon(paths: YardPaths) -> Iterator[int]:
     words = [sys.executable, "-c", script, str(paths.lock), str(paths.api_socket)]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        stat = Path(f"/proc/{process.pid}/stat")
+        until(stat.read_text, "it sleeps", lambda text: text.rpartition(")")[2].split()[0] == "S")
         save_running(paths.running, RunningYard(process.pid, 0, "https://127.0.0.1:1", "n", "1", ""))
         yield process.pid
         process.kill()
