@@ -46,7 +46,7 @@ _REPLACE = "{empty} and have the GPU replaced"
 _LOOK = "see the node's kernel log for lines with Xid, and nvidia-smi -q -i {index}"
 #: Before anything is done to a GPU, nothing may run on it.
 _ON_CLUSTER, _ON_YARD = "drain the node", "end what runs here (`gpuyard down --stop`)"
-_SIMULATED = "take it away with `gpuyard node fault --gpu N --xid recovered`: it is simulated"
+_SIMULATED = "take it away with `gpuyard node fault --gpu {index} --xid recovered`: it is simulated"
 #: Reason → what it means (empty: it says so itself), and what mends it.
 _KNOWN = {
     "XID 32": ("invalid or corrupted push buffer stream", _RESET),
@@ -147,9 +147,8 @@ class GpuFault:
 
     def remedy(self, *, on_yard: bool) -> str:
         """For whoever runs the node, which on a yard is its user's own machine."""
-        if self.simulated:
-            return _SIMULATED
-        _, remedy = _KNOWN.get(self.reason, ("", _LOOK))
+        _, known = _KNOWN.get(self.reason, ("", _LOOK))
+        remedy = _SIMULATED if self.simulated else known
         return remedy.format(index=self.index, empty=_ON_YARD if on_yard else _ON_CLUSTER)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ def test_says_which_gpu_why_and_since_when() -> None:
     assert str(LOST) == f"GPU 3 {said}"
     assert LOST.on_node("a") == f"GPU 3 of node a {said}"
     assert LOST.remedy(on_yard=False).startswith("drain the node and reboot it")
+    simulated = replace(LOST, simulated=True)
+    assert f"gpuyard node fault --gpu {LOST.index} --xid recovered" in simulated.remedy(on_yard=True)
     assert LOST.remedy(on_yard=True).startswith("end what runs here (`gpuyard down --stop`) and reboot it")
 
 
