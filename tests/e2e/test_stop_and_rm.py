@@ -168,8 +168,19 @@ def test_rm_of_everything_that_has_ended(target: Shell) -> None:
 def test_rm_with_unknown_names_removes_nothing(target: Shell) -> None:
     target.ok("run", "-n", "known", "--", "true")
     said = target.refused(2, "rm", "known", "one", "two")
-    assert "no run 'one' and no run 'two'" in said and "nothing was done" in said
+    assert "no run 'one' in namespace" in said and "no run 'two'" in said and "nothing was done" in said
     assert [run["name"] for run in target.json("ps")] == ["known"]
+
+
+def test_a_name_may_be_its_beginning_or_that_of_the_last_run(target: Shell) -> None:
+    for name in ("train", "train-2", "eval"):
+        target.ok("run", "-n", name, "--", "echo", name)
+    assert target.ok("logs", "train") == "train\n"
+    assert target.ok("logs", "e") == target.ok("logs", "-l") == target.ok("logs", "@") == "eval\n"
+    assert "train, train-2" in target.refused(2, "rm", "trai", "eval")
+    assert "Name a run, or say --last" in target.refused(2, "show", "-l", "train")
+    assert target.ok("rm", "--last", "train-") == "Removed train-2.\nRemoved eval.\n"
+    assert target.json("show", "-l")["name"] == "train"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--ended", "name")])

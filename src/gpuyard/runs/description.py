@@ -26,7 +26,7 @@ from gpuyard.runs.attempts import (
 )
 from gpuyard.runs.explaining.diagnosis import diagnose_run
 from gpuyard.runs.gpu_use import run_use
-from gpuyard.runs.run import Run, find_run, gpu_models
+from gpuyard.runs.run import Run, find_meant_run, gpu_models
 from gpuyard.runs.target import Target
 from gpuyard.workloads.command import is_python
 from gpuyard.workloads.outcome import why_failed
@@ -185,7 +185,7 @@ async def describe_run(target: Target, name: str) -> Description:
     Raises:
         UsageError: there is no such run.
     """
-    run = await find_run(target, name)
+    run = await find_meant_run(target, name)
     gone, cut, events, models, diagnoses = await asyncio.gather(
         gone_attempts(target, run.job, run.pods),
         asyncio.gather(*(lost_attempt(target, pod) for pod in run.pods if is_cut_short(pod))),

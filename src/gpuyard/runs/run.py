@@ -23,6 +23,9 @@ from gpuyard.workloads.run_state import EARLY_SUCCESS, Reason, RunState, run_sta
 
 #: States that a run doesn't leave any more.
 ENDED = frozenset({"succeeded", "failed", "stopped"})
+#: What is typed for the run that was submitted last.
+LAST = "@"
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -123,8 +126,12 @@ async def _after_last_attempt(target: Target, run: Run) -> Run:
 
 
 def _submit_order(run: Run) -> tuple[str, str, str]:
-    submitted_at = annotations_of(run.job).get(ANNOTATION_SUBMITTED_AT, "")
-    return run.job["metadata"]["creationTimestamp"], submitted_at, run.name
+    return _job_order(run.job)
+
+
+def _job_order(job: Manifest) -> tuple[str, str, str]:
+    submitted_at = annotations_of(job).get(ANNOTATION_SUBMITTED_AT, "")
+    return job["metadata"]["creationTimestamp"], submitted_at, job["metadata"]["name"]
 
 
 async def find_run(target: Target, name: str, *, ask_nodes: bool = True) -> Run:
@@ -138,8 +145,47 @@ async def find_run(target: Target, name: str, *, ask_nodes: bool = True) -> Run:
     Raises:
         UsageError: there is none; the message has the nearest name.
     """
+    run = await _get_run(target, name, ask_nodes)
+    if run is None:
+        raise _no_such_run(target, name, await _names(target))
+    return run
+
+
+async def find_meant_run(target: Target, typed: str, *, ask_nodes: bool = True) -> Run:
+    """The run that somebody means who typed a name, the beginning of one, or LAST.
+
+    Raises:
+        UsageError: there is none, or several have names that begin so.
+    """
+    return await _get_run(target, typed, ask_nodes) or await find_run(
+        target, await _meant(target, typed), ask_nodes=ask_nodes
+    )
+
+
+async def _meant(target: Target, typed: str) -> str:
+    names = await _names(target)
+    if typed == LAST:
+        if not names:
+            raise errors.UsageError(
+                f"there is no run in namespace {target.namespace}", remedy="`gpuyard run` submits one"
+            )
+        return names[-1]
+    found = [name for name in names if typed and name.startswith(typed)]
+    if len(found) > 1:
+        more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
+        raise errors.UsageError(
+            f"{len(found)} runs in namespace {target.namespace} have names that begin with {typed!r}: "
+            f"{', '.join(found[-_MAX_NAMED:])}{more}",
+            remedy="type more of the name",
+        )
+    if not found:
+        raise _no_such_run(target, typed, names)
+    return found[0]
+
+
+async def _get_run(target: Target, name: str, ask_nodes: bool) -> Run | None:
     if not is_label(name):  # nor can it stand in a selector
-        raise await _no_such_run(target, name)
+        return None
     selector = f"{LABEL_RUN}={name}"
     jobs, pods, simulated = await asyncio.gather(
         target.api.list(JOBS, target.namespace, label_selector=selector),
@@ -147,7 +193,7 @@ async def find_run(target: Target, name: str, *, ask_nodes: bool = True) -> Run:
         simulated_nodes(target) if ask_nodes else _no_nodes(),
     )
     if not jobs.items:
-        raise await _no_such_run(target, name)
+        return None
     return await _after_last_attempt(target, make_run(jobs.items[0], pods.items, simulated))
 
 
@@ -155,25 +201,25 @@ async def _no_nodes() -> frozenset[str]:
     return frozenset()
 
 
-async def find_runs(target: Target, names: Sequence[str]) -> list[Run]:
-    """The runs of these names.
+async def find_runs(target: Target, typed: Sequence[str]) -> list[Run]:
+    """The runs that somebody means (see `find_meant_run`), each once.
 
     Raises:
-        UsageError: some aren't there; the message has all of those.
+        UsageError: some aren't there, or can't be told from others; the message has all of those.
     """
-    runs, missing = [], []
-    for name in dict.fromkeys(names):
+    runs: dict[str, Run] = {}
+    wrong: list[errors.UsageError] = []
+    for name in dict.fromkeys(typed):
         try:
-            runs.append(await find_run(target, name, ask_nodes=False))
+            run = await find_meant_run(target, name, ask_nodes=False)
         except errors.UsageError as error:
-            missing.append((name, error))
-    if missing:
-        unknown = " and no run ".join(repr(name) for name, _ in missing)
-        nothing = "nothing was done; " if len(names) > 1 else ""
-        raise errors.UsageError(
-            f"no run {unknown} in namespace {target.namespace}", remedy=nothing + missing[0][1].remedy
-        )
-    return runs
+            wrong.append(error)
+        else:
+            runs[run.name] = run
+    if wrong:
+        nothing = "nothing was done; " if len(typed) > 1 else ""
+        raise errors.UsageError("; ".join(error.message for error in wrong), remedy=nothing + wrong[0].remedy)
+    return list(runs.values())
 
 
 async def simulated_nodes(target: Target) -> frozenset[str]:
@@ -196,14 +242,15 @@ async def gpu_models(target: Target, nodes: Collection[str]) -> dict[str, str]:
     return models
 
 
-async def _no_such_run(target: Target, name: str) -> errors.UsageError:
+def _no_such_run(target: Target, name: str, known: Sequence[str]) -> errors.UsageError:
     import difflib
 
-    known = [labels_of(job)[LABEL_RUN] for job in (await _jobs(target))]
     near = difflib.get_close_matches(name, known, n=1)
     remedy = f"did you mean {near[0]}?" if near else "`gpuyard ps` lists the runs"
     return errors.UsageError(f"no run {name!r} in namespace {target.namespace}", remedy=remedy)
 
 
-async def _jobs(target: Target) -> Sequence[Manifest]:
-    return (await target.api.list(JOBS, target.namespace, label_selector=LABEL_RUN)).items
+async def _names(target: Target) -> list[str]:
+    """Of all runs, the last one last."""
+    jobs = (await target.api.list(JOBS, target.namespace, label_selector=LABEL_RUN)).items
+    return [labels_of(job)[LABEL_RUN] for job in sorted(jobs, key=_job_order)]

@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
-from gpuyard.kube.wellknown import ANNOTATION_OOM_CAUSE, ANNOTATION_OOM_KILLS
-from gpuyard.runs.run import Run, exit_code_of, make_run, oom_text
+from gpuyard import errors
+from gpuyard.kube.objects import JOBS
+from gpuyard.kube.wellknown import ANNOTATION_OOM_CAUSE, ANNOTATION_OOM_KILLS, ANNOTATION_SUBMITTED_AT
+from gpuyard.runs.run import Run, exit_code_of, find_meant_run, find_run, find_runs, make_run, oom_text
+from gpuyard.runs.target import Target
 
 
 def run_of(
@@ -62,3 +65,61 @@ def test_what_was_killed_for_memory_is_told_of_a_run_that_went_well() -> None:
         "the kernel killed 2 of its processes for lack of memory: it reached its memory limit; "
         "raise --memory, or use less (fewer workers, smaller batches)"
     )
+
+
+@pytest.fixture
+async def trained(target: Target) -> Target:
+    """Where runs are, of which two were submitted in one second."""
+    container = {"name": "main", "image": "gpuyard.io/host-process", "command": ["true"]}
+    spec = {"runtimeClassName": "gpuyard-process", "restartPolicy": "Never", "containers": [container]}
+    for name, second in (("b-train", "1"), ("train", "2"), ("train-2", "3"), ("a", "4")):
+        metadata = {
+            "name": name,
+            "labels": {"gpuyard.io/run": name},
+            "annotations": {ANNOTATION_SUBMITTED_AT: f"2026-01-31T12:00:00.{second}Z"},
+        }
+        raw = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}
+        await target.api.create(JOBS, raw | {"spec": {"template": {"spec": spec}}}, "default")
+    return target
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"), [("train", "train"), ("train-", "train-2"), ("b", "b-train"), ("@", "a")]
+)
+async def test_a_run_is_meant_by_its_name_the_beginning_of_it_or_as_the_last(
+    trained: Target, typed: str, name: str
+) -> None:
+    assert (await find_meant_run(trained, typed)).name == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("trai", "2 runs in namespace default have names that begin with 'trai': train, train-2"),
+        ("trian", "no run 'trian' in namespace default"),
+        ("", "no run ''"),
+        ("a" * 99, "no run 'aaa"),
+        ("t/x,y", "no run 't/x,y'"),
+    ],
+)
+async def test_who_means_no_run_is_told(trained: Target, typed: str, message: str) -> None:
+    with pytest.raises(errors.UsageError) as raised:
+        await find_meant_run(trained, typed)
+    assert raised.value.message.startswith(message) and raised.value.remedy
+
+
+async def test_without_a_run_there_is_no_last_one(target: Target) -> None:
+    with pytest.raises(errors.UsageError, match="there is no run in namespace default"):
+        await find_meant_run(target, "@")
+
+
+async def test_what_waits_for_a_run_does_not_take_another_for_it(trained: Target) -> None:
+    with pytest.raises(errors.UsageError, match="no run 'train-'"):
+        await find_run(trained, "train-")
+
+
+async def test_a_run_that_is_meant_twice_is_found_once(trained: Target) -> None:
+    assert [run.name for run in await find_runs(trained, ["a", "@", "train", "a"])] == ["a", "train"]
+    with pytest.raises(errors.UsageError, match="no run 'x' in namespace default; 2 runs") as raised:
+        await find_runs(trained, ["x", "a", "trai"])
+    assert raised.value.remedy.startswith("nothing was done; ")

@@ -61,6 +61,6 @@ def command(
 
 def _logs_command(target: Target, name: str, answer: Answer) -> str:
     if "/" not in name:
-        return target.command("logs", name)
+        return target.command("logs", answer.run.name)
     pods = [pod["metadata"]["name"] for pod in answer.run.pods]
     return f"kubectl logs {pods[-1]} -n {target.namespace}" if pods else "there is none"

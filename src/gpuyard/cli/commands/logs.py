@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpuyard.cli.options.shared import Span, complete_runs, target_options
+from gpuyard.cli.options.shared import Span, run_arguments, target_options
 
 _NO_TIMES = "A yard keeps no times of lines: this is all of each attempt that has printed in that time"
 
@@ -18,7 +18,7 @@ Examples:
   gpuyard logs --since 10m --timestamps train-x7k2q    # on a cluster
 """,
 )
-@click.argument("names", metavar="NAME", nargs=-1, required=True, shell_complete=complete_runs)
+@run_arguments(metavar="NAME")
 @target_options
 @click.option("-f", "--follow", is_flag=True, help="Wait for more, to the end of the run.")
 @click.option("-n", "--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines.")
@@ -51,7 +51,7 @@ def command(
     from gpuyard.cli.output.notices import print_notice
     from gpuyard.client.log_place import LogOptions
     from gpuyard.runs.notices import Notice
-    from gpuyard.runs.run import find_run
+    from gpuyard.runs.run import find_meant_run
     from gpuyard.runs.target import Target
 
     if len(names) > 1:
@@ -62,10 +62,10 @@ def command(
     async def work(target: Target) -> int:
         if target.is_yard and since_s is not None:
             print_notice(Notice(_NO_TIMES))
-        run = await find_run(target, name, ask_nodes=False)
+        run = await find_meant_run(target, name, ask_nodes=False)
         if not follow:
             await print_logs(target, run, options)
             return 0
-        return await attached(target, name, follow_to_exit(target, name, options), ours=False)
+        return await attached(target, run.name, follow_to_exit(target, run.name, options), ours=False)
 
     sys.exit(call(work, context=context, namespace=namespace))

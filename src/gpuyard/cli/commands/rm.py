@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpuyard.cli.options.shared import complete_runs, target_options
+from gpuyard.cli.options.shared import run_arguments, target_options
 
 
 @click.command(
@@ -15,7 +15,7 @@ Examples:
   gpuyard rm --ended          # every run that has ended
 """,
 )
-@click.argument("names", metavar="[NAME...]", nargs=-1, shell_complete=complete_runs)
+@run_arguments(required=False, metavar="[NAME...]")
 @target_options
 @click.option("--ended", is_flag=True, help="Every run that has ended.")
 @click.option(

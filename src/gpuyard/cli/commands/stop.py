@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpuyard.cli.options.shared import Span, complete_runs, target_options
+from gpuyard.cli.options.shared import Span, run_arguments, target_options
 
 
 @click.command(
@@ -15,7 +15,7 @@ Examples:
   gpuyard stop --grace 5m --signal INT train-x7k2q    # on a yard
 """,
 )
-@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_runs)
+@run_arguments()
 @target_options
 @click.option("--no-wait", is_flag=True, help="Return once asked for, not once ended.")
 @click.option(

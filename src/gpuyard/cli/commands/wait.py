@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpuyard.cli.options.shared import Span, complete_runs, target_options
+from gpuyard.cli.options.shared import Span, run_arguments, target_options
 
 if TYPE_CHECKING:
     from gpuyard.runs.run import Run
@@ -29,7 +29,7 @@ for the first that didn't; 124 when the time is over. Ctrl-C ends the
 waiting alone.
 """,
 )
-@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_runs)
+@run_arguments()
 @target_options
 @click.option("--timeout", "timeout_s", type=Span(), metavar="TIME", help="Wait no longer than 90s, 10m, 8h.")
 def command(
@@ -49,8 +49,8 @@ def command(
         code = 0
         shown = _WaitingLine(runs)
         waiting = [
-            asyncio.create_task(watch_to_end(target, name, shown.saw), name=f"wait for {name}")
-            for name in dict.fromkeys(names)
+            asyncio.create_task(watch_to_end(target, run.name, shown.saw), name=f"wait for {run.name}")
+            for run in runs
         ]
         try:
             for ended in asyncio.as_completed(waiting, timeout=timeout_s):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+_LAST_IS_MEANT = "gpuyard.last"
 
 
 class Span(click.ParamType[int]):
@@ -115,5 +116,55 @@ def complete_files(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 
 def run_argument(function: Function) -> Function:
-    """The NAME of one run."""
-    return click.argument("name", shell_complete=complete_runs)(function)
+    """The NAME of one run, its beginning, or `--last`."""
+    return _last_option(
+        click.argument(
+            "name", metavar="NAME", required=False, shell_complete=complete_runs, callback=_one_run
+        )(function)
+    )
+
+
+def run_arguments(*, required: bool = True, metavar: str = "NAME...") -> Callable[[Function], Function]:
+    """The `names` of runs, as `run_argument` has one."""
+
+    def add(function: Function) -> Function:
+        def read(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+            found = (*value, _last()) if ctx.meta.get(_LAST_IS_MEANT) else value
+            return found if found or not required else _missing(ctx, param)
+
+        named = click.argument(
+            "names", metavar=metavar, nargs=-1, shell_complete=complete_runs, callback=read
+        )
+        return _last_option(named(function))
+
+    return add
+
+
+def _one_run(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    if ctx.meta.get(_LAST_IS_MEANT):
+        if value:
+            raise click.UsageError("Name a run, or say --last.", ctx)
+        return _last()
+    return value or _missing(ctx, param)
+
+
+def _last() -> str:
+    from gpuyard.runs.run import LAST
+
+    return LAST
+
+
+def _missing(ctx: click.Context, param: click.Parameter) -> Any:
+    if ctx.resilient_parsing:
+        return None
+    raise click.MissingParameter(ctx=ctx, param=param)
+
+
+def _last_option(function: Function) -> Function:
+    def remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        ctx.meta[_LAST_IS_MEANT] = value
+
+    return click.option(
+        "-l", "--last", is_flag=True, is_eager=True, expose_value=False, callback=remember,
+        help="The run that was submitted last. So is @ as a name; and the beginning of a name will do.",
+    )(function)  # fmt: skip

@@ -6,7 +6,7 @@ from gpuyard import errors
 from gpuyard.kube.names import is_subdomain
 from gpuyard.kube.objects import JOBS, PODS, Manifest, Resource, controller_of
 from gpuyard.kube.wellknown import LABEL_JOB_NAME
-from gpuyard.runs.run import Run, find_run, make_run, simulated_nodes
+from gpuyard.runs.run import Run, find_meant_run, make_run, simulated_nodes
 from gpuyard.runs.target import Target
 from gpuyard.workloads.run_state import run_state
 
@@ -35,7 +35,7 @@ async def find_run_job_or_pod(target: Target, name: str) -> Run:
 
 async def _find_run(target: Target, name: str) -> Run:
     try:
-        return await find_run(target, name)
+        return await find_meant_run(target, name)
     except errors.UsageError as error:
         for kind, resource in (("job", JOBS), ("pod", PODS)):
             if is_subdomain(name) and await _is_there(target, resource, name):
