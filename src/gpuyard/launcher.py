@@ -7,6 +7,8 @@ old or no device is visible. So this checks, without importing torch:
 2. libcuda.so.1 loads, starts and counts at least as many devices,
 3. the driver's CUDA suits the CUDA that the installed torch was built with.
 
+Of AMD's GPUs: /dev/kfd and as many render nodes can be opened, and the installed torch is built for ROCm.
+
 What fails ends the run with exit code 78 and the reason on standard error. GPUYARD_ALLOW_CPU=1 goes on all
 the same; GPUYARD_SIMULATED=1 (set with simulated GPUs) satisfies every check. GPUYARD_CUDA_INDEXES=1 puts
 numbers in the place of UUIDs into CUDA_VISIBLE_DEVICES, for programs that read it as such.
@@ -112,8 +114,12 @@ def main(argv: "list[str]", dev: str = "/dev") -> int:
 
 def check(asked: int, dev: str) -> None:
     """Raises Unfit unless `asked` GPUs can be used."""
+    names = _names_in(dev)
+    if _gets_amd(names):
+        _check_amd(asked, dev)
+        return
     given = "NVIDIA_VISIBLE_DEVICES=" + os.environ.get("NVIDIA_VISIBLE_DEVICES", "")
-    if not any(name.startswith(_NODES) for name in _names_in(dev)):
+    if not any(name.startswith(_NODES) for name in names):
         raise Unfit(
             f"no GPU's device node is there: the container runtime didn't bring any in ({given}); "
             "set the pod's runtimeClassName to nvidia, or see to the node's container toolkit"
@@ -134,7 +140,32 @@ def check(asked: int, dev: str) -> None:
         raise Unfit(f"CUDA sees only {count} ({given}, CUDA_VISIBLE_DEVICES={visible})")
     torch = find_torch(sys.path)
     if torch is not None:
-        _check_torch(*torch, driver_cuda)
+        _check_torch(torch[0], torch[1], driver_cuda)
+
+
+def _gets_amd(names: "list[str]") -> bool:
+    """By what the device plugin says; AMD's own says nothing, and then a node without NVIDIA's tells."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return False
+    if os.environ.get("HIP_VISIBLE_DEVICES"):
+        return True
+    return "kfd" in names and not any(name.startswith(_NODES) for name in names)
+
+
+def _check_amd(asked: int, dev: str) -> None:
+    folder = os.path.join(dev, "dri")
+    render = [os.path.join(folder, name) for name in _names_in(folder) if name.startswith("renderD")]
+    nodes = [os.path.join(dev, "kfd"), *render]
+    usable = {node for node in nodes if os.access(node, os.R_OK | os.W_OK)}
+    if nodes[0] not in usable or len(usable) - 1 < asked:
+        raise Unfit(
+            f"of AMD's device nodes it can open {', '.join(sorted(usable)) or 'none'}: it needs /dev/kfd and "
+            "a /dev/dri/renderD… for each GPU; is the run's user in the group that has them (render)?"
+        )
+    torch = find_torch(sys.path)
+    if torch is not None and not torch[2] and torch[1]:
+        built = f"without ROCm (CUDA: {torch[1]})"
+        raise Unfit(f"torch {torch[0]} is built {built}: it would train on the CPU; install a ROCm build")
 
 
 def _ask_driver() -> "tuple[tuple[int, int], int]":
@@ -207,34 +238,49 @@ def _check_torch(version: str, cuda: str, driver_cuda: "tuple[int, int]") -> Non
         )
 
 
-def find_torch(path: "list[str]") -> "tuple[str, str] | None":
-    """The torch that `import torch` would find: its version and its CUDA ("12.4", "none", "" unknown)."""
+def find_torch(path: "list[str]") -> "tuple[str, str, str] | None":
+    """The torch that `import torch` would find: its version, its CUDA ("12.4", "none", "" unknown), and its
+    ROCm ("6.2", "" for none)."""
     for folder in path:
         names = _names_in(folder or ".")
         for name in names:
             if name.startswith("torch-") and name.endswith((".dist-info", ".egg-info")):
                 version = name[len("torch-") :].rpartition(".")[0]
-                return version, _cuda_of(folder, version, names)
+                return version, _cuda_of(folder, version, names), _rocm_of(folder, version)
     return None
 
 
 def _cuda_of(folder: str, version: str, names: "list[str]") -> str:
-    try:
-        with open(os.path.join(folder, "torch", "version.py"), encoding="utf-8") as file:
-            for line in file:
-                # cuda: Optional[str] = '12.4'
-                if line.startswith("cuda") and line[4:5] in (":", " ", "="):
-                    value = line.partition("=")[2].strip().strip("'\"")
-                    return "none" if value in ("None", "") else value
-    except (OSError, ValueError):
-        pass
+    built = _built_with(folder, "cuda")
+    if built:
+        return built
     local = version.partition("+")[2]
-    if local.startswith("cpu"):
+    if local.startswith(("cpu", "rocm")):
         return "none"
     if local.startswith("cu") and local[2:].isdigit():
         return f"{local[2:-1]}.{local[-1]}"
     pins = [name for name in names if name.startswith("nvidia_cuda_runtime") and name.endswith(".dist-info")]
     return ".".join(pins[0].partition("-")[2].split(".")[:2]) if len(pins) == 1 else ""
+
+
+def _rocm_of(folder: str, version: str) -> str:
+    built = _built_with(folder, "hip")
+    local = version.partition("+")[2]
+    return built.replace("none", "") or (local[4:] if local.startswith("rocm") else "")
+
+
+def _built_with(folder: str, name: str) -> str:
+    """What torch/version.py says: a version, "none", or "" where it says nothing."""
+    try:
+        with open(os.path.join(folder, "torch", "version.py"), encoding="utf-8") as file:
+            for line in file:
+                # cuda: Optional[str] = '12.4'
+                if line.startswith(name) and line[len(name) : len(name) + 1] in (":", " ", "="):
+                    value = line.partition("=")[2].strip().strip("'\"")
+                    return "none" if value in ("None", "") else value
+    except (OSError, ValueError):
+        pass
+    return ""
 
 
 def _open_files() -> "set[int]":

@@ -154,6 +154,45 @@ def test_simulated_gpus_satisfy_everything(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("trained\n", "")
 
 
+@pytest.fixture
+def amd(tmp_path: Path) -> Node:
+    """A node with two of AMD's GPUs; the run asked for both."""
+    made = Node(tmp_path, None, {"GPUYARD_GPUS": "2"})
+    (made.dev / "dri").mkdir(parents=True)
+    for name in ("kfd", "dri/card0", "dri/card1", "dri/renderD128", "dri/renderD129"):
+        (made.dev / name).touch()
+    made.packages.mkdir()
+    return made
+
+
+@pytest.mark.parametrize("visible", ["", "0,1"])
+@pytest.mark.parametrize(
+    ("torch", "hip"), [("torch-2.9.0.dist-info", "'6.4.43482'"), ("torch-2.9.0+rocm6.4.dist-info", None)]
+)
+def test_amds_gpus_that_are_there(amd: Node, visible: str, torch: str, hip: str | None) -> None:
+    amd.install(torch, cuda="None\nhip: Optional[str] = " + hip if hip else None)
+    assert amd.run(env={"HIP_VISIBLE_DEVICES": visible}).stdout == "trained\n"
+
+
+def test_amds_gpus_that_are_lacking_or_closed(amd: Node) -> None:
+    (amd.dev / "dri/renderD129").unlink()
+    assert f"it can open {amd.dev}/dri/renderD128, {amd.dev}/kfd" in refused(amd.run())
+    (amd.dev / "kfd").unlink()
+    assert "it needs /dev/kfd" in refused(amd.run(env={"HIP_VISIBLE_DEVICES": "0,1"}))
+
+
+@pytest.mark.parametrize("torch", ["torch-2.9.0+cu128.dist-info", "torch-2.9.0+cpu.dist-info"])
+def test_a_torch_that_is_not_for_amds_gpus(amd: Node, torch: str) -> None:
+    amd.install(torch)
+    assert "install a ROCm build" in refused(amd.run())
+
+
+def test_a_run_with_nvidias_gpus_is_asked_of_cuda_beside_amds(node: Node) -> None:
+    (node.dev / "kfd").touch()
+    assert node.run(env={"CUDA_VISIBLE_DEVICES": "GPU-1,GPU-2"}).stdout == "trained\n"
+    assert "AMD" in refused(node.run(env={"HIP_VISIBLE_DEVICES": "0,1", "CUDA_VISIBLE_DEVICES": ""}))
+
+
 def test_no_device_nodes(node: Node) -> None:
     for path in node.dev.iterdir():
         path.rmdir()
@@ -237,7 +276,7 @@ def test_the_first_torch_on_the_path_counts(tmp_path: Path) -> None:
     for folder, name in (("a", "torch-2.5.1+cu124.dist-info"), ("b", "torch-2.8.0+cpu.dist-info")):
         (tmp_path / folder / name).mkdir(parents=True)
     path = [str(tmp_path / "missing"), str(tmp_path / "a"), str(tmp_path / "b")]
-    assert launcher.find_torch(path) == ("2.5.1+cu124", "12.4")
+    assert launcher.find_torch(path) == ("2.5.1+cu124", "12.4", "")
     assert launcher.find_torch(path[:1]) is None
 
 

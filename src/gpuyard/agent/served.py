@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from gpuyard.agent.options.sharing import Sharing
-from gpuyard.devices.inventory import NVIDIA, Device, DeviceNode, Health, Inventory, MigInstance
-from gpuyard.gpus.resources import GPU_RESOURCE, mig_resource, model_resource
+from gpuyard.devices.inventory import Device, DeviceNode, Health, Inventory, MigInstance
+from gpuyard.gpus.resources import GPU_RESOURCE, mig_resource, model_resource, whole_gpus
+from gpuyard.gpus.vendors import NVIDIA
 
 _UNOFFERED = "is split, and its parts aren't offered: use the MIG strategy mixed, or make it whole"
 
@@ -203,7 +204,7 @@ def _shared_fault(device: ServedDevice, serving: Serving) -> ServingFault | None
 def _named(device: ServedDevice, serving: Serving) -> Iterable[ServedDevice]:
     """A whole GPU under the name of its model, where that is asked for."""
     name = model_resource(device.gpu.vendor, device.gpu.model)
-    is_whole = device.instance is None and device.resource == f"{device.gpu.vendor}/gpu"
+    is_whole = device.instance is None and device.resource == whole_gpus(device.gpu.vendor)
     if serving.model_names is ModelNames.NO or not is_whole or device.sharing or not name:
         return [device]
     return [replace(device, resource=name)]
@@ -217,7 +218,7 @@ def _by_resource(devices: Iterable[ServedDevice]) -> dict[str, tuple[ServedDevic
 
 
 def _whole(gpu: Device) -> ServedDevice:
-    return ServedDevice(gpu.uuid, f"{gpu.vendor}/gpu", gpu)
+    return ServedDevice(gpu.uuid, whole_gpus(gpu.vendor), gpu)
 
 
 def _part(gpu: Device, instance: MigInstance, resource: str) -> ServedDevice:

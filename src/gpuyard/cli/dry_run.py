@@ -10,7 +10,12 @@ from gpuyard import errors
 from gpuyard.cli.call import call
 from gpuyard.cli.output.notices import print_notice
 from gpuyard.cli.output.results import print_json
-from gpuyard.runs.submitting.submit import fit_to_nodes, with_own_priority_class, with_priority_class
+from gpuyard.runs.submitting.submit import (
+    fit_to_nodes,
+    with_gpu_vendor,
+    with_own_priority_class,
+    with_priority_class,
+)
 from gpuyard.runs.target import Target
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun
@@ -44,12 +49,12 @@ def print_dry_run(
     if run.host:
         # JSON has no comments.
         click.echo(_PROCESS, err=output == "json")
-        run = _with_priority(run, context, namespace)
+        run = _decided_there(run, context, namespace)
     elif not run.entrypoint:
         # What gpuyard builds for the run, whose entry point is known, needn't be there yet.
         run = _fitted(run, environ, wait, context, namespace)
     else:
-        run = _with_priority(run, context, namespace)
+        run = _decided_there(run, context, namespace)
     manifests = render(run)
     if output == "yaml":
         click.echo(to_yaml(manifests), nl=False)
@@ -59,13 +64,14 @@ def print_dry_run(
         print_json({"apiVersion": "v1", "kind": "List", "items": manifests})
 
 
-def _with_priority(run: ResolvedRun, context: str | None, namespace: str | None) -> ResolvedRun:
-    """The run with its PriorityClass as it is called there; with gpuyard's own where nobody answers."""
-    if run.spec.priority is None:
+def _decided_there(run: ResolvedRun, context: str | None, namespace: str | None) -> ResolvedRun:
+    """The run with its PriorityClass as it is called there, and GPUs of those that are there; with gpuyard's
+    own PriorityClass and NVIDIA's GPUs where nobody answers."""
+    if run.spec.priority is None and not run.spec.gpus.of_any_vendor:
         return run
 
     async def work(target: Target) -> ResolvedRun:
-        return await with_priority_class(target, run)
+        return await with_gpu_vendor(target, await with_priority_class(target, run), print_notice)
 
     try:
         return call(work, context=context, namespace=namespace)

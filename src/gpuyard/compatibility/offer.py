@@ -15,10 +15,11 @@ from gpuyard.compatibility.facts import Facts, Product
 from gpuyard.compatibility.version import Capability, Version
 from gpuyard.gpus.catalogue import GpuModel, find_model, nearest
 from gpuyard.gpus.resources import is_gpu
+from gpuyard.gpus.vendors import NVIDIA
 from gpuyard.kube.objects import Manifest, labels_of
 from gpuyard.kube.wellknown import LABEL_GPU_INJECTION, LABEL_GPU_MODEL, LABEL_GPU_PRODUCT, LABEL_SIMULATED
 
-_NVIDIA = "nvidia.com/"
+_NVIDIA = f"{NVIDIA}/"
 
 
 class Injection(StrEnum):
@@ -78,7 +79,12 @@ def has_gpus(node: Manifest) -> bool:
     amounts = {**(status.get("capacity") or {}), **(status.get("allocatable") or {})}
     return any(
         is_gpu(name) and name.startswith(_NVIDIA) and amount != "0" for name, amount in amounts.items()
-    ) or any(name in labels_of(node) for name in (LABEL_GPU_PRODUCT, LABEL_GPU_MODEL))
+    ) or (LABEL_GPU_PRODUCT in labels_of(node) or _is_nvidia(labels_of(node).get(LABEL_GPU_MODEL, "")))
+
+
+def _is_nvidia(model: str) -> bool:
+    found = find_model(model)
+    return bool(model) and (found is None or found.vendor == NVIDIA)
 
 
 def offer_of(node: Manifest, facts: Facts) -> Offer:

@@ -9,9 +9,7 @@ from enum import IntEnum, StrEnum
 
 from gpuyard.gpus.mig_profiles import MigEngines
 from gpuyard.gpus.occupants import Occupant
-
-#: Whose a GPU is: the domain of the resource that it is offered as (`nvidia.com/gpu`) and of its labels.
-NVIDIA, AMD = "nvidia.com", "amd.com"
+from gpuyard.gpus.vendors import NVIDIA
 
 
 class Backend(StrEnum):
@@ -174,7 +172,7 @@ class Device:
         compute_capability: e.g. (9, 0); (0, 0) when the driver doesn't say.
         pci_bus_id: as in sysfs, e.g. `0000:3b:00.0`.
         numa_node: None when the machine has no such notion.
-        minor: N of /dev/nvidiaN.
+        minor: N of /dev/nvidiaN, of AMD's /dev/dri/renderDN.
         nodes: the device nodes that are this GPU's own.
         health: unhealthy once it stopped answering or reported a fault that isn't the application's.
         vendor: the domain of its maker's names, such as `nvidia.com`.
@@ -200,6 +198,13 @@ class Device:
     amd: AmdTraits | None = None
     mig: Mig | None = None
     occupants: tuple[Occupant, ...] = ()
+
+    @property
+    def node_name(self) -> str:
+        """Of the device node that is this GPU's own: `nvidia0`, `renderD128`."""
+        if self.vendor == NVIDIA:
+            return f"nvidia{self.minor}"
+        return self.nodes[-1].path.rpartition("/")[2] if self.nodes else ""
 
     @property
     def withheld(self) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gpuyard.doctor.check import Check, CheckState, ok
-from gpuyard.gpus.resources import GPU_QUOTA_KEY, quota_counts_nothing
+from gpuyard.gpus.resources import gpu_quota_key, quota_counts_gpus, quota_counts_nothing
 from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.scheduling.amounts import number
 from gpuyard.scheduling.quota import is_scoped, quota_limits
@@ -49,7 +49,7 @@ def _useless(quota: Manifest) -> list[tuple[str, str]]:
     return [
         (
             f"{key_of(quota).name} limits {resource}, which counts nothing",
-            f"write {GPU_QUOTA_KEY} in its place: kubectl edit resourcequota {key_of(quota).name} "
+            f"write {gpu_quota_key(resource)} in its place: kubectl edit resourcequota {key_of(quota).name} "
             f"-n {key_of(quota).namespace}",
         )
         for resource in sorted(filter(quota_counts_nothing, _keys(quota)))
@@ -102,7 +102,7 @@ def _given(limit_ranges: Sequence[Manifest]) -> set[tuple[str, str]]:
 
 def _gpus_left(quota: Manifest) -> str:
     for limit in quota_limits(quota):
-        if limit.key == GPU_QUOTA_KEY:
+        if quota_counts_gpus(limit.key):
             return f"{key_of(quota).name} leaves {limit.free} of {limit.hard} GPUs{_only(quota)}"
     return ""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from gpuyard.gpus.models import ROWS
+from gpuyard.gpus.vendors import AMD, NVIDIA
 
 #: Words that say who made or sells the board, or of which kind it is, never which one it is.
 _NOISE = frozenset({
@@ -60,6 +61,11 @@ class GpuModel:
     family: str
     nvlink: int | None
     form: str
+
+    @property
+    def vendor(self) -> str:
+        """Its maker's domain, see `gpus.vendors`."""
+        return AMD if self.product.startswith("AMD ") else NVIDIA
 
 
 MODELS: tuple[GpuModel, ...] = tuple(

@@ -6,25 +6,35 @@ Sources: resource names of NVIDIA's and AMD's device plugins; Kubernetes' rules 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gpuyard.gpus.vendors import NVIDIA, VENDORS
 from gpuyard.kube.objects import labels_of
 from gpuyard.kube.requests import effective_requests, parse_resources
 from gpuyard.kube.wellknown import LABEL_SIMULATED
 
-#: NVIDIA's whole GPUs: what our agent serves and a run asks for.
-GPU_RESOURCE = "nvidia.com/gpu"
-WHOLE_GPUS = frozenset({GPU_RESOURCE, "amd.com/gpu"})
+#: NVIDIA's whole GPUs: what a run asks for where nothing speaks for another vendor's.
+GPU_RESOURCE = f"{NVIDIA}/gpu"
+WHOLE_GPUS = frozenset(f"{vendor}/gpu" for vendor in VENDORS)
 #: Of a slice: `nvidia.com/mig-1g.10gb`.
 MIG_PREFIX = "nvidia.com/mig-"
 #: Of what several containers share: `nvidia.com/gpu.shared`.
 SHARED_SUFFIX = ".shared"
-_VENDORS = frozenset({"nvidia.com", "amd.com"})
 
 _REQUESTS, _LIMITS = "requests.", "limits."
-#: The key of a ResourceQuota that limits GPUs.
-GPU_QUOTA_KEY = f"{_REQUESTS}{GPU_RESOURCE}"
+
+
+def whole_gpus(vendor: str) -> str:
+    """The resource of a vendor's whole GPUs: `amd.com/gpu`."""
+    return f"{vendor}/gpu"
+
+
+def vendors_of(nodes: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Whose GPUs these nodes have, those that are unhealthy included."""
+    return frozenset(
+        name.partition("/")[0] for node in nodes for name, amount in gpu_capacity(node).items() if amount
+    )
 
 
 def mig_resource(profile: str) -> str:
@@ -45,7 +55,7 @@ def is_gpu(resource: str) -> bool:
 
 def _is_model(resource: str) -> bool:
     vendor, _, model = resource.partition("/")
-    if vendor not in _VENDORS or not model:
+    if vendor not in VENDORS or not model:
         return False
     # Only for what may be one: the catalogue takes its time to load.
     from gpuyard.gpus.catalogue import find_model
@@ -62,6 +72,11 @@ def gpus_in(amounts: Mapping[str, int]) -> int:
 def pod_gpus(spec: Mapping[str, Any]) -> int:
     """How many GPUs a pod takes from its node, init containers and sidecars counted as Kubernetes does."""
     return gpus_in(effective_requests(spec))
+
+
+def wants_nvidia(spec: Mapping[str, Any]) -> bool:
+    """Whether a pod takes GPUs of NVIDIA's, or parts or shares of them."""
+    return any(is_gpu(name) and name.startswith(f"{NVIDIA}/") for name in effective_requests(spec))
 
 
 def capacity_gpus(node: Mapping[str, Any]) -> int:
@@ -90,6 +105,16 @@ def quota_counts_nothing(key: str) -> bool:
     Of devices a ResourceQuota counts requests alone: `requests.nvidia.com/gpu`.
     """
     return is_gpu(key.removeprefix(_LIMITS))
+
+
+def gpu_quota_key(key: str) -> str:
+    """The quota's key that counts what one that counts nothing was meant to: `requests.nvidia.com/gpu`."""
+    return _REQUESTS + key.removeprefix(_LIMITS)
+
+
+def quota_counts_gpus(key: str) -> bool:
+    """Whether a quota's key limits GPUs."""
+    return key.startswith(_REQUESTS) and is_gpu(key.removeprefix(_REQUESTS))
 
 
 def _in_all(amounts: Mapping[str, int]) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpuyard import errors
 from gpuyard.advice import advice
-from gpuyard.gpus.resources import pod_gpus
+from gpuyard.gpus.resources import wants_nvidia
 from gpuyard.kube.objects import Manifest, labels_of
 from gpuyard.kube.wellknown import ENV_ALLOW_CPU, RUNTIME_CLASS_PROCESS
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
@@ -138,8 +138,8 @@ def _fits_nowhere(report: FleetReport) -> errors.UsageError:
 
 
 def wants_check(pod: Mapping[str, Any]) -> bool:
-    """Whether a pod spec has an image, and GPUs to run it on."""
-    return pod.get("runtimeClassName") != RUNTIME_CLASS_PROCESS and pod_gpus(pod) > 0
+    """Whether a pod spec has an image, and GPUs of NVIDIA's to run it on: of others nothing is known."""
+    return pod.get("runtimeClassName") != RUNTIME_CLASS_PROCESS and wants_nvidia(pod)
 
 
 async def unfit_lines(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gpuyard.gpus.resources import GPU_RESOURCE
+from gpuyard.gpus.resources import GPU_RESOURCE, whole_gpus
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.quantity import format_bytes, to_int
 from gpuyard.kube.references import escape_references
@@ -209,7 +209,9 @@ def _placement(spec: RunSpec, excluded_nodes: Mapping[str, Any] | None = None) -
     tolerations = [dict(toleration) for toleration in spec.tolerations]
     if spec.gpus.count:
         # Nodes with GPUs are often tainted against everything else, and clusters don't add this by default.
-        tolerations.append({"key": GPU_RESOURCE, "operator": "Exists", "effect": "NoSchedule"})
+        # gpuyard's own taint has NVIDIA's name, whosever the GPUs are.
+        keys = dict.fromkeys((GPU_RESOURCE, whole_gpus(spec.gpus.vendor)))
+        tolerations += [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]
     if tolerations:
         placement["tolerations"] = tolerations
     affinity = _affinity(spec, excluded_nodes)

@@ -3,6 +3,7 @@ from dataclasses import replace
 from typing import Any
 
 from gpuyard.agent.cdi import cdi_spec, qualified_name
+from gpuyard.devices.backend import combine
 from gpuyard.devices.inventory import Backend, DeviceNode, Inventory
 from gpuyard.devices.nvml.driver_files import DriverFile
 from gpuyard.devices.simulated.mig import split
@@ -55,6 +56,19 @@ def test_a_device_has_nodes_as_a_runtime_takes_no_spec_with_one_that_has_none() 
         common_nodes=(DeviceNode("/dev/dxg", "/dev/dxg"),),
     )
     assert nodes_by_name(wsl) == {name: ["/dev/dxg"] for name in ("0", *UUIDS, "1", "all")}
+
+
+def test_the_driver_of_nvidias_goes_to_nvidias_gpus_alone() -> None:
+    amd = simulate(parse_simulation("MI300X:1"), seed="node")
+    both = combine([replace(INVENTORY, backend=Backend.NVML), replace(amd, backend=Backend.AMD)])
+    cuda = DriverFile("/usr/lib/libcuda.so.580", "/usr/lib64/libcuda.so.1")
+    spec = cdi_spec(both, [cuda])
+    assert spec["containerEdits"] == {"env": ["NVIDIA_VISIBLE_DEVICES=void"]}
+    edits = {device["name"]: device["containerEdits"] for device in spec["devices"]}
+    assert set(edits["2"]) == {"deviceNodes"} and edits["2"]["deviceNodes"][0]["path"] == "/dev/kfd"
+    for name in ("0", "1", "all"):
+        assert [mount["containerPath"] for mount in edits[name]["mounts"]] == ["/usr/lib64/libcuda.so.1"]
+        assert edits[name]["env"] == ["TRITON_LIBCUDA_PATH=/usr/lib64"]
 
 
 def test_a_part_is_its_gpu_and_two_nodes_of_its_own() -> None:

@@ -4,8 +4,9 @@ import pytest
 
 from gpuyard.agent.options.sharing import Sharing, SharingStrategy
 from gpuyard.agent.served import MigStrategy, ModelNames, Served, ServedDevice, Serving, serve
-from gpuyard.devices.inventory import AMD, Backend, Device, DeviceNode, Health, Inventory, Mig, MigInstance
+from gpuyard.devices.inventory import Backend, Device, DeviceNode, Health, Inventory, Mig, MigInstance
 from gpuyard.gpus.mig_profiles import MigEngines
+from gpuyard.gpus.vendors import AMD
 
 
 def gpu(index: int, *profiles: str, split: bool | None = True) -> Device:

@@ -11,9 +11,10 @@ import pytest
 from gpuyard import errors
 from gpuyard.devices.amd.gpus import read_gpus
 from gpuyard.devices.backend import AMD_PCI, CombinedBackend, combine, has_display_device, load_backend
-from gpuyard.devices.inventory import AMD, NVIDIA, Absence, Backend, DeviceNode, Inventory
+from gpuyard.devices.inventory import Absence, Backend, DeviceNode, Inventory
 from gpuyard.devices.readings import GpuProcess, Reading
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
+from gpuyard.gpus.vendors import AMD, NVIDIA
 from tests.amd_machines import AmdMachine
 
 CONTROL = DeviceNode("/dev/nvidiactl", "/dev/nvidiactl")

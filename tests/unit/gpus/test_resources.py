@@ -7,11 +7,16 @@ import pytest
 from gpuyard.gpus.resources import (
     allocatable_gpus,
     capacity_gpus,
+    gpu_quota_key,
     has_simulated_gpus,
     is_gpu,
     pod_gpus,
+    quota_counts_gpus,
     quota_counts_nothing,
+    vendors_of,
+    wants_nvidia,
 )
+from gpuyard.gpus.vendors import AMD, NVIDIA
 
 
 @pytest.mark.parametrize(
@@ -83,3 +88,28 @@ def test_gpus_of_a_pod_count_as_kubernetes_counts_them(spec: dict[str, Any], gpu
 )
 def test_quota_keys_that_nothing_is_counted_for(key: str, nothing: bool) -> None:
     assert quota_counts_nothing(key) is nothing
+
+
+def test_whose_gpus_nodes_have() -> None:
+    nodes = [
+        {"status": {"capacity": capacity}}
+        for capacity in ({"cpu": "4", "amd.com/gpu": "8"}, {"nvidia.com/mig-1g.10gb": "7"}, {"cpu": "4"})
+    ]
+    assert vendors_of(nodes) == {AMD, NVIDIA}
+    assert vendors_of([{"status": {"capacity": {"amd.com/gpu": "0"}}}, {}]) == set()
+
+
+@pytest.mark.parametrize(
+    ("key", "right"),
+    [
+        ("limits.amd.com/gpu", "requests.amd.com/gpu"),
+        ("nvidia.com/mig-1g.10gb", "requests.nvidia.com/mig-1g.10gb"),
+    ],
+)
+def test_the_quota_key_that_was_meant(key: str, right: str) -> None:
+    assert gpu_quota_key(key) == right and quota_counts_gpus(right) and not quota_counts_gpus(key)
+
+
+@pytest.mark.parametrize(("resource", "answer"), [("amd.com/gpu", False), ("nvidia.com/gpu.shared", True)])
+def test_what_is_checked_against_cuda(resource: str, answer: bool) -> None:
+    assert wants_nvidia({"containers": [{"resources": {"limits": {resource: "1"}}}]}) is answer

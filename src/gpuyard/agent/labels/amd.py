@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from gpuyard.devices.inventory import AMD, AmdTraits, Device
+from gpuyard.devices.inventory import AmdTraits, Device
+from gpuyard.gpus.vendors import AMD
 from gpuyard.kube.names import label_value
 
 _MIB_PER_GIB = 1024

@@ -14,11 +14,12 @@ from gpuyard.agent.labels.amd import amd_labels
 from gpuyard.agent.labels.nvidia import nvidia_labels
 from gpuyard.agent.marks_file import NodeMarks
 from gpuyard.agent.served import Served
-from gpuyard.devices.inventory import AMD, NVIDIA, Device, Health, Inventory, Link, PcieLevel
+from gpuyard.devices.inventory import Device, Health, Inventory, Link, PcieLevel
 from gpuyard.gpus.cdi import CdiFault, format_cdi_faults
 from gpuyard.gpus.exposure import Exposure
 from gpuyard.gpus.faults import GpuFault, format_faults, in_one_line
 from gpuyard.gpus.occupants import Occupant, format_occupants
+from gpuyard.gpus.vendors import AMD, NVIDIA
 from gpuyard.kube.names import label_value
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import (

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gpuyard.agent.options.sharing import SharingStrategy
 from gpuyard.agent.served import MigStrategy, Served, ServedDevice
-from gpuyard.devices.inventory import NVIDIA, Device, Inventory
+from gpuyard.devices.inventory import Device, Inventory
 from gpuyard.gpus.resources import GPU_RESOURCE
+from gpuyard.gpus.vendors import NVIDIA
 from gpuyard.kube.names import label_value
 
 #: Compute capability → architecture, as GPU feature discovery spells it. The entry that counts is the

@@ -120,7 +120,7 @@ def _gpu_labels(gpu: Device) -> dict[str, str]:
         "UUID": gpu.uuid,
         # As DCGM writes it: `00000000:3B:00.0`.
         "pci_bus_id": f"0000{gpu.pci_bus_id.upper()}" if gpu.pci_bus_id else "",
-        "device": f"nvidia{gpu.minor}",
+        "device": gpu.node_name,
         "modelName": gpu.product,
     }
 

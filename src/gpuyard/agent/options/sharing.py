@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from gpuyard.devices.inventory import NVIDIA, Device, MigInstance
+from gpuyard.devices.inventory import Device, MigInstance
 from gpuyard.gpus.resources import GPU_RESOURCE
+from gpuyard.gpus.vendors import NVIDIA
 
 #: Clients of one MPS server since Volta; 16 before.
 MAX_MPS_CLIENTS = 48

@@ -5,6 +5,7 @@ Source: NVIDIA/k8s-device-plugin internal/plugin/server.go, whose DEVICE_LIST_ST
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -13,12 +14,15 @@ from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard.agent.cdi import qualified_name
 from gpuyard.agent.options.device_lists import PLAIN, DeviceList, Handover
 from gpuyard.agent.served import ServedDevice
-from gpuyard.devices.inventory import NVIDIA, Inventory
+from gpuyard.devices.inventory import Inventory
+from gpuyard.gpus.vendors import AMD, NVIDIA
 from gpuyard.kube.wellknown import ENV_SIMULATED
 
 #: Where NVIDIA's runtime looks for mounts that name devices.
 _MOUNTED = PurePosixPath("/var/run/nvidia-container-devices")
 _CDI_ANNOTATION = "cdi.k8s.io/gpuyard"
+#: What ROCm understands: a GPU's unique id, which not every one has, and a part of one hasn't.
+_ROCM_NAME = re.compile(r"GPU-[0-9a-f]{16}")
 
 
 def hand_over(
@@ -46,6 +50,7 @@ def hand_over(
     }
     lists = handover.lists
     envs = _variables(names, lists) if names else {}
+    envs |= _rocm_variables([device.uuid for device in ordered if device.gpu.vendor == AMD])
     if inventory.simulated:
         envs[ENV_SIMULATED] = "1"
     if pipes:
@@ -77,6 +82,19 @@ def _variables(names: Mapping[str, str], lists: Collection[DeviceList]) -> dict[
     elif DeviceList.ENVVAR in lists:
         envs["NVIDIA_VISIBLE_DEVICES"] = ",".join(names.values())
     return envs
+
+
+def _rocm_variables(uuids: Sequence[str]) -> dict[str, str]:
+    """ROCR_VISIBLE_DEVICES chooses by UUID where ROCm knows these; HIP's indexes count among the chosen.
+
+    HIP would take CUDA_VISIBLE_DEVICES for its own where HIP_VISIBLE_DEVICES isn't set. Without UUIDs the
+    device nodes alone decide. Sources: ROCm's "GPU isolation techniques"; ROCm/clr rocclr
+    device/rocm/rocdevice.cpp; pytorch torch/cuda/__init__.py (`_parse_visible_devices`).
+    """
+    if not uuids:
+        return {}
+    chosen = {"ROCR_VISIBLE_DEVICES": ",".join(uuids)} if all(map(_ROCM_NAME.fullmatch, uuids)) else {}
+    return {**chosen, "HIP_VISIBLE_DEVICES": ",".join(map(str, range(len(uuids))))}
 
 
 def _mps_folders(pipes: Path | None) -> tuple[str, ...]:

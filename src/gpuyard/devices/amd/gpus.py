@@ -15,7 +15,6 @@ from gpuyard import errors
 from gpuyard.devices.amd.kfd import XGMI, KfdGpu, read_topology
 from gpuyard.devices.amd.products import find_family, find_product, is_integrated
 from gpuyard.devices.inventory import (
-    AMD,
     Absence,
     AmdTraits,
     Backend,
@@ -27,6 +26,7 @@ from gpuyard.devices.inventory import (
 )
 from gpuyard.devices.sysfs import read_number, read_text
 from gpuyard.gpus.catalogue import find_model
+from gpuyard.gpus.vendors import AMD
 
 _MIB = 1 << 20
 _PCI = "bus/pci/devices"

@@ -77,6 +77,11 @@ def find_product(device_id: str, revision: str) -> str:
     return listed or f"AMD GPU {device_id}".strip()
 
 
+def find_device_id(product: str) -> str:
+    """PCI's device id of a product, the first of several; empty for one that isn't listed."""
+    return next((key.partition(":")[0] for key, name in _PRODUCTS.items() if name == product), "")
+
+
 def is_integrated(target: str) -> bool:
     """Whether a target is a processor's own graphics, which ROCm doesn't run on."""
     return target in _INTEGRATED

@@ -2,7 +2,8 @@
 
 How they are linked: boards on a base board with NVSwitches (SXM4 and later, superchips) form islands of
 eight in which each pair has all of a board's NVLinks; older SXM boards form islands of four in which a
-board's links are shared out evenly; other boards have no NVLink. Four GPUs share a CPU.
+board's links are shared out evenly; other boards have no NVLink. AMD's OAM boards form islands of eight in
+which each pair has one link of Infinity Fabric. Four GPUs share a CPU.
 """
 
 from __future__ import annotations
@@ -12,9 +13,19 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from gpuyard import errors
-from gpuyard.devices.inventory import Backend, Device, DeviceNode, Inventory, Link, Mig, PcieLevel
+from gpuyard.devices.inventory import (
+    AmdTraits,
+    Backend,
+    Device,
+    DeviceNode,
+    Inventory,
+    Link,
+    Mig,
+    PcieLevel,
+)
 from gpuyard.gpus.catalogue import GpuModel, find_model, nearest
 from gpuyard.gpus.mig_models import mig_geometry
+from gpuyard.gpus.vendors import AMD
 
 #: As many as a device plugin's list and a node's slots can sensibly show.
 MOST_GPUS = 64
@@ -22,7 +33,16 @@ MOST_GPUS = 64
 _NAMESPACE = uuids.UUID("5f0c8d3e-6a63-5d0a-9f0e-9b1f6d2f6c11")
 _DRIVER_VERSION = "580.95.05"
 _CUDA_VERSION = (13, 0)
+#: Of the module amdgpu, as ROCm 7.1 brings it.
+_AMD_DRIVER_VERSION = "6.16.6"
 _GPUS_PER_CPU = 4
+#: Compute units by model, from AMD's data sheets; each has four SIMDs.
+_COMPUTE_UNITS = {
+    "MI100": 120, "MI210": 104, "MI250X": 220, "MI300A": 228, "MI300X": 304, "MI308X": 80, "MI325X": 304,
+    "MI350X": 256, "MI355X": 256,
+}  # fmt: skip
+#: AMD's render nodes are numbered from here.
+_FIRST_RENDER_MINOR = 128
 
 
 @dataclass(frozen=True)
@@ -61,11 +81,13 @@ def parse_simulation(text: str) -> Simulation:
 
 def simulate(simulation: Simulation, *, seed: str) -> Inventory:
     """The inventory of a make-believe node; the same for the same `seed`, another for each other seed."""
-    gpus = tuple(_gpu(simulation.model, index, seed) for index in range(simulation.count))
+    is_amd = simulation.model.vendor == AMD
+    make = _amd_gpu if is_amd else _nvidia_gpu
+    gpus = tuple(make(simulation.model, index, seed) for index in range(simulation.count))
     return Inventory(
         backend=Backend.SIMULATED,
-        driver_version=_DRIVER_VERSION,
-        cuda_version=_CUDA_VERSION,
+        driver_version="" if is_amd else _DRIVER_VERSION,
+        cuda_version=(0, 0) if is_amd else _CUDA_VERSION,
         devices=gpus,
         clique=_clique(simulation.model),
         links={
@@ -81,7 +103,7 @@ def _clique(model: GpuModel) -> str:
     return f"{uuids.uuid5(_NAMESPACE, model.name)}.1" if is_rack else ""
 
 
-def _gpu(model: GpuModel, index: int, seed: str) -> Device:
+def _nvidia_gpu(model: GpuModel, index: int, seed: str) -> Device:
     return Device(
         index=index,
         uuid=f"GPU-{uuids.uuid5(_NAMESPACE, f'{seed}/{model.name}/{index}')}",
@@ -97,8 +119,44 @@ def _gpu(model: GpuModel, index: int, seed: str) -> Device:
     )
 
 
+def _amd_gpu(model: GpuModel, index: int, seed: str) -> Device:
+    """As AMD's backend finds a real one: named and described as ROCm does."""
+    # Few simulate these.
+    from gpuyard.devices.amd.products import find_device_id, find_family
+
+    units, minor = _COMPUTE_UNITS.get(model.name, 0), _FIRST_RENDER_MINOR + index
+    can_split = model.family in {"cdna3", "cdna4"}
+    paths = ("/dev/kfd", f"/dev/dri/card{index}", f"/dev/dri/renderD{minor}")
+    return Device(
+        index=index,
+        uuid=f"GPU-{uuids.uuid5(_NAMESPACE, f'{seed}/{model.name}/{index}').hex[:16]}",
+        product=f"Simulated {model.product}",
+        model=model.name,
+        memory_mib=model.memory_mib,
+        compute_capability=(0, 0),
+        pci_bus_id=f"0000:{0x10 + index:02x}:00.0",
+        numa_node=index // _GPUS_PER_CPU,
+        minor=minor,
+        nodes=tuple(DeviceNode(path, "/dev/null") for path in paths),
+        vendor=AMD,
+        amd=AmdTraits(
+            device_id=find_device_id(model.product),
+            family=find_family("gfx9") if model.family.startswith("cdna") else "",
+            compute_units=units,
+            simds=4 * units,
+            partition="spx_nps1" if can_split else "",
+            can_split_compute=can_split,
+            can_split_memory=can_split,
+            driver_version=_AMD_DRIVER_VERSION,
+        ),
+    )
+
+
 def _link(model: GpuModel, one: Device, other: Device) -> Link:
     same_cpu = one.numa_node == other.numa_node
+    if model.vendor == AMD:
+        near = model.form == "OAM" and one.index // 8 == other.index // 8
+        return Link(PcieLevel.SAME_CPU if same_cpu else PcieLevel.DIFFERENT_CPU, int(near))
     pcie = PcieLevel.HOST_BRIDGE if same_cpu else PcieLevel.DIFFERENT_CPU
     if not model.nvlink:
         return Link(pcie)

@@ -17,7 +17,7 @@ from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import By, Finding, Owner, Remedy, Step
 from gpuyard.explain.holders import Holder, holders_of, smallest_release
 from gpuyard.explain.run_objects import RunObjects, event_text
-from gpuyard.gpus.resources import GPU_RESOURCE
+from gpuyard.gpus.resources import WHOLE_GPUS
 from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.requests import CPU, MEMORY, parse_resources
@@ -41,7 +41,7 @@ _RANGE = re.compile(
 )
 _RATIO = re.compile(r"max limit to request ratio per|usage per \w+ is \S+, but no (?:limit|request) is")
 #: How a run is told to ask for it.
-_FLAGS = {CPU: "--cpus", MEMORY: "--memory", GPU_RESOURCE: "--gpus"}
+_FLAGS = {CPU: "--cpus", MEMORY: "--memory", **dict.fromkeys(WHOLE_GPUS, "--gpus")}
 _MOST_USERS = 6
 
 

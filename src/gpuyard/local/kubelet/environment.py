@@ -19,6 +19,9 @@ from gpuyard.kube.references import expand_references
 
 NVIDIA_VISIBLE_DEVICES = "NVIDIA_VISIBLE_DEVICES"
 CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+ROCR_VISIBLE_DEVICES = "ROCR_VISIBLE_DEVICES"
+HIP_VISIBLE_DEVICES = "HIP_VISIBLE_DEVICES"
+_VISIBLE = (NVIDIA_VISIBLE_DEVICES, CUDA_VISIBLE_DEVICES, ROCR_VISIBLE_DEVICES, HIP_VISIBLE_DEVICES)
 PET_MASTER_PORT = "PET_MASTER_PORT"
 
 #: Every pod is on the host's own network.
@@ -100,13 +103,17 @@ def compose(
     """The whole environment, last wins: base, device plugins, the pod's own, and again which GPUs it has.
 
     A pod can't widen what it was allotted: without GPUs it sees none, whatever it says. A plugin that sets
-    only NVIDIA_VISIBLE_DEVICES expects a container toolkit to hide the rest; a process has only CUDA's.
+    only NVIDIA_VISIBLE_DEVICES expects a container toolkit to hide the rest; a process has only CUDA's. AMD
+    GPUs that ROCm has no name for have HIP's indexes alone: their device nodes decide.
     """
     visible = allocated.get(NVIDIA_VISIBLE_DEVICES, "void")
     usable = allocated.get(CUDA_VISIBLE_DEVICES, "" if visible == "void" else visible)
     port = {} if PET_MASTER_PORT in own else {PET_MASTER_PORT: str(master_port)}
     gpus = {NVIDIA_VISIBLE_DEVICES: visible, CUDA_VISIBLE_DEVICES: usable}
-    return {**base, **allocated, **own, **gpus, **port}
+    if HIP_VISIBLE_DEVICES not in allocated:
+        gpus |= {ROCR_VISIBLE_DEVICES: "", HIP_VISIBLE_DEVICES: ""}
+    rest = {name: value for name, value in own.items() if name not in _VISIBLE}
+    return {**base, **allocated, **rest, **gpus, **port}
 
 
 def command_line(container: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:

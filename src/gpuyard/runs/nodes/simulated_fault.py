@@ -9,7 +9,7 @@ from gpuyard import errors
 from gpuyard.advice import advice
 from gpuyard.devices.simulated.fault_injection import set_fault
 from gpuyard.gpus.faults import ECC, HOT, LOST, GpuFault, node_faults, xid
-from gpuyard.gpus.resources import has_simulated_gpus
+from gpuyard.gpus.resources import capacity_gpus, has_simulated_gpus
 from gpuyard.kube.objects import NODES, Manifest, labels_of
 from gpuyard.kube.wellknown import LABEL_GPU_COUNT
 from gpuyard.runs.target import Target
@@ -86,7 +86,8 @@ async def _simulated_node(target: Target, gpu: int) -> Manifest:
             "this yard has no simulated GPUs, and a fault can be put on no other",
             remedy="restart it with some: `gpuyard down`, `gpuyard up --simulate H100:8`",
         )
-    count = int(labels_of(node).get(LABEL_GPU_COUNT, "0"))
+    # Of AMD's no label says how many there are.
+    count = int(labels_of(node).get(LABEL_GPU_COUNT, "0")) or capacity_gpus(node)
     if gpu >= count:
         raise errors.UsageError(
             f"there is no GPU {gpu}: this yard has {count}", remedy=f"give an index from 0 to {count - 1}"

@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from gpuyard import errors
 from gpuyard.advice import advice
 from gpuyard.client.server_version import check_version
-from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of
-from gpuyard.runs.notices import Notify
+from gpuyard.gpus.resources import vendors_of, whole_gpus
+from gpuyard.gpus.vendors import NVIDIA
+from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of, labels_of
+from gpuyard.kube.wellknown import LABEL_GPU_MODEL
+from gpuyard.runs.notices import Notice, Notify
 from gpuyard.runs.submitting.creation import create_run
 from gpuyard.runs.target import Target
 from gpuyard.scheduling.fit import fit
@@ -103,8 +106,11 @@ async def fit_to_nodes(
     # Asked of the nodes is what would be sent if all of them were fit.
     job = render(run)[-1]
     if run.host is not None:
-        if refuse:
-            await _refuse_misfit(target, job, await _visible(target, NODES))
+        if refuse or run.spec.gpus.of_any_vendor:
+            nodes = await _visible(target, NODES)
+            run = _of_vendor(run, nodes or (), notify)
+            if refuse:
+                await _refuse_misfit(target, render(run)[-1], nodes)
         return run
     # Most runs of a yard are processes, which have no image to look at.
     from gpuyard.runs.image_fit import check_before_submit, read_run_image, wants_check
@@ -118,6 +124,8 @@ async def fit_to_nodes(
         read_run_image(job, environ, notify, read_as=read_as, refuse=believe),
         _is_queued(target),
     )
+    run = _of_vendor(run, nodes or (), notify)
+    job = render(run)[-1]
     if refuse:
         await _refuse_misfit(target, job, nodes)
     image = check_before_submit(job, images, nodes or (), notify, refuse=refuse)
@@ -126,6 +134,32 @@ async def fit_to_nodes(
         entrypoint=run.entrypoint or image.entrypoint,
         excluded_nodes=image.excluded_nodes,
         is_queued=is_queued,
+    )
+
+
+async def with_gpu_vendor(target: Target, run: ResolvedRun, notify: Notify) -> ResolvedRun:
+    """The run with GPUs of those that the nodes have, where it names no model."""
+    return (
+        _of_vendor(run, await _visible(target, NODES) or (), notify) if run.spec.gpus.of_any_vendor else run
+    )
+
+
+def _of_vendor(run: ResolvedRun, nodes: Sequence[Manifest], notify: Notify) -> ResolvedRun:
+    """NVIDIA's where there are any; else those of the one vendor that there are GPUs of."""
+    gpus = run.spec.gpus
+    others = sorted(vendors_of(nodes) - {NVIDIA}) if gpus.of_any_vendor else []
+    if not others:
+        return run
+    if NVIDIA in vendors_of(nodes):
+        models = [
+            labels_of(node).get(LABEL_GPU_MODEL, "") for node in nodes if vendors_of([node]) & {*others}
+        ]
+        example = next(filter(None, models), "MI300X")
+        how = advice(f"--gpus {example}:{gpus.count} asks for others")
+        notify(Notice(f"There are GPUs of several makers: this run gets {whole_gpus(NVIDIA)}; {how}"))
+        return run
+    return dataclasses.replace(
+        run, spec=dataclasses.replace(run.spec, gpus=dataclasses.replace(gpus, vendor=others[0]))
     )
 
 

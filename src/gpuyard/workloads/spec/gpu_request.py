@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gpuyard.gpus.catalogue import GpuModel
 
-from gpuyard.gpus.resources import GPU_RESOURCE, mig_resource
+from gpuyard.gpus.resources import mig_resource, whole_gpus
+from gpuyard.gpus.vendors import NVIDIA
 
 FORM = "write a number, a model, or both: 2, H100, H100:2"
 #: More than any machine or cluster has; keeps typing errors out of the arithmetic.
@@ -33,16 +34,23 @@ class GpuRequest:
         count: GPUs, or parts of them, 0 for none.
         models: models that satisfy the request, the most usual first ("A100" is 40 and 80 GB).
         profile: of MIG, for parts: `1g.10gb`; empty for GPUs as they are offered.
+        vendor: whose GPUs, see `gpus.vendors`: the models', else NVIDIA's until the nodes were asked.
     """
 
     count: int = 0
     models: tuple[GpuModel, ...] = ()
     profile: str = ""
+    vendor: str = NVIDIA
+
+    @property
+    def of_any_vendor(self) -> bool:
+        """Whether what there is decides whose they are."""
+        return bool(self.count and not self.models and not self.profile)
 
     @property
     def resource(self) -> str:
         """What a pod asks for."""
-        return mig_resource(self.profile) if self.profile else GPU_RESOURCE
+        return mig_resource(self.profile) if self.profile else whole_gpus(self.vendor)
 
 
 def parse_gpus(text: str) -> GpuRequest:
@@ -81,7 +89,7 @@ def parse_gpus(text: str) -> GpuRequest:
         hint = nearest(name)
         guess = f"; did you mean {hint}?" if hint else ""
         raise ValueError(f"{name!r} is no GPU model that gpuyard knows{guess} ({FORM})")
-    return GpuRequest(count, models if count else ())
+    return GpuRequest(count, models, vendor=models[0].vendor) if count else GpuRequest()
 
 
 def _count(digits: str, text: str) -> int:

@@ -20,7 +20,8 @@ from gpuyard.workloads.spec.time_spans import parse_span
 #: What the allocation sets, and a user's value would go round it.
 ALLOCATED_ENV = frozenset(
     {"NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "NVIDIA_MIG_CONFIG_DEVICES",
-     "NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_IMEX_CHANNELS", "GPUYARD_SIMULATED"}
+     "NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_IMEX_CHANNELS", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
+     "GPUYARD_SIMULATED"}
 )  # fmt: skip
 
 _ENV_NAME = r"(?a)[A-Za-z_.-][A-Za-z0-9_.-]*"
@@ -37,7 +38,8 @@ _MOST_BYTES = 2**60
 _ALSO_KNOWN_AS = {
     "command": "run", "cmd": "run", "args": "run", "script": "run", "entrypoint": "run",
     "environment": "env", "accelerators": "resources.gpus", "gpu": "resources.gpus",
-    "nvidia.com/gpu": "resources.gpus", "cpu": "resources.cpus", "mem": "resources.memory",
+    "nvidia.com/gpu": "resources.gpus", "amd.com/gpu": "resources.gpus",
+    "cpu": "resources.cpus", "mem": "resources.memory",
     "backoffLimit": "retries", "priorityClassName": "priority",
 }  # fmt: skip
 

@@ -7,9 +7,10 @@ from gpuyard.agent.options.device_lists import PLAIN, DeviceList, Handover, suit
 from gpuyard.agent.options.sharing import Sharing, SharingStrategy
 from gpuyard.agent.plugin.handover import hand_over
 from gpuyard.agent.served import DEFAULT, MigStrategy, ServedDevice, Serving, serve
-from gpuyard.devices.inventory import AMD, Backend, DeviceNode, Inventory, Mig, MigInstance
+from gpuyard.devices.inventory import Backend, DeviceNode, Inventory, Mig, MigInstance
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.mig_profiles import MigEngines
+from gpuyard.gpus.vendors import AMD
 
 SIMULATED = simulate(parse_simulation("V100:8"), seed="node")
 COMMON = (DeviceNode("/dev/nvidiactl", "/run/driver/dev/nvidiactl"),)
@@ -102,5 +103,28 @@ def test_others_gpus_are_not_named_to_nvidias_software(named: DeviceList) -> Non
     others = tuple(replace(gpu, vendor=AMD) for gpu in REAL.devices)
     amd = replace(REAL, backend=Backend.AMD, devices=others, common_nodes=())
     answer = hand_over(amd, [devices(amd)[FIRST]], by(named, DeviceList.CDI_CRI))
-    assert (dict(answer.envs), list(answer.mounts)) == ({}, [])
+    assert ([name for name in answer.envs if "HIP" not in name], list(answer.mounts)) == ([], [])
     assert [device.name for device in answer.cdi_devices] == [f"gpuyard.io/gpu={FIRST}"]
+
+
+def test_amds_gpus_are_named_to_rocm() -> None:
+    inventory = simulate(parse_simulation("MI300X:4"), seed="node")
+    chosen = [inventory.devices[2].uuid, inventory.devices[0].uuid]
+    answer = hand_over(inventory, [devices(inventory)[uuid] for uuid in chosen])
+    assert dict(answer.envs) == {
+        "ROCR_VISIBLE_DEVICES": f"{chosen[1]},{chosen[0]}",
+        "HIP_VISIBLE_DEVICES": "0,1",
+        "GPUYARD_SIMULATED": "1",
+    }
+    paths = [device.container_path for device in answer.devices]
+    assert paths == [
+        "/dev/kfd",
+        *(f"/dev/dri/{name}" for name in ("card0", "renderD128", "card2", "renderD130")),
+    ]
+
+
+def test_a_gpu_that_rocm_has_no_name_for_is_the_one_whose_nodes_are_there() -> None:
+    inventory = simulate(parse_simulation("MI300X:1"), seed="node")
+    part = replace(inventory.devices[0], uuid="GPU-99dd665d87e8bd00.1")
+    split_up = replace(inventory, devices=(part,))
+    assert "ROCR_VISIBLE_DEVICES" not in hand_over(split_up, devices(split_up).values()).envs

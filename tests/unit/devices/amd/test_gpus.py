@@ -8,7 +8,8 @@ import pytest
 from gpuyard import errors
 from gpuyard.devices.amd import kfd
 from gpuyard.devices.amd.gpus import read_gpus
-from gpuyard.devices.inventory import AMD, Absence, AmdTraits, Backend, DeviceNode, Link, PcieLevel
+from gpuyard.devices.inventory import Absence, AmdTraits, Backend, DeviceNode, Link, PcieLevel
+from gpuyard.gpus.vendors import AMD
 from tests.amd_machines import AmdMachine
 
 NODES = "class/kfd/kfd/topology/nodes"

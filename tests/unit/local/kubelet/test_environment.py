@@ -166,8 +166,25 @@ def test_the_allocation_decides_which_gpus_are_seen(
     assert (found["NVIDIA_VISIBLE_DEVICES"], found["CUDA_VISIBLE_DEVICES"]) == (nvidia, cuda)
 
 
+@pytest.mark.parametrize(
+    ("allocated", "rocr", "hip"),
+    [
+        ({}, "", ""),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-1"}, "", ""),
+        ({"ROCR_VISIBLE_DEVICES": "GPU-a,GPU-b", "HIP_VISIBLE_DEVICES": "0,1"}, "GPU-a,GPU-b", "0,1"),
+        ({"HIP_VISIBLE_DEVICES": "0"}, None, "0"),
+    ],
+)
+@pytest.mark.parametrize("own", [{}, {"ROCR_VISIBLE_DEVICES": "0,1,2", "HIP_VISIBLE_DEVICES": "0,1,2"}])
+def test_the_allocation_decides_which_gpus_rocm_sees(
+    allocated: Mapping[str, str], rocr: str | None, hip: str, own: Mapping[str, str]
+) -> None:
+    found = compose({"PATH": "/bin"}, allocated, own, 29500)
+    assert (found.get("ROCR_VISIBLE_DEVICES"), found["HIP_VISIBLE_DEVICES"]) == (rocr, hip)
+
+
 _VARIABLES = st.dictionaries(
-    st.sampled_from(["PATH", "A", "B", "PET_MASTER_PORT", "NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"]),
+    st.sampled_from(["PATH", "A", "B", "PET_MASTER_PORT", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"]),
     st.text(max_size=3),
 )
 
@@ -175,11 +192,11 @@ _VARIABLES = st.dictionaries(
 @given(base=_VARIABLES, allocated=_VARIABLES, own=_VARIABLES)
 def test_last_wins(base: dict[str, str], allocated: dict[str, str], own: dict[str, str]) -> None:
     found = compose(base, allocated, own, 4711)
-    gpus = {"NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"}
+    gpus = {f"{whose}_VISIBLE_DEVICES" for whose in ("NVIDIA", "CUDA", "ROCR", "HIP")}
     for name in found.keys() - gpus - {"PET_MASTER_PORT"}:
         assert found[name] == own.get(name, allocated.get(name, base.get(name)))
     assert found["PET_MASTER_PORT"] == own.get("PET_MASTER_PORT", "4711")
-    assert gpus <= found.keys()
+    assert gpus - found.keys() <= {"ROCR_VISIBLE_DEVICES"}
 
 
 def test_command_and_args_are_expanded() -> None:

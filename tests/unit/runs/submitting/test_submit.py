@@ -13,11 +13,11 @@ from gpuyard import errors
 from gpuyard.cli.output.notices import print_notice
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, PRIORITY_CLASSES, Manifest
-from gpuyard.kube.wellknown import ANNOTATION_SUBMITTED_AT
+from gpuyard.kube.wellknown import ANNOTATION_SUBMITTED_AT, LABEL_GPU_MODEL
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
-from gpuyard.runs.submitting.submit import fit_to_nodes, submit, with_priority_class
+from gpuyard.runs.submitting.submit import fit_to_nodes, submit, with_gpu_vendor, with_priority_class
 from gpuyard.runs.target import Target
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun, Script
@@ -84,3 +84,55 @@ async def test_a_priority_that_is_misspelt(target: Target) -> None:
         await with_priority_class(target, run)
     assert caught.value.remedy.startswith("did you mean high? there are: high, low, ")
     assert caught.value.remedy.endswith(", urgent")
+
+
+async def add_amd(target: Target, model: str = "MI300X") -> None:
+    """A node with eight of AMD's GPUs."""
+    api = cast("ObjectApi", target.api)
+    manifest = node("amd", "")
+    manifest["metadata"]["labels"] = {LABEL_GPU_MODEL: model, "kubernetes.io/arch": "amd64"}
+    amounts = {"amd.com/gpu": "8", "cpu": "64", "memory": "512Gi", "pods": "110"}
+    manifest["status"] |= {"allocatable": amounts, "capacity": amounts}
+    await api.create(NODES, manifest)
+    await api.update(NODES, await _with_status(api, manifest), subresource="status")
+
+
+async def remove_nvidias(target: Target) -> None:
+    for name in ("old", "new"):
+        await target.api.delete(NODES, name)
+
+
+def asked_for(job: Manifest) -> dict[str, str]:
+    resources: dict[str, str] = job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    return resources
+
+
+@pytest.mark.parametrize("wait", [False, True])
+async def test_a_run_gets_what_gpus_there_are(target: Target, tmp_path: Path, *, wait: bool) -> None:
+    """An image isn't judged by what CUDA needs of GPUs where they are AMD's."""
+    await add_amd(target)
+    await remove_nvidias(target)
+    image = await write_image(tmp_path / "layout", "linux/amd64", env=CUDA_13)
+    sent = await submit(target, with_script(run_of(image, "2")), print_notice, environ={}, wait=wait)
+    assert asked_for(sent) == {"amd.com/gpu": "2"}
+    keys = [each["key"] for each in sent["spec"]["template"]["spec"]["tolerations"]]
+    assert keys == ["nvidia.com/gpu", "amd.com/gpu"]
+
+
+async def test_where_there_are_both_it_says_how_to_choose(target: Target) -> None:
+    await add_amd(target)
+    said: list[str] = []
+    run = await with_gpu_vendor(target, run_of("i:1", "2"), lambda notice: said.append(notice.text))
+    assert run.spec.gpus.resource == "nvidia.com/gpu"
+    assert "several makers" in said[0] and "--gpus MI300X:2" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "resource"),
+    [("MI300X:2", "amd.com/gpu"), ("H100", "nvidia.com/gpu"), ("1g.10gb", "nvidia.com/mig-1g.10gb")],
+)
+async def test_a_model_says_whose_it_is(target: Target, gpus: str, resource: str) -> None:
+    await add_amd(target)
+    await remove_nvidias(target)
+    run = await with_gpu_vendor(target, run_of("i:1", gpus), print_notice)
+    assert run.spec.gpus.resource == resource

@@ -17,7 +17,7 @@ from gpuyard.kube.wellknown import (
     LABEL_SIMULATED,
 )
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation
-from gpuyard.local.kubelet.environment import CUDA_VISIBLE_DEVICES
+from gpuyard.local.kubelet.environment import CUDA_VISIBLE_DEVICES, ROCR_VISIBLE_DEVICES
 
 #: A status that lasts shorter than this isn't written: most of it is a process that ends at once.
 _SETTLE_S = 0.03
@@ -114,7 +114,8 @@ class PodWriter:
 
 def _in_order(allocation: ContainerAllocation) -> list[str]:
     """The ids as the process counts its devices, where the plugin says how; the others after them."""
-    visible = allocation.envs.get(CUDA_VISIBLE_DEVICES, "").split(",")
+    envs = allocation.envs
+    visible = (envs.get(CUDA_VISIBLE_DEVICES) or envs.get(ROCR_VISIBLE_DEVICES, "")).split(",")
     places = {one: place for place, one in enumerate(visible)}
     ids = [one for ids in allocation.device_ids.values() for one in ids]
     return sorted(ids, key=lambda one: places.get(one, len(places)))
