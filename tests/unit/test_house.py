@@ -17,6 +17,8 @@ MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 60
 MAX_FOLDER_MODULES = 14
 #: Lists of one kind, as long as what they list.
 LISTS = {"cli/commands": "one command a file", "local/objects/kinds": "one kind of the API a file"}
+#: It goes into images alone, and so can't be two modules.
+ONE_FILE = {"launcher.py": 450}
 #: Names that two classes have.
 SHARED_CLASS_NAMES = {
     "Run": "the Python API's name for what `runs.run.Run` knows",
@@ -51,7 +53,7 @@ def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunction
 @pytest.mark.parametrize("module", MODULES)
 def test_it_can_be_read_in_one_go(module: str) -> None:
     text = (SOURCE / module).read_text()
-    assert text.count("\n") <= MAX_MODULE_LINES
+    assert text.count("\n") <= ONE_FILE.get(module, MAX_MODULE_LINES)
     lines = {f.name: (f.end_lineno or 0) - f.lineno + 1 for f in _functions(ast.parse(text))}
     assert {name: count for name, count in lines.items() if count > MAX_FUNCTION_LINES} == {}
 
