@@ -13,9 +13,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     from gpuyard.agent.unneeded import leave_out
@@ -23,21 +25,22 @@ if __name__ == "__main__":
     leave_out()
 
 from gpuyard import errors
-from gpuyard.agent.gpu_use.counting import count_use
-from gpuyard.agent.gpu_use.ledger import HeldDevice, PodName
+from gpuyard.agent.gpu_use.counting import UseCount
+from gpuyard.agent.json_file import FollowedFile
+from gpuyard.agent.marks_file import NodeMarks, read_marks
 from gpuyard.agent.metrics.energy import EnergyAccounts
-from gpuyard.agent.metrics.holdings import Holdings, known
-from gpuyard.agent.metrics.node import NodeScrape
+from gpuyard.agent.metrics.holdings import Holding, known
+from gpuyard.agent.metrics.node import NodeScrape, NodeState
 from gpuyard.agent.metrics.pod_resources import PodResources
 from gpuyard.agent.metrics.server import MetricsServer
 from gpuyard.agent.stdin import on_stdin_closed
 from gpuyard.devices.backend import GpuBackend, open_backend
-from gpuyard.devices.inventory import Inventory
+from gpuyard.devices.processes import ProcessTable
 from gpuyard.devices.readings import Reading
 from gpuyard.devices.simulated.simulation import parse_simulation
 
-#: Between scrapes it looks so often: a pod's energy is added up from these looks.
-_LOOK_S = 5.0
+#: Between scrapes it looks so often: what pods use is added up from these looks.
+_LOOK_S = 2.0
 #: Who asks sooner after a look gets what was seen then.
 _FRESH_S = 0.25
 _PORT = 9400
@@ -51,6 +54,8 @@ class Exporter:
         backend: where they come from.
         pod_resources: who holds them.
         node: its name.
+        marks: what the agent says of how it offers them; None where nobody says.
+        use: counts what pods use; None for nobody.
         clock: seconds that never go back.
     """
 
@@ -59,21 +64,26 @@ class Exporter:
         backend: GpuBackend,
         pod_resources: PodResources,
         node: str,
+        *,
+        marks: FollowedFile[NodeMarks] | None = None,
+        use: UseCount | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backend = backend
         self._pod_resources = pod_resources
-        self._node = node
+        self._marks = marks
+        self._use = use
         self._clock = clock
-        self._inventory: Inventory | None = None
+        self._state = NodeState(node)
         self._readings: Mapping[str, Reading] = {}
-        self._holdings = Holdings()
+        #: All that the kubelet said, other devices too.
+        self._listed: tuple[Holding, ...] = ()
         self._held_s: float | None = None
         self._kubelet_answers = False
         self._energy = EnergyAccounts()
         self._looking = asyncio.Lock()
         self._looked_s = float("-inf")
-        self._said = ""
+        self._said: dict[str, str] = {}
 
     async def run(self) -> None:
         """Follows the GPUs, until cancelled."""
@@ -81,65 +91,75 @@ class Exporter:
             group.create_task(self._keep_looking(), name="look")
             async with aclosing(self._backend.inventories()) as inventories:
                 async for inventory in inventories:
-                    self._inventory = inventory
+                    self._set(inventory=inventory, holdings=known(self._listed, inventory.uuids))
                     self._looked_s = float("-inf")
 
     async def scrape(self) -> str:
         """All metrics as they are now."""
         await self._look()
-        now_s = self._clock()
         return NodeScrape(
-            self._node,
-            self._inventory,
+            self._state,
             self._readings,
-            self._holdings,
-            None if self._held_s is None else now_s - self._held_s,
+            None if self._held_s is None else self._clock() - self._held_s,
             self._kubelet_answers,
             self._energy.used_j,
             time.process_time(),
             _resident_bytes(),
         ).text()
 
-    async def see_use(self) -> tuple[Mapping[PodName, Set[HeldDevice]], Mapping[str, Reading]]:
-        """Who holds which devices now, and what is measured on them.
-
-        Raises:
-            DeviceError: the GPUs aren't known yet, or the kubelet doesn't say who holds them.
-        """
-        await self._look()
-        if self._inventory is None or not self._kubelet_answers:
-            raise errors.DeviceError("nobody says yet which pods hold which GPUs")
-        held: dict[PodName, set[HeldDevice]] = {}
-        for each in self._holdings.held:
-            device = HeldDevice(each.device_id, each.uuid, each.is_share)
-            held.setdefault(PodName(each.namespace, each.pod), set()).add(device)
-        return held, self._readings
-
     async def _keep_looking(self) -> None:
         while True:
             await self._look()
+            if self._use is not None and self._kubelet_answers:
+                self._use.note(self._state.holdings.by_pod, self._readings)
             await asyncio.sleep(_LOOK_S)
 
     async def _look(self) -> None:
         async with self._looking:
-            inventory = self._inventory
-            if inventory is None or self._clock() - self._looked_s < _FRESH_S:
+            if self._state.inventory is None or self._clock() - self._looked_s < _FRESH_S:
                 return
-            await self._ask_kubelet(inventory)
-            self._readings = await self._backend.readings(self._holdings.by_uuid)
+            await self._ask_kubelet()
+            self._read_marks()
+            inventory, holdings = self._state.inventory, self._state.holdings
+            self._readings = await self._backend.readings(holdings.by_uuid)
             self._looked_s = self._clock()
-            self._energy.look(inventory, self._readings, self._holdings, self._looked_s)
+            self._energy.look(inventory, self._readings, holdings, self._looked_s)
 
-    async def _ask_kubelet(self, inventory: Inventory) -> None:
+    async def _ask_kubelet(self) -> None:
         try:
-            self._holdings = known(await self._pod_resources.holdings(), inventory.uuids)
+            listed = await self._pod_resources.holdings()
         except errors.DeviceError as error:
             self._kubelet_answers = False
-            if error.message != self._said:
-                _LOG.warning("%s; %s", error.message, error.remedy)
-            self._said = error.message
+            self._warn("kubelet", error)
             return
-        self._kubelet_answers, self._held_s, self._said = True, self._clock(), ""
+        inventory = self._state.inventory
+        if listed is not self._listed and inventory is not None:
+            self._listed = listed
+            self._set(holdings=known(listed, inventory.uuids))
+        self._kubelet_answers, self._held_s = True, self._clock()
+        self._said.pop("kubelet", None)
+
+    def _read_marks(self) -> None:
+        try:
+            marks = self._marks.read() if self._marks is not None else None
+        except errors.DeviceError as error:
+            self._warn("marks", error)
+            return
+        if marks is not self._state.marks:
+            self._set(marks=marks)
+        self._said.pop("marks", None)
+
+    def _set(self, **changed: Any) -> None:
+        state = replace(self._state, **changed)
+        simulated = state.inventory is not None and state.inventory.simulated
+        # An agent of a cluster that is confined to its pod sees no process but its own.
+        self._state = replace(state, sees_processes=simulated or ProcessTable().sees_pids)
+
+    def _warn(self, about: str, error: errors.DeviceError) -> None:
+        """Once, however often it is tried."""
+        if error.message != self._said.get(about):
+            _LOG.warning("%s; %s", error.message, error.remedy)
+        self._said[about] = error.message
 
 
 def _resident_bytes() -> int:
@@ -165,14 +185,17 @@ async def _run(options: argparse.Namespace) -> None:
         host_root=options.host_root or Path("/"),
     )
     pod_resources = PodResources(options.pod_resources)
-    exporter = Exporter(backend, pod_resources, options.node)
+    exporter = Exporter(
+        backend,
+        pod_resources,
+        options.node,
+        marks=FollowedFile(options.marks_file, read_marks) if options.marks_file else None,
+        use=UseCount(options.use_file) if options.use_file else None,
+    )
     server = MetricsServer(exporter.scrape)
     try:
         await server.listen(options.socket or (options.address, options.port))
-        async with asyncio.TaskGroup() as group:
-            if options.use_file:
-                group.create_task(count_use(exporter.see_use, options.use_file), name="use")
-            await exporter.run()
+        await exporter.run()
     finally:
         await server.close()
         await pod_resources.close()
@@ -194,6 +217,9 @@ def main() -> int:
     parser.add_argument("--simulated-health", type=Path, metavar="FILE", help="as of the agent")
     parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where the driver is installed")
     parser.add_argument("--host-root", type=Path, help="where the node's own files are, if they can be seen")
+    parser.add_argument(
+        "--marks-file", type=Path, help="of the agent: how it offers the GPUs, who else has them"
+    )
     parser.add_argument("--use-file", type=Path, help="write here what pods use, for the labeller")
     parser.add_argument("--exit-with-stdin", action="store_true", help="exit when standard input ends")
     options = parser.parse_args()

@@ -24,6 +24,7 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.agent.gpu_use.writing import follow_use, write_last
+from gpuyard.agent.json_file import FollowedFile
 from gpuyard.agent.marks_file import NodeMarks, read_marks
 from gpuyard.agent.stdin import on_stdin_closed
 from gpuyard.client.api import KubeApi, PatchType
@@ -161,7 +162,7 @@ class _Follower:
     ) -> None:
         self._open_api = open_api
         self._node = node
-        self._file = file
+        self._file = FollowedFile(file, read_marks)
         self._taint = taint
         self._check_s = check_s
         self._done: NodeMarks | None = None
@@ -176,7 +177,7 @@ class _Follower:
         checked, retry_s, said = 0.0, _RETRY_S, ""
         while True:
             try:
-                marks = read_marks(self._file)
+                marks = self._file.read()
                 is_stale = self._lost.is_set() or loop.time() - checked > self._check_s
                 if marks is not None and (marks != self._done or is_stale):
                     self._lost.clear()

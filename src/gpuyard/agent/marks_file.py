@@ -8,24 +8,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from gpuyard import errors
+from gpuyard.agent.json_file import read_json
 from gpuyard.atomic_files import replace_file
-from gpuyard.regular_files import read_regular
 
 
 @dataclass(frozen=True)
 class NodeMarks:
-    """Labels and annotations of a node, and what is wrong: condition → its reason and its message.
+    """What is to be written on a node, and what the metrics say of how its GPUs are offered.
 
-    Of `tenancy.node_marks.CONDITIONS` those that aren't there are false.
+    Attributes:
+        labels, annotations: of the node.
+        problems: what is wrong: condition → its reason and its message. Of `tenancy.node_marks.CONDITIONS`
+            those that aren't there are false.
+        gpus: UUID of a GPU or MIG instance → `sharing` and `replicas` of one that is shared, and `unoffered`:
+            why it, or a part of it, isn't offered as the options ask.
     """
 
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     problems: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    gpus: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+_KEYS = {each.name for each in fields(NodeMarks)}
 
 
 def write_marks(path: Path, marks: NodeMarks) -> None:
@@ -49,24 +59,13 @@ def read_marks(path: Path) -> NodeMarks | None:
     Raises:
         DeviceError: it isn't what `write_marks` writes.
     """
-    try:
-        raw = json.loads(read_regular(path))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise errors.DeviceError(f"can't read the node's marks {path}: {error}") from error
-    if not isinstance(raw, dict) or raw.keys() != {"labels", "annotations", "problems"}:
-        raise errors.DeviceError(f"{path} is no JSON object of labels, annotations and problems")
-    problems = raw["problems"]
-    parts = [
-        raw["labels"],
-        raw["annotations"],
-        *(problems.values() if isinstance(problems, dict) else [None]),
-    ]
-    if not all(map(_is_texts, parts)):
-        raise errors.DeviceError(f"{path} has what is no text as a label, an annotation or a problem")
-    return NodeMarks(raw["labels"], raw["annotations"], problems)
+    return read_json(path, _marks)
 
 
-def _is_texts(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+def _marks(raw: Any) -> NodeMarks:
+    if not isinstance(raw, dict) or raw.keys() != _KEYS:
+        raise ValueError(f"it is no JSON object of {', '.join(sorted(_KEYS))}")
+    for part in (raw["labels"], raw["annotations"], *raw["problems"].values(), *raw["gpus"].values()):
+        if not isinstance(part, dict) or not all(isinstance(text, str) for text in part.values()):
+            raise ValueError("it has what is no text")
+    return NodeMarks(**raw)

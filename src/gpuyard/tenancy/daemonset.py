@@ -234,6 +234,7 @@ def _exporter() -> dict[str, Any]:
             "--node=$(NODE_NAME)",
             f"--pod-resources={_POD_RESOURCES}/kubelet.sock",
             f"--port={METRICS_PORT}",
+            f"--marks-file={_MARKS_FILE}",
             f"--use-file={_USE_FILE}",
             *_simulation(),
             *_driver_arguments(),

@@ -9,7 +9,10 @@ from gpuyard.agent.marks_file import NodeMarks, read_marks, write_marks
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     file = tmp_path / "marks.json"
     assert read_marks(file) is None
-    for marks in (NodeMarks({"a": "b"}, {"c": "d"}), NodeMarks()):
+    for marks in (
+        NodeMarks({"a": "b"}, {"c": "d"}, {"e": {"f": "g"}}, {"GPU-1": {"replicas": "2"}}),
+        NodeMarks(),
+    ):
         write_marks(file, marks)
         assert read_marks(file) == marks
     # The reader is another user.
@@ -19,7 +22,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{", "{}", '{"labels": {"a": 1}, "annotations": {}}', '{"labels": [], "annotations": {}}'],
+    [
+        *("", "[]", "{", "{}", '{"labels": {}, "annotations": {}}'),
+        '{"labels": {"a": 1}, "annotations": {}, "problems": {}, "gpus": {}}',
+        '{"labels": [], "annotations": {}, "problems": {}, "gpus": {}}',
+        '{"labels": {}, "annotations": {}, "problems": [], "gpus": {}}',
+        '{"labels": {}, "annotations": {}, "problems": {"a": "b"}, "gpus": {}}',
+        '{"labels": {}, "annotations": {}, "problems": {}, "gpus": {"a": {"b": 2}}}',
+    ],
 )
 def test_anything_else_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "marks.json"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
-from typing import TypeAlias
 
 from gpuyard import errors
 from gpuyard.agent.gpu_use.ledger import HeldDevice, PodName, PodUse
@@ -15,49 +13,50 @@ from gpuyard.devices.readings import Reading
 from gpuyard.kube.ages import seconds_since_boot
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_EVERY_S = 2.0
 _LOG = logging.getLogger(__name__)
 
-#: Who holds which devices, and what is measured on these, now. Raises DeviceError when that can't be told.
-UseLook: TypeAlias = Callable[[], Awaitable[tuple[Mapping[PodName, Set[HeldDevice]], Mapping[str, Reading]]]]
 
-
-async def count_use(
-    look: UseLook,
-    file: Path,
-    *,
-    every_s: float = _EVERY_S,
-    seconds: Callable[[], float] = seconds_since_boot,
-    boot_id: Callable[[], str] = lambda: _BOOT_ID.read_text().strip(),
-) -> None:
-    """Looks again and again until cancelled, and writes what it adds up to.
+class UseCount:
+    """Adds up what is noted, and writes it.
 
     Args:
-        look: what it looks at.
         file: see `use_file`; what it says of this boot of the node is continued.
-        every_s: between two looks.
         seconds: a steady clock that other processes of this boot share.
         boot_id: of the node.
     """
-    record, said = _continued(file, boot_id()), ""
-    ledger = record.ledger()
-    written: tuple[PodUse, ...] | None = None if file.exists() else ()
-    while True:
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        seconds: Callable[[], float] = seconds_since_boot,
+        boot_id: Callable[[], str] = lambda: _BOOT_ID.read_text().strip(),
+    ) -> None:
+        self._file = file
+        self._seconds = seconds
+        self._record = _continued(file, boot_id())
+        self._ledger = self._record.ledger()
+        self._written: tuple[PodUse, ...] | None = None if file.exists() else ()
+        self._said = ""
+
+    def note(self, held: Mapping[PodName, Set[HeldDevice]], readings: Mapping[str, Reading]) -> None:
+        """Who holds which devices now, and what is measured on these.
+
+        Looks in between may be left out: what is used meanwhile is added with the next, for counters go on.
+        """
+        self._ledger.note(self._seconds(), held, readings)
+        self._record = self._record.of(self._ledger)
+        # Who holds a device uses it for longer with each look. Where nobody does there is nothing new.
+        if self._record.pods == self._written:
+            return
         try:
-            held, readings = await look()
-            ledger.note(seconds(), held, readings)
-            record = record.of(ledger)
-            # Who holds a device uses it for longer with each look. Where nobody does there is nothing new.
-            if record.pods != written:
-                write_use(file, record)
-                written = record.pods
-            said = ""
+            write_use(self._file, self._record)
         except errors.DeviceError as error:
-            # What is used meanwhile is added with the next look: counters go on.
-            if error.message != said:
-                said = error.message
-                _LOG.warning("what pods use isn't counted now: %s", said)
-        await asyncio.sleep(every_s)
+            if error.message != self._said:
+                self._said = error.message
+                _LOG.warning("what pods use isn't kept now: %s; %s", error.message, error.remedy)
+        else:
+            self._written, self._said = self._record.pods, ""
 
 
 def _continued(file: Path, boot_id: str) -> UseRecord:

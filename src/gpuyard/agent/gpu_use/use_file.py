@@ -15,10 +15,10 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.agent.gpu_use.ledger import HeldDevice, Look, PodName, PodUse, UseLedger
+from gpuyard.agent.json_file import read_json
 from gpuyard.atomic_files import replace_file
 from gpuyard.gpus.use import GpuUse
 from gpuyard.kube.names import is_label, is_subdomain
-from gpuyard.regular_files import read_regular
 
 
 @dataclass(frozen=True)
@@ -79,26 +79,16 @@ def read_use(path: Path) -> UseRecord | None:
     Raises:
         DeviceError: it isn't what `write_use` writes.
     """
-    try:
-        raw = json.loads(read_regular(path))
-        return UseRecord(
-            str(raw["session"]),
-            str(raw["boot_id"]),
-            tuple(_pod(each) for each in raw["pods"]),
-            _look(raw["last"]) if raw["last"] else None,
-        )
-    except FileNotFoundError:
-        return None
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
-        raise errors.DeviceError(f"can't read what pods use, {path}: {error}") from error
+    return read_json(path, _record)
+
+
+def _record(raw: Any) -> UseRecord:
+    return UseRecord(
+        str(raw["session"]),
+        str(raw["boot_id"]),
+        tuple(_pod(each) for each in raw["pods"]),
+        _look(raw["last"]) if raw["last"] else None,
+    )
 
 
 def _look_json(look: Look) -> dict[str, Any]:

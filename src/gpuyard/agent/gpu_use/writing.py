@@ -10,6 +10,7 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.agent.gpu_use.ledger import PodUse
 from gpuyard.agent.gpu_use.use_file import UseRecord, read_use
+from gpuyard.agent.json_file import FollowedFile
 from gpuyard.client.api import KubeApi
 from gpuyard.client.rest import RestApi
 from gpuyard.gpus.use import GpuUse, with_session
@@ -95,10 +96,11 @@ async def follow_use(
     """
     loop = asyncio.get_running_loop()
     writer = UseWriter(node, every_s=every_s, seconds=loop.time)
+    followed = FollowedFile(file, read_use)
     retry_s, said = _LOOK_S, ""
     while True:
         try:
-            record = read_use(file)
+            record = followed.read()
             due = writer.due(record) if record is not None else []
             if due:
                 async with open_api() as api:

@@ -62,7 +62,20 @@ def node_marks(
             ANNOTATION_GPU_EXPOSURE: str(exposure or ""),
         },
         _problems(faults, [occupant for occupant in occupants if occupant.pid]),
+        _offers(served),
     )
+
+
+def _offers(served: Served) -> dict[str, dict[str, str]]:
+    """How GPUs and parts of them are shared, and what isn't offered."""
+    found: dict[str, dict[str, str]] = {}
+    for device in served.devices:
+        if rule := device.sharing:
+            found[device.uuid] = {"sharing": str(rule.strategy), "replicas": str(rule.replicas)}
+    for fault in served.faults:
+        of_gpu = found.setdefault(fault.gpu.uuid, {})
+        of_gpu["unoffered"] = "; ".join(filter(None, (of_gpu.get("unoffered", ""), fault.reason)))
+    return found
 
 
 def _problems(faults: Sequence[GpuFault], foreign: Sequence[Occupant]) -> dict[str, dict[str, str]]:

@@ -38,6 +38,9 @@ class EnergyAccounts:
         self._last: Mapping[str, Reading] = {}
         self._last_s = 0.0
         self._holdings = Holdings()
+        self._inventory: Inventory | None = None
+        #: Which part of each GPU's energy is whose, by its UUID; since the last look.
+        self._parts: Mapping[str, Mapping[EnergyAccount, float]] = {}
 
     def look(
         self, inventory: Inventory, readings: Mapping[str, Reading], holdings: Holdings, now_s: float
@@ -51,17 +54,20 @@ class EnergyAccounts:
             if before is None or after is None:
                 continue
             joules = _joules(before, after, now_s - self._last_s)
-            for account, part in _parts(gpu, self._holdings).items():
+            for account, part in self._parts.get(gpu.uuid, {}).items():
                 self.used_j[account] = self.used_j.get(account, 0.0) + joules * part
-        for gpu in inventory.devices:
-            for account in _parts(gpu, holdings):
+        if holdings is not self._holdings or inventory is not self._inventory:
+            self._parts = {gpu.uuid: _parts(gpu, holdings) for gpu in inventory.devices}
+            self._holdings, self._inventory = holdings, inventory
+        for parts in self._parts.values():
+            for account in parts:
                 # From its first second a pod is there, so that its increase can be told.
                 self.used_j.setdefault(account, 0.0)
                 self._held_s[account] = now_s
         for account, held_s in tuple(self._held_s.items()):
             if now_s - held_s > _KEEP_S:
                 del self._held_s[account], self.used_j[account]
-        self._last, self._last_s, self._holdings = readings, now_s, holdings
+        self._last, self._last_s = readings, now_s
 
 
 def _joules(before: Reading, after: Reading, passed_s: float) -> float:

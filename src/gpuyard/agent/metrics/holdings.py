@@ -5,9 +5,11 @@ A device id is the UUID of a GPU or of a MIG instance, or `UUID::n` for a share 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+
+from gpuyard.agent.gpu_use.ledger import HeldDevice, PodName
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,15 @@ class Holdings:
         found: dict[str, list[Holding]] = {}
         for holding in self.held:
             found.setdefault(holding.uuid, []).append(holding)
+        return found
+
+    @cached_property
+    def by_pod(self) -> Mapping[PodName, Set[HeldDevice]]:
+        """The devices of each pod."""
+        found: dict[PodName, set[HeldDevice]] = {}
+        for each in self.held:
+            device = HeldDevice(each.device_id, each.uuid, each.is_share)
+            found.setdefault(PodName(each.namespace, each.pod), set()).add(device)
         return found
 
     def owner(self, uuid: str) -> Mapping[str, str]:

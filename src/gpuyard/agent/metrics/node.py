@@ -9,14 +9,110 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 from gpuyard import __version__
+from gpuyard.agent.marks_file import NodeMarks
 from gpuyard.agent.metrics import families
 from gpuyard.agent.metrics.energy import EnergyAccount
 from gpuyard.agent.metrics.holdings import Holdings
-from gpuyard.agent.metrics.text import MetricsText, label_text
+from gpuyard.agent.metrics.text import MetricsText, joined, label_text
 from gpuyard.devices.inventory import Device, Health, Inventory, MigInstance
 from gpuyard.devices.readings import THROTTLE_REASONS, Reading
+from gpuyard.gpus.occupants import Occupant, node_occupants
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What changes seldom: the GPUs, how they are offered, and who has them. Its text is made once.
+
+    Attributes:
+        node: its name.
+        inventory: what there is; None before that is known.
+        holdings: who has what, as the kubelet said last.
+        marks: what the agent says of its GPUs; None where it says nothing.
+        sees_processes: whether the agent can say which processes are foreign.
+    """
+
+    node: str
+    inventory: Inventory | None = None
+    holdings: Holdings = field(default_factory=Holdings)
+    marks: NodeMarks | None = None
+    sees_processes: bool = False
+
+    @cached_property
+    def labels(self) -> str:
+        """Of the node."""
+        return label_text(dict.fromkeys(families.NODE_LABELS, self.node))
+
+    @cached_property
+    def gpu_labels(self) -> Mapping[str, str]:
+        """Of each GPU by UUID, its node's among them."""
+        gpus = self.inventory.devices if self.inventory else ()
+        return {gpu.uuid: joined(self.labels, label_text(_gpu_labels(gpu))) for gpu in gpus}
+
+    @cached_property
+    def measured_labels(self) -> Mapping[str, str]:
+        """Of what is measured on each GPU and each part, by UUID: which it is, and whose the value is."""
+        found = {}
+        for gpu in self.inventory.devices if self.inventory else ():
+            labels, owner = self.gpu_labels[gpu.uuid], self.holdings.owner(gpu.uuid)
+            found[gpu.uuid] = joined(labels, label_text({**owner, "scope": "pod" if owner else "gpu"}))
+            for part in _parts(gpu):
+                owner = self.holdings.owner(part.uuid)
+                whose = {**_part_labels(part), **owner, "scope": "pod" if owner else "instance"}
+                found[part.uuid] = joined(labels, label_text(whose))
+        return found
+
+    @cached_property
+    def text(self) -> str:
+        """In Prometheus' format."""
+        text = MetricsText()
+        if self.inventory is None:
+            return ""
+        for gpu in self.inventory.devices:
+            self._add_gpu(text, gpu, self.inventory)
+        for (one, other), link in self.inventory.links.items():
+            if one in self.gpu_labels and other in self.gpu_labels:
+                pcie = link.pcie.name.lower().replace("_", "-")
+                text.add(families.LINK, link.nvlinks, self.gpu_labels[one], f'peer="{other}",pcie="{pcie}"')
+        detail = label_text({"detail": self.inventory.detail})
+        text.add(families.BACKEND_UP, not self.inventory.detail, self.labels, detail)
+        about = {"version": __version__, "backend": str(self.inventory.backend)}
+        text.add(families.AGENT, 1, self.labels, label_text(about))
+        return str(text)
+
+    def _add_gpu(self, text: MetricsText, gpu: Device, inventory: Inventory) -> None:
+        labels = self.gpu_labels[gpu.uuid]
+        offered = self._offered(gpu.uuid)
+        text.add(families.INFO, 1, labels, label_text({**_info(gpu, inventory), **_shared(offered)}))
+        if reason := offered.get("unoffered"):
+            text.add(families.UNOFFERED, 1, labels, label_text({"reason": reason}))
+        _add_health(text, gpu.health, labels)
+        holders = list(self.holdings.by_uuid.get(gpu.uuid, ()))
+        for part in _parts(gpu):
+            _add_health(text, part.health, labels, label_text(_part_labels(part)))
+            about = {**_part_info(part), **_shared(self._offered(part.uuid))}
+            text.add(families.MIG, 1, labels, label_text(about))
+            holders += self.holdings.by_uuid.get(part.uuid, ())
+        text.add(families.HOLDERS, len(holders), labels)
+        parts = {part.uuid: _part_labels(part) for part in _parts(gpu)}
+        for each in holders:
+            owner = {"container": each.container, "namespace": each.namespace, "pod": each.pod}
+            named = {"resource": each.resource, "device_id": each.device_id, **parts.get(each.uuid, {})}
+            more = {"scope": "share" if each.is_share else "pod"}
+            text.add(families.ALLOCATION, 1, labels, label_text({**named, **owner, **more}))
+        foreign = [each for each in self._occupants if each.pid and each.uuid in {gpu.uuid, *parts}]
+        if foreign or (self.marks is not None and self.sees_processes):
+            text.add(families.FOREIGN_PROCESSES, len(foreign), labels)
+            text.add(families.FOREIGN_MEMORY, sum(each.memory_mib or 0 for each in foreign) << 20, labels)
+
+    def _offered(self, uuid: str) -> Mapping[str, str]:
+        return self.marks.gpus.get(uuid, {}) if self.marks else {}
+
+    @cached_property
+    def _occupants(self) -> tuple[Occupant, ...]:
+        return node_occupants({"metadata": {"annotations": self.marks.annotations}}) if self.marks else ()
 
 
 @dataclass(frozen=True)
@@ -24,20 +120,16 @@ class NodeScrape:
     """What the metrics are made of.
 
     Attributes:
-        node: its name.
-        inventory: what there is; None before that is known.
+        state: of the node.
         readings: by UUID.
-        holdings: who has what, as the kubelet said last.
-        holdings_age_s: how old that is; None when it never said.
+        holdings_age_s: how old it is what the kubelet said; None when it never said.
         kubelet_answers: whether it said so just now.
         energy_j: by pod.
         cpu_s, resident_bytes: of the exporter itself.
     """
 
-    node: str
-    inventory: Inventory | None = None
+    state: NodeState
     readings: Mapping[str, Reading] = field(default_factory=dict)
-    holdings: Holdings = field(default_factory=Holdings)
     holdings_age_s: float | None = None
     kubelet_answers: bool = False
     energy_j: Mapping[EnergyAccount, float] = field(default_factory=dict)
@@ -47,71 +139,20 @@ class NodeScrape:
     def text(self) -> str:
         """In Prometheus' format."""
         text = MetricsText()
-        node = label_text(dict.fromkeys(families.NODE_LABELS, self.node))
-        for gpu in self.inventory.devices if self.inventory else ():
-            labels = f"{node},{label_text(_gpu_labels(gpu))}"
-            self._add_measured(text, gpu, labels)
-            self._add_state(text, gpu, labels)
-        if self.inventory is not None:
-            _add_links(text, self.inventory, node)
-        self._add_pods(text, node)
-        self._add_exporter(text, node)
-        return str(text)
-
-    def _add_measured(self, text: MetricsText, gpu: Device, labels: str) -> None:
-        reading = self.readings.get(gpu.uuid)
-        owner = self.holdings.owner(gpu.uuid)
-        whose = label_text({**owner, "scope": "pod" if owner else "gpu"})
-        if reading is not None:
-            _add_reading(text, reading, labels, whose)
-            text.add(families.XID_ERRORS, reading.last_xid, labels, whose)
-            for xid, count in sorted(reading.xids.items()):
-                text.add(families.XIDS, count, labels, f'xid="{xid}"')
-            if reading.sm_clock_mhz is not None:
-                for reason in THROTTLE_REASONS:
-                    value = reason in reading.throttle_reasons
-                    text.add(families.THROTTLED, value, labels, f'reason="{reason}"')
-        for part in _parts(gpu):
-            if (reading := self.readings.get(part.uuid)) is not None:
-                owner = self.holdings.owner(part.uuid)
-                whose = label_text({**_part_labels(part), **owner, "scope": "pod" if owner else "instance"})
-                _add_reading(text, reading, labels, whose)
-
-    def _add_state(self, text: MetricsText, gpu: Device, labels: str) -> None:
-        assert self.inventory is not None
-        text.add(families.INFO, 1, labels, label_text(_info(gpu, self.inventory)))
-        _add_health(text, gpu.health, labels)
-        holders = list(self.holdings.by_uuid.get(gpu.uuid, ()))
-        for part in _parts(gpu):
-            _add_health(text, part.health, labels, label_text(_part_labels(part)))
-            text.add(families.MIG, 1, labels, label_text(_part_info(part)))
-            holders += self.holdings.by_uuid.get(part.uuid, ())
-        text.add(families.HOLDERS, len(holders), labels)
-        parts = {part.uuid: _part_labels(part) for part in _parts(gpu)}
-        for each in holders:
-            owner = {"container": each.container, "namespace": each.namespace, "pod": each.pod}
-            named = {"resource": each.resource, "device_id": each.device_id, **parts.get(each.uuid, {})}
-            more = {"scope": "share" if each.is_share else "pod"}
-            text.add(families.ALLOCATION, 1, labels, label_text({**named, **owner, **more}))
-
-    def _add_pods(self, text: MetricsText, node: str) -> None:
+        for uuid, labels in self.state.measured_labels.items():
+            if (reading := self.readings.get(uuid)) is not None:
+                _add_reading(text, reading, labels)
+                if uuid in self.state.gpu_labels:
+                    _add_events(text, reading, self.state.gpu_labels[uuid], labels)
+        node = self.state.labels
         for account, joules in self.energy_j.items():
-            pod = {"namespace": account.namespace, "pod": account.pod}
-            labels = label_text({**pod, "scope": account.scope})
-            text.add(families.POD_ENERGY, round(joules, 3), node, labels)
-
-    def _add_exporter(self, text: MetricsText, node: str) -> None:
-        inventory = self.inventory
-        if inventory is not None:
-            detail = label_text({"detail": inventory.detail})
-            text.add(families.BACKEND_UP, not inventory.detail, node, detail)
-            about = {"version": __version__, "backend": str(inventory.backend)}
-            text.add(families.AGENT, 1, node, label_text(about))
+            text.add(families.POD_ENERGY, round(joules, 3), joined(node, _pod_labels(account)))
         text.add(families.POD_RESOURCES_UP, self.kubelet_answers, node)
         if self.holdings_age_s is not None:
             text.add(families.POD_RESOURCES_AGE, round(self.holdings_age_s, 3), node)
         text.add(families.CPU, round(self.cpu_s, 3), node)
         text.add(families.RESIDENT, self.resident_bytes, node)
+        return f"{text}{self.state.text}"
 
 
 def _gpu_labels(gpu: Device) -> dict[str, str]:
@@ -155,11 +196,29 @@ def _info(gpu: Device, inventory: Inventory) -> dict[str, str]:
     }
 
 
-def _add_reading(text: MetricsText, reading: Reading, *labels: str) -> None:
+def _shared(offered: Mapping[str, str]) -> dict[str, str]:
+    return {name: offered.get(name, "") for name in ("sharing", "replicas")}
+
+
+def _add_reading(text: MetricsText, reading: Reading, labels: str) -> None:
     for family in families.MEASURED:
         value = getattr(reading, family.reading)
         if value is not None:
-            text.add(family, value, *labels)
+            text.add(family, value, labels)
+
+
+def _add_events(text: MetricsText, reading: Reading, gpu: str, measured: str) -> None:
+    text.add(families.XID_ERRORS, reading.last_xid, measured)
+    for xid, count in sorted(reading.xids.items()):
+        text.add(families.XIDS, count, gpu, f'xid="{xid}"')
+    if reading.sm_clock_mhz is not None:
+        for reason in THROTTLE_REASONS:
+            text.add(families.THROTTLED, reason in reading.throttle_reasons, gpu, f'reason="{reason}"')
+
+
+@lru_cache(maxsize=1024)
+def _pod_labels(account: EnergyAccount) -> str:
+    return label_text({"namespace": account.namespace, "pod": account.pod, "scope": account.scope})
 
 
 def _add_health(text: MetricsText, health: Health, *labels: str) -> None:
@@ -167,14 +226,6 @@ def _add_health(text: MetricsText, health: Health, *labels: str) -> None:
     if not health.ok:
         since_s = health.since.timestamp() if health.since else 0
         text.add(families.FAULT, since_s, *labels, label_text({"reason": health.reason}))
-
-
-def _add_links(text: MetricsText, inventory: Inventory, node: str) -> None:
-    labels = {gpu.uuid: label_text(_gpu_labels(gpu)) for gpu in inventory.devices}
-    for (one, other), link in inventory.links.items():
-        if one in labels and other in labels:
-            pcie = link.pcie.name.lower().replace("_", "-")
-            text.add(families.LINK, link.nvlinks, node, labels[one], f'peer="{other}",pcie="{pcie}"')
 
 
 def _parts(gpu: Device) -> Iterable[MigInstance]:

@@ -37,10 +37,12 @@ class PodResources:
             ("grpc.max_reconnect_backoff_ms", 1000),
         ]
         self._channel: Any = grpc.aio.insecure_channel(f"unix:{socket}", options=options)
+        self._listed = pb.ListPodResourcesResponse()
+        self._holdings: tuple[Holding, ...] = ()
         self._stub = rpc.PodResourcesListerStub(self._channel)
 
     async def holdings(self) -> tuple[Holding, ...]:
-        """Of all containers of the node.
+        """Of all containers of the node; the same object as before as long as nothing changes.
 
         Raises:
             DeviceError: the kubelet doesn't say.
@@ -53,13 +55,17 @@ class PodResources:
                 f"the kubelet doesn't say which pods hold GPUs ({self._socket}): {why}",
                 remedy="see whether the kubelet runs, and whether the agent may read its socket",
             ) from error
-        return tuple(
+        if listed == self._listed:
+            return self._holdings
+        self._listed = listed
+        self._holdings = tuple(
             Holding(pod.namespace, pod.name, container.name, devices.resource_name, device_id)
             for pod in listed.pod_resources
             for container in pod.containers
             for devices in container.devices
             for device_id in devices.device_ids
         )
+        return self._holdings
 
     async def close(self) -> None:
         """Ends the connection."""

@@ -18,6 +18,11 @@ def label_text(labels: Mapping[str, str]) -> str:
     return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items() if value)
 
 
+def joined(*labels: str) -> str:
+    """Texts of `label_text` as one."""
+    return labels[0] if len(labels) == 1 else ",".join(filter(None, labels))
+
+
 class MetricsText:
     """Collects samples by family, in the order in which families come first."""
 
@@ -26,10 +31,10 @@ class MetricsText:
 
     def add(self, family: Family, value: float, *labels: str) -> None:
         """One sample. `labels` are texts of `label_text`."""
+        if (lines := self._lines.get(family)) is None:
+            lines = self._lines[family] = []
         shown = int(value) if isinstance(value, bool) else value
-        self._lines.setdefault(family, []).append(
-            f"{family.name}{{{','.join(filter(None, labels))}}} {shown}"
-        )
+        lines.append(f"{family.name}{{{joined(*labels)}}} {shown}")
 
     def __str__(self) -> str:
         return "".join(self._parts())

@@ -45,6 +45,9 @@ def print_node(node: GpuNode) -> None:
         click.echo(f"\nIts GPUs are held by {', '.join(dict.fromkeys(user.name for user in node.users))}.")
     for fault in node.faults:
         click.echo(str(fault))
+    for gpu in node.gpus:
+        if gpu.unoffered:
+            click.echo(f"GPU {gpu.index} {gpu.unoffered}")
     for occupant in node.occupants:
         click.echo(str(occupant))
     if node.unread and node.gpu_count:
@@ -68,11 +71,13 @@ def _alike(node: GpuNode, field: str) -> list[str]:
 
 
 def _sharing(node: GpuNode) -> list[str]:
-    shared: dict[str, list[int]] = {}
+    shared: dict[str, dict[int, None]] = {}
     for gpu in node.gpus:
-        if gpu.replicas > 1:
-            shared.setdefault(f"{gpu.sharing}, {gpu.replicas} at once", []).append(gpu.index)
-    return [f"{how}: {_indexes(indexes)}" for how, indexes in shared.items()]
+        ways = [(gpu.sharing, gpu.replicas), *((part.sharing, part.replicas) for part in gpu.parts)]
+        for how, replicas in ways:
+            if replicas > 1:
+                shared.setdefault(f"{how} ×{replicas}", {})[gpu.index] = None
+    return [f"{how}: {_indexes(list(indexes))}" for how, indexes in shared.items()]
 
 
 def link_texts(node: GpuNode) -> list[str]:

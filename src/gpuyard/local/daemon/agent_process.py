@@ -85,7 +85,7 @@ class AgentProcess:
         arguments = [
             *("--pod-resources", str(paths.pod_resources_socket)),
             *("--socket", str(paths.metrics_socket)),
-            *("--use-file", str(paths.use_file)),
+            *("--marks-file", str(paths.marks_file), "--use-file", str(paths.use_file)),
             *("--node", node),
         ]
         if settings.simulate:

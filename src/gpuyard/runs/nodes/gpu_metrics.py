@@ -19,6 +19,7 @@ from gpuyard.runs.nodes.metrics_text import MetricSample
 RunsOfPods = Mapping[tuple[str, str], str]
 
 _INFO, _LINK, _PART = "gpuyard_gpu_info", "gpuyard_gpu_nvlinks", "gpuyard_mig_instance_info"
+_UNOFFERED = "gpuyard_gpu_unoffered"
 _ALLOCATION, _FAULT = "gpuyard_allocation", "gpuyard_gpu_fault_since_seconds"
 _MILLIJOULES = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
 #: Metric → field of a load.
@@ -82,6 +83,7 @@ def _gpu(
         mig=_MIG.get(info.get("mig", ""), info.get("mig", "")),
         sharing=info.get("sharing") or "none",
         replicas=_whole(info.get("replicas", "")) or 1,
+        unoffered=next((sample.labels.get("reason", "") for sample in own if sample.name == _UNOFFERED), ""),
         load=_load(own, _whole(info.get("memory_mib", ""))),
         users=_users(own, runs),
         parts=tuple(
@@ -98,6 +100,8 @@ def _part(gi_id: str, samples: Sequence[MetricSample], runs: RunsOfPods) -> GpuP
         profile=_label(samples, "GPU_I_PROFILE"),
         uuid=info.get("instance", ""),
         placement=place,
+        sharing=info.get("sharing") or "none",
+        replicas=_whole(info.get("replicas", "")) or 1,
         users=_users(samples, runs),
         load=_load(samples, _whole(info.get("memory_mib", ""))),
     )

@@ -60,12 +60,15 @@ class GpuPart:
     Attributes:
         gi_id: of its GPU instance.
         placement: its first memory slice and how many it has, `0:4`; empty where nobody says.
+        sharing, replicas: as of a GPU.
     """
 
     gi_id: str
     profile: str
     uuid: str = ""
     placement: str = ""
+    sharing: str = "none"
+    replicas: int = 1
     users: tuple[GpuUser, ...] = ()
     load: GpuLoad = GpuLoad()
 
@@ -97,6 +100,7 @@ class NodeGpu:
         mig: `off` or `on`; empty for a GPU that can't be split.
         sharing: `none`, `time-slicing` or `mps`.
         replicas: how many share it; 1 for a GPU that isn't shared.
+        unoffered: why it, or a part of it, isn't offered as the agent's options ask; empty where it is.
         users: who it is allotted to.
         occupants: who else is on it.
         parts: its MIG instances.
@@ -113,6 +117,7 @@ class NodeGpu:
     mig: str = ""
     sharing: str = "none"
     replicas: int = 1
+    unoffered: str = ""
     load: GpuLoad = GpuLoad()
     users: tuple[GpuUser, ...] = ()
     occupants: tuple[Occupant, ...] = ()

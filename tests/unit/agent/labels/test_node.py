@@ -102,6 +102,17 @@ def test_what_is_wrong_with_gpus_goes_into_an_annotation() -> None:
     assert set(node_marks(serve(SIMULATED)).annotations.values()) == {""}
 
 
+def test_how_gpus_are_offered_is_said_of_each() -> None:
+    first, second, *_ = (gpu.uuid for gpu in SIMULATED.devices)
+    slices = Sharing(SharingStrategy.TIME_SLICING, 4, devices=("0",))
+    # More than an MPS server has clients.
+    mps = Sharing(SharingStrategy.MPS, 99, devices=("1",))
+    assert node_marks(serve(SIMULATED, Serving(sharing=(slices, mps)))).gpus == {
+        first: {"sharing": "time-slicing", "replicas": "4"},
+        second: {"unoffered": "can have 48 clients of MPS, not 99: it is one container's alone"},
+    }
+
+
 def test_without_gpus_the_annotation_says_why() -> None:
     marks = node_marks(serve(Inventory(Backend.NONE, detail="no driver; install one")))
     assert marks.labels == {}

@@ -3,7 +3,7 @@ import pytest
 from gpuyard.cli.output.node_report import link_texts, print_node
 from gpuyard.gpus.faults import GpuFault
 from gpuyard.gpus.occupants import Occupant
-from gpuyard.runs.nodes.gpu_node import GpuLink, GpuNode, GpuUser, NodeGpu
+from gpuyard.runs.nodes.gpu_node import GpuLink, GpuNode, GpuPart, GpuUser, NodeGpu
 
 
 def linked(count: int, island: int, nvlinks: int) -> GpuNode:
@@ -77,3 +77,17 @@ def test_a_node_that_says_little(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert "Its GPUs are held by train." in out
     assert "isn't known: no agent" in err
+
+
+def test_how_gpus_are_shared_and_what_is_not_offered(capsys: pytest.CaptureFixture[str]) -> None:
+    part = GpuPart("1", "3g.40gb", sharing="time-slicing", replicas=4)
+    gpus = (
+        NodeGpu(0, "GPU-0", sharing="time-slicing", replicas=4),
+        NodeGpu(1, "GPU-1", sharing="mps", replicas=2, unoffered="has 1c.3g.40gb"),
+        NodeGpu(2, "GPU-2", parts=(part, part)),
+    )
+    print_node(GpuNode("a", gpu_count=3, gpus=gpus))
+    said = capsys.readouterr().out
+    assert "time-slicing ×4: GPUs 0, 2" in said
+    assert "mps ×2: GPU 1" in said
+    assert "GPU 1 has 1c.3g.40gb" in said

@@ -53,3 +53,15 @@ def test_what_an_agent_may_send_instead() -> None:
     )
     assert (gpu.index, gpu.load.memory_mib, gpu.numa_node, gpu.links) == (-1, None, None, ())
     assert gpu.fault == GpuFault(-1, "GPU-x", "lost", "")
+
+
+def test_sharing_and_what_is_not_offered() -> None:
+    [gpu] = gpus_of(
+        parse_metrics(
+            'gpuyard_gpu_info{UUID="GPU-x",gpu="0",sharing="mps",replicas="4"} 1\n'
+            'gpuyard_gpu_unoffered{UUID="GPU-x",gpu="0",reason="has 1c.3g.40gb"} 1\n'
+            'gpuyard_mig_instance_info{UUID="GPU-x",GPU_I_ID="1",sharing="time-slicing",replicas="2"} 1\n'
+        )
+    )
+    assert (gpu.sharing, gpu.replicas, gpu.unoffered) == ("mps", 4, "has 1c.3g.40gb")
+    assert [(part.sharing, part.replicas) for part in gpu.parts] == [("time-slicing", 2)]
