@@ -35,7 +35,9 @@ is there once. `scope` says whose it is:
 | `gpu` | a GPU that nobody has, that several may share, or that is split: no pod's own |
 | `instance` | a MIG instance that no pod has for itself |
 
-Who holds a share of a GPU is in `gpuyard_allocation`, which can be joined by `Hostname` and `UUID`. No
+Who holds a share of a GPU is in `gpuyard_allocation`, which can be joined by `Hostname` and `UUID`. The
+memory that its processes have there is in `gpuyard_pod_gpu_memory_bytes`, where the agent sees the node's
+processes: on a yard, and on a cluster with `gpuyard install --driver-access privileged`. No
 metric says which run a pod is of: the kubelet doesn't know it, and a pod's name doesn't tell it for certain.
 `gpuyard top` and `gpuyard show` have it from the pods' label `gpuyard.io/run`; for Prometheus
 [kube-state-metrics](https://github.com/kubernetes/kube-state-metrics) has that label, with

@@ -135,10 +135,10 @@ def _mounts_name_devices(host_root: Path) -> bool:
 
 
 def _with_occupants(backend: GpuBackend, options: argparse.Namespace) -> AsyncGenerator[Inventory, None]:
-    table, yard = ProcessTable(), None
+    table, yard = ProcessTable((options.host_root or Path("/")) / "proc"), None
     if options.yard is not None:
         yard = OwnYard(options.locks, os.geteuid(), options.yard, options.share_with_others)
-    elif not table.sees_pids:
+    elif not table.sees_pids and not options.simulate:
         return backend.inventories()  # In a pod that sees no other processes there is nothing to tell.
     return with_occupants(backend.inventories(), backend.processes, OccupantFinder(yard, table))
 

@@ -29,15 +29,17 @@ from gpuyard.agent.gpu_use.counting import UseCount
 from gpuyard.agent.json_file import FollowedFile
 from gpuyard.agent.marks_file import NodeMarks, read_marks
 from gpuyard.agent.metrics.energy import EnergyAccounts
-from gpuyard.agent.metrics.holdings import Holding, known
-from gpuyard.agent.metrics.node import NodeScrape, NodeState
+from gpuyard.agent.metrics.holdings import Holding, Holdings, known
+from gpuyard.agent.metrics.node import NodeFacts, NodeScrape
 from gpuyard.agent.metrics.pod_resources import PodResources
 from gpuyard.agent.metrics.server import MetricsServer
+from gpuyard.agent.metrics.shares import PodShare, has_shares, pod_shares
 from gpuyard.agent.stdin import on_stdin_closed
 from gpuyard.devices.backend import GpuBackend, open_backend
 from gpuyard.devices.processes import ProcessTable
 from gpuyard.devices.readings import Reading
 from gpuyard.devices.simulated.simulation import parse_simulation
+from gpuyard.kube.wellknown import ENV_SHARES
 
 #: Between scrapes it looks so often: what pods use is added up from these looks.
 _LOOK_S = 2.0
@@ -56,6 +58,7 @@ class Exporter:
         node: its name.
         marks: what the agent says of how it offers them; None where nobody says.
         use: counts what pods use; None for nobody.
+        table: of the node's processes.
         clock: seconds that never go back.
     """
 
@@ -67,14 +70,17 @@ class Exporter:
         *,
         marks: FollowedFile[NodeMarks] | None = None,
         use: UseCount | None = None,
+        table: ProcessTable | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backend = backend
         self._pod_resources = pod_resources
         self._marks = marks
         self._use = use
+        self._table = table or ProcessTable()
+        self._shares: tuple[PodShare, ...] = ()
         self._clock = clock
-        self._state = NodeState(node)
+        self._state = NodeFacts(node)
         self._readings: Mapping[str, Reading] = {}
         #: All that the kubelet said, other devices too.
         self._listed: tuple[Holding, ...] = ()
@@ -103,6 +109,7 @@ class Exporter:
             None if self._held_s is None else self._clock() - self._held_s,
             self._kubelet_answers,
             self._energy.used_j,
+            self._shares,
             time.process_time(),
             _resident_bytes(),
         ).text()
@@ -122,6 +129,7 @@ class Exporter:
             self._read_marks()
             inventory, holdings = self._state.inventory, self._state.holdings
             self._readings = await self._backend.readings(holdings.by_uuid)
+            self._shares = await self._find_shares(holdings)
             self._looked_s = self._clock()
             self._energy.look(inventory, self._readings, holdings, self._looked_s)
 
@@ -139,6 +147,12 @@ class Exporter:
         self._kubelet_answers, self._held_s = True, self._clock()
         self._said.pop("kubelet", None)
 
+    async def _find_shares(self, holdings: Holdings) -> tuple[PodShare, ...]:
+        if not has_shares(holdings) or not self._table.sees_pids:
+            return ()
+        processes = await self._backend.processes()
+        return pod_shares(holdings, processes, lambda pid: self._table.variable(pid, ENV_SHARES))
+
     def _read_marks(self) -> None:
         try:
             marks = self._marks.read() if self._marks is not None else None
@@ -153,7 +167,7 @@ class Exporter:
         state = replace(self._state, **changed)
         simulated = state.inventory is not None and state.inventory.simulated
         # An agent of a cluster that is confined to its pod sees no process but its own.
-        self._state = replace(state, sees_processes=simulated or ProcessTable().sees_pids)
+        self._state = replace(state, sees_processes=simulated or self._table.sees_pids)
 
     def _warn(self, about: str, error: errors.DeviceError) -> None:
         """Once, however often it is tried."""
@@ -191,6 +205,7 @@ async def _run(options: argparse.Namespace) -> None:
         options.node,
         marks=FollowedFile(options.marks_file, read_marks) if options.marks_file else None,
         use=UseCount(options.use_file) if options.use_file else None,
+        table=ProcessTable((options.host_root or Path("/")) / "proc"),
     )
     server = MetricsServer(exporter.scrape)
     try:

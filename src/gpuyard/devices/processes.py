@@ -22,7 +22,11 @@ from gpuyard.devices.gpu_locks import YardHold, user_name
 _YARD_MARK = b"\0GPUYARD_CONTAINER="
 #: In the path of its cgroup: a yard's, where it may make any, and a kubelet's with each driver of cgroups.
 _YARD_CGROUP = re.compile(r"/gpuyard-[0-9a-f]{10}(?:/|$)", re.MULTILINE)
-_KUBELET_CGROUP = re.compile(r"[/:]kubepods(?:[-./]|$)", re.MULTILINE)
+_KUBELET_CGROUP = re.compile(
+    # From inside a container paths begin at its own cgroup: `/../../pod<uid>/<container>`.
+    r"[/:]kubepods(?:[-./]|$)|/\.\./(?:[a-z]+/)?pod[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/|$)",
+    re.MULTILINE,
+)
 _EXITING = 0x4  # PF_EXITING of the kernel's sched.h
 _DEAD = "ZXx"
 #: The inode of the first PID namespace of a machine, PROC_PID_INIT_INO.
@@ -86,7 +90,7 @@ class ProcessTable:
     """The processes of this machine, asked about one by one.
 
     Args:
-        proc: where proc is mounted.
+        proc: where proc is mounted; in a container it may be the host's.
         clock: aware UTC now.
         seconds: since boot, suspends included, as the kernel counts the starts of processes.
     """
@@ -145,10 +149,20 @@ class ProcessTable:
     @property
     def sees_pids(self) -> bool:
         """Whether pids here are those that the driver tells."""
+        # Of the host's proc, which a container may have mounted, the first process is the machine's.
+        return any(self._namespace(pid) == _FIRST_NAMESPACE for pid in ("self", "1"))
+
+    def _namespace(self, pid: str) -> str:
         try:
-            return str((self._proc / "self/ns/pid").readlink()) == _FIRST_NAMESPACE
+            return str((self._proc / pid / "ns/pid").readlink())
         except OSError:
-            return False
+            return ""
+
+    def variable(self, pid: int, name: str) -> str:
+        """Of the environment that a process was started with; empty where it isn't there or can't be seen."""
+        mark = b"\0" + name.encode() + b"="
+        _, _, rest = (b"\0" + self._read(pid, "environ")).partition(mark)
+        return rest.partition(b"\0")[0].decode(errors="replace")
 
     def _starter(self, pid: int, stat: _Stat, uid: int | None, holds: Iterable[YardHold] | None) -> Starter:
         if stat.is_leaving:
@@ -169,13 +183,20 @@ class ProcessTable:
     def _is_marked(self, pid: int) -> bool:
         """Whether the process or one that it comes from bears a yard's mark, or is this agent."""
         for _ in range(_MAX_ANCESTORS):
-            if pid == os.getpid() or _YARD_MARK in b"\0" + self._read(pid, "environ"):
+            if pid == self._own_pid() or _YARD_MARK in b"\0" + self._read(pid, "environ"):
                 return True
             stat = self._stat(pid)
             if stat is None or stat.parent <= 1:
                 return False
             pid = stat.parent
         return False
+
+    def _own_pid(self) -> int:
+        """Of this process, as the proc that is looked at numbers it."""
+        try:
+            return int((self._proc / "self").readlink().name)
+        except (OSError, ValueError):
+            return os.getpid()
 
     def _began(self, pid: int, stat: _Stat) -> datetime:
         """The same at each look, but where the wall clock was set meanwhile."""

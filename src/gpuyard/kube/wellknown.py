@@ -97,6 +97,8 @@ IMAGE_PROCESS = "gpuyard.io/host-process"
 
 #: Set to "1" in the environment of every process that got simulated GPUs.
 ENV_SIMULATED = "GPUYARD_SIMULATED"
+#: In the environment of every process that got shares of GPUs: their device ids, separated by commas.
+ENV_SHARES = "GPUYARD_SHARES"
 #: In the environment of a run with a snapshot: the folder that it was submitted from.
 ENV_SUBMIT_DIR = "GPUYARD_SUBMIT_DIR"
 #: In the environment of a run's process: how many GPUs it asked for, for the launcher to look for.

@@ -26,7 +26,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from gpuyard import errors
 from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.marks_file import read_marks
-from gpuyard.agent.metrics.node import NodeState
+from gpuyard.agent.metrics.node import NodeFacts
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import MigStrategy, Served, Serving, serve
 from gpuyard.agent.service import run_agent
@@ -133,7 +133,7 @@ class Node:
                 for name, device in of_it.items()
             },
             "cdi": {each["name"] for each in spec["devices"] if "-" in each["name"]},
-            "metrics": dict(HEALTHY.findall(NodeState("here", self._exported).text)),
+            "metrics": dict(HEALTHY.findall(NodeFacts("here", self._exported).text)),
             "faults": {fault.uuid for fault in faults},
             "labels": dict(marks.labels),
         }

@@ -76,6 +76,8 @@ def test_a_process_that_nobody_started_is_foreign(proc: Proc) -> None:
         "0::/kubepods.slice/kubepods-burstable.slice/kubepods-pod1.slice/cri-containerd-1.scope\n",
         "12:cpu:/kubepods/besteffort/pod1/2\n0::/\n",
         "0::/../../kubelet/kubepods/pod1\n",
+        "0::/../../pod0c5d0b2e-7a44-4a7e-9f55-0f9b3c3f3b1a/8f3c\n",
+        "0::/../../../besteffort/pod0c5d0b2e-7a44-4a7e-9f55-0f9b3c3f3b1a/8f3c\n",
     ],
 )
 def test_what_a_kubelet_started_is_in_its_cgroup(proc: Proc, cgroup: str) -> None:
@@ -163,6 +165,21 @@ def test_in_a_container_nobody_is_known(proc: Proc) -> None:
     facts = proc.table.look(4711, ())
     assert facts is not None
     assert (facts.starter, facts.user, facts.command, facts.since) == (Starter.UNKNOWN, "", "", None)
+
+
+def test_by_the_hosts_proc_a_container_sees_all(proc: Proc) -> None:
+    (proc.folder / "self/ns/pid").unlink()
+    (proc.folder / "self/ns/pid").symlink_to("pid:[4026532000]")
+    (proc.folder / "1/ns").mkdir(parents=True)
+    (proc.folder / "1/ns/pid").symlink_to("pid:[4026531836]")
+    assert proc.table.sees_pids
+    assert proc.starter(proc.add(4711)) is Starter.FOREIGN
+
+
+def test_the_environment_tells_one_variable(proc: Proc) -> None:
+    pid = proc.add(7, environ=b"A_B=1\0B=GPU-1::2\0C=3\0")
+    assert [proc.table.variable(pid, name) for name in ("B", "C", "_B", "D")] == ["GPU-1::2", "3", "", ""]
+    assert proc.table.variable(8, "B") == ""
 
 
 def test_a_process_that_is_hidden_is_unknown(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,6 +184,13 @@ ALLOCATION = Family(
     "A device that a container was given; the value is 1. Not there while the kubelet never said.",
     ("resource", "device_id", "GPU_I_PROFILE", "GPU_I_ID", "container", "namespace", "pod", "scope"),
 )
+POD_MEMORY = Family(
+    "gpuyard_pod_gpu_memory_bytes",
+    "gauge",
+    "Memory of a GPU, or of a part of it, that a pod's processes have where several pods share it (bytes); "
+    "`DCGM_FI_DEV_FB_USED` is what all of them have. Only where the agent sees processes.",
+    ("GPU_I_PROFILE", "GPU_I_ID", "namespace", "pod", "scope"),
+)
 POD_ENERGY = Family(
     "gpuyard_pod_energy_joules_total",
     "counter",
@@ -212,7 +219,7 @@ RESIDENT = Family("process_resident_memory_bytes", "gauge", "Memory of the expor
 FAMILIES = (
     *MEASURED,
     *(XID_ERRORS, XIDS, THROTTLED, HEALTHY, FAULT, INFO, LINK, MIG, UNOFFERED, HOLDERS, ALLOCATION),
-    *(FOREIGN_PROCESSES, FOREIGN_MEMORY, POD_ENERGY),
+    *(FOREIGN_PROCESSES, FOREIGN_MEMORY, POD_MEMORY, POD_ENERGY),
     *(BACKEND_UP, POD_RESOURCES_UP, POD_RESOURCES_AGE, AGENT, CPU, RESIDENT),
 )
 #: Of the node itself, in both spellings that are about.

@@ -16,6 +16,7 @@ from gpuyard.agent.marks_file import NodeMarks
 from gpuyard.agent.metrics import families
 from gpuyard.agent.metrics.energy import EnergyAccount
 from gpuyard.agent.metrics.holdings import Holdings
+from gpuyard.agent.metrics.shares import PodShare
 from gpuyard.agent.metrics.text import MetricsText, joined, label_text
 from gpuyard.devices.inventory import Device, Health, Inventory, MigInstance
 from gpuyard.devices.readings import THROTTLE_REASONS, Reading
@@ -23,7 +24,7 @@ from gpuyard.gpus.occupants import Occupant, node_occupants
 
 
 @dataclass(frozen=True)
-class NodeState:
+class NodeFacts:
     """What changes seldom: the GPUs, how they are offered, and who has them. Its text is made once.
 
     Attributes:
@@ -52,16 +53,22 @@ class NodeState:
         return {gpu.uuid: joined(self.labels, label_text(_gpu_labels(gpu))) for gpu in gpus}
 
     @cached_property
+    def part_labels(self) -> Mapping[str, str]:
+        """Of each GPU and each part, by UUID: which it is."""
+        found = dict(self.gpu_labels)
+        for gpu in self.inventory.devices if self.inventory else ():
+            for part in _parts(gpu):
+                found[part.uuid] = joined(self.gpu_labels[gpu.uuid], label_text(_part_labels(part)))
+        return found
+
+    @cached_property
     def measured_labels(self) -> Mapping[str, str]:
         """Of what is measured on each GPU and each part, by UUID: which it is, and whose the value is."""
         found = {}
-        for gpu in self.inventory.devices if self.inventory else ():
-            labels, owner = self.gpu_labels[gpu.uuid], self.holdings.owner(gpu.uuid)
-            found[gpu.uuid] = joined(labels, label_text({**owner, "scope": "pod" if owner else "gpu"}))
-            for part in _parts(gpu):
-                owner = self.holdings.owner(part.uuid)
-                whose = {**_part_labels(part), **owner, "scope": "pod" if owner else "instance"}
-                found[part.uuid] = joined(labels, label_text(whose))
+        for uuid, labels in self.part_labels.items():
+            owner = self.holdings.owner(uuid)
+            scope = "pod" if owner else "gpu" if uuid in self.gpu_labels else "instance"
+            found[uuid] = joined(labels, label_text({**owner, "scope": scope}))
         return found
 
     @cached_property
@@ -125,14 +132,16 @@ class NodeScrape:
         holdings_age_s: how old it is what the kubelet said; None when it never said.
         kubelet_answers: whether it said so just now.
         energy_j: by pod.
+        shares: of pods on GPUs that several have.
         cpu_s, resident_bytes: of the exporter itself.
     """
 
-    state: NodeState
+    state: NodeFacts
     readings: Mapping[str, Reading] = field(default_factory=dict)
     holdings_age_s: float | None = None
     kubelet_answers: bool = False
     energy_j: Mapping[EnergyAccount, float] = field(default_factory=dict)
+    shares: tuple[PodShare, ...] = ()
     cpu_s: float = 0.0
     resident_bytes: int = 0
 
@@ -147,6 +156,10 @@ class NodeScrape:
         node = self.state.labels
         for account, joules in self.energy_j.items():
             text.add(families.POD_ENERGY, round(joules, 3), joined(node, _pod_labels(account)))
+        for share in self.shares:
+            pod = {"namespace": share.pod.namespace, "pod": share.pod.pod, "scope": "share"}
+            labels = joined(self.state.part_labels.get(share.uuid, ""), label_text(pod))
+            text.add(families.POD_MEMORY, share.memory_mib << 20, labels)
         text.add(families.POD_RESOURCES_UP, self.kubelet_answers, node)
         if self.holdings_age_s is not None:
             text.add(families.POD_RESOURCES_AGE, round(self.holdings_age_s, 3), node)

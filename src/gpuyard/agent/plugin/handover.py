@@ -16,7 +16,7 @@ from gpuyard.agent.options.device_lists import PLAIN, DeviceList, Handover
 from gpuyard.agent.served import ServedDevice
 from gpuyard.devices.inventory import Inventory
 from gpuyard.gpus.vendors import AMD, NVIDIA
-from gpuyard.kube.wellknown import ENV_SIMULATED
+from gpuyard.kube.wellknown import ENV_SHARES, ENV_SIMULATED
 
 #: Where NVIDIA's runtime looks for mounts that name devices.
 _MOUNTED = PurePosixPath("/var/run/nvidia-container-devices")
@@ -53,6 +53,9 @@ def hand_over(
     envs |= _rocm_variables([device.uuid for device in ordered if device.gpu.vendor == AMD])
     if inventory.simulated:
         envs[ENV_SIMULATED] = "1"
+    if shares := [device.id for device in ordered if device.replica is not None]:
+        # What tells apart on a GPU whose process is whose.
+        envs[ENV_SHARES] = ",".join(shares)
     if pipes:
         envs["CUDA_MPS_PIPE_DIRECTORY"] = str(pipes)
     qualified = [qualified_name(one) for one in dict.fromkeys(device.uuid for device in ordered)]

@@ -19,6 +19,7 @@ from gpuyard.runs.nodes.metrics_text import MetricSample
 RunsOfPods = Mapping[tuple[str, str], str]
 
 _INFO, _LINK, _PART = "gpuyard_gpu_info", "gpuyard_gpu_nvlinks", "gpuyard_mig_instance_info"
+_POD_MEMORY, _MIB = "gpuyard_pod_gpu_memory_bytes", 1 << 20
 _UNOFFERED = "gpuyard_gpu_unoffered"
 _ALLOCATION, _FAULT = "gpuyard_allocation", "gpuyard_gpu_fault_since_seconds"
 _MILLIJOULES = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
@@ -117,14 +118,20 @@ def _load(samples: Iterable[MetricSample], memory_mib: int | None) -> GpuLoad:
     )
 
 
-def _users(samples: Iterable[MetricSample], runs: RunsOfPods) -> tuple[GpuUser, ...]:
+def _users(samples: Sequence[MetricSample], runs: RunsOfPods) -> tuple[GpuUser, ...]:
+    memory = {
+        (sample.labels.get("namespace", ""), sample.labels.get("pod", "")): sample.value / _MIB
+        for sample in samples
+        if sample.name == _POD_MEMORY
+    }
     found: dict[GpuUser, None] = {}
     for sample in samples:
         labels = sample.labels
         if sample.name == _ALLOCATION and (pod := labels.get("pod")):
             namespace = labels.get("namespace", "")
             run = runs.get((namespace, pod), "")
-            found[GpuUser(namespace, pod, labels.get("container", ""), run)] = None
+            user = GpuUser(namespace, pod, labels.get("container", ""), run, memory.get((namespace, pod)))
+            found[user] = None
     return tuple(found)
 
 

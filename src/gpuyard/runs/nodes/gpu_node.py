@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from gpuyard.gpus.faults import GpuFault
@@ -16,12 +16,14 @@ class GpuUser:
 
     Attributes:
         run: the run that the pod belongs to; empty for pods of others.
+        memory_mib: what its pod's processes have of a GPU that others have, too; None where nobody says.
     """
 
     namespace: str
     pod: str
     container: str = ""
     run: str = ""
+    memory_mib: float | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -180,7 +182,8 @@ class RunLoad:
 
     Attributes:
         gpus: how many GPUs and parts of GPUs it has.
-        shared: whether others have some of them, too: what is measured is then of them together.
+        shared: whether others have some of them, too: utilisation and temperature are of all together then,
+            memory is its own, as far as it is known, and power nobody's.
     """
 
     user: GpuUser
@@ -221,8 +224,11 @@ def run_loads(nodes: Iterable[GpuNode]) -> list[RunLoad]:
     for node in nodes:
         for gpu in node.gpus:
             for users, load in ((gpu.users, gpu.load), *((part.users, part.load) for part in gpu.parts)):
+                shared = len(set(users)) > 1
                 for user in users:
-                    row = (node, user, load, len(set(users)) > 1)
+                    # What all on it do together is nobody's own.
+                    own = replace(load, memory_used_mib=user.memory_mib, power_w=None, energy_j=None)
+                    row = (node, user, own if shared else load, shared)
                     held.setdefault((user.namespace, user.name), []).append(row)
     return [
         RunLoad(

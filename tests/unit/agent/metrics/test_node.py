@@ -4,11 +4,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from gpuyard.agent.gpu_use.ledger import PodName
 from gpuyard.agent.marks_file import NodeMarks
 from gpuyard.agent.metrics import families
 from gpuyard.agent.metrics.energy import EnergyAccount
 from gpuyard.agent.metrics.holdings import Holding, Holdings
-from gpuyard.agent.metrics.node import NodeScrape, NodeState
+from gpuyard.agent.metrics.node import NodeFacts, NodeScrape
+from gpuyard.agent.metrics.shares import PodShare
 from gpuyard.devices.inventory import Health, Inventory
 from gpuyard.devices.readings import Reading
 from gpuyard.gpus.occupants import Occupant, format_occupants
@@ -31,7 +33,7 @@ def held(device: str, pod: str, container: str = "main") -> Holding:
 
 def test_labels_are_dcgm_exporters_with_both_names_of_the_host(inventory: Inventory) -> None:
     gpu = inventory.devices[0]
-    state = NodeState("node-1", inventory, Holdings((held(gpu.uuid, "train-0-x7k2p"),)))
+    state = NodeFacts("node-1", inventory, Holdings((held(gpu.uuid, "train-0-x7k2p"),)))
     found = NodeScrape(state, {gpu.uuid: Reading(temperature_c=66)})
     assert list(samples(found.text(), "DCGM_FI_DEV_GPU_TEMP")) == [
         (
@@ -45,7 +47,7 @@ def test_labels_are_dcgm_exporters_with_both_names_of_the_host(inventory: Invent
 
 def test_what_the_driver_does_not_say_is_not_there(inventory: Inventory) -> None:
     gpu = inventory.devices[0]
-    text = NodeScrape(NodeState("n", inventory), {gpu.uuid: Reading(power_w=0.0)}).text()
+    text = NodeScrape(NodeFacts("n", inventory), {gpu.uuid: Reading(power_w=0.0)}).text()
     assert [value for _, value in samples(text, "DCGM_FI_DEV_POWER_USAGE")] == [0.0]
     assert "DCGM_FI_DEV_GPU_UTIL" not in text
     assert "gpuyard_gpu_throttled" not in text
@@ -63,7 +65,7 @@ def test_no_value_of_a_gpu_is_told_for_two_pods(inventory: Inventory) -> None:
         held(f"{gpu.uuid}::1", "b-0-x7k2p"),
         held("MIG-0", "c-0-x7k2p"),
     ))  # fmt: skip
-    text = NodeScrape(NodeState("n", inventory, holdings), readings).text()
+    text = NodeScrape(NodeFacts("n", inventory, holdings), readings).text()
     used = [labels for labels, _ in samples(text, "DCGM_FI_DEV_FB_USED")]
     assert {labels.split("modelName=")[1].split(",", 1)[1] for labels in used} == {
         'scope="gpu"',
@@ -85,7 +87,7 @@ def test_a_fault_says_why_and_since_when(inventory: Inventory) -> None:
     gpu = inventory.devices[0]
     sick = replace(gpu, health=Health("XID 79", since))
     readings = {gpu.uuid: Reading(xids={13: 2, 79: 1}, last_xid=79)}
-    text = NodeScrape(NodeState("n", replace(inventory, devices=(sick,), links={})), readings).text()
+    text = NodeScrape(NodeFacts("n", replace(inventory, devices=(sick,), links={})), readings).text()
     assert [value for _, value in samples(text, "gpuyard_gpu_healthy")] == [0]
     ((labels, value),) = samples(text, "gpuyard_gpu_fault_since_seconds")
     assert (labels.endswith('reason="XID 79"'), value) == (True, since.timestamp())
@@ -101,7 +103,7 @@ def test_each_cause_of_low_clocks_is_there_and_says_whether_it_holds(
     inventory: Inventory, reasons: tuple[str, ...]
 ) -> None:
     readings = {inventory.devices[0].uuid: Reading(sm_clock_mhz=1, throttle_reasons=reasons)}
-    text = NodeScrape(NodeState("n", inventory), readings).text()
+    text = NodeScrape(NodeFacts("n", inventory), readings).text()
     found = {
         labels.rpartition("=")[2].strip('"'): value
         for labels, value in samples(text, "gpuyard_gpu_throttled")
@@ -111,14 +113,14 @@ def test_each_cause_of_low_clocks_is_there_and_says_whether_it_holds(
 
 
 def test_a_node_says_what_it_does_not_know() -> None:
-    text = NodeScrape(NodeState("n")).text()
+    text = NodeScrape(NodeFacts("n")).text()
     assert [value for _, value in samples(text, "gpuyard_pod_resources_up")] == [0]
     assert "gpuyard_driver_up" not in text
 
 
 def test_a_driver_that_is_gone_and_a_kubelet_that_is_silent_are_told(inventory: Inventory) -> None:
     gone = replace(inventory, detail='the "driver" is gone')
-    text = NodeScrape(NodeState("n", gone), holdings_age_s=12.3456).text()
+    text = NodeScrape(NodeFacts("n", gone), holdings_age_s=12.3456).text()
     assert list(samples(text, "gpuyard_driver_up")) == [
         ('Hostname="n",hostname="n",detail="the \\"driver\\" is gone"', 0)
     ]
@@ -133,8 +135,9 @@ def test_every_family_is_named_once_with_help_and_kind(inventory: Inventory) -> 
         annotations={ANNOTATION_GPU_OCCUPANTS: format_occupants([FOREIGN])},
         gpus={gpu.uuid: {"unoffered": "is split"}},
     )
-    state = NodeState("n", replace(inventory, devices=(sick, split)), Holdings((held(gpu.uuid, "a"),)), marks)
-    text = NodeScrape(state, {gpu.uuid: every}, 1.0, True, {EnergyAccount("team", "a", "pod"): 5.0}).text()
+    state = NodeFacts("n", replace(inventory, devices=(sick, split)), Holdings((held(gpu.uuid, "a"),)), marks)
+    energy, share = EnergyAccount("team", "a", "pod"), PodShare("MIG-1", PodName("team", "b"), 512)
+    text = NodeScrape(state, {gpu.uuid: every}, 1.0, True, {energy: 5.0}, (share,)).text()
     for family in families.FAMILIES:
         assert text.count(f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n") == 1
     assert text.count("# TYPE") == len(families.FAMILIES)
@@ -144,7 +147,7 @@ def test_processes_that_are_no_run_are_counted_on_their_gpu(inventory: Inventory
     yard = Occupant(0, inventory.devices[0].uuid, "bob", home="/home/bob/.gpuyard", run="train")
     silent = replace(FOREIGN, pid=4712, memory_mib=None)
     marks = NodeMarks(annotations={ANNOTATION_GPU_OCCUPANTS: format_occupants([FOREIGN, silent, yard])})
-    text = NodeScrape(NodeState("n", inventory, marks=marks, sees_processes=True)).text()
+    text = NodeScrape(NodeFacts("n", inventory, marks=marks, sees_processes=True)).text()
     assert [value for _, value in samples(text, "gpuyard_gpu_foreign_processes")] == [0, 2]
     assert [value for _, value in samples(text, "gpuyard_gpu_foreign_process_memory_bytes")] == [
         0,
@@ -157,7 +160,7 @@ def test_processes_that_are_no_run_are_counted_on_their_gpu(inventory: Inventory
 def test_what_nobody_can_see_is_not_counted(
     inventory: Inventory, marks: NodeMarks | None, sees: bool
 ) -> None:
-    text = NodeScrape(NodeState("n", inventory, marks=marks, sees_processes=sees)).text()
+    text = NodeScrape(NodeFacts("n", inventory, marks=marks, sees_processes=sees)).text()
     assert "gpuyard_gpu_foreign" not in text
 
 
@@ -170,10 +173,18 @@ def test_how_gpus_and_parts_are_shared_and_what_is_not_offered(inventory: Invent
             split.uuid: {"unoffered": "has 1c.3g.40gb"},
         }
     )
-    text = NodeScrape(NodeState("n", inventory, marks=marks)).text()
+    text = NodeScrape(NodeFacts("n", inventory, marks=marks)).text()
     shared = 'sharing="{}",replicas="{}"'.format
     assert [shared("mps", 4) in labels for labels, _ in samples(text, "gpuyard_gpu_info")] == [True, False]
     parts = [shared("time-slicing", 2) in labels for labels, _ in samples(text, "gpuyard_mig_instance_info")]
     assert parts == [False, True]
     ((labels, value),) = samples(text, "gpuyard_gpu_unoffered")
     assert split.uuid in labels and labels.endswith('reason="has 1c.3g.40gb"') and value == 1
+
+
+def test_a_pods_memory_on_a_shared_part_names_both(inventory: Inventory) -> None:
+    share = PodShare("MIG-1", PodName("team", "b"), 512)
+    text = NodeScrape(NodeFacts("n", inventory), shares=(share,)).text()
+    ((labels, value),) = samples(text, "gpuyard_pod_gpu_memory_bytes")
+    assert value == 512 << 20 and inventory.devices[1].uuid in labels
+    assert labels.endswith('GPU_I_PROFILE="3g.40gb",GPU_I_ID="2",namespace="team",pod="b",scope="share"')

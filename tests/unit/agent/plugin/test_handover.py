@@ -88,6 +88,8 @@ def test_two_shares_of_one_gpu_name_it_once() -> None:
     shares = [device for device in devices(REAL, serving).values() if device.gpu.index == 0]
     answer = hand_over(REAL, shares)
     assert len(shares) == 2 and answer.envs["NVIDIA_VISIBLE_DEVICES"] == FIRST
+    assert answer.envs["GPUYARD_SHARES"] == f"{FIRST}::0,{FIRST}::1"
+    assert "GPUYARD_SHARES" not in hand_over(REAL, [devices(REAL)[FIRST]]).envs
     assert [device.container_path for device in answer.devices] == ["/dev/nvidiactl", "/dev/nvidia0"]
 
 

@@ -55,6 +55,17 @@ def test_what_an_agent_may_send_instead() -> None:
     assert gpu.fault == GpuFault(-1, "GPU-x", "lost", "")
 
 
+def test_a_pod_has_memory_of_its_own_on_a_gpu_that_it_shares() -> None:
+    [gpu] = gpus_of(
+        parse_metrics(
+            'gpuyard_allocation{UUID="GPU-x",gpu="0",namespace="n",pod="a",scope="share"} 1\n'
+            'gpuyard_allocation{UUID="GPU-x",gpu="0",namespace="n",pod="b",scope="share"} 1\n'
+            'gpuyard_pod_gpu_memory_bytes{UUID="GPU-x",namespace="n",pod="a",scope="share"} 536870912\n'
+        )
+    )
+    assert [(user.pod, user.memory_mib) for user in gpu.users] == [("a", 512), ("b", None)]
+
+
 def test_sharing_and_what_is_not_offered() -> None:
     [gpu] = gpus_of(
         parse_metrics(

@@ -29,6 +29,13 @@ def test_a_gpu_of_two_is_said_to_be_shared() -> None:
     ]
 
 
+def test_what_all_on_a_gpu_have_together_is_nobodys_own() -> None:
+    known = GpuUser("default", "train-0", run="train", memory_mib=512)
+    gpu = NodeGpu(0, "GPU-a", load=GpuLoad(80, 9000, 81559, 600, 70, 5), users=(known, WEB), replicas=2)
+    loads = [run.load for run in run_loads([GpuNode("a", gpus=(gpu,))])]
+    assert loads == [GpuLoad(80, 512, 81559, None, 70), GpuLoad(80, None, 81559, None, 70)]
+
+
 def test_a_part_is_its_own() -> None:
     part = GpuPart("1", "3g.40gb", users=(WEB,), load=GpuLoad(memory_used_mib=5))
     gpu = NodeGpu(0, "GPU-a", load=GpuLoad(power_w=400), parts=(part,))
