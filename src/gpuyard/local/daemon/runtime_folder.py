@@ -49,6 +49,8 @@ class RuntimeFolder:
     def hold(self, path: Path, make: Callable[[], Awaitable[None]]) -> None:
         """Has `make` called whenever this file of the folder is gone."""
         self._held[path] = make
+        if not path.exists():  # A process that is to make it is still starting.
+            self._due[path] = asyncio.get_running_loop().time() + _AGAIN_S
 
     async def keep(self) -> None:
         """Looks once a second, until cancelled."""
