@@ -21,7 +21,7 @@ from gpuyard.workloads.spec.time_spans import parse_span
 ALLOCATED_ENV = frozenset(
     {"NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "NVIDIA_MIG_CONFIG_DEVICES",
      "NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_IMEX_CHANNELS", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
-     "GPUYARD_SIMULATED"}
+     "GPUYARD_SIMULATED", "GPUYARD_SHARES"}
 )  # fmt: skip
 
 _ENV_NAME = r"(?a)[A-Za-z_.-][A-Za-z0-9_.-]*"
