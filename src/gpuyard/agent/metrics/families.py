@@ -153,7 +153,7 @@ MIG = Family(
     "gauge",
     "A part of a GPU; the value is 1.",
     (
-        *("instance", "GPU_I_PROFILE", "GPU_I_ID", "start", "size", "memory_mib", "multiprocessors"),
+        *("instance", "index", "GPU_I_PROFILE", "GPU_I_ID", "start", "size", "memory_mib", "multiprocessors"),
         *("sharing", "replicas"),
     ),
 )

@@ -186,6 +186,7 @@ def _part_labels(part: MigInstance) -> dict[str, str]:
 def _part_info(part: MigInstance) -> dict[str, str]:
     return {
         "instance": part.uuid,
+        "index": str(part.index),
         **_part_labels(part),
         "start": str(part.start),
         "size": str(part.size),

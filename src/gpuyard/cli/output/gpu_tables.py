@@ -48,7 +48,15 @@ def gpu_table(rows: Sequence[tuple[GpuNode, NodeGpu]], *, with_nodes: bool) -> G
         for part in gpu.parts:
             own = [percent(part.load.utilisation_percent), memory(part.load), "", ""]
             names = ", ".join(dict.fromkeys(user.name for user in part.users))
-            found.append([*place, f"{index}:{part.gi_id}", part.profile, *own, names or _NOBODY])
+            found.append(
+                [
+                    *place,
+                    f"{index}:{part.gi_id if part.index < 0 else part.index}",
+                    part.profile,
+                    *own,
+                    names or _NOBODY,
+                ]
+            )
     return GpuTable(
         [*(["NODE"] if with_nodes else ()), *header], found, "HELD BY", ("TEMP", "POWER", "MODEL")
     )

@@ -100,6 +100,7 @@ def _part(gi_id: str, samples: Sequence[MetricSample], runs: RunsOfPods) -> GpuP
         gi_id=gi_id,
         profile=_label(samples, "GPU_I_PROFILE"),
         uuid=info.get("instance", ""),
+        index=-1 if (index := _whole(info.get("index", ""))) is None else index,
         placement=place,
         sharing=info.get("sharing") or "none",
         replicas=_whole(info.get("replicas", "")) or 1,

@@ -61,6 +61,7 @@ class GpuPart:
 
     Attributes:
         gi_id: of its GPU instance.
+        index: among the parts of its GPU, in the driver's order, as CDI's `0:1` counts; -1 where nobody says.
         placement: its first memory slice and how many it has, `0:4`; empty where nobody says.
         sharing, replicas: as of a GPU.
     """
@@ -68,6 +69,7 @@ class GpuPart:
     gi_id: str
     profile: str
     uuid: str = ""
+    index: int = -1
     placement: str = ""
     sharing: str = "none"
     replicas: int = 1

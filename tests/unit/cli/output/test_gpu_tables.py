@@ -14,7 +14,7 @@ def test_each_gpu_says_what_it_does_and_who_has_it() -> None:
         NodeGpu(1, "GPU-b", fault=GpuFault(1, "GPU-b", "XID 79", "")),
         NodeGpu(2, "GPU-c", occupants=(stranger, Occupant(2, "GPU-c", "bob", home="/home/bob"))),
         NodeGpu(3, "GPU-d", replicas=4, users=(USER,)),
-        NodeGpu(4, "GPU-e", parts=(GpuPart("1", "3g.40gb", users=(USER,)), GpuPart("2", "3g.40gb"))),
+        NodeGpu(4, "GPU-e", parts=(GpuPart("1", "3g.40gb", index=0, users=(USER,)), GpuPart("2", "3g.40gb"))),
     )
     node = GpuNode("a", model="H100", gpus=gpus)
     lines = gpu_table([(node, gpu) for gpu in gpus], with_nodes=False).lines(200)
@@ -25,7 +25,7 @@ def test_each_gpu_says_what_it_does_and_who_has_it() -> None:
         "2 H100 - - - - alice, pid 4711, not a run, the yard of bob",
         "3 H100 - - - - train, (1 of 4 places)",
         "4 H100 - - - - 1 of 2 parts",
-        "4:1 3g.40gb - - train",
+        "4:0 3g.40gb - - train",
         "4:2 3g.40gb - - -",
     ]
 

@@ -20,7 +20,7 @@ DCGM_FI_DEV_FB_USED{gpu="1",UUID="GPU-b",GPU_I_ID="1",GPU_I_PROFILE="3g.40gb",sc
 gpuyard_gpu_info{gpu="0",UUID="GPU-a",model="H100",memory_mib="81559",numa_node="0",mig="disabled",simulated="true"} 1
 gpuyard_gpu_info{gpu="1",UUID="GPU-b",model="H100",memory_mib="81559",numa_node="1",mig="enabled",simulated="true"} 1
 gpuyard_gpu_nvlinks{gpu="0",UUID="GPU-a",peer="GPU-b",pcie="host-bridge"} 18
-gpuyard_mig_instance_info{gpu="1",UUID="GPU-b",instance="MIG-b1",GPU_I_ID="1",GPU_I_PROFILE="3g.40gb",start="0",size="4",memory_mib="40448"} 1
+gpuyard_mig_instance_info{gpu="1",UUID="GPU-b",instance="MIG-b1",index="0",GPU_I_ID="1",GPU_I_PROFILE="3g.40gb",start="0",size="4",memory_mib="40448"} 1
 gpuyard_allocation{gpu="0",UUID="GPU-a",namespace="default",pod="train-0-x",container="main",scope="pod"} 1
 gpuyard_allocation{gpu="1",UUID="GPU-b",GPU_I_ID="2",namespace="team",pod="web",container="main",scope="pod"} 1
 gpuyard_gpu_fault_since_seconds{gpu="1",UUID="GPU-b",reason="XID 79"} 1.7e9

@@ -22,9 +22,11 @@ def test_whose_pod_cannot_be_seen_is_named_by_it() -> None:
 
 def test_parts_have_their_own_users_and_values() -> None:
     gpu = gpus_of(parse_metrics(METRICS))[1]
-    assert [(part.gi_id, part.uuid, part.placement, part.load.memory_used_mib) for part in gpu.parts] == [
-        ("1", "MIG-b1", "0:4", 0),
-        ("2", "", "", 1024),
+    assert [
+        (part.gi_id, part.index, part.uuid, part.placement, part.load.memory_used_mib) for part in gpu.parts
+    ] == [
+        ("1", 0, "MIG-b1", "0:4", 0),
+        ("2", -1, "", "", 1024),
     ]
     assert gpu.parts[0].load.memory_mib == 40448 and gpu.mig == "on"
     # What is the GPU's own isn't a part's, and the other way round.
