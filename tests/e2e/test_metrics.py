@@ -1,6 +1,7 @@
 """What a yard's GPUs do, as Prometheus reads it: with the yard's token, over its port on loopback."""
 
 import json
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -43,6 +44,28 @@ def test_metrics_follow_a_run_and_say_whose_its_gpus_are(yard: Yard) -> None:
     assert lines("gpuyard_pod_energy_joules_total", 'pod="busy-')
     yard.ok("stop", "busy")
     until(lambda: lines("gpuyard_gpu_holders", "} 0"), "all GPUs free", lambda found: len(found) == 8)
+
+
+def test_a_process_that_is_no_run_is_counted_on_its_gpu(yard: Yard) -> None:
+    token, file = (yard.home / "token").read_text().strip(), yard.paths.simulated_health
+    stranger = {"gpu": "3", "pid": 4711, "memory_mib": 21504, "user": "alice", "command": "python"}
+
+    def counted(name: str) -> list[str]:
+        found = re.findall(rf"^{name}{{.*gpu=\"(\d)\".*}} (\d+)$", scrape(yard, token=token), re.MULTILINE)
+        return [f"{gpu}:{value}" for gpu, value in found if value != "0"]
+
+    try:
+        file.write_text(json.dumps({"processes": [stranger]}))
+        until(
+            lambda: counted("gpuyard_gpu_foreign_processes"),
+            "the process",
+            lambda found: found == ["3:1"],
+            not_yet=(urllib.error.HTTPError,),
+        )
+        assert counted("gpuyard_gpu_foreign_process_memory_bytes") == [f"3:{21504 << 20}"]
+    finally:
+        file.unlink(missing_ok=True)
+    until(lambda: counted("gpuyard_gpu_foreign_processes"), "it is gone", lambda found: not found)
 
 
 def test_who_has_no_token_reads_nothing(yard: Yard) -> None:

@@ -31,8 +31,12 @@ _MIB_PER_S = {
     pynvml.NVML_GPM_METRIC_PCIE_RX_PER_SEC: "pcie_received_bytes_per_s",
 }
 _METRICS = (*_PERCENT, *_MIB_PER_S)
-#: What says that neither this GPU nor this driver will ever have it.
-_NEVER = (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound)
+#: What says that this process will never get it of this GPU and this driver.
+_NEVER = (
+    pynvml.NVMLError_NotSupported,
+    pynvml.NVMLError_FunctionNotFound,
+    pynvml.NVMLError_NoPermission,
+)
 
 
 @dataclass

@@ -74,7 +74,14 @@ def test_what_was_not_counted_and_what_fails_is_left_out(nvml: None, monkeypatch
     meter.keep(())
 
 
-@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND])
+@pytest.mark.parametrize(
+    "code",
+    [
+        pynvml.NVML_ERROR_NOT_SUPPORTED,
+        pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+        pynvml.NVML_ERROR_NO_PERMISSION,
+    ],
+)
 @pytest.mark.parametrize("function", ["nvmlGpmQueryDeviceSupport", "nvmlGpmSampleGet"])
 def test_what_never_will_answer_is_asked_once(
     nvml: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, code: int
