@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from tests.waiting import until
+
 from .conftest import Yard
 from .shell import Shell
 
@@ -176,3 +178,19 @@ def test_a_module_of_the_runs_folder_is_found_as_is_said(yard: Yard) -> None:
     assert "--env PYTHONPATH=. " in failed.err and "python -m scripts.t" in failed.err
     yard.ok("run", "--env", "PYTHONPATH=.", "scripts/t.py")
     yard.ok("run", "--", "python", "-m", "scripts.t")
+
+
+def test_the_gpus_of_a_run_that_goes_on(yard: Yard) -> None:
+    """The simulated H100s are all joined by NVSwitches, and four share a CPU."""
+    yard.background("pair", "--gpus", "2", "--", "sh", "-c", yard.waiting)
+    said = until(
+        lambda: yard.ok("explain", "pair"), "the agent knows who has them", lambda text: "got GPUs" in text
+    )
+    assert (
+        f"got GPUs 0, 1 of node {yard.status()['node']}: each pair joined by 18 NVLinks; NUMA node 0; "
+        in said
+    )
+    assert "of the 6 others that NVLink joins to them 0 are in use; no free ones are joined better" in said
+    (given,) = yard.json("explain", "pair")["given"]
+    assert (given["gpus"], given["unread"]) == (["0", "1"], "")
+    yard.open_gate("pair")

@@ -13,8 +13,7 @@ from typing import Any
 from gpuyard.devices.inventory import Device, DeviceNode, Inventory
 from gpuyard.devices.nvml.driver_files import LIB64, DriverFile
 from gpuyard.gpus.cdi import KIND
-from gpuyard.gpus.vendors import NVIDIA
-from gpuyard.kube.wellknown import ENV_SIMULATED
+from gpuyard.kube.wellknown import ENV_SIMULATED, NVIDIA
 
 #: The first version with hostPath, and with device names that begin with a digit.
 _VERSION = "0.5.0"

@@ -14,7 +14,7 @@ from enum import StrEnum
 from gpuyard.agent.options.sharing import Sharing
 from gpuyard.devices.inventory import Device, DeviceNode, Health, Inventory, MigInstance
 from gpuyard.gpus.resources import GPU_RESOURCE, mig_resource, model_resource, whole_gpus
-from gpuyard.gpus.vendors import NVIDIA
+from gpuyard.kube.wellknown import NVIDIA
 
 _UNOFFERED = "is split, and its parts aren't offered: use the MIG strategy mixed, or make it whole"
 

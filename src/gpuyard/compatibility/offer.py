@@ -15,9 +15,14 @@ from gpuyard.compatibility.facts import Facts, Product
 from gpuyard.compatibility.version import Capability, Version
 from gpuyard.gpus.catalogue import GpuModel, find_model, nearest
 from gpuyard.gpus.resources import is_gpu
-from gpuyard.gpus.vendors import NVIDIA
 from gpuyard.kube.objects import Manifest, labels_of
-from gpuyard.kube.wellknown import LABEL_GPU_INJECTION, LABEL_GPU_MODEL, LABEL_GPU_PRODUCT, LABEL_SIMULATED
+from gpuyard.kube.wellknown import (
+    LABEL_GPU_INJECTION,
+    LABEL_GPU_MODEL,
+    LABEL_GPU_PRODUCT,
+    LABEL_SIMULATED,
+    NVIDIA,
+)
 
 _NVIDIA = f"{NVIDIA}/"
 

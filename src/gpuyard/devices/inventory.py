@@ -9,7 +9,7 @@ from enum import IntEnum, StrEnum
 
 from gpuyard.gpus.mig_profiles import MigEngines
 from gpuyard.gpus.occupants import Occupant
-from gpuyard.gpus.vendors import NVIDIA
+from gpuyard.kube.wellknown import NVIDIA
 
 
 class Backend(StrEnum):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from gpuyard.gpus.models import ROWS
-from gpuyard.gpus.vendors import AMD, NVIDIA
+from gpuyard.kube.wellknown import AMD, NVIDIA
 
 #: Words that say who made or sells the board, or of which kind it is, never which one it is.
 _NOISE = frozenset({
@@ -64,7 +64,7 @@ class GpuModel:
 
     @property
     def vendor(self) -> str:
-        """Its maker's domain, see `gpus.vendors`."""
+        """Its maker's domain, see `kube.wellknown`."""
         return AMD if self.product.startswith("AMD ") else NVIDIA
 
 

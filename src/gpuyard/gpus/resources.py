@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gpuyard.gpus.vendors import NVIDIA, VENDORS
 from gpuyard.kube.objects import labels_of
 from gpuyard.kube.requests import effective_requests, parse_resources
-from gpuyard.kube.wellknown import LABEL_SIMULATED
+from gpuyard.kube.wellknown import AMD, LABEL_SIMULATED, NVIDIA
 
+_VENDORS = frozenset({NVIDIA, AMD})
 #: NVIDIA's whole GPUs: what a run asks for where nothing speaks for another vendor's.
 GPU_RESOURCE = f"{NVIDIA}/gpu"
-WHOLE_GPUS = frozenset(f"{vendor}/gpu" for vendor in VENDORS)
+WHOLE_GPUS = frozenset(f"{vendor}/gpu" for vendor in _VENDORS)
 #: Of a slice: `nvidia.com/mig-1g.10gb`.
 MIG_PREFIX = "nvidia.com/mig-"
 #: Of what several containers share: `nvidia.com/gpu.shared`.
@@ -55,7 +55,7 @@ def is_gpu(resource: str) -> bool:
 
 def _is_model(resource: str) -> bool:
     vendor, _, model = resource.partition("/")
-    if vendor not in VENDORS or not model:
+    if vendor not in _VENDORS or not model:
         return False
     # Only for what may be one: the catalogue takes its time to load.
     from gpuyard.gpus.catalogue import find_model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+#: Whose a GPU is: the domain of the resource that it is offered as (`nvidia.com/gpu`) and of its labels.
+NVIDIA, AMD = "nvidia.com", "amd.com"
 #: On Job and pods: the run that they belong to.
 LABEL_RUN = "gpuyard.io/run"
 #: On nodes: how many GPUs they have, and NVIDIA's name of the first, as GPU feature discovery has them.

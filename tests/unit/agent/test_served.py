@@ -6,7 +6,7 @@ from gpuyard.agent.options.sharing import Sharing, SharingStrategy
 from gpuyard.agent.served import MigStrategy, ModelNames, Served, ServedDevice, Serving, serve
 from gpuyard.devices.inventory import Backend, Device, DeviceNode, Health, Inventory, Mig, MigInstance
 from gpuyard.gpus.mig_profiles import MigEngines
-from gpuyard.gpus.vendors import AMD
+from gpuyard.kube.wellknown import AMD
 
 
 def gpu(index: int, *profiles: str, split: bool | None = True) -> Device:

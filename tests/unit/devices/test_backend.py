@@ -14,7 +14,7 @@ from gpuyard.devices.backend import AMD_PCI, CombinedBackend, combine, has_displ
 from gpuyard.devices.inventory import Absence, Backend, DeviceNode, Inventory
 from gpuyard.devices.readings import GpuProcess, Reading
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
-from gpuyard.gpus.vendors import AMD, NVIDIA
+from gpuyard.kube.wellknown import AMD, NVIDIA
 from tests.amd_machines import AmdMachine
 
 CONTROL = DeviceNode("/dev/nvidiactl", "/dev/nvidiactl")

@@ -16,7 +16,7 @@ from gpuyard.gpus.resources import (
     vendors_of,
     wants_nvidia,
 )
-from gpuyard.gpus.vendors import AMD, NVIDIA
+from gpuyard.kube.wellknown import AMD, NVIDIA
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from gpuyard.devices.inventory import AmdTraits, Device
-from gpuyard.gpus.vendors import AMD
 from gpuyard.kube.names import label_value
+from gpuyard.kube.wellknown import AMD
 
 _MIB_PER_GIB = 1024
 

@@ -19,10 +19,10 @@ from gpuyard.gpus.cdi import CdiFault, format_cdi_faults
 from gpuyard.gpus.exposure import Exposure
 from gpuyard.gpus.faults import GpuFault, format_faults, in_one_line
 from gpuyard.gpus.occupants import Occupant, format_occupants
-from gpuyard.gpus.vendors import AMD, NVIDIA
 from gpuyard.kube.names import label_value
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import (
+    AMD,
     ANNOTATION_CDI,
     ANNOTATION_GPU_DRIVER,
     ANNOTATION_GPU_EXPOSURE,
@@ -37,6 +37,7 @@ from gpuyard.kube.wellknown import (
     LABEL_PCIE_ISLAND,
     LABEL_SIMULATED,
     MIXED_MODELS,
+    NVIDIA,
 )
 
 

@@ -13,8 +13,8 @@ from gpuyard.agent.options.sharing import SharingStrategy
 from gpuyard.agent.served import MigStrategy, Served, ServedDevice
 from gpuyard.devices.inventory import Device, Inventory
 from gpuyard.gpus.resources import GPU_RESOURCE
-from gpuyard.gpus.vendors import NVIDIA
 from gpuyard.kube.names import label_value
+from gpuyard.kube.wellknown import NVIDIA
 
 #: Compute capability → architecture, as GPU feature discovery spells it. The entry that counts is the
 #: last one that isn't above the GPU's.

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 
 from gpuyard.devices.inventory import Device, MigInstance
 from gpuyard.gpus.resources import GPU_RESOURCE
-from gpuyard.gpus.vendors import NVIDIA
+from gpuyard.kube.wellknown import NVIDIA
 
 #: Clients of one MPS server since Volta; 16 before.
 MAX_MPS_CLIENTS = 48

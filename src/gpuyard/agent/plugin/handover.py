@@ -15,8 +15,7 @@ from gpuyard.agent.cdi import qualified_name
 from gpuyard.agent.options.device_lists import PLAIN, DeviceList, Handover
 from gpuyard.agent.served import ServedDevice
 from gpuyard.devices.inventory import Inventory
-from gpuyard.gpus.vendors import AMD, NVIDIA
-from gpuyard.kube.wellknown import ENV_SHARES, ENV_SIMULATED
+from gpuyard.kube.wellknown import AMD, ENV_SHARES, ENV_SIMULATED, NVIDIA
 
 #: Where NVIDIA's runtime looks for mounts that name devices.
 _MOUNTED = PurePosixPath("/var/run/nvidia-container-devices")

@@ -26,7 +26,7 @@ from gpuyard.devices.inventory import (
 )
 from gpuyard.devices.sysfs import read_number, read_text
 from gpuyard.gpus.catalogue import find_model
-from gpuyard.gpus.vendors import AMD
+from gpuyard.kube.wellknown import AMD
 
 _MIB = 1 << 20
 _PCI = "bus/pci/devices"

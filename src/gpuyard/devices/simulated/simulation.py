@@ -25,7 +25,7 @@ from gpuyard.devices.inventory import (
 )
 from gpuyard.gpus.catalogue import GpuModel, find_model, nearest
 from gpuyard.gpus.mig_models import mig_geometry
-from gpuyard.gpus.vendors import AMD
+from gpuyard.kube.wellknown import AMD
 
 #: As many as a device plugin's list and a node's slots can sensibly show.
 MOST_GPUS = 64

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpuyard.advice import Wording, worded, wording
 from gpuyard.explain.ladder import Ladder, climb
@@ -27,6 +27,9 @@ from gpuyard.scheduling.snapshot import Snapshot, waits
 from gpuyard.workloads.memory_kills import oom_kills
 from gpuyard.workloads.outcome import exit_code, why_failed
 
+if TYPE_CHECKING:
+    from gpuyard.runs.explaining.given_gpus import GivenGpus
+
 _TAIL_LINES = 5
 _MAX_LINE_LENGTH = 200
 
@@ -41,6 +44,7 @@ class Answer:
         diagnoses: what its output is known to mean.
         unfit: lines about the nodes that its image doesn't run on, and what would.
         gone: attempts whose pods are deleted.
+        given: the GPUs that its pods have.
         wording: of whoever asked.
     """
 
@@ -51,6 +55,7 @@ class Answer:
     diagnoses: Sequence[Diagnosis] = ()
     unfit: Sequence[str] = ()
     gone: Sequence[LostAttempt] = ()
+    given: Sequence[GivenGpus] = ()
     wording: Wording = field(default_factory=wording)
 
     def __repr__(self) -> str:
@@ -65,6 +70,7 @@ class Answer:
                 said += self.ladder.lines()
             elif self.explanation:
                 said += self.explanation.lines()
+            said += map(str, self.given)
             said += [f"before that, an attempt was {attempt.text}" for attempt in self.gone]
             lost = filter(None, [oom_text(self.run)])
             return [*said, *self.unfit, *lost]
@@ -87,6 +93,7 @@ class Answer:
             "explanation": self.explanation.to_json() if self.explanation else None,
             "diagnoses": [diagnosis.to_json() for diagnosis in self.diagnoses],
             "gone": [attempt.to_json() for attempt in self.gone],
+            "given": [given.to_json() for given in self.given],
             "oom_kills": sum(map(oom_kills, self.run.pods)),
         }
 
@@ -105,6 +112,10 @@ async def explain_with_output(target: Target, run: Run, environ: Mapping[str, st
     said, printed = await read_lines(target, run)
     answer = await explain_run(target, run, diagnose_lines(run, said, printed), printed)
     answer = dataclasses.replace(answer, gone=await gone_attempts(target, run.job, run.pods))
+    if run.state.gpus and run.state.state == "running":
+        from gpuyard.runs.explaining.given_gpus import read_given_gpus
+
+        answer = dataclasses.replace(answer, given=await read_given_gpus(target, run))
     if answer.explanation is None:
         return answer
     from gpuyard.runs.image_fit import unfit_lines

@@ -12,9 +12,8 @@ from gpuyard import errors
 from gpuyard.advice import advice
 from gpuyard.client.server_version import check_version
 from gpuyard.gpus.resources import vendors_of, whole_gpus
-from gpuyard.gpus.vendors import NVIDIA
 from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of, labels_of
-from gpuyard.kube.wellknown import LABEL_GPU_MODEL
+from gpuyard.kube.wellknown import LABEL_GPU_MODEL, NVIDIA
 from gpuyard.runs.notices import Notice, Notify
 from gpuyard.runs.submitting.creation import create_run
 from gpuyard.runs.target import Target

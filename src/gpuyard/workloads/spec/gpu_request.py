@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gpuyard.gpus.catalogue import GpuModel
 
 from gpuyard.gpus.resources import mig_resource, whole_gpus
-from gpuyard.gpus.vendors import NVIDIA
+from gpuyard.kube.wellknown import NVIDIA
 
 FORM = "write a number, a model, or both: 2, H100, H100:2"
 #: More than any machine or cluster has; keeps typing errors out of the arithmetic.
@@ -34,7 +34,7 @@ class GpuRequest:
         count: GPUs, or parts of them, 0 for none.
         models: models that satisfy the request, the most usual first ("A100" is 40 and 80 GB).
         profile: of MIG, for parts: `1g.10gb`; empty for GPUs as they are offered.
-        vendor: whose GPUs, see `gpus.vendors`: the models', else NVIDIA's until the nodes were asked.
+        vendor: whose GPUs, see `kube.wellknown`: the models', else NVIDIA's until the nodes were asked.
     """
 
     count: int = 0

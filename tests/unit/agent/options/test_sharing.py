@@ -6,7 +6,7 @@ from gpuyard.agent.options.sharing import Sharing, SharingStrategy
 from gpuyard.devices.inventory import Mig, MigInstance
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.mig_profiles import MigEngines
-from gpuyard.gpus.vendors import AMD
+from gpuyard.kube.wellknown import AMD
 
 H100 = simulate(parse_simulation("H100:1"), seed="node").devices[0]
 P100 = simulate(parse_simulation("P100:1"), seed="node").devices[0]

@@ -10,7 +10,7 @@ from gpuyard.agent.served import DEFAULT, MigStrategy, ServedDevice, Serving, se
 from gpuyard.devices.inventory import Backend, DeviceNode, Inventory, Mig, MigInstance
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.mig_profiles import MigEngines
-from gpuyard.gpus.vendors import AMD
+from gpuyard.kube.wellknown import AMD
 
 SIMULATED = simulate(parse_simulation("V100:8"), seed="node")
 COMMON = (DeviceNode("/dev/nvidiactl", "/run/driver/dev/nvidiactl"),)

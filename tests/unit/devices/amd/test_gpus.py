@@ -9,7 +9,7 @@ from gpuyard import errors
 from gpuyard.devices.amd import kfd
 from gpuyard.devices.amd.gpus import read_gpus
 from gpuyard.devices.inventory import Absence, AmdTraits, Backend, DeviceNode, Link, PcieLevel
-from gpuyard.gpus.vendors import AMD
+from gpuyard.kube.wellknown import AMD
 from tests.amd_machines import AmdMachine
 
 NODES = "class/kfd/kfd/topology/nodes"

@@ -2,7 +2,7 @@
 
 from gpuyard.devices.inventory import AmdTraits, Link, PcieLevel
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
-from gpuyard.gpus.vendors import AMD, NVIDIA
+from gpuyard.kube.wellknown import AMD, NVIDIA
 
 
 def test_amds_are_as_its_driver_shows_real_ones() -> None:
