@@ -78,7 +78,7 @@ def parse_config(raw: Any) -> AgentConfig:
     serving = Serving(
         mig_strategy=flags.choice("migStrategy", MigStrategy, MigStrategy.NONE),
         packed=_policy(plugin),
-        model_names=top.fields("resources").only("byModel", ModelNames, ModelNames.NO),
+        model_names=_model_names(top.fields("resources")),
         sharing=_sharing(top.fields("sharing")),
     )
     config = AgentConfig(
@@ -92,6 +92,17 @@ def parse_config(raw: Any) -> AgentConfig:
     for fields in (plugin, flags, top):
         fields.end()
     return config
+
+
+def _model_names(resources: _ConfigMapping) -> ModelNames:
+    if resources.says("byModel", "beside"):
+        raise _wrong(
+            resources.at("byModel"),
+            "can't be beside: the kubelet counts each resource for itself, and would give one GPU twice "
+            "(docs/adr/0044); write instead, or leave it out and ask for a model by the label "
+            "gpuyard.io/gpu-model",
+        )
+    return resources.only("byModel", ModelNames, ModelNames.NO)
 
 
 class _ConfigMapping:
@@ -113,6 +124,10 @@ class _ConfigMapping:
         self._known.append(name)
         value = self._left.pop(name, None)
         return default if value is None else value
+
+    def says(self, name: str, value: str) -> bool:
+        """Without taking the field."""
+        return bool(self._left.get(name) == value)
 
     def fields(self, name: str) -> _ConfigMapping:
         return _ConfigMapping(self.at(name), self.take(name))

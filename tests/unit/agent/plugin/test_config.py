@@ -110,6 +110,10 @@ def test_chosen_gpus_of_chosen_nodes_are_shared_by_mps_with_limits() -> None:
             {"version": "v1", "resources": {"gpus": []}},
             "resources.gpus isn't a field that gpuyard has; there are byModel",
         ),
+        (
+            {"version": "v1", "resources": {"byModel": "beside"}},
+            "resources.byModel can't be beside: the kubelet counts each resource for itself",
+        ),
         (sharing("timeSlicing", resources={}), "sharing.timeSlicing.resources must be a list"),
         (sharing("timeSlicing", resources=[{}]), "sharing.timeSlicing.resources[0].name"),
         (
