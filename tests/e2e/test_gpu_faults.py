@@ -110,3 +110,24 @@ def test_a_fault_of_what_is_not_there_is_refused(gpus: Yard) -> None:
     )
     assert "'smoke' is no fault" in gpus.refused(2, "node", "fault", "--gpu", "0", "--xid", "smoke")
     assert healthy(gpus) == 8
+
+
+def test_the_pod_s_status_follows_the_health_of_its_gpu(gpus: Yard) -> None:
+    """As a cluster's kubelet has it with the feature gate ResourceHealthStatus."""
+    gpus.background("trainer", "--gpus", "1", "--", "sleep", "600")
+    held = device_of(gpus, "trainer")
+
+    def told() -> list[dict[str, object]]:
+        path = "/api/v1/namespaces/default/pods?labelSelector=gpuyard.io/run=trainer"
+        (status,) = gpus.get(path)["items"][0]["status"]["containerStatuses"]
+        found: list[dict[str, object]] = status.get("allocatedResourcesStatus", [])
+        return found
+
+    def says(health: str) -> list[dict[str, object]]:
+        return [{"name": "nvidia.com/gpu", "resources": [{"resourceID": held, "health": health}]}]
+
+    until(told, "it is healthy", lambda found: found == says("Healthy"))
+    fail(gpus, **{held: "XID 79"})
+    until(told, "it is not", lambda found: found == says("Unhealthy"))
+    fail(gpus)
+    until(told, "it is well again", lambda found: found == says("Healthy"))

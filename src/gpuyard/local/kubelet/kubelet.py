@@ -102,11 +102,16 @@ class Kubelet:
         self._over: set[str] = set()
         self._group: asyncio.TaskGroup | None = None
         pods.add_handler(self._on_pod)
+        # A pod's status says whether the devices that it holds are healthy.
+        devices.on_change(self._look_at_pods)
 
     def wake(self) -> None:
         """This process stood still: has the node report itself alive at once, and looks at all pods, since
         the loop's timers are late by that."""
         self._node.wake()
+        self._look_at_pods()
+
+    def _look_at_pods(self) -> None:
         for worker in self._workers.values():
             worker.update(worker.pod)
 

@@ -7,7 +7,7 @@ Sources: kubernetes `pkg/kubelet/kubelet_pods.go` (convertToAPIContainerStatuses
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from gpuyard.kube.conditions import with_condition
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
+from gpuyard.local.kubelet.devices.plugin_client import PluginDevice
 from gpuyard.local.kubelet.environment import POD_IP
 from gpuyard.local.runtime.podman.host import PODMAN
 from gpuyard.local.runtime.values import Exit
@@ -42,6 +43,7 @@ class ContainerView:
         previous: the start before that.
         waiting: why it isn't running but will be (reason, message); empty reason when it won't.
         image_id: the image by its digest, where it has one and that is known.
+        devices: health of those that it holds, by resource and id, as `device_health` has it.
     """
 
     name: str
@@ -51,6 +53,7 @@ class ContainerView:
     previous: ContainerRun | None = None
     waiting: tuple[str, str] = ("", "")
     image_id: str = ""
+    devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def is_running(self) -> bool:
@@ -88,12 +91,31 @@ def pod_status(
         "startTime": old.get("startTime") or format_time(started_at),
         "conditions": _conditions(pod, containers, phase, format_time(now)),
     }
-    for field, init in (("initContainerStatuses", True), ("containerStatuses", False)):
+    for key, init in (("initContainerStatuses", True), ("containerStatuses", False)):
         idle = "PodInitializing" if any(c.is_init for c in containers) else "ContainerCreating"
         statuses = [_container(place, c, idle) for c in containers if c.is_init == init]
         if statuses:
-            status[field] = statuses
+            status[key] = statuses
     return status
+
+
+def device_health(
+    held: Mapping[str, Sequence[str]], known: Mapping[str, Mapping[str, PluginDevice]]
+) -> dict[str, dict[str, str]]:
+    """`Healthy`, `Unhealthy`, or `Unknown` of a device that its plugin doesn't name, by resource and id.
+
+    Source: KEP-4680; kubernetes `pkg/kubelet/cm/devicemanager/manager.go` (UpdateAllocatedResourcesStatus).
+    """
+    return {
+        resource: {one: _health(known.get(resource, {}).get(one)) for one in ids}
+        for resource, ids in held.items()
+    }
+
+
+def _health(device: PluginDevice | None) -> str:
+    if device is None:
+        return "Unknown"
+    return "Healthy" if device.healthy else "Unhealthy"
 
 
 def rejected_status(pod: Manifest, *, reason: str, message: str, now: datetime) -> dict[str, Any]:
@@ -139,6 +161,14 @@ def _container(place: str, container: ContainerView, idle: str) -> dict[str, Any
     }
     if current:
         status["containerID"] = _id(place, container.name, current)
+    if container.devices:
+        status["allocatedResourcesStatus"] = [
+            {
+                "name": name,
+                "resources": [{"resourceID": one, "health": health} for one, health in ids.items()],
+            }
+            for name, ids in container.devices.items()
+        ]
     return status
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import signal
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from gpuyard.local.kubelet.pods.oom_kills import OomKills
 from gpuyard.local.kubelet.pods.plan import phase_of, plan, stop_grace_s
 from gpuyard.local.kubelet.pods.rejection import Rejection, refused_by_devices
 from gpuyard.local.kubelet.pods.reservation import Reservation
-from gpuyard.local.kubelet.pods.status import pod_status, rejected_status
+from gpuyard.local.kubelet.pods.status import ContainerView, device_health, pod_status, rejected_status
 from gpuyard.local.kubelet.pods.writer import PodWriter
 from gpuyard.local.kubelet.volumes import write_config_maps
 from gpuyard.local.runtime.container import Container
@@ -351,13 +352,21 @@ class PodWorker:
         ended_by = self._ended_by if done else None
         return pod_status(
             {**self.pod, "status": {**(self.pod.get("status") or {}), **self._writer.status}},
-            [state.view(("", "") if done else self._waiting(state)) for state in self.states],
+            [self._view(state, done=done) for state in self.states],
             phase="Failed" if ended_by else phase_of([state.observed() for state in self.states], done=done),
             reason=ended_by.reason if ended_by else "",
             message=ended_by.message if ended_by else "",
             started_at=self._started_at,
             now=self._context.clock(),
         )
+
+    def _view(self, state: ContainerState, *, done: bool) -> ContainerView:
+        view, devices = state.view(("", "") if done else self._waiting(state)), self._context.devices
+        held = (
+            one for one in devices.assignments() if (one.pod_uid, one.container) == (self.uid, state.name)
+        )
+        ids = next((one.allocation.device_ids for one in held), {})
+        return dataclasses.replace(view, devices=device_health(ids, devices.devices()))
 
     def _waiting(self, state: ContainerState) -> tuple[str, str]:
         if self._is_ending:

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from gpuyard.local.kubelet.pods.status import ContainerRun, ContainerView, pod_status, rejected_status
+from gpuyard.local.kubelet.devices.plugin_client import PluginDevice
+from gpuyard.local.kubelet.pods.status import (
+    ContainerRun,
+    ContainerView,
+    device_health,
+    pod_status,
+    rejected_status,
+)
 from gpuyard.local.runtime.values import Exit, ExitReason
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -137,3 +144,26 @@ def _short(state: dict[str, Any]) -> str:
     for name, inner in state.items():
         return f"{name} {inner.get('reason') if name == 'waiting' else inner.get('exitCode', '')}".strip()
     return ""
+
+
+def test_the_health_of_the_devices_that_it_holds() -> None:
+    known = {"nvidia.com/gpu": {"GPU-0": PluginDevice(True, ()), "GPU-1": PluginDevice(False, ())}}
+    held = {"nvidia.com/gpu": ("GPU-0", "GPU-1", "GPU-9"), "amd.com/gpu": ("GPU-a",)}
+    view = _view(RUNNING, devices=device_health(held, known))
+    (status,) = _status(view)["containerStatuses"]
+    assert status["allocatedResourcesStatus"] == [
+        {
+            "name": "nvidia.com/gpu",
+            "resources": [
+                {"resourceID": "GPU-0", "health": "Healthy"},
+                {"resourceID": "GPU-1", "health": "Unhealthy"},
+                {"resourceID": "GPU-9", "health": "Unknown"},
+            ],
+        },
+        {"name": "amd.com/gpu", "resources": [{"resourceID": "GPU-a", "health": "Unknown"}]},
+    ]
+
+
+def test_without_devices_nothing_is_said_of_any() -> None:
+    (status,) = _status(_view(RUNNING))["containerStatuses"]
+    assert "allocatedResourcesStatus" not in status
