@@ -29,8 +29,8 @@ _SHELL_WORDS = frozenset(
     {".", ":", "!", "{", "case", "cd", "eval", "exec", "exit", "export", "for", "if", "set", "source",
      "trap", "ulimit", "umask", "unset", "until", "while"}
 )  # fmt: skip
-#: Outside quotes these are the shell's; `~` and `#` only at the start of a word.
-_META = r"[|&;<>()$`*?\[\n]|(?:^|\s)[~#]"
+#: Outside quotes these are the shell's; `#` only at the start of a word, `~` there and in `a=~/x:~/y`.
+_META = r"[|&;<>()$`*?\[\n]|(?:^|\s)#|(?:^|[\s=:])~"
 _QUOTED = r"(?s)'[^']*'|\"(?:\\.|[^\"\\])*\"|\\."
 _DOUBLE_QUOTED_META = r"(?<!\\)[$`]"
 _ASSIGNMENT = r"[A-Za-z_][A-Za-z0-9_]*="

@@ -51,7 +51,7 @@ def test_plain_commands_become_an_argv(run: CommandLine, argv: list[str]) -> Non
     "line",
     [
         "a && b", "a | b", "a > b", "a; b", "a &", "echo $HOME", 'echo "$HOME"', "echo `date`", "ls *.py",
-        "cd src", "export A=1", "A=1 python train.py", "echo a\necho b", "(a)", "ls ~/x", "a # b", "exec a",
+        "cd src", "export A=1", "A=1 python train.py", "echo a\necho b", "(a)", "ls ~/x", "ls --to=~/x", "ls a=b:~", "a # b", "exec a",
         "ls [ab]", "ls a?",
     ],
 )  # fmt: skip
