@@ -86,8 +86,7 @@ def link_texts(node: GpuNode) -> list[str]:
     for gpu in node.gpus:
         for link in gpu.links:
             if link.nvlinks:
-                links = f"{link.nvlinks} NVLink{'' if link.nvlinks == 1 else 's'}"
-                pairs.setdefault(links, set()).add(frozenset((gpu.index, link.peer)))
+                pairs.setdefault(gpu.links_text(link.nvlinks), set()).add(frozenset((gpu.index, link.peer)))
             if link.pcie in _NEAR:
                 pairs.setdefault(_NEAR[link.pcie], set()).add(frozenset((gpu.index, link.peer)))
     return [f"{kind} between {_pairs_text(found)}" for kind, found in pairs.items()]

@@ -92,7 +92,7 @@ def _reasons(node: GpuNode, chosen: Sequence[NodeGpu]) -> Iterable[str]:
     links = {(gpu.index, link.peer): link for gpu in node.gpus for link in gpu.links}
     indexes = [gpu.index for gpu in chosen]
     if len(chosen) > 1:
-        yield _joined([links[pair] for pair in combinations(indexes, 2) if pair in links])
+        yield _joined(chosen[0], [links[pair] for pair in combinations(indexes, 2) if pair in links])
     numa = sorted({gpu.numa_node for gpu in chosen if gpu.numa_node is not None})
     if numa:
         yield f"NUMA node {numa[0]}" if len(numa) == 1 else f"across NUMA nodes {', '.join(map(str, numa))}"
@@ -104,7 +104,7 @@ def _reasons(node: GpuNode, chosen: Sequence[NodeGpu]) -> Iterable[str]:
     used = [gpu for gpu in near if gpu.all_users]
     if near:
         them = "it" if len(chosen) == 1 else "them"
-        yield f"of the {len(near)} others that NVLink joins to {them} {len(used)} are in use"
+        yield f"of the {len(near)} others that {chosen[0].fabric} joins to {them} {len(used)} are in use"
     if len(chosen) > 1:
         better = _better(node.gpus, chosen, links)
         if better is not None:
@@ -114,16 +114,16 @@ def _reasons(node: GpuNode, chosen: Sequence[NodeGpu]) -> Iterable[str]:
             )
 
 
-def _joined(links: Sequence[GpuLink]) -> str:
+def _joined(one: NodeGpu, links: Sequence[GpuLink]) -> str:
     by_nvlink = [link.nvlinks for link in links if link.nvlinks]
     if links and len(by_nvlink) == len(links):
-        return f"each pair joined by {min(by_nvlink)} NVLink{'s' if min(by_nvlink) > 1 else ''}"
+        return f"each pair joined by {one.links_text(min(by_nvlink))}"
     others = [link.pcie for link in links if not link.nvlinks]
     farthest = min(others, key=lambda text: _level(text), default="unknown")
     by_pcie = f"PCIe ({farthest})"
     if not by_nvlink:
-        return f"joined by {by_pcie}, without NVLink"
-    return f"{len(by_nvlink)} of {len(links)} pairs joined by NVLink, the others by {by_pcie}"
+        return f"joined by {by_pcie}, without {one.fabric}"
+    return f"{len(by_nvlink)} of {len(links)} pairs joined by {one.fabric}, the others by {by_pcie}"
 
 
 def _better(gpus: Sequence[NodeGpu], chosen: Sequence[NodeGpu], links: _Links) -> tuple[int, ...] | None:

@@ -128,6 +128,16 @@ class NodeGpu:
     parts: tuple[GpuPart, ...] = ()
 
     @property
+    def fabric(self) -> str:
+        """What joins GPUs of its maker directly."""
+        return "Infinity Fabric" if self.product.startswith("AMD ") else "NVLink"
+
+    def links_text(self, count: int) -> str:
+        """`18 NVLinks`."""
+        word = "NVLink" if self.fabric == "NVLink" else f"{self.fabric} link"
+        return f"{count} {word}{'' if count == 1 else 's'}"
+
+    @property
     def all_users(self) -> tuple[GpuUser, ...]:
         """Of the GPU and of its parts, each once."""
         return tuple(dict.fromkeys((*self.users, *(user for part in self.parts for user in part.users))))

@@ -45,6 +45,13 @@ def test_a_pair_of_one_island() -> None:
     )
 
 
+def test_what_joins_amd_s_is_called_by_its_name() -> None:
+    found = node(POD, POD, None, nvlinks=1)
+    gpus = tuple(replace(gpu, product="AMD Instinct MI300X") for gpu in found.gpus)
+    said = str(given_gpus(replace(found, gpus=gpus), POD))
+    assert "each pair joined by 1 Infinity Fabric link;" in said and "that Infinity Fabric joins" in said
+
+
 def test_what_was_left_of_two_islands() -> None:
     said = str(given_gpus(node(OTHER, OTHER, OTHER, POD, POD, OTHER, OTHER, OTHER), POD))
     assert said.startswith("got GPUs 3, 4 of node a: joined by PCIe (different-cpu), without NVLink; across")
