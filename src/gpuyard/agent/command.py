@@ -19,6 +19,7 @@ from gpuyard import errors
 from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.options.device_lists import CDI_LISTS, DeviceList, Handover, suitable_lists
 from gpuyard.agent.plugin.config import AgentConfig, PreStart, parse_config
+from gpuyard.agent.plugin.lease import Lease
 from gpuyard.agent.plugin.mps import find_program
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import MigStrategy
@@ -61,32 +62,45 @@ async def _run(options: argparse.Namespace) -> None:
     cdi = CdiFile(options.cdi_dir, lambda: datetime.now(UTC)) if options.cdi_dir else None
     if options.ready_file:
         options.ready_file.unlink(missing_ok=True)
+    work = partial(
+        run_agent,
+        inventories,
+        options.plugins_dir,
+        sockets,
+        serving=replace(config.serving, split_whole=not options.no_split_gpus),
+        handover=_handover(config, options),
+        cdi=cdi,
+        marks_file=options.marks_file,
+        find_exposure=_exposure_in(options.host_root),
+        find_driver=partial(find_driver_files, options.driver_root, host_root=host_root)
+        if options.cdi_driver
+        else None,
+        mps_dir=options.mps_dir if config.uses_mps else None,
+        find_mps_program=partial(find_program, options.driver_root),
+        on_ready=options.ready_file.touch if options.ready_file else lambda: None,
+    )
+    # Of the yard's agents an earlier one may be about to end.
+    owner = options.owner or (f"yard {options.yard}" if options.yard else "")
     try:
-        await run_agent(
-            inventories,
-            options.plugins_dir,
-            sockets,
-            serving=replace(config.serving, split_whole=not options.no_split_gpus),
-            handover=_handover(config, options),
-            cdi=cdi,
-            marks_file=options.marks_file,
-            find_exposure=_exposure_in(options.host_root),
-            find_driver=partial(find_driver_files, options.driver_root, host_root=host_root)
-            if options.cdi_driver
-            else None,
-            mps_dir=options.mps_dir if config.uses_mps else None,
-            find_mps_program=partial(find_program, options.driver_root),
-            on_ready=options.ready_file.touch if options.ready_file else lambda: None,
-        )
+        async with Lease(options.plugins_dir, owner, lambda: datetime.now(UTC)).held():
+            try:
+                await work()
+            finally:
+                # The spec of an agent that has taken over is its own.
+                if cdi and options.remove_cdi_on_exit and not sockets.is_survived():
+                    cdi.remove()
     except ExceptionGroup as group:
-        if isinstance(group.exceptions[0], errors.GpuyardError):
-            raise group.exceptions[0] from None
-        raise
+        raise _first_of(group) from None
     finally:
-        # The spec of an agent that has taken over is its own.
-        if cdi and options.remove_cdi_on_exit and not sockets.is_survived():
-            cdi.remove()
         await inventories.aclose()
+
+
+def _first_of(group: ExceptionGroup[Exception]) -> Exception:
+    """What ended the agent, for people; the group where that is a mistake of its own."""
+    first: Exception = group
+    while isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    return first if isinstance(first, errors.GpuyardError) else group
 
 
 def _config(options: argparse.Namespace) -> AgentConfig:
@@ -211,6 +225,9 @@ def _parser() -> argparse.ArgumentParser:
         "--mps-dir", type=Path, help="run MPS daemons, with their pipes and logs in this folder"
     )
     parser.add_argument("--ready-file", type=Path, help="make this file once the kubelet knows the GPUs")
+    parser.add_argument(
+        "--owner", default="", help="of which agents may serve beside each other, as in a rollout; else none"
+    )
     _add_yard_options(parser)
     return parser
 

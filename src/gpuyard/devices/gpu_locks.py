@@ -169,7 +169,7 @@ class GpuLocks:
             with os.fdopen(descriptor, "wb", closefd=False) as out:
                 out.write(text.encode())
             os.fchmod(descriptor, 0o644)
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _whole_file(fcntl.F_WRLCK))
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, whole_file_lock(fcntl.F_WRLCK))
             new.rename(path)
         except BaseException:
             os.close(descriptor)
@@ -272,12 +272,12 @@ def _remove(path: Path) -> None:
 
 def _is_locked(descriptor: int) -> bool:
     """Whether a process holds a write lock, for which it must have been allowed to write the file."""
-    answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _whole_file(fcntl.F_RDLCK))
+    answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, whole_file_lock(fcntl.F_RDLCK))
     return bool(struct.unpack_from("h", answer)[0] != fcntl.F_UNLCK)
 
 
-def _whole_file(kind: int) -> bytes:
-    """A `struct flock`, see fcntl(2)."""
+def whole_file_lock(kind: int) -> bytes:
+    """A `struct flock` for F_OFD_SETLK, see fcntl(2): F_RDLCK, F_WRLCK or F_UNLCK."""
     return struct.pack("hhqqi0q", kind, os.SEEK_SET, 0, 0, 0)
 
 

@@ -144,6 +144,8 @@ def _plugin() -> dict[str, Any]:
             f"--marks-file={_MARKS_FILE}",
             f"--ready-file={_READY_FILE}",
             "--node=$(NODE_NAME)",
+            # An agent of another install, and one without this option, waits until this one has ended.
+            f"--owner=$(NAMESPACE)/{AGENT}",
             f"{_MIG_STRATEGY}@migStrategy@",
             Only(CONFIGURED, _CONFIG),
             Only(CONFIGURED, "@json:gpuConfig@"),
@@ -151,7 +153,7 @@ def _plugin() -> dict[str, Any]:
             *_driver_arguments(),
             Only(PRIVILEGED, "--cdi-driver"),
         ],
-        "env": [*_env(), *_visible_gpus()],
+        "env": [*_env(), _own_namespace(), *_visible_gpus()],
         "securityContext": _beside_the_kubelet(),
         "startupProbe": _startup_probe(),
         "resources": _resources(),
@@ -179,8 +181,7 @@ def _labeller() -> dict[str, Any]:
         ],
         "env": [
             *_env(),
-            # Not written out: kustomize may have moved the install.
-            {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            _own_namespace(),
             {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"},
         ],
         "securityContext": {
@@ -300,6 +301,11 @@ def _env() -> list[dict[str, Any]]:
         # The root file system is read-only: looking for somewhere to write byte code costs time.
         {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
     ]
+
+
+def _own_namespace() -> dict[str, Any]:
+    # Not written out: kustomize may have moved the install.
+    return {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
 
 
 def _startup_probe() -> dict[str, Any]:

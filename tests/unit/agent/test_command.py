@@ -95,6 +95,27 @@ async def test_ends_with_standard_input(agent: Agent) -> None:
     assert await asyncio.wait_for(process.wait(), 60) == 0
 
 
+async def test_of_two_on_one_node_the_second_serves_once_the_first_is_gone(
+    agent: Agent, tmp_path: Path
+) -> None:
+    cdi = tmp_path / "cdi" / SPEC_FILE
+    first = await agent("--simulate=H100:4", "--owner=one/agent", f"--cdi-dir={cdi.parent}")
+    await said(first, "serving")
+    spec = cdi.read_bytes()
+    second = await agent(
+        *("--simulate=H100:8", "--owner=two/agent", f"--cdi-dir={cdi.parent}", "--remove-cdi-on-exit")
+    )
+    assert f"one/agent on {os.uname().nodename} (pid {first.pid})" in await said(second, "waits")
+    # One that waits takes nothing with it.
+    second.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(second.wait(), 60) == 0
+    third = await agent("--simulate=H100:8", "--owner=two/agent", f"--cdi-dir={cdi.parent}")
+    await said(third, "waits")
+    assert cdi.read_bytes() == spec
+    first.kill()
+    await said(third, "serving 8")
+
+
 async def test_without_gpus_it_stays_and_says_so(agent: Agent, tmp_path: Path) -> None:
     process = await agent("--driver-root", str(tmp_path))
     line = await said(process, "no GPUs to serve")
