@@ -21,13 +21,14 @@ from gpuyard.agent.options.device_lists import CDI_LISTS, DeviceList, Handover, 
 from gpuyard.agent.plugin.config import AgentConfig, PreStart, parse_config
 from gpuyard.agent.plugin.lease import Lease
 from gpuyard.agent.plugin.mps import find_program
+from gpuyard.agent.plugin.scrubbing import MemoryScrubber
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import MigStrategy
 from gpuyard.agent.service import run_agent
 from gpuyard.agent.stdin import on_stdin_closed
 from gpuyard.devices.backend import CombinedBackend, GpuBackend, load_backend, open_backend
 from gpuyard.devices.inventory import Inventory
-from gpuyard.devices.nvml.driver_files import find_driver_files
+from gpuyard.devices.nvml.driver_files import driver_root_in, find_driver_files, find_libraries
 from gpuyard.devices.occupants import OccupantFinder, OwnYard, with_occupants
 from gpuyard.devices.processes import ProcessTable
 from gpuyard.devices.simulated.simulation import parse_simulation
@@ -77,6 +78,7 @@ async def _run(options: argparse.Namespace) -> None:
         else None,
         mps_dir=options.mps_dir if config.uses_mps else None,
         find_mps_program=partial(find_program, options.driver_root),
+        scrub=_scrubber(options.driver_root).scrub if config.pre_start is PreStart.SCRUB else None,
         on_ready=options.ready_file.touch if options.ready_file else lambda: None,
     )
     # Of the yard's agents an earlier one may be about to end.
@@ -138,7 +140,16 @@ def _handover(config: AgentConfig, options: argparse.Namespace) -> Handover:
             f"{', '.join(sorted(lists & CDI_LISTS))} needs a CDI spec, and none is written",
             remedy="name the folder for it with --cdi-dir",
         )
-    return Handover(lists, config.by_index, checks_starts=config.pre_start is PreStart.CHECK)
+    return Handover(lists, config.by_index, checks_starts=config.pre_start is not PreStart.NONE)
+
+
+def _scrubber(driver_root: Path) -> MemoryScrubber:
+    def find_libcuda() -> Path | None:
+        if driver_root == Path("/"):
+            return Path("libcuda.so.1")  # By the loader's rules.
+        return next(iter(find_libraries(driver_root_in(driver_root), "libcuda.so.1")), None)
+
+    return MemoryScrubber(find_libcuda)
 
 
 def _mounts_name_devices(host_root: Path) -> bool:

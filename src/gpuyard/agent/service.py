@@ -20,6 +20,7 @@ from gpuyard.agent.marks_file import NodeMarks, write_marks
 from gpuyard.agent.options.device_lists import PLAIN, Handover
 from gpuyard.agent.plugin.by_resource import Plugins
 from gpuyard.agent.plugin.mps import MpsDaemons
+from gpuyard.agent.plugin.server import Scrub
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import DEFAULT, Served, Serving, serve
 from gpuyard.devices.inventory import Backend, Inventory
@@ -149,6 +150,7 @@ async def run_agent(
     find_driver: FindDriver | None = None,
     mps_dir: Path | None = None,
     find_mps_program: Callable[[], Path | None] = lambda: None,
+    scrub: Scrub | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves each inventory as it comes, until cancelled; serves nothing until there is a first GPU.
@@ -165,6 +167,7 @@ async def run_agent(
         find_driver: finds the files of a version of the driver, for the spec; None to bring none.
         mps_dir: for the pipes and logs of MPS daemons; None to run none.
         find_mps_program: finds what runs them.
+        scrub: see `Plugin`.
         on_ready: called once the kubelet knows the GPUs, and when there are none.
 
     Raises:
@@ -181,6 +184,7 @@ async def run_agent(
             handover=handover,
             find_fault=lambda: files.cdi_fault,
             find_pipes=daemons.pipes,
+            scrub=scrub,
             on_ready=on_ready,
         )
         async for inventory in inventories:

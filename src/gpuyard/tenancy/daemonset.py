@@ -156,7 +156,8 @@ def _plugin() -> dict[str, Any]:
         "env": [*_env(), _own_namespace(), *_visible_gpus()],
         "securityContext": _beside_the_kubelet(),
         "startupProbe": _startup_probe(),
-        "resources": _resources(),
+        # CUDA takes some hundred MiB of the node's memory for each GPU while memory is scrubbed.
+        "resources": _resources("2Gi"),
         "volumeMounts": [
             {"name": "device-plugins", "mountPath": _PLUGINS},
             {"name": "pod-resources", "mountPath": _POD_RESOURCES, "readOnly": True},
@@ -319,8 +320,8 @@ def _startup_probe() -> dict[str, Any]:
     }
 
 
-def _resources() -> dict[str, Any]:
-    return {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}}
+def _resources(limit: str = "128Mi") -> dict[str, Any]:
+    return {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": limit}}
 
 
 def _host_path(name: str, path: str, kind: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpuyard.agent.options.device_lists import Handover
 from gpuyard.agent.plugin.registration import keep_registered
-from gpuyard.agent.plugin.server import Plugin
+from gpuyard.agent.plugin.server import Plugin, Scrub
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import Served, ServedDevice
 
@@ -25,7 +25,7 @@ class Plugins:
         group: owns their tasks.
         plugins_dir: the kubelet's folder of device plugin sockets.
         sockets: of this process, in that folder.
-        handover, find_fault, find_pipes: see `Plugin`.
+        handover, find_fault, find_pipes, scrub: see `Plugin`.
         on_ready: called once the kubelet knows every resource, and when there are none.
     """
 
@@ -38,6 +38,7 @@ class Plugins:
         handover: Handover,
         find_fault: Callable[[], str],
         find_pipes: Callable[[ServedDevice], Path | None],
+        scrub: Scrub | None,
         on_ready: Callable[[], None],
     ) -> None:
         self._group = group
@@ -46,6 +47,7 @@ class Plugins:
         self._handover = handover
         self._find_fault = find_fault
         self._find_pipes = find_pipes
+        self._scrub = scrub
         self._on_ready = on_ready
         self._plugins: dict[str, tuple[Plugin, asyncio.Task[None]]] = {}
         self._unregistered: set[str] = set()
@@ -70,6 +72,7 @@ class Plugins:
             handover=self._handover,
             find_fault=self._find_fault,
             find_pipes=self._find_pipes,
+            scrub=self._scrub,
         )
         serving = keep_registered(
             plugin, self._plugins_dir, self._sockets, on_registered=lambda: self._registered(resource)

@@ -31,10 +31,12 @@ class PreStart(StrEnum):
     """What is done before each start of a container.
 
     CHECK: a GPU that is unhealthy by then keeps the container from starting.
+    SCRUB: so does one whose free memory couldn't be overwritten, as it is then.
     """
 
     NONE = "none"
     CHECK = "check"
+    SCRUB = "scrub"
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -17,6 +17,8 @@ from gpuyard.agent.options.device_lists import PLAIN, Handover
 from gpuyard.agent.plugin.handover import hand_over
 from gpuyard.agent.plugin.preferred import prefer, prefer_parts
 from gpuyard.agent.served import Served, ServedDevice
+
+Scrub: TypeAlias = Callable[[Sequence[ServedDevice]], Awaitable[None]]
 
 HEALTHY, UNHEALTHY = "Healthy", "Unhealthy"
 
@@ -46,6 +48,7 @@ class Plugin(rpc.DevicePluginServicer):
         handover: how devices are named to what runs containers.
         find_fault: why none can be handed over now; empty when they can.
         find_pipes: see `MpsDaemons.pipes`.
+        scrub: what is done to devices before a container starts on them; None for nothing.
 
     Attributes:
         streams: ListAndWatch calls that are open now; the kubelet holds one as long as it knows us.
@@ -59,12 +62,14 @@ class Plugin(rpc.DevicePluginServicer):
         handover: Handover = PLAIN,
         find_fault: Callable[[], str] = lambda: "",
         find_pipes: Callable[[ServedDevice], Path | None] = lambda device: None,
+        scrub: Scrub | None = None,
     ) -> None:
         self.resource = resource
         self._served = served
         self._handover = handover
         self._find_fault = find_fault
         self._find_pipes = find_pipes
+        self._scrub = scrub
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self.streams = 0
@@ -187,4 +192,9 @@ class Plugin(rpc.DevicePluginServicer):
                 await context.abort(
                     grpc.StatusCode.FAILED_PRECONDITION, f"{gpu} can't be used: {health.reason}"
                 )
+        if self._scrub and not self._served.inventory.simulated:
+            try:
+                await self._scrub([by_id[one] for one in request.devices_ids])
+            except errors.DeviceError as error:
+                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, error.message)
         return pb.PreStartContainerResponse()
