@@ -11,10 +11,11 @@ import json
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
@@ -35,7 +36,7 @@ _OF_OUR_KIND = re.compile(
 #: A spec of many GPUs has some hundred KiB. A larger file would stop the agent while it is read.
 _MAX_BYTES = 4 << 20
 #: What something else did to the file is told for so long.
-_TOLD_FOR = timedelta(minutes=10)
+_TOLD_FOR_S = 600.0
 
 #: Tells whether a file was written since.
 _Identity: TypeAlias = tuple[int, ...]
@@ -47,11 +48,13 @@ class CdiFile:
 
     Args:
         folder: where container runtimes look; made where it isn't there.
-        now: the time, with its zone.
+        now: the time, with its zone; for people.
+        steady: seconds that go on whatever the wall clock is set to.
     """
 
     folder: Path
     now: Callable[[], datetime]
+    steady: Callable[[], float] = time.monotonic
     _names: frozenset[bytes] = frozenset()
     _content: bytes = b""
     _written: _Identity = ()
@@ -60,7 +63,8 @@ class CdiFile:
     _fault: str = ""
     _changes: int = 0
     _change: str = ""
-    _changed: datetime | None = None
+    _changed_at: datetime | None = None
+    _changed_s: float = 0.0
     _seen: dict[str, tuple[_Identity, CdiTrouble | None]] = field(default_factory=dict)
 
     @property
@@ -104,7 +108,8 @@ class CdiFile:
             self._write()
         elif self._content and (what := self._changed_by_others()):
             self._write()
-            self._changes, self._change, self._changed = self._changes + 1, what, self.now()
+            self._changes, self._change = self._changes + 1, what
+            self._changed_at, self._changed_s = self.now(), self.steady()
 
     def remove(self) -> None:
         """Takes the spec away. Containers that run keep their GPUs; none can be started with them then."""
@@ -116,9 +121,9 @@ class CdiFile:
         found = [CdiFault(trouble, str(self.folder / name)) for name, trouble in self._others()]
         if self._fault:
             found.append(CdiFault(CdiTrouble.UNWRITTEN, str(self.path), self._fault))
-        if self._changed is not None and self.now() - self._changed < _TOLD_FOR:
+        if self._changed_at is not None and self.steady() - self._changed_s < _TOLD_FOR_S:
             times = f", {self._changes} times by now" if self._changes > 1 else ""
-            detail = f"{self._change} at {self._changed:%H:%M} UTC{times}"
+            detail = f"{self._change} at {self._changed_at:%H:%M} UTC{times}"
             found.append(CdiFault(CdiTrouble.REWRITTEN, str(self.path), detail))
         return tuple(found)
 

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,16 +15,21 @@ from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.devices.inventory import Absence, Backend, Inventory
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.cdi import SPEC_FILE, CdiFault, CdiTrouble
+from tests.small_disk import mounted
 
 INVENTORY = simulate(parse_simulation("H100:2"), seed="node")
 UUIDS = [gpu.uuid for gpu in INVENTORY.devices]
 
 
 class Clock:
-    """A time that stands still until it is moved."""
+    """A time that stands still until it is moved; seconds go on by themselves when the wall clock is set."""
 
     def __init__(self) -> None:
         self.now = datetime(2026, 1, 31, 12, 3, tzinfo=UTC)
+        self.steady_s = 100.0
+
+    def steady(self) -> float:
+        return self.steady_s
 
     def __call__(self) -> datetime:
         return self.now
@@ -37,7 +43,7 @@ def clock() -> Clock:
 @pytest.fixture
 def cdi(tmp_path: Path, clock: Clock) -> CdiFile:
     """The spec of two GPUs, written."""
-    file = CdiFile(tmp_path / "run" / "cdi", clock)
+    file = CdiFile(tmp_path / "run" / "cdi", clock, clock.steady)
     file.publish(INVENTORY)
     return file
 
@@ -129,8 +135,39 @@ def test_what_something_else_did_is_undone_and_told(
     (fault,) = cdi.faults()
     assert (fault.trouble, fault.file) == (CdiTrouble.REWRITTEN, str(cdi.path))
     assert fault.detail == f"{what} at 12:03 UTC"
-    clock.now += timedelta(minutes=11)
+    clock.steady_s += 11 * 60
     assert cdi.faults() == ()
+
+
+@pytest.mark.parametrize("days", [-3, 3])
+def test_a_clock_that_is_set_makes_no_fault_older_or_younger(cdi: CdiFile, clock: Clock, days: int) -> None:
+    cdi.path.unlink()
+    cdi.look()
+    clock.now += timedelta(days=days)
+    assert [fault.detail for fault in cdi.faults()] == ["deleted at 12:03 UTC"]
+    clock.steady_s += 11 * 60
+    assert cdi.faults() == ()
+
+
+def test_on_a_full_disk_the_old_spec_stays_whole_and_the_new_comes_with_room(clock: Clock) -> None:
+    with mounted("tmpfs", 1) as disk:
+        cdi = CdiFile(disk / "cdi", clock, clock.steady)
+        cdi.publish(replace(INVENTORY, devices=INVENTORY.devices[:1]))
+        before = cdi.path.read_bytes()
+        with suppress(OSError), (disk / "full").open("wb", buffering=0) as full:
+            for _ in range(1024):
+                full.write(bytes(4096))
+        tries: list[Callable[[], None]] = [lambda: cdi.publish(INVENTORY), cdi.look, cdi.look]
+        for write in tries:
+            with pytest.raises(errors.DeviceError, match="No space left"):
+                write()
+            assert cdi.path.read_bytes() == before
+            assert [path.name for path in cdi.folder.iterdir()] == [SPEC_FILE]
+            assert [fault.trouble for fault in cdi.faults()] == [CdiTrouble.UNWRITTEN]
+        (disk / "full").unlink()
+        cdi.look()
+        assert json.loads(cdi.path.read_text()) == cdi_spec(INVENTORY)
+        assert cdi.faults() == ()
 
 
 def test_each_time_counts(cdi: CdiFile) -> None:

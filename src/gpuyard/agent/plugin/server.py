@@ -20,7 +20,13 @@ from gpuyard.agent.served import Served, ServedDevice
 
 Scrub: TypeAlias = Callable[[Sequence[ServedDevice]], Awaitable[None]]
 
+_MAX_WHY = 500
 HEALTHY, UNHEALTHY = "Healthy", "Unhealthy"
+
+
+async def _abort(context: Any, code: grpc.StatusCode, why: str) -> None:
+    """Ends a call. A text of more than 16 KiB would end the stream instead, and nobody would read it."""
+    await context.abort(code, why if len(why) <= _MAX_WHY else f"{why[:_MAX_WHY]}…")
 
 
 def describe(devices: Iterable[ServedDevice]) -> pb.ListAndWatchResponse:
@@ -132,7 +138,7 @@ class Plugin(rpc.DevicePluginServicer):
                     wish.available_deviceIDs, wish.must_include_deviceIDs, wish.allocation_size
                 )
             except ValueError as error:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
             answers.append(pb.ContainerPreferredAllocationResponse(deviceIDs=chosen))
         return pb.PreferredAllocationResponse(container_responses=answers)
 
@@ -146,20 +152,22 @@ class Plugin(rpc.DevicePluginServicer):
         """Environment and device nodes for containers; INVALID_ARGUMENT for devices that aren't here,
         UNAVAILABLE while there is no spec by which a container could get them."""
         if fault := self._find_fault():
-            await context.abort(grpc.StatusCode.UNAVAILABLE, fault)
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, fault)
         by_id = {device.id: device for device in self._devices}
         for wish in request.container_requests:
             unknown = sorted(set(wish.devices_ids) - by_id.keys())
             if unknown:
-                await context.abort(
+                await _abort(
+                    context,
                     grpc.StatusCode.INVALID_ARGUMENT,
                     f"this node has no {self.resource} {', '.join(unknown)}",
                 )
             if len(set(wish.devices_ids)) != len(wish.devices_ids):
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a device is named twice")
+                await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "a device is named twice")
             shared = [by_id[one].sharing for one in wish.devices_ids]
             if len(shared) > 1 and any(rule.one_at_most for rule in shared if rule):
-                await context.abort(
+                await _abort(
+                    context,
                     grpc.StatusCode.INVALID_ARGUMENT,
                     f"a container can have one {self.resource}, not {len(shared)}: they are shared, and two "
                     "may be of the same GPU",
@@ -172,7 +180,7 @@ class Plugin(rpc.DevicePluginServicer):
                 ]
             )
         except errors.DeviceError as error:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, error.message)
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, error.message)
             raise AssertionError("abort returns by raising") from error
 
     def _hand_over(self, devices: Sequence[ServedDevice]) -> pb.ContainerAllocateResponse:
@@ -186,15 +194,15 @@ class Plugin(rpc.DevicePluginServicer):
         by_id = {device.id: device for device in self._devices}
         for one in request.devices_ids if self._handover.checks_starts else ():
             if one not in by_id:
-                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"{one} isn't there any more")
+                await _abort(context, grpc.StatusCode.FAILED_PRECONDITION, f"{one} isn't there any more")
             if not (health := by_id[one].health).ok:
                 gpu = f"GPU {by_id[one].gpu.index} ({one})"
-                await context.abort(
-                    grpc.StatusCode.FAILED_PRECONDITION, f"{gpu} can't be used: {health.reason}"
+                await _abort(
+                    context, grpc.StatusCode.FAILED_PRECONDITION, f"{gpu} can't be used: {health.reason}"
                 )
         if self._scrub and not self._served.inventory.simulated:
             try:
                 await self._scrub([by_id[one] for one in request.devices_ids])
             except errors.DeviceError as error:
-                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, error.message)
+                await _abort(context, grpc.StatusCode.FAILED_PRECONDITION, error.message)
         return pb.PreStartContainerResponse()

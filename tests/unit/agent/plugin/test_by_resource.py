@@ -62,6 +62,7 @@ async def plugins(kubelet: Kubelet, **arguments: Any) -> AsyncIterator[Plugins]:
     options: dict[str, Any] = {
         "handover": PLAIN,
         "find_pipes": lambda device: None,
+        "scrub": None,
         "find_fault": lambda: "",
         "on_ready": lambda: None,
     } | arguments

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -129,6 +130,42 @@ async def test_what_is_too_large_or_no_message_ends_that_call_alone(
             await raw(b"\xff" * 100)
     response = await stub.Allocate(allocate(UUIDS[:1]))
     assert response.container_responses[0].envs["NVIDIA_VISIBLE_DEVICES"] == UUIDS[0]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"GET / HTTP/1.1\r\n\r\n", b"\0" * 65536, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 65536, b""],
+)
+async def test_what_speaks_no_grpc_ends_its_own_connection_alone(
+    stub: rpc.DevicePluginStub, kubelet: Kubelet, garbage: bytes
+) -> None:
+    (socket,) = kubelet.folder.glob("gpuyard-*.sock")
+    for _ in range(5):
+        reader, writer = await asyncio.open_unix_connection(socket)
+        with suppress(ConnectionError):  # It may be shut before all is said.
+            writer.write(garbage)
+            writer.write_eof()
+            async with asyncio.timeout(60):
+                await reader.read()
+        writer.close()
+    response = await stub.Allocate(allocate(UUIDS[:1]))
+    assert response.container_responses[0].envs["NVIDIA_VISIBLE_DEVICES"] == UUIDS[0]
+
+
+@pytest.mark.parametrize(
+    "ids", [[f"GPU-{number}" for number in range(10_000)], UUIDS * 1250, ["", "::", "\0"]]
+)
+async def test_ten_thousand_ids_are_refused_in_few_words(stub: rpc.DevicePluginStub, ids: list[str]) -> None:
+    for answer in (
+        stub.Allocate(allocate(ids)),
+        stub.GetPreferredAllocation(preference(ids, ids[:1], len(ids) + 1)),
+        stub.GetPreferredAllocation(preference(UUIDS, [*ids, "GPU-7"], 8)),
+        stub.GetPreferredAllocation(preference(UUIDS, [], -1)),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await answer
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert len(refused.value.details() or "") < 1000
 
 
 def test_numa_node_is_the_topology() -> None:
