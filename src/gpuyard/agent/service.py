@@ -165,8 +165,7 @@ async def run_agent(
         marks_file: where the follower reads what to write on the node, see `labelling`; None to write none.
         find_exposure: says whether images can choose GPUs on this node, as far as its files tell.
         find_driver: finds the files of a version of the driver, for the spec; None to bring none.
-        mps_dir: for the pipes and logs of MPS daemons; None to run none.
-        find_mps_program: finds what runs them.
+        mps_dir, find_mps_program: where MPS daemons have their files, None to run none; what runs them.
         scrub: see `Plugin`.
         on_ready: called once the kubelet knows the GPUs, and when there are none.
 

@@ -55,6 +55,11 @@ class PodResources:
                 f"the kubelet doesn't say which pods hold GPUs ({self._socket}): {why}",
                 remedy="see whether the kubelet runs, and whether the agent may read its socket",
             ) from error
+        if listed is None:  # gRPC's word for what can't be read.
+            raise errors.DeviceError(
+                f"the kubelet doesn't say which pods hold GPUs ({self._socket}): its answer is no message",
+                remedy="see whether it is the kubelet that serves this socket",
+            )
         if listed == self._listed:
             return self._holdings
         self._listed = listed

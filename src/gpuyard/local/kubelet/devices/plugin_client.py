@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -54,12 +55,8 @@ class PluginClient:
         Raises:
             DeviceError: nobody answers on the socket.
         """
-        try:
-            options: pb.DevicePluginOptions = await self._stub.GetDevicePluginOptions(
-                pb.Empty(), timeout=_DIAL_S, wait_for_ready=True
-            )
-        except grpc.aio.AioRpcError as error:
-            raise self._failed("doesn't answer", error) from error
+        call = self._stub.GetDevicePluginOptions(pb.Empty(), timeout=_DIAL_S, wait_for_ready=True)
+        options: pb.DevicePluginOptions = await self._answer("doesn't answer", call)
         self.prefers = options.get_preferred_allocation_available
         self._pre_start = options.pre_start_required
 
@@ -72,6 +69,8 @@ class PluginClient:
         call = self._stub.ListAndWatch(pb.Empty())
         try:
             async for response in call:
+                if response is None:
+                    return
                 yield {
                     device.ID: PluginDevice(
                         device.health == _HEALTHY, tuple(node.ID for node in device.topology.nodes)
@@ -97,12 +96,10 @@ class PluginClient:
                 )
             ]
         )
-        try:
-            response: pb.PreferredAllocationResponse = await self._stub.GetPreferredAllocation(
-                request, timeout=_PREFER_S
-            )
-        except grpc.aio.AioRpcError as error:
-            raise self._failed("doesn't say which devices it prefers", error) from error
+        call = self._stub.GetPreferredAllocation(request, timeout=_PREFER_S)
+        response: pb.PreferredAllocationResponse = await self._answer(
+            "doesn't say which devices it prefers", call
+        )
         return [one for answer in response.container_responses for one in answer.deviceIDs]
 
     async def allocate(self, ids: Sequence[str]) -> ContainerAllocation:
@@ -112,10 +109,8 @@ class PluginClient:
             DeviceError: it refuses, or doesn't answer in time.
         """
         request = pb.AllocateRequest(container_requests=[pb.ContainerAllocateRequest(devices_ids=ids)])
-        try:
-            response: pb.AllocateResponse = await self._stub.Allocate(request, timeout=_ALLOCATE_S)
-        except grpc.aio.AioRpcError as error:
-            raise self._failed(f"doesn't allocate {', '.join(ids)}", error) from error
+        call = self._stub.Allocate(request, timeout=_ALLOCATE_S)
+        response: pb.AllocateResponse = await self._answer(f"doesn't allocate {', '.join(ids)}", call)
         if len(response.container_responses) != 1:
             raise errors.DeviceError(
                 f"the device plugin of {self.resource} answered Allocate for one container with "
@@ -139,16 +134,18 @@ class PluginClient:
         """
         if not self._pre_start:
             return
-        try:
-            await self._stub.PreStartContainer(
-                pb.PreStartContainerRequest(devices_ids=ids), timeout=_PRE_START_S
-            )
-        except grpc.aio.AioRpcError as error:
-            raise self._failed("refuses the start of a container", error) from error
+        request = pb.PreStartContainerRequest(devices_ids=ids)
+        call = self._stub.PreStartContainer(request, timeout=_PRE_START_S)
+        await self._answer("refuses the start of a container", call)
 
-    def _failed(self, what: str, error: grpc.aio.AioRpcError) -> errors.DeviceError:
-        return errors.DeviceError(
-            f"the device plugin of {self.resource} at {self.socket} {what}: "
-            f"{error.code().name}: {error.details()}",
-            remedy="see the plugin's log",
-        )
+    async def _answer(self, fault: str, call: Awaitable[Any]) -> Any:
+        try:
+            response, why = await call, "its answer is no message"
+        except grpc.aio.AioRpcError as error:
+            response, why = None, f"{error.code().name}: {error.details()}"
+        if response is None:  # That is gRPC's word for what can't be read, too.
+            raise errors.DeviceError(
+                f"the device plugin of {self.resource} at {self.socket} {fault}: {why}",
+                remedy="see the plugin's log",
+            )
+        return response
