@@ -1,18 +1,20 @@
 """The whole agent over simulated GPUs, beside a kubelet's device manager: whatever comes in whatever order.
 
-Pods come and go, GPUs fail, recover and are split anew, kubelet and agent end and start again. Never do two
-pods have one GPU or overlapping parts of it, never does a pod lose what it has, and what the kubelet lists,
-the CDI spec, the marks of the node and the metrics come to say the same.
+Pods come and go, GPUs fail, recover and are split anew, another yard takes and releases them, processes that
+nobody started come and go on them, kubelet and agent end and start again. Never do two pods, or a pod and
+another yard, have one GPU or overlapping parts of it, never does a pod lose what it has, and what the kubelet
+lists, the CDI spec, the marks of the node and the metrics come to say the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +32,10 @@ from gpuyard.agent.metrics.node import NodeFacts
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import MigStrategy, Served, Serving, serve
 from gpuyard.agent.service import run_agent
+from gpuyard.devices.gpu_locks import GpuLocks, yard_id
 from gpuyard.devices.inventory import Health, Inventory
+from gpuyard.devices.occupants import OccupantFinder, OwnYard, with_occupants
+from gpuyard.devices.processes import ProcessTable
 from gpuyard.devices.simulated.backend import SimulatedBackend
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.devices.simulated.state import change_state, read_state
@@ -72,6 +77,10 @@ class Node:
         self.folder = folder
         self.control = folder / "simulated.json"
         (folder / "plugins").mkdir()
+        (folder / "locks").mkdir()
+        #: Of this yard, whose pods hold them while its kubelet is down, and of another of the machine.
+        self.locks = GpuLocks(folder / "locks", folder / "home", lambda: datetime.now(UTC))
+        self.others = GpuLocks(folder / "locks", folder / "other", lambda: datetime.now(UTC))
         self.manager: DeviceManager
         self._agent: asyncio.Task[None] | None = None
         self._exporter: asyncio.Task[None] | None = None
@@ -79,14 +88,18 @@ class Node:
 
     async def start_kubelet(self) -> None:
         folder = self.folder
-        self.manager = DeviceManager(folder / "plugins", folder / "checkpoint", lambda: datetime.now(UTC))
+        self.manager = DeviceManager(
+            folder / "plugins", folder / "checkpoint", lambda: datetime.now(UTC), locks=self.locks
+        )
         await self.manager.start()
 
     def start_agent(self) -> None:
         backend = SimulatedBackend(SIMULATION, seed="node", control=self.control)
         plugins = self.folder / "plugins"
+        yard = OwnYard(self.folder / "locks", os.geteuid(), yard_id(self.folder / "home"))
+        finder = OccupantFinder(yard, ProcessTable())
         work = run_agent(
-            backend.inventories(),
+            with_occupants(backend.inventories(), backend.processes, finder, poll_s=0.01),
             plugins,
             OwnSockets(plugins),
             serving=SERVING,
@@ -139,8 +152,11 @@ class Node:
         }
 
 
-def agrees(views: Mapping[str, Any], wanted: Served) -> bool:
-    offered = {(device.resource, device.id): device.health.ok for device in wanted.devices}
+def agrees(views: Mapping[str, Any], wanted: Served, withheld: Set[str]) -> bool:
+    offered = {
+        (device.resource, device.id): device.health.ok and device.uuid not in withheld
+        for device in wanted.devices
+    }
     # What is no more is known to the kubelet for a while, and can't be had.
     past = {key for key in views["kubelet"] if key not in offered}
     inventory = wanted.inventory
@@ -168,6 +184,9 @@ class AgentMachine(RuleBasedStateMachine):
         #: Pod → the GPUs, or parts of them, that it has.
         self.pods: dict[str, frozenset[str]] = {}
         self.pod_count = 0
+        #: What another yard has, and the whole GPUs that foreign processes are on.
+        self.others: set[str] = set()
+        self.foreign: set[str] = set()
 
     def run(self, work: Awaitable[T]) -> T:
         async def awaited() -> T:
@@ -177,20 +196,37 @@ class AgentMachine(RuleBasedStateMachine):
 
     def settle(self) -> None:
         """Waits until all parts say what is so, and sees that no pod lost anything meanwhile."""
-        wanted = self.node.wanted()
-        not_yet = (FileNotFoundError, AssertionError)
+        wanted, withheld = self.node.wanted(), self.withheld()
         self.run(
-            until_async(self.node.views, "all to agree", lambda seen: agrees(seen, wanted), not_yet=not_yet)
+            until_async(
+                self.node.views,
+                "all to agree",
+                lambda seen: agrees(seen, wanted, withheld),
+                not_yet=(FileNotFoundError, AssertionError),
+            )
         )
         held = {each.pod: ids(each.allocation) for each in self.node.manager.assignments()}
         assert held == self.pods
         everything = [device for devices in self.pods.values() for device in devices]
+        everything += self.others
         assert len(everything) == len(set(everything))
+        for gpu in wanted.inventory.devices:
+            parts = [part for part in (gpu.mig.instances if gpu.mig else ()) if part.uuid in everything]
+            slices = [place for part in parts for place in range(part.start, part.start + part.size)]
+            assert len(slices) == len(set(slices)) and not (slices and gpu.uuid in everything)
+
+    @property
+    def held(self) -> set[str]:
+        """What pods have."""
+        return {device for devices in self.pods.values() for device in devices}
+
+    def withheld(self) -> set[str]:
+        """What isn't given out, healthy or not; what a pod has stays its own."""
+        return self.others | (self.foreign - self.held)
 
     def free(self, resource: str) -> set[str]:
-        held = {device for devices in self.pods.values() for device in devices}
         devices = self.node.wanted().resources.get(resource, ())
-        return {device.id for device in devices if device.health.ok} - held
+        return {device.id for device in devices if device.health.ok} - self.held - self.withheld()
 
     @initialize()
     def begin(self) -> None:
@@ -221,6 +257,7 @@ class AgentMachine(RuleBasedStateMachine):
         pod = data.draw(st.sampled_from(sorted(self.pods)))
         del self.pods[pod]
         self.run(self.node.manager.release(pod))
+        self.settle()
 
     @rule(gpu=gpus, reason=st.sampled_from(["XID 79", "XID 94", "lost", "too hot"]))
     def fail(self, gpu: int, reason: str) -> None:
@@ -239,7 +276,7 @@ class AgentMachine(RuleBasedStateMachine):
         """As `node mig apply` does it: not while a pod has the GPU or a part of it."""
         device = self.node.wanted().inventory.devices[gpu]
         names = {device.uuid, *(part.uuid for part in (device.mig.instances if device.mig else ()))}
-        if names & {one for devices in self.pods.values() for one in devices}:
+        if names & (self.held | self.others | self.foreign):
             return
 
         def change(raw: dict[str, Any]) -> None:
@@ -248,6 +285,44 @@ class AgentMachine(RuleBasedStateMachine):
                 raw["mig"][str(gpu)] = parts
 
         change_state(self.node.control, change)
+        self.settle()
+
+    @rule(data=st.data())
+    def other_yard_takes(self, data: st.DataObject) -> None:
+        """It sees at once whether a pod of this one has it."""
+        names = [device.uuid for device in self.node.wanted().devices if device.uuid not in self.others]
+        if not names:
+            return
+        name = data.draw(st.sampled_from(names))
+        try:
+            self.node.others.take(name, "theirs")
+        except errors.GpuHeld:
+            assert name in self.held
+        else:
+            assert name not in self.held
+            self.others.add(name)
+            self.settle()
+
+    @precondition(lambda self: self.others)
+    @rule(data=st.data())
+    def other_yard_releases(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.others)))
+        self.node.others.release(name)
+        self.others.remove(name)
+        self.settle()
+
+    @rule(gpu=gpus, comes=st.booleans())
+    def foreign_process(self, gpu: int, comes: bool) -> None:
+        """One comes to a whole GPU, or all that are there go."""
+        device = self.node.wanted().inventory.devices[gpu]
+        if device.mig is not None and device.mig.instances:
+            return
+        (self.foreign.add if comes else self.foreign.discard)(device.uuid)
+        processes = [
+            {"gpu": name, "pid": 4711, "memory_mib": 1024, "user": "alice", "command": "python"}
+            for name in sorted(self.foreign)
+        ]
+        change_state(self.node.control, lambda raw: raw.update(processes=processes))
         self.settle()
 
     @rule()
@@ -265,6 +340,8 @@ class AgentMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.run(self.node.end_agent())
         self.run(self.node.manager.stop())
+        self.node.locks.close()
+        self.node.others.close()
         self.runner.close()
         for each in self.patches:
             each.stop()

@@ -20,10 +20,11 @@ from gpuyard.agent.plugin.scrubbing import MemoryScrubber
 from gpuyard.agent.plugin.server import Plugin
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import MigStrategy, ServedDevice, Serving, serve
-from gpuyard.devices.inventory import AMD, Backend, Mig, MigInstance
+from gpuyard.devices.inventory import Backend, Mig, MigInstance
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.mig_profiles import MigEngines
 from gpuyard.gpus.resources import GPU_RESOURCE
+from gpuyard.gpus.vendors import AMD
 from tests.fake_driver import compiler
 
 from .conftest import Kubelet
