@@ -73,9 +73,10 @@ def main(library: str, *uuids: str) -> int:
         _call(cuda.cuInit, 0)
         for number, uuid in enumerate(uuids):
             free, done = scrub(cuda, number)
-            print(json.dumps({"uuid": uuid, "free_bytes": free, "overwritten_bytes": done}), flush=True)
+            told = {"uuid": uuid, "free_bytes": free, "overwritten_bytes": done}
+            sys.stdout.write(f"{json.dumps(told)}\n")
     except (OSError, AttributeError, CudaError) as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
     return 0
 
