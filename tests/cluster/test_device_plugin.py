@@ -1,4 +1,5 @@
-"""The scenarios of the kubelet's own device plugin tests, with our plugin on a real kubelet.
+"""The scenarios of the kubelet's own device plugin tests, with our plugin on a real kubelet: with whole GPUs,
+and those in which it matters what a device is with MIG instances and with replicas that share a GPU, too.
 
 Source: Kubernetes 1.34, test/e2e_node/device_plugin_test.go, device_plugin_failures_test.go and
 device_plugin_failures_pod_status_test.go. Each test is named after its scenario.
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.harness.agent import Agent, allocatable, held
+from tests.cluster.harness.agent import WHOLE, Agent, GpuShape, allocatable, held
 from tests.cluster.harness.cluster import Cluster
 from tests.cluster.harness.objects import GPU, WAIT, Pods, container, wait_for_gpus
 from tests.waiting import until
@@ -27,6 +28,27 @@ GRACE_S = 5 * 60
 #: What restarts and kills is tried so many times.
 REPEATS = int(os.environ.get("GPUYARD_TEST_REPEATS", "3"))
 repeated = pytest.mark.parametrize("round", range(1, REPEATS + 1))
+MIG = GpuShape(
+    "H100:2",
+    "nvidia.com/mig-3g.40gb",
+    {"0": ["3g.40gb@0", "3g.40gb@4"], "1": ["3g.40gb@0", "3g.40gb@4"]},
+    ("--mig-strategy=mixed",),
+)
+_REPLICAS = {"resources": [{"name": GPU, "replicas": 2}]}
+SHARED = GpuShape(
+    "H100:2",
+    arguments=("--config", json.dumps({"version": "v1", "sharing": {"timeSlicing": _REPLICAS}})),
+)
+#: With each of these once beside whole GPUs, which are tried as often as `repeated`.
+in_each_shape = pytest.mark.parametrize(
+    "agent",
+    [
+        *(pytest.param(WHOLE, id=f"whole-{number}") for number in range(1, REPEATS + 1)),
+        pytest.param(MIG, id="mig"),
+        pytest.param(SHARED, id="shared"),
+    ],
+    indirect=True,
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,15 +64,14 @@ def gone_from_the_start(cluster: Cluster, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def agent(cluster: Cluster, tmp_path: Path) -> Iterator[Agent]:
-    """Our agent with four GPUs, known to the kubelet."""
+def agent(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Agent]:
+    """Our agent with four devices, whole GPUs if nothing is said, known to the kubelet."""
+    agent = Agent(cluster, NODE, tmp_path, getattr(request, "param", WHOLE))
     # The node's status lags behind: it may still be that of the plugin of the test before.
-    until(lambda: not allocatable(cluster.nodes[NODE]), "the kubelet has let go of the last plugin")
-    agent = Agent(cluster, NODE, tmp_path)
+    until(lambda: not listed(agent), "the kubelet has let go of the last plugin")
     agent.start()
     try:
-        until(lambda: len(allocatable(cluster.nodes[NODE])) == COUNT, "the plugin is registered")
-        wait_for_gpus(cluster, NODE, COUNT, COUNT)
+        wait_for_devices(agent)
         yield agent
     finally:
         if f"kubelet@{NODE}" not in cluster.state.parts:
@@ -58,36 +79,59 @@ def agent(cluster: Cluster, tmp_path: Path) -> Iterator[Agent]:
         agent.stop()
 
 
-def start_kubelet(cluster: Cluster) -> None:
+@pytest.fixture
+def pods(cluster: Cluster, namespace: str, agent: Agent) -> Pods:
+    """Pods that ask for what the agent offers."""
+    return Pods(cluster, namespace, agent.shape.resource)
+
+
+def listed(agent: Agent) -> tuple[str, ...]:
+    """The healthy devices, says the kubelet."""
+    return allocatable(agent.node, agent.shape.resource)
+
+
+def wait_for_devices(agent: Agent, count: int = COUNT) -> None:
+    """Until the kubelet, and then the node, have so many of four."""
+    if count:
+        until(lambda: len(listed(agent)) == count, "the plugin is registered")
+    wait_for_gpus(agent.cluster, NODE, count, COUNT, resource=agent.shape.resource)
+
+
+def start_kubelet(agent: Agent) -> None:
     """Starts the kubelet; returns when it knows our plugin again."""
-    cluster.start(f"kubelet@{NODE}")
-    until(lambda: len(allocatable(cluster.nodes[NODE])) == COUNT, "the plugin is registered again")
-    wait_for_gpus(cluster, NODE, COUNT, COUNT)
+    agent.cluster.start(f"kubelet@{NODE}")
+    wait_for_devices(agent)
 
 
-def restart_kubelet(cluster: Cluster) -> None:
-    cluster.stop(f"kubelet@{NODE}")
-    start_kubelet(cluster)
+def restart_kubelet(agent: Agent) -> None:
+    agent.cluster.stop(f"kubelet@{NODE}")
+    start_kubelet(agent)
 
 
 def holds(pods: Pods, name: str, container: str = "main") -> tuple[str, ...]:
-    """The container's GPUs, says the kubelet; empty when it knows of none."""
-    return held(pods.cluster.nodes[NODE]).get((pods.namespace, name, container), ())
+    """The container's devices, says the kubelet; empty when it knows of none."""
+    return held(pods.cluster.nodes[NODE], pods.resource).get((pods.namespace, name, container), ())
+
+
+def keeps(pods: Pods, name: str, devices: tuple[str, ...], container: str = "main") -> bool:
+    """Whether the container, as it runs now, has these, by its kubelet and by what it sees."""
+    seen = tuple(sorted({device.partition("::")[0] for device in devices}))
+    return holds(pods, name, container) == devices and pods.devices(name, container) == seen
 
 
 def run_trainer(pods: Pods, name: str = "trainer", gpus: int = 1) -> tuple[str, ...]:
-    """Runs a pod with GPUs that waits; gives the GPUs that it sees, on which it and the kubelet agree."""
+    """Runs a pod with GPUs that waits; gives its devices, on which it and the kubelet agree."""
     pods.create(name, node=NODE, gpus=gpus)
     pods.wait_running(name)
-    seen = pods.devices(name)
-    assert len(seen) == gpus
-    assert holds(pods, name) == seen
-    return seen
+    given = holds(pods, name)
+    assert len(given) == gpus and keeps(pods, name, given)
+    return given
 
 
+@in_each_shape
 def test_a_pod_gets_its_device_and_podresources_agrees(agent: Agent, pods: Pods) -> None:
     seen = run_trainer(pods)
-    assert set(seen) <= set(allocatable(agent.node))
+    assert set(seen) <= set(listed(agent))
 
 
 def test_a_cdi_device_is_visible_once(agent: Agent, pods: Pods) -> None:
@@ -111,22 +155,20 @@ def sorted_by_index(agent: Agent) -> list[str]:
     return [by_node[f"/dev/nvidia{index}"] for index in range(COUNT)]
 
 
-@repeated
-def test_the_same_device_after_a_container_restart(agent: Agent, pods: Pods, round: int) -> None:
+@in_each_shape
+def test_the_same_device_after_a_container_restart(agent: Agent, pods: Pods) -> None:
     before = run_trainer(pods)
     pods.exit("trainer")
     pods.wait_running("trainer", restarts=1)
-    assert pods.devices("trainer") == before == holds(pods, "trainer")
+    assert keeps(pods, "trainer", before)
 
 
-@repeated
-def test_the_same_device_after_a_kubelet_restart(
-    agent: Agent, pods: Pods, cluster: Cluster, round: int
-) -> None:
+@in_each_shape
+def test_the_same_device_after_a_kubelet_restart(agent: Agent, pods: Pods, cluster: Cluster) -> None:
     before = run_trainer(pods)
-    restart_kubelet(cluster)
+    restart_kubelet(agent)
     pods.wait_running("trainer")  # And was never restarted.
-    assert pods.devices("trainer") == before == holds(pods, "trainer")
+    assert keeps(pods, "trainer", before)
     # The kubelet gives no other pod what is taken.
     assert not set(run_trainer(pods, "rest", gpus=COUNT - 1)) & set(before)
 
@@ -136,10 +178,10 @@ def test_the_same_device_after_a_container_and_a_kubelet_restart(
     agent: Agent, pods: Pods, cluster: Cluster, round: int
 ) -> None:
     before = run_trainer(pods)
-    restart_kubelet(cluster)
+    restart_kubelet(agent)
     pods.exit("trainer")
     pods.wait_running("trainer", restarts=1)
-    assert pods.devices("trainer") == before == holds(pods, "trainer")
+    assert keeps(pods, "trainer", before)
 
 
 @repeated
@@ -150,11 +192,12 @@ def test_the_same_device_for_a_container_that_ended_while_the_kubelet_was_down(
     running = pods.status("trainer")["containerID"].removeprefix("containerd://")
     cluster.stop(f"kubelet@{NODE}")
     cluster.on_node(NODE, str(cluster.folder / "bin/ctr"), "-n=k8s.io", "task", "kill", "-s=SIGKILL", running)
-    start_kubelet(cluster)
+    start_kubelet(agent)
     pods.wait_running("trainer", restarts=1)
-    assert pods.devices("trainer") == before == holds(pods, "trainer")
+    assert keeps(pods, "trainer", before)
 
 
+@in_each_shape
 def test_a_second_pod_gets_another_device(agent: Agent, pods: Pods) -> None:
     first, second = run_trainer(pods, "first"), run_trainer(pods, "second")
     assert not set(first) & set(second)
@@ -174,20 +217,20 @@ def test_a_succeeded_pod_stays_so_after_the_plugin_is_gone_and_the_kubelet_resta
     assert pods.status("trainer")["state"]["terminated"]["reason"] == "Completed"
 
 
-@repeated
+@in_each_shape
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_assignments_are_kept_across_a_plugin_restart(
-    agent: Agent, pods: Pods, cluster: Cluster, number: int, round: int
+    agent: Agent, pods: Pods, cluster: Cluster, number: int
 ) -> None:
     before = run_trainer(pods)
     agent.stop(number)
-    wait_for_gpus(cluster, NODE, 0, COUNT)
+    wait_for_devices(agent, 0)
     pods.wait_running("trainer")  # Its container is the first one still.
     assert holds(pods, "trainer") == before
     agent.start()
-    wait_for_gpus(cluster, NODE, COUNT, COUNT)
+    wait_for_devices(agent)
     pods.wait_running("trainer")
-    assert pods.devices("trainer") == before == holds(pods, "trainer")
+    assert keeps(pods, "trainer", before)
     assert not set(run_trainer(pods, "rest", gpus=COUNT - 1)) & set(before)
 
 
@@ -202,7 +245,7 @@ def test_the_same_device_after_a_container_and_a_plugin_restart(
     wait_for_gpus(cluster, NODE, COUNT, COUNT)
     pods.exit("trainer")
     pods.wait_running("trainer", restarts=1)
-    assert pods.devices("trainer") == before == holds(pods, "trainer")
+    assert keeps(pods, "trainer", before)
 
 
 @repeated
@@ -218,14 +261,14 @@ def test_a_plugin_that_another_replaces_at_once_is_not_forgotten(
     pods.wait_running("trainer")
 
 
-@repeated
+@in_each_shape
 def test_a_pod_force_deleted_while_the_kubelet_is_down_leaves_no_assignment(
-    agent: Agent, pods: Pods, cluster: Cluster, round: int
+    agent: Agent, pods: Pods, cluster: Cluster
 ) -> None:
     run_trainer(pods)
     cluster.stop(f"kubelet@{NODE}")
     pods.kubectl("delete", "pod", "trainer", "--force", "--grace-period=0")
-    start_kubelet(cluster)
+    start_kubelet(agent)
     # A kubelet clears what gone pods held when it admits a pod, but not for those of its first list.
     pods.run("later", node=NODE, command="true")
     assert not holds(pods, "trainer")

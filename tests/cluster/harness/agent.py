@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -23,6 +24,26 @@ _TIMEOUT_S = 60.0
 _ROOT = Path(__file__).parents[3]
 
 
+@dataclass(frozen=True)
+class GpuShape:
+    """How an agent offers its simulated GPUs.
+
+    Attributes:
+        gpus: the simulation.
+        resource: as which they are offered.
+        mig: how they are split, by index.
+        arguments: of the agent.
+    """
+
+    gpus: str = "H100:4"
+    resource: str = GPU
+    mig: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+
+
+WHOLE = GpuShape()
+
+
 class Agent:
     """The agent with simulated GPUs, or those of a driver, as a process of the node's machine.
 
@@ -37,13 +58,14 @@ class Agent:
         cluster: Cluster,
         node: str,
         folder: Path,
-        gpus: str = "H100:4",
+        gpus: str | GpuShape = WHOLE,
         driver_root: Path | None = None,
     ) -> None:
         self.cluster = cluster
         self.node: Node = cluster.nodes[node]
         self.folder = folder
-        self.gpus = gpus
+        self.shape = GpuShape(gpus) if isinstance(gpus, str) else gpus
+        self.set_unhealthy(())
         self.driver_root = driver_root
         self.process: Process | None = None
 
@@ -61,8 +83,9 @@ class Agent:
             *(
                 ("--driver-root", str(self.driver_root), "--cdi-driver")
                 if self.driver_root
-                else ("--simulate", self.gpus, "--simulated-health", str(self.folder / "health.json"))
+                else ("--simulate", self.shape.gpus, "--simulated-health", str(self.folder / "health.json"))
             ),
+            *self.shape.arguments,
         ]
         environ = {"PYTHONPATH": str(_ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
         holder = self.cluster.state.holders[self.node.name]
@@ -87,7 +110,7 @@ class Agent:
     def set_unhealthy(self, uuids: Iterable[str], reason: str = "XID 79") -> None:
         """These GPUs fail; all others work."""
         draft = self.folder / "health.new"
-        draft.write_text(json.dumps({"unhealthy": dict.fromkeys(uuids, reason)}))
+        draft.write_text(json.dumps({"unhealthy": dict.fromkeys(uuids, reason), "mig": self.shape.mig}))
         draft.rename(self.folder / "health.json")
 
 
@@ -105,7 +128,7 @@ def resident_bytes(cluster: Cluster, container: str) -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) * 1024
 
 
-def held(node: Node) -> dict[tuple[str, str, str], tuple[str, ...]]:
+def held(node: Node, resource: str = GPU) -> dict[tuple[str, str, str], tuple[str, ...]]:
     """Which container holds which GPUs, says the kubelet: by namespace, pod, container."""
     with grpc.insecure_channel(f"unix:{node.pod_resources_socket}") as channel:
         answer = rpc.PodResourcesListerStub(channel).List(
@@ -116,23 +139,23 @@ def held(node: Node) -> dict[tuple[str, str, str], tuple[str, ...]]:
             sorted(
                 uuid
                 for devices in container.devices
-                if devices.resource_name == GPU
+                if devices.resource_name == resource
                 for uuid in devices.device_ids
             )
         )
         for pod in answer.pod_resources
         for container in pod.containers
-        if any(devices.resource_name == GPU for devices in container.devices)
+        if any(devices.resource_name == resource for devices in container.devices)
     }
 
 
-def allocatable(node: Node) -> tuple[str, ...]:
+def allocatable(node: Node, resource: str = GPU) -> tuple[str, ...]:
     """The healthy GPUs of the node, says the kubelet: UUIDs."""
     with grpc.insecure_channel(f"unix:{node.pod_resources_socket}") as channel:
         answer = rpc.PodResourcesListerStub(channel).GetAllocatableResources(
             pb.AllocatableResourcesRequest(), timeout=_TIMEOUT_S, wait_for_ready=True
         )
     uuids = (
-        uuid for devices in answer.devices if devices.resource_name == GPU for uuid in devices.device_ids
+        uuid for devices in answer.devices if devices.resource_name == resource for uuid in devices.device_ids
     )
     return tuple(sorted(uuids))

@@ -19,7 +19,7 @@ WAIT = 'trap "exit 3" TERM; echo "devices=$CUDA_VISIBLE_DEVICES"; while :; do sl
 
 
 def container(
-    name: str, registry: str, command: str = WAIT, *, gpus: int = 0, **fields: object
+    name: str, registry: str, command: str = WAIT, *, gpus: int = 0, resource: str = GPU, **fields: object
 ) -> dict[str, Any]:
     """A container that runs a line of shell in busybox."""
     raw: dict[str, Any] = {
@@ -29,16 +29,21 @@ def container(
         **fields,
     }
     if gpus:
-        raw["resources"] = {"limits": {GPU: gpus}}
+        raw["resources"] = {"limits": {resource: gpus}}
     return raw
 
 
 @dataclass(frozen=True)
 class Pods:
-    """The pods of one namespace."""
+    """The pods of one namespace.
+
+    Attributes:
+        resource: what those that ask for GPUs get.
+    """
 
     cluster: Cluster
     namespace: str
+    resource: str = GPU
 
     def kubectl(self, *arguments: str, stdin: object = None) -> str:
         """In this namespace."""
@@ -46,7 +51,7 @@ class Pods:
 
     def create(self, name: str, *, node: str, gpus: int = 0, command: str = WAIT, **spec: object) -> None:
         """A pod with one container, named main, that the scheduler puts on the node."""
-        main = container("main", self.cluster.registry, command, gpus=gpus)
+        main = container("main", self.cluster.registry, command, gpus=gpus, resource=self.resource)
         self.create_spec(name, node=node, containers=[main], **spec)
 
     def create_spec(self, name: str, *, node: str, **spec: object) -> None:
@@ -142,21 +147,26 @@ class Pods:
         return tuple(sorted(filter(None, line.removeprefix("devices=").split(","))))
 
 
-def gpu_counts(cluster: Cluster, node: str) -> tuple[int, int]:
+def gpu_counts(cluster: Cluster, node: str, resource: str = GPU) -> tuple[int, int]:
     """How many GPUs the node has allocatable, and its capacity."""
     status = json.loads(cluster.kubectl("get", "node", node, "-o=json"))["status"]
-    return int(status["allocatable"].get(GPU, 0)), int(status["capacity"].get(GPU, 0))
+    return int(status["allocatable"].get(resource, 0)), int(status["capacity"].get(resource, 0))
 
 
 def wait_for_gpus(
-    cluster: Cluster, node: str, allocatable: int, capacity: int, timeout_s: float = TIMEOUT_S
+    cluster: Cluster,
+    node: str,
+    allocatable: int,
+    capacity: int,
+    timeout_s: float = TIMEOUT_S,
+    resource: str = GPU,
 ) -> None:
     """Until the node has so many."""
     seen = (0, 0)
 
     def reached() -> bool:
         nonlocal seen
-        seen = gpu_counts(cluster, node)
+        seen = gpu_counts(cluster, node, resource)
         return seen == (allocatable, capacity)
 
     try:
