@@ -21,13 +21,9 @@ _LEAST_BYTES = 2 << 20
 _LEAST_PART = 0.95
 
 
-class CudaError(Exception):
-    """A call of the driver failed."""
-
-
 def _call(function: Any, *arguments: Any) -> None:
     if code := function(*arguments):
-        raise CudaError(f"CUDA's {function.__name__} fails with error {code}")
+        raise OSError(f"CUDA's {function.__name__} fails with error {code}")
 
 
 def scrub(cuda: ctypes.CDLL, number: int) -> tuple[int, int]:
@@ -38,7 +34,7 @@ def scrub(cuda: ctypes.CDLL, number: int) -> tuple[int, int]:
         number: the GPU's among those that are visible.
 
     Raises:
-        CudaError: the driver refuses, or gives too little of what is free.
+        OSError: the driver refuses, or gives too little of what is free.
     """
     device, context = ctypes.c_int(), ctypes.c_void_p()
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
@@ -54,14 +50,14 @@ def scrub(cuda: ctypes.CDLL, number: int) -> tuple[int, int]:
             size //= 2
             continue
         if code:
-            raise CudaError(f"CUDA's cuMemAlloc fails with error {code}")
+            raise OSError(f"CUDA's cuMemAlloc fails with error {code}")
         # Each piece is kept, so that the next one is other memory.
         _call(cuda.cuMemsetD8_v2, pointer, ctypes.c_ubyte(0), ctypes.c_size_t(size))
         done += size
         size = min(size, free.value - done)
     _call(cuda.cuCtxSynchronize)
     if done < _LEAST_PART * free.value:
-        raise CudaError(f"only {done >> 20} of {free.value >> 20} MiB that are free could be had")
+        raise OSError(f"only {done >> 20} of {free.value >> 20} MiB that are free could be had")
     return free.value, done
 
 
@@ -75,7 +71,7 @@ def main(library: str, *uuids: str) -> int:
             free, done = scrub(cuda, number)
             told = {"uuid": uuid, "free_bytes": free, "overwritten_bytes": done}
             sys.stdout.write(f"{json.dumps(told)}\n")
-    except (OSError, AttributeError, CudaError) as error:
+    except (OSError, AttributeError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
