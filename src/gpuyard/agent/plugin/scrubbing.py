@@ -13,7 +13,7 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.agent.plugin import memory_scrub
 from gpuyard.agent.served import ServedDevice
-from gpuyard.gpus.vendors import NVIDIA
+from gpuyard.kube.wellknown import NVIDIA
 
 #: A kubelet gives PreStartContainer 30 s.
 _LIMIT_S = 25.0

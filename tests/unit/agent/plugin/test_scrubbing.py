@@ -24,7 +24,7 @@ from gpuyard.devices.inventory import Backend, Mig, MigInstance
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.gpus.mig_profiles import MigEngines
 from gpuyard.gpus.resources import GPU_RESOURCE
-from gpuyard.gpus.vendors import AMD
+from gpuyard.kube.wellknown import AMD
 from tests.fake_driver import compiler
 
 from .conftest import Kubelet
