@@ -19,6 +19,7 @@ from tests.cluster.harness.cluster import Cluster
 ROOT = Path(__file__).parents[2]
 IMAGE = "registry.example.com/gpuyard/agent:v1"
 SKU = {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}
+MPS = '{"sharing":{"mps":{"resources":[{"name":"gpu","replicas":2}]}},"version":"v1"}'
 #: What the chart is told, and the same for an install.
 VALUES = {
     "defaults": ({}, InstallOptions(IMAGE)),
@@ -33,6 +34,10 @@ VALUES = {
             "void": True,
             "namespace": "gpus",
             "nodeSelector": {"gpu": "yes"},
+            "gpuConfig": json.loads(MPS),
+            "gpuBackend": "acme_gpus",
+            "hostPID": True,
+            "metrics": True,
         },
         InstallOptions(
             IMAGE,
@@ -40,6 +45,10 @@ VALUES = {
             driver_access=DriverAccess.PRIVILEGED,
             policy=True,
             void=True,
+            gpu_config=MPS,
+            gpu_backend="acme_gpus",
+            host_pid=True,
+            metrics=True,
             node_selector={"kubernetes.io/os": "linux", "gpu": "yes"},
         ),
     ),
@@ -53,6 +62,7 @@ COMPONENTS = {
     ),
     "old": (("before-1.30",), InstallOptions(IMAGE, confine=False)),
     "watched": (("metrics", "taint"), InstallOptions(IMAGE, metrics=True, taint=True)),
+    "seeing": (("metrics", "host-pid"), InstallOptions(IMAGE, metrics=True, host_pid=True)),
     "operated": (("metrics", "pod-monitor"), InstallOptions(IMAGE, metrics=True, pod_monitor=True)),
     "operated-simulated": (
         ("metrics-simulate", "pod-monitor", "taint"),

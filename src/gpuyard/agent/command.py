@@ -20,13 +20,14 @@ from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.options.device_lists import CDI_LISTS, DeviceList, Handover, suitable_lists
 from gpuyard.agent.plugin.config import AgentConfig, PreStart, parse_config
 from gpuyard.agent.plugin.lease import Lease
-from gpuyard.agent.plugin.mps import find_program
+from gpuyard.agent.plugin.mps import SHARED_MEMORY
+from gpuyard.agent.plugin.mps_programs import find_mps_programs
 from gpuyard.agent.plugin.scrubbing import MemoryScrubber
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import MigStrategy
 from gpuyard.agent.service import run_agent
 from gpuyard.agent.stdin import on_stdin_closed
-from gpuyard.devices.backend import CombinedBackend, GpuBackend, load_backend, open_backend
+from gpuyard.devices.backend import GpuBackend, open_backend
 from gpuyard.devices.inventory import Inventory
 from gpuyard.devices.nvml.driver_files import driver_root_in, find_driver_files, find_libraries
 from gpuyard.devices.occupants import OccupantFinder, OwnYard, with_occupants
@@ -49,15 +50,14 @@ async def _run(options: argparse.Namespace) -> None:
         on_stdin_closed(task.cancel)
     host_root = options.host_root or Path("/")
     config = _config(options).on_node(options.node or "")
-    backend: GpuBackend = open_backend(
+    backend = open_backend(
         options.simulate,
         seed=options.node or "node",
         control=options.simulated_health,
         driver_root=options.driver_root,
         host_root=host_root,
+        module=options.gpu_backend,
     )
-    if options.gpu_backend is not None:
-        backend = CombinedBackend(backend, load_backend(options.gpu_backend, host_root=host_root))
     inventories = _with_occupants(backend, options)
     sockets = OwnSockets(options.plugins_dir)
     cdi = CdiFile(options.cdi_dir, lambda: datetime.now(UTC)) if options.cdi_dir else None
@@ -77,7 +77,10 @@ async def _run(options: argparse.Namespace) -> None:
         if options.cdi_driver
         else None,
         mps_dir=options.mps_dir if config.uses_mps else None,
-        find_mps_program=partial(find_program, options.driver_root),
+        mps_shared_memory=options.mps_shm,
+        find_mps_programs=partial(
+            find_mps_programs, options.driver_root, folder=options.mps_dir, host_root=host_root
+        ),
         scrub=_scrubber(options.driver_root).scrub if config.pre_start is PreStart.SCRUB else None,
         on_ready=options.ready_file.touch if options.ready_file else lambda: None,
     )
@@ -234,6 +237,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host-root", type=Path, help="where the node's own files are, if they can be seen")
     parser.add_argument(
         "--mps-dir", type=Path, help="run MPS daemons, with their pipes and logs in this folder"
+    )
+    parser.add_argument(
+        "--mps-shm", type=Path, default=SHARED_MEMORY, help="the node's folder that is /dev/shm here, for MPS"
     )
     parser.add_argument("--ready-file", type=Path, help="make this file once the kubelet knows the GPUs")
     parser.add_argument(

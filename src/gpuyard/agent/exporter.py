@@ -197,6 +197,7 @@ async def _run(options: argparse.Namespace) -> None:
         control=options.simulated_health,
         driver_root=options.driver_root,
         host_root=options.host_root or Path("/"),
+        module=options.gpu_backend,
     )
     pod_resources = PodResources(options.pod_resources)
     exporter = Exporter(
@@ -230,6 +231,7 @@ def main() -> int:
     parser.add_argument("--socket", type=Path, help="listen on this unix socket instead, mode 0600")
     parser.add_argument("--simulate", metavar="MODEL:N", help="simulated GPUs, as the agent has them")
     parser.add_argument("--simulated-health", type=Path, metavar="FILE", help="as of the agent")
+    parser.add_argument("--gpu-backend", metavar="MODULE", help="as of the agent")
     parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where the driver is installed")
     parser.add_argument("--host-root", type=Path, help="where the node's own files are, if they can be seen")
     parser.add_argument(

@@ -7,7 +7,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 from contextlib import aclosing
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 from gpuyard import errors
@@ -53,9 +55,10 @@ def open_backend(
     driver_root: Path,
     sys_root: Path = Path("/sys"),
     host_root: Path = Path("/"),
+    module: str | None = None,
     pace: Pace | None = None,
 ) -> GpuBackend:
-    """The GPUs that are simulated, or those of this machine: NVIDIA's, and AMD's where it has some.
+    """The GPUs that are simulated, or those of this machine: NVIDIA's, AMD's where it has some, and others'.
 
     Args:
         simulation: what to simulate; None for the machine's.
@@ -64,8 +67,24 @@ def open_backend(
         driver_root: where the driver is installed.
         sys_root: where sysfs is mounted.
         host_root: where the node's own file system is seen; `/` on the node itself.
+        module: see `load_backend`; None for no other vendor's.
         pace: how often the driver is asked.
+
+    Raises:
+        UsageError: the module isn't one.
     """
+    if module:
+        others = load_backend(module, sys_root=sys_root, host_root=host_root)
+        known = open_backend(
+            simulation,
+            seed=seed,
+            control=control,
+            driver_root=driver_root,
+            sys_root=sys_root,
+            host_root=host_root,
+            pace=pace,
+        )
+        return CombinedBackend(known, others)
     # Here, since a node needs one of them.
     if simulation is not None:
         from gpuyard.devices.simulated.backend import SimulatedBackend
@@ -85,17 +104,17 @@ def load_backend(module: str, *, sys_root: Path = Path("/sys"), host_root: Path)
     """The GPUs of another vendor, by a module with a function `open_backend(sys_root, host_root)`.
 
     Args:
-        module: its name, as Python imports it.
+        module: its name, as Python imports it, or the path of its file, which ends with `.py`.
         sys_root: see `open_backend`.
         host_root: see `open_backend`.
 
     Raises:
         UsageError: there is no such module, it can't be loaded, or it has no such function.
     """
-    remedy = "see docs/how-to/add-a-vendor.md; the folder with the module belongs in PYTHONPATH"
+    remedy = "name its file, or put its folder into PYTHONPATH; see docs/how-to/add-a-vendor.md"
     try:
-        found = import_module(module)
-    except (ImportError, SyntaxError, TypeError, ValueError) as error:
+        found = _module_at(Path(module)) if module.endswith(".py") else import_module(module)
+    except (ImportError, OSError, SyntaxError, TypeError, ValueError) as error:
         raise errors.UsageError(
             f"--gpu-backend {module!r} can't be loaded: {error}", remedy=remedy
         ) from error
@@ -103,6 +122,15 @@ def load_backend(module: str, *, sys_root: Path = Path("/sys"), host_root: Path)
     if not callable(opener):
         raise errors.UsageError(f"--gpu-backend {module!r} has no function open_backend", remedy=remedy)
     return opener(sys_root, host_root)
+
+
+def _module_at(path: Path) -> ModuleType:
+    spec = spec_from_file_location(path.stem, path)
+    # Of a name that ends so there is always a loader.
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def has_display_device(sys_root: Path, vendor: str) -> bool:

@@ -23,8 +23,9 @@ _YARD_MARK = b"\0GPUYARD_CONTAINER="
 #: In the path of its cgroup: a yard's, where it may make any, and a kubelet's with each driver of cgroups.
 _YARD_CGROUP = re.compile(r"/gpuyard-[0-9a-f]{10}(?:/|$)", re.MULTILINE)
 _KUBELET_CGROUP = re.compile(
-    # From inside a container paths begin at its own cgroup: `/../../pod<uid>/<container>`.
-    r"[/:]kubepods(?:[-./]|$)|/\.\./(?:[a-z]+/)?pod[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/|$)",
+    r"[/:]kubepods(?:[-./]|$)"
+    # Without it, as an agent's container in a cgroup namespace of its own sees pods and containers beside it.
+    r"|:(?:/\.\.)+(?:/burstable|/besteffort)?/(?:pod[0-9a-f-]{32,36}|[a-z-]*[0-9a-f]{64}(?:\.scope)?)(?:/|$)",
     re.MULTILINE,
 )
 _EXITING = 0x4  # PF_EXITING of the kernel's sched.h

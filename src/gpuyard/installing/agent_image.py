@@ -6,6 +6,7 @@ import contextlib
 import shutil
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import gpuyard
@@ -42,17 +43,19 @@ _WORKDIR = "/opt/gpuyard/agent"
 
 
 @contextlib.contextmanager
-def agent_build(base: str, tag: str, pulled_as: str | None) -> Iterator[BuildRequest]:
+def agent_build(base: str, tag: str, pulled_as: str | None, gpu_backend: str = "") -> Iterator[BuildRequest]:
     """What makes the image and pushes it; its files are there inside the block.
 
     Args:
         base: an image with Python 3.11 or later.
         tag: where the image goes.
         pulled_as: the nodes' name of it, when that is another.
+        gpu_backend: a Python module for another vendor's GPUs, or its file, to bring along; empty for none.
 
     Raises:
-        UsageError: a name isn't an image's.
+        UsageError: a name isn't an image's, or there is no such module here.
     """
+    module = _source(gpu_backend) if gpu_backend else None
     pull: str | None = None
     if pulled_as:
         reference = ImageReference.parse(pulled_as)
@@ -60,6 +63,10 @@ def agent_build(base: str, tag: str, pulled_as: str | None) -> Iterator[BuildReq
     with temporary_folder() as folder:
         root, requirements = folder / "agent", folder / "requirements.txt"
         _copy(root / "gpuyard")
+        if module and module.is_dir():
+            shutil.copytree(module, root / module.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif module:
+            shutil.copy(module, root / module.name)
         requirements.write_text("".join(f"{name}=={version(name)}\n" for name in _REQUIREMENTS))
         yield BuildRequest(
             base=base,
@@ -97,6 +104,24 @@ async def as_installed(api: RestApi, options: InstallOptions, environ: Mapping[s
     except errors.ImageError:
         return image
     return str(named.pinned(found.digest)) if found else image
+
+
+def _source(module: str) -> Path:
+    """The file of a module, or the folder of the package that it is in."""
+    origin: str | None = module
+    if not module.endswith(".py"):
+        try:
+            found = find_spec(module.partition(".")[0])
+        except ValueError:
+            found = None
+        places = list((found and found.submodule_search_locations) or ())
+        origin = places[0] if places else found.origin if found else None
+    if not origin or not Path(origin).exists():
+        raise errors.UsageError(
+            f"there is no Python module {module!r} here to bring into the image",
+            remedy="name its file, or leave --base out and name an image that has it",
+        )
+    return Path(origin)
 
 
 def _copy(folder: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.agent.plugin.config import AgentConfig, parse_config
@@ -35,7 +36,14 @@ from gpuyard.tenancy.foreign_plugins import foreign_plugins, served_by_no_pod
 from gpuyard.tenancy.install import KINDS, install, resource_of, title
 from gpuyard.tenancy.installed import of_install
 from gpuyard.tenancy.names import AGENT, LABELS, SELECTOR
-from gpuyard.tenancy.options import ADMISSION_SINCE, TOLERATE_ALL, VOID_SINCE, DriverAccess, InstallOptions
+from gpuyard.tenancy.options import (
+    ADMISSION_SINCE,
+    TOLERATE_ALL,
+    VOID_SINCE,
+    DriverAccess,
+    InstallOptions,
+    shares_by_mps,
+)
 
 _LOOK_S = 0.5
 #: Longer than a kubelet takes to tell that a plugin is gone: it writes its node's status every 10 s.
@@ -50,11 +58,13 @@ def install_options(
     driver_access: str,
     mig_strategy: str,
     gpu_config: str,
+    gpu_backend: str,
     node_selector: Sequence[str],
     toleration: Sequence[str],
     *,
     tolerate_all: bool,
     metrics: bool,
+    host_pid: bool,
     taint: bool,
     policy: bool,
     void: bool,
@@ -69,6 +79,11 @@ def install_options(
     ImageReference.parse(image)
     if policy and gpu_config:
         _check_shared_names(parse_config(json.loads(gpu_config)))
+    if shares_by_mps(gpu_config) and not simulate and driver_access != DriverAccess.PRIVILEGED:
+        raise errors.UsageError(
+            "sharing by MPS takes daemons of the driver's, which agents can't run without rights",
+            remedy="add --driver-access privileged, or share by timeSlicing",
+        )
     options = InstallOptions(
         image=image,
         simulate=str(parse_simulation(simulate)) if simulate else "",
@@ -76,6 +91,9 @@ def install_options(
         mig_strategy=mig_strategy,
         metrics=metrics,
         gpu_config=gpu_config,
+        # In the image it lies where Python looks.
+        gpu_backend=Path(gpu_backend).stem if gpu_backend.endswith(".py") else gpu_backend,
+        host_pid=host_pid,
         taint=taint,
         policy=policy,
         tolerations=(TOLERATE_ALL,) if tolerate_all else tuple(map(_toleration, toleration)),

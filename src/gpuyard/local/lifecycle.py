@@ -338,6 +338,8 @@ def differs(settings: Settings, choices: Choices) -> str:
         return f"its MIG strategy is {settings.mig_strategy}, not {new.mig_strategy}"
     if new.gpu_config != settings.gpu_config:
         return "its GPUs are configured in another way"
+    if new.gpu_backend != settings.gpu_backend:
+        return f"its --gpu-backend is {settings.gpu_backend or 'none'}, not {new.gpu_backend or 'none'}"
     if new.share_with_others != settings.share_with_others:
         given = "gives" if settings.share_with_others else "doesn't give"
         return f"it {given} out GPUs that processes of others are on"

@@ -26,6 +26,7 @@ class Settings:
         mig_strategy: how parts of GPUs are offered: none, single or mixed.
         gpu_config: the agent's configuration, as JSON; empty for none.
         share_with_others: whether runs get GPUs that foreign processes are on.
+        gpu_backend: a Python module that finds another vendor's GPUs; empty for none.
     """
 
     simulate: str = ""
@@ -33,6 +34,7 @@ class Settings:
     mig_strategy: str = "none"
     gpu_config: str = ""
     share_with_others: bool = False
+    gpu_backend: str = ""
 
     def chosen(self, choices: Choices) -> Settings:
         """These settings with what this start was told."""
@@ -49,6 +51,7 @@ class Choices:
     mig_strategy: str | None = None
     gpu_config: str | None = None
     share_with_others: bool | None = None
+    gpu_backend: str | None = None
 
     def arguments(self) -> list[str]:
         """As the daemon's command line has them: `--mig-strategy=mixed`."""
@@ -89,6 +92,7 @@ def load_settings(file: Path) -> Settings:
             mig_strategy=str(raw.get("mig_strategy", "none")),
             gpu_config=str(raw.get("gpu_config", "")),
             share_with_others=raw.get("share_with_others") is True,
+            gpu_backend=str(raw.get("gpu_backend", "")),
         )
         if not 0 <= settings.port <= _HIGHEST_PORT:
             raise ValueError(f"{settings.port} is no port")

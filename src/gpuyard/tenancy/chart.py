@@ -29,6 +29,7 @@ COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     "metrics-simulate": {"metrics": True, "simulate": "H100:8"},
     "metrics-privileged": {"metrics": True, "driver_access": DriverAccess.PRIVILEGED},
     "pod-monitor": {"pod_monitor": True},
+    "host-pid": {"host_pid": True},
     "policy": {"policy": True},
     "void": {"void": True},
     "before-1.30": {"confine": False},
@@ -78,6 +79,10 @@ driverAccess: {options.driver_access}
 migStrategy: {options.mig_strategy}
 # How GPUs are shared, split and named: what `gpuyard install --gpu-config` takes, with "version: v1".
 gpuConfig: {{}}
+# A Python module of the image that finds another vendor's GPUs.
+gpuBackend: ""
+# Let agents see the processes of their node, to say whose a foreign one on a GPU is.
+hostPID: false
 # Labels of the nodes that get an agent.
 nodeSelector: {json.dumps(dict(options.node_selector))}
 # Taints of those nodes that agents are to run in spite of, besides {GPU_RESOURCE}: such as

@@ -24,14 +24,19 @@ from gpuyard.tenancy.names import (
 from gpuyard.tenancy.options import (
     ANNOTATED,
     CONFIGURED,
+    HOST_PID,
     METRICS,
     METRICS_PORT,
+    MPS,
+    NOT_HOST_PID,
+    NOT_MPS,
     NOT_PRIVILEGED,
     NOT_RUNTIME_CLASS,
     OWN_TOLERATION,
     PRIVILEGED,
     SIMULATED,
     TAINT,
+    WITH_BACKEND,
     WITH_RUNTIME_CLASS,
     DriverAccess,
     InstallOptions,
@@ -49,7 +54,12 @@ _READY_FILE = f"{_SHARED}/ready"
 _NOT_READY = "the kubelet doesn't know its GPUs yet"
 _CREDENTIALS = "/var/run/secrets/kubernetes.io/serviceaccount"
 _SIMULATE, _MIG_STRATEGY, _TAINT = "--simulate=", "--mig-strategy=", "--taint"
-_CONFIG = "--config"
+_CONFIG, _BACKEND = "--config", "--gpu-backend="
+#: Of the node, and the same in containers, since clients are told where the pipes are.
+_MPS = "/run/gpuyard-mps"
+_SHARED_MEMORY = "/dev/shm"
+#: Clients share it with their daemon, and with nobody else on the node.
+_MPS_SHARED_MEMORY = f"{_SHARED_MEMORY}/gpuyard-mps"
 _NOBODY = 65534
 #: Of the exporter's port.
 _METRICS = "metrics"
@@ -96,6 +106,8 @@ def options_of(agent: Manifest, options: InstallOptions) -> InstallOptions:
         simulate=value_of(_SIMULATE),
         mig_strategy=value_of(_MIG_STRATEGY) or options.mig_strategy,
         gpu_config=arguments[arguments.index(_CONFIG) + 1] if _CONFIG in arguments else "",
+        gpu_backend=value_of(_BACKEND),
+        host_pid=pod.get("hostPID", False),
         driver_access=DriverAccess.PRIVILEGED if privileged else DriverAccess.RUNTIMECLASS,
         metrics=EXPORTER_CONTAINER in containers,
         pod_monitor=EXPORTER_CONTAINER in containers
@@ -119,7 +131,8 @@ def _pod() -> dict[str, Any]:
         # The first process of a PID namespace loses signals that come before it has a handler, and would be
         # killed 10 s after a SIGTERM that came while Python started. The two share no user, so that neither
         # can do anything to the other.
-        "shareProcessNamespace": True,
+        "shareProcessNamespace": Only(NOT_HOST_PID, True),
+        "hostPID": Only(HOST_PID, True),
         "containers": [_plugin(), _labeller(), Only(METRICS, _exporter())],
         "volumes": [
             _host_path("device-plugins", _PLUGINS, "Directory"),
@@ -128,6 +141,8 @@ def _pod() -> dict[str, Any]:
             {"name": "shared", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
             _credentials(),
             Only(PRIVILEGED, _host_path("driver-root", "/", "Directory")),
+            Only(MPS, _host_path("mps", _MPS, "DirectoryOrCreate")),
+            Only(MPS, _host_path("mps-shm", _MPS_SHARED_MEMORY, "DirectoryOrCreate")),
         ],
     }
 
@@ -149,21 +164,25 @@ def _plugin() -> dict[str, Any]:
             f"{_MIG_STRATEGY}@migStrategy@",
             Only(CONFIGURED, _CONFIG),
             Only(CONFIGURED, "@json:gpuConfig@"),
-            *_simulation(),
-            *_driver_arguments(),
+            *_backends(),
             Only(PRIVILEGED, "--cdi-driver"),
+            Only(MPS, f"--mps-dir={_MPS}"),
+            Only(MPS, f"--mps-shm={_MPS_SHARED_MEMORY}"),
         ],
         "env": [*_env(), _own_namespace(), *_visible_gpus()],
         "securityContext": _beside_the_kubelet(),
         "startupProbe": _startup_probe(),
-        # CUDA takes some hundred MiB of the node's memory for each GPU while memory is scrubbed.
-        "resources": _resources("2Gi"),
+        # CUDA takes some hundred MiB of the node's memory for each GPU while memory is scrubbed. MPS servers need
+        # some for each of their clients.
+        "resources": {**_resources(), "limits": Only(NOT_MPS, _resources("2Gi")["limits"])},
         "volumeMounts": [
             {"name": "device-plugins", "mountPath": _PLUGINS},
             {"name": "pod-resources", "mountPath": _POD_RESOURCES, "readOnly": True},
             {"name": "cdi", "mountPath": FOLDER},
             {"name": "shared", "mountPath": _SHARED},
             _driver_root(),
+            Only(MPS, {"name": "mps", "mountPath": _MPS}),
+            Only(MPS, {"name": "mps-shm", "mountPath": _SHARED_MEMORY}),
         ],
     }
 
@@ -238,8 +257,7 @@ def _exporter() -> dict[str, Any]:
             f"--port={METRICS_PORT}",
             f"--marks-file={_MARKS_FILE}",
             f"--use-file={_USE_FILE}",
-            *_simulation(),
-            *_driver_arguments(),
+            *_backends(),
         ],
         "env": [*_env(), *_visible_gpus()],
         "ports": [{"name": _METRICS, "containerPort": METRICS_PORT, "protocol": "TCP"}],
@@ -253,14 +271,15 @@ def _exporter() -> dict[str, Any]:
     }
 
 
-def _simulation() -> list[Any]:
-    arguments = (f"{_SIMULATE}@simulate@", f"--simulated-health={_SHARED}/simulated.json")
-    return [Only(SIMULATED, argument) for argument in arguments]
-
-
-def _driver_arguments() -> list[Any]:
+def _backends() -> list[Any]:
+    """Where the GPUs come from."""
+    simulation = (f"{_SIMULATE}@simulate@", f"--simulated-health={_SHARED}/simulated.json")
     roots = (f"--driver-root={_DRIVER_ROOT}", f"--host-root={_DRIVER_ROOT}")
-    return [Only(PRIVILEGED, argument) for argument in roots]
+    return [
+        *(Only(SIMULATED, argument) for argument in simulation),
+        *(Only(PRIVILEGED, argument) for argument in roots),
+        Only(WITH_BACKEND, f"{_BACKEND}@gpuBackend@"),
+    ]
 
 
 def _visible_gpus() -> list[Any]:

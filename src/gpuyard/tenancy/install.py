@@ -80,6 +80,7 @@ def install(options: InstallOptions) -> list[Manifest]:
         "simulate": options.simulate,
         "migStrategy": options.mig_strategy,
         "gpuConfig": options.gpu_config,
+        "gpuBackend": options.gpu_backend,
         "nodeSelector": dict(options.node_selector),
         "tolerations": [dict(each) for each in (OWN_TOLERATION, *options.tolerations)],
     }

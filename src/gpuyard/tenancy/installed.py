@@ -86,6 +86,7 @@ def install_command(options: InstallOptions, context: str) -> str:
     if options.mig_strategy != InstallOptions("").mig_strategy:
         words += ["--mig-strategy", options.mig_strategy]
     words += ["--gpu-config", "gpus.yaml"] if options.gpu_config else []
+    words += ["--gpu-backend", options.gpu_backend] if options.gpu_backend else []
     for name, value in options.node_selector.items():
         if InstallOptions("").node_selector.get(name) != value:
             words += ["--node-selector", f"{name}={value}"]
@@ -93,6 +94,7 @@ def install_command(options: InstallOptions, context: str) -> str:
         everything = toleration == TOLERATE_ALL
         words += ["--tolerate-all"] if everything else ["--toleration", format_taint(toleration).rstrip(":")]
     words += ["--metrics"] if options.metrics else []
+    words += ["--host-pid"] if options.host_pid else []
     words += ["--taint"] if options.taint else []
     words += ["--policy"] if options.policy else []
     words += ["--void"] if options.void else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -46,6 +47,8 @@ class InstallOptions:
         metrics: whether each agent has an exporter, on METRICS_PORT of its pod.
         pod_monitor: whether a Prometheus finds the exporters by a PodMonitor; else by annotations.
         gpu_config: the agents' configuration, as JSON; empty for none.
+        gpu_backend: a Python module of the image that finds another vendor's GPUs; empty for none.
+        host_pid: whether agents see the processes of their node, to say whose a foreign one is.
         taint: whether nodes with GPUs keep pods without a GPU request away.
         policy: whether tenants' pods are checked at admission. It needs ADMISSION_SINCE.
         confine: whether admission keeps each labeller to its node. It needs the same.
@@ -63,12 +66,24 @@ class InstallOptions:
     metrics: bool = False
     pod_monitor: bool = False
     gpu_config: str = ""
+    gpu_backend: str = ""
+    host_pid: bool = False
     taint: bool = False
     policy: bool = False
     confine: bool = True
     void: bool = False
     node_selector: Mapping[str, str] = field(default_factory=lambda: dict(_LINUX))
     tolerations: Sequence[Mapping[str, str]] = ()
+
+
+def shares_by_mps(gpu_config: str) -> bool:
+    """Whether the agents' configuration, as JSON, shares some GPUs by MPS."""
+    config = json.loads(gpu_config or "{}")
+    return bool((config.get("sharing") or {}).get("mps"))
+
+
+def _mps_daemons(options: InstallOptions) -> bool:
+    return _privileged(options) and shares_by_mps(options.gpu_config)
 
 
 def _runtime_class(options: InstallOptions) -> bool:
@@ -82,6 +97,7 @@ def _privileged(options: InstallOptions) -> bool:
 _HELM_RUNTIME_CLASS = 'and (not .Values.simulate) (eq .Values.driverAccess "runtimeclass")'
 _HELM_PRIVILEGED = 'and (not .Values.simulate) (eq .Values.driverAccess "privileged")'
 
+_HELM_MPS = f'and ({_HELM_PRIVILEGED}) (dig "sharing" "mps" false .Values.gpuConfig)'
 _HELM_POD_MONITOR = '.Capabilities.APIVersions.Has "monitoring.coreos.com/v1/PodMonitor"'
 
 SIMULATED = Condition[InstallOptions](lambda options: bool(options.simulate), ".Values.simulate")
@@ -94,6 +110,12 @@ PRIVILEGED = Condition[InstallOptions](_privileged, _HELM_PRIVILEGED)
 NOT_PRIVILEGED = Condition[InstallOptions](
     lambda options: not _privileged(options), f"not ({_HELM_PRIVILEGED})"
 )
+# Simulated GPUs have no daemons, and the rights of `runtimeclass` aren't enough for them.
+MPS = Condition[InstallOptions](_mps_daemons, _HELM_MPS)
+NOT_MPS = Condition[InstallOptions](lambda options: not _mps_daemons(options), f"not ({_HELM_MPS})")
+WITH_BACKEND = Condition[InstallOptions](lambda options: bool(options.gpu_backend), ".Values.gpuBackend")
+HOST_PID = Condition[InstallOptions](lambda options: options.host_pid, ".Values.hostPID")
+NOT_HOST_PID = Condition[InstallOptions](lambda options: not options.host_pid, "not .Values.hostPID")
 METRICS = Condition[InstallOptions](lambda options: options.metrics, ".Values.metrics")
 # Never both, or a Prometheus that goes by both would count everything twice.
 POD_MONITOR = Condition[InstallOptions](

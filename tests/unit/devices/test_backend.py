@@ -133,6 +133,7 @@ def test_another_vendors_gpu_is_none_of_ours(tmp_path: Path) -> None:
         ("", "Empty module name"),
         (".acme", "relative"),
         ("acme_torn", "invalid syntax"),
+        ("/nowhere/acme.py", "No such file"),
         ("acme_empty", "no function open_backend"),
     ],
 )

@@ -15,6 +15,7 @@ from tests.waiting import until
 NOW = datetime(2026, 11, 29, 14, 2, tzinfo=UTC)
 OURS, ROOTS, NOBODYS = YardHold(os.geteuid(), "/a", "r", "", ""), YardHold(0, "/r", "r", "", ""), 65534
 MARK = {"GPUYARD_CONTAINER": "uid_main_0"}
+POD, ID = "pod01234567-89ab-cdef-0123-456789abcdef", "0123456789abcdef" * 4
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -78,10 +79,24 @@ def test_a_process_that_nobody_started_is_foreign(proc: Proc) -> None:
         "0::/../../kubelet/kubepods/pod1\n",
         "0::/../../pod0c5d0b2e-7a44-4a7e-9f55-0f9b3c3f3b1a/8f3c\n",
         "0::/../../../besteffort/pod0c5d0b2e-7a44-4a7e-9f55-0f9b3c3f3b1a/8f3c\n",
+        # As an agent in a cgroup namespace of its own sees others' pods, and containers of its own pod.
+        f"0::/../../{POD}/{ID}\n",
+        f"0::/../../../{POD}/{ID}\n",
+        f"0::/../../../besteffort/{POD}/{ID}\n",
+        f"0::/../{ID}\n",
+        f"0::/../cri-containerd-{ID}.scope\n",
     ],
 )
 def test_what_a_kubelet_started_is_in_its_cgroup(proc: Proc, cgroup: str) -> None:
     assert proc.starter(proc.add(1, cgroup=cgroup)) is Starter.KUBELET
+
+
+@pytest.mark.parametrize(
+    "cgroup",
+    [f"0::/../../../../system.slice/docker-{ID}.scope\n", f"0::/../../../../user.slice/{POD}/{ID}\n"],
+)
+def test_what_is_beside_all_pods_is_no_kubelets(proc: Proc, cgroup: str) -> None:
+    assert proc.starter(proc.add(1, cgroup=cgroup)) is Starter.FOREIGN
 
 
 def test_a_mark_counts_only_where_a_yard_has_the_gpu(proc: Proc) -> None:

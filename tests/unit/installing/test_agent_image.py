@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gpuyard import errors
 from gpuyard.client.rest import RestApi
 from gpuyard.installing.agent_image import agent_build, as_installed
 from gpuyard.tenancy.install import install
@@ -44,6 +45,30 @@ def test_every_module_of_the_image_finds_what_it_imports(tmp_path: Path) -> None
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.strip() == str(request.root / "gpuyard/__init__.py")
+
+
+@pytest.mark.parametrize(("module", "file"), [("acme_gpus", "acme_gpus.py"), ("acme.gpus", "acme/gpus.py")])
+def test_another_vendors_module_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, file: str
+) -> None:
+    source = tmp_path / file
+    source.parent.mkdir(exist_ok=True)
+    source.write_text("def open_backend(sys_root, host_root): ...\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with agent_build("registry/base", "registry/agent:1", None, module) as request:
+        assert (request.root / file).read_text() == source.read_text()
+        assert (request.root / "gpuyard/agent").is_dir()
+    with agent_build("registry/base", "registry/agent:1", None, str(source)) as request:
+        assert (request.root / source.name).read_text() == source.read_text()
+
+
+@pytest.mark.parametrize("module", ["nobodys_gpus", "nobodys.gpus", ".gpus", "/none/here.py"])
+def test_a_module_that_is_not_here_is_misuse(module: str) -> None:
+    with (
+        pytest.raises(errors.UsageError, match="there is no Python module"),
+        agent_build("registry/base", "registry/agent:1", None, module),
+    ):
+        pass
 
 
 MANIFEST = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[]}'

@@ -21,6 +21,8 @@ def options(**changes: Any) -> InstallOptions:
         "driver_access": "runtimeclass",
         "mig_strategy": "none",
         "gpu_config": "",
+        "gpu_backend": "",
+        "host_pid": False,
         "node_selector": (),
         "toleration": (),
         "tolerate_all": False,
@@ -193,6 +195,22 @@ async def test_a_plugin_that_has_just_gone_is_waited_for() -> None:
     cluster.nodes, cluster.later = [gpu_node("8")], [gpu_node("0")]
     await cluster.check(options(), gone_s=60)
     assert cluster.asked_for_nodes == 2
+
+
+def test_a_backends_file_is_a_module_in_the_image() -> None:
+    assert options(gpu_backend="./of/acme_gpus.py").gpu_backend == "acme_gpus"
+    assert options(gpu_backend="acme.gpus").gpu_backend == "acme.gpus"
+
+
+MPS = json.dumps({"version": "v1", "sharing": {"mps": {"resources": [{"name": "gpu", "replicas": 2}]}}})
+
+
+def test_sharing_by_mps_takes_a_privileged_agent_where_gpus_are_real() -> None:
+    with pytest.raises(errors.UsageError, match="takes daemons of the driver's") as caught:
+        options(gpu_config=MPS)
+    assert "--driver-access privileged" in caught.value.remedy
+    assert options(gpu_config=MPS, driver_access="privileged").gpu_config == MPS
+    assert options(gpu_config=MPS, simulate="H100:8").gpu_config == MPS
 
 
 def shared(**fields: Any) -> str:

@@ -38,6 +38,14 @@ def test_settings_come_back(tmp_path: Path) -> None:
     assert mode(file) == 0o600
 
 
+def test_a_backend_is_kept_until_it_is_forgotten(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    save_settings(file, Settings().chosen(Choices(gpu_backend="acme_gpus")))
+    kept = load_settings(file)
+    assert kept.chosen(Choices()).gpu_backend == "acme_gpus"
+    assert kept.chosen(Choices(gpu_backend="")).gpu_backend == ""
+
+
 def test_settings_of_another_release_come_back_as_far_as_they_go(tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text('{"port": 7, "colour": "green"}')

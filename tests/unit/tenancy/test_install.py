@@ -210,6 +210,46 @@ def test_agents_are_given_their_configuration_as_one_argument() -> None:
     assert options_of(install(replace(REAL, gpu_config=text))[-1], InstallOptions("")).gpu_config == text
 
 
+MPS = '{"version":"v1","sharing":{"mps":{"resources":[{"name":"gpu","replicas":2}]}}}'
+
+
+def test_daemons_of_mps_meet_their_clients_in_folders_of_the_node() -> None:
+    shared = replace(PRIVILEGED, gpu_config=MPS)
+    plugin = container(shared, "plugin")
+    arguments = {each.partition("=")[0]: each.partition("=")[2] for each in plugin["args"]}
+    mounts = {each["name"]: each["mountPath"] for each in plugin["volumeMounts"]}
+    volumes = {each["name"]: each for each in pod(shared)["volumes"]}
+    # Clients are told of the pipes by the node's path, and have the shared memory as /dev/shm as well.
+    assert arguments["--mps-dir"] == mounts["mps"] == volumes["mps"]["hostPath"]["path"]
+    assert arguments["--mps-shm"] == volumes["mps-shm"]["hostPath"]["path"] != "/dev/shm"
+    assert mounts["mps-shm"] == "/dev/shm"
+    assert "limits" not in plugin["resources"]
+    assert not {"hostPID", "hostIPC"} & pod(shared).keys()
+
+
+def test_only_privileged_agents_that_share_by_mps_have_its_folders() -> None:
+    for options in (PRIVILEGED, replace(SIMULATED, gpu_config=MPS), replace(PRIVILEGED, gpu_config="{}")):
+        assert not [each for each in pod(options)["volumes"] if each["name"].startswith("mps")]
+        assert not [each for each in container(options, "plugin")["args"] if each.startswith("--mps")]
+        assert "limits" in container(options, "plugin")["resources"]
+
+
+def test_agents_see_their_nodes_processes_by_choice_alone() -> None:
+    assert "hostPID" not in pod(EVERYTHING)
+    seeing = pod(replace(REAL, host_pid=True))
+    assert seeing["hostPID"] is True
+    # Kubernetes refuses both together.
+    assert "shareProcessNamespace" not in seeing
+
+
+def test_another_vendors_backend_is_loaded_by_whoever_looks_at_gpus() -> None:
+    options = replace(REAL, gpu_backend="acme_gpus", metrics=True)
+    for name in ("plugin", "exporter"):
+        assert "--gpu-backend=acme_gpus" in container(options, name)["args"]
+    assert not [each for each in container(options, "labeller")["args"] if "backend" in each]
+    assert options_of(install(options)[-1], InstallOptions("")).gpu_backend == "acme_gpus"
+
+
 def test_the_labeller_has_two_rights() -> None:
     manifests = {(m["kind"], key_of(m).name): m for m in install(EVERYTHING)}
     assert manifests["ClusterRole", "gpuyard-labeller"]["rules"] == [

@@ -32,7 +32,7 @@ EVERYTHING = InstallOptions(
     ),
 )
 TOLERANT = InstallOptions(IMAGE, tolerations=(TOLERATE_ALL,))
-WATCHED = InstallOptions(IMAGE, metrics=True)
+WATCHED = InstallOptions(IMAGE, metrics=True, host_pid=True, gpu_backend="acme_gpus")
 ALL = [REAL, SIMULATED, EVERYTHING, TOLERANT, WATCHED]
 
 
@@ -160,5 +160,12 @@ def test_the_command_that_is_named_installs_the_same(options: InstallOptions) ->
         command.parse_args(context, words[4:])
         given = context.params
     names = ("image", "namespace", "simulate", "driver_access", "node_selector", "metrics", "taint")
-    more = ("policy", "void", "mig_strategy", "toleration", "tolerate_all")
-    assert install_options(**{name: given[name] for name in (*names, *more)}, gpu_config="") == options
+    more = ("policy", "void", "mig_strategy", "toleration", "tolerate_all", "host_pid")
+    assert (
+        install_options(
+            **{name: given[name] for name in (*names, *more)},
+            gpu_config="",
+            gpu_backend=given["gpu_backend"] or "",
+        )
+        == options
+    )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpuyard.agent.options.device_lists import Handover
+from gpuyard.agent.plugin.mps import MpsFolders
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin, Scrub
 from gpuyard.agent.plugin.sockets import OwnSockets
@@ -25,7 +26,7 @@ class Plugins:
         group: owns their tasks.
         plugins_dir: the kubelet's folder of device plugin sockets.
         sockets: of this process, in that folder.
-        handover, find_fault, find_pipes, scrub: see `Plugin`.
+        handover, find_fault, find_mps, scrub: see `Plugin`.
         on_ready: called once the kubelet knows every resource, and when there are none.
     """
 
@@ -37,7 +38,7 @@ class Plugins:
         *,
         handover: Handover,
         find_fault: Callable[[], str],
-        find_pipes: Callable[[ServedDevice], Path | None],
+        find_mps: Callable[[ServedDevice], MpsFolders | None],
         scrub: Scrub | None,
         on_ready: Callable[[], None],
     ) -> None:
@@ -46,7 +47,7 @@ class Plugins:
         self._sockets = sockets
         self._handover = handover
         self._find_fault = find_fault
-        self._find_pipes = find_pipes
+        self._find_mps = find_mps
         self._scrub = scrub
         self._on_ready = on_ready
         self._plugins: dict[str, tuple[Plugin, asyncio.Task[None]]] = {}
@@ -71,7 +72,7 @@ class Plugins:
             served,
             handover=self._handover,
             find_fault=self._find_fault,
-            find_pipes=self._find_pipes,
+            find_mps=self._find_mps,
             scrub=self._scrub,
         )
         serving = keep_registered(

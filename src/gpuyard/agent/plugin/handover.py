@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard.agent.cdi import qualified_name
 from gpuyard.agent.options.device_lists import PLAIN, DeviceList, Handover
+from gpuyard.agent.plugin.mps import SHARED_MEMORY, MpsFolders
 from gpuyard.agent.served import ServedDevice
 from gpuyard.devices.inventory import Inventory
 from gpuyard.kube.wellknown import AMD, ENV_SHARES, ENV_SIMULATED, NVIDIA
@@ -29,7 +30,7 @@ def hand_over(
     devices: Iterable[ServedDevice],
     handover: Handover = PLAIN,
     *,
-    pipes: Path | None = None,
+    mps: MpsFolders | None = None,
 ) -> pb.ContainerAllocateResponse:
     """What a container needs to use these devices and no others.
 
@@ -37,7 +38,7 @@ def hand_over(
         inventory: of this node.
         devices: what it was given of them.
         handover: how they are named.
-        pipes: of the MPS daemon that it is a client of.
+        mps: of the daemon that it is a client of.
     """
     # In the driver's order, so that a process sees its GPUs as nvidia-smi lists them.
     ordered = sorted(devices, key=lambda device: device.order)
@@ -55,8 +56,8 @@ def hand_over(
     if shares := [device.id for device in ordered if device.replica is not None]:
         # What tells apart on a GPU whose process is whose.
         envs[ENV_SHARES] = ",".join(shares)
-    if pipes:
-        envs["CUDA_MPS_PIPE_DIRECTORY"] = str(pipes)
+    if mps:
+        envs["CUDA_MPS_PIPE_DIRECTORY"] = str(mps.pipes)
     qualified = [qualified_name(one) for one in dict.fromkeys(device.uuid for device in ordered)]
     return pb.ContainerAllocateResponse(
         envs=envs,
@@ -67,7 +68,7 @@ def hand_over(
             if DeviceList.VOLUME_MOUNTS in lists
         ]
         # Its clients meet the daemon in shared memory, too.
-        + [pb.Mount(host_path=path, container_path=path) for path in _mps_folders(pipes)],
+        + (_mps_mounts(mps) if mps else []),
         cdi_devices=[pb.CDIDevice(name=one) for one in qualified if DeviceList.CDI_CRI in lists],
         # A key of its own for each container's call: the kubelet joins those of several resources.
         annotations={f"{_CDI_ANNOTATION}_{uuid.uuid4()}": ",".join(qualified)}
@@ -99,8 +100,9 @@ def _rocm_variables(uuids: Sequence[str]) -> dict[str, str]:
     return {**chosen, "HIP_VISIBLE_DEVICES": ",".join(map(str, range(len(uuids))))}
 
 
-def _mps_folders(pipes: Path | None) -> tuple[str, ...]:
-    return (str(pipes), "/dev/shm") if pipes else ()
+def _mps_mounts(mps: MpsFolders) -> list[pb.Mount]:
+    folders = ((mps.pipes, mps.pipes), (mps.shared_memory, SHARED_MEMORY))
+    return [pb.Mount(host_path=str(here), container_path=str(there)) for here, there in folders]
 
 
 def _nodes(inventory: Inventory, devices: Sequence[ServedDevice]) -> list[pb.DeviceSpec]:

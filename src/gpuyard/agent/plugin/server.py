@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import grpc
@@ -15,6 +14,7 @@ from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
 from gpuyard.agent.options.device_lists import PLAIN, Handover
 from gpuyard.agent.plugin.handover import hand_over
+from gpuyard.agent.plugin.mps import MpsFolders
 from gpuyard.agent.plugin.preferred import prefer, prefer_parts
 from gpuyard.agent.served import Served, ServedDevice
 
@@ -53,7 +53,7 @@ class Plugin(rpc.DevicePluginServicer):
         served: what the node offers now.
         handover: how devices are named to what runs containers.
         find_fault: why none can be handed over now; empty when they can.
-        find_pipes: see `MpsDaemons.pipes`.
+        find_mps: see `MpsDaemons.folders`.
         scrub: what is done to devices before a container starts on them; None for nothing.
 
     Attributes:
@@ -67,14 +67,14 @@ class Plugin(rpc.DevicePluginServicer):
         *,
         handover: Handover = PLAIN,
         find_fault: Callable[[], str] = lambda: "",
-        find_pipes: Callable[[ServedDevice], Path | None] = lambda device: None,
+        find_mps: Callable[[ServedDevice], MpsFolders | None] = lambda device: None,
         scrub: Scrub | None = None,
     ) -> None:
         self.resource = resource
         self._served = served
         self._handover = handover
         self._find_fault = find_fault
-        self._find_pipes = find_pipes
+        self._find_mps = find_mps
         self._scrub = scrub
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
@@ -184,8 +184,8 @@ class Plugin(rpc.DevicePluginServicer):
             raise AssertionError("abort returns by raising") from error
 
     def _hand_over(self, devices: Sequence[ServedDevice]) -> pb.ContainerAllocateResponse:
-        pipes = [found for device in devices if (found := self._find_pipes(device))]
-        return hand_over(self._served.inventory, devices, self._handover, pipes=pipes[0] if pipes else None)
+        mps = [found for device in devices if (found := self._find_mps(device))]
+        return hand_over(self._served.inventory, devices, self._handover, mps=mps[0] if mps else None)
 
     async def PreStartContainer(
         self, request: pb.PreStartContainerRequest, context: Any

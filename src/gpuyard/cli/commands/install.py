@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gpuyard.cli.options.gpu_backend import gpu_backend_option
 from gpuyard.cli.options.gpu_config import gpu_config_option, read_gpu_config
 from gpuyard.cli.options.registry import registry_options
 from gpuyard.cli.options.shared import Span, complete_clusters
@@ -63,6 +64,7 @@ changes nothing.
     help="How parts of split GPUs are offered: not at all, as GPUs, or each profile as a resource.",
 )
 @gpu_config_option
+@gpu_backend_option
 @click.option("--node-selector", metavar="K=V", multiple=True, help="Only nodes with this label.")
 @click.option(
     "--toleration",
@@ -73,6 +75,11 @@ changes nothing.
 @click.option("--tolerate-all", is_flag=True, help="Also nodes with any taint.")
 @click.option(
     "--metrics", is_flag=True, help="Metrics for Prometheus beside each agent, on port 9400 of its pod."
+)
+@click.option(
+    "--host-pid",
+    is_flag=True,
+    help="Let agents see their node's processes, to say whose a foreign one on a GPU is.",
 )
 @click.option("--taint", is_flag=True, help="Keep pods without a GPU request off nodes with GPUs.")
 @click.option("--policy", is_flag=True, help="Check tenants' pods at admission (Kubernetes 1.30 or later).")
@@ -107,6 +114,7 @@ def command(
     dry_run: bool,
     output: str | None,
     gpu_config: Path | None,
+    gpu_backend: str | None,
     plain_http: tuple[str, ...],
     registry_ca: Path | None,
     **chosen: Any,
@@ -133,15 +141,16 @@ def command(
         raise click.UsageError("--push and --build-only are about an image that is built: add --base.")
     environ = registry_environ(plain_http, registry_ca)
     if base and build_only:
-        click.echo(_build(base, image, push, environ))
+        click.echo(_build(base, image, push, gpu_backend, environ))
         return
-    options = install_options(image, gpu_config=read_gpu_config(gpu_config) if gpu_config else "", **chosen)
+    config = read_gpu_config(gpu_config) if gpu_config else ""
+    options = install_options(image, gpu_config=config, gpu_backend=gpu_backend or "", **chosen)
     if dry_run:
         _print(install(options), output)
         return
     options = call_cluster(lambda api: check(api, options, force=force), context)
     if base:
-        image = _build(base, image, push, environ)
+        image = _build(base, image, push, gpu_backend, environ)
     else:
         image = call_cluster(lambda api: as_installed(api, options, environ), context)
     options = replace(options, image=image)
@@ -163,12 +172,14 @@ async def check(api: RestApi, options: InstallOptions, *, force: bool) -> Instal
     return options
 
 
-def _build(base: str, image: str, push: str | None, environ: Mapping[str, str]) -> str:
+def _build(
+    base: str, image: str, push: str | None, gpu_backend: str | None, environ: Mapping[str, str]
+) -> str:
     """Builds the agent's image and pushes it; its name for the nodes, by digest."""
     from gpuyard.cli.building import run_build
     from gpuyard.installing.agent_image import agent_build
 
-    with agent_build(base, push or image, image if push else None) as request:
+    with agent_build(base, push or image, image if push else None, gpu_backend or "") as request:
         return run_build(request, environ).reference
 
 

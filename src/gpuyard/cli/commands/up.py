@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from gpuyard import errors
+from gpuyard.cli.options.gpu_backend import gpu_backend_option
 from gpuyard.cli.options.gpu_config import gpu_config_option, read_gpu_config
 from gpuyard.cli.options.shared import output_option
 from gpuyard.cli.output.results import StatusLine, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gpuyard.local.paths import YardPaths
 
+_Given = TypeVar("_Given")
 _REASON_WAIT_S = 2.0
 _REASON_POLL_S = 0.1
 
@@ -46,6 +50,8 @@ Examples:
 )
 @gpu_config_option
 @click.option("--no-gpu-config", is_flag=True, help="Forget an earlier --gpu-config.")
+@gpu_backend_option
+@click.option("--no-gpu-backend", is_flag=True, help="Forget an earlier --gpu-backend.")
 @click.option(
     "--share-with-others/--no-share-with-others",
     default=None,
@@ -60,6 +66,8 @@ def command(
     gpu_config: Path | None,
     no_gpu_config: bool,
     share_with_others: bool | None,
+    gpu_backend: str | None,
+    no_gpu_backend: bool,
     output: str | None,
 ) -> None:
     """Start this machine's yard in the background.
@@ -71,16 +79,10 @@ def command(
     from gpuyard.local.paths import find_paths
     from gpuyard.local.settings import Choices, load_settings
 
-    if no_simulate:
-        if simulate:
-            raise click.UsageError("--simulate and --no-simulate contradict each other.")
-        simulate = ""
-    if simulate:
-        simulate = checked_simulation(simulate)
-    if gpu_config and no_gpu_config:
-        raise click.UsageError("--gpu-config and --no-gpu-config contradict each other.")
-    config = read_gpu_config(gpu_config) if gpu_config else "" if no_gpu_config else None
-    choices = Choices(simulate, port, mig_strategy, config, share_with_others)
+    simulate = _choice("simulate", simulate, no_simulate, checked_simulation)
+    config = _choice("gpu-config", gpu_config, no_gpu_config, read_gpu_config)
+    backend = _choice("gpu-backend", gpu_backend, no_gpu_backend, checked_backend)
+    choices = Choices(simulate, port, mig_strategy, config, share_with_others, backend)
     paths = find_paths(os.environ)
     line = StatusLine()
     began = time.monotonic()
@@ -111,6 +113,13 @@ def command(
         _say_why_no_gpus(paths)
 
 
+def _choice(name: str, given: _Given | None, forgotten: bool, check: Callable[[_Given], str]) -> str | None:
+    """What is to be kept from now on: empty when an earlier choice is forgotten, None when it stays."""
+    if given and forgotten:
+        raise click.UsageError(f"--{name} and --no-{name} contradict each other.")
+    return check(given) if given else "" if forgotten else None
+
+
 def _serves_nothing(paths: YardPaths) -> bool:
     """Whether a running yard has neither GPUs nor live runs: nobody minds when it is started again."""
     import asyncio
@@ -133,6 +142,19 @@ def _say_why_no_gpus(paths: YardPaths) -> None:
             click.echo(f"No GPUs: {gpus.none_because or 'none were found so far'}")
             return
         time.sleep(_REASON_POLL_S)
+
+
+def checked_backend(module: str) -> str:
+    """The module, so that an agent finds it in any folder.
+
+    Raises:
+        UsageError: it can't be loaded.
+    """
+    from gpuyard.devices.backend import load_backend
+
+    module = str(Path(module).absolute()) if module.endswith(".py") else module
+    load_backend(module, host_root=Path("/"))
+    return module
 
 
 def checked_simulation(text: str) -> str:

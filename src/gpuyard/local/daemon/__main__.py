@@ -61,6 +61,7 @@ def main() -> int:
         type="True".__eq__,
         help="True: runs get GPUs that others' processes are on; kept",
     )
+    parser.add_argument("--gpu-backend", help="a module for another vendor's GPUs; kept")
     parser.add_argument("--ready-fd", type=int, default=-1, help="where to say that the yard is ready")
     periods = Periods()
     parser.add_argument(
@@ -97,6 +98,7 @@ async def _run(options: argparse.Namespace, report: StartReport) -> None:
             options.mig_strategy,
             options.gpu_config,
             options.share_with_others,
+            options.gpu_backend,
         ),
         on_ready=report.ready,
         periods=Periods(options.heartbeat_s, options.node_grace_s),

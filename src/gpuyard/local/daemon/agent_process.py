@@ -66,9 +66,7 @@ class AgentProcess:
             arguments.append("--share-with-others")
         if settings.gpu_config:
             arguments += ["--config", settings.gpu_config, "--mps-dir", str(paths.runtime_dir)]
-        if settings.simulate:
-            arguments += ["--simulate", settings.simulate, "--simulated-health", str(paths.simulated_health)]
-        return cls("gpuyard.agent", arguments, on_pid=on_pid)
+        return cls("gpuyard.agent", [*arguments, *_backends(paths, settings)], on_pid=on_pid)
 
     @classmethod
     def labeller(cls, paths: YardPaths, node: str) -> AgentProcess:
@@ -88,9 +86,7 @@ class AgentProcess:
             *("--marks-file", str(paths.marks_file), "--use-file", str(paths.use_file)),
             *("--node", node),
         ]
-        if settings.simulate:
-            arguments += ["--simulate", settings.simulate, "--simulated-health", str(paths.simulated_health)]
-        return cls("gpuyard.agent.exporter", arguments)
+        return cls("gpuyard.agent.exporter", [*arguments, *_backends(paths, settings)])
 
     async def run(self) -> None:
         """Keeps one process running until cancelled, then ends it."""
@@ -131,6 +127,14 @@ class AgentProcess:
             if process.returncode is None:
                 await _end(process)
             self._on_pid(0)
+
+
+def _backends(paths: YardPaths, settings: Settings) -> list[str]:
+    """Where the GPUs come from."""
+    found = ["--gpu-backend", settings.gpu_backend] if settings.gpu_backend else []
+    if settings.simulate:
+        found += ["--simulate", settings.simulate, "--simulated-health", str(paths.simulated_health)]
+    return found
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -61,7 +61,7 @@ class Watch:
 async def plugins(kubelet: Kubelet, **arguments: Any) -> AsyncIterator[Plugins]:
     options: dict[str, Any] = {
         "handover": PLAIN,
-        "find_pipes": lambda device: None,
+        "find_mps": lambda device: None,
         "scrub": None,
         "find_fault": lambda: "",
         "on_ready": lambda: None,

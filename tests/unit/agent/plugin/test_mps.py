@@ -14,11 +14,14 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.agent.options.sharing import Sharing, SharingStrategy
+from gpuyard.agent.plugin import mps
 from gpuyard.agent.plugin.handover import hand_over
-from gpuyard.agent.plugin.mps import MpsDaemons, find_program
+from gpuyard.agent.plugin.mps import SHARED_MEMORY, MpsDaemons, MpsFolders
+from gpuyard.agent.plugin.mps_programs import MpsPrograms, find_mps_programs
 from gpuyard.agent.served import Served, Serving, serve
 from gpuyard.devices.inventory import Backend
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
+from tests import fake_driver
 from tests.waiting import until_async
 
 GPUS = replace(simulate(parse_simulation("H100:2"), seed="node"), backend=Backend.NVML)
@@ -56,22 +59,49 @@ def program(tmp_path: Path) -> Path:
     return file
 
 
+#: Writes down what it is asked for; it says no when there is a file `refuses`.
+SMI = """#!/bin/sh
+cd "${0%/*}"
+echo "$@" >>modes
+[ ! -e refuses ] || { echo insufficient permissions; exit 4; }
+"""
+
+
+@pytest.fixture
+def smi(program: Path) -> Path:
+    file = program.with_name("nvidia-smi")
+    file.write_text(SMI)
+    file.chmod(0o755)
+    return file
+
+
 @asynccontextmanager
-async def daemons(folder: Path | None, program: Path | None) -> AsyncIterator[MpsDaemons]:
+async def daemons(
+    folder: Path | None, program: Path | None, shared_memory: Path = SHARED_MEMORY
+) -> AsyncIterator[MpsDaemons]:
+    found: MpsPrograms | None = None
+    if program:
+        smi = program.with_name("nvidia-smi")
+        found = MpsPrograms(program, smi if smi.exists() else None, {"PATH": "/usr/bin:/bin"})
     async with asyncio.TaskGroup() as group:
-        running = MpsDaemons(group, folder, program)
+        running = MpsDaemons(group, folder, lambda version: found, shared_memory)
         try:
             yield running
         finally:
             running.end()
 
 
-def pipes_of(running: MpsDaemons, served: Served, index: int) -> Path | None:
+def folders_of(running: MpsDaemons, served: Served, index: int) -> MpsFolders | None:
     device = next(each for each in served.devices if each.gpu.index == index)
     try:
-        return running.pipes(device)
+        return running.folders(device)
     except errors.DeviceError:
         return None
+
+
+def pipes_of(running: MpsDaemons, served: Served, index: int) -> Path | None:
+    found = folders_of(running, served, index)
+    return found.pipes if found else None
 
 
 def pid_of(folder: Path, uuid: str) -> tuple[int, str]:
@@ -92,8 +122,8 @@ async def test_a_shared_gpu_has_a_daemon_with_its_clients_limits(tmp_path: Path,
         assert modes == [0o755, 0o700]
         pid, visible = pid_of(tmp_path, SECOND)
         assert visible == SECOND and Path(f"/proc/{pid}").exists()
-        assert running.pipes(served.devices[0]) is None
-        given = hand_over(GPUS, served.devices[-1:], pipes=pipes)
+        assert running.folders(served.devices[0]) is None
+        given = hand_over(GPUS, served.devices[-1:], mps=running.folders(served.devices[-1]))
         assert given.envs["CUDA_MPS_PIPE_DIRECTORY"] == str(pipes)
         assert [mount.container_path for mount in given.mounts] == [str(pipes), "/dev/shm"]
     assert not Path(f"/proc/{pid}").exists() and not (pipes / "control").exists()
@@ -109,8 +139,8 @@ async def test_one_that_ends_is_started_again_and_gives_nothing_meanwhile(
         pid, _ = pid_of(tmp_path, FIRST)
         os.kill(pid, signal.SIGKILL)
         await until_async(lambda: pipes_of(running, served, 0) is None, "its end is seen")
-        with pytest.raises(errors.DeviceError, match="the MPS daemon of GPU 0 doesn't run now"):
-            running.pipes(served.devices[0])
+        with pytest.raises(errors.DeviceError, match="MPS daemon of GPU 0 doesn't run now: it ended with"):
+            running.folders(served.devices[0])
         await until_async(lambda: pipes_of(running, served, 0), "the next one runs")
         assert pid_of(tmp_path, FIRST)[0] != pid
 
@@ -136,8 +166,15 @@ async def test_what_can_not_be_limited_is_not_handed_over(tmp_path: Path, progra
     for folder, found, why in ((None, program, "no --mps-dir"), (tmp_path, None, "isn't among the driver's")):
         async with daemons(folder, found) as running:
             running.update(served)
-            with pytest.raises(errors.DeviceError, match=why):
-                running.pipes(served.devices[0])
+
+            def said(running: MpsDaemons = running) -> str:
+                try:
+                    running.folders(served.devices[0])
+                except errors.DeviceError as error:
+                    return error.message
+                return ""
+
+            await until_async(said, "it says why", lambda message, why=why: why in message)  # type: ignore[misc,arg-type]
 
 
 async def test_simulated_gpus_need_no_daemon(tmp_path: Path, program: Path) -> None:
@@ -145,10 +182,59 @@ async def test_simulated_gpus_need_no_daemon(tmp_path: Path, program: Path) -> N
     simulated = replace(served, inventory=replace(GPUS, backend=Backend.SIMULATED))
     async with daemons(tmp_path, program) as running:
         running.update(simulated)
-        assert running.pipes(simulated.devices[0]) is None
+        assert running.folders(simulated.devices[0]) is None
         assert not (tmp_path / FIRST).exists()
 
 
-def test_the_program_is_the_drivers(tmp_path: Path, program: Path) -> None:
-    assert find_program(tmp_path) == program
-    assert find_program(tmp_path / "elsewhere") is None
+async def test_while_its_daemon_runs_a_gpu_is_its_clients_alone(
+    tmp_path: Path, program: Path, smi: Path
+) -> None:
+    served, modes = by_mps("1"), smi.with_name("modes")
+    async with daemons(tmp_path, program) as running:
+        running.update(served)
+        await until_async(lambda: pipes_of(running, served, 1), "it runs")
+        assert modes.read_text() == f"--id={SECOND} --compute-mode=EXCLUSIVE_PROCESS\n"
+    assert modes.read_text().splitlines()[1:] == [f"--id={SECOND} --compute-mode=DEFAULT"]
+
+
+async def test_who_may_not_keep_others_off_says_so_and_shares_all_the_same(
+    tmp_path: Path, program: Path, smi: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    smi.with_name("refuses").touch()
+    served = by_mps("0")
+    async with daemons(tmp_path, program) as running:
+        running.update(served)
+        await until_async(lambda: pipes_of(running, served, 0), "it runs")
+    assert f"the compute mode of {FIRST} can't be EXCLUSIVE_PROCESS: insufficient permissions" in caplog.text
+
+
+async def test_shared_memory_of_a_folder_of_its_own_is_any_clients(
+    tmp_path: Path, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "shm"
+    here.mkdir(mode=0o755)
+    monkeypatch.setattr(mps, "SHARED_MEMORY", here)
+    served = by_mps("0")
+    async with daemons(tmp_path, program, Path("/dev/shm/of-the-node")) as running:
+        running.update(served)
+        folders = await until_async(lambda: folders_of(running, served, 0), "it runs")
+    assert folders and folders.shared_memory == Path("/dev/shm/of-the-node")
+    assert stat.S_IMODE(here.stat().st_mode) == 0o1777
+
+
+def test_programs_of_a_driver_under_another_root_find_its_libraries_and_no_other_systems(
+    tmp_path: Path,
+) -> None:
+    root, folder = tmp_path / "root", tmp_path / "mps"
+    fake_driver.install(root)
+    fake_driver.program(root / "usr/bin/nvidia-cuda-mps-control")
+    fake_driver.library(root / "usr/lib/x86_64-linux-gnu/libc.so.6", "libc.so.6")
+    for _ in range(2):  # A second agent makes the same links.
+        found = find_mps_programs(root, fake_driver.VERSION, folder, root)
+        assert found and found.smi
+        assert found.control.resolve() == root / "usr/bin/nvidia-cuda-mps-control"
+        libraries = Path(found.environ["LD_LIBRARY_PATH"])
+        assert (libraries / "libcuda.so.1").resolve().is_relative_to(root)
+        assert not (libraries / "libc.so.6").exists()
+        assert str(found.control.parent) in found.environ["PATH"].split(":")
+    assert find_mps_programs(tmp_path / "elsewhere", fake_driver.VERSION, folder) is None
