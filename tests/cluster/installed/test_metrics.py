@@ -131,16 +131,22 @@ def test_a_prometheus_sees_the_gpus_of_all_nodes_and_an_alert_fires(
         )
         assert [rule["name"] for rule in rules if rule["health"] != "ok"] == []
 
-        put_fault(cluster, "node-b", {"unhealthy": {"3": "XID 79"}})
-        [alert] = until(
-            lambda: [a for a in prometheus.get("alerts")["alerts"] if a["state"] == "firing"], "it fires"
-        )
-        assert alert["labels"]["alertname"] == "GpuXid"
-        assert alert["annotations"]["summary"] == "GPU 3 of node-b reported XID 79"
+        alice = {"gpu": "2", "pid": 4711, "memory_mib": 2048, "user": "alice", "command": "python"}
+        say(cluster, "node-b", {"unhealthy": {"3": "XID 79"}, "processes": [alice]})
+
+        def alert(name: str, state: str) -> list[Any]:
+            alerts = prometheus.get("alerts")["alerts"]
+            return [a for a in alerts if (a["labels"]["alertname"], a["state"]) == (name, state)]
+
+        [xid] = until(lambda: alert("GpuXid", "firing"), "it fires")
+        assert xid["annotations"]["summary"] == "GPU 3 of node-b reported XID 79"
+        # This one would fire in ten minutes.
+        [foreign] = until(lambda: alert("GpuForeignProcess", "pending"), "alice is seen")
+        assert (foreign["labels"]["Hostname"], foreign["labels"]["gpu"]) == ("node-b", "2")
 
 
-def put_fault(cluster: Cluster, node: str, state: object) -> None:
-    """What `gpuyard node fault` does on a yard: says in the agent's file what is wrong with its GPUs."""
+def say(cluster: Cluster, node: str, state: object) -> None:
+    """What `gpuyard node fault` does on a yard: says in the agent's file how its simulated GPUs are."""
     pod = cluster.kubectl(
         *("get", "pods", SYSTEM, f"--field-selector=spec.nodeName={node}", "-o=name"),
         "--selector=app.kubernetes.io/component=agent",
