@@ -78,11 +78,14 @@ class MpsDaemons:
         if self._folder is None:
             return
         wanted = {} if self._is_simulated else _daemons(served, self._folder, self._shared_memory)
+        ending = {}
         for uuid in [uuid for uuid, daemon in self._wanted.items() if wanted.get(uuid) != daemon]:
-            self._tasks.pop(uuid).cancel()
+            ending[uuid] = self._tasks.pop(uuid)
+            ending[uuid].cancel()
             del self._wanted[uuid]
+            self._faults.pop(uuid, None)
         for uuid in wanted.keys() - self._wanted.keys():
-            keeping = _keep(wanted[uuid], self._find_programs, self._faults)
+            keeping = _keep(wanted[uuid], self._find_programs, self._faults, ending.get(uuid))
             self._tasks[uuid] = self._group.create_task(keeping, name=f"MPS daemon of {uuid}")
             self._wanted[uuid] = wanted[uuid]
 
@@ -167,9 +170,14 @@ def _daemons(served: Served, folder: Path, shared_memory: Path) -> dict[str, _Da
 
 
 async def _keep(
-    daemon: _Daemon, find_programs: Callable[[str], MpsPrograms | None], faults: dict[str, str]
+    daemon: _Daemon,
+    find_programs: Callable[[str], MpsPrograms | None],
+    faults: dict[str, str],
+    after: asyncio.Task[None] | None,
 ) -> None:
-    """Keeps one daemon running until cancelled."""
+    """Keeps one daemon running until cancelled, once the one before it, of the same GPU, has ended."""
+    if after is not None:
+        await asyncio.wait([after])
     retry_s = _RETRY_S
     while True:
         try:
@@ -183,9 +191,6 @@ async def _keep(
                 why = f"it ended with code {await process.wait()}"
         except (OSError, errors.DeviceError) as error:
             why = str(error)
-        except asyncio.CancelledError:
-            faults.pop(daemon.uuid, None)
-            raise
         faults[daemon.uuid] = why
         _LOG.warning("no MPS daemon of %s: %s; starting one in %.1f s", daemon.uuid, why, retry_s)
         await asyncio.sleep(retry_s)
