@@ -172,8 +172,8 @@ def _plugin() -> dict[str, Any]:
         "env": [*_env(), _own_namespace(), *_visible_gpus()],
         "securityContext": _beside_the_kubelet(),
         "startupProbe": _startup_probe(),
-        # CUDA takes some hundred MiB of the node's memory for each GPU while memory is scrubbed. MPS servers need
-        # some for each of their clients.
+        # CUDA takes some hundred MiB of the node's memory for each GPU while memory is scrubbed. MPS servers
+        # need some for each of their clients.
         "resources": {**_resources(), "limits": Only(NOT_MPS, _resources("2Gi")["limits"])},
         "volumeMounts": [
             {"name": "device-plugins", "mountPath": _PLUGINS},

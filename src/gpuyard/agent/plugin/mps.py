@@ -2,7 +2,7 @@
 
 A container finds the daemon of its GPU by the pipes in a folder, which is mounted into it. The limits of a
 client are the daemon's defaults, which a client can lower for itself and not raise. The GPU's compute mode
-keeps whoever is no client off it (docs/adr/0044).
+keeps whoever is no client off it (docs/adr/0046).
 Source: NVIDIA's MPS documentation ("Starting and stopping MPS", "nvidia-cuda-mps-control").
 """
 
