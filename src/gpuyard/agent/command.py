@@ -20,7 +20,7 @@ from gpuyard.agent.cdi_file import CdiFile
 from gpuyard.agent.options.device_lists import CDI_LISTS, DeviceList, Handover, suitable_lists
 from gpuyard.agent.plugin.config import AgentConfig, PreStart, parse_config
 from gpuyard.agent.plugin.lease import Lease
-from gpuyard.agent.plugin.mps import SHARED_MEMORY
+from gpuyard.agent.plugin.mps import SHARED_MEMORY, MpsDaemons
 from gpuyard.agent.plugin.mps_programs import find_mps_programs
 from gpuyard.agent.plugin.scrubbing import MemoryScrubber
 from gpuyard.agent.plugin.sockets import OwnSockets
@@ -76,11 +76,7 @@ async def _run(options: argparse.Namespace) -> None:
         find_driver=partial(find_driver_files, options.driver_root, host_root=host_root)
         if options.cdi_driver
         else None,
-        mps_dir=options.mps_dir if config.uses_mps else None,
-        mps_shared_memory=options.mps_shm,
-        find_mps_programs=partial(
-            find_mps_programs, options.driver_root, folder=options.mps_dir, host_root=host_root
-        ),
+        make_daemons=_mps_daemons(options),
         scrub=_scrubber(options.driver_root).scrub if config.pre_start is PreStart.SCRUB else None,
         on_ready=options.ready_file.touch if options.ready_file else lambda: None,
     )
@@ -106,6 +102,15 @@ def _first_of(group: ExceptionGroup[Exception]) -> Exception:
     while isinstance(first, ExceptionGroup):
         first = first.exceptions[0]
     return first if isinstance(first, errors.GpuyardError) else group
+
+
+def _mps_daemons(options: argparse.Namespace) -> Callable[[asyncio.TaskGroup], MpsDaemons]:
+    folder: Path | None = options.mps_dir
+    if folder is None:
+        return MpsDaemons
+    host_root = options.host_root or Path("/")
+    find = partial(find_mps_programs, options.driver_root, folder=folder, host_root=host_root)
+    return partial(MpsDaemons, folder=folder, find_programs=find, shared_memory=options.mps_shm)
 
 
 def _config(options: argparse.Namespace) -> AgentConfig:

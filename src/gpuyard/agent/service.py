@@ -19,8 +19,7 @@ from gpuyard.agent.labels.node import node_marks
 from gpuyard.agent.marks_file import NodeMarks, write_marks
 from gpuyard.agent.options.device_lists import PLAIN, Handover
 from gpuyard.agent.plugin.by_resource import Plugins
-from gpuyard.agent.plugin.mps import SHARED_MEMORY, MpsDaemons
-from gpuyard.agent.plugin.mps_programs import MpsPrograms
+from gpuyard.agent.plugin.mps import MpsDaemons
 from gpuyard.agent.plugin.server import Scrub
 from gpuyard.agent.plugin.sockets import OwnSockets
 from gpuyard.agent.served import DEFAULT, Served, Serving, serve
@@ -149,9 +148,7 @@ async def run_agent(
     marks_file: Path | None = None,
     find_exposure: Callable[[], Exposure] = Exposure,
     find_driver: FindDriver | None = None,
-    mps_dir: Path | None = None,
-    mps_shared_memory: Path = SHARED_MEMORY,
-    find_mps_programs: Callable[[str], MpsPrograms | None] = lambda version: None,
+    make_daemons: Callable[[asyncio.TaskGroup], MpsDaemons] = MpsDaemons,
     scrub: Scrub | None = None,
     on_ready: Callable[[], None] = lambda: None,
 ) -> None:
@@ -167,9 +164,7 @@ async def run_agent(
         marks_file: where the follower reads what to write on the node, see `labelling`; None to write none.
         find_exposure: says whether images can choose GPUs on this node, as far as its files tell.
         find_driver: finds the files of a version of the driver, for the spec; None to bring none.
-        mps_dir: for the pipes and logs of MPS daemons; None to run none.
-        mps_shared_memory: the node's folder that is their /dev/shm.
-        find_mps_programs: finds what runs them, of a version of the driver.
+        make_daemons: makes those of MPS; none run by default.
         scrub: see `Plugin`.
         on_ready: called once the kubelet knows the GPUs, and when there are none.
 
@@ -179,7 +174,7 @@ async def run_agent(
     files = _NodeFiles(cdi, marks_file, find_exposure, find_driver, sockets.is_superseded)
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(files.keep(), name="files")
-        daemons = MpsDaemons(group, mps_dir, find_mps_programs, mps_shared_memory)
+        daemons = make_daemons(group)
         plugins = Plugins(
             group,
             plugins_dir,

@@ -60,11 +60,6 @@ class AgentConfig:
         rules = tuple(rule for rule in self.serving.sharing if rule.is_for_node(node))
         return replace(self, serving=replace(self.serving, sharing=rules))
 
-    @property
-    def uses_mps(self) -> bool:
-        """Whether some GPU is shared by MPS."""
-        return any(rule.strategy is SharingStrategy.MPS for rule in self.serving.sharing)
-
 
 def parse_config(raw: Any) -> AgentConfig:
     """Reads a configuration, as YAML or JSON has it.

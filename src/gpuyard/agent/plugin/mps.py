@@ -58,8 +58,8 @@ class MpsDaemons:
     def __init__(
         self,
         group: asyncio.TaskGroup,
-        folder: Path | None,
-        find_programs: Callable[[str], MpsPrograms | None],
+        folder: Path | None = None,
+        find_programs: Callable[[str], MpsPrograms | None] = lambda version: None,
         shared_memory: Path = SHARED_MEMORY,
     ) -> None:
         self._group = group

@@ -81,7 +81,6 @@ def test_chosen_gpus_of_chosen_nodes_are_shared_by_mps_with_limits() -> None:
         thread_percent=20,
     )
     assert second.renamed == "nvidia.com/gpu-small"
-    assert config.uses_mps
     assert config.on_node("a100-3").serving.sharing == (first, second)
     assert config.on_node("h100-3").serving.sharing == (second,)
 
