@@ -229,6 +229,8 @@ def gpu_of(device_id: str) -> str:
 def yard_holds(folder: Path, gpus: Iterable[str]) -> Mapping[str, tuple[YardHold, ...]]:
     """Which of these GPUs yards hold now, this user's included; without those that nobody holds.
 
+    Of each other user one lock on a GPU counts: who makes thousands has no more, and costs no more.
+
     Raises:
         OSError: the folder, or a file in it, can't be looked at now.
     """
@@ -236,7 +238,9 @@ def yard_holds(folder: Path, gpus: Iterable[str]) -> Mapping[str, tuple[YardHold
     found: dict[str, tuple[YardHold, ...]] = {}
     for path in _entries(folder):
         gpu = stems.get(path.name.rpartition(".")[0] + ".")
-        if gpu is not None and (hold := _hold(path)) is not None:
+        if gpu is None or _owner(path) in {hold.uid for hold in found.get(gpu, ())} - {os.geteuid()}:
+            continue
+        if (hold := _hold(path)) is not None:
             found[gpu] = (*found.get(gpu, ()), hold)
     return found
 
@@ -251,7 +255,8 @@ def yard_id(home: Path) -> str:
 def user_name(uid: int) -> str:
     """The name of a user; the number where it has none here."""
     try:
-        return pwd.getpwuid(uid).pw_name
+        # Bytes that are no UTF-8, as some directories have, would keep the whole node from being marked.
+        return _printable(pwd.getpwuid(uid).pw_name) or str(uid)
     except KeyError:
         return str(uid)
 
@@ -263,6 +268,13 @@ def _stem(gpu: str) -> str:
 def _entries(folder: Path) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         yield from [Path(entry.path) for entry in entries if entry.name.startswith(_PREFIX)]
+
+
+def _owner(path: Path) -> int | None:
+    try:
+        return path.lstat().st_uid
+    except OSError:
+        return None
 
 
 def _remove(path: Path) -> None:

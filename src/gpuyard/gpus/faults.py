@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpuyard.gpus.occupants import Occupant, node_occupants, withheld
+from gpuyard.gpus.occupants import Occupant, node_occupants, whole_number, withheld
 from gpuyard.gpus.resources import has_simulated_gpus
 from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.wellknown import (
@@ -236,11 +236,11 @@ def why_none(faults: Sequence[GpuFault | Occupant], labels: Mapping[str, str], t
 
 
 def _fault(raw: Any, simulated: bool) -> GpuFault | None:
-    if not isinstance(raw, dict) or not isinstance(raw.get("index"), int):
+    if not isinstance(raw, dict) or (index := whole_number(raw.get("index"))) is None:
         return None
     # Anybody who may write nodes may write it, and it goes to terminals.
     uuid, reason, since = (
         "".join(filter(str.isprintable, str(raw.get(name, ""))))[:_MAX_REASON_LENGTH]
         for name in ("uuid", "reason", "since")
     )
-    return GpuFault(raw["index"], uuid, reason, since, simulated)
+    return GpuFault(index, uuid, reason, since, simulated)

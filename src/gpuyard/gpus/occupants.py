@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from gpuyard.kube.objects import annotations_of
@@ -19,6 +20,9 @@ from gpuyard.kube.wellknown import ANNOTATION_GPU_OCCUPANTS
 _MAX_LENGTH = 200
 #: More than anybody reads, and the annotations of a node have 256 KiB together.
 _MAX_OCCUPANTS = 256
+_MAX_BYTES = 64 << 10
+#: More than there is of anything.
+_MOST = 2**53
 #: (seconds, unit), each from twice of it on.
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -103,8 +107,16 @@ def age_text(seconds: float) -> str:
 
 def format_occupants(occupants: Iterable[Occupant]) -> str:
     """The annotation's value; empty when there are none."""
-    raw = [each.to_json() for each in occupants][:_MAX_OCCUPANTS]
-    return json.dumps(raw, separators=(",", ":")) if raw else ""
+    texts: list[str] = []
+    left = _MAX_BYTES
+    for each in islice(occupants, _MAX_OCCUPANTS):
+        text = json.dumps(each.to_json(), separators=(",", ":"))
+        left -= len(text)
+        # Another user may have made it long: what is over the limit of annotations isn't written at all.
+        if left < 0:
+            break
+        texts.append(text)
+    return f"[{','.join(texts)}]" if texts else ""
 
 
 def node_occupants(
@@ -122,24 +134,28 @@ def node_occupants(
     return tuple(occupant for occupant in found if occupant is not None)
 
 
+def whole_number(raw: Any) -> int | None:
+    """One that counts something; None for anything else, also for one that is too large to be true."""
+    return raw if type(raw) is int and 0 <= raw < _MOST else None
+
+
 def withheld(occupants: Iterable[Occupant]) -> tuple[Occupant, ...]:
     """One of each GPU, or part of one, that isn't given out for them."""
     return tuple({each.uuid: each for each in occupants if each.withheld}.values())
 
 
 def _occupant(raw: Any, now: datetime) -> Occupant | None:
-    if not isinstance(raw, dict) or not isinstance(raw.get("index"), int):
+    if not isinstance(raw, dict) or (index := whole_number(raw.get("index"))) is None:
         return None
     # Anybody who may write nodes may write it, and it goes to terminals.
     texts = {
         name: "".join(filter(str.isprintable, str(raw.get(name) or "")))[:_MAX_LENGTH]
         for name in ("uuid", "user", "since", "command", "home", "run")
     }
-    pid, memory_mib = raw.get("pid"), raw.get("memory_mib")
     return Occupant(
-        index=raw["index"],
-        pid=pid if isinstance(pid, int) else 0,
-        memory_mib=memory_mib if isinstance(memory_mib, int) else None,
+        index=index,
+        pid=whole_number(raw.get("pid")) or 0,
+        memory_mib=whole_number(raw.get("memory_mib")),
         withheld=raw.get("withheld") is not False,
         age_s=_age_s(texts["since"], now),
         **texts,

@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gpuyard import errors
-from gpuyard.devices.gpu_locks import GpuLocks, find_lock_folder, gpu_of, yard_holds
+from gpuyard.devices.gpu_locks import GpuLocks, find_lock_folder, gpu_of, user_name, yard_holds
 from tests.small_disk import mounted
 from tests.waiting import until
 
@@ -260,6 +261,21 @@ def test_another_user_can_neither_make_a_left_over_count_nor_take_a_lock_away(fo
 
 
 @as_root
+def test_a_user_who_locks_one_gpu_many_times_counts_once(folder: Path) -> None:
+    with ExitStack() as stack:
+        with another_user():
+            for number in range(20):
+                theirs = stack.enter_context((folder / f"gpuyard.{GPU}.{number}").open("w+"))
+                fcntl.fcntl(theirs, fcntl.F_OFD_SETLK, struct.pack("hhqqi0q", fcntl.F_WRLCK, 0, 0, 0, 0))
+        one = stack.enter_context(closing(yard(folder, "/b")))
+        one.take(OTHER, "mine")
+        holds = yard_holds(folder, [GPU, OTHER])
+        assert [len(holds[gpu]) for gpu in (GPU, OTHER)] == [1, 1]
+        with pytest.raises(errors.GpuHeld):
+            one.take(GPU, "mine")
+
+
+@as_root
 def test_a_yard_is_its_files_owners_whatever_it_says(folder: Path) -> None:
     with closing(yard(folder, "/a")) as other, closing(yard(folder, "/a")) as one:
         with another_user():
@@ -274,6 +290,12 @@ def test_a_yard_is_its_files_owners_whatever_it_says(folder: Path) -> None:
 
 
 @as_root
+def test_a_name_that_is_no_text_is_said_as_far_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = b"jos\xe9".decode(errors="surrogateescape")
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: SimpleNamespace(pw_name=name[uid:]))
+    assert (user_name(0), user_name(3)) == ("jos", "3")
+
+
 def test_every_user_can_read_a_lock_whatever_the_umask(folder: Path) -> None:
     before = os.umask(0o077)
     try:

@@ -71,6 +71,11 @@ def test_what_nobody_can_read_is_no_fault(text: str) -> None:
     assert node_faults(node(text)) == ()
 
 
+@pytest.mark.parametrize("index", [10**400, -1, True], ids=range(3))
+def test_no_gpu_has_such_a_number(index: int) -> None:
+    assert node_faults(node(json.dumps([{"index": index, "reason": "lost", "uuid": "a"}]))) == ()
+
+
 def test_what_anybody_may_write_is_bounded_and_printable() -> None:
     raw = [{"index": n, "reason": "\x1b[31mred" + "x" * 1000, "uuid": ["a"]} for n in range(1000)]
     faults = node_faults(node(json.dumps(raw)))

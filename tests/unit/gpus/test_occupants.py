@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -51,6 +53,18 @@ def test_nobody_is_no_annotation() -> None:
 )
 def test_what_is_no_occupant_is_left_out(text: str) -> None:
     assert node_occupants(node(text), lambda: NOW) == ()
+
+
+@pytest.mark.parametrize("number", [10**400, 2**63, -5, True, 1.5], ids=range(5))
+def test_numbers_that_none_can_have_are_left_out(number: object) -> None:
+    told = json.dumps([{"index": 3, "pid": number, "memory_mib": number}, {"index": number}])
+    assert node_occupants(node(told), lambda: NOW) == (Occupant(3, "", ""),)
+
+
+def test_the_annotation_leaves_room_for_others() -> None:
+    many = [replace(YARD, index=n, home="\U0001f600" * 200, run="\U0001f600" * 200) for n in range(300)]
+    assert len(format_occupants(many)) < 96 * 1024
+    assert len(node_occupants(node(format_occupants(many)), lambda: NOW)) > 10
 
 
 def test_anybody_may_have_written_it() -> None:
