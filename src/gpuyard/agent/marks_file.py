@@ -68,4 +68,6 @@ def _marks(raw: Any) -> NodeMarks:
     for part in (raw["labels"], raw["annotations"], *raw["problems"].values(), *raw["gpus"].values()):
         if not isinstance(part, dict) or not all(isinstance(text, str) for text in part.values()):
             raise ValueError("it has what is no text")
+    # JSON has escapes for halves of characters, which neither the API nor a scrape can be sent.
+    json.dumps(raw, ensure_ascii=False).encode()
     return NodeMarks(**raw)

@@ -29,6 +29,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         '{"labels": {}, "annotations": {}, "problems": [], "gpus": {}}',
         '{"labels": {}, "annotations": {}, "problems": {"a": "b"}, "gpus": {}}',
         '{"labels": {}, "annotations": {}, "problems": {}, "gpus": {"a": {"b": 2}}}',
+        r'{"labels": {}, "annotations": {"a": "\ud800"}, "problems": {}, "gpus": {}}',
+        r'{"labels": {}, "annotations": {}, "problems": {"a": {"\ud800": ""}}, "gpus": {}}',
     ],
 )
 def test_anything_else_is_refused(tmp_path: Path, text: str) -> None:

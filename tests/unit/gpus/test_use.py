@@ -27,6 +27,12 @@ def test_what_people_ask_for() -> None:
     }
 
 
+@pytest.mark.parametrize("value", [1.7e308, 1e16, float("inf"), float("nan"), -1, True, "1"])
+def test_who_may_write_pods_cannot_have_sums_that_are_no_numbers(value: object) -> None:
+    one = dict.fromkeys(HOUR.to_json(), value)
+    assert pod_use(pod(json.dumps({"a": one, "b": one, "c": HOUR.to_json()}))) == HOUR
+
+
 def test_what_nobody_measured_is_not_said_to_be_nothing() -> None:
     summary = GpuUse(gpus=1, gpu_s=60).summary()
     assert {name for name, value in summary.items() if value is None} == {

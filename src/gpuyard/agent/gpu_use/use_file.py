@@ -20,6 +20,9 @@ from gpuyard.atomic_files import replace_file
 from gpuyard.gpus.use import GpuUse
 from gpuyard.kube.names import is_label, is_subdomain
 
+#: NVML's counter has 64 bits.
+_MOST_MJ = 2**64
+
 
 @dataclass(frozen=True)
 class UseRecord:
@@ -102,11 +105,14 @@ def _look(raw: Mapping[str, Any]) -> Look:
         for namespace, pod, devices in raw["held"]
     }
     at_s = float(raw["at_s"])
-    if not math.isfinite(at_s) or not all(
-        isinstance(name, str) for each in held.values() for device in each for name in device[:2]
+    energy_mj = {str(uuid): int(value) for uuid, value in raw["energy_mj"].items()}
+    if (
+        not math.isfinite(at_s)
+        or not all(0 <= value < _MOST_MJ for value in energy_mj.values())
+        or not all(isinstance(name, str) for each in held.values() for device in each for name in device[:2])
     ):
         raise ValueError("the last look isn't one")
-    return Look(at_s, held, {str(uuid): int(value) for uuid, value in raw["energy_mj"].items()})
+    return Look(at_s, held, energy_mj)
 
 
 def _pod(raw: Mapping[str, Any]) -> PodUse:

@@ -23,6 +23,8 @@ from gpuyard.gpus.mig_profiles import (
 _NAMESPACE = uuids.UUID("0b9b4f1a-6a0c-5e53-8c1b-7f6d7f3f6a11")
 #: Of /dev/nvidia-caps: the first, those of a GPU, and those of a GPU instance.
 _FIRST_CAP, _CAPS_OF_GPU, _CAPS_OF_GI = 3, 135, 9
+#: Of the place of a part; no GPU has as many as a hundred slices.
+_MAX_DIGITS = 2
 
 
 @dataclass
@@ -55,7 +57,7 @@ def _put(geometry: MigGeometry, made: list[_MadeInstance], part: object) -> str:
     width = width or profile.slices
     if width not in compute_widths(profile):
         return f"no part of {profile.name} has {width} compute slices"
-    if not (start.isascii() and start.isdigit()):
+    if not (start.isascii() and start.isdigit() and len(start) <= _MAX_DIGITS):
         return f"write where it begins, as in {name}@{profile.starts[0]}"
     placement = Placement(profile, int(start))
     there = next((each for each in made if each.placement == placement), None)

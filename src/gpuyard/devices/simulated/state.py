@@ -26,6 +26,11 @@ from gpuyard.devices.simulated.mig import split
 from gpuyard.regular_files import read_regular
 
 _KEYS = ("unhealthy", "mig", "processes")
+_MAX_PID = 1 << 22  # PID_MAX_LIMIT of Linux
+_MAX_MEMORY_MIB = 1 << 30
+_MAX_REASON_LENGTH = 200
+#: So many mistakes are told, and so much of each.
+_MAX_MISTAKES, _MAX_MISTAKE_LENGTH = 32, 500
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,10 @@ def read_state(path: Path, inventory: Inventory) -> tuple[SimulatedState, tuple[
         dict(reader.splits(raw.get("mig", {}))),
         tuple(reader.processes(raw.get("processes", []))),
     )
-    return state, tuple(reader.mistakes)
+    told = [mistake[:_MAX_MISTAKE_LENGTH] for mistake in reader.mistakes[:_MAX_MISTAKES]]
+    if more := len(reader.mistakes) - len(told):
+        told.append(f"and {more} more mistakes")
+    return state, tuple(told)
 
 
 def change_state(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -160,8 +168,8 @@ class _StateReader:
 
     def reasons(self, raw: Any) -> Iterator[tuple[str, str]]:
         for name, gpu, why in self._by_gpu("unhealthy", raw, '{"3": "XID 79"}'):
-            if isinstance(why, str) and why.strip():
-                yield gpu.uuid, why
+            if _is_text(why) and why.strip():
+                yield gpu.uuid, why[:_MAX_REASON_LENGTH]
             else:
                 self.mistakes.append(
                     f"GPU {name} stays healthy: its reason must be text, such as XID 79, not {why!r}"
@@ -199,9 +207,14 @@ class _StateReader:
         gpu = self._gpus.get(str(raw.get("gpu")))
         pid, memory_mib = raw.get("pid"), raw.get("memory_mib", 0)
         texts = [raw.get(name, "") for name in ("user", "command")]
-        if gpu is None or type(pid) is not int or type(memory_mib) is not int or pid <= 0 or memory_mib < 0:
+        if (
+            gpu is None
+            or type(pid) is not int
+            or type(memory_mib) is not int
+            or not all(map(_is_text, texts))
+        ):
             return None
-        if not all(isinstance(text, str) for text in texts):
+        if not (0 < pid <= _MAX_PID and 0 <= memory_mib <= _MAX_MEMORY_MIB):
             return None
         return SimulatedProcess(gpu.uuid, pid, memory_mib, *texts)
 
@@ -216,3 +229,8 @@ class _StateReader:
                 self.mistakes.append(
                     f"there is no GPU {name!r}: write an index from 0 to {self._last}, or a UUID"
                 )
+
+
+def _is_text(raw: Any) -> bool:
+    """Whether it can be sent as one: JSON has escapes for halves of characters."""
+    return isinstance(raw, str) and not any("\ud800" <= letter <= "\udfff" for letter in raw)

@@ -51,6 +51,8 @@ LAST = {"at_s": 1.5, "held": [["n", "a", [["GPU-a", "GPU-a", False]]]], "energy_
     [
         ({}, {"energy_mj": []}),
         ({}, {"energy_mj": {"GPU-a": float("inf")}}),
+        ({}, {"energy_mj": {"GPU-a": -(10**400)}}),
+        ({}, {"energy_mj": {"GPU-a": 2**64}}),
         ({}, {"at_s": float("nan")}),
         ({}, {"at_s": 10**400}),
         ({}, {"held": [["n", 1, []]]}),

@@ -16,6 +16,9 @@ def made(text: str = "H100:2") -> Inventory:
     return simulate(parse_simulation(text), seed="node")
 
 
+_HUGE = 10**400
+
+
 @pytest.mark.parametrize(
     ("text", "mistake"),
     [
@@ -37,8 +40,15 @@ def made(text: str = "H100:2") -> Inventory:
         ('{"unhealthy": {"1": "lost"}, "processes": [{"gpu": "5", "pid": 7}]}', "process 0 isn't"),
         ('{"unhealthy": {"1": "lost"}, "processes": [{"gpu": "1", "pid": true}]}', "process 0 isn't"),
         ('{"unhealthy": {"1": "lost"}, "processes": [7]}', "process 0 isn't"),
+        ('{"unhealthy": {"1": "lost"}, "processes": [{"gpu": "1", "pid": 4194305}]}', "process 0 isn't"),
+        (f'{{"unhealthy": {{"1": "lost"}}, "processes": [{{"gpu": "1", "pid": 7, "memory_mib": {_HUGE}}}]}}',
+         "process 0 isn't"),
+        (r'{"unhealthy": {"1": "lost"}, "processes": [{"gpu": "1", "pid": 7, "user": "\ud800"}]}',
+         "process 0 isn't"),
+        (r'{"unhealthy": {"1": "lost", "0": "\ud800"}}', "GPU 0 stays healthy"),
+        (f'{{"unhealthy": {{"1": "lost"}}, "mig": {{"0": ["1g.10gb@{"9" * 5000}"]}}}}', "GPU 0: '1g.10gb@9"),
     ],
-    ids=range(17),
+    ids=range(22),
 )  # fmt: skip
 def test_mistakes_are_told_and_the_rest_counts(tmp_path: Path, text: str, mistake: str) -> None:
     file = tmp_path / "state.json"
@@ -115,3 +125,11 @@ def test_what_cannot_be_read_is_not_written_over(tmp_path: Path) -> None:
         change_state(file, dict.clear)
     assert "remove it" in raised.value.remedy
     assert file.read_text() == '{"mig": []}'
+
+
+def test_of_many_mistakes_the_first_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "state.json"
+    file.write_text(json.dumps({"unhealthy": {"1": "x" * 100_000}, "mig": {"0": ["y" * 5000] * 5000}}))
+    mistakes = read_state(file, made())[1]
+    assert len(mistakes) == 33 and max(map(len, mistakes)) <= 500
+    assert mistakes[-1] == "and 4968 more mistakes"
