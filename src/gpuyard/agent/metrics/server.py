@@ -12,7 +12,7 @@ from gpuyard.agent.metrics.text import CONTENT_TYPE
 #: Whoever connects has to send its request, and to take the answer, within so long.
 _LIMIT_S = 10.0
 _MOST_HEAD_BYTES = 16 << 10
-#: Prometheus needs one; those above are closed at once.
+#: Prometheus needs one. One above closes the oldest that has sent no request yet; where all have, itself.
 _MOST_CONNECTIONS = 32
 
 
@@ -21,12 +21,16 @@ class MetricsServer:
 
     Args:
         scrape: what GET /metrics answers.
+        limit_s: for a connection, from its begin to the end of its answer.
     """
 
-    def __init__(self, scrape: Callable[[], Awaitable[str]]) -> None:
+    def __init__(self, scrape: Callable[[], Awaitable[str]], limit_s: float = _LIMIT_S) -> None:
         self._scrape = scrape
+        self._limit_s = limit_s
         self._server: asyncio.Server | None = None
         self._answering: set[asyncio.Task[None]] = set()
+        #: Those of them that have sent no request yet, the oldest first.
+        self._silent: dict[asyncio.Task[None], None] = {}
 
     async def listen(self, where: Path | tuple[str | None, int]) -> None:
         """Starts to answer on a unix socket, in the place of one that was left behind, or on an address.
@@ -60,22 +64,35 @@ class MetricsServer:
 
     def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._answering) >= _MOST_CONNECTIONS:
-            writer.close()
-            return
+            if not self._silent:
+                writer.close()
+                return
+            oldest = next(iter(self._silent))
+            self._forget(oldest)
+            oldest.cancel()
         task = asyncio.create_task(self._answer(reader, writer), name="answer")
         self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
+        self._silent[task] = None
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._answering.discard(task)
+        self._silent.pop(task, None)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(_LIMIT_S):
+            async with asyncio.timeout(self._limit_s):
                 head = await reader.readuntil(b"\r\n\r\n")
+                if task := asyncio.current_task():
+                    self._silent.pop(task, None)
                 writer.write(await self._response(head))
-                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # Nobody who is worth an answer.
         finally:
-            writer.close()
+            # Not by close, which waits without end for whoever doesn't read.
+            writer.transport.abort()
 
     async def _response(self, head: bytes) -> bytes:
         words = head.split(b"\r\n", 1)[0].split(b" ")

@@ -1,14 +1,16 @@
 import asyncio
+import os
 import socket as socketlib
 import stat
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 from gpuyard import errors
 from gpuyard.agent.metrics.server import MetricsServer
+from tests.waiting import until_async
 
 
 async def scrape() -> str:
@@ -71,12 +73,31 @@ async def test_who_sends_no_request_gets_none(socket: Path, request_: bytes) -> 
     assert (await ask(socket, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
 
 
-async def test_idle_connections_beyond_a_number_are_closed(socket: Path) -> None:
-    idle = [await asyncio.open_unix_connection(socket) for _ in range(32)]
-    assert await ask(socket, b"GET /metrics HTTP/1.1\r\n\r\n", more=True) == b""
+async def test_who_connects_and_asks_nothing_keeps_nobody_out(socket: Path) -> None:
+    idle = [await asyncio.open_unix_connection(socket) for _ in range(40)]
+    for _, writer in idle[20:]:
+        writer.write(b"GET /met")
+    assert (await ask(socket, b"GET /healthz HTTP/1.1\r\n\r\n", more=True)).endswith(b"ok\n")
+    # The oldest make room.
+    assert await idle[0][0].read() == b""
     for _, writer in idle:
         writer.close()
-        await writer.wait_closed()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_who_does_not_read_the_answer_costs_nothing_for_long(tmp_path: Path) -> None:
+    async def long() -> str:
+        return "x" * (4 << 20)
+
+    server = MetricsServer(long, limit_s=0.1)
+    await server.listen(tmp_path / "m.sock")
+    before = len(os.listdir("/proc/self/fd"))
+    _, writer = await asyncio.open_unix_connection(tmp_path / "m.sock", limit=1)
+    writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+    await until_async(lambda: len(os.listdir("/proc/self/fd")) == before + 1, "the server has closed its end")
+    writer.close()
+    await server.close()
 
 
 async def test_a_port_that_is_taken_is_told() -> None:
